@@ -1,0 +1,35 @@
+"""Size of the book against the market."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from features.account.moments import ADV_SHARE
+from features.definition import AccountFeature
+
+
+def adv_share() -> AccountFeature:
+    """Largest position against its symbol's average daily volume, as a logarithm.
+
+    Formula: ``ln(10^-12 + max_i |x_i| / ADV_i)``. Unit: log of days of all trading.
+    NaN in warm-up.
+
+    References
+    ----------
+    Almgren and Chriss, Journal of Risk 3 (2000) 5-39.
+    """
+    return AccountFeature(
+        name="adv_share",
+        unit="log days",
+        formula="ln(10^-12 + max |x| / ADV)",
+        reference="Almgren and Chriss (2000)",
+        kernel=kernel,
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def kernel(moments, out):  # type: ignore[no-untyped-def]
+    """One number per account."""
+    for n in range(len(moments)):
+        out[n] = np.log(1e-12 + moments[n, ADV_SHARE])

@@ -1,0 +1,34 @@
+"""Average of a market feature over a book."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from features.definition import AccountFeature
+
+
+def book_mean(column: int, market_feature: str) -> AccountFeature:
+    """A market feature averaged over the positions, weighted by absolute notional.
+
+    Formula: ``sum_i |x_i| f_i / sum_i |x_i|``. Unit: that of the market feature. Zero without
+    positions; NaN while one of its symbols has none.
+
+    References
+    ----------
+    The market feature's own.
+    """
+    return AccountFeature(
+        name=f"book_{market_feature}",
+        unit=f"as {market_feature}",
+        formula=f"sum |x| f / sum |x|, f = {market_feature}",
+        reference=f"as {market_feature}",
+        kernel=kernel,
+        params=(column,),
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def kernel(moments, out, column):  # type: ignore[no-untyped-def]
+    """`column` is the moment that holds the average."""
+    for n in range(len(moments)):
+        out[n] = moments[n, column]

@@ -1,0 +1,97 @@
+"""Account features of many accounts: from positions and market features to the model's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from features.account import moments as moment
+from features.market_state import MarketFeatures
+from features.registry import (
+    ACCOUNT_COLUMNS,
+    ACCOUNT_FEATURES,
+    ADV,
+    BOOK_MEANS,
+    CROSS_VOLATILITY,
+    MARKET_COLUMNS,
+    PRIOR_VOLATILITIES,
+    VOLATILITIES,
+)
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRows:
+    """N accounts, each at its own row of the market features.
+
+    Attributes
+    ----------
+    row:
+        Row of the market features, int64, shape (N,).
+    leg_start, leg_symbol, leg_notional:
+        Positions as compressed sparse rows: offsets (N + 1,), symbol index and signed notional at
+        the mark (L,).
+    headroom, maintenance_margin:
+        Settlement currency, shape (N,).
+    """
+
+    row: Ints
+    leg_start: Ints
+    leg_symbol: Ints
+    leg_notional: Floats
+    headroom: Floats
+    maintenance_margin: Floats
+
+
+def compute_moments(rows: AccountRows, market: MarketFeatures) -> Floats:
+    """Moments of each account, shape (N, M); see `features.account.moments`."""
+    out = np.empty((len(rows.row), moment.width(len(VOLATILITIES), len(BOOK_MEANS))))
+    moment.fill(
+        rows.row,
+        rows.leg_start,
+        rows.leg_symbol,
+        rows.leg_notional,
+        rows.headroom,
+        rows.maintenance_margin,
+        market.values,
+        market.correlation,
+        moment.columns(MARKET_COLUMNS, VOLATILITIES),
+        moment.columns(VOLATILITIES, PRIOR_VOLATILITIES),
+        MARKET_COLUMNS.index(CROSS_VOLATILITY),
+        MARKET_COLUMNS.index("market_correlation"),
+        MARKET_COLUMNS.index(ADV),
+        MARKET_COLUMNS.index("trailing_return_24h"),
+        moment.columns(MARKET_COLUMNS, BOOK_MEANS),
+        out,
+    )
+    return out
+
+
+def compute_features(moments: Floats, names: Iterable[str] = ACCOUNT_COLUMNS) -> Floats:
+    """The named account features, shape (N, number of names), C-contiguous."""
+    wanted = list(names)
+    out = np.empty((len(moments), len(wanted)))
+    column = np.empty(len(moments))
+    by_name = {feature.name: feature for feature in ACCOUNT_FEATURES}
+    for i, name in enumerate(wanted):
+        feature = by_name[name]
+        feature.kernel(moments, column, *feature.params)
+        out[:, i] = column
+    return out
+
+
+def set_headroom(moments: Floats, features: Floats, names: Iterable[str], headroom: Floats) -> None:
+    """Put the accounts at another headroom, in place: only what depends on equity is redone."""
+    moments[:, moment.HEADROOM] = headroom
+    column = np.empty(len(moments))
+    by_name = {feature.name: feature for feature in ACCOUNT_FEATURES}
+    for i, name in enumerate(names):
+        feature = by_name[name]
+        if feature.uses_equity:
+            feature.kernel(moments, column, *feature.params)
+            features[:, i] = column

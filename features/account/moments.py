@@ -1,0 +1,130 @@
+"""Moments of a book: the few numbers per account from which all account features follow.
+
+Columns: headroom, maintenance margin, gross and net notional, largest share of a symbol's average
+daily volume, Herfindahl index, return of the book over the last day, correlation with the market
+factor, prior volatility, then one book volatility per estimate in `VOLATILITIES`, then one
+average per market column in `BOOK_MEANS`.
+
+Volatilities are standard deviations of the book's profit and loss over one hour, in the
+settlement currency: ``sqrt(sum_ij x_i x_j rho_ij v_i v_j)`` with signed notionals x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+(
+    HEADROOM,
+    MAINTENANCE,
+    GROSS,
+    NET,
+    ADV_SHARE,
+    HERFINDAHL,
+    RETURN,
+    MARKET_CORRELATION,
+    PRIOR_VOLATILITY,
+    FIRST_VOLATILITY,
+) = range(10)
+
+
+def columns(market_columns: Sequence[str], names: Sequence[str]) -> Ints:
+    """Positions of market columns by name."""
+    return np.array([list(market_columns).index(name) for name in names], dtype=np.int64)
+
+
+def width(volatilities: int, means: int) -> int:
+    """Number of moments."""
+    return FIRST_VOLATILITY + volatilities + means
+
+
+@njit(cache=True, error_model="numpy")
+def fill(  # type: ignore[no-untyped-def]
+    row,
+    leg_start,
+    leg_symbol,
+    leg_notional,
+    headroom,
+    maintenance,
+    market,
+    correlation,
+    volatility_columns,
+    prior_columns,
+    cross_column,
+    factor_column,
+    adv_column,
+    return_column,
+    mean_columns,
+    out,
+):
+    """Fill `out`, shape (N, M).
+
+    `row`, shape (N,), is each account's row in `market` (T, S, F) and `correlation` (T, S, S);
+    legs are compressed sparse rows with signed notionals at the mark. A market feature in warm-up
+    makes the moments that need it NaN. Every sum runs over an account's own legs in their order,
+    so an account gives the same bits alone and among others.
+    """
+    volatilities = len(volatility_columns)
+    for n in range(len(row)):
+        t = row[n]
+        first, last = leg_start[n], leg_start[n + 1]
+        out[n, :] = 0.0
+        gross, squares = 0.0, 0.0
+        for a in range(first, last):
+            s, x = leg_symbol[a], leg_notional[a]
+            gross += abs(x)
+            squares += x * x
+            out[n, NET] += x
+            share = abs(x) / market[t, s, adv_column]
+            if not out[n, ADV_SHARE] >= share:
+                out[n, ADV_SHARE] = share
+            out[n, RETURN] += x * market[t, s, return_column]
+            for m in range(len(mean_columns)):
+                value = market[t, s, mean_columns[m]]
+                out[n, FIRST_VOLATILITY + volatilities + m] += abs(x) * value
+        out[n, HEADROOM] = headroom[n]
+        out[n, MAINTENANCE] = maintenance[n]
+        out[n, GROSS] = gross
+        if gross > 0.0:
+            out[n, HERFINDAHL] = squares / (gross * gross)
+            out[n, RETURN] /= gross
+            for m in range(len(mean_columns)):
+                out[n, FIRST_VOLATILITY + volatilities + m] /= gross
+        for v in range(volatilities):
+            out[n, FIRST_VOLATILITY + v] = _volatility(
+                t, first, last, leg_symbol, leg_notional, market, correlation, volatility_columns[v]
+            )
+        variance = 0.0
+        for p in range(len(prior_columns)):
+            sigma = out[n, FIRST_VOLATILITY + prior_columns[p]]
+            variance += sigma * sigma
+        out[n, PRIOR_VOLATILITY] = np.sqrt(variance / len(prior_columns))
+        book = _volatility(
+            t, first, last, leg_symbol, leg_notional, market, correlation, cross_column
+        )
+        common = 0.0
+        for a in range(first, last):
+            s = leg_symbol[a]
+            common += leg_notional[a] * market[t, s, cross_column] * market[t, s, factor_column]
+        out[n, MARKET_CORRELATION] = common / book if book != 0.0 else 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def _volatility(t, first, last, leg_symbol, leg_notional, market, correlation, column):  # type: ignore[no-untyped-def]
+    variance = 0.0
+    for a in range(first, last):
+        i = leg_symbol[a]
+        x = leg_notional[a] * market[t, i, column]
+        variance += x * x
+        for b in range(first, a):
+            j = leg_symbol[b]
+            y = leg_notional[b] * market[t, j, column]
+            variance += 2.0 * x * y * correlation[t, i, j]
+    # A hedged book can round to just below zero; NaN must stay NaN.
+    return 0.0 if variance <= 0.0 else np.sqrt(variance)

@@ -1,0 +1,57 @@
+"""Corwin-Schultz spread: the bid-ask spread implied by highs and lows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from features import rolling
+from features.definition import MarketFeature
+
+
+def corwin_schultz_spread(hours: float) -> MarketFeature:
+    """Mean relative spread estimated from pairs of neighbouring bars.
+
+    Formula: with ``beta`` the sum of ``ln(H/L)^2`` of two bars and ``gamma`` that of their joint
+    range, ``alpha = (sqrt(2 beta) - sqrt(beta)) / k - sqrt(gamma / k)``, ``k = 3 - 2 sqrt(2)``,
+    ``S = 2 (e^alpha - 1) / (1 + e^alpha)``, negative estimates set to zero, averaged over the last
+    `hours`. Unit: fraction of the price. A pair needs two bars without a gap; NaN until the window
+    is full or while under half of it is there.
+
+    References
+    ----------
+    Corwin and Schultz, Journal of Finance 67 (2012) 719-760, equations 14 and 18.
+    """
+    return MarketFeature(
+        name=f"corwin_schultz_spread_{hours:g}h",
+        family="liquidity",
+        unit="fraction of price",
+        formula="2 (e^a - 1) / (1 + e^a), a = (sqrt(2b) - sqrt(b)) / k - sqrt(g / k)",
+        reference="Corwin and Schultz (2012)",
+        kernel=kernel,
+        params=rolling.window_params(hours),
+        state_size=lambda interval: rolling.state_size(hours)(interval) + 2,
+        settings=(hours,),
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def kernel(inputs, state, out, window):  # type: ignore[no-untyped-def]
+    """State: `features.rolling` of pair spreads, then high and low of the bar before."""
+    k = 3.0 - 2.0 * np.sqrt(2.0)
+    width = state.shape[1]
+    for t in range(inputs.shape[0]):
+        for s in range(inputs.shape[1]):
+            ring, last = state[s, : width - 2], state[s, width - 2 :]
+            if inputs[t, s, 6] == 1.0:
+                rolling.clear(ring)
+                last[:] = np.nan
+            high, low = inputs[t, s, 1], inputs[t, s, 2]
+            beta = np.log(high / low) ** 2 + np.log(last[0] / last[1]) ** 2
+            gamma = np.log(max(high, last[0]) / min(low, last[1])) ** 2
+            alpha = (np.sqrt(2.0 * beta) - np.sqrt(beta)) / k - np.sqrt(gamma / k)
+            spread = 2.0 * (np.exp(alpha) - 1.0) / (1.0 + np.exp(alpha))
+            # max() of numba drops a NaN by argument order, so it is kept by hand.
+            rolling.push(ring, window, spread if not spread < 0.0 else 0.0)
+            last[0], last[1] = high, low
+            out[t, s] = rolling.mean(ring, window)

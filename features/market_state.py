@@ -1,0 +1,185 @@
+"""The state of the market: moved by bars, one at a time or a whole history at once."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from features import inputs
+from features.correlation import ewma_correlation
+from features.registry import (
+    CORRELATION_HALF_LIFE_HOURS,
+    CROSS_FEATURES,
+    CROSS_VOLATILITY,
+    MARKET_COLUMNS,
+    MARKET_FEATURES,
+    registry_sha256,
+)
+from market.clock import Interval
+from market.errors import DataError
+from market.files import replace_file
+from market.history import MAX_GAP_HOURS
+from market.panel import BarPanel
+
+Floats = npt.NDArray[np.float64]
+
+_INPUTS, _CORRELATION, _LAST_OPEN = "inputs", "ewma_correlation", "last_open"
+_IDENTITY = ("interval", "symbols", "registry_sha256")
+_MAX_STATE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class MarketFeatures:
+    """Market features at T decision times.
+
+    Attributes
+    ----------
+    symbols:
+        Sorted, length S.
+    closes:
+        Decision times in nanoseconds: the closes of the bars, shape (T,).
+    values:
+        Shape (T, S, F), columns `features.registry.MARKET_COLUMNS`; NaN in warm-up.
+    correlation:
+        Shape (T, S, S); NaN in warm-up.
+    age:
+        Hours since the close of the symbol's newest bar, shape (T, S); NaN before the first.
+    history:
+        Hours of history, shape (T, S); NaN before the first bar.
+    """
+
+    symbols: tuple[str, ...]
+    closes: npt.NDArray[np.int64]
+    values: Floats
+    correlation: Floats
+    age: Floats
+    history: Floats
+
+    def column(self, name: str) -> Floats:
+        """One market feature, shape (T, S)."""
+        return self.values[:, :, MARKET_COLUMNS.index(name)]
+
+
+class MarketState:
+    """Everything the market kernels remember, as plain arrays.
+
+    `advance` over a panel equals `advance` over its pieces to the last bit, because both run the
+    same compiled kernels over the same arrays.
+    """
+
+    def __init__(self, symbols: tuple[str, ...], interval: Interval) -> None:
+        if list(symbols) != sorted(set(symbols)):
+            raise DataError(f"symbols must be sorted and distinct, got {', '.join(symbols)}")
+        self.symbols = symbols
+        self.interval = interval
+        self.last_open: int | None = None
+        self.arrays: dict[str, Floats] = {
+            _INPUTS: inputs.new_state(len(symbols)),
+            _CORRELATION: ewma_correlation.new_state(len(symbols)),
+        }
+        for feature in MARKET_FEATURES:
+            self.arrays[feature.name] = np.zeros((len(symbols), feature.state_size(interval)))
+
+    def advance(self, panel: BarPanel) -> MarketFeatures:
+        """Move through the bars of a panel and say what was known at each close.
+
+        Raises
+        ------
+        DataError
+            The panel has other symbols or another interval, or does not follow on the last bar.
+        """
+        if panel.symbols != self.symbols or panel.interval != self.interval:
+            raise DataError(
+                f"panel of {len(panel.symbols)} symbols at {panel.interval.name} does not fit a "
+                f"state of {len(self.symbols)} symbols at {self.interval.name}"
+            )
+        step = self.interval.nanoseconds
+        if len(panel) and self.last_open is not None and panel.opens[0] != self.last_open + step:
+            raise DataError(
+                f"panel begins at open {panel.opens[0]}, expected {self.last_open + step}: bars "
+                "must follow on each other; put missing ones in as NaN"
+            )
+        rows, symbols = len(panel), len(self.symbols)
+        columns, age, history = inputs.build(panel, self.arrays[_INPUTS])
+        values = np.empty((rows, symbols, len(MARKET_COLUMNS)))
+        column = np.empty((rows, symbols))
+        for f, feature in enumerate(MARKET_FEATURES):
+            feature.kernel(
+                columns, self.arrays[feature.name], column, *feature.params(self.interval)
+            )
+            values[:, :, f] = column
+        # A symbol before its first bar, or long after its last one, has no features.
+        absent = ~(age <= MAX_GAP_HOURS)
+        values[absent] = np.nan
+        correlation = np.empty((rows, symbols, symbols))
+        ewma_correlation.ewma_correlation(
+            columns,
+            self.arrays[_CORRELATION],
+            correlation,
+            CORRELATION_HALF_LIFE_HOURS,
+            self.interval,
+        )
+        volatility = np.ascontiguousarray(values[:, :, MARKET_COLUMNS.index(CROSS_VOLATILITY)])
+        for f, cross in enumerate(CROSS_FEATURES, start=len(MARKET_FEATURES)):
+            cross.kernel(correlation, volatility, column)
+            values[:, :, f] = np.where(absent, np.nan, column)
+        if rows:
+            self.last_open = int(panel.opens[-1])
+        return MarketFeatures(self.symbols, panel.closes, values, correlation, age, history)
+
+    def copy(self) -> MarketState:
+        """An independent copy."""
+        twin = MarketState.__new__(MarketState)
+        twin.symbols, twin.interval, twin.last_open = self.symbols, self.interval, self.last_open
+        twin.arrays = {name: array.copy() for name, array in self.arrays.items()}
+        return twin
+
+    def save(self, path: Path) -> None:
+        """Write the state to a file, replacing it as a whole (a zip of arrays, no pickle)."""
+        content = {
+            **self.arrays,
+            _LAST_OPEN: np.array([-1 if self.last_open is None else self.last_open]),
+            "interval": np.array([self.interval.name]),
+            "symbols": np.array(self.symbols),
+            "registry_sha256": np.array([registry_sha256()]),
+        }
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **content)
+        replace_file(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> MarketState:
+        """Read a saved state.
+
+        Raises
+        ------
+        DataError
+            The file is missing, damaged, or was written for other features.
+        """
+        try:
+            if path.stat().st_size > _MAX_STATE_BYTES:
+                raise DataError(f"market state {path} is larger than {_MAX_STATE_BYTES} bytes")
+            with np.load(path, allow_pickle=False) as file:
+                content = {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"market state {path} cannot be read: {error}") from error
+        missing = [name for name in (*_IDENTITY, _LAST_OPEN) if name not in content]
+        if missing or content["registry_sha256"].tolist() != [registry_sha256()]:
+            raise DataError(
+                f"market state {path} was written for other features; run retrain to write it anew"
+            )
+        symbols = tuple(str(symbol) for symbol in content["symbols"])
+        state = cls(symbols, Interval.parse(str(content["interval"][0])))
+        for name, array in state.arrays.items():
+            saved = content.get(name)
+            if saved is None or saved.shape != array.shape or saved.dtype != array.dtype:
+                raise DataError(f"market state {path} is damaged: array {name!r} does not fit")
+            state.arrays[name] = saved
+        last_open = int(content[_LAST_OPEN][0])
+        state.last_open = None if last_open < 0 else last_open
+        return state

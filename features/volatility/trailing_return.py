@@ -1,0 +1,45 @@
+"""Log return over a window: which way a symbol has been going."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from features import rolling
+from features.definition import MarketFeature
+
+
+def trailing_return(hours: float) -> MarketFeature:
+    """Log return over the last `hours`.
+
+    Formula: ``ln(C_t / C_(t-W))``. Unit: log return. Computed as the sum of the log returns of the
+    window; a missing bar counts as zero. NaN until the window is full.
+
+    References
+    ----------
+    Moskowitz, Ooi and Pedersen, Journal of Financial Economics 104 (2012) 228-250.
+    """
+    return MarketFeature(
+        name=f"trailing_return_{hours:g}h",
+        family="momentum",
+        unit="log return",
+        formula="ln(C_t / C_(t-W))",
+        reference="Moskowitz, Ooi and Pedersen (2012)",
+        kernel=kernel,
+        params=rolling.window_params(hours),
+        state_size=rolling.state_size(hours),
+        settings=(hours,),
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def kernel(inputs, state, out, window):  # type: ignore[no-untyped-def]
+    """State: `features.rolling` of log returns."""
+    for t in range(inputs.shape[0]):
+        for s in range(inputs.shape[1]):
+            if inputs[t, s, 6] == 1.0:
+                rolling.clear(state[s])
+            else:
+                r = inputs[t, s, 5]
+                rolling.push(state[s], window, 0.0 if np.isnan(r) else r)
+            out[t, s] = window * rolling.mean(state[s], window)

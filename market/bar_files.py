@@ -1,0 +1,249 @@
+"""Bars of one symbol from one parquet file: read, cleaned by a stated policy, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from market.clock import DAY, HOUR, INTERVALS, Interval
+from market.errors import DataError
+from market.panel import CLOSE, HIGH, LOW, OPEN, VOLUME
+from market.quality import FileQuality
+
+BarKind = Literal["spot", "perp", "mark"]
+
+_PRICES = ("open", "high", "low", "close")
+_MAX_ROWS = 20_000_000  # ten years of minute bars are 5.3 million
+
+
+@dataclass(frozen=True, slots=True)
+class BarFolder:
+    """A folder of ``<SYMBOL>.parquet`` and what kind of price it holds."""
+
+    path: Path
+    kind: BarKind = "spot"
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolBars:
+    """Clean bars of one symbol: sorted, unique opens (n,) and values (n, 5) as in `BarPanel`."""
+
+    opens: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+    interval: Interval
+    quality: FileQuality
+
+
+def find_files(folder: BarFolder, symbols: Sequence[str]) -> dict[str, Path]:
+    """Files of a folder by symbol, only those asked for (all when none is named).
+
+    Raises
+    ------
+    DataError
+        The folder does not exist or holds no parquet file.
+    """
+    if not folder.path.is_dir():
+        raise DataError(f"bar folder {folder.path} does not exist; check [market] bars")
+    found = {path.stem: path for path in sorted(folder.path.glob("*.parquet"))}
+    if not found:
+        raise DataError(f"bar folder {folder.path} holds no <SYMBOL>.parquet file")
+    return {name: path for name, path in found.items() if not symbols or name in symbols}
+
+
+def read_bars(path: Path, kind: BarKind, interval: Interval) -> SymbolBars:
+    """Read one file and bring it to `interval`.
+
+    The interval of the file is the most frequent distance of its time stamps. Finer bars are
+    aggregated (first open, highest high, lowest low, last close, summed volume). What is wrong is
+    handled as `FileQuality` says.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, lacks a column, has only closes, or is coarser than `interval`.
+    """
+    opens, values = _read(path, kind)
+    quality = FileQuality(
+        folder=str(path.parent), symbol=path.stem, kind=kind, interval="", rows=len(opens)
+    )
+    opens, values, quality = _sort_unique(opens, values, quality)
+    own = _interval_of(opens, path)
+    if own.nanoseconds > interval.nanoseconds:
+        raise DataError(
+            f"{path} has {own.name} bars, coarser than the interval {interval.name} asked for; "
+            f"set [market] interval to {own.name} or coarser, or leave the folder out"
+        )
+    opens, values, quality = _drop_faulty(
+        opens, values, own, kind, replace(quality, interval=own.name)
+    )
+    if own.nanoseconds < interval.nanoseconds:
+        opens, values, incomplete = aggregate(opens, values, own, interval)
+        quality = replace(quality, incomplete=incomplete)
+    return SymbolBars(opens, values, own, _count_gaps(opens, interval, quality))
+
+
+def aggregate(
+    opens: npt.NDArray[np.int64],
+    values: npt.NDArray[np.float64],
+    fine: Interval,
+    coarse: Interval,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], int]:
+    """Aggregate sorted bars; also returns how many coarse bars were incomplete.
+
+    A coarse bar needs its last fine bar, because that one carries the close; without it the bar
+    is dropped.
+    """
+    group = opens // coarse.nanoseconds
+    first = np.flatnonzero(np.r_[True, np.diff(group) > 0]) if len(group) else np.zeros(0, np.int64)
+    last = np.r_[first[1:], len(group)] - 1
+    bars = np.empty((len(first), 5))
+    bars[:, OPEN] = values[first, OPEN]
+    bars[:, HIGH] = np.maximum.reduceat(values[:, HIGH], first) if len(first) else 0.0
+    bars[:, LOW] = np.minimum.reduceat(values[:, LOW], first) if len(first) else 0.0
+    bars[:, CLOSE] = values[last, CLOSE]
+    bars[:, VOLUME] = np.add.reduceat(values[:, VOLUME], first) if len(first) else 0.0
+    starts = group[first] * coarse.nanoseconds
+    closed = opens[last] + fine.nanoseconds == starts + coarse.nanoseconds
+    complete = last - first + 1 == coarse.nanoseconds // fine.nanoseconds
+    return starts[closed], bars[closed], int((~complete).sum())
+
+
+def _read(path: Path, kind: BarKind) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    needed = ("ts", *_PRICES) if kind == "mark" else ("ts", *_PRICES, "volume")
+    try:
+        file = pq.ParquetFile(path)
+        present = set(file.schema_arrow.names)
+        missing = [name for name in needed if name not in present]
+        if missing:
+            only = " (close-only files cannot be used)" if "close" in present else ""
+            raise DataError(
+                f"{path} lacks the column(s) {', '.join(missing)}{only}; "
+                f"expected {', '.join(needed)}"
+            )
+        if file.metadata.num_rows > _MAX_ROWS:
+            raise DataError(f"{path} has {file.metadata.num_rows} rows; the limit is {_MAX_ROWS}")
+        table = file.read(columns=list(needed))
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read as parquet: {error}") from error
+    if table.num_rows == 0:
+        raise DataError(f"{path} holds no rows; remove the file or fill it")
+    opens = timestamps(table, "ts", path)
+    values = np.zeros((table.num_rows, 5))
+    for column, name in enumerate((*_PRICES, "volume")):
+        if name in needed:
+            values[:, column] = _floats(table, name, path)
+    return opens, values
+
+
+def timestamps(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int64]:
+    """A column of time stamps as nanoseconds; any unit, naive ones are UTC.
+
+    Raises
+    ------
+    DataError
+        The column is not a time stamp or has missing values.
+    """
+    column = table[name]
+    if not pa.types.is_timestamp(column.type):
+        raise DataError(f"{path}: column {name!r} is {column.type}, expected a timestamp in UTC")
+    if column.null_count:
+        raise DataError(f"{path}: column {name!r} has {column.null_count} missing values")
+    nanoseconds = column.cast(pa.timestamp("ns", tz=column.type.tz)).cast(pa.int64())
+    return np.ascontiguousarray(nanoseconds.to_numpy(), dtype=np.int64)
+
+
+def _floats(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.float64]:
+    column = table[name]
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise DataError(f"{path}: column {name!r} is {column.type}, expected numbers")
+    return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+
+
+def _sort_unique(
+    opens: npt.NDArray[np.int64], values: npt.NDArray[np.float64], quality: FileQuality
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], FileQuality]:
+    unsorted = int((np.diff(opens) < 0).sum())
+    order = np.argsort(opens, kind="stable")
+    opens, values = opens[order], values[order]
+    repeated = np.r_[False, np.diff(opens) == 0]
+    if repeated.any():
+        first = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(opens))))
+        equal = (values == values[first]).all(axis=1)
+        quality = replace(
+            quality,
+            duplicates=int((repeated & equal).sum()),
+            conflicts=int((repeated & ~equal).sum()),
+        )
+        opens, values = opens[~repeated], values[~repeated]
+    return opens, values, replace(quality, unsorted=unsorted)
+
+
+def _interval_of(opens: npt.NDArray[np.int64], path: Path) -> Interval:
+    if len(opens) < 2:
+        raise DataError(f"{path} has {len(opens)} distinct time stamp(s); at least 2 are needed")
+    steps, counts = np.unique(np.diff(opens), return_counts=True)
+    step = int(steps[np.argmax(counts)])
+    for interval in INTERVALS.values():
+        if interval.nanoseconds == step:
+            return interval
+    known = ", ".join(INTERVALS)
+    raise DataError(
+        f"{path} has bars every {step / 6e10:g} minutes, which is none of {known}; "
+        "coarser bars cannot be used"
+    )
+
+
+def _drop_faulty(
+    opens: npt.NDArray[np.int64],
+    values: npt.NDArray[np.float64],
+    interval: Interval,
+    kind: BarKind,
+    quality: FileQuality,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], FileQuality]:
+    aligned = opens % interval.nanoseconds == 0
+    sound = possible(values)
+    quality = replace(
+        quality,
+        misaligned=int((~aligned).sum()),
+        impossible=int((aligned & ~sound).sum()),
+    )
+    keep = aligned & sound
+    opens, values = opens[keep], values[keep]
+    if kind == "mark" or not len(opens):
+        return opens, values, quality
+    traded = np.flatnonzero(values[:, VOLUME] > 0.0)
+    last = int(traded[-1]) if len(traded) else -1
+    if opens[-1] - (opens[last] if last >= 0 else opens[0]) >= DAY:
+        quality = replace(quality, dead=len(opens) - last - 1)
+        opens, values = opens[: last + 1], values[: last + 1]
+    return opens, values, quality
+
+
+def possible(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which rows of shape (n, 5) are bars that can exist; NaN and infinities are not."""
+    high, low = values[:, HIGH], values[:, LOW]
+    body = values[:, [OPEN, CLOSE]]
+    sound: npt.NDArray[np.bool_] = (
+        np.isfinite(values).all(axis=1)
+        & (low > 0.0)
+        & (high >= body.max(axis=1))
+        & (low <= body.min(axis=1))
+        & (values[:, VOLUME] >= 0.0)
+    )
+    return sound
+
+
+def _count_gaps(
+    opens: npt.NDArray[np.int64], interval: Interval, quality: FileQuality
+) -> FileQuality:
+    missing = np.diff(opens) - interval.nanoseconds
+    holes = missing[missing > 0]
+    longest = float(holes.max()) / HOUR if len(holes) else 0.0
+    return replace(quality, gaps=len(holes), longest_gap_hours=longest)

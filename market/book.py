@@ -1,0 +1,110 @@
+"""Accounts and books of accounts.
+
+`Account` is the readable form of one account; `Book` holds many in flat arrays (compressed sparse
+rows), which is what the margin engine, the features and the scorer work on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A signed quantity of one instrument, in units of the underlying; entry price or None."""
+
+    instrument: str
+    quantity: float
+    entry_price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """An amount of a collateral asset, in units of that asset."""
+
+    asset: str
+    amount: float
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account: cash in the settlement currency, positions and collateral."""
+
+    account_id: str
+    cash: float
+    positions: tuple[Position, ...] = ()
+    collateral: tuple[Balance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """N accounts in flat arrays.
+
+    The positions of account i are rows ``leg_start[i]:leg_start[i + 1]`` of the ``leg_*`` arrays;
+    its collateral likewise with ``balance_*``.
+
+    Attributes
+    ----------
+    account_ids:
+        Length N.
+    cash:
+        Settlement currency, shape (N,).
+    leg_start, balance_start:
+        Offsets, int64, shape (N + 1,).
+    leg_instrument:
+        Identifier of each position, length L.
+    leg_quantity:
+        Signed, units of the underlying, shape (L,).
+    leg_entry_price:
+        Shape (L,); NaN means: entry at the mark, so no unrealised profit or loss.
+    balance_asset:
+        Identifier of each collateral asset, length B.
+    balance_amount:
+        Units of the asset, shape (B,).
+    """
+
+    account_ids: tuple[str, ...]
+    cash: Floats
+    leg_start: Ints
+    leg_instrument: tuple[str, ...]
+    leg_quantity: Floats
+    leg_entry_price: Floats
+    balance_start: Ints
+    balance_asset: tuple[str, ...]
+    balance_amount: Floats
+
+    def __len__(self) -> int:
+        return len(self.account_ids)
+
+    @classmethod
+    def of(cls, accounts: Sequence[Account]) -> Book:
+        """Flatten accounts, keeping their order."""
+        legs = [position for account in accounts for position in account.positions]
+        balances = [balance for account in accounts for balance in account.collateral]
+        return cls(
+            account_ids=tuple(account.account_id for account in accounts),
+            cash=np.array([account.cash for account in accounts], dtype=np.float64),
+            leg_start=_offsets([len(account.positions) for account in accounts]),
+            leg_instrument=tuple(leg.instrument for leg in legs),
+            leg_quantity=np.array([leg.quantity for leg in legs], dtype=np.float64),
+            leg_entry_price=np.array(
+                [np.nan if leg.entry_price is None else leg.entry_price for leg in legs],
+                dtype=np.float64,
+            ),
+            balance_start=_offsets([len(account.collateral) for account in accounts]),
+            balance_asset=tuple(balance.asset for balance in balances),
+            balance_amount=np.array([balance.amount for balance in balances], dtype=np.float64),
+        )
+
+
+def _offsets(counts: list[int]) -> Ints:
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets

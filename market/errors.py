@@ -1,0 +1,76 @@
+"""The exceptions of Margincast, one tree under one root.
+
+::
+
+    MargincastError
+    ├── ConfigError          a configuration key is unknown or impossible
+    ├── DataError            market or account data break the data contract
+    │   └── InstrumentError  an instrument or asset is unknown or has no price
+    ├── RuleSetError         a rule set is missing, malformed or inconsistent
+    ├── CaseError            a margin case cannot be computed
+    ├── ModelError           a model cannot be trained, exported or scored
+    │   ├── ExportError      a booster uses something the exporter refuses
+    │   └── BundleError      an artefact failed its audit and was not loaded
+    ├── LedgerError          a decision cannot be recorded, found or replayed
+    └── BusyError            another process holds an exclusive job
+
+Every message says what was given, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+
+class MargincastError(Exception):
+    """Root of every error that Margincast raises on purpose."""
+
+
+class ConfigError(MargincastError):
+    """A configuration key is unknown or its value is impossible."""
+
+
+class DataError(MargincastError):
+    """Market or account data break the data contract."""
+
+
+class InstrumentError(DataError):
+    """An instrument or asset is unknown, malformed or has no price.
+
+    Parameters
+    ----------
+    message:
+        What was given, what was expected, what to do.
+    instrument:
+        The identifier at fault, kept so that an answer can name it.
+    """
+
+    def __init__(self, message: str, instrument: str) -> None:
+        super().__init__(message)
+        self.instrument = instrument
+
+
+class RuleSetError(MargincastError):
+    """A rule set is missing, malformed or inconsistent."""
+
+
+class CaseError(MargincastError):
+    """A margin case cannot be computed."""
+
+
+class ModelError(MargincastError):
+    """A model cannot be trained, exported or scored."""
+
+
+class ExportError(ModelError):
+    """A booster uses something that the ONNX exporter refuses."""
+
+
+class BundleError(ModelError):
+    """A model bundle failed its audit and was not loaded."""
+
+
+class LedgerError(MargincastError):
+    """A decision cannot be recorded, found or replayed."""
+
+
+class BusyError(MargincastError):
+    """Another process holds an exclusive job."""
