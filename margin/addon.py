@@ -1,0 +1,357 @@
+"""The add-on: a level on top of maintenance margin, searched on the model, bounded by the rules.
+
+Everything here is a pure function: the same numbers give the same level, whatever the model says
+the level stays between the rule floor F and ``max(F, C)``, and it says what bound it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from margin.ruleset import AddOnRules
+from market.errors import ModelError
+
+Floats = npt.NDArray[np.float64]
+Floats2d = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int8]
+
+BINDINGS = ("floor", "model", "cap", "dead_band", "step", "release", "fallback")
+"""Names of the codes in `AddOn.binding`."""
+_FLOOR, _MODEL, _CAP, _DEAD_BAND, _STEP, _RELEASE, _FALLBACK = range(len(BINDINGS))
+
+RELATIVE_PRECISION = 2.0**-32
+"""The search for a level stops when its bracket is this share of the highest level asked."""
+
+_CENT = Decimal("0.01")
+_WHOLE_FROM = 2.0**52
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLevel:
+    """The level that the model asks for, for N accounts.
+
+    Attributes
+    ----------
+    horizons:
+        Targeted horizons in hours, rising, length K.
+    by_horizon:
+        G_h, shape (N, K); infinite where even `upper` does not suffice, NaN where the model
+        did not answer.
+    level:
+        G, the largest G_h, shape (N,); NaN where any of them is.
+    """
+
+    horizons: tuple[int, ...]
+    by_horizon: Floats2d
+    level: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class AddOn:
+    """The add-on of N accounts, settlement currency, every array of shape (N,).
+
+    Attributes
+    ----------
+    level:
+        A, within [F, max(F, C)].
+    binding:
+        What decided the level: index into `BINDINGS`.
+    model_level:
+        G as given.
+    floor, cap:
+        F and C.
+    unclamped:
+        The level after dead-band, step, release and freeze, before the clamp; NaN without G.
+    """
+
+    level: Floats
+    binding: Codes
+    model_level: Floats
+    floor: Floats
+    cap: Floats
+    unclamped: Floats
+
+    def binding_names(self) -> list[str]:
+        """What decided each level, by name."""
+        return [BINDINGS[code] for code in self.binding]
+
+
+def required_level(
+    probability: Callable[[Floats], Floats2d],
+    upper: Floats,
+    p_star: Mapping[int, float],
+    horizons: Sequence[int],
+    iterations: int = 40,
+) -> ModelLevel:
+    """Smallest level at which the model tolerates each account, by bisection over the book.
+
+    ``G_h = min {a in [0, upper] : p_h(a) <= p*_h}`` and ``G = max_h G_h``, where p falls with
+    the level a. The upper end of the last bracket is returned, so ``p_h(G_h) <= p*_h`` was
+    seen. Every answer narrows the brackets of all horizons. Each account's brackets move by
+    its own answers only: alone or in a book, its level is the same to the last bit.
+
+    Parameters
+    ----------
+    probability:
+        Gives the probabilities of a call, shape (N, H), when the equity of each account is set
+        so that its headroom is the given level, shape (N,).
+    upper:
+        Highest level of interest, at least 0, shape (N,). NaN gives NaN.
+    p_star:
+        Highest tolerated probability by targeted horizon in hours.
+    horizons:
+        Hours of the columns of `probability`, length H.
+    iterations:
+        Halvings at most, for each targeted horizon; the search of an account ends earlier at
+        `RELATIVE_PRECISION` of its `upper`.
+
+    Raises
+    ------
+    ModelError
+        A targeted horizon is not among `horizons`, or the answer has another shape.
+
+    References
+    ----------
+    Brent (1973), "Algorithms for Minimization without Derivatives", ch. 3 (bisection).
+    """
+    search = _Search(probability, upper, p_star, horizons)
+    for k in range(len(search.targets)):
+        for _ in range(iterations):
+            if not search.halve(k):
+                break
+    by_horizon = np.where(search.broken[:, None], np.nan, search.high)
+    level = by_horizon.max(axis=1, initial=0.0)
+    return ModelLevel(search.targets, by_horizon, level)
+
+
+class _Search:
+    """Brackets of every account and targeted horizon, narrowed by each answer of the model.
+
+    ``high`` was seen to suffice (or is infinite: nothing was), ``low`` was seen not to (or is
+    minus infinity: everything does, and ``high`` is 0).
+    """
+
+    def __init__(
+        self,
+        probability: Callable[[Floats], Floats2d],
+        upper: Floats,
+        p_star: Mapping[int, float],
+        horizons: Sequence[int],
+    ) -> None:
+        missing = sorted(set(p_star) - set(horizons))
+        if missing:
+            raise ModelError(
+                f"the rule set targets horizons {missing} h and the model answers "
+                f"{list(horizons)} h; retrain with them or drop them from add_on.p_star"
+            )
+        self.targets = tuple(sorted(p_star))
+        self.broken = ~(np.isfinite(upper) & (upper >= 0))
+        self.low = np.full((len(upper), len(self.targets)), -np.inf)
+        self.high = np.full_like(self.low, np.inf)
+        self._probability = probability
+        self._columns = [list(horizons).index(hours) for hours in self.targets]
+        self._tolerated = np.array([p_star[hours] for hours in self.targets])
+        self._shape = (len(upper), len(horizons))
+        self._upper = np.where(self.broken, 0.0, upper)
+        self._ask(np.zeros(len(upper)))
+        self._ask(self._upper)
+
+    def halve(self, k: int) -> bool:
+        """Halve the brackets of one horizon; False when none is left to halve."""
+        low, high = self.low[:, k], self.high[:, k]
+        bracketed = np.isfinite(low) & np.isfinite(high) & ~self.broken
+        low = np.where(bracketed, low, 0.0)
+        high = np.where(bracketed, high, 0.0)
+        open_ = high - low > RELATIVE_PRECISION * self._upper
+        if not open_.any():
+            return False
+        # A finished account is asked again where it ended, which can teach nothing new.
+        self._ask(np.where(open_, low + 0.5 * (high - low), high))
+        return True
+
+    def _ask(self, level: Floats) -> None:
+        answer = np.asarray(self._probability(level), dtype=np.float64)
+        if answer.shape != self._shape:
+            raise ModelError(
+                f"the model answered an array of shape {answer.shape}; expected {self._shape}"
+            )
+        self.broken |= np.isnan(answer).any(axis=1)
+        enough = answer[:, self._columns] <= self._tolerated
+        at = np.broadcast_to(level[:, None], enough.shape)
+        inside = (self.low < at) & (at < self.high)
+        np.copyto(self.high, at, where=inside & enough)
+        np.copyto(self.low, at, where=inside & ~enough)
+
+
+def add_on_cap(initial_margin: Floats, rules: AddOnRules) -> Floats:
+    """C: `cap_im_multiple` times the rule's initial margin, shape (N,)."""
+    return rules.cap_im_multiple * initial_margin
+
+
+def in_stress(volatility_ratio: float, rules: AddOnRules) -> bool:
+    """Whether the declared state rule holds levels now.
+
+    Parameters
+    ----------
+    volatility_ratio:
+        Fast over slow volatility of the market; NaN (warm-up) declares no stress.
+    rules:
+        ``state_rule`` and ``stress_ratio``.
+    """
+    return rules.state_rule == "hold_in_stress" and volatility_ratio > rules.stress_ratio
+
+
+def bound_add_on(
+    model_level: Floats,
+    floor: Floats,
+    cap: Floats,
+    previous_level: Floats,
+    hours_since: Floats,
+    initial_margin: Floats,
+    stress: bool,
+    rules: AddOnRules,
+) -> AddOn:
+    """Bound the model's level by the rules. All arrays of shape (N,), settlement currency.
+
+    In this order, P being the previous level and t the hours since it:
+
+    1. G, at least 0;
+    2. ``dead_band``: P stays where ``|G - P| <= dead_band * P``;
+    3. ``step``: at most ``P + max_step_up_per_hour * initial_margin * t``;
+    4. ``release``: at least ``G + (P - G) * 2^(-t / release_half_life_h)``;
+    5. freeze, named ``release`` too: at least P while `stress` and the rules hold in stress;
+    6. clamp to [F, max(F, C)], always last: ``floor`` or ``cap``.
+
+    Parameters
+    ----------
+    model_level:
+        G. Any float: infinite means that no level suffices, NaN that the model did not answer:
+        the level is then the floor, bound by ``fallback``.
+    floor, cap:
+        F and C. A cap that is not finite counts as no more than F.
+    previous_level:
+        P; NaN, infinite or negative: there is none.
+    hours_since:
+        t; negative counts as 0, NaN as no previous level.
+    initial_margin:
+        The rule's.
+    stress:
+        The state of the market, see `in_stress`.
+    rules:
+        ``[add_on]`` of the rule set.
+
+    Returns
+    -------
+    The level and what bound it. NaN where F is not finite: such accounts are refused before,
+    by `Requirement.problems`.
+
+    References
+    ----------
+    Murphy, Vasios, Vause (2014), "An investigation into the procyclicality of risk-based
+    initial margin models", Bank of England FSP 29.
+    """
+    level, binding, unclamped = _bound_all(
+        model_level,
+        floor,
+        cap,
+        previous_level,
+        hours_since,
+        initial_margin,
+        stress and rules.state_rule == "hold_in_stress",
+        rules.dead_band,
+        rules.max_step_up_per_hour,
+        rules.release_half_life_h,
+    )
+    return AddOn(level, binding, model_level, floor, cap, unclamped)
+
+
+@njit(cache=True, error_model="numpy")
+def _paced(  # type: ignore[no-untyped-def]
+    wanted, previous, hours, initial_margin, frozen, dead_band, step_per_hour, half_life
+):
+    """Steps 1 to 5: the level before the clamp and what set it."""
+    wanted = max(0.0, wanted)
+    if not (0.0 <= previous < np.inf) or math.isnan(hours):
+        return wanted, _MODEL
+    hours = max(0.0, hours)
+    if wanted != previous and abs(wanted - previous) <= dead_band * previous:
+        return previous, _DEAD_BAND
+    if wanted > previous:
+        highest = previous + step_per_hour * initial_margin * hours
+        return (highest, _STEP) if highest < wanted else (wanted, _MODEL)
+    if wanted < previous:
+        if frozen:
+            return previous, _RELEASE
+        kept = 0.5 ** (hours / half_life) if half_life > 0.0 else 0.0
+        released = wanted + (previous - wanted) * kept
+        if released > wanted:
+            return min(released, previous), _RELEASE
+    return wanted, _MODEL
+
+
+@njit(cache=True, error_model="numpy")
+def _bound_all(  # type: ignore[no-untyped-def]
+    model_level,
+    floor,
+    cap,
+    previous,
+    hours,
+    initial_margin,
+    frozen,
+    dead_band,
+    step_per_hour,
+    half_life,
+):
+    n = model_level.shape[0]
+    level, unclamped = np.full(n, np.nan), np.full(n, np.nan)
+    binding = np.full(n, _FALLBACK, dtype=np.int8)
+    for i in range(n):
+        if not math.isfinite(floor[i]):
+            continue
+        if math.isnan(model_level[i]):
+            level[i] = floor[i]
+            continue
+        highest = cap[i] if floor[i] < cap[i] < np.inf else floor[i]
+        unclamped[i], binding[i] = _paced(
+            model_level[i],
+            previous[i],
+            hours[i],
+            initial_margin[i],
+            frozen,
+            dead_band,
+            step_per_hour,
+            half_life,
+        )
+        level[i] = unclamped[i]
+        if level[i] > highest:
+            level[i] = highest
+            binding[i] = _CAP if highest > floor[i] else _FLOOR
+        if level[i] < floor[i]:
+            level[i] = floor[i]
+            binding[i] = _FLOOR
+    return level, binding, unclamped
+
+
+def deposit_to_meet(level: Floats, headroom: Floats) -> Floats:
+    """What is missing to the level: ``max(0, level - headroom)``, rounded up to the cent.
+
+    A difference that float64 holds as exact cents is not raised. From 2**52 on, floats are
+    whole and are kept. Shape (N,); NaN gives NaN.
+    """
+    with np.errstate(invalid="ignore"):
+        missing = np.maximum(0.0, level - headroom)
+    small = np.flatnonzero((missing > 0) & (missing < _WHOLE_FROM))
+    missing[small] = [_up_to_the_cent(value) for value in missing[small].tolist()]
+    return missing
+
+
+def _up_to_the_cent(amount: float) -> float:
+    # The shortest decimal, not the binary value: 0.07 is seven cents, not a hair more.
+    return float(Decimal(repr(amount)).quantize(_CENT, rounding=ROUND_CEILING))

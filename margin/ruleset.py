@@ -1,0 +1,315 @@
+"""Rule sets: the rules as data, read from one TOML file each and identified by their content.
+
+``margin/rulesets/linear-tiers.toml`` documents every key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from market.clock import parse_time
+from market.errors import DataError, RuleSetError
+
+ENGINES = ("tier",)
+"""Engines that this version can compute."""
+
+_FOLDER = Path(__file__).parent / "rulesets"
+
+Rate = Annotated[float, Meta(gt=0, le=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Probability = Annotated[float, Meta(gt=0, lt=1)]
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Text = Annotated[str, Meta(min_length=1)]
+Horizon = Literal["1", "8", "24"]
+
+
+class Bracket(Struct, frozen=True, forbid_unknown_fields=True):
+    """Rates on the part of a notional up to `upper_bound`; None: the last, unbounded bracket."""
+
+    maintenance_rate: Rate
+    initial_rate: Rate
+    upper_bound: Positive | None = None
+
+    def __post_init__(self) -> None:
+        if self.maintenance_rate > self.initial_rate:
+            raise ValueError(
+                f"maintenance_rate {self.maintenance_rate} is above "
+                f"initial_rate {self.initial_rate}; it must be at most that"
+            )
+
+
+class Brackets(Struct, frozen=True, forbid_unknown_fields=True):
+    """Brackets of one symbol, in rising order of notional."""
+
+    brackets: tuple[Bracket, ...]
+
+    def __post_init__(self) -> None:
+        _check_brackets(self.brackets)
+
+
+class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[tier]``: default brackets, and those of symbols that have their own."""
+
+    brackets: tuple[Bracket, ...]
+    symbols: dict[str, Brackets] = {}
+
+    def __post_init__(self) -> None:
+        _check_brackets(self.brackets)
+
+    def of_symbol(self, symbol: str) -> tuple[Bracket, ...]:
+        """Brackets of a symbol: its own, else the default."""
+        own = self.symbols.get(symbol)
+        return self.brackets if own is None else own.brackets
+
+
+class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[collateral]``: what counts as cash, and the haircut of everything else."""
+
+    cash_assets: tuple[str, ...] = ("USD", "USDT")
+    default_haircut: Share = 0.2
+    haircuts: dict[str, Share] = {}
+
+    def haircut(self, asset: str) -> float:
+        """Share of the asset's value that does not count; 0 for cash assets."""
+        if asset in self.cash_assets:
+            return 0.0
+        return self.haircuts.get(asset, self.default_haircut)
+
+
+class LiquidityRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[floors.liquidity]``, see `margin.floors.liquidity`."""
+
+    enabled: bool = True
+    half_spread: Positive = 0.0005
+    impact: NonNegative = 1.0
+    concentration_share: Rate = 0.1
+    confidence: NonNegative = 2.33
+    unknown_volatility: Positive = 0.02
+    unknown_participation: Positive = 0.1
+
+
+class StaleDataRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[floors.stale_data]``, see `margin.floors.stale_data`."""
+
+    enabled: bool = True
+    confidence: NonNegative = 2.33
+    unknown_volatility: Positive = 0.02
+    unknown_age_hours: Positive = 24.0
+
+
+class FloorRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[floors]``: one table a floor."""
+
+    liquidity: LiquidityRules = LiquidityRules()
+    stale_data: StaleDataRules = StaleDataRules()
+
+    def enabled(self) -> tuple[str, ...]:
+        """Names of the floors that are switched on."""
+        return tuple(name for name in self.__struct_fields__ if getattr(self, name).enabled)
+
+
+class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[add_on]``: targets of the add-on and how fast it may move, see `margin.addon`."""
+
+    p_star: Annotated[dict[Horizon, Probability], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: {"1": 0.002, "8": 0.01, "24": 0.02}
+    )
+    cap_im_multiple: NonNegative = 3.0
+    dead_band: Annotated[float, Meta(ge=0, lt=1)] = 0.05
+    max_step_up_per_hour: Positive = 0.5
+    release_half_life_h: NonNegative = 12.0
+    state_rule: Literal["none", "hold_in_stress"] = "none"
+    stress_ratio: Positive = 2.0
+
+    @property
+    def targets(self) -> dict[int, float]:
+        """Highest tolerated probability by horizon in hours, horizons rising."""
+        return {hours: self.p_star[key] for hours, key in sorted((int(k), k) for k in self.p_star)}
+
+
+class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=True):
+    """One version of the rules of one venue or house.
+
+    Two rule sets are equal when their canonical forms are.
+
+    Attributes
+    ----------
+    name, version:
+        What the rules are called.
+    engine:
+        How the requirement is computed; see `ENGINES`.
+    source:
+        Where the figures come from.
+    effective_from, effective_to:
+        Validity, ISO 8601; empty means open on that side.
+    spot:
+        How a plain symbol counts: ``linear``, like a perpetual.
+    """
+
+    name: Text
+    version: Text
+    engine: Literal["tier"]
+    source: Text
+    tier: TierRules
+    effective_from: str = ""
+    effective_to: str = ""
+    spot: Literal["linear"] = "linear"
+    collateral: CollateralRules = CollateralRules()
+    floors: FloorRules = FloorRules()
+    add_on: AddOnRules = msgspec.field(default_factory=AddOnRules)
+
+    def __post_init__(self) -> None:
+        begin, end = (
+            _moment(key, getattr(self, key)) for key in ("effective_from", "effective_to")
+        )
+        if begin is not None and end is not None and begin >= end:
+            raise ValueError(
+                f"effective_from {self.effective_from} is not before "
+                f"effective_to {self.effective_to}"
+            )
+
+    def content(self) -> dict[str, Any]:
+        """Every field, defaults included, as plain JSON values: what the ledger keeps."""
+        content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return content
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the canonical form: JSON of `content`, keys sorted, floats shortest."""
+        canonical = json.dumps(
+            self.content(),
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RuleSet) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+
+def list_rulesets() -> tuple[str, ...]:
+    """Names of the presets, sorted."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+
+
+def load_ruleset(name_or_path: str | Path) -> RuleSet:
+    """Read a rule set: a preset by its name, or a file (ends in .toml or has a slash).
+
+    Raises
+    ------
+    RuleSetError
+        There is no such rule set, or its file is not TOML, or a key is unknown, missing or
+        impossible; the message names file and key.
+    """
+    text = str(name_or_path)
+    if text.endswith(".toml") or "/" in text or isinstance(name_or_path, Path):
+        path = Path(text)
+    elif text in list_rulesets():
+        path = _FOLDER / f"{text}.toml"
+    else:
+        raise RuleSetError(
+            f"rule set {text!r} is not known; choose one of {', '.join(list_rulesets())} "
+            "or give the path of a .toml file"
+        )
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RuleSetError(f"rule set {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RuleSetError(f"rule set {path} is not TOML: {error}") from error
+    return ruleset_from_content(raw, origin=str(path))
+
+
+def ruleset_from_content(content: Mapping[str, Any], origin: str = "recorded content") -> RuleSet:
+    """A rule set from its plain content; `RuleSet.content` gives the same `sha256` again.
+
+    Parameters
+    ----------
+    content:
+        Tables and values as in the TOML file.
+    origin:
+        Where the content comes from, for error messages.
+
+    Raises
+    ------
+    RuleSetError
+        A key is unknown, missing or impossible.
+    """
+    engine = content.get("engine")
+    if isinstance(engine, str) and engine not in ENGINES:
+        raise RuleSetError(
+            f"rule set {origin}: engine = {engine!r} is not available in this version; "
+            f"available: {', '.join(ENGINES)}"
+        )
+    for key, number in _numbers(content, "$"):
+        if not math.isfinite(number):
+            raise RuleSetError(f"rule set {origin}: {key} = {number}; expected a finite number")
+    try:
+        return msgspec.convert(dict(content), RuleSet)
+    except msgspec.ValidationError as error:
+        raise RuleSetError(f"rule set {origin}: {error}") from error
+
+
+def _check_brackets(brackets: tuple[Bracket, ...]) -> None:
+    """Raise ValueError, which msgspec reports with the key, unless the brackets rise."""
+    if not brackets:
+        raise ValueError("brackets is empty; expected at least one bracket")
+    *bounded, last = brackets
+    if last.upper_bound is not None:
+        raise ValueError("the last of brackets has an upper_bound; leave it out, it is unbounded")
+    if any(bracket.upper_bound is None for bracket in bounded):
+        raise ValueError("upper_bound is missing in one of brackets; only the last has none")
+    for below, above in pairwise(brackets):
+        if (
+            below.upper_bound is not None
+            and above.upper_bound is not None
+            and not below.upper_bound < above.upper_bound
+        ):
+            raise ValueError(
+                f"upper_bound {above.upper_bound} follows {below.upper_bound} in brackets; "
+                "bounds must rise"
+            )
+        for key in ("maintenance_rate", "initial_rate"):
+            if getattr(above, key) < getattr(below, key):
+                raise ValueError(
+                    f"{key} {getattr(above, key)} follows {getattr(below, key)} in brackets; "
+                    "rates must not fall with notional"
+                )
+
+
+def _moment(key: str, text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        return parse_time(text)
+    except DataError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+def _numbers(value: object, key: str) -> Iterator[tuple[str, float]]:
+    """Every float in the content, with its key."""
+    if isinstance(value, float):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _numbers(inner, f"{key}.{name}")
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            yield from _numbers(inner, f"{key}[{i}]")

@@ -1,0 +1,191 @@
+"""Promotion gates: a pure function from measured figures to a verdict with reasons.
+
+Safety gates decide whether a model may ever serve; promotion gates whether it replaces the
+champion. Without a champion only the safety gates apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Kind = Literal["safety", "promotion"]
+Verdict = Literal["promoted", "kept", "refused"]
+
+ECE_LIMITS: Mapping[int, float] = {1: 0.15, 8: 0.15, 24: 0.2}
+SLOPE_RANGE = (0.9, 1.1)
+TOP_DECILE_RANGE = (0.85, 1.18)
+COUNT_RANGE = (0.8, 1.25)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One condition.
+
+    Attributes
+    ----------
+    name:
+        What is held against a limit.
+    kind:
+        ``safety`` or ``promotion``.
+    passed:
+        Whether it holds.
+    value, limit:
+        The figure and what it was held against; the limit is a number or a range.
+    detail:
+        One sentence for the reader.
+    """
+
+    name: str
+    kind: Kind
+    passed: bool
+    value: float | None
+    limit: float | tuple[float, float]
+    detail: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain form for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Verdict of all gates.
+
+    Attributes
+    ----------
+    verdict:
+        ``refused`` if a safety gate failed, ``kept`` as challenger if a promotion gate failed,
+        else ``promoted``.
+    reasons:
+        Why, one sentence each.
+    gates:
+        All gates by name.
+    """
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    gates: Mapping[str, Gate]
+
+
+def parity_gate(max_difference: float, rows: int, limit: float) -> Gate:
+    """ONNX equals LightGBM plus prior plus calibrator."""
+    return Gate(
+        "parity",
+        "safety",
+        rows > 0 and max_difference <= limit,
+        max_difference,
+        limit,
+        f"largest difference of ONNX and LightGBM on {rows} rows beside the thresholds",
+    )
+
+
+def bounds_gate(violations: int, checked: int) -> Gate:
+    """Every add-on lies within its floor and cap."""
+    return Gate(
+        "floor_and_cap",
+        "safety",
+        checked > 0 and violations == 0,
+        float(violations),
+        0.0,
+        f"add-ons outside [floor, max(floor, cap)] among {checked} accounts",
+    )
+
+
+def calibration_gates(
+    horizon: int, figures: Mapping[str, Any], ece_quantile: float | None, counts: float | None
+) -> list[Gate]:
+    """Calibration of one horizon on the test block.
+
+    Parameters
+    ----------
+    horizon:
+        In hours.
+    figures:
+        The model's metrics, as in the evaluation.
+    ece_quantile:
+        5% quantile of the day bootstrap of ece / base rate: passes where the figure itself is
+        above its limit by no more than chance allows.
+    counts:
+        Predicted over observed breaches, pooled over all test days.
+    """
+    ece = figures["ece_over_base_rate"]
+    limit = ECE_LIMITS[horizon]
+    below = [value for value in (ece, ece_quantile) if value is not None]
+    return [
+        Gate(
+            f"calibration_error_{horizon}h",
+            "safety",
+            bool(below) and min(below) <= limit,
+            ece,
+            limit,
+            f"calibration error over base rate at {horizon} h (5% quantile {_text(ece_quantile)})",
+        ),
+        _within(
+            f"calibration_slope_{horizon}h",
+            figures["calibration_slope"],
+            SLOPE_RANGE,
+            f"calibration slope at {horizon} h",
+        ),
+        _within(
+            f"top_decile_{horizon}h",
+            figures["top_decile_ratio"],
+            TOP_DECILE_RANGE,
+            f"predicted over observed in the top decile at {horizon} h",
+        ),
+        _within(
+            f"predicted_over_observed_{horizon}h",
+            counts,
+            COUNT_RANGE,
+            f"predicted over observed breaches at {horizon} h",
+        ),
+    ]
+
+
+def not_worse_gate(
+    horizon: int, rival: str, skill: float, interval: tuple[float, float] | None, kind: Kind
+) -> Gate:
+    """Log loss is not worse than a rival's beyond chance: the interval of the skill reaches 0."""
+    upper = skill if interval is None else interval[1]
+    return Gate(
+        f"not_worse_than_{rival}_{horizon}h",
+        kind,
+        upper >= 0.0,
+        skill,
+        0.0,
+        f"log-loss skill against {rival} at {horizon} h, upper bound {_text(upper)}",
+    )
+
+
+def decide(gates: list[Gate], *, has_champion: bool) -> Decision:
+    """The verdict of the gates."""
+    failed_safety = [gate for gate in gates if gate.kind == "safety" and not gate.passed]
+    failed = [gate for gate in gates if gate.kind == "promotion" and not gate.passed]
+    by_name = {gate.name: gate for gate in gates}
+    if failed_safety:
+        return Decision("refused", _sentences(failed_safety), by_name)
+    if has_champion and failed:
+        return Decision("kept", _sentences(failed), by_name)
+    if has_champion:
+        return Decision("promoted", ("all gates passed",), by_name)
+    return Decision("promoted", ("all safety gates passed; there was no champion",), by_name)
+
+
+def _within(name: str, value: float | None, limits: tuple[float, float], detail: str) -> Gate:
+    passed = value is not None and limits[0] <= value <= limits[1]
+    return Gate(name, "safety", passed, value, limits, detail)
+
+
+def _sentences(gates: list[Gate]) -> tuple[str, ...]:
+    return tuple(f"{gate.detail} is {_text(gate.value)}, limit {_limit(gate)}" for gate in gates)
+
+
+def _limit(gate: Gate) -> str:
+    if isinstance(gate.limit, tuple):
+        return f"{gate.limit[0]:g} to {gate.limit[1]:g}"
+    return f"{gate.limit:g}"
+
+
+def _text(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4g}"

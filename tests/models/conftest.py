@@ -1,0 +1,103 @@
+"""A small model with real LightGBM boosters, priors, missing values and zeros."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+
+from models.bundle import bundle_files
+from models.lightgbm_trees import trees_from_booster
+from models.manifest import TrainingRecord
+from models.onnx_export import export
+from models.schema import ModelSchema
+from models.trees import Floats, TreeTable
+
+HORIZONS = (1, 8, 24)
+BASE_PARAMETERS: dict[str, Any] = {
+    "objective": "binary",
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "boost_from_average": False,
+    "verbose": -1,
+    "num_leaves": 15,
+    "learning_rate": 0.2,
+}
+
+
+@dataclass(frozen=True)
+class SmallModel:
+    """Everything a test may want to compare."""
+
+    schema: ModelSchema
+    boosters: dict[int, lightgbm.Booster]
+    trees: dict[int, TreeTable]
+    calibration: dict[int, tuple[float, float]]
+    onnx: bytes
+    X: Floats
+
+    def raw(self) -> dict[int, Any]:
+        """LightGBM's own raw score of each horizon."""
+
+        def scorer(booster: lightgbm.Booster) -> Any:
+            return lambda X: booster.predict(X, raw_score=True, num_threads=1)
+
+        return {h: scorer(booster) for h, booster in self.boosters.items()}
+
+    def files(self) -> dict[str, bytes]:
+        """Files of its bundle."""
+        record = TrainingRecord(
+            training_data_sha256="1" * 64,
+            ruleset_sha256="2" * 64,
+            versions={"lightgbm": lightgbm.__version__},
+            metrics={"auc": 0.9},
+        )
+        return bundle_files(
+            model=self.onnx,
+            schema=self.schema,
+            trees=self.trees,
+            calibration=self.calibration,
+            record=record,
+        )
+
+
+def training_rows(n: int = 3000, seed: int = 7) -> tuple[Floats, dict[int, Floats]]:
+    """Columns prior_1, prior_8, prior_24, volatility, momentum (NaN), jumps (zeros), trend."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 7))
+    X[:, 1] = X[:, 0] + 0.5
+    X[:, 2] = X[:, 1] + 0.5
+    X[rng.random(n) < 0.25, 4] = np.nan
+    X[rng.random(n) < 0.6, 5] = 0.0
+    signal = 0.8 * X[:, 3] + np.nan_to_num(X[:, 4], nan=1.0) + np.sign(X[:, 5])
+    labels = {
+        horizon: (signal + X[:, h] + rng.logistic(size=n) > 1.0 - 0.3 * h).astype(np.float64)
+        for h, horizon in enumerate(HORIZONS)
+    }
+    return X, labels
+
+
+@pytest.fixture(scope="session")
+def small() -> SmallModel:
+    X, labels = training_rows()
+    schema = ModelSchema(
+        features=("prior_1", "prior_8", "prior_24", "volatility", "momentum", "jumps", "trend"),
+        monotone=(1, 1, 1, 1, 0, 0, 0),
+        horizons=HORIZONS,
+        prior=("prior_1", "prior_8", "prior_24"),
+        features_sha256="a" * 64,
+    )
+    parameters = BASE_PARAMETERS | {"monotone_constraints": list(schema.monotone)}
+    boosters = {
+        horizon: lightgbm.train(
+            parameters, lightgbm.Dataset(X, labels[horizon], init_score=X[:, h].copy()), 25
+        )
+        for h, horizon in enumerate(HORIZONS)
+    }
+    trees = {h: trees_from_booster(booster, 7) for h, booster in boosters.items()}
+    calibration = {1: (0.9, 0.1), 8: (1.05, -0.2), 24: (1.0, 0.0)}
+    return SmallModel(schema, boosters, trees, calibration, export(schema, trees, calibration), X)

@@ -1,0 +1,103 @@
+"""The packages that the project installs, and the file that pins what it depends on."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+ROOMS: list[str] = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+
+
+def locked() -> dict[str, list[str]]:
+    """The lines of the lock file by requirement: the requirement itself, then its hashes."""
+    entries: dict[str, list[str]] = {}
+    for line in LOCK.replace("\\\n", "").splitlines():
+        requirement, *hashes = re.split(r"\s+(?=--hash=)", line.strip())
+        entries[requirement.strip()] = [entry.strip() for entry in hashes]
+    return entries
+
+
+def declared() -> list[Requirement]:
+    project = PYPROJECT["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    return [Requirement(text) for names in lists for text in names]
+
+
+def test_no_dependency_ships_a_top_level_name_of_ours() -> None:
+    owners = importlib.metadata.packages_distributions()
+    foreign = {room: set(owners.get(room, [])) - {"margincast"} for room in ROOMS}
+    assert not {room: names for room, names in foreign.items() if names}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_listed_package_is_imported_from_this_checkout(room: str) -> None:
+    module = importlib.import_module(room)
+    assert module.__file__ is not None, "a namespace package would hide a missing __init__.py"
+    assert Path(module.__file__).parent == ROOT / room
+
+
+def test_every_package_of_the_checkout_is_listed() -> None:
+    tools = {"tests", "benchmarks", "docs"}
+    found = {init.parent.name for init in ROOT.glob("[a-z]*/__init__.py")} - tools
+    assert found == set(ROOMS)
+
+
+def test_every_listed_package_is_type_checked_layered_and_in_the_source_archive() -> None:
+    tool = PYPROJECT["tool"]
+    (contract,) = [each for each in tool["importlinter"]["contracts"] if each["type"] == "layers"]
+    layers = [room for layer in contract["layers"] for room in re.split(r"\s*[|:]\s*", layer)]
+    assert sorted(tool["mypy"]["packages"]) == sorted(ROOMS)
+    assert tool["mypy"]["strict"] is True
+    assert sorted(tool["importlinter"]["root_packages"]) == sorted(ROOMS)
+    assert sorted(layers) == sorted(ROOMS)
+    assert {f"/{room}" for room in ROOMS} <= set(
+        tool["hatch"]["build"]["targets"]["sdist"]["include"]
+    )
+
+
+def test_project_cannot_be_uploaded_by_accident() -> None:
+    assert "Private :: Do Not Upload" in PYPROJECT["project"]["classifiers"]
+
+
+def test_lock_file_names_no_address() -> None:
+    assert "://" not in LOCK
+    assert not re.search(r"^\s*-(?!-hash=)", LOCK, flags=re.MULTILINE), "an option of pip"
+
+
+def test_every_locked_requirement_is_pinned_and_hashed() -> None:
+    entries = locked()
+    assert len(entries) > len(declared())
+    for text, hashes in entries.items():
+        assert re.fullmatch(r"==[^*,]+", str(Requirement(text).specifier)), text
+        assert hashes, text
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes), text
+
+
+def test_every_declared_requirement_is_met_by_the_lock_file() -> None:
+    versions: dict[str, list[str]] = {}
+    for requirement in map(Requirement, locked()):
+        version = str(requirement.specifier).removeprefix("==")
+        versions.setdefault(canonicalize_name(requirement.name), []).append(version)
+    for requirement in declared():
+        pins = versions.get(canonicalize_name(requirement.name), [])
+        assert pins, f"{requirement} is not in requirements.lock; run make lock"
+        assert all(requirement.specifier.contains(pin) for pin in pins), requirement
+
+
+def test_build_tools_come_from_the_lock_file_too() -> None:
+    names = {canonicalize_name(Requirement(text).name) for text in locked()}
+    required = {
+        canonicalize_name(Requirement(text).name) for text in PYPROJECT["build-system"]["requires"]
+    }
+    assert required <= names
