@@ -18,6 +18,8 @@ from features.registry import (
     CROSS_VOLATILITY,
     MARKET_COLUMNS,
     MARKET_FEATURES,
+    STALE_INTERVALS,
+    WARM_UP_HOURS,
     registry_sha256,
 )
 from market.clock import Interval
@@ -46,7 +48,7 @@ class MarketFeatures:
     values:
         Shape (T, S, F), columns `features.registry.MARKET_COLUMNS`; NaN in warm-up.
     correlation:
-        Shape (T, S, S); NaN in warm-up.
+        Shape (T, S, S), ones on the diagonal; NaN in warm-up and where a symbol is absent.
     age:
         Hours since the close of the symbol's newest bar, shape (T, S); NaN before the first.
     history:
@@ -63,6 +65,16 @@ class MarketFeatures:
     def column(self, name: str) -> Floats:
         """One market feature, shape (T, S)."""
         return self.values[:, :, MARKET_COLUMNS.index(name)]
+
+    def usable(self, interval: Interval) -> npt.NDArray[np.bool_]:
+        """Which symbols can be scored, shape (T, S).
+
+        A symbol needs `WARM_UP_HOURS` of history, a newest bar of at most `STALE_INTERVALS` of
+        age, and every market feature.
+        """
+        fresh = self.age <= STALE_INTERVALS / interval.per_hour
+        complete = ~np.isnan(self.values).any(axis=2)
+        return (self.history >= WARM_UP_HOURS) & fresh & complete
 
 
 class MarketState:
@@ -124,6 +136,9 @@ class MarketState:
             CORRELATION_HALF_LIFE_HOURS,
             self.interval,
         )
+        # Nor does it take part in those of the others: its correlations stand still.
+        apart = (absent[:, :, None] | absent[:, None, :]) & ~np.eye(symbols, dtype=np.bool_)
+        correlation[apart] = np.nan
         volatility = np.ascontiguousarray(values[:, :, MARKET_COLUMNS.index(CROSS_VOLATILITY)])
         for f, cross in enumerate(CROSS_FEATURES, start=len(MARKET_FEATURES)):
             cross.kernel(correlation, volatility, column)

@@ -31,9 +31,13 @@ from features.volatility.garman_klass import garman_klass_volatility
 from features.volatility.parkinson import parkinson_volatility
 from features.volatility.realised import realised_volatility
 from features.volatility.trailing_return import trailing_return
+from market.history import MAX_GAP_HOURS
 
 WARM_UP_HOURS = 168
 """History a symbol needs before anything is said about it."""
+
+STALE_INTERVALS = 2
+"""Data are stale once the newest bar closed more than so many intervals ago."""
 
 CORRELATION_HALF_LIFE_HOURS = 72.0
 
@@ -119,6 +123,6 @@ def registry_sha256() -> str:
         [[f.name, f.formula, list(f.settings)] for f in MARKET_FEATURES],
         [[f.name, f.formula, [CORRELATION_HALF_LIFE_HOURS]] for f in CROSS_FEATURES],
         [[f.name, f.formula, list(f.params), f.monotone] for f in ACCOUNT_FEATURES],
-        list(PRIOR_VOLATILITIES),
+        [list(PRIOR_VOLATILITIES), CROSS_VOLATILITY, ADV, MAX_GAP_HOURS],
     ]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()

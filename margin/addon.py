@@ -342,16 +342,20 @@ def _bound_all(  # type: ignore[no-untyped-def]
 def deposit_to_meet(level: Floats, headroom: Floats) -> Floats:
     """What is missing to the level: ``max(0, level - headroom)``, rounded up to the cent.
 
-    A difference that float64 holds as exact cents is not raised. From 2**52 on, floats are
-    whole and are kept. Shape (N,); NaN gives NaN.
+    Exact cents are not raised, and the deposit suffices in float64 as well:
+    ``headroom + deposit >= level``. From 2**52 on floats are whole and are kept as they are.
+    Arrays of shape (N,); NaN gives NaN.
     """
     with np.errstate(invalid="ignore"):
         missing = np.maximum(0.0, level - headroom)
-    small = np.flatnonzero((missing > 0) & (missing < _WHOLE_FROM))
-    missing[small] = [_up_to_the_cent(value) for value in missing[small].tolist()]
+    for i in np.flatnonzero((missing > 0) & (missing < _WHOLE_FROM)):
+        missing[i] = _up_to_the_cent(float(level[i]), float(headroom[i]))
     return missing
 
 
-def _up_to_the_cent(amount: float) -> float:
+def _up_to_the_cent(level: float, headroom: float) -> float:
     # The shortest decimal, not the binary value: 0.07 is seven cents, not a hair more.
-    return float(Decimal(repr(amount)).quantize(_CENT, rounding=ROUND_CEILING))
+    cents = Decimal(repr(level - headroom)).quantize(_CENT, rounding=ROUND_CEILING)
+    while headroom + float(cents) < level:
+        cents += _CENT
+    return float(cents)

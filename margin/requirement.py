@@ -197,17 +197,17 @@ def _collateral_values(
             (0, "") if name in cash_assets else _find_price(name, f"{name}USDT", view, index)
         ),
     )
-    for entry, name in enumerate(book.balance_asset):
+    for i, name in enumerate(book.balance_asset):
         if name not in cash_assets:
-            price[entry] = view.mark[rows[entry]] if rows[entry] >= 0 else np.nan
-            rate[entry] = collateral_rate(ruleset, name)
+            price[i] = view.mark[rows[i]] if rows[i] >= 0 else np.nan
+            rate[i] = collateral_rate(ruleset, name)
     finite = np.isfinite(book.balance_amount)
-    for entry in np.flatnonzero((rows < 0) | ~finite):
-        name = book.balance_asset[entry]
+    for bad in np.flatnonzero((rows < 0) | ~finite):
+        name = book.balance_asset[bad]
         reason = found[name][1] or (
-            f"collateral {name!r} has amount {book.balance_amount[entry]}; expected a finite number"
+            f"collateral {name!r} has amount {book.balance_amount[bad]}; expected a finite number"
         )
-        problems.of_entry(book.balance_start, int(entry), name, reason)
+        problems.of_entry(book.balance_start, int(bad), name, reason)
     with np.errstate(over="ignore", invalid="ignore"):
         value = book.balance_amount * price
         return np.where(value < 0, value, value * rate)

@@ -49,6 +49,9 @@ MAX_ROWS = 20_000_000
 FOREVER = int(np.iinfo(np.int64).max)
 """End of a segment that no later snapshot ends."""
 
+_COLUMNS = frozenset(
+    ("ts", "account_id", "instrument", "quantity", "entry_price", "asset", "amount", "kind")
+)
 _POSITIONS, _COLLATERAL, _EVENTS = "positions.parquet", "collateral.parquet", "events.parquet"
 
 
@@ -162,7 +165,7 @@ class AccountHistory:
         keeper, balance = keeper[kept], balance[kept]
         return Book(
             account_ids=tuple(self.account_ids[i] for i in self.segments.account[segments]),
-            cash=cash,
+            cash=np.asarray(cash, dtype=np.float64),
             leg_start=_offsets(owner, len(segments)),
             leg_instrument=tuple(self.positions.names[i] for i in self.positions.name[leg]),
             leg_quantity=self.positions.amount[leg],
@@ -232,9 +235,9 @@ def _tables(snapshots: Iterable[tuple[int, Book]]) -> tuple[pa.Table, pa.Table]:
     legs: list[tuple[int, str, str, float, float]] = []
     balances: list[tuple[int, str, str, float]] = []
     last_held: dict[str, str] = {}
-    before = -1
+    before: int | None = None
     for time, book in snapshots:
-        if time <= before:
+        if before is not None and time <= before:
             raise DataError(
                 f"snapshot at {format_time(time)} follows one at {format_time(before)}; "
                 "give the books in rising order of time, one book a time"
@@ -286,10 +289,11 @@ def _load(path: Path) -> pa.Table:
     if not path.is_file():
         raise DataError(f"account file {path} does not exist; [accounts] source needs it")
     try:
-        file = pq.ParquetFile(path)
-        if file.metadata.num_rows > MAX_ROWS:
-            raise DataError(f"{path} has {file.metadata.num_rows} rows; the limit is {MAX_ROWS}")
-        return file.read()
+        with pq.ParquetFile(path) as file:
+            rows = file.metadata.num_rows
+            if rows > MAX_ROWS:
+                raise DataError(f"{path} has {rows} rows; the limit is {MAX_ROWS}")
+            return file.read(columns=[c for c in file.schema_arrow.names if c in _COLUMNS])
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read as parquet: {error}") from error
 
@@ -420,13 +424,7 @@ def _column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:
 
 def _times(table: pa.Table, path: Path) -> Ints:
     _column(table, "ts", path)
-    try:
-        return timestamps(table, "ts", path)
-    except pa.ArrowException as error:
-        raise DataError(
-            f"{path}: column 'ts' holds a time that nanoseconds cannot hold ({error}); "
-            "expected years 1678 to 2261"
-        ) from error
+    return timestamps(table, "ts", path)
 
 
 def _strings(table: pa.Table, name: str, path: Path) -> tuple[list[str], Ints]:

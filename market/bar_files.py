@@ -100,15 +100,17 @@ def aggregate(
     A coarse bar needs its last fine bar, because that one carries the close; without it the bar
     is dropped.
     """
+    if not len(opens):
+        return opens, values, 0
     group = opens // coarse.nanoseconds
-    first = np.flatnonzero(np.r_[True, np.diff(group) > 0]) if len(group) else np.zeros(0, np.int64)
+    first = np.flatnonzero(np.r_[True, np.diff(group) > 0])
     last = np.r_[first[1:], len(group)] - 1
     bars = np.empty((len(first), 5))
     bars[:, OPEN] = values[first, OPEN]
-    bars[:, HIGH] = np.maximum.reduceat(values[:, HIGH], first) if len(first) else 0.0
-    bars[:, LOW] = np.minimum.reduceat(values[:, LOW], first) if len(first) else 0.0
+    bars[:, HIGH] = np.maximum.reduceat(values[:, HIGH], first)
+    bars[:, LOW] = np.minimum.reduceat(values[:, LOW], first)
     bars[:, CLOSE] = values[last, CLOSE]
-    bars[:, VOLUME] = np.add.reduceat(values[:, VOLUME], first) if len(first) else 0.0
+    bars[:, VOLUME] = np.add.reduceat(values[:, VOLUME], first)
     starts = group[first] * coarse.nanoseconds
     closed = opens[last] + fine.nanoseconds == starts + coarse.nanoseconds
     complete = last - first + 1 == coarse.nanoseconds // fine.nanoseconds
@@ -148,14 +150,20 @@ def timestamps(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int64]:
     Raises
     ------
     DataError
-        The column is not a time stamp or has missing values.
+        The column is not a time stamp, has missing values, or lies outside the years 1677 to 2262.
     """
     column = table[name]
     if not pa.types.is_timestamp(column.type):
         raise DataError(f"{path}: column {name!r} is {column.type}, expected a timestamp in UTC")
     if column.null_count:
         raise DataError(f"{path}: column {name!r} has {column.null_count} missing values")
-    nanoseconds = column.cast(pa.timestamp("ns", tz=column.type.tz)).cast(pa.int64())
+    try:
+        nanoseconds = column.cast(pa.timestamp("ns", tz=column.type.tz)).cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"{path}: column {name!r} holds times that do not fit into nanoseconds (years 1677 "
+            f"to 2262); correct them: {error}"
+        ) from error
     return np.ascontiguousarray(nanoseconds.to_numpy(), dtype=np.int64)
 
 
@@ -163,7 +171,7 @@ def _floats(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.float64]:
     column = table[name]
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         raise DataError(f"{path}: column {name!r} is {column.type}, expected numbers")
-    return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
 
 
 def _sort_unique(

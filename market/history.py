@@ -101,7 +101,8 @@ def load_history(
         raise DataError(f"no spot or perp bars for symbol(s) {', '.join(missing)} in {where}")
     if not traded:
         raise DataError("no spot or perp bars found; [market] bars needs at least one such folder")
-    loaded = [entry for entry in loaded if entry[1] in set(traded) and len(entry[2].opens)]
+    idle = [part for _, symbol, part in loaded if symbol not in traded or not len(part.opens)]
+    loaded = [entry for entry in loaded if entry[1] in traded and len(entry[2].opens)]
     grid = _grid(loaded, interval)
     column = {symbol: i for i, symbol in enumerate(traded)}
 
@@ -117,6 +118,7 @@ def load_history(
             fresh = np.isnan(bars[rows, s, CLOSE])
             bars[rows[fresh], s] = part.values[fresh]
         quality.append(replace(part.quality, used=int(fresh.sum())))
+    quality += [part.quality for part in idle]
 
     chosen, counts = _choose_marks(kinds, traded, len(grid))
     mark = _fill(chosen[:, :, 2], MAX_GAP_HOURS * interval.per_hour)

@@ -15,7 +15,7 @@ from market.errors import InstrumentError
 Kind = Literal["spot", "perpetual", "option"]
 
 _SYMBOL = re.compile(r"[A-Z0-9]{2,20}")
-_OPTION = re.compile(r"([A-Z0-9]{2,10})-(\d{1,2}[A-Z]{3}\d{2})-(\d+(?:\.\d+)?)-([CP])")
+_OPTION = re.compile(r"([A-Z0-9]{2,10})-([0-9]{1,2}[A-Z]{3}[0-9]{2})-([0-9]+(?:\.[0-9]+)?)-([CP])")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -179,21 +179,30 @@ class Lives:
         return np.flatnonzero((self.birth_row <= row) & (row < self.end_row))
 
     def book_at(self, row: int, symbols: Sequence[str]) -> Book:
-        """The book of all lives held at a row, sorted by account id.
+        """The book of all lives held at a row, sorted by account id; see `book_of`."""
+        return self.book_of(self.alive(row), symbols)
+
+    def births(self, symbols: Sequence[str]) -> Iterator[tuple[int, Book]]:
+        """Each row at which lives are born, rising, with the book of those lives."""
+        order = np.argsort(self.birth_row, kind="stable")
+        rows, first = np.unique(self.birth_row[order], return_index=True)
+        for row, lives in zip(rows, np.split(order, first[1:]), strict=True):
+            yield int(row), self.book_of(lives, symbols)
+
+    def book_of(self, lives: Ints, symbols: Sequence[str]) -> Book:
+        """The books of chosen lives, one account each, in the order given.
 
         Parameters
         ----------
-        row:
-            Row of the decision times.
+        lives:
+            Index of each life, int64, shape (n,).
         symbols:
             Names of the columns of the mark; a leg is the perpetual ``<symbol>-PERP``.
         """
-        lives = self.alive(row)
         counts = np.diff(self.leg_start)[lives]
         leg_start = np.zeros(len(lives) + 1, dtype=np.int64)
         np.cumsum(counts, out=leg_start[1:])
-        shift = np.repeat(self.leg_start[lives] - leg_start[:-1], counts)
-        legs = np.arange(leg_start[-1]) + shift
+        legs = np.arange(leg_start[-1]) + np.repeat(self.leg_start[lives] - leg_start[:-1], counts)
         return Book(
             account_ids=tuple(self.account_id(int(life)) for life in lives),
             cash=self.cash[lives],

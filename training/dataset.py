@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from features.account.frame import AccountRows, compute_features, compute_moments
 from features.market_state import MarketFeatures
-from features.registry import ACCOUNT_COLUMNS, WARM_UP_HOURS
+from features.registry import ACCOUNT_COLUMNS
 from margin.ruleset import RuleSet
 from margin.tier import TierTable
 from market.errors import DataError
@@ -117,22 +117,6 @@ class Dataset:
         partial.replace(path)
 
 
-def usable_symbols(history: MarketHistory, market: MarketFeatures) -> npt.NDArray[np.bool_]:
-    """Which symbols can be scored at each decision time, shape (T, S).
-
-    A symbol needs `WARM_UP_HOURS` of history, a newest bar of at most two intervals of age, every
-    market feature, and a mark.
-    """
-    stale = 2 / history.bars.interval.per_hour
-    usable: npt.NDArray[np.bool_] = (
-        (market.history >= WARM_UP_HOURS)
-        & (market.age <= stale)
-        & ~np.isnan(history.mark)
-        & ~np.isnan(market.values).any(axis=2)
-    )
-    return usable
-
-
 def build_dataset(
     history: MarketHistory,
     market: MarketFeatures,
@@ -181,7 +165,7 @@ def build_dataset(
         segments,
         history,
         TierTable.build(ruleset, history.bars.symbols),
-        usable_symbols(history, market),
+        market.usable(history.bars.interval) & ~np.isnan(history.mark),
         first_row=first,
         last_row=last,
         longest_step=horizons[-1] * per_hour,

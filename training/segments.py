@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from margin.requirement import collateral_rate
 from margin.ruleset import RuleSet
 from market.account_files import AccountHistory
 from market.errors import DataError
@@ -125,7 +126,9 @@ def from_history(
                 legs.append((s, position.quantity, position.quantity))
             for balance in account.collateral:
                 s = _column(column, f"{balance.asset}USDT", balance.asset)
-                legs.append((s, (1.0 - ruleset.collateral.haircut(balance.asset)) * balance.amount, 0.0))
+                # A debt counts in full: a haircut never makes it smaller.
+                rate = collateral_rate(ruleset, balance.asset) if balance.amount > 0.0 else 1.0
+                legs.append((s, rate * balance.amount, 0.0))
             accounts.append(a)
             first.append(int(begin))
             last.append(int(end))

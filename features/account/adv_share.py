@@ -8,12 +8,15 @@ from numba import njit
 from features.account.moments import ADV_SHARE
 from features.definition import AccountFeature
 
+LIMIT = 1e6
+"""More days of all trading than this count as equal, as where nothing is traded at all."""
+
 
 def adv_share() -> AccountFeature:
     """Largest position against its symbol's average daily volume, as a logarithm.
 
-    Formula: ``ln(10^-12 + max_i |x_i| / ADV_i)``. Unit: log of days of all trading.
-    NaN in warm-up.
+    Formula: ``ln(10^-12 + min(10^6, max_i |x_i| / ADV_i))``. Unit: log of days of all trading.
+    Days are limited to `LIMIT`. NaN in warm-up.
 
     References
     ----------
@@ -22,7 +25,7 @@ def adv_share() -> AccountFeature:
     return AccountFeature(
         name="adv_share",
         unit="log days",
-        formula="ln(10^-12 + max |x| / ADV)",
+        formula="ln(10^-12 + min(10^6, max |x| / ADV))",
         reference="Almgren and Chriss (2000)",
         kernel=kernel,
     )
@@ -32,4 +35,7 @@ def adv_share() -> AccountFeature:
 def kernel(moments, out):  # type: ignore[no-untyped-def]
     """One number per account."""
     for n in range(len(moments)):
-        out[n] = np.log(1e-12 + moments[n, ADV_SHARE])
+        days = moments[n, ADV_SHARE]
+        if days > LIMIT:  # so that NaN stays NaN
+            days = LIMIT
+        out[n] = np.log(1e-12 + days)

@@ -1,0 +1,151 @@
+"""The market at one decision time: all that a decision may know, in a form that can be recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.market_state import MarketFeatures
+from features.registry import ADV, CROSS_VOLATILITY, MARKET_COLUMNS
+from margin.view import MarketView
+from market.clock import HOUR, Interval
+from market.errors import DataError
+from market.history import MarketHistory
+
+Floats = npt.NDArray[np.float64]
+
+FAST_VOLATILITY, SLOW_VOLATILITY = "ewma_volatility_12h", "realised_volatility_168h"
+
+
+@dataclass(frozen=True, slots=True)
+class MarketSnapshot:
+    """One row of market features with its marks.
+
+    Attributes
+    ----------
+    as_of:
+        Decision time in nanoseconds.
+    interval:
+        Bar interval.
+    features:
+        One row; ages count to `as_of`.
+    mark:
+        Mark price, shape (S,); NaN where there is none.
+    """
+
+    as_of: int
+    interval: Interval
+    features: MarketFeatures
+    mark: Floats
+
+    @classmethod
+    def at(
+        cls, as_of: int, interval: Interval, features: MarketFeatures, row: int, mark: Floats
+    ) -> MarketSnapshot:
+        """The market at `as_of`, no earlier than the close of `row`, which is the newest bar."""
+        late = (as_of - int(features.closes[row])) / HOUR
+        one = slice(row, row + 1 or None)
+        return cls(
+            as_of,
+            interval,
+            MarketFeatures(
+                symbols=features.symbols,
+                closes=features.closes[one],
+                values=features.values[one],
+                correlation=features.correlation[one],
+                age=features.age[one] + late,
+                history=features.history[one] + late,
+            ),
+            mark,
+        )
+
+    @classmethod
+    def of_history(
+        cls, history: MarketHistory, features: MarketFeatures, as_of: int
+    ) -> MarketSnapshot:
+        """The market of a history as it was known at `as_of`.
+
+        Raises
+        ------
+        DataError
+            No bar had closed by then.
+        """
+        row = int(np.searchsorted(features.closes, as_of, side="right")) - 1
+        if row < 0:
+            raise DataError("no bar had closed by the decision time; ask for a later one")
+        return cls.at(as_of, history.bars.interval, features, row, history.mark[row])
+
+    def view(self) -> MarketView:
+        """What the rules may know."""
+        return MarketView(
+            as_of=self.as_of,
+            symbols=self.features.symbols,
+            mark=self.mark,
+            age_hours=self.features.age[0],
+            volatility=self.features.column(CROSS_VOLATILITY)[0],
+            adv=self.features.column(ADV)[0],
+            correlation=self.features.correlation[0],
+            interval_hours=1.0 / self.interval.per_hour,
+        )
+
+    def usable(self) -> npt.NDArray[np.bool_]:
+        """Which symbols the model can be asked about, shape (S,)."""
+        usable: npt.NDArray[np.bool_] = self.features.usable(self.interval)[0]
+        return usable & ~np.isnan(self.mark)
+
+    def volatility_ratio(self) -> float:
+        """Fast over slow volatility, the median over symbols; NaN in warm-up."""
+        ratio = self.features.column(FAST_VOLATILITY) / self.features.column(SLOW_VOLATILITY)
+        known = ratio[np.isfinite(ratio)]
+        return float(np.median(known)) if len(known) else float("nan")
+
+    def content(self) -> dict[str, Any]:
+        """Plain form for the ledger; floats survive it to the last bit, NaN becomes null."""
+        return {
+            "as_of": self.as_of,
+            "interval": self.interval.name,
+            "symbols": list(self.features.symbols),
+            "columns": list(MARKET_COLUMNS),
+            "close": int(self.features.closes[0]),
+            "values": _lists(self.features.values[0]),
+            "correlation": _lists(self.features.correlation[0]),
+            "age": _lists(self.features.age[0]),
+            "history": _lists(self.features.history[0]),
+            "mark": _lists(self.mark),
+        }
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> MarketSnapshot:
+        """Read the plain form.
+
+        Raises
+        ------
+        DataError
+            It was recorded with other market features.
+        """
+        if tuple(content["columns"]) != MARKET_COLUMNS:
+            raise DataError(
+                "the market was recorded with other features than this version computes; replay "
+                "with the version that made the decision"
+            )
+        row = {
+            name: np.array(content[name], dtype=np.float64)[None]
+            for name in ("values", "correlation", "age", "history")
+        }
+        features = MarketFeatures(
+            symbols=tuple(content["symbols"]),
+            closes=np.array([content["close"]], dtype=np.int64),
+            **row,
+        )
+        mark = np.array(content["mark"], dtype=np.float64)
+        return cls(int(content["as_of"]), Interval.parse(content["interval"]), features, mark)
+
+
+def _lists(values: Floats) -> list[Any]:
+    plain = values.astype(object)
+    plain[np.isnan(values)] = None
+    return list(plain.tolist())

@@ -1,0 +1,222 @@
+"""The ledger: append facts to a hash chain, read them back checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import Connection, Select, String, column, select, tuple_, values
+
+from ledger import contents as content_store
+from ledger.chain import extend, to_record
+from ledger.idempotency import Answers, IdempotentAnswer, save
+from ledger.records import Entry, Record
+from ledger.schema import database_errors, in_batches, open_engine, records, writing
+from market.errors import LedgerError
+
+_PAGE = 500
+
+
+class Ledger:
+    """An append-only record of decisions, and of what they rest on.
+
+    Several processes and threads may share a database and a chain: appending waits its turn, and
+    what `append` returned is on disk. A chain belongs to whoever appends to it; reading by id, by
+    account's last decision and by kind goes over all chains of the database.
+
+    Parameters
+    ----------
+    url:
+        See `ledger.schema.open_engine`.
+    chain:
+        The chain to append to.
+
+    Raises
+    ------
+    LedgerError
+        Here and in every method: the database failed or refused.
+    """
+
+    def __init__(self, url: str, chain: str = "main") -> None:
+        if not chain:
+            raise LedgerError("chain is an empty text; give it a name like 'main'")
+        self.chain = chain
+        self.engine = open_engine(url)
+        self.answers = Answers(self.engine)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the database."""
+        self.engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A write transaction, for rows that must be committed together with records.
+
+        Use `ledger.chain.extend` inside it; committed with fsync at the end.
+        """
+        with database_errors("record"), writing(self.engine) as connection:
+            yield connection
+
+    def append(
+        self,
+        entries: Sequence[Entry],
+        *,
+        contents: Sequence[tuple[str, Mapping[str, Any]]] = (),
+        answer: IdempotentAnswer | None = None,
+    ) -> list[Record]:
+        """Record entries, the contents they rest on and the answer that reports them: all or none.
+
+        Parameters
+        ----------
+        entries:
+            What to append to the chain, in this order.
+        contents:
+            Pairs of kind and content to `put` in the same transaction.
+        answer:
+            The answer to keep under its idempotency key, if the request carried one.
+
+        Returns
+        -------
+        list of Record
+            One for each entry, committed and on disk.
+
+        Raises
+        ------
+        LedgerDuplicateError
+            The request is already answered, perhaps by another process; nothing was recorded.
+        LedgerConflictError
+            The idempotency key was used with another body; nothing was recorded.
+        LedgerError
+            A value has no canonical JSON, an id is taken, a content named by a payload is
+            missing, or the database failed; nothing was recorded.
+        """
+        with self.transaction() as connection:
+            if answer is not None:
+                save(connection, answer)
+            for kind, content in contents:
+                content_store.put(connection, kind, dict(content))
+            return extend(connection, self.chain, entries)
+
+    def put(self, kind: str, content: Mapping[str, Any]) -> str:
+        """Store a shared content once; returns the SHA-256 of its canonical JSON."""
+        with self.transaction() as connection:
+            return content_store.put(connection, kind, dict(content))
+
+    def get(self, sha256: str) -> dict[str, Any]:
+        """Read a shared content; raises `LedgerError` if it is missing or was altered."""
+        with self._reading() as connection:
+            return content_store.get(connection, sha256)
+
+    def get_record(self, id: str) -> Record:  # noqa: A002  the column's name
+        """The record of this id; raises `LedgerError` if there is none or it was altered."""
+        found = self._fetch(select(records).where(records.c.id == id))
+        if not found:
+            raise LedgerError(f"record {id!r} is not in the ledger; give an id that was returned")
+        return found[0]
+
+    def last_decision(self, account_id: str) -> Record | None:
+        """The decision recorded last for an account, on any chain."""
+        return self.last_decisions([account_id]).get(account_id)
+
+    def last_decisions(self, account_ids: Sequence[str]) -> dict[str, Record]:
+        """The decision recorded last for each account that has one, on any chain.
+
+        Last by the time of recording, not by `as_of`. One index look-up for each account,
+        however long its history is.
+        """
+        found: list[Record] = []
+        for batch in in_batches(account_ids):
+            found.extend(self._fetch(_last_decisions(batch)))
+        return {record.account_id: record for record in found if record.account_id is not None}
+
+    def decisions_of(
+        self, account_id: str, limit: int, before_seq: int | None = None
+    ) -> list[Record]:
+        """Decisions of an account on this ledger's chain, the newest first.
+
+        Parameters
+        ----------
+        account_id:
+            The account.
+        limit:
+            How many at most.
+        before_seq:
+            Only records with a smaller `seq`: pass the last one of the page before.
+        """
+        if limit < 1:
+            raise LedgerError(f"limit is {limit}; give 1 or more")
+        query = (
+            select(records)
+            .where(
+                records.c.chain == self.chain,
+                records.c.kind == "decision",
+                records.c.account_id == account_id,
+            )
+            # recorded_at never falls along a chain, so this is the order of seq, by the index.
+            .order_by(records.c.recorded_at.desc(), records.c.seq.desc())
+            .limit(limit)
+        )
+        if before_seq is not None:
+            query = query.where(records.c.seq < before_seq)
+        return self._fetch(query)
+
+    def records(self, kind: str, since_as_of: int | None = None) -> Iterator[Record]:
+        """Records of a kind from all chains in the order of recording, read page by page.
+
+        Parameters
+        ----------
+        kind:
+            The kind of `Entry`.
+        since_as_of:
+            Only records with this `as_of` or a later one; records without one are left out.
+        """
+        place = tuple_(records.c.recorded_at, records.c.chain, records.c.seq)
+        query = select(records).where(records.c.kind == kind)
+        if since_as_of is not None:
+            query = query.where(records.c.as_of >= since_as_of)
+        query = query.order_by(records.c.recorded_at, records.c.chain, records.c.seq).limit(_PAGE)
+        page = self._fetch(query)
+        while page:
+            yield from page
+            last = page[-1]
+            page = self._fetch(query.where(place > (last.recorded_at, last.chain, last.seq)))
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with database_errors("read"), self.engine.connect() as connection:
+            yield connection
+
+    def _fetch(self, query: Select[Any]) -> list[Record]:
+        with self._reading() as connection:
+            return [to_record(row) for row in connection.execute(query)]
+
+
+def _last_decisions(account_ids: list[str]) -> Select[Any]:
+    wanted = (
+        values(column("account_id", String), name="wanted")
+        .data([(account_id,) for account_id in account_ids])
+        .cte("wanted")
+    )
+    decision = records.alias("decision")
+    newest = (
+        select(decision.c.id)
+        .where(decision.c.kind == "decision", decision.c.account_id == wanted.c.account_id)
+        .order_by(decision.c.recorded_at.desc(), decision.c.seq.desc(), decision.c.chain.desc())
+        .limit(1)
+        .correlate(wanted)
+        .scalar_subquery()
+    )
+    return select(records).join_from(wanted, records, records.c.id == newest)

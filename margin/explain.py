@@ -1,0 +1,148 @@
+"""The explain twin of an add-on: where one account's figures come from, in parts that add up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from margin.addon import BINDINGS, AddOn, ModelLevel, deposit_to_meet
+from margin.requirement import Requirement
+from market.book import Book
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class PositionPart:
+    """What one position contributes, settlement currency."""
+
+    instrument: str
+    notional: float
+    unrealised_pnl: float
+    initial_margin: float
+    maintenance_margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One decision, explained. Settlement currency; None where there is no figure.
+
+    ``total_requirement`` is the sum, in order, of the maintenance margins of `positions`, plus
+    `add_on`.
+
+    Attributes
+    ----------
+    floors:
+        Every active floor by name; `floor` (F) is the largest.
+    model_by_horizon:
+        G_h by hours; None where no level suffices or the model did not answer.
+    model_level:
+        G; None likewise.
+    cap:
+        C.
+    before_clamp:
+        The level after dead-band, step, release and freeze; None without one.
+    binding:
+        What decided the level, see `margin.addon.bound_add_on`.
+    deposit:
+        Counterfactual: this much more cash and nothing is missing.
+    cut_share:
+        Counterfactual: closing this share of every position at its mark, and nothing is missing.
+        1 where not even closing all of it would do.
+    """
+
+    floors: dict[str, float]
+    floor: float
+    model_by_horizon: dict[int, float | None]
+    model_level: float | None
+    cap: float
+    before_clamp: float | None
+    binding: str
+    positions: tuple[PositionPart, ...]
+    maintenance_margin: float
+    add_on: float
+    total_requirement: float
+    deposit: float
+    cut_share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def cut_share(equity: Floats, total_requirement: Floats) -> Floats:
+    """Share of every position to close so that equity meets the requirement, shape (N,).
+
+    ``1 - equity / (MM + A)`` within [0, 1]: closing at the mark leaves equity as it is, and
+    maintenance margin and add-on shrink in proportion at least (brackets make margins shrink
+    faster). 0 where nothing is required.
+    """
+    required = total_requirement > 0
+    share = np.zeros_like(equity)
+    np.divide(equity, total_requirement, out=share, where=required)
+    return np.where(required, np.clip(1.0 - share, 0.0, 1.0), 0.0)
+
+
+def explain(
+    account: int,
+    book: Book,
+    requirement: Requirement,
+    floors: Mapping[str, Floats],
+    model: ModelLevel | None,
+    add_on: AddOn,
+) -> Explanation:
+    """Explain the decision on one account of a book.
+
+    Parameters
+    ----------
+    account:
+        Its index; an account without problems.
+    book, requirement, floors, add_on:
+        What the decision was made of, for the whole book.
+    model:
+        The model's level; None where there was no model.
+    """
+    one = slice(account, account + 1)
+    level = add_on.level[one]
+    total = requirement.maintenance_margin[one] + level
+    by_horizon = (
+        {}
+        if model is None
+        else {
+            hours: _finite(model.by_horizon[account, k]) for k, hours in enumerate(model.horizons)
+        }
+    )
+    legs = range(requirement.leg_start[account], requirement.leg_start[account + 1])
+    return Explanation(
+        floors={name: float(floor[account]) for name, floor in floors.items()},
+        floor=float(add_on.floor[account]),
+        model_by_horizon=by_horizon,
+        model_level=_finite(add_on.model_level[account]),
+        cap=float(add_on.cap[account]),
+        before_clamp=_finite(add_on.unclamped[account]),
+        binding=BINDINGS[add_on.binding[account]],
+        positions=tuple(_part(leg, book, requirement) for leg in legs),
+        maintenance_margin=float(requirement.maintenance_margin[account]),
+        add_on=float(level[0]),
+        total_requirement=float(total[0]),
+        deposit=float(deposit_to_meet(level, requirement.headroom[one])[0]),
+        cut_share=float(cut_share(requirement.equity[one], total)[0]),
+    )
+
+
+def _part(leg: int, book: Book, requirement: Requirement) -> PositionPart:
+    return PositionPart(
+        instrument=book.leg_instrument[leg],
+        notional=float(requirement.leg_notional[leg]),
+        unrealised_pnl=float(requirement.leg_unrealised_pnl[leg]),
+        initial_margin=float(requirement.leg_initial_margin[leg]),
+        maintenance_margin=float(requirement.leg_maintenance_margin[leg]),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

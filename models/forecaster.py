@@ -1,0 +1,61 @@
+"""A bundle at work: probabilities of accounts, and the headroom that the model asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from features.account.frame import compute_features, set_headroom
+from features.registry import registry_sha256
+from margin.addon import ModelLevel, required_level
+from market.errors import BundleError
+from models.bundle import Bundle
+
+Floats = npt.NDArray[np.float64]
+
+
+class Forecaster:
+    """Scores moments of accounts (`features.account.moments`) with one bundle."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Take a bundle that was audited.
+
+        Raises
+        ------
+        BundleError
+            The bundle was trained on other features than this version computes.
+        """
+        if bundle.schema.features_sha256 != registry_sha256():
+            raise BundleError(
+                f"bundle {bundle.sha256} was trained on other features (registry "
+                f"{bundle.schema.features_sha256[:12]}, here {registry_sha256()[:12]}); retrain"
+            )
+        self.bundle = bundle
+        self.horizons = bundle.schema.horizons
+
+    def features(self, moments: Floats) -> Floats:
+        """The model's columns, shape (N, F)."""
+        return compute_features(moments, self.bundle.schema.features)
+
+    def probability(self, features: Floats) -> Floats:
+        """Probability of a call within each horizon, shape (N, H); NaN where it cannot say."""
+        return self.bundle.scorer.probability(features)
+
+    def required_level(
+        self, moments: Floats, upper: Floats, p_star: Mapping[int, float]
+    ) -> ModelLevel:
+        """Smallest headroom at which each account is tolerated, see `margin.addon`.
+
+        The account keeps its positions; its equity is set so that the headroom is the level.
+        """
+        names = self.bundle.schema.features
+        trial = moments.copy()
+        columns = compute_features(trial, names)
+
+        def probability(level: Floats) -> Floats:
+            set_headroom(trial, columns, names, level)
+            return self.bundle.scorer.probability(columns)
+
+        return required_level(probability, upper, p_star, self.horizons)

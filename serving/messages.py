@@ -1,0 +1,183 @@
+"""What travels over HTTP: one definition gives decoding, validation and the OpenAPI page.
+
+Money is in the settlement currency, sizes in units of the underlying, times are ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+MAX_ACCOUNTS = 20_000
+MAX_POSITIONS = 1_000
+MAX_BARS = 20_000
+
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Time = Annotated[str, Meta(min_length=10, max_length=40)]
+Binding = Literal["floor", "model", "cap", "dead_band", "step", "release", "fallback"]
+
+
+class PositionIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """A signed quantity; without an entry price it entered at the mark."""
+
+    instrument: Name
+    quantity: float
+    entry_price: float | None = None
+
+
+class BalanceIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """An amount of a collateral asset."""
+
+    asset: Name
+    amount: float
+
+
+class PreviousAddOnIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """The add-on in force and when it was decided."""
+
+    amount: Annotated[float, Meta(ge=0)]
+    as_of: Time
+
+
+class AccountIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """One account as it stands; `history` is kept with the decision."""
+
+    account_id: Name
+    cash: float
+    positions: Annotated[list[PositionIn], Meta(max_length=MAX_POSITIONS)] = []
+    collateral: Annotated[list[BalanceIn], Meta(max_length=MAX_POSITIONS)] = []
+    previous_add_on: PreviousAddOnIn | None = None
+    history: dict[str, Any] | None = None
+
+
+class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Accounts to decide on, at `as_of` or now."""
+
+    accounts: Annotated[list[AccountIn], Meta(min_length=1, max_length=MAX_ACCOUNTS)]
+    as_of: Time | None = None
+
+
+class PositionChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """Quantity added to a position (negative to sell)."""
+
+    instrument: Name
+    quantity_delta: float
+
+
+class AccountChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """What would change in one account."""
+
+    account_id: Name
+    deposit: float = 0.0
+    positions: Annotated[list[PositionChange], Meta(max_length=MAX_POSITIONS)] = []
+
+
+class WhatIfRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Accounts as they stand and what would change."""
+
+    accounts: Annotated[list[AccountIn], Meta(min_length=1, max_length=MAX_ACCOUNTS)]
+    changes: Annotated[list[AccountChange], Meta(min_length=1, max_length=MAX_ACCOUNTS)]
+    as_of: Time | None = None
+
+
+class Reason(Struct, frozen=True):
+    """One reason for a decision: what, and how much it weighs."""
+
+    kind: Literal["bound", "rule", "model", "data"]
+    name: str
+    value: float | None
+    text: str
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """The decision on one account."""
+
+    decision_id: str | UnsetType = UNSET
+    account_id: str
+    as_of: str
+    equity: float
+    initial_margin: float
+    maintenance_margin: float
+    headroom: float
+    probability: dict[str, float] | None
+    add_on: float
+    total_requirement: float
+    deposit_to_meet: float
+    floor: float
+    model_add_on: float | None
+    cap: float
+    binding: Binding
+    degraded: str | None
+    reasons: list[Reason]
+    model: str | None
+    ruleset: str
+    explain: dict[str, Any]
+
+
+class AccountProblem(Struct, frozen=True, omit_defaults=True):
+    """Why an account was not decided on; the others were."""
+
+    account_id: str
+    type: str
+    detail: str
+    instrument: str | None = None
+
+
+class ScoreResponse(Struct, frozen=True):
+    """Decisions, and the accounts that could not be decided on."""
+
+    decisions: list[Decision]
+    errors: list[AccountProblem]
+
+
+class WhatIfResponse(Struct, frozen=True):
+    """Decisions before and after the change; nothing was recorded."""
+
+    before: ScoreResponse
+    after: ScoreResponse
+
+
+class BarIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """One bar; `ts` is its open."""
+
+    symbol: Name
+    ts: Time
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+class BarsRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bars that have closed."""
+
+    interval: str
+    bars: Annotated[list[BarIn], Meta(min_length=1, max_length=MAX_BARS)]
+
+
+class BarResult(Struct, frozen=True, omit_defaults=True):
+    """What became of one bar."""
+
+    symbol: str
+    ts: str
+    status: Literal["applied", "duplicate", "late", "corrected", "suspect", "rejected"]
+    detail: str | None = None
+
+
+class BarsResponse(Struct, frozen=True):
+    """Results in the order of the bars, and the close of the newest bar."""
+
+    results: list[BarResult]
+    as_of: str | None
+
+
+class Problem(Struct, frozen=True, omit_defaults=True):
+    """A machine-readable problem (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[AccountProblem] = []

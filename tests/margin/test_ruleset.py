@@ -1,0 +1,157 @@
+"""Rule sets: every wrong key is refused by name, and the identity is the content's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from margin.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
+from market.errors import RuleSetError
+
+
+def with_change(ruleset: RuleSet, path: str, value: Any) -> dict[str, Any]:
+    content = ruleset.content()
+    *tables, key = path.split(".")
+    table = content
+    for name in tables:
+        table = table[name]
+    table[key] = value
+    return content
+
+
+def test_embedded_preset_is_two_and_four_per_cent(linear_tiers: RuleSet) -> None:
+    assert "linear-tiers" in list_rulesets()
+    (bracket,) = linear_tiers.tier.of_symbol("ANYTHING")
+    assert (bracket.maintenance_rate, bracket.initial_rate) == (0.02, 0.04)
+    assert linear_tiers.add_on.targets == {1: 0.002, 8: 0.01, 24: 0.02}
+    assert linear_tiers.floors.enabled() == ("liquidity", "stale_data")
+
+
+def test_every_preset_loads_and_states_its_source() -> None:
+    for name in list_rulesets():
+        ruleset = load_ruleset(name)
+        assert ruleset.name == name
+        assert ruleset.source
+
+
+def test_replay_from_ledger_json_gives_the_same_identity(linear_tiers: RuleSet) -> None:
+    again = ruleset_from_content(json.loads(json.dumps(linear_tiers.content())))
+    assert again.sha256 == linear_tiers.sha256
+    assert again == linear_tiers
+    assert hash(again) == hash(linear_tiers)
+
+
+def test_identity_ignores_spelling_and_sees_every_value(
+    linear_tiers: RuleSet, tmp_path: Path
+) -> None:
+    text = (
+        'name = "linear-tiers"\nversion = "1"\nengine = "tier"\n'
+        f"source = {json.dumps(linear_tiers.source)}\n"
+        "tier = { brackets = [ { initial_rate = 4e-2, maintenance_rate = 0.020 } ] }\n"
+        "[collateral]\nhaircuts = { ETH = 0.05, BTC = 0.05 }\n"
+    )
+    path = tmp_path / "same.toml"
+    path.write_text(text)
+    assert load_ruleset(path).sha256 == linear_tiers.sha256
+    changed = ruleset_from_content(with_change(linear_tiers, "add_on.dead_band", 0.06))
+    assert changed.sha256 != linear_tiers.sha256
+    assert changed != linear_tiers
+
+
+def test_targets_are_those_listed_in_rising_order(linear_tiers: RuleSet) -> None:
+    content = with_change(linear_tiers, "add_on.p_star", {"24": 0.05, "8": 0.01})
+    assert list(ruleset_from_content(content).add_on.targets.items()) == [(8, 0.01), (24, 0.05)]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("surprise", 1, "surprise"),
+        ("tier.surprise", 1, "surprise"),
+        ("add_on.p_star", {"2": 0.01}, "p_star"),
+        ("add_on.p_star", {"8": 1.0}, "p_star"),
+        ("add_on.p_star", {"8": 0.0}, "p_star"),
+        ("add_on.p_star", {}, "p_star"),
+        ("add_on.dead_band", "wide", "dead_band"),
+        ("add_on.dead_band", float("nan"), "dead_band"),
+        ("add_on.cap_im_multiple", float("inf"), "cap_im_multiple"),
+        ("add_on.cap_im_multiple", -1.0, "cap_im_multiple"),
+        ("add_on.state_rule", "sometimes", "state_rule"),
+        ("floors.liquidity.half_spread", 0.0, "half_spread"),
+        ("floors.stale_data.unknown_age_hours", 0.0, "unknown_age_hours"),
+        ("collateral.haircuts", {"BTC": 1.5}, "haircuts"),
+        ("collateral.default_haircut", -0.1, "default_haircut"),
+        ("spot", "cash", "spot"),
+        ("engine", "scenario", "engine"),
+        ("version", "", "version"),
+        ("effective_from", "yesterday", "effective_from"),
+        ("tier.brackets", [], "brackets"),
+        ("tier.brackets", [{"maintenance_rate": 0.02}], "initial_rate"),
+        ("tier.brackets", [{"maintenance_rate": 0.0, "initial_rate": 0.1}], "maintenance_rate"),
+        ("tier.brackets", [{"maintenance_rate": 0.1, "initial_rate": 1.1}], "initial_rate"),
+        ("tier.brackets", [{"maintenance_rate": 0.2, "initial_rate": 0.1}], "maintenance_rate"),
+        (
+            "tier.brackets",
+            [{"maintenance_rate": 0.1, "initial_rate": 0.2, "upper_bound": 9.0}],
+            "upper_bound",
+        ),
+        (
+            "tier.symbols",
+            {
+                "BTCUSDT": {
+                    "brackets": [
+                        {"maintenance_rate": 0.1, "initial_rate": 0.2},
+                        {"maintenance_rate": 0.1, "initial_rate": 0.2},
+                    ]
+                }
+            },
+            "upper_bound",
+        ),
+        (
+            "tier.brackets",
+            [
+                {"maintenance_rate": 0.1, "initial_rate": 0.2, "upper_bound": 9.0},
+                {"maintenance_rate": 0.1, "initial_rate": 0.2, "upper_bound": 9.0},
+                {"maintenance_rate": 0.1, "initial_rate": 0.2},
+            ],
+            "upper_bound",
+        ),
+        (
+            "tier.brackets",
+            [
+                {"maintenance_rate": 0.1, "initial_rate": 0.2, "upper_bound": 9.0},
+                {"maintenance_rate": 0.05, "initial_rate": 0.2},
+            ],
+            "maintenance_rate",
+        ),
+    ],
+)
+def test_impossible_values_are_refused_with_their_key(
+    linear_tiers: RuleSet, path: str, value: object, named: str
+) -> None:
+    with pytest.raises(RuleSetError, match=named):
+        ruleset_from_content(with_change(linear_tiers, path, value))
+
+
+def test_validity_must_not_end_before_it_begins(linear_tiers: RuleSet) -> None:
+    content = with_change(linear_tiers, "effective_from", "2025-01-06T00:00:00Z")
+    content["effective_to"] = "2025-01-06"
+    with pytest.raises(RuleSetError, match="effective_from"):
+        ruleset_from_content(content)
+
+
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    with pytest.raises(RuleSetError, match=r"broken\.toml cannot be read"):
+        load_ruleset(broken)
+    broken.write_text("name = ")
+    with pytest.raises(RuleSetError, match=r"broken\.toml is not TOML"):
+        load_ruleset(str(broken))
+    broken.write_text('name = "x"')
+    with pytest.raises(RuleSetError, match=r"broken\.toml.*version"):
+        load_ruleset(broken)
+    with pytest.raises(RuleSetError, match="linear-tiers"):
+        load_ruleset("no-such-rules")
