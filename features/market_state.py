@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +24,7 @@ from features.registry import (
     WARM_UP_HOURS,
     registry_sha256,
 )
-from market.clock import Interval
+from market.clock import INTERVALS, Interval
 from market.errors import DataError
 from market.files import replace_file
 from market.history import MAX_GAP_HOURS
@@ -31,7 +33,14 @@ from market.panel import BarPanel
 Floats = npt.NDArray[np.float64]
 
 _INPUTS, _CORRELATION, _LAST_OPEN = "inputs", "ewma_correlation", "last_open"
-_IDENTITY = ("interval", "symbols", "registry_sha256")
+_IDENTITY: dict[str, tuple[str, int | None]] = {
+    "interval": ("U", 1),
+    "symbols": ("U", None),
+    "registry_sha256": ("U", 1),
+    _LAST_OPEN: ("i", 1),
+}
+"""Kind and length of the arrays that say whose state it is."""
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
 _MAX_STATE_BYTES = 1 << 30
 
 
@@ -176,25 +185,41 @@ class MarketState:
         DataError
             The file is missing, damaged, or was written for other features.
         """
-        try:
-            if path.stat().st_size > _MAX_STATE_BYTES:
-                raise DataError(f"market state {path} is larger than {_MAX_STATE_BYTES} bytes")
-            with np.load(path, allow_pickle=False) as file:
-                content = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"market state {path} cannot be read: {error}") from error
-        missing = [name for name in (*_IDENTITY, _LAST_OPEN) if name not in content]
-        if missing or content["registry_sha256"].tolist() != [registry_sha256()]:
+        content = _read(path)
+        if content["registry_sha256"].tolist() != [registry_sha256()]:
             raise DataError(
                 f"market state {path} was written for other features; run retrain to write it anew"
             )
-        symbols = tuple(str(symbol) for symbol in content["symbols"])
-        state = cls(symbols, Interval.parse(str(content["interval"][0])))
+        (interval,) = content["interval"].tolist()
+        if interval not in INTERVALS:
+            raise DataError(f"market state {path} is damaged: interval {interval!r} is not known")
+        state = cls(tuple(content["symbols"].tolist()), INTERVALS[interval])
         for name, array in state.arrays.items():
             saved = content.get(name)
             if saved is None or saved.shape != array.shape or saved.dtype != array.dtype:
                 raise DataError(f"market state {path} is damaged: array {name!r} does not fit")
             state.arrays[name] = saved
-        last_open = int(content[_LAST_OPEN][0])
+        (last_open,) = content[_LAST_OPEN].tolist()
         state.last_open = None if last_open < 0 else last_open
         return state
+
+
+def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        if path.stat().st_size > _MAX_STATE_BYTES:
+            raise DataError(f"market state {path} is larger than {_MAX_STATE_BYTES} bytes")
+        # Opened here, because `np.load` leaves a damaged file open.
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"market state {path} cannot be read: it is not a zip of arrays")
+            content = {name: file[name] for name in file.files}
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, *_ZIP_ERRORS) as error:
+        raise DataError(f"market state {path} cannot be read: {error}") from error
+    for name, (kind, length) in _IDENTITY.items():
+        array = content.get(name)
+        if array is None or array.ndim != 1 or array.dtype.kind != kind:
+            raise DataError(f"market state {path} is damaged: array {name!r} does not fit")
+        if length is not None and len(array) != length:
+            raise DataError(f"market state {path} is damaged: array {name!r} does not fit")
+    return content

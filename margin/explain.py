@@ -81,10 +81,11 @@ def cut_share(equity: Floats, total_requirement: Floats) -> Floats:
     maintenance margin and add-on shrink in proportion at least (brackets make margins shrink
     faster). 0 where nothing is required.
     """
-    required = total_requirement > 0
-    share = np.zeros_like(equity)
-    np.divide(equity, total_requirement, out=share, where=required)
-    return np.where(required, np.clip(1.0 - share, 0.0, 1.0), 0.0)
+    share = np.where((total_requirement > 0) & (equity < total_requirement), 1.0, 0.0)
+    # Only where equity covers a part is there a quotient to take, and it is below 1.
+    partly = (equity > 0) & (equity < total_requirement)
+    np.divide(equity, total_requirement, out=share, where=partly)
+    return np.where(partly, 1.0 - share, share)
 
 
 def explain(

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from features.account.frame import compute_features, set_headroom
 from features.registry import registry_sha256
 from margin.addon import ModelLevel, required_level
-from market.errors import BundleError
+from market.errors import BundleError, ModelError
 from models.bundle import Bundle
 
 Floats = npt.NDArray[np.float64]
+
+_RUN_ERRORS = (runtime.Fail, runtime.InvalidArgument, runtime.RuntimeException, RuntimeError)
 
 
 class Forecaster:
@@ -40,8 +43,20 @@ class Forecaster:
         return compute_features(moments, self.bundle.schema.features)
 
     def probability(self, features: Floats) -> Floats:
-        """Probability of a call within each horizon, shape (N, H); NaN where it cannot say."""
-        return self.bundle.scorer.probability(features)
+        """Probability of a call within each horizon, shape (N, H); NaN where it cannot say.
+
+        Raises
+        ------
+        ModelError
+            The features do not fit, or ONNX Runtime failed.
+        """
+        try:
+            return self.bundle.scorer.probability(features)
+        except _RUN_ERRORS as error:
+            raise ModelError(
+                f"bundle {self.bundle.sha256} failed on {len(features)} rows: {error}; "
+                "roll back to the bundle before"
+            ) from error
 
     def required_level(
         self, moments: Floats, upper: Floats, p_star: Mapping[int, float]
@@ -56,6 +71,6 @@ class Forecaster:
 
         def probability(level: Floats) -> Floats:
             set_headroom(trial, columns, names, level)
-            return self.bundle.scorer.probability(columns)
+            return self.probability(columns)
 
         return required_level(probability, upper, p_star, self.horizons)

@@ -13,7 +13,8 @@ MAX_ACCOUNTS = 20_000
 MAX_POSITIONS = 1_000
 MAX_BARS = 20_000
 
-Name = Annotated[str, Meta(min_length=1, max_length=128)]
+# No control characters: a database may not take them, and a log may obey them.
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f])")]
 Time = Annotated[str, Meta(min_length=10, max_length=40)]
 Binding = Literal["floor", "model", "cap", "dead_band", "step", "release", "fallback"]
 

@@ -120,7 +120,7 @@ def entries(
                 account_id=own.account_id,
                 as_of=snapshot.as_of,
                 payload={
-                    "decision": msgspec.to_builtins(own),
+                    "decision": msgspec.to_builtins(own, str_keys=True),
                     "account": msgspec.to_builtins(accounts[own.account_id]),
                     "previous": None
                     if before is None
@@ -180,7 +180,8 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
     )[0]
     if isinstance(answer, AccountProblem):
         raise LedgerError(f"decision {decision_id} cannot be made again: {answer.detail}")
-    replayed = msgspec.to_builtins(msgspec.structs.replace(answer, decision_id=decision_id))
+    named = msgspec.structs.replace(answer, decision_id=decision_id)
+    replayed = msgspec.to_builtins(named, str_keys=True)
     differences = {
         key: (recorded.get(key), replayed.get(key))
         for key in sorted({*recorded, *replayed})

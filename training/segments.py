@@ -7,6 +7,7 @@ accounts give one segment a snapshot.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,51 +101,41 @@ def from_history(
     DataError
         An instrument or asset has no bars, or is nothing the rule set knows.
     """
+    spans = history.segments
+    first = np.searchsorted(decision_times, spans.begin)
+    last = np.searchsorted(decision_times, spans.end)
+    seen = np.flatnonzero(first < last)  # the rest is replaced before the next decision
+    first, last = first[seen], last[seen]
+    book = history.book_of(seen)
     column = {symbol: i for i, symbol in enumerate(symbols)}
-    accounts: list[int] = []
-    first: list[int] = []
-    last: list[int] = []
-    cash: list[float] = []
-    legs: list[tuple[int, float, float]] = []
-    starts = [0]
-    ids = history.account_ids
-    for a, account_id in enumerate(ids):
-        times = history.snapshot_times(account_id)
-        rows = np.searchsorted(decision_times, times)
-        ends = np.append(rows[1:], len(decision_times))
-        for time, begin, end in zip(times, rows, ends, strict=True):
-            if begin >= end:
-                continue  # replaced before the next decision
-            account = history.account_at(account_id, int(time))
-            money = account.cash
-            for position in account.positions:
-                s = _column(
-                    column, parse_instrument(position.instrument).symbol, position.instrument
-                )
-                entry = mark[begin, s] if position.entry_price is None else position.entry_price
-                money -= position.quantity * entry
-                legs.append((s, position.quantity, position.quantity))
-            for balance in account.collateral:
-                s = _column(column, f"{balance.asset}USDT", balance.asset)
-                # A debt counts in full: a haircut never makes it smaller.
-                rate = collateral_rate(ruleset, balance.asset) if balance.amount > 0.0 else 1.0
-                legs.append((s, rate * balance.amount, 0.0))
-            accounts.append(a)
-            first.append(int(begin))
-            last.append(int(end))
-            cash.append(money)
-            starts.append(len(legs))
+
+    leg_symbol = _columns(column, book.leg_instrument, _instrument_symbol)
+    entry = book.leg_entry_price.copy()
+    owner = np.repeat(np.arange(len(seen)), np.diff(book.leg_start))
+    without = np.isnan(entry)
+    entry[without] = mark[first[owner[without]], leg_symbol[without]]
+    invested = np.bincount(owner, weights=book.leg_quantity * entry, minlength=len(seen))
+
+    balance_symbol = _columns(column, book.balance_asset, lambda asset: f"{asset}USDT")
+    # A debt counts in full: a haircut never makes it smaller.
+    rates = np.array([collateral_rate(ruleset, asset) for asset in book.balance_asset])
+    counted = book.balance_amount * np.where(book.balance_amount > 0.0, rates, 1.0)
+
+    keeper = np.repeat(np.arange(len(seen)), np.diff(book.balance_start))
+    order = np.argsort(np.r_[owner, keeper], kind="stable")
+    start = np.zeros(len(seen) + 1, dtype=np.int64)
+    np.cumsum(np.diff(book.leg_start) + np.diff(book.balance_start), out=start[1:])
     return Segments(
-        account=np.array(accounts, dtype=np.int64),
-        account_ids=ids,
-        account_key=account_keys(ids),
-        first_row=np.array(first, dtype=np.int64),
-        last_row=np.array(last, dtype=np.int64),
-        cash=np.array(cash, dtype=np.float64),
-        leg_start=np.array(starts, dtype=np.int64),
-        leg_symbol=np.array([leg[0] for leg in legs], dtype=np.int64),
-        leg_value_quantity=np.array([leg[1] for leg in legs], dtype=np.float64),
-        leg_margin_quantity=np.array([leg[2] for leg in legs], dtype=np.float64),
+        account=spans.account[seen],
+        account_ids=history.account_ids,
+        account_key=account_keys(history.account_ids),
+        first_row=first,
+        last_row=last,
+        cash=book.cash - invested,
+        leg_start=start,
+        leg_symbol=np.r_[leg_symbol, balance_symbol][order],
+        leg_value_quantity=np.r_[book.leg_quantity, counted][order],
+        leg_margin_quantity=np.r_[book.leg_quantity, np.zeros(len(counted))][order],
     )
 
 
@@ -154,11 +145,22 @@ def account_keys(ids: tuple[str, ...]) -> npt.NDArray[np.uint64]:
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
-def _column(column: dict[str, int], symbol: str, given: str) -> int:
-    try:
-        return column[symbol]
-    except KeyError:
+def _instrument_symbol(identifier: str) -> str:
+    instrument = parse_instrument(identifier)
+    if instrument.kind == "option":
         raise DataError(
-            f"{given!r} in the account files has no bars (symbol {symbol}); "
-            "add its bars to [market] bars or leave it out"
-        ) from None
+            f"{identifier!r} in the account files is an option; only spot and perpetuals have bars"
+        )
+    return instrument.symbol
+
+
+def _columns(column: dict[str, int], names: Sequence[str], symbol: Callable[[str], str]) -> Ints:
+    """Market column of each name."""
+    found = {name: column.get(symbol(name)) for name in dict.fromkeys(names)}
+    for name, place in found.items():
+        if place is None:
+            raise DataError(
+                f"{name!r} in the account files has no bars (symbol {symbol(name)}); "
+                "add its bars to [market] bars or leave it out"
+            )
+    return np.array([found[name] for name in names], dtype=np.int64)

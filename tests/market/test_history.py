@@ -80,6 +80,7 @@ def test_later_folder_fills_only_rows_that_the_earlier_lacks(
     assert history.bars.values[2, 0].tolist() == [501.5, 503, 501, 502, 10]
     assert [_quality(history, name, "X").used for name in ("first", "second")] == [4, 6]
     assert _quality(history, "second", "Y").used == 10
+    assert history.mark[:, 0].tolist() == expected
     turned = load_history([second, first], HOURLY)
     assert _closes(turned, "X").tolist() == [500.0 + i for i in range(10)]
     assert _quality(turned, "first", "X").used == 0
@@ -232,6 +233,16 @@ def test_fine_marks_are_held_through_short_gaps_only_and_end_with_death(
     assert np.isnan(fine[dead]).all()
     traded = [i for i in keep if i not in dead]
     assert fine[traded].tolist() == [100.0 + i for i in traded]
+
+
+def test_fine_marks_are_absent_where_the_bar_has_no_mark(folder: Folder, bars_table: Table) -> None:
+    # The last hour of X lacks its end, so it has no close: X ends with the hour before.
+    spot = folder("spot", X=bars_table(30, 5 * MINUTE), Y=bars_table(36, 5 * MINUTE))
+    history = load_history([spot], HOURLY)
+    np.testing.assert_array_equal(history.mark[:, 0], [111, 123, NAN])
+    np.testing.assert_array_equal(
+        history.fine_mark[:, 0], [100.0 + i for i in range(24)] + [NAN] * 12
+    )
 
 
 def test_panel_of_five_minutes_has_no_finer_marks(folder: Folder, bars_table: Table) -> None:

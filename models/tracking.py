@@ -1,0 +1,384 @@
+"""Trainings as MLflow runs: parameters, figures, artifacts and the graph itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from market.errors import ModelError
+from models.manifest import parse_manifest
+from models.mlflow_store import Tracking, is_missing, mlflow_client
+from models.registry import BUNDLE_TAG, find_version, register_version
+from models.schema import ModelSchema, canonical_json, is_sha256
+from models.scorer import INPUT, PROBABILITY, RAW_SCORE
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+EVALUATION_FILE = "evaluation.json"
+GATES_FILE = "gates.json"
+BACKTEST_FILE = "backtest.json"
+MANIFEST_FILE = "manifest.json"
+MODEL_CARD_FILE = "model_card.md"
+PLOTS_FOLDER = "plots"
+VERSION_TAG = "registered_version"
+LOGGED_MODEL = "model"
+REQUIREMENTS = ("numpy", "onnxruntime")
+"""Packages that the logged model needs, pinned to the versions at hand."""
+
+_SYSTEM_TAGS = "mlflow."
+_SHORT_SHA = 12
+# MLflow's own limits for one request.
+_METRICS_PER_BATCH = 1000
+_PARAMS_PER_BATCH = 100
+_HORIZON_FIGURES = (
+    "base_rate",
+    "positives",
+    "log_loss_skill",
+    "oracle_gap_closed",
+    "predicted_over_observed",
+)
+_PLOT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}(\.png)?")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingRun:
+    """All that is known of one training when it ends.
+
+    Attributes
+    ----------
+    bundle_sha256, data_sha256, ruleset_sha256, features_sha256:
+        Hashes of the bundle, the training data, the rule set and the feature registry.
+    params:
+        Settings of the training, flat.
+    evaluation:
+        The object of ``evaluate --json``, with ``predicted_over_observed`` and ``reliability`` in
+        each horizon.
+    gates:
+        By name ``{"passed", "value", "limit", …}``.
+    verdict:
+        ``promoted``, ``kept``, ``refused`` or ``failed``.
+    reasons:
+        Why, one sentence each.
+    onnx, manifest:
+        Those files of the bundle.
+    plots:
+        PNG bytes by name, with or without ``.png``.
+    model_card:
+        Markdown.
+    backtest:
+        The object of ``backtest --json``, or None.
+    """
+
+    bundle_sha256: str
+    data_sha256: str
+    ruleset_sha256: str
+    features_sha256: str
+    params: Mapping[str, str | int | float]
+    evaluation: Mapping[str, Any]
+    gates: Mapping[str, Mapping[str, Any]]
+    verdict: str
+    reasons: Sequence[str]
+    onnx: bytes
+    manifest: bytes
+    plots: Mapping[str, bytes]
+    model_card: str
+    backtest: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """Where a training went: its run and the registered version of its bundle."""
+
+    run_id: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A logged training as `load_run` reads it back; MLflow's own tags are left out."""
+
+    run_id: str
+    name: str
+    status: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    evaluation: dict[str, Any]
+    gates: dict[str, Any]
+
+
+def log_training(tracking: Tracking, run: TrainingRun) -> Logged:
+    """Log a training as one run and register its graph once per bundle.
+
+    Everything is checked and written as text before MLflow is touched. The version is registered
+    last, so that a run which broke off half-way has none; a bundle that is registered already
+    keeps its version, which the new run names in the tag ``registered_version``.
+
+    Parameters
+    ----------
+    tracking:
+        The store; experiment and registered model are created where they do not exist.
+    run:
+        The training.
+
+    Returns
+    -------
+    Logged
+        Run and version.
+
+    Raises
+    ------
+    ModelError
+        A hash, the manifest, the graph, a plot's name or a figure (NaN or infinite) is malformed:
+        nothing is logged. MLflow or its store failed: the run, if there is one, ends as FAILED.
+
+    References
+    ----------
+    MLflow documentation, "Tracking" and ``mlflow.onnx``.
+    """
+    _, schema = parse_manifest(run.manifest)
+    graph = _graph(run.onnx)
+    files = _files(run)
+    tags = _tags(run)
+    metrics = training_metrics(run.evaluation, run.gates)
+
+    with mlflow_client(tracking) as client:
+        name = f"{run.verdict}/{run.bundle_sha256[:_SHORT_SHA]}"
+        experiment = _experiment_id(client, tracking)
+        run_id = client.create_run(experiment, run_name=name, tags=tags).info.run_id
+        with _active_run(tracking, run_id):
+            # Before the metrics, each of which MLflow would read back to copy it to the model.
+            model_id = _log_graph(graph, schema, run.bundle_sha256)
+            _log_figures(client, run_id, run.params, metrics)
+            _log_files(client, run_id, files)
+            version = find_version(client, tracking, run.bundle_sha256)
+            if version is None:
+                version = register_version(
+                    client, tracking, run.bundle_sha256, run_id=run_id, model_id=model_id
+                )
+            client.set_tag(run_id, VERSION_TAG, str(version))
+    return Logged(run_id, version)
+
+
+def load_run(tracking: Tracking, run_id: str) -> RunSummary:
+    """Read a logged training back, for review.
+
+    Raises
+    ------
+    ModelError
+        There is no such run, it has no evaluation or gates, or MLflow or its store fails.
+    """
+    with mlflow_client(tracking) as client:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if not is_missing(error):
+                raise
+            raise ModelError(
+                f"run {run_id!r} is not at {tracking.address}; list the runs of experiment "
+                f"{tracking.experiment!r}"
+            ) from error
+        with tempfile.TemporaryDirectory() as folder:
+            evaluation, gates = (
+                _read_json(client, run_id, name, Path(folder))
+                for name in (EVALUATION_FILE, GATES_FILE)
+            )
+    return RunSummary(
+        run_id=run_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags={k: v for k, v in run.data.tags.items() if not k.startswith(_SYSTEM_TAGS)},
+        evaluation=evaluation,
+        gates=gates,
+    )
+
+
+def training_metrics(
+    evaluation: Mapping[str, Any], gates: Mapping[str, Mapping[str, Any]]
+) -> dict[str, float]:
+    """The figures of a training, flat.
+
+    ``h{h}_{model}_{metric}`` for every model and horizon; ``h{h}_{figure}`` for those of the
+    horizon, the skill's interval as ``h{h}_log_loss_skill_low`` and ``_high``; ``rows``;
+    ``parity_max_difference``. What an evaluation leaves undefined (null) has no metric.
+    """
+    found: dict[str, Any] = {
+        "rows": evaluation["rows"],
+        "parity_max_difference": gates.get("parity", {}).get("value"),
+    }
+    for hours, horizon in evaluation["horizons"].items():
+        for model, figures in horizon["models"].items():
+            for metric, value in (figures or {}).items():
+                found[f"h{hours}_{model}_{metric}"] = value
+        for figure in _HORIZON_FIGURES:
+            found[f"h{hours}_{figure}"] = horizon.get(figure)
+        low, high = horizon.get("log_loss_skill_ci95") or (None, None)
+        found[f"h{hours}_log_loss_skill_low"] = low
+        found[f"h{hours}_log_loss_skill_high"] = high
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _graph(onnx_bytes: bytes) -> Any:
+    import onnx
+
+    try:
+        onnx.checker.check_model(onnx_bytes)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ModelError(f"graph is not valid ONNX ({error}); export the model again") from error
+    return onnx.load_model_from_string(onnx_bytes)
+
+
+def _files(run: TrainingRun) -> dict[str, bytes]:
+    """Artifacts of a run by path."""
+    files = {
+        EVALUATION_FILE: canonical_json(run.evaluation),
+        GATES_FILE: canonical_json(run.gates),
+        MANIFEST_FILE: run.manifest,
+        MODEL_CARD_FILE: run.model_card.encode(),
+    }
+    if run.backtest is not None:
+        files[BACKTEST_FILE] = canonical_json(run.backtest)
+    for name, png in run.plots.items():
+        if not _PLOT_NAME.fullmatch(name):
+            raise ModelError(
+                f"plot is named {name!r}; use letters, digits, '_' and '-', as in reliability.png"
+            )
+        files[f"{PLOTS_FOLDER}/{name.removesuffix('.png')}.png"] = png
+    return files
+
+
+def _tags(run: TrainingRun) -> dict[str, str]:
+    hashes = {
+        BUNDLE_TAG: run.bundle_sha256,
+        "data_sha256": run.data_sha256,
+        "ruleset_sha256": run.ruleset_sha256,
+        "features_sha256": run.features_sha256,
+    }
+    for name, sha in hashes.items():
+        if not is_sha256(sha):
+            raise ModelError(f"{name} is {sha!r}; expected 64 lower-case hex digits")
+    provenance = {f"data_{key}": str(value) for key, value in run.evaluation["data"].items()}
+    return {
+        **provenance,
+        **hashes,
+        "margincast_version": installed_version("margincast"),
+        "verdict": run.verdict,
+        "reasons": canonical_json(list(run.reasons)).decode(),
+    }
+
+
+def _experiment_id(client: MlflowClient, tracking: Tracking) -> str:
+    experiment = client.get_experiment_by_name(tracking.experiment)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    return str(
+        client.create_experiment(tracking.experiment, artifact_location=tracking.artifact_location)
+    )
+
+
+@contextmanager
+def _active_run(tracking: Tracking, run_id: str) -> Iterator[None]:
+    """The run ends with the block, as FAILED if the block fails.
+
+    ``log_model`` takes no client: it logs to the process-wide address and active run.
+    """
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking.uri)
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        yield
+
+
+def _log_graph(graph: Any, schema: ModelSchema, bundle_sha256: str) -> str:
+    """Log the graph to the active run; returns the id of the logged model.
+
+    Signature and requirements are given: MLflow takes seconds to infer them, and would guess.
+    """
+    import mlflow.onnx
+
+    info = mlflow.onnx.log_model(
+        graph,
+        name=LOGGED_MODEL,
+        signature=_signature(schema),
+        pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
+        metadata={
+            BUNDLE_TAG: bundle_sha256,
+            "features": list(schema.features),
+            "horizons": list(schema.horizons),
+        },
+        onnx_execution_providers=["CPUExecutionProvider"],
+        onnx_session_options={"intra_op_num_threads": 1, "inter_op_num_threads": 1},
+        save_as_external_data=False,
+    )
+    return str(info.model_id)
+
+
+def _signature(schema: ModelSchema) -> ModelSignature:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    def matrix(name: str, width: int) -> TensorSpec:
+        return TensorSpec(np.dtype(np.float64), (-1, width), name)
+
+    width = len(schema.horizons)
+    return ModelSignature(
+        inputs=Schema([matrix(INPUT, len(schema.features))]),
+        outputs=Schema([matrix(PROBABILITY, width), matrix(RAW_SCORE, width)]),
+    )
+
+
+def _log_figures(
+    client: MlflowClient,
+    run_id: str,
+    params: Mapping[str, str | int | float],
+    metrics: Mapping[str, float],
+) -> None:
+    from mlflow.entities import Metric, Param
+
+    now = time.time_ns() // 1_000_000
+    given = [Param(name, str(value)) for name, value in params.items()]
+    figures = [Metric(name, value, now, 0) for name, value in metrics.items()]
+    for start in range(0, len(given), _PARAMS_PER_BATCH):
+        client.log_batch(run_id, params=given[start : start + _PARAMS_PER_BATCH])
+    for start in range(0, len(figures), _METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=figures[start : start + _METRICS_PER_BATCH])
+
+
+def _log_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        client.log_artifacts(run_id, folder)
+
+
+def _read_json(client: MlflowClient, run_id: str, name: str, folder: Path) -> dict[str, Any]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        path = Path(client.download_artifacts(run_id, name, str(folder)))
+        content = json.loads(path.read_bytes())
+    except (MlflowException, OSError, ValueError) as error:
+        raise ModelError(
+            f"run {run_id} has no readable {name} ({type(error).__name__}); it was not logged by "
+            "a finished training: choose another run"
+        ) from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{name} of run {run_id} is not a JSON object; choose another run")
+    return content

@@ -1,0 +1,288 @@
+"""The HTTP surface: routes, and nothing that is not about HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.spec import Components, Operation, SecurityScheme
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, RawBody
+from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
+
+from ledger.canonical import sha256_hex
+from ledger.keys import Keys
+from ledger.store import Ledger
+from margin.ruleset import RuleSet
+from serving.auth import Access, requires
+from serving.docs_page import DocsPage
+from serving.live_market import LiveMarket
+from serving.messages import (
+    BarsRequest,
+    BarsResponse,
+    Problem,
+    ScoreRequest,
+    ScoreResponse,
+    WhatIfRequest,
+    WhatIfResponse,
+)
+from serving.metrics import CONTENT_TYPE, Metrics, RequestTimer, count_response
+from serving.problems import EXCEPTION_HANDLERS, PROBLEM_JSON, json_response
+from serving.read_messages import (
+    Alive,
+    DecisionPage,
+    ModelInfo,
+    Readiness,
+    RecordedDecision,
+    RuleSetInfo,
+)
+from serving.service import Service
+from serving.settings import ServingSettings
+from serving.strict_body import StrictBody
+
+__all__ = ["ServingSettings", "create_app"]
+
+_KEY = "key"
+_READ_PROBLEMS = (401, 403, 503)
+_PROBLEMS = {
+    401: "No valid key.",
+    403: "The key lacks the scope.",
+    404: "There is no such thing.",
+    409: "The Idempotency-Key came with another body.",
+    413: "The body is too long.",
+    422: "The request is invalid.",
+    503: "The ledger cannot be reached.",
+}
+
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="Same key and body: the same answer. Other body: 409.",
+        required=False,
+    ),
+]
+
+
+def create_app(
+    settings: ServingSettings, ledger: Ledger, ruleset: RuleSet, live: LiveMarket
+) -> Litestar:
+    """The application, ready to answer; recorded bars newer than `live` are applied first.
+
+    Parameters
+    ----------
+    settings:
+        Limits, clock and access.
+    ledger:
+        Where decisions and bars are recorded and keys are kept; stays the caller's to close.
+    ruleset:
+        The rules.
+    live:
+        The market.
+
+    Raises
+    ------
+    LedgerError
+        The ledger cannot be read.
+    """
+    live.catch_up(ledger)
+    metrics = Metrics()
+    service = Service(settings, ledger, ruleset, live, metrics)
+    access = Access(Keys(ledger) if settings.auth == "keys" else None)
+
+    def provide_service() -> Service:
+        return service
+
+    return Litestar(
+        [
+            score,
+            what_if,
+            market_bars,
+            decision,
+            account_decisions,
+            model,
+            rules,
+            health_live,
+            health_ready,
+            prometheus,
+        ],
+        dependencies={"service": Provide(provide_service, sync_to_thread=False)},
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=settings.max_body_bytes,
+        middleware=[RequestTimer()],
+        before_send=[count_response],
+        state=State({"access": access, "metrics": metrics}),
+        logging_config=None,
+        openapi_config=_openapi(),
+    )
+
+
+@dataclass
+class _Operation(Operation):
+    """A route in the OpenAPI document, without the 400 that the framework adds: it is 422 here."""
+
+    def __post_init__(self) -> None:
+        if self.responses is not None:
+            self.responses.pop("400", None)
+
+
+def _problems(*statuses: int) -> dict[int, ResponseSpec]:
+    return {
+        status: ResponseSpec(
+            Problem, description=_PROBLEMS[status], media_type=PROBLEM_JSON, generate_examples=False
+        )
+        for status in statuses
+    }
+
+
+@post(
+    "/v1/score",
+    dto=StrictBody[ScoreRequest],
+    return_dto=None,
+    guards=[requires("score")],
+    status_code=HTTP_200_OK,
+    sync_to_thread=True,
+    responses=_problems(401, 403, 409, 413, 422, 503),
+    operation_class=_Operation,
+)
+def score(
+    data: JSONBody[ScoreRequest],
+    body: RawBody,
+    request: Request[str, Any, State],
+    service: NamedDependency[Service],
+    idempotency_key: IdempotencyKey = None,
+) -> Response[ScoreResponse]:
+    """Decide on accounts; every decision is on record when the answer leaves."""
+    answer = service.score(data, request.user, idempotency_key, sha256_hex(body))
+    return json_response(answer.body, {"Idempotent-Replayed": "true"} if answer.replayed else None)
+
+
+@post(
+    "/v1/what-if",
+    dto=StrictBody[WhatIfRequest],
+    return_dto=None,
+    guards=[requires("score")],
+    status_code=HTTP_200_OK,
+    sync_to_thread=True,
+    responses=_problems(401, 403, 413, 422, 503),
+    operation_class=_Operation,
+)
+def what_if(
+    data: JSONBody[WhatIfRequest], service: NamedDependency[Service]
+) -> Response[WhatIfResponse]:
+    """Decide on accounts before and after changes; nothing is recorded."""
+    return json_response(msgspec.json.encode(service.what_if(data)))
+
+
+@post(
+    "/v1/market/bars",
+    dto=StrictBody[BarsRequest],
+    return_dto=None,
+    guards=[requires("market")],
+    status_code=HTTP_200_OK,
+    sync_to_thread=True,
+    responses=_problems(401, 403, 413, 422, 503),
+    operation_class=_Operation,
+)
+def market_bars(
+    data: JSONBody[BarsRequest], service: NamedDependency[Service]
+) -> Response[BarsResponse]:
+    """Take in closed bars; what is new is on record when the answer leaves."""
+    return json_response(msgspec.json.encode(service.post_bars(data)))
+
+
+@get(
+    "/v1/decisions/{decision_id:str}",
+    guards=[requires("read")],
+    sync_to_thread=True,
+    responses=_problems(*_READ_PROBLEMS, 404),
+    operation_class=_Operation,
+)
+def decision(
+    decision_id: FromPath[str], service: NamedDependency[Service]
+) -> Response[RecordedDecision]:
+    """One recorded decision."""
+    return json_response(msgspec.json.encode(service.decision(decision_id)))
+
+
+@get(
+    "/v1/accounts/{account_id:str}/decisions",
+    guards=[requires("read")],
+    sync_to_thread=True,
+    responses=_problems(*_READ_PROBLEMS, 422),
+    operation_class=_Operation,
+)
+def account_decisions(
+    account_id: FromPath[str],
+    service: NamedDependency[Service],
+    limit: FromQuery[int] = 50,
+    before: FromQuery[int | None] = None,
+) -> Response[DecisionPage]:
+    """Decisions of an account, the newest first; `before` is a seq from the page before."""
+    return json_response(msgspec.json.encode(service.decisions_of(account_id, limit, before)))
+
+
+@get(
+    "/v1/model",
+    guards=[requires("read")],
+    sync_to_thread=True,
+    responses=_problems(*_READ_PROBLEMS, 404),
+)
+def model(service: NamedDependency[Service]) -> Response[ModelInfo]:
+    """The model that answers."""
+    return json_response(msgspec.json.encode(service.model()))
+
+
+@get(
+    "/v1/ruleset",
+    guards=[requires("read")],
+    sync_to_thread=False,
+    responses=_problems(*_READ_PROBLEMS),
+)
+def rules(service: NamedDependency[Service]) -> Response[RuleSetInfo]:
+    """The rules that apply."""
+    return json_response(msgspec.json.encode(service.rules()))
+
+
+@get("/health/live", sync_to_thread=False, security=[])
+def health_live() -> Response[Alive]:
+    """Whether the process answers."""
+    return json_response(msgspec.json.encode(Alive("live")))
+
+
+@get("/health/ready", sync_to_thread=True, security=[])
+def health_ready(service: NamedDependency[Service]) -> Response[Readiness]:
+    """200 while a rule floor can be computed and a decision recorded, else 503."""
+    readiness = service.readiness()
+    unavailable = readiness.status == "unavailable"
+    response = json_response(msgspec.json.encode(readiness))
+    response.status_code = HTTP_503_SERVICE_UNAVAILABLE if unavailable else HTTP_200_OK
+    return response
+
+
+@get("/metrics", sync_to_thread=True, security=[], media_type=MediaType.TEXT)
+def prometheus(service: NamedDependency[Service]) -> Response[bytes]:
+    """Figures for Prometheus."""
+    return Response(service.exposition(), media_type=CONTENT_TYPE)
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Margincast",
+        version=version("margincast"),
+        description=(
+            "Forecasts margin calls and proposes add-ons within deterministic rules. Money is in "
+            "the settlement currency, times are ISO 8601 in UTC."
+        ),
+        path="/docs",
+        render_plugins=[DocsPage(path="/")],
+        components=Components(
+            security_schemes={_KEY: SecurityScheme(type="http", scheme="bearer")}
+        ),
+        security=[{_KEY: []}],
+    )

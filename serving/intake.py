@@ -1,0 +1,110 @@
+"""The accounts of a request: those that can be decided on, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ledger.canonical import canonical_bytes
+from ledger.store import Ledger
+from market.book import Account
+from market.clock import format_time, parse_time
+from market.errors import DataError, LedgerError
+from serving.decision import PreviousAddOn
+from serving.messages import AccountIn, AccountProblem
+from serving.records import recorded_previous, to_account
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The accounts of one request.
+
+    Attributes
+    ----------
+    asked:
+        Ids in the order of the request.
+    accounts:
+        Those to decide on, by id in that order.
+    previous:
+        Their add-on in force: the one given, else that of the last recorded decision.
+    problems:
+        What is wrong with the others.
+    """
+
+    asked: tuple[str, ...]
+    accounts: dict[str, AccountIn]
+    previous: dict[str, PreviousAddOn]
+    problems: list[AccountProblem]
+
+    def book(self) -> dict[str, Account]:
+        """The accounts to decide on, as they stand."""
+        return {name: to_account(account) for name, account in self.accounts.items()}
+
+    def all_problems(self, found: Sequence[AccountProblem]) -> list[AccountProblem]:
+        """Problems of the intake and those found later, in the order of the request."""
+        place = {name: i for i, name in enumerate(dict.fromkeys(self.asked))}
+        return sorted([*self.problems, *found], key=lambda problem: place[problem.account_id])
+
+
+def take_in(
+    accounts: Sequence[AccountIn], as_of: int, ledger: Ledger, max_history_bytes: int
+) -> Intake:
+    """Sort the accounts of a request.
+
+    An account that is named twice is ambiguous and not decided on at all. A previous add-on must
+    not be of a time after the decision.
+
+    Raises
+    ------
+    LedgerError
+        The recorded decisions cannot be read.
+    """
+    asked = tuple(account.account_id for account in accounts)
+    times = Counter(asked)
+    sound: dict[str, AccountIn] = {}
+    given: dict[str, PreviousAddOn] = {}
+    problems: dict[str, AccountProblem] = {}
+    for account in accounts:
+        name = account.account_id
+        if times[name] > 1:
+            detail = f"account {name!r} is named {times[name]} times; name it once"
+            problems[name] = AccountProblem(name, "duplicate", detail)
+            continue
+        try:
+            _check_history(account, max_history_bytes)
+            previous = _given_previous(account, as_of)
+        except DataError as error:
+            problems[name] = AccountProblem(name, "account", str(error))
+            continue
+        sound[name] = account
+        if previous is not None:
+            given[name] = previous
+    last = recorded_previous(ledger, [name for name in sound if name not in given])
+    return Intake(asked, sound, last | given, list(problems.values()))
+
+
+def _check_history(account: AccountIn, limit: int) -> None:
+    if account.history is None:
+        return
+    try:
+        size = len(canonical_bytes(account.history))
+    except LedgerError as error:
+        raise DataError(f"account {account.account_id!r}: history: {error}") from None
+    if size > limit:
+        raise DataError(
+            f"account {account.account_id!r}: history has {size} bytes; at most {limit} are kept"
+        )
+
+
+def _given_previous(account: AccountIn, as_of: int) -> PreviousAddOn | None:
+    given = account.previous_add_on
+    if given is None:
+        return None
+    decided = parse_time(given.as_of)
+    if decided > as_of:
+        raise DataError(
+            f"account {account.account_id!r}: previous_add_on is of {given.as_of}, after the "
+            f"decision time {format_time(as_of)}; give the one in force before it"
+        )
+    return PreviousAddOn(given.amount, decided)

@@ -1,0 +1,59 @@
+"""Recording, and whether it can be relied on now."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from ledger.idempotency import IdempotentAnswer, LedgerConflictError, LedgerDuplicateError
+from ledger.records import Entry
+from ledger.schema import records
+from ledger.store import Ledger
+from market.errors import LedgerError
+
+DOUBT_SECONDS = 30.0
+"""So long after a failed record the ledger does not count as writable."""
+
+_LOG = logging.getLogger("margincast.serving")
+
+
+class LedgerWriter:
+    """Appends to a ledger and remembers whether the last attempt failed."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._failed: float | None = None
+
+    def append(
+        self,
+        entries: Sequence[Entry],
+        contents: Sequence[tuple[str, Mapping[str, Any]]] = (),
+        answer: IdempotentAnswer | None = None,
+    ) -> None:
+        """Record, see `Ledger.append`."""
+        try:
+            self._ledger.append(entries, contents=contents, answer=answer)
+        except (LedgerDuplicateError, LedgerConflictError):
+            raise
+        except LedgerError:
+            self._failed = time.monotonic()
+            raise
+        self._failed = None
+
+    def trouble(self) -> str | None:
+        """Why nothing could be recorded now; None if it could."""
+        failed = self._failed
+        if failed is not None and time.monotonic() - failed < DOUBT_SECONDS:
+            return "the ledger refused the last record"
+        try:
+            # Takes the write lock and gives it back: read-only and unreachable databases fail.
+            with self._ledger.transaction() as connection:
+                connection.execute(select(records.c.seq).limit(1))
+        except LedgerError as error:
+            _LOG.error("the ledger is not writable", exc_info=error)
+            return "the ledger is not writable"
+        return None

@@ -1,0 +1,363 @@
+"""The live market: moved by posted bars, one step of all symbols at a time.
+
+The newest step is pending: each of its bars replays it on a copy of the state before it. It is
+committed when a bar of a later step arrives. So the features after all bars of a step are those
+of the batch to the last bit, in whatever order the bars came, and a bar that comes later than
+its step changes nothing that was known.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from features.market_state import MarketFeatures, MarketState
+from features.snapshot import MarketSnapshot
+from ledger.records import Entry
+from ledger.store import Ledger
+from market.clock import Interval, format_time
+from market.errors import DataError
+from market.panel import CLOSE, BarPanel
+from serving.bar_checks import BarChecks, SoundBar
+from serving.messages import BarIn, BarResult, BarsResponse
+
+Floats = npt.NDArray[np.float64]
+
+MEMORY_STEPS = 200
+"""For so many steps back a bar that comes again is known as a duplicate."""
+
+_GAP_ROWS = 1_024  # missing steps are advanced in pieces, which bounds memory
+_KEPT = ("applied", "corrected", "late")
+_Status = Literal["applied", "corrected", "duplicate", "late"]
+
+
+@dataclass(frozen=True, slots=True)
+class MarketMoment:
+    """The market as known after some bars; never changed, only followed by another one.
+
+    Attributes
+    ----------
+    committed:
+        State before the pending step, or through the newest step where none is pending.
+    head:
+        State through the newest step.
+    pending:
+        Open of the pending step; None until the first bar is posted.
+    features:
+        One row, at the close of the newest step; None before the first bar.
+    committed_mark, mark:
+        Last close of each symbol before the pending step, and with it; shape (S,), NaN where
+        there is none.
+    told:
+        The last values told of each bar by its open, shape (S, 5), NaN where none were; the
+        newest `MEMORY_STEPS` steps.
+    """
+
+    committed: MarketState
+    head: MarketState
+    pending: int | None
+    features: MarketFeatures | None
+    committed_mark: Floats
+    mark: Floats
+    told: Mapping[int, Floats]
+
+    @property
+    def interval(self) -> Interval:
+        """Length of a step."""
+        return self.head.interval
+
+    @property
+    def newest_close(self) -> int | None:
+        """Close of the newest step in nanoseconds; None before the first bar."""
+        last = self.head.last_open
+        return None if last is None else last + self.interval.nanoseconds
+
+    def snapshot(self, as_of: int) -> MarketSnapshot:
+        """The market at `as_of`, no earlier than the newest close.
+
+        Raises
+        ------
+        DataError
+            There is no bar yet, or a newer one than `as_of`.
+        """
+        if self.features is None or self.newest_close is None:
+            raise DataError("the market has no bar yet; post bars first")
+        if as_of < self.newest_close:
+            raise DataError(
+                f"as_of {format_time(as_of)} is before {format_time(self.newest_close)}, the "
+                "close of the newest bar; leave as_of out or give a later time"
+            )
+        return MarketSnapshot.at(as_of, self.interval, self.features, 0, self.mark)
+
+
+@dataclass(frozen=True, slots=True)
+class PostedBars:
+    """What became of posted bars.
+
+    Attributes
+    ----------
+    response:
+        The answer.
+    entry:
+        What to record; None where the bars told nothing new.
+    """
+
+    response: BarsResponse
+    entry: Entry | None
+
+
+class LiveMarket:
+    """A market that posted bars move. Safe to use from several threads.
+
+    Parameters
+    ----------
+    state:
+        Advanced through the history; taken over.
+    mark:
+        Last mark of each symbol, shape (S,); NaN where there is none.
+    features:
+        Features of the history, of which the last row counts; None without history.
+    recent:
+        Bars of the history, the newest of which are known when they come again.
+
+    Raises
+    ------
+    DataError
+        The parts do not fit together.
+    """
+
+    def __init__(
+        self,
+        state: MarketState,
+        mark: Floats,
+        features: MarketFeatures | None,
+        recent: BarPanel | None = None,
+    ) -> None:
+        newest = None if state.last_open is None else state.last_open + state.interval.nanoseconds
+        at = None if features is None or not len(features.closes) else int(features.closes[-1])
+        if mark.shape != (len(state.symbols),) or at != newest:
+            raise DataError(
+                f"a live market needs a mark for each of {len(state.symbols)} symbols and features "
+                f"at {newest}; got marks of shape {mark.shape} and features at {at}"
+            )
+        self._columns = {symbol: i for i, symbol in enumerate(state.symbols)}
+        self._lock = threading.Lock()
+        self._moment = MarketMoment(
+            committed=state,
+            head=state,
+            pending=None,
+            features=None if features is None or at is None else _last_row(features),
+            committed_mark=mark.copy(),
+            mark=mark.copy(),
+            told={} if recent is None else _told(recent, state),
+        )
+
+    @property
+    def moment(self) -> MarketMoment:
+        """What is known now; a caller that uses it twice sees the same market twice."""
+        return self._moment
+
+    @property
+    def newest_close(self) -> int | None:
+        """Close of the newest step in nanoseconds; None before the first bar."""
+        return self._moment.newest_close
+
+    def snapshot(self, as_of: int) -> MarketSnapshot:
+        """The market now for a decision at `as_of`, see `MarketMoment.snapshot`."""
+        return self._moment.snapshot(as_of)
+
+    def post(
+        self,
+        interval: str,
+        bars: Sequence[BarIn],
+        *,
+        now: int | None = None,
+        record: Callable[[Entry], object] | None = None,
+    ) -> BarsResponse:
+        """Take in bars of any steps in any order; each step is computed once.
+
+        Parameters
+        ----------
+        interval:
+            Name of their interval.
+        bars:
+            The bars.
+        now:
+            Wall clock; bars that have not closed by then are rejected. None: any time will do.
+        record:
+            Called once with what is new, before the market moves: if it raises, nothing moved.
+
+        Returns
+        -------
+        Results in the order of the bars, and the close of the newest step.
+        """
+        with self._lock:
+            moment, posted = self._follow(self._moment, interval, bars, now)
+            if posted.entry is not None and record is not None:
+                record(posted.entry)
+            self._moment = moment
+        return posted.response
+
+    def catch_up(self, ledger: Ledger) -> int:
+        """Apply the recorded bars that are newer than the state, in the order of recording.
+
+        Returns
+        -------
+        How many bars were applied or corrected.
+
+        Raises
+        ------
+        LedgerError
+            The ledger cannot be read, or a record was altered.
+        DataError
+            A record holds no bars.
+        """
+        count = 0
+        with self._lock:
+            moment = self._moment
+            newest = moment.newest_close
+            since = None if newest is None else newest + 1
+            for record in ledger.records("bars", since_as_of=since):
+                try:
+                    bars = msgspec.convert(record.payload["bars"], list[BarIn])
+                    interval = str(record.payload["interval"])
+                except (KeyError, msgspec.ValidationError) as error:
+                    raise DataError(
+                        f"record {record.id} does not hold bars ({error}); it was written by "
+                        "another version, start from a newer history"
+                    ) from error
+                moment, posted = self._follow(moment, interval, bars, None)
+                statuses = [result.status for result in posted.response.results]
+                count += statuses.count("applied") + statuses.count("corrected")
+            self._moment = moment
+        return count
+
+    def _follow(
+        self, moment: MarketMoment, interval: str, bars: Sequence[BarIn], now: int | None
+    ) -> tuple[MarketMoment, PostedBars]:
+        checks = BarChecks(moment.interval, self._columns, moment.head.last_open, now)
+        results: list[BarResult | None] = [None] * len(bars)
+        sound: list[tuple[int, SoundBar]] = []
+        for i, bar in enumerate(bars):
+            checked = checks.check(interval, bar)
+            if isinstance(checked, str):
+                results[i] = BarResult(bar.symbol, bar.ts, "rejected", checked)
+            else:
+                sound.append((i, checked))
+        sound.sort(key=lambda entry: entry[1].open)
+        for open_, group in groupby(sound, key=lambda entry: entry[1].open):
+            step = _Step(moment, open_)
+            for i, bar_ in group:
+                status, detail = step.take(bar_)
+                results[i] = BarResult(bars[i].symbol, bars[i].ts, status, detail)
+            moment = step.moment()
+        return moment, _posted(interval, bars, [r for r in results if r is not None], moment)
+
+
+class _Step:
+    """Bars of one step on their way into the market."""
+
+    def __init__(self, moment: MarketMoment, open_: int) -> None:
+        newest = moment.head.last_open
+        self._open = open_
+        self._begins = newest is None or open_ > newest
+        self._late = not self._begins and open_ != moment.pending
+        self._before = _begin(moment, open_) if self._begins else moment
+        told = moment.told.get(open_)
+        symbols = len(moment.mark)
+        self._told = np.full((symbols, 5), np.nan) if told is None else told.copy()
+        self._changed = False
+
+    def take(self, bar: SoundBar) -> tuple[_Status, str | None]:
+        known = self._told[bar.column]
+        if np.array_equal(known, bar.values):
+            return "duplicate", None
+        first = bool(np.isnan(known[CLOSE]))
+        self._told[bar.column] = bar.values
+        self._changed = True
+        if self._late:
+            return "late", "a later step has begun: recorded, but what was known stays as it was"
+        return ("applied" if first else "corrected"), None
+
+    def moment(self) -> MarketMoment:
+        """The market with these bars."""
+        before = self._before
+        if not self._changed:
+            return before
+        newest = self._open if self._begins else before.head.last_open or self._open
+        oldest = newest - MEMORY_STEPS * before.interval.nanoseconds
+        told = {**before.told, self._open: self._told}
+        remembered = {open_: values for open_, values in told.items() if open_ > oldest}
+        if self._late:
+            return replace(before, told=remembered)
+        head = before.committed.copy()
+        row = np.array([self._open], dtype=np.int64)
+        features = head.advance(BarPanel(head.interval, head.symbols, row, self._told[None]))
+        closes = self._told[:, CLOSE]
+        return MarketMoment(
+            committed=before.committed,
+            head=head,
+            pending=self._open,
+            features=features,
+            committed_mark=before.committed_mark,
+            mark=np.where(np.isnan(closes), before.committed_mark, closes),
+            told=remembered,
+        )
+
+
+def _begin(moment: MarketMoment, open_: int) -> MarketMoment:
+    """Commit the pending step, and those between it and `open_` as steps without bars."""
+    committed, step = moment.head, moment.interval.nanoseconds
+    last = committed.last_open
+    if last is not None and open_ > last + step:
+        committed = committed.copy()
+        for first in range(last + step, open_, _GAP_ROWS * step):
+            opens = np.arange(first, min(first + _GAP_ROWS * step, open_), step, dtype=np.int64)
+            nothing = np.full((len(opens), len(committed.symbols), 5), np.nan)
+            committed.advance(BarPanel(committed.interval, committed.symbols, opens, nothing))
+    return replace(moment, committed=committed, committed_mark=moment.mark)
+
+
+def _posted(
+    interval: str, bars: Sequence[BarIn], results: list[BarResult], moment: MarketMoment
+) -> PostedBars:
+    newest = moment.newest_close
+    response = BarsResponse(results, None if newest is None else format_time(newest))
+    kept = [i for i, result in enumerate(results) if result.status in _KEPT]
+    if not kept:
+        return PostedBars(response, None)
+    payload = {
+        "interval": interval,
+        "bars": [msgspec.to_builtins(bars[i]) for i in kept],
+        "results": [msgspec.to_builtins(results[i]) for i in kept],
+    }
+    return PostedBars(response, Entry("bars", payload, as_of=newest))
+
+
+def _last_row(features: MarketFeatures) -> MarketFeatures:
+    return MarketFeatures(
+        symbols=features.symbols,
+        closes=features.closes[-1:].copy(),
+        values=features.values[-1:].copy(),
+        correlation=features.correlation[-1:].copy(),
+        age=features.age[-1:].copy(),
+        history=features.history[-1:].copy(),
+    )
+
+
+def _told(recent: BarPanel, state: MarketState) -> dict[int, Floats]:
+    if recent.symbols != state.symbols or recent.interval != state.interval:
+        raise DataError(
+            f"recent bars of {len(recent.symbols)} symbols at {recent.interval.name} do not fit a "
+            f"state of {len(state.symbols)} symbols at {state.interval.name}"
+        )
+    opens = recent.opens[-MEMORY_STEPS:].tolist()
+    values = recent.values[-MEMORY_STEPS:].copy()
+    return dict(zip(opens, values, strict=True))

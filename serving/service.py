@@ -1,0 +1,338 @@
+"""What the endpoint does, without HTTP: decide, try out, take in bars, look up."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+
+from features.registry import STALE_INTERVALS, WARM_UP_HOURS
+from features.snapshot import MarketSnapshot
+from ledger.idempotency import IdempotentAnswer, LedgerDuplicateError
+from ledger.schema import database_errors, records
+from ledger.store import Ledger
+from margin.ruleset import RuleSet
+from market.book import Account
+from market.clock import DAY, SECOND, format_time, parse_time
+from market.errors import DataError, ModelError
+from serving.champion import ChampionWatch
+from serving.decision import PreviousAddOn, decide
+from serving.intake import Intake, take_in
+from serving.ledger_writer import LedgerWriter
+from serving.live_market import LiveMarket
+from serving.messages import (
+    AccountIn,
+    AccountProblem,
+    BarsRequest,
+    BarsResponse,
+    Decision,
+    ScoreRequest,
+    ScoreResponse,
+    WhatIfRequest,
+    WhatIfResponse,
+)
+from serving.metrics import Metrics
+from serving.problems import ProblemError, invalid, not_found, unavailable
+from serving.read_messages import ModelInfo, Readiness, RuleSetInfo, recorded
+from serving.records import entries
+from serving.settings import ServingSettings
+from serving.what_if import apply_changes
+
+MODEL_FAILED = "no model: the model failed to answer"
+_MAX_AHEAD = DAY
+_MAX_KEY = 200
+_MAX_SEQ = 2**63
+_LOG = logging.getLogger("margincast.serving")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An encoded answer, and whether it is a repeated one."""
+
+    body: bytes
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """Decisions and problems, and why no model answered where none did."""
+
+    decisions: list[Decision]
+    problems: list[AccountProblem]
+    no_model: str
+
+
+@dataclass(slots=True)
+class Service:
+    """The endpoint's work. Safe to use from several threads.
+
+    Attributes
+    ----------
+    settings, ledger, ruleset, live, metrics:
+        What it works with and under which limits.
+    """
+
+    settings: ServingSettings
+    ledger: Ledger
+    ruleset: RuleSet
+    live: LiveMarket
+    metrics: Metrics
+    _champion: ChampionWatch = field(init=False)
+    _writer: LedgerWriter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._writer = LedgerWriter(self.ledger)
+        self._champion = ChampionWatch(self.settings.bundles, self.ruleset.add_on.targets)
+
+    def score(self, request: ScoreRequest, owner: str, key: str | None, body_sha256: str) -> Answer:
+        """Decide on accounts and record every decision before answering.
+
+        Parameters
+        ----------
+        request:
+            The accounts; one that is named twice is decided on neither time.
+        owner:
+            Whose request it is.
+        key:
+            Its Idempotency-Key, if any.
+        body_sha256:
+            SHA-256 of its body.
+
+        Raises
+        ------
+        ProblemError
+            422: the decision time is impossible or no account could be answered; 503: there is
+            no market yet.
+        LedgerConflictError
+            The key was used with another body.
+        LedgerError
+            A decision could not be recorded; there is none then.
+        """
+        if key is not None:
+            _check_key(key)
+            stored = self.ledger.answers.lookup(owner, key, body_sha256)
+            if stored is not None:
+                return Answer(stored.response, replayed=True)
+        snapshot = self._snapshot(request.as_of)
+        intake = self._take_in(request.accounts, snapshot)
+        outcome = self._decide(intake.book(), snapshot, intake.previous)
+        problems = intake.all_problems(outcome.problems)
+        if not outcome.decisions:
+            raise _nobody(problems)
+        found, contents, named = entries(
+            outcome.decisions,
+            intake.accounts,
+            intake.previous,
+            snapshot,
+            self.ruleset,
+            outcome.no_model,
+        )
+        body = msgspec.json.encode(ScoreResponse(named, problems))
+        answer = None if key is None else IdempotentAnswer(owner, key, body_sha256, 200, body)
+        try:
+            self._writer.append(found, contents, answer)
+        except LedgerDuplicateError as error:
+            return Answer(error.answer.response, replayed=True)
+        self.metrics.decisions(named)
+        return Answer(body)
+
+    def what_if(self, request: WhatIfRequest) -> WhatIfResponse:
+        """Decide on accounts before and after changes, with the same add-on in force.
+
+        Nothing is recorded and no decision has an id.
+
+        Raises
+        ------
+        ProblemError
+            As in `score`, and 422 where a change names an account that is not in the request.
+        LedgerError
+            The add-ons in force cannot be read.
+        """
+        asked = {account.account_id for account in request.accounts}
+        for change in request.changes:
+            if change.account_id not in asked:
+                raise invalid(
+                    f"a change names account {change.account_id!r}, which is not among the "
+                    "accounts of the request; add it there or leave the change out"
+                )
+        snapshot = self._snapshot(request.as_of)
+        intake = self._take_in(request.accounts, snapshot)
+        before = intake.book()
+        wanted = [change for change in request.changes if change.account_id in before]
+        after = apply_changes(before, wanted, snapshot.view())
+        answers = []
+        for accounts in (before, after):
+            outcome = self._decide(accounts, snapshot, intake.previous)
+            answers.append(ScoreResponse(outcome.decisions, intake.all_problems(outcome.problems)))
+        if not any(answer.decisions for answer in answers):
+            raise _nobody(answers[0].errors)
+        return WhatIfResponse(*answers)
+
+    def post_bars(self, request: BarsRequest) -> BarsResponse:
+        """Take in bars; what is new is on disk before it counts.
+
+        Raises
+        ------
+        LedgerError
+            The bars could not be recorded; the market did not move.
+        """
+        now = time.time_ns() if self.settings.clock == "wall" else None
+        response = self.live.post(
+            request.interval,
+            request.bars,
+            now=now,
+            record=lambda entry: self._writer.append([entry]),
+        )
+        self.metrics.bars(response.results)
+        return response
+
+    def decision(self, decision_id: str) -> dict[str, Any]:
+        """A recorded decision, as `serving.read_messages.RecordedDecision`.
+
+        Raises
+        ------
+        ProblemError
+            404: there is no such decision.
+        LedgerError
+            It cannot be read, or was altered.
+        """
+        wanted = select(records.c.id).where(records.c.id == decision_id)
+        wanted = wanted.where(records.c.kind == "decision")
+        with database_errors("read"), self.ledger.engine.connect() as connection:
+            known = connection.execute(wanted).first() is not None
+        if not known:
+            raise not_found(f"there is no decision {decision_id!r}; give an id that was returned")
+        return recorded(self.ledger.get_record(decision_id))
+
+    def decisions_of(self, account_id: str, limit: int, before: int | None) -> dict[str, Any]:
+        """A page of an account's decisions, as `serving.read_messages.DecisionPage`."""
+        if not 1 <= limit <= self.settings.max_page:
+            raise invalid(f"limit is {limit}; give 1 to {self.settings.max_page}")
+        if before is not None and not 1 <= before < _MAX_SEQ:
+            raise invalid(f"before is {before}; give next_before of the page before")
+        found = self.ledger.decisions_of(account_id, limit, before)
+        more = found[-1].seq if len(found) == limit else None
+        return {"decisions": [recorded(record) for record in found], "next_before": more}
+
+    def model(self) -> ModelInfo:
+        """The model that answers.
+
+        Raises
+        ------
+        ProblemError
+            404: there is none.
+        """
+        champion = self._champion.current()
+        if champion.model is None:
+            raise not_found(champion.silence)
+        bundle = champion.model.bundle
+        manifest = bundle.manifest
+        return ModelInfo(
+            sha256=bundle.sha256,
+            horizons=list(bundle.schema.horizons),
+            features=list(bundle.schema.features),
+            training=manifest["training"],
+            training_data_sha256=manifest["training_data_sha256"],
+            ruleset_sha256=manifest["ruleset_sha256"],
+            metrics=manifest["metrics"],
+            versions=manifest["versions"],
+        )
+
+    def rules(self) -> RuleSetInfo:
+        """The rules that apply."""
+        return RuleSetInfo(self.ruleset.sha256, self.ruleset.content())
+
+    def readiness(self) -> Readiness:
+        """Whether a rule floor can be computed and a decision recorded, and what is missing."""
+        marked = bool((self.live.moment.mark > 0.0).any())
+        unpriced = None if marked else "no symbol has a mark: no rule floor can be computed"
+        missing = [reason for reason in (unpriced, self._writer.trouble()) if reason]
+        if missing:
+            return Readiness("unavailable", missing)
+        found = (self._champion.current().trouble, self._market_trouble())
+        reasons = [reason for reason in found if reason]
+        return Readiness("degraded" if reasons else "ready", reasons)
+
+    def exposition(self) -> bytes:
+        """Metrics in Prometheus text form."""
+        model = self._champion.current().model
+        newest = self.live.newest_close
+        age, usable = float("nan"), 0
+        if newest is not None:
+            snapshot = self._snapshot(None)
+            age = (snapshot.as_of - newest) / SECOND
+            usable = int(snapshot.usable().sum())
+        return self.metrics.exposition(model.bundle.sha256 if model else None, age, usable)
+
+    def _snapshot(self, as_of: str | None) -> MarketSnapshot:
+        """The market at the decision time of a request."""
+        moment = self.live.moment
+        newest = moment.newest_close
+        if newest is None:
+            raise unavailable("no-market", "the market has no bar yet; post bars first")
+        # A clock that was set back must not put the decision before what is known.
+        now = max(time.time_ns(), newest)
+        if as_of is None:
+            return moment.snapshot(now if self.settings.clock == "wall" else newest)
+        try:
+            given = parse_time(as_of)
+            if given > now + _MAX_AHEAD:
+                raise invalid(
+                    f"as_of {as_of} is more than a day after {format_time(now)}; a decision ahead "
+                    "of its time would hold back those that follow"
+                )
+            return moment.snapshot(given)
+        except DataError as error:
+            raise invalid(str(error)) from None
+
+    def _take_in(self, accounts: Sequence[AccountIn], snapshot: MarketSnapshot) -> Intake:
+        limit = self.settings.max_history_bytes
+        return take_in(accounts, snapshot.as_of, self.ledger, limit)
+
+    def _decide(
+        self,
+        accounts: Mapping[str, Account],
+        snapshot: MarketSnapshot,
+        previous: Mapping[str, PreviousAddOn],
+    ) -> _Outcome:
+        champion = self._champion.current()
+        model, no_model, book = champion.model, champion.silence, list(accounts.values())
+        try:
+            answers = decide(book, snapshot, self.ruleset, model, previous, no_model=no_model)
+        except ModelError as error:
+            _LOG.error("the model failed; the rule floor answers", exc_info=error)
+            no_model = MODEL_FAILED
+            answers = decide(book, snapshot, self.ruleset, None, previous, no_model=no_model)
+        return _Outcome(
+            [answer for answer in answers if isinstance(answer, Decision)],
+            [answer for answer in answers if isinstance(answer, AccountProblem)],
+            no_model,
+        )
+
+    def _market_trouble(self) -> str | None:
+        snapshot = self._snapshot(None)
+        close = int(snapshot.features.closes[0])
+        if snapshot.as_of - close > STALE_INTERVALS * snapshot.interval.nanoseconds:
+            return f"stale market data: the newest bar closed at {format_time(close)}"
+        if not snapshot.usable().any():
+            return f"warm-up: no symbol has {WARM_UP_HOURS} h of history and every feature yet"
+        return None
+
+
+def _check_key(key: str) -> None:
+    if not 1 <= len(key) <= _MAX_KEY or not (key.isascii() and key.isprintable()):
+        raise invalid(f"Idempotency-Key must be 1 to {_MAX_KEY} printable ASCII characters")
+
+
+def _nobody(problems: Sequence[AccountProblem]) -> ProblemError:
+    return ProblemError(
+        422,
+        "no-account-answered",
+        "no account of the request could be answered; errors says why for each",
+        problems,
+    )

@@ -1,0 +1,206 @@
+"""A small market, a small model and an endpoint over them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+
+from features.market_state import MarketFeatures, MarketState
+from features.registry import ACCOUNT_FEATURES, HORIZONS, prior_column, registry_sha256
+from ledger.keys import Keys
+from ledger.store import Ledger
+from margin.ruleset import RuleSet, load_ruleset
+from market.clock import Interval, format_time
+from market.history import MarketHistory
+from market.panel import BarPanel
+from market.simulate import simulate_bars
+from models.bundle import bundle_files, write_bundle
+from models.manifest import TrainingRecord
+from models.onnx_export import export
+from models.pointer import promote
+from models.schema import ModelSchema
+from models.trees import TreeTable
+from serving.app import ServingSettings, create_app
+from serving.live_market import LiveMarket
+
+HOUR = Interval.parse("1h")
+DAYS = 11
+
+
+@dataclass(frozen=True)
+class SmallMarket:
+    """A simulated history: what a live market starts from."""
+
+    panel: BarPanel
+    history: MarketHistory
+    state: MarketState
+    features: MarketFeatures
+
+    @classmethod
+    def of(cls, panel: BarPanel) -> SmallMarket:
+        state = MarketState(panel.symbols, panel.interval)
+        features = state.advance(panel)
+        return cls(panel, MarketHistory.from_panel(panel), state, features)
+
+    def live(self) -> LiveMarket:
+        """A live market of its own."""
+        return LiveMarket(
+            self.state.copy(), self.history.mark[-1].copy(), self.features, self.panel
+        )
+
+    def head(self, rows: int) -> SmallMarket:
+        """The market as it was after some rows."""
+        panel = self.panel
+        opens, values = panel.opens[:rows], panel.values[:rows].copy()
+        return SmallMarket.of(BarPanel(panel.interval, panel.symbols, opens, values))
+
+    def bar(self, row: int, column: int) -> dict[str, Any]:
+        """One bar as it is posted."""
+        names = ("open", "high", "low", "close", "volume")
+        values = self.panel.values[row, column].tolist()
+        return {
+            "symbol": self.panel.symbols[column],
+            "ts": format_time(int(self.panel.opens[row])),
+            **dict(zip(names, values, strict=True)),
+        }
+
+    def bars(self, rows: range) -> list[dict[str, Any]]:
+        """All bars of some rows."""
+        return [self.bar(row, column) for row in rows for column in range(len(self.panel.symbols))]
+
+
+@pytest.fixture(scope="session")
+def market() -> SmallMarket:
+    return SmallMarket.of(simulate_bars(1, DAYS, 4, HOUR))
+
+
+@pytest.fixture(scope="session")
+def ruleset() -> RuleSet:
+    return load_ruleset("linear-tiers")
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """A folder of bundles without trees: the structural prior, calibrated."""
+
+    root: Path
+
+    def write(self, intercept: float = 0.0, features_sha256: str | None = None) -> str:
+        names = tuple(feature.name for feature in ACCOUNT_FEATURES)
+        schema = ModelSchema(
+            features=names,
+            monotone=tuple(feature.monotone for feature in ACCOUNT_FEATURES),
+            horizons=HORIZONS,
+            prior=tuple(prior_column(hours) for hours in HORIZONS),
+            features_sha256=features_sha256 or registry_sha256(),
+        )
+        trees = {hours: TreeTable.empty(len(names)) for hours in HORIZONS}
+        calibration = dict.fromkeys(HORIZONS, (1.0, intercept))
+        record = TrainingRecord(
+            training_data_sha256="1" * 64,
+            ruleset_sha256="2" * 64,
+            versions={"lightgbm": "none"},
+            training={"span": ["2025-01-01T00:00:00Z", "2025-01-12T00:00:00Z"]},
+            metrics={"1": {"auc": 0.9}},
+        )
+        files = bundle_files(
+            model=export(schema, trees, calibration),
+            schema=schema,
+            trees=trees,
+            calibration=calibration,
+            record=record,
+        )
+        return write_bundle(self.root, files)
+
+    def promote(self, sha: str) -> str:
+        promote(self.root, sha)
+        return sha
+
+
+@pytest.fixture(scope="session")
+def made_bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    bundles = Bundles(tmp_path_factory.mktemp("bundles"))
+    return bundles.root, bundles.promote(bundles.write())
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> Bundles:
+    """An empty folder of bundles."""
+    root = tmp_path / "bundles"
+    root.mkdir()
+    return Bundles(root)
+
+
+@pytest.fixture
+def champion(bundles: Bundles, made_bundles: tuple[Path, str]) -> str:
+    """A sound champion in `bundles`."""
+    source, sha = made_bundles
+    shutil.copytree(source, bundles.root, dirs_exist_ok=True)
+    return sha
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(f"sqlite:///{tmp_path}/ledger.db") as opened:
+        yield opened
+
+
+@dataclass
+class Endpoint:
+    """A client, and what stands behind it."""
+
+    client: TestClient[Any]
+    live: LiveMarket
+    ledger: Ledger
+    market: SmallMarket
+
+    def score(self, *accounts: dict[str, Any], **rest: Any) -> Any:
+        return self.client.post("/v1/score", json={"accounts": list(accounts), **rest})
+
+    def key(self, *scopes: str) -> dict[str, str]:
+        """Headers with a fresh key."""
+        _, secret = Keys(self.ledger).add_key(scopes)
+        return {"Authorization": f"Bearer {secret}"}
+
+
+Serve = Callable[..., Endpoint]
+
+
+@pytest.fixture
+def serve(
+    market: SmallMarket, ruleset: RuleSet, bundles: Bundles, ledger: Ledger
+) -> Iterator[Serve]:
+    """Starts endpoints on the same folders, as restarts do."""
+    with ExitStack() as stack:
+
+        def start(
+            at: SmallMarket = market, live: LiveMarket | None = None, **rest: Any
+        ) -> Endpoint:
+            options: dict[str, Any] = {"clock": "market", "auth": "off"} | rest
+            settings = ServingSettings("127.0.0.1", 8000, bundles.root, **options)
+            moved = at.live() if live is None else live
+            app = create_app(settings, ledger, ruleset, moved)
+            client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
+            return Endpoint(client, moved, ledger, at)
+
+        yield start
+
+
+@pytest.fixture
+def account() -> dict[str, Any]:
+    """A levered account in two coins."""
+    return {
+        "account_id": "acc-1",
+        "cash": 3_000.0,
+        "positions": [
+            {"instrument": "BTCUSDT-PERP", "quantity": 0.1},
+            {"instrument": "ETHUSDT-PERP", "quantity": -2.0},
+        ],
+    }
