@@ -75,6 +75,17 @@ class MarketFeatures:
         """One market feature, shape (T, S)."""
         return self.values[:, :, MARKET_COLUMNS.index(name)]
 
+    def followed_by(self, later: MarketFeatures) -> MarketFeatures:
+        """These rows and then those of `later`."""
+        return MarketFeatures(
+            symbols=self.symbols,
+            closes=np.concatenate([self.closes, later.closes]),
+            values=np.concatenate([self.values, later.values]),
+            correlation=np.concatenate([self.correlation, later.correlation]),
+            age=np.concatenate([self.age, later.age]),
+            history=np.concatenate([self.history, later.history]),
+        )
+
     def usable(self, interval: Interval) -> npt.NDArray[np.bool_]:
         """Which symbols can be scored, shape (T, S).
 

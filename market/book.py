@@ -83,6 +83,29 @@ class Book:
     def __len__(self) -> int:
         return len(self.account_ids)
 
+    def accounts(self) -> tuple[Account, ...]:
+        """The readable form, one `Account` each; the inverse of `of`."""
+        entries = [None if price != price else price for price in self.leg_entry_price.tolist()]
+        legs = [
+            Position(*leg)
+            for leg in zip(self.leg_instrument, self.leg_quantity.tolist(), entries, strict=True)
+        ]
+        balances = [
+            Balance(*balance)
+            for balance in zip(self.balance_asset, self.balance_amount.tolist(), strict=True)
+        ]
+        return tuple(
+            Account(
+                account_id,
+                cash,
+                tuple(legs[self.leg_start[i] : self.leg_start[i + 1]]),
+                tuple(balances[self.balance_start[i] : self.balance_start[i + 1]]),
+            )
+            for i, (account_id, cash) in enumerate(
+                zip(self.account_ids, self.cash.tolist(), strict=True)
+            )
+        )
+
     @classmethod
     def of(cls, accounts: Sequence[Account]) -> Book:
         """Flatten accounts, keeping their order."""

@@ -42,3 +42,8 @@ class BarPanel:
 
     def __len__(self) -> int:
         return len(self.opens)
+
+    def rows(self, start: int | None, stop: int | None) -> BarPanel:
+        """Some rows as a panel of their own, by the rules of a slice; a view, not a copy."""
+        part = slice(start, stop)
+        return BarPanel(self.interval, self.symbols, self.opens[part], self.values[part])

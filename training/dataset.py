@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +70,17 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def take(self, rows: Ints | npt.NDArray[np.intp]) -> Dataset:
+        """Some rows, in the order given."""
+        return replace(
+            self,
+            time=self.time[rows],
+            account=self.account[rows],
+            features=self.features[rows],
+            labels=self.labels[rows],
+            columns={name: column[rows] for name, column in self.columns.items()},
+        )
 
     def sha256(self) -> str:
         """SHA-256 over the content in its sorted order."""

@@ -104,7 +104,7 @@ def fit_trees(
     """
     import lightgbm  # four seconds that only training pays
 
-    prior = features[:, schema.features.index(schema.prior[schema.horizons.index(horizon)])]
+    prior = features[:, schema.prior_columns()[schema.horizons.index(horizon)]].copy()
     train, tail = time_ordered_tail(time, horizon, tail_share)
     for name, part in (("earlier part", train), ("tail", tail)):
         if not 0 < int(labels[part].sum()) < len(part):

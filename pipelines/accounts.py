@@ -1,0 +1,37 @@
+"""Accounts for training and evaluation: sampled lives or recorded histories, as segments."""
+
+from __future__ import annotations
+
+from margin.ruleset import RuleSet
+from market.account_files import read_accounts
+from pipelines.config import Config
+from pipelines.inputs import Market, sample_accounts
+from training.dataset import Dataset, build_dataset
+from training.segments import Segments, from_history, from_lives
+
+
+def read_segments(config: Config, market: Market, ruleset: RuleSet) -> Segments:
+    """The configured accounts over this market."""
+    if config.accounts.path is None:
+        return from_lives(sample_accounts(config, market))
+    history, bars = market.history, market.history.bars
+    return from_history(
+        read_accounts(config.accounts.path), bars.closes, bars.symbols, history.mark, ruleset
+    )
+
+
+def read_dataset(config: Config, market: Market, segments: Segments, ruleset: RuleSet) -> Dataset:
+    """Features and labels of the configured accounts within the configured span."""
+    return build_dataset(
+        market.history,
+        market.features,
+        segments,
+        ruleset,
+        horizons=config.training.horizons,
+        start=config.market.start_ns,
+        end=config.market.end_ns,
+        extremes=config.training.extremes,
+        book=config.training.book,
+        max_rows=config.training.max_rows,
+        seed=config.accounts.seed,
+    )

@@ -1,0 +1,327 @@
+"""The command line: ``margincast VERB --config FILE [--json OUT]``.
+
+Every verb imports what it needs when it runs, so that the quick ones stay quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from market.errors import MargincastError
+from pipelines.config import Config, load_config
+
+app = typer.Typer(
+    name="margincast",
+    help="Forecast margin calls and propose add-ons bounded by rules.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+rulesets_app = typer.Typer(help="Rule sets that come with Margincast.", no_args_is_help=True)
+ledger_app = typer.Typer(help="Audit the ledger.", no_args_is_help=True)
+keys_app = typer.Typer(help="Keys of the endpoint.", no_args_is_help=True)
+app.add_typer(rulesets_app, name="rulesets")
+app.add_typer(ledger_app, name="ledger")
+app.add_typer(keys_app, name="keys")
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
+BundlePath = Annotated[
+    Path, typer.Option("--bundle", help="A bundle folder or the pointer file champion.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+SAFETY_GATE_FAILED = 3
+NOT_INTACT = 4
+CASE_FAILED = 2
+
+
+@app.callback()
+def _options(debug: Debug = False) -> None:
+    if debug:
+        os.environ["MARGINCAST_DEBUG"] = "1"
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Write a simulated market and book in the data contract."""
+    from pipelines.report import facts, write_json
+    from pipelines.simulate import simulate as job
+
+    report = job(load_config(config), out)
+    facts("simulate", report)
+    write_json(report, json)
+
+
+@app.command()
+def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
+    """Train, evaluate, gate and register a model."""
+    from pipelines.report import evaluation_tables, facts, write_json
+    from pipelines.retrain import retrain as job
+
+    try:
+        report = job(load_config(config))
+    except MargincastError as error:
+        write_json({"verdict": "failed", "reasons": [str(error)]}, json)
+        raise
+    write_json(report, json)
+    evaluation_tables(report["evaluation"])
+    facts(
+        "retrain", {k: report[k] for k in ("verdict", "reasons", "bundle", "champion", "seconds")}
+    )
+    if report["verdict"] == "refused":
+        raise typer.Exit(SAFETY_GATE_FAILED)
+
+
+@app.command()
+def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
+    """Score a bundle on the configured data against its baselines; never fits."""
+    from pipelines.assess import evaluate_bundle
+    from pipelines.report import evaluation_tables, write_json
+
+    report = evaluate_bundle(load_config(config), bundle)
+    write_json(report, json)
+    evaluation_tables(report)
+
+
+@app.command()
+def backtest(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
+    """Run the add-on policy against the reference policies."""
+    from pipelines.assess import backtest_bundle
+    from pipelines.report import backtest_table, write_json
+
+    report = backtest_bundle(load_config(config), bundle)
+    write_json(report, json)
+    backtest_table(report)
+
+
+@app.command()
+def score(
+    accounts: Annotated[Path, typer.Option("--accounts", help="Folder of the account files.")],
+    as_of: Annotated[str, typer.Option("--as-of", help="Decision time, ISO 8601 in UTC.")],
+    out: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
+    record: Annotated[bool, typer.Option("--record", help="Record the decisions.")] = False,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Decide on a whole book; one row an account."""
+    from pipelines.report import facts, write_json
+    from pipelines.score import score_book
+
+    report = score_book(load_config(config), accounts, as_of, out, record=record)
+    write_json(report, json)
+    shown = {**report, "errors": f"{len(report['errors'])} account(s), see --json"}
+    facts("score", shown)
+
+
+@app.command()
+def serve(config: ConfigFile = None) -> None:
+    """Run the endpoint."""
+    from pipelines.serve import serve as job
+
+    job(load_config(config))
+
+
+@app.command()
+def run(
+    once: Annotated[bool, typer.Option("--once", help="Do not serve at the end.")] = False,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Simulate, retrain, gate, register, score the book, then serve."""
+    from pipelines.report import write_json
+    from pipelines.run import run as job
+    from pipelines.run import where_to_look
+
+    settings = load_config(config)
+    report = job(settings)
+    write_json(report, json)
+    if report["retrain"]["verdict"] == "refused":
+        raise typer.Exit(SAFETY_GATE_FAILED)
+    if not once:
+        where_to_look(settings)
+        _serve(settings)
+
+
+def _serve(config: Config) -> None:
+    from pipelines.serve import serve as job
+
+    job(config)
+
+
+@app.command()
+def margin(
+    cases: Annotated[Path, typer.Option("--cases", help="Cases, one JSON object a line.")],
+    out: Annotated[Path, typer.Option("--out", help="Results, one JSON object a line.")],
+    config: ConfigFile = None,
+) -> None:
+    """Run the rule engine alone."""
+    from margin.cases import run_cases
+
+    load_config(config)
+    failed = run_cases(cases, out)
+    if failed:
+        typer.echo(f"margincast: {failed} case(s) failed; see the error lines in {out}", err=True)
+        raise typer.Exit(CASE_FAILED)
+
+
+@rulesets_app.command("list")
+def rulesets_list(json: JsonFile = None) -> None:
+    """List the presets."""
+    from margin.ruleset import list_rulesets, load_ruleset
+    from pipelines.report import facts, write_json
+
+    found = {name: load_ruleset(name) for name in list_rulesets()}
+    listed = {
+        name: {"version": rules.version, "engine": rules.engine, "sha256": rules.sha256}
+        for name, rules in found.items()
+    }
+    facts("rule sets", listed)
+    write_json(listed, json)
+
+
+@app.command()
+def promote(
+    bundle: Annotated[str, typer.Argument(help="SHA-256 of the bundle.")],
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Make a bundle the champion."""
+    from pipelines.review import promote as job
+
+    settings = load_config(config)
+    _registry(lambda: job(settings, bundle), "promote", json)
+
+
+@app.command()
+def rollback(config: ConfigFile = None, json: JsonFile = None) -> None:
+    """Go back to the previous champion."""
+    from pipelines.review import rollback as job
+
+    settings = load_config(config)
+    _registry(lambda: job(settings), "rollback", json)
+
+
+@app.command()
+def review(config: ConfigFile = None, json: JsonFile = None) -> None:
+    """Champion and newest version side by side."""
+    from pipelines.review import review as job
+
+    settings = load_config(config)
+    _registry(lambda: job(settings), "review", json)
+
+
+def _registry(job: Callable[[], dict[str, Any]], title: str, json: Path | None) -> None:
+    from pipelines.report import facts, write_json
+
+    report = job()
+    facts(title, report)
+    write_json(report, json)
+
+
+@ledger_app.command("verify")
+def ledger_verify(
+    heads: Annotated[Path | None, typer.Option("--heads", help="Heads kept elsewhere.")] = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Walk every chain; exit 4 if it is not intact."""
+    from pipelines.audit import verify_ledger
+    from pipelines.report import facts, write_json
+
+    report = verify_ledger(load_config(config), heads)
+    facts("ledger verify", report)
+    write_json(report, json)
+    if not report["intact"]:
+        raise typer.Exit(NOT_INTACT)
+
+
+@ledger_app.command("heads")
+def ledger_heads(
+    out: Annotated[Path, typer.Option("--out", help="File to keep outside the ledger.")],
+    config: ConfigFile = None,
+) -> None:
+    """Write the heads of all chains."""
+    from pipelines.audit import write_ledger_heads
+    from pipelines.report import facts
+
+    facts("ledger heads", write_ledger_heads(load_config(config), out))
+
+
+@ledger_app.command("replay")
+def ledger_replay(
+    decision: Annotated[str, typer.Argument(help="Id of a decision.")],
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Make a decision again and compare; exit 4 if it differs."""
+    from pipelines.audit import replay_decision
+    from pipelines.report import facts, write_json
+
+    report = replay_decision(load_config(config), decision)
+    facts("ledger replay", report)
+    write_json(report, json)
+    if not (report["equal"] or (report["equal_within"] and not report["same_machine"])):
+        raise typer.Exit(NOT_INTACT)
+
+
+@keys_app.command("add")
+def keys_add(
+    scopes: Annotated[str, typer.Option("--scopes", help="score,market,read,admin")],
+    config: ConfigFile = None,
+) -> None:
+    """Print a new key, once."""
+    from ledger.keys import Keys
+    from ledger.store import Ledger
+
+    names = [name.strip() for name in scopes.split(",") if name.strip()]
+    with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
+        _, secret = Keys(ledger).add_key(names)
+    typer.echo(secret)
+
+
+@keys_app.command("list")
+def keys_list(config: ConfigFile = None) -> None:
+    """List the keys, never their secrets."""
+    from ledger.keys import Keys
+    from ledger.store import Ledger
+    from pipelines.report import facts
+
+    with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
+        found = Keys(ledger).list_keys()
+    facts("keys", {key.key_id: str(key) for key in found})
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(help="Id of the key.")], config: ConfigFile = None
+) -> None:
+    """Revoke a key."""
+    from ledger.keys import Keys
+    from ledger.store import Ledger
+
+    with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
+        Keys(ledger).revoke(key_id)
+
+
+def main() -> None:
+    """Entry point: deliberate errors become one clear line and exit code 1."""
+    try:
+        app()
+    except MargincastError as error:
+        if os.environ.get("MARGINCAST_DEBUG"):
+            raise
+        sys.stderr.write(f"margincast: {error}\n")
+        sys.exit(1)

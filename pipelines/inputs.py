@@ -1,0 +1,117 @@
+"""From configuration to data: market, features, rules and accounts, as every verb needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from features.market_state import MarketFeatures, MarketState
+from margin.ruleset import RuleSet, load_ruleset
+from market.bar_files import BarFolder
+from market.clock import Interval
+from market.errors import DataError
+from market.history import MarketHistory, load_history
+from market.population import Lives, Population, sample_lives
+from market.simulate import simulate_bars
+from pipelines.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """A market's history and its features on the same grid.
+
+    Attributes
+    ----------
+    history:
+        Bars and marks.
+    features:
+        At every close.
+    state:
+        The state before the last bar: what the endpoint starts from, so that it always has a bar
+        to catch up with.
+    real:
+        False for a simulated market.
+    """
+
+    history: MarketHistory
+    features: MarketFeatures
+    state: MarketState
+    real: bool
+
+
+def read_history(config: Config) -> MarketHistory:
+    """Bars as configured, or the simulated market where none are."""
+    interval = Interval.parse(config.market.interval)
+    if config.market.bars:
+        folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
+        return load_history(folders, interval, config.market.symbols)
+    simulate = config.simulate
+    panel = simulate_bars(simulate.seed, simulate.days, simulate.symbols, interval)
+    if config.market.symbols:
+        raise DataError(
+            "[market] symbols is set and [market] bars is empty; a simulated market takes "
+            "[simulate] symbols, a number"
+        )
+    return MarketHistory.from_panel(panel)
+
+
+def read_market(config: Config) -> Market:
+    """The market with all its features."""
+    history = read_history(config)
+    state = MarketState(history.bars.symbols, history.bars.interval)
+    before = state.advance(history.bars.rows(0, -1))
+    earlier = state.copy()
+    last = state.advance(history.bars.rows(-1, None))
+    return Market(history, before.followed_by(last), earlier, bool(config.market.bars))
+
+
+def read_rules(config: Config) -> RuleSet:
+    """The configured rule set."""
+    return load_ruleset(config.rules.path or config.rules.ruleset)
+
+
+def usable(market: Market) -> npt.NDArray[np.bool_]:
+    """Which symbols can be held and scored at each decision time, shape (T, S)."""
+    fit: npt.NDArray[np.bool_] = market.features.usable(market.history.bars.interval)
+    return fit & ~np.isnan(market.history.mark)
+
+
+def sample_accounts(config: Config, market: Market) -> Lives:
+    """Accounts of the configured population over this market.
+
+    Raises
+    ------
+    DataError
+        Nothing can be sampled: the market is too short for the warm-up.
+    """
+    accounts = config.accounts
+    lives = sample_lives(
+        Population.load(accounts.population),
+        accounts.count,
+        accounts.seed,
+        market.history.bars.closes,
+        market.history.mark,
+        usable(market),
+    )
+    if not len(lives):
+        raise DataError(
+            f"no account can be sampled from {len(market.history.bars)} bars: every symbol needs "
+            "168 hours of history first; give a longer market"
+        )
+    return lives
+
+
+def describe(config: Config, market: Market) -> Mapping[str, str]:
+    """What is real and what is sampled, for every report."""
+    sampled = config.accounts.path is None
+    return {
+        "prices": "real" if market.real else "simulated",
+        "accounts": "sampled" if sampled else "files",
+        "labels": "computed",
+        "population": config.accounts.population if sampled else "none",
+        "extremes": config.training.extremes,
+        "book": config.training.book,
+    }

@@ -1,0 +1,78 @@
+"""Results as tables on the terminal and as JSON files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from market.files import replace_file
+
+console = Console()
+
+_METRICS = ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_base_rate")
+
+
+def write_json(report: Mapping[str, Any], path: Path | None) -> None:
+    """Write a report where it was asked for; NaN has no place in it."""
+    if path is not None:
+        text = json.dumps(report, indent=2, allow_nan=False, default=str)
+        replace_file(path, text.encode() + b"\n")
+
+
+def evaluation_tables(report: Mapping[str, Any]) -> None:
+    """Every model's figures, one table a horizon."""
+    start, end = report["span"]
+    console.print(f"{report['rows']} rows, {start} to {end}, dropped {report['dropped']}")
+    for hours, figures in report["horizons"].items():
+        low, high = figures["log_loss_skill_ci95"] or (float("nan"), float("nan"))
+        table = Table(
+            title=f"{hours} h: base rate {figures['base_rate']:.3%}, skill against "
+            f"{figures['best_baseline']} {figures['log_loss_skill']:+.2%} "
+            f"[{low:+.2%}, {high:+.2%}]"
+        )
+        table.add_column("model")
+        for name in _METRICS:
+            table.add_column(name, justify="right")
+        for name, values in figures["models"].items():
+            cells = [_cell(values and values[metric]) for metric in _METRICS]
+            table.add_row(name, *cells)
+        console.print(table)
+
+
+def backtest_table(report: Mapping[str, Any]) -> None:
+    """Every policy at the budget."""
+    table = Table(title=f"add-on policies at average margin {report['budget']:.4f}")
+    names = (
+        "average_margin",
+        "average_collected",
+        "breaches",
+        "shortfall",
+        "calls_issued",
+        "calls_in_vain",
+        "coverage",
+        "peak_to_trough",
+    )
+    table.add_column("policy")
+    for name in names:
+        table.add_column(name, justify="right")
+    for policy, figures in report["policies"].items():
+        mark = "" if figures["matched"] else " (unmatched)"
+        table.add_row(policy + mark, *(_cell(figures.get(name)) for name in names))
+    console.print(table)
+
+
+def facts(title: str, values: Mapping[str, Any]) -> None:
+    """A few named values."""
+    table = Table(title=title, show_header=False)
+    for name, value in values.items():
+        table.add_row(name, value if isinstance(value, str) else json.dumps(value, default=str))
+    console.print(table)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

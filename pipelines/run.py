@@ -1,0 +1,51 @@
+"""The main job on the embedded default: retrain, score the book, serve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from market.clock import format_time
+from pipelines.config import Config
+from pipelines.inputs import read_history
+from pipelines.report import console, evaluation_tables, facts
+from pipelines.retrain import retrain
+from pipelines.score import score_book
+from pipelines.simulate import simulate
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Simulate a market and a book, retrain, gate, register, score the book."""
+    work = config.serving.bundles.parent
+    simulated = simulate(config, work / "simulated")
+    report = retrain(config)
+    evaluation_tables(report["evaluation"])
+    facts(
+        "retrain",
+        {key: report[key] for key in ("verdict", "reasons", "bundle", "champion", "seconds")},
+    )
+    newest = int(read_history(config).bars.closes[-1])
+    scored = score_book(
+        config,
+        work / "simulated" / "accounts",
+        format_time(newest),
+        work / "scored.parquet",
+        record=True,
+    )
+    facts("score", {key: value for key, value in scored.items() if key != "errors"})
+    return {"simulate": simulated, "retrain": report, "score": scored}
+
+
+def where_to_look(config: Config) -> None:
+    """Addresses and files of what the job made."""
+    address = f"http://{config.serving.host}:{config.serving.port}"
+    facts(
+        "look here",
+        {
+            "API page": f"{address}/docs",
+            "health": f"{address}/health/ready",
+            "decisions": str(config.serving.bundles.parent / "scored.parquet"),
+            "experiments": f"mlflow ui --backend-store-uri {config.tracking.uri}",
+            "audit": "margincast ledger verify",
+        },
+    )
+    console.print("endpoint runs until Ctrl-C")

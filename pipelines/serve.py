@@ -1,0 +1,75 @@
+"""Start the endpoint: the saved market state, caught up from bars, behind HTTP."""
+
+from __future__ import annotations
+
+import sys
+
+from features.market_state import MarketState
+from ledger.store import Ledger
+from market.errors import DataError
+from market.history import MarketHistory
+from pipelines.config import Config
+from pipelines.inputs import read_history, read_rules
+from serving.app import ServingSettings, create_app
+from serving.live_market import LiveMarket
+
+MARKET_STATE = "market_state.npz"
+"""File beside the bundles that the endpoint starts from."""
+
+
+def live_market(config: Config) -> LiveMarket:
+    """The market as of its newest bar: saved state and the bars since, or all bars anew."""
+    history = read_history(config)
+    state = _saved_state(config, history)
+    bars = history.bars
+    done = 0
+    if state.last_open is not None:
+        done = int((state.last_open - int(bars.opens[0])) // bars.interval.nanoseconds) + 1
+    features = state.advance(bars.rows(done, None))
+    return LiveMarket(state, history.mark[-1], features, recent=bars)
+
+
+def serve(config: Config) -> None:
+    """Run the endpoint until it is told to stop."""
+    import uvicorn
+
+    settings = config.serving
+    with Ledger(config.ledger.url, chain="serving") as ledger:
+        app = create_app(
+            ServingSettings(
+                settings.host, settings.port, settings.bundles, settings.clock, settings.auth
+            ),
+            ledger,
+            read_rules(config),
+            live_market(config),
+        )
+        uvicorn.run(
+            app, host=settings.host, port=settings.port, log_level="warning", access_log=False
+        )
+
+
+def _saved_state(config: Config, history: MarketHistory) -> MarketState:
+    """The state that retrain saved where it fits these bars, else a fresh one; says which."""
+    path = config.serving.bundles / MARKET_STATE
+    fresh = MarketState(history.bars.symbols, history.bars.interval)
+    if not path.exists():
+        return fresh
+    try:
+        state = MarketState.load(path)
+    except DataError as error:
+        print(f"margincast: {error}; computing from all bars", file=sys.stderr)  # noqa: T201
+        return fresh
+    opens = history.bars.opens
+    fits = (
+        state.symbols == fresh.symbols
+        and state.interval == fresh.interval
+        and state.last_open is not None
+        and int(opens[0]) <= state.last_open < int(opens[-1])
+    )
+    if not fits:
+        print(  # noqa: T201
+            f"margincast: market state {path} is of other bars; computing from all bars",
+            file=sys.stderr,
+        )
+        return fresh
+    return state
