@@ -55,9 +55,7 @@ def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
             closes = market.history.bars.closes
             first = max(int(closes[segments.first_row.min()]), config.market.start_ns or 0)
             last = min(int(closes[-1]), config.market.end_ns or int(closes[-1]))
-            fit_end, calibrate_end, test_end = split_ends(
-                config, first, last - horizon * 3600 * 10**9
-            )
+            ends = split_ends(config, first, last - config.training.horizons[-1] * HOUR)
             report = backtest(
                 market.history,
                 market.features,

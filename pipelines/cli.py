@@ -178,11 +178,12 @@ def margin(
 
 
 @rulesets_app.command("list")
-def rulesets_list(json: JsonFile = None) -> None:
+def rulesets_list(config: ConfigFile = None, json: JsonFile = None) -> None:
     """List the presets."""
     from margin.ruleset import list_rulesets, load_ruleset
     from pipelines.report import facts, write_json
 
+    load_config(config)
     found = {name: load_ruleset(name) for name in list_rulesets()}
     listed = {
         name: {"version": rules.version, "engine": rules.engine, "sha256": rules.sha256}
@@ -293,15 +294,25 @@ def keys_add(
 
 
 @keys_app.command("list")
-def keys_list(config: ConfigFile = None) -> None:
+def keys_list(config: ConfigFile = None, json: JsonFile = None) -> None:
     """List the keys, never their secrets."""
     from ledger.keys import Keys
     from ledger.store import Ledger
-    from pipelines.report import facts
+    from market.clock import format_time
+    from pipelines.report import facts, write_json
 
     with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
         found = Keys(ledger).list_keys()
-    facts("keys", {key.key_id: str(key) for key in found})
+    listed = {
+        key.key_id: {
+            "scopes": list(key.scopes),
+            "created_at": format_time(key.created_at),
+            "revoked_at": format_time(key.revoked_at) if key.revoked_at is not None else None,
+        }
+        for key in found
+    }
+    facts("keys", listed)
+    write_json(listed, json)
 
 
 @keys_app.command("revoke")

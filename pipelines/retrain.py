@@ -57,7 +57,7 @@ from serving.decision import decide as decide_accounts
 from serving.messages import AccountProblem
 from training.baselines import fit_baselines, fit_plain
 from training.bootstrap import ece_quantile, skill_interval, utc_day
-from training.calibration import fit_platt
+from training.calibration import pooled_platt
 from training.dataset import Dataset
 from training.evaluate import (
     BOOTSTRAP_SEED,
@@ -212,8 +212,17 @@ def _fit(data: Dataset, block: npt.NDArray[np.int8]) -> Fitted:
             if ensemble.booster is None
             else trees_from_booster(ensemble.booster, len(schema.features))
         )
-        score = X_calibrate[:, schema.prior_columns()[h]] + trees[hours].raw_score(X_calibrate)
-        calibration[hours] = fit_platt(score, data.labels[calibrate, h])
+        prior = schema.prior_columns()[h]
+        calibration[hours] = pooled_platt(
+            [
+                (
+                    part[:, prior] + trees[hours].raw_score(part),
+                    data.labels[rows, h],
+                    utc_day(data.time[rows]),
+                )
+                for part, rows in ((X, fit), (X_calibrate, calibrate))
+            ]
+        )
         baselines[str(hours)] = fit_baselines(columns, y, hours)
         own = plain_schema(schema, hours)
         booster = fit_plain(

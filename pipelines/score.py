@@ -71,7 +71,7 @@ def score_book(
     return {
         "accounts": len(book),
         "decisions": len(rows),
-        "with_model_add_on": sum(row["binding"] != "floor" for row in rows),
+        "with_model_add_on": sum(row["binding"] not in {"floor", "fallback"} for row in rows),
         "degraded": sum(row["degraded"] is not None for row in rows),
         "deposit_to_meet": float(sum(row["deposit_to_meet"] for row in rows)),
         "errors": msgspec.to_builtins(problems),

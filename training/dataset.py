@@ -18,7 +18,11 @@ from margin.ruleset import RuleSet
 from margin.tier import TierTable
 from market.errors import DataError
 from market.history import MarketHistory
-from training.oracle import oracle_first_passage, realised_squares
+from training.oracle import (
+    first_passage_probability,
+    oracle_first_passage,
+    realised_squares,
+)
 from training.paths import Extremes, Holding, Outcomes, follow
 from training.segments import Segments
 
@@ -86,7 +90,7 @@ class Dataset:
         """SHA-256 over the content in its sorted order."""
         digest = hashlib.sha256()
         digest.update(np.ascontiguousarray(self.time).data)
-        names = np.array(self.account_ids, dtype=np.bytes_)
+        names = np.array([name.encode() for name in self.account_ids], dtype=np.bytes_)
         for start in range(0, len(self), _CHUNK):
             rows = slice(start, start + _CHUNK)
             digest.update(np.ascontiguousarray(names[self.account[rows]]).data)
@@ -210,8 +214,7 @@ def build_dataset(
         moments = compute_moments(rows, market)
         features[part] = compute_features(moments)
         for hours in horizons:
-            logit = features[part, ACCOUNT_COLUMNS.index(f"prior_logit_{hours}h")]
-            columns[f"first_passage_{hours}"][part] = 1.0 / (1.0 + np.exp(-logit))
+            columns[f"first_passage_{hours}"][part] = first_passage_probability(moments, hours)
             oracle = oracle_first_passage(rows, history, squares, market, hours)
             if oracle is not None:
                 name = f"oracle_first_passage_{hours}"

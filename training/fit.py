@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from market.errors import ModelError
 from models.schema import ModelSchema
+from training.bootstrap import skill_interval, utc_day
 from training.calibration import fit_platt, platt_probability
 from training.metrics import log_loss_rows
 from training.splits import time_ordered_tail
@@ -76,7 +77,7 @@ def fit_trees(
     The prior logit of the horizon is the initial score. The number of trees is chosen on the
     latest `tail_share` of the span, purged by label end; then the trees are fitted anew on all
     rows, so that the latest market is not left out. Where trees do not beat the prior on the tail
-    there are none, and the model is the structural model.
+    beyond chance (95% interval over days) there are none: the model is the structural model.
 
     Parameters
     ----------
@@ -137,14 +138,30 @@ def fit_trees(
     corrected = prior[tail] + np.asarray(trial.predict(features[tail], raw_score=True))
     prior_loss = _platt_loss(prior[tail], labels[tail])
     tree_loss = _platt_loss(corrected, labels[tail])
-    if not tree_loss < prior_loss:
+    if not _better(corrected, prior[tail], labels[tail], time[tail]):
         return Ensemble(None, 0, prior_loss, tree_loss)
     rounds = int(trial.best_iteration)
     booster = lightgbm.train(parameters, data, num_boost_round=rounds)
     return Ensemble(booster, rounds, prior_loss, tree_loss)
 
 
+def _better(
+    corrected: Floats,
+    prior: Floats,
+    labels: npt.NDArray[np.int8],
+    time: npt.NDArray[np.int64],
+) -> bool:
+    """Whether the trees' skill against the prior is above zero beyond chance, day by day."""
+    mine, other = _platt_losses(corrected, labels), _platt_losses(prior, labels)
+    interval = skill_interval(mine, other, utc_day(time), seed=0)
+    return interval is not None and interval[0] > 0.0
+
+
 def _platt_loss(score: Floats, labels: npt.NDArray[np.int8]) -> float:
-    """Log loss once level and scale are right: compares shapes, not calibration."""
+    return float(_platt_losses(score, labels).mean())
+
+
+def _platt_losses(score: Floats, labels: npt.NDArray[np.int8]) -> Floats:
+    """Log loss of each row once level and scale are right: compares shapes, not calibration."""
     slope, intercept = fit_platt(score, labels)
-    return float(log_loss_rows(labels, platt_probability(score, slope, intercept)).mean())
+    return log_loss_rows(labels, platt_probability(score, slope, intercept))

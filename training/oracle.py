@@ -1,4 +1,8 @@
-"""Perfect volatility foresight: the limit of what a better volatility forecast can bring."""
+"""First passage under a known volatility: the estimate of today, and the one that really came.
+
+The first is a baseline. The second, perfect volatility foresight, is the limit of what a better
+volatility forecast can bring.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,29 @@ import numpy.typing as npt
 from numba import njit
 
 from features.account.frame import AccountRows
+from features.account.moments import HEADROOM, PRIOR_VOLATILITY
 from features.account.prior import first_passage
 from features.market_state import MarketFeatures
 from market.history import MarketHistory
 
 Floats = npt.NDArray[np.float64]
+
+
+def first_passage_probability(moments: Floats, horizon_hours: int) -> Floats:
+    """``2 Phi(-d)``, d = headroom over the prior volatility times the root of the horizon.
+
+    `moments` as in `features.account.moments`; shape (N,).
+    """
+    sigma = moments[:, PRIOR_VOLATILITY] * np.sqrt(horizon_hours)
+    out = np.empty(len(moments))
+    _first_passages(moments[:, HEADROOM], sigma, out)
+    return out
+
+
+@njit(cache=True)
+def _first_passages(headroom, sigma, out):  # type: ignore[no-untyped-def]
+    for n in range(len(out)):
+        out[n] = first_passage(headroom[n], sigma[n])
 
 
 def realised_squares(history: MarketHistory) -> Floats:

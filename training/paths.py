@@ -130,6 +130,7 @@ def follow(
         longest_step,
         threshold,
         history.bars.closes,
+        book == "as_traded",
     )
     chosen_segment, row, headroom, margin, step, counts, calls, at_risk = result
     dropped = dict(
@@ -219,6 +220,7 @@ def _follow(  # type: ignore[no-untyped-def]
     longest,
     threshold,
     times,
+    as_traded,
 ):
     rows = len(times)
     size = 1024
@@ -236,9 +238,11 @@ def _follow(  # type: ignore[no-untyped-def]
     for g in range(len(groups) - 1):
         begin, end = first[groups[g]], 0
         for n in range(groups[g], groups[g + 1]):
-            # The last book of a group is followed to the end of the longest horizon.
-            stop = last[n]
-            follow_to = min(rows, stop + longest) if n == groups[g + 1] - 1 else stop
+            is_last = n == groups[g + 1] - 1
+            until = min(rows, last[n] + longest) if is_last else first[n + 1]
+            # A static book is followed to the end of the longest horizon; a traded one until it
+            # is replaced or the account is closed.
+            follow_to = until if is_last and not as_traded else last[n]
             for k in range(first[n], follow_to):
                 equity, need = _at_marks(
                     n,
@@ -281,7 +285,11 @@ def _follow(  # type: ignore[no-untyped-def]
                     elif value < lowest:
                         lowest = value
                 worst[k] = lowest
-            end = follow_to
+            for k in range(follow_to, until):  # nothing is held
+                headroom[k], margin[k], open_legs[k] = np.nan, np.nan, False
+            for k in range(follow_to + 1, min(until + 1, rows)):
+                worst[k] = np.inf
+            end = until
         held_to = last[groups[g + 1] - 1]
         n = groups[g]
         for k in range(begin, held_to):

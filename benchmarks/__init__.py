@@ -1,0 +1,1 @@
+"""How fast it is: benches that write `benchmarks/results/<name>.json`, run by `make bench`."""

@@ -1,0 +1,25 @@
+"""``python -m benchmarks``: run every bench and write its result."""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks import features, ledger, live_update, scoring
+from benchmarks.measure import write
+
+BENCHES = (features, live_update, scoring, ledger)
+
+
+def main() -> None:
+    """Run all benches in turn, each with the whole machine to itself."""
+    for bench in BENCHES:
+        start = time.perf_counter()
+        result = bench.run()
+        path = write(result)
+        print(f"{result.name} ({time.perf_counter() - start:.0f} s) -> {path.name}")
+        for name, value in (*result.medians.items(), *result.ratios.items()):
+            print(f"  {name:<44} {value:>12.4g}")
+
+
+if __name__ == "__main__":
+    main()

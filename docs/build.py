@@ -1,0 +1,89 @@
+"""``python -m docs.build``: the pages of the documentation that are generated from the code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from features.definition import AccountFeature, CrossFeature, MarketFeature
+from features.registry import (
+    ACCOUNT_FEATURES,
+    CROSS_FEATURES,
+    MARKET_FEATURES,
+    PRIOR_VOLATILITIES,
+    WARM_UP_HOURS,
+)
+
+FEATURES_PAGE = Path(__file__).resolve().parent / "features.md"
+
+Feature = MarketFeature | CrossFeature | AccountFeature
+
+_COLUMNS = ("name", "family", "unit", "formula", "monotone", "reference")
+_DIRECTION = {1: "rises", -1: "falls", 0: "free"}
+
+
+def features_page() -> str:
+    """Markdown of `docs/features.md`: every feature of the registry, in its order."""
+    sections: tuple[tuple[str, str, Sequence[Feature]], ...] = (
+        (
+            "Market features",
+            "One number per symbol, moved by each bar. r is the log return of a bar, O H L C V its "
+            "open, high, low, close and volume, n the number of bars an hour, W the bars of the "
+            f"window. A symbol is scored once it has {WARM_UP_HOURS} hours of history.",
+            MARKET_FEATURES,
+        ),
+        (
+            "Cross features",
+            "One number per symbol from the correlation matrix of all symbols.",
+            CROSS_FEATURES,
+        ),
+        (
+            "Account features",
+            "One number per account: the input columns of a model. Sigma in the prior is the root "
+            f"of the mean variance under {_listed(PRIOR_VOLATILITIES)}.",
+            ACCOUNT_FEATURES,
+        ),
+    )
+    parts = [
+        "# Features",
+        "Generated from `features/registry.py` by `make docs`; do not edit.",
+        "Monotone is the direction in which the probability of a call may move as the feature "
+        "rises: it rises, it falls, or is free to do either. Market and cross features reach a "
+        "model through account features only, so the direction is stated there.",
+    ]
+    for title, text, features in sections:
+        parts += [f"## {title}", text, _table(map(_row, features))]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Write the generated pages."""
+    FEATURES_PAGE.write_text(features_page(), encoding="utf-8")
+
+
+def _row(feature: Feature) -> tuple[str, ...]:
+    direction = _DIRECTION[feature.monotone] if isinstance(feature, AccountFeature) else ""
+    return (
+        f"`{feature.name}`",
+        feature.family,
+        feature.unit,
+        f"`{feature.formula}`",
+        direction,
+        feature.reference,
+    )
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [_COLUMNS, tuple("---" for _ in _COLUMNS), *rows]
+    # A bar would end the cell, in code too.
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The market as it is recorded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from features.registry import MARKET_COLUMNS, WARM_UP_HOURS
+from features.snapshot import MarketSnapshot
+from market.clock import HOUR, INTERVALS
+from market.errors import DataError
+from market.history import MarketHistory
+
+
+@pytest.fixture(scope="module")
+def market(hazard_panel, advance):
+    return MarketHistory.from_panel(hazard_panel), advance(hazard_panel)
+
+
+def at(market, row, later=0):
+    history, features = market
+    return MarketSnapshot.of_history(history, features, int(features.closes[row]) + later)
+
+
+@pytest.mark.parametrize("row", [10, 262, 430, -1])
+def test_content_survives_json_to_the_last_bit(market, same_bits, row):
+    snapshot = at(market, row, later=1234567)
+    text = json.dumps(snapshot.content(), allow_nan=False)
+    read = MarketSnapshot.from_content(json.loads(text))
+    assert json.dumps(read.content(), allow_nan=False) == text
+    assert (read.as_of, read.interval) == (snapshot.as_of, snapshot.interval)
+    assert read.features.symbols == snapshot.features.symbols
+    np.testing.assert_array_equal(read.features.closes, snapshot.features.closes)
+    assert same_bits(read.mark, snapshot.mark)
+    for name in ("values", "correlation", "age", "history"):
+        assert same_bits(getattr(read.features, name), getattr(snapshot.features, name))
+
+
+def test_later_as_of_only_ages_the_market(market, same_bits):
+    now, later = at(market, -1), at(market, -1, later=90 * HOUR // 60)
+    np.testing.assert_allclose(later.features.age, now.features.age + 1.5, rtol=1e-12)
+    np.testing.assert_allclose(later.features.history, now.features.history + 1.5, rtol=1e-12)
+    assert same_bits(later.features.values, now.features.values)
+    assert same_bits(later.mark, now.mark)
+
+
+def test_nothing_after_the_decision_time_is_seen(market):
+    features = market[1]
+    just_before = at(market, 300, later=-1)
+    assert just_before.features.closes.tolist() == [features.closes[299]]
+    assert at(market, 300).features.closes.tolist() == [features.closes[300]]
+
+
+def test_time_before_any_close_is_refused(market):
+    history, features = market
+    with pytest.raises(DataError, match="later"):
+        MarketSnapshot.of_history(history, features, int(features.closes[0]) - 1)
+
+
+def test_two_intervals_of_age_are_usable_and_more_are_stale(market):
+    symbols = market[1].symbols
+    full = symbols.index("FULL")
+    assert at(market, -1, later=2 * HOUR).usable()[full]
+    assert not at(market, -1, later=2 * HOUR + 1_000_000).usable()[full]
+
+
+def test_warm_up_is_unusable_to_the_hour(market):
+    full = market[1].symbols.index("FULL")
+    assert not at(market, WARM_UP_HOURS - 2).usable()[full]
+    # One return more than bars are needed by the longest window, so the hour may be the next.
+    assert at(market, WARM_UP_HOURS).usable()[full]
+
+
+def test_dead_and_never_traded_symbols_are_unusable(market):
+    snapshot = at(market, -1)
+    usable = dict(zip(snapshot.features.symbols, snapshot.usable().tolist(), strict=True))
+    assert not usable["DEATH"]
+    assert not usable["NEVER"]
+    assert usable["FULL"]
+
+
+def test_symbol_without_a_mark_is_unusable(market):
+    snapshot = at(market, -1)
+    assert not replace(snapshot, mark=np.full_like(snapshot.mark, np.nan)).usable().any()
+
+
+def test_view_says_the_same(market, same_bits):
+    snapshot = at(market, 430, later=HOUR)
+    view = snapshot.view()
+    assert view.as_of == snapshot.as_of
+    assert view.interval_hours == 1.0 / INTERVALS["1h"].per_hour
+    assert same_bits(view.age_hours, snapshot.features.age[0])
+    assert same_bits(view.mark, snapshot.mark)
+
+
+def test_volatility_ratio_is_nan_in_warm_up_only(market):
+    assert np.isnan(at(market, 3).volatility_ratio())
+    assert at(market, -1).volatility_ratio() > 0.0
+
+
+def test_content_of_other_features_is_refused(market):
+    content = at(market, -1).content()
+    content["columns"] = list(MARKET_COLUMNS[1:])
+    with pytest.raises(DataError, match="replay"):
+        MarketSnapshot.from_content(content)

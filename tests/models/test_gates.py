@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from models.gates import (
+    COUNT_RANGE,
+    ECE_LIMITS,
+    SLOPE_RANGE,
+    TOP_DECILE_RANGE,
+    Gate,
+    bounds_gate,
+    calibration_gates,
+    decide,
+    not_worse_gate,
+    parity_gate,
+)
+
+
+def gate(kind: str, passed: bool) -> Gate:
+    return Gate(f"{kind}_{passed}", kind, passed, 1.0, 0.5, f"the {kind} figure")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("safety", "promotion", "champion", "verdict"),
+    [
+        (True, True, True, "promoted"),
+        (True, False, True, "kept"),
+        (False, True, True, "refused"),
+        (False, False, True, "refused"),
+        (True, True, False, "promoted"),
+        (True, False, False, "promoted"),
+        (False, True, False, "refused"),
+    ],
+)
+def test_verdict(safety: bool, promotion: bool, champion: bool, verdict: str) -> None:
+    gates = [gate("promotion", promotion), gate("safety", safety)]
+    assert decide(gates, has_champion=champion).verdict == verdict
+
+
+def test_reasons_name_the_failed_safety_gates_only() -> None:
+    decision = decide(
+        [gate("safety", False), gate("safety", True), gate("promotion", False)], has_champion=True
+    )
+    assert decision.reasons == ("the safety figure is 1, limit 0.5",)
+    assert len(decision.gates) == 3
+
+
+def test_gates_are_plain_json() -> None:
+    found = parity_gate(0.0, 10, 1e-12).to_dict()
+    assert json.loads(json.dumps(found, allow_nan=False))["passed"] is True
+
+
+@pytest.mark.parametrize(
+    ("difference", "rows", "passed"),
+    [(1e-12, 5, True), (1.0000001e-12, 5, False), (0.0, 0, False), (float("nan"), 5, False)],
+)
+def test_parity_limit_is_inclusive_and_nothing_checked_fails(
+    difference: float, rows: int, passed: bool
+) -> None:
+    assert parity_gate(difference, rows, 1e-12).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("violations", "checked", "passed"), [(0, 5, True), (1, 5, False), (0, 0, False)]
+)
+def test_bounds_gate(violations: int, checked: int, passed: bool) -> None:
+    assert bounds_gate(violations, checked).passed is passed
+
+
+def figures(**changes: float | None) -> dict[str, Any]:
+    return {"ece_over_base_rate": 0.1, "calibration_slope": 1.0, "top_decile_ratio": 1.0} | changes
+
+
+def failed(figures: dict[str, Any], quantile: float | None, counts: float | None) -> list[str]:
+    return [g.name for g in calibration_gates(8, figures, quantile, counts) if not g.passed]
+
+
+def test_sound_calibration_passes_all() -> None:
+    gates = calibration_gates(8, figures(), 0.05, 1.0)
+    assert len(gates) == 4
+    assert all(g.passed and g.kind == "safety" for g in gates)
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_ranges_are_inclusive(end: int) -> None:
+    at = figures(
+        calibration_slope=SLOPE_RANGE[end],
+        top_decile_ratio=TOP_DECILE_RANGE[end],
+        ece_over_base_rate=ECE_LIMITS[8],
+    )
+    assert failed(at, None, COUNT_RANGE[end]) == []
+    step = (-1e-9, 1e-9)[end]
+    beyond = figures(
+        calibration_slope=SLOPE_RANGE[end] + step,
+        top_decile_ratio=TOP_DECILE_RANGE[end] + step,
+        ece_over_base_rate=ECE_LIMITS[8] + 1e-9,
+    )
+    assert failed(beyond, None, COUNT_RANGE[end] + step) == [
+        "calibration_error_8h",
+        "calibration_slope_8h",
+        "top_decile_8h",
+        "predicted_over_observed_8h",
+    ]
+
+
+def test_calibration_error_within_chance_passes() -> None:
+    assert failed(figures(ece_over_base_rate=0.3), 0.1, 1.0) == []
+    assert failed(figures(ece_over_base_rate=0.3), 0.2, 1.0) == ["calibration_error_8h"]
+
+
+def test_undefined_figures_fail() -> None:
+    nothing = figures(ece_over_base_rate=None, calibration_slope=None, top_decile_ratio=None)
+    assert len(failed(nothing, None, None)) == 4
+
+
+@pytest.mark.parametrize(
+    ("skill", "interval", "passed"),
+    [
+        (-0.1, (-0.2, 0.0), True),
+        (-0.1, (-0.2, -1e-9), False),
+        (0.1, (0.0, 0.2), True),
+        (0.0, None, True),
+        (-1e-9, None, False),
+    ],
+)
+def test_not_worse_beyond_chance(
+    skill: float, interval: tuple[float, float] | None, passed: bool
+) -> None:
+    assert not_worse_gate(1, "champion", skill, interval, "promotion").passed is passed

@@ -1,0 +1,125 @@
+"""Decisions as they are recorded, and replayed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from features.snapshot import MarketSnapshot
+from ledger.store import Ledger
+from margin.ruleset import RuleSet
+from market.book import Account, Balance, Position
+from market.clock import HOUR
+from market.errors import BundleError, LedgerError
+from models.bundle import MODEL, load_bundle
+from models.forecaster import Forecaster
+from serving.decision import PreviousAddOn, decide
+from serving.records import entries, from_account, recorded_previous, replay, to_account
+
+ACCOUNTS = (
+    Account("a", 3_000.0, (Position("BTCUSDT-PERP", 0.1), Position("ETHUSDT-PERP", -2.0, 2_500.5))),
+    Account("b", 1e-3, (Position("ETHUSDT-PERP", 0.1),), (Balance("BTC", 1 / 3),)),
+    Account("c", 10.0),
+)
+
+
+@pytest.fixture
+def load(bundles, champion):
+    """Loads a bundle of the test's own copy by its name, as an auditor would."""
+    return lambda sha: Forecaster(load_bundle(bundles.root / sha))
+
+
+def record(
+    ledger: Ledger,
+    market: Any,
+    ruleset: RuleSet,
+    model: Forecaster | None,
+    previous: dict[str, PreviousAddOn] | None = None,
+    row: int = -1,
+) -> list[str]:
+    as_of = int(market.features.closes[row])
+    snapshot = MarketSnapshot.of_history(market.history, market.features, as_of)
+    before = previous or {}
+    decided = decide(ACCOUNTS, snapshot, ruleset, model, before, no_model="none yet")
+    accounts = {account.account_id: from_account(account) for account in ACCOUNTS}
+    found, contents, named = entries(decided, accounts, before, snapshot, ruleset, "none yet")
+    ledger.append(found, contents=contents)
+    return [str(decision.decision_id) for decision in named]
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_account_survives_the_request_form(account: Account) -> None:
+    assert to_account(from_account(account)) == account
+
+
+@pytest.mark.parametrize("row", [-1, 100])
+def test_replay_is_equal_to_the_last_bit(ledger, market, ruleset, load, champion, row) -> None:
+    as_of = int(market.features.closes[row])
+    previous = {"a": PreviousAddOn(0.1 + 0.2, as_of - 3 * HOUR - 7)}
+    for name in record(ledger, market, ruleset, load(champion), previous, row):
+        found = replay(ledger, name, load)
+        assert found.equal, found.differences
+        assert found.equal_within
+        assert found.same_machine
+        assert found.differences == {}
+
+
+def test_replay_without_a_model_is_equal(ledger, market, ruleset) -> None:
+    def never(sha: str) -> Forecaster:
+        raise AssertionError(f"no model was used, yet {sha} is asked for")
+
+    for name in record(ledger, market, ruleset, None):
+        assert replay(ledger, name, never).equal
+
+
+def test_previous_add_on_is_that_of_the_last_record(ledger, market, ruleset) -> None:
+    record(ledger, market, ruleset, None, row=-2)
+    record(ledger, market, ruleset, None)
+    previous = recorded_previous(ledger, ["a", "c", "unknown"])
+    assert set(previous) == {"a", "c"}
+    assert previous["a"].as_of == int(market.features.closes[-1])
+    assert previous["a"].amount == ledger.last_decision("a").payload["decision"]["add_on"]
+
+
+def test_other_model_shows_in_the_replay(ledger, market, ruleset, bundles, load, champion) -> None:
+    other = load(bundles.write(intercept=0.7))
+    name = record(ledger, market, ruleset, load(champion))[0]
+    found = replay(ledger, name, lambda sha: other)
+    assert not found.equal
+    assert not found.equal_within
+    assert {"probability", "model"} <= set(found.differences)
+
+
+def test_tampered_bundle_is_detected(ledger, market, ruleset, bundles, load, champion) -> None:
+    name = record(ledger, market, ruleset, load(champion))[0]
+    path = bundles.root / champion / MODEL
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+    with pytest.raises(BundleError, match="checksum"):
+        replay(ledger, name, load)
+
+
+@pytest.mark.parametrize("kind", ["market", "ruleset"])
+def test_tampered_market_or_rules_are_detected(ledger, market, ruleset, tmp_path, kind) -> None:
+    import sqlite3
+
+    name = record(ledger, market, ruleset, None)[0]
+    ledger.close()
+    with sqlite3.connect(tmp_path / "ledger.db") as raw:
+        for (trigger,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'"):
+            raw.execute(f"DROP TRIGGER {trigger}")
+        changed = raw.execute(
+            "UPDATE contents SET content = replace(content, '1', '2') WHERE kind = ?", (kind,)
+        )
+        assert changed.rowcount == 1
+    raw.close()
+    with (
+        Ledger(f"sqlite:///{tmp_path}/ledger.db") as opened,
+        pytest.raises(LedgerError, match="altered"),
+    ):
+        replay(opened, name, lambda sha: pytest.fail(sha))
+
+
+def test_unknown_decision_is_refused(ledger) -> None:
+    with pytest.raises(LedgerError):
+        replay(ledger, "nothing", lambda sha: pytest.fail(sha))

@@ -1,0 +1,72 @@
+"""The generated pages are what the code says now, and links between pages lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from features.definition import AccountFeature, CrossFeature, MarketFeature
+from features.registry import ACCOUNT_FEATURES, CROSS_FEATURES, MARKET_FEATURES
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+FEATURES: tuple[MarketFeature | CrossFeature | AccountFeature, ...] = (
+    *MARKET_FEATURES,
+    *CROSS_FEATURES,
+    *ACCOUNT_FEATURES,
+)
+
+
+@pytest.fixture(scope="module")
+def build() -> ModuleType:
+    # By its path: a distribution that ships a package called docs would hide ours.
+    spec = importlib.util.spec_from_file_location("docs_build", DOCS / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_committed_feature_table_is_not_out_of_date(build: ModuleType) -> None:
+    committed = (DOCS / "features.md").read_text(encoding="utf-8")
+    assert committed == build.features_page(), "features changed: run make docs"
+
+
+def test_every_feature_has_one_whole_row(build: ModuleType) -> None:
+    rows = [
+        re.split(r"(?<!\\)\|", line)
+        for line in build.features_page().splitlines()
+        if line.startswith("| `")
+    ]
+    assert [row[1].strip(" `") for row in rows] == [feature.name for feature in FEATURES]
+    assert {len(row) for row in rows} == {8}, "a bar inside a cell splits it"
+
+
+def test_constrained_features_show_their_direction(build: ModuleType) -> None:
+    lines = build.features_page().splitlines()
+    shown = {1: "rises", -1: "falls", 0: "free"}
+    for feature in ACCOUNT_FEATURES:
+        (line,) = [each for each in lines if each.startswith(f"| `{feature.name}` |")]
+        assert f"| {shown[feature.monotone]} |" in line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_links_of_a_page_are_not_broken(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    assert not missing
+
+
+def test_decision_records_are_numbered_without_gaps_and_complete() -> None:
+    records = sorted((DOCS / "adr").glob("*.md"))
+    assert [int(path.name[:4]) for path in records] == list(range(1, len(records) + 1))
+    for path in records:
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith(f"# {path.name[:4]} ")
+        headings = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
+        assert headings == ["Context", "Decision", "Consequence"], path.name
