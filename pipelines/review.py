@@ -22,6 +22,7 @@ def promote(config: Config, sha: str) -> dict[str, Any]:
     root = config.serving.bundles
     before = read_pointer(root, CHAMPION)
     Forecaster(load_bundle(root / sha))
+    _check_registered(config, sha)
     if before != sha:
         _record(config, "promotion", {"bundle": sha, "champion_before": before})
         pointer.promote(root, sha)
@@ -35,6 +36,7 @@ def rollback(config: Config) -> dict[str, Any]:
     if target is None:
         raise ModelError("there is no previous champion to go back to; promote a bundle instead")
     Forecaster(load_bundle(root / target))
+    _check_registered(config, target)
     _record(config, "rollback", {"bundle": target, "champion_before": before})
     pointer.rollback(root)
     return _aligned(config)
@@ -76,6 +78,15 @@ def review(config: Config) -> dict[str, Any]:
             "gates": {name: gate["passed"] for name, gate in run.gates.items()},
         }
     return report
+
+
+def _check_registered(config: Config, sha: str) -> None:
+    """Refuse before anything moves a bundle whose alias MLflow could not set afterwards."""
+    if all(version.bundle_sha256 != sha for version in list_versions(tracking(config))):
+        raise ModelError(
+            f"bundle {sha} is not registered at {config.tracking.uri}; only what margincast "
+            "retrain made with this [tracking] can become champion"
+        )
 
 
 def _record(config: Config, kind: str, payload: dict[str, Any]) -> None:

@@ -39,12 +39,13 @@ def prior_logit(horizon_hours: int) -> AccountFeature:
     Formula: ``p = sum_k w_k 2 Phi(-(d / m_k + beta / sqrt(h)))`` with
     ``d = headroom / (sigma sqrt(h))`` and beta = 0.5826: the first passage of a path that is
     looked at once an hour, averaged over a log-normal volatility multiplier m with median 1 and
-    the log standard deviation `TAIL_WIDENING * VOLATILITY_ERROR` (nine-point Gauss-Hermite rule). Over one hour
-    there is one look, and ``Phi(-d / m)`` takes the place of the passage. Clipped to
-    [10^-9, 1 - 10^-9], as ``ln(p / (1 - p))``. Sigma is the root of the mean variance under the
-    estimates in `PRIOR_VOLATILITIES`. Unit: log odds. At and below zero headroom p is 1 - 10^-9;
-    NaN in warm-up. It is an input of the model and the score that its trees correct. The mixture
-    matters in the tail: under a known volatility one surprise at ten sigma outweighs everything.
+    the log standard deviation `TAIL_WIDENING * VOLATILITY_ERROR` (nine-point Gauss-Hermite rule).
+    Over one hour there is one look, and ``Phi(-d / m)`` takes the place of the passage. Clipped
+    to [10^-9, 1 - 10^-9], as ``ln(p / (1 - p))``. Sigma is the root of the mean variance under
+    the estimates in `PRIOR_VOLATILITIES`. Unit: log odds. At and below zero headroom p is
+    1 - 10^-9; NaN in warm-up. It is an input of the model and the score that its trees correct.
+    The mixture matters in the tail: under a known volatility one surprise at ten sigma outweighs
+    everything.
 
     References
     ----------

@@ -420,13 +420,28 @@ def test_rollback_without_a_previous_champion_is_one_line(trained: Trained) -> N
 def test_promotion_and_rollback_move_pointers_ledger_and_aliases(
     workspace: Workspace, trained: Trained
 ) -> None:
-    other = _twin(workspace.bundles, trained.champion)
+    # Other accounts give another bundle; whether the gates like it does not matter here.
+    retrained = workspace.report("retrain", code=(0, 3), MARGINCAST__ACCOUNTS__SEED="8")
+    other = retrained["bundle"]
+    assert other != trained.champion
     assert workspace.report("promote", other) == {"champion": other, "previous": trained.champion}
     assert workspace.champion == other
     assert workspace.report("rollback") == {"champion": trained.champion, "previous": other}
     assert workspace.champion == trained.champion
     kinds = workspace.sql("SELECT kind FROM records WHERE chain = 'registry' ORDER BY seq DESC")
-    assert [kind for (kind,) in kinds[:2]] == ["rollback", "promotion"]
+    moves = ["rollback"] if retrained["verdict"] == "promoted" else ["rollback", "promotion"]
+    assert [kind for (kind,) in kinds[: len(moves)]] == moves
+
+
+def test_promotion_of_a_bundle_that_mlflow_does_not_know_moves_nothing(
+    workspace: Workspace, trained: Trained
+) -> None:
+    before = workspace.sql("SELECT count(*) FROM records")
+    assert "not registered" in workspace.refusal(
+        "promote", _twin(workspace.bundles, trained.champion)
+    )
+    assert workspace.champion == trained.champion
+    assert workspace.sql("SELECT count(*) FROM records") == before
 
 
 def _twin(bundles: Path, sha: str) -> str:
