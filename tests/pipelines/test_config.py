@@ -118,7 +118,12 @@ def test_embedded_default_names_every_key_and_departs_where_it_says() -> None:
         if key != "bundles" and getattr(getattr(config, section), key) != default
     }
     assert unnamed == {("accounts", "path")}
-    assert departs == {("training", "max_rows"), ("serving", "clock"), ("serving", "auth")}
+    assert departs == {
+        ("simulate", "days"),
+        ("training", "max_rows"),
+        ("serving", "clock"),
+        ("serving", "auth"),
+    }
 
 
 def test_environment_wins_over_file(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
