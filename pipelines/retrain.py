@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,8 @@ from serving.decision import decide as decide_accounts
 from serving.messages import AccountProblem
 from training.baselines import fit_baselines, fit_plain
 from training.bootstrap import ece_quantile, skill_interval, utc_day
-from training.calibration import pooled_platt
 from training.dataset import Dataset
+from training.drifting_calibration import DriftingLine, filtered_platt
 from training.evaluate import (
     BOOTSTRAP_SEED,
     MODEL,
@@ -91,9 +91,14 @@ class Fitted:
     schema: ModelSchema
     ensembles: dict[int, Ensemble]
     trees: dict[int, TreeTable]
-    calibration: dict[int, tuple[float, float]]
+    lines: dict[int, DriftingLine]
     baselines: dict[str, Any]
     plain: dict[str, bytes]
+
+    @property
+    def calibration(self) -> dict[int, tuple[float, float]]:
+        """Slope and intercept by horizon."""
+        return {hours: (line.slope, line.intercept) for hours, line in self.lines.items()}
 
 
 def split_ends(config: Config, first: int, last: int) -> tuple[int, int, int]:
@@ -200,7 +205,7 @@ def _fit(data: Dataset, block: npt.NDArray[np.int8]) -> Fitted:
     threads = os.cpu_count() or 1
     ensembles: dict[int, Ensemble] = {}
     trees: dict[int, TreeTable] = {}
-    calibration: dict[int, tuple[float, float]] = {}
+    lines: dict[int, DriftingLine] = {}
     baselines: dict[str, Any] = {}
     plain: dict[str, bytes] = {}
     for h, hours in enumerate(data.horizons):
@@ -213,15 +218,10 @@ def _fit(data: Dataset, block: npt.NDArray[np.int8]) -> Fitted:
             else trees_from_booster(ensemble.booster, len(schema.features))
         )
         prior = schema.prior_columns()[h]
-        calibration[hours] = pooled_platt(
-            [
-                (
-                    part[:, prior] + trees[hours].raw_score(part),
-                    data.labels[rows, h],
-                    utc_day(data.time[rows]),
-                )
-                for part, rows in ((X, fit), (X_calibrate, calibrate))
-            ]
+        raw = [part[:, prior] + trees[hours].raw_score(part) for part in (X, X_calibrate)]
+        seen = np.concatenate((fit, calibrate))
+        lines[hours] = filtered_platt(
+            np.concatenate(raw), data.labels[seen, h], utc_day(data.time[seen])
         )
         baselines[str(hours)] = fit_baselines(columns, y, hours)
         own = plain_schema(schema, hours)
@@ -236,7 +236,7 @@ def _fit(data: Dataset, block: npt.NDArray[np.int8]) -> Fitted:
         )
         table = trees_from_booster(booster, len(own.features), average=True)
         plain[PLAIN_FILE.format(hours=hours)] = export(own, {hours: table}, {hours: (1.0, 0.0)})
-    return Fitted(schema, ensembles, trees, calibration, baselines, plain)
+    return Fitted(schema, ensembles, trees, lines, baselines, plain)
 
 
 def _schema(data: Dataset, fit: npt.NDArray[np.intp]) -> ModelSchema:
@@ -303,6 +303,7 @@ def _training_record(
             str(hours): float(data.labels[fit, h].mean()) for h, hours in enumerate(data.horizons)
         },
         "parameters": dict(PARAMETERS),
+        "calibration": {str(hours): asdict(line) for hours, line in fitted.lines.items()},
         "trees": {
             str(hours): {
                 "rounds": ensemble.rounds,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
@@ -49,6 +47,19 @@ def fit_platt(
     Platt (1999), "Probabilistic outputs for support vector machines"; Lin, Lin and Weng (2007),
     "A note on Platt's probabilistic outputs for support vector machines".
     """
+    slope, intercept = fit_line(raw, y, weight)
+    if not slope > 0.0:
+        raise ModelError(
+            f"Platt calibration found slope {slope:g}; expected a positive one: the score ranks "
+            "the calibration rows the wrong way, retrain the model"
+        )
+    return slope, intercept
+
+
+def fit_line(
+    raw: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLike | None = None
+) -> tuple[float, float]:
+    """Like `fit_platt`, with a slope of either sign: one observation of the line, not a model."""
     score = np.asarray(raw, dtype=np.float64)
     outcome = np.asarray(y, dtype=np.float64)
     weights = np.ones(len(score)) if weight is None else np.asarray(weight, dtype=np.float64)
@@ -88,11 +99,6 @@ def fit_platt(
     coef, centre = fit_logistic(columns, target, weights, mean=mean, scale=scale)
     slope = float(coef[0] / scale[0])
     intercept = float(centre - slope * mean[0])
-    if not slope > 0.0:
-        raise ModelError(
-            f"Platt calibration found slope {slope:g}; expected a positive one: the score ranks "
-            "the calibration rows the wrong way, retrain the model"
-        )
     return slope, intercept
 
 
@@ -100,60 +106,3 @@ def platt_probability(raw: npt.ArrayLike, slope: float, intercept: float) -> Flo
     """``expit(slope · raw + intercept)``, of the shape of ``raw``; NaN stays NaN."""
     score = np.asarray(raw, dtype=np.float64)
     return np.asarray(expit(slope * score + intercept), dtype=np.float64)
-
-
-def pooled_platt(
-    samples: Sequence[tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]],
-) -> tuple[float, float]:
-    """One Platt line from several samples, each weighed by what its days can tell.
-
-    Formula: ``(sum V_i^-1)^-1 sum V_i^-1 theta_i`` over the samples' own lines theta_i with
-    cluster-robust covariances ``V = H^-1 (sum_d g_d g_d') H^-1``, g_d the gradient summed over
-    day d. Rows of one day share one market, so a month holds thirty observations rather than
-    its many rows; a line from a month alone would carry that month's accident into the next.
-
-    Parameters
-    ----------
-    samples:
-        Raw scores, outcomes and day index of each sample, arrays of one shape (n,).
-
-    Returns
-    -------
-    tuple
-        Slope > 0 and intercept.
-
-    Raises
-    ------
-    ModelError
-        As `fit_platt`, or a sample has fewer than three days.
-
-    References
-    ----------
-    Liang and Zeger, Biometrika 73 (1986) 13-22 (clustered covariance); Cochran, Biometrics 10
-    (1954) 101-129 (inverse-variance weights).
-    """
-    precision, weighted = np.zeros((2, 2)), np.zeros(2)
-    for raw, y, days in samples:
-        line = np.array(fit_platt(raw, y))
-        own = _clustered_precision(np.asarray(raw), np.asarray(y), np.asarray(days), line)
-        precision += own
-        weighted += own @ line
-    slope, intercept = np.linalg.solve(precision, weighted)
-    if not slope > 0.0:
-        raise ModelError(f"the pooled calibration slope is {slope:.4g}; expected it above 0")
-    return float(slope), float(intercept)
-
-
-def _clustered_precision(
-    raw: FloatArray, y: FloatArray, days: npt.NDArray[np.int64], line: FloatArray
-) -> FloatArray:
-    names, day = np.unique(days, return_inverse=True)
-    if len(names) < 3:
-        raise ModelError(f"a calibration sample has {len(names)} day(s); at least 3 are needed")
-    p = platt_probability(raw, line[0], line[1])
-    columns = np.stack([raw, np.ones(len(raw))])
-    hessian = (columns * (p * (1.0 - p))) @ columns.T
-    gradient = np.stack([np.bincount(day, weights=(p - y) * column) for column in columns])
-    meat = gradient @ gradient.T * (len(names) / (len(names) - 1.0))
-    precision: FloatArray = hessian @ np.linalg.solve(meat, hessian)
-    return precision

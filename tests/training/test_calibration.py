@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from market.errors import ModelError
-from training.calibration import fit_platt, platt_probability, pooled_platt
+from training.calibration import fit_line, fit_platt, platt_probability
 
 
 def test_known_line_is_recovered() -> None:
@@ -75,6 +75,13 @@ def test_wrong_way_score_is_refused_not_flattened() -> None:
         fit_platt(np.array([3.0, 2.0, 1.0, 0.0]), [0, 0, 1, 1])
 
 
+def test_a_line_may_run_the_wrong_way() -> None:
+    rng = np.random.default_rng(8)
+    raw = rng.normal(size=20_000)
+    y = rng.random(len(raw)) < expit(-0.5 * raw)
+    assert fit_line(raw, y) == pytest.approx((-0.5, 0.0), abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("raw", "y", "message"),
     [
@@ -93,51 +100,3 @@ def test_undefined_calibrations_are_refused(raw: list[float], y: list[int], mess
 def test_class_of_zero_weight_counts_as_absent() -> None:
     with pytest.raises(ModelError, match="needs both"):
         fit_platt([0.0, 1.0, 2.0], [0, 0, 1], [1.0, 1.0, 0.0])
-
-
-Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def sample(seed: int, days: int, slope: float, intercept: float, shock: float = 0.0) -> Sample:
-    """Scores, outcomes and days of a market whose level moves from day to day by `shock`."""
-    rng = np.random.default_rng(seed)
-    day = np.repeat(np.arange(days), 300)
-    raw = rng.normal(-1.0, 1.5, size=len(day))
-    level = rng.normal(0.0, shock, size=days)[day]
-    y = rng.random(len(day)) < expit(slope * raw + intercept + level)
-    return raw, y.astype(np.float64), day
-
-
-def test_two_samples_of_one_truth_pool_to_it() -> None:
-    pooled = pooled_platt([sample(1, 120, 0.8, -0.3), sample(2, 60, 0.8, -0.3)])
-    assert pooled == pytest.approx((0.8, -0.3), abs=0.03)
-
-
-def test_one_sample_pools_to_its_own_line() -> None:
-    raw, y, day = sample(3, 40, 1.1, 0.2)
-    assert pooled_platt([(raw, y, day)]) == pytest.approx(fit_platt(raw, y), rel=1e-9)
-
-
-def test_odd_month_of_few_days_moves_the_line_little() -> None:
-    long, odd = sample(4, 300, 1.0, 0.0, shock=0.5), sample(5, 12, 1.0, 1.0, shock=0.5)
-    own, outlier = fit_platt(*long[:2]), fit_platt(*odd[:2])
-    pooled = pooled_platt([long, odd])
-    assert abs(pooled[1] - own[1]) < 0.2 * abs(outlier[1] - own[1])
-
-
-def test_days_weigh_not_rows() -> None:
-    long, short = sample(6, 60, 1.0, 0.0, shock=0.3), sample(7, 20, 1.2, 0.4, shock=0.3)
-    thrice: Sample = (np.repeat(short[0], 3), np.repeat(short[1], 3), np.repeat(short[2], 3))
-    np.testing.assert_allclose(
-        pooled_platt([long, thrice]), pooled_platt([long, short]), rtol=0.0, atol=1e-9
-    )
-
-
-def test_order_of_the_samples_does_not_matter() -> None:
-    one, other = sample(8, 30, 1.0, 0.0), sample(9, 50, 0.9, 0.1)
-    np.testing.assert_allclose(pooled_platt([one, other]), pooled_platt([other, one]), rtol=1e-12)
-
-
-def test_sample_of_two_days_is_refused() -> None:
-    with pytest.raises(ModelError, match="at least 3"):
-        pooled_platt([sample(10, 2, 1.0, 0.0)])
