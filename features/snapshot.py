@@ -77,7 +77,7 @@ class MarketSnapshot:
         row = int(np.searchsorted(features.closes, as_of, side="right")) - 1
         if row < 0:
             raise DataError("no bar had closed by the decision time; ask for a later one")
-        return cls.at(as_of, history.bars.interval, features, row, history.mark[row])
+        return cls.at(as_of, history.bars.interval, features, row, history.last_mark(row))
 
     def view(self) -> MarketView:
         """What the rules may know."""

@@ -188,7 +188,10 @@ def read_accounts(folder: Path) -> AccountHistory:
         instrument or asset. The message names the file and the first row at fault, from 0.
     """
     if not folder.is_dir():
-        raise DataError(f"account folder {folder} does not exist; check [accounts] source")
+        raise DataError(
+            f"account folder {folder} does not exist; give an existing one in [accounts] source "
+            "or --accounts"
+        )
     events = folder / _EVENTS
     return _history(
         folder,
@@ -287,7 +290,7 @@ def _table(rows: Sequence[tuple[int | str | float, ...]], **columns: pa.DataType
 
 def _load(path: Path) -> pa.Table:
     if not path.is_file():
-        raise DataError(f"account file {path} does not exist; [accounts] source needs it")
+        raise DataError(f"account file {path} does not exist; an account folder needs it")
     try:
         with pq.ParquetFile(path) as file:
             rows = file.metadata.num_rows

@@ -56,6 +56,16 @@ class MarketHistory:
     fine_mark: Floats
     report: QualityReport
 
+    def last_mark(self, row: int) -> Floats:
+        """Newest mark of each symbol at or before `row`, however old, shape (S,); NaN before any.
+
+        What a decision at that close may know. `mark` says more: whether a gap that has begun
+        will be a short one, which only the path of an account may be told.
+        """
+        known = self.mark[: row + 1 or None]
+        newest = len(known) - 1 - np.argmax(~np.isnan(known[::-1]), axis=0)
+        return known[newest, np.arange(known.shape[1])]
+
     @classmethod
     def from_panel(cls, bars: BarPanel) -> MarketHistory:
         """History of one panel that is its own mark, as a simulated market is."""

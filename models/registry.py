@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BUNDLE_TAG = "bundle_sha256"
 """Tag of a run and of a version that names the bundle."""
+CHALLENGER = "challenger"
+"""Alias of the newest version that was sound and did not replace the champion."""
 
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
 
@@ -104,6 +106,18 @@ def set_aliases(
                 client.delete_registered_model_alias(tracking.model, alias)
             else:
                 client.set_registered_model_alias(tracking.model, alias, str(target))
+
+
+def find_challenger(tracking: Tracking) -> str | None:
+    """The bundle that the alias challenger stands on, or None.
+
+    Raises
+    ------
+    ModelError
+        MLflow is not installed or its store fails.
+    """
+    versions = list_versions(tracking)
+    return next((v.bundle_sha256 for v in versions if CHALLENGER in v.aliases), None)
 
 
 def read_versions(client: MlflowClient, tracking: Tracking) -> list[Version]:

@@ -166,12 +166,15 @@ def margin(
     cases: Annotated[Path, typer.Option("--cases", help="Cases, one JSON object a line.")],
     out: Annotated[Path, typer.Option("--out", help="Results, one JSON object a line.")],
     config: ConfigFile = None,
+    json: JsonFile = None,
 ) -> None:
     """Run the rule engine alone."""
     from margin.cases import run_cases
+    from pipelines.report import write_json
 
     load_config(config)
     failed = run_cases(cases, out)
+    write_json({"failed": failed, "out": str(out)}, json)
     if failed:
         typer.echo(f"margincast: {failed} case(s) failed; see the error lines in {out}", err=True)
         raise typer.Exit(CASE_FAILED)
@@ -195,7 +198,13 @@ def rulesets_list(config: ConfigFile = None, json: JsonFile = None) -> None:
 
 @app.command()
 def promote(
-    bundle: Annotated[str, typer.Argument(help="SHA-256 of the bundle.")],
+    bundle: Annotated[
+        str | None, typer.Argument(help="SHA-256 of the bundle; default the challenger.")
+    ] = None,
+    override: Annotated[
+        str | None,
+        typer.Option("--override", help="Why it may serve despite a failed safety gate; recorded."),
+    ] = None,
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
@@ -203,7 +212,7 @@ def promote(
     from pipelines.review import promote as job
 
     settings = load_config(config)
-    _registry(lambda: job(settings, bundle), "promote", json)
+    _registry(lambda: job(settings, bundle, override), "promote", json)
 
 
 @app.command()
@@ -253,12 +262,15 @@ def ledger_verify(
 def ledger_heads(
     out: Annotated[Path, typer.Option("--out", help="File to keep outside the ledger.")],
     config: ConfigFile = None,
+    json: JsonFile = None,
 ) -> None:
     """Write the heads of all chains."""
     from pipelines.audit import write_ledger_heads
-    from pipelines.report import facts
+    from pipelines.report import facts, write_json
 
-    facts("ledger heads", write_ledger_heads(load_config(config), out))
+    report = write_ledger_heads(load_config(config), out)
+    facts("ledger heads", report)
+    write_json(report, json)
 
 
 @ledger_app.command("replay")
@@ -282,14 +294,17 @@ def ledger_replay(
 def keys_add(
     scopes: Annotated[str, typer.Option("--scopes", help="score,market,read,admin")],
     config: ConfigFile = None,
+    json: JsonFile = None,
 ) -> None:
-    """Print a new key, once."""
+    """Print a new key, once; the JSON names the key and its scopes, never the secret."""
     from ledger.keys import Keys
     from ledger.store import Ledger
+    from pipelines.report import write_json
 
     names = [name.strip() for name in scopes.split(",") if name.strip()]
     with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
-        _, secret = Keys(ledger).add_key(names)
+        key_id, secret = Keys(ledger).add_key(names)
+    write_json({"key_id": key_id, "scopes": names}, json)
     typer.echo(secret)
 
 
@@ -317,14 +332,18 @@ def keys_list(config: ConfigFile = None, json: JsonFile = None) -> None:
 
 @keys_app.command("revoke")
 def keys_revoke(
-    key_id: Annotated[str, typer.Argument(help="Id of the key.")], config: ConfigFile = None
+    key_id: Annotated[str, typer.Argument(help="Id of the key.")],
+    config: ConfigFile = None,
+    json: JsonFile = None,
 ) -> None:
     """Revoke a key."""
     from ledger.keys import Keys
     from ledger.store import Ledger
+    from pipelines.report import write_json
 
     with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
         Keys(ledger).revoke(key_id)
+    write_json({"key_id": key_id, "revoked": True}, json)
 
 
 def main() -> None:

@@ -18,52 +18,37 @@ import numpy as np
 import numpy.typing as npt
 
 from features.registry import ACCOUNT_FEATURES, prior_column, registry_sha256
-from features.snapshot import MarketSnapshot
 from ledger.records import Entry
 from ledger.store import Ledger
 from margin.ruleset import RuleSet
 from market.clock import HOUR
 from market.errors import DataError, ModelError
-from market.population import Lives
 from models.bundle import Bundle, bundle_files, load_bundle, write_bundle
-from models.forecaster import Forecaster
-from models.gates import (
-    Decision,
-    Gate,
-    bounds_gate,
-    calibration_gates,
-    decide,
-    not_worse_gate,
-    parity_gate,
-)
+from models.gates import Decision, decide, parity_gate
 from models.lightgbm_trees import trees_from_booster
 from models.manifest import TrainingRecord
 from models.mlflow_store import Tracking
 from models.onnx_export import export
 from models.parity import ParityReport, check_parity, threshold_adjacent_rows
 from models.pointer import CHAMPION, PREVIOUS, promote, read_pointer
-from models.registry import set_aliases
+from models.registry import find_challenger, set_aliases
 from models.schema import ModelSchema
 from models.scorer import Scorer
 from models.tracking import TrainingRun, log_training
 from models.trees import TreeTable
 from pipelines.accounts import read_dataset, read_segments
 from pipelines.config import Config
-from pipelines.inputs import Market, describe, read_market, read_rules, sample_accounts
+from pipelines.inputs import Market, describe, read_market, read_rules
+from pipelines.judge import bounds, calibrated_and_better, no_worse_than_champion
 from pipelines.lock import exclusive
 from pipelines.progress import Stages
 from pipelines.serve import MARKET_STATE
-from serving.decision import decide as decide_accounts
-from serving.messages import AccountProblem
 from training.baselines import fit_baselines, fit_plain
-from training.bootstrap import ece_quantile, skill_interval, utc_day
+from training.bootstrap import utc_day
 from training.dataset import Dataset
 from training.drifting_calibration import DriftingLine, filtered_platt
 from training.evaluate import (
-    BOOTSTRAP_SEED,
-    MODEL,
     PLAIN_FILE,
-    Forecasts,
     baseline_columns,
     evaluate,
     forecast,
@@ -71,7 +56,6 @@ from training.evaluate import (
     plain_schema,
 )
 from training.fit import PARAMETERS, Ensemble, fit_trees
-from training.metrics import clip_probability, log_loss_rows, log_loss_skill
 from training.model_card import model_card
 from training.plots import training_plots
 from training.splits import Block, default_boundaries, purged_split
@@ -80,7 +64,6 @@ MIN_PRESENCE = 0.6
 """A feature present in a smaller share of the fit rows is left out: it would date the row."""
 
 _PARITY_ROWS = 20_000
-_BOUNDS_ACCOUNTS = 2_000
 _LIBRARIES = ("lightgbm", "numpy", "numba", "onnx", "onnxruntime", "scikit-learn")
 
 
@@ -162,9 +145,9 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     with stages.stage("gate"):
         gates = [
             parity_gate(parity.max_difference, parity.rows, parity.limit),
-            _bounds(config, market, ruleset, bundle),
-            *_quality_gates(test, forecasts, evaluation),
-            *_champion_gates(root, champion, sha, test, forecasts),
+            bounds(config, market, ruleset, bundle),
+            *calibrated_and_better(test, forecasts, evaluation),
+            *no_worse_than_champion(root, champion, sha, test, forecasts),
         ]
         decision = decide(gates, has_champion=champion not in (None, sha))
     with stages.stage("register"):
@@ -342,80 +325,6 @@ def _write(
     return write_bundle(root, {**files, **fitted.plain})
 
 
-def _bounds(config: Config, market: Market, ruleset: RuleSet, bundle: Bundle) -> Gate:
-    """Decide on a whole sampled book at the newest close, and count levels out of bounds."""
-    lives: Lives = sample_accounts(config, market)
-    row = int(lives.birth_row.max())
-    snapshot = MarketSnapshot.of_history(
-        market.history, market.features, int(market.history.bars.closes[row])
-    )
-    accounts = lives.book_at(row, market.history.bars.symbols).accounts()[:_BOUNDS_ACCOUNTS]
-    answers = decide_accounts(accounts, snapshot, ruleset, Forecaster(bundle), {})
-    out = sum(
-        not (
-            isinstance(answer, AccountProblem)
-            or answer.floor <= answer.add_on <= max(answer.floor, answer.cap)
-        )
-        for answer in answers
-    )
-    return bounds_gate(out, len(answers))
-
-
-def _quality_gates(
-    test: Dataset, forecasts: Forecasts, evaluation: Mapping[str, Any]
-) -> list[Gate]:
-    gates: list[Gate] = []
-    days = utc_day(test.time)
-    for h, hours in enumerate(test.horizons):
-        y, models = test.labels[:, h], forecasts.by_horizon[hours]
-        figures = evaluation["horizons"][str(hours)]
-        quantile = ece_quantile(y, models[MODEL], days, n=200, seed=BOOTSTRAP_SEED)
-        gates += calibration_gates(
-            hours, figures["models"][MODEL], quantile, figures["predicted_over_observed"]
-        )
-        gates.append(_rival(test, hours, models[MODEL], "first_passage_isotonic", models, "safety"))
-    return gates
-
-
-def _rival(
-    test: Dataset,
-    hours: int,
-    own: npt.NDArray[np.float64],
-    name: str,
-    models: Mapping[str, npt.NDArray[np.float64]],
-    kind: Any,
-) -> Gate:
-    y = test.labels[:, test.horizons.index(hours)]
-    mine, other = (log_loss_rows(y, clip_probability(p)) for p in (own, models[name]))
-    return not_worse_gate(
-        hours,
-        name,
-        log_loss_skill(float(mine.mean()), float(other.mean())),
-        skill_interval(mine, other, utc_day(test.time), seed=BOOTSTRAP_SEED),
-        kind,
-    )
-
-
-def _champion_gates(
-    root: Path, champion: str | None, sha: str, test: Dataset, forecasts: Forecasts
-) -> list[Gate]:
-    """The champion on the same rows; none where there is none, or it is this very bundle."""
-    if champion is None or champion == sha:
-        return []
-    rival = forecast(load_bundle(root / champion), test)
-    return [
-        _rival(
-            test,
-            hours,
-            forecasts.by_horizon[hours][MODEL],
-            CHAMPION,
-            {CHAMPION: rival.by_horizon[hours][MODEL]},
-            "promotion",
-        )
-        for hours in test.horizons
-    ]
-
-
 def _log(
     config: Config,
     bundle: Bundle,
@@ -492,10 +401,11 @@ def _settle(
     if decision.verdict == "promoted" and before != bundle.sha256:
         promote(root, bundle.sha256)
     champion = read_pointer(root, CHAMPION)
+    challenger = {"kept": bundle.sha256, "refused": find_challenger(tracking(config))}
     set_aliases(
         tracking(config),
         champion=champion,
-        challenger=bundle.sha256 if decision.verdict == "kept" else None,
+        challenger=challenger.get(decision.verdict),
         previous=read_pointer(root, PREVIOUS),
     )
     return champion

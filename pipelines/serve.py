@@ -26,7 +26,7 @@ def live_market(config: Config) -> LiveMarket:
     if state.last_open is not None:
         done = int((state.last_open - int(bars.opens[0])) // bars.interval.nanoseconds) + 1
     features = state.advance(bars.rows(done, None))
-    return LiveMarket(state, history.mark[-1], features, recent=bars)
+    return LiveMarket(state, history.last_mark(-1), features, recent=bars)
 
 
 def serve(config: Config) -> None:

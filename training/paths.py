@@ -91,7 +91,7 @@ def follow(
     longest_step:
         Longest horizon in rows.
     extremes, book:
-        Conventions, see `training.labels`.
+        Conventions, see the top of this file.
     keep_share, seed:
         Share of account-times to keep, chosen by a hash of account and time, never by outcome.
     """

@@ -54,6 +54,16 @@ def test_nothing_after_the_decision_time_is_seen(market):
     assert at(market, 300).features.closes.tolist() == [features.closes[300]]
 
 
+def test_a_silent_symbol_keeps_its_last_price(market):
+    history, features = market
+    silent = np.where(np.arange(len(history.mark))[:, None] > 300, np.nan, history.mark)
+    snapshot = MarketSnapshot.of_history(
+        replace(history, mark=silent), features, int(features.closes[400])
+    )
+    known = MarketSnapshot.of_history(history, features, int(features.closes[300]))
+    np.testing.assert_array_equal(snapshot.mark, known.mark)
+
+
 def test_time_before_any_close_is_refused(market):
     history, features = market
     with pytest.raises(DataError, match="later"):

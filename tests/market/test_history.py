@@ -158,6 +158,17 @@ def test_mark_is_held_through_a_gap_of_at_most_a_day(missing: int, held: bool) -
     assert MAX_GAP_HOURS == 24
 
 
+@pytest.mark.parametrize("missing", [1, 24, 25, 400])
+def test_last_mark_at_a_row_never_depends_on_how_long_the_gap_will_be(missing: int) -> None:
+    history = MarketHistory.from_panel(_with_gap(missing))
+    for row in range(1, missing + 2):
+        assert history.last_mark(row).tolist() == [50.0, 50.0]
+    assert history.last_mark(-1).tolist() == [60.0, 50.0]
+    unlisted = _with_gap(missing)
+    unlisted.values[:2, 0] = NAN
+    np.testing.assert_array_equal(MarketHistory.from_panel(unlisted).last_mark(1), [NAN, 50.0])
+
+
 def test_mark_is_absent_before_listing_and_after_death(
     folder: Folder, bars_table: Table, change: Change, start: int
 ) -> None:

@@ -159,8 +159,7 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """One simulation and one training for all tests of the session.
 
-    So small a sample may fail a safety gate; the bundle is then promoted by hand, which is what
-    ``promote`` is there for.
+    So small a sample may fail a safety gate; the bundle is then promoted by hand, with a reason.
     """
     workspace = Workspace(tmp_path_factory.mktemp("margincast"))
     workspace.config.write_text(CONFIG)
@@ -170,7 +169,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     assert done.returncode in {0, 3}, done.stderr
     retrained = json.loads(out.read_text(), parse_constant=_refuse_constant)
     if done.returncode == 3:
-        workspace.run("promote", retrained["bundle"])
+        workspace.run("promote", retrained["bundle"], "--override", "small sample")
     return Trained(workspace, simulated, retrained, done.returncode, workspace.champion)
 
 

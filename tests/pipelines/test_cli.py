@@ -410,6 +410,35 @@ def test_promotion_of_an_unknown_bundle_is_one_line_and_moves_nothing(
     assert workspace.sql("SELECT count(*) FROM records WHERE chain = 'registry'") == before
 
 
+def test_promotion_without_a_name_needs_a_challenger(trained: Trained) -> None:
+    assert "no challenger" in trained.workspace.refusal("promote")
+
+
+def test_bundle_that_failed_a_safety_gate_needs_a_reason_that_is_recorded(
+    workspace: Workspace, trained: Trained
+) -> None:
+    failed = [
+        name
+        for name, gate in trained.retrained["gates"].items()
+        if gate["kind"] == "safety" and not gate["passed"]
+    ]
+    assert failed, "so small a sample passes every gate: make it smaller"
+    (workspace.bundles / "champion").unlink()
+    sha = trained.champion
+    for reason in ([], ["--override", " "]):
+        line = workspace.refusal("promote", sha, *reason)
+        assert all(name in line for name in failed)
+        assert not (workspace.bundles / "champion").exists()
+    workspace.run("promote", sha, "--override", "drill of 2025-01")
+    assert workspace.champion == sha
+    ((content,),) = workspace.sql(
+        "SELECT payload FROM records WHERE chain = 'registry' ORDER BY seq DESC LIMIT 1"
+    )
+    payload = json.loads(content)
+    assert payload["override"] == "drill of 2025-01"
+    assert payload["failed_gates"] == sorted(failed)
+
+
 def test_rollback_without_a_previous_champion_is_one_line(trained: Trained) -> None:
     assert "no previous champion" in trained.workspace.refusal("rollback")
     assert trained.workspace.champion == trained.champion
@@ -423,7 +452,12 @@ def test_promotion_and_rollback_move_pointers_ledger_and_aliases(
     retrained = workspace.report("retrain", code=(0, 3), MARGINCAST__ACCOUNTS__SEED="8")
     other = retrained["bundle"]
     assert other != trained.champion
-    assert workspace.report("promote", other) == {"champion": other, "previous": trained.champion}
+    if retrained["verdict"] == "refused":
+        assert "failed the safety gate(s)" in workspace.refusal("promote", other)
+        assert workspace.champion == trained.champion
+    # Without a name it is the challenger that is promoted; a refused bundle never is one.
+    who = [] if retrained["verdict"] == "kept" else [other, "--override", "a test"]
+    assert workspace.report("promote", *who) == {"champion": other, "previous": trained.champion}
     assert workspace.champion == other
     assert workspace.report("rollback") == {"champion": trained.champion, "previous": other}
     assert workspace.champion == trained.champion

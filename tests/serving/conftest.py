@@ -51,9 +51,7 @@ class SmallMarket:
 
     def live(self) -> LiveMarket:
         """A live market of its own."""
-        return LiveMarket(
-            self.state.copy(), self.history.mark[-1].copy(), self.features, self.panel
-        )
+        return LiveMarket(self.state.copy(), self.history.last_mark(-1), self.features, self.panel)
 
     def head(self, rows: int) -> SmallMarket:
         """The market as it was after some rows."""

@@ -1,0 +1,106 @@
+"""What the gates of a retraining look at: bounds on a live book, calibration, the rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.snapshot import MarketSnapshot
+from margin.ruleset import RuleSet
+from market.population import Lives
+from models.bundle import Bundle, load_bundle
+from models.forecaster import Forecaster
+from models.gates import Gate, bounds_gate, calibration_gates, not_worse_gate
+from models.pointer import CHAMPION
+from pipelines.config import Config
+from pipelines.inputs import Market, sample_accounts
+from serving.decision import decide
+from serving.messages import AccountProblem
+from training.bootstrap import ece_quantile, skill_interval, utc_day
+from training.dataset import Dataset
+from training.evaluate import BOOTSTRAP_SEED, MODEL, Forecasts, forecast
+from training.metrics import clip_probability, log_loss_rows, log_loss_skill
+
+FLOOR_BASELINE = "first_passage_isotonic"
+"""The baseline that even a first champion must not fall behind."""
+
+_BOUNDS_ACCOUNTS = 2_000
+
+
+def bounds(config: Config, market: Market, ruleset: RuleSet, bundle: Bundle) -> Gate:
+    """Decide on a whole sampled book at the newest close, and count levels out of bounds."""
+    lives: Lives = sample_accounts(config, market)
+    row = int(lives.birth_row.max())
+    snapshot = MarketSnapshot.of_history(
+        market.history, market.features, int(market.history.bars.closes[row])
+    )
+    accounts = lives.book_at(row, market.history.bars.symbols).accounts()[:_BOUNDS_ACCOUNTS]
+    answers = decide(accounts, snapshot, ruleset, Forecaster(bundle), {})
+    out = sum(
+        not (
+            isinstance(answer, AccountProblem)
+            or answer.floor <= answer.add_on <= max(answer.floor, answer.cap)
+        )
+        for answer in answers
+    )
+    return bounds_gate(out, len(answers))
+
+
+def calibrated_and_better(
+    test: Dataset, forecasts: Forecasts, evaluation: Mapping[str, Any]
+) -> list[Gate]:
+    """Calibration of every horizon, and the isotonic first passage that must not be better."""
+    gates: list[Gate] = []
+    days = utc_day(test.time)
+    for h, hours in enumerate(test.horizons):
+        y, models = test.labels[:, h], forecasts.by_horizon[hours]
+        figures = evaluation["horizons"][str(hours)]
+        quantile = ece_quantile(y, models[MODEL], days, n=200, seed=BOOTSTRAP_SEED)
+        gates += calibration_gates(
+            hours, figures["models"][MODEL], quantile, figures["predicted_over_observed"]
+        )
+        gates.append(_rival(test, hours, models[MODEL], FLOOR_BASELINE, models, "safety"))
+    return gates
+
+
+def _rival(
+    test: Dataset,
+    hours: int,
+    own: npt.NDArray[np.float64],
+    name: str,
+    models: Mapping[str, npt.NDArray[np.float64]],
+    kind: Any,
+) -> Gate:
+    y = test.labels[:, test.horizons.index(hours)]
+    mine, other = (log_loss_rows(y, clip_probability(p)) for p in (own, models[name]))
+    return not_worse_gate(
+        hours,
+        name,
+        log_loss_skill(float(mine.mean()), float(other.mean())),
+        skill_interval(mine, other, utc_day(test.time), seed=BOOTSTRAP_SEED),
+        kind,
+    )
+
+
+def no_worse_than_champion(
+    root: Path, champion: str | None, sha: str, test: Dataset, forecasts: Forecasts
+) -> list[Gate]:
+    """The champion on the same rows; none where there is none, or it is this very bundle."""
+    if champion is None or champion == sha:
+        return []
+    rival = forecast(load_bundle(root / champion), test)
+    return [
+        _rival(
+            test,
+            hours,
+            forecasts.by_horizon[hours][MODEL],
+            CHAMPION,
+            {CHAMPION: rival.by_horizon[hours][MODEL]},
+            "promotion",
+        )
+        for hours in test.horizons
+    ]
