@@ -27,7 +27,7 @@ from sqlalchemy import (
     make_url,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -165,8 +165,12 @@ def insert_if_absent(connection: Connection, table: Table, row: dict[str, Any]) 
 
     A concurrent transaction that inserts the same key is waited for.
     """
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(table).on_conflict_do_nothing()
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # a slow import that SQLite never needs
+
+        insert: Any = postgresql.insert(table).on_conflict_do_nothing()
+    else:
+        insert = sqlite.insert(table).on_conflict_do_nothing()
     # Without the option SQLAlchemy keeps the count of an UPDATE or DELETE only.
     result = connection.execute(insert, row, execution_options={"preserve_rowcount": True})
     return result.rowcount == 1

@@ -64,7 +64,8 @@ class MarketHistory:
         """
         known = self.mark[: row + 1 or None]
         newest = len(known) - 1 - np.argmax(~np.isnan(known[::-1]), axis=0)
-        return known[newest, np.arange(known.shape[1])]
+        last: Floats = known[newest, np.arange(known.shape[1])]
+        return last
 
     @classmethod
     def from_panel(cls, bars: BarPanel) -> MarketHistory:

@@ -5,6 +5,7 @@ Every verb imports what it needs when it runs, so that the quick ones stay quick
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -129,9 +130,7 @@ def score(
 @app.command()
 def serve(config: ConfigFile = None) -> None:
     """Run the endpoint."""
-    from pipelines.serve import serve as job
-
-    job(load_config(config))
+    _serve(load_config(config))
 
 
 @app.command()
@@ -156,6 +155,8 @@ def run(
 
 
 def _serve(config: Config) -> None:
+    # What start-up makes stays: to look for garbage in it meanwhile only costs time.
+    gc.disable()
     from pipelines.serve import serve as job
 
     job(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from features.market_state import MarketState
@@ -43,6 +44,8 @@ def serve(config: Config) -> None:
             read_rules(config),
             live_market(config),
         )
+        gc.freeze()  # later collections skip what start-up made
+        gc.enable()
         uvicorn.run(
             app, host=settings.host, port=settings.port, log_level="warning", access_log=False
         )
