@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from market.bar_files import timestamps
@@ -94,6 +95,32 @@ class Holdings:
 
 
 @dataclass(frozen=True, slots=True)
+class Events:
+    """E events, sorted by account, then time; of equal times in the order of the file.
+
+    Attributes
+    ----------
+    account, time:
+        Index into the account ids, and nanoseconds; int64, shape (E,).
+    kinds:
+        Kinds that occur, sorted.
+    kind:
+        Index into `kinds`, int64, shape (E,).
+    amount:
+        Signed, in USD, shape (E,).
+    """
+
+    account: Ints
+    time: Ints
+    kinds: tuple[str, ...]
+    kind: Ints
+    amount: Floats
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+@dataclass(frozen=True, slots=True)
 class Segments:
     """Spans of time in which an account's book does not change, sorted by account, then time.
 
@@ -128,7 +155,7 @@ class AccountHistory:
     positions, collateral:
         The snapshots of the two files.
     events:
-        Sorted by account id, then time; of equal times in the order of the file.
+        What else happened.
     segments:
         The snapshots of both files joined.
     """
@@ -136,7 +163,7 @@ class AccountHistory:
     account_ids: tuple[str, ...]
     positions: Holdings
     collateral: Holdings
-    events: tuple[Event, ...]
+    events: Events
     segments: Segments
 
     def book_at(self, time: int) -> Book:
@@ -309,24 +336,25 @@ def _history(
         _strings(table, "account_id", path)
         for table, path in zip((positions, collateral, events), files, strict=True)
     ]
-    account_ids = tuple(sorted(set().union(*(names for names, _ in owners))))
-    accounts = [_recode(names, codes, account_ids) for names, codes in owners]
+    everyone = _sorted_union([names for names, _ in owners])
+    accounts = [_recode(names, codes, everyone) for names, codes in owners]
     held = _holdings(positions, files[0], accounts[0], "instrument", "quantity")
     kept = _holdings(collateral, files[1], accounts[1], "asset", "amount")
     if not len(held.time) + len(kept.time):
         raise DataError(f"account files in {folder} hold no rows; nothing can be scored")
-
-    kinds, kind = _strings(events, "kind", files[2])
-    amount = _numbers(events, "amount", files[2])
-    time = _times(events, files[2])
-    order = np.lexsort((time, accounts[2]))
-    happened = tuple(
-        Event(int(time[i]), account_ids[accounts[2][i]], kinds[kind[i]], float(amount[i]))
-        for i in order
+    happened = _events(events, files[2], accounts[2])
+    return AccountHistory(
+        tuple(everyone.to_pylist()), held, kept, happened, _segments(held, kept, happened)
     )
-    is_closing = np.array([name == CLOSED for name in kinds], dtype=bool)[kind]
-    closings = (accounts[2][is_closing], time[is_closing])
-    return AccountHistory(account_ids, held, kept, happened, _segments(held, kept, *closings))
+
+
+def _events(table: pa.Table, path: Path, account: Ints) -> Events:
+    time = _times(table, path)
+    found, codes = _strings(table, "kind", path)
+    kinds = _sorted_union([found])
+    kind, amount = _recode(found, codes, kinds), _numbers(table, "amount", path)
+    order = np.lexsort((time, account))
+    return Events(account[order], time[order], tuple(kinds.to_pylist()), kind[order], amount[order])
 
 
 def _holdings(
@@ -334,8 +362,8 @@ def _holdings(
 ) -> Holdings:
     time = _times(table, path)
     found, codes = _strings(table, name_column, path)
-    names = tuple(sorted(found))
-    name = _recode(found, codes, names)
+    known = _sorted_union([found])
+    names, name = tuple(known.to_pylist()), _recode(found, codes, known)
     amount = _numbers(table, amount_column, path)
     priced = amount_column == "quantity" and "entry_price" in table.column_names
     entry_price = _prices(table, path) if priced else np.full(len(time), np.nan)
@@ -362,14 +390,13 @@ def _holdings(
     )
 
 
-def _segments(
-    positions: Holdings, collateral: Holdings, closed_account: Ints, closed_time: Ints
-) -> Segments:
-    """Join the two files: whenever either changes, a segment begins."""
+def _segments(positions: Holdings, collateral: Holdings, events: Events) -> Segments:
+    """Join the two files: whenever either changes, a segment begins; a closing ends it."""
+    closing = np.array([kind == CLOSED for kind in events.kinds], dtype=bool)[events.kind]
     parts = (
         (positions.account, positions.time),
         (collateral.account, collateral.time),
-        (closed_account, closed_time),
+        (events.account[closing], events.time[closing]),
     )
     account = np.concatenate([owner for owner, _ in parts])
     time = np.concatenate([moment for _, moment in parts])
@@ -430,26 +457,36 @@ def _times(table: pa.Table, path: Path) -> Ints:
     return timestamps(table, "ts", path)
 
 
-def _strings(table: pa.Table, name: str, path: Path) -> tuple[list[str], Ints]:
+def _strings(table: pa.Table, name: str, path: Path) -> tuple[pa.Array, Ints]:
     """Distinct values of a column, and the index of each row's value."""
     column = _column(table, name, path)
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise DataError(f"{path}: column {name!r} is {column.type}, expected strings")
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: column {name!r} is damaged: {error}; write it again") from None
     encoded = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
-    names: list[str] = encoded.dictionary.to_pylist()
     codes = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
     faulty = codes < 0
-    if "" in names:
-        faulty |= codes == names.index("")
+    empty = pc.index(encoded.dictionary, pa.scalar("", pa.large_string())).as_py()
+    if empty >= 0:
+        faulty |= codes == empty
     if faulty.any():
         raise DataError(f"{path}: {name} is missing at row {int(np.argmax(faulty))}; fill it")
-    return names, codes
+    return encoded.dictionary, codes
 
 
-def _recode(names: Sequence[str], codes: Ints, target: Sequence[str]) -> Ints:
-    place = {name: i for i, name in enumerate(target)}
-    return np.array([place[name] for name in names], dtype=np.int64)[codes]
+def _sorted_union(parts: Sequence[pa.Array]) -> pa.Array:
+    """Distinct strings of all parts in the order of their UTF-8 bytes, which is that of Python."""
+    distinct = pc.unique(pa.concat_arrays(parts))
+    return distinct.take(pc.array_sort_indices(distinct))
+
+
+def _recode(names: pa.Array, codes: Ints, target: pa.Array) -> Ints:
+    place = pc.index_in(names, value_set=target).to_numpy(zero_copy_only=False)
+    return np.asarray(place, dtype=np.int64)[codes]
 
 
 def _floats(table: pa.Table, name: str, path: Path) -> Floats:
