@@ -20,7 +20,7 @@ from ledger.records import (
     referenced_contents,
 )
 from ledger.schema import lock, records
-from market.errors import LedgerError
+from market.errors import AlteredError, LedgerError
 
 
 def extend(connection: Connection, chain: str, entries: Sequence[Entry]) -> list[Record]:
@@ -77,11 +77,11 @@ def stored_hash(row: Row[Any]) -> str:
 
     Raises
     ------
-    LedgerError
+    AlteredError
         A column holds a type that was never written there.
     """
     if not isinstance(row.payload, str):
-        raise LedgerError(f"payload of record {row.id!r} is not text; it was altered")
+        raise AlteredError(f"payload of record {row.id!r} is not text; it was altered")
     columns = {name: value for name, value in row._mapping.items() if name != "hash"}
     return record_hash(**{**columns, "payload": row.payload.encode()})
 
@@ -91,11 +91,13 @@ def to_record(row: Row[Any]) -> Record:
 
     Raises
     ------
+    AlteredError
+        The row does not match its hash.
     LedgerError
-        The row does not match its hash, or its payload is not an object.
+        Its payload is not an object.
     """
     if stored_hash(row) != row.hash:
-        raise LedgerError(
+        raise AlteredError(
             f"record {row.id!r} (chain {row.chain!r}, seq {row.seq}) does not match its hash: "
             "it was altered, do not rely on it"
         )

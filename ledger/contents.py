@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from ledger.canonical import canonical_bytes, read_canonical, sha256_hex
 from ledger.schema import contents, in_batches, insert_if_absent
-from market.errors import LedgerError
+from market.errors import AlteredError
 
 
 def put(connection: Connection, kind: str, content: dict[str, Any]) -> str:
@@ -32,17 +32,17 @@ def get(connection: Connection, sha256: str) -> dict[str, Any]:
 
     Raises
     ------
-    LedgerError
+    AlteredError
         It is not in the ledger, or no longer what its SHA-256 says.
     """
     found = select(contents.c.content).where(contents.c.sha256 == sha256)
     content = connection.execute(found).scalar_one_or_none()
     if content is None:
-        raise LedgerError(
+        raise AlteredError(
             f"content {sha256!r} is not in the ledger; it was never put or is deleted"
         )
     if not matches(sha256, content):
-        raise LedgerError(
+        raise AlteredError(
             f"content {sha256!r} does not match its SHA-256: it was altered, do not rely on it"
         )
     value: dict[str, Any] = read_canonical(content)

@@ -84,8 +84,9 @@ api_keys = Table(
 )
 """API keys; scopes are separated by spaces."""
 
-_BUSY_SECONDS = 30
-_SQLITE_WRITE = "sqlite_write"
+BUSY_SECONDS = 10.0
+"""How long SQLite waits for another writer."""
+_SQLITE_WRITE, _SQLITE_WAIT = "sqlite_write", "sqlite_wait"
 
 
 def open_engine(url: str, *, create: bool = True) -> Engine:
@@ -137,13 +138,14 @@ def database_errors(doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def writing(engine: Engine, wait_seconds: float | None = None) -> Iterator[Connection]:
     """A write transaction: committed at the end, rolled back on any error.
 
     On SQLite it begins with ``BEGIN IMMEDIATE``, so it holds the only write lock from its first
     statement and what it reads stays true until it commits.
     """
-    with engine.execution_options(**{_SQLITE_WRITE: True}).begin() as connection:
+    options = {_SQLITE_WRITE: True, _SQLITE_WAIT: wait_seconds}
+    with engine.execution_options(**options).begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SET LOCAL synchronous_commit = on"))
         yield connection
@@ -212,7 +214,7 @@ def _sqlite_engine(url: URL, create: bool) -> Engine:
             raise LedgerError(f"the folder of ledger {path!r} cannot be made: {error}") from error
     elif not Path(path).is_file():
         raise LedgerError(f"there is no ledger at {path!r}; give the url it was written to")
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
     event.listen(engine, "connect", _prepare_sqlite)
     if create:
         # The mode stays with the file; one that is only read is left as it is.
@@ -224,14 +226,13 @@ def _sqlite_engine(url: URL, create: bool) -> Engine:
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     # The driver's own BEGIN comes too late and is never IMMEDIATE: `_begin_sqlite` sends it.
     connection.isolation_level = None
-    connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1_000}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _enter_wal(connection: sqlite3.Connection, _: object) -> None:
     # SQLite does not apply the busy timeout to a change of journal mode.
-    deadline = time.monotonic() + _BUSY_SECONDS
+    deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -244,8 +245,12 @@ def _enter_wal(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    write = connection.get_execution_options().get(_SQLITE_WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    options = connection.get_execution_options()
+    # Connections are pooled, so the time is set anew each time.
+    wait = options.get(_SQLITE_WAIT)
+    milliseconds = round(1_000 * (BUSY_SECONDS if wait is None else wait))
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {milliseconds}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_SQLITE_WRITE) else "BEGIN")
 
 
 def _postgres_engine(url: URL) -> Engine:

@@ -62,12 +62,13 @@ class Ledger:
         self.engine.dispose()
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self, wait_seconds: float | None = None) -> Iterator[Connection]:
         """A write transaction, for rows that must be committed together with records.
 
-        Use `ledger.chain.extend` inside it; committed with fsync at the end.
+        Use `ledger.chain.extend` inside it; committed with fsync at the end. SQLite waits for
+        other writers as long as `wait_seconds` says, by default `ledger.schema.BUSY_SECONDS`.
         """
-        with database_errors("record"), writing(self.engine) as connection:
+        with database_errors("record"), writing(self.engine, wait_seconds) as connection:
             yield connection
 
     def append(

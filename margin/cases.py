@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ _ENGINES: Mapping[str, Callable[[object, str | Mapping[str, Any]], CaseResult]] 
 """How each engine margins a decoded portfolio. A preset given by its name alone is a tier one."""
 
 
-def run_case(line: bytes) -> dict[str, Any]:
+def run_case(line: bytes, number: int = 1) -> dict[str, Any]:
     """Margin one case.
 
     Parameters
@@ -26,6 +27,8 @@ def run_case(line: bytes) -> dict[str, Any]:
         JSON object ``{"id", "portfolio", "ruleset"}``; other keys are ignored. `ruleset` is the
         name of a preset or ``{"engine", "name", "parameters"}``. The portfolio is described at
         the engine, see `margin.tier_case.tier_case`.
+    number:
+        Of the line in its file, from 1, for errors of a case that has no id.
 
     Returns
     -------
@@ -39,7 +42,9 @@ def run_case(line: bytes) -> dict[str, Any]:
         name = case.get("id")
         return {"id": _required(case, "id"), **_figures(case)}
     except MargincastError as error:
-        return {"id": name, "error": str(error)}
+        name = _id_of(line) if name is None else name
+        where = f"line {number}: " if name is None else ""
+        return {"id": name, "error": f"{where}{error}"}
 
 
 def run_cases(in_path: Path, out_path: Path) -> int:
@@ -59,14 +64,24 @@ def run_cases(in_path: Path, out_path: Path) -> int:
     failed = 0
     try:
         with in_path.open("rb") as cases, out_path.open("wb") as results:
-            for line in cases:
+            for number, line in enumerate(cases, start=1):
                 if line.strip():
-                    result = run_case(line)
+                    result = run_case(line, number)
                     failed += "error" in result
                     results.write(msgspec.json.encode(result) + b"\n")
     except OSError as error:
         raise CaseError(f"{error.filename}: {error.strerror}") from error
     return failed
+
+
+def _id_of(line: bytes) -> object:
+    """The id, even of a line with numbers that JSON does not have, such as NaN or 1e400."""
+    try:
+        case = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    name = case.get("id") if isinstance(case, dict) else None
+    return name if isinstance(name, str | int) else None
 
 
 def _decode(line: bytes) -> dict[str, Any]:

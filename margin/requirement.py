@@ -151,13 +151,13 @@ class _Problems:
 def _leg_symbols(book: Book, view: MarketView, problems: _Problems) -> Ints:
     index = view.index()
     rows, found = _look_up(book.leg_instrument, lambda name: _find_instrument(name, view, index))
-    impossible_entry = np.isinf(book.leg_entry_price) | (book.leg_entry_price < 0)
+    impossible_entry = np.isinf(book.leg_entry_price) | (book.leg_entry_price <= 0)
     numbers = np.isfinite(book.leg_quantity) & ~impossible_entry
     for leg in np.flatnonzero((rows < 0) | ~numbers):
         name = book.leg_instrument[leg]
         reason = found[name][1] or (
             f"{name!r} has quantity {book.leg_quantity[leg]} and entry price "
-            f"{book.leg_entry_price[leg]}; expected finite numbers and no negative price"
+            f"{book.leg_entry_price[leg]}; expected finite numbers and a price above 0"
         )
         problems.of_entry(book.leg_start, int(leg), name, reason)
     rows[~numbers] = -1

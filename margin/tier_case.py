@@ -231,7 +231,12 @@ def _effective_rules(ruleset: str | Mapping[str, Any]) -> RuleSet:
         raise CaseError("ruleset is missing required key name: a preset, or a name of your own")
     if ruleset.get("grid"):
         raise CaseError("ruleset has a grid, which the tier engine does not use; leave it out")
-    parameters = ruleset.get("parameters") or {}
+    if "parameters" not in ruleset:
+        raise CaseError(
+            "ruleset is missing required key parameters; give {} for the preset's own, or the "
+            "preset's name alone"
+        )
+    parameters = ruleset["parameters"]
     if not isinstance(parameters, Mapping) or set(parameters) - set(_PARAMETERS):
         raise CaseError(
             f"ruleset parameters are {parameters!r}; the tier engine knows {', '.join(_PARAMETERS)}"

@@ -20,6 +20,10 @@ from market.quality import FileQuality
 BarKind = Literal["spot", "perp", "mark"]
 
 _PRICES = ("open", "high", "low", "close")
+MIN_PRICE, MAX_PRICE = 1e-15, 1e12
+MAX_VOLUME = 1e21
+"""Limits of a bar: USD a unit, and units of the underlying."""
+
 _MAX_ROWS = 20_000_000  # ten years of minute bars are 5.3 million
 
 
@@ -235,15 +239,21 @@ def _drop_faulty(
 
 
 def possible(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Which rows of shape (n, 5) are bars that can exist; NaN and infinities are not."""
+    """Which rows of shape (n, 5) are bars that can exist; NaN and infinities are not.
+
+    Prices lie within `MIN_PRICE` and `MAX_PRICE` and volumes up to `MAX_VOLUME`, far beyond any
+    market and far within what products and squares of them leave finite.
+    """
     high, low = values[:, HIGH], values[:, LOW]
     body = values[:, [OPEN, CLOSE]]
     sound: npt.NDArray[np.bool_] = (
         np.isfinite(values).all(axis=1)
-        & (low > 0.0)
+        & (low >= MIN_PRICE)
+        & (high <= MAX_PRICE)
         & (high >= body.max(axis=1))
         & (low <= body.min(axis=1))
         & (values[:, VOLUME] >= 0.0)
+        & (values[:, VOLUME] <= MAX_VOLUME)
     )
     return sound
 

@@ -72,5 +72,9 @@ class LedgerError(MargincastError):
     """A decision cannot be recorded, found or replayed."""
 
 
+class AlteredError(LedgerError):
+    """What the ledger holds is not what was recorded."""
+
+
 class BusyError(MargincastError):
     """Another process holds an exclusive job."""

@@ -26,8 +26,8 @@ class FileQuality:
     misaligned:
         Rows whose time stamp is not a multiple of the interval; dropped.
     impossible:
-        Rows with a missing or non-positive price, a high under or a low over another price, or a
-        negative volume; dropped.
+        Rows with a missing price, a price or volume that no market has (0 and less included), or a
+        high under or a low over another price; dropped.
     dead:
         Rows after the last trade of a contract that stopped trading for a day or more; cut.
     incomplete:
@@ -77,8 +77,3 @@ class QualityReport:
     def to_dict(self) -> dict[str, object]:
         """Plain form for JSON."""
         return {"files": [asdict(entry) for entry in self.files], "marks": self.marks}
-
-    def totals(self) -> dict[str, int]:
-        """Sums over all files, for one line of a log."""
-        names = ("rows", "duplicates", "conflicts", "misaligned", "impossible", "dead", "gaps")
-        return {name: sum(getattr(entry, name) for entry in self.files) for name in names}

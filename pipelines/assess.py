@@ -35,7 +35,7 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
                 describe(config, market),
                 market.history.bars.symbols,
             )
-    return {"bundle": bundle.sha256, **report}
+    return {"bundle": bundle.sha256, **report, "bars": market.history.report.to_dict()}
 
 
 def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
@@ -67,4 +67,9 @@ def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
                 seed=config.accounts.seed,
                 progress=stages.within,
             )
-    return {"bundle": forecaster.bundle.sha256, "data": dict(describe(config, market)), **report}
+    return {
+        "bundle": forecaster.bundle.sha256,
+        "data": dict(describe(config, market)),
+        **report,
+        "bars": market.history.report.to_dict(),
+    }

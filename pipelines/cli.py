@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from market.errors import MargincastError
+from market.errors import AlteredError, MargincastError
 from pipelines.config import Config, load_config
 
 app = typer.Typer(
@@ -69,7 +69,7 @@ def simulate(
 @app.command()
 def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
     """Train, evaluate, gate and register a model."""
-    from pipelines.report import evaluation_tables, facts, write_json
+    from pipelines.report import bars_line, evaluation_tables, facts, write_json
     from pipelines.retrain import retrain as job
 
     try:
@@ -78,6 +78,7 @@ def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
         write_json({"verdict": "failed", "reasons": [str(error)]}, json)
         raise
     write_json(report, json)
+    bars_line(report["bars"])
     evaluation_tables(report["evaluation"])
     facts(
         "retrain", {k: report[k] for k in ("verdict", "reasons", "bundle", "champion", "seconds")}
@@ -90,10 +91,11 @@ def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
 def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
     """Score a bundle on the configured data against its baselines; never fits."""
     from pipelines.assess import evaluate_bundle
-    from pipelines.report import evaluation_tables, write_json
+    from pipelines.report import bars_line, evaluation_tables, write_json
 
     report = evaluate_bundle(load_config(config), bundle)
     write_json(report, json)
+    bars_line(report["bars"])
     evaluation_tables(report)
 
 
@@ -101,10 +103,11 @@ def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = Non
 def backtest(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
     """Run the add-on policy against the reference policies."""
     from pipelines.assess import backtest_bundle
-    from pipelines.report import backtest_table, write_json
+    from pipelines.report import backtest_table, bars_line, write_json
 
     report = backtest_bundle(load_config(config), bundle)
     write_json(report, json)
+    bars_line(report["bars"])
     backtest_table(report)
 
 
@@ -118,13 +121,14 @@ def score(
     json: JsonFile = None,
 ) -> None:
     """Decide on a whole book; one row an account."""
-    from pipelines.report import facts, write_json
+    from pipelines.report import bars_line, facts, write_json
     from pipelines.score import score_book
 
     report = score_book(load_config(config), accounts, as_of, out, record=record)
     write_json(report, json)
-    shown = {**report, "errors": f"{len(report['errors'])} account(s), see --json"}
-    facts("score", shown)
+    bars_line(report["bars"])
+    shown = {key: value for key, value in report.items() if key != "bars"}
+    facts("score", shown | {"errors": f"{len(report['errors'])} account(s), see --json"})
 
 
 @app.command()
@@ -284,7 +288,11 @@ def ledger_replay(
     from pipelines.audit import replay_decision
     from pipelines.report import facts, write_json
 
-    report = replay_decision(load_config(config), decision)
+    try:
+        report = replay_decision(load_config(config), decision)
+    except AlteredError as error:
+        typer.echo(f"margincast: {error}", err=True)
+        raise typer.Exit(NOT_INTACT) from error
     facts("ledger replay", report)
     write_json(report, json)
     if not (report["equal"] or (report["equal_within"] and not report["same_machine"])):
@@ -348,7 +356,7 @@ def keys_revoke(
 
 
 def main() -> None:
-    """Entry point: deliberate errors become one clear line and exit code 1."""
+    """Entry point: deliberate errors and files out of reach become one line and exit code 1."""
     # Threads that spin while they wait make training four times as slow beside any other job.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -357,4 +365,12 @@ def main() -> None:
         if os.environ.get("MARGINCAST_DEBUG"):
             raise
         sys.stderr.write(f"margincast: {error}\n")
+        sys.exit(1)
+    except OSError as error:
+        if os.environ.get("MARGINCAST_DEBUG") or error.filename is None:
+            raise
+        names = " and ".join(
+            repr(str(name)) for name in (error.filename, error.filename2) if name is not None
+        )
+        sys.stderr.write(f"margincast: {names}: {error.strerror}; give a path that can be used\n")
         sys.exit(1)

@@ -30,8 +30,8 @@ class Market:
     features:
         At every close.
     state:
-        The state before the last bar: what the endpoint starts from, so that it always has a bar
-        to catch up with.
+        The state before the last two bars: what the endpoint starts from. It catches up with the
+        first and keeps the second open to corrections.
     real:
         False for a simulated market.
     """
@@ -62,9 +62,9 @@ def read_market(config: Config) -> Market:
     """The market with all its features."""
     history = read_history(config)
     state = MarketState(history.bars.symbols, history.bars.interval)
-    before = state.advance(history.bars.rows(0, -1))
+    before = state.advance(history.bars.rows(0, -2))
     earlier = state.copy()
-    last = state.advance(history.bars.rows(-1, None))
+    last = state.advance(history.bars.rows(-2, None))
     return Market(history, before.followed_by(last), earlier, bool(config.market.bars))
 
 

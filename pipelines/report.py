@@ -24,6 +24,18 @@ def write_json(report: Mapping[str, Any], path: Path | None) -> None:
         replace_file(path, text.encode() + b"\n")
 
 
+def bars_line(bars: Mapping[str, Any]) -> None:
+    """What was found wrong in the bars, in one line; nothing where nothing was."""
+    found = {
+        name: sum(file[name] for file in bars["files"])
+        for name in ("duplicates", "conflicts", "misaligned", "impossible", "dead", "gaps")
+    }
+    wrong = ", ".join(f"{count:,} {name}" for name, count in found.items() if count)
+    if wrong:
+        rows = sum(file["rows"] for file in bars["files"])
+        console.print(f"bars: {wrong} in {rows:,} rows of {len(bars['files'])} files (see --json)")
+
+
 def evaluation_tables(report: Mapping[str, Any]) -> None:
     """Every model's figures, one table a horizon."""
     start, end = report["span"]

@@ -161,6 +161,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             "gates": {name: gate.to_dict() for name, gate in decision.gates.items()},
             "seconds": dict(stages.seconds),
             "evaluation": {"bundle": sha, **evaluation},
+            "bars": market.history.report.to_dict(),
         }
         run = _log(config, bundle, report, training, onnx)
         report["mlflow_run"] = run

@@ -31,7 +31,7 @@ def run(config: Config) -> dict[str, Any]:
         work / "scored.parquet",
         record=True,
     )
-    facts("score", {key: value for key, value in scored.items() if key != "errors"})
+    facts("score", {key: value for key, value in scored.items() if key not in ("errors", "bars")})
     return {"simulate": simulated, "retrain": report, "score": scored}
 
 

@@ -75,6 +75,7 @@ def score_book(
         "degraded": sum(row["degraded"] is not None for row in rows),
         "deposit_to_meet": float(sum(row["deposit_to_meet"] for row in rows)),
         "errors": msgspec.to_builtins(problems),
+        "bars": market.history.report.to_dict(),
         "recorded": record,
         "out": str(out),
     }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import socket
 import sys
+from contextlib import suppress
 
 from features.market_state import MarketState
 from ledger.store import Ledger
-from market.errors import DataError
+from market.errors import ConfigError, DataError
 from market.history import MarketHistory
 from pipelines.config import Config
 from pipelines.inputs import read_history, read_rules
@@ -23,19 +25,35 @@ def live_market(config: Config) -> LiveMarket:
     history = read_history(config)
     state = _saved_state(config, history)
     bars = history.bars
+    if len(bars) < 2:
+        raise DataError(f"the endpoint needs two bars to start from, found {len(bars)}")
     done = 0
     if state.last_open is not None:
         done = int((state.last_open - int(bars.opens[0])) // bars.interval.nanoseconds) + 1
-    features = state.advance(bars.rows(done, None))
-    return LiveMarket(state, history.last_mark(-1), features, recent=bars)
+    features = state.advance(bars.rows(done, -1))
+    before = bars.rows(0, -1)
+    live = LiveMarket(state, history.last_mark(len(before) - 1), features, recent=before)
+    live.open_step(bars.rows(-1, None), history.last_mark(-1))
+    return live
 
 
 def serve(config: Config) -> None:
-    """Run the endpoint until it is told to stop."""
+    """Run the endpoint until it is told to stop.
+
+    Raises
+    ------
+    ConfigError
+        The address cannot be listened on.
+    MargincastError
+        Bars, rules or ledger refused.
+    """
     import uvicorn
 
     settings = config.serving
-    with Ledger(config.ledger.url, chain="serving") as ledger:
+    with (
+        _listen(settings.host, settings.port) as listener,
+        Ledger(config.ledger.url, chain="serving") as ledger,
+    ):
         app = create_app(
             ServingSettings(
                 settings.host, settings.port, settings.bundles, settings.clock, settings.auth
@@ -46,9 +64,24 @@ def serve(config: Config) -> None:
         )
         gc.freeze()  # later collections skip what start-up made
         gc.enable()
-        uvicorn.run(
-            app, host=settings.host, port=settings.port, log_level="warning", access_log=False
-        )
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket; asked for first, because a taken port is the likeliest trouble."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        raise ConfigError(
+            f"[serving] {host} port {port} cannot be listened on ({error.strerror}); stop what "
+            "uses it or give another port"
+        ) from error
+    return bound
 
 
 def _saved_state(config: Config, history: MarketHistory) -> MarketState:
@@ -67,7 +100,7 @@ def _saved_state(config: Config, history: MarketHistory) -> MarketState:
         state.symbols == fresh.symbols
         and state.interval == fresh.interval
         and state.last_open is not None
-        and int(opens[0]) <= state.last_open < int(opens[-1])
+        and int(opens[0]) <= state.last_open < int(opens[-2])
     )
     if not fits:
         print(  # noqa: T201

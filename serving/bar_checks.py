@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from market.bar_files import possible
+from market.bar_files import MAX_PRICE, MAX_VOLUME, MIN_PRICE, possible
 from market.clock import DAY, Interval, format_time, parse_time
 from market.errors import DataError
 from serving.messages import BarIn
@@ -17,6 +17,9 @@ Floats = npt.NDArray[np.float64]
 
 MAX_AHEAD_DAYS = 400
 """A bar further beyond the newest one is a mistake, and would age every symbol at once."""
+
+MAX_AHEAD_DAYS_UNCLOCKED = 7
+"""The same where no wall clock vouches for the time: a gap as long as the warm-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +41,16 @@ class BarChecks:
         Of the market.
     columns:
         Column of each symbol.
-    newest_open:
-        Open of the newest bar, None before the first.
     now:
-        Wall clock in nanoseconds; None where bars of any time may be posted.
+        Wall clock in nanoseconds; None where the bars themselves are the clock.
+    max_ahead_days:
+        How far beyond the newest bar a bar may open.
     """
 
     interval: Interval
     columns: Mapping[str, int]
-    newest_open: int | None
     now: int | None
+    max_ahead_days: int
 
     def check(self, interval: str, bar: BarIn) -> SoundBar | str:
         """The bar in plain numbers, or why it is rejected."""
@@ -63,8 +66,9 @@ class BarChecks:
         values = np.array([bar.open, bar.high, bar.low, bar.close, bar.volume])
         if not possible(values[None])[0]:
             return (
-                "such a bar cannot exist: expected finite prices above 0, a high no lower and a "
-                "low no higher than open and close, and a volume of 0 or more"
+                f"such a bar cannot exist: expected prices from {MIN_PRICE:g} to {MAX_PRICE:g}, a "
+                "high no lower and a low no higher than open and close, and a volume from 0 to "
+                f"{MAX_VOLUME:g}"
             )
         return self._check_time(open_) or SoundBar(open_, column, values)
 
@@ -77,9 +81,13 @@ class BarChecks:
                 f"the bar closes at {format_time(open_ + step)} and it is {format_time(self.now)}; "
                 "post it once it has closed"
             )
-        if self.newest_open is not None and open_ > self.newest_open + MAX_AHEAD_DAYS * DAY:
-            return (
-                f"ts is over {MAX_AHEAD_DAYS} days ahead of the newest bar, "
-                f"{format_time(self.newest_open)}"
-            )
         return None
+
+    def check_ahead(self, open_: int, newest_open: int | None) -> str | None:
+        """Why a bar opens too far beyond the newest one; None if it does not."""
+        if newest_open is None or open_ <= newest_open + self.max_ahead_days * DAY:
+            return None
+        return (
+            f"ts is over {self.max_ahead_days} days ahead of the newest bar, "
+            f"{format_time(newest_open)}; post the bars between, or start again with them"
+        )

@@ -84,7 +84,7 @@ class ChampionWatch:
         try:
             seen = _signature(self._bundles / CHAMPION)
         except OSError as error:
-            _LOG.warning("the pointer file champion cannot be looked at", exc_info=error)
+            _LOG.warning("the pointer file champion cannot be looked at: %s", error)
             self._keep("the pointer file cannot be read")
             return
         failed = self._champion.trouble is not None and self._checked - self._tried >= RETRY_SECONDS
@@ -104,7 +104,7 @@ class ChampionWatch:
             if model is None or model.bundle.sha256 != sha:
                 model = self._load(sha)
         except (ModelError, OSError) as error:
-            _LOG.warning("champion %s was not loaded", sha, exc_info=error)
+            _LOG.warning("champion %s was not loaded: %s", sha, error)
             name = "the pointer file" if sha is None else f"bundle {sha[:12]}"
             self._keep(f"{name} failed its audit")
         else:

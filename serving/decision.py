@@ -7,7 +7,7 @@ what was decided.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +42,42 @@ _TOP_REASONS = 5
 
 @dataclass(frozen=True, slots=True)
 class PreviousAddOn:
-    """The add-on in force: its amount and when it was decided (nanoseconds)."""
+    """The add-on in force.
+
+    Attributes
+    ----------
+    amount:
+        Level above maintenance margin, settlement currency.
+    as_of:
+        When it was decided, nanoseconds.
+    initial_margin:
+        The rule's, of the book it was decided on; None where that book is not known.
+    positions:
+        Quantity of each instrument in that book.
+    """
 
     amount: float
     as_of: int
+    initial_margin: float | None = None
+    positions: Mapping[str, float] = field(default_factory=dict)
+
+    def level(self, account: Account, initial_margin: float) -> float:
+        """The level for the book as it is now; NaN where there is none to go by.
+
+        Pace is for the market's moves, not for the account's own: once its positions have
+        changed the level goes with the rule's initial margin, and a book that was empty says
+        nothing of a full one.
+        """
+        if self.initial_margin is None or self.positions == held(account):
+            return self.amount
+        if self.initial_margin <= 0.0:
+            return float("nan")
+        return self.amount * (initial_margin / self.initial_margin)
+
+
+def held(account: Account) -> dict[str, float]:
+    """Quantity of each instrument that the account holds."""
+    return {p.instrument: p.quantity for p in account.positions if p.quantity != 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +143,7 @@ def decide(
         forecast.level.level,
         floor,
         cap,
-        *_previous(book.account_ids, previous, snapshot.as_of),
+        *_previous(accounts, requirement.initial_margin, previous, snapshot.as_of),
         requirement.initial_margin,
         in_stress(snapshot.volatility_ratio(), ruleset.add_on),
         ruleset.add_on,
@@ -238,14 +270,18 @@ def _symbol_silences(snapshot: MarketSnapshot) -> list[str | None]:
 
 
 def _previous(
-    account_ids: Sequence[str], previous: Mapping[str, PreviousAddOn], as_of: int
+    accounts: Sequence[Account],
+    initial_margin: Floats,
+    previous: Mapping[str, PreviousAddOn],
+    as_of: int,
 ) -> tuple[Floats, Floats]:
     """Previous level and hours since, NaN where there is none."""
-    levels, hours = np.full(len(account_ids), np.nan), np.full(len(account_ids), np.nan)
-    for i, account_id in enumerate(account_ids):
-        if account_id in previous:
-            levels[i] = previous[account_id].amount
-            hours[i] = (as_of - previous[account_id].as_of) / HOUR
+    levels, hours = np.full(len(accounts), np.nan), np.full(len(accounts), np.nan)
+    for i, account in enumerate(accounts):
+        before = previous.get(account.account_id)
+        if before is not None:
+            levels[i] = before.level(account, float(initial_margin[i]))
+            hours[i] = (as_of - before.as_of) / HOUR
     return levels, hours
 
 
@@ -299,7 +335,7 @@ def _reasons(
 
 
 _BOUND_TEXT = {
-    "floor": "the largest rule floor is above what the model asks for",
+    "floor": "the largest rule floor is above the level that model and pace allow",
     "model": "the model's level, within the rules",
     "cap": "the model asks for more than the rules' cap",
     "dead_band": "the change is within the dead-band: the level stays",

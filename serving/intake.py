@@ -73,6 +73,7 @@ def take_in(
             continue
         try:
             _check_history(account, max_history_bytes)
+            _check_named_once(account)
             previous = _given_previous(account, as_of)
         except DataError as error:
             problems[name] = AccountProblem(name, "account", str(error))
@@ -82,6 +83,18 @@ def take_in(
             given[name] = previous
     last = recorded_previous(ledger, [name for name in sound if name not in given])
     return Intake(asked, sound, last | given, list(problems.values()))
+
+
+def _check_named_once(account: AccountIn) -> None:
+    """Two lines of one instrument are ambiguous: one position, or two of a hedge?"""
+    positions = Counter(position.instrument for position in account.positions)
+    balances = Counter(balance.asset for balance in account.collateral)
+    repeated = [name for name, times in (positions | balances).items() if times > 1]
+    if repeated:
+        raise DataError(
+            f"account {account.account_id!r} names {', '.join(map(repr, repeated))} more than "
+            "once; give each instrument and each asset one line with its net amount"
+        )
 
 
 def _check_history(account: AccountIn, limit: int) -> None:

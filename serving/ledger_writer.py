@@ -18,6 +18,9 @@ from market.errors import LedgerError
 DOUBT_SECONDS = 30.0
 """So long after a failed record the ledger does not count as writable."""
 
+PROBE_SECONDS = 1.0
+"""A probe waits for other writers no longer than this, so that a health check is answered."""
+
 _LOG = logging.getLogger("margincast.serving")
 
 
@@ -51,9 +54,9 @@ class LedgerWriter:
             return "the ledger refused the last record"
         try:
             # Takes the write lock and gives it back: read-only and unreachable databases fail.
-            with self._ledger.transaction() as connection:
+            with self._ledger.transaction(wait_seconds=PROBE_SECONDS) as connection:
                 connection.execute(select(records.c.seq).limit(1))
         except LedgerError as error:
-            _LOG.error("the ledger is not writable", exc_info=error)
+            _LOG.error("the ledger is not writable: %s", error)
             return "the ledger is not writable"
         return None

@@ -25,7 +25,12 @@ from ledger.store import Ledger
 from market.clock import Interval, format_time
 from market.errors import DataError
 from market.panel import CLOSE, BarPanel
-from serving.bar_checks import BarChecks, SoundBar
+from serving.bar_checks import (
+    MAX_AHEAD_DAYS,
+    MAX_AHEAD_DAYS_UNCLOCKED,
+    BarChecks,
+    SoundBar,
+)
 from serving.messages import BarIn, BarResult, BarsResponse
 
 Floats = npt.NDArray[np.float64]
@@ -52,9 +57,8 @@ class MarketMoment:
         Open of the pending step; None until the first bar is posted.
     features:
         One row, at the close of the newest step; None before the first bar.
-    committed_mark, mark:
-        Last close of each symbol before the pending step, and with it; shape (S,), NaN where
-        there is none.
+    mark:
+        Last mark of each symbol, shape (S,); NaN where there is none.
     told:
         The last values told of each bar by its open, shape (S, 5), NaN where none were; the
         newest `MEMORY_STEPS` steps.
@@ -64,7 +68,6 @@ class MarketMoment:
     head: MarketState
     pending: int | None
     features: MarketFeatures | None
-    committed_mark: Floats
     mark: Floats
     told: Mapping[int, Floats]
 
@@ -154,7 +157,6 @@ class LiveMarket:
             head=state,
             pending=None,
             features=None if features is None or at is None else _last_row(features),
-            committed_mark=mark.copy(),
             mark=mark.copy(),
             told={} if recent is None else _told(recent, state),
         )
@@ -190,7 +192,8 @@ class LiveMarket:
         bars:
             The bars.
         now:
-            Wall clock; bars that have not closed by then are rejected. None: any time will do.
+            Wall clock; bars that have not closed by then are rejected. None: the bars are the
+            clock, and none may open more than a week ahead of the newest one.
         record:
             Called once with what is new, before the market moves: if it raises, nothing moved.
 
@@ -199,14 +202,31 @@ class LiveMarket:
         Results in the order of the bars, and the close of the newest step.
         """
         with self._lock:
-            moment, posted = self._follow(self._moment, interval, bars, now)
+            ahead = MAX_AHEAD_DAYS_UNCLOCKED if now is None else MAX_AHEAD_DAYS
+            moment, posted = self._follow(self._moment, interval, bars, now, ahead)
             if posted.entry is not None and record is not None:
                 record(posted.entry)
             self._moment = moment
         return posted.response
 
+    def open_step(self, bars: BarPanel, mark: Floats) -> None:
+        """Take the newest step of a history as pending, so that its bars can still be corrected.
+
+        Parameters
+        ----------
+        bars:
+            One row, later than what is known; NaN where a symbol has no bar.
+        mark:
+            Mark of each symbol at its close, shape (S,).
+        """
+        with self._lock:
+            step = _Step(self._moment, int(bars.opens[0]))
+            for column in np.flatnonzero(~np.isnan(bars.values[0, :, CLOSE])).tolist():
+                step.take(SoundBar(int(bars.opens[0]), column, bars.values[0, column]))
+            self._moment = replace(step.moment(), mark=mark.copy())
+
     def catch_up(self, ledger: Ledger) -> int:
-        """Apply the recorded bars that are newer than the state, in the order of recording.
+        """Apply the recorded bars that are not older than the newest step, as they were recorded.
 
         Returns
         -------
@@ -222,9 +242,8 @@ class LiveMarket:
         count = 0
         with self._lock:
             moment = self._moment
-            newest = moment.newest_close
-            since = None if newest is None else newest + 1
-            for record in ledger.records("bars", since_as_of=since):
+            # The newest step included: its corrections were recorded at its own close.
+            for record in ledger.records("bars", since_as_of=moment.newest_close):
                 try:
                     bars = msgspec.convert(record.payload["bars"], list[BarIn])
                     interval = str(record.payload["interval"])
@@ -233,16 +252,21 @@ class LiveMarket:
                         f"record {record.id} does not hold bars ({error}); it was written by "
                         "another version, start from a newer history"
                     ) from error
-                moment, posted = self._follow(moment, interval, bars, None)
+                moment, posted = self._follow(moment, interval, bars, None, MAX_AHEAD_DAYS)
                 statuses = [result.status for result in posted.response.results]
                 count += statuses.count("applied") + statuses.count("corrected")
             self._moment = moment
         return count
 
     def _follow(
-        self, moment: MarketMoment, interval: str, bars: Sequence[BarIn], now: int | None
+        self,
+        moment: MarketMoment,
+        interval: str,
+        bars: Sequence[BarIn],
+        now: int | None,
+        max_ahead_days: int,
     ) -> tuple[MarketMoment, PostedBars]:
-        checks = BarChecks(moment.interval, self._columns, moment.head.last_open, now)
+        checks = BarChecks(moment.interval, self._columns, now, max_ahead_days)
         results: list[BarResult | None] = [None] * len(bars)
         sound: list[tuple[int, SoundBar]] = []
         for i, bar in enumerate(bars):
@@ -253,6 +277,11 @@ class LiveMarket:
                 sound.append((i, checked))
         sound.sort(key=lambda entry: entry[1].open)
         for open_, group in groupby(sound, key=lambda entry: entry[1].open):
+            too_far = checks.check_ahead(open_, moment.head.last_open)
+            if too_far is not None:
+                for i, _ in group:
+                    results[i] = BarResult(bars[i].symbol, bars[i].ts, "rejected", too_far)
+                continue
             step = _Step(moment, open_)
             for i, bar_ in group:
                 status, detail = step.take(bar_)
@@ -273,7 +302,7 @@ class _Step:
         told = moment.told.get(open_)
         symbols = len(moment.mark)
         self._told = np.full((symbols, 5), np.nan) if told is None else told.copy()
-        self._changed = False
+        self._changed = np.zeros(symbols, dtype=bool)
 
     def take(self, bar: SoundBar) -> tuple[_Status, str | None]:
         known = self._told[bar.column]
@@ -281,7 +310,7 @@ class _Step:
             return "duplicate", None
         first = bool(np.isnan(known[CLOSE]))
         self._told[bar.column] = bar.values
-        self._changed = True
+        self._changed[bar.column] = True
         if self._late:
             return "late", "a later step has begun: recorded, but what was known stays as it was"
         return ("applied" if first else "corrected"), None
@@ -289,7 +318,7 @@ class _Step:
     def moment(self) -> MarketMoment:
         """The market with these bars."""
         before = self._before
-        if not self._changed:
+        if not self._changed.any():
             return before
         newest = self._open if self._begins else before.head.last_open or self._open
         oldest = newest - MEMORY_STEPS * before.interval.nanoseconds
@@ -300,14 +329,12 @@ class _Step:
         head = before.committed.copy()
         row = np.array([self._open], dtype=np.int64)
         features = head.advance(BarPanel(head.interval, head.symbols, row, self._told[None]))
-        closes = self._told[:, CLOSE]
         return MarketMoment(
             committed=before.committed,
             head=head,
             pending=self._open,
             features=features,
-            committed_mark=before.committed_mark,
-            mark=np.where(np.isnan(closes), before.committed_mark, closes),
+            mark=np.where(self._changed, self._told[:, CLOSE], before.mark),
             told=remembered,
         )
 
@@ -322,7 +349,7 @@ def _begin(moment: MarketMoment, open_: int) -> MarketMoment:
             opens = np.arange(first, min(first + _GAP_ROWS * step, open_), step, dtype=np.int64)
             nothing = np.full((len(opens), len(committed.symbols), 5), np.nan)
             committed.advance(BarPanel(committed.interval, committed.symbols, opens, nothing))
-    return replace(moment, committed=committed, committed_mark=moment.mark)
+    return replace(moment, committed=committed)
 
 
 def _posted(

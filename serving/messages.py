@@ -46,7 +46,7 @@ class AccountIn(Struct, frozen=True, forbid_unknown_fields=True):
 
     account_id: Name
     cash: float
-    positions: Annotated[list[PositionIn], Meta(max_length=MAX_POSITIONS)] = []
+    positions: Annotated[list[PositionIn], Meta(max_length=MAX_POSITIONS)]
     collateral: Annotated[list[BalanceIn], Meta(max_length=MAX_POSITIONS)] = []
     previous_add_on: PreviousAddOnIn | None = None
     history: dict[str, Any] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -21,7 +21,7 @@ from market.book import Account, Balance, Position
 from market.clock import parse_time
 from market.errors import LedgerError
 from models.forecaster import Forecaster
-from serving.decision import PreviousAddOn, decide
+from serving.decision import PreviousAddOn, decide, held
 from serving.messages import AccountIn, AccountProblem, Decision
 
 TOLERANCE = 1e-12
@@ -122,9 +122,7 @@ def entries(
                 payload={
                     "decision": msgspec.to_builtins(own, str_keys=True),
                     "account": msgspec.to_builtins(accounts[own.account_id]),
-                    "previous": None
-                    if before is None
-                    else {"amount": before.amount, "as_of": before.as_of},
+                    "previous": None if before is None else asdict(before),
                     "no_model": no_model if own.model is None else None,
                     "fingerprint": fingerprint(),
                     "contents": contents,
@@ -135,11 +133,22 @@ def entries(
 
 
 def recorded_previous(ledger: Ledger, account_ids: Sequence[str]) -> dict[str, PreviousAddOn]:
-    """The add-on of each account's last recorded decision."""
-    return {
-        account_id: PreviousAddOn(float(record.payload["decision"]["add_on"]), _as_of(record))
-        for account_id, record in ledger.last_decisions(account_ids).items()
-    }
+    """The add-on of each account's last recorded decision.
+
+    A fallback to the rule floor is no level to go on from: the model said nothing then.
+    """
+    found: dict[str, PreviousAddOn] = {}
+    for account_id, record in ledger.last_decisions(account_ids).items():
+        decision = record.payload["decision"]
+        if decision["binding"] != "fallback":
+            account = to_account(msgspec.convert(record.payload["account"], AccountIn))
+            found[account_id] = PreviousAddOn(
+                float(decision["add_on"]),
+                _as_of(record),
+                float(decision["initial_margin"]),
+                held(account),
+            )
+    return found
 
 
 def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecaster]) -> Replay:
@@ -173,9 +182,7 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
         snapshot,
         ruleset,
         load_model(recorded["model"]) if recorded["model"] else None,
-        {}
-        if before is None
-        else {account.account_id: PreviousAddOn(before["amount"], before["as_of"])},
+        {} if before is None else {account.account_id: PreviousAddOn(**before)},
         no_model=payload["no_model"] or "",
     )[0]
     if isinstance(answer, AccountProblem):

@@ -18,8 +18,8 @@ from ledger.schema import database_errors, records
 from ledger.store import Ledger
 from margin.ruleset import RuleSet
 from market.book import Account
-from market.clock import DAY, SECOND, format_time, parse_time
-from market.errors import DataError, ModelError
+from market.clock import DAY, SECOND, Interval, format_time, parse_time
+from market.errors import DataError, MargincastError, ModelError
 from serving.champion import ChampionWatch
 from serving.decision import PreviousAddOn, decide
 from serving.intake import Intake, take_in
@@ -178,9 +178,15 @@ class Service:
 
         Raises
         ------
+        ProblemError
+            422: there is no such interval.
         LedgerError
             The bars could not be recorded; the market did not move.
         """
+        try:
+            Interval.parse(request.interval)
+        except MargincastError as error:
+            raise invalid(str(error)) from None
         now = time.time_ns() if self.settings.clock == "wall" else None
         response = self.live.post(
             request.interval,
@@ -305,7 +311,7 @@ class Service:
         try:
             answers = decide(book, snapshot, self.ruleset, model, previous, no_model=no_model)
         except ModelError as error:
-            _LOG.error("the model failed; the rule floor answers", exc_info=error)
+            _LOG.error("the model failed; the rule floor answers: %s", error)
             no_model = MODEL_FAILED
             answers = decide(book, snapshot, self.ruleset, None, previous, no_model=no_model)
         return _Outcome(

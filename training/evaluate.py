@@ -144,7 +144,8 @@ def evaluate(
             str(hours): _horizon(data, hours, forecasts, float(training["base_rates"][str(hours)]))
             for hours in data.horizons
         },
-        "stress": _stress(data, forecasts),
+        # The windows are of the calendar of real markets.
+        "stress": _stress(data, forecasts) if description["prices"] == "real" else {},
     }
 
 

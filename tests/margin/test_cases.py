@@ -122,7 +122,19 @@ def test_given_brackets_override_the_preset(linear_tiers: RuleSet) -> None:
 
 
 def test_preset_as_object_equals_preset_by_name() -> None:
-    assert run(changed("ruleset", {"engine": "tier", "name": "linear-tiers"})) == run(CASE)
+    given = {"engine": "tier", "name": "linear-tiers", "parameters": {}}
+    assert run(changed("ruleset", given)) == run(CASE)
+    del given["parameters"]
+    assert "missing required key parameters" in run(changed("ruleset", given))["error"]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400"])
+def test_case_with_a_number_that_json_lacks_keeps_its_id(number: str) -> None:
+    line = json.dumps({**CASE, "id": "odd"}).replace("1000.0", number, 1)
+    result = run_case(line.encode(), 7)
+    assert result["id"] == "odd"
+    assert "not JSON" in result["error"]
+    assert run_case(b"{nothing", 7)["error"].startswith("line 7: the line is not JSON")
 
 
 @pytest.mark.parametrize(

@@ -337,6 +337,24 @@ def test_replay_of_a_scored_decision_is_equal(scored: Scored) -> None:
     assert report["differences"] == {}
 
 
+def test_faults_of_bars_are_counted_and_marks_named(workspace: Workspace, trained: Trained) -> None:
+    path = workspace.folder / "simulated" / "bars" / "BTCUSDT.parquet"
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table.slice(5, 2)]), path)
+    workspace.config.write_text(
+        workspace.config.read_text() + "[market]\nbars = ['simulated/bars']\n"
+    )
+    out = workspace.folder / "score.json"
+    done = workspace.run(
+        *("score", "--accounts", workspace.accounts, "--as-of", trained.newest),
+        *("--out", workspace.folder / "faulty.parquet", "--json", out),
+    )
+    assert "2 duplicates" in done.stdout
+    bars = json.loads(out.read_text())["bars"]
+    assert {file["symbol"]: file["duplicates"] for file in bars["files"]}["BTCUSDT"] == 2
+    assert bars["marks"]["BTCUSDT"] == {"spot": len(table)}
+
+
 def test_replay_of_an_unknown_decision_is_one_line(scored: Scored) -> None:
     assert "'nobody'" in scored.workspace.refusal("ledger", "replay", "nobody")
 
@@ -349,6 +367,8 @@ def test_altered_record_is_not_intact(audited: Workspace) -> None:
     report = audited.report("ledger", "verify", code=4)
     assert report["intact"] is False
     assert "75" in report["problems"][0]
+    ((name,),) = audited.sql("SELECT id FROM records WHERE chain = 'score' AND seq = 75")
+    assert "was altered" in audited.run("ledger", "replay", name, code=4).stderr
 
 
 def test_cut_end_shows_against_heads_only(audited: Workspace, scored: Scored) -> None:

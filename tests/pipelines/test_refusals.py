@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from typing import Any, TypeAlias
 
 import pyarrow.parquet as pq
@@ -34,6 +35,20 @@ def test_bad_configuration_is_one_line_that_names_the_key(
 def test_bad_variable_is_named_as_it_was_set(bare: Workspace) -> None:
     line = bare.refusal("keys", "list", MARGINCAST__SIMULATE__DAYS="0")
     assert "MARGINCAST__SIMULATE__DAYS" in line
+
+
+def test_output_that_cannot_be_written_is_one_line_with_its_path(bare: Workspace) -> None:
+    line = bare.refusal("keys", "list", "--json", bare.folder)
+    assert str(bare.folder) in line
+    assert "Traceback" not in line
+
+
+def test_taken_port_is_one_line_that_names_it(trained: Trained) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = trained.workspace.refusal("serve", MARGINCAST__SERVING__PORT=port)
+    assert port in line
+    assert "[serving]" in line
 
 
 def test_debug_shows_the_traceback_and_nothing_else_does(bare: Workspace) -> None:

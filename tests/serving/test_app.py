@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from ledger.schema import BUSY_SECONDS, writing
 from market.clock import format_time, parse_time
 from market.errors import ConfigError
 from serving.app import ServingSettings
+from serving.ledger_writer import PROBE_SECONDS
 
 HEAVY = ("lightgbm", "mlflow", "sklearn", "pandas", "shap", "matplotlib", "polars", "onnx")
 
@@ -83,6 +87,25 @@ def test_bars_that_cannot_be_recorded_are_503_and_do_not_move_the_market(
     assert endpoint.live.newest_close == newest
     retried = endpoint.client.post("/v1/market/bars", json=body).json()
     assert {result["status"] for result in retried["results"]} == {"applied"}
+
+
+def test_bars_of_no_known_interval_are_422(serve: Any, market: Any) -> None:
+    body = {"interval": "7h", "bars": [market.bar(0, 0)]}
+    answer = serve().client.post("/v1/market/bars", json=body)
+    assert answer.status_code == 422
+    assert "'7h'" in answer.json()["detail"]
+
+
+def test_health_is_answered_while_another_process_holds_the_ledger(serve: Any) -> None:
+    endpoint = serve()
+    with writing(endpoint.ledger.engine) as other:
+        other.execute(text("SELECT 1"))
+        started = time.monotonic()
+        answer = endpoint.client.get("/health/ready")
+        waited = time.monotonic() - started
+    assert answer.status_code == 503
+    assert PROBE_SECONDS <= waited < BUSY_SECONDS
+    assert endpoint.client.get("/health/ready").status_code == 200
 
 
 def test_on_the_wall_clock_a_bar_of_the_future_is_rejected(serve: Any, market: Any) -> None:
@@ -165,7 +188,7 @@ def test_ready_is_503_while_the_ledger_is_not_writable(
 ) -> None:
     from market.errors import LedgerError
 
-    def locked() -> None:
+    def locked(**_: object) -> None:
         raise LedgerError("read-only")
 
     endpoint = serve()

@@ -185,6 +185,32 @@ def test_after_the_deposit_nothing_more_is_asked(market, ruleset, forecaster) ->
             assert decision.deposit_to_meet <= 0.01
 
 
+def test_pace_is_for_the_market_not_for_the_accounts_own_trades(
+    market, ruleset, forecaster
+) -> None:
+    """Scored flat first, or small first, a book asks for what it asks when seen fresh."""
+    snapshot = at(market)
+    book_now = Account("a", 1_000.0, (Position("BTCUSDT-PERP", 0.05),))
+    (fresh,) = decisions([book_now], snapshot, ruleset, forecaster)
+    assert fresh.binding == "model"
+    flat = PreviousAddOn(0.0, snapshot.as_of, 0.0, {})
+    (after_flat,) = decisions([book_now], snapshot, ruleset, forecaster, {"a": flat})
+    assert (after_flat.add_on, after_flat.binding) == (fresh.add_on, "model")
+
+    small = Account("a", 1_000.0, (Position("BTCUSDT-PERP", 0.01),))
+    (before,) = decisions([small], snapshot, ruleset, forecaster)
+    previous = PreviousAddOn(
+        before.add_on, snapshot.as_of, before.initial_margin, {"BTCUSDT-PERP": 0.01}
+    )
+    assert previous.level(small, before.initial_margin) == before.add_on
+    assert previous.level(book_now, fresh.initial_margin) == pytest.approx(5.0 * before.add_on)
+    # A level that was given without its book is taken as it is, pace and all.
+    (held_back,) = decisions(
+        [book_now], snapshot, ruleset, forecaster, {"a": PreviousAddOn(0.0, snapshot.as_of)}
+    )
+    assert held_back.add_on < fresh.add_on
+
+
 def test_deposit_never_raises_the_probability(market, ruleset, forecaster) -> None:
     accounts, snapshot = book(market), at(market)
     richer = [replace(account, cash=account.cash + 250.0) for account in accounts]

@@ -73,13 +73,25 @@ def test_replay_without_a_model_is_equal(ledger, market, ruleset) -> None:
         assert replay(ledger, name, never).equal
 
 
-def test_previous_add_on_is_that_of_the_last_record(ledger, market, ruleset) -> None:
-    record(ledger, market, ruleset, None, row=-2)
-    record(ledger, market, ruleset, None)
+def test_previous_add_on_is_that_of_the_last_record(
+    ledger, market, ruleset, load, champion
+) -> None:
+    record(ledger, market, ruleset, load(champion), row=-2)
+    record(ledger, market, ruleset, load(champion))
     previous = recorded_previous(ledger, ["a", "c", "unknown"])
     assert set(previous) == {"a", "c"}
-    assert previous["a"].as_of == int(market.features.closes[-1])
-    assert previous["a"].amount == ledger.last_decision("a").payload["decision"]["add_on"]
+    last = ledger.last_decision("a").payload
+    assert previous["a"] == PreviousAddOn(
+        last["decision"]["add_on"],
+        int(market.features.closes[-1]),
+        last["decision"]["initial_margin"],
+        {leg["instrument"]: leg["quantity"] for leg in last["account"]["positions"]},
+    )
+
+
+def test_fallback_is_no_add_on_to_go_on_from(ledger, market, ruleset) -> None:
+    record(ledger, market, ruleset, None)
+    assert recorded_previous(ledger, ["a", "c"]) == {}
 
 
 def test_other_model_shows_in_the_replay(ledger, market, ruleset, bundles, load, champion) -> None:

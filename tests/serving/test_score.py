@@ -78,12 +78,16 @@ def test_the_answer_without_previous_add_on_rests_on_the_last_recorded_decision(
     assert last.payload["previous"] == {
         "amount": first["add_on"],
         "as_of": parse_time(first["as_of"]),
+        "initial_margin": first["initial_margin"],
+        "positions": {"BTCUSDT-PERP": 0.1},
     }
     decided = "2025-01-02T00:00:00Z"
     given = {"amount": 7.5, "as_of": decided}
     told = only(endpoint.score(leveraged(300.0, previous_add_on=given)))
     record = endpoint.ledger.get_record(told["decision_id"])
-    assert record.payload["previous"] == {"amount": 7.5, "as_of": parse_time(decided)}
+    assert record.payload["previous"]["amount"] == 7.5
+    assert record.payload["previous"]["as_of"] == parse_time(decided)
+    assert record.payload["previous"]["initial_margin"] is None
 
 
 def test_accounts_that_cannot_be_answered_are_errors_and_the_others_are_decided_on(
@@ -107,12 +111,29 @@ def test_accounts_that_cannot_be_answered_are_errors_and_the_others_are_decided_
             "collateral": [{"asset": "USD", "amount": 1.7e308}],
         },
         account | {"account_id": "twice"},
+        account | {"account_id": "hedged", "positions": account["positions"] * 2},
+        leveraged(1.0)
+        | {
+            "account_id": "free",
+            "positions": [{"instrument": "BTCUSDT-PERP", "quantity": 1, "entry_price": 0}],
+        },
         account | {"account_id": "also good"},
     ]
     answer = endpoint.score(*accounts).json()
     assert [d["account_id"] for d in answer["decisions"]] == ["good", "also good"]
     errors = {error["account_id"]: error for error in answer["errors"]}
-    assert [*errors] == ["unknown", "twice", "later", "unclear", "long", "huge"]
+    assert [*errors] == [
+        "unknown",
+        "twice",
+        "later",
+        "unclear",
+        "long",
+        "huge",
+        "hedged",
+        "free",
+    ]
+    assert "more than once" in errors["hedged"]["detail"]
+    assert "a price above 0" in errors["free"]["detail"]
     assert errors["unknown"]["type"] == "instrument"
     assert errors["unknown"]["instrument"] == "NOPE"
     assert errors["twice"]["type"] == "duplicate"
@@ -320,6 +341,7 @@ def test_an_odd_idempotency_key_is_422(serve: Any, account: dict[str, Any], key:
         (b"{", "not JSON"),
         (b'{"accounts": []}', "$.accounts"),
         (b'{"accounts": [{"account_id": "a"}]}', "cash"),
+        (b'{"accounts": [{"account_id": "a", "cash": 1}]}', "positions"),
         (b'{"accounts": [{"account_id": "a", "cash": 1, "colour": 2}]}', "colour"),
         (b'{"accounts": [{"account_id": "a", "cash": "nan"}]}', "$.accounts[0].cash"),
         (b'{"accounts": [{"account_id": "a", "cash": "5"}]}', "$.accounts[0].cash"),
