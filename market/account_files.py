@@ -26,10 +26,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from market.bar_files import timestamps
+from market.account_columns import numbers, prices, recode, sorted_union, strings, times
 from market.book import Book
 from market.clock import format_time
 from market.errors import DataError
@@ -333,11 +332,11 @@ def _history(
 ) -> AccountHistory:
     files = (folder / _POSITIONS, folder / _COLLATERAL, folder / _EVENTS)
     owners = [
-        _strings(table, "account_id", path)
+        strings(table, "account_id", path)
         for table, path in zip((positions, collateral, events), files, strict=True)
     ]
-    everyone = _sorted_union([names for names, _ in owners])
-    accounts = [_recode(names, codes, everyone) for names, codes in owners]
+    everyone = sorted_union([names for names, _ in owners])
+    accounts = [recode(names, codes, everyone) for names, codes in owners]
     held = _holdings(positions, files[0], accounts[0], "instrument", "quantity")
     kept = _holdings(collateral, files[1], accounts[1], "asset", "amount")
     if not len(held.time) + len(kept.time):
@@ -349,10 +348,10 @@ def _history(
 
 
 def _events(table: pa.Table, path: Path, account: Ints) -> Events:
-    time = _times(table, path)
-    found, codes = _strings(table, "kind", path)
-    kinds = _sorted_union([found])
-    kind, amount = _recode(found, codes, kinds), _numbers(table, "amount", path)
+    time = times(table, path)
+    found, codes = strings(table, "kind", path)
+    kinds = sorted_union([found])
+    kind, amount = recode(found, codes, kinds), numbers(table, "amount", path)
     order = np.lexsort((time, account))
     return Events(account[order], time[order], tuple(kinds.to_pylist()), kind[order], amount[order])
 
@@ -360,13 +359,13 @@ def _events(table: pa.Table, path: Path, account: Ints) -> Events:
 def _holdings(
     table: pa.Table, path: Path, account: Ints, name_column: str, amount_column: str
 ) -> Holdings:
-    time = _times(table, path)
-    found, codes = _strings(table, name_column, path)
-    known = _sorted_union([found])
-    names, name = tuple(known.to_pylist()), _recode(found, codes, known)
-    amount = _numbers(table, amount_column, path)
+    time = times(table, path)
+    found, codes = strings(table, name_column, path)
+    known = sorted_union([found])
+    names, name = tuple(known.to_pylist()), recode(found, codes, known)
+    amount = numbers(table, amount_column, path)
     priced = amount_column == "quantity" and "entry_price" in table.column_names
-    entry_price = _prices(table, path) if priced else np.full(len(time), np.nan)
+    entry_price = prices(table, path) if priced else np.full(len(time), np.nan)
 
     order = np.lexsort((name, time, account))
     same_snapshot = (np.diff(account[order]) == 0) & (np.diff(time[order]) == 0)
@@ -443,79 +442,3 @@ def _offsets(owner: Ints, count: int) -> Ints:
     offsets = np.zeros(count + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner, minlength=count), out=offsets[1:])
     return offsets
-
-
-def _column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:
-    if name not in table.column_names:
-        present = ", ".join(table.column_names)
-        raise DataError(f"{path} lacks the column {name!r}; it has {present}")
-    return table[name]
-
-
-def _times(table: pa.Table, path: Path) -> Ints:
-    _column(table, "ts", path)
-    return timestamps(table, "ts", path)
-
-
-def _strings(table: pa.Table, name: str, path: Path) -> tuple[pa.Array, Ints]:
-    """Distinct values of a column, and the index of each row's value."""
-    column = _column(table, name, path)
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise DataError(f"{path}: column {name!r} is {column.type}, expected strings")
-    try:
-        column.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: column {name!r} is damaged: {error}; write it again") from None
-    encoded = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
-    faulty = codes < 0
-    empty = pc.index(encoded.dictionary, pa.scalar("", pa.large_string())).as_py()
-    if empty >= 0:
-        faulty |= codes == empty
-    if faulty.any():
-        raise DataError(f"{path}: {name} is missing at row {int(np.argmax(faulty))}; fill it")
-    return encoded.dictionary, codes
-
-
-def _sorted_union(parts: Sequence[pa.Array]) -> pa.Array:
-    """Distinct strings of all parts in the order of their UTF-8 bytes, which is that of Python."""
-    distinct = pc.unique(pa.concat_arrays(parts))
-    return distinct.take(pc.array_sort_indices(distinct))
-
-
-def _recode(names: pa.Array, codes: Ints, target: pa.Array) -> Ints:
-    place = pc.index_in(names, value_set=target).to_numpy(zero_copy_only=False)
-    return np.asarray(place, dtype=np.int64)[codes]
-
-
-def _floats(table: pa.Table, name: str, path: Path) -> Floats:
-    column = _column(table, name, path)
-    kind = column.type
-    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
-        raise DataError(f"{path}: column {name!r} is {kind}, expected numbers")
-    values = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy()
-    return np.asarray(values, dtype=np.float64)
-
-
-def _numbers(table: pa.Table, name: str, path: Path) -> Floats:
-    values = _floats(table, name, path)
-    faulty = ~np.isfinite(values)
-    if faulty.any():
-        row = int(np.argmax(faulty))
-        raise DataError(
-            f"{path}: {name} is {values[row]} at row {row}; expected a finite number (0 for none)"
-        )
-    return values
-
-
-def _prices(table: pa.Table, path: Path) -> Floats:
-    values = _floats(table, "entry_price", path)
-    faulty = ~np.isnan(values) & ~(np.isfinite(values) & (values > 0.0))
-    if faulty.any():
-        row = int(np.argmax(faulty))
-        raise DataError(
-            f"{path}: entry_price is {values[row]} at row {row}; expected a positive price, or "
-            "none where the position enters at the mark"
-        )
-    return values
