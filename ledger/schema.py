@@ -84,7 +84,7 @@ api_keys = Table(
 )
 """API keys; scopes are separated by spaces."""
 
-BUSY_SECONDS = 10.0
+BUSY_SECONDS = 30.0
 """How long SQLite waits for another writer."""
 _SQLITE_WRITE, _SQLITE_WAIT = "sqlite_write", "sqlite_wait"
 

@@ -14,7 +14,7 @@ from margin.ruleset import RuleSet
 from market.population import Lives
 from models.bundle import Bundle, load_bundle
 from models.forecaster import Forecaster
-from models.gates import Gate, bounds_gate, calibration_gates, not_worse_gate
+from models.gates import Gate, Kind, bounds_gate, calibration_gates, not_worse_gate
 from models.pointer import CHAMPION
 from pipelines.config import Config
 from pipelines.inputs import Market, sample_accounts
@@ -73,7 +73,7 @@ def _rival(
     own: npt.NDArray[np.float64],
     name: str,
     models: Mapping[str, npt.NDArray[np.float64]],
-    kind: Any,
+    kind: Kind,
 ) -> Gate:
     y = test.labels[:, test.horizons.index(hours)]
     mine, other = (log_loss_rows(y, clip_probability(p)) for p in (own, models[name]))

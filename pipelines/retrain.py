@@ -402,11 +402,13 @@ def _settle(
     if decision.verdict == "promoted" and before != bundle.sha256:
         promote(root, bundle.sha256)
     champion = read_pointer(root, CHAMPION)
-    challenger = {"kept": bundle.sha256, "refused": find_challenger(tracking(config))}
+    challenger = None if decision.verdict == "promoted" else bundle.sha256
+    if decision.verdict == "refused":
+        challenger = find_challenger(tracking(config))
     set_aliases(
         tracking(config),
         champion=champion,
-        challenger=challenger.get(decision.verdict),
+        challenger=challenger,
         previous=read_pointer(root, PREVIOUS),
     )
     return champion

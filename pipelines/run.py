@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from market.clock import format_time
 from pipelines.config import Config
-from pipelines.inputs import read_history
 from pipelines.report import console, evaluation_tables, facts
 from pipelines.retrain import retrain
 from pipelines.score import score_book
@@ -23,11 +21,10 @@ def run(config: Config) -> dict[str, Any]:
         "retrain",
         {key: report[key] for key in ("verdict", "reasons", "bundle", "champion", "seconds")},
     )
-    newest = int(read_history(config).bars.closes[-1])
     scored = score_book(
         config,
         work / "simulated" / "accounts",
-        format_time(newest),
+        simulated["span"][1],
         work / "scored.parquet",
         record=True,
     )

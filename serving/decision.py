@@ -68,16 +68,12 @@ class PreviousAddOn:
         changed the level goes with the rule's initial margin, and a book that was empty says
         nothing of a full one.
         """
-        if self.initial_margin is None or self.positions == held(account):
+        held = {p.instrument: p.quantity for p in account.positions if p.quantity != 0.0}
+        if self.initial_margin is None or self.positions == held:
             return self.amount
         if self.initial_margin <= 0.0:
             return float("nan")
         return self.amount * (initial_margin / self.initial_margin)
-
-
-def held(account: Account) -> dict[str, float]:
-    """Quantity of each instrument that the account holds."""
-    return {p.instrument: p.quantity for p in account.positions if p.quantity != 0.0}
 
 
 @dataclass(frozen=True, slots=True)

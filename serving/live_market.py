@@ -8,6 +8,7 @@ its step changes nothing that was known.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ from serving.bar_checks import (
     SoundBar,
 )
 from serving.messages import BarIn, BarResult, BarsResponse
+
+_LOG = logging.getLogger("margincast.serving")
 
 Floats = npt.NDArray[np.float64]
 
@@ -255,6 +258,14 @@ class LiveMarket:
                 moment, posted = self._follow(moment, interval, bars, None, MAX_AHEAD_DAYS)
                 statuses = [result.status for result in posted.response.results]
                 count += statuses.count("applied") + statuses.count("corrected")
+                for result in posted.response.results:
+                    if result.status == "rejected":
+                        _LOG.warning(
+                            "recorded bar %s %s no longer fits this market: %s",
+                            result.symbol,
+                            result.ts,
+                            result.detail,
+                        )
             self._moment = moment
         return count
 

@@ -21,7 +21,7 @@ from market.book import Account, Balance, Position
 from market.clock import parse_time
 from market.errors import LedgerError
 from models.forecaster import Forecaster
-from serving.decision import PreviousAddOn, decide, held
+from serving.decision import PreviousAddOn, decide
 from serving.messages import AccountIn, AccountProblem, Decision
 
 TOLERANCE = 1e-12
@@ -141,12 +141,12 @@ def recorded_previous(ledger: Ledger, account_ids: Sequence[str]) -> dict[str, P
     for account_id, record in ledger.last_decisions(account_ids).items():
         decision = record.payload["decision"]
         if decision["binding"] != "fallback":
-            account = to_account(msgspec.convert(record.payload["account"], AccountIn))
+            legs = record.payload["account"]["positions"]
             found[account_id] = PreviousAddOn(
                 float(decision["add_on"]),
                 _as_of(record),
                 float(decision["initial_margin"]),
-                held(account),
+                {leg["instrument"]: leg["quantity"] for leg in legs if leg["quantity"] != 0.0},
             )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,8 @@ QUARTER_DAYS = 91
 MIN_BREACH_DAYS = 10
 """Days with a positive outcome that a line of its own needs; shorter stretches are joined."""
 
-_DRIFTS = np.concatenate(([0.0], np.geomspace(1e-3, 10.0, 81)))
+DRIFTS: tuple[float, ...] = (0.0, *np.geomspace(1e-3, 10.0, 81).tolist())
+"""Drifts that are tried, twenty a decade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +43,20 @@ class DriftingLine:
     quarters: int
 
 
-def filtered_platt(raw: npt.ArrayLike, y: npt.ArrayLike, day: npt.ArrayLike) -> DriftingLine:
+def filtered_platt(
+    raw: npt.ArrayLike,
+    y: npt.ArrayLike,
+    day: npt.ArrayLike,
+    drifts: Sequence[float] = DRIFTS,
+) -> DriftingLine:
     """The calibration line of today, filtered from the lines of the quarters before.
 
     Model: quarter k has the line theta_k (slope, intercept), of which its rows give the estimate
     t_k with cluster-robust covariance ``V_k = H^-1 (sum_d g_d g_d') H^-1`` (H the Hessian, g_d
     the gradient summed over day d, times D/(D - 1)); the line itself walks:
     ``theta_k = theta_{k-1} + N(0, q mean(V))``. The result is the Kalman filter's mean after the
-    last quarter, at the drift q in [0, 10] with the largest likelihood of the quarters after the
-    first. At q = 0 that is the precision-weighted mean of all quarters; the larger q, the more
+    last quarter, at the drift q among `drifts` with the largest likelihood of the quarters after
+    the first. At q = 0 that is the precision-weighted mean of all quarters; the larger q, the more
     the last ones count.
 
     Rows of one day share one market, so a quarter holds ninety observations rather than its
@@ -64,6 +71,8 @@ def filtered_platt(raw: npt.ArrayLike, y: npt.ArrayLike, day: npt.ArrayLike) -> 
         Outcomes, 0 or 1, shape (n,).
     day:
         Number of the day of each row, shape (n,), in any order.
+    drifts:
+        Drifts to choose from, at least 0; by default 0 and 0.001 to 10.
 
     Raises
     ------
@@ -93,9 +102,9 @@ def filtered_platt(raw: npt.ArrayLike, y: npt.ArrayLike, day: npt.ArrayLike) -> 
         for k, rows in enumerate(stretches):
             lines[k] = fit_line(score[rows], outcome[rows])
             covariances[k] = _clustered_covariance(score[rows], outcome[rows], days[rows], lines[k])
-        filtered = [local_level(lines, covariances, q) for q in _DRIFTS]
+        filtered = [local_level(lines, covariances, q) for q in drifts]
         best = int(np.argmax([likelihood for _, likelihood in filtered]))
-        line, drift = filtered[best][0], float(_DRIFTS[best])
+        line, drift = filtered[best][0], float(drifts[best])
     if not line[0] > 0.0:
         raise ModelError(
             f"the calibration slope is {line[0]:.4g}; expected it above 0: the score ranks the "

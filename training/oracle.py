@@ -52,20 +52,32 @@ def oracle_first_passage(
 ) -> Floats | None:
     """First-passage probability with the volatility that was really realised over (t, t+h].
 
-    Formula: ``erfc(d / sqrt 2)``, d = headroom over ``sqrt(sum_ij x_i x_j rho_ij v_i v_j)``, v^2
-    the growth of `squares` after t, rho the correlation known at t.
+    Formula: ``erfc(d / sqrt 2)``, d = headroom over `realised_book_volatility`.
     None where only one return falls into the horizon, because that return is nearly the outcome.
     """
     steps = horizon_hours * history.bars.interval.per_hour
     if horizon_hours * history.fine_interval.per_hour < 2:
         return None
     out = np.empty(len(rows.row))
-    _fill(
+    _first_passages(rows.headroom, realised_book_volatility(rows, squares, market, steps), out)
+    return out
+
+
+def realised_book_volatility(
+    rows: AccountRows, squares: Floats, market: MarketFeatures, steps: int
+) -> Floats:
+    """Standard deviation of each book's profit and loss with volatilities not yet known.
+
+    ``sqrt(sum_ij x_i x_j rho_ij v_i v_j)`` over the `steps` bars after t, v^2 the growth of
+    `squares` (see `realised_squares`) over them, rho the correlation known at t; settlement
+    currency, shape (N,). NaN where a correlation is not known.
+    """
+    out = np.empty(len(rows.row))
+    _book_volatility(
         rows.row,
         rows.leg_start,
         rows.leg_symbol,
         rows.leg_notional,
-        rows.headroom,
         market.correlation,
         squares,
         steps,
@@ -75,8 +87,8 @@ def oracle_first_passage(
 
 
 @njit(cache=True, error_model="numpy")
-def _fill(  # type: ignore[no-untyped-def]
-    row, leg_start, leg_symbol, leg_notional, headroom, correlation, squares, steps, out
+def _book_volatility(  # type: ignore[no-untyped-def]
+    row, leg_start, leg_symbol, leg_notional, correlation, squares, steps, out
 ):
     for n in range(len(row)):
         t = row[n]
@@ -89,4 +101,5 @@ def _fill(  # type: ignore[no-untyped-def]
                 j = leg_symbol[b]
                 y = leg_notional[b] * np.sqrt(squares[t + steps, j] - squares[t, j])
                 variance += 2.0 * x * y * correlation[t, i, j]
-        out[n] = first_passage(headroom[n], np.sqrt(max(variance, 0.0)))
+        # A hedged book can round to just below zero; NaN must stay NaN.
+        out[n] = 0.0 if variance <= 0.0 else np.sqrt(variance)

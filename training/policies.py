@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from features import inputs
 from features.market_state import MarketFeatures
 from market.history import MarketHistory
 from training.account_times import AccountTimes
-from training.oracle import realised_squares
+from training.oracle import realised_book_volatility, realised_squares
 
 Floats = npt.NDArray[np.float64]
 
@@ -85,7 +84,12 @@ def reference_policies(
     usable, margin = times.usable, times.maintenance_margin
     ratio = volatility_ratio(times, history, market)
     buffer = np.where(ratio > stress_ratio, DRAWN_DOWN, 1.0)
-    foresight = realised_book_volatility(times, history, market, ORACLE_HOURS)
+    foresight = realised_book_volatility(
+        times.rows,
+        realised_squares(history),
+        market,
+        ORACLE_HOURS * history.bars.interval.per_hour,
+    )
     nothing = np.zeros(len(times))
     return {
         "none": Policy(lambda _: nothing, 1.0, 1.0),
@@ -132,48 +136,5 @@ def long_run_volatility(history: MarketHistory) -> Floats:
     return np.asarray(np.sqrt(bars.interval.per_hour * total / known))
 
 
-def realised_book_volatility(
-    times: AccountTimes, history: MarketHistory, market: MarketFeatures, hours: int
-) -> Floats:
-    """Standard deviation of each book's profit and loss with volatilities not yet known.
-
-    ``sqrt(sum_ij x_i x_j rho_ij v_i v_j)`` over (t, t + hours], v realised from the finest bars
-    after t, rho the correlation known at t; settlement currency, shape (N,). NaN where a
-    correlation is not known. See `training.oracle`.
-    """
-    out = np.empty(len(times))
-    rows = times.rows
-    _book_volatility(
-        rows.row,
-        rows.leg_start,
-        rows.leg_symbol,
-        rows.leg_notional,
-        market.correlation,
-        realised_squares(history),
-        hours * history.bars.interval.per_hour,
-        out,
-    )
-    return out
-
-
 def _proportional(measure: Floats) -> Policy:
     return Policy(lambda scalar: scalar * measure, 1e-6, 1e6)
-
-
-@njit(cache=True, error_model="numpy")
-def _book_volatility(  # type: ignore[no-untyped-def]
-    row, leg_start, leg_symbol, leg_notional, correlation, squares, steps, out
-):
-    for n in range(len(row)):
-        t = row[n]
-        variance = 0.0
-        for a in range(leg_start[n], leg_start[n + 1]):
-            i = leg_symbol[a]
-            x = leg_notional[a] * np.sqrt(squares[t + steps, i] - squares[t, i])
-            variance += x * x
-            for b in range(leg_start[n], a):
-                j = leg_symbol[b]
-                y = leg_notional[b] * np.sqrt(squares[t + steps, j] - squares[t, j])
-                variance += 2.0 * x * y * correlation[t, i, j]
-        # A hedged book can round to just below zero; NaN must stay NaN.
-        out[n] = 0.0 if variance <= 0.0 else np.sqrt(variance)

@@ -220,8 +220,9 @@ def test_the_newest_step_of_the_history_can_be_corrected(market: Any, ledger: Le
 
     change = market.bar(START, 1)
     change |= {"close": change["low"]}
-    record = lambda entry: ledger.append([entry])  # noqa: E731
-    assert statuses(post(live, [change], record=record)) == ["corrected"]
+    assert statuses(post(live, [change], record=lambda entry: ledger.append([entry]))) == [
+        "corrected"
+    ]
     # The other symbols keep the mark they have, which may be of another kind than their bars.
     assert live.moment.mark.tolist() == [1.0, change["low"], 3.0, 4.0]
 
