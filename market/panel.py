@@ -12,6 +12,10 @@ from market.clock import Interval
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 """Columns of `BarPanel.values`."""
 
+FUNDING, OPEN_INTEREST, IMPLIED_VOLATILITY, BASIS = range(4)
+"""Columns of `BarPanel.context`."""
+CONTEXT_WIDTH = 4
+
 
 @dataclass(frozen=True, slots=True)
 class BarPanel:
@@ -28,12 +32,18 @@ class BarPanel:
     values:
         Open, high, low, close (settlement currency) and volume (base units), float64, shape
         (T, S, 5), C-contiguous. A bar that does not exist is NaN in all five.
+    context:
+        What else became known by each bar's close, shape (T, S, 4), or None where nothing did:
+        funding rate an hour (fraction of notional), open interest (base units), implied-volatility
+        index (annualised, decimal) and basis (log of perpetual over spot price). NaN where the
+        bar brought nothing new; how long an old value still counts is for its reader to say.
     """
 
     interval: Interval
     symbols: tuple[str, ...]
     opens: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
+    context: npt.NDArray[np.float64] | None = None
 
     @property
     def closes(self) -> npt.NDArray[np.int64]:
@@ -46,4 +56,5 @@ class BarPanel:
     def rows(self, start: int | None, stop: int | None) -> BarPanel:
         """Some rows as a panel of their own, by the rules of a slice; a view, not a copy."""
         part = slice(start, stop)
-        return BarPanel(self.interval, self.symbols, self.opens[part], self.values[part])
+        context = None if self.context is None else self.context[part]
+        return BarPanel(self.interval, self.symbols, self.opens[part], self.values[part], context)
