@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from market.clock import Interval
 
@@ -17,9 +20,9 @@ class MarketFeature:
     """One number per symbol, kept up to date by a kernel.
 
     The kernel is called as ``kernel(inputs, state, out, *params)``. It moves `state`, float64 of
-    shape (S, `state_size`), through the T rows of `inputs`, float64 of shape (T, S, 7) with the
-    columns of `features.inputs`, and writes `out`, shape (T, S). History is one call with many
-    rows, a live bar one call with a single row: there is no second implementation.
+    shape (S, `state_size`), through the T bars of `inputs`, float64 of shape (17, S, T) with the
+    columns of `features.inputs`, and writes `out`, shape (S, T). History is one call with many
+    bars, a live bar one call with a single one: there is no second implementation.
 
     Attributes
     ----------
@@ -33,6 +36,12 @@ class MarketFeature:
         Windows and half-lives in hours; part of the schema hash.
     is_volatility:
         True if it estimates the standard deviation of the hourly log return.
+    needs_context:
+        True if it comes from `BarPanel.context`, which a market may lack: then it is NaN and the
+        symbol can be scored all the same.
+    survives_gaps:
+        True if it is a long memory that a gap over `MAX_GAP_HOURS` does not erase; every other
+        feature starts anew after one.
     """
 
     name: str
@@ -45,14 +54,25 @@ class MarketFeature:
     state_size: Callable[[Interval], int]
     settings: tuple[float, ...]
     is_volatility: bool = False
+    needs_context: bool = False
+    survives_gaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CrossFeature:
-    """One number per symbol from the correlation matrix of all symbols.
+    """One number per symbol from the correlations of all symbols.
 
-    The kernel is called as ``kernel(correlation, volatility, out)`` with float64 arrays of shapes
-    (T, S, S), (T, S) and (T, S). It has no state of its own.
+    The kernel is called as ``kernel(market, state, out, *params)`` with a `CrossInputs`, float64
+    arrays of shapes (S, `state_width`) and (T, S). `state` is what it carries from bar to bar.
+
+    Attributes
+    ----------
+    params:
+        Extra arguments of the kernel.
+    state_width:
+        Numbers kept for each symbol.
+    needs_context:
+        As for `MarketFeature`.
     """
 
     name: str
@@ -61,6 +81,28 @@ class CrossFeature:
     formula: str
     reference: str
     kernel: Kernel
+    params: tuple[int, ...] = ()
+    state_width: int = 0
+    needs_context: bool = False
+
+
+class CrossInputs(NamedTuple):
+    """What a cross kernel reads, for T bars of S symbols.
+
+    Attributes
+    ----------
+    slow, fast:
+        Correlations at two speeds, shape (T, S, S); NaN in warm-up and for absent symbols.
+    volatility:
+        Standard deviation of the hourly log return, shape (T, S).
+    implied_volatility:
+        Annualised index of each symbol that has one, shape (S, T).
+    """
+
+    slow: npt.NDArray[np.float64]
+    fast: npt.NDArray[np.float64]
+    volatility: npt.NDArray[np.float64]
+    implied_volatility: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +119,8 @@ class AccountFeature:
         either.
     uses_equity:
         True if the feature changes when the account deposits; such a feature must be monotone.
+    family:
+        What it speaks of: that of the market features it is made from, else the account.
     """
 
     name: str

@@ -1,12 +1,21 @@
 """The columns every market kernel reads, derived from bars once.
 
-Columns of an input row: open, high, low, close, volume, log return, reset.
+Columns of the inputs, each of shape (S, T) so that a kernel runs down one symbol's bars in memory
+order:
 
-* The log return spans the distance to the symbol's last bar, so a return over a gap carries the
-  whole move. It is NaN for the first bar.
-* Reset is 1 at a symbol's first bar and at its first bar after a gap of over `MAX_GAP_HOURS`: the
-  kernels forget what was before, because it says nothing about now.
-* A missing bar is NaN in all price columns; kernels skip it and repeat what they know.
+* open, high, low, close, volume;
+* log return, which spans the distance to the symbol's last bar, so that a return over a gap
+  carries the whole move; NaN for the first bar;
+* reset, 1 at a symbol's first bar and at its first bar after a gap of over `MAX_GAP_HOURS`: what
+  was before says nothing about now;
+* the logarithms of high, low and close over the open (up, down, body) and of the open over the
+  last close (gap), which the range estimators share;
+* turnover, volume times close;
+* hour, the bar's close in hours since 1970-01-01 (a Thursday) UTC;
+* what else is known at the close: funding rate an hour, open interest, implied volatility and
+  basis. Each is held for so many hours as `HOLD_HOURS` says and NaN beyond; a reset forgets them.
+
+A missing bar is NaN in all that comes from prices; kernels skip it and repeat what they know.
 """
 
 from __future__ import annotations
@@ -15,63 +24,130 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from market.clock import HOUR as HOUR_NANOSECONDS
 from market.history import MAX_GAP_HOURS
-from market.panel import BarPanel
+from market.panel import CONTEXT_WIDTH, BarPanel
 
-LOG_RETURN, RESET = 5, 6
-WIDTH = 7
+Floats = npt.NDArray[np.float64]
+
+(
+    OPEN,
+    HIGH,
+    LOW,
+    CLOSE,
+    VOLUME,
+    LOG_RETURN,
+    RESET,
+    UP,
+    DOWN,
+    BODY,
+    GAP,
+    TURNOVER,
+    HOUR,
+    FUNDING,
+    OPEN_INTEREST,
+    IMPLIED_VOLATILITY,
+    BASIS,
+) = range(17)
+WIDTH = 17
+
+HOLD_HOURS = (24.0, 48.0, 25.0, 1.0)
+"""How long funding, open interest, implied volatility and basis still count: funding is settled
+every few hours, open interest is published daily by some sources, the hourly volatility index has
+holes of a day, and a basis is only of its own moment."""
+
 LAST_CLOSE, SINCE_LAST, SINCE_FIRST = range(3)
-"""Columns of the input state: last close, bars since it, bars since the first one."""
-STATE_SIZE = 3
+"""Columns of the input state: last close, bars since it, bars since the first one. Then the held
+values of the context and their ages in bars."""
+STATE_SIZE = 3 + 2 * CONTEXT_WIDTH
 
 
-def new_state(symbols: int) -> npt.NDArray[np.float64]:
-    """State before any bar, shape (S, 3)."""
+def new_state(symbols: int) -> Floats:
+    """State before any bar, shape (S, 11)."""
     state = np.zeros((symbols, STATE_SIZE))
     state[:, LAST_CLOSE] = np.nan
     state[:, SINCE_LAST] = np.nan
+    state[:, 3 : 3 + CONTEXT_WIDTH] = np.nan
     return state
 
 
-def build(
-    panel: BarPanel, state: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Input rows of a panel; moves `state`.
+def build(panel: BarPanel, state: Floats) -> tuple[Floats, Floats, Floats]:
+    """Input columns of a panel; moves `state`.
 
     Returns
     -------
     inputs, age, history:
-        Shape (T, S, 7); hours since the close of the newest bar, and hours of history since the
+        Shape (17, S, T); hours since the close of the newest bar, and hours of history since the
         first one, both of shape (T, S) and NaN before the first bar.
     """
     rows, symbols = len(panel), len(panel.symbols)
-    inputs = np.empty((rows, symbols, WIDTH))
+    inputs = np.empty((WIDTH, symbols, rows))
     age = np.empty((rows, symbols))
     history = np.empty((rows, symbols))
     per_hour = panel.interval.per_hour
-    _build(panel.values, state, MAX_GAP_HOURS * per_hour, float(per_hour), inputs, age, history)
+    context = panel.context
+    if context is None:
+        # One row of nothing, read again for every bar.
+        context = np.broadcast_to(np.nan, (rows, symbols, CONTEXT_WIDTH))
+    _build(
+        panel.values,
+        context,
+        panel.closes / HOUR_NANOSECONDS,
+        state,
+        MAX_GAP_HOURS * per_hour,
+        float(per_hour),
+        np.maximum(1.0, np.array(HOLD_HOURS) * per_hour),
+        inputs,
+        age,
+        history,
+    )
     return inputs, age, history
 
 
 @njit(cache=True, error_model="numpy")
-def _build(bars, state, max_gap, per_hour, inputs, age, history):  # type: ignore[no-untyped-def]
-    for t in range(bars.shape[0]):
-        for s in range(bars.shape[1]):
-            close = bars[t, s, 3]
-            inputs[t, s, :5] = bars[t, s]
-            inputs[t, s, 5] = np.nan
-            inputs[t, s, 6] = 0.0
+def _build(  # type: ignore[no-untyped-def]
+    bars, context, hours, state, max_gap, per_hour, hold, inputs, age, history
+):
+    for s in range(bars.shape[1]):
+        own = state[s]
+        for t in range(bars.shape[0]):
+            opening, close = bars[t, s, 0], bars[t, s, 3]
+            for column in range(5):
+                inputs[column, s, t] = bars[t, s, column]
+            inputs[LOG_RETURN, s, t] = np.nan
+            inputs[RESET, s, t] = 0.0
+            inputs[GAP, s, t] = np.nan
+            inputs[HOUR, s, t] = hours[t]
             if np.isnan(close):
-                state[s, 1] += 1.0
-                state[s, 2] += 1.0
+                own[SINCE_LAST] += 1.0
+                own[SINCE_FIRST] += 1.0
+                inputs[UP, s, t] = np.nan
+                inputs[DOWN, s, t] = np.nan
+                inputs[BODY, s, t] = np.nan
+                inputs[TURNOVER, s, t] = np.nan
             else:
-                if np.isnan(state[s, 0]) or state[s, 1] > max_gap:
-                    inputs[t, s, 6] = 1.0
-                    state[s, 2] = 1.0
+                if np.isnan(own[LAST_CLOSE]) or own[SINCE_LAST] > max_gap:
+                    inputs[RESET, s, t] = 1.0
+                    own[SINCE_FIRST] = 1.0
+                    own[3 : 3 + CONTEXT_WIDTH] = np.nan
                 else:
-                    inputs[t, s, 5] = np.log(close / state[s, 0])
-                    state[s, 2] += 1.0
-                state[s, 0] = close
-                state[s, 1] = 0.0
-            age[t, s] = state[s, 1] / per_hour
-            history[t, s] = np.nan if np.isnan(state[s, 0]) else state[s, 2] / per_hour
+                    inputs[LOG_RETURN, s, t] = np.log(close / own[LAST_CLOSE])
+                    inputs[GAP, s, t] = np.log(opening / own[LAST_CLOSE])
+                    own[SINCE_FIRST] += 1.0
+                inputs[UP, s, t] = np.log(bars[t, s, 1] / opening)
+                inputs[DOWN, s, t] = np.log(bars[t, s, 2] / opening)
+                inputs[BODY, s, t] = np.log(close / opening)
+                inputs[TURNOVER, s, t] = bars[t, s, 4] * close
+                own[LAST_CLOSE] = close
+                own[SINCE_LAST] = 0.0
+            age[t, s] = own[SINCE_LAST] / per_hour
+            history[t, s] = np.nan if np.isnan(own[LAST_CLOSE]) else own[SINCE_FIRST] / per_hour
+            for c in range(CONTEXT_WIDTH):
+                news = context[t, s, c]
+                if not np.isnan(news):
+                    own[3 + c] = news
+                    own[3 + CONTEXT_WIDTH + c] = 0.0
+                else:
+                    own[3 + CONTEXT_WIDTH + c] += 1.0
+                held = own[3 + CONTEXT_WIDTH + c] < hold[c]
+                inputs[FUNDING + c, s, t] = own[3 + c] if held else np.nan

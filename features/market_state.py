@@ -11,15 +11,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from features import inputs
 from features.correlation import ewma_correlation
+from features.definition import CrossInputs
 from features.registry import (
     CORRELATION_HALF_LIFE_HOURS,
     CROSS_FEATURES,
     CROSS_VOLATILITY,
+    FAST_CORRELATION_HALF_LIFE_HOURS,
     MARKET_COLUMNS,
     MARKET_FEATURES,
+    REQUIRED_COLUMNS,
     STALE_INTERVALS,
     WARM_UP_HOURS,
     registry_sha256,
@@ -32,7 +36,9 @@ from market.panel import BarPanel
 
 Floats = npt.NDArray[np.float64]
 
-_INPUTS, _CORRELATION, _LAST_OPEN = "inputs", "ewma_correlation", "last_open"
+_INPUTS, _SLOW, _FAST, _LAST_OPEN = "inputs", "slow_correlation", "fast_correlation", "last_open"
+_HALF_LIFE_HOURS = {_SLOW: CORRELATION_HALF_LIFE_HOURS, _FAST: FAST_CORRELATION_HALF_LIFE_HOURS}
+_REQUIRED = [MARKET_COLUMNS.index(name) for name in REQUIRED_COLUMNS]
 _IDENTITY: dict[str, tuple[str, int | None]] = {
     "interval": ("U", 1),
     "symbols": ("U", None),
@@ -42,6 +48,8 @@ _IDENTITY: dict[str, tuple[str, int | None]] = {
 """Kind and length of the arrays that say whose state it is."""
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
 _MAX_STATE_BYTES = 1 << 30
+_BLOCK_BARS = 1 << 14
+"""Bars of all symbols that are worked on at once: their inputs and features fit into a cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +64,9 @@ class MarketFeatures:
         Decision times in nanoseconds: the closes of the bars, shape (T,).
     values:
         Shape (T, S, F), columns `features.registry.MARKET_COLUMNS`; NaN in warm-up.
-    correlation:
-        Shape (T, S, S), ones on the diagonal; NaN in warm-up and where a symbol is absent.
+    correlation, fast_correlation:
+        At two speeds, shape (T, S, S), ones on the diagonal; NaN in warm-up and where a symbol is
+        absent.
     age:
         Hours since the close of the symbol's newest bar, shape (T, S); NaN before the first.
     history:
@@ -68,6 +77,7 @@ class MarketFeatures:
     closes: npt.NDArray[np.int64]
     values: Floats
     correlation: Floats
+    fast_correlation: Floats
     age: Floats
     history: Floats
 
@@ -82,6 +92,7 @@ class MarketFeatures:
             closes=np.concatenate([self.closes, later.closes]),
             values=np.concatenate([self.values, later.values]),
             correlation=np.concatenate([self.correlation, later.correlation]),
+            fast_correlation=np.concatenate([self.fast_correlation, later.fast_correlation]),
             age=np.concatenate([self.age, later.age]),
             history=np.concatenate([self.history, later.history]),
         )
@@ -90,10 +101,10 @@ class MarketFeatures:
         """Which symbols can be scored, shape (T, S).
 
         A symbol needs `WARM_UP_HOURS` of history, a newest bar of at most `STALE_INTERVALS` of
-        age, and every market feature.
+        age, and every market feature in `REQUIRED_COLUMNS`.
         """
         fresh = self.age <= STALE_INTERVALS / interval.per_hour
-        complete = ~np.isnan(self.values).any(axis=2)
+        complete = ~np.isnan(self.values[:, :, _REQUIRED]).any(axis=2)
         return (self.history >= WARM_UP_HOURS) & fresh & complete
 
 
@@ -112,10 +123,13 @@ class MarketState:
         self.last_open: int | None = None
         self.arrays: dict[str, Floats] = {
             _INPUTS: inputs.new_state(len(symbols)),
-            _CORRELATION: ewma_correlation.new_state(len(symbols)),
+            _SLOW: ewma_correlation.new_state(len(symbols)),
+            _FAST: ewma_correlation.new_state(len(symbols)),
         }
         for feature in MARKET_FEATURES:
             self.arrays[feature.name] = np.zeros((len(symbols), feature.state_size(interval)))
+        for cross in CROSS_FEATURES:
+            self.arrays[cross.name] = np.zeros((len(symbols), cross.state_width))
 
     def advance(self, panel: BarPanel) -> MarketFeatures:
         """Move through the bars of a panel and say what was known at each close.
@@ -137,35 +151,58 @@ class MarketState:
                 "must follow on each other; put missing ones in as NaN"
             )
         rows, symbols = len(panel), len(self.symbols)
-        columns, age, history = inputs.build(panel, self.arrays[_INPUTS])
-        values = np.empty((rows, symbols, len(MARKET_COLUMNS)))
-        column = np.empty((rows, symbols))
-        for f, feature in enumerate(MARKET_FEATURES):
-            feature.kernel(
-                columns, self.arrays[feature.name], column, *feature.params(self.interval)
-            )
-            values[:, :, f] = column
-        # A symbol before its first bar, or long after its last one, has no features.
-        absent = ~(age <= MAX_GAP_HOURS)
-        values[absent] = np.nan
-        correlation = np.empty((rows, symbols, symbols))
-        ewma_correlation.ewma_correlation(
-            columns,
-            self.arrays[_CORRELATION],
-            correlation,
-            CORRELATION_HALF_LIFE_HOURS,
-            self.interval,
+        features = MarketFeatures(
+            self.symbols,
+            panel.closes,
+            np.empty((rows, symbols, len(MARKET_COLUMNS))),
+            np.empty((rows, symbols, symbols)),
+            np.empty((rows, symbols, symbols)),
+            np.empty((rows, symbols)),
+            np.empty((rows, symbols)),
         )
-        # Nor does it take part in those of the others: its correlations stand still.
-        apart = (absent[:, :, None] | absent[:, None, :]) & ~np.eye(symbols, dtype=np.bool_)
-        correlation[apart] = np.nan
-        volatility = np.ascontiguousarray(values[:, :, MARKET_COLUMNS.index(CROSS_VOLATILITY)])
-        for f, cross in enumerate(CROSS_FEATURES, start=len(MARKET_FEATURES)):
-            cross.kernel(correlation, volatility, column)
-            values[:, :, f] = np.where(absent, np.nan, column)
+        block = max(1, _BLOCK_BARS // max(1, symbols))
+        for first in range(0, rows, block):
+            self._advance(panel.rows(first, first + block), features, slice(first, first + block))
         if rows:
             self.last_open = int(panel.opens[-1])
-        return MarketFeatures(self.symbols, panel.closes, values, correlation, age, history)
+        return features
+
+    def _advance(self, panel: BarPanel, features: MarketFeatures, rows: slice) -> None:
+        """Move through a block that the caches hold, and fill its rows of the features."""
+        columns, age, history = inputs.build(panel, self.arrays[_INPUTS])
+        features.age[rows], features.history[rows] = age, history
+        by_feature = np.empty((len(MARKET_FEATURES), len(self.symbols), len(panel)))
+        for f, feature in enumerate(MARKET_FEATURES):
+            feature.kernel(
+                columns, self.arrays[feature.name], by_feature[f], *feature.params(self.interval)
+            )
+        values = features.values[rows]
+        _interleave(by_feature, values)
+        # A symbol before its first bar, or long after its last one, has no features, and takes no
+        # part in those of the others: its correlations stand still.
+        absent = ~(age <= MAX_GAP_HOURS)
+        values[absent] = np.nan
+        market = CrossInputs(
+            self._correlation(columns, features.correlation[rows], absent, _SLOW),
+            self._correlation(columns, features.fast_correlation[rows], absent, _FAST),
+            np.ascontiguousarray(values[:, :, MARKET_COLUMNS.index(CROSS_VOLATILITY)]),
+            columns[inputs.IMPLIED_VOLATILITY],
+        )
+        column = np.empty_like(market.volatility)
+        for f, cross in enumerate(CROSS_FEATURES, start=len(MARKET_FEATURES)):
+            cross.kernel(market, self.arrays[cross.name], column, *cross.params)
+            values[:, :, f] = np.where(absent, np.nan, column)
+
+    def _correlation(
+        self, columns: Floats, out: Floats, absent: npt.NDArray[np.bool_], name: str
+    ) -> Floats:
+        ewma_correlation.ewma_correlation(
+            columns, self.arrays[name], out, _HALF_LIFE_HOURS[name], self.interval
+        )
+        if absent.any():
+            off_diagonal = ~np.eye(len(self.symbols), dtype=np.bool_)
+            out[(absent[:, :, None] | absent[:, None, :]) & off_diagonal] = np.nan
+        return out
 
     def copy(self) -> MarketState:
         """An independent copy."""
@@ -213,6 +250,18 @@ class MarketState:
         (last_open,) = content[_LAST_OPEN].tolist()
         state.last_open = None if last_open < 0 else last_open
         return state
+
+
+@njit(cache=True, error_model="numpy")
+def _interleave(by_feature, values):  # type: ignore[no-untyped-def]
+    """``values[t, s, f] = by_feature[f, s, t]``, a cache line of bars at a time."""
+    features, symbols, rows = by_feature.shape
+    for s in range(symbols):
+        for first in range(0, rows, 8):
+            last = min(first + 8, rows)
+            for f in range(features):
+                for t in range(first, last):
+                    values[t, s, f] = by_feature[f, s, t]
 
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -9,28 +9,55 @@ import hashlib
 import json
 
 from features.account.adv_share import adv_share
+from features.account.book_funding import book_funding
 from features.account.book_mean import book_mean
 from features.account.book_return import book_return
 from features.account.book_volatility import book_volatility
 from features.account.concentration import concentration
 from features.account.distance import distance
+from features.account.equity_share import equity_share
 from features.account.headroom_share import headroom_share
 from features.account.market_exposure import market_exposure
 from features.account.moments import FIRST_VOLATILITY
 from features.account.net_share import net_share
 from features.account.prior import prior_logit
+from features.account.shock_distance import shock_distance
+from features.correlation.absorption_ratio import absorption_ratio
+from features.correlation.correlation_shift import correlation_shift
+from features.correlation.market_beta import market_beta
 from features.correlation.market_correlation import market_correlation
 from features.correlation.mean_correlation import mean_correlation
 from features.definition import AccountFeature, CrossFeature, MarketFeature
+from features.inputs import HOLD_HOURS
 from features.liquidity.amihud import amihud_illiquidity
 from features.liquidity.average_daily_volume import average_daily_volume
+from features.liquidity.basis import basis
 from features.liquidity.corwin_schultz import corwin_schultz_spread
+from features.liquidity.edge import edge_spread
+from features.liquidity.funding import funding_rate
+from features.liquidity.kyle_lambda import kyle_lambda
+from features.liquidity.open_interest_change import open_interest_change
+from features.liquidity.open_interest_days import open_interest_days
+from features.liquidity.roll import roll_spread
+from features.liquidity.turnover import relative_turnover
 from features.liquidity.volume_zscore import volume_zscore
+from features.volatility.downside import downside_volatility
+from features.volatility.drawdown import drawdown
 from features.volatility.ewma import ewma_volatility
 from features.volatility.garman_klass import garman_klass_volatility
+from features.volatility.implied import implied_volatility
+from features.volatility.jump_share import jump_share
+from features.volatility.long_run import long_volatility
 from features.volatility.parkinson import parkinson_volatility
 from features.volatility.realised import realised_volatility
+from features.volatility.return_zscore import return_zscore
+from features.volatility.rogers_satchell import rogers_satchell_volatility
+from features.volatility.seasonality import hour_of_week_seasonality
+from features.volatility.stressed import stressed_volatility
 from features.volatility.trailing_return import trailing_return
+from features.volatility.variance_risk_premium import variance_risk_premium
+from features.volatility.volatility_of_volatility import volatility_of_volatility
+from features.volatility.yang_zhang import yang_zhang_volatility
 from market.history import MAX_GAP_HOURS
 
 WARM_UP_HOURS = 168
@@ -40,32 +67,61 @@ STALE_INTERVALS = 2
 """Data are stale once the newest bar closed more than so many intervals ago."""
 
 CORRELATION_HALF_LIFE_HOURS = 72.0
+FAST_CORRELATION_HALF_LIFE_HOURS = 12.0
 
 MARKET_FEATURES: tuple[MarketFeature, ...] = (
+    ewma_volatility(3),
     ewma_volatility(12),
     ewma_volatility(72),
+    realised_volatility(1),
     realised_volatility(6),
     realised_volatility(24),
     realised_volatility(168),
     parkinson_volatility(24),
     garman_klass_volatility(24),
+    rogers_satchell_volatility(24),
+    yang_zhang_volatility(24),
+    long_volatility(),
+    stressed_volatility(168),
+    downside_volatility(24),
+    jump_share(24),
+    volatility_of_volatility(12, 168),
+    drawdown(168),
+    return_zscore(72),
+    hour_of_week_seasonality(),
     trailing_return(24),
     amihud_illiquidity(24),
+    kyle_lambda(24),
+    roll_spread(24),
     corwin_schultz_spread(24),
+    edge_spread(24),
     volume_zscore(168),
+    relative_turnover(24, 168),
     average_daily_volume(168),
+    funding_rate(24),
+    basis(24),
+    open_interest_change(24),
+    open_interest_days(168),
 )
 
 CROSS_FEATURES: tuple[CrossFeature, ...] = (
-    mean_correlation(),
+    mean_correlation("slow"),
+    mean_correlation("fast"),
+    correlation_shift(),
+    absorption_ratio(),
     market_correlation(),
+    market_beta(),
+    implied_volatility(),
+    variance_risk_premium(),
 )
 
-MARKET_COLUMNS: tuple[str, ...] = (
-    *(f.name for f in MARKET_FEATURES),
-    *(f.name for f in CROSS_FEATURES),
-)
+_ALL_OF_MARKET: tuple[MarketFeature | CrossFeature, ...] = (*MARKET_FEATURES, *CROSS_FEATURES)
+
+MARKET_COLUMNS: tuple[str, ...] = tuple(f.name for f in _ALL_OF_MARKET)
 """Columns of the market feature array, in order."""
+
+REQUIRED_COLUMNS: tuple[str, ...] = tuple(f.name for f in _ALL_OF_MARKET if not f.needs_context)
+"""What a symbol needs to be scored; the others a market may lack."""
 
 VOLATILITIES: tuple[str, ...] = tuple(f.name for f in MARKET_FEATURES if f.is_volatility)
 """Estimates under which a book's own volatility is taken."""
@@ -84,12 +140,32 @@ PRIOR_VOLATILITIES = (
 """Averaged (as variances) into the volatility of the structural prior."""
 
 BOOK_MEANS: tuple[str, ...] = (
+    "stressed_volatility_168h",
+    "downside_volatility_24h",
+    "jump_share_24h",
+    "volatility_of_volatility_168h",
+    "drawdown_168h",
+    "return_zscore_72h",
+    "hour_of_week_seasonality",
+    "implied_volatility",
+    "variance_risk_premium",
     "amihud_illiquidity_24h",
+    "kyle_lambda_24h",
+    "roll_spread_24h",
     "corwin_schultz_spread_24h",
+    "edge_spread_24h",
     "volume_zscore_168h",
+    "relative_turnover_24h",
+    "basis_24h",
+    "open_interest_change_24h",
+    "open_interest_days_168h",
     "mean_correlation",
+    "correlation_shift",
+    "absorption_ratio",
 )
 """Market columns whose average over a book, weighted by notional, is an account feature."""
+
+_FAMILY = {f.name: f.family for f in _ALL_OF_MARKET}
 
 HORIZONS = (1, 8, 24)
 
@@ -98,14 +174,17 @@ ACCOUNT_FEATURES: tuple[AccountFeature, ...] = (
     *(distance(i, name) for i, name in enumerate(VOLATILITIES)),
     *(book_volatility(i, name) for i, name in enumerate(VOLATILITIES)),
     *(
-        book_mean(FIRST_VOLATILITY + i, name)
+        book_mean(FIRST_VOLATILITY + i, name, _FAMILY[name])
         for i, name in enumerate(BOOK_MEANS, len(VOLATILITIES))
     ),
     headroom_share(),
+    equity_share(),
+    shock_distance(),
     net_share(),
     concentration(),
     adv_share(),
     book_return(),
+    book_funding(),
     market_exposure(),
 )
 
@@ -121,8 +200,9 @@ def registry_sha256() -> str:
     """SHA-256 over names, settings and formulas: what a model was trained on."""
     content = [
         [[f.name, f.formula, list(f.settings)] for f in MARKET_FEATURES],
-        [[f.name, f.formula, [CORRELATION_HALF_LIFE_HOURS]] for f in CROSS_FEATURES],
+        [[f.name, f.formula, list(f.params)] for f in CROSS_FEATURES],
         [[f.name, f.formula, list(f.params), f.monotone] for f in ACCOUNT_FEATURES],
+        [CORRELATION_HALF_LIFE_HOURS, FAST_CORRELATION_HALF_LIFE_HOURS, list(HOLD_HOURS)],
         [list(PRIOR_VOLATILITIES), CROSS_VOLATILITY, ADV, MAX_GAP_HOURS],
     ]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()

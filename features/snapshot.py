@@ -57,6 +57,7 @@ class MarketSnapshot:
                 closes=features.closes[one],
                 values=features.values[one],
                 correlation=features.correlation[one],
+                fast_correlation=features.fast_correlation[one],
                 age=features.age[one] + late,
                 history=features.history[one] + late,
             ),
@@ -113,6 +114,7 @@ class MarketSnapshot:
             "close": int(self.features.closes[0]),
             "values": _lists(self.features.values[0]),
             "correlation": _lists(self.features.correlation[0]),
+            "fast_correlation": _lists(self.features.fast_correlation[0]),
             "age": _lists(self.features.age[0]),
             "history": _lists(self.features.history[0]),
             "mark": _lists(self.mark),
@@ -134,7 +136,7 @@ class MarketSnapshot:
             )
         row = {
             name: np.array(content[name], dtype=np.float64)[None]
-            for name in ("values", "correlation", "age", "history")
+            for name in ("values", "correlation", "fast_correlation", "age", "history")
         }
         features = MarketFeatures(
             symbols=tuple(content["symbols"]),

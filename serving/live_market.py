@@ -385,6 +385,7 @@ def _last_row(features: MarketFeatures) -> MarketFeatures:
         closes=features.closes[-1:].copy(),
         values=features.values[-1:].copy(),
         correlation=features.correlation[-1:].copy(),
+        fast_correlation=features.fast_correlation[-1:].copy(),
         age=features.age[-1:].copy(),
         history=features.history[-1:].copy(),
     )

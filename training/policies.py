@@ -129,7 +129,7 @@ def long_run_volatility(history: MarketHistory) -> Floats:
     """
     bars = history.bars
     columns, _, _ = inputs.build(bars, inputs.new_state(len(bars.symbols)))
-    squares = columns[:, :, inputs.LOG_RETURN] ** 2
+    squares = columns[inputs.LOG_RETURN].T ** 2
     known = np.cumsum(~np.isnan(squares), axis=0).astype(np.float64)
     known[known == 0.0] = np.nan
     total = np.cumsum(np.nan_to_num(squares), axis=0)

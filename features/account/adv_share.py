@@ -28,6 +28,7 @@ def adv_share() -> AccountFeature:
         formula="ln(10^-12 + min(10^6, max |x| / ADV))",
         reference="Almgren and Chriss (2000)",
         kernel=kernel,
+        family="liquidity",
     )
 
 

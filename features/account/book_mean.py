@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from numba import njit
 
-from features.definition import AccountFeature
+from features.definition import AccountFeature, Family
 
 
-def book_mean(column: int, market_feature: str) -> AccountFeature:
+def book_mean(column: int, market_feature: str, family: Family) -> AccountFeature:
     """A market feature averaged over the positions, weighted by absolute notional.
 
     Formula: ``sum_i |x_i| f_i / sum_i |x_i|``. Unit: that of the market feature. Zero without
-    positions; NaN while one of its symbols has none.
+    positions; NaN while one of its symbols has none. Its family is the market feature's.
 
     References
     ----------
@@ -24,6 +24,7 @@ def book_mean(column: int, market_feature: str) -> AccountFeature:
         reference=f"as {market_feature}",
         kernel=kernel,
         params=(column,),
+        family=family,
     )
 
 

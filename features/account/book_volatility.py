@@ -24,6 +24,7 @@ def book_volatility(index: int, volatility: str) -> AccountFeature:
         formula=f"sigma / gross, sigma from {volatility}",
         reference="Markowitz (1952)",
         kernel=kernel,
+        family="volatility",
         params=(FIRST_VOLATILITY + index,),
         monotone=1,
     )

@@ -29,6 +29,7 @@ def distance(index: int, volatility: str) -> AccountFeature:
         formula=f"max(0, headroom) / sigma, sigma from {volatility}",
         reference="Merton (1974)",
         kernel=kernel,
+        family="volatility",
         params=(FIRST_VOLATILITY + index,),
         monotone=-1,
         uses_equity=True,

@@ -64,8 +64,10 @@ def compute_moments(rows: AccountRows, market: MarketFeatures) -> Floats:
         moment.columns(VOLATILITIES, PRIOR_VOLATILITIES),
         MARKET_COLUMNS.index(CROSS_VOLATILITY),
         MARKET_COLUMNS.index("market_correlation"),
+        MARKET_COLUMNS.index("market_beta"),
         MARKET_COLUMNS.index(ADV),
         MARKET_COLUMNS.index("trailing_return_24h"),
+        MARKET_COLUMNS.index("funding_rate_24h"),
         moment.columns(MARKET_COLUMNS, BOOK_MEANS),
         out,
     )

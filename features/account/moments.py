@@ -1,9 +1,9 @@
 """Moments of a book: the few numbers per account from which all account features follow.
 
 Columns: headroom, maintenance margin, gross and net notional, largest share of a symbol's average
-daily volume, Herfindahl index, return of the book over the last day, correlation with the market
-factor, prior volatility, then one book volatility per estimate in `VOLATILITIES`, then one
-average per market column in `BOOK_MEANS`.
+daily volume, Herfindahl index, return of the book over the last day, funding paid an hour,
+correlation with the market factor, exposure to the market by beta, prior volatility, then one book
+volatility per estimate in `VOLATILITIES`, then one average per market column in `BOOK_MEANS`.
 
 Volatilities are standard deviations of the book's profit and loss over one hour, in the
 settlement currency: ``sqrt(sum_ij x_i x_j rho_ij v_i v_j)`` with signed notionals x.
@@ -28,10 +28,12 @@ Ints = npt.NDArray[np.int64]
     ADV_SHARE,
     HERFINDAHL,
     RETURN,
+    FUNDING,
     MARKET_CORRELATION,
+    BETA_EXPOSURE,
     PRIOR_VOLATILITY,
     FIRST_VOLATILITY,
-) = range(10)
+) = range(12)
 
 
 def columns(market_columns: Sequence[str], names: Sequence[str]) -> Ints:
@@ -58,8 +60,10 @@ def fill(  # type: ignore[no-untyped-def]
     prior_columns,
     cross_column,
     factor_column,
+    beta_column,
     adv_column,
     return_column,
+    funding_column,
     mean_columns,
     out,
 ):
@@ -85,6 +89,8 @@ def fill(  # type: ignore[no-untyped-def]
             if not out[n, ADV_SHARE] >= share:
                 out[n, ADV_SHARE] = share
             out[n, RETURN] += x * market[t, s, return_column]
+            out[n, FUNDING] += x * market[t, s, funding_column]
+            out[n, BETA_EXPOSURE] += x * market[t, s, beta_column]
             for m in range(len(mean_columns)):
                 value = market[t, s, mean_columns[m]]
                 out[n, FIRST_VOLATILITY + volatilities + m] += abs(x) * value
@@ -94,6 +100,7 @@ def fill(  # type: ignore[no-untyped-def]
         if gross > 0.0:
             out[n, HERFINDAHL] = squares / (gross * gross)
             out[n, RETURN] /= gross
+            out[n, FUNDING] /= gross
             for m in range(len(mean_columns)):
                 out[n, FIRST_VOLATILITY + volatilities + m] /= gross
         for v in range(volatilities):

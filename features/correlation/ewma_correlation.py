@@ -6,18 +6,20 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from features.inputs import LOG_RETURN, RESET
 from market.clock import Interval
 
 Floats = npt.NDArray[np.float64]
 
 
 def new_state(symbols: int) -> Floats:
-    """State before any bar, shape (3, S, S): products, squares of the row's symbol, count.
+    """State before any bar, shape (4, S, S): products, squares of the row's and of the column's
+    symbol, count; below the diagonal.
 
     The moments of a pair are kept over the bars that both symbols have, so the correlation stays
     within [-1, 1] whatever is missing.
     """
-    return np.zeros((3, symbols, symbols))
+    return np.zeros((4, symbols, symbols))
 
 
 def ewma_correlation(
@@ -39,28 +41,34 @@ def ewma_correlation(
 
 @njit(cache=True, error_model="numpy")
 def kernel(inputs, state, out, decay, warm_up):  # type: ignore[no-untyped-def]
-    """`state[1, i, j]` is the weighted sum of squares of i over the bars that i and j share."""
+    """Row by row below the diagonal and without branches, so that the compiler can use vectors."""
     symbols = inputs.shape[1]
-    for t in range(inputs.shape[0]):
+    products, rows, columns, counts = state[0], state[1], state[2], state[3]
+    returns, known = np.empty(symbols), np.empty(symbols)
+    for t in range(inputs.shape[2]):
         for i in range(symbols):
-            if inputs[t, i, 6] == 1.0:
+            if inputs[RESET, i, t] == 1.0:
                 state[:, i, :] = 0.0
                 state[:, :, i] = 0.0
+            r = inputs[LOG_RETURN, i, t]
+            known[i] = 0.0 if np.isnan(r) else 1.0
+            returns[i] = 0.0 if np.isnan(r) else r
         for i in range(symbols):
-            a = inputs[t, i, 5]
-            out[t, i, i] = 1.0
+            a, known_a = returns[i], known[i]
+            row = out[t, i]
             for j in range(i):
-                b = inputs[t, j, 5]
-                if not (np.isnan(a) or np.isnan(b)):
-                    state[0, i, j] = decay * state[0, i, j] + a * b
-                    state[1, i, j] = decay * state[1, i, j] + a * a
-                    state[1, j, i] = decay * state[1, j, i] + b * b
-                    state[2, i, j] += 1.0
-                if state[2, i, j] < warm_up:
-                    correlation = np.nan
-                else:
-                    scale = np.sqrt(state[1, i, j] * state[1, j, i])
-                    correlation = state[0, i, j] / scale if scale > 0.0 else 0.0
-                    correlation = min(1.0, max(-1.0, correlation))
-                out[t, i, j] = correlation
-                out[t, j, i] = correlation
+                b = returns[j]
+                both = known_a * known[j]
+                kept = 1.0 - both * (1.0 - decay)
+                products[i, j] = kept * products[i, j] + both * (a * b)
+                rows[i, j] = kept * rows[i, j] + both * (a * a)
+                columns[i, j] = kept * columns[i, j] + both * (b * b)
+                counts[i, j] += both
+            for j in range(i):
+                scale = np.sqrt(rows[i, j] * columns[i, j])
+                ratio = products[i, j] / (scale if scale > 0.0 else 1.0)
+                ratio = max(-1.0, min(1.0, ratio))
+                row[j] = ratio if counts[i, j] >= warm_up else np.nan
+            row[i] = 1.0
+            for j in range(i):
+                out[t, j, i] = row[j]

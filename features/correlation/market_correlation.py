@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from features.correlation.market_factor import covariances
 from features.definition import CrossFeature
 
 
@@ -29,22 +30,12 @@ def market_correlation() -> CrossFeature:
 
 
 @njit(cache=True, error_model="numpy")
-def kernel(correlation, volatility, out):  # type: ignore[no-untyped-def]
+def kernel(market, state, out):  # type: ignore[no-untyped-def]
     """A pair without a correlation yet contributes nothing."""
-    symbols = correlation.shape[1]
-    for t in range(correlation.shape[0]):
-        variance = 0.0
-        for i in range(symbols):
-            covariance = 0.0
-            for j in range(symbols):
-                term = correlation[t, i, j] * volatility[t, j]
-                if not np.isnan(term):
-                    covariance += term
-            out[t, i] = covariance
-            if not np.isnan(volatility[t, i]):
-                variance += covariance * volatility[t, i]
-        for i in range(symbols):
-            if variance > 0.0 and not np.isnan(volatility[t, i]):
+    for t in range(out.shape[0]):
+        variance, _ = covariances(market.slow[t], market.volatility[t], out[t])
+        for i in range(out.shape[1]):
+            if variance > 0.0 and not np.isnan(market.volatility[t, i]):
                 out[t, i] = min(1.0, max(-1.0, out[t, i] / np.sqrt(variance)))
             else:
                 out[t, i] = np.nan

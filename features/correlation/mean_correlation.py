@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numba import njit
 
 from features.definition import CrossFeature
 
 
-def mean_correlation() -> CrossFeature:
-    """Average pairwise correlation.
+def mean_correlation(speed: Literal["slow", "fast"]) -> CrossFeature:
+    """Average pairwise correlation at one of the two speeds.
 
     Formula: ``mean over j != i of rho_ij``. Unit: correlation. Pairs in warm-up are left out; NaN
     where a symbol has no pair.
@@ -19,20 +21,22 @@ def mean_correlation() -> CrossFeature:
     Pollet and Wilson, Journal of Financial Economics 96 (2010) 364-380.
     """
     return CrossFeature(
-        name="mean_correlation",
+        name="mean_correlation" if speed == "slow" else "mean_correlation_fast",
         family="correlation",
         unit="correlation",
-        formula="mean_j rho_ij, j != i",
+        formula=f"mean_j rho_ij, j != i, {speed}",
         reference="Pollet and Wilson (2010)",
         kernel=kernel,
+        params=(int(speed == "fast"),),
     )
 
 
 @njit(cache=True, error_model="numpy")
-def kernel(correlation, volatility, out):  # type: ignore[no-untyped-def]
-    """Volatility takes no part."""
-    symbols = correlation.shape[1]
-    for t in range(correlation.shape[0]):
+def kernel(market, state, out, fast):  # type: ignore[no-untyped-def]
+    """`fast` is 1 for the fast correlations."""
+    correlation = market.fast if fast else market.slow
+    symbols = out.shape[1]
+    for t in range(out.shape[0]):
         for i in range(symbols):
             total, pairs = 0.0, 0
             for j in range(symbols):

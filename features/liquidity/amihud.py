@@ -7,6 +7,7 @@ from numba import njit
 
 from features import rolling
 from features.definition import MarketFeature
+from features.inputs import LOG_RETURN, RESET, TURNOVER
 
 
 def amihud_illiquidity(hours: float) -> MarketFeature:
@@ -36,13 +37,13 @@ def amihud_illiquidity(hours: float) -> MarketFeature:
 @njit(cache=True, error_model="numpy")
 def kernel(inputs, state, out, window):  # type: ignore[no-untyped-def]
     """State: `features.rolling` of return per turnover."""
-    for t in range(inputs.shape[0]):
-        for s in range(inputs.shape[1]):
-            if inputs[t, s, 6] == 1.0:
+    for s in range(inputs.shape[1]):
+        for t in range(inputs.shape[2]):
+            if inputs[RESET, s, t] == 1.0:
                 rolling.clear(state[s])
-            turnover = inputs[t, s, 4] * inputs[t, s, 3]
+            turnover = inputs[TURNOVER, s, t]
             impact = np.nan
             if turnover > 0.0:
-                impact = abs(inputs[t, s, 5]) / (turnover * 1e-6)
+                impact = abs(inputs[LOG_RETURN, s, t]) / (turnover * 1e-6)
             rolling.push(state[s], window, impact)
-            out[t, s] = rolling.mean(state[s], window)
+            out[s, t] = rolling.mean(state[s], window)

@@ -7,6 +7,7 @@ from numba import njit
 
 from features import rolling
 from features.definition import MarketFeature
+from features.inputs import RESET, TURNOVER
 from market.clock import Interval
 
 
@@ -40,10 +41,10 @@ def average_daily_volume(hours: float) -> MarketFeature:
 @njit(cache=True, error_model="numpy")
 def kernel(inputs, state, out, window, per_day):  # type: ignore[no-untyped-def]
     """State: `features.rolling` of turnover."""
-    for t in range(inputs.shape[0]):
-        for s in range(inputs.shape[1]):
-            if inputs[t, s, 6] == 1.0:
+    for s in range(inputs.shape[1]):
+        for t in range(inputs.shape[2]):
+            if inputs[RESET, s, t] == 1.0:
                 rolling.clear(state[s])
-            rolling.push(state[s], window, inputs[t, s, 4] * inputs[t, s, 3])
+            rolling.push(state[s], window, inputs[TURNOVER, s, t])
             mean = rolling.mean(state[s], window)
-            out[t, s] = per_day * max(mean, 0.0) if not np.isnan(mean) else np.nan
+            out[s, t] = per_day * max(mean, 0.0) if not np.isnan(mean) else np.nan

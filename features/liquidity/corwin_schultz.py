@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
 from features import rolling
 from features.definition import MarketFeature
+from features.inputs import BODY, DOWN, GAP, RESET, UP
 
 
 def corwin_schultz_spread(hours: float) -> MarketFeature:
@@ -37,21 +40,25 @@ def corwin_schultz_spread(hours: float) -> MarketFeature:
 
 @njit(cache=True, error_model="numpy")
 def kernel(inputs, state, out, window):  # type: ignore[no-untyped-def]
-    """State: `features.rolling` of pair spreads, then high and low of the bar before."""
+    """State: `features.rolling` of pair spreads, then high and low over the close of the bar
+    before, as logarithms."""
     k = 3.0 - 2.0 * np.sqrt(2.0)
     width = state.shape[1]
-    for t in range(inputs.shape[0]):
-        for s in range(inputs.shape[1]):
-            ring, last = state[s, : width - 2], state[s, width - 2 :]
-            if inputs[t, s, 6] == 1.0:
+    for s in range(inputs.shape[1]):
+        ring, last = state[s, : width - 2], state[s, width - 2 :]
+        for t in range(inputs.shape[2]):
+            if inputs[RESET, s, t] == 1.0:
                 rolling.clear(ring)
                 last[:] = np.nan
-            high, low = inputs[t, s, 1], inputs[t, s, 2]
-            beta = np.log(high / low) ** 2 + np.log(last[0] / last[1]) ** 2
-            gamma = np.log(max(high, last[0]) / min(low, last[1])) ** 2
-            alpha = (np.sqrt(2.0 * beta) - np.sqrt(beta)) / k - np.sqrt(gamma / k)
-            spread = 2.0 * (np.exp(alpha) - 1.0) / (1.0 + np.exp(alpha))
-            # max() of numba drops a NaN by argument order, so it is kept by hand.
-            rolling.push(ring, window, spread if not spread < 0.0 else 0.0)
-            last[0], last[1] = high, low
-            out[t, s] = rolling.mean(ring, window)
+            up, down = inputs[UP, s, t], inputs[DOWN, s, t]
+            # Both bars in units of this bar's open.
+            gap = inputs[GAP, s, t]
+            joint = max(up, last[0] - gap) - min(down, last[1] - gap)
+            beta = (up - down) ** 2 + (last[0] - last[1]) ** 2
+            alpha = (np.sqrt(2.0 * beta) - np.sqrt(beta)) / k - np.sqrt(joint * joint / k)
+            spread = 2.0 * math.tanh(0.5 * alpha) if not alpha < 0.0 else 0.0
+            # max() of numba drops a NaN by argument order, so it is put back by hand.
+            rolling.push(ring, window, spread if not np.isnan(beta + gap) else np.nan)
+            body = inputs[BODY, s, t]
+            last[0], last[1] = up - body, down - body
+            out[s, t] = rolling.mean(ring, window)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features import rolling
+from features import joint_rolling, rolling
 from features.definition import MarketFeature
+from features.inputs import RESET, TURNOVER
+from features.joint_rolling import HEADER as FIRST
 
 
 def volume_zscore(hours: float) -> MarketFeature:
@@ -29,30 +31,29 @@ def volume_zscore(hours: float) -> MarketFeature:
         reference="Gervais, Kaniel and Mingelgrin (2001)",
         kernel=kernel,
         params=rolling.window_params(hours),
-        state_size=lambda interval: 2 * rolling.state_size(hours)(interval) + 1,
+        state_size=lambda interval: joint_rolling.state_size(hours, 2)(interval) + 1,
         settings=(hours,),
     )
 
 
 @njit(cache=True, error_model="numpy")
 def kernel(inputs, state, out, window):  # type: ignore[no-untyped-def]
-    """State: `features.rolling` of x and of x squared, then the last score."""
-    width = (state.shape[1] - 1) // 2
-    for t in range(inputs.shape[0]):
-        for s in range(inputs.shape[1]):
-            first, second = state[s, :width], state[s, width : 2 * width]
-            if inputs[t, s, 6] == 1.0:
-                rolling.clear(state[s])
+    """State: `features.joint_rolling` of x and of x squared, then the last score."""
+    for s in range(inputs.shape[1]):
+        ring = state[s, :-1]
+        for t in range(inputs.shape[2]):
+            if inputs[RESET, s, t] == 1.0:
+                rolling.clear(ring)
                 state[s, -1] = np.nan
-            x = np.log1p(inputs[t, s, 4] * inputs[t, s, 3])
-            rolling.push(first, window, x)
-            rolling.push(second, window, x * x)
+            x = np.log(1.0 + inputs[TURNOVER, s, t])
+            joint_rolling.push(ring, window, (x, x * x))
             if not np.isnan(x):
-                mean = rolling.mean(first, window)
-                variance = rolling.mean(second, window) - mean * mean
+                count = joint_rolling.count(ring, window)
+                mean = ring[FIRST] / count
+                variance = ring[FIRST + 1] / count - mean * mean
                 if variance > 1e-12 * mean * mean:
                     state[s, -1] = (x - mean) / np.sqrt(variance)
                 else:
                     # Also the NaN of warm-up comes this way.
                     state[s, -1] = 0.0 * variance
-            out[t, s] = state[s, -1] if first[1] > 0.0 else np.nan
+            out[s, t] = state[s, -1] if ring[1] > 0.0 else np.nan

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from features.definition import MarketFeature
+from features.inputs import LOG_RETURN, RESET
 from market.clock import Interval
 
 
@@ -42,16 +43,16 @@ def ewma_volatility(half_life_hours: float) -> MarketFeature:
 @njit(cache=True, error_model="numpy")
 def kernel(inputs, state, out, decay, per_hour, warm_up):  # type: ignore[no-untyped-def]
     """State: weighted sum of squares, sum of weights, number of returns."""
-    for t in range(inputs.shape[0]):
-        for s in range(inputs.shape[1]):
-            if inputs[t, s, 6] == 1.0:
+    for s in range(inputs.shape[1]):
+        for t in range(inputs.shape[2]):
+            if inputs[RESET, s, t] == 1.0:
                 state[s, :] = 0.0
-            r = inputs[t, s, 5]
+            r = inputs[LOG_RETURN, s, t]
             if not np.isnan(r):
                 state[s, 0] = decay * state[s, 0] + r * r
                 state[s, 1] = decay * state[s, 1] + 1.0
                 state[s, 2] += 1.0
             if state[s, 2] < warm_up:
-                out[t, s] = np.nan
+                out[s, t] = np.nan
             else:
-                out[t, s] = np.sqrt(per_hour * state[s, 0] / state[s, 1])
+                out[s, t] = np.sqrt(per_hour * state[s, 0] / state[s, 1])

@@ -7,6 +7,7 @@ from numba import njit
 
 from features import rolling
 from features.definition import MarketFeature
+from features.inputs import BODY, DOWN, RESET, UP
 from market.clock import Interval
 
 
@@ -43,12 +44,12 @@ def garman_klass_volatility(hours: float) -> MarketFeature:
 def kernel(inputs, state, out, window, per_hour):  # type: ignore[no-untyped-def]
     """State: `features.rolling` of one-bar variances."""
     weight = 2.0 * np.log(2.0) - 1.0
-    for t in range(inputs.shape[0]):
-        for s in range(inputs.shape[1]):
-            if inputs[t, s, 6] == 1.0:
+    for s in range(inputs.shape[1]):
+        for t in range(inputs.shape[2]):
+            if inputs[RESET, s, t] == 1.0:
                 rolling.clear(state[s])
-            span = np.log(inputs[t, s, 1] / inputs[t, s, 2])
-            body = np.log(inputs[t, s, 3] / inputs[t, s, 0])
+            span = inputs[UP, s, t] - inputs[DOWN, s, t]
+            body = inputs[BODY, s, t]
             rolling.push(state[s], window, 0.5 * span * span - weight * body * body)
             variance = rolling.mean(state[s], window)
-            out[t, s] = np.sqrt(per_hour * max(variance, 0.0)) if variance == variance else np.nan
+            out[s, t] = np.sqrt(per_hour * max(variance, 0.0)) if variance == variance else np.nan

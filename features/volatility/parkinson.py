@@ -7,6 +7,7 @@ from numba import njit
 
 from features import rolling
 from features.definition import MarketFeature
+from features.inputs import DOWN, RESET, UP
 from market.clock import Interval
 
 
@@ -43,11 +44,11 @@ def parkinson_volatility(hours: float) -> MarketFeature:
 def kernel(inputs, state, out, window, per_hour):  # type: ignore[no-untyped-def]
     """State: `features.rolling` of squared log ranges."""
     scale = per_hour / (4.0 * np.log(2.0))
-    for t in range(inputs.shape[0]):
-        for s in range(inputs.shape[1]):
-            if inputs[t, s, 6] == 1.0:
+    for s in range(inputs.shape[1]):
+        for t in range(inputs.shape[2]):
+            if inputs[RESET, s, t] == 1.0:
                 rolling.clear(state[s])
-            span = np.log(inputs[t, s, 1] / inputs[t, s, 2])
+            span = inputs[UP, s, t] - inputs[DOWN, s, t]
             rolling.push(state[s], window, span * span)
             variance = rolling.mean(state[s], window)
-            out[t, s] = np.sqrt(scale * max(variance, 0.0)) if variance == variance else np.nan
+            out[s, t] = np.sqrt(scale * max(variance, 0.0)) if variance == variance else np.nan

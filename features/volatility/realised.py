@@ -7,6 +7,7 @@ from numba import njit
 
 from features import rolling
 from features.definition import MarketFeature
+from features.inputs import LOG_RETURN, RESET
 from market.clock import Interval
 
 
@@ -43,13 +44,13 @@ def realised_volatility(hours: float) -> MarketFeature:
 @njit(cache=True, error_model="numpy")
 def kernel(inputs, state, out, window, per_hour):  # type: ignore[no-untyped-def]
     """State: `features.rolling` of squared returns."""
-    for t in range(inputs.shape[0]):
-        for s in range(inputs.shape[1]):
-            if inputs[t, s, 6] == 1.0:
+    for s in range(inputs.shape[1]):
+        for t in range(inputs.shape[2]):
+            if inputs[RESET, s, t] == 1.0:
                 rolling.clear(state[s])
             else:
-                r = inputs[t, s, 5]
+                r = inputs[LOG_RETURN, s, t]
                 rolling.push(state[s], window, 0.0 if np.isnan(r) else r * r)
             variance = rolling.mean(state[s], window)
             # Removing large squares from the sum can leave a tiny negative rest.
-            out[t, s] = np.sqrt(per_hour * max(variance, 0.0)) if variance == variance else np.nan
+            out[s, t] = np.sqrt(per_hour * max(variance, 0.0)) if variance == variance else np.nan

@@ -7,6 +7,7 @@ from numba import njit
 
 from features import rolling
 from features.definition import MarketFeature
+from features.inputs import LOG_RETURN, RESET
 
 
 def trailing_return(hours: float) -> MarketFeature:
@@ -35,11 +36,11 @@ def trailing_return(hours: float) -> MarketFeature:
 @njit(cache=True, error_model="numpy")
 def kernel(inputs, state, out, window):  # type: ignore[no-untyped-def]
     """State: `features.rolling` of log returns."""
-    for t in range(inputs.shape[0]):
-        for s in range(inputs.shape[1]):
-            if inputs[t, s, 6] == 1.0:
+    for s in range(inputs.shape[1]):
+        for t in range(inputs.shape[2]):
+            if inputs[RESET, s, t] == 1.0:
                 rolling.clear(state[s])
             else:
-                r = inputs[t, s, 5]
+                r = inputs[LOG_RETURN, s, t]
                 rolling.push(state[s], window, 0.0 if np.isnan(r) else r)
-            out[t, s] = window * rolling.mean(state[s], window)
+            out[s, t] = window * rolling.mean(state[s], window)

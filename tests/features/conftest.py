@@ -12,7 +12,19 @@ import pytest
 
 from features.market_state import MarketFeatures, MarketState
 from market.clock import INTERVALS, Interval, parse_time
-from market.panel import CLOSE, HIGH, LOW, OPEN, VOLUME, BarPanel
+from market.panel import (
+    BASIS,
+    CLOSE,
+    CONTEXT_WIDTH,
+    FUNDING,
+    HIGH,
+    IMPLIED_VOLATILITY,
+    LOW,
+    OPEN,
+    OPEN_INTEREST,
+    VOLUME,
+    BarPanel,
+)
 
 START = parse_time("2025-01-01T00:00:00Z")
 
@@ -38,7 +50,21 @@ def _walk(
     values[:, :, LOW] = np.exp(np.minimum(log_open, log_close) - reach[1])
     values[:, :, VOLUME] = np.exp(rng.normal(12.0, 1.0, (rows, count))) / values[:, :, CLOSE]
     opens = START + np.arange(rows, dtype=np.int64) * interval.nanoseconds
-    return BarPanel(interval, symbols, opens, values)
+    return BarPanel(interval, symbols, opens, values, _context(rng, rows, count, interval))
+
+
+def _context(
+    rng: np.random.Generator, rows: int, count: int, interval: Interval
+) -> npt.NDArray[np.float64]:
+    """Funding every eight hours, the rest with every bar."""
+    context = np.empty((rows, count, CONTEXT_WIDTH))
+    context[:, :, FUNDING] = rng.normal(1e-5, 1e-5, (rows, count))
+    context[np.arange(rows) % (8 * interval.per_hour) != 0, :, FUNDING] = np.nan
+    steps = rng.standard_normal((3, rows, count)).cumsum(axis=1) / np.sqrt(rows)
+    context[:, :, OPEN_INTEREST] = 1e6 * np.exp(steps[0])
+    context[:, :, IMPLIED_VOLATILITY] = 0.6 * np.exp(0.2 * steps[1])
+    context[:, :, BASIS] = 1e-3 * steps[2]
+    return context
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +102,8 @@ def hazard_panel() -> BarPanel:
     bars["SHORT_GAPS"][DAY_GAP.start : DAY_GAP.stop] = np.nan
     bars["SILENT"][250:450, VOLUME] = 0.0
     bars["FLAT"][300:350] = [5.0, 5.0, 5.0, 5.0, 0.0]
+    assert panel.context is not None
+    panel.context[np.isnan(panel.values[:, :, CLOSE])] = np.nan
     return panel
 
 
@@ -102,10 +130,26 @@ def rows_of() -> Callable[[BarPanel, int, int], BarPanel]:
     """A panel's rows from one to before another."""
 
     def cut(panel: BarPanel, first: int, last: int) -> BarPanel:
-        values = np.ascontiguousarray(panel.values[first:last])
-        return BarPanel(panel.interval, panel.symbols, panel.opens[first:last], values)
+        return panel.rows(first, last)
 
     return cut
+
+
+@pytest.fixture(scope="session")
+def some_symbols() -> Callable[..., BarPanel]:
+    """A panel with chosen columns of another, under names of its own if given."""
+
+    def choose(
+        panel: BarPanel, columns: list[int], symbols: tuple[str, ...] | None = None
+    ) -> BarPanel:
+        names = symbols or tuple(panel.symbols[s] for s in columns)
+        values = np.ascontiguousarray(panel.values[:, columns])
+        context = None
+        if panel.context is not None:
+            context = np.ascontiguousarray(panel.context[:, columns])
+        return BarPanel(panel.interval, names, panel.opens, values, context)
+
+    return choose
 
 
 @pytest.fixture(scope="session")
@@ -128,6 +172,9 @@ def gappy_panel(make_panel: MakePanel) -> Callable[[str], BarPanel]:
         panel = make_panel(260 * INTERVALS[interval].per_hour, seed=11, interval=interval)
         panel.values[200:203, 1] = np.nan
         panel.values[230, 2] = np.nan
+        assert panel.context is not None
+        panel.context[200:203, 1] = np.nan
+        panel.context[230, 2] = np.nan
         panel.values[180:184, 0, VOLUME] = 0.0
         return panel
 

@@ -287,7 +287,7 @@ def test_position_in_a_market_that_does_not_trade_is_not_infinite(
 def test_warm_up_is_nan_or_finite_never_infinite(name: str, market: MarketFeatures) -> None:
     cold = _column(_features([_Holding(2, (0, 1), (50.0, -20.0), 1.0)], market), name)
     assert not np.isinf(cold).any()
-    needs_market = name not in {"headroom_share", "net_share", "herfindahl"}
+    needs_market = name not in {"headroom_share", "equity_share", "net_share", "herfindahl"}
     assert np.isnan(cold[0]) == needs_market
 
 

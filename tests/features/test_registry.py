@@ -21,7 +21,7 @@ Feature = MarketFeature | CrossFeature | AccountFeature
 
 FEATURES: tuple[Feature, ...] = (*MARKET_FEATURES, *CROSS_FEATURES, *ACCOUNT_FEATURES)
 FAMILIES = ("volatility", "liquidity", "correlation", "account")
-SHARED = {"ewma_correlation", "moments", "frame"}
+SHARED = {"ewma_correlation", "market_factor", "moments", "frame"}
 """Files of the families that serve features without being one."""
 
 every_feature = pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)

@@ -1,0 +1,43 @@
+"""Shift of correlation: fast minus slow."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from features.definition import CrossFeature
+
+
+def correlation_shift() -> CrossFeature:
+    """How much closer a symbol moves with the others lately than before.
+
+    Formula: ``mean over j != i of rho_ij(fast) - rho_ij(slow)``. Unit: correlation. Pairs in
+    warm-up are left out; NaN where a symbol has no pair.
+
+    References
+    ----------
+    Longin and Solnik, Journal of Finance 56 (2001) 649-676.
+    """
+    return CrossFeature(
+        name="correlation_shift",
+        family="correlation",
+        unit="correlation",
+        formula="mean_j (rho_ij(fast) - rho_ij(slow)), j != i",
+        reference="Longin and Solnik (2001)",
+        kernel=kernel,
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def kernel(market, state, out):  # type: ignore[no-untyped-def]
+    """The mean of the differences of the pairs that are past both warm-ups."""
+    symbols = out.shape[1]
+    for t in range(out.shape[0]):
+        for i in range(symbols):
+            total, pairs = 0.0, 0
+            for j in range(symbols):
+                difference = market.fast[t, i, j] - market.slow[t, i, j]
+                if j != i and not np.isnan(difference):
+                    total += difference
+                    pairs += 1
+            out[t, i] = total / pairs if pairs else np.nan
