@@ -144,7 +144,7 @@ def _read(path: Path, kind: BarKind) -> tuple[npt.NDArray[np.int64], npt.NDArray
     values = np.zeros((table.num_rows, 5))
     for column, name in enumerate((*_PRICES, "volume")):
         if name in needed:
-            values[:, column] = _floats(table, name, path)
+            values[:, column] = floats(table, name, path)
     return opens, values
 
 
@@ -171,7 +171,14 @@ def timestamps(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int64]:
     return np.ascontiguousarray(nanoseconds.to_numpy(), dtype=np.int64)
 
 
-def _floats(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.float64]:
+def floats(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.float64]:
+    """A column of numbers as float64, missing ones as NaN.
+
+    Raises
+    ------
+    DataError
+        The column holds no numbers.
+    """
     column = table[name]
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         raise DataError(f"{path}: column {name!r} is {column.type}, expected numbers")

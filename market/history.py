@@ -15,7 +15,7 @@ import numpy.typing as npt
 from market.bar_files import BarFolder, BarKind, SymbolBars, find_files, read_bars
 from market.clock import Interval
 from market.errors import DataError
-from market.panel import CLOSE, HIGH, LOW, BarPanel
+from market.panel import BASIS, CLOSE, CONTEXT_WIDTH, HIGH, LOW, BarPanel
 from market.quality import FileQuality, QualityReport
 
 Floats = npt.NDArray[np.float64]
@@ -133,7 +133,7 @@ def load_history(
 
     chosen, counts = _choose_marks(kinds, traded, len(grid))
     mark = _fill(chosen[:, :, 2], MAX_GAP_HOURS * interval.per_hour)
-    panel = BarPanel(interval, tuple(traded), grid, bars)
+    panel = BarPanel(interval, tuple(traded), grid, bars, _basis(kinds))
     fine_interval, fine_mark = _fine_marks(folders, loaded, panel, mark)
     return MarketHistory(
         bars=panel,
@@ -172,6 +172,18 @@ def _choose_marks(
         for s, symbol in enumerate(symbols):
             counts[symbol][kind] = int(take[:, s].sum())
     return chosen, counts
+
+
+def _basis(kinds: dict[BarKind, Floats]) -> Floats | None:
+    """Context that knows the basis where both prices of a symbol exist; None where none do."""
+    if "perp" not in kinds or "spot" not in kinds:
+        return None
+    basis = np.log(kinds["perp"][:, :, 2] / kinds["spot"][:, :, 2])
+    if np.isnan(basis).all():
+        return None
+    context = np.full((*basis.shape, CONTEXT_WIDTH), np.nan)
+    context[:, :, BASIS] = basis
+    return context
 
 
 def _fine_marks(

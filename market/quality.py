@@ -60,6 +60,32 @@ class FileQuality:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextQuality:
+    """Counts for one file of funding, open interest or implied volatility.
+
+    Attributes
+    ----------
+    file, symbol:
+        Where the facts came from and whom they concern.
+    rows:
+        Rows in the file.
+    repeated:
+        Rows with the time stamp of another one; the last of them counts.
+    impossible:
+        Rows with a missing or impossible value; not used.
+    used:
+        Rows that became known within the panel.
+    """
+
+    file: str
+    symbol: str
+    rows: int
+    repeated: int = 0
+    impossible: int = 0
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class QualityReport:
     """Quality of a whole load.
 
@@ -69,11 +95,18 @@ class QualityReport:
         One entry for each file read.
     marks:
         For each symbol, how many bars are marked by kind ``mark``, ``perp`` and ``spot``.
+    context:
+        One entry for each file of funding, open interest or implied volatility.
     """
 
     files: tuple[FileQuality, ...] = ()
     marks: dict[str, dict[str, int]] = field(default_factory=dict)
+    context: tuple[ContextQuality, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Plain form for JSON."""
-        return {"files": [asdict(entry) for entry in self.files], "marks": self.marks}
+        return {
+            "files": [asdict(entry) for entry in self.files],
+            "marks": self.marks,
+            "context": [asdict(entry) for entry in self.context],
+        }

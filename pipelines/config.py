@@ -198,6 +198,7 @@ def _map_paths(config: Config, place: Callable[[Path], Path]) -> Config:
                 bars.model_copy(update={"path": place(bars.path)}) for bars in config.market.bars
             ),
             "funding": placed(config.market.funding),
+            "open_interest": placed(config.market.open_interest),
             "implied_vol": {
                 asset: place(path) for asset, path in config.market.implied_vol.items()
             },
@@ -222,6 +223,8 @@ def _missing(config: Config) -> Iterator[str]:
             yield _wrong(f"market.bars[{index}]", bars.path, "an existing folder of bars")
     if market.funding and not market.funding.is_dir():
         yield _wrong("market.funding", market.funding, "an existing folder of funding rates")
+    if market.open_interest and not market.open_interest.is_dir():
+        yield _wrong("market.open_interest", market.open_interest, "an existing folder")
     for asset, path in market.implied_vol.items():
         if not path.is_file():
             yield _wrong(f"market.implied_vol.{asset}", path, "an existing parquet file")

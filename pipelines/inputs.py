@@ -12,6 +12,7 @@ from features.market_state import MarketFeatures, MarketState
 from margin.ruleset import RuleSet, load_ruleset
 from market.bar_files import BarFolder
 from market.clock import Interval
+from market.context_files import ContextSources, add_context
 from market.errors import DataError
 from market.history import MarketHistory, load_history
 from market.population import Lives, Population, sample_lives
@@ -47,7 +48,11 @@ def read_history(config: Config) -> MarketHistory:
     interval = Interval.parse(config.market.interval)
     if config.market.bars:
         folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
-        return load_history(folders, interval, config.market.symbols)
+        history = load_history(folders, interval, config.market.symbols)
+        sources = ContextSources(
+            config.market.funding, config.market.open_interest, config.market.implied_vol
+        )
+        return add_context(history, sources)
     simulate = config.simulate
     panel = simulate_bars(simulate.seed, simulate.days, simulate.symbols, interval)
     if config.market.symbols:

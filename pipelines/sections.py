@@ -94,7 +94,7 @@ class BarsConfig(Section):
 
 
 class MarketConfig(Section):
-    """Where the bars, funding rates and implied volatilities come from; no bars: simulated.
+    """Where the bars and what is known beside them come from; no bars: simulated.
 
     ``start`` and ``end`` bound decision times; ``start_ns`` and ``end_ns`` are the same in
     nanoseconds since 1970 UTC, None where empty.
@@ -106,6 +106,7 @@ class MarketConfig(Section):
     start: Time = ""
     end: Time = ""
     funding: OptionalPath = None
+    open_interest: OptionalPath = None
     implied_vol: Mapping[Text, GivenPath] = {}
 
     @property

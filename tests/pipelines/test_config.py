@@ -27,6 +27,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "start": "",
         "end": "",
         "funding": None,
+        "open_interest": None,
         "implied_vol": {},
     },
     "simulate": {"seed": 1, "days": 180, "symbols": 8},
@@ -321,12 +322,14 @@ def test_account_folder_means_the_same_both_ways(load: Load, tmp_path: Path) -> 
 def test_missing_folders_are_all_named(load: Load, tmp_path: Path) -> None:
     lines = problems(
         load,
-        "[market]\nbars = ['b']\nfunding = 'f'\nimplied_vol = { BTC = 'v' }\n"
+        "[market]\nbars = ['b']\nfunding = 'f'\nopen_interest = 'o'\n"
+        "implied_vol = { BTC = 'v' }\n"
         "[accounts]\nsource = 'sampeld'\n[rules]\nruleset = 'r.toml'\n",
     )
     expected = {
         "market.bars[0]": "b",
         "market.funding": "f",
+        "market.open_interest": "o",
         "market.implied_vol.BTC": "v",
         "accounts.source": "sampeld",
         "rules.ruleset": "r.toml",
