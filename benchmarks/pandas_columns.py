@@ -1,4 +1,4 @@
-"""The market features that pandas can say in a line, for panels without gaps.
+"""The market features that pandas can say in a line or two, for panels without gaps.
 
 Formulas, windows and warm-up are those of `features.registry`; each function takes the bars as
 frames of shape (T, S) and returns a frame of that shape.
@@ -8,11 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from market.panel import CLOSE, HIGH, LOW, OPEN, VOLUME, BarPanel
+from market.panel import (
+    BASIS,
+    CLOSE,
+    FUNDING,
+    HIGH,
+    LOW,
+    OPEN,
+    OPEN_INTEREST,
+    VOLUME,
+    BarPanel,
+)
+
+Frame = pd.DataFrame
+
+
+def context_of(panel: BarPanel) -> npt.NDArray[np.float64]:
+    """The context of a panel that must have one."""
+    if panel.context is None:
+        raise ValueError("the panel has no context; these columns need one")
+    return panel.context
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,91 +41,215 @@ class Frames:
     """Bars as frames, and what several columns share."""
 
     per_hour: int
-    log_return: pd.DataFrame
-    log_range: pd.DataFrame
-    log_body: pd.DataFrame
-    turnover: pd.DataFrame
+    close: Frame
+    log_return: Frame
+    log_range: Frame
+    up: Frame
+    down: Frame
+    body: Frame
+    gap: Frame
+    turnover: Frame
+    funding: Frame
+    basis: Frame
+    open_interest: Frame
 
     @classmethod
     def of(cls, panel: BarPanel) -> Frames:
-        """Frames of a panel."""
+        """Frames of a panel with a context."""
+        context = context_of(panel)
 
-        def frame(column: int) -> pd.DataFrame:
-            return pd.DataFrame(panel.values[:, :, column], columns=list(panel.symbols))
+        def frame(column: int) -> Frame:
+            return Frame(panel.values[:, :, column], columns=list(panel.symbols))
 
-        close = frame(CLOSE)
+        def known(column: int) -> Frame:
+            return Frame(context[:, :, column], columns=list(panel.symbols))
+
+        opening, high, low, close = (frame(column) for column in (OPEN, HIGH, LOW, CLOSE))
         return cls(
             per_hour=panel.interval.per_hour,
-            log_return=_each(np.log, close).diff(),
-            log_range=_each(np.log, frame(HIGH) / frame(LOW)),
-            log_body=_each(np.log, close / frame(OPEN)),
+            close=close,
+            log_return=each(np.log, close).diff(),
+            log_range=each(np.log, high / low),
+            up=each(np.log, high / opening),
+            down=each(np.log, low / opening),
+            body=each(np.log, close / opening),
+            gap=each(np.log, opening / close.shift()),
             turnover=frame(VOLUME) * close,
+            funding=known(FUNDING).ffill(),
+            basis=known(BASIS),
+            open_interest=known(OPEN_INTEREST),
         )
 
-    def mean(self, values: pd.DataFrame, hours: int) -> pd.DataFrame:
+    def mean(self, values: Frame, hours: float) -> Frame:
         """Rolling mean; the first bar has no return, so one value may miss."""
-        window = hours * self.per_hour
+        window = int(hours * self.per_hour)
         return values.rolling(window, min_periods=window - 1).mean()
 
 
-def ewma(frames: Frames, hours: int) -> pd.DataFrame:
-    """`features.volatility.ewma`."""
+def each(function: np.ufunc, frame: Frame) -> Frame:
+    """A function of every value: a frame again, which numpy's types do not say."""
+    result: Frame = function(frame)
+    return result
+
+
+def _ewma(frames: Frames, hours: int) -> Frame:
     bars = hours * frames.per_hour
     squares = frames.log_return**2
-    return _each(np.sqrt, frames.per_hour * squares.ewm(halflife=bars, min_periods=bars).mean())
+    return each(np.sqrt, frames.per_hour * squares.ewm(halflife=bars, min_periods=bars).mean())
 
 
-def realised(frames: Frames, hours: int) -> pd.DataFrame:
-    """`features.volatility.realised`."""
-    return _each(np.sqrt, frames.per_hour * frames.mean(frames.log_return**2, hours))
+def _realised(frames: Frames, hours: int) -> Frame:
+    return each(np.sqrt, frames.per_hour * frames.mean(frames.log_return**2, hours))
 
 
-def parkinson(frames: Frames, hours: int) -> pd.DataFrame:
-    """`features.volatility.parkinson`."""
+def _parkinson(frames: Frames) -> Frame:
     scale = frames.per_hour / (4.0 * np.log(2.0))
-    return _each(np.sqrt, frames.mean(frames.log_range**2, hours) * scale)
+    return each(np.sqrt, frames.mean(frames.log_range**2, 24) * scale)
 
 
-def garman_klass(frames: Frames, hours: int) -> pd.DataFrame:
-    """`features.volatility.garman_klass`."""
-    body = frames.log_body**2 * (2.0 * np.log(2.0) - 1.0)
-    variance = frames.mean(frames.log_range**2 * 0.5 - body, hours)
-    return _each(np.sqrt, variance * frames.per_hour)
+def _garman_klass(frames: Frames) -> Frame:
+    body = frames.body**2 * (2.0 * np.log(2.0) - 1.0)
+    variance = frames.mean(frames.log_range**2 * 0.5 - body, 24)
+    return each(np.sqrt, variance * frames.per_hour)
 
 
-def amihud(frames: Frames, hours: int) -> pd.DataFrame:
-    """`features.liquidity.amihud`."""
-    return frames.mean(frames.log_return.abs() / (frames.turnover / 1e6), hours)
+def _within(frames: Frames) -> Frame:
+    return frames.up * (frames.up - frames.body) + frames.down * (frames.down - frames.body)
 
 
-def volume_zscore(frames: Frames, hours: int) -> pd.DataFrame:
-    """`features.liquidity.volume_zscore`."""
-    x = _each(np.log1p, frames.turnover)
-    deviation = x.rolling(hours * frames.per_hour).std(ddof=0)
-    return (x - frames.mean(x, hours)) / deviation
+def _rogers_satchell(frames: Frames) -> Frame:
+    return each(np.sqrt, frames.per_hour * frames.mean(_within(frames), 24))
 
 
-def average_daily_volume(frames: Frames, hours: int) -> pd.DataFrame:
-    """`features.liquidity.average_daily_volume`."""
-    return 24.0 * frames.per_hour * frames.mean(frames.turnover, hours)
+def _yang_zhang(frames: Frames) -> Frame:
+    window = 24 * frames.per_hour
+    k = 0.34 / (1.34 + (window + 1.0) / (window - 1.0))
+    variance = frames.gap.rolling(window).var() + k * frames.body.rolling(window).var()
+    variance = variance + (1.0 - k) * frames.mean(_within(frames), 24)
+    return each(np.sqrt, frames.per_hour * variance)
 
 
-COLUMNS: Mapping[str, tuple[Callable[[Frames, int], pd.DataFrame], int]] = {
-    "ewma_volatility_12h": (ewma, 12),
-    "ewma_volatility_72h": (ewma, 72),
-    "realised_volatility_6h": (realised, 6),
-    "realised_volatility_24h": (realised, 24),
-    "realised_volatility_168h": (realised, 168),
-    "parkinson_volatility_24h": (parkinson, 24),
-    "garman_klass_volatility_24h": (garman_klass, 24),
-    "amihud_illiquidity_24h": (amihud, 24),
-    "volume_zscore_168h": (volume_zscore, 168),
-    "average_daily_volume_168h": (average_daily_volume, 168),
+def _long_volatility(frames: Frames) -> Frame:
+    return each(np.sqrt, frames.per_hour * (frames.log_return**2).expanding().mean())
+
+
+def _stressed(frames: Frames) -> Frame:
+    full = (frames.log_return**2).rolling(168 * frames.per_hour).mean()
+    return each(np.sqrt, full.cummax() * frames.per_hour)
+
+
+def _downside(frames: Frames) -> Frame:
+    falls = frames.log_return.clip(upper=0.0)
+    return each(np.sqrt, frames.per_hour * frames.mean(falls**2, 24))
+
+
+def _jump_share(frames: Frames) -> Frame:
+    size = frames.log_return.abs()
+    pairs = size * size.shift()
+    squares = frames.log_return**2
+    explained = 0.5 * np.pi * frames.mean(pairs, 24) / frames.mean(squares.where(pairs.notna()), 24)
+    return (1.0 - explained).clip(0.0, 1.0)
+
+
+def _volatility_of_volatility(frames: Frames) -> Frame:
+    logs = each(np.log, _ewma(frames, 12))
+    return logs.rolling(168 * frames.per_hour, min_periods=1).std(ddof=0)
+
+
+def _drawdown(frames: Frames) -> Frame:
+    return each(np.log, frames.close.rolling(168 * frames.per_hour).max() / frames.close)
+
+
+def _return_zscore(frames: Frames) -> Frame:
+    sigma: Frame = _ewma(frames, 72) / np.sqrt(frames.per_hour)
+    score: Frame = frames.log_return / sigma.shift()
+    return score.clip(-100.0, 100.0)
+
+
+def _trailing_return(frames: Frames) -> Frame:
+    return frames.mean(frames.log_return, 24) * (24.0 * frames.per_hour)
+
+
+def _amihud(frames: Frames) -> Frame:
+    return frames.mean(frames.log_return.abs() / (frames.turnover / 1e6), 24)
+
+
+def _kyle_lambda(frames: Frames) -> Frame:
+    signed = frames.turnover / 1e6 * each(np.sign, frames.body)
+    squares = (signed**2).where(frames.log_return.notna())
+    return frames.mean(frames.log_return * signed, 24) / frames.mean(squares, 24)
+
+
+def _roll_spread(frames: Frames) -> Frame:
+    first, second = frames.log_return.shift(), frames.log_return
+    second = second.where(first.notna())
+    covariance = frames.mean(first * second, 24) - frames.mean(first, 24) * frames.mean(second, 24)
+    return 2.0 * each(np.sqrt, (-covariance).clip(lower=0.0))
+
+
+def _corwin_schultz(frames: Frames) -> Frame:
+    k = 3.0 - 2.0 * np.sqrt(2.0)
+    beta = frames.log_range**2 + frames.log_range.shift() ** 2
+    high = frames.up.where(frames.up > (frames.up - frames.body).shift() - frames.gap)
+    high = high.fillna((frames.up - frames.body).shift() - frames.gap)
+    low = frames.down.where(frames.down < (frames.down - frames.body).shift() - frames.gap)
+    low = low.fillna((frames.down - frames.body).shift() - frames.gap)
+    gamma = (high - low) ** 2
+    alpha = (each(np.sqrt, 2.0 * beta) - each(np.sqrt, beta)) / k - each(np.sqrt, gamma / k)
+    return frames.mean((2.0 * each(np.tanh, 0.5 * alpha)).clip(lower=0.0), 24)
+
+
+def _volume_zscore(frames: Frames) -> Frame:
+    x = each(np.log1p, frames.turnover)
+    return (x - frames.mean(x, 168)) / x.rolling(168 * frames.per_hour).std(ddof=0)
+
+
+def _relative_turnover(frames: Frames) -> Frame:
+    now, usual = frames.mean(frames.turnover, 24), frames.mean(frames.turnover, 168)
+    return each(np.log, (1.0 + now) / (1.0 + usual))
+
+
+def _average_daily_volume(frames: Frames) -> Frame:
+    return frames.mean(frames.turnover, 168) * (24.0 * frames.per_hour)
+
+
+def _open_interest_change(frames: Frames) -> Frame:
+    before = frames.open_interest.shift(24 * frames.per_hour)
+    return each(np.log, frames.open_interest / before)
+
+
+def _open_interest_days(frames: Frames) -> Frame:
+    return each(np.log, frames.open_interest * frames.close / _average_daily_volume(frames))
+
+
+COLUMNS: Mapping[str, Callable[[Frames], Frame]] = {
+    **{f"ewma_volatility_{hours}h": partial(_ewma, hours=hours) for hours in (3, 12, 72)},
+    **{
+        f"realised_volatility_{hours}h": partial(_realised, hours=hours)
+        for hours in (1, 6, 24, 168)
+    },
+    "parkinson_volatility_24h": _parkinson,
+    "garman_klass_volatility_24h": _garman_klass,
+    "rogers_satchell_volatility_24h": _rogers_satchell,
+    "yang_zhang_volatility_24h": _yang_zhang,
+    "long_volatility": _long_volatility,
+    "stressed_volatility_168h": _stressed,
+    "downside_volatility_24h": _downside,
+    "jump_share_24h": _jump_share,
+    "volatility_of_volatility_168h": _volatility_of_volatility,
+    "drawdown_168h": _drawdown,
+    "return_zscore_72h": _return_zscore,
+    "trailing_return_24h": _trailing_return,
+    "amihud_illiquidity_24h": _amihud,
+    "kyle_lambda_24h": _kyle_lambda,
+    "roll_spread_24h": _roll_spread,
+    "corwin_schultz_spread_24h": _corwin_schultz,
+    "volume_zscore_168h": _volume_zscore,
+    "relative_turnover_24h": _relative_turnover,
+    "average_daily_volume_168h": _average_daily_volume,
+    "funding_rate_24h": lambda f: f.mean(f.funding, 24),
+    "basis_24h": lambda f: f.mean(f.basis, 24),
+    "open_interest_change_24h": _open_interest_change,
+    "open_interest_days_168h": _open_interest_days,
 }
-"""Feature names with their function and its hours."""
-
-
-def _each(function: np.ufunc, frame: pd.DataFrame) -> pd.DataFrame:
-    """A function of every value: a frame again, which numpy's types do not say."""
-    result: pd.DataFrame = function(frame)
-    return result
+"""Feature names with their function."""

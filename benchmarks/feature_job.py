@@ -1,0 +1,124 @@
+"""``python -m benchmarks.feature_job WHO FOLDER``: one contender of the feature bench, alone.
+
+It runs in a process of its own on one core, so that its peak memory is its own, and prints what
+it found as JSON: seconds, peak memory, and the last row of every column.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.pandas_columns import context_of
+from market.clock import INTERVALS, Interval
+from market.panel import BarPanel
+
+Floats = npt.NDArray[np.float64]
+Last = dict[str, Floats]
+"""Last row of each column, shape (S,)."""
+
+INTERVAL = INTERVALS["1m"]
+CHUNK = 12 * INTERVAL.per_hour
+"""Bars a call that are handed to Margincast: half a day, which bounds memory whatever the span."""
+
+
+def save(panel: BarPanel, folder: Path) -> None:
+    """Write a panel where the jobs find it."""
+    np.save(folder / "opens.npy", panel.opens)
+    np.save(folder / "values.npy", panel.values)
+    np.save(folder / "context.npy", context_of(panel))
+
+
+def load(folder: Path, interval: Interval = INTERVAL) -> BarPanel:
+    """Read it; the arrays stay on disk until they are touched."""
+    opens, values, context = (
+        np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("opens", "values", "context")
+    )
+    symbols = tuple(f"COIN{s:02d}USDT" for s in range(values.shape[1]))
+    return BarPanel(interval, symbols, opens, values, context)
+
+
+def every_feature(panel: BarPanel) -> Last:
+    """All columns, both correlation matrices included."""
+    from features.market_state import MarketState
+    from features.registry import MARKET_COLUMNS
+
+    state = MarketState(panel.symbols, panel.interval)
+    values = np.empty((len(panel.symbols), len(MARKET_COLUMNS)))
+    for first in range(0, len(panel), CHUNK):
+        values[:] = state.advance(panel.rows(first, first + CHUNK)).values[-1]
+    return {name: values[:, f].copy() for f, name in enumerate(MARKET_COLUMNS)}
+
+
+def shared_kernels(panel: BarPanel) -> Last:
+    """The columns that the others have too."""
+    from benchmarks.pandas_columns import COLUMNS
+    from features import inputs
+    from features.registry import MARKET_FEATURES
+
+    shared = [feature for feature in MARKET_FEATURES if feature.name in COLUMNS]
+    state = inputs.new_state(len(panel.symbols))
+    states = [np.zeros((len(panel.symbols), f.state_size(panel.interval))) for f in shared]
+    last: Last = {}
+    for first in range(0, len(panel), CHUNK):
+        chunk = panel.rows(first, first + CHUNK)
+        columns, _, _ = inputs.build(chunk, state)
+        column = np.empty((len(panel.symbols), len(chunk)))
+        for feature, own in zip(shared, states, strict=True):
+            feature.kernel(columns, own, column, *feature.params(panel.interval))
+            last[feature.name] = column[:, -1].copy()
+    return last
+
+
+def by_pandas(panel: BarPanel) -> Last:
+    """One whole column at a time."""
+    from benchmarks.pandas_columns import COLUMNS, Frames
+
+    frames = Frames.of(panel)
+    return {name: column(frames).iloc[-1].to_numpy().copy() for name, column in COLUMNS.items()}
+
+
+def by_polars(panel: BarPanel) -> Last:
+    """One symbol at a time, all its columns in one query."""
+    from benchmarks.polars_columns import columns, frame_of
+
+    expressions = columns(panel.interval.per_hour)
+    rows = [
+        frame_of(panel, s).select(**expressions).row(-1, named=True)
+        for s in range(len(panel.symbols))
+    ]
+    return {name: np.array([row[name] for row in rows]) for name in expressions}
+
+
+JOBS: Mapping[str, Callable[[BarPanel], Last]] = {
+    "market_state": every_feature,
+    "kernels": shared_kernels,
+    "pandas": by_pandas,
+    "polars": by_polars,
+}
+
+
+def main() -> None:
+    """Run one job on one core and print what it found."""
+    who, folder = sys.argv[1], Path(sys.argv[2])
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    panel = load(folder)
+    JOBS[who](panel.rows(0, CHUNK))  # compiles and imports
+    start = time.perf_counter()
+    last = JOBS[who](panel)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    columns = {name: values.tolist() for name, values in last.items()}
+    print(json.dumps({"seconds": seconds, "peak_megabytes": peak, "last": columns}))
+
+
+if __name__ == "__main__":
+    main()
