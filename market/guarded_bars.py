@@ -12,7 +12,7 @@ from market.bar_sources import Loaded, Series, Sourced, put_together
 from market.bar_versions import Clock
 from market.clock import Interval, format_time
 from market.panel import CLOSE
-from market.price_guard import SUSPECT, Bools, Floats, Judged, PriceGuard, judge_history
+from market.price_guard import SUSPECT, Bools, Floats, Judged, PriceGuard, judge_history, new_state
 from market.quality import MAX_TIMES
 
 RECENT_ROWS = 200
@@ -36,22 +36,25 @@ class Corrections:
 
 
 @dataclass(frozen=True, slots=True)
-class GuardEnd:
-    """Where the guard stands at the end of a history, for the endpoint to go on from.
+class HistoryEnd:
+    """Where a history ends, for the endpoint to go on from.
 
     Attributes
     ----------
     guard:
-        Its parameters.
+        The price guard; None where there is none.
     state:
-        Before the last row, shape (S, 4).
+        Of the guard before the last row, shape (S, 4).
     told:
-        The newest `RECENT_ROWS` rows as they were told, shape (R, S, 5).
+        The newest `RECENT_ROWS` rows as they were told, corrections included, shape (R, S, 5).
+    mark:
+        Last mark of each symbol after the corrections of the last row, shape (S,).
     """
 
-    guard: PriceGuard
+    guard: PriceGuard | None
     state: Floats
     told: Floats
+    mark: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,6 @@ class GuardedBars:
         same.
     waiting:
         Where the newest bar or mark is suspect, shape (T, S); None without a guard.
-    end:
-        None without a guard.
     findings:
         One for each file loaded.
     """
@@ -95,7 +96,7 @@ class GuardedBars:
     mark_suspect: Bools
     known_mark: Floats | None
     waiting: Bools | None
-    end: GuardEnd | None
+    end: HistoryEnd
     findings: tuple[FileFindings, ...]
 
 
@@ -120,9 +121,9 @@ def guard_bars(
     marks, known, later_known = newest.marks(), early.marks(), settled.marks()
     findings = [FileFindings(count) for count in used]
     suspect = np.zeros(marks.source.shape, dtype=np.bool_)
-    waiting, end = None, None
+    told = later_bars.values[-RECENT_ROWS:].copy()
+    waiting, state = None, new_state(len(symbols))
     if guard is not None:
-        told = later_bars.values[-RECENT_ROWS:].copy()
 
         def judged(series: Series, of: Sourced, later: Series | None = None) -> Judged:
             after = None
@@ -136,7 +137,7 @@ def guard_bars(
         of_marks = of_bars if marks is bars else judged(marks, newest)
         waiting = of_bars.waiting | of_known.waiting
         suspect = of_marks.verdicts == SUSPECT
-        end = GuardEnd(guard, of_bars.state, told)
+        state = of_bars.state
         parts = [(bars, of_bars), (marks, of_marks)][: 1 if marks is bars else 2]
         findings = _findings(used, parts, grid)
     return GuardedBars(
@@ -146,7 +147,7 @@ def guard_bars(
         mark_suspect=suspect,
         known_mark=_known(known, later_known) if versioned else None,
         waiting=waiting,
-        end=end,
+        end=HistoryEnd(guard, state, told, last_values(later_known.values[:, :, CLOSE])),
         findings=tuple(findings),
     )
 
@@ -187,3 +188,10 @@ def _findings(
         times = tuple(format_time(int(grid[row])) for row in rows[:MAX_TIMES])
         findings.append(FileFindings(count, len(rows), limited, times))
     return findings
+
+
+def last_values(prices: Floats) -> Floats:
+    """The newest value of each column that is not NaN, however old, shape (S,)."""
+    newest = len(prices) - 1 - np.argmax(~np.isnan(prices[::-1]), axis=0)
+    last: Floats = prices[newest, np.arange(prices.shape[1])]
+    return last

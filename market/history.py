@@ -19,9 +19,16 @@ from market.bar_files import BarFolder, find_files, read_bars
 from market.bar_sources import MARK_ORDER, Loaded, compare_files, grid_of
 from market.clock import Interval
 from market.errors import DataError
-from market.guarded_bars import RECENT_ROWS, Corrections, GuardedBars, GuardEnd, guard_bars
+from market.guarded_bars import (
+    RECENT_ROWS,
+    Corrections,
+    GuardedBars,
+    HistoryEnd,
+    guard_bars,
+    last_values,
+)
 from market.panel import CLOSE, HIGH, LOW, BarPanel
-from market.price_guard import SUSPECT, PriceGuard, judge_closes, judge_history
+from market.price_guard import SUSPECT, PriceGuard, judge_closes, judge_history, new_state
 from market.quality import QualityReport
 
 Floats = npt.NDArray[np.float64]
@@ -59,7 +66,7 @@ class MarketHistory:
     waiting:
         Where the newest bar or mark of a symbol is suspect, shape (T, S); None without a guard.
     end:
-        Where the price guard stands; None without one.
+        What the endpoint goes on from; None where a history was not loaded but made.
     """
 
     bars: BarPanel
@@ -72,7 +79,7 @@ class MarketHistory:
     known_mark: Floats | None = None
     corrections: Corrections | None = None
     waiting: Bools | None = None
-    end: GuardEnd | None = None
+    end: HistoryEnd | None = None
 
     def last_mark(self, row: int) -> Floats:
         """Newest mark of each symbol at or before `row`, however old, shape (S,); NaN before any.
@@ -84,10 +91,7 @@ class MarketHistory:
         if self.known_mark is not None:
             told: Floats = self.known_mark[row]
             return told
-        known = self.mark[: row + 1 or None]
-        newest = len(known) - 1 - np.argmax(~np.isnan(known[::-1]), axis=0)
-        last: Floats = known[newest, np.arange(known.shape[1])]
-        return last
+        return last_values(self.mark[: row + 1 or None])
 
     def decidable(self) -> Bools:
         """Where a symbol has a mark that was known at the row's close as it is now, shape (T, S).
@@ -108,13 +112,12 @@ class MarketHistory:
     @classmethod
     def from_panel(cls, bars: BarPanel, guard: PriceGuard | None = None) -> MarketHistory:
         """History of one panel that is its own mark, as a simulated market is."""
-        waiting, end = None, None
+        told, waiting = bars.values[-RECENT_ROWS:].copy(), None
+        state = new_state(len(bars.symbols))
         if guard is not None:
-            values = bars.values.copy()
-            judged = judge_history(values, guard, bars.interval)
-            waiting = judged.waiting
-            end = GuardEnd(guard, judged.state, bars.values[-RECENT_ROWS:].copy())
-            bars = replace(bars, values=values)
+            bars = replace(bars, values=bars.values.copy())
+            judged = judge_history(bars.values, guard, bars.interval)
+            waiting, state = judged.waiting, judged.state
         mark = _fill(bars.values[:, :, CLOSE], MAX_GAP_HOURS * bars.interval.per_hour)
         return cls(
             bars=bars,
@@ -125,7 +128,7 @@ class MarketHistory:
             fine_mark=mark,
             report=QualityReport(),
             waiting=waiting,
-            end=end,
+            end=HistoryEnd(guard, state, told, last_values(mark)),
         )
 
 
