@@ -15,6 +15,7 @@ from market.bar_files import BarFolder
 from market.clock import Interval
 from market.errors import DataError
 from market.history import MarketHistory, load_history
+from market.panel import BarPanel
 from market.population import Lives, Population, sample_lives
 from market.simulate import simulate_bars
 from pipelines.config import Config
@@ -50,14 +51,24 @@ def read_history(config: Config) -> MarketHistory:
     if config.market.bars:
         folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
         return load_history(folders, interval, config.market.symbols, guard)
-    simulate = config.simulate
-    panel = simulate_bars(simulate.seed, simulate.days, simulate.symbols, interval)
+    return MarketHistory.from_panel(simulated_panel(config), guard)
+
+
+def simulated_panel(config: Config) -> BarPanel:
+    """The simulated market as it is told, before any guard.
+
+    Raises
+    ------
+    DataError
+        Symbols are named, which a simulated market has none of.
+    """
     if config.market.symbols:
         raise DataError(
             "[market] symbols is set and [market] bars is empty; a simulated market takes "
             "[simulate] symbols, a number"
         )
-    return MarketHistory.from_panel(panel, guard)
+    simulate, interval = config.simulate, Interval.parse(config.market.interval)
+    return simulate_bars(simulate.seed, simulate.days, simulate.symbols, interval)
 
 
 def read_market(config: Config) -> Market:
