@@ -130,7 +130,7 @@ def guard_bars(
             if versioned and later is not None:
                 after = (later.values, settled.witnesses(later, loaded))
             seen = of.witnesses(series, loaded)
-            return judge_history(series.values, guard, interval, seen, after)
+            return judge_history(series.values, guard, interval, seen, after, in_place=True)
 
         of_bars = judged(bars, early, later_bars)
         of_known = of_bars if known is bars else judged(known, early, later_known)

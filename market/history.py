@@ -115,8 +115,8 @@ class MarketHistory:
         told, waiting = bars.values[-RECENT_ROWS:].copy(), None
         state = new_state(len(bars.symbols))
         if guard is not None:
-            bars = replace(bars, values=bars.values.copy())
             judged = judge_history(bars.values, guard, bars.interval)
+            bars = replace(bars, values=judged.bars)
             waiting, state = judged.waiting, judged.state
         mark = _fill(bars.values[:, :, CLOSE], MAX_GAP_HOURS * bars.interval.per_hour)
         return cls(

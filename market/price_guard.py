@@ -97,6 +97,8 @@ class Judged:
 
     Attributes
     ----------
+    bars:
+        As they count, shape (T, S, 5): the array given where nothing was changed.
     verdicts:
         Shape (T, S).
     quarantine:
@@ -105,6 +107,7 @@ class Judged:
         Of the guard before the last row, shape (S, 4).
     """
 
+    bars: Floats
     verdicts: Verdicts
     quarantine: Quarantine
     state: Floats
@@ -160,13 +163,15 @@ def judge_history(
     interval: Interval,
     witnesses: Floats | None = None,
     settled: tuple[Floats, Floats | None] | None = None,
+    *,
+    in_place: bool = False,
 ) -> Judged:
-    """Judge bars row after row, in place.
+    """Judge bars row after row.
 
     Parameters
     ----------
     bars:
-        As told by each row's close, shape (T, S, 5); changed in place.
+        As told by each row's close, shape (T, S, 5).
     guard, interval:
         Limits, and the length of a row.
     witnesses:
@@ -174,6 +179,8 @@ def judge_history(
     settled:
         The same bars with the corrections that came before the next row, and their witnesses:
         later rows are judged after these. Changed in place. None where nothing was corrected.
+    in_place:
+        Change `bars` themselves instead of a copy of them.
     """
     after = (bars, witnesses) if settled is None else settled
     unseen = np.empty((*bars.shape[:2], 0))
@@ -195,11 +202,14 @@ def judge_history(
     before = run(write=False)
     changed = (verdicts == LIMITED) | (verdicts == SUSPECT)
     if not changed.any() and settled is None:
-        return Judged(verdicts, Quarantine.empty(), before)
+        return Judged(bars, verdicts, Quarantine.empty(), before)
     at, column = (index.astype(np.int64) for index in np.nonzero(changed))
-    told = bars[at, column]
+    quarantine = Quarantine(at, column, bars[at, column], verdicts[at, column] == SUSPECT)
+    if not in_place:
+        arrays[0] = bars.copy()
+        arrays[1] = arrays[0] if settled is None else arrays[1]
     run(write=True)
-    return Judged(verdicts, Quarantine(at, column, told, verdicts[at, column] == SUSPECT), before)
+    return Judged(arrays[0], verdicts, quarantine, before)
 
 
 def judge_closes(closes: Floats, guard: PriceGuard, interval: Interval) -> Verdicts:

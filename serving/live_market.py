@@ -40,7 +40,6 @@ from serving.pending_step import MEMORY_STEPS, BarStatus, PendingStep
 _LOG = logging.getLogger("margincast.serving")
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 _KEPT = ("applied", "corrected", "suspect", "late")
 

@@ -46,9 +46,8 @@ def bars_of(*closes: float) -> Floats:
 
 def judged(bars: Floats, witnesses: Floats | None = None) -> tuple[list[float], list[int]]:
     """Closes as they count, and the verdicts."""
-    counted = bars.copy()
-    result = judge_history(counted, GUARD, HOURLY, witnesses)
-    return counted[:, 0, CLOSE].tolist(), result.verdicts[:, 0].tolist()
+    result = judge_history(bars, GUARD, HOURLY, witnesses)
+    return result.bars[:, 0, CLOSE].tolist(), result.verdicts[:, 0].tolist()
 
 
 def test_bad_tick_that_reverts_is_missing_and_leaves_no_trace() -> None:
@@ -131,7 +130,9 @@ def test_wick_is_limited_to_its_band_and_the_close_stays() -> None:
     result = judge_history(bars, GUARD, HOURLY)
     assert result.verdicts[:, 0].tolist() == [GOOD, LIMITED, GOOD]
     reach = math.exp(0.5)
-    np.testing.assert_allclose(bars[1, 0, :4], [102, 102 * reach, 100 / reach, 102], rtol=1e-15)
+    np.testing.assert_allclose(
+        result.bars[1, 0, :4], [102, 102 * reach, 100 / reach, 102], rtol=1e-15
+    )
     assert result.quarantine.told[0, [HIGH, LOW]].tolist() == [400.0, 20.0]
     assert result.quarantine.suspect.tolist() == [False]
 
@@ -139,16 +140,15 @@ def test_wick_is_limited_to_its_band_and_the_close_stays() -> None:
 def test_open_of_a_first_bar_is_limited_by_its_own_close() -> None:
     """The first bar of the BTC spot file of 2017 opens at 16,199.91 and closes at 4,308.83."""
     bars = np.array([[[16199.91, 16199.91, 4261.32, 4308.83, 44.51]]])
-    judge_history(bars, GUARD, HOURLY)
+    counted = judge_history(bars, GUARD, HOURLY).bars
     limit = 4308.83 * math.exp(0.5)
-    np.testing.assert_allclose(bars[0, 0], [limit, limit, 4261.32, 4308.83, 44.51], rtol=1e-15)
+    np.testing.assert_allclose(counted[0, 0], [limit, limit, 4261.32, 4308.83, 44.51], rtol=1e-15)
 
 
 def test_sound_history_is_left_as_it_is() -> None:
     bars = bars_of(*np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.02, 500))))
-    before = bars.copy()
     result = judge_history(bars, GUARD, HOURLY)
-    assert bars.tobytes() == before.tobytes()
+    assert result.bars is bars
     assert not result.verdicts.any()
     assert len(result.quarantine.rows) == 0
 
@@ -159,7 +159,7 @@ def test_correction_before_the_next_row_is_what_later_rows_are_held_against() ->
     # Row 1 is suspect as told and good as corrected; so row 2 is the first beyond the band.
     assert result.verdicts[:, 0].tolist() == [GOOD, SUSPECT, SUSPECT, GOOD]
     np.testing.assert_array_equal(settled[:, 0, CLOSE], [100, 100, NAN, 100])
-    np.testing.assert_array_equal(told[:, 0, CLOSE], [100, NAN, NAN, 150])
+    np.testing.assert_array_equal(result.bars[:, 0, CLOSE], [100, NAN, NAN, 150])
 
 
 @st.composite
@@ -189,8 +189,8 @@ def wild_bars(draw: st.DrawFn) -> Floats:
 
 
 def _judge(bars: Floats) -> tuple[Floats, Judged]:
-    counted = bars.copy()
-    return counted, judge_history(counted, GUARD, HOURLY)
+    result = judge_history(bars, GUARD, HOURLY)
+    return result.bars, result
 
 
 @given(bars=wild_bars())
@@ -239,8 +239,13 @@ def test_symbols_are_judged_on_their_own(bars: Floats, order: list[int]) -> None
 
 @given(bars=wild_bars())
 def test_what_was_changed_can_be_put_back(bars: Floats) -> None:
+    before = bars.copy()
     counted, result = _judge(bars)
+    assert bars.tobytes() == before.tobytes(), "what was told is left alone"
     found = result.quarantine
+    changed = judge_history(before, GUARD, HOURLY, in_place=True)
+    assert before.tobytes() == changed.bars.tobytes() == counted.tobytes()
+    counted = counted.copy()
     counted[found.rows, found.columns] = found.told
     assert counted.tobytes() == bars.tobytes()
     assert (counted[found.rows, found.columns, OPEN] == found.told[:, OPEN]).all()

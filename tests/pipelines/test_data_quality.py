@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from market.account_files import Event, read_accounts, write_accounts
 from market.account_quality import check_accounts
@@ -17,6 +19,7 @@ from market.book import Account, Balance, Book, Position
 from market.clock import HOUR, parse_time
 from market.quality import FAULTS
 from pipelines import data_quality
+from pipelines.cli import app
 from pipelines.config import load_config
 from pipelines.data_quality import check_data, quality_tables
 
@@ -98,6 +101,14 @@ def test_terminal_names_the_faulty_file_the_mix_up_and_the_sums(
     assert "241 rows of 3 files, 2 symbols at 1h" in text
     assert "1 file(s) with faults" in text
     assert not any("ETHUSDT" in line for line in lines), "sound files are not listed"
+
+
+def test_verb_writes_the_whole_report_as_json(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    done = CliRunner().invoke(app, ["data", "--config", str(config), "--json", str(out)])
+    assert done.exit_code == 0, done.output
+    written = json.loads(out.read_text())
+    assert written == json.loads(json.dumps(check_data(load_config(config))))
 
 
 def test_symbol_that_waits_at_the_end_is_named(
