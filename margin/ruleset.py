@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 
 from market.clock import parse_time
 from market.errors import DataError, RuleSetError
+from market.price_guard import PriceGuard
 
 ENGINES = ("tier",)
 """Engines that this version can compute."""
@@ -120,6 +121,21 @@ class FloorRules(Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(name for name in self.__struct_fields__ if getattr(self, name).enabled)
 
 
+class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[price_guard]``, see `market.price_guard`."""
+
+    enabled: bool = True
+    band: Positive = 0.25
+    wick_band: Positive = 0.5
+    agreement: Positive = 0.1
+
+    def guard(self) -> PriceGuard | None:
+        """What judges bars; None where it is switched off."""
+        if not self.enabled:
+            return None
+        return PriceGuard(self.band, self.wick_band, self.agreement)
+
+
 class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[add_on]``: targets of the add-on and how fast it may move, see `margin.addon`."""
 
@@ -168,6 +184,7 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     spot: Literal["linear"] = "linear"
     collateral: CollateralRules = CollateralRules()
     floors: FloorRules = FloorRules()
+    price_guard: PriceGuardRules = PriceGuardRules()
     add_on: AddOnRules = msgspec.field(default_factory=AddOnRules)
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from market.bar_versions import EARLY, Bars, Clock, count_versions, select_versions
 from market.clock import DAY, HOUR, INTERVALS, Interval
 from market.errors import DataError
 from market.panel import CLOSE, HIGH, LOW, OPEN, VOLUME
@@ -24,6 +25,7 @@ MIN_PRICE, MAX_PRICE = 1e-15, 1e12
 MAX_VOLUME = 1e21
 """Limits of a bar: USD a unit, and units of the underlying."""
 
+_AT_CLOSE = int(np.iinfo(np.int64).min)  # knowledge time of a row that names none
 _MAX_ROWS = 20_000_000  # ten years of minute bars are 5.3 million
 
 
@@ -37,12 +39,35 @@ class BarFolder:
 
 @dataclass(frozen=True, slots=True)
 class SymbolBars:
-    """Clean bars of one symbol: sorted, unique opens (n,) and values (n, 5) as in `BarPanel`."""
+    """Clean bars of one symbol: sorted, unique opens (n,) and values (n, 5) as in `BarPanel`.
+
+    Attributes
+    ----------
+    opens, values:
+        The newest version of every bar: what came to be true.
+    interval, quality:
+        Interval of the file, and what was found wrong in it.
+    at_close, settled:
+        Opens and values of the versions known when each bar closed, and before the next one did;
+        None where these are the newest ones.
+    """
 
     opens: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
     interval: Interval
     quality: FileQuality
+    at_close: Bars | None = None
+    settled: Bars | None = None
+
+    @property
+    def versioned(self) -> bool:
+        """Whether some bar was late or corrected."""
+        return self.at_close is not None or self.settled is not None
+
+    def as_known(self, clock: Clock) -> Bars:
+        """Opens and values by a clock of `market.bar_versions`."""
+        early = {"at_close": self.at_close, "settled": self.settled}.get(clock)
+        return (self.opens, self.values) if early is None else early
 
 
 def find_files(folder: BarFolder, symbols: Sequence[str]) -> dict[str, Path]:
@@ -66,31 +91,56 @@ def read_bars(path: Path, kind: BarKind, interval: Interval) -> SymbolBars:
 
     The interval of the file is the most frequent distance of its time stamps. Finer bars are
     aggregated (first open, highest high, lowest low, last close, summed volume). What is wrong is
-    handled as `FileQuality` says.
+    handled as `FileQuality` says. A column ``known_at`` says when a row became known; without it a
+    bar is known at its close.
 
     Raises
     ------
     DataError
         The file cannot be read, lacks a column, has only closes, or is coarser than `interval`.
     """
-    opens, values = _read(path, kind)
+    opens, values, known = _read(path, kind)
     quality = FileQuality(
         folder=str(path.parent), symbol=path.stem, kind=kind, interval="", rows=len(opens)
     )
-    opens, values, quality = _sort_unique(opens, values, quality)
-    own = _interval_of(opens, path)
+    own = _interval_of(np.unique(opens), path)
+    if known is not None:
+        known = np.where(known == _AT_CLOSE, opens + own.nanoseconds, known)
+        values[known < opens] = np.nan  # no bar is known before it began
+    opens, values, known, quality = _sort_unique(opens, values, known, quality)
     if own.nanoseconds > interval.nanoseconds:
         raise DataError(
             f"{path} has {own.name} bars, coarser than the interval {interval.name} asked for; "
             f"set [market] interval to {own.name} or coarser, or leave the folder out"
         )
-    opens, values, quality = _drop_faulty(
-        opens, values, own, kind, replace(quality, interval=own.name)
-    )
+    quality = replace(quality, interval=own.name)
+
+    def cleaned(clock: Clock) -> tuple[Bars, FileQuality]:
+        known_then = select_versions(opens, known, interval, clock)
+        return _clean((opens[known_then], values[known_then]), own, interval, kind, quality)
+
+    newest, quality = cleaned("newest")
+    early: dict[Clock, Bars] = {}
+    for clock in EARLY if known is not None else ():
+        bars, _ = cleaned(clock)
+        if not all(map(np.array_equal, bars, newest)):
+            early[clock] = bars
+    if "at_close" in early:
+        late, corrected = count_versions(early["at_close"], newest)
+        quality = replace(quality, late=late, corrected=corrected)
+    return SymbolBars(*newest, own, quality, early.get("at_close"), early.get("settled"))
+
+
+def _clean(
+    bars: Bars, own: Interval, interval: Interval, kind: BarKind, quality: FileQuality
+) -> tuple[Bars, FileQuality]:
+    opens, values, quality = _drop_faulty(*bars, own, kind, quality)
+    stale, longest = _count_stale(opens, values, own)
+    quality = replace(quality, stale=stale, longest_stale_hours=longest)
     if own.nanoseconds < interval.nanoseconds:
         opens, values, incomplete = aggregate(opens, values, own, interval)
         quality = replace(quality, incomplete=incomplete)
-    return SymbolBars(opens, values, own, _count_gaps(opens, interval, quality))
+    return (opens, values), _count_gaps(opens, interval, quality)
 
 
 def aggregate(
@@ -121,7 +171,9 @@ def aggregate(
     return starts[closed], bars[closed], int((~complete).sum())
 
 
-def _read(path: Path, kind: BarKind) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def _read(
+    path: Path, kind: BarKind
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64] | None]:
     needed = ("ts", *_PRICES) if kind == "mark" else ("ts", *_PRICES, "volume")
     try:
         file = pq.ParquetFile(path)
@@ -135,7 +187,8 @@ def _read(path: Path, kind: BarKind) -> tuple[npt.NDArray[np.int64], npt.NDArray
             )
         if file.metadata.num_rows > _MAX_ROWS:
             raise DataError(f"{path} has {file.metadata.num_rows} rows; the limit is {_MAX_ROWS}")
-        table = file.read(columns=list(needed))
+        versioned = "known_at" in present
+        table = file.read(columns=[*needed, "known_at"] if versioned else list(needed))
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read as parquet: {error}") from error
     if table.num_rows == 0:
@@ -145,7 +198,19 @@ def _read(path: Path, kind: BarKind) -> tuple[npt.NDArray[np.int64], npt.NDArray
     for column, name in enumerate((*_PRICES, "volume")):
         if name in needed:
             values[:, column] = floats(table, name, path)
-    return opens, values
+    return opens, values, _known_times(table, path) if versioned else None
+
+
+def _known_times(table: pa.Table, path: Path) -> npt.NDArray[np.int64]:
+    """Column ``known_at`` in nanoseconds, `_AT_CLOSE` where it is missing."""
+    missing = np.asarray(table["known_at"].is_null().to_numpy(), dtype=np.bool_)
+    filled = table["known_at"].combine_chunks()
+    if missing.all():
+        return np.full(len(missing), _AT_CLOSE)
+    first = filled.drop_null()[0]
+    filled = pa.chunked_array([filled.fill_null(first)])
+    known = timestamps(pa.table({"known_at": filled}), "known_at", path)
+    return np.where(missing, _AT_CLOSE, known)
 
 
 def timestamps(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int64]:
@@ -186,12 +251,27 @@ def floats(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.float64]:
 
 
 def _sort_unique(
-    opens: npt.NDArray[np.int64], values: npt.NDArray[np.float64], quality: FileQuality
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], FileQuality]:
+    opens: npt.NDArray[np.int64],
+    values: npt.NDArray[np.float64],
+    known: npt.NDArray[np.int64] | None,
+    quality: FileQuality,
+) -> tuple[
+    npt.NDArray[np.int64],
+    npt.NDArray[np.float64],
+    npt.NDArray[np.int64] | None,
+    FileQuality,
+]:
+    """By open, of one open the version known last first; rows of one version become one."""
     unsorted = int((np.diff(opens) < 0).sum())
-    order = np.argsort(opens, kind="stable")
+    if known is None:
+        order = np.argsort(opens, kind="stable")
+    else:
+        order = np.lexsort((-known, opens))
+        known = known[order]
     opens, values = opens[order], values[order]
     repeated = np.r_[False, np.diff(opens) == 0]
+    if known is not None:
+        repeated[1:] &= np.diff(known) == 0
     if repeated.any():
         first = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(opens))))
         equal = (values == values[first]).all(axis=1)
@@ -201,7 +281,8 @@ def _sort_unique(
             conflicts=int((repeated & ~equal).sum()),
         )
         opens, values = opens[~repeated], values[~repeated]
-    return opens, values, replace(quality, unsorted=unsorted)
+        known = None if known is None else known[~repeated]
+    return opens, values, known, replace(quality, unsorted=unsorted)
 
 
 def _interval_of(opens: npt.NDArray[np.int64], path: Path) -> Interval:
@@ -263,6 +344,20 @@ def possible(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         & (values[:, VOLUME] <= MAX_VOLUME)
     )
     return sound
+
+
+def _count_stale(
+    opens: npt.NDArray[np.int64], values: npt.NDArray[np.float64], interval: Interval
+) -> tuple[int, float]:
+    """Bars that only repeat the last close without a trade, and hours of their longest run."""
+    if len(opens) < 2:
+        return 0, 0.0
+    before = values[:-1, CLOSE]
+    flat = (values[1:, HIGH] == before) & (values[1:, LOW] == before) & (values[1:, VOLUME] == 0.0)
+    edges = np.diff(np.r_[0, flat.astype(np.int8), 0])
+    runs = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
+    longest = int(runs.max()) if len(runs) else 0
+    return int(flat.sum()), longest * interval.nanoseconds / HOUR
 
 
 def _count_gaps(

@@ -1,30 +1,41 @@
 """The history of a market: bars for the features, marks for the accounts, fine closes for labels.
 
 Bars come from folders in the order given: a later folder fills what the earlier ones lack. Marks
-go by kind: ``mark`` prices, else perpetual, else spot.
+go by kind: ``mark`` prices, else perpetual, else spot. Features see bars as they were known in
+time (`market.bar_versions`), outcomes see them as they came to be true, and neither sees a bar
+that the price guard quarantined (`market.price_guard`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from market.bar_files import BarFolder, BarKind, SymbolBars, find_files, read_bars
+from market import price_guard
+from market.bar_files import BarFolder, find_files, read_bars
+from market.bar_sources import MARK_ORDER, Loaded, compare_files, grid_of, put_together
 from market.clock import Interval
 from market.errors import DataError
+from market.guarded_bars import (
+    RECENT_ROWS,
+    Corrections,
+    GuardedBars,
+    HistoryEnd,
+    guard_bars,
+    last_values,
+)
 from market.panel import BASIS, CLOSE, CONTEXT_WIDTH, HIGH, LOW, BarPanel
-from market.quality import FileQuality, QualityReport
+from market.price_guard import SUSPECT, PriceGuard, judge_closes, judge_history, new_state
+from market.quality import QualityReport
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
-MAX_GAP_HOURS = 24
+MAX_GAP_HOURS = price_guard.MAX_GAP_HOURS
 """A mark is held through a gap of at most this long; beyond it the symbol counts as absent."""
-
-MARK_ORDER: tuple[BarKind, ...] = ("mark", "perp", "spot")
-"""Which kind of price marks an account, first choice first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +45,11 @@ class MarketHistory:
     Attributes
     ----------
     bars:
-        What the features see.
+        What the features see: at each row what was known at its close.
     mark, mark_high, mark_low:
         Mark price at each bar's close, and its extremes within the bar; shape (T, S). Between a
         symbol's first and last bar a gap of up to `MAX_GAP_HOURS` holds the last price; else NaN.
+        Corrections are in them, whenever they came.
     fine_interval:
         The finest interval present.
     fine_mark:
@@ -46,6 +58,15 @@ class MarketHistory:
         bars exist.
     report:
         Faults found and policies applied.
+    known_mark:
+        Last mark known at each row's close, however old, shape (T, S); NaN before any. None where
+        `mark` says the same.
+    corrections:
+        Rows that later ones see otherwise than `bars`; None where there are none.
+    waiting:
+        Where the newest bar or mark of a symbol is suspect, shape (T, S); None without a guard.
+    end:
+        What the endpoint goes on from; None where a history was not loaded but made.
     """
 
     bars: BarPanel
@@ -55,21 +76,48 @@ class MarketHistory:
     fine_interval: Interval
     fine_mark: Floats
     report: QualityReport
+    known_mark: Floats | None = None
+    corrections: Corrections | None = None
+    waiting: Bools | None = None
+    end: HistoryEnd | None = None
 
     def last_mark(self, row: int) -> Floats:
         """Newest mark of each symbol at or before `row`, however old, shape (S,); NaN before any.
 
         What a decision at that close may know. `mark` says more: whether a gap that has begun
-        will be a short one, which only the path of an account may be told.
+        will be a short one, and what was corrected since, which only the path of an account may
+        be told.
         """
-        known = self.mark[: row + 1 or None]
-        newest = len(known) - 1 - np.argmax(~np.isnan(known[::-1]), axis=0)
-        last: Floats = known[newest, np.arange(known.shape[1])]
-        return last
+        if self.known_mark is not None:
+            told: Floats = self.known_mark[row]
+            return told
+        return last_values(self.mark[: row + 1 or None])
+
+    def decidable(self) -> Bools:
+        """Where a symbol has a mark that was known at the row's close as it is now, shape (T, S).
+
+        Elsewhere hindsight knows another mark than a decision could: an account that holds the
+        symbol then belongs in no training row.
+        """
+        marked = ~np.isnan(self.mark)
+        return marked if self.known_mark is None else marked & (self.known_mark == self.mark)
+
+    def suspect_at(self, row: int) -> Bools:
+        """Symbols whose newest bar or mark at the close of `row` is suspect, shape (S,)."""
+        if self.waiting is None:
+            return np.zeros(len(self.bars.symbols), dtype=np.bool_)
+        suspect: Bools = self.waiting[row]
+        return suspect
 
     @classmethod
-    def from_panel(cls, bars: BarPanel) -> MarketHistory:
+    def from_panel(cls, bars: BarPanel, guard: PriceGuard | None = None) -> MarketHistory:
         """History of one panel that is its own mark, as a simulated market is."""
+        told, waiting = bars.values[-RECENT_ROWS:].copy(), None
+        state = new_state(len(bars.symbols))
+        if guard is not None:
+            judged = judge_history(bars.values, guard, bars.interval)
+            bars = replace(bars, values=judged.bars)
+            waiting, state = judged.waiting, judged.state
         mark = _fill(bars.values[:, :, CLOSE], MAX_GAP_HOURS * bars.interval.per_hour)
         return cls(
             bars=bars,
@@ -79,11 +127,16 @@ class MarketHistory:
             fine_interval=bars.interval,
             fine_mark=mark,
             report=QualityReport(),
+            waiting=waiting,
+            end=HistoryEnd(guard, state, told, last_values(mark)),
         )
 
 
 def load_history(
-    folders: Sequence[BarFolder], interval: Interval, symbols: Sequence[str] = ()
+    folders: Sequence[BarFolder],
+    interval: Interval,
+    symbols: Sequence[str] = (),
+    guard: PriceGuard | None = None,
 ) -> MarketHistory:
     """Load bars from folders.
 
@@ -95,90 +148,96 @@ def load_history(
         The interval of the panel; finer files are aggregated.
     symbols:
         Bar symbols to load; all that are found when empty.
+    guard:
+        Judges bars and marks; without one they are taken as told.
 
     Raises
     ------
     DataError
         A folder, file or symbol is missing or breaks the data contract.
     """
-    loaded = [
-        (folder, symbol, read_bars(path, folder.kind, interval))
+    read = [
+        Loaded(folder, symbol, read_bars(path, folder.kind, interval))
         for folder in folders
         for symbol, path in find_files(folder, symbols).items()
     ]
-    traded = sorted({symbol for folder, symbol, _ in loaded if folder.kind != "mark"})
+    traded = sorted({file.symbol for file in read if file.folder.kind != "mark"})
     if missing := sorted(set(symbols) - set(traded)):
         where = ", ".join(str(folder.path) for folder in folders)
         raise DataError(f"no spot or perp bars for symbol(s) {', '.join(missing)} in {where}")
     if not traded:
         raise DataError("no spot or perp bars found; [market] bars needs at least one such folder")
-    idle = [part for _, symbol, part in loaded if symbol not in traded or not len(part.opens)]
-    loaded = [entry for entry in loaded if entry[1] in traded and len(entry[2].opens)]
-    grid = _grid(loaded, interval)
-    column = {symbol: i for i, symbol in enumerate(traded)}
+    loaded = [file for file in read if file.symbol in traded and len(file.bars.opens)]
+    grid = grid_of(loaded, interval)
+    guarded = guard_bars(loaded, traded, grid, interval, guard)
 
-    bars = np.full((len(grid), len(traded), 5), np.nan)
-    kinds: dict[BarKind, Floats] = {}
-    quality: list[FileQuality] = []
-    for folder, symbol, part in loaded:
-        rows, s = (part.opens - grid[0]) // interval.nanoseconds, column[symbol]
-        of_kind = kinds.setdefault(folder.kind, np.full((len(grid), len(traded), 3), np.nan))
-        fresh = np.isnan(of_kind[rows, s, 0])
-        of_kind[rows[fresh], s] = part.values[fresh][:, [HIGH, LOW, CLOSE]]
-        if folder.kind != "mark":
-            fresh = np.isnan(bars[rows, s, CLOSE])
-            bars[rows[fresh], s] = part.values[fresh]
-        quality.append(replace(part.quality, used=int(fresh.sum())))
-    quality += [part.quality for part in idle]
-
-    chosen, counts = _choose_marks(kinds, traded, len(grid))
-    mark = _fill(chosen[:, :, 2], MAX_GAP_HOURS * interval.per_hour)
-    panel = BarPanel(interval, tuple(traded), grid, bars, _basis(kinds))
-    fine_interval, fine_mark = _fine_marks(folders, loaded, panel, mark)
+    marks = guarded.marks.values
+    mark = _fill(marks[:, :, CLOSE], MAX_GAP_HOURS * interval.per_hour)
+    context = _basis(loaded, traded, grid, interval, guarded)
+    panel = BarPanel(interval, tuple(traded), grid, guarded.bars, context)
+    fine_interval, fine_mark = _fine_marks(loaded, panel, mark, guarded.mark_suspect, guard)
     return MarketHistory(
         bars=panel,
         mark=mark,
-        mark_high=_or_mark(chosen[:, :, 0], mark),
-        mark_low=_or_mark(chosen[:, :, 1], mark),
+        mark_high=_or_mark(marks[:, :, HIGH], mark),
+        mark_low=_or_mark(marks[:, :, LOW], mark),
         fine_interval=fine_interval,
         fine_mark=fine_mark,
-        report=QualityReport(tuple(quality), counts),
+        report=_report(read, loaded, panel, mark, guarded),
+        known_mark=guarded.known_mark,
+        corrections=guarded.corrections,
+        waiting=guarded.waiting,
+        end=guarded.end,
     )
 
 
-_Loaded = list[tuple[BarFolder, str, SymbolBars]]
+def _report(
+    read: Sequence[Loaded],
+    loaded: Sequence[Loaded],
+    panel: BarPanel,
+    mark: Floats,
+    guarded: GuardedBars,
+) -> QualityReport:
+    files = [
+        replace(file.bars.quality, **asdict(found))
+        for file, found in zip(loaded, guarded.findings, strict=True)
+    ]
+    # By identity: equality would compare arrays.
+    used = set(map(id, loaded))
+    files += [file.bars.quality for file in read if id(file) not in used]
+    kind_of = [MARK_ORDER.index(file.folder.kind) for file in loaded]
+    kinds = np.array([*kind_of, len(MARK_ORDER)])[guarded.marks.source]
+    present = [kind for k, kind in enumerate(MARK_ORDER) if k in kind_of]
+    counts: dict[str, dict[str, int]] = {
+        symbol: {str(kind): int((kinds[:, s] == MARK_ORDER.index(kind)).sum()) for kind in present}
+        for s, symbol in enumerate(panel.symbols)
+    }
+    held = (np.isnan(guarded.marks.values[:, :, CLOSE]) & ~np.isnan(mark)).sum(axis=0)
+    hours = (held / panel.interval.per_hour).tolist()
+    return QualityReport(
+        tuple(files), counts, dict(zip(panel.symbols, hours, strict=True)), compare_files(loaded)
+    )
 
 
-def _grid(loaded: _Loaded, interval: Interval) -> npt.NDArray[np.int64]:
-    traded = [part.opens for folder, _, part in loaded if folder.kind != "mark"]
-    if not traded:
-        raise DataError("every spot and perp file is empty once faulty bars are dropped")
-    # Marks may begin or end elsewhere; the grid covers everything that was read.
-    opens = [part.opens for _, _, part in loaded]
-    first, last = min(o[0] for o in opens), max(o[-1] for o in opens)
-    return np.arange(first, last + interval.nanoseconds, interval.nanoseconds, dtype=np.int64)
-
-
-def _choose_marks(
-    kinds: dict[BarKind, Floats], symbols: list[str], rows: int
-) -> tuple[Floats, dict[str, dict[str, int]]]:
-    chosen = np.full((rows, len(symbols), 3), np.nan)
-    counts: dict[str, dict[str, int]] = {symbol: {} for symbol in symbols}
-    for kind in MARK_ORDER:
-        if kind not in kinds:
-            continue
-        take = np.isnan(chosen[:, :, 2]) & ~np.isnan(kinds[kind][:, :, 2])
-        chosen[take] = kinds[kind][take]
-        for s, symbol in enumerate(symbols):
-            counts[symbol][kind] = int(take[:, s].sum())
-    return chosen, counts
-
-
-def _basis(kinds: dict[BarKind, Floats]) -> Floats | None:
-    """Context that knows the basis where both prices of a symbol exist; None where none do."""
-    if "perp" not in kinds or "spot" not in kinds:
-        return None
-    basis = np.log(kinds["perp"][:, :, 2] / kinds["spot"][:, :, 2])
+def _basis(
+    loaded: Sequence[Loaded],
+    symbols: Sequence[str],
+    grid: npt.NDArray[np.int64],
+    interval: Interval,
+    guarded: GuardedBars,
+) -> Floats | None:
+    """Context that knows the basis where both prices of a symbol exist and neither is suspect;
+    None where there are none."""
+    closes = {}
+    for kind in ("perp", "spot"):
+        of_kind = [file for file in loaded if file.folder.kind == kind]
+        if not of_kind:
+            return None
+        sourced, _ = put_together(of_kind, symbols, grid, interval, "at_close")
+        closes[kind] = sourced.bars.values[:, :, CLOSE]
+    basis = np.log(closes["perp"] / closes["spot"])
+    if guarded.waiting is not None:
+        basis[guarded.waiting] = np.nan
     if np.isnan(basis).all():
         return None
     context = np.full((*basis.shape, CONTEXT_WIDTH), np.nan)
@@ -187,31 +246,36 @@ def _basis(kinds: dict[BarKind, Floats]) -> Floats | None:
 
 
 def _fine_marks(
-    folders: Sequence[BarFolder], loaded: _Loaded, panel: BarPanel, mark: Floats
+    loaded: Sequence[Loaded],
+    panel: BarPanel,
+    mark: Floats,
+    suspect: Bools,
+    guard: PriceGuard | None,
 ) -> tuple[Interval, Floats]:
-    finest = min((part.interval for _, _, part in loaded), key=lambda i: i.nanoseconds)
+    finest = min((file.bars.interval for file in loaded), key=lambda i: i.nanoseconds)
     per_bar = panel.interval.nanoseconds // finest.nanoseconds
     if per_bar == 1:
         return panel.interval, mark
     fine = np.full((len(panel) * per_bar, len(panel.symbols)), np.nan)
-    fine[per_bar - 1 :: per_bar] = mark  # every path passes through the marks at the closes
+    closing = fine[per_bar - 1 :: per_bar]
+    closing[:] = mark  # every path passes through the marks at the closes
     column = {symbol: i for i, symbol in enumerate(panel.symbols)}
-    paths = {
-        (folder.path, symbol): path
-        for folder in folders
-        for symbol, path in find_files(folder, ()).items()
-    }
     for kind in MARK_ORDER:
-        for folder, symbol, part in loaded:
-            if folder.kind != kind or part.interval.nanoseconds == panel.interval.nanoseconds:
+        for file in loaded:
+            if file.folder.kind != kind or file.bars.interval == panel.interval:
                 continue
-            own = read_bars(paths[folder.path, symbol], kind, part.interval)
+            path = file.folder.path / f"{file.symbol}.parquet"
+            own = read_bars(path, kind, file.bars.interval)
             # A fine bar ends where a step of the finest grid ends.
             ends = (own.opens + own.interval.nanoseconds - panel.opens[0]) // finest.nanoseconds - 1
             inside = (ends >= 0) & (ends < len(fine))
             ends, closes = ends[inside], own.values[inside, CLOSE]
-            fresh = np.isnan(fine[ends, column[symbol]])
-            fine[ends[fresh], column[symbol]] = closes[fresh]
+            fresh = np.isnan(fine[ends, column[file.symbol]])
+            fine[ends[fresh], column[file.symbol]] = closes[fresh]
+    fine[np.repeat(suspect, per_bar, axis=0)] = np.nan
+    if guard is not None:
+        fine[judge_closes(fine, guard, finest) == SUSPECT] = np.nan
+        closing[:] = mark  # judged at their own interval
     dead = np.isnan(np.repeat(mark, per_bar, axis=0))
     fine = _fill(fine, MAX_GAP_HOURS * finest.per_hour)
     fine[dead] = np.nan

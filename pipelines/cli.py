@@ -67,6 +67,17 @@ def simulate(
 
 
 @app.command()
+def data(config: ConfigFile = None, json: JsonFile = None) -> None:
+    """Read the data and report what is wrong with them."""
+    from pipelines.data_quality import check_data, quality_tables
+    from pipelines.report import write_json
+
+    report = check_data(load_config(config))
+    write_json(report, json)
+    quality_tables(report)
+
+
+@app.command()
 def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
     """Train, evaluate, gate and register a model."""
     from pipelines.report import bars_line, evaluation_tables, facts, write_json

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from features.corrected import advance_through
 from features.market_state import MarketFeatures, MarketState
 from margin.ruleset import RuleSet, load_ruleset
 from market.bar_files import BarFolder
@@ -15,6 +16,7 @@ from market.clock import Interval
 from market.context_files import ContextSources, add_context
 from market.errors import DataError
 from market.history import MarketHistory, load_history
+from market.panel import BarPanel
 from market.population import Lives, Population, sample_lives
 from market.simulate import simulate_bars
 from pipelines.config import Config
@@ -44,32 +46,43 @@ class Market:
 
 
 def read_history(config: Config) -> MarketHistory:
-    """Bars as configured, or the simulated market where none are."""
+    """Bars as configured, or the simulated market where none are; past the rules' price guard."""
     interval = Interval.parse(config.market.interval)
+    guard = read_rules(config).price_guard.guard()
     if config.market.bars:
         folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
-        history = load_history(folders, interval, config.market.symbols)
+        history = load_history(folders, interval, config.market.symbols, guard)
         sources = ContextSources(
             config.market.funding, config.market.open_interest, config.market.implied_vol
         )
         return add_context(history, sources)
-    simulate = config.simulate
-    panel = simulate_bars(simulate.seed, simulate.days, simulate.symbols, interval)
+    return MarketHistory.from_panel(simulated_panel(config), guard)
+
+
+def simulated_panel(config: Config) -> BarPanel:
+    """The simulated market as it is told, before any guard.
+
+    Raises
+    ------
+    DataError
+        Symbols are named, which a simulated market has none of.
+    """
     if config.market.symbols:
         raise DataError(
             "[market] symbols is set and [market] bars is empty; a simulated market takes "
             "[simulate] symbols, a number"
         )
-    return MarketHistory.from_panel(panel)
+    simulate, interval = config.simulate, Interval.parse(config.market.interval)
+    return simulate_bars(simulate.seed, simulate.days, simulate.symbols, interval)
 
 
 def read_market(config: Config) -> Market:
     """The market with all its features."""
     history = read_history(config)
     state = MarketState(history.bars.symbols, history.bars.interval)
-    before = state.advance(history.bars.rows(0, -2))
+    before = advance_through(state, history.bars.rows(0, -2), history.corrections)
     earlier = state.copy()
-    last = state.advance(history.bars.rows(-2, None))
+    last = advance_through(state, history.bars.rows(-2, None), history.corrections)
     return Market(history, before.followed_by(last), earlier, bool(config.market.bars))
 
 
@@ -81,7 +94,7 @@ def read_rules(config: Config) -> RuleSet:
 def usable(market: Market) -> npt.NDArray[np.bool_]:
     """Which symbols can be held and scored at each decision time, shape (T, S)."""
     fit: npt.NDArray[np.bool_] = market.features.usable(market.history.bars.interval)
-    return fit & ~np.isnan(market.history.mark)
+    return fit & market.history.decidable()
 
 
 def sample_accounts(config: Config, market: Market) -> Lives:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from market.files import replace_file
+from market.quality import FAULTS
 
 console = Console()
 
@@ -28,12 +29,16 @@ def bars_line(bars: Mapping[str, Any]) -> None:
     """What was found wrong in the bars, in one line; nothing where nothing was."""
     found = {
         name: sum(file[name] for file in bars["files"])
-        for name in ("duplicates", "conflicts", "misaligned", "impossible", "dead", "gaps")
+        for name in FAULTS
+        if name not in ("unsorted", "incomplete", "stale")
     }
+    found["mix-ups"] = sum(pair["verdict"] == "mix-up" for pair in bars["agreements"])
     wrong = ", ".join(f"{count:,} {name}" for name, count in found.items() if count)
     if wrong:
         rows = sum(file["rows"] for file in bars["files"])
-        console.print(f"bars: {wrong} in {rows:,} rows of {len(bars['files'])} files (see --json)")
+        console.print(
+            f"bars: {wrong} in {rows:,} rows of {len(bars['files'])} files (see margincast data)"
+        )
 
 
 def evaluation_tables(report: Mapping[str, Any]) -> None:

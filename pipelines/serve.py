@@ -6,7 +6,9 @@ import gc
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 
+from features.corrected import advance_through
 from features.market_state import MarketState
 from ledger.store import Ledger
 from market.errors import ConfigError, DataError
@@ -30,10 +32,21 @@ def live_market(config: Config) -> LiveMarket:
     done = 0
     if state.last_open is not None:
         done = int((state.last_open - int(bars.opens[0])) // bars.interval.nanoseconds) + 1
-    features = state.advance(bars.rows(done, -1))
-    before = bars.rows(0, -1)
-    live = LiveMarket(state, history.last_mark(len(before) - 1), features, recent=before)
-    live.open_step(bars.rows(-1, None), history.last_mark(-1))
+    features = advance_through(state, bars.rows(done, -1), history.corrections)
+    end = history.end
+    if end is None:
+        raise DataError("the endpoint starts from bars that were loaded or simulated")
+    told = replace(bars.rows(-len(end.told), None), values=end.told)
+    live = LiveMarket(
+        state,
+        history.last_mark(len(bars) - 2),
+        features,
+        recent=told.rows(0, -1),
+        guard=end.guard,
+        guard_state=end.state,
+    )
+    # As told: the endpoint judges the newest step itself, which is still open to corrections.
+    live.open_step(told.rows(-1, None), end.mark)
     return live
 
 

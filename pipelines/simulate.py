@@ -9,7 +9,7 @@ from market.account_files import CLOSED, Event, write_accounts
 from market.clock import format_time
 from market.simulate import write_bars
 from pipelines.config import Config
-from pipelines.inputs import read_market, sample_accounts
+from pipelines.inputs import read_market, sample_accounts, simulated_panel
 
 
 def simulate(config: Config, out: Path) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def simulate(config: Config, out: Path) -> dict[str, Any]:
     lives = sample_accounts(config, market)
     closes, symbols = history.bars.closes, history.bars.symbols
     if not market.real:
-        write_bars(history.bars, out / "bars")
+        write_bars(simulated_panel(config), out / "bars")
     ended = [
         Event(int(closes[lives.end_row[i]]), lives.account_id(i), CLOSED)
         for i in range(len(lives))

@@ -3,17 +3,17 @@
 The newest step is pending: each of its bars replays it on a copy of the state before it. It is
 committed when a bar of a later step arrives. So the features after all bars of a step are those
 of the batch to the last bit, in whatever order the bars came, and a bar that comes later than
-its step changes nothing that was known.
+its step changes nothing that was known. The price guard judges the bars of a step together, by
+what stood before the step: a suspect bar is recorded and counts as missing.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -23,84 +23,25 @@ from features.market_state import MarketFeatures, MarketState
 from features.snapshot import MarketSnapshot
 from ledger.records import Entry
 from ledger.store import Ledger
-from market.clock import Interval, format_time
+from market.clock import format_time
 from market.errors import DataError
 from market.panel import CLOSE, BarPanel
+from market.price_guard import PriceGuard, new_state
 from serving.bar_checks import (
     MAX_AHEAD_DAYS,
     MAX_AHEAD_DAYS_UNCLOCKED,
     BarChecks,
     SoundBar,
 )
+from serving.market_moment import MarketMoment
 from serving.messages import BarIn, BarResult, BarsResponse
+from serving.pending_step import MEMORY_STEPS, BarStatus, PendingStep
 
 _LOG = logging.getLogger("margincast.serving")
 
 Floats = npt.NDArray[np.float64]
 
-MEMORY_STEPS = 200
-"""For so many steps back a bar that comes again is known as a duplicate."""
-
-_GAP_ROWS = 1_024  # missing steps are advanced in pieces, which bounds memory
-_KEPT = ("applied", "corrected", "late")
-_Status = Literal["applied", "corrected", "duplicate", "late"]
-
-
-@dataclass(frozen=True, slots=True)
-class MarketMoment:
-    """The market as known after some bars; never changed, only followed by another one.
-
-    Attributes
-    ----------
-    committed:
-        State before the pending step, or through the newest step where none is pending.
-    head:
-        State through the newest step.
-    pending:
-        Open of the pending step; None until the first bar is posted.
-    features:
-        One row, at the close of the newest step; None before the first bar.
-    mark:
-        Last mark of each symbol, shape (S,); NaN where there is none.
-    told:
-        The last values told of each bar by its open, shape (S, 5), NaN where none were; the
-        newest `MEMORY_STEPS` steps.
-    """
-
-    committed: MarketState
-    head: MarketState
-    pending: int | None
-    features: MarketFeatures | None
-    mark: Floats
-    told: Mapping[int, Floats]
-
-    @property
-    def interval(self) -> Interval:
-        """Length of a step."""
-        return self.head.interval
-
-    @property
-    def newest_close(self) -> int | None:
-        """Close of the newest step in nanoseconds; None before the first bar."""
-        last = self.head.last_open
-        return None if last is None else last + self.interval.nanoseconds
-
-    def snapshot(self, as_of: int) -> MarketSnapshot:
-        """The market at `as_of`, no earlier than the newest close.
-
-        Raises
-        ------
-        DataError
-            There is no bar yet, or a newer one than `as_of`.
-        """
-        if self.features is None or self.newest_close is None:
-            raise DataError("the market has no bar yet; post bars first")
-        if as_of < self.newest_close:
-            raise DataError(
-                f"as_of {format_time(as_of)} is before {format_time(self.newest_close)}, the "
-                "close of the newest bar; leave as_of out or give a later time"
-            )
-        return MarketSnapshot.at(as_of, self.interval, self.features, 0, self.mark)
+_KEPT = ("applied", "corrected", "suspect", "late")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +72,11 @@ class LiveMarket:
     features:
         Features of the history, of which the last row counts; None without history.
     recent:
-        Bars of the history, the newest of which are known when they come again.
+        Bars of the history as told, the newest of which are known when they come again.
+    guard:
+        Judges the bars; None takes them as they are told.
+    guard_state:
+        Where it stands after the history, shape (S, 4); None: before any bar.
 
     Raises
     ------
@@ -145,6 +90,8 @@ class LiveMarket:
         mark: Floats,
         features: MarketFeatures | None,
         recent: BarPanel | None = None,
+        guard: PriceGuard | None = None,
+        guard_state: Floats | None = None,
     ) -> None:
         newest = None if state.last_open is None else state.last_open + state.interval.nanoseconds
         at = None if features is None or not len(features.closes) else int(features.closes[-1])
@@ -153,6 +100,12 @@ class LiveMarket:
                 f"a live market needs a mark for each of {len(state.symbols)} symbols and features "
                 f"at {newest}; got marks of shape {mark.shape} and features at {at}"
             )
+        begun = new_state(len(state.symbols)) if guard_state is None else guard_state.copy()
+        if begun.shape != new_state(len(state.symbols)).shape:
+            raise DataError(
+                f"a price guard of shape {begun.shape} does not fit {len(state.symbols)} symbols"
+            )
+        self._guard = guard
         self._columns = {symbol: i for i, symbol in enumerate(state.symbols)}
         self._lock = threading.Lock()
         self._moment = MarketMoment(
@@ -161,7 +114,10 @@ class LiveMarket:
             pending=None,
             features=None if features is None or at is None else _last_row(features),
             mark=mark.copy(),
+            mark_before=mark.copy(),
             told={} if recent is None else _told(recent, state),
+            guard=begun,
+            guard_before=begun,
         )
 
     @property
@@ -218,12 +174,12 @@ class LiveMarket:
         Parameters
         ----------
         bars:
-            One row, later than what is known; NaN where a symbol has no bar.
+            One row as told, later than what is known; NaN where a symbol has no bar.
         mark:
             Mark of each symbol at its close, shape (S,).
         """
         with self._lock:
-            step = _Step(self._moment, int(bars.opens[0]))
+            step = PendingStep(self._moment, int(bars.opens[0]), self._guard)
             for column in np.flatnonzero(~np.isnan(bars.values[0, :, CLOSE])).tolist():
                 step.take(SoundBar(int(bars.opens[0]), column, bars.values[0, column]))
             self._moment = replace(step.moment(), mark=mark.copy())
@@ -293,74 +249,15 @@ class LiveMarket:
                 for i, _ in group:
                     results[i] = BarResult(bars[i].symbol, bars[i].ts, "rejected", too_far)
                 continue
-            step = _Step(moment, open_)
+            step = PendingStep(moment, open_, self._guard)
+            taken: list[tuple[int, int, BarStatus]] = []
             for i, bar_ in group:
-                status, detail = step.take(bar_)
-                results[i] = BarResult(bars[i].symbol, bars[i].ts, status, detail)
-            moment = step.moment()
+                if step.has(bar_.column):  # told twice in one post: each is judged as it came
+                    moment = step.answer(bars, taken, results)
+                    step, taken = PendingStep(moment, open_, self._guard), []
+                taken.append((i, bar_.column, step.take(bar_)))
+            moment = step.answer(bars, taken, results)
         return moment, _posted(interval, bars, [r for r in results if r is not None], moment)
-
-
-class _Step:
-    """Bars of one step on their way into the market."""
-
-    def __init__(self, moment: MarketMoment, open_: int) -> None:
-        newest = moment.head.last_open
-        self._open = open_
-        self._begins = newest is None or open_ > newest
-        self._late = not self._begins and open_ != moment.pending
-        self._before = _begin(moment, open_) if self._begins else moment
-        told = moment.told.get(open_)
-        symbols = len(moment.mark)
-        self._told = np.full((symbols, 5), np.nan) if told is None else told.copy()
-        self._changed = np.zeros(symbols, dtype=bool)
-
-    def take(self, bar: SoundBar) -> tuple[_Status, str | None]:
-        known = self._told[bar.column]
-        if np.array_equal(known, bar.values):
-            return "duplicate", None
-        first = bool(np.isnan(known[CLOSE]))
-        self._told[bar.column] = bar.values
-        self._changed[bar.column] = True
-        if self._late:
-            return "late", "a later step has begun: recorded, but what was known stays as it was"
-        return ("applied" if first else "corrected"), None
-
-    def moment(self) -> MarketMoment:
-        """The market with these bars."""
-        before = self._before
-        if not self._changed.any():
-            return before
-        newest = self._open if self._begins else before.head.last_open or self._open
-        oldest = newest - MEMORY_STEPS * before.interval.nanoseconds
-        told = {**before.told, self._open: self._told}
-        remembered = {open_: values for open_, values in told.items() if open_ > oldest}
-        if self._late:
-            return replace(before, told=remembered)
-        head = before.committed.copy()
-        row = np.array([self._open], dtype=np.int64)
-        features = head.advance(BarPanel(head.interval, head.symbols, row, self._told[None]))
-        return MarketMoment(
-            committed=before.committed,
-            head=head,
-            pending=self._open,
-            features=features,
-            mark=np.where(self._changed, self._told[:, CLOSE], before.mark),
-            told=remembered,
-        )
-
-
-def _begin(moment: MarketMoment, open_: int) -> MarketMoment:
-    """Commit the pending step, and those between it and `open_` as steps without bars."""
-    committed, step = moment.head, moment.interval.nanoseconds
-    last = committed.last_open
-    if last is not None and open_ > last + step:
-        committed = committed.copy()
-        for first in range(last + step, open_, _GAP_ROWS * step):
-            opens = np.arange(first, min(first + _GAP_ROWS * step, open_), step, dtype=np.int64)
-            nothing = np.full((len(opens), len(committed.symbols), 5), np.nan)
-            committed.advance(BarPanel(committed.interval, committed.symbols, opens, nothing))
-    return replace(moment, committed=committed)
 
 
 def _posted(

@@ -93,7 +93,7 @@ def value_times(
     notional = segments.leg_margin_quantity[legs] * mark
     equity = segments.cash[segment] + row_sums(leg_start, segments.leg_value_quantity[legs] * mark)
     maintenance = row_sums(leg_start, table.maintenance(notional, symbol))
-    usable = market.usable(history.bars.interval) & ~np.isnan(history.mark)
+    usable = market.usable(history.bars.interval) & history.decidable()
     unusable = row_sums(leg_start, (~usable[leg_row, symbol]).astype(np.float64))
     return AccountTimes(
         start=start,

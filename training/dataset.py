@@ -180,7 +180,7 @@ def build_dataset(
         segments,
         history,
         TierTable.build(ruleset, history.bars.symbols),
-        market.usable(history.bars.interval) & ~np.isnan(history.mark),
+        market.usable(history.bars.interval) & history.decidable(),
         first_row=first,
         last_row=last,
         longest_step=horizons[-1] * per_hour,

@@ -87,7 +87,7 @@ def draw_portfolios(
     closes, per_day = history.bars.closes, 24 * history.bars.interval.per_hour
     last = min(span[1], int(closes[-1]))
     inside = (closes % DAY == 0) & (closes >= span[0]) & (closes + DAY <= last)
-    usable = market.usable(history.bars.interval) & ~np.isnan(history.mark)
+    usable = market.usable(history.bars.interval) & history.decidable()
     # Days before any symbol has enough history are warm-up, not part of the span.
     days = np.flatnonzero(inside & usable.any(axis=1)).astype(np.int64)
     if not len(days):

@@ -10,6 +10,7 @@ import pytest
 
 from margin.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
 from market.errors import RuleSetError
+from market.price_guard import PriceGuard
 
 
 def with_change(ruleset: RuleSet, path: str, value: Any) -> dict[str, Any]:
@@ -28,6 +29,15 @@ def test_embedded_preset_is_two_and_four_per_cent(linear_tiers: RuleSet) -> None
     assert (bracket.maintenance_rate, bracket.initial_rate) == (0.02, 0.04)
     assert linear_tiers.add_on.targets == {1: 0.002, 8: 0.01, 24: 0.02}
     assert linear_tiers.floors.enabled() == ("liquidity", "stale_data")
+
+
+def test_price_guard_is_what_the_rules_say_and_can_be_switched_off(linear_tiers: RuleSet) -> None:
+    assert linear_tiers.price_guard.guard() == PriceGuard(0.25, 0.5, 0.1)
+    wide = ruleset_from_content(with_change(linear_tiers, "price_guard.band", 0.4))
+    assert wide.price_guard.guard() == PriceGuard(0.4, 0.5, 0.1)
+    off = ruleset_from_content(with_change(linear_tiers, "price_guard.enabled", False))
+    assert off.price_guard.guard() is None
+    assert len({linear_tiers.sha256, wide.sha256, off.sha256}) == 3
 
 
 def test_every_preset_loads_and_states_its_source() -> None:
@@ -75,6 +85,9 @@ def test_targets_are_those_listed_in_rising_order(linear_tiers: RuleSet) -> None
         ("add_on.p_star", {"8": 1.0}, "p_star"),
         ("add_on.p_star", {"8": 0.0}, "p_star"),
         ("add_on.p_star", {}, "p_star"),
+        ("price_guard.surprise", 1, "surprise"),
+        ("price_guard.band", 0.0, "band"),
+        ("price_guard.agreement", -0.1, "agreement"),
         ("add_on.dead_band", "wide", "dead_band"),
         ("add_on.dead_band", float("nan"), "dead_band"),
         ("add_on.cap_im_multiple", float("inf"), "cap_im_multiple"),

@@ -1,0 +1,50 @@
+"""History with corrections: each row as it was decided, later rows on what was known by then."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+
+from features.market_state import MarketFeatures, MarketState
+from market.guarded_bars import Corrections
+from market.panel import BarPanel
+
+
+def advance_through(
+    state: MarketState, bars: BarPanel, corrections: Corrections | None
+) -> MarketFeatures:
+    """Move a state through bars as `MarketState.advance` does, minding corrections.
+
+    The features of a corrected row are those of the row as it was known at its close. Then it is
+    taken again as corrected, from the state before it, and later rows build on that: what the
+    endpoint does while a step is pending. No older row changes.
+
+    Parameters
+    ----------
+    state:
+        Before the first bar; moved.
+    bars:
+        As known at each close.
+    corrections:
+        Rows that became known otherwise before the next close; those outside `bars` do not count.
+    """
+    if corrections is None:
+        return state.advance(bars)
+    inside = np.flatnonzero(np.isin(corrections.opens, bars.opens))
+    parts: list[MarketFeatures] = []
+    done = 0
+    for i in inside.tolist():
+        row = int(np.searchsorted(bars.opens, corrections.opens[i]))
+        parts.append(state.advance(bars.rows(done, row)))
+        as_decided = bars.rows(row, row + 1)
+        parts.append(state.copy().advance(as_decided))
+        state.advance(replace(as_decided, values=corrections.values[i : i + 1]))
+        done = row + 1
+    parts.append(state.advance(bars.rows(done, None)))
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in (column.name for column in fields(MarketFeatures))
+        if name != "symbols"
+    }
+    return MarketFeatures(symbols=bars.symbols, **joined)

@@ -1,0 +1,197 @@
+"""Files on one grid, by both clocks and past the price guard: what features and marks may see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from market.bar_sources import Loaded, Series, Sourced, put_together
+from market.bar_versions import Clock
+from market.clock import Interval, format_time
+from market.panel import CLOSE
+from market.price_guard import SUSPECT, Bools, Floats, Judged, PriceGuard, judge_history, new_state
+from market.quality import MAX_TIMES
+
+RECENT_ROWS = 200
+"""So many of the newest rows are kept as they were told: the endpoint knows them again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """Rows that changed after their close and before the next one.
+
+    Attributes
+    ----------
+    opens:
+        Of the rows, rising, int64, shape (n,).
+    values:
+        The whole rows as later ones build on them, shape (n, S, 5).
+    """
+
+    opens: npt.NDArray[np.int64]
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEnd:
+    """Where a history ends, for the endpoint to go on from.
+
+    Attributes
+    ----------
+    guard:
+        The price guard; None where there is none.
+    state:
+        Of the guard before the last row, shape (S, 4).
+    told:
+        The newest `RECENT_ROWS` rows as they were told, corrections included, shape (R, S, 5).
+    mark:
+        Last mark of each symbol after the corrections of the last row, shape (S,).
+    """
+
+    guard: PriceGuard | None
+    state: Floats
+    told: Floats
+    mark: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class FileFindings:
+    """What became of the bars of one file: the fields of `FileQuality` of these names."""
+
+    used: int
+    suspect: int = 0
+    limited: int = 0
+    suspect_times: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedBars:
+    """Bars and marks of S symbols on a grid of T rows.
+
+    Attributes
+    ----------
+    bars:
+        As known at each row's close, shape (T, S, 5).
+    corrections:
+        What later rows see otherwise; None where nothing is.
+    marks:
+        The newest version of each mark.
+    mark_suspect:
+        Where a mark is quarantined, shape (T, S).
+    known_mark:
+        Last mark known at each row's close, however old, shape (T, S); None where `marks` say the
+        same.
+    waiting:
+        Where the newest bar or mark is suspect, shape (T, S); None without a guard.
+    findings:
+        One for each file loaded.
+    """
+
+    bars: Floats
+    corrections: Corrections | None
+    marks: Series
+    mark_suspect: Bools
+    known_mark: Floats | None
+    waiting: Bools | None
+    end: HistoryEnd
+    findings: tuple[FileFindings, ...]
+
+
+def guard_bars(
+    loaded: Sequence[Loaded],
+    symbols: Sequence[str],
+    grid: npt.NDArray[np.int64],
+    interval: Interval,
+    guard: PriceGuard | None,
+) -> GuardedBars:
+    """Put files together and judge what they tell; without a guard all of it is good."""
+
+    def by(clock: Clock) -> tuple[Sourced, list[int]]:
+        return put_together(loaded, symbols, grid, interval, clock)
+
+    newest, used = by("newest")
+    early = settled = newest
+    versioned = any(file.bars.versioned for file in loaded)
+    if versioned:
+        early, settled = by("at_close")[0], by("settled")[0]
+    bars, later_bars = early.bars, settled.bars
+    marks, known, later_known = newest.marks(), early.marks(), settled.marks()
+    findings = [FileFindings(count) for count in used]
+    suspect = np.zeros(marks.source.shape, dtype=np.bool_)
+    told = later_bars.values[-RECENT_ROWS:].copy()
+    waiting, state = None, new_state(len(symbols))
+    if guard is not None:
+
+        def judged(series: Series, of: Sourced, later: Series | None = None) -> Judged:
+            after = None
+            if versioned and later is not None:
+                after = (later.values, settled.witnesses(later, loaded))
+            seen = of.witnesses(series, loaded)
+            return judge_history(series.values, guard, interval, seen, after, in_place=True)
+
+        of_bars = judged(bars, early, later_bars)
+        of_known = of_bars if known is bars else judged(known, early, later_known)
+        of_marks = of_bars if marks is bars else judged(marks, newest)
+        waiting = of_bars.waiting | of_known.waiting
+        suspect = of_marks.verdicts == SUSPECT
+        state = of_bars.state
+        parts = [(bars, of_bars), (marks, of_marks)][: 1 if marks is bars else 2]
+        findings = _findings(used, parts, grid)
+    return GuardedBars(
+        bars=bars.values,
+        corrections=_corrections(bars.values, later_bars.values, grid) if versioned else None,
+        marks=marks,
+        mark_suspect=suspect,
+        known_mark=_known(known, later_known) if versioned else None,
+        waiting=waiting,
+        end=HistoryEnd(guard, state, told, last_values(later_known.values[:, :, CLOSE])),
+        findings=tuple(findings),
+    )
+
+
+def _corrections(bars: Floats, settled: Floats, grid: npt.NDArray[np.int64]) -> Corrections | None:
+    same = (bars == settled) | (np.isnan(bars) & np.isnan(settled))
+    rows = np.flatnonzero(~same.all(axis=(1, 2)))
+    return Corrections(grid[rows], settled[rows]) if len(rows) else None
+
+
+def _known(known: Series, settled: Series) -> Floats:
+    """Last mark known at each close: that of the row, else the settled one of a row before."""
+    now, before = known.values[:, :, CLOSE], settled.values[:, :, CLOSE]
+    rows = np.where(np.isnan(before), -1, np.arange(len(before))[:, None])
+    last = np.maximum.accumulate(rows, axis=0)
+    carried = np.where(last >= 0, np.take_along_axis(before, np.maximum(last, 0), axis=0), np.nan)
+    held = np.full_like(carried, np.nan)
+    held[1:] = carried[:-1]
+    return np.where(np.isnan(now), held, now)
+
+
+def _findings(
+    used: Sequence[int], parts: Sequence[tuple[Series, Judged]], grid: npt.NDArray[np.int64]
+) -> list[FileFindings]:
+    """A bar that was judged twice, as bar and as mark, counts once."""
+    changed: dict[bool, set[tuple[int, int]]] = {True: set(), False: set()}
+    for series, judged in parts:
+        found = judged.quarantine
+        files = series.source[found.rows, found.columns].tolist()
+        for file, row, suspect in zip(
+            files, found.rows.tolist(), found.suspect.tolist(), strict=True
+        ):
+            changed[suspect].add((file, row))
+    findings = []
+    for file, count in enumerate(used):
+        rows = sorted(row for of, row in changed[True] if of == file)
+        limited = sum(of == file for of, _ in changed[False] - changed[True])
+        times = tuple(format_time(int(grid[row])) for row in rows[:MAX_TIMES])
+        findings.append(FileFindings(count, len(rows), limited, times))
+    return findings
+
+
+def last_values(prices: Floats) -> Floats:
+    """The newest value of each column that is not NaN, however old, shape (S,)."""
+    newest = len(prices) - 1 - np.argmax(~np.isnan(prices[::-1]), axis=0)
+    last: Floats = prices[newest, np.arange(prices.shape[1])]
+    return last

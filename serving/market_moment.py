@@ -1,0 +1,87 @@
+"""The live market as known after some bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from features.market_state import MarketFeatures, MarketState
+from features.snapshot import MarketSnapshot
+from market.clock import Interval, format_time
+from market.errors import DataError
+from market.price_guard import SIDE
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class MarketMoment:
+    """The market as known after some bars; never changed, only followed by another one.
+
+    Attributes
+    ----------
+    committed:
+        State before the pending step, or through the newest step where none is pending.
+    head:
+        State through the newest step.
+    pending:
+        Open of the pending step; None until the first bar is posted.
+    features:
+        One row, at the close of the newest step; None before the first bar.
+    mark, mark_before:
+        Last mark of each symbol now and before the pending step, shape (S,); NaN where there is
+        none.
+    told:
+        The last values told of each bar by its open, shape (S, 5), NaN where none were; the
+        newest `MEMORY_STEPS` steps.
+    guard, guard_before:
+        State of the price guard through the newest step and before the pending one, shape (S, 4).
+    """
+
+    committed: MarketState
+    head: MarketState
+    pending: int | None
+    features: MarketFeatures | None
+    mark: Floats
+    mark_before: Floats
+    told: Mapping[int, Floats]
+    guard: Floats
+    guard_before: Floats
+
+    @property
+    def suspect(self) -> Bools:
+        """Symbols whose newest bar is suspect, shape (S,)."""
+        waiting: Bools = self.guard[:, SIDE] != 0.0
+        return waiting
+
+    @property
+    def interval(self) -> Interval:
+        """Length of a step."""
+        return self.head.interval
+
+    @property
+    def newest_close(self) -> int | None:
+        """Close of the newest step in nanoseconds; None before the first bar."""
+        last = self.head.last_open
+        return None if last is None else last + self.interval.nanoseconds
+
+    def snapshot(self, as_of: int) -> MarketSnapshot:
+        """The market at `as_of`, no earlier than the newest close.
+
+        Raises
+        ------
+        DataError
+            There is no bar yet, or a newer one than `as_of`.
+        """
+        if self.features is None or self.newest_close is None:
+            raise DataError("the market has no bar yet; post bars first")
+        if as_of < self.newest_close:
+            raise DataError(
+                f"as_of {format_time(as_of)} is before {format_time(self.newest_close)}, the "
+                "close of the newest bar; leave as_of out or give a later time"
+            )
+        return MarketSnapshot.at(as_of, self.interval, self.features, 0, self.mark)

@@ -1,0 +1,132 @@
+"""One step of the live market: its bars, judged together and replayed on the state before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from market.guarded_bars import RECENT_ROWS
+from market.panel import CLOSE, BarPanel
+from market.price_guard import LIMITED, MISSED, SUSPECT, PriceGuard, judge
+from serving.bar_checks import SoundBar
+from serving.market_moment import MarketMoment
+from serving.messages import BarIn, BarResult
+
+MEMORY_STEPS = RECENT_ROWS
+"""For so many steps back a bar that comes again is known as a duplicate."""
+
+_GAP_ROWS = 1_024  # missing steps are advanced in pieces, which bounds memory
+BarStatus = Literal["applied", "corrected", "duplicate", "late", "suspect"]
+_LATE = "a later step has begun: recorded, but what was known stays as it was"
+_SUSPECT = (
+    "the close is beyond the price guard's band: recorded, and missing until the next bar of the "
+    "symbol confirms it"
+)
+_LIMITED = "the open or an extreme is beyond the price guard's band and was limited to it"
+
+
+class PendingStep:
+    """Bars of one step on their way into the market."""
+
+    def __init__(self, moment: MarketMoment, open_: int, guard: PriceGuard | None) -> None:
+        newest = moment.head.last_open
+        self._open, self._guard = open_, guard
+        self._begins = newest is None or open_ > newest
+        self._late = not self._begins and open_ != moment.pending
+        self._before = begin_step(moment, open_) if self._begins else moment
+        told = moment.told.get(open_)
+        symbols = len(moment.mark)
+        self._told = np.full((symbols, 5), np.nan) if told is None else told.copy()
+        self._changed = np.zeros(symbols, dtype=bool)
+        self._verdicts = np.zeros(symbols, dtype=np.int8)
+
+    def has(self, column: int) -> bool:
+        """Whether a bar of the symbol was taken already."""
+        return bool(self._changed[column])
+
+    def take(self, bar: SoundBar) -> BarStatus:
+        """Take a bar; what the price guard says of it comes with `moment`."""
+        known = self._told[bar.column]
+        if np.array_equal(known, bar.values):
+            return "duplicate"
+        first = bool(np.isnan(known[CLOSE]))
+        self._told[bar.column] = bar.values
+        self._changed[bar.column] = True
+        if self._late:
+            return "late"
+        return "applied" if first else "corrected"
+
+    def answer(
+        self,
+        bars: Sequence[BarIn],
+        taken: Sequence[tuple[int, int, BarStatus]],
+        results: list[BarResult | None],
+    ) -> MarketMoment:
+        """The market with these bars, and in `results` what became of those taken."""
+        moment = self.moment()
+        for i, column, status in taken:
+            detail = _LATE if status == "late" else None
+            if status in ("applied", "corrected"):
+                if self._verdicts[column] == SUSPECT:
+                    status, detail = "suspect", _SUSPECT
+                elif self._verdicts[column] == LIMITED:
+                    detail = _LIMITED
+            results[i] = BarResult(bars[i].symbol, bars[i].ts, status, detail)
+        return moment
+
+    def moment(self) -> MarketMoment:
+        """The market with these bars."""
+        before = self._before
+        if not self._changed.any():
+            return before
+        newest = self._open if self._begins else before.head.last_open or self._open
+        oldest = newest - MEMORY_STEPS * before.interval.nanoseconds
+        told = {**before.told, self._open: self._told}
+        remembered = {open_: values for open_, values in told.items() if open_ > oldest}
+        if self._late:
+            return replace(before, told=remembered)
+        counted, guard = self._told, before.guard_before
+        if self._guard is not None:
+            guard = guard.copy()
+            counted, self._verdicts = judge(self._told, guard, self._guard, before.interval)
+        head = before.committed.copy()
+        row = np.array([self._open], dtype=np.int64)
+        features = head.advance(BarPanel(head.interval, head.symbols, row, counted[None]))
+        marked = np.where(self._verdicts == SUSPECT, before.mark_before, counted[:, CLOSE])
+        return MarketMoment(
+            committed=before.committed,
+            head=head,
+            pending=self._open,
+            features=features,
+            mark=np.where(self._changed, marked, before.mark),
+            mark_before=before.mark_before,
+            told=remembered,
+            guard=guard,
+            guard_before=before.guard_before,
+        )
+
+
+def begin_step(moment: MarketMoment, open_: int) -> MarketMoment:
+    """Commit the pending step, and those between it and `open_` as steps without bars."""
+    committed, step = moment.head, moment.interval.nanoseconds
+    last = committed.last_open
+    if last is not None and open_ > last + step:
+        committed = committed.copy()
+        for first in range(last + step, open_, _GAP_ROWS * step):
+            opens = np.arange(first, min(first + _GAP_ROWS * step, open_), step, dtype=np.int64)
+            nothing = np.full((len(opens), len(committed.symbols), 5), np.nan)
+            committed.advance(BarPanel(committed.interval, committed.symbols, opens, nothing))
+    guard = moment.guard
+    if last is not None and open_ > last + step:
+        guard = guard.copy()
+        guard[:, MISSED] += (open_ - last) // step - 1
+    return replace(
+        moment,
+        committed=committed,
+        mark_before=moment.mark,
+        guard=guard,
+        guard_before=guard,
+    )
