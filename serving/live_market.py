@@ -174,12 +174,13 @@ class LiveMarket:
         Parameters
         ----------
         bars:
-            One row as told, later than what is known; NaN where a symbol has no bar.
+            One row as told, later than what is known; NaN where a symbol has no bar. Its context
+            stays with the step, whatever bars are corrected.
         mark:
             Mark of each symbol at its close, shape (S,).
         """
         with self._lock:
-            step = PendingStep(self._moment, int(bars.opens[0]), self._guard)
+            step = PendingStep(self._moment, int(bars.opens[0]), self._guard, bars.context)
             for column in np.flatnonzero(~np.isnan(bars.values[0, :, CLOSE])).tolist():
                 step.take(SoundBar(int(bars.opens[0]), column, bars.values[0, column]))
             self._moment = replace(step.moment(), mark=mark.copy())

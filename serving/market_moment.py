@@ -40,6 +40,9 @@ class MarketMoment:
         newest `MEMORY_STEPS` steps.
     guard, guard_before:
         State of the price guard through the newest step and before the pending one, shape (S, 4).
+    context:
+        What became known beside the bars in the pending step, as `BarPanel.context`, shape
+        (1, S, 4); None where nothing did.
     """
 
     committed: MarketState
@@ -51,6 +54,7 @@ class MarketMoment:
     told: Mapping[int, Floats]
     guard: Floats
     guard_before: Floats
+    context: Floats | None = None
 
     @property
     def suspect(self) -> Bools:

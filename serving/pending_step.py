@@ -12,7 +12,7 @@ from market.guarded_bars import RECENT_ROWS
 from market.panel import CLOSE, BarPanel
 from market.price_guard import LIMITED, MISSED, SUSPECT, PriceGuard, judge
 from serving.bar_checks import SoundBar
-from serving.market_moment import MarketMoment
+from serving.market_moment import Floats, MarketMoment
 from serving.messages import BarIn, BarResult
 
 MEMORY_STEPS = RECENT_ROWS
@@ -29,14 +29,33 @@ _LIMITED = "the open or an extreme is beyond the price guard's band and was limi
 
 
 class PendingStep:
-    """Bars of one step on their way into the market."""
+    """Bars of one step on their way into the market.
 
-    def __init__(self, moment: MarketMoment, open_: int, guard: PriceGuard | None) -> None:
+    Parameters
+    ----------
+    moment:
+        The market before these bars.
+    open_:
+        Of the step.
+    guard:
+        Judges the bars; None where there is none.
+    context:
+        What is known beside the bars of a step that begins; a pending one keeps what it has.
+    """
+
+    def __init__(
+        self,
+        moment: MarketMoment,
+        open_: int,
+        guard: PriceGuard | None,
+        context: Floats | None = None,
+    ) -> None:
         newest = moment.head.last_open
         self._open, self._guard = open_, guard
         self._begins = newest is None or open_ > newest
         self._late = not self._begins and open_ != moment.pending
         self._before = begin_step(moment, open_) if self._begins else moment
+        self._context = context if self._begins else moment.context
         told = moment.told.get(open_)
         symbols = len(moment.mark)
         self._told = np.full((symbols, 5), np.nan) if told is None else told.copy()
@@ -94,7 +113,9 @@ class PendingStep:
             counted, self._verdicts = judge(self._told, guard, self._guard, before.interval)
         head = before.committed.copy()
         row = np.array([self._open], dtype=np.int64)
-        features = head.advance(BarPanel(head.interval, head.symbols, row, counted[None]))
+        features = head.advance(
+            BarPanel(head.interval, head.symbols, row, counted[None], self._context)
+        )
         marked = np.where(self._verdicts == SUSPECT, before.mark_before, counted[:, CLOSE])
         return MarketMoment(
             committed=before.committed,
@@ -106,6 +127,7 @@ class PendingStep:
             told=remembered,
             guard=guard,
             guard_before=before.guard_before,
+            context=self._context,
         )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.market_state import MarketFeatures
+from features.market_state import MarketFeatures, MarketState
 from ledger.records import Entry
 from ledger.store import Ledger
 from market.clock import HOUR, format_time, parse_time
 from market.errors import DataError, LedgerError
-from market.panel import CLOSE, BarPanel
+from market.panel import CLOSE, CONTEXT_WIDTH, FUNDING, BarPanel
 from market.simulate import simulate_bars
 from serving.live_market import LiveMarket
 from serving.messages import BarIn, BarsResponse
@@ -31,7 +32,7 @@ def statuses(response: BarsResponse) -> list[str]:
 def same_bits(a: MarketFeatures | None, b: MarketFeatures | None, row: int = -1) -> None:
     assert a is not None
     assert b is not None
-    for name in ("values", "correlation", "age", "history"):
+    for name in ("values", "correlation", "fast_correlation", "age", "history"):
         left, right = getattr(a, name)[-1], getattr(b, name)[row]
         assert left.tobytes() == np.ascontiguousarray(right).tobytes(), name
 
@@ -305,3 +306,21 @@ def test_parts_that_do_not_fit_are_refused(market: Any) -> None:
         LiveMarket(market.state.copy(), np.zeros(3), market.features)
     with pytest.raises(DataError, match="features at"):
         LiveMarket(market.state.copy(), np.zeros(4), market.head(100).features)
+
+
+def test_context_of_the_open_step_survives_its_corrections(market: Any) -> None:
+    context = np.full((START + 1, len(market.panel.symbols), CONTEXT_WIDTH), np.nan)
+    context[:, :, FUNDING] = 1e-5
+    context[START, :, FUNDING] = 7e-5
+    panel = replace(market.panel.rows(0, START + 1), context=context)
+    whole = MarketState(panel.symbols, panel.interval).advance(panel)
+    state = MarketState(panel.symbols, panel.interval)
+    features = state.advance(panel.rows(0, START))
+    live = LiveMarket(state, panel.values[START - 1, :, CLOSE], features)
+    live.open_step(panel.rows(START, None), panel.values[START, :, CLOSE])
+    same_bits(live.moment.features, whole)
+    (bar, *_) = market.bars(range(START, START + 1))
+    assert statuses(post(live, [{**bar, "volume": bar["volume"] + 1.0}])) == ["corrected"]
+    assert statuses(post(live, [bar])) == ["corrected"]
+    same_bits(live.moment.features, whole)
+    assert (whole.column("funding_rate_24h")[-1] > whole.column("funding_rate_24h")[-2]).all()
