@@ -15,8 +15,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from features.market_state import MarketFeatures
 from features.registry import ADV, CROSS_VOLATILITY
+from margin.floor_rules import LiquidityRules
 from margin.rows import row_sums
-from margin.ruleset import LiquidityRules, RuleSet
+from margin.ruleset import RuleSet
 from margin.tier import TierTable
 from market.clock import HOUR, format_time
 from market.errors import DataError

@@ -8,8 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from margin.floor_rules import FloorRules
+from margin.floors.depth import DepthTable, slippage_share
+from margin.floors.term import FloorTerm
 from margin.requirement import Requirement
-from margin.ruleset import FloorRules
+from margin.rows import row_sums
 from margin.view import MarketView
 
 Floats = npt.NDArray[np.float64]
@@ -21,11 +24,15 @@ def liquidity_floor(requirement: Requirement, view: MarketView, rules: FloorRule
     For a position of absolute notional n, with daily volatility ``s = volatility * sqrt(24)``,
     participation ``q = n / adv`` and liquidation days ``d = q / concentration_share``::
 
-        cost = n * (half_spread + impact * s * sqrt(q) + confidence * s * sqrt(max(0, d - 1) / 3))
+        law  = half_spread + impact * s * sqrt(q)
+        cost = n * (max(law, book(n)) + confidence * s * sqrt(max(0, d - 1) / 3))
 
-    at most n itself: what is worth n is not closed at a greater loss. The last term is the
-    standard deviation of the loss on a position sold evenly over the d − 1 days beyond the
-    first, whose mean squared size is a third of its square.
+    at most n itself: what is worth n is not closed at a greater loss. `book` is what the order
+    books asked for that size, where the rule set has the figures of the symbol (`depth`) or of
+    all others (`depth_of_others`), see `margin.floors.depth`; `half_spread` is then theirs. The
+    books were seen on ordinary days, the law follows volatility and volume: the dearer one
+    counts. The last term is the standard deviation of the loss on a position sold evenly over
+    the d − 1 days beyond the first, whose mean squared size is a third of its square.
 
     Where the volatility is not known, `unknown_volatility` stands for it (hourly); where the
     volume is not known, `unknown_participation` stands for q. No volume at all costs n.
@@ -51,57 +58,99 @@ def liquidity_floor(requirement: Requirement, view: MarketView, rules: FloorRule
     markets" (square-root law); Almgren, Chriss (2000), "Optimal execution of portfolio
     transactions" (risk of even liquidation).
     """
+    cost, *_ = _closing_costs(requirement, view, rules)
+    return row_sums(requirement.leg_start, cost)
+
+
+def explain_liquidity(
+    requirement: Requirement, view: MarketView, rules: FloorRules
+) -> tuple[FloorTerm, ...]:
+    """Terms of `liquidity_floor`, each by position; same parameters and NaN policy."""
+    _, *parts = _closing_costs(requirement, view, rules)
+    names = (
+        ("half_spread", "half the spread"),
+        ("impact", "what the size moves the price: order books or square-root law"),
+        ("extra_days", "price risk of the days beyond the first that the size takes to close"),
+        ("not_above_notional", "closing costs no more than the position is worth"),
+    )
+    return tuple(
+        FloorTerm(name, reason, "position", part)
+        for (name, reason), part in zip(names, parts, strict=True)
+    )
+
+
+def _closing_costs(
+    requirement: Requirement, view: MarketView, rules: FloorRules
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     own = rules.liquidity
-    floor: Floats = _closing_cost(
-        requirement.leg_start,
+    depth = DepthTable.build(own, view.symbols)
+    costs: tuple[Floats, Floats, Floats, Floats, Floats] = _closing_cost(
         requirement.leg_symbol,
         requirement.leg_notional,
         view.volatility,
         view.adv,
-        own.half_spread,
+        depth.half_spread,
+        depth.start,
+        depth.notional,
+        depth.share,
         own.impact,
         own.concentration_share,
         own.confidence,
         own.unknown_volatility,
         own.unknown_participation,
     )
-    return floor
+    return costs
 
 
 @njit(cache=True, error_model="numpy")
 def _closing_cost(  # type: ignore[no-untyped-def]
-    start,
     symbol,
     notional,
     volatility,
     adv,
     half_spread,
+    depth_start,
+    depth_notional,
+    depth_share,
     impact,
     concentration_share,
     confidence,
     unknown_volatility,
     unknown_participation,
 ):
-    floor = np.zeros(start.shape[0] - 1)
-    for i in range(floor.shape[0]):
-        for leg in range(start[i], start[i + 1]):
-            s = symbol[leg]
-            if s < 0:
-                floor[i] = np.nan
-                break
-            size = abs(notional[leg])
-            hourly = volatility[s] if volatility[s] >= 0.0 else unknown_volatility
-            daily = hourly * math.sqrt(24.0)
-            participation = unknown_participation
-            if not math.isnan(adv[s]):
-                participation = size / adv[s] if adv[s] > 0.0 else np.inf
-            extra_days = max(0.0, participation / concentration_share - 1.0)
-            cost = size * (
-                half_spread
-                + impact * daily * math.sqrt(participation)
-                + confidence * daily * math.sqrt(extra_days / 3.0)
-            )
-            if not cost < size:  # a NaN, from 0 * inf, costs the whole position too
-                cost = size
-            floor[i] += cost
-    return floor
+    """Cost of each leg, and its parts: half-spread, impact, extra days, what exceeds the whole."""
+    legs = symbol.shape[0]
+    total, spread, moved = np.empty(legs), np.empty(legs), np.empty(legs)
+    waiting, excess = np.empty(legs), np.empty(legs)
+    for leg in range(legs):
+        s = symbol[leg]
+        if s < 0:
+            total[leg] = spread[leg] = moved[leg] = waiting[leg] = excess[leg] = np.nan
+            continue
+        size = abs(notional[leg])
+        hourly = volatility[s] if volatility[s] >= 0.0 else unknown_volatility
+        daily = hourly * math.sqrt(24.0)
+        participation = unknown_participation
+        if not math.isnan(adv[s]):
+            participation = size / adv[s] if adv[s] > 0.0 else np.inf
+        extra_days = max(0.0, participation / concentration_share - 1.0)
+        at_once = half_spread[s] + impact * daily * math.sqrt(participation)
+        book = slippage_share(
+            size, half_spread[s], depth_start[s], depth_start[s + 1], depth_notional, depth_share
+        )
+        if book > at_once:
+            at_once = book
+        later = confidence * daily * math.sqrt(extra_days / 3.0)
+        cost = size * (at_once + later)
+        spread[leg] = size * half_spread[s]
+        moved[leg] = size * at_once - spread[leg]
+        waiting[leg] = size * later
+        excess[leg] = 0.0
+        if not cost < size:  # a NaN, from 0 * inf, costs the whole position too
+            cost = size
+            if math.isfinite(moved[leg]) and math.isfinite(waiting[leg]):
+                excess[leg] = size - (spread[leg] + moved[leg] + waiting[leg])
+            else:  # nothing trades: the loss is the position itself
+                moved[leg], waiting[leg] = size - spread[leg], 0.0
+        total[leg] = cost
+    return total, spread, moved, waiting, excess
