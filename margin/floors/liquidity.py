@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.floor_rules import FloorRules
+from margin.floor_rules import FloorRules, LiquidityRules
 from margin.floors.depth import DepthTable, slippage_share
 from margin.floors.term import FloorTerm
 from margin.requirement import Requirement
@@ -16,6 +17,7 @@ from margin.rows import row_sums
 from margin.view import MarketView
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 def liquidity_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
@@ -58,52 +60,101 @@ def liquidity_floor(requirement: Requirement, view: MarketView, rules: FloorRule
     markets" (square-root law); Almgren, Chriss (2000), "Optimal execution of portfolio
     transactions" (risk of even liquidation).
     """
-    cost, *_ = _closing_costs(requirement, view, rules)
-    return row_sums(requirement.leg_start, cost)
+    costs = _of_requirement(requirement, view, rules.liquidity)
+    return row_sums(requirement.leg_start, costs.cost)
 
 
 def explain_liquidity(
     requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
     """Terms of `liquidity_floor`, each by position; same parameters and NaN policy."""
-    _, *parts = _closing_costs(requirement, view, rules)
-    names = (
-        ("half_spread", "half the spread"),
-        ("impact", "what the size moves the price: order books or square-root law"),
-        ("extra_days", "price risk of the days beyond the first that the size takes to close"),
-        ("not_above_notional", "closing costs no more than the position is worth"),
+    costs = _of_requirement(requirement, view, rules.liquidity)
+    terms = (
+        ("half_spread", "half the spread", costs.half_spread),
+        ("impact", "what the size moves the price: order books or square-root law", costs.impact),
+        (
+            "extra_days",
+            "price risk of the days beyond the first that the size takes to close",
+            costs.extra_days,
+        ),
+        (
+            "not_above_notional",
+            "closing costs no more than the position is worth",
+            costs.cost - (costs.half_spread + costs.impact + costs.extra_days),
+        ),
     )
-    return tuple(
-        FloorTerm(name, reason, "position", part)
-        for (name, reason), part in zip(names, parts, strict=True)
+    return tuple(FloorTerm(name, reason, "position", part) for name, reason, part in terms)
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingCosts:
+    """What closing each of L positions costs, settlement currency, every array of shape (L,).
+
+    ``cost`` is the sum of the others, but at most the notional; NaN where there is no symbol.
+    """
+
+    cost: Floats
+    half_spread: Floats
+    impact: Floats
+    extra_days: Floats
+
+
+def closing_costs(
+    symbol: Ints,
+    notional: Floats,
+    volatility: Floats,
+    adv: Floats,
+    symbols: tuple[str, ...],
+    rules: LiquidityRules,
+) -> ClosingCosts:
+    """Cost of closing positions as in `liquidity_floor`.
+
+    Parameters
+    ----------
+    symbol:
+        Index into `symbols` of each position, −1 for none, shape (L,).
+    notional:
+        Signed, shape (L,).
+    volatility, adv:
+        Of each position's symbol when it is closed, shape (L,); NaN where not known.
+    symbols:
+        Bar symbols, which name the depth figures.
+    rules:
+        ``[floors.liquidity]``.
+    """
+    depth = DepthTable.build(rules, symbols)
+    return ClosingCosts(
+        *_closing_costs(
+            symbol,
+            notional,
+            volatility,
+            adv,
+            depth.half_spread,
+            depth.start,
+            depth.notional,
+            depth.share,
+            rules.impact,
+            rules.concentration_share,
+            rules.confidence,
+            rules.unknown_volatility,
+            rules.unknown_participation,
+        )
     )
 
 
-def _closing_costs(
-    requirement: Requirement, view: MarketView, rules: FloorRules
-) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    own = rules.liquidity
-    depth = DepthTable.build(own, view.symbols)
-    costs: tuple[Floats, Floats, Floats, Floats, Floats] = _closing_cost(
-        requirement.leg_symbol,
-        requirement.leg_notional,
-        view.volatility,
-        view.adv,
-        depth.half_spread,
-        depth.start,
-        depth.notional,
-        depth.share,
-        own.impact,
-        own.concentration_share,
-        own.confidence,
-        own.unknown_volatility,
-        own.unknown_participation,
+def _of_requirement(
+    requirement: Requirement, view: MarketView, rules: LiquidityRules
+) -> ClosingCosts:
+    symbol = requirement.leg_symbol
+    # One NaN more, which is what −1 takes.
+    volatility, adv = np.append(view.volatility, np.nan), np.append(view.adv, np.nan)
+    return closing_costs(
+        symbol, requirement.leg_notional, volatility[symbol], adv[symbol], view.symbols, rules
     )
-    return costs
 
 
 @njit(cache=True, error_model="numpy")
-def _closing_cost(  # type: ignore[no-untyped-def]
+def _closing_costs(  # type: ignore[no-untyped-def]
     symbol,
     notional,
     volatility,
@@ -118,21 +169,19 @@ def _closing_cost(  # type: ignore[no-untyped-def]
     unknown_volatility,
     unknown_participation,
 ):
-    """Cost of each leg, and its parts: half-spread, impact, extra days, what exceeds the whole."""
     legs = symbol.shape[0]
-    total, spread, moved = np.empty(legs), np.empty(legs), np.empty(legs)
-    waiting, excess = np.empty(legs), np.empty(legs)
+    total, spread, moved, waiting = np.empty(legs), np.empty(legs), np.empty(legs), np.empty(legs)
     for leg in range(legs):
         s = symbol[leg]
         if s < 0:
-            total[leg] = spread[leg] = moved[leg] = waiting[leg] = excess[leg] = np.nan
+            total[leg] = spread[leg] = moved[leg] = waiting[leg] = np.nan
             continue
         size = abs(notional[leg])
-        hourly = volatility[s] if volatility[s] >= 0.0 else unknown_volatility
+        hourly = volatility[leg] if volatility[leg] >= 0.0 else unknown_volatility
         daily = hourly * math.sqrt(24.0)
         participation = unknown_participation
-        if not math.isnan(adv[s]):
-            participation = size / adv[s] if adv[s] > 0.0 else np.inf
+        if not math.isnan(adv[leg]):
+            participation = size / adv[leg] if adv[leg] > 0.0 else np.inf
         extra_days = max(0.0, participation / concentration_share - 1.0)
         at_once = half_spread[s] + impact * daily * math.sqrt(participation)
         book = slippage_share(
@@ -145,12 +194,10 @@ def _closing_cost(  # type: ignore[no-untyped-def]
         spread[leg] = size * half_spread[s]
         moved[leg] = size * at_once - spread[leg]
         waiting[leg] = size * later
-        excess[leg] = 0.0
         if not cost < size:  # a NaN, from 0 * inf, costs the whole position too
             cost = size
-            if math.isfinite(moved[leg]) and math.isfinite(waiting[leg]):
-                excess[leg] = size - (spread[leg] + moved[leg] + waiting[leg])
-            else:  # nothing trades: the loss is the position itself
+            if not (math.isfinite(moved[leg]) and math.isfinite(waiting[leg])):
+                # Nothing trades: the loss is the position itself.
                 moved[leg], waiting[leg] = size - spread[leg], 0.0
         total[leg] = cost
-    return total, spread, moved, waiting, excess
+    return total, spread, moved, waiting

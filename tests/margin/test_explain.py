@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from margin.addon import ModelLevel, add_on_cap, bound_add_on, deposit_to_meet
 from margin.explain import Explanation, cut_share, explain
-from margin.floors import active_floors, largest_floor
+from margin.floors import active_floors, floor_terms, largest_floor
 from margin.requirement import compute_requirement
 from margin.ruleset import RuleSet
 from margin.view import MarketView
@@ -39,7 +39,8 @@ def decide(
     )
     by_horizon = np.array([[NAN, NAN], [0.0, model]])
     search = ModelLevel((1, 8), by_horizon, levels) if known else None
-    return explain(1, book, requirement, floors, search, add_on)
+    terms = floor_terms(requirement, view, rules.floors)
+    return explain(1, book, requirement, floors, terms, search, add_on)
 
 
 def test_worked_decision(view: MarketView, linear_tiers: RuleSet) -> None:
