@@ -415,6 +415,9 @@ def test_rulesets_list_names_the_presets(bare: Workspace) -> None:
     assert "linear-tiers" in listed
     assert all(name in shown for name in listed)
     assert all(SHA256.fullmatch(preset["sha256"]) for preset in listed.values())
+    assert listed["linear-tiers"]["floors"] == ["liquidity", "stale_data"]
+    assert "volatility" in listed["emir-ccp"]["floors"]
+    assert "stressed_buffer" not in listed["emir-ccp"]["floors"]
 
 
 @pytest.mark.parametrize("name", ["a" * 64, "nobody", "../bundles"])
