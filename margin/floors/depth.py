@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.floor_rules import LiquidityRules, SlippageCurve
+from margin.floor_rules import LiquidityRules, table_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -36,12 +36,19 @@ class DepthTable:
 
     @classmethod
     def build(cls, rules: LiquidityRules, symbols: tuple[str, ...]) -> DepthTable:
-        """The declared curves: a symbol's own, else `depth_of_others`, else none at all."""
-        half_spread, start, points = [], [0], []
+        """The declared curves: a symbol's own, else `depth_of_others`; none without figures."""
+        if not isinstance(rules.depth, dict):
+            blank = np.zeros(0)
+            same = np.full(len(symbols), rules.half_spread)
+            return cls(same, np.zeros(len(symbols) + 1, dtype=np.int64), blank, blank)
+        half_spread, start = [], [0]
+        points: list[tuple[float, float]] = []
         for symbol in symbols:
-            curve = _curve_of(rules, symbol)
-            half_spread.append(rules.half_spread if curve is None else curve.half_spread)
-            points += [] if curve is None else list(curve.slippage)
+            curve = rules.depth.get(symbol) or table_of(
+                rules.depth_of_others, "liquidity.depth_of_others"
+            )
+            half_spread.append(curve.half_spread)
+            points += curve.slippage
             start.append(len(points))
         table = np.array(points, dtype=np.float64).reshape(-1, 2)
         return cls(
@@ -50,13 +57,6 @@ class DepthTable:
             np.ascontiguousarray(table[:, 0]),
             np.ascontiguousarray(table[:, 1]),
         )
-
-
-def _curve_of(rules: LiquidityRules, symbol: str) -> SlippageCurve | None:
-    own = rules.depth.get(symbol) if isinstance(rules.depth, dict) else None
-    if own is not None:
-        return own
-    return rules.depth_of_others if isinstance(rules.depth_of_others, SlippageCurve) else None
 
 
 @njit(cache=True, error_model="numpy")
