@@ -19,7 +19,7 @@ from market.errors import RuleSetError
 
 Table = TypeVar("Table", bound=Struct)
 
-Confidence = Annotated[float, Meta(ge=0.5, lt=1)]
+Confidence = Annotated[float, Meta(gt=0.5, lt=1)]
 
 EMIR_MEASURES = ("volatility", "stressed_buffer", "stressed_weight")
 """Floors that answer to Article 28(1), points (c), (a) and (b)."""

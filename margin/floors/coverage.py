@@ -102,7 +102,7 @@ def coverage(
         requirement.leg_start,
         requirement.leg_symbol,
         requirement.leg_notional,
-        np.minimum(1.0, multiple * volatility),
+        np.minimum(1.0, multiple * np.minimum(volatility, 1.0 / multiple)),
         slow,
         trust,
         cap,

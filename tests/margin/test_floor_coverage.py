@@ -263,3 +263,22 @@ def test_floor_without_its_table_is_refused_by_name(
 ) -> None:
     with pytest.raises(RuleSetError, match=name):
         floor_of(name, view, linear_tiers, FloorRules(), BTC=1.0)
+
+
+def test_absurd_volatility_costs_the_notional_and_overflows_nothing(
+    make_view: Make, linear_tiers: RuleSet
+) -> None:
+    view = make_view(volatility=[1e308, 1e-320, 0.0], correlation=RHO, fast_correlation=RHO)
+    got = floor_of("correlation", view, linear_tiers, CAPPED, BTC=1.0)
+    assert got == pytest.approx(1e5 - 2e3, rel=1e-12)
+    assert floor_of("correlation", view, linear_tiers, CAPPED, ETH=1.0) == 0.0
+
+
+def test_huge_and_tiny_books_are_netted_without_overflow(
+    make_view: Make, linear_tiers: RuleSet
+) -> None:
+    view = make_view(volatility=[0.01] * 3, correlation=RHO, fast_correlation=RHO)
+    unit = floor_of("correlation", view, linear_tiers, CAPPED, BTC=1.0, ETH=-50.0)
+    for size in (1e250, 1e-250):
+        got = floor_of("correlation", view, linear_tiers, CAPPED, BTC=size, ETH=-50.0 * size)
+        assert got / size == pytest.approx(unit, rel=1e-9)
