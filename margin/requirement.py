@@ -218,21 +218,20 @@ def _find_price(name: str, symbol: str, view: MarketView, index: dict[str, int])
 def _collateral(book: Book, view: MarketView, ruleset: RuleSet, problems: _Problems) -> Collateral:
     cash_assets = frozenset(ruleset.collateral.cash_assets)
     index = view.index()
-    price = np.ones(len(book.balance_asset))
-    haircut = np.zeros_like(price)
+    names = book.balance_asset
     rows, found = _look_up(
-        book.balance_asset,
+        names,
         lambda name: (
             (-1, "") if name in cash_assets else _find_price(name, f"{name}USDT", view, index)
         ),
     )
-    for i, name in enumerate(book.balance_asset):
-        if name not in cash_assets:
-            price[i] = view.mark[rows[i]] if rows[i] >= 0 else np.nan
-            haircut[i] = ruleset.collateral.haircut(name)
+    haircuts = {name: ruleset.collateral.haircut(name) for name in found}
+    haircut = np.fromiter((haircuts[name] for name in names), np.float64, len(names))
+    cash = np.fromiter((name in cash_assets for name in names), np.bool_, len(names))
+    price = np.where(cash, 1.0, _take(view.mark, rows))
     finite = np.isfinite(book.balance_amount)
     for bad in np.flatnonzero(np.isnan(price) | ~finite):
-        name = book.balance_asset[bad]
+        name = names[bad]
         reason = found[name][1] or (
             f"collateral {name!r} has amount {book.balance_amount[bad]}; expected a finite number"
         )

@@ -1,6 +1,7 @@
 """Rule sets: the rules as data, read from one TOML file each and identified by their content.
 
-``margin/rulesets/linear-tiers.toml`` documents every key.
+``margin/rulesets/linear-tiers.toml`` documents every key, but those of the floors that it does not
+use, which stand in ``emir-ccp.toml``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.floor_rules import FloorRules, StressedBufferRules, table_of
-from margin.floors.current_margin import CurrentMargin, current_margin
+from margin.floors.joint_margin import JointMargin, current_margin
 from margin.floors.term import FloorTerm, beyond_maintenance
 from margin.requirement import Requirement
 from margin.view import MarketView
@@ -18,7 +18,7 @@ def stressed_buffer_floor(requirement: Requirement, view: MarketView, rules: Flo
     """Level that lifts the margin to the current one with what remains of the buffer.
 
     ``min(gross notional, M * (1 + buffer * remaining(stress))) - maintenance margin``, where M is
-    the current margin, see `margin.floors.current_margin`, and `remaining` goes in straight lines
+    the current margin, see `margin.floors.joint_margin`, and `remaining` goes in straight lines
     through the declared schedule, see `remaining_share`. A function of the view alone: what was
     drawn down before plays no part.
 
@@ -98,7 +98,7 @@ def remaining_share(stress: float, rules: StressedBufferRules) -> float:
 
 def _parts(
     requirement: Requirement, view: MarketView, rules: FloorRules
-) -> tuple[float, Floats, Floats, CurrentMargin]:
+) -> tuple[float, Floats, Floats, JointMargin]:
     """Remaining share, buffer, what of it fits under the notional, current margin."""
     own = table_of(rules.stressed_buffer, "stressed_buffer")
     current = current_margin(requirement, view, rules)

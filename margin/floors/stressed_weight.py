@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from margin.floor_rules import FloorRules, table_of
 from margin.floors.coverage import coverage, lookback_volatility
-from margin.floors.current_margin import CurrentMargin, current_margin
+from margin.floors.joint_margin import JointMargin, current_margin
 from margin.floors.term import FloorTerm, beyond_maintenance
 from margin.requirement import Requirement
 from margin.view import MarketView
@@ -19,7 +19,7 @@ def stressed_weight_floor(requirement: Requirement, view: MarketView, rules: Flo
     """Level that lifts the margin to the weighted mean of current and stressed margin.
 
     ``(1 - weight) * M + weight * max(M, demand(stressed volatility)) - maintenance margin``,
-    where M is the current margin, see `margin.floors.current_margin`, and the demand is that of
+    where M is the current margin, see `margin.floors.joint_margin`, and the demand is that of
     `margin.floors.coverage`. A market worse than any on record is its own stress.
 
     Where the stressed volatility is not known, or its history is shorter than the declared
@@ -76,7 +76,7 @@ def explain_stressed_weight(
 
 def _parts(
     requirement: Requirement, view: MarketView, rules: FloorRules
-) -> tuple[Floats, CurrentMargin]:
+) -> tuple[Floats, JointMargin]:
     """What the stressed observations add, current margin."""
     own = table_of(rules.stressed_weight, "stressed_weight")
     cover = table_of(rules.coverage, "coverage")

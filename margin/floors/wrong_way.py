@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.floor_rules import FloorRules, table_of
+from margin.floor_rules import CoverageRules, FloorRules, table_of
 from margin.floors.coverage import current_volatility, net_by_underlying
-from margin.floors.current_margin import CurrentMargin, current_margin
+from margin.floors.joint_margin import JointMargin, margin_at
 from margin.floors.term import FloorTerm, beyond_maintenance
 from margin.requirement import Collateral, Requirement
 from margin.rows import row_sums
@@ -27,8 +27,10 @@ _HEDGED = 1e-12
 def wrong_way_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
     r"""Loss of the collateral, beyond its haircut, in the scenario in which the book loses.
 
-    The scenario is the loss that the current margin M covers, see `margin.floors.current_margin`.
-    A balance of value v in an asset of hourly volatility s then loses in expectation::
+    The scenario is the loss that the margin M covers, see `margin.floors.joint_margin`, at the
+    larger of newest and long volatility: what a calm market makes of collateral is no comfort
+    for the day on which it is needed. A balance of value v in an asset of hourly volatility s
+    then loses in expectation::
 
         loss = max(0, v * min(1, z * s) * rho - haircut * v)
 
@@ -42,7 +44,8 @@ def wrong_way_floor(requirement: Requirement, view: MarketView, rules: FloorRule
     equity, to hold M: ``min(1, (M - other) / (counted - loss))``. Collateral in excess secures
     nothing, so more of it is not punished, and cash in its place is asked nothing.
 
-    A volatility that is not known is `unknown_volatility` of the coverage; with a slow correlation
+    A newest volatility that is not known is `unknown_volatility` of the coverage, a long one that
+    is not known leaves the newest; with a slow correlation
     that is not known, on which rho depends, rho is the worst there is: 1 held, −1 owed. Without
     fast ones the slow stand alone.
 
@@ -51,7 +54,7 @@ def wrong_way_floor(requirement: Requirement, view: MarketView, rules: FloorRule
     requirement:
         Its resolved positions, collateral, equity and maintenance margins.
     view:
-        Volatility, slow and fast correlation.
+        Newest and long volatility, slow and fast correlation.
     rules:
         ``rules.wrong_way``, ``rules.coverage`` and ``rules.correlation``.
 
@@ -73,7 +76,7 @@ def wrong_way_floor(requirement: Requirement, view: MarketView, rules: FloorRule
     the exposure); Basel Committee on Banking Supervision, MAR50 (wrong-way risk).
     """
     parts = _parts(requirement, view, rules)
-    total = row_sums(parts.collateral.start, parts.loss) + parts.current.margin
+    total = row_sums(parts.collateral.start, parts.loss) + parts.joint.margin
     return np.where(parts.losing, beyond_maintenance(requirement, total), 0.0)
 
 
@@ -91,7 +94,7 @@ def explain_wrong_way(
             term.of,
             np.where(by_leg if term.of == "position" else losing, term.amount, 0.0),
         )
-        for term in parts.current.terms()
+        for term in parts.joint.terms()
     )
     return (
         FloorTerm(
@@ -117,7 +120,7 @@ class _Parts:
     collateral: Collateral
     loss: Floats
     losing: npt.NDArray[np.bool_]
-    current: CurrentMargin
+    joint: JointMargin
 
 
 def _parts(requirement: Requirement, view: MarketView, rules: FloorRules) -> _Parts:
@@ -129,7 +132,8 @@ def _parts(requirement: Requirement, view: MarketView, rules: FloorRules) -> _Pa
             "the wrong-way floor was asked for accounts whose collateral was not told; give the "
             "balances, or switch floors.wrong_way off in the rule set"
         )
-    current = current_margin(requirement, view, rules)
+    volatility = _scenario_volatility(view, cover)
+    margin = margin_at(volatility, requirement, view, rules)
     fast = view.fast_correlation
     loss = _collateral_losses(
         requirement.leg_start,
@@ -139,7 +143,7 @@ def _parts(requirement: Requirement, view: MarketView, rules: FloorRules) -> _Pa
         collateral.symbol,
         collateral.value,
         collateral.haircut,
-        current_volatility(view, cover),
+        volatility,
         np.clip(view.correlation, -1.0, 1.0),
         np.clip(view.correlation if fast is None else fast, -1.0, 1.0),
         cover.multiple,
@@ -149,13 +153,22 @@ def _parts(requirement: Requirement, view: MarketView, rules: FloorRules) -> _Pa
     held = row_sums(collateral.start, counted)
     lost = row_sums(collateral.start, np.where(collateral.value > 0.0, loss, 0.0))
     with np.errstate(over="ignore", invalid="ignore"):
-        needed = np.maximum(0.0, current.margin - (requirement.equity - held))
+        needed = np.maximum(0.0, margin.margin - (requirement.equity - held))
         left = held - lost
     used = np.ones(len(requirement))
     np.divide(needed, left, out=used, where=left > needed)
     by_balance = np.repeat(used, np.diff(collateral.start))
     loss = np.where(collateral.value > 0.0, loss * by_balance, loss)
-    return _Parts(collateral, loss, row_sums(collateral.start, loss) > 0.0, current)
+    return _Parts(collateral, loss, row_sums(collateral.start, loss) > 0.0, margin)
+
+
+def _scenario_volatility(view: MarketView, cover: CoverageRules) -> Floats:
+    """The larger of newest and long volatility, as far as they are known, shape (S,)."""
+    newest = current_volatility(view, cover)
+    if view.long_volatility is None:
+        return newest
+    long = np.where(np.isfinite(view.long_volatility), view.long_volatility, 0.0)
+    return np.maximum(newest, long)
 
 
 @njit(cache=True, error_model="numpy")

@@ -1,4 +1,4 @@
-"""The current margin: what rules and market ask now, on which the stress measures build."""
+"""The margin that rules and market ask for together, on which other floors build."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class CurrentMargin:
-    """``max(maintenance margin, demand(current volatility))`` of N accounts.
+class JointMargin:
+    """``max(maintenance margin, demand(volatility))`` of N accounts.
 
     Attributes
     ----------
@@ -37,15 +37,22 @@ class CurrentMargin:
             *self.coverage.terms(),
             FloorTerm(
                 "rules_ask_more",
-                "the rules ask for more than the current volatility",
+                "the rules ask for more than the volatility",
                 "account",
                 self.margin - self.coverage.demand,
             ),
         )
 
 
-def current_margin(requirement: Requirement, view: MarketView, rules: FloorRules) -> CurrentMargin:
-    """The current margin under ``[floors.coverage]``, see `margin.floors.coverage`."""
+def current_margin(requirement: Requirement, view: MarketView, rules: FloorRules) -> JointMargin:
+    """The margin at the newest volatility, see `margin.floors.coverage`."""
     cover = table_of(rules.coverage, "coverage")
-    found = coverage(requirement, current_volatility(view, cover), view, rules)
-    return CurrentMargin(found, np.maximum(requirement.maintenance_margin, found.demand))
+    return margin_at(current_volatility(view, cover), requirement, view, rules)
+
+
+def margin_at(
+    volatility: Floats, requirement: Requirement, view: MarketView, rules: FloorRules
+) -> JointMargin:
+    """The margin at an hourly volatility, known everywhere, shape (S,)."""
+    found = coverage(requirement, volatility, view, rules)
+    return JointMargin(found, np.maximum(requirement.maintenance_margin, found.demand))
