@@ -17,8 +17,10 @@ from market.errors import DataError
 from market.history import MarketHistory
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 FAST_VOLATILITY, SLOW_VOLATILITY = "ewma_volatility_12h", "realised_volatility_168h"
+LONG_VOLATILITY, STRESSED_VOLATILITY = "long_volatility", "stressed_volatility_168h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +37,25 @@ class MarketSnapshot:
         One row; ages count to `as_of`.
     mark:
         Mark price, shape (S,); NaN where there is none.
+    suspect:
+        Whether the newest bar or mark is quarantined, shape (S,).
     """
 
     as_of: int
     interval: Interval
     features: MarketFeatures
     mark: Floats
+    suspect: Bools
 
     @classmethod
     def at(
-        cls, as_of: int, interval: Interval, features: MarketFeatures, row: int, mark: Floats
+        cls,
+        as_of: int,
+        interval: Interval,
+        features: MarketFeatures,
+        row: int,
+        mark: Floats,
+        suspect: Bools | None = None,
     ) -> MarketSnapshot:
         """The market at `as_of`, no earlier than the close of `row`, which is the newest bar."""
         late = (as_of - int(features.closes[row])) / HOUR
@@ -62,6 +73,7 @@ class MarketSnapshot:
                 history=features.history[one] + late,
             ),
             mark,
+            np.zeros(len(mark), dtype=np.bool_) if suspect is None else suspect,
         )
 
     @classmethod
@@ -78,7 +90,14 @@ class MarketSnapshot:
         row = int(np.searchsorted(features.closes, as_of, side="right")) - 1
         if row < 0:
             raise DataError("no bar had closed by the decision time; ask for a later one")
-        return cls.at(as_of, history.bars.interval, features, row, history.last_mark(row))
+        return cls.at(
+            as_of,
+            history.bars.interval,
+            features,
+            row,
+            history.last_mark(row),
+            history.suspect_at(row),
+        )
 
     def view(self) -> MarketView:
         """What the rules may know."""
@@ -91,6 +110,11 @@ class MarketSnapshot:
             adv=self.features.column(ADV)[0],
             correlation=self.features.correlation[0],
             interval_hours=1.0 / self.interval.per_hour,
+            long_volatility=self.features.column(LONG_VOLATILITY)[0],
+            stressed_volatility=self.features.column(STRESSED_VOLATILITY)[0],
+            history_hours=self.features.history[0],
+            fast_correlation=self.features.fast_correlation[0],
+            suspect=self.suspect,
         )
 
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -118,6 +142,7 @@ class MarketSnapshot:
             "age": _lists(self.features.age[0]),
             "history": _lists(self.features.history[0]),
             "mark": _lists(self.mark),
+            "suspect": self.suspect.tolist(),
         }
 
     @classmethod
@@ -143,8 +168,13 @@ class MarketSnapshot:
             closes=np.array([content["close"]], dtype=np.int64),
             **row,
         )
-        mark = np.array(content["mark"], dtype=np.float64)
-        return cls(int(content["as_of"]), Interval.parse(content["interval"]), features, mark)
+        return cls(
+            int(content["as_of"]),
+            Interval.parse(content["interval"]),
+            features,
+            np.array(content["mark"], dtype=np.float64),
+            np.array(content["suspect"], dtype=np.bool_),
+        )
 
 
 def _lists(values: Floats) -> list[Any]:

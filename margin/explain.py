@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.addon import BINDINGS, AddOn, ModelLevel, deposit_to_meet
+from margin.floors.term import FloorTerm
 from margin.requirement import Requirement
 from market.book import Book
 
@@ -28,6 +29,35 @@ class PositionPart:
 
 
 @dataclass(frozen=True, slots=True)
+class Portion:
+    """What one position or balance contributes to a part of a floor, settlement currency."""
+
+    subject: str
+    amount: float
+
+
+@dataclass(frozen=True, slots=True)
+class FloorPart:
+    """One term of a floor, settlement currency.
+
+    Attributes
+    ----------
+    name, reason:
+        What it is, see `margin.floors.term.FloorTerm`.
+    amount:
+        Signed; the amounts of a floor's parts add up to it.
+    by:
+        The positions or balances that `amount` is the sum of, those of 0 left out; empty where
+        it is the account's as a whole.
+    """
+
+    name: str
+    reason: str
+    amount: float
+    by: tuple[Portion, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """One decision, explained. Settlement currency; None where there is no figure.
 
@@ -38,6 +68,8 @@ class Explanation:
     ----------
     floors:
         Every active floor by name; `floor` (F) is the largest.
+    floor_parts:
+        The parts of every active floor by its name, those of 0 left out.
     model_by_horizon:
         G_h by hours; None where no level suffices or the model did not answer.
     model_level:
@@ -56,6 +88,7 @@ class Explanation:
     """
 
     floors: dict[str, float]
+    floor_parts: dict[str, tuple[FloorPart, ...]]
     floor: float
     model_by_horizon: dict[int, float | None]
     model_level: float | None
@@ -93,6 +126,7 @@ def explain(
     book: Book,
     requirement: Requirement,
     floors: Mapping[str, Floats],
+    terms: Mapping[str, Sequence[FloorTerm]],
     model: ModelLevel | None,
     add_on: AddOn,
 ) -> Explanation:
@@ -104,6 +138,8 @@ def explain(
         Its index; an account without problems.
     book, requirement, floors, add_on:
         What the decision was made of, for the whole book.
+    terms:
+        The terms of the floors, from `margin.floors.floor_terms`.
     model:
         The model's level; None where there was no model.
     """
@@ -120,6 +156,7 @@ def explain(
     legs = range(requirement.leg_start[account], requirement.leg_start[account + 1])
     return Explanation(
         floors={name: float(floor[account]) for name, floor in floors.items()},
+        floor_parts={name: _floor_parts(account, book, terms[name]) for name in floors},
         floor=float(add_on.floor[account]),
         model_by_horizon=by_horizon,
         model_level=_finite(add_on.model_level[account]),
@@ -143,6 +180,28 @@ def _part(leg: int, book: Book, requirement: Requirement) -> PositionPart:
         initial_margin=float(requirement.leg_initial_margin[leg]),
         maintenance_margin=float(requirement.leg_maintenance_margin[leg]),
     )
+
+
+def _floor_parts(account: int, book: Book, terms: Sequence[FloorTerm]) -> tuple[FloorPart, ...]:
+    parts = []
+    for term in terms:
+        amount, by = _portions(account, book, term)
+        if amount != 0.0 or by:
+            parts.append(FloorPart(term.name, term.reason, amount, by))
+    return tuple(parts)
+
+
+def _portions(account: int, book: Book, term: FloorTerm) -> tuple[float, tuple[Portion, ...]]:
+    if term.of == "account":
+        return float(term.amount[account]), ()
+    if term.of == "position":
+        start, subjects = book.leg_start, book.leg_instrument
+    else:
+        start, subjects = book.balance_start, book.balance_asset
+    first, last = int(start[account]), int(start[account + 1])
+    amounts = term.amount[first:last].tolist()
+    portions = zip(subjects[first:last], amounts, strict=True)
+    return sum(amounts), tuple(Portion(name, value) for name, value in portions if value != 0.0)
 
 
 def _finite(value: float) -> float | None:

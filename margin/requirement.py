@@ -24,6 +24,34 @@ _Found = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
+class Collateral:
+    """B balances of N accounts.
+
+    Attributes
+    ----------
+    start:
+        Offsets of each account's balances, shape (N + 1,).
+    symbol:
+        Row of each asset's price in the view's symbols, shape (B,); −1 for a cash asset, and
+        where there is no price.
+    value:
+        Amount at the mark, before haircuts, settlement currency, shape (B,); negative for a
+        debt, NaN where there is no price.
+    haircut:
+        Share of a positive value that does not count, shape (B,); 0 for cash assets.
+    """
+
+    start: Ints
+    symbol: Ints
+    value: Floats
+    haircut: Floats
+
+    def counted(self) -> Floats:
+        """What each balance counts for, shape (B,): a debt in full."""
+        return np.where(self.value < 0, self.value, self.value * (1.0 - self.haircut))
+
+
+@dataclass(frozen=True, slots=True)
 class Requirement:
     """What the rules say about N accounts with L positions, settlement currency.
 
@@ -48,6 +76,8 @@ class Requirement:
     problems:
         Why an account has no figures, by its index: the first thing found wrong with it. All
         its figures are NaN; the other accounts are not touched.
+    collateral:
+        The balances inside `equity`; None where whoever made this was not told.
     """
 
     equity: Floats
@@ -62,6 +92,7 @@ class Requirement:
     leg_initial_margin: Floats
     leg_maintenance_margin: Floats
     problems: dict[int, DataError]
+    collateral: Collateral | None = None
 
     def __len__(self) -> int:
         return len(self.equity)
@@ -88,7 +119,7 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
         problems.of_account(int(i), f"cash is {book.cash[i]}; expected a finite number")
 
     leg_symbol = _leg_symbols(book, view, problems)
-    collateral = _collateral_values(book, view, ruleset, problems)
+    collateral = _collateral(book, view, ruleset, problems)
     table = TierTable.build(ruleset, view.symbols)
     # Overflow is found below and reported by account, not warned about.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -101,7 +132,7 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
         initial = row_sums(book.leg_start, leg_initial)
         maintenance = row_sums(book.leg_start, leg_maintenance)
         gross = row_sums(book.leg_start, np.abs(notional))
-        equity = book.cash + row_sums(book.balance_start, collateral)
+        equity = book.cash + row_sums(book.balance_start, collateral.counted())
         equity += row_sums(book.leg_start, unrealised)
         headroom = equity - maintenance
 
@@ -120,6 +151,7 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
         leg_initial_margin=leg_initial,
         leg_maintenance_margin=leg_maintenance,
         problems=problems.found,
+        collateral=collateral,
     )
 
 
@@ -183,34 +215,29 @@ def _find_price(name: str, symbol: str, view: MarketView, index: dict[str, int])
     return row, ""
 
 
-def _collateral_values(
-    book: Book, view: MarketView, ruleset: RuleSet, problems: _Problems
-) -> Floats:
-    """What each balance counts for, shape (B,)."""
+def _collateral(book: Book, view: MarketView, ruleset: RuleSet, problems: _Problems) -> Collateral:
     cash_assets = frozenset(ruleset.collateral.cash_assets)
     index = view.index()
-    price = np.ones(len(book.balance_asset))
-    rate = np.ones_like(price)
+    names = book.balance_asset
     rows, found = _look_up(
-        book.balance_asset,
+        names,
         lambda name: (
-            (0, "") if name in cash_assets else _find_price(name, f"{name}USDT", view, index)
+            (-1, "") if name in cash_assets else _find_price(name, f"{name}USDT", view, index)
         ),
     )
-    for i, name in enumerate(book.balance_asset):
-        if name not in cash_assets:
-            price[i] = view.mark[rows[i]] if rows[i] >= 0 else np.nan
-            rate[i] = collateral_rate(ruleset, name)
+    haircuts = {name: ruleset.collateral.haircut(name) for name in found}
+    haircut = np.fromiter((haircuts[name] for name in names), np.float64, len(names))
+    cash = np.fromiter((name in cash_assets for name in names), np.bool_, len(names))
+    price = np.where(cash, 1.0, _take(view.mark, rows))
     finite = np.isfinite(book.balance_amount)
-    for bad in np.flatnonzero((rows < 0) | ~finite):
-        name = book.balance_asset[bad]
+    for bad in np.flatnonzero(np.isnan(price) | ~finite):
+        name = names[bad]
         reason = found[name][1] or (
             f"collateral {name!r} has amount {book.balance_amount[bad]}; expected a finite number"
         )
         problems.of_entry(book.balance_start, int(bad), name, reason)
     with np.errstate(over="ignore", invalid="ignore"):
-        value = book.balance_amount * price
-        return np.where(value < 0, value, value * rate)
+        return Collateral(book.balance_start, rows, book.balance_amount * price, haircut)
 
 
 def _look_up(names: Sequence[str], find: Callable[[str], _Found]) -> tuple[Ints, dict[str, _Found]]:

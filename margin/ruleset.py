@@ -1,6 +1,7 @@
 """Rule sets: the rules as data, read from one TOML file each and identified by their content.
 
-``margin/rulesets/linear-tiers.toml`` documents every key.
+``margin/rulesets/linear-tiers.toml`` documents every key, but those of the floors that it does not
+use, which stand in ``emir-ccp.toml``.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from margin.floor_rules import FloorRules, check_emir
+from margin.rule_values import NonNegative, Positive, Probability, Rate, Share, Text
 from market.clock import parse_time
 from market.errors import DataError, RuleSetError
 from market.price_guard import PriceGuard
@@ -27,12 +30,6 @@ ENGINES = ("tier",)
 
 _FOLDER = Path(__file__).parent / "rulesets"
 
-Rate = Annotated[float, Meta(gt=0, le=1)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Probability = Annotated[float, Meta(gt=0, lt=1)]
-Positive = Annotated[float, Meta(gt=0)]
-NonNegative = Annotated[float, Meta(ge=0)]
-Text = Annotated[str, Meta(min_length=1)]
 Horizon = Literal["1", "8", "24"]
 
 
@@ -89,38 +86,6 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
         return self.haircuts.get(asset, self.default_haircut)
 
 
-class LiquidityRules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[floors.liquidity]``, see `margin.floors.liquidity`."""
-
-    enabled: bool = True
-    half_spread: Positive = 0.0005
-    impact: NonNegative = 1.0
-    concentration_share: Rate = 0.1
-    confidence: NonNegative = 2.33
-    unknown_volatility: Positive = 0.02
-    unknown_participation: Positive = 0.1
-
-
-class StaleDataRules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[floors.stale_data]``, see `margin.floors.stale_data`."""
-
-    enabled: bool = True
-    confidence: NonNegative = 2.33
-    unknown_volatility: Positive = 0.02
-    unknown_age_hours: Positive = 24.0
-
-
-class FloorRules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[floors]``: one table a floor."""
-
-    liquidity: LiquidityRules = LiquidityRules()
-    stale_data: StaleDataRules = StaleDataRules()
-
-    def enabled(self) -> tuple[str, ...]:
-        """Names of the floors that are switched on."""
-        return tuple(name for name in self.__struct_fields__ if getattr(self, name).enabled)
-
-
 class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[price_guard]``, see `market.price_guard`."""
 
@@ -172,6 +137,9 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
         Validity, ISO 8601; empty means open on that side.
     spot:
         How a plain symbol counts: ``linear``, like a perpetual.
+    standard:
+        ``emir``: the floors are held to its articles, see `margin.floor_rules.check_emir`.
+        Absent: the rule set claims no standard.
     """
 
     name: Text
@@ -186,8 +154,11 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     floors: FloorRules = FloorRules()
     price_guard: PriceGuardRules = PriceGuardRules()
     add_on: AddOnRules = msgspec.field(default_factory=AddOnRules)
+    standard: Literal["emir"] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
+        if self.standard == "emir":
+            check_emir(self.floors)
         begin, end = (
             _moment(key, getattr(self, key)) for key in ("effective_from", "effective_to")
         )
@@ -198,7 +169,10 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
             )
 
     def content(self) -> dict[str, Any]:
-        """Every field, defaults included, as plain JSON values: what the ledger keeps."""
+        """Every field, defaults included, as plain JSON values: what the ledger keeps.
+
+        Tables without a default (floors that are off, no standard) stay out when absent.
+        """
         content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return content
 

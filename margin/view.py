@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,22 @@ class MarketView:
         Correlation of hourly log returns, shape (S, S); NaN in warm-up.
     interval_hours:
         Length of a bar in hours; data are stale beyond two of them.
+    long_volatility:
+        Standard deviation of the log return over one hour in all history of up to ten years,
+        shape (S,).
+    stressed_volatility:
+        Highest realised volatility of a week (168 h) in that history, per hour, shape (S,).
+    history_hours:
+        Length of that history, shape (S,).
+    fast_correlation:
+        Like `correlation`, with a shorter half-life, shape (S, S).
+    suspect:
+        Whether the newest price is quarantined, shape (S,).
+
+    The last five are not known where they are NaN, and nowhere where they are None. What a rule
+    then puts in their place is never the milder figure: a stand-in that its rule set declares, no
+    offset where a correlation is wanted, and a history of unknown length counts as too short.
+    `suspect` = None means that no price is.
     """
 
     as_of: int
@@ -42,6 +59,11 @@ class MarketView:
     adv: Floats
     correlation: Floats
     interval_hours: float = 1.0
+    long_volatility: Floats | None = None
+    stressed_volatility: Floats | None = None
+    history_hours: Floats | None = None
+    fast_correlation: Floats | None = None
+    suspect: Bools | None = None
 
     def index(self) -> dict[str, int]:
         """Position of each symbol."""

@@ -205,11 +205,38 @@ def rulesets_list(config: ConfigFile = None, json: JsonFile = None) -> None:
     load_config(config)
     found = {name: load_ruleset(name) for name in list_rulesets()}
     listed = {
-        name: {"version": rules.version, "engine": rules.engine, "sha256": rules.sha256}
+        name: {
+            "version": rules.version,
+            "engine": rules.engine,
+            "sha256": rules.sha256,
+            "floors": list(rules.floors.enabled()),
+        }
         for name, rules in found.items()
     }
     facts("rule sets", listed)
     write_json(listed, json)
+
+
+@rulesets_app.command("depth")
+def rulesets_depth(
+    source: Annotated[Path, typer.Argument(help="Parquet file or folder of quoted depth.")],
+    out: Annotated[Path, typer.Option("--out", help="TOML file to write.")],
+    quantile: Annotated[
+        float, typer.Option("--quantile", help="Share of the books that are no dearer.")
+    ] = 0.95,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Make the depth figures of a rule set from quoted spreads and slippages."""
+    from pipelines.depth import write_depth
+    from pipelines.report import facts, write_json
+
+    load_config(config)
+    report = write_depth(source, out, quantile)
+    books = {coin: curve["books"] for coin, curve in report["coins"].items()}
+    shown = {key: value for key, value in report.items() if key not in ("coins", "others")}
+    facts("depth figures", shown | {"books": books, "out": str(out)})
+    write_json(report, json)
 
 
 @app.command()

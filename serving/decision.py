@@ -24,7 +24,7 @@ from margin.addon import (
     in_stress,
 )
 from margin.explain import Explanation, explain
-from margin.floors import active_floors, largest_floor
+from margin.floors import active_floors, floor_terms, largest_floor
 from margin.requirement import Requirement, compute_requirement
 from margin.ruleset import RuleSet
 from market.book import Account, Book
@@ -132,6 +132,7 @@ def decide(
     view = snapshot.view()
     requirement = compute_requirement(book, view, ruleset)
     floors = active_floors(requirement, view, ruleset.floors)
+    terms = floor_terms(requirement, view, ruleset.floors)
     floor = largest_floor(floors, requirement)
     cap = add_on_cap(requirement.initial_margin, ruleset.add_on)
     forecast = _forecast(requirement, snapshot, ruleset, model, np.fmax(floor, cap), no_model)
@@ -154,7 +155,7 @@ def decide(
             kind = "instrument" if instrument else "account"
             answers.append(AccountProblem(account_id, kind, str(error), instrument))
             continue
-        explanation = explain(i, book, requirement, floors, forecast.level, add_on)
+        explanation = explain(i, book, requirement, floors, terms, forecast.level, add_on)
         answers.append(
             Decision(
                 account_id=account_id,

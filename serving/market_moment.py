@@ -88,4 +88,4 @@ class MarketMoment:
                 f"as_of {format_time(as_of)} is before {format_time(self.newest_close)}, the "
                 "close of the newest bar; leave as_of out or give a later time"
             )
-        return MarketSnapshot.at(as_of, self.interval, self.features, 0, self.mark)
+        return MarketSnapshot.at(as_of, self.interval, self.features, 0, self.mark, self.suspect)

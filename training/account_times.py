@@ -35,6 +35,9 @@ class AccountTimes:
         The rule's, settlement currency, shape (N,).
     usable:
         Whether every symbol of the book has enough history and fresh data, shape (N,).
+    leg_collateral:
+        What the legs of `rows` that are collateral count for, settlement currency, shape (L,);
+        0 for a position. None where it was not told.
     """
 
     start: Ints
@@ -42,6 +45,7 @@ class AccountTimes:
     rows: AccountRows
     initial_margin: Floats
     usable: Bools
+    leg_collateral: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.initial_margin)
@@ -101,14 +105,19 @@ def value_times(
         rows=AccountRows(row, leg_start, symbol, notional, equity - maintenance, maintenance),
         initial_margin=row_sums(leg_start, table.initial(notional, symbol)),
         usable=unusable == 0.0,
+        leg_collateral=(segments.leg_value_quantity - segments.leg_margin_quantity)[legs] * mark,
     )
 
 
 def take_times(times: AccountTimes, index: Ints, start: Ints) -> AccountTimes:
     """Chosen account-times, regrouped by `start`."""
     rows = take_rows(times.rows, index)
+    collateral = times.leg_collateral
+    if collateral is not None:
+        first = times.rows.leg_start[index]
+        collateral = collateral[ranges(first, times.rows.leg_start[index + 1] - first)]
     return AccountTimes(
-        start, times.step_hours, rows, times.initial_margin[index], times.usable[index]
+        start, times.step_hours, rows, times.initial_margin[index], times.usable[index], collateral
     )
 
 

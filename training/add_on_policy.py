@@ -22,13 +22,13 @@ from features.market_state import MarketFeatures
 from features.snapshot import MarketSnapshot
 from margin.addon import add_on_cap, bound_add_on, in_stress
 from margin.floors import active_floors, largest_floor
-from margin.requirement import Requirement
+from margin.requirement import Collateral, Requirement
 from margin.rows import row_sums
 from margin.ruleset import AddOnRules, RuleSet
 from market.errors import ModelError
 from market.history import MarketHistory
 from models.forecaster import Forecaster
-from training.account_times import AccountTimes, take_rows
+from training.account_times import AccountTimes, take_rows, take_times
 from training.policies import Policy
 
 Floats = npt.NDArray[np.float64]
@@ -70,7 +70,7 @@ def rule_bounds(
     for row, index in _by_row(times.rows.row):
         as_of = int(market.closes[row])
         snapshot = MarketSnapshot.of_history(history, market, as_of)
-        requirement = _requirement(times, index)
+        requirement = _requirement(times, index, market.symbols, ruleset)
         floors = active_floors(requirement, snapshot.view(), ruleset.floors)
         floor[index] = largest_floor(floors, requirement)
         stress[index] = in_stress(snapshot.volatility_ratio(), ruleset.add_on)
@@ -223,13 +223,16 @@ def _by_row(row: Ints) -> list[tuple[int, Ints]]:
     return list(zip(rows.tolist(), np.split(order, first[1:]), strict=True))
 
 
-def _requirement(times: AccountTimes, index: Ints) -> Requirement:
+def _requirement(
+    times: AccountTimes, index: Ints, symbols: tuple[str, ...], ruleset: RuleSet
+) -> Requirement:
     """The rule result at one time, as the floors read it; entries and leg margins play no part."""
-    rows = take_rows(times.rows, index)
+    chosen = take_times(times, index, np.arange(len(index) + 1))
+    rows = chosen.rows
     untold = np.full(len(rows.leg_symbol), np.nan)
     return Requirement(
         equity=rows.headroom + rows.maintenance_margin,
-        initial_margin=times.initial_margin[index],
+        initial_margin=chosen.initial_margin,
         maintenance_margin=rows.maintenance_margin,
         headroom=rows.headroom,
         gross_notional=row_sums(rows.leg_start, np.abs(rows.leg_notional)),
@@ -240,7 +243,22 @@ def _requirement(times: AccountTimes, index: Ints) -> Requirement:
         leg_initial_margin=untold,
         leg_maintenance_margin=untold,
         problems={},
+        collateral=_collateral(chosen, symbols, ruleset),
     )
+
+
+def _collateral(
+    times: AccountTimes, symbols: tuple[str, ...], ruleset: RuleSet
+) -> Collateral | None:
+    """The balances, one for each leg: a position's is worth nothing."""
+    counted = times.leg_collateral
+    if counted is None:
+        return None
+    haircuts = [ruleset.collateral.haircut(name.removesuffix("USDT")) for name in symbols]
+    haircut = np.array(haircuts)[times.rows.leg_symbol]
+    # A haircut of all of it leaves nothing to lose.
+    kept = np.where((counted > 0.0) & (haircut < 1.0), 1.0 - haircut, 1.0)
+    return Collateral(times.rows.leg_start, times.rows.leg_symbol, counted / kept, haircut)
 
 
 @njit(cache=True, error_model="numpy")

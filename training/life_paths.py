@@ -6,17 +6,19 @@ span asked for; it is followed, with its book unchanged, `FOLLOW_HOURS` beyond i
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from features.market_state import MarketFeatures
 from features.registry import ADV, CROSS_VOLATILITY
+from margin.floor_rules import LiquidityRules
+from margin.floors.liquidity import closing_costs
 from margin.rows import row_sums
-from margin.ruleset import LiquidityRules, RuleSet
+from margin.ruleset import RuleSet
 from margin.tier import TierTable
 from market.clock import HOUR, format_time
 from market.errors import DataError
@@ -144,25 +146,21 @@ def follow_lives(
 
 
 def closing_cost(times: AccountTimes, market: MarketFeatures, rules: LiquidityRules) -> Floats:
-    r"""Cost of closing every position at once, shape (N,).
+    """Cost of closing every position at once, shape (N,).
 
-    ``n * (half_spread + impact * s * sqrt(n / adv))`` for each absolute notional n, at most n,
-    with the daily volatility ``s = volatility * sqrt(24)``: the liquidity floor without the risk
-    of extra days. Unknown volatility or volume takes the rule set's stand-in.
-
-    References
-    ----------
-    Almgren, Thum, Hauptmann, Li (2005), "Direct estimation of equity market impact".
+    The liquidity floor without the risk of extra days, see `margin.floors.liquidity`.
     """
     rows = times.rows
     at = np.repeat(rows.row, np.diff(rows.leg_start)), rows.leg_symbol
-    volatility, adv = market.column(CROSS_VOLATILITY)[at], market.column(ADV)[at]
-    size = np.abs(rows.leg_notional)
-    hourly = np.where(np.isnan(volatility), rules.unknown_volatility, volatility)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(np.isnan(adv), rules.unknown_participation, size / adv)
-        cost = size * (rules.half_spread + rules.impact * math.sqrt(24.0) * hourly * np.sqrt(share))
-    return row_sums(rows.leg_start, np.where(cost < size, cost, size))
+    costs = closing_costs(
+        rows.leg_symbol,
+        rows.leg_notional,
+        market.column(CROSS_VOLATILITY)[at],
+        market.column(ADV)[at],
+        market.symbols,
+        msgspec.structs.replace(rules, confidence=0.0),
+    )
+    return row_sums(rows.leg_start, costs.cost)
 
 
 def _choose(segments: Segments, hours: Ints, limit: int, seed: int) -> Ints:

@@ -1,28 +1,56 @@
 """The rule floors of the add-on: one pure function each, listed here once.
 
-A floor is one file, one table ``[floors.<name>]`` in `margin.ruleset.FloorRules` with a key
+A floor is one file, one table ``[floors.<name>]`` in `margin.floor_rules.FloorRules` with a key
 ``enabled``, and one line in `FLOORS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from margin.floors.liquidity import liquidity_floor
-from margin.floors.stale_data import stale_data_floor
+from margin.floor_rules import FloorRules
+from margin.floors.correlation import correlation_floor, explain_correlation
+from margin.floors.liquidity import explain_liquidity, liquidity_floor
+from margin.floors.stale_data import explain_stale_data, stale_data_floor
+from margin.floors.stressed_buffer import explain_stressed_buffer, stressed_buffer_floor
+from margin.floors.stressed_weight import explain_stressed_weight, stressed_weight_floor
+from margin.floors.term import FloorTerm
+from margin.floors.volatility import explain_volatility, volatility_floor
+from margin.floors.wrong_way import explain_wrong_way, wrong_way_floor
 from margin.requirement import Requirement
-from margin.ruleset import FloorRules
 from margin.view import MarketView
 
 Floats = npt.NDArray[np.float64]
-Floor = Callable[[Requirement, MarketView, FloorRules], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A floor and its explain twin, both of (requirement, view, rules).
+
+    Attributes
+    ----------
+    amount:
+        The floor of each account, shape (N,).
+    explain:
+        The terms that it is the sum of.
+    """
+
+    amount: Callable[[Requirement, MarketView, FloorRules], Floats]
+    explain: Callable[[Requirement, MarketView, FloorRules], tuple[FloorTerm, ...]]
+
 
 FLOORS: Mapping[str, Floor] = {
-    "liquidity": liquidity_floor,
-    "stale_data": stale_data_floor,
+    "liquidity": Floor(liquidity_floor, explain_liquidity),
+    "stale_data": Floor(stale_data_floor, explain_stale_data),
+    "volatility": Floor(volatility_floor, explain_volatility),
+    "stressed_buffer": Floor(stressed_buffer_floor, explain_stressed_buffer),
+    "stressed_weight": Floor(stressed_weight_floor, explain_stressed_weight),
+    "correlation": Floor(correlation_floor, explain_correlation),
+    "wrong_way": Floor(wrong_way_floor, explain_wrong_way),
 }
 
 
@@ -36,9 +64,20 @@ def active_floors(
     """
     unknown = np.isnan(requirement.maintenance_margin)
     return {
-        name: np.where(unknown, np.nan, FLOORS[name](requirement, view, rules))
+        name: np.where(unknown, np.nan, FLOORS[name].amount(requirement, view, rules))
         for name in rules.enabled()
     }
+
+
+def floor_terms(
+    requirement: Requirement, view: MarketView, rules: FloorRules
+) -> dict[str, tuple[FloorTerm, ...]]:
+    """The terms of every floor that the rules switch on, for the whole book at once.
+
+    Those of an account add up to its entry in `active_floors`; they mean nothing for the accounts
+    in ``requirement.problems``.
+    """
+    return {name: FLOORS[name].explain(requirement, view, rules) for name in rules.enabled()}
 
 
 def largest_floor(floors: Mapping[str, Floats], requirement: Requirement) -> Floats:

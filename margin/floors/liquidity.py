@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from margin.floor_rules import FloorRules, LiquidityRules
+from margin.floors.depth import DepthTable, slippage_share
+from margin.floors.term import FloorTerm
 from margin.requirement import Requirement
-from margin.ruleset import FloorRules
+from margin.rows import row_sums
 from margin.view import MarketView
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 def liquidity_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
@@ -21,11 +26,15 @@ def liquidity_floor(requirement: Requirement, view: MarketView, rules: FloorRule
     For a position of absolute notional n, with daily volatility ``s = volatility * sqrt(24)``,
     participation ``q = n / adv`` and liquidation days ``d = q / concentration_share``::
 
-        cost = n * (half_spread + impact * s * sqrt(q) + confidence * s * sqrt(max(0, d - 1) / 3))
+        law  = half_spread + impact * s * sqrt(q)
+        cost = n * (max(law, book(n)) + confidence * s * sqrt(max(0, d - 1) / 3))
 
-    at most n itself: what is worth n is not closed at a greater loss. The last term is the
-    standard deviation of the loss on a position sold evenly over the d − 1 days beyond the
-    first, whose mean squared size is a third of its square.
+    at most n itself: what is worth n is not closed at a greater loss. `book` is what the order
+    books asked for that size, where the rule set has the figures of the symbol (`depth`) or of
+    all others (`depth_of_others`), see `margin.floors.depth`; `half_spread` is then theirs. The
+    books were seen on ordinary days, the law follows volatility and volume: the dearer one
+    counts. The last term is the standard deviation of the loss on a position sold evenly over
+    the d − 1 days beyond the first, whose mean squared size is a third of its square.
 
     Where the volatility is not known, `unknown_volatility` stands for it (hourly); where the
     volume is not known, `unknown_participation` stands for q. No volume at all costs n.
@@ -51,57 +60,144 @@ def liquidity_floor(requirement: Requirement, view: MarketView, rules: FloorRule
     markets" (square-root law); Almgren, Chriss (2000), "Optimal execution of portfolio
     transactions" (risk of even liquidation).
     """
-    own = rules.liquidity
-    floor: Floats = _closing_cost(
-        requirement.leg_start,
-        requirement.leg_symbol,
-        requirement.leg_notional,
-        view.volatility,
-        view.adv,
-        own.half_spread,
-        own.impact,
-        own.concentration_share,
-        own.confidence,
-        own.unknown_volatility,
-        own.unknown_participation,
+    costs = _of_requirement(requirement, view, rules.liquidity)
+    return row_sums(requirement.leg_start, costs.cost)
+
+
+def explain_liquidity(
+    requirement: Requirement, view: MarketView, rules: FloorRules
+) -> tuple[FloorTerm, ...]:
+    """Terms of `liquidity_floor`, each by position; same parameters and NaN policy."""
+    costs = _of_requirement(requirement, view, rules.liquidity)
+    terms = (
+        ("half_spread", "half the spread", costs.half_spread),
+        ("impact", "what the size moves the price: order books or square-root law", costs.impact),
+        (
+            "extra_days",
+            "price risk of the days beyond the first that the size takes to close",
+            costs.extra_days,
+        ),
+        (
+            "not_above_notional",
+            "closing costs no more than the position is worth",
+            costs.cost - (costs.half_spread + costs.impact + costs.extra_days),
+        ),
     )
-    return floor
+    return tuple(FloorTerm(name, reason, "position", part) for name, reason, part in terms)
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingCosts:
+    """What closing each of L positions costs, settlement currency, every array of shape (L,).
+
+    ``cost`` is the sum of the others, but at most the notional; NaN where there is no symbol.
+    """
+
+    cost: Floats
+    half_spread: Floats
+    impact: Floats
+    extra_days: Floats
+
+
+def closing_costs(
+    symbol: Ints,
+    notional: Floats,
+    volatility: Floats,
+    adv: Floats,
+    symbols: tuple[str, ...],
+    rules: LiquidityRules,
+) -> ClosingCosts:
+    """Cost of closing positions as in `liquidity_floor`.
+
+    Parameters
+    ----------
+    symbol:
+        Index into `symbols` of each position, −1 for none, shape (L,).
+    notional:
+        Signed, shape (L,).
+    volatility, adv:
+        Of each position's symbol when it is closed, shape (L,); NaN where not known.
+    symbols:
+        Bar symbols, which name the depth figures.
+    rules:
+        ``[floors.liquidity]``.
+    """
+    depth = DepthTable.build(rules, symbols)
+    return ClosingCosts(
+        *_closing_costs(
+            symbol,
+            notional,
+            volatility,
+            adv,
+            depth.half_spread,
+            depth.start,
+            depth.notional,
+            depth.share,
+            rules.impact,
+            rules.concentration_share,
+            rules.confidence,
+            rules.unknown_volatility,
+            rules.unknown_participation,
+        )
+    )
+
+
+def _of_requirement(
+    requirement: Requirement, view: MarketView, rules: LiquidityRules
+) -> ClosingCosts:
+    symbol = requirement.leg_symbol
+    # One NaN more, which is what −1 takes.
+    volatility, adv = np.append(view.volatility, np.nan), np.append(view.adv, np.nan)
+    return closing_costs(
+        symbol, requirement.leg_notional, volatility[symbol], adv[symbol], view.symbols, rules
+    )
 
 
 @njit(cache=True, error_model="numpy")
-def _closing_cost(  # type: ignore[no-untyped-def]
-    start,
+def _closing_costs(  # type: ignore[no-untyped-def]
     symbol,
     notional,
     volatility,
     adv,
     half_spread,
+    depth_start,
+    depth_notional,
+    depth_share,
     impact,
     concentration_share,
     confidence,
     unknown_volatility,
     unknown_participation,
 ):
-    floor = np.zeros(start.shape[0] - 1)
-    for i in range(floor.shape[0]):
-        for leg in range(start[i], start[i + 1]):
-            s = symbol[leg]
-            if s < 0:
-                floor[i] = np.nan
-                break
-            size = abs(notional[leg])
-            hourly = volatility[s] if volatility[s] >= 0.0 else unknown_volatility
-            daily = hourly * math.sqrt(24.0)
-            participation = unknown_participation
-            if not math.isnan(adv[s]):
-                participation = size / adv[s] if adv[s] > 0.0 else np.inf
-            extra_days = max(0.0, participation / concentration_share - 1.0)
-            cost = size * (
-                half_spread
-                + impact * daily * math.sqrt(participation)
-                + confidence * daily * math.sqrt(extra_days / 3.0)
-            )
-            if not cost < size:  # a NaN, from 0 * inf, costs the whole position too
-                cost = size
-            floor[i] += cost
-    return floor
+    legs = symbol.shape[0]
+    total, spread, moved, waiting = np.empty(legs), np.empty(legs), np.empty(legs), np.empty(legs)
+    for leg in range(legs):
+        s = symbol[leg]
+        if s < 0:
+            total[leg] = spread[leg] = moved[leg] = waiting[leg] = np.nan
+            continue
+        size = abs(notional[leg])
+        hourly = volatility[leg] if volatility[leg] >= 0.0 else unknown_volatility
+        daily = hourly * math.sqrt(24.0)
+        participation = unknown_participation
+        if not math.isnan(adv[leg]):
+            participation = size / adv[leg] if adv[leg] > 0.0 else np.inf
+        extra_days = max(0.0, participation / concentration_share - 1.0)
+        at_once = half_spread[s] + impact * daily * math.sqrt(participation)
+        book = slippage_share(
+            size, half_spread[s], depth_start[s], depth_start[s + 1], depth_notional, depth_share
+        )
+        if book > at_once:
+            at_once = book
+        later = confidence * daily * math.sqrt(extra_days / 3.0)
+        cost = size * (at_once + later)
+        spread[leg] = size * half_spread[s]
+        moved[leg] = size * at_once - spread[leg]
+        waiting[leg] = size * later
+        if not cost < size:  # a NaN, from 0 * inf, costs the whole position too
+            cost = size
+            if not (math.isfinite(moved[leg]) and math.isfinite(waiting[leg])):
+                # Nothing trades: the loss is the position itself.
+                moved[leg], waiting[leg] = size - spread[leg], 0.0
+        total[leg] = cost
+    return total, spread, moved, waiting

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from margin.floor_rules import FloorRules
+from margin.floors.term import FloorTerm
 from margin.requirement import Requirement
-from margin.ruleset import FloorRules
+from margin.rows import row_sums
 from margin.view import MarketView
 
 Floats = npt.NDArray[np.float64]
@@ -22,16 +24,18 @@ def stale_data_floor(requirement: Requirement, view: MarketView, rules: FloorRul
     """Price risk of the positions whose data are stale.
 
     ``sum(n * volatility * confidence * sqrt(age_hours))`` over the positions, of absolute
-    notional n, whose symbol's newest bar is older than two intervals; at most n each. Fresh
-    positions add nothing. An age that is not known counts as stale and as `unknown_age_hours`,
-    a volatility that is not known as `unknown_volatility`.
+    notional n, whose symbol's newest bar is older than two intervals or whose newest price is
+    suspect; at most n each. Fresh positions add nothing. An age that is not known counts as stale
+    and as `unknown_age_hours`, and a suspect price is at least as old as that: it is not known
+    since when the mark has been wrong. A volatility that is not known counts as
+    `unknown_volatility`.
 
     Parameters
     ----------
     requirement:
         Its resolved positions.
     view:
-        Volatility (one hour) and age (hours) by symbol.
+        Volatility (one hour), age (hours) and suspicion by symbol.
     rules:
         Parameters in ``rules.stale_data``.
 
@@ -44,49 +48,80 @@ def stale_data_floor(requirement: Requirement, view: MarketView, rules: FloorRul
     ----------
     J.P. Morgan/Reuters (1996), "RiskMetrics Technical Document" (square root of time).
     """
+    cost, _ = _drifts(requirement, view, rules)
+    return row_sums(requirement.leg_start, cost)
+
+
+def explain_stale_data(
+    requirement: Requirement, view: MarketView, rules: FloorRules
+) -> tuple[FloorTerm, ...]:
+    """Terms of `stale_data_floor`, each by position; same parameters and NaN policy."""
+    cost, quarantined = _drifts(requirement, view, rules)
+    return (
+        FloorTerm(
+            "stale_price",
+            "how far the price may have moved since the newest bar",
+            "position",
+            np.where(quarantined, 0.0, cost),
+        ),
+        FloorTerm(
+            "suspect_price",
+            "how far the price may be from a mark whose newest price is quarantined",
+            "position",
+            np.where(quarantined, cost, 0.0),
+        ),
+    )
+
+
+def _drifts(
+    requirement: Requirement, view: MarketView, rules: FloorRules
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Price risk of each position, and whether its price is suspect; shape (L,)."""
     own = rules.stale_data
-    floor: Floats = _drift_risk(
-        requirement.leg_start,
+    suspect = np.zeros(len(view.symbols), dtype=np.bool_) if view.suspect is None else view.suspect
+    found: tuple[Floats, npt.NDArray[np.bool_]] = _drift_risk(
         requirement.leg_symbol,
         requirement.leg_notional,
         view.volatility,
         view.age_hours,
+        suspect,
         STALE_AFTER_INTERVALS * view.interval_hours,
         own.confidence,
         own.unknown_volatility,
         own.unknown_age_hours,
     )
-    return floor
+    return found
 
 
 @njit(cache=True)
 def _drift_risk(  # type: ignore[no-untyped-def]
-    start,
     symbol,
     notional,
     volatility,
     age_hours,
+    suspect,
     fresh_hours,
     confidence,
     unknown_volatility,
     unknown_age_hours,
 ):
-    floor = np.zeros(start.shape[0] - 1)
-    for i in range(floor.shape[0]):
-        for leg in range(start[i], start[i + 1]):
-            s = symbol[leg]
-            if s < 0:
-                floor[i] = np.nan
-                break
-            age = age_hours[s]
-            if age <= fresh_hours:
-                continue
-            if math.isnan(age):
-                age = unknown_age_hours
-            size = abs(notional[leg])
-            hourly = volatility[s] if volatility[s] >= 0.0 else unknown_volatility
-            cost = size * (hourly * confidence * math.sqrt(age))
-            if not cost < size:  # a NaN, from 0 * inf, costs the whole position too
-                cost = size
-            floor[i] += cost
-    return floor
+    risk = np.zeros(symbol.shape[0])
+    quarantined = np.zeros(symbol.shape[0], dtype=np.bool_)
+    for leg in range(symbol.shape[0]):
+        s = symbol[leg]
+        if s < 0:
+            risk[leg] = np.nan
+            continue
+        quarantined[leg] = suspect[s]
+        age = age_hours[s]
+        if age <= fresh_hours and not suspect[s]:
+            continue
+        if math.isnan(age) or (suspect[s] and age < unknown_age_hours):
+            age = unknown_age_hours
+        size = abs(notional[leg])
+        hourly = volatility[s] if volatility[s] >= 0.0 else unknown_volatility
+        cost = size * (hourly * confidence * math.sqrt(age))
+        if not cost < size:  # a NaN, from 0 * inf, costs the whole position too
+            cost = size
+        risk[leg] = cost
+    return risk, quarantined

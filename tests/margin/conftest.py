@@ -28,10 +28,14 @@ def make_view() -> Callable[..., MarketView]:
             "age_hours": [0.0, 0.0, 0.0],
             "volatility": [0.005, 0.006, 0.02],
             "adv": [1e9, 5e8, 1e6],
+            "correlation": np.eye(3),
             **columns,
         }
-        arrays = {key: np.array(value, dtype=np.float64) for key, value in given.items()}
-        return MarketView(as_of=0, symbols=SYMBOLS, correlation=np.eye(3), **arrays)
+        arrays = {
+            key: np.array(value, dtype=np.bool_ if key == "suspect" else np.float64)
+            for key, value in given.items()
+        }
+        return MarketView(as_of=0, symbols=SYMBOLS, **arrays)
 
     return make
 

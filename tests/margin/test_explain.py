@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 
 from margin.addon import ModelLevel, add_on_cap, bound_add_on, deposit_to_meet
 from margin.explain import Explanation, cut_share, explain
-from margin.floors import active_floors, largest_floor
+from margin.floors import active_floors, floor_terms, largest_floor
 from margin.requirement import compute_requirement
-from margin.ruleset import RuleSet
+from margin.ruleset import RuleSet, load_ruleset
 from margin.view import MarketView
-from market.book import Account, Book, Position
+from market.book import Account, Balance, Book, Position
 
 NAN = float("nan")
 
@@ -39,7 +40,8 @@ def decide(
     )
     by_horizon = np.array([[NAN, NAN], [0.0, model]])
     search = ModelLevel((1, 8), by_horizon, levels) if known else None
-    return explain(1, book, requirement, floors, search, add_on)
+    terms = floor_terms(requirement, view, rules.floors)
+    return explain(1, book, requirement, floors, terms, search, add_on)
 
 
 def test_worked_decision(view: MarketView, linear_tiers: RuleSet) -> None:
@@ -124,3 +126,47 @@ def test_deposit_counterfactual_is_the_decision_field(
     got = decide(account, 77.7, view, linear_tiers)
     headroom = np.array([10.0 - got.maintenance_margin])
     assert got.deposit == deposit_to_meet(np.array([got.add_on]), headroom)[0]
+
+
+def test_parts_of_every_active_floor_add_up_to_it(make_view: Callable[..., MarketView]) -> None:
+    rules = load_ruleset("emir-ccp")
+    rho = np.array([[1.0, 0.8, 0.5], [0.8, 1.0, 0.6], [0.5, 0.6, 1.0]])
+    view = make_view(
+        age_hours=[5.0, 0.0, 0.0],
+        correlation=rho,
+        fast_correlation=rho,
+        volatility=[0.01, 0.01, 0.03],
+        long_volatility=[0.012, 0.012, 0.03],
+        history_hours=[2e4, 2e4, 2e4],
+        suspect=[False, True, False],
+    )
+    legs = (Position("BTCUSDT-PERP", 0.5), Position("BTCUSDT", -0.1), Position("ETHUSDT", 9.0))
+    got = decide(Account("a", 100.0, legs, (Balance("BTC", 0.02),)), NAN, view, rules)
+    assert set(got.floor_parts) == set(got.floors) == set(rules.floors.enabled())
+    for name, parts in got.floor_parts.items():
+        assert got.floors[name] > 0.0
+        assert sum(part.amount for part in parts) == pytest.approx(got.floors[name], rel=1e-9)
+        for part in parts:
+            assert part.reason
+            if part.by:
+                assert sum(portion.amount for portion in part.by) == pytest.approx(part.amount)
+    by_name = {part.name: part for part in got.floor_parts["volatility"]}
+    assert [portion.subject for portion in by_name["underlying_alone"].by] == [
+        "BTCUSDT-PERP",
+        "BTCUSDT",
+        "ETHUSDT",
+    ]
+    # The hedge in the same coin is seen as one.
+    assert [portion.amount > 0 for portion in by_name["underlying_alone"].by] == [True, False, True]
+    loss = next(part for part in got.floor_parts["wrong_way"] if part.name == "collateral_loss")
+    assert [portion.subject for portion in loss.by] == ["BTC"]
+    stale = {part.name: [p.subject for p in part.by] for part in got.floor_parts["stale_data"]}
+    assert stale == {"stale_price": ["BTCUSDT-PERP", "BTCUSDT"], "suspect_price": ["ETHUSDT"]}
+    json.dumps(got.to_dict(), allow_nan=False)
+
+
+def test_floors_of_an_account_with_nothing_have_no_parts(
+    view: MarketView, linear_tiers: RuleSet
+) -> None:
+    got = decide(Account("a", 5.0), NAN, view, linear_tiers)
+    assert got.floor_parts == {"liquidity": (), "stale_data": ()}

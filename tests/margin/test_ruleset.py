@@ -47,11 +47,13 @@ def test_every_preset_loads_and_states_its_source() -> None:
         assert ruleset.source
 
 
-def test_replay_from_ledger_json_gives_the_same_identity(linear_tiers: RuleSet) -> None:
-    again = ruleset_from_content(json.loads(json.dumps(linear_tiers.content())))
-    assert again.sha256 == linear_tiers.sha256
-    assert again == linear_tiers
-    assert hash(again) == hash(linear_tiers)
+@pytest.mark.parametrize("name", list_rulesets())
+def test_replay_from_ledger_json_gives_the_same_identity(name: str) -> None:
+    ruleset = load_ruleset(name)
+    again = ruleset_from_content(json.loads(json.dumps(ruleset.content())))
+    assert again.sha256 == ruleset.sha256
+    assert again == ruleset
+    assert hash(again) == hash(ruleset)
 
 
 def test_identity_ignores_spelling_and_sees_every_value(

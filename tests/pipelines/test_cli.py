@@ -415,6 +415,29 @@ def test_rulesets_list_names_the_presets(bare: Workspace) -> None:
     assert "linear-tiers" in listed
     assert all(name in shown for name in listed)
     assert all(SHA256.fullmatch(preset["sha256"]) for preset in listed.values())
+    assert listed["linear-tiers"]["floors"] == ["liquidity", "stale_data"]
+    assert "volatility" in listed["emir-ccp"]["floors"]
+    assert "stressed_buffer" not in listed["emir-ccp"]["floors"]
+
+
+def test_rulesets_depth_refuses_an_empty_folder_in_one_line(bare: Workspace) -> None:
+    out = bare.folder / "depth.toml"
+    line = bare.refusal("rulesets", "depth", bare.folder, "--out", out)
+    assert "no parquet file" in line
+    assert not out.exists()
+
+
+@pytest.mark.realdata
+def test_rulesets_depth_shows_where_the_figures_come_from(bare: Workspace, data_dir: Path) -> None:
+    out, report = bare.folder / "depth.toml", bare.folder / "depth.json"
+    source = data_dir / "liquidity_perps_minute"
+    shown = bare.run("rulesets", "depth", source, "--out", out, "--json", report).stdout
+    found = json.loads(report.read_text())
+    assert found["rows"]["read"] == sum(
+        found["rows"][key] for key in ("without_spread", "aggregated_levels", "used")
+    )
+    assert "liquidity_perps_minute" in shown
+    assert found["sha256"] in out.read_text()
 
 
 @pytest.mark.parametrize("name", ["a" * 64, "nobody", "../bundles"])

@@ -1,0 +1,63 @@
+"""Correlation floor: offsets between underlyings are capped, and shrink when correlations part."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from margin.floor_rules import FloorRules, table_of
+from margin.floors.coverage import Coverage, coverage, current_volatility
+from margin.floors.term import FloorTerm, beyond_maintenance, less_maintenance
+from margin.requirement import Requirement
+from margin.view import MarketView
+
+Floats = npt.NDArray[np.float64]
+
+
+def correlation_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
+    """Level that lifts the margin to the current demand with capped offsets.
+
+    ``max(0, demand(current volatility) - maintenance margin)``, where the demand keeps at least
+    ``1 - offset_cap`` of the difference between the underlyings on their own and together, and a
+    pair offsets less the further its fast and slow correlation are apart, nothing from
+    `full_divergence` on. See `margin.floors.coverage`.
+
+    Parameters
+    ----------
+    requirement:
+        Its resolved positions and maintenance margins.
+    view:
+        Volatility, slow and fast correlation. A pair with either correlation unknown offsets
+        nothing; an unknown volatility is `unknown_volatility` of the coverage.
+    rules:
+        ``rules.correlation`` and ``rules.coverage``.
+
+    Returns
+    -------
+    Settlement currency, shape (N,): finite and never negative; NaN for an account without
+    figures.
+
+    Raises
+    ------
+    RuleSetError
+        The rule set lacks the table of this floor or of the coverage.
+
+    References
+    ----------
+    Commission Delegated Regulation (EU) No 153/2013, Article 27(2) and (4).
+    """
+    return beyond_maintenance(requirement, _capped(requirement, view, rules).demand)
+
+
+def explain_correlation(
+    requirement: Requirement, view: MarketView, rules: FloorRules
+) -> tuple[FloorTerm, ...]:
+    """Terms of `correlation_floor`; same parameters, NaN policy and errors."""
+    found = _capped(requirement, view, rules)
+    return (*found.terms(), *less_maintenance(requirement, found.demand))
+
+
+def _capped(requirement: Requirement, view: MarketView, rules: FloorRules) -> Coverage:
+    table_of(rules.correlation, "correlation")
+    cover = table_of(rules.coverage, "coverage")
+    return coverage(requirement, current_volatility(view, cover), view, rules)

@@ -1,0 +1,108 @@
+"""Stressed buffer: built in calm markets, drawn down by a declared schedule in stress."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from margin.floor_rules import FloorRules, StressedBufferRules, table_of
+from margin.floors.joint_margin import JointMargin, current_margin
+from margin.floors.term import FloorTerm, beyond_maintenance
+from margin.requirement import Requirement
+from margin.view import MarketView
+
+Floats = npt.NDArray[np.float64]
+
+
+def stressed_buffer_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
+    """Level that lifts the margin to the current one with what remains of the buffer.
+
+    ``min(gross notional, M * (1 + buffer * remaining(stress))) - maintenance margin``, where M is
+    the current margin, see `margin.floors.joint_margin`, and `remaining` goes in straight lines
+    through the declared schedule, see `remaining_share`. A function of the view alone: what was
+    drawn down before plays no part.
+
+    Parameters
+    ----------
+    requirement:
+        Its resolved positions, maintenance margins and gross notional.
+    view:
+        Volatility, long volatility and correlations.
+    rules:
+        ``rules.stressed_buffer``, ``rules.coverage`` and ``rules.correlation``.
+
+    Returns
+    -------
+    Settlement currency, shape (N,): finite and never negative; NaN for an account without
+    figures.
+
+    Raises
+    ------
+    RuleSetError
+        The rule set lacks the table of this floor or of the coverage.
+
+    References
+    ----------
+    Commission Delegated Regulation (EU) No 153/2013, Article 28(1)(a).
+    """
+    _, _, kept, current = _parts(requirement, view, rules)
+    return beyond_maintenance(requirement, current.margin + kept)
+
+
+def explain_stressed_buffer(
+    requirement: Requirement, view: MarketView, rules: FloorRules
+) -> tuple[FloorTerm, ...]:
+    """Terms of `stressed_buffer_floor`; same parameters, NaN policy and errors."""
+    share, buffer, kept, current = _parts(requirement, view, rules)
+    return (
+        *current.terms(),
+        FloorTerm(
+            "buffer",
+            f"buffer on the current margin, {share:.1%} of it left at a stress of "
+            f"{market_stress(view):.2f}",
+            "account",
+            buffer,
+        ),
+        FloorTerm("not_above_notional", "no margin exceeds the notional", "account", kept - buffer),
+        FloorTerm(
+            "maintenance_margin",
+            "the rules ask for this already",
+            "account",
+            -requirement.maintenance_margin,
+        ),
+    )
+
+
+def market_stress(view: MarketView) -> float:
+    """Newest over long volatility, the median over the symbols where both are known; else NaN."""
+    if view.long_volatility is None:
+        return float("nan")
+    newest, long = view.volatility, view.long_volatility
+    known = np.isfinite(newest) & np.isfinite(long) & (newest >= 0.0) & (long > 0.0)
+    if not known.any():
+        return float("nan")
+    with np.errstate(over="ignore"):
+        return float(np.median(newest[known] / long[known]))
+
+
+def remaining_share(stress: float, rules: StressedBufferRules) -> float:
+    """Share of the buffer that remains: lines through the schedule, level beyond its ends.
+
+    All of it where the stress is not known: no buffer is released without evidence.
+    """
+    if np.isnan(stress):
+        return 1.0
+    ratios, shares = zip(*rules.schedule, strict=True)
+    return float(np.interp(stress, ratios, shares))
+
+
+def _parts(
+    requirement: Requirement, view: MarketView, rules: FloorRules
+) -> tuple[float, Floats, Floats, JointMargin]:
+    """Remaining share, buffer, what of it fits under the notional, current margin."""
+    own = table_of(rules.stressed_buffer, "stressed_buffer")
+    current = current_margin(requirement, view, rules)
+    share = remaining_share(market_stress(view), own)
+    buffer = own.buffer * share * current.margin
+    room = np.maximum(0.0, requirement.gross_notional - current.margin)
+    return share, buffer, np.minimum(buffer, room), current

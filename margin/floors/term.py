@@ -1,0 +1,55 @@
+"""The terms that a floor is the sum of: its explain twin, for a whole book at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from margin.requirement import Requirement
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FloorTerm:
+    """One term of a floor: the floor of an account is the sum of all that belongs to it.
+
+    Attributes
+    ----------
+    name:
+        Short name, unique within the floor.
+    reason:
+        What it is, in words.
+    of:
+        Whose amounts they are: each ``position``'s, each ``collateral`` balance's or each
+        ``account``'s.
+    amount:
+        Settlement currency, signed, shape (L,), (B,) or (N,) accordingly.
+    """
+
+    name: str
+    reason: str
+    of: Literal["position", "collateral", "account"]
+    amount: Floats
+
+
+def less_maintenance(requirement: Requirement, total: Floats) -> tuple[FloorTerm, FloorTerm]:
+    """The terms that lead from a total to the level on top of maintenance margin, at least 0."""
+    maintenance = requirement.maintenance_margin
+    return (
+        FloorTerm("maintenance_margin", "the rules ask for this already", "account", -maintenance),
+        FloorTerm(
+            "not_below_zero",
+            "the rules ask for more than this floor",
+            "account",
+            np.maximum(0.0, maintenance - total),
+        ),
+    )
+
+
+def beyond_maintenance(requirement: Requirement, total: Floats) -> Floats:
+    """Level on top of maintenance margin that a total asks for, at least 0, shape (N,)."""
+    return np.maximum(0.0, total - requirement.maintenance_margin)
