@@ -87,9 +87,7 @@ def sample(accounts: int) -> Sample:
         coins=msgspec.structs.replace(reference.coins, least=POSITIONS, most=POSITIONS),
     )
     usable = features.usable(INTERVAL) & ~np.isnan(history.mark)
-    lives = sample_lives(
-        population, accounts, SEED, history.bars.closes, history.mark, usable
-    )
+    lives = sample_lives(population, accounts, SEED, history.bars.closes, history.mark, usable)
     return Sample(
         history,
         features,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from features.account.frame import compute_features, set_headroom
+from features.account.frame import set_headroom
 from margin.level_search import RELATIVE_PRECISION
 from models.schema import ModelSchema
 from models.trees import TreeTable
