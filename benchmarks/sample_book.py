@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from features.account import moments as moment
-from features.account.frame import AccountRows, compute_features, compute_moments
+from features.account.frame import compute_features, compute_moments
 from features.market_state import MarketFeatures, MarketState
 from features.registry import (
     ACCOUNT_COLUMNS,
@@ -35,6 +35,7 @@ from models.lightgbm_trees import trees_from_booster
 from models.manifest import TrainingRecord
 from models.onnx_export import export
 from models.schema import ModelSchema
+from serving.figures import account_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -123,17 +124,8 @@ def write_model(root: Path, found: Sample, ruleset: RuleSet) -> tuple[str, list[
     book = slice_book(found.book, 0, min(len(found.book), TRAINING_ROWS))
     requirement = compute_requirement(book, found.snapshot.view(), ruleset)
     repeats = -(-TRAINING_ROWS // len(book))
-    one = compute_moments(
-        AccountRows(
-            row=np.zeros(len(book), dtype=np.int64),
-            leg_start=requirement.leg_start,
-            leg_symbol=requirement.leg_symbol,
-            leg_notional=requirement.leg_notional,
-            headroom=requirement.headroom,
-            maintenance_margin=requirement.maintenance_margin,
-        ),
-        found.snapshot.features,
-    )
+    rows = account_rows(requirement, np.arange(len(book)))
+    one = compute_moments(rows, found.snapshot.features)
     moments = np.repeat(one, repeats, axis=0)[:TRAINING_ROWS]
     sigma = moments[:, moment.PRIOR_VOLATILITY]
     moments[:, moment.HEADROOM] = sigma * np.exp(rng.uniform(np.log(0.3), np.log(40.0), len(sigma)))

@@ -152,7 +152,7 @@ def _forecast(
         return Forecast(np.full((n, 0), np.nan), silent, [no_model] * n, np.empty((n, 0)))
     silence = _silences(requirement, snapshot)
     asked = np.flatnonzero([reason is None for reason in silence])
-    rows = _rows(requirement, asked)
+    rows = account_rows(requirement, asked)
     moments = compute_moments(rows, snapshot.features)
     columns = model.features(moments)
     done("featured")
@@ -174,8 +174,8 @@ def _forecast(
     )
 
 
-def _rows(requirement: Requirement, asked: npt.NDArray[np.intp]) -> AccountRows:
-    """The positions of some accounts."""
+def account_rows(requirement: Requirement, asked: npt.NDArray[np.intp]) -> AccountRows:
+    """Chosen accounts as rows at the one row of a snapshot's features."""
     counts = requirement.leg_start[asked + 1] - requirement.leg_start[asked]
     start = np.zeros(len(asked) + 1, dtype=np.int64)
     np.cumsum(counts, out=start[1:])
