@@ -6,6 +6,7 @@ is returned rests on the model's own answers alone: a bad guess costs questions,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -170,16 +171,20 @@ def _next_levels(low, high, guess, upper, broken, steps):  # type: ignore[no-unt
         if low[i] < guess[i] < high[i]:
             out[i] = guess[i]
             continue
-        step = 0.5 * tolerance * _GALLOP ** steps[i] if guess[i] >= 0.0 else np.inf
-        steps[i] += 1
         if low[i] < 0.0:
-            level = max(0.0, high[i] - step) if high[i] < np.inf else 0.0
+            out[i] = 0.0
         elif high[i] == np.inf:
-            level = min(upper[i], low[i] + step)
-        elif step < 0.5 * (high[i] - low[i]):
-            level = high[i] - step if guess[i] >= high[i] else low[i] + step
+            out[i] = upper[i]
         else:
-            level = low[i] + 0.5 * (high[i] - low[i])
-        if low[i] < level < high[i]:
-            out[i] = level
+            out[i] = low[i] + 0.5 * (high[i] - low[i])
+            if not low[i] < out[i] < high[i]:  # neighbouring floats
+                out[i] = np.nan
+        if math.isnan(guess[i]):
+            continue
+        step = 0.5 * tolerance * _GALLOP ** steps[i]
+        near = high[i] - step if guess[i] >= high[i] else low[i] + step
+        inside = max(low[i], 0.0) < near < min(high[i], upper[i])
+        if inside and step < 0.5 * (high[i] - low[i]):
+            out[i] = near
+            steps[i] += 1
     return out
