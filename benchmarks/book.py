@@ -6,90 +6,53 @@ and by the same ONNX graph, which shows what the guess is worth.
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Barrier
-from typing import Any
 
 import lightgbm
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
+from benchmarks.desk import (
+    BATCH,
+    PROCESSES,
+    STAGES,
+    Answer,
+    Desk,
+    on_one_core,
+    on_two_cores,
+    slice_book,
+)
 from benchmarks.measure import Result
 from benchmarks.sample_book import (
     POSITIONS,
     SCHEMA,
     SYMBOLS,
     TREES,
-    Sample,
     sample,
-    slice_book,
     write_model,
 )
 from features.account.frame import compute_features, compute_moments, set_headroom
-from features.snapshot import MarketSnapshot
 from margin.addon import ModelLevel, add_on_cap
 from margin.level_search import RELATIVE_PRECISION, required_level
-from margin.requirement import Requirement, compute_requirement
-from margin.ruleset import RuleSet, load_ruleset
+from margin.requirement import compute_requirement
+from margin.ruleset import load_ruleset
 from market.book import Book
 from models.bundle import load_bundle
 from models.forecaster import Forecaster
 from serving.decision import decide
-from serving.figures import account_rows, compute_figures
+from serving.figures import account_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Answer = dict[str, npt.NDArray[Any]]
 Ask = Callable[[Floats], Floats]
 """Probabilities of rows of features, shape (N, F) to (N, H)."""
 
-ACCOUNTS, BATCH, PROCESSES = 100_000, 5_000, 2
-PEER_ACCOUNTS, WORDED_ACCOUNTS = 2_000, 5_000
+ACCOUNTS, PEER_ACCOUNTS, WORDED_ACCOUNTS = 100_000, 2_000, 5_000
 RULES = "linear-tiers"
-_START_SECONDS = 120.0
-STAGES = ("margined", "featured", "scored", "given add-ons")
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """All that decides on accounts, beside the accounts."""
-
-    snapshot: MarketSnapshot
-    ruleset: RuleSet
-    model: Forecaster
-
-    def answer(self, book: Book) -> tuple[Answer, Floats]:
-        """What is decided on a batch, each with one entry an account; and seconds by stage."""
-        laps = [time.perf_counter()]
-        figures = compute_figures(
-            book,
-            self.snapshot,
-            self.ruleset,
-            self.model,
-            _none_before,
-            "",
-            lambda _: laps.append(time.perf_counter()),
-        )
-        answer: Answer = {
-            "level": figures.add_on.level,
-            "binding": figures.add_on.binding,
-            "floor": figures.add_on.floor,
-            "model_level": figures.forecast.level.level,
-            "by_horizon": figures.forecast.level.by_horizon,
-            "probability": figures.forecast.probability,
-            "deposit": figures.deposit,
-            "headroom": figures.requirement.headroom,
-        }
-        return answer, np.diff(laps)
 
 
 def run() -> Result:
@@ -100,14 +63,14 @@ def run() -> Result:
         bundle, boosters = write_model(Path(folder), found, ruleset)
         desk = Desk(found.snapshot, ruleset, Forecaster(load_bundle(Path(folder) / bundle)))
         one, stages = on_one_core(desk, found.book)
-        two, elapsed, peak = on_two_cores(found, ruleset, Path(folder) / bundle)
+        two, cost = on_two_cores(found.snapshot, ruleset, Path(folder) / bundle, found.book)
     equal = all(np.array_equal(one[name], two[name], equal_nan=True) for name in one)
     if not equal:
         raise SystemExit("two processes and one do not give the same bits")
     worded = desk_seconds(desk, found.book)
     peers = compare(desk, found.book, boosters)
     total = float(stages.sum())
-    names = [f"one_core_{name.replace(' ', '_')}_seconds" for name in STAGES]
+    names = [f"one_core_{name.replace(' ', '_').replace('-', '_')}_seconds" for name in STAGES]
     return Result(
         "book",
         settings={
@@ -127,16 +90,14 @@ def run() -> Result:
             "and explanation, one core. Peers halve from the ends, on one core.",
         },
         medians={
-            "two_cores_seconds": elapsed,
-            "two_cores_accounts_per_second": len(found.book) / elapsed,
-            "two_cores_peak_megabytes_per_process": peak,
+            **cost,
             "one_core_seconds": total,
             **dict(zip(names, stages.tolist(), strict=True)),
             "one_core_worded_accounts_per_second": WORDED_ACCOUNTS / worded,
         },
         ratios={
             **shares(one),
-            "one_core_over_two_cores": total / elapsed,
+            "one_core_over_two_cores": total / cost["two_cores_seconds"],
             "equal_bits_on_one_and_two_cores": float(equal),
             **peers,
         },
@@ -151,29 +112,6 @@ def shares(answer: Answer) -> dict[str, float]:
         "share_above_the_cap": float(np.mean(np.isinf(asked))),
         "share_to_deposit": float(np.mean(answer["deposit"] > 0.0)),
     }
-
-
-def on_one_core(desk: Desk, book: Book) -> tuple[Answer, Floats]:
-    """Answers on the whole book and seconds by stage."""
-    desk.answer(slice_book(book, 0, 50))  # compiles
-    parts = [desk.answer(batch) for batch in batches(book)]
-    return joined([answer for answer, _ in parts]), np.sum([spent for _, spent in parts], axis=0)
-
-
-def on_two_cores(found: Sample, ruleset: RuleSet, bundle: Path) -> tuple[Answer, float, float]:
-    """Answers on the whole book, wall seconds, and peak memory of the larger worker."""
-    context = multiprocessing.get_context("spawn")
-    ready = context.Barrier(PROCESSES + 1)
-    worker = (found.snapshot, ruleset, bundle, slice_book(found.book, 0, 50), ready)
-    with ProcessPoolExecutor(PROCESSES, context, _open_desk, worker) as pool:
-        for _ in range(PROCESSES):  # a worker starts with a task that no other is free for
-            pool.submit(_peak_megabytes, 0.0)
-        ready.wait(_START_SECONDS)
-        start = time.perf_counter()
-        answers = joined(list(pool.map(_answer, batches(found.book))))
-        elapsed = time.perf_counter() - start
-        peak = max(pool.map(_peak_megabytes, [0.2] * PROCESSES))
-    return answers, elapsed, peak
 
 
 def desk_seconds(desk: Desk, book: Book) -> float:
@@ -221,17 +159,6 @@ def compare(desk: Desk, book: Book, boosters: Sequence[lightgbm.Booster]) -> dic
     }
 
 
-def batches(book: Book) -> list[Book]:
-    """The book in parts of `BATCH` accounts."""
-    ends = range(0, len(book), BATCH)
-    return [slice_book(book, first, min(first + BATCH, len(book))) for first in ends]
-
-
-def joined(answers: Sequence[Answer]) -> Answer:
-    """Answers on parts of a book as those on the whole."""
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
-
-
 def _apart(own: ModelLevel, other: ModelLevel, upper: Floats) -> float:
     """Largest difference of two searches, in units of the precision they promise."""
     if not np.array_equal(np.isinf(own.by_horizon), np.isinf(other.by_horizon)):
@@ -245,32 +172,3 @@ def _timed(job: Callable[[], ModelLevel]) -> tuple[ModelLevel, float]:
     start = time.perf_counter()
     result = job()
     return result, time.perf_counter() - start
-
-
-def _none_before(requirement: Requirement) -> tuple[Floats, Floats]:
-    unknown = np.full(len(requirement), np.nan)
-    return unknown, unknown
-
-
-_desk: Desk
-
-
-def _open_desk(
-    snapshot: MarketSnapshot, ruleset: RuleSet, bundle: Path, some: Book, ready: Barrier
-) -> None:
-    """Make a worker ready: bundle loaded, kernels compiled, and the others as far."""
-    global _desk
-    _desk = Desk(snapshot, ruleset, Forecaster(load_bundle(bundle)))
-    _desk.answer(some)
-    ready.wait(_START_SECONDS)
-
-
-def _answer(book: Book) -> Answer:
-    return _desk.answer(book)[0]
-
-
-def _peak_megabytes(seconds: float) -> float:
-    """Most memory this worker ever held; it waits, so that each worker is asked once."""
-    time.sleep(seconds)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
+from benchmarks.desk import slice_book
 from features.account import moments as moment
 from features.account.frame import compute_features, compute_moments
 from features.market_state import MarketFeatures, MarketState
@@ -94,23 +95,6 @@ def sample(accounts: int) -> Sample:
         features,
         MarketSnapshot.of_history(history, features, int(history.bars.closes[-1])),
         lives.book_at(len(panel) - 1, panel.symbols),
-    )
-
-
-def slice_book(book: Book, first: int, last: int) -> Book:
-    """Some accounts in a row, as a book of their own."""
-    legs = slice(int(book.leg_start[first]), int(book.leg_start[last]))
-    balances = slice(int(book.balance_start[first]), int(book.balance_start[last]))
-    return Book(
-        account_ids=book.account_ids[first:last],
-        cash=book.cash[first:last],
-        leg_start=book.leg_start[first : last + 1] - legs.start,
-        leg_instrument=book.leg_instrument[legs],
-        leg_quantity=book.leg_quantity[legs],
-        leg_entry_price=book.leg_entry_price[legs],
-        balance_start=book.balance_start[first : last + 1] - balances.start,
-        balance_asset=book.balance_asset[balances],
-        balance_amount=book.balance_amount[balances],
     )
 
 
