@@ -1,4 +1,4 @@
-"""The add-on: a level on top of maintenance margin, searched on the model, bounded by the rules.
+"""The add-on: a level on top of maintenance margin, asked for by the model, bounded by the rules.
 
 Everything here is a pure function: the same numbers give the same level, whatever the model says
 the level stays between the rule floor F and ``max(F, C)``, and it says what bound it.
@@ -7,7 +7,6 @@ the level stays between the rule floor F and ``max(F, C)``, and it says what bou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
@@ -16,7 +15,6 @@ import numpy.typing as npt
 from numba import njit
 
 from margin.ruleset import AddOnRules
-from market.errors import ModelError
 
 Floats = npt.NDArray[np.float64]
 Floats2d = npt.NDArray[np.float64]
@@ -25,9 +23,6 @@ Codes = npt.NDArray[np.int8]
 BINDINGS = ("floor", "model", "cap", "dead_band", "step", "release", "fallback")
 """Names of the codes in `AddOn.binding`."""
 _FLOOR, _MODEL, _CAP, _DEAD_BAND, _STEP, _RELEASE, _FALLBACK = range(len(BINDINGS))
-
-RELATIVE_PRECISION = 2.0**-32
-"""The search for a level stops when its bracket is this share of the highest level asked."""
 
 _CENT = Decimal("0.01")
 _WHOLE_FROM = 2.0**52
@@ -81,113 +76,6 @@ class AddOn:
     def binding_names(self) -> list[str]:
         """What decided each level, by name."""
         return [BINDINGS[code] for code in self.binding]
-
-
-def required_level(
-    probability: Callable[[Floats], Floats2d],
-    upper: Floats,
-    p_star: Mapping[int, float],
-    horizons: Sequence[int],
-    iterations: int = 40,
-) -> ModelLevel:
-    """Smallest level at which the model tolerates each account, by bisection over the book.
-
-    ``G_h = min {a in [0, upper] : p_h(a) <= p*_h}`` and ``G = max_h G_h``, where p falls with
-    the level a. The upper end of the last bracket is returned, so ``p_h(G_h) <= p*_h`` was
-    seen. Every answer narrows the brackets of all horizons. Each account's brackets move by
-    its own answers only: alone or in a book, its level is the same to the last bit.
-
-    Parameters
-    ----------
-    probability:
-        Gives the probabilities of a call, shape (N, H), when the equity of each account is set
-        so that its headroom is the given level, shape (N,).
-    upper:
-        Highest level of interest, at least 0, shape (N,). NaN gives NaN.
-    p_star:
-        Highest tolerated probability by targeted horizon in hours.
-    horizons:
-        Hours of the columns of `probability`, length H.
-    iterations:
-        Halvings at most, for each targeted horizon; the search of an account ends earlier at
-        `RELATIVE_PRECISION` of its `upper`.
-
-    Raises
-    ------
-    ModelError
-        A targeted horizon is not among `horizons`, or the answer has another shape.
-
-    References
-    ----------
-    Brent (1973), "Algorithms for Minimization without Derivatives", ch. 3 (bisection).
-    """
-    search = _Search(probability, upper, p_star, horizons)
-    for k in range(len(search.targets)):
-        for _ in range(iterations):
-            if not search.halve(k):
-                break
-    by_horizon = np.where(search.broken[:, None], np.nan, search.high)
-    level = by_horizon.max(axis=1, initial=0.0)
-    return ModelLevel(search.targets, by_horizon, level)
-
-
-class _Search:
-    """Brackets of every account and targeted horizon, narrowed by each answer of the model.
-
-    ``high`` was seen to suffice (or is infinite: nothing was), ``low`` was seen not to (or is
-    minus infinity: everything does, and ``high`` is 0).
-    """
-
-    def __init__(
-        self,
-        probability: Callable[[Floats], Floats2d],
-        upper: Floats,
-        p_star: Mapping[int, float],
-        horizons: Sequence[int],
-    ) -> None:
-        missing = sorted(set(p_star) - set(horizons))
-        if missing:
-            raise ModelError(
-                f"the rule set targets horizons {missing} h and the model answers "
-                f"{list(horizons)} h; retrain with them or drop them from add_on.p_star"
-            )
-        self.targets = tuple(sorted(p_star))
-        self.broken = ~(np.isfinite(upper) & (upper >= 0))
-        self.low = np.full((len(upper), len(self.targets)), -np.inf)
-        self.high = np.full_like(self.low, np.inf)
-        self._probability = probability
-        self._columns = [list(horizons).index(hours) for hours in self.targets]
-        self._tolerated = np.array([p_star[hours] for hours in self.targets])
-        self._shape = (len(upper), len(horizons))
-        self._upper = np.where(self.broken, 0.0, upper)
-        self._ask(np.zeros(len(upper)))
-        self._ask(self._upper)
-
-    def halve(self, k: int) -> bool:
-        """Halve the brackets of one horizon; False when none is left to halve."""
-        low, high = self.low[:, k], self.high[:, k]
-        bracketed = np.isfinite(low) & np.isfinite(high) & ~self.broken
-        low = np.where(bracketed, low, 0.0)
-        high = np.where(bracketed, high, 0.0)
-        open_ = high - low > RELATIVE_PRECISION * self._upper
-        if not open_.any():
-            return False
-        # A finished account is asked again where it ended, which can teach nothing new.
-        self._ask(np.where(open_, low + 0.5 * (high - low), high))
-        return True
-
-    def _ask(self, level: Floats) -> None:
-        answer = np.asarray(self._probability(level), dtype=np.float64)
-        if answer.shape != self._shape:
-            raise ModelError(
-                f"the model answered an array of shape {answer.shape}; expected {self._shape}"
-            )
-        self.broken |= np.isnan(answer).any(axis=1)
-        enough = answer[:, self._columns] <= self._tolerated
-        at = np.broadcast_to(level[:, None], enough.shape)
-        inside = (self.low < at) & (at < self.high)
-        np.copyto(self.high, at, where=inside & enough)
-        np.copyto(self.low, at, where=inside & ~enough)
 
 
 def add_on_cap(initial_margin: Floats, rules: AddOnRules) -> Floats:

@@ -89,12 +89,19 @@ def score_contributions(X: Floats, schema: ModelSchema, trees: Mapping[int, Tree
     ModelError
         X is not float64 of shape (N, F).
     """
+    by_horizon = [horizon_contributions(X, schema, trees, horizon) for horizon in schema.horizons]
+    return np.stack(by_horizon, axis=1)
+
+
+def horizon_contributions(
+    X: Floats, schema: ModelSchema, trees: Mapping[int, TreeTable], horizon: int
+) -> Floats:
+    """`score_contributions` of one horizon in hours, shape (N, F + 2)."""
     rows = as_rows(X, len(schema.features))
-    parts = np.zeros((len(rows), len(schema.horizons), len(schema.features) + 2))
-    for h, horizon in enumerate(schema.horizons):
-        parts[:, h, :-1] = contributions(rows, trees[horizon])
+    parts = np.zeros((len(rows), len(schema.features) + 2))
+    parts[:, :-1] = contributions(rows, trees[horizon])
     if schema.prior:
-        parts[:, :, -1] = rows[:, schema.prior_columns()]
+        parts[:, -1] = rows[:, schema.prior_columns()[schema.horizons.index(horizon)]]
     return parts
 
 

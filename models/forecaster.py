@@ -10,11 +10,17 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from features.account.frame import compute_features, set_headroom
 from features.registry import registry_sha256
-from margin.addon import ModelLevel, required_level
+from margin.addon import ModelLevel
+from margin.level_search import required_level, targeted
 from market.errors import BundleError, ModelError
 from models.bundle import Bundle
+from models.level_guess import LevelGuesser
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+_BLOCK = 1_024
+"""Accounts searched at once: their places in the trees stay in the cache."""
 
 _RUN_ERRORS = (runtime.Fail, runtime.InvalidArgument, runtime.RuntimeException, RuntimeError)
 
@@ -37,6 +43,7 @@ class Forecaster:
             )
         self.bundle = bundle
         self.horizons = bundle.schema.horizons
+        self._guesser = LevelGuesser(bundle.schema, bundle.trees, bundle.calibration)
 
     def features(self, moments: Floats) -> Floats:
         """The model's columns, shape (N, F)."""
@@ -61,16 +68,29 @@ class Forecaster:
     def required_level(
         self, moments: Floats, upper: Floats, p_star: Mapping[int, float]
     ) -> ModelLevel:
-        """Smallest headroom at which each account is tolerated, see `margin.addon`.
+        """Smallest headroom at which each account is tolerated, see `margin.level_search`.
 
         The account keeps its positions; its equity is set so that the headroom is the level.
         """
+        targeted(p_star, self.horizons)
+        parts = [
+            self._levels(moments[start : start + _BLOCK], upper[start : start + _BLOCK], p_star)
+            for start in range(0, max(len(moments), 1), _BLOCK)
+        ]
+        return ModelLevel(
+            parts[0].horizons,
+            np.concatenate([part.by_horizon for part in parts]),
+            np.concatenate([part.level for part in parts]),
+        )
+
+    def _levels(self, moments: Floats, upper: Floats, p_star: Mapping[int, float]) -> ModelLevel:
         names = self.bundle.schema.features
-        trial = moments.copy()
-        columns = compute_features(trial, names)
+        columns = compute_features(moments, names)
 
-        def probability(level: Floats) -> Floats:
-            set_headroom(trial, columns, names, level)
-            return self.probability(columns)
+        def probability(level: Floats, rows: Ints) -> Floats:
+            asked = columns[rows]
+            set_headroom(moments[rows], asked, names, level)
+            return self.probability(asked)
 
-        return required_level(probability, upper, p_star, self.horizons)
+        guess = self._guesser.levels(moments, columns, upper, p_star)
+        return required_level(probability, upper, p_star, self.horizons, guess)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import UNSET
 
 from features.snapshot import MarketSnapshot
 from ledger.store import Ledger
@@ -56,7 +57,8 @@ def score_book(
                 )
         with stages.stage("decide"), Ledger(config.ledger.url, chain="score") as ledger:
             model = champion(config)
-            rows: list[dict[str, Any]] = []
+            horizons = model.horizons if model else tuple(config.training.horizons)
+            tables: list[pa.Table] = []
             problems: list[AccountProblem] = []
             for batch in _batches(book):
                 previous = recorded_previous(ledger, [account.account_id for account in batch])
@@ -65,15 +67,17 @@ def score_book(
                 problems += [answer for answer in answers if isinstance(answer, AccountProblem)]
                 if record:
                     decisions = _record(ledger, decisions, batch, previous, snapshot, ruleset)
-                rows += [_row(decision) for decision in decisions]
-                stages.within(len(rows) / len(book))
-    _write(out, rows, model.horizons if model else tuple(config.training.horizons))
+                tables.append(_table(decisions, horizons))
+                stages.within(min(1.0, len(tables) * _BATCH / len(book)))
+    table = pa.concat_tables(tables)
+    _write(out, table)
+    binding = table["binding"].to_pylist()
     return {
         "accounts": len(book),
-        "decisions": len(rows),
-        "with_model_add_on": sum(row["binding"] not in {"floor", "fallback"} for row in rows),
-        "degraded": sum(row["degraded"] is not None for row in rows),
-        "deposit_to_meet": float(sum(row["deposit_to_meet"] for row in rows)),
+        "decisions": len(table),
+        "with_model_add_on": sum(name not in {"floor", "fallback"} for name in binding),
+        "degraded": len(table) - table["degraded"].null_count,
+        "deposit_to_meet": float(sum(table["deposit_to_meet"].to_pylist())),
         "errors": msgspec.to_builtins(problems),
         "bars": market.history.report.to_dict(),
         "recorded": record,
@@ -108,42 +112,54 @@ def _record(
     return named
 
 
-def _row(decision: Decision) -> dict[str, Any]:
-    row: dict[str, Any] = msgspec.to_builtins(decision, str_keys=True)
-    row["as_of"] = parse_time(decision.as_of)
-    row["decision_id"] = row.get("decision_id")
-    for hours, p in (row.pop("probability") or {}).items():
-        row[f"p_{hours}"] = p
-    row["reasons"] = msgspec.json.encode(row["reasons"]).decode()
-    row["explain"] = msgspec.json.encode(row["explain"]).decode()
-    return row
+_MONEY = (
+    "equity",
+    "initial_margin",
+    "maintenance_margin",
+    "headroom",
+    "add_on",
+    "total_requirement",
+    "deposit_to_meet",
+    "floor",
+    "model_add_on",
+    "cap",
+)
 
 
-def _write(out: Path, rows: Sequence[dict[str, Any]], horizons: Sequence[int]) -> None:
-    money = (
-        "equity",
-        "initial_margin",
-        "maintenance_margin",
-        "headroom",
-        "add_on",
-        "total_requirement",
-        "deposit_to_meet",
-        "floor",
-        "model_add_on",
-        "cap",
+def _table(decisions: Sequence[Decision], horizons: Sequence[int]) -> pa.Table:
+    """One row a decision; nested parts as JSON."""
+
+    def named(names: Sequence[str], kind: pa.DataType) -> dict[str, pa.Array]:
+        return {name: pa.array([getattr(d, name) for d in decisions], kind) for name in names}
+
+    ids = [None if d.decision_id is UNSET else d.decision_id for d in decisions]
+    times = [parse_time(d.as_of) for d in decisions]
+    return pa.table(
+        {
+            "decision_id": pa.array(ids, pa.string()),
+            **named(("account_id",), pa.string()),
+            "as_of": pa.array(times, pa.timestamp("ns", tz="UTC")),
+            **named(_MONEY, pa.float64()),
+            **{
+                f"p_{hours}": pa.array(
+                    [(d.probability or {}).get(str(hours)) for d in decisions], pa.float64()
+                )
+                for hours in horizons
+            },
+            **named(("binding", "degraded"), pa.string()),
+            "reasons": _as_json([d.reasons for d in decisions]),
+            "explain": _as_json([d.explain for d in decisions]),
+            **named(("model", "ruleset"), pa.string()),
+        }
     )
-    text = ("binding", "degraded", "reasons", "explain", "model", "ruleset")
-    schema = pa.schema(
-        [
-            ("decision_id", pa.string()),
-            ("account_id", pa.string()),
-            ("as_of", pa.timestamp("ns", tz="UTC")),
-            *((name, pa.float64()) for name in money),
-            *((f"p_{hours}", pa.float64()) for hours in horizons),
-            *((name, pa.string()) for name in text),
-        ]
-    )
+
+
+def _as_json(values: Sequence[object]) -> pa.Array:
+    return pa.array([msgspec.json.encode(value).decode() for value in values], pa.string())
+
+
+def _write(out: Path, table: pa.Table) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), partial)
+    pq.write_table(table, partial)
     partial.replace(out)

@@ -1,37 +1,29 @@
 """One decision, one direction: rules, features, model, add-on. A pure function of what was known.
 
 The endpoint, the batch scorer and the replay call the same function, so that what is replayed is
-what was decided.
+what was decided. The figures are those of `serving.figures`; here they are put into words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from features.account.frame import AccountRows, compute_moments
-from features.registry import STALE_INTERVALS, WARM_UP_HOURS
 from features.snapshot import MarketSnapshot
-from margin.addon import (
-    AddOn,
-    ModelLevel,
-    add_on_cap,
-    bound_add_on,
-    deposit_to_meet,
-    in_stress,
-)
 from margin.explain import Explanation, explain
-from margin.floors import active_floors, floor_terms, largest_floor
-from margin.requirement import Requirement, compute_requirement
+from margin.floors import floor_terms
+from margin.requirement import Requirement
 from margin.ruleset import RuleSet
 from market.book import Account, Book
 from market.clock import HOUR, format_time
-from market.errors import InstrumentError
-from models.contributions import contribution_names, score_contributions
+from market.errors import DataError, InstrumentError
+from models.contributions import contribution_names, horizon_contributions
 from models.forecaster import Forecaster
+from serving.figures import Figures, Forecast, compute_figures
 from serving.messages import AccountProblem, Decision, Reason
 
 Floats = npt.NDArray[np.float64]
@@ -76,28 +68,6 @@ class PreviousAddOn:
         return self.amount * (initial_margin / self.initial_margin)
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What the model said of N accounts.
-
-    Attributes
-    ----------
-    probability:
-        Shape (N, H); NaN where it was not asked or did not answer.
-    level:
-        The headroom it asks for; NaN likewise.
-    silence:
-        Why it said nothing, for each account; None where it spoke.
-    features:
-        Its input columns, shape (N, F).
-    """
-
-    probability: Floats
-    level: ModelLevel
-    silence: list[str | None]
-    features: Floats
-
-
 def decide(
     accounts: Sequence[Account],
     snapshot: MarketSnapshot,
@@ -128,147 +98,96 @@ def decide(
     -------
     In the order of the accounts, a decision or the problem that prevented it.
     """
-    book = Book.of(accounts)
-    view = snapshot.view()
-    requirement = compute_requirement(book, view, ruleset)
-    floors = active_floors(requirement, view, ruleset.floors)
-    terms = floor_terms(requirement, view, ruleset.floors)
-    floor = largest_floor(floors, requirement)
-    cap = add_on_cap(requirement.initial_margin, ruleset.add_on)
-    forecast = _forecast(requirement, snapshot, ruleset, model, np.fmax(floor, cap), no_model)
-    add_on = bound_add_on(
-        forecast.level.level,
-        floor,
-        cap,
-        *_previous(accounts, requirement.initial_margin, previous, snapshot.as_of),
-        requirement.initial_margin,
-        in_stress(snapshot.volatility_ratio(), ruleset.add_on),
-        ruleset.add_on,
+    figures = compute_figures(
+        Book.of(accounts),
+        snapshot,
+        ruleset,
+        model,
+        lambda requirement: _previous(accounts, requirement, previous, snapshot.as_of),
+        no_model,
     )
-    deposit = deposit_to_meet(add_on.level, requirement.headroom)
-    model_sha = model.bundle.sha256 if model else None
+    requirement = figures.requirement
+    terms = floor_terms(requirement, snapshot.view(), ruleset.floors)
+    facts = _facts(figures)
+    probability = _probabilities(figures.forecast, model)
+    moved = _model_reasons(figures.forecast, model)
+    shared: dict[str, Any] = {
+        "as_of": format_time(snapshot.as_of),
+        "model": model.bundle.sha256 if model else None,
+        "ruleset": ruleset.sha256,
+    }
     answers: list[Decision | AccountProblem] = []
-    for i, account_id in enumerate(book.account_ids):
+    for i, account in enumerate(accounts):
         if i in requirement.problems:
-            error = requirement.problems[i]
-            instrument = error.instrument if isinstance(error, InstrumentError) else None
-            kind = "instrument" if instrument else "account"
-            answers.append(AccountProblem(account_id, kind, str(error), instrument))
+            answers.append(_problem(account.account_id, requirement.problems[i]))
             continue
-        explanation = explain(i, book, requirement, floors, terms, forecast.level, add_on)
+        explanation = explain(
+            i,
+            figures.book,
+            requirement,
+            figures.floors,
+            terms,
+            figures.forecast.level,
+            figures.add_on,
+        )
+        silence = figures.forecast.silence[i]
         answers.append(
             Decision(
-                account_id=account_id,
-                as_of=format_time(snapshot.as_of),
-                equity=float(requirement.equity[i]),
-                initial_margin=float(requirement.initial_margin[i]),
-                maintenance_margin=float(requirement.maintenance_margin[i]),
-                headroom=float(requirement.headroom[i]),
-                probability=_probability(forecast, model, i),
-                add_on=float(add_on.level[i]),
+                account_id=account.account_id,
+                probability=probability[i],
                 total_requirement=explanation.total_requirement,
-                deposit_to_meet=float(deposit[i]),
-                floor=float(floor[i]),
-                model_add_on=_model_add_on(forecast, add_on, i),
-                cap=float(cap[i]),
                 binding=explanation.binding,  # type: ignore[arg-type]  # one of BINDINGS
-                degraded=forecast.silence[i],
-                reasons=_reasons(i, explanation, forecast, model),
-                model=model_sha,
-                ruleset=ruleset.sha256,
+                degraded=silence,
+                reasons=_rule_reasons(explanation, silence) + moved[i],
                 explain=explanation.to_dict(),
+                **facts[i],
+                **shared,
             )
         )
     return answers
 
 
-def _forecast(
-    requirement: Requirement,
-    snapshot: MarketSnapshot,
-    ruleset: RuleSet,
-    model: Forecaster | None,
-    upper: Floats,
-    no_model: str,
-) -> Forecast:
-    """Ask the model about the accounts whose market it can judge."""
-    n = len(requirement)
-    targets = ruleset.add_on.targets
-    horizons = tuple(sorted(targets))
+def _facts(figures: Figures) -> list[dict[str, Any]]:
+    """The plain numbers of each decision, by name."""
+    requirement, add_on = figures.requirement, figures.add_on
+    # G; where no level up to the cap suffices, the highest that was tried.
+    asked = np.minimum(figures.forecast.level.level, np.maximum(add_on.floor, add_on.cap))
+    columns = {
+        "equity": requirement.equity,
+        "initial_margin": requirement.initial_margin,
+        "maintenance_margin": requirement.maintenance_margin,
+        "headroom": requirement.headroom,
+        "add_on": add_on.level,
+        "deposit_to_meet": figures.deposit,
+        "floor": add_on.floor,
+        "cap": add_on.cap,
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [
+        {**dict(zip(columns, row, strict=True)), "model_add_on": None if level != level else level}
+        for row, level in zip(rows, asked.tolist(), strict=True)
+    ]
+
+
+def _probabilities(forecast: Forecast, model: Forecaster | None) -> list[dict[str, float] | None]:
     if model is None:
-        silent = ModelLevel(horizons, np.full((n, len(horizons)), np.nan), np.full(n, np.nan))
-        return Forecast(np.full((n, 0), np.nan), silent, [no_model] * n, np.empty((n, 0)))
-    silence = _silences(requirement, snapshot)
-    asked = np.flatnonzero([reason is None for reason in silence])
-    rows = _rows(requirement, asked)
-    moments = compute_moments(rows, snapshot.features)
-    columns = model.features(moments)
-    answered = model.probability(columns)
-    found = model.required_level(moments, upper[asked], targets)
-    for k, i in enumerate(asked):
-        if np.isnan(answered[k]).any() or np.isnan(found.level[k]):
-            silence[i] = "the model returned no number for this account"
-            answered[k] = np.nan
-            found.level[k] = np.nan
-    return Forecast(
-        probability=_spread(answered, asked, n),
-        level=ModelLevel(
-            found.horizons, _spread(found.by_horizon, asked, n), _spread(found.level, asked, n)
-        ),
-        silence=silence,
-        features=_spread(columns, asked, n),
-    )
+        return [None] * len(forecast.silence)
+    hours = [str(horizon) for horizon in model.horizons]
+    return [
+        None if silence is not None else dict(zip(hours, row, strict=True))
+        for silence, row in zip(forecast.silence, forecast.probability.tolist(), strict=True)
+    ]
 
 
-def _rows(requirement: Requirement, asked: npt.NDArray[np.intp]) -> AccountRows:
-    """The positions of some accounts."""
-    counts = requirement.leg_start[asked + 1] - requirement.leg_start[asked]
-    start = np.zeros(len(asked) + 1, dtype=np.int64)
-    np.cumsum(counts, out=start[1:])
-    legs = np.arange(start[-1]) + np.repeat(requirement.leg_start[asked] - start[:-1], counts)
-    return AccountRows(
-        row=np.zeros(len(asked), dtype=np.int64),
-        leg_start=start,
-        leg_symbol=requirement.leg_symbol[legs],
-        leg_notional=requirement.leg_notional[legs],
-        headroom=requirement.headroom[asked],
-        maintenance_margin=requirement.maintenance_margin[asked],
-    )
-
-
-def _silences(requirement: Requirement, snapshot: MarketSnapshot) -> list[str | None]:
-    """Why the model cannot be asked about each account; None where it can."""
-    by_symbol = _symbol_silences(snapshot)
-    silences: list[str | None] = [None] * len(requirement)
-    for i in requirement.problems:
-        silences[i] = "the account has no figures"
-    if not any(by_symbol):
-        return silences
-    owner = np.repeat(np.arange(len(requirement)), np.diff(requirement.leg_start))
-    for i, s in zip(owner.tolist(), requirement.leg_symbol.tolist(), strict=True):
-        if s >= 0 and silences[i] is None:
-            silences[i] = by_symbol[s]
-    return silences
-
-
-def _symbol_silences(snapshot: MarketSnapshot) -> list[str | None]:
-    features, per_hour = snapshot.features, snapshot.interval.per_hour
-    reasons: list[str | None] = []
-    for s, (name, usable) in enumerate(zip(features.symbols, snapshot.usable(), strict=True)):
-        age, history = features.age[0, s], features.history[0, s]
-        if usable:
-            reasons.append(None)
-        elif not age <= STALE_INTERVALS / per_hour:
-            reasons.append(f"stale market data: the newest bar of {name} closed {age:.2f} h ago")
-        elif not history >= WARM_UP_HOURS:
-            reasons.append(f"warm-up: {name} has {history:g} h of history, {WARM_UP_HOURS} needed")
-        else:
-            reasons.append(f"incomplete market data: {name} lacks a feature or a mark")
-    return reasons
+def _problem(account_id: str, error: DataError) -> AccountProblem:
+    instrument = error.instrument if isinstance(error, InstrumentError) else None
+    kind = "instrument" if instrument else "account"
+    return AccountProblem(account_id, kind, str(error), instrument)
 
 
 def _previous(
     accounts: Sequence[Account],
-    initial_margin: Floats,
+    requirement: Requirement,
     previous: Mapping[str, PreviousAddOn],
     as_of: int,
 ) -> tuple[Floats, Floats]:
@@ -277,57 +196,42 @@ def _previous(
     for i, account in enumerate(accounts):
         before = previous.get(account.account_id)
         if before is not None:
-            levels[i] = before.level(account, float(initial_margin[i]))
+            levels[i] = before.level(account, float(requirement.initial_margin[i]))
             hours[i] = (as_of - before.as_of) / HOUR
     return levels, hours
 
 
-def _spread(values: Floats, rows: npt.NDArray[np.intp], n: int) -> Floats:
-    out = np.full((n, *values.shape[1:]), np.nan)
-    out[rows] = values
-    return out
-
-
-def _probability(forecast: Forecast, model: Forecaster | None, i: int) -> dict[str, float] | None:
-    if model is None or forecast.silence[i] is not None:
-        return None
-    return {
-        str(hours): float(p)
-        for hours, p in zip(model.horizons, forecast.probability[i], strict=True)
-    }
-
-
-def _model_add_on(forecast: Forecast, add_on: AddOn, i: int) -> float | None:
-    """G; where no level up to the cap suffices, the highest that was tried."""
-    level = forecast.level.level[i]
-    if np.isnan(level):
-        return None
-    return float(min(level, max(add_on.floor[i], add_on.cap[i])))
-
-
-def _reasons(
-    i: int, explanation: Explanation, forecast: Forecast, model: Forecaster | None
-) -> list[Reason]:
-    """What bound the level, the rules' floors, and what moved the model most."""
+def _rule_reasons(explanation: Explanation, silence: str | None) -> list[Reason]:
+    """What bound the level, why the model is silent, and the rules' floors."""
     level = explanation.add_on
     reasons = [Reason("bound", explanation.binding, level, _BOUND_TEXT[explanation.binding])]
-    if forecast.silence[i] is not None:
-        reasons.append(Reason("data", "degraded", None, forecast.silence[i] or ""))
-    reasons += [
+    if silence is not None:
+        reasons.append(Reason("data", "degraded", None, silence))
+    return reasons + [
         Reason("rule", name, value, "what this rule floor demands")
         for name, value in sorted(explanation.floors.items())
     ]
-    if model is None or forecast.silence[i] is not None:
+
+
+def _model_reasons(forecast: Forecast, model: Forecaster | None) -> list[list[Reason]]:
+    """What moved the model most, for each account; nothing where it is silent."""
+    reasons: list[list[Reason]] = [[] for _ in forecast.silence]
+    if model is None:
         return reasons
+    spoke = np.flatnonzero([silence is None for silence in forecast.silence])
     schema = model.bundle.schema
-    row = np.ascontiguousarray(forecast.features[i : i + 1])
-    parts = score_contributions(row, schema, model.bundle.trees)[0, -1]
+    horizon = schema.horizons[-1]
+    parts = horizon_contributions(forecast.features[spoke], schema, model.bundle.trees, horizon)
     names = contribution_names(schema)
-    text = f"log odds of a call within {schema.horizons[-1]} h, before calibration"
-    strongest = np.argsort(-np.abs(parts), kind="stable")[:_TOP_REASONS]
-    reasons += [
-        Reason("model", names[k], float(parts[k]), text) for k in strongest if parts[k] != 0.0
-    ]
+    text = f"log odds of a call within {horizon} h, before calibration"
+    strongest = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :_TOP_REASONS]
+    values = np.take_along_axis(parts, strongest, axis=1)
+    for i, columns, row in zip(spoke.tolist(), strongest.tolist(), values.tolist(), strict=True):
+        reasons[i] = [
+            Reason("model", names[k], value, text)
+            for k, value in zip(columns, row, strict=True)
+            if value != 0.0
+        ]
     return reasons
 
 

@@ -18,16 +18,12 @@ from margin.addon import (
     bound_add_on,
     deposit_to_meet,
     in_stress,
-    required_level,
 )
 from margin.ruleset import AddOnRules
-from market.errors import ModelError
 
 Floats = npt.NDArray[np.float64]
 
 NAN, INF = math.nan, math.inf
-HORIZONS = (1, 8, 24)
-P_STAR = {1: 0.002, 8: 0.01, 24: 0.02}
 RULES = AddOnRules()
 HOLD = AddOnRules(state_rule="hold_in_stress")
 
@@ -181,102 +177,6 @@ def test_accounts_do_not_mix() -> None:
 
 def test_cap_is_a_multiple_of_initial_margin() -> None:
     assert add_on_cap(np.array([0.0, 50.0]), RULES).tolist() == [0.0, 150.0]
-
-
-# --- the search ---------------------------------------------------------------------------------
-
-
-def exponential(scale: Floats) -> object:
-    """p_h(a) = 0.5 * exp(-a / scale) at 1 h; at 8 h and 24 h the scale is 2 and 3 times that."""
-
-    def probability(level: Floats) -> Floats:
-        return 0.5 * np.exp(-level[:, None] / (scale[:, None] * np.array([1.0, 2.0, 3.0])))
-
-    return probability
-
-
-def test_levels_of_a_known_curve() -> None:
-    scale = np.array([1.0, 10.0, 0.001])
-    got = required_level(exponential(scale), np.full(3, 100.0), P_STAR, HORIZONS)  # type: ignore[arg-type]
-    exact = scale[:, None] * np.array([1.0, 2.0, 3.0]) * np.log(0.5 / np.array([0.002, 0.01, 0.02]))
-    assert got.horizons == HORIZONS
-    np.testing.assert_allclose(got.by_horizon, exact, atol=100 * 2.0**-31)
-    np.testing.assert_array_equal(got.level, got.by_horizon.max(axis=1))
-
-
-def test_returned_level_was_seen_to_suffice() -> None:
-    scale = np.geomspace(0.01, 20, 50)
-    probability = exponential(scale)
-    got = required_level(probability, np.full(50, 1e3), P_STAR, HORIZONS, iterations=7)  # type: ignore[arg-type]
-    answer = probability(got.level)  # type: ignore[operator]
-    assert (answer <= np.array([0.002, 0.01, 0.02])).all()
-
-
-def test_safe_account_needs_zero_and_hopeless_one_infinity() -> None:
-    answers = np.array([[0.0, 0.0, 0.0], [0.002, 0.01, 0.02], [0.0, 0.0, 0.021]])
-    got = required_level(lambda _: answers, np.full(3, 10.0), P_STAR, HORIZONS)
-    assert got.level.tolist() == [0.0, 0.0, INF]
-    assert got.by_horizon[2].tolist() == [0.0, 0.0, INF]
-
-
-def test_nan_anywhere_on_the_path_gives_nan_for_that_account_only() -> None:
-    def probability(level: Floats) -> Floats:
-        p = 0.5 * np.exp(-level)[:, None] * np.ones(3)
-        p[0][(level[0] > 4.0) & (level[0] < 6.0)] = NAN
-        return p
-
-    upper = np.array([10.0, 10.0])
-    got = required_level(probability, upper, P_STAR, HORIZONS)
-    assert np.isnan(got.level[0])
-    assert got.level[1] == pytest.approx(math.log(0.5 / 0.002), abs=1e-6)
-    unusable = np.array([NAN, -1.0])
-    assert np.isnan(required_level(probability, unusable, P_STAR, HORIZONS).level).all()
-
-
-def test_batch_changes_no_bit_of_an_account() -> None:
-    scale = np.geomspace(1e-4, 30, 23)
-    upper = np.linspace(0, 200, 23)
-    whole = required_level(exponential(scale), upper, P_STAR, HORIZONS)  # type: ignore[arg-type]
-    for i in range(23):
-        one = slice(i, i + 1)
-        alone = required_level(exponential(scale[one]), upper[one], P_STAR, HORIZONS)  # type: ignore[arg-type]
-        np.testing.assert_array_equal(alone.by_horizon[0], whole.by_horizon[i])
-
-
-def test_only_targeted_horizons_count_and_missing_ones_are_refused() -> None:
-    answers = np.array([[0.9, 0.9, 0.01]])
-    got = required_level(lambda _: answers, np.array([1.0]), {24: 0.02}, HORIZONS)
-    assert got.horizons == (24,)
-    assert got.level.tolist() == [0.0]
-    with pytest.raises(ModelError, match=r"\[8\]"):
-        required_level(lambda _: answers, np.array([1.0]), {8: 0.01}, (1, 24))
-    with pytest.raises(ModelError, match="shape"):
-        required_level(lambda _: answers, np.ones(2), {24: 0.02}, HORIZONS)
-
-
-def test_search_stops_early() -> None:
-    calls = 0
-
-    def probability(level: Floats) -> Floats:
-        nonlocal calls
-        calls += 1
-        return 0.5 * np.exp(-level)[:, None] * np.ones(3)
-
-    required_level(probability, np.array([10.0]), {1: 0.002}, HORIZONS, iterations=1_000)
-    assert calls <= 2 + 32
-    calls = 0
-    required_level(probability, np.array([1.0]), P_STAR, HORIZONS)
-    assert calls == 2
-
-
-@given(tolerance=st.floats(1e-6, 0.4), looser=st.floats(1, 3))
-def test_tolerating_more_never_asks_for_more(tolerance: float, looser: float) -> None:
-    probability = exponential(np.array([3.0]))
-    levels = [
-        required_level(probability, np.array([500.0]), {8: p}, HORIZONS).level[0]  # type: ignore[arg-type]
-        for p in (tolerance, tolerance * looser)
-    ]
-    assert levels[1] <= levels[0]
 
 
 # --- the deposit --------------------------------------------------------------------------------

@@ -1,0 +1,174 @@
+"""A whole book: margined, featured, scored and given add-ons, on one core and on two.
+
+The peer is the same search by halving alone, its questions answered by LightGBM's own boosters;
+and by the same ONNX graph, which shows what the guess is worth.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from benchmarks.desk import (
+    BATCH,
+    PROCESSES,
+    STAGES,
+    Answer,
+    Desk,
+    on_one_core,
+    on_two_cores,
+    slice_book,
+)
+from benchmarks.measure import Result
+from benchmarks.sample_book import (
+    POSITIONS,
+    SCHEMA,
+    SYMBOLS,
+    TREES,
+    sample,
+    write_model,
+)
+from features.account.frame import compute_features, compute_moments, set_headroom
+from margin.addon import ModelLevel, add_on_cap
+from margin.level_search import RELATIVE_PRECISION, required_level
+from margin.requirement import compute_requirement
+from margin.ruleset import load_ruleset
+from market.book import Book
+from models.bundle import load_bundle
+from models.forecaster import Forecaster
+from serving.decision import decide
+from serving.figures import account_rows
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Ask = Callable[[Floats], Floats]
+"""Probabilities of rows of features, shape (N, F) to (N, H)."""
+
+ACCOUNTS, PEER_ACCOUNTS, WORDED_ACCOUNTS = 100_000, 2_000, 5_000
+RULES = "linear-tiers"
+
+
+def run() -> Result:
+    """Time by stage on one core, in all on two, and beside the peers."""
+    ruleset = load_ruleset(RULES)
+    found = sample(ACCOUNTS)
+    with tempfile.TemporaryDirectory() as folder:
+        bundle, boosters = write_model(Path(folder), found, ruleset)
+        desk = Desk(found.snapshot, ruleset, Forecaster(load_bundle(Path(folder) / bundle)))
+        one, stages = on_one_core(desk, found.book)
+        two, cost = on_two_cores(found.snapshot, ruleset, Path(folder) / bundle, found.book)
+    equal = all(np.array_equal(one[name], two[name], equal_nan=True) for name in one)
+    if not equal:
+        raise SystemExit("two processes and one do not give the same bits")
+    worded = desk_seconds(desk, found.book)
+    peers = compare(desk, found.book, boosters)
+    total = float(stages.sum())
+    names = [f"one_core_{name.replace(' ', '_').replace('-', '_')}_seconds" for name in STAGES]
+    return Result(
+        "book",
+        settings={
+            "accounts": len(found.book),
+            "positions_per_account": POSITIONS,
+            "symbols": SYMBOLS,
+            "horizons": len(SCHEMA.horizons),
+            "trees_per_horizon": TREES,
+            "leaves_per_tree": 15,
+            "columns": len(SCHEMA.features),
+            "processes": PROCESSES,
+            "batch_accounts": BATCH,
+            "peer_accounts": PEER_ACCOUNTS,
+            "note": "reference-v1 with five coins an account on a simulated market. Two cores: "
+            "wall time from the book in one process to all figures back in it. Positive model "
+            "add-on: the model asks for more than the rule floor. Worded: decisions with reasons "
+            "and explanation, one core. Peers halve from the ends, on one core.",
+        },
+        medians={
+            **cost,
+            "one_core_seconds": total,
+            **dict(zip(names, stages.tolist(), strict=True)),
+            "one_core_worded_accounts_per_second": WORDED_ACCOUNTS / worded,
+        },
+        ratios={
+            **shares(one),
+            "one_core_over_two_cores": total / cost["two_cores_seconds"],
+            "equal_bits_on_one_and_two_cores": float(equal),
+            **peers,
+        },
+    )
+
+
+def shares(answer: Answer) -> dict[str, float]:
+    """How much of the book the model moves."""
+    asked, floor = answer["model_level"], answer["floor"]
+    return {
+        "share_with_positive_model_add_on": float(np.mean(asked > floor)),
+        "share_above_the_cap": float(np.mean(np.isinf(asked))),
+        "share_to_deposit": float(np.mean(answer["deposit"] > 0.0)),
+    }
+
+
+def desk_seconds(desk: Desk, book: Book) -> float:
+    """Seconds of whole decisions, put into words, on some accounts."""
+    accounts = slice_book(book, 0, WORDED_ACCOUNTS).accounts()
+    start = time.perf_counter()
+    decide(accounts, desk.snapshot, desk.ruleset, desk.model, {})
+    return time.perf_counter() - start
+
+
+def compare(desk: Desk, book: Book, boosters: Sequence[lightgbm.Booster]) -> dict[str, float]:
+    """Time of the search by halving over time of ours, and how far the levels are apart."""
+    some = slice_book(book, 0, PEER_ACCOUNTS)
+    requirement = compute_requirement(some, desk.snapshot.view(), desk.ruleset)
+    rows = account_rows(requirement, np.arange(len(some)))
+    moments = compute_moments(rows, desk.snapshot.features)
+    upper = add_on_cap(requirement.initial_margin, desk.ruleset.add_on)
+    targets = desk.ruleset.add_on.targets
+
+    def halve(ask: Ask) -> ModelLevel:
+        columns = compute_features(moments, SCHEMA.features)
+
+        def probability(level: Floats, accounts: Ints) -> Floats:
+            asked = columns[accounts]
+            set_headroom(moments[accounts], asked, SCHEMA.features, level)
+            return ask(asked)
+
+        return required_level(probability, upper, targets, SCHEMA.horizons)
+
+    def by_lightgbm(X: Floats) -> Floats:
+        scores = [
+            X[:, column] + np.asarray(booster.predict(X, raw_score=True, num_threads=1))
+            for column, booster in zip(SCHEMA.prior_columns(), boosters, strict=True)
+        ]
+        return np.asarray(np.maximum.accumulate(expit(np.stack(scores, axis=1)), axis=1))
+
+    own, own_seconds = _timed(lambda: desk.model.required_level(moments, upper, targets))
+    onnx, onnx_seconds = _timed(lambda: halve(desk.model.probability))
+    peer, peer_seconds = _timed(lambda: halve(by_lightgbm))
+    return {
+        "lightgbm_halving_over_search": peer_seconds / own_seconds,
+        "onnx_halving_over_search": onnx_seconds / own_seconds,
+        "largest_difference_from_lightgbm_in_precisions": _apart(own, peer, upper),
+        "largest_difference_from_onnx_in_precisions": _apart(own, onnx, upper),
+    }
+
+
+def _apart(own: ModelLevel, other: ModelLevel, upper: Floats) -> float:
+    """Largest difference of two searches, in units of the precision they promise."""
+    if not np.array_equal(np.isinf(own.by_horizon), np.isinf(other.by_horizon)):
+        return float("inf")
+    finite = np.isfinite(own.by_horizon)
+    gap = np.where(finite, own.by_horizon, 0.0) - np.where(finite, other.by_horizon, 0.0)
+    return float((np.abs(gap) / (RELATIVE_PRECISION * upper[:, None])).max())
+
+
+def _timed(job: Callable[[], ModelLevel]) -> tuple[ModelLevel, float]:
+    start = time.perf_counter()
+    result = job()
+    return result, time.perf_counter() - start

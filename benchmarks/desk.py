@@ -1,0 +1,162 @@
+"""A desk that decides on books: the same batches on one core and, in two processes, on two.
+
+Its processes import what serving imports, and nothing that trains.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.snapshot import MarketSnapshot
+from margin.requirement import Requirement
+from margin.ruleset import RuleSet
+from market.book import Book
+from models.bundle import load_bundle
+from models.forecaster import Forecaster
+from serving.figures import compute_figures
+
+Floats = npt.NDArray[np.float64]
+Answer = dict[str, npt.NDArray[Any]]
+
+BATCH, PROCESSES = 5_000, 2
+STAGES = ("margined", "featured", "scored", "given add-ons")
+_START_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """All that decides on accounts, beside the accounts."""
+
+    snapshot: MarketSnapshot
+    ruleset: RuleSet
+    model: Forecaster
+
+    def answer(self, book: Book) -> tuple[Answer, Floats]:
+        """What is decided on a batch, each with one entry an account; and seconds by stage."""
+        laps = [time.perf_counter()]
+        figures = compute_figures(
+            book,
+            self.snapshot,
+            self.ruleset,
+            self.model,
+            _none_before,
+            "",
+            lambda _: laps.append(time.perf_counter()),
+        )
+        answer: Answer = {
+            "level": figures.add_on.level,
+            "binding": figures.add_on.binding,
+            "floor": figures.add_on.floor,
+            "model_level": figures.forecast.level.level,
+            "by_horizon": figures.forecast.level.by_horizon,
+            "probability": figures.forecast.probability,
+            "deposit": figures.deposit,
+            "headroom": figures.requirement.headroom,
+        }
+        return answer, np.diff(laps)
+
+
+def on_one_core(desk: Desk, book: Book) -> tuple[Answer, Floats]:
+    """Answers on the whole book and seconds by stage."""
+    desk.answer(slice_book(book, 0, 50))  # compiles
+    parts = [desk.answer(batch) for batch in batches(book)]
+    return joined([answer for answer, _ in parts]), np.sum([spent for _, spent in parts], axis=0)
+
+
+def on_two_cores(
+    snapshot: MarketSnapshot, ruleset: RuleSet, bundle: Path, book: Book
+) -> tuple[Answer, dict[str, float]]:
+    """Answers on the whole book, and what they cost.
+
+    Wall time runs from the book in this process to all answers back in it; processor time is
+    that of both workers, which a busy neighbour does not lengthen; memory is the larger peak.
+    """
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(PROCESSES + 1)
+    worker = (snapshot, ruleset, bundle, slice_book(book, 0, 50), ready)
+    with ProcessPoolExecutor(PROCESSES, context, _open_desk, worker) as pool:
+        for _ in range(PROCESSES):  # a worker starts with a task that no other is free for
+            pool.submit(_peak_megabytes, 0.0)
+        ready.wait(_START_SECONDS)
+        start = time.perf_counter()
+        parts = list(pool.map(_answer, batches(book)))
+        answers = joined([answer for answer, _ in parts])
+        elapsed = time.perf_counter() - start
+        peak = max(pool.map(_peak_megabytes, [0.2] * PROCESSES))
+    return answers, {
+        "two_cores_seconds": elapsed,
+        "two_cores_processor_seconds": sum(spent for _, spent in parts),
+        "two_cores_accounts_per_second": len(book) / elapsed,
+        "two_cores_peak_megabytes_per_process": peak,
+    }
+
+
+def batches(book: Book) -> list[Book]:
+    """The book in parts of `BATCH` accounts."""
+    ends = range(0, len(book), BATCH)
+    return [slice_book(book, first, min(first + BATCH, len(book))) for first in ends]
+
+
+def joined(answers: Sequence[Answer]) -> Answer:
+    """Answers on parts of a book as those on the whole."""
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def slice_book(book: Book, first: int, last: int) -> Book:
+    """Some accounts in a row, as a book of their own."""
+    legs = slice(int(book.leg_start[first]), int(book.leg_start[last]))
+    balances = slice(int(book.balance_start[first]), int(book.balance_start[last]))
+    return Book(
+        account_ids=book.account_ids[first:last],
+        cash=book.cash[first:last],
+        leg_start=book.leg_start[first : last + 1] - legs.start,
+        leg_instrument=book.leg_instrument[legs],
+        leg_quantity=book.leg_quantity[legs],
+        leg_entry_price=book.leg_entry_price[legs],
+        balance_start=book.balance_start[first : last + 1] - balances.start,
+        balance_asset=book.balance_asset[balances],
+        balance_amount=book.balance_amount[balances],
+    )
+
+
+def _none_before(requirement: Requirement) -> tuple[Floats, Floats]:
+    unknown = np.full(len(requirement), np.nan)
+    return unknown, unknown
+
+
+_desk: Desk
+
+
+def _open_desk(
+    snapshot: MarketSnapshot, ruleset: RuleSet, bundle: Path, some: Book, ready: Barrier
+) -> None:
+    """Make a worker ready: bundle loaded, kernels compiled, and the others as far."""
+    global _desk
+    _desk = Desk(snapshot, ruleset, Forecaster(load_bundle(bundle)))
+    _desk.answer(some)
+    ready.wait(_START_SECONDS)
+
+
+def _answer(book: Book) -> tuple[Answer, float]:
+    start = time.process_time()
+    answer, _ = _desk.answer(book)
+    return answer, time.process_time() - start
+
+
+def _peak_megabytes(seconds: float) -> float:
+    """Most memory this worker ever held; it waits, so that each worker is asked once."""
+    time.sleep(seconds)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -1,0 +1,136 @@
+"""A book to measure on: a simulated market, a sampled population and a model with real trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from benchmarks.desk import slice_book
+from features.account import moments as moment
+from features.account.frame import compute_features, compute_moments
+from features.market_state import MarketFeatures, MarketState
+from features.registry import (
+    ACCOUNT_COLUMNS,
+    ACCOUNT_FEATURES,
+    HORIZONS,
+    prior_column,
+    registry_sha256,
+)
+from features.snapshot import MarketSnapshot
+from margin.requirement import compute_requirement
+from margin.ruleset import RuleSet
+from market.book import Book
+from market.clock import INTERVALS
+from market.history import MarketHistory
+from market.population import Population, sample_lives
+from market.simulate import simulate_bars
+from models.bundle import bundle_files, write_bundle
+from models.lightgbm_trees import trees_from_booster
+from models.manifest import TrainingRecord
+from models.onnx_export import export
+from models.schema import ModelSchema
+from serving.figures import account_rows
+
+Floats = npt.NDArray[np.float64]
+
+INTERVAL = INTERVALS["1h"]
+SYMBOLS, DAYS, POSITIONS = 20, 16, 5
+TREES, TRAINING_ROWS, SEED = 300, 20_000, 1
+"""Trees a horizon: as many as `training.fit` ever grows."""
+
+SCHEMA = ModelSchema(
+    features=ACCOUNT_COLUMNS,
+    monotone=tuple(feature.monotone for feature in ACCOUNT_FEATURES),
+    horizons=HORIZONS,
+    prior=tuple(prior_column(hours) for hours in HORIZONS),
+    features_sha256=registry_sha256(),
+)
+
+_PARAMETERS: dict[str, Any] = {
+    "objective": "binary",
+    "num_leaves": 15,
+    "learning_rate": 0.05,
+    "boost_from_average": False,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 1,
+    "verbosity": -1,
+    "seed": SEED,
+    "monotone_constraints": list(SCHEMA.monotone),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A market at its last bar and a book of perpetuals on it."""
+
+    history: MarketHistory
+    features: MarketFeatures
+    snapshot: MarketSnapshot
+    book: Book
+
+
+def sample(accounts: int) -> Sample:
+    """The reference population with `POSITIONS` coins an account, at the market's last bar."""
+    panel = simulate_bars(SEED, DAYS, SYMBOLS, INTERVAL)
+    features = MarketState(panel.symbols, INTERVAL).advance(panel)
+    history = MarketHistory.from_panel(panel)
+    reference = Population.load("reference-v1")
+    population = msgspec.structs.replace(
+        reference,
+        name="reference-v1-wide",
+        coins=msgspec.structs.replace(reference.coins, least=POSITIONS, most=POSITIONS),
+    )
+    usable = features.usable(INTERVAL) & ~np.isnan(history.mark)
+    lives = sample_lives(population, accounts, SEED, history.bars.closes, history.mark, usable)
+    return Sample(
+        history,
+        features,
+        MarketSnapshot.of_history(history, features, int(history.bars.closes[-1])),
+        lives.book_at(len(panel) - 1, panel.symbols),
+    )
+
+
+def write_model(root: Path, found: Sample, ruleset: RuleSet) -> tuple[str, list[lightgbm.Booster]]:
+    """Write a bundle of trees trained on the sample; its name, and a booster a horizon.
+
+    The accounts stand at every distance from a call. Breaches are drawn from the prior corrected
+    by the book's volatility and concentration, so that the trees have something to learn.
+    """
+    rng = np.random.default_rng(SEED)
+    book = slice_book(found.book, 0, min(len(found.book), TRAINING_ROWS))
+    requirement = compute_requirement(book, found.snapshot.view(), ruleset)
+    repeats = -(-TRAINING_ROWS // len(book))
+    rows = account_rows(requirement, np.arange(len(book)))
+    one = compute_moments(rows, found.snapshot.features)
+    moments = np.repeat(one, repeats, axis=0)[:TRAINING_ROWS]
+    sigma = moments[:, moment.PRIOR_VOLATILITY]
+    moments[:, moment.HEADROOM] = sigma * np.exp(rng.uniform(np.log(0.3), np.log(40.0), len(sigma)))
+    X = compute_features(moments, SCHEMA.features)
+    crowding = moments[:, moment.HERFINDAHL] - 0.35
+    boosters = []
+    for column in SCHEMA.prior_columns():
+        truth = 0.8 * X[:, column] + 3.0 * crowding + 0.5 * np.sin(X[:, column])
+        y = (rng.random(len(X)) < expit(truth)).astype(np.float64)
+        data = lightgbm.Dataset(X, y, init_score=X[:, column].copy())
+        boosters.append(lightgbm.train(_PARAMETERS, data, TREES))
+    trees = {
+        hours: trees_from_booster(booster, len(ACCOUNT_COLUMNS))
+        for hours, booster in zip(HORIZONS, boosters, strict=True)
+    }
+    calibration = dict.fromkeys(HORIZONS, (1.0, 0.0))
+    files = bundle_files(
+        model=export(SCHEMA, trees, calibration),
+        schema=SCHEMA,
+        trees=trees,
+        calibration=calibration,
+        record=TrainingRecord("1" * 64, ruleset.sha256, {"lightgbm": lightgbm.__version__}),
+    )
+    return write_bundle(root, files), boosters

@@ -1,0 +1,230 @@
+"""The figures of a book, before anything is said about them: rules, features, model, add-on.
+
+Arrays from end to end; `serving.decision` puts them into words. A pure function of what was known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from features.account.frame import AccountRows, compute_moments
+from features.registry import STALE_INTERVALS, WARM_UP_HOURS
+from features.snapshot import MarketSnapshot
+from margin.addon import (
+    AddOn,
+    ModelLevel,
+    add_on_cap,
+    bound_add_on,
+    deposit_to_meet,
+    in_stress,
+)
+from margin.floors import active_floors, largest_floor
+from margin.requirement import Requirement, compute_requirement
+from margin.ruleset import RuleSet
+from market.book import Book
+from models.forecaster import Forecaster
+
+Floats = npt.NDArray[np.float64]
+
+Previous = Callable[[Requirement], tuple[Floats, Floats]]
+"""Gives the level of the add-on in force and the hours since, shape (N,) each; NaN for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What the model said of N accounts.
+
+    Attributes
+    ----------
+    probability:
+        Shape (N, H); NaN where it was not asked or did not answer.
+    level:
+        The headroom it asks for; NaN likewise.
+    silence:
+        Why it said nothing, for each account; None where it spoke.
+    features:
+        Its input columns, shape (N, F).
+    """
+
+    probability: Floats
+    level: ModelLevel
+    silence: list[str | None]
+    features: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What rules and model say about the N accounts of a book.
+
+    Attributes
+    ----------
+    book, requirement:
+        The accounts and what the rules demand of them. Accounts in ``requirement.problems``
+        have no figures.
+    floors:
+        Every active rule floor by name, shape (N,).
+    forecast:
+        What the model said.
+    add_on:
+        The level, with floor and cap.
+    deposit:
+        What is missing to it, whole cents, shape (N,).
+    """
+
+    book: Book
+    requirement: Requirement
+    floors: dict[str, Floats]
+    forecast: Forecast
+    add_on: AddOn
+    deposit: Floats
+
+
+def compute_figures(
+    book: Book,
+    snapshot: MarketSnapshot,
+    ruleset: RuleSet,
+    model: Forecaster | None,
+    previous: Previous,
+    no_model: str,
+    done: Callable[[str], None] = lambda stage: None,
+) -> Figures:
+    """The figures of a book at the snapshot's time.
+
+    Each account's are its own: alone or in a book, the same to the last bit.
+
+    Parameters
+    ----------
+    book:
+        The accounts.
+    snapshot:
+        The market as known at the decision time.
+    ruleset:
+        The rules.
+    model:
+        The champion, or None: then every level is the rule floor.
+    previous:
+        The add-on in force.
+    no_model:
+        Why there is no model.
+    done:
+        Told of each stage at its end: margined, featured, scored, given add-ons.
+    """
+    view = snapshot.view()
+    requirement = compute_requirement(book, view, ruleset)
+    floors = active_floors(requirement, view, ruleset.floors)
+    floor = largest_floor(floors, requirement)
+    cap = add_on_cap(requirement.initial_margin, ruleset.add_on)
+    done("margined")
+    forecast = _forecast(requirement, snapshot, ruleset, model, np.fmax(floor, cap), no_model, done)
+    add_on = bound_add_on(
+        forecast.level.level,
+        floor,
+        cap,
+        *previous(requirement),
+        requirement.initial_margin,
+        in_stress(snapshot.volatility_ratio(), ruleset.add_on),
+        ruleset.add_on,
+    )
+    deposit = deposit_to_meet(add_on.level, requirement.headroom)
+    done("given add-ons")
+    return Figures(book, requirement, floors, forecast, add_on, deposit)
+
+
+def _forecast(
+    requirement: Requirement,
+    snapshot: MarketSnapshot,
+    ruleset: RuleSet,
+    model: Forecaster | None,
+    upper: Floats,
+    no_model: str,
+    done: Callable[[str], None],
+) -> Forecast:
+    """Ask the model about the accounts whose market it can judge."""
+    n = len(requirement)
+    targets = ruleset.add_on.targets
+    horizons = tuple(sorted(targets))
+    if model is None:
+        silent = ModelLevel(horizons, np.full((n, len(horizons)), np.nan), np.full(n, np.nan))
+        return Forecast(np.full((n, 0), np.nan), silent, [no_model] * n, np.empty((n, 0)))
+    silence = _silences(requirement, snapshot)
+    asked = np.flatnonzero([reason is None for reason in silence])
+    rows = account_rows(requirement, asked)
+    moments = compute_moments(rows, snapshot.features)
+    columns = model.features(moments)
+    done("featured")
+    answered = model.probability(columns)
+    done("scored")
+    found = model.required_level(moments, upper[asked], targets)
+    mute = np.isnan(answered).any(axis=1) | np.isnan(found.level)
+    answered[mute] = np.nan
+    found.level[mute] = np.nan
+    for i in asked[mute].tolist():
+        silence[i] = "the model returned no number for this account"
+    return Forecast(
+        probability=_spread(answered, asked, n),
+        level=ModelLevel(
+            found.horizons, _spread(found.by_horizon, asked, n), _spread(found.level, asked, n)
+        ),
+        silence=silence,
+        features=_spread(columns, asked, n),
+    )
+
+
+def account_rows(requirement: Requirement, asked: npt.NDArray[np.intp]) -> AccountRows:
+    """Chosen accounts as rows at the one row of a snapshot's features."""
+    counts = requirement.leg_start[asked + 1] - requirement.leg_start[asked]
+    start = np.zeros(len(asked) + 1, dtype=np.int64)
+    np.cumsum(counts, out=start[1:])
+    legs = np.arange(start[-1]) + np.repeat(requirement.leg_start[asked] - start[:-1], counts)
+    return AccountRows(
+        row=np.zeros(len(asked), dtype=np.int64),
+        leg_start=start,
+        leg_symbol=requirement.leg_symbol[legs],
+        leg_notional=requirement.leg_notional[legs],
+        headroom=requirement.headroom[asked],
+        maintenance_margin=requirement.maintenance_margin[asked],
+    )
+
+
+def _silences(requirement: Requirement, snapshot: MarketSnapshot) -> list[str | None]:
+    """Why the model cannot be asked about each account; None where it can."""
+    by_symbol = _symbol_silences(snapshot)
+    silences: list[str | None] = [None] * len(requirement)
+    for i in requirement.problems:
+        silences[i] = "the account has no figures"
+    if not any(by_symbol):
+        return silences
+    # A leg of symbol -1 cannot be valued, and its account is among the problems.
+    silent = np.array([reason is not None for reason in by_symbol])[requirement.leg_symbol]
+    legs = np.flatnonzero(silent & (requirement.leg_symbol >= 0))
+    owner = np.searchsorted(requirement.leg_start, legs, side="right") - 1
+    for i, s in zip(owner.tolist(), requirement.leg_symbol[legs].tolist(), strict=True):
+        if silences[i] is None:
+            silences[i] = by_symbol[s]
+    return silences
+
+
+def _symbol_silences(snapshot: MarketSnapshot) -> list[str | None]:
+    features, per_hour = snapshot.features, snapshot.interval.per_hour
+    reasons: list[str | None] = []
+    for s, (name, usable) in enumerate(zip(features.symbols, snapshot.usable(), strict=True)):
+        age, history = features.age[0, s], features.history[0, s]
+        if usable:
+            reasons.append(None)
+        elif not age <= STALE_INTERVALS / per_hour:
+            reasons.append(f"stale market data: the newest bar of {name} closed {age:.2f} h ago")
+        elif not history >= WARM_UP_HOURS:
+            reasons.append(f"warm-up: {name} has {history:g} h of history, {WARM_UP_HOURS} needed")
+        else:
+            reasons.append(f"incomplete market data: {name} lacks a feature or a mark")
+    return reasons
+
+
+def _spread(values: Floats, rows: npt.NDArray[np.intp], n: int) -> Floats:
+    out = np.full((n, *values.shape[1:]), np.nan)
+    out[rows] = values
+    return out
