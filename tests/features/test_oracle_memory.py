@@ -85,8 +85,9 @@ def test_hour_of_week_seasonality(
         of_bar = bars["opened"].dt.day_of_week * 24 + bars["opened"].dt.hour
         next_hour = bars["closed"].dt.day_of_week * 24 + bars["closed"].dt.hour
         size = bars["r"].abs()
-        table = pd.DataFrame({"hour": of_bar, "size": size}).pivot(columns="hour", values="size")
-        sums, counts = table.fillna(0.0).cumsum(), table.notna().cumsum()
+        belongs = pd.get_dummies(of_bar, dtype=float)  # a column for each of 168 hours
+        sums = belongs.mul(size.fillna(0.0), axis=0).cumsum()
+        counts = belongs.mul(size.notna(), axis=0).cumsum()
         mean = size.expanding().mean()
         own = np.arange(len(bars)), next_hour.to_numpy()
         a, k = sums.to_numpy()[own], counts.to_numpy()[own]
