@@ -48,7 +48,7 @@ def broken(make_panel: MakePanel) -> Callable[[str], BarPanel]:
     def make(interval: str) -> BarPanel:
         n = INTERVALS[interval].per_hour
         panel = make_panel(590 * n, symbols=("A", "B"), seed=23, interval=interval)
-        # A gap of a quarter hour's offset, so that hours of the week do not line up with it.
+        # By half-hours the gap begins and ends within an hour of the week.
         panel.values[LONG_GAP_ROWS.start * n + 1 : LONG_GAP_ROWS.stop * n + 1, 1] = np.nan
         panel.values[350 * n : 353 * n, 0] = np.nan
         # Wild at first and calm later, so that a maximum that was forgotten would show.

@@ -117,7 +117,7 @@ def test_range_estimators_find_the_volatility_of_a_finely_walked_price(
     interval: str, make_panel: MakePanel, advance: Advance
 ) -> None:
     # 400 steps a bar, 2 % an hour. A maximum over steps misses some of the range, so each
-    # estimate is a few percent low; the mean over windows takes out the noise.
+    # estimate is 4 to 6 % low; the mean over windows takes out the noise.
     panel = make_panel(1_500, symbols=("A",), interval=interval)
     rng = np.random.default_rng(21)
     step = 0.02 / np.sqrt(400 * panel.interval.per_hour)
@@ -131,4 +131,4 @@ def test_range_estimators_find_the_volatility_of_a_finely_walked_price(
     for kind in ("parkinson", "garman_klass", "rogers_satchell", "yang_zhang"):
         estimates = features.column(f"{kind}_volatility_24h")[:, 0]
         mean = float(np.sqrt(np.nanmean(estimates**2)))
-        assert 0.018 < mean < 0.0203, kind
+        assert 0.0185 < mean < 0.0195, kind

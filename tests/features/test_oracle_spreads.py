@@ -128,19 +128,23 @@ def test_planted_bid_ask_bounce_is_found(
     spread: float, make_panel: MakePanel, advance: Advance
 ) -> None:
     # A day of minutes, 12 trades each, the standard deviation of a minute an eighth of the spread
-    # or less. Over 40 other seeds the estimates stayed within 5 % of the spread.
+    # or less. Over 40 other seeds Roll erred by -7 to 5 %, EDGE by 6 to 7 %: it takes opens that
+    # are a hair below a high of the same ask for inner ones.
     panel = _traded(
         make_panel(1_500, symbols=("A",), interval="1m"), spread, 0.00007, trades=12, seed=31
     )
     features = advance(panel)
     for name in ("roll_spread_24h", "edge_spread_24h"):
         assert features.column(name)[-1, 0] == pytest.approx(spread, rel=0.08), name
+    o, h, low, c = panel.values[-1_441:, 0, :4].T
+    assert features.column("edge_spread_24h")[-1, 0] == pytest.approx(edge(o, h, low, c), rel=1e-7)
 
 
 def test_edge_finds_a_spread_of_thin_bars_where_others_do_not(
     make_panel: MakePanel, advance: Advance
 ) -> None:
     # Two trades a bar: the paper's point is that ranges are then too narrow for Corwin-Schultz.
+    # Over 40 other seeds EDGE erred by -6 to 3 %, Corwin-Schultz by -81 to -74 %.
     panel = _traded(
         make_panel(1_500, symbols=("A",), interval="1m"), 0.01, 0.0003, trades=2, seed=33
     )
@@ -149,7 +153,7 @@ def test_edge_finds_a_spread_of_thin_bars_where_others_do_not(
         abs(features.column(f"{name}_spread_24h")[-1, 0] / 0.01 - 1.0)
         for name in ("edge", "corwin_schultz")
     )
-    assert edge_error < 0.08 < 0.2 < other_error
+    assert edge_error < 0.08 < 0.6 < other_error
 
 
 def _apart(panel: BarPanel) -> BarPanel:
