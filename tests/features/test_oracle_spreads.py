@@ -128,8 +128,8 @@ def test_planted_bid_ask_bounce_is_found(
     spread: float, make_panel: MakePanel, advance: Advance
 ) -> None:
     # A day of minutes, 12 trades each, the standard deviation of a minute an eighth of the spread
-    # or less. Over 40 other seeds Roll erred by -7 to 5 %, EDGE by 6 to 7 %: it takes opens that
-    # are a hair below a high of the same ask for inner ones.
+    # or less. Over 40 other seeds Roll erred by -7 to 5 %, EDGE by 6 to 7 %, as the published code
+    # does on the same bars.
     panel = _traded(
         make_panel(1_500, symbols=("A",), interval="1m"), spread, 0.00007, trades=12, seed=31
     )
