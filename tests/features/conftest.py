@@ -7,6 +7,7 @@ from collections.abc import Callable
 import duckdb
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -182,12 +183,51 @@ def gappy_panel(make_panel: MakePanel) -> Callable[[str], BarPanel]:
 
 
 @pytest.fixture(scope="session")
+def holed_panel(gappy_panel: Callable[[str], BarPanel]) -> Callable[[str], BarPanel]:
+    """The same with 14 hours missing in one symbol: windows of a day are under half full there."""
+
+    def make(interval: str) -> BarPanel:
+        panel = gappy_panel(interval)
+        n = panel.interval.per_hour
+        panel.values[206 * n : 220 * n, 2] = np.nan
+        return panel
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def frames() -> Callable[[BarPanel], list[pd.DataFrame]]:
+    """Each symbol's bars and context as a frame with a row for every row of the panel.
+
+    Beside the columns of the panel: opened and closed, the times; r, the log return since the
+    symbol's last bar; turnover.
+    """
+    names = ("open", "high", "low", "close", "volume")
+    more = ("funding", "open_interest", "implied_volatility", "basis")
+
+    def split(panel: BarPanel) -> list[pd.DataFrame]:
+        found = []
+        for s in range(len(panel.symbols)):
+            frame = pd.DataFrame(panel.values[:, s], columns=names)
+            if panel.context is not None:
+                frame[list(more)] = panel.context[:, s]
+            frame["opened"] = pd.to_datetime(panel.opens, unit="ns")
+            frame["closed"] = pd.to_datetime(panel.closes, unit="ns")
+            frame["r"] = np.log(frame["close"].dropna()).diff().reindex(frame.index)
+            frame["turnover"] = frame["volume"] * frame["close"]
+            found.append(frame)
+        return found
+
+    return split
+
+
+@pytest.fixture(scope="session")
 def by_sql() -> Callable[[BarPanel, str, dict[str, float]], npt.NDArray[np.float64]]:
     """Evaluate a DuckDB expression over window ``w`` in every row of every symbol, shape (T, S).
 
-    A missing bar is a row of NULLs. Columns: open, high, low, close, volume; r, the log return
-    since the symbol's last bar; bars, the rows since its first one. Windows: ``w``, the rows of
-    the last ``hours``.
+    A missing bar is a row of NULLs. Columns: open, high, low, close, volume; before, the close of
+    the symbol's last bar; r, the log return since; r1, that of the row before; bars, the rows
+    since its first one. Windows: ``w``, the rows of the last ``hours``.
     """
 
     def evaluate(
@@ -214,7 +254,10 @@ def by_sql() -> Callable[[BarPanel, str, dict[str, float]], npt.NDArray[np.float
                     PARTITION BY s ORDER BY t ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
                 ) AS before, row_number() OVER (PARTITION BY s ORDER BY t) AS bars
                 FROM bars
-            ), returns AS (SELECT *, ln(close / before) AS r FROM past)
+            ), moves AS (SELECT *, ln(close / before) AS r FROM past
+            ), returns AS (
+                SELECT *, lag(r) OVER (PARTITION BY s ORDER BY t) AS r1 FROM moves
+            )
             SELECT {expression} AS value FROM returns
             WINDOW w AS (PARTITION BY s ORDER BY t ROWS BETWEEN {width - 1} PRECEDING
                          AND CURRENT ROW)

@@ -10,7 +10,11 @@ import pandas as pd
 import pytest
 
 from features.market_state import MarketFeatures
-from features.registry import CORRELATION_HALF_LIFE_HOURS, CROSS_VOLATILITY
+from features.registry import (
+    CORRELATION_HALF_LIFE_HOURS,
+    CROSS_VOLATILITY,
+    FAST_CORRELATION_HALF_LIFE_HOURS,
+)
 from market.panel import CLOSE, BarPanel
 
 Floats = npt.NDArray[np.float64]
@@ -31,16 +35,69 @@ def _pair(a: Floats, b: Floats, half_life: float, rows: int) -> Floats:
     return correlation.reindex(range(rows)).ffill().to_numpy()
 
 
+every_speed = pytest.mark.parametrize(
+    ("field", "hours"),
+    [
+        ("correlation", CORRELATION_HALF_LIFE_HOURS),
+        ("fast_correlation", FAST_CORRELATION_HALF_LIFE_HOURS),
+    ],
+)
+
+
+@every_speed
 @pytest.mark.parametrize("interval", ["1h", "30m"])
-def test_ewma_correlation(interval: str, gappy_panel: Gappy, advance: Advance) -> None:
+def test_ewma_correlation(
+    field: str, hours: float, interval: str, gappy_panel: Gappy, advance: Advance
+) -> None:
     panel = gappy_panel(interval)
-    half_life = CORRELATION_HALF_LIFE_HOURS * panel.interval.per_hour
+    half_life = hours * panel.interval.per_hour
     close = panel.values[:, :, CLOSE]
-    got = advance(panel).correlation
+    got = getattr(advance(panel), field)
     for i in range(3):
         for j in range(i):
             expected = _pair(close[:, i], close[:, j], half_life, len(panel))
             np.testing.assert_allclose(got[:, i, j], expected, rtol=1e-10, atol=1e-13)
+
+
+@every_speed
+def test_mean_correlations_and_their_difference(
+    field: str, hours: float, gappy_panel: Gappy, advance: Advance
+) -> None:
+    # From the pairs of pandas, without our matrices.
+    panel = gappy_panel("1h")
+    close = panel.values[:, :, CLOSE]
+    pairs = {
+        (i, j): _pair(close[:, i], close[:, j], hours, len(panel))
+        for i in range(3)
+        for j in range(3)
+        if i != j
+    }
+    features = advance(panel)
+    name = "mean_correlation" if field == "correlation" else "mean_correlation_fast"
+    for i in range(3):
+        others = [pairs[i, j] for j in range(3) if j != i]
+        expected = np.mean(others, axis=0)
+        np.testing.assert_allclose(features.column(name)[:, i], expected, rtol=1e-9, atol=1e-12)
+    shift = features.column("mean_correlation_fast") - features.column("mean_correlation")
+    got = features.column("correlation_shift")
+    np.testing.assert_allclose(got, shift, rtol=1e-9, atol=1e-13)
+
+
+def test_fast_correlation_follows_a_change_of_regime_first(
+    make_panel: MakePanel, advance: Advance
+) -> None:
+    # Two markets that move alike for 200 hours and by opposite amounts for a day after.
+    panel = make_panel(225, symbols=("A", "B"), common=0.0)
+    returns = np.diff(np.log(panel.values[:, 0, CLOSE]), prepend=0.0)
+    returns[0] = 0.0
+    other = np.where(np.arange(225) <= 200, returns, -returns)
+    panel.values[:, 0, :4] = np.exp(np.cumsum(returns))[:, None]
+    panel.values[:, 1, :4] = np.exp(np.cumsum(other))[:, None]
+    features = advance(panel)
+    assert features.column("correlation_shift")[200, 0] == pytest.approx(0.0, abs=1e-12)
+    assert features.column("mean_correlation_fast")[-1, 0] < -0.2
+    assert features.column("mean_correlation")[-1, 0] > 0.2
+    assert features.column("correlation_shift")[-1, 0] < -0.4
 
 
 def test_mean_correlation_is_the_mean_off_the_diagonal(

@@ -11,11 +11,12 @@ import pytest
 
 from features.market_state import MarketFeatures
 from market.clock import INTERVALS
-from market.panel import HIGH, LOW, BarPanel
+from market.panel import HIGH, LOW, VOLUME, BarPanel
 
 Floats = npt.NDArray[np.float64]
 Advance = Callable[[BarPanel], MarketFeatures]
 Gappy = Callable[[str], BarPanel]
+MakePanel = Callable[..., BarPanel]
 BySql = Callable[[BarPanel, str, dict[str, float]], Floats]
 
 every_interval = pytest.mark.parametrize("interval", ["1h", "30m"])
@@ -66,6 +67,38 @@ def test_volume_zscore(interval: str, gappy_panel: Gappy, advance: Advance, by_s
         expected[row, s] = expected[row - 1, s]
     got = advance(panel).column("volume_zscore_168h")
     np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
+
+
+@every_interval
+def test_relative_turnover(
+    interval: str, holed_panel: Gappy, advance: Advance, by_sql: BySql
+) -> None:
+    panel = holed_panel(interval)
+    n = panel.interval.per_hour
+    turnover = "volume * close"
+    means = [
+        by_sql(
+            panel,
+            f"CASE WHEN bars >= {168 * n} AND 2 * count({turnover}) OVER w >= {hours * n} "
+            f"THEN ln(1 + avg({turnover}) OVER w) END",
+            {"hours": hours},
+        )
+        for hours in (24, 168)
+    ]
+    expected = means[0] - means[1]
+    assert np.isnan(expected[168 * n :]).any()
+    got = advance(panel).column("relative_turnover_24h")
+    np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-11)
+
+
+def test_relative_turnover_of_a_silent_day_is_finite(
+    make_panel: MakePanel, advance: Advance
+) -> None:
+    panel = make_panel(200, symbols=("A",))
+    panel.values[:, 0] = [2.0, 2.0, 2.0, 2.0, 500.0]
+    panel.values[-24:, 0, VOLUME] = 0.0
+    got = advance(panel).column("relative_turnover_24h")[-1, 0]
+    assert got == pytest.approx(-math.log(1.0 + 1_000.0 * 144.0 / 168.0), rel=1e-12)
 
 
 def test_volume_zscore_is_zero_where_volume_never_varies(advance: Advance) -> None:

@@ -124,11 +124,25 @@ def test_worked_numbers_of_constant_bars(advance: Advance, gappy_panel: Gappy) -
     values[:, :, 1] = values[:, :, 3] = steps[1:]
     last = advance(panel)
     expected = {
+        "ewma_volatility_3h": 0.01,
         "ewma_volatility_12h": 0.01,
+        "ewma_volatility_72h": 0.01,
+        "realised_volatility_1h": 0.01,
         "realised_volatility_24h": 0.01,
+        "long_volatility": 0.01,
+        "stressed_volatility_168h": 0.01,
         "parkinson_volatility_24h": 0.01 / np.sqrt(4.0 * np.log(2.0)),
         "garman_klass_volatility_24h": 0.01 * np.sqrt(1.5 - 2.0 * np.log(2.0)),
+        "rogers_satchell_volatility_24h": 0.0,
+        "yang_zhang_volatility_24h": 0.0,
+        "downside_volatility_24h": 0.0,
+        "jump_share_24h": 0.0,
+        "volatility_of_volatility_168h": 0.0,
+        "drawdown_168h": 0.0,
+        "return_zscore_72h": 1.0,
+        "hour_of_week_seasonality": 1.0,
         "trailing_return_24h": 0.24,
+        "roll_spread_24h": 0.0,
     }
     for name, value in expected.items():
-        np.testing.assert_allclose(last.column(name)[-1], value, rtol=1e-9, err_msg=name)
+        np.testing.assert_allclose(last.column(name)[-1], value, 1e-9, 1e-6, err_msg=name)
