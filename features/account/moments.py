@@ -86,7 +86,8 @@ def fill(  # type: ignore[no-untyped-def]
             squares += x * x
             out[n, NET] += x
             share = abs(x) / market[t, s, adv_column]
-            if not out[n, ADV_SHARE] >= share:
+            # A share that is not known makes the largest one unknown, whichever leg comes first.
+            if not (out[n, ADV_SHARE] >= share or np.isnan(out[n, ADV_SHARE])):
                 out[n, ADV_SHARE] = share
             out[n, RETURN] += x * market[t, s, return_column]
             out[n, FUNDING] += x * market[t, s, funding_column]

@@ -10,14 +10,18 @@ from features.definition import CrossFeature
 MAX_STEPS = 200
 TOLERANCE = 1e-13
 """The power iteration ends when the eigenvalue moves by less than this share of itself."""
+NUDGE = 1e-3
+"""Every bar starts this far beside the last eigenvector, or one that no longer leads would stay."""
 
 
 def absorption_ratio() -> CrossFeature:
     """Largest eigenvalue of the correlation matrix over the number of symbols.
 
-    Formula: ``lambda_max / N`` over the N symbols past their warm-up, by power iteration from the
-    eigenvector of the bar before; a pair without a correlation counts as uncorrelated. Unit:
-    fraction, from 1/N to 1, the same for every symbol. NaN for a symbol in warm-up.
+    Formula: ``lambda_max / N`` of the slow correlations over the N symbols past their warm-up, by
+    power iteration from beside the eigenvector of the bar before; a pair without a correlation
+    counts as uncorrelated. Unit: fraction, from 1/N to 1, the same for every symbol. At most
+    `MAX_STEPS` a bar: where the two largest eigenvalues are nearly the same, as for independent
+    returns, it may fall short by some thousandths. NaN for a symbol in warm-up.
 
     References
     ----------
@@ -72,18 +76,17 @@ def kernel(market, state, out):  # type: ignore[no-untyped-def]
             vector[i] = 0.0
             if not np.isnan(market.volatility[t, i]):
                 present += 1
-                # A newcomer must be able to enter: never start exactly at zero.
-                vector[i] = state[i, 0] if state[i, 0] > 0.0 else 1.0 / symbols
+                # Unequal, so that no eigenvector can be orthogonal to it by symmetry.
+                vector[i] = state[i, 0] + NUDGE * (1.0 + present / symbols)
             square += vector[i] * vector[i]
         for i in range(symbols):
             for j in range(symbols):
                 rho = market.slow[t, i, j]
-                inside = vector[i] > 0.0 and vector[j] > 0.0 and not np.isnan(rho)
+                inside = not (np.isnan(market.volatility[t, i] + market.volatility[t, j] + rho))
                 known[i, j] = rho if inside else 0.0
             vector[i] /= np.sqrt(square) if square > 0.0 else 1.0
         value = _largest(known, vector, image) if present else np.nan
         for i in range(symbols):
             took_part = not np.isnan(market.volatility[t, i])
-            # The sign is free: the positive one is kept, so that the next start is a good one.
-            state[i, 0] = abs(vector[i]) if took_part else 0.0
+            state[i, 0] = vector[i] if took_part else 0.0
             out[t, i] = value / present if took_part else np.nan

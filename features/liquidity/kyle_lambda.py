@@ -46,10 +46,9 @@ def kernel(inputs, state, out, window):  # type: ignore[no-untyped-def]
             if inputs[RESET, s, t] == 1.0:
                 rolling.clear(own)
             turnover = inputs[TURNOVER, s, t] * 1e-6
-            product = np.nan
-            if turnover > 0.0:
-                product = inputs[LOG_RETURN, s, t] * turnover * np.sign(inputs[BODY, s, t])
-            joint_rolling.push(own, window, (product, turnover * turnover))
+            signed = turnover * np.sign(inputs[BODY, s, t])
+            product = inputs[LOG_RETURN, s, t] * signed if turnover > 0.0 else np.nan
+            joint_rolling.push(own, window, (product, signed * signed))
             if own[FIRST + 1] > 0.0 and not np.isnan(joint_rolling.count(own, window)):
                 out[s, t] = own[FIRST] / own[FIRST + 1]
             else:

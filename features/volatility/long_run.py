@@ -18,8 +18,8 @@ def long_volatility() -> MarketFeature:
     """Root of the mean squared log return of the last ten years, or of all there is.
 
     Formula: ``sqrt(n * sum r_i^2 / N)`` over the N returns of the present week and the 521 before
-    it, n bars an hour. Unit: standard deviation of the hourly log return. A missing bar takes no
-    part, and no gap erases it. NaN in the first week.
+    it (weeks turn on Thursday 00:00 UTC), n bars an hour. Unit: standard deviation of the hourly
+    log return. A missing bar takes no part, and no gap erases it. NaN in the first week.
 
     References
     ----------

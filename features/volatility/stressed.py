@@ -34,7 +34,7 @@ def stressed_volatility(hours: float) -> MarketFeature:
         reference="EU 153/2013, Article 28(1)(b)",
         kernel=kernel,
         params=params,
-        state_size=lambda interval: rolling.state_size(hours)(interval) + 2,
+        state_size=lambda interval: rolling.state_size(hours)(interval) + 3,
         settings=(hours,),
         survives_gaps=True,
     )
@@ -42,15 +42,16 @@ def stressed_volatility(hours: float) -> MarketFeature:
 
 @njit(cache=True, error_model="numpy")
 def kernel(inputs, state, out, window, per_hour):  # type: ignore[no-untyped-def]
-    """State: `features.rolling` of squared returns, then the highest mean and whether there is
-    one."""
-    width = state.shape[1] - 2
+    """State: `features.rolling` of squared returns, then the highest mean, whether there is one,
+    and whether the symbol has been listed."""
+    width = state.shape[1] - 3
     for s in range(inputs.shape[1]):
         ring, highest = state[s, :width], state[s, width:]
         for t in range(inputs.shape[2]):
             if inputs[RESET, s, t] == 1.0:
                 rolling.clear(ring)
-            else:
+                highest[2] = 1.0
+            elif highest[2] == 1.0:
                 r = inputs[LOG_RETURN, s, t]
                 rolling.push(ring, window, 0.0 if np.isnan(r) else r * r)
             variance = rolling.mean(ring, window)

@@ -259,18 +259,7 @@ def test_unknown_context_leaves_the_rest_of_a_book_known(market: MarketFeatures)
     assert unknown == of_context | {"book_funding"}
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        0,
-        pytest.param(
-            1,
-            marks=pytest.mark.xfail(
-                strict=True, reason="the share of a leg after it replaces the unknown one"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("first", [0, 1])
 def test_size_is_unknown_while_one_symbol_is_in_warm_up(first: int, market: MarketFeatures) -> None:
     # Whichever of the two positions comes first.
     legs = ((first, 5.0), (1 - first, 5.0))

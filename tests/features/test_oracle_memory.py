@@ -214,19 +214,7 @@ def test_memory_survives_a_gap_of_over_a_day(
     assert not np.isclose(kept[WEEK:], anew[WEEK:], rtol=1e-4).any()
 
 
-STRESSED_BEFORE_LISTING = pytest.mark.xfail(
-    strict=True,
-    reason="rows before a late listing fill the window with zeros: 0 instead of NaN in its week",
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=STRESSED_BEFORE_LISTING if name.startswith("stressed") else ())
-        for name in SURVIVORS
-    ],
-)
+@pytest.mark.parametrize("name", SURVIVORS)
 def test_memory_of_a_symbol_listed_late_waits_for_its_own_first_week(
     name: str, kept_and_anew: tuple[MarketFeatures, MarketFeatures]
 ) -> None:

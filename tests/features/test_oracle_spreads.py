@@ -55,10 +55,6 @@ def test_kyle_lambda(interval: str, holed_panel: Panels, advance: Advance, frame
         np.testing.assert_allclose(got[width:, s], expected, rtol=1e-8)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a bar that closes at its open has q = 0, but its whole turnover is in sum q^2",
-)
 def test_kyle_lambda_of_bars_that_close_where_they_open(
     make_panel: MakePanel, advance: Advance, frames: Frames
 ) -> None:
