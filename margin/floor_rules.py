@@ -229,9 +229,9 @@ def check_emir(rules: FloorRules) -> None:
     measures = [name for name in rules.enabled() if name in EMIR_MEASURES]
     if len(measures) != 1:
         raise ValueError(
-            f"standard = 'emir' and the measures against procyclicality that are on are "
-            f"{', '.join(measures) or 'none'}; switch on exactly one of {', '.join(EMIR_MEASURES)}, "
-            "the one that is to answer to Article 28(1)"
+            f"standard = 'emir' and the floors on against procyclicality are "
+            f"{', '.join(measures) or 'none'}; switch on exactly one of "
+            f"{', '.join(EMIR_MEASURES)}, the one that is to answer to Article 28(1)"
         )
     if "correlation" not in rules.enabled():
         raise ValueError("standard = 'emir' needs floors.correlation, the offset cap of Article 27")
