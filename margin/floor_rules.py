@@ -217,9 +217,10 @@ def check_emir(rules: FloorRules) -> None:
 
     Article 24: confidence at least 99.5% (OTC) and 99% (others). 25: look-back at least 12
     months. 26: period at least 5 days (OTC) and 2 days (others); a market that never closes has
-    no other than calendar days. 27(4): offsets at most 80%. 28(1): exactly one of the measures
-    (a) buffer of at least 25%, (b) weight of at least 25% on stressed observations, (c) floor
-    from the long look-back; buffer and weight at least 25%.
+    no other than calendar days. 27(4): offsets at most 80%. 28(1): of the measures (a) buffer of at
+    least 25%, (b) weight of at least 25% on stressed observations, (c) floor from the long
+    look-back, the article asks for at least one; here it is exactly one, so that the rule set
+    says which it rests on.
 
     References
     ----------
@@ -228,9 +229,9 @@ def check_emir(rules: FloorRules) -> None:
     measures = [name for name in rules.enabled() if name in EMIR_MEASURES]
     if len(measures) != 1:
         raise ValueError(
-            f"standard = 'emir' and the measures against procyclicality that are on are "
-            f"{', '.join(measures) or 'none'}; Article 28(1) asks for exactly one of "
-            f"{', '.join(EMIR_MEASURES)}"
+            f"standard = 'emir' and the floors on against procyclicality are "
+            f"{', '.join(measures) or 'none'}; switch on exactly one of "
+            f"{', '.join(EMIR_MEASURES)}, the one that is to answer to Article 28(1)"
         )
     if "correlation" not in rules.enabled():
         raise ValueError("standard = 'emir' needs floors.correlation, the offset cap of Article 27")
