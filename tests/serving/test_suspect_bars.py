@@ -176,6 +176,16 @@ def test_steps_without_any_bar_widen_the_band_as_in_the_batch(
     assert guarded.moment.suspect.tolist() == batch.suspect_at(row).tolist()
 
 
+def test_endpoint_says_suspect_and_counts_it(market: Any, guarded: LiveMarket, serve: Any) -> None:
+    endpoint = serve(live=guarded)
+    body = {"interval": "1h", "bars": [scaled(market.bar(START, 0), 1.5)]}
+    answer = endpoint.client.post("/v1/market/bars", json=body)
+    assert answer.status_code == 200
+    assert answer.json()["results"][0]["status"] == "suspect"
+    figures = endpoint.client.get("/metrics").text
+    assert 'margincast_bars_total{status="suspect"} 1.0' in figures
+
+
 def test_market_without_a_guard_takes_any_possible_bar(market: Any) -> None:
     live = market.head(START).live()
     assert statuses(post(live, [scaled(market.bar(START, 0), 50.0)])) == ["applied"]
