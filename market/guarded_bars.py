@@ -113,12 +113,14 @@ def guard_bars(
         return put_together(loaded, symbols, grid, interval, clock)
 
     newest, used = by("newest")
+    marks = newest.marks()
     early = settled = newest
+    known = later_known = marks
     versioned = any(file.bars.versioned for file in loaded)
     if versioned:
         early, settled = by("at_close")[0], by("settled")[0]
+        known, later_known = early.marks(), settled.marks()
     bars, later_bars = early.bars, settled.bars
-    marks, known, later_known = newest.marks(), early.marks(), settled.marks()
     findings = [FileFindings(count) for count in used]
     suspect = np.zeros(marks.source.shape, dtype=np.bool_)
     told = later_bars.values[-RECENT_ROWS:].copy()
@@ -132,9 +134,12 @@ def guard_bars(
             seen = of.witnesses(series, loaded)
             return judge_history(series.values, guard, interval, seen, after, in_place=True)
 
+        # One kind of price is its own mark, and what never changed is judged once.
         of_bars = judged(bars, early, later_bars)
-        of_known = of_bars if known is bars else judged(known, early, later_known)
         of_marks = of_bars if marks is bars else judged(marks, newest)
+        of_known = of_bars if known is bars else of_marks
+        if versioned and known is not bars:
+            of_known = judged(known, early, later_known)
         waiting = of_bars.waiting | of_known.waiting
         suspect = of_marks.verdicts == SUSPECT
         state = of_bars.state

@@ -158,6 +158,34 @@ def test_newest_step_of_the_history_may_be_suspect_and_is_confirmed_live(market:
     assert live.moment.mark[2] == bar["close"] * 0.6
 
 
+@pytest.mark.parametrize(("missing", "status"), [(2, "suspect"), (3, "applied")])
+def test_steps_without_any_bar_widen_the_band_as_in_the_batch(
+    market: Any, guarded: LiveMarket, missing: int, status: str
+) -> None:
+    """log(1.6) is 0.47: beyond the band after three hours, within it after four."""
+    row = START + missing
+    close = 1.6 * float(market.panel.values[START - 1, 0, CLOSE])
+    bar = market.bar(row, 0) | {"close": close}
+    bar |= {"high": max(bar["high"], bar["close"])}
+    assert statuses(post(guarded, [bar])) == [status]
+    values = market.panel.values[: row + 1].copy()
+    values[START:] = np.nan
+    values[row, 0] = [bar[name] for name in ("open", "high", "low", "close", "volume")]
+    batch = MarketHistory.from_panel(replace(market.panel.rows(0, row + 1), values=values), GUARD)
+    same_row(guarded, features_of(batch), row)
+    assert guarded.moment.suspect.tolist() == batch.suspect_at(row).tolist()
+
+
+def test_endpoint_says_suspect_and_counts_it(market: Any, guarded: LiveMarket, serve: Any) -> None:
+    endpoint = serve(live=guarded)
+    body = {"interval": "1h", "bars": [scaled(market.bar(START, 0), 1.5)]}
+    answer = endpoint.client.post("/v1/market/bars", json=body)
+    assert answer.status_code == 200
+    assert answer.json()["results"][0]["status"] == "suspect"
+    figures = endpoint.client.get("/metrics").text
+    assert 'margincast_bars_total{status="suspect"} 1.0' in figures
+
+
 def test_market_without_a_guard_takes_any_possible_bar(market: Any) -> None:
     live = market.head(START).live()
     assert statuses(post(live, [scaled(market.bar(START, 0), 50.0)])) == ["applied"]
