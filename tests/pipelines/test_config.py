@@ -60,6 +60,30 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "auth": "keys",
     },
     "ledger": {"url": "sqlite:///var/ledger.db"},
+    "drift": {
+        "distribution": 0.1,
+        "missing": 0.05,
+        "ratio": 1.25,
+        "slope": 0.1,
+        "loss": 0.1,
+        "level": 0.05,
+        "permutations": 4999,
+    },
+    "schedule": {
+        "cron": "0 3 * * *",
+        "drift_cron": "",
+        "timezone": "UTC",
+        "jitter": 0,
+        "misfire_grace": 21_600,
+        "coalesce": True,
+    },
+    "notify": {
+        "command": (),
+        "webhook": "",
+        "on": ("promoted", "kept", "refused", "failed", "drift"),
+        "timeout": 10,
+        "attempts": 3,
+    },
 }
 
 Load = Callable[[str], Config]
