@@ -25,9 +25,10 @@ class DriftConfig(Section):
     """Effects from which drift matters, and the chance of a false alarm that is borne.
 
     See `training.drift.monitors.Floors` for the five effects; `level` holds within each kind of
-    monitor, over all its columns.
+    monitor, over all its columns. Only the newest `recent_days` are compared with training.
     """
 
+    recent_days: Annotated[Count, Field(le=3_650)] = 56
     distribution: Share = 0.1
     missing: Share = 0.05
     ratio: Annotated[float, Field(gt=1.0)] = 1.25

@@ -24,6 +24,9 @@ from typing import IO
 from market.clock import SECOND, format_time
 from market.errors import BusyError
 
+RETRAIN_LOCK = "retrain.lock"
+"""Lock file of the retraining, beside the bundles."""
+
 
 @contextmanager
 def exclusive(path: Path, job: str) -> Iterator[None]:

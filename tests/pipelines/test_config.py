@@ -61,6 +61,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "ledger": {"url": "sqlite:///var/ledger.db"},
     "drift": {
+        "recent_days": 56,
         "distribution": 0.1,
         "missing": 0.05,
         "ratio": 1.25,
