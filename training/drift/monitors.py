@@ -2,7 +2,7 @@
 
 A monitor alarms only if its effect reaches a floor *and* chance does not explain it. The floor
 comes first: in a large sample every difference is significant, and most are of no consequence.
-Chance is the exchange of whole blocks between the two spans (`training.drift.permutation`), with
+Chance is the exchange of runs of weeks between the two spans (`training.drift.permutation`), with
 Holm's correction within each kind of monitor.
 """
 
@@ -18,7 +18,13 @@ import numpy.typing as npt
 from market.clock import format_time
 from market.errors import ModelError
 from training.drift import statistics as stat
-from training.drift.permutation import PERMUTATIONS, Effect, Exchanges, holm_adjusted
+from training.drift.permutation import (
+    PERMUTATIONS,
+    Effect,
+    Exchanges,
+    holm_adjusted,
+    longest_run,
+)
 from training.drift.reference import Profile, Reference
 
 Floats = npt.NDArray[np.float64]
@@ -98,8 +104,8 @@ class DriftReport:
         By kind, in the order of the columns.
     reference, current:
         Spans, rows and blocks.
-    block_days, permutations, level:
-        How chance was judged.
+    block_days, runs, permutations, level:
+        How chance was judged; `runs` has the blocks that were exchanged together, by kind.
     """
 
     verdict: Verdict
@@ -107,6 +113,7 @@ class DriftReport:
     reference: Mapping[str, Any]
     current: Mapping[str, Any]
     block_days: int
+    runs: Mapping[str, int]
     permutations: int
     level: float
 
@@ -119,6 +126,7 @@ class DriftReport:
             "reference": dict(self.reference),
             "current": dict(self.current),
             "block_days": self.block_days,
+            "runs": dict(self.runs),
             "permutations": self.permutations,
             "level": self.level,
             "monitors": {m.name: asdict(m) for m in self.monitors},
@@ -174,24 +182,22 @@ def drift_report(
         )
     if not 0.0 < level < 1.0:
         raise ModelError(f"drift level {level!r} is not between 0 and 1; 0.05 is usual")
-    rows = Exchanges(len(before.block), len(now.block), permutations, seed=seed)
-    monitors: list[Monitor] = []
     features = len(reference.columns) - len(reference.horizons)
-    families: list[tuple[Kind, list[_Comparison]]] = [
-        ("feature", list(_distributions(reference, current, range(features), least))),
-        ("missing", list(_missing(reference, current, range(features), least))),
-        ("score", list(_scores(reference, current, features, least))),
+    sides = (len(before.block), len(now.block))
+    families: list[tuple[Kind, tuple[int, int], list[_Comparison]]] = [
+        ("feature", sides, list(_distributions(reference, current, range(features), least))),
+        ("missing", sides, list(_missing(reference, current, range(features), least))),
+        ("score", sides, list(_scores(reference, current, features, least))),
     ]
-    for kind, comparisons in families:
-        monitors += _judged(kind, comparisons, rows, level)
     if reference.profile.outcomes is not None and current.outcomes is not None:
-        matured = Exchanges(
-            len(reference.profile.outcomes.block),
-            len(current.outcomes.block),
-            permutations,
-            seed=seed,
-        )
-        monitors += _judged("labels", list(_labels(reference, current, least)), matured, level)
+        matured = len(reference.profile.outcomes.block), len(current.outcomes.block)
+        families.append(("labels", matured, list(_labels(reference, current, least))))
+    monitors: list[Monitor] = []
+    runs: dict[str, int] = {}
+    for kind, (old, new), comparisons in families:
+        runs[kind] = longest_run(old, new, len(comparisons), level, permutations)
+        exchanges = Exchanges(old, new, runs[kind], permutations, seed=seed)
+        monitors += _judged(kind, comparisons, exchanges, level)
     verdicts = {monitor.verdict for monitor in monitors}
     worst: Verdict = (
         "drift" if "drift" in verdicts else "undecided" if "undecided" in verdicts else "stable"
@@ -202,6 +208,7 @@ def drift_report(
         _described(reference.profile),
         _described(current),
         reference.days,
+        runs,
         permutations,
         level,
     )

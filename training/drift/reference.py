@@ -9,7 +9,7 @@ trees know the answers of the fit rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -146,23 +146,59 @@ def make_reference(
     data, block:
         The data set and each row's part in training.
     """
-    trained = np.flatnonzero((block == Block.FIT) | (block == Block.CALIBRATE))
+    seen = data.take(np.flatnonzero((block == Block.FIT) | (block == Block.CALIBRATE)))
     calibrate = data.take(np.flatnonzero(block == Block.CALIBRATE))
-    seen = data.take(trained)
     chosen = seen.take(_sampled(seen))
-    columns = _columns(chosen, schema, _probability(scorer, schema, chosen))
-    edges = tuple(quantile_edges(column) for column in columns)
-    profile = _profile(scorer, schema, seen, chosen, edges, BLOCK_DAYS)
+    X = _model_rows(schema, chosen)
     outcomes = outcome_sums(
-        calibrate.labels, _probability(scorer, schema, calibrate), calibrate.time
+        calibrate.labels, scorer.probability(_model_rows(schema, calibrate)), calibrate.time
     )
-    return Reference(
-        BLOCK_DAYS,
-        _names(schema),
-        schema.horizons,
-        edges,
-        Profile(profile.span, profile.rows, profile.histograms, profile.expected, outcomes),
-    )
+    reference = reference_of_rows(schema, X, scorer.probability(X), chosen.time, outcomes)
+    return replace(reference, profile=replace(reference.profile, **_whole(seen)))
+
+
+def reference_of_rows(
+    schema: ModelSchema, X: Floats, probability: Floats, time: Ints, outcomes: OutcomeSums | None
+) -> Reference:
+    """The reference of given rows, with bins of equal count on them.
+
+    Parameters
+    ----------
+    schema:
+        Names the columns of X and the horizons.
+    X, probability, time:
+        Features (n, F), probabilities (n, H), decision times in nanoseconds (n,).
+    outcomes:
+        What came of rows the trees had not seen.
+    """
+    edges = tuple(quantile_edges(column) for column in _columns(X, probability))
+    profile = profile_of_rows(edges, BLOCK_DAYS, X, probability, time, outcomes)
+    return Reference(BLOCK_DAYS, _names(schema), schema.horizons, edges, profile)
+
+
+def profile_of_rows(
+    edges: Sequence[Floats],
+    days: int,
+    X: Floats,
+    probability: Floats,
+    time: Ints,
+    outcomes: OutcomeSums | None,
+) -> Profile:
+    """The profile of given rows in given bins and blocks; see `reference_of_rows`.
+
+    Raises
+    ------
+    ModelError
+        There is no row, or the bins are not those of these columns.
+    """
+    if len(edges) != X.shape[1] + probability.shape[1]:
+        raise ModelError(
+            f"{X.shape[1]} features and {probability.shape[1]} horizons were given for the bins of "
+            f"{len(edges)} columns; compare rows of one model"
+        )
+    counts = histograms(_columns(X, probability), edges, time, days)
+    span = (int(time.min()), int(time.max()))
+    return Profile(span, len(time), counts, _expected(probability, time, days), outcomes)
 
 
 def read_reference(bundle: Bundle) -> Reference | None:
@@ -201,64 +237,32 @@ def current_profile(bundle: Bundle, reference: Reference, data: Dataset) -> Prof
         raise ModelError("there is no account-time to compare with training; give a later span")
     scorer, schema = bundle.scorer, bundle.schema
     chosen = data.take(_sampled(data))
-    profile = _profile(scorer, schema, data, chosen, reference.edges, reference.days)
-    outcomes = outcome_sums(
-        data.labels, _probability(scorer, schema, data), data.time, reference.days
+    X = _model_rows(schema, chosen)
+    p_all = scorer.probability(_model_rows(schema, data))
+    outcomes = outcome_sums(data.labels, p_all, data.time, reference.days)
+    profile = profile_of_rows(
+        reference.edges, reference.days, X, scorer.probability(X), chosen.time, outcomes
     )
-    return Profile(profile.span, profile.rows, profile.histograms, profile.expected, outcomes)
+    return replace(profile, **_whole(data))
 
 
-def probability_profile(
-    reference: Reference,
-    features: Floats,
-    probability: Floats,
-    time: Ints,
-    outcomes: OutcomeSums | None,
-) -> Profile:
-    """The profile of given features (the model's columns), probabilities and times."""
-    columns = [*features.T, *_logit(probability).T]
-    return Profile(
-        (int(time.min()), int(time.max())),
-        len(time),
-        histograms(columns, reference.edges, time, reference.days),
-        _expected(probability, time, reference.days),
-        outcomes,
-    )
-
-
-def _profile(
-    scorer: Scorer,
-    schema: ModelSchema,
-    data: Dataset,
-    chosen: Dataset,
-    edges: Sequence[Floats],
-    days: int,
-) -> Profile:
-    p = _probability(scorer, schema, chosen)
-    return Profile(
-        (int(data.time.min()), int(data.time.max())),
-        len(data),
-        histograms(_columns(chosen, schema, p), edges, chosen.time, days),
-        _expected(p, chosen.time, days),
-        None,
-    )
+def _whole(data: Dataset) -> dict[str, Any]:
+    """Span and number of all rows, of which only a sample is binned."""
+    return {"span": (int(data.time.min()), int(data.time.max())), "rows": len(data)}
 
 
 def _names(schema: ModelSchema) -> tuple[str, ...]:
     return (*schema.features, *(f"score_{hours}h" for hours in schema.horizons))
 
 
-def _columns(data: Dataset, schema: ModelSchema, probability: Floats) -> list[Floats]:
-    return [*(data.features[:, c] for c in model_columns(schema)), *_logit(probability).T]
+def _model_rows(schema: ModelSchema, data: Dataset) -> Floats:
+    return np.ascontiguousarray(data.features[:, model_columns(schema)])
 
 
-def _logit(probability: Floats) -> Floats:
+def _columns(X: Floats, probability: Floats) -> list[Floats]:
+    """Features, then the logit of each horizon's probability."""
     p = clip_probability(probability)
-    return np.asarray(np.log(p) - np.log1p(-p), dtype=np.float64)
-
-
-def _probability(scorer: Scorer, schema: ModelSchema, data: Dataset) -> Floats:
-    return scorer.probability(np.ascontiguousarray(data.features[:, model_columns(schema)]))
+    return [*X.T, *(np.log(p) - np.log1p(-p)).T]
 
 
 def _expected(probability: Floats, time: Ints, days: int) -> Floats:
