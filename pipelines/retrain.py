@@ -23,7 +23,14 @@ from ledger.store import Ledger
 from margin.ruleset import RuleSet
 from market.clock import HOUR
 from market.errors import DataError, ModelError
-from models.bundle import Bundle, bundle_files, load_bundle, write_bundle
+from models.bundle import (
+    DRAFT,
+    Bundle,
+    bundle_files,
+    load_bundle,
+    remove_unfinished,
+    write_bundle,
+)
 from models.gates import Decision, decide, parity_gate
 from models.lightgbm_trees import trees_from_booster
 from models.manifest import TrainingRecord
@@ -136,7 +143,9 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         parity = _check_parity(fitted, onnx)
     training = _training_record(config, data, block, ends, fitted)
     root = config.serving.bundles
-    with stages.stage("evaluate"), tempfile.TemporaryDirectory(dir=_made(root)) as folder:
+    remove_unfinished(_made(root))
+    draft_folder = tempfile.TemporaryDirectory(dir=root, prefix=DRAFT)
+    with stages.stage("evaluate"), draft_folder as folder:
         draft = _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
         bundle = load_bundle(Path(folder) / draft)
         test = data.take(np.flatnonzero(block == Block.TEST))
