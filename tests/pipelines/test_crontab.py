@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -83,3 +85,14 @@ def test_any_text_is_read_or_refused_in_one_way(line: str) -> None:
         return
     assert list(found) == ["second", "minute", "hour", "day", "month", "day_of_week"]
     cron_trigger(line)
+
+
+def test_configuration_and_command_line_do_without_the_scheduler_that_the_endpoint_lacks() -> None:
+    program = (
+        "import sys, pipelines.cli; from pipelines.config import load_config; load_config(None); "
+        "print([name for name in ('apscheduler', 'scipy', 'lightgbm') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
