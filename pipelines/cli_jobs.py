@@ -54,7 +54,7 @@ def schedule(
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
-    """Run retraining and drift checks as [schedule] says, until told to stop."""
+    """Run retraining and drift checks as [schedule] says; --once exits 1 if a run failed."""
     from pipelines.report import facts, write_json
     from pipelines.schedule import Scheduler, next_starts
 
@@ -66,12 +66,15 @@ def schedule(
         write_json(starts, json)
         return
     scheduler = Scheduler(settings, file if file.exists() else None)
-    if once:
-        report = scheduler.run_due()
-        facts("schedule", report["jobs"])
-    else:
-        report = scheduler.run_until_stopped()
+    if not once:
+        write_json(scheduler.run_until_stopped(), json)
+        return
+    report = scheduler.run_due()
+    facts("schedule", report["jobs"])
     write_json(report, json)
+    last = [report["jobs"][name]["last"] for name in report["ran"]]
+    if any(run is None or run["verdict"] in (None, "failed") for run in last):
+        raise typer.Exit(1)
 
 
 def mount(app: typer.Typer) -> None:

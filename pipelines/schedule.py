@@ -150,10 +150,14 @@ class Scheduler:
         return state.to_dict()
 
     def run_due(self) -> dict[str, Any]:
-        """Run each job that is due by now and within its grace, once, and plan the next start."""
+        """Run each job that is due by now and within its grace, once, and plan the next start.
+
+        The report names the jobs that ran under ``ran``.
+        """
         with exclusive(self._folder / "schedule.lock", "scheduler"):
             state = self._state()
             self._on_signals()
+            ran: list[str] = []
             for name, start in self._plan(state).items():
                 now = datetime.now(UTC)
                 if start > now or self._stopping.is_set():
@@ -169,10 +173,11 @@ class Scheduler:
                         worker.join(0.5)
                     self._end_children()
                     worker.join()
+                    ran.append(name)
                 else:
                     state.count(name, "missed")
                     _say(f"{name}: the start of {_text(start)} is past its grace and given up")
-        return state.to_dict()
+        return {**state.to_dict(), "ran": ran}
 
     @property
     def _grace(self) -> timedelta:
