@@ -42,13 +42,18 @@ _ACCOUNTS = 2_000
 def drift_of(config: Config, bundle: Bundle, data: Dataset) -> dict[str, Any]:
     """Monitors of a bundle on the newest rows after its training; the object of ``drift --json``.
 
-    A bundle from before there were references, or no row after its training: verdict
-    ``unavailable`` with the reason.
+    A bundle from before there were references or of other horizons, or no row after its training:
+    verdict ``unavailable`` with the reason.
     """
     reference = read_reference(bundle)
     named: dict[str, Any] = {"bundle": bundle.sha256}
     if reference is None:
         return named | _unavailable("the bundle carries no reference.json; retrain the model")
+    if data.horizons != reference.horizons:
+        return named | _unavailable(
+            f"the bundle forecasts {list(reference.horizons)} h, [training] horizons are "
+            f"{list(data.horizons)}"
+        )
     trained_to = int(bundle.manifest["training"]["ends_ns"][1])
     since = max(trained_to, int(data.time[-1]) - config.drift.recent_days * DAY + 1)
     newest = np.flatnonzero(data.time >= since)

@@ -98,6 +98,14 @@ def test_bundle_from_before_there_were_references_says_so(
     assert "reference.json" in found["reason"]
 
 
+def test_bundle_of_other_horizons_is_no_error_of_the_retraining_beside_it(
+    trained: Trained,
+) -> None:
+    found = trained.workspace.report("drift", MARGINCAST__TRAINING__HORIZONS="[1, 8]")
+    assert found["verdict"] == "unavailable"
+    assert "[1, 8]" in found["reason"]
+
+
 def test_schedule_runs_the_real_verb_that_is_due_and_prints_what_comes_next(
     workspace: Workspace,
 ) -> None:
