@@ -75,11 +75,12 @@ def test_recorded_decisions_are_looked_at_with_the_labels_that_matured(
 ) -> None:
     out = workspace.folder / "scored.parquet"
     score = ("score", "--accounts", workspace.accounts, "--out", out, "--record", "--as-of")
-    assert "holds no decision of bundle" in workspace.refusal("drift", "--recorded")
+    own = {"MARGINCAST__LEDGER__URL": "sqlite:///var/own.db"}  # others scored into the copied one
+    assert "holds no decision of bundle" in workspace.refusal("drift", "--recorded", **own)
     day = parse_time(trained.newest) - 3 * DAY
-    scored = workspace.report(*score, format_time(day + 1_800 * 10**9))
-    workspace.run(*score, trained.newest)  # too young to have matured
-    found = workspace.report("drift", "--recorded", code=(0, 5))
+    scored = workspace.report(*score, format_time(day + 1_800 * 10**9), **own)
+    workspace.run(*score, trained.newest, **own)  # too young to have matured
+    found = workspace.report("drift", "--recorded", code=(0, 5), **own)
     assert found["source"] == "ledger"
     assert found["current"]["span"] == [format_time(day), format_time(day)]
     assert 0 < found["current"]["rows"] <= scored["decisions"]
