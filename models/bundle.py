@@ -41,6 +41,9 @@ TREES = "trees.npz"
 MANIFEST = "manifest.json"
 CHECKSUMS = "checksums.json"
 REQUIRED = (MODEL, TREES, MANIFEST)
+DRAFT = ".draft-"
+"""Prefix of folders in which a bundle is tried before it is written for good."""
+
 MAX_FILES = 64
 MAX_FILE_BYTES = 256 * 2**20
 MAX_BUNDLE_BYTES = 512 * 2**20
@@ -180,6 +183,16 @@ def write_bundle(root: Path, files: Mapping[str, bytes]) -> str:
     sync_folder(root)
     _audit_files(root / sha)
     return sha
+
+
+def remove_unfinished(root: Path) -> None:
+    """Remove what a killed writer left in the folder of the bundles: folders that begin with a dot.
+
+    Only for whoever is sure to be the one writer, as the retraining is under its lock.
+    """
+    for entry in os.scandir(root):
+        if entry.name.startswith((".incoming-", DRAFT)) and entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _move(incoming: Path, target: Path) -> None:

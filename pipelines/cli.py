@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from market.errors import AlteredError, MargincastError
+from pipelines.cli_jobs import mount
 from pipelines.config import Config, load_config
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ keys_app = typer.Typer(help="Keys of the endpoint.", no_args_is_help=True)
 app.add_typer(rulesets_app, name="rulesets")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(keys_app, name="keys")
+mount(app)
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
@@ -80,7 +82,7 @@ def data(config: ConfigFile = None, json: JsonFile = None) -> None:
 @app.command()
 def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
     """Train, evaluate, gate and register a model."""
-    from pipelines.report import bars_line, evaluation_tables, facts, write_json
+    from pipelines.report import bars_line, drift_line, evaluation_tables, facts, write_json
     from pipelines.retrain import retrain as job
 
     try:
@@ -94,6 +96,7 @@ def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
     facts(
         "retrain", {k: report[k] for k in ("verdict", "reasons", "bundle", "champion", "seconds")}
     )
+    drift_line(report["drift"], report["change"])
     if report["verdict"] == "refused":
         raise typer.Exit(SAFETY_GATE_FAILED)
 

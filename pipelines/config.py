@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from market.errors import ConfigError
+from pipelines.job_sections import DriftConfig, NotifyConfig, ScheduleConfig
 from pipelines.sections import (
     AccountsConfig,
     BarsConfig,
@@ -103,6 +104,9 @@ class Config(BaseSettings):
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingConfig = ServingConfig()
     ledger: LedgerConfig = LedgerConfig()
+    drift: DriftConfig = DriftConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 

@@ -83,6 +83,41 @@ def backtest_table(report: Mapping[str, Any]) -> None:
     console.print(table)
 
 
+def drift_table(report: Mapping[str, Any]) -> None:
+    """Monitors that are not stable, and how many are; the rest is in the JSON."""
+    if report["verdict"] == "unavailable":
+        console.print(f"drift: unavailable, {report['reason']}")
+        return
+    monitors = report["monitors"].values()
+    shown = [monitor for monitor in monitors if monitor["verdict"] != "stable"]
+    span = report["current"]
+    table = Table(
+        title=f"drift: {report['verdict']}; {len(monitors) - len(shown)} of {len(monitors)} "
+        f"monitors stable, {span['rows']} rows, {span['span'][0]} to {span['span'][1]}"
+    )
+    names = ("reference", "current", "effect", "floor", "p_holm")
+    for name in ("monitor", "kind", *names, "verdict"):
+        table.add_column(name, justify="right" if name in names else "left")
+    for monitor in shown:
+        cells = (_cell(monitor[name]) for name in names)
+        table.add_row(monitor["name"], monitor["kind"], *cells, monitor["verdict"])
+    console.print(table)
+
+
+def drift_line(drift: Mapping[str, Any] | None, change: Mapping[str, Any] | None) -> None:
+    """Champion's drift and what the challenger changes, a line each; nothing without a champion."""
+    if drift is not None:
+        found = ", ".join(drift["drifted"]) or drift.get("reason", "")
+        console.print(f"drift of the champion: {drift['verdict']}{found and f' ({found})'}")
+    if change is not None and change["material"] is not None:
+        add_on, total = change["add_on_over_initial_margin"], change["total_requirement"]
+        console.print(
+            f"{'material change' if change['material'] else 'change'} on {change['accounts']} "
+            f"accounts: total requirement {total['change']:+.2%}, add-on median "
+            f"{add_on['median']:+.2%} of initial margin, 95% within {add_on['q95_absolute']:.2%}"
+        )
+
+
 def facts(title: str, values: Mapping[str, Any]) -> None:
     """A few named values."""
     table = Table(title=title, show_header=False)

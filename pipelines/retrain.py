@@ -23,7 +23,14 @@ from ledger.store import Ledger
 from margin.ruleset import RuleSet
 from market.clock import HOUR
 from market.errors import DataError, ModelError
-from models.bundle import Bundle, bundle_files, load_bundle, write_bundle
+from models.bundle import (
+    DRAFT,
+    Bundle,
+    bundle_files,
+    load_bundle,
+    remove_unfinished,
+    write_bundle,
+)
 from models.gates import Decision, decide, parity_gate
 from models.lightgbm_trees import trees_from_booster
 from models.manifest import TrainingRecord
@@ -40,12 +47,15 @@ from pipelines.accounts import read_dataset, read_segments
 from pipelines.config import Config
 from pipelines.inputs import Market, describe, read_market, read_rules
 from pipelines.judge import bounds, calibrated_and_better, no_worse_than_champion
-from pipelines.lock import exclusive
+from pipelines.lock import RETRAIN_LOCK, exclusive
+from pipelines.notify import notified
 from pipelines.progress import Stages
 from pipelines.serve import MARKET_STATE
+from pipelines.watch import beside_champion
 from training.baselines import fit_baselines, fit_plain
 from training.bootstrap import utc_day
 from training.dataset import Dataset
+from training.drift.reference import REFERENCE_FILE, make_reference
 from training.drifting_calibration import DriftingLine, filtered_platt
 from training.evaluate import (
     PLAIN_FILE,
@@ -106,8 +116,12 @@ def retrain(config: Config) -> dict[str, Any]:
     MargincastError
         Data, model or ledger refused; nothing was promoted.
     """
-    with exclusive(config.serving.bundles / "retrain.lock", "retrain"), Stages(9) as stages:
-        return _retrain(config, stages)
+
+    def job() -> dict[str, Any]:
+        with exclusive(config.serving.bundles / RETRAIN_LOCK, "retrain"), Stages(10) as stages:
+            return _retrain(config, stages)
+
+    return notified(config, "retrain", job)
 
 
 def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
@@ -129,7 +143,9 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         parity = _check_parity(fitted, onnx)
     training = _training_record(config, data, block, ends, fitted)
     root = config.serving.bundles
-    with stages.stage("evaluate"), tempfile.TemporaryDirectory(dir=_made(root)) as folder:
+    remove_unfinished(_made(root))
+    draft_folder = tempfile.TemporaryDirectory(dir=root, prefix=DRAFT)
+    with stages.stage("evaluate"), draft_folder as folder:
         draft = _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
         bundle = load_bundle(Path(folder) / draft)
         test = data.take(np.flatnonzero(block == Block.TEST))
@@ -139,6 +155,8 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         )
     with stages.stage("bundle"):
         metrics = {hours: figures["models"] for hours, figures in evaluation["horizons"].items()}
+        reference = make_reference(bundle.scorer, fitted.schema, data, block)
+        fitted.plain[REFERENCE_FILE] = reference.to_bytes()
         sha = _write(root, fitted, onnx, training, data_sha, ruleset, metrics)
         bundle = load_bundle(root / sha)
     champion = read_pointer(root, CHAMPION)
@@ -150,6 +168,8 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             *no_worse_than_champion(root, champion, sha, test, forecasts),
         ]
         decision = decide(gates, has_champion=champion not in (None, sha))
+    with stages.stage("drift"):
+        beside = beside_champion(config, market, ruleset, data, champion, sha)
     with stages.stage("register"):
         report = {
             "verdict": decision.verdict,
@@ -162,6 +182,8 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             "seconds": dict(stages.seconds),
             "evaluation": {"bundle": sha, **evaluation},
             "bars": market.history.report.to_dict(),
+            "champion_before": champion,
+            **beside,
         }
         run = _log(config, bundle, report, training, onnx)
         report["mlflow_run"] = run
@@ -394,6 +416,8 @@ def _settle(
                         "data_sha256": report["data_sha256"],
                         "ruleset_sha256": report["ruleset_sha256"],
                         "mlflow_run": report["mlflow_run"],
+                        "drift": report["drift"] and report["drift"]["verdict"],
+                        "change": report["change"],
                     },
                 )
             ]

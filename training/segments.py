@@ -16,6 +16,7 @@ import numpy.typing as npt
 from margin.requirement import collateral_rate
 from margin.ruleset import RuleSet
 from market.account_files import AccountHistory
+from market.book import Book
 from market.errors import DataError
 from market.instruments import parse_instrument
 from market.population import Lives
@@ -107,28 +108,64 @@ def from_history(
     seen = np.flatnonzero(first < last)  # the rest is replaced before the next decision
     first, last = first[seen], last[seen]
     book = history.book_of(seen)
+    return from_book(
+        book, spans.account[seen], history.account_ids, first, last, symbols, mark, ruleset
+    )
+
+
+def from_book(
+    book: Book,
+    account: Ints,
+    account_ids: tuple[str, ...],
+    first: Ints,
+    last: Ints,
+    symbols: tuple[str, ...],
+    mark: Floats,
+    ruleset: RuleSet,
+) -> Segments:
+    """One segment an entry of a book, in order of account and time.
+
+    Parameters
+    ----------
+    book:
+        N books.
+    account, account_ids:
+        Whose each is, shape (N,), and all accounts.
+    first, last:
+        Decision rows during which each is held, shape (N,).
+    symbols, mark:
+        The market's columns, and marks of shape (T, S). A position without an entry price entered
+        at the mark of its first row.
+    ruleset:
+        Gives the haircuts.
+
+    Raises
+    ------
+    DataError
+        An instrument or asset has no bars, or is nothing the rule set knows.
+    """
     column = {symbol: i for i, symbol in enumerate(symbols)}
 
     leg_symbol = _columns(column, book.leg_instrument, _instrument_symbol)
     entry = book.leg_entry_price.copy()
-    owner = np.repeat(np.arange(len(seen)), np.diff(book.leg_start))
+    owner = np.repeat(np.arange(len(book)), np.diff(book.leg_start))
     without = np.isnan(entry)
     entry[without] = mark[first[owner[without]], leg_symbol[without]]
-    invested = np.bincount(owner, weights=book.leg_quantity * entry, minlength=len(seen))
+    invested = np.bincount(owner, weights=book.leg_quantity * entry, minlength=len(book))
 
     balance_symbol = _columns(column, book.balance_asset, lambda asset: f"{asset}USDT")
     # A debt counts in full: a haircut never makes it smaller.
     rates = np.array([collateral_rate(ruleset, asset) for asset in book.balance_asset])
     counted = book.balance_amount * np.where(book.balance_amount > 0.0, rates, 1.0)
 
-    keeper = np.repeat(np.arange(len(seen)), np.diff(book.balance_start))
+    keeper = np.repeat(np.arange(len(book)), np.diff(book.balance_start))
     order = np.argsort(np.r_[owner, keeper], kind="stable")
-    start = np.zeros(len(seen) + 1, dtype=np.int64)
+    start = np.zeros(len(book) + 1, dtype=np.int64)
     np.cumsum(np.diff(book.leg_start) + np.diff(book.balance_start), out=start[1:])
     return Segments(
-        account=spans.account[seen],
-        account_ids=history.account_ids,
-        account_key=account_keys(history.account_ids),
+        account=account,
+        account_ids=account_ids,
+        account_key=account_keys(account_ids),
         first_row=first,
         last_row=last,
         cash=book.cash - invested,

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from market.errors import BundleError, ModelError
-from models.bundle import CHECKSUMS, REQUIRED, load_bundle, write_bundle
+from models.bundle import (
+    CHECKSUMS,
+    DRAFT,
+    REQUIRED,
+    load_bundle,
+    remove_unfinished,
+    write_bundle,
+)
 from models.manifest import TrainingRecord, manifest_bytes
 from models.onnx_export import export
 from models.pointer import promote
@@ -260,3 +267,17 @@ def test_nan_metric_is_refused(small):
     record = TrainingRecord("1" * 64, "2" * 64, {}, metrics={"auc": float("nan")})
     with pytest.raises(ModelError, match="JSON"):
         manifest_bytes(small.schema, small.trees, small.calibration, record)
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(files, tmp_path):
+    sha = write_bundle(tmp_path, files)
+    promote(tmp_path, sha)
+    for name in (".incoming-0123", f"{DRAFT}abcd"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "deep" / "model.onnx").write_bytes(b"half")
+    (tmp_path / ".incoming-link").symlink_to(tmp_path / sha)
+    (tmp_path / "other").mkdir()
+    remove_unfinished(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {sha, "champion", "other", ".incoming-link"}
+    assert load_bundle(tmp_path / "champion").sha256 == sha

@@ -271,6 +271,22 @@ def _free_port() -> int:
 
 
 @pytest.fixture
+def retraining() -> Callable[[Workspace], subprocess.Popen[bytes]]:
+    """Starts ``margincast retrain`` as a process that the test ends itself."""
+
+    def start(workspace: Workspace) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [MARGINCAST, "retrain", "--config", str(workspace.config)],
+            cwd=workspace.folder,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    return start
+
+
+@pytest.fixture
 def serve() -> Iterator[Callable[..., Endpoint]]:
     """Starts endpoints and ends them with the test."""
     with ExitStack() as stack:

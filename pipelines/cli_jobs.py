@@ -1,0 +1,83 @@
+"""Verbs around the retraining job: look for drift, run jobs on a schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.config import DEFAULT_FILE, load_config
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
+
+DRIFT_FOUND = 5
+
+
+def drift(
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="A bundle folder or pointer file; default the champion."),
+    ] = None,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="Look at the ledger's decisions, not the data.")
+    ] = False,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Compare the newest accounts with a bundle's training; exit 5 if they have drifted."""
+    from models.pointer import CHAMPION
+    from pipelines.notify import notified
+    from pipelines.report import bars_line, drift_table, write_json
+    from pipelines.watch import watch
+
+    settings = load_config(config)
+    path = bundle or settings.serving.bundles / CHAMPION
+    report = notified(settings, "drift", lambda: watch(settings, path, recorded=recorded))
+    write_json(report, json)
+    bars_line(report["bars"])
+    drift_table(report)
+    if report["verdict"] == "drift":
+        raise typer.Exit(DRIFT_FOUND)
+
+
+def schedule(
+    once: Annotated[
+        bool, typer.Option("--once", help="Run what is due now, missed starts included, and end.")
+    ] = False,
+    upcoming: Annotated[
+        int, typer.Option("--next", min=0, help="Only print so many next starts of each job.")
+    ] = 0,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Run retraining and drift checks as [schedule] says; --once exits 1 if a run failed."""
+    from pipelines.report import facts, write_json
+    from pipelines.schedule import Scheduler, next_starts
+
+    file = (config or DEFAULT_FILE).absolute()
+    settings = load_config(config)
+    if upcoming:
+        starts = next_starts(settings, upcoming)
+        facts("next starts", starts)
+        write_json(starts, json)
+        return
+    scheduler = Scheduler(settings, file if file.exists() else None)
+    if not once:
+        write_json(scheduler.run_until_stopped(), json)
+        return
+    report = scheduler.run_due()
+    facts("schedule", report["jobs"])
+    write_json(report, json)
+    last = [report["jobs"][name]["last"] for name in report["ran"]]
+    if any(run is None or run["verdict"] in (None, "failed") for run in last):
+        raise typer.Exit(1)
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    app.command()(drift)
+    app.command()(schedule)

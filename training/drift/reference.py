@@ -1,0 +1,316 @@
+"""What a model was trained on, in the form that drift is measured against.
+
+The reference travels in the bundle as ``reference.json``: sums over blocks of days, no rows and no
+accounts, so that years later a bundle alone says what "as in training" means. Features and scores
+are those of the fit and calibration rows; outcomes those of the calibration rows only, since the
+trees know the answers of the fit rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from market.errors import BundleError, ModelError
+from models.bundle import Bundle
+from models.schema import ModelSchema, canonical_json
+from models.scorer import Scorer
+from training.account_times import hashed_order
+from training.dataset import Dataset
+from training.drift.profile import (
+    BINS,
+    BLOCK_DAYS,
+    SUMS,
+    Histograms,
+    OutcomeSums,
+    block_number,
+    histograms,
+    outcome_sums,
+    quantile_edges,
+)
+from training.evaluate import model_columns
+from training.metrics import clip_probability
+from training.segments import account_keys
+from training.splits import Block
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+REFERENCE_FILE = "reference.json"
+MAX_ROWS = 200_000
+"""Rows of a span that are binned, chosen by a seeded hash; outcomes count on all rows."""
+
+_FORMAT = 1
+_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One span: what went in, what came out, what came of it.
+
+    Attributes
+    ----------
+    span:
+        First and last decision time in nanoseconds.
+    rows:
+        Rows in the span; at most `MAX_ROWS` of them are binned.
+    histograms:
+        Of the model's columns and then of the logit of each horizon's probability.
+    expected:
+        Sum of the probabilities of the binned rows by block and horizon, shape (B, H).
+    outcomes:
+        None where no row has matured.
+    """
+
+    span: tuple[int, int]
+    rows: int
+    histograms: Histograms
+    expected: Floats
+    outcomes: OutcomeSums | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The profile of the training rows with the bins that it was taken in.
+
+    Attributes
+    ----------
+    days:
+        Days of a block.
+    columns:
+        Features of the model, then ``score_<h>h``.
+    horizons:
+        In hours.
+    edges:
+        Inner edges of the bins of each column.
+    profile:
+        Fit and calibration rows; outcomes of the calibration rows.
+    """
+
+    days: int
+    columns: tuple[str, ...]
+    horizons: tuple[int, ...]
+    edges: tuple[Floats, ...]
+    profile: Profile
+
+    def to_bytes(self) -> bytes:
+        """``reference.json`` in canonical form."""
+        profile, outcomes = self.profile, self.profile.outcomes
+        return canonical_json(
+            {
+                "format": _FORMAT,
+                "days": self.days,
+                "columns": list(self.columns),
+                "horizons": list(self.horizons),
+                "edges": [edges.tolist() for edges in self.edges],
+                "span": list(profile.span),
+                "rows": profile.rows,
+                "blocks": profile.histograms.block.tolist(),
+                "counts": profile.histograms.counts.tolist(),
+                "expected": profile.expected.tolist(),
+                "outcome_blocks": [] if outcomes is None else outcomes.block.tolist(),
+                "outcomes": [] if outcomes is None else outcomes.sums.tolist(),
+            }
+        )
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: int
+    days: int
+    columns: list[str]
+    horizons: list[int]
+    edges: list[list[float]]
+    span: tuple[int, int]
+    rows: int
+    blocks: list[int]
+    counts: list[list[list[int]]]
+    expected: list[list[float]]
+    outcome_blocks: list[int]
+    outcomes: list[list[list[float]]]
+
+
+def make_reference(
+    scorer: Scorer, schema: ModelSchema, data: Dataset, block: npt.NDArray[np.int8]
+) -> Reference:
+    """The reference of a model from the rows it was trained on.
+
+    Parameters
+    ----------
+    scorer, schema:
+        The model.
+    data, block:
+        The data set and each row's part in training.
+    """
+    seen = data.take(np.flatnonzero((block == Block.FIT) | (block == Block.CALIBRATE)))
+    calibrate = data.take(np.flatnonzero(block == Block.CALIBRATE))
+    chosen = seen.take(_sampled(seen))
+    X = _model_rows(schema, chosen)
+    outcomes = outcome_sums(
+        calibrate.labels, scorer.probability(_model_rows(schema, calibrate)), calibrate.time
+    )
+    reference = reference_of_rows(schema, X, scorer.probability(X), chosen.time, outcomes)
+    return replace(reference, profile=replace(reference.profile, **_whole(seen)))
+
+
+def reference_of_rows(
+    schema: ModelSchema, X: Floats, probability: Floats, time: Ints, outcomes: OutcomeSums | None
+) -> Reference:
+    """The reference of given rows, with bins of equal count on them.
+
+    Parameters
+    ----------
+    schema:
+        Names the columns of X and the horizons.
+    X, probability, time:
+        Features (n, F), probabilities (n, H), decision times in nanoseconds (n,).
+    outcomes:
+        What came of rows the trees had not seen.
+    """
+    edges = tuple(quantile_edges(column) for column in _columns(X, probability))
+    profile = profile_of_rows(edges, BLOCK_DAYS, X, probability, time, outcomes)
+    return Reference(BLOCK_DAYS, _names(schema), schema.horizons, edges, profile)
+
+
+def profile_of_rows(
+    edges: Sequence[Floats],
+    days: int,
+    X: Floats,
+    probability: Floats,
+    time: Ints,
+    outcomes: OutcomeSums | None,
+) -> Profile:
+    """The profile of given rows in given bins and blocks; see `reference_of_rows`.
+
+    Raises
+    ------
+    ModelError
+        There is no row, or the bins are not those of these columns.
+    """
+    if len(edges) != X.shape[1] + probability.shape[1]:
+        raise ModelError(
+            f"{X.shape[1]} features and {probability.shape[1]} horizons were given for the bins of "
+            f"{len(edges)} columns; compare rows of one model"
+        )
+    counts = histograms(_columns(X, probability), edges, time, days)
+    span = (int(time.min()), int(time.max()))
+    return Profile(span, len(time), counts, _expected(probability, time, days), outcomes)
+
+
+def read_reference(bundle: Bundle) -> Reference | None:
+    """The reference of a bundle; None in bundles from before there was one.
+
+    Raises
+    ------
+    BundleError
+        It is malformed, or does not fit the bundle's schema.
+    """
+    if REFERENCE_FILE not in bundle.checksums:
+        return None
+    try:
+        file = msgspec.json.decode(bundle.read(REFERENCE_FILE), type=_File)
+        return _from_file(file, bundle.schema)
+    except (msgspec.MsgspecError, ModelError, ValueError) as error:
+        raise BundleError(
+            f"{REFERENCE_FILE} of bundle {bundle.sha256} is unsound ({error}); retrain the model"
+        ) from error
+
+
+def current_profile(bundle: Bundle, reference: Reference, data: Dataset) -> Profile:
+    """The profile of other rows, in the bins and blocks of the bundle's reference.
+
+    Raises
+    ------
+    ModelError
+        The data lack a horizon of the bundle, or there is no row.
+    """
+    if data.horizons != reference.horizons:
+        raise ModelError(
+            f"data have labels of {data.horizons} h, the bundle forecasts {reference.horizons} h; "
+            "set [training] horizons accordingly"
+        )
+    if not len(data):
+        raise ModelError("there is no account-time to compare with training; give a later span")
+    scorer, schema = bundle.scorer, bundle.schema
+    chosen = data.take(_sampled(data))
+    X = _model_rows(schema, chosen)
+    p_all = scorer.probability(_model_rows(schema, data))
+    outcomes = outcome_sums(data.labels, p_all, data.time, reference.days)
+    profile = profile_of_rows(
+        reference.edges, reference.days, X, scorer.probability(X), chosen.time, outcomes
+    )
+    return replace(profile, **_whole(data))
+
+
+def _whole(data: Dataset) -> dict[str, Any]:
+    """Span and number of all rows, of which only a sample is binned."""
+    return {"span": (int(data.time.min()), int(data.time.max())), "rows": len(data)}
+
+
+def _names(schema: ModelSchema) -> tuple[str, ...]:
+    return (*schema.features, *(f"score_{hours}h" for hours in schema.horizons))
+
+
+def _model_rows(schema: ModelSchema, data: Dataset) -> Floats:
+    return np.ascontiguousarray(data.features[:, model_columns(schema)])
+
+
+def _columns(X: Floats, probability: Floats) -> list[Floats]:
+    """Features, then the logit of each horizon's probability."""
+    p = clip_probability(probability)
+    return [*X.T, *(np.log(p) - np.log1p(-p)).T]
+
+
+def _expected(probability: Floats, time: Ints, days: int) -> Floats:
+    block, code = np.unique(block_number(time, days), return_inverse=True)
+    return np.stack([np.bincount(code, weights=p, minlength=len(block)) for p in probability.T], 1)
+
+
+def _sampled(data: Dataset) -> Ints:
+    """At most `MAX_ROWS` rows by a hash of account and time, in rising order."""
+    if len(data) <= MAX_ROWS:
+        return np.arange(len(data), dtype=np.int64)
+    keys = account_keys(data.account_ids)[data.account]
+    mixed = keys ^ (data.time.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    return np.sort(hashed_order(mixed, _SEED)[:MAX_ROWS])
+
+
+def _from_file(file: _File, schema: ModelSchema) -> Reference:
+    names = _names(schema)
+    if file.format != _FORMAT or tuple(file.columns) != names or file.days < 1:
+        raise ModelError("its format, columns or days are not those of this model")
+    if tuple(file.horizons) != schema.horizons:
+        raise ModelError(f"its horizons are {file.horizons}, the model's {schema.horizons}")
+    edges = tuple(np.array(inner, dtype=np.float64) for inner in file.edges)
+    counts = np.array(file.counts, dtype=np.int64)
+    sums: Any = np.array(file.outcomes, dtype=np.float64)
+    expected = np.array(file.expected, dtype=np.float64)
+    shapes = (
+        len(edges) == len(names)
+        and all(len(inner) < BINS and (np.diff(inner) > 0.0).all() for inner in edges)
+        and counts.shape == (len(file.blocks), len(names), BINS + 1)
+        and (counts >= 0).all()
+        and expected.shape == (len(file.blocks), len(schema.horizons))
+        and sums.shape == (len(file.outcome_blocks), len(schema.horizons), len(SUMS))
+        and len(file.blocks) > 0
+        and len(file.outcome_blocks) > 0
+    )
+    if not shapes:
+        raise ModelError("its arrays do not fit each other")
+    return Reference(
+        file.days,
+        names,
+        schema.horizons,
+        edges,
+        Profile(
+            file.span,
+            file.rows,
+            Histograms(np.array(file.blocks, dtype=np.int64), counts),
+            expected,
+            OutcomeSums(np.array(file.outcome_blocks, dtype=np.int64), sums),
+        ),
+    )
