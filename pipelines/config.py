@@ -29,6 +29,7 @@ from pipelines.sections import (
     BarsConfig,
     LedgerConfig,
     MarketConfig,
+    ReviewConfig,
     RulesConfig,
     ServingConfig,
     SimulateConfig,
@@ -100,6 +101,7 @@ class Config(BaseSettings):
     accounts: AccountsConfig = AccountsConfig()
     rules: RulesConfig = RulesConfig()
     training: TrainingConfig = TrainingConfig()
+    review: ReviewConfig = ReviewConfig()
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingConfig = ServingConfig()
     ledger: LedgerConfig = LedgerConfig()

@@ -25,9 +25,11 @@ from models.manifest import TrainingRecord, manifest_bytes
 from models.mlflow_store import Tracking, mlflow_client
 from models.onnx_export import export
 from models.registry import list_versions, set_aliases
+from models.run_figures import training_metrics
+from models.run_reader import load_run
 from models.schema import ModelSchema
 from models.scorer import Scorer
-from models.tracking import Logged, TrainingRun, load_run, log_training, training_metrics
+from models.tracking import Logged, TrainingRun, log_training
 from models.trees import TreeTable
 
 PRIOR = ("prior_1", "prior_8")
@@ -136,14 +138,14 @@ def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: Logged) -> 
 
 def test_metrics_are_flat_and_leave_out_what_is_undefined() -> None:
     metrics = training_metrics(EVALUATION, GATES)
-    assert metrics["h8_margincast_auc"] == 0.97
-    assert metrics["h1_first_passage_log_loss"] == 0.036
-    assert metrics["h1_log_loss_skill_low"] == 0.01
-    assert metrics["h1_log_loss_skill_high"] == 0.09
-    assert metrics["h8_predicted_over_observed"] == 1.1
+    assert metrics["margincast_auc_8h"] == 0.97
+    assert metrics["first_passage_log_loss_1h"] == 0.036
+    assert metrics["log_loss_skill_low_1h"] == 0.01
+    assert metrics["log_loss_skill_high_1h"] == 0.09
+    assert metrics["predicted_over_observed_8h"] == 1.1
     assert metrics["parity_max_difference"] == 2e-16
     assert metrics["rows"] == 1234
-    for absent in ("h1_margincast_brier_skill", "h1_oracle_gap_closed"):
+    for absent in ("margincast_brier_skill_1h", "oracle_gap_closed_1h"):
         assert absent not in metrics
     assert not [name for name in metrics if "volatility_oracle" in name]
 
@@ -318,7 +320,7 @@ def test_many_params_and_metrics_pass_the_limits_of_one_request(own_model: Track
     run = training_run(params=params, evaluation={**EVALUATION, "horizons": {"1": horizon}})
     summary = load_run(own_model, log_training(own_model, run).run_id)
     assert summary.params == {name: str(value) for name, value in params.items()}
-    assert summary.metrics["h1_margincast_m1099"] == 1099.0
+    assert summary.metrics["margincast_m1099_1h"] == 1099.0
 
 
 def test_unknown_run_is_named(tracking: Tracking, logged: Logged) -> None:
