@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 import time
@@ -188,15 +189,15 @@ def _graph(onnx_bytes: bytes) -> Any:
 def _files(run: TrainingRun) -> dict[str, bytes]:
     """Artifacts of a run by path."""
     files = {
-        EVALUATION_FILE: canonical_json(run.evaluation),
-        GATES_FILE: canonical_json(run.gates),
+        EVALUATION_FILE: _readable_json(run.evaluation),
+        GATES_FILE: _readable_json(run.gates),
         MANIFEST_FILE: run.manifest,
         MODEL_CARD_FILE: run.model_card.encode(),
     }
     if run.backtest is not None:
-        files[BACKTEST_FILE] = canonical_json(run.backtest)
+        files[BACKTEST_FILE] = _readable_json(run.backtest)
     if run.review is not None:
-        files[REVIEW_FILE] = canonical_json(run.review)
+        files[REVIEW_FILE] = _readable_json(run.review)
     for name, content in run.files.items():
         if not _FILE_NAME.fullmatch(name) or name in files:
             raise ModelError(
@@ -212,6 +213,12 @@ def _files(run: TrainingRun) -> dict[str, bytes]:
         suffix = "" if name.endswith((".png", ".svg")) else ".png"
         files[f"{PLOTS_FOLDER}/{name}{suffix}"] = picture
     return files
+
+
+def _readable_json(value: Mapping[str, Any]) -> bytes:
+    """JSON for readers: keys stay in the order given, which is that of horizons and bands."""
+    canonical_json(value)  # refuses what JSON cannot say
+    return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def _tags(run: TrainingRun) -> dict[str, str]:

@@ -49,9 +49,12 @@ def review_report(report: Mapping[str, Any]) -> None:
 def _figures(newest: Mapping[str, Any], champion: Mapping[str, Any] | None) -> Table:
     who = [("champion", champion)] if champion else []
     table = Table(title="figures by horizon")
-    for name in ("h", "who", "log loss", "best baseline", "its loss", "skill", "95%", "pred/obs"):
-        left = name in {"who", "best baseline"}
-        table.add_column(name, justify="left" if left else "right", no_wrap=name == "h")
+    table.add_column("h", justify="right")
+    table.add_column("who")
+    table.add_column("log loss", justify="right", no_wrap=True)
+    table.add_column("best baseline", overflow="fold")
+    table.add_column("skill, 95% interval", justify="right", no_wrap=True)
+    table.add_column("pred/obs", justify="right", no_wrap=True)
     for hours in newest["log_loss"]:
         for role, one in [*who, ("newest", newest)]:
             if hours not in one["log_loss"]:
@@ -63,9 +66,7 @@ def _figures(newest: Mapping[str, Any], champion: Mapping[str, Any] | None) -> T
                 role,
                 _number(one["log_loss"][hours][MODEL]),
                 best,
-                _number(one["log_loss"][hours][best]),
-                _percent(one["log_loss_skill"][hours]),
-                f"{_percent(low)} {_percent(high)}",
+                f"{_percent(one['log_loss_skill'][hours])}, {_percent(low)} {_percent(high)}",
                 _number(one["predicted_over_observed"][hours]),
             )
         table.add_section()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from market.errors import ModelError
+from models.contributions import PRIOR
 from training.svg import FRAME, INK, MUTED, Drawing, Scale
 
 MODEL = "margincast"
@@ -31,8 +32,8 @@ def review_charts(
 ) -> dict[str, str]:
     """Every chart that the figures at hand allow, by name.
 
-    ``reliability_{h}h``, ``precision_recall_{h}h``, ``months_{h}h``, ``contributions_{h}h``,
-    ``families_{h}h`` and ``frontier``.
+    ``reliability_{h}h``, ``precision_recall_{h}h``, ``months_{h}h``, ``contributions_{h}h`` (of
+    the trees, which the prior would dwarf) and ``frontier``.
     """
     found: dict[str, str] = {}
     for hours, horizon in evaluation["horizons"].items():
@@ -46,9 +47,9 @@ def review_charts(
             found[f"months_{hours}h"] = skill_chart(f"{hours} h", horizon["months"])
     contributions = (review or {}).get("contributions") or {}
     for hours, kinds in contributions.items():
-        if kinds["features"]:
-            found[f"contributions_{hours}h"] = bars_chart(f"{hours} h", kinds["features"])
-            found[f"families_{hours}h"] = bars_chart(f"{hours} h", kinds["families"])
+        corrections = {name: v for name, v in kinds["features"].items() if name != PRIOR}
+        if corrections:
+            found[f"contributions_{hours}h"] = bars_chart(f"{hours} h", corrections)
     if backtest is not None and backtest.get("frontier"):
         found["frontier"] = frontier_chart(backtest)
     return found
@@ -80,7 +81,7 @@ def reliability_chart(hours: str, reliability: Mapping[str, Any]) -> str:
         raise ModelError(f"reliability of {hours} h has no bin to draw; evaluate it on more rows")
     shown = [b["p"] for b in bins] + [b["y"] for b in bins if b["y"] > 0.0]
     low, high = max(1e-6, 0.5 * min(shown)), min(1.0, 1.8 * max(shown))
-    drawing = Drawing(f"Reliability at {hours} h: observed share against forecast", height=300)
+    drawing = Drawing(f"Reliability at {hours} h: observed share against forecast", height=300, left=66)
     x, y = drawing.x_scale(low, high, "log"), drawing.y_scale(low, high, "log")
     drawing.heading(f"{hours} h")
     drawing.axes(x, y, x_label="forecast probability", y_label="observed share", x_percent=True,
@@ -216,13 +217,17 @@ def frontier_chart(backtest: Mapping[str, Any]) -> str:
     return drawing.svg()
 
 
-def _legend(drawing: Drawing, entries: Sequence[tuple[str, str]], *, outside: bool = False) -> None:
-    """Names beside short strokes: in the lower left corner, or right of the axes."""
-    if outside:
-        x, y = drawing.width - drawing.right + 12.0, drawing.top + 8.0
-    else:
-        x = drawing.left + 10.0
-        y = drawing.height - drawing.bottom - 10.0 - 15.0 * (len(entries) - 1)
+def _legend(
+    drawing: Drawing, entries: Sequence[tuple[str, str]], *, outside: bool = False
+) -> None:
+    """Names beside short strokes, on white: in the upper right corner or right of the axes."""
+    right = drawing.width - drawing.right
+    longest = max(len(name) for name, _ in entries)
+    x = right + 12.0 if outside else right - 30.0 - 6.0 * longest
+    y = drawing.top + 10.0
+    if not outside:
+        width = right - x + 6.0
+        drawing.bar(x - 6.0, drawing.top + 1.0, width, 15.0 * len(entries) + 4.0, "#ffffff")
     for i, (name, colour) in enumerate(entries):
         at = y + 15.0 * i
         drawing.line((x, at), (x + 16.0, at), colour, width=2.4)

@@ -22,7 +22,7 @@ from training.evaluate import evaluate
 from training.splits import Block, held_out_window, time_ordered_tail, walk_forward
 from training.stress import STRESS_WINDOWS
 
-FOLD_ROWS = 60_000
+FOLD_ROWS = 40_000
 """Most rows of a fold to learn from, and most to judge it on; a seeded draw takes them."""
 
 CALIBRATE_SHARE = 0.25

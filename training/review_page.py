@@ -62,6 +62,7 @@ def review_page(subject: Reviewed, comparison: Comparison | None = None) -> str:
         tables=dict.fromkeys(TABLES, ())
         | review_tables(subject.evaluation, subject.gates, subject.review),
         hours=list(subject.evaluation["horizons"]),
+        with_trees=[h for h in subject.evaluation["horizons"] if f"contributions_{h}h" in charts],
         backtest=backtest,
         not_backtested=(subject.backtest or {}).get("not_evaluated"),
         not_evaluated=[

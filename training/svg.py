@@ -53,7 +53,7 @@ class Scale:
             first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
             powers = [10.0**k for k in range(first, last + 1)]
             if len(powers) >= 2:
-                return powers[:: max(1, len(powers) // 6)]
+                return powers[:: math.ceil(len(powers) / wanted)]
         step = _round_step((self.high - self.low) / wanted)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [k * step for k in range(first, last + 1)]
@@ -75,7 +75,7 @@ class Drawing:
     width: int = 340
     height: int = 260
     left: int = 52
-    right: int = 14
+    right: int = 22
     top: int = 26
     bottom: int = 44
     parts: list[str] = field(default_factory=list)
@@ -122,7 +122,7 @@ class Drawing:
         if y_label:
             middle = (self.top + bottom) / 2
             self.parts.append(
-                f'<text transform="translate(12 {middle:.1f}) rotate(-90)" text-anchor="middle" '
+                f'<text transform="translate(11 {middle:.1f}) rotate(-90)" text-anchor="middle" '
                 f'font-size="11.5" fill="{MUTED}">{escape(y_label)}</text>'
             )
 
