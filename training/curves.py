@@ -73,7 +73,10 @@ def wilson_interval(share: float, n: float, level: float = 0.95) -> tuple[float,
     centre = share + z * z / (2.0 * n)
     half = z * float(np.sqrt(share * (1.0 - share) / n + z * z / (4.0 * n * n)))
     scale = 1.0 + z * z / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # At the ends the formula gives 0 and 1 but for rounding.
+    low = 0.0 if share <= 0.0 else (centre - half) / scale
+    high = 1.0 if share >= 1.0 else (centre + half) / scale
+    return low, high
 
 
 def design_effect(y: Floats, day: npt.NDArray[Any]) -> float:
