@@ -81,7 +81,9 @@ def reliability_chart(hours: str, reliability: Mapping[str, Any]) -> str:
         raise ModelError(f"reliability of {hours} h has no bin to draw; evaluate it on more rows")
     shown = [b["p"] for b in bins] + [b["y"] for b in bins if b["y"] > 0.0]
     low, high = max(1e-6, 0.5 * min(shown)), min(1.0, 1.8 * max(shown))
-    drawing = Drawing(f"Reliability at {hours} h: observed share against forecast", height=300, left=66)
+    drawing = Drawing(
+        f"Reliability at {hours} h: observed share against forecast", height=300, left=66
+    )
     x, y = drawing.x_scale(low, high, "log"), drawing.y_scale(low, high, "log")
     drawing.heading(f"{hours} h")
     drawing.axes(x, y, x_label="forecast probability", y_label="observed share", x_percent=True,
@@ -217,9 +219,7 @@ def frontier_chart(backtest: Mapping[str, Any]) -> str:
     return drawing.svg()
 
 
-def _legend(
-    drawing: Drawing, entries: Sequence[tuple[str, str]], *, outside: bool = False
-) -> None:
+def _legend(drawing: Drawing, entries: Sequence[tuple[str, str]], *, outside: bool = False) -> None:
     """Names beside short strokes, on white: in the upper right corner or right of the axes."""
     right = drawing.width - drawing.right
     longest = max(len(name) for name, _ in entries)
