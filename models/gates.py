@@ -177,8 +177,8 @@ def stress_gate(
         _distance(own) <= _distance(other),
         own,
         other,
-        f"predicted over observed in {window} at {horizon} h, to be no farther from 1 than that "
-        f"of {rival},",
+        f"predicted over observed in {window} at {horizon} h (the limit is that of {rival}; "
+        "nearer to 1 passes)",
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 _HORIZON_FIGURES = (
     "base_rate",
     "positives",
-    "log_loss_skill",
     "oracle_gap_closed",
     "predicted_over_observed",
 )
@@ -22,16 +21,22 @@ def evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
     ``log_loss_skill_low_{h}h`` and ``_high_``; ``rows``. What an evaluation leaves undefined
     (null) has no metric.
     """
-    found: dict[str, Any] = {"rows": evaluation["rows"]}
-    for hours, horizon in evaluation["horizons"].items():
+    found: dict[str, Any] = {}
+    horizons = evaluation["horizons"]
+    # MLflow lists metrics in the order they were logged: the headlines first.
+    for hours, horizon in horizons.items():
+        low, high = horizon.get("log_loss_skill_ci95") or (None, None)
+        found[f"log_loss_skill_{hours}h"] = horizon.get("log_loss_skill")
+        found[f"log_loss_skill_low_{hours}h"] = low
+        found[f"log_loss_skill_high_{hours}h"] = high
+    for hours, horizon in horizons.items():
+        for figure in _HORIZON_FIGURES:
+            found[f"{figure}_{hours}h"] = horizon.get(figure)
+    found["rows"] = evaluation["rows"]
+    for hours, horizon in horizons.items():
         for model, figures in horizon["models"].items():
             for metric, value in (figures or {}).items():
                 found[f"{model}_{metric}_{hours}h"] = value
-        for figure in _HORIZON_FIGURES:
-            found[f"{figure}_{hours}h"] = horizon.get(figure)
-        low, high = horizon.get("log_loss_skill_ci95") or (None, None)
-        found[f"log_loss_skill_low_{hours}h"] = low
-        found[f"log_loss_skill_high_{hours}h"] = high
         for model, budgets in horizon.get("recall_at_alert_budget", {}).items():
             for budget, recall in budgets.items():
                 share = f"{100 * float(budget):g}pct"

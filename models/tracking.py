@@ -40,12 +40,20 @@ REQUIREMENTS = ("numpy", "onnxruntime")
 
 _SYSTEM_TAGS = "mlflow."
 _SHORT_SHA = 12
+_DIGEST_LENGTH = 36
 # MLflow's own limits for one request.
 _METRICS_PER_BATCH = 1000
 _PARAMS_PER_BATCH = 100
 _PLOT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}(\.png|\.svg)?")
 _FILE_NAME = re.compile(r"([a-z0-9_]{1,32}/)?[a-z0-9_]{1,64}\.(csv|html|json|md)")
 _NOTE = "mlflow.note.content"
+_EXPERIMENT_TAGS = {
+    # Opens the experiment as model training, not as a language model's traces.
+    "mlflow.experimentKind": "custom_model_development",
+    _NOTE: "Trainings of Margincast. Each run is one `margincast retrain`; its description says "
+    "what came of it, `review.html` among its artifacts shows everything, and its child runs are "
+    "its folds. `margincast review` sets the newest beside the champion.",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,6 +167,7 @@ def log_training(tracking: Tracking, run: TrainingRun) -> Logged:
             # Before the metrics, each of which MLflow would read back to copy it to the model.
             model_id = _log_graph(graph, schema, run.bundle_sha256)
             _log_figures(client, run_id, run.params, metrics)
+            _log_dataset(client, run_id, run)
             _log_files(client, run_id, files)
             for fold in run.folds:
                 log_fold(client, experiment, run_id, fold)
@@ -249,7 +258,9 @@ def _experiment_id(client: MlflowClient, tracking: Tracking) -> str:
     if experiment is not None:
         return str(experiment.experiment_id)
     return str(
-        client.create_experiment(tracking.experiment, artifact_location=tracking.artifact_location)
+        client.create_experiment(
+            tracking.experiment, artifact_location=tracking.artifact_location, tags=_EXPERIMENT_TAGS
+        )
     )
 
 
@@ -320,6 +331,15 @@ def _log_figures(
         client.log_batch(run_id, params=given[start : start + _PARAMS_PER_BATCH])
     for start in range(0, len(figures), _METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=figures[start : start + _METRICS_PER_BATCH])
+
+
+def _log_dataset(client: MlflowClient, run_id: str, run: TrainingRun) -> None:
+    """Name the training rows; MLflow has room for 36 of the 64 digits of their hash."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"data_sha256": run.data_sha256})
+    rows = Dataset("training rows", run.data_sha256[:_DIGEST_LENGTH], "code", source)
+    client.log_inputs(run_id, [DatasetInput(rows, [InputTag("mlflow.data.context", "training")])])
 
 
 def _log_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:

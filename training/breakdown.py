@@ -56,15 +56,19 @@ def _feature(name: str) -> Callable[[Dataset], Floats]:
 
 def _leverage(data: Dataset) -> Floats:
     """Gross notional over equity: ``(1 − MM/E) / (headroom/gross)``."""
-    share = _feature("headroom_share")(data)
-    return np.asarray((1.0 - data.columns["margin_ratio"]) / share, dtype=np.float64)
+    return _ratio(1.0 - data.columns["margin_ratio"], _feature("headroom_share")(data))
 
 
 def _volatility_ratio(data: Dataset) -> Floats:
     fast = _feature("book_ewma_volatility_12h")(data)
     slow = _feature("book_realised_volatility_168h")(data)
-    ratio = np.full(len(data), np.nan)
-    np.divide(fast, slow, out=ratio, where=slow > 0.0)
+    return _ratio(fast, slow)
+
+
+def _ratio(top: Floats, bottom: Floats) -> Floats:
+    """NaN where the bottom is not above 0."""
+    ratio = np.full(len(top), np.nan)
+    np.divide(top, bottom, out=ratio, where=bottom > 0.0)
     return ratio
 
 

@@ -178,13 +178,11 @@ def _draw_reliability(axes: Axes, hours: str, reliability: Mapping[str, Any]) ->
     axes.plot([low, high], [low, high], color="black", linewidth=0.8, linestyle="--")
     axes.plot(predicted[hit], observed[hit], marker="o", markersize=4, color=_MODEL_COLOUR)
     if "low" in reliability:
-        ends = [np.asarray(reliability[key], dtype=np.float64)[drawable] for key in ("low", "high")]
-        axes.vlines(
-            predicted[drawable],
-            *(np.clip(end, low, high) for end in ends),
-            color=_MODEL_COLOUR,
-            linewidth=1.0,
+        lower, upper = (
+            np.clip(np.asarray(reliability[key], dtype=np.float64)[drawable], low, high)
+            for key in ("low", "high")
         )
+        axes.vlines(predicted[drawable], lower, upper, color=_MODEL_COLOUR, linewidth=1.0)
     if missed.any():
         axes.plot(
             predicted[missed],

@@ -166,6 +166,7 @@ def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: Logged) -> 
 def test_metrics_are_flat_and_leave_out_what_is_undefined() -> None:
     metrics = training_metrics(EVALUATION, GATES)
     assert metrics["margincast_auc_8h"] == 0.97
+    assert next(iter(metrics)) == "log_loss_skill_1h", "the headline comes first"
     assert metrics["first_passage_log_loss_1h"] == 0.036
     assert metrics["log_loss_skill_low_1h"] == 0.01
     assert metrics["log_loss_skill_high_1h"] == 0.09
@@ -207,6 +208,9 @@ def test_run_version_and_model_explain_themselves(tracking: Tracking, logged: Lo
         model = client.get_registered_model(tracking.model)
     assert run.data.tags["mlflow.note.content"] == version.description == "**Kept**: a note"
     assert "rollback" in model.description
+    (rows,) = run.inputs.dataset_inputs
+    assert rows.dataset.digest == ("1" * 64)[:36]
+    assert json.loads(rows.dataset.source) == {"data_sha256": "1" * 64}
 
 
 def test_run_without_a_review_reads_back_without_one(own_model: Tracking) -> None:
