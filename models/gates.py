@@ -1,22 +1,25 @@
 """Promotion gates: a pure function from measured figures to a verdict with reasons.
 
 Safety gates decide whether a model may ever serve; promotion gates whether it replaces the
-champion. Without a champion only the safety gates apply.
+champion. Without a champion only the safety gates apply. Gates of kind ``report`` are shown and
+decide nothing: those on stress and segments of a simulated market, which has neither.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Kind = Literal["safety", "promotion"]
+Kind = Literal["safety", "promotion", "report"]
 Verdict = Literal["promoted", "kept", "refused"]
 
 ECE_LIMITS: Mapping[int, float] = {1: 0.15, 8: 0.15, 24: 0.2}
 SLOPE_RANGE = (0.9, 1.1)
 TOP_DECILE_RANGE = (0.85, 1.18)
 COUNT_RANGE = (0.8, 1.25)
+WEAK_GROUP_LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Gate:
     name:
         What is held against a limit.
     kind:
-        ``safety`` or ``promotion``.
+        ``safety``, ``promotion`` or ``report``.
     passed:
         Whether it holds.
     value, limit:
@@ -158,6 +161,54 @@ def not_worse_gate(
     )
 
 
+def stress_gate(
+    window: str, horizon: int, rival: str, own: float | None, other: float | None, kind: Kind
+) -> Gate | None:
+    """Predicted over observed in a stress window is no farther from 1 than a rival's.
+
+    The distance of a ratio r is ``|ln r|``, so that half and double are equally far. None where
+    nothing was observed, for there is no ratio then.
+    """
+    if own is None or other is None:
+        return None
+    return Gate(
+        f"stress_{window}_{horizon}h",
+        kind,
+        _distance(own) <= _distance(other),
+        own,
+        other,
+        f"predicted over observed in {window} at {horizon} h (the limit is that of {rival}; "
+        "nearer to 1 passes)",
+    )
+
+
+def weak_groups_gate(adjusted: Mapping[str, float], least_events: int, kind: Kind) -> Gate:
+    """No stress window or segment is worse than the best baseline beyond chance.
+
+    Parameters
+    ----------
+    adjusted:
+        Holm-adjusted one-sided p-values of the groups with more than `least_events` events;
+        small means worse. May be empty.
+    least_events:
+        For the reader.
+    kind:
+        Of the gate.
+    """
+    worse = sorted(name for name, p in adjusted.items() if p <= WEAK_GROUP_LEVEL)
+    smallest = min(adjusted.values(), default=None)
+    found = f"; worse in {', '.join(worse)}" if worse else ""
+    return Gate(
+        "no_weak_stress_or_segment",
+        kind,
+        not worse,
+        smallest,
+        WEAK_GROUP_LEVEL,
+        f"smallest adjusted p-value of being worse than the best baseline among {len(adjusted)} "
+        f"stress windows and segments of over {least_events} events{found}",
+    )
+
+
 def decide(gates: list[Gate], *, has_champion: bool) -> Decision:
     """The verdict of the gates."""
     failed_safety = [gate for gate in gates if gate.kind == "safety" and not gate.passed]
@@ -175,6 +226,10 @@ def decide(gates: list[Gate], *, has_champion: bool) -> Decision:
 def _within(name: str, value: float | None, limits: tuple[float, float], detail: str) -> Gate:
     passed = value is not None and limits[0] <= value <= limits[1]
     return Gate(name, "safety", passed, value, limits, detail)
+
+
+def _distance(ratio: float) -> float:
+    return abs(math.log(ratio)) if ratio > 0.0 else math.inf
 
 
 def _sentences(gates: list[Gate]) -> tuple[str, ...]:

@@ -22,6 +22,14 @@ BUNDLE_TAG = "bundle_sha256"
 CHALLENGER = "challenger"
 """Alias of the newest version that was sound and did not replace the champion."""
 
+MODEL_DESCRIPTION = (
+    "Probability that a crypto derivatives account falls under its maintenance margin, by horizon. "
+    "Each version is one bundle of `margincast retrain`, named by its tag `bundle_sha256`. "
+    "Aliases: **champion** serves, **challenger** is the newest sound version that does not, "
+    "**previous** is what `margincast rollback` goes back to. The pointer files beside the "
+    "bundles decide what serves; the aliases mirror them."
+)
+
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
 
 
@@ -156,20 +164,27 @@ def find_version(client: MlflowClient, tracking: Tracking, bundle_sha256: str) -
 
 
 def register_version(
-    client: MlflowClient, tracking: Tracking, bundle_sha256: str, *, run_id: str, model_id: str
+    client: MlflowClient,
+    tracking: Tracking,
+    bundle_sha256: str,
+    *,
+    run_id: str,
+    model_id: str,
+    description: str = "",
 ) -> int:
     """Make a logged model the next version of the registered model and tag it in the same step.
 
-    The registered model is created where it does not exist.
+    The registered model is created where it does not exist. `description` is Markdown.
     """
     if _registered_model(client, tracking) is None:
-        client.create_registered_model(tracking.model)
+        client.create_registered_model(tracking.model, description=MODEL_DESCRIPTION)
     created = client.create_model_version(
         tracking.model,
         source=f"models:/{model_id}",
         run_id=run_id,
         tags={BUNDLE_TAG: bundle_sha256},
         model_id=model_id,
+        description=description or None,
     )
     return int(created.version)
 

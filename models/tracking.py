@@ -8,15 +8,17 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from market.errors import ModelError
+from models.fold_runs import FoldRun, log_fold
 from models.manifest import parse_manifest
-from models.mlflow_store import Tracking, is_missing, mlflow_client
+from models.mlflow_store import Tracking, mlflow_client
 from models.registry import BUNDLE_TAG, find_version, register_version
+from models.run_figures import training_metrics
 from models.schema import ModelSchema, canonical_json, is_sha256
 from models.scorer import INPUT, PROBABILITY, RAW_SCORE
 
@@ -29,6 +31,7 @@ GATES_FILE = "gates.json"
 BACKTEST_FILE = "backtest.json"
 MANIFEST_FILE = "manifest.json"
 MODEL_CARD_FILE = "model_card.md"
+REVIEW_FILE = "review.json"
 PLOTS_FOLDER = "plots"
 VERSION_TAG = "registered_version"
 LOGGED_MODEL = "model"
@@ -37,17 +40,20 @@ REQUIREMENTS = ("numpy", "onnxruntime")
 
 _SYSTEM_TAGS = "mlflow."
 _SHORT_SHA = 12
+_DIGEST_LENGTH = 36
 # MLflow's own limits for one request.
 _METRICS_PER_BATCH = 1000
 _PARAMS_PER_BATCH = 100
-_HORIZON_FIGURES = (
-    "base_rate",
-    "positives",
-    "log_loss_skill",
-    "oracle_gap_closed",
-    "predicted_over_observed",
-)
-_PLOT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}(\.png)?")
+_PLOT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}(\.png|\.svg)?")
+_FILE_NAME = re.compile(r"([a-z0-9_]{1,32}/)?[a-z0-9_]{1,64}\.(csv|html|json|md)")
+_NOTE = "mlflow.note.content"
+_EXPERIMENT_TAGS = {
+    # Opens the experiment as model training, not as a language model's traces.
+    "mlflow.experimentKind": "custom_model_development",
+    _NOTE: "Trainings of Margincast. Each run is one `margincast retrain`; its description says "
+    "what came of it, `review.html` among its artifacts shows everything, and its child runs are "
+    "its folds. `margincast review` sets the newest beside the champion.",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,11 +78,21 @@ class TrainingRun:
     onnx, manifest:
         Those files of the bundle.
     plots:
-        PNG bytes by name, with or without ``.png``.
+        PNG bytes by name, with or without ``.png``, or SVG bytes by name with ``.svg``.
     model_card:
         Markdown.
     backtest:
         The object of ``backtest --json``, or None.
+    review:
+        What else a reviewer needs, or None: contributions, ablation, folds, provenance.
+    note:
+        Markdown that MLflow shows as the description of the run and of the registered version.
+    tags:
+        Further tags of the run, such as the hash of the code.
+    files:
+        Further artifacts by path: ``tables/months.csv``, ``review.html``.
+    folds:
+        Child runs.
     """
 
     bundle_sha256: str
@@ -93,6 +109,11 @@ class TrainingRun:
     plots: Mapping[str, bytes]
     model_card: str
     backtest: Mapping[str, Any] | None = None
+    review: Mapping[str, Any] | None = None
+    note: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    folds: Sequence[FoldRun] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +122,6 @@ class Logged:
 
     run_id: str
     version: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """A logged training as `load_run` reads it back; MLflow's own tags are left out."""
-
-    run_id: str
-    name: str
-    status: str
-    params: dict[str, str]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-    evaluation: dict[str, Any]
-    gates: dict[str, Any]
 
 
 def log_training(tracking: Tracking, run: TrainingRun) -> Logged:
@@ -150,7 +157,7 @@ def log_training(tracking: Tracking, run: TrainingRun) -> Logged:
     graph = _graph(run.onnx)
     files = _files(run)
     tags = _tags(run)
-    metrics = training_metrics(run.evaluation, run.gates)
+    metrics = training_metrics(run.evaluation, run.gates, run.backtest)
 
     with mlflow_client(tracking) as client:
         name = f"{run.verdict}/{run.bundle_sha256[:_SHORT_SHA]}"
@@ -160,76 +167,22 @@ def log_training(tracking: Tracking, run: TrainingRun) -> Logged:
             # Before the metrics, each of which MLflow would read back to copy it to the model.
             model_id = _log_graph(graph, schema, run.bundle_sha256)
             _log_figures(client, run_id, run.params, metrics)
+            _log_dataset(client, run_id, run)
             _log_files(client, run_id, files)
+            for fold in run.folds:
+                log_fold(client, experiment, run_id, fold)
             version = find_version(client, tracking, run.bundle_sha256)
             if version is None:
                 version = register_version(
-                    client, tracking, run.bundle_sha256, run_id=run_id, model_id=model_id
+                    client,
+                    tracking,
+                    run.bundle_sha256,
+                    run_id=run_id,
+                    model_id=model_id,
+                    description=run.note,
                 )
             client.set_tag(run_id, VERSION_TAG, str(version))
     return Logged(run_id, version)
-
-
-def load_run(tracking: Tracking, run_id: str) -> RunSummary:
-    """Read a logged training back, for review.
-
-    Raises
-    ------
-    ModelError
-        There is no such run, it has no evaluation or gates, or MLflow or its store fails.
-    """
-    with mlflow_client(tracking) as client:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            run = client.get_run(run_id)
-        except MlflowException as error:
-            if not is_missing(error):
-                raise
-            raise ModelError(
-                f"run {run_id!r} is not at {tracking.address}; list the runs of experiment "
-                f"{tracking.experiment!r}"
-            ) from error
-        with tempfile.TemporaryDirectory() as folder:
-            evaluation, gates = (
-                _read_json(client, run_id, name, Path(folder))
-                for name in (EVALUATION_FILE, GATES_FILE)
-            )
-    return RunSummary(
-        run_id=run_id,
-        name=run.info.run_name,
-        status=run.info.status,
-        params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
-        tags={k: v for k, v in run.data.tags.items() if not k.startswith(_SYSTEM_TAGS)},
-        evaluation=evaluation,
-        gates=gates,
-    )
-
-
-def training_metrics(
-    evaluation: Mapping[str, Any], gates: Mapping[str, Mapping[str, Any]]
-) -> dict[str, float]:
-    """The figures of a training, flat.
-
-    ``h{h}_{model}_{metric}`` for every model and horizon; ``h{h}_{figure}`` for those of the
-    horizon, the skill's interval as ``h{h}_log_loss_skill_low`` and ``_high``; ``rows``;
-    ``parity_max_difference``. What an evaluation leaves undefined (null) has no metric.
-    """
-    found: dict[str, Any] = {
-        "rows": evaluation["rows"],
-        "parity_max_difference": gates.get("parity", {}).get("value"),
-    }
-    for hours, horizon in evaluation["horizons"].items():
-        for model, figures in horizon["models"].items():
-            for metric, value in (figures or {}).items():
-                found[f"h{hours}_{model}_{metric}"] = value
-        for figure in _HORIZON_FIGURES:
-            found[f"h{hours}_{figure}"] = horizon.get(figure)
-        low, high = horizon.get("log_loss_skill_ci95") or (None, None)
-        found[f"h{hours}_log_loss_skill_low"] = low
-        found[f"h{hours}_log_loss_skill_high"] = high
-    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def _graph(onnx_bytes: bytes) -> Any:
@@ -245,20 +198,36 @@ def _graph(onnx_bytes: bytes) -> Any:
 def _files(run: TrainingRun) -> dict[str, bytes]:
     """Artifacts of a run by path."""
     files = {
-        EVALUATION_FILE: canonical_json(run.evaluation),
-        GATES_FILE: canonical_json(run.gates),
+        EVALUATION_FILE: _readable_json(run.evaluation),
+        GATES_FILE: _readable_json(run.gates),
         MANIFEST_FILE: run.manifest,
         MODEL_CARD_FILE: run.model_card.encode(),
     }
     if run.backtest is not None:
-        files[BACKTEST_FILE] = canonical_json(run.backtest)
-    for name, png in run.plots.items():
+        files[BACKTEST_FILE] = _readable_json(run.backtest)
+    if run.review is not None:
+        files[REVIEW_FILE] = _readable_json(run.review)
+    for name, content in run.files.items():
+        if not _FILE_NAME.fullmatch(name) or name in files:
+            raise ModelError(
+                f"artifact is named {name!r}; use a name of its own in lower-case letters, digits "
+                "and '_', as in tables/months.csv"
+            )
+        files[name] = content
+    for name, picture in run.plots.items():
         if not _PLOT_NAME.fullmatch(name):
             raise ModelError(
                 f"plot is named {name!r}; use letters, digits, '_' and '-', as in reliability.png"
             )
-        files[f"{PLOTS_FOLDER}/{name.removesuffix('.png')}.png"] = png
+        suffix = "" if name.endswith((".png", ".svg")) else ".png"
+        files[f"{PLOTS_FOLDER}/{name}{suffix}"] = picture
     return files
+
+
+def _readable_json(value: Mapping[str, Any]) -> bytes:
+    """JSON for readers: keys stay in the order given, which is that of horizons and bands."""
+    canonical_json(value)  # refuses what JSON cannot say
+    return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def _tags(run: TrainingRun) -> dict[str, str]:
@@ -271,8 +240,11 @@ def _tags(run: TrainingRun) -> dict[str, str]:
     for name, sha in hashes.items():
         if not is_sha256(sha):
             raise ModelError(f"{name} is {sha!r}; expected 64 lower-case hex digits")
+    own = {_NOTE: run.note} if run.note else {}
     provenance = {f"data_{key}": str(value) for key, value in run.evaluation["data"].items()}
     return {
+        **run.tags,
+        **own,
         **provenance,
         **hashes,
         "margincast_version": installed_version("margincast"),
@@ -286,7 +258,9 @@ def _experiment_id(client: MlflowClient, tracking: Tracking) -> str:
     if experiment is not None:
         return str(experiment.experiment_id)
     return str(
-        client.create_experiment(tracking.experiment, artifact_location=tracking.artifact_location)
+        client.create_experiment(
+            tracking.experiment, artifact_location=tracking.artifact_location, tags=_EXPERIMENT_TAGS
+        )
     )
 
 
@@ -359,6 +333,15 @@ def _log_figures(
         client.log_batch(run_id, metrics=figures[start : start + _METRICS_PER_BATCH])
 
 
+def _log_dataset(client: MlflowClient, run_id: str, run: TrainingRun) -> None:
+    """Name the training rows; MLflow has room for 36 of the 64 digits of their hash."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"data_sha256": run.data_sha256})
+    rows = Dataset("training rows", run.data_sha256[:_DIGEST_LENGTH], "code", source)
+    client.log_inputs(run_id, [DatasetInput(rows, [InputTag("mlflow.data.context", "training")])])
+
+
 def _log_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
@@ -366,19 +349,3 @@ def _log_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) ->
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(content)
         client.log_artifacts(run_id, folder)
-
-
-def _read_json(client: MlflowClient, run_id: str, name: str, folder: Path) -> dict[str, Any]:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        path = Path(client.download_artifacts(run_id, name, str(folder)))
-        content = json.loads(path.read_bytes())
-    except (MlflowException, OSError, ValueError) as error:
-        raise ModelError(
-            f"run {run_id} has no readable {name} ({type(error).__name__}); it was not logged by "
-            "a finished training: choose another run"
-        ) from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{name} of run {run_id} is not a JSON object; choose another run")
-    return content

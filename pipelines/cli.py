@@ -255,7 +255,7 @@ def promote(
     json: JsonFile = None,
 ) -> None:
     """Make a bundle the champion."""
-    from pipelines.review import promote as job
+    from pipelines.promotion import promote as job
 
     settings = load_config(config)
     _registry(lambda: job(settings, bundle, override), "promote", json)
@@ -264,19 +264,28 @@ def promote(
 @app.command()
 def rollback(config: ConfigFile = None, json: JsonFile = None) -> None:
     """Go back to the previous champion."""
-    from pipelines.review import rollback as job
+    from pipelines.promotion import rollback as job
 
     settings = load_config(config)
     _registry(lambda: job(settings), "rollback", json)
 
 
 @app.command()
-def review(config: ConfigFile = None, json: JsonFile = None) -> None:
-    """Champion and newest version side by side."""
+def review(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the review as one HTML page.")
+    ] = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Champion against the newest version: figures, gates, what differs, verdict."""
+    from pipelines.report import write_json
     from pipelines.review import review as job
+    from pipelines.review_report import review_report
 
-    settings = load_config(config)
-    _registry(lambda: job(settings), "review", json)
+    report = job(load_config(config), out)
+    write_json(report, json)
+    review_report(report)
 
 
 def _registry(job: Callable[[], dict[str, Any]], title: str, json: Path | None) -> None:

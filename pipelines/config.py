@@ -30,6 +30,7 @@ from pipelines.sections import (
     BarsConfig,
     LedgerConfig,
     MarketConfig,
+    ReviewConfig,
     RulesConfig,
     ServingConfig,
     SimulateConfig,
@@ -101,6 +102,7 @@ class Config(BaseSettings):
     accounts: AccountsConfig = AccountsConfig()
     rules: RulesConfig = RulesConfig()
     training: TrainingConfig = TrainingConfig()
+    review: ReviewConfig = ReviewConfig()
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingConfig = ServingConfig()
     ledger: LedgerConfig = LedgerConfig()

@@ -14,19 +14,27 @@ from margin.ruleset import RuleSet
 from market.population import Lives
 from models.bundle import Bundle, load_bundle
 from models.forecaster import Forecaster
-from models.gates import Gate, Kind, bounds_gate, calibration_gates, not_worse_gate
+from models.gates import (
+    Gate,
+    Kind,
+    bounds_gate,
+    calibration_gates,
+    not_worse_gate,
+    stress_gate,
+    weak_groups_gate,
+)
 from models.pointer import CHAMPION
 from pipelines.config import Config
 from pipelines.inputs import Market, sample_accounts
 from serving.decision import decide
 from serving.messages import AccountProblem
-from training.bootstrap import ece_quantile, skill_interval, utc_day
+from training.bootstrap import ece_quantile, holm_adjusted, skill_interval, utc_day
 from training.dataset import Dataset
-from training.evaluate import BOOTSTRAP_SEED, MODEL, Forecasts, forecast
+from training.evaluate import BOOTSTRAP_SEED, FLOOR_BASELINE, MODEL, Forecasts, forecast
 from training.metrics import clip_probability, log_loss_rows, log_loss_skill
 
-FLOOR_BASELINE = "first_passage_isotonic"
-"""The baseline that even a first champion must not fall behind."""
+LEAST_EVENTS = 200
+"""A stress window or segment must have more events than this to be judged on its own."""
 
 _BOUNDS_ACCOUNTS = 2_000
 
@@ -65,6 +73,44 @@ def calibrated_and_better(
         )
         gates.append(_rival(test, hours, models[MODEL], FLOOR_BASELINE, models, "safety"))
     return gates
+
+
+def stress_and_segments(evaluation: Mapping[str, Any]) -> list[Gate]:
+    """Each stress window against the isotonic first passage, and all groups against the best.
+
+    On a simulated market these are for the report only: no gated figure of this kind comes from
+    simulated data.
+    """
+    kind: Kind = "promotion" if evaluation["data"]["prices"] == "real" else "report"
+    gates = [
+        stress_gate(
+            window,
+            int(hours),
+            FLOOR_BASELINE,
+            figures["predicted_over_observed"][MODEL],
+            figures["predicted_over_observed"][FLOOR_BASELINE],
+            kind,
+        )
+        for window, horizons in evaluation["stress"].items()
+        for hours, figures in horizons.items()
+    ]
+    groups = {
+        f"{window} at {hours} h": figures
+        for window, horizons in evaluation["stress"].items()
+        for hours, figures in horizons.items()
+    } | {
+        f"{segmentation} {band} at {hours} h": figures
+        for hours, horizon in evaluation["horizons"].items()
+        for segmentation, bands in horizon["segments"].items()
+        for band, figures in bands.items()
+    }
+    p_values = {
+        name: figures["worse_p"]
+        for name, figures in groups.items()
+        if figures["observed"] > LEAST_EVENTS and figures["worse_p"] is not None
+    }
+    judged = [gate for gate in gates if gate is not None]
+    return [*judged, weak_groups_gate(holm_adjusted(p_values), LEAST_EVENTS, kind)]
 
 
 def _rival(

@@ -6,10 +6,9 @@ folder, which the next run finds and reuses.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.registry import ACCOUNT_FEATURES, prior_column, registry_sha256
 from ledger.records import Entry
 from ledger.store import Ledger
 from margin.ruleset import RuleSet
 from market.clock import HOUR
-from market.errors import DataError, ModelError
+from market.errors import DataError
 from models.bundle import (
     DRAFT,
     Bundle,
@@ -32,66 +30,40 @@ from models.bundle import (
     write_bundle,
 )
 from models.gates import Decision, decide, parity_gate
-from models.lightgbm_trees import trees_from_booster
 from models.manifest import TrainingRecord
-from models.mlflow_store import Tracking
 from models.onnx_export import export
 from models.parity import ParityReport, check_parity, threshold_adjacent_rows
 from models.pointer import CHAMPION, PREVIOUS, promote, read_pointer
 from models.registry import find_challenger, set_aliases
-from models.schema import ModelSchema
 from models.scorer import Scorer
-from models.tracking import TrainingRun, log_training
-from models.trees import TreeTable
 from pipelines.accounts import read_dataset, read_segments
 from pipelines.config import Config
+from pipelines.examine import Trained, examine
 from pipelines.inputs import Market, describe, read_market, read_rules
-from pipelines.judge import bounds, calibrated_and_better, no_worse_than_champion
+from pipelines.judge import (
+    bounds,
+    calibrated_and_better,
+    no_worse_than_champion,
+    stress_and_segments,
+)
 from pipelines.lock import RETRAIN_LOCK, exclusive
+from pipelines.log_run import log_run, tracking
 from pipelines.notify import notified
 from pipelines.progress import Stages
 from pipelines.serve import MARKET_STATE
 from pipelines.watch import beside_champion
-from training.baselines import fit_baselines, fit_plain
-from training.bootstrap import utc_day
+from training.candidate import Candidate, fit_candidate
 from training.dataset import Dataset
 from training.drift.reference import REFERENCE_FILE, make_reference
-from training.drifting_calibration import DriftingLine, filtered_platt
 from training.evaluate import (
-    PLAIN_FILE,
-    baseline_columns,
     evaluate,
     forecast,
-    model_columns,
-    plain_schema,
 )
-from training.fit import PARAMETERS, Ensemble, fit_trees
-from training.model_card import model_card
-from training.plots import training_plots
+from training.fit import PARAMETERS, Ensemble
 from training.splits import Block, default_boundaries, purged_split
-
-MIN_PRESENCE = 0.6
-"""A feature present in a smaller share of the fit rows is left out: it would date the row."""
 
 _PARITY_ROWS = 20_000
 _LIBRARIES = ("lightgbm", "numpy", "numba", "onnx", "onnxruntime", "scikit-learn")
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """What training made, before it is a bundle."""
-
-    schema: ModelSchema
-    ensembles: dict[int, Ensemble]
-    trees: dict[int, TreeTable]
-    lines: dict[int, DriftingLine]
-    baselines: dict[str, Any]
-    plain: dict[str, bytes]
-
-    @property
-    def calibration(self) -> dict[int, tuple[float, float]]:
-        """Slope and intercept by horizon."""
-        return {hours: (line.slope, line.intercept) for hours, line in self.lines.items()}
 
 
 def split_ends(config: Config, first: int, last: int) -> tuple[int, int, int]:
@@ -118,7 +90,7 @@ def retrain(config: Config) -> dict[str, Any]:
     """
 
     def job() -> dict[str, Any]:
-        with exclusive(config.serving.bundles / RETRAIN_LOCK, "retrain"), Stages(10) as stages:
+        with exclusive(config.serving.bundles / RETRAIN_LOCK, "retrain"), Stages(11) as stages:
             return _retrain(config, stages)
 
     return notified(config, "retrain", job)
@@ -137,7 +109,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     block = purged_split(data.time, data.horizons[-1], *ends)
     _check_blocks(block, config)
     with stages.stage("fit"):
-        fitted = _fit(data, block)
+        fitted = fit_candidate(data, block)
     with stages.stage("export"):
         onnx = export(fitted.schema, fitted.trees, fitted.calibration)
         parity = _check_parity(fitted, onnx)
@@ -159,6 +131,11 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         fitted.plain[REFERENCE_FILE] = reference.to_bytes()
         sha = _write(root, fitted, onnx, training, data_sha, ruleset, metrics)
         bundle = load_bundle(root / sha)
+    with stages.stage("review"):
+        trained = Trained(
+            config, market, segments, ruleset, data, block, ends, fitted, bundle, test
+        )
+        review = examine(trained, stages)
     champion = read_pointer(root, CHAMPION)
     with stages.stage("gate"):
         gates = [
@@ -166,6 +143,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             bounds(config, market, ruleset, bundle),
             *calibrated_and_better(test, forecasts, evaluation),
             *no_worse_than_champion(root, champion, sha, test, forecasts),
+            *stress_and_segments(evaluation),
         ]
         decision = decide(gates, has_champion=champion not in (None, sha))
     with stages.stage("drift"):
@@ -185,7 +163,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             "champion_before": champion,
             **beside,
         }
-        run = _log(config, bundle, report, training, onnx)
+        run = log_run(config, bundle, report, review, onnx)
         report["mlflow_run"] = run
         report["champion"] = _settle(config, market, bundle, decision, report)
     return report
@@ -202,72 +180,7 @@ def _check_blocks(block: npt.NDArray[np.int8], config: Config) -> None:
             )
 
 
-def _fit(data: Dataset, block: npt.NDArray[np.int8]) -> Fitted:
-    fit, calibrate = np.flatnonzero(block == Block.FIT), np.flatnonzero(block == Block.CALIBRATE)
-    schema = _schema(data, fit)
-    X = np.ascontiguousarray(data.features[fit][:, model_columns(schema)])
-    X_calibrate = np.ascontiguousarray(data.features[calibrate][:, model_columns(schema)])
-    columns = {name: column[fit] for name, column in baseline_columns(data).items()}
-    threads = os.cpu_count() or 1
-    ensembles: dict[int, Ensemble] = {}
-    trees: dict[int, TreeTable] = {}
-    lines: dict[int, DriftingLine] = {}
-    baselines: dict[str, Any] = {}
-    plain: dict[str, bytes] = {}
-    for h, hours in enumerate(data.horizons):
-        y = data.labels[fit, h]
-        ensemble = fit_trees(X, y, data.time[fit], schema, hours, seed=1, num_threads=threads)
-        ensembles[hours] = ensemble
-        trees[hours] = (
-            TreeTable.empty(len(schema.features))
-            if ensemble.booster is None
-            else trees_from_booster(ensemble.booster, len(schema.features))
-        )
-        prior = schema.prior_columns()[h]
-        raw = [part[:, prior] + trees[hours].raw_score(part) for part in (X, X_calibrate)]
-        seen = np.concatenate((fit, calibrate))
-        lines[hours] = filtered_platt(
-            np.concatenate(raw), data.labels[seen, h], utc_day(data.time[seen])
-        )
-        baselines[str(hours)] = fit_baselines(columns, y, hours)
-        own = plain_schema(schema, hours)
-        booster = fit_plain(
-            np.ascontiguousarray(data.features[fit][:, model_columns(own)]),
-            y,
-            data.time[fit],
-            hours,
-            own.features,
-            seed=1,
-            num_threads=threads,
-        )
-        table = trees_from_booster(booster, len(own.features), average=True)
-        plain[PLAIN_FILE.format(hours=hours)] = export(own, {hours: table}, {hours: (1.0, 0.0)})
-    return Fitted(schema, ensembles, trees, lines, baselines, plain)
-
-
-def _schema(data: Dataset, fit: npt.NDArray[np.intp]) -> ModelSchema:
-    """Columns that are present often enough; priors of the trained horizons only."""
-    priors = tuple(prior_column(hours) for hours in data.horizons)
-    presence = 1.0 - np.isnan(data.features[fit]).mean(axis=0)
-    kept = [
-        feature
-        for feature, share in zip(ACCOUNT_FEATURES, presence, strict=True)
-        if share >= MIN_PRESENCE
-        and (feature.name in priors or not feature.name.startswith("prior_logit_"))
-    ]
-    missing = [name for name in priors if name not in {feature.name for feature in kept}]
-    if missing:
-        raise ModelError(f"prior column(s) {', '.join(missing)} are mostly missing; check the data")
-    return ModelSchema(
-        features=tuple(feature.name for feature in kept),
-        monotone=tuple(feature.monotone for feature in kept),
-        horizons=data.horizons,
-        prior=priors,
-        features_sha256=registry_sha256(),
-    )
-
-
-def _check_parity(fitted: Fitted, onnx: bytes) -> ParityReport:
+def _check_parity(fitted: Candidate, onnx: bytes) -> ParityReport:
     """ONNX against LightGBM itself, on rows beside the thresholds."""
 
     def raw(ensemble: Ensemble, X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -293,7 +206,7 @@ def _training_record(
     data: Dataset,
     block: npt.NDArray[np.int8],
     ends: tuple[int, int, int],
-    fitted: Fitted,
+    fitted: Candidate,
 ) -> dict[str, Any]:
     fit = block == Block.FIT
     trained = data.time[fit | (block == Block.CALIBRATE)]
@@ -323,7 +236,7 @@ def _training_record(
 
 def _write(
     root: Path,
-    fitted: Fitted,
+    fitted: Candidate,
     onnx: bytes,
     training: Mapping[str, Any],
     data_sha: str,
@@ -346,51 +259,6 @@ def _write(
         record=record,
     )
     return write_bundle(root, {**files, **fitted.plain})
-
-
-def _log(
-    config: Config,
-    bundle: Bundle,
-    report: Mapping[str, Any],
-    training: Mapping[str, Any],
-    onnx: bytes,
-) -> str:
-    card = model_card(
-        bundle.manifest,
-        report["evaluation"],
-        report["gates"],
-        bundle_sha256=bundle.sha256,
-        verdict=report["verdict"],
-        reasons=report["reasons"],
-    )
-    run = TrainingRun(
-        bundle_sha256=bundle.sha256,
-        data_sha256=report["data_sha256"],
-        ruleset_sha256=report["ruleset_sha256"],
-        features_sha256=registry_sha256(),
-        params={
-            **{f"rows_{name}": count for name, count in training["rows"].items()},
-            **{f"rounds_{hours}h": trees["rounds"] for hours, trees in training["trees"].items()},
-            "features": len(bundle.schema.features),
-            "max_rows": config.training.max_rows,
-            "population": config.accounts.population,
-            "ruleset": config.rules.ruleset,
-        },
-        evaluation=report["evaluation"],
-        gates=report["gates"],
-        verdict=report["verdict"],
-        reasons=report["reasons"],
-        onnx=onnx,
-        manifest=bundle.read("manifest.json"),
-        plots=training_plots(report["evaluation"]),
-        model_card=card,
-    )
-    return log_training(tracking(config), run).run_id
-
-
-def tracking(config: Config) -> Tracking:
-    """Where experiments are kept."""
-    return Tracking(config.tracking.uri, config.tracking.experiment, config.tracking.model)
 
 
 def _settle(

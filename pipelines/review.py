@@ -1,147 +1,126 @@
-"""Promote, roll back, review: the pointer, the ledger and MLflow move together."""
+"""Champion against the newest version, from what MLflow holds: terminal, JSON and one page."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from ledger.records import Entry
-from ledger.store import Ledger
 from market.errors import ModelError
-from models import pointer
-from models.bundle import load_bundle
-from models.forecaster import Forecaster
-from models.pointer import CHAMPION, PREVIOUS, read_pointer
-from models.registry import Version, find_challenger, list_versions, set_aliases
-from models.tracking import load_run
+from market.files import replace_file
+from models.pointer import CHAMPION
+from models.registry import Version, list_versions
+from models.run_reader import load_run
 from pipelines.config import Config
-from pipelines.retrain import tracking
+from pipelines.log_run import tracking
+from training.comparison import Comparison, compare
+from training.review_page import review_page
+from training.reviewed import Reviewed
 
 
-def promote(config: Config, bundle: str | None, override: str | None = None) -> dict[str, Any]:
-    """Make a bundle the champion; it is audited first and the change is recorded.
+def review(config: Config, out: Path | None) -> dict[str, Any]:
+    """The newest version and the champion side by side.
 
     Parameters
     ----------
     config:
-        Where bundles, registry and ledger are.
-    bundle:
-        SHA-256; None for the challenger.
-    override:
-        Why a bundle may serve that failed a safety gate; it stands in the ledger.
+        Where the registry is.
+    out:
+        HTML file to write, or None.
+
+    Returns
+    -------
+    dict
+        ``newest`` and, where there is one, ``champion``: version, bundle, verdict, reasons, log
+        losses, skills and gates; ``comparison`` where they are two; ``page`` where one was
+        written.
 
     Raises
     ------
     ModelError
-        There is no challenger, the bundle is not registered, or it failed a safety gate and no
-        reason to override is given.
-    BundleError
-        The bundle is missing or damaged.
+        Nothing is registered, or a run cannot be read.
     """
-    root = config.serving.bundles
-    sha = bundle if bundle is not None else find_challenger(tracking(config))
-    if sha is None:
-        raise ModelError("there is no challenger to promote; give the SHA-256 of a bundle")
-    before = read_pointer(root, CHAMPION)
-    Forecaster(load_bundle(root / sha))
-    failed = _failed_safety_gates(config, _registered(config, sha))
-    if failed and not (override and override.strip()):
-        raise ModelError(
-            f"bundle {sha} failed the safety gate(s) {', '.join(failed)}; retrain, or give "
-            "--override REASON to let it serve all the same: the reason is recorded"
-        )
-    if before != sha:
-        overridden = {"override": override, "failed_gates": failed} if failed else {}
-        _record(config, "promotion", {"bundle": sha, "champion_before": before, **overridden})
-        pointer.promote(root, sha)
-    return _aligned(config)
-
-
-def rollback(config: Config) -> dict[str, Any]:
-    """Make the previous champion the champion again."""
-    root = config.serving.bundles
-    before, target = read_pointer(root, CHAMPION), read_pointer(root, PREVIOUS)
-    if target is None:
-        raise ModelError("there is no previous champion to go back to; promote a bundle instead")
-    Forecaster(load_bundle(root / target))
-    _registered(config, target)
-    _record(config, "rollback", {"bundle": target, "champion_before": before})
-    pointer.rollback(root)
-    return _aligned(config)
-
-
-def review(config: Config) -> dict[str, Any]:
-    """Champion and newest version side by side, from MLflow."""
     versions = list_versions(tracking(config))
     if not versions:
         raise ModelError("no model is registered yet; run margincast retrain first")
-    newest = max(versions, key=lambda version: version.version)
-    chosen = {
-        "champion": next((v for v in versions if CHAMPION in v.aliases), None),
-        "newest": newest,
-    }
-    report: dict[str, Any] = {}
-    for role, version in chosen.items():
-        if version is None or version.run_id is None:
-            continue
-        run = load_run(tracking(config), version.run_id)
-        report[role] = {
-            "version": version.version,
-            "bundle": version.bundle_sha256,
-            "aliases": list(version.aliases),
-            "created": version.created,
-            "verdict": run.tags.get("verdict"),
-            "log_loss": {
-                hours: {
-                    name: figures["log_loss"]
-                    for name, figures in horizon["models"].items()
-                    if figures is not None
-                }
-                for hours, horizon in run.evaluation["horizons"].items()
-            },
-            "log_loss_skill": {
-                hours: horizon["log_loss_skill"]
-                for hours, horizon in run.evaluation["horizons"].items()
-            },
-            "gates": {name: gate["passed"] for name, gate in run.gates.items()},
-        }
+    newest = versions[-1]
+    champion = next((v for v in versions if CHAMPION in v.aliases), None)
+    subject = _reviewed(config, newest)
+    report = {"newest": _summary(subject)}
+    comparison: Comparison | None = None
+    if champion is not None:
+        other = subject if champion == newest else _reviewed(config, champion)
+        report["champion"] = _summary(other)
+        if other is not subject:
+            comparison = compare(other, subject)
+            report["comparison"] = _plain(comparison)
+    if out is not None:
+        replace_file(out, review_page(subject, comparison).encode())
+        report["page"] = {"path": str(out)}
     return report
 
 
-def _registered(config: Config, sha: str) -> Version:
-    """Refuse before anything moves a bundle whose alias MLflow could not set afterwards."""
-    for version in list_versions(tracking(config)):
-        if version.bundle_sha256 == sha:
-            return version
-    raise ModelError(
-        f"bundle {sha} is not registered at {config.tracking.uri}; only what margincast "
-        "retrain made with this [tracking] can become champion"
-    )
-
-
-def _failed_safety_gates(config: Config, version: Version) -> list[str]:
-    """Names of the safety gates that the bundle's own training saw fail."""
+def _reviewed(config: Config, version: Version) -> Reviewed:
     if version.run_id is None:
-        return ["(no gates on record)"]
-    gates = load_run(tracking(config), version.run_id).gates
-    return sorted(
-        name for name, gate in gates.items() if gate["kind"] == "safety" and not gate["passed"]
+        raise ModelError(
+            f"version {version.version} of model {config.tracking.model!r} names no run; only "
+            "what margincast retrain registered can be reviewed"
+        )
+    run = load_run(tracking(config), version.run_id)
+    return Reviewed(
+        bundle=version.bundle_sha256 or "",
+        verdict=run.tags.get("verdict", "unknown"),
+        reasons=json.loads(run.tags.get("reasons", "[]")),
+        evaluation=run.evaluation,
+        gates=run.gates,
+        manifest=run.manifest,
+        review=run.review,
+        backtest=run.backtest,
+        params=run.params,
+        version=version.version,
+        created=version.created,
+        aliases=version.aliases,
+        run_id=version.run_id,
     )
 
 
-def _record(config: Config, kind: str, payload: dict[str, Any]) -> None:
-    with Ledger(config.ledger.url, chain="registry") as ledger:
-        ledger.append([Entry(kind=kind, payload=payload)])
+def _summary(one: Reviewed) -> dict[str, Any]:
+    horizons = one.evaluation["horizons"]
+    return {
+        "version": one.version,
+        "bundle": one.bundle,
+        "aliases": list(one.aliases),
+        "created": one.created,
+        "verdict": one.verdict,
+        "reasons": list(one.reasons),
+        "span": one.evaluation["span"],
+        "rows": one.evaluation["rows"],
+        "log_loss": {
+            hours: {
+                name: figures["log_loss"]
+                for name, figures in horizon["models"].items()
+                if figures is not None
+            }
+            for hours, horizon in horizons.items()
+        },
+        "best_baseline": {hours: horizon["best_baseline"] for hours, horizon in horizons.items()},
+        "log_loss_skill": {hours: horizon["log_loss_skill"] for hours, horizon in horizons.items()},
+        "log_loss_skill_ci95": {
+            hours: horizon["log_loss_skill_ci95"] for hours, horizon in horizons.items()
+        },
+        "predicted_over_observed": {
+            hours: horizon["predicted_over_observed"] for hours, horizon in horizons.items()
+        },
+        "gates": {name: gate["passed"] for name, gate in one.gates.items()},
+    }
 
 
-def _aligned(config: Config) -> dict[str, Any]:
-    """MLflow's aliases follow the pointers."""
-    root = config.serving.bundles
-    champion, previous = read_pointer(root, CHAMPION), read_pointer(root, PREVIOUS)
-    challenger = find_challenger(tracking(config))
-    set_aliases(
-        tracking(config),
-        champion=champion,
-        challenger=None if challenger == champion else challenger,
-        previous=previous,
-    )
-    return {"champion": champion, "previous": previous}
+def _plain(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "same_rows": comparison.same_rows,
+        "lines": [asdict(line) for line in comparison.lines],
+        "paired": {name: dict(gate) for name, gate in comparison.paired.items()},
+        "differences": [asdict(item) for item in comparison.differences],
+        "gates_changed": dict(comparison.gates_changed),
+    }

@@ -69,6 +69,7 @@ def _nanoseconds(text: str) -> int | None:
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Seed = Annotated[int, Field(strict=True, ge=0)]
+Folds = Annotated[int, Field(strict=True, ge=0, le=20)]
 Text = Annotated[str, AfterValidator(_filled)]
 Time = Annotated[str, BeforeValidator(_time_as_text), AfterValidator(_known_time)]
 GivenPath = Annotated[Path, BeforeValidator(_path_given)]
@@ -256,6 +257,20 @@ class TrainingConfig(Section):
                 f"later than calibrate_end ({ends[1]}), and that later than fit_end ({ends[0]})"
             )
         return test_end
+
+
+class ReviewConfig(Section):
+    """What a retraining does for its review alone: no gate reads it, and no bundle changes by it.
+
+    ``folds`` walk-forward folds before the test block; with ``stress_folds`` each stress window
+    there held out in turn (real prices only); the ``ablation`` of feature families; the
+    ``backtest`` of the add-on with its frontier.
+    """
+
+    folds: Folds = 2
+    stress_folds: bool = False
+    ablation: bool = True
+    backtest: bool = True
 
 
 class TrackingConfig(Section):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -64,6 +65,18 @@ def test_every_listed_package_is_type_checked_layered_and_in_the_source_archive(
     assert {f"/{room}" for room in ROOMS} <= set(
         tool["hatch"]["build"]["targets"]["sdist"]["include"]
     )
+
+
+def test_wheel_holds_templates_rule_sets_and_populations_besides_the_code() -> None:
+    packed = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    kept = {
+        path.relative_to(ROOT).as_posix()
+        for room in ROOMS
+        for pattern in ("*.html", "*.toml", "*.py")
+        for path in (ROOT / room).rglob(pattern)
+    }
+    assert "training/templates/review.html" in kept
+    assert kept <= packed
 
 
 def test_project_cannot_be_uploaded_by_accident() -> None:

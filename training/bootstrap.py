@@ -8,6 +8,7 @@ and no row is ever copied.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -152,6 +153,103 @@ def worse_p_value(
         return None
     difference = _resampled_sums((sums[:, 0] - sums[:, 1])[:, None], n, seed)[:, 0]
     return float((1 + np.count_nonzero(difference <= 0.0)) / (n + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSkill:
+    """What the bootstrap says of one group.
+
+    Attributes
+    ----------
+    interval:
+        Of the skill; None with fewer than two days.
+    worse_p:
+        One-sided p-value of "the model is not worse than the baseline"; None likewise.
+    """
+
+    interval: tuple[float, float] | None
+    worse_p: float | None
+
+
+def group_skills(
+    losses_model: npt.ArrayLike,
+    losses_baseline: npt.ArrayLike,
+    day_index: npt.ArrayLike,
+    groups: Mapping[str, npt.NDArray[np.bool_]],
+    n: int = RESAMPLES,
+    *,
+    seed: int,
+    level: float = 0.95,
+) -> dict[str, GroupSkill]:
+    """`skill_interval` and `worse_p_value` of many groups of rows under the same resamples.
+
+    Days are drawn from all days of the sample, so a group's own number of days varies between
+    resamples, as that of a domain does. A resample without any row of a group says nothing of its
+    skill, and counts as "not worse".
+
+    Parameters
+    ----------
+    losses_model, losses_baseline:
+        Losses of the same rows, finite, the baseline's positive, shape (rows,).
+    day_index:
+        Day of each row, any integers, shape (rows,).
+    groups:
+        By name the rows of the group, boolean, shape (rows,); each with at least one row.
+    n, seed, level:
+        Resamples, their seed, and the coverage of the intervals.
+
+    Raises
+    ------
+    ModelError
+        Shapes disagree, a value is not finite, or a baseline's loss is not positive.
+
+    References
+    ----------
+    Davison and Hinkley (1997), Bootstrap Methods and their Application, 3.8 and 4.2.
+    """
+    model, baseline = (np.asarray(a, dtype=np.float64) for a in (losses_model, losses_baseline))
+    day = np.asarray(day_index)
+    if not (baseline > 0.0).all():
+        raise ModelError("skill of groups needs positive losses of the baseline on every row")
+    whole, _ = _day_sums((model, baseline), day)  # checks what it was given
+    if len(whole) < 2:
+        return dict.fromkeys(groups, GroupSkill(None, None))
+    _, code = np.unique(day, return_inverse=True)
+    # Group by group, so that a million rows need no copy for each.
+    sums: list[FloatArray] = [
+        np.bincount(code[rows], weights=losses[rows], minlength=len(whole)).astype(np.float64)
+        for rows in groups.values()
+        for losses in (model, baseline)
+    ]
+    resampled = _resampled_sums(np.column_stack(sums or [whole]), n, seed)
+    found: dict[str, GroupSkill] = {}
+    for g, (name, rows) in enumerate(groups.items()):
+        if len(np.unique(code[rows])) < 2:
+            found[name] = GroupSkill(None, None)
+            continue
+        top, bottom = resampled[:, 2 * g], resampled[:, 2 * g + 1]
+        drawn = bottom > 0.0
+        low, high = _percentiles(top[drawn] / bottom[drawn], level)
+        not_worse = int(np.count_nonzero(top - bottom <= 0.0))
+        found[name] = GroupSkill((1.0 - high, 1.0 - low), (1 + not_worse) / (n + 1))
+    return found
+
+
+def holm_adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p-values: a hypothesis is rejected at a level where its own is below it.
+
+    Sorted ascending, the k-th of m (k from 0) becomes ``max(previous, min(1, (m − k)·p))``.
+
+    References
+    ----------
+    Holm (1979), "A simple sequentially rejective multiple test procedure".
+    """
+    adjusted: dict[str, float] = {}
+    running = 0.0
+    for k, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        running = max(running, min(1.0, (len(p_values) - k) * p_value))
+        adjusted[name] = running
+    return adjusted
 
 
 def holm_rejected(p_values: Mapping[str, float], level: float = 0.05) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from models.schema import ModelSchema
 from models.scorer import Scorer
 from training.baselines import BASELINES, ORACLE, predict_baselines
 from training.bootstrap import skill_interval, utc_day
+from training.breakdown import Groups, breakdown, months, segments, stress_windows
+from training.curves import precision_recall, recall_at_budgets, reliability
 from training.dataset import Dataset
 from training.metrics import (
     clip_probability,
@@ -25,13 +27,14 @@ from training.metrics import (
     log_loss_skill,
     oracle_gap_closed,
     predicted_over_observed,
-    reliability_bins,
 )
-from training.stress import STRESS_WINDOWS
 
 Floats = npt.NDArray[np.float64]
 
 MODEL = "margincast"
+FLOOR_BASELINE = "first_passage_isotonic"
+"""The baseline that even a first champion must not fall behind."""
+
 PLAIN_FILE = "baseline_plain_{hours}h.onnx"
 """File of a bundle that holds the plain LightGBM of one horizon."""
 
@@ -83,17 +86,28 @@ def forecast(bundle: Bundle, data: Dataset) -> Forecasts:
             f"bundle {bundle.sha256} forecasts {schema.horizons} h, not {absent}; set [training] "
             "horizons accordingly"
         )
+    return forecasts_of(schema, bundle.scorer, bundle.manifest["baselines"], bundle.read, data)
+
+
+def forecasts_of(
+    schema: ModelSchema,
+    scorer: Scorer,
+    baselines: Mapping[str, Any],
+    read: Callable[[str], bytes],
+    data: Dataset,
+) -> Forecasts:
+    """Like `forecast`, from the parts of a bundle; `read` gives a file of it by name."""
     X = np.ascontiguousarray(data.features[:, model_columns(schema)])
-    probability = bundle.scorer.probability(X)
+    probability = scorer.probability(X)
     columns = baseline_columns(data)
     by_horizon: dict[int, dict[str, Floats]] = {}
     for hours in data.horizons:
         models = {MODEL: probability[:, schema.horizons.index(hours)]}
-        models.update(predict_baselines(bundle.manifest["baselines"][str(hours)], columns))
+        models.update(predict_baselines(baselines[str(hours)], columns))
         plain = plain_schema(schema, hours)
-        scorer = Scorer(bundle.read(PLAIN_FILE.format(hours=hours)), plain)
+        plain_scorer = Scorer(read(PLAIN_FILE.format(hours=hours)), plain)
         X_plain = np.ascontiguousarray(data.features[:, model_columns(plain)])
-        models["lightgbm_plain"] = scorer.probability(X_plain)[:, 0]
+        models["lightgbm_plain"] = plain_scorer.probability(X_plain)[:, 0]
         by_horizon[hours] = models
     return Forecasts(by_horizon)
 
@@ -131,6 +145,15 @@ def evaluate(
     start, end = int(data.time[0]), int(data.time[-1])
     trained_from, trained_to = training["span_ns"]
     overlap = max(0, min(end, trained_to) - max(start, trained_from))
+    horizons = {
+        str(hours): _horizon(
+            data,
+            hours,
+            forecasts.by_horizon[hours],
+            float(training["base_rates"][str(hours)]),
+        )
+        for hours in data.horizons
+    }
     return {
         "span": [format_time(start), format_time(end)],
         "rows": len(data),
@@ -140,20 +163,52 @@ def evaluate(
         "overlap_with_training_hours": overlap / HOUR,
         "data": dict(description),
         "oracle_interval": data.oracle_interval,
-        "horizons": {
-            str(hours): _horizon(data, hours, forecasts, float(training["base_rates"][str(hours)]))
-            for hours in data.horizons
-        },
+        "horizons": horizons,
         # The windows are of the calendar of real markets.
-        "stress": _stress(data, forecasts) if description["prices"] == "real" else {},
+        "stress": _stress(data, forecasts, horizons) if description["prices"] == "real" else {},
     }
 
 
+def _stress(
+    data: Dataset, forecasts: Forecasts, horizons: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Figures within each stress window that the data touch, by window and horizon."""
+    windows = stress_windows(data)
+    by_horizon = {
+        str(hours): _by_group(
+            data,
+            hours,
+            forecasts.by_horizon[hours],
+            windows,
+            horizons[str(hours)]["best_baseline"],
+        )
+        for hours in data.horizons
+    }
+    return {name: {hours: groups[name] for hours, groups in by_horizon.items()} for name in windows}
+
+
+def _by_group(
+    data: Dataset, hours: int, models: Mapping[str, Floats], groups: Groups, baseline: str
+) -> dict[str, Any]:
+    return breakdown(
+        data,
+        hours,
+        models,
+        groups,
+        model=MODEL,
+        baseline=baseline,
+        counted=(MODEL, FLOOR_BASELINE),
+        seed=BOOTSTRAP_SEED,
+    )
+
+
 def _horizon(
-    data: Dataset, hours: int, forecasts: Forecasts, training_base_rate: float
+    data: Dataset,
+    hours: int,
+    models: Mapping[str, Floats],
+    training_base_rate: float,
 ) -> dict[str, Any]:
     y = data.labels[:, data.horizons.index(hours)]
-    models = forecasts.by_horizon[hours]
     figures: dict[str, Any] = {
         name: dict(evaluate_probability(y, p, training_base_rate)) for name, p in models.items()
     }
@@ -161,7 +216,7 @@ def _horizon(
     best = min(BASELINES, key=lambda name: float(figures[name]["log_loss"]))
     losses = {name: log_loss_rows(y, clip_probability(models[name])) for name in (MODEL, best)}
     oracle = figures[ORACLE]["log_loss"] if figures[ORACLE] else None
-    bins = reliability_bins(y, models[MODEL])
+    days = utc_day(data.time)
     return {
         "base_rate": float(y.mean()),
         "positives": int(y.sum()),
@@ -169,38 +224,22 @@ def _horizon(
         "best_baseline": best,
         "log_loss_skill": log_loss_skill(figures[MODEL]["log_loss"], figures[best]["log_loss"]),
         "log_loss_skill_ci95": skill_interval(
-            losses[MODEL], losses[best], utc_day(data.time), seed=BOOTSTRAP_SEED
+            losses[MODEL], losses[best], days, seed=BOOTSTRAP_SEED
         ),
         "oracle_gap_closed": oracle_gap_closed(
             figures[best]["log_loss"], figures[MODEL]["log_loss"], oracle
         ),
         "predicted_over_observed": predicted_over_observed(y, models[MODEL]),
-        "reliability": {
-            "predicted": bins.predicted.tolist(),
-            "observed": bins.observed.tolist(),
-            "count": bins.count.tolist(),
+        "reliability": reliability(y, models[MODEL], days),
+        "precision_recall": {
+            name: precision_recall(y, models[name]) for name in dict.fromkeys((MODEL, best))
+        },
+        "recall_at_alert_budget": {
+            name: recall_at_budgets(y, p) for name, p in models.items() if name != ORACLE
+        },
+        "months": _by_group(data, hours, models, months(data), best),
+        "segments": {
+            name: _by_group(data, hours, models, groups, best)
+            for name, groups in segments(data).items()
         },
     }
-
-
-def _stress(data: Dataset, forecasts: Forecasts) -> dict[str, Any]:
-    """Counts and ratios within each stress window that the data touch."""
-    report: dict[str, Any] = {}
-    for window in STRESS_WINDOWS:
-        inside = (data.time >= window.start) & (data.time < window.end)
-        if not inside.any():
-            continue
-        report[window.name] = {
-            str(hours): {
-                "rows": int(inside.sum()),
-                "observed": int(data.labels[inside, h].sum()),
-                "predicted_over_observed": {
-                    name: predicted_over_observed(
-                        data.labels[inside, h], forecasts.by_horizon[hours][name][inside]
-                    )
-                    for name in (MODEL, "first_passage_isotonic")
-                },
-            }
-            for h, hours in enumerate(data.horizons)
-        }
-    return report

@@ -109,7 +109,8 @@ def model_card(
         ),
         *policies,
         ("Gates", _gates(gates, verdict, reasons)),
-        ("Limits", _limits(evaluation["data"])),
+        ("Limits", _list(limits(evaluation["data"]))),
+        ("Who may rely on it", _list(reliance(evaluation["data"], verdict))),
         ("Hashes", _hashes(manifest, bundle_sha256)),
     ]
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections)
@@ -214,9 +215,36 @@ def _gates(gates: Mapping[str, Mapping[str, Any]], verdict: str, reasons: Sequen
     return "\n\n".join(parts)
 
 
-def _limits(data: Mapping[str, str]) -> str:
+def limits(data: Mapping[str, str]) -> list[str]:
+    """What the figures do not say, by what is real and what is sampled; one sentence each."""
     own = [text for (key, value), text in _LIMITS.items() if data.get(key) == value]
-    return _list([*own, *_GENERAL_LIMITS])
+    return [*own, *_GENERAL_LIMITS]
+
+
+def reliance(data: Mapping[str, str], verdict: str) -> list[str]:
+    """Who may rely on the model, and for what; one sentence each."""
+    if data.get("prices") != "real":
+        return [
+            "Nobody, for a decision on a real account: it learned from simulated prices and shows "
+            "how the software works."
+        ]
+    found = [
+        {
+            "promoted": "A risk desk, for add-ons under the rule set named here: they are never "
+            "below the rule floor nor above its cap, whatever the model answers.",
+            "kept": "Reviewers only: it is sound, but did not pass every promotion gate against "
+            "the champion.",
+            "refused": "Nobody: a safety gate failed. It may serve only by a promotion with a "
+            "recorded reason.",
+        }.get(verdict, "Nobody: its training did not finish.")
+    ]
+    if data.get("accounts") != "files":
+        found.append(
+            "Its accounts are sampled, so a venue judges it on its own accounts first "
+            "(`margincast evaluate`, which never fits)."
+        )
+    found.append("Nobody, for a forecast of prices or for trading.")
+    return found
 
 
 def _hashes(manifest: Mapping[str, Any], bundle_sha256: str) -> str:

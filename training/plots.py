@@ -58,7 +58,8 @@ def reliability_plot(evaluation: Mapping[str, Any]) -> bytes:
     Parameters
     ----------
     evaluation:
-        With ``["horizons"][h]["reliability"]`` = ``{"predicted", "observed", "count"}``.
+        With ``["horizons"][h]["reliability"]`` = ``{"predicted", "observed", "count"}`` and,
+        where the intervals are to be drawn, ``"low"`` and ``"high"``.
 
     Returns
     -------
@@ -176,6 +177,12 @@ def _draw_reliability(axes: Axes, hours: str, reliability: Mapping[str, Any]) ->
 
     axes.plot([low, high], [low, high], color="black", linewidth=0.8, linestyle="--")
     axes.plot(predicted[hit], observed[hit], marker="o", markersize=4, color=_MODEL_COLOUR)
+    if "low" in reliability:
+        lower, upper = (
+            np.clip(np.asarray(reliability[key], dtype=np.float64)[drawable], low, high)
+            for key in ("low", "high")
+        )
+        axes.vlines(predicted[drawable], lower, upper, color=_MODEL_COLOUR, linewidth=1.0)
     if missed.any():
         axes.plot(
             predicted[missed],

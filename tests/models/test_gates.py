@@ -16,11 +16,35 @@ from models.gates import (
     decide,
     not_worse_gate,
     parity_gate,
+    stress_gate,
+    weak_groups_gate,
 )
 
 
 def gate(kind: str, passed: bool) -> Gate:
     return Gate(f"{kind}_{passed}", kind, passed, 1.0, 0.5, f"the {kind} figure")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("safety", "promotion", "champion", "verdict"),
+    [
+        (True, True, True, "promoted"),
+        (True, False, True, "kept"),
+        (False, True, True, "refused"),
+        (False, False, True, "refused"),
+        (True, True, False, "promoted"),
+        (True, False, False, "promoted"),
+        (False, True, False, "refused"),
+    ],
+)
+def test_report_gates_decide_nothing(
+    safety: bool, promotion: bool, champion: bool, verdict: str
+) -> None:
+    gates = [gate("promotion", promotion), gate("safety", safety), gate("report", False)]
+    decision = decide(gates, has_champion=champion)
+    assert decision.verdict == verdict
+    assert "report" not in " ".join(decision.reasons)
+    assert "report_False" in decision.gates
 
 
 @pytest.mark.parametrize(
@@ -130,3 +154,29 @@ def test_not_worse_beyond_chance(
     skill: float, interval: tuple[float, float] | None, passed: bool
 ) -> None:
     assert not_worse_gate(1, "champion", skill, interval, "promotion").passed is passed
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "passed"),
+    [(1.1, 1.2, True), (1.2, 1.1, False), (0.5, 2.0, True), (0.49, 2.0, False), (1.5, 0.0, True)],
+)
+def test_stress_ratio_is_to_be_no_farther_from_one(own: float, other: float, passed: bool) -> None:
+    found = stress_gate("ftx", 8, "rival", own, other, "promotion")
+    assert found is not None
+    assert found.passed is passed
+    assert (found.name, found.value, found.limit) == ("stress_ftx_8h", own, other)
+
+
+def test_stress_window_without_events_is_not_judged() -> None:
+    assert stress_gate("ftx", 8, "rival", None, None, "promotion") is None
+
+
+def test_weak_groups_are_named_and_none_at_all_pass() -> None:
+    found = weak_groups_gate({"fine": 0.4, "weak": 0.05, "weaker": 0.001}, 200, "promotion")
+    assert not found.passed
+    assert found.value == 0.001
+    assert "weak, weaker" in found.detail
+    assert "fine" not in found.detail
+    assert weak_groups_gate({"fine": 0.0501}, 200, "promotion").passed
+    empty = weak_groups_gate({}, 200, "promotion")
+    assert (empty.passed, empty.value) == (True, None)

@@ -21,13 +21,16 @@ import pytest
 
 from market.clock import parse_time
 from market.errors import ModelError
+from models.fold_runs import FoldRun
 from models.manifest import TrainingRecord, manifest_bytes
 from models.mlflow_store import Tracking, mlflow_client
 from models.onnx_export import export
 from models.registry import list_versions, set_aliases
+from models.run_figures import training_metrics
+from models.run_reader import load_run
 from models.schema import ModelSchema
 from models.scorer import Scorer
-from models.tracking import Logged, TrainingRun, load_run, log_training, training_metrics
+from models.tracking import Logged, TrainingRun, log_training
 from models.trees import TreeTable
 
 PRIOR = ("prior_1", "prior_8")
@@ -61,6 +64,18 @@ GATES = {"parity": {"passed": True, "value": 2e-16, "limit": 1e-9}}
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 
 
+def fold_run(name: str, *, evaluated: bool = True) -> FoldRun:
+    return FoldRun(
+        name=name,
+        params={"rows_test": 10},
+        metrics={"margincast_log_loss_8h": 0.03} if evaluated else {},
+        tags={"fold": name},
+        note=f"note of {name}",
+        record={"name": name},
+        evaluated=evaluated,
+    )
+
+
 def training_run(bundle: str = A, **changes: Any) -> TrainingRun:
     run = TrainingRun(
         bundle_sha256=bundle,
@@ -74,9 +89,14 @@ def training_run(bundle: str = A, **changes: Any) -> TrainingRun:
         reasons=["skill 0.05 is below the champion's"],
         onnx=export(SCHEMA, TREES, CALIBRATION),
         manifest=manifest_bytes(SCHEMA, TREES, CALIBRATION, TrainingRecord(A, B, {})),
-        plots={"reliability": PNG, "log_loss.png": PNG},
+        plots={"reliability": PNG, "log_loss.png": PNG, "months_8h.svg": b"<svg/>"},
         model_card="# Card\n",
-        backtest={"budget": 0.05},
+        backtest={"budget": 0.05, "policies": {"none": {"shortfall": 0.7, "coverage": None}}},
+        review={"folds": [], "horizons_in_order": {"8": 1, "24": 2, "1": 3}},
+        note="**Kept**: a note",
+        tags={"code_sha256": "4" * 64},
+        files={"review.html": b"<p>", "tables/months.csv": b"month\n"},
+        folds=[fold_run("walk_forward_1"), fold_run("walk_forward_2", evaluated=False)],
     )
     return dataclasses.replace(run, **changes)
 
@@ -106,9 +126,11 @@ def own_model(store: str, request: pytest.FixtureRequest) -> Tracking:
 
 
 def runs(tracking: Tracking) -> list[Any]:
+    """Trainings of the experiment, without their folds."""
     with mlflow_client(tracking) as client:
         experiment = client.get_experiment_by_name(tracking.experiment)
-        return list(client.search_runs([experiment.experiment_id])) if experiment else []
+        found = client.search_runs([experiment.experiment_id]) if experiment else []
+    return [run for run in found if "mlflow.parentRunId" not in run.data.tags]
 
 
 def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: Logged) -> None:
@@ -116,10 +138,17 @@ def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: Logged) -> 
     assert summary.status == "FINISHED"
     assert summary.name == f"kept/{A[:12]}"
     assert summary.params == {"seed": "7", "learning_rate": "0.05", "book": "static"}
-    assert summary.metrics == training_metrics(EVALUATION, GATES)
+    assert summary.metrics == training_metrics(EVALUATION, GATES, training_run().backtest)
     assert summary.evaluation == EVALUATION
     assert summary.gates == GATES
+    assert summary.review == training_run().review
+    assert summary.review is not None
+    assert list(summary.review["horizons_in_order"]) == ["8", "24", "1"], "the order given is kept"
+    assert summary.backtest == training_run().backtest
+    assert summary.model_card == "# Card\n"
+    assert summary.manifest == json.loads(training_run().manifest)
     assert summary.tags == {
+        "code_sha256": "4" * 64,
         "bundle_sha256": A,
         "data_sha256": "1" * 64,
         "ruleset_sha256": "2" * 64,
@@ -136,16 +165,58 @@ def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: Logged) -> 
 
 def test_metrics_are_flat_and_leave_out_what_is_undefined() -> None:
     metrics = training_metrics(EVALUATION, GATES)
-    assert metrics["h8_margincast_auc"] == 0.97
-    assert metrics["h1_first_passage_log_loss"] == 0.036
-    assert metrics["h1_log_loss_skill_low"] == 0.01
-    assert metrics["h1_log_loss_skill_high"] == 0.09
-    assert metrics["h8_predicted_over_observed"] == 1.1
+    assert metrics["margincast_auc_8h"] == 0.97
+    assert next(iter(metrics)) == "log_loss_skill_1h", "the headline comes first"
+    assert metrics["first_passage_log_loss_1h"] == 0.036
+    assert metrics["log_loss_skill_low_1h"] == 0.01
+    assert metrics["log_loss_skill_high_1h"] == 0.09
+    assert metrics["predicted_over_observed_8h"] == 1.1
     assert metrics["parity_max_difference"] == 2e-16
     assert metrics["rows"] == 1234
-    for absent in ("h1_margincast_brier_skill", "h1_oracle_gap_closed"):
+    assert metrics["gates_failed_safety"] == 0.0
+    with_backtest = training_metrics(EVALUATION, GATES, training_run().backtest)
+    assert with_backtest.keys() - metrics.keys() == {"backtest_none_shortfall"}
+    for absent in ("margincast_brier_skill_1h", "oracle_gap_closed_1h"):
         assert absent not in metrics
     assert not [name for name in metrics if "volatility_oracle" in name]
+
+
+def children(tracking: Tracking, run_id: str) -> list[Any]:
+    with mlflow_client(tracking) as client:
+        experiment = client.get_experiment_by_name(tracking.experiment)
+        filter_ = f"tags.`mlflow.parentRunId` = '{run_id}'"
+        return sorted(
+            client.search_runs([experiment.experiment_id], filter_), key=lambda r: r.info.run_name
+        )
+
+
+def test_folds_are_runs_nested_under_their_training(tracking: Tracking, logged: Logged) -> None:
+    first, second = children(tracking, logged.run_id)
+    assert (first.info.run_name, first.info.status) == ("walk_forward_1", "FINISHED")
+    assert first.data.metrics == {"margincast_log_loss_8h": 0.03}
+    assert first.data.params == {"rows_test": "10"}
+    assert first.data.tags["mlflow.note.content"] == "note of walk_forward_1"
+    assert (second.info.run_name, second.info.status) == ("walk_forward_2", "FAILED")
+    with mlflow_client(tracking) as client:
+        assert [a.path for a in client.list_artifacts(first.info.run_id)] == ["fold.json"]
+
+
+def test_run_version_and_model_explain_themselves(tracking: Tracking, logged: Logged) -> None:
+    with mlflow_client(tracking) as client:
+        run = client.get_run(logged.run_id)
+        version = client.get_model_version(tracking.model, str(logged.version))
+        model = client.get_registered_model(tracking.model)
+    assert run.data.tags["mlflow.note.content"] == version.description == "**Kept**: a note"
+    assert "rollback" in model.description
+    (rows,) = run.inputs.dataset_inputs
+    assert rows.dataset.digest == ("1" * 64)[:36]
+    assert json.loads(rows.dataset.source) == {"data_sha256": "1" * 64}
+
+
+def test_run_without_a_review_reads_back_without_one(own_model: Tracking) -> None:
+    bare = training_run(review=None, backtest=None, files={}, folds=(), note="")
+    summary = load_run(own_model, log_training(own_model, bare).run_id)
+    assert (summary.review, summary.backtest) == (None, None)
 
 
 def test_artifacts_lie_beside_the_sqlite_file(tracking: Tracking, logged: Logged) -> None:
@@ -160,6 +231,10 @@ def test_artifacts_lie_beside_the_sqlite_file(tracking: Tracking, logged: Logged
         "model_card.md",
         "plots/reliability.png",
         "plots/log_loss.png",
+        "plots/months_8h.svg",
+        "review.json",
+        "review.html",
+        "tables/months.csv",
     }
     assert (artifacts / "manifest.json").read_bytes() == training_run().manifest
     assert (artifacts / "plots/log_loss.png").read_bytes() == PNG
@@ -299,6 +374,8 @@ def not_a_number(value: float) -> dict[str, Any]:
         ({"onnx": b"no graph"}, "not valid ONNX"),
         ({"manifest": b"{}"}, "manifest is malformed"),
         ({"plots": {"../../escape": PNG}}, "plot is named"),
+        ({"files": {"../escape.csv": b""}}, "artifact is named"),
+        ({"files": {"gates.json": b""}}, "artifact is named"),
         ({"evaluation": not_a_number(float("nan"))}, "cannot be written as JSON"),
         ({"gates": {"parity": {"passed": False, "value": float("inf")}}}, "as JSON"),
     ],
@@ -318,7 +395,7 @@ def test_many_params_and_metrics_pass_the_limits_of_one_request(own_model: Track
     run = training_run(params=params, evaluation={**EVALUATION, "horizons": {"1": horizon}})
     summary = load_run(own_model, log_training(own_model, run).run_id)
     assert summary.params == {name: str(value) for name, value in params.items()}
-    assert summary.metrics["h1_margincast_m1099"] == 1099.0
+    assert summary.metrics["margincast_m1099_1h"] == 1099.0
 
 
 def test_unknown_run_is_named(tracking: Tracking, logged: Logged) -> None:

@@ -529,14 +529,6 @@ def _twin(bundles: Path, sha: str) -> str:
     return write_bundle(bundles, files | {"manifest.json": canonical_json(manifest)})
 
 
-def test_review_sets_champion_beside_newest(trained: Trained) -> None:
-    report = trained.workspace.report("review")
-    assert report["newest"]["bundle"] == trained.retrained["bundle"]
-    assert report["newest"]["verdict"] == trained.retrained["verdict"]
-    assert report["champion"]["bundle"] == trained.champion
-    assert "champion" in report["champion"]["aliases"]
-
-
 def test_key_is_shown_once_listed_without_secret_and_revoked(bare: Workspace) -> None:
     secret = bare.run("keys", "add", "--scopes", "score,read").stdout.strip()
     key_id = secret.split("_")[1]

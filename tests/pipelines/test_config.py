@@ -48,6 +48,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "extremes": "close",
         "max_rows": 4_000_000,
     },
+    "review": {"folds": 2, "stress_folds": False, "ablation": True, "backtest": True},
     "tracking": {
         "uri": "sqlite:///var/mlflow.db",
         "experiment": "margincast",

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
 
 import training.bootstrap
 from market.clock import DAY, parse_time
@@ -9,6 +12,8 @@ from market.errors import ModelError
 from training.bootstrap import (
     day_intervals,
     ece_quantile,
+    group_skills,
+    holm_adjusted,
     holm_rejected,
     ratio_interval,
     skill_interval,
@@ -175,3 +180,45 @@ def test_bad_inputs_are_refused() -> None:
         skill_interval(one, one, day, n=0, seed=0)
     with pytest.raises(ModelError, match="level"):
         skill_interval(one, one, day, seed=0, level=1.0)
+
+
+def test_group_of_all_rows_has_the_interval_and_p_value_of_the_whole() -> None:
+    model, baseline, day = losses(3)
+    groups = {"all": np.ones(len(day), dtype=bool), "half": day % 2 == 0}
+    found = group_skills(model, baseline, day, groups, 500, seed=9)
+    assert found["all"].interval == pytest.approx(skill_interval(model, baseline, day, 500, seed=9))
+    assert found["all"].worse_p == worse_p_value(model, baseline, day, 500, seed=9)
+    whole, half = found["all"].interval, found["half"].interval
+    assert whole is not None
+    assert half is not None
+    assert half[1] - half[0] > whole[1] - whole[0], "fewer days say less"
+
+
+def test_group_of_one_day_says_nothing_of_the_spread() -> None:
+    model, baseline, day = losses(3)
+    found = group_skills(model, baseline, day, {"one": day == 4}, 50, seed=9)
+    assert (found["one"].interval, found["one"].worse_p) == (None, None)
+
+
+def test_group_needs_a_positive_baseline_loss() -> None:
+    model, baseline, day = losses(3)
+    with pytest.raises(ModelError, match="positive losses"):
+        group_skills(model, 0.0 * baseline, day, {"one": day < 4}, seed=9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_adjusted_is_that_of_statsmodels(seed: int) -> None:
+    values = np.random.default_rng(seed).beta(0.4, 2.0, size=3 * seed + 1).tolist()
+    adjusted = holm_adjusted({f"h{i}": value for i, value in enumerate(values)})
+    _, expected, _, _ = multipletests(values, method="holm")
+    assert [adjusted[f"h{i}"] for i in range(len(values))] == pytest.approx(expected.tolist())
+
+
+@given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=12))
+def test_holm_adjusted_below_the_level_is_what_holm_rejects(values: list[float]) -> None:
+    p_values = {f"h{i}": value for i, value in enumerate(values)}
+    adjusted = holm_adjusted(p_values)
+    # On the level itself rounding decides.
+    clear = {name for name, value in adjusted.items() if abs(value - 0.05) > 1e-9}
+    rejected = {name for name, value in adjusted.items() if value <= 0.05}
+    assert rejected & clear == set(holm_rejected(p_values)) & clear

@@ -71,6 +71,7 @@ def test_card_has_every_section_in_order() -> None:
         "Figures at 24 h",
         "Gates",
         "Limits",
+        "Who may rely on it",
         "Hashes",
     ]
 

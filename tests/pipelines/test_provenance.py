@@ -1,0 +1,88 @@
+"""Which code ran: the hash follows every source, and only sources."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipelines.provenance import ROOMS, git_commit, library_versions, source_sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    for room in ROOMS:
+        (root / room / "inner").mkdir(parents=True)
+        (root / room / "inner" / "code.py").write_text(f"# {room}\n")
+    return root
+
+
+def test_copy_has_the_same_hash_and_any_edit_another(tree: Path, tmp_path: Path) -> None:
+    before = source_sha256(tree)
+    copied = tmp_path / "elsewhere"
+    shutil.copytree(tree, copied)
+    assert source_sha256(copied) == before
+    (copied / "market" / "inner" / "code.py").write_text("# market, edited\n")
+    assert source_sha256(copied) != before
+
+
+def test_moving_a_file_or_adding_a_rule_set_changes_the_hash(tree: Path) -> None:
+    before = source_sha256(tree)
+    file = tree / "margin" / "inner" / "code.py"
+    file.rename(file.with_name("moved.py"))
+    moved = source_sha256(tree)
+    (tree / "margin" / "rules.toml").write_text("a = 1\n")
+    assert len({before, moved, source_sha256(tree)}) == 3
+
+
+def test_caches_and_other_files_do_not_count(tree: Path) -> None:
+    before = source_sha256(tree)
+    (tree / "market" / "__pycache__").mkdir()
+    (tree / "market" / "__pycache__" / "code.pyc").write_bytes(b"x")
+    (tree / "notes.py").write_text("outside the packages\n")
+    assert source_sha256(tree) == before
+
+
+def test_own_sources_are_found() -> None:
+    assert source_sha256() == source_sha256(ROOT)
+    assert {path.name for path in ROOT.glob("*/__init__.py") if path.parent.name in ROOMS}
+    assert len(set(ROOMS)) == 8
+
+
+def test_commit_is_that_of_the_checkout_and_marks_changes(tmp_path: Path) -> None:
+    assert git_commit(tmp_path) is None, "no checkout"
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("git is not installed")
+
+    def run(*arguments: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        done = subprocess.run(
+            [git, "-C", str(tmp_path), *identity, *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    run("init", "-q")
+    (tmp_path / "code.py").write_text("a\n")
+    run("add", "code.py")
+    run("commit", "-q", "--no-gpg-sign", "-m", "a")
+    head = run("rev-parse", "HEAD")
+    assert git_commit(tmp_path) == head
+    (tmp_path / "untracked.py").write_text("b\n")
+    assert git_commit(tmp_path) == head
+    (tmp_path / "code.py").write_text("b\n")
+    assert git_commit(tmp_path) == f"{head}+changes"
+
+
+def test_versions_are_those_installed() -> None:
+    versions = library_versions()
+    assert {"numpy", "lightgbm", "mlflow"} <= versions.keys()
+    assert all(version[0].isdigit() for version in versions.values())

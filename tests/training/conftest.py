@@ -1,0 +1,212 @@
+"""A made-up data set whose truth is known, for what is judged on whole data sets."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from features.registry import ACCOUNT_COLUMNS
+from market.clock import HOUR, parse_time
+from training.baselines import BASELINES
+from training.dataset import Dataset
+from training.evaluate import MODEL, Forecasts, evaluate
+from training.reviewed import Reviewed
+
+START = "2022-10-15T00:00:00Z"
+
+
+def made_dataset(
+    *, days: int = 60, per_hour: int = 5, effect: float = 1.5, start: str = START, seed: int = 3
+) -> Dataset:
+    """Account-times whose outcome the prior explains, and ``net_share`` beyond it by `effect`.
+
+    All other columns are noise. Horizons 1 and 8 h.
+    """
+    rng = np.random.default_rng(seed)
+    hours = days * 24
+    n = hours * per_hour
+    features = np.abs(rng.normal(1.0, 0.3, (n, len(ACCOUNT_COLUMNS))))
+    prior = rng.normal(-2.5, 1.2, n)
+    share = rng.uniform(-1.0, 1.0, n)
+    features[:, ACCOUNT_COLUMNS.index("net_share")] = share
+    for h, horizon in enumerate((1, 8, 24)):
+        features[:, ACCOUNT_COLUMNS.index(f"prior_logit_{horizon}h")] = prior + 0.7 * h
+    uniform = rng.random(n)
+    score = prior + effect * share
+    labels = np.column_stack([uniform < expit(score), uniform < expit(score + 0.7)])
+    passage = {f"first_passage_{h}": expit(prior + 0.7 * i) for i, h in enumerate((1, 8))}
+    return Dataset(
+        time=np.repeat(parse_time(start) + np.arange(hours, dtype=np.int64) * HOUR, per_hour),
+        account=np.tile(np.arange(per_hour), hours),
+        account_ids=tuple(f"a{i}" for i in range(per_hour)),
+        features=features,
+        labels=labels.astype(np.int8),
+        horizons=(1, 8),
+        columns={
+            "margin_ratio": rng.uniform(0.1, 0.9, n),
+            "lagged_breach_rate": rng.uniform(0.0, 0.1, n),
+            **passage,
+        },
+        dropped={"warm_up": 0, "already_called": 0, "horizon_past_end": 0},
+        considered=n,
+        oracle_interval="1h",
+    )
+
+
+@pytest.fixture(scope="session")
+def make_dataset() -> Callable[..., Dataset]:
+    return made_dataset
+
+
+@pytest.fixture(scope="session")
+def dataset() -> Dataset:
+    """One data set for all tests that only read it."""
+    return made_dataset()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine make training many times slower."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "cpu_count", lambda: 1)
+        yield
+
+
+DESCRIPTION = {
+    "prices": "real",
+    "accounts": "sampled",
+    "labels": "computed",
+    "population": "reference-v1",
+    "extremes": "close",
+    "book": "static",
+}
+
+
+@pytest.fixture(scope="session")
+def evaluation(dataset: Dataset) -> dict[str, Any]:
+    """A report whose model knows the truth and whose baselines know the prior, with noise."""
+    rng = np.random.default_rng(8)
+    share = dataset.features[:, ACCOUNT_COLUMNS.index("net_share")]
+    by_horizon = {}
+    for h, hours in enumerate(dataset.horizons):
+        prior = dataset.features[:, ACCOUNT_COLUMNS.index("prior_logit_1h")] + 0.7 * h
+        by_horizon[hours] = {
+            name: expit(
+                prior + (1.5 * share if name == MODEL else rng.normal(0.0, 0.3, len(dataset)))
+            )
+            for name in (MODEL, *BASELINES)
+        }
+    training = {"span_ns": [0, 1], "base_rates": {"1": 0.1, "8": 0.2}}
+    return evaluate(dataset, Forecasts(by_horizon), training, DESCRIPTION, ("BTCUSDT", "ETHUSDT"))
+
+
+@pytest.fixture
+def reviewed(evaluation: dict[str, Any]) -> Reviewed:
+    """A training with everything that a review can have; a copy of its own for each test."""
+    return Reviewed(
+        bundle="f" * 64,
+        verdict="kept",
+        reasons=["log-loss skill against champion is -0.01, limit 0"],
+        evaluation=copy.deepcopy(evaluation),
+        gates={
+            "parity": _gate("safety", True, 1e-16, 1e-12, "largest difference"),
+            "calibration_slope_8h": _gate("safety", True, 1.01, [0.9, 1.1], "slope at 8 h"),
+            "not_worse_than_champion_8h": _gate("promotion", False, -0.01, 0.0, "upper -0.002"),
+        },
+        manifest=_manifest(),
+        review=_review(evaluation),
+        backtest=_backtest(),
+        params={"ruleset": "linear-tiers", "max_rows": 1000},
+        version=2,
+        created="2026-01-01T00:00:00.000000Z",
+        aliases=("challenger",),
+        run_id="0" * 32,
+    )
+
+
+def _gate(kind: str, passed: bool, value: float, limit: Any, detail: str) -> dict[str, Any]:
+    return {"kind": kind, "passed": passed, "value": value, "limit": limit, "detail": detail}
+
+
+def _manifest() -> dict[str, Any]:
+    return {
+        "training_data_sha256": "a" * 64,
+        "ruleset_sha256": "b" * 64,
+        "schema": {
+            "features": ["prior_logit_1h", "prior_logit_8h", "net_share"],
+            "monotone": [1, 1, 0],
+            "features_sha256": "c" * 64,
+        },
+        "training": {
+            "span_ns": [0, 10**18],
+            "rows": {"fit": 10_000, "calibrate": 2_000, "test": 3_000},
+            "trees": {"1": {"rounds": 0}, "8": {"rounds": 84}},
+            "config_sha256": "d" * 64,
+        },
+        "versions": {"numpy": "2.4.6"},
+    }
+
+
+def _review(evaluation: dict[str, Any]) -> dict[str, Any]:
+    fold = {
+        "name": "walk_forward_1",
+        "kind": "walk_forward",
+        "rows": {"fit": 300, "calibrate": 100, "test": 200},
+        "learnt_from": ["2022-10-15T00:00:00Z", "2022-11-15T00:00:00Z"],
+        "held_out": ["2022-11-16T00:00:00Z", "2022-11-30T00:00:00Z"],
+    }
+    without = {
+        "columns": 1,
+        "log_loss": 0.42,
+        "loss_increase": 0.05,
+        "loss_increase_ci95": [0.01, 0.09],
+    }
+    return {
+        "contributions": {
+            "1": {"features": {"prior": 4.1}, "families": {"prior": 4.1}},
+            "8": {
+                "features": {"prior": 4.5, "net_share": 0.4},
+                "families": {"prior": 4.5, "account": 0.4},
+            },
+        },
+        "ablation": {"8": {"log_loss": 0.4, "without": {"account": without}}},
+        "folds": [
+            {**fold, "evaluation": evaluation},
+            {**fold, "name": "walk_forward_2", "not_evaluated": "nobody was called"},
+        ],
+        "provenance": {
+            "code_sha256": "e" * 64,
+            "git_commit": None,
+            "libraries": {"numpy": "2.4.6"},
+        },
+    }
+
+
+def _backtest() -> dict[str, Any]:
+    policy = {
+        "average_margin": 0.15,
+        "shortfall": 0.5,
+        "breaches": 44.5,
+        "coverage": 0.99,
+        "calls_issued": 6,
+        "calls_in_vain": 1,
+        "peak_to_trough": 1.2,
+    }
+    return {
+        "budget": 0.15,
+        "span": ["2022-12-01T00:00:00Z", "2022-12-10T00:00:00Z"],
+        "policies": {
+            "margincast": {"matched": True, **policy},
+            "none": {"matched": False, **policy},
+        },
+        "frontier": {
+            "margincast": [[0.12, 0.8], [0.15, 0.5], [0.18, 0.2]],
+            "none": [[0.12, 0.8]],
+        },
+    }

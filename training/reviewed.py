@@ -1,0 +1,53 @@
+"""A training as it is reviewed, fresh from the job or read back from its run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """A training as it is reviewed.
+
+    Attributes
+    ----------
+    bundle:
+        SHA-256.
+    verdict, reasons:
+        Of the gates.
+    evaluation, gates:
+        Objects of ``retrain --json``.
+    manifest:
+        Of the bundle.
+    review:
+        Contributions, ablation, folds and provenance; None for a run logged without them.
+    backtest:
+        The object of ``backtest --json``, or its reason in ``not_evaluated``; None where none was
+        made.
+    params:
+        Settings of the training.
+    version, created, aliases, run_id:
+        In the registry; None and empty before it is registered.
+    """
+
+    bundle: str
+    verdict: str
+    reasons: Sequence[str]
+    evaluation: Mapping[str, Any]
+    gates: Mapping[str, Mapping[str, Any]]
+    manifest: Mapping[str, Any]
+    review: Mapping[str, Any] | None
+    backtest: Mapping[str, Any] | None
+    params: Mapping[str, Any]
+    version: int | None = None
+    created: str | None = None
+    aliases: Sequence[str] = ()
+    run_id: str | None = None
+
+    @property
+    def made_backtest(self) -> Mapping[str, Any] | None:
+        """The backtest, or None where there is none or the data did not allow it."""
+        found = self.backtest
+        return found if found is not None and "policies" in found else None
