@@ -2,50 +2,87 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.measure import Result, seconds_of_each
 from features.market_state import MarketState
 from features.registry import MARKET_COLUMNS, WARM_UP_HOURS
-from market.clock import INTERVALS
-from market.panel import BarPanel
+from market.clock import INTERVALS, Interval, format_time
+from market.panel import CLOSE, BarPanel
 from market.simulate import simulate_bars
+from serving.live_market import LiveMarket
+from serving.messages import BarIn
+
+Floats = npt.NDArray[np.float64]
 
 SYMBOLS, STEPS = 50, 300
-INTERVAL = INTERVALS["1h"]
-_DAYS = 21
+COARSE, FINE = INTERVALS["1h"], INTERVALS["1m"]
 
 
 def run() -> Result:
-    """Median and 99th percentile of one step of `MarketState`, after its warm-up."""
-    panel = wide_panel()
-    state = MarketState(panel.symbols, panel.interval)
-    state.advance(panel.rows(0, WARM_UP_HOURS))
-    state.advance(panel.rows(WARM_UP_HOURS, WARM_UP_HOURS + 1))
-    steps = (panel.rows(t, t + 1) for t in range(WARM_UP_HOURS + 1, len(panel)))
-    milliseconds = 1e3 * np.array(seconds_of_each(lambda: state.advance(next(steps)), STEPS))
-    median = float(np.median(milliseconds))
+    """Median and 99th percentile of one step of `MarketState`, after its warm-up; the same for a
+    post of all bars of a step to the live market that serves the endpoint."""
+    hours, minutes = step_milliseconds(COARSE), step_milliseconds(FINE)
+    posts = post_milliseconds()
     return Result(
         "live_update",
         settings={
             "symbols": SYMBOLS,
             "steps": STEPS,
-            "interval": INTERVAL.name,
             "columns": len(MARKET_COLUMNS),
+            "note": "a step is one bar for every symbol; a post also checks the bars, judges them "
+            "by the price guard and keeps the step open to corrections",
         },
         medians={
-            "step_milliseconds": median,
-            "step_99th_percentile_milliseconds": float(np.quantile(milliseconds, 0.99)),
-            "symbol_microseconds": 1e3 * median / SYMBOLS,
+            "step_milliseconds": float(np.median(hours)),
+            "step_99th_percentile_milliseconds": float(np.quantile(hours, 0.99)),
+            "symbol_microseconds": 1e3 * float(np.median(hours)) / SYMBOLS,
+            "minute_step_milliseconds": float(np.median(minutes)),
+            "minute_step_99th_percentile_milliseconds": float(np.quantile(minutes, 0.99)),
+            "post_milliseconds": float(np.median(posts)),
         },
     )
 
 
-def wide_panel() -> BarPanel:
+def step_milliseconds(interval: Interval) -> Floats:
+    """Time of each of `STEPS` steps."""
+    panel = wide_panel(interval)
+    warm = WARM_UP_HOURS * interval.per_hour
+    state = MarketState(panel.symbols, panel.interval)
+    state.advance(panel.rows(0, warm))
+    state.advance(panel.rows(warm, warm + 1))
+    steps = (panel.rows(t, t + 1) for t in range(warm + 1, len(panel)))
+    return 1e3 * np.array(seconds_of_each(lambda: state.advance(next(steps)), STEPS))
+
+
+def post_milliseconds() -> Floats:
+    """Time of each of `STEPS` posts of hourly bars."""
+    panel = wide_panel(COARSE)
+    state = MarketState(panel.symbols, panel.interval)
+    features = state.advance(panel.rows(0, WARM_UP_HOURS))
+    live = LiveMarket(state, panel.values[WARM_UP_HOURS - 1, :, CLOSE], features)
+    bodies = (
+        [
+            BarIn(symbol, format_time(int(panel.opens[t])), *panel.values[t, s].tolist())
+            for s, symbol in enumerate(panel.symbols)
+        ]
+        for t in range(WARM_UP_HOURS, len(panel))
+    )
+    live.post(COARSE.name, next(bodies))
+    posts = [next(bodies) for _ in range(STEPS)]
+    waiting = iter(posts)
+    return 1e3 * np.array(seconds_of_each(lambda: live.post(COARSE.name, next(waiting)), STEPS))
+
+
+def wide_panel(interval: Interval) -> BarPanel:
     """More symbols than the simulated market has: two markets of half as many, side by side."""
-    halves = [simulate_bars(seed, _DAYS, SYMBOLS // 2, INTERVAL) for seed in (1, 2)]
+    days = (WARM_UP_HOURS + STEPS / interval.per_hour) / 24.0
+    halves = [simulate_bars(seed, math.ceil(days) + 1, SYMBOLS // 2, interval) for seed in (1, 2)]
     return BarPanel(
-        INTERVAL,
+        interval,
         tuple(f"COIN{i:02d}USDT" for i in range(SYMBOLS)),
         halves[0].opens,
         np.concatenate([half.values for half in halves], axis=1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,8 +52,18 @@ class BarChecks:
     now: int | None
     max_ahead_days: int
 
-    def check(self, interval: str, bar: BarIn) -> SoundBar | str:
-        """The bar in plain numbers, or why it is rejected."""
+    def check(self, interval: str, bars: Sequence[BarIn]) -> list[SoundBar | str]:
+        """Each bar in plain numbers, or why it is rejected."""
+        values = np.array([[b.open, b.high, b.low, b.close, b.volume] for b in bars], dtype=float)
+        can_exist = possible(values.reshape(-1, 5)).tolist()
+        return [
+            self._check(interval, bar, own, sound)
+            for bar, own, sound in zip(bars, values, can_exist, strict=True)
+        ]
+
+    def _check(
+        self, interval: str, bar: BarIn, values: npt.NDArray[np.float64], can_exist: bool
+    ) -> SoundBar | str:
         if interval != self.interval.name:
             return f"the interval is {interval!r}; this market has bars of {self.interval.name}"
         column = self.columns.get(bar.symbol)
@@ -63,8 +73,7 @@ class BarChecks:
             open_ = parse_time(bar.ts)
         except DataError as error:
             return str(error)
-        values = np.array([bar.open, bar.high, bar.low, bar.close, bar.volume])
-        if not possible(values[None])[0]:
+        if not can_exist:
             return (
                 f"such a bar cannot exist: expected prices from {MIN_PRICE:g} to {MAX_PRICE:g}, a "
                 "high no lower and a low no higher than open and close, and a volume from 0 to "

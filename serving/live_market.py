@@ -237,10 +237,9 @@ class LiveMarket:
         checks = BarChecks(moment.interval, self._columns, now, max_ahead_days)
         results: list[BarResult | None] = [None] * len(bars)
         sound: list[tuple[int, SoundBar]] = []
-        for i, bar in enumerate(bars):
-            checked = checks.check(interval, bar)
+        for i, checked in enumerate(checks.check(interval, bars)):
             if isinstance(checked, str):
-                results[i] = BarResult(bar.symbol, bar.ts, "rejected", checked)
+                results[i] = BarResult(bars[i].symbol, bars[i].ts, "rejected", checked)
             else:
                 sound.append((i, checked))
         sound.sort(key=lambda entry: entry[1].open)
