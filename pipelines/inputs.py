@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from features.market_state import MarketFeatures, MarketState
 from margin.ruleset import RuleSet, load_ruleset
+from market.acted_lives import ActedLives, act
 from market.bar_files import BarFolder
 from market.clock import Interval
 from market.errors import DataError
 from market.history import MarketHistory, load_history
 from market.population import Lives, Population, sample_lives
-from market.simulate import simulate_bars
+from market.simulate import SimulatedMarket, simulate_market
 from pipelines.config import Config
 
 
@@ -48,14 +49,18 @@ def read_history(config: Config) -> MarketHistory:
     if config.market.bars:
         folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
         return load_history(folders, interval, config.market.symbols)
-    simulate = config.simulate
-    panel = simulate_bars(simulate.seed, simulate.days, simulate.symbols, interval)
     if config.market.symbols:
         raise DataError(
             "[market] symbols is set and [market] bars is empty; a simulated market takes "
             "[simulate] symbols, a number"
         )
-    return MarketHistory.from_panel(panel)
+    return MarketHistory.from_panel(simulated_market(config).panel)
+
+
+def simulated_market(config: Config) -> SimulatedMarket:
+    """The simulated market that `config` asks for."""
+    simulate, interval = config.simulate, Interval.parse(config.market.interval)
+    return simulate_market(simulate.seed, simulate.days, simulate.symbols, interval)
 
 
 def read_market(config: Config) -> Market:
@@ -102,6 +107,15 @@ def sample_accounts(config: Config, market: Market) -> Lives:
             "168 hours of history first; give a longer market"
         )
     return lives
+
+
+def act_accounts(config: Config, market: Market, lives: Lives) -> ActedLives | None:
+    """The same accounts with what their owners do; None where the population holds still."""
+    behaviour = Population.load(config.accounts.population).behaviour
+    if behaviour is None:
+        return None
+    history = market.history
+    return act(lives, behaviour, config.accounts.seed, history.bars.closes, history.mark)
 
 
 def describe(config: Config, market: Market) -> Mapping[str, str]:
