@@ -21,6 +21,7 @@ import numpy.typing as npt
 from market.clock import DAY, HOUR
 from market.errors import DataError
 from market.panel import CLOSE, HIGH, LOW, VOLUME, BarPanel
+from market.quote_facts import correlation, memory
 
 Floats = npt.NDArray[np.float64]
 
@@ -198,7 +199,7 @@ def measure_facts(panel: BarPanel) -> StylisedFacts:
         volatility_of_volatility=_middle(np.nanstd(daily, axis=0)),
         volatility_commonality=_mean_correlation(daily),
         leverage_effect=_middle(
-            [_correlation(r, s) for r, s in zip(returns.T, later.T, strict=True)]
+            [correlation(r, s) for r, s in zip(returns.T, later.T, strict=True)]
         ),
         jump_share=_jump_share(_by_day((returns / usual[hour])[whole])),
         correlation_calm=calm,
@@ -289,18 +290,13 @@ def _mean_ahead(series: Floats, hours: int) -> Floats:
 
 def _memory(series: Floats, lag: int) -> float:
     """Median over coins of the autocorrelation at a lag."""
-    return _middle([_correlation(x[lag:], x[:-lag]) for x in series.T])
+    return _middle([memory(x, lag) for x in series.T])
 
 
 def _mean_correlation(series: Floats) -> float:
     columns = range(series.shape[1])
-    pairs = [_correlation(series[:, i], series[:, j]) for i in columns for j in columns if i < j]
+    pairs = [correlation(series[:, i], series[:, j]) for i in columns for j in columns if i < j]
     return float(np.mean(pairs))
-
-
-def _correlation(x: Floats, y: Floats) -> float:
-    both = np.isfinite(x) & np.isfinite(y)
-    return float(np.corrcoef(x[both], y[both])[0, 1])
 
 
 def _slope(x: Floats, y: Floats) -> float:

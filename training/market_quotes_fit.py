@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from market.errors import DataError
+from market.quote_facts import memory
 from market.simulation.parameters import HOURS_PER_YEAR, Coin, MarketParameters
 from market.simulation.quotes import INDEX_HOURS
 
@@ -94,8 +95,8 @@ def fit_basis(
         symbol: deviation - correlation * _momentum(pairs[symbol].perpetual, half_life)
         for symbol, deviation in standard.items()
     }
-    memory = np.mean([[_memory(b, lag) for lag in _LAGS] for b in rest.values()], axis=0)
-    slow_share, slow, fast = _two_decays(memory)
+    decayed = np.mean([[memory(b, lag) for lag in _LAGS] for b in rest.values()], axis=0)
+    slow_share, slow, fast = _two_decays(decayed)
     tables = msgspec.structs.replace(
         parameters.basis,
         momentum=correlation,
@@ -152,13 +153,13 @@ def fit_index(
         log_level = np.log(level[known])
         rest[known] = log_level - design @ np.linalg.lstsq(design, log_level, rcond=None)[0]
         noises.append(np.nanstd(rest))
-        memories.append(_memory(rest, 24))
-    memory = float(np.clip(np.mean(memories), 0.05, 0.999))
+        memories.append(memory(rest, 24))
+    lasting = float(np.clip(np.mean(memories), 0.05, 0.999))
     table = msgspec.structs.replace(
         parameters.implied_volatility,
         premium=float(np.mean(premiums)),
         noise=float(np.mean(noises)),
-        half_life_hours=float(24.0 * np.log(0.5) / np.log(memory)),
+        half_life_hours=float(24.0 * np.log(0.5) / np.log(lasting)),
     )
     return msgspec.structs.replace(parameters, implied_volatility=table)
 
@@ -201,7 +202,7 @@ def fit_liquidity(
             f"liquidity is given for {sorted(venue)}; expected one or more of {sorted(turnover)}"
         )
     spread_slope, _, _ = _pooled([(d.movement, d.half_spread) for d in everywhere.values()])
-    cost_slope, noise, memory = _pooled([(d.movement, d.cost) for d in everywhere.values()])
+    cost_slope, noise, lasting = _pooled([(d.movement, d.cost) for d in everywhere.values()])
     level = {
         symbol: (float(np.median(d.half_spread)), 1e6 * 1e-3 / float(np.median(d.cost)))
         for symbol, d in venue.items()
@@ -223,7 +224,7 @@ def fit_liquidity(
         spread_elasticity=max(spread_slope, (2.0 - elasticity) / 3.0, 0.0),
         depth_elasticity=max(cost_slope, (4.0 - 2.0 * elasticity) / 3.0, 0.0),
         noise=noise,
-        half_life_hours=float(np.log(0.5) / np.log(np.clip(memory, 0.05, 0.99))),
+        half_life_hours=float(np.log(0.5) / np.log(np.clip(lasting, 0.05, 0.99))),
     )
     return msgspec.structs.replace(parameters, liquidity=table, coins=_each(parameters, change))
 
@@ -243,11 +244,11 @@ def fit_interest(
         float(np.corrcoef(np.diff(log), np.diff(np.log(d.close)))[0, 1])
         for log, d in zip(logs, own.values(), strict=True)
     ]
-    memory = float(np.clip(np.median([_memory(log, _MONTH) for log in logs]), 0.05, 0.99))
+    lasting = float(np.clip(np.median([memory(log, _MONTH) for log in logs]), 0.05, 0.99))
     table = msgspec.structs.replace(
         parameters.open_interest,
         spread=float(np.median([log.std() for log in logs])),
-        half_life_hours=float(_MONTH * 24.0 * np.log(0.5) / np.log(memory)),
+        half_life_hours=float(_MONTH * 24.0 * np.log(0.5) / np.log(lasting)),
         trend=float(np.median(trends)),
     )
     usual = float(np.median(list(days.values())))
@@ -280,19 +281,13 @@ def _follows(deviation: Floats, closes: Floats, half_life: float) -> float:
     return float(np.corrcoef(deviation, _momentum(closes, half_life))[0, 1])
 
 
-def _memory(series: Floats, lag: int) -> float:
-    x, y = series[lag:], series[:-lag]
-    both = np.isfinite(x) & np.isfinite(y)
-    return float(np.corrcoef(x[both], y[both])[0, 1])
-
-
-def _two_decays(memory: Floats) -> tuple[float, float, float]:
-    """q, slow and fast half-life with memory(k) nearest to q·2^(-k/slow) + (1 - q)·2^(-k/fast)."""
+def _two_decays(decayed: Floats) -> tuple[float, float, float]:
+    """q, slow and fast half-life with decayed(k) nearest to q·2^(-k/slow) + (1 - q)·2^(-k/fast)."""
 
     def residuals(x: Floats) -> Floats:
         slow = 0.5 ** (_LAGS / np.exp(x[1]))
         fast = 0.5 ** (_LAGS / np.exp(x[2]))
-        return np.asarray(x[0] * slow + (1.0 - x[0]) * fast - memory)
+        return np.asarray(x[0] * slow + (1.0 - x[0]) * fast - decayed)
 
     found = least_squares(
         residuals,
@@ -330,4 +325,4 @@ def _pooled(groups: list[tuple[Floats, Floats]]) -> tuple[float, float, float]:
     slope = sum(float(x @ y) for x, y in inner) / sum(float(x @ x) for x, _ in inner)
     rest = [y - slope * x for x, y in inner]
     spread = float(np.median([r.std() for r in rest]))
-    return slope, spread, float(np.median([_memory(r, 1) for r in rest]))
+    return slope, spread, float(np.median([memory(r, 1) for r in rest]))

@@ -25,8 +25,10 @@ DEFAULT_MARKET = "binance-2022-2025"
 DAYS_PER_YEAR = 365.0
 HOURS_PER_YEAR = DAYS_PER_YEAR * 24.0
 
+NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+"""What a stored market may be called."""
+
 _FOLDER = Path(__file__).parent.with_name("simulated")
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 _Positive = Annotated[float, Meta(gt=0.0, le=1e15)]
 _NotNegative = Annotated[float, Meta(ge=0.0, le=1e15)]
@@ -280,7 +282,7 @@ class MarketParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def load(cls, name: str = DEFAULT_MARKET) -> MarketParameters:
         """Read parameters that come with Margincast, by name; raises `ConfigError`."""
         path = _FOLDER / f"{name}.toml"
-        if not _NAME.fullmatch(name) or not path.is_file():
+        if not NAME.fullmatch(name) or not path.is_file():
             known = ", ".join(sorted(file.stem for file in _FOLDER.glob("*.toml")))
             raise ConfigError(f"simulated market {name!r} is not known; choose one of {known}")
         return _load(path)
