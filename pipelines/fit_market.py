@@ -83,6 +83,12 @@ def fit_market(
     start, end = config.market.start_ns, config.market.end_ns
     rows = np.searchsorted(panel.closes, [start or panel.closes[0], (end or panel.closes[-1]) + 1])
     panel = usable_coins(panel.rows(int(rows[0]), int(rows[1])))
+    unknown = sorted({f"{asset}USDT" for asset in config.market.implied_vol} - set(panel.symbols))
+    if unknown:
+        raise DataError(
+            f"market.implied_vol names the asset of {unknown[0]}, which has no usable bars; "
+            "add its bars to [market] bars or leave the index out"
+        )
     fitted = fit_bars(panel, MarketParameters.load(base), steps)
     notes = [f"Bars of {', '.join(panel.symbols)}; other coins as in {base}."]
     closes = {symbol: panel.values[:, i, CLOSE] for i, symbol in enumerate(panel.symbols)}
@@ -94,12 +100,6 @@ def fit_market(
     elif config.market.funding:
         notes.append("Funding was not used: without --spot and --perp the basis is as assumed.")
     if config.market.implied_vol:
-        unknown = sorted({f"{asset}USDT" for asset in config.market.implied_vol} - closes.keys())
-        if unknown:
-            raise DataError(
-                f"market.implied_vol names the asset of {unknown[0]}, which has no usable bars; "
-                "add its bars to [market] bars or leave the index out"
-            )
         index = {
             f"{asset}USDT": read_index(path, panel.closes)
             for asset, path in sorted(config.market.implied_vol.items())

@@ -14,9 +14,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
+from market.clock import Interval
 from market.errors import DataError
+from market.panel import IMPLIED_VOLATILITY
 from market.quote_facts import memory
-from market.simulation.parameters import HOURS_PER_YEAR, Coin, MarketParameters
+from market.simulate import simulate_market
+from market.simulation.parameters import (
+    HOURS_PER_YEAR,
+    Coin,
+    FundingParameters,
+    MarketParameters,
+)
 from market.simulation.quotes import INDEX_HOURS
 
 Floats = npt.NDArray[np.float64]
@@ -25,6 +33,8 @@ _LAGS = np.array([1, 2, 4, 8, 24, 48, 96, 168])
 _MOMENTUM_HALF_LIVES = (6.0, 12.0, 24.0, 48.0, 96.0)
 _TENTH = 1.2816  # the lower tenth of a normal lies so many standard deviations below its mean
 _MONTH = 30
+_AT_INTEREST = 1e-5  # nearer than this to the interest a rate does not tell the premium
+_INDEX_SEEDS = (201, 202, 203, 204)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +81,9 @@ def fit_basis(
     Parameters
     ----------
     pairs:
-        By symbol, at least one.
+        By symbol, at least one; bars begin with a settlement.
     funding:
-        Settled rates a settlement, by symbol.
+        Settled rates a settlement, by symbol, the first at the first bar of a pair of that symbol.
 
     Raises
     ------
@@ -110,11 +120,18 @@ def fit_basis(
     narrowing = float(np.median([_eight_hours(b).std() / b.std() for b in basis.values()]))
     measured = {symbol: (float(b.mean()), float(b.std())) for symbol, b in basis.items()}
     terms = parameters.funding
+    noises = [
+        _premium_noise(basis[symbol], funding[symbol], terms)
+        for symbol in basis
+        if symbol in funding
+    ]
     for symbol, rates in funding.items():
         middle = float(np.median(rates))
         if symbol not in measured and middle < terms.interest:
             lowest = float(np.quantile(rates, 0.1))
             measured[symbol] = (middle - terms.clamp, (middle - lowest) / _TENTH / narrowing)
+    if noises:
+        terms = msgspec.structs.replace(terms, noise=float(np.median(noises)))
     usual = tuple(float(np.median(column)) for column in zip(*measured.values(), strict=True))
 
     def change(coin: Coin) -> Coin:
@@ -122,7 +139,9 @@ def fit_basis(
         changed = msgspec.structs.replace(coin, basis_mean=mean, basis_spread=spread)
         return _marked(changed, "basis") if coin.symbol in measured else changed
 
-    return msgspec.structs.replace(parameters, basis=tables, coins=_each(parameters, change))
+    return msgspec.structs.replace(
+        parameters, basis=tables, funding=terms, coins=_each(parameters, change)
+    )
 
 
 def fit_index(
@@ -130,9 +149,10 @@ def fit_index(
 ) -> MarketParameters:
     """Premium and noise of the implied-volatility index.
 
-    The premium compares the mean squared index with the mean squared return of the same hours;
-    the noise is what a regression of the log index on log realised volatility over 1, 7 and 30
-    days leaves, and its half-life that of the noise's autocorrelation over a day.
+    The premium compares the mean squared index with the mean squared return of the same hours.
+    The noise is what the model's own expectation lacks of the real spread of the log index, in
+    simulated histories of the same length. Its half-life is that of what a regression of the log
+    index on log realised volatility over 1, 7 and 30 days leaves, by the memory over 30 days.
 
     Parameters
     ----------
@@ -141,27 +161,45 @@ def fit_index(
     closes:
         Hourly closes at the same times, shape (T,).
     """
-    premiums, noises, memories = [], [], []
+    premiums, lacking, memories = [], [], []
     for symbol, level in index.items():
         squared = np.r_[np.nan, np.diff(np.log(closes[symbol])) ** 2] * HOURS_PER_YEAR
         both = np.isfinite(level) & np.isfinite(squared)
         premiums.append(np.sqrt((level[both] ** 2).mean() / squared[both].mean()) - 1.0)
+        lacking.append(
+            np.nanvar(np.log(level)) - _expected_variance(parameters, symbol, len(level) // 24)
+        )
         past = np.stack([_trailing(squared, hours) for hours in (24, 168, int(INDEX_HOURS))])
         known = np.isfinite(level) & np.isfinite(past).all(axis=0)
         design = np.column_stack([np.ones(int(known.sum())), np.log(past[:, known]).T])
         rest = np.full(len(level), np.nan)
         log_level = np.log(level[known])
         rest[known] = log_level - design @ np.linalg.lstsq(design, log_level, rcond=None)[0]
-        noises.append(np.nanstd(rest))
-        memories.append(memory(rest, 24))
-    lasting = float(np.clip(np.mean(memories), 0.05, 0.999))
+        memories.append(memory(rest, int(INDEX_HOURS)))
+    lasting = float(np.clip(np.mean(memories), 0.05, 0.95))
     table = msgspec.structs.replace(
         parameters.implied_volatility,
         premium=float(np.mean(premiums)),
-        noise=float(np.mean(noises)),
-        half_life_hours=float(24.0 * np.log(0.5) / np.log(lasting)),
+        noise=float(np.sqrt(max(0.0, np.mean(lacking)))),
+        half_life_hours=float(INDEX_HOURS * np.log(0.5) / np.log(lasting)),
     )
     return msgspec.structs.replace(parameters, implied_volatility=table)
+
+
+def _expected_variance(parameters: MarketParameters, symbol: str, days: int) -> float:
+    """Variance over time of the log index without noise, mean over simulated histories."""
+    coin = next((coin for coin in parameters.coins if coin.symbol == symbol), None)
+    if coin is None:
+        raise DataError(f"the index of {symbol} has no coin; leave it out, or give its bars")
+    table = msgspec.structs.replace(parameters.implied_volatility, noise=0.0, symbols=(symbol,))
+    alone = msgspec.structs.replace(parameters, implied_volatility=table, coins=(coin,))
+    hourly = Interval.parse("1h")
+    found = []
+    for seed in _INDEX_SEEDS:
+        context = simulate_market(seed, days, 1, hourly, parameters=alone).panel.context
+        if context is not None:
+            found.append(np.log(context[:, 0, IMPLIED_VOLATILITY]).var())
+    return float(np.mean(found))
 
 
 def fit_liquidity(
@@ -299,6 +337,16 @@ def _two_decays(decayed: Floats) -> tuple[float, float, float]:
 
 def _eight_hours(series: Floats) -> Floats:
     return np.asarray(series[: len(series) // 8 * 8].reshape(-1, 8).mean(axis=1))
+
+
+def _premium_noise(basis: Floats, rates: Floats, terms: FundingParameters) -> float:
+    """What the formula leaves of rates below the interest, in standard deviations of the basis."""
+    mean = _eight_hours(basis)
+    settled = rates[1 : len(mean) + 1]  # the first settles what went before
+    mean = mean[: len(settled)]
+    formula = mean + np.clip(terms.interest - mean, -terms.clamp, terms.clamp)
+    moved = settled < terms.interest - _AT_INTEREST
+    return float((settled - formula)[moved].std() / basis.std())
 
 
 def _common(series: list[Floats]) -> float:

@@ -157,12 +157,14 @@ class BasisParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FundingParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Funding settled every eight hours: mean basis P + clamp(interest − P, ±clamp), within ±cap;
-    each a fraction of notional per eight hours."""
+    """Funding settled every eight hours: premium P + clamp(interest − P, ±clamp), within ±cap;
+    each a fraction of notional per eight hours. P is the mean basis at the closes and `noise`, in
+    standard deviations of the coin's basis: an exchange samples the premium more often."""
 
     interest: Annotated[float, Meta(ge=-0.01, le=0.01)]
     clamp: Annotated[float, Meta(ge=0.0, le=0.1)]
     cap: Annotated[float, Meta(gt=0.0, le=0.1)]
+    noise: Annotated[float, Meta(ge=0.0, le=2.0)]
 
 
 class ImpliedParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

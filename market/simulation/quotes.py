@@ -5,7 +5,7 @@ bars are the same whether quotes are asked for or not::
 
     half_spread = base · (level / mean)^a · noise        depth = base · (level / mean)^-b / noise
     basis       = mean + sd · (β momentum + √(1 - β²) (√q slow + √(1 - q) fast))
-    funding     = P + clamp(interest - P, ±clamp) within ±cap, P the mean basis of eight hours
+    funding     = P + clamp(interest - P, ±clamp) within ±cap, P = mean basis of 8 h + noise
     index²      = s² ((1 - J) E[level² over 30 days] + J) · ((1 + premium) · noise)²
 
 level is volatility over the coin's average and J the share of jumps in variance. Spreads widen and
@@ -49,8 +49,8 @@ INDEX_HOURS = 30.0 * 24.0
 
 _NODES = 24
 # Quote normals of a coin, by column; the market's stream uses the first alone.
-_BASIS_SLOW, _BASIS_FAST, _LIQUIDITY, _DEPTH, _INDEX, _INTEREST = range(6)
-_COLUMNS = 6
+_BASIS_SLOW, _BASIS_FAST, _LIQUIDITY, _DEPTH, _INDEX, _INTEREST, _PREMIUM = range(7)
+_COLUMNS = 7
 # State of a coin, by row.
 _MOMENTUM, _SLOW_BASIS, _FAST_BASIS, _SPREAD_NOISE, _DEPTH_NOISE, _INDEX_NOISE, _LEVEL = range(7)
 _STATES = 7
@@ -69,6 +69,7 @@ class _Coefficients(NamedTuple):
     interest: float
     clamp: float
     cap: float
+    premium_noise: Floats
     half_spread: Floats
     depth: Floats
     spread_elasticity: float
@@ -179,6 +180,7 @@ def _coefficients(
         interest=parameters.funding.interest,
         clamp=parameters.funding.clamp,
         cap=parameters.funding.cap,
+        premium_noise=parameters.funding.noise * np.array([coin.basis_spread for coin in coins]),
         half_spread=np.array([coin.half_spread for coin in coins])
         / mean_power(parameters, liquidity.spread_elasticity),
         depth=np.array([coin.depth for coin in coins])
@@ -255,8 +257,8 @@ def _advance(
             paid[1, i] += 1.0
             context[t, i, FUNDING] = np.nan
             if settles[t]:
-                mean = paid[0, i] / paid[1, i]
-                rate = mean + min(max(c.interest - mean, -c.clamp), c.clamp)
+                premium = paid[0, i] / paid[1, i] + c.premium_noise[i] * draw[_PREMIUM]
+                rate = premium + min(max(c.interest - premium, -c.clamp), c.clamp)
                 context[t, i, FUNDING] = min(max(rate, -c.cap), c.cap) / SETTLEMENT_HOURS
                 paid[0, i] = 0.0
                 paid[1, i] = 0.0

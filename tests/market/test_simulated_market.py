@@ -67,7 +67,8 @@ def test_only_funding_between_settlements_and_missing_indices_are_nan(
     assert (market.depth > 0.0).all()
 
 
-def test_funding_is_the_exchange_formula_of_the_mean_basis(market: SimulatedMarket) -> None:
+def test_funding_is_the_exchange_formula_of_the_mean_basis() -> None:
+    market = simulate_market(1, 70, 6, HOURLY, parameters=with_tables(funding={"noise": 0.0}))
     values = context(market)
     terms = market.parameters.funding
     rows = np.flatnonzero(market.panel.closes // HOUR % 8 == 0)[1:]
@@ -77,6 +78,26 @@ def test_funding_is_the_exchange_formula_of_the_mean_basis(market: SimulatedMark
         np.testing.assert_allclose(
             values[row, :, FUNDING] * 8, np.clip(rate, -terms.cap, terms.cap), atol=1e-15
         )
+
+
+def test_noise_of_the_premium_moves_rates_off_the_formula_by_its_size() -> None:
+    quiet, noisy = (
+        context(
+            simulate_market(
+                1,
+                1_500,
+                3,
+                HOURLY,
+                # No clamp: the rate is the premium itself.
+                parameters=with_tables(funding={"noise": n, "clamp": 0.0, "cap": 0.1}),
+            )
+        )[:, :, FUNDING]
+        for n in (0.0, 0.5)
+    )
+    off = 8.0 * (noisy - quiet)
+    spreads = {coin.symbol: coin.basis_spread for coin in MarketParameters.load().coins}
+    for i, symbol in enumerate(("BTCUSDT", "ETHUSDT", "SOLUSDT")):
+        assert np.nanstd(off[:, i]) == pytest.approx(0.5 * spreads[symbol], rel=0.05)
 
 
 def test_funding_never_passes_its_cap() -> None:

@@ -67,9 +67,9 @@ def test_a_random_walk_has_none_of_the_facts() -> None:
         assert abs(facts[name]) < 0.04
     assert abs(facts.jump_share) < 0.02
     assert facts.tail_index > 5.0
-    # Days chosen for being calm lack common moves, so even here they correlate a little less.
+    # Days are chosen by how much coins move, so those chosen as calm lack common moves even here.
     assert facts.correlation_calm == pytest.approx(0.5, abs=0.08)
-    assert facts.correlation_stress == pytest.approx(0.5, abs=0.08)
+    assert 0.5 < facts.correlation_stress < 0.65
     assert facts.season_swing < 1.2
     assert facts.volatility == pytest.approx(0.002 * np.sqrt(30 * 24 * 365), rel=0.02)
 

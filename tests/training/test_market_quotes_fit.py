@@ -75,6 +75,14 @@ def test_basis_is_recovered_from_what_it_was_simulated_with(market: SimulatedMar
             assert "basis" in own.fitted
 
 
+def test_noise_of_the_premium_is_recovered_from_settled_rates(market: SimulatedMarket) -> None:
+    symbols = market.panel.symbols[:4]
+    # Bars open at 00:00 and so does the first rate; the market's first settles at 08:00.
+    rates = {s: np.r_[0.0, funding(market, s)] for s in symbols}
+    found = fit_basis(ASSUMED, {s: pair(market, s) for s in symbols}, rates)
+    assert found.funding.noise == pytest.approx(market.parameters.funding.noise, rel=0.2)
+
+
 def test_funding_alone_tells_the_basis_of_a_coin(market: SimulatedMarket) -> None:
     symbols = market.panel.symbols
     only = symbols[5]
@@ -107,8 +115,8 @@ def test_premium_of_the_index_is_recovered(market: SimulatedMarket) -> None:
     )
     truth = market.parameters.implied_volatility
     assert found.implied_volatility.premium == pytest.approx(truth.premium, abs=0.06)
-    # The regression on the past leaves what the state knew as well as the noise.
-    assert truth.noise * 0.9 < found.implied_volatility.noise < truth.noise * 1.5
+    # The assumed market's expectation varies about as much as the stored one's.
+    assert found.implied_volatility.noise == pytest.approx(truth.noise, abs=0.06)
     assert found.implied_volatility.half_life_hours > 48.0
 
 
