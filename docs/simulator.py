@@ -202,6 +202,9 @@ def _quotes(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
         f"index of {_INDEXED}, {len(panel) // 24} days. Fractions of notional a settlement; "
         "definitions in `market/quote_facts.py`.",
         _table(("fact", "real", "simulated", "range"), rows),
+        "Standing apart: simulated funding is remembered for longer than real funding, because the "
+        "real basis returns faster when it is low than when it is high; the real index drifts over "
+        "months and follows realised volatility more closely than the model's expectation does.",
         "The formula of the exchange, applied to the hourly mean of the real basis, gives the "
         "settled rates: the correlations are " + _formula(pairs, funding, interest) + ".",
         "## Spread and depth",

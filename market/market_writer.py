@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from market.errors import DataError
 from market.files import replace_file
 from market.panel import (
     BASIS,
@@ -54,12 +55,19 @@ def write_quotes(market: SimulatedMarket, folder: Path) -> tuple[Path, ...]:
     interval_hours. ``implied_vol/<ASSET>.parquet``: ts (time it is known), close (annualised per
     cent). ``quotes/<SYMBOL>.parquet``: ts (close of the bar), half_spread, depth (USD), basis and
     open_interest (base units).
+
+    Raises
+    ------
+    DataError
+        The panel has no context.
     """
     panel, context = market.panel, market.panel.context
+    if context is None:
+        raise DataError("the market has no context to write; simulate it with simulate_market")
     closes = panel.closes
     written = []
-    for column, symbol in enumerate(panel.symbols if context is not None else ()):
-        own = context[:, column]  # type: ignore[index]  # the loop is empty where it is None
+    for column, symbol in enumerate(panel.symbols):
+        own = context[:, column]
         settled = np.isfinite(own[:, FUNDING])
         funding = {
             "ts": _times(closes[settled]),

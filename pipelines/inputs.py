@@ -17,6 +17,7 @@ from market.errors import DataError
 from market.history import MarketHistory, load_history
 from market.population import Lives, Population, sample_lives
 from market.simulate import SimulatedMarket, simulate_market
+from market.simulation.parameters import MarketParameters
 from pipelines.config import Config
 
 
@@ -60,7 +61,14 @@ def read_history(config: Config) -> MarketHistory:
 def simulated_market(config: Config) -> SimulatedMarket:
     """The simulated market that `config` asks for."""
     simulate, interval = config.simulate, Interval.parse(config.market.interval)
-    return simulate_market(simulate.seed, simulate.days, simulate.symbols, interval)
+    parameters = (
+        MarketParameters.read(simulate.path)
+        if simulate.path
+        else MarketParameters.load(simulate.parameters)
+    )
+    return simulate_market(
+        simulate.seed, simulate.days, simulate.symbols, interval, parameters=parameters
+    )
 
 
 def read_market(config: Config) -> Market:

@@ -19,6 +19,7 @@ from market.simulate import SimulatedMarket, simulate_market
 from market.simulation.parameters import MarketParameters
 from pipelines.config import Config, load_config
 from pipelines.fit_market import QuoteFiles, fit_market, to_toml
+from pipelines.inputs import simulated_market
 from pipelines.quote_files import read_depths, read_funding, read_index, read_pairs
 
 HOURLY = Interval.parse("1h")
@@ -120,6 +121,19 @@ def test_stored_parameters_load_and_say_where_they_come_from(venue: Path, stored
     assert fitted["BTCUSDT"] == ("bars", "basis", "liquidity", "interest")
     assert fitted["SOLUSDT"] == ("bars", "basis")
     assert fitted["XRPUSDT"] == ()
+
+
+def test_a_stored_file_is_what_is_simulated_where_it_is_configured(
+    venue: Path, stored: Path
+) -> None:
+    (venue / "own.toml").write_text(
+        f"[simulate]\ndays = 30\nsymbols = 2\nparameters = 'out/{stored.name}'\n"
+    )
+    own = simulated_market(load_config(venue / "own.toml"))
+    assert own.parameters == MarketParameters.read(stored)
+    (venue / "own.toml").write_text("[simulate]\nparameters = 'nowhere'\n")
+    with pytest.raises(ConfigError, match="'nowhere' is not known; choose one of assumed"):
+        simulated_market(load_config(venue / "own.toml"))
 
 
 def test_every_group_is_taken_from_its_file(
