@@ -203,8 +203,11 @@ def _quotes(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
         "definitions in `market/quote_facts.py`.",
         _table(("fact", "real", "simulated", "range"), rows),
         "Standing apart: simulated funding is remembered for longer than real funding, because the "
-        "real basis returns faster when it is low than when it is high; the real index drifts over "
-        "months and follows realised volatility more closely than the model's expectation does.",
+        "real basis returns faster when it is low than when it is high (slope of a settlement's "
+        "mean basis on the one before, below / above the median: "
+        + _persistence(pairs)
+        + "); the real index drifts over months and follows realised volatility more closely than "
+        "the model's expectation does.",
         "The formula of the exchange, applied to the hourly mean of the real basis, gives the "
         "settled rates: the correlations are " + _formula(pairs, funding, interest) + ".",
         "## Spread and depth",
@@ -213,6 +216,21 @@ def _quotes(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
         "be traded at an average cost of ten.",
         _liquidity(markets[0]),
     ]
+
+
+def _persistence(pairs: Any) -> str:
+    found = []
+    for symbol, pair in pairs.items():
+        mean = np.log(pair.perpetual / pair.spot)
+        mean = mean[: len(mean) // 8 * 8].reshape(-1, 8).mean(axis=1)
+        apart = mean - np.median(mean)
+        before, after = apart[:-1], apart[1:]
+        slopes = [
+            float(after[own] @ before[own] / (before[own] @ before[own]))
+            for own in (before < 0.0, before >= 0.0)
+        ]
+        found.append(f"{symbol} {slopes[0]:.2f} / {slopes[1]:.2f}")
+    return ", ".join(found)
 
 
 def _formula(pairs: Any, funding: Any, interest: float) -> str:
