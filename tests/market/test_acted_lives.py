@@ -162,6 +162,19 @@ def test_hazards_are_met_at_their_rate_and_grow_with_leverage_and_loss() -> None
     assert min(happened.values()) > 80
 
 
+def test_finer_decision_times_do_not_make_owners_busier() -> None:
+    """A chance is of an hour: asked twice an hour, owners act as often."""
+    hourly = walk(400, size=0.002)
+    half = np.repeat(hourly, 2, axis=0)[1:]
+    times = START + np.arange(len(half), dtype=np.int64) * (HOUR // 2)
+    lives = sample_lives(POPULATION, 300, 7, times, half, np.ones(half.shape, dtype=bool))
+    hazard = Hazard(rate=0.02, by_leverage=0.0, by_loss=0.0, by_gain=0.0)
+    often = len(act(lives, only(reduction=hazard), 7, times, half).life)
+    once = len(acted(hourly, how=only(reduction=hazard)).life)
+    assert once > 800
+    assert abs(often - once) < 4.0 * np.sqrt(often + once)
+
+
 def test_an_account_without_equity_is_closed() -> None:
     mark = np.tile(walk(1), (200, 1))
     mark[100:] *= 0.4  # long books beyond 1.7 times equity are gone, short ones live

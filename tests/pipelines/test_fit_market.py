@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from market.clock import Interval
 from market.errors import ConfigError, DataError
@@ -17,6 +19,7 @@ from market.market_writer import write_bars, write_quotes
 from market.panel import BASIS, CLOSE, BarPanel
 from market.simulate import SimulatedMarket, simulate_market
 from market.simulation.parameters import MarketParameters
+from pipelines.cli import app
 from pipelines.config import Config, load_config
 from pipelines.fit_market import QuoteFiles, fit_market, to_toml
 from pipelines.inputs import simulated_market
@@ -134,6 +137,17 @@ def test_a_stored_file_is_what_is_simulated_where_it_is_configured(
     (venue / "own.toml").write_text("[simulate]\nparameters = 'nowhere'\n")
     with pytest.raises(ConfigError, match="'nowhere' is not known; choose one of assumed"):
         simulated_market(load_config(venue / "own.toml"))
+
+
+def test_verb_writes_the_file_and_reports_it(venue: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "verb.toml", tmp_path / "report.json"
+    arguments = ["fit-market", "--config", str(venue / "fit.toml"), "--out", str(out)]
+    arguments += ["--spot", str(venue / "spot"), "--perp", str(venue / "perp"), "--steps", "1"]
+    done = CliRunner().invoke(app, [*arguments, "--json", str(report)])
+    assert done.exit_code == 0, done.output
+    told = json.loads(report.read_text())
+    assert told["sha256"] == MarketParameters.read(out).sha256
+    assert told["coins_fitted"] == ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
 
 
 def test_every_group_is_taken_from_its_file(
