@@ -260,6 +260,13 @@ def write_accounts(
     return history
 
 
+def make_history(
+    snapshots: Iterable[tuple[int, Book]], events: Sequence[Event] = ()
+) -> AccountHistory:
+    """What `write_accounts` would return, without files; parameters and errors are the same."""
+    return _history(Path("in memory"), *_tables(snapshots), _event_table(events))
+
+
 def _tables(snapshots: Iterable[tuple[int, Book]]) -> tuple[pa.Table, pa.Table]:
     legs: list[tuple[int, str, str, float, float]] = []
     balances: list[tuple[int, str, str, float]] = []

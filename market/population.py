@@ -1,8 +1,9 @@
 """The population sampler: accounts to score where a venue has no account history.
 
 A population has `count` slots. A slot lives in consecutive lives of `life_hours`; each life draws
-its book at birth and holds it to its end, so leverage is refreshed weekly while every account has
-days of continuous history. Slots are staggered: births spread evenly over the hours of a life.
+its book at birth and holds it to its end (what owners may do meanwhile: `market.acted_lives`), so
+leverage is refreshed weekly while every account has days of continuous history. Slots are
+staggered: births spread evenly over the hours of a life.
 
 A life is drawn by hashing (seed, slot, epoch), with the epoch counted from 1970. No generator
 is carried from one life to the next, so any part of a span samples exactly the lives that the
@@ -25,9 +26,11 @@ import numpy.typing as npt
 from msgspec import Meta
 from numba import njit
 
+from market.behaviour import Behaviour
 from market.book import Book
 from market.clock import HOUR, format_time
 from market.errors import ConfigError, DataError
+from market.slot_hash import mix, slot_key, uniform
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -67,7 +70,7 @@ class Legs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     long_probability: Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
-class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Distribution that books are drawn from.
 
     Attributes
@@ -80,6 +83,8 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Equity at birth in the settlement currency, all of it cash.
     leverage, coins, legs:
         What a book holds.
+    behaviour:
+        What owners do with it; None where a book is held as it was drawn.
     """
 
     name: str
@@ -88,6 +93,7 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leverage: Leverage
     coins: CoinCount
     legs: Legs
+    behaviour: Behaviour | None = None
 
     @property
     def sha256(self) -> str:
@@ -365,14 +371,9 @@ def _births(
     return slot, epoch, epoch * life + offset[slot]
 
 
-# Constants of splitmix64; numba mixes uint64 with int64 to float64, so every operand is uint64.
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
-_S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
-
-# What a number is for: no two uses of one key share one.
-_OFFSET, _LIFE = np.uint64(0), np.uint64(1)
+# What a number is for: no two uses of one key share one. numba mixes uint64 with int64 to float64,
+# so every operand is uint64.
+_OFFSET, LIFE = np.uint64(0), np.uint64(1)
 _COINS, _LEVERAGE_1, _LEVERAGE_2, _PICK, _WEIGHT, _SIDE = (
     np.uint64(purpose) for purpose in range(6)
 )
@@ -380,32 +381,11 @@ _ZERO = np.uint64(0)
 
 
 @njit(cache=True)
-def _mix(key: np.uint64, value: np.uint64) -> np.uint64:
-    """Absorb a value into a key: one step of splitmix64."""
-    z = (key ^ value) + _GAMMA
-    z = (z ^ (z >> _S30)) * _MIX_1
-    z = (z ^ (z >> _S27)) * _MIX_2
-    return z ^ (z >> _S31)
-
-
-@njit(cache=True)
-def _slot_key(seed: np.uint64, slot: np.uint64) -> np.uint64:
-    """Key of everything drawn for a slot."""
-    return _mix(_mix(_ZERO, seed), slot)
-
-
-@njit(cache=True)
-def _uniform(key: np.uint64, purpose: np.uint64, index: np.uint64) -> float:
-    """A uniform number in the open interval (0, 1), from the upper 53 bits of the hash."""
-    return (float(_mix(_mix(key, purpose), index) >> _S11) + 0.5) / 9007199254740992.0
-
-
-@njit(cache=True)
 def _offsets(seed: np.uint64, count: int, life_hours: np.uint64) -> Ints:
     """Hour within a life at which each slot is born, int64, shape (count,)."""
     offsets = np.empty(count, dtype=np.int64)
     for slot in range(count):
-        offsets[slot] = np.int64(_mix(_slot_key(seed, np.uint64(slot)), _OFFSET) % life_hours)
+        offsets[slot] = np.int64(mix(slot_key(seed, np.uint64(slot)), _OFFSET) % life_hours)
     return offsets
 
 
@@ -434,33 +414,33 @@ def _draw(
     rank = np.empty(symbols)
     for n in range(lives):
         row = birth_row[n]
-        key = _mix(_mix(_slot_key(seed, slot[n]), _LIFE), epoch[n])
+        key = mix(mix(slot_key(seed, slot[n]), LIFE), epoch[n])
         available = 0
         for s in range(symbols):
             rank[s] = np.inf
             if eligible[row, s]:
-                rank[s] = _uniform(key, _PICK, np.uint64(s))
+                rank[s] = uniform(key, _PICK, np.uint64(s))
                 available += 1
         spread = most_coins - least_coins + 1
-        coins = least_coins + int(_uniform(key, _COINS, _ZERO) * spread)
+        coins = least_coins + int(uniform(key, _COINS, _ZERO) * spread)
         coins = min(coins, available)
         if coins == 0:
             continue
         # The coins of lowest rank are a uniform choice without replacement; sorted for a fixed
         # order of summation.
         picked = np.sort(np.argsort(rank, kind="mergesort")[:coins])
-        normal = np.sqrt(-2.0 * np.log(_uniform(key, _LEVERAGE_1, _ZERO))) * np.cos(
-            2.0 * np.pi * _uniform(key, _LEVERAGE_2, _ZERO)
+        normal = np.sqrt(-2.0 * np.log(uniform(key, _LEVERAGE_1, _ZERO))) * np.cos(
+            2.0 * np.pi * uniform(key, _LEVERAGE_2, _ZERO)
         )
         leverage = np.exp(log_median + log_sigma * normal)
         leverage = min(max(leverage, least_leverage), most_leverage)
         total = 0.0
         for k in range(coins):
-            weight = -np.log(_uniform(key, _WEIGHT, np.uint64(k)))
+            weight = -np.log(uniform(key, _WEIGHT, np.uint64(k)))
             quantity[n, k] = weight
             total += weight
         for k in range(coins):
-            long = _uniform(key, _SIDE, np.uint64(k)) < long_probability
+            long = uniform(key, _SIDE, np.uint64(k)) < long_probability
             notional = leverage * equity * quantity[n, k] / total
             chosen[n, k] = picked[k]
             quantity[n, k] = (notional if long else -notional) / mark[row, picked[k]]

@@ -5,19 +5,23 @@ from __future__ import annotations
 from margin.ruleset import RuleSet
 from market.account_files import read_accounts
 from pipelines.config import Config
-from pipelines.inputs import Market, sample_accounts
+from pipelines.inputs import Market, act_accounts, sample_accounts
 from training.dataset import Dataset, build_dataset
 from training.segments import Segments, from_history, from_lives
 
 
 def read_segments(config: Config, market: Market, ruleset: RuleSet) -> Segments:
     """The configured accounts over this market."""
+    bars = market.history.bars
     if config.accounts.path is None:
-        return from_lives(sample_accounts(config, market))
-    history, bars = market.history, market.history.bars
-    return from_history(
-        read_accounts(config.accounts.path), bars.closes, bars.symbols, history.mark, ruleset
-    )
+        lives = sample_accounts(config, market)
+        acted = act_accounts(config, market, lives)
+        if acted is None:
+            return from_lives(lives)
+        history = acted.history(bars.symbols, bars.closes)
+    else:
+        history = read_accounts(config.accounts.path)
+    return from_history(history, bars.closes, bars.symbols, market.history.mark, ruleset)
 
 
 def read_dataset(config: Config, market: Market, segments: Segments, ruleset: RuleSet) -> Dataset:

@@ -209,6 +209,7 @@ def _map_paths(config: Config, place: Callable[[Path], Path]) -> Config:
                 asset: place(path) for asset, path in config.market.implied_vol.items()
             },
         },
+        "simulate": {"parameters": str(placed(config.simulate.path) or config.simulate.parameters)},
         "accounts": {"path": placed(config.accounts.path)},
         "rules": {"ruleset": str(placed(config.rules.path) or config.rules.ruleset)},
         "tracking": {"uri": address(config.tracking.uri)},
@@ -224,6 +225,7 @@ def _map_paths(config: Config, place: Callable[[Path], Path]) -> Config:
 def _missing(config: Config) -> Iterator[str]:
     """One line for each input folder or file that does not exist."""
     market, accounts, rules = config.market, config.accounts, config.rules
+    parameters = config.simulate.path
     for index, bars in enumerate(market.bars):
         if not bars.path.is_dir():
             yield _wrong(f"market.bars[{index}]", bars.path, "an existing folder of bars")
@@ -234,6 +236,10 @@ def _missing(config: Config) -> Iterator[str]:
     for asset, path in market.implied_vol.items():
         if not path.is_file():
             yield _wrong(f"market.implied_vol.{asset}", path, "an existing parquet file")
+    if parameters and not parameters.is_file():
+        yield _wrong(
+            "simulate.parameters", parameters, "a stored market's name or an existing file"
+        )
     if accounts.path and not accounts.path.is_dir():
         yield _wrong("accounts.source", accounts.path, '"sampled" or an existing folder')
     if rules.path and not rules.path.is_file():

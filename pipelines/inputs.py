@@ -11,14 +11,15 @@ import numpy.typing as npt
 from features.corrected import advance_through
 from features.market_state import MarketFeatures, MarketState
 from margin.ruleset import RuleSet, load_ruleset
+from market.acted_lives import ActedLives, act
 from market.bar_files import BarFolder
 from market.clock import Interval
 from market.context_files import ContextSources, add_context
 from market.errors import DataError
 from market.history import MarketHistory, load_history
-from market.panel import BarPanel
 from market.population import Lives, Population, sample_lives
-from market.simulate import simulate_bars
+from market.simulate import SimulatedMarket, simulate_market
+from market.simulation.parameters import MarketParameters
 from pipelines.config import Config
 
 
@@ -56,10 +57,10 @@ def read_history(config: Config) -> MarketHistory:
             config.market.funding, config.market.open_interest, config.market.implied_vol
         )
         return add_context(history, sources)
-    return MarketHistory.from_panel(simulated_panel(config), guard)
+    return MarketHistory.from_panel(simulated_market(config).panel, guard)
 
 
-def simulated_panel(config: Config) -> BarPanel:
+def simulated_market(config: Config) -> SimulatedMarket:
     """The simulated market as it is told, before any guard.
 
     Raises
@@ -73,7 +74,14 @@ def simulated_panel(config: Config) -> BarPanel:
             "[simulate] symbols, a number"
         )
     simulate, interval = config.simulate, Interval.parse(config.market.interval)
-    return simulate_bars(simulate.seed, simulate.days, simulate.symbols, interval)
+    parameters = (
+        MarketParameters.read(simulate.path)
+        if simulate.path
+        else MarketParameters.load(simulate.parameters)
+    )
+    return simulate_market(
+        simulate.seed, simulate.days, simulate.symbols, interval, parameters=parameters
+    )
 
 
 def read_market(config: Config) -> Market:
@@ -120,6 +128,15 @@ def sample_accounts(config: Config, market: Market) -> Lives:
             "168 hours of history first; give a longer market"
         )
     return lives
+
+
+def act_accounts(config: Config, market: Market, lives: Lives) -> ActedLives | None:
+    """The same accounts with what their owners do; None where the population holds still."""
+    behaviour = Population.load(config.accounts.population).behaviour
+    if behaviour is None:
+        return None
+    history = market.history
+    return act(lives, behaviour, config.accounts.seed, history.bars.closes, history.mark)
 
 
 def describe(config: Config, market: Market) -> Mapping[str, str]:

@@ -30,6 +30,7 @@ from pydantic_core import PydanticCustomError
 from market.clock import INTERVALS, parse_time
 from market.errors import DataError, InstrumentError
 from market.instruments import parse_instrument
+from market.simulation.parameters import DEFAULT_MARKET
 
 HORIZONS = (1, 8, 24)
 
@@ -150,12 +151,26 @@ class MarketConfig(Section):
         return end
 
 
+def _path_of(text: str) -> Path | None:
+    """The path that a text is; None where it is a name."""
+    return Path(text) if "/" in text or text.endswith(".toml") else None
+
+
 class SimulateConfig(Section):
-    """The simulated market that stands in where `MarketConfig.bars` is empty."""
+    """The simulated market that stands in where `MarketConfig.bars` is empty.
+
+    ``parameters`` is a name in ``market/simulated``, or a path (ends in .toml or has a slash).
+    """
 
     seed: Seed = 1
     days: Count = 180
     symbols: Count = 8
+    parameters: Text = DEFAULT_MARKET
+
+    @property
+    def path(self) -> Path | None:
+        """The parameter file; None where `parameters` is a name."""
+        return _path_of(self.parameters)
 
 
 class AccountsConfig(Section):
@@ -200,8 +215,7 @@ class RulesConfig(Section):
     @property
     def path(self) -> Path | None:
         """The rule set's file; None where `ruleset` is a name."""
-        is_path = "/" in self.ruleset or self.ruleset.endswith(".toml")
-        return Path(self.ruleset) if is_path else None
+        return _path_of(self.ruleset)
 
 
 class TrainingConfig(Section):

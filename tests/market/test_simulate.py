@@ -1,19 +1,26 @@
 from __future__ import annotations
 
-from pathlib import Path
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 import pytest
 
-from market.bar_files import possible, read_bars
+from market.bar_files import possible
 from market.clock import DAY, Interval, parse_time
 from market.errors import ConfigError
 from market.panel import CLOSE, HIGH, LOW, OPEN, VOLUME, BarPanel
-from market.simulate import COINS, DEFAULT_START, MarketParameters, simulate_bars, write_bars
+from market.simulate import DEFAULT_START, simulate_bars
+from market.simulation.parameters import MarketParameters
 
 HOURLY = Interval.parse("1h")
+COINS = MarketParameters.load().coins
+
+
+def changed(table: str, **values: float) -> MarketParameters:
+    """The stored market with some figures of one table changed."""
+    whole = MarketParameters.load()
+    figures = msgspec.structs.replace(getattr(whole, table), **values)
+    return msgspec.structs.replace(whole, **{table: figures})
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +84,23 @@ def test_volatility_is_the_declared_one(panel: BarPanel, returns: npt.NDArray[np
     declared = {coin.symbol: coin.volatility for coin in COINS}
     annual = returns.std(axis=0) * np.sqrt(24 * 365)
     expected = np.array([declared[symbol] for symbol in panel.symbols])
-    assert (np.abs(annual / expected - 1.0) < 0.25).all()
-    assert min(coin.volatility for coin in COINS) >= 0.4
-    assert max(coin.volatility for coin in COINS) <= 1.1
+    # Volatility has a half-life of weeks: two years of it average to no better than this.
+    assert (np.abs(annual / expected - 1.0) < 0.3).all()
+
+
+def test_average_variance_is_the_declared_one_over_many_years() -> None:
+    bars = simulate_bars(3, 3_650, 3, HOURLY)
+    declared = np.array(
+        [next(c.volatility for c in COINS if c.symbol == symbol) for symbol in bars.symbols]
+    )
+    returns = np.diff(np.log(bars.values[:, :, CLOSE]), axis=0)
+    annual = returns.std(axis=0) * np.sqrt(24 * 365)
+    assert (np.abs(annual / declared - 1.0) < 0.12).all()
 
 
 @pytest.mark.parametrize("name", ["5m", "1h"])
 def test_ranges_agree_with_the_volatility_of_closes(name: str) -> None:
-    parameters = MarketParameters(common_jumps_per_year=0.0, own_jumps_per_year=0.0)
+    parameters = changed("jumps", common_per_year=0.0, own_per_year=0.0)
     interval = Interval.parse(name)
     bars = simulate_bars(2, 720 // interval.per_hour, 4, interval, parameters=parameters)
     logs = np.log(bars.values)
@@ -110,15 +126,16 @@ def test_direction_is_not_predictable(returns: npt.NDArray[np.float64]) -> None:
 
 def test_coins_move_together(returns: npt.NDArray[np.float64]) -> None:
     correlation = np.corrcoef(returns.T)[np.triu_indices(returns.shape[1], 1)]
-    assert 0.45 < correlation.mean() < 0.75
-    assert (correlation > 0.3).all()
+    assert 0.5 < correlation.mean() < 0.75
+    assert (correlation > 0.35).all()
     assert (correlation < 0.9).all()
 
 
-def test_falls_raise_later_volatility(returns: npt.NDArray[np.float64]) -> None:
-    market = returns.mean(axis=1)
+def test_falls_raise_later_volatility_where_leverage_is_strong() -> None:
+    bars = simulate_bars(1, 720, 8, HOURLY, parameters=changed("volatility", leverage=-0.6))
+    market = np.diff(np.log(bars.values[:, :, CLOSE]), axis=0).mean(axis=1)
     after = np.convolve(np.abs(market), np.ones(24) / 24, mode="valid")[1:]
-    assert np.corrcoef(market[: len(after)], after)[0, 1] < 0.0
+    assert np.corrcoef(market[: len(after)], after)[0, 1] < -0.01
 
 
 def test_volatility_and_volume_have_an_hour_of_day(
@@ -126,34 +143,16 @@ def test_volatility_and_volume_have_an_hour_of_day(
 ) -> None:
     hour = panel.opens // HOURLY.nanoseconds % 24
     variance = np.array([(returns[hour[1:] == h] ** 2).mean() for h in range(24)])
-    near_peak, near_trough = variance[[13, 14, 15, 16, 17]], variance[[1, 2, 3, 4, 5]]
+    near_peak, near_trough = variance[[13, 14, 15, 16, 17]], variance[[3, 4, 5, 6, 7]]
     assert near_peak.mean() > 1.3 * near_trough.mean()
     volume = panel.values[:, :, VOLUME]
-    assert volume[hour == 15].mean() > volume[hour == 3].mean()
+    assert volume[hour == 14].mean() > volume[hour == 4].mean()
 
 
 def test_volume_rises_with_volatility(panel: BarPanel, returns: npt.NDArray[np.float64]) -> None:
     turnover = np.log(panel.values[1:, :, VOLUME] * panel.values[1:, :, CLOSE])
     for coin in range(returns.shape[1]):
         assert np.corrcoef(turnover[:, coin], np.abs(returns[:, coin]))[0, 1] > 0.2
-
-
-def test_written_bars_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
-    panel = simulate_bars(1, 3, 2, HOURLY)
-    paths = write_bars(panel, tmp_path / "bars")
-    assert [path.name for path in paths] == ["BTCUSDT.parquet", "ETHUSDT.parquet"]
-    assert str(pq.read_schema(paths[0]).field("ts").type) == "timestamp[ns, tz=UTC]"
-    for column, path in enumerate(paths):
-        bars = read_bars(path, "spot", HOURLY)
-        assert np.array_equal(bars.opens, panel.opens)
-        assert np.array_equal(bars.values, panel.values[:, column])
-
-
-def test_missing_bars_are_not_written(tmp_path: Path) -> None:
-    panel = simulate_bars(1, 1, 1, HOURLY)
-    panel.values[5:8] = np.nan
-    (path,) = write_bars(panel, tmp_path)
-    assert pq.read_table(path).num_rows == 21
 
 
 @pytest.mark.parametrize(
@@ -163,7 +162,7 @@ def test_missing_bars_are_not_written(tmp_path: Path) -> None:
         ((1, 0, 1), "simulate.days is 0"),
         ((1, 10_000, 1), "simulate.days is 10000"),
         ((1, 1, 0), "simulate.symbols is 0"),
-        ((1, 1, 33), "simulate.symbols is 33; expected 1 to 32"),
+        ((1, 1, 99), f"simulate.symbols is 99; expected 1 to {len(COINS)}"),
     ],
 )
 def test_impossible_values_are_refused_by_key(
@@ -176,17 +175,3 @@ def test_impossible_values_are_refused_by_key(
 def test_end_off_the_grid_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot end at"):
         simulate_bars(1, 1, 1, HOURLY, end=DEFAULT_START + 1)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"sub_steps": 0}, "sub_steps is 0"),
-        ({"leverage": -1.5}, "leverage is -1.5"),
-        ({"own_half_life_hours": 0.0}, "half-lives"),
-        ({"own_jumps_per_year": 400.0}, "jumps would make 1.15 of all variance"),
-    ],
-)
-def test_impossible_parameters_are_refused(parameters: dict[str, float], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        MarketParameters(**parameters)  # type: ignore[arg-type]

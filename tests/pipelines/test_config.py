@@ -30,7 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "open_interest": None,
         "implied_vol": {},
     },
-    "simulate": {"seed": 1, "days": 180, "symbols": 8},
+    "simulate": {"seed": 1, "days": 180, "symbols": 8, "parameters": "binance-2022-2025"},
     "accounts": {
         "source": "sampled",
         "path": None,
@@ -336,7 +336,9 @@ def test_relative_paths_start_at_the_file_and_not_at_the_current_folder(
         "[market]\nbars = ['spot', { path = 'perp', kind = 'perp' }]\nfunding = 'funding'\n"
         "implied_vol = { BTC = 'dvol.parquet' }\n[accounts]\nsource = 'book'\n"
         "[rules]\nruleset = 'own.toml'\n[serving]\nbundles = 'b'\n"
+        "[simulate]\nparameters = 'own.toml'\n"
     )
+    assert config.simulate.path == tmp_path / "own.toml"
     assert [(bars.path, bars.kind) for bars in config.market.bars] == [
         (tmp_path / "spot", "spot"),
         (tmp_path / "perp", "perp"),
@@ -369,7 +371,8 @@ def test_missing_folders_are_all_named(load: Load, tmp_path: Path) -> None:
         load,
         "[market]\nbars = ['b']\nfunding = 'f'\nopen_interest = 'o'\n"
         "implied_vol = { BTC = 'v' }\n"
-        "[accounts]\nsource = 'sampeld'\n[rules]\nruleset = 'r.toml'\n",
+        "[accounts]\nsource = 'sampeld'\n[rules]\nruleset = 'r.toml'\n"
+        "[simulate]\nparameters = './m.toml'\n",
     )
     expected = {
         "market.bars[0]": "b",
@@ -378,6 +381,7 @@ def test_missing_folders_are_all_named(load: Load, tmp_path: Path) -> None:
         "market.implied_vol.BTC": "v",
         "accounts.source": "sampeld",
         "rules.ruleset": "r.toml",
+        "simulate.parameters": "m.toml",
     }
     assert sorted(lines) == sorted(line for line in lines if "existing" in line)
     given = dict(line.split(" is ")[:2] for line in lines)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from litestar.testing import TestClient
 
@@ -21,6 +22,7 @@ from market.clock import Interval, format_time
 from market.history import MarketHistory
 from market.panel import BarPanel
 from market.simulate import simulate_bars
+from market.simulation.parameters import MarketParameters
 from models.bundle import bundle_files, write_bundle
 from models.manifest import TrainingRecord
 from models.onnx_export import export
@@ -74,9 +76,17 @@ class SmallMarket:
         return [self.bar(row, column) for row in rows for column in range(len(self.panel.symbols))]
 
 
+def steady() -> MarketParameters:
+    """A market without moods: what is tested here must not hang on how rough its last days are."""
+    assumed = MarketParameters.load("assumed")
+    volatility = msgspec.structs.replace(assumed.volatility, slow_spread=0.0, fast_spread=0.35)
+    regimes = msgspec.structs.replace(assumed.regimes, stress_share=0.0)
+    return msgspec.structs.replace(assumed, volatility=volatility, regimes=regimes)
+
+
 @pytest.fixture(scope="session")
 def market() -> SmallMarket:
-    return SmallMarket.of(simulate_bars(1, DAYS, 4, HOUR))
+    return SmallMarket.of(simulate_bars(1, DAYS, 4, HOUR, parameters=steady()))
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from market.history import MarketHistory
 from market.panel import CLOSE, VOLUME, BarPanel
 from market.population import Lives, Population, sample_lives
 from market.simulate import simulate_bars
+from market.simulation.parameters import MarketParameters
 from models.bundle import bundle_files, load_bundle, write_bundle
 from models.forecaster import Forecaster
 from models.manifest import TrainingRecord
@@ -100,10 +101,18 @@ def features_of(panel: BarPanel) -> tuple[MarketHistory, MarketFeatures]:
     return MarketHistory.from_panel(panel), market
 
 
+def steady() -> MarketParameters:
+    """A market without moods: what is tested here must not hang on how rough its last days are."""
+    assumed = MarketParameters.load("assumed")
+    volatility = msgspec.structs.replace(assumed.volatility, slow_spread=0.0, fast_spread=0.35)
+    regimes = msgspec.structs.replace(assumed.regimes, stress_share=0.0)
+    return msgspec.structs.replace(assumed, volatility=volatility, regimes=regimes)
+
+
 @pytest.fixture(scope="module")
 def world() -> World:
     """Accounts of three times the usual leverage, so that a month has shortfalls."""
-    panel = simulate_bars(5, DAYS, SYMBOLS, INTERVALS["1h"])
+    panel = simulate_bars(5, DAYS, SYMBOLS, INTERVALS["1h"], parameters=steady())
     history, market = features_of(panel)
     population = Population.load("reference-v1")
     daring = msgspec.structs.replace(population.leverage, median=15.0)
