@@ -46,4 +46,4 @@ lock:
 
 clean:
 	rm -rf var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
-	find . -name '*.nb[ic]' -not -path './.venv/*' -delete
+	rm -rf __pycache__/kernels-*

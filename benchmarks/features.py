@@ -20,7 +20,7 @@ from benchmarks.feature_job import CHUNK, INTERVAL, JOBS, save
 from benchmarks.measure import Result
 from benchmarks.pandas_columns import COLUMNS
 from features.registry import MARKET_COLUMNS
-from market.simulate import simulate_bars
+from market.simulate import simulate_market
 
 SYMBOLS, DAYS = 20, 365
 REPEATS = {"market_state": 3, "kernels": 3, "polars": 1, "pandas": 1}
@@ -32,7 +32,7 @@ def run() -> Result:
     """Time and peak memory of each, and the largest difference between their columns."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        panel = simulate_bars(seed=1, days=DAYS, symbols=SYMBOLS, interval=INTERVAL)
+        panel = simulate_market(1, DAYS, SYMBOLS, INTERVAL).panel
         rows = len(panel)
         save(panel, folder)
         del panel
