@@ -54,18 +54,23 @@ class Trained:
 def examine(trained: Trained, stages: Stages) -> dict[str, Any]:
     """Contributions, ablation, folds and backtest: for review only, no gate reads them.
 
-    What ``[review]`` leaves out is null. A fold or backtest that the data do not allow says
-    why in ``not_evaluated``, and the training goes on.
+    What ``[review]`` leaves out is null. A fold, ablation or backtest that the data do not allow
+    says why in ``not_evaluated``, and the training goes on.
     """
     asked = trained.config.review
     return {
         "contributions": mean_contributions(trained.candidate, trained.test),
-        "ablation": (
-            ablation(trained.candidate, trained.data, trained.block) if asked.ablation else None
-        ),
+        "ablation": _ablation(trained) if asked.ablation else None,
         "folds": _folds(trained),
         "backtest": _backtest(trained, stages) if asked.backtest else None,
     }
+
+
+def _ablation(trained: Trained) -> dict[str, Any]:
+    try:
+        return ablation(trained.candidate, trained.data, trained.block)
+    except MargincastError as error:
+        return {"not_evaluated": str(error)}
 
 
 def _folds(trained: Trained) -> list[dict[str, Any]]:

@@ -123,10 +123,6 @@ def evaluate_fold(
         "held_out": _span(part.time[block == Block.TEST]),
         "learnt_from": _span(part.time[(block == Block.FIT) | (block == Block.CALIBRATE)]),
     }
-    try:
-        candidate = fit_candidate(part, block)
-    except ModelError as error:
-        return {**report, "not_evaluated": str(error)}
     fit = block == Block.FIT
     held = part.take(np.flatnonzero(block == Block.TEST))
     learnt = part.time[fit | (block == Block.CALIBRATE)]
@@ -136,7 +132,11 @@ def evaluate_fold(
             str(hours): float(part.labels[fit, h].mean()) for h, hours in enumerate(data.horizons)
         },
     }
-    evaluation = evaluate(held, candidate.forecast(held), training, description, symbols)
+    try:
+        forecasts = fit_candidate(part, block).forecast(held)
+        evaluation = evaluate(held, forecasts, training, description, symbols)
+    except ModelError as error:
+        return {**report, "not_evaluated": str(error)}
     return {**report, "evaluation": evaluation}
 
 

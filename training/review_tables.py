@@ -136,6 +136,8 @@ def _contributions(contributions: Mapping[str, Any]) -> list[Row]:
 
 def _ablation(ablation: Mapping[str, Any]) -> list[Row]:
     rows: list[Row] = []
+    if "not_evaluated" in ablation:
+        return rows
     for hours, report in ablation.items():
         for family, figures in report["without"].items():
             low, high = figures["loss_increase_ci95"] or (None, None)

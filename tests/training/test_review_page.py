@@ -135,6 +135,12 @@ def test_page_says_what_is_missing(reviewed: Reviewed, changes: dict[str, Any]) 
     assert not re.search(r"\b(nan|inf)\b", page.text)
 
 
+def test_ablation_that_could_not_be_made_says_why(reviewed: Reviewed) -> None:
+    review = {**(reviewed.review or {}), "ablation": {"not_evaluated": "one class only"}}
+    text = Page(review_page(changed(reviewed, review=review))).text
+    assert "The ablation was not made: one class only" in text
+
+
 def test_undefined_figures_are_dashes(reviewed: Reviewed) -> None:
     horizon = reviewed.evaluation["horizons"]["8"]
     horizon["log_loss_skill_ci95"] = None
