@@ -7,11 +7,13 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from market.clock import parse_time
 from models.manifest import TrainingRecord, manifest_bytes
 from models.schema import ModelSchema
 from models.trees import TreeTable
-from training.model_card import model_card
+from training.model_card import model_card, reliance
 
 SCHEMA = ModelSchema(
     ("prior_1", "prior_24", "mix"), (1, 1, 0), (1, 24), ("prior_1", "prior_24"), "a" * 64
@@ -150,3 +152,21 @@ def test_bars_and_line_breaks_do_not_break_a_table() -> None:
 
 def test_same_input_same_card() -> None:
     assert card() == card()
+
+
+@pytest.mark.parametrize(
+    ("prices", "verdict", "first"),
+    [
+        ("simulated", "promoted", "Nobody, for a decision on a real account"),
+        ("real", "promoted", "A risk desk"),
+        ("real", "kept", "Reviewers only"),
+        ("real", "refused", "Nobody: a safety gate failed"),
+        ("real", "unheard of", "Nobody: its training did not finish"),
+    ],
+)
+def test_who_may_rely_on_it_follows_from_data_and_verdict(
+    prices: str, verdict: str, first: str
+) -> None:
+    found = reliance({"prices": prices, "accounts": "sampled"}, verdict)
+    assert found[0].startswith(first)
+    assert any("judges it on its own accounts" in line for line in found) == (prices == "real")
