@@ -26,8 +26,8 @@ Last = dict[str, Floats]
 """Last row of each column, shape (S,)."""
 
 INTERVAL = INTERVALS["1m"]
-CHUNK = 12 * INTERVAL.per_hour
-"""Bars a call that are handed to Margincast: half a day, which bounds memory whatever the span."""
+CHUNK = 4 * INTERVAL.per_hour
+"""Bars a call that are handed to Margincast: four hours, which bounds memory whatever the span."""
 
 
 def save(panel: BarPanel, folder: Path) -> None:

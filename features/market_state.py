@@ -48,7 +48,7 @@ _IDENTITY: dict[str, tuple[str, int | None]] = {
 """Kind and length of the arrays that say whose state it is."""
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
 _MAX_STATE_BYTES = 1 << 30
-_BLOCK_BARS = 1 << 14
+_BLOCK_BARS = 1 << 12
 """Bars of all symbols that are worked on at once: their inputs and features fit into a cache."""
 
 
@@ -176,22 +176,21 @@ class MarketState:
             feature.kernel(
                 columns, self.arrays[feature.name], by_feature[f], *feature.params(self.interval)
             )
-        values = features.values[rows]
-        _interleave(by_feature, values)
         # A symbol before its first bar, or long after its last one, has no features, and takes no
         # part in those of the others: its correlations stand still.
         absent = ~(age <= MAX_GAP_HOURS)
-        values[absent] = np.nan
+        volatility = by_feature[MARKET_COLUMNS.index(CROSS_VOLATILITY)].T.copy()
+        volatility[absent] = np.nan
         market = CrossInputs(
             self._correlation(columns, features.correlation[rows], absent, _SLOW),
             self._correlation(columns, features.fast_correlation[rows], absent, _FAST),
-            np.ascontiguousarray(values[:, :, MARKET_COLUMNS.index(CROSS_VOLATILITY)]),
+            volatility,
             columns[inputs.IMPLIED_VOLATILITY],
         )
-        column = np.empty_like(market.volatility)
-        for f, cross in enumerate(CROSS_FEATURES, start=len(MARKET_FEATURES)):
-            cross.kernel(market, self.arrays[cross.name], column, *cross.params)
-            values[:, :, f] = np.where(absent, np.nan, column)
+        across = np.empty((len(CROSS_FEATURES), *absent.shape))
+        for c, cross in enumerate(CROSS_FEATURES):
+            cross.kernel(market, self.arrays[cross.name], across[c], *cross.params)
+        _interleave(by_feature, across, absent, features.values[rows])
 
     def _correlation(
         self, columns: Floats, out: Floats, absent: npt.NDArray[np.bool_], name: str
@@ -253,15 +252,21 @@ class MarketState:
 
 
 @njit(cache=True, error_model="numpy")
-def _interleave(by_feature, values):  # type: ignore[no-untyped-def]
-    """``values[t, s, f] = by_feature[f, s, t]``, a cache line of bars at a time."""
-    features, symbols, rows = by_feature.shape
+def _interleave(own, across, absent, values):  # type: ignore[no-untyped-def]
+    """Fill `values`, shape (T, S, F), from `own` (F1, S, T) and then `across` (F2, T, S); NaN
+    where a symbol is absent. A cache line of bars at a time."""
+    features, symbols, rows = own.shape
     for s in range(symbols):
         for first in range(0, rows, 8):
             last = min(first + 8, rows)
             for f in range(features):
                 for t in range(first, last):
-                    values[t, s, f] = by_feature[f, s, t]
+                    values[t, s, f] = own[f, s, t]
+            for t in range(first, last):
+                for c in range(across.shape[0]):
+                    values[t, s, features + c] = across[c, t, s]
+                if absent[t, s]:
+                    values[t, s] = np.nan
 
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -13,13 +13,13 @@ Floats = npt.NDArray[np.float64]
 
 
 def new_state(symbols: int) -> Floats:
-    """State before any bar, shape (4, S, S): products, squares of the row's and of the column's
-    symbol, count; below the diagonal.
+    """State before any bar, shape (4, P): products, squares of either symbol and count of the
+    P = S (S - 1) / 2 pairs, in the rows of the matrix below its diagonal.
 
     The moments of a pair are kept over the bars that both symbols have, so the correlation stays
     within [-1, 1] whatever is missing.
     """
-    return np.zeros((4, symbols, symbols))
+    return np.zeros((4, symbols * (symbols - 1) // 2))
 
 
 def ewma_correlation(
@@ -41,34 +41,41 @@ def ewma_correlation(
 
 @njit(cache=True, error_model="numpy")
 def kernel(inputs, state, out, decay, warm_up):  # type: ignore[no-untyped-def]
-    """Row by row below the diagonal and without branches, so that the compiler can use vectors."""
-    symbols = inputs.shape[1]
-    products, rows, columns, counts = state[0], state[1], state[2], state[3]
+    """All pairs in a row and without branches, which the compiler turns into vector code."""
+    symbols, pairs = inputs.shape[1], state.shape[1]
+    products, squares, others, counts = state[0], state[1], state[2], state[3]
     returns, known = np.empty(symbols), np.empty(symbols)
+    a, b, both, found = np.empty(pairs), np.empty(pairs), np.empty(pairs), np.empty(pairs)
     for t in range(inputs.shape[2]):
         for i in range(symbols):
-            if inputs[RESET, i, t] == 1.0:
-                state[:, i, :] = 0.0
-                state[:, :, i] = 0.0
             r = inputs[LOG_RETURN, i, t]
             known[i] = 0.0 if np.isnan(r) else 1.0
             returns[i] = 0.0 if np.isnan(r) else r
+        p = 0
         for i in range(symbols):
-            a, known_a = returns[i], known[i]
-            row = out[t, i]
+            anew = inputs[RESET, i, t] == 1.0
             for j in range(i):
-                b = returns[j]
-                both = known_a * known[j]
-                kept = 1.0 - both * (1.0 - decay)
-                products[i, j] = kept * products[i, j] + both * (a * b)
-                rows[i, j] = kept * rows[i, j] + both * (a * a)
-                columns[i, j] = kept * columns[i, j] + both * (b * b)
-                counts[i, j] += both
+                if anew or inputs[RESET, j, t] == 1.0:
+                    state[:, p] = 0.0
+                a[p], b[p], both[p] = returns[i], returns[j], known[i] * known[j]
+                p += 1
+        for p in range(pairs):
+            kept = 1.0 - both[p] * (1.0 - decay)
+            products[p] = kept * products[p] + both[p] * (a[p] * b[p])
+            squares[p] = kept * squares[p] + both[p] * (a[p] * a[p])
+            others[p] = kept * others[p] + both[p] * (b[p] * b[p])
+            counts[p] += both[p]
+        for p in range(pairs):
+            scale = np.sqrt(squares[p] * others[p])
+            ratio = products[p] / (scale if scale > 0.0 else 1.0)
+            # Chosen, not min and max, which would branch.
+            ratio = ratio if ratio < 1.0 else 1.0  # noqa: FURB136
+            ratio = ratio if ratio > -1.0 else -1.0  # noqa: FURB136
+            found[p] = ratio if counts[p] >= warm_up else np.nan
+        p = 0
+        for i in range(symbols):
+            out[t, i, i] = 1.0
             for j in range(i):
-                scale = np.sqrt(rows[i, j] * columns[i, j])
-                ratio = products[i, j] / (scale if scale > 0.0 else 1.0)
-                ratio = max(-1.0, min(1.0, ratio))
-                row[j] = ratio if counts[i, j] >= warm_up else np.nan
-            row[i] = 1.0
-            for j in range(i):
-                out[t, j, i] = row[j]
+                out[t, i, j] = found[p]
+                out[t, j, i] = found[p]
+                p += 1
