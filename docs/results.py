@@ -22,12 +22,15 @@ MARGINCAST__ACCOUNTS__COUNT=10000 margincast simulate $C --out var/real-book
 margincast score $C --accounts var/real-book/accounts --as-of 2025-08-31T12:00:00Z \\
     --out var/real-scored.parquet --record --json var/real-score.json
 margincast serve $C
+margincast review $C --out var/real-review.html
 margincast ledger verify $C
 margincast ledger replay DECISION_ID $C
 python -m docs.results var/real-retrain.json var/real-backtest.json var/real-score.json
 ```"""
 
 METRICS = ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_base_rate")
+FAULTS = ("duplicates", "conflicts", "misaligned", "impossible", "dead", "stale", "suspect",
+          "limited", "gaps")  # fmt: skip
 POLICY = ("average_margin", "average_collected", "breaches", "shortfall", "calls_issued",
           "calls_in_vain", "coverage", "peak_to_trough")  # fmt: skip
 
@@ -49,6 +52,8 @@ def results_page(
         f"{retrain['rows']['calibrate']:,} more.",
         "",
         f"Verdict of the gates: **{retrain['verdict']}** ({'; '.join(retrain['reasons'])}).",
+        "",
+        _bars(retrain["bars"]["files"]),
         "",
         "## Commands",
         "",
@@ -76,6 +81,7 @@ def results_page(
             ),
             "",
         ]
+    lines += [*_stress(evaluation["stress"]), *_gates(retrain["gates"])]
     if backtest is not None:
         lines += [
             "## The add-on at equal average margin",
@@ -105,6 +111,58 @@ def results_page(
             "",
         ]
     return "\n".join(lines)
+
+
+def _bars(files: list[dict[str, Any]]) -> str:
+    """What was found wrong in the bars, in a sentence."""
+    rows = sum(file["rows"] for file in files)
+    counts = {name: sum(file[name] for file in files) for name in FAULTS}
+    found = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    return f"Of {rows:,} bars in {len(files)} files: {found or 'no faults'}."
+
+
+def _stress(windows: dict[str, dict[str, Any]]) -> list[str]:
+    """Predicted and observed calls of the stress windows within the test span."""
+    if not windows:
+        return []
+    return [
+        "## Stress windows in the test span",
+        "",
+        "| window | hours | calls | margincast predicted | first_passage_isotonic predicted | "
+        "log-loss skill against the best baseline |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {name} | {hours} | {found['observed']:,} | "
+            f"{found['predicted']['margincast']:.1f} | "
+            f"{found['predicted']['first_passage_isotonic']:.1f} | "
+            f"{found['log_loss_skill']:+.2%} |"
+            for name, horizons in windows.items()
+            for hours, found in horizons.items()
+        ),
+        "",
+    ]
+
+
+def _gates(gates: dict[str, dict[str, Any]]) -> list[str]:
+    """Every gate with its figure and limit; only those of safety decide without a champion."""
+    return [
+        "## Gates",
+        "",
+        "| gate | kind | passed | value | limit |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {name} | {gate['kind']} | {'yes' if gate['passed'] else '**no**'} | "
+            f"{_figure(gate['value'])} | {_figure(gate['limit'])} |"
+            for name, gate in gates.items()
+        ),
+        "",
+    ]
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " to ".join(_figure(part) for part in value)
+    return "-" if value is None else f"{value:.4g}"
 
 
 def _cell(values: dict[str, Any] | None, key: str) -> str:
