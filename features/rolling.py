@@ -71,3 +71,15 @@ def mean(row, window):  # type: ignore[no-untyped-def]
     if row[1] < window or 2.0 * row[2] < window:
         return np.nan
     return row[3] / row[2]
+
+
+@njit(cache=True, error_model="numpy")
+def fold_mean(values, resets, state, out, window):  # type: ignore[no-untyped-def]
+    """The rolling mean itself, down the bars of every symbol; all arrays of shape (S, T)."""
+    for s in range(values.shape[0]):
+        own = state[s]
+        for t in range(values.shape[1]):
+            if resets[s, t] == 1.0:
+                clear(own)
+            push(own, window, values[s, t])
+            out[s, t] = mean(own, window)

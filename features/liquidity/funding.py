@@ -38,10 +38,4 @@ def funding_rate(hours: float) -> MarketFeature:
 @njit(cache=True, error_model="numpy")
 def kernel(inputs, state, out, window):  # type: ignore[no-untyped-def]
     """State: `features.rolling` of the rates in force."""
-    for s in range(inputs.shape[1]):
-        own = state[s]
-        for t in range(inputs.shape[2]):
-            if inputs[RESET, s, t] == 1.0:
-                rolling.clear(own)
-            rolling.push(own, window, inputs[FUNDING, s, t])
-            out[s, t] = rolling.mean(own, window)
+    rolling.fold_mean(inputs[FUNDING], inputs[RESET], state, out, window)
