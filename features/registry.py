@@ -13,6 +13,7 @@ from features.account.book_funding import book_funding
 from features.account.book_mean import book_mean
 from features.account.book_return import book_return
 from features.account.book_volatility import book_volatility
+from features.account.collateral_share import collateral_share
 from features.account.concentration import concentration
 from features.account.distance import distance
 from features.account.equity_share import equity_share
@@ -22,6 +23,7 @@ from features.account.moments import FIRST_VOLATILITY
 from features.account.net_share import net_share
 from features.account.prior import prior_logit
 from features.account.shock_distance import shock_distance
+from features.account.wrong_way_share import wrong_way_share
 from features.correlation.absorption_ratio import absorption_ratio
 from features.correlation.correlation_shift import correlation_shift
 from features.correlation.market_beta import market_beta
@@ -180,6 +182,8 @@ ACCOUNT_FEATURES: tuple[AccountFeature, ...] = (
     headroom_share(),
     equity_share(),
     shock_distance(),
+    collateral_share(),
+    wrong_way_share(),
     net_share(),
     concentration(),
     adv_share(),

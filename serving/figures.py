@@ -175,19 +175,42 @@ def _forecast(
 
 
 def account_rows(requirement: Requirement, asked: npt.NDArray[np.intp]) -> AccountRows:
-    """Chosen accounts as rows at the one row of a snapshot's features."""
-    counts = requirement.leg_start[asked + 1] - requirement.leg_start[asked]
+    """Chosen accounts as rows at the one row of a snapshot's features: each account's positions,
+    then its collateral in coins."""
+    owner, legs = _entries(requirement.leg_start, asked)
+    symbol, notional = requirement.leg_symbol[legs], requirement.leg_notional[legs]
+    counted = None
+    held = requirement.collateral
+    if held is not None and (held.symbol >= 0).any():
+        of_balance, balances = _entries(held.start, asked)
+        coins = held.symbol[balances] >= 0
+        of_balance, balances = of_balance[coins], balances[coins]
+        order = np.argsort(np.concatenate([owner, of_balance]), kind="stable")
+        owner = np.concatenate([owner, of_balance])[order]
+        symbol = np.concatenate([symbol, held.symbol[balances]])[order]
+        notional = np.concatenate([notional, np.zeros(len(balances))])[order]
+        counted = np.concatenate([np.zeros(len(legs)), held.counted()[balances]])[order]
     start = np.zeros(len(asked) + 1, dtype=np.int64)
-    np.cumsum(counts, out=start[1:])
-    legs = np.arange(start[-1]) + np.repeat(requirement.leg_start[asked] - start[:-1], counts)
+    np.cumsum(np.bincount(owner, minlength=len(asked)), out=start[1:])
     return AccountRows(
         row=np.zeros(len(asked), dtype=np.int64),
         leg_start=start,
-        leg_symbol=requirement.leg_symbol[legs],
-        leg_notional=requirement.leg_notional[legs],
+        leg_symbol=symbol,
+        leg_notional=notional,
         headroom=requirement.headroom[asked],
         maintenance_margin=requirement.maintenance_margin[asked],
+        leg_collateral=counted,
     )
+
+
+def _entries(
+    start: npt.NDArray[np.int64], asked: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Entries of the chosen rows of a sparse matrix, and which of the chosen each belongs to."""
+    counts = start[asked + 1] - start[asked]
+    before = np.cumsum(counts) - counts
+    owner = np.repeat(np.arange(len(asked)), counts)
+    return owner, np.arange(len(owner)) + np.repeat(start[asked] - before, counts)
 
 
 def _silences(requirement: Requirement, snapshot: MarketSnapshot) -> list[str | None]:

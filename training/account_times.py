@@ -35,9 +35,6 @@ class AccountTimes:
         The rule's, settlement currency, shape (N,).
     usable:
         Whether every symbol of the book has enough history and fresh data, shape (N,).
-    leg_collateral:
-        What the legs of `rows` that are collateral count for, settlement currency, shape (L,);
-        0 for a position. None where it was not told.
     """
 
     start: Ints
@@ -45,7 +42,6 @@ class AccountTimes:
     rows: AccountRows
     initial_margin: Floats
     usable: Bools
-    leg_collateral: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.initial_margin)
@@ -98,26 +94,23 @@ def value_times(
     equity = segments.cash[segment] + row_sums(leg_start, segments.leg_value_quantity[legs] * mark)
     maintenance = row_sums(leg_start, table.maintenance(notional, symbol))
     usable = market.usable(history.bars.interval) & history.decidable()
+    collateral = (segments.leg_value_quantity - segments.leg_margin_quantity)[legs] * mark
+    headroom = equity - maintenance
     unusable = row_sums(leg_start, (~usable[leg_row, symbol]).astype(np.float64))
     return AccountTimes(
         start=start,
         step_hours=step_hours,
-        rows=AccountRows(row, leg_start, symbol, notional, equity - maintenance, maintenance),
+        rows=AccountRows(row, leg_start, symbol, notional, headroom, maintenance, collateral),
         initial_margin=row_sums(leg_start, table.initial(notional, symbol)),
         usable=unusable == 0.0,
-        leg_collateral=(segments.leg_value_quantity - segments.leg_margin_quantity)[legs] * mark,
     )
 
 
 def take_times(times: AccountTimes, index: Ints, start: Ints) -> AccountTimes:
     """Chosen account-times, regrouped by `start`."""
     rows = take_rows(times.rows, index)
-    collateral = times.leg_collateral
-    if collateral is not None:
-        first = times.rows.leg_start[index]
-        collateral = collateral[ranges(first, times.rows.leg_start[index + 1] - first)]
     return AccountTimes(
-        start, times.step_hours, rows, times.initial_margin[index], times.usable[index], collateral
+        start, times.step_hours, rows, times.initial_margin[index], times.usable[index]
     )
 
 
@@ -125,6 +118,7 @@ def take_rows(rows: AccountRows, index: Ints) -> AccountRows:
     """Chosen account rows, in the order given."""
     counts = rows.leg_start[index + 1] - rows.leg_start[index]
     legs = ranges(rows.leg_start[index], counts)
+    collateral = rows.leg_collateral
     return AccountRows(
         rows.row[index],
         offsets(counts),
@@ -132,6 +126,7 @@ def take_rows(rows: AccountRows, index: Ints) -> AccountRows:
         rows.leg_notional[legs],
         rows.headroom[index],
         rows.maintenance_margin[index],
+        None if collateral is None else collateral[legs],
     )
 
 

@@ -251,7 +251,7 @@ def _collateral(
     times: AccountTimes, symbols: tuple[str, ...], ruleset: RuleSet
 ) -> Collateral | None:
     """The balances, one for each leg: a position's is worth nothing."""
-    counted = times.leg_collateral
+    counted = times.rows.leg_collateral
     if counted is None:
         return None
     haircuts = [ruleset.collateral.haircut(name.removesuffix("USDT")) for name in symbols]

@@ -242,14 +242,16 @@ def _account_rows(
     headroom: Floats,
     margin: Floats,
 ) -> AccountRows:
-    """Positions of the chosen account-times at their marks; collateral is not a position."""
+    """Positions and collateral of the chosen account-times at their marks."""
     counts = segments.leg_start[segment + 1] - segments.leg_start[segment]
     start = np.zeros(len(segment) + 1, dtype=np.int64)
     np.cumsum(counts, out=start[1:])
     legs = np.arange(start[-1]) + np.repeat(segments.leg_start[segment] - start[:-1], counts)
     symbol = segments.leg_symbol[legs]
-    notional = segments.leg_margin_quantity[legs] * history.mark[np.repeat(row, counts), symbol]
-    return AccountRows(row, start, symbol, notional, headroom, margin)
+    mark = history.mark[np.repeat(row, counts), symbol]
+    notional = segments.leg_margin_quantity[legs] * mark
+    collateral = (segments.leg_value_quantity - segments.leg_margin_quantity)[legs] * mark
+    return AccountRows(row, start, symbol, notional, headroom, margin, collateral)
 
 
 def _lagged_breach_rate(outcomes: Outcomes, window: int) -> Floats:

@@ -34,10 +34,13 @@ class AccountRows:
     row:
         Row of the market features, int64, shape (N,).
     leg_start, leg_symbol, leg_notional:
-        Positions as compressed sparse rows: offsets (N + 1,), symbol index and signed notional at
-        the mark (L,).
+        Positions, and collateral in coins as legs of no notional, as compressed sparse rows:
+        offsets (N + 1,), symbol index and signed notional at the mark (L,).
     headroom, maintenance_margin:
         Settlement currency, shape (N,).
+    leg_collateral:
+        What each leg counts for as collateral, after haircuts, shape (L,): 0 for a position. None
+        where there is none but cash, or none was told.
     """
 
     row: Ints
@@ -46,16 +49,19 @@ class AccountRows:
     leg_notional: Floats
     headroom: Floats
     maintenance_margin: Floats
+    leg_collateral: Floats | None = None
 
 
 def compute_moments(rows: AccountRows, market: MarketFeatures) -> Floats:
     """Moments of each account, shape (N, M); see `features.account.moments`."""
     out = np.empty((len(rows.row), moment.width(len(VOLATILITIES), len(BOOK_MEANS))))
+    collateral = rows.leg_collateral
     moment.fill(
         rows.row,
         rows.leg_start,
         rows.leg_symbol,
         rows.leg_notional,
+        np.zeros(len(rows.leg_notional)) if collateral is None else collateral,
         rows.headroom,
         rows.maintenance_margin,
         market.values,

@@ -2,7 +2,8 @@
 
 Columns: headroom, maintenance margin, gross and net notional, largest share of a symbol's average
 daily volume, Herfindahl index, return of the book over the last day, funding paid an hour,
-correlation with the market factor, exposure to the market by beta, prior volatility, then one book
+correlation with the market factor, exposure to the market by beta, value of the collateral that is
+not cash and its own exposure by beta, prior volatility, then one book
 volatility per estimate in `VOLATILITIES`, then one average per market column in `BOOK_MEANS`.
 
 Volatilities are standard deviations of the book's profit and loss over one hour, in the
@@ -31,9 +32,11 @@ Ints = npt.NDArray[np.int64]
     FUNDING,
     MARKET_CORRELATION,
     BETA_EXPOSURE,
+    COLLATERAL,
+    COLLATERAL_BETA,
     PRIOR_VOLATILITY,
     FIRST_VOLATILITY,
-) = range(12)
+) = range(14)
 
 
 def columns(market_columns: Sequence[str], names: Sequence[str]) -> Ints:
@@ -52,6 +55,7 @@ def fill(  # type: ignore[no-untyped-def]
     leg_start,
     leg_symbol,
     leg_notional,
+    leg_collateral,
     headroom,
     maintenance,
     market,
@@ -70,9 +74,10 @@ def fill(  # type: ignore[no-untyped-def]
     """Fill `out`, shape (N, M).
 
     `row`, shape (N,), is each account's row in `market` (T, S, F) and `correlation` (T, S, S);
-    legs are compressed sparse rows with signed notionals at the mark. A market feature in warm-up
-    makes the moments that need it NaN. Every sum runs over an account's own legs in their order,
-    so an account gives the same bits alone and among others.
+    legs are compressed sparse rows with signed notionals at the mark, and with what they count for
+    as collateral. A market feature in warm-up makes the moments that need it NaN. Every sum runs
+    over an account's own legs in their order, so an account gives the same bits alone and among
+    others.
     """
     volatilities = len(volatility_columns)
     for n in range(len(row)):
@@ -81,7 +86,12 @@ def fill(  # type: ignore[no-untyped-def]
         out[n, :] = 0.0
         gross, squares = 0.0, 0.0
         for a in range(first, last):
-            s, x = leg_symbol[a], leg_notional[a]
+            s, x, c = leg_symbol[a], leg_notional[a], leg_collateral[a]
+            if c != 0.0:
+                out[n, COLLATERAL] += c
+                out[n, COLLATERAL_BETA] += c * market[t, s, beta_column]
+            if x == 0.0:
+                continue  # what is not held says nothing, known or not
             gross += abs(x)
             squares += x * x
             out[n, NET] += x
@@ -119,6 +129,8 @@ def fill(  # type: ignore[no-untyped-def]
         common = 0.0
         for a in range(first, last):
             s = leg_symbol[a]
+            if leg_notional[a] == 0.0:
+                continue
             common += leg_notional[a] * market[t, s, cross_column] * market[t, s, factor_column]
         out[n, MARKET_CORRELATION] = common / book if book != 0.0 else 0.0
 
@@ -128,10 +140,14 @@ def _volatility(t, first, last, leg_symbol, leg_notional, market, correlation, c
     variance = 0.0
     for a in range(first, last):
         i = leg_symbol[a]
+        if leg_notional[a] == 0.0:
+            continue
         x = leg_notional[a] * market[t, i, column]
         variance += x * x
         for b in range(first, a):
             j = leg_symbol[b]
+            if leg_notional[b] == 0.0:
+                continue
             y = leg_notional[b] * market[t, j, column]
             variance += 2.0 * x * y * correlation[t, i, j]
     # A hedged book can round to just below zero; NaN must stay NaN.

@@ -37,6 +37,13 @@ PRIORS = tuple(f"prior_logit_{hours}h" for hours in HORIZONS)
 BOOK_VOLATILITIES = tuple(f"book_{name}" for name in VOLATILITIES)
 EQUITY = tuple(feature for feature in ACCOUNT_FEATURES if feature.uses_equity)
 
+WITHOUT_MARKET = {
+    "headroom_share",
+    "equity_share",
+    "collateral_share",
+    "net_share",
+    "herfindahl",
+}
 every_feature = pytest.mark.parametrize("name", ACCOUNT_COLUMNS)
 every_equity_feature = pytest.mark.parametrize("feature", EQUITY, ids=lambda f: f.name)
 
@@ -287,7 +294,7 @@ def test_position_in_a_market_that_does_not_trade_is_not_infinite(
 def test_warm_up_is_nan_or_finite_never_infinite(name: str, market: MarketFeatures) -> None:
     cold = _column(_features([_Holding(2, (0, 1), (50.0, -20.0), 1.0)], market), name)
     assert not np.isinf(cold).any()
-    needs_market = name not in {"headroom_share", "equity_share", "net_share", "herfindahl"}
+    needs_market = name not in WITHOUT_MARKET
     assert np.isnan(cold[0]) == needs_market
 
 

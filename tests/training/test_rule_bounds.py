@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.account.frame import compute_features, compute_moments
 from features.market_state import MarketState
+from features.registry import ACCOUNT_COLUMNS
 from features.snapshot import MarketSnapshot
 from margin.addon import add_on_cap
 from margin.floors import active_floors, largest_floor
@@ -21,6 +23,7 @@ from market.clock import INTERVALS
 from market.errors import DataError
 from market.history import MarketHistory
 from market.simulate import simulate_bars
+from serving.figures import account_rows
 from training.account_times import take_times, value_times
 from training.add_on_policy import rule_bounds
 from training.segments import from_history
@@ -66,6 +69,19 @@ def test_floors_of_a_recorded_book_are_those_of_a_decision(tmp_path: Path) -> No
     assert bounds.floor == pytest.approx(expected, rel=1e-12)
     assert bounds.cap == pytest.approx(add_on_cap(requirement.initial_margin, RULES.add_on)[::-1])
 
-    untold = replace(times, leg_collateral=None)
+    # And so are the model's columns, those of the collateral among them.
+    at_last_row = replace(
+        account_rows(requirement, np.arange(2)), row=np.full(2, row, dtype=np.int64)
+    )
+    served = compute_features(compute_moments(at_last_row, market))
+    learnt = compute_features(compute_moments(times.rows, market))[[1, 0]]
+    np.testing.assert_allclose(learnt, served, rtol=1e-9)
+    share, wrong_way = (
+        served[:, ACCOUNT_COLUMNS.index(name)] for name in ("collateral_share", "wrong_way_share")
+    )
+    assert share == pytest.approx([(0.95 * 6e3 - 50.0) / 2.3e4, 0.8 * 7e3 / 2e4], rel=1e-9)
+    assert (wrong_way > 0.0).all()
+
+    untold = replace(times, rows=replace(times.rows, leg_collateral=None))
     with pytest.raises(DataError, match="collateral was not told"):
         rule_bounds(untold, history, market, RULES)
