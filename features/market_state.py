@@ -39,6 +39,8 @@ Floats = npt.NDArray[np.float64]
 _INPUTS, _SLOW, _FAST, _LAST_OPEN = "inputs", "slow_correlation", "fast_correlation", "last_open"
 _HALF_LIFE_HOURS = {_SLOW: CORRELATION_HALF_LIFE_HOURS, _FAST: FAST_CORRELATION_HALF_LIFE_HOURS}
 _REQUIRED = [MARKET_COLUMNS.index(name) for name in REQUIRED_COLUMNS]
+_FORGOTTEN = np.array([not feature.survives_gaps for feature in MARKET_FEATURES])
+"""Market features that an absent symbol has not; the memories that rules compare with stay."""
 _IDENTITY: dict[str, tuple[str, int | None]] = {
     "interval": ("U", 1),
     "symbols": ("U", None),
@@ -176,8 +178,8 @@ class MarketState:
             feature.kernel(
                 columns, self.arrays[feature.name], by_feature[f], *feature.params(self.interval)
             )
-        # A symbol before its first bar, or long after its last one, has no features, and takes no
-        # part in those of the others: its correlations stand still.
+        # A symbol before its first bar, or long after its last one, has no features but those that
+        # survive gaps, and takes no part in those of the others: its correlations stand still.
         absent = ~(age <= MAX_GAP_HOURS)
         volatility = by_feature[MARKET_COLUMNS.index(CROSS_VOLATILITY)].T.copy()
         volatility[absent] = np.nan
@@ -190,7 +192,7 @@ class MarketState:
         across = np.empty((len(CROSS_FEATURES), *absent.shape))
         for c, cross in enumerate(CROSS_FEATURES):
             cross.kernel(market, self.arrays[cross.name], across[c], *cross.params)
-        _interleave(by_feature, across, absent, features.values[rows])
+        _interleave(by_feature, across, absent, _FORGOTTEN, features.values[rows])
 
     def _correlation(
         self, columns: Floats, out: Floats, absent: npt.NDArray[np.bool_], name: str
@@ -252,9 +254,9 @@ class MarketState:
 
 
 @njit(cache=True, error_model="numpy")
-def _interleave(own, across, absent, values):  # type: ignore[no-untyped-def]
+def _interleave(own, across, absent, forgotten, values):  # type: ignore[no-untyped-def]
     """Fill `values`, shape (T, S, F), from `own` (F1, S, T) and then `across` (F2, T, S); NaN
-    where a symbol is absent. A cache line of bars at a time."""
+    where a symbol is absent and a feature `forgotten`. A cache line of bars at a time."""
     features, symbols, rows = own.shape
     for s in range(symbols):
         for first in range(0, rows, 8):
@@ -264,9 +266,11 @@ def _interleave(own, across, absent, values):  # type: ignore[no-untyped-def]
                     values[t, s, f] = own[f, s, t]
             for t in range(first, last):
                 for c in range(across.shape[0]):
-                    values[t, s, features + c] = across[c, t, s]
+                    values[t, s, features + c] = np.nan if absent[t, s] else across[c, t, s]
                 if absent[t, s]:
-                    values[t, s] = np.nan
+                    for f in range(features):
+                        if forgotten[f]:
+                            values[t, s, f] = np.nan
 
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -58,12 +58,6 @@ def broken(make_panel: MakePanel) -> Callable[[str], BarPanel]:
     return make
 
 
-def _absent(rows: int, n: int) -> npt.NDArray[np.bool_]:
-    """Where the symbol of the long gap has had no bar for a day, so that nothing is said of it."""
-    row = np.arange(rows)
-    return (row > (LONG_GAP_ROWS.start + 24) * n) & (row <= LONG_GAP_ROWS.stop * n)
-
-
 def _restarted(bars: pd.DataFrame, row: int) -> pd.Series:
     """Squared returns, without the one over the long gap that ends at a row."""
     squares = bars["r"] ** 2
@@ -92,8 +86,6 @@ def test_hour_of_week_seasonality(
         own = np.arange(len(bars)), next_hour.to_numpy()
         a, k = sums.to_numpy()[own], counts.to_numpy()[own]
         expected = (a + 8.0 * n * mean) / (k + 8.0 * n) / mean
-        if s == 1:
-            expected[_absent(len(bars), n)] = np.nan
         np.testing.assert_allclose(got[WEEK * n :, s], expected[WEEK * n :], rtol=1e-10)
 
 
@@ -133,8 +125,6 @@ def test_long_volatility_of_a_short_history_is_the_mean_of_all_of_it(
         if s == 1:
             squares = _restarted(bars, LONG_GAP_ROWS.stop * n + 1)
         expected = np.sqrt(n * squares.expanding().mean())
-        if s == 1:
-            expected[_absent(len(bars), n)] = np.nan
         np.testing.assert_allclose(got[WEEK * n :, s], expected[WEEK * n :], rtol=1e-10)
 
 
@@ -162,8 +152,7 @@ def test_long_volatility_drops_what_is_older_than_522_weeks(
     last = np.flatnonzero(week.diff(-1) != 0)
     got = advance(panel).column("long_volatility")[:, 0]
     assert found["week"].tolist() == week.iloc[last].tolist()
-    expected = found["value"].to_numpy().copy()
-    expected[(last >= 200 * WEEK + 20 + 24) & (last < 205 * WEEK + 20)] = np.nan
+    expected = found["value"].to_numpy()
     np.testing.assert_allclose(got[last][2:], expected[2:], rtol=1e-9)
     # Within the week, the week that leaves is gone from the first bar on.
     first = last[-2] + 1
@@ -189,8 +178,6 @@ def test_stressed_volatility(
             parts = [squares.iloc[1 : LONG_GAP_ROWS.start * n + 1], squares.iloc[again + 1 :]]
         means = pd.concat([part.rolling(width).sum() / width for part in parts])
         highest = np.sqrt(n * means.reindex(bars.index).cummax().ffill())
-        if s == 1:
-            highest[_absent(len(bars), n)] = np.nan
         np.testing.assert_allclose(got[:, s], highest.to_numpy(), rtol=1e-9)
 
 
