@@ -158,6 +158,20 @@ def test_order_of_positions_does_not_matter_beyond_rounding(
 
 
 @every_feature
+def test_leg_of_no_size_changes_nothing_whatever_its_symbol_lacks(
+    name: str, market: MarketFeatures, same_bits: SameBits
+) -> None:
+    """Training keeps collateral as such a leg, the endpoint does not."""
+    values = market.values.copy()
+    values[:, 4] = np.nan
+    blank = dataclasses.replace(market, values=values)
+    alone = _Holding(LAST, (1, 2), (300.0, -100.0), 50.0)
+    beside = dataclasses.replace(alone, symbols=(4, 1, 2), notionals=(0.0, 300.0, -100.0))
+    got, expected = _features([beside], blank), _features([alone], blank)
+    assert same_bits(_column(got, name), _column(expected, name))
+
+
+@every_feature
 def test_subset_of_columns_equals_all_of_them(
     name: str,
     accounts: list[_Holding],
