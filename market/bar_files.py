@@ -22,8 +22,8 @@ BarKind = Literal["spot", "perp", "mark"]
 
 _PRICES = ("open", "high", "low", "close")
 MIN_PRICE, MAX_PRICE = 1e-15, 1e12
-MAX_VOLUME = 1e21
-"""Limits of a bar: USD a unit, and units of the underlying."""
+MIN_VOLUME, MAX_VOLUME = 1e-18, 1e21
+"""Limits of a bar: USD a unit, and units of the underlying, where any were traded."""
 
 _AT_CLOSE = int(np.iinfo(np.int64).min)  # knowledge time of a row that names none
 _MAX_ROWS = 20_000_000  # ten years of minute bars are 5.3 million
@@ -329,8 +329,9 @@ def _drop_faulty(
 def possible(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Which rows of shape (n, 5) are bars that can exist; NaN and infinities are not.
 
-    Prices lie within `MIN_PRICE` and `MAX_PRICE` and volumes up to `MAX_VOLUME`, far beyond any
-    market and far within what products and squares of them leave finite.
+    Prices lie within `MIN_PRICE` and `MAX_PRICE` and volumes, but for 0, within `MIN_VOLUME` and
+    `MAX_VOLUME`, far beyond any market and far within what products, squares and ratios of them
+    leave finite.
     """
     high, low = values[:, HIGH], values[:, LOW]
     body = values[:, [OPEN, CLOSE]]
@@ -340,7 +341,7 @@ def possible(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         & (high <= MAX_PRICE)
         & (high >= body.max(axis=1))
         & (low <= body.min(axis=1))
-        & (values[:, VOLUME] >= 0.0)
+        & ((values[:, VOLUME] == 0.0) | (values[:, VOLUME] >= MIN_VOLUME))
         & (values[:, VOLUME] <= MAX_VOLUME)
     )
     return sound

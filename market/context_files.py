@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market.bar_files import floats, timestamps
+from market.bar_files import MAX_VOLUME, floats, timestamps
 from market.clock import HOUR, MINUTE
 from market.errors import DataError
 from market.history import MarketHistory
@@ -183,7 +183,7 @@ def _read_funding(path: Path) -> tuple[Ints, Floats]:
 def _read_open_interest(path: Path) -> tuple[Ints, Floats]:
     table = _table(path)
     amount = _column(table, ("open_interest",), path)
-    return timestamps(table, "ts", path), np.where(amount > 0.0, amount, np.nan)
+    return timestamps(table, "ts", path), np.where((amount > 0.0) & (amount <= MAX_VOLUME), amount, np.nan)
 
 
 def _read_implied_volatility(path: Path) -> tuple[Ints, Floats]:

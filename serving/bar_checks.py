@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from market.bar_files import MAX_PRICE, MAX_VOLUME, MIN_PRICE, possible
+from market.bar_files import MAX_PRICE, MAX_VOLUME, MIN_PRICE, MIN_VOLUME, possible
 from market.clock import DAY, Interval, format_time, parse_time
 from market.errors import DataError
 from serving.messages import BarIn
@@ -76,8 +76,8 @@ class BarChecks:
         if not can_exist:
             return (
                 f"such a bar cannot exist: expected prices from {MIN_PRICE:g} to {MAX_PRICE:g}, a "
-                "high no lower and a low no higher than open and close, and a volume from 0 to "
-                f"{MAX_VOLUME:g}"
+                "high no lower and a low no higher than open and close, and a volume of 0 or from "
+                f"{MIN_VOLUME:g} to {MAX_VOLUME:g}"
             )
         return self._check_time(open_) or SoundBar(open_, column, values)
 

@@ -166,6 +166,7 @@ def test_a_late_bar_never_changes_what_was_known_nor_what_follows(market: Any) -
         ({"low": 1e-300}, "cannot exist"),
         ({"high": 1e300}, "cannot exist"),
         ({"volume": 1e300}, "cannot exist"),
+        ({"volume": 1e-320}, "cannot exist"),
         ({"close": float("nan")}, "cannot exist"),
     ],
 )
