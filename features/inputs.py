@@ -56,34 +56,38 @@ HOLD_HOURS = (24.0, 48.0, 25.0, 1.0)
 every few hours, open interest is published daily by some sources, the hourly volatility index has
 holes of a day, and a basis is only of its own moment."""
 
-LAST_CLOSE, SINCE_LAST, SINCE_FIRST = range(3)
-"""Columns of the input state: last close, bars since it, bars since the first one. Then the held
-values of the context and their ages in bars."""
-STATE_SIZE = 3 + 2 * CONTEXT_WIDTH
+LAST_CLOSE, SINCE_LAST, SINCE_FIRST, SEEN = range(4)
+"""Columns of the input state: last close, bars since it, bars since the first one after a reset,
+bars seen in all. Then the held values of the context and their ages in bars."""
+_HELD = 4
+_AGES = _HELD + CONTEXT_WIDTH
+STATE_SIZE = _AGES + CONTEXT_WIDTH
 
 
 def new_state(symbols: int) -> Floats:
-    """State before any bar, shape (S, 11)."""
+    """State before any bar, shape (S, 12)."""
     state = np.zeros((symbols, STATE_SIZE))
     state[:, LAST_CLOSE] = np.nan
     state[:, SINCE_LAST] = np.nan
-    state[:, 3 : 3 + CONTEXT_WIDTH] = np.nan
+    state[:, _HELD:_AGES] = np.nan
     return state
 
 
-def build(panel: BarPanel, state: Floats) -> tuple[Floats, Floats, Floats]:
+def build(panel: BarPanel, state: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Input columns of a panel; moves `state`.
 
     Returns
     -------
-    inputs, age, history:
-        Shape (17, S, T); hours since the close of the newest bar, and hours of history since the
-        first one, both of shape (T, S) and NaN before the first bar.
+    inputs, age, history, seen:
+        Shape (17, S, T); hours since the close of the newest bar, hours of history since the
+        first one after the last reset, and hours of bars seen in all, gaps left out: each of
+        shape (T, S) and NaN before the first bar.
     """
     rows, symbols = len(panel), len(panel.symbols)
     inputs = np.empty((WIDTH, symbols, rows))
     age = np.empty((rows, symbols))
     history = np.empty((rows, symbols))
+    seen = np.empty((rows, symbols))
     per_hour = panel.interval.per_hour
     context = panel.context
     if context is None:
@@ -100,13 +104,14 @@ def build(panel: BarPanel, state: Floats) -> tuple[Floats, Floats, Floats]:
         inputs,
         age,
         history,
+        seen,
     )
-    return inputs, age, history
+    return inputs, age, history, seen
 
 
 @njit(cache=True, error_model="numpy")
 def _build(  # type: ignore[no-untyped-def]
-    bars, context, hours, state, max_gap, per_hour, hold, inputs, age, history
+    bars, context, hours, state, max_gap, per_hour, hold, inputs, age, history, seen
 ):
     for s in range(bars.shape[1]):
         own = state[s]
@@ -129,7 +134,7 @@ def _build(  # type: ignore[no-untyped-def]
                 if np.isnan(own[LAST_CLOSE]) or own[SINCE_LAST] > max_gap:
                     inputs[RESET, s, t] = 1.0
                     own[SINCE_FIRST] = 1.0
-                    own[3 : 3 + CONTEXT_WIDTH] = np.nan
+                    own[_HELD:_AGES] = np.nan
                 else:
                     inputs[LOG_RETURN, s, t] = np.log(close / own[LAST_CLOSE])
                     inputs[GAP, s, t] = np.log(opening / own[LAST_CLOSE])
@@ -140,14 +145,16 @@ def _build(  # type: ignore[no-untyped-def]
                 inputs[TURNOVER, s, t] = bars[t, s, 4] * close
                 own[LAST_CLOSE] = close
                 own[SINCE_LAST] = 0.0
+                own[SEEN] += 1.0
             age[t, s] = own[SINCE_LAST] / per_hour
             history[t, s] = np.nan if np.isnan(own[LAST_CLOSE]) else own[SINCE_FIRST] / per_hour
+            seen[t, s] = np.nan if np.isnan(own[LAST_CLOSE]) else own[SEEN] / per_hour
             for c in range(CONTEXT_WIDTH):
                 news = context[t, s, c]
                 if not np.isnan(news):
-                    own[3 + c] = news
-                    own[3 + CONTEXT_WIDTH + c] = 0.0
+                    own[_HELD + c] = news
+                    own[_AGES + c] = 0.0
                 else:
-                    own[3 + CONTEXT_WIDTH + c] += 1.0
-                held = own[3 + CONTEXT_WIDTH + c] < hold[c]
-                inputs[FUNDING + c, s, t] = own[3 + c] if held else np.nan
+                    own[_AGES + c] += 1.0
+                held = own[_AGES + c] < hold[c]
+                inputs[FUNDING + c, s, t] = own[_HELD + c] if held else np.nan

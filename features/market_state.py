@@ -72,7 +72,10 @@ class MarketFeatures:
     age:
         Hours since the close of the symbol's newest bar, shape (T, S); NaN before the first.
     history:
-        Hours of history, shape (T, S); NaN before the first bar.
+        Hours of history since the last gap of over a day, shape (T, S); NaN before the first bar.
+    seen:
+        Hours of bars seen in all, what gaps left out not counted: how far the features that
+        survive gaps look back, shape (T, S); NaN before the first bar.
     """
 
     symbols: tuple[str, ...]
@@ -82,6 +85,7 @@ class MarketFeatures:
     fast_correlation: Floats
     age: Floats
     history: Floats
+    seen: Floats
 
     def column(self, name: str) -> Floats:
         """One market feature, shape (T, S)."""
@@ -97,6 +101,7 @@ class MarketFeatures:
             fast_correlation=np.concatenate([self.fast_correlation, later.fast_correlation]),
             age=np.concatenate([self.age, later.age]),
             history=np.concatenate([self.history, later.history]),
+            seen=np.concatenate([self.seen, later.seen]),
         )
 
     def usable(self, interval: Interval) -> npt.NDArray[np.bool_]:
@@ -161,6 +166,7 @@ class MarketState:
             np.empty((rows, symbols, symbols)),
             np.empty((rows, symbols)),
             np.empty((rows, symbols)),
+            np.empty((rows, symbols)),
         )
         block = max(1, _BLOCK_BARS // max(1, symbols))
         for first in range(0, rows, block):
@@ -171,8 +177,8 @@ class MarketState:
 
     def _advance(self, panel: BarPanel, features: MarketFeatures, rows: slice) -> None:
         """Move through a block that the caches hold, and fill its rows of the features."""
-        columns, age, history = inputs.build(panel, self.arrays[_INPUTS])
-        features.age[rows], features.history[rows] = age, history
+        columns, age, history, seen = inputs.build(panel, self.arrays[_INPUTS])
+        features.age[rows], features.history[rows], features.seen[rows] = age, history, seen
         by_feature = np.empty((len(MARKET_FEATURES), len(self.symbols), len(panel)))
         for f, feature in enumerate(MARKET_FEATURES):
             feature.kernel(

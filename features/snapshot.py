@@ -71,6 +71,7 @@ class MarketSnapshot:
                 fast_correlation=features.fast_correlation[one],
                 age=features.age[one] + late,
                 history=features.history[one] + late,
+                seen=features.seen[one],
             ),
             mark,
             np.zeros(len(mark), dtype=np.bool_) if suspect is None else suspect,
@@ -112,7 +113,7 @@ class MarketSnapshot:
             interval_hours=1.0 / self.interval.per_hour,
             long_volatility=self.features.column(LONG_VOLATILITY)[0],
             stressed_volatility=self.features.column(STRESSED_VOLATILITY)[0],
-            history_hours=self.features.history[0],
+            history_hours=self.features.seen[0],
             fast_correlation=self.features.fast_correlation[0],
             suspect=self.suspect,
         )
@@ -141,6 +142,7 @@ class MarketSnapshot:
             "fast_correlation": _lists(self.features.fast_correlation[0]),
             "age": _lists(self.features.age[0]),
             "history": _lists(self.features.history[0]),
+            "seen": _lists(self.features.seen[0]),
             "mark": _lists(self.mark),
             "suspect": self.suspect.tolist(),
         }
@@ -161,7 +163,7 @@ class MarketSnapshot:
             )
         row = {
             name: np.array(content[name], dtype=np.float64)[None]
-            for name in ("values", "correlation", "fast_correlation", "age", "history")
+            for name in ("values", "correlation", "fast_correlation", "age", "history", "seen")
         }
         features = MarketFeatures(
             symbols=tuple(content["symbols"]),

@@ -39,7 +39,7 @@ class MarketView:
     stressed_volatility:
         Highest realised volatility of a week (168 h) in that history, per hour, shape (S,).
     history_hours:
-        Length of that history, shape (S,).
+        Length of that history, shape (S,): hours of bars, whatever gaps lie between them.
     fast_correlation:
         Like `correlation`, with a shorter half-life, shape (S, S).
     suspect:
