@@ -218,9 +218,9 @@ def check_emir(rules: FloorRules) -> None:
     Article 24: confidence at least 99.5% (OTC) and 99% (others). 25: look-back at least 12
     months. 26: period at least 5 days (OTC) and 2 days (others); a market that never closes has
     no other than calendar days. 27(4): offsets at most 80%. 28(1): of the measures (a) buffer of at
-    least 25%, (b) weight of at least 25% on stressed observations, (c) floor from the long
-    look-back, the article asks for at least one; here it is exactly one, so that the rule set
-    says which it rests on.
+    least 25%, whole while the newest volatility is not above the long one, (b) weight of at least
+    25% on stressed observations, (c) floor from the long look-back, the article asks for at least
+    one; here it is exactly one, so that the rule set says which it rests on.
 
     References
     ----------
@@ -245,6 +245,8 @@ def check_emir(rules: FloorRules) -> None:
     ]
     if isinstance(rules.stressed_buffer, StressedBufferRules) and rules.stressed_buffer.enabled:
         least.append(("stressed_buffer.buffer", rules.stressed_buffer.buffer, 0.25, "28(1)(a)"))
+        calm = rules.stressed_buffer.schedule[0][0]
+        least.append(("stressed_buffer.schedule[0][0]", calm, 1.0, "28(1)(a)"))
     if isinstance(rules.stressed_weight, StressedWeightRules) and rules.stressed_weight.enabled:
         least.append(("stressed_weight.weight", rules.stressed_weight.weight, 0.25, "28(1)(b)"))
     for key, value, bound, article in least:

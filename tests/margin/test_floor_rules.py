@@ -80,6 +80,11 @@ def test_none_or_several_measures_are_refused(emir: RuleSet, active: tuple[str, 
         ("correlation", {"offset_cap": 0.81}, "Article 27"),
         ("correlation", {"enabled": False}, "Article 27"),
         ("stressed_buffer", {"buffer": 0.2, "enabled": True}, r"28\(1\)\(a\)"),
+        (
+            "stressed_buffer",
+            {"schedule": [[0.5, 1.0], [0.6, 0.0]], "enabled": True},
+            r"schedule\[0\]\[0\] = 0.5; Article 28\(1\)\(a\)",
+        ),
         ("stressed_weight", {"weight": 0.2, "enabled": True}, r"28\(1\)\(b\)"),
     ],
 )
