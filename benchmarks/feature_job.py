@@ -70,7 +70,7 @@ def shared_kernels(panel: BarPanel) -> Last:
     last: Last = {}
     for first in range(0, len(panel), CHUNK):
         chunk = panel.rows(first, first + CHUNK)
-        columns, _, _ = inputs.build(chunk, state)
+        columns, *_ = inputs.build(chunk, state)
         column = np.empty((len(panel.symbols), len(chunk)))
         for feature, own in zip(shared, states, strict=True):
             feature.kernel(columns, own, column, *feature.params(panel.interval))

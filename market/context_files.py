@@ -183,7 +183,9 @@ def _read_funding(path: Path) -> tuple[Ints, Floats]:
 def _read_open_interest(path: Path) -> tuple[Ints, Floats]:
     table = _table(path)
     amount = _column(table, ("open_interest",), path)
-    return timestamps(table, "ts", path), np.where((amount > 0.0) & (amount <= MAX_VOLUME), amount, np.nan)
+    return timestamps(table, "ts", path), np.where(
+        (amount > 0.0) & (amount <= MAX_VOLUME), amount, np.nan
+    )
 
 
 def _read_implied_volatility(path: Path) -> tuple[Ints, Floats]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -75,15 +76,7 @@ def test_collateral_of_a_symbol_in_warm_up_leaves_all_other_features(
 ) -> None:
     values = market.values.copy()
     values[:, 2, :] = np.nan
-    cold = MarketFeatures(
-        market.symbols,
-        market.closes,
-        values,
-        market.correlation,
-        market.fast_correlation,
-        market.age,
-        market.history,
-    )
+    cold = replace(market, values=values)
     without = _features(cold, [100.0, -40.0], [0.0, 0.0])
     beside = _features(cold, [100.0, -40.0, 0.0], [0.0, 0.0, 25.0])
     assert np.isnan(beside["wrong_way_share"])
