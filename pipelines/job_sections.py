@@ -5,6 +5,7 @@ As in `pipelines.sections`: one section is one frozen model, and what cannot be 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -16,7 +17,7 @@ from pipelines.crontab import parse_cron
 from pipelines.sections import Count, Section, _impossible, _is_loopback
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Seconds = Annotated[int, Field(strict=True, ge=0)]
 Event = Literal["promoted", "kept", "refused", "failed", "drift"]
 
@@ -31,7 +32,7 @@ class DriftConfig(Section):
     recent_days: Annotated[Count, Field(le=3_650)] = 56
     distribution: Share = 0.1
     missing: Share = 0.05
-    ratio: Annotated[float, Field(gt=1.0)] = 1.25
+    ratio: Annotated[float, Field(gt=1.0, allow_inf_nan=False)] = 1.25
     slope: Positive = 0.1
     loss: Positive = 0.1
     level: Share = 0.05
@@ -91,6 +92,8 @@ class NotifyConfig(Section):
     def _a_program_first(cls, command: tuple[str, ...]) -> tuple[str, ...]:
         if command and not command[0].strip():
             raise _impossible("a list that starts with the program to run, or an empty one")
+        if any("\0" in argument for argument in command):
+            raise _impossible("a list of texts without NUL, which no program can be given")
         return command
 
     @field_validator("webhook")
@@ -101,8 +104,11 @@ class NotifyConfig(Section):
         try:
             parts = urlsplit(webhook)
             host, _ = parts.hostname or "", parts.port
+            host.encode("idna")
         except ValueError:
             host, parts = "", urlsplit("")
+        if not re.fullmatch(r"[!-~]+", webhook):
+            raise _impossible("an address in ASCII without blanks (%-encode others)")
         local = parts.scheme == "http" and _is_loopback(host)
         if not host or not (parts.scheme == "https" or local) or parts.username is not None:
             raise _impossible(

@@ -304,6 +304,14 @@ class TrackingConfig(Section):
             )
         return uri
 
+    @field_validator("model")
+    @classmethod
+    def _name_of_a_registered_model(cls, model: str) -> str:
+        # MLflow refuses the first two when all work is done; the quote would end its search.
+        if set(model) & set("/:'"):
+            raise _impossible("a name without '/', ':' and quotation marks")
+        return model
+
 
 class ServingConfig(Section):
     """The endpoint: where it listens, what it serves, which clock and what access it keeps."""
