@@ -140,6 +140,8 @@ def _run(settings: NotifyConfig, body: bytes) -> dict[str, Any]:
         return _outcome(False, f"no end within {settings.timeout} s", 1)
     except OSError as error:
         return _outcome(False, f"cannot be started ({error.strerror})", 1)
+    except ValueError as error:  # an argument that no program can be given
+        return _outcome(False, f"cannot be started ({error})", 1)
     said = done.stderr.decode(errors="replace").strip()[-_SHOWN:]
     detail = f"exit {done.returncode}" + (f": {said}" if said else "")
     return _outcome(done.returncode == 0, detail, 1)
@@ -147,10 +149,10 @@ def _run(settings: NotifyConfig, body: bytes) -> dict[str, Any]:
 
 def _post(settings: NotifyConfig, body: bytes) -> dict[str, Any]:
     """Try until it is taken, refused for good (a 4xx but 408 and 429), or tried often enough."""
-    secret = os.environ.get(SECRET, "")
+    secret = os.environb.get(SECRET.encode(), b"")
     headers = {"Content-Type": "application/json", "User-Agent": "margincast"}
     if secret:
-        digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        digest = hmac.new(secret, body, hashlib.sha256).hexdigest()
         headers[SIGNATURE] = f"sha256={digest}"
     handlers: list[Any] = [_NoRedirect()]
     if urlsplit(settings.webhook).scheme == "http":
@@ -167,6 +169,9 @@ def _post(settings: NotifyConfig, body: bytes) -> dict[str, Any]:
             error.close()
             if error.code < 500 and error.code not in (408, 429):
                 return _outcome(False, detail, attempt, signed=bool(secret))
+        except (http.client.InvalidURL, ValueError) as error:
+            # Its text may repeat the address, whose path can be a secret.
+            return _outcome(False, type(error).__name__, attempt, signed=bool(secret))
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             detail = f"{type(error).__name__} ({reason})"[:_SHOWN]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -207,6 +208,34 @@ def test_nobody_listening_is_said_and_both_channels_are_tried(
     assert not webhook["ok"]
     assert webhook["attempts"] == 2
     assert "notification of retrain by webhook" in capsys.readouterr().err
+
+
+def test_secret_of_any_bytes_signs_and_fails_nothing(
+    make: Make, server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET, os.fsdecode(b"s3\xffcret"))
+    hook = server(204)
+    assert notified(make(f"webhook = '{hook.url}'"), "retrain", lambda: REPORT) == REPORT
+    ((headers, body),) = hook.got
+    expected = hmac.new(b"s3\xffcret", body, hashlib.sha256).hexdigest()
+    assert headers[SIGNATURE] == f"sha256={expected}"
+
+
+@pytest.mark.parametrize(
+    "address", ["https://127.0.0.1:1/S3CRET path", "https://127.0.0.1:1/S3CRET\xe9"]
+)
+def test_address_that_cannot_be_sent_to_fails_nothing_and_is_not_repeated(
+    make: Make, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    # The configuration refuses such addresses; the notification does not rest on that.
+    config = make("")
+    unsound = config.notify.model_copy(update={"webhook": address, "command": ("a\0",)})
+    config = config.model_copy(update={"notify": unsound})
+    assert notified(config, "retrain", lambda: REPORT) == REPORT
+    said = capsys.readouterr().err
+    assert "by webhook" in said
+    assert "by command: cannot be started" in said
+    assert "S3CRET" not in said + json.dumps(recorded(config))
 
 
 def test_failed_job_is_told_of_and_still_fails(make: Make, server: Callable[..., Server]) -> None:
