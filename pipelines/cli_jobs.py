@@ -72,8 +72,9 @@ def schedule(
     report = scheduler.run_due()
     facts("schedule", report["jobs"])
     write_json(report, json)
-    last = [report["jobs"][name]["last"] for name in report["ran"]]
-    if any(run is None or run["verdict"] in (None, "failed") for run in last):
+    ran = [report["jobs"][name] for name in report["ran"]]
+    cut_off = any(job["running"] or job["last"] is None for job in ran)
+    if cut_off or any(job["last"]["verdict"] in (None, "failed") for job in ran):
         raise typer.Exit(1)
 
 

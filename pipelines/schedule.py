@@ -84,13 +84,15 @@ def first_start(
     """The start that a new scheduler begins with; it may lie in the past.
 
     A run that was cut off is due again, unless its process still goes on. Else the start that was
-    planned stands, also if it has passed meanwhile. Another cron line begins afresh from now.
+    planned stands, also if it has passed meanwhile, but none later than the next one from now: a
+    clock that ran ahead would put the job off. Another cron line begins afresh from now.
     """
-    if saved is None or saved.cron != cron:
-        return _start(trigger, now)
+    from_now = _start(trigger, now)
+    if saved is None or saved.cron != cron or from_now is None:
+        return from_now
     if saved.running is not None and not still_running:
-        return datetime.fromisoformat(saved.due or saved.next)
-    return datetime.fromisoformat(saved.next)
+        return min(now, datetime.fromisoformat(saved.due or saved.next))
+    return min(from_now, datetime.fromisoformat(saved.next))
 
 
 class Scheduler:
@@ -257,10 +259,10 @@ class Scheduler:
         started = _now()
         report = self._folder / f"{name}.json"
         report.unlink(missing_ok=True)
+        state.change(name, running=started)
         with self._child_lock:
             if self._stopping.is_set():
-                return
-            state.change(name, running=started)
+                return  # like a run that was cut off: due again
             child = subprocess.Popen(
                 self._command(name, report), stdin=subprocess.DEVNULL, start_new_session=True
             )

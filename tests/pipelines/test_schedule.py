@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from market.errors import BusyError, ConfigError
+from pipelines.cli import app
 from pipelines.config import Config, load_config
 from pipelines.crontab import cron_trigger
 from pipelines.lock import RETRAIN_LOCK, exclusive
@@ -117,8 +119,23 @@ def due_state(config: Config, due: datetime, cron: str = f"{DAILY} UTC") -> None
             True,
             "2026-11-25T03:00:00+00:00",
         ),
+        (JobState("c", "2031-01-01T03:00:00+00:00"), False, "2026-11-25T03:00:00+00:00"),
+        (
+            JobState("c", "2031-01-02T03:00:00+00:00", running="2031-01-01T03:00:01+00:00"),
+            False,
+            "2026-11-24T14:30:00+00:00",
+        ),
     ],
-    ids=["new", "missed", "planned", "other line", "cut off", "still running"],
+    ids=[
+        "new",
+        "missed",
+        "planned",
+        "other line",
+        "cut off",
+        "still running",
+        "clock ran ahead",
+        "cut off while the clock ran ahead",
+    ],
 )
 def test_restart_begins_where_the_last_scheduler_was_cut_off(
     saved: JobState | None, still_running: bool, expected: str
@@ -264,6 +281,48 @@ def test_retraining_that_outlived_its_scheduler_is_not_started_beside_itself(
     assert job["last"] is None
     assert job["next"] == planned
     assert "still goes on" in capfd.readouterr().err
+
+
+def test_start_that_falls_into_the_stopping_is_due_again(tmp_path: Path) -> None:
+    config = load_config(
+        config_of(tmp_path, f"[schedule]\ncron = '{DAILY}'\nmisfire_grace = 90000")
+    )
+    due = datetime.now(UTC) - timedelta(hours=1)
+    due_state(config, due)
+
+    def stopped(name: str, report: Path) -> list[str]:
+        os.kill(os.getpid(), signal.SIGTERM)  # our own handler: it ends nothing but the schedule
+        return [sys.executable, "-c", "import time; time.sleep(60)"]
+
+    job = Scheduler(config, None, stopped).run_due()["jobs"]["retrain"]
+    assert job["last"] is None
+    assert job["running"] is not None
+    assert job["due"] == due.isoformat()
+
+    scheduler = Scheduler(config, None, stub(0, {"verdict": "kept"}))
+    scheduler._stopping.set()
+    state = ScheduleState(folder_of(config) / "state.json")
+    state.change("retrain", running=None)
+    scheduler._run(state, "retrain")
+    saved = state.get("retrain")
+    assert saved is not None
+    assert saved.running is not None
+    again = Scheduler(config, None, stub(0, {"verdict": "kept"})).run_due()["jobs"]["retrain"]
+    assert again["last"]["verdict"] == "kept"
+
+
+def test_once_that_was_stopped_does_not_pass_for_the_run_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {"due": "d", "started": "s", "ended": "e", "exit": 0, "verdict": "kept"}
+    job = {"last": before, "running": "2026-11-24T03:00:00+00:00"}
+    monkeypatch.setattr(
+        Scheduler, "run_due", lambda _: {"jobs": {"retrain": job}, "ran": ["retrain"]}
+    )
+    file = config_of(tmp_path, f"[schedule]\ncron = '{DAILY}'\n")
+    assert CliRunner().invoke(app, ["schedule", "--once", "--config", str(file)]).exit_code == 1
+    job["running"] = None
+    assert CliRunner().invoke(app, ["schedule", "--once", "--config", str(file)]).exit_code == 0
 
 
 # --- as a process -------------------------------------------------------------------------------
