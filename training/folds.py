@@ -90,7 +90,7 @@ def cut_folds(
             continue
         split = held_out_window(time[before], window.start, window.end, horizon_hours)
         train, held = before[split.train], before[split.held]
-        if len(held):
+        if len(held) and len(train):
             yield Fold(window.name, "stress", _blocks(time, train, held, horizon_hours))
 
 
@@ -123,6 +123,11 @@ def evaluate_fold(
         "held_out": _span(part.time[block == Block.TEST]),
         "learnt_from": _span(part.time[(block == Block.FIT) | (block == Block.CALIBRATE)]),
     }
+    if not (report["rows"]["fit"] and report["rows"]["calibrate"]):
+        return {
+            **report,
+            "not_evaluated": "too short a time is left to learn from; use fewer folds",
+        }
     fit = block == Block.FIT
     held = part.take(np.flatnonzero(block == Block.TEST))
     learnt = part.time[fit | (block == Block.CALIBRATE)]
@@ -137,7 +142,8 @@ def evaluate_fold(
         evaluation = evaluate(held, forecasts, training, description, symbols)
     except ModelError as error:
         return {**report, "not_evaluated": str(error)}
-    return {**report, "evaluation": evaluation}
+    # What was learnt from may lie on both sides of what was held out; no label window is shared.
+    return {**report, "evaluation": evaluation | {"overlap_with_training_hours": 0.0}}
 
 
 def _blocks(

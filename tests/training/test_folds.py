@@ -82,6 +82,32 @@ def test_window_at_the_edge_of_the_data_is_not_held_out(
     assert folds_of(late, 0) == []
 
 
+def test_window_that_leaves_nothing_to_learn_from_is_not_held_out(
+    make_dataset: Callable[..., Dataset],
+) -> None:
+    # The embargo after the window reaches beyond the end.
+    short = make_dataset(days=12, start="2022-11-05T00:00:00Z")
+    end = int(short.time[-1]) + HORIZON * HOUR
+    assert list(cut_folds(short.time, HORIZON, end, 0, stress=True)) == []
+
+
+def test_fold_with_too_little_to_learn_from_says_so(dataset: Dataset) -> None:
+    fold = folds_of(dataset)[0]
+    block = np.where(fold.block == Block.FIT, np.int8(Block.PURGED), fold.block)
+    report = evaluate_fold(dataset, Fold(fold.name, fold.kind, block), DESCRIPTION, ())
+    assert "too short a time" in report["not_evaluated"]
+
+
+def test_stress_fold_that_learns_on_both_sides_reports_no_overlap(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.folds, "FOLD_ROWS", 4000)
+    (fold,) = folds_of(dataset, 0)
+    report = evaluate_fold(dataset, fold, DESCRIPTION, ("BTCUSDT",))
+    assert report["learnt_from"][0] < report["held_out"][0] < report["learnt_from"][1]
+    assert report["evaluation"]["overlap_with_training_hours"] == 0.0
+
+
 def test_more_folds_than_the_span_allows_are_refused(dataset: Dataset) -> None:
     few = dataset.take(np.arange(10))
     with pytest.raises(ModelError, match="fewer folds"):
