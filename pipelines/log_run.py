@@ -22,6 +22,8 @@ from training.review_tables import csv_bytes, review_tables
 from training.reviewed import Reviewed
 
 PAGE = "review.html"
+RIVAL_TAG = "champion_before"
+"""Tag of a run that names the bundle which was champion then, ``none`` where there was none."""
 
 
 def tracking(config: Config) -> Tracking:
@@ -61,6 +63,7 @@ def log_run(
         review=record,
         backtest=review["backtest"],
         params=_params(config, bundle),
+        rival=report["champion_before"],
     )
     made = subject.made_backtest
     card = model_card(
@@ -94,7 +97,11 @@ def log_run(
         backtest=subject.backtest,
         review=record,
         note=training_note(subject),
-        tags={"code_sha256": code, "git_commit": commit or "none"},
+        tags={
+            "code_sha256": code,
+            "git_commit": commit or "none",
+            RIVAL_TAG: report["champion_before"] or "none",
+        },
         files={
             PAGE: review_page(subject).encode(),
             **{f"tables/{name}.csv": csv_bytes(rows) for name, rows in tables.items()},

@@ -13,7 +13,7 @@ from models.pointer import CHAMPION
 from models.registry import Version, list_versions
 from models.run_reader import load_run
 from pipelines.config import Config
-from pipelines.log_run import tracking
+from pipelines.log_run import RIVAL_TAG, tracking
 from training.comparison import Comparison, compare
 from training.review_page import review_page
 from training.reviewed import Reviewed
@@ -78,6 +78,7 @@ def _reviewed(config: Config, version: Version) -> Reviewed:
         review=run.review,
         backtest=run.backtest,
         params=run.params,
+        rival=run.tags.get(RIVAL_TAG),
         version=version.version,
         created=version.created,
         aliases=version.aliases,

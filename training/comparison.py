@@ -73,7 +73,8 @@ class Comparison:
     lines:
         Figures side by side.
     paired:
-        The challenger's gates that hold both against the same rows, by name.
+        The challenger's gates that hold both against the same rows, by name; empty where it was
+        trained beside another champion.
     differences:
         Data, rules, features, code, spans, rows and settings that differ.
     gates_changed:
@@ -93,13 +94,16 @@ def compare(champion: Reviewed, challenger: Reviewed) -> Comparison:
     """Set two trainings side by side; horizons that one of them lacks are left out."""
     differences = tuple(_differences(champion, challenger))
     changed = {item.what for item in differences}
+    alike = challenger.rival == champion.bundle
     return Comparison(
         champion=champion,
         challenger=challenger,
         same_rows=not changed & {"data", "test span"},
         lines=tuple(_lines(champion.evaluation, challenger.evaluation)),
         paired={
-            name: gate for name, gate in challenger.gates.items() if f"than_{CHAMPION}_" in name
+            name: gate
+            for name, gate in challenger.gates.items()
+            if alike and f"than_{CHAMPION}_" in name
         },
         differences=differences,
         gates_changed={

@@ -28,6 +28,9 @@ class Reviewed:
         made.
     params:
         Settings of the training.
+    rival:
+        The bundle that was champion while this was trained, which its paired gates compare with;
+        None where there was none or it is not known.
     version, created, aliases, run_id:
         In the registry; None and empty before it is registered.
     """
@@ -41,6 +44,7 @@ class Reviewed:
     review: Mapping[str, Any] | None
     backtest: Mapping[str, Any] | None
     params: Mapping[str, Any]
+    rival: str | None = None
     version: int | None = None
     created: str | None = None
     aliases: Sequence[str] = ()

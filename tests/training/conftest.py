@@ -123,6 +123,7 @@ def reviewed(evaluation: dict[str, Any]) -> Reviewed:
         review=_review(evaluation),
         backtest=_backtest(),
         params={"ruleset": "linear-tiers", "max_rows": 1000},
+        rival="f" * 64,
         version=2,
         created="2026-01-01T00:00:00.000000Z",
         aliases=("challenger",),

@@ -85,3 +85,11 @@ def test_horizon_that_one_lacks_is_left_out(reviewed: Reviewed) -> None:
 
 def test_paired_gates_are_the_challengers_against_the_champion(reviewed: Reviewed) -> None:
     assert list(compare(reviewed, reviewed).paired) == ["not_worse_than_champion_8h"]
+
+
+@pytest.mark.parametrize("rival", ["d" * 64, "none", None])
+def test_gates_against_another_champion_are_not_shown_as_of_this_one(
+    reviewed: Reviewed, rival: str | None
+) -> None:
+    challenger = dataclasses.replace(reviewed, rival=rival)
+    assert compare(reviewed, challenger).paired == {}
