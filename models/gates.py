@@ -209,8 +209,18 @@ def weak_groups_gate(adjusted: Mapping[str, float], least_events: int, kind: Kin
     )
 
 
-def decide(gates: list[Gate], *, has_champion: bool) -> Decision:
-    """The verdict of the gates."""
+def decide(gates: list[Gate], *, has_champion: bool, is_champion: bool = False) -> Decision:
+    """The verdict of the gates.
+
+    Parameters
+    ----------
+    gates:
+        All of them.
+    has_champion:
+        Whether another model is champion, which promotion gates compare with.
+    is_champion:
+        Whether the judged model itself is.
+    """
     failed_safety = [gate for gate in gates if gate.kind == "safety" and not gate.passed]
     failed = [gate for gate in gates if gate.kind == "promotion" and not gate.passed]
     by_name = {gate.name: gate for gate in gates}
@@ -220,7 +230,8 @@ def decide(gates: list[Gate], *, has_champion: bool) -> Decision:
         return Decision("kept", _sentences(failed), by_name)
     if has_champion:
         return Decision("promoted", ("all gates passed",), by_name)
-    return Decision("promoted", ("all safety gates passed; there was no champion",), by_name)
+    why = "this very bundle is the champion" if is_champion else "there was no champion"
+    return Decision("promoted", (f"all safety gates passed; {why}",), by_name)
 
 
 def _within(name: str, value: float | None, limits: tuple[float, float], detail: str) -> Gate:

@@ -145,7 +145,9 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             *no_worse_than_champion(root, champion, sha, test, forecasts),
             *stress_and_segments(evaluation),
         ]
-        decision = decide(gates, has_champion=champion not in (None, sha))
+        decision = decide(
+            gates, has_champion=champion not in (None, sha), is_champion=champion == sha
+        )
     with stages.stage("drift"):
         beside = beside_champion(config, market, ruleset, data, champion, sha)
     with stages.stage("register"):

@@ -72,6 +72,14 @@ def test_reasons_name_the_failed_safety_gates_only() -> None:
     assert len(decision.gates) == 3
 
 
+def test_champion_that_is_trained_again_is_not_said_to_be_the_first() -> None:
+    first = decide([], has_champion=False)
+    again = decide([], has_champion=False, is_champion=True)
+    assert first.verdict == again.verdict == "promoted"
+    assert first.reasons == ("all safety gates passed; there was no champion",)
+    assert again.reasons == ("all safety gates passed; this very bundle is the champion",)
+
+
 def test_gates_are_plain_json() -> None:
     found = parity_gate(0.0, 10, 1e-12).to_dict()
     assert json.loads(json.dumps(found, allow_nan=False))["passed"] is True
