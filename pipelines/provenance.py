@@ -36,9 +36,9 @@ def source_sha256(root: Path = _ROOT) -> str:
 
 
 def git_commit(root: Path = _ROOT) -> str | None:
-    """The commit checked out at `root`, with ``+changes`` where tracked files differ from it.
+    """The commit checked out at `root`, with ``+changes`` unless no tracked file differs from it.
 
-    None where there is no git, or `root` is no checkout of its own (an installed wheel).
+    None where no git answers, or `root` is no checkout of its own (an installed wheel).
     """
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
@@ -47,7 +47,7 @@ def git_commit(root: Path = _ROOT) -> str | None:
     if head is None:
         return None
     changed = _git(git, root, "status", "--porcelain", "--untracked-files=no")
-    return f"{head}+changes" if changed else head
+    return head if changed == "" else f"{head}+changes"
 
 
 def library_versions() -> dict[str, str]:
@@ -56,11 +56,14 @@ def library_versions() -> dict[str, str]:
 
 
 def _git(git: str, root: Path, *arguments: str) -> str | None:
-    done = subprocess.run(
-        [git, "-C", str(root), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=_GIT_SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [git, "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,21 @@ def test_commit_is_that_of_the_checkout_and_marks_changes(tmp_path: Path) -> Non
     assert git_commit(tmp_path) == head
     (tmp_path / "code.py").write_text("b\n")
     assert git_commit(tmp_path) == f"{head}+changes"
+
+
+@pytest.mark.parametrize(
+    "error", [subprocess.TimeoutExpired("git", 10), PermissionError("git is no program")]
+)
+def test_git_that_does_not_answer_fails_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def run(*_: Any, **__: Any) -> None:
+        raise error
+
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/git")
+    monkeypatch.setattr("subprocess.run", run)
+    assert git_commit(tmp_path) is None
 
 
 def test_versions_are_those_installed() -> None:
