@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from market.files import replace_file
@@ -86,7 +87,7 @@ def backtest_table(report: Mapping[str, Any]) -> None:
 def drift_table(report: Mapping[str, Any]) -> None:
     """Monitors that are not stable, and how many are; the rest is in the JSON."""
     if report["verdict"] == "unavailable":
-        console.print(f"drift: unavailable, {report['reason']}")
+        console.print(escape(f"drift: unavailable, {report['reason']}"))
         return
     monitors = report["monitors"].values()
     shown = [monitor for monitor in monitors if monitor["verdict"] != "stable"]
@@ -97,7 +98,7 @@ def drift_table(report: Mapping[str, Any]) -> None:
     )
     names = ("reference", "current", "effect", "floor", "p_holm")
     for name in ("monitor", "kind", *names, "verdict"):
-        table.add_column(name, justify="right" if name in names else "left")
+        table.add_column(name, justify="right" if name in names else "left", overflow="fold")
     for monitor in shown:
         cells = (_cell(monitor[name]) for name in names)
         table.add_row(monitor["name"], monitor["kind"], *cells, monitor["verdict"])
@@ -108,7 +109,8 @@ def drift_line(drift: Mapping[str, Any] | None, change: Mapping[str, Any] | None
     """Champion's drift and what the challenger changes, a line each; nothing without a champion."""
     if drift is not None:
         found = ", ".join(drift["drifted"]) or drift.get("reason", "")
-        console.print(f"drift of the champion: {drift['verdict']}{found and f' ({found})'}")
+        said = f"drift of the champion: {drift['verdict']}{found and f' ({found})'}"
+        console.print(escape(said))
     if change is not None and change["material"] is not None:
         add_on, total = change["add_on_over_initial_margin"], change["total_requirement"]
         console.print(
@@ -122,7 +124,8 @@ def facts(title: str, values: Mapping[str, Any]) -> None:
     """A few named values."""
     table = Table(title=title, show_header=False)
     for name, value in values.items():
-        table.add_row(name, value if isinstance(value, str) else json.dumps(value, default=str))
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        table.add_row(escape(name), escape(text))
     console.print(table)
 
 
