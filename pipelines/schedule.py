@@ -34,7 +34,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from market.errors import ConfigError
-from pipelines.config import Config
+from pipelines.config import Config, load_config
 from pipelines.crontab import cron_trigger
 from pipelines.lock import RETRAIN_LOCK, exclusive, is_held
 from pipelines.notify import message, tell
@@ -47,7 +47,9 @@ FOLDER = "schedule"
 """Folder beside the bundles: state, lock and the newest report of each job."""
 
 OWN_VERDICTS = frozenset({0, 1, 3, 5})
-"""Exit codes with which a job has told of its verdict itself."""
+"""Exit codes with which a job has told of its verdict itself, if it could read its settings."""
+
+FAILED = 1
 
 _STOP_SECONDS = 10.0
 
@@ -120,6 +122,7 @@ class Scheduler:
             raise ConfigError(
                 "[schedule] cron and drift_cron are both empty; give at least one a cron line"
             )
+        self._file = file
         self._command = command or _own_verbs(file)
         self._folder = config.serving.bundles.parent / FOLDER
         zone, jitter = ZoneInfo(config.schedule.timezone), config.schedule.jitter
@@ -287,10 +290,22 @@ class Scheduler:
         last = Finished(due, started, _now(), code, verdict, bundle)
         state.change(name, due=None, running=None, pid=None, last=last)
         _say(f"{name}: exit {code}, {verdict or 'no verdict'}")
-        if not own:
-            how = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
-            reasons = [f"the process of {name} {how} and gave no verdict"]
-            tell(self._config, message(name, {"verdict": "failed", "reasons": reasons}))
+        how = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
+        reason = None if own else f"the process of {name} {how} and gave no verdict"
+        if code == FAILED:
+            reason = self._unsound_settings()
+        if reason is not None:
+            tell(self._config, message(name, {"verdict": "failed", "reasons": [reason]}))
+
+    def _unsound_settings(self) -> str | None:
+        """Why a job cannot read its settings, and so could tell nobody; None where it can."""
+        if self._file is None:
+            return None
+        try:
+            load_config(self._file)
+        except ConfigError as error:
+            return f"{type(error).__name__}: {error}"
+        return None
 
     def _on_signals(self) -> None:
         def stop(_number: int, _frame: FrameType | None) -> None:

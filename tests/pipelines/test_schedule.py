@@ -246,6 +246,24 @@ def test_run_that_dies_without_a_verdict_is_failed_and_told_of_in_its_place(
         assert json.loads(heard.read_text())["events"] == ["failed"]
 
 
+def test_settings_spoilt_while_the_scheduler_runs_are_told_of(tmp_path: Path) -> None:
+    heard = tmp_path / "heard.json"
+    program = f"import sys, pathlib; pathlib.Path({str(heard)!r}).write_text(sys.stdin.read())"
+    text = (
+        f"[schedule]\ncron = '{DAILY}'\nmisfire_grace = 90000\n"
+        f"[notify]\ncommand = {json.dumps([sys.executable, '-c', program])}\n"
+    )
+    file = config_of(tmp_path, text)
+    config = load_config(file)
+    due_state(config, datetime.now(UTC) - timedelta(hours=1))
+    scheduler = Scheduler(config, file)
+    file.write_text(text + "[simulate]\ndays = 0\n")
+    job = scheduler.run_due()["jobs"]["retrain"]
+    assert (job["last"]["exit"], job["last"]["verdict"]) == (1, "failed")
+    (reason,) = json.loads(heard.read_text())["reasons"]
+    assert reason.startswith("ConfigError: simulate.days is 0")
+
+
 def test_report_of_an_earlier_run_is_not_taken_for_the_new_ones(tmp_path: Path) -> None:
     config = load_config(
         config_of(tmp_path, f"[schedule]\ncron = '{DAILY}'\nmisfire_grace = 90000")
