@@ -9,7 +9,6 @@ dependence survives, and the fewer different exchanges there are to judge by.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -51,12 +50,14 @@ def longest_run(reference: int, current: int, tests: int, level: float, n: int) 
 
 
 def smallest_p(reference: int, current: int, run: int, n: int) -> float:
-    """No p-value can be smaller, however large the effect: one over the number of exchanges."""
-    lengths = _run_lengths(current, run)
-    k, blocks = len(lengths), reference + current
-    orders = math.factorial(k) // math.prod(map(math.factorial, Counter(lengths).values()))
-    different = blocks * math.comb(reference + k - 1, k - 1) * orders // k
-    return max(1.0 / (n + 1), 1.0 / different)
+    """No p-value is expected to be smaller, however large the effect.
+
+    An exchange calls the same blocks current as they are in time, one stretch of them, in k of
+    ``(R + C) · comb(R + k - 1, k - 1)`` cases for k runs: the stretch begins with any run, and in
+    whatever order the runs lie in it, a shorter one included, it is the same.
+    """
+    k, blocks = len(_run_lengths(current, run)), reference + current
+    return max(1.0 / (n + 1), k / (blocks * math.comb(reference + k - 1, k - 1)))
 
 
 class Exchanges:
