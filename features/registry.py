@@ -169,6 +169,12 @@ BOOK_MEANS: tuple[str, ...] = (
 
 _FAMILY = {f.name: f.family for f in _ALL_OF_MARKET}
 
+CONTEXT_SOURCES: dict[str, str] = {
+    **{f"book_{name}": name for name in BOOK_MEANS if name not in REQUIRED_COLUMNS},
+    "book_funding": "funding_rate_24h",
+}
+"""Account features that a market may lack, with the market feature they come from."""
+
 HORIZONS = (1, 8, 24)
 
 ACCOUNT_FEATURES: tuple[AccountFeature, ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.market_state import MarketFeatures
-from features.registry import ADV, CROSS_VOLATILITY, MARKET_COLUMNS
+from features.registry import ADV, CONTEXT_SOURCES, CROSS_VOLATILITY, MARKET_COLUMNS
 from margin.view import MarketView
 from market.clock import HOUR, Interval
 from market.errors import DataError
@@ -128,6 +128,11 @@ class MarketSnapshot:
         ratio = self.features.column(FAST_VOLATILITY) / self.features.column(SLOW_VOLATILITY)
         known = ratio[np.isfinite(ratio)]
         return float(np.median(known)) if len(known) else float("nan")
+
+    def lacks(self, account_features: Iterable[str]) -> list[str]:
+        """Market features that these account features come from and no symbol has, sorted."""
+        needed = {CONTEXT_SOURCES[name] for name in account_features if name in CONTEXT_SOURCES}
+        return sorted(name for name in needed if np.isnan(self.features.column(name)[0]).all())
 
     def content(self) -> dict[str, Any]:
         """Plain form for the ledger; floats survive it to the last bit, NaN becomes null."""

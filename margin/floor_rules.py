@@ -212,6 +212,11 @@ def table_of(table: Table | UnsetType, name: str) -> Table:
     return table
 
 
+LEAST_STAND_IN = 0.005
+"""Hourly volatility, 47% a year: about what the calmest of the large coins has in the long run."""
+MOST_DIVERGENCE = 2.0
+
+
 def check_emir(rules: FloorRules) -> None:
     """Raise ValueError unless the floors keep the figures of the EMIR margin articles.
 
@@ -255,6 +260,28 @@ def check_emir(rules: FloorRules) -> None:
                 f"standard = 'emir' and floors.{key} = {value}; Article {article} asks for at "
                 f"least {bound}"
             )
+    for key, value in (
+        ("coverage.unknown_volatility", coverage.unknown_volatility),
+        *(
+            (f"{name}.{key}", getattr(table, key))
+            for name, table, key in (
+                ("volatility", rules.volatility, "unknown_long_volatility"),
+                ("stressed_weight", rules.stressed_weight, "unknown_stressed_volatility"),
+            )
+            if hasattr(table, key)
+        ),
+    ):
+        if value < LEAST_STAND_IN:
+            raise ValueError(
+                f"standard = 'emir' and floors.{key} = {value}; a stand-in for a volatility that "
+                f"is not known must be at least {LEAST_STAND_IN} an hour, or it vouches for it"
+            )
+    divergence = table_of(rules.correlation, "correlation").full_divergence
+    if divergence > MOST_DIVERGENCE:
+        raise ValueError(
+            f"standard = 'emir' and floors.correlation.full_divergence = {divergence}; two "
+            f"correlations are never more than {MOST_DIVERGENCE} apart: give less"
+        )
     cap = table_of(rules.correlation, "correlation").offset_cap
     if cap > 0.8:
         raise ValueError(

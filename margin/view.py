@@ -65,6 +65,15 @@ class MarketView:
     fast_correlation: Floats | None = None
     suspect: Bools | None = None
 
+    def volatility_or(self, stand_in: float) -> Floats:
+        """The newest volatility, shape (S,); where it is not known the stand-in, or the long
+        volatility where that is known and higher."""
+        known = np.isfinite(self.volatility) & (self.volatility >= 0.0)
+        instead = np.full(len(self.symbols), stand_in)
+        if self.long_volatility is not None:
+            instead = np.fmax(instead, self.long_volatility)
+        return np.where(known, self.volatility, instead)
+
     def index(self) -> dict[str, int]:
         """Position of each symbol."""
         return {symbol: i for i, symbol in enumerate(self.symbols)}

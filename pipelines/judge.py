@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from features.snapshot import MarketSnapshot
 from margin.ruleset import RuleSet
+from market.errors import ModelError
 from market.population import Lives
 from models.bundle import Bundle, load_bundle
 from models.forecaster import Forecaster
@@ -135,10 +136,17 @@ def _rival(
 def no_worse_than_champion(
     root: Path, champion: str | None, sha: str, test: Dataset, forecasts: Forecasts
 ) -> list[Gate]:
-    """The champion on the same rows; none where there is none, or it is this very bundle."""
+    """The champion on the same rows; none where there is none, or it is this very bundle.
+
+    A champion that reads columns which this version does not compute cannot be served either: it
+    holds nothing back, and a gate says so.
+    """
     if champion is None or champion == sha:
         return []
-    rival = forecast(load_bundle(root / champion), test)
+    try:
+        rival = forecast(load_bundle(root / champion), test)
+    except ModelError as error:
+        return [Gate("comparable_with_champion", "report", False, None, 0.0, str(error))]
     return [
         _rival(
             test,

@@ -111,6 +111,7 @@ def decide(
     facts = _facts(figures)
     probability = _probabilities(figures.forecast, model)
     moved = _model_reasons(figures.forecast, model)
+    untold = _untold(snapshot, model)
     shared: dict[str, Any] = {
         "as_of": format_time(snapshot.as_of),
         "model": model.bundle.sha256 if model else None,
@@ -138,13 +139,29 @@ def decide(
                 total_requirement=explanation.total_requirement,
                 binding=explanation.binding,  # type: ignore[arg-type]  # one of BINDINGS
                 degraded=silence,
-                reasons=_rule_reasons(explanation, silence) + moved[i],
+                reasons=_rule_reasons(explanation, silence) + untold + moved[i],
                 explain=explanation.to_dict(),
                 **facts[i],
                 **shared,
             )
         )
     return answers
+
+
+def missing_context(snapshot: MarketSnapshot, model: Forecaster) -> str | None:
+    """What the model learned from and no file or bar tells now; None where nothing is missing."""
+    lacking = snapshot.lacks(model.bundle.schema.features)
+    if not lacking:
+        return None
+    return (
+        f"the model learned from {', '.join(lacking)} and no value is in force: start again with "
+        "newer files, or retrain without them"
+    )
+
+
+def _untold(snapshot: MarketSnapshot, model: Forecaster | None) -> list[Reason]:
+    text = None if model is None else missing_context(snapshot, model)
+    return [] if text is None else [Reason("data", "missing_context", None, text)]
 
 
 def _facts(figures: Figures) -> list[dict[str, Any]]:

@@ -20,8 +20,9 @@ from margin.ruleset import RuleSet
 from market.book import Account
 from market.clock import DAY, SECOND, Interval, format_time, parse_time
 from market.errors import DataError, MargincastError, ModelError
+from models.forecaster import Forecaster
 from serving.champion import ChampionWatch
-from serving.decision import PreviousAddOn, decide
+from serving.decision import PreviousAddOn, decide, missing_context
 from serving.intake import Intake, take_in
 from serving.ledger_writer import LedgerWriter
 from serving.live_market import LiveMarket
@@ -260,7 +261,8 @@ class Service:
         missing = [reason for reason in (unpriced, self._writer.trouble()) if reason]
         if missing:
             return Readiness("unavailable", missing)
-        found = (self._champion.current().trouble, self._market_trouble())
+        champion = self._champion.current()
+        found = (champion.trouble, self._market_trouble(), self._context_trouble(champion.model))
         reasons = [reason for reason in found if reason]
         return Readiness("degraded" if reasons else "ready", reasons)
 
@@ -319,6 +321,9 @@ class Service:
             [answer for answer in answers if isinstance(answer, AccountProblem)],
             no_model,
         )
+
+    def _context_trouble(self, model: Forecaster | None) -> str | None:
+        return None if model is None else missing_context(self._snapshot(None), model)
 
     def _market_trouble(self) -> str | None:
         snapshot = self._snapshot(None)

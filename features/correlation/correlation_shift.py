@@ -12,7 +12,7 @@ def correlation_shift() -> CrossFeature:
     """How much closer a symbol moves with the others lately than before.
 
     Formula: ``mean over j != i of rho_ij(fast) - rho_ij(slow)``. Unit: correlation. Pairs in
-    warm-up are left out; NaN where a symbol has no pair.
+    warm-up are left out; NaN where a symbol has no pair, 0 past the warm-up in a market of one.
 
     References
     ----------
@@ -40,4 +40,7 @@ def kernel(market, state, out):  # type: ignore[no-untyped-def]
                 if j != i and not np.isnan(difference):
                     total += difference
                     pairs += 1
-            out[t, i] = total / pairs if pairs else np.nan
+            if symbols == 1:
+                out[t, i] = 0.0 * market.volatility[t, i]
+            else:
+                out[t, i] = total / pairs if pairs else np.nan

@@ -14,7 +14,7 @@ def mean_correlation(speed: Literal["slow", "fast"]) -> CrossFeature:
     """Average pairwise correlation at one of the two speeds.
 
     Formula: ``mean over j != i of rho_ij``. Unit: correlation. Pairs in warm-up are left out; NaN
-    where a symbol has no pair.
+    where a symbol has no pair, 0 past the warm-up in a market of one.
 
     References
     ----------
@@ -43,4 +43,7 @@ def kernel(market, state, out, fast):  # type: ignore[no-untyped-def]
                 if j != i and not np.isnan(correlation[t, i, j]):
                     total += correlation[t, i, j]
                     pairs += 1
-            out[t, i] = total / pairs if pairs else np.nan
+            if symbols == 1:
+                out[t, i] = 0.0 * market.volatility[t, i]
+            else:
+                out[t, i] = total / pairs if pairs else np.nan

@@ -138,9 +138,9 @@ def loss_correlations(view: MarketView, rules: FloorRules) -> tuple[Floats, Floa
 
 
 def current_volatility(view: MarketView, rules: CoverageRules) -> Floats:
-    """The newest hourly volatility, `unknown_volatility` where it is not known, shape (S,)."""
-    known = np.isfinite(view.volatility) & (view.volatility >= 0.0)
-    return np.where(known, view.volatility, rules.unknown_volatility)
+    """The newest hourly volatility, shape (S,); where it is not known `unknown_volatility`, or the
+    long volatility if that is higher."""
+    return view.volatility_or(rules.unknown_volatility)
 
 
 def lookback_volatility(

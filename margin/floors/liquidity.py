@@ -36,7 +36,8 @@ def liquidity_floor(requirement: Requirement, view: MarketView, rules: FloorRule
     counts. The last term is the standard deviation of the loss on a position sold evenly over
     the d − 1 days beyond the first, whose mean squared size is a third of its square.
 
-    Where the volatility is not known, `unknown_volatility` stands for it (hourly); where the
+    Where the volatility is not known, `unknown_volatility` (hourly) or the long one if that is
+    higher stands for it; where the
     volume is not known, `unknown_participation` stands for q. No volume at all costs n.
 
     Parameters
@@ -147,7 +148,8 @@ def _of_requirement(
 ) -> ClosingCosts:
     symbol = requirement.leg_symbol
     # One NaN more, which is what −1 takes.
-    volatility, adv = np.append(view.volatility, np.nan), np.append(view.adv, np.nan)
+    volatility = np.append(view.volatility_or(rules.unknown_volatility), np.nan)
+    adv = np.append(view.adv, np.nan)
     return closing_costs(
         symbol, requirement.leg_notional, volatility[symbol], adv[symbol], view.symbols, rules
     )

@@ -28,7 +28,7 @@ def stale_data_floor(requirement: Requirement, view: MarketView, rules: FloorRul
     suspect; at most n each. Fresh positions add nothing. An age that is not known counts as stale
     and as `unknown_age_hours`, and a suspect price is at least as old as that: it is not known
     since when the mark has been wrong. A volatility that is not known counts as
-    `unknown_volatility`.
+    `unknown_volatility`, or as the long one if that is higher.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def _drifts(
     found: tuple[Floats, npt.NDArray[np.bool_]] = _drift_risk(
         requirement.leg_symbol,
         requirement.leg_notional,
-        view.volatility,
+        view.volatility_or(own.unknown_volatility),
         view.age_hours,
         suspect,
         STALE_AFTER_INTERVALS * view.interval_hours,
