@@ -37,6 +37,14 @@ MAX_FUNDING_RATE = 1.0
 MAX_IMPLIED_VOLATILITY = 100.0
 """Limits: of a rate an interval, and of an annualised volatility as a decimal."""
 
+_EXPECTED = {
+    FUNDING: f"rates from {-MAX_FUNDING_RATE:g} to {MAX_FUNDING_RATE:g} of the notional",
+    OPEN_INTEREST: "amounts above 0 in base units",
+    IMPLIED_VOLATILITY: (
+        f"an annualised index in per cent, above 0 and at most {100.0 * MAX_IMPLIED_VOLATILITY:g}"
+    ),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ContextSources:
@@ -128,6 +136,11 @@ def _enter(
     known, values = known[order], values[order]
     repeated = int((np.diff(known) == 0).sum())
     sound = np.isfinite(values)
+    if not sound.any():
+        raise DataError(
+            f"{path} has {len(values)} rows and no possible value; expected {_EXPECTED[column]}, "
+            "check that it is the right file and unit"
+        )
     step = panel.interval.nanoseconds
     rows = -((int(panel.closes[0]) - known) // step)  # rounded up
     inside = sound & (rows >= 0) & (rows < len(panel))

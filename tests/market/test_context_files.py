@@ -122,6 +122,20 @@ def test_impossible_and_outside_facts_are_counted_and_not_used(
     assert known.report.to_dict()["context"]
 
 
+def test_file_without_one_possible_value_is_refused_and_not_taken_as_silence(
+    history: MarketHistory, write: Write
+) -> None:
+    prices = write("BTCUSDT", [START, START + HOUR], close=[95_000.0, 96_000.0])
+    with pytest.raises(DataError, match="no possible value; expected an annualised index in per"):
+        add_context(history, ContextSources(implied_vol={"BTC": prices}))
+    folder = write("o/BTCUSDT", [START, START + HOUR], open_interest=[0.0, -1.0]).parent
+    with pytest.raises(DataError, match="expected amounts above 0 in base units"):
+        add_context(history, ContextSources(open_interest=folder))
+    folder = write("f/BTCUSDT", [START, START + 8 * HOUR], funding_rate=[12.0, 13.0]).parent
+    with pytest.raises(DataError, match="expected rates from -1 to 1 of the notional"):
+        add_context(history, ContextSources(funding=folder))
+
+
 def test_no_sources_leave_the_history_as_it_was(history: MarketHistory) -> None:
     assert add_context(history, ContextSources()) is history
 
