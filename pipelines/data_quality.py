@@ -76,6 +76,8 @@ def quality_tables(report: Mapping[str, Any]) -> None:
             f"marks held through gaps: {sum(held.values()):,.4g} h over {len(held)} symbols, "
             f"most for {worst} ({held[worst]:,.4g} h)"
         )
+    for file in bars["context"]:
+        console.print(_context_line(file))
     if report["suspect_now"]:
         console.print(f"suspect now: {', '.join(report['suspect_now'])}")
     if report["accounts"]:
@@ -110,6 +112,13 @@ def _faults(file: Mapping[str, Any]) -> Iterator[str]:
             times = [time.removesuffix(":00Z") for time in file["suspect_times"][:_TIMES]]
             text += f" ({', '.join(times)}{', …' if count > len(times) else ''})"
         yield text
+
+
+def _context_line(file: Mapping[str, Any]) -> str:
+    path = Path(file["file"])
+    text = f"{path.parent.name}/{path.name} for {file['symbol']}: {file['rows']:,} rows"
+    counts = [f"{file[name]:,} {name}" for name in ("repeated", "impossible") if file[name]]
+    return ", ".join([text, *counts, f"{file['used']:,} used"])
 
 
 def _pair_line(pair: Mapping[str, Any]) -> str:

@@ -66,8 +66,14 @@ def simulated_market(config: Config) -> SimulatedMarket:
     Raises
     ------
     DataError
-        Symbols are named, which a simulated market has none of.
+        Symbols are named, which a simulated market has none of, or files beside bars are.
     """
+    for name in ("funding", "open_interest", "implied_vol"):
+        if getattr(config.market, name):
+            raise DataError(
+                f"[market] {name} is set and [market] bars is empty; a simulated market has its "
+                f"own: leave {name} out, or give the folders of bars that it belongs to"
+            )
     if config.market.symbols:
         raise DataError(
             "[market] symbols is set and [market] bars is empty; a simulated market takes "

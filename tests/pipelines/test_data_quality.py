@@ -17,6 +17,7 @@ from market.account_files import Event, read_accounts, write_accounts
 from market.account_quality import check_accounts
 from market.book import Account, Balance, Book, Position
 from market.clock import HOUR, parse_time
+from market.errors import DataError
 from market.quality import FAULTS
 from pipelines import data_quality
 from pipelines.cli import app
@@ -103,6 +104,22 @@ def test_terminal_names_the_faulty_file_the_mix_up_and_the_sums(
     assert not any("ETHUSDT" in line for line in lines), "sound files are not listed"
 
 
+def test_terminal_says_how_much_of_the_funding_was_used(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamps = pa.array(START + HOUR * np.array([8, 16, 16, 24, 99_999]), STAMP)
+    rates = [1e-4, 7.0, 2e-4, 1e-4, 1e-4]
+    (config.parent / "rates").mkdir()
+    pq.write_table(
+        pa.table({"ts": stamps, "funding_rate": rates, "interval_hours": [8.0] * 5}),
+        config.parent / "rates" / "BTCUSDT.parquet",
+    )
+    with config.open("a", encoding="utf-8") as file:
+        file.write('funding = "rates"\n')
+    lines = _printed(check_data(load_config(config)), monkeypatch)
+    assert "rates/BTCUSDT.parquet for BTCUSDT: 5 rows, 1 repeated, 1 impossible, 3 used" in lines
+
+
 def test_verb_writes_the_whole_report_as_json(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     done = CliRunner().invoke(app, ["data", "--config", str(config), "--json", str(out)])
@@ -172,3 +189,17 @@ def _printed(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[st
     monkeypatch.setattr(data_quality, "console", console)
     quality_tables(report)
     return text.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    "line", ['funding = "spot"', 'open_interest = "spot"', 'implied_vol = { BTC = "v.parquet" }']
+)
+def test_files_beside_a_simulated_market_are_refused_and_not_ignored(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "spot").mkdir()
+    (tmp_path / "v.parquet").touch()
+    path = tmp_path / "margincast.toml"
+    path.write_text(f"[market]\n{line}\n", encoding="utf-8")
+    with pytest.raises(DataError, match="and \\[market\\] bars is empty"):
+        check_data(load_config(path))
