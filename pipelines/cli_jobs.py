@@ -54,7 +54,7 @@ def schedule(
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
-    """Run retraining and drift checks as [schedule] says; --once exits 1 if a run failed."""
+    """Run retraining and drift checks as the configuration says; --once exits 1 if a run failed."""
     from pipelines.report import facts, write_json
     from pipelines.schedule import Scheduler, next_starts
 

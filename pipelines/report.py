@@ -49,13 +49,14 @@ def evaluation_tables(report: Mapping[str, Any]) -> None:
     for hours, figures in report["horizons"].items():
         low, high = figures["log_loss_skill_ci95"] or (float("nan"), float("nan"))
         table = Table(
+            padding=(0, 0),
             title=f"{hours} h: base rate {figures['base_rate']:.3%}, skill against "
             f"{figures['best_baseline']} {figures['log_loss_skill']:+.2%} "
-            f"[{low:+.2%}, {high:+.2%}]"
+            f"[{low:+.2%}, {high:+.2%}]",
         )
-        table.add_column("model")
+        table.add_column("model", no_wrap=True)
         for name in _METRICS:
-            table.add_column(name, justify="right")
+            table.add_column(name.replace("_", " "), justify="right", overflow="fold")
         for name, values in figures["models"].items():
             cells = [_cell(values and values[metric]) for metric in _METRICS]
             table.add_row(name, *cells)
@@ -123,6 +124,8 @@ def drift_line(drift: Mapping[str, Any] | None, change: Mapping[str, Any] | None
 def facts(title: str, values: Mapping[str, Any]) -> None:
     """A few named values."""
     table = Table(title=title, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a digest that is cut is of no use
     for name, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value, default=str)
         table.add_row(escape(name), escape(text))
