@@ -7,8 +7,9 @@ probability 1 - exp(-H · hours), where H is the sum over the kinds of action of
 
 and the kind is drawn in proportion to h. Loss and gain are of equity against that after the last
 deposit or withdrawal, gain at most 1. The owner acts at the mark in view: what happens at a
-decision time depends on marks up to that time and on nothing later. An account whose equity is
-gone is closed. Numbers are hashes of seed, slot, epoch and time, so a life is the same in every
+decision time depends on marks up to that time and on nothing later, but for whether a mark is
+held through a gap, which only its end tells (`market.history`). An account whose equity is gone is
+closed. Numbers are hashes of seed, slot, epoch and time, so a life is the same in every
 sample that holds it.
 
 References

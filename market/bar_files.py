@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from market.bar_versions import EARLY, Bars, Clock, count_versions, select_versions
 from market.clock import DAY, HOUR, INTERVALS, Interval
 from market.errors import DataError
+from market.instruments import is_symbol
 from market.panel import CLOSE, HIGH, LOW, OPEN, VOLUME
 from market.quality import FileQuality
 
@@ -76,14 +77,21 @@ def find_files(folder: BarFolder, symbols: Sequence[str]) -> dict[str, Path]:
     Raises
     ------
     DataError
-        The folder does not exist or holds no parquet file.
+        The folder does not exist, holds no parquet file, or one that is not named for a symbol.
     """
     if not folder.path.is_dir():
         raise DataError(f"bar folder {folder.path} does not exist; check [market] bars")
     found = {path.stem: path for path in sorted(folder.path.glob("*.parquet"))}
     if not found:
         raise DataError(f"bar folder {folder.path} holds no <SYMBOL>.parquet file")
-    return {name: path for name, path in found.items() if not symbols or name in symbols}
+    chosen = {name: path for name, path in found.items() if not symbols or name in symbols}
+    for name, path in chosen.items():
+        if not is_symbol(name):
+            raise DataError(
+                f"bar file {path} is not named for a symbol; expected one file a symbol, like "
+                "BTCUSDT.parquet: split it, or name the symbols to read in [market] symbols"
+            )
+    return chosen
 
 
 def read_bars(path: Path, kind: BarKind, interval: Interval) -> SymbolBars:

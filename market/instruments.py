@@ -37,6 +37,11 @@ class Instrument:
     symbol: str
 
 
+def is_symbol(name: str) -> bool:
+    """Whether a file's name can be that of a symbol, like ``BTCUSDT``."""
+    return name.isascii() and name.isalnum() and name == name.upper()
+
+
 @lru_cache(maxsize=65_536)
 def parse_instrument(identifier: str) -> Instrument:
     """Read an identifier.

@@ -195,8 +195,8 @@ def run(
     write_json(report, json)
     if report["retrain"]["verdict"] == "refused":
         raise typer.Exit(SAFETY_GATE_FAILED)
+    where_to_look(settings, serving=not once)
     if not once:
-        where_to_look(settings)
         _serve(settings)
 
 

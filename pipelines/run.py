@@ -32,17 +32,19 @@ def run(config: Config) -> dict[str, Any]:
     return {"simulate": simulated, "retrain": report, "score": scored}
 
 
-def where_to_look(config: Config) -> None:
-    """Addresses and files of what the job made."""
+def where_to_look(config: Config, *, serving: bool) -> None:
+    """Addresses and files of what the job made; those of the endpoint where it is started."""
     address = f"http://{config.serving.host}:{config.serving.port}"
+    endpoint = {"API page": f"{address}/docs", "health": f"{address}/health/ready"}
     facts(
         "look here",
         {
-            "API page": f"{address}/docs",
-            "health": f"{address}/health/ready",
+            **(endpoint if serving else {"endpoint": "margincast serve"}),
             "decisions": str(config.serving.bundles.parent / "scored.parquet"),
             "experiments": f"mlflow ui --backend-store-uri {config.tracking.uri}",
+            "review": "margincast review --out review.html",
             "audit": "margincast ledger verify",
         },
     )
-    console.print("endpoint runs until Ctrl-C")
+    if serving:
+        console.print("endpoint runs until Ctrl-C")

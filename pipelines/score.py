@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def score_book(
         "decisions": len(table),
         "with_model_add_on": sum(name not in {"floor", "fallback"} for name in binding),
         "degraded": len(table) - table["degraded"].null_count,
-        "deposit_to_meet": float(sum(table["deposit_to_meet"].to_pylist())),
+        "deposit_to_meet": round(math.fsum(table["deposit_to_meet"].to_pylist()), 2),
         "errors": msgspec.to_builtins(problems),
         "bars": market.history.report.to_dict(),
         "recorded": record,

@@ -75,6 +75,10 @@ def serve(config: Config) -> None:
             read_rules(config),
             live_market(config),
         )
+        print(  # noqa: T201 - stdout is the log's
+            f"margincast: listening on http://{settings.host}:{settings.port} (/docs)",
+            file=sys.stderr,
+        )
         gc.freeze()  # later collections skip what start-up made
         gc.enable()
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))

@@ -46,6 +46,7 @@ from serving.what_if import apply_changes
 
 MODEL_FAILED = "no model: the model failed to answer"
 _MAX_AHEAD = DAY
+_NAMED_SYMBOLS = 5
 _MAX_KEY = 200
 _MAX_SEQ = 2**63
 _LOG = logging.getLogger("margincast.serving")
@@ -330,8 +331,14 @@ class Service:
         close = int(snapshot.features.closes[0])
         if snapshot.as_of - close > STALE_INTERVALS * snapshot.interval.nanoseconds:
             return f"stale market data: the newest bar closed at {format_time(close)}"
-        if not snapshot.usable().any():
+        usable = snapshot.usable()
+        if not usable.any():
             return f"warm-up: no symbol has {WARM_UP_HOURS} h of history and every feature yet"
+        if not usable.all():
+            symbols = snapshot.features.symbols
+            unfit = [name for name, fit in zip(symbols, usable, strict=True) if not fit]
+            named = ", ".join(unfit[:_NAMED_SYMBOLS]) + (", …" if unfit[_NAMED_SYMBOLS:] else "")
+            return f"{len(unfit)} of {len(symbols)} symbols are stale or in warm-up: {named}"
         return None
 
 

@@ -14,7 +14,13 @@ import pytest
 from litestar.testing import TestClient
 
 from features.market_state import MarketFeatures, MarketState
-from features.registry import ACCOUNT_FEATURES, HORIZONS, prior_column, registry_sha256
+from features.registry import (
+    ACCOUNT_FEATURES,
+    CONTEXT_SOURCES,
+    HORIZONS,
+    prior_column,
+    registry_sha256,
+)
 from ledger.keys import Keys
 from ledger.store import Ledger
 from margin.ruleset import RuleSet, load_ruleset
@@ -100,11 +106,19 @@ class Bundles:
 
     root: Path
 
-    def write(self, intercept: float = 0.0, features_sha256: str | None = None) -> str:
-        names = tuple(feature.name for feature in ACCOUNT_FEATURES)
+    def write(
+        self,
+        intercept: float = 0.0,
+        features_sha256: str | None = None,
+        *,
+        with_context: bool = False,
+    ) -> str:
+        """Without what the market of these tests lacks, as a model that is trained on it is."""
+        learned = [f for f in ACCOUNT_FEATURES if with_context or f.name not in CONTEXT_SOURCES]
+        names = tuple(feature.name for feature in learned)
         schema = ModelSchema(
             features=names,
-            monotone=tuple(feature.monotone for feature in ACCOUNT_FEATURES),
+            monotone=tuple(feature.monotone for feature in learned),
             horizons=HORIZONS,
             prior=tuple(prior_column(hours) for hours in HORIZONS),
             features_sha256=features_sha256 or registry_sha256(),

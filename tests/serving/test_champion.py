@@ -37,6 +37,23 @@ def test_a_new_champion_answers_without_a_restart(
     assert champion not in text
 
 
+def test_model_that_learned_from_what_nothing_tells_now_says_so(
+    serve: Any, bundles: Any, account: dict[str, Any]
+) -> None:
+    bundles.promote(bundles.write(with_context=True))
+    endpoint = serve()
+    ready = endpoint.client.get("/health/ready")
+    assert ready.status_code == 200
+    assert ready.json()["status"] == "degraded"
+    (reason,) = ready.json()["reasons"]
+    assert "funding_rate_24h" in reason
+    assert "implied_volatility" in reason
+    decision = endpoint.score(account).json()["decisions"][0]
+    assert decision["probability"] is not None
+    (told,) = [r for r in decision["reasons"] if r["name"] == "missing_context"]
+    assert told["text"] == reason
+
+
 def test_a_damaged_new_champion_leaves_the_old_one_answering_and_is_told(
     serve: Any, champion: str, bundles: Any, account: dict[str, Any]
 ) -> None:
