@@ -20,7 +20,7 @@ from ledger.records import Entry
 from ledger.store import Ledger
 from margin.ruleset import RuleSet
 from market.clock import HOUR
-from market.errors import DataError
+from market.errors import DataError, ModelError
 from models.bundle import (
     DRAFT,
     Bundle,
@@ -168,6 +168,9 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         run = log_run(config, bundle, report, review, onnx)
         report["mlflow_run"] = run
         report["champion"] = _settle(config, market, bundle, decision, report)
+        trouble = align_aliases(config, decision.verdict, sha)
+        if trouble is not None:
+            report["reasons"].append(trouble)
     return report
 
 
@@ -295,17 +298,29 @@ def _settle(
     market.state.save(root / MARKET_STATE)
     if decision.verdict == "promoted" and before != bundle.sha256:
         promote(root, bundle.sha256)
-    champion = read_pointer(root, CHAMPION)
-    challenger = None if decision.verdict == "promoted" else bundle.sha256
-    if decision.verdict == "refused":
-        challenger = find_challenger(tracking(config))
-    set_aliases(
-        tracking(config),
-        champion=champion,
-        challenger=challenger,
-        previous=read_pointer(root, PREVIOUS),
-    )
-    return champion
+    return read_pointer(root, CHAMPION)
+
+
+def align_aliases(config: Config, verdict: str, bundle: str) -> str | None:
+    """Let MLflow's aliases follow the pointers; why they do not, or None.
+
+    The pointer decides what is served and has moved already: MLflow failing now makes the aliases
+    late, which ``promote`` and the next training mend, and not the training failed.
+    """
+    root = config.serving.bundles
+    try:
+        challenger = None if verdict == "promoted" else bundle
+        if verdict == "refused":
+            challenger = find_challenger(tracking(config))
+        set_aliases(
+            tracking(config),
+            champion=read_pointer(root, CHAMPION),
+            challenger=challenger,
+            previous=read_pointer(root, PREVIOUS),
+        )
+    except ModelError as error:
+        return f"MLflow's aliases were not moved ({error}); margincast promote aligns them"
+    return None
 
 
 def _made(folder: Path) -> Path:
