@@ -6,8 +6,6 @@ Its processes import what serving imports, and nothing that trains.
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.measure import process_peak_megabytes
 from features.snapshot import MarketSnapshot
 from margin.requirement import Requirement
 from margin.ruleset import RuleSet
@@ -158,5 +157,4 @@ def _answer(book: Book) -> tuple[Answer, float]:
 def _peak_megabytes(seconds: float) -> float:
     """Most memory this worker ever held; it waits, so that each worker is asked once."""
     time.sleep(seconds)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return process_peak_megabytes()

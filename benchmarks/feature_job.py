@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.measure import process_peak_megabytes
 from benchmarks.pandas_columns import context_of
 from market.clock import INTERVALS, Interval
 from market.panel import BarPanel
@@ -26,8 +26,8 @@ Last = dict[str, Floats]
 """Last row of each column, shape (S,)."""
 
 INTERVAL = INTERVALS["1m"]
-CHUNK = 4 * INTERVAL.per_hour
-"""Bars a call that are handed to Margincast: four hours, which bounds memory whatever the span."""
+CHUNK = 6 * INTERVAL.per_hour
+"""Bars a call that are handed to Margincast: six hours, which bounds memory whatever the span."""
 
 
 def save(panel: BarPanel, folder: Path) -> None:
@@ -70,7 +70,8 @@ def shared_kernels(panel: BarPanel) -> Last:
     last: Last = {}
     for first in range(0, len(panel), CHUNK):
         chunk = panel.rows(first, first + CHUNK)
-        columns, *_ = inputs.build(chunk, state)
+        columns = inputs.room_for(chunk)
+        inputs.build(chunk, state, columns)
         column = np.empty((len(panel.symbols), len(chunk)))
         for feature, own in zip(shared, states, strict=True):
             feature.kernel(columns, own, column, *feature.params(panel.interval))
@@ -115,7 +116,7 @@ def main() -> None:
     start = time.perf_counter()
     last = JOBS[who](panel)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    peak = process_peak_megabytes()
     columns = {name: values.tolist() for name, values in last.items()}
     print(json.dumps({"seconds": seconds, "peak_megabytes": peak, "last": columns}))
 

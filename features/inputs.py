@@ -73,18 +73,22 @@ def new_state(symbols: int) -> Floats:
     return state
 
 
-def build(panel: BarPanel, state: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Input columns of a panel; moves `state`.
+def room_for(panel: BarPanel) -> Floats:
+    """An array for the columns of a panel, shape (17, S, T)."""
+    return np.empty((WIDTH, len(panel.symbols), len(panel)))
+
+
+def build(panel: BarPanel, state: Floats, inputs: Floats) -> tuple[Floats, Floats, Floats]:
+    """Fill `inputs`, shape (17, S, T), with the columns of a panel; moves `state`.
 
     Returns
     -------
-    inputs, age, history, seen:
-        Shape (17, S, T); hours since the close of the newest bar, hours of history since the
-        first one after the last reset, and hours of bars seen in all, gaps left out: each of
-        shape (T, S) and NaN before the first bar.
+    age, history, seen:
+        Hours since the close of the newest bar, hours of history since the first one after the
+        last reset, and hours of bars seen in all, gaps left out: each of shape (T, S) and NaN
+        before the first bar.
     """
     rows, symbols = len(panel), len(panel.symbols)
-    inputs = np.empty((WIDTH, symbols, rows))
     age = np.empty((rows, symbols))
     history = np.empty((rows, symbols))
     seen = np.empty((rows, symbols))
@@ -106,7 +110,7 @@ def build(panel: BarPanel, state: Floats) -> tuple[Floats, Floats, Floats, Float
         history,
         seen,
     )
-    return inputs, age, history, seen
+    return age, history, seen
 
 
 @njit(cache=True, error_model="numpy")

@@ -50,7 +50,7 @@ _IDENTITY: dict[str, tuple[str, int | None]] = {
 """Kind and length of the arrays that say whose state it is."""
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
 _MAX_STATE_BYTES = 1 << 30
-_BLOCK_BARS = 1 << 12
+_BLOCK_BARS = 1 << 13
 """Bars of all symbols that are worked on at once: their inputs and features fit into a cache."""
 
 
@@ -128,6 +128,7 @@ class MarketState:
         self.symbols = symbols
         self.interval = interval
         self.last_open: int | None = None
+        self._room = (np.empty(0), np.empty(0))
         self.arrays: dict[str, Floats] = {
             _INPUTS: inputs.new_state(len(symbols)),
             _SLOW: ewma_correlation.new_state(len(symbols)),
@@ -177,9 +178,9 @@ class MarketState:
 
     def _advance(self, panel: BarPanel, features: MarketFeatures, rows: slice) -> None:
         """Move through a block that the caches hold, and fill its rows of the features."""
-        columns, age, history, seen = inputs.build(panel, self.arrays[_INPUTS])
+        columns, by_feature = self._buffers(len(panel))
+        age, history, seen = inputs.build(panel, self.arrays[_INPUTS], columns)
         features.age[rows], features.history[rows], features.seen[rows] = age, history, seen
-        by_feature = np.empty((len(MARKET_FEATURES), len(self.symbols), len(panel)))
         for f, feature in enumerate(MARKET_FEATURES):
             feature.kernel(
                 columns, self.arrays[feature.name], by_feature[f], *feature.params(self.interval)
@@ -200,6 +201,18 @@ class MarketState:
             cross.kernel(market, self.arrays[cross.name], across[c], *cross.params)
         _interleave(by_feature, across, absent, _FORGOTTEN, features.values[rows])
 
+    def _buffers(self, rows: int) -> tuple[Floats, Floats]:
+        """Room for the inputs and the features of so many rows, kept from block to block: fresh
+        memory costs more than the kernels that fill it."""
+        bars = rows * len(self.symbols)
+        if len(self._room[0]) < inputs.WIDTH * bars:
+            self._room = (np.empty(inputs.WIDTH * bars), np.empty(len(MARKET_FEATURES) * bars))
+        columns, by_feature = self._room
+        return (
+            columns[: inputs.WIDTH * bars].reshape(inputs.WIDTH, -1, rows),
+            by_feature[: len(MARKET_FEATURES) * bars].reshape(len(MARKET_FEATURES), -1, rows),
+        )
+
     def _correlation(
         self, columns: Floats, out: Floats, absent: npt.NDArray[np.bool_], name: str
     ) -> Floats:
@@ -215,6 +228,7 @@ class MarketState:
         """An independent copy."""
         twin = MarketState.__new__(MarketState)
         twin.symbols, twin.interval, twin.last_open = self.symbols, self.interval, self.last_open
+        twin._room = (np.empty(0), np.empty(0))
         twin.arrays = {name: array.copy() for name, array in self.arrays.items()}
         return twin
 

@@ -30,17 +30,21 @@ def correlation_shift() -> CrossFeature:
 
 @njit(cache=True, error_model="numpy")
 def kernel(market, state, out):  # type: ignore[no-untyped-def]
-    """The mean of the differences of the pairs that are past both warm-ups."""
+    """The mean of the differences of the pairs that are past both warm-ups; all symbols at once,
+    a row of the matrices at a time."""
     symbols = out.shape[1]
+    pairs = np.empty(symbols)
     for t in range(out.shape[0]):
+        out[t, :] = 0.0
+        pairs[:] = 0.0
+        for j in range(symbols):
+            for i in range(symbols):
+                difference = market.fast[t, j, i] - market.slow[t, j, i]
+                counts = j != i and difference == difference
+                out[t, i] += difference if counts else 0.0
+                pairs[i] += 1.0 if counts else 0.0
         for i in range(symbols):
-            total, pairs = 0.0, 0
-            for j in range(symbols):
-                difference = market.fast[t, i, j] - market.slow[t, i, j]
-                if j != i and not np.isnan(difference):
-                    total += difference
-                    pairs += 1
             if symbols == 1:
                 out[t, i] = 0.0 * market.volatility[t, i]
             else:
-                out[t, i] = total / pairs if pairs else np.nan
+                out[t, i] = out[t, i] / pairs[i] if pairs[i] > 0.0 else np.nan

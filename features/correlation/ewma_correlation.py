@@ -47,18 +47,20 @@ def kernel(inputs, state, out, decay, warm_up):  # type: ignore[no-untyped-def]
     returns, known = np.empty(symbols), np.empty(symbols)
     a, b, both, found = np.empty(pairs), np.empty(pairs), np.empty(pairs), np.empty(pairs)
     for t in range(inputs.shape[2]):
+        resets = 0.0
         for i in range(symbols):
             r = inputs[LOG_RETURN, i, t]
             known[i] = 0.0 if np.isnan(r) else 1.0
             returns[i] = 0.0 if np.isnan(r) else r
+            resets += inputs[RESET, i, t]
         p = 0
         for i in range(symbols):
-            anew = inputs[RESET, i, t] == 1.0
             for j in range(i):
-                if anew or inputs[RESET, j, t] == 1.0:
-                    state[:, p] = 0.0
-                a[p], b[p], both[p] = returns[i], returns[j], known[i] * known[j]
-                p += 1
+                if resets > 0.0 and (inputs[RESET, i, t] == 1.0 or inputs[RESET, j, t] == 1.0):
+                    state[:, p + j] = 0.0
+            for j in range(i):
+                a[p + j], b[p + j], both[p + j] = returns[i], returns[j], known[i] * known[j]
+            p += i
         for p in range(pairs):
             kept = 1.0 - both[p] * (1.0 - decay)
             products[p] = kept * products[p] + both[p] * (a[p] * b[p])

@@ -33,17 +33,21 @@ def mean_correlation(speed: Literal["slow", "fast"]) -> CrossFeature:
 
 @njit(cache=True, error_model="numpy")
 def kernel(market, state, out, fast):  # type: ignore[no-untyped-def]
-    """`fast` is 1 for the fast correlations."""
+    """`fast` is 1 for the fast correlations. All symbols at once, a row of the matrix at a time."""
     correlation = market.fast if fast else market.slow
     symbols = out.shape[1]
+    pairs = np.empty(symbols)
     for t in range(out.shape[0]):
+        out[t, :] = 0.0
+        pairs[:] = 0.0
+        for j in range(symbols):
+            for i in range(symbols):
+                rho = correlation[t, j, i]
+                counts = j != i and rho == rho
+                out[t, i] += rho if counts else 0.0
+                pairs[i] += 1.0 if counts else 0.0
         for i in range(symbols):
-            total, pairs = 0.0, 0
-            for j in range(symbols):
-                if j != i and not np.isnan(correlation[t, i, j]):
-                    total += correlation[t, i, j]
-                    pairs += 1
             if symbols == 1:
                 out[t, i] = 0.0 * market.volatility[t, i]
             else:
-                out[t, i] = total / pairs if pairs else np.nan
+                out[t, i] = out[t, i] / pairs[i] if pairs[i] > 0.0 else np.nan
