@@ -38,9 +38,9 @@ def save(panel: BarPanel, folder: Path) -> None:
 
 
 def load(folder: Path, interval: Interval = INTERVAL) -> BarPanel:
-    """Read it; the arrays stay on disk until they are touched."""
+    """Read it."""
     opens, values, context = (
-        np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("opens", "values", "context")
+        np.load(folder / f"{name}.npy") for name in ("opens", "values", "context")
     )
     symbols = tuple(f"COIN{s:02d}USDT" for s in range(values.shape[1]))
     return BarPanel(interval, symbols, opens, values, context)
