@@ -54,7 +54,7 @@ def everything_on() -> RuleSet:
     content = load_ruleset("emir-ccp").content()
     for name in EMIR_MEASURES:
         content["floors"][name]["enabled"] = True
-    del content["standard"]
+    del content["regulation"]
     return ruleset_from_content(content)
 
 

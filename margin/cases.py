@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from margin.tier_case import CaseResult, tier_case, total
+from margin.case_rules import case_rules
+from margin.engines import compute_margins
+from margin.margins import total
+from margin.portfolio import portfolio_from
+from margin.portfolios import flatten
 from market.errors import CaseError, MargincastError
-
-_ENGINES: Mapping[str, Callable[[object, str | Mapping[str, Any]], CaseResult]] = {
-    "tier": tier_case,
-}
-"""How each engine margins a decoded portfolio. A preset given by its name alone is a tier one."""
 
 
 def run_case(line: bytes, number: int = 1) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def run_case(line: bytes, number: int = 1) -> dict[str, Any]:
     ----------
     line:
         JSON object ``{"id", "portfolio", "ruleset"}``; other keys are ignored. `ruleset` is the
-        name of a preset or ``{"engine", "name", "parameters"}``. The portfolio is described at
-        the engine, see `margin.tier_case.tier_case`.
+        name of a preset or an object, see `margin.case_rules.case_rules`; the portfolio is a
+        `margin.portfolio.Portfolio`.
     number:
         Of the line in its file, from 1, for errors of a case that has no id.
 
@@ -95,29 +95,28 @@ def _decode(line: bytes) -> dict[str, Any]:
 
 
 def _figures(case: dict[str, Any]) -> dict[str, Any]:
-    portfolio = _required(case, "portfolio")
-    ruleset = _required(case, "ruleset")
-    if isinstance(ruleset, str):
-        engine = "tier"
-    elif isinstance(ruleset, dict):
-        engine = _required(ruleset, "engine", "ruleset.")
-    else:
-        raise CaseError(f"ruleset is {ruleset!r}; expected a preset's name or an object")
-    if not isinstance(engine, str) or engine not in _ENGINES:
-        raise CaseError(
-            f"engine {engine!r} is not available in this version; available: {', '.join(_ENGINES)}"
-        )
-    result = _ENGINES[engine](portfolio, ruleset)
-    return {
-        "initial_net_margin": total(result.initial.values()),
-        "maintenance_net_margin": total(result.maintenance.values()),
-        "mark_to_market": result.mark_to_market,
-        "components": {"initial": result.initial, "maintenance": result.maintenance},
-        "ruleset_sha256": result.ruleset_sha256,
+    content = _required(case, "portfolio")
+    ruleset = case_rules(_required(case, "ruleset"))
+    portfolios = flatten([portfolio_from(content)], ruleset.collateral)
+    with np.errstate(over="ignore", invalid="ignore"):  # found by `total`, with a clear error
+        margins = compute_margins(portfolios, ruleset)
+    initial, maintenance = (
+        {name: float(column[0]) for name, column in level.items()}
+        for level in (margins.initial, margins.maintenance)
+    )
+    figures: dict[str, Any] = {
+        "initial_net_margin": total(initial.values()),
+        "maintenance_net_margin": total(maintenance.values()),
+        "mark_to_market": total([float(margins.mark_to_market[0])]),
+        "components": {"initial": initial, "maintenance": maintenance},
+        "ruleset_sha256": ruleset.sha256,
     }
+    if margins.scenario_pnl is not None:
+        figures["scenario_pnl"] = margins.scenario_pnl[0].tolist()
+    return figures
 
 
-def _required(table: Mapping[str, Any], key: str, prefix: str = "") -> Any:
+def _required(table: Mapping[str, Any], key: str) -> Any:
     if key not in table:
-        raise CaseError(f"missing required key {prefix}{key}")
+        raise CaseError(f"missing required key {key}")
     return table[key]

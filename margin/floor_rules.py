@@ -234,12 +234,14 @@ def check_emir(rules: FloorRules) -> None:
     measures = [name for name in rules.enabled() if name in EMIR_MEASURES]
     if len(measures) != 1:
         raise ValueError(
-            f"standard = 'emir' and the floors on against procyclicality are "
+            f"regulation = 'emir' and the floors on against procyclicality are "
             f"{', '.join(measures) or 'none'}; switch on exactly one of "
             f"{', '.join(EMIR_MEASURES)}, the one that is to answer to Article 28(1)"
         )
     if "correlation" not in rules.enabled():
-        raise ValueError("standard = 'emir' needs floors.correlation, the offset cap of Article 27")
+        raise ValueError(
+            "regulation = 'emir' needs floors.correlation, the offset cap of Article 27"
+        )
     coverage = table_of(rules.coverage, "coverage")
     least = [
         ("coverage.otc.confidence", coverage.otc.confidence, 0.995, "24"),
@@ -257,7 +259,7 @@ def check_emir(rules: FloorRules) -> None:
     for key, value, bound, article in least:
         if value < bound:
             raise ValueError(
-                f"standard = 'emir' and floors.{key} = {value}; Article {article} asks for at "
+                f"regulation = 'emir' and floors.{key} = {value}; Article {article} asks for at "
                 f"least {bound}"
             )
     for key, value in (
@@ -273,18 +275,18 @@ def check_emir(rules: FloorRules) -> None:
     ):
         if value < LEAST_STAND_IN:
             raise ValueError(
-                f"standard = 'emir' and floors.{key} = {value}; a stand-in for a volatility that "
+                f"regulation = 'emir' and floors.{key} = {value}; a stand-in for a volatility that "
                 f"is not known must be at least {LEAST_STAND_IN} an hour, or it vouches for it"
             )
     divergence = table_of(rules.correlation, "correlation").full_divergence
     if divergence > MOST_DIVERGENCE:
         raise ValueError(
-            f"standard = 'emir' and floors.correlation.full_divergence = {divergence}; two "
+            f"regulation = 'emir' and floors.correlation.full_divergence = {divergence}; two "
             f"correlations are never more than {MOST_DIVERGENCE} apart: give less"
         )
     cap = table_of(rules.correlation, "correlation").offset_cap
     if cap > 0.8:
         raise ValueError(
-            f"standard = 'emir' and floors.correlation.offset_cap = {cap}; Article 27 asks for "
+            f"regulation = 'emir' and floors.correlation.offset_cap = {cap}; Article 27 asks for "
             "at most 0.8"
         )

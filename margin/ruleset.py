@@ -12,7 +12,6 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,56 +19,20 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from margin.floor_rules import FloorRules, check_emir
-from margin.rule_values import NonNegative, Positive, Probability, Rate, Share, Text
+from margin.rule_values import NonNegative, Positive, Probability, Share, Text
+from margin.scenario_rules import ScenarioRules
+from margin.standard_rules import StandardRules
+from margin.tier_rules import TierRules
 from market.clock import parse_time
 from market.errors import DataError, RuleSetError
 from market.price_guard import PriceGuard
 
-ENGINES = ("tier",)
-"""Engines that this version can compute."""
+ENGINES = ("tier", "scenario", "standard")
+"""How a requirement can be computed; each reads the table of its name."""
 
 _FOLDER = Path(__file__).parent / "rulesets"
 
 Horizon = Literal["1", "8", "24"]
-
-
-class Bracket(Struct, frozen=True, forbid_unknown_fields=True):
-    """Rates on the part of a notional up to `upper_bound`; None: the last, unbounded bracket."""
-
-    maintenance_rate: Rate
-    initial_rate: Rate
-    upper_bound: Positive | None = None
-
-    def __post_init__(self) -> None:
-        if self.maintenance_rate > self.initial_rate:
-            raise ValueError(
-                f"maintenance_rate {self.maintenance_rate} is above "
-                f"initial_rate {self.initial_rate}; it must be at most that"
-            )
-
-
-class Brackets(Struct, frozen=True, forbid_unknown_fields=True):
-    """Brackets of one symbol, in rising order of notional."""
-
-    brackets: tuple[Bracket, ...]
-
-    def __post_init__(self) -> None:
-        _check_brackets(self.brackets)
-
-
-class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[tier]``: default brackets, and those of symbols that have their own."""
-
-    brackets: tuple[Bracket, ...]
-    symbols: dict[str, Brackets] = {}
-
-    def __post_init__(self) -> None:
-        _check_brackets(self.brackets)
-
-    def of_symbol(self, symbol: str) -> tuple[Bracket, ...]:
-        """Brackets of a symbol: its own, else the default."""
-        own = self.symbols.get(symbol)
-        return self.brackets if own is None else own.brackets
 
 
 class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,16 +100,20 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
         Validity, ISO 8601; empty means open on that side.
     spot:
         How a plain symbol counts: ``linear``, like a perpetual.
-    standard:
+    tier, scenario, standard:
+        What the engine reads; exactly the one of its name is there.
+    regulation:
         ``emir``: the floors are held to its articles, see `margin.floor_rules.check_emir`.
-        Absent: the rule set claims no standard.
+        Absent: the rule set claims none.
     """
 
     name: Text
     version: Text
-    engine: Literal["tier"]
+    engine: Literal["tier", "scenario", "standard"]
     source: Text
-    tier: TierRules
+    tier: TierRules | UnsetType = UNSET
+    scenario: ScenarioRules | UnsetType = UNSET
+    standard: StandardRules | UnsetType = UNSET
     effective_from: str = ""
     effective_to: str = ""
     spot: Literal["linear"] = "linear"
@@ -154,11 +121,17 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     floors: FloorRules = FloorRules()
     price_guard: PriceGuardRules = PriceGuardRules()
     add_on: AddOnRules = msgspec.field(default_factory=AddOnRules)
-    standard: Literal["emir"] | UnsetType = UNSET
+    regulation: Literal["emir"] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        if self.standard == "emir":
+        if self.regulation == "emir":
             check_emir(self.floors)
+        given = [name for name in ENGINES if getattr(self, name) is not UNSET]
+        if given != [self.engine]:
+            raise ValueError(
+                f"engine {self.engine!r} with the tables of {given or 'no engine'}; give the table "
+                f"[{self.engine}] and no other engine's"
+            )
         begin, end = (
             _moment(key, getattr(self, key)) for key in ("effective_from", "effective_to")
         )
@@ -168,10 +141,20 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
                 f"effective_to {self.effective_to}"
             )
 
+    @property
+    def tiers(self) -> TierRules:
+        """``[tier]``; raises `RuleSetError` where another engine computes."""
+        if self.tier is UNSET:
+            raise RuleSetError(
+                f"rule set {self.name!r} has the engine {self.engine!r}, and brackets are needed "
+                "here; choose a rule set of the engine 'tier'"
+            )
+        return self.tier
+
     def content(self) -> dict[str, Any]:
         """Every field, defaults included, as plain JSON values: what the ledger keeps.
 
-        Tables without a default (floors that are off, no standard) stay out when absent.
+        Tables without a default (other engines', floors that are off) stay out when absent.
         """
         content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return content
@@ -256,33 +239,6 @@ def ruleset_from_content(content: Mapping[str, Any], origin: str = "recorded con
         return msgspec.convert(dict(content), RuleSet)
     except msgspec.ValidationError as error:
         raise RuleSetError(f"rule set {origin}: {error}") from error
-
-
-def _check_brackets(brackets: tuple[Bracket, ...]) -> None:
-    """Raise ValueError, which msgspec reports with the key, unless the brackets rise."""
-    if not brackets:
-        raise ValueError("brackets is empty; expected at least one bracket")
-    *bounded, last = brackets
-    if last.upper_bound is not None:
-        raise ValueError("the last of brackets has an upper_bound; leave it out, it is unbounded")
-    if any(bracket.upper_bound is None for bracket in bounded):
-        raise ValueError("upper_bound is missing in one of brackets; only the last has none")
-    for below, above in pairwise(brackets):
-        if (
-            below.upper_bound is not None
-            and above.upper_bound is not None
-            and not below.upper_bound < above.upper_bound
-        ):
-            raise ValueError(
-                f"upper_bound {above.upper_bound} follows {below.upper_bound} in brackets; "
-                "bounds must rise"
-            )
-        for key in ("maintenance_rate", "initial_rate"):
-            if getattr(above, key) < getattr(below, key):
-                raise ValueError(
-                    f"{key} {getattr(above, key)} follows {getattr(below, key)} in brackets; "
-                    "rates must not fall with notional"
-                )
 
 
 def _moment(key: str, text: str) -> int | None:

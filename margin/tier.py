@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.ruleset import Bracket, RuleSet
+from margin.ruleset import RuleSet
+from margin.tier_rules import Bracket
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -99,7 +100,7 @@ class TierTable:
 
 @lru_cache(maxsize=64)
 def _build(ruleset: RuleSet, symbols: tuple[str, ...]) -> TierTable:
-    brackets = [ruleset.tier.of_symbol(symbol) for symbol in symbols]
+    brackets = [ruleset.tiers.of_symbol(symbol) for symbol in symbols]
     width = max((len(own) for own in brackets), default=1)
     padded = [own + own[-1:] * (width - len(own)) for own in brackets]
     bounds = _column(padded, width, "upper_bound")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from market.quotes import QuoteBoard
+
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
@@ -44,8 +46,11 @@ class MarketView:
         Like `correlation`, with a shorter half-life, shape (S, S).
     suspect:
         Whether the newest price is quarantined, shape (S,).
+    quotes:
+        What is told of options, perpetuals and coins beside the bars, none of it after `as_of`;
+        None where nothing is.
 
-    The last five are not known where they are NaN, and nowhere where they are None. What a rule
+    `long_volatility` to `suspect` are not known where they are NaN, and nowhere where they are None. What a rule
     then puts in their place is never the milder figure: a stand-in that its rule set declares, no
     offset where a correlation is wanted, and a history of unknown length counts as too short.
     `suspect` = None means that no price is.
@@ -64,6 +69,7 @@ class MarketView:
     history_hours: Floats | None = None
     fast_correlation: Floats | None = None
     suspect: Bools | None = None
+    quotes: QuoteBoard | None = None
 
     def volatility_or(self, stand_in: float) -> Floats:
         """The newest volatility, shape (S,); where it is not known the stand-in, or the long

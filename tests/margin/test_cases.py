@@ -125,7 +125,7 @@ def test_preset_as_object_equals_preset_by_name() -> None:
     given = {"engine": "tier", "name": "linear-tiers", "parameters": {}}
     assert run(changed("ruleset", given)) == run(CASE)
     del given["parameters"]
-    assert "missing required key parameters" in run(changed("ruleset", given))["error"]
+    assert "missing required key ruleset.parameters" in run(changed("ruleset", given))["error"]
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400"])
@@ -168,10 +168,14 @@ def test_missing_required_key_is_named(path: str) -> None:
     ("path", "value", "named"),
     [
         ("ruleset", {"engine": "scenario", "name": "x", "parameters": {}}, "scenario"),
-        ("ruleset", {"engine": "standard", "name": "x", "parameters": {}}, "standard"),
+        ("ruleset", {"engine": "standard", "name": "x", "parameters": {}}, "depeg_threshold"),
         ("ruleset", {"name": "linear-tiers"}, "ruleset.engine"),
         ("ruleset", {"engine": "tier"}, "name"),
-        ("ruleset", {"engine": "tier", "name": "linear-tiers", "grid": [1]}, "grid"),
+        (
+            "ruleset",
+            {"engine": "tier", "name": "linear-tiers", "parameters": {}, "grid": [1]},
+            "grid",
+        ),
         ("ruleset", {"engine": "tier", "name": "linear-tiers", "parameters": {"x": 1}}, "x"),
         ("ruleset", {"engine": "tier", "name": "mine", "parameters": {"brackets": 3}}, "brackets"),
         ("ruleset", "no-such-preset", "linear-tiers"),

@@ -24,7 +24,7 @@ def with_floor(ruleset: RuleSet, table: str, **values: Any) -> dict[str, Any]:
 
 def test_emir_preset_states_the_figures_of_the_articles(emir: RuleSet) -> None:
     floors = emir.content()["floors"]
-    assert emir.standard == "emir"
+    assert emir.regulation == "emir"
     assert floors["coverage"]["otc"] == {"confidence": 0.995, "period_days": 5.0}
     assert floors["coverage"]["listed"] == {"confidence": 0.99, "period_days": 2.0}
     assert floors["coverage"]["lookback_days"] >= 365
@@ -41,7 +41,7 @@ def test_floors_that_a_rule_set_does_not_use_are_no_part_of_its_identity(
     content = linear_tiers.content()
     assert set(content["floors"]) == {"liquidity", "stale_data"}
     assert not {"depth", "depth_of_others"} & set(content["floors"]["liquidity"])
-    assert "standard" not in content
+    assert "regulation" not in content
     off = with_floor(linear_tiers, "volatility", enabled=False)
     assert ruleset_from_content(off).floors.enabled() == ("liquidity", "stale_data")
 
@@ -64,7 +64,7 @@ def test_none_or_several_measures_are_refused(emir: RuleSet, active: tuple[str, 
         content["floors"][name]["enabled"] = name in active
     with pytest.raises(RuleSetError, match="exactly one"):
         ruleset_from_content(content)
-    del content["standard"]
+    del content["regulation"]
     enabled = ruleset_from_content(content).floors.enabled()
     assert set(enabled) & set(EMIR_MEASURES) == set(active)
 
@@ -95,7 +95,7 @@ def test_figures_below_the_standard_are_refused_with_their_article(
     content["floors"]["volatility"]["enabled"] = not table.startswith("stressed")
     with pytest.raises(RuleSetError, match=named):
         ruleset_from_content(content)
-    del content["standard"]
+    del content["regulation"]
     ruleset_from_content(content)
 
 

@@ -1,0 +1,46 @@
+"""The engines by name: one interface, so that what builds on a margin does not know whose it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from margin.margins import Margins, Part
+from margin.portfolios import Portfolios
+from margin.ruleset import RuleSet
+from margin.tier_engine import tier_margins, tier_parts
+from market.errors import RuleSetError
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How the rule sets of one engine are computed.
+
+    Attributes
+    ----------
+    margins:
+        Margins of N portfolios.
+    parts:
+        The parts of one of them, by its index: they add up to its net margins.
+    """
+
+    margins: Callable[[Portfolios, RuleSet], Margins]
+    parts: Callable[[Portfolios, int, RuleSet], tuple[Part, ...]]
+
+
+ENGINES: Mapping[str, Engine] = {
+    "tier": Engine(tier_margins, tier_parts),
+}
+
+
+def compute_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
+    """Margins of N portfolios under a rule set, by its engine."""
+    return engine_of(ruleset).margins(portfolios, ruleset)
+
+
+def engine_of(ruleset: RuleSet) -> Engine:
+    """The engine of a rule set."""
+    engine = ENGINES.get(ruleset.engine)
+    if engine is None:
+        raise RuleSetError(f"rule set {ruleset.name!r} has engine {ruleset.engine!r}; not known")
+    return engine

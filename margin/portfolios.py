@@ -1,0 +1,299 @@
+"""N portfolios in flat arrays, priced: what every engine computes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from margin.portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
+from margin.ruleset import CollateralRules
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+SPOT, PERP, OPTION = range(3)
+"""Codes in `Portfolios.kind`."""
+_KINDS = {"spot": SPOT, "perp": PERP, "option": OPTION}
+
+
+@dataclass(frozen=True, slots=True)
+class Underlyings:
+    """U underlyings, every array of shape (U,); NaN where a price or figure is not known."""
+
+    name: tuple[str, ...]
+    spot: Floats
+    spot_confidence: Floats
+    perp_price: Floats
+    perp_confidence: Floats
+    open_interest: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Expiries:
+    """E expiries, every array of shape (E,).
+
+    `underlying` is the row in `Underlyings`, `seconds` what is left. Confidences are those of
+    forward (rate included) and vol.
+    """
+
+    underlying: Ints
+    seconds: Floats
+    forward: Floats
+    rate: Floats
+    forward_confidence: Floats
+    vol_confidence: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Pledges:
+    """B collateral balances, every array of shape (B,).
+
+    Those of portfolio i are rows ``start[i]:start[i + 1]``. `underlying` is −1 where there is
+    none; `cash` says that the rule set counts the asset as cash: worth 1, no haircut.
+    `initial_haircut` is the whole one, that of maintenance included.
+    """
+
+    start: Ints
+    asset: tuple[str, ...]
+    underlying: Ints
+    amount: Floats
+    price: Floats
+    confidence: Floats
+    maintenance_haircut: Floats
+    initial_haircut: Floats
+    risk_cancelling: Bools
+    cash: Bools
+
+
+@dataclass(frozen=True, slots=True)
+class Portfolios:
+    """N portfolios. The legs of portfolio i are rows ``start[i]:start[i + 1]``.
+
+    Legs stand in a canonical order, by underlying, kind, expiry, strike, puts before calls, and
+    each instrument once: splitting or permuting positions gives the same legs.
+
+    Attributes
+    ----------
+    cash:
+        Settlement currency, shape (N,).
+    stable_price:
+        Of the settlement currency's coin, shape (N,).
+    start:
+        Offsets, shape (N + 1,).
+    name:
+        Identifier of each leg, length L.
+    kind:
+        `SPOT`, `PERP` or `OPTION`, int8, shape (L,).
+    underlying, expiry:
+        Rows in `underlyings` and `expiries`, shape (L,); expiry −1 unless an option.
+    quantity:
+        Signed, units of the underlying, shape (L,).
+    strike, vol:
+        Shape (L,); NaN unless an option.
+    call:
+        Shape (L,).
+    unrealised:
+        Profit and loss and funding of spot and perps, shape (L,); 0 for options, which count at
+        their value.
+    position_leg:
+        Leg of every position as it was given, shape (P,).
+    """
+
+    cash: Floats
+    stable_price: Floats
+    start: Ints
+    name: tuple[str, ...]
+    kind: npt.NDArray[np.int8]
+    underlying: Ints
+    expiry: Ints
+    quantity: Floats
+    strike: Floats
+    vol: Floats
+    call: Bools
+    unrealised: Floats
+    position_leg: Ints
+    underlyings: Underlyings
+    expiries: Expiries
+    pledges: Pledges
+
+    def __len__(self) -> int:
+        return len(self.cash)
+
+
+def flatten(portfolios: Sequence[Portfolio], rules: CollateralRules) -> Portfolios:
+    """Portfolios as arrays, each with its own market.
+
+    Parameters
+    ----------
+    portfolios:
+        Checked, see `margin.portfolio.check_portfolio`.
+    rules:
+        Cash assets and the haircuts of pledges without their own.
+    """
+    table = _Table()
+    for portfolio in portfolios:
+        table.add(portfolio)
+    return table.arrays(portfolios, rules)
+
+
+class _Table:
+    """Rows of underlyings, expiries and legs as they are collected."""
+
+    def __init__(self) -> None:
+        self.underlyings: list[tuple[str, Underlying]] = []
+        self.expiries: list[tuple[int, Expiry]] = []
+        self.legs: list[tuple[int, int, Holding, float, float]] = []
+        self.pledges: list[tuple[int, Pledge]] = []
+        self.leg_counts: list[int] = []
+        self.pledge_counts: list[int] = []
+        self.position_leg: list[int] = []
+
+    def add(self, portfolio: Portfolio) -> None:
+        rows: dict[str, int] = {}
+        expiries: dict[tuple[str, float | None], int] = {}
+        for name in sorted(portfolio.underlyings):
+            underlying = portfolio.underlyings[name]
+            rows[name] = len(self.underlyings)
+            self.underlyings.append((name, underlying))
+            for expiry in sorted(underlying.expiries, key=lambda one: one.seconds_to_expiry):
+                expiries[name, expiry.seconds_to_expiry] = len(self.expiries)
+                self.expiries.append((rows[name], expiry))
+        keys = [_canonical(position) for position in portfolio.positions]
+        places = {key: i for i, key in enumerate(sorted(set(keys)), len(self.legs))}
+        merged: dict[tuple[object, ...], list[Holding]] = {}
+        for key, position in zip(keys, portfolio.positions, strict=True):
+            merged.setdefault(key, []).append(position)
+            self.position_leg.append(places[key])
+        for key in places:
+            same = merged[key]
+            first = same[0]
+            underlying = portfolio.underlyings[first.underlying]
+            expiry_row = expiries.get((first.underlying, first.seconds_to_expiry), -1)
+            self.legs.append(
+                (
+                    rows[first.underlying],
+                    expiry_row if first.kind == "option" else -1,
+                    first,
+                    sum(sorted(position.quantity for position in same)),
+                    sum(sorted(_unrealised(position, underlying) for position in same)),
+                )
+            )
+        self.leg_counts.append(len(places))
+        self.pledges += [
+            (-1 if pledge.underlying is None else rows[pledge.underlying], pledge)
+            for pledge in portfolio.collateral
+        ]
+        self.pledge_counts.append(len(portfolio.collateral))
+
+    def arrays(self, portfolios: Sequence[Portfolio], rules: CollateralRules) -> Portfolios:
+        first = [holding for _, _, holding, _, _ in self.legs]
+        return Portfolios(
+            cash=_floats([portfolio.cash for portfolio in portfolios]),
+            stable_price=_floats([portfolio.stable_price for portfolio in portfolios]),
+            start=offsets(self.leg_counts),
+            name=tuple(holding.name for holding in first),
+            kind=np.array([_KINDS[holding.kind] for holding in first], dtype=np.int8),
+            underlying=_ints([row for row, *_ in self.legs]),
+            expiry=_ints([row for _, row, *_ in self.legs]),
+            quantity=_floats([quantity for *_, quantity, _ in self.legs]),
+            strike=_floats([holding.strike for holding in first]),
+            vol=_floats([holding.vol for holding in first]),
+            call=np.array([holding.type == "call" for holding in first], dtype=np.bool_),
+            unrealised=_floats([unrealised for *_, unrealised in self.legs]),
+            position_leg=_ints(self.position_leg),
+            underlyings=self._underlyings(),
+            expiries=self._expiries(),
+            pledges=self._pledges(rules),
+        )
+
+    def _underlyings(self) -> Underlyings:
+        given = [underlying for _, underlying in self.underlyings]
+        return Underlyings(
+            name=tuple(name for name, _ in self.underlyings),
+            spot=_floats([one.spot for one in given]),
+            spot_confidence=_floats([one.spot_confidence for one in given]),
+            perp_price=_floats([one.perp_price for one in given]),
+            perp_confidence=_floats([one.perp_confidence for one in given]),
+            open_interest=_floats([one.open_interest for one in given]),
+        )
+
+    def _expiries(self) -> Expiries:
+        given = [expiry for _, expiry in self.expiries]
+        return Expiries(
+            underlying=_ints([row for row, _ in self.expiries]),
+            seconds=_floats([one.seconds_to_expiry for one in given]),
+            forward=_floats([one.forward for one in given]),
+            rate=_floats([one.rate for one in given]),
+            forward_confidence=_floats(
+                [min(one.confidence, one.forward_confidence) for one in given]
+            ),
+            vol_confidence=_floats([min(one.confidence, one.vol_confidence) for one in given]),
+        )
+
+    def _pledges(self, rules: CollateralRules) -> Pledges:
+        given = [pledge for _, pledge in self.pledges]
+        cash = [pledge.asset in rules.cash_assets for pledge in given]
+        maintenance = [
+            rules.haircut(pledge.asset)
+            if pledge.maintenance_haircut is None
+            else pledge.maintenance_haircut
+            for pledge in given
+        ]
+        initial = [
+            least + pledge.initial_extra_haircut
+            for least, pledge in zip(maintenance, given, strict=True)
+        ]
+        return Pledges(
+            start=offsets(self.pledge_counts),
+            asset=tuple(pledge.asset for pledge in given),
+            underlying=_ints([row for row, _ in self.pledges]),
+            amount=_floats([pledge.amount for pledge in given]),
+            price=_floats([pledge.price for pledge in given]),
+            confidence=_floats([pledge.confidence for pledge in given]),
+            maintenance_haircut=_floats(maintenance),
+            initial_haircut=_floats(initial),
+            risk_cancelling=np.array([pledge.risk_cancelling for pledge in given], dtype=np.bool_),
+            cash=np.array(cash, dtype=np.bool_),
+        )
+
+
+def offsets(counts: Sequence[int]) -> Ints:
+    """Where each of some runs starts and the last one ends, shape (len + 1,)."""
+    out = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=out[1:])
+    return out
+
+
+def _canonical(position: Holding) -> tuple[object, ...]:
+    if position.kind != "option":
+        return (position.underlying, _KINDS[position.kind], -1.0, 0.0, False)
+    return (
+        position.underlying,
+        OPTION,
+        position.seconds_to_expiry,
+        position.strike,
+        position.type == "call",
+    )
+
+
+def _unrealised(position: Holding, underlying: Underlying) -> float:
+    if position.kind == "option":
+        return 0.0
+    if position.unrealised_pnl is not None:
+        return position.unrealised_pnl + position.unrealised_funding
+    price = underlying.spot if position.kind == "spot" else underlying.perp_price
+    if price is None or position.entry_price is None:
+        return position.unrealised_funding
+    return position.quantity * (price - position.entry_price) + position.unrealised_funding
+
+
+def _floats(values: Sequence[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _ints(values: Sequence[int]) -> Ints:
+    return np.array(values, dtype=np.int64)

@@ -1,0 +1,84 @@
+"""Quotes: what is told of instruments beside bars, as it stands at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryQuote:
+    """What is known of the options of one expiry.
+
+    Attributes
+    ----------
+    ts:
+        When it held, nanoseconds.
+    forward:
+        Price of the underlying for delivery at expiry.
+    rate:
+        Continuously compounded, a year.
+    svi:
+        Raw SVI parameters (a, b, rho, m, sigma) of the total variance left at `ts` over
+        ``k = ln(K / forward)``; None where vols are given by strike.
+    vols:
+        Annual vol by strike.
+    forward_confidence, vol_confidence:
+        How far forward and vols are trusted, 0 to 1.
+    """
+
+    ts: int
+    forward: float
+    rate: float
+    svi: tuple[float, float, float, float, float] | None = None
+    vols: Mapping[float, float] = field(default_factory=dict)
+    forward_confidence: float = 1.0
+    vol_confidence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentQuote:
+    """What is known of one instrument.
+
+    Attributes
+    ----------
+    ts:
+        When it held, nanoseconds.
+    mark:
+        Price in the settlement currency; None where only other figures are quoted.
+    vol:
+        Of an option, annual; it goes before that of its expiry.
+    funding:
+        Of a perpetual, share of the notional an hour.
+    confidence:
+        How far the mark is trusted, 0 to 1.
+    """
+
+    ts: int
+    mark: float | None = None
+    vol: float | None = None
+    funding: float | None = None
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteBoard:
+    """The newest quote of everything quoted.
+
+    Attributes
+    ----------
+    expiries:
+        By identifier, ``BTC-27MAR26``.
+    instruments:
+        By identifier: options, perpetuals, spot. The spot of a cash asset (``USDT``) is the price
+        of the settlement currency's coin.
+    """
+
+    expiries: Mapping[str, ExpiryQuote] = field(default_factory=dict)
+    instruments: Mapping[str, InstrumentQuote] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> int | None:
+        """Time of the newest quote; None without one."""
+        times = [quote.ts for quote in (*self.expiries.values(), *self.instruments.values())]
+        return max(times, default=None)
