@@ -50,9 +50,10 @@ class MarketView:
         What is told of options, perpetuals and coins beside the bars, none of it after `as_of`;
         None where nothing is.
 
-    `long_volatility` to `suspect` are not known where they are NaN, and nowhere where they are None. What a rule
-    then puts in their place is never the milder figure: a stand-in that its rule set declares, no
-    offset where a correlation is wanted, and a history of unknown length counts as too short.
+    `long_volatility` to `suspect` are not known where they are NaN, and nowhere where they are
+    None. What a rule then puts in their place is never the milder figure: a stand-in that its rule
+    set declares, no offset where a correlation is wanted, and a history of unknown length counts
+    as too short.
     `suspect` = None means that no price is.
     """
 

@@ -20,7 +20,7 @@ Kind = Literal["spot", "perpetual", "option"]
 _SYMBOL = re.compile(r"[A-Z0-9]{2,20}")
 _EXPIRY = re.compile(r"([A-Z0-9]{2,10})-([0-9]{1,2})([A-Z]{3})([0-9]{2})")
 _OPTION = re.compile(rf"({_EXPIRY.pattern})-([0-9]+(?:\.[0-9]+)?)-([CP])")
-_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
 EXPIRY_HOUR = 8
 """Options expire at 08:00 UTC, at Deribit and Derive alike."""

@@ -80,5 +80,6 @@ class QuoteBoard:
     @property
     def newest(self) -> int | None:
         """Time of the newest quote; None without one."""
-        times = [quote.ts for quote in (*self.expiries.values(), *self.instruments.values())]
+        times = [quote.ts for quote in self.expiries.values()]
+        times += [quote.ts for quote in self.instruments.values()]
         return max(times, default=None)
