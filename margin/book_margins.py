@@ -82,7 +82,7 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
         headroom = margins.maintenance_net
         initial = equity - margins.initial_net
         maintenance = equity - headroom
-    exposures = leg_exposures(held.portfolios)
+    exposures = leg_exposures(held.portfolios, discounted=ruleset.engine != "standard")
     share, leg = _shares(held.portfolios, book.leg_quantity)
 
     def of_positions(values: Floats, unknown: float = np.nan) -> Floats:

@@ -36,6 +36,8 @@ class BookPortfolios:
     symbol:
         Row of each position's underlying in the view's symbols, shape (P,); −1 where it cannot be
         valued.
+    option:
+        Whether each position is an option, shape (P,).
     age_hours:
         Of the quotes that an option's forward and vol come from, shape (P,); 0 for others.
     unrealised:
@@ -50,6 +52,7 @@ class BookPortfolios:
     portfolios: Portfolios
     problems: AccountProblems
     symbol: Ints
+    option: Bools
     age_hours: Floats
     unrealised: Floats
     balance_symbol: Ints
@@ -95,7 +98,8 @@ def book_portfolios(
     price = listing.price[row]
     with np.errstate(over="ignore", invalid="ignore"):  # found with the figures
         unrealised = book.leg_quantity * (price - np.where(np.isnan(entry), price, entry))
-    unrealised = np.where(listing.kind[row] == OPTION, 0.0, unrealised)
+    option = listing.kind[row] == OPTION
+    unrealised = np.where(option, 0.0, unrealised)
     sound = np.ones(len(book), dtype=np.bool_)
     sound[list(problems.found)] = False
     portfolios = _netted(book, row, unrealised, sound, listing, stable)
@@ -103,6 +107,7 @@ def book_portfolios(
         dataclasses.replace(portfolios, pledges=balances.pledges(sound)),
         problems,
         np.where(valued, listing.symbol[row], -1),
+        option,
         listing.age_hours[row],
         unrealised,
         balances.symbol,

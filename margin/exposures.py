@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from margin.portfolios import OPTION, PERP, Portfolios
+from margin.pricing.black76 import black76_greeks, black76_price
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,7 +40,7 @@ class Exposures:
     vega: Floats
 
 
-def leg_exposures(portfolios: Portfolios, *, discounted: bool = True) -> Exposures:
+def leg_exposures(portfolios: Portfolios, *, discounted: bool) -> Exposures:
     """Exposures of the legs, options by Black-76.
 
     Parameters
@@ -49,55 +48,30 @@ def leg_exposures(portfolios: Portfolios, *, discounted: bool = True) -> Exposur
     portfolios:
         What is held.
     discounted:
-        Whether options are worth their discounted value, at ``max(rate, 0)``, as most venues
-        mark them.
+        Whether options are worth their value discounted at ``max(rate, 0)``, or without.
     """
     on, expiries = portfolios.underlyings, portfolios.expiries
-    row = portfolios.underlying
-    linear = portfolios.kind != OPTION
+    row, quantity = portfolios.underlying, portfolios.quantity
     price = np.where(portfolios.kind == PERP, on.perp_price[row], on.spot[row])
-    forward, years, df = np.ones(len(row)), np.zeros(len(row)), np.ones(len(row))
-    options = np.flatnonzero(~linear)
-    own = portfolios.expiry[options]
-    forward[options] = expiries.forward[own]
-    years[options] = expiries.seconds[own] / YEAR_SECONDS
-    if discounted:
-        df[options] = np.exp(-np.maximum(expiries.rate[own], 0.0) * years[options])
-    value, delta, gamma, vega = _black_greeks(
-        options, forward, portfolios.strike, portfolios.vol, years, df, portfolios.call
-    )
     with np.errstate(over="ignore", invalid="ignore"):  # found with the figures
-        quantity = portfolios.quantity
-        return Exposures(
-            delta=np.where(linear, quantity * price, quantity * delta * forward),
-            value=quantity * value,
-            gamma=quantity * gamma * (forward * forward),
-            vega=quantity * vega,
-        )
-
-
-@njit(cache=True, error_model="numpy")
-def _black_greeks(options, forward, strike, vol, years, df, call):  # type: ignore[no-untyped-def]
-    """Value, delta, gamma and vega of one unit against the forward; 0 where no option is."""
-    n = forward.shape[0]
-    value, delta, gamma, vega = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
-    for leg in options:
-        f, k = forward[leg], strike[leg]
-        root = math.sqrt(years[leg])
-        spread = vol[leg] * root
-        side = 1.0 if call[leg] else -1.0
-        if spread <= 0.0:  # what is left is certain: intrinsic value
-            inside = side * (f - k)
-            value[leg] = df[leg] * max(0.0, inside)
-            delta[leg] = df[leg] * side if inside > 0.0 else 0.0
-            continue
-        d1 = math.log(f / k) / spread + 0.5 * spread
-        d2 = d1 - spread
-        in1 = 0.5 * math.erfc(-side * d1 / math.sqrt(2.0))
-        in2 = 0.5 * math.erfc(-side * d2 / math.sqrt(2.0))
-        density = math.exp(-0.5 * d1 * d1) / math.sqrt(2.0 * math.pi)
-        value[leg] = df[leg] * side * (f * in1 - k * in2)
-        delta[leg] = df[leg] * side * in1
-        gamma[leg] = df[leg] * density / (f * spread)
-        vega[leg] = df[leg] * f * density * root
-    return value, delta, gamma, vega
+        delta = quantity * price
+    value, gamma, vega = (np.zeros(len(row)) for _ in range(3))
+    options = np.flatnonzero(portfolios.kind == OPTION)
+    expiry = portfolios.expiry[options]
+    forward = expiries.forward[expiry]
+    option = (
+        forward,
+        portfolios.strike[options],
+        expiries.seconds[expiry] / YEAR_SECONDS,
+        portfolios.vol[options],
+        portfolios.call[options],
+        np.maximum(expiries.rate[expiry], 0.0) if discounted else 0.0,
+    )
+    greeks = black76_greeks(*option)
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = quantity[options]
+        value[options] = size * black76_price(*option)
+        delta[options] = size * (greeks.delta * forward)
+        gamma[options] = size * (greeks.gamma * (forward * forward))
+        vega[options] = size * greeks.vega
+    return Exposures(delta, value, gamma, vega)

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from margin.account_problems import AccountProblems, find_price, sound_numbers
 from margin.book_margins import BookMargins, book_margins
-from margin.portfolios import OPTION
 from margin.rows import row_sums
 from margin.ruleset import RuleSet
 from margin.tier import TierTable
@@ -60,6 +59,8 @@ class OptionLegs:
 
     Attributes
     ----------
+    option:
+        Whether it is an option.
     value, gamma, vega:
         Settlement currency, see `margin.exposures.Exposures`: 0 of spot and perps, NaN where a
         position cannot be valued.
@@ -67,6 +68,7 @@ class OptionLegs:
         Since the older of the quotes that an option's forward and vol come from; 0 for others.
     """
 
+    option: npt.NDArray[np.bool_]
     value: Floats
     gamma: Floats
     vega: Floats
@@ -193,7 +195,9 @@ def _by_engine(book: Book, view: MarketView, ruleset: RuleSet) -> Requirement:
         gross,
     )
     _check_figures(figures, held.problems)
-    any_option = bool((held.portfolios.kind == OPTION).any())
+    options = None
+    if held.option.any():
+        options = OptionLegs(held.option, own.value, own.gamma, own.vega, held.age_hours)
     return Requirement(
         *figures,
         leg_start=book.leg_start,
@@ -206,7 +210,7 @@ def _by_engine(book: Book, view: MarketView, ruleset: RuleSet) -> Requirement:
         collateral=Collateral(
             book.balance_start, held.balance_symbol, held.balance_value, held.balance_haircut
         ),
-        options=OptionLegs(own.value, own.gamma, own.vega, held.age_hours) if any_option else None,
+        options=options,
         margined=found,
     )
 
