@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from margin.asset_weights import AssetWeights
 from margin.floor_rules import FloorRules, check_emir
 from margin.rule_values import NonNegative, Positive, Probability, Share, Text
 from margin.scenario_rules import ScenarioRules
@@ -36,17 +37,30 @@ Horizon = Literal["1", "8", "24"]
 
 
 class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[collateral]``: what counts as cash, and the haircut of everything else."""
+    """``[collateral]``: what counts as cash, and the haircut of everything else.
+
+    An asset in `weights` takes those in the place of a haircut, see `margin.asset_weights`.
+    """
 
     cash_assets: tuple[str, ...] = ("USD", "USDT")
     default_haircut: Share = 0.2
     haircuts: dict[str, Share] = {}
+    weights: dict[str, AssetWeights] | UnsetType = UNSET
 
     def haircut(self, asset: str) -> float:
-        """Share of the asset's value that does not count; 0 for cash assets."""
+        """Share of the asset's value that does not count, before its size; 0 for cash assets."""
         if asset in self.cash_assets:
             return 0.0
+        own = self.weights_of(asset)
+        if own is not None:
+            return 1.0 - own.maintenance_asset
         return self.haircuts.get(asset, self.default_haircut)
+
+    def weights_of(self, asset: str) -> AssetWeights | None:
+        """Weights by size of an asset that has them; None for cash assets."""
+        if self.weights is UNSET or asset in self.cash_assets:
+            return None
+        return self.weights.get(asset)
 
 
 class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
