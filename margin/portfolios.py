@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
 
 from margin.portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
 from margin.ruleset import CollateralRules
@@ -54,7 +55,8 @@ class Pledges:
 
     Those of portfolio i are rows ``start[i]:start[i + 1]``. `underlying` is −1 where there is
     none; `cash` says that the rule set counts the asset as cash: worth 1, no haircut.
-    `initial_haircut` is the whole one, that of maintenance included.
+    `initial_haircut` is the whole one, that of maintenance included. A premium is the share of a
+    debt asked on top of it; None: debts count at their value.
     """
 
     start: Ints
@@ -67,6 +69,8 @@ class Pledges:
     initial_haircut: Floats
     risk_cancelling: Bools
     cash: Bools
+    initial_premium: Floats | None = None
+    maintenance_premium: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,16 +241,7 @@ class _Table:
     def _pledges(self, rules: CollateralRules) -> Pledges:
         given = [pledge for _, pledge in self.pledges]
         cash = [pledge.asset in rules.cash_assets for pledge in given]
-        maintenance = [
-            rules.haircut(pledge.asset)
-            if pledge.maintenance_haircut is None
-            else pledge.maintenance_haircut
-            for pledge in given
-        ]
-        initial = [
-            least + pledge.initial_extra_haircut
-            for least, pledge in zip(maintenance, given, strict=True)
-        ]
+        haircuts = [_haircuts(pledge, rules) for pledge in given]
         return Pledges(
             start=offsets(self.pledge_counts),
             asset=tuple(pledge.asset for pledge in given),
@@ -254,10 +249,11 @@ class _Table:
             amount=_floats([pledge.amount for pledge in given]),
             price=_floats([pledge.price for pledge in given]),
             confidence=_floats([pledge.confidence for pledge in given]),
-            maintenance_haircut=_floats(maintenance),
-            initial_haircut=_floats(initial),
+            maintenance_haircut=_floats([maintenance for _, maintenance in haircuts]),
+            initial_haircut=_floats([initial for initial, _ in haircuts]),
             risk_cancelling=np.array([pledge.risk_cancelling for pledge in given], dtype=np.bool_),
             cash=np.array(cash, dtype=np.bool_),
+            **_premiums(given, rules),
         )
 
 
@@ -278,6 +274,33 @@ def _canonical(position: Holding) -> tuple[object, ...]:
         position.strike,
         position.type == "call",
     )
+
+
+def _haircuts(pledge: Pledge, rules: CollateralRules) -> tuple[float, float]:
+    """Initial and maintenance haircut of one balance: the line's own, else the rule set's."""
+    own = rules.weights_of(pledge.asset)
+    if pledge.maintenance_haircut is not None:
+        initial = maintenance = pledge.maintenance_haircut
+    elif own is not None:
+        initial, maintenance = own.haircuts(pledge.amount)
+    else:
+        initial = maintenance = rules.haircut(pledge.asset)
+    return min(1.0, initial + pledge.initial_extra_haircut), maintenance
+
+
+def _premiums(pledges: Sequence[Pledge], rules: CollateralRules) -> dict[str, Floats]:
+    """What debts ask on top of their value; empty where the rule set has no such weights."""
+    if rules.weights is UNSET:
+        return {}
+    weights = [rules.weights_of(pledge.asset) for pledge in pledges]
+    premiums = [
+        (0.0, 0.0) if own is None else own.premiums(pledge.amount)
+        for own, pledge in zip(weights, pledges, strict=True)
+    ]
+    return {
+        "initial_premium": _floats([initial for initial, _ in premiums]),
+        "maintenance_premium": _floats([maintenance for _, maintenance in premiums]),
+    }
 
 
 def _unrealised(position: Holding, underlying: Underlying) -> float:
