@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.account_problems import AccountProblems, find_price, sound_numbers
+from margin.account_problems import AccountProblems, sound_numbers
+from margin.book_pledges import Balances, find_balances, take_pledges
 from margin.listing import POST_IT, Listing, list_instruments
 from margin.portfolios import OPTION, Pledges, Portfolios
 from margin.rows import row_sums
@@ -42,11 +43,10 @@ class BookPortfolios:
         Of the quotes that an option's forward and vol come from, shape (P,); 0 for others.
     unrealised:
         Profit and loss of each position, shape (P,); 0 for options, which count at their value.
-    balance_symbol:
-        Row of each asset's price in the view's symbols, shape (B,); −1 for cash, and where there
-        is no price.
-    balance_value, balance_haircut:
-        Value before haircuts, NaN where there is no price, and maintenance haircut, shape (B,).
+    balances:
+        The collateral.
+    stable_price:
+        Of the settlement currency's coin.
     """
 
     portfolios: Portfolios
@@ -55,9 +55,8 @@ class BookPortfolios:
     option: Bools
     age_hours: Floats
     unrealised: Floats
-    balance_symbol: Ints
-    balance_value: Floats
-    balance_haircut: Floats
+    balances: Balances
+    stable_price: float
 
 
 def book_portfolios(
@@ -85,7 +84,7 @@ def book_portfolios(
     row = np.array([listing.row[name] for name in book.leg_instrument], dtype=np.int64)
     valued = listing.valued[row] & numbers
     problems.of_positions(~valued, listing.reasons)
-    balances = _Balances.of(book, view, rules, listing)
+    balances = find_balances(book, view, rules, listing)
     problems.of_balances(~balances.valued, balances.reasons)
     stable = _stable_price(view, rules)
     if not 0.0 < stable < math.inf:
@@ -104,15 +103,14 @@ def book_portfolios(
     sound[list(problems.found)] = False
     portfolios = _netted(book, row, unrealised, sound, listing, stable)
     return BookPortfolios(
-        dataclasses.replace(portfolios, pledges=balances.pledges(sound)),
+        dataclasses.replace(portfolios, pledges=balances.of_accounts(sound)),
         problems,
         np.where(valued, listing.symbol[row], -1),
         option,
         listing.age_hours[row],
         unrealised,
-        balances.symbol,
-        balances.value(stable),
-        np.where(balances.all.cash, 0.0, balances.all.maintenance_haircut),
+        balances,
+        stable,
     )
 
 
@@ -138,7 +136,7 @@ def take_portfolios(portfolios: Portfolios, accounts: Ints) -> Portfolios:
             )
         },
         position_leg=np.arange(len(legs)),
-        pledges=_take_pledges(pledges, pledge_start, rows),
+        pledges=take_pledges(pledges, pledge_start, rows),
     )
 
 
@@ -182,85 +180,6 @@ def _netted(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Balances:
-    """The collateral of a book; `symbol` is −1 for cash and where there is no price."""
-
-    start: Ints
-    valued: Bools
-    symbol: Ints
-    reasons: dict[str, str]
-    all: Pledges
-
-    @classmethod
-    def of(
-        cls, book: Book, view: MarketView, rules: CollateralRules, listing: Listing
-    ) -> _Balances:
-        names = tuple(dict.fromkeys(book.balance_asset))
-        place = {name: i for i, name in enumerate(names)}
-        row = np.array([place[name] for name in book.balance_asset], dtype=np.int64)
-        cash = np.array([name in rules.cash_assets for name in names], dtype=np.bool_)
-        symbols, reasons = np.full(len(names), -1, dtype=np.int64), {}
-        price, confidence = np.ones(len(names)), np.ones(len(names))
-        index = view.index()
-        for i, name in enumerate(names):
-            if cash[i]:
-                continue
-            symbols[i], reason = find_price(name, f"{name}USDT", view, index)
-            if reason:
-                reasons[name] = reason
-                continue
-            price[i] = view.mark[symbols[i]]
-            quote = None if view.quotes is None else view.quotes.instruments.get(f"{name}USDT")
-            confidence[i] = 1.0 if quote is None else quote.confidence
-        known = np.array([name not in reasons for name in names], dtype=np.bool_)
-        haircut = np.array([rules.haircut(name) for name in names], dtype=np.float64)
-        symbol = symbols[row]
-        on = {s: i for i, s in enumerate(_symbols_of(listing, view))}
-        return cls(
-            start=book.balance_start,
-            valued=known[row] & np.isfinite(book.balance_amount),
-            symbol=symbol,
-            reasons=reasons,
-            all=Pledges(
-                start=book.balance_start,
-                asset=book.balance_asset,
-                underlying=np.array([on.get(s, -1) for s in symbol.tolist()], dtype=np.int64),
-                amount=book.balance_amount,
-                price=price[row],
-                confidence=confidence[row],
-                maintenance_haircut=haircut[row],
-                initial_haircut=haircut[row],
-                risk_cancelling=np.zeros(len(row), dtype=np.bool_),
-                cash=cash[row],
-            ),
-        )
-
-    def value(self, stable: float) -> Floats:
-        """Before haircuts, shape (B,); NaN where there is no price."""
-        own = self.all
-        known = np.where(own.cash | (self.symbol >= 0), own.amount, np.nan)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.where(own.cash, known, known * own.price / stable)
-
-    def pledges(self, sound: Bools) -> Pledges:
-        """Those of the sound accounts."""
-        if sound.all():
-            return self.all
-        counts = np.where(sound, np.diff(self.start), 0)
-        start = np.zeros(len(self.start), dtype=np.int64)
-        np.cumsum(counts, out=start[1:])
-        return _take_pledges(self.all, start, np.flatnonzero(np.repeat(sound, np.diff(self.start))))
-
-
-def _symbols_of(listing: Listing, view: MarketView) -> list[int]:
-    """Row of each underlying's symbol in the view."""
-    index = view.index()
-    return [
-        index[name] if name in index else index[f"{name}USDT"] for name in listing.underlyings.name
-    ]
-
-
 def _stable_price(view: MarketView, rules: CollateralRules) -> float:
     if view.quotes is None:
         return 1.0
@@ -275,15 +194,6 @@ def _take_rows(start: Ints, accounts: Ints) -> tuple[Ints, Ints]:
     out = np.zeros(len(accounts) + 1, dtype=np.int64)
     np.cumsum(counts, out=out[1:])
     return out, np.arange(out[-1]) + np.repeat(start[accounts] - out[:-1], counts)
-
-
-def _take_pledges(pledges: Pledges, start: Ints, rows: Ints) -> Pledges:
-    columns = (field.name for field in dataclasses.fields(Pledges))
-    return Pledges(
-        start=start,
-        asset=tuple([pledges.asset[b] for b in rows.tolist()]),
-        **{key: getattr(pledges, key)[rows] for key in columns if key not in ("start", "asset")},
-    )
 
 
 def _no_pledges(n: int) -> Pledges:

@@ -47,6 +47,8 @@ class Listing:
         Since the older of the quotes that an option's forward and vol come from; 0 for others.
     rank:
         Place in the canonical order; identifiers of the same option share one.
+    underlying_symbol:
+        Row of the price of each of `underlyings` in the view's symbols.
     """
 
     row: dict[str, int]
@@ -64,6 +66,7 @@ class Listing:
     rank: Ints
     underlyings: Underlyings
     expiries: Expiries
+    underlying_symbol: tuple[int, ...]
 
 
 def list_instruments(names: Iterable[str], assets: Iterable[str], view: MarketView) -> Listing:
@@ -227,6 +230,7 @@ class _Finder:
             rank=np.array([ranks[key] for key in keys], dtype=np.int64),
             underlyings=self._underlyings(symbols),
             expiries=self._expiries(places, row_of),
+            underlying_symbol=tuple(symbols),
         )
 
     def _name(self, symbol: int) -> str:
@@ -251,7 +255,13 @@ class _Finder:
                 dtype=np.float64,
             ),
             perp_confidence=_confidences(perps),
-            open_interest=np.full(len(symbols), np.nan),
+            open_interest=np.array(
+                [
+                    np.nan if perp is None or perp.open_interest is None else perp.open_interest
+                    for perp in perps
+                ],
+                dtype=np.float64,
+            ),
         )
 
     def _expiries(self, places: list[tuple[int, int]], row_of: dict[int, int]) -> Expiries:

@@ -211,7 +211,7 @@ class _Table:
             position_leg=_ints(self.position_leg),
             underlyings=self._underlyings(),
             expiries=self._expiries(),
-            pledges=self._pledges(rules),
+            pledges=flatten_pledges(self.pledges, self.pledge_counts, rules),
         )
 
     def _underlyings(self) -> Underlyings:
@@ -238,23 +238,27 @@ class _Table:
             vol_confidence=_floats([min(one.confidence, one.vol_confidence) for one in given]),
         )
 
-    def _pledges(self, rules: CollateralRules) -> Pledges:
-        given = [pledge for _, pledge in self.pledges]
-        cash = [pledge.asset in rules.cash_assets for pledge in given]
-        haircuts = [_haircuts(pledge, rules) for pledge in given]
-        return Pledges(
-            start=offsets(self.pledge_counts),
-            asset=tuple(pledge.asset for pledge in given),
-            underlying=_ints([row for row, _ in self.pledges]),
-            amount=_floats([pledge.amount for pledge in given]),
-            price=_floats([pledge.price for pledge in given]),
-            confidence=_floats([pledge.confidence for pledge in given]),
-            maintenance_haircut=_floats([maintenance for _, maintenance in haircuts]),
-            initial_haircut=_floats([initial for initial, _ in haircuts]),
-            risk_cancelling=np.array([pledge.risk_cancelling for pledge in given], dtype=np.bool_),
-            cash=np.array(cash, dtype=np.bool_),
-            **_premiums(given, rules),
-        )
+
+def flatten_pledges(
+    pledges: Sequence[tuple[int, Pledge]], counts: Sequence[int], rules: CollateralRules
+) -> Pledges:
+    """Collateral as arrays: row of the underlying and balance of each, so many a portfolio."""
+    given = [pledge for _, pledge in pledges]
+    cash = [pledge.asset in rules.cash_assets for pledge in given]
+    haircuts = [_haircuts(pledge, rules) for pledge in given]
+    return Pledges(
+        start=offsets(counts),
+        asset=tuple(pledge.asset for pledge in given),
+        underlying=_ints([row for row, _ in pledges]),
+        amount=_floats([pledge.amount for pledge in given]),
+        price=_floats([pledge.price for pledge in given]),
+        confidence=_floats([pledge.confidence for pledge in given]),
+        maintenance_haircut=_floats([maintenance for _, maintenance in haircuts]),
+        initial_haircut=_floats([initial for initial, _ in haircuts]),
+        risk_cancelling=np.array([pledge.risk_cancelling for pledge in given], dtype=np.bool_),
+        cash=np.array(cash, dtype=np.bool_),
+        **_premiums(given, rules),
+    )
 
 
 def offsets(counts: Sequence[int]) -> Ints:

@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from margin.account_problems import AccountProblems, find_price, sound_numbers
 from margin.book_margins import BookMargins, book_margins
+from margin.book_portfolios import BookPortfolios
 from margin.rows import row_sums
 from margin.ruleset import RuleSet
 from margin.tier_scaling import leg_margins, scaling_of
@@ -222,11 +223,18 @@ def _by_engine(book: Book, view: MarketView, ruleset: RuleSet) -> Requirement:
         leg_initial_margin=found.position_initial,
         leg_maintenance_margin=found.position_maintenance,
         problems=held.problems.found,
-        collateral=Collateral(
-            book.balance_start, held.balance_symbol, held.balance_value, held.balance_haircut
-        ),
+        collateral=_collateral_of(held),
         options=options,
         margined=found,
+    )
+
+
+def _collateral_of(held: BookPortfolios) -> Collateral:
+    balances, pledges = held.balances, held.balances.pledges
+    value = balances.value(held.stable_price)
+    haircut, premium = pledges.maintenance_haircut, pledges.maintenance_premium
+    return Collateral(
+        pledges.start, balances.symbol, value, np.where(pledges.cash, 0.0, haircut), premium
     )
 
 
@@ -309,7 +317,7 @@ def _weighted(
 
 
 def _open_interest(
-    book: Book, view: MarketView, ruleset: RuleSet, leg_symbol: Ints, problems: _Problems
+    book: Book, view: MarketView, ruleset: RuleSet, leg_symbol: Ints, problems: AccountProblems
 ) -> Floats:
     """Open interest of each symbol, shape (S,), NaN where it is not looked at."""
     interest = np.full(len(view.symbols), np.nan)
