@@ -83,7 +83,8 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
         initial = equity - margins.initial_net
         maintenance = equity - headroom
     exposures = leg_exposures(held.portfolios, discounted=ruleset.engine != "standard")
-    share, leg = _shares(held.portfolios, book.leg_quantity)
+    leg = held.position_leg
+    share = _shares(held.portfolios.quantity, leg, book.leg_quantity)
 
     def of_positions(values: Floats, unknown: float = np.nan) -> Floats:
         if not len(values):
@@ -109,16 +110,12 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
     )
 
 
-def _shares(portfolios: Portfolios, quantity: Floats) -> tuple[Floats, Ints]:
-    """Share of each position in its leg, and that leg: 1 where it is alone in it."""
-    leg = portfolios.position_leg
-    if not len(portfolios.quantity):
-        return np.ones(len(leg)), leg
-    whole = portfolios.quantity[leg]
-    share = np.ones(len(leg))
-    # Positions that net to nothing take nothing.
-    np.divide(quantity, whole, out=share, where=(whole != quantity) & (leg >= 0) & (whole != 0.0))
-    return np.where((whole == 0.0) & (quantity != 0.0) & (leg >= 0), 0.0, share), leg
+def _shares(legs: Floats, leg: Ints, quantity: Floats) -> Floats:
+    """Share of each position in its leg: 1 where it is alone in it, 0 in a leg of nothing."""
+    whole = legs[leg] if len(legs) else quantity
+    share = np.where(quantity == whole, 1.0, 0.0)
+    np.divide(quantity, whole, out=share, where=(whole != quantity) & (whole != 0.0))
+    return share
 
 
 def _blame(portfolios: Portfolios, ruleset: RuleSet, problems: AccountProblems) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
 
 from margin.account_problems import find_price
 from margin.listing import Listing
 from margin.portfolio import Pledge
-from margin.portfolios import Pledges, flatten_pledges
+from margin.portfolios import Pledges, flatten_pledges, placed_pledge
 from margin.ruleset import CollateralRules
 from margin.view import MarketView
 from market.book import Book
@@ -20,6 +22,8 @@ from market.book import Book
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+
+_NOTHING: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +70,33 @@ def find_balances(
     """Price the collateral of a book: a cash asset at 1, asset X at the mark of XUSDT and at the
     confidence of that symbol's quote. Each distinct asset is looked up once."""
     index = view.index()
-    on = {symbol: row for row, symbol in enumerate(listing.underlying_symbol)}
-    found: dict[str, tuple[int, int, float, float]] = {}
+    names = dict(zip(listing.underlying_symbol, listing.underlyings.name, strict=True))
+    found: dict[str, tuple[int, str | None, float, float]] = {}
     reasons: dict[str, str] = {}
     for name in dict.fromkeys(book.balance_asset):
         if name in rules.cash_assets:
-            found[name] = (-1, -1, 1.0, 1.0)
+            found[name] = (-1, None, 1.0, 1.0)
             continue
         symbol, reason = find_price(name, f"{name}USDT", view, index)
         if reason:
-            reasons[name], found[name] = reason, (-1, -1, 1.0, 1.0)
+            reasons[name], found[name] = reason, (-1, None, 1.0, 1.0)
             continue
         quote = None if view.quotes is None else view.quotes.instruments.get(f"{name}USDT")
         confidence = 1.0 if quote is None else quote.confidence
-        found[name] = (symbol, on.get(symbol, -1), float(view.mark[symbol]), confidence)
+        found[name] = (symbol, names.get(symbol), float(view.mark[symbol]), confidence)
     owned = [found[name] for name in book.balance_asset]
+    rows = {name: row for row, name in enumerate(listing.underlyings.name)}
+    held = _held(book, listing, rules)
+    owner = np.repeat(np.arange(len(book)), np.diff(book.balance_start)).tolist()
     pledges = [
-        (row, Pledge(asset=name, amount=amount, price=price, confidence=confidence))
-        for name, amount, (_, row, price, confidence) in zip(
-            book.balance_asset, book.balance_amount.tolist(), owned, strict=True
+        placed_pledge(
+            Pledge(asset=name, amount=amount, price=price, confidence=confidence, underlying=on),
+            rows,
+            held.get(account, _NOTHING),
+            rules,
+        )
+        for name, amount, account, (_, on, price, confidence) in zip(
+            book.balance_asset, book.balance_amount.tolist(), owner, owned, strict=True
         )
     ]
     known = np.array([name not in reasons for name in book.balance_asset], dtype=np.bool_)
@@ -94,6 +106,19 @@ def find_balances(
         np.array([symbol for symbol, *_ in owned], dtype=np.int64),
         reasons,
     )
+
+
+def _held(book: Book, listing: Listing, rules: CollateralRules) -> dict[int, Set[str]]:
+    """Names of the underlyings that each account holds something on; nothing where no rule asks."""
+    held: dict[int, set[str]] = {}
+    if rules.risk_cancelling is UNSET:
+        return dict(held)
+    owner = np.repeat(np.arange(len(book)), np.diff(book.leg_start)).tolist()
+    for account, name in zip(owner, book.leg_instrument, strict=True):
+        row = int(listing.underlying[listing.row[name]])
+        if row >= 0:
+            held.setdefault(account, set()).add(listing.underlyings.name[row])
+    return dict(held)
 
 
 def take_pledges(pledges: Pledges, start: Ints, rows: Ints) -> Pledges:

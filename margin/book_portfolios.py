@@ -31,9 +31,11 @@ class BookPortfolios:
     ----------
     portfolios:
         One for each account, all on the same underlyings and expiries; empty for an account with
-        a problem, whose positions have ``position_leg`` −1.
+        a problem. The positions of those are none of theirs.
     problems:
         Why an account has none, by its index.
+    position_leg:
+        Leg of each position of the book, shape (P,); −1 where its account has a problem.
     symbol:
         Row of each position's underlying in the view's symbols, shape (P,); −1 where it cannot be
         valued.
@@ -51,6 +53,7 @@ class BookPortfolios:
 
     portfolios: Portfolios
     problems: AccountProblems
+    position_leg: Ints
     symbol: Ints
     option: Bools
     age_hours: Floats
@@ -75,8 +78,9 @@ def book_portfolios(
 
     Errors are per account, in `problems`: an unknown, unquoted or expired instrument or an asset
     without a price (`InstrumentError`, naming it), a number that is not finite (`DataError`).
+    Accounts that the given `problems` blame already are left out too.
     """
-    problems = AccountProblems(book)
+    problems = AccountProblems(book) if problems is None else problems
     cash_assets = frozenset(rules.cash_assets)
     assets = [asset for asset in dict.fromkeys(book.balance_asset) if asset not in cash_assets]
     listing = list_instruments(book.leg_instrument, assets, view)
@@ -101,10 +105,12 @@ def book_portfolios(
     unrealised = np.where(option, 0.0, unrealised)
     sound = np.ones(len(book), dtype=np.bool_)
     sound[list(problems.found)] = False
-    portfolios = _netted(book, row, unrealised, sound, listing, stable)
+    pledges = balances.of_accounts(sound)
+    portfolios, leg = _netted(book, row, unrealised, sound, listing, stable, pledges)
     return BookPortfolios(
-        dataclasses.replace(portfolios, pledges=balances.of_accounts(sound)),
+        portfolios,
         problems,
+        leg,
         np.where(valued, listing.symbol[row], -1),
         option,
         listing.age_hours[row],
@@ -141,9 +147,15 @@ def take_portfolios(portfolios: Portfolios, accounts: Ints) -> Portfolios:
 
 
 def _netted(
-    book: Book, row: Ints, unrealised: Floats, sound: Bools, listing: Listing, stable: float
-) -> Portfolios:
-    """Positions of each sound account, one leg an instrument; no collateral yet."""
+    book: Book,
+    row: Ints,
+    unrealised: Floats,
+    sound: Bools,
+    listing: Listing,
+    stable: float,
+    pledges: Pledges,
+) -> tuple[Portfolios, Ints]:
+    """Positions of each sound account, one leg an instrument; and the leg of each position."""
     n = len(book)
     owner = np.repeat(np.arange(n), np.diff(book.leg_start))
     kept = np.flatnonzero(sound[owner])
@@ -160,7 +172,7 @@ def _netted(
     start = np.zeros(n + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner[kept[first]], minlength=n), out=start[1:])
     names = list(listing.row)
-    return Portfolios(
+    portfolios = Portfolios(
         cash=np.where(sound, book.cash, 0.0),
         stable_price=np.full(n, stable),
         start=start,
@@ -173,11 +185,12 @@ def _netted(
         vol=listing.vol[leg],
         call=listing.call[leg],
         unrealised=row_sums(runs, unrealised[kept]),
-        position_leg=position_leg,
+        position_leg=position_leg[position_leg >= 0],
         underlyings=listing.underlyings,
         expiries=listing.expiries,
-        pledges=_no_pledges(n),
+        pledges=pledges,
     )
+    return portfolios, position_leg
 
 
 def _stable_price(view: MarketView, rules: CollateralRules) -> float:
@@ -194,19 +207,3 @@ def _take_rows(start: Ints, accounts: Ints) -> tuple[Ints, Ints]:
     out = np.zeros(len(accounts) + 1, dtype=np.int64)
     np.cumsum(counts, out=out[1:])
     return out, np.arange(out[-1]) + np.repeat(start[accounts] - out[:-1], counts)
-
-
-def _no_pledges(n: int) -> Pledges:
-    nothing, no, nowhere = np.empty(0), np.empty(0, dtype=np.bool_), np.empty(0, dtype=np.int64)
-    return Pledges(
-        start=np.zeros(n + 1, dtype=np.int64),
-        asset=(),
-        underlying=nowhere,
-        amount=nothing,
-        price=nothing,
-        confidence=nothing,
-        maintenance_haircut=nothing,
-        initial_haircut=nothing,
-        risk_cancelling=no,
-        cash=no,
-    )

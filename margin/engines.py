@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from margin.margins import Margins, Part
 from margin.portfolios import Portfolios
 from margin.ruleset import RuleSet
+from margin.scenario.engine import scenario_margins, scenario_parts
 from margin.tier_engine import tier_margins, tier_parts
 from market.errors import RuleSetError
 
@@ -30,6 +31,7 @@ class Engine:
 
 ENGINES: Mapping[str, Engine] = {
     "tier": Engine(tier_margins, tier_parts),
+    "scenario": Engine(scenario_margins, scenario_parts),
 }
 
 

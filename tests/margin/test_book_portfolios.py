@@ -241,7 +241,7 @@ def test_splitting_and_permuting_positions_gives_the_same_legs(market: MarketVie
         np.testing.assert_array_equal(
             getattr(whole.portfolios, key), getattr(parts.portfolios, key), err_msg=key
         )
-    assert parts.portfolios.position_leg.tolist() == [1, 0, 1, 0]
+    assert parts.position_leg.tolist() == [1, 0, 1, 0]
 
 
 def test_an_account_with_a_problem_leaves_the_others_as_they_are(market: MarketView) -> None:
@@ -250,7 +250,7 @@ def test_an_account_with_a_problem_leaves_the_others_as_they_are(market: MarketV
     alone = book_portfolios(Book.of([sound]), market, RULES).portfolios
     both = book_portfolios(Book.of([faulty, sound, faulty]), market, RULES)
     assert sorted(both.problems.found) == [0, 2]
-    assert both.portfolios.position_leg.tolist() == [-1, -1, 0, -1, -1]
+    assert both.position_leg.tolist() == [-1, -1, 0, -1, -1]
     again = take_portfolios(both.portfolios, np.array([1]))
     for key in ("cash", "start", "quantity", "vol", "strike", "unrealised", "name"):
         np.testing.assert_array_equal(getattr(again, key), getattr(alone, key), err_msg=key)
