@@ -37,7 +37,7 @@ def explain(
 
 
 def what_if(cases: Cases, out: Results, config: ConfigFile = None, json: JsonFile = None) -> None:
-    """Margin changes to cases, sizes that fit, deposits and cuts that help; exit 2 if one failed."""
+    """Margin changes to cases, sizes that fit, deposits and cuts that help; exit 2 on failures."""
     from margin.what_if.case import what_if_case
 
     run_all(cases, out, what_if_case, config, json)
