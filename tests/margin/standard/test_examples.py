@@ -167,6 +167,15 @@ def test_deribit_short_options_by_hand(
     assert nets(coins) == pytest.approx(tuple(net / 2_000.0 for net in nets(got)))
 
 
+def test_put_of_the_same_rule_at_another_venue(make: Make, option: Make, run: Make) -> None:
+    # Bitexch, "Margin Rules for USDT Margined Options", ETH-USDT-17NOV23-1850-P: the rule and the
+    # figures of Deribit; underlying 2098, mark 2.4, fifty short: IM 10610, MM 7987.5.
+    portfolio = make(positions=[option(-50.0, "put", 1_850.0, vol=0.0)])
+    eth = portfolio["underlyings"]["ETH"]
+    eth["spot"], eth["expiries"][0]["forward"] = 2_098.0, 1_847.6
+    assert nets(run(portfolio, "deribit-standard")) == pytest.approx((-10_610.0, -7_987.5))
+
+
 def test_deribit_balance_leaves_out_what_long_options_are_worth(
     make: Make, option: Make, run: Make
 ) -> None:
