@@ -10,7 +10,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from margin.account_problems import AccountProblems, find_price, sound_numbers
-from margin.book_margins import BookMargins, book_margins
+from margin.book_margins import BookMargins, book_margins, collateral_haircuts
 from margin.book_portfolios import BookPortfolios
 from margin.rows import row_sums
 from margin.ruleset import RuleSet
@@ -223,18 +223,20 @@ def _by_engine(book: Book, view: MarketView, ruleset: RuleSet) -> Requirement:
         leg_initial_margin=found.position_initial,
         leg_maintenance_margin=found.position_maintenance,
         problems=held.problems.found,
-        collateral=_collateral_of(held),
+        collateral=_collateral_of(held, ruleset),
         options=options,
         margined=found,
     )
 
 
-def _collateral_of(held: BookPortfolios) -> Collateral:
+def _collateral_of(held: BookPortfolios, ruleset: RuleSet) -> Collateral:
     balances, pledges = held.balances, held.balances.pledges
-    value = balances.value(held.stable_price)
-    haircut, premium = pledges.maintenance_haircut, pledges.maintenance_premium
     return Collateral(
-        pledges.start, balances.symbol, value, np.where(pledges.cash, 0.0, haircut), premium
+        pledges.start,
+        balances.symbol,
+        balances.value(held.stable_price),
+        collateral_haircuts(pledges, held.portfolios.underlyings, ruleset),
+        pledges.maintenance_premium,
     )
 
 
