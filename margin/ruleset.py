@@ -97,7 +97,8 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     source:
         Where the figures come from.
     effective_from, effective_to:
-        Validity, ISO 8601; empty means open on that side.
+        Validity, ISO 8601, the end exclusive; empty means open on that side. See `validity`, and
+        `margin.rule_history` for the version in force at a time.
     spot:
         How a plain symbol counts: ``linear``, like a perpetual.
     tier, scenario, standard:
@@ -132,14 +133,21 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
                 f"engine {self.engine!r} with the tables of {given or 'no engine'}; give the table "
                 f"[{self.engine}] and no other engine's"
             )
-        begin, end = (
-            _moment(key, getattr(self, key)) for key in ("effective_from", "effective_to")
-        )
+        begin, end = self.validity
         if begin is not None and end is not None and begin >= end:
             raise ValueError(
                 f"effective_from {self.effective_from} is not before "
                 f"effective_to {self.effective_to}"
             )
+
+    @property
+    def validity(self) -> tuple[int | None, int | None]:
+        """When the rules hold, in nanoseconds: from the first, inclusive, to the second,
+        exclusive; None where that side is open."""
+        return (
+            _moment("effective_from", self.effective_from),
+            _moment("effective_to", self.effective_to),
+        )
 
     @property
     def tiers(self) -> TierRules:
