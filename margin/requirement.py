@@ -321,7 +321,8 @@ def _weighted(
 def _open_interest(
     book: Book, view: MarketView, ruleset: RuleSet, leg_symbol: Ints, problems: AccountProblems
 ) -> Floats:
-    """Open interest of each symbol, shape (S,), NaN where it is not looked at."""
+    """Open interest of each symbol as a notional at its mark, shape (S,), NaN where it is not looked
+    at."""
     interest = np.full(len(view.symbols), np.nan)
     scaling = scaling_of(ruleset, view.symbols)
     if scaling is None or not scaling.capped.any():
@@ -330,7 +331,7 @@ def _open_interest(
     for s in np.flatnonzero(scaling.capped):
         quote = quotes.get(f"{view.symbols[s]}-PERP")
         if quote is not None and quote.open_interest is not None and quote.open_interest >= 0.0:
-            interest[s] = quote.open_interest
+            interest[s] = quote.open_interest * view.mark[s]
     unknown = scaling.capped & np.isnan(interest)
     held = (leg_symbol >= 0) & unknown[leg_symbol] & (book.leg_quantity != 0.0)
     for leg in np.flatnonzero(held):

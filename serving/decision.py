@@ -152,13 +152,14 @@ def decide(
 
 
 def missing_context(snapshot: MarketSnapshot, model: Forecaster) -> str | None:
-    """What the model learned from and no file or bar tells now; None where nothing is missing."""
+    """What the model learned from and neither file nor quote tells now; None where nothing is."""
     lacking = snapshot.lacks(model.bundle.schema.features)
     if not lacking:
         return None
     return (
-        f"the model learned from {', '.join(lacking)} and no value is in force: start again with "
-        "newer files, or retrain without them"
+        f"the model learned from {', '.join(lacking)} and no value is in force: post what they "
+        "come from (funding, open_interest, implied_vol, marks) to POST /v1/market/quotes, start "
+        "again with newer files, or retrain without them"
     )
 
 
