@@ -314,8 +314,8 @@ def _placed(
     """Row of its underlying, whether scenarios move it, and the pledge itself."""
     row = -1 if pledge.underlying is None else rows[pledge.underlying]
     coin = None if pledge.risk_cancelling else rules.coin(pledge.asset)
-    for name in (coin, f"{coin}USDT"):
-        if coin is not None and name in held:
+    for name in () if coin is None else (coin, f"{coin}USDT"):
+        if name in held:
             return rows[name], True, pledge
     return row, pledge.risk_cancelling, pledge
 
