@@ -210,7 +210,10 @@ def frames() -> Callable[[BarPanel], list[pd.DataFrame]]:
     symbol's last bar; turnover.
     """
     names = ("open", "high", "low", "close", "volume")
-    more = ("funding", "open_interest", "implied_volatility", "basis")
+    more = (
+        *("funding", "open_interest", "implied_volatility", "basis"),
+        *("skew", "term_slope", "curvature"),
+    )
 
     def split(panel: BarPanel) -> list[pd.DataFrame]:
         found = []
