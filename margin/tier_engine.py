@@ -85,8 +85,10 @@ def _leg_margins(portfolios: Portfolios, ruleset: RuleSet) -> LegMargins:
         )
     underlyings, row = portfolios.underlyings, portfolios.underlying
     price = np.where(portfolios.kind == PERP, underlyings.perp_price[row], underlyings.spot[row])
-    own = ruleset.tiers.symbols
-    symbols = tuple(name if name in own else f"{name}USDT" for name in underlyings.name)
+    rules = ruleset.tiers
+    symbols = tuple(
+        f"{name}USDT" if rules.own_table(name) is None else name for name in underlyings.name
+    )
     scaling = scaling_of(ruleset, symbols)
     if scaling is not None:
         unknown = scaling.capped & ~(underlyings.open_interest >= 0.0)
