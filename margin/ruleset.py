@@ -40,12 +40,35 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[collateral]``: what counts as cash, and the haircut of everything else.
 
     An asset in `weights` takes those in the place of a haircut, see `margin.asset_weights`.
+
+    Attributes
+    ----------
+    cash_assets:
+        Worth 1 each, no haircut.
+    default_haircut, haircuts:
+        Share of the value that does not count.
+    initial_extra_haircuts:
+        What initial margin takes beyond, by asset; absent: nothing.
+    risk_cancelling:
+        Assets that scenarios move with a coin, and that coin: it counts for an account that holds
+        something of the underlying of that name, or of that name and USDT. Absent: none.
     """
 
     cash_assets: tuple[str, ...] = ("USD", "USDT")
     default_haircut: Share = 0.2
     haircuts: dict[str, Share] = {}
     weights: dict[str, AssetWeights] | UnsetType = UNSET
+    initial_extra_haircuts: dict[str, Share] | UnsetType = UNSET
+    risk_cancelling: dict[str, str] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        for asset in self.initial_extra_haircuts or {}:
+            total = self.haircut(asset) + self.initial_extra_haircut(asset)
+            if total > 1.0 + 1e-9:
+                raise ValueError(
+                    f"collateral.initial_extra_haircuts.{asset}: with its haircut {total:g} of the "
+                    "value; expected 1 at most"
+                )
 
     def haircut(self, asset: str) -> float:
         """Share of the asset's value that does not count, before its size; 0 for cash assets."""
@@ -61,6 +84,16 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
         if self.weights is UNSET or asset in self.cash_assets:
             return None
         return self.weights.get(asset)
+
+    def initial_extra_haircut(self, asset: str) -> float:
+        """Share of the value that initial margin takes beyond `haircut`; 0 for cash assets."""
+        if asset in self.cash_assets or self.initial_extra_haircuts is UNSET:
+            return 0.0
+        return self.initial_extra_haircuts.get(asset, 0.0)
+
+    def coin(self, asset: str) -> str | None:
+        """The coin that scenarios move the asset with; None where it stays."""
+        return None if self.risk_cancelling is UNSET else self.risk_cancelling.get(asset)
 
 
 class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,6 +205,16 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
                 "here; choose a rule set of the engine 'tier'"
             )
         return self.tier
+
+    @property
+    def scenarios(self) -> ScenarioRules:
+        """``[scenario]``; raises `RuleSetError` where another engine computes."""
+        if self.scenario is UNSET:
+            raise RuleSetError(
+                f"rule set {self.name!r} has the engine {self.engine!r}, and a grid of scenarios "
+                "is needed here; choose a rule set of the engine 'scenario'"
+            )
+        return self.scenario
 
     def content(self) -> dict[str, Any]:
         """Every field, defaults included, as plain JSON values: what the ledger keeps.

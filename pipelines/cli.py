@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from market.errors import AlteredError, MargincastError
-from pipelines.cli_jobs import mount
+from pipelines import cli_jobs, cli_margin
 from pipelines.cli_rulesets import rulesets_app
 from pipelines.config import Config, load_config
 
@@ -31,7 +31,8 @@ keys_app = typer.Typer(help="Keys of the endpoint.", no_args_is_help=True)
 app.add_typer(rulesets_app, name="rulesets")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(keys_app, name="keys")
-mount(app)
+cli_jobs.mount(app)
+cli_margin.mount(app)
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
@@ -44,7 +45,6 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 SAFETY_GATE_FAILED = 3
 NOT_INTACT = 4
-CASE_FAILED = 2
 
 
 @app.callback()
@@ -216,15 +216,9 @@ def margin(
     json: JsonFile = None,
 ) -> None:
     """Run the rule engine alone."""
-    from margin.cases import run_cases
-    from pipelines.report import write_json
+    from margin.cases import run_case
 
-    load_config(config)
-    failed = run_cases(cases, out)
-    write_json({"failed": failed, "out": str(out)}, json)
-    if failed:
-        typer.echo(f"margincast: {failed} case(s) failed; see the error lines in {out}", err=True)
-        raise typer.Exit(CASE_FAILED)
+    cli_margin.run_all(cases, out, run_case, config, json)
 
 
 @app.command()
