@@ -321,8 +321,10 @@ def _weighted(
 def _open_interest(
     book: Book, view: MarketView, ruleset: RuleSet, leg_symbol: Ints, problems: AccountProblems
 ) -> Floats:
-    """Notional of the open interest of each symbol, shape (S,), NaN where it is not looked
-    at."""
+    """Open interest of each symbol as a notional at its mark, shape (S,).
+
+    NaN where it is not known, or not looked at.
+    """
     interest = np.full(len(view.symbols), np.nan)
     scaling = scaling_of(ruleset, view.symbols)
     if scaling is None or not scaling.capped.any():

@@ -239,6 +239,9 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RuleSet) and self.sha256 == other.sha256
 
+    def __ne__(self, other: object) -> bool:  # the struct's own compares identities
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self.sha256)
 
