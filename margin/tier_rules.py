@@ -126,12 +126,20 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def scaled_by_size(self) -> bool:
         """Whether the maintenance margin of some symbol needs more than its notional."""
-        tables = (self._default, *self.symbols.values(), *self._classes())
-        return any(table.imf > 0.0 for table in tables)
+        return any(table.imf > 0.0 for table in self._tables())
+
+    @property
+    def brackets_alone(self) -> bool:
+        """Whether no margin depends on more than brackets of notional."""
+        scaled = any(table.imf > 0.0 or table.caps is not None for table in self._tables())
+        return self.quantum is UNSET and not scaled
 
     @property
     def _default(self) -> Brackets:
         return Brackets(self.brackets, self.open_interest, self.imf_factor)
+
+    def _tables(self) -> tuple[Brackets, ...]:
+        return (self._default, *self.symbols.values(), *self._classes())
 
     def _classes(self) -> tuple[MarketClass, ...]:
         return () if self.classes is UNSET else tuple(self.classes.values())

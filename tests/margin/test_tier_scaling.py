@@ -339,7 +339,7 @@ def test_training_refuses_what_brackets_of_notional_do_not_hold(linear_tiers: Ru
     ):
         with pytest.raises(RuleSetError, match=rf"{ruleset.name!r} .*{reason}.*linear-tiers"):
             TierTable.build(ruleset, ("BTCUSDT",))
-    for name in ("linear-tiers", "emir-ccp", "binance-usdm", "hyperliquid", "dydx-v4"):
+    for name in ("linear-tiers", "binance-usdm", "hyperliquid", "dydx-v4"):
         TierTable.build(load_ruleset(name), ("BTCUSDT",))
 
 
