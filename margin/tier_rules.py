@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 from msgspec import UNSET, Struct, UnsetType
@@ -101,15 +102,13 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _check_brackets(self.brackets)
-        names = [*self.symbols, *(name for own in self._classes() for name in own.symbols)]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        names = Counter(name for own in self._classes() for name in own.symbols)
+        twice = sorted(name for name, count in names.items() if count > 1)
         if twice:
-            raise ValueError(
-                f"{twice[0]} is in more than one table of symbols and classes; keep it in one"
-            )
+            raise ValueError(f"{twice[0]} is in more than one place in classes; keep it in one")
 
     def own_table(self, symbol: str) -> Brackets | None:
-        """The table of a symbol or of its class; None where it has neither."""
+        """The table of a symbol, else of its class; None where it has neither."""
         own = self.symbols.get(symbol)
         if own is not None:
             return own
