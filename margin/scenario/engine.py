@@ -95,7 +95,7 @@ def scenario_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
     oracle = row_sums(start, asked.oracle)
     oracle += row_sums(portfolios.pledges.start, asked.oracle_of_pledge)
     initial = components(found.im_factor) | {
-        "depeg": found.peg_factor * (scenario + basis - lacking),
+        "depeg": 0.0 + found.peg_factor * (scenario + basis - lacking),
         "perp_initial_extra": 0.0 - row_sums(start, asked.perp_initial_extra),
         "naked_short_initial_extra": 0.0 - row_sums(start, asked.naked_short_initial_extra),
         "collateral_initial_extra": 0.0 - (held.initial_haircut - held.maintenance_haircut),
