@@ -55,7 +55,7 @@ class InstrumentQuote:
     confidence:
         How far the mark is trusted, 0 to 1.
     open_interest:
-        In units of the underlying.
+        Of a perpetual, in units of the underlying, one side counted.
     implied_vol:
         Annual volatility index of the underlying.
     """

@@ -113,6 +113,7 @@ class Bundles:
         features_sha256: str | None = None,
         *,
         with_context: bool = False,
+        ruleset_sha256: str | None = None,
         horizons: tuple[int, ...] = HORIZONS,
     ) -> str:
         """Without what the market of these tests lacks, as a model that is trained on it is."""
@@ -129,7 +130,7 @@ class Bundles:
         calibration = dict.fromkeys(horizons, (1.0, intercept))
         record = TrainingRecord(
             training_data_sha256="1" * 64,
-            ruleset_sha256="2" * 64,
+            ruleset_sha256=ruleset_sha256 or load_ruleset("linear-tiers").sha256,
             versions={"lightgbm": "none"},
             training={"span": ["2025-01-01T00:00:00Z", "2025-01-12T00:00:00Z"]},
             metrics={"1": {"auc": 0.9}},
