@@ -286,3 +286,13 @@ def test_figures_of_one_underlying_leave_the_others_alone(make: Make, run: Make)
     assert nets(got) == pytest.approx(
         (-0.065 * 2_001 - 0.5 * 28_020, -0.05 * (2_001 + 28_020)),
     )
+
+
+def test_unpaired_calls_cost_a_multiple_of_the_forward(make: Make, option: Make, run: Make) -> None:
+    # Two calls of 100 short, worth 2300 each: isolated 2 * (2300 + 300); unpaired a multiple of 2 * 2400.
+    portfolio = make(positions=[option(-2.0, "call", 100.0, vol=0.0)])
+    portfolio["underlyings"]["ETH"]["expiries"][0]["forward"] = 2_400.0
+    got = run(portfolio, "derive-srm", unpaired_im=1.05, unpaired_mm=1.03)
+    assert nets(got) == pytest.approx((-2 * 1.05 * 2_400, -2 * 2_300 - 2 * 150))
+    got = run(portfolio, "derive-srm", unpaired_im=1.05, unpaired_mm=0.9)
+    assert got["components"]["maintenance"]["unpaired_calls"] == pytest.approx(-2 * 0.9 * 2_400)
