@@ -289,7 +289,7 @@ def test_figures_of_one_underlying_leave_the_others_alone(make: Make, run: Make)
 
 
 def test_unpaired_calls_cost_a_multiple_of_the_forward(make: Make, option: Make, run: Make) -> None:
-    # Two calls of 100 short, worth 2300 each: isolated 2 * (2300 + 300); unpaired a multiple of 2 * 2400.
+    # Two calls of 100 short at a mark of 2300: isolated 2 * (2300 + 300) and 2 * (2300 + 150).
     portfolio = make(positions=[option(-2.0, "call", 100.0, vol=0.0)])
     portfolio["underlyings"]["ETH"]["expiries"][0]["forward"] = 2_400.0
     got = run(portfolio, "derive-srm", unpaired_im=1.05, unpaired_mm=1.03)
