@@ -159,7 +159,7 @@ def test_initial_margin_is_never_below_maintenance_margin(
     make: Make, option: Make, run: Make, chosen: list[Any], perp: float, cash: float
 ) -> None:
     portfolio = book(make, option, chosen, perp) | {"cash": cash}
-    for preset in ("derive-srm", "deribit-standard"):
+    for preset in ("derive-srm", "derive-srm-v2", "deribit-standard"):
         initial, maintenance = levels(run(portfolio, preset))
         assert initial <= maintenance + 1e-9 * max(1.0, abs(maintenance))
 
