@@ -18,7 +18,7 @@ from margin.ruleset import CollateralRules, RuleSet, load_ruleset, ruleset_from_
 from margin.scenario.engine import scenario_parts, worst_scenarios
 from margin.scenario.grid import scenario_name
 from margin.scenario_rules import GridRow
-from market.errors import InstrumentError, RuleSetError
+from market.errors import DataError, InstrumentError, RuleSetError
 
 DAY = 86_400.0
 BTC = Underlying(
@@ -435,6 +435,15 @@ def test_arrays_that_cannot_be_valued_are_named(
     with pytest.raises(InstrumentError, match=error) as caught:
         compute_margins(broken, pmrm2)
     assert caught.value.instrument.startswith("BTC")
+
+
+def test_legs_out_of_order_are_refused(pmrm2: RuleSet) -> None:
+    """The kernel groups what stands together; a split expiry would be discounted in two parts."""
+    book = account(option(1.0, 60_000.0), option(1.0, 70_000.0), option(1.0, 70_000.0, days=60))
+    flat = flatten([book], pmrm2.collateral)
+    shuffled = replace(flat, expiry=flat.expiry[[0, 2, 1]])
+    with pytest.raises(DataError, match="canonical order"):
+        compute_margins(shuffled, pmrm2)
 
 
 def test_one_option_with_two_vols_is_refused(pmrm2: RuleSet) -> None:
