@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from margin.ruleset import CollateralRules, RuleSet, load_ruleset, ruleset_from_
 from margin.scenario.engine import scenario_parts, worst_scenarios
 from margin.scenario.grid import scenario_name
 from margin.scenario_rules import GridRow
+from margin.what_if.case import explain_case
 from market.errors import DataError, InstrumentError, RuleSetError
 
 DAY = 86_400.0
@@ -245,6 +247,15 @@ def test_worst_scenarios_are_ranked(pmrm2: RuleSet) -> None:
     assert ranked[0].name == "scenario spot +18%, vol up"
     assert ranked[0].underlying == "BTC"
     assert len(worst_scenarios(flat, 1, pmrm2, 99)) == 32
+
+
+def test_an_explained_case_names_its_worst_scenarios() -> None:
+    portfolio = msgspec.to_builtins(account(option(-1.0, 70_000.0)))
+    line = msgspec.json.encode({"id": 1, "portfolio": portfolio, "ruleset": "derive-pmrm2"})
+    worst = explain_case(line)["worst_scenarios"]
+    assert [one["name"] for one in worst[:1]] == ["scenario spot +18%, vol up"]
+    assert [one["pnl"] for one in worst] == sorted(one["pnl"] for one in worst)
+    assert len(worst) == 5
 
 
 @pytest.mark.parametrize(
