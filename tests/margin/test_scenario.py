@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,7 +19,8 @@ from margin.ruleset import CollateralRules, RuleSet, load_ruleset, ruleset_from_
 from margin.scenario.engine import scenario_parts, worst_scenarios
 from margin.scenario.grid import scenario_name
 from margin.scenario_rules import GridRow
-from market.errors import InstrumentError, RuleSetError
+from margin.what_if.case import explain_case
+from market.errors import DataError, InstrumentError, RuleSetError
 
 DAY = 86_400.0
 BTC = Underlying(
@@ -247,6 +249,15 @@ def test_worst_scenarios_are_ranked(pmrm2: RuleSet) -> None:
     assert len(worst_scenarios(flat, 1, pmrm2, 99)) == 32
 
 
+def test_an_explained_case_names_its_worst_scenarios() -> None:
+    portfolio = msgspec.to_builtins(account(option(-1.0, 70_000.0)))
+    line = msgspec.json.encode({"id": 1, "portfolio": portfolio, "ruleset": "derive-pmrm2"})
+    worst = explain_case(line)["worst_scenarios"]
+    assert [one["name"] for one in worst[:1]] == ["scenario spot +18%, vol up"]
+    assert [one["pnl"] for one in worst] == sorted(one["pnl"] for one in worst)
+    assert len(worst) == 5
+
+
 @pytest.mark.parametrize(
     ("row", "name"),
     [
@@ -435,6 +446,15 @@ def test_arrays_that_cannot_be_valued_are_named(
     with pytest.raises(InstrumentError, match=error) as caught:
         compute_margins(broken, pmrm2)
     assert caught.value.instrument.startswith("BTC")
+
+
+def test_legs_out_of_order_are_refused(pmrm2: RuleSet) -> None:
+    """The kernel groups what stands together; a split expiry would be discounted in two parts."""
+    book = account(option(1.0, 60_000.0), option(1.0, 70_000.0), option(1.0, 70_000.0, days=60))
+    flat = flatten([book], pmrm2.collateral)
+    shuffled = replace(flat, expiry=flat.expiry[[0, 2, 1]])
+    with pytest.raises(DataError, match="canonical order"):
+        compute_margins(shuffled, pmrm2)
 
 
 def test_one_option_with_two_vols_is_refused(pmrm2: RuleSet) -> None:
