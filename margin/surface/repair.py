@@ -1,0 +1,209 @@
+"""Surfaces without arbitrage: what fits best is moved as little as it takes.
+
+First by the fit itself, with arbitrage penalised; what a penalty leaves is ended by a step that
+always succeeds. For butterflies the smile is flattened towards its level at the money: at the
+end it is flat, where g is 1. For calendars the later slice gets the wings of the earlier one
+where its own are flatter, and is lifted until it lies above; lifting ends butterflies too, as g
+tends to ``1 - w'^2 / 16 + w'' / 2``, which a wing under 2 keeps above 3/4.
+
+References
+----------
+Gatheral and Jacquier (2014), section 5; Ferhati (2020), "Robust calibration for SVI model
+arbitrage free"; Martini and Mingone (2022), "No arbitrage SVI", SIAM J. Financial Math. 13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from margin.surface.arbitrage import butterfly_margin, calendar_margin
+from margin.surface.slice_fit import SliceFit, SlicePoints, fit_slice_within, measured
+from margin.surface.svi import MAX_WING, total_variance
+from market.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+
+_HALVINGS = 40
+_STEEPEST = 0.9995 * MAX_WING
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A slice before and after its repair.
+
+    Attributes
+    ----------
+    free, repaired:
+        The unconstrained fit, and the one that the surface uses.
+    butterfly_before, butterfly_after:
+        Least g of each; negative is arbitrage.
+    calendar_before, calendar_after:
+        Least distance of total variance from the slice before in time, each among its own; None
+        for the first slice.
+    """
+
+    free: SliceFit
+    repaired: SliceFit
+    butterfly_before: float
+    butterfly_after: float
+    calendar_before: float | None
+    calendar_after: float | None
+
+    @property
+    def moved(self) -> bool:
+        """Whether the repair changed the slice."""
+        return not np.array_equal(self.free.raw, self.repaired.raw)
+
+
+def repair_slices(points: Sequence[SlicePoints], free: Sequence[SliceFit]) -> tuple[Repair, ...]:
+    """Slices without butterflies or calendars, in order of time.
+
+    Each slice is freed of butterflies. Then, from the last pair of neighbours to the first, where
+    two cross, the earlier one is fitted again below the later or the later one again above the
+    earlier, whichever costs less; then from the first to the last, whatever still crosses is
+    fitted again above the earlier one, and made so. The last pass guarantees the result.
+
+    Raises
+    ------
+    DataError
+        The slices are not in order of time, or two have the same.
+    """
+    taus = [slice_points.tau for slice_points in points]
+    if any(later <= earlier for earlier, later in zip(taus, taus[1:], strict=False)):
+        raise DataError(f"the slices have taus {taus}; expected rising ones, each once")
+    spans = [(float(p.k[0]), float(p.k[-1])) for p in points]
+    fits = [without_butterflies(p, fit) for p, fit in zip(points, free, strict=True)]
+    for i in range(len(fits) - 2, -1, -1):
+        if _gap(fits[i], fits[i + 1], spans[i], spans[i + 1]) >= 0.0:
+            continue
+        below = _freed(points[i], fits[i], later=fits[i + 1].raw)
+        above = _freed(points[i + 1], fits[i + 1], earlier=fits[i].raw)
+        cost_below = below.error**2 - fits[i].error**2
+        cost_above = above.error**2 - fits[i + 1].error**2
+        lies_below = _gap(below, fits[i + 1], spans[i], spans[i + 1]) >= 0.0
+        if lies_below and cost_below <= cost_above:
+            fits[i] = below
+    for i in range(1, len(fits)):
+        if _gap(fits[i - 1], fits[i], spans[i - 1], spans[i]) < 0.0:
+            above = _freed(points[i], fits[i], earlier=fits[i - 1].raw)
+            fits[i] = _lifted(points[i], above, fits[i - 1].raw, spans[i - 1])
+    return tuple(
+        Repair(
+            free[i],
+            fits[i],
+            butterfly_margin(free[i].raw, *spans[i]),
+            butterfly_margin(fits[i].raw, *spans[i]),
+            _gap(free[i - 1], free[i], spans[i - 1], spans[i]) if i else None,
+            _gap(fits[i - 1], fits[i], spans[i - 1], spans[i]) if i else None,
+        )
+        for i in range(len(fits))
+    )
+
+
+def without_butterflies(points: SlicePoints, fit: SliceFit) -> SliceFit:
+    """The slice itself where its g is nowhere negative, else the nearest found that has such a g.
+
+    It is fitted again with the penalty, from the slice and from its flattened form; of what comes
+    out, flattened where it must be, and of the flattened slice itself, the least error wins.
+    """
+    low, high = float(points.k[0]), float(points.k[-1])
+    if butterfly_margin(fit.raw, low, high) >= 0.0:
+        return fit
+    flat = _flattened(points, fit.raw)
+    found = [
+        measured(points, _flattened(points, fit_slice_within(points, start).raw))
+        for start in (fit.raw, flat)
+    ]
+    return min([*found, measured(points, flat)], key=lambda other: other.error)
+
+
+def _freed(
+    points: SlicePoints, fit: SliceFit, earlier: Floats | None = None, later: Floats | None = None
+) -> SliceFit:
+    again = fit_slice_within(points, fit.raw, earlier, later)
+    return measured(points, _flattened(points, again.raw))
+
+
+def _flattened(points: SlicePoints, raw: Floats) -> Floats:
+    """The slice with the largest share found of its own shape that leaves no butterfly.
+
+    ``w(0) + share (w(k) - w(0))`` is SVI again, with b times the share; the level at the money
+    stays.
+    """
+    low, high = float(points.k[0]), float(points.k[-1])
+    if butterfly_margin(raw, low, high) >= 0.0:
+        return raw
+    level = float(total_variance(raw, np.zeros(())))
+    good, bad = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        share = 0.5 * (good + bad)
+        if butterfly_margin(_share_of(raw, share, level), low, high) >= 0.0:
+            good = share
+        else:
+            bad = share
+    return _share_of(raw, good, level)
+
+
+def _share_of(raw: Floats, share: float, level: float) -> Floats:
+    a, b, rho, m, sigma = raw
+    return np.array([level + share * (a - level), share * b, rho, m, sigma])
+
+
+def _lifted(
+    points: SlicePoints, fit: SliceFit, earlier: Floats, span: tuple[float, float]
+) -> SliceFit:
+    """The slice raised, with wings no flatter than those of `earlier`, until nothing crosses."""
+    low, high = min(span[0], float(points.k[0])), max(span[1], float(points.k[-1]))
+
+    def sound(raw: Floats) -> bool:
+        return (
+            butterfly_margin(raw, low, high) >= 0.0
+            and calendar_margin(earlier, raw, low, high) >= 0.0
+        )
+
+    if sound(fit.raw):
+        return fit
+    raw = _with_wings(fit.raw, earlier)
+    unit = float(total_variance(earlier, np.zeros(())))
+    lift = 1e-6 * unit
+    while not sound(raw + np.array([lift, 0.0, 0.0, 0.0, 0.0])):
+        lift *= 2.0
+        if lift > 1e6 * max(unit, 1.0):
+            raise DataError(
+                f"no lift puts the slice of {points.tau:.6g} years above the one before; its "
+                f"parameters are {fit.raw.tolist()}, leave the expiry out"
+            )
+    good, bad = lift, 0.5 * lift
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (good + bad)
+        if sound(raw + np.array([middle, 0.0, 0.0, 0.0, 0.0])):
+            good = middle
+        else:
+            bad = middle
+    return measured(points, raw + np.array([good, 0.0, 0.0, 0.0, 0.0]))
+
+
+def _with_wings(raw: Floats, earlier: Floats) -> Floats:
+    """The slice with each wing at least a little steeper than that of `earlier`."""
+    a, b, rho, m, sigma = raw
+    least = earlier[1] * np.array([1.0 - earlier[2], 1.0 + earlier[2]]) * (1.0 + 1e-9)
+    own = b * np.array([1.0 - rho, 1.0 + rho])
+    left, right = np.minimum(np.maximum(own, least), _STEEPEST)
+    total = left + right
+    if total <= 0.0 or np.array_equal((left, right), own):
+        return raw
+    return np.array([a, 0.5 * total, (right - left) / total, m, sigma])
+
+
+def _gap(
+    earlier: SliceFit,
+    later: SliceFit,
+    span: tuple[float, float],
+    other: tuple[float, float],
+) -> float:
+    low, high = min(span[0], other[0]), max(span[1], other[1])
+    return calendar_margin(earlier.raw, later.raw, low, high)
