@@ -80,8 +80,8 @@ def black76_price(
     Black (1976), "The pricing of commodity contracts".
     """
     columns, shape = _columns(forward, strike, tau, vol, call, rate)
-    out = np.empty(len(columns[0]))
-    _prices(*columns, out)
+    out = np.empty(columns.shape[1])
+    _prices(columns, out)
     return out.reshape(shape)
 
 
@@ -103,8 +103,8 @@ def black76_greeks(
     of it at the strike; gamma 0, also at the strike itself, where it has no finite limit.
     """
     columns, shape = _columns(forward, strike, tau, vol, call, rate)
-    out = np.empty((5, len(columns[0])))
-    _greeks(*columns, out)
+    out = np.empty((5, columns.shape[1]))
+    _greeks(columns, out)
     return Greeks(*(column.reshape(shape) for column in out))
 
 
@@ -128,20 +128,22 @@ def price(forward, strike, tau, vol, call, discount):  # type: ignore[no-untyped
 
 
 @njit(cache=True, error_model="numpy")
-def _prices(forward, strike, tau, vol, call, rate, out):  # type: ignore[no-untyped-def]
+def _prices(columns, out):  # type: ignore[no-untyped-def]
+    forward, strike, tau, vol, call, rate = columns
     for i in range(len(out)):
         discount = math.exp(-rate[i] * max(tau[i], 0.0))
-        out[i] = price(forward[i], strike[i], tau[i], vol[i], call[i], discount)
+        out[i] = price(forward[i], strike[i], tau[i], vol[i], call[i] != 0.0, discount)
 
 
 @njit(cache=True, error_model="numpy")
-def _greeks(forward, strike, tau, vol, call, rate, out):  # type: ignore[no-untyped-def]
+def _greeks(columns, out):  # type: ignore[no-untyped-def]
+    forward, strike, tau, vol, call, rate = columns
     for i in range(out.shape[1]):
-        side = 1.0 if call[i] else -1.0
+        side = 1.0 if call[i] != 0.0 else -1.0
         left = max(tau[i], 0.0)
         root = math.sqrt(left)
         discount = math.exp(-rate[i] * left)
-        value = price(forward[i], strike[i], tau[i], vol[i], call[i], discount)
+        value = price(forward[i], strike[i], tau[i], vol[i], call[i] != 0.0, discount)
         spread = vol[i] * root
         density = 0.0
         if spread <= 0.0:
@@ -170,12 +172,11 @@ def _columns(
     vol: npt.ArrayLike,
     call: npt.ArrayLike,
     rate: npt.ArrayLike,
-) -> tuple[tuple[npt.NDArray[np.generic], ...], tuple[int, ...]]:
-    """The arguments as flat columns of one length, and the shape they make."""
-    kinds = (np.float64, np.float64, np.float64, np.float64, np.bool_, np.float64)
+) -> tuple[Floats, tuple[int, ...]]:
+    """The arguments as rows of one length, shape (6, n), and the shape they make together."""
     given = [
-        np.asarray(value, dtype=kind)
-        for value, kind in zip((forward, strike, tau, vol, call, rate), kinds, strict=True)
+        np.asarray(value, dtype=np.float64)
+        for value in (forward, strike, tau, vol, np.asarray(call, dtype=np.bool_), rate)
     ]
     for name, column in (("forward", given[0]), ("strike", given[1])):
         wrong = (column <= 0.0) | np.isinf(column)
@@ -184,4 +185,4 @@ def _columns(
                 f"{name} {column[wrong].flat[0]} cannot be priced; expected a price above 0"
             )
     together = np.broadcast_arrays(*given)
-    return tuple(np.ascontiguousarray(one).ravel() for one in together), together[0].shape
+    return np.stack([column.ravel() for column in together]), together[0].shape
