@@ -16,7 +16,8 @@ import numpy as np
 from numba import njit
 
 PARAMETERS = 5
-_REACH = 9.0
+_GRID = 101
+_NODES = np.sinh(np.linspace(-9.0, 9.0, _GRID))
 _TOLERANCE = 1e-13
 _STEP = 1e-6
 
@@ -78,9 +79,6 @@ def refine(  # type: ignore[no-untyped-def]
     return p, cost
 
 
-_GRID = 101
-
-
 @njit(cache=True, error_model="numpy")
 def _fill(  # type: ignore[no-untyped-def]
     p, x, vol, deviation, unit, w0, butterfly, floor, cap, calendar, out
@@ -97,12 +95,11 @@ def _fill(  # type: ignore[no-untyped-def]
     spread = 1.0 / math.sqrt(_GRID)
     if butterfly[0] > 0.0:
         for i in range(_GRID):
-            y = raw[4] * math.sinh(_REACH * (2.0 * i / (_GRID - 1) - 1.0))
-            g = _scaled_g(raw, raw[3] + y, w0)
+            g = _scaled_g(raw, raw[3] + raw[4] * _NODES[i], w0)
             out[n + i] = butterfly[0] * spread * max(butterfly[1] - g, 0.0)
     if calendar[0] > 0.0:
         for i in range(_GRID):
-            at = math.sinh(_REACH * (2.0 * i / (_GRID - 1) - 1.0))
+            at = _NODES[i]
             w = _w(raw, at)
             if floor[1] >= 0.0:
                 lack = _w(floor, at) * (1.0 + calendar[1]) + calendar[1] - w

@@ -22,11 +22,15 @@ import numpy.typing as npt
 
 from margin.surface.arbitrage import butterfly_margin, calendar_margin
 from margin.surface.slice_fit import SliceFit, SlicePoints, fit_slice_within, measured
-from margin.surface.svi import MAX_WING, total_variance
+from margin.surface.svi import MAX_WING, total_variance, wings
 from market.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 
+_CHEAP = 0.25
+"""So much squared error, in half widths, is paid to move the slice that less is known of."""
+
+_SHARES = (0.25, 0.5, 0.75)
 _HALVINGS = 40
 _STEEPEST = 0.9995 * MAX_WING
 
@@ -63,9 +67,10 @@ def repair_slices(points: Sequence[SlicePoints], free: Sequence[SliceFit]) -> tu
     """Slices without butterflies or calendars, in order of time.
 
     Each slice is freed of butterflies. Then, from the last pair of neighbours to the first, where
-    two cross, the earlier one is fitted again below the later or the later one again above the
-    earlier, whichever costs less; then from the first to the last, whatever still crosses is
-    fitted again above the earlier one, and made so. The last pass guarantees the result.
+    two cross, the earlier one is fitted again below the later, or the later one again above the
+    earlier and below the one after, or both, whichever adds least to the squared error; then from
+    the first to the last, whatever still crosses is fitted again above the earlier one, and lifted where it
+    must be. The last pass guarantees the result.
 
     Raises
     ------
@@ -80,17 +85,12 @@ def repair_slices(points: Sequence[SlicePoints], free: Sequence[SliceFit]) -> tu
     for i in range(len(fits) - 2, -1, -1):
         if _gap(fits[i], fits[i + 1], spans[i], spans[i + 1]) >= 0.0:
             continue
-        below = _freed(points[i], fits[i], later=fits[i + 1].raw)
-        above = _freed(points[i + 1], fits[i + 1], earlier=fits[i].raw)
-        cost_below = below.error**2 - fits[i].error**2
-        cost_above = above.error**2 - fits[i + 1].error**2
-        lies_below = _gap(below, fits[i + 1], spans[i], spans[i + 1]) >= 0.0
-        if lies_below and cost_below <= cost_above:
-            fits[i] = below
+        later = fits[i + 2].raw if i + 2 < len(fits) else None
+        fits[i], fits[i + 1] = _parted(points[i : i + 2], fits[i : i + 2], later)
     for i in range(1, len(fits)):
         if _gap(fits[i - 1], fits[i], spans[i - 1], spans[i]) < 0.0:
-            above = _freed(points[i], fits[i], earlier=fits[i - 1].raw)
-            fits[i] = _lifted(points[i], above, fits[i - 1].raw, spans[i - 1])
+            later = fits[i + 1].raw if i + 1 < len(fits) else None
+            fits[i] = _raised(points[i], fits[i], fits[i - 1].raw, later, spans[i - 1])
     return tuple(
         Repair(
             free[i],
@@ -121,10 +121,47 @@ def without_butterflies(points: SlicePoints, fit: SliceFit) -> SliceFit:
     return min([*found, measured(points, flat)], key=lambda other: other.error)
 
 
-def _freed(
-    points: SlicePoints, fit: SliceFit, earlier: Floats | None = None, later: Floats | None = None
+def _parted(
+    points: Sequence[SlicePoints], fits: Sequence[SliceFit], later: Floats | None
+) -> tuple[SliceFit, SliceFit]:
+    """Two neighbours that cross, fitted again so that they hardly do; the second below `later`.
+
+    Moving one of them is tried first, then both, towards wings between their own.
+    """
+    near, far = fits
+    before = near.error**2 + far.error**2
+
+    def cost(pair: tuple[SliceFit, SliceFit]) -> float:
+        return pair[0].error ** 2 + pair[1].error ** 2 - before
+
+    below = (_refitted(points[0], near, None, far.raw), far)
+    above = (near, _refitted(points[1], far, near.raw, later))
+    # More is known of the wings of the later one: its quotes reach further.
+    best = below if cost(below) <= _CHEAP + cost(above) else above
+    if cost(best) <= _CHEAP:
+        return best
+    ends = [np.maximum(wings(fit.raw), 1e-8) for fit in fits]
+    for share in _SHARES:
+        between = ends[0] ** (1.0 - share) * ends[1] ** share
+        flatter = _refitted(points[0], near, None, None, most_wings=between)
+        steeper = _refitted(points[1], far, None, later, least_wings=between)
+        tried = (
+            (_refitted(points[0], flatter, None, steeper.raw), steeper),
+            (flatter, _refitted(points[1], steeper, flatter.raw, later)),
+        )
+        best = min((best, *tried), key=cost)
+    return best
+
+
+def _refitted(
+    points: SlicePoints,
+    fit: SliceFit,
+    earlier: Floats | None,
+    later: Floats | None,
+    least_wings: Floats | None = None,
+    most_wings: Floats | None = None,
 ) -> SliceFit:
-    again = fit_slice_within(points, fit.raw, earlier, later)
+    again = fit_slice_within(points, fit.raw, earlier, later, least_wings, most_wings)
     return measured(points, _flattened(points, again.raw))
 
 
@@ -151,6 +188,29 @@ def _flattened(points: SlicePoints, raw: Floats) -> Floats:
 def _share_of(raw: Floats, share: float, level: float) -> Floats:
     a, b, rho, m, sigma = raw
     return np.array([level + share * (a - level), share * b, rho, m, sigma])
+
+
+def _raised(
+    points: SlicePoints,
+    fit: SliceFit,
+    earlier: Floats,
+    later: Floats | None,
+    span: tuple[float, float],
+) -> SliceFit:
+    """The slice above `earlier`: lifted where that is cheap, else fitted again and lifted; below
+    `later` where that is not much dearer."""
+    found = [_lifted(points, fit, earlier, span)]
+    if found[0].error ** 2 - fit.error**2 > _CHEAP:
+        bounds = [later, None] if later is not None else [None]
+        found += [
+            _lifted(points, _refitted(points, fit, earlier, bound), earlier, span)
+            for bound in bounds
+        ]
+    best = found[0]
+    for other in found[1:]:
+        if other.error**2 + _CHEAP < best.error**2:
+            best = other
+    return best
 
 
 def _lifted(

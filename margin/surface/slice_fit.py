@@ -34,8 +34,12 @@ CALENDAR_TARGET = 1e-4
 _WING_SHARE = 0.999
 _FLATTEST = 1e-8
 _LOWEST = 1e-4
+_HIGHEST = 100.0
+_NARROWEST, _WIDEST = 1e-2, 50.0
 _BANDS = 5
-_FREE_STEPS = 80
+_STEPS = 80
+_FIRST_STEPS = 20
+_KEPT = 2
 _PENALTIES = (10.0, 100.0, 1_000.0)
 _NONE = np.array([0.0, -1.0, 0.0, 0.0, 1.0])
 
@@ -151,21 +155,8 @@ def fit_slice(points: SlicePoints) -> SliceFit:
     band of widths, are refined and the best is kept. The order of the points changes no bit.
     """
     problem = _Problem(points)
-    found, cost = starts(
-        problem.x,
-        (points.vol / problem.unit) ** 2,
-        # A miss of w is one of vol times 2 vol.
-        (problem.unit**2 / (2.0 * points.vol * points.deviation)) ** 2,
-        problem.steepest,
-        _LOWEST,
-        _BANDS,
-    )
-    best, least = found[0], math.inf
-    for p in found[np.isfinite(cost)]:
-        refined, error = problem.refine(p, _FREE_STEPS)
-        if error < least:
-            best, least = refined, error
-    return measured(points, problem.raw(best))
+    found = [problem.refine(p) for p in problem.starts()]
+    return measured(points, problem.raw(min(found, key=_cost)[0]))
 
 
 def fit_slice_within(
@@ -173,32 +164,69 @@ def fit_slice_within(
     start: Floats,
     earlier: Floats | None = None,
     later: Floats | None = None,
+    least_wings: Floats | None = None,
+    most_wings: Floats | None = None,
 ) -> SliceFit:
-    """The slice of least error from `start` on, with arbitrage penalised more and more.
+    """The slice of least error with arbitrage penalised, more and more.
 
     Penalised are a g under `BUTTERFLY_TARGET`, and total variances less than `CALENDAR_TARGET`
-    above those of the slice `earlier`, or less than that under those of `later`. What is left of
-    the arbitrage is small; to end it is the business of `margin.surface.repair`.
+    above those of the slice `earlier`, or less than that under those of `later`; the wings are
+    bounded by theirs, and by `least_wings` and `most_wings` (left, right) where given. The starts are `start` and those of `fit_slice` with such wings; after the
+    mildest penalty the best two go on. What is left of the arbitrage is small; to end it is the
+    business of `margin.surface.repair`.
     """
-    problem = _Problem(points)
-    p = problem.parameters(start)
-    for weight in _PENALTIES:
-        p, _ = problem.refine(p, _FREE_STEPS, weight, earlier, later)
-    return measured(points, problem.raw(p))
+    problem = _Problem(points, earlier, later, least_wings, most_wings)
+    first = (problem.parameters(start), *problem.starts())
+    found = [problem.refine(p, _PENALTIES[0], _FIRST_STEPS) for p in first]
+    found = sorted(found, key=_cost)[:_KEPT]
+    for weight in _PENALTIES[1:]:
+        found = [problem.refine(p, weight) for p, _ in found]
+    return measured(points, problem.raw(min(found, key=_cost)[0]))
+
+
+def _cost(found: tuple[Floats, float]) -> float:
+    return found[1]
 
 
 class _Problem:
     """One slice in the units of `margin.surface.least_squares`."""
 
-    def __init__(self, points: SlicePoints) -> None:
+    def __init__(
+        self,
+        points: SlicePoints,
+        earlier: Floats | None = None,
+        later: Floats | None = None,
+        least_wings: Floats | None = None,
+        most_wings: Floats | None = None,
+    ) -> None:
         self.points = points
         self.unit = float(np.interp(0.0, points.k, points.vol))
         self.w0 = self.unit**2 * points.tau
-        self.scale = math.sqrt(self.w0)
-        self.x = points.k / self.scale
+        scale = math.sqrt(self.w0)
+        self.x = points.k / scale
         self.deviation = points.deviation
-        self.steepest = _WING_SHARE * MAX_WING / self.scale
-        self._units = np.array([self.w0, self.scale, 1.0, self.scale, self.scale])
+        self._units = np.array([self.w0, scale, 1.0, scale, scale])
+        steepest = _WING_SHARE * MAX_WING / scale
+        first, last = float(self.x[0]), float(self.x[-1])
+        reach = max(last - first, 1e-3)
+        self.low = np.array([_LOWEST, _FLATTEST, _FLATTEST, first - reach, math.log(_NARROWEST)])
+        self.high = np.array([_HIGHEST, steepest, steepest, last + reach, math.log(_WIDEST)])
+        self.floor = self.cap = _NONE
+        self.bounded = earlier is not None or later is not None
+        # Room for the distance that is aimed at, out to the wings.
+        room = 1.0 + 2.0 * CALENDAR_TARGET
+        if least_wings is not None:
+            self.low[1:3] = np.clip(least_wings / scale, _FLATTEST, steepest)
+        if earlier is not None:
+            self.floor = earlier / self._units
+            least = np.clip(self._wings(self.floor) * room, _FLATTEST, steepest)
+            self.low[1:3] = np.maximum(self.low[1:3], least)
+        if most_wings is not None:
+            self.high[1:3] = np.clip(most_wings / scale, self.low[1:3], steepest)
+        if later is not None:
+            self.cap = later / self._units
+            most = np.clip(self._wings(self.cap) / room, self.low[1:3], steepest)
+            self.high[1:3] = np.minimum(self.high[1:3], most)
 
     def raw(self, p: Floats) -> Floats:
         return np.asarray(scaled_raw(p) * self._units)
@@ -208,41 +236,35 @@ class _Problem:
         least = a + b * sigma * math.sqrt(max(1.0 - rho * rho, 0.0))
         return np.array([least, b * (1.0 - rho), b * (1.0 + rho), m, math.log(sigma)])
 
+    def starts(self) -> list[Floats]:
+        vol = self.points.vol
+        found, cost = starts(
+            self.x,
+            (vol / self.unit) ** 2,
+            # A miss of w is one of vol times 2 vol.
+            (self.unit**2 / (2.0 * vol * self.deviation)) ** 2,
+            self.low,
+            self.high,
+            _BANDS,
+        )
+        return [p for p, error in zip(found, cost, strict=True) if math.isfinite(error)]
+
     def refine(
-        self,
-        start: Floats,
-        steps: int,
-        penalty: float = 0.0,
-        earlier: Floats | None = None,
-        later: Floats | None = None,
+        self, start: Floats, penalty: float = 0.0, steps: int = _STEPS
     ) -> tuple[Floats, float]:
-        first, last = float(self.x[0]), float(self.x[-1])
-        reach = max(last - first, 1e-3)
-        low = np.array([_LOWEST, _FLATTEST, _FLATTEST, first - reach, math.log(1e-2)])
-        high = np.array([100.0, self.steepest, self.steepest, last + reach, math.log(50.0)])
-        floor = cap = _NONE
-        # Room for the distance that is aimed at, out to the wings.
-        room = 1.0 + 2.0 * CALENDAR_TARGET
-        if earlier is not None:
-            floor = earlier / self._units
-            low[1:3] = np.clip(self._wings(floor) * room, _FLATTEST, self.steepest)
-        if later is not None:
-            cap = later / self._units
-            high[1:3] = np.clip(self._wings(cap) / room, low[1:3], self.steepest)
         p, cost = refine(
             start,
-            low,
-            high,
+            self.low,
+            self.high,
             self.x,
             self.points.vol,
             self.deviation,
             self.unit,
             self.w0,
             np.array([penalty, BUTTERFLY_TARGET]),
-            floor,
-            cap,
-            np.array([penalty if earlier is not None or later is not None else 0.0,
-                      CALENDAR_TARGET]),
+            self.floor,
+            self.cap,
+            np.array([penalty if self.bounded else 0.0, CALENDAR_TARGET]),
             steps,
         )
         return np.asarray(p), float(cost)
