@@ -89,8 +89,7 @@ def repair_slices(points: Sequence[SlicePoints], free: Sequence[SliceFit]) -> tu
         fits[i], fits[i + 1] = _parted(points[i : i + 2], fits[i : i + 2], later)
     for i in range(1, len(fits)):
         if _gap(fits[i - 1], fits[i], spans[i - 1], spans[i]) < 0.0:
-            later = fits[i + 1].raw if i + 1 < len(fits) else None
-            fits[i] = _raised(points[i], fits[i], fits[i - 1].raw, later, spans[i - 1])
+            fits[i] = _raised(points[i : i + 2], fits[i : i + 2], fits[i - 1], spans[i - 1])
     return tuple(
         Repair(
             free[i],
@@ -129,15 +128,19 @@ def _parted(
     Moving one of them is tried first, then both, towards wings between their own.
     """
     near, far = fits
+    span = float(points[0].k[0]), float(points[0].k[-1])
     before = near.error**2 + far.error**2
 
     def cost(pair: tuple[SliceFit, SliceFit]) -> float:
         return pair[0].error ** 2 + pair[1].error ** 2 - before
 
-    below = (_refitted(points[0], near, None, far.raw), far)
-    above = (near, _refitted(points[1], far, near.raw, later))
-    # More is known of the wings of the later one: its quotes reach further.
-    best = below if cost(below) <= _CHEAP + cost(above) else above
+    def parted(first: SliceFit, second: SliceFit) -> tuple[SliceFit, SliceFit]:
+        return first, _lifted(points[1], second, first.raw, span)
+
+    below = parted(_refitted(points[0], near, None, far.raw), far)
+    if cost(below) <= _CHEAP:  # more is known of the later one's wings: its quotes reach further
+        return below
+    best = min(below, parted(near, _refitted(points[1], far, near.raw, later)), key=cost)
     if cost(best) <= _CHEAP:
         return best
     ends = [np.maximum(wings(fit.raw), 1e-8) for fit in fits]
@@ -146,8 +149,8 @@ def _parted(
         flatter = _refitted(points[0], near, None, None, most_wings=between)
         steeper = _refitted(points[1], far, None, later, least_wings=between)
         tried = (
-            (_refitted(points[0], flatter, None, steeper.raw), steeper),
-            (flatter, _refitted(points[1], steeper, flatter.raw, later)),
+            parted(_refitted(points[0], flatter, None, steeper.raw), steeper),
+            parted(flatter, _refitted(points[1], steeper, flatter.raw, later)),
         )
         best = min((best, *tried), key=cost)
     return best
@@ -191,25 +194,31 @@ def _share_of(raw: Floats, share: float, level: float) -> Floats:
 
 
 def _raised(
-    points: SlicePoints,
-    fit: SliceFit,
-    earlier: Floats,
-    later: Floats | None,
+    points: Sequence[SlicePoints],
+    fits: Sequence[SliceFit],
+    earlier: SliceFit,
     span: tuple[float, float],
 ) -> SliceFit:
-    """The slice above `earlier`: lifted where that is cheap, else fitted again and lifted; below
-    `later` where that is not much dearer."""
-    found = [_lifted(points, fit, earlier, span)]
-    if found[0].error ** 2 - fit.error**2 > _CHEAP:
-        bounds = [later, None] if later is not None else [None]
-        found += [
-            _lifted(points, _refitted(points, fit, earlier, bound), earlier, span)
-            for bound in bounds
-        ]
-    best = found[0]
-    for other in found[1:]:
-        if other.error**2 + _CHEAP < best.error**2:
-            best = other
+    """The first of two neighbours (or the last slice) above `earlier`: lifted, or fitted again
+    and lifted; the one that costs least, with what it costs the second to be lifted in turn."""
+    fit, after = fits[0], fits[1:]
+    own = float(points[0].k[0]), float(points[0].k[-1])
+
+    def cost(raised: SliceFit) -> float:
+        return raised.error**2 + sum(
+            _lifted(points[1], following, raised.raw, own).error ** 2 for following in after
+        )
+
+    best = _lifted(points[0], fit, earlier.raw, span)
+    least = cost(best)
+    if least <= _CHEAP + sum(other.error**2 for other in fits):
+        return best
+    for bound in [*(following.raw for following in after), None]:
+        again = _refitted(points[0], fit, earlier.raw, bound)
+        raised = _lifted(points[0], again, earlier.raw, span)
+        dear = cost(raised)
+        if dear < least:
+            best, least = raised, dear
     return best
 
 
