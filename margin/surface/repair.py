@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,11 @@ from market.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 
-_CHEAP = 0.25
-"""So much squared error, in half widths, is paid to move the slice that less is known of."""
+_CHEAP = (0.25, 0.0, -1.0)
+"""So much squared error, in half widths, is paid for the first way tried before others are."""
+
+_MILD = 0.5
+"""A repair that costs no slice more, in half widths, is not tried in another way."""
 
 _SHARES = (0.25, 0.5, 0.75)
 _HALVINGS = 40
@@ -68,9 +72,10 @@ def repair_slices(points: Sequence[SlicePoints], free: Sequence[SliceFit]) -> tu
 
     Each slice is freed of butterflies. Then, from the last pair of neighbours to the first, where
     two cross, the earlier one is fitted again below the later, or the later one again above the
-    earlier and below the one after, or both, whichever adds least to the squared error; then from
-    the first to the last, whatever still crosses is fitted again above the earlier one, and lifted where it
-    must be. The last pass guarantees the result.
+    earlier and below the one after, or both, whichever adds least to the squared error; then,
+    from the first to the last, what still crosses is lifted above the earlier one, or fitted
+    again and lifted. The last pass guarantees the result. Where a slice lost much by it, it is
+    done again with other ways tried sooner, and the better outcome is kept.
 
     Raises
     ------
@@ -78,29 +83,46 @@ def repair_slices(points: Sequence[SlicePoints], free: Sequence[SliceFit]) -> tu
         The slices are not in order of time, or two have the same.
     """
     taus = [slice_points.tau for slice_points in points]
-    if any(later <= earlier for earlier, later in zip(taus, taus[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(taus)):
         raise DataError(f"the slices have taus {taus}; expected rising ones, each once")
-    spans = [(float(p.k[0]), float(p.k[-1])) for p in points]
-    fits = [without_butterflies(p, fit) for p, fit in zip(points, free, strict=True)]
-    for i in range(len(fits) - 2, -1, -1):
-        if _gap(fits[i], fits[i + 1], spans[i], spans[i + 1]) >= 0.0:
-            continue
-        later = fits[i + 2].raw if i + 2 < len(fits) else None
-        fits[i], fits[i + 1] = _parted(points[i : i + 2], fits[i : i + 2], later)
-    for i in range(1, len(fits)):
-        if _gap(fits[i - 1], fits[i], spans[i - 1], spans[i]) < 0.0:
-            fits[i] = _raised(points[i : i + 2], fits[i : i + 2], fits[i - 1], spans[i - 1])
+    sound = [without_butterflies(p, fit) for p, fit in zip(points, free, strict=True)]
+    fits = _ordered(points, sound, _CHEAP[0])
+    for cheap in _CHEAP[1:]:
+        rises = [new.error - old.error for new, old in zip(fits, sound, strict=True)]
+        if max(rises, default=0.0) <= _MILD:
+            break
+        fits = min((fits, _ordered(points, sound, cheap)), key=_total)
     return tuple(
         Repair(
             free[i],
             fits[i],
-            butterfly_margin(free[i].raw, *spans[i]),
-            butterfly_margin(fits[i].raw, *spans[i]),
-            _gap(free[i - 1], free[i], spans[i - 1], spans[i]) if i else None,
-            _gap(fits[i - 1], fits[i], spans[i - 1], spans[i]) if i else None,
+            butterfly_margin(free[i].raw),
+            butterfly_margin(fits[i].raw),
+            _gap(free[i - 1], free[i]) if i else None,
+            _gap(fits[i - 1], fits[i]) if i else None,
         )
         for i in range(len(fits))
     )
+
+
+def _ordered(
+    points: Sequence[SlicePoints], sound: Sequence[SliceFit], cheap: float
+) -> list[SliceFit]:
+    """The slices without calendars; `cheap` is what may be paid before other ways are tried."""
+    fits = list(sound)
+    for i in range(len(fits) - 2, -1, -1):
+        if _gap(fits[i], fits[i + 1]) < 0.0:
+            later = fits[i + 2].raw if i + 2 < len(fits) else None
+            pair = _parted(points[i : i + 2], fits[i : i + 2], later, cheap)
+            fits[i], fits[i + 1] = pair
+    for i in range(1, len(fits)):
+        if _gap(fits[i - 1], fits[i]) < 0.0:
+            fits[i] = _raised(points[i : i + 2], fits[i : i + 2], fits[i - 1], cheap)
+    return fits
+
+
+def _total(fits: Sequence[SliceFit]) -> float:
+    return sum(fit.error**2 for fit in fits)
 
 
 def without_butterflies(points: SlicePoints, fit: SliceFit) -> SliceFit:
@@ -109,39 +131,37 @@ def without_butterflies(points: SlicePoints, fit: SliceFit) -> SliceFit:
     It is fitted again with the penalty, from the slice and from its flattened form; of what comes
     out, flattened where it must be, and of the flattened slice itself, the least error wins.
     """
-    low, high = float(points.k[0]), float(points.k[-1])
-    if butterfly_margin(fit.raw, low, high) >= 0.0:
+    if butterfly_margin(fit.raw) >= 0.0:
         return fit
-    flat = _flattened(points, fit.raw)
+    flat = _flattened(fit.raw)
     found = [
-        measured(points, _flattened(points, fit_slice_within(points, start).raw))
+        measured(points, _flattened(fit_slice_within(points, start).raw))
         for start in (fit.raw, flat)
     ]
     return min([*found, measured(points, flat)], key=lambda other: other.error)
 
 
 def _parted(
-    points: Sequence[SlicePoints], fits: Sequence[SliceFit], later: Floats | None
+    points: Sequence[SlicePoints], fits: Sequence[SliceFit], later: Floats | None, cheap: float
 ) -> tuple[SliceFit, SliceFit]:
     """Two neighbours that cross, fitted again so that they hardly do; the second below `later`.
 
     Moving one of them is tried first, then both, towards wings between their own.
     """
     near, far = fits
-    span = float(points[0].k[0]), float(points[0].k[-1])
     before = near.error**2 + far.error**2
 
     def cost(pair: tuple[SliceFit, SliceFit]) -> float:
         return pair[0].error ** 2 + pair[1].error ** 2 - before
 
     def parted(first: SliceFit, second: SliceFit) -> tuple[SliceFit, SliceFit]:
-        return first, _lifted(points[1], second, first.raw, span)
+        return first, _lifted(points[1], second, first.raw)
 
     below = parted(_refitted(points[0], near, None, far.raw), far)
-    if cost(below) <= _CHEAP:  # more is known of the later one's wings: its quotes reach further
+    if cost(below) <= cheap:  # more is known of the later one's wings: its quotes reach further
         return below
     best = min(below, parted(near, _refitted(points[1], far, near.raw, later)), key=cost)
-    if cost(best) <= _CHEAP:
+    if cost(best) <= cheap:
         return best
     ends = [np.maximum(wings(fit.raw), 1e-8) for fit in fits]
     for share in _SHARES:
@@ -165,23 +185,22 @@ def _refitted(
     most_wings: Floats | None = None,
 ) -> SliceFit:
     again = fit_slice_within(points, fit.raw, earlier, later, least_wings, most_wings)
-    return measured(points, _flattened(points, again.raw))
+    return measured(points, _flattened(again.raw))
 
 
-def _flattened(points: SlicePoints, raw: Floats) -> Floats:
+def _flattened(raw: Floats) -> Floats:
     """The slice with the largest share found of its own shape that leaves no butterfly.
 
     ``w(0) + share (w(k) - w(0))`` is SVI again, with b times the share; the level at the money
     stays.
     """
-    low, high = float(points.k[0]), float(points.k[-1])
-    if butterfly_margin(raw, low, high) >= 0.0:
+    if butterfly_margin(raw) >= 0.0:
         return raw
     level = float(total_variance(raw, np.zeros(())))
     good, bad = 0.0, 1.0
     for _ in range(_HALVINGS):
         share = 0.5 * (good + bad)
-        if butterfly_margin(_share_of(raw, share, level), low, high) >= 0.0:
+        if butterfly_margin(_share_of(raw, share, level)) >= 0.0:
             good = share
         else:
             bad = share
@@ -197,42 +216,35 @@ def _raised(
     points: Sequence[SlicePoints],
     fits: Sequence[SliceFit],
     earlier: SliceFit,
-    span: tuple[float, float],
+    cheap: float,
 ) -> SliceFit:
     """The first of two neighbours (or the last slice) above `earlier`: lifted, or fitted again
     and lifted; the one that costs least, with what it costs the second to be lifted in turn."""
     fit, after = fits[0], fits[1:]
-    own = float(points[0].k[0]), float(points[0].k[-1])
 
     def cost(raised: SliceFit) -> float:
         return raised.error**2 + sum(
-            _lifted(points[1], following, raised.raw, own).error ** 2 for following in after
+            _lifted(points[1], following, raised.raw).error ** 2 for following in after
         )
 
-    best = _lifted(points[0], fit, earlier.raw, span)
+    best = _lifted(points[0], fit, earlier.raw)
     least = cost(best)
-    if least <= _CHEAP + sum(other.error**2 for other in fits):
+    if least <= cheap + sum(other.error**2 for other in fits):
         return best
     for bound in [*(following.raw for following in after), None]:
         again = _refitted(points[0], fit, earlier.raw, bound)
-        raised = _lifted(points[0], again, earlier.raw, span)
+        raised = _lifted(points[0], again, earlier.raw)
         dear = cost(raised)
         if dear < least:
             best, least = raised, dear
     return best
 
 
-def _lifted(
-    points: SlicePoints, fit: SliceFit, earlier: Floats, span: tuple[float, float]
-) -> SliceFit:
+def _lifted(points: SlicePoints, fit: SliceFit, earlier: Floats) -> SliceFit:
     """The slice raised, with wings no flatter than those of `earlier`, until nothing crosses."""
-    low, high = min(span[0], float(points.k[0])), max(span[1], float(points.k[-1]))
 
     def sound(raw: Floats) -> bool:
-        return (
-            butterfly_margin(raw, low, high) >= 0.0
-            and calendar_margin(earlier, raw, low, high) >= 0.0
-        )
+        return butterfly_margin(raw) >= 0.0 and calendar_margin(earlier, raw) >= 0.0
 
     if sound(fit.raw):
         return fit
@@ -268,11 +280,5 @@ def _with_wings(raw: Floats, earlier: Floats) -> Floats:
     return np.array([a, 0.5 * total, (right - left) / total, m, sigma])
 
 
-def _gap(
-    earlier: SliceFit,
-    later: SliceFit,
-    span: tuple[float, float],
-    other: tuple[float, float],
-) -> float:
-    low, high = min(span[0], other[0]), max(span[1], other[1])
-    return calendar_margin(earlier.raw, later.raw, low, high)
+def _gap(earlier: SliceFit, later: SliceFit) -> float:
+    return calendar_margin(earlier.raw, later.raw)

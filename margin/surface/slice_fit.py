@@ -171,9 +171,10 @@ def fit_slice_within(
 
     Penalised are a g under `BUTTERFLY_TARGET`, and total variances less than `CALENDAR_TARGET`
     above those of the slice `earlier`, or less than that under those of `later`; the wings are
-    bounded by theirs, and by `least_wings` and `most_wings` (left, right) where given. The starts are `start` and those of `fit_slice` with such wings; after the
-    mildest penalty the best two go on. What is left of the arbitrage is small; to end it is the
-    business of `margin.surface.repair`.
+    bounded by theirs, and by `least_wings` and `most_wings` (left, right) where given. The starts
+    are `start` and those of `fit_slice` with such wings; after the mildest penalty the best two go
+    on. What is left of the arbitrage is small; to end it is the business of
+    `margin.surface.repair`.
     """
     problem = _Problem(points, earlier, later, least_wings, most_wings)
     first = (problem.parameters(start), *problem.starts())

@@ -41,7 +41,7 @@ def total_variance(raw: Floats, k: Floats) -> Floats:
 
 def slopes(raw: Floats, k: Floats) -> tuple[Floats, Floats]:
     """First and second derivative of w in k, each of the shape of `k`; NaN gives NaN."""
-    a, b, rho, m, sigma = _five(raw)
+    _, b, rho, m, sigma = _five(raw)
     k = np.asarray(k, dtype=np.float64)
     return np.asarray(_first(b, rho, m, sigma, k)), np.asarray(_second(b, m, sigma, k))
 
@@ -129,7 +129,7 @@ def check_raw(raw: Sequence[float] | Floats, where: str) -> Floats:
     found = np.asarray(raw, dtype=np.float64)
     if found.shape != (5,) or not np.isfinite(found).all():
         raise DataError(f"{where} has SVI {list(raw)}; expected five finite numbers")
-    a, b, rho, m, sigma = (float(value) for value in found)
+    a, b, rho, _, sigma = (float(value) for value in found)
     if b < 0.0 or abs(rho) > 1.0 or sigma <= 0.0:
         raise DataError(
             f"{where} has SVI b {b}, rho {rho}, sigma {sigma}; expected b of 0 or more, rho from "
