@@ -75,9 +75,11 @@ def implied_vol(
                 f"{name} {column[wrong].flat[0]} implies no vol; expected a price above 0"
             )
     together = np.broadcast_arrays(*given, np.asarray(call, dtype=np.bool_))
-    columns = [np.ascontiguousarray(column).ravel() for column in together]
-    out = np.empty(columns[0].size)
-    _implied(*columns, out)
+    price, money, strikes, years, interest, is_call = (
+        np.ascontiguousarray(column).ravel() for column in together
+    )
+    out = np.empty(price.size)
+    _implied(price, money, strikes, years, interest, is_call, out)
     return out.reshape(together[0].shape)
 
 

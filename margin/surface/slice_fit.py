@@ -271,4 +271,4 @@ class _Problem:
         return np.asarray(p), float(cost)
 
     def _wings(self, scaled: Floats) -> Floats:
-        return scaled[1] * np.array([1.0 - scaled[2], 1.0 + scaled[2]])
+        return float(scaled[1]) * np.array([1.0 - scaled[2], 1.0 + scaled[2]])
