@@ -120,6 +120,8 @@ class Portfolios:
         their value.
     position_leg:
         Leg of every position as it was given, shape (P,).
+    unrealised_inverse:
+        `unrealised` if settled in coin, shape (L,); None where the builder cannot tell.
     """
 
     cash: Floats
@@ -138,6 +140,7 @@ class Portfolios:
     underlyings: Underlyings
     expiries: Expiries
     pledges: Pledges
+    unrealised_inverse: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.cash)
@@ -163,6 +166,9 @@ class Portfolios:
             underlyings=self.underlyings,
             expiries=self.expiries,
             pledges=self.pledges.between(begin, end),
+            unrealised_inverse=(
+                None if self.unrealised_inverse is None else self.unrealised_inverse[legs]
+            ),
         )
 
     def _position(self, leg: int) -> int:
@@ -200,7 +206,7 @@ class _Table:
     def __init__(self) -> None:
         self.underlyings: list[tuple[str, Underlying]] = []
         self.expiries: list[tuple[int, Expiry]] = []
-        self.legs: list[tuple[int, int, Holding, float, float]] = []
+        self.legs: list[tuple[int, int, Holding, float, float, float]] = []
         self.pledges: list[tuple[int, bool, Pledge]] = []
         self.leg_counts: list[int] = []
         self.pledge_counts: list[int] = []
@@ -235,6 +241,7 @@ class _Table:
                     first,
                     sum(sorted(position.quantity for position in same)),
                     sum(sorted(_unrealised(position, underlying) for position in same)),
+                    sum(sorted(_unrealised_inverse(position, underlying) for position in same)),
                 )
             )
         self.leg_counts.append(len(places))
@@ -243,7 +250,7 @@ class _Table:
         self.pledge_counts.append(len(portfolio.collateral))
 
     def arrays(self, portfolios: Sequence[Portfolio], rules: CollateralRules) -> Portfolios:
-        first = [holding for _, _, holding, _, _ in self.legs]
+        first = [holding for _, _, holding, *_ in self.legs]
         return Portfolios(
             cash=_floats([portfolio.cash for portfolio in portfolios]),
             stable_price=_floats([portfolio.stable_price for portfolio in portfolios]),
@@ -252,11 +259,12 @@ class _Table:
             kind=np.array([_KINDS[holding.kind] for holding in first], dtype=np.int8),
             underlying=_ints([row for row, *_ in self.legs]),
             expiry=_ints([row for _, row, *_ in self.legs]),
-            quantity=_floats([quantity for *_, quantity, _ in self.legs]),
+            quantity=_floats([quantity for *_, quantity, _, _ in self.legs]),
             strike=_floats([holding.strike for holding in first]),
             vol=_floats([holding.vol for holding in first]),
             call=np.array([holding.type == "call" for holding in first], dtype=np.bool_),
-            unrealised=_floats([unrealised for *_, unrealised in self.legs]),
+            unrealised=_floats([unrealised for *_, unrealised, _ in self.legs]),
+            unrealised_inverse=_floats([unrealised for *_, unrealised in self.legs]),
             position_leg=_ints(self.position_leg),
             underlyings=self._underlyings(),
             expiries=self._expiries(),
@@ -371,6 +379,15 @@ def _unrealised(position: Holding, underlying: Underlying) -> float:
     if price is None or position.entry_price is None:
         return position.unrealised_funding
     return position.quantity * (price - position.entry_price) + position.unrealised_funding
+
+
+def _unrealised_inverse(position: Holding, underlying: Underlying) -> float:
+    """In coin: ``size_usd * (1 / entry - 1 / mark)``, the quantity being ``size_usd / mark``."""
+    if position.kind == "option" or position.entry_price is None:
+        return _unrealised(position, underlying)
+    return (
+        _unrealised(position, underlying) - position.unrealised_funding
+    ) / position.entry_price + position.unrealised_funding
 
 
 def _floats(values: Sequence[float | None]) -> Floats:
