@@ -15,14 +15,17 @@ from features.account.book_return import book_return
 from features.account.book_volatility import book_volatility
 from features.account.collateral_share import collateral_share
 from features.account.concentration import concentration
+from features.account.delta_share import delta_share
 from features.account.distance import distance
 from features.account.equity_share import equity_share
+from features.account.gamma_share import gamma_share
 from features.account.headroom_share import headroom_share
 from features.account.market_exposure import market_exposure
 from features.account.moments import FIRST_VOLATILITY
 from features.account.net_share import net_share
 from features.account.prior import prior_logit
 from features.account.shock_distance import shock_distance
+from features.account.vega_share import vega_share
 from features.account.wrong_way_share import wrong_way_share
 from features.correlation.absorption_ratio import absorption_ratio
 from features.correlation.correlation_shift import correlation_shift
@@ -55,7 +58,10 @@ from features.volatility.realised import realised_volatility
 from features.volatility.return_zscore import return_zscore
 from features.volatility.rogers_satchell import rogers_satchell_volatility
 from features.volatility.seasonality import hour_of_week_seasonality
+from features.volatility.skew import skew_25d
+from features.volatility.smile_curvature import smile_curvature
 from features.volatility.stressed import stressed_volatility
+from features.volatility.term_slope import atm_term_slope
 from features.volatility.trailing_return import trailing_return
 from features.volatility.variance_risk_premium import variance_risk_premium
 from features.volatility.volatility_of_volatility import volatility_of_volatility
@@ -115,6 +121,9 @@ CROSS_FEATURES: tuple[CrossFeature, ...] = (
     market_beta(),
     implied_volatility(),
     variance_risk_premium(),
+    skew_25d(),
+    atm_term_slope(),
+    smile_curvature(),
 )
 
 _ALL_OF_MARKET: tuple[MarketFeature | CrossFeature, ...] = (*MARKET_FEATURES, *CROSS_FEATURES)
@@ -151,6 +160,9 @@ BOOK_MEANS: tuple[str, ...] = (
     "hour_of_week_seasonality",
     "implied_volatility",
     "variance_risk_premium",
+    "skew_25d",
+    "atm_term_slope",
+    "smile_curvature",
     "amihud_illiquidity_24h",
     "kyle_lambda_24h",
     "roll_spread_24h",
@@ -196,7 +208,14 @@ ACCOUNT_FEATURES: tuple[AccountFeature, ...] = (
     book_return(),
     book_funding(),
     market_exposure(),
+    delta_share(),
+    gamma_share(),
+    vega_share(),
 )
+
+OPTION_FEATURES: tuple[str, ...] = ("delta_share", "gamma_share", "vega_share")
+"""Account features that are 0 in every book without options: a population without any says
+nothing of them."""
 
 ACCOUNT_COLUMNS: tuple[str, ...] = tuple(f.name for f in ACCOUNT_FEATURES)
 

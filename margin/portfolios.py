@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
 
 from margin.portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
 from margin.ruleset import CollateralRules
@@ -57,7 +58,8 @@ class Pledges:
     Those of portfolio i are rows ``start[i]:start[i + 1]``. `underlying` is −1 where there is
     none; `cash` says that the rule set counts the asset as cash: worth 1, no haircut. A
     balance with a haircut of its own is no cash.
-    `initial_haircut` is the whole one, that of maintenance included.
+    `initial_haircut` is the whole one, that of maintenance included. A premium is the share of a
+    debt asked on top of it; None: debts count at their value.
     """
 
     start: Ints
@@ -70,6 +72,8 @@ class Pledges:
     initial_haircut: Floats
     risk_cancelling: Bools
     cash: Bools
+    initial_premium: Floats | None = None
+    maintenance_premium: Floats | None = None
 
     def between(self, begin: int, end: int) -> Pledges:
         """Those of portfolios ``begin`` to ``end - 1``."""
@@ -85,6 +89,10 @@ class Pledges:
             initial_haircut=self.initial_haircut[rows],
             risk_cancelling=self.risk_cancelling[rows],
             cash=self.cash[rows],
+            initial_premium=None if self.initial_premium is None else self.initial_premium[rows],
+            maintenance_premium=(
+                None if self.maintenance_premium is None else self.maintenance_premium[rows]
+            ),
         )
 
 
@@ -246,7 +254,9 @@ class _Table:
             )
         self.leg_counts.append(len(places))
         held = {position.underlying for position in portfolio.positions}
-        self.pledges += [_placed(pledge, rows, held, rules) for pledge in portfolio.collateral]
+        self.pledges += [
+            placed_pledge(pledge, rows, held, rules) for pledge in portfolio.collateral
+        ]
         self.pledge_counts.append(len(portfolio.collateral))
 
     def arrays(self, portfolios: Sequence[Portfolio], rules: CollateralRules) -> Portfolios:
@@ -268,7 +278,7 @@ class _Table:
             position_leg=_ints(self.position_leg),
             underlyings=self._underlyings(),
             expiries=self._expiries(),
-            pledges=self._pledges(rules),
+            pledges=flatten_pledges(self.pledges, self.pledge_counts, rules),
         )
 
     def _underlyings(self) -> Underlyings:
@@ -295,25 +305,30 @@ class _Table:
             vol_confidence=_floats([min(one.confidence, one.vol_confidence) for one in given]),
         )
 
-    def _pledges(self, rules: CollateralRules) -> Pledges:
-        given = [pledge for *_, pledge in self.pledges]
-        haircuts = [_haircuts(pledge, rules) for pledge in given]
-        cash = [
-            pledge.asset in rules.cash_assets and pledge.maintenance_haircut is None
-            for pledge in given
-        ]
-        return Pledges(
-            start=offsets(self.pledge_counts),
-            asset=tuple(pledge.asset for pledge in given),
-            underlying=_ints([row for row, *_ in self.pledges]),
-            amount=_floats([pledge.amount for pledge in given]),
-            price=_floats([pledge.price for pledge in given]),
-            confidence=_floats([pledge.confidence for pledge in given]),
-            maintenance_haircut=_floats([least for least, _ in haircuts]),
-            initial_haircut=_floats([whole for _, whole in haircuts]),
-            risk_cancelling=np.array([moves for _, moves, _ in self.pledges], dtype=np.bool_),
-            cash=np.array(cash, dtype=np.bool_),
-        )
+
+def flatten_pledges(
+    pledges: Sequence[tuple[int, bool, Pledge]], counts: Sequence[int], rules: CollateralRules
+) -> Pledges:
+    """Collateral as arrays: of each balance the row of its underlying and whether scenarios move
+    it; `counts` is how many each portfolio has."""
+    given = [pledge for *_, pledge in pledges]
+    haircuts = [_haircuts(pledge, rules) for pledge in given]
+    cash = [
+        pledge.asset in rules.cash_assets and pledge.maintenance_haircut is None for pledge in given
+    ]
+    return Pledges(
+        start=offsets(counts),
+        asset=tuple(pledge.asset for pledge in given),
+        underlying=_ints([row for row, *_ in pledges]),
+        amount=_floats([pledge.amount for pledge in given]),
+        price=_floats([pledge.price for pledge in given]),
+        confidence=_floats([pledge.confidence for pledge in given]),
+        maintenance_haircut=_floats([least for least, _ in haircuts]),
+        initial_haircut=_floats([whole for _, whole in haircuts]),
+        risk_cancelling=np.array([moves for _, moves, _ in pledges], dtype=np.bool_),
+        cash=np.array(cash, dtype=np.bool_),
+        **_premiums(given, rules),
+    )
 
 
 def offsets(counts: Sequence[int]) -> Ints:
@@ -323,10 +338,11 @@ def offsets(counts: Sequence[int]) -> Ints:
     return out
 
 
-def _placed(
+def placed_pledge(
     pledge: Pledge, rows: Mapping[str, int], held: Set[str], rules: CollateralRules
 ) -> tuple[int, bool, Pledge]:
-    """Row of its underlying, whether scenarios move it, and the pledge itself.
+    """Row of its underlying, whether scenarios move it, and the pledge itself, in a portfolio
+    that holds something on the underlyings `held`.
 
     A pledge with a haircut of its own says that too; of others the rule set does.
     """
@@ -336,15 +352,6 @@ def _placed(
         if name in held:
             return rows[name], True, pledge
     return row, pledge.risk_cancelling, pledge
-
-
-def _haircuts(pledge: Pledge, rules: CollateralRules) -> tuple[float, float]:
-    """Of maintenance, and the whole one of initial margin: the pledge's own or the rule set's."""
-    if pledge.maintenance_haircut is not None:
-        return pledge.maintenance_haircut, pledge.maintenance_haircut + pledge.initial_extra_haircut
-    least = rules.haircut(pledge.asset)
-    extra = pledge.initial_extra_haircut or rules.initial_extra_haircut(pledge.asset)
-    return least, min(least + extra, 1.0)
 
 
 def _canonical(position: Holding) -> tuple[object, ...]:
@@ -357,6 +364,35 @@ def _canonical(position: Holding) -> tuple[object, ...]:
         position.strike,
         position.type == "call",
     )
+
+
+def _haircuts(pledge: Pledge, rules: CollateralRules) -> tuple[float, float]:
+    """Of maintenance, and the whole one of initial margin: the pledge's own, else the rule set's
+    weights by size, else its haircuts."""
+    if pledge.maintenance_haircut is not None:
+        return pledge.maintenance_haircut, pledge.maintenance_haircut + pledge.initial_extra_haircut
+    own = rules.weights_of(pledge.asset)
+    if own is not None:
+        whole, least = own.haircuts(pledge.amount)
+        return least, min(whole + pledge.initial_extra_haircut, 1.0)
+    least = rules.haircut(pledge.asset)
+    extra = pledge.initial_extra_haircut or rules.initial_extra_haircut(pledge.asset)
+    return least, min(least + extra, 1.0)
+
+
+def _premiums(pledges: Sequence[Pledge], rules: CollateralRules) -> dict[str, Floats]:
+    """What debts ask on top of their value; empty where the rule set has no such weights."""
+    if rules.weights is UNSET:
+        return {}
+    weights = [rules.weights_of(pledge.asset) for pledge in pledges]
+    premiums = [
+        (0.0, 0.0) if own is None else own.premiums(pledge.amount)
+        for own, pledge in zip(weights, pledges, strict=True)
+    ]
+    return {
+        "initial_premium": _floats([initial for initial, _ in premiums]),
+        "maintenance_premium": _floats([maintenance for _, maintenance in premiums]),
+    }
 
 
 def _check_same(same: Sequence[Holding]) -> None:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from margin.asset_weights import AssetWeights
 from margin.floor_rules import FloorRules, check_emir
 from margin.rule_values import NonNegative, Positive, Probability, Share, Text
 from margin.scenario_rules import ScenarioRules
@@ -38,6 +39,8 @@ Horizon = Literal["1", "8", "24"]
 class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[collateral]``: what counts as cash, and the haircut of everything else.
 
+    An asset in `weights` takes those in the place of a haircut, see `margin.asset_weights`.
+
     Attributes
     ----------
     cash_assets:
@@ -54,6 +57,7 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
     cash_assets: tuple[str, ...] = ("USD", "USDT")
     default_haircut: Share = 0.2
     haircuts: dict[str, Share] = {}
+    weights: dict[str, AssetWeights] | UnsetType = UNSET
     initial_extra_haircuts: dict[str, Share] | UnsetType = UNSET
     risk_cancelling: dict[str, str] | UnsetType = UNSET
 
@@ -67,10 +71,19 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
                 )
 
     def haircut(self, asset: str) -> float:
-        """Share of the asset's value that does not count; 0 for cash assets."""
+        """Share of the asset's value that does not count, before its size; 0 for cash assets."""
         if asset in self.cash_assets:
             return 0.0
+        own = self.weights_of(asset)
+        if own is not None:
+            return 1.0 - own.maintenance_asset
         return self.haircuts.get(asset, self.default_haircut)
+
+    def weights_of(self, asset: str) -> AssetWeights | None:
+        """Weights by size of an asset that has them; None for cash assets."""
+        if self.weights is UNSET or asset in self.cash_assets:
+            return None
+        return self.weights.get(asset)
 
     def initial_extra_haircut(self, asset: str) -> float:
         """Share of the value that initial margin takes beyond `haircut`; 0 for cash assets."""
@@ -131,7 +144,8 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     source:
         Where the figures come from.
     effective_from, effective_to:
-        Validity, ISO 8601; empty means open on that side.
+        Validity, ISO 8601, the end exclusive; empty means open on that side. See `validity`, and
+        `margin.rule_history` for the version in force at a time.
     spot:
         How a plain symbol counts: ``linear``, like a perpetual.
     tier, scenario, standard:
@@ -166,14 +180,21 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
                 f"engine {self.engine!r} with the tables of {given or 'no engine'}; give the table "
                 f"[{self.engine}] and no other engine's"
             )
-        begin, end = (
-            _moment(key, getattr(self, key)) for key in ("effective_from", "effective_to")
-        )
+        begin, end = self.validity
         if begin is not None and end is not None and begin >= end:
             raise ValueError(
                 f"effective_from {self.effective_from} is not before "
                 f"effective_to {self.effective_to}"
             )
+
+    @cached_property
+    def validity(self) -> tuple[int | None, int | None]:
+        """When the rules hold, in nanoseconds: from the first, inclusive, to the second,
+        exclusive; None where that side is open."""
+        return (
+            _moment("effective_from", self.effective_from),
+            _moment("effective_to", self.effective_to),
+        )
 
     @property
     def tiers(self) -> TierRules:
@@ -217,6 +238,9 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RuleSet) and self.sha256 == other.sha256
+
+    def __ne__(self, other: object) -> bool:  # the struct's own compares identities
+        return not self == other
 
     def __hash__(self) -> int:
         return hash(self.sha256)
