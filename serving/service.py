@@ -23,7 +23,7 @@ from market.clock import DAY, SECOND, Interval, format_time, parse_time
 from market.errors import DataError, MargincastError, ModelError, RuleSetError
 from models.forecaster import Forecaster
 from serving.champion import ChampionWatch
-from serving.decision import PreviousAddOn, decide, missing_context
+from serving.decision import PreviousAddOn, decide, missing_context, out_of_force
 from serving.intake import Intake, take_in
 from serving.ledger_writer import LedgerWriter
 from serving.live_market import LiveMarket
@@ -305,7 +305,13 @@ class Service:
         if missing:
             return Readiness("unavailable", missing)
         champion = self._champion.current().answering(self._targets())
-        doubts = (champion.trouble, self._market_trouble(), self._context_trouble(champion.model))
+        snapshot = self._snapshot(None)
+        doubts = (
+            champion.trouble,
+            out_of_force(self._rules_now(), snapshot.as_of),
+            self._market_trouble(),
+            self._context_trouble(champion.model),
+        )
         reasons = [reason for reason in doubts if reason]
         return Readiness("degraded" if reasons else "ready", reasons)
 
