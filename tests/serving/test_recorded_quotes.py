@@ -35,7 +35,7 @@ def endpoint(serve: Any, market: Any) -> Any:
             "instrument": found.expiry,
             "ts": early,
             "forward": 9.0,
-            "vols": [{"strike": 9.0, "vol": 0.5}],
+            "vols": {"9": 0.5},
         },
         {"instrument": "BTCUSDT-PERP", "ts": early, "mark": 8.0},
         {"instrument": "USDT", "ts": early, "mark": 0.99},
