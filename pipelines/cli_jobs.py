@@ -1,4 +1,4 @@
-"""Verbs around the retraining job: look for drift, run jobs on a schedule."""
+"""Verbs around the retraining job and beside it: drift, schedule, liquidation."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ ConfigFile = Annotated[
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
 
 DRIFT_FOUND = 5
+CASE_FAILED = 2
 
 
 def drift(
@@ -78,7 +79,27 @@ def schedule(
         raise typer.Exit(1)
 
 
+def liquidation(
+    cases: Annotated[Path, typer.Option("--cases", help="Cases, one JSON object a line.")],
+    out: Annotated[Path, typer.Option("--out", help="Results, one JSON object a line.")],
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Liquidation and bankruptcy prices and the next step of margin cases; exit 2 if one failed."""
+    from margin.cases import run_cases
+    from margin.liquidation.cases import liquidation_figures
+    from pipelines.report import write_json
+
+    load_config(config)
+    failed = run_cases(cases, out, liquidation_figures)
+    write_json({"failed": failed, "out": str(out)}, json)
+    if failed:
+        typer.echo(f"margincast: {failed} case(s) failed; see the error lines in {out}", err=True)
+        raise typer.Exit(CASE_FAILED)
+
+
 def mount(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     app.command()(drift)
     app.command()(schedule)
+    app.command()(liquidation)
