@@ -81,7 +81,7 @@ def test_binance_coinm_close_to_its_calculator() -> None:
             [0.004, 0.005, 0.01, 0.025, 0.05, 0.1, 0.125, 0.15],
         ),
     )
-    assert found == pytest.approx(33_599.40, abs=25.0)
+    assert found == pytest.approx(33_599.40, abs=0.05)
 
 
 def test_dydx_isolated_short() -> None:
