@@ -173,7 +173,7 @@ def test_a_ramp_frees_a_part_of_the_shortage() -> None:
 def test_auctioned_share_restores_the_buffer(
     value: float, short: float, factor: float, buffer: float, reserve: float
 ) -> None:
-    """Sold at ``d (MtM - R)``, the share f leaves a buffer margin of zero, and a little less not."""
+    """Sold at ``d (MtM - R)``, the share f leaves a buffer margin of zero, and less does not."""
     rules = AuctionRules(1.0, 0.5, 1.0, 1.0, 1.0, buffer=buffer)
     net, reserved = -short, reserve * value
     share = largest_share(net, value, factor, rules, reserved)
