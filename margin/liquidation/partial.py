@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -85,9 +86,49 @@ def allowed_shortage(rules: PartialRules, shortage: float, elapsed_seconds: floa
     return min(1.0, rules.ramp_start + max(0.0, elapsed_seconds) / rules.ramp_seconds)
 
 
+class Closable(Protocol):
+    """An account with P positions, and what closing shares of them would leave.
+
+    Attributes
+    ----------
+    net:
+        Net maintenance margin.
+    value:
+        What the requirement is counted from: ``requirement = value - net``.
+    notionals:
+        Absolute, shape (P,).
+    """
+
+    net: float
+    value: float
+    notionals: Floats
+
+    def requirement_after(self, shares: Floats) -> Floats:
+        """The requirement after rows of shares, shape (K, P): shape (K,)."""
+
+    def largest_first(self) -> list[int]:
+        """Positions by the maintenance margin that they take, falling; then by name."""
+
+
 def liquidation_step(
     portfolio: Portfolio,
     ruleset: RuleSet,
+    *,
+    elapsed_seconds: float = 0.0,
+    since_last_seconds: float = np.inf,
+) -> Step:
+    """The next step of closing a portfolio, see `next_step`; `portfolio` is not changed."""
+    return next_step(
+        _PortfolioAccount(portfolio, ruleset),
+        ruleset.liquidations,
+        elapsed_seconds=elapsed_seconds,
+        since_last_seconds=since_last_seconds,
+    )
+
+
+def next_step(
+    account: Closable,
+    rules: LiquidationRules,
     *,
     elapsed_seconds: float = 0.0,
     since_last_seconds: float = np.inf,
@@ -96,15 +137,15 @@ def liquidation_step(
 
     Under ``buffer`` the shares are the smallest for which
     ``net >= buffer * requirement``, both after the step, with
-    ``requirement = mark-to-market - net``; where not even closing everything does, everything is
+    ``requirement = value - net``; where not even closing everything does, everything is
     closed. An account that meets its margin gets a step of nothing.
 
     Parameters
     ----------
-    portfolio:
-        Checked; not changed.
-    ruleset:
-        Rules of margin and of liquidation.
+    account:
+        The account.
+    rules:
+        ``[liquidation]``.
     elapsed_seconds:
         Since the liquidation began, for rules that go slowly.
     since_last_seconds:
@@ -115,38 +156,65 @@ def liquidation_step(
     Hyperliquid, "Liquidations" (20% of positions above 100,000 USDC); Drift v2, "Liquidation
     Engine"; dYdX, "Liquidations".
     """
-    account = _Account(portfolio, ruleset)
-    rules = ruleset.liquidations
+    none, every = np.zeros(len(account.notionals)), np.ones(len(account.notionals))
     if account.net >= 0.0:
-        return account.step(np.zeros(len(portfolio.positions)))
-    if _below_backstop(account, rules):
-        return account.step(np.ones(len(portfolio.positions)), backstop=True)
+        return _step(account, rules.partial, none)
+    if account.value < rules.backstop_share * (account.value - account.net):
+        return _step(account, rules.partial, every, backstop=True)
+    method = rules.partial.method
+    if method == "whole":
+        return _step(account, rules.partial, every)
+    if method == "share":
+        return _step(account, rules.partial, _large_and_small(account, rules, since_last_seconds))
+    return _step(account, rules.partial, _to_buffer(account, rules.partial, elapsed_seconds))
+
+
+def _step(
+    account: Closable, rules: PartialRules, shares: Floats, *, backstop: bool = False
+) -> Step:
+    net, requirement = (float(figure[0]) for figure in _after(account, rules, shares[None, :]))
+    closed = float(_closed(account, shares[None, :])[0])
+    return Step(
+        shares=tuple(shares.tolist()),
+        notional=closed,
+        fee=rules.fee_rate * closed,
+        net_before=account.net,
+        net_after=net,
+        requirement_after=requirement,
+        restored=net >= rules.buffer * requirement,
+        backstop=backstop,
+    )
+
+
+def _after(account: Closable, rules: PartialRules, shares: Floats) -> tuple[Floats, Floats]:
+    """Net maintenance margin and requirement after rows of shares."""
+    requirement = account.requirement_after(shares)
+    net: Floats = account.value - rules.fee_rate * _closed(account, shares) - requirement
+    return net, requirement
+
+
+def _closed(account: Closable, shares: Floats) -> Floats:
+    """Notional closed by rows of shares, summed in one order however many rows there are."""
+    closed = np.zeros(len(shares))
+    for position, size in enumerate(account.notionals.tolist()):
+        closed += shares[:, position] * size
+    return closed
+
+
+def _large_and_small(account: Closable, rules: LiquidationRules, since_last: float) -> Floats:
     parts = rules.partial
-    if parts.method == "whole":
-        return account.step(np.ones(len(portfolio.positions)))
-    if parts.method == "share":
-        return account.step(_large_and_small(account, parts, since_last_seconds))
-    return account.step(_to_buffer(account, parts, elapsed_seconds))
-
-
-def _below_backstop(account: _Account, rules: LiquidationRules) -> bool:
-    requirement = account.mark_to_market - account.net
-    return account.mark_to_market < rules.backstop_share * requirement
-
-
-def _large_and_small(account: _Account, rules: PartialRules, since_last: float) -> Floats:
-    if since_last < rules.cooldown_seconds:
+    if since_last < parts.cooldown_seconds:
         return np.ones(len(account.notionals))
-    return np.where(account.notionals > rules.share_above, rules.share, 1.0)
+    return np.where(account.notionals > parts.share_above, parts.share, 1.0)
 
 
-def _to_buffer(account: _Account, rules: PartialRules, elapsed: float) -> Floats:
+def _to_buffer(account: Closable, rules: PartialRules, elapsed: float) -> Floats:
     allowed = allowed_shortage(rules, -account.net, elapsed)
     # What may stay open of today's shortage, beyond the buffer: nothing once all may be freed.
     target = (1.0 - allowed) * account.net
 
     def surplus(shares: Floats) -> Floats:
-        net, requirement = account.after(shares)
+        net, requirement = _after(account, rules, shares)
         wanted: Floats = net - rules.buffer * requirement if allowed == 1.0 else net - target
         return wanted
 
@@ -170,48 +238,28 @@ def _one_more(
     return surplus(rows)
 
 
-class _Account:
-    """A portfolio and what closing shares of its positions leaves."""
+class _PortfolioAccount:
+    """A portfolio; what its requirement is counted from is its mark-to-market."""
 
     def __init__(self, portfolio: Portfolio, ruleset: RuleSet) -> None:
-        self.portfolio, self.ruleset = portfolio, ruleset
+        self._portfolio, self._ruleset = portfolio, ruleset
+        self._margins = margins_of([portfolio], ruleset)
+        self.net = float(self._margins.maintenance_net[0])
+        self.value = float(self._margins.mark_to_market[0])
         self.notionals = np.array(
             [notional(portfolio, position) for position in portfolio.positions]
         )
-        self._margins = margins_of([portfolio], ruleset)
-        self.net = float(self._margins.maintenance_net[0])
-        self.mark_to_market = float(self._margins.mark_to_market[0])
 
-    def after(self, shares: Floats) -> tuple[Floats, Floats]:
-        """Net maintenance margin and requirement after rows of shares, shape (K, P)."""
+    def requirement_after(self, shares: Floats) -> Floats:
         margins: Margins = margins_of(
-            [reduced(self.portfolio, row.tolist()) for row in shares], self.ruleset
+            [reduced(self._portfolio, row.tolist()) for row in shares], self._ruleset
         )
-        fee = self.ruleset.liquidations.partial.fee_rate * (shares @ self.notionals)
-        # The engine's own mark-to-market says what closing at the mark turns into cash.
-        requirement = margins.mark_to_market - margins.maintenance_net
-        net: Floats = self.mark_to_market - fee - requirement
-        return net, requirement
+        # Closing at the mark turns value into cash, which the requirement does not see.
+        requirement: Floats = margins.mark_to_market - margins.maintenance_net
+        return requirement
 
     def largest_first(self) -> list[int]:
-        """Positions by the maintenance margin that their legs take, falling; then by name."""
-        legs = flatten([self.portfolio], self.ruleset.collateral)
+        legs = flatten([self._portfolio], self._ruleset.collateral)
         taken = self._margins.leg_maintenance[legs.position_leg]
-        names = [position.name for position in self.portfolio.positions]
+        names = [position.name for position in self._portfolio.positions]
         return sorted(range(len(names)), key=lambda i: (-taken[i], names[i], i))
-
-    def step(self, shares: Floats, *, backstop: bool = False) -> Step:
-        """The step that closes these shares."""
-        rules = self.ruleset.liquidations.partial
-        net, requirement = (float(figure[0]) for figure in self.after(shares[None, :]))
-        closed = float(shares @ self.notionals)
-        return Step(
-            shares=tuple(shares.tolist()),
-            notional=closed,
-            fee=rules.fee_rate * closed,
-            net_before=self.net,
-            net_after=net,
-            requirement_after=requirement,
-            restored=net >= rules.buffer * requirement,
-            backstop=backstop,
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from margin.liquidation.auction import auction_steps, largest_share
+from margin.liquidation.book_step import book_step
 from margin.liquidation.deleverage import RANKINGS, Winner, deleverage
 from margin.liquidation.insurance_fund import draw
 from margin.liquidation.moved import reduced
@@ -18,8 +20,11 @@ from margin.liquidation.partial import allowed_shortage, liquidation_step
 from margin.liquidation.prices import margins_of
 from margin.liquidation_rules import AuctionRules, LiquidationRules, PartialRules
 from margin.portfolio import Holding, Portfolio, Underlying
+from margin.requirement import compute_requirement
 from margin.ruleset import RuleSet, load_ruleset
-from market.errors import CaseError
+from margin.view import MarketView
+from market.book import Account, Book, Position
+from market.errors import CaseError, DataError
 
 
 def with_rules(**tables: object) -> RuleSet:
@@ -294,3 +299,33 @@ def test_default_table_leaves_the_identity_of_a_rule_set(linear_tiers: RuleSet) 
     assert linear_tiers.liquidations == LiquidationRules()
     assert with_rules().sha256 != linear_tiers.sha256
     assert np.isfinite(linear_tiers.calls.call_hours)
+
+
+def test_step_of_a_book_is_that_of_its_portfolio(
+    make_view: Callable[..., MarketView],
+) -> None:
+    """The same account through both doors: as a margin case and as an account of a book."""
+    rules = with_rules(partial=PartialRules(buffer=0.2, fee_rate=0.001))
+    view = make_view(mark=[60_000.0, 2_000.0, 10.0])
+    held = (-120_000.0, 80_000.0)
+    names = ("BTCUSDT-PERP", "ETHUSDT-PERP")
+    booked = Account(
+        "a",
+        3_000.0,
+        tuple(
+            Position(name, size / price, price)
+            for name, size, price in zip(names, held, (60_000.0, 2_000.0), strict=True)
+        ),
+    )
+    after, step = book_step(booked, view, rules)
+    expected = liquidation_step(account(3_000.0, *held), rules)
+    assert step.shares == pytest.approx(expected.shares, rel=1e-12)
+    now = compute_requirement(Book.of([after]), view, rules)
+    assert now.headroom[0] == pytest.approx(step.net_after)
+    assert now.equity[0] == pytest.approx(3_000.0 - step.fee)
+    assert now.headroom[0] >= 0.2 * now.maintenance_margin[0] - 1e-6
+    bankrupt = msgspec.structs.replace(rules, liquidation=LiquidationRules(PartialRules("whole")))
+    closed, _ = book_step(booked, view, bankrupt)
+    assert (closed.positions, closed.cash) == ((), 3_000.0)
+    with pytest.raises(DataError, match="no symbol SOLUSDT"):
+        book_step(Account("a", 1.0, (Position("SOLUSDT", 1.0),)), view, rules)
