@@ -1,7 +1,8 @@
 """``[liquidation]`` of a rule set: how a venue closes an account that is below its margin.
 
 A rule set without the table takes the defaults stated here: as much of every position as brings
-the account back to its maintenance margin, at the mark, without fee, auction or fund.
+the account back to its maintenance margin and a tenth of it, at the mark, without fee, auction or
+fund.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class PartialRules(Struct, frozen=True, forbid_unknown_fields=True):
         Of ``buffer``: the same share of every position (``pro_rata``), or one position after the
         other, those that take the most maintenance margin first (``largest_first``).
     buffer:
-        Restored beyond the margin, as a share of the maintenance requirement that is left.
+        Restored beyond the margin, as a share of the maintenance requirement that is left. A
+        liquidation ends with a step only where this is above the `cure_share` of the life cycle.
     share, share_above:
         Of ``share``: closed of a position whose notional is above `share_above`.
     cooldown_seconds:
@@ -41,7 +43,7 @@ class PartialRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     method: Literal["buffer", "share", "whole"] = "buffer"
     order: Literal["pro_rata", "largest_first"] = "pro_rata"
-    buffer: NonNegative = 0.0
+    buffer: NonNegative = 0.1
     share: Rate = 1.0
     share_above: NonNegative = 0.0
     cooldown_seconds: NonNegative = 0.0

@@ -1,4 +1,4 @@
-"""Verbs around the retraining job and beside it: drift, schedule, liquidation."""
+"""Verbs around the retraining job and beside it: drift, schedule, liquidation, life cycle."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result 
 
 DRIFT_FOUND = 5
 CASE_FAILED = 2
+HISTORY_DIFFERS = 4
 
 
 def drift(
@@ -98,8 +99,35 @@ def liquidation(
         raise typer.Exit(CASE_FAILED)
 
 
+def lifecycle(
+    accounts: Annotated[Path, typer.Option("--accounts", help="Folder of the account files.")],
+    begin: Annotated[str, typer.Option("--from", help="First decision time, ISO 8601 in UTC.")],
+    end: Annotated[str, typer.Option("--to", help="Last decision time.")],
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Only compare with the recorded history.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the history here, one event a line.")
+    ] = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Replay the margin calls of a book over a span and record them; exit 4 if a record differs."""
+    from pipelines.life_cycle import run_life_cycle
+    from pipelines.report import bars_line, facts, write_json
+
+    report = run_life_cycle(load_config(config), accounts, begin, end, replay=replay, out=out)
+    write_json(report, json)
+    bars_line(report["bars_report"])
+    shown = {key: value for key, value in report.items() if key not in ("bars_report", "unknown")}
+    facts("life cycle", shown | {"without_figures": report["unknown"]["account_bars"]})
+    if report["equal"] is False:
+        raise typer.Exit(HISTORY_DIFFERS)
+
+
 def mount(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     app.command()(drift)
     app.command()(schedule)
     app.command()(liquidation)
+    app.command()(lifecycle)

@@ -116,6 +116,14 @@ class States:
         fresh.disputed[known] = self.disputed[rows[known]]
         return replace(fresh, as_of=self.as_of)
 
+    def put(self, rows: Ints, states: States) -> States:
+        """These states with others in the place of some rows; nothing is changed."""
+        state, since = self.state.copy(), self.since.copy()
+        deadline, disputed = self.deadline.copy(), self.disputed.copy()
+        state[rows], since[rows] = states.state, states.since
+        deadline[rows], disputed[rows] = states.deadline, states.disputed
+        return States(state, since, deadline, disputed, max(self.as_of, states.as_of))
+
     def may_only_reduce(self, rules: LifeCycleRules) -> Bools:
         """Accounts that may close positions and open none, shape (N,)."""
         state = self.state

@@ -159,7 +159,8 @@ def next_step(
     none, every = np.zeros(len(account.notionals)), np.ones(len(account.notionals))
     if account.net >= 0.0:
         return _step(account, rules.partial, none)
-    if account.value < rules.backstop_share * (account.value - account.net):
+    backstop = rules.backstop_share
+    if backstop > 0.0 and account.value < backstop * (account.value - account.net):
         return _step(account, rules.partial, every, backstop=True)
     method = rules.partial.method
     if method == "whole":

@@ -113,7 +113,7 @@ def test_share_by_hand() -> None:
 
 
 def test_largest_first_closes_as_few_positions_as_it_can() -> None:
-    rules = with_rules(partial=PartialRules(order="largest_first"))
+    rules = with_rules(partial=PartialRules(order="largest_first", buffer=0.0))
     # 2% of 200,000 is 4,000; equity 2,500 carries 125,000: 75,000 go, all of them BTC.
     step = liquidation_step(account(2_500.0, -120_000.0, 80_000.0), rules)
     assert step.shares == (pytest.approx(75_000.0 / 120_000.0), 0.0)
@@ -125,7 +125,7 @@ def test_a_healthy_account_is_left_alone() -> None:
     for method in ("buffer", "share", "whole"):
         step = liquidation_step(
             account(2_000.0, 100_000.0),
-            with_rules(partial=PartialRules(method=method)),  # type: ignore[arg-type]
+            with_rules(partial=PartialRules(method=method, buffer=0.0)),  # type: ignore[arg-type]
         )
         assert (step.shares, step.notional, step.restored) == ((0.0,), 0.0, True)
 
@@ -152,7 +152,7 @@ def test_a_fifth_of_large_positions_first() -> None:
 def test_a_ramp_frees_a_part_of_the_shortage() -> None:
     """Drift v2, "Liquidation Engine": a share of the shortage that rises with time; small
     shortages at once."""
-    partial = PartialRules(ramp_start=0.1, ramp_seconds=60.0, small_shortage=50.0)
+    partial = PartialRules(buffer=0.0, ramp_start=0.1, ramp_seconds=60.0, small_shortage=50.0)
     assert allowed_shortage(partial, 500.0, 0.0) == 0.1
     assert allowed_shortage(partial, 500.0, 30.0) == pytest.approx(0.6)
     assert allowed_shortage(partial, 500.0, 1e9) == 1.0
