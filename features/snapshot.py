@@ -15,6 +15,7 @@ from margin.view import MarketView
 from market.clock import HOUR, Interval
 from market.errors import DataError
 from market.history import MarketHistory
+from market.quotes import QuoteBoard
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -39,6 +40,8 @@ class MarketSnapshot:
         Mark price, shape (S,); NaN where there is none.
     suspect:
         Whether the newest bar or mark is quarantined, shape (S,).
+    quotes:
+        What is quoted, none of it after `as_of`; None where nothing is.
     """
 
     as_of: int
@@ -46,6 +49,7 @@ class MarketSnapshot:
     features: MarketFeatures
     mark: Floats
     suspect: Bools
+    quotes: QuoteBoard | None = None
 
     @classmethod
     def at(
@@ -56,6 +60,7 @@ class MarketSnapshot:
         row: int,
         mark: Floats,
         suspect: Bools | None = None,
+        quotes: QuoteBoard | None = None,
     ) -> MarketSnapshot:
         """The market at `as_of`, no earlier than the close of `row`, which is the newest bar."""
         late = (as_of - int(features.closes[row])) / HOUR
@@ -75,6 +80,7 @@ class MarketSnapshot:
             ),
             mark,
             np.zeros(len(mark), dtype=np.bool_) if suspect is None else suspect,
+            quotes,
         )
 
     @classmethod
@@ -116,6 +122,7 @@ class MarketSnapshot:
             history_hours=self.features.seen[0],
             fast_correlation=self.features.fast_correlation[0],
             suspect=self.suspect,
+            quotes=self.quotes,
         )
 
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -135,8 +142,12 @@ class MarketSnapshot:
         return sorted(name for name in needed if np.isnan(self.features.column(name)[0]).all())
 
     def content(self) -> dict[str, Any]:
-        """Plain form for the ledger; floats survive it to the last bit, NaN becomes null."""
-        return {
+        """Plain form for the ledger; floats survive it to the last bit, NaN becomes null.
+
+        Without quotes it has no key for them.
+        """
+        quoted = {} if self.quotes is None else {"quotes": self.quotes.content()}
+        return quoted | {
             "as_of": self.as_of,
             "interval": self.interval.name,
             "symbols": list(self.features.symbols),
@@ -181,6 +192,7 @@ class MarketSnapshot:
             features,
             np.array(content["mark"], dtype=np.float64),
             np.array(content["suspect"], dtype=np.bool_),
+            QuoteBoard.from_content(content["quotes"]) if "quotes" in content else None,
         )
 
 

@@ -13,86 +13,60 @@ import numpy as np
 from margin.case_rules import case_rules
 from margin.engines import compute_margins
 from margin.margins import total
-from margin.portfolio import portfolio_from
+from margin.portfolio import Portfolio, portfolio_from
 from margin.portfolios import flatten
+from margin.ruleset import RuleSet
 from market.errors import CaseError, MargincastError
 
-Figures = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""What is asked of a case."""
+CaseRun = Callable[[bytes, int], dict[str, Any]]
+"""Answers a line, given with its number from 1."""
 
 
-def margin_figures(case: Mapping[str, Any]) -> dict[str, Any]:
-    """Margins of one case.
-
-    Parameters
-    ----------
-    case:
-        ``{"portfolio", "ruleset"}``; other keys are ignored. `ruleset` is the name of a preset or
-        an object, see `margin.case_rules.case_rules`; the portfolio is a
-        `margin.portfolio.Portfolio`.
-
-    Returns
-    -------
-    ``{"initial_net_margin", "maintenance_net_margin", "mark_to_market", "components",
-    "ruleset_sha256"}``, and ``scenario_pnl`` where the engine has scenarios; unrounded;
-    components are signed and add up to each net margin.
-
-    Raises
-    ------
-    MargincastError
-        The case cannot be computed.
-    """
-    content = required(case, "portfolio")
-    ruleset = case_rules(required(case, "ruleset"))
-    portfolios = flatten([portfolio_from(content)], ruleset.collateral)
-    with np.errstate(over="ignore", invalid="ignore"):  # found by `total`, with a clear error
-        margins = compute_margins(portfolios, ruleset)
-    initial, maintenance = (
-        {name: float(column[0]) for name, column in level.items()}
-        for level in (margins.initial, margins.maintenance)
-    )
-    figures: dict[str, Any] = {
-        "initial_net_margin": total(initial.values()),
-        "maintenance_net_margin": total(maintenance.values()),
-        "mark_to_market": total([float(margins.mark_to_market[0])]),
-        "components": {"initial": initial, "maintenance": maintenance},
-        "ruleset_sha256": ruleset.sha256,
-    }
-    if margins.scenario_pnl is not None:
-        figures["scenario_pnl"] = margins.scenario_pnl[0].tolist()
-    return figures
-
-
-def run_case(line: bytes, number: int = 1, figures: Figures = margin_figures) -> dict[str, Any]:
-    """Answer one case.
+def run_case(line: bytes, number: int = 1) -> dict[str, Any]:
+    """Margin one case.
 
     Parameters
     ----------
     line:
-        JSON object with an ``id`` and what `figures` reads.
+        JSON object ``{"id", "portfolio", "ruleset"}``; other keys are ignored. `ruleset` is the
+        name of a preset or an object, see `margin.case_rules.case_rules`; the portfolio is a
+        `margin.portfolio.Portfolio`.
     number:
         Of the line in its file, from 1, for errors of a case that has no id.
-    figures:
-        What is asked of the case; its margins by default.
 
     Returns
     -------
-    The id and the figures. A case that cannot be computed gives ``{"id", "error"}``; its id is
-    None where there is none.
+    ``{"id", "initial_net_margin", "maintenance_net_margin", "mark_to_market", "components",
+    "ruleset_sha256"}``, unrounded; components are signed and add up to each net margin. A case
+    that cannot be computed gives ``{"id", "error"}``; its id is None where there is none.
     """
+    return answer_case(line, number, _figures)
+
+
+def answer_case(
+    line: bytes, number: int, answer: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """The id of a case and what `answer` makes of it, or the id and the error that it raised."""
     name: object = None
     try:
         case = _decode(line)
         name = case.get("id")
-        return {"id": required(case, "id"), **figures(case)}
+        return {"id": required(case, "id"), **answer(case)}
     except MargincastError as error:
         name = _id_of(line) if name is None else name
         where = f"line {number}: " if name is None else ""
         return {"id": name, "error": f"{where}{error}"}
 
 
-def run_cases(in_path: Path, out_path: Path, figures: Figures = margin_figures) -> int:
+def run_cases(in_path: Path, out_path: Path, run: CaseRun = run_case) -> int:
     """Answer every line of a file, in order, one result a line; blank lines are skipped.
+
+    Parameters
+    ----------
+    in_path, out_path:
+        Cases and results, JSON lines.
+    run:
+        Answers one line; a result with a key ``error`` failed.
 
     Returns
     -------
@@ -110,7 +84,7 @@ def run_cases(in_path: Path, out_path: Path, figures: Figures = margin_figures) 
         with in_path.open("rb") as cases, out_path.open("wb") as results:
             for number, line in enumerate(cases, start=1):
                 if line.strip():
-                    result = run_case(line, number, figures)
+                    result = run(line, number)
                     failed += "error" in result
                     results.write(msgspec.json.encode(result) + b"\n")
     except OSError as error:
@@ -138,8 +112,35 @@ def _decode(line: bytes) -> dict[str, Any]:
     return case
 
 
+def read_case(case: Mapping[str, Any]) -> tuple[Portfolio, RuleSet]:
+    """The portfolio and the rules of a decoded case."""
+    portfolio = portfolio_from(required(case, "portfolio"))
+    return portfolio, case_rules(required(case, "ruleset"))
+
+
+def _figures(case: dict[str, Any]) -> dict[str, Any]:
+    portfolio, ruleset = read_case(case)
+    portfolios = flatten([portfolio], ruleset.collateral)
+    with np.errstate(over="ignore", invalid="ignore"):  # found by `total`, with a clear error
+        margins = compute_margins(portfolios, ruleset)
+    initial, maintenance = (
+        {name: float(column[0]) for name, column in level.items()}
+        for level in (margins.initial, margins.maintenance)
+    )
+    figures: dict[str, Any] = {
+        "initial_net_margin": total(initial.values()),
+        "maintenance_net_margin": total(maintenance.values()),
+        "mark_to_market": total([float(margins.mark_to_market[0])]),
+        "components": {"initial": initial, "maintenance": maintenance},
+        "ruleset_sha256": ruleset.sha256,
+    }
+    if margins.scenario_pnl is not None:
+        figures["scenario_pnl"] = margins.scenario_pnl[0].tolist()
+    return figures
+
+
 def required(table: Mapping[str, Any], key: str) -> Any:
-    """A value of a case; raises `CaseError` where its key is missing."""
+    """The value of a key that a case must have."""
     if key not in table:
         raise CaseError(f"missing required key {key}")
     return table[key]

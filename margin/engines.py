@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from margin.margins import Margins, Part
 from margin.portfolios import Portfolios
 from margin.ruleset import RuleSet
+from margin.scenario.engine import scenario_margins, scenario_parts
+from margin.standard.engine import standard_margins
+from margin.standard.parts import standard_parts
 from margin.tier_engine import tier_margins, tier_parts
 from market.errors import RuleSetError
 
@@ -29,7 +32,9 @@ class Engine:
 
 
 ENGINES: Mapping[str, Engine] = {
+    "standard": Engine(standard_margins, standard_parts),
     "tier": Engine(tier_margins, tier_parts),
+    "scenario": Engine(scenario_margins, scenario_parts),
 }
 
 

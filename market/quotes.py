@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,7 @@ class ExpiryQuote:
     Attributes
     ----------
     ts:
-        When it held, nanoseconds.
+        When it held, nanoseconds; of forward and vols the older one where they came apart.
     forward:
         Price of the underlying for delivery at expiry.
     rate:
@@ -43,7 +44,7 @@ class InstrumentQuote:
     Attributes
     ----------
     ts:
-        When it held, nanoseconds.
+        When it held, nanoseconds: the vol of an option, else the mark, else what is newest.
     mark:
         Price in the settlement currency; None where only other figures are quoted.
     vol:
@@ -52,6 +53,10 @@ class InstrumentQuote:
         Of a perpetual, share of the notional an hour.
     confidence:
         How far the mark is trusted, 0 to 1.
+    open_interest:
+        Of a perpetual, in units of the underlying, one side counted.
+    implied_vol:
+        Annual volatility index of the underlying.
     """
 
     ts: int
@@ -59,6 +64,8 @@ class InstrumentQuote:
     vol: float | None = None
     funding: float | None = None
     confidence: float = 1.0
+    open_interest: float | None = None
+    implied_vol: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +90,43 @@ class QuoteBoard:
         times = [quote.ts for quote in self.expiries.values()]
         times += [quote.ts for quote in self.instruments.values()]
         return max(times, default=None)
+
+    def content(self) -> dict[str, Any]:
+        """Plain form for the ledger; `from_content` gives an equal board, every float bit for bit.
+
+        Vols become pairs of strike and vol, strikes rising; what is not known is left out.
+        """
+        return {
+            "expiries": {
+                name: {
+                    **_known(quote),
+                    "vols": [[strike, quote.vols[strike]] for strike in sorted(quote.vols)],
+                }
+                for name, quote in self.expiries.items()
+            },
+            "instruments": {name: _known(quote) for name, quote in self.instruments.items()},
+        }
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> QuoteBoard:
+        """Read the plain form."""
+        return cls(
+            {
+                name: ExpiryQuote(
+                    **{
+                        **quote,
+                        "vols": {float(strike): float(vol) for strike, vol in quote["vols"]},
+                        "svi": tuple(quote["svi"]) if "svi" in quote else None,
+                    }
+                )
+                for name, quote in content["expiries"].items()
+            },
+            {name: InstrumentQuote(**quote) for name, quote in content["instruments"].items()},
+        )
+
+
+def _known(quote: ExpiryQuote | InstrumentQuote) -> dict[str, Any]:
+    fields = {key: value for key, value in asdict(quote).items() if value is not None}
+    if "svi" in fields:
+        fields["svi"] = list(fields["svi"])
+    return fields

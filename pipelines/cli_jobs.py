@@ -88,11 +88,11 @@ def liquidation(
 ) -> None:
     """Liquidation and bankruptcy prices and the next step of margin cases; exit 2 if one failed."""
     from margin.cases import run_cases
-    from margin.liquidation.cases import liquidation_figures
+    from margin.liquidation.cases import run_liquidation_case
     from pipelines.report import write_json
 
     load_config(config)
-    failed = run_cases(cases, out, liquidation_figures)
+    failed = run_cases(cases, out, run_liquidation_case)
     write_json({"failed": failed, "out": str(out)}, json)
     if failed:
         typer.echo(f"margincast: {failed} case(s) failed; see the error lines in {out}", err=True)

@@ -242,8 +242,10 @@ def _missing(config: Config) -> Iterator[str]:
         )
     if accounts.path and not accounts.path.is_dir():
         yield _wrong("accounts.source", accounts.path, '"sampled" or an existing folder')
-    if rules.path and not rules.path.is_file():
-        yield _wrong("rules.ruleset", rules.path, "a rule set's name or an existing file")
+    if rules.path and not rules.path.exists():
+        yield _wrong(
+            "rules.ruleset", rules.path, "a rule set's name, an existing file or a folder of them"
+        )
 
 
 def _wrong(key: str, given: object, expected: str) -> str:

@@ -10,14 +10,17 @@ import numpy.typing as npt
 
 from features.corrected import advance_through
 from features.market_state import MarketFeatures, MarketState
-from margin.ruleset import RuleSet, load_ruleset
+from margin.rule_history import RuleHistory
+from margin.rule_history import load_history as load_rule_history
+from margin.ruleset import RuleSet
 from market.acted_lives import ActedLives, act
 from market.bar_files import BarFolder
 from market.clock import Interval
 from market.context_files import ContextSources, add_context
-from market.errors import DataError
+from market.errors import DataError, RuleSetError
 from market.history import MarketHistory, load_history
 from market.population import Lives, Population, sample_lives
+from market.price_guard import PriceGuard
 from market.simulate import SimulatedMarket, simulate_market
 from market.simulation.parameters import MarketParameters
 from pipelines.config import Config
@@ -49,7 +52,7 @@ class Market:
 def read_history(config: Config) -> MarketHistory:
     """Bars as configured, or the simulated market where none are; past the rules' price guard."""
     interval = Interval.parse(config.market.interval)
-    guard = read_rules(config).price_guard.guard()
+    guard = _guard(read_rule_history(config))
     if config.market.bars:
         folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
         history = load_history(folders, interval, config.market.symbols, guard)
@@ -100,9 +103,46 @@ def read_market(config: Config) -> Market:
     return Market(history, before.followed_by(last), earlier, bool(config.market.bars))
 
 
-def read_rules(config: Config) -> RuleSet:
-    """The configured rule set."""
-    return load_ruleset(config.rules.path or config.rules.ruleset)
+def read_rule_history(config: Config) -> RuleHistory:
+    """The configured rules: one version, or those of a folder."""
+    return load_rule_history(config.rules.path or config.rules.ruleset)
+
+
+def read_rules(config: Config, market: Market) -> RuleSet:
+    """The version of the configured rules that is in force at the end of the data.
+
+    Raises
+    ------
+    RuleSetError
+        The rules cannot be read, or none are in force then.
+    """
+    last = int(market.history.bars.closes[-1])
+    end = config.market.end_ns
+    return read_rule_history(config).at(last if end is None else min(last, end))
+
+
+def describe_rules(ruleset: RuleSet) -> dict[str, str]:
+    """Which version of the rules a report rests on."""
+    return {
+        "name": ruleset.name,
+        "version": ruleset.version,
+        "effective_from": ruleset.effective_from,
+        "effective_to": ruleset.effective_to,
+        "sha256": ruleset.sha256,
+    }
+
+
+def _guard(rules: RuleHistory) -> PriceGuard | None:
+    """The guard of all versions: it judges the bars of all times before any version is chosen."""
+    first, *others = rules.versions
+    for other in others:
+        if other.price_guard != first.price_guard:
+            raise RuleSetError(
+                f"versions {first.version!r} and {other.version!r} of rule set {first.name!r} have "
+                "different tables [price_guard], which judges the bars of all times alike; give "
+                "all versions the same one"
+            )
+    return first.price_guard.guard()
 
 
 def usable(market: Market) -> npt.NDArray[np.bool_]:

@@ -39,7 +39,7 @@ from models.scorer import Scorer
 from pipelines.accounts import read_dataset, read_segments
 from pipelines.config import Config
 from pipelines.examine import Trained, examine
-from pipelines.inputs import Market, describe, read_market, read_rules
+from pipelines.inputs import Market, describe, describe_rules, read_market, read_rules
 from pipelines.judge import (
     bounds,
     calibrated_and_better,
@@ -99,7 +99,7 @@ def retrain(config: Config) -> dict[str, Any]:
 def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     with stages.stage("features"):
         market = read_market(config)
-        ruleset = read_rules(config)
+        ruleset = read_rules(config, market)
     with stages.stage("labels"):
         segments = read_segments(config, market, ruleset)
         data = read_dataset(config, market, segments, ruleset)
@@ -157,6 +157,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             "bundle": sha,
             "data_sha256": data_sha,
             "ruleset_sha256": ruleset.sha256,
+            "ruleset": describe_rules(ruleset),
             "rows": training["rows"],
             "gates": {name: gate.to_dict() for name, gate in decision.gates.items()},
             "seconds": dict(stages.seconds),

@@ -87,7 +87,7 @@ def watch(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]:
             bundle = load_bundle(path)
         with stages.stage("features"):
             market = read_market(config)
-            ruleset = read_rules(config)
+            ruleset = read_rules(config, market)
         with stages.stage("labels"):
             if recorded:
                 data = recorded_dataset(config, market, ruleset, bundle)

@@ -106,7 +106,12 @@ def entries(
 ) -> tuple[list[Entry], list[tuple[str, dict[str, Any]]], list[Decision]]:
     """What to append for decisions: entries, the shared contents, and the decisions with ids."""
     market, rules = snapshot.content(), ruleset.content()
-    contents = {"market_sha256": sha256_of(market), "ruleset_sha256": sha256_of(rules)}
+    shared: list[tuple[str, dict[str, Any]]] = [("market", market), ("ruleset", rules)]
+    # On its own: it is large, and stays while the clock goes on.
+    quotes = market.pop("quotes", None)
+    if quotes is not None:
+        shared.append(("quotes", quotes))
+    contents = {f"{kind}_sha256": sha256_of(content) for kind, content in shared}
     found: list[Entry] = []
     named: list[Decision] = []
     for decision in decisions:
@@ -129,7 +134,7 @@ def entries(
                 },
             )
         )
-    return found, [("market", market), ("ruleset", rules)], named
+    return found, shared, named
 
 
 def recorded_previous(ledger: Ledger, account_ids: Sequence[str]) -> dict[str, PreviousAddOn]:
@@ -173,8 +178,12 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
         raise LedgerError(f"record {decision_id!r} is a {record.kind}, not a decision")
     payload = record.payload
     recorded: dict[str, Any] = payload["decision"]
-    snapshot = MarketSnapshot.from_content(ledger.get(payload["contents"]["market_sha256"]))
-    ruleset = ruleset_from_content(ledger.get(payload["contents"]["ruleset_sha256"]))
+    named = payload["contents"]
+    market = ledger.get(named["market_sha256"])
+    if "quotes_sha256" in named:
+        market["quotes"] = ledger.get(named["quotes_sha256"])
+    snapshot = MarketSnapshot.from_content(market)
+    ruleset = ruleset_from_content(ledger.get(named["ruleset_sha256"]))
     account = msgspec.convert(payload["account"], AccountIn)
     before = payload["previous"]
     answer = decide(
@@ -187,8 +196,8 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
     )[0]
     if isinstance(answer, AccountProblem):
         raise LedgerError(f"decision {decision_id} cannot be made again: {answer.detail}")
-    named = msgspec.structs.replace(answer, decision_id=decision_id)
-    replayed = msgspec.to_builtins(named, str_keys=True)
+    again = msgspec.structs.replace(answer, decision_id=decision_id)
+    replayed = msgspec.to_builtins(again, str_keys=True)
     differences = {
         key: (recorded.get(key), replayed.get(key))
         for key in sorted({*recorded, *replayed})

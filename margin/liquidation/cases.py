@@ -6,32 +6,34 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from margin.case_rules import case_rules
-from margin.cases import required
+from margin.cases import answer_case, read_case
 from margin.liquidation.account import liquidation_of
-from margin.portfolio import portfolio_from
 from margin.ruleset import RuleSet, ruleset_from_content
 from market.errors import CaseError
 
 
-def liquidation_figures(case: Mapping[str, Any]) -> dict[str, Any]:
+def run_liquidation_case(line: bytes, number: int = 1) -> dict[str, Any]:
     """What a case's rules say of its liquidation.
 
     Parameters
     ----------
-    case:
+    line, number:
         As for `margin.cases.run_case`; ``isolated`` may give the margin of isolated positions by
         instrument, and ``liquidation`` a table that takes the place of the rule set's.
 
     Returns
     -------
-    ``{"maintenance_net_margin", "mark_to_market", "underlyings", "legs", "step", "auction",
+    ``{"id", "maintenance_net_margin", "mark_to_market", "underlyings", "legs", "step", "auction",
     "rules", "ruleset_sha256"}``. Prices are null where none between a thousandth and a hundred
     times today's liquidates; ``passed`` says that the account is below already. Nothing is sent
-    anywhere.
+    anywhere. A case that cannot be computed gives ``{"id", "error"}``.
     """
-    portfolio = portfolio_from(required(case, "portfolio"))
-    ruleset = _with_table(case_rules(required(case, "ruleset")), case.get("liquidation"))
+    return answer_case(line, number, _figures)
+
+
+def _figures(case: Mapping[str, Any]) -> dict[str, Any]:
+    portfolio, ruleset = read_case(case)
+    ruleset = _with_table(ruleset, case.get("liquidation"))
     found = liquidation_of(portfolio, ruleset, _isolated(case.get("isolated")))
     names = [leg.instrument for leg in found.legs if not leg.isolated]
     return {

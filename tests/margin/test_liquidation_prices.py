@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin.cases import run_case
 from margin.liquidation.account import liquidation_of
 from margin.liquidation.bankruptcy import bankruptcy_price, inverse_bankruptcy_price
 from margin.liquidation.bracket_price import (
@@ -21,7 +20,7 @@ from margin.liquidation.bracket_price import (
     inverse_liquidation_price,
     liquidation_price,
 )
-from margin.liquidation.cases import liquidation_figures
+from margin.liquidation.cases import run_liquidation_case
 from margin.liquidation.crossing import first_true
 from margin.liquidation.moved import moved, reduced
 from margin.liquidation.prices import (
@@ -290,7 +289,7 @@ CASE: dict[str, Any] = {
 
 
 def answer(**changes: object) -> dict[str, Any]:
-    return run_case(json.dumps(CASE | changes).encode(), 1, liquidation_figures)
+    return run_liquidation_case(json.dumps(CASE | changes).encode())
 
 
 def test_case_gives_prices_and_a_step_of_nothing() -> None:
