@@ -15,7 +15,7 @@ from ledger.canonical import canonical_bytes, sha256_hex, sha256_of
 from ledger.records import Entry
 from ledger.store import Ledger
 from margin.life_cycle.states import State
-from margin.ruleset import RuleSet
+from margin.rule_history import RuleHistory
 from margin.view import MarketView
 from market.account_files import read_accounts
 from market.clock import format_time, parse_time
@@ -23,7 +23,7 @@ from market.errors import DataError, LedgerError
 from market.files import replace_file
 from market.history import MarketHistory
 from pipelines.config import Config
-from pipelines.inputs import read_history, read_market, read_rules
+from pipelines.inputs import describe_rules, read_history, read_market, read_rule_history
 from pipelines.life_cycle_walk import Walk, walk
 from pipelines.progress import Stages
 
@@ -68,12 +68,12 @@ def run_life_cycle(
     """
     with Stages(3) as stages:
         with stages.stage("market"):
-            ruleset = read_rules(config)
-            views = _Views(config, ruleset, parse_time(begin), parse_time(end))
+            rules = read_rule_history(config)
+            views = _Views(config, rules, parse_time(begin), parse_time(end))
         with stages.stage("life cycle"):
-            found = walk(read_accounts(accounts), views, ruleset, stages.within, len(views))
+            found = walk(read_accounts(accounts), views, rules.at, stages.within, len(views))
         with stages.stage("ledger"):
-            run = _run_key(views, accounts, ruleset)
+            run = _run_key(views, accounts)
             payloads = _payloads(found, run)
             with Ledger(config.ledger.url, chain=_CHAIN) as ledger:
                 known = _recorded(ledger, run)
@@ -83,11 +83,11 @@ def run_life_cycle(
                         "run lifecycle without --replay first"
                     )
                 if known is None:
-                    _record(ledger, run, payloads, views, found, ruleset)
+                    _record(ledger, run, payloads, views, found)
     if out is not None:
         replace_file(out, b"".join(canonical_bytes(payload) + b"\n" for payload in payloads))
     difference = None if known is None else _difference(known, payloads)
-    return _report(found, views, ruleset) | {
+    return _report(found, views) | {
         "run": run,
         "history_sha256": _history_sha256(payloads),
         "recorded": known is None,
@@ -103,9 +103,9 @@ class _Views:
     Without an add-on in the call level the rules need marks only, and no features are computed.
     """
 
-    def __init__(self, config: Config, ruleset: RuleSet, begin: int, end: int) -> None:
+    def __init__(self, config: Config, rules: RuleHistory, begin: int, end: int) -> None:
         self._features = None
-        if ruleset.calls.call_level == "total":
+        if any(version.calls.call_level == "total" for version in rules.versions):
             market = read_market(config)
             self.history: MarketHistory = market.history
             self._features = market.features
@@ -118,6 +118,8 @@ class _Views:
                 f"no bar closes from {format_time(begin)} to {format_time(end)}; the market has "
                 f"{format_time(int(closes[0]))} to {format_time(int(closes[-1]))}"
             )
+        in_force = [rules.at(int(closes[row])) for row in self._rows]
+        self.versions = tuple({version.sha256: version for version in in_force}.values())
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -156,7 +158,7 @@ class _Views:
         )
 
 
-def _run_key(views: _Views, accounts: Path, ruleset: RuleSet) -> str:
+def _run_key(views: _Views, accounts: Path) -> str:
     """What a run is known by. The bars are not in it: a history that changes with them differs."""
     files = sorted(accounts.glob("*.parquet"))
     first, last = views.span
@@ -166,7 +168,7 @@ def _run_key(views: _Views, accounts: Path, ruleset: RuleSet) -> str:
             "to": last,
             "interval": views.interval,
             "accounts": {file.name: sha256_hex(file.read_bytes()) for file in files},
-            "ruleset_sha256": ruleset.sha256,
+            "rulesets_sha256": [version.sha256 for version in views.versions],
         }
     )
 
@@ -185,10 +187,8 @@ def _record(
     payloads: Sequence[dict[str, Any]],
     views: _Views,
     found: Walk,
-    ruleset: RuleSet,
 ) -> None:
-    rules = ruleset.content()
-    contents = {"ruleset_sha256": sha256_of(rules)}
+    rules = [("ruleset", version.content()) for version in views.versions]
     first, last = views.span
     summary = {
         "run": run,
@@ -197,20 +197,20 @@ def _record(
         "accounts": len(found.states),
         "events": len(payloads),
         "history_sha256": _history_sha256(payloads),
-        "contents": contents,
+        "contents": [sha256_of(content) for _, content in rules],
     }
     entries = [
         Entry(
             kind=payload["event"],
             account_id=payload["account_id"],
             as_of=payload["time"],
-            payload=payload | {"contents": contents},
+            payload=payload | {"contents": {"ruleset_sha256": payload["ruleset_sha256"]}},
         )
         for payload in payloads
     ]
     # The id is the run's: whoever comes second is refused, and the whole of it with it.
     entries.append(Entry(kind=_CHAIN, id=f"{_CHAIN}-{run}", as_of=last, payload=summary))
-    ledger.append(entries, contents=[("ruleset", rules)])
+    ledger.append(entries, contents=rules)
 
 
 def _recorded(ledger: Ledger, run: str) -> list[dict[str, Any]] | None:
@@ -240,7 +240,7 @@ def _difference(
     return None
 
 
-def _report(found: Walk, views: _Views, ruleset: RuleSet) -> dict[str, Any]:
+def _report(found: Walk, views: _Views) -> dict[str, Any]:
     transitions = [event for event in found.events if event["event"] == "transition"]
     steps = [event for event in found.events if event["event"] == "liquidation"]
     ends = Counter(State(code).label for code in found.states.state.tolist())
@@ -249,9 +249,7 @@ def _report(found: Walk, views: _Views, ruleset: RuleSet) -> dict[str, Any]:
         "span": [format_time(first), format_time(last)],
         "bars": found.bars,
         "accounts": len(found.states),
-        "ruleset": ruleset.name,
-        "ruleset_sha256": ruleset.sha256,
-        "call_level": ruleset.calls.call_level,
+        "rulesets": [describe_rules(version) for version in views.versions],
         "transitions": len(transitions),
         "reasons": dict(sorted(Counter(event["reason"] for event in transitions).items())),
         "states": {state.label: ends.get(state.label, 0) for state in State},

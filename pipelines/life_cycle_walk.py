@@ -59,7 +59,7 @@ class Walk:
 def walk(
     history: AccountHistory,
     views: Iterable[MarketView],
-    ruleset: RuleSet,
+    rules_at: Callable[[int], RuleSet],
     told: Told = lambda share: None,
     count: int = 1,
 ) -> Walk:
@@ -76,8 +76,8 @@ def walk(
         The account files.
     views:
         The market at each close.
-    ruleset:
-        Rules of margin, life cycle and liquidation.
+    rules_at:
+        The rules of margin, life cycle and liquidation that are in force at a time, nanoseconds.
     told, count:
         Progress: told of the share of `count` views that are done.
     """
@@ -85,6 +85,7 @@ def walk(
     done = Walk(States.healthy(len(history.account_ids)))
     liquidations = _Liquidations()
     for view in views:
+        ruleset = rules_at(view.as_of)
         book, rows = held.at(view)
         requirement = compute_requirement(book, view, ruleset)
         done.bars += 1
@@ -93,7 +94,7 @@ def walk(
         for i, problem in requirement.problems.items():
             done.problems.setdefault(book.account_ids[i], str(problem))
         _judge(done, book, rows, requirement, view, ruleset)
-        stepped = _liquidate(done, held, rows, requirement, view, ruleset, liquidations)
+        stepped = _liquidate(done, held, book, rows, requirement, view, ruleset, liquidations)
         if stepped:
             book, rows = held.at(view)
             requirement = compute_requirement(book, view, ruleset)
@@ -128,11 +129,11 @@ def _judge(
         requirement.equity,
         requirement.maintenance_margin,
         _add_on(requirement, view, ruleset),
-        requirement.gross_notional,
+        _positions(book),
     )
     after, changed = advance(done.states.take(rows), figures, view.as_of, ruleset.calls)
     done.states = done.states.put(rows, after)
-    done.events += _plain(changed, book, figures, ruleset)
+    done.events += _plain(changed, book, figures, requirement, ruleset)
 
 
 def _add_on(requirement: Requirement, view: MarketView, ruleset: RuleSet) -> Floats:
@@ -141,9 +142,16 @@ def _add_on(requirement: Requirement, view: MarketView, ruleset: RuleSet) -> Flo
     return largest_floor(active_floors(requirement, view, ruleset.floors), requirement)
 
 
+def _positions(book: Book) -> Ints:
+    """How many positions each account holds, shape (N,)."""
+    counts: Ints = np.diff(book.leg_start)
+    return counts
+
+
 def _liquidate(
     done: Walk,
     held: HeldAccounts,
+    book: Book,
     rows: Ints,
     requirement: Requirement,
     view: MarketView,
@@ -151,7 +159,7 @@ def _liquidate(
     liquidations: _Liquidations,
 ) -> bool:
     """Take a step with every account in liquidation that is short of margin."""
-    due = (done.states.state[rows] == State.LIQUIDATING) & (requirement.gross_notional > 0.0)
+    due = (done.states.state[rows] == State.LIQUIDATING) & (_positions(book) > 0)
     short = np.flatnonzero(due & (requirement.headroom < 0.0))
     for i in short.tolist():
         row = int(rows[i])
@@ -168,12 +176,16 @@ def _liquidate(
         held.replace(row, after)
         liquidations.last[row] = view.as_of
         instruments = [position.instrument for position in before.positions]
-        done.events.append(_step_event(before.account_id, instruments, step, view.as_of))
+        done.events.append(_step_event(before.account_id, instruments, step, view.as_of, ruleset))
     return bool(len(short))
 
 
 def _plain(
-    changed: Transitions, book: Book, figures: Figures, ruleset: RuleSet
+    changed: Transitions,
+    book: Book,
+    figures: Figures,
+    requirement: Requirement,
+    ruleset: RuleSet,
 ) -> list[dict[str, Any]]:
     events = []
     for i, before, after, reason, deadline in zip(
@@ -203,7 +215,7 @@ def _plain(
                     "add_on": add_on,
                     "call_level": level,
                     "headroom": equity - margin,
-                    "gross_notional": float(figures.gross[i]),
+                    "gross_notional": float(requirement.gross_notional[i]),
                 },
                 "ruleset_sha256": ruleset.sha256,
             }
@@ -211,7 +223,9 @@ def _plain(
     return events
 
 
-def _step_event(account_id: str, instruments: list[str], step: Step, as_of: int) -> dict[str, Any]:
+def _step_event(
+    account_id: str, instruments: list[str], step: Step, as_of: int, ruleset: RuleSet
+) -> dict[str, Any]:
     return {
         "event": "liquidation",
         "account_id": account_id,
@@ -228,4 +242,5 @@ def _step_event(account_id: str, instruments: list[str], step: Step, as_of: int)
         "headroom_after": step.net_after,
         "restored": step.restored,
         "backstop": step.backstop,
+        "ruleset_sha256": ruleset.sha256,
     }

@@ -132,7 +132,7 @@ class _Levels:
     def of(cls, figures: Figures, rules: LifeCycleRules) -> _Levels:
         equity, margin = figures.equity, figures.maintenance
         level = margin + figures.add_on if rules.call_level == "total" else margin
-        known = np.isfinite(equity) & np.isfinite(level) & np.isfinite(figures.gross)
+        known = np.isfinite(equity) & np.isfinite(level)
         low_at = level + rules.warning_share * margin
         with np.errstate(invalid="ignore"):
             holds = (
@@ -141,7 +141,7 @@ class _Levels:
                 equity >= level + rules.cure_share * margin,
                 equity < low_at,
                 equity >= low_at + rules.calm_share * margin,
-                figures.gross == 0.0,
+                figures.positions == 0,
                 equity < 0.0,
             )
         return cls(known, *(known & one for one in holds))

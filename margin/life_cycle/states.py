@@ -169,8 +169,8 @@ class Figures:
         Shape (N,); NaN where an account cannot be valued.
     add_on:
         Level on top of the maintenance margin, shape (N,); counts where the rules ask for it.
-    gross:
-        Sum of absolute notionals, shape (N,): 0 once everything is closed.
+    positions:
+        How many are held, int64, shape (N,): 0 once everything is closed.
     disputed:
         Whether the owner disputes the call, shape (N,); None where nobody does.
     """
@@ -178,7 +178,7 @@ class Figures:
     equity: Floats
     maintenance: Floats
     add_on: Floats
-    gross: Floats
+    positions: Ints
     disputed: Bools | None = None
 
     def __len__(self) -> int:

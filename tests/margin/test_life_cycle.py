@@ -23,7 +23,7 @@ def figures(
     equity: Sequence[float],
     maintenance: float = 100.0,
     *,
-    gross: float = 5_000.0,
+    held: int = 2,
     add_on: float = 0.0,
     disputed: Sequence[bool] | None = None,
 ) -> Figures:
@@ -32,7 +32,7 @@ def figures(
         np.array(equity, dtype=np.float64),
         np.full(count, maintenance),
         np.full(count, add_on),
-        np.full(count, gross),
+        np.full(count, held),
         None if disputed is None else np.array(disputed),
     )
 
@@ -106,7 +106,7 @@ def test_a_call_met_after_the_deadline_is_met() -> None:
 def test_nothing_left_to_close() -> None:
     states, _ = walk([40.0])
     for equity, reason in ((5.0, "positions_closed"), (-5.0, "bankrupt")):
-        closed, changed = advance(states, figures([equity], 0.0, gross=0.0), HOUR, RULES)
+        closed, changed = advance(states, figures([equity], 0.0, held=0), HOUR, RULES)
         assert plain(changed) == [("liquidating", "closed", reason)]
         same, changed = advance(closed, figures([1e6]), 2 * HOUR, RULES)
         assert len(changed) == 0
@@ -174,7 +174,7 @@ MOMENT = st.tuples(
         [-1.0, 0.0, 49.0, 50.0, 99.0, 100.0, 104.0, 105.0, 124.0, 130.0, 155.0, np.nan]
     ),
     st.sampled_from([0.0, 0.0, 20.0]),
-    st.sampled_from([0.0, 5_000.0, 5_000.0]),
+    st.sampled_from([0, 1, 2]),
     st.booleans(),
 )
 LEGAL = {
@@ -189,15 +189,15 @@ LEGAL = {
 
 
 def moments(
-    path: list[list[tuple[int, float, float, float, float, bool]]],
+    path: list[list[tuple[int, float, float, float, int, bool]]],
 ) -> list[tuple[int, Figures]]:
     now, out = 0, []
     for rows in path:
         now += rows[0][0] * HOUR // 2
-        _, margin, equity, add_on, gross, disputed = (
+        _, margin, equity, add_on, held, disputed = (
             np.array(column) for column in zip(*rows, strict=True)
         )
-        out.append((now, Figures(equity, margin, add_on, gross, disputed)))
+        out.append((now, Figures(equity, margin, add_on, held, disputed)))
     return out
 
 
@@ -209,7 +209,7 @@ def moments(
 )
 def test_any_path(
     rules: LifeCycleRules,
-    path: list[list[tuple[int, float, float, float, float, bool]]],
+    path: list[list[tuple[int, float, float, float, int, bool]]],
     data: st.DataObject,
 ) -> None:
     walked = moments(path)
@@ -263,7 +263,7 @@ def test_any_path(
             f.equity[1:2],
             f.maintenance[1:2],
             f.add_on[1:2],
-            f.gross[1:2],
+            f.positions[1:2],
             None if f.disputed is None else f.disputed[1:2],
         )
         alone, _ = advance(alone, one, now, rules)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,12 +22,18 @@ from market.clock import HOUR
 from pipelines.life_cycle_walk import Walk, walk
 
 
-def rules(**partial: Any) -> RuleSet:
-    return msgspec.structs.replace(
-        load_ruleset("linear-tiers"),
-        life_cycle=LifeCycleRules(call_hours=2.0, stop_out_share=0.25),
-        liquidation=LiquidationRules(PartialRules(**partial)),
+def rules(**partial: Any) -> Callable[[int], RuleSet]:
+    return always(
+        msgspec.structs.replace(
+            load_ruleset("linear-tiers"),
+            life_cycle=LifeCycleRules(call_hours=2.0, stop_out_share=0.25),
+            liquidation=LiquidationRules(PartialRules(**partial)),
+        )
     )
+
+
+def always(ruleset: RuleSet) -> Callable[[int], RuleSet]:
+    return lambda time: ruleset
 
 
 def views(prices: Sequence[float]) -> list[MarketView]:
@@ -127,9 +133,9 @@ def test_closed_accounts_of_the_files_leave() -> None:
 
 def test_the_add_on_counts_where_the_call_level_is_the_total() -> None:
     ruleset = msgspec.structs.replace(
-        rules(), life_cycle=LifeCycleRules(call_level="total", warning_share=0.0, calm_share=0.0)
+        rules()(0), life_cycle=LifeCycleRules(call_level="total", warning_share=0.0, calm_share=0.0)
     )
-    done = walk(long(230.0), views([100.0]), ruleset)
+    done = walk(long(230.0), views([100.0]), always(ruleset))
     figures = done.events[0]["figures"]
     assert done.events[0]["reason"] == "margin_call"
     assert figures["add_on"] > 0.0
