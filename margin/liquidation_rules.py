@@ -32,8 +32,10 @@ class PartialRules(Struct, frozen=True, forbid_unknown_fields=True):
         Of ``share``: closed of a position whose notional is above `share_above`.
     cooldown_seconds:
         Of ``share``: within this time after a step positions are closed whole.
-    fee_rate:
-        Paid on the notional that is closed.
+    fee_rate, margin_fee_rate:
+        Paid on the notional that is closed, and on the maintenance requirement that is freed.
+    multiple_of:
+        Of ``buffer``: shares are rounded up to multiples of this; 0: any share.
     ramp_start, ramp_seconds:
         Of ``buffer``: share of the shortage that may be freed at once, and the time until all of
         it may; 1 and 0: at once.
@@ -48,6 +50,8 @@ class PartialRules(Struct, frozen=True, forbid_unknown_fields=True):
     share_above: NonNegative = 0.0
     cooldown_seconds: NonNegative = 0.0
     fee_rate: Share = 0.0
+    margin_fee_rate: Share = 0.0
+    multiple_of: Share = 0.0
     ramp_start: Share = 1.0
     ramp_seconds: NonNegative = 0.0
     small_shortage: NonNegative = 0.0

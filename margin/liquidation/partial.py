@@ -6,6 +6,7 @@ fee and is freed of the margin. `margin.liquidation.auction` sells at a discount
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -154,7 +155,7 @@ def next_step(
     References
     ----------
     Hyperliquid, "Liquidations" (20% of positions above 100,000 USDC); Drift v2, "Liquidation
-    Engine"; dYdX, "Liquidations".
+    Engine"; dYdX, "Liquidations"; Paradex, "Liquidations" (a multiple of 20% of all positions).
     """
     none, every = np.zeros(len(account.notionals)), np.ones(len(account.notionals))
     if account.net >= 0.0:
@@ -173,16 +174,16 @@ def next_step(
 def _step(
     account: Closable, rules: PartialRules, shares: Floats, *, backstop: bool = False
 ) -> Step:
-    net, requirement = (float(figure[0]) for figure in _after(account, rules, shares[None, :]))
-    closed = float(_closed(account, shares[None, :])[0])
+    rows = shares[None, :]
+    net, requirement = _after(account, rules, rows)
     return Step(
         shares=tuple(shares.tolist()),
-        notional=closed,
-        fee=rules.fee_rate * closed,
+        notional=float(_closed(account, rows)[0]),
+        fee=float(_fee(account, rules, rows, requirement)[0]),
         net_before=account.net,
-        net_after=net,
-        requirement_after=requirement,
-        restored=net >= rules.buffer * requirement,
+        net_after=float(net[0]),
+        requirement_after=float(requirement[0]),
+        restored=bool(net[0] >= rules.buffer * requirement[0]),
         backstop=backstop,
     )
 
@@ -190,8 +191,14 @@ def _step(
 def _after(account: Closable, rules: PartialRules, shares: Floats) -> tuple[Floats, Floats]:
     """Net maintenance margin and requirement after rows of shares."""
     requirement = account.requirement_after(shares)
-    net: Floats = account.value - rules.fee_rate * _closed(account, shares) - requirement
+    net: Floats = account.value - _fee(account, rules, shares, requirement) - requirement
     return net, requirement
+
+
+def _fee(account: Closable, rules: PartialRules, shares: Floats, requirement: Floats) -> Floats:
+    """What rows of shares cost, given the requirement after them."""
+    freed = account.value - account.net - requirement
+    return rules.fee_rate * _closed(account, shares) + rules.margin_fee_rate * freed
 
 
 def _closed(account: Closable, shares: Floats) -> Floats:
@@ -221,13 +228,21 @@ def _to_buffer(account: Closable, rules: PartialRules, elapsed: float) -> Floats
 
     ones = np.ones(len(account.notionals))
     if rules.order == "pro_rata":
-        return smallest_share(lambda shares: surplus(np.outer(shares, ones))) * ones
+        share = smallest_share(lambda shares: surplus(np.outer(shares, ones)))
+        return _rounded_up(share, rules.multiple_of) * ones
     closed = np.zeros(len(account.notionals))
     for position in account.largest_first():
-        closed[position] = smallest_share(partial(_one_more, surplus, closed.copy(), position))
+        share = smallest_share(partial(_one_more, surplus, closed.copy(), position))
+        closed[position] = _rounded_up(share, rules.multiple_of)
         if surplus(closed[None, :])[0] >= 0.0:
             break
     return closed
+
+
+def _rounded_up(share: float, multiple: float) -> float:
+    if multiple == 0.0:
+        return share
+    return min(1.0, math.ceil(round(share / multiple, 9)) * multiple)
 
 
 def _one_more(

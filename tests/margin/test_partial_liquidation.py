@@ -21,7 +21,7 @@ from margin.liquidation.prices import margins_of
 from margin.liquidation_rules import AuctionRules, LiquidationRules, PartialRules
 from margin.portfolio import Holding, Portfolio, Underlying
 from margin.requirement import compute_requirement
-from margin.ruleset import RuleSet, load_ruleset
+from margin.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from margin.view import MarketView
 from market.book import Account, Book, Position
 from market.errors import CaseError, DataError
@@ -110,6 +110,42 @@ def test_share_by_hand() -> None:
     assert step.shares[0] == pytest.approx(1.0 - 1_500.0 / 2_200.0, rel=1e-12)
     assert step.net_before == pytest.approx(-500.0)
     assert step.restored
+
+
+def test_paradex_closes_a_multiple_of_a_fifth() -> None:
+    """Paradex documentation, "Liquidations", Example: 80 of value beside 88.8 of margin at 1%; 40%
+    of both positions bring the margin ratio below 90%, to 85.6%, for a penalty of 17.76 (half of
+    the margin freed in its table; the text beside it says 70% today)."""
+    rules = ruleset_from_content(
+        load_ruleset("linear-tiers").content()
+        | {
+            "tier": {"brackets": [{"maintenance_rate": 0.01, "initial_rate": 0.02}]},
+            "liquidation": {
+                "partial": {"buffer": 1 / 0.9 - 1, "multiple_of": 0.2, "margin_fee_rate": 0.5}
+            },
+        }
+    )
+    portfolio = Portfolio(
+        cash=1_000.0,
+        stable_price=1.0,
+        underlyings={
+            "BTC": Underlying(spot=54_800.0, perp_price=54_800.0),
+            "ETH": Underlying(spot=3_400.0, perp_price=3_400.0),
+        },
+        positions=(
+            Holding(kind="perp", underlying="BTC", quantity=0.1, entry_price=60_000.0),
+            Holding(kind="perp", underlying="ETH", quantity=-1.0, entry_price=3_000.0),
+        ),
+        collateral=(),
+    )
+    step = liquidation_step(portfolio, rules)
+    assert step.net_before == pytest.approx(80.0 - 88.8)
+    assert step.shares == pytest.approx((0.4, 0.4))
+    assert step.fee == pytest.approx(17.76)
+    assert step.requirement_after == pytest.approx(53.28)
+    assert step.requirement_after / (step.net_after + step.requirement_after) == pytest.approx(
+        0.856, abs=5e-4
+    )
 
 
 def test_largest_first_closes_as_few_positions_as_it_can() -> None:
