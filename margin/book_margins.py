@@ -90,7 +90,7 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
             _blame(held.portfolios, ruleset, held.problems)
             held = book_portfolios(book, view, ruleset.collateral, held.problems)
             margins = compute_margins(held.portfolios, ruleset)
-        exposures = leg_exposures(held.portfolios, discounted=ruleset.engine != "standard")
+        exposures = leg_exposures(held.portfolios, discounted=marks_discounted(ruleset))
         equity = _equity(held.portfolios, margins, exposures)
         headroom = margins.maintenance_net
         initial = equity - margins.initial_net
@@ -129,6 +129,11 @@ def _equity(portfolios: Portfolios, margins: Margins, exposures: Exposures) -> F
     options = row_sums(portfolios.start, exposures.value)
     collateral = own["base_collateral"] + own["collateral"]  # as they count, of the standard engine
     return portfolios.cash + own["unrealised_pnl"] + options + collateral
+
+
+def marks_discounted(ruleset: RuleSet) -> bool:
+    """Whether the engine marks options at their discounted value; the standard engine does not."""
+    return ruleset.engine != "standard"
 
 
 def collateral_haircuts(pledges: Pledges, on: Underlyings, ruleset: RuleSet) -> Floats:

@@ -194,7 +194,7 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
                 f"effective_to {self.effective_to}"
             )
 
-    @property
+    @cached_property
     def validity(self) -> tuple[int | None, int | None]:
         """When the rules hold, in nanoseconds: from the first, inclusive, to the second,
         exclusive; None where that side is open."""

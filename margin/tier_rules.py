@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 from msgspec import UNSET, Struct, UnsetType
@@ -101,15 +102,13 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _check_brackets(self.brackets)
-        names = [*self.symbols, *(name for own in self._classes() for name in own.symbols)]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        names = Counter(name for own in self._classes() for name in own.symbols)
+        twice = sorted(name for name, count in names.items() if count > 1)
         if twice:
-            raise ValueError(
-                f"{twice[0]} is in more than one table of symbols and classes; keep it in one"
-            )
+            raise ValueError(f"{twice[0]} is in more than one place in classes; keep it in one")
 
     def own_table(self, symbol: str) -> Brackets | None:
-        """The table of a symbol or of its class; None where it has neither."""
+        """The table of a symbol, else of its class; None where it has neither."""
         own = self.symbols.get(symbol)
         if own is not None:
             return own
@@ -126,12 +125,20 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def scaled_by_size(self) -> bool:
         """Whether the maintenance margin of some symbol needs more than its notional."""
-        tables = (self._default, *self.symbols.values(), *self._classes())
-        return any(table.imf > 0.0 for table in tables)
+        return any(table.imf > 0.0 for table in self._tables())
+
+    @property
+    def brackets_alone(self) -> bool:
+        """Whether no margin depends on more than brackets of notional."""
+        scaled = any(table.imf > 0.0 or table.caps is not None for table in self._tables())
+        return self.quantum is UNSET and not scaled
 
     @property
     def _default(self) -> Brackets:
         return Brackets(self.brackets, self.open_interest, self.imf_factor)
+
+    def _tables(self) -> tuple[Brackets, ...]:
+        return (self._default, *self.symbols.values(), *self._classes())
 
     def _classes(self) -> tuple[MarketClass, ...]:
         return () if self.classes is UNSET else tuple(self.classes.values())

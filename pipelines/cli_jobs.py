@@ -1,4 +1,5 @@
 """Verbs around the retraining job and beside it: drift, schedule, liquidation, life cycle."""
+"""Verbs beside the pipeline: look for drift, run jobs on a schedule, fit volatility surfaces."""
 
 from __future__ import annotations
 
@@ -123,6 +124,24 @@ def lifecycle(
     facts("life cycle", shown | {"without_figures": report["unknown"]["account_bars"]})
     if report["equal"] is False:
         raise typer.Exit(HISTORY_DIFFERS)
+def surface(
+    source: Annotated[
+        Path, typer.Argument(help="A parquet file of option chains, or a folder of them.")
+    ],
+    prices_only: Annotated[
+        bool,
+        typer.Option("--prices-only", help="Take vols from bid and ask, not the exchange's own."),
+    ] = False,
+    json: JsonFile = None,
+) -> None:
+    """Fit the volatility surface of every snapshot, free of arbitrage, and report how it fits."""
+    from pipelines.report import write_json
+    from pipelines.surface import fit_surfaces
+    from pipelines.surface_report import surface_tables
+
+    report = fit_surfaces(source, use_marks=not prices_only)
+    write_json(report, json)
+    surface_tables(report)
 
 
 def mount(app: typer.Typer) -> None:
@@ -131,3 +150,4 @@ def mount(app: typer.Typer) -> None:
     app.command()(schedule)
     app.command()(liquidation)
     app.command()(lifecycle)
+    app.command()(surface)

@@ -208,6 +208,9 @@ def _map_paths(config: Config, place: Callable[[Path], Path]) -> Config:
             "implied_vol": {
                 asset: place(path) for asset, path in config.market.implied_vol.items()
             },
+            "option_surface": {
+                asset: place(path) for asset, path in config.market.option_surface.items()
+            },
         },
         "simulate": {"parameters": str(placed(config.simulate.path) or config.simulate.parameters)},
         "accounts": {"path": placed(config.accounts.path)},
@@ -233,9 +236,10 @@ def _missing(config: Config) -> Iterator[str]:
         yield _wrong("market.funding", market.funding, "an existing folder of funding rates")
     if market.open_interest and not market.open_interest.is_dir():
         yield _wrong("market.open_interest", market.open_interest, "an existing folder")
-    for asset, path in market.implied_vol.items():
-        if not path.is_file():
-            yield _wrong(f"market.implied_vol.{asset}", path, "an existing parquet file")
+    for key in ("implied_vol", "option_surface"):
+        for asset, path in getattr(market, key).items():
+            if not path.is_file():
+                yield _wrong(f"market.{key}.{asset}", path, "an existing parquet file")
     if parameters and not parameters.is_file():
         yield _wrong(
             "simulate.parameters", parameters, "a stored market's name or an existing file"

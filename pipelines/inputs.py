@@ -57,7 +57,10 @@ def read_history(config: Config) -> MarketHistory:
         folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
         history = load_history(folders, interval, config.market.symbols, guard)
         sources = ContextSources(
-            config.market.funding, config.market.open_interest, config.market.implied_vol
+            config.market.funding,
+            config.market.open_interest,
+            config.market.implied_vol,
+            config.market.option_surface,
         )
         return add_context(history, sources)
     return MarketHistory.from_panel(simulated_market(config).panel, guard)
@@ -71,7 +74,7 @@ def simulated_market(config: Config) -> SimulatedMarket:
     DataError
         Symbols are named, which a simulated market has none of, or files beside bars are.
     """
-    for name in ("funding", "open_interest", "implied_vol"):
+    for name in ("funding", "open_interest", "implied_vol", "option_surface"):
         if getattr(config.market, name):
             raise DataError(
                 f"[market] {name} is set and [market] bars is empty; a simulated market has its "

@@ -110,6 +110,7 @@ class MarketConfig(Section):
     funding: OptionalPath = None
     open_interest: OptionalPath = None
     implied_vol: Mapping[Text, GivenPath] = {}
+    option_surface: Mapping[Text, GivenPath] = {}
 
     @property
     def start_ns(self) -> int | None:

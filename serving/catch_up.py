@@ -62,7 +62,7 @@ def quote_checks(
     if now is not None:
         # To the microsecond: what is recorded is what counted.
         known = max(now - now % 1_000, moment.newest_known or 0)
-        return QuoteChecks(columns, cash_assets, known, known + AHEAD_OF_CLOCK)
+        return QuoteChecks(columns, cash_assets, known, now + AHEAD_OF_CLOCK)
     newest, known_now = moment.newest_close, moment.newest_known
     if newest is None or known_now is None:
         raise DataError("the market has no bar yet; post bars first")

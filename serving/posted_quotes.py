@@ -15,6 +15,7 @@ from market.price_guard import PriceGuard
 from market.told_quotes import QuoteIntake, Status, ToldFigure
 from serving.market_moment import MarketMoment
 from serving.posted_context import Fact, first_open, step_open, tell
+from serving.posted_surface import surface_facts
 from serving.quote_checks import QuoteChecks, SoundQuote
 from serving.quote_messages import MAX_INSTRUMENTS, QuoteIn, QuoteResult, QuotesResponse
 
@@ -60,7 +61,9 @@ def follow_quotes(
     told = _Told(moment, intake)
     results = [told.take(quote, checks) for quote in quotes]
     moment = replace(moment, quotes=intake.told(checks.now))
-    moment = tell(moment, told.facts, guard)
+    columns = {symbol: i for i, symbol in enumerate(moment.head.symbols)}
+    surfaces = surface_facts(moment.quotes, told.applied, moment.interval, columns)
+    moment = tell(moment, [*told.facts, *surfaces], guard)
     newest = moment.newest_known
     response = QuotesResponse(results, None if newest is None else format_time(newest))
     kept = [i for i, result in enumerate(results) if result.status in ("applied", "late")]
@@ -83,6 +86,7 @@ class _Told:
         self._first = first_open(moment)
         self._intake = intake
         self.facts: list[Fact] = []
+        self.applied: list[ToldFigure] = []
 
     def take(self, quote: QuoteIn, checks: QuoteChecks) -> QuoteResult:
         """What became of a quote."""
@@ -98,6 +102,7 @@ class _Told:
         found = [(figure, self._intake.take(figure)) for figure in sound.figures]
         applied = [figure for figure, status in found if status == "applied"]
         late = [figure.figure for figure, status in found if status == "late"]
+        self.applied += applied
         status: Status = "applied" if applied else "late" if late else "duplicate"
         notes = []
         if status == "late":

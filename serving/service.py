@@ -174,7 +174,7 @@ class Service:
         intake = self._take_in(request.accounts, snapshot)
         before = intake.book()
         wanted = [change for change in request.changes if change.account_id in before]
-        after = apply_changes(before, wanted, snapshot.view())
+        after = apply_changes(before, wanted, snapshot.view(), ruleset)
         answers = []
         for accounts in (before, after):
             outcome = self._decide(accounts, snapshot, ruleset, intake.previous)

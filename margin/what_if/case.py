@@ -21,6 +21,9 @@ from margin.what_if.sizing import largest_size
 from margin.what_if.trades import Change
 from market.errors import CaseError
 
+_WORST = 5
+"""So many scenarios are named."""
+
 
 class _Question(Struct, frozen=True):
     """What a what-if case asks, beside its portfolio and rules."""
@@ -39,8 +42,9 @@ def explain_case(line: bytes, number: int = 1) -> dict[str, Any]:
 
     Returns
     -------
-    ``{"id", "parts", "marginal"}``: parts that add up to the net margins (`margin.margins.Part`),
-    and what each position adds (`margin.what_if.outcome.MarginalRequirement`); or
+    ``{"id", "parts", "marginal", "worst_scenarios"?}``: parts that add up to the net margins
+    (`margin.margins.Part`), what each position adds (`margin.what_if.outcome.MarginalRequirement`)
+    and, under an engine of scenarios, the five worst (`margin.margins.RankedScenario`); or
     ``{"id", "error"}``.
     """
     return answer_case(line, number, _explained)
@@ -97,11 +101,16 @@ def what_if_case(line: bytes, number: int = 1) -> dict[str, Any]:
 def _explained(case: Mapping[str, Any]) -> dict[str, Any]:
     portfolio, ruleset = read_case(case)
     portfolios = flatten([portfolio], ruleset.collateral)
-    return {
-        "parts": msgspec.to_builtins(engine_of(ruleset).parts(portfolios, 0, ruleset)),
+    engine = engine_of(ruleset)
+    answer: dict[str, Any] = {
+        "parts": msgspec.to_builtins(engine.parts(portfolios, 0, ruleset)),
         "marginal": msgspec.to_builtins(marginal_requirements(portfolio, ruleset)),
         "ruleset_sha256": ruleset.sha256,
     }
+    if engine.worst_scenarios is not None:
+        worst = engine.worst_scenarios(portfolios, 0, ruleset, _WORST)
+        answer["worst_scenarios"] = msgspec.to_builtins(worst)
+    return answer
 
 
 def _changed(case: Mapping[str, Any], known: Mapping[object, dict[str, Any]]) -> dict[str, Any]:

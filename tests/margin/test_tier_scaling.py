@@ -293,7 +293,7 @@ def test_collateral_weights_by_amount_and_what_a_line_says_first(linear_tiers: R
                     "b": {"brackets": BRACKETS, "symbols": ["X"]},
                 }
             },
-            "X is in more than one table",
+            "X is in more than one place",
         ),
     ],
 )
@@ -302,6 +302,20 @@ def test_impossible_scaling_is_refused_by_key(
 ) -> None:
     with pytest.raises(RuleSetError, match=named):
         rules(linear_tiers, **tier)
+
+
+def test_own_table_of_a_symbol_goes_before_that_of_its_class(linear_tiers: RuleSet) -> None:
+    """So that a case may give figures of its own for a symbol that the preset has in a class."""
+    classes = {"a": {"brackets": BRACKETS, "symbols": ["XUSDT", "YUSDT"], "imf_factor": 0.5}}
+    own = {"XUSDT": {"brackets": [{"maintenance_rate": 0.3, "initial_rate": 0.6}]}}
+    tiers = rules(linear_tiers, classes=classes, symbols=own).tiers
+    assert (tiers.table_of("XUSDT").brackets[0].initial_rate, tiers.table_of("XUSDT").imf) == (
+        0.6,
+        0.0,
+    )
+    assert tiers.table_of("YUSDT").imf == 0.5
+    assert tiers.own_table("ZUSDT") is None
+    assert tiers.table_of("ZUSDT").brackets == tiers.brackets
 
 
 def test_weights_that_favour_the_account_at_the_initial_level_are_refused(
@@ -339,7 +353,11 @@ def test_training_refuses_what_brackets_of_notional_do_not_hold(linear_tiers: Ru
     ):
         with pytest.raises(RuleSetError, match=rf"{ruleset.name!r} .*{reason}.*linear-tiers"):
             TierTable.build(ruleset, ("BTCUSDT",))
-    for name in ("linear-tiers", "emir-ccp", "binance-usdm", "hyperliquid", "dydx-v4"):
+    for name in ("derive-srm", "deribit-standard"):
+        engine = load_ruleset(name).engine
+        with pytest.raises(RuleSetError, match=f"{name}' has the engine '{engine}'.*linear-tiers"):
+            TierTable.build(load_ruleset(name), ("BTCUSDT",))
+    for name in ("linear-tiers", "binance-usdm", "hyperliquid", "dydx-v4"):
         TierTable.build(load_ruleset(name), ("BTCUSDT",))
 
 

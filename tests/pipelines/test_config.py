@@ -29,6 +29,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "funding": None,
         "open_interest": None,
         "implied_vol": {},
+        "option_surface": {},
     },
     "simulate": {"seed": 1, "days": 180, "symbols": 8, "parameters": "binance-2022-2025"},
     "accounts": {

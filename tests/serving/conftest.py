@@ -114,6 +114,7 @@ class Bundles:
         *,
         with_context: bool = False,
         ruleset_sha256: str | None = None,
+        horizons: tuple[int, ...] = HORIZONS,
     ) -> str:
         """Without what the market of these tests lacks, as a model that is trained on it is."""
         learned = [f for f in ACCOUNT_FEATURES if with_context or f.name not in CONTEXT_SOURCES]
@@ -121,12 +122,12 @@ class Bundles:
         schema = ModelSchema(
             features=names,
             monotone=tuple(feature.monotone for feature in learned),
-            horizons=HORIZONS,
-            prior=tuple(prior_column(hours) for hours in HORIZONS),
+            horizons=horizons,
+            prior=tuple(prior_column(hours) for hours in horizons),
             features_sha256=features_sha256 or registry_sha256(),
         )
-        trees = {hours: TreeTable.empty(len(names)) for hours in HORIZONS}
-        calibration = dict.fromkeys(HORIZONS, (1.0, intercept))
+        trees = {hours: TreeTable.empty(len(names)) for hours in horizons}
+        calibration = dict.fromkeys(horizons, (1.0, intercept))
         record = TrainingRecord(
             training_data_sha256="1" * 64,
             ruleset_sha256=ruleset_sha256 or load_ruleset("linear-tiers").sha256,
