@@ -1,5 +1,4 @@
-"""Verbs around the retraining job and beside it: drift, schedule, liquidation, life cycle."""
-"""Verbs beside the pipeline: look for drift, run jobs on a schedule, fit volatility surfaces."""
+"""Verbs beside the pipeline: drift, schedule, liquidation, life cycle, volatility surfaces."""
 
 from __future__ import annotations
 
@@ -124,6 +123,8 @@ def lifecycle(
     facts("life cycle", shown | {"without_figures": report["unknown"]["account_bars"]})
     if report["equal"] is False:
         raise typer.Exit(HISTORY_DIFFERS)
+
+
 def surface(
     source: Annotated[
         Path, typer.Argument(help="A parquet file of option chains, or a folder of them.")

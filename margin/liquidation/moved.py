@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from margin.portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
+from margin.ruleset import CollateralRules
 
 
-def moved(portfolio: Portfolio, underlying: str, multiple: float) -> Portfolio:
+def moved(
+    portfolio: Portfolio, underlying: str, multiple: float, rules: CollateralRules
+) -> Portfolio:
     """The portfolio after one underlying's prices were multiplied.
 
     Spot, perpetual and every forward move together, and with them open interest, which is a
-    notional, and collateral of that underlying. Vols stay with their strikes. A position without
-    an entry price has its entry at the price before the move. `portfolio` is not changed.
+    notional, and collateral of that underlying: by its name, by that of the pledge, or by the coin
+    that the rule set says it moves with. Vols stay with their strikes. A position without an entry
+    price has its entry at the price before the move. `portfolio` is not changed.
     """
     before = portfolio.underlyings[underlying]
     return replace(
@@ -26,7 +30,7 @@ def moved(portfolio: Portfolio, underlying: str, multiple: float) -> Portfolio:
         ),
         collateral=tuple(
             replace(pledge, price=pledge.price * multiple)
-            if _moves_with(pledge, underlying)
+            if _moves_with(pledge, underlying, rules)
             else pledge
             for pledge in portfolio.collateral
         ),
@@ -65,8 +69,9 @@ def price_of(underlying: Underlying, position: Holding) -> float:
     return underlying.spot
 
 
-def _moves_with(pledge: Pledge, underlying: str) -> bool:
-    return underlying in (pledge.underlying, pledge.asset)
+def _moves_with(pledge: Pledge, underlying: str, rules: CollateralRules) -> bool:
+    names = {pledge.asset, rules.coin(pledge.asset) or pledge.asset}
+    return underlying in {pledge.underlying, *names, *(f"{name}USDT" for name in names)}
 
 
 def _priced(underlying: Underlying, multiple: float) -> Underlying:

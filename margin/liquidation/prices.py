@@ -82,7 +82,10 @@ def _crossing(portfolio: Portfolio, underlying: str, ruleset: RuleSet, figure: _
         )
 
     def below(multiples: Floats) -> Bools:
-        at = [moved(portfolio, underlying, float(multiple)) for multiple in multiples]
+        at = [
+            moved(portfolio, underlying, float(multiple), ruleset.collateral)
+            for multiple in multiples
+        ]
         found: Bools = figure(margins_of(at, ruleset)) < 0.0
         return found
 

@@ -61,17 +61,18 @@ def options(cash: float, *legs: tuple[str, float, float]) -> Portfolio:
 
 
 def net_at(portfolio: Portfolio, name: str, multiples: list[float], rules: RuleSet) -> list[float]:
-    found = margins_of([moved(portfolio, name, one) for one in multiples], rules)
+    found = margins_of([moved(portfolio, name, one, rules.collateral) for one in multiples], rules)
     return [float(net) for net in found.maintenance_net]
 
 
-@pytest.mark.parametrize("name", ["derive-srm", "deribit-standard"])
+@pytest.mark.parametrize(
+    "name", ["derive-srm", "deribit-standard", "derive-pmrm2", "deribit-portfolio-like"]
+)
 @pytest.mark.parametrize(
     ("cash", "legs", "ways"),
     [
         (900.0, [("call", 2_200.0, -1.0)], {"up"}),
-        # Both venues ask a share of the spot for a short put, however far it is out of the money.
-        (900.0, [("put", 1_800.0, -1.0)], {"down", "up"}),
+        (900.0, [("put", 1_800.0, -1.0)], {"down"}),
         (1_500.0, [("put", 1_800.0, -1.0), ("call", 2_200.0, -1.0)], {"down", "up"}),
         (900.0, [("call", 2_200.0, 1.0)], set()),
     ],
@@ -83,7 +84,11 @@ def test_options_are_liquidated_on_the_sides_that_lose(
     liquidation = liquidation_crossing(portfolio, "ETH", rules)
     bankruptcy = bankruptcy_crossing(portfolio, "ETH", rules)
     assert not liquidation.passed
-    assert {way for way in ("down", "up") if getattr(liquidation, way) is not None} == ways
+    # Rule margin asks a share of the spot for a short put, however far it is out of the money.
+    spot_share = {"up"} if "up" not in ways and legs[0][2] < 0.0 else set()
+    found = {way for way in ("down", "up") if getattr(liquidation, way) is not None}
+    assert ways <= found <= ways | spot_share
+    assert spot_share <= found or rules.engine == "scenario"
     for way, sign in (("down", -1.0), ("up", 1.0)):
         at, end = getattr(liquidation, way), getattr(bankruptcy, way)
         assert end is None or (at is not None and sign * end >= sign * at)

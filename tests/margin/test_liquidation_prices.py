@@ -29,7 +29,7 @@ from margin.liquidation.prices import (
     margins_of,
 )
 from margin.portfolio import Holding, Pledge, Portfolio, Underlying
-from margin.ruleset import RuleSet, ruleset_from_content
+from margin.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from market.errors import CaseError
 
 SETTINGS = settings(max_examples=60, deadline=None)
@@ -212,7 +212,11 @@ def test_margin_is_zero_and_changes_sign_at_the_price(
             if end is not None:
                 assert way * end >= way * at
             there = margins_of(
-                [moved(portfolio, name, at * (1.0 + k * 1e-9 * way)) for k in (-1, 0, 1)], tiered
+                [
+                    moved(portfolio, name, at * (1.0 + k * 1e-9 * way), tiered.collateral)
+                    for k in (-1, 0, 1)
+                ],
+                tiered,
             )
             scale = float(np.abs(there.mark_to_market[1])) + float(there.leg_maintenance.sum())
             gross = scale + abs(btc) * 60_030.0 * at + abs(eth) * 2_001.0 * at
@@ -222,18 +226,18 @@ def test_margin_is_zero_and_changes_sign_at_the_price(
     assert portfolio == before
 
 
-def test_a_move_takes_everything_of_the_underlying_along() -> None:
+def test_a_move_takes_everything_of_the_underlying_along(linear_tiers: RuleSet) -> None:
     portfolio = account(0.0, ("BTC", 1.0, 60_000.0), ("ETH", 1.0, 2_000.0), btc=1.0)
     own = Holding(kind="perp", underlying="BTC", quantity=2.0)
     told = Holding(kind="perp", underlying="BTC", quantity=2.0, unrealised_pnl=5.0)
     portfolio = msgspec.structs.replace(portfolio, positions=(*portfolio.positions, own, told))
-    shifted = moved(portfolio, "BTC", 1.5)
+    shifted = moved(portfolio, "BTC", 1.5, linear_tiers.collateral)
     assert shifted.underlyings["BTC"].perp_price == 60_030.0 * 1.5
     assert shifted.underlyings["ETH"] == portfolio.underlyings["ETH"]
     assert shifted.collateral[0].price == 90_000.0
     assert shifted.positions[2].entry_price == 60_030.0
     assert shifted.positions[3].unrealised_pnl == pytest.approx(5.0 + 2.0 * 60_030.0 * 0.5)
-    assert moved(portfolio, "BTC", 1.0).positions[3].unrealised_pnl == 5.0
+    assert moved(portfolio, "BTC", 1.0, linear_tiers.collateral).positions[3].unrealised_pnl == 5.0
 
 
 def test_reduced_keeps_the_share_that_is_left() -> None:
@@ -330,3 +334,16 @@ def test_case_with_a_table_of_its_own() -> None:
 )
 def test_bad_cases_are_told(changes: dict[str, object], message: str) -> None:
     assert message in answer(**changes)["error"]
+
+
+def test_wrapped_collateral_moves_with_its_coin() -> None:
+    rules = load_ruleset("derive-pmrm2").collateral
+    portfolio = msgspec.structs.replace(
+        account(0.0),
+        collateral=(
+            Pledge(asset="CBBTC", amount=1.0, price=60_000.0),
+            Pledge(asset="USDC", amount=1.0, price=1.0),
+        ),
+    )
+    prices = [pledge.price for pledge in moved(portfolio, "BTC", 0.5, rules).collateral]
+    assert prices == [30_000.0, 1.0]
