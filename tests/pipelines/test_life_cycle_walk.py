@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from ledger.canonical import canonical_bytes
@@ -163,3 +166,33 @@ def test_twice_the_same_to_the_last_bit_and_alone_as_in_company() -> None:
     assert len(together) > 40
     alone = [event for account in accounts for event in history([account])]
     assert sorted(alone) == sorted(together)
+
+
+@pytest.mark.realdata
+def test_longs_through_the_fifth_of_august(data_dir: Path) -> None:
+    """BTC fell by a sixth from 4 to 5 August 2024: what a long of each leverage lives through."""
+    path = data_dir / "ohlcv_1h_binance_spot" / "BTCUSDT.parquet"
+    bars = pq.read_table(path, columns=["ts", "close"]).to_pandas()
+    begin, end = pd.Timestamp("2024-08-04", tz="UTC"), pd.Timestamp("2024-08-06", tz="UTC")
+    prices = bars[(bars["ts"] >= begin) & (bars["ts"] < end)]["close"].tolist()
+    assert len(prices) == 48
+    leverages = (2, 5, 10, 20)
+    accounts = [
+        Account(f"{leverage:02d}x", 1_000.0, (Position("BTCUSDT-PERP", size, prices[0]),))
+        for leverage in leverages
+        if (size := 1_000.0 * leverage / prices[0])
+    ]
+    done = walk(make_history([(0, Book.of(accounts))]), views(prices), rules())
+    ends = dict(zip(leverages, map(State, done.states.state.tolist()), strict=True))
+    lowest = min(prices) / prices[0] - 1.0
+    for leverage in leverages:
+        seen = {
+            event["reason"]
+            for event in done.events
+            if event["account_id"] == f"{leverage:02d}x" and event["event"] == "transition"
+        }
+        # Equity left at the lowest close, beside the maintenance margin there.
+        equity, margin = 1.0 + leverage * lowest, 0.02 * leverage * (1.0 + lowest)
+        assert (equity < margin) == bool(seen & {"margin_call", "stop_out"}), leverage
+    assert ends[2] == State.HEALTHY
+    assert "stop_out" in {e.get("reason") for e in done.events if e["account_id"] == "20x"}
