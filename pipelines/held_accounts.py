@@ -16,6 +16,9 @@ from market.instruments import parse_instrument
 
 Ints = npt.NDArray[np.int64]
 
+_ABSENT, _CLOSED = -1, -2
+"""In place of a segment: not in the files at this time, and closed by the replay."""
+
 
 class HeldAccounts:
     """The accounts alive at one time.
@@ -32,7 +35,7 @@ class HeldAccounts:
 
     def __init__(self, history: AccountHistory) -> None:
         self._history = history
-        self._segment = np.full(len(history.account_ids), -1, dtype=np.int64)
+        self._segment = np.full(len(history.account_ids), _ABSENT, dtype=np.int64)
         self._held: dict[int, Account] = {}
         self._unpriced: set[int] = set()
         self._book: Book | None = None
@@ -61,19 +64,21 @@ class HeldAccounts:
         for row in rows:
             if self._held.pop(row, None) is not None:
                 self._book = None
-            self._segment[row] = -2
+            self._segment[row] = _CLOSED
             self._unpriced.discard(row)
 
     def _renew(self, time: int) -> None:
         segments = self._history.segments
         alive = np.flatnonzero((segments.begin <= time) & (time < segments.end))
-        now = np.where(self._segment == -2, -2, -1)
-        now[segments.account[alive]] = np.where(now[segments.account[alive]] == -2, -2, alive)
+        closed = self._segment == _CLOSED
+        now = np.full(len(closed), _ABSENT, dtype=np.int64)
+        now[segments.account[alive]] = alive
+        now[closed] = _CLOSED
         changed = np.flatnonzero(now != self._segment)
         if not len(changed):
             return
         self._segment, self._book = now, None
-        for row in changed[now[changed] == -1].tolist():
+        for row in changed[now[changed] == _ABSENT].tolist():
             self._held.pop(row, None)
             self._unpriced.discard(row)
         fresh = changed[now[changed] >= 0]

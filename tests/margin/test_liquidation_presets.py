@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -12,12 +14,18 @@ from hypothesis import strategies as st
 
 from margin.liquidation.account import liquidation_of
 from margin.liquidation.auction import largest_share
+from margin.liquidation.book_step import book_step
 from margin.liquidation.bracket_price import MaintenanceBrackets, liquidation_price
 from margin.liquidation.moved import moved
 from margin.liquidation.partial import liquidation_step
 from margin.liquidation.prices import bankruptcy_crossing, liquidation_crossing, margins_of
 from margin.portfolio import Expiry, Holding, Portfolio, Underlying, portfolio_from
+from margin.requirement import compute_requirement
 from margin.ruleset import RuleSet, list_rulesets, load_ruleset
+from margin.view import MarketView
+from market.book import Account, Book, Position
+from market.instruments import parse_expiry
+from market.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
 
 MONTH = 30.0 * 86_400.0
 
@@ -101,7 +109,7 @@ def test_options_are_liquidated_on_the_sides_that_lose(
         assert abs(there) <= 1e-9 * 2_000.0 * at * 2.0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.floats(0.3, 0.98), st.floats(1_500.0, 1_995.0), st.floats(2_010.0, 2_600.0))
 def test_step_of_a_proportional_requirement_is_the_published_share(
     funded: float, put: float, call: float
@@ -184,3 +192,38 @@ def test_every_preset_steps_an_account_back_or_closes_it(name: str) -> None:
         assert 0.0 < step.shares[0] <= 1.0
         assert step.restored or step.shares == (1.0,)
         assert np.isfinite(step.net_after)
+
+
+@pytest.mark.parametrize(
+    "name", ["derive-srm", "deribit-standard", "derive-pmrm2", "paradex-portfolio"]
+)
+@pytest.mark.parametrize("cash", [9_000.0, 15_000.0, 22_000.0])
+def test_steps_of_a_book_with_options_keep_their_worth(
+    name: str, cash: float, make_view: Callable[..., MarketView]
+) -> None:
+    """Options, a perpetual and cash: closing turns worth into cash, and the rest is margined."""
+    as_of, near = parse_expiry("BTC-20MAR26"), "BTC-27MAR26"
+    board = QuoteBoard(
+        expiries={near: ExpiryQuote(as_of, 100_100.0, 0.03, vols={1e5: 0.5, 1.2e5: 0.55})},
+        instruments={"BTCUSDT-PERP": InstrumentQuote(as_of, mark=100_050.0)},
+    )
+    view = dataclasses.replace(make_view(), as_of=as_of, quotes=board)
+    held = (
+        Position(f"{near}-100000-P", -1.0),
+        Position(f"{near}-120000-C", -1.0),
+        Position("BTCUSDT-PERP", 0.5, 99_000.0),
+    )
+    rules, booked = load_ruleset(name), Account("a", cash, held)
+    before = compute_requirement(Book.of([booked]), view, rules)
+    assert not before.problems
+    after, step = book_step(booked, view, rules)
+    now = compute_requirement(Book.of([after]), view, rules)
+    assert booked.positions == held
+    assert now.equity[0] == pytest.approx(before.equity[0] - step.fee, abs=1e-6)
+    assert now.headroom[0] == pytest.approx(step.net_after, abs=1e-6)
+    if before.headroom[0] >= 0.0:
+        assert after == dataclasses.replace(booked, cash=after.cash)
+        assert step.notional == 0.0
+    else:
+        assert step.notional > 0.0
+        assert step.restored or after.positions == ()

@@ -160,7 +160,7 @@ def test_numbers_that_are_no_position_are_refused(
             function(quantity, entry, balance)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.sampled_from([1.0, -1.0]),
     st.floats(0.05, 8.0),
@@ -190,7 +190,7 @@ def test_search_agrees_with_the_closed_form_in_every_bracket(
     assert found * 60_030.0 == pytest.approx(price, rel=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     st.floats(-3.0, 3.0), st.floats(-60.0, 60.0), st.floats(500.0, 60_000.0), st.floats(0.0, 1.0)
 )
