@@ -108,8 +108,10 @@ def revaluations(scenarios: int) -> tuple[dict[str, float], dict[str, float]]:
         {
             "kernel_over_erfc_kernel": own / erfc,
             "kernel_over_quantlib_loop": own / quantlib,
-            "largest_difference_from_erfc_kernel": float(np.abs(values - plain).max()),
-            "largest_difference_from_quantlib": float(np.abs(values[:PEER_OPTIONS] - theirs).max()),
+            "largest_difference_from_erfc_kernel_in_forwards": _apart(values, plain, job),
+            "largest_difference_from_quantlib_in_forwards": _apart(
+                values[:PEER_OPTIONS], theirs, job
+            ),
         },
     )
 

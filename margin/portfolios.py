@@ -174,6 +174,9 @@ class Portfolios:
             underlyings=self.underlyings,
             expiries=self.expiries,
             pledges=self.pledges.between(begin, end),
+            unrealised_inverse=(
+                None if self.unrealised_inverse is None else self.unrealised_inverse[legs]
+            ),
         )
 
     def _position(self, leg: int) -> int:

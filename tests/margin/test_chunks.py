@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -72,6 +73,14 @@ def test_a_chunk_keeps_names_positions_and_pledges_of_its_own(pmrm2: RuleSet) ->
         start, end = whole.start[i], whole.start[i + 1]
         assert one.name == whole.name[start:end]
         assert one.pledges.asset == ("USDE",) * (i % 3)
+        for field in fields(whole):
+            mine, all_of = getattr(one, field.name), getattr(whole, field.name)
+            if field.name == "position_leg" or not isinstance(all_of, np.ndarray):
+                continue
+            if len(all_of) == len(whole.name):
+                np.testing.assert_array_equal(mine, all_of[start:end], field.name)
+            else:
+                assert len(mine) == len(one) + (field.name == "start")
         if len(one.name):
             assert set(one.position_leg) == set(range(len(one.name)))
         legs += len(one.name)

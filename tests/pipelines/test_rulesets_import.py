@@ -16,6 +16,7 @@ from margin.ruleset import load_ruleset
 from margin.tier import TierTable
 from market.clock import format_time, parse_time
 from market.errors import DataError, RuleSetError
+from market.files import replace_file
 from pipelines.bracket_record import read_brackets
 from pipelines.rulesets_import import HEADER, import_rulesets
 
@@ -130,6 +131,26 @@ def test_import_again_writes_the_same_bytes_or_nothing(tmp_path: Path) -> None:
     assert import_rulesets(longer, out)["written"] is True
     assert len(load_history(out).versions) == 3
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_import_that_fails_leaves_the_folder_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    import_rulesets(write(tmp_path, table(0, "BTC/USDT")), out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    longer = write(tmp_path, table(0, "BTC/USDT"), table(1, "BTC/USDT", (0.02, 0.05)))
+
+    def full_disk(path: Path, content: bytes) -> None:
+        if "20240108" in path.name:
+            raise OSError(28, "No space left on device", str(path))
+        replace_file(path, content)
+
+    monkeypatch.setattr("pipelines.rulesets_import.replace_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        import_rulesets(longer, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "record.parquet"}
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
