@@ -68,9 +68,9 @@ def test_vols_of_25_delta_are_those_that_a_root_finder_finds() -> None:
     call = vol(brentq(lambda k: norm.cdf(d1(k)) - 0.25, -2.0, 2.0))
     put = vol(brentq(lambda k: norm.cdf(-d1(k)) - 0.25, -2.0, 2.0))
     assert got is not None
-    assert got.skew == pytest.approx(put - call, abs=1e-8)
+    assert got.skew == pytest.approx(call - put, abs=1e-8)
     assert got.curvature == pytest.approx(0.5 * (put + call) - vol(0.0), abs=1e-8)
-    assert got.skew > 0.0
+    assert got.skew < 0.0
     assert norm.cdf(-QUARTILE) == pytest.approx(0.25)
 
 
