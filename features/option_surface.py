@@ -35,10 +35,10 @@ class SurfaceFigures(NamedTuple):
 def surface_figures(board: QuoteBoard, underlying: str, as_of: int) -> SurfaceFigures | None:
     """Skew, term slope and curvature of the options on an underlying.
 
-    ``skew = P - C`` and ``curvature = (P + C) / 2 - A`` at 30 days, ``term slope = A(90 d) -
-    A(7 d)``, where A is the vol at the forward and P and C those of the put and the call of 25
-    delta (undiscounted, ``N(d1) = 1/4``). Between two expiries the total variance of each is linear
-    in time, beyond the first and last the vol stays.
+    ``skew = C - P`` (risk reversal) and ``curvature = (P + C) / 2 - A`` at 30 days,
+    ``term slope = A(90 d) - A(7 d)``, where A is the vol at the forward and P and C those of the
+    put and the call of 25 delta (undiscounted, ``N(d1) = 1/4``). Between two expiries the total
+    variance of each is linear in time, beyond the first and last the vol stays.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def surface_figures(board: QuoteBoard, underlying: str, as_of: int) -> SurfaceFi
     month = 30 * DAY / YEAR
     middle, low, high = (_at(month, years, vols) for vols in (at_money, put, call))
     slope = _at(90 * DAY / YEAR, years, at_money) - _at(7 * DAY / YEAR, years, at_money)
-    return SurfaceFigures(low - high, slope, 0.5 * (low + high) - middle)
+    return SurfaceFigures(high - low, slope, 0.5 * (low + high) - middle)
 
 
 def _smile(quote: ExpiryQuote, expiry: int, years: float) -> tuple[float, float, float] | None:

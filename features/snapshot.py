@@ -146,7 +146,7 @@ class MarketSnapshot:
 
         Without quotes it has no key for them.
         """
-        quoted = {} if self.quotes is None else {"quotes": self.quotes.content()}
+        quoted = {} if self.quotes is None else {"quotes": self.quotes.content}
         return quoted | {
             "as_of": self.as_of,
             "interval": self.interval.name,

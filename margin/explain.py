@@ -14,10 +14,9 @@ import numpy.typing as npt
 from margin.addon import BINDINGS, AddOn, ModelLevel, deposit_to_meet
 from margin.engines import engine_of
 from margin.floors.term import FloorTerm
-from margin.margins import Part
+from margin.margins import Part, RankedScenario
 from margin.requirement import Requirement
 from margin.ruleset import RuleSet
-from margin.scenario.engine import worst_scenarios
 from market.book import Book
 
 Floats = npt.NDArray[np.float64]
@@ -49,15 +48,6 @@ class PositionPart:
 
 
 @dataclass(frozen=True, slots=True)
-class ScenarioLoss:
-    """Profit and loss of an account in one scenario, settlement currency."""
-
-    name: str
-    underlying: str
-    pnl: float
-
-
-@dataclass(frozen=True, slots=True)
 class EngineParts:
     """How an engine other than brackets came to one account's margins, settlement currency.
 
@@ -75,7 +65,7 @@ class EngineParts:
 
     parts: tuple[Part, ...]
     unallocated: float
-    worst_scenarios: tuple[ScenarioLoss, ...]
+    worst_scenarios: tuple[RankedScenario, ...]
     cut_share: float
 
 
@@ -258,16 +248,14 @@ def explain_engine(
     if requirement.margined is None:
         return None
     alone = requirement.margined.book.portfolios.between(account, account + 1)
-    scenarios: tuple[ScenarioLoss, ...] = ()
-    if ruleset.engine == "scenario":
-        ranked = worst_scenarios(alone, 0, ruleset, _WORST)
-        scenarios = tuple(ScenarioLoss(one.name, one.underlying, one.pnl) for one in ranked)
+    engine = engine_of(ruleset)
+    worst = engine.worst_scenarios
     legs = slice(requirement.leg_start[account], requirement.leg_start[account + 1])
     charged = math.fsum(requirement.leg_maintenance_margin[legs].tolist())
     return EngineParts(
-        parts=engine_of(ruleset).parts(alone, 0, ruleset),
+        parts=engine.parts(alone, 0, ruleset),
         unallocated=float(requirement.maintenance_margin[account]) - charged,
-        worst_scenarios=scenarios,
+        worst_scenarios=() if worst is None else worst(alone, 0, ruleset, _WORST),
         cut_share=cut,
     )
 

@@ -10,6 +10,7 @@ from margin.book_portfolios import book_portfolios
 from margin.exposures import leg_exposures
 from margin.portfolios import OPTION, PERP
 from margin.ruleset import RuleSet
+from margin.tier import brackets_alone
 from margin.view import MarketView
 from market.book import Account, Book, Position
 from market.errors import InstrumentError
@@ -35,10 +36,10 @@ class TradePrice:
 def trade_price(instrument: str, view: MarketView, ruleset: RuleSet) -> TradePrice:
     """The price of an instrument in a market under a rule set.
 
-    Brackets mark by the symbol, the other engines as `margin.listing` says: a perp by its quote,
+    Brackets alone mark by the symbol, all else as `margin.listing` says: a perp by its quote,
     an option by its vol.
     """
-    if ruleset.engine == "tier":
+    if brackets_alone(ruleset):
         return TradePrice(_mark(instrument, view))
     one = Account("what-if", 0.0, (Position(instrument, 1.0),))
     held = book_portfolios(Book.of([one]), view, ruleset.collateral)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 
@@ -68,7 +69,7 @@ class InstrumentQuote:
     implied_vol: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class QuoteBoard:
     """The newest quote of everything quoted.
 
@@ -91,10 +92,12 @@ class QuoteBoard:
         times += [quote.ts for quote in self.instruments.values()]
         return max(times, default=None)
 
+    @cached_property
     def content(self) -> dict[str, Any]:
         """Plain form for the ledger; `from_content` gives an equal board, every float bit for bit.
 
-        Vols become pairs of strike and vol, strikes rising; what is not known is left out.
+        Vols become pairs of strike and vol, strikes rising; what is not known is left out. Made
+        once for all decisions on a board: not to be changed.
         """
         return {
             "expiries": {
@@ -126,7 +129,5 @@ class QuoteBoard:
 
 
 def _known(quote: ExpiryQuote | InstrumentQuote) -> dict[str, Any]:
-    fields = {key: value for key, value in asdict(quote).items() if value is not None}
-    if "svi" in fields:
-        fields["svi"] = list(fields["svi"])
-    return fields
+    values = ((name, getattr(quote, name)) for name in quote.__slots__)
+    return {name: value for name, value in values if value is not None}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from market.clock import format_time
@@ -223,6 +223,7 @@ def figures_in_force(figures: Iterable[ToldFigure]) -> ToldQuotes:
     return ToldQuotes(newest, found)
 
 
+@lru_cache(maxsize=65_536)
 def expiry_end(identifier: str) -> int | None:
     """When the expiry of this identifier ends, nanoseconds; None where it is no expiry."""
     try:
@@ -231,6 +232,7 @@ def expiry_end(identifier: str) -> int | None:
         return None
 
 
+@lru_cache(maxsize=65_536)
 def ends(identifier: str) -> int | None:
     """When an expiry or option ends, nanoseconds; None where the instrument never does."""
     if "-" not in identifier or identifier.endswith("-PERP"):

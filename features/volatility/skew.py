@@ -1,4 +1,4 @@
-"""Skew of the surface: what options pay more for falls than for rises."""
+"""Skew of the surface: what options pay more for rises than for falls."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from features.own_or_mean import own_or_mean
 
 
 def skew_25d() -> CrossFeature:
-    """How much more vol puts of 25 delta have than calls, at thirty days.
+    """How much more vol calls of 25 delta have than puts, at thirty days (risk reversal).
 
-    Formula: ``vol(25-delta put) - vol(25-delta call)``, each interpolated to 30 days as
+    Formula: ``vol(25-delta call) - vol(25-delta put)``, each interpolated to 30 days as
     `features.option_surface` says. Unit: annual vol. The symbol's own; of one without options the
     mean over those that have some. NaN where no surface is in force and for a symbol in warm-up.
 
@@ -24,7 +24,7 @@ def skew_25d() -> CrossFeature:
         name="skew_25d",
         family="volatility",
         unit="annual vol",
-        formula="vol of 25-delta put - vol of 25-delta call at 30 d",
+        formula="vol of 25-delta call - vol of 25-delta put at 30 d",
         reference="Bates (1991)",
         kernel=kernel,
         needs_context=True,

@@ -211,4 +211,4 @@ share = st.floats(0.0, 1.0)
 )
 def test_content_survives_json_to_the_last_bit(expiry: Any, instrument: Any) -> None:
     board = QuoteBoard({EXPIRY: expiry}, {CALL: instrument})
-    assert QuoteBoard.from_content(json.loads(json.dumps(board.content()))) == board
+    assert QuoteBoard.from_content(json.loads(json.dumps(board.content))) == board
