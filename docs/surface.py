@@ -15,7 +15,7 @@ import numpy as np
 
 from margin.pricing.black76 import black76_price
 from margin.surface.surface import VolSurface
-from market.clock import DAY
+from market.clock import DAY, format_time
 from market.option_chain import VENUES, YEAR, OptionChain
 from market.option_chain_files import read_option_chain
 from pipelines.surface import MISFIT, fit_surfaces
@@ -94,13 +94,7 @@ def _data(chains: Sequence[OptionChain], report: Mapping[str, Any]) -> list[str]
     for chain in chains:
         own = [entry for entry in entries if entry["exchange"] == chain.venue]
         states = _stated_prices(chain)
-        apart = np.array(
-            [
-                abs(entry["forward"] / states[_key(entry)] - 1.0)
-                for entry in own
-                if _key(entry) in states
-            ]
-        )
+        apart = np.array([abs(entry["forward"] / states[_key(entry)] - 1.0) for entry in own])
         basis.append(
             f"{chain.venue}: median {np.median(apart):.4%}, at most {apart.max():.2%} "
             f"({sources[chain.venue, 'marks']} of {len(own)} forwards from marks)"
@@ -112,8 +106,8 @@ def _data(chains: Sequence[OptionChain], report: Mapping[str, Any]) -> list[str]
             rows,
         ),
         "- Forward: put-call parity of the marks in coin, `F = K / (1 - (C - P))`, the median over "
-        "strikes. The column underlying_price is the expiry's own synthetic future on Deribit and "
-        "one index for all expiries on OKX, where it would bend every smile. Distance of the two: "
+        "strikes. The column underlying_price follows each expiry on Deribit and is one index for "
+        "all expiries on OKX, where it would bend every smile. Distance of the two: "
         f"{'; '.join(basis)}.",
         "- Expiry: the files give a date. With the hour at which both exchanges settle, 08:00 UTC, "
         "prices follow from mark vols; median distance of the two in coin over options of under "
@@ -147,7 +141,8 @@ def _fit(report: Mapping[str, Any]) -> list[str]:
         "in vol (1% is one vol point); error in half widths, as minimised; free is before the "
         "repair. Inside: share of points with bid and ask whose fitted vol lies between them, "
         "beside the same share of the exchange's own marks, which is what a fit to marks can "
-        "reach at best.",
+        "reach at best. The rmse counts all points alike; where it exceeds the width, it is the far "
+        "strikes with the widest quotes, which the fit counts least.",
         _table(
             (
                 "exchange",
@@ -177,6 +172,7 @@ def _repair(report: Mapping[str, Any]) -> list[str]:
             str(line["slices"]),
             str(line["butterflies_before"]),
             str(line["calendars_before"]),
+            str(line["calendars_in_quotes_before"]),
             str(line["moved"]),
             str(line["butterflies_after"]),
             str(line["calendars_after"]),
@@ -186,7 +182,8 @@ def _repair(report: Mapping[str, Any]) -> list[str]:
     return [
         "## Arbitrage before and after the repair",
         "Slices whose free fit has a butterfly, or crosses the slice before it anywhere on the "
-        "line; slices that the repair moved; and what is left.",
+        "line; in quotes: where both expiries have strikes; slices that the repair moved; and what "
+        "is left.",
         _table(
             (
                 "exchange",
@@ -194,14 +191,16 @@ def _repair(report: Mapping[str, Any]) -> list[str]:
                 "slices",
                 "butterflies",
                 "calendars",
+                "in quotes",
                 "moved",
                 "butterflies left",
                 "calendars left",
             ),
             rows,
         ),
-        "Most crossings lie beyond the quotes: a few strikes do not tell the slope of a wing, and "
-        "two wings that were guessed cross somewhere.",
+        f"{_total(report, 'calendars_in_quotes_before')} of "
+        f"{_total(report, 'calendars_before')} crossings lie where both expiries are quoted; the "
+        "others come from wings beyond the quotes, whose slope a few strikes do not tell.",
     ]
 
 
@@ -258,7 +257,7 @@ def _stress(report: Mapping[str, Any]) -> list[str]:
         f"{_STRESSED}, vols at constant maturity of {', '.join(map(str, _MATURITIES))} days. The "
         f"sharpest daily rise of the 30-day vol of BTC in this part of the data is that to "
         f"{snapshots[day][:10]}, by {rises[day - 1] * 100:.1f} points; it is mild (the jump of 19 "
-        "to 21 August 2026 is held out). Skew: 25-delta call less put, in vol points. Curvature: "
+        "to 21 August 2026 that the source has is not in this part). Skew: 25-delta call less put, in vol points. Curvature: "
         "their mean less the vol at the money.",
         _table(
             (
@@ -277,12 +276,11 @@ def _limits(report: Mapping[str, Any]) -> list[str]:
     short = [line for line in report["summary"] if line["tenor"] == "0 to 1 d"]
     return [
         "## Limits",
-        "Five parameters have one bend: on the last day the marks of far strikes rise with a "
-        "second one, and SVI misses them "
+        "On the last day the vols of far strikes rise in a way that five parameters do not follow "
         f"({sum(line['failed'] for line in short)} of {sum(line['slices'] for line in short)} "
         "slices of under a day fail). The points are the exchange's marks, themselves a model; on "
-        "OKX about four in ten marks lie outside the bid and ask of the same snapshot, so that no "
-        "fit to them can lie inside. Chains are snapshots of seconds to minutes, and strikes are "
+        f"OKX {_outside(report, 'okx'):.0%} of them lie outside the bid and ask of the same "
+        "snapshot, and a fit to them does too. Chains are snapshots of seconds to minutes, and strikes are "
         "not quoted at one instant. The wings beyond the last strike are extrapolation held only "
         "by Lee's bound, the neighbours in time and g; where the repair has to choose which of two "
         "guessed wings gives way, it takes the cheaper one, not the true one. It goes from "
@@ -315,18 +313,29 @@ def _surfaces(report: Mapping[str, Any], exchange: str, coin: str) -> dict[str, 
     }
 
 
-def _key(entry: Mapping[str, Any]) -> tuple[str, int, float]:
-    return entry["underlying"], round(entry["days"] * 1e6), entry["options"]
+def _total(report: Mapping[str, Any], name: str) -> int:
+    return sum(line[name] for line in report["summary"])
 
 
-def _stated_prices(chain: OptionChain) -> dict[tuple[str, int, float], float]:
+def _outside(report: Mapping[str, Any], exchange: str) -> float:
+    """Share of the quoted marks of an exchange that lie outside bid and ask."""
+    own = [e for e in report["slices"] if e["exchange"] == exchange and e["svi"] and e["quoted"]]
+    inside = sum(entry["marks_inside"] * entry["quoted"] for entry in own)
+    return float(1.0 - inside / sum(entry["quoted"] for entry in own))
+
+
+def _key(entry: Mapping[str, Any]) -> tuple[str, str, str]:
+    return entry["snapshot"], entry["underlying"], entry["expiry"]
+
+
+def _stated_prices(chain: OptionChain) -> dict[tuple[str, str, str], float]:
     """The column underlying_price of every slice, its median."""
     out = {}
-    for _, underlying, expiries in chain.snapshots():
+    for ts, underlying, expiries in chain.snapshots():
         for rows in expiries:
-            price = chain.underlying_price[rows]
-            days = round(float(chain.tau[rows.start]) * 365.0 * 1e6)
-            out[underlying, days, rows.stop - rows.start] = float(np.nanmedian(price))
+            expiry = format_time(int(chain.expiry[rows.start]))
+            price = float(np.nanmedian(chain.underlying_price[rows]))
+            out[format_time(ts), underlying, expiry] = price
     return out
 
 

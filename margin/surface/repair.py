@@ -272,7 +272,7 @@ def _with_wings(raw: Floats, earlier: Floats) -> Floats:
     """The slice with each wing at least a little steeper than that of `earlier`."""
     a, _, _, m, sigma = raw
     # Steeper by what b and rho can still tell.
-    least = wings(earlier) * np.full(2, 1.0 + 1e-9) + 1e-12
+    least = np.array(wings(earlier)) * (1.0 + 1e-9) + 1e-12
     own = np.array(wings(raw))
     left, right = np.minimum(np.maximum(own, least), _STEEPEST)
     total = left + right
