@@ -141,8 +141,8 @@ def _fit(report: Mapping[str, Any]) -> list[str]:
         "in vol (1% is one vol point); error in half widths, as minimised; free is before the "
         "repair. Inside: share of points with bid and ask whose fitted vol lies between them, "
         "beside the same share of the exchange's own marks, which is what a fit to marks can "
-        "reach at best. The rmse counts all points alike; where it exceeds the width, it is the far "
-        "strikes with the widest quotes, which the fit counts least.",
+        "reach at best. The rmse counts all points alike; where it exceeds the width, it is the "
+        "far strikes with the widest quotes, which the fit counts least.",
         _table(
             (
                 "exchange",
@@ -257,8 +257,8 @@ def _stress(report: Mapping[str, Any]) -> list[str]:
         f"{_STRESSED}, vols at constant maturity of {', '.join(map(str, _MATURITIES))} days. The "
         f"sharpest daily rise of the 30-day vol of BTC in this part of the data is that to "
         f"{snapshots[day][:10]}, by {rises[day - 1] * 100:.1f} points; it is mild (the jump of 19 "
-        "to 21 August 2026 that the source has is not in this part). Skew: 25-delta call less put, in vol points. Curvature: "
-        "their mean less the vol at the money.",
+        "to 21 August 2026 that the source has is not in this part). Skew: 25-delta call less "
+        "put, in vol points. Curvature: their mean less the vol at the money.",
         _table(
             (
                 "coin",
@@ -280,8 +280,8 @@ def _limits(report: Mapping[str, Any]) -> list[str]:
         f"({sum(line['failed'] for line in short)} of {sum(line['slices'] for line in short)} "
         "slices of under a day fail). The points are the exchange's marks, themselves a model; on "
         f"OKX {_outside(report, 'okx'):.0%} of them lie outside the bid and ask of the same "
-        "snapshot, and a fit to them does too. Chains are snapshots of seconds to minutes, and strikes are "
-        "not quoted at one instant. The wings beyond the last strike are extrapolation held only "
+        "snapshot, and a fit to them does too. The files do not tell how far apart the quotes of "
+        "one snapshot were taken. The wings beyond the last strike are extrapolation held only "
         "by Lee's bound, the neighbours in time and g; where the repair has to choose which of two "
         "guessed wings gives way, it takes the cheaper one, not the true one. It goes from "
         "neighbour to neighbour and not over all slices at once, so that a slice may be moved "

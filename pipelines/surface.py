@@ -141,8 +141,13 @@ def _fit(
         except DataError as error:
             entry["failure"] = str(error)
     points = [found.points for _, found in chosen]
-    repairs = repair_slices(points, [fit_slice(each) for each in points])
-    if not repairs:
+    if not points:
+        return entries
+    try:
+        repairs = repair_slices(points, [fit_slice(each) for each in points])
+    except DataError as error:  # one slice that cannot be placed leaves no surface
+        for entry, _ in chosen:
+            entry["failure"] = str(error)
         return entries
     surface = VolSurface.of(
         [each.tau for each in points],

@@ -59,6 +59,7 @@ def test_outside_the_expiries(surface: VolSurface) -> None:
 
 def test_no_time_and_unknown_numbers(surface: VolSurface) -> None:
     assert float(surface.total_variance(0.1, 0.0)) == 0.0
+    assert np.isnan(surface.vol(0.1, np.array([0.0, -1.0, math.nan]))).all()
     for k, tau in ((math.nan, 0.1), (0.1, math.nan), (0.1, -1.0)):
         assert math.isnan(float(surface.total_variance(k, tau)))
 
