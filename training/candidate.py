@@ -102,7 +102,7 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
         A block says too little to fit on; the message names it.
     """
     fit, calibrate = np.flatnonzero(block == Block.FIT), np.flatnonzero(block == Block.CALIBRATE)
-    schema = _schema(data, fit)
+    schema = trained_schema(data, fit)
     X = np.ascontiguousarray(data.features[fit][:, model_columns(schema)])
     X_calibrate = np.ascontiguousarray(data.features[calibrate][:, model_columns(schema)])
     columns = {name: column[fit] for name, column in baseline_columns(data).items()}
@@ -143,7 +143,7 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
     return Candidate(schema, ensembles, trees, lines, baselines, plain)
 
 
-def _schema(data: Dataset, fit: npt.NDArray[np.intp]) -> ModelSchema:
+def trained_schema(data: Dataset, fit: npt.NDArray[np.intp]) -> ModelSchema:
     """Columns that are present often enough; priors of the trained horizons only, and what speaks
     of options only where accounts hold some."""
     priors = tuple(prior_column(hours) for hours in data.horizons)
