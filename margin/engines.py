@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from margin.margins import Margins, Part
 from margin.portfolios import Portfolios
 from margin.ruleset import RuleSet
+from margin.simulation.engine import simulation_margins, simulation_parts
 from margin.tier_engine import tier_margins, tier_parts
 from market.errors import RuleSetError
 
@@ -30,7 +31,9 @@ class Engine:
 
 ENGINES: Mapping[str, Engine] = {
     "tier": Engine(tier_margins, tier_parts),
+    "simulation": Engine(simulation_margins, simulation_parts),
 }
+"""By the table that they read, see `RuleSet.method`."""
 
 
 def compute_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
@@ -40,7 +43,7 @@ def compute_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
 
 def engine_of(ruleset: RuleSet) -> Engine:
     """The engine of a rule set."""
-    engine = ENGINES.get(ruleset.engine)
+    engine = ENGINES.get(ruleset.method)
     if engine is None:
         raise RuleSetError(f"rule set {ruleset.name!r} has engine {ruleset.engine!r}; not known")
     return engine

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from margin.portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
 from margin.ruleset import CollateralRules
+from market.daily_closes import DailyCloses
+from market.errors import CaseError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -101,6 +103,8 @@ class Portfolios:
         their value.
     position_leg:
         Leg of every position as it was given, shape (P,).
+    history:
+        Daily closes that a historical simulation looks back on; None where nothing is told.
     """
 
     cash: Floats
@@ -119,6 +123,7 @@ class Portfolios:
     underlyings: Underlyings
     expiries: Expiries
     pledges: Pledges
+    history: DailyCloses | None = None
 
     def __len__(self) -> int:
         return len(self.cash)
@@ -133,6 +138,11 @@ def flatten(portfolios: Sequence[Portfolio], rules: CollateralRules) -> Portfoli
         Checked, see `margin.portfolio.check_portfolio`.
     rules:
         Cash assets and the haircuts of pledges without their own.
+
+    Raises
+    ------
+    CaseError
+        They bring histories that differ.
     """
     table = _Table()
     for portfolio in portfolios:
@@ -208,6 +218,7 @@ class _Table:
             underlyings=self._underlyings(),
             expiries=self._expiries(),
             pledges=self._pledges(rules),
+            history=_shared_history(portfolios),
         )
 
     def _underlyings(self) -> Underlyings:
@@ -266,6 +277,18 @@ def offsets(counts: Sequence[int]) -> Ints:
     out = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=out[1:])
     return out
+
+
+def _shared_history(portfolios: Sequence[Portfolio]) -> DailyCloses | None:
+    given = [portfolio.history for portfolio in portfolios if portfolio.history is not None]
+    if not given:
+        return None
+    if any(history != given[0] for history in given):
+        raise CaseError(
+            "portfolios with different histories are margined together; margin each on its own, "
+            "or give all of them the same"
+        )
+    return given[0].daily_closes()
 
 
 def _canonical(position: Holding) -> tuple[object, ...]:
