@@ -1,0 +1,1 @@
+"""Prices of contracts: Black-76 options, and what linear and inverse contracts are worth."""
