@@ -16,8 +16,9 @@ def case_rules(ruleset: object) -> RuleSet:
     ----------
     ruleset:
         Name of a preset, or ``{"engine", "name", "grid"?, "parameters"}``: the keys of
-        ``parameters`` take the place of those in the engine's table of the preset (that of
-        ``simulation`` where it has one), ``grid`` that of a scenario engine. A name that is no preset needs every figure.
+        ``parameters`` take the place of those in the engine's table of the preset (of a scenario
+        engine that of the two it has), ``grid`` that of a scenario engine. A name that is no
+        preset needs every figure.
 
     Raises
     ------

@@ -71,9 +71,7 @@ class DailyCloses:
         if first == 0 and count == len(self):
             return self
         until = self.until - DAY * (len(self) - count)
-        return DailyCloses(
-            self.symbols, until, self.close[first:count], self.variance[first:count]
-        )
+        return DailyCloses(self.symbols, until, self.close[first:count], self.variance[first:count])
 
     def followed_by(self, later: DailyCloses) -> DailyCloses:
         """These days and then those of `later` that come after them.

@@ -39,7 +39,7 @@ Floats = npt.NDArray[np.float64]
 def main() -> None:
     """Print one table: coverage and procyclicality of each measure on each series."""
     data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("../shared/data")
-    base = load_ruleset("emir-ccp")
+    base = load_ruleset("emir-tiers")
     print(
         "| series | measure | average margin | exceeded, long | exceeded, short "
         "| peak to trough | largest rise in 1 day | in 5 days |"

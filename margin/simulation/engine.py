@@ -104,9 +104,7 @@ def simulation_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
     )
 
 
-def simulation_parts(
-    portfolios: Portfolios, account: int, ruleset: RuleSet
-) -> tuple[Part, ...]:
+def simulation_parts(portfolios: Portfolios, account: int, ruleset: RuleSet) -> tuple[Part, ...]:
     """The parts of one portfolio: cash, profits, option values, pledges, and of its margin the
     historical periods that it comes from by their dates; same errors as `simulation_margins`."""
     rules = ruleset.simulated
@@ -193,9 +191,7 @@ def _columns(portfolios: Portfolios, history: DailyCloses) -> Ints:
     """Column of each underlying in the history; X is that of symbol X, else XUSDT, else −1."""
     at = {symbol: i for i, symbol in enumerate(history.symbols)}
     names = portfolios.underlyings.name
-    return np.array(
-        [at.get(name, at.get(f"{name}USDT", -1)) for name in names], dtype=np.int64
-    )
+    return np.array([at.get(name, at.get(f"{name}USDT", -1)) for name in names], dtype=np.int64)
 
 
 def _periods(

@@ -174,7 +174,8 @@ def _long_volatility(variance: Floats) -> Floats:
     total = np.where(known, variance, 0.0).sum(axis=0)
     mean = np.full(len(days), np.nan)
     np.divide(total, days, out=mean, where=days > 0)
-    return np.sqrt(mean)
+    volatility: Floats = np.sqrt(mean)
+    return volatility
 
 
 def _scenario_set(ended: Ints, scaled: Floats, wanted: int, share: float) -> ScenarioSet:
