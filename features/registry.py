@@ -15,14 +15,17 @@ from features.account.book_return import book_return
 from features.account.book_volatility import book_volatility
 from features.account.collateral_share import collateral_share
 from features.account.concentration import concentration
+from features.account.delta_share import delta_share
 from features.account.distance import distance
 from features.account.equity_share import equity_share
+from features.account.gamma_share import gamma_share
 from features.account.headroom_share import headroom_share
 from features.account.market_exposure import market_exposure
 from features.account.moments import FIRST_VOLATILITY
 from features.account.net_share import net_share
 from features.account.prior import prior_logit
 from features.account.shock_distance import shock_distance
+from features.account.vega_share import vega_share
 from features.account.wrong_way_share import wrong_way_share
 from features.correlation.absorption_ratio import absorption_ratio
 from features.correlation.correlation_shift import correlation_shift
@@ -196,7 +199,14 @@ ACCOUNT_FEATURES: tuple[AccountFeature, ...] = (
     book_return(),
     book_funding(),
     market_exposure(),
+    delta_share(),
+    gamma_share(),
+    vega_share(),
 )
+
+OPTION_FEATURES: tuple[str, ...] = ("delta_share", "gamma_share", "vega_share")
+"""Account features that are 0 in every book without options: a population without any says
+nothing of them."""
 
 ACCOUNT_COLUMNS: tuple[str, ...] = tuple(f.name for f in ACCOUNT_FEATURES)
 

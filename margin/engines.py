@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from margin.margins import Margins, Part
 from margin.portfolios import Portfolios
 from margin.ruleset import RuleSet
+from margin.scenario.engine import scenario_margins, scenario_parts
 from margin.simulation.engine import simulation_margins, simulation_parts
+from margin.standard.engine import standard_margins
+from margin.standard.parts import standard_parts
 from margin.tier_engine import tier_margins, tier_parts
 from market.errors import RuleSetError
 
@@ -30,8 +33,10 @@ class Engine:
 
 
 ENGINES: Mapping[str, Engine] = {
+    "standard": Engine(standard_margins, standard_parts),
     "tier": Engine(tier_margins, tier_parts),
     "simulation": Engine(simulation_margins, simulation_parts),
+    "scenario": Engine(scenario_margins, scenario_parts),
 }
 """By the table that they read, see `RuleSet.method`."""
 

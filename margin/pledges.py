@@ -42,15 +42,14 @@ class PledgeValues:
             parts.append(Part("collateral", asset, value, value))
             initial, maintenance = self.own_initial_haircut[b], self.own_maintenance_haircut[b]
             if initial != 0.0 or maintenance != 0.0:
-                parts.append(
-                    Part("collateral haircut", asset, -float(initial), -float(maintenance))
-                )
+                name = "collateral haircut" if value >= 0.0 else "debt premium"
+                parts.append(Part(name, asset, -float(initial), -float(maintenance)))
         return tuple(parts)
 
 
 def pledge_values(portfolios: Portfolios) -> PledgeValues:
     """``amount * price / stable price``, cash assets 1 each; a haircut takes its share of a
-    positive value, for it never makes a debt smaller."""
+    positive value, for it never makes a debt smaller, and a premium its share of a debt."""
     pledges = portfolios.pledges
     owner = np.repeat(np.arange(len(portfolios)), np.diff(pledges.start))
     worth = pledges.amount * pledges.price / portfolios.stable_price[owner]
@@ -60,6 +59,10 @@ def pledge_values(portfolios: Portfolios) -> PledgeValues:
         positive * np.where(pledges.cash, 0.0, haircut)
         for haircut in (pledges.initial_haircut, pledges.maintenance_haircut)
     )
+    if pledges.initial_premium is not None and pledges.maintenance_premium is not None:
+        debt = np.where(value < 0.0, -value, 0.0)
+        initial = initial + debt * pledges.initial_premium
+        maintenance = maintenance + debt * pledges.maintenance_premium
     start = pledges.start
     return PledgeValues(
         row_sums(start, value),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
 
 from margin.portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
 from margin.ruleset import CollateralRules
@@ -55,8 +57,10 @@ class Pledges:
     """B collateral balances, every array of shape (B,).
 
     Those of portfolio i are rows ``start[i]:start[i + 1]``. `underlying` is −1 where there is
-    none; `cash` says that the rule set counts the asset as cash: worth 1, no haircut.
-    `initial_haircut` is the whole one, that of maintenance included.
+    none; `cash` says that the rule set counts the asset as cash: worth 1, no haircut. A
+    balance with a haircut of its own is no cash.
+    `initial_haircut` is the whole one, that of maintenance included. A premium is the share of a
+    debt asked on top of it; None: debts count at their value.
     """
 
     start: Ints
@@ -69,6 +73,28 @@ class Pledges:
     initial_haircut: Floats
     risk_cancelling: Bools
     cash: Bools
+    initial_premium: Floats | None = None
+    maintenance_premium: Floats | None = None
+
+    def between(self, begin: int, end: int) -> Pledges:
+        """Those of portfolios ``begin`` to ``end - 1``."""
+        rows = slice(self.start[begin], self.start[end])
+        return Pledges(
+            start=self.start[begin : end + 1] - rows.start,
+            asset=self.asset[rows],
+            underlying=self.underlying[rows],
+            amount=self.amount[rows],
+            price=self.price[rows],
+            confidence=self.confidence[rows],
+            maintenance_haircut=self.maintenance_haircut[rows],
+            initial_haircut=self.initial_haircut[rows],
+            risk_cancelling=self.risk_cancelling[rows],
+            cash=self.cash[rows],
+            initial_premium=None if self.initial_premium is None else self.initial_premium[rows],
+            maintenance_premium=(
+                None if self.maintenance_premium is None else self.maintenance_premium[rows]
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +131,8 @@ class Portfolios:
         Leg of every position as it was given, shape (P,).
     history:
         Daily closes that a historical simulation looks back on; None where nothing is told.
+    unrealised_inverse:
+        `unrealised` if settled in coin, shape (L,); None where the builder cannot tell.
     """
 
     cash: Floats
@@ -124,9 +152,40 @@ class Portfolios:
     expiries: Expiries
     pledges: Pledges
     history: DailyCloses | None = None
+    unrealised_inverse: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.cash)
+
+    def between(self, begin: int, end: int) -> Portfolios:
+        """Portfolios ``begin`` to ``end - 1``, with the same market; their arrays are views."""
+        legs = slice(self.start[begin], self.start[end])
+        first, last = self._position(legs.start), self._position(legs.stop)
+        return Portfolios(
+            cash=self.cash[begin:end],
+            stable_price=self.stable_price[begin:end],
+            start=self.start[begin : end + 1] - legs.start,
+            name=self.name[legs],
+            kind=self.kind[legs],
+            underlying=self.underlying[legs],
+            expiry=self.expiry[legs],
+            quantity=self.quantity[legs],
+            strike=self.strike[legs],
+            vol=self.vol[legs],
+            call=self.call[legs],
+            unrealised=self.unrealised[legs],
+            position_leg=self.position_leg[first:last] - legs.start,
+            underlyings=self.underlyings,
+            expiries=self.expiries,
+            pledges=self.pledges.between(begin, end),
+        )
+
+    def _position(self, leg: int) -> int:
+        """The first position of the portfolio that begins with a leg: positions stand by
+        portfolio, whatever their order within it."""
+        return bisect_left(
+            range(len(self.position_leg)), True, key=lambda p: bool(self.position_leg[p] >= leg)
+        )
 
 
 def flatten(portfolios: Sequence[Portfolio], rules: CollateralRules) -> Portfolios:
@@ -146,7 +205,7 @@ def flatten(portfolios: Sequence[Portfolio], rules: CollateralRules) -> Portfoli
     """
     table = _Table()
     for portfolio in portfolios:
-        table.add(portfolio)
+        table.add(portfolio, rules)
     return table.arrays(portfolios, rules)
 
 
@@ -156,13 +215,13 @@ class _Table:
     def __init__(self) -> None:
         self.underlyings: list[tuple[str, Underlying]] = []
         self.expiries: list[tuple[int, Expiry]] = []
-        self.legs: list[tuple[int, int, Holding, float, float]] = []
-        self.pledges: list[tuple[int, Pledge]] = []
+        self.legs: list[tuple[int, int, Holding, float, float, float]] = []
+        self.pledges: list[tuple[int, bool, Pledge]] = []
         self.leg_counts: list[int] = []
         self.pledge_counts: list[int] = []
         self.position_leg: list[int] = []
 
-    def add(self, portfolio: Portfolio) -> None:
+    def add(self, portfolio: Portfolio, rules: CollateralRules) -> None:
         rows: dict[str, int] = {}
         expiries: dict[tuple[str, float | None], int] = {}
         for name in sorted(portfolio.underlyings):
@@ -190,17 +249,18 @@ class _Table:
                     first,
                     sum(sorted(position.quantity for position in same)),
                     sum(sorted(_unrealised(position, underlying) for position in same)),
+                    sum(sorted(_unrealised_inverse(position, underlying) for position in same)),
                 )
             )
         self.leg_counts.append(len(places))
+        held = {position.underlying for position in portfolio.positions}
         self.pledges += [
-            (-1 if pledge.underlying is None else rows[pledge.underlying], pledge)
-            for pledge in portfolio.collateral
+            placed_pledge(pledge, rows, held, rules) for pledge in portfolio.collateral
         ]
         self.pledge_counts.append(len(portfolio.collateral))
 
     def arrays(self, portfolios: Sequence[Portfolio], rules: CollateralRules) -> Portfolios:
-        first = [holding for _, _, holding, _, _ in self.legs]
+        first = [holding for _, _, holding, *_ in self.legs]
         return Portfolios(
             cash=_floats([portfolio.cash for portfolio in portfolios]),
             stable_price=_floats([portfolio.stable_price for portfolio in portfolios]),
@@ -209,15 +269,16 @@ class _Table:
             kind=np.array([_KINDS[holding.kind] for holding in first], dtype=np.int8),
             underlying=_ints([row for row, *_ in self.legs]),
             expiry=_ints([row for _, row, *_ in self.legs]),
-            quantity=_floats([quantity for *_, quantity, _ in self.legs]),
+            quantity=_floats([quantity for *_, quantity, _, _ in self.legs]),
             strike=_floats([holding.strike for holding in first]),
             vol=_floats([holding.vol for holding in first]),
             call=np.array([holding.type == "call" for holding in first], dtype=np.bool_),
-            unrealised=_floats([unrealised for *_, unrealised in self.legs]),
+            unrealised=_floats([unrealised for *_, unrealised, _ in self.legs]),
+            unrealised_inverse=_floats([unrealised for *_, unrealised in self.legs]),
             position_leg=_ints(self.position_leg),
             underlyings=self._underlyings(),
             expiries=self._expiries(),
-            pledges=self._pledges(rules),
+            pledges=flatten_pledges(self.pledges, self.pledge_counts, rules),
             history=_shared_history(portfolios),
         )
 
@@ -245,31 +306,30 @@ class _Table:
             vol_confidence=_floats([min(one.confidence, one.vol_confidence) for one in given]),
         )
 
-    def _pledges(self, rules: CollateralRules) -> Pledges:
-        given = [pledge for _, pledge in self.pledges]
-        cash = [pledge.asset in rules.cash_assets for pledge in given]
-        maintenance = [
-            rules.haircut(pledge.asset)
-            if pledge.maintenance_haircut is None
-            else pledge.maintenance_haircut
-            for pledge in given
-        ]
-        initial = [
-            least + pledge.initial_extra_haircut
-            for least, pledge in zip(maintenance, given, strict=True)
-        ]
-        return Pledges(
-            start=offsets(self.pledge_counts),
-            asset=tuple(pledge.asset for pledge in given),
-            underlying=_ints([row for row, _ in self.pledges]),
-            amount=_floats([pledge.amount for pledge in given]),
-            price=_floats([pledge.price for pledge in given]),
-            confidence=_floats([pledge.confidence for pledge in given]),
-            maintenance_haircut=_floats(maintenance),
-            initial_haircut=_floats(initial),
-            risk_cancelling=np.array([pledge.risk_cancelling for pledge in given], dtype=np.bool_),
-            cash=np.array(cash, dtype=np.bool_),
-        )
+
+def flatten_pledges(
+    pledges: Sequence[tuple[int, bool, Pledge]], counts: Sequence[int], rules: CollateralRules
+) -> Pledges:
+    """Collateral as arrays: of each balance the row of its underlying and whether scenarios move
+    it; `counts` is how many each portfolio has."""
+    given = [pledge for *_, pledge in pledges]
+    haircuts = [_haircuts(pledge, rules) for pledge in given]
+    cash = [
+        pledge.asset in rules.cash_assets and pledge.maintenance_haircut is None for pledge in given
+    ]
+    return Pledges(
+        start=offsets(counts),
+        asset=tuple(pledge.asset for pledge in given),
+        underlying=_ints([row for row, *_ in pledges]),
+        amount=_floats([pledge.amount for pledge in given]),
+        price=_floats([pledge.price for pledge in given]),
+        confidence=_floats([pledge.confidence for pledge in given]),
+        maintenance_haircut=_floats([least for least, _ in haircuts]),
+        initial_haircut=_floats([whole for _, whole in haircuts]),
+        risk_cancelling=np.array([moves for _, moves, _ in pledges], dtype=np.bool_),
+        cash=np.array(cash, dtype=np.bool_),
+        **_premiums(given, rules),
+    )
 
 
 def offsets(counts: Sequence[int]) -> Ints:
@@ -291,6 +351,19 @@ def _shared_history(portfolios: Sequence[Portfolio]) -> DailyCloses | None:
     return given[0].daily_closes()
 
 
+def placed_pledge(
+    pledge: Pledge, rows: Mapping[str, int], held: Set[str], rules: CollateralRules
+) -> tuple[int, bool, Pledge]:
+    """Row of its underlying, whether scenarios move it, and the pledge itself, in a portfolio
+    that holds something on the underlyings `held`."""
+    row = -1 if pledge.underlying is None else rows[pledge.underlying]
+    coin = None if pledge.risk_cancelling else rules.coin(pledge.asset)
+    for name in () if coin is None else (coin, f"{coin}USDT"):
+        if name in held:
+            return rows[name], True, pledge
+    return row, pledge.risk_cancelling, pledge
+
+
 def _canonical(position: Holding) -> tuple[object, ...]:
     if position.kind != "option":
         return (position.underlying, _KINDS[position.kind], -1.0, 0.0, False)
@@ -303,6 +376,35 @@ def _canonical(position: Holding) -> tuple[object, ...]:
     )
 
 
+def _haircuts(pledge: Pledge, rules: CollateralRules) -> tuple[float, float]:
+    """Of maintenance, and the whole one of initial margin: the pledge's own, else the rule set's
+    weights by size, else its haircuts."""
+    if pledge.maintenance_haircut is not None:
+        return pledge.maintenance_haircut, pledge.maintenance_haircut + pledge.initial_extra_haircut
+    own = rules.weights_of(pledge.asset)
+    if own is not None:
+        whole, least = own.haircuts(pledge.amount)
+        return least, min(whole + pledge.initial_extra_haircut, 1.0)
+    least = rules.haircut(pledge.asset)
+    extra = pledge.initial_extra_haircut or rules.initial_extra_haircut(pledge.asset)
+    return least, min(least + extra, 1.0)
+
+
+def _premiums(pledges: Sequence[Pledge], rules: CollateralRules) -> dict[str, Floats]:
+    """What debts ask on top of their value; empty where the rule set has no such weights."""
+    if rules.weights is UNSET:
+        return {}
+    weights = [rules.weights_of(pledge.asset) for pledge in pledges]
+    premiums = [
+        (0.0, 0.0) if own is None else own.premiums(pledge.amount)
+        for own, pledge in zip(weights, pledges, strict=True)
+    ]
+    return {
+        "initial_premium": _floats([initial for initial, _ in premiums]),
+        "maintenance_premium": _floats([maintenance for _, maintenance in premiums]),
+    }
+
+
 def _unrealised(position: Holding, underlying: Underlying) -> float:
     if position.kind == "option":
         return 0.0
@@ -312,6 +414,15 @@ def _unrealised(position: Holding, underlying: Underlying) -> float:
     if price is None or position.entry_price is None:
         return position.unrealised_funding
     return position.quantity * (price - position.entry_price) + position.unrealised_funding
+
+
+def _unrealised_inverse(position: Holding, underlying: Underlying) -> float:
+    """In coin: ``size_usd * (1 / entry - 1 / mark)``, the quantity being ``size_usd / mark``."""
+    if position.kind == "option" or position.entry_price is None:
+        return _unrealised(position, underlying)
+    return (
+        _unrealised(position, underlying) - position.unrealised_funding
+    ) / position.entry_price + position.unrealised_funding
 
 
 def _floats(values: Sequence[float | None]) -> Floats:

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
 
+from margin.account_problems import AccountProblems, find_price, sound_numbers
+from margin.book_margins import BookMargins, book_margins
+from margin.book_portfolios import BookPortfolios
 from margin.rows import row_sums
 from margin.ruleset import RuleSet
-from margin.tier import TierTable
+from margin.tier_scaling import leg_margins, scaling_of
 from margin.view import MarketView
 from market.book import Book
 from market.errors import DataError, InstrumentError
@@ -39,16 +43,46 @@ class Collateral:
         debt, NaN where there is no price.
     haircut:
         Share of a positive value that does not count, shape (B,); 0 for cash assets.
+    premium:
+        Share of a debt that is asked on top of it, shape (B,); None where no debt asks any.
+    initial_extra:
+        What a balance counts less for the initial margin, settlement currency, shape (B,); None
+        where both levels count alike.
     """
 
     start: Ints
     symbol: Ints
     value: Floats
     haircut: Floats
+    premium: Floats | None = None
+    initial_extra: Floats | None = None
 
     def counted(self) -> Floats:
-        """What each balance counts for, shape (B,): a debt in full."""
-        return np.where(self.value < 0, self.value, self.value * (1.0 - self.haircut))
+        """What each balance counts for, shape (B,): a debt in full, and with its premium."""
+        debt = self.value if self.premium is None else self.value * (1.0 + self.premium)
+        return np.where(self.value < 0, debt, self.value * (1.0 - self.haircut))
+
+
+@dataclass(frozen=True, slots=True)
+class OptionLegs:
+    """What L positions are beyond their delta exposure, every array of shape (L,).
+
+    Attributes
+    ----------
+    option:
+        Whether it is an option.
+    value, gamma, vega:
+        Settlement currency, see `margin.exposures.Exposures`: 0 of spot and perps, NaN where a
+        position cannot be valued.
+    age_hours:
+        Since the older of the quotes that an option's forward and vol come from; 0 for others.
+    """
+
+    option: npt.NDArray[np.bool_]
+    value: Floats
+    gamma: Floats
+    vega: Floats
+    age_hours: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +98,26 @@ class Requirement:
     headroom:
         ``equity - maintenance_margin``, shape (N,).
     gross_notional:
-        Sum of absolute notionals, shape (N,).
+        Sum of absolute `leg_notional`, shape (N,): options with their delta exposure.
     leg_start:
         Offsets of each account's positions, shape (N + 1,).
     leg_symbol:
         Row of each position in the view's symbols, −1 where it cannot be valued, shape (L,).
     leg_notional:
-        Signed, quantity times mark, shape (L,); NaN where it cannot be valued.
+        Signed, shape (L,); NaN where it cannot be valued: quantity times mark of spot and perps,
+        the delta exposure of an option (`margin.exposures.Exposures.delta`), which is what hedges
+        it in its underlying.
     leg_unrealised_pnl, leg_initial_margin, leg_maintenance_margin:
-        Shape (L,).
+        Shape (L,). The unrealised profit of an option is 0: it counts at its value.
     problems:
         Why an account has no figures, by its index: the first thing found wrong with it. All
         its figures are NaN; the other accounts are not touched.
     collateral:
         The balances inside `equity`; None where whoever made this was not told.
+    options:
+        What positions are beyond their exposure; None where there is no option among them.
+    margined:
+        What the engine said; None under brackets by symbol, where the legs say it all.
     """
 
     equity: Floats
@@ -93,66 +133,118 @@ class Requirement:
     leg_maintenance_margin: Floats
     problems: dict[int, DataError]
     collateral: Collateral | None = None
+    options: OptionLegs | None = None
+    margined: BookMargins | None = None
 
     def __len__(self) -> int:
         return len(self.equity)
 
 
 def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requirement:
-    """Apply a rule set to a book.
+    """Apply a rule set to a book: brackets as below, other engines as `margin.book_margins` says.
 
     ``equity = cash + sum(amount * price * (1 - haircut)) + sum(quantity * (mark - entry))``, a
     NaN entry meaning entry at the mark; margins are tier margins of each position on its own
-    (a venue nets an instrument into one position before). A negative collateral balance is a
-    debt and counts in full: a haircut never makes a debt smaller.
+    (a venue nets an instrument into one position before), scaled as in `margin.tier_scaling`. A
+    negative collateral balance is a debt and counts in full: a haircut never makes a debt smaller.
+    Open interest is what is quoted of ``X-PERP`` for bar symbol X. Where collateral weighs less
+    for the initial margin, `Requirement.initial_margin` holds the difference.
 
     Errors are per account, in `Requirement.problems`: unknown instrument or asset, missing
-    price, option under a tier rule set (`InstrumentError`), a number that is not finite, or
-    figures too large for float64 (`DataError`).
+    price, option under a tier rule set, open interest that is not quoted and that the margin
+    depends on (`InstrumentError`), a number that is not finite, or figures too large for float64
+    (`DataError`).
 
     References
     ----------
     Binance, "Leverage and Margin of USD-M Futures".
     """
-    problems = _Problems(book)
-    for i in np.flatnonzero(~np.isfinite(book.cash)):
-        problems.of_account(int(i), f"cash is {book.cash[i]}; expected a finite number")
-
+    if ruleset.engine != "tier":
+        return _by_engine(book, view, ruleset)
+    problems = AccountProblems(book)
     leg_symbol = _leg_symbols(book, view, problems)
     collateral = _collateral(book, view, ruleset, problems)
-    table = TierTable.build(ruleset, view.symbols)
+    open_interest = _open_interest(book, view, ruleset, leg_symbol, problems)
     # Overflow is found below and reported by account, not warned about.
     with np.errstate(over="ignore", invalid="ignore"):
         mark = _take(view.mark, leg_symbol)
         notional = book.leg_quantity * mark
         entry = np.where(np.isnan(book.leg_entry_price), mark, book.leg_entry_price)
         unrealised = book.leg_quantity * (mark - entry)
-        leg_initial = table.initial(notional, leg_symbol)
-        leg_maintenance = table.maintenance(notional, leg_symbol)
-        initial = row_sums(book.leg_start, leg_initial)
-        maintenance = row_sums(book.leg_start, leg_maintenance)
+        legs = leg_margins(
+            ruleset, view.symbols, leg_symbol, book.leg_quantity, notional, open_interest
+        )
+        initial = row_sums(book.leg_start, legs.initial)
+        maintenance = row_sums(book.leg_start, legs.maintenance)
+        if collateral.initial_extra is not None:
+            initial += row_sums(book.balance_start, collateral.initial_extra)
         gross = row_sums(book.leg_start, np.abs(notional))
         equity = book.cash + row_sums(book.balance_start, collateral.counted())
         equity += row_sums(book.leg_start, unrealised)
         headroom = equity - maintenance
 
     figures = (equity, initial, maintenance, headroom, gross)
-    finite = np.logical_and.reduce([np.isfinite(figure) for figure in figures])
-    for i in np.flatnonzero(~finite):
-        problems.of_account(int(i), "its figures exceed what float64 can hold; check its sizes")
-    for figure in figures:
-        figure[list(problems.found)] = np.nan
+    _check_figures(figures, problems)
     return Requirement(
         *figures,
         leg_start=book.leg_start,
         leg_symbol=leg_symbol,
         leg_notional=notional,
         leg_unrealised_pnl=unrealised,
-        leg_initial_margin=leg_initial,
-        leg_maintenance_margin=leg_maintenance,
+        leg_initial_margin=legs.initial,
+        leg_maintenance_margin=legs.maintenance,
         problems=problems.found,
         collateral=collateral,
     )
+
+
+def _by_engine(book: Book, view: MarketView, ruleset: RuleSet) -> Requirement:
+    found = book_margins(book, view, ruleset)
+    own, held = found.position_exposures, found.book
+    with np.errstate(over="ignore", invalid="ignore"):
+        gross = row_sums(book.leg_start, np.abs(own.delta))
+    figures = (
+        found.equity,
+        found.initial_margin,
+        found.maintenance_margin,
+        found.headroom,
+        gross,
+    )
+    _check_figures(figures, held.problems)
+    options = None
+    if held.option.any():
+        options = OptionLegs(held.option, own.value, own.gamma, own.vega, held.age_hours)
+    return Requirement(
+        *figures,
+        leg_start=book.leg_start,
+        leg_symbol=held.symbol,
+        leg_notional=own.delta,
+        leg_unrealised_pnl=held.unrealised,
+        leg_initial_margin=found.position_initial,
+        leg_maintenance_margin=found.position_maintenance,
+        problems=held.problems.found,
+        collateral=_collateral_of(held),
+        options=options,
+        margined=found,
+    )
+
+
+def _collateral_of(held: BookPortfolios) -> Collateral:
+    balances, pledges = held.balances, held.balances.pledges
+    value = balances.value(held.stable_price)
+    haircut, premium = pledges.maintenance_haircut, pledges.maintenance_premium
+    return Collateral(
+        pledges.start, balances.symbol, value, np.where(pledges.cash, 0.0, haircut), premium
+    )
+
+
+def _check_figures(figures: Sequence[Floats], problems: AccountProblems) -> None:
+    """Blame the accounts whose figures are not finite, and take theirs from all with a problem."""
+    finite = np.logical_and.reduce([np.isfinite(figure) for figure in figures])
+    for i in np.flatnonzero(~finite):
+        problems.of_account(int(i), "its figures exceed what float64 can hold; check its sizes")
+    for figure in figures:
+        figure[list(problems.found)] = np.nan
 
 
 def collateral_rate(ruleset: RuleSet, asset: str) -> float:
@@ -160,38 +252,13 @@ def collateral_rate(ruleset: RuleSet, asset: str) -> float:
     return 1.0 - ruleset.collateral.haircut(asset)
 
 
-class _Problems:
-    """The first problem of each account."""
-
-    def __init__(self, book: Book) -> None:
-        self._book = book
-        self.found: dict[int, DataError] = {}
-
-    def of_account(self, i: int, reason: str) -> None:
-        self._add(i, DataError(f"account {self._book.account_ids[i]!r}: {reason}"))
-
-    def of_entry(self, start: Ints, entry: int, identifier: str, reason: str) -> None:
-        """Blame the account that owns an entry of the rows `start`."""
-        i = int(np.searchsorted(start, entry, side="right")) - 1
-        message = f"account {self._book.account_ids[i]!r}: {reason}"
-        self._add(i, InstrumentError(message, identifier))
-
-    def _add(self, i: int, error: DataError) -> None:
-        self.found.setdefault(i, error)
-
-
-def _leg_symbols(book: Book, view: MarketView, problems: _Problems) -> Ints:
+def _leg_symbols(book: Book, view: MarketView, problems: AccountProblems) -> Ints:
     index = view.index()
     rows, found = _look_up(book.leg_instrument, lambda name: _find_instrument(name, view, index))
-    impossible_entry = np.isinf(book.leg_entry_price) | (book.leg_entry_price <= 0)
-    numbers = np.isfinite(book.leg_quantity) & ~impossible_entry
-    for leg in np.flatnonzero((rows < 0) | ~numbers):
-        name = book.leg_instrument[leg]
-        reason = found[name][1] or (
-            f"{name!r} has quantity {book.leg_quantity[leg]} and entry price "
-            f"{book.leg_entry_price[leg]}; expected finite numbers and a price above 0"
-        )
-        problems.of_entry(book.leg_start, int(leg), name, reason)
+    numbers = sound_numbers(book)
+    problems.of_positions(
+        (rows < 0) | ~numbers, {name: reason for name, (_, reason) in found.items()}
+    )
     rows[~numbers] = -1
     return rows
 
@@ -203,26 +270,19 @@ def _find_instrument(name: str, view: MarketView, index: dict[str, int]) -> _Fou
         return -1, str(error)
     if instrument.kind == "option":
         return -1, f"{name!r} is an option; the tier engine margins spot and perpetuals only"
-    return _find_price(name, instrument.symbol, view, index)
+    return find_price(name, instrument.symbol, view, index)
 
 
-def _find_price(name: str, symbol: str, view: MarketView, index: dict[str, int]) -> _Found:
-    row = index.get(symbol, -1)
-    if row < 0:
-        return -1, f"{name!r} is unknown: the market has no symbol {symbol}; add its bars"
-    if not 0 < view.mark[row] < np.inf:
-        return -1, f"{name!r} has no price: the mark of {symbol} is {view.mark[row]}"
-    return row, ""
-
-
-def _collateral(book: Book, view: MarketView, ruleset: RuleSet, problems: _Problems) -> Collateral:
+def _collateral(
+    book: Book, view: MarketView, ruleset: RuleSet, problems: AccountProblems
+) -> Collateral:
     cash_assets = frozenset(ruleset.collateral.cash_assets)
     index = view.index()
     names = book.balance_asset
     rows, found = _look_up(
         names,
         lambda name: (
-            (-1, "") if name in cash_assets else _find_price(name, f"{name}USDT", view, index)
+            (-1, "") if name in cash_assets else find_price(name, f"{name}USDT", view, index)
         ),
     )
     haircuts = {name: ruleset.collateral.haircut(name) for name in found}
@@ -230,14 +290,55 @@ def _collateral(book: Book, view: MarketView, ruleset: RuleSet, problems: _Probl
     cash = np.fromiter((name in cash_assets for name in names), np.bool_, len(names))
     price = np.where(cash, 1.0, _take(view.mark, rows))
     finite = np.isfinite(book.balance_amount)
-    for bad in np.flatnonzero(np.isnan(price) | ~finite):
-        name = names[bad]
-        reason = found[name][1] or (
-            f"collateral {name!r} has amount {book.balance_amount[bad]}; expected a finite number"
-        )
-        problems.of_entry(book.balance_start, int(bad), name, reason)
+    problems.of_balances(
+        np.isnan(price) | ~finite, {name: reason for name, (_, reason) in found.items()}
+    )
     with np.errstate(over="ignore", invalid="ignore"):
-        return Collateral(book.balance_start, rows, book.balance_amount * price, haircut)
+        value = book.balance_amount * price
+        if ruleset.collateral.weights is UNSET:
+            return Collateral(book.balance_start, rows, value, haircut)
+        return _weighted(book, ruleset, rows, value, haircut)
+
+
+def _weighted(
+    book: Book, ruleset: RuleSet, rows: Ints, value: Floats, haircut: Floats
+) -> Collateral:
+    """Collateral of which some assets have weights that depend on the amount."""
+    initial, maintenance = haircut.copy(), haircut.copy()
+    premiums = np.zeros((2, len(value)))
+    for balance, name in enumerate(book.balance_asset):
+        own, amount = ruleset.collateral.weights_of(name), float(book.balance_amount[balance])
+        if own is not None and np.isfinite(amount):
+            initial[balance], maintenance[balance] = own.haircuts(amount)
+            premiums[:, balance] = own.premiums(amount)
+    asked = premiums[0] - premiums[1]
+    extra = np.where(value < 0, -value * asked, value * (initial - maintenance))
+    return Collateral(book.balance_start, rows, value, maintenance, premiums[1], extra)
+
+
+def _open_interest(
+    book: Book, view: MarketView, ruleset: RuleSet, leg_symbol: Ints, problems: AccountProblems
+) -> Floats:
+    """Open interest of each symbol, shape (S,), NaN where it is not looked at."""
+    interest = np.full(len(view.symbols), np.nan)
+    scaling = scaling_of(ruleset, view.symbols)
+    if scaling is None or not scaling.capped.any():
+        return interest
+    quotes = {} if view.quotes is None else view.quotes.instruments
+    for s in np.flatnonzero(scaling.capped):
+        quote = quotes.get(f"{view.symbols[s]}-PERP")
+        if quote is not None and quote.open_interest is not None and quote.open_interest >= 0.0:
+            interest[s] = quote.open_interest
+    unknown = scaling.capped & np.isnan(interest)
+    held = (leg_symbol >= 0) & unknown[leg_symbol] & (book.leg_quantity != 0.0)
+    for leg in np.flatnonzero(held):
+        name, symbol = book.leg_instrument[leg], view.symbols[leg_symbol[leg]]
+        reason = (
+            f"{name!r} has no open interest, on which the initial margin of rule set "
+            f"{ruleset.name!r} depends; quote that of {symbol}-PERP"
+        )
+        problems.of_entry(book.leg_start, int(leg), name, reason)
+    return interest
 
 
 def _look_up(names: Sequence[str], find: Callable[[str], _Found]) -> tuple[Ints, dict[str, _Found]]:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from margin.asset_weights import AssetWeights
 from margin.floor_rules import FloorRules, check_emir
 from margin.rule_values import NonNegative, Positive, Probability, Share, Text
 from margin.scenario_rules import ScenarioRules
@@ -40,17 +41,63 @@ Horizon = Literal["1", "8", "24"]
 
 
 class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[collateral]``: what counts as cash, and the haircut of everything else."""
+    """``[collateral]``: what counts as cash, and the haircut of everything else.
+
+    An asset in `weights` takes those in the place of a haircut, see `margin.asset_weights`.
+
+    Attributes
+    ----------
+    cash_assets:
+        Worth 1 each, no haircut.
+    default_haircut, haircuts:
+        Share of the value that does not count.
+    initial_extra_haircuts:
+        What initial margin takes beyond, by asset; absent: nothing.
+    risk_cancelling:
+        Assets that scenarios move with a coin, and that coin: it counts for an account that holds
+        something of the underlying of that name, or of that name and USDT. Absent: none.
+    """
 
     cash_assets: tuple[str, ...] = ("USD", "USDT")
     default_haircut: Share = 0.2
     haircuts: dict[str, Share] = {}
+    weights: dict[str, AssetWeights] | UnsetType = UNSET
+    initial_extra_haircuts: dict[str, Share] | UnsetType = UNSET
+    risk_cancelling: dict[str, str] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        for asset in self.initial_extra_haircuts or {}:
+            total = self.haircut(asset) + self.initial_extra_haircut(asset)
+            if total > 1.0 + 1e-9:
+                raise ValueError(
+                    f"collateral.initial_extra_haircuts.{asset}: with its haircut {total:g} of the "
+                    "value; expected 1 at most"
+                )
 
     def haircut(self, asset: str) -> float:
-        """Share of the asset's value that does not count; 0 for cash assets."""
+        """Share of the asset's value that does not count, before its size; 0 for cash assets."""
         if asset in self.cash_assets:
             return 0.0
+        own = self.weights_of(asset)
+        if own is not None:
+            return 1.0 - own.maintenance_asset
         return self.haircuts.get(asset, self.default_haircut)
+
+    def weights_of(self, asset: str) -> AssetWeights | None:
+        """Weights by size of an asset that has them; None for cash assets."""
+        if self.weights is UNSET or asset in self.cash_assets:
+            return None
+        return self.weights.get(asset)
+
+    def initial_extra_haircut(self, asset: str) -> float:
+        """Share of the value that initial margin takes beyond `haircut`; 0 for cash assets."""
+        if asset in self.cash_assets or self.initial_extra_haircuts is UNSET:
+            return 0.0
+        return self.initial_extra_haircuts.get(asset, 0.0)
+
+    def coin(self, asset: str) -> str | None:
+        """The coin that scenarios move the asset with; None where it stays."""
+        return None if self.risk_cancelling is UNSET else self.risk_cancelling.get(asset)
 
 
 class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,7 +148,8 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     source:
         Where the figures come from.
     effective_from, effective_to:
-        Validity, ISO 8601; empty means open on that side.
+        Validity, ISO 8601, the end exclusive; empty means open on that side. See `validity`, and
+        `margin.rule_history` for the version in force at a time.
     spot:
         How a plain symbol counts: ``linear``, like a perpetual.
     tier, scenario, standard:
@@ -144,9 +192,7 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
                 f"engine {self.engine!r} with the tables of {given or 'no engine'}; give the table "
                 f"[{'] or ['.join(own)}] and no other engine's"
             )
-        begin, end = (
-            _moment(key, getattr(self, key)) for key in ("effective_from", "effective_to")
-        )
+        begin, end = self.validity
         if begin is not None and end is not None and begin >= end:
             raise ValueError(
                 f"effective_from {self.effective_from} is not before "
@@ -169,6 +215,15 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
         return self.simulation
 
     @property
+    def validity(self) -> tuple[int | None, int | None]:
+        """When the rules hold, in nanoseconds: from the first, inclusive, to the second,
+        exclusive; None where that side is open."""
+        return (
+            _moment("effective_from", self.effective_from),
+            _moment("effective_to", self.effective_to),
+        )
+
+    @property
     def tiers(self) -> TierRules:
         """``[tier]``; raises `RuleSetError` where another engine computes."""
         if self.tier is UNSET:
@@ -177,6 +232,16 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
                 "here; choose a rule set of the engine 'tier'"
             )
         return self.tier
+
+    @property
+    def scenarios(self) -> ScenarioRules:
+        """``[scenario]``; raises `RuleSetError` where another engine computes."""
+        if self.scenario is UNSET:
+            raise RuleSetError(
+                f"rule set {self.name!r} has the engine {self.engine!r} without a grid of "
+                "scenarios, which is needed here; choose a rule set with a table [scenario]"
+            )
+        return self.scenario
 
     def content(self) -> dict[str, Any]:
         """Every field, defaults included, as plain JSON values: what the ledger keeps.

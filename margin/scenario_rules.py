@@ -60,3 +60,6 @@ class ScenarioRules(Struct, frozen=True, forbid_unknown_fields=True):
     skew_width_scale: NonNegative
     skew_vol_param_static: float
     skew_vol_param_scale: float
+    delta_net_rate: NonNegative = 0.0
+    delta_hedged_rate: NonNegative = 0.0
+    underlyings: Literal["one", "sum"] = "one"

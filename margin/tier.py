@@ -7,10 +7,12 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
 from numba import njit
 
 from margin.ruleset import RuleSet
 from margin.tier_rules import Bracket
+from market.errors import RuleSetError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -77,8 +79,18 @@ class TierTable:
 
     @classmethod
     def build(cls, ruleset: RuleSet, symbols: tuple[str, ...]) -> TierTable:
-        """The table of a rule set for these symbols; kept, so asking again costs nothing."""
-        return _build(ruleset, symbols)
+        """The table of a rule set whose maintenance margin is one of notional alone.
+
+        It is kept, so asking again costs nothing. What follows margins through history works on
+        this table: of the initial margin it knows the brackets, and no open interest.
+
+        Raises
+        ------
+        RuleSetError
+            The rule set has another engine, or its maintenance margin depends on sizes.
+        """
+        check_followable(ruleset)
+        return bracket_table(ruleset, symbols)
 
     def maintenance(self, notional: Floats, row: Ints) -> Floats:
         """Maintenance margin of positions of signed `notional` in the symbols of `row`.
@@ -98,8 +110,29 @@ class TierTable:
         return margins
 
 
+def check_followable(ruleset: RuleSet) -> None:
+    """Raise `RuleSetError` unless margins can be followed through history by notional alone.
+
+    Training values every account at every price of its life, from brackets of notional.
+    """
+    if ruleset.engine != "tier":
+        reason = f"has the engine {ruleset.engine!r}"
+    elif ruleset.tiers.scaled_by_size:
+        reason = "scales margins with the size of a position in units of its underlying"
+    elif ruleset.collateral.weights is not UNSET:
+        reason = "weighs collateral by its amount"
+    else:
+        return
+    raise RuleSetError(
+        f"rule set {ruleset.name!r} {reason}, and training follows margins of brackets by "
+        "notional; choose a rule set of the engine 'tier' without imf_factor and weights, such as "
+        "linear-tiers"
+    )
+
+
 @lru_cache(maxsize=64)
-def _build(ruleset: RuleSet, symbols: tuple[str, ...]) -> TierTable:
+def bracket_table(ruleset: RuleSet, symbols: tuple[str, ...]) -> TierTable:
+    """The brackets of a rule set for these symbols, whatever else scales its margins."""
     brackets = [ruleset.tiers.of_symbol(symbol) for symbol in symbols]
     width = max((len(own) for own in brackets), default=1)
     padded = [own + own[-1:] * (width - len(own)) for own in brackets]

@@ -10,23 +10,23 @@ from margin.pledges import pledge_values
 from margin.portfolios import OPTION, PERP, Portfolios
 from margin.rows import row_sums
 from margin.ruleset import RuleSet
-from margin.tier import TierTable
+from margin.tier_scaling import LegMargins, leg_margins, scaling_of
 from market.errors import InstrumentError
 
 Floats = npt.NDArray[np.float64]
 
 
 def tier_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
-    """Margins under brackets.
+    """Margins under brackets and what scales them, see `margin.tier_scaling`.
 
     Net margin = cash + unrealised profit and loss and funding + collateral after haircuts −
     tier margin of ``quantity * price``: a perp at its own price, spot at the spot's, both linear.
-    An underlying X takes the brackets of symbol X, else XUSDT.
+    An underlying X takes the table of symbol X, else XUSDT.
 
     Raises
     ------
     InstrumentError
-        A leg is an option.
+        A leg is an option, or the open interest that its margin depends on is not known.
     RuleSetError
         The rule set has no brackets.
 
@@ -34,43 +34,47 @@ def tier_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
     ----------
     Binance, "Leverage and Margin of USD-M Futures".
     """
-    initial, maintenance = _leg_margins(portfolios, ruleset)
+    margins = _leg_margins(portfolios, ruleset)
     start = portfolios.start
     held = pledge_values(portfolios)
     pnl = row_sums(start, portfolios.unrealised)
 
-    def components(haircut: Floats, margins: Floats) -> dict[str, Floats]:
+    def components(haircut: Floats, legs: Floats) -> dict[str, Floats]:
         return {
             "cash": portfolios.cash,
             "unrealised_pnl": pnl,
             "collateral": held.value,
             "collateral_haircut": 0.0 - haircut,
-            "tier_margin": 0.0 - row_sums(start, margins),
+            "tier_margin": 0.0 - row_sums(start, legs),
         }
 
     return Margins(
         mark_to_market=portfolios.cash + pnl + held.value,
-        initial=components(held.initial_haircut, initial),
-        maintenance=components(held.maintenance_haircut, maintenance),
-        leg_initial=initial,
-        leg_maintenance=maintenance,
+        initial=components(held.initial_haircut, margins.initial),
+        maintenance=components(held.maintenance_haircut, margins.maintenance),
+        leg_initial=margins.initial,
+        leg_maintenance=margins.maintenance,
     )
 
 
 def tier_parts(portfolios: Portfolios, account: int, ruleset: RuleSet) -> tuple[Part, ...]:
-    """The parts of one portfolio: cash, each leg's profit and margin, each pledge."""
-    initial, maintenance = _leg_margins(portfolios, ruleset)
+    """The parts of one portfolio: cash, each leg's profit and what its margin is made of, each
+    pledge."""
+    margins = _leg_margins(portfolios, ruleset)
     cash = float(portfolios.cash[account])
     parts = [Part("cash", "", cash, cash)]
     for leg in range(portfolios.start[account], portfolios.start[account + 1]):
         name, pnl = portfolios.name[leg], float(portfolios.unrealised[leg])
         if pnl != 0.0:
             parts.append(Part("unrealised profit and loss", name, pnl, pnl))
-        parts.append(Part("tier margin", name, -float(initial[leg]), -float(maintenance[leg])))
+        for step, initial, maintenance in margins.steps:
+            part = Part(step, name, 0.0 - float(initial[leg]), 0.0 - float(maintenance[leg]))
+            if step == "tier margin" or part.initial != 0.0 or part.maintenance != 0.0:
+                parts.append(part)
     return (*parts, *pledge_values(portfolios).parts(portfolios, account))
 
 
-def _leg_margins(portfolios: Portfolios, ruleset: RuleSet) -> tuple[Floats, Floats]:
+def _leg_margins(portfolios: Portfolios, ruleset: RuleSet) -> LegMargins:
     options = np.flatnonzero(portfolios.kind == OPTION)
     if len(options):
         name = portfolios.name[options[0]]
@@ -79,15 +83,22 @@ def _leg_margins(portfolios: Portfolios, ruleset: RuleSet) -> tuple[Floats, Floa
             "or spot, or choose a rule set of another engine",
             name,
         )
-    underlyings = portfolios.underlyings
-    price = np.where(
-        portfolios.kind == PERP,
-        underlyings.perp_price[portfolios.underlying],
-        underlyings.spot[portfolios.underlying],
-    )
-    notional = portfolios.quantity * price
+    underlyings, row = portfolios.underlyings, portfolios.underlying
+    price = np.where(portfolios.kind == PERP, underlyings.perp_price[row], underlyings.spot[row])
     own = ruleset.tiers.symbols
     symbols = tuple(name if name in own else f"{name}USDT" for name in underlyings.name)
-    table = TierTable.build(ruleset, symbols)
-    row = portfolios.underlying
-    return table.initial(notional, row), table.maintenance(notional, row)
+    scaling = scaling_of(ruleset, symbols)
+    if scaling is not None:
+        unknown = scaling.capped & ~(underlyings.open_interest >= 0.0)
+        for leg in np.flatnonzero(unknown[row] & (portfolios.quantity != 0.0)):
+            name = underlyings.name[row[leg]]
+            raise InstrumentError(
+                f"underlying {name!r} has open_interest {underlyings.open_interest[row[leg]]}, on "
+                f"which the initial margin of rule set {ruleset.name!r} depends; give its notional "
+                "in the settlement currency, 0 or more",
+                portfolios.name[leg],
+            )
+    notional = portfolios.quantity * price
+    return leg_margins(
+        ruleset, symbols, row, portfolios.quantity, notional, underlyings.open_interest
+    )

@@ -1,12 +1,16 @@
-"""``[tier]`` of a rule set: brackets by notional."""
+"""``[tier]`` of a rule set: brackets by notional, and what scales the margin beyond them.
+
+`margin.tier` and `margin.tier_scaling` give the formulas; the presets document the keys: brackets
+``linear-tiers.toml``, open interest and quantum ``dydx-v4.toml``, sizes ``drift-v2.toml``.
+"""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from margin.rule_values import Positive, Rate
+from margin.rule_values import NonNegative, Positive, Rate
 
 
 class Bracket(Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,28 +28,87 @@ class Bracket(Struct, frozen=True, forbid_unknown_fields=True):
             )
 
 
+class OpenInterestCaps(Struct, frozen=True, forbid_unknown_fields=True):
+    """Open interest, settlement currency, over which the initial margin rises to the notional.
+
+    Both 0: it does not.
+    """
+
+    lower: NonNegative
+    upper: NonNegative
+
+    def __post_init__(self) -> None:
+        if self.lower > self.upper:
+            raise ValueError(f"lower {self.lower} is above upper {self.upper}; it must be at most")
+
+
 class Brackets(Struct, frozen=True, forbid_unknown_fields=True):
-    """Brackets of one symbol, in rising order of notional."""
+    """Brackets of one symbol, in rising order of notional, and what scales its margin.
+
+    Attributes
+    ----------
+    open_interest:
+        Absent: the initial margin does not depend on it.
+    imf_factor:
+        Raises both margins with the root of the size in units of the underlying; absent: none.
+    """
 
     brackets: tuple[Bracket, ...]
+    open_interest: OpenInterestCaps | UnsetType = UNSET
+    imf_factor: NonNegative | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _check_brackets(self.brackets)
+
+    @property
+    def caps(self) -> OpenInterestCaps | None:
+        """The caps on open interest, where they have an effect."""
+        caps = self.open_interest
+        return None if caps is UNSET or caps.upper == 0.0 else caps
+
+    @property
+    def imf(self) -> float:
+        """The size factor, 0 where there is none."""
+        return 0.0 if self.imf_factor is UNSET else self.imf_factor
 
 
 class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[tier]``: default brackets, and those of symbols that have their own."""
+    """``[tier]``: what holds for any symbol, and for those that have a table of their own.
+
+    Attributes
+    ----------
+    brackets, open_interest, imf_factor:
+        As in `Brackets`, for symbols without a table of their own.
+    symbols:
+        Whole tables: what a symbol's own table leaves out, it does not have.
+    quantum:
+        Each position's requirements are rounded up to multiples of it; absent: not rounded.
+    """
 
     brackets: tuple[Bracket, ...]
     symbols: dict[str, Brackets] = {}
+    open_interest: OpenInterestCaps | UnsetType = UNSET
+    imf_factor: NonNegative | UnsetType = UNSET
+    quantum: Positive | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _check_brackets(self.brackets)
+
+    def table_of(self, symbol: str) -> Brackets:
+        """What holds for a symbol: its own table, else the default."""
+        own = self.symbols.get(symbol)
+        return Brackets(self.brackets, self.open_interest, self.imf_factor) if own is None else own
 
     def of_symbol(self, symbol: str) -> tuple[Bracket, ...]:
         """Brackets of a symbol: its own, else the default."""
         own = self.symbols.get(symbol)
         return self.brackets if own is None else own.brackets
+
+    @property
+    def scaled_by_size(self) -> bool:
+        """Whether the maintenance margin of some symbol needs more than its notional."""
+        own = (table.imf for table in self.symbols.values())
+        return max(own, default=0.0) > 0.0 or self.table_of("").imf > 0.0
 
 
 def _check_brackets(brackets: tuple[Bracket, ...]) -> None:

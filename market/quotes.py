@@ -52,6 +52,8 @@ class InstrumentQuote:
         Of a perpetual, share of the notional an hour.
     confidence:
         How far the mark is trusted, 0 to 1.
+    open_interest:
+        Of a perpetual, notional in the settlement currency, one side counted.
     """
 
     ts: int
@@ -59,6 +61,7 @@ class InstrumentQuote:
     vol: float | None = None
     funding: float | None = None
     confidence: float = 1.0
+    open_interest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

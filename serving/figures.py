@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.account.frame import AccountRows, compute_moments
+from features.account.frame import AccountRows, LegGreeks, compute_moments
 from features.registry import STALE_INTERVALS, WARM_UP_HOURS
 from features.snapshot import MarketSnapshot
 from margin.addon import (
@@ -180,6 +180,7 @@ def account_rows(requirement: Requirement, asked: npt.NDArray[np.intp]) -> Accou
     owner, legs = _entries(requirement.leg_start, asked)
     symbol, notional = requirement.leg_symbol[legs], requirement.leg_notional[legs]
     counted = None
+    greeks = _greeks(requirement, legs)
     held = requirement.collateral
     if held is not None and (held.symbol >= 0).any():
         of_balance, balances = _entries(held.start, asked)
@@ -190,6 +191,8 @@ def account_rows(requirement: Requirement, asked: npt.NDArray[np.intp]) -> Accou
         symbol = np.concatenate([symbol, held.symbol[balances]])[order]
         notional = np.concatenate([notional, np.zeros(len(balances))])[order]
         counted = np.concatenate([np.zeros(len(legs)), held.counted()[balances]])[order]
+        if greeks is not None:
+            greeks = greeks.padded(len(balances), order)
     start = np.zeros(len(asked) + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner, minlength=len(asked)), out=start[1:])
     return AccountRows(
@@ -200,7 +203,15 @@ def account_rows(requirement: Requirement, asked: npt.NDArray[np.intp]) -> Accou
         headroom=requirement.headroom[asked],
         maintenance_margin=requirement.maintenance_margin[asked],
         leg_collateral=counted,
+        leg_greeks=greeks,
     )
+
+
+def _greeks(requirement: Requirement, legs: npt.NDArray[np.int64]) -> LegGreeks | None:
+    options = requirement.options
+    if options is None:
+        return None
+    return LegGreeks(options.option[legs], options.gamma[legs], options.vega[legs])
 
 
 def _entries(

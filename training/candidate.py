@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.registry import ACCOUNT_FEATURES, prior_column, registry_sha256
+from features.registry import (
+    ACCOUNT_COLUMNS,
+    ACCOUNT_FEATURES,
+    OPTION_FEATURES,
+    prior_column,
+    registry_sha256,
+)
 from market.errors import ModelError
 from models.lightgbm_trees import trees_from_booster
 from models.onnx_export import export
@@ -138,13 +144,20 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
 
 
 def _schema(data: Dataset, fit: npt.NDArray[np.intp]) -> ModelSchema:
-    """Columns that are present often enough; priors of the trained horizons only."""
+    """Columns that are present often enough; priors of the trained horizons only, and what speaks
+    of options only where accounts hold some."""
     priors = tuple(prior_column(hours) for hours in data.horizons)
     presence = 1.0 - np.isnan(data.features[fit]).mean(axis=0)
+    silent = {
+        name
+        for name in OPTION_FEATURES
+        if not data.features[fit, ACCOUNT_COLUMNS.index(name)].any()
+    }
     kept = [
         feature
         for feature, share in zip(ACCOUNT_FEATURES, presence, strict=True)
         if share >= MIN_PRESENCE
+        and feature.name not in silent
         and (feature.name in priors or not feature.name.startswith("prior_logit_"))
     ]
     missing = [name for name in priors if name not in {feature.name for feature in kept}]

@@ -11,8 +11,9 @@ from features.definition import AccountFeature
 def book_volatility(index: int, volatility: str) -> AccountFeature:
     """The book's own volatility under one estimate, over its gross notional.
 
-    Formula: ``sqrt(sum_ij x_i x_j rho_ij v_i v_j) / sum_i |x_i|``. Unit: per sqrt(hour). Zero
-    without positions; NaN in warm-up. The probability never falls in it.
+    Formula: ``sqrt(sum_ij x_i x_j rho_ij v_i v_j + sum_ij g_i g_j (rho_ij v_i v_j)^2 / 2) /
+    sum_i |x_i|`` with the delta exposures x and cash gammas g of options. Unit: per sqrt(hour).
+    Zero without positions; NaN in warm-up. The probability never falls in it.
 
     References
     ----------

@@ -26,6 +26,38 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
+class LegGreeks:
+    """Of L legs, every array of shape (L,).
+
+    Attributes
+    ----------
+    option:
+        Whether it is an option.
+    gamma, vega:
+        Settlement currency, see `margin.exposures.Exposures`; 0 where it is none.
+    """
+
+    option: npt.NDArray[np.bool_]
+    gamma: Floats
+    vega: Floats
+
+    @classmethod
+    def none(cls, legs: int) -> LegGreeks:
+        """Of legs of which none is an option."""
+        nothing = np.zeros(legs)
+        return cls(np.zeros(legs, dtype=np.bool_), nothing, nothing)
+
+    def padded(self, more: int, order: Ints) -> LegGreeks:
+        """With so many legs more that are no options, in another order."""
+        nothing = LegGreeks.none(more)
+        return LegGreeks(
+            np.concatenate([self.option, nothing.option])[order],
+            np.concatenate([self.gamma, nothing.gamma])[order],
+            np.concatenate([self.vega, nothing.vega])[order],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class AccountRows:
     """N accounts, each at its own row of the market features.
 
@@ -35,12 +67,15 @@ class AccountRows:
         Row of the market features, int64, shape (N,).
     leg_start, leg_symbol, leg_notional:
         Positions, and collateral in coins as legs of no notional, as compressed sparse rows:
-        offsets (N + 1,), symbol index and signed notional at the mark (L,).
+        offsets (N + 1,), symbol index and signed notional at the mark (L,); of an option its
+        delta exposure.
     headroom, maintenance_margin:
         Settlement currency, shape (N,).
     leg_collateral:
         What each leg counts for as collateral, after haircuts, shape (L,): 0 for a position. None
         where there is none but cash, or none was told.
+    leg_greeks:
+        Which legs are options, and how they are curved; None where no leg is one.
     """
 
     row: Ints
@@ -50,18 +85,23 @@ class AccountRows:
     headroom: Floats
     maintenance_margin: Floats
     leg_collateral: Floats | None = None
+    leg_greeks: LegGreeks | None = None
 
 
 def compute_moments(rows: AccountRows, market: MarketFeatures) -> Floats:
     """Moments of each account, shape (N, M); see `features.account.moments`."""
     out = np.empty((len(rows.row), moment.width(len(VOLATILITIES), len(BOOK_MEANS))))
     collateral = rows.leg_collateral
+    greeks = rows.leg_greeks or LegGreeks.none(len(rows.leg_notional))
     moment.fill(
         rows.row,
         rows.leg_start,
         rows.leg_symbol,
         rows.leg_notional,
         np.zeros(len(rows.leg_notional)) if collateral is None else collateral,
+        greeks.option,
+        greeks.gamma,
+        greeks.vega,
         rows.headroom,
         rows.maintenance_margin,
         market.values,

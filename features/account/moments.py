@@ -3,11 +3,15 @@
 Columns: headroom, maintenance margin, gross and net notional, largest share of a symbol's average
 daily volume, Herfindahl index, return of the book over the last day, funding paid an hour,
 correlation with the market factor, exposure to the market by beta, value of the collateral that is
-not cash and its own exposure by beta, prior volatility, then one book
+not cash and its own exposure by beta, of the options their net delta exposure, their gamma and
+vega, net and gross, prior volatility, then one book
 volatility per estimate in `VOLATILITIES`, then one average per market column in `BOOK_MEANS`.
 
+Notionals x are those of spot and perps at the mark and the delta exposures of options.
 Volatilities are standard deviations of the book's profit and loss over one hour, in the
-settlement currency: ``sqrt(sum_ij x_i x_j rho_ij v_i v_j)`` with signed notionals x.
+settlement currency, delta plus gamma: ``sqrt(sum_ij x_i x_j rho_ij v_i v_j +
+sum_ij g_i g_j (rho_ij v_i v_j)^2 / 2)`` with cash gammas g, which is exact for normal returns and
+profit and loss up to the second order.
 """
 
 from __future__ import annotations
@@ -34,9 +38,14 @@ Ints = npt.NDArray[np.int64]
     BETA_EXPOSURE,
     COLLATERAL,
     COLLATERAL_BETA,
+    OPTION_DELTA,
+    GAMMA,
+    GROSS_GAMMA,
+    VEGA,
+    GROSS_VEGA,
     PRIOR_VOLATILITY,
     FIRST_VOLATILITY,
-) = range(14)
+) = range(19)
 
 
 def columns(market_columns: Sequence[str], names: Sequence[str]) -> Ints:
@@ -56,6 +65,9 @@ def fill(  # type: ignore[no-untyped-def]
     leg_symbol,
     leg_notional,
     leg_collateral,
+    leg_option,
+    leg_gamma,
+    leg_vega,
     headroom,
     maintenance,
     market,
@@ -74,10 +86,10 @@ def fill(  # type: ignore[no-untyped-def]
     """Fill `out`, shape (N, M).
 
     `row`, shape (N,), is each account's row in `market` (T, S, F) and `correlation` (T, S, S);
-    legs are compressed sparse rows with signed notionals at the mark, and with what they count for
-    as collateral. A market feature in warm-up makes the moments that need it NaN. Every sum runs
-    over an account's own legs in their order, so an account gives the same bits alone and among
-    others.
+    legs are compressed sparse rows with signed notionals at the mark, with what they count for as
+    collateral, and with whether they are options, their cash gamma and vega. A market feature in
+    warm-up makes the moments that need it NaN. Every sum runs over an account's own legs in their
+    order, so an account gives the same bits alone and among others.
     """
     volatilities = len(volatility_columns)
     for n in range(len(row)):
@@ -90,6 +102,12 @@ def fill(  # type: ignore[no-untyped-def]
             if c != 0.0:
                 out[n, COLLATERAL] += c
                 out[n, COLLATERAL_BETA] += c * market[t, s, beta_column]
+            if leg_option[a]:
+                out[n, OPTION_DELTA] += x
+                out[n, GAMMA] += leg_gamma[a]
+                out[n, GROSS_GAMMA] += abs(leg_gamma[a])
+                out[n, VEGA] += leg_vega[a]
+                out[n, GROSS_VEGA] += abs(leg_vega[a])
             if x == 0.0:
                 continue  # what is not held says nothing, known or not
             gross += abs(x)
@@ -116,7 +134,15 @@ def fill(  # type: ignore[no-untyped-def]
                 out[n, FIRST_VOLATILITY + volatilities + m] /= gross
         for v in range(volatilities):
             out[n, FIRST_VOLATILITY + v] = _volatility(
-                t, first, last, leg_symbol, leg_notional, market, correlation, volatility_columns[v]
+                t,
+                first,
+                last,
+                leg_symbol,
+                leg_notional,
+                leg_gamma,
+                market,
+                correlation,
+                volatility_columns[v],
             )
         variance = 0.0
         for p in range(len(prior_columns)):
@@ -124,7 +150,7 @@ def fill(  # type: ignore[no-untyped-def]
             variance += sigma * sigma
         out[n, PRIOR_VOLATILITY] = np.sqrt(variance / len(prior_columns))
         book = _volatility(
-            t, first, last, leg_symbol, leg_notional, market, correlation, cross_column
+            t, first, last, leg_symbol, leg_notional, leg_gamma, market, correlation, cross_column
         )
         common = 0.0
         for a in range(first, last):
@@ -136,7 +162,9 @@ def fill(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _volatility(t, first, last, leg_symbol, leg_notional, market, correlation, column):  # type: ignore[no-untyped-def]
+def _volatility(  # type: ignore[no-untyped-def]
+    t, first, last, leg_symbol, leg_notional, leg_gamma, market, correlation, column
+):
     variance = 0.0
     for a in range(first, last):
         i = leg_symbol[a]
@@ -150,5 +178,27 @@ def _volatility(t, first, last, leg_symbol, leg_notional, market, correlation, c
                 continue
             y = leg_notional[b] * market[t, j, column]
             variance += 2.0 * x * y * correlation[t, i, j]
+    curved = _gamma_variance(t, first, last, leg_symbol, leg_gamma, market, correlation, column)
     # A hedged book can round to just below zero; NaN must stay NaN.
-    return 0.0 if variance <= 0.0 else np.sqrt(variance)
+    return np.sqrt(curved) if variance <= 0.0 else np.sqrt(variance + curved)
+
+
+@njit(cache=True, error_model="numpy")
+def _gamma_variance(t, first, last, leg_symbol, leg_gamma, market, correlation, column):  # type: ignore[no-untyped-def]
+    """Variance of ``sum_i g_i r_i^2 / 2`` for normal returns r; exactly 0 without gamma."""
+    variance = 0.0
+    for a in range(first, last):
+        i = leg_symbol[a]
+        if leg_gamma[a] == 0.0:
+            continue
+        x = market[t, i, column]
+        variance += 0.5 * (leg_gamma[a] * x * x) ** 2
+        for b in range(first, a):
+            j = leg_symbol[b]
+            if leg_gamma[b] == 0.0:
+                continue
+            y = x * market[t, j, column] * correlation[t, i, j]
+            variance += leg_gamma[a] * leg_gamma[b] * y * y
+    if variance < 0.0:  # by rounding
+        return 0.0
+    return variance

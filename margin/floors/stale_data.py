@@ -30,6 +30,11 @@ def stale_data_floor(requirement: Requirement, view: MarketView, rules: FloorRul
     since when the mark has been wrong. A volatility that is not known counts as
     `unknown_volatility`, or as the long one if that is higher.
 
+    An option is as old as the oldest of its symbol's newest bar and the quotes of its forward and
+    vol. Its n is its delta exposure, and a cash gamma g costs ``abs(g) * m^2 / 2`` more, with the
+    move ``m = min(1, volatility * confidence * sqrt(age_hours))``: hedged in the underlying, it
+    still drifts.
+
     Parameters
     ----------
     requirement:
@@ -60,7 +65,7 @@ def explain_stale_data(
     return (
         FloorTerm(
             "stale_price",
-            "how far the price may have moved since the newest bar",
+            "how far the price may have moved since the newest bar or option quote",
             "position",
             np.where(quarantined, 0.0, cost),
         ),
@@ -79,9 +84,13 @@ def _drifts(
     """Price risk of each position, and whether its price is suspect; shape (L,)."""
     own = rules.stale_data
     suspect = np.zeros(len(view.symbols), dtype=np.bool_) if view.suspect is None else view.suspect
+    options = requirement.options
+    nothing = np.zeros(len(requirement.leg_symbol))
     found: tuple[Floats, npt.NDArray[np.bool_]] = _drift_risk(
         requirement.leg_symbol,
         requirement.leg_notional,
+        nothing if options is None else options.gamma,
+        nothing if options is None else options.age_hours,
         view.volatility_or(own.unknown_volatility),
         view.age_hours,
         suspect,
@@ -97,6 +106,8 @@ def _drifts(
 def _drift_risk(  # type: ignore[no-untyped-def]
     symbol,
     notional,
+    gamma,
+    quote_age,
     volatility,
     age_hours,
     suspect,
@@ -114,14 +125,21 @@ def _drift_risk(  # type: ignore[no-untyped-def]
             continue
         quarantined[leg] = suspect[s]
         age = age_hours[s]
+        if age < quote_age[leg]:
+            age = quote_age[leg]
         if age <= fresh_hours and not suspect[s]:
             continue
         if math.isnan(age) or (suspect[s] and age < unknown_age_hours):
-            age = unknown_age_hours
+            age = max(unknown_age_hours, quote_age[leg])
         size = abs(notional[leg])
         hourly = volatility[s] if volatility[s] >= 0.0 else unknown_volatility
-        cost = size * (hourly * confidence * math.sqrt(age))
+        move = hourly * confidence * math.sqrt(age)
+        cost = size * move
         if not cost < size:  # a NaN, from 0 * inf, costs the whole position too
             cost = size
+        if gamma[leg] != 0.0:
+            if not move < 1.0:
+                move = 1.0
+            cost += 0.5 * abs(gamma[leg]) * (move * move)
         risk[leg] = cost
     return risk, quarantined

@@ -22,6 +22,7 @@ from features.registry import (
     ADV,
     HORIZONS,
     MARKET_COLUMNS,
+    OPTION_FEATURES,
     VOLATILITIES,
 )
 from market.panel import BarPanel
@@ -43,6 +44,7 @@ WITHOUT_MARKET = {
     "collateral_share",
     "net_share",
     "herfindahl",
+    *OPTION_FEATURES,
 }
 every_feature = pytest.mark.parametrize("name", ACCOUNT_COLUMNS)
 every_equity_feature = pytest.mark.parametrize("feature", EQUITY, ids=lambda f: f.name)

@@ -1,0 +1,134 @@
+"""Margins of a book of accounts by whatever engine its rule set names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from margin.account_problems import AccountProblems
+from margin.book_portfolios import BookPortfolios, book_portfolios, take_portfolios
+from margin.engines import compute_margins
+from margin.exposures import Exposures, leg_exposures
+from margin.margins import Margins
+from margin.portfolios import Portfolios
+from margin.ruleset import RuleSet
+from margin.view import MarketView
+from market.book import Book
+from market.errors import CaseError, DataError, InstrumentError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+HAIRCUT = "collateral_haircut"
+"""The component of `Margins` that lowers equity and is no margin."""
+
+
+@dataclass(frozen=True, slots=True)
+class BookMargins:
+    """What an engine says of N accounts with P positions, settlement currency.
+
+    Attributes
+    ----------
+    book:
+        The accounts as portfolios, with their problems.
+    margins:
+        The engine's answer.
+    exposures:
+        Of the legs of ``book.portfolios``.
+    equity, initial_margin, maintenance_margin, headroom:
+        See `margin.requirement.Requirement`, shape (N,); of an account with a problem they mean
+        nothing.
+    position_initial, position_maintenance:
+        What each position takes, shape (P,).
+    position_exposures:
+        Of each position, shape (P,); NaN where its account has a problem.
+    """
+
+    book: BookPortfolios
+    margins: Margins
+    exposures: Exposures
+    equity: Floats
+    initial_margin: Floats
+    maintenance_margin: Floats
+    headroom: Floats
+    position_initial: Floats
+    position_maintenance: Floats
+    position_exposures: Exposures
+
+
+def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
+    """Margin a book by the engine of its rule set.
+
+    ``equity = mark to market − maintenance haircut of collateral``, ``headroom`` is the net
+    maintenance margin, and the margins are what leads from equity to the net margins; an initial
+    haircut beyond that of maintenance is part of the initial margin. Positions in one leg share
+    its margin by quantity.
+
+    Errors are per account, in ``book.problems``: those of `margin.book_portfolios` and what the
+    engine refuses.
+    """
+    held = book_portfolios(book, view, ruleset.collateral)
+    with np.errstate(over="ignore", invalid="ignore"):  # found with the figures
+        try:
+            margins = compute_margins(held.portfolios, ruleset)
+        except (DataError, CaseError):
+            _blame(held.portfolios, ruleset, held.problems)
+            held = book_portfolios(book, view, ruleset.collateral, held.problems)
+            margins = compute_margins(held.portfolios, ruleset)
+        haircut = margins.maintenance.get(HAIRCUT, 0.0)
+        equity = margins.mark_to_market + haircut
+        headroom = margins.maintenance_net
+        initial = equity - margins.initial_net
+        maintenance = equity - headroom
+    exposures = leg_exposures(held.portfolios, discounted=ruleset.engine != "standard")
+    leg = held.position_leg
+    share = _shares(held.portfolios.quantity, leg, book.leg_quantity)
+
+    def of_positions(values: Floats, unknown: float = np.nan) -> Floats:
+        if not len(values):
+            return np.full(len(leg), unknown)
+        return np.where(leg < 0, unknown, values[leg] * share)
+
+    return BookMargins(
+        book=held,
+        margins=margins,
+        exposures=exposures,
+        equity=equity,
+        initial_margin=initial,
+        maintenance_margin=maintenance,
+        headroom=headroom,
+        position_initial=of_positions(margins.leg_initial),
+        position_maintenance=of_positions(margins.leg_maintenance),
+        position_exposures=Exposures(
+            *(
+                of_positions(getattr(exposures, name))
+                for name in ("delta", "value", "gamma", "vega")
+            )
+        ),
+    )
+
+
+def _shares(legs: Floats, leg: Ints, quantity: Floats) -> Floats:
+    """Share of each position in its leg: 1 where it is alone in it, 0 in a leg of nothing."""
+    whole = legs[leg] if len(legs) else quantity
+    share = np.where(quantity == whole, 1.0, 0.0)
+    np.divide(quantity, whole, out=share, where=(whole != quantity) & (whole != 0.0))
+    return share
+
+
+def _blame(portfolios: Portfolios, ruleset: RuleSet, problems: AccountProblems) -> None:
+    """Find the accounts that the engine refuses, and why, by halves."""
+    asked = [np.flatnonzero(np.diff(portfolios.start) + np.diff(portfolios.pledges.start))]
+    while asked:
+        accounts = asked.pop()
+        try:
+            compute_margins(take_portfolios(portfolios, accounts), ruleset)
+        except (DataError, CaseError) as error:
+            if len(accounts) > 1:
+                half = len(accounts) // 2
+                asked += [accounts[:half], accounts[half:]]
+                continue
+            name = error.instrument if isinstance(error, InstrumentError) else None
+            problems.of_instrument(int(accounts[0]), name, str(error))

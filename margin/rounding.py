@@ -1,0 +1,31 @@
+"""Rounding in the house's favour, at the edge only."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+_NOISE = 8.0 * np.finfo(np.float64).eps
+"""Relative error of a few products of float64: what is no further than this above a multiple is
+that multiple."""
+
+
+def round_up(amount: Floats, step: float) -> Floats:
+    """The smallest multiple of `step` that is not below `amount`, elementwise.
+
+    Parameters
+    ----------
+    amount:
+        Any shape; NaN and infinities pass on.
+    step:
+        Above 0.
+    """
+    units = np.asarray(amount, dtype=np.float64) / step
+    nearest = np.rint(units)
+    whole = np.where(np.abs(units - nearest) <= _NOISE * np.abs(units), nearest, np.ceil(units))
+    # Dividing by the inverse keeps 3 steps of 0.000001 the decimal 0.000003.
+    inverse = 1.0 / step
+    exact = np.rint(inverse) if abs(inverse - np.rint(inverse)) <= _NOISE * inverse else 0.0
+    return whole / exact if exact else whole * step

@@ -1,0 +1,156 @@
+"""What is stressed together: an account in one underlying."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from margin.portfolios import OPTION, PERP, Portfolios
+from margin.ruleset import RuleSet
+from market.errors import InstrumentError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """G units of N portfolios; every portfolio has at least one, and they stand in their order.
+
+    Attributes
+    ----------
+    start:
+        Offsets of their legs, shape (G + 1,).
+    portfolio:
+        Row of the portfolio, shape (G,).
+    underlying:
+        Row in `margin.portfolios.Underlyings`, −1 where nothing names one, shape (G,).
+    of_pledge:
+        Unit of each collateral balance, shape (B,).
+    """
+
+    start: Ints
+    portfolio: Ints
+    underlying: Ints
+    of_pledge: Ints
+
+    def legs(self) -> Ints:
+        """Unit of each leg, shape (L,)."""
+        return np.repeat(np.arange(len(self.portfolio)), np.diff(self.start))
+
+
+def units_of(portfolios: Portfolios, ruleset: RuleSet) -> Units:
+    """The units that a rule set stresses.
+
+    With ``underlyings = "one"`` each portfolio is a unit, and holds one underlying at most; with
+    ``"sum"`` there is one for each underlying it holds, or that its collateral moves with.
+
+    Raises
+    ------
+    InstrumentError
+        A portfolio holds a second underlying, or a price that is needed is missing.
+    """
+    _check_prices(portfolios)
+    legs, pledges = portfolios.start, portfolios.pledges
+    owner = np.repeat(np.arange(len(portfolios)), np.diff(legs))
+    pledge_owner = np.repeat(np.arange(len(portfolios)), np.diff(pledges.start))
+    moved = pledges.risk_cancelling & (pledges.underlying >= 0)
+    size = len(portfolios.underlyings.name) + 1
+    held = np.unique(owner * size + portfolios.underlying)
+    named = pledge_owner[moved] * size + pledges.underlying[moved]
+    keys = np.union1d(held, named)
+    portfolio, underlying = keys // size, keys % size
+    if ruleset.scenarios.underlyings == "one":
+        _check_one(portfolios, portfolio, underlying, ruleset)
+    # Who has nothing of any underlying is a unit too: its collateral may still be shocked.
+    bare = np.setdiff1d(np.arange(len(portfolios)), portfolio)
+    portfolio = np.concatenate([portfolio, bare])
+    underlying = np.concatenate([underlying, np.full(len(bare), -1)])
+    order = np.lexsort((underlying, portfolio))
+    portfolio, underlying = portfolio[order], underlying[order]
+    unit_key = portfolio * size + underlying
+    counts = np.zeros(len(portfolio), dtype=np.int64)
+    if len(owner):
+        row = np.searchsorted(unit_key, owner * size + portfolios.underlying)
+        counts = np.bincount(row, minlength=len(portfolio))
+    first = np.searchsorted(portfolio, pledge_owner)
+    of_pledge = first.copy()
+    of_pledge[moved] = np.searchsorted(unit_key, named)
+    _check_pledges(portfolios, pledge_owner, portfolio)
+    return Units(np.concatenate([[0], np.cumsum(counts)]), portfolio, underlying, of_pledge)
+
+
+def leg_prices(portfolios: Portfolios) -> Floats:
+    """Price of each leg that is no option, its own; of an option the spot; shape (L,)."""
+    underlyings, row = portfolios.underlyings, portfolios.underlying
+    return np.where(portfolios.kind == PERP, underlyings.perp_price[row], underlyings.spot[row])
+
+
+def _check_prices(portfolios: Portfolios) -> None:
+    underlyings, expiries, row = portfolios.underlyings, portfolios.expiries, portfolios.underlying
+    option = portfolios.kind == OPTION
+    at = portfolios.expiry[option]
+    if (at < 0).any():
+        leg = np.flatnonzero(option)[at < 0][0]
+        name = portfolios.name[leg]
+        raise InstrumentError(f"option {name!r} has no expiry; give it with its forward", name)
+    checks = [
+        ("spot of the underlying", underlyings.spot[row], np.ones_like(option)),
+        ("perp_price of the underlying", underlyings.perp_price[row], portfolios.kind == PERP),
+        ("strike", portfolios.strike, option),
+    ]
+    forward, seconds = np.ones(len(option)), np.zeros(len(option))
+    forward[option], seconds[option] = expiries.forward[at], expiries.seconds[at]
+    checks.append(("forward of the expiry", forward, option))
+    for what, values, concerned in checks:
+        _raise_at(concerned & ~(np.isfinite(values) & (values > 0.0)), what, values, portfolios)
+    for what, values in (("vol", portfolios.vol), ("seconds_to_expiry", seconds)):
+        wrong = option & ~(np.isfinite(values) & (values >= 0.0))
+        _raise_at(wrong, what, values, portfolios, "0 or more; take out what has expired")
+    _raise_at(~np.isfinite(portfolios.quantity), "quantity", portfolios.quantity, portfolios, "any")
+
+
+def _raise_at(
+    wrong: Bools,
+    what: str,
+    values: Floats,
+    portfolios: Portfolios,
+    expected: str = "a price above 0",
+) -> None:
+    if wrong.any():
+        leg = int(np.flatnonzero(wrong)[0])
+        name = portfolios.name[leg]
+        raise InstrumentError(
+            f"{name!r} cannot be margined: {what} is {values[leg]}; expected {expected}", name
+        )
+
+
+def _check_one(portfolios: Portfolios, portfolio: Ints, underlying: Ints, ruleset: RuleSet) -> None:
+    again = np.flatnonzero(portfolio[1:] == portfolio[:-1])
+    if not len(again):
+        return
+    of = portfolio[again[0]]
+    names = [portfolios.underlyings.name[row] for row in underlying[portfolio == of]]
+    raise InstrumentError(
+        f"one account holds the underlyings {', '.join(names)}, and rule set {ruleset.name!r} "
+        'margins one underlying an account; split the account, or set underlyings = "sum" in its '
+        "table [scenario]",
+        names[1],
+    )
+
+
+def _check_pledges(portfolios: Portfolios, owner: Ints, portfolio: Ints) -> None:
+    """Collateral that moves with the underlying must say with which where there are several."""
+    pledges = portfolios.pledges
+    open_ = pledges.risk_cancelling & (pledges.underlying < 0)
+    several = np.bincount(portfolio, minlength=len(portfolios))[owner] > 1
+    if (open_ & several).any():
+        asset = pledges.asset[int(np.flatnonzero(open_ & several)[0])]
+        raise InstrumentError(
+            f"collateral {asset!r} is risk_cancelling in an account of several underlyings; give "
+            "its underlying",
+            asset,
+        )

@@ -1,0 +1,70 @@
+"""The parameters of the standard engine by underlying, and the unit that results are in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import UNSET
+
+from margin.portfolios import Portfolios
+from margin.ruleset import RuleSet
+from margin.standard_rules import FIGURES, StandardRules
+from market.errors import InstrumentError, RuleSetError
+
+Floats = npt.NDArray[np.float64]
+Figures = Mapping[str, Floats]
+
+
+def standard_rules(ruleset: RuleSet) -> StandardRules:
+    """``[standard]``; raises `RuleSetError` where another engine computes."""
+    if ruleset.standard is UNSET:
+        raise RuleSetError(
+            f"rule set {ruleset.name!r} has the engine {ruleset.engine!r}; choose one of the "
+            "engine 'standard'"
+        )
+    return ruleset.standard
+
+
+def underlying_figures(rules: StandardRules, names: tuple[str, ...]) -> Figures:
+    """Every figure of U underlyings by its key, shape (U,) each."""
+    own = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    row = np.array([own[name] for name in names], dtype=np.int64)
+    return {
+        key: np.array([rules.figure(key, name) for name in own], dtype=np.float64)[row]
+        for key in FIGURES
+    }
+
+
+def settlement_unit(portfolios: Portfolios, rules: StandardRules) -> Floats:
+    """What one unit of the settlement currency is worth in the quote currency, shape (U,): 1, or
+    the spot of the coin.
+
+    Raises
+    ------
+    InstrumentError
+        Settlement is in coin, and a portfolio holds or pledges more than one of them.
+    """
+    if rules.settlement == "quote":
+        return np.ones(len(portfolios.underlyings.name))
+    pledges = portfolios.pledges
+    for i in range(len(portfolios)):
+        coin = -1
+        legs = range(portfolios.start[i], portfolios.start[i + 1])
+        held = [(portfolios.underlying[leg], portfolios.name[leg]) for leg in legs]
+        held += [
+            (pledges.underlying[b], pledges.asset[b])
+            for b in range(pledges.start[i], pledges.start[i + 1])
+            if not pledges.cash[b]
+        ]
+        for row, name in held:
+            coin = row if coin < 0 else coin
+            if row != coin or row < 0:
+                settles = "its coin" if coin < 0 else portfolios.underlyings.name[coin]
+                raise InstrumentError(
+                    f"{name!r} is not of {settles}, in which the account settles; give an account "
+                    "for each coin, and collateral the underlying that it is",
+                    name,
+                )
+    return portfolios.underlyings.spot
