@@ -12,6 +12,7 @@ from itertools import pairwise
 from statistics import NormalDist
 from typing import Annotated, Literal, TypeVar
 
+import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from margin.rule_values import NonNegative, Positive, Rate, Share, check_rising
@@ -147,6 +148,17 @@ class StressedBufferRules(Struct, frozen=True, forbid_unknown_fields=True):
                     f"schedule: a share of {after} follows {before}; the buffer must not grow "
                     "with stress"
                 )
+
+
+def remaining_share(stress: float, rules: StressedBufferRules) -> float:
+    """Share of the buffer that remains: lines through the schedule, level beyond its ends.
+
+    All of it where the stress is not known: no buffer is released without evidence.
+    """
+    if math.isnan(stress):
+        return 1.0
+    ratios, shares = zip(*rules.schedule, strict=True)
+    return float(np.interp(stress, ratios, shares))
 
 
 class StressedWeightRules(Struct, frozen=True, forbid_unknown_fields=True):

@@ -212,6 +212,7 @@ def _map_paths(config: Config, place: Callable[[Path], Path]) -> Config:
         "simulate": {"parameters": str(placed(config.simulate.path) or config.simulate.parameters)},
         "accounts": {"path": placed(config.accounts.path)},
         "rules": {"ruleset": str(placed(config.rules.path) or config.rules.ruleset)},
+        "training": {"ruleset": str(placed(config.training.path) or config.training.ruleset)},
         "tracking": {"uri": address(config.tracking.uri)},
         "serving": {"bundles": place(config.serving.bundles)},
         "ledger": {"url": address(config.ledger.url)},
@@ -244,6 +245,9 @@ def _missing(config: Config) -> Iterator[str]:
         yield _wrong("accounts.source", accounts.path, '"sampled" or an existing folder')
     if rules.path and not rules.path.is_file():
         yield _wrong("rules.ruleset", rules.path, "a rule set's name or an existing file")
+    labels = config.training.path
+    if labels and not labels.is_file():
+        yield _wrong("training.ruleset", labels, "a rule set's name or an existing file")
 
 
 def _wrong(key: str, given: object, expected: str) -> str:

@@ -11,11 +11,12 @@ import numpy.typing as npt
 from features.corrected import advance_through
 from features.market_state import MarketFeatures, MarketState
 from margin.ruleset import RuleSet, load_ruleset
+from margin.tier import check_followable
 from market.acted_lives import ActedLives, act
 from market.bar_files import BarFolder
 from market.clock import Interval
 from market.context_files import ContextSources, add_context
-from market.errors import DataError
+from market.errors import DataError, RuleSetError
 from market.history import MarketHistory, load_history
 from market.population import Lives, Population, sample_lives
 from market.simulate import SimulatedMarket, simulate_market
@@ -105,6 +106,27 @@ def read_rules(config: Config) -> RuleSet:
     return load_ruleset(config.rules.path or config.rules.ruleset)
 
 
+def read_label_rules(config: Config) -> RuleSet:
+    """The rule set whose maintenance margin makes a call of an account in training: that of
+    ``[training]``, else the one in force.
+
+    Raises
+    ------
+    RuleSetError
+        It has no brackets by which margins can be followed through history.
+    """
+    own = config.training
+    ruleset = load_ruleset(own.path or own.ruleset) if own.ruleset else read_rules(config)
+    try:
+        check_followable(ruleset)
+    except RuleSetError as error:
+        raise RuleSetError(
+            f"{error}; another than the one in force can make the labels: "
+            '[training] ruleset = "linear-tiers"'
+        ) from error
+    return ruleset
+
+
 def usable(market: Market) -> npt.NDArray[np.bool_]:
     """Which symbols can be held and scored at each decision time, shape (T, S)."""
     fit: npt.NDArray[np.bool_] = market.features.usable(market.history.bars.interval)
@@ -152,6 +174,7 @@ def describe(config: Config, market: Market) -> Mapping[str, str]:
         "prices": "real" if market.real else "simulated",
         "accounts": "sampled" if sampled else "files",
         "labels": "computed",
+        "label_rules": config.training.ruleset or config.rules.ruleset,
         "population": config.accounts.population if sampled else "none",
         "extremes": config.training.extremes,
         "book": config.training.book,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 from numba import njit
 
-from margin.floors.stressed_buffer import remaining_share
+from margin.floor_rules import remaining_share
 from margin.simulation_rules import (
     LongVolatilityRules,
     SimulationRules,
