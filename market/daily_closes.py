@@ -67,6 +67,8 @@ class DailyCloses:
     def known_at(self, moment: int) -> DailyCloses:
         """The days that had ended by a moment, the newest `MOST_DAYS` of them."""
         count = int(np.searchsorted(self.ended, moment, side="right"))
+        if count == 0:
+            return no_days(self.symbols)
         first = max(0, count - MOST_DAYS)
         if first == 0 and count == len(self):
             return self

@@ -47,6 +47,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "book": "static",
         "extremes": "close",
         "max_rows": 4_000_000,
+        "ruleset": "",
     },
     "review": {"folds": 2, "stress_folds": False, "ablation": True, "backtest": True},
     "tracking": {
