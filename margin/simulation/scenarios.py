@@ -186,7 +186,10 @@ def _scenario_set(ended: Ints, scaled: Floats, wanted: int, share: float) -> Sce
 
 def _wildest(stress: Floats, count: int) -> Ints:
     """Rows of the highest median stress in order of time; ties go to the older ones."""
-    by_day = np.array([_median(row) for row in stress])
+    finite = np.where(np.isfinite(stress), stress, np.nan)
+    by_day = np.full(len(stress), np.nan)
+    some = ~np.isnan(finite).all(axis=1)
+    by_day[some] = np.nanmedian(finite[some], axis=1)
     ranked = np.argsort(-np.nan_to_num(by_day, nan=-np.inf), kind="stable")
     known = ranked[np.isfinite(by_day[ranked])]
     return np.sort(known[:count])
