@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.simulation.exposures import Exposures, profit
+from margin.simulation.exposures import IS_OPTION, LINEAR, Exposures, profit
 from margin.simulation.scenarios import ScenarioSet
 from margin.simulation_rules import SimulationRules
 
@@ -111,7 +111,7 @@ def simulated_losses(
         exposures.leg,
         exposures.terms,
         column,
-        moves.growth,
+        np.ascontiguousarray(moves.growth.T),
         moves.known,
         (rules.confidence, rules.measure == "es", rules.offset_cap),
         rules.unknown_move * np.array(_MOVES),
@@ -182,13 +182,20 @@ def _charge(  # type: ignore[no-untyped-def]
 @njit(cache=True, error_model="numpy")
 def _profits(begin, end, place, found, terms, column, own, growth):  # type: ignore[no-untyped-def]
     """Profit of each underlying of a portfolio in every scenario, shape (found, K)."""
-    out = np.zeros((found, growth.shape[0]))
+    out = np.zeros((found, growth.shape[1]))
     for x in range(begin, end):
         p = place[x - begin]
-        c = column[own[p]]
-        for k in range(growth.shape[0]):
-            g = growth[k, c] if c >= 0 else np.nan
-            out[p, k] += profit(terms[x], g) if g == g else np.nan
+        c, term, mine = column[own[p]], terms[x], out[p]
+        if c < 0:
+            mine[:] = np.nan
+        elif term[IS_OPTION] == 0.0:
+            value, moves = term[LINEAR], growth[c]
+            for k in range(moves.shape[0]):
+                mine[k] += value * moves[k]
+        else:
+            moves = growth[c]
+            for k in range(moves.shape[0]):
+                mine[k] += profit(term, moves[k]) if moves[k] == moves[k] else np.nan
     return out
 
 
@@ -214,9 +221,10 @@ def _flat_shock(of, begin, end, place, terms, flat, moves):  # type: ignore[no-u
 def _simulate(  # type: ignore[no-untyped-def]
     start, underlying, leg, terms, column, growth, known, rules, flat, out
 ):
+    """Fill `out`, the arrays of `Losses`; growth has shape (S, K)."""
     confidence, shortfall, cap = rules
     joint, netted, unknown, leg_loss, tail_row, tail_loss, used = out
-    scenarios, width = growth.shape[0], tail_row.shape[1]
+    scenarios, width = growth.shape[1], tail_row.shape[1]
     rows, losses = np.empty(width, dtype=np.int64), np.empty(width)
     no_moves = np.empty(0)
     for i in range(joint.shape[0]):
@@ -253,13 +261,13 @@ def _simulate(  # type: ignore[no-untyped-def]
             tail_loss[i, k - first] = losses[k] / (last - first)
             for p in range(found):
                 if counts[p]:
-                    g = growth[rows[k], column[own[p]]]
+                    g = growth[column[own[p]], rows[k]]
                     _charge(p, begin, end, place, leg, terms, g, share / (last - first), leg_loss)
         unknown[i] = 0.0
         for p in range(found):
             c = column[own[p]]
             if not counts[p]:
-                moves = growth[:, c] if c >= 0 else no_moves
+                moves = growth[c] if c >= 0 else no_moves
                 worst, g = _flat_shock(p, begin, end, place, terms, flat, moves)
                 unknown[i] += worst
                 _charge(p, begin, end, place, leg, terms, g, 1.0, leg_loss)
@@ -267,4 +275,4 @@ def _simulate(  # type: ignore[no-untyped-def]
                 _, first, last, _ = _measure(profits[p], confidence, shortfall, rows, losses)
                 for k in range(first, last):
                     part = (1.0 - share) / (last - first)
-                    _charge(p, begin, end, place, leg, terms, growth[rows[k], c], part, leg_loss)
+                    _charge(p, begin, end, place, leg, terms, growth[c, rows[k]], part, leg_loss)

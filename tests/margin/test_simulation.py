@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from margin.cases import run_case
 from margin.engines import compute_margins, engine_of
 from margin.margins import Margins
-from margin.portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
+from margin.portfolio import Expiry, History, Holding, Pledge, Portfolio, Underlying
 from margin.portfolios import Portfolios, flatten
 from margin.pricing.black76 import black76_price
 from margin.ruleset import RuleSet, load_ruleset
@@ -115,6 +116,7 @@ def simulated(ruleset: RuleSet, *positions: Holding, closes: DailyCloses | None 
 
 
 def oracle_profit(position: Holding, growth: float) -> float:
+    assert position.kind != "option" or (position.strike is not None and position.vol is not None)
     spot = SPOT[position.underlying]
     if position.kind == "perp":
         return position.quantity * 1.001 * spot * growth
@@ -457,3 +459,88 @@ def test_parts_name_the_days_that_the_margin_comes_from() -> None:
         day = np.datetime64(int(closes.ended[-365:][row]), "ns").astype("datetime64[D]")
         assert str(day) in part.name
         assert part.maintenance == pytest.approx(1_001.0 * (moves[row] - 1.0) / 3.0)
+
+
+# Margin cases bring their history.
+
+
+def case(**changes: Any) -> dict[str, Any]:
+    closes = history()
+    told = {
+        "until": "2024-10-04T00:00:00Z",
+        "closes": {name: closes.close[:, i].tolist() for i, name in enumerate(NAMES)},
+        "variances": {name: closes.variance[:, i].tolist() for i, name in enumerate(NAMES)},
+    }
+    content = msgspec.to_builtins(portfolio(perp("BTC", 5_000.0), perp("ETH", -4_000.0)))
+    content["history"] = told | changes
+    return {"id": "one", "portfolio": content, "ruleset": "emir-ccp"}
+
+
+def run(content: dict[str, Any]) -> dict[str, Any]:
+    return run_case(msgspec.json.encode(content))
+
+
+def test_a_case_is_margined_by_the_history_it_brings() -> None:
+    got = run(case())
+    _, found = margined(load_ruleset("emir-ccp"), portfolio(*BOOKS["spread"]))
+    assert got["maintenance_net_margin"] == pytest.approx(float(found.maintenance_net[0]))
+    assert got["components"]["maintenance"]["simulated_loss"] < 0.0
+    assert math.fsum(got["components"]["initial"].values()) == got["initial_net_margin"]
+
+
+def test_parameters_of_a_case_replace_those_of_the_simulation() -> None:
+    given = case()
+    given["ruleset"] = {
+        "engine": "scenario",
+        "name": "emir-ccp",
+        "parameters": {"offset_cap": 0.0},
+    }
+    less, more = run(case()), run(given)
+    assert more["maintenance_net_margin"] < less["maintenance_net_margin"]
+
+
+def test_variances_that_are_not_given_are_squared_returns() -> None:
+    closes = history()
+    squared = np.full_like(closes.variance, np.nan)
+    squared[1:] = np.diff(np.log(closes.close), axis=0) ** 2
+    _, found = margined(
+        load_ruleset("emir-ccp"),
+        portfolio(*BOOKS["spread"]),
+        closes=replace(closes, variance=squared),
+    )
+    got = run(case(variances={}))
+    assert got["maintenance_net_margin"] == pytest.approx(float(found.maintenance_net[0]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"until": "2024-10-04T01:00:00Z"}, "00:00 UTC of the last close"),
+        ({"until": "yesterday"}, "history.until"),
+        ({"closes": {"BTC": [1.0, 2.0], "ETH": [1.0]}, "variances": {}}, "lists of one length"),
+        ({"closes": {"BTC": [1.0, 0.0]}, "variances": {}}, "closes of BTC has 0.0 as number 2"),
+        (
+            {"closes": {"BTC": [1.0, 2.0]}, "variances": {"BTC": [0.1, -1.0]}},
+            "variances of BTC has -1.0 as number 2",
+        ),
+        ({"closes": {"BTC": [1.0]}, "variances": {"X": [0.1]}}, "closes of all that has variances"),
+    ],
+)
+def test_an_impossible_history_is_one_clear_error(changes: dict[str, Any], named: str) -> None:
+    assert named in run(case(**changes))["error"]
+
+
+def test_a_case_without_history_says_what_to_give() -> None:
+    content = case()
+    del content["portfolio"]["history"]
+    assert '"history": {"until"' in run(content)["error"]
+
+
+def test_portfolios_with_different_histories_are_refused_together() -> None:
+    one = portfolio(perp("BTC", 1.0))
+    days = [
+        msgspec.structs.replace(one, history=History("2024-10-04", {"BTC": (1.0, last)}))
+        for last in (2.0, 3.0)
+    ]
+    with pytest.raises(CaseError, match="margin each on its own"):
+        flatten(days, load_ruleset("emir-ccp").collateral)
