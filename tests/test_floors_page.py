@@ -34,7 +34,7 @@ def test_every_floor_has_its_row() -> None:
 
 
 def test_figures_of_both_rule_sets_are_those_of_the_files() -> None:
-    presets = [scalars(load_ruleset(n).content()["floors"]) for n in ("linear-tiers", "emir-ccp")]
+    presets = [scalars(load_ruleset(n).content()["floors"]) for n in ("linear-tiers", "emir-tiers")]
     rows = re.findall(r"^\| `([a-z_.]+\.[a-z_.]+)` \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
     shown = {key: values for key, *values in rows}
     assert set(shown) == set().union(*presets)

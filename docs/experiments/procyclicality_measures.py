@@ -65,7 +65,7 @@ def with_measure(base: RuleSet, measure: str | None) -> RuleSet:
         content["floors"][name]["enabled"] = name == measure
     content["floors"]["liquidity"]["enabled"] = False
     content["tier"]["brackets"][0] = {"maintenance_rate": 0.001, "initial_rate": 0.001}
-    del content["standard"]
+    del content["regulation"]
     return msgspec.convert(content, RuleSet)
 
 

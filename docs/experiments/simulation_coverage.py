@@ -29,9 +29,11 @@ from margin.portfolio import Holding, Portfolio, Underlying
 from margin.portfolios import Portfolios, flatten
 from margin.requirement import compute_requirement
 from margin.ruleset import RuleSet, load_ruleset
+from margin.simulation.scenarios import scenarios_of
 from market.bar_files import BarFolder
 from market.book import Account, Book, Position
 from market.clock import DAY, INTERVALS, format_time
+from market.errors import DataError
 from market.history import MarketHistory, load_history
 from training.coverage import conditional_coverage, kupiec
 
@@ -61,7 +63,8 @@ Ints = npt.NDArray[np.int64]
 class Market:
     """A market with its portfolios at D days.
 
-    `price` and `loss` have shapes (D, S) and (K, D); `gross` is the notional, shape (K, D).
+    `price` and `loss` have shapes (D, S) and (K, D); `gross` is the notional, shape (K, D); `wild`
+    marks the tenth of the days that began in the highest volatility over that of ten years.
     """
 
     history: MarketHistory
@@ -72,6 +75,7 @@ class Market:
     book: Book
     loss: Floats
     gross: Floats
+    wild: npt.NDArray[np.bool_]
 
 
 def main() -> None:
@@ -92,10 +96,10 @@ def main() -> None:
 
 
 HEAD = (
-    "| measure, filter, option | average margin | exceeded | Kupiec p | Christoffersen p "
-    "| not rejected | green, yellow, red | worst portfolio | peak to trough "
+    "| measure, filter, option | average margin | exceeded | wild days | worst portfolio "
+    "| Kupiec p | Christoffersen p | not rejected | green, yellow, red | peak to trough "
     "| largest rise in 1, 5, 20 days |\n"
-    "|---|---|---|---|---|---|---|---|---|---|"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -108,11 +112,15 @@ def variants() -> dict[str, RuleSet]:
                 name = "unfiltered" if half_life is None else "10 d"
                 found[f"{measure}, {name}, {option}"] = variant(measure, half_life, option)
     for half_life in (3.0, 5.0, 20.0, 40.0):
-        label = f"es, {half_life:g} d, long_volatility"
-        found[label] = variant("es", half_life, "long_volatility")
+        label = f"var, {half_life:g} d, long_volatility"
+        found[label] = variant("var", half_life, "long_volatility")
     for least, most in ((1.0, 3.0), (0.5, 2.0), (0.25, 6.0)):
-        found[f"es, 10 d within {least:g} to {most:g}, long_volatility"] = variant(
-            "es", 10.0, "long_volatility", {"least_ratio": least, "most_ratio": most}
+        found[f"var, 10 d within {least:g} to {most:g}, long_volatility"] = variant(
+            "var", 10.0, "long_volatility", {"least_ratio": least, "most_ratio": most}
+        )
+    for option in OPTIONS[1:]:
+        found[f"var, 20 d within 0.5 to 2, {option}"] = variant(
+            "var", 20.0, option, {"least_ratio": 0.5, "most_ratio": 2.0}
         )
     return found
 
@@ -160,6 +168,7 @@ def read(folder: Path, symbols: tuple[str, ...]) -> Market:
     quantity = weight / price[0]
     moved = mark[rows + 24 * PERIOD_DAYS] - price
     names = history.bars.symbols
+    stress = np.array([_stress(features, row) for row in rows.tolist()])
     accounts = [
         Account(str(k), 0.0, tuple(Position(n, q) for n, q in zip(names, own, strict=True) if q))
         for k, own in enumerate(quantity.tolist())
@@ -173,7 +182,15 @@ def read(folder: Path, symbols: tuple[str, ...]) -> Market:
         Book.of(accounts),
         -(quantity @ moved.T),
         np.abs(quantity) @ price.T,
+        stress >= np.quantile(stress, 0.9),
     )
+
+
+def _stress(features: MarketFeatures, row: int) -> float:
+    daily = features.daily_at(row)
+    if daily is None:
+        raise DataError("the features bring no daily closes; advance a market state to make them")
+    return scenarios_of(daily, load_ruleset("emir-ccp").simulated).stress
 
 
 def draw(coins: int) -> Floats:
@@ -252,11 +269,12 @@ def figures(market: Market, margin: Floats) -> str:
     cells: list[Any] = [
         f"{rate.mean():.1%}",
         f"{hits.mean():.2%}",
+        f"{hits[:, market.wild].mean():.2%}",
+        f"{hits.mean(axis=1).max():.2%}",
         f"{np.median(counted):.3f}",
         f"{np.median(joint):.3f}",
         f"{np.mean(joint >= 0.05):.0%}",
         ", ".join(f"{share:.0%}" for share in light),
-        f"{hits.mean(axis=1).max():.2%}",
         f"{np.median(rate.max(axis=1) / rate.min(axis=1)):.2f}",
         ", ".join(f"{rise:.0%}" for rise in rises),
     ]

@@ -66,7 +66,7 @@ def test_days_are_those_of_pandas(interval: str) -> None:
     for s in range(3):
         close = pd.Series(bars.values[:, s, CLOSE], index=day)
         known = close.dropna()
-        returns = np.log(known).diff()
+        returns = pd.Series(np.log(known), index=known.index).diff()
         # The hole of over a day forgets what was before it.
         places = np.flatnonzero(~np.isnan(close.to_numpy()))
         gaps = np.diff(places, prepend=places[0]) > 25 * bars.interval.per_hour

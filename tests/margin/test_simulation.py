@@ -116,13 +116,14 @@ def simulated(ruleset: RuleSet, *positions: Holding, closes: DailyCloses | None 
 
 
 def oracle_profit(position: Holding, growth: float) -> float:
-    assert position.kind != "option" or (position.strike is not None and position.vol is not None)
     spot = SPOT[position.underlying]
     if position.kind == "perp":
         return position.quantity * 1.001 * spot * growth
     if position.kind == "spot":
         return position.quantity * spot * growth
     years = 30.0 / 365.0
+    assert position.strike is not None
+    assert position.vol is not None
     values = [
         black76_price(
             1.01 * spot * (1.0 + g),
@@ -134,7 +135,7 @@ def oracle_profit(position: Holding, growth: float) -> float:
         )
         for g in (growth, 0.0)
     ]
-    return position.quantity * float(values[0] - values[1])
+    return float(position.quantity * (values[0] - values[1]))
 
 
 def oracle_measure(profits: Floats, own: Any) -> float:
@@ -184,7 +185,7 @@ def oracle_margin(positions: tuple[Holding, ...], growth: Floats, own: Any) -> f
     }
     joint = oracle_measure(np.sum([profits[name] for name in names], axis=0), own)
     alone = sum(oracle_measure(profits[name], own) for name in names)
-    return max(joint, alone - own.offset_cap * (alone - joint))
+    return float(max(joint, alone - own.offset_cap * (alone - joint)))
 
 
 BOOKS = {

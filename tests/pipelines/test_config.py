@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market.clock import HOUR, parse_time
-from market.errors import ConfigError
+from market.errors import ConfigError, RuleSetError
 from pipelines.config import Config, load_config
+from pipelines.inputs import read_label_rules
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -462,3 +463,13 @@ def test_port_is_a_whole_number_in_range_or_refused_by_name(value: object) -> No
         else:
             with pytest.raises(ConfigError, match=r"^serving\.port is "):
                 load_config(ROOT / "margincast.toml")
+
+
+def test_labels_take_brackets_of_the_rules_in_force_or_their_own(load: Load) -> None:
+    assert read_label_rules(load("")).name == "linear-tiers"
+    own = "[rules]\nruleset = 'emir-ccp'\n[training]\nruleset = 'emir-tiers'\n"
+    assert read_label_rules(load(own)).name == "emir-tiers"
+    with pytest.raises(RuleSetError, match=r"'emir-ccp' has the engine 'scenario'.*\[training\]"):
+        read_label_rules(load("[rules]\nruleset = 'emir-ccp'\n"))
+    with pytest.raises(ConfigError, match=r"training\.ruleset is .*no\.toml"):
+        load("[training]\nruleset = 'no.toml'\n")
