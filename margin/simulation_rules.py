@@ -34,7 +34,7 @@ class VolatilityFilter(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     least_ratio: Rate = 0.5
-    most_ratio: Multiple = 3.0
+    most_ratio: Multiple = 2.0
 
 
 class LongVolatilityRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,7 +96,7 @@ class SimulationRules(Struct, frozen=True, forbid_unknown_fields=True):
     period_days: Days
     product: Literal["listed", "otc"] = "listed"
     lookback_days: Days = 365
-    measure: Literal["var", "es"] = "es"
+    measure: Literal["var", "es"] = "var"
     volatility_half_life_days: Positive = 10.0
     filter: VolatilityFilter | UnsetType = UNSET
     initial_multiple: Multiple = 1.25

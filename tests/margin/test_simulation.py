@@ -449,7 +449,7 @@ def test_collateral_that_is_shocked_hedges_what_it_secures() -> None:
 
 
 def test_parts_name_the_days_that_the_margin_comes_from() -> None:
-    ruleset = rules(filter=None)
+    ruleset = rules(filter=None, measure="es")
     closes = history()
     flat, _ = margined(ruleset, portfolio(perp("BTC", 1_000.0)), closes=closes)
     parts = engine_of(ruleset).parts(flat, 0, ruleset)
