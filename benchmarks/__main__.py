@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from benchmarks import book, features, floors, ledger, live_update, scoring
+from benchmarks import book, features, floors, ledger, live_update, option_margin, scoring
 from benchmarks.measure import write
 
-BENCHES = (features, floors, live_update, scoring, book, ledger)
+BENCHES = (features, floors, live_update, scoring, option_margin, book, ledger)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ class MarketFeature:
     """One number per symbol, kept up to date by a kernel.
 
     The kernel is called as ``kernel(inputs, state, out, *params)``. It moves `state`, float64 of
-    shape (S, `state_size`), through the T bars of `inputs`, float64 of shape (17, S, T) with the
+    shape (S, `state_size`), through the T bars of `inputs`, float64 of shape (20, S, T) with the
     columns of `features.inputs`, and writes `out`, shape (S, T). History is one call with many
     bars, a live bar one call with a single one: there is no second implementation.
 
@@ -97,12 +97,17 @@ class CrossInputs(NamedTuple):
         Standard deviation of the hourly log return, shape (T, S).
     implied_volatility:
         Annualised index of each symbol that has one, shape (S, T).
+    skew, term_slope, curvature:
+        Of the options' surface of each symbol that has one, annual vol, shape (S, T).
     """
 
     slow: npt.NDArray[np.float64]
     fast: npt.NDArray[np.float64]
     volatility: npt.NDArray[np.float64]
     implied_volatility: npt.NDArray[np.float64]
+    skew: npt.NDArray[np.float64]
+    term_slope: npt.NDArray[np.float64]
+    curvature: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ order:
   last close (gap), which the range estimators share;
 * turnover, volume times close;
 * hour, the bar's close in hours since 1970-01-01 (a Thursday) UTC;
-* what else is known at the close: funding rate an hour, open interest, implied volatility and
-  basis. Each is held for so many hours as `HOLD_HOURS` says and NaN beyond; a reset forgets them.
+* what else is known at the close: funding rate an hour, open interest, implied volatility, basis,
+  and skew, term slope and curvature of the options' surface. Each is held for so many hours as
+  `HOLD_HOURS` says and NaN beyond; a reset forgets them.
 
 A missing bar is NaN in all that comes from prices; kernels skip it and repeat what they know.
 """
@@ -48,13 +49,17 @@ Floats = npt.NDArray[np.float64]
     OPEN_INTEREST,
     IMPLIED_VOLATILITY,
     BASIS,
-) = range(17)
-WIDTH = 17
+    SKEW,
+    TERM_SLOPE,
+    CURVATURE,
+) = range(20)
+WIDTH = 20
 
-HOLD_HOURS = (24.0, 48.0, 25.0, 1.0)
-"""How long funding, open interest, implied volatility and basis still count: funding is settled
-every few hours, open interest is published daily by some sources, the hourly volatility index has
-holes of a day, and a basis is only of its own moment."""
+HOLD_HOURS = (24.0, 48.0, 25.0, 1.0, 25.0, 25.0, 25.0)
+"""How long funding, open interest, implied volatility, basis and the three figures of the options'
+surface still count: funding is settled every few hours, open interest is published daily by some
+sources, the hourly volatility index has holes of a day, a basis is only of its own moment, and
+surfaces are fitted once a day."""
 
 LAST_CLOSE, SINCE_LAST, SINCE_FIRST, SEEN = range(4)
 """Columns of the input state: last close, bars since it, bars since the first one after a reset,
@@ -65,7 +70,7 @@ STATE_SIZE = _AGES + CONTEXT_WIDTH
 
 
 def new_state(symbols: int) -> Floats:
-    """State before any bar, shape (S, 12)."""
+    """State before any bar, shape (S, 18)."""
     state = np.zeros((symbols, STATE_SIZE))
     state[:, LAST_CLOSE] = np.nan
     state[:, SINCE_LAST] = np.nan
@@ -74,12 +79,12 @@ def new_state(symbols: int) -> Floats:
 
 
 def room_for(panel: BarPanel) -> Floats:
-    """An array for the columns of a panel, shape (17, S, T)."""
+    """An array for the columns of a panel, shape (20, S, T)."""
     return np.empty((WIDTH, len(panel.symbols), len(panel)))
 
 
 def build(panel: BarPanel, state: Floats, inputs: Floats) -> tuple[Floats, Floats, Floats]:
-    """Fill `inputs`, shape (17, S, T), with the columns of a panel; moves `state`.
+    """Fill `inputs`, shape (20, S, T), with the columns of a panel; moves `state`.
 
     Returns
     -------

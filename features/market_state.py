@@ -219,6 +219,9 @@ class MarketState:
             self._correlation(columns, features.fast_correlation[rows], absent, _FAST),
             volatility,
             columns[inputs.IMPLIED_VOLATILITY],
+            columns[inputs.SKEW],
+            columns[inputs.TERM_SLOPE],
+            columns[inputs.CURVATURE],
         )
         across = np.empty((len(CROSS_FEATURES), *absent.shape))
         for c, cross in enumerate(CROSS_FEATURES):

@@ -58,7 +58,10 @@ from features.volatility.realised import realised_volatility
 from features.volatility.return_zscore import return_zscore
 from features.volatility.rogers_satchell import rogers_satchell_volatility
 from features.volatility.seasonality import hour_of_week_seasonality
+from features.volatility.skew import skew_25d
+from features.volatility.smile_curvature import smile_curvature
 from features.volatility.stressed import stressed_volatility
+from features.volatility.term_slope import atm_term_slope
 from features.volatility.trailing_return import trailing_return
 from features.volatility.variance_risk_premium import variance_risk_premium
 from features.volatility.volatility_of_volatility import volatility_of_volatility
@@ -118,6 +121,9 @@ CROSS_FEATURES: tuple[CrossFeature, ...] = (
     market_beta(),
     implied_volatility(),
     variance_risk_premium(),
+    skew_25d(),
+    atm_term_slope(),
+    smile_curvature(),
 )
 
 _ALL_OF_MARKET: tuple[MarketFeature | CrossFeature, ...] = (*MARKET_FEATURES, *CROSS_FEATURES)
@@ -154,6 +160,9 @@ BOOK_MEANS: tuple[str, ...] = (
     "hour_of_week_seasonality",
     "implied_volatility",
     "variance_risk_premium",
+    "skew_25d",
+    "atm_term_slope",
+    "smile_curvature",
     "amihud_illiquidity_24h",
     "kyle_lambda_24h",
     "roll_spread_24h",

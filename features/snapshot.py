@@ -16,6 +16,7 @@ from market.clock import HOUR, Interval, format_time
 from market.daily_closes import DailyCloses
 from market.errors import DataError
 from market.history import MarketHistory
+from market.quotes import QuoteBoard
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -40,6 +41,8 @@ class MarketSnapshot:
         Mark price, shape (S,); NaN where there is none.
     suspect:
         Whether the newest bar or mark is quarantined, shape (S,).
+    quotes:
+        What is quoted, none of it after `as_of`; None where nothing is.
     """
 
     as_of: int
@@ -47,6 +50,7 @@ class MarketSnapshot:
     features: MarketFeatures
     mark: Floats
     suspect: Bools
+    quotes: QuoteBoard | None = None
 
     @classmethod
     def at(
@@ -57,6 +61,7 @@ class MarketSnapshot:
         row: int,
         mark: Floats,
         suspect: Bools | None = None,
+        quotes: QuoteBoard | None = None,
     ) -> MarketSnapshot:
         """The market at `as_of`, no earlier than the close of `row`, which is the newest bar."""
         late = (as_of - int(features.closes[row])) / HOUR
@@ -77,6 +82,7 @@ class MarketSnapshot:
             ),
             mark,
             np.zeros(len(mark), dtype=np.bool_) if suspect is None else suspect,
+            quotes,
         )
 
     @classmethod
@@ -119,6 +125,7 @@ class MarketSnapshot:
             fast_correlation=self.features.fast_correlation[0],
             suspect=self.suspect,
             daily=self.features.daily,
+            quotes=self.quotes,
         )
 
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -140,9 +147,11 @@ class MarketSnapshot:
     def content(self) -> dict[str, Any]:
         """Plain form for the ledger; floats survive it to the last bit, NaN becomes null.
 
-        Daily closes are a content of their own: they change once a day, see `with_daily`.
+        Without quotes it has no key for them. Daily closes are a content of their own, for they
+        change once a day: see `with_daily`.
         """
-        return {
+        quoted = {} if self.quotes is None else {"quotes": self.quotes.content}
+        return quoted | {
             "as_of": self.as_of,
             "interval": self.interval.name,
             "symbols": list(self.features.symbols),
@@ -192,6 +201,7 @@ class MarketSnapshot:
             features,
             np.array(content["mark"], dtype=np.float64),
             np.array(content["suspect"], dtype=np.bool_),
+            QuoteBoard.from_content(content["quotes"]) if "quotes" in content else None,
         )
 
     def with_daily(self, daily: DailyCloses) -> MarketSnapshot:

@@ -25,7 +25,8 @@ class Entry:
     Attributes
     ----------
     kind:
-        decision, market, ruleset, bars, promotion, rollback, keys, retrain or notification.
+        decision, market, ruleset, bars, quotes, quote_board, promotion, rollback, keys, retrain,
+        notification, life_cycle, transition or liquidation.
     payload:
         The fact itself; see `ledger.canonical.canonical_bytes` for what it may hold. Under the
         key ``contents`` it names the shared contents it depends on: a list of SHA-256, or an

@@ -175,7 +175,15 @@ class Ledger:
             query = query.where(records.c.seq < before_seq)
         return self._fetch(query)
 
-    def records(self, kind: str, since_as_of: int | None = None) -> Iterator[Record]:
+    def last_record(self, kind: str) -> Record | None:
+        """The record of a kind that was recorded last, on any chain; None where there is none."""
+        order = (records.c.recorded_at.desc(), records.c.chain.desc(), records.c.seq.desc())
+        query = select(records).where(records.c.kind == kind).order_by(*order).limit(1)
+        return next(iter(self._fetch(query)), None)
+
+    def records(
+        self, kind: str, since_as_of: int | None = None, since_recorded: int | None = None
+    ) -> Iterator[Record]:
         """Records of a kind from all chains in the order of recording, read page by page.
 
         Parameters
@@ -184,11 +192,15 @@ class Ledger:
             The kind of `Entry`.
         since_as_of:
             Only records with this `as_of` or a later one; records without one are left out.
+        since_recorded:
+            Only records with this `recorded_at` or a later one.
         """
         place = tuple_(records.c.recorded_at, records.c.chain, records.c.seq)
         query = select(records).where(records.c.kind == kind)
         if since_as_of is not None:
             query = query.where(records.c.as_of >= since_as_of)
+        if since_recorded is not None:
+            query = query.where(records.c.recorded_at >= since_recorded)
         query = query.order_by(records.c.recorded_at, records.c.chain, records.c.seq).limit(_PAGE)
         page = self._fetch(query)
         while page:

@@ -6,23 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
 
 from margin.account_problems import AccountProblems
 from margin.book_portfolios import BookPortfolios, book_portfolios, take_portfolios
 from margin.engines import compute_margins
 from margin.exposures import Exposures, leg_exposures
 from margin.margins import Margins
-from margin.portfolios import Portfolios
+from margin.portfolios import Pledges, Portfolios, Underlyings
+from margin.rows import row_sums
 from margin.ruleset import RuleSet
 from margin.view import MarketView
 from market.book import Book
-from market.errors import CaseError, DataError, InstrumentError
+from market.errors import CaseError, DataError, InstrumentError, RuleSetError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-HAIRCUT = "collateral_haircut"
-"""The component of `Margins` that lowers equity and is no margin."""
+_HAIRCUT = "collateral_haircut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +62,26 @@ class BookMargins:
 def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
     """Margin a book by the engine of its rule set.
 
-    ``equity = mark to market − maintenance haircut of collateral``, ``headroom`` is the net
-    maintenance margin, and the margins are what leads from equity to the net margins; an initial
-    haircut beyond that of maintenance is part of the initial margin. Positions in one leg share
-    its margin by quantity.
+    ``equity = cash + unrealised profit of spot and perps + options at their full mark + collateral
+    as it counts for maintenance``, ``headroom`` is the net maintenance margin, and the margins are
+    what leads from equity to the net margins: an option that counts for less than its mark, and
+    collateral that counts for less initially, are asked as margin. Positions in one leg share its
+    margin by quantity.
 
     Errors are per account, in ``book.problems``: those of `margin.book_portfolios` and what the
     engine refuses.
+
+    Raises
+    ------
+    RuleSetError
+        The rules settle in coin, and what an account of a book has is in the settlement currency.
     """
+    if ruleset.standard is not UNSET and ruleset.standard.settlement == "coin":
+        raise RuleSetError(
+            f"rule set {ruleset.name!r} settles in coin, and accounts here are in the settlement "
+            'currency; choose rules that settle in "quote", or margin single cases with '
+            "margincast margin --cases"
+        )
     held = book_portfolios(book, view, ruleset.collateral)
     with np.errstate(over="ignore", invalid="ignore"):  # found with the figures
         try:
@@ -77,12 +90,11 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
             _blame(held.portfolios, ruleset, held.problems)
             held = book_portfolios(book, view, ruleset.collateral, held.problems)
             margins = compute_margins(held.portfolios, ruleset)
-        haircut = margins.maintenance.get(HAIRCUT, 0.0)
-        equity = margins.mark_to_market + haircut
+        exposures = leg_exposures(held.portfolios, discounted=marks_discounted(ruleset))
+        equity = _equity(held.portfolios, margins, exposures)
         headroom = margins.maintenance_net
         initial = equity - margins.initial_net
         maintenance = equity - headroom
-    exposures = leg_exposures(held.portfolios, discounted=ruleset.engine != "standard")
     leg = held.position_leg
     share = _shares(held.portfolios.quantity, leg, book.leg_quantity)
 
@@ -108,6 +120,35 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
             )
         ),
     )
+
+
+def _equity(portfolios: Portfolios, margins: Margins, exposures: Exposures) -> Floats:
+    own = margins.maintenance
+    if _HAIRCUT in own:
+        return margins.mark_to_market + own[_HAIRCUT]
+    options = row_sums(portfolios.start, exposures.value)
+    collateral = own["base_collateral"] + own["collateral"]  # as they count, of the standard engine
+    return portfolios.cash + own["unrealised_pnl"] + options + collateral
+
+
+def marks_discounted(ruleset: RuleSet) -> bool:
+    """Whether the engine marks options at their discounted value; the standard engine does not."""
+    return ruleset.engine != "standard"
+
+
+def collateral_haircuts(pledges: Pledges, on: Underlyings, ruleset: RuleSet) -> Floats:
+    """Share of a positive value that counts for nothing in maintenance, shape (B,).
+
+    Under the standard engine a coin of an underlying has its ``base_factor`` in the haircut's
+    place.
+    """
+    haircut = np.where(pledges.cash, 0.0, pledges.maintenance_haircut)
+    rules = ruleset.standard
+    if rules is UNSET:
+        return haircut
+    factor = np.array([rules.figure("base_factor", name) for name in (*on.name, "")])
+    base = (pledges.underlying >= 0) & ~pledges.cash
+    return np.where(base, np.clip(1.0 - factor[pledges.underlying], 0.0, 1.0), haircut)
 
 
 def _shares(legs: Floats, leg: Ints, quantity: Floats) -> Floats:

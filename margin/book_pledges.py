@@ -68,7 +68,8 @@ def find_balances(
     book: Book, view: MarketView, rules: CollateralRules, listing: Listing
 ) -> Balances:
     """Price the collateral of a book: a cash asset at 1, asset X at the mark of XUSDT and at the
-    confidence of that symbol's quote. Each distinct asset is looked up once."""
+    confidence of that symbol's quote. Each distinct asset is looked up once. An asset of which the
+    rule set counts nothing is on no underlying: no factor of one makes it count."""
     index = view.index()
     names = dict(zip(listing.underlying_symbol, listing.underlyings.name, strict=True))
     found: dict[str, tuple[int, str | None, float, float]] = {}
@@ -83,7 +84,8 @@ def find_balances(
             continue
         quote = None if view.quotes is None else view.quotes.instruments.get(f"{name}USDT")
         confidence = 1.0 if quote is None else quote.confidence
-        found[name] = (symbol, names.get(symbol), float(view.mark[symbol]), confidence)
+        coin = names.get(symbol) if rules.haircut(name) < 1.0 else None
+        found[name] = (symbol, coin, float(view.mark[symbol]), confidence)
     owned = [found[name] for name in book.balance_asset]
     rows = {name: row for row, name in enumerate(listing.underlyings.name)}
     held = _held(book, listing, rules)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,13 @@ import numpy as np
 from margin.case_rules import case_rules
 from margin.engines import compute_margins
 from margin.margins import total
-from margin.portfolio import portfolio_from
+from margin.portfolio import Portfolio, portfolio_from
 from margin.portfolios import flatten
+from margin.ruleset import RuleSet
 from market.errors import CaseError, MargincastError
+
+CaseRun = Callable[[bytes, int], dict[str, Any]]
+"""Answers a line, given with its number from 1."""
 
 
 def run_case(line: bytes, number: int = 1) -> dict[str, Any]:
@@ -36,19 +40,33 @@ def run_case(line: bytes, number: int = 1) -> dict[str, Any]:
     "ruleset_sha256"}``, unrounded; components are signed and add up to each net margin. A case
     that cannot be computed gives ``{"id", "error"}``; its id is None where there is none.
     """
+    return answer_case(line, number, _figures)
+
+
+def answer_case(
+    line: bytes, number: int, answer: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """The id of a case and what `answer` makes of it, or the id and the error that it raised."""
     name: object = None
     try:
         case = _decode(line)
         name = case.get("id")
-        return {"id": _required(case, "id"), **_figures(case)}
+        return {"id": required(case, "id"), **answer(case)}
     except MargincastError as error:
         name = _id_of(line) if name is None else name
         where = f"line {number}: " if name is None else ""
         return {"id": name, "error": f"{where}{error}"}
 
 
-def run_cases(in_path: Path, out_path: Path) -> int:
-    """Margin every line of a file, in order, one result a line; blank lines are skipped.
+def run_cases(in_path: Path, out_path: Path, run: CaseRun = run_case) -> int:
+    """Answer every line of a file, in order, one result a line; blank lines are skipped.
+
+    Parameters
+    ----------
+    in_path, out_path:
+        Cases and results, JSON lines.
+    run:
+        Answers one line; a result with a key ``error`` failed.
 
     Returns
     -------
@@ -66,7 +84,7 @@ def run_cases(in_path: Path, out_path: Path) -> int:
         with in_path.open("rb") as cases, out_path.open("wb") as results:
             for number, line in enumerate(cases, start=1):
                 if line.strip():
-                    result = run_case(line, number)
+                    result = run(line, number)
                     failed += "error" in result
                     results.write(msgspec.json.encode(result) + b"\n")
     except OSError as error:
@@ -94,10 +112,15 @@ def _decode(line: bytes) -> dict[str, Any]:
     return case
 
 
+def read_case(case: Mapping[str, Any]) -> tuple[Portfolio, RuleSet]:
+    """The portfolio and the rules of a decoded case."""
+    portfolio = portfolio_from(required(case, "portfolio"))
+    return portfolio, case_rules(required(case, "ruleset"))
+
+
 def _figures(case: dict[str, Any]) -> dict[str, Any]:
-    content = _required(case, "portfolio")
-    ruleset = case_rules(_required(case, "ruleset"))
-    portfolios = flatten([portfolio_from(content)], ruleset.collateral)
+    portfolio, ruleset = read_case(case)
+    portfolios = flatten([portfolio], ruleset.collateral)
     with np.errstate(over="ignore", invalid="ignore"):  # found by `total`, with a clear error
         margins = compute_margins(portfolios, ruleset)
     initial, maintenance = (
@@ -116,7 +139,8 @@ def _figures(case: dict[str, Any]) -> dict[str, Any]:
     return figures
 
 
-def _required(table: Mapping[str, Any], key: str) -> Any:
+def required(table: Mapping[str, Any], key: str) -> Any:
+    """The value of a key that a case must have."""
     if key not in table:
         raise CaseError(f"missing required key {key}")
     return table[key]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from margin.margins import Margins, Part
+from margin.margins import Margins, Part, RankedScenario
 from margin.portfolios import Portfolios
 from margin.ruleset import RuleSet
-from margin.scenario.engine import scenario_margins, scenario_parts
+from margin.scenario.engine import scenario_margins, scenario_parts, worst_scenarios
 from margin.simulation.engine import simulation_margins, simulation_parts
 from margin.standard.engine import standard_margins
 from margin.standard.parts import standard_parts
@@ -26,17 +26,22 @@ class Engine:
         Margins of N portfolios.
     parts:
         The parts of one of them, by its index: they add up to its net margins.
+    worst_scenarios:
+        So many of the worst scenarios of one of them; None where the engine has no scenarios.
     """
 
     margins: Callable[[Portfolios, RuleSet], Margins]
     parts: Callable[[Portfolios, int, RuleSet], tuple[Part, ...]]
+    worst_scenarios: (
+        Callable[[Portfolios, int, RuleSet, int], tuple[RankedScenario, ...]] | None
+    ) = None
 
 
 ENGINES: Mapping[str, Engine] = {
     "standard": Engine(standard_margins, standard_parts),
     "tier": Engine(tier_margins, tier_parts),
     "simulation": Engine(simulation_margins, simulation_parts),
-    "scenario": Engine(scenario_margins, scenario_parts),
+    "scenario": Engine(scenario_margins, scenario_parts, worst_scenarios),
 }
 """By the table that they read, see `RuleSet.method`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,22 +12,61 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.addon import BINDINGS, AddOn, ModelLevel, deposit_to_meet
+from margin.engines import engine_of
 from margin.floors.term import FloorTerm
+from margin.margins import Part, RankedScenario
 from margin.requirement import Requirement
+from margin.ruleset import RuleSet
 from market.book import Book
 
 Floats = npt.NDArray[np.float64]
 
+_WORST = 3
+"""Scenarios that an explanation names."""
+
 
 @dataclass(frozen=True, slots=True)
 class PositionPart:
-    """What one position contributes, settlement currency."""
+    """What one position contributes, settlement currency.
+
+    Attributes
+    ----------
+    notional:
+        Exposure, of an option that by its delta.
+    value, gamma, vega:
+        Of an option, see `margin.exposures.Exposures`; None for others.
+    """
 
     instrument: str
     notional: float
     unrealised_pnl: float
     initial_margin: float
     maintenance_margin: float
+    value: float | None = None
+    gamma: float | None = None
+    vega: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineParts:
+    """How an engine other than brackets came to one account's margins, settlement currency.
+
+    Attributes
+    ----------
+    parts:
+        They add up to the net margins: headroom, and equity less initial margin.
+    unallocated:
+        Maintenance margin that no position is charged with.
+    worst_scenarios:
+        The worst first; empty where the engine has none.
+    cut_share:
+        See `Explanation`, from `margin.cut_shares`.
+    """
+
+    parts: tuple[Part, ...]
+    unallocated: float
+    worst_scenarios: tuple[RankedScenario, ...]
+    cut_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +103,7 @@ class Explanation:
     """One decision, explained. Settlement currency; None where there is no figure.
 
     ``total_requirement`` is the sum, in order, of the maintenance margins of `positions`, plus
-    `add_on`.
+    what the engine leaves unallocated, plus `add_on`.
 
     Attributes
     ----------
@@ -86,6 +126,8 @@ class Explanation:
     cut_share:
         Counterfactual: closing this share of every position at its mark, and nothing is missing.
         1 where not even closing all of it would do.
+    engine:
+        How the margins were come to; None under brackets, where `positions` say it all.
     """
 
     floors: dict[str, float]
@@ -102,15 +144,22 @@ class Explanation:
     total_requirement: float
     deposit: float
     cut_share: float
+    engine: EngineParts | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Plain values, ready for JSON; what says nothing of an account stays out."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
+        if plain["engine"] is None:
+            del plain["engine"]
+        for part in plain["positions"]:
+            for key in ("value", "gamma", "vega"):
+                if part[key] is None:
+                    del part[key]
         return plain
 
 
 def cut_share(equity: Floats, total_requirement: Floats) -> Floats:
-    """Share of every position to close so that equity meets the requirement, shape (N,).
+    """Share of every position to close so that equity meets a requirement by brackets, (N,).
 
     ``1 - equity / (MM + A)`` within [0, 1]: closing at the mark leaves equity as it is, and
     maintenance margin and add-on shrink in proportion at least (brackets make margins shrink
@@ -131,6 +180,7 @@ def explain(
     terms: Mapping[str, Sequence[FloorTerm]],
     model: ModelLevel | None,
     add_on: AddOn,
+    engine: EngineParts | None = None,
 ) -> Explanation:
     """Explain the decision on one account of a book.
 
@@ -144,6 +194,8 @@ def explain(
         The terms of the floors, from `margin.floors.floor_terms`.
     model:
         The model's level; None where there was no model.
+    engine:
+        How an engine other than brackets came to the margins, from `explain_engine`.
     """
     one = slice(account, account + 1)
     level = add_on.level[one]
@@ -170,17 +222,56 @@ def explain(
         add_on=float(level[0]),
         total_requirement=float(total[0]),
         deposit=float(deposit_to_meet(level, requirement.headroom[one])[0]),
-        cut_share=float(cut_share(requirement.equity[one], total)[0]),
+        cut_share=(
+            float(cut_share(requirement.equity[one], total)[0])
+            if engine is None
+            else engine.cut_share
+        ),
+        engine=engine,
+    )
+
+
+def explain_engine(
+    account: int, requirement: Requirement, ruleset: RuleSet, cut: float
+) -> EngineParts | None:
+    """How the engine came to the margins of an account without problems; None under brackets.
+
+    Parameters
+    ----------
+    account:
+        Its index.
+    requirement, ruleset:
+        What the decision was made of.
+    cut:
+        Its share from `margin.cut_shares`.
+    """
+    if requirement.margined is None:
+        return None
+    alone = requirement.margined.book.portfolios.between(account, account + 1)
+    engine = engine_of(ruleset)
+    worst = engine.worst_scenarios
+    legs = slice(requirement.leg_start[account], requirement.leg_start[account + 1])
+    charged = math.fsum(requirement.leg_maintenance_margin[legs].tolist())
+    return EngineParts(
+        parts=engine.parts(alone, 0, ruleset),
+        unallocated=float(requirement.maintenance_margin[account]) - charged,
+        worst_scenarios=() if worst is None else worst(alone, 0, ruleset, _WORST),
+        cut_share=cut,
     )
 
 
 def _part(leg: int, book: Book, requirement: Requirement) -> PositionPart:
+    options = requirement.options
+    greeks: dict[str, float] = {}
+    if options is not None and options.option[leg]:
+        greeks = {key: float(getattr(options, key)[leg]) for key in ("value", "gamma", "vega")}
     return PositionPart(
         instrument=book.leg_instrument[leg],
         notional=float(requirement.leg_notional[leg]),
         unrealised_pnl=float(requirement.leg_unrealised_pnl[leg]),
         initial_margin=float(requirement.leg_initial_margin[leg]),
         maintenance_margin=float(requirement.leg_maintenance_margin[leg]),
+        **greeks,
     )
 
 

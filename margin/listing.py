@@ -257,8 +257,10 @@ class _Finder:
             perp_confidence=_confidences(perps),
             open_interest=np.array(
                 [
-                    np.nan if perp is None or perp.open_interest is None else perp.open_interest
-                    for perp in perps
+                    np.nan
+                    if perp is None or perp.open_interest is None
+                    else perp.open_interest * mark
+                    for perp, mark in zip(perps, marks, strict=True)
                 ],
                 dtype=np.float64,
             ),

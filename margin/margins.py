@@ -73,6 +73,25 @@ class Part:
     maintenance: float
 
 
+@dataclass(frozen=True, slots=True)
+class RankedScenario:
+    """One scenario of one account, settlement currency.
+
+    Attributes
+    ----------
+    name:
+        ``scenario spot -18%, vol up`` or ``basis contingency``.
+    underlying:
+        What is stressed; empty where the account holds none.
+    pnl:
+        Profit and loss, the contingencies apart.
+    """
+
+    name: str
+    underlying: str
+    pnl: float
+
+
 def total(values: Iterable[float]) -> float:
     """The correctly rounded sum; raises `CaseError` where it is not a finite number."""
     try:

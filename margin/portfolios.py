@@ -13,7 +13,7 @@ from msgspec import UNSET
 from margin.portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
 from margin.ruleset import CollateralRules
 from market.daily_closes import DailyCloses
-from market.errors import CaseError
+from market.errors import CaseError, InstrumentError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -178,6 +178,9 @@ class Portfolios:
             underlyings=self.underlyings,
             expiries=self.expiries,
             pledges=self.pledges.between(begin, end),
+            unrealised_inverse=(
+                None if self.unrealised_inverse is None else self.unrealised_inverse[legs]
+            ),
         )
 
     def _position(self, leg: int) -> int:
@@ -196,12 +199,14 @@ def flatten(portfolios: Sequence[Portfolio], rules: CollateralRules) -> Portfoli
     portfolios:
         Checked, see `margin.portfolio.check_portfolio`.
     rules:
-        Cash assets and the haircuts of pledges without their own.
+        Cash assets, the haircuts of pledges without their own, and what scenarios move.
 
     Raises
     ------
     CaseError
         They bring histories that differ.
+    InstrumentError
+        One option is given with two vols.
     """
     table = _Table()
     for portfolio in portfolios:
@@ -240,6 +245,7 @@ class _Table:
         for key in places:
             same = merged[key]
             first = same[0]
+            _check_same(same)
             underlying = portfolio.underlyings[first.underlying]
             expiry_row = expiries.get((first.underlying, first.seconds_to_expiry), -1)
             self.legs.append(
@@ -355,9 +361,12 @@ def placed_pledge(
     pledge: Pledge, rows: Mapping[str, int], held: Set[str], rules: CollateralRules
 ) -> tuple[int, bool, Pledge]:
     """Row of its underlying, whether scenarios move it, and the pledge itself, in a portfolio
-    that holds something on the underlyings `held`."""
+    that holds something on the underlyings `held`.
+
+    A pledge with a haircut of its own says that too; of others the rule set does.
+    """
     row = -1 if pledge.underlying is None else rows[pledge.underlying]
-    coin = None if pledge.risk_cancelling else rules.coin(pledge.asset)
+    coin = rules.coin(pledge.asset) if pledge.maintenance_haircut is None else None
     for name in () if coin is None else (coin, f"{coin}USDT"):
         if name in held:
             return rows[name], True, pledge
@@ -403,6 +412,17 @@ def _premiums(pledges: Sequence[Pledge], rules: CollateralRules) -> dict[str, Fl
         "initial_premium": _floats([initial for initial, _ in premiums]),
         "maintenance_premium": _floats([maintenance for _, maintenance in premiums]),
     }
+
+
+def _check_same(same: Sequence[Holding]) -> None:
+    """Positions that net must be the same option: which vol counts may not depend on order."""
+    vols = {position.vol or 0.0 for position in same if position.kind == "option"}
+    if len(vols) > 1:
+        raise InstrumentError(
+            f"option {same[0].name!r} is given with the vols {', '.join(map(str, sorted(vols)))}; "
+            "expected one vol for one option",
+            same[0].name,
+        )
 
 
 def _unrealised(position: Holding, underlying: Underlying) -> float:

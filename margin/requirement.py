@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import UNSET
 
 from margin.account_problems import AccountProblems, find_price, sound_numbers
-from margin.book_margins import BookMargins, book_margins
+from margin.book_margins import BookMargins, book_margins, collateral_haircuts
 from margin.book_portfolios import BookPortfolios
 from margin.rows import row_sums
 from margin.ruleset import RuleSet
-from margin.tier_scaling import leg_margins, scaling_of
+from margin.tier import TierTable, brackets_alone
 from margin.view import MarketView
 from market.book import Book
 from market.errors import DataError, InstrumentError
@@ -45,9 +44,6 @@ class Collateral:
         Share of a positive value that does not count, shape (B,); 0 for cash assets.
     premium:
         Share of a debt that is asked on top of it, shape (B,); None where no debt asks any.
-    initial_extra:
-        What a balance counts less for the initial margin, settlement currency, shape (B,); None
-        where both levels count alike.
     """
 
     start: Ints
@@ -55,7 +51,6 @@ class Collateral:
     value: Floats
     haircut: Floats
     premium: Floats | None = None
-    initial_extra: Floats | None = None
 
     def counted(self) -> Floats:
         """What each balance counts for, shape (B,): a debt in full, and with its premium."""
@@ -141,14 +136,12 @@ class Requirement:
 
 
 def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requirement:
-    """Apply a rule set to a book: brackets as below, other engines as `margin.book_margins` says.
+    """Apply a rule set to a book: brackets alone as below, all else as `margin.book_margins` says.
 
     ``equity = cash + sum(amount * price * (1 - haircut)) + sum(quantity * (mark - entry))``, a
     NaN entry meaning entry at the mark; margins are tier margins of each position on its own
-    (a venue nets an instrument into one position before), scaled as in `margin.tier_scaling`. A
-    negative collateral balance is a debt and counts in full: a haircut never makes a debt smaller.
-    Open interest is what is quoted of ``X-PERP`` for bar symbol X. Where collateral weighs less
-    for the initial margin, `Requirement.initial_margin` holds the difference.
+    (a venue nets an instrument into one position before). A negative collateral balance is a
+    debt and counts in full: a haircut never makes a debt smaller.
 
     Errors are per account, in `Requirement.problems`: unknown instrument or asset, missing
     price, option under a tier rule set, open interest that is not quoted and that the margin
@@ -159,25 +152,22 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
     ----------
     Binance, "Leverage and Margin of USD-M Futures".
     """
-    if ruleset.engine != "tier":
+    if not brackets_alone(ruleset):
         return _by_engine(book, view, ruleset)
     problems = AccountProblems(book)
     leg_symbol = _leg_symbols(book, view, problems)
     collateral = _collateral(book, view, ruleset, problems)
-    open_interest = _open_interest(book, view, ruleset, leg_symbol, problems)
+    table = TierTable.build(ruleset, view.symbols)
     # Overflow is found below and reported by account, not warned about.
     with np.errstate(over="ignore", invalid="ignore"):
         mark = _take(view.mark, leg_symbol)
         notional = book.leg_quantity * mark
         entry = np.where(np.isnan(book.leg_entry_price), mark, book.leg_entry_price)
         unrealised = book.leg_quantity * (mark - entry)
-        legs = leg_margins(
-            ruleset, view.symbols, leg_symbol, book.leg_quantity, notional, open_interest
-        )
-        initial = row_sums(book.leg_start, legs.initial)
-        maintenance = row_sums(book.leg_start, legs.maintenance)
-        if collateral.initial_extra is not None:
-            initial += row_sums(book.balance_start, collateral.initial_extra)
+        leg_initial = table.initial(notional, leg_symbol)
+        leg_maintenance = table.maintenance(notional, leg_symbol)
+        initial = row_sums(book.leg_start, leg_initial)
+        maintenance = row_sums(book.leg_start, leg_maintenance)
         gross = row_sums(book.leg_start, np.abs(notional))
         equity = book.cash + row_sums(book.balance_start, collateral.counted())
         equity += row_sums(book.leg_start, unrealised)
@@ -191,8 +181,8 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
         leg_symbol=leg_symbol,
         leg_notional=notional,
         leg_unrealised_pnl=unrealised,
-        leg_initial_margin=legs.initial,
-        leg_maintenance_margin=legs.maintenance,
+        leg_initial_margin=leg_initial,
+        leg_maintenance_margin=leg_maintenance,
         problems=problems.found,
         collateral=collateral,
     )
@@ -223,18 +213,20 @@ def _by_engine(book: Book, view: MarketView, ruleset: RuleSet) -> Requirement:
         leg_initial_margin=found.position_initial,
         leg_maintenance_margin=found.position_maintenance,
         problems=held.problems.found,
-        collateral=_collateral_of(held),
+        collateral=_collateral_of(held, ruleset),
         options=options,
         margined=found,
     )
 
 
-def _collateral_of(held: BookPortfolios) -> Collateral:
+def _collateral_of(held: BookPortfolios, ruleset: RuleSet) -> Collateral:
     balances, pledges = held.balances, held.balances.pledges
-    value = balances.value(held.stable_price)
-    haircut, premium = pledges.maintenance_haircut, pledges.maintenance_premium
     return Collateral(
-        pledges.start, balances.symbol, value, np.where(pledges.cash, 0.0, haircut), premium
+        pledges.start,
+        balances.symbol,
+        balances.value(held.stable_price),
+        collateral_haircuts(pledges, held.portfolios.underlyings, ruleset),
+        pledges.maintenance_premium,
     )
 
 
@@ -294,51 +286,7 @@ def _collateral(
         np.isnan(price) | ~finite, {name: reason for name, (_, reason) in found.items()}
     )
     with np.errstate(over="ignore", invalid="ignore"):
-        value = book.balance_amount * price
-        if ruleset.collateral.weights is UNSET:
-            return Collateral(book.balance_start, rows, value, haircut)
-        return _weighted(book, ruleset, rows, value, haircut)
-
-
-def _weighted(
-    book: Book, ruleset: RuleSet, rows: Ints, value: Floats, haircut: Floats
-) -> Collateral:
-    """Collateral of which some assets have weights that depend on the amount."""
-    initial, maintenance = haircut.copy(), haircut.copy()
-    premiums = np.zeros((2, len(value)))
-    for balance, name in enumerate(book.balance_asset):
-        own, amount = ruleset.collateral.weights_of(name), float(book.balance_amount[balance])
-        if own is not None and np.isfinite(amount):
-            initial[balance], maintenance[balance] = own.haircuts(amount)
-            premiums[:, balance] = own.premiums(amount)
-    asked = premiums[0] - premiums[1]
-    extra = np.where(value < 0, -value * asked, value * (initial - maintenance))
-    return Collateral(book.balance_start, rows, value, maintenance, premiums[1], extra)
-
-
-def _open_interest(
-    book: Book, view: MarketView, ruleset: RuleSet, leg_symbol: Ints, problems: AccountProblems
-) -> Floats:
-    """Open interest of each symbol, shape (S,), NaN where it is not looked at."""
-    interest = np.full(len(view.symbols), np.nan)
-    scaling = scaling_of(ruleset, view.symbols)
-    if scaling is None or not scaling.capped.any():
-        return interest
-    quotes = {} if view.quotes is None else view.quotes.instruments
-    for s in np.flatnonzero(scaling.capped):
-        quote = quotes.get(f"{view.symbols[s]}-PERP")
-        if quote is not None and quote.open_interest is not None and quote.open_interest >= 0.0:
-            interest[s] = quote.open_interest
-    unknown = scaling.capped & np.isnan(interest)
-    held = (leg_symbol >= 0) & unknown[leg_symbol] & (book.leg_quantity != 0.0)
-    for leg in np.flatnonzero(held):
-        name, symbol = book.leg_instrument[leg], view.symbols[leg_symbol[leg]]
-        reason = (
-            f"{name!r} has no open interest, on which the initial margin of rule set "
-            f"{ruleset.name!r} depends; quote that of {symbol}-PERP"
-        )
-        problems.of_entry(book.leg_start, int(leg), name, reason)
-    return interest
+        return Collateral(book.balance_start, rows, book.balance_amount * price, haircut)
 
 
 def _look_up(names: Sequence[str], find: Callable[[str], _Found]) -> tuple[Ints, dict[str, _Found]]:

@@ -22,9 +22,11 @@ def round_up(amount: Floats, step: float) -> Floats:
     step:
         Above 0.
     """
-    units = np.asarray(amount, dtype=np.float64) / step
+    amount = np.asarray(amount, dtype=np.float64)
+    units = amount / step
     nearest = np.rint(units)
     whole = np.where(np.abs(units - nearest) <= _NOISE * np.abs(units), nearest, np.ceil(units))
+    whole = np.where((whole == 0.0) & (amount > 0.0), 1.0, whole)  # a quotient below any float
     # Dividing by the inverse keeps 3 steps of 0.000001 the decimal 0.000003.
     inverse = 1.0 / step
     exact = np.rint(inverse) if abs(inverse - np.rint(inverse)) <= _NOISE * inverse else 0.0

@@ -20,6 +20,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from margin.asset_weights import AssetWeights
 from margin.floor_rules import FloorRules, check_emir
+from margin.life_cycle_rules import LifeCycleRules
+from margin.liquidation_rules import LiquidationRules
 from margin.rule_values import NonNegative, Positive, Probability, Share, Text
 from margin.scenario_rules import ScenarioRules
 from margin.simulation_rules import SimulationRules, check_emir_simulation
@@ -160,6 +162,9 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     regulation:
         ``emir``: the floors are held to its articles, see `margin.floor_rules.check_emir`.
         Absent: the rule set claims none.
+    liquidation, life_cycle:
+        How accounts below their margin are closed, and what comes before; absent: the defaults
+        of the tables.
     """
 
     name: Text
@@ -178,6 +183,8 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     price_guard: PriceGuardRules = PriceGuardRules()
     add_on: AddOnRules = msgspec.field(default_factory=AddOnRules)
     regulation: Literal["emir"] | UnsetType = UNSET
+    liquidation: LiquidationRules | UnsetType = UNSET
+    life_cycle: LifeCycleRules | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.regulation == "emir":
@@ -214,7 +221,7 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
             )
         return self.simulation
 
-    @property
+    @cached_property
     def validity(self) -> tuple[int | None, int | None]:
         """When the rules hold, in nanoseconds: from the first, inclusive, to the second,
         exclusive; None where that side is open."""
@@ -232,6 +239,16 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
                 "here; choose a rule set of the engine 'tier'"
             )
         return self.tier
+
+    @property
+    def liquidations(self) -> LiquidationRules:
+        """``[liquidation]``, its defaults where it is absent."""
+        return LiquidationRules() if self.liquidation is UNSET else self.liquidation
+
+    @property
+    def calls(self) -> LifeCycleRules:
+        """``[life_cycle]``, its defaults where it is absent."""
+        return LifeCycleRules() if self.life_cycle is UNSET else self.life_cycle
 
     @property
     def scenarios(self) -> ScenarioRules:
@@ -265,6 +282,9 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RuleSet) and self.sha256 == other.sha256
+
+    def __ne__(self, other: object) -> bool:  # the struct's own compares identities
+        return not self == other
 
     def __hash__(self) -> int:
         return hash(self.sha256)

@@ -85,17 +85,20 @@ def _leg_margins(portfolios: Portfolios, ruleset: RuleSet) -> LegMargins:
         )
     underlyings, row = portfolios.underlyings, portfolios.underlying
     price = np.where(portfolios.kind == PERP, underlyings.perp_price[row], underlyings.spot[row])
-    own = ruleset.tiers.symbols
-    symbols = tuple(name if name in own else f"{name}USDT" for name in underlyings.name)
+    rules = ruleset.tiers
+    symbols = tuple(
+        f"{name}USDT" if rules.own_table(name) is None else name for name in underlyings.name
+    )
     scaling = scaling_of(ruleset, symbols)
     if scaling is not None:
         unknown = scaling.capped & ~(underlyings.open_interest >= 0.0)
         for leg in np.flatnonzero(unknown[row] & (portfolios.quantity != 0.0)):
-            name = underlyings.name[row[leg]]
+            name, known = underlyings.name[row[leg]], underlyings.open_interest[row[leg]]
+            given = "no open_interest" if np.isnan(known) else f"open_interest {known}"
             raise InstrumentError(
-                f"underlying {name!r} has open_interest {underlyings.open_interest[row[leg]]}, on "
-                f"which the initial margin of rule set {ruleset.name!r} depends; give its notional "
-                "in the settlement currency, 0 or more",
+                f"underlying {name!r} has {given}, on which the initial margin of rule set "
+                f"{ruleset.name!r} depends; give its notional in the settlement currency, 0 or "
+                "more",
                 portfolios.name[leg],
             )
     notional = portfolios.quantity * price

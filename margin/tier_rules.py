@@ -1,11 +1,13 @@
 """``[tier]`` of a rule set: brackets by notional, and what scales the margin beyond them.
 
 `margin.tier` and `margin.tier_scaling` give the formulas; the presets document the keys: brackets
-``linear-tiers.toml``, open interest and quantum ``dydx-v4.toml``, sizes ``drift-v2.toml``.
+``linear-tiers.toml``, classes, open interest and quantum ``dydx-v4.toml``, sizes
+``drift-v2.toml``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 from msgspec import UNSET, Struct, UnsetType
@@ -72,6 +74,12 @@ class Brackets(Struct, frozen=True, forbid_unknown_fields=True):
         return 0.0 if self.imf_factor is UNSET else self.imf_factor
 
 
+class MarketClass(Brackets, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Symbols that share one table: a liquidity tier, a margin table."""
+
+    symbols: tuple[str, ...]
+
+
 class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[tier]``: what holds for any symbol, and for those that have a table of their own.
 
@@ -79,8 +87,8 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
     ----------
     brackets, open_interest, imf_factor:
         As in `Brackets`, for symbols without a table of their own.
-    symbols:
-        Whole tables: what a symbol's own table leaves out, it does not have.
+    symbols, classes:
+        Whole tables, of one symbol or shared: what a table leaves out, its symbols do not have.
     quantum:
         Each position's requirements are rounded up to multiples of it; absent: not rounded.
     """
@@ -90,25 +98,50 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
     open_interest: OpenInterestCaps | UnsetType = UNSET
     imf_factor: NonNegative | UnsetType = UNSET
     quantum: Positive | UnsetType = UNSET
+    classes: dict[str, MarketClass] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _check_brackets(self.brackets)
+        names = Counter(name for own in self._classes() for name in own.symbols)
+        twice = sorted(name for name, count in names.items() if count > 1)
+        if twice:
+            raise ValueError(f"{twice[0]} is in more than one place in classes; keep it in one")
+
+    def own_table(self, symbol: str) -> Brackets | None:
+        """The table of a symbol, else of its class; None where it has neither."""
+        own = self.symbols.get(symbol)
+        if own is not None:
+            return own
+        return next((each for each in self._classes() if symbol in each.symbols), None)
 
     def table_of(self, symbol: str) -> Brackets:
-        """What holds for a symbol: its own table, else the default."""
-        own = self.symbols.get(symbol)
-        return Brackets(self.brackets, self.open_interest, self.imf_factor) if own is None else own
+        """What holds for a symbol: its own table or its class's, else the default."""
+        return self.own_table(symbol) or self._default
 
     def of_symbol(self, symbol: str) -> tuple[Bracket, ...]:
-        """Brackets of a symbol: its own, else the default."""
-        own = self.symbols.get(symbol)
-        return self.brackets if own is None else own.brackets
+        """Brackets of a symbol: its own or its class's, else the default."""
+        return self.table_of(symbol).brackets
 
     @property
     def scaled_by_size(self) -> bool:
         """Whether the maintenance margin of some symbol needs more than its notional."""
-        own = (table.imf for table in self.symbols.values())
-        return max(own, default=0.0) > 0.0 or self.table_of("").imf > 0.0
+        return any(table.imf > 0.0 for table in self._tables())
+
+    @property
+    def brackets_alone(self) -> bool:
+        """Whether no margin depends on more than brackets of notional."""
+        scaled = any(table.imf > 0.0 or table.caps is not None for table in self._tables())
+        return self.quantum is UNSET and not scaled
+
+    @property
+    def _default(self) -> Brackets:
+        return Brackets(self.brackets, self.open_interest, self.imf_factor)
+
+    def _tables(self) -> tuple[Brackets, ...]:
+        return (self._default, *self.symbols.values(), *self._classes())
+
+    def _classes(self) -> tuple[MarketClass, ...]:
+        return () if self.classes is UNSET else tuple(self.classes.values())
 
 
 def _check_brackets(brackets: tuple[Bracket, ...]) -> None:

@@ -34,8 +34,8 @@ class LegMargins:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Of S symbols, shape (S,): size factors, 0 without one, and caps on open interest, infinite
-    without; `quantum` is 0 where nothing is rounded."""
+    """Of S symbols, shape (S,): size factors, 0 without one, and caps on open interest, 0 and
+    infinity without; `quantum` is 0 where nothing is rounded."""
 
     imf_factor: Floats
     lower: Floats
@@ -65,7 +65,7 @@ def scaling_of(ruleset: RuleSet, symbols: tuple[str, ...]) -> Scaling | None:
     caps = [table.caps for table in tables]
     columns = (
         np.array([table.imf for table in tables], dtype=np.float64),
-        np.array([np.inf if cap is None else cap.lower for cap in caps], dtype=np.float64),
+        np.array([0.0 if cap is None else cap.lower for cap in caps], dtype=np.float64),
         np.array([np.inf if cap is None else cap.upper for cap in caps], dtype=np.float64),
     )
     for column in columns:
@@ -150,7 +150,7 @@ def _scale(margin: Floats, size: Floats, scaling: Scaling, row: Ints, interest: 
     lower, upper = scaling.lower[row], scaling.upper[row]
     capped = np.isfinite(upper)
     width = np.where(capped & (upper > lower), upper - lower, 1.0)
-    above = np.where(capped, interest[row] - np.where(capped, lower, 0.0), 0.0)
+    above = np.where(capped, interest[row] - lower, 0.0)
     share = np.clip(above / width, 0.0, 1.0)
     # Caps that coincide are a step: nothing below, the notional from there on.
     share = np.where(capped & (upper == lower), (above >= 0.0).astype(np.float64), share)

@@ -1,4 +1,5 @@
-"""What is known of a market beside its bars: funding, open interest and implied volatility.
+"""What is known of a market beside its bars: funding, open interest, implied volatility and the
+surface of options.
 
 Each fact enters the first bar that closes at or after the moment it became known, the last one
 where several fall into one bar. How long it counts from there is for its reader to say.
@@ -21,9 +22,12 @@ from market.errors import DataError
 from market.history import MarketHistory
 from market.panel import (
     CONTEXT_WIDTH,
+    CURVATURE,
     FUNDING,
     IMPLIED_VOLATILITY,
     OPEN_INTEREST,
+    SKEW,
+    TERM_SLOPE,
     BarPanel,
 )
 from market.quality import ContextQuality
@@ -35,11 +39,16 @@ LONGEST_FUNDING_HOURS = 24.0
 """A settlement says its own interval, or it is the distance to the one before, at most this."""
 MAX_FUNDING_RATE = 1.0
 MAX_IMPLIED_VOLATILITY = 100.0
-"""Limits: of a rate an interval, and of an annualised volatility as a decimal."""
+MAX_SURFACE_FIGURE = 10.0
+"""Limits: of a rate an interval, of an annualised volatility as a decimal, and of a difference
+between two of a surface."""
+
+_SURFACE = {SKEW: "skew_25d", TERM_SLOPE: "atm_term_slope", CURVATURE: "smile_curvature"}
 
 _EXPECTED = {
     FUNDING: f"rates from {-MAX_FUNDING_RATE:g} to {MAX_FUNDING_RATE:g} of the notional",
     OPEN_INTEREST: "amounts above 0 in base units",
+    **dict.fromkeys((SKEW, TERM_SLOPE, CURVATURE), "differences of annual vols, decimals"),
     IMPLIED_VOLATILITY: (
         f"an annualised index in per cent, above 0 and at most {100.0 * MAX_IMPLIED_VOLATILITY:g}"
     ),
@@ -59,11 +68,16 @@ class ContextSources:
     implied_vol:
         File by coin (``BTC``) or bar symbol: hourly index in per cent, column close or dvol_close,
         stamped with the hour's start.
+    option_surface:
+        File by coin or bar symbol: ts (time it is known), skew_25d, atm_term_slope and
+        smile_curvature in annual vol, as `features.option_surface` defines them; once a day is
+        enough.
     """
 
     funding: Path | None = None
     open_interest: Path | None = None
     implied_vol: Mapping[str, Path] | None = None
+    option_surface: Mapping[str, Path] | None = None
 
 
 def add_context(history: MarketHistory, sources: ContextSources) -> MarketHistory:
@@ -86,8 +100,13 @@ def add_context(history: MarketHistory, sources: ContextSources) -> MarketHistor
             for s, path in _files(name, folder, panel.symbols):
                 known, values = read(path)
                 quality.append(_enter(context, column, s, path, panel, known, values))
+    for name, path in (sources.option_surface or {}).items():
+        s = _index_column(name, panel.symbols, "option_surface")
+        for column, key in _SURFACE.items():
+            known, values = _read_surface(path, key)
+            quality.append(_enter(context, column, s, path, panel, known, values))
     for name, path in (sources.implied_vol or {}).items():
-        s = _index_column(name, panel.symbols)
+        s = _index_column(name, panel.symbols, "implied_vol")
         known, values = _read_implied_volatility(path)
         quality.append(_enter(context, IMPLIED_VOLATILITY, s, path, panel, known, values))
     if not quality:
@@ -112,13 +131,13 @@ def _files(name: str, folder: Path, symbols: Sequence[str]) -> list[tuple[int, P
     return found
 
 
-def _index_column(name: str, symbols: Sequence[str]) -> int:
+def _index_column(name: str, symbols: Sequence[str], key: str) -> int:
     for symbol in (name, f"{name}USDT"):
         if symbol in symbols:
             return symbols.index(symbol)
     raise DataError(
-        f"[market] implied_vol names {name!r} and the market has no symbol {name}USDT; add its "
-        "bars or leave the index out"
+        f"[market] {key} names {name!r} and the market has no symbol {name}USDT; add its "
+        "bars or leave it out"
     )
 
 
@@ -199,6 +218,15 @@ def _read_open_interest(path: Path) -> tuple[Ints, Floats]:
     return timestamps(table, "ts", path), np.where(
         (amount > 0.0) & (amount <= MAX_VOLUME), amount, np.nan
     )
+
+
+def _read_surface(path: Path, key: str) -> tuple[Ints, Floats]:
+    if not path.is_file():
+        raise DataError(f"file {path} does not exist; check [market] option_surface")
+    table = _table(path)
+    values = _column(table, (key,), path)
+    possible = np.abs(values) <= MAX_SURFACE_FIGURE
+    return timestamps(table, "ts", path), np.where(possible, values, np.nan)
 
 
 def _read_implied_volatility(path: Path) -> tuple[Ints, Floats]:

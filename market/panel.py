@@ -12,9 +12,9 @@ from market.clock import Interval
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 """Columns of `BarPanel.values`."""
 
-FUNDING, OPEN_INTEREST, IMPLIED_VOLATILITY, BASIS = range(4)
+FUNDING, OPEN_INTEREST, IMPLIED_VOLATILITY, BASIS, SKEW, TERM_SLOPE, CURVATURE = range(7)
 """Columns of `BarPanel.context`."""
-CONTEXT_WIDTH = 4
+CONTEXT_WIDTH = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,12 @@ class BarPanel:
         Open, high, low, close (settlement currency) and volume (base units), float64, shape
         (T, S, 5), C-contiguous. A bar that does not exist is NaN in all five.
     context:
-        What else became known by each bar's close, shape (T, S, 4), or None where nothing did:
+        What else became known by each bar's close, shape (T, S, 7), or None where nothing did:
         funding rate an hour (fraction of notional), open interest (base units), implied-volatility
-        index (annualised, decimal) and basis (log of perpetual over spot price). NaN where the
-        bar brought nothing new; how long an old value still counts is for its reader to say.
+        index (annualised, decimal), basis (log of perpetual over spot price), and of the options'
+        surface skew, term slope and curvature (annual vol, see `features.option_surface`). NaN
+        where the bar brought nothing new; how long an old value still counts is for its reader to
+        say.
     """
 
     interval: Interval

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +15,7 @@ class ExpiryQuote:
     Attributes
     ----------
     ts:
-        When it held, nanoseconds.
+        When it held, nanoseconds; of forward and vols the older one where they came apart.
     forward:
         Price of the underlying for delivery at expiry.
     rate:
@@ -43,7 +45,7 @@ class InstrumentQuote:
     Attributes
     ----------
     ts:
-        When it held, nanoseconds.
+        When it held, nanoseconds: the vol of an option, else the mark, else what is newest.
     mark:
         Price in the settlement currency; None where only other figures are quoted.
     vol:
@@ -53,7 +55,9 @@ class InstrumentQuote:
     confidence:
         How far the mark is trusted, 0 to 1.
     open_interest:
-        Of a perpetual, notional in the settlement currency, one side counted.
+        Of a perpetual, in units of the underlying, one side counted.
+    implied_vol:
+        Annual volatility index of the underlying.
     """
 
     ts: int
@@ -62,9 +66,10 @@ class InstrumentQuote:
     funding: float | None = None
     confidence: float = 1.0
     open_interest: float | None = None
+    implied_vol: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class QuoteBoard:
     """The newest quote of everything quoted.
 
@@ -86,3 +91,43 @@ class QuoteBoard:
         times = [quote.ts for quote in self.expiries.values()]
         times += [quote.ts for quote in self.instruments.values()]
         return max(times, default=None)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """Plain form for the ledger; `from_content` gives an equal board, every float bit for bit.
+
+        Vols become pairs of strike and vol, strikes rising; what is not known is left out. Made
+        once for all decisions on a board: not to be changed.
+        """
+        return {
+            "expiries": {
+                name: {
+                    **_known(quote),
+                    "vols": [[strike, quote.vols[strike]] for strike in sorted(quote.vols)],
+                }
+                for name, quote in self.expiries.items()
+            },
+            "instruments": {name: _known(quote) for name, quote in self.instruments.items()},
+        }
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> QuoteBoard:
+        """Read the plain form."""
+        return cls(
+            {
+                name: ExpiryQuote(
+                    **{
+                        **quote,
+                        "vols": {float(strike): float(vol) for strike, vol in quote["vols"]},
+                        "svi": tuple(quote["svi"]) if "svi" in quote else None,
+                    }
+                )
+                for name, quote in content["expiries"].items()
+            },
+            {name: InstrumentQuote(**quote) for name, quote in content["instruments"].items()},
+        )
+
+
+def _known(quote: ExpiryQuote | InstrumentQuote) -> dict[str, Any]:
+    values = ((name, getattr(quote, name)) for name in quote.__slots__)
+    return {name: value for name, value in values if value is not None}

@@ -115,12 +115,13 @@ def simulate_market(
 
     Parameters and errors are those of `simulate_bars`, and so are the bars, to the last bit.
     Funding is known at 00:00, 08:00 and 16:00 UTC and NaN at other closes; the index of implied
-    volatility is NaN for coins that have none; nothing else is missing.
+    volatility is NaN for coins that have none, and so is all that the surface of options tells;
+    nothing else is missing.
     """
     plan = _Plan.of(seed, days, symbols, interval, end, parameters)
     panel = plan.panel
     shape = panel.values.shape[:2]
-    context = np.empty((*shape, CONTEXT_WIDTH))
+    context = np.full((*shape, CONTEXT_WIDTH), np.nan)
     half_spread, depth, volatility = np.empty(shape), np.empty(shape), np.empty(shape)
     stress = np.empty(len(panel), dtype=np.bool_)
     coins = plan.coins

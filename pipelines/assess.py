@@ -10,7 +10,7 @@ from models.bundle import load_bundle
 from models.forecaster import Forecaster
 from pipelines.accounts import read_dataset, read_segments
 from pipelines.config import Config
-from pipelines.inputs import describe, read_label_rules, read_market
+from pipelines.inputs import describe, describe_rules, read_label_rules, read_market
 from pipelines.progress import Stages
 from pipelines.retrain import split_ends
 from training.backtest import backtest
@@ -23,8 +23,8 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
         with stages.stage("bundle"):
             bundle = load_bundle(path)
         with stages.stage("features"):
-            ruleset = read_label_rules(config)
             market = read_market(config)
+            ruleset = read_label_rules(config, market)
         with stages.stage("labels"):
             data = read_dataset(config, market, read_segments(config, market, ruleset), ruleset)
         with stages.stage("evaluate"):
@@ -35,7 +35,12 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
                 describe(config, market),
                 market.history.bars.symbols,
             )
-    return {"bundle": bundle.sha256, **report, "bars": market.history.report.to_dict()}
+    return {
+        "bundle": bundle.sha256,
+        "ruleset": describe_rules(ruleset),
+        **report,
+        "bars": market.history.report.to_dict(),
+    }
 
 
 def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
@@ -48,8 +53,8 @@ def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
         with stages.stage("bundle"):
             forecaster = Forecaster(load_bundle(path))
         with stages.stage("features"):
-            ruleset = read_label_rules(config)
             market = read_market(config)
+            ruleset = read_label_rules(config, market)
             segments = read_segments(config, market, ruleset)
         with stages.stage("backtest"):
             closes = market.history.bars.closes
@@ -70,6 +75,7 @@ def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
     return {
         "bundle": forecaster.bundle.sha256,
         "data": dict(describe(config, market)),
+        "ruleset": describe_rules(ruleset),
         **report,
         "bars": market.history.report.to_dict(),
     }

@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from market.errors import AlteredError, MargincastError
-from pipelines.cli_jobs import mount
+from pipelines import cli_jobs, cli_margin
+from pipelines.cli_rulesets import rulesets_app
 from pipelines.config import Config, load_config
 
 app = typer.Typer(
@@ -25,13 +26,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-rulesets_app = typer.Typer(help="Rule sets that come with Margincast.", no_args_is_help=True)
 ledger_app = typer.Typer(help="Audit the ledger.", no_args_is_help=True)
 keys_app = typer.Typer(help="Keys of the endpoint.", no_args_is_help=True)
 app.add_typer(rulesets_app, name="rulesets")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(keys_app, name="keys")
-mount(app)
+cli_jobs.mount(app)
+cli_margin.mount(app)
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
@@ -44,7 +45,6 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 SAFETY_GATE_FAILED = 3
 NOT_INTACT = 4
-CASE_FAILED = 2
 
 
 @app.callback()
@@ -216,58 +216,9 @@ def margin(
     json: JsonFile = None,
 ) -> None:
     """Run the rule engine alone."""
-    from margin.cases import run_cases
-    from pipelines.report import write_json
+    from margin.cases import run_case
 
-    load_config(config)
-    failed = run_cases(cases, out)
-    write_json({"failed": failed, "out": str(out)}, json)
-    if failed:
-        typer.echo(f"margincast: {failed} case(s) failed; see the error lines in {out}", err=True)
-        raise typer.Exit(CASE_FAILED)
-
-
-@rulesets_app.command("list")
-def rulesets_list(config: ConfigFile = None, json: JsonFile = None) -> None:
-    """List the presets."""
-    from margin.ruleset import list_rulesets, load_ruleset
-    from pipelines.report import facts, write_json
-
-    load_config(config)
-    found = {name: load_ruleset(name) for name in list_rulesets()}
-    listed = {
-        name: {
-            "version": rules.version,
-            "engine": rules.engine,
-            "sha256": rules.sha256,
-            "floors": list(rules.floors.enabled()),
-        }
-        for name, rules in found.items()
-    }
-    facts("rule sets", listed)
-    write_json(listed, json)
-
-
-@rulesets_app.command("depth")
-def rulesets_depth(
-    source: Annotated[Path, typer.Argument(help="Parquet file or folder of quoted depth.")],
-    out: Annotated[Path, typer.Option("--out", help="TOML file to write.")],
-    quantile: Annotated[
-        float, typer.Option("--quantile", help="Share of the books that are no dearer.")
-    ] = 0.95,
-    config: ConfigFile = None,
-    json: JsonFile = None,
-) -> None:
-    """Make the depth figures of a rule set from quoted spreads and slippages."""
-    from pipelines.depth import write_depth
-    from pipelines.report import facts, write_json
-
-    load_config(config)
-    report = write_depth(source, out, quantile)
-    books = {coin: curve["books"] for coin, curve in report["coins"].items()}
-    shown = {key: value for key, value in report.items() if key not in ("coins", "others")}
-    facts("depth figures", shown | {"books": books, "out": str(out)})
-    write_json(report, json)
+    cli_margin.run_all(cases, out, run_case, config, json)
 
 
 @app.command()

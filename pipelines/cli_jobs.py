@@ -1,4 +1,4 @@
-"""Verbs around the retraining job: look for drift, run jobs on a schedule."""
+"""Verbs beside the pipeline: drift, schedule, liquidation, life cycle, volatility surfaces."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ ConfigFile = Annotated[
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
 
 DRIFT_FOUND = 5
+CASE_FAILED = 2
+HISTORY_DIFFERS = 4
 
 
 def drift(
@@ -78,7 +80,75 @@ def schedule(
         raise typer.Exit(1)
 
 
+def liquidation(
+    cases: Annotated[Path, typer.Option("--cases", help="Cases, one JSON object a line.")],
+    out: Annotated[Path, typer.Option("--out", help="Results, one JSON object a line.")],
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Liquidation and bankruptcy prices and the next step of margin cases; exit 2 if one failed."""
+    from margin.cases import run_cases
+    from margin.liquidation.cases import run_liquidation_case
+    from pipelines.report import write_json
+
+    load_config(config)
+    failed = run_cases(cases, out, run_liquidation_case)
+    write_json({"failed": failed, "out": str(out)}, json)
+    if failed:
+        typer.echo(f"margincast: {failed} case(s) failed; see the error lines in {out}", err=True)
+        raise typer.Exit(CASE_FAILED)
+
+
+def lifecycle(
+    accounts: Annotated[Path, typer.Option("--accounts", help="Folder of the account files.")],
+    begin: Annotated[str, typer.Option("--from", help="First decision time, ISO 8601 in UTC.")],
+    end: Annotated[str, typer.Option("--to", help="Last decision time.")],
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Only compare with the recorded history.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the history here, one event a line.")
+    ] = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Replay the margin calls of a book over a span and record them; exit 4 if a record differs."""
+    from pipelines.life_cycle import run_life_cycle
+    from pipelines.report import bars_line, facts, write_json
+
+    report = run_life_cycle(load_config(config), accounts, begin, end, replay=replay, out=out)
+    write_json(report, json)
+    bars_line(report["bars_report"])
+    shown = {key: value for key, value in report.items() if key not in ("bars_report", "unknown")}
+    facts("life cycle", shown | {"without_figures": report["unknown"]["account_bars"]})
+    if report["equal"] is False:
+        raise typer.Exit(HISTORY_DIFFERS)
+
+
+def surface(
+    source: Annotated[
+        Path, typer.Argument(help="A parquet file of option chains, or a folder of them.")
+    ],
+    prices_only: Annotated[
+        bool,
+        typer.Option("--prices-only", help="Take vols from bid and ask, not the exchange's own."),
+    ] = False,
+    json: JsonFile = None,
+) -> None:
+    """Fit the volatility surface of every snapshot, free of arbitrage, and report how it fits."""
+    from pipelines.report import write_json
+    from pipelines.surface import fit_surfaces
+    from pipelines.surface_report import surface_tables
+
+    report = fit_surfaces(source, use_marks=not prices_only)
+    write_json(report, json)
+    surface_tables(report)
+
+
 def mount(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     app.command()(drift)
     app.command()(schedule)
+    app.command()(liquidation)
+    app.command()(lifecycle)
+    app.command()(surface)

@@ -208,6 +208,9 @@ def _map_paths(config: Config, place: Callable[[Path], Path]) -> Config:
             "implied_vol": {
                 asset: place(path) for asset, path in config.market.implied_vol.items()
             },
+            "option_surface": {
+                asset: place(path) for asset, path in config.market.option_surface.items()
+            },
         },
         "simulate": {"parameters": str(placed(config.simulate.path) or config.simulate.parameters)},
         "accounts": {"path": placed(config.accounts.path)},
@@ -234,20 +237,25 @@ def _missing(config: Config) -> Iterator[str]:
         yield _wrong("market.funding", market.funding, "an existing folder of funding rates")
     if market.open_interest and not market.open_interest.is_dir():
         yield _wrong("market.open_interest", market.open_interest, "an existing folder")
-    for asset, path in market.implied_vol.items():
-        if not path.is_file():
-            yield _wrong(f"market.implied_vol.{asset}", path, "an existing parquet file")
+    for key in ("implied_vol", "option_surface"):
+        for asset, path in getattr(market, key).items():
+            if not path.is_file():
+                yield _wrong(f"market.{key}.{asset}", path, "an existing parquet file")
     if parameters and not parameters.is_file():
         yield _wrong(
             "simulate.parameters", parameters, "a stored market's name or an existing file"
         )
     if accounts.path and not accounts.path.is_dir():
         yield _wrong("accounts.source", accounts.path, '"sampled" or an existing folder')
-    if rules.path and not rules.path.is_file():
-        yield _wrong("rules.ruleset", rules.path, "a rule set's name or an existing file")
+    if rules.path and not rules.path.exists():
+        yield _wrong(
+            "rules.ruleset", rules.path, "a rule set's name, an existing file or a folder of them"
+        )
     labels = config.training.path
-    if labels and not labels.is_file():
-        yield _wrong("training.ruleset", labels, "a rule set's name or an existing file")
+    if labels and not labels.exists():
+        yield _wrong(
+            "training.ruleset", labels, "a rule set's name, an existing file or a folder of them"
+        )
 
 
 def _wrong(key: str, given: object, expected: str) -> str:

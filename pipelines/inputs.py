@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from features.corrected import advance_through
 from features.market_state import MarketFeatures, MarketState
-from margin.ruleset import RuleSet, load_ruleset
+from margin.rule_history import RuleHistory
+from margin.rule_history import load_history as load_rule_history
+from margin.ruleset import RuleSet
 from margin.tier import check_followable
 from market.acted_lives import ActedLives, act
 from market.bar_files import BarFolder
@@ -19,6 +21,7 @@ from market.context_files import ContextSources, add_context
 from market.errors import DataError, RuleSetError
 from market.history import MarketHistory, load_history
 from market.population import Lives, Population, sample_lives
+from market.price_guard import PriceGuard
 from market.simulate import SimulatedMarket, simulate_market
 from market.simulation.parameters import MarketParameters
 from pipelines.config import Config
@@ -50,12 +53,15 @@ class Market:
 def read_history(config: Config) -> MarketHistory:
     """Bars as configured, or the simulated market where none are; past the rules' price guard."""
     interval = Interval.parse(config.market.interval)
-    guard = read_rules(config).price_guard.guard()
+    guard = _guard(read_rule_history(config))
     if config.market.bars:
         folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
         history = load_history(folders, interval, config.market.symbols, guard)
         sources = ContextSources(
-            config.market.funding, config.market.open_interest, config.market.implied_vol
+            config.market.funding,
+            config.market.open_interest,
+            config.market.implied_vol,
+            config.market.option_surface,
         )
         return add_context(history, sources)
     return MarketHistory.from_panel(simulated_market(config).panel, guard)
@@ -69,7 +75,7 @@ def simulated_market(config: Config) -> SimulatedMarket:
     DataError
         Symbols are named, which a simulated market has none of, or files beside bars are.
     """
-    for name in ("funding", "open_interest", "implied_vol"):
+    for name in ("funding", "open_interest", "implied_vol", "option_surface"):
         if getattr(config.market, name):
             raise DataError(
                 f"[market] {name} is set and [market] bars is empty; a simulated market has its "
@@ -101,22 +107,66 @@ def read_market(config: Config) -> Market:
     return Market(history, before.followed_by(last), earlier, bool(config.market.bars))
 
 
-def read_rules(config: Config) -> RuleSet:
-    """The configured rule set."""
-    return load_ruleset(config.rules.path or config.rules.ruleset)
+def read_rule_history(config: Config) -> RuleHistory:
+    """The configured rules: one version, or those of a folder."""
+    return load_rule_history(config.rules.path or config.rules.ruleset)
 
 
-def read_label_rules(config: Config) -> RuleSet:
-    """The rule set whose maintenance margin makes a call of an account in training: that of
-    ``[training]``, else the one in force.
+def read_rules(config: Config, market: Market) -> RuleSet:
+    """The version of the configured rules that is in force at the end of the data.
 
     Raises
     ------
     RuleSetError
-        It has no brackets by which margins can be followed through history.
+        The rules cannot be read, or none are in force then.
+    """
+    return read_rule_history(config).at(_end(config, market))
+
+
+def _end(config: Config, market: Market) -> int:
+    last = int(market.history.bars.closes[-1])
+    end = config.market.end_ns
+    return last if end is None else min(last, end)
+
+
+def describe_rules(ruleset: RuleSet) -> dict[str, str]:
+    """Which version of the rules a report rests on."""
+    return {
+        "name": ruleset.name,
+        "version": ruleset.version,
+        "effective_from": ruleset.effective_from,
+        "effective_to": ruleset.effective_to,
+        "sha256": ruleset.sha256,
+    }
+
+
+def _guard(rules: RuleHistory) -> PriceGuard | None:
+    """The guard of all versions: it judges the bars of all times before any version is chosen."""
+    first, *others = rules.versions
+    for other in others:
+        if other.price_guard != first.price_guard:
+            raise RuleSetError(
+                f"versions {first.version!r} and {other.version!r} of rule set {first.name!r} have "
+                "different tables [price_guard], which judges the bars of all times alike; give "
+                "all versions the same one"
+            )
+    return first.price_guard.guard()
+
+
+def read_label_rules(config: Config, market: Market) -> RuleSet:
+    """The rule set whose maintenance margin makes a call of an account in training: that of
+    ``[training]``, else the one in force; the version of the end of the data.
+
+    Raises
+    ------
+    RuleSetError
+        It cannot be read, or has no brackets by which margins can be followed through history.
     """
     own = config.training
-    ruleset = load_ruleset(own.path or own.ruleset) if own.ruleset else read_rules(config)
+    named = (
+        (own.path or own.ruleset) if own.ruleset else (config.rules.path or config.rules.ruleset)
+    )
+    ruleset = load_rule_history(named).at(_end(config, market))
     try:
         check_followable(ruleset)
     except RuleSetError as error:

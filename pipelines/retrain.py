@@ -39,7 +39,14 @@ from models.scorer import Scorer
 from pipelines.accounts import read_dataset, read_segments
 from pipelines.config import Config
 from pipelines.examine import Trained, examine
-from pipelines.inputs import Market, describe, read_label_rules, read_market, read_rules
+from pipelines.inputs import (
+    Market,
+    describe,
+    describe_rules,
+    read_label_rules,
+    read_market,
+    read_rules,
+)
 from pipelines.judge import (
     bounds,
     calibrated_and_better,
@@ -98,8 +105,8 @@ def retrain(config: Config) -> dict[str, Any]:
 
 def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     with stages.stage("features"):
-        ruleset, in_force = read_label_rules(config), read_rules(config)
         market = read_market(config)
+        ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
     with stages.stage("labels"):
         segments = read_segments(config, market, ruleset)
         data = read_dataset(config, market, segments, ruleset)
@@ -157,6 +164,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             "bundle": sha,
             "data_sha256": data_sha,
             "ruleset_sha256": ruleset.sha256,
+            "ruleset": describe_rules(ruleset),
             "rows": training["rows"],
             "gates": {name: gate.to_dict() for name, gate in decision.gates.items()},
             "seconds": dict(stages.seconds),

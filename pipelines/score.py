@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from features.snapshot import MarketSnapshot
 from ledger.store import Ledger
+from margin.ruleset import RuleSet
 from market.account_files import read_accounts
 from market.book import Account
 from market.clock import parse_time
@@ -22,7 +23,7 @@ from models.bundle import load_bundle
 from models.forecaster import Forecaster
 from models.pointer import CHAMPION, read_pointer
 from pipelines.config import Config
-from pipelines.inputs import read_market, read_rules
+from pipelines.inputs import read_market, read_rule_history
 from pipelines.progress import Stages
 from serving.decision import NO_BUNDLE, PreviousAddOn, decide
 from serving.messages import AccountProblem, Decision
@@ -48,7 +49,7 @@ def score_book(
     with Stages(3) as stages:
         with stages.stage("features"):
             market = read_market(config)
-            ruleset = read_rules(config)
+            ruleset = read_rule_history(config).at(time)
             snapshot = MarketSnapshot.of_history(market.history, market.features, time)
         with stages.stage("accounts"):
             book = read_accounts(accounts).book_at(time).accounts()
@@ -105,7 +106,7 @@ def _record(
     batch: Sequence[Account],
     previous: dict[str, PreviousAddOn],
     snapshot: MarketSnapshot,
-    ruleset: Any,
+    ruleset: RuleSet,
 ) -> list[Decision]:
     described = {account.account_id: from_account(account) for account in batch}
     found, contents, named = entries(decisions, described, previous, snapshot, ruleset, NO_BUNDLE)

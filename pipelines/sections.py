@@ -110,6 +110,7 @@ class MarketConfig(Section):
     funding: OptionalPath = None
     open_interest: OptionalPath = None
     implied_vol: Mapping[Text, GivenPath] = {}
+    option_surface: Mapping[Text, GivenPath] = {}
 
     @property
     def start_ns(self) -> int | None:
@@ -208,13 +209,17 @@ class AccountsConfig(Section):
 
 
 class RulesConfig(Section):
-    """The rule set: a name in ``margin/rulesets``, or a path (ends in .toml or has a slash)."""
+    """The rule set: a name in ``margin/rulesets``, or a path (ends in .toml or has a slash).
+
+    The path may be that of a folder: each ``.toml`` file in it is one dated version, and the one
+    in force at a decision's time applies.
+    """
 
     ruleset: Text = "linear-tiers"
 
     @property
     def path(self) -> Path | None:
-        """The rule set's file; None where `ruleset` is a name."""
+        """The rule set's file or folder; None where `ruleset` is a name."""
         return _path_of(self.ruleset)
 
 

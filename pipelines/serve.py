@@ -14,7 +14,7 @@ from ledger.store import Ledger
 from market.errors import ConfigError, DataError
 from market.history import MarketHistory
 from pipelines.config import Config
-from pipelines.inputs import read_history, read_rules
+from pipelines.inputs import read_history, read_rule_history
 from serving.app import ServingSettings, create_app
 from serving.live_market import LiveMarket
 
@@ -72,7 +72,7 @@ def serve(config: Config) -> None:
                 settings.host, settings.port, settings.bundles, settings.clock, settings.auth
             ),
             ledger,
-            read_rules(config),
+            read_rule_history(config),
             live_market(config),
         )
         print(  # noqa: T201 - stdout is the log's

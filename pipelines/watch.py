@@ -86,8 +86,8 @@ def watch(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]:
         with stages.stage("bundle"):
             bundle = load_bundle(path)
         with stages.stage("features"):
-            ruleset = read_label_rules(config)
             market = read_market(config)
+            ruleset = read_label_rules(config, market)
         with stages.stage("labels"):
             if recorded:
                 data = recorded_dataset(config, market, ruleset, bundle)

@@ -18,7 +18,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from ledger.canonical import sha256_hex
 from ledger.keys import Keys
 from ledger.store import Ledger
-from margin.ruleset import RuleSet
+from margin.rule_history import RuleHistory
 from serving.auth import Access, requires
 from serving.docs_page import DocsPage
 from serving.live_market import LiveMarket
@@ -33,6 +33,7 @@ from serving.messages import (
 )
 from serving.metrics import CONTENT_TYPE, Metrics, RequestTimer, count_response
 from serving.problems import EXCEPTION_HANDLERS, PROBLEM_JSON, json_response
+from serving.quote_messages import QuotesRequest, QuotesResponse
 from serving.read_messages import (
     Alive,
     DecisionPage,
@@ -70,18 +71,20 @@ IdempotencyKey = Annotated[
 
 
 def create_app(
-    settings: ServingSettings, ledger: Ledger, ruleset: RuleSet, live: LiveMarket
+    settings: ServingSettings, ledger: Ledger, rules: RuleHistory, live: LiveMarket
 ) -> Litestar:
-    """The application, ready to answer; recorded bars newer than `live` are applied first.
+    """The application, ready to answer; recorded bars newer than `live`, and recorded quotes, are
+    applied first.
 
     Parameters
     ----------
     settings:
         Limits, clock and access.
     ledger:
-        Where decisions and bars are recorded and keys are kept; stays the caller's to close.
-    ruleset:
-        The rules.
+        Where decisions, bars and quotes are recorded and keys are kept; stays the caller's to
+        close.
+    rules:
+        The versions of the rules; every decision follows the one in force at its time.
     live:
         The market.
 
@@ -90,9 +93,9 @@ def create_app(
     LedgerError
         The ledger cannot be read.
     """
-    live.catch_up(ledger)
     metrics = Metrics()
-    service = Service(settings, ledger, ruleset, live, metrics)
+    service = Service(settings, ledger, rules, live, metrics)
+    service.catch_up()
     access = Access(Keys(ledger) if settings.auth == "keys" else None)
 
     def provide_service() -> Service:
@@ -103,10 +106,11 @@ def create_app(
             score,
             what_if,
             market_bars,
+            market_quotes,
             decision,
             account_decisions,
             model,
-            rules,
+            rules_in_force,
             health_live,
             health_ready,
             prometheus,
@@ -196,6 +200,30 @@ def market_bars(
     return json_response(msgspec.json.encode(service.post_bars(data)))
 
 
+@post(
+    "/v1/market/quotes",
+    dto=StrictBody[QuotesRequest],
+    return_dto=None,
+    guards=[requires("market")],
+    status_code=HTTP_200_OK,
+    sync_to_thread=True,
+    responses=_problems(401, 403, 413, 422, 503),
+    operation_class=_Operation,
+)
+def market_quotes(
+    data: JSONBody[QuotesRequest], service: NamedDependency[Service]
+) -> Response[QuotesResponse]:
+    """Take in quotes; what is new is on record when the answer leaves.
+
+    A quote tells some figures of an option (`BTC-27MAR26-60000-C`), an expiry (`BTC-27MAR26`), a
+    perpetual (`BTCUSDT-PERP`), a spot symbol (`BTCUSDT`) or a cash asset of the rule set (`USDT`);
+    figures that it leaves out stay as they are. Each figure goes by its own time: the newer one
+    counts, an older one is recorded as late. Funding, open interest, implied volatility and the
+    basis of marks are context of the bar that closes next.
+    """
+    return json_response(msgspec.json.encode(service.post_quotes(data)))
+
+
 @get(
     "/v1/decisions/{decision_id:str}",
     guards=[requires("read")],
@@ -242,11 +270,14 @@ def model(service: NamedDependency[Service]) -> Response[ModelInfo]:
     "/v1/ruleset",
     guards=[requires("read")],
     sync_to_thread=False,
-    responses=_problems(*_READ_PROBLEMS),
+    responses=_problems(*_READ_PROBLEMS, 404, 422),
+    operation_class=_Operation,
 )
-def rules(service: NamedDependency[Service]) -> Response[RuleSetInfo]:
-    """The rules that apply."""
-    return json_response(msgspec.json.encode(service.rules()))
+def rules_in_force(
+    service: NamedDependency[Service], as_of: FromQuery[str | None] = None
+) -> Response[RuleSetInfo]:
+    """The version of the rules in force at `as_of`, an ISO 8601 time, or now."""
+    return json_response(msgspec.json.encode(service.rules_in_force(as_of)))
 
 
 @get("/health/live", sync_to_thread=False, security=[])
@@ -280,6 +311,7 @@ def _openapi() -> OpenAPIConfig:
             "the settlement currency, times are ISO 8601 in UTC."
         ),
         path="/docs",
+        use_handler_docstrings=True,
         render_plugins=[DocsPage(path="/")],
         components=Components(
             security_schemes={_KEY: SecurityScheme(type="http", scheme="bearer")}

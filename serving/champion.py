@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,17 @@ class Champion:
     silence: str
     trouble: str | None
 
+    def answering(self, horizons: Collection[int]) -> Champion:
+        """Itself, or nobody where the model lacks a horizon that the rules target."""
+        if self.model is None:
+            return self
+        missing = sorted(set(horizons) - set(self.model.horizons))
+        if not missing:
+            return self
+        name = self.model.bundle.sha256[:12]
+        cause = f"bundle {name} lacks horizons {missing} h, which the rule set in force targets"
+        return Champion(None, f"no model: {cause}", f"{cause}: no model answers")
+
 
 _NOBODY = Champion(None, NO_BUNDLE, NO_BUNDLE)
 
@@ -56,12 +67,13 @@ class ChampionWatch:
     bundles:
         Folder of the bundles and of the pointer file.
     horizons:
-        Horizons in hours that the rule set targets; a bundle without one of them is refused.
+        Gives the horizons in hours that the rule set in force targets; a bundle without one of
+        them is refused.
     """
 
-    def __init__(self, bundles: Path, horizons: Collection[int]) -> None:
+    def __init__(self, bundles: Path, horizons: Callable[[], Collection[int]]) -> None:
         self._bundles = bundles
-        self._horizons = frozenset(horizons)
+        self._horizons = horizons
         self._lock = threading.Lock()
         self._seen: _Signature | None = None
         self._tried = self._checked = time.monotonic()
@@ -112,7 +124,7 @@ class ChampionWatch:
 
     def _load(self, sha: str) -> Forecaster:
         model = Forecaster(load_bundle(self._bundles / sha))
-        missing = sorted(self._horizons - set(model.horizons))
+        missing = sorted(set(self._horizons()) - set(model.horizons))
         if missing:
             raise BundleError(
                 f"the rule set targets horizons {missing} h and bundle {sha} answers "

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from features.snapshot import MarketSnapshot
-from margin.explain import Explanation, explain
+from margin.cut_shares import cut_shares
+from margin.explain import Explanation, explain, explain_engine
 from margin.floors import floor_terms
 from margin.requirement import Requirement
 from margin.ruleset import RuleSet
@@ -108,10 +109,11 @@ def decide(
     )
     requirement = figures.requirement
     terms = floor_terms(requirement, snapshot.view(), ruleset.floors)
+    cuts = _cuts(figures, ruleset)
     facts = _facts(figures)
     probability = _probabilities(figures.forecast, model)
     moved = _model_reasons(figures.forecast, model)
-    untold = _untold(snapshot, model)
+    untold = _untold(snapshot, model) + _other_rules(ruleset, model)
     shared: dict[str, Any] = {
         "as_of": format_time(snapshot.as_of),
         "model": model.bundle.sha256 if model else None,
@@ -130,6 +132,7 @@ def decide(
             terms,
             figures.forecast.level,
             figures.add_on,
+            explain_engine(i, requirement, ruleset, float(cuts[i])),
         )
         silence = figures.forecast.silence[i]
         answers.append(
@@ -149,19 +152,43 @@ def decide(
 
 
 def missing_context(snapshot: MarketSnapshot, model: Forecaster) -> str | None:
-    """What the model learned from and no file or bar tells now; None where nothing is missing."""
+    """What the model learned from and neither file nor quote tells now; None where nothing is."""
     lacking = snapshot.lacks(model.bundle.schema.features)
     if not lacking:
         return None
     return (
-        f"the model learned from {', '.join(lacking)} and no value is in force: start again with "
-        "newer files, or retrain without them"
+        f"the model learned from {', '.join(lacking)} and no value is in force: post what they "
+        "come from (funding, open_interest, implied_vol, marks) to POST /v1/market/quotes, start "
+        "again with newer files, or retrain without them"
     )
 
 
 def _untold(snapshot: MarketSnapshot, model: Forecaster | None) -> list[Reason]:
     text = None if model is None else missing_context(snapshot, model)
     return [] if text is None else [Reason("data", "missing_context", None, text)]
+
+
+def _other_rules(ruleset: RuleSet, model: Forecaster | None) -> list[Reason]:
+    """That the model learned calls by other rules: what it says is then of their calls."""
+    if model is None:
+        return []
+    learned = str(model.bundle.manifest["ruleset_sha256"])
+    if learned == ruleset.sha256:
+        return []
+    text = (
+        f"the model learned calls under rule set {learned[:12]} and is asked under "
+        f"{ruleset.name} ({ruleset.sha256[:12]}): retrain under these rules, or read its "
+        "probabilities as of calls by its own"
+    )
+    return [Reason("data", "other_rules", None, text)]
+
+
+def _cuts(figures: Figures, ruleset: RuleSet) -> Floats:
+    """Counterfactual cuts of an engine's accounts; NaN under brackets, which need no search."""
+    margined = figures.requirement.margined
+    if margined is None:
+        return np.full(len(figures.requirement), np.nan)
+    return cut_shares(margined, ruleset, figures.add_on.level)
 
 
 def _facts(figures: Figures) -> list[dict[str, Any]]:

@@ -1,21 +1,22 @@
-"""The live market: moved by posted bars, one step of all symbols at a time.
+"""The live market: moved by posted bars, one step of all symbols at a time, and by quotes.
 
 The newest step is pending: each of its bars replays it on a copy of the state before it. It is
 committed when a bar of a later step arrives. So the features after all bars of a step are those
 of the batch to the last bit, in whatever order the bars came, and a bar that comes later than
 its step changes nothing that was known. The price guard judges the bars of a step together, by
 what stood before the step: a suspect bar is recorded and counts as missing.
+
+Quotes count at once, each figure by its own time (`market.told_quotes`); what they tell of funding,
+open interest, implied volatility and basis is context of the step that is pending or begins
+(`serving.posted_context`).
 """
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -23,7 +24,6 @@ from features.market_state import MarketFeatures, MarketState
 from features.snapshot import MarketSnapshot
 from ledger.records import Entry
 from ledger.store import Ledger
-from market.clock import format_time
 from market.errors import DataError
 from market.panel import CLOSE, BarPanel
 from market.price_guard import PriceGuard, new_state
@@ -33,35 +33,19 @@ from serving.bar_checks import (
     BarChecks,
     SoundBar,
 )
+from serving.catch_up import SAVED_EVERY, caught_up, quote_checks, saved_board
 from serving.market_moment import MarketMoment
-from serving.messages import BarIn, BarResult, BarsResponse
-from serving.pending_step import MEMORY_STEPS, BarStatus, PendingStep
-
-_LOG = logging.getLogger("margincast.serving")
+from serving.messages import BarIn, BarsResponse
+from serving.pending_step import MEMORY_STEPS, PendingStep
+from serving.posted_bars import follow_bars
+from serving.posted_quotes import follow_quotes
+from serving.quote_messages import QuoteIn, QuotesResponse
 
 Floats = npt.NDArray[np.float64]
 
-_KEPT = ("applied", "corrected", "suspect", "late")
-
-
-@dataclass(frozen=True, slots=True)
-class PostedBars:
-    """What became of posted bars.
-
-    Attributes
-    ----------
-    response:
-        The answer.
-    entry:
-        What to record; None where the bars told nothing new.
-    """
-
-    response: BarsResponse
-    entry: Entry | None
-
 
 class LiveMarket:
-    """A market that posted bars move. Safe to use from several threads.
+    """A market that posted bars and quotes move. Safe to use from several threads.
 
     Parameters
     ----------
@@ -100,6 +84,7 @@ class LiveMarket:
                 f"a live market needs a mark for each of {len(state.symbols)} symbols and features "
                 f"at {newest}; got marks of shape {mark.shape} and features at {at}"
             )
+        self._unsaved = 0
         begun = new_state(len(state.symbols)) if guard_state is None else guard_state.copy()
         if begun.shape != new_state(len(state.symbols)).shape:
             raise DataError(
@@ -162,10 +147,55 @@ class LiveMarket:
         """
         with self._lock:
             ahead = MAX_AHEAD_DAYS_UNCLOCKED if now is None else MAX_AHEAD_DAYS
-            moment, posted = self._follow(self._moment, interval, bars, now, ahead)
+            checks = BarChecks(self._moment.interval, self._columns, now, ahead)
+            moment, posted = follow_bars(self._moment, interval, bars, checks, self._guard)
             if posted.entry is not None and record is not None:
                 record(posted.entry)
             self._moment = moment
+        return posted.response
+
+    def post_quotes(
+        self,
+        quotes: Sequence[QuoteIn],
+        *,
+        cash_assets: Collection[str] = (),
+        now: int | None = None,
+        record: Callable[[Sequence[Entry]], object] | None = None,
+    ) -> QuotesResponse:
+        """Take in quotes in their order; what each tells goes by its own time.
+
+        Parameters
+        ----------
+        quotes:
+            The quotes.
+        cash_assets:
+            Assets of the rule set that count as cash.
+        now:
+            Wall clock; quotes may be a few seconds ahead of it. None: bars and quotes are the
+            clock, and none may be more than a day ahead of the newest bar.
+        record:
+            Called once with what is new, before the market moves: if it raises, nothing moved.
+
+        Returns
+        -------
+        Results in the order of the quotes, and the time of the newest bar or quote.
+
+        Raises
+        ------
+        DataError
+            Without a wall clock: there is no bar yet.
+        """
+        with self._lock:
+            checks = quote_checks(self._moment, self._columns, cash_assets, now)
+            moment, posted = follow_quotes(self._moment, quotes, checks, self._guard)
+            entries = [] if posted.entry is None else [posted.entry]
+            unsaved = self._unsaved + posted.count
+            if entries and unsaved >= max(SAVED_EVERY, 4 * len(moment.quotes.histories)):
+                entries.append(saved_board(moment))
+                unsaved = 0
+            if entries and record is not None:
+                record(entries)
+            self._moment, self._unsaved = moment, unsaved
         return posted.response
 
     def open_step(self, bars: BarPanel, mark: Floats) -> None:
@@ -185,8 +215,19 @@ class LiveMarket:
                 step.take(SoundBar(int(bars.opens[0]), column, bars.values[0, column]))
             self._moment = replace(step.moment(), mark=mark.copy())
 
-    def catch_up(self, ledger: Ledger) -> int:
-        """Apply the recorded bars that are not older than the newest step, as they were recorded.
+    def catch_up(
+        self, ledger: Ledger, cash_assets: Collection[str] = (), now: int | None = None
+    ) -> int:
+        """Apply the recorded bars that are not older than the newest step, and the recorded quotes.
+
+        Parameters
+        ----------
+        ledger:
+            Where they are recorded.
+        cash_assets:
+            Assets of the rule set that count as cash.
+        now:
+            Wall clock, nanoseconds; None: the bars are the clock.
 
         Returns
         -------
@@ -197,83 +238,12 @@ class LiveMarket:
         LedgerError
             The ledger cannot be read, or a record was altered.
         DataError
-            A record holds no bars.
+            A record holds no bars or quotes.
         """
-        count = 0
         with self._lock:
-            moment = self._moment
-            # The newest step included: its corrections were recorded at its own close.
-            for record in ledger.records("bars", since_as_of=moment.newest_close):
-                try:
-                    bars = msgspec.convert(record.payload["bars"], list[BarIn])
-                    interval = str(record.payload["interval"])
-                except (KeyError, msgspec.ValidationError) as error:
-                    raise DataError(
-                        f"record {record.id} does not hold bars ({error}); it was written by "
-                        "another version, start from a newer history"
-                    ) from error
-                moment, posted = self._follow(moment, interval, bars, None, MAX_AHEAD_DAYS)
-                statuses = [result.status for result in posted.response.results]
-                count += statuses.count("applied") + statuses.count("corrected")
-                for result in posted.response.results:
-                    if result.status == "rejected":
-                        _LOG.warning(
-                            "recorded bar %s %s no longer fits this market: %s",
-                            result.symbol,
-                            result.ts,
-                            result.detail,
-                        )
-            self._moment = moment
-        return count
-
-    def _follow(
-        self,
-        moment: MarketMoment,
-        interval: str,
-        bars: Sequence[BarIn],
-        now: int | None,
-        max_ahead_days: int,
-    ) -> tuple[MarketMoment, PostedBars]:
-        checks = BarChecks(moment.interval, self._columns, now, max_ahead_days)
-        results: list[BarResult | None] = [None] * len(bars)
-        sound: list[tuple[int, SoundBar]] = []
-        for i, checked in enumerate(checks.check(interval, bars)):
-            if isinstance(checked, str):
-                results[i] = BarResult(bars[i].symbol, bars[i].ts, "rejected", checked)
-            else:
-                sound.append((i, checked))
-        sound.sort(key=lambda entry: entry[1].open)
-        for open_, group in groupby(sound, key=lambda entry: entry[1].open):
-            too_far = checks.check_ahead(open_, moment.head.last_open)
-            if too_far is not None:
-                for i, _ in group:
-                    results[i] = BarResult(bars[i].symbol, bars[i].ts, "rejected", too_far)
-                continue
-            step = PendingStep(moment, open_, self._guard)
-            taken: list[tuple[int, int, BarStatus]] = []
-            for i, bar_ in group:
-                if step.has(bar_.column):  # told twice in one post: each is judged as it came
-                    moment = step.answer(bars, taken, results)
-                    step, taken = PendingStep(moment, open_, self._guard), []
-                taken.append((i, bar_.column, step.take(bar_)))
-            moment = step.answer(bars, taken, results)
-        return moment, _posted(interval, bars, [r for r in results if r is not None], moment)
-
-
-def _posted(
-    interval: str, bars: Sequence[BarIn], results: list[BarResult], moment: MarketMoment
-) -> PostedBars:
-    newest = moment.newest_close
-    response = BarsResponse(results, None if newest is None else format_time(newest))
-    kept = [i for i, result in enumerate(results) if result.status in _KEPT]
-    if not kept:
-        return PostedBars(response, None)
-    payload = {
-        "interval": interval,
-        "bars": [msgspec.to_builtins(bars[i]) for i in kept],
-        "results": [msgspec.to_builtins(results[i]) for i in kept],
-    }
-    return PostedBars(response, Entry("bars", payload, as_of=newest))
+            found = caught_up(self._moment, ledger, self._columns, self._guard, cash_assets, now)
+            self._moment, self._unsaved = found.moment, found.unsaved
+        return found.bars
 
 
 def _last_row(features: MarketFeatures) -> MarketFeatures:

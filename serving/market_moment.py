@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from features.snapshot import MarketSnapshot
 from market.clock import Interval, format_time
 from market.errors import DataError
 from market.price_guard import SIDE
+from market.told_quotes import ToldQuotes
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -41,8 +42,13 @@ class MarketMoment:
     guard, guard_before:
         State of the price guard through the newest step and before the pending one, shape (S, 4).
     context:
-        What became known beside the bars in the pending step, as `BarPanel.context`, shape
-        (1, S, 4); None where nothing did.
+        What the files tell beside the bars of the pending step, as `BarPanel.context`, shape
+        (1, S, 4); None where they tell nothing.
+    posted_context:
+        What quotes tell beside the bars of the pending step and of those that have not begun, by
+        their opens, shape (S, 4) each; it goes before that of the files.
+    quotes:
+        What quotes tell.
     """
 
     committed: MarketState
@@ -55,6 +61,8 @@ class MarketMoment:
     guard: Floats
     guard_before: Floats
     context: Floats | None = None
+    posted_context: Mapping[int, Floats] = field(default_factory=dict)
+    quotes: ToldQuotes = field(default_factory=ToldQuotes)
 
     @property
     def suspect(self) -> Bools:
@@ -73,13 +81,19 @@ class MarketMoment:
         last = self.head.last_open
         return None if last is None else last + self.interval.nanoseconds
 
+    @property
+    def newest_known(self) -> int | None:
+        """Close of the newest step or time of the newest quote, the later one."""
+        return max(filter(None, (self.newest_close, self.quotes.newest)), default=None)
+
     def snapshot(self, as_of: int) -> MarketSnapshot:
-        """The market at `as_of`, no earlier than the newest close.
+        """The market at `as_of`, no earlier than the newest close; without later quotes.
 
         Raises
         ------
         DataError
-            There is no bar yet, or a newer one than `as_of`.
+            There is no bar yet, or a newer one than `as_of`; or so many newer quotes that what
+            was known of one at `as_of` is not kept.
         """
         if self.features is None or self.newest_close is None:
             raise DataError("the market has no bar yet; post bars first")
@@ -88,4 +102,12 @@ class MarketMoment:
                 f"as_of {format_time(as_of)} is before {format_time(self.newest_close)}, the "
                 "close of the newest bar; leave as_of out or give a later time"
             )
-        return MarketSnapshot.at(as_of, self.interval, self.features, 0, self.mark, self.suspect)
+        return MarketSnapshot.at(
+            as_of,
+            self.interval,
+            self.features,
+            0,
+            self.mark,
+            self.suspect,
+            self.quotes.board(as_of),
+        )

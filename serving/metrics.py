@@ -13,6 +13,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serving.messages import BarResult, Decision
+from serving.quote_messages import QuoteResult
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 """Media type of the exposition; the framework adds the character set."""
@@ -56,6 +57,12 @@ class Metrics:
             ("status",),
             registry=registry,
         )
+        self._quotes = Counter(
+            "margincast_quotes",
+            "Quotes posted, by what became of them.",
+            ("status",),
+            registry=registry,
+        )
         self._model = Gauge(
             "margincast_model_info",
             "1 for the bundle that answers; no series without a model.",
@@ -65,6 +72,11 @@ class Metrics:
         self._age = Gauge(
             "margincast_market_age_seconds",
             "Decision time minus the newest bar's close; NaN before the first bar.",
+            registry=registry,
+        )
+        self._quote_age = Gauge(
+            "margincast_quote_age_seconds",
+            "Decision time minus the time of the newest quote; NaN before the first quote.",
             registry=registry,
         )
         self._usable = Gauge(
@@ -89,12 +101,20 @@ class Metrics:
         for status, count in Tally(result.status for result in results).items():
             self._bars.labels(status).inc(count)
 
-    def exposition(self, model: str | None, age_seconds: float, usable: int) -> bytes:
+    def quotes(self, results: Iterable[QuoteResult]) -> None:
+        """Count posted quotes."""
+        for status, count in Tally(result.status for result in results).items():
+            self._quotes.labels(status).inc(count)
+
+    def exposition(
+        self, model: str | None, age_seconds: float, quote_age_seconds: float, usable: int
+    ) -> bytes:
         """Everything in Prometheus text form, with the state of this moment."""
         self._model.clear()
         if model is not None:
             self._model.labels(model).set(1.0)
         self._age.set(age_seconds)
+        self._quote_age.set(quote_age_seconds)
         self._usable.set(usable)
         return generate_latest(self._registry)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from market.guarded_bars import RECENT_ROWS
-from market.panel import CLOSE, BarPanel
+from market.panel import CLOSE, CONTEXT_WIDTH, BarPanel
 from market.price_guard import LIMITED, MISSED, SUSPECT, PriceGuard, judge
 from serving.bar_checks import SoundBar
 from serving.market_moment import Floats, MarketMoment
@@ -40,7 +41,8 @@ class PendingStep:
     guard:
         Judges the bars; None where there is none.
     context:
-        What is known beside the bars of a step that begins; a pending one keeps what it has.
+        What the files tell beside the bars of a step that begins; a pending one keeps what it
+        has. What quotes tell comes from `moment` and goes before it.
     """
 
     def __init__(
@@ -107,15 +109,22 @@ class PendingStep:
         remembered = {open_: values for open_, values in told.items() if open_ > oldest}
         if self._late:
             return replace(before, told=remembered)
+        return self._replayed(remembered)
+
+    def again(self) -> MarketMoment:
+        """The market with the bars that the pending step has, told something beside them."""
+        return self._replayed(self._before.told)
+
+    def _replayed(self, told: Mapping[int, Floats]) -> MarketMoment:
+        before = self._before
         counted, guard = self._told, before.guard_before
         if self._guard is not None:
             guard = guard.copy()
             counted, self._verdicts = judge(self._told, guard, self._guard, before.interval)
         head = before.committed.copy()
         row = np.array([self._open], dtype=np.int64)
-        features = head.advance(
-            BarPanel(head.interval, head.symbols, row, counted[None], self._context)
-        )
+        context = with_posted(self._context, row, before.posted_context)
+        features = head.advance(BarPanel(head.interval, head.symbols, row, counted[None], context))
         marked = np.where(self._verdicts == SUSPECT, before.mark_before, counted[:, CLOSE])
         return MarketMoment(
             committed=before.committed,
@@ -124,10 +133,12 @@ class PendingStep:
             features=features,
             mark=np.where(self._changed, marked, before.mark),
             mark_before=before.mark_before,
-            told=remembered,
+            told=told,
             guard=guard,
             guard_before=before.guard_before,
             context=self._context,
+            posted_context={o: v for o, v in before.posted_context.items() if o >= self._open},
+            quotes=before.quotes,
         )
 
 
@@ -140,7 +151,10 @@ def begin_step(moment: MarketMoment, open_: int) -> MarketMoment:
         for first in range(last + step, open_, _GAP_ROWS * step):
             opens = np.arange(first, min(first + _GAP_ROWS * step, open_), step, dtype=np.int64)
             nothing = np.full((len(opens), len(committed.symbols), 5), np.nan)
-            committed.advance(BarPanel(committed.interval, committed.symbols, opens, nothing))
+            context = with_posted(None, opens, moment.posted_context)
+            committed.advance(
+                BarPanel(committed.interval, committed.symbols, opens, nothing, context)
+            )
     guard = moment.guard
     if last is not None and open_ > last + step:
         guard = guard.copy()
@@ -152,3 +166,19 @@ def begin_step(moment: MarketMoment, open_: int) -> MarketMoment:
         guard=guard,
         guard_before=guard,
     )
+
+
+def with_posted(
+    context: Floats | None, opens: npt.NDArray[np.int64], posted: Mapping[int, Floats]
+) -> Floats | None:
+    """The context of some steps with what quotes tell of them in its place."""
+    rows = [(t, posted[open_]) for t, open_ in enumerate(opens.tolist()) if open_ in posted]
+    if not rows:
+        return context
+    symbols = len(rows[0][1])
+    whole = np.full((len(opens), symbols, CONTEXT_WIDTH), np.nan)
+    if context is not None:
+        whole[:] = context
+    for t, told in rows:
+        whole[t] = np.where(np.isnan(told), whole[t], told)
+    return whole

@@ -23,7 +23,7 @@ _SERVER_ERROR = 500
 _DETAILS = {
     404: "there is no such route; /docs lists them",
     405: "the route does not know this method; the header Allow names those it knows",
-    413: "the body is longer than this endpoint takes; send fewer accounts or bars at once",
+    413: "the body is longer than this endpoint takes; send fewer accounts, bars or quotes at once",
 }
 
 

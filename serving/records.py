@@ -111,10 +111,15 @@ def entries(
     Daily closes are among the contents where the rule set simulates history: they are the same
     for all decisions of a day, and stored once.
     """
+    market = snapshot.content()
+    # On its own: it is large, and stays while the clock goes on.
+    quotes = market.pop("quotes", None)
     shared = [
-        ("market", CanonicalContent.of(snapshot.content())),
+        ("market", CanonicalContent.of(market)),
         ("ruleset", CanonicalContent.of(ruleset.content())),
     ]
+    if quotes is not None:
+        shared.append(("quotes", CanonicalContent.of(quotes)))
     daily = snapshot.features.daily
     if ruleset.method == "simulation" and daily is not None:
         shared.append(("daily_closes", _daily_content(daily)))
@@ -190,11 +195,16 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
         raise LedgerError(f"record {decision_id!r} is a {record.kind}, not a decision")
     payload = record.payload
     recorded: dict[str, Any] = payload["decision"]
-    snapshot = MarketSnapshot.from_content(ledger.get(payload["contents"]["market_sha256"]))
-    ruleset = ruleset_from_content(ledger.get(payload["contents"]["ruleset_sha256"]))
-    if "daily_closes_sha256" in payload["contents"]:
-        daily = DailyCloses.from_content(ledger.get(payload["contents"]["daily_closes_sha256"]))
-        snapshot = snapshot.with_daily(daily)
+    named = payload["contents"]
+    market = ledger.get(named["market_sha256"])
+    if "quotes_sha256" in named:
+        market["quotes"] = ledger.get(named["quotes_sha256"])
+    snapshot = MarketSnapshot.from_content(market)
+    ruleset = ruleset_from_content(ledger.get(named["ruleset_sha256"]))
+    if "daily_closes_sha256" in named:
+        snapshot = snapshot.with_daily(
+            DailyCloses.from_content(ledger.get(named["daily_closes_sha256"]))
+        )
     account = msgspec.convert(payload["account"], AccountIn)
     before = payload["previous"]
     answer = decide(
@@ -207,8 +217,8 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
     )[0]
     if isinstance(answer, AccountProblem):
         raise LedgerError(f"decision {decision_id} cannot be made again: {answer.detail}")
-    named = msgspec.structs.replace(answer, decision_id=decision_id)
-    replayed = msgspec.to_builtins(named, str_keys=True)
+    again = msgspec.structs.replace(answer, decision_id=decision_id)
+    replayed = msgspec.to_builtins(again, str_keys=True)
     differences = {
         key: (recorded.get(key), replayed.get(key))
         for key in sorted({*recorded, *replayed})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,11 @@ from features.snapshot import MarketSnapshot
 from ledger.idempotency import IdempotentAnswer, LedgerDuplicateError
 from ledger.schema import database_errors, records
 from ledger.store import Ledger
+from margin.rule_history import RuleHistory
 from margin.ruleset import RuleSet
 from market.book import Account
 from market.clock import DAY, SECOND, Interval, format_time, parse_time
-from market.errors import DataError, MargincastError, ModelError
+from market.errors import DataError, MargincastError, ModelError, RuleSetError
 from models.forecaster import Forecaster
 from serving.champion import ChampionWatch
 from serving.decision import PreviousAddOn, decide, missing_context
@@ -39,6 +40,7 @@ from serving.messages import (
 )
 from serving.metrics import Metrics
 from serving.problems import ProblemError, invalid, not_found, unavailable
+from serving.quote_messages import QuotesRequest, QuotesResponse
 from serving.read_messages import ModelInfo, Readiness, RuleSetInfo, recorded
 from serving.records import entries
 from serving.settings import ServingSettings
@@ -75,13 +77,13 @@ class Service:
 
     Attributes
     ----------
-    settings, ledger, ruleset, live, metrics:
+    settings, ledger, rules, live, metrics:
         What it works with and under which limits.
     """
 
     settings: ServingSettings
     ledger: Ledger
-    ruleset: RuleSet
+    rules: RuleHistory
     live: LiveMarket
     metrics: Metrics
     _champion: ChampionWatch = field(init=False)
@@ -89,7 +91,11 @@ class Service:
 
     def __post_init__(self) -> None:
         self._writer = LedgerWriter(self.ledger)
-        self._champion = ChampionWatch(self.settings.bundles, self.ruleset.add_on.targets)
+        self._champion = ChampionWatch(self.settings.bundles, self._targets)
+
+    def catch_up(self) -> None:
+        """Apply what is recorded of the market, see `LiveMarket.catch_up`."""
+        self.live.catch_up(self.ledger, self._cash_assets(), self._wall())
 
     def score(self, request: ScoreRequest, owner: str, key: str | None, body_sha256: str) -> Answer:
         """Decide on accounts and record every decision before answering.
@@ -108,8 +114,8 @@ class Service:
         Raises
         ------
         ProblemError
-            422: the decision time is impossible or no account could be answered; 503: there is
-            no market yet.
+            422: the decision time is impossible, or no rules are in force then, or no account
+            could be answered; 503: there is no market yet, or no rules are in force now.
         LedgerConflictError
             The key was used with another body.
         LedgerError
@@ -121,8 +127,9 @@ class Service:
             if stored is not None:
                 return Answer(stored.response, replayed=True)
         snapshot = self._snapshot(request.as_of)
+        ruleset = self._rules_of(snapshot, request.as_of)
         intake = self._take_in(request.accounts, snapshot)
-        outcome = self._decide(intake.book(), snapshot, intake.previous)
+        outcome = self._decide(intake.book(), snapshot, ruleset, intake.previous)
         problems = intake.all_problems(outcome.problems)
         if not outcome.decisions:
             raise _nobody(problems)
@@ -131,7 +138,7 @@ class Service:
             intake.accounts,
             intake.previous,
             snapshot,
-            self.ruleset,
+            ruleset,
             outcome.no_model,
         )
         body = msgspec.json.encode(ScoreResponse(named, problems))
@@ -163,13 +170,14 @@ class Service:
                     "accounts of the request; add it there or leave the change out"
                 )
         snapshot = self._snapshot(request.as_of)
+        ruleset = self._rules_of(snapshot, request.as_of)
         intake = self._take_in(request.accounts, snapshot)
         before = intake.book()
         wanted = [change for change in request.changes if change.account_id in before]
-        after = apply_changes(before, wanted, snapshot.view())
+        after = apply_changes(before, wanted, snapshot.view(), ruleset)
         answers = []
         for accounts in (before, after):
-            outcome = self._decide(accounts, snapshot, intake.previous)
+            outcome = self._decide(accounts, snapshot, ruleset, intake.previous)
             answers.append(ScoreResponse(outcome.decisions, intake.all_problems(outcome.problems)))
         if not any(answer.decisions for answer in answers):
             raise _nobody(answers[0].errors)
@@ -189,14 +197,35 @@ class Service:
             Interval.parse(request.interval)
         except MargincastError as error:
             raise invalid(str(error)) from None
-        now = time.time_ns() if self.settings.clock == "wall" else None
         response = self.live.post(
             request.interval,
             request.bars,
-            now=now,
+            now=self._wall(),
             record=lambda entry: self._writer.append([entry]),
         )
         self.metrics.bars(response.results)
+        return response
+
+    def post_quotes(self, request: QuotesRequest) -> QuotesResponse:
+        """Take in quotes; what is new is on disk before it counts.
+
+        Raises
+        ------
+        ProblemError
+            503: on the market's clock, there is no market yet.
+        LedgerError
+            The quotes could not be recorded; the market did not move.
+        """
+        try:
+            response = self.live.post_quotes(
+                request.quotes,
+                cash_assets=self._cash_assets(),
+                now=self._wall(),
+                record=self._writer.append,
+            )
+        except DataError as error:
+            raise unavailable("no-market", str(error)) from None
+        self.metrics.quotes(response.results)
         return response
 
     def decision(self, decision_id: str) -> dict[str, Any]:
@@ -251,38 +280,54 @@ class Service:
             versions=manifest["versions"],
         )
 
-    def rules(self) -> RuleSetInfo:
-        """The rules that apply."""
-        return RuleSetInfo(self.ruleset.sha256, self.ruleset.content())
+    def rules_in_force(self, as_of: str | None) -> RuleSetInfo:
+        """The version of the rules in force at a time, or now.
+
+        Raises
+        ------
+        ProblemError
+            422: the time is not one; 404: no version is in force then.
+        """
+        try:
+            ruleset = self._rules_now() if as_of is None else self.rules.at(parse_time(as_of))
+        except DataError as error:
+            raise invalid(str(error)) from None
+        except RuleSetError as error:
+            raise not_found(str(error)) from None
+        return RuleSetInfo(ruleset.sha256, ruleset.content())
 
     def readiness(self) -> Readiness:
         """Whether a rule floor can be computed and a decision recorded, and what is missing."""
         marked = bool((self.live.moment.mark > 0.0).any())
         unpriced = None if marked else "no symbol has a mark: no rule floor can be computed"
-        missing = [reason for reason in (unpriced, self._writer.trouble()) if reason]
+        found = (unpriced, self._rules_trouble(), self._writer.trouble())
+        missing = [reason for reason in found if reason]
         if missing:
             return Readiness("unavailable", missing)
-        champion = self._champion.current()
-        found = (champion.trouble, self._market_trouble(), self._context_trouble(champion.model))
-        reasons = [reason for reason in found if reason]
+        champion = self._champion.current().answering(self._targets())
+        doubts = (champion.trouble, self._market_trouble(), self._context_trouble(champion.model))
+        reasons = [reason for reason in doubts if reason]
         return Readiness("degraded" if reasons else "ready", reasons)
 
     def exposition(self) -> bytes:
         """Metrics in Prometheus text form."""
         model = self._champion.current().model
-        newest = self.live.newest_close
-        age, usable = float("nan"), 0
+        newest, quoted = self.live.newest_close, self.live.moment.quotes.newest
+        age, quote_age, usable = float("nan"), float("nan"), 0
         if newest is not None:
             snapshot = self._snapshot(None)
             age = (snapshot.as_of - newest) / SECOND
             usable = int(snapshot.usable().sum())
-        return self.metrics.exposition(model.bundle.sha256 if model else None, age, usable)
+            if quoted is not None:
+                quote_age = (snapshot.as_of - quoted) / SECOND
+        sha = model.bundle.sha256 if model else None
+        return self.metrics.exposition(sha, age, quote_age, usable)
 
     def _snapshot(self, as_of: str | None) -> MarketSnapshot:
         """The market at the decision time of a request."""
         moment = self.live.moment
-        newest = moment.newest_close
-        if newest is None:
+        newest = moment.newest_known
+        if newest is None or moment.newest_close is None:
             raise unavailable("no-market", "the market has no bar yet; post bars first")
         # A clock that was set back must not put the decision before what is known.
         now = max(time.time_ns(), newest)
@@ -299,6 +344,53 @@ class Service:
         except DataError as error:
             raise invalid(str(error)) from None
 
+    def _wall(self) -> int | None:
+        """The wall clock where it counts."""
+        return time.time_ns() if self.settings.clock == "wall" else None
+
+    def _cash_assets(self) -> frozenset[str]:
+        """What counts as cash in any version of the rules."""
+        return frozenset(
+            asset for version in self.rules.versions for asset in version.collateral.cash_assets
+        )
+
+    def _rules_of(self, snapshot: MarketSnapshot, asked: str | None) -> RuleSet:
+        """The version in force at the time of a decision."""
+        try:
+            return self.rules.at(snapshot.as_of)
+        except RuleSetError as error:
+            if asked is not None:
+                raise invalid(str(error)) from None
+            raise unavailable("no-rules", str(error)) from None
+
+    def _rules_now(self) -> RuleSet:
+        """The version in force now; before the first bar of a market's clock the newest one.
+
+        Raises
+        ------
+        RuleSetError
+            None is.
+        """
+        now = self.live.moment.newest_known
+        wall = self._wall()
+        if wall is not None:
+            now = wall if now is None else max(wall, now)
+        return self.rules.versions[-1] if now is None else self.rules.at(now)
+
+    def _rules_trouble(self) -> str | None:
+        try:
+            self._rules_now()
+        except RuleSetError as error:
+            return str(error)
+        return None
+
+    def _targets(self) -> Collection[int]:
+        """Horizons that the rules in force target; none where no rules are."""
+        try:
+            return self._rules_now().add_on.targets
+        except RuleSetError:
+            return ()
+
     def _take_in(self, accounts: Sequence[AccountIn], snapshot: MarketSnapshot) -> Intake:
         limit = self.settings.max_history_bytes
         return take_in(accounts, snapshot.as_of, self.ledger, limit)
@@ -307,16 +399,17 @@ class Service:
         self,
         accounts: Mapping[str, Account],
         snapshot: MarketSnapshot,
+        ruleset: RuleSet,
         previous: Mapping[str, PreviousAddOn],
     ) -> _Outcome:
-        champion = self._champion.current()
+        champion = self._champion.current().answering(ruleset.add_on.targets)
         model, no_model, book = champion.model, champion.silence, list(accounts.values())
         try:
-            answers = decide(book, snapshot, self.ruleset, model, previous, no_model=no_model)
+            answers = decide(book, snapshot, ruleset, model, previous, no_model=no_model)
         except ModelError as error:
             _LOG.error("the model failed; the rule floor answers: %s", error)
             no_model = MODEL_FAILED
-            answers = decide(book, snapshot, self.ruleset, None, previous, no_model=no_model)
+            answers = decide(book, snapshot, ruleset, None, previous, no_model=no_model)
         return _Outcome(
             [answer for answer in answers if isinstance(answer, Decision)],
             [answer for answer in answers if isinstance(answer, AccountProblem)],

@@ -6,22 +6,25 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from margin.ruleset import RuleSet
+from margin.trade_price import trade_price
 from margin.view import MarketView
 from market.book import Account, Position
-from market.errors import InstrumentError
-from market.instruments import parse_instrument
 from serving.messages import AccountChange
 
 
 def apply_changes(
-    accounts: Mapping[str, Account], changes: Iterable[AccountChange], view: MarketView
+    accounts: Mapping[str, Account],
+    changes: Iterable[AccountChange],
+    view: MarketView,
+    ruleset: RuleSet,
 ) -> dict[str, Account]:
     """Accounts after the changes, in the same order; several changes of one account add up.
 
     A trade is done at the mark, so at the mark the account's equity stays as it is: an increase
     enters at the mark (the entry price becomes the average by quantity), a reduction realises its
-    share of the profit or loss in cash, and a position that turns does both. A position that
-    closes is gone.
+    share of the profit or loss in cash, and a position that turns does both. An option is paid for
+    in cash, or pays when it is sold. A position that closes is gone.
 
     Parameters
     ----------
@@ -32,26 +35,33 @@ def apply_changes(
     view:
         Where the marks are. An instrument without a mark is taken as it is: the decision on the
         account says what is wrong with it.
+    ruleset:
+        What the marks are by, see `margin.trade_price`.
     """
     changed = dict(accounts)
     for change in changes:
         account = changed[change.account_id]
         account = replace(account, cash=account.cash + change.deposit)
         for trade in change.positions:
-            account = _trade(account, trade.instrument, trade.quantity_delta, view)
+            account = _trade(account, trade.instrument, trade.quantity_delta, view, ruleset)
         changed[change.account_id] = account
     return changed
 
 
-def _trade(account: Account, instrument: str, delta: float, view: MarketView) -> Account:
+def _trade(
+    account: Account, instrument: str, delta: float, view: MarketView, ruleset: RuleSet
+) -> Account:
+    at = trade_price(instrument, view, ruleset)
+    if at.premium:
+        account = replace(account, cash=account.cash - delta * at.price)
     for i, leg in enumerate(account.positions):
         if leg.instrument == instrument:
             before, after = account.positions[:i], account.positions[i + 1 :]
-            leg, realised = _merge(leg, delta, _mark(instrument, view))
+            leg, realised = _merge(leg, delta, at.price)
             kept = (leg,) if leg.quantity != 0.0 else ()
-            return replace(
-                account, cash=account.cash + realised, positions=(*before, *kept, *after)
-            )
+            # The premium holds all that an option realises.
+            gained = 0.0 if at.premium else realised
+            return replace(account, cash=account.cash + gained, positions=(*before, *kept, *after))
     return replace(account, positions=(*account.positions, Position(instrument, delta)))
 
 
@@ -69,12 +79,3 @@ def _merge(leg: Position, delta: float, mark: float) -> tuple[Position, float]:
     realised = math.copysign(closed, leg.quantity) * (mark - entry)
     turned = quantity * leg.quantity < 0.0
     return Position(leg.instrument, quantity, mark if turned else entry), realised
-
-
-def _mark(instrument: str, view: MarketView) -> float:
-    try:
-        symbol = parse_instrument(instrument).symbol
-    except InstrumentError:
-        return math.nan
-    row = view.index().get(symbol)
-    return math.nan if row is None else float(view.mark[row])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.margins import Margins, Part
+from margin.margins import Margins, Part, RankedScenario
 from margin.pledges import PledgeValues, pledge_values
 from margin.portfolios import OPTION, Portfolios
 from margin.rows import row_sums
@@ -19,25 +19,6 @@ from margin.scenario.results import ScenarioResults, scenario_results
 from margin.scenario.units import Units, units_of
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class RankedScenario:
-    """One scenario of one account, settlement currency.
-
-    Attributes
-    ----------
-    name:
-        ``scenario spot -18%, vol up`` or ``basis contingency``.
-    underlying:
-        What is stressed; empty where the account holds none.
-    pnl:
-        Profit and loss, the contingencies apart.
-    """
-
-    name: str
-    underlying: str
-    pnl: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +76,7 @@ def scenario_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
     oracle = row_sums(start, asked.oracle)
     oracle += row_sums(portfolios.pledges.start, asked.oracle_of_pledge)
     initial = components(found.im_factor) | {
-        "depeg": found.peg_factor * (scenario + basis - lacking),
+        "depeg": 0.0 + found.peg_factor * (scenario + basis - lacking),
         "perp_initial_extra": 0.0 - row_sums(start, asked.perp_initial_extra),
         "naked_short_initial_extra": 0.0 - row_sums(start, asked.naked_short_initial_extra),
         "collateral_initial_extra": 0.0 - (held.initial_haircut - held.maintenance_haircut),

@@ -101,7 +101,8 @@ def scenario_kernel(start, legs, terms, collateral, grid, parameters):  # type: 
 def _fill_pnl(leg, end, legs, terms, grid, parameters, room, pnl):  # type: ignore[no-untyped-def]
     """Add the results of the legs of one unit to `pnl`; returns its basis contingency."""
     rows = len(pnl)
-    at, logs, own, total = room
+    at, logs, own, total = room[0], room[1], room[2], room[3]
+    nodes = np.empty(2 * (rows + 3))
     vols = np.empty(MOVES)
     basis = 0.0
     while leg < end:
@@ -119,8 +120,11 @@ def _fill_pnl(leg, end, legs, terms, grid, parameters, room, pnl):  # type: igno
         total[:] = 0.0
         while leg < end and legs.kind[leg] == OPTION and legs.expiry[leg] == e:
             strike, quantity = legs.strike[leg], legs.quantity[leg]
-            fill_vols(legs.vol[leg], forward / strike, tau, up, down, parameters, vols)
-            fill_values(forward, strike, tau, vols, legs.call[leg], at, logs, grid.move, own)
+            moneyness = math.log(forward / strike)
+            fill_vols(legs.vol[leg], moneyness, tau, up, down, parameters, vols)
+            fill_values(
+                strike, moneyness, tau, vols, legs.call[leg], at, logs, grid.move, nodes, own
+            )
             for row in range(rows + 3):
                 total[row] += quantity * own[row]
             leg += 1
@@ -167,7 +171,7 @@ def _fill_shares(leg, end, legs, terms, grid, parameters, worst, value, share): 
     elif worst != NOTHING:
         pick[0] = worst
     spot, log_spot, move = grid.spot[pick], grid.log_spot[pick], grid.move[pick]
-    at, logs, own = np.empty(3), np.empty(3), np.empty(3)
+    at, logs, own, nodes = np.empty(3), np.empty(3), np.empty(3), np.empty(6)
     vols = np.empty(MOVES)
     shocked = np.empty((2, end - leg))
     while leg < end:
@@ -186,8 +190,9 @@ def _fill_shares(leg, end, legs, terms, grid, parameters, worst, value, share): 
         today, one, other = 0.0, 0.0, 0.0
         while leg < end and legs.kind[leg] == OPTION and legs.expiry[leg] == e:
             strike, quantity = legs.strike[leg], legs.quantity[leg]
-            fill_vols(legs.vol[leg], forward / strike, tau, up, down, parameters, vols)
-            fill_values(forward, strike, tau, vols, legs.call[leg], at, logs, move, own)
+            moneyness = math.log(forward / strike)
+            fill_vols(legs.vol[leg], moneyness, tau, up, down, parameters, vols)
+            fill_values(strike, moneyness, tau, vols, legs.call[leg], at, logs, move, nodes, own)
             shocked[0, leg - first] = discount * quantity * own[0]
             shocked[1, leg - first] = discount * quantity * own[1]
             value[leg] = discount * quantity * own[2]

@@ -13,7 +13,7 @@ from margin.rows import row_sums
 from margin.ruleset import RuleSet
 from margin.scenario.contingencies import position_deltas
 from margin.scenario.grid import Grid
-from margin.scenario.kernel import Legs, Terms, scenario_kernel
+from margin.scenario.kernel import NOTHING, Legs, Terms, scenario_kernel
 from margin.scenario.parameters import Parameters
 from margin.scenario.units import Units, leg_prices
 from margin.scenario_rules import ScenarioRules
@@ -75,8 +75,9 @@ def scenario_results(
     pnl, basis, worst, value, leg_pnl = scenario_kernel(
         units.start, legs, terms, collateral, Grid.of(rules), Parameters.of(rules)
     )
-    everything = np.column_stack([pnl, basis, np.zeros(len(basis))])
-    worst_pnl = everything[np.arange(len(worst)), worst]  # the last column, 0, for nothing
+    rows = pnl.shape[1]
+    scenario = pnl[np.arange(len(worst)), np.clip(worst, 0, rows - 1)]
+    worst_pnl = np.where(worst == rows, basis, np.where(worst == NOTHING, 0.0, scenario))
     lacking = np.zeros(len(worst))
     if rules.delta_net_rate > 0.0 or rules.delta_hedged_rate > 0.0:
         lacking, leg_pnl = _delta_floor(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from margin.portfolios import OPTION, PERP, Portfolios
 from margin.ruleset import RuleSet
-from market.errors import InstrumentError
+from market.errors import DataError, InstrumentError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -52,41 +52,59 @@ def units_of(portfolios: Portfolios, ruleset: RuleSet) -> Units:
     ------
     InstrumentError
         A portfolio holds a second underlying, or a price that is needed is missing.
+    DataError
+        Legs that belong together do not stand together.
     """
     _check_prices(portfolios)
-    legs, pledges = portfolios.start, portfolios.pledges
-    owner = np.repeat(np.arange(len(portfolios)), np.diff(legs))
+    pledges, size = portfolios.pledges, len(portfolios.underlyings.name) + 1
+    owner = np.repeat(np.arange(len(portfolios)), np.diff(portfolios.start))
+    key = owner * size + portfolios.underlying
+    first = _run_starts(portfolios, key)
+    held = key[first]
+    counts = np.diff(np.append(first, len(key)))
     pledge_owner = np.repeat(np.arange(len(portfolios)), np.diff(pledges.start))
     moved = pledges.risk_cancelling & (pledges.underlying >= 0)
-    size = len(portfolios.underlyings.name) + 1
-    held = np.unique(owner * size + portfolios.underlying)
     named = pledge_owner[moved] * size + pledges.underlying[moved]
-    keys = np.union1d(held, named)
+    # Collateral that moves with an underlying of which nothing is held is a unit too, and so is a
+    # portfolio that nothing ties to an underlying.
+    further = np.setdiff1d(named, held)
+    bare = np.setdiff1d(np.arange(len(portfolios)), np.concatenate([held, further]) // size)
+    keys = np.concatenate([held, further, bare * size + size - 1])
+    order = np.argsort(keys // size, kind="stable")
+    keys = keys[order]
+    counts = np.append(counts, np.zeros(len(keys) - len(counts), dtype=np.int64))[order]
     portfolio, underlying = keys // size, keys % size
+    underlying[underlying == size - 1] = -1
     if ruleset.scenarios.underlyings == "one":
         _check_one(portfolios, portfolio, underlying, ruleset)
-    # Who has nothing of any underlying is a unit too: its collateral may still be shocked.
-    bare = np.setdiff1d(np.arange(len(portfolios)), portfolio)
-    portfolio = np.concatenate([portfolio, bare])
-    underlying = np.concatenate([underlying, np.full(len(bare), -1)])
-    order = np.lexsort((underlying, portfolio))
-    portfolio, underlying = portfolio[order], underlying[order]
-    unit_key = portfolio * size + underlying
-    counts = np.zeros(len(portfolio), dtype=np.int64)
-    if len(owner):
-        row = np.searchsorted(unit_key, owner * size + portfolios.underlying)
-        counts = np.bincount(row, minlength=len(portfolio))
-    first = np.searchsorted(portfolio, pledge_owner)
-    of_pledge = first.copy()
-    of_pledge[moved] = np.searchsorted(unit_key, named)
     _check_pledges(portfolios, pledge_owner, portfolio)
-    return Units(np.concatenate([[0], np.cumsum(counts)]), portfolio, underlying, of_pledge)
+    of_pledge = np.searchsorted(portfolio, pledge_owner)
+    by_key = np.argsort(keys)
+    of_pledge[moved] = by_key[np.searchsorted(keys, named, sorter=by_key)]
+    start = np.concatenate([[0], np.cumsum(counts)])
+    return Units(start, portfolio, underlying, of_pledge)
 
 
 def leg_prices(portfolios: Portfolios) -> Floats:
     """Price of each leg that is no option, its own; of an option the spot; shape (L,)."""
     underlyings, row = portfolios.underlyings, portfolios.underlying
     return np.where(portfolios.kind == PERP, underlyings.perp_price[row], underlyings.spot[row])
+
+
+def _run_starts(portfolios: Portfolios, key: Ints) -> Ints:
+    """First leg of each underlying of each portfolio; options that share an expiry, and legs that
+    share an underlying, must stand together, as `margin.portfolios.Portfolios` promises."""
+    within = key * (len(portfolios.expiries.seconds) + 1) + portfolios.expiry
+    starts = []
+    for column in (key, within):
+        first = np.flatnonzero(np.diff(column, prepend=-2) != 0)
+        if len(np.unique(column[first])) != len(first):
+            raise DataError(
+                "the legs of a portfolio are in no canonical order; expected them by underlying, "
+                "kind, expiry, strike and type, as margin.portfolios.flatten puts them"
+            )
+        starts.append(first)
+    return starts[0]
 
 
 def _check_prices(portfolios: Portfolios) -> None:

@@ -49,22 +49,23 @@ def settlement_unit(portfolios: Portfolios, rules: StandardRules) -> Floats:
     if rules.settlement == "quote":
         return np.ones(len(portfolios.underlyings.name))
     pledges = portfolios.pledges
-    for i in range(len(portfolios)):
-        coin = -1
-        legs = range(portfolios.start[i], portfolios.start[i + 1])
-        held = [(portfolios.underlying[leg], portfolios.name[leg]) for leg in legs]
-        held += [
-            (pledges.underlying[b], pledges.asset[b])
-            for b in range(pledges.start[i], pledges.start[i + 1])
-            if not pledges.cash[b]
+    counts = (np.diff(portfolios.start), np.diff(pledges.start))
+    legs, balances = (np.repeat(np.arange(len(portfolios)), count) for count in counts)
+    owner = np.concatenate([legs, balances[~pledges.cash]])
+    row = np.concatenate([portfolios.underlying, pledges.underlying[~pledges.cash]])
+    coin = np.full(len(portfolios), -1)
+    coin[owner[::-1]] = row[::-1]  # of several the first stays
+    wrong = np.flatnonzero((row != coin[owner]) | (row < 0))
+    if len(wrong):
+        assets = [
+            asset for asset, cash in zip(pledges.asset, pledges.cash, strict=True) if not cash
         ]
-        for row, name in held:
-            coin = row if coin < 0 else coin
-            if row != coin or row < 0:
-                settles = "its coin" if coin < 0 else portfolios.underlyings.name[coin]
-                raise InstrumentError(
-                    f"{name!r} is not of {settles}, in which the account settles; give an account "
-                    "for each coin, and collateral the underlying that it is",
-                    name,
-                )
+        name = (*portfolios.name, *assets)[wrong[0]]
+        first = coin[owner[wrong[0]]]
+        settles = "its coin" if first < 0 else portfolios.underlyings.name[first]
+        raise InstrumentError(
+            f"{name!r} is not of {settles}, in which the account settles; give an account for "
+            "each coin, and collateral the underlying that it is",
+            name,
+        )
     return portfolios.underlyings.spot

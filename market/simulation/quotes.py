@@ -124,7 +124,7 @@ class Quotes:
         half_spread: Floats,
         depth: Floats,
     ) -> None:
-        """Fill the chunk's rows of `context` (T, S, 4), `half_spread` and `depth` (T, S)."""
+        """Fill the chunk's rows of `context` (T, S, 7), `half_spread` and `depth` (T, S)."""
         rows = chunk.bars
         bars = rows.stop - rows.start
         closes = opens[rows] + self._interval.nanoseconds

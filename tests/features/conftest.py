@@ -17,12 +17,15 @@ from market.panel import (
     BASIS,
     CLOSE,
     CONTEXT_WIDTH,
+    CURVATURE,
     FUNDING,
     HIGH,
     IMPLIED_VOLATILITY,
     LOW,
     OPEN,
     OPEN_INTEREST,
+    SKEW,
+    TERM_SLOPE,
     VOLUME,
     BarPanel,
 )
@@ -65,6 +68,10 @@ def _context(
     context[:, :, OPEN_INTEREST] = 1e6 * np.exp(steps[0])
     context[:, :, IMPLIED_VOLATILITY] = 0.6 * np.exp(0.2 * steps[1])
     context[:, :, BASIS] = 1e-3 * steps[2]
+    surface = rng.standard_normal((3, rows, count)).cumsum(axis=1) / np.sqrt(rows)
+    context[:, :, SKEW] = 0.02 + 0.03 * surface[0]
+    context[:, :, TERM_SLOPE] = 0.05 * surface[1]
+    context[:, :, CURVATURE] = 0.01 + 0.01 * surface[2]
     return context
 
 
@@ -203,7 +210,10 @@ def frames() -> Callable[[BarPanel], list[pd.DataFrame]]:
     symbol's last bar; turnover.
     """
     names = ("open", "high", "low", "close", "volume")
-    more = ("funding", "open_interest", "implied_volatility", "basis")
+    more = (
+        *("funding", "open_interest", "implied_volatility", "basis"),
+        *("skew", "term_slope", "curvature"),
+    )
 
     def split(panel: BarPanel) -> list[pd.DataFrame]:
         found = []

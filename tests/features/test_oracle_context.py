@@ -18,7 +18,16 @@ from features.inputs import HOLD_HOURS
 from features.market_state import MarketFeatures, MarketState
 from features.registry import CORRELATION_HALF_LIFE_HOURS, MARKET_COLUMNS, REQUIRED_COLUMNS
 from market.clock import INTERVALS
-from market.panel import BASIS, FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST, BarPanel
+from market.panel import (
+    BASIS,
+    CURVATURE,
+    FUNDING,
+    IMPLIED_VOLATILITY,
+    OPEN_INTEREST,
+    SKEW,
+    TERM_SLOPE,
+    BarPanel,
+)
 
 Floats = npt.NDArray[np.float64]
 Advance = Callable[[BarPanel], MarketFeatures]
@@ -76,7 +85,7 @@ def _expected(mean: pd.Series, rows: int) -> Floats:
 
 
 def test_hold_times_are_those_of_the_documentation() -> None:
-    assert HOLD_HOURS == (24.0, 48.0, 25.0, 1.0)
+    assert HOLD_HOURS == (24.0, 48.0, 25.0, 1.0, 25.0, 25.0, 25.0)
 
 
 @every_interval
@@ -202,6 +211,33 @@ def test_implied_volatility_counts_an_index_of_a_market_without_bars(
     np.testing.assert_allclose(features.column("variance_risk_premium")[80:, A], expected)
 
 
+@every_interval
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("skew_25d", SKEW), ("atm_term_slope", TERM_SLOPE), ("smile_curvature", CURVATURE)],
+)
+def test_surface_of_a_symbol_is_its_own_and_of_the_others_the_mean(
+    name: str, column: int, interval: str, make_panel: MakePanel, advance: Advance
+) -> None:
+    n = INTERVALS[interval].per_hour
+    panel = make_panel(200 * n, symbols=("A", "B", "C"), interval=interval)
+    assert panel.context is not None
+    told = panel.context[:, :, column]
+    told[:, C] = np.nan
+    told[100 * n : 110 * n, A] = np.nan  # held
+    told[150 * n : 190 * n, A] = np.nan  # forgotten after 25 hours
+    told[160 * n :, B] = np.nan
+    got = advance(panel).column(name)
+    held = pd.DataFrame(told[:, :2]).ffill(limit=25 * n - 1)
+    assert np.isnan(held.to_numpy()[180 * n, A])
+    mean = held.mean(axis=1)
+    warm = slice(80 * n, None)
+    for s in (A, B):
+        np.testing.assert_allclose(got[warm, s], held[s].fillna(mean)[warm], rtol=1e-14)
+    np.testing.assert_allclose(got[warm, C], mean[warm], rtol=1e-12)
+    assert np.isnan(got[186 * n : 190 * n]).all()
+
+
 def test_constant_context_by_hand(make_panel: MakePanel, advance: Advance) -> None:
     panel = make_panel(200, symbols=("A",))
     assert panel.context is not None
@@ -210,6 +246,9 @@ def test_constant_context_by_hand(make_panel: MakePanel, advance: Advance) -> No
     panel.context[:, 0, BASIS] = -2e-4
     panel.context[:, 0, OPEN_INTEREST] = 3_600.0  # worth 7,200: three days of trading
     panel.context[:, 0, IMPLIED_VOLATILITY] = 0.5
+    panel.context[:, 0, SKEW] = 0.07
+    panel.context[:, 0, TERM_SLOPE] = -0.03
+    panel.context[:, 0, CURVATURE] = 0.01
     features = advance(panel)
     expected = {
         "funding_rate_24h": 1.25e-5,
@@ -218,6 +257,9 @@ def test_constant_context_by_hand(make_panel: MakePanel, advance: Advance) -> No
         "open_interest_days_168h": np.log(3.0),
         "implied_volatility": 0.5,
         "variance_risk_premium": 0.25,
+        "skew_25d": 0.07,
+        "atm_term_slope": -0.03,
+        "smile_curvature": 0.01,
     }
     assert sorted(expected) == sorted(OF_CONTEXT)
     for name, value in expected.items():

@@ -53,6 +53,7 @@ def test_replay_from_ledger_json_gives_the_same_identity(name: str) -> None:
     again = ruleset_from_content(json.loads(json.dumps(ruleset.content())))
     assert again.sha256 == ruleset.sha256
     assert again == ruleset
+    assert (again != ruleset) is False
     assert hash(again) == hash(ruleset)
 
 

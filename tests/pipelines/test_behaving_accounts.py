@@ -42,7 +42,7 @@ def test_written_accounts_give_the_segments_that_training_sees(
     config = configured(tmp_path, "behaving-v1", "as_traded")
     report = simulate(config, tmp_path / "out")
     assert report["actions"] > 100
-    rules = read_rules(config)
+    rules = read_rules(config, market)
     sampled = read_segments(config, market, rules)
     (tmp_path / "files.toml").write_text(
         (tmp_path / "behaving-v1-as_traded.toml")
@@ -60,7 +60,7 @@ def test_owners_act_in_as_traded_books_only(market: Market, tmp_path: Path) -> N
     rows = {}
     for book in ("static", "as_traded"):
         config = configured(tmp_path, "behaving-v1", book)
-        rules = read_rules(config)
+        rules = read_rules(config, market)
         data = read_dataset(config, market, read_segments(config, market, rules), rules)
         rows[book] = len(data.labels)
         assert set(np.unique(data.labels)) == {0.0, 1.0}
@@ -72,7 +72,7 @@ def test_the_reference_population_holds_still(market: Market, tmp_path: Path) ->
     assert simulate(config, tmp_path / "out")["actions"] == 0
     history = read_accounts(tmp_path / "out" / "accounts")
     assert history.events.kinds in {("closed",), ()}
-    segments = read_segments(config, market, read_rules(config))
+    segments = read_segments(config, market, read_rules(config, market))
     assert len(segments) == len(segments.account_ids)
 
 

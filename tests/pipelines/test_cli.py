@@ -427,6 +427,59 @@ def test_rulesets_list_names_the_presets(bare: Workspace) -> None:
     assert "stressed_buffer" not in listed["emir-tiers"]["floors"]
 
 
+def test_margin_cases_by_the_name_of_every_tier_preset(bare: Workspace) -> None:
+    cases, out = bare.folder / "venues.jsonl", bare.folder / "margins.jsonl"
+    market = {"BTC": {"spot": 60_000.0, "perp_price": 60_000.0, "open_interest": 1e9}}
+    portfolio = {
+        "cash": 20_000.0,
+        "stable_price": 1.0,
+        "underlyings": market,
+        "positions": [{"kind": "perp", "underlying": "BTC", "quantity": -1.0}],
+        "collateral": [],
+    }
+    maintenance = {  # of 60,000: by hand from each venue's figures
+        "binance-usdm": 60_000 * 0.005 - 50,
+        "drift-v2": 60_000 * 0.05,
+        "dydx-v4": 60_000 * 0.012,
+        "hyperliquid": 60_000 * 0.0125,
+        "linear-tiers": 60_000 * 0.02,
+    }
+    lines = [{"id": name, "portfolio": portfolio, "ruleset": name} for name in maintenance]
+    cases.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    bare.run("margin", "--cases", cases, "--out", out)
+    results = {line["id"]: line for line in map(json.loads, out.read_text().splitlines())}
+    for name, margin in maintenance.items():
+        assert results[name]["maintenance_net_margin"] == pytest.approx(20_000 - margin)
+        assert results[name]["initial_net_margin"] < results[name]["maintenance_net_margin"]
+
+
+def test_rulesets_list_tells_when_a_preset_holds(bare: Workspace) -> None:
+    out = bare.folder / "rules.json"
+    bare.run("rulesets", "list", "--json", out)
+    listed = json.loads(out.read_text())
+    assert listed["binance-usdm"]["effective_from"] == "2024-05-30T04:26:21Z"
+    assert listed["linear-tiers"]["effective_from"] == ""
+
+
+@pytest.mark.realdata
+def test_rulesets_import_and_list_of_what_it_wrote(bare: Workspace, data_dir: Path) -> None:
+    source = data_dir / "margin_params" / "binance_leverage_tier_changes.parquet"
+    out, report = bare.folder / "versions", bare.folder / "import.json"
+    arguments = ("rulesets", "import", source, "--out", out, "--symbols", "BTCUSDT, ETHUSDT")
+    shown = bare.run(*arguments, "--json", report).stdout
+    found = json.loads(report.read_text())
+    assert found["source"] in shown
+    listed = bare.folder / "versions.json"
+    bare.run("rulesets", "list", out, "--json", listed)
+    versions = json.loads(listed.read_text())
+    assert list(versions) == [version["version"] for version in found["versions"]]
+    assert len(versions) == len(list(out.glob("*.toml"))) > 5
+    assert "money per contract" in bare.refusal(
+        *("rulesets", "import", data_dir / "margin_params" / "exchange_futures_margins.parquet"),
+        *("--out", bare.folder / "none"),
+    )
+
+
 def test_rulesets_depth_refuses_an_empty_folder_in_one_line(bare: Workspace) -> None:
     out = bare.folder / "depth.toml"
     line = bare.refusal("rulesets", "depth", bare.folder, "--out", out)

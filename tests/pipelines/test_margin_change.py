@@ -37,7 +37,8 @@ class Setting:
 def setting(trained: Trained) -> Setting:
     config = load_config(trained.workspace.config)
     champion = load_bundle(trained.workspace.bundles / trained.champion)
-    return Setting(config, read_market(config), read_rules(config), champion)
+    market = read_market(config)
+    return Setting(config, market, read_rules(config, market), champion)
 
 
 def shifted(champion: Bundle, root: Path, log_odds: float, features: str | None = None) -> Bundle:

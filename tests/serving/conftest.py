@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from features.registry import (
 )
 from ledger.keys import Keys
 from ledger.store import Ledger
+from margin.rule_history import RuleHistory
 from margin.ruleset import RuleSet, load_ruleset
 from market.clock import Interval, format_time
 from market.history import MarketHistory
@@ -112,6 +113,8 @@ class Bundles:
         features_sha256: str | None = None,
         *,
         with_context: bool = False,
+        ruleset_sha256: str | None = None,
+        horizons: tuple[int, ...] = HORIZONS,
     ) -> str:
         """Without what the market of these tests lacks, as a model that is trained on it is."""
         learned = [f for f in ACCOUNT_FEATURES if with_context or f.name not in CONTEXT_SOURCES]
@@ -119,15 +122,15 @@ class Bundles:
         schema = ModelSchema(
             features=names,
             monotone=tuple(feature.monotone for feature in learned),
-            horizons=HORIZONS,
-            prior=tuple(prior_column(hours) for hours in HORIZONS),
+            horizons=horizons,
+            prior=tuple(prior_column(hours) for hours in horizons),
             features_sha256=features_sha256 or registry_sha256(),
         )
-        trees = {hours: TreeTable.empty(len(names)) for hours in HORIZONS}
-        calibration = dict.fromkeys(HORIZONS, (1.0, intercept))
+        trees = {hours: TreeTable.empty(len(names)) for hours in horizons}
+        calibration = dict.fromkeys(horizons, (1.0, intercept))
         record = TrainingRecord(
             training_data_sha256="1" * 64,
-            ruleset_sha256="2" * 64,
+            ruleset_sha256=ruleset_sha256 or load_ruleset("linear-tiers").sha256,
             versions={"lightgbm": "none"},
             training={"span": ["2025-01-01T00:00:00Z", "2025-01-12T00:00:00Z"]},
             metrics={"1": {"auc": 0.9}},
@@ -203,12 +206,16 @@ def serve(
     with ExitStack() as stack:
 
         def start(
-            at: SmallMarket = market, live: LiveMarket | None = None, **rest: Any
+            at: SmallMarket = market,
+            live: LiveMarket | None = None,
+            versions: Sequence[RuleSet] = (ruleset,),
+            **rest: Any,
         ) -> Endpoint:
             options: dict[str, Any] = {"clock": "market", "auth": "off"} | rest
             settings = ServingSettings("127.0.0.1", 8000, bundles.root, **options)
             moved = at.live() if live is None else live
-            app = create_app(settings, ledger, ruleset, moved)
+            rules = RuleHistory.of(versions)
+            app = create_app(settings, ledger, rules, moved)
             client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
             return Endpoint(client, moved, ledger, at)
 

@@ -262,6 +262,7 @@ def test_docs_list_every_route_and_need_no_network(serve: Any) -> None:
         "/v1/score",
         "/v1/what-if",
         "/v1/market/bars",
+        "/v1/market/quotes",
         "/v1/decisions/{decision_id}",
         "/v1/accounts/{account_id}/decisions",
         "/v1/model",

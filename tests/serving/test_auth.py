@@ -10,6 +10,7 @@ ROUTES = {
     ("POST", "/v1/score"): "score",
     ("POST", "/v1/what-if"): "score",
     ("POST", "/v1/market/bars"): "market",
+    ("POST", "/v1/market/quotes"): "market",
     ("GET", "/v1/decisions/x"): "read",
     ("GET", "/v1/accounts/x/decisions"): "read",
     ("GET", "/v1/model"): "read",

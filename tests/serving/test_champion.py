@@ -89,7 +89,7 @@ def test_a_damaged_only_bundle_gives_the_rule_floor_until_it_is_restored(
 
 
 def test_a_pointer_that_goes_away_or_is_damaged(bundles: Any, champion: str) -> None:
-    watch = ChampionWatch(bundles.root, HORIZONS)
+    watch = ChampionWatch(bundles.root, lambda: HORIZONS)
     pointer = bundles.root / CHAMPION
     pointer.write_text("../../etc/passwd\n")
     damaged = watch.current()
@@ -106,9 +106,9 @@ def test_a_pointer_that_goes_away_or_is_damaged(bundles: Any, champion: str) -> 
 def test_a_bundle_of_other_features_or_without_a_targeted_horizon_is_refused(
     bundles: Any, champion: str
 ) -> None:
-    assert ChampionWatch(bundles.root, (1, 48)).current().model is None
+    assert ChampionWatch(bundles.root, lambda: (1, 48)).current().model is None
     bundles.promote(bundles.write(features_sha256="e" * 64))
-    refused = ChampionWatch(bundles.root, HORIZONS).current()
+    refused = ChampionWatch(bundles.root, lambda: HORIZONS).current()
     assert refused.model is None
     assert "audit" in refused.silence
 
@@ -116,7 +116,7 @@ def test_a_bundle_of_other_features_or_without_a_targeted_horizon_is_refused(
 def test_the_pointer_is_not_read_again_while_it_stays_the_same(
     bundles: Any, champion: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = ChampionWatch(bundles.root, HORIZONS)
+    watch = ChampionWatch(bundles.root, lambda: HORIZONS)
     first = watch.current()
 
     def unexpected(*_: object) -> str:

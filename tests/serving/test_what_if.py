@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from margin.requirement import compute_requirement
-from margin.ruleset import RuleSet
+from margin.ruleset import RuleSet, load_ruleset
 from market.book import Account, Book, Position
 from serving.messages import AccountChange, PositionChange
 from serving.what_if import apply_changes
@@ -17,7 +17,8 @@ BTC = "BTCUSDT-PERP"
 
 def trade(account: Account, delta: float, view: Any) -> Account:
     change = AccountChange(account.account_id, 0.0, [PositionChange(BTC, delta)])
-    return apply_changes({account.account_id: account}, [change], view)[account.account_id]
+    rules = load_ruleset("linear-tiers")
+    return apply_changes({account.account_id: account}, [change], view, rules)[account.account_id]
 
 
 def ask(endpoint: Any, accounts: list[Any], changes: list[Any], **rest: Any) -> Any:

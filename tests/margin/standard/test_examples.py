@@ -9,29 +9,12 @@ import pytest
 
 Make = Callable[..., dict[str, Any]]
 
-# Derive documentation, "Standard Margin": the figures that its examples are worked with.
-DOCUMENTED = {
-    "max_spot": 0.15,
-    "min_spot": 0.13,
-    "mm_call_spot": 0.09,
-    "mm_put_spot": 0.09,
-    "mm_put_mtm": 0.09,
-    "mm_offset": 1.05,
-    "unpaired_im": 1.2,
-    "unpaired_mm": 1.1,
-    "im_perp": 0.10,
-    "mm_perp": 0.065,
-    "depeg_threshold": 0.99,
-    "depeg_factor": 2.0,
-    "perp_threshold": 0.55,
-    "option_threshold": 0.55,
-    "base_threshold": 0.55,
-    "oc_factor": 1.0,
-}
-
 
 def nets(got: dict[str, Any]) -> tuple[float, float]:
     return got["initial_net_margin"], got["maintenance_net_margin"]
+
+
+# Derive documentation, "Standard Margin", Examples; the preset has the figures of its pages.
 
 
 def test_derive_example_1_a_simple_short_call(make: Make, option: Make, run: Make) -> None:
@@ -39,7 +22,7 @@ def test_derive_example_1_a_simple_short_call(make: Make, option: Make, run: Mak
     portfolio = make(cash=2_000.0, positions=[option(-3.0, "call", 1_800.0, vol=0.0)])
     eth = portfolio["underlyings"]["ETH"]
     eth["spot"], eth["expiries"][0]["forward"] = 1_900.0, 1_920.0
-    assert nets(run(portfolio, "derive-srm", **DOCUMENTED)) == pytest.approx((785.0, 1_127.0))
+    assert nets(run(portfolio, "derive-srm-v2")) == pytest.approx((785.0, 1_127.0))
 
 
 @pytest.fixture
@@ -54,12 +37,12 @@ def spread(make: Make, option: Make) -> dict[str, Any]:
 
 
 def test_derive_example_2_spread_logic(run: Make, spread: dict[str, Any]) -> None:
-    got = run(spread, "derive-srm", **DOCUMENTED)
+    got = run(spread, "derive-srm-v2")
     assert nets(got) == pytest.approx((400.0, 400.0))
     assert got["components"]["initial"]["max_loss"] == pytest.approx(-1_600.0)
     # The short leg alone: -5920 and -4912 at a mark that the page rounds to 425.
     spread["positions"].pop()
-    alone = run(spread, "derive-srm", **DOCUMENTED)
+    alone = run(spread, "derive-srm-v2")
     assert nets(alone) == pytest.approx((2_000.0 - 5_920.0, 2_000.0 - 4_912.0), abs=8 * 1.0)
 
 
@@ -68,13 +51,24 @@ def test_derive_examples_3_and_4_two_assets_a_depeg_and_a_low_confidence(
 ) -> None:
     spread["cash"] = 25_000.0
     spread["positions"].append({"kind": "perp", "underlying": "BTC", "quantity": 7.0})
-    assert nets(run(spread, "derive-srm", **DOCUMENTED)) == pytest.approx((3_800.0, 10_660.0))
+    assert nets(run(spread, "derive-srm-v2")) == pytest.approx((3_800.0, 10_660.0))
     spread["underlyings"]["BTC"]["perp_confidence"] = 0.5
     spread["stable_price"] = 0.7
-    got = run(spread, "derive-srm", **DOCUMENTED)
+    got = run(spread, "derive-srm-v2")
     assert nets(got) == pytest.approx((-217_624.0, 10_660.0))
     assert got["components"]["initial"]["perp_confidence"] == pytest.approx(-98_000.0)
     assert got["components"]["initial"]["depeg"] == pytest.approx(-9_744.0 - 113_680.0)
+
+
+def test_derive_base_collateral_by_hand(make: Make, run: Make) -> None:
+    # "Standard Margin", Base Collateral: 0.8 and 0.9375 for ETH, 0.75 and 0.93 for BTC.
+    pledges = [
+        {"asset": coin, "underlying": coin, "amount": 1.0, "price": price}
+        for coin, price in (("ETH", 2_000.0), ("BTC", 28_000.0))
+    ]
+    assert nets(run(make(collateral=pledges), "derive-srm-v2")) == pytest.approx(
+        (1_600 * 0.9375 + 21_000 * 0.93, 1_600 + 21_000)
+    )
 
 
 def test_lyra_short_call_spread_needs_the_width_less_the_premium(
@@ -165,6 +159,15 @@ def test_deribit_short_options_by_hand(
     portfolio["cash"] = 4.5
     coins = run(portfolio, "deribit-standard", settlement="coin")
     assert nets(coins) == pytest.approx(tuple(net / 2_000.0 for net in nets(got)))
+
+
+def test_put_of_the_same_rule_at_another_venue(make: Make, option: Make, run: Make) -> None:
+    # Bitexch, "Margin Rules for USDT Margined Options", ETH-USDT-17NOV23-1850-P: the rule and the
+    # figures of Deribit; underlying 2098, mark 2.4, fifty short: IM 10610, MM 7987.5.
+    portfolio = make(positions=[option(-50.0, "put", 1_850.0, vol=0.0)])
+    eth = portfolio["underlyings"]["ETH"]
+    eth["spot"], eth["expiries"][0]["forward"] = 2_098.0, 1_847.6
+    assert nets(run(portfolio, "deribit-standard")) == pytest.approx((-10_610.0, -7_987.5))
 
 
 def test_deribit_balance_leaves_out_what_long_options_are_worth(
@@ -277,3 +280,13 @@ def test_figures_of_one_underlying_leave_the_others_alone(make: Make, run: Make)
     assert nets(got) == pytest.approx(
         (-0.065 * 2_001 - 0.5 * 28_020, -0.05 * (2_001 + 28_020)),
     )
+
+
+def test_unpaired_calls_cost_a_multiple_of_the_forward(make: Make, option: Make, run: Make) -> None:
+    # Two calls of 100 short at a mark of 2300: isolated 2 * (2300 + 300) and 2 * (2300 + 150).
+    portfolio = make(positions=[option(-2.0, "call", 100.0, vol=0.0)])
+    portfolio["underlyings"]["ETH"]["expiries"][0]["forward"] = 2_400.0
+    got = run(portfolio, "derive-srm", unpaired_im=1.05, unpaired_mm=1.03)
+    assert nets(got) == pytest.approx((-2 * 1.05 * 2_400, -2 * 2_300 - 2 * 150))
+    got = run(portfolio, "derive-srm", unpaired_im=1.05, unpaired_mm=0.9)
+    assert got["components"]["maintenance"]["unpaired_calls"] == pytest.approx(-2 * 0.9 * 2_400)

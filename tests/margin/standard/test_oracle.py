@@ -173,6 +173,37 @@ def portfolios(draw: st.DrawFn) -> Portfolio:
     }
 
 
+@st.composite
+def figures(draw: st.DrawFn) -> Figures:
+    """Figures that differ from each other, and from a preset's."""
+    tenth = st.integers(0, 30).map(lambda n: n / 100)
+    around_one = st.integers(80, 130).map(lambda n: n / 100)
+    shares = ("im_perp", "mm_perp", "max_spot", "min_spot", "mm_call_spot", "mm_put_spot")
+    given_ = {key: draw(tenth) for key in (*shares, "mm_put_mtm", "base_factor")}
+    ones = ("unpaired_im", "unpaired_mm", "mm_offset", "base_im_scale", "depeg_factor")
+    given_ |= {key: draw(around_one) for key in (*ones, "depeg_threshold", "oc_factor")}
+    return given_ | {
+        "perp_threshold": draw(confidences),
+        "option_threshold": draw(confidences),
+        "base_threshold": draw(confidences),
+        "im_perp_per_unit": draw(st.sampled_from([0.0, 0.001])),
+        "mm_perp_per_unit": draw(st.sampled_from([0.0, 0.002])),
+        "perp_reference": draw(st.sampled_from(["perp", "spot"])),
+        "max_loss_offset": draw(st.booleans()),
+        "underlyings": draw(st.sampled_from([{}, {"BTC": {"im_perp": 0.5, "unpaired_mm": 0.2}}])),
+    }
+
+
+@given(portfolio=portfolios(), rules=figures())
+@settings(max_examples=150)
+def test_engine_agrees_under_any_figures(
+    run: Callable[..., Portfolio], portfolio: Portfolio, rules: Figures
+) -> None:
+    got = run(portfolio, "derive-srm", **rules)
+    found = (got["initial_net_margin"], got["maintenance_net_margin"])
+    assert found == pytest.approx(nets(portfolio, rules), rel=1e-9, abs=1e-6)
+
+
 @pytest.mark.parametrize("preset", ["srm", "deribit"])
 def test_engine_agrees_with_a_plain_reading_of_the_rules(
     preset: str, request: pytest.FixtureRequest, run: Callable[..., Portfolio]

@@ -1,0 +1,231 @@
+"""One step of the life cycle: new figures in, new states and the transitions out.
+
+With MM the maintenance margin and L the call level (MM, or MM plus the add-on), equity is
+
+    stopped   below  stop_out_share * MM
+    breached  below  L
+    restored  from   L + cure_share * MM
+    low       below  L + warning_share * MM
+    calm      from   L + (warning_share + calm_share) * MM
+
+Between restored and breached, and between calm and low, nothing changes: a figure that moves to
+and fro within such a band changes a state once.
+
+    healthy, warning, cured, called, reduce_only  -> liquidating  stopped
+    healthy, warning, cured                       -> called       breached
+    healthy                                       -> warning      low
+    warning, cured                                -> healthy      calm
+    called, reduce_only                           -> cured        restored
+    called                                        -> reduce_only  at the deadline
+    reduce_only                                   -> liquidating  at the end of the grace
+    liquidating                                   -> closed       nothing left to close
+    liquidating                                   -> cured        restored
+
+Rules may let several follow from one set of figures; each is a transition of its own, and in
+their order nothing is skipped: a liquidation without stop-out comes after a call and a missed
+deadline. Figures that are not known change nothing, and what fell due meanwhile is done when they
+are. A call that is met is met, also when the first figures that show it come after the deadline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from margin.life_cycle.states import NEVER, Figures, Reason, State, States, Transitions
+from margin.life_cycle_rules import LifeCycleRules
+from market.clock import HOUR, format_time
+from market.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.int8]
+Bools = npt.NDArray[np.bool_]
+
+_MOST = len(State)
+"""No account changes more often at one time: no state is entered twice with the same figures."""
+
+
+def advance(
+    states: States, figures: Figures, now: int, rules: LifeCycleRules
+) -> tuple[States, Transitions]:
+    """Move N accounts to `now`.
+
+    Pure and total: any state with any figures has exactly one answer. The same figures at the same
+    time once more change nothing.
+
+    Parameters
+    ----------
+    states:
+        As they were; not changed.
+    figures:
+        At `now`, of the same accounts.
+    now:
+        Nanoseconds; not before the last figures.
+    rules:
+        ``[life_cycle]`` of the rule set.
+
+    Raises
+    ------
+    DataError
+        Time went back, or the figures are of another number of accounts.
+
+    References
+    ----------
+    Saxo OpenAPI, "Margin Call Events" (MarginCall, StopOut, LevelDrop, Reinstate).
+    """
+    if now < states.as_of:
+        raise DataError(
+            f"figures are of {format_time(now)}, and these accounts were judged at "
+            f"{format_time(states.as_of)} already; give figures in the order of time"
+        )
+    if len(figures) != len(states):
+        raise DataError(
+            f"figures of {len(figures)} accounts for {len(states)} states; give one each"
+        )
+    levels = _Levels.of(figures, rules)
+    says = np.zeros(len(states), dtype=np.bool_) if figures.disputed is None else figures.disputed
+    columns = _Columns(
+        states.state.copy(), states.since.copy(), states.deadline.copy(), states.disputed.copy()
+    )
+    found = [_end_disputes(columns, says, now), _begin_disputes(columns, says, now)]
+    for _ in range(_MOST):
+        changed = _pass(columns, levels, now, rules)
+        if not len(changed):
+            break
+        found.append(changed)
+    else:
+        raise DataError("a state was entered twice at one time; the rules contradict themselves")
+    # A dispute is about a call, and ends with it; one about a call of just now begins.
+    columns.disputed[columns.state != State.CALLED] = NEVER
+    found.append(_begin_disputes(columns, says, now))
+    after = States(columns.state, columns.since, columns.deadline, columns.disputed, now)
+    return after, _in_order(found, now)
+
+
+@dataclass(slots=True)
+class _Columns:
+    """The arrays of `States` while they change."""
+
+    state: Codes
+    since: Ints
+    deadline: Ints
+    disputed: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class _Levels:
+    """What holds of each account's figures, shape (N,) each; all False where they are not known."""
+
+    known: Bools
+    stopped: Bools
+    breached: Bools
+    restored: Bools
+    low: Bools
+    calm: Bools
+    flat: Bools
+    owing: Bools
+
+    @classmethod
+    def of(cls, figures: Figures, rules: LifeCycleRules) -> _Levels:
+        equity, margin = figures.equity, figures.maintenance
+        level = margin + figures.add_on if rules.call_level == "total" else margin
+        known = np.isfinite(equity) & np.isfinite(level)
+        low_at = level + rules.warning_share * margin
+        with np.errstate(invalid="ignore"):
+            holds = (
+                equity < rules.stop_out_share * margin,
+                equity < level,
+                equity >= level + rules.cure_share * margin,
+                equity < low_at,
+                equity >= low_at + rules.calm_share * margin,
+                figures.positions == 0,
+                equity < 0.0,
+            )
+        return cls(known, *(known & one for one in holds))
+
+
+def _pass(columns: _Columns, levels: _Levels, now: int, rules: LifeCycleRules) -> Transitions:
+    """Every account's next change, applied to `columns`."""
+    state, deadline = columns.state, columns.deadline
+    due = levels.known & (deadline != NEVER) & (now >= deadline) & (columns.disputed == NEVER)
+    healthy, warning, called, cured, reducing, liquidating = (
+        state == code
+        for code in (
+            State.HEALTHY,
+            State.WARNING,
+            State.CALLED,
+            State.CURED,
+            State.REDUCE_ONLY,
+            State.LIQUIDATING,
+        )
+    )
+    uncalled = healthy | warning | cured
+    rows: list[tuple[Bools, State, Reason]] = [
+        (liquidating & levels.flat & levels.owing, State.CLOSED, Reason.BANKRUPT),
+        (liquidating & levels.flat, State.CLOSED, Reason.POSITIONS_CLOSED),
+        (liquidating & levels.restored, State.CURED, Reason.REINSTATED),
+        ((uncalled | called | reducing) & levels.stopped, State.LIQUIDATING, Reason.STOP_OUT),
+        (uncalled & levels.breached, State.CALLED, Reason.MARGIN_CALL),
+        (healthy & levels.low, State.WARNING, Reason.LEVEL_DROP),
+        ((warning | cured) & levels.calm, State.HEALTHY, Reason.REINSTATED),
+        ((called | reducing) & levels.restored, State.CURED, Reason.CALL_MET),
+        (called & due, State.REDUCE_ONLY, Reason.DEADLINE_MISSED),
+        (reducing & due, State.LIQUIDATING, Reason.GRACE_ENDED),
+    ]
+    conditions = [row[0] for row in rows]
+    pick = np.select(conditions, [np.int8(k) for k in range(len(rows))], default=np.int8(-1))
+    account = np.flatnonzero(pick >= 0)
+    chosen = pick[account]
+    before = state[account]
+    after = np.array([row[1] for row in rows], dtype=np.int8)[chosen]
+    reason = np.array([row[2] for row in rows], dtype=np.int8)[chosen]
+    previous = deadline[account]
+    state[account] = after
+    columns.since[account] = now
+    deadline[account] = np.select(
+        [after == State.CALLED, after == State.REDUCE_ONLY],
+        [
+            np.int64(now + round(rules.call_hours * HOUR)),
+            # The grace follows the deadline, not the moment at which somebody looked.
+            previous + np.int64(round(rules.grace_hours * HOUR)),
+        ],
+        default=np.int64(NEVER),
+    )
+    return Transitions(account, before, after, reason, deadline[account].copy(), now)
+
+
+def _begin_disputes(columns: _Columns, says: Bools, now: int) -> Transitions:
+    """Stop the clock of calls that are disputed."""
+    begun = np.flatnonzero((columns.state == State.CALLED) & says & (columns.disputed == NEVER))
+    columns.disputed[begun] = now
+    return _stay_called(columns, begun, Reason.DISPUTE, now)
+
+
+def _end_disputes(columns: _Columns, says: Bools, now: int) -> Transitions:
+    """Start it again where a dispute has ended, as late as it had stood still."""
+    ended = np.flatnonzero((columns.state == State.CALLED) & ~says & (columns.disputed != NEVER))
+    columns.deadline[ended] += now - columns.disputed[ended]
+    columns.disputed[ended] = NEVER
+    return _stay_called(columns, ended, Reason.DISPUTE_ENDED, now)
+
+
+def _stay_called(columns: _Columns, account: Ints, reason: Reason, now: int) -> Transitions:
+    called = np.full(len(account), State.CALLED, dtype=np.int8)
+    why = np.full(len(account), reason, dtype=np.int8)
+    return Transitions(account, called, called, why, columns.deadline[account], now)
+
+
+def _in_order(found: list[Transitions], now: int) -> Transitions:
+    """All of them by account; of one account as they happened."""
+    order = np.argsort(np.concatenate([one.account for one in found]), kind="stable")
+    return Transitions(
+        np.concatenate([one.account for one in found])[order],
+        np.concatenate([one.before for one in found])[order],
+        np.concatenate([one.after for one in found])[order],
+        np.concatenate([one.reason for one in found])[order],
+        np.concatenate([one.deadline for one in found])[order],
+        now,
+    )

@@ -1,0 +1,160 @@
+"""Everything that the liquidation rules say of one account."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from margin.liquidation.auction import Offer, auction_steps
+from margin.liquidation.moved import price_of
+from margin.liquidation.partial import Step, liquidation_step
+from margin.liquidation.prices import (
+    Crossing,
+    bankruptcy_crossing,
+    liquidation_crossing,
+    margins_of,
+)
+from margin.portfolio import Holding, Portfolio
+from margin.ruleset import RuleSet
+from market.errors import CaseError
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Where an account is liquidated and bankrupt as one underlying moves, in its prices."""
+
+    liquidation: Crossing
+    bankruptcy: Crossing
+
+
+@dataclass(frozen=True, slots=True)
+class LegLevels:
+    """The same in the price of one position's own instrument.
+
+    Attributes
+    ----------
+    instrument:
+        Its name.
+    price:
+        Of a perpetual or spot; of an option the forward of its expiry.
+    levels:
+        Prices.
+    isolated:
+        The position's own margin alone stands for it.
+    """
+
+    instrument: str
+    price: float
+    levels: Levels
+    isolated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLiquidation:
+    """Liquidation figures of one account, settlement currency.
+
+    Attributes
+    ----------
+    net, mark_to_market:
+        Net maintenance margin and mark-to-market.
+    underlyings:
+        By name: levels in the spot price.
+    legs:
+        Of every position, in the order given.
+    step:
+        The next step of a liquidation; closes nothing while the margin is met.
+    auction:
+        Offers over time; empty where the rules have no auction or the margin is met.
+    """
+
+    net: float
+    mark_to_market: float
+    underlyings: Mapping[str, Levels]
+    legs: tuple[LegLevels, ...]
+    step: Step
+    auction: tuple[Offer, ...]
+
+
+def liquidation_of(
+    portfolio: Portfolio, ruleset: RuleSet, isolated: Mapping[str, float] | None = None
+) -> AccountLiquidation:
+    """Liquidation figures of an account.
+
+    Parameters
+    ----------
+    portfolio:
+        Checked; not changed.
+    ruleset:
+        Rules of margin and of liquidation.
+    isolated:
+        Margin of each isolated position by its name. An isolated position stands alone with its
+        margin; the rest of the account knows neither.
+
+    Raises
+    ------
+    CaseError
+        `isolated` names a position that is not held, or figures exceed float64.
+    """
+    own = dict(isolated or {})
+    held = [position.name for position in portfolio.positions]
+    if unknown := sorted(set(own) - set(held)):
+        raise CaseError(
+            f"isolated names {', '.join(unknown)}; the portfolio holds {', '.join(held) or 'none'}"
+        )
+    shared = replace(
+        portfolio,
+        positions=tuple(one for one in portfolio.positions if one.name not in own),
+    )
+    margins = margins_of([shared], ruleset)
+    net, value = float(margins.maintenance_net[0]), float(margins.mark_to_market[0])
+    moves = {name: _levels(shared, name, ruleset) for name in shared.underlyings}
+    legs = []
+    for position in portfolio.positions:
+        alone = position.name in own
+        levels = moves[position.underlying]
+        if alone:
+            only = replace(portfolio, cash=own[position.name], positions=(position,), collateral=())
+            levels = _levels(only, position.underlying, ruleset)
+        price = _own_price(portfolio, position)
+        legs.append(LegLevels(position.name, price, _scaled(levels, price), alone))
+    rules = ruleset.liquidations.auction
+    return AccountLiquidation(
+        net=net,
+        mark_to_market=value,
+        underlyings={
+            name: _scaled(levels, shared.underlyings[name].spot) for name, levels in moves.items()
+        },
+        legs=tuple(legs),
+        step=liquidation_step(shared, ruleset),
+        auction=() if rules is UNSET or net >= 0.0 else auction_steps(net, value, rules),
+    )
+
+
+def _levels(portfolio: Portfolio, underlying: str, ruleset: RuleSet) -> Levels:
+    return Levels(
+        liquidation_crossing(portfolio, underlying, ruleset),
+        bankruptcy_crossing(portfolio, underlying, ruleset),
+    )
+
+
+def _own_price(portfolio: Portfolio, position: Holding) -> float:
+    underlying = portfolio.underlyings[position.underlying]
+    for expiry in underlying.expiries:
+        if position.kind == "option" and expiry.seconds_to_expiry == position.seconds_to_expiry:
+            return expiry.forward
+    return price_of(underlying, position)
+
+
+def _scaled(levels: Levels, price: float) -> Levels:
+    return Levels(*(_times(one, price) for one in (levels.liquidation, levels.bankruptcy)))
+
+
+def _times(crossing: Crossing, price: float) -> Crossing:
+    return Crossing(
+        None if crossing.down is None else crossing.down * price,
+        None if crossing.up is None else crossing.up * price,
+        crossing.passed,
+    )

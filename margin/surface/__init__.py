@@ -1,0 +1,1 @@
+"""The volatility surface: implied vols, SVI slices without arbitrage, interpolation in time."""

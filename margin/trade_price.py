@@ -1,0 +1,62 @@
+"""The price at which a trade leaves equity as it is: the one that the rules mark by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from margin.book_margins import marks_discounted
+from margin.book_portfolios import book_portfolios
+from margin.exposures import leg_exposures
+from margin.portfolios import OPTION, PERP
+from margin.ruleset import RuleSet
+from margin.tier import brackets_alone
+from margin.view import MarketView
+from market.book import Account, Book, Position
+from market.errors import InstrumentError
+from market.instruments import parse_instrument
+
+
+@dataclass(frozen=True, slots=True)
+class TradePrice:
+    """Price of one unit, settlement currency; NaN where the instrument cannot be valued.
+
+    Attributes
+    ----------
+    price:
+        The mark; of an option its value.
+    premium:
+        Whether it is paid in cash, as of an option, or only entered at.
+    """
+
+    price: float
+    premium: bool = False
+
+
+def trade_price(instrument: str, view: MarketView, ruleset: RuleSet) -> TradePrice:
+    """The price of an instrument in a market under a rule set.
+
+    Brackets alone mark by the symbol, all else as `margin.listing` says: a perp by its quote,
+    an option by its vol.
+    """
+    if brackets_alone(ruleset):
+        return TradePrice(_mark(instrument, view))
+    one = Account("what-if", 0.0, (Position(instrument, 1.0),))
+    held = book_portfolios(Book.of([one]), view, ruleset.collateral)
+    if held.problems.found:
+        return TradePrice(math.nan)
+    kind, on = held.portfolios.kind[0], held.portfolios.underlyings
+    if kind == OPTION:
+        exposures = leg_exposures(held.portfolios, discounted=marks_discounted(ruleset))
+        return TradePrice(float(exposures.value[0]), premium=True)
+    row = held.portfolios.underlying[0]
+    return TradePrice(float((on.perp_price if kind == PERP else on.spot)[row]))
+
+
+def _mark(instrument: str, view: MarketView) -> float:
+    try:
+        symbol = parse_instrument(instrument).symbol
+    except InstrumentError:
+        return math.nan
+    row = view.index().get(symbol)
+    return math.nan if row is None else float(view.mark[row])

@@ -1,0 +1,1 @@
+"""Questions about one portfolio that change nothing: trades, sizes, remedies, differences."""

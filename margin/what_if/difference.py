@@ -1,0 +1,142 @@
+"""What changed between two results: positions, prices, parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from margin.portfolio import Holding, Pledge, Portfolio, Underlying
+from margin.ruleset import RuleSet
+from margin.what_if.outcome import margins_of
+from margin.what_if.trades import leg_key
+from market.errors import CaseError
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one kind of change did, settlement currency.
+
+    Attributes
+    ----------
+    name:
+        ``positions`` (cash and collateral amounts included), ``prices`` (time included) or
+        ``parameters``.
+    mark_to_market, initial_net_margin, maintenance_net_margin:
+        After the step less before it: over the steps they add up to the whole change.
+    """
+
+    name: str
+    mark_to_market: float
+    initial_net_margin: float
+    maintenance_net_margin: float
+
+
+def difference(
+    before: Portfolio,
+    rules_before: RuleSet,
+    after: Portfolio,
+    rules_after: RuleSet,
+    elapsed_seconds: float = 0.0,
+) -> tuple[Step, ...]:
+    """Attribute the change of an account's figures, one step after the other.
+
+    From the earlier portfolio: first the positions, the cash and the collateral become the later
+    ones at the earlier prices, then prices, vols, rates and the time left become the later ones,
+    then the rules. What only the later portfolio knows the price of is valued at that price from
+    the first step on. Another order would share the joint effects out otherwise; this one is
+    fixed, and the steps add up.
+
+    Parameters
+    ----------
+    before, after:
+        Checked, of the same account.
+    rules_before, rules_after:
+        The rules of each.
+    elapsed_seconds:
+        Between the two: an expiry of the later one had so much longer to go. 0 or more.
+
+    Raises
+    ------
+    CaseError
+        The elapsed time is negative or not finite.
+    """
+    if not 0.0 <= elapsed_seconds < float("inf"):
+        raise CaseError(
+            f"elapsed_seconds is {elapsed_seconds}; expected 0 or more, the earlier result first"
+        )
+    moved = _at_prices_of(before, after, elapsed_seconds)
+    (start,) = margins_of([before], rules_before)
+    (held,) = margins_of([moved], rules_before)
+    (priced,) = margins_of([after], rules_before)
+    (end,) = margins_of([after], rules_after)
+    legs = (("positions", start, held), ("prices", held, priced), ("parameters", priced, end))
+    return tuple(
+        Step(name, *(late - early for early, late in zip(first, last, strict=True)))
+        for name, first, last in legs
+    )
+
+
+def _at_prices_of(before: Portfolio, after: Portfolio, elapsed: float) -> Portfolio:
+    """The later portfolio at the earlier prices, as far as they are known."""
+    underlyings = {
+        name: _earlier(before.underlyings.get(name), later, elapsed)
+        for name, later in after.underlyings.items()
+    }
+    vols = {leg_key(held): held.vol for held in before.positions}
+    pledges = {pledge.asset: pledge for pledge in before.collateral}
+    return Portfolio(
+        after.cash,
+        before.stable_price,
+        underlyings,
+        tuple(_held(position, before, after, vols, elapsed) for position in after.positions),
+        tuple(_pledged(pledge, pledges.get(pledge.asset)) for pledge in after.collateral),
+    )
+
+
+def _earlier(before: Underlying | None, after: Underlying, elapsed: float) -> Underlying:
+    known = {} if before is None else {one.seconds_to_expiry: one for one in before.expiries}
+    expiries = []
+    for late in after.expiries:
+        left = late.seconds_to_expiry + elapsed
+        expiries.append(known.get(left, msgspec.structs.replace(late, seconds_to_expiry=left)))
+    base = after if before is None else before
+    perp = after.perp_price if base.perp_price is None else base.perp_price
+    return msgspec.structs.replace(base, perp_price=perp, expiries=tuple(expiries))
+
+
+def _held(
+    position: Holding,
+    before: Portfolio,
+    after: Portfolio,
+    vols: dict[tuple[object, ...], float | None],
+    elapsed: float,
+) -> Holding:
+    if position.kind != "option":
+        return _linear(position, before, after)
+    left = None if position.seconds_to_expiry is None else position.seconds_to_expiry + elapsed
+    moved = msgspec.structs.replace(position, seconds_to_expiry=left)
+    vol = vols.get(leg_key(moved))
+    return moved if vol is None else msgspec.structs.replace(moved, vol=vol)
+
+
+def _linear(position: Holding, before: Portfolio, after: Portfolio) -> Holding:
+    """Without the profit or loss that only the later price made."""
+    early = before.underlyings.get(position.underlying)
+    if position.unrealised_pnl is None or early is None:
+        return position
+    late = after.underlyings[position.underlying]
+    if position.kind == "perp":
+        start, end = early.perp_price, late.perp_price
+    else:
+        start, end = early.spot, late.spot
+    if start is None or end is None:
+        return position
+    made = position.quantity * (end - start)
+    return msgspec.structs.replace(position, unrealised_pnl=position.unrealised_pnl - made)
+
+
+def _pledged(pledge: Pledge, before: Pledge | None) -> Pledge:
+    if before is None:
+        return pledge
+    return msgspec.structs.replace(pledge, price=before.price, confidence=before.confidence)

@@ -1,0 +1,133 @@
+"""What a portfolio would need after a change, and what each of its positions needs now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from margin.engines import compute_margins
+from margin.margins import Margins
+from margin.portfolio import Holding, Portfolio
+from margin.portfolios import flatten
+from margin.ruleset import RuleSet
+from margin.what_if.trades import Change, traded
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A portfolio and its figures, settlement currency, unrounded.
+
+    `initial_requirement` and `maintenance_requirement` are what the rules take from
+    `mark_to_market`: the net margins are what is left.
+    """
+
+    portfolio: Portfolio
+    mark_to_market: float
+    initial_net_margin: float
+    maintenance_net_margin: float
+
+    @property
+    def initial_requirement(self) -> float:
+        """``mark_to_market - initial_net_margin``."""
+        return self.mark_to_market - self.initial_net_margin
+
+    @property
+    def maintenance_requirement(self) -> float:
+        """``mark_to_market - maintenance_net_margin``."""
+        return self.mark_to_market - self.maintenance_net_margin
+
+
+@dataclass(frozen=True, slots=True)
+class MarginalRequirement:
+    """What one position adds to the requirement: with it less without it; negative: it hedges."""
+
+    instrument: str
+    initial: float
+    maintenance: float
+
+
+def outcome(portfolio: Portfolio, ruleset: RuleSet) -> Outcome:
+    """The figures of a portfolio as it is."""
+    return outcomes(portfolio, [Change()], ruleset)[0]
+
+
+def outcomes(
+    portfolio: Portfolio, changes: Sequence[Change], ruleset: RuleSet
+) -> tuple[Outcome, ...]:
+    """What a portfolio would need after each of some changes, the portfolio left as it is.
+
+    A trade at the mark leaves the mark-to-market as it is: cash pays what a bought option is
+    worth, and takes what a closed position has gained. All changes are margined in one go.
+
+    Parameters
+    ----------
+    portfolio:
+        Checked, see `margin.portfolio.check_portfolio`.
+    changes:
+        Each on its own, from the portfolio as it is.
+    ruleset:
+        The rules.
+
+    Raises
+    ------
+    CaseError, InstrumentError
+        A changed portfolio cannot be valued.
+    """
+    changed = [traded(portfolio, change.trades) for change in changes]
+    before, *after = margins_of([portfolio, *changed], ruleset)
+    found = []
+    for change, other, (value, initial, maintenance) in zip(changes, changed, after, strict=True):
+        paid = change.deposit - (value - before[0])
+        found.append(
+            Outcome(
+                msgspec.structs.replace(other, cash=other.cash + paid),
+                value + paid,
+                initial + paid,
+                maintenance + paid,
+            )
+        )
+    return tuple(found)
+
+
+def marginal_requirements(
+    portfolio: Portfolio, ruleset: RuleSet
+) -> tuple[MarginalRequirement, ...]:
+    """What each position adds to the requirement of the portfolio, in the order given.
+
+    Each is closed at its mark in turn, the others held. The figures do not add up to the
+    requirement where positions offset each other.
+    """
+    closing = [Change(trades=(closed(held),)) for held in portfolio.positions]
+    now, *without = outcomes(portfolio, [Change(), *closing], ruleset)
+    return tuple(
+        MarginalRequirement(
+            held.name,
+            now.initial_requirement - other.initial_requirement,
+            now.maintenance_requirement - other.maintenance_requirement,
+        )
+        for held, other in zip(portfolio.positions, without, strict=True)
+    )
+
+
+def closed(held: Holding, share: float = 1.0) -> Holding:
+    """The trade that closes a share of a position."""
+    return msgspec.structs.replace(held, quantity=-share * held.quantity)
+
+
+def margins_of(
+    portfolios: Sequence[Portfolio], ruleset: RuleSet
+) -> list[tuple[float, float, float]]:
+    """Mark-to-market, net initial and net maintenance margin of each portfolio."""
+    margins: Margins = compute_margins(flatten(portfolios, ruleset.collateral), ruleset)
+    columns: tuple[Floats, ...] = (
+        margins.mark_to_market,
+        margins.initial_net,
+        margins.maintenance_net,
+    )
+    return [tuple(row) for row in np.column_stack(columns).tolist()]

@@ -1,0 +1,117 @@
+"""A change to a portfolio: deposits and trades at the mark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from margin.portfolio import Holding, Portfolio, check_portfolio
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What would change.
+
+    Attributes
+    ----------
+    deposit:
+        Cash paid in, settlement currency; negative for a withdrawal.
+    trades:
+        What would be bought, with `quantity` the amount added to the position (negative: sold). Of
+        a position that is held only what names it counts: kind, underlying and, of an option,
+        expiry, strike and type; a new option brings its vol.
+    """
+
+    deposit: float = 0.0
+    trades: tuple[Holding, ...] = field(default=())
+
+
+def traded(portfolio: Portfolio, trades: Sequence[Holding]) -> Portfolio:
+    """The portfolio with its positions changed and its cash as it was.
+
+    An increase enters at the mark, so that the unrealised profit or loss stays; a reduction keeps
+    the share that is left of it, and a position that turns or closes keeps none. What a trade
+    costs or brings is what the mark-to-market would change by: see
+    `margin.what_if.outcome.outcomes`, which puts it into cash.
+
+    Raises
+    ------
+    CaseError, InstrumentError
+        The changed portfolio cannot be valued.
+    """
+    positions = list(portfolio.positions)
+    for trade in trades:
+        key = leg_key(trade)
+        same = [i for i, held in enumerate(positions) if leg_key(held) == key]
+        if not same:
+            positions.append(msgspec.structs.replace(trade, entry_price=None, unrealised_pnl=None))
+            continue
+        left = _changed(_netted([positions[i] for i in same], portfolio), trade.quantity)
+        positions[same[0]] = left
+        for i in reversed(same[1:] if left.quantity != 0.0 else same):
+            del positions[i]
+    changed = msgspec.structs.replace(portfolio, positions=tuple(positions))
+    check_portfolio(changed)
+    return changed
+
+
+def leg_key(holding: Holding) -> tuple[object, ...]:
+    """What tells one position from another."""
+    if holding.kind != "option":
+        return (holding.kind, holding.underlying)
+    return (
+        holding.kind,
+        holding.underlying,
+        holding.seconds_to_expiry,
+        holding.strike,
+        holding.type,
+    )
+
+
+def mark_of(holding: Holding, portfolio: Portfolio) -> float:
+    """Price of a linear position: of its perp or spot."""
+    underlying = portfolio.underlyings[holding.underlying]
+    if holding.kind == "perp" and underlying.perp_price is not None:
+        return underlying.perp_price
+    return underlying.spot
+
+
+def unrealised(holding: Holding, portfolio: Portfolio) -> float:
+    """Unrealised profit and loss of a linear position, funding apart."""
+    if holding.unrealised_pnl is not None:
+        return holding.unrealised_pnl
+    if holding.entry_price is None:
+        return 0.0
+    return holding.quantity * (mark_of(holding, portfolio) - holding.entry_price)
+
+
+def _netted(same: Sequence[Holding], portfolio: Portfolio) -> Holding:
+    """Lines of one instrument as one: quantities and what they have gained add up."""
+    first = same[0]
+    quantity = sum(sorted(held.quantity for held in same))
+    if first.kind == "option":
+        return msgspec.structs.replace(first, quantity=quantity)
+    return msgspec.structs.replace(
+        first,
+        quantity=quantity,
+        entry_price=None,
+        unrealised_pnl=sum(sorted(unrealised(held, portfolio) for held in same)),
+        unrealised_funding=sum(sorted(held.unrealised_funding for held in same)),
+    )
+
+
+def _changed(held: Holding, delta: float) -> Holding:
+    quantity = held.quantity + delta
+    if held.kind == "option" or held.unrealised_pnl is None:
+        return msgspec.structs.replace(held, quantity=quantity)
+    kept = 1.0
+    if held.quantity * delta < 0.0:
+        kept = max(0.0, quantity / held.quantity)
+    return msgspec.structs.replace(
+        held,
+        quantity=quantity,
+        unrealised_pnl=kept * held.unrealised_pnl,
+        unrealised_funding=kept * held.unrealised_funding,
+    )

@@ -1,0 +1,188 @@
+"""What the ledger holds of a market is applied again, in the order in which it was recorded.
+
+Bars are read from the newest step of the history on. Quotes change what is known without an end,
+so the whole board is recorded once in a while, and they are read from there on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from heapq import merge
+from typing import Any
+
+import msgspec
+
+from ledger.records import Entry, Record
+from ledger.store import Ledger
+from market.errors import DataError
+from market.price_guard import PriceGuard
+from market.told_quotes import Figure, ToldFigure, figures_in_force
+from serving.bar_checks import MAX_AHEAD_DAYS, BarChecks
+from serving.market_moment import MarketMoment
+from serving.messages import BarIn, BarResult
+from serving.posted_bars import BARS, follow_bars
+from serving.posted_context import plain, recorded, tell
+from serving.posted_quotes import QUOTES, follow_quotes
+from serving.quote_checks import AHEAD_OF_BARS, AHEAD_OF_CLOCK, QuoteChecks
+from serving.quote_messages import QuoteIn, QuoteResult
+
+QUOTE_BOARD = "quote_board"
+"""Kind of the ledger entries that hold all that is quoted."""
+
+SAVED_EVERY = 10_000
+"""So many recorded quotes, or four times the figures known, lie between two of them."""
+
+_LOG = logging.getLogger("margincast.serving")
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """A market after what was recorded: how many bars counted, and quotes since the saved board."""
+
+    moment: MarketMoment
+    bars: int
+    unsaved: int
+
+
+def quote_checks(
+    moment: MarketMoment,
+    columns: Mapping[str, int],
+    cash_assets: Collection[str],
+    now: int | None,
+) -> QuoteChecks:
+    """What quotes are held against now.
+
+    Raises
+    ------
+    DataError
+        Without a wall clock: there is no bar yet.
+    """
+    if now is not None:
+        # To the microsecond: what is recorded is what counted.
+        known = max(now - now % 1_000, moment.newest_known or 0)
+        return QuoteChecks(columns, cash_assets, known, now + AHEAD_OF_CLOCK)
+    newest, known_now = moment.newest_close, moment.newest_known
+    if newest is None or known_now is None:
+        raise DataError("the market has no bar yet; post bars first")
+    return QuoteChecks(columns, cash_assets, known_now, newest + AHEAD_OF_BARS)
+
+
+def saved_board(moment: MarketMoment) -> Entry:
+    """All that is quoted, to start from."""
+    payload = {
+        "figures": [
+            [figure.instrument, figure.figure, figure.ts, list(figure.value)]
+            for figure in moment.quotes.newest_figures()
+        ],
+        "context": plain(moment.posted_context, moment.head.symbols),
+    }
+    return Entry(QUOTE_BOARD, payload, as_of=moment.newest_known)
+
+
+def caught_up(
+    moment: MarketMoment,
+    ledger: Ledger,
+    columns: Mapping[str, int],
+    guard: PriceGuard | None,
+    cash_assets: Collection[str],
+    now: int | None,
+) -> CaughtUp:
+    """The market after the recorded bars and quotes, see `serving.live_market.LiveMarket.catch_up`.
+
+    Raises
+    ------
+    LedgerError
+        The ledger cannot be read, or a record was altered.
+    DataError
+        A record holds something else.
+    """
+    bars = unsaved = 0
+    latest = None if now is None else now + AHEAD_OF_CLOCK
+    for record in _recorded(ledger, moment.newest_close):
+        try:
+            if record.kind == BARS:
+                moment, counted = _bars(moment, record.payload, columns, guard)
+                bars += counted
+                continue
+            checks = _checks_then(moment, columns, cash_assets, latest)
+            if record.kind == QUOTE_BOARD:
+                moment = _board(moment, record.payload, checks, guard)
+                unsaved = 0
+            else:
+                quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+                moment, posted = follow_quotes(moment, quotes, checks, guard)
+                unsaved += len(quotes)
+                _warn(posted.response.results)
+        except (KeyError, msgspec.ValidationError) as error:
+            raise DataError(
+                f"record {record.id} does not hold {record.kind} ({error}); it was written by "
+                "another version, start from a newer history"
+            ) from error
+    return CaughtUp(moment, bars, unsaved)
+
+
+def _recorded(ledger: Ledger, newest_close: int | None) -> Iterator[Record]:
+    # The newest step included: its corrections were recorded at its own close.
+    bars = ledger.records(BARS, since_as_of=newest_close)
+    board = ledger.last_record(QUOTE_BOARD)
+    since = None if board is None else board.recorded_at
+    quotes = ledger.records(QUOTES, since_recorded=since)
+    boards = iter(()) if board is None else iter((board,))
+    return merge(bars, quotes, boards, key=lambda r: (r.recorded_at, r.chain, r.seq))
+
+
+def _checks_then(
+    moment: MarketMoment,
+    columns: Mapping[str, int],
+    cash_assets: Collection[str],
+    latest: int | None,
+) -> QuoteChecks:
+    """What quotes are held against when they were recorded: what expired since had not then."""
+    if latest is None:
+        latest = (moment.newest_close or 0) + AHEAD_OF_BARS
+    return QuoteChecks(columns, cash_assets, moment.newest_known or 0, latest)
+
+
+def _board(
+    moment: MarketMoment,
+    payload: Mapping[str, Any],
+    checks: QuoteChecks,
+    guard: PriceGuard | None,
+) -> MarketMoment:
+    content = msgspec.convert(payload["figures"], list[tuple[str, Figure, int, tuple[float, ...]]])
+    figures = [ToldFigure(*parts) for parts in content]
+    fit = [f for f in figures if f.ts <= checks.latest and checks.fits(f.instrument)]
+    if len(fit) < len(figures):
+        _LOG.warning(
+            "%d of %d recorded quotes no longer fit this market",
+            len(figures) - len(fit),
+            len(figures),
+        )
+    facts = recorded(payload["context"], checks.columns, moment.interval)
+    return tell(replace(moment, quotes=figures_in_force(fit)), facts, guard)
+
+
+def _bars(
+    moment: MarketMoment,
+    payload: Mapping[str, Any],
+    columns: Mapping[str, int],
+    guard: PriceGuard | None,
+) -> tuple[MarketMoment, int]:
+    bars = msgspec.convert(payload["bars"], list[BarIn])
+    context = recorded(payload.get("context", ()), columns, moment.interval)
+    moment = tell(moment, context, guard)
+    checks = BarChecks(moment.interval, columns, None, MAX_AHEAD_DAYS)
+    moment, posted = follow_bars(moment, str(payload["interval"]), bars, checks, guard)
+    _warn(posted.response.results)
+    return moment, sum(r.status in ("applied", "corrected") for r in posted.response.results)
+
+
+def _warn(results: Iterable[BarResult] | Iterable[QuoteResult]) -> None:
+    for result in results:
+        if result.status == "rejected":
+            name = result.symbol if isinstance(result, BarResult) else result.instrument
+            _LOG.warning(
+                "recorded %s %s no longer fits this market: %s", name, result.ts, result.detail
+            )

@@ -1,0 +1,111 @@
+"""Bars on their way into the market, and what is recorded of them.
+
+With the bars that begin a step goes what quotes told of it and of the steps before it: so a
+restart knows the context of a step from its bars alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+from ledger.records import Entry
+from market.clock import format_time
+from market.price_guard import PriceGuard
+from serving.bar_checks import BarChecks, SoundBar
+from serving.market_moment import MarketMoment
+from serving.messages import BarIn, BarResult, BarsResponse
+from serving.pending_step import BarStatus, PendingStep
+from serving.posted_context import plain
+
+BARS = "bars"
+"""Kind of the ledger entries that hold posted bars."""
+
+_KEPT = ("applied", "corrected", "suspect", "late")
+
+
+@dataclass(frozen=True, slots=True)
+class PostedBars:
+    """What became of posted bars.
+
+    Attributes
+    ----------
+    response:
+        The answer.
+    entry:
+        What to record; None where the bars told nothing new.
+    """
+
+    response: BarsResponse
+    entry: Entry | None
+
+
+def follow_bars(
+    moment: MarketMoment,
+    interval: str,
+    bars: Sequence[BarIn],
+    checks: BarChecks,
+    guard: PriceGuard | None,
+) -> tuple[MarketMoment, PostedBars]:
+    """The market with these bars, of any steps in any order; each step is computed once."""
+    before = moment
+    results: list[BarResult | None] = [None] * len(bars)
+    sound: list[tuple[int, SoundBar]] = []
+    for i, checked in enumerate(checks.check(interval, bars)):
+        if isinstance(checked, str):
+            results[i] = BarResult(bars[i].symbol, bars[i].ts, "rejected", checked)
+        else:
+            sound.append((i, checked))
+    sound.sort(key=lambda entry: entry[1].open)
+    for open_, group in groupby(sound, key=lambda entry: entry[1].open):
+        too_far = checks.check_ahead(open_, moment.head.last_open)
+        if too_far is not None:
+            for i, _ in group:
+                results[i] = BarResult(bars[i].symbol, bars[i].ts, "rejected", too_far)
+            continue
+        step = PendingStep(moment, open_, guard)
+        taken: list[tuple[int, int, BarStatus]] = []
+        for i, bar_ in group:
+            if step.has(bar_.column):  # told twice in one post: each is judged as it came
+                moment = step.answer(bars, taken, results)
+                step, taken = PendingStep(moment, open_, guard), []
+            taken.append((i, bar_.column, step.take(bar_)))
+        moment = step.answer(bars, taken, results)
+    found = [result for result in results if result is not None]
+    return moment, _posted(interval, bars, found, before, moment)
+
+
+def _posted(
+    interval: str,
+    bars: Sequence[BarIn],
+    results: list[BarResult],
+    before: MarketMoment,
+    moment: MarketMoment,
+) -> PostedBars:
+    newest = moment.newest_close
+    response = BarsResponse(results, None if newest is None else format_time(newest))
+    kept = [i for i, result in enumerate(results) if result.status in _KEPT]
+    if not kept:
+        return PostedBars(response, None)
+    payload: dict[str, Any] = {
+        "interval": interval,
+        "bars": [msgspec.to_builtins(bars[i]) for i in kept],
+        "results": [msgspec.to_builtins(results[i]) for i in kept],
+    }
+    context = _context_of(before, moment)
+    if context:
+        payload["context"] = context
+    return PostedBars(response, Entry(BARS, payload, as_of=newest))
+
+
+def _context_of(before: MarketMoment, moment: MarketMoment) -> list[list[Any]]:
+    """What quotes told of the steps that these bars committed or began."""
+    newest = moment.head.last_open
+    if newest is None or newest == before.head.last_open:
+        return []
+    taken = {open_: told for open_, told in before.posted_context.items() if open_ <= newest}
+    return plain(taken, moment.head.symbols)
