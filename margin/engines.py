@@ -9,7 +9,7 @@ from margin.margins import Margins, Part, RankedScenario
 from margin.portfolios import Portfolios
 from margin.ruleset import RuleSet
 from margin.scenario.engine import scenario_margins, scenario_parts, worst_scenarios
-from margin.simulation.engine import simulation_margins, simulation_parts
+from margin.simulation.engine import simulation_margins, simulation_parts, worst_periods
 from margin.standard.engine import standard_margins
 from margin.standard.parts import standard_parts
 from margin.tier_engine import tier_margins, tier_parts
@@ -40,7 +40,7 @@ class Engine:
 ENGINES: Mapping[str, Engine] = {
     "standard": Engine(standard_margins, standard_parts),
     "tier": Engine(tier_margins, tier_parts),
-    "simulation": Engine(simulation_margins, simulation_parts),
+    "simulation": Engine(simulation_margins, simulation_parts, worst_periods),
     "scenario": Engine(scenario_margins, scenario_parts, worst_scenarios),
 }
 """By the table that they read, see `RuleSet.method`."""

@@ -181,6 +181,7 @@ class Portfolios:
             unrealised_inverse=(
                 None if self.unrealised_inverse is None else self.unrealised_inverse[legs]
             ),
+            history=self.history,
         )
 
     def _position(self, leg: int) -> int:

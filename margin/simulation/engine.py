@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from margin.margins import Margins, Part
+from margin.margins import Margins, Part, RankedScenario
 from margin.pledges import pledge_values
 from margin.portfolios import Portfolios
 from margin.rows import row_sums
 from margin.ruleset import RuleSet
 from margin.simulation.exposures import Exposures, exposures_of
-from margin.simulation.losses import Losses, simulated_losses
+from margin.simulation.losses import Losses, simulated_losses, tail_length
 from margin.simulation.scenarios import Scenarios, ScenarioSet, scenarios_of
 from margin.simulation_rules import SimulationRules, StressedObservationRules
 from market.clock import format_time
@@ -139,6 +140,34 @@ def simulation_parts(portfolios: Portfolios, account: int, ruleset: RuleSet) -> 
     return tuple(parts)
 
 
+def worst_periods(
+    portfolios: Portfolios, account: int, ruleset: RuleSet, count: int
+) -> tuple[RankedScenario, ...]:
+    """The worst periods of one portfolio by their dates, the worst first: of the current scenarios
+    so many as the tail of the measure holds, `count` at most; same errors as
+    `simulation_margins`."""
+    rules = msgspec.structs.replace(ruleset.simulated, measure="es")
+    one = portfolios.between(account, account + 1)
+    scenarios = scenarios_of(_history(one), ruleset.simulated)
+    found = simulated_losses(
+        exposures_of(one),
+        len(one.kind),
+        _columns(one, _history(one)),
+        scenarios.current,
+        rules,
+    )
+    rows = found.tail_row[0][found.tail_row[0] >= 0]
+    held = dict.fromkeys(one.underlyings.name[row] for row in one.underlying.tolist())
+    return tuple(
+        RankedScenario(
+            _period(scenarios.current, row, rules),
+            ", ".join(held),
+            -len(rows) * float(found.tail_loss[0, k]),
+        )
+        for k, row in enumerate(rows.tolist()[:count])
+    )
+
+
 def _simulate(
     portfolios: Portfolios, rules: SimulationRules
 ) -> tuple[Exposures, Simulated, Scenarios]:
@@ -203,13 +232,17 @@ def _periods(
     if not count:
         return [("losses of each underlying apart", float(losses.joint[account]))]
     of = f"of {losses.used[account]} scenarios"
+    worst = tail_length(int(losses.used[account]), rules.confidence)
+    rank = f"1 of the {count} worst {of}" if rules.measure == "es" else f"number {worst} {of}"
+    return [
+        (f"{_period(moves, int(rows[k]), rules)}, {rank}", float(losses.tail_loss[account, k]))
+        for k in range(count)
+    ]
+
+
+def _period(moves: ScenarioSet, row: int, rules: SimulationRules) -> str:
     days = "day" if rules.period_days == 1 else f"{rules.period_days} days"
-    found = []
-    for k in range(count):
-        until = format_time(int(moves.ended[rows[k]]))
-        rank = f"1 of the {count} worst {of}" if rules.measure == "es" else f"the measure {of}"
-        found.append((f"the {days} to {until}, {rank}", float(losses.tail_loss[account, k])))
-    return found
+    return f"the {days} to {format_time(int(moves.ended[row]))}"
 
 
 def _measure_in_words(rules: SimulationRules, scenarios: Scenarios) -> str:

@@ -462,6 +462,22 @@ def test_parts_name_the_days_that_the_margin_comes_from() -> None:
         assert part.maintenance == pytest.approx(1_001.0 * (moves[row] - 1.0) / 3.0)
 
 
+def test_worst_periods_are_those_of_a_sort_and_part_of_a_book_keeps_its_history() -> None:
+    ruleset = rules(filter=None)
+    closes = history()
+    flat, _ = margined(
+        ruleset, portfolio(), portfolio(perp("BTC", 1_000.0)), portfolio(), closes=closes
+    )
+    assert flat.between(1, 2).history is closes
+    worst = engine_of(ruleset).worst_scenarios
+    assert worst is not None
+    found = worst(flat, 1, ruleset, 2)
+    moves = np.sort(closes.close[-365:, 0] / closes.close[-367:-2, 0])
+    assert [one.pnl for one in found] == pytest.approx((1_001.0 * (moves[:2] - 1.0)).tolist())
+    assert {one.underlying for one in found} == {"BTC"}
+    assert worst(flat, 0, ruleset, 2) == ()
+
+
 # Margin cases bring their history.
 
 
