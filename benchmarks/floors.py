@@ -50,7 +50,7 @@ def run() -> Result:
 
 
 def everything_on() -> RuleSet:
-    """`emir-ccp` with all three measures, which is more than it may claim."""
+    """`emir-tiers` with all three measures, which is more than it may claim."""
     content = load_ruleset("emir-tiers").content()
     for name in EMIR_MEASURES:
         content["floors"][name]["enabled"] = True

@@ -2,7 +2,7 @@
 
 ``python -m docs.experiments.procyclicality_measures`` prints the table of `docs/floors.md`. It
 reads hourly closes (``../shared/data``, or the folder given). Each day at 00:00 UTC the floors of
-`emir-ccp` are asked for the margin of one long position of fixed quantity, with none of the three
+`emir-tiers` are asked for the margin of one long position of fixed quantity, with none of the three
 measures and with each. Volatilities as the rules see them: newest with a half-life of 72 h, long
 over all history so far, stressed the highest week so far. The first year is look-back only.
 """
