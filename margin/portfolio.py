@@ -291,7 +291,8 @@ def _days(
     columns: list[tuple[float | None, ...]], names: tuple[str, ...], key: str, *, zero: bool = False
 ) -> Floats:
     """Columns of days, shape (D, S), NaN for null; prices must be above 0, variances not below."""
-    days = np.array(columns, dtype=np.float64).reshape(len(columns), -1).T
+    length = len(columns[0]) if columns else 0
+    days = np.array(columns, dtype=np.float64).reshape(len(columns), length).T
     wrong = ~np.isnan(days) & ((days < 0.0) | np.isinf(days) | ((days == 0.0) & (not zero)))
     if wrong.any():
         day, column = np.argwhere(wrong)[0]

@@ -547,6 +547,12 @@ def test_an_impossible_history_is_one_clear_error(changes: dict[str, Any], named
     assert named in run(case(**changes))["error"]
 
 
+@pytest.mark.parametrize("closes", [{}, {"BTC": []}, {"BTC": [None, None]}])
+def test_a_history_of_nothing_is_no_history(closes: dict[str, Any]) -> None:
+    got = run(case(closes=closes, variances={}))
+    assert got["components"]["maintenance"]["unknown_history"] == pytest.approx(-0.4 * 9_009.0)
+
+
 def test_a_case_without_history_says_what_to_give() -> None:
     content = case()
     del content["portfolio"]["history"]
