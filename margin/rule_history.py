@@ -16,20 +16,28 @@ from market.errors import RuleSetError
 class RuleHistory:
     """Versions of one rule set, each taking over at the moment at which the one before ends.
 
-    One rule set alone is a history of one version; without dates it holds at any time.
+    One rule set alone is a history of one version; without dates it holds at any time. One that
+    was chosen by its name or file is `fixed`: it is used at any time, whatever its dates say.
 
     Attributes
     ----------
     versions:
         In the order of their validity; the same name, the labels ``version`` distinct. Only the
         first may be open at its beginning, only the last at its end.
+    fixed:
+        Whether the first and only version is used at any time.
     """
 
     versions: tuple[RuleSet, ...]
+    fixed: bool = False
 
     def __post_init__(self) -> None:
         if not self.versions:
             raise RuleSetError("no version of a rule set is given; give one at least")
+        if self.fixed and len(self.versions) > 1:
+            raise RuleSetError(
+                f"{len(self.versions)} versions of a rule set are given for all times; give one"
+            )
         _check_alike(self.versions)
         for earlier, later in pairwise(self.versions):
             _check_joined(earlier, later)
@@ -45,16 +53,24 @@ class RuleHistory:
         """
         return cls(tuple(sorted(versions, key=_order)))
 
+    @classmethod
+    def chosen(cls, ruleset: RuleSet) -> RuleHistory:
+        """One rule set for all times."""
+        return cls((ruleset,), fixed=True)
+
     def at(self, as_of: int) -> RuleSet:
         """The version in force at a time in nanoseconds.
 
-        ``effective_from <= as_of < effective_to``, an empty one open on its side.
+        ``effective_from <= as_of < effective_to``, an empty one open on its side; the only one
+        of a fixed history.
 
         Raises
         ------
         RuleSetError
             The time lies before the first version or after the last one.
         """
+        if self.fixed:
+            return self.versions[0]
         for version in reversed(self.versions):
             begin, end = version.validity
             if begin is not None and as_of < begin:
@@ -79,6 +95,8 @@ class RuleHistory:
 def load_history(name_or_path: str | Path) -> RuleHistory:
     """Read a history: a preset by its name, one file, or a folder of ``.toml`` files.
 
+    A preset or a file is used at any time, the versions of a folder at the times when they hold.
+
     Parameters
     ----------
     name_or_path:
@@ -93,7 +111,7 @@ def load_history(name_or_path: str | Path) -> RuleHistory:
     folder = Path(name_or_path)
     is_preset = isinstance(name_or_path, str) and name_or_path in list_rulesets()
     if is_preset or not folder.is_dir():
-        return RuleHistory.of([load_ruleset(name_or_path)])
+        return RuleHistory.chosen(load_ruleset(name_or_path))
     files = sorted(folder.glob("*.toml"))
     if not files:
         raise RuleSetError(

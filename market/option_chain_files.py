@@ -71,7 +71,9 @@ def read_option_chain(path: Path, venue: str | None = None) -> OptionChain:
     kind = _texts(table, "type", path)
     unknown = ~np.isin(kind, ("call", "put"))
     if unknown.any():
-        raise DataError(f"{path} has an option of type {kind[unknown][0]!r}; expected call or put")
+        raise DataError(
+            f"{path} has an option of type {str(kind[unknown][0])!r}; expected call or put"
+        )
     strike = floats(table, "strike", path)
     price = floats(table, "underlying_price", path)
     mark, bid, ask, vol = (

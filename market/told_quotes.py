@@ -238,7 +238,12 @@ def ends(identifier: str) -> int | None:
     if "-" not in identifier or identifier.endswith("-PERP"):
         return None
     end = expiry_end(identifier)
-    return parse_instrument(identifier).expiry if end is None else end
+    if end is not None:
+        return end
+    try:
+        return parse_instrument(identifier).expiry
+    except InstrumentError:  # a cash asset may have any name
+        return None
 
 
 def _over(identifier: str, at: int) -> bool:

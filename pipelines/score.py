@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from pipelines.inputs import read_market, read_rule_history
 from pipelines.progress import Stages
 from serving.decision import NO_BUNDLE, PreviousAddOn, decide
 from serving.messages import AccountProblem, Decision
+from serving.recorded_quotes import recorded_quotes
 from serving.records import entries, from_account, recorded_previous
 
 _BATCH = 5_000
@@ -37,7 +39,8 @@ def score_book(
 ) -> dict[str, Any]:
     """Decide on every account of a folder at one time and write one row each.
 
-    The previous add-on of an account is that of its last recorded decision. With `record` the
+    The previous add-on of an account is that of its last recorded decision, and options are valued
+    by the quotes that the ledger holds. With `record` the
     decisions are appended to the ledger; their ids stand in the file.
 
     Raises
@@ -58,6 +61,10 @@ def score_book(
                     f"no account in {accounts} has a snapshot at or before {as_of}; check --as-of"
                 )
         with stages.stage("decide"), Ledger(config.ledger.url, chain="score") as ledger:
+            quotes = recorded_quotes(
+                ledger, snapshot.features.symbols, ruleset.collateral.cash_assets, time
+            )
+            snapshot = replace(snapshot, quotes=quotes)
             model = champion(config)
             horizons = model.horizons if model else tuple(config.training.horizons)
             tables: list[pa.Table] = []

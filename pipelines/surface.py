@@ -14,7 +14,7 @@ import numpy as np
 
 from margin.surface.chain_points import ChainPoints, chain_points
 from margin.surface.repair import Repair, repair_slices
-from margin.surface.slice_fit import fit_slice
+from margin.surface.slice_fit import SliceFit, SlicePoints, fit_slice
 from margin.surface.surface import VolSurface
 from margin.surface.svi import total_variance
 from market.clock import format_time
@@ -99,6 +99,9 @@ def summaries(slices: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "butterflies_before": sum(entry["butterfly_before"] < 0.0 for entry in fitted),
                 "butterflies_after": sum(entry["butterfly_after"] < 0.0 for entry in fitted),
                 "calendars_before": sum(entry["calendar_free_before"] is False for entry in fitted),
+                "calendars_in_quotes_before": sum(
+                    entry["crosses_in_quotes_before"] for entry in fitted
+                ),
                 "calendars_after": sum(entry["calendar_free_after"] is False for entry in fitted),
                 "moved": sum(entry["moved"] for entry in fitted),
             }
@@ -138,16 +141,24 @@ def _fit(
         except DataError as error:
             entry["failure"] = str(error)
     points = [found.points for _, found in chosen]
-    repairs = repair_slices(points, [fit_slice(each) for each in points])
-    if not repairs:
+    if not points:
+        return entries
+    try:
+        repairs = repair_slices(points, [fit_slice(each) for each in points])
+    except DataError as error:  # one slice that cannot be placed leaves no surface
+        for entry, _ in chosen:
+            entry["failure"] = str(error)
         return entries
     surface = VolSurface.of(
         [each.tau for each in points],
         [found.forward for _, found in chosen],
         [repair.repaired.raw for repair in repairs],
     )
-    for (entry, found), repair in zip(chosen, repairs, strict=True):
+    for i, ((entry, found), repair) in enumerate(zip(chosen, repairs, strict=True)):
         entry.update(_figures(found, repair))
+        entry["crosses_in_quotes_before"] = bool(i) and _cross(
+            points[i - 1], repairs[i - 1].free, found.points, repair.free
+        )
         entry.update(asdict(surface.smile(found.points.tau)))
         entry["failure"] = _misfit(found, repair)
     return entries
@@ -184,6 +195,14 @@ def _figures(found: ChainPoints, repair: Repair) -> dict[str, Any]:
         "calendar_free_after": _free(repair.calendar_after),
         "moved": repair.moved,
     }
+
+
+def _cross(near: SlicePoints, near_fit: SliceFit, far: SlicePoints, far_fit: SliceFit) -> bool:
+    """Whether two free fits cross where both expiries are quoted."""
+    low, high = max(near.k[0], far.k[0]), min(near.k[-1], far.k[-1])
+    k = np.linspace(low, high, 401)
+    apart = total_variance(far_fit.raw, k) - total_variance(near_fit.raw, k)
+    return bool(low < high and apart.min() < 0.0)
 
 
 def _free(margin: float | None) -> bool | None:

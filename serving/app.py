@@ -277,7 +277,7 @@ def rules_in_force(
     service: NamedDependency[Service], as_of: FromQuery[str | None] = None
 ) -> Response[RuleSetInfo]:
     """The version of the rules in force at `as_of`, an ISO 8601 time, or now."""
-    return json_response(msgspec.json.encode(service.rules_in_force(as_of)))
+    return json_response(msgspec.json.encode(service.in_force.shown(as_of)))
 
 
 @get("/health/live", sync_to_thread=False, security=[])

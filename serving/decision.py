@@ -113,7 +113,7 @@ def decide(
     facts = _facts(figures)
     probability = _probabilities(figures.forecast, model)
     moved = _model_reasons(figures.forecast, model)
-    untold = _untold(snapshot, model) + _other_rules(ruleset, model)
+    untold = _untold(snapshot, model) + _other_rules(ruleset, model) + _undated(ruleset, snapshot)
     shared: dict[str, Any] = {
         "as_of": format_time(snapshot.as_of),
         "model": model.bundle.sha256 if model else None,
@@ -158,8 +158,8 @@ def missing_context(snapshot: MarketSnapshot, model: Forecaster) -> str | None:
         return None
     return (
         f"the model learned from {', '.join(lacking)} and no value is in force: post what they "
-        "come from (funding, open_interest, implied_vol, marks) to POST /v1/market/quotes, start "
-        "again with newer files, or retrain without them"
+        "come from (funding, open_interest, implied_vol, marks, forwards and vols) to POST "
+        "/v1/market/quotes, start again with newer files, or retrain without them"
     )
 
 
@@ -181,6 +181,24 @@ def _other_rules(ruleset: RuleSet, model: Forecaster | None) -> list[Reason]:
         "probabilities as of calls by its own"
     )
     return [Reason("data", "other_rules", None, text)]
+
+
+def out_of_force(ruleset: RuleSet, as_of: int) -> str | None:
+    """That a rule set does not hold at a time by its own dates; None where it does."""
+    begin, end = ruleset.validity
+    if (begin is None or begin <= as_of) and (end is None or as_of < end):
+        return None
+    return (
+        f"rule set {ruleset.name} version {ruleset.version} holds from "
+        f"{ruleset.effective_from or 'any time'} to {ruleset.effective_to or 'any time'} and is "
+        f"used at {format_time(as_of)} because it was chosen by its name: give a folder with the "
+        "version of that time"
+    )
+
+
+def _undated(ruleset: RuleSet, snapshot: MarketSnapshot) -> list[Reason]:
+    text = out_of_force(ruleset, snapshot.as_of)
+    return [] if text is None else [Reason("rule", "out_of_force", None, text)]
 
 
 def _cuts(figures: Figures, ruleset: RuleSet) -> Floats:

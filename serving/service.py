@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +20,10 @@ from margin.rule_history import RuleHistory
 from margin.ruleset import RuleSet
 from market.book import Account
 from market.clock import DAY, SECOND, Interval, format_time, parse_time
-from market.errors import DataError, MargincastError, ModelError, RuleSetError
+from market.errors import DataError, MargincastError, ModelError
 from models.forecaster import Forecaster
 from serving.champion import ChampionWatch
-from serving.decision import PreviousAddOn, decide, missing_context
+from serving.decision import PreviousAddOn, decide, missing_context, out_of_force
 from serving.intake import Intake, take_in
 from serving.ledger_writer import LedgerWriter
 from serving.live_market import LiveMarket
@@ -41,8 +41,9 @@ from serving.messages import (
 from serving.metrics import Metrics
 from serving.problems import ProblemError, invalid, not_found, unavailable
 from serving.quote_messages import QuotesRequest, QuotesResponse
-from serving.read_messages import ModelInfo, Readiness, RuleSetInfo, recorded
+from serving.read_messages import ModelInfo, Readiness, recorded
 from serving.records import entries
+from serving.rules_in_force import RulesInForce
 from serving.settings import ServingSettings
 from serving.what_if import apply_changes
 
@@ -79,6 +80,8 @@ class Service:
     ----------
     settings, ledger, rules, live, metrics:
         What it works with and under which limits.
+    in_force:
+        Which version of the rules applies.
     """
 
     settings: ServingSettings
@@ -86,16 +89,18 @@ class Service:
     rules: RuleHistory
     live: LiveMarket
     metrics: Metrics
+    in_force: RulesInForce = field(init=False)
     _champion: ChampionWatch = field(init=False)
     _writer: LedgerWriter = field(init=False)
 
     def __post_init__(self) -> None:
         self._writer = LedgerWriter(self.ledger)
-        self._champion = ChampionWatch(self.settings.bundles, self._targets)
+        self.in_force = RulesInForce(self.rules, self.live, self.settings)
+        self._champion = ChampionWatch(self.settings.bundles, self.in_force.targets)
 
     def catch_up(self) -> None:
         """Apply what is recorded of the market, see `LiveMarket.catch_up`."""
-        self.live.catch_up(self.ledger, self._cash_assets(), self._wall())
+        self.live.catch_up(self.ledger, self.in_force.cash_assets(), self._wall())
 
     def score(self, request: ScoreRequest, owner: str, key: str | None, body_sha256: str) -> Answer:
         """Decide on accounts and record every decision before answering.
@@ -127,7 +132,7 @@ class Service:
             if stored is not None:
                 return Answer(stored.response, replayed=True)
         snapshot = self._snapshot(request.as_of)
-        ruleset = self._rules_of(snapshot, request.as_of)
+        ruleset = self._rules_of(snapshot, request)
         intake = self._take_in(request.accounts, snapshot)
         outcome = self._decide(intake.book(), snapshot, ruleset, intake.previous)
         problems = intake.all_problems(outcome.problems)
@@ -170,7 +175,7 @@ class Service:
                     "accounts of the request; add it there or leave the change out"
                 )
         snapshot = self._snapshot(request.as_of)
-        ruleset = self._rules_of(snapshot, request.as_of)
+        ruleset = self._rules_of(snapshot, request)
         intake = self._take_in(request.accounts, snapshot)
         before = intake.book()
         wanted = [change for change in request.changes if change.account_id in before]
@@ -219,7 +224,7 @@ class Service:
         try:
             response = self.live.post_quotes(
                 request.quotes,
-                cash_assets=self._cash_assets(),
+                cash_assets=self.in_force.cash_assets(),
                 now=self._wall(),
                 record=self._writer.append,
             )
@@ -280,32 +285,22 @@ class Service:
             versions=manifest["versions"],
         )
 
-    def rules_in_force(self, as_of: str | None) -> RuleSetInfo:
-        """The version of the rules in force at a time, or now.
-
-        Raises
-        ------
-        ProblemError
-            422: the time is not one; 404: no version is in force then.
-        """
-        try:
-            ruleset = self._rules_now() if as_of is None else self.rules.at(parse_time(as_of))
-        except DataError as error:
-            raise invalid(str(error)) from None
-        except RuleSetError as error:
-            raise not_found(str(error)) from None
-        return RuleSetInfo(ruleset.sha256, ruleset.content())
-
     def readiness(self) -> Readiness:
         """Whether a rule floor can be computed and a decision recorded, and what is missing."""
         marked = bool((self.live.moment.mark > 0.0).any())
         unpriced = None if marked else "no symbol has a mark: no rule floor can be computed"
-        found = (unpriced, self._rules_trouble(), self._writer.trouble())
+        found = (unpriced, self.in_force.trouble(), self._writer.trouble())
         missing = [reason for reason in found if reason]
         if missing:
             return Readiness("unavailable", missing)
-        champion = self._champion.current().answering(self._targets())
-        doubts = (champion.trouble, self._market_trouble(), self._context_trouble(champion.model))
+        champion = self._champion.current().answering(self.in_force.targets())
+        snapshot = self._snapshot(None)
+        doubts = (
+            champion.trouble,
+            out_of_force(self.in_force.now(), snapshot.as_of),
+            self._market_trouble(),
+            self._context_trouble(champion.model),
+        )
         reasons = [reason for reason in doubts if reason]
         return Readiness("degraded" if reasons else "ready", reasons)
 
@@ -348,48 +343,8 @@ class Service:
         """The wall clock where it counts."""
         return time.time_ns() if self.settings.clock == "wall" else None
 
-    def _cash_assets(self) -> frozenset[str]:
-        """What counts as cash in any version of the rules."""
-        return frozenset(
-            asset for version in self.rules.versions for asset in version.collateral.cash_assets
-        )
-
-    def _rules_of(self, snapshot: MarketSnapshot, asked: str | None) -> RuleSet:
-        """The version in force at the time of a decision."""
-        try:
-            return self.rules.at(snapshot.as_of)
-        except RuleSetError as error:
-            if asked is not None:
-                raise invalid(str(error)) from None
-            raise unavailable("no-rules", str(error)) from None
-
-    def _rules_now(self) -> RuleSet:
-        """The version in force now; before the first bar of a market's clock the newest one.
-
-        Raises
-        ------
-        RuleSetError
-            None is.
-        """
-        now = self.live.moment.newest_known
-        wall = self._wall()
-        if wall is not None:
-            now = wall if now is None else max(wall, now)
-        return self.rules.versions[-1] if now is None else self.rules.at(now)
-
-    def _rules_trouble(self) -> str | None:
-        try:
-            self._rules_now()
-        except RuleSetError as error:
-            return str(error)
-        return None
-
-    def _targets(self) -> Collection[int]:
-        """Horizons that the rules in force target; none where no rules are."""
-        try:
-            return self._rules_now().add_on.targets
-        except RuleSetError:
-            return ()
+    def _rules_of(self, snapshot: MarketSnapshot, request: ScoreRequest | WhatIfRequest) -> RuleSet:
+        return self.in_force.of_decision(snapshot.as_of, asked=request.as_of is not None)
 
     def _take_in(self, accounts: Sequence[AccountIn], snapshot: MarketSnapshot) -> Intake:
         limit = self.settings.max_history_bytes

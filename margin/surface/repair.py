@@ -270,9 +270,10 @@ def _lifted(points: SlicePoints, fit: SliceFit, earlier: Floats) -> SliceFit:
 
 def _with_wings(raw: Floats, earlier: Floats) -> Floats:
     """The slice with each wing at least a little steeper than that of `earlier`."""
-    a, b, rho, m, sigma = raw
-    least = earlier[1] * np.array([1.0 - earlier[2], 1.0 + earlier[2]]) * (1.0 + 1e-9)
-    own = b * np.array([1.0 - rho, 1.0 + rho])
+    a, _, _, m, sigma = raw
+    # Steeper by what b and rho can still tell.
+    least = np.array(wings(earlier)) * (1.0 + 1e-9) + 1e-12
+    own = np.array(wings(raw))
     left, right = np.minimum(np.maximum(own, least), _STEEPEST)
     total = left + right
     if total <= 0.0 or np.array_equal((left, right), own):

@@ -40,7 +40,7 @@ _BANDS = 5
 _STEPS = 80
 _FIRST_STEPS = 20
 _KEPT = 2
-_PENALTIES = (10.0, 100.0, 1_000.0)
+_PENALTIES = (30.0, 1_000.0, 1e5)
 _NONE = np.array([0.0, -1.0, 0.0, 0.0, 1.0])
 
 

@@ -125,7 +125,8 @@ class VolSurface:
 
     def vol(self, k: npt.ArrayLike, tau: npt.ArrayLike) -> Floats:
         """Annual vol, as `total_variance`; NaN also at tau 0."""
-        return np.sqrt(self.total_variance(k, tau) / np.asarray(tau, dtype=np.float64))
+        years = np.asarray(tau, dtype=np.float64)
+        return np.sqrt(self.total_variance(k, years) / np.where(years > 0.0, years, np.nan))
 
     def forward_at(self, tau: npt.ArrayLike) -> Floats:
         """Forward for delivery in tau years: its logarithm is linear between expiries and flat

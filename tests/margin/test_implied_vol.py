@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-import QuantLib as ql
+import QuantLib as ql  # noqa: N813
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,7 +62,9 @@ def test_prices_at_the_intrinsic_value_and_at_the_bound_are_nan() -> None:
     forward, strike = np.array([100.0, 100.0, 100.0]), np.array([80.0, 120.0, 80.0])
     price, call = np.array([20.0, 20.0, 100.0]), np.array([True, False, True])
     assert np.isnan(implied_vol(price, forward, strike, 1.0, call)).all()
-    assert np.isfinite(implied_vol(price + [1.0, 1.0, -1.0], forward, strike, 1.0, call)).all()
+    assert np.isfinite(
+        implied_vol(price + np.array([1.0, 1.0, -1.0]), forward, strike, 1.0, call)
+    ).all()
 
 
 def test_no_time_left_is_nan() -> None:

@@ -102,6 +102,18 @@ def test_preset_file_and_folder_are_all_histories(tmp_path: Path) -> None:
     assert load_history(tmp_path / "b.toml").at(parse_time(DAYS[1])).version == "b"
 
 
+def test_one_that_was_chosen_by_name_or_file_is_used_at_any_time(tmp_path: Path) -> None:
+    text = TOML.format(label="b", begin=DAYS[1], end=DAYS[2])
+    (tmp_path / "b.toml").write_text(text)
+    for time in DAYS:
+        assert load_history(tmp_path / "b.toml").at(parse_time(time)).version == "b"
+    with pytest.raises(RuleSetError, match="no version"):
+        load_history(tmp_path).at(parse_time(DAYS[0]))
+    two = [load_ruleset("linear-tiers"), load_ruleset("emir-ccp")]
+    with pytest.raises(RuleSetError, match="give one"):
+        RuleHistory(tuple(two), fixed=True)
+
+
 def test_folder_errors_name_the_folder(tmp_path: Path) -> None:
     with pytest.raises(RuleSetError, match=r"has no \.toml file.*rulesets import"):
         load_history(tmp_path)

@@ -19,9 +19,12 @@ from market.history import MarketHistory, load_history
 from market.panel import (
     BASIS,
     CLOSE,
+    CURVATURE,
     FUNDING,
     IMPLIED_VOLATILITY,
     OPEN_INTEREST,
+    SKEW,
+    TERM_SLOPE,
     BarPanel,
 )
 
@@ -146,6 +149,12 @@ def test_refusals_name_what_is_wrong(history: MarketHistory, write: Write, tmp_p
         (ContextSources(funding=tmp_path / "none"), "does not exist; check .market. funding"),
         (ContextSources(funding=path.parent), "no <SYMBOL>.parquet of this market's symbols"),
         (ContextSources(implied_vol={"DOGE": path}), "no symbol DOGEUSDT"),
+        (ContextSources(option_surface={"DOGE": path}), "option_surface names 'DOGE'"),
+        (ContextSources(option_surface={"BTC": path}), "expected skew_25d"),
+        (
+            ContextSources(option_surface={"BTC": tmp_path / "x"}),
+            "check \\[market\\] option_surface",
+        ),
         (ContextSources(implied_vol={"BTC": path}), "expected close or dvol_close"),
         (ContextSources(implied_vol={"BTC": tmp_path / "x"}), "does not exist"),
     ):
@@ -186,3 +195,26 @@ def test_real_funding_and_index_are_known_and_mostly_used(data_dir: Path) -> Non
     assert (np.diff(settled) == 8).all()
     assert 0.9 < np.mean(~np.isnan(index)) < 1.0  # the collector left a day out each month
     assert 0.2 < np.nanmedian(index) < 1.0
+
+
+def test_surface_is_known_from_its_time_on_and_impossible_figures_count_for_nothing(
+    history: MarketHistory, write: Write
+) -> None:
+    path = write(
+        "BTC",
+        [START + 3 * HOUR, START + 5 * HOUR + MINUTE, START + 9 * HOUR],
+        skew_25d=[0.02, -0.03, 99.0],
+        atm_term_slope=[0.1, float("nan"), 0.2],
+        smile_curvature=[0.01, 0.02, 0.03],
+    )
+    known = add_context(history, ContextSources(option_surface={"BTC": path}))
+    skew, slope, curve = (_context(known, column) for column in (SKEW, TERM_SLOPE, CURVATURE))
+    # Bar 2 closes at 03:00; what is told at 05:01 is known at the close of bar 5, at 06:00.
+    assert (skew[2], slope[2], curve[2]) == (0.02, 0.1, 0.01)
+    assert (skew[5], curve[5]) == (-0.03, 0.02)
+    assert np.isnan(slope[5])
+    assert np.isnan(skew[8])
+    assert (slope[8], curve[8]) == (0.2, 0.03)
+    assert np.isfinite(skew).sum() == np.isfinite(slope).sum() == 2
+    assert np.isnan(_context(known, SKEW, 1)).all()
+    assert [one.impossible for one in known.report.context] == [1, 1, 0]

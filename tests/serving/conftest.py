@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,14 +208,14 @@ def serve(
         def start(
             at: SmallMarket = market,
             live: LiveMarket | None = None,
-            versions: Sequence[RuleSet] = (ruleset,),
+            rules: RuleHistory | None = None,
             **rest: Any,
         ) -> Endpoint:
             options: dict[str, Any] = {"clock": "market", "auth": "off"} | rest
             settings = ServingSettings("127.0.0.1", 8000, bundles.root, **options)
             moved = at.live() if live is None else live
-            rules = RuleHistory.of(versions)
-            app = create_app(settings, ledger, rules, moved)
+            held = RuleHistory.chosen(ruleset) if rules is None else rules
+            app = create_app(settings, ledger, held, moved)
             client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
             return Endpoint(client, moved, ledger, at)
 

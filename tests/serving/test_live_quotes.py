@@ -367,6 +367,30 @@ def test_a_restart_from_the_ledger_gives_the_same_market_to_the_bit(
     again.catch_up(ledger, CASH)
 
 
+def test_a_restart_on_the_wall_clock_keeps_what_had_not_expired_then(
+    market: Any, ledger: Ledger
+) -> None:
+    live = market.live()
+    expiry, now = expiry_after(live, days=1), close(live) + HOUR + 7
+    told = [
+        {"instrument": expiry, "forward": 6e4},
+        {"instrument": f"{expiry}-60000-C", "vol": 0.6},
+        {"instrument": "BUIDL-I", "mark": 1.0},
+    ]
+    cash = frozenset({"BUIDL-I"})
+    response = live.post_quotes(
+        [QuoteIn(**q) for q in told], cash_assets=cash, now=now, record=ledger.append
+    )
+    assert statuses(response) == ["applied"] * 3
+    restarted = market.live()
+    restarted.catch_up(ledger, cash, now + DAY)
+    as_of = now + SECOND
+    assert restarted.snapshot(as_of).content() == live.snapshot(as_of).content()
+    later = restarted.snapshot(parse_expiry(expiry) + 1).quotes
+    assert later is not None
+    assert set(later.instruments) == {"BUIDL-I"}
+
+
 def test_recorded_quotes_of_another_market_do_not_count(market: Any, ledger: Ledger) -> None:
     live = market.live()
     quote(live, [{"instrument": "BTCUSDT-PERP", "mark": 6e4}], record=ledger.append)

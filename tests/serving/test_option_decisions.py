@@ -7,13 +7,13 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
 from features.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.requirement import compute_requirement
+from margin.rule_history import load_history
 from margin.ruleset import RuleSet, load_ruleset
 from market.book import Account, Book, Position
 from market.clock import DAY, HOUR
@@ -231,9 +231,7 @@ def test_option_that_closes_is_gone_and_paid(quoted: Quoted) -> None:
 
 
 def test_served_with_posted_quotes(serve: Any, market: Any, champion: str, quoted: Quoted) -> None:
-    # In force in the days of this market too.
-    rules = msgspec.structs.replace(load_ruleset("derive-pmrm2"), effective_from="")
-    endpoint = serve(versions=(rules,))
+    endpoint = serve(rules=load_history("derive-pmrm2"))
     call = quoted.option(1.1, "C")
     account = {
         "account_id": "a",

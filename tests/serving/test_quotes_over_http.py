@@ -212,7 +212,12 @@ def test_posted_context_ends_what_readiness_misses(serve: Any, market: Any, bund
             for name in market.panel.symbols
         ]
         spots = [{"instrument": name, "mark": 1.0, "ts": ts} for name in market.panel.symbols]
-        endpoint.client.post(URL, json={"quotes": quotes + spots})
+        svi = {"a": 0.01, "b": 0.08, "rho": -0.4, "m": 0.05, "sigma": 0.2}
+        expiries = [
+            {"instrument": expiry_of(market, days), "forward": 1.0, "svi": svi, "ts": ts}
+            for days in (7, 30, 60, 90)
+        ]
+        endpoint.client.post(URL, json={"quotes": quotes + spots + expiries})
         body = {"interval": "1h", "bars": market.bars(range(row, row + 1))}
         endpoint.client.post("/v1/market/bars", json=body)
     ready = endpoint.client.get("/health/ready").json()

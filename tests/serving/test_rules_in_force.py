@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from margin.rule_history import RuleHistory
 from margin.ruleset import RuleSet, ruleset_from_content
 from market.clock import DAY, HOUR, MINUTE, format_time
 from serving.records import replay
@@ -45,7 +46,7 @@ def versions(ruleset: RuleSet, change: int) -> list[RuleSet]:
 def test_decisions_before_and_after_a_change_follow_their_rules_and_replay(
     serve: Any, account: dict[str, Any], versions: list[RuleSet], change: int
 ) -> None:
-    endpoint = serve(versions=versions)
+    endpoint = serve(rules=RuleHistory.of(versions))
     before = endpoint.score(account, as_of=format_time(change - 1_000)).json()["decisions"][0]
     after = endpoint.score(account, as_of=format_time(change)).json()["decisions"][0]
     assert [before["ruleset"], after["ruleset"]] == [v.sha256 for v in versions]
@@ -58,7 +59,7 @@ def test_decisions_before_and_after_a_change_follow_their_rules_and_replay(
 def test_a_quote_that_moves_the_markets_clock_moves_the_rules(
     serve: Any, account: dict[str, Any], versions: list[RuleSet], change: int
 ) -> None:
-    endpoint = serve(versions=versions)
+    endpoint = serve(rules=RuleHistory.of(versions))
 
     def ruleset() -> tuple[Any, Any]:
         told = endpoint.client.get("/v1/ruleset").json()
@@ -73,7 +74,7 @@ def test_a_quote_that_moves_the_markets_clock_moves_the_rules(
 def test_what_if_at_a_time_uses_the_rules_of_that_time(
     serve: Any, account: dict[str, Any], versions: list[RuleSet], change: int
 ) -> None:
-    endpoint = serve(versions=versions)
+    endpoint = serve(rules=RuleHistory.of(versions))
     body = {"accounts": [account], "changes": [{"account_id": "acc-1", "deposit": 1.0}]}
     answers = [
         endpoint.client.post("/v1/what-if", json=body | {"as_of": format_time(as_of)}).json()
@@ -86,7 +87,7 @@ def test_what_if_at_a_time_uses_the_rules_of_that_time(
 def test_the_rules_in_force_at_a_time_are_shown(
     serve: Any, versions: list[RuleSet], change: int
 ) -> None:
-    client = serve(versions=versions).client
+    client = serve(rules=RuleHistory.of(versions)).client
 
     def shown(as_of: int) -> Any:
         return client.get("/v1/ruleset", params={"as_of": format_time(as_of)})
@@ -107,7 +108,7 @@ def test_without_rules_in_force_nothing_is_decided(
     serve: Any, account: dict[str, Any], ruleset: RuleSet, market: Any
 ) -> None:
     newest = int(market.panel.closes[-1])
-    endpoint = serve(versions=[version(ruleset, "1", None, newest)])
+    endpoint = serve(rules=RuleHistory.of([version(ruleset, "1", None, newest)]))
     answer = endpoint.score(account)
     assert answer.status_code == 503
     assert answer.json()["type"] == "urn:margincast:problem:no-rules"
@@ -121,6 +122,21 @@ def test_without_rules_in_force_nothing_is_decided(
     assert endpoint.client.get("/metrics").status_code == 200
 
 
+def test_one_rule_set_for_all_times_is_used_beyond_its_dates_and_says_so(
+    serve: Any, account: dict[str, Any], champion: str, ruleset: RuleSet, change: int
+) -> None:
+    endpoint = serve(rules=RuleHistory.chosen(version(ruleset, "1", change, None)))
+    decision = endpoint.score(account).json()["decisions"][0]
+    (told,) = [r for r in decision["reasons"] if r["name"] == "out_of_force"]
+    assert format_time(change) in told["text"]
+    assert endpoint.client.get("/health/ready").json() == {
+        "status": "degraded",
+        "reasons": [told["text"]],
+    }
+    inside = endpoint.score(account, as_of=format_time(change)).json()["decisions"][0]
+    assert "out_of_force" not in {r["name"] for r in inside["reasons"]}
+
+
 def test_a_champion_without_a_horizon_of_the_rules_in_force_falls_silent(
     serve: Any, account: dict[str, Any], bundles: Any, ruleset: RuleSet, change: int
 ) -> None:
@@ -129,7 +145,7 @@ def test_a_champion_without_a_horizon_of_the_rules_in_force_falls_silent(
         version(ruleset, "1", None, change, add_on={"p_star": {"8": 0.01, "24": 0.02}}),
         version(ruleset, "2", change, None),
     ]
-    endpoint = serve(versions=versions)
+    endpoint = serve(rules=RuleHistory.of(versions))
     assert endpoint.client.get("/health/ready").json() == {"status": "ready", "reasons": []}
     before = endpoint.score(account).json()["decisions"][0]
     silent = endpoint.score(account, as_of=format_time(change)).json()["decisions"][0]
@@ -149,6 +165,8 @@ def test_cash_of_any_version_can_be_quoted(serve: Any, ruleset: RuleSet, change:
         version(ruleset, "2", change, None, collateral={"cash_assets": ["USDC"]}),
     ]
     quotes = [{"instrument": name, "mark": 1.0} for name in ("USDT", "USDC", "DAI")]
-    answer = serve(versions=versions).client.post("/v1/market/quotes", json={"quotes": quotes})
+    answer = serve(rules=RuleHistory.of(versions)).client.post(
+        "/v1/market/quotes", json={"quotes": quotes}
+    )
     told = [result["status"] for result in answer.json()["results"]]
     assert told == ["applied", "applied", "rejected"]
