@@ -256,8 +256,8 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
         if self.scenario is UNSET:
             raise RuleSetError(
                 f"rule set {self.name!r} has the engine {self.engine!r} without a grid of "
-                "scenarios, which is needed here; choose a rule set of the engine 'scenario' with a "
-                "table [scenario]"
+                "scenarios, which is needed here; choose a rule set of the engine 'scenario' with "
+                "a table [scenario]"
             )
         return self.scenario
 
