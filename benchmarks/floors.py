@@ -50,8 +50,8 @@ def run() -> Result:
 
 
 def everything_on() -> RuleSet:
-    """`emir-ccp` with all three measures, which is more than it may claim."""
-    content = load_ruleset("emir-ccp").content()
+    """`emir-tiers` with all three measures, which is more than it may claim."""
+    content = load_ruleset("emir-tiers").content()
     for name in EMIR_MEASURES:
         content["floors"][name]["enabled"] = True
     del content["regulation"]

@@ -33,18 +33,29 @@ def advance_through(
         return state.advance(bars)
     inside = np.flatnonzero(np.isin(corrections.opens, bars.opens))
     parts: list[MarketFeatures] = []
+    days, decided_days = state.daily.ended, {}
     done = 0
+
+    def advance(panel: BarPanel) -> MarketFeatures:
+        nonlocal days
+        moved = state.advance(panel)
+        days = days if moved.daily is None else days.followed_by(moved.daily)
+        return moved
+
     for i in inside.tolist():
         row = int(np.searchsorted(bars.opens, corrections.opens[i]))
-        parts.append(state.advance(bars.rows(done, row)))
+        parts.append(advance(bars.rows(done, row)))
         as_decided = bars.rows(row, row + 1)
-        parts.append(state.copy().advance(as_decided))
-        state.advance(replace(as_decided, values=corrections.values[i : i + 1]))
+        decided = state.copy().advance(as_decided)
+        if decided.daily is not None and decided.daily.until == as_decided.closes[0]:
+            decided_days[decided.daily.until] = decided.daily
+        parts.append(decided)
+        advance(replace(as_decided, values=corrections.values[i : i + 1]))
         done = row + 1
-    parts.append(state.advance(bars.rows(done, None)))
+    parts.append(advance(bars.rows(done, None)))
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in (column.name for column in fields(MarketFeatures))
-        if name != "symbols"
+        if name not in ("symbols", "daily", "daily_as_decided")
     }
-    return MarketFeatures(symbols=bars.symbols, **joined)
+    return MarketFeatures(symbols=bars.symbols, **joined, daily=days, daily_as_decided=decided_days)

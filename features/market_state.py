@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numba import njit
 
 from features import inputs
 from features.correlation import ewma_correlation
+from features.daily_memory import DailyMemory
 from features.definition import CrossInputs
 from features.registry import (
     CORRELATION_HALF_LIFE_HOURS,
@@ -29,6 +31,7 @@ from features.registry import (
     registry_sha256,
 )
 from market.clock import INTERVALS, Interval
+from market.daily_closes import DailyCloses
 from market.errors import DataError
 from market.files import replace_file
 from market.history import MAX_GAP_HOURS
@@ -76,6 +79,11 @@ class MarketFeatures:
     seen:
         Hours of bars seen in all, what gaps left out not counted: how far the features that
         survive gaps look back, shape (T, S); NaN before the first bar.
+    daily:
+        Daily closes of all days that had ended at the last row; None where whoever made this was
+        not told.
+    daily_as_decided:
+        The same as known at a row whose bar was corrected after its day had ended, by its close.
     """
 
     symbols: tuple[str, ...]
@@ -86,6 +94,8 @@ class MarketFeatures:
     age: Floats
     history: Floats
     seen: Floats
+    daily: DailyCloses | None = None
+    daily_as_decided: Mapping[int, DailyCloses] = field(default_factory=dict)
 
     def column(self, name: str) -> Floats:
         """One market feature, shape (T, S)."""
@@ -102,7 +112,18 @@ class MarketFeatures:
             age=np.concatenate([self.age, later.age]),
             history=np.concatenate([self.history, later.history]),
             seen=np.concatenate([self.seen, later.seen]),
+            daily=None
+            if self.daily is None or later.daily is None
+            else self.daily.followed_by(later.daily),
+            daily_as_decided={**self.daily_as_decided, **later.daily_as_decided},
         )
+
+    def daily_at(self, row: int) -> DailyCloses | None:
+        """Daily closes as they were known at a row."""
+        close = int(self.closes[row])
+        if close in self.daily_as_decided:
+            return self.daily_as_decided[close]
+        return None if self.daily is None else self.daily.known_at(close)
 
     def usable(self, interval: Interval) -> npt.NDArray[np.bool_]:
         """Which symbols can be scored, shape (T, S).
@@ -128,6 +149,7 @@ class MarketState:
         self.symbols = symbols
         self.interval = interval
         self.last_open: int | None = None
+        self.daily = DailyMemory(symbols)
         self._room = (np.empty(0), np.empty(0))
         self.arrays: dict[str, Floats] = {
             _INPUTS: inputs.new_state(len(symbols)),
@@ -170,13 +192,15 @@ class MarketState:
             np.empty((rows, symbols)),
         )
         block = max(1, _BLOCK_BARS // max(1, symbols))
+        daily = self.daily.ended
         for first in range(0, rows, block):
-            self._advance(panel.rows(first, first + block), features, slice(first, first + block))
+            piece = panel.rows(first, first + block)
+            daily = daily.followed_by(self._advance(piece, features, slice(first, first + block)))
         if rows:
             self.last_open = int(panel.opens[-1])
-        return features
+        return replace(features, daily=daily)
 
-    def _advance(self, panel: BarPanel, features: MarketFeatures, rows: slice) -> None:
+    def _advance(self, panel: BarPanel, features: MarketFeatures, rows: slice) -> DailyCloses:
         """Move through a block that the caches hold, and fill its rows of the features."""
         columns, by_feature = self._buffers(len(panel))
         age, history, seen = inputs.build(panel, self.arrays[_INPUTS], columns)
@@ -203,6 +227,7 @@ class MarketState:
         for c, cross in enumerate(CROSS_FEATURES):
             cross.kernel(market, self.arrays[cross.name], across[c], *cross.params)
         _interleave(by_feature, across, absent, _FORGOTTEN, features.values[rows])
+        return self.daily.advance(columns, panel.closes)
 
     def _buffers(self, rows: int) -> tuple[Floats, Floats]:
         """Room for the inputs and the features of so many rows, kept from block to block: fresh
@@ -232,6 +257,7 @@ class MarketState:
         twin = MarketState.__new__(MarketState)
         twin.symbols, twin.interval, twin.last_open = self.symbols, self.interval, self.last_open
         twin._room = (np.empty(0), np.empty(0))
+        twin.daily = self.daily.copy()
         twin.arrays = {name: array.copy() for name, array in self.arrays.items()}
         return twin
 
@@ -239,6 +265,7 @@ class MarketState:
         """Write the state to a file, replacing it as a whole (a zip of arrays, no pickle)."""
         content = {
             **self.arrays,
+            **self.daily.arrays(),
             _LAST_OPEN: np.array([-1 if self.last_open is None else self.last_open]),
             "interval": np.array([self.interval.name]),
             "symbols": np.array(self.symbols),
@@ -271,6 +298,10 @@ class MarketState:
             if saved is None or saved.shape != array.shape or saved.dtype != array.dtype:
                 raise DataError(f"market state {path} is damaged: array {name!r} does not fit")
             state.arrays[name] = saved
+        try:
+            state.daily = DailyMemory.of_arrays(state.symbols, content)
+        except DataError as error:
+            raise DataError(f"market state {path} cannot be read: {error}") from error
         (last_open,) = content[_LAST_OPEN].tolist()
         state.last_open = None if last_open < 0 else last_open
         return state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import numpy.typing as npt
 from features.market_state import MarketFeatures
 from features.registry import ADV, CONTEXT_SOURCES, CROSS_VOLATILITY, MARKET_COLUMNS
 from margin.view import MarketView
-from market.clock import HOUR, Interval
+from market.clock import HOUR, Interval, format_time
+from market.daily_closes import DailyCloses
 from market.errors import DataError
 from market.history import MarketHistory
 from market.quotes import QuoteBoard
@@ -77,6 +78,7 @@ class MarketSnapshot:
                 age=features.age[one] + late,
                 history=features.history[one] + late,
                 seen=features.seen[one],
+                daily=features.daily_at(row),
             ),
             mark,
             np.zeros(len(mark), dtype=np.bool_) if suspect is None else suspect,
@@ -122,6 +124,7 @@ class MarketSnapshot:
             history_hours=self.features.seen[0],
             fast_correlation=self.features.fast_correlation[0],
             suspect=self.suspect,
+            daily=self.features.daily,
             quotes=self.quotes,
         )
 
@@ -144,7 +147,8 @@ class MarketSnapshot:
     def content(self) -> dict[str, Any]:
         """Plain form for the ledger; floats survive it to the last bit, NaN becomes null.
 
-        Without quotes it has no key for them.
+        Without quotes it has no key for them. Daily closes are a content of their own, for they
+        change once a day: see `with_daily`.
         """
         quoted = {} if self.quotes is None else {"quotes": self.quotes.content}
         return quoted | {
@@ -177,14 +181,19 @@ class MarketSnapshot:
                 "the market was recorded with other features than this version computes; replay "
                 "with the version that made the decision"
             )
-        row = {
-            name: np.array(content[name], dtype=np.float64)[None]
-            for name in ("values", "correlation", "fast_correlation", "age", "history", "seen")
-        }
+
+        def row(name: str) -> Floats:
+            return np.array(content[name], dtype=np.float64)[None]
+
         features = MarketFeatures(
             symbols=tuple(content["symbols"]),
             closes=np.array([content["close"]], dtype=np.int64),
-            **row,
+            values=row("values"),
+            correlation=row("correlation"),
+            fast_correlation=row("fast_correlation"),
+            age=row("age"),
+            history=row("history"),
+            seen=row("seen"),
         )
         return cls(
             int(content["as_of"]),
@@ -194,6 +203,21 @@ class MarketSnapshot:
             np.array(content["suspect"], dtype=np.bool_),
             QuoteBoard.from_content(content["quotes"]) if "quotes" in content else None,
         )
+
+    def with_daily(self, daily: DailyCloses) -> MarketSnapshot:
+        """This market with the daily closes that were recorded beside it.
+
+        Raises
+        ------
+        DataError
+            They are of other symbols, or of days after it.
+        """
+        if daily.symbols != self.features.symbols or (len(daily) and daily.until > self.as_of):
+            raise DataError(
+                f"daily closes of {len(daily.symbols)} symbols do not fit the market of "
+                f"{len(self.features.symbols)} symbols at {format_time(self.as_of)}"
+            )
+        return replace(self, features=replace(self.features, daily=daily))
 
 
 def _lists(values: Floats) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -12,7 +13,29 @@ from ledger.schema import contents, in_batches, insert_if_absent
 from market.errors import AlteredError
 
 
-def put(connection: Connection, kind: str, content: dict[str, Any]) -> str:
+@dataclass(frozen=True, slots=True)
+class CanonicalContent:
+    """A content in its canonical JSON, made once where it is put many times.
+
+    Attributes
+    ----------
+    text:
+        Canonical JSON.
+    sha256:
+        Of the text.
+    """
+
+    text: bytes
+    sha256: str
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> CanonicalContent:
+        """The canonical form of a content; raises `LedgerError` where it has none."""
+        text = canonical_bytes(content)
+        return cls(text, sha256_hex(text))
+
+
+def put(connection: Connection, kind: str, content: dict[str, Any] | CanonicalContent) -> str:
     """Store a content unless it is there; returns the SHA-256 of its canonical JSON.
 
     Raises
@@ -20,11 +43,10 @@ def put(connection: Connection, kind: str, content: dict[str, Any]) -> str:
     LedgerError
         The content has no canonical JSON.
     """
-    text = canonical_bytes(content)
-    sha256 = sha256_hex(text)
-    row = {"sha256": sha256, "kind": kind, "content": text.decode()}
+    made = content if isinstance(content, CanonicalContent) else CanonicalContent.of(content)
+    row = {"sha256": made.sha256, "kind": kind, "content": made.text.decode()}
     insert_if_absent(connection, contents, row)
-    return sha256
+    return made.sha256
 
 
 def get(connection: Connection, sha256: str) -> dict[str, Any]:

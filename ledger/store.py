@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, String, column, select, tuple_, value
 
 from ledger import contents as content_store
 from ledger.chain import extend, to_record
+from ledger.contents import CanonicalContent
 from ledger.idempotency import Answers, IdempotentAnswer, save
 from ledger.records import Entry, Record
 from ledger.schema import database_errors, in_batches, open_engine, records, writing
@@ -75,7 +76,7 @@ class Ledger:
         self,
         entries: Sequence[Entry],
         *,
-        contents: Sequence[tuple[str, Mapping[str, Any]]] = (),
+        contents: Sequence[tuple[str, dict[str, Any] | CanonicalContent]] = (),
         answer: IdempotentAnswer | None = None,
     ) -> list[Record]:
         """Record entries, the contents they rest on and the answer that reports them: all or none.
@@ -108,7 +109,7 @@ class Ledger:
             if answer is not None:
                 save(connection, answer)
             for kind, content in contents:
-                content_store.put(connection, kind, dict(content))
+                content_store.put(connection, kind, content)
             return extend(connection, self.chain, entries)
 
     def put(self, kind: str, content: Mapping[str, Any]) -> str:

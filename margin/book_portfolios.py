@@ -108,7 +108,7 @@ def book_portfolios(
     pledges = balances.of_accounts(sound)
     portfolios, leg = _netted(book, row, unrealised, sound, listing, stable, pledges)
     return BookPortfolios(
-        portfolios,
+        dataclasses.replace(portfolios, history=view.daily),
         problems,
         leg,
         np.where(valued, listing.symbol[row], -1),

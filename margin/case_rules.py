@@ -16,8 +16,9 @@ def case_rules(ruleset: object) -> RuleSet:
     ----------
     ruleset:
         Name of a preset, or ``{"engine", "name", "grid"?, "parameters"}``: the keys of
-        ``parameters`` take the place of those in the engine's table of the preset, ``grid`` that
-        of a scenario engine. A name that is no preset needs every figure.
+        ``parameters`` take the place of those in the engine's table of the preset (of a scenario
+        engine that of the two it has), ``grid`` that of a scenario engine. A name that is no
+        preset needs every figure.
 
     Raises
     ------
@@ -60,7 +61,10 @@ def _content(engine: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
             f"ruleset {name!r} is of engine {content['engine']!r}, the case says {engine!r}; give "
             "the preset's own engine, or a name that is no preset"
         )
-    content[engine] |= given
+    table = "simulation" if "simulation" in content else engine
+    if "grid" in given and table == "simulation":
+        raise CaseError(f"ruleset {name!r} simulates history and takes no grid; leave it out")
+    content[table] |= given
     return content
 
 

@@ -9,6 +9,7 @@ from margin.margins import Margins, Part, RankedScenario
 from margin.portfolios import Portfolios
 from margin.ruleset import RuleSet
 from margin.scenario.engine import scenario_margins, scenario_parts, worst_scenarios
+from margin.simulation.engine import simulation_margins, simulation_parts, worst_periods
 from margin.standard.engine import standard_margins
 from margin.standard.parts import standard_parts
 from margin.tier_engine import tier_margins, tier_parts
@@ -39,8 +40,10 @@ class Engine:
 ENGINES: Mapping[str, Engine] = {
     "standard": Engine(standard_margins, standard_parts),
     "tier": Engine(tier_margins, tier_parts),
+    "simulation": Engine(simulation_margins, simulation_parts, worst_periods),
     "scenario": Engine(scenario_margins, scenario_parts, worst_scenarios),
 }
+"""By the table that they read, see `RuleSet.method`."""
 
 
 def compute_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
@@ -50,7 +53,7 @@ def compute_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
 
 def engine_of(ruleset: RuleSet) -> Engine:
     """The engine of a rule set."""
-    engine = ENGINES.get(ruleset.engine)
+    engine = ENGINES.get(ruleset.method)
     if engine is None:
         raise RuleSetError(f"rule set {ruleset.name!r} has engine {ruleset.engine!r}; not known")
     return engine

@@ -12,6 +12,7 @@ from itertools import pairwise
 from statistics import NormalDist
 from typing import Annotated, Literal, TypeVar
 
+import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from margin.rule_values import NonNegative, Positive, Rate, Share, check_rising
@@ -149,6 +150,17 @@ class StressedBufferRules(Struct, frozen=True, forbid_unknown_fields=True):
                 )
 
 
+def remaining_share(stress: float, rules: StressedBufferRules) -> float:
+    """Share of the buffer that remains: lines through the schedule, level beyond its ends.
+
+    All of it where the stress is not known: no buffer is released without evidence.
+    """
+    if math.isnan(stress):
+        return 1.0
+    ratios, shares = zip(*rules.schedule, strict=True)
+    return float(np.interp(stress, ratios, shares))
+
+
 class StressedWeightRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[floors.stressed_weight]``, see `margin.floors.stressed_weight`."""
 
@@ -217,8 +229,11 @@ LEAST_STAND_IN = 0.005
 MOST_DIVERGENCE = 2.0
 
 
-def check_emir(rules: FloorRules) -> None:
+def check_emir(rules: FloorRules, simulated: tuple[str, ...] = ()) -> None:
     """Raise ValueError unless the floors keep the figures of the EMIR margin articles.
+
+    `simulated` names the measures of Article 28(1) that a historical simulation takes itself: one
+    there takes the place of one here.
 
     Article 24: confidence at least 99.5% (OTC) and 99% (others). 25: look-back at least 12
     months. 26: period at least 5 days (OTC) and 2 days (others); a market that never closes has
@@ -231,12 +246,14 @@ def check_emir(rules: FloorRules) -> None:
     ----------
     Commission Delegated Regulation (EU) No 153/2013, Articles 24 to 28.
     """
-    measures = [name for name in rules.enabled() if name in EMIR_MEASURES]
+    measures = [f"simulation.{name}" for name in simulated]
+    measures += [name for name in rules.enabled() if name in EMIR_MEASURES]
     if len(measures) != 1:
         raise ValueError(
             f"regulation = 'emir' and the floors on against procyclicality are "
             f"{', '.join(measures) or 'none'}; switch on exactly one of "
-            f"{', '.join(EMIR_MEASURES)}, the one that is to answer to Article 28(1)"
+            f"{', '.join(EMIR_MEASURES)} or of those of [simulation], the one that is to answer "
+            "to Article 28(1)"
         )
     if "correlation" not in rules.enabled():
         raise ValueError(

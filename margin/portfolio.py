@@ -11,9 +11,15 @@ from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 
-from market.errors import CaseError, InstrumentError
+from market.clock import DAY, parse_time
+from market.daily_closes import DailyCloses
+from market.errors import CaseError, DataError, InstrumentError
+
+Floats = npt.NDArray[np.float64]
 
 
 class Expiry(Struct, frozen=True):
@@ -90,14 +96,57 @@ class Pledge(Struct, frozen=True, kw_only=True):
     risk_cancelling: bool = False
 
 
+class History(Struct, frozen=True):
+    """Daily closes of underlyings, the last one at `until` (00:00 UTC, ISO 8601).
+
+    Every list has a number a day, the oldest first, and null where there is none. `variances` are
+    the sums of the day's squared log returns; an underlying without them has the squared log
+    return from close to close.
+    """
+
+    until: str
+    closes: dict[str, tuple[float | None, ...]]
+    variances: dict[str, tuple[float | None, ...]] = {}
+
+    def daily_closes(self) -> DailyCloses:
+        """The history as arrays; raises `CaseError` or `InstrumentError` where it is impossible."""
+        try:
+            until = parse_time(self.until)
+        except DataError as error:
+            raise CaseError(f"history.until: {error}") from error
+        lengths = {len(days) for days in (*self.closes.values(), *self.variances.values())}
+        if len(lengths) > 1 or not set(self.variances) <= set(self.closes):
+            raise CaseError(
+                f"history has closes of {', '.join(self.closes) or 'nothing'} and variances of "
+                f"{', '.join(self.variances) or 'nothing'} with lists of {sorted(lengths)} days; "
+                "expected lists of one length, and closes of all that has variances"
+            )
+        if until % DAY or until < DAY * max(lengths, default=0):
+            raise CaseError(
+                f"history.until is {self.until}; expected the 00:00 UTC of the last close"
+            )
+        symbols = tuple(sorted(self.closes))
+        close = _days([self.closes[name] for name in symbols], symbols, "closes")
+        variance = np.full_like(close, np.nan)
+        variance[1:] = np.diff(np.log(close), axis=0) ** 2
+        for name, own in self.variances.items():
+            (column,) = _days([own], (name,), "variances", zero=True).T
+            variance[:, symbols.index(name)] = column
+        return DailyCloses(symbols, until, close, variance)
+
+
 class Portfolio(Struct, frozen=True):
-    """One account and the market it is valued in, settlement currency."""
+    """One account and the market it is valued in, settlement currency.
+
+    `history` is for rule sets that simulate it.
+    """
 
     cash: float
     stable_price: float
     underlyings: dict[str, Underlying]
     positions: tuple[Holding, ...]
     collateral: tuple[Pledge, ...]
+    history: History | None = None
 
 
 def portfolio_from(content: object) -> Portfolio:
@@ -236,6 +285,23 @@ def _check_pledge(pledge: Pledge, underlyings: Mapping[str, Underlying]) -> None
             "sum",
             name,
         )
+
+
+def _days(
+    columns: list[tuple[float | None, ...]], names: tuple[str, ...], key: str, *, zero: bool = False
+) -> Floats:
+    """Columns of days, shape (D, S), NaN for null; prices must be above 0, variances not below."""
+    length = len(columns[0]) if columns else 0
+    days = np.array(columns, dtype=np.float64).reshape(len(columns), length).T
+    wrong = ~np.isnan(days) & ((days < 0.0) | np.isinf(days) | ((days == 0.0) & (not zero)))
+    if wrong.any():
+        day, column = np.argwhere(wrong)[0]
+        raise InstrumentError(
+            f"history.{key} of {names[column]} has {days[day, column]} as number {day + 1}; "
+            f"expected numbers {'of 0 or more' if zero else 'above 0'}, null where there is none",
+            names[column],
+        )
+    return days
 
 
 def _price(where: str, key: str, value: float | None, instrument: str | None = None) -> None:

@@ -12,7 +12,8 @@ from msgspec import UNSET
 
 from margin.portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
 from margin.ruleset import CollateralRules
-from market.errors import InstrumentError
+from market.daily_closes import DailyCloses
+from market.errors import CaseError, InstrumentError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -128,6 +129,8 @@ class Portfolios:
         their value.
     position_leg:
         Leg of every position as it was given, shape (P,).
+    history:
+        Daily closes that a historical simulation looks back on; None where nothing is told.
     unrealised_inverse:
         `unrealised` if settled in coin, shape (L,); None where the builder cannot tell.
     """
@@ -148,6 +151,7 @@ class Portfolios:
     underlyings: Underlyings
     expiries: Expiries
     pledges: Pledges
+    history: DailyCloses | None = None
     unrealised_inverse: Floats | None = None
 
     def __len__(self) -> int:
@@ -177,6 +181,7 @@ class Portfolios:
             unrealised_inverse=(
                 None if self.unrealised_inverse is None else self.unrealised_inverse[legs]
             ),
+            history=self.history,
         )
 
     def _position(self, leg: int) -> int:
@@ -199,6 +204,8 @@ def flatten(portfolios: Sequence[Portfolio], rules: CollateralRules) -> Portfoli
 
     Raises
     ------
+    CaseError
+        They bring histories that differ.
     InstrumentError
         One option is given with two vols.
     """
@@ -279,6 +286,7 @@ class _Table:
             underlyings=self._underlyings(),
             expiries=self._expiries(),
             pledges=flatten_pledges(self.pledges, self.pledge_counts, rules),
+            history=_shared_history(portfolios),
         )
 
     def _underlyings(self) -> Underlyings:
@@ -336,6 +344,18 @@ def offsets(counts: Sequence[int]) -> Ints:
     out = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=out[1:])
     return out
+
+
+def _shared_history(portfolios: Sequence[Portfolio]) -> DailyCloses | None:
+    given = [portfolio.history for portfolio in portfolios if portfolio.history is not None]
+    if not given:
+        return None
+    if any(history != given[0] for history in given):
+        raise CaseError(
+            "portfolios with different histories are margined together; margin each on its own, "
+            "or give all of them the same"
+        )
+    return given[0].daily_closes()
 
 
 def placed_pledge(

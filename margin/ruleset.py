@@ -24,6 +24,7 @@ from margin.life_cycle_rules import LifeCycleRules
 from margin.liquidation_rules import LiquidationRules
 from margin.rule_values import NonNegative, Positive, Probability, Share, Text
 from margin.scenario_rules import ScenarioRules
+from margin.simulation_rules import SimulationRules, check_emir_simulation
 from margin.standard_rules import StandardRules
 from margin.tier_rules import TierRules
 from market.clock import parse_time
@@ -31,7 +32,10 @@ from market.errors import DataError, RuleSetError
 from market.price_guard import PriceGuard
 
 ENGINES = ("tier", "scenario", "standard")
-"""How a requirement can be computed; each reads the table of its name."""
+"""How a requirement can be computed; each reads the table of its name, `scenario` that or
+``simulation``."""
+
+_TABLES = ("tier", "scenario", "standard", "simulation")
 
 _FOLDER = Path(__file__).parent / "rulesets"
 
@@ -152,6 +156,9 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
         How a plain symbol counts: ``linear``, like a perpetual.
     tier, scenario, standard:
         What the engine reads; exactly the one of its name is there.
+    simulation:
+        Scenarios of history in the place of `scenario`, whose grid is given: the engine
+        ``scenario`` has exactly one of the two.
     regulation:
         ``emir``: the floors are held to its articles, see `margin.floor_rules.check_emir`.
         Absent: the rule set claims none.
@@ -167,6 +174,7 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     tier: TierRules | UnsetType = UNSET
     scenario: ScenarioRules | UnsetType = UNSET
     standard: StandardRules | UnsetType = UNSET
+    simulation: SimulationRules | UnsetType = UNSET
     effective_from: str = ""
     effective_to: str = ""
     spot: Literal["linear"] = "linear"
@@ -180,12 +188,16 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
 
     def __post_init__(self) -> None:
         if self.regulation == "emir":
-            check_emir(self.floors)
-        given = [name for name in ENGINES if getattr(self, name) is not UNSET]
-        if given != [self.engine]:
+            simulation = None if self.simulation is UNSET else self.simulation
+            check_emir(self.floors, () if simulation is None else simulation.measures())
+            if simulation is not None:
+                check_emir_simulation(simulation)
+        given = [name for name in _TABLES if getattr(self, name) is not UNSET]
+        own = ["scenario", "simulation"] if self.engine == "scenario" else [self.engine]
+        if len(given) != 1 or given[0] not in own:
             raise ValueError(
                 f"engine {self.engine!r} with the tables of {given or 'no engine'}; give the table "
-                f"[{self.engine}] and no other engine's"
+                f"[{'] or ['.join(own)}] and no other engine's"
             )
         begin, end = self.validity
         if begin is not None and end is not None and begin >= end:
@@ -193,6 +205,21 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
                 f"effective_from {self.effective_from} is not before "
                 f"effective_to {self.effective_to}"
             )
+
+    @property
+    def method(self) -> str:
+        """Name of the one table that its engine reads."""
+        return "simulation" if self.simulation is not UNSET else self.engine
+
+    @property
+    def simulated(self) -> SimulationRules:
+        """``[simulation]``; raises `RuleSetError` where nothing is simulated."""
+        if self.simulation is UNSET:
+            raise RuleSetError(
+                f"rule set {self.name!r} has no table [simulation], and history is simulated "
+                "here; choose a rule set that has one, such as 'emir-ccp'"
+            )
+        return self.simulation
 
     @cached_property
     def validity(self) -> tuple[int | None, int | None]:
@@ -228,8 +255,9 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
         """``[scenario]``; raises `RuleSetError` where another engine computes."""
         if self.scenario is UNSET:
             raise RuleSetError(
-                f"rule set {self.name!r} has the engine {self.engine!r}, and a grid of scenarios "
-                "is needed here; choose a rule set of the engine 'scenario'"
+                f"rule set {self.name!r} has the engine {self.engine!r} without a grid of "
+                "scenarios, which is needed here; choose a rule set of the engine 'scenario' with "
+                "a table [scenario]"
             )
         return self.scenario
 

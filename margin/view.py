@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from market.daily_closes import DailyCloses
 from market.quotes import QuoteBoard
 
 Floats = npt.NDArray[np.float64]
@@ -49,6 +50,9 @@ class MarketView:
     quotes:
         What is told of options, perpetuals and coins beside the bars, none of it after `as_of`;
         None where nothing is.
+    daily:
+        Daily closes that had ended by `as_of`, of the same symbols, for a rule set that simulates
+        history; None where they were not asked for.
 
     `long_volatility` to `suspect` are not known where they are NaN, and nowhere where they are
     None. What a rule then puts in their place is never the milder figure: a stand-in that its rule
@@ -71,6 +75,7 @@ class MarketView:
     fast_correlation: Floats | None = None
     suspect: Bools | None = None
     quotes: QuoteBoard | None = None
+    daily: DailyCloses | None = None
 
     def volatility_or(self, stand_in: float) -> Floats:
         """The newest volatility, shape (S,); where it is not known the stand-in, or the long

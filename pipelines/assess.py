@@ -10,7 +10,7 @@ from models.bundle import load_bundle
 from models.forecaster import Forecaster
 from pipelines.accounts import read_dataset, read_segments
 from pipelines.config import Config
-from pipelines.inputs import describe, describe_rules, read_market, read_rules
+from pipelines.inputs import describe, describe_rules, read_label_rules, read_market
 from pipelines.progress import Stages
 from pipelines.retrain import split_ends
 from training.backtest import backtest
@@ -24,7 +24,7 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
             bundle = load_bundle(path)
         with stages.stage("features"):
             market = read_market(config)
-            ruleset = read_rules(config, market)
+            ruleset = read_label_rules(config, market)
         with stages.stage("labels"):
             data = read_dataset(config, market, read_segments(config, market, ruleset), ruleset)
         with stages.stage("evaluate"):
@@ -54,7 +54,7 @@ def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
             forecaster = Forecaster(load_bundle(path))
         with stages.stage("features"):
             market = read_market(config)
-            ruleset = read_rules(config, market)
+            ruleset = read_label_rules(config, market)
             segments = read_segments(config, market, ruleset)
         with stages.stage("backtest"):
             closes = market.history.bars.closes

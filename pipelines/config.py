@@ -215,6 +215,7 @@ def _map_paths(config: Config, place: Callable[[Path], Path]) -> Config:
         "simulate": {"parameters": str(placed(config.simulate.path) or config.simulate.parameters)},
         "accounts": {"path": placed(config.accounts.path)},
         "rules": {"ruleset": str(placed(config.rules.path) or config.rules.ruleset)},
+        "training": {"ruleset": str(placed(config.training.path) or config.training.ruleset)},
         "tracking": {"uri": address(config.tracking.uri)},
         "serving": {"bundles": place(config.serving.bundles)},
         "ledger": {"url": address(config.ledger.url)},
@@ -249,6 +250,11 @@ def _missing(config: Config) -> Iterator[str]:
     if rules.path and not rules.path.exists():
         yield _wrong(
             "rules.ruleset", rules.path, "a rule set's name, an existing file or a folder of them"
+        )
+    labels = config.training.path
+    if labels and not labels.exists():
+        yield _wrong(
+            "training.ruleset", labels, "a rule set's name, an existing file or a folder of them"
         )
 
 

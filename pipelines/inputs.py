@@ -13,6 +13,7 @@ from features.market_state import MarketFeatures, MarketState
 from margin.rule_history import RuleHistory
 from margin.rule_history import load_history as load_rule_history
 from margin.ruleset import RuleSet
+from margin.tier import check_followable
 from market.acted_lives import ActedLives, act
 from market.bar_files import BarFolder
 from market.clock import Interval
@@ -119,9 +120,13 @@ def read_rules(config: Config, market: Market) -> RuleSet:
     RuleSetError
         The rules cannot be read, or none are in force then.
     """
+    return read_rule_history(config).at(_end(config, market))
+
+
+def _end(config: Config, market: Market) -> int:
     last = int(market.history.bars.closes[-1])
     end = config.market.end_ns
-    return read_rule_history(config).at(last if end is None else min(last, end))
+    return last if end is None else min(last, end)
 
 
 def describe_rules(ruleset: RuleSet) -> dict[str, str]:
@@ -146,6 +151,30 @@ def _guard(rules: RuleHistory) -> PriceGuard | None:
                 "all versions the same one"
             )
     return first.price_guard.guard()
+
+
+def read_label_rules(config: Config, market: Market) -> RuleSet:
+    """The rule set whose maintenance margin makes a call of an account in training: that of
+    ``[training]``, else the one in force; the version of the end of the data.
+
+    Raises
+    ------
+    RuleSetError
+        It cannot be read, or has no brackets by which margins can be followed through history.
+    """
+    own = config.training
+    named = (
+        (own.path or own.ruleset) if own.ruleset else (config.rules.path or config.rules.ruleset)
+    )
+    ruleset = load_rule_history(named).at(_end(config, market))
+    try:
+        check_followable(ruleset)
+    except RuleSetError as error:
+        raise RuleSetError(
+            f"{error}; another than the one in force can make the labels: "
+            '[training] ruleset = "linear-tiers"'
+        ) from error
+    return ruleset
 
 
 def usable(market: Market) -> npt.NDArray[np.bool_]:
@@ -195,6 +224,7 @@ def describe(config: Config, market: Market) -> Mapping[str, str]:
         "prices": "real" if market.real else "simulated",
         "accounts": "sampled" if sampled else "files",
         "labels": "computed",
+        "label_rules": config.training.ruleset or config.rules.ruleset,
         "population": config.accounts.population if sampled else "none",
         "extremes": config.training.extremes,
         "book": config.training.book,

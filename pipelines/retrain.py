@@ -39,7 +39,14 @@ from models.scorer import Scorer
 from pipelines.accounts import read_dataset, read_segments
 from pipelines.config import Config
 from pipelines.examine import Trained, examine
-from pipelines.inputs import Market, describe, describe_rules, read_market, read_rules
+from pipelines.inputs import (
+    Market,
+    describe,
+    describe_rules,
+    read_label_rules,
+    read_market,
+    read_rules,
+)
 from pipelines.judge import (
     bounds,
     calibrated_and_better,
@@ -99,7 +106,7 @@ def retrain(config: Config) -> dict[str, Any]:
 def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     with stages.stage("features"):
         market = read_market(config)
-        ruleset = read_rules(config, market)
+        ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
     with stages.stage("labels"):
         segments = read_segments(config, market, ruleset)
         data = read_dataset(config, market, segments, ruleset)
@@ -140,7 +147,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     with stages.stage("gate"):
         gates = [
             parity_gate(parity.max_difference, parity.rows, parity.limit),
-            bounds(config, market, ruleset, bundle),
+            bounds(config, market, in_force, bundle),
             *calibrated_and_better(test, forecasts, evaluation),
             *no_worse_than_champion(root, champion, sha, test, forecasts),
             *stress_and_segments(evaluation),
@@ -149,7 +156,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             gates, has_champion=champion not in (None, sha), is_champion=champion == sha
         )
     with stages.stage("drift"):
-        beside = beside_champion(config, market, ruleset, data, champion, sha)
+        beside = beside_champion(config, market, in_force, data, champion, sha)
     with stages.stage("register"):
         report = {
             "verdict": decision.verdict,

@@ -226,6 +226,7 @@ class RulesConfig(Section):
 class TrainingConfig(Section):
     """Horizons in hours, the three ends of the split, and the conventions of the labels.
 
+    `ruleset` names the brackets whose maintenance margin makes a call; empty: those of ``[rules]``.
     ``fit_end_ns``, ``calibrate_end_ns`` and ``test_end_ns`` are the ends in nanoseconds since
     1970 UTC; all three are None where the span is split 60, 20 and 20 per cent.
     """
@@ -237,6 +238,12 @@ class TrainingConfig(Section):
     book: Literal["static", "as_traded"] = "static"
     extremes: Literal["close", "bound", "finest"] = "close"
     max_rows: Count = 4_000_000
+    ruleset: str = ""
+
+    @property
+    def path(self) -> Path | None:
+        """The file of the labels' rule set; None where `ruleset` is a name or empty."""
+        return _path_of(self.ruleset)
 
     @property
     def fit_end_ns(self) -> int | None:

@@ -21,7 +21,7 @@ from models.bundle import Bundle, load_bundle
 from models.forecaster import Forecaster
 from pipelines.accounts import read_dataset, read_segments
 from pipelines.config import Config
-from pipelines.inputs import Market, read_market, read_rules, sample_accounts
+from pipelines.inputs import Market, read_label_rules, read_market, sample_accounts
 from pipelines.progress import Stages
 from pipelines.recorded import recorded_dataset
 from serving.decision import decide
@@ -87,7 +87,7 @@ def watch(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]:
             bundle = load_bundle(path)
         with stages.stage("features"):
             market = read_market(config)
-            ruleset = read_rules(config, market)
+            ruleset = read_label_rules(config, market)
         with stages.stage("labels"):
             if recorded:
                 data = recorded_dataset(config, market, ruleset, bundle)

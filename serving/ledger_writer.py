@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
 
+from ledger.contents import CanonicalContent
 from ledger.idempotency import IdempotentAnswer, LedgerConflictError, LedgerDuplicateError
 from ledger.records import Entry
 from ledger.schema import records
@@ -34,7 +35,7 @@ class LedgerWriter:
     def append(
         self,
         entries: Sequence[Entry],
-        contents: Sequence[tuple[str, Mapping[str, Any]]] = (),
+        contents: Sequence[tuple[str, dict[str, Any] | CanonicalContent]] = (),
         answer: IdempotentAnswer | None = None,
     ) -> None:
         """Record, see `Ledger.append`."""

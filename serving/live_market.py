@@ -256,6 +256,7 @@ def _last_row(features: MarketFeatures) -> MarketFeatures:
         age=features.age[-1:].copy(),
         history=features.history[-1:].copy(),
         seen=features.seen[-1:].copy(),
+        daily=features.daily_at(-1),
     )
 
 

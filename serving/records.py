@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -14,11 +14,13 @@ import msgspec
 from features.registry import registry_sha256
 from features.snapshot import MarketSnapshot
 from ledger.canonical import canonical_bytes, sha256_of
+from ledger.contents import CanonicalContent
 from ledger.records import Entry, Record, new_id
 from ledger.store import Ledger
 from margin.ruleset import RuleSet, ruleset_from_content
 from market.book import Account, Balance, Position
 from market.clock import parse_time
+from market.daily_closes import DailyCloses
 from market.errors import LedgerError
 from models.forecaster import Forecaster
 from serving.decision import PreviousAddOn, decide
@@ -103,15 +105,25 @@ def entries(
     snapshot: MarketSnapshot,
     ruleset: RuleSet,
     no_model: str,
-) -> tuple[list[Entry], list[tuple[str, dict[str, Any]]], list[Decision]]:
-    """What to append for decisions: entries, the shared contents, and the decisions with ids."""
-    market, rules = snapshot.content(), ruleset.content()
-    shared: list[tuple[str, dict[str, Any]]] = [("market", market), ("ruleset", rules)]
+) -> tuple[list[Entry], list[tuple[str, CanonicalContent]], list[Decision]]:
+    """What to append for decisions: entries, the shared contents, and the decisions with ids.
+
+    Daily closes are among the contents where the rule set simulates history: they are the same
+    for all decisions of a day, and stored once.
+    """
+    market = snapshot.content()
     # On its own: it is large, and stays while the clock goes on.
     quotes = market.pop("quotes", None)
+    shared = [
+        ("market", CanonicalContent.of(market)),
+        ("ruleset", CanonicalContent.of(ruleset.content())),
+    ]
     if quotes is not None:
-        shared.append(("quotes", quotes))
-    contents = {f"{kind}_sha256": sha256_of(content) for kind, content in shared}
+        shared.append(("quotes", CanonicalContent.of(quotes)))
+    daily = snapshot.features.daily
+    if ruleset.method == "simulation" and daily is not None:
+        shared.append(("daily_closes", _daily_content(daily)))
+    contents = {f"{kind}_sha256": content.sha256 for kind, content in shared}
     found: list[Entry] = []
     named: list[Decision] = []
     for decision in decisions:
@@ -135,6 +147,11 @@ def entries(
             )
         )
     return found, shared, named
+
+
+@lru_cache(maxsize=4)
+def _daily_content(daily: DailyCloses) -> CanonicalContent:
+    return CanonicalContent.of(daily.content())
 
 
 def recorded_previous(ledger: Ledger, account_ids: Sequence[str]) -> dict[str, PreviousAddOn]:
@@ -184,6 +201,10 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
         market["quotes"] = ledger.get(named["quotes_sha256"])
     snapshot = MarketSnapshot.from_content(market)
     ruleset = ruleset_from_content(ledger.get(named["ruleset_sha256"]))
+    if "daily_closes_sha256" in named:
+        snapshot = snapshot.with_daily(
+            DailyCloses.from_content(ledger.get(named["daily_closes_sha256"]))
+        )
     account = msgspec.convert(payload["account"], AccountIn)
     before = payload["previous"]
     answer = decide(

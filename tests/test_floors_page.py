@@ -34,7 +34,7 @@ def test_every_floor_has_its_row() -> None:
 
 
 def test_figures_of_both_rule_sets_are_those_of_the_files() -> None:
-    presets = [scalars(load_ruleset(n).content()["floors"]) for n in ("linear-tiers", "emir-ccp")]
+    presets = [scalars(load_ruleset(n).content()["floors"]) for n in ("linear-tiers", "emir-tiers")]
     rows = re.findall(r"^\| `([a-z_.]+\.[a-z_.]+)` \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
     shown = {key: values for key, *values in rows}
     assert set(shown) == set().union(*presets)
@@ -44,7 +44,7 @@ def test_figures_of_both_rule_sets_are_those_of_the_files() -> None:
 
 
 def test_depth_curves_are_those_of_the_file() -> None:
-    depth = load_ruleset("emir-ccp").content()["floors"]["liquidity"]["depth"]
+    depth = load_ruleset("emir-tiers").content()["floors"]["liquidity"]["depth"]
     for symbol, curve in depth.items():
         coin = symbol.removesuffix("USDT")
         (row,) = re.findall(rf"^\| {coin} \| (.+) \|$", PAGE, re.MULTILINE)

@@ -2,7 +2,7 @@
 
 ``python -m docs.experiments.procyclicality_measures`` prints the table of `docs/floors.md`. It
 reads hourly closes (``../shared/data``, or the folder given). Each day at 00:00 UTC the floors of
-`emir-ccp` are asked for the margin of one long position of fixed quantity, with none of the three
+`emir-tiers` are asked for the margin of one long position of fixed quantity, with none of the three
 measures and with each. Volatilities as the rules see them: newest with a half-life of 72 h, long
 over all history so far, stressed the highest week so far. The first year is look-back only.
 """
@@ -39,7 +39,7 @@ Floats = npt.NDArray[np.float64]
 def main() -> None:
     """Print one table: coverage and procyclicality of each measure on each series."""
     data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("../shared/data")
-    base = load_ruleset("emir-ccp")
+    base = load_ruleset("emir-tiers")
     print(
         "| series | measure | average margin | exceeded, long | exceeded, short "
         "| peak to trough | largest rise in 1 day | in 5 days |"
@@ -65,7 +65,7 @@ def with_measure(base: RuleSet, measure: str | None) -> RuleSet:
         content["floors"][name]["enabled"] = name == measure
     content["floors"]["liquidity"]["enabled"] = False
     content["tier"]["brackets"][0] = {"maintenance_rate": 0.001, "initial_rate": 0.001}
-    del content["standard"]
+    del content["regulation"]
     return msgspec.convert(content, RuleSet)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from margin.floor_rules import FloorRules, StressedBufferRules, table_of
+from margin.floor_rules import FloorRules, remaining_share, table_of
 from margin.floors.joint_margin import JointMargin, current_margin
 from margin.floors.term import FloorTerm, beyond_maintenance
 from margin.requirement import Requirement
@@ -19,8 +19,8 @@ def stressed_buffer_floor(requirement: Requirement, view: MarketView, rules: Flo
 
     ``min(gross notional, M * (1 + buffer * remaining(stress))) - maintenance margin``, where M is
     the current margin, see `margin.floors.joint_margin`, and `remaining` goes in straight lines
-    through the declared schedule, see `remaining_share`. A function of the view alone: what was
-    drawn down before plays no part.
+    through the declared schedule, see `margin.floor_rules.remaining_share`. A function of the view
+    alone: what was drawn down before plays no part.
 
     Parameters
     ----------
@@ -83,17 +83,6 @@ def market_stress(view: MarketView) -> float:
         return float("nan")
     with np.errstate(over="ignore"):
         return float(np.median(newest[known] / long[known]))
-
-
-def remaining_share(stress: float, rules: StressedBufferRules) -> float:
-    """Share of the buffer that remains: lines through the schedule, level beyond its ends.
-
-    All of it where the stress is not known: no buffer is released without evidence.
-    """
-    if np.isnan(stress):
-        return 1.0
-    ratios, shares = zip(*rules.schedule, strict=True)
-    return float(np.interp(stress, ratios, shares))
 
 
 def _parts(

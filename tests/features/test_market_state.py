@@ -32,6 +32,10 @@ def _same_state(a: MarketState, b: MarketState, same_bits: SameBits) -> bool:
         (a.symbols, a.interval, a.last_open) == (b.symbols, b.interval, b.last_open)
         and a.arrays.keys() == b.arrays.keys()
         and all(same_bits(a.arrays[name], b.arrays[name]) for name in a.arrays)
+        and all(
+            same_bits(one, other)
+            for one, other in zip(a.daily.arrays().values(), b.daily.arrays().values(), strict=True)
+        )
     )
 
 

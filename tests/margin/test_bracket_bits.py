@@ -45,7 +45,7 @@ def book() -> Book:
     ("preset", "digest"),
     [
         ("linear-tiers", "ebc05b3465c083213f44e91728f94af6a18eb82c9135b35cecc79d517a457d8f"),
-        ("emir-ccp", "8ab90e03730f727ee1bd5e4c45e8614502fef5e987111de067dbef775aaa4cc4"),
+        ("emir-tiers", "8ab90e03730f727ee1bd5e4c45e8614502fef5e987111de067dbef775aaa4cc4"),
     ],
 )
 def test_requirement_and_floors_have_the_bits_of_the_version_before(

@@ -129,7 +129,7 @@ def test_deposit_counterfactual_is_the_decision_field(
 
 
 def test_parts_of_every_active_floor_add_up_to_it(make_view: Callable[..., MarketView]) -> None:
-    rules = load_ruleset("emir-ccp")
+    rules = load_ruleset("emir-tiers")
     rho = np.array([[1.0, 0.8, 0.5], [0.8, 1.0, 0.6], [0.5, 0.6, 1.0]])
     view = make_view(
         age_hours=[5.0, 0.0, 0.0],

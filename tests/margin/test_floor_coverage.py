@@ -19,9 +19,10 @@ from margin.floor_rules import (
     StressedBufferRules,
     StressedWeightRules,
     VolatilityRules,
+    remaining_share,
 )
 from margin.floors import FLOORS
-from margin.floors.stressed_buffer import market_stress, remaining_share
+from margin.floors.stressed_buffer import market_stress
 from margin.requirement import compute_requirement
 from margin.ruleset import RuleSet
 from margin.view import MarketView

@@ -13,7 +13,7 @@ from market.errors import RuleSetError
 
 @pytest.fixture(scope="module")
 def emir() -> RuleSet:
-    return load_ruleset("emir-ccp")
+    return load_ruleset("emir-tiers")
 
 
 def with_floor(ruleset: RuleSet, table: str, **values: Any) -> dict[str, Any]:

@@ -183,6 +183,8 @@ def test_every_preset_steps_an_account_back_or_closes_it(name: str) -> None:
     rules = load_ruleset(name)
     for fill in (0.99, 0.5, -0.5):
         content = msgspec.to_builtins(perps(0.0, 1.0))
+        # Without any known day a simulation takes its flat shock.
+        content["history"] = {"until": "2025-06-01", "closes": {}}
         portfolio = portfolio_from(content)
         margins = margins_of([portfolio], rules)
         need = float(margins.mark_to_market[0] - margins.maintenance_net[0])

@@ -423,8 +423,8 @@ def test_rulesets_list_names_the_presets(bare: Workspace) -> None:
     assert all(name in shown for name in listed)
     assert all(SHA256.fullmatch(preset["sha256"]) for preset in listed.values())
     assert listed["linear-tiers"]["floors"] == ["liquidity", "stale_data"]
-    assert "volatility" in listed["emir-ccp"]["floors"]
-    assert "stressed_buffer" not in listed["emir-ccp"]["floors"]
+    assert "volatility" in listed["emir-tiers"]["floors"]
+    assert "stressed_buffer" not in listed["emir-tiers"]["floors"]
 
 
 def test_margin_cases_by_the_name_of_every_tier_preset(bare: Workspace) -> None:

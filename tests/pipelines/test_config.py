@@ -7,15 +7,18 @@ import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.clock import HOUR, parse_time
-from market.errors import ConfigError
+from market.clock import HOUR, INTERVALS, parse_time
+from market.errors import ConfigError, RuleSetError
+from market.simulate import simulate_bars
 from pipelines.config import Config, load_config
+from pipelines.inputs import Market, read_label_rules
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,6 +51,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "book": "static",
         "extremes": "close",
         "max_rows": 4_000_000,
+        "ruleset": "",
     },
     "review": {"folds": 2, "stress_folds": False, "ablation": True, "backtest": True},
     "tracking": {
@@ -462,3 +466,17 @@ def test_port_is_a_whole_number_in_range_or_refused_by_name(value: object) -> No
         else:
             with pytest.raises(ConfigError, match=r"^serving\.port is "):
                 load_config(ROOT / "margincast.toml")
+
+
+def test_labels_take_brackets_of_the_rules_in_force_or_their_own(load: Load) -> None:
+    market = cast(
+        Market,
+        SimpleNamespace(history=SimpleNamespace(bars=simulate_bars(1, 1, 1, INTERVALS["1h"]))),
+    )
+    assert read_label_rules(load(""), market).name == "linear-tiers"
+    own = "[rules]\nruleset = 'emir-ccp'\n[training]\nruleset = 'emir-tiers'\n"
+    assert read_label_rules(load(own), market).name == "emir-tiers"
+    with pytest.raises(RuleSetError, match=r"'emir-ccp' has the engine 'scenario'.*\[training\]"):
+        read_label_rules(load("[rules]\nruleset = 'emir-ccp'\n"), market)
+    with pytest.raises(ConfigError, match=r"training\.ruleset is .*no\.toml"):
+        load("[training]\nruleset = 'no.toml'\n")

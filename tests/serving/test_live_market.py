@@ -35,6 +35,12 @@ def same_bits(a: MarketFeatures | None, b: MarketFeatures | None, row: int = -1)
     for name in ("values", "correlation", "fast_correlation", "age", "history"):
         left, right = getattr(a, name)[-1], getattr(b, name)[row]
         assert left.tobytes() == np.ascontiguousarray(right).tobytes(), name
+    one, other = a.daily_at(-1), b.daily_at(row)
+    assert one is not None
+    assert other is not None
+    assert one.until == other.until
+    assert one.close.tobytes() == other.close.tobytes()
+    assert one.variance.tobytes() == other.variance.tobytes()
 
 
 def same_state(a: LiveMarket, b: LiveMarket) -> None:
@@ -43,6 +49,8 @@ def same_state(a: LiveMarket, b: LiveMarket) -> None:
         assert left.last_open == right.last_open
         for name, array in left.arrays.items():
             assert array.tobytes() == right.arrays[name].tobytes(), name
+        for name, array in left.daily.arrays().items():
+            assert array.tobytes() == right.daily.arrays()[name].tobytes(), name
     same_bits(a.moment.features, b.moment.features)
     assert a.moment.mark.tobytes() == b.moment.mark.tobytes()
     assert a.moment.told.keys() == b.moment.told.keys()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from features.snapshot import MarketSnapshot
 from ledger.store import Ledger
-from margin.ruleset import RuleSet
+from margin.ruleset import RuleSet, load_ruleset
 from market.book import Account, Balance, Position
-from market.clock import HOUR
+from market.clock import DAY, HOUR
 from market.errors import BundleError, LedgerError
 from models.bundle import MODEL, load_bundle
 from models.forecaster import Forecaster
@@ -71,6 +72,34 @@ def test_replay_without_a_model_is_equal(ledger, market, ruleset) -> None:
 
     for name in record(ledger, market, ruleset, None):
         assert replay(ledger, name, never).equal
+
+
+@pytest.mark.parametrize("row", [-1, 100])
+def test_replay_of_a_simulation_is_equal_to_the_last_bit(
+    ledger, market, load, champion, row
+) -> None:
+    simulating = load_ruleset("emir-ccp")
+    for name in record(ledger, market, simulating, load(champion), row=row):
+        recorded = ledger.get_record(name).payload
+        assert recorded["contents"]["daily_closes_sha256"]
+        found = replay(ledger, name, load)
+        assert found.equal, found.differences
+
+
+def test_daily_closes_are_stored_once_a_day_and_only_where_they_are_simulated(
+    ledger, market, ruleset
+) -> None:
+    names = record(ledger, market, ruleset, None)
+    assert "daily_closes_sha256" not in ledger.get_record(names[0]).payload["contents"]
+    simulating = load_ruleset("emir-ccp")
+    midnight = int(np.flatnonzero(market.features.closes % DAY == 0)[-1])
+    stored = [
+        ledger.get_record(name).payload["contents"]["daily_closes_sha256"]
+        for row in (midnight - 2, midnight - 1, midnight)
+        for name in record(ledger, market, simulating, None, row=row)
+    ]
+    assert len(set(stored[:6])) == 1
+    assert len(set(stored)) == 2
 
 
 def test_previous_add_on_is_that_of_the_last_record(

@@ -28,7 +28,7 @@ from training.account_times import take_times, value_times
 from training.add_on_policy import rule_bounds
 from training.segments import from_history
 
-RULES = load_ruleset("emir-ccp")
+RULES = load_ruleset("emir-tiers")
 
 
 def test_floors_of_a_recorded_book_are_those_of_a_decision(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Historical simulation: what the past would do to a portfolio today, and the margin it asks."""
