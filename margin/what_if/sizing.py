@@ -78,7 +78,8 @@ def largest_size(
     if not len(bad):
         return side * math.inf
     low, high = sizes[first + bad[0] - 1], sizes[first + bad[0]]
-    while high - low > _PRECISION * high:
+    least = sizes[1]  # where only nothing fits the bracket would shrink for ever
+    while high - low > _PRECISION * max(high, least):
         inner = np.linspace(low, high, _WIDTH + 2)[1:-1]
         fit = fits(inner)
         cut = len(inner) if fit.all() else int(np.argmin(fit))

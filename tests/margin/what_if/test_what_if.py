@@ -123,6 +123,12 @@ def test_a_hedge_that_makes_room_is_found_though_nothing_fits_without_it() -> No
     assert size == pytest.approx(-1.75, rel=1e-8)
 
 
+def test_where_only_nothing_fits_the_search_ends_at_nothing() -> None:
+    full = book(cash=10_000.0)  # 12 000 against an initial margin of 12 000
+    assert outcome(full, RULES).initial_net_margin == 0.0
+    assert largest_size(full, BTC, RULES) == 0.0
+
+
 def test_unlimited_size_and_a_size_without_direction() -> None:
     free = book(positions=[])
     flat = load_ruleset("linear-tiers")
