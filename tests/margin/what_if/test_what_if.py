@@ -251,3 +251,8 @@ def test_what_if_case_answers_all_it_is_asked() -> None:
     assert got["remedies"]["deposit"] == 500.0
     refused = what_if_case(line(book(), what_if={"default_cost": -1.0}))
     assert "default_cost" in refused["error"]
+
+
+def test_nothing_fits_where_the_smallest_trade_costs_all_that_is_left() -> None:
+    bare = book(cash=100.0, positions=[])
+    assert largest_size(bare, BTC, RULES, target=100.0) == 0.0
