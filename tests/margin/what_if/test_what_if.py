@@ -257,3 +257,23 @@ def test_what_if_case_answers_all_it_is_asked() -> None:
     assert got["remedies"]["deposit"] == 500.0
     refused = what_if_case(line(book(), what_if={"default_cost": -1.0}))
     assert "default_cost" in refused["error"]
+
+
+def test_no_size_fits_where_the_smallest_trade_makes_a_feed_count() -> None:
+    # With any perp at all, however small, the option is trusted as little as the perp's price.
+    option = {
+        "kind": "option",
+        "underlying": "ETH",
+        "quantity": 1.0,
+        "seconds_to_expiry": 86_400.0,
+        "strike": 2_000.0,
+        "type": "call",
+        "vol": 0.5,
+    }
+    expiry = {"seconds_to_expiry": 86_400.0, "forward": 2_000.0, "rate": 0.0}
+    prices = {"spot": 2_000.0, "perp_price": 2_000.0, "perp_confidence": 0.1, "expiries": [expiry]}
+    held = book(positions=[option], underlyings={"ETH": prices})
+    rules = load_ruleset("derive-pmrm2")
+    target = outcome(held, rules).initial_net_margin - 1.0
+    perp = Holding(kind="perp", underlying="ETH", quantity=1.0)
+    assert largest_size(held, perp, rules, target=target) == 0.0
