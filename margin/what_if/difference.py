@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from margin.portfolio import Holding, Pledge, Portfolio, Underlying
+from margin.portfolio import History, Holding, Pledge, Portfolio, Underlying
 from margin.ruleset import RuleSet
 from margin.what_if.outcome import margins_of
 from margin.what_if.trades import coin_settled, leg_key
@@ -94,7 +94,17 @@ def _at_prices_of(before: Portfolio, after: Portfolio, elapsed: float, in_coin: 
             _held(position, before, after, vols, elapsed, in_coin) for position in after.positions
         ),
         tuple(_pledged(pledge, pledges.get(pledge.asset)) for pledge in after.collateral),
+        _history(before, after),
     )
+
+
+def _history(before: Portfolio, after: Portfolio) -> History | None:
+    """The earlier history, unless it lacks days that the later one has for what is held."""
+    early, late = before.history, after.history
+    if early is None or late is None:
+        return late if early is None else early
+    needed = {held.underlying for held in after.positions} & set(late.closes)
+    return early if needed <= set(early.closes) else late
 
 
 def _earlier(before: Underlying | None, after: Underlying, elapsed: float) -> Underlying:

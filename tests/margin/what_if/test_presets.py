@@ -25,6 +25,12 @@ WEEK = 7 * 86_400.0
 RULES = {name: load_ruleset(name) for name in list_rulesets()}
 presets = pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
 
+_STEPS = np.random.default_rng(1).normal(0.0, 0.03, 460)
+HISTORY = {
+    "until": "2025-06-01T00:00:00Z",
+    "closes": {"ETH": (2_000.0 * np.exp(_STEPS.cumsum())).tolist()},
+}
+
 quantities = st.floats(-5.0, 5.0).filter(lambda q: abs(q) > 1e-3)
 
 
@@ -78,7 +84,8 @@ def account(content: dict[str, Any], rules: RuleSet) -> Portfolio:
     kept = content["positions"]
     if not takes_options(rules):
         kept = [held for held in kept if held["kind"] != "option"]
-    return portfolio_from(content | {"positions": kept})
+    history = {"history": HISTORY} if rules.method == "simulation" else {}
+    return portfolio_from(content | {"positions": kept} | history)
 
 
 def close(rules: RuleSet, portfolio: Portfolio) -> float:
