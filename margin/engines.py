@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from margin.margins import Margins, Part, RankedScenario
 from margin.portfolios import Portfolios
 from margin.ruleset import RuleSet
-from margin.scenario.engine import scenario_margins, scenario_parts, worst_scenarios
+from margin.scenario.engine import (
+    parts_and_worst,
+    scenario_margins,
+    scenario_parts,
+    worst_scenarios,
+)
 from margin.simulation.engine import simulation_margins, simulation_parts, worst_periods
 from margin.standard.engine import standard_margins
 from margin.standard.parts import standard_parts
@@ -28,6 +33,8 @@ class Engine:
         The parts of one of them, by its index: they add up to its net margins.
     worst_scenarios:
         So many of the worst scenarios of one of them; None where the engine has no scenarios.
+    both:
+        Parts and worst scenarios in one go; None where that saves nothing.
     """
 
     margins: Callable[[Portfolios, RuleSet], Margins]
@@ -35,13 +42,31 @@ class Engine:
     worst_scenarios: (
         Callable[[Portfolios, int, RuleSet, int], tuple[RankedScenario, ...]] | None
     ) = None
+    both: (
+        Callable[
+            [Portfolios, int, RuleSet, int], tuple[tuple[Part, ...], tuple[RankedScenario, ...]]
+        ]
+        | None
+    ) = None
+
+    def explained(
+        self, portfolios: Portfolios, account: int, ruleset: RuleSet, count: int
+    ) -> tuple[tuple[Part, ...], tuple[RankedScenario, ...]]:
+        """The parts of one of N portfolios and its worst scenarios, none where there are none."""
+        if self.both is not None:
+            return self.both(portfolios, account, ruleset, count)
+        worst = self.worst_scenarios
+        return (
+            self.parts(portfolios, account, ruleset),
+            () if worst is None else worst(portfolios, account, ruleset, count),
+        )
 
 
 ENGINES: Mapping[str, Engine] = {
     "standard": Engine(standard_margins, standard_parts),
     "tier": Engine(tier_margins, tier_parts),
     "simulation": Engine(simulation_margins, simulation_parts, worst_periods),
-    "scenario": Engine(scenario_margins, scenario_parts, worst_scenarios),
+    "scenario": Engine(scenario_margins, scenario_parts, worst_scenarios, parts_and_worst),
 }
 """By the table that they read, see `RuleSet.method`."""
 

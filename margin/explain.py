@@ -248,14 +248,13 @@ def explain_engine(
     if requirement.margined is None:
         return None
     alone = requirement.margined.book.portfolios.between(account, account + 1)
-    engine = engine_of(ruleset)
-    worst = engine.worst_scenarios
+    parts, worst = engine_of(ruleset).explained(alone, 0, ruleset, _WORST)
     legs = slice(requirement.leg_start[account], requirement.leg_start[account + 1])
     charged = math.fsum(requirement.leg_maintenance_margin[legs].tolist())
     return EngineParts(
-        parts=engine.parts(alone, 0, ruleset),
+        parts=parts,
         unallocated=float(requirement.maintenance_margin[account]) - charged,
-        worst_scenarios=() if worst is None else worst(alone, 0, ruleset, _WORST),
+        worst_scenarios=worst,
         cut_share=cut,
     )
 

@@ -28,8 +28,6 @@ from serving.messages import (
     Problem,
     ScoreRequest,
     ScoreResponse,
-    WhatIfRequest,
-    WhatIfResponse,
 )
 from serving.metrics import CONTENT_TYPE, Metrics, RequestTimer, count_response
 from serving.problems import EXCEPTION_HANDLERS, PROBLEM_JSON, json_response
@@ -45,6 +43,7 @@ from serving.read_messages import (
 from serving.service import Service
 from serving.settings import ServingSettings
 from serving.strict_body import StrictBody
+from serving.what_if_messages import WhatIfRequest, WhatIfResponse
 
 __all__ = ["ServingSettings", "create_app"]
 
@@ -179,7 +178,12 @@ def score(
 def what_if(
     data: JSONBody[WhatIfRequest], service: NamedDependency[Service]
 ) -> Response[WhatIfResponse]:
-    """Decide on accounts before and after changes; nothing is recorded."""
+    """Decide on accounts before and after changes; nothing is recorded.
+
+    Of the accounts as they stand it says on request what would bring each to `target_headroom`
+    (`remedies`: a deposit, single cuts, a plan of cuts, the cheapest first), what each position
+    adds to the requirement (`marginal`), and the largest size of a trade that fits (`largest`).
+    """
     return json_response(msgspec.json.encode(service.what_if(data)))
 
 

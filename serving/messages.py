@@ -74,14 +74,6 @@ class AccountChange(Struct, frozen=True, forbid_unknown_fields=True):
     positions: Annotated[list[PositionChange], Meta(max_length=MAX_POSITIONS)] = []
 
 
-class WhatIfRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Accounts as they stand and what would change."""
-
-    accounts: Annotated[list[AccountIn], Meta(min_length=1, max_length=MAX_ACCOUNTS)]
-    changes: Annotated[list[AccountChange], Meta(min_length=1, max_length=MAX_ACCOUNTS)]
-    as_of: Time | None = None
-
-
 class Reason(Struct, frozen=True):
     """One reason for a decision: what, and how much it weighs."""
 
@@ -130,13 +122,6 @@ class ScoreResponse(Struct, frozen=True):
 
     decisions: list[Decision]
     errors: list[AccountProblem]
-
-
-class WhatIfResponse(Struct, frozen=True):
-    """Decisions before and after the change; nothing was recorded."""
-
-    before: ScoreResponse
-    after: ScoreResponse
 
 
 class BarIn(Struct, frozen=True, forbid_unknown_fields=True):

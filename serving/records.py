@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -22,6 +22,7 @@ from market.book import Account, Balance, Position
 from market.clock import parse_time
 from market.daily_closes import DailyCloses
 from market.errors import LedgerError
+from market.quotes import QuoteBoard
 from models.forecaster import Forecaster
 from serving.decision import PreviousAddOn, decide
 from serving.messages import AccountIn, AccountProblem, Decision
@@ -111,15 +112,14 @@ def entries(
     Daily closes are among the contents where the rule set simulates history: they are the same
     for all decisions of a day, and stored once.
     """
-    market = snapshot.content()
-    # On its own: it is large, and stays while the clock goes on.
-    quotes = market.pop("quotes", None)
+    # Quotes on their own: they are large, and stay while the clock goes on.
+    market = replace(snapshot, quotes=None).content()
     shared = [
         ("market", CanonicalContent.of(market)),
         ("ruleset", CanonicalContent.of(ruleset.content())),
     ]
-    if quotes is not None:
-        shared.append(("quotes", CanonicalContent.of(quotes)))
+    if snapshot.quotes is not None:
+        shared.append(("quotes", _quotes_content(snapshot.quotes)))
     daily = snapshot.features.daily
     if ruleset.method == "simulation" and daily is not None:
         shared.append(("daily_closes", _daily_content(daily)))
@@ -147,6 +147,20 @@ def entries(
             )
         )
     return found, shared, named
+
+
+def _quotes_content(board: QuoteBoard) -> CanonicalContent:
+    """The canonical JSON of a board, made once for all decisions on it: of the last board it is
+    kept, told by identity, for boards never change."""
+    known = _LAST_BOARD.get("last")
+    if known is not None and known[0] is board:
+        return known[1]
+    made = CanonicalContent.of(board.content)
+    _LAST_BOARD["last"] = board, made
+    return made
+
+
+_LAST_BOARD: dict[str, tuple[QuoteBoard, CanonicalContent]] = {}
 
 
 @lru_cache(maxsize=4)

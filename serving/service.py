@@ -35,8 +35,6 @@ from serving.messages import (
     Decision,
     ScoreRequest,
     ScoreResponse,
-    WhatIfRequest,
-    WhatIfResponse,
 )
 from serving.metrics import Metrics
 from serving.problems import ProblemError, invalid, not_found, unavailable
@@ -46,6 +44,8 @@ from serving.records import entries
 from serving.rules_in_force import RulesInForce
 from serving.settings import ServingSettings
 from serving.what_if import apply_changes
+from serving.what_if_messages import WhatIfRequest, WhatIfResponse
+from serving.what_if_questions import answer_questions, check_questions
 
 MODEL_FAILED = "no model: the model failed to answer"
 _MAX_AHEAD = DAY
@@ -158,22 +158,18 @@ class Service:
     def what_if(self, request: WhatIfRequest) -> WhatIfResponse:
         """Decide on accounts before and after changes, with the same add-on in force.
 
-        Nothing is recorded and no decision has an id.
+        Nothing is recorded and no decision has an id. What else is asked is asked of the accounts
+        as they stand, see `serving.what_if_questions`.
 
         Raises
         ------
         ProblemError
-            As in `score`, and 422 where a change names an account that is not in the request.
+            As in `score`, and 422 where a change or question names an account that is not in the
+            request, or more is asked than can be answered at once.
         LedgerError
             The add-ons in force cannot be read.
         """
-        asked = {account.account_id for account in request.accounts}
-        for change in request.changes:
-            if change.account_id not in asked:
-                raise invalid(
-                    f"a change names account {change.account_id!r}, which is not among the "
-                    "accounts of the request; add it there or leave the change out"
-                )
+        check_questions(request)
         snapshot = self._snapshot(request.as_of)
         ruleset = self._rules_of(snapshot, request)
         intake = self._take_in(request.accounts, snapshot)
@@ -186,7 +182,10 @@ class Service:
             answers.append(ScoreResponse(outcome.decisions, intake.all_problems(outcome.problems)))
         if not any(answer.decisions for answer in answers):
             raise _nobody(answers[0].errors)
-        return WhatIfResponse(*answers)
+        sound = {decision.account_id for decision in answers[0].decisions}
+        standing = {name: account for name, account in before.items() if name in sound}
+        found = answer_questions(request, standing, snapshot.view(), ruleset)
+        return WhatIfResponse(answers[0], answers[1], found.remedies, found.marginal, found.largest)
 
     def post_bars(self, request: BarsRequest) -> BarsResponse:
         """Take in bars; what is new is on disk before it counts.

@@ -97,7 +97,19 @@ def scenario_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
 def scenario_parts(portfolios: Portfolios, account: int, ruleset: RuleSet) -> tuple[Part, ...]:
     """The parts of one portfolio: what it has, its worst scenario by name, each contingency."""
     one = portfolios.between(account, account + 1)
+    return _parts(one, _calculate(one, ruleset), ruleset)
+
+
+def parts_and_worst(
+    portfolios: Portfolios, account: int, ruleset: RuleSet, count: int
+) -> tuple[tuple[Part, ...], tuple[RankedScenario, ...]]:
+    """`scenario_parts` and `worst_scenarios` of one account, revalued once."""
+    one = portfolios.between(account, account + 1)
     found = _calculate(one, ruleset)
+    return _parts(one, found, ruleset), _ranked(one, found, ruleset, count)
+
+
+def _parts(one: Portfolios, found: _Calculation, ruleset: RuleSet) -> tuple[Part, ...]:
     cash = float(one.cash[0])
     parts = [Part("cash", "", cash, cash)]
     for leg, name in enumerate(one.name):
@@ -134,7 +146,12 @@ def worst_scenarios(
     """The `count` worst scenarios of one account by name, the worst first, of equals the first in
     the grid; the basis contingency is one of them."""
     one = portfolios.between(account, account + 1)
-    found = _calculate(one, ruleset)
+    return _ranked(one, _calculate(one, ruleset), ruleset, count)
+
+
+def _ranked(
+    one: Portfolios, found: _Calculation, ruleset: RuleSet, count: int
+) -> tuple[RankedScenario, ...]:
     names = [*(scenario_name(row) for row in ruleset.scenarios.grid), BASIS]
     ranked = [
         RankedScenario(name, _underlying(one, found.units, unit), float(pnl))

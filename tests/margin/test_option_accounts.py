@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from margin.cut_shares import cut_shares
-from margin.engines import compute_margins
+from margin.engines import compute_margins, engine_of
 from margin.explain import explain_engine
 from margin.floor_rules import FloorRules
 from margin.floors import active_floors, floor_terms
@@ -421,3 +421,20 @@ def test_collateral_rules_of_the_set_apply_to_books(market: MarketView) -> None:
     assert got.maintenance_margin[0] < got.maintenance_margin[1]
     extra = got.margined.margins.initial["collateral_initial_extra"]
     assert extra == pytest.approx([-5_000.0, 0.0])
+
+
+def test_parts_and_worst_scenarios_in_one_go_are_those_asked_for_one_by_one(
+    market: MarketView,
+) -> None:
+    for preset in PRESETS:
+        rules = load_ruleset(preset)
+        found = margin(market, rules, *random_book(8, 12))
+        assert found.margined is not None
+        held, engine = found.margined.book.portfolios, engine_of(rules)
+        for i in range(len(held)):
+            parts, worst = engine.explained(held, i, rules, 4)
+            assert parts == engine.parts(held, i, rules)
+            if engine.worst_scenarios is None:
+                assert worst == ()
+            else:
+                assert worst == engine.worst_scenarios(held, i, rules, 4)

@@ -272,3 +272,36 @@ def test_an_expired_option_is_an_error_of_its_account(
     refused = endpoint.score(own)
     assert refused.status_code == 422
     assert "expired" in refused.json()["errors"][0]["detail"]
+
+
+def test_quotes_are_written_out_once_a_board_and_never_for_another_board(
+    serve: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    book: dict[str, Any],
+    quoted: list[dict[str, Any]],
+) -> None:
+    from ledger.contents import CanonicalContent
+    from serving import records
+
+    made: list[dict[str, Any]] = []
+
+    class Counting(CanonicalContent):
+        @classmethod
+        def of(cls, content: dict[str, Any]) -> CanonicalContent:
+            if "expiries" in content:
+                made.append(content)
+            return CanonicalContent.of(content)
+
+    monkeypatch.setattr(records, "CanonicalContent", Counting)
+    endpoint = serve(rules=load_history("derive-srm"))
+    named = []
+    for forward in (quoted[0]["forward"], 1.1 * quoted[0]["forward"]):
+        post(endpoint, [quoted[0] | {"forward": forward}])
+        for _ in range(3):
+            decision = decided(endpoint.score(book))
+            payload = endpoint.ledger.get_record(decision["decision_id"]).payload
+            named.append(payload["contents"]["quotes_sha256"])
+    assert len(made) == 2
+    assert named[0] == named[1] == named[2] != named[3] == named[4] == named[5]
+    (expiry,) = endpoint.ledger.get(named[5])["expiries"].values()
+    assert expiry["forward"] == 1.1 * quoted[0]["forward"]
