@@ -260,6 +260,21 @@ def test_isolated_position_stands_alone(linear_tiers: RuleSet) -> None:
         liquidation_of(portfolio, linear_tiers, {"SOL-PERP": 1.0})
 
 
+def test_lines_of_an_isolated_instrument_have_its_margin_once(linear_tiers: RuleSet) -> None:
+    whole = account(100_000.0, ("BTC", 1.0, 60_030.0))
+    split = account(100_000.0, ("BTC", 0.25, 60_030.0), ("BTC", 0.75, 60_030.0))
+    (one,) = liquidation_of(whole, linear_tiers, {"BTC-PERP": 6_003.0}).legs
+    for line in liquidation_of(split, linear_tiers, {"BTC-PERP": 6_003.0}).legs:
+        assert line.levels.liquidation.down == pytest.approx(one.levels.liquidation.down)
+        assert line.levels.bankruptcy.down == pytest.approx(one.levels.bankruptcy.down)
+
+
+@pytest.mark.parametrize("margin", [-1.0, math.nan, math.inf])
+def test_an_isolated_margin_below_nothing_is_refused(linear_tiers: RuleSet, margin: float) -> None:
+    with pytest.raises(CaseError, match="isolated gives BTC-PERP a margin of"):
+        liquidation_of(account(1.0, ("BTC", 1.0, 6e4)), linear_tiers, {"BTC-PERP": margin})
+
+
 def test_no_price_liquidates_an_account_without_positions(linear_tiers: RuleSet) -> None:
     found = liquidation_crossing(account(100.0), "BTC", linear_tiers)
     assert (found.down, found.up, found.passed) == (None, None, False)
