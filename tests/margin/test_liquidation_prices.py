@@ -351,6 +351,13 @@ def test_bad_cases_are_told(changes: dict[str, object], message: str) -> None:
     assert message in answer(**changes)["error"]
 
 
+def test_open_interest_is_a_notional_and_moves_with_the_price(linear_tiers: RuleSet) -> None:
+    held = Underlying(spot=60_000.0, perp_price=60_030.0, open_interest=1e9)
+    portfolio = msgspec.structs.replace(account(0.0), underlyings={"BTC": held})
+    after = moved(portfolio, "BTC", 1.25, linear_tiers.collateral).underlyings["BTC"]
+    assert (after.spot, after.perp_price, after.open_interest) == (75_000.0, 75_037.5, 1.25e9)
+
+
 def test_wrapped_collateral_moves_with_its_coin() -> None:
     rules = load_ruleset("derive-pmrm2").collateral
     portfolio = msgspec.structs.replace(
