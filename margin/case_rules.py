@@ -8,6 +8,8 @@ from typing import Any
 from margin.ruleset import ENGINES, RuleSet, list_rulesets, load_ruleset, ruleset_from_content
 from market.errors import CaseError
 
+_KEYS = frozenset({"engine", "name", "grid", "parameters"})
+
 
 def case_rules(ruleset: object) -> RuleSet:
     """The rule set that a case names.
@@ -23,7 +25,7 @@ def case_rules(ruleset: object) -> RuleSet:
     Raises
     ------
     CaseError
-        A key is missing, or names neither preset nor engine.
+        A key is missing or unknown, or names neither preset nor engine.
     RuleSetError
         The figures make no valid rule set.
     """
@@ -38,8 +40,13 @@ def case_rules(ruleset: object) -> RuleSet:
         raise CaseError(f"ruleset has name {name!r}; expected a preset, or a name of your own")
     if not isinstance(parameters, Mapping):
         raise CaseError(f"ruleset parameters are {parameters!r}; expected an object")
+    unknown = sorted(set(map(str, ruleset)) - _KEYS)
+    if unknown:
+        raise CaseError(
+            f"ruleset has the unknown key {unknown[0]!r}; expected {', '.join(sorted(_KEYS))}"
+        )
     given = dict(parameters)
-    if ruleset.get("grid"):
+    if "grid" in ruleset:
         if engine != "scenario":
             raise CaseError(f"ruleset has a grid, which the {engine} engine does not use")
         given["grid"] = ruleset["grid"]

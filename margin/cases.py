@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ def answer_case(
     try:
         case = _decode(line)
         name = case.get("id")
-        return {"id": required(case, "id"), **answer(case)}
+        if isinstance(required(case, "id"), bool) or not isinstance(name, str | int):
+            raise CaseError(f"id is {name!r}; expected a text or a whole number")
+        return {"id": name, **answer(case)}
     except MargincastError as error:
         name = _id_of(line) if name is None else name
         where = f"line {number}: " if name is None else ""
@@ -102,11 +105,28 @@ def _id_of(line: bytes) -> object:
     return name if isinstance(name, str | int) else None
 
 
+def _not_finite(line: bytes) -> str:
+    """Where a line has a number that JSON does not have; empty where that is not its fault."""
+    try:
+        open_: list[tuple[str, object]] = [("", json.loads(line))]
+    except (ValueError, RecursionError):
+        return ""
+    while open_:
+        path, value = open_.pop(0)
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"; {path} is {value}, expected a finite number"
+        if isinstance(value, dict):
+            open_ += [(f"{path}.{key}".lstrip("."), inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            open_ += [(f"{path}[{i}]", inner) for i, inner in enumerate(value)]
+    return ""
+
+
 def _decode(line: bytes) -> dict[str, Any]:
     try:
         case = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CaseError(f"the line is not JSON: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CaseError(f"the line is not JSON: {error}{_not_finite(line)}") from error
     if not isinstance(case, dict):
         raise CaseError(f"the line is a JSON {type(case).__name__}; expected an object")
     return case
@@ -135,7 +155,7 @@ def _figures(case: dict[str, Any]) -> dict[str, Any]:
         "ruleset_sha256": ruleset.sha256,
     }
     if margins.scenario_pnl is not None:
-        figures["scenario_pnl"] = margins.scenario_pnl[0].tolist()
+        figures["scenario_pnl"] = [total([pnl]) for pnl in margins.scenario_pnl[0].tolist()]
     return figures
 
 

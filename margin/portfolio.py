@@ -22,7 +22,7 @@ from market.errors import CaseError, DataError, InstrumentError
 Floats = npt.NDArray[np.float64]
 
 
-class Expiry(Struct, frozen=True):
+class Expiry(Struct, frozen=True, forbid_unknown_fields=True):
     """What is known of the options of one expiry.
 
     `confidence` stands for forward, rate and vol at once; `forward_confidence` and
@@ -37,7 +37,7 @@ class Expiry(Struct, frozen=True):
     vol_confidence: float = 1.0
 
 
-class Underlying(Struct, frozen=True):
+class Underlying(Struct, frozen=True, forbid_unknown_fields=True):
     """Prices of one underlying, with how far each is trusted; `open_interest` is a notional."""
 
     spot: float
@@ -48,7 +48,7 @@ class Underlying(Struct, frozen=True):
     expiries: tuple[Expiry, ...] = ()
 
 
-class Holding(Struct, frozen=True, kw_only=True):
+class Holding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One position: a signed quantity of ``spot``, ``perp`` or ``option``, in units of the
     underlying.
 
@@ -75,11 +75,11 @@ class Holding(Struct, frozen=True, kw_only=True):
             return self.instrument
         if self.kind != "option":
             return self.underlying if self.kind == "spot" else f"{self.underlying}-PERP"
-        side = "C" if self.type == "call" else "P"
+        side = {"call": "C", "put": "P"}.get(self.type or "", "?")
         return f"{self.underlying}-{self.seconds_to_expiry}s-{self.strike}-{side}"
 
 
-class Pledge(Struct, frozen=True, kw_only=True):
+class Pledge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An amount of a collateral asset at its price; haircuts are shares of its value.
 
     Without a `maintenance_haircut` those of the rule set apply. `risk_cancelling` collateral is
@@ -96,7 +96,7 @@ class Pledge(Struct, frozen=True, kw_only=True):
     risk_cancelling: bool = False
 
 
-class History(Struct, frozen=True):
+class History(Struct, frozen=True, forbid_unknown_fields=True):
     """Daily closes of underlyings, the last one at `until` (00:00 UTC, ISO 8601).
 
     Every list has a number a day, the oldest first, and null where there is none. `variances` are
@@ -135,7 +135,7 @@ class History(Struct, frozen=True):
         return DailyCloses(symbols, until, close, variance)
 
 
-class Portfolio(Struct, frozen=True):
+class Portfolio(Struct, frozen=True, forbid_unknown_fields=True):
     """One account and the market it is valued in, settlement currency.
 
     `history` is for rule sets that simulate it.
@@ -155,16 +155,55 @@ def portfolio_from(content: object) -> Portfolio:
     Raises
     ------
     CaseError
-        A key is missing or impossible.
+        A key is missing, unknown or impossible; the error names what it is a key of.
     InstrumentError
         A number of one instrument is impossible; the error names it.
     """
     try:
         portfolio = msgspec.convert(content, Portfolio)
     except msgspec.ValidationError as error:
-        raise CaseError(f"portfolio: {error}") from error
+        raise CaseError(_where_wrong(content) or f"portfolio: {error}") from error
+    for pledge in content["collateral"] if isinstance(content, Mapping) else ():
+        if "initial_extra_haircut" in pledge and pledge.get("maintenance_haircut") is None:
+            name = pledge["asset"]
+            raise InstrumentError(
+                f"collateral {name!r} is missing required key maintenance_haircut, beside its "
+                "initial_extra_haircut; give both, or neither for those of the rule set",
+                name,
+            )
     check_portfolio(portfolio)
     return portfolio
+
+
+def _where_wrong(content: object) -> str | None:
+    """What is wrong with the first part that cannot be read, by its own name; None where that is
+    the portfolio itself. Only asked once reading failed."""
+    if not isinstance(content, Mapping):
+        return None
+    parts: list[tuple[str, object, type[Struct]]] = []
+    underlyings = content.get("underlyings")
+    if isinstance(underlyings, Mapping):
+        parts += [(f"underlying {name!r}", one, Underlying) for name, one in underlyings.items()]
+    lists: tuple[tuple[str, type[Struct]], ...] = (("positions", Holding), ("collateral", Pledge))
+    for key, kind in lists:
+        listed = content.get(key)
+        if isinstance(listed, list):
+            parts += [(f"{key}[{i}]{_hint(one)}", one, kind) for i, one in enumerate(listed)]
+    for where, part, kind in parts:
+        try:
+            msgspec.convert(part, kind)
+        except msgspec.ValidationError as error:
+            return f"{where}: {error}"
+    return None
+
+
+def _hint(part: object) -> str:
+    """What a position or a pledge says of itself, as far as it can be read."""
+    if not isinstance(part, Mapping):
+        return ""
+    keys = ("instrument", "asset", "kind", "underlying", "seconds_to_expiry", "strike", "type")
+    told = [str(part[key]) for key in keys if isinstance(part.get(key), str | int | float)]
+    return f" ({' '.join(told)})" if told else ""
 
 
 def check_portfolio(portfolio: Portfolio) -> None:

@@ -25,7 +25,7 @@ _WORST = 5
 """So many scenarios are named."""
 
 
-class _Question(Struct, frozen=True):
+class _Question(Struct, frozen=True, forbid_unknown_fields=True):
     """What a what-if case asks, beside its portfolio and rules."""
 
     deposit: float = 0.0

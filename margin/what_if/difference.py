@@ -9,7 +9,7 @@ import msgspec
 from margin.portfolio import Holding, Pledge, Portfolio, Underlying
 from margin.ruleset import RuleSet
 from margin.what_if.outcome import margins_of
-from margin.what_if.trades import leg_key
+from margin.what_if.trades import coin_settled, leg_key
 from market.errors import CaseError
 
 
@@ -65,7 +65,8 @@ def difference(
         raise CaseError(
             f"elapsed_seconds is {elapsed_seconds}; expected 0 or more, the earlier result first"
         )
-    moved = _at_prices_of(before, after, elapsed_seconds)
+    in_coin = coin_settled(rules_before)
+    moved = _at_prices_of(before, after, elapsed_seconds, in_coin)
     (start,) = margins_of([before], rules_before)
     (held,) = margins_of([moved], rules_before)
     (priced,) = margins_of([after], rules_before)
@@ -77,7 +78,7 @@ def difference(
     )
 
 
-def _at_prices_of(before: Portfolio, after: Portfolio, elapsed: float) -> Portfolio:
+def _at_prices_of(before: Portfolio, after: Portfolio, elapsed: float, in_coin: bool) -> Portfolio:
     """The later portfolio at the earlier prices, as far as they are known."""
     underlyings = {
         name: _earlier(before.underlyings.get(name), later, elapsed)
@@ -89,7 +90,9 @@ def _at_prices_of(before: Portfolio, after: Portfolio, elapsed: float) -> Portfo
         after.cash,
         before.stable_price,
         underlyings,
-        tuple(_held(position, before, after, vols, elapsed) for position in after.positions),
+        tuple(
+            _held(position, before, after, vols, elapsed, in_coin) for position in after.positions
+        ),
         tuple(_pledged(pledge, pledges.get(pledge.asset)) for pledge in after.collateral),
     )
 
@@ -111,19 +114,21 @@ def _held(
     after: Portfolio,
     vols: dict[tuple[object, ...], float | None],
     elapsed: float,
+    in_coin: bool,
 ) -> Holding:
     if position.kind != "option":
-        return _linear(position, before, after)
+        return _linear(position, before, after, in_coin)
     left = None if position.seconds_to_expiry is None else position.seconds_to_expiry + elapsed
     moved = msgspec.structs.replace(position, seconds_to_expiry=left)
     vol = vols.get(leg_key(moved))
     return moved if vol is None else msgspec.structs.replace(moved, vol=vol)
 
 
-def _linear(position: Holding, before: Portfolio, after: Portfolio) -> Holding:
-    """Without the profit or loss that only the later price made."""
+def _linear(position: Holding, before: Portfolio, after: Portfolio, in_coin: bool) -> Holding:
+    """Without the profit or loss that only the later price made. In coin it is ``size_usd``, the
+    quantity times its mark, that stays, so that the quantity is another at the earlier price."""
     early = before.underlyings.get(position.underlying)
-    if position.unrealised_pnl is None or early is None:
+    if early is None or (position.unrealised_pnl is None and not in_coin):
         return position
     late = after.underlyings[position.underlying]
     if position.kind == "perp":
@@ -133,6 +138,11 @@ def _linear(position: Holding, before: Portfolio, after: Portfolio) -> Holding:
     if start is None or end is None:
         return position
     made = position.quantity * (end - start)
+    if in_coin:
+        made /= start
+        position = msgspec.structs.replace(position, quantity=position.quantity * end / start)
+    if position.unrealised_pnl is None:
+        return position
     return msgspec.structs.replace(position, unrealised_pnl=position.unrealised_pnl - made)
 
 

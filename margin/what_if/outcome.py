@@ -14,7 +14,7 @@ from margin.margins import Margins
 from margin.portfolio import Holding, Portfolio
 from margin.portfolios import flatten
 from margin.ruleset import RuleSet
-from margin.what_if.trades import Change, traded
+from margin.what_if.trades import Change, coin_settled, traded
 
 Floats = npt.NDArray[np.float64]
 
@@ -79,7 +79,8 @@ def outcomes(
     CaseError, InstrumentError
         A changed portfolio cannot be valued.
     """
-    changed = [traded(portfolio, change.trades) for change in changes]
+    in_coin = coin_settled(ruleset)
+    changed = [traded(portfolio, change.trades, in_coin=in_coin) for change in changes]
     before, *after = margins_of([portfolio, *changed], ruleset)
     found = []
     for change, other, (value, initial, maintenance) in zip(changes, changed, after, strict=True):

@@ -12,7 +12,7 @@ from margin.addon import deposit_to_meet
 from margin.portfolio import Portfolio
 from margin.ruleset import RuleSet
 from margin.what_if.outcome import Outcome, closed, outcome, outcomes
-from margin.what_if.trades import Change
+from margin.what_if.trades import Change, coin_settled
 
 _STEPS = 6
 _WIDTH = 32
@@ -78,11 +78,11 @@ def find_remedies(
 ) -> Remedies:
     """The deposit, the single cuts and the plan of cuts that reach a headroom.
 
-    A cut trades at the mark and pays ``cost * |quantity| * spot``, cost being that of its
-    instrument. Of a single cut the smallest share is sought that suffices; where the headroom
-    does not rise all along the way (a rule that takes the better of two ways to margin), one at
-    which it is reached. Without a single cut that suffices, the position that frees most headroom
-    for its cost is closed whole, and the rest sought again.
+    A cut trades at the mark and pays ``cost * |quantity| * spot``, in coin ``cost * |quantity|``,
+    cost being that of its instrument. Of a single cut the smallest share is sought that suffices;
+    where the headroom does not rise all along the way (a rule that takes the better of two ways
+    to margin), one at which it is reached. Without a single cut that suffices, the position that
+    frees most headroom for its cost is closed whole, and the rest sought again.
 
     Parameters
     ----------
@@ -119,6 +119,7 @@ class _Search:
     ) -> None:
         self._ruleset, self._target = ruleset, target
         self._costs, self._default = costs, default_cost
+        self._in_coin = coin_settled(ruleset)
 
     def single_cuts(self, portfolio: Portfolio) -> tuple[Cut, ...]:
         """Cuts that reach the target alone, the cheapest first."""
@@ -184,7 +185,8 @@ class _Search:
     def _cost(self, portfolio: Portfolio, i: int, share: float) -> float:
         held = portfolio.positions[i]
         rate = self._costs.get(held.name, self._default)
-        return rate * share * abs(held.quantity) * portfolio.underlyings[held.underlying].spot
+        price = 1.0 if self._in_coin else portfolio.underlyings[held.underlying].spot
+        return rate * share * abs(held.quantity) * price
 
     def _worth(self, portfolio: Portfolio, i: int, freed: float) -> float:
         cost = self._cost(portfolio, i, 1.0)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from margin.portfolio import Holding, Portfolio
 from margin.ruleset import RuleSet
 from margin.what_if.outcome import Outcome, outcomes
-from margin.what_if.trades import Change
+from margin.what_if.trades import Change, coin_settled
 from market.errors import CaseError
 
 Floats = npt.NDArray[np.float64]
@@ -69,7 +69,7 @@ def largest_size(
         changed = outcomes(portfolio, [Change(trades=(one,)) for one in trades], ruleset)
         return np.array([_net(one, level) >= target for one in changed])
 
-    sizes = np.concatenate([[0.0], _scale(portfolio, trade) * np.logspace(-6, 6, _RUNGS)])
+    sizes = np.concatenate([[0.0], _scale(portfolio, trade, ruleset) * np.logspace(-6, 6, _RUNGS)])
     good = fits(sizes)
     if not good.any():
         return 0.0
@@ -78,7 +78,8 @@ def largest_size(
     if not len(bad):
         return side * math.inf
     low, high = sizes[first + bad[0] - 1], sizes[first + bad[0]]
-    while high - low > _PRECISION * high:
+    # Not of the end alone: a first step that costs at any size would narrow down to 0 for ever.
+    while high - low > _PRECISION * max(high, sizes[1]):
         inner = np.linspace(low, high, _WIDTH + 2)[1:-1]
         fit = fits(inner)
         cut = len(inner) if fit.all() else int(np.argmin(fit))
@@ -92,10 +93,11 @@ def _net(outcome: Outcome, level: Level) -> float:
     return outcome.maintenance_net_margin
 
 
-def _scale(portfolio: Portfolio, trade: Holding) -> float:
+def _scale(portfolio: Portfolio, trade: Holding, ruleset: RuleSet) -> float:
     """A size to measure others by: all that the portfolio holds, in units of the trade."""
     spot = portfolio.underlyings[trade.underlying].spot
-    money = abs(portfolio.cash) + sum(abs(one.amount * one.price) for one in portfolio.collateral)
+    cash = abs(portfolio.cash) * (spot if coin_settled(ruleset) else 1.0)
+    money = cash + sum(abs(one.amount * one.price) for one in portfolio.collateral)
     money += sum(
         abs(held.quantity) * portfolio.underlyings[held.underlying].spot
         for held in portfolio.positions

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import UNSET
 
 from margin.portfolio import Holding, Portfolio, check_portfolio
+from margin.ruleset import RuleSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,18 @@ class Change:
     trades: tuple[Holding, ...] = field(default=())
 
 
-def traded(portfolio: Portfolio, trades: Sequence[Holding]) -> Portfolio:
+def coin_settled(ruleset: RuleSet) -> bool:
+    """Whether cash, profits and margins are in the coin of the underlying."""
+    return ruleset.standard is not UNSET and ruleset.standard.settlement == "coin"
+
+
+def traded(portfolio: Portfolio, trades: Sequence[Holding], *, in_coin: bool = False) -> Portfolio:
     """The portfolio with its positions changed and its cash as it was.
 
     An increase enters at the mark, so that the unrealised profit or loss stays; a reduction keeps
     the share that is left of it, and a position that turns or closes keeps none. What a trade
     costs or brings is what the mark-to-market would change by: see
-    `margin.what_if.outcome.outcomes`, which puts it into cash.
+    `margin.what_if.outcome.outcomes`, which puts it into cash. `in_coin`: see `coin_settled`.
 
     Raises
     ------
@@ -48,7 +55,8 @@ def traded(portfolio: Portfolio, trades: Sequence[Holding]) -> Portfolio:
         if not same:
             positions.append(msgspec.structs.replace(trade, entry_price=None, unrealised_pnl=None))
             continue
-        left = _changed(_netted([positions[i] for i in same], portfolio), trade.quantity)
+        netted = _netted([positions[i] for i in same], portfolio, in_coin)
+        left = _changed(netted, trade.quantity)
         positions[same[0]] = left
         for i in reversed(same[1:] if left.quantity != 0.0 else same):
             del positions[i]
@@ -78,16 +86,18 @@ def mark_of(holding: Holding, portfolio: Portfolio) -> float:
     return underlying.spot
 
 
-def unrealised(holding: Holding, portfolio: Portfolio) -> float:
-    """Unrealised profit and loss of a linear position, funding apart."""
+def unrealised(holding: Holding, portfolio: Portfolio, in_coin: bool = False) -> float:
+    """Unrealised profit and loss of a linear position, funding apart; in coin that of ``size_usd =
+    quantity * mark``, which is ``size_usd * (1 / entry - 1 / mark)``."""
     if holding.unrealised_pnl is not None:
         return holding.unrealised_pnl
     if holding.entry_price is None:
         return 0.0
-    return holding.quantity * (mark_of(holding, portfolio) - holding.entry_price)
+    gained = holding.quantity * (mark_of(holding, portfolio) - holding.entry_price)
+    return gained / holding.entry_price if in_coin else gained
 
 
-def _netted(same: Sequence[Holding], portfolio: Portfolio) -> Holding:
+def _netted(same: Sequence[Holding], portfolio: Portfolio, in_coin: bool) -> Holding:
     """Lines of one instrument as one: quantities and what they have gained add up."""
     first = same[0]
     quantity = sum(sorted(held.quantity for held in same))
@@ -97,7 +107,7 @@ def _netted(same: Sequence[Holding], portfolio: Portfolio) -> Holding:
         first,
         quantity=quantity,
         entry_price=None,
-        unrealised_pnl=sum(sorted(unrealised(held, portfolio) for held in same)),
+        unrealised_pnl=sum(sorted(unrealised(held, portfolio, in_coin) for held in same)),
         unrealised_funding=sum(sorted(held.unrealised_funding for held in same)),
     )
 

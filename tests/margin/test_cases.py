@@ -191,6 +191,13 @@ def test_missing_required_key_is_named(path: str) -> None:
         ("portfolio.collateral.1.price", 0.0, "price"),
         ("portfolio.collateral.1.maintenance_haircut", 1.5, "maintenance_haircut"),
         ("portfolio.positions.0.quantity", 1e306, "float64"),
+        ("portfolio.underlyings.ETH.spot", "dear", "underlying 'ETH'"),
+        ("portfolio.positions.1.quantity", None, "positions[1] (spot ETH)"),
+        ("portfolio.collateral.1.amount", True, "collateral[1] (BTC)"),
+        ("portfolio.collateral.1.initial_extra_haircut", 0.0, "maintenance_haircut"),
+        ("portfolio.positions.0.unrealized_pnl", 5.0, "unrealized_pnl"),
+        ("portfolio.underlyings.ETH.spot_confidense", 0.1, "spot_confidense"),
+        ("portfolio.collaterals", [], "collaterals"),
     ],
 )
 def test_impossible_case_says_what_is_wrong(path: str, value: object, named: str) -> None:
@@ -198,6 +205,38 @@ def test_impossible_case_says_what_is_wrong(path: str, value: object, named: str
     assert set(got) == {"id", "error"}
     assert got["id"] == "one"
     assert named in got["error"]
+
+
+@pytest.mark.parametrize("grid", [[], None, {}, [{"spot": 0.0, "vol": "up"}], [{"vol": "up"}]])
+def test_a_grid_that_is_none_is_refused_and_not_that_of_the_preset(grid: object) -> None:
+    ruleset = {"engine": "scenario", "name": "derive-pmrm2", "parameters": {}, "grid": grid}
+    assert "grid" in run(changed("ruleset", ruleset))["error"]
+    assert "grid" in run(changed("ruleset", ruleset | {"engine": "standard"}))["error"]
+    misspelt = {"engine": "tier", "name": "linear-tiers", "parameters": {}, "gird": []}
+    assert "'gird'" in run(changed("ruleset", misspelt))["error"]
+
+
+@pytest.mark.parametrize("name", [None, True, 1.5, [1], {}])
+def test_an_id_must_tell_cases_apart(name: object) -> None:
+    assert "id" in run(changed("id", name))["error"]
+
+
+def test_a_number_that_json_lacks_is_named_with_its_place() -> None:
+    for number in ("NaN", "-Infinity", "1e999"):
+        text = json.dumps(CASE).replace('"spot": 2000.0', f'"spot": {number}')
+        assert "portfolio.underlyings.ETH.spot" in run_case(text.encode())["error"]
+
+
+def test_depth_without_end_is_an_error_of_its_line() -> None:
+    assert "not JSON" in run_case(b"[" * 200_000)["error"]
+
+
+def test_a_scenario_beyond_float64_is_no_result() -> None:
+    # The mark is finite, four times it is not: JSON has no infinity.
+    case = changed(
+        "portfolio.positions", [{"kind": "perp", "underlying": "BTC", "quantity": 1e303}]
+    )
+    assert "float64" in run({**case, "ruleset": "derive-pmrm2"})["error"]
 
 
 @pytest.mark.parametrize("line", [b"{", b"[1]", b'{"id": NaN}', b"\xff", b'"text"', b"null"])

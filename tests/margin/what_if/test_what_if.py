@@ -123,6 +123,12 @@ def test_a_hedge_that_makes_room_is_found_though_nothing_fits_without_it() -> No
     assert size == pytest.approx(-1.75, rel=1e-8)
 
 
+def test_where_only_nothing_fits_the_search_ends_at_nothing() -> None:
+    full = book(cash=10_000.0)  # 12 000 against an initial margin of 12 000
+    assert outcome(full, RULES).initial_net_margin == 0.0
+    assert largest_size(full, BTC, RULES) == 0.0
+
+
 def test_unlimited_size_and_a_size_without_direction() -> None:
     free = book(positions=[])
     flat = load_ruleset("linear-tiers")
@@ -251,3 +257,23 @@ def test_what_if_case_answers_all_it_is_asked() -> None:
     assert got["remedies"]["deposit"] == 500.0
     refused = what_if_case(line(book(), what_if={"default_cost": -1.0}))
     assert "default_cost" in refused["error"]
+
+
+def test_no_size_fits_where_the_smallest_trade_makes_a_feed_count() -> None:
+    # With any perp at all, however small, the option is trusted as little as the perp's price.
+    option = {
+        "kind": "option",
+        "underlying": "ETH",
+        "quantity": 1.0,
+        "seconds_to_expiry": 86_400.0,
+        "strike": 2_000.0,
+        "type": "call",
+        "vol": 0.5,
+    }
+    expiry = {"seconds_to_expiry": 86_400.0, "forward": 2_000.0, "rate": 0.0}
+    prices = {"spot": 2_000.0, "perp_price": 2_000.0, "perp_confidence": 0.1, "expiries": [expiry]}
+    held = book(positions=[option], underlyings={"ETH": prices})
+    rules = load_ruleset("derive-pmrm2")
+    target = outcome(held, rules).initial_net_margin - 1.0
+    perp = Holding(kind="perp", underlying="ETH", quantity=1.0)
+    assert largest_size(held, perp, rules, target=target) == 0.0
