@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from margin.view import MarketView
 from market.account_files import AccountHistory
-from market.book import Account, Book
+from market.book import Account, Book, Position
 from market.errors import InstrumentError
 from market.instruments import parse_instrument
 
@@ -101,8 +101,18 @@ class HeldAccounts:
             )
             if positions != account.positions:
                 self.replace(row, replace(account, positions=positions))
-            if all(one.entry_price is not None for one in positions):
+            if all(_entered(one) for one in positions):
                 self._unpriced.discard(row)
+
+
+def _entered(position: Position) -> bool:
+    """Whether nothing is wanted of later marks: options count at their value, without an entry."""
+    if position.entry_price is not None:
+        return True
+    try:
+        return parse_instrument(position.instrument).kind == "option"
+    except InstrumentError:
+        return True  # no mark will ever be known of it
 
 
 def _mark(name: str, view: MarketView, index: dict[str, int]) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from market.clock import format_time, parse_time
 from market.errors import DataError, LedgerError
 from market.files import replace_file
 from market.history import MarketHistory
+from market.quotes import QuoteBoard
 from pipelines.config import Config
 from pipelines.inputs import describe_rules, read_history, read_market, read_rule_history
 from pipelines.life_cycle_walk import Walk, walk
 from pipelines.progress import Stages
+from serving.recorded_quotes import RecordedQuotes
 
 Floats = npt.NDArray[np.float64]
 
@@ -69,7 +72,8 @@ def run_life_cycle(
     with Stages(3) as stages:
         with stages.stage("market"):
             rules = read_rule_history(config)
-            views = _Views(config, rules, parse_time(begin), parse_time(end))
+            with Ledger(config.ledger.url, chain=_CHAIN) as ledger:
+                views = _Views(config, rules, parse_time(begin), parse_time(end), ledger)
         with stages.stage("life cycle"):
             found = walk(read_accounts(accounts), views, rules.at, stages.within, len(views))
         with stages.stage("ledger"):
@@ -100,12 +104,19 @@ def run_life_cycle(
 class _Views:
     """The market at each close of a span.
 
-    Without an add-on in the call level the rules need marks only, and no features are computed.
+    Quotes are those that the ledger holds, as they were known at the close. Features are computed
+    only where an add-on is in the call level or history is simulated; else the rules need marks
+    alone.
     """
 
-    def __init__(self, config: Config, rules: RuleHistory, begin: int, end: int) -> None:
+    def __init__(
+        self, config: Config, rules: RuleHistory, begin: int, end: int, ledger: Ledger
+    ) -> None:
         self._features = None
-        if any(version.calls.call_level == "total" for version in rules.versions):
+        if any(
+            version.calls.call_level == "total" or version.method == "simulation"
+            for version in rules.versions
+        ):
             market = read_market(config)
             self.history: MarketHistory = market.history
             self._features = market.features
@@ -120,6 +131,8 @@ class _Views:
             )
         in_force = [rules.at(int(closes[row])) for row in self._rows]
         self.versions = tuple({version.sha256: version for version in in_force}.values())
+        cash = {asset for version in self.versions for asset in version.collateral.cash_assets}
+        self._quotes = RecordedQuotes(ledger, self.history.bars.symbols, cash, self.span[1])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -127,10 +140,12 @@ class _Views:
     def __iter__(self) -> Iterator[MarketView]:
         for row in self._rows:
             time = int(self.history.bars.closes[row])
+            quotes = self._quotes.board(time)
             if self._features is None:
-                yield self._marks(row, time)
+                yield self._marks(row, time, quotes)
             else:
-                yield MarketSnapshot.of_history(self.history, self._features, time).view()
+                market = MarketSnapshot.of_history(self.history, self._features, time)
+                yield replace(market, quotes=quotes).view()
 
     @property
     def span(self) -> tuple[int, int]:
@@ -143,7 +158,7 @@ class _Views:
         """Name of the bar interval."""
         return self.history.bars.interval.name
 
-    def _marks(self, row: int, time: int) -> MarketView:
+    def _marks(self, row: int, time: int, quotes: QuoteBoard | None) -> MarketView:
         symbols = self.history.bars.symbols
         unknown: Floats = np.full(len(symbols), np.nan)
         return MarketView(
@@ -155,11 +170,13 @@ class _Views:
             adv=unknown,
             correlation=np.full((len(symbols), len(symbols)), np.nan),
             interval_hours=1.0 / self.history.bars.interval.per_hour,
+            quotes=quotes,
         )
 
 
 def _run_key(views: _Views, accounts: Path) -> str:
-    """What a run is known by. The bars are not in it: a history that changes with them differs."""
+    """What a run is known by. Bars and quotes are not in it: a history that changes with them
+    differs."""
     files = sorted(accounts.glob("*.parquet"))
     first, last = views.span
     return sha256_of(

@@ -1,4 +1,4 @@
-"""The quotes that the ledger holds, as they stood at one time: what a batch scorer prices with."""
+"""The quotes that the ledger holds, as they stood at a time: what batch jobs price with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from ledger.store import Ledger
+from market.clock import format_time
 from market.errors import DataError
 from market.quotes import QuoteBoard
 from market.told_quotes import QuoteIntake, ToldFigure, ToldQuotes
@@ -40,6 +41,53 @@ def recorded_quotes(
     DataError
         A record does not hold quotes.
     """
+    return RecordedQuotes(ledger, symbols, cash_assets, as_of).board(as_of)
+
+
+class RecordedQuotes:
+    """The boards of rising times: the ledger is read once, and each figure taken once.
+
+    Parameters and errors are those of `recorded_quotes`; no time after `until` may be asked for.
+    """
+
+    def __init__(
+        self, ledger: Ledger, symbols: Sequence[str], cash_assets: Collection[str], until: int
+    ) -> None:
+        figures = _figures(ledger, symbols, cash_assets, until)
+        # Of figures of one time that told later corrects, so the sort has to be stable.
+        self._figures = sorted(figures, key=lambda figure: figure.ts)
+        self._until, self._asked = until, -(2**63)
+        self._next = 0
+        self._told = ToldQuotes()
+
+    def board(self, as_of: int) -> QuoteBoard | None:
+        """What was quoted by `as_of`; the same board while nothing new was told.
+
+        Raises
+        ------
+        DataError
+            `as_of` is before the last one asked for, or after the last quotes that were read.
+        """
+        if not self._asked <= as_of <= self._until:
+            raise DataError(
+                f"quotes as of {format_time(as_of)} were asked for after those of a later time, or "
+                f"beyond {format_time(self._until)}, until when they were read; ask in the order "
+                "of time"
+            )
+        self._asked = as_of
+        if self._next < len(self._figures) and self._figures[self._next].ts <= as_of:
+            intake = QuoteIntake(self._told)
+            while self._next < len(self._figures) and self._figures[self._next].ts <= as_of:
+                intake.take(self._figures[self._next])
+                self._next += 1
+            self._told = intake.told(as_of)
+        return self._told.board(as_of)
+
+
+def _figures(
+    ledger: Ledger, symbols: Sequence[str], cash_assets: Collection[str], until: int
+) -> list[ToldFigure]:
+    """Every figure of a time up to `until`, in the order in which they were told."""
     columns = {symbol: i for i, symbol in enumerate(symbols)}
     figures: list[ToldFigure] = []
     for record in ledger.records(QUOTES):
@@ -51,12 +99,9 @@ def recorded_quotes(
                 "version, score with that one"
             ) from error
         # Held against the time of each record: what has expired since had not then.
-        checks = QuoteChecks(columns, cash_assets, 0, as_of)
+        checks = QuoteChecks(columns, cash_assets, 0, until)
         for quote in quotes:
             sound = checks.check(quote)
             if not isinstance(sound, str):
-                figures += [figure for figure in sound.figures if figure.ts <= as_of]
-    intake = QuoteIntake(ToldQuotes())
-    for figure in figures:
-        intake.take(figure)
-    return intake.told(as_of).board(as_of)
+                figures += [figure for figure in sound.figures if figure.ts <= until]
+    return figures

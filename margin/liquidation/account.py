@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -90,13 +91,15 @@ def liquidation_of(
     ruleset:
         Rules of margin and of liquidation.
     isolated:
-        Margin of each isolated position by its name. An isolated position stands alone with its
-        margin; the rest of the account knows neither.
+        Margin of each isolated position by its name, 0 or more. An isolated position, all lines of
+        its instrument together, stands alone with its margin; the rest of the account knows
+        neither.
 
     Raises
     ------
     CaseError
-        `isolated` names a position that is not held, or figures exceed float64.
+        `isolated` names a position that is not held or gives a margin that is below 0 or not
+        finite, or figures exceed float64.
     """
     own = dict(isolated or {})
     held = [position.name for position in portfolio.positions]
@@ -104,6 +107,9 @@ def liquidation_of(
         raise CaseError(
             f"isolated names {', '.join(unknown)}; the portfolio holds {', '.join(held) or 'none'}"
         )
+    for name, margin in own.items():
+        if not 0.0 <= margin < math.inf:
+            raise CaseError(f"isolated gives {name} a margin of {margin}; expected 0 or more")
     shared = replace(
         portfolio,
         positions=tuple(one for one in portfolio.positions if one.name not in own),
@@ -116,7 +122,9 @@ def liquidation_of(
         alone = position.name in own
         levels = moves[position.underlying]
         if alone:
-            only = replace(portfolio, cash=own[position.name], positions=(position,), collateral=())
+            # Lines of one instrument are one position, which has its margin once.
+            lines = tuple(one for one in portfolio.positions if one.name == position.name)
+            only = replace(portfolio, cash=own[position.name], positions=lines, collateral=())
             levels = _levels(only, position.underlying, ruleset)
         price = _own_price(portfolio, position)
         legs.append(LegLevels(position.name, price, _scaled(levels, price), alone))

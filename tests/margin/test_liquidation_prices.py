@@ -260,6 +260,21 @@ def test_isolated_position_stands_alone(linear_tiers: RuleSet) -> None:
         liquidation_of(portfolio, linear_tiers, {"SOL-PERP": 1.0})
 
 
+def test_lines_of_an_isolated_instrument_have_its_margin_once(linear_tiers: RuleSet) -> None:
+    whole = account(100_000.0, ("BTC", 1.0, 60_030.0))
+    split = account(100_000.0, ("BTC", 0.25, 60_030.0), ("BTC", 0.75, 60_030.0))
+    (one,) = liquidation_of(whole, linear_tiers, {"BTC-PERP": 6_003.0}).legs
+    for line in liquidation_of(split, linear_tiers, {"BTC-PERP": 6_003.0}).legs:
+        assert line.levels.liquidation.down == pytest.approx(one.levels.liquidation.down)
+        assert line.levels.bankruptcy.down == pytest.approx(one.levels.bankruptcy.down)
+
+
+@pytest.mark.parametrize("margin", [-1.0, math.nan, math.inf])
+def test_an_isolated_margin_below_nothing_is_refused(linear_tiers: RuleSet, margin: float) -> None:
+    with pytest.raises(CaseError, match="isolated gives BTC-PERP a margin of"):
+        liquidation_of(account(1.0, ("BTC", 1.0, 6e4)), linear_tiers, {"BTC-PERP": margin})
+
+
 def test_no_price_liquidates_an_account_without_positions(linear_tiers: RuleSet) -> None:
     found = liquidation_crossing(account(100.0), "BTC", linear_tiers)
     assert (found.down, found.up, found.passed) == (None, None, False)
@@ -334,6 +349,13 @@ def test_case_with_a_table_of_its_own() -> None:
 )
 def test_bad_cases_are_told(changes: dict[str, object], message: str) -> None:
     assert message in answer(**changes)["error"]
+
+
+def test_open_interest_is_a_notional_and_moves_with_the_price(linear_tiers: RuleSet) -> None:
+    held = Underlying(spot=60_000.0, perp_price=60_030.0, open_interest=1e9)
+    portfolio = msgspec.structs.replace(account(0.0), underlyings={"BTC": held})
+    after = moved(portfolio, "BTC", 1.25, linear_tiers.collateral).underlyings["BTC"]
+    assert (after.spot, after.perp_price, after.open_interest) == (75_000.0, 75_037.5, 1.25e9)
 
 
 def test_wrapped_collateral_moves_with_its_coin() -> None:

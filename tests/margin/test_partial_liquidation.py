@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from margin.liquidation.auction import auction_steps, largest_share
 from margin.liquidation.book_step import book_step
-from margin.liquidation.deleverage import RANKINGS, Winner, deleverage
+from margin.liquidation.deleverage import RANKINGS, Winner, deleverage, profit_margin_ratio
+from margin.liquidation.fillable_price import fillable_price
 from margin.liquidation.insurance_fund import draw
 from margin.liquidation.moved import reduced
 from margin.liquidation.partial import allowed_shortage, liquidation_step
@@ -365,3 +366,16 @@ def test_step_of_a_book_is_that_of_its_portfolio(
     assert (closed.positions, closed.cash) == ((), 3_000.0)
     with pytest.raises(DataError, match="no symbol SOLUSDT"):
         book_step(Account("a", 1.0, (Position("SOLUSDT", 1.0),)), view, rules)
+
+
+def test_profit_counts_by_the_margin_ratio_of_the_account() -> None:
+    """Profit 20 on a wallet of 100, margin 6 of an equity of 120: 0.2 * 0.05."""
+    winner = Winner("a", 2.0, 50.0, 60.0, equity=120.0, maintenance=6.0, wallet=100.0)
+    assert profit_margin_ratio(winner) == pytest.approx(0.01)
+
+
+def test_a_bankruptcy_adjustment_widens_the_fillable_price_earlier() -> None:
+    given = (2.0, 100.0, 10.0, 15.0, 20.0)
+    assert fillable_price(*given, fill_spread=1.5) == pytest.approx(100.0 - 0.25 * 1.5 * 5.0)
+    wider = fillable_price(*given, fill_spread=1.5, bankruptcy_adjustment=2.0)
+    assert wider == pytest.approx(100.0 - 0.5 * 1.5 * 5.0)

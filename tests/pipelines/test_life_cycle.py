@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 import margin
+from ledger.records import Entry
+from ledger.store import Ledger
+from margin.pricing.black76 import black76_price
+from market.clock import DAY, parse_time
+from market.instruments import parse_expiry
 from pipelines.cli import app
 from pipelines.config import load_config
+from pipelines.life_cycle import run_life_cycle
 from pipelines.simulate import simulate
+from serving.posted_quotes import QUOTES
 
 CONFIG = """
 [simulate]
@@ -104,3 +114,89 @@ def test_a_span_without_bars_is_refused(folder: Path) -> None:
     )
     assert done.exit_code == 1
     assert "no bar closes" in str(done.exception)
+
+
+EXPIRY = "BTC-28FEB25"
+STRIKE = 110_000.0
+SOLD = f"{EXPIRY}-110000-C"
+
+
+def sold_call(folder: Path, cash: float) -> Path:
+    """Account files of one account that has sold a call, without an entry price."""
+    accounts = folder / "accounts"
+    accounts.mkdir()
+    own = {"ts": [datetime.fromisoformat(BEGIN)], "account_id": ["seller"]}
+    pq.write_table(
+        pa.table(own | {"instrument": [SOLD], "quantity": [-1.0]}), accounts / "positions.parquet"
+    )
+    pq.write_table(
+        pa.table(own | {"asset": ["USD"], "amount": [cash]}), accounts / "collateral.parquet"
+    )
+    return accounts
+
+
+def quote(config: Path, *quotes: tuple[str, float, float]) -> None:
+    """Record (time, forward, vol) of the expiry, as the endpoint does."""
+    with Ledger(load_config(config).ledger.url) as ledger:
+        ledger.append(
+            [
+                Entry(
+                    QUOTES,
+                    {
+                        "quotes": [
+                            {
+                                "instrument": EXPIRY,
+                                "ts": at,
+                                "forward": forward,
+                                "vols": {f"{STRIKE:.0f}": vol},
+                            }
+                        ]
+                    },
+                    as_of=parse_time(at),
+                )
+                for at, forward, vol in quotes
+            ]
+        )
+
+
+def test_options_are_replayed_at_the_quotes_that_were_known(tmp_path: Path) -> None:
+    config = tmp_path / "margincast.toml"
+    config.write_text(CONFIG.format(seed=1) + '[rules]\nruleset = "deribit-standard"\n')
+    accounts = sold_call(tmp_path, 60_000.0)
+    found = run_life_cycle(load_config(config), accounts, BEGIN, END, out=tmp_path / "none.jsonl")
+    assert found["transitions"] == 0
+    assert found["unknown"]["account_bars"] == found["unknown"]["of"] == found["bars"]
+    assert f"its expiry {EXPIRY} is not quoted" in found["unknown"]["problems"]["seller"]
+
+    jump, told = "2025-01-12T00:00:00Z", 170_000.0
+    quote(config, (BEGIN, 110_000.0, 0.5), (jump, told, 0.8))
+    differs = run_life_cycle(load_config(config), accounts, BEGIN, END)
+    # Told since: the history that is recorded is not theirs.
+    assert (differs["recorded"], differs["equal"]) == (False, False)
+    other = tmp_path / "other.toml"
+    other.write_text(config.read_text().replace("ledger.db", "other.db"))
+    quote(other, (BEGIN, 110_000.0, 0.5), (jump, told, 0.8))
+    first = run_life_cycle(load_config(other), accounts, BEGIN, END, out=tmp_path / "first.jsonl")
+    assert first["unknown"]["account_bars"] == 0
+    events = [json.loads(line) for line in (tmp_path / "first.jsonl").read_text().splitlines()]
+    stop = events[0]
+    assert (stop["reason"], stop["as_of"]) == ("stop_out", jump)
+    years = (parse_expiry(EXPIRY) - parse_time(jump)) / (365 * DAY)
+    worth = float(black76_price(told, STRIKE, years, 0.8, True))
+    assert stop["figures"]["equity"] == pytest.approx(60_000.0 - worth)
+    assert events[1]["closed"] == [{"instrument": SOLD, "share": 1.0}]
+    again = run_life_cycle(load_config(other), accounts, BEGIN, END, replay=True)
+    assert again["equal"] is True
+    assert again["history_sha256"] == first["history_sha256"]
+
+
+def test_rules_that_simulate_history_have_the_days_of_the_bars(
+    folder: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "margincast.toml"
+    config.write_text(CONFIG.format(seed=1) + '[rules]\nruleset = "emir-ccp"\n')
+    found = run_life_cycle(
+        load_config(config), folder / "simulated" / "accounts", BEGIN, "2025-01-09T06:00:00Z"
+    )
+    assert found["accounts"] > 0
+    assert found["unknown"]["account_bars"] == 0, found["unknown"]

@@ -100,6 +100,23 @@ def test_a_fee_is_paid_by_the_account() -> None:
     assert done.events[4]["figures"]["equity"] == pytest.approx(190.0 - step["fee"])
 
 
+def test_a_ramp_runs_from_the_start_of_the_liquidation() -> None:
+    path = views([100.0, 99.0, 99.0, 99.0, 99.0])
+    done = walk(long(290.0), path, rules(ramp_start=0.1, ramp_seconds=4 * 3_600.0))
+    first, second = (event for event in done.events if event["event"] == "liquidation")
+    # Short by 8: a tenth is freed at once, and an hour later 0.1 + 1/4 of what is left.
+    assert first["headroom_after"] == pytest.approx(0.9 * -8.0)
+    assert second["headroom_after"] == pytest.approx(0.65 * 0.9 * -8.0)
+
+
+def test_a_second_step_within_the_cooldown_closes_everything() -> None:
+    share = {"method": "share", "share": 0.2, "share_above": 1_000.0}
+    path = views([100.0, 99.0, 99.0, 99.0, 99.0])
+    done = walk(long(160.0), path, rules(cooldown_seconds=7_200.0, **share))
+    steps = [event for event in done.events if event["event"] == "liquidation"]
+    assert [step["closed"][0]["share"] for step in steps] == [0.2, 1.0]
+
+
 def test_a_gap_through_bankruptcy_closes_the_account_and_counts_the_shortfall() -> None:
     done = walk(long(290.0), views([100.0, 95.0, 120.0]), rules())
     assert reasons(done) == ["stop_out", "liquidation", "bankrupt"]

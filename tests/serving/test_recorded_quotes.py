@@ -12,7 +12,7 @@ from ledger.store import Ledger
 from market.clock import DAY, HOUR, format_time
 from market.errors import DataError
 from serving.posted_quotes import QUOTES
-from serving.recorded_quotes import recorded_quotes
+from serving.recorded_quotes import RecordedQuotes, recorded_quotes
 
 CASH = ("USD", "USDT")
 
@@ -72,3 +72,20 @@ def test_record_that_holds_no_quotes_is_an_error_that_names_it(ledger: Ledger) -
     ledger.append([Entry(QUOTES, {"bars": []}, as_of=1)])
     with pytest.raises(DataError, match="does not hold quotes"):
         recorded_quotes(ledger, ["BTCUSDT"], CASH, 2)
+
+
+def test_boards_of_rising_times_are_those_of_each_time(endpoint: Any, market: Any) -> None:
+    at = int(market.panel.closes[-1])
+    # Told last, of a time between the two: late where the newest counts, known at its own time.
+    told_late = {"instrument": endpoint.expiry, "ts": format_time(at - HOUR), "forward": 9.5}
+    endpoint.client.post("/v1/market/quotes", json={"quotes": [told_late]})
+    boards = RecordedQuotes(endpoint.ledger, market.panel.symbols, CASH, at)
+    for hours in (5, 2, 1, 1, 0):
+        time = at - hours * HOUR
+        alone = recorded_quotes(endpoint.ledger, market.panel.symbols, CASH, time)
+        assert boards.board(time) == alone
+        assert (alone is None) == (hours == 5)
+    with pytest.raises(DataError, match="in the order of time"):
+        boards.board(at - HOUR)
+    with pytest.raises(DataError, match="in the order of time"):
+        boards.board(at + HOUR)
