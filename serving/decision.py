@@ -177,8 +177,8 @@ def _other_rules(ruleset: RuleSet, model: Forecaster | None) -> list[Reason]:
         return []
     text = (
         f"the model learned calls under rule set {learned[:12]} and is asked under "
-        f"{ruleset.name} ({ruleset.sha256[:12]}): retrain under these rules, or read its "
-        "probabilities as of calls by its own"
+        f"{ruleset.name} ({ruleset.sha256[:12]}): read its probabilities as of calls "
+        "by the rules it learned from"
     )
     return [Reason("data", "other_rules", None, text)]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from margin.addon import deposit_to_meet
 from margin.portfolio import Portfolio
@@ -14,9 +15,15 @@ from margin.ruleset import RuleSet
 from margin.what_if.outcome import Outcome, closed, outcome, outcomes
 from margin.what_if.trades import Change, coin_settled
 
+Floats = npt.NDArray[np.float64]
+Floats2d = npt.NDArray[np.float64]
+
 _STEPS = 6
 _WIDTH = 32
 """Shares margined at once; six rounds of 32 narrow a share to 1e-9."""
+_SHARES = tuple((k + 1) / 8 for k in range(8))
+"""Where each position is tried first: less may help where all of it would undo a hedge."""
+_MOST_CUTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +62,8 @@ class Remedies:
     single:
         Cuts that suffice alone, the cheapest first.
     plan:
-        Cuts in the order to make them: the cheapest single one where there is one, else those
-        that free most for their cost, one after the other.
+        Cuts in the order to make them, the cheapest way that was found; a share is that of what
+        the position still is.
     deposit_after_plan:
         What is still missing after the plan, rounded up to the cent; 0 where it suffices.
     """
@@ -81,8 +88,9 @@ def find_remedies(
     A cut trades at the mark and pays ``cost * |quantity| * spot``, in coin ``cost * |quantity|``,
     cost being that of its instrument. Of a single cut the smallest share is sought that suffices;
     where the headroom does not rise all along the way (a rule that takes the better of two ways
-    to margin), one at which it is reached. Without a single cut that suffices, the position that
-    frees most headroom for its cost is closed whole, and the rest sought again.
+    to margin), one at which it is reached. The plan is the cheaper of two ways: the cut that frees
+    most headroom for its cost, again and again until a single one suffices; or the same share of
+    every position, which keeps hedges together.
 
     Parameters
     ----------
@@ -123,38 +131,79 @@ class _Search:
 
     def single_cuts(self, portfolio: Portfolio) -> tuple[Cut, ...]:
         """Cuts that reach the target alone, the cheapest first."""
-        held = range(len(portfolio.positions))
-        whole = self._after(portfolio, [(i, 1.0) for i in held])
-        enough = [i for i in held if whole[i].maintenance_net_margin >= self._target]
-        shares = self._smallest_shares(portfolio, enough)
-        reached = self._after(portfolio, list(zip(enough, shares, strict=True)))
-        cuts = [
-            self._cut(portfolio, i, share, after.maintenance_net_margin)
-            for i, share, after in zip(enough, shares, reached, strict=True)
-        ]
-        return tuple(sorted(cuts, key=lambda cut: (cut.cost, cut.instrument)))
+        return self._sufficient(portfolio, self._nets(portfolio))
 
     def plan(self, now: Outcome) -> tuple[tuple[Cut, ...], float]:
         """Cuts one after the other, and the headroom they reach."""
-        cuts: list[Cut] = []
-        while now.portfolio.positions and now.maintenance_net_margin < self._target:
-            portfolio = now.portfolio
-            single = self.single_cuts(portfolio)
-            if single:
-                return (*cuts, single[0]), single[0].headroom
-            held = range(len(portfolio.positions))
-            whole = self._after(portfolio, [(i, 1.0) for i in held])
-            freed = [one.maintenance_net_margin - now.maintenance_net_margin for one in whole]
-            if max(freed) <= 0.0:
-                break
-            # Free of charge and of use goes before all; else most headroom for the cost.
-            best = max(held, key=lambda i: self._worth(portfolio, i, freed[i]))
-            cuts.append(self._cut(portfolio, best, 1.0, whole[best].maintenance_net_margin))
-            now = whole[best]
-        return tuple(cuts), now.maintenance_net_margin
+        ways = [self._one_by_one(now), self._pro_rata(now)]
+        enough = [way for way in ways if _reached(way, now) >= self._target]
+        if enough:
+            best = min(enough, key=lambda way: sum(cut.cost for cut in way))
+        else:
+            best = max(ways, key=lambda way: _reached(way, now))
+        return tuple(best), _reached(best, now)
 
-    def _smallest_shares(self, portfolio: Portfolio, chosen: Sequence[int]) -> list[float]:
-        low, high = np.zeros(len(chosen)), np.ones(len(chosen))
+    def _one_by_one(self, now: Outcome) -> list[Cut]:
+        """The cut that frees most for its cost, again and again, until a single one suffices."""
+        cuts: list[Cut] = []
+        while now.portfolio.positions and len(cuts) < _MOST_CUTS:
+            portfolio = now.portfolio
+            nets = self._nets(portfolio)
+            single = self._sufficient(portfolio, nets)
+            if single:
+                return [*cuts, single[0]]
+            freed = nets.max(axis=1) - now.maintenance_net_margin
+            if freed.max() <= 0.0:
+                break
+            at = [_SHARES[k] for k in nets.argmax(axis=1).tolist()]
+            # Free of charge and of use goes before all; else most headroom for the cost.
+            worth = [self._worth(portfolio, i, at[i], gain) for i, gain in enumerate(freed)]
+            best = int(np.argmax(worth))
+            (now,) = self._after(portfolio, [(best, at[best])])
+            cuts.append(self._cut(portfolio, best, at[best], now.maintenance_net_margin))
+        return cuts
+
+    def _pro_rata(self, now: Outcome) -> list[Cut]:
+        """The smallest share of every position that suffices, or all of them: it keeps hedges."""
+        portfolio = now.portfolio
+        everything = range(len(portfolio.positions))
+        low, high = 0.0, 1.0
+        for _ in range(_STEPS):
+            grid = np.linspace(low, high, _WIDTH + 2).tolist()
+            changes = [self._change(portfolio, everything, share) for share in grid[1:-1]]
+            found = outcomes(portfolio, changes, self._ruleset)
+            enough = [one.maintenance_net_margin >= self._target for one in found]
+            at = enough.index(True) + 1 if any(enough) else _WIDTH + 1
+            low, high = grid[at - 1], grid[at]
+        upto = [self._change(portfolio, everything[: i + 1], high) for i in everything]
+        return [
+            self._cut(portfolio, i, high, one.maintenance_net_margin)
+            for i, one in enumerate(outcomes(portfolio, upto, self._ruleset))
+        ]
+
+    def _nets(self, portfolio: Portfolio) -> Floats2d:
+        """Headroom after cutting each share of `_SHARES` of each position alone, shape (P, S)."""
+        held = range(len(portfolio.positions))
+        found = self._after(portfolio, [(i, share) for i in held for share in _SHARES])
+        nets = np.array([one.maintenance_net_margin for one in found])
+        return nets.reshape(len(held), len(_SHARES))
+
+    def _sufficient(self, portfolio: Portfolio, nets: Floats2d) -> tuple[Cut, ...]:
+        enough = nets >= self._target
+        chosen = np.flatnonzero(enough.any(axis=1)).tolist()
+        first = enough.argmax(axis=1)[chosen]
+        bounds = np.array([0.0, *_SHARES])
+        shares = self._smallest_shares(portfolio, chosen, bounds[first], bounds[first + 1])
+        reached = self._after(portfolio, list(zip(chosen, shares, strict=True)))
+        cuts = [
+            self._cut(portfolio, i, share, after.maintenance_net_margin)
+            for i, share, after in zip(chosen, shares, reached, strict=True)
+        ]
+        return tuple(sorted(cuts, key=lambda cut: (cut.cost, cut.instrument)))
+
+    def _smallest_shares(
+        self, portfolio: Portfolio, chosen: Sequence[int], low: Floats, high: Floats
+    ) -> list[float]:
         for _ in range(_STEPS):
             grid = np.linspace(low, high, _WIDTH + 2, axis=-1)
             asked = [
@@ -171,11 +220,12 @@ class _Search:
 
     def _after(self, portfolio: Portfolio, cuts: Sequence[tuple[int, float]]) -> list[Outcome]:
         """The portfolio after each of some cuts alone, their cost paid."""
-        changes = [
-            Change(-self._cost(portfolio, i, share), (closed(portfolio.positions[i], share),))
-            for i, share in cuts
-        ]
+        changes = [self._change(portfolio, [i], share) for i, share in cuts]
         return list(outcomes(portfolio, changes, self._ruleset))
+
+    def _change(self, portfolio: Portfolio, chosen: Sequence[int], share: float) -> Change:
+        cost = sum(self._cost(portfolio, i, share) for i in chosen)
+        return Change(-cost, tuple(closed(portfolio.positions[i], share) for i in chosen))
 
     def _cut(self, portfolio: Portfolio, i: int, share: float, headroom: float) -> Cut:
         held = portfolio.positions[i]
@@ -188,11 +238,15 @@ class _Search:
         price = 1.0 if self._in_coin else portfolio.underlyings[held.underlying].spot
         return rate * share * abs(held.quantity) * price
 
-    def _worth(self, portfolio: Portfolio, i: int, freed: float) -> float:
-        cost = self._cost(portfolio, i, 1.0)
+    def _worth(self, portfolio: Portfolio, i: int, share: float, freed: float) -> float:
+        cost = self._cost(portfolio, i, share)
         if freed <= 0.0:
             return -math.inf
         return math.inf if cost == 0.0 else freed / cost
+
+
+def _reached(cuts: Sequence[Cut], now: Outcome) -> float:
+    return cuts[-1].headroom if cuts else now.maintenance_net_margin
 
 
 def _missing(target: float, headroom: float) -> float:

@@ -178,6 +178,50 @@ def test_plan_of_several_cuts_and_a_deposit_where_cuts_do_not_suffice() -> None:
     assert (fine.deposit, fine.plan, fine.single) == (0.0, (), ())
 
 
+def test_a_hedge_is_cut_together_where_closing_either_leg_would_ask_for_more() -> None:
+    content = {
+        "cash": 3_000.0,
+        "stable_price": 1.0,
+        "underlyings": {
+            "BTC": {
+                "spot": 100_000.0,
+                "perp_price": 100_000.0,
+                "expiries": [
+                    {"seconds_to_expiry": 7_776_000.0, "forward": 101_000.0, "rate": 0.04}
+                ],
+            }
+        },
+        "positions": [
+            {"kind": "perp", "underlying": "BTC", "quantity": 0.35},
+            {
+                "kind": "option",
+                "underlying": "BTC",
+                "seconds_to_expiry": 7_776_000.0,
+                "strike": 115_000.0,
+                "type": "call",
+                "quantity": -1.0,
+                "vol": 0.4,
+            },
+        ],
+        "collateral": [],
+    }
+    rules = load_ruleset("derive-pmrm2")
+    hedged = portfolio_from(content)
+    assert all(one.maintenance < 0.0 for one in marginal_requirements(hedged, rules))
+    target = outcome(hedged, rules).maintenance_net_margin + 1_000.0
+    found = find_remedies(hedged, rules, target)
+    assert len(found.plan) == 2
+    assert found.plan[-1].headroom >= target
+    assert found.deposit_after_plan == 0.0
+    trades = tuple(
+        msgspec.structs.replace(held, quantity=cut.quantity)
+        for held, cut in zip(hedged.positions, found.plan, strict=True)
+    )
+    paid = sum(cut.cost for cut in found.plan)
+    (after,) = outcomes(hedged, [Change(-paid, trades)], rules)
+    assert after.maintenance_net_margin == pytest.approx(found.plan[-1].headroom)
+
+
 def test_difference_tells_positions_prices_and_parameters_apart() -> None:
     before = book()
     after = book(
