@@ -220,7 +220,7 @@ def check_portfolio(portfolio: Portfolio) -> None:
     for name, underlying in portfolio.underlyings.items():
         _check_underlying(name, underlying)
     for position in portfolio.positions:
-        _check_position(position, portfolio.underlyings)
+        check_position(position, portfolio.underlyings)
     for pledge in portfolio.collateral:
         _check_pledge(pledge, portfolio.underlyings)
 
@@ -248,7 +248,8 @@ def _check_underlying(name: str, underlying: Underlying) -> None:
             _confidence(where, key, getattr(expiry, key))
 
 
-def _check_position(position: Holding, underlyings: Mapping[str, Underlying]) -> None:
+def check_position(position: Holding, underlyings: Mapping[str, Underlying]) -> None:
+    """Raise `InstrumentError` where one position cannot be valued, see `check_portfolio`."""
     name = position.name
     underlying = underlyings.get(position.underlying)
     if underlying is None:

@@ -246,7 +246,6 @@ class _Table:
         for key in places:
             same = merged[key]
             first = same[0]
-            _check_same(same)
             underlying = portfolio.underlyings[first.underlying]
             expiry_row = expiries.get((first.underlying, first.seconds_to_expiry), -1)
             self.legs.append(
@@ -254,9 +253,7 @@ class _Table:
                     rows[first.underlying],
                     expiry_row if first.kind == "option" else -1,
                     first,
-                    sum(sorted(position.quantity for position in same)),
-                    sum(sorted(_unrealised(position, underlying) for position in same)),
-                    sum(sorted(_unrealised_inverse(position, underlying) for position in same)),
+                    *_net(same, underlying),
                 )
             )
         self.leg_counts.append(len(places))
@@ -415,8 +412,27 @@ def _premiums(pledges: Sequence[Pledge], rules: CollateralRules) -> dict[str, Fl
     }
 
 
+def _net(same: Sequence[Holding], underlying: Underlying) -> tuple[float, float, float]:
+    """Quantity and unrealised profit, also in coin, of the lines of one instrument."""
+    _check_same(same)
+    if same[0].kind == "option":
+        return _sum([held.quantity for held in same]), 0.0, 0.0
+    return (
+        _sum([held.quantity for held in same]),
+        _sum([_unrealised(held, underlying) for held in same]),
+        _sum([_unrealised_inverse(held, underlying) for held in same]),
+    )
+
+
+def _sum(values: list[float]) -> float:
+    """In an order of its own, so that the order of the lines changes nothing."""
+    return values[0] if len(values) == 1 else sum(sorted(values))
+
+
 def _check_same(same: Sequence[Holding]) -> None:
     """Positions that net must be the same option: which vol counts may not depend on order."""
+    if len(same) == 1:
+        return
     vols = {position.vol or 0.0 for position in same if position.kind == "option"}
     if len(vols) > 1:
         raise InstrumentError(
@@ -427,8 +443,6 @@ def _check_same(same: Sequence[Holding]) -> None:
 
 
 def _unrealised(position: Holding, underlying: Underlying) -> float:
-    if position.kind == "option":
-        return 0.0
     if position.unrealised_pnl is not None:
         return position.unrealised_pnl + position.unrealised_funding
     price = underlying.spot if position.kind == "spot" else underlying.perp_price
@@ -439,7 +453,7 @@ def _unrealised(position: Holding, underlying: Underlying) -> float:
 
 def _unrealised_inverse(position: Holding, underlying: Underlying) -> float:
     """In coin: ``size_usd * (1 / entry - 1 / mark)``, the quantity being ``size_usd / mark``."""
-    if position.kind == "option" or position.entry_price is None:
+    if position.entry_price is None:
         return _unrealised(position, underlying)
     return (
         _unrealised(position, underlying) - position.unrealised_funding

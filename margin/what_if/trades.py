@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import UNSET
 
-from margin.portfolio import Holding, Portfolio, check_portfolio
+from margin.portfolio import Holding, Portfolio, check_position
 from margin.ruleset import RuleSet
 
 
@@ -49,20 +49,23 @@ def traded(portfolio: Portfolio, trades: Sequence[Holding], *, in_coin: bool = F
         The changed portfolio cannot be valued.
     """
     positions = list(portfolio.positions)
+    moved: list[Holding] = []
     for trade in trades:
         key = leg_key(trade)
         same = [i for i, held in enumerate(positions) if leg_key(held) == key]
         if not same:
-            positions.append(msgspec.structs.replace(trade, entry_price=None, unrealised_pnl=None))
+            moved.append(msgspec.structs.replace(trade, entry_price=None, unrealised_pnl=None))
+            positions.append(moved[-1])
             continue
         netted = _netted([positions[i] for i in same], portfolio, in_coin)
         left = _changed(netted, trade.quantity)
+        moved.append(left)
         positions[same[0]] = left
         for i in reversed(same[1:] if left.quantity != 0.0 else same):
             del positions[i]
-    changed = msgspec.structs.replace(portfolio, positions=tuple(positions))
-    check_portfolio(changed)
-    return changed
+    for position in moved:  # the others were checked with the portfolio
+        check_position(position, portfolio.underlyings)
+    return msgspec.structs.replace(portfolio, positions=tuple(positions))
 
 
 def leg_key(holding: Holding) -> tuple[object, ...]:
