@@ -163,14 +163,6 @@ def portfolio_from(content: object) -> Portfolio:
         portfolio = msgspec.convert(content, Portfolio)
     except msgspec.ValidationError as error:
         raise CaseError(_where_wrong(content) or f"portfolio: {error}") from error
-    for pledge in content["collateral"] if isinstance(content, Mapping) else ():
-        if "initial_extra_haircut" in pledge and pledge.get("maintenance_haircut") is None:
-            name = pledge["asset"]
-            raise InstrumentError(
-                f"collateral {name!r} is missing required key maintenance_haircut, beside its "
-                "initial_extra_haircut; give both, or neither for those of the rule set",
-                name,
-            )
     check_portfolio(portfolio)
     return portfolio
 

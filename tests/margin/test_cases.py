@@ -194,7 +194,6 @@ def test_missing_required_key_is_named(path: str) -> None:
         ("portfolio.underlyings.ETH.spot", "dear", "underlying 'ETH'"),
         ("portfolio.positions.1.quantity", None, "positions[1] (spot ETH)"),
         ("portfolio.collateral.1.amount", True, "collateral[1] (BTC)"),
-        ("portfolio.collateral.1.initial_extra_haircut", 0.0, "maintenance_haircut"),
         ("portfolio.positions.0.unrealized_pnl", 5.0, "unrealized_pnl"),
         ("portfolio.underlyings.ETH.spot_confidense", 0.1, "spot_confidense"),
         ("portfolio.collaterals", [], "collaterals"),
