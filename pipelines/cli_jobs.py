@@ -1,4 +1,4 @@
-"""Verbs beside the pipeline: drift, schedule, liquidation, life cycle, volatility surfaces."""
+"""Verbs beside the pipeline: drift, schedule, life cycle, volatility surfaces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ ConfigFile = Annotated[
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
 
 DRIFT_FOUND = 5
-CASE_FAILED = 2
 HISTORY_DIFFERS = 4
 
 
@@ -80,25 +79,6 @@ def schedule(
         raise typer.Exit(1)
 
 
-def liquidation(
-    cases: Annotated[Path, typer.Option("--cases", help="Cases, one JSON object a line.")],
-    out: Annotated[Path, typer.Option("--out", help="Results, one JSON object a line.")],
-    config: ConfigFile = None,
-    json: JsonFile = None,
-) -> None:
-    """Liquidation and bankruptcy prices and the next step of margin cases; exit 2 if one failed."""
-    from margin.cases import run_cases
-    from margin.liquidation.cases import run_liquidation_case
-    from pipelines.report import write_json
-
-    load_config(config)
-    failed = run_cases(cases, out, run_liquidation_case)
-    write_json({"failed": failed, "out": str(out)}, json)
-    if failed:
-        typer.echo(f"margincast: {failed} case(s) failed; see the error lines in {out}", err=True)
-        raise typer.Exit(CASE_FAILED)
-
-
 def lifecycle(
     accounts: Annotated[Path, typer.Option("--accounts", help="Folder of the account files.")],
     begin: Annotated[str, typer.Option("--from", help="First decision time, ISO 8601 in UTC.")],
@@ -149,6 +129,5 @@ def mount(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     app.command()(drift)
     app.command()(schedule)
-    app.command()(liquidation)
     app.command()(lifecycle)
     app.command()(surface)

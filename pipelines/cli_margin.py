@@ -1,4 +1,4 @@
-"""Verbs of the rule engine beside ``margin``: explain a requirement, ask what if."""
+"""Verbs of the rule engine beside ``margin``: explain, what-if, liquidation."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ def what_if(cases: Cases, out: Results, config: ConfigFile = None, json: JsonFil
     run_all(cases, out, what_if_case, config, json)
 
 
+def liquidation(
+    cases: Cases, out: Results, config: ConfigFile = None, json: JsonFile = None
+) -> None:
+    """Liquidation and bankruptcy prices and the next step of margin cases; exit 2 if one failed."""
+    from margin.liquidation.cases import run_liquidation_case
+
+    run_all(cases, out, run_liquidation_case, config, json)
+
+
 def run_all(
     cases: Path,
     out: Path,
@@ -66,3 +75,4 @@ def mount(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     app.command()(explain)
     app.command("what-if")(what_if)
+    app.command()(liquidation)

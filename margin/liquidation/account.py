@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from margin.liquidation.auction import Offer, auction_steps
+from margin.liquidation.auction import Offer, auction_fee, auction_steps
 from margin.liquidation.moved import price_of
 from margin.liquidation.partial import Step, liquidation_step
 from margin.liquidation.prices import (
@@ -69,6 +69,8 @@ class AccountLiquidation:
         The next step of a liquidation; closes nothing while the margin is met.
     auction:
         Offers over time; empty where the rules have no auction or the margin is met.
+    auction_fee:
+        Paid to the fund at its start; 0 where there is none, or it starts insolvent.
     """
 
     net: float
@@ -77,6 +79,7 @@ class AccountLiquidation:
     legs: tuple[LegLevels, ...]
     step: Step
     auction: tuple[Offer, ...]
+    auction_fee: float
 
 
 def liquidation_of(
@@ -129,6 +132,7 @@ def liquidation_of(
         price = _own_price(portfolio, position)
         legs.append(LegLevels(position.name, price, _scaled(levels, price), alone))
     rules = ruleset.liquidations.auction
+    auctioned = rules if net < 0.0 else UNSET
     return AccountLiquidation(
         net=net,
         mark_to_market=value,
@@ -137,7 +141,8 @@ def liquidation_of(
         },
         legs=tuple(legs),
         step=liquidation_step(shared, ruleset),
-        auction=() if rules is UNSET or net >= 0.0 else auction_steps(net, value, rules),
+        auction=() if auctioned is UNSET else auction_steps(net, value, auctioned),
+        auction_fee=0.0 if auctioned is UNSET else auction_fee(net, value, auctioned),
     )
 
 

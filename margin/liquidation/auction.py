@@ -91,8 +91,13 @@ def largest_share(
 
 
 def auction_fee(net: float, mark_to_market: float, rules: AuctionRules) -> float:
-    """Paid to the fund at the start of a solvent auction: the fee rate on ``f_max * |MtM|``."""
-    return rules.fee_rate * largest_share(net, mark_to_market, 1.0, rules) * abs(mark_to_market)
+    """Paid to the fund at the start of a solvent auction: the fee rate on ``f_max * MtM``.
+
+    0 where the mark-to-market is not above 0: such an auction begins insolvent.
+    """
+    if mark_to_market <= 0.0:
+        return 0.0
+    return rules.fee_rate * largest_share(net, mark_to_market, 1.0, rules) * mark_to_market
 
 
 def solvent_offer(

@@ -24,9 +24,9 @@ def run_liquidation_case(line: bytes, number: int = 1) -> dict[str, Any]:
     Returns
     -------
     ``{"id", "maintenance_net_margin", "mark_to_market", "underlyings", "legs", "step", "auction",
-    "rules", "ruleset_sha256"}``. Prices are null where none between a thousandth and a hundred
-    times today's liquidates; ``passed`` says that the account is below already. Nothing is sent
-    anywhere. A case that cannot be computed gives ``{"id", "error"}``.
+    "auction_fee", "rules", "ruleset_sha256"}``. Prices are null where none between a thousandth and
+    a hundred times today's liquidates; ``passed`` says that the account is below already. Nothing
+    is sent anywhere. A case that cannot be computed gives ``{"id", "error"}``.
     """
     return answer_case(line, number, _figures)
 
@@ -60,6 +60,7 @@ def _figures(case: Mapping[str, Any]) -> dict[str, Any]:
             ]
         },
         "auction": [asdict(offer) for offer in found.auction],
+        "auction_fee": found.auction_fee,
         "rules": "default" if "liquidation" not in ruleset.content() else "rule set",
         "ruleset_sha256": ruleset.sha256,
     }

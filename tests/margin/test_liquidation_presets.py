@@ -133,7 +133,14 @@ def test_step_of_a_proportional_requirement_is_the_published_share(
         rules.liquidations.auction,  # type: ignore[arg-type]
     )
     assert step.shares == pytest.approx((expected, expected), rel=1e-9)
-    assert liquidation_of(portfolio, rules).auction[0].price_factor == 0.95
+    auctioned = liquidation_of(portfolio, rules)
+    assert auctioned.auction[0].price_factor == 0.95
+    # A tenth of what can be sold at most goes to the fund; nothing where the margin is met.
+    assert auctioned.auction_fee == pytest.approx(0.1 * expected * auctioned.mark_to_market)
+    rich = msgspec.structs.replace(portfolio, cash=portfolio.cash + 1e6)
+    assert liquidation_of(rich, rules).auction_fee == 0.0
+    ruined = msgspec.structs.replace(portfolio, cash=portfolio.cash - 1e6)
+    assert liquidation_of(ruined, rules).auction_fee == 0.0
 
 
 @pytest.mark.parametrize("side", [1.0, -1.0])
