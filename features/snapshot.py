@@ -43,6 +43,13 @@ class MarketSnapshot:
         Whether the newest bar or mark is quarantined, shape (S,).
     quotes:
         What is quoted, none of it after `as_of`; None where nothing is.
+    suspect_mark:
+        Close of the newest bar where the outlier filter has not confirmed it yet, shape (S,); NaN
+        where there is none. None: not known (records of earlier versions, histories).
+    suspect_ts:
+        When that bar closed, nanoseconds, int64, shape (S,); 0 where there is none.
+    mark_max_age:
+        A quoted mark older than this many nanoseconds is not used; None: two intervals.
     """
 
     as_of: int
@@ -51,6 +58,9 @@ class MarketSnapshot:
     mark: Floats
     suspect: Bools
     quotes: QuoteBoard | None = None
+    suspect_mark: Floats | None = None
+    suspect_ts: npt.NDArray[np.int64] | None = None
+    mark_max_age: int | None = None
 
     @classmethod
     def at(
@@ -62,6 +72,9 @@ class MarketSnapshot:
         mark: Floats,
         suspect: Bools | None = None,
         quotes: QuoteBoard | None = None,
+        suspect_mark: Floats | None = None,
+        suspect_ts: npt.NDArray[np.int64] | None = None,
+        mark_max_age: int | None = None,
     ) -> MarketSnapshot:
         """The market at `as_of`, no earlier than the close of `row`, which is the newest bar."""
         late = (as_of - int(features.closes[row])) / HOUR
@@ -83,6 +96,9 @@ class MarketSnapshot:
             mark,
             np.zeros(len(mark), dtype=np.bool_) if suspect is None else suspect,
             quotes,
+            suspect_mark,
+            suspect_ts,
+            mark_max_age,
         )
 
     @classmethod
@@ -126,6 +142,9 @@ class MarketSnapshot:
             suspect=self.suspect,
             daily=self.features.daily,
             quotes=self.quotes,
+            suspect_mark=self.suspect_mark,
+            suspect_ts=self.suspect_ts,
+            mark_max_age_hours=None if self.mark_max_age is None else self.mark_max_age / HOUR,
         )
 
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -150,8 +169,15 @@ class MarketSnapshot:
         Without quotes it has no key for them. Daily closes are a content of their own, for they
         change once a day: see `with_daily`.
         """
-        quoted = {} if self.quotes is None else {"quotes": self.quotes.content}
-        return quoted | {
+        optional: dict[str, Any] = {}
+        if self.quotes is not None:
+            optional["quotes"] = self.quotes.content
+        if self.suspect_mark is not None and self.suspect_ts is not None:
+            optional["suspect_mark"] = _lists(self.suspect_mark)
+            optional["suspect_ts"] = self.suspect_ts.tolist()
+        if self.mark_max_age is not None:
+            optional["mark_max_age"] = self.mark_max_age
+        return optional | {
             "as_of": self.as_of,
             "interval": self.interval.name,
             "symbols": list(self.features.symbols),
@@ -202,6 +228,11 @@ class MarketSnapshot:
             np.array(content["mark"], dtype=np.float64),
             np.array(content["suspect"], dtype=np.bool_),
             QuoteBoard.from_content(content["quotes"]) if "quotes" in content else None,
+            np.array(content["suspect_mark"], dtype=np.float64)
+            if "suspect_mark" in content
+            else None,
+            np.array(content["suspect_ts"], dtype=np.int64) if "suspect_ts" in content else None,
+            content.get("mark_max_age"),
         )
 
     def with_daily(self, daily: DailyCloses) -> MarketSnapshot:

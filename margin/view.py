@@ -50,6 +50,13 @@ class MarketView:
     quotes:
         What is told of options, perpetuals and coins beside the bars, none of it after `as_of`;
         None where nothing is.
+    suspect_mark:
+        Close of the newest bar where the outlier filter has not confirmed it yet, shape (S,); NaN
+        where there is none. `mark` is then the last good close.
+    suspect_ts:
+        When that bar closed, nanoseconds, int64, shape (S,); 0 where there is none.
+    mark_max_age_hours:
+        A quoted mark older than this is not used; None: two intervals.
     daily:
         Daily closes that had ended by `as_of`, of the same symbols, for a rule set that simulates
         history; None where they were not asked for.
@@ -75,6 +82,9 @@ class MarketView:
     fast_correlation: Floats | None = None
     suspect: Bools | None = None
     quotes: QuoteBoard | None = None
+    suspect_mark: Floats | None = None
+    suspect_ts: npt.NDArray[np.int64] | None = None
+    mark_max_age_hours: float | None = None
     daily: DailyCloses | None = None
 
     def volatility_or(self, stand_in: float) -> Floats:

@@ -58,6 +58,9 @@ class InstrumentQuote:
         Of a perpetual, in units of the underlying, one side counted.
     implied_vol:
         Annual volatility index of the underlying.
+    suspect_mark, suspect_ts:
+        Mark that the outlier filter has not confirmed yet and its time in nanoseconds, later than
+        that of `mark`; None where there is none.
     """
 
     ts: int
@@ -67,6 +70,8 @@ class InstrumentQuote:
     confidence: float = 1.0
     open_interest: float | None = None
     implied_vol: float | None = None
+    suspect_mark: float | None = None
+    suspect_ts: int | None = None
 
 
 @dataclass(frozen=True)
