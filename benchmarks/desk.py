@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from benchmarks.measure import process_peak_megabytes
 from features.snapshot import MarketSnapshot
-from margin.requirement import Requirement
 from margin.ruleset import RuleSet
 from market.book import Book
 from models.bundle import load_bundle
@@ -130,8 +129,8 @@ def slice_book(book: Book, first: int, last: int) -> Book:
     )
 
 
-def _none_before(requirement: Requirement) -> tuple[Floats, Floats]:
-    unknown = np.full(len(requirement), np.nan)
+def _none_before(initial_margin: Floats) -> tuple[Floats, Floats]:
+    unknown = np.full(len(initial_margin), np.nan)
     return unknown, unknown
 
 

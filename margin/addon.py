@@ -218,13 +218,31 @@ def _bound_all(  # type: ignore[no-untyped-def]
             half_life,
         )
         level[i] = unclamped[i]
-        if level[i] > highest:
+        # A level that pace or dead-band put on the cap while the model asks for more is the
+        # cap's.
+        if level[i] > highest or (level[i] == highest and model_level[i] > highest):
             level[i] = highest
             binding[i] = _CAP if highest > floor[i] else _FLOOR
         if level[i] < floor[i]:
             level[i] = floor[i]
             binding[i] = _FLOOR
     return level, binding, unclamped
+
+
+def opening_requirement(
+    initial_margin: Floats, maintenance_margin: Floats, add_on: AddOn
+) -> Floats:
+    """What an account must meet to take new risk: ``max(IM, MM + A*)``, settlement currency.
+
+    ``A* = clamp(G, F, max(F, C))`` is the add-on without pacing: a size that meets it triggers no
+    call at the same market state. Where the model did not answer A* is F. Arrays of shape (N,);
+    NaN gives NaN.
+    """
+    highest = np.where(add_on.cap < np.inf, np.fmax(add_on.floor, add_on.cap), add_on.floor)
+    wanted = np.where(np.isnan(add_on.model_level), add_on.floor, add_on.model_level)
+    unpaced = np.maximum(add_on.floor, np.minimum(wanted, highest))
+    opening: Floats = np.maximum(initial_margin, maintenance_margin + unpaced)
+    return opening
 
 
 def deposit_to_meet(level: Floats, headroom: Floats) -> Floats:
@@ -234,7 +252,7 @@ def deposit_to_meet(level: Floats, headroom: Floats) -> Floats:
     ``headroom + deposit >= level``. From 2**52 on floats are whole and are kept as they are.
     Arrays of shape (N,); NaN gives NaN.
     """
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         missing = np.maximum(0.0, level - headroom)
     for i in np.flatnonzero((missing > 0) & (missing < _WHOLE_FROM)):
         missing[i] = _up_to_the_cent(float(level[i]), float(headroom[i]))

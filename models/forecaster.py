@@ -92,5 +92,7 @@ class Forecaster:
             set_headroom(moments[rows], asked, names, level)
             return self.probability(asked)
 
-        guess = self._guesser.levels(moments, columns, upper, p_star)
+        # Of accounts near the end of float64 a guess may be NaN: the search goes without it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            guess = self._guesser.levels(moments, columns, upper, p_star)
         return required_level(probability, upper, p_star, self.horizons, guess)

@@ -12,25 +12,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET, UnsetType
 
 from features.snapshot import MarketSnapshot
 from margin.cut_shares import cut_shares
-from margin.explain import Explanation, explain, explain_engine
+from margin.explain import explain, explain_engine
 from margin.floors import floor_terms
+from margin.floors.term import FloorTerm
 from margin.requirement import Requirement
 from margin.ruleset import RuleSet
 from market.book import Account, Book
 from market.clock import HOUR, format_time
 from market.errors import DataError, InstrumentError
-from models.contributions import contribution_names, horizon_contributions
 from models.forecaster import Forecaster
 from serving.figures import Figures, Forecast, compute_figures
-from serving.messages import AccountProblem, Decision, Reason
+from serving.messages import AccountProblem, Decision, Valuation, Valuations
+from serving.reasons import market_reasons, model_reasons, rule_reasons
+from serving.valuations import BookValuations
 
 Floats = npt.NDArray[np.float64]
 
 NO_BUNDLE = "no model: no bundle has been promoted yet"
-_TOP_REASONS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +106,17 @@ def decide(
         snapshot,
         ruleset,
         model,
-        lambda requirement: _previous(accounts, requirement, previous, snapshot.as_of),
+        lambda initial_margin: levels_in_force(accounts, initial_margin, previous, snapshot.as_of),
         no_model,
     )
-    requirement = figures.requirement
-    terms = floor_terms(requirement, snapshot.view(), ruleset.floors)
+    valuations = figures.valuations
+    problems = _problems(figures)
+    terms = _floor_terms(valuations, ruleset)
     cuts = _cuts(figures, ruleset)
     facts = _facts(figures)
     probability = _probabilities(figures.forecast, model)
-    moved = _model_reasons(figures.forecast, model)
-    untold = _untold(snapshot, model) + _other_rules(ruleset, model) + _undated(ruleset, snapshot)
+    moved = model_reasons(figures.forecast, model)
+    of_market = market_reasons(snapshot, ruleset, model)
     shared: dict[str, Any] = {
         "as_of": format_time(snapshot.as_of),
         "model": model.bundle.sha256 if model else None,
@@ -121,15 +124,16 @@ def decide(
     }
     answers: list[Decision | AccountProblem] = []
     for i, account in enumerate(accounts):
-        if i in requirement.problems:
-            answers.append(_problem(account.account_id, requirement.problems[i]))
+        if i in problems:
+            answers.append(_problem(account.account_id, problems[i]))
             continue
+        requirement = valuations.of_account(i)
         explanation = explain(
             i,
             figures.book,
             requirement,
             figures.floors,
-            terms,
+            terms[int(valuations.suspect_drives[i])],
             figures.forecast.level,
             figures.add_on,
             explain_engine(i, requirement, ruleset, float(cuts[i])),
@@ -139,11 +143,12 @@ def decide(
             Decision(
                 account_id=account.account_id,
                 probability=probability[i],
-                total_requirement=explanation.total_requirement,
                 binding=explanation.binding,  # type: ignore[arg-type]  # one of BINDINGS
                 degraded=silence,
-                reasons=_rule_reasons(explanation, silence) + untold + moved[i],
+                reasons=rule_reasons(explanation, silence) + of_market + moved[i],
                 explain=explanation.to_dict(),
+                valuations=_valuations(valuations, i),
+                marks=[],
                 **facts[i],
                 **shared,
             )
@@ -151,75 +156,68 @@ def decide(
     return answers
 
 
-def missing_context(snapshot: MarketSnapshot, model: Forecaster) -> str | None:
-    """What the model learned from and neither file nor quote tells now; None where nothing is."""
-    lacking = snapshot.lacks(model.bundle.schema.features)
-    if not lacking:
-        return None
-    return (
-        f"the model learned from {', '.join(lacking)} and no value is in force: post what they "
-        "come from (funding, open_interest, implied_vol, marks, forwards and vols) to POST "
-        "/v1/market/quotes, start again with newer files, or retrain without them"
-    )
-
-
-def _untold(snapshot: MarketSnapshot, model: Forecaster | None) -> list[Reason]:
-    text = None if model is None else missing_context(snapshot, model)
-    return [] if text is None else [Reason("data", "missing_context", None, text)]
-
-
-def _other_rules(ruleset: RuleSet, model: Forecaster | None) -> list[Reason]:
-    """That the model learned calls by other rules: what it says is then of their calls."""
-    if model is None:
-        return []
-    learned = str(model.bundle.manifest["ruleset_sha256"])
-    if learned == ruleset.sha256:
-        return []
-    text = (
-        f"the model learned calls under rule set {learned[:12]} and is asked under "
-        f"{ruleset.name} ({ruleset.sha256[:12]}): read its probabilities as of calls "
-        "by the rules it learned from"
-    )
-    return [Reason("data", "other_rules", None, text)]
-
-
-def out_of_force(ruleset: RuleSet, as_of: int) -> str | None:
-    """That a rule set does not hold at a time by its own dates; None where it does."""
-    begin, end = ruleset.validity
-    if (begin is None or begin <= as_of) and (end is None or as_of < end):
-        return None
-    return (
-        f"rule set {ruleset.name} version {ruleset.version} holds from "
-        f"{ruleset.effective_from or 'any time'} to {ruleset.effective_to or 'any time'} and is "
-        f"used at {format_time(as_of)} because it was chosen by its name: give a folder with the "
-        "version of that time"
-    )
-
-
-def _undated(ruleset: RuleSet, snapshot: MarketSnapshot) -> list[Reason]:
-    text = out_of_force(ruleset, snapshot.as_of)
-    return [] if text is None else [Reason("rule", "out_of_force", None, text)]
-
-
 def _cuts(figures: Figures, ruleset: RuleSet) -> Floats:
-    """Counterfactual cuts of an engine's accounts; NaN under brackets, which need no search."""
-    margined = figures.requirement.margined
-    if margined is None:
-        return np.full(len(figures.requirement), np.nan)
-    return cut_shares(margined, ruleset, figures.add_on.level)
+    """Counterfactual cuts of each account, shape (N,); NaN under brackets, which need no search."""
+    valuations = figures.valuations
+    cuts = _cuts_of(valuations.last_good, ruleset, figures.add_on.level)
+    if valuations.suspect is None:
+        return cuts
+    return valuations.driving(cuts, _cuts_of(valuations.suspect, ruleset, figures.add_on.level))
+
+
+def _cuts_of(requirement: Requirement, ruleset: RuleSet, level: Floats) -> Floats:
+    if requirement.margined is None:
+        return np.full(len(requirement), np.nan)
+    return cut_shares(requirement.margined, ruleset, level)
+
+
+def _problems(figures: Figures) -> dict[int, DataError]:
+    """Why accounts cannot be decided on, by index: what the rules found, else figures that
+    overflow. Every figure of the other accounts is a finite number."""
+    add_on, column = figures.add_on, figures.valuations.column
+    needed = (
+        column("equity"),
+        column("initial_margin"),
+        column("maintenance_margin"),
+        column("headroom"),
+        add_on.level,
+        add_on.floor,
+        add_on.cap,
+        figures.total_requirement,
+        figures.opening_requirement,
+        figures.deposit,
+    )
+    problems = dict(figures.requirement.problems)
+    overflown = ~np.logical_and.reduce([np.isfinite(figure) for figure in needed])
+    for i in np.flatnonzero(overflown).tolist():
+        reason = "its figures exceed what float64 can hold; check its sizes"
+        problems.setdefault(i, DataError(f"account {figures.book.account_ids[i]!r}: {reason}"))
+    return problems
+
+
+def _floor_terms(
+    valuations: BookValuations, ruleset: RuleSet
+) -> tuple[Mapping[str, Sequence[FloorTerm]], Mapping[str, Sequence[FloorTerm]]]:
+    """The terms of the floors at the last good prices and at the suspect ones."""
+    good = floor_terms(valuations.last_good, valuations.view, ruleset.floors)
+    if valuations.suspect is None or valuations.suspect_view is None:
+        return good, good
+    return good, floor_terms(valuations.suspect, valuations.suspect_view, ruleset.floors)
 
 
 def _facts(figures: Figures) -> list[dict[str, Any]]:
     """The plain numbers of each decision, by name."""
-    requirement, add_on = figures.requirement, figures.add_on
+    add_on, column = figures.add_on, figures.valuations.column
     # G; where no level up to the cap suffices, the highest that was tried.
     asked = np.minimum(figures.forecast.level.level, np.maximum(add_on.floor, add_on.cap))
     columns = {
-        "equity": requirement.equity,
-        "initial_margin": requirement.initial_margin,
-        "maintenance_margin": requirement.maintenance_margin,
-        "headroom": requirement.headroom,
+        **{
+            name: column(name)
+            for name in ("equity", "initial_margin", "maintenance_margin", "headroom")
+        },
         "add_on": add_on.level,
+        "total_requirement": figures.total_requirement,
+        "opening_requirement": figures.opening_requirement,
         "deposit_to_meet": figures.deposit,
         "floor": add_on.floor,
         "cap": add_on.cap,
@@ -229,6 +227,26 @@ def _facts(figures: Figures) -> list[dict[str, Any]]:
         {**dict(zip(columns, row, strict=True)), "model_add_on": None if level != level else level}
         for row, level in zip(rows, asked.tolist(), strict=True)
     ]
+
+
+def _valuations(valuations: BookValuations, i: int) -> Valuations | UnsetType:
+    """Both valuations of an account; unset where no price of it waits for confirmation."""
+    if valuations.suspect is None:
+        return UNSET
+    good, suspect = (
+        Valuation(
+            float(one.equity[i]),
+            float(one.initial_margin[i]),
+            float(one.maintenance_margin[i]),
+            float(one.headroom[i]),
+        )
+        for one in (valuations.last_good, valuations.suspect)
+    )
+    return (
+        UNSET
+        if good == suspect or suspect.headroom != suspect.headroom
+        else Valuations(good, suspect)
+    )
 
 
 def _probabilities(forecast: Forecast, model: Forecaster | None) -> list[dict[str, float] | None]:
@@ -247,62 +265,18 @@ def _problem(account_id: str, error: DataError) -> AccountProblem:
     return AccountProblem(account_id, kind, str(error), instrument)
 
 
-def _previous(
+def levels_in_force(
     accounts: Sequence[Account],
-    requirement: Requirement,
+    initial_margin: Floats,
     previous: Mapping[str, PreviousAddOn],
     as_of: int,
 ) -> tuple[Floats, Floats]:
-    """Previous level and hours since, NaN where there is none."""
+    """Previous level of each account and hours since it was set, shape (N,); NaN where there is
+    none."""
     levels, hours = np.full(len(accounts), np.nan), np.full(len(accounts), np.nan)
     for i, account in enumerate(accounts):
         before = previous.get(account.account_id)
         if before is not None:
-            levels[i] = before.level(account, float(requirement.initial_margin[i]))
+            levels[i] = before.level(account, float(initial_margin[i]))
             hours[i] = (as_of - before.as_of) / HOUR
     return levels, hours
-
-
-def _rule_reasons(explanation: Explanation, silence: str | None) -> list[Reason]:
-    """What bound the level, why the model is silent, and the rules' floors."""
-    level = explanation.add_on
-    reasons = [Reason("bound", explanation.binding, level, _BOUND_TEXT[explanation.binding])]
-    if silence is not None:
-        reasons.append(Reason("data", "degraded", None, silence))
-    return reasons + [
-        Reason("rule", name, value, "what this rule floor demands")
-        for name, value in sorted(explanation.floors.items())
-    ]
-
-
-def _model_reasons(forecast: Forecast, model: Forecaster | None) -> list[list[Reason]]:
-    """What moved the model most, for each account; nothing where it is silent."""
-    reasons: list[list[Reason]] = [[] for _ in forecast.silence]
-    if model is None:
-        return reasons
-    spoke = np.flatnonzero([silence is None for silence in forecast.silence])
-    schema = model.bundle.schema
-    horizon = schema.horizons[-1]
-    parts = horizon_contributions(forecast.features[spoke], schema, model.bundle.trees, horizon)
-    names = contribution_names(schema)
-    text = f"log odds of a call within {horizon} h, before calibration"
-    strongest = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :_TOP_REASONS]
-    values = np.take_along_axis(parts, strongest, axis=1)
-    for i, columns, row in zip(spoke.tolist(), strongest.tolist(), values.tolist(), strict=True):
-        reasons[i] = [
-            Reason("model", names[k], value, text)
-            for k, value in zip(columns, row, strict=True)
-            if value != 0.0
-        ]
-    return reasons
-
-
-_BOUND_TEXT = {
-    "floor": "the largest rule floor is above the level that model and pace allow",
-    "model": "the model's level, within the rules",
-    "cap": "the model asks for more than the rules' cap",
-    "dead_band": "the change is within the dead-band: the level stays",
-    "step": "the level rises no faster than the rules allow",
-    "release": "the level is released slowly",
-    "fallback": "the model could not answer: the rule floor applies",
-}

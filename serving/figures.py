@@ -5,7 +5,7 @@ Arrays from end to end; `serving.decision` puts them into words. A pure function
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,17 +21,20 @@ from margin.addon import (
     bound_add_on,
     deposit_to_meet,
     in_stress,
+    opening_requirement,
 )
-from margin.floors import active_floors, largest_floor
-from margin.requirement import Requirement, compute_requirement
+from margin.floors import largest_floor
+from margin.requirement import Requirement
 from margin.ruleset import RuleSet
 from market.book import Book
 from models.forecaster import Forecaster
+from serving.valuations import BookValuations, book_floors, value_book
 
 Floats = npt.NDArray[np.float64]
 
-Previous = Callable[[Requirement], tuple[Floats, Floats]]
-"""Gives the level of the add-on in force and the hours since, shape (N,) each; NaN for none."""
+Previous = Callable[[Floats], tuple[Floats, Floats]]
+"""From the initial margin of N accounts the level of the add-on in force and the hours since it
+was set, shape (N,) each; NaN for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Figures:
 
     Attributes
     ----------
-    book, requirement:
+    book, valuations:
         The accounts and what the rules demand of them. Accounts in ``requirement.problems``
         have no figures.
     floors:
@@ -71,16 +74,27 @@ class Figures:
         What the model said.
     add_on:
         The level, with floor and cap.
+    total_requirement:
+        Maintenance margin plus the level, shape (N,).
+    opening_requirement:
+        What new risk must meet, see `margin.addon.opening_requirement`, shape (N,).
     deposit:
-        What is missing to it, whole cents, shape (N,).
+        What is missing to the level, whole cents, shape (N,).
     """
 
     book: Book
-    requirement: Requirement
-    floors: dict[str, Floats]
+    valuations: BookValuations
+    floors: Mapping[str, Floats]
     forecast: Forecast
     add_on: AddOn
+    total_requirement: Floats
+    opening_requirement: Floats
     deposit: Floats
+
+    @property
+    def requirement(self) -> Requirement:
+        """What the rules demand at the last good prices."""
+        return self.valuations.last_good
 
 
 def compute_figures(
@@ -113,25 +127,31 @@ def compute_figures(
     done:
         Told of each stage at its end: margined, featured, scored, given add-ons.
     """
-    view = snapshot.view()
-    requirement = compute_requirement(book, view, ruleset)
-    floors = active_floors(requirement, view, ruleset.floors)
+    valuations = value_book(book, snapshot.view(), ruleset)
+    requirement = valuations.last_good
+    initial_margin = valuations.column("initial_margin")
+    maintenance_margin = valuations.column("maintenance_margin")
+    floors = book_floors(valuations, ruleset)
     floor = largest_floor(floors, requirement)
-    cap = add_on_cap(requirement.initial_margin, ruleset.add_on)
+    with np.errstate(over="ignore"):  # figures that overflow are refused by account
+        cap = add_on_cap(initial_margin, ruleset.add_on)
     done("margined")
     forecast = _forecast(requirement, snapshot, ruleset, model, np.fmax(floor, cap), no_model, done)
     add_on = bound_add_on(
         forecast.level.level,
         floor,
         cap,
-        *previous(requirement),
-        requirement.initial_margin,
+        *previous(initial_margin),
+        initial_margin,
         in_stress(snapshot.volatility_ratio(), ruleset.add_on),
         ruleset.add_on,
     )
-    deposit = deposit_to_meet(add_on.level, requirement.headroom)
+    with np.errstate(over="ignore"):
+        total = maintenance_margin + add_on.level
+        opening = opening_requirement(initial_margin, maintenance_margin, add_on)
+    deposit = deposit_to_meet(add_on.level, valuations.column("headroom"))
     done("given add-ons")
-    return Figures(book, requirement, floors, forecast, add_on, deposit)
+    return Figures(book, valuations, floors, forecast, add_on, total, opening, deposit)
 
 
 def _forecast(
@@ -151,6 +171,8 @@ def _forecast(
         silent = ModelLevel(horizons, np.full((n, len(horizons)), np.nan), np.full(n, np.nan))
         return Forecast(np.full((n, 0), np.nan), silent, [no_model] * n, np.empty((n, 0)))
     silence = _silences(requirement, snapshot)
+    for i in np.flatnonzero(~np.isfinite(upper)).tolist():
+        silence[i] = silence[i] or "the account's cap exceeds what float64 can hold"
     asked = np.flatnonzero([reason is None for reason in silence])
     rows = account_rows(requirement, asked)
     moments = compute_moments(rows, snapshot.features)

@@ -83,8 +83,45 @@ class Reason(Struct, frozen=True):
     text: str
 
 
+class MarkUsed(Struct, frozen=True, omit_defaults=True):
+    """A mark price that an account was valued at: where it comes from and how old it was.
+
+    `stale`: neither a fresh quoted mark nor a fresh bar close exists. `suspect`: the outlier
+    filter has not confirmed the price yet.
+    """
+
+    instrument: str
+    price: float
+    source: Literal["quote", "bar"]
+    age_seconds: float
+    stale: bool = False
+    suspect: bool = False
+
+
+class Valuation(Struct, frozen=True):
+    """An account at one set of prices."""
+
+    equity: float
+    initial_margin: float
+    maintenance_margin: float
+    headroom: float
+
+
+class Valuations(Struct, frozen=True):
+    """An account at the last good prices and at those that wait for confirmation. The lower
+    headroom of the two drives the decision."""
+
+    last_good: Valuation
+    suspect: Valuation
+
+
 class Decision(Struct, frozen=True, kw_only=True):
-    """The decision on one account."""
+    """The decision on one account.
+
+    `total_requirement` is maintenance margin plus add-on; `opening_requirement`, what new risk
+    must meet, is ``max(initial margin, maintenance margin + unpaced add-on)``. `valuations` is
+    there only while a price of the account waits for confirmation.
+    """
 
     decision_id: str | UnsetType = UNSET
     account_id: str
@@ -96,6 +133,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     probability: dict[str, float] | None
     add_on: float
     total_requirement: float
+    opening_requirement: float
     deposit_to_meet: float
     floor: float
     model_add_on: float | None
@@ -105,6 +143,8 @@ class Decision(Struct, frozen=True, kw_only=True):
     reasons: list[Reason]
     model: str | None
     ruleset: str
+    marks: list[MarkUsed]
+    valuations: Valuations | UnsetType = UNSET
     explain: dict[str, Any]
 
 

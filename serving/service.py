@@ -23,7 +23,7 @@ from market.clock import DAY, SECOND, Interval, format_time, parse_time
 from market.errors import DataError, MargincastError, ModelError
 from models.forecaster import Forecaster
 from serving.champion import ChampionWatch
-from serving.decision import PreviousAddOn, decide, missing_context, out_of_force
+from serving.decision import PreviousAddOn, decide
 from serving.intake import Intake, take_in
 from serving.ledger_writer import LedgerWriter
 from serving.live_market import LiveMarket
@@ -37,9 +37,11 @@ from serving.messages import (
     ScoreResponse,
 )
 from serving.metrics import Metrics
+from serving.opening_check import DecisionBasis
 from serving.problems import ProblemError, invalid, not_found, unavailable
 from serving.quote_messages import QuotesRequest, QuotesResponse
 from serving.read_messages import ModelInfo, Readiness, recorded
+from serving.reasons import missing_context, out_of_force
 from serving.records import entries
 from serving.rules_in_force import RulesInForce
 from serving.settings import ServingSettings
@@ -65,10 +67,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """Decisions and problems, and why no model answered where none did."""
+    """Decisions and problems, the model that answered, and why none did where none did."""
 
     decisions: list[Decision]
     problems: list[AccountProblem]
+    model: Forecaster | None
     no_model: str
 
 
@@ -176,15 +179,18 @@ class Service:
         before = intake.book()
         wanted = [change for change in request.changes if change.account_id in before]
         after = apply_changes(before, wanted, snapshot.view(), ruleset)
-        answers = []
-        for accounts in (before, after):
-            outcome = self._decide(accounts, snapshot, ruleset, intake.previous)
-            answers.append(ScoreResponse(outcome.decisions, intake.all_problems(outcome.problems)))
+        standing_now = self._decide(before, snapshot, ruleset, intake.previous)
+        changed = self._decide(after, snapshot, ruleset, intake.previous)
+        answers = [
+            ScoreResponse(outcome.decisions, intake.all_problems(outcome.problems))
+            for outcome in (standing_now, changed)
+        ]
         if not any(answer.decisions for answer in answers):
             raise _nobody(answers[0].errors)
         sound = {decision.account_id for decision in answers[0].decisions}
         standing = {name: account for name, account in before.items() if name in sound}
-        found = answer_questions(request, standing, snapshot.view(), ruleset)
+        basis = DecisionBasis(snapshot, ruleset, standing_now.model, intake.previous)
+        found = answer_questions(request, standing, basis)
         return WhatIfResponse(answers[0], answers[1], found.remedies, found.marginal, found.largest)
 
     def post_bars(self, request: BarsRequest) -> BarsResponse:
@@ -362,11 +368,12 @@ class Service:
             answers = decide(book, snapshot, ruleset, model, previous, no_model=no_model)
         except ModelError as error:
             _LOG.error("the model failed; the rule floor answers: %s", error)
-            no_model = MODEL_FAILED
-            answers = decide(book, snapshot, ruleset, None, previous, no_model=no_model)
+            model, no_model = None, MODEL_FAILED
+            answers = decide(book, snapshot, ruleset, model, previous, no_model=no_model)
         return _Outcome(
             [answer for answer in answers if isinstance(answer, Decision)],
             [answer for answer in answers if isinstance(answer, AccountProblem)],
+            model,
             no_model,
         )
 

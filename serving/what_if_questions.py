@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from msgspec import UNSET, UnsetType
 
 from margin.half_spreads import half_spreads
@@ -15,11 +16,13 @@ from margin.ruleset import RuleSet
 from margin.view import MarketView
 from margin.what_if.outcome import marginal_requirements
 from margin.what_if.remedies import find_remedies
-from margin.what_if.sizing import largest_size
+from margin.what_if.sizing import search_largest, size_unit
 from market.book import Account
-from market.errors import CaseError, DataError
-from serving.messages import AccountIn
+from market.errors import CaseError, DataError, ModelError
+from serving.messages import AccountChange, AccountIn, PositionChange
+from serving.opening_check import DecisionBasis, opening_fits
 from serving.problems import invalid
+from serving.what_if import apply_changes
 from serving.what_if_messages import (
     LargestIn,
     LargestOut,
@@ -71,10 +74,7 @@ def check_questions(request: WhatIfRequest) -> None:
 
 
 def answer_questions(
-    request: WhatIfRequest,
-    accounts: Mapping[str, Account],
-    view: MarketView,
-    ruleset: RuleSet,
+    request: WhatIfRequest, accounts: Mapping[str, Account], basis: DecisionBasis
 ) -> Answers:
     """Answers about accounts as they stand.
 
@@ -85,9 +85,10 @@ def answer_questions(
     accounts:
         Those that could be decided on, by id; the others have no answers here, but a word in
         `largest` where it names them.
-    view, ruleset:
+    basis:
         Of the decisions.
     """
+    view, ruleset = basis.snapshot.view(), basis.ruleset
     # Sizes up to a million times an account are tried; what overflows does not fit.
     with np.errstate(over="ignore", invalid="ignore"):
         return Answers(
@@ -101,7 +102,7 @@ def answer_questions(
             if request.marginal
             else UNSET,
             largest=[
-                _largest(asked, accounts.get(asked.account_id), view, ruleset)
+                _largest(asked, accounts.get(asked.account_id), basis, view)
                 for asked in request.largest
             ]
             if request.largest
@@ -126,8 +127,11 @@ def _marginal(account: Account, view: MarketView, ruleset: RuleSet) -> MarginalO
 
 
 def _largest(
-    asked: LargestIn, account: Account | None, view: MarketView, ruleset: RuleSet
+    asked: LargestIn, account: Account | None, basis: DecisionBasis, view: MarketView
 ) -> LargestOut:
+    """The largest trade after which equity still meets the opening requirement and what the
+    decision on the changed account requires: no size that is advised triggers a call."""
+
     def answer(
         size: float | None, *, unlimited: bool = False, why: str | None = None
     ) -> LargestOut:
@@ -136,16 +140,28 @@ def _largest(
     if account is None:
         return answer(None, why="the account could not be decided on, see the errors before")
     try:
-        held = readable_account(account, view, ruleset, [asked.instrument])
-        trade = msgspec.structs.replace(
-            held.listed[asked.instrument], quantity=1.0 if asked.side == "buy" else -1.0
-        )
-        size = largest_size(held.portfolio, trade, ruleset)
+        held = readable_account(account, view, basis.ruleset, [asked.instrument])
+        unit = size_unit(held.portfolio, held.listed[asked.instrument], basis.ruleset)
     except (CaseError, DataError) as error:
+        return answer(None, why=str(error))
+    side = 1.0 if asked.side == "buy" else -1.0
+
+    def fits(sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        trades = [PositionChange(asked.instrument, side * size) for size in sizes.tolist()]
+        changes = [AccountChange(account.account_id, positions=[trade]) for trade in trades]
+        changed = [
+            apply_changes({account.account_id: account}, [change], view, basis.ruleset)
+            for change in changes
+        ]
+        return opening_fits([one[account.account_id] for one in changed], basis)
+
+    try:
+        size = search_largest(fits, unit)
+    except ModelError as error:
         return answer(None, why=str(error))
     if np.isinf(size):
         return answer(None, unlimited=True)
-    return answer(size)
+    return answer(side * size)
 
 
 def _work(accounts: Iterable[AccountIn]) -> int:

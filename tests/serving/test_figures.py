@@ -12,7 +12,6 @@ from benchmarks import desk as bench
 from benchmarks import sample_book
 from benchmarks.desk import Answer, Desk, joined, slice_book
 from benchmarks.sample_book import Sample
-from margin.requirement import Requirement
 from margin.ruleset import RuleSet
 from models.bundle import load_bundle
 from models.forecaster import Forecaster
@@ -66,8 +65,8 @@ def test_model_moves_a_good_part_of_the_reference_book(sampled: Sample, desk: De
 def test_stages_are_told_in_order(sampled: Sample, desk: Desk) -> None:
     told: list[str] = []
 
-    def none_before(requirement: Requirement) -> tuple[np.ndarray, np.ndarray]:
-        return (np.full(len(requirement), np.nan),) * 2
+    def none_before(initial_margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return (np.full(len(initial_margin), np.nan),) * 2
 
     book = slice_book(sampled.book, 0, 3)
     compute_figures(book, desk.snapshot, desk.ruleset, desk.model, none_before, "", told.append)

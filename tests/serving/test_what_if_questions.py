@@ -121,7 +121,7 @@ def test_marginal_is_what_the_requirement_loses_without_the_position(
 
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("side", ["buy", "sell"])
-def test_largest_size_fits_and_a_little_more_does_not(
+def test_largest_size_meets_the_opening_requirement_and_a_little_more_does_not(
     ready: Any, rules: str, side: str, spot: float, option: str
 ) -> None:
     endpoint = ready(rules)
@@ -139,7 +139,7 @@ def test_largest_size_fits_and_a_little_more_does_not(
         trade = {"instrument": name, "quantity_delta": size * found["quantity"]}
         change = {"account_id": "a", "positions": [trade]}
         after = ask(endpoint, account, changes=[change]).json()["after"]["decisions"][0]
-        return float(after["equity"] - after["initial_margin"])
+        return float(after["equity"] - after["opening_requirement"])
 
     assert free(1.0) >= -1e-6
     assert free(1.0 + 1e-6) < 0.0

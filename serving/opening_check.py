@@ -1,0 +1,62 @@
+"""Whether accounts, as they would stand after a trade, meet what new risk must meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from features.snapshot import MarketSnapshot
+from margin.ruleset import RuleSet
+from market.book import Account, Book
+from models.forecaster import Forecaster
+from serving.decision import PreviousAddOn, levels_in_force
+from serving.figures import compute_figures
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionBasis:
+    """What decisions rest on beside the accounts.
+
+    Attributes
+    ----------
+    snapshot, ruleset:
+        The market as known at the decision time, and the rules.
+    model:
+        The champion; None: the rule floor stands for its level.
+    previous:
+        The add-on in force by account id.
+    """
+
+    snapshot: MarketSnapshot
+    ruleset: RuleSet
+    model: Forecaster | None
+    previous: Mapping[str, PreviousAddOn]
+
+
+def opening_fits(accounts: Sequence[Account], basis: DecisionBasis) -> Bools:
+    """Whether each account meets its opening requirement and triggers no call, shape (N,).
+
+    ``equity >= max(IM, MM + A*)``, and ``headroom >= A`` for the add-on A that the decision on the
+    account would ask for now. False for an account without figures.
+    """
+    figures = compute_figures(
+        Book.of(accounts),
+        basis.snapshot,
+        basis.ruleset,
+        basis.model,
+        lambda initial_margin: levels_in_force(
+            accounts, initial_margin, basis.previous, basis.snapshot.as_of
+        ),
+        "",
+    )
+    column = figures.valuations.column
+    with np.errstate(invalid="ignore"):
+        fits: Bools = (column("equity") >= figures.opening_requirement) & (
+            column("headroom") >= figures.add_on.level
+        )
+    return fits & np.isfinite(figures.opening_requirement)
