@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from margin.account_problems import AccountProblems
 from margin.book_portfolios import BookPortfolios, book_portfolios, take_portfolios
-from margin.engines import compute_margins
+from margin.engines import compute_margins, engine_of
 from margin.exposures import Exposures, leg_exposures
 from margin.margins import Margins
 from margin.portfolios import Pledges, Portfolios, Underlyings
@@ -21,6 +21,7 @@ from market.errors import CaseError, DataError, InstrumentError, RuleSetError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True, slots=True)
 class BookMargins:
@@ -77,13 +78,14 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
             'currency; choose rules that settle in "quote", or margin single cases with '
             "margincast margin --cases"
         )
-    held = book_portfolios(book, view, ruleset.collateral)
+    options = engine_of(ruleset).options
+    held = book_portfolios(book, view, ruleset.collateral, options=options)
     with np.errstate(over="ignore", invalid="ignore"):  # found with the figures
         try:
             margins = compute_margins(held.portfolios, ruleset)
         except (DataError, CaseError):
-            _blame(held.portfolios, ruleset, held.problems)
-            held = book_portfolios(book, view, ruleset.collateral, held.problems)
+            _isolate_failures(held.portfolios, ruleset, held.problems)
+            held = book_portfolios(book, view, ruleset.collateral, held.problems, options=options)
             margins = compute_margins(held.portfolios, ruleset)
         exposures = leg_exposures(held.portfolios, discounted=marks_discounted(ruleset))
         headroom = margins.maintenance_net
@@ -93,7 +95,8 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
     def of_positions(values: Floats, unknown: float = np.nan) -> Floats:
         if not len(values):
             return np.full(len(leg), unknown)
-        return np.where(leg < 0, unknown, values[leg] * share)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.where(leg < 0, unknown, values[leg] * share)
 
     return BookMargins(
         book=held,
@@ -142,7 +145,7 @@ def _shares(legs: Floats, leg: Ints, quantity: Floats) -> Floats:
     return share
 
 
-def _blame(portfolios: Portfolios, ruleset: RuleSet, problems: AccountProblems) -> None:
+def _isolate_failures(portfolios: Portfolios, ruleset: RuleSet, problems: AccountProblems) -> None:
     """Find the accounts that the engine refuses, and why, by halves."""
     asked = [np.flatnonzero(np.diff(portfolios.start) + np.diff(portfolios.pledges.start))]
     while asked:

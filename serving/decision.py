@@ -109,7 +109,7 @@ def decide(
     )
     requirement = figures.requirement
     terms = floor_terms(requirement, snapshot.view(), ruleset.floors)
-    cuts = _cuts(figures, ruleset)
+    cuts = cut_shares(requirement.margined, ruleset, figures.add_on.level)
     facts = _facts(figures)
     probability = _probabilities(figures.forecast, model)
     moved = _model_reasons(figures.forecast, model)
@@ -199,14 +199,6 @@ def out_of_force(ruleset: RuleSet, as_of: int) -> str | None:
 def _undated(ruleset: RuleSet, snapshot: MarketSnapshot) -> list[Reason]:
     text = out_of_force(ruleset, snapshot.as_of)
     return [] if text is None else [Reason("rule", "out_of_force", None, text)]
-
-
-def _cuts(figures: Figures, ruleset: RuleSet) -> Floats:
-    """Counterfactual cuts of an engine's accounts; NaN under brackets, which need no search."""
-    margined = figures.requirement.margined
-    if margined is None:
-        return np.full(len(figures.requirement), np.nan)
-    return cut_shares(margined, ruleset, figures.add_on.level)
 
 
 def _facts(figures: Figures) -> list[dict[str, Any]]:

@@ -87,7 +87,11 @@ def standard_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
 
 
 def _option_requirement(
-    portfolios: Portfolios, options: ExpiryMargins, leg_net: Floats, by_loss: Bools, unpaired: Floats
+    portfolios: Portfolios,
+    options: ExpiryMargins,
+    leg_net: Floats,
+    by_loss: Bools,
+    unpaired: Floats,
 ) -> Floats:
     """Margin of the options of N portfolios: their mark value less their net margin, (N,)."""
     in_loss = options.legs_by_loss(by_loss)
