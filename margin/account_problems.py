@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from margin.view import MarketView
 from market.book import Book
 from market.errors import DataError, InstrumentError
 
@@ -68,13 +67,3 @@ def sound_numbers(book: Book) -> npt.NDArray[np.bool_]:
     """Whether quantity and entry price of each position are possible, shape (L,)."""
     impossible = np.isinf(book.leg_entry_price) | (book.leg_entry_price <= 0)
     return np.isfinite(book.leg_quantity) & ~impossible
-
-
-def find_price(name: str, symbol: str, view: MarketView, index: dict[str, int]) -> tuple[int, str]:
-    """Row of a symbol that has a mark; −1 and the reason where there is none."""
-    row = index.get(symbol, -1)
-    if row < 0:
-        return -1, f"{name!r} is unknown: the market has no symbol {symbol}; add its bars"
-    if not 0 < view.mark[row] < np.inf:
-        return -1, f"{name!r} has no price: the mark of {symbol} is {view.mark[row]}"
-    return row, ""

@@ -10,11 +10,10 @@ from msgspec import UNSET
 
 from margin.account_problems import AccountProblems
 from margin.book_portfolios import BookPortfolios, book_portfolios, take_portfolios
-from margin.engines import compute_margins
+from margin.engines import compute_margins, engine_of
 from margin.exposures import Exposures, leg_exposures
 from margin.margins import Margins
 from margin.portfolios import Pledges, Portfolios, Underlyings
-from margin.rows import row_sums
 from margin.ruleset import RuleSet
 from margin.view import MarketView
 from market.book import Book
@@ -22,8 +21,6 @@ from market.errors import CaseError, DataError, InstrumentError, RuleSetError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-_HAIRCUT = "collateral_haircut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +60,8 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
     """Margin a book by the engine of its rule set.
 
     ``equity = cash + unrealised profit of spot and perps + options at their full mark + collateral
-    as it counts for maintenance``, ``headroom`` is the net maintenance margin, and the margins are
-    what leads from equity to the net margins: an option that counts for less than its mark, and
-    collateral that counts for less initially, are asked as margin. Positions in one leg share its
+    as it counts for maintenance``; the margins are those of `margin.margins.Margins`, summed apart
+    from equity, and ``headroom = equity - maintenance margin``. Positions in one leg share its
     margin by quantity.
 
     Errors are per account, in ``book.problems``: those of `margin.book_portfolios` and what the
@@ -82,34 +78,33 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
             'currency; choose rules that settle in "quote", or margin single cases with '
             "margincast margin --cases"
         )
-    held = book_portfolios(book, view, ruleset.collateral)
+    options = engine_of(ruleset).options
+    held = book_portfolios(book, view, ruleset.collateral, options=options)
     with np.errstate(over="ignore", invalid="ignore"):  # found with the figures
         try:
             margins = compute_margins(held.portfolios, ruleset)
         except (DataError, CaseError):
-            _blame(held.portfolios, ruleset, held.problems)
-            held = book_portfolios(book, view, ruleset.collateral, held.problems)
+            _isolate_failures(held.portfolios, ruleset, held.problems)
+            held = book_portfolios(book, view, ruleset.collateral, held.problems, options=options)
             margins = compute_margins(held.portfolios, ruleset)
         exposures = leg_exposures(held.portfolios, discounted=marks_discounted(ruleset))
-        equity = _equity(held.portfolios, margins, exposures)
         headroom = margins.maintenance_net
-        initial = equity - margins.initial_net
-        maintenance = equity - headroom
     leg = held.position_leg
     share = _shares(held.portfolios.quantity, leg, book.leg_quantity)
 
     def of_positions(values: Floats, unknown: float = np.nan) -> Floats:
         if not len(values):
             return np.full(len(leg), unknown)
-        return np.where(leg < 0, unknown, values[leg] * share)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.where(leg < 0, unknown, values[leg] * share)
 
     return BookMargins(
         book=held,
         margins=margins,
         exposures=exposures,
-        equity=equity,
-        initial_margin=initial,
-        maintenance_margin=maintenance,
+        equity=margins.equity,
+        initial_margin=margins.initial_margin,
+        maintenance_margin=margins.maintenance_margin,
         headroom=headroom,
         position_initial=of_positions(margins.leg_initial),
         position_maintenance=of_positions(margins.leg_maintenance),
@@ -120,15 +115,6 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
             )
         ),
     )
-
-
-def _equity(portfolios: Portfolios, margins: Margins, exposures: Exposures) -> Floats:
-    own = margins.maintenance
-    if _HAIRCUT in own:
-        return margins.mark_to_market + own[_HAIRCUT]
-    options = row_sums(portfolios.start, exposures.value)
-    collateral = own["base_collateral"] + own["collateral"]  # as they count, of the standard engine
-    return portfolios.cash + own["unrealised_pnl"] + options + collateral
 
 
 def marks_discounted(ruleset: RuleSet) -> bool:
@@ -159,7 +145,7 @@ def _shares(legs: Floats, leg: Ints, quantity: Floats) -> Floats:
     return share
 
 
-def _blame(portfolios: Portfolios, ruleset: RuleSet, problems: AccountProblems) -> None:
+def _isolate_failures(portfolios: Portfolios, ruleset: RuleSet, problems: AccountProblems) -> None:
     """Find the accounts that the engine refuses, and why, by halves."""
     asked = [np.flatnonzero(np.diff(portfolios.start) + np.diff(portfolios.pledges.start))]
     while asked:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from margin.account_problems import AccountProblems, sound_numbers
 from margin.book_pledges import Balances, find_balances, take_pledges
-from margin.listing import POST_IT, Listing, list_instruments
+from margin.listing import Listing, list_instruments
+from margin.marks import POST_IT, MarketMarks
 from margin.portfolios import OPTION, Pledges, Portfolios
 from margin.rows import row_sums
 from margin.ruleset import CollateralRules
@@ -36,13 +37,14 @@ class BookPortfolios:
         Why an account has none, by its index.
     position_leg:
         Leg of each position of the book, shape (P,); −1 where its account has a problem.
-    symbol:
-        Row of each position's underlying in the view's symbols, shape (P,); −1 where it cannot be
-        valued.
-    option:
-        Whether each position is an option, shape (P,).
-    age_hours:
-        Of the quotes that an option's forward and vol come from, shape (P,); 0 for others.
+    marks:
+        The prices of the market.
+    listing:
+        The instruments of the book.
+    position_row:
+        Row of each position in `listing`, shape (P,).
+    valued:
+        Whether each position can be valued, shape (P,).
     unrealised:
         Profit and loss of each position, shape (P,); 0 for options, which count at their value.
     balances:
@@ -54,12 +56,24 @@ class BookPortfolios:
     portfolios: Portfolios
     problems: AccountProblems
     position_leg: Ints
-    symbol: Ints
-    option: Bools
-    age_hours: Floats
+    marks: MarketMarks
+    listing: Listing
+    position_row: Ints
+    valued: Bools
     unrealised: Floats
     balances: Balances
     stable_price: float
+
+    @property
+    def symbol(self) -> Ints:
+        """Row of each position's underlying in the view's symbols, shape (P,); −1 where it cannot
+        be valued."""
+        return np.where(self.valued, self.listing.symbol[self.position_row], -1)
+
+    @property
+    def option(self) -> Bools:
+        """Whether each position is an option, shape (P,)."""
+        return np.equal(self.listing.kind[self.position_row], OPTION)
 
 
 def book_portfolios(
@@ -67,6 +81,8 @@ def book_portfolios(
     view: MarketView,
     rules: CollateralRules,
     problems: AccountProblems | None = None,
+    *,
+    options: bool = True,
 ) -> BookPortfolios:
     """The portfolios of a book.
 
@@ -74,22 +90,25 @@ def book_portfolios(
     `Portfolios`. Spot, perps and options are found and priced as `margin.listing` says; a missing
     entry price means entry at the price. Asset X is worth the mark of XUSDT at the confidence of
     that symbol's quote, a cash asset 1. The settlement currency's coin is worth what is quoted of
-    the first cash asset that is, else 1.
+    the first cash asset that is, however long ago, else 1. Without `options` an option is an
+    account's problem.
 
     Errors are per account, in `problems`: an unknown, unquoted or expired instrument or an asset
     without a price (`InstrumentError`, naming it), a number that is not finite (`DataError`).
     Accounts that the given `problems` blame already are left out too.
     """
     problems = AccountProblems(book) if problems is None else problems
-    cash_assets = frozenset(rules.cash_assets)
-    assets = [asset for asset in dict.fromkeys(book.balance_asset) if asset not in cash_assets]
-    listing = list_instruments(book.leg_instrument, assets, view)
+    marks = MarketMarks(view)
+    assets = [asset for asset in dict.fromkeys(book.balance_asset) if not rules.is_cash(asset)]
+    listing = list_instruments(book.leg_instrument, assets, view, marks, options=options)
     numbers = sound_numbers(book)
-    row = np.array([listing.row[name] for name in book.leg_instrument], dtype=np.int64)
+    legs = len(book.leg_instrument)
+    row = np.fromiter(map(listing.row.__getitem__, book.leg_instrument), np.int64, legs)
     valued = listing.valued[row] & numbers
     problems.of_positions(~valued, listing.reasons)
-    balances = find_balances(book, view, rules, listing)
-    problems.of_balances(~balances.valued, balances.reasons)
+    quotes = {} if view.quotes is None else view.quotes.instruments
+    balances = find_balances(book, marks, quotes, rules, listing, row)
+    problems.of_balances(~balances.valued, balances.assets.reasons)
     stable = _stable_price(view, rules)
     if not 0.0 < stable < math.inf:
         for i in range(len(book)):
@@ -111,9 +130,10 @@ def book_portfolios(
         dataclasses.replace(portfolios, history=view.daily),
         problems,
         leg,
-        np.where(valued, listing.symbol[row], -1),
-        option,
-        listing.age_hours[row],
+        marks,
+        listing,
+        row,
+        valued,
         unrealised,
         balances,
         stable,
@@ -160,23 +180,25 @@ def _netted(
     owner = np.repeat(np.arange(n), np.diff(book.leg_start))
     kept = np.flatnonzero(sound[owner])
     place = owner[kept] * (len(listing.rank) + 1) + listing.rank[row[kept]]
-    # By quantity and profit too, so that the order in which positions come changes no sum.
-    order = np.lexsort((unrealised[kept], book.leg_quantity[kept], place))
-    kept, place = kept[order], place[order]
+    order = np.argsort(place, kind="stable")
     first = np.ones(len(kept), dtype=np.bool_)
-    first[1:] = place[1:] != place[:-1]
+    first[1:] = place[order[1:]] != place[order[:-1]]
+    if not first.all():
+        # By quantity and profit too, so that the order in which positions come changes no sum.
+        order = np.lexsort((unrealised[kept], book.leg_quantity[kept], place))
+    kept = kept[order]
     runs = np.append(np.flatnonzero(first), len(kept))
     position_leg = np.full(len(row), -1, dtype=np.int64)
     position_leg[kept] = np.cumsum(first) - 1
     leg = row[kept[first]]
     start = np.zeros(n + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner[kept[first]], minlength=n), out=start[1:])
-    names = list(listing.row)
+    names = np.array([*listing.row, ""], dtype=object)
     portfolios = Portfolios(
         cash=np.where(sound, book.cash, 0.0),
         stable_price=np.full(n, stable),
         start=start,
-        name=tuple([names[k] for k in leg.tolist()]),
+        name=tuple(names[leg].tolist()),
         kind=listing.kind[leg],
         underlying=listing.underlying[leg],
         expiry=listing.expiry[leg],

@@ -35,6 +35,8 @@ class Engine:
         So many of the worst scenarios of one of them; None where the engine has no scenarios.
     both:
         Parts and worst scenarios in one go; None where that saves nothing.
+    options:
+        Whether it margins options.
     """
 
     margins: Callable[[Portfolios, RuleSet], Margins]
@@ -48,6 +50,7 @@ class Engine:
         ]
         | None
     ) = None
+    options: bool = True
 
     def explained(
         self, portfolios: Portfolios, account: int, ruleset: RuleSet, count: int
@@ -64,7 +67,7 @@ class Engine:
 
 ENGINES: Mapping[str, Engine] = {
     "standard": Engine(standard_margins, standard_parts),
-    "tier": Engine(tier_margins, tier_parts),
+    "tier": Engine(tier_margins, tier_parts, options=False),
     "simulation": Engine(simulation_margins, simulation_parts, worst_periods),
     "scenario": Engine(scenario_margins, scenario_parts, worst_scenarios, parts_and_worst),
 }

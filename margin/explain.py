@@ -49,7 +49,7 @@ class PositionPart:
 
 @dataclass(frozen=True, slots=True)
 class EngineParts:
-    """How an engine other than brackets came to one account's margins, settlement currency.
+    """How the engine came to one account's margins, settlement currency.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ class Explanation:
         Counterfactual: closing this share of every position at its mark, and nothing is missing.
         1 where not even closing all of it would do.
     engine:
-        How the margins were come to; None under brackets, where `positions` say it all.
+        How the engine came to the margins.
     """
 
     floors: dict[str, float]
@@ -144,32 +144,16 @@ class Explanation:
     total_requirement: float
     deposit: float
     cut_share: float
-    engine: EngineParts | None = None
+    engine: EngineParts
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; what says nothing of an account stays out."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
-        if plain["engine"] is None:
-            del plain["engine"]
         for part in plain["positions"]:
             for key in ("value", "gamma", "vega"):
                 if part[key] is None:
                     del part[key]
         return plain
-
-
-def cut_share(equity: Floats, total_requirement: Floats) -> Floats:
-    """Share of every position to close so that equity meets a requirement by brackets, (N,).
-
-    ``1 - equity / (MM + A)`` within [0, 1]: closing at the mark leaves equity as it is, and
-    maintenance margin and add-on shrink in proportion at least (brackets make margins shrink
-    faster). 0 where nothing is required.
-    """
-    share = np.where((total_requirement > 0) & (equity < total_requirement), 1.0, 0.0)
-    # Only where equity covers a part is there a quotient to take, and it is below 1.
-    partly = (equity > 0) & (equity < total_requirement)
-    np.divide(equity, total_requirement, out=share, where=partly)
-    return np.where(partly, 1.0 - share, share)
 
 
 def explain(
@@ -180,7 +164,7 @@ def explain(
     terms: Mapping[str, Sequence[FloorTerm]],
     model: ModelLevel | None,
     add_on: AddOn,
-    engine: EngineParts | None = None,
+    engine: EngineParts,
 ) -> Explanation:
     """Explain the decision on one account of a book.
 
@@ -195,7 +179,7 @@ def explain(
     model:
         The model's level; None where there was no model.
     engine:
-        How an engine other than brackets came to the margins, from `explain_engine`.
+        How the engine came to the margins, from `explain_engine`.
     """
     one = slice(account, account + 1)
     level = add_on.level[one]
@@ -222,19 +206,15 @@ def explain(
         add_on=float(level[0]),
         total_requirement=float(total[0]),
         deposit=float(deposit_to_meet(level, requirement.headroom[one])[0]),
-        cut_share=(
-            float(cut_share(requirement.equity[one], total)[0])
-            if engine is None
-            else engine.cut_share
-        ),
+        cut_share=engine.cut_share,
         engine=engine,
     )
 
 
 def explain_engine(
     account: int, requirement: Requirement, ruleset: RuleSet, cut: float
-) -> EngineParts | None:
-    """How the engine came to the margins of an account without problems; None under brackets.
+) -> EngineParts:
+    """How the engine came to the margins of an account without problems.
 
     Parameters
     ----------
@@ -245,8 +225,6 @@ def explain_engine(
     cut:
         Its share from `margin.cut_shares`.
     """
-    if requirement.margined is None:
-        return None
     alone = requirement.margined.book.portfolios.between(account, account + 1)
     parts, worst = engine_of(ruleset).explained(alone, 0, ruleset, _WORST)
     legs = slice(requirement.leg_start[account], requirement.leg_start[account + 1])

@@ -1,4 +1,4 @@
-"""The instruments of a book as the market tells them: each found and priced once."""
+"""The instruments of a book in a market: each found and priced once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.account_problems import find_price
+from margin.marks import POST_IT, MarketMarks
 from margin.option_vol import option_vol
 from margin.portfolios import OPTION, PERP, SPOT, Expiries, Underlyings
 from margin.view import MarketView
@@ -21,8 +21,6 @@ from market.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-
-POST_IT = "post it to /v1/market/quotes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +41,13 @@ class Listing:
         Row of the underlying's price in the view's symbols.
     price:
         Of spot and perps in the settlement currency; NaN for options.
-    age_hours:
+    price_age_hours, suspect:
+        Age of the price of spot and perps, of options that of their underlying, and whether a
+        newer one waits for confirmation.
+    quote_age_hours:
         Since the older of the quotes that an option's forward and vol come from; 0 for others.
+    quoted, stale:
+        Whether what values it is quoted, and whether that is older than it may be.
     rank:
         Place in the canonical order; identifiers of the same option share one.
     underlying_symbol:
@@ -62,20 +65,31 @@ class Listing:
     call: Bools
     symbol: Ints
     price: Floats
-    age_hours: Floats
+    price_age_hours: Floats
+    suspect: Bools
+    quote_age_hours: Floats
+    quoted: Bools
+    stale: Bools
     rank: Ints
     underlyings: Underlyings
     expiries: Expiries
     underlying_symbol: tuple[int, ...]
 
 
-def list_instruments(names: Iterable[str], assets: Iterable[str], view: MarketView) -> Listing:
+def list_instruments(
+    names: Iterable[str],
+    assets: Iterable[str],
+    view: MarketView,
+    marks: MarketMarks,
+    *,
+    options: bool = True,
+) -> Listing:
     """Find instruments, and the underlyings of collateral assets, in a market.
 
-    A symbol XUSDT is of the underlying X. The spot is the mark of the symbol; the perp has the
-    price of its quote, else that mark. The underlying of an option on X is symbol X where the
-    market has it, else XUSDT; its forward, rate and confidences are those of its expiry's quote,
-    its vol is that of `margin.option_vol`.
+    A symbol XUSDT is of the underlying X. Spot and perp have the prices of `margin.marks`; open
+    interest counts at the price of the perp, like its positions. The underlying of an option on X
+    is symbol X where the market has it, else XUSDT; its forward, rate and confidences are those of
+    its expiry's quote, its vol is that of `margin.option_vol`.
 
     Parameters
     ----------
@@ -85,8 +99,12 @@ def list_instruments(names: Iterable[str], assets: Iterable[str], view: MarketVi
         Collateral that is not cash: asset X is on the underlying of XUSDT, if there is one.
     view:
         The market, quotes included.
+    marks:
+        Its prices.
+    options:
+        Whether the rules margin options; where they do not, an option cannot be valued.
     """
-    found = _Finder(view)
+    found = _Finder(view, marks, options=options)
     for name in dict.fromkeys(names):
         found.add(name)
     for asset in dict.fromkeys(assets):
@@ -100,20 +118,22 @@ class _Found:
 
     kind: int
     symbol: int
-    price: float
+    price: float = math.nan
     place: tuple[int, int] | None = None
     strike: float = math.nan
     vol: float = math.nan
     call: bool = False
-    age_hours: float = 0.0
+    quote_age_hours: float = 0.0
+    quoted: bool = True
+    stale: bool = False
 
 
 class _Finder:
     """Collects what the instruments of a book are on."""
 
-    def __init__(self, view: MarketView) -> None:
-        self._view = view
-        self._index = view.index()
+    def __init__(self, view: MarketView, marks: MarketMarks, *, options: bool) -> None:
+        self._view, self._marks, self._options = view, marks, options
+        self._index = marks.row
         self._board = QuoteBoard() if view.quotes is None else view.quotes
         self._quoted = _by_moment(self._board)
         self._found: dict[str, _Found | None] = {}
@@ -131,7 +151,7 @@ class _Finder:
         self._symbols.add(found.symbol)
 
     def add_asset(self, asset: str) -> None:
-        row, _ = find_price(asset, f"{asset}USDT", self._view, self._index)
+        row, _ = self._marks.find_price(asset, f"{asset}USDT")
         if row >= 0:
             self._symbols.add(row)
 
@@ -139,16 +159,29 @@ class _Finder:
         if instrument.kind == "option":
             return self._find_option(instrument)
         symbol = self._price(instrument.id, instrument.symbol)
-        mark = float(self._view.mark[symbol])
-        if instrument.kind == "spot":
-            return _Found(SPOT, symbol, mark)
-        return _Found(PERP, symbol, self._perp_price(symbol, mark))
+        perpetual = instrument.kind != "spot"
+        if perpetual:
+            self._price(instrument.id, instrument.symbol, perpetual=True)
+        own = self._marks.perpetual if perpetual else self._marks.spot
+        return _Found(
+            PERP if perpetual else SPOT,
+            symbol,
+            float(own.price[symbol]),
+            quoted=bool(own.quoted[symbol]),
+            stale=bool(own.stale[symbol]),
+        )
 
     def _find_option(self, instrument: Instrument) -> _Found:
         name, on, expiry = instrument.id, instrument.symbol, instrument.expiry
         strike, call = instrument.strike, instrument.call
         if expiry is None or strike is None or call is None:
             raise InstrumentError(f"{name!r} is no option", name)
+        if not self._options:
+            raise InstrumentError(
+                f"{name!r} is an option; the rule set's engine margins spot and perpetuals only, "
+                "choose one of another engine",
+                name,
+            )
         symbol = self._price(name, on if on in self._index else f"{on}USDT")
         if expiry <= self._view.as_of:
             raise InstrumentError(
@@ -177,25 +210,22 @@ class _Finder:
             )
         self._places[symbol, expiry] = quote
         age = (self._view.as_of - min(quote.ts, vol[1])) / HOUR
-        return _Found(OPTION, symbol, math.nan, (symbol, expiry), strike, vol[0], call, age)
+        return _Found(
+            OPTION,
+            symbol,
+            place=(symbol, expiry),
+            strike=strike,
+            vol=vol[0],
+            call=call,
+            quote_age_hours=age,
+            stale=not age <= self._marks.oldest_hours,
+        )
 
-    def _price(self, name: str, symbol: str) -> int:
-        row, reason = find_price(name, symbol, self._view, self._index)
+    def _price(self, name: str, symbol: str, *, perpetual: bool = False) -> int:
+        row, reason = self._marks.find_price(name, symbol, perpetual=perpetual)
         if reason:
             raise InstrumentError(reason, name)
         return row
-
-    def _perp_price(self, symbol: int, mark: float) -> float:
-        quote = self._quote(f"{self._view.symbols[symbol]}-PERP")
-        if quote is None or quote.mark is None:
-            return mark
-        if not 0.0 < quote.mark < math.inf:
-            name = f"{self._view.symbols[symbol]}-PERP"
-            raise InstrumentError(
-                f"{name!r} has the quoted mark {quote.mark}; expected a price above 0: {POST_IT}",
-                name,
-            )
-        return quote.mark
 
     def _quote(self, name: str) -> InstrumentQuote | None:
         return self._board.instruments.get(name)
@@ -209,6 +239,9 @@ class _Finder:
         known = [_Found(SPOT, -1, math.nan) if one is None else one for one in found]
         underlying = [row_of.get(one.symbol, -1) for one in known]
         expiry = [-1 if one.place is None else expiry_of[one.place] for one in known]
+        symbol = np.array([one.symbol for one in known], dtype=np.int64)
+        kind = np.array([one.kind for one in known], dtype=np.int8)
+        age, suspect = self._price_columns(kind, symbol)
         keys = [
             (on, one.kind, own, 0.0 if one.place is None else one.strike, one.call)
             for one, on, own in zip(known, underlying, expiry, strict=True)
@@ -218,20 +251,33 @@ class _Finder:
             row={name: i for i, name in enumerate(self._found)},
             reasons=self._reasons,
             valued=np.array([one is not None for one in found], dtype=np.bool_),
-            kind=np.array([one.kind for one in known], dtype=np.int8),
+            kind=kind,
             underlying=np.array(underlying, dtype=np.int64),
             expiry=np.array(expiry, dtype=np.int64),
             strike=np.array([one.strike for one in known], dtype=np.float64),
             vol=np.array([one.vol for one in known], dtype=np.float64),
             call=np.array([one.call for one in known], dtype=np.bool_),
-            symbol=np.array([one.symbol for one in known], dtype=np.int64),
+            symbol=symbol,
             price=np.array([one.price for one in known], dtype=np.float64),
-            age_hours=np.array([one.age_hours for one in known], dtype=np.float64),
+            price_age_hours=age,
+            suspect=suspect,
+            quote_age_hours=np.array([one.quote_age_hours for one in known], dtype=np.float64),
+            quoted=np.array([one.quoted for one in known], dtype=np.bool_),
+            stale=np.array([one.stale for one in known], dtype=np.bool_),
             rank=np.array([ranks[key] for key in keys], dtype=np.int64),
             underlyings=self._underlyings(symbols),
             expiries=self._expiries(places, row_of),
             underlying_symbol=tuple(symbols),
         )
+
+    def _price_columns(self, kind: npt.NDArray[np.int8], symbol: Ints) -> tuple[Floats, Bools]:
+        """Age of each instrument's price, of options their underlying's; whether it is suspect."""
+        age, suspect = np.full(len(symbol), np.nan), np.zeros(len(symbol), dtype=np.bool_)
+        perp = kind == PERP
+        for marks, own in ((self._marks.perpetual, perp), (self._marks.spot, ~perp)):
+            at = np.flatnonzero(own & (symbol >= 0))
+            age[at], suspect[at] = marks.age_hours[symbol[at]], marks.suspect[symbol[at]]
+        return age, suspect
 
     def _name(self, symbol: int) -> str:
         """X of a symbol XUSDT, but where the market has a symbol X as well."""
@@ -240,27 +286,22 @@ class _Finder:
         return full if not short or short in self._index else short
 
     def _underlyings(self, symbols: list[int]) -> Underlyings:
-        marks = [float(self._view.mark[symbol]) for symbol in symbols]
+        row = np.array(symbols, dtype=np.int64)
+        perp_price = self._marks.perpetual.price[row]
         spots = [self._quote(self._view.symbols[symbol]) for symbol in symbols]
         perps = [self._quote(f"{self._view.symbols[symbol]}-PERP") for symbol in symbols]
         return Underlyings(
             name=tuple(self._name(symbol) for symbol in symbols),
-            spot=np.array(marks, dtype=np.float64),
+            spot=self._marks.spot.price[row],
             spot_confidence=_confidences(spots),
-            perp_price=np.array(
-                [
-                    mark if perp is None or perp.mark is None else perp.mark
-                    for perp, mark in zip(perps, marks, strict=True)
-                ],
-                dtype=np.float64,
-            ),
+            perp_price=perp_price,
             perp_confidence=_confidences(perps),
             open_interest=np.array(
                 [
                     np.nan
                     if perp is None or perp.open_interest is None
-                    else perp.open_interest * mark
-                    for perp, mark in zip(perps, marks, strict=True)
+                    else perp.open_interest * price
+                    for perp, price in zip(perps, perp_price.tolist(), strict=True)
                 ],
                 dtype=np.float64,
             ),

@@ -23,9 +23,17 @@ class Margins:
     ----------
     mark_to_market:
         Cash, marked positions and collateral before haircuts, shape (N,).
+    equity:
+        Cash, marked positions and collateral as it counts for maintenance, shape (N,).
+    initial_margin, maintenance_margin:
+        The requirement, shape (N,): summed from its own parts, never from equity, so that no
+        amount of cash takes a digit from it. An option that counts for less than its mark, and
+        collateral that counts for less initially, are required as margin.
+    collateral_haircut:
+        What maintenance haircuts take from the collateral, shape (N,).
     initial, maintenance:
-        Signed components by name, shape (N,) each; in their order they sum to the net margin, and
-        0 or more is healthy.
+        Signed components by name, shape (N,) each: they add up to the net margin, and 0 or more is
+        healthy.
     leg_initial, leg_maintenance:
         What each leg takes from its net margin, beyond what it adds to `mark_to_market`, shape
         (L,): positive where it needs margin, negative where it hedges. What no leg can be
@@ -35,6 +43,10 @@ class Margins:
     """
 
     mark_to_market: Floats
+    equity: Floats
+    initial_margin: Floats
+    maintenance_margin: Floats
+    collateral_haircut: Floats
     initial: Mapping[str, Floats]
     maintenance: Mapping[str, Floats]
     leg_initial: Floats
@@ -43,13 +55,13 @@ class Margins:
 
     @property
     def initial_net(self) -> Floats:
-        """Net initial margin, shape (N,)."""
-        return _sum(self.initial)
+        """``equity - initial_margin``, shape (N,)."""
+        return self.equity - self.initial_margin
 
     @property
     def maintenance_net(self) -> Floats:
-        """Net maintenance margin, shape (N,)."""
-        return _sum(self.maintenance)
+        """``equity - maintenance_margin``, shape (N,): the headroom."""
+        return self.equity - self.maintenance_margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +113,3 @@ def total(values: Iterable[float]) -> float:
     if not math.isfinite(amount):
         raise CaseError("the figures exceed what float64 can hold; check the sizes given")
     return amount
-
-
-def _sum(components: Mapping[str, Floats]) -> Floats:
-    columns = list(components.values())
-    out = columns[0].copy()
-    for column in columns[1:]:
-        out += column
-    return out

@@ -1,4 +1,7 @@
-"""Mark prices: which price each symbol is valued at, where it comes from and how old it is."""
+"""Mark prices: which price each instrument is valued at, where it comes from and how old it is.
+
+Whatever prices a position, a coin held as collateral or an underlying takes its price from here.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from market.quotes import QuoteBoard
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+
+POST_IT = "post it to /v1/market/quotes"
 
 STALE_INTERVALS = 2
 """A bar close, and without another limit a quoted mark, is stale beyond so many intervals."""
@@ -33,12 +38,62 @@ class MarkPrices:
         `MarketView.as_of` minus the time of the price; NaN where there is none.
     stale:
         Whether neither a fresh quoted mark nor a fresh bar close exists.
+    suspect:
+        Whether a newer price waits for confirmation.
     """
 
     price: Floats
     quoted: Bools
     age_hours: Floats
     stale: Bools
+    suspect: Bools
+
+
+class MarketMarks:
+    """The mark prices of a market, selected once.
+
+    Attributes
+    ----------
+    spot:
+        Of the symbols themselves: spot, and what collateral in a coin is worth.
+    perpetual:
+        Of the perpetuals ``<SYMBOL>-PERP``.
+    row:
+        Row of each symbol in both.
+    oldest_hours:
+        Age beyond which a quote is not fresh.
+    """
+
+    def __init__(self, view: MarketView) -> None:
+        self._symbols = view.symbols
+        self.spot = spot_marks(view)
+        self.perpetual = perpetual_marks(view)
+        self.row = view.index()
+        self.oldest_hours = oldest_quote_hours(view)
+
+    def find_price(self, name: str, symbol: str, *, perpetual: bool = False) -> tuple[int, str]:
+        """Row of a symbol that has a price; −1 and the reason where it has none.
+
+        Parameters
+        ----------
+        name:
+            What is priced, for the reason.
+        symbol:
+            Whose price it is, with `perpetual` that of its perpetual.
+        """
+        row = self.row.get(symbol, -1)
+        if row < 0:
+            return -1, f"{name!r} is unknown: the market has no symbol {symbol}; add its bars"
+        marks = self.perpetual if perpetual else self.spot
+        price = float(marks.price[row])
+        if 0.0 < price < np.inf:
+            return row, ""
+        quoted = f"{symbol}-PERP" if perpetual else symbol
+        if marks.quoted[row]:
+            return -1, (
+                f"{quoted!r} has the quoted mark {price}; expected a price above 0: {POST_IT}"
+            )
+        return -1, f"{name!r} has no price: the mark of {symbol} is {price}"
 
 
 def spot_marks(view: MarketView) -> MarkPrices:
@@ -49,6 +104,13 @@ def spot_marks(view: MarketView) -> MarkPrices:
 def perpetual_marks(view: MarketView) -> MarkPrices:
     """Mark prices of the perpetuals ``<SYMBOL>-PERP``."""
     return _select(view, [f"{symbol}-PERP" for symbol in view.symbols])
+
+
+def oldest_quote_hours(view: MarketView) -> float:
+    """Age beyond which a quoted mark is not used where there is a bar close."""
+    if view.mark_max_age_hours is None:
+        return STALE_INTERVALS * view.interval_hours
+    return view.mark_max_age_hours
 
 
 def suspect_view(view: MarketView) -> MarketView | None:
@@ -89,23 +151,34 @@ def suspect_view(view: MarketView) -> MarketView | None:
 def _select(view: MarketView, instruments: Sequence[str]) -> MarkPrices:
     """The newer of a fresh quoted mark and the last accepted close; on a tie the mark.
 
-    Where neither is fresh the close counts, or the old mark where there is no close.
+    Where neither is fresh the close counts, or the old mark where there is no close. Times are
+    compared in whole nanoseconds, so that a tie is one.
     """
     price, age = view.mark.copy(), view.age_hours.copy()
     quoted = np.zeros(len(price), dtype=np.bool_)
-    limit = STALE_INTERVALS * view.interval_hours
-    oldest = limit if view.mark_max_age_hours is None else view.mark_max_age_hours
     with np.errstate(invalid="ignore"):
-        stale = ~(age <= limit)
-    if view.quotes is not None and view.quotes.instruments:
-        board = view.quotes.instruments
-        for s, name in enumerate(instruments):
-            quote = board.get(name)
-            if quote is None or quote.mark is None:
-                continue
-            quote_age = (view.as_of - quote.ts) / HOUR
-            fresh = quote_age <= oldest
-            if (fresh and not age[s] < quote_age) or not 0.0 < price[s] < np.inf:
-                price[s], age[s], quoted[s] = quote.mark, quote_age, True
-                stale[s] = not fresh
-    return MarkPrices(price, quoted, age, stale)
+        stale = ~(age <= STALE_INTERVALS * view.interval_hours)
+    suspect = quoted.copy() if view.suspect is None else view.suspect.copy()
+    board = {} if view.quotes is None else view.quotes.instruments
+    quotes = [board.get(name) for name in instruments] if board else []
+    marked: list[tuple[int, float, int]] = []
+    for i, quote in enumerate(quotes):
+        if quote is None:
+            continue
+        suspect[i] |= quote.suspect_mark is not None
+        if quote.mark is not None:
+            marked.append((i, quote.mark, quote.ts))
+    if marked:
+        row = np.array([i for i, _, _ in marked], dtype=np.int64)
+        quote_age = view.as_of - np.array([ts for *_, ts in marked], dtype=np.int64)
+        fresh = quote_age <= np.rint(oldest_quote_hours(view) * HOUR)
+        with np.errstate(invalid="ignore"):
+            closed_later = np.rint(age[row] * HOUR) < quote_age
+            closed = (price[row] > 0.0) & (price[row] < np.inf)
+        used = (fresh & ~closed_later) | ~closed
+        row = row[used]
+        price[row] = np.array([mark for _, mark, _ in marked], dtype=np.float64)[used]
+        age[row] = quote_age[used] / HOUR
+        quoted[row] = True
+        stale[row] = ~fresh[used]
+    return MarkPrices(price, quoted, age, stale, suspect)

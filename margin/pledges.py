@@ -22,6 +22,11 @@ class PledgeValues:
     ----------
     value, initial_haircut, maintenance_haircut:
         Of each portfolio, shape (N,): the value before haircuts and what they take.
+    counted:
+        What it counts with for maintenance, shape (N,): the sum over the balances of value less
+        haircut.
+    initial_extra:
+        What initial margin takes beyond the haircuts of maintenance, shape (N,).
     own_value, own_initial_haircut, own_maintenance_haircut:
         The same of each balance, shape (B,).
     """
@@ -29,6 +34,8 @@ class PledgeValues:
     value: Floats
     initial_haircut: Floats
     maintenance_haircut: Floats
+    counted: Floats
+    initial_extra: Floats
     own_value: Floats
     own_initial_haircut: Floats
     own_maintenance_haircut: Floats
@@ -68,6 +75,8 @@ def pledge_values(portfolios: Portfolios) -> PledgeValues:
         row_sums(start, value),
         row_sums(start, initial),
         row_sums(start, maintenance),
+        row_sums(start, value - maintenance),
+        row_sums(start, initial - maintenance),
         value,
         initial,
         maintenance,

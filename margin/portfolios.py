@@ -318,9 +318,7 @@ def flatten_pledges(
     it; `counts` is how many each portfolio has."""
     given = [pledge for *_, pledge in pledges]
     haircuts = [_haircuts(pledge, rules) for pledge in given]
-    cash = [
-        pledge.asset in rules.cash_assets and pledge.maintenance_haircut is None for pledge in given
-    ]
+    cash = [rules.is_cash(pledge.asset) and pledge.maintenance_haircut is None for pledge in given]
     return Pledges(
         start=offsets(counts),
         asset=tuple(pledge.asset for pledge in given),
@@ -388,12 +386,12 @@ def _haircuts(pledge: Pledge, rules: CollateralRules) -> tuple[float, float]:
     weights by size, else its haircuts."""
     if pledge.maintenance_haircut is not None:
         return pledge.maintenance_haircut, pledge.maintenance_haircut + pledge.initial_extra_haircut
+    extra = pledge.initial_extra_haircut or rules.initial_extra_haircut(pledge.asset)
     own = rules.weights_of(pledge.asset)
     if own is not None:
         whole, least = own.haircuts(pledge.amount)
-        return least, min(whole + pledge.initial_extra_haircut, 1.0)
+        return least, min(whole + extra, 1.0)
     least = rules.haircut(pledge.asset)
-    extra = pledge.initial_extra_haircut or rules.initial_extra_haircut(pledge.asset)
     return least, min(least + extra, 1.0)
 
 

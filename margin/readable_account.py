@@ -14,7 +14,6 @@ from margin.book_portfolios import book_portfolios
 from margin.portfolio import Expiry, History, Holding, Pledge, Portfolio, Underlying
 from margin.portfolios import OPTION, PERP, Portfolios
 from margin.ruleset import RuleSet
-from margin.tier import brackets_alone
 from margin.view import MarketView
 from market.book import Account, Book, Position
 from market.clock import format_time
@@ -64,8 +63,6 @@ def readable_account(
     InstrumentError, DataError
         Something that is held, pledged or listed cannot be valued: the first thing found wrong.
     """
-    if brackets_alone(ruleset):
-        view = replace(view, quotes=None)  # brackets by symbol go by the marks of the bars
     asked = tuple(Position(name, 0.0) for name in dict.fromkeys(listed))
     wider = replace(account, positions=(*account.positions, *asked))
     held = book_portfolios(Book.of([wider]), view, ruleset.collateral)

@@ -27,6 +27,7 @@ from margin.scenario_rules import ScenarioRules
 from margin.simulation_rules import SimulationRules, check_emir_simulation
 from margin.standard_rules import StandardRules
 from margin.tier_rules import TierRules
+from market.book import SETTLEMENT_CURRENCY
 from market.clock import parse_time
 from market.errors import DataError, RuleSetError
 from market.price_guard import PriceGuard
@@ -50,7 +51,8 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes
     ----------
     cash_assets:
-        Worth 1 each, no haircut.
+        What the venue settles in: worth 1 each, no haircut. The settlement currency itself, USD,
+        is cash under every rule set, named here or not.
     default_haircut, haircuts:
         Share of the value that does not count.
     initial_extra_haircuts:
@@ -60,7 +62,7 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
         something of the underlying of that name, or of that name and USDT. Absent: none.
     """
 
-    cash_assets: tuple[str, ...] = ("USD", "USDT")
+    cash_assets: tuple[str, ...] = (SETTLEMENT_CURRENCY, "USDT")
     default_haircut: Share = 0.2
     haircuts: dict[str, Share] = {}
     weights: dict[str, AssetWeights] | UnsetType = UNSET
@@ -76,9 +78,13 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
                     "value; expected 1 at most"
                 )
 
+    def is_cash(self, asset: str) -> bool:
+        """Whether an asset is cash: worth 1, no haircut. The settlement currency always is."""
+        return asset == SETTLEMENT_CURRENCY or asset in self.cash_assets
+
     def haircut(self, asset: str) -> float:
         """Share of the asset's value that does not count, before its size; 0 for cash assets."""
-        if asset in self.cash_assets:
+        if self.is_cash(asset):
             return 0.0
         own = self.weights_of(asset)
         if own is not None:
@@ -87,13 +93,13 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     def weights_of(self, asset: str) -> AssetWeights | None:
         """Weights by size of an asset that has them; None for cash assets."""
-        if self.weights is UNSET or asset in self.cash_assets:
+        if self.weights is UNSET or self.is_cash(asset):
             return None
         return self.weights.get(asset)
 
     def initial_extra_haircut(self, asset: str) -> float:
         """Share of the value that initial margin takes beyond `haircut`; 0 for cash assets."""
-        if asset in self.cash_assets or self.initial_extra_haircuts is UNSET:
+        if self.is_cash(asset) or self.initial_extra_haircuts is UNSET:
             return 0.0
         return self.initial_extra_haircuts.get(asset, 0.0)
 

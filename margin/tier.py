@@ -110,15 +110,6 @@ class TierTable:
         return margins
 
 
-def brackets_alone(ruleset: RuleSet) -> bool:
-    """Whether brackets of notional are all there is to a rule set's margins and collateral."""
-    return (
-        ruleset.engine == "tier"
-        and ruleset.tiers.brackets_alone
-        and ruleset.collateral.weights is UNSET
-    )
-
-
 def check_followable(ruleset: RuleSet) -> None:
     """Raise `RuleSetError` unless margins can be followed through history by notional alone.
 

@@ -50,6 +50,10 @@ def tier_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
 
     return Margins(
         mark_to_market=portfolios.cash + pnl + held.value,
+        equity=portfolios.cash + pnl + held.counted,
+        initial_margin=row_sums(start, margins.initial) + held.initial_extra,
+        maintenance_margin=row_sums(start, margins.maintenance),
+        collateral_haircut=held.maintenance_haircut,
         initial=components(held.initial_haircut, margins.initial),
         maintenance=components(held.maintenance_haircut, margins.maintenance),
         leg_initial=margins.initial,

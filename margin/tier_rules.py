@@ -128,12 +128,6 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
         return any(table.imf > 0.0 for table in self._tables())
 
     @property
-    def brackets_alone(self) -> bool:
-        """Whether no margin depends on more than brackets of notional."""
-        scaled = any(table.imf > 0.0 or table.caps is not None for table in self._tables())
-        return self.quantum is UNSET and not scaled
-
-    @property
     def _default(self) -> Brackets:
         return Brackets(self.brackets, self.open_interest, self.imf_factor)
 

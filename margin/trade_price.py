@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 from margin.book_margins import marks_discounted
 from margin.book_portfolios import book_portfolios
+from margin.engines import engine_of
 from margin.exposures import leg_exposures
 from margin.portfolios import OPTION, PERP
 from margin.ruleset import RuleSet
-from margin.tier import brackets_alone
 from margin.view import MarketView
 from market.book import Account, Book, Position
-from market.errors import InstrumentError
-from market.instruments import parse_instrument
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +32,11 @@ class TradePrice:
 
 
 def trade_price(instrument: str, view: MarketView, ruleset: RuleSet) -> TradePrice:
-    """The price of an instrument in a market under a rule set.
-
-    Brackets alone mark by the symbol, all else as `margin.listing` says: a perp by its quote,
-    an option by its vol.
-    """
-    if brackets_alone(ruleset):
-        return TradePrice(_mark(instrument, view))
+    """The price of an instrument in a market under a rule set: of spot and perps that of
+    `margin.marks`, of an option its value at its vol."""
     one = Account("what-if", 0.0, (Position(instrument, 1.0),))
-    held = book_portfolios(Book.of([one]), view, ruleset.collateral)
+    options = engine_of(ruleset).options
+    held = book_portfolios(Book.of([one]), view, ruleset.collateral, options=options)
     if held.problems.found:
         return TradePrice(math.nan)
     kind, on = held.portfolios.kind[0], held.portfolios.underlyings
@@ -51,12 +45,3 @@ def trade_price(instrument: str, view: MarketView, ruleset: RuleSet) -> TradePri
         return TradePrice(float(exposures.value[0]), premium=True)
     row = held.portfolios.underlying[0]
     return TradePrice(float((on.perp_price if kind == PERP else on.spot)[row]))
-
-
-def _mark(instrument: str, view: MarketView) -> float:
-    try:
-        symbol = parse_instrument(instrument).symbol
-    except InstrumentError:
-        return math.nan
-    row = view.index().get(symbol)
-    return math.nan if row is None else float(view.mark[row])

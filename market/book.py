@@ -15,6 +15,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+SETTLEMENT_CURRENCY = "USD"
+"""What accounts settle in: `Account.cash` is an amount of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Position:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from margin.marks import MarketMarks
 from margin.view import MarketView
 from market.account_files import AccountHistory
 from market.book import Account, Book, Position
@@ -90,12 +91,12 @@ class HeldAccounts:
 
     def _enter(self, view: MarketView) -> None:
         """Give positions without an entry price that of this moment, where there is a mark."""
-        index = view.index()
+        marks = MarketMarks(view) if self._unpriced else None
         for row in sorted(self._unpriced):
             account = self._held[row]
             positions = tuple(
-                replace(one, entry_price=_mark(one.instrument, view, index))
-                if one.entry_price is None
+                replace(one, entry_price=_mark(one.instrument, marks))
+                if one.entry_price is None and marks is not None
                 else one
                 for one in account.positions
             )
@@ -115,12 +116,13 @@ def _entered(position: Position) -> bool:
         return True  # no mark will ever be known of it
 
 
-def _mark(name: str, view: MarketView, index: dict[str, int]) -> float | None:
+def _mark(name: str, marks: MarketMarks) -> float | None:
     try:
         instrument = parse_instrument(name)
     except InstrumentError:
         return None  # the requirement names it as the account's problem
-    row = index.get(instrument.symbol, -1)
-    if instrument.kind == "option" or row < 0 or not 0.0 < view.mark[row] < np.inf:
+    perpetual = instrument.kind == "perpetual"
+    row, reason = marks.find_price(name, instrument.symbol, perpetual=perpetual)
+    if instrument.kind == "option" or reason:
         return None
-    return float(view.mark[row])
+    return float((marks.perpetual if perpetual else marks.spot).price[row])

@@ -19,7 +19,6 @@ from margin.cut_shares import cut_shares
 from margin.explain import explain, explain_engine
 from margin.floors import floor_terms
 from margin.floors.term import FloorTerm
-from margin.requirement import Requirement
 from margin.ruleset import RuleSet
 from market.book import Account, Book
 from market.clock import HOUR, format_time
@@ -157,18 +156,12 @@ def decide(
 
 
 def _cuts(figures: Figures, ruleset: RuleSet) -> Floats:
-    """Counterfactual cuts of each account, shape (N,); NaN under brackets, which need no search."""
-    valuations = figures.valuations
-    cuts = _cuts_of(valuations.last_good, ruleset, figures.add_on.level)
+    """Share of every position of each account whose closing leaves nothing missing, (N,)."""
+    valuations, level = figures.valuations, figures.add_on.level
+    cuts = cut_shares(valuations.last_good.margined, ruleset, level)
     if valuations.suspect is None:
         return cuts
-    return valuations.driving(cuts, _cuts_of(valuations.suspect, ruleset, figures.add_on.level))
-
-
-def _cuts_of(requirement: Requirement, ruleset: RuleSet, level: Floats) -> Floats:
-    if requirement.margined is None:
-        return np.full(len(requirement), np.nan)
-    return cut_shares(requirement.margined, ruleset, level)
+    return valuations.driving(cuts, cut_shares(valuations.suspect.margined, ruleset, level))
 
 
 def _problems(figures: Figures) -> dict[int, DataError]:

@@ -204,7 +204,7 @@ def account_rows(requirement: Requirement, asked: npt.NDArray[np.intp]) -> Accou
     counted = None
     greeks = _greeks(requirement, legs)
     held = requirement.collateral
-    if held is not None and (held.symbol >= 0).any():
+    if (held.symbol >= 0).any():
         of_balance, balances = _entries(held.start, asked)
         coins = held.symbol[balances] >= 0
         of_balance, balances = of_balance[coins], balances[coins]

@@ -20,11 +20,13 @@ from numba import njit
 from features.account.frame import compute_moments, set_headroom
 from features.market_state import MarketFeatures
 from features.snapshot import MarketSnapshot
+from margin.account_figures import AccountFigures, Collateral, LegPrices
 from margin.addon import add_on_cap, bound_add_on, in_stress
 from margin.floors import active_floors, largest_floor
-from margin.requirement import Collateral, Requirement
+from margin.marks import spot_marks
 from margin.rows import row_sums
 from margin.ruleset import AddOnRules, RuleSet
+from margin.view import MarketView
 from market.errors import ModelError
 from market.history import MarketHistory
 from models.forecaster import Forecaster
@@ -70,9 +72,9 @@ def rule_bounds(
     for row, index in _by_row(times.rows.row):
         as_of = int(market.closes[row])
         snapshot = MarketSnapshot.of_history(history, market, as_of)
-        requirement = _requirement(times, index, market.symbols, ruleset)
-        floors = active_floors(requirement, snapshot.view(), ruleset.floors)
-        floor[index] = largest_floor(floors, requirement)
+        view = snapshot.view()
+        figures = _figures(times, index, view, ruleset)
+        floor[index] = largest_floor(active_floors(figures, view, ruleset.floors), figures)
         stress[index] = in_stress(snapshot.volatility_ratio(), ruleset.add_on)
     return RuleBounds(floor, add_on_cap(times.initial_margin, ruleset.add_on), stress)
 
@@ -223,14 +225,14 @@ def _by_row(row: Ints) -> list[tuple[int, Ints]]:
     return list(zip(rows.tolist(), np.split(order, first[1:]), strict=True))
 
 
-def _requirement(
-    times: AccountTimes, index: Ints, symbols: tuple[str, ...], ruleset: RuleSet
-) -> Requirement:
-    """The rule result at one time, as the floors read it; entries and leg margins play no part."""
+def _figures(
+    times: AccountTimes, index: Ints, view: MarketView, ruleset: RuleSet
+) -> AccountFigures:
+    """The rules' figures at one time, as the floors read them: history has bar closes alone."""
     chosen = take_times(times, index, np.arange(len(index) + 1))
     rows = chosen.rows
-    untold = np.full(len(rows.leg_symbol), np.nan)
-    return Requirement(
+    marks = spot_marks(view)
+    return AccountFigures(
         equity=rows.headroom + rows.maintenance_margin,
         initial_margin=chosen.initial_margin,
         maintenance_margin=rows.maintenance_margin,
@@ -239,21 +241,18 @@ def _requirement(
         leg_start=rows.leg_start,
         leg_symbol=rows.leg_symbol,
         leg_notional=rows.leg_notional,
-        leg_unrealised_pnl=untold,
-        leg_initial_margin=untold,
-        leg_maintenance_margin=untold,
+        leg_prices=LegPrices(marks.age_hours[rows.leg_symbol], marks.suspect[rows.leg_symbol]),
         problems={},
-        collateral=_collateral(chosen, symbols, ruleset),
+        collateral=_collateral(chosen, view.symbols, ruleset),
+        options=None,
     )
 
 
-def _collateral(
-    times: AccountTimes, symbols: tuple[str, ...], ruleset: RuleSet
-) -> Collateral | None:
+def _collateral(times: AccountTimes, symbols: tuple[str, ...], ruleset: RuleSet) -> Collateral:
     """The balances, one for each leg: a position's is worth nothing."""
     counted = times.rows.leg_collateral
     if counted is None:
-        return None
+        return Collateral.none(len(times))
     haircuts = [ruleset.collateral.haircut(name.removesuffix("USDT")) for name in symbols]
     haircut = np.array(haircuts)[times.rows.leg_symbol]
     # A haircut of all of it leaves nothing to lose.

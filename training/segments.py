@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.requirement import collateral_rate
 from margin.ruleset import RuleSet
 from market.account_files import AccountHistory
 from market.book import Book
@@ -155,7 +154,7 @@ def from_book(
 
     balance_symbol = _columns(column, book.balance_asset, lambda asset: f"{asset}USDT")
     # A debt counts in full: a haircut never makes it smaller.
-    rates = np.array([collateral_rate(ruleset, asset) for asset in book.balance_asset])
+    rates = 1.0 - np.array([ruleset.collateral.haircut(asset) for asset in book.balance_asset])
     counted = book.balance_amount * np.where(book.balance_amount > 0.0, rates, 1.0)
 
     keeper = np.repeat(np.arange(len(book)), np.diff(book.balance_start))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from margin.account_figures import AccountFigures
 from margin.floor_rules import FloorRules
 from margin.floors.correlation import correlation_floor, explain_correlation
 from margin.floors.liquidity import explain_liquidity, liquidity_floor
@@ -21,7 +22,6 @@ from margin.floors.stressed_weight import explain_stressed_weight, stressed_weig
 from margin.floors.term import FloorTerm
 from margin.floors.volatility import explain_volatility, volatility_floor
 from margin.floors.wrong_way import explain_wrong_way, wrong_way_floor
-from margin.requirement import Requirement
 from margin.view import MarketView
 
 Floats = npt.NDArray[np.float64]
@@ -39,8 +39,8 @@ class Floor:
         The terms that it is the sum of.
     """
 
-    amount: Callable[[Requirement, MarketView, FloorRules], Floats]
-    explain: Callable[[Requirement, MarketView, FloorRules], tuple[FloorTerm, ...]]
+    amount: Callable[[AccountFigures, MarketView, FloorRules], Floats]
+    explain: Callable[[AccountFigures, MarketView, FloorRules], tuple[FloorTerm, ...]]
 
 
 FLOORS: Mapping[str, Floor] = {
@@ -55,7 +55,7 @@ FLOORS: Mapping[str, Floor] = {
 
 
 def active_floors(
-    requirement: Requirement, view: MarketView, rules: FloorRules
+    requirement: AccountFigures, view: MarketView, rules: FloorRules
 ) -> dict[str, Floats]:
     """Every floor that the rules switch on, by name, each of shape (N,).
 
@@ -70,7 +70,7 @@ def active_floors(
 
 
 def floor_terms(
-    requirement: Requirement, view: MarketView, rules: FloorRules
+    requirement: AccountFigures, view: MarketView, rules: FloorRules
 ) -> dict[str, tuple[FloorTerm, ...]]:
     """The terms of every floor that the rules switch on, for the whole book at once.
 
@@ -80,7 +80,7 @@ def floor_terms(
     return {name: FLOORS[name].explain(requirement, view, rules) for name in rules.enabled()}
 
 
-def largest_floor(floors: Mapping[str, Floats], requirement: Requirement) -> Floats:
+def largest_floor(floors: Mapping[str, Floats], requirement: AccountFigures) -> Floats:
     """F: the largest floor of each account, shape (N,); 0 where none is active.
 
     NaN for the accounts in ``requirement.problems``.

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from margin.account_figures import AccountFigures
 from margin.floor_rules import CorrelationRules, CoverageRules, FloorRules, table_of
 from margin.floors.term import FloorTerm
-from margin.requirement import Requirement
 from margin.view import MarketView
 
 Floats = npt.NDArray[np.float64]
@@ -54,7 +54,7 @@ class Coverage:
 
 
 def coverage(
-    requirement: Requirement, volatility: Floats, view: MarketView, rules: FloorRules
+    requirement: AccountFigures, volatility: Floats, view: MarketView, rules: FloorRules
 ) -> Coverage:
     r"""Margin that covers a book at the declared confidence over the declared period.
 

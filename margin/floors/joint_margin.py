@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from margin.account_figures import AccountFigures
 from margin.floor_rules import FloorRules, table_of
 from margin.floors.coverage import Coverage, coverage, current_volatility
 from margin.floors.term import FloorTerm
-from margin.requirement import Requirement
 from margin.view import MarketView
 
 Floats = npt.NDArray[np.float64]
@@ -44,14 +44,14 @@ class JointMargin:
         )
 
 
-def current_margin(requirement: Requirement, view: MarketView, rules: FloorRules) -> JointMargin:
+def current_margin(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> JointMargin:
     """The margin at the newest volatility, see `margin.floors.coverage`."""
     cover = table_of(rules.coverage, "coverage")
     return margin_at(current_volatility(view, cover), requirement, view, rules)
 
 
 def margin_at(
-    volatility: Floats, requirement: Requirement, view: MarketView, rules: FloorRules
+    volatility: Floats, requirement: AccountFigures, view: MarketView, rules: FloorRules
 ) -> JointMargin:
     """The margin at an hourly volatility, known everywhere, shape (S,)."""
     found = coverage(requirement, volatility, view, rules)

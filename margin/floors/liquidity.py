@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from margin.account_figures import AccountFigures
 from margin.floor_rules import FloorRules, LiquidityRules
 from margin.floors.depth import DepthTable, slippage_share
 from margin.floors.term import FloorTerm
-from margin.requirement import Requirement
 from margin.rows import row_sums
 from margin.view import MarketView
 
@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-def liquidity_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
+def liquidity_floor(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> Floats:
     r"""Cost of closing each account, with the risk of the extra days where it is concentrated.
 
     For a position of absolute notional n, with daily volatility ``s = volatility * sqrt(24)``,
@@ -66,7 +66,7 @@ def liquidity_floor(requirement: Requirement, view: MarketView, rules: FloorRule
 
 
 def explain_liquidity(
-    requirement: Requirement, view: MarketView, rules: FloorRules
+    requirement: AccountFigures, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
     """Terms of `liquidity_floor`, each by position; same parameters and NaN policy."""
     costs = _of_requirement(requirement, view, rules.liquidity)
@@ -144,7 +144,7 @@ def closing_costs(
 
 
 def _of_requirement(
-    requirement: Requirement, view: MarketView, rules: LiquidityRules
+    requirement: AccountFigures, view: MarketView, rules: LiquidityRules
 ) -> ClosingCosts:
     symbol = requirement.leg_symbol
     # One NaN more, which is what −1 takes.

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from margin.account_figures import AccountFigures
 from margin.floor_rules import FloorRules
 from margin.floors.term import FloorTerm
-from margin.requirement import Requirement
 from margin.rows import row_sums
 from margin.view import MarketView
 
@@ -20,17 +20,18 @@ STALE_AFTER_INTERVALS = 2.0
 """A symbol is stale when its newest bar closed longer ago than this many intervals."""
 
 
-def stale_data_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
+def stale_data_floor(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> Floats:
     """Price risk of the positions whose data are stale.
 
     ``sum(n * volatility * confidence * sqrt(age_hours))`` over the positions, of absolute
-    notional n, whose symbol's newest bar is older than two intervals or whose newest price is
-    suspect; at most n each. Fresh positions add nothing. An age that is not known counts as stale
-    and as `unknown_age_hours`, and a suspect price is at least as old as that: it is not known
-    since when the mark has been wrong. A volatility that is not known counts as
-    `unknown_volatility`, or as the long one if that is higher.
+    notional n, whose price is older than two intervals or whose newest price is suspect; at most n
+    each. The age is that of the price which values the position, bar close or quoted mark. Fresh
+    positions add nothing. An age that is not known counts as stale and as `unknown_age_hours`, and
+    a suspect price is at least as old as that: it is not known since when the mark has been wrong.
+    A volatility that is not known counts as `unknown_volatility`, or as the long one if that is
+    higher.
 
-    An option is as old as the oldest of its symbol's newest bar and the quotes of its forward and
+    An option is as old as the oldest of its underlying's price and the quotes of its forward and
     vol. Its n is its delta exposure, and a cash gamma g costs ``abs(g) * m^2 / 2`` more, with the
     move ``m = min(1, volatility * confidence * sqrt(age_hours))``: hedged in the underlying, it
     still drifts.
@@ -38,9 +39,9 @@ def stale_data_floor(requirement: Requirement, view: MarketView, rules: FloorRul
     Parameters
     ----------
     requirement:
-        Its resolved positions.
+        Its resolved positions, with the age of their prices.
     view:
-        Volatility (one hour), age (hours) and suspicion by symbol.
+        Volatility (one hour) by symbol.
     rules:
         Parameters in ``rules.stale_data``.
 
@@ -58,7 +59,7 @@ def stale_data_floor(requirement: Requirement, view: MarketView, rules: FloorRul
 
 
 def explain_stale_data(
-    requirement: Requirement, view: MarketView, rules: FloorRules
+    requirement: AccountFigures, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
     """Terms of `stale_data_floor`, each by position; same parameters and NaN policy."""
     cost, quarantined = _drifts(requirement, view, rules)
@@ -79,11 +80,10 @@ def explain_stale_data(
 
 
 def _drifts(
-    requirement: Requirement, view: MarketView, rules: FloorRules
+    requirement: AccountFigures, view: MarketView, rules: FloorRules
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Price risk of each position, and whether its price is suspect; shape (L,)."""
     own = rules.stale_data
-    suspect = np.zeros(len(view.symbols), dtype=np.bool_) if view.suspect is None else view.suspect
     options = requirement.options
     nothing = np.zeros(len(requirement.leg_symbol))
     found: tuple[Floats, npt.NDArray[np.bool_]] = _drift_risk(
@@ -92,8 +92,8 @@ def _drifts(
         nothing if options is None else options.gamma,
         nothing if options is None else options.age_hours,
         view.volatility_or(own.unknown_volatility),
-        view.age_hours,
-        suspect,
+        requirement.leg_prices.age_hours,
+        requirement.leg_prices.suspect,
         STALE_AFTER_INTERVALS * view.interval_hours,
         own.confidence,
         own.unknown_volatility,
@@ -123,13 +123,13 @@ def _drift_risk(  # type: ignore[no-untyped-def]
         if s < 0:
             risk[leg] = np.nan
             continue
-        quarantined[leg] = suspect[s]
-        age = age_hours[s]
+        quarantined[leg] = suspect[leg]
+        age = age_hours[leg]
         if age < quote_age[leg]:
             age = quote_age[leg]
-        if age <= fresh_hours and not suspect[s]:
+        if age <= fresh_hours and not suspect[leg]:
             continue
-        if math.isnan(age) or (suspect[s] and age < unknown_age_hours):
+        if math.isnan(age) or (suspect[leg] and age < unknown_age_hours):
             age = max(unknown_age_hours, quote_age[leg])
         size = abs(notional[leg])
         hourly = volatility[s] if volatility[s] >= 0.0 else unknown_volatility

@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from margin.account_figures import AccountFigures
 from margin.floor_rules import FloorRules, remaining_share, table_of
 from margin.floors.joint_margin import JointMargin, current_margin
 from margin.floors.term import FloorTerm, beyond_maintenance
-from margin.requirement import Requirement
 from margin.view import MarketView
 
 Floats = npt.NDArray[np.float64]
 
 
-def stressed_buffer_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
+def stressed_buffer_floor(
+    requirement: AccountFigures, view: MarketView, rules: FloorRules
+) -> Floats:
     """Level that lifts the margin to the current one with what remains of the buffer.
 
     ``min(gross notional, M * (1 + buffer * remaining(stress))) - maintenance margin``, where M is
@@ -50,7 +52,7 @@ def stressed_buffer_floor(requirement: Requirement, view: MarketView, rules: Flo
 
 
 def explain_stressed_buffer(
-    requirement: Requirement, view: MarketView, rules: FloorRules
+    requirement: AccountFigures, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
     """Terms of `stressed_buffer_floor`; same parameters, NaN policy and errors."""
     share, buffer, kept, current = _parts(requirement, view, rules)
@@ -86,7 +88,7 @@ def market_stress(view: MarketView) -> float:
 
 
 def _parts(
-    requirement: Requirement, view: MarketView, rules: FloorRules
+    requirement: AccountFigures, view: MarketView, rules: FloorRules
 ) -> tuple[float, Floats, Floats, JointMargin]:
     """Remaining share, buffer, what of it fits under the notional, current margin."""
     own = table_of(rules.stressed_buffer, "stressed_buffer")

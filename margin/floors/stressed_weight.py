@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from margin.account_figures import AccountFigures
 from margin.floor_rules import FloorRules, table_of
 from margin.floors.coverage import coverage, lookback_volatility
 from margin.floors.joint_margin import JointMargin, current_margin
 from margin.floors.term import FloorTerm, beyond_maintenance
-from margin.requirement import Requirement
 from margin.view import MarketView
 
 Floats = npt.NDArray[np.float64]
 
 
-def stressed_weight_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
+def stressed_weight_floor(
+    requirement: AccountFigures, view: MarketView, rules: FloorRules
+) -> Floats:
     """Level that lifts the margin to the weighted mean of current and stressed margin.
 
     ``(1 - weight) * M + weight * max(M, demand(stressed volatility)) - maintenance margin``,
@@ -53,7 +55,7 @@ def stressed_weight_floor(requirement: Requirement, view: MarketView, rules: Flo
 
 
 def explain_stressed_weight(
-    requirement: Requirement, view: MarketView, rules: FloorRules
+    requirement: AccountFigures, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
     """Terms of `stressed_weight_floor`; same parameters, NaN policy and errors."""
     added, current = _parts(requirement, view, rules)
@@ -75,7 +77,7 @@ def explain_stressed_weight(
 
 
 def _parts(
-    requirement: Requirement, view: MarketView, rules: FloorRules
+    requirement: AccountFigures, view: MarketView, rules: FloorRules
 ) -> tuple[Floats, JointMargin]:
     """What the stressed observations add, current margin."""
     own = table_of(rules.stressed_weight, "stressed_weight")

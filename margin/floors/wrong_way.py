@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from margin.account_figures import AccountFigures, Collateral
 from margin.floor_rules import CoverageRules, FloorRules, table_of
 from margin.floors.coverage import current_volatility, net_by_underlying
 from margin.floors.joint_margin import JointMargin, margin_at
 from margin.floors.term import FloorTerm, beyond_maintenance
-from margin.requirement import Collateral, Requirement
 from margin.rows import row_sums
 from margin.view import MarketView
-from market.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,7 +23,7 @@ _HEDGED = 1e-12
 """A book whose variance is below this share of its variance without offsets does not lose."""
 
 
-def wrong_way_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
+def wrong_way_floor(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> Floats:
     r"""Loss of the collateral, beyond its haircut, in the scenario in which the book loses.
 
     The scenario is the loss that the margin M covers, see `margin.floors.joint_margin`, at the
@@ -81,7 +80,7 @@ def wrong_way_floor(requirement: Requirement, view: MarketView, rules: FloorRule
 
 
 def explain_wrong_way(
-    requirement: Requirement, view: MarketView, rules: FloorRules
+    requirement: AccountFigures, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
     """Terms of `wrong_way_floor`; same parameters, NaN policy and errors."""
     parts = _parts(requirement, view, rules)
@@ -123,15 +122,10 @@ class _Parts:
     joint: JointMargin
 
 
-def _parts(requirement: Requirement, view: MarketView, rules: FloorRules) -> _Parts:
+def _parts(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> _Parts:
     table_of(rules.wrong_way, "wrong_way")
     cover = table_of(rules.coverage, "coverage")
     collateral = requirement.collateral
-    if collateral is None:
-        raise DataError(
-            "the wrong-way floor was asked for accounts whose collateral was not told; give the "
-            "balances, or switch floors.wrong_way off in the rule set"
-        )
     volatility = _scenario_volatility(view, cover)
     margin = margin_at(volatility, requirement, view, rules)
     fast = view.fast_correlation

@@ -62,6 +62,7 @@ class _BookAccount:
         if found.problems:
             raise DataError(str(found.problems[0]))
         self.net, self.value = float(found.headroom[0]), float(found.equity[0])
+        self.requirement = float(found.maintenance_margin[0])
         self.notionals = np.abs(found.leg_notional)
         self._taken = found.leg_maintenance_margin
 

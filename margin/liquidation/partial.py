@@ -93,15 +93,16 @@ class Closable(Protocol):
     Attributes
     ----------
     net:
-        Net maintenance margin.
-    value:
-        What the requirement is counted from: ``requirement = value - net``.
+        Net maintenance margin, ``value - requirement``.
+    value, requirement:
+        What the requirement is counted from, and the requirement.
     notionals:
         Absolute, shape (P,).
     """
 
     net: float
     value: float
+    requirement: float
     notionals: Floats
 
     def requirement_after(self, shares: Floats) -> Floats:
@@ -137,9 +138,8 @@ def next_step(
     """The next step of closing an account, under ``[liquidation]`` of its rule set.
 
     Under ``buffer`` the shares are the smallest for which
-    ``net >= buffer * requirement``, both after the step, with
-    ``requirement = value - net``; where not even closing everything does, everything is
-    closed. An account that meets its margin gets a step of nothing.
+    ``net >= buffer * requirement``, both after the step; where not even closing everything does,
+    everything is closed. An account that meets its margin gets a step that closes nothing.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def next_step(
     if account.net >= 0.0:
         return _step(account, rules.partial, none)
     backstop = rules.backstop_share
-    if backstop > 0.0 and account.value < backstop * (account.value - account.net):
+    if backstop > 0.0 and account.value < backstop * account.requirement:
         return _step(account, rules.partial, every, backstop=True)
     method = rules.partial.method
     if method == "whole":
@@ -197,7 +197,7 @@ def _after(account: Closable, rules: PartialRules, shares: Floats) -> tuple[Floa
 
 def _fee(account: Closable, rules: PartialRules, shares: Floats, requirement: Floats) -> Floats:
     """What rows of shares cost, given the requirement after them."""
-    freed = account.value - account.net - requirement
+    freed = account.requirement - requirement
     return rules.fee_rate * _closed(account, shares) + rules.margin_fee_rate * freed
 
 
@@ -262,6 +262,7 @@ class _PortfolioAccount:
         self._margins = margins_of([portfolio], ruleset)
         self.net = float(self._margins.maintenance_net[0])
         self.value = float(self._margins.mark_to_market[0])
+        self.requirement = float(_requirement(self._margins)[0])
         self.notionals = np.array(
             [notional(portfolio, position) for position in portfolio.positions]
         )
@@ -271,11 +272,16 @@ class _PortfolioAccount:
             [reduced(self._portfolio, row.tolist()) for row in shares], self._ruleset
         )
         # Closing at the mark turns value into cash, which the requirement does not see.
-        requirement: Floats = margins.mark_to_market - margins.maintenance_net
-        return requirement
+        return _requirement(margins)
 
     def largest_first(self) -> list[int]:
         legs = flatten([self._portfolio], self._ruleset.collateral)
         taken = self._margins.leg_maintenance[legs.position_leg]
         names = [position.name for position in self._portfolio.positions]
         return sorted(range(len(names)), key=lambda i: (-taken[i], names[i], i))
+
+
+def _requirement(margins: Margins) -> Floats:
+    """What maintenance takes from the mark-to-market of each portfolio: margin and haircuts."""
+    taken: Floats = margins.maintenance_margin + margins.collateral_haircut
+    return taken

@@ -79,13 +79,21 @@ def scenario_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
         "depeg": 0.0 + found.peg_factor * (scenario + basis - lacking),
         "perp_initial_extra": 0.0 - row_sums(start, asked.perp_initial_extra),
         "naked_short_initial_extra": 0.0 - row_sums(start, asked.naked_short_initial_extra),
-        "collateral_initial_extra": 0.0 - (held.initial_haircut - held.maintenance_haircut),
+        "collateral_initial_extra": 0.0 - held.initial_extra,
         "oracle_contingency": 0.0 - oracle,
     }
     factor = found.im_factor + found.peg_factor
     leg_factor = np.repeat(factor, np.diff(start))
+    lost = lacking - (scenario + basis)
+    asked_maintenance = row_sums(start, asked.perp) + row_sums(start, asked.naked_short)
+    asked_initial = row_sums(start, asked.perp_initial_extra)
+    asked_initial += row_sums(start, asked.naked_short_initial_extra) + oracle
     return Margins(
         mark_to_market=portfolios.cash + options + unrealised + held.value,
+        equity=portfolios.cash + options + unrealised + held.counted,
+        initial_margin=factor * lost + asked_maintenance + asked_initial + held.initial_extra,
+        maintenance_margin=found.mm_factor * lost + asked_maintenance,
+        collateral_haircut=held.maintenance_haircut,
         initial=initial,
         maintenance=components(found.mm_factor),
         leg_initial=asked.leg_initial - leg_factor * results.leg_pnl,

@@ -98,6 +98,10 @@ def simulation_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
 
     return Margins(
         mark_to_market=portfolios.cash + pnl + value + held.value,
+        equity=portfolios.cash + pnl + value + held.counted,
+        initial_margin=rules.initial_multiple * found.margin + held.initial_extra,
+        maintenance_margin=found.margin,
+        collateral_haircut=held.maintenance_haircut,
         initial=components(held.initial_haircut) | {"initial_extra": 0.0 - extra * found.margin},
         maintenance=components(held.maintenance_haircut),
         leg_initial=rules.initial_multiple * found.leg,

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
 
 from margin.pledges import pledge_values
 from margin.portfolios import Portfolios
+from margin.ruleset import CollateralRules
 from margin.standard.figures import Figures
 from margin.standard_rules import StandardRules
 
@@ -40,9 +42,14 @@ class BaseCollateral:
 
 
 def base_collateral(
-    portfolios: Portfolios, rules: StandardRules, figures: Figures, unit: Floats
+    portfolios: Portfolios,
+    rules: StandardRules,
+    figures: Figures,
+    unit: Floats,
+    haircuts: CollateralRules,
 ) -> BaseCollateral:
-    """A base asset counts with ``amount * S * base_factor``, IM times ``base_im_scale``.
+    """A base asset counts with ``amount * S * base_factor``, IM times ``base_im_scale`` less the
+    rule set's initial extra haircut.
 
     Its own haircuts do not count: these rules have the factor instead. A debt counts in full, and
     so does the coin in which an account settles. Collateral of no underlying counts at its value
@@ -54,6 +61,8 @@ def base_collateral(
         What is pledged and asked.
     unit:
         Of the settlement currency, shape (U,).
+    haircuts:
+        ``[collateral]`` of the rule set.
     """
     pledges = portfolios.pledges
     held = pledge_values(portfolios)
@@ -73,6 +82,10 @@ def base_collateral(
     scale = np.where(worth > 0.0, figures["base_im_scale"][row], 1.0)
     maintenance[base] = worth * factor
     initial[base] = worth * factor * scale
+    if haircuts.initial_extra_haircuts is not UNSET:
+        extra = np.array([haircuts.initial_extra_haircut(asset) for asset in pledges.asset])[base]
+        kept = np.maximum(factor * scale - extra, 0.0)
+        initial[base] = np.where((worth > 0.0) & (extra > 0.0), worth * kept, initial[base])
     trust = portfolios.underlyings.spot_confidence[row]
     low = trust < figures["base_threshold"][row]
     confidence[base] = np.where(low, (1.0 - trust) * figures["oc_factor"][row] * np.abs(worth), 0.0)

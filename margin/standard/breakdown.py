@@ -55,7 +55,7 @@ def break_down(portfolios: Portfolios, ruleset: RuleSet) -> Breakdown:
         figures,
         linear_margins(portfolios, rules, figures, unit),
         expiry_margins(portfolios, rules, figures, unit, marks),
-        base_collateral(portfolios, rules, figures, unit),
+        base_collateral(portfolios, rules, figures, unit, ruleset.collateral),
         contingencies(portfolios, figures, unit),
     )
 

@@ -10,6 +10,7 @@ from margin.portfolios import OPTION, Portfolios
 from margin.rows import row_sums
 from margin.ruleset import RuleSet
 from margin.standard.breakdown import Breakdown, break_down
+from margin.standard.expiry_margin import ExpiryMargins
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -35,13 +36,31 @@ def standard_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
     found = break_down(portfolios, ruleset)
     linear, options, collateral = found.linear, found.options, found.collateral
     start, pledged = portfolios.start, portfolios.pledges.start
-    pnl = row_sums(start, linear.pnl)
+    positions = portfolios.cash + row_sums(start, linear.pnl) + row_sums(start, options.value)
     extra = found.extra.depeg + found.extra.confidence
+    initial_margin = row_sums(start, linear.initial + extra) + _option_requirement(
+        portfolios,
+        options,
+        options.leg_initial,
+        options.initial_by_loss,
+        options.unpaired_initial,
+    )
+    initial_margin += row_sums(
+        pledged, collateral.maintenance - collateral.initial + collateral.confidence
+    )
+    maintenance_margin = row_sums(start, linear.maintenance) + _option_requirement(
+        portfolios,
+        options,
+        options.leg_maintenance,
+        options.maintenance_by_loss,
+        options.unpaired_maintenance,
+    )
     return Margins(
-        mark_to_market=portfolios.cash
-        + pnl
-        + row_sums(start, options.value)
-        + row_sums(pledged, collateral.value),
+        mark_to_market=positions + row_sums(pledged, collateral.value),
+        equity=positions + row_sums(pledged, collateral.maintenance),
+        initial_margin=initial_margin,
+        maintenance_margin=maintenance_margin,
+        collateral_haircut=row_sums(pledged, collateral.value - collateral.maintenance),
         initial=_components(
             portfolios,
             found,
@@ -65,6 +84,20 @@ def standard_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
         leg_initial=linear.initial + (options.value - options.leg_initial) + extra,
         leg_maintenance=linear.maintenance + (options.value - options.leg_maintenance),
     )
+
+
+def _option_requirement(
+    portfolios: Portfolios,
+    options: ExpiryMargins,
+    leg_net: Floats,
+    by_loss: Bools,
+    unpaired: Floats,
+) -> Floats:
+    """Margin of the options of N portfolios: their mark value less their net margin, (N,)."""
+    in_loss = options.legs_by_loss(by_loss)
+    legs = np.where(in_loss, options.value, options.value - leg_net)
+    loss = np.where(by_loss, options.worst_payoff + unpaired, 0.0)
+    return row_sums(portfolios.start, legs) - row_sums(options.start, loss)
 
 
 CONTINGENCIES = ("depeg", "perp_confidence", "option_confidence", "base_confidence")

@@ -24,23 +24,15 @@ class Outcome:
     """A portfolio and its figures, settlement currency, unrounded.
 
     `initial_requirement` and `maintenance_requirement` are what the rules take from
-    `mark_to_market`: the net margins are what is left.
+    `mark_to_market`, margins and haircuts of maintenance: the net margins are what is left.
     """
 
     portfolio: Portfolio
     mark_to_market: float
     initial_net_margin: float
     maintenance_net_margin: float
-
-    @property
-    def initial_requirement(self) -> float:
-        """``mark_to_market - initial_net_margin``."""
-        return self.mark_to_market - self.initial_net_margin
-
-    @property
-    def maintenance_requirement(self) -> float:
-        """``mark_to_market - maintenance_net_margin``."""
-        return self.mark_to_market - self.maintenance_net_margin
+    initial_requirement: float
+    maintenance_requirement: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +73,23 @@ def outcomes(
     """
     in_coin = coin_settled(ruleset)
     changed = [traded(portfolio, change.trades, in_coin=in_coin) for change in changes]
-    before, *after = margins_of([portfolio, *changed], ruleset)
-    found = []
-    for change, other, (value, initial, maintenance) in zip(changes, changed, after, strict=True):
-        paid = change.deposit - (value - before[0])
-        found.append(
-            Outcome(
-                msgspec.structs.replace(other, cash=other.cash + paid),
-                value + paid,
-                initial + paid,
-                maintenance + paid,
-            )
+    margins = _margins([portfolio, *changed], ruleset)
+    value = margins.mark_to_market
+    deposits = np.array([change.deposit for change in changes])
+    paid = deposits - (value[1:] - value[0])
+    columns = (
+        value[1:] + paid,
+        margins.initial_net[1:] + paid,
+        margins.maintenance_net[1:] + paid,
+        (margins.initial_margin + margins.collateral_haircut)[1:],
+        (margins.maintenance_margin + margins.collateral_haircut)[1:],
+    )
+    return tuple(
+        Outcome(msgspec.structs.replace(other, cash=other.cash + more), *row)
+        for other, more, row in zip(
+            changed, paid.tolist(), np.column_stack(columns).tolist(), strict=True
         )
-    return tuple(found)
+    )
 
 
 def marginal_requirements(
@@ -125,10 +121,14 @@ def margins_of(
     portfolios: Sequence[Portfolio], ruleset: RuleSet
 ) -> list[tuple[float, float, float]]:
     """Mark-to-market, net initial and net maintenance margin of each portfolio."""
-    margins: Margins = compute_margins(flatten(portfolios, ruleset.collateral), ruleset)
+    margins = _margins(portfolios, ruleset)
     columns: tuple[Floats, ...] = (
         margins.mark_to_market,
         margins.initial_net,
         margins.maintenance_net,
     )
     return [tuple(row) for row in np.column_stack(columns).tolist()]
+
+
+def _margins(portfolios: Sequence[Portfolio], ruleset: RuleSet) -> Margins:
+    return compute_margins(flatten(portfolios, ruleset.collateral), ruleset)

@@ -1,4 +1,4 @@
-"""A book as portfolios: quotes found or missed by name, and figures equal to those of brackets."""
+"""A book as portfolios: quotes found or missed by name, and the legs of a portfolio."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from margin.book_portfolios import BookPortfolios, book_portfolios, take_portfol
 from margin.option_vol import YEAR, option_vol
 from margin.portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
 from margin.portfolios import OPTION, PERP, flatten
-from margin.requirement import compute_requirement
 from margin.ruleset import CollateralRules, RuleSet
 from margin.view import MarketView
 from market.book import Account, Balance, Book, Position
@@ -39,7 +38,7 @@ BOARD = QuoteBoard(
     },
     instruments={
         "BTCUSDT-PERP": InstrumentQuote(AS_OF, mark=100_050.0, confidence=0.8),
-        "ETHUSDT": InstrumentQuote(AS_OF, mark=7.0, confidence=0.9),
+        "ETHUSDT": InstrumentQuote(AS_OF, mark=1_990.0, confidence=0.9),
         "USDT": InstrumentQuote(AS_OF, mark=0.99),
         f"{NEAR}-90000-P": InstrumentQuote(AS_OF - HOUR, vol=0.65),
     },
@@ -94,7 +93,7 @@ def test_book_gives_the_legs_that_a_portfolio_of_the_same_prices_does(market: Ma
         cash=1_000.0,
         stable_price=0.99,
         underlyings={
-            "ETH": Underlying(2_000.0, 0.9, 2_000.0),
+            "ETH": Underlying(1_990.0, 0.9, 2_000.0),
             "BTC": Underlying(
                 100_000.0,
                 1.0,
@@ -115,7 +114,7 @@ def test_book_gives_the_legs_that_a_portfolio_of_the_same_prices_does(market: Ma
             option(week, 90_000.0, "call", 4.0, 0.6),
         ),
         collateral=(
-            Pledge(asset="ETH", amount=2.0, price=2_000.0, underlying="ETH", confidence=0.9),
+            Pledge(asset="ETH", amount=2.0, price=1_990.0, underlying="ETH", confidence=0.9),
             Pledge(asset="USDT", amount=7.0, price=1.0),
         ),
     )
@@ -133,7 +132,7 @@ def test_book_gives_the_legs_that_a_portfolio_of_the_same_prices_does(market: Ma
                 assert a == b, column.name
             else:
                 np.testing.assert_array_equal(a, b, err_msg=column.name)
-    assert got.age_hours.tolist() == [0.0, 1.0, 0.0, 5.0, 0.0, 0.0]
+    assert got.listing.quote_age_hours[got.position_row].tolist() == [0.0, 1.0, 0.0, 5.0, 0.0, 0.0]
     assert got.option.tolist() == [False, True, False, True, False, True]
 
 
@@ -215,12 +214,12 @@ def test_own_vol_goes_before_strike_interpolation_and_svi() -> None:
     assert option_vol(77.0, expiry, None, flat) == (pytest.approx(math.sqrt(0.04 / left)), AS_OF)
 
 
-def test_perp_counts_at_its_quote_and_else_at_the_mark(market: MarketView) -> None:
+def test_perp_counts_at_its_own_quote_and_else_at_the_bar_close(market: MarketView) -> None:
     got = found(market, Position("BTCUSDT-PERP", 1.0, 100_000.0), Position("ETHUSDT-PERP", 1.0))
     on = got.portfolios.underlyings
     assert on.name == ("BTC", "ETH")
     assert on.perp_price.tolist() == [100_050.0, 2_000.0]
-    assert on.spot.tolist() == [100_000.0, 2_000.0]
+    assert on.spot.tolist() == [100_000.0, 1_990.0]
     assert on.perp_confidence.tolist() == [0.8, 1.0]
     assert on.spot_confidence.tolist() == [1.0, 0.9]
     assert got.unrealised.tolist() == [50.0, 0.0]
@@ -271,22 +270,6 @@ def linear_book(seed: int, count: int) -> list[Account]:
         ]
         book.append(Account(str(i), float(rng.normal(0, 1e4)), legs, coins))
     return book
-
-
-def test_brackets_by_portfolio_are_the_brackets_by_symbol(
-    view: MarketView, linear_tiers: RuleSet
-) -> None:
-    book = Book.of(linear_book(3, 200))
-    want, got = (
-        compute_requirement(book, view, linear_tiers),
-        book_margins(book, view, linear_tiers),
-    )
-    for key in ("equity", "initial_margin", "maintenance_margin", "headroom"):
-        np.testing.assert_allclose(getattr(got, key), getattr(want, key), rtol=1e-12, atol=1e-7)
-    np.testing.assert_allclose(got.position_maintenance, want.leg_maintenance_margin, rtol=1e-12)
-    np.testing.assert_allclose(got.position_initial, want.leg_initial_margin, rtol=1e-12)
-    np.testing.assert_allclose(got.position_exposures.delta, want.leg_notional, rtol=1e-14)
-    assert not got.position_exposures.gamma.any()
 
 
 @given(st.integers(0, 2**32 - 1))

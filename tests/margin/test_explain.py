@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from margin.addon import ModelLevel, add_on_cap, bound_add_on, deposit_to_meet
-from margin.explain import Explanation, cut_share, explain
+from margin.cut_shares import cut_shares
+from margin.explain import Explanation, explain, explain_engine
 from margin.floors import active_floors, floor_terms, largest_floor
 from margin.requirement import compute_requirement
 from margin.ruleset import RuleSet, load_ruleset
@@ -41,7 +43,9 @@ def decide(
     by_horizon = np.array([[NAN, NAN], [0.0, model]])
     search = ModelLevel((1, 8), by_horizon, levels) if known else None
     terms = floor_terms(requirement, view, rules.floors)
-    return explain(1, book, requirement, floors, terms, search, add_on)
+    cut = float(cut_shares(requirement.margined, rules, add_on.level)[1])
+    engine = explain_engine(1, requirement, rules, cut)
+    return explain(1, book, requirement, floors, terms, search, add_on, engine)
 
 
 def test_worked_decision(view: MarketView, linear_tiers: RuleSet) -> None:
@@ -56,7 +60,8 @@ def test_worked_decision(view: MarketView, linear_tiers: RuleSet) -> None:
     assert got.floor == max(got.floors.values()) == got.floors["liquidity"]
     assert got.total_requirement == pytest.approx(1_300)
     assert got.deposit == pytest.approx(300)
-    assert got.cut_share == pytest.approx(1 - 1_000 / 1_300)
+    assert got.cut_share == pytest.approx(1 - 1_000 / 1_300, abs=2.0**-16)
+    assert got.total_requirement * (1 - got.cut_share) <= 1_000
     json.dumps(got.to_dict(), allow_nan=False)
 
 
@@ -86,8 +91,12 @@ def test_parts_add_up_and_the_requirement_is_never_below_the_rules(
     total = 0.0
     for part in got.positions:
         total += part.maintenance_margin
-    assert total == got.maintenance_margin
-    assert total + got.add_on == got.total_requirement >= got.maintenance_margin
+    assert total + got.engine.unallocated == pytest.approx(got.maintenance_margin, rel=1e-12)
+    assert got.engine.unallocated == pytest.approx(0.0, abs=1e-12 * total)
+    assert math.fsum(part.maintenance for part in got.engine.parts) == pytest.approx(
+        cash - total, abs=1e-12 * (abs(cash) + total)
+    )
+    assert got.maintenance_margin + got.add_on == got.total_requirement >= got.maintenance_margin
     assert got.floor <= got.add_on <= max(got.floor, got.cap)
     assert got.floor == max(got.floors.values())
     json.dumps(got.to_dict(), allow_nan=False)
@@ -111,12 +120,6 @@ def test_after_the_deposit_or_the_cut_nothing_is_missing(
     assert cash + before.deposit >= required * (1 - 1e-12) - 1e-9
     if cash > 0:
         assert cash >= required * (1 - before.cut_share) * (1 - 1e-9)
-
-
-def test_cut_share_is_a_share_whatever_the_equity() -> None:
-    equity = np.array([-5.0, 0.0, 50.0, 100.0, 300.0, 5.0, -5.0, 1e6, -1e6])
-    required = np.array([100.0, 100.0, 100.0, 100.0, 100.0, 0.0, 0.0, 5e-324, 5e-324])
-    assert cut_share(equity, required).tolist() == [1, 1, 0.5, 0, 0, 0, 0, 0, 1]
 
 
 def test_deposit_counterfactual_is_the_decision_field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from margin.requirement import Requirement, collateral_rate, compute_requirement
+from margin.requirement import Requirement, compute_requirement
 from margin.ruleset import RuleSet
 from margin.view import MarketView
 from market.book import Account, Balance, Book, Position
@@ -73,9 +74,6 @@ def test_empty_book(view: MarketView, linear_tiers: RuleSet) -> None:
 def test_haircut_never_makes_a_debt_smaller(view: MarketView, linear_tiers: RuleSet) -> None:
     book = Book.of([Account("a", 0.0, (), (Balance("BTC", -0.01),))])
     assert compute_requirement(book, view, linear_tiers).equity[0] == pytest.approx(-1_000)
-    assert collateral_rate(linear_tiers, "BTC") == 0.95
-    assert collateral_rate(linear_tiers, "DOGE") == 0.8
-    assert collateral_rate(linear_tiers, "USDT") == 1.0
 
 
 @pytest.mark.parametrize(
@@ -142,9 +140,7 @@ def test_legs_add_up_to_the_account(
     view: MarketView, linear_tiers: RuleSet, account: Account
 ) -> None:
     got = compute_requirement(Book.of([account]), view, linear_tiers)
-    total = 0.0
-    for part in got.leg_maintenance_margin:
-        total += part
-    assert total == got.maintenance_margin[0]
+    total = math.fsum(got.leg_maintenance_margin.tolist())
+    assert total == pytest.approx(got.maintenance_margin[0], rel=1e-12)
     assert got.maintenance_margin[0] <= got.initial_margin[0]
     assert got.headroom[0] == got.equity[0] - got.maintenance_margin[0]

@@ -15,7 +15,6 @@ from margin.portfolio import Holding, Pledge, Portfolio, Underlying
 from margin.portfolios import flatten
 from margin.requirement import compute_requirement
 from margin.ruleset import RuleSet, load_ruleset, ruleset_from_content
-from margin.tier import brackets_alone
 from margin.view import MarketView
 from market.book import Account, Balance, Book, Position
 from market.errors import InstrumentError
@@ -45,12 +44,6 @@ def quoted(view: MarketView) -> MarketView:
         }
     )
     return dataclasses.replace(view, quotes=board)
-
-
-def test_presets_of_brackets_alone_keep_the_compiled_path() -> None:
-    for name in ("linear-tiers", "binance-usdm", "hyperliquid"):
-        assert brackets_alone(load_ruleset(name))
-    assert not any(brackets_alone(load_ruleset(name)) for name in ("dydx-v4", "drift-v2"))
 
 
 @pytest.mark.parametrize("name", ["dydx-v4", "drift-v2"])

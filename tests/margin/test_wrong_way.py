@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from margin.requirement import compute_requirement
 from margin.ruleset import RuleSet
 from margin.view import MarketView
 from market.book import Account, Balance, Book, Position
-from market.errors import DataError
 
 RULES = FloorRules(wrong_way=WrongWayRules(), coverage=CoverageRules())
 Z = float(norm.ppf(0.99)) * math.sqrt(48)
@@ -190,12 +188,3 @@ def test_hedged_book_has_no_losing_scenario(market: MarketView, linear_tiers: Ru
     )
     requirement = compute_requirement(Book.of([account]), market, linear_tiers)
     assert FLOORS["wrong_way"].amount(requirement, market, RULES).tolist() == [0.0]
-
-
-def test_untold_collateral_is_an_error_not_a_zero(
-    market: MarketView, linear_tiers: RuleSet
-) -> None:
-    book = Book.of([Account("a", 1.0, (Position("BTCUSDT", 1.0),))])
-    requirement = replace(compute_requirement(book, market, linear_tiers), collateral=None)
-    with pytest.raises(DataError, match="collateral was not told"):
-        FLOORS["wrong_way"].amount(requirement, market, RULES)
