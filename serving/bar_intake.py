@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -69,6 +70,8 @@ class BarIntake:
         self._live = moment.live
         self._steps, self._waiting = dict(moment.steps), dict(moment.waiting)
         self._told, self._corrections = dict(moment.told), dict(moment.corrections)
+        self._own_told: set[int] = set()
+        self._own_corrections: set[int] = set()
         self._reasons: dict[int, Reason] = {}
         self._changed: dict[int, set[int]] = {}
         self._taken: list[tuple[int, SoundBar, BarStatus]] = []
@@ -109,18 +112,16 @@ class BarIntake:
                 text = self._waits(waiting[open_])
                 detail = text if result.detail is None else f"{result.detail}; {text}"
                 self._answer(i, result.status, detail)
-        newest, oldest = self.newest, self.moment.oldest_kept
-        if newest is not None:
-            known = newest - MEMORY_STEPS * self.moment.interval.nanoseconds
-            told = {
-                o: v
-                for o, v in self._told.items()
-                if o > known or (oldest is not None and o >= oldest)
-            }
-        else:
-            told = self._told
-        self.moment = replace(self.moment, told=told)
+        self.moment = replace(self.moment, told=self._remembered())
         return self.moment
+
+    def _remembered(self) -> dict[int, Floats]:
+        """What was posted of the kept steps and of the newest `MEMORY_STEPS`."""
+        newest, oldest = self.newest, self.moment.oldest_kept
+        if newest is None or oldest is None:
+            return self._told
+        since = min(oldest, newest - (MEMORY_STEPS - 1) * self.moment.interval.nanoseconds)
+        return {open_: bars for open_, bars in self._told.items() if open_ >= since}
 
     def _take(self, i: int, bar: SoundBar, *, late: bool) -> None:
         open_, column, values = bar.open, bar.column, bar.values
@@ -128,11 +129,11 @@ class BarIntake:
         oldest = self.moment.oldest_kept
         kept = waits or (oldest is not None and open_ >= oldest)
         step = (self._waiting if waits else self._steps).get(open_)
-        there = np.full(5, np.nan) if step is None else step.bars[column]
+        there = None if step is None else _bar(step.bars, column)
         final = self.moment.closed is not None and open_ <= self.moment.closed
-        absent = bool(np.isnan(there[CLOSE]))
+        absent = there is None
         if kept and not late and not final and (absent or not self._behind(open_)):
-            if np.array_equal(there, values):
+            if _same(there, values):
                 self._answer(i, "duplicate")
                 return
             self._put(open_, column, values)
@@ -141,27 +142,36 @@ class BarIntake:
                 self._waited.append((i, open_))
         elif self._correct and kept and not late:
             expected = self._corrections.get(open_)
-            if expected is not None and not np.isnan(expected[column, CLOSE]):
+            if expected is not None and _bar(expected, column) is not None:
                 there = expected[column]
-            if np.array_equal(there, values):
+            if _same(there, values):
                 self._answer(i, "duplicate")
                 return
-            self._corrections[open_] = _with_bar(expected, column, values, len(self._live))
+            bars = self._own(self._corrections, open_, self._own_corrections)
+            bars[column] = values
             self._answer(i, "corrected", _CORRECTION)
         else:
             told = self._told.get(open_)
-            if told is not None and np.array_equal(told[column], values):
+            if told is not None and _same(_bar(told, column), values):
                 self._answer(i, "duplicate")
                 return
             why = _THEN if late else _GONE if not kept else _CLOSED if final else _KNOWN
             self._answer(i, "late", why)
-        self._told[open_] = _with_bar(self._told.get(open_), column, values, len(self._live))
+        self._own(self._told, open_, self._own_told)[column] = values
+
+    def _own(self, bars: dict[int, Floats], open_: int, owned: set[int]) -> Floats:
+        """Bars of a step to write to: what is in the market is never changed in place."""
+        if open_ not in owned:
+            owned.add(open_)
+            known = bars.get(open_)
+            bars[open_] = np.full((len(self._live), 5), np.nan) if known is None else known.copy()
+        return bars[open_]
 
     def _put(self, open_: int, column: int, values: Floats) -> None:
         """Put a bar into its step."""
         steps = self._waiting if self.newest is None or open_ > self.newest else self._steps
         step = steps.get(open_) or Step.empty(len(self._live), self._counting.now)
-        if open_ not in self._changed:  # what is in the market is never changed in place
+        if open_ not in self._changed:  # not in place, as in `_own`
             mark = None if step.mark is None else step.mark.copy()
             step = steps[open_] = replace(step, bars=step.bars.copy(), mark=mark)
         step.bars[column] = values
@@ -212,7 +222,7 @@ class BarIntake:
                 self._steps[open_] = step.with_bars(bars)
                 self._reasons.setdefault(open_, "correction")
             changed |= self._corrections.keys()
-            self._corrections = {}
+            self._corrections, self._own_corrections = {}, set()
         for open_ in changed:
             reason = self._reasons.get(open_, "joined")
             self.counted[open_] = reason, self._steps[open_].present
@@ -236,6 +246,7 @@ class BarIntake:
             else:
                 self._answer(i, status, _LIMITED if verdict == LIMITED else None)
         self._changed, self._reasons, self._taken = {}, {}, []
+        self._own_corrections = set()
 
     def _waits(self, step: Step) -> str:
         there, needed = int(step.present.sum()), self._counting.rule.needed(int(self._live.sum()))
@@ -246,8 +257,11 @@ class BarIntake:
         self.results[i] = BarResult(self._bars[i].symbol, self._bars[i].ts, status, detail)
 
 
-def _with_bar(bars: Floats | None, column: int, values: Floats, symbols: int) -> Floats:
-    """Bars of a step with another one, as a new array."""
-    found = np.full((symbols, 5), np.nan) if bars is None else bars.copy()
-    found[column] = values
-    return found
+def _bar(bars: Floats, column: int) -> Floats | None:
+    """The bar of a symbol; None where there is none."""
+    bar: Floats = bars[column]
+    return None if math.isnan(bar[CLOSE]) else bar
+
+
+def _same(bar: Floats | None, values: Floats) -> bool:
+    return bar is not None and bool((bar == values).all())

@@ -135,7 +135,9 @@ def recompute(
     features = replay.through(newest, newest + moment.interval.nanoseconds)
     head = replay.checkpoint()
     kept = tuple(checkpoints[-2:])
-    oldest = kept[0].next_open
+    if kept[0] is not moment.checkpoints[0]:
+        oldest = kept[0].next_open
+        steps = {o: s for o, s in steps.items() if oldest is None or o >= oldest}
     after = replace(
         moment,
         committed=before.state,
@@ -146,7 +148,7 @@ def recompute(
         guard=head.guard,
         guard_before=before.guard,
         checkpoints=kept,
-        steps={o: s for o, s in steps.items() if oldest is None or o >= oldest},
+        steps=steps,
         posted_context={o: v for o, v in moment.posted_context.items() if o >= newest},
     )
     return after, replay.verdicts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,14 @@ from market.clock import DAY, HOUR, SECOND, format_time
 from market.errors import ConfigError, LedgerError
 from market.panel import CLOSE, VOLUME, BarPanel
 from market.price_guard import PriceGuard, new_state
+from models.bundle import load_bundle
+from models.forecaster import Forecaster
 from serving import live_steps
 from serving.live_market import LiveMarket
 from serving.live_steps import StepRule
 from serving.messages import BarIn, BarsResponse
 from serving.posted_bars import Correction
+from serving.records import replay
 
 START = 220
 ADMIN = Correction("admin")
@@ -97,7 +99,7 @@ def test_one_bar_six_days_ahead_moves_nothing_of_the_others(market: Any) -> None
     early = market.bar(0, 0) | {"ts": format_time(at(market, START - 1) + 6 * DAY)}
     response = post(live, [early])
     assert statuses(response) == ["applied"]
-    assert "waits for a quorum: 1 of 4" in str(response.results[0].detail)
+    assert "waits for a quorum: 1 of 3 bars" in str(response.results[0].detail)
     assert response.as_of == format_time(at(market, START - 1))
     snapshot = live.snapshot(at(market, START - 1))
     assert snapshot.content() == other.snapshot(at(market, START - 1)).content()
@@ -160,6 +162,14 @@ def test_halted_symbols_drop_out_of_the_quorum(market: Any) -> None:
     # After three steps the others are no longer asked, so two of two are a quorum.
     assert live.newest_close == at(market, START + 3)
     assert live.moment.live.tolist() == [True, True, False, False]
+
+
+def test_symbols_that_come_back_count_after_those_that_stopped(market: Any) -> None:
+    live = market.head(START).live()
+    post(live, [market.bar(START + 6, 0)], final=True)
+    assert live.moment.live.tolist() == [True, False, False, False]
+    post(live, [market.bar(START + 7, 1)])
+    assert live.newest_close == at(market, START + 7)
 
 
 def test_grace_lets_a_step_count_on_the_wall_clock_only(market: Any) -> None:
@@ -471,12 +481,10 @@ def test_endpoint_names_the_steps_that_wait_and_what_they_lack(serve: Any, marke
     answer = endpoint.client.post("/v1/market/bars", json=body).json()
     assert answer["results"][0]["status"] == "applied"
     reasons = endpoint.client.get("/health/ready").json()["reasons"]
-    (waits,) = [reason for reason in reasons if "wait for a quorum" in reason]
+    (waits,) = [reason for reason in reasons if "for a quorum" in reason]
+    assert waits.startswith("1 step waits for a quorum of 3 bars, 4 symbols are live")
     lacking = ", ".join(bar["symbol"] for bar in bars[1:])
-    assert (
-        waits
-        == f"1 step waits for a quorum of 3 of 4 live symbols; {bars[0]['ts']} lacks {lacking}"
-    )
+    assert waits.endswith(f"{bars[0]['ts']} lacks {lacking}")
     final = endpoint.client.post("/v1/market/bars", json=body | {"final": True}).json()
     assert final["as_of"] == format_time(at(market, START))
     reasons = endpoint.client.get("/health/ready").json()["reasons"]
@@ -500,11 +508,9 @@ def test_corrections_need_the_scope_admin(serve: Any, market: Any) -> None:
 def test_decisions_before_a_correction_replay(
     serve: Any, market: Any, account: dict[str, Any], champion: str, bundles: Any
 ) -> None:
-    from models.forecaster import Forecaster
-    from serving.records import replay
-
     endpoint = serve(market.head(START))
     bars = market.bars(range(START, START + 1))
+    account = account | {"positions": [{**leg, "entry_price": 1e3} for leg in account["positions"]]}
     endpoint.client.post("/v1/market/bars", json={"interval": "1h", "bars": bars, "final": True})
     before = endpoint.score(account).json()["decisions"][0]
     changed = bars[0] | {"close": bars[0]["low"]}
@@ -516,7 +522,7 @@ def test_decisions_before_a_correction_replay(
     endpoint.client.post("/v1/market/bars", json={"interval": "1h", "bars": rest})
     after = endpoint.score(account).json()["decisions"][0]
     assert after["equity"] != before["equity"]
-    model = Forecaster.load(Path(bundles.root) / champion)
+    model = Forecaster(load_bundle(bundles.root / champion))
     for decision in (before, again, after):
         assert replay(endpoint.ledger, decision["decision_id"], lambda _: model).equal
 
