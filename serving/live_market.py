@@ -272,7 +272,7 @@ class LiveMarket:
         with self._lock:
             (open_,) = bars.opens.tolist()
             context = None if bars.context is None else bars.context[0].copy()
-            step = Step(bars.values[0].copy(), None, context, mark.copy())
+            step = Step(bars.values[0].copy(), context=context, mark=mark.copy())
             steps = {**self._moment.steps, open_: step}
             moment, _ = recompute(self._moment, steps, open_, open_, self._guard)
             self._moment = replace(moment, told={**moment.told, open_: step.bars})

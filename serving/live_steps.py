@@ -72,7 +72,10 @@ class Step:
     received:
         Wall-clock time of its first bar, nanoseconds; None where no wall clock counts.
     context:
-        Exogenous series of the step, shape (S, 7), see `BarPanel.context`; None: nothing.
+        Exogenous series of the step that files tell, shape (S, 7), see `BarPanel.context`; None:
+        nothing.
+    posted:
+        What quotes told of it while it was the newest step or a later one; goes before `context`.
     mark:
         Marks at its close that do not come from its bars, shape (S,); NaN where the bar decides.
         None: all come from bars.
@@ -81,6 +84,7 @@ class Step:
     bars: Floats
     received: int | None = None
     context: Floats | None = None
+    posted: Floats | None = None
     mark: Floats | None = None
 
     @classmethod
@@ -93,6 +97,13 @@ class Step:
         """Symbols whose bar is there, shape (S,)."""
         there: Bools = ~np.isnan(self.bars[:, CLOSE])
         return there
+
+    @property
+    def exogenous(self) -> Floats | None:
+        """Exogenous series of the step, shape (S, 7): quotes before files; None: nothing."""
+        if self.posted is None or self.context is None:
+            return self.context if self.posted is None else self.posted
+        return np.where(np.isnan(self.posted), self.context, self.posted)
 
     def with_bars(self, bars: Floats) -> Step:
         """This step with the bars of some symbols, shape (S, 5), NaN where they stay."""

@@ -69,9 +69,9 @@ def tell(moment: MarketMoment, facts: Iterable[Fact], guard: PriceGuard | None) 
     oldest = max(posted) - _WAITING
     kept = {o: v for o, v in posted.items() if o >= oldest or o == moment.pending}
     moment = replace(moment, posted_context=kept)
-    if moment.pending is None or moment.pending not in told:
-        return moment
-    return recompute(moment, moment.steps, moment.pending, moment.pending, guard)[0]
+    if moment.pending is not None and moment.pending in told:
+        moment, _ = recompute(moment, moment.steps, moment.pending, moment.pending, guard)
+    return moment
 
 
 def plain(posted: Mapping[int, Floats], symbols: tuple[str, ...]) -> list[list[Any]]:

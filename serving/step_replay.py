@@ -84,10 +84,11 @@ class _Replay:
                 self._filter.skip(1)
                 continue
             bars[row], self.verdicts[open_] = self._filter.apply(step)
-            if step.context is not None:
+            exogenous = step.exogenous
+            if exogenous is not None:
                 if context is None:
                     context = np.full((len(opens), symbols, CONTEXT_WIDTH), np.nan)
-                context[row] = step.context
+                context[row] = exogenous
         panel = BarPanel(self._state.interval, self._state.symbols, opens, bars, context)
         return self._state.advance(panel)
 
@@ -118,13 +119,10 @@ def recompute(
     -------
     The market, and the verdicts on the bars of each step that was computed, by their opens.
     """
-    steps = _with_context(moment, steps, newest)
+    steps = _with_posted(moment, steps, newest)
     start = _start(moment, first)
     at = min(steps) if start.next_open is None else start.next_open
-    told = moment.posted_context.get(newest)
-    own = steps[newest]
-    rows = {**steps, newest: replace(own, context=merge_exogenous(own.context, told))}
-    replay = _Replay(start, rows, guard)
+    replay = _Replay(start, steps, guard)
     checkpoints = [c for c in moment.checkpoints if c.next_open is None or c.next_open <= at]
     for stop in _grid(checkpoints[-1].next_open, at, newest, moment.interval):
         replay.through(at, stop)
@@ -168,30 +166,23 @@ def ahead_marks(
         if last is not None:
             filtered.skip((open_ - last) // step - 1)
         last = open_
-        bars, verdicts[open_] = filtered.apply(moment.waiting[open_])
+        posted = moment.posted_context.get(open_)
+        bars, verdicts[open_] = filtered.apply(replace(moment.waiting[open_], posted=posted))
         closes = np.where(np.isnan(bars[:, CLOSE]), closes, open_ + step)
         found.append(AheadMarks(open_ + step, filtered.mark, closes, filtered.state.copy()))
     return tuple(found), verdicts
 
 
-def merge_exogenous(context: Floats | None, posted: Floats | None) -> Floats | None:
-    """Exogenous series of a step, shape (S, 7): what quotes say goes before what files say."""
-    if posted is None or context is None:
-        return context if posted is None else posted
-    return np.where(np.isnan(posted), context, posted)
-
-
-def _with_context(moment: MarketMoment, steps: Mapping[int, Step], newest: int) -> dict[int, Step]:
-    """The steps up to `newest`; with those before it goes what quotes told of them, for good."""
+def _with_posted(moment: MarketMoment, steps: Mapping[int, Step], newest: int) -> dict[int, Step]:
+    """The steps up to `newest` with what quotes told of them."""
     found = dict(steps)
-    # A market without any bar begins with its first one.
-    begin = min(steps, default=newest) if moment.head.last_open is None else 0
-    for open_, posted in moment.posted_context.items():
-        if begin <= open_ < newest:
-            step = found.get(open_) or Step.empty(len(moment.mark))
-            found[open_] = replace(step, context=merge_exogenous(step.context, posted))
     if newest not in found:
         found[newest] = Step.empty(len(moment.mark))
+    # A market without any bar begins with its first one.
+    begin = min(found) if moment.head.last_open is None else 0
+    for open_, posted in moment.posted_context.items():
+        if begin <= open_ <= newest:
+            found[open_] = replace(found.get(open_) or Step.empty(len(moment.mark)), posted=posted)
     return found
 
 

@@ -15,7 +15,8 @@ from ledger.records import Entry
 from ledger.store import Ledger
 from market.clock import DAY, HOUR, SECOND, format_time
 from market.errors import ConfigError, LedgerError
-from market.panel import CLOSE, VOLUME, BarPanel
+from market.history import MarketHistory
+from market.panel import CLOSE, CONTEXT_WIDTH, FUNDING, VOLUME, BarPanel
 from market.price_guard import PriceGuard, new_state
 from models.bundle import load_bundle
 from models.forecaster import Forecaster
@@ -24,6 +25,7 @@ from serving.live_market import LiveMarket
 from serving.live_steps import StepRule
 from serving.messages import BarIn, BarsResponse
 from serving.posted_bars import Correction
+from serving.quote_messages import QuoteIn
 from serving.records import replay
 
 START = 220
@@ -78,10 +80,10 @@ def same_state(a: MarketState, b: MarketState) -> None:
         assert array.tobytes() == b.arrays[name].tobytes(), name
 
 
-def equals_batch(live: LiveMarket, market: Any, values: Any) -> None:
+def equals_batch(live: LiveMarket, market: Any, values: Any, context: Any = None) -> None:
     """The live market after `START` is that of the batch over these bars, to the last bit."""
-    rows = len(values)
-    panel = BarPanel(market.panel.interval, market.panel.symbols, market.panel.opens[:rows], values)
+    rows, symbols = len(values), market.panel.symbols
+    panel = BarPanel(market.panel.interval, symbols, market.panel.opens[:rows], values, context)
     state = MarketState(panel.symbols, panel.interval)
     features = state.advance(panel)
     same_state(live.moment.head, state)
@@ -417,6 +419,94 @@ def test_any_order_and_cut_and_restart_equal_the_batch_to_the_last_bit(
         again = start.live()
         again.catch_up(ledger)
         same(live, again)
+
+
+@settings(max_examples=20)
+@given(data=st.data())
+def test_any_order_equals_the_filtered_batch_to_the_last_bit(
+    market: Any, data: st.DataObject
+) -> None:
+    steps = 12
+    values = market.panel.values[: START + steps].copy()
+    for row, s, factor in data.draw(
+        st.lists(
+            st.tuples(
+                st.integers(START, START + steps - 1),
+                st.integers(0, 3),
+                st.sampled_from([0.5, 0.7, 1.4, 3.0]),
+            ),
+            max_size=10,
+        )
+    ):
+        values[row, s, :4] *= factor
+    panel = replace(market.panel.rows(0, START + steps), values=values)
+    batch = MarketHistory.from_panel(panel, PriceGuard())
+    history = MarketHistory.from_panel(market.panel.rows(0, START + 1), PriceGuard())
+    assert history.end is not None
+    head = market.head(START)
+    live = LiveMarket(
+        head.state.copy(),
+        head.history.last_mark(-1),
+        head.features,
+        head.panel,
+        PriceGuard(),
+        history.end.state,
+    )
+    cells = [(row, s) for row in range(START, START + steps) for s in range(4)]
+    order = data.draw(st.permutations(cells))
+    cut = data.draw(st.integers(0, len(order)))
+    for part in (order[:cut], order[cut:]):
+        if part:
+            told = [bar_of(panel, row, s) for row, s in part]
+            assert set(statuses(post(live, told))) <= {"applied", "suspect"}
+    state = MarketState(panel.symbols, panel.interval)
+    features = state.advance(batch.bars)
+    same_state(live.moment.head, state)
+    assert live.moment.features is not None
+    assert live.moment.features.values[-1].tobytes() == features.values[-1].tobytes()
+    assert live.moment.mark.tobytes() == batch.last_mark(-1).tobytes()
+    assert live.moment.suspect.tolist() == batch.suspect_at(-1).tolist()
+
+
+def bar_of(panel: BarPanel, row: int, column: int) -> dict[str, Any]:
+    names = ("open", "high", "low", "close", "volume")
+    values = dict(zip(names, panel.values[row, column].tolist(), strict=True))
+    ts = format_time(int(panel.opens[row]))
+    return {"symbol": panel.symbols[column], "ts": ts, **values}
+
+
+@pytest.mark.parametrize("saved_every", [1, 10_000])
+def test_recovery_keeps_what_quotes_told_of_each_step(
+    market: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, saved_every: int
+) -> None:
+    monkeypatch.setattr("serving.live_market.SAVED_EVERY", saved_every)
+    live, restarted = market.head(START).live(), market.head(START).live()
+    rows = range(START, START + 6)
+    context = np.full((START + 6, 4, CONTEXT_WIDTH), np.nan)
+
+    def funding(row: int, symbol: int, rate: float) -> None:
+        context[row, symbol, FUNDING] = rate
+        told = QuoteIn(
+            f"{market.panel.symbols[symbol]}-PERP",
+            format_time(int(market.panel.opens[row]) + 60 * SECOND),
+            funding=rate,
+            interval_hours=1.0,
+        )
+        (result,) = live.post_quotes([told], record=ledger.append).results
+        assert result.status == "applied"
+
+    for row in rows:
+        funding(row, row % 4, 1e-5 * row)
+    for symbol in range(3):
+        post(live, column(market, rows, symbol), record=lambda entry: ledger.append([entry]))
+    funding(START + 5, 3, 3e-4)  # of the newest step, which counts already
+    post(live, column(market, rows, 3), record=lambda entry: ledger.append([entry]))
+    equals_batch(live, market, market.panel.values[: START + 6], context)
+    restarted.catch_up(ledger)
+    same(live, restarted)
+    post(live, market.bars(range(START + 6, START + 7)))
+    post(restarted, market.bars(range(START + 6, START + 7)))
+    same(live, restarted)
 
 
 def test_early_bar_is_found_again_by_a_restart_from_a_later_history(
