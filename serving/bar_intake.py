@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +30,7 @@ _GONE = (
     "bar files and start from them"
 )
 _THEN = "late when it was recorded: what was known stays"
+_REPLACED = "replaced by a later one of the same request"
 _CORRECTION = "counts from the next step on; earlier decisions stay"
 _SUSPECT = (
     "the close is beyond the price guard's band: recorded, and missing until the next bar of the "
@@ -74,7 +75,7 @@ class BarIntake:
         self._own_corrections: set[int] = set()
         self._reasons: dict[int, Reason] = {}
         self._changed: dict[int, set[int]] = {}
-        self._taken: list[tuple[int, SoundBar, BarStatus]] = []
+        self._taken: dict[tuple[int, int], tuple[int, BarStatus]] = {}
         self._waited: list[tuple[int, int]] = []
         self._last: int | None = None
 
@@ -87,16 +88,13 @@ class BarIntake:
             if refused is not None:
                 self._answer(i, "rejected", refused)
                 continue
-            if bar.column in self._changed.get(open_, ()) and not self._behind(open_):
-                self._flush()  # posted twice in one request: each is filtered as it came
+            if (open_, bar.column) in self._taken:
+                self._answer_before_again(open_, bar.column)
             self._take(i, bar, late=i in late)
         if refused is not None:
             return
         self._last = open_
-        step = self._waiting.get(open_)
-        reason = None if step is None else self._counting.reason(open_, step.present, self._live)
-        if reason is not None:
-            self._count(open_, reason)
+        self._count_if_enough(open_)
 
     def finish(self) -> MarketMoment:
         """The market after all bars; every result is there then."""
@@ -105,6 +103,9 @@ class BarIntake:
             self._count(due, "grace")
         self._close()
         self._flush()
+        ahead, verdicts = ahead_marks(self.moment, self._guard)
+        self.moment = replace(self.moment, ahead=ahead)
+        self._answer_taken(verdicts)
         waiting = self.moment.waiting
         for i, open_ in self._waited:
             result = self.results[i]
@@ -137,7 +138,7 @@ class BarIntake:
                 self._answer(i, "duplicate")
                 return
             self._put(open_, column, values)
-            self._taken.append((i, bar, "applied" if absent else "corrected"))
+            self._taken[open_, column] = i, "applied" if absent else "corrected"
             if waits:
                 self._waited.append((i, open_))
         elif self._correct and kept and not late:
@@ -196,6 +197,24 @@ class BarIntake:
             'more are kept; post the bars of the other symbols, or say "final": true'
         )
 
+    def _answer_before_again(self, open_: int, column: int) -> None:
+        """Answer for a bar that comes again in the same request, as it was.
+
+        A bar of a step that counts is filtered first; one of a waiting step is only replaced.
+        """
+        self._count_if_enough(open_)
+        if open_ == self.newest:
+            self._flush()
+        elif not self._behind(open_):
+            i, status = self._taken.pop((open_, column))
+            self._answer(i, status, _REPLACED)
+
+    def _count_if_enough(self, open_: int) -> None:
+        step = self._waiting.get(open_)
+        reason = None if step is None else self._counting.reason(open_, step.present, self._live)
+        if reason is not None:
+            self._count(open_, reason)
+
     def _count(self, open_: int, reason: Reason) -> None:
         """Let the waiting steps up to `open_` count."""
         self.newest = open_
@@ -212,7 +231,7 @@ class BarIntake:
             self.moment = replace(self.moment, closed=until)
 
     def _flush(self) -> None:
-        """Compute the market with what came since, and answer for the bars that were taken."""
+        """Compute the market with what came since, and answer for the bars of counted steps."""
         before = self.moment.head.last_open
         changed = {o for o in self._changed if self.newest is not None and o <= self.newest}
         changed |= self._reasons.keys()
@@ -236,17 +255,21 @@ class BarIntake:
         self.moment = replace(
             self.moment, waiting=dict(self._waiting), corrections=dict(self._corrections)
         )
-        ahead, ahead_verdicts = ahead_marks(self.moment, self._guard)
-        self.moment = replace(self.moment, ahead=ahead)
-        verdicts |= ahead_verdicts
-        for i, bar, status in self._taken:
-            verdict = verdicts[bar.open][bar.column]
+        self._answer_taken(verdicts)
+        self._changed, self._reasons = {}, {}
+        self._own_corrections = set()
+
+    def _answer_taken(self, verdicts: Mapping[int, Verdicts]) -> None:
+        """Answer for the bars of the steps that were filtered."""
+        for (open_, column), (i, status) in list(self._taken.items()):
+            if open_ not in verdicts:
+                continue
+            del self._taken[open_, column]
+            verdict = verdicts[open_][column]
             if verdict == SUSPECT:
                 self._answer(i, "suspect", _SUSPECT)
             else:
                 self._answer(i, status, _LIMITED if verdict == LIMITED else None)
-        self._changed, self._reasons, self._taken = {}, {}, []
-        self._own_corrections = set()
 
     def _waits(self, step: Step) -> str:
         there, needed = int(step.present.sum()), self._counting.rule.needed(int(self._live.sum()))

@@ -245,6 +245,15 @@ def test_bar_that_waits_is_filtered_as_it_comes(market: Any) -> None:
     assert not live.snapshot(at(market, START)).suspect.any()
 
 
+def test_bar_that_comes_twice_in_one_request_is_replaced_in_a_waiting_step(market: Any) -> None:
+    live, bar = market.head(START).live(), market.bar(START, 0)
+    response = post(live, [bar | {"volume": 1.0}, bar, bar])
+    assert statuses(response) == ["applied", "corrected", "duplicate"]
+    assert "replaced by a later one" in str(response.results[0].detail)
+    post(live, market.bars(range(START, START + 1))[1:])
+    equals_batch(live, market, market.panel.values[: START + 1])
+
+
 def test_final_request_counts_and_closes_its_steps_and_those_before(market: Any) -> None:
     live = market.head(START).live()
     first = post(live, [market.bar(START + 1, 0)], final=True)
