@@ -326,13 +326,19 @@ class TrackingConfig(Section):
 
 
 class ServingConfig(Section):
-    """The endpoint: where it listens, what it serves, which clock and what access it keeps."""
+    """The endpoint: where it listens, what it serves, which clock and what access it keeps.
+
+    A step of the live market counts with more bars than ``step_quorum`` of the number of live
+    symbols; on the wall clock also ``step_grace`` seconds after its first bar.
+    """
 
     host: Text = "127.0.0.1"
     port: Annotated[int, Field(strict=True, ge=1, le=65_535)] = 8000
     bundles: GivenPath = Path("var/bundles")
     clock: Literal["wall", "market"] = "wall"
     auth: Literal["keys", "off"] = "keys"
+    step_quorum: Annotated[float, Field(strict=True, ge=0.0, le=1.0)] = 0.5
+    step_grace: Annotated[int, Field(strict=True, ge=0, le=86_400)] = 60
 
     @field_validator("auth")
     @classmethod

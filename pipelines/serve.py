@@ -11,12 +11,14 @@ from dataclasses import replace
 from features.corrected import advance_through
 from features.market_state import MarketState
 from ledger.store import Ledger
+from market.clock import SECOND
 from market.errors import ConfigError, DataError
 from market.history import MarketHistory
 from pipelines.config import Config
 from pipelines.inputs import read_history, read_rule_history
 from serving.app import ServingSettings, create_app
 from serving.live_market import LiveMarket
+from serving.live_steps import StepRule
 
 MARKET_STATE = "market_state.npz"
 """File beside the bundles that the endpoint starts from."""
@@ -44,6 +46,7 @@ def live_market(config: Config) -> LiveMarket:
         recent=told.rows(0, -1),
         guard=end.guard,
         guard_state=end.state,
+        rule=StepRule(config.serving.step_quorum, config.serving.step_grace * SECOND),
     )
     # As told: the endpoint judges the newest step itself, which is still open to corrections.
     live.open_step(told.rows(-1, None), end.mark)

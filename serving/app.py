@@ -19,7 +19,7 @@ from ledger.canonical import sha256_hex
 from ledger.keys import Keys
 from ledger.store import Ledger
 from margin.rule_history import RuleHistory
-from serving.auth import Access, requires
+from serving.auth import Access, require, requires
 from serving.docs_page import DocsPage
 from serving.live_market import LiveMarket
 from serving.messages import (
@@ -198,10 +198,21 @@ def what_if(
     operation_class=_Operation,
 )
 def market_bars(
-    data: JSONBody[BarsRequest], service: NamedDependency[Service]
+    data: JSONBody[BarsRequest],
+    request: Request[str, Any, State],
+    service: NamedDependency[Service],
 ) -> Response[BarsResponse]:
-    """Take in closed bars; what is new is on record when the answer leaves."""
-    return json_response(msgspec.json.encode(service.post_bars(data)))
+    """Take in closed bars; what is new is on record when the answer leaves.
+
+    A step counts once bars of more than a quorum of the live symbols are there, on the wall clock
+    also after a grace, or when the request says `final`; until then decisions do not see it. It
+    takes bars that it lacks until a request says `final`. A bar for a final step, or another one
+    for a bar of an older step, is `late`; with `correct`, which needs the scope `admin`, it counts
+    from the next step on.
+    """
+    if data.correct:
+        require(request, "admin")
+    return json_response(msgspec.json.encode(service.post_bars(data, request.user)))
 
 
 @post(

@@ -14,7 +14,7 @@ from serving.problems import ProblemError
 ANONYMOUS = "anonymous"
 """Owner of everything where keys are not asked for."""
 
-AccessScope = Literal["score", "market", "read"]
+AccessScope = Literal["score", "market", "read", "admin"]
 _ADMIN = "admin"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="margincast"'}
 
@@ -69,8 +69,12 @@ def requires(scope: AccessScope) -> Guard:
     """
 
     def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        access: Access = connection.app.state["access"]
-        owner = access.owner(connection.headers.get("authorization"), scope)
-        connection.scope["user"] = owner
+        connection.scope["user"] = require(connection, scope)
 
     return guard
+
+
+def require(connection: ASGIConnection[Any, Any, Any, Any], scope: AccessScope) -> str:
+    """Owner of a request that needs a scope; raises as `Access.owner` does."""
+    access: Access = connection.app.state["access"]
+    return access.owner(connection.headers.get("authorization"), scope)

@@ -7,7 +7,7 @@ so the whole board is recorded once in a while, and they are read from there on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge
 from typing import Any
@@ -16,13 +16,15 @@ import msgspec
 
 from ledger.records import Entry, Record
 from ledger.store import Ledger
+from market.clock import format_time, parse_time
 from market.errors import DataError
 from market.price_guard import PriceGuard
 from market.told_quotes import Figure, ToldFigure, figures_in_force
 from serving.bar_checks import MAX_AHEAD_DAYS, BarChecks
+from serving.live_steps import Counting, StepRule
 from serving.market_moment import MarketMoment
 from serving.messages import BarIn, BarResult
-from serving.posted_bars import BARS, follow_bars
+from serving.posted_bars import BARS, Correction, apply_bars
 from serving.posted_context import plain, recorded, tell
 from serving.posted_quotes import QUOTES, follow_quotes
 from serving.quote_checks import AHEAD_OF_BARS, AHEAD_OF_CLOCK, QuoteChecks
@@ -174,9 +176,39 @@ def _bars(
     context = recorded(payload.get("context", ()), columns, moment.interval)
     moment = tell(moment, context, guard)
     checks = BarChecks(moment.interval, columns, None, MAX_AHEAD_DAYS)
-    moment, posted = follow_bars(moment, str(payload["interval"]), bars, checks, guard)
+    results = msgspec.convert(payload["results"], list[BarResult])
+    late = [i for i, result in enumerate(results) if result.status == "late"]
+    correction = payload.get("correction")
+    moment, posted = apply_bars(
+        moment,
+        str(payload["interval"]),
+        bars,
+        checks,
+        guard,
+        _counting_then(payload, bars, late),
+        correction=None if correction is None else Correction(str(correction["author"])),
+        late=late,
+    )
     _warn(posted.response.results)
     return moment, sum(r.status in ("applied", "corrected") for r in posted.response.results)
+
+
+def _counting_then(
+    payload: Mapping[str, Any], bars: Sequence[BarIn], late: Collection[int]
+) -> Counting:
+    """Which steps came to count when these bars were recorded."""
+    until, final = payload.get("newest"), payload.get("final_until")
+    if "steps" not in payload:
+        # Written by an earlier version, in which the first bar of a step made it count.
+        opens = [parse_time(bar.ts) for i, bar in enumerate(bars) if i not in late]
+        until = format_time(max(opens)) if opens else None
+    return Counting(
+        StepRule(),
+        payload.get("received"),
+        replayed=True,
+        until=None if until is None else parse_time(str(until)),
+        final_until=None if final is None else parse_time(str(final)),
+    )
 
 
 def _warn(results: Iterable[BarResult] | Iterable[QuoteResult]) -> None:

@@ -1,13 +1,13 @@
-"""The live market: moved by posted bars, one step of all symbols at a time, and by quotes.
+"""The live market: moved by posted bars, step by step, and by quotes.
 
-The newest step is pending: each of its bars replays it on a copy of the state before it. It is
-committed when a bar of a later step arrives. So the features after all bars of a step are those
-of the batch to the last bit, in whatever order the bars came, and a bar that comes later than
-its step changes nothing that was known. The price guard judges the bars of a step together, by
-what stood before the step: a suspect bar is recorded and counts as missing.
+A step waits until enough symbols have delivered, then it counts (`serving.live_steps`). The newest
+step that counts is computed again with each of its bars, an older one with each bar that it
+lacked, from a kept state on. So the features after all bars are those of the batch to the last bit,
+in whatever order the bars came. The outlier filter takes the bars of a step together, by what stood
+before the step: a suspect bar is recorded and counts as missing.
 
 Quotes count at once, each figure by its own time (`market.told_quotes`); what they tell of funding,
-open interest, implied volatility and basis is context of the step that is pending or begins
+open interest, implied volatility and basis is context of the newest step or a later one
 (`serving.posted_context`).
 """
 
@@ -24,24 +24,27 @@ from features.market_state import MarketFeatures, MarketState
 from features.snapshot import MarketSnapshot
 from ledger.records import Entry
 from ledger.store import Ledger
+from market.clock import format_time
 from market.errors import DataError
-from market.panel import CLOSE, BarPanel
+from market.panel import BarPanel
 from market.price_guard import PriceGuard, new_state
 from serving.bar_checks import (
     MAX_AHEAD_DAYS,
     MAX_AHEAD_DAYS_UNCLOCKED,
     BarChecks,
-    SoundBar,
 )
+from serving.bar_intake import MEMORY_STEPS
 from serving.catch_up import SAVED_EVERY, caught_up, quote_checks, saved_board
+from serving.live_steps import Checkpoint, Counting, Step, StepRule
 from serving.market_moment import MarketMoment
 from serving.messages import BarIn, BarsResponse
-from serving.pending_step import MEMORY_STEPS, PendingStep
-from serving.posted_bars import follow_bars
+from serving.posted_bars import Correction, apply_bars
 from serving.posted_quotes import follow_quotes
 from serving.quote_messages import QuoteIn, QuotesResponse
+from serving.step_replay import recompute
 
 Floats = npt.NDArray[np.float64]
+_NAMED_SYMBOLS = 5
 
 
 class LiveMarket:
@@ -61,6 +64,8 @@ class LiveMarket:
         Judges the bars; None takes them as they are told.
     guard_state:
         Where it stands after the history, shape (S, 4); None: before any bar.
+    rule:
+        When a step counts.
 
     Raises
     ------
@@ -76,6 +81,7 @@ class LiveMarket:
         recent: BarPanel | None = None,
         guard: PriceGuard | None = None,
         guard_state: Floats | None = None,
+        rule: StepRule | None = None,
     ) -> None:
         newest = None if state.last_open is None else state.last_open + state.interval.nanoseconds
         at = None if features is None or not len(features.closes) else int(features.closes[-1])
@@ -91,18 +97,19 @@ class LiveMarket:
                 f"a price guard of shape {begun.shape} does not fit {len(state.symbols)} symbols"
             )
         self._guard = guard
+        self._rule = StepRule() if rule is None else rule
         self._columns = {symbol: i for i, symbol in enumerate(state.symbols)}
         self._lock = threading.Lock()
         self._moment = MarketMoment(
             committed=state,
             head=state,
-            pending=None,
             features=None if features is None or at is None else _last_row(features),
             mark=mark.copy(),
             mark_before=mark.copy(),
             told={} if recent is None else _told(recent, state),
             guard=begun,
             guard_before=begun,
+            checkpoints=(Checkpoint(state, mark.copy(), begun),),
         )
 
     @property
@@ -112,7 +119,7 @@ class LiveMarket:
 
     @property
     def newest_close(self) -> int | None:
-        """Close of the newest step in nanoseconds; None before the first bar."""
+        """Close of the newest step that counts, nanoseconds; None before the first bar."""
         return self._moment.newest_close
 
     def snapshot(self, as_of: int) -> MarketSnapshot:
@@ -125,6 +132,8 @@ class LiveMarket:
         bars: Sequence[BarIn],
         *,
         now: int | None = None,
+        final: bool = False,
+        correction: Correction | None = None,
         record: Callable[[Entry], object] | None = None,
     ) -> BarsResponse:
         """Take in bars of any steps in any order; each step is computed once.
@@ -137,22 +146,73 @@ class LiveMarket:
             The bars.
         now:
             Wall clock; bars that have not closed by then are rejected. None: the bars are the
-            clock, and none may open more than a week ahead of the newest one.
+            clock, and none may open more than a week ahead of the newest step.
+        final:
+            Whether their steps and all before them are complete: they count and are closed.
+        correction:
+            Given where bars that are late are corrections: they count from the next step on.
         record:
             Called once with what is new, before the market moves: if it raises, nothing moved.
 
         Returns
         -------
-        Results in the order of the bars, and the close of the newest step.
+        Results in the order of the bars, and the close of the newest step that counts.
         """
         with self._lock:
             ahead = MAX_AHEAD_DAYS_UNCLOCKED if now is None else MAX_AHEAD_DAYS
             checks = BarChecks(self._moment.interval, self._columns, now, ahead)
-            moment, posted = follow_bars(self._moment, interval, bars, checks, self._guard)
+            moment, posted = apply_bars(
+                self._moment,
+                interval,
+                bars,
+                checks,
+                self._guard,
+                Counting(self._rule, now, final),
+                correction=correction,
+            )
             if posted.entry is not None and record is not None:
                 record(posted.entry)
             self._moment = moment
         return posted.response
+
+    def count_due(self, now: int, record: Callable[[Entry], object] | None = None) -> None:
+        """Let the waiting steps count whose grace is over.
+
+        Parameters
+        ----------
+        now:
+            Wall clock, nanoseconds.
+        record:
+            As in `post`.
+        """
+        counting = Counting(self._rule, now)
+        if counting.due(self._moment.waiting) is None:
+            return
+        with self._lock:
+            interval = self._moment.interval
+            checks = BarChecks(interval, self._columns, now, MAX_AHEAD_DAYS)
+            moment, posted = apply_bars(
+                self._moment, interval.name, (), checks, self._guard, counting
+            )
+            if posted.entry is not None and record is not None:
+                record(posted.entry)
+            self._moment = moment
+
+    def waiting_reason(self) -> str | None:
+        """Which steps wait for which symbols; None where none does."""
+        moment = self._moment
+        if not moment.waiting:
+            return None
+        first = min(moment.waiting)
+        lacking = moment.live & ~moment.waiting[first].present
+        names = [s for s, lacks in zip(moment.head.symbols, lacking, strict=True) if lacks]
+        live = int(moment.live.sum())
+        count = len(moment.waiting)
+        which = "1 step waits" if count == 1 else f"{count} steps wait"
+        return (
+            f"{which} for a quorum of {self._rule.needed(live)} bars, {live} symbols are live; "
+            f"{format_time(first)} lacks {named(names)}"
+        )
 
     def post_quotes(
         self,
@@ -199,7 +259,7 @@ class LiveMarket:
         return posted.response
 
     def open_step(self, bars: BarPanel, mark: Floats) -> None:
-        """Take the newest step of a history as pending, so that its bars can still be corrected.
+        """Take the newest step of a history: it stays open, and its bars can still be replaced.
 
         Parameters
         ----------
@@ -210,10 +270,12 @@ class LiveMarket:
             Mark of each symbol at its close, shape (S,).
         """
         with self._lock:
-            step = PendingStep(self._moment, int(bars.opens[0]), self._guard, bars.context)
-            for column in np.flatnonzero(~np.isnan(bars.values[0, :, CLOSE])).tolist():
-                step.take(SoundBar(int(bars.opens[0]), column, bars.values[0, column]))
-            self._moment = replace(step.moment(), mark=mark.copy())
+            (open_,) = bars.opens.tolist()
+            context = None if bars.context is None else bars.context[0].copy()
+            step = Step(bars.values[0].copy(), context=context, mark=mark.copy())
+            steps = {**self._moment.steps, open_: step}
+            moment, _ = recompute(self._moment, steps, open_, open_, self._guard)
+            self._moment = replace(moment, told={**moment.told, open_: step.bars})
 
     def catch_up(
         self, ledger: Ledger, cash_assets: Collection[str] = (), now: int | None = None
@@ -244,6 +306,11 @@ class LiveMarket:
             found = caught_up(self._moment, ledger, self._columns, self._guard, cash_assets, now)
             self._moment, self._unsaved = found.moment, found.unsaved
         return found.bars
+
+
+def named(names: Sequence[str]) -> str:
+    """The first few names, for a message."""
+    return ", ".join(names[:_NAMED_SYMBOLS]) + (", …" if names[_NAMED_SYMBOLS:] else "")
 
 
 def _last_row(features: MarketFeatures) -> MarketFeatures:

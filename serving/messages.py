@@ -16,6 +16,7 @@ MAX_BARS = 20_000
 # No control characters: a database may not take them, and a log may obey them.
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f])")]
 Time = Annotated[str, Meta(min_length=10, max_length=40)]
+BarStatus = Literal["applied", "duplicate", "late", "corrected", "suspect", "rejected"]
 Binding = Literal["floor", "model", "cap", "dead_band", "step", "release", "fallback"]
 
 
@@ -177,10 +178,16 @@ class BarIn(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BarsRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Bars that have closed."""
+    """Bars that have closed.
+
+    `final`: their steps and all before them are complete; they count and take no more bars.
+    `correct` (scope `admin`): bars that are late are corrections, which count from the next step.
+    """
 
     interval: str
     bars: Annotated[list[BarIn], Meta(min_length=1, max_length=MAX_BARS)]
+    final: bool = False
+    correct: bool = False
 
 
 class BarResult(Struct, frozen=True, omit_defaults=True):
@@ -188,12 +195,12 @@ class BarResult(Struct, frozen=True, omit_defaults=True):
 
     symbol: str
     ts: str
-    status: Literal["applied", "duplicate", "late", "corrected", "suspect", "rejected"]
+    status: BarStatus
     detail: str | None = None
 
 
 class BarsResponse(Struct, frozen=True):
-    """Results in the order of the bars, and the close of the newest bar."""
+    """Results in the order of the bars, and the close of the newest step that counts."""
 
     results: list[BarResult]
     as_of: str | None

@@ -1,8 +1,8 @@
 """Context that quotes tell: funding, open interest, implied volatility and basis of a step.
 
 A fact belongs to the step that closes at or after the time when it held, as facts from files do
-(`market.context_files`). The pending step is replayed with it; facts of a step that has not begun
-wait for it; a step that is committed stays as it was.
+(`market.context_files`). The newest step is computed again with it; facts of later steps wait for
+them; older steps stay as they are.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import numpy as np
 from market.clock import DAY, Interval
 from market.panel import CONTEXT_WIDTH
 from market.price_guard import PriceGuard
-from serving.market_moment import Floats, MarketMoment
-from serving.pending_step import PendingStep
+from serving.live_steps import Floats
+from serving.market_moment import MarketMoment
+from serving.step_replay import recompute
 
 _Kind = Annotated[int, msgspec.Meta(ge=0, lt=CONTEXT_WIDTH)]
 
@@ -68,9 +69,9 @@ def tell(moment: MarketMoment, facts: Iterable[Fact], guard: PriceGuard | None) 
     oldest = max(posted) - _WAITING
     kept = {o: v for o, v in posted.items() if o >= oldest or o == moment.pending}
     moment = replace(moment, posted_context=kept)
-    if moment.pending is None or moment.pending not in told:
-        return moment
-    return PendingStep(moment, moment.pending, guard).again()
+    if moment.pending is not None and moment.pending in told:
+        moment, _ = recompute(moment, moment.steps, moment.pending, moment.pending, guard)
+    return moment
 
 
 def plain(posted: Mapping[int, Floats], symbols: tuple[str, ...]) -> list[list[Any]]:

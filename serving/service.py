@@ -14,19 +14,20 @@ from sqlalchemy import select
 from features.registry import STALE_INTERVALS, WARM_UP_HOURS
 from features.snapshot import MarketSnapshot
 from ledger.idempotency import IdempotentAnswer, LedgerDuplicateError
+from ledger.records import Entry
 from ledger.schema import database_errors, records
 from ledger.store import Ledger
 from margin.rule_history import RuleHistory
 from margin.ruleset import RuleSet
 from market.book import Account
 from market.clock import DAY, SECOND, Interval, format_time, parse_time
-from market.errors import DataError, MargincastError, ModelError
+from market.errors import DataError, LedgerError, MargincastError, ModelError
 from models.forecaster import Forecaster
 from serving.champion import ChampionWatch
 from serving.decision import PreviousAddOn, decide
 from serving.intake import Intake, take_in
 from serving.ledger_writer import LedgerWriter
-from serving.live_market import LiveMarket
+from serving.live_market import LiveMarket, named
 from serving.messages import (
     AccountIn,
     AccountProblem,
@@ -38,6 +39,7 @@ from serving.messages import (
 )
 from serving.metrics import Metrics
 from serving.opening_check import DecisionBasis
+from serving.posted_bars import Correction
 from serving.problems import ProblemError, invalid, not_found, unavailable
 from serving.quote_messages import QuotesRequest, QuotesResponse
 from serving.read_messages import ModelInfo, Readiness, recorded
@@ -51,7 +53,6 @@ from serving.what_if_questions import answer_questions, check_questions
 
 MODEL_FAILED = "no model: the model failed to answer"
 _MAX_AHEAD = DAY
-_NAMED_SYMBOLS = 5
 _MAX_KEY = 200
 _MAX_SEQ = 2**63
 _LOG = logging.getLogger("margincast.serving")
@@ -134,6 +135,7 @@ class Service:
             stored = self.ledger.answers.lookup(owner, key, body_sha256)
             if stored is not None:
                 return Answer(stored.response, replayed=True)
+        self._count_due()
         snapshot = self._snapshot(request.as_of)
         ruleset = self._rules_of(snapshot, request)
         intake = self._take_in(request.accounts, snapshot)
@@ -173,6 +175,7 @@ class Service:
             The add-ons in force cannot be read.
         """
         check_questions(request)
+        self._count_due()
         snapshot = self._snapshot(request.as_of)
         ruleset = self._rules_of(snapshot, request)
         intake = self._take_in(request.accounts, snapshot)
@@ -193,8 +196,15 @@ class Service:
         found = answer_questions(request, standing, basis)
         return WhatIfResponse(answers[0], answers[1], found.remedies, found.marginal, found.largest)
 
-    def post_bars(self, request: BarsRequest) -> BarsResponse:
+    def post_bars(self, request: BarsRequest, owner: str) -> BarsResponse:
         """Take in bars; what is new is on disk before it counts.
+
+        Parameters
+        ----------
+        request:
+            The bars; whether its sender may correct is checked before.
+        owner:
+            Whose request it is.
 
         Raises
         ------
@@ -211,7 +221,9 @@ class Service:
             request.interval,
             request.bars,
             now=self._wall(),
-            record=lambda entry: self._writer.append([entry]),
+            final=request.final,
+            correction=Correction(owner) if request.correct else None,
+            record=self._record,
         )
         self.metrics.bars(response.results)
         return response
@@ -299,11 +311,13 @@ class Service:
         if missing:
             return Readiness("unavailable", missing)
         champion = self._champion.current().answering(self.in_force.targets())
+        self._try_count_due()
         snapshot = self._snapshot(None)
         doubts = (
             champion.trouble,
             out_of_force(self.in_force.now(), snapshot.as_of),
             self._market_trouble(),
+            self.live.waiting_reason(),
             self._context_trouble(champion.model),
         )
         reasons = [reason for reason in doubts if reason]
@@ -312,6 +326,7 @@ class Service:
     def exposition(self) -> bytes:
         """Metrics in Prometheus text form."""
         model = self._champion.current().model
+        self._try_count_due()
         newest, quoted = self.live.newest_close, self.live.moment.quotes.newest
         age, quote_age, usable = float("nan"), float("nan"), 0
         if newest is not None:
@@ -322,6 +337,22 @@ class Service:
                 quote_age = (snapshot.as_of - quoted) / SECOND
         sha = model.bundle.sha256 if model else None
         return self.metrics.exposition(sha, age, quote_age, usable)
+
+    def _record(self, entry: Entry) -> None:
+        self._writer.append([entry])
+
+    def _count_due(self) -> None:
+        """Let the steps count whose grace is over; they are on disk before."""
+        now = self._wall()
+        if now is not None:
+            self.live.count_due(now, self._record)
+
+    def _try_count_due(self) -> None:
+        """The same where nothing is decided: a ledger that refuses leaves the market as it is."""
+        try:
+            self._count_due()
+        except LedgerError as error:
+            _LOG.error("waiting steps cannot be recorded and do not count: %s", error)
 
     def _snapshot(self, as_of: str | None) -> MarketSnapshot:
         """The market at the decision time of a request."""
@@ -391,8 +422,7 @@ class Service:
         if not usable.all():
             symbols = snapshot.features.symbols
             unfit = [name for name, fit in zip(symbols, usable, strict=True) if not fit]
-            named = ", ".join(unfit[:_NAMED_SYMBOLS]) + (", …" if unfit[_NAMED_SYMBOLS:] else "")
-            return f"{len(unfit)} of {len(symbols)} symbols are stale or in warm-up: {named}"
+            return f"{len(unfit)} of {len(symbols)} symbols are stale or in warm-up: {named(unfit)}"
         return None
 
 

@@ -65,6 +65,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "bundles": Path("var/bundles"),
         "clock": "wall",
         "auth": "keys",
+        "step_quorum": 0.5,
+        "step_grace": 60,
     },
     "ledger": {"url": "sqlite:///var/ledger.db"},
     "drift": {
@@ -242,6 +244,8 @@ def test_misspelt_or_impossible_variable_is_refused_and_named(
         ("serving", "port = 0", "serving.port is 0", "1"),
         ("serving", "clock = 'sun'", "serving.clock is 'sun'", "'wall' or 'market'"),
         ("serving", "auth = 'none'", "serving.auth is 'none'", "'keys' or 'off'"),
+        ("serving", "step_quorum = 1.1", "serving.step_quorum is 1.1", "1"),
+        ("serving", "step_grace = -1", "serving.step_grace is -1", "0"),
         ("serving", "portt = 1", "serving.portt is not a key", "host, port, bundles"),
         ("ledger", "url = 'var/ledger.db'", "ledger.url is 'var/ledger.db'", "sqlite:///FILE"),
         ("drift", "level = 1", "drift.level is 1", "less than 1"),

@@ -38,6 +38,7 @@ from models.schema import ModelSchema
 from models.trees import TreeTable
 from serving.app import ServingSettings, create_app
 from serving.live_market import LiveMarket
+from serving.live_steps import StepRule
 
 HOUR = Interval.parse("1h")
 DAYS = 11
@@ -58,9 +59,10 @@ class SmallMarket:
         features = state.advance(panel)
         return cls(panel, MarketHistory.from_panel(panel), state, features)
 
-    def live(self) -> LiveMarket:
+    def live(self, rule: StepRule | None = None) -> LiveMarket:
         """A live market of its own."""
-        return LiveMarket(self.state.copy(), self.history.last_mark(-1), self.features, self.panel)
+        mark = self.history.last_mark(-1)
+        return LiveMarket(self.state.copy(), mark, self.features, self.panel, rule=rule)
 
     def head(self, rows: int) -> SmallMarket:
         """The market as it was after some rows."""

@@ -16,9 +16,12 @@ from market.errors import DataError, LedgerError
 from market.panel import CLOSE, CONTEXT_WIDTH, FUNDING, BarPanel
 from market.simulate import simulate_bars
 from serving.live_market import LiveMarket
+from serving.live_steps import StepRule
 from serving.messages import BarIn, BarsResponse
 
 START = 220
+ANY_BAR = StepRule(quorum=0.0)
+"""Any bar makes its step count."""
 
 
 def post(live: LiveMarket, bars: list[dict[str, Any]], **rest: Any) -> BarsResponse:
@@ -86,7 +89,7 @@ def test_a_month_of_posted_bars_equals_the_batch(market: Any) -> None:
 
 
 def test_missing_steps_and_missing_bars_equal_the_batch_with_nan(market: Any) -> None:
-    live = market.head(START).live()
+    live = market.head(START).live(ANY_BAR)
     present = [market.bar(START, 0), market.bar(START + 5, 1), market.bar(START + 7, 0)]
     for bar in present:
         post(live, [bar])
@@ -103,7 +106,7 @@ def test_missing_steps_and_missing_bars_equal_the_batch_with_nan(market: Any) ->
 
 
 def test_a_gap_longer_than_one_piece_equals_the_batch(market: Any) -> None:
-    live, missing = market.live(), 2_100
+    live, missing = market.live(ANY_BAR), 2_100
     ts = int(market.panel.opens[-1]) + (missing + 1) * HOUR
     post(live, [{**market.bar(0, 0), "ts": format_time(ts)}], now=ts + HOUR)
     state = market.state.copy()
@@ -144,7 +147,7 @@ def test_a_corrected_pending_bar_replaces_the_first_one(market: Any) -> None:
 def test_a_late_bar_never_changes_what_was_known_nor_what_follows(market: Any) -> None:
     live, other = market.head(START).live(), market.head(START).live()
     for each in (live, other):
-        post(each, market.bars(range(START + 1, START + 2)))
+        post(each, market.bars(range(START + 1, START + 2)), final=True)
     before = live.moment
     late = [market.bar(START, 1), market.bar(START - 2, 0) | {"volume": 5.0}]
     response = post(live, late)
@@ -280,7 +283,7 @@ def test_a_restart_from_the_ledger_gives_the_same_state_to_the_bit(
     post(live, [market.bar(START + 3, 2) | {"volume": 7.0}], record=record)
     kept = [record.payload["bars"] for record in ledger.records("bars")]
     assert [len(bars) for bars in kept] == [8, 1, 1, 1]
-    assert restarted.catch_up(ledger) == 10
+    assert restarted.catch_up(ledger) == 11
     same_state(live, restarted)
     restarted.catch_up(ledger)
     same_state(live, restarted)

@@ -23,6 +23,7 @@ from market.history import MarketHistory, load_history
 from market.panel import CLOSE, HIGH, BarPanel
 from market.price_guard import PriceGuard
 from serving.live_market import LiveMarket
+from serving.live_steps import StepRule
 from serving.messages import BarIn, BarsResponse
 
 START, STEPS = 200, 12
@@ -55,6 +56,7 @@ def from_history(history: MarketHistory) -> LiveMarket:
         recent=told.rows(0, -1),
         guard=end.guard,
         guard_state=end.state,
+        rule=StepRule(quorum=0.0),  # any bar makes its step count: quorums have their own tests
     )
     live.open_step(told.rows(-1, None), end.mark)
     return live
