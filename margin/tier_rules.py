@@ -13,7 +13,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from margin.rule_values import NonNegative, Positive, Rate
+from margin.rule_values import NonNegative, Share
 
 
 class Bracket(Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,9 +23,9 @@ class Bracket(Struct, frozen=True, forbid_unknown_fields=True):
     that part or to the whole notional, see `TierRules.initial_margin_basis`.
     """
 
-    maintenance_rate: Rate
-    initial_rate: Rate
-    upper_bound: Positive | None = None
+    maintenance_rate: Share
+    initial_rate: Share
+    upper_bound: NonNegative | None = None
 
     def __post_init__(self) -> None:
         if self.maintenance_rate > self.initial_rate:
@@ -95,7 +95,7 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
     symbols, classes:
         Whole tables, of one symbol or shared: what a table leaves out, its symbols do not have.
     quantum:
-        Each position's requirements are rounded up to multiples of it; absent: not rounded.
+        Each position's requirements are rounded up to multiples of it; absent or 0: not rounded.
     initial_margin_basis:
         What an initial rate applies to. ``marginal``: to the part of the notional inside its
         bracket, so the margin is continuous. ``whole_notional``: that of the bracket which the
@@ -107,7 +107,7 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
     symbols: dict[str, Brackets] = {}
     open_interest: OpenInterestCaps | UnsetType = UNSET
     imf_factor: NonNegative | UnsetType = UNSET
-    quantum: Positive | UnsetType = UNSET
+    quantum: NonNegative | UnsetType = UNSET
     classes: dict[str, MarketClass] | UnsetType = UNSET
     initial_margin_basis: Literal["marginal", "whole_notional"] | UnsetType = UNSET
 
@@ -142,7 +142,7 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
     def brackets_alone(self) -> bool:
         """Whether no margin depends on more than brackets of notional."""
         scaled = any(table.imf > 0.0 or table.caps is not None for table in self._tables())
-        return self.quantum is UNSET and not scaled
+        return not self.quantum and not scaled
 
     @property
     def _default(self) -> Brackets:

@@ -287,7 +287,7 @@ def test_collateral_weights_by_amount_and_what_a_line_says_first(linear_tiers: R
         ({"open_interest": {"lower": 2.0, "upper": 1.0}}, "lower 2.0 is above upper 1.0"),
         ({"open_interest": {"lower": -1.0, "upper": 1.0}}, "open_interest.lower"),
         ({"imf_factor": -0.1}, "imf_factor"),
-        ({"quantum": 0.0}, "quantum"),
+        ({"quantum": -1e-6}, "quantum"),
         ({"classes": {"a": {"brackets": [], "symbols": ["X"]}}}, "brackets is empty"),
         ({"classes": {"a": {"brackets": BRACKETS}}}, "symbols"),
         (
