@@ -30,7 +30,9 @@ def round_up(amount: Floats, step: float) -> Floats:
     units = np.where(uncountable, 0.0, units)
     nearest = np.rint(units)
     whole = np.where(np.abs(units - nearest) <= _NOISE * np.abs(units), nearest, np.ceil(units))
-    whole = np.where((whole == 0.0) & (amount > 0.0) & ~uncountable, 1.0, whole)  # a quotient below any float
+    whole = np.where(
+        (whole == 0.0) & (amount > 0.0) & ~uncountable, 1.0, whole
+    )  # a quotient below any float
     # Dividing by the inverse keeps 3 steps of 0.000001 the decimal 0.000003.
     inverse = 1.0 / step
     whole_inverse = np.isfinite(inverse) and abs(inverse - np.rint(inverse)) <= _NOISE * inverse

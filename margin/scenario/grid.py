@@ -57,9 +57,7 @@ class Grid(NamedTuple):
         multiplier = np.array(spot)
         with np.errstate(divide="ignore"):  # a price of 0 has the logarithm -inf
             log_spot = np.log(multiplier)
-        return cls(
-            multiplier, log_spot, np.array(move, dtype=np.int64), np.array(dampening)
-        )
+        return cls(multiplier, log_spot, np.array(move, dtype=np.int64), np.array(dampening))
 
 
 def scenario_name(row: GridRow) -> str:

@@ -87,8 +87,9 @@ def scenarios_of(history: DailyCloses, rules: SimulationRules) -> Scenarios:
     over long volatility.
 
     A return is unknown where a close at one of its ends is, and, where it is scaled, where one of
-    the volatilities is, that of the first H days, or where both are 0. A symbol is known to a set where it has
-    `least_known_share` of the look-back, or of the stressed observations, and one return at least.
+    the volatilities is, that of the first H days, or where both are 0. A symbol is known to a set
+    where it has `least_known_share` of the look-back, or of the stressed observations, and one
+    return at least.
 
     Parameters
     ----------

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -316,6 +318,7 @@ PARAMETERS: dict[str, Parameter] = {
 }
 
 HUGE = 1e300
+PAGE = Path(__file__).parents[3] / "docs" / "rule-parameters.md"
 
 
 def ruleset_with(contents: Contents, parameter: Parameter, value: float) -> RuleSet:
@@ -378,6 +381,22 @@ def test_declared_bounds_are_the_domain_of_the_formula(name: str) -> None:
     assert (kind.ge if parameter.open_low else kind.gt) is None
     assert kind.lt is None
     assert isinstance(kind, inspect.IntType) == parameter.whole
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_page_states_the_domain(name: str) -> None:
+    parameter = PARAMETERS[name]
+    low = (
+        "(-∞" if parameter.low is None else f"{'(' if parameter.open_low else '['}{parameter.low:g}"
+    )
+    high = "∞)" if parameter.high is None else f"{parameter.high:g}]"
+    table, key = parameter.at.split(".")[0], name.split(".")[1].split("[")[0]
+    rows = [
+        row
+        for row in PAGE.read_text(encoding="utf-8").splitlines()
+        if row.startswith(f"| `{table}` |") and re.search(rf"[`.]{key}[` ]", row)
+    ]
+    assert any(f"| {low}, {high} |" in row for row in rows)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
