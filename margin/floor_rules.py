@@ -15,12 +15,13 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from margin.rule_values import NonNegative, Positive, Rate, Share, check_rising
+from margin.rule_values import NonNegative, Positive, Share, check_rising
 from market.errors import RuleSetError
 
 Table = TypeVar("Table", bound=Struct)
 
-Confidence = Annotated[float, Meta(gt=0.5, lt=1)]
+Confidence = Annotated[float, Meta(ge=0.5, le=1)]
+"""Below a half a normal quantile is negative, and so would be the margin."""
 
 EMIR_MEASURES = ("volatility", "stressed_buffer", "stressed_weight")
 """Floors that answer to Article 28(1), points (c), (a) and (b)."""
@@ -32,11 +33,23 @@ class Cover(Struct, frozen=True, forbid_unknown_fields=True):
     """Confidence that a margin holds for a period of days."""
 
     confidence: Confidence
-    period_days: Positive
+    period_days: NonNegative
+
+    def __post_init__(self) -> None:
+        if self.confidence == 1.0 and self.period_days == 0.0:
+            raise ValueError(
+                "confidence is 1 and period_days 0: certainty over no time is not defined; give a "
+                "confidence below 1 or a period above 0"
+            )
 
     @property
     def multiple(self) -> float:
-        """Hourly standard deviations to hold: normal quantile times the root of the hours."""
+        """Hourly standard deviations to hold: normal quantile times the root of the hours.
+
+        Infinite at a confidence of 1: any volatility then asks for the whole notional.
+        """
+        if self.confidence == 1.0:
+            return math.inf
         return NormalDist().inv_cdf(self.confidence) * math.sqrt(24.0 * self.period_days)
 
 
@@ -49,8 +62,8 @@ class CoverageRules(Struct, frozen=True, forbid_unknown_fields=True):
     product: Literal["listed", "otc"] = "listed"
     listed: Cover = Cover(0.99, 2.0)
     otc: Cover = Cover(0.995, 5.0)
-    lookback_days: Positive = 365.0
-    unknown_volatility: Positive = 0.02
+    lookback_days: NonNegative = 365.0
+    unknown_volatility: NonNegative = 0.02
 
     @property
     def multiple(self) -> float:
@@ -69,8 +82,8 @@ class SlippageCurve(Struct, frozen=True, forbid_unknown_fields=True):
         Points (notional, cost from the mid price, the half-spread included), both rising.
     """
 
-    half_spread: Positive
-    slippage: Annotated[tuple[tuple[Positive, Positive], ...], Meta(min_length=1)]
+    half_spread: NonNegative
+    slippage: Annotated[tuple[tuple[Positive, NonNegative], ...], Meta(min_length=1)]
 
     def __post_init__(self) -> None:
         check_rising("slippage", [notional for notional, _ in self.slippage])
@@ -86,12 +99,12 @@ class LiquidityRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[floors.liquidity]``, see `margin.floors.liquidity`."""
 
     enabled: bool = True
-    half_spread: Positive = 0.0005
+    half_spread: NonNegative = 0.0005
     impact: NonNegative = 1.0
-    concentration_share: Rate = 0.1
+    concentration_share: NonNegative = 0.1
     confidence: NonNegative = 2.33
-    unknown_volatility: Positive = 0.02
-    unknown_participation: Positive = 0.1
+    unknown_volatility: NonNegative = 0.02
+    unknown_participation: NonNegative = 0.1
     depth: dict[str, SlippageCurve] | UnsetType = UNSET
     depth_of_others: SlippageCurve | UnsetType = UNSET
 
@@ -108,15 +121,15 @@ class StaleDataRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     confidence: NonNegative = 2.33
-    unknown_volatility: Positive = 0.02
-    unknown_age_hours: Positive = 24.0
+    unknown_volatility: NonNegative = 0.02
+    unknown_age_hours: NonNegative = 24.0
 
 
 class VolatilityRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[floors.volatility]``, see `margin.floors.volatility`."""
 
     enabled: bool = True
-    unknown_long_volatility: Positive = 0.02
+    unknown_long_volatility: NonNegative = 0.02
 
 
 class StressedBufferRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,7 +145,7 @@ class StressedBufferRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     buffer: Share = 0.25
-    schedule: Annotated[tuple[tuple[Positive, Share], ...], Meta(min_length=1)] = (
+    schedule: Annotated[tuple[tuple[NonNegative, Share], ...], Meta(min_length=1)] = (
         (1.5, 1.0),
         (3.0, 0.0),
     )
@@ -166,7 +179,7 @@ class StressedWeightRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     weight: Share = 0.25
-    unknown_stressed_volatility: Positive = 0.04
+    unknown_stressed_volatility: NonNegative = 0.04
 
 
 class CorrelationRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,7 +187,7 @@ class CorrelationRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     offset_cap: Share = 0.8
-    full_divergence: Positive = 0.5
+    full_divergence: NonNegative = 0.5
 
 
 class WrongWayRules(Struct, frozen=True, forbid_unknown_fields=True):

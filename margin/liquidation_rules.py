@@ -11,7 +11,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from margin.rule_values import NonNegative, Positive, Rate, Share
+from margin.rule_values import NonNegative, Share
 
 
 class PartialRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +46,7 @@ class PartialRules(Struct, frozen=True, forbid_unknown_fields=True):
     method: Literal["buffer", "share", "whole"] = "buffer"
     order: Literal["pro_rata", "largest_first"] = "pro_rata"
     buffer: NonNegative = 0.1
-    share: Rate = 1.0
+    share: Share = 1.0
     share_above: NonNegative = 0.0
     cooldown_seconds: NonNegative = 0.0
     fee_rate: Share = 0.0
@@ -74,11 +74,11 @@ class AuctionRules(Struct, frozen=True, forbid_unknown_fields=True):
         Paid to the fund, on the largest share that can be sold times the mark-to-market.
     """
 
-    start: Rate
-    knee: Rate
-    fast_seconds: Positive
-    slow_seconds: Positive
-    insolvent_seconds: Positive
+    start: Share
+    knee: Share
+    fast_seconds: NonNegative
+    slow_seconds: NonNegative
+    insolvent_seconds: NonNegative
     buffer: NonNegative = 0.0
     fee_rate: Share = 0.0
 
@@ -105,7 +105,7 @@ class FundRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     max_draw: NonNegative | UnsetType = UNSET
     fill_spread: NonNegative | UnsetType = UNSET
-    bankruptcy_adjustment: Positive = 1.0
+    bankruptcy_adjustment: NonNegative = 1.0
 
 
 class DeleverageRules(Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,14 +20,22 @@ def round_up(amount: Floats, step: float) -> Floats:
     amount:
         Any shape; NaN and infinities pass on.
     step:
-        Above 0.
+        Above 0. One so small that an amount has more steps than float64 can count leaves that
+        amount as it is.
     """
     amount = np.asarray(amount, dtype=np.float64)
-    units = amount / step
+    with np.errstate(over="ignore"):
+        units = amount / step
+    uncountable = ~np.isfinite(units)
+    units = np.where(uncountable, 0.0, units)
     nearest = np.rint(units)
     whole = np.where(np.abs(units - nearest) <= _NOISE * np.abs(units), nearest, np.ceil(units))
-    whole = np.where((whole == 0.0) & (amount > 0.0), 1.0, whole)  # a quotient below any float
+    whole = np.where(
+        (whole == 0.0) & (amount > 0.0) & ~uncountable, 1.0, whole
+    )  # a quotient below any float
     # Dividing by the inverse keeps 3 steps of 0.000001 the decimal 0.000003.
     inverse = 1.0 / step
-    exact = np.rint(inverse) if abs(inverse - np.rint(inverse)) <= _NOISE * inverse else 0.0
-    return whole / exact if exact else whole * step
+    whole_inverse = np.isfinite(inverse) and abs(inverse - np.rint(inverse)) <= _NOISE * inverse
+    exact = np.rint(inverse) if whole_inverse else 0.0
+    rounded = whole / exact if exact else whole * step
+    return np.where(uncountable, amount, rounded)

@@ -22,7 +22,7 @@ from margin.asset_weights import AssetWeights
 from margin.floor_rules import FloorRules, check_emir
 from margin.life_cycle_rules import LifeCycleRules
 from margin.liquidation_rules import LiquidationRules
-from margin.rule_values import NonNegative, Positive, Probability, Share, Text
+from margin.rule_values import NonNegative, Probability, Share, Text
 from margin.scenario_rules import ScenarioRules
 from margin.simulation_rules import SimulationRules, check_emir_simulation
 from margin.standard_rules import StandardRules
@@ -112,9 +112,9 @@ class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[price_guard]``, see `market.price_guard`."""
 
     enabled: bool = True
-    band: Positive = 0.25
-    wick_band: Positive = 0.5
-    agreement: Positive = 0.1
+    band: NonNegative = 0.25
+    wick_band: NonNegative = 0.5
+    agreement: NonNegative = 0.1
 
     def guard(self) -> PriceGuard | None:
         """What judges bars; None where it is switched off."""
@@ -130,11 +130,11 @@ class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):
         default_factory=lambda: {"1": 0.002, "8": 0.01, "24": 0.02}
     )
     cap_im_multiple: NonNegative = 3.0
-    dead_band: Annotated[float, Meta(ge=0, lt=1)] = 0.05
-    max_step_up_per_hour: Positive = 0.5
+    dead_band: NonNegative = 0.05
+    max_step_up_per_hour: NonNegative = 0.5
     release_half_life_h: NonNegative = 12.0
     state_rule: Literal["none", "hold_in_stress"] = "none"
-    stress_ratio: Positive = 2.0
+    stress_ratio: NonNegative = 2.0
 
     @property
     def targets(self) -> dict[int, float]:

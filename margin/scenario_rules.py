@@ -1,6 +1,7 @@
 """``[scenario]`` of a rule set: portfolio margin as the worst of a grid of scenarios.
 
 ``margin/rulesets/derive-pmrm2.toml`` documents every key; `margin.scenario` gives the formulas.
+Prices and charges are 0 or more; exponents and skew caps are any number.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from margin.rule_values import NonNegative, Positive
+from margin.rule_values import NonNegative
 
 Vol = Literal["up", "none", "down", "linear", "abs"]
 
@@ -17,7 +18,7 @@ Vol = Literal["up", "none", "down", "linear", "abs"]
 class GridRow(Struct, frozen=True, forbid_unknown_fields=True):
     """One scenario: spot times `spot`, vols moved as `vol` says, result times `dampening`."""
 
-    spot: Positive
+    spot: NonNegative
     vol: Vol
     dampening: NonNegative = 1.0
 
@@ -28,20 +29,20 @@ class ScenarioRules(Struct, frozen=True, forbid_unknown_fields=True):
     grid: Annotated[tuple[GridRow, ...], Meta(min_length=1)]
     mm_factor: NonNegative
     im_factor: NonNegative
-    short_rate_mult: NonNegative
-    long_rate_mult: NonNegative
-    short_rate_add: NonNegative
-    long_rate_add: NonNegative
-    static_discount_long: Positive
-    static_discount_short: Positive
+    short_rate_mult: float
+    long_rate_mult: float
+    short_rate_add: float
+    long_rate_add: float
+    static_discount_long: NonNegative
+    static_discount_short: NonNegative
     vol_range_up: NonNegative
     vol_range_down: NonNegative
-    short_term_power: NonNegative
-    long_term_power: NonNegative
-    dte_floor_days: Positive
+    short_term_power: float
+    long_term_power: float
+    dte_floor_days: NonNegative
     min_vol_after_up_shock: NonNegative
-    basis_spot_up: Positive
-    basis_spot_down: Positive
+    basis_spot_up: NonNegative
+    basis_spot_down: NonNegative
     basis_add_factor: NonNegative
     basis_mult_factor: NonNegative
     peg_threshold: NonNegative
@@ -56,7 +57,7 @@ class ScenarioRules(Struct, frozen=True, forbid_unknown_fields=True):
     skew_linear_cbase: float
     skew_abs_base_cap: float
     skew_abs_cbase: float
-    skew_min_kstar: Positive
+    skew_min_kstar: NonNegative
     skew_width_scale: NonNegative
     skew_vol_param_static: float
     skew_vol_param_scale: float

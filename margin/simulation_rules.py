@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from margin.floor_rules import Confidence, StressedBufferRules
-from margin.rule_values import Positive, Rate, Share
+from margin.floor_rules import StressedBufferRules
+from margin.rule_values import NonNegative, Share
 
 Days = Annotated[int, Meta(ge=1, le=3_653)]
 Multiple = Annotated[float, Meta(ge=1)]
-Move = Annotated[float, Meta(gt=0, lt=1)]
+Coverage = Annotated[float, Meta(ge=0.5, le=1)]
+"""Below a half the rank of the measure may lie beyond the losses there are."""
 
 LEAST_MOVE = 0.10
 """Two standard deviations of two days at the least stand-in volatility of the floors, rounded up:
@@ -33,7 +34,7 @@ class VolatilityFilter(Struct, frozen=True, forbid_unknown_fields=True):
         Bounds of today's volatility over that of the past day.
     """
 
-    least_ratio: Rate = 0.5
+    least_ratio: Share = 0.5
     most_ratio: Multiple = 2.0
 
 
@@ -67,7 +68,7 @@ class SimulationRules(Struct, frozen=True, forbid_unknown_fields=True):
     product:
         Which of the figures of Articles 24 and 26 the others answer to.
     confidence:
-        Share of periods that the margin is to cover.
+        Share of periods that the margin is to cover; 1: all of them, the worst loss.
     period_days:
         Length of a period; periods overlap, one ends each day.
     lookback_days:
@@ -76,7 +77,7 @@ class SimulationRules(Struct, frozen=True, forbid_unknown_fields=True):
         ``var``: the mildest of the worst losses that the confidence leaves out; ``es``: their
         mean.
     volatility_half_life_days:
-        Of the exponential weights on daily variance.
+        Of the exponential weights on daily variance; 0: the newest day alone.
     filter:
         Absent: past returns are taken as they were.
     initial_multiple:
@@ -84,25 +85,26 @@ class SimulationRules(Struct, frozen=True, forbid_unknown_fields=True):
     offset_cap:
         Share of the difference between separate and joint losses that netting may save.
     unknown_move:
-        Flat shock, up and down, of an underlying without enough history.
+        Flat shock, up and down, of an underlying without enough history; 1: its price goes to 0,
+        or doubles.
     least_known_share:
-        Share of the look-back from which its history is enough.
+        Share of the look-back from which its history is enough; 0: any return that is known.
     buffer, stressed_weight, long_volatility:
         The measures against procyclicality, points (a), (b) and (c) of Article 28(1); one at most
         is on.
     """
 
-    confidence: Confidence
+    confidence: Coverage
     period_days: Days
     product: Literal["listed", "otc"] = "listed"
     lookback_days: Days = 365
     measure: Literal["var", "es"] = "var"
-    volatility_half_life_days: Positive = 10.0
+    volatility_half_life_days: NonNegative = 10.0
     filter: VolatilityFilter | UnsetType = UNSET
     initial_multiple: Multiple = 1.25
     offset_cap: Share = 0.8
-    unknown_move: Move = 0.4
-    least_known_share: Rate = 0.95
+    unknown_move: Share = 0.4
+    least_known_share: Share = 0.95
     buffer: StressedBufferRules | UnsetType = UNSET
     stressed_weight: StressedObservationRules | UnsetType = UNSET
     long_volatility: LongVolatilityRules | UnsetType = UNSET

@@ -59,7 +59,11 @@ class TierTable:
     """Brackets of S symbols as arrays of shape (S, B), padded with copies of the last bracket.
 
     The deduction makes the margin continuous across brackets:
-    ``deduction_k = deduction_{k-1} + bound_{k-1} * (rate_k - rate_{k-1})``, from zero.
+    ``deduction_k = deduction_{k-1} + bound_{k-1} * (rate_k - rate_{k-1})``, from zero. Where a
+    rule set takes its initial margin on the whole notional (`TierRules.initial_margin_basis`), the
+    initial deductions are 0: ``|notional| * rate_k`` of the bracket k that the notional reaches,
+    a bound being part of the bracket below it. That margin jumps at the bounds, and is at least
+    the marginal one, so never below the maintenance margin.
 
     Attributes
     ----------
@@ -68,7 +72,12 @@ class TierTable:
     maintenance_rates, initial_rates:
         Share of notional.
     maintenance_deductions, initial_deductions:
-        Settlement currency.
+        Settlement currency; initial ones are 0 on the whole notional.
+
+    References
+    ----------
+    Binance, "Cost Required to Open a Position in Perpetual Futures Contracts" (initial margin =
+    notional / leverage); Hyperliquid Docs, "Margining" and "Margin tiers".
     """
 
     bounds: Floats
@@ -139,12 +148,13 @@ def bracket_table(ruleset: RuleSet, symbols: tuple[str, ...]) -> TierTable:
     bounds = _column(padded, width, "upper_bound")
     maintenance = _column(padded, width, "maintenance_rate")
     initial = _column(padded, width, "initial_rate")
+    whole = ruleset.tiers.initial_margin_basis == "whole_notional"
     arrays = (
         bounds,
         maintenance,
         _deductions(bounds, maintenance),
         initial,
-        _deductions(bounds, initial),
+        np.zeros_like(initial) if whole else _deductions(bounds, initial),
     )
     for array in arrays:
         array.flags.writeable = False  # shared by every caller

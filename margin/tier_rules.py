@@ -9,18 +9,23 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from margin.rule_values import NonNegative, Positive, Rate
+from margin.rule_values import NonNegative, Share
 
 
 class Bracket(Struct, frozen=True, forbid_unknown_fields=True):
-    """Rates on the part of a notional up to `upper_bound`; None: the last, unbounded bracket."""
+    """Rates of notionals up to `upper_bound`; None: the last, unbounded bracket.
 
-    maintenance_rate: Rate
-    initial_rate: Rate
-    upper_bound: Positive | None = None
+    The maintenance rate applies to the part of a notional inside the bracket, the initial rate to
+    that part or to the whole notional, see `TierRules.initial_margin_basis`.
+    """
+
+    maintenance_rate: Share
+    initial_rate: Share
+    upper_bound: NonNegative | None = None
 
     def __post_init__(self) -> None:
         if self.maintenance_rate > self.initial_rate:
@@ -90,15 +95,21 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
     symbols, classes:
         Whole tables, of one symbol or shared: what a table leaves out, its symbols do not have.
     quantum:
-        Each position's requirements are rounded up to multiples of it; absent: not rounded.
+        Each position's requirements are rounded up to multiples of it; absent or 0: not rounded.
+    initial_margin_basis:
+        What an initial rate applies to. ``marginal``: to the part of the notional inside its
+        bracket, so the margin is continuous. ``whole_notional``: that of the bracket which the
+        notional reaches applies to all of it (notional / leverage, at the highest leverage that
+        the bracket allows), so the margin jumps where a bracket ends. Absent: ``marginal``.
     """
 
     brackets: tuple[Bracket, ...]
     symbols: dict[str, Brackets] = {}
     open_interest: OpenInterestCaps | UnsetType = UNSET
     imf_factor: NonNegative | UnsetType = UNSET
-    quantum: Positive | UnsetType = UNSET
+    quantum: NonNegative | UnsetType = UNSET
     classes: dict[str, MarketClass] | UnsetType = UNSET
+    initial_margin_basis: Literal["marginal", "whole_notional"] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _check_brackets(self.brackets)

@@ -85,7 +85,8 @@ def leg_margins(
 
     In this order, whatever the rule set has of it:
 
-    1. brackets: ``m = |notional| * rate - deduction``, `margin.tier`;
+    1. brackets: ``m = |notional| * rate - deduction``, `margin.tier`, the initial margin without
+       deduction where the rule set takes it on the whole notional;
     2. size: ``max(m, 0.8 m + imf * sqrt(|quantity|) * |notional|)``, both margins;
     3. open interest: ``m + clamp((OI - lower) / (upper - lower), 0, 1) * (|notional| - m)``, the
        initial margin alone. With one bracket that is ``|notional|`` times

@@ -51,7 +51,8 @@ def import_rulesets(
         `margin.rule_history.load_history` reads it.
     base:
         Rule set, by name or path, that gives the brackets of symbols which the record does not
-        list, the quantum and all tables but ``[tier]``. Its own symbols and classes are left out.
+        list, the quantum, the basis of the initial margin and all tables but ``[tier]``. Its own
+        symbols and classes are left out.
     name:
         Of the rule set; the base's unless given.
     symbols:

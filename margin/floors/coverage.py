@@ -97,17 +97,28 @@ def coverage(
     Regulation (EU) No 153/2013, Articles 24, 26 and 27.
     """
     slow, trust, cap = loss_correlations(view, rules)
-    multiple = table_of(rules.coverage, "coverage").multiple
     leg_alone, alone, demand = _cover(
         requirement.leg_start,
         requirement.leg_symbol,
         requirement.leg_notional,
-        np.minimum(1.0, multiple * np.minimum(volatility, 1.0 / multiple)),
+        margin_share(volatility, table_of(rules.coverage, "coverage").multiple),
         slow,
         trust,
         cap,
     )
     return Coverage(leg_alone, alone, demand)
+
+
+def margin_share(volatility: Floats, multiple: float) -> Floats:
+    """``min(1, multiple * volatility)``, shape (S,), without overflow.
+
+    0 without volatility, also at an infinite multiple, and at a multiple of 0.
+    """
+    if multiple == 0.0:
+        return np.zeros_like(volatility)
+    if np.isinf(multiple):
+        return np.where(volatility > 0.0, 1.0, 0.0)
+    return np.minimum(1.0, multiple * np.minimum(volatility, 1.0 / multiple))
 
 
 def loss_correlations(view: MarketView, rules: FloorRules) -> tuple[Floats, Floats, float]:
@@ -117,6 +128,7 @@ def loss_correlations(view: MarketView, rules: FloorRules) -> tuple[Floats, Floa
     fully trusted it is ``s*t*rho``, not trusted at all it is 1. Trust is 0 where the slow
     correlation is not known. While ``floors.correlation`` is on it is
     ``max(0, 1 - |fast - slow| / full_divergence)``, and 0 where the fast one is not known; else 1.
+    A `full_divergence` of 0 trusts where the two are equal, and nowhere else.
 
     Returns
     -------
@@ -129,7 +141,10 @@ def loss_correlations(view: MarketView, rules: FloorRules) -> tuple[Floats, Floa
         fast = (
             np.full_like(slow, np.nan) if view.fast_correlation is None else view.fast_correlation
         )
-        trust = np.maximum(0.0, 1.0 - np.abs(np.clip(fast, -1.0, 1.0) - slow) / own.full_divergence)
+        apart = np.abs(np.clip(fast, -1.0, 1.0) - slow)
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            trust = np.maximum(0.0, 1.0 - apart / own.full_divergence)
+        trust = np.where(apart == 0.0, 1.0, trust)
         cap = own.offset_cap
     else:
         trust = np.ones_like(slow)

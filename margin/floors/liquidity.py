@@ -38,7 +38,8 @@ def liquidity_floor(requirement: AccountFigures, view: MarketView, rules: FloorR
 
     Where the volatility is not known, `unknown_volatility` (hourly) or the long one if that is
     higher stands for it; where the
-    volume is not known, `unknown_participation` stands for q. No volume at all costs n.
+    volume is not known, `unknown_participation` stands for q. No volume at all costs n. A
+    `concentration_share` of 0 closes nothing in a day: d is infinite.
 
     Parameters
     ----------
@@ -184,14 +185,18 @@ def _closing_costs(  # type: ignore[no-untyped-def]
         participation = unknown_participation
         if not math.isnan(adv[leg]):
             participation = size / adv[leg] if adv[leg] > 0.0 else np.inf
-        extra_days = max(0.0, participation / concentration_share - 1.0)
+        extra_days = 0.0
+        if participation > 0.0:
+            extra_days = max(0.0, participation / concentration_share - 1.0)
         at_once = half_spread[s] + impact * daily * math.sqrt(participation)
         book = slippage_share(
             size, half_spread[s], depth_start[s], depth_start[s + 1], depth_notional, depth_share
         )
         if book > at_once:
             at_once = book
-        later = confidence * daily * math.sqrt(extra_days / 3.0)
+        later = confidence * daily
+        if later > 0.0 or participation == np.inf:
+            later *= math.sqrt(extra_days / 3.0)
         cost = size * (at_once + later)
         spread[leg] = size * half_spread[s]
         moved[leg] = size * at_once - spread[leg]

@@ -44,6 +44,9 @@ Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int8]
 Bools = npt.NDArray[np.bool_]
 
+_LAST = int(np.iinfo(np.int64).max)
+"""The last time there is: what is due beyond it is due then."""
+
 _MOST = len(State)
 """No account changes more often at one time: no state is entered twice with the same figures."""
 
@@ -188,13 +191,23 @@ def _pass(columns: _Columns, levels: _Levels, now: int, rules: LifeCycleRules) -
     deadline[account] = np.select(
         [after == State.CALLED, after == State.REDUCE_ONLY],
         [
-            np.int64(now + round(rules.call_hours * HOUR)),
+            np.int64(min(now + _nanoseconds(rules.call_hours), _LAST)),
             # The grace follows the deadline, not the moment at which somebody looked.
-            previous + np.int64(round(rules.grace_hours * HOUR)),
+            _later(previous, _nanoseconds(rules.grace_hours)),
         ],
         default=np.int64(NEVER),
     )
     return Transitions(account, before, after, reason, deadline[account].copy(), now)
+
+
+def _nanoseconds(hours: float) -> int:
+    return round(min(hours * HOUR, float(_LAST)))
+
+
+def _later(times: Ints, nanoseconds: int) -> Ints:
+    """Times so much later, no later than the last one there is."""
+    least = min(nanoseconds, _LAST)
+    return np.where(times > _LAST - least, _LAST, times + np.int64(min(least, _LAST)))
 
 
 def _begin_disputes(columns: _Columns, says: Bools, now: int) -> Transitions:

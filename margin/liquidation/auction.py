@@ -45,7 +45,8 @@ def buffer_margin(net: float, mark_to_market: float, buffer: float) -> float:
 def price_factor(seconds: float, rules: AuctionRules) -> float:
     """Share of the mark-to-market asked after so many seconds of a solvent auction.
 
-    Falls linearly from `start` to `knee` in the fast phase, then to 0 in the slow one.
+    Falls linearly from `start` to `knee` in the fast phase, then to 0 in the slow one. A phase of 0
+    seconds is over right after it began.
 
     References
     ----------
@@ -54,8 +55,9 @@ def price_factor(seconds: float, rules: AuctionRules) -> float:
     _check_seconds(seconds)
     if seconds < rules.fast_seconds:
         return rules.start - (rules.start - rules.knee) * seconds / rules.fast_seconds
-    slow = min(1.0, (seconds - rules.fast_seconds) / rules.slow_seconds)
-    return rules.knee * (1.0 - slow)
+    if seconds == 0.0:
+        return rules.start
+    return rules.knee * (1.0 - _passed(seconds - rules.fast_seconds, rules.slow_seconds))
 
 
 def largest_share(
@@ -131,7 +133,7 @@ def insolvent_offer(
         return Offer(seconds, False, 0.0, 0.0, 1.0)
     start = min(0.0, mark_to_market)
     end = min(start, net)
-    passed = min(1.0, seconds / rules.insolvent_seconds)
+    passed = _passed(seconds, rules.insolvent_seconds)
     return Offer(seconds, False, 0.0, start + (end - start) * passed, 1.0)
 
 
@@ -157,6 +159,13 @@ def auction_steps(
         offer = insolvent_offer(net, mark_to_market, part * rules.insolvent_seconds, rules)
         offers.append(Offer(end + offer.seconds, False, 0.0, offer.price, offer.share))
     return tuple(offers)
+
+
+def _passed(seconds: float, length: float) -> float:
+    """Share of a phase that is over; of one without length all of it, but at its first moment."""
+    if length == 0.0:
+        return 1.0 if seconds > 0.0 else 0.0
+    return min(1.0, seconds / length)
 
 
 def _check_seconds(seconds: float) -> None:

@@ -28,6 +28,9 @@ Floats = npt.NDArray[np.float64]
 
 _PATH = np.linspace(0.0, 1.0, 65)
 
+_COUNTABLE = 2.0**53
+"""From so many steps on float64 cannot tell one from the next: any share is a multiple."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -240,9 +243,10 @@ def _to_buffer(account: Closable, rules: PartialRules, elapsed: float) -> Floats
 
 
 def _rounded_up(share: float, multiple: float) -> float:
-    if multiple == 0.0:
+    steps = share / multiple if multiple > 0.0 else math.inf
+    if steps >= _COUNTABLE:
         return share
-    return min(1.0, math.ceil(round(share / multiple, 9)) * multiple)
+    return min(1.0, math.ceil(round(steps, 9)) * multiple)
 
 
 def _one_more(

@@ -55,9 +55,9 @@ class Grid(NamedTuple):
         move = [_MOVES[row.vol] for row in rules.grid] + [NONE] * 3
         dampening = [row.dampening for row in rules.grid] + [1.0] * 3
         multiplier = np.array(spot)
-        return cls(
-            multiplier, np.log(multiplier), np.array(move, dtype=np.int64), np.array(dampening)
-        )
+        with np.errstate(divide="ignore"):  # a price of 0 has the logarithm -inf
+            log_spot = np.log(multiplier)
+        return cls(multiplier, log_spot, np.array(move, dtype=np.int64), np.array(dampening))
 
 
 def scenario_name(row: GridRow) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 
 from margin.pricing.normal import normal_cdf
@@ -33,7 +34,8 @@ def fill_values(strike, moneyness, tau, vols, call, at, logs, move, room, out): 
     room:
         Scratch, shape (2 R,).
     out:
-        Filled, shape (R,).
+        Filled, shape (R,): the intrinsic value without vol, time or a forward above 0; at an
+        infinite vol the forward for a call and the strike for a put.
     """
     rows = len(at)
     side = 1.0 if call else -1.0
@@ -51,8 +53,9 @@ def fill_values(strike, moneyness, tau, vols, call, at, logs, move, room, out): 
         worth = side * (at[row] * room[row] - strike * room[row + rows])
         intrinsic = side * (at[row] - strike)
         least = max(0.0, intrinsic)
-        # Without vol or time the quotient above is no number: intrinsic value.
-        out[row] = least if worth < least or vols[move[row]] * root <= 0.0 else worth
+        # Without vol, time or a forward the quotient above is no number: intrinsic value.
+        bare = root <= 0.0 or vols[move[row]] * root <= 0.0 or at[row] <= 0.0
+        out[row] = least if worth < least or bare else worth
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -75,13 +78,22 @@ def fill_forwards(seconds, forward, spot, log_spot, at, logs):  # type: ignore[n
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def vol_multipliers(seconds, parameters):  # type: ignore[no-untyped-def]
-    """What the vols of an expiry are multiplied with: up, and down, the latter at least 0."""
+    """What the vols of an expiry are multiplied with: up, and down, the latter at least 0.
+
+    ``1 + vol_range_up * m`` and ``max(0, 1 - vol_range_down * m)`` with ``m = (30 d / max(t,
+    dte_floor))^p``. Without a floor m is infinite at t = 0 for p > 0, and so is the vol up; a
+    range of 0 leaves the vol as it is at any m.
+    """
     power = parameters.short_term_power
     if seconds > _SHORT_TERM:
         power = parameters.long_term_power
     reach = (_SHORT_TERM / max(seconds, parameters.dte_floor_seconds)) ** power
-    up = 1.0 + parameters.vol_range_up * reach
-    return up, max(0.0, 1.0 - parameters.vol_range_down * reach)
+    up, down = 1.0, 1.0
+    if parameters.vol_range_up != 0.0:
+        up = 1.0 + parameters.vol_range_up * reach
+    if parameters.vol_range_down != 0.0:
+        down = max(0.0, 1.0 - parameters.vol_range_down * reach)
+    return up, down
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -91,9 +103,11 @@ def fill_vols(vol, moneyness, tau, up, down, parameters, out):  # type: ignore[n
     Up, none, down, and the two skews: with ``k = ln(K / F)``, ``cap = base_cap + cbase *
     sqrt(tau)`` and ``k* = max(min_kstar, sqrt(tau) * width_scale * (vol_param_static + sqrt(tau) *
     vol_param_scale))`` the vol changes by the share ``k * cap / k*``, at most the cap either way;
-    the absolute skew takes ``|k|``. `moneyness` is ``-k``.
+    the absolute skew takes ``|k|``. `moneyness` is ``-k``. Where ``k*`` is 0 that is its limit from
+    above: for a cap above 0 the cap with the sign of k, and 0 at k = 0. A vol of 0 stays 0
+    whatever multiplies it, also where that is infinite.
     """
-    out[UP] = max(vol * up, parameters.min_vol_after_up_shock)
+    out[UP] = max(_times(vol, up), parameters.min_vol_after_up_shock)
     out[NONE] = vol
     out[DOWN] = vol * down
     root = math.sqrt(tau)
@@ -101,14 +115,23 @@ def fill_vols(vol, moneyness, tau, up, down, parameters, out):  # type: ignore[n
     width = parameters.vol_param_static + root * parameters.vol_param_scale
     width = max(parameters.min_kstar, root * parameters.width_scale * width)
     cap = parameters.linear_base_cap + parameters.linear_cbase * root
-    out[LINEAR] = vol * _skew(k, cap, width)
+    out[LINEAR] = _times(vol, _skew(k, cap, width))
     cap = parameters.absolute_base_cap + parameters.absolute_cbase * root
-    out[ABSOLUTE] = vol * _skew(abs(k), cap, width)
+    out[ABSOLUTE] = _times(vol, _skew(abs(k), cap, width))
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _times(vol, multiplier):  # type: ignore[no-untyped-def]
+    return vol * multiplier if vol != 0.0 else 0.0
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _skew(k, cap, width):  # type: ignore[no-untyped-def]
-    change = k * cap / width
+    change = 0.0
+    if k != 0.0 and cap != 0.0:
+        change = k * cap / width
+        if width == 0.0:
+            change = np.inf if (k > 0.0) == (cap > 0.0) else -np.inf
     change = min(cap, change) if k >= 0.0 else max(-cap, change)
     return max(0.0, 1.0 + change)
 
@@ -126,7 +149,9 @@ def discounts(tau, rate, parameters):  # type: ignore[no-untyped-def]
     long = parameters.long_discount * math.exp(
         -tau * (positive * parameters.long_rate_mult + parameters.long_rate_add)
     )
-    short = parameters.short_discount / math.exp(
-        -tau * (positive * parameters.short_rate_mult + parameters.short_rate_add)
-    )
+    short = 0.0
+    if parameters.short_discount != 0.0:
+        short = parameters.short_discount / math.exp(
+            -tau * (positive * parameters.short_rate_mult + parameters.short_rate_add)
+        )
     return discount, long, min(1.0 / discount, short)

@@ -87,8 +87,9 @@ def scenarios_of(history: DailyCloses, rules: SimulationRules) -> Scenarios:
     over long volatility.
 
     A return is unknown where a close at one of its ends is, and, where it is scaled, where one of
-    the volatilities is: that of the first H days. A symbol is known to a set where it has
-    `least_known_share` of the look-back, or of the stressed observations.
+    the volatilities is, that of the first H days, or where both are 0. A symbol is known to a set
+    where it has `least_known_share` of the look-back, or of the stressed observations, and one
+    return at least.
 
     Parameters
     ----------
@@ -115,16 +116,19 @@ def scenarios_of(history: DailyCloses, rules: SimulationRules) -> Scenarios:
     def at(target: Floats | None, bounds: VolatilityFilter) -> ScenarioSet:
         scaled = returns[window]
         if target is not None:
-            ratio = target / before[window]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = target / before[window]
             scaled = scaled * np.clip(ratio, bounds.least_ratio, bounds.most_ratio)
         return _scenario_set(ended[window], scaled, rules.lookback_days, rules.least_known_share)
 
     filtered = rules.filter
-    stress = _median(newest / long)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        stress = _median(newest / long)
+        stress_by_day = volatility[period:] / long
     stressed = None
     own = rules.stressed_weight
     if isinstance(own, StressedObservationRules) and own.enabled:
-        chosen = _wildest(volatility[period:] / long, own.observations)
+        chosen = _wildest(stress_by_day, own.observations)
         stressed = _scenario_set(
             ended[chosen], returns[chosen], own.observations, rules.least_known_share
         )
@@ -145,9 +149,11 @@ def scenarios_of(history: DailyCloses, rules: SimulationRules) -> Scenarios:
 def ewma_volatility(variance: Floats, half_life_days: float) -> Floats:
     """Daily volatility with exponentially falling weights, shape (D, S).
 
-    NaN until days of one half-life have been seen; a day without variance changes nothing.
+    NaN until days of one half-life have been seen; a day without variance changes nothing. A
+    half-life of 0 keeps no memory: the root of the newest variance.
     """
-    volatility: Floats = _ewma(variance, 0.5 ** (1.0 / half_life_days), half_life_days)
+    decay = 0.5 ** (1.0 / half_life_days) if half_life_days > 0.0 else 0.0
+    volatility: Floats = _ewma(variance, decay, half_life_days)
     return volatility
 
 
@@ -179,7 +185,7 @@ def _long_volatility(variance: Floats) -> Floats:
 
 
 def _scenario_set(ended: Ints, scaled: Floats, wanted: int, share: float) -> ScenarioSet:
-    enough = np.isfinite(scaled).sum(axis=0) >= share * wanted
+    enough = np.isfinite(scaled).sum(axis=0) >= max(share * wanted, 1.0)
     growth = np.where(np.isfinite(scaled), np.expm1(scaled), np.nan)
     return ScenarioSet(ended, np.ascontiguousarray(growth), enough)
 

@@ -206,7 +206,7 @@ def test_impossible_case_says_what_is_wrong(path: str, value: object, named: str
     assert named in got["error"]
 
 
-@pytest.mark.parametrize("grid", [[], None, {}, [{"spot": 0.0, "vol": "up"}], [{"vol": "up"}]])
+@pytest.mark.parametrize("grid", [[], None, {}, [{"spot": -0.1, "vol": "up"}], [{"vol": "up"}]])
 def test_a_grid_that_is_none_is_refused_and_not_that_of_the_preset(grid: object) -> None:
     ruleset = {"engine": "scenario", "name": "derive-pmrm2", "parameters": {}, "grid": grid}
     assert "grid" in run(changed("ruleset", ruleset))["error"]

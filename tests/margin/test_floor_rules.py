@@ -103,7 +103,7 @@ def test_figures_below_the_standard_are_refused_with_their_article(
     ("table", "values", "named"),
     [
         ("coverage", {"product": "swap"}, "product"),
-        ("coverage", {"listed": {"confidence": 1.0, "period_days": 2.0}}, "confidence"),
+        ("coverage", {"listed": {"confidence": 1.1, "period_days": 2.0}}, "confidence"),
         ("coverage", {"listed": {"confidence": 0.99, "period_days": 0.0}}, "period_days"),
         ("coverage", {"unknown_volatility": 0.0}, "unknown_volatility"),
         ("volatility", {"unknown_long_volatility": 0.0}, "unknown_long_volatility"),
@@ -112,9 +112,9 @@ def test_figures_below_the_standard_are_refused_with_their_article(
         ("stressed_buffer", {"schedule": [[1.5, 0.9], [3.0, 0.0]]}, "schedule"),
         ("stressed_buffer", {"schedule": [[1.5, 1.0], [1.5, 0.0]]}, "schedule"),
         ("stressed_buffer", {"schedule": [[1.5, 1.0], [2.0, 0.2], [3.0, 0.3]]}, "schedule"),
-        ("stressed_buffer", {"schedule": [[0.0, 1.0]]}, "schedule"),
+        ("stressed_buffer", {"schedule": [[-0.1, 1.0]]}, "schedule"),
         ("correlation", {"offset_cap": -0.1}, "offset_cap"),
-        ("correlation", {"full_divergence": 0.0}, "full_divergence"),
+        ("correlation", {"full_divergence": -0.1}, "full_divergence"),
         ("wrong_way", {"haircut": 0.1}, "haircut"),
         ("liquidity", {"depth_of_others": {"half_spread": 0.1, "slippage": []}}, "slippage"),
         (

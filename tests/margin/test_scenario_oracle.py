@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import QuantLib as ql  # noqa: N813
@@ -68,6 +69,52 @@ def test_engine_is_the_rules_written_out(preset: str) -> None:
         ranked = worst_scenarios(flat, i, ruleset, 100)
         basis = next(one.pnl for one in ranked if one.name == "basis contingency")
         assert basis == pytest.approx(slow_basis(portfolio, ruleset.scenarios), rel=1e-9, abs=scale)
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        {"dte_floor_days": 0.0},
+        {"dte_floor_days": 0.0, "vol_range_up": 0.0, "vol_range_down": 0.0},
+        {"short_term_power": 0.0, "long_term_power": -0.5},
+        {"static_discount_long": 0.0, "static_discount_short": 0.0},
+        {"long_rate_add": -0.2, "short_rate_mult": -3.0, "static_discount_short": 0.8},
+        {"skew_min_kstar": 0.0, "skew_width_scale": 0.0},
+        {"skew_min_kstar": 0.0, "skew_vol_param_static": 0.0, "skew_vol_param_scale": 0.0},
+        {"skew_min_kstar": 0.0, "skew_width_scale": 0.0, "skew_linear_base_cap": 0.0}
+        | {"skew_linear_cbase": 0.0},
+        {"min_vol_after_up_shock": 0.0, "vol_range_down": 9.0},
+        {"basis_spot_up": 0.0, "basis_spot_down": 0.0},
+        {"oracle_conf_threshold": 1.0},
+        {"oracle_conf_threshold": 0.0},
+        {"mm_factor": 0.0, "im_factor": 0.0, "peg_factor": 0.0},
+        {"grid": [{"spot": 0.0, "vol": vol} for vol in ("up", "none", "down", "linear", "abs")]},
+        {"grid": [{"spot": 1.3, "vol": "up", "dampening": 0.0}]},
+    ],
+)
+def test_ends_of_parameters_are_the_limits_of_the_rules(ends: dict[str, Any]) -> None:
+    content = load_ruleset("derive-pmrm2").content()
+    content["scenario"] |= {"peg_threshold": 0.95} | ends
+    ruleset = ruleset_from_content(content)
+    rng = np.random.default_rng(8)
+    portfolios = [at_the_money(random_portfolio(rng)) for _ in range(25)]
+    margins = compute_margins(flatten(portfolios, ruleset.collateral), ruleset)
+    assert margins.scenario_pnl is not None
+    for i, portfolio in enumerate(portfolios):
+        scale = 1e-11 * (1.0 + sum(abs(one.quantity) for one in portfolio.positions) * 400.0)
+        expected = slow_pnl(portfolio, ruleset.scenarios)
+        np.testing.assert_allclose(margins.scenario_pnl[i], expected, rtol=1e-9, atol=scale)
+        initial, maintenance = slow_margins(portfolio, ruleset.scenarios)
+        assert margins.initial_net[i] == pytest.approx(initial, rel=1e-9, abs=scale)
+        assert margins.maintenance_net[i] == pytest.approx(maintenance, rel=1e-9, abs=scale)
+
+
+def at_the_money(portfolio: Portfolio) -> Portfolio:
+    """Every forward at a strike: the log-moneyness of some options is exactly 0."""
+    underlying = portfolio.underlyings["U"]
+    expiries = tuple(msgspec.structs.replace(one, forward=100.0) for one in underlying.expiries)
+    moved = msgspec.structs.replace(underlying, expiries=expiries)
+    return msgspec.structs.replace(portfolio, underlyings={"U": moved})
 
 
 def random_portfolio(rng: np.random.Generator) -> Portfolio:
@@ -235,23 +282,29 @@ def _value(
     tau = seconds / YEAR
     discount = math.exp(-tau * max(expiry.rate, 0.0))
     return sum(
-        option.quantity
-        * ql.blackFormula(
-            ql.Option.Call if option.type == "call" else ql.Option.Put,
-            option.strike,
-            forward,
-            _vol(option, expiry, vol, rules) * math.sqrt(tau),
-            discount,
-        )
+        option.quantity * _black(option, forward, _vol(option, expiry, vol, rules), tau, discount)
         for option in options
     )
+
+
+def _black(option: Holding, forward: float, vol: float, tau: float, discount: float) -> float:
+    strike = option.strike or math.nan
+    if tau == 0.0 or forward == 0.0:  # nothing is left to move
+        side = 1.0 if option.type == "call" else -1.0
+        return discount * max(0.0, side * (forward - strike))
+    kind = ql.Option.Call if option.type == "call" else ql.Option.Put
+    value: float = ql.blackFormula(kind, strike, forward, vol * math.sqrt(tau), discount)
+    return value
 
 
 def _vol(option: Holding, expiry: Expiry, move: str, rules: ScenarioRules) -> float:
     vol, seconds = option.vol or 0.0, expiry.seconds_to_expiry
     days = seconds / 86_400.0
     power = rules.short_term_power if days <= 30.0 else rules.long_term_power
-    reach = (30.0 / max(days, rules.dte_floor_days)) ** power
+    floored = max(days, rules.dte_floor_days)
+    if floored == 0.0:
+        return vol  # settled: the vol does not matter
+    reach = (30.0 / floored) ** power
     if move == "up":
         return max(vol * (1.0 + rules.vol_range_up * reach), rules.min_vol_after_up_shock)
     if move == "down":
@@ -269,5 +322,8 @@ def _vol(option: Holding, expiry: Expiry, move: str, rules: ScenarioRules) -> fl
         rules.skew_min_kstar,
         width * (rules.skew_vol_param_static + root * rules.skew_vol_param_scale),
     )
-    change = min(cap, k * cap / width) if k >= 0.0 else max(-cap, k * cap / width)
+    if width == 0.0:  # an infinitely steep skew goes to its cap, and has 0 in its middle
+        change = cap * (k > 0.0) - cap * (k < 0.0)
+    else:
+        change = min(cap, k * cap / width) if k >= 0.0 else max(-cap, k * cap / width)
     return vol * max(0.0, 1.0 + change)

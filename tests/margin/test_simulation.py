@@ -24,6 +24,7 @@ from margin.portfolios import Portfolios, flatten
 from margin.pricing.black76 import black76_price
 from margin.ruleset import RuleSet, load_ruleset
 from margin.simulation.losses import tail_length
+from margin.simulation.scenarios import ewma_volatility, scenarios_of
 from market.clock import DAY
 from market.daily_closes import DailyCloses
 from market.errors import CaseError
@@ -567,3 +568,42 @@ def test_portfolios_with_different_histories_are_refused_together() -> None:
     ]
     with pytest.raises(CaseError, match="margin each on its own"):
         flatten(days, load_ruleset("emir-ccp").collateral)
+
+
+def test_half_life_of_nothing_is_the_newest_day() -> None:
+    variance = np.array([[0.04, np.nan], [0.0, 0.01], [0.09, 0.01]])
+    got = ewma_volatility(variance, 0.0)
+    np.testing.assert_allclose(got, [[0.2, np.nan], [0.0, 0.1], [0.3, 0.1]])
+    np.testing.assert_allclose(ewma_volatility(variance, 1e-9), got, atol=1e-12)
+
+
+def test_certainty_takes_the_worst_loss_of_the_lookback() -> None:
+    plain = rules(filter=None, confidence=1.0, measure="es")
+    closes = history()
+    held = perp("BTC", 1_000.0)
+    growth = closes.close[2:, 0] / closes.close[:-2, 0] - 1.0
+    worst = max(oracle_profit(held, g) * -1.0 for g in growth[-365:])
+    assert simulated(plain, held, closes=closes) == pytest.approx(worst, rel=1e-12)
+
+
+def test_unknown_move_of_one_takes_the_whole_price() -> None:
+    none = rules(unknown_move=1.0)
+    closes = history(names=("ETH",))
+    assert simulated(none, perp("BTC", 1_000.0), closes=closes) == pytest.approx(1_001.0)
+    put = option("BTC", -1_000.0, side="put")
+    quantity, strike = -1_000.0 / SPOT["BTC"], SPOT["BTC"]
+    lost = -quantity * (strike * math.exp(-0.03 * 30 / 365))
+    value = black76_price(1.01 * strike, strike, 30 / 365, 0.6, False, 0.03)
+    assert simulated(none, put, closes=closes) == pytest.approx(lost + quantity * float(value))
+
+
+def test_least_known_share_of_nothing_asks_for_one_return() -> None:
+    closes = history()
+    closes.close[:-4, 2] = np.nan
+    few = rules(filter=None, least_known_share=0.0)
+    known = scenarios_of(closes, few.simulated).current.known
+    np.testing.assert_array_equal(known, [True, True, True])
+    closes = replace(closes, close=closes.close.copy())
+    closes.close[:, 2] = np.nan
+    known = scenarios_of(closes, few.simulated).current.known
+    np.testing.assert_array_equal(known, [True, True, False])

@@ -293,16 +293,17 @@ def test_drift_debt_costs_its_liability_weight() -> None:
 
 
 # Hyperliquid. Docs, Margin tiers: "at 20x max leverage, maintenance_margin_rate = 2.5%", and the
-# deduction of a tier, its lower bound times the step of the rates.
+# deduction of a tier, its lower bound times the step of the rates. Margining: the margin to open a
+# position is size * mark price / leverage, so it has no deduction.
 @pytest.mark.parametrize(
     ("coin", "notional", "initial", "maintenance"),
     [
         ("SOL", 1e6, 1e6 / 20, 25_000.0),
         ("BTC", 150e6, 150e6 / 40, 150e6 * 0.0125),
-        ("BTC", 200e6, 200e6 / 20 - 150e6 * 0.025, 200e6 * 0.025 - 150e6 * 0.0125),
-        ("ETH", 101e6, 4e6 + 1e6 / 15, 2e6 + 1e6 / 30),
-        ("kPEPE", 30e6, 30e6 * 0.2 - 20e6 * 0.1, 30e6 * 0.1 - 20e6 * 0.05),
-        ("BNB", 4e6, 4e6 * 0.2 - 3e6 * 0.1, 4e6 * 0.1 - 3e6 * 0.05),
+        ("BTC", 200e6, 200e6 / 20, 200e6 * 0.025 - 150e6 * 0.0125),
+        ("ETH", 101e6, 101e6 / 15, 2e6 + 1e6 / 30),
+        ("kPEPE", 30e6, 30e6 / 5, 30e6 * 0.1 - 20e6 * 0.05),
+        ("BNB", 4e6, 4e6 / 5, 4e6 * 0.1 - 3e6 * 0.05),
         ("ZZZ", 900.0, 300.0, 150.0),
     ],
 )

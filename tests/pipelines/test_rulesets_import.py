@@ -82,6 +82,7 @@ def test_one_version_for_each_time_at_which_something_changed(tmp_path: Path) ->
     assert [b.initial_rate for b in after.of_symbol("BTCUSDT")] == [0.02, 0.1]
     assert after.of_symbol("BTCUSDT")[-1].upper_bound is None
     assert before.of_symbol("SOLUSDT") == before.brackets  # the base's default
+    assert after.initial_margin_basis == "whole_notional"  # the base's too
 
 
 def test_a_new_name_is_no_new_listing(tmp_path: Path) -> None:
