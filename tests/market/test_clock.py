@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import date, datetime
 
 import numpy as np
@@ -18,6 +19,7 @@ from market.clock import (
     SECOND,
     Interval,
     format_time,
+    parse_duration,
     parse_time,
 )
 from market.errors import ConfigError, DataError, MargincastError
@@ -98,6 +100,26 @@ def test_whole_seconds_are_written_without_a_fraction() -> None:
 def test_text_that_is_no_time_is_refused_by_name(text: str) -> None:
     with pytest.raises(DataError, match=r"is not ISO 8601; write it like"):
         parse_time(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [("90s", 90 * SECOND), ("30m", HOUR // 2), ("2h", 2 * HOUR), ("366d", 366 * DAY)],
+)
+def test_duration_is_a_number_with_its_unit(text: str, nanoseconds: int) -> None:
+    assert parse_duration(text) == nanoseconds
+
+
+@pytest.mark.parametrize("text", ["", "0s", "2", "h", "1.5h", "-1h", "2 h", "2H", "367d", "9" * 99])
+def test_text_that_is_no_duration_is_refused_with_the_form(text: str) -> None:
+    with pytest.raises(DataError, match="expected a duration like 90s, 30m, 2h or 1d"):
+        parse_duration(text)
+
+
+@given(st.text())
+def test_any_text_is_a_duration_above_zero_or_refused(text: str) -> None:
+    with contextlib.suppress(MargincastError):
+        assert 0 < parse_duration(text) <= 366 * DAY
 
 
 @pytest.mark.parametrize(("name", "per_hour"), [("1m", 60), ("5m", 12), ("30m", 2), ("1h", 1)])
