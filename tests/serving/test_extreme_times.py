@@ -27,7 +27,7 @@ def test_decision_time_is_422_with_the_range(
     serve: Any, account: dict[str, Any], time: str, clock: str
 ) -> None:
     endpoint = serve(clock=clock)
-    for path, more in (("/v1/score", {}), ("/v1/what-if", {"changes": []})):
+    for path, more in (("/v1/score", {}), ("/v1/what-if", {"marginal": True})):
         body = {"accounts": [account], "as_of": time, **more}
         response = endpoint.client.post(path, json=body)
         assert response.status_code == 422
@@ -97,7 +97,7 @@ def test_any_text_as_a_time_is_answered_without_a_500(
     target: Target, account: dict[str, Any], time: str
 ) -> None:
     previous = {"amount": 1.0, "as_of": time}
-    body = {"accounts": [account | {"previous_add_on": previous}], "as_of": time, "changes": []}
+    body = {"accounts": [account | {"previous_add_on": previous}], "as_of": time, "marginal": True}
     bars = {"interval": "1h", "bars": [target.bar | {"ts": time}]}
     quotes = {"quotes": [{"instrument": "BTCUSDT-PERP", "mark": 1.0, "ts": time}]}
     for path, content in (
