@@ -86,8 +86,10 @@ class MarketMoment:
         """Close of the newest step or time of the newest quote, the later one."""
         return max(filter(None, (self.newest_close, self.quotes.newest)), default=None)
 
-    def snapshot(self, as_of: int) -> MarketSnapshot:
+    def snapshot(self, as_of: int, mark_max_age: int | None = None) -> MarketSnapshot:
         """The market at `as_of`, no earlier than the newest close; without later quotes.
+
+        `mark_max_age` is that of `MarketSnapshot`, nanoseconds.
 
         Raises
         ------
@@ -110,4 +112,5 @@ class MarketMoment:
             self.mark,
             self.suspect,
             self.quotes.board(as_of),
+            mark_max_age=mark_max_age,
         )
