@@ -103,9 +103,14 @@ class MarketSnapshot:
 
     @classmethod
     def of_history(
-        cls, history: MarketHistory, features: MarketFeatures, as_of: int
+        cls,
+        history: MarketHistory,
+        features: MarketFeatures,
+        as_of: int,
+        quotes: QuoteBoard | None = None,
+        mark_max_age: int | None = None,
     ) -> MarketSnapshot:
-        """The market of a history as it was known at `as_of`.
+        """The market of a history as it was known at `as_of`, with the quotes known then.
 
         Raises
         ------
@@ -122,6 +127,8 @@ class MarketSnapshot:
             row,
             history.last_mark(row),
             history.suspect_at(row),
+            quotes,
+            mark_max_age=mark_max_age,
         )
 
     def view(self) -> MarketView:

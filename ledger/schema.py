@@ -32,6 +32,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from market.errors import LedgerError
+from market.redaction import redact, shown_address
 
 metadata = MetaData()
 
@@ -132,8 +133,8 @@ def database_errors(doing: str) -> Iterator[None]:
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         raise LedgerError(
-            f"the ledger could not {doing}: {cause}; check that its database is reachable, "
-            "writable and not full"
+            f"the ledger could not {doing}: {redact(str(cause))}; check that its database is "
+            "reachable, writable and not full"
         ) from error
 
 
@@ -189,6 +190,10 @@ def _is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
+def _shown(url: URL) -> str:
+    return shown_address(url.render_as_string())
+
+
 def _ensure_tables(engine: Engine, create: bool) -> None:
     if create:
         with writing(engine) as connection:
@@ -196,7 +201,7 @@ def _ensure_tables(engine: Engine, create: bool) -> None:
             metadata.create_all(connection)
     elif not inspect(engine).has_table(records.name):
         raise LedgerError(
-            f"there is no ledger in {engine.url.render_as_string()}; give the url it was written to"
+            f"there is no ledger in {_shown(engine.url)}; give the url it was written to"
         )
 
 
@@ -204,7 +209,7 @@ def _sqlite_engine(url: URL, create: bool) -> Engine:
     path = url.database
     if not path or ":memory:" in path or url.query.get("mode") == "memory":
         raise LedgerError(
-            f"ledger url {url.render_as_string()!r} is in memory; a record must survive the "
+            f"ledger url {_shown(url)!r} is in memory; a record must survive the "
             "process, give a file like sqlite:///var/ledger.db"
         )
     if create:
@@ -256,7 +261,7 @@ def _begin_sqlite(connection: Connection) -> None:
 def _postgres_engine(url: URL) -> Engine:
     if url.get_backend_name() != "postgresql":
         raise LedgerError(
-            f"ledger url {url.render_as_string()!r} is not of a known database; "
+            f"ledger url {_shown(url)!r} is not of a known database; "
             "give sqlite:///… or postgresql+psycopg://…"
         )
     try:

@@ -13,7 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market.bar_versions import EARLY, Bars, Clock, count_versions, select_versions
-from market.clock import DAY, HOUR, INTERVALS, Interval
+from market.clock import (
+    DAY,
+    END_OF_TIME,
+    FIRST_TIME,
+    HOUR,
+    INTERVALS,
+    TIME_RANGE,
+    Interval,
+    format_time,
+)
 from market.errors import DataError
 from market.instruments import is_symbol
 from market.panel import CLOSE, HIGH, LOW, OPEN, VOLUME
@@ -227,7 +236,8 @@ def timestamps(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int64]:
     Raises
     ------
     DataError
-        The column is not a time stamp, has missing values, or lies outside the years 1677 to 2262.
+        The column is not a time stamp, has missing values, or holds a time beyond
+        `market.clock.TIME_RANGE`.
     """
     column = table[name]
     if not pa.types.is_timestamp(column.type):
@@ -238,10 +248,17 @@ def timestamps(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.int64]:
         nanoseconds = column.cast(pa.timestamp("ns", tz=column.type.tz)).cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"{path}: column {name!r} holds times that do not fit into nanoseconds (years 1677 "
-            f"to 2262); correct them: {error}"
+            f"{path}: column {name!r} holds times that do not fit into nanoseconds; expected "
+            f"{TIME_RANGE}: {error}"
         ) from error
-    return np.ascontiguousarray(nanoseconds.to_numpy(), dtype=np.int64)
+    times = np.ascontiguousarray(nanoseconds.to_numpy(), dtype=np.int64)
+    beyond = np.flatnonzero((times < FIRST_TIME) | (times >= END_OF_TIME))
+    if len(beyond):
+        raise DataError(
+            f"{path}: column {name!r} holds {format_time(int(times[beyond[0]]))} in row "
+            f"{beyond[0]}; expected {TIME_RANGE}"
+        )
+    return times
 
 
 def floats(table: pa.Table, name: str, path: Path) -> npt.NDArray[np.float64]:

@@ -12,6 +12,7 @@
     │   ├── ExportError      a booster uses something the exporter refuses
     │   └── BundleError      an artefact failed its audit and was not loaded
     ├── LedgerError          a decision cannot be recorded, found or replayed
+    ├── MissingExtraError    an optional part of the installation is not there
     └── BusyError            another process holds an exclusive job
 
 Every message says what was given, what was expected and what to do.
@@ -74,6 +75,10 @@ class LedgerError(MargincastError):
 
 class AlteredError(LedgerError):
     """What the ledger holds is not what was recorded."""
+
+
+class MissingExtraError(MargincastError):
+    """An optional part of the installation is not there."""
 
 
 class BusyError(MargincastError):

@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SADeprecationWarning, SQLAlchemyError
 
 from market.errors import ModelError
+from market.redaction import redact, shown_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -77,8 +78,8 @@ class Tracking:
 
     @property
     def address(self) -> str:
-        """The uri without password or options, fit to be shown."""
-        return make_url(self.uri).set(query={}).render_as_string(hide_password=True)
+        """The uri fit to be shown, see `market.redaction.shown_address`."""
+        return shown_address(self.uri)
 
     @property
     def artifact_location(self) -> str | None:
@@ -90,13 +91,7 @@ class Tracking:
 
     def redact(self, text: str) -> str:
         """The text with this store's uri and secrets taken out."""
-        url = make_url(self.uri)
-        text = text.replace(self.uri, self.address)
-        secrets = [url.password, *(v for k, v in url.query.items() if "pass" in k.lower())]
-        for secret in secrets:
-            if secret:
-                text = text.replace(str(secret), "***")
-        return text
+        return redact(text.replace(self.uri, self.address), self.uri)
 
 
 @contextmanager

@@ -24,15 +24,25 @@ def read_segments(config: Config, market: Market, ruleset: RuleSet) -> Segments:
     return from_history(history, bars.closes, bars.symbols, market.history.mark, ruleset)
 
 
-def read_dataset(config: Config, market: Market, segments: Segments, ruleset: RuleSet) -> Dataset:
-    """Features and labels of the configured accounts within the configured span."""
+def read_dataset(
+    config: Config,
+    market: Market,
+    segments: Segments,
+    ruleset: RuleSet,
+    *,
+    start: int | None = None,
+) -> Dataset:
+    """Features and labels of the configured accounts within the configured span.
+
+    `start`, nanoseconds, replaces the first decision time of the configuration.
+    """
     return build_dataset(
         market.history,
         market.features,
         segments,
         ruleset,
         horizons=config.training.horizons,
-        start=config.market.start_ns,
+        start=config.market.start_ns if start is None else start,
         end=config.market.end_ns,
         extremes=config.training.extremes,
         book=config.training.book,

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import polars as pl
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from margin.tier_rules import Bracket, Brackets
+from market.bar_files import timestamps
 from market.clock import format_time
 from market.errors import DataError
 
@@ -22,6 +26,9 @@ COLUMNS = (
 )
 SETTLED_IN = ("USDT", "USDC", "BUSD", "USD")
 """Coins in which a notional is taken as one in the settlement currency."""
+
+Tier = tuple[Any, ...]
+"""The columns of `COLUMNS` from ``tier`` on, None where a value is missing."""
 
 _SYMBOL = re.compile(r"([A-Za-z0-9]+)/([A-Za-z0-9]+)(?::([A-Za-z0-9]+)(-[0-9]+)?)?")
 _PLAIN = re.compile(r"([A-Za-z0-9]+)(_[0-9]+)?")
@@ -68,24 +75,24 @@ def read_brackets(source: Path) -> BracketRecord:
     DataError
         The file cannot be read, lacks a column, or holds no sound table.
     """
-    frame = _read(source)
+    rows = _read(source)
     left_out: dict[str, Counter[str]] = defaultdict(Counter)
-    tables: dict[tuple[int, str], list[tuple[str, pl.DataFrame]]] = defaultdict(list)
-    for (moment, listed), table in frame.partition_by("ts", "symbol", as_dict=True).items():
+    tables: dict[tuple[int, str], dict[str, list[Tier]]] = defaultdict(dict)
+    for moment, listed, *tier in rows:
         name, reason = _name(listed)
         if reason:
-            left_out[reason][str(listed)] += len(table)
+            left_out[reason][str(listed)] += 1
         elif moment is None:
-            left_out["no time"][str(listed)] += len(table)
+            left_out["no time"][str(listed)] += 1
         else:
-            tables[int(str(moment)), name].append((str(listed), table))
+            tables[moment, name].setdefault(str(listed), []).append(tuple(tier))
     listings: dict[int, dict[str, tuple[Bracket, ...]]] = {}
     bad: list[dict[str, Any]] = []
     for (moment, name), found in sorted(tables.items()):
         brackets, reason = _merge(found)
         if reason:
-            rows = sum(len(table) for _, table in found)
-            bad.append({"symbol": name, "ts": format_time(moment), "rows": rows, "reason": reason})
+            count = sum(map(len, found.values()))
+            bad.append({"symbol": name, "ts": format_time(moment), "rows": count, "reason": reason})
             continue
         listings.setdefault(moment, {})[name] = brackets
     if not listings:
@@ -93,35 +100,43 @@ def read_brackets(source: Path) -> BracketRecord:
         raise DataError(f"{source} holds no sound table of brackets{first}")
     return BracketRecord(
         listings,
-        len(frame),
+        len(rows),
         {reason: dict(sorted(names.items())) for reason, names in sorted(left_out.items())},
         tuple(bad),
     )
 
 
-def _read(source: Path) -> pl.DataFrame:
+def _read(source: Path) -> list[tuple[Any, ...]]:
+    """The rows as `COLUMNS`, times in nanoseconds, None where a value is missing."""
     try:
-        frame = pl.read_parquet(source)
-    except (OSError, pl.exceptions.PolarsError) as error:
+        table = pq.ParquetFile(source).read()
+    except (OSError, pa.ArrowException) as error:
         raise DataError(f"{source} is not a parquet file that can be read: {error}") from error
-    missing = [name for name in COLUMNS if name not in frame.columns]
+    missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise DataError(
             f"{source} lacks the columns {', '.join(missing)} (it has "
-            f"{', '.join(frame.columns)}); expected a record of brackets by notional with the "
+            f"{', '.join(table.column_names)}); expected a record of brackets by notional with the "
             f"columns {', '.join(COLUMNS)}. Margins in money per contract make no brackets"
         )
-    if not isinstance(frame.schema["ts"], pl.Datetime):
-        raise DataError(f"{source}: ts is {frame.schema['ts']}; expected a column of times")
     try:
-        return frame.select(
-            pl.col("ts").dt.epoch("ns"),
-            pl.col("symbol").cast(pl.String),
-            pl.col("tier").cast(pl.Int64),
-            *(pl.col(name).cast(pl.Float64) for name in COLUMNS[3:]),
-        )
-    except pl.exceptions.PolarsError as error:
+        columns = [
+            table["symbol"].cast(pa.string()),
+            table["tier"].cast(pa.int64()),
+            *(table[name].cast(pa.float64()) for name in COLUMNS[3:]),
+        ]
+    except pa.ArrowException as error:
         raise DataError(f"{source}: a column is not of numbers: {error}") from error
+    return list(
+        zip(_times(table, source), *(column.to_pylist() for column in columns), strict=True)
+    )
+
+
+def _times(table: pa.Table, source: Path) -> list[int | None]:
+    known = np.asarray(pc.is_valid(table["ts"]))
+    times = np.zeros(len(known), dtype=np.int64)
+    times[known] = timestamps(table.select(["ts"]).filter(pa.array(known)), "ts", source)
+    return [t if k else None for t, k in zip(times.tolist(), known.tolist(), strict=True)]
 
 
 def _name(listed: object) -> tuple[str, str]:
@@ -142,22 +157,23 @@ def _name(listed: object) -> tuple[str, str]:
     return f"{base}{quote}", ""
 
 
-def _merge(found: list[tuple[str, pl.DataFrame]]) -> tuple[tuple[Bracket, ...], str]:
+def _merge(found: Mapping[str, list[Tier]]) -> tuple[tuple[Bracket, ...], str]:
     """The one table that a symbol has at a time, or what is wrong with it."""
-    tables = [_brackets(table) for _, table in found]
+    tables = [_brackets(table) for table in found.values()]
     for _, reason in tables:
         if reason:
             return (), reason
     if any(brackets != tables[0][0] for brackets, _ in tables):
-        names = " and ".join(name for name, _ in found)
+        names = " and ".join(found)
         return (), f"different brackets under the names {names}"
     return tables[0][0], ""
 
 
-def _brackets(table: pl.DataFrame) -> tuple[tuple[Bracket, ...], str]:
-    rows = table.unique().sort("tier").select(COLUMNS[2:]).rows()
+def _brackets(table: list[Tier]) -> tuple[tuple[Bracket, ...], str]:
+    rows = list(dict.fromkeys(table))
     if any(value is None or value != value for row in rows for value in row):
         return (), "a figure is missing"
+    rows.sort()
     tiers = [row[0] for row in rows]
     if tiers != list(range(1, len(rows) + 1)):
         return (), f"tiers {', '.join(map(str, tiers))}; expected 1 to {len(set(tiers))}, each once"

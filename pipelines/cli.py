@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +16,11 @@ from typing import Annotated, Any
 import typer
 
 from market.errors import AlteredError, MargincastError
+from market.redaction import redact
 from pipelines import cli_jobs, cli_margin
 from pipelines.cli_rulesets import rulesets_app
 from pipelines.config import Config, load_config
+from pipelines.extras import missing_module, require
 
 app = typer.Typer(
     name="margincast",
@@ -45,6 +48,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 SAFETY_GATE_FAILED = 3
 NOT_INTACT = 4
+ALL_DEGRADED = 5
 
 
 @app.callback()
@@ -87,6 +91,7 @@ def fit_market(
     json: JsonFile = None,
 ) -> None:
     """Fit the simulated market to real bars and store its parameters."""
+    require("training", "fit-market")
     from pipelines.fit_market import QuoteFiles
     from pipelines.fit_market import fit_market as job
     from pipelines.report import facts, write_json
@@ -111,9 +116,11 @@ def data(config: ConfigFile = None, json: JsonFile = None) -> None:
 def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
     """Train, evaluate, gate and register a model."""
     from pipelines.report import bars_line, drift_line, evaluation_tables, facts, write_json
-    from pipelines.retrain import retrain as job
 
     try:
+        require("training", "retrain")
+        from pipelines.retrain import retrain as job
+
         report = job(load_config(config))
     except MargincastError as error:
         write_json({"verdict": "failed", "reasons": [str(error)]}, json)
@@ -132,11 +139,14 @@ def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
 @app.command()
 def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
     """Score a bundle on the configured data against its baselines; never fits."""
+    require("training", "evaluate")
     from pipelines.assess import evaluate_bundle
     from pipelines.report import bars_line, evaluation_tables, write_json
 
     report = evaluate_bundle(load_config(config), bundle)
     write_json(report, json)
+    for warning in report["warnings"]:
+        typer.echo(f"margincast: warning: {warning}", err=True)
     bars_line(report["bars"])
     evaluation_tables(report)
 
@@ -144,6 +154,7 @@ def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = Non
 @app.command()
 def backtest(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
     """Run the add-on policy against the reference policies."""
+    require("training", "backtest")
     from pipelines.assess import backtest_bundle
     from pipelines.report import backtest_table, bars_line, write_json
 
@@ -162,15 +173,20 @@ def score(
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
-    """Decide on a whole book; one row an account."""
+    """Decide on a whole book, one row an account; exit 5 if every decision is degraded."""
     from pipelines.report import bars_line, facts, write_json
-    from pipelines.score import score_book
+    from pipelines.score import degraded_line, score_book, unusable
 
     report = score_book(load_config(config), accounts, as_of, out, record=record)
     write_json(report, json)
     bars_line(report["bars"])
     shown = {key: value for key, value in report.items() if key != "bars"}
     facts("score", shown | {"errors": f"{len(report['errors'])} account(s), see --json"})
+    line = degraded_line(report)
+    if line is not None:
+        typer.echo(f"margincast: {line}", err=True)
+    if unusable(report):
+        raise typer.Exit(ALL_DEGRADED)
 
 
 @app.command()
@@ -186,6 +202,7 @@ def run(
     json: JsonFile = None,
 ) -> None:
     """Simulate, retrain, gate, register, score the book, then serve."""
+    require("training", "run")
     from pipelines.report import write_json
     from pipelines.run import run as job
     from pipelines.run import where_to_look
@@ -234,6 +251,7 @@ def promote(
     json: JsonFile = None,
 ) -> None:
     """Make a bundle the champion."""
+    require("training", "promote")
     from pipelines.promotion import promote as job
 
     settings = load_config(config)
@@ -243,6 +261,7 @@ def promote(
 @app.command()
 def rollback(config: ConfigFile = None, json: JsonFile = None) -> None:
     """Go back to the previous champion."""
+    require("training", "rollback")
     from pipelines.promotion import rollback as job
 
     settings = load_config(config)
@@ -258,6 +277,7 @@ def review(
     json: JsonFile = None,
 ) -> None:
     """Champion against the newest version: figures, gates, what differs, verdict."""
+    require("training", "review")
     from pipelines.report import write_json
     from pipelines.review import review as job
     from pipelines.review_report import review_report
@@ -320,7 +340,7 @@ def ledger_replay(
     try:
         report = replay_decision(load_config(config), decision)
     except AlteredError as error:
-        typer.echo(f"margincast: {error}", err=True)
+        typer.echo(f"margincast: {redact(str(error))}", err=True)
         raise typer.Exit(NOT_INTACT) from error
     facts("ledger replay", report)
     write_json(report, json)
@@ -385,21 +405,30 @@ def keys_revoke(
 
 
 def main() -> None:
-    """Entry point: deliberate errors and files out of reach become one line and exit code 1."""
+    """Entry point: deliberate errors and files out of reach become one line and exit code 1.
+
+    Tracebacks, shown with ``--debug`` and of errors that nobody foresaw, are without credentials.
+    """
     # Threads that spin while they wait make training four times as slow beside any other job.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
-    except MargincastError as error:
-        if os.environ.get("MARGINCAST_DEBUG"):
-            raise
-        sys.stderr.write(f"margincast: {error}\n")
+    except Exception as error:  # noqa: BLE001  the last one to see it: shown, and exit code 1
+        line = None if os.environ.get("MARGINCAST_DEBUG") else _line_of(error)
+        text = traceback.format_exc() if line is None else f"margincast: {line}\n"
+        sys.stderr.write(redact(text))
         sys.exit(1)
-    except OSError as error:
-        if os.environ.get("MARGINCAST_DEBUG") or error.filename is None:
-            raise
+
+
+def _line_of(error: Exception) -> str | None:
+    """The one line that says what went wrong; None where only a traceback can."""
+    if isinstance(error, MargincastError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return missing_module(error)
+    if isinstance(error, OSError) and error.filename is not None:
         names = " and ".join(
             repr(str(name)) for name in (error.filename, error.filename2) if name is not None
         )
-        sys.stderr.write(f"margincast: {names}: {error.strerror}; give a path that can be used\n")
-        sys.exit(1)
+        return f"{names}: {error.strerror}; give a path that can be used"
+    return None

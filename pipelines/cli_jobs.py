@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.config import DEFAULT_FILE, load_config
+from pipelines.extras import require
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
@@ -30,6 +31,7 @@ def drift(
     json: JsonFile = None,
 ) -> None:
     """Compare the newest accounts with a bundle's training; exit 5 if they have drifted."""
+    require("training", "drift")
     from models.pointer import CHAMPION
     from pipelines.notify import notified
     from pipelines.report import bars_line, drift_table, write_json
@@ -56,6 +58,7 @@ def schedule(
     json: JsonFile = None,
 ) -> None:
     """Run retraining and drift checks as the configuration says; --once exits 1 if a run failed."""
+    require("training", "schedule")
     from pipelines.report import facts, write_json
     from pipelines.schedule import Scheduler, next_starts
 

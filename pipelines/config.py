@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from market.errors import ConfigError
+from market.redaction import redact, shown_address, shown_host
 from pipelines.job_sections import DriftConfig, NotifyConfig, ScheduleConfig
 from pipelines.sections import (
     AccountsConfig,
@@ -42,7 +43,13 @@ DEFAULT_FILE = Path("margincast.toml")
 
 _PREFIX = "MARGINCAST__"
 _SQLITE_FILE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:)(.+)")
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*@")
+_ADDRESSES: Mapping[str, Callable[[str], str]] = {
+    "tracking": shown_address,
+    "ledger": shown_address,
+    "notify": shown_host,
+}
+"""Sections with an address that can hold a secret, and what of it is shown."""
+
 _PLAIN_NAMES = {
     "tuple_type": "a list (as JSON in the environment)",
     "model_type": "a table",
@@ -134,6 +141,7 @@ class Config(BaseSettings):
         relative = _map_paths(self, lambda path: Path(os.path.relpath(path, self._folder)))
         sections = {"market", "simulate", "accounts", "rules", "training"}
         content = relative.model_dump(mode="json", include=sections)
+        del content["market"]["mark_max_age"]  # of quotes, which no training reads
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -259,7 +267,7 @@ def _missing(config: Config) -> Iterator[str]:
 
 
 def _wrong(key: str, given: object, expected: str) -> str:
-    return _line(f"{key} is {_shown(given)}{_origin(key)}; it should be {expected}")
+    return _line(f"{key} is {_shown(key, given)}{_origin(key)}; it should be {expected}")
 
 
 def _unknown_key(location: tuple[str | int, ...], given: object) -> str:
@@ -271,7 +279,9 @@ def _unknown_key(location: tuple[str | int, ...], given: object) -> str:
         beside = BarsConfig  # the only table inside a section that has keys of its own
     key = _dotted(location)
     known = ", ".join(beside.model_fields)
-    return _line(f"{key} is not a key{_origin(key)}, given {_shown(given)}; known here: {known}")
+    return _line(
+        f"{key} is not a key{_origin(key)}, given {_shown(key, given)}; known here: {known}"
+    )
 
 
 def _problem(error: ErrorDetails) -> str:
@@ -290,8 +300,14 @@ def _dotted(location: tuple[str | int, ...]) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def _shown(given: object) -> str:
-    return repr(str(given) if isinstance(given, Path) else given)
+def _shown(key: str, given: object) -> str:
+    """What was given for a key, on no account a secret."""
+    section, _, name = key.partition(".")
+    if not isinstance(given, str) or not given or section not in _ADDRESSES:
+        return repr(str(given) if isinstance(given, Path) else given)
+    if "://" in given or "@" in given or name in ("uri", "url", "webhook", ""):
+        return repr(_ADDRESSES[section](given))
+    return repr(given)
 
 
 def _origin(key: str) -> str:
@@ -300,5 +316,5 @@ def _origin(key: str) -> str:
 
 
 def _line(text: str) -> str:
-    """The text on one line, without the password of an address inside it."""
-    return _PASSWORD.sub(r"\1***@", text.replace("\n", " "))
+    """The text on one line, without the credentials of an address inside it."""
+    return redact(text.replace("\n", " "))

@@ -1,22 +1,17 @@
 """Cron lines as POSIX means them.
 
-Read here and not by APScheduler, which counts weekdays from Monday and not from Sunday, and of
-which the endpoint's installation knows nothing; it gets plain lists of numbers.
+Read here and not by APScheduler, which counts weekdays from Monday and not from Sunday, and which
+the base installation lacks: `pipelines.cron_trigger` gives it plain lists of numbers.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, tzinfo
-from typing import TYPE_CHECKING
 
 from market.errors import ConfigError
 
-if TYPE_CHECKING:
-    from apscheduler.triggers.cron import CronTrigger
-
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _RANGES: dict[str, tuple[int, int]] = {
     "second": (0, 59),
     "minute": (0, 59),
@@ -62,27 +57,6 @@ def parse_cron(line: str) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def cron_trigger(line: str, zone: tzinfo = UTC, jitter: int = 0) -> CronTrigger:
-    """APScheduler's trigger of a cron line, see `parse_cron`.
-
-    Parameters
-    ----------
-    line:
-        The cron line.
-    zone:
-        Time zone in which the fields are read.
-    jitter:
-        Seconds over which starts are spread.
-    """
-    from apscheduler.triggers.cron import CronTrigger
-
-    texts = {name: ",".join(map(str, numbers)) or "*" for name, numbers in parse_cron(line).items()}
-    weekdays = parse_cron(line)["day_of_week"]
-    if weekdays:
-        texts["day_of_week"] = ",".join(_WEEKDAYS[day] for day in weekdays)
-    return CronTrigger(**texts, timezone=zone, jitter=jitter or None)
-
-
 def _field(name: str, text: str, line: str) -> tuple[int, ...]:
     if text == "*":
         return ()
@@ -112,6 +86,6 @@ def _number(name: str, text: str) -> int:
     """A number or name, -1 for what is neither."""
     if name == "month" and text in _MONTHS:
         return _MONTHS.index(text) + 1
-    if name == "day_of_week" and text in _WEEKDAYS:
-        return _WEEKDAYS.index(text)
+    if name == "day_of_week" and text in WEEKDAYS:
+        return WEEKDAYS.index(text)
     return int(text) if text.isascii() and text.isdigit() else -1

@@ -8,11 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import polars as pl
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from market.bar_files import floats, timestamps
 from market.clock import format_time
 from market.errors import DataError
 from market.files import replace_file
+
+Floats = npt.NDArray[np.float64]
 
 SIZES: Mapping[str, float] = {"1k": 1e3, "10k": 1e4, "100k": 1e5, "1m": 1e6}
 """Notionals whose slippage the source quotes, by the ending of its columns."""
@@ -62,35 +69,37 @@ def write_depth(source: Path, out: Path, quantile: float = 0.95) -> dict[str, An
     if not 0.0 < quantile < 1.0:
         raise DataError(f"quantile is {quantile}; expected a number above 0 and below 1")
     books, digest = _read(source)
-    quoted = books.filter(pl.col("spread_bps").is_not_null())
-    kept = quoted.filter(~pl.col("is_aggregated_estimate"))
-    if kept.is_empty():
+    quoted = books.filter(pc.is_valid(books["spread_bps"]))
+    kept = quoted.filter(pc.invert(quoted["is_aggregated_estimate"]))
+    if not len(kept):
         raise DataError(f"{source} has no order book with a spread; give one that has")
     curves: dict[str, dict[str, Any]] = {}
-    for (coin,), of_coin in sorted(kept.partition_by("ticker", as_dict=True).items()):
+    coins = sorted(pc.unique(kept["ticker"]).to_pylist(), key=str)
+    for coin in coins:
         if not str(coin).isalnum():
             raise DataError(f"{source} has the ticker {coin!r}; expected letters and digits")
+        of_coin = kept.filter(pc.equal(kept["ticker"], coin))
         if len(of_coin) >= FEWEST_BOOKS:
-            curves[str(coin)] = _curve(of_coin, quantile)
+            curves[coin] = _curve(str(coin), of_coin, quantile)
     if not curves:
         raise DataError(
             f"no coin in {source} has {FEWEST_BOOKS} order books with a spread; give a longer "
             "record"
         )
-    first, last = kept["ts"].min(), kept["ts"].max()
+    times = timestamps(kept, "ts", source)
     report = {
         "source": source.name,
         "sha256": digest,
-        "first": format_time(_nanoseconds(first)),
-        "last": format_time(_nanoseconds(last)),
-        "venues": sorted(kept["exchange"].unique()),
+        "first": format_time(int(times.min())),
+        "last": format_time(int(times.max())),
+        "venues": sorted(pc.unique(kept["exchange"]).to_pylist()),
         "rows": {
             "read": len(books),
             "without_spread": len(books) - len(quoted),
             "aggregated_levels": len(quoted) - len(kept),
             "used": sum(curve["books"] for curve in curves.values()),
         },
-        "too_few_books": sorted(set(kept["ticker"]) - set(curves)),
+        "too_few_books": [coin for coin in coins if coin not in curves],
         "quantile": quantile,
         "coins": curves,
         "others": _dearest(curves),
@@ -99,40 +108,38 @@ def write_depth(source: Path, out: Path, quantile: float = 0.95) -> dict[str, An
     return report
 
 
-def _read(source: Path) -> tuple[pl.DataFrame, str]:
+def _read(source: Path) -> tuple[pa.Table, str]:
     """The rows that are needed, and the SHA-256 over the files in order of their names."""
     files = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
     if not files:
         raise DataError(f"{source} holds no parquet file; give the folder or file of the books")
+    wanted = _COLUMNS + _SLIPPAGES + _FILLS
     digest = hashlib.sha256()
-    frames = []
+    tables = []
     for file in files:
         digest.update(file.read_bytes())
         try:
-            frame = pl.read_parquet(file)
-        except pl.exceptions.PolarsError as error:
+            table = pq.ParquetFile(file).read()
+        except (OSError, pa.ArrowException) as error:
             raise DataError(f"{file} is not a parquet file that can be read: {error}") from error
-        wanted = _COLUMNS + _SLIPPAGES + _FILLS
-        if missing := [name for name in wanted if name not in frame.columns]:
+        if missing := [name for name in wanted if name not in table.column_names]:
             raise DataError(f"{file} lacks the columns {', '.join(missing)}")
-        frames.append(frame.select(wanted))
-    return pl.concat(frames), digest.hexdigest()
+        tables.append(table.select(wanted))
+    try:
+        return pa.concat_tables(tables, promote_options="permissive"), digest.hexdigest()
+    except pa.ArrowException as error:
+        raise DataError(f"the files of {source} have different columns: {error}") from error
 
 
-def _curve(books: pl.DataFrame, quantile: float) -> dict[str, Any]:
+def _curve(coin: str, books: pa.Table, quantile: float) -> dict[str, Any]:
     """Half-spread and slippage points of one coin, as shares of the notional."""
-    highest = _quantile(books["spread_bps"] / 2.0, quantile) * BASIS_POINT
+    half_spread = floats(books, "spread_bps", Path(coin)) / 2.0
+    highest = _quantile(half_spread, quantile) * BASIS_POINT
     points = []
-    median = {"half_spread": _quantile(books["spread_bps"] / 2.0, 0.5) * BASIS_POINT}
+    median = {"half_spread": _quantile(half_spread, 0.5) * BASIS_POINT}
     floor = highest
     for name, notional in SIZES.items():
-        sides = [
-            pl.when(pl.col(f"{side}_fill_{name}"))
-            .then(pl.col(f"{side}_slip_{name}"))
-            .fill_null(math.inf)
-            for side in _SIDES
-        ]
-        cost = books.select(pl.max_horizontal(sides).alias("cost"))["cost"]
+        cost = np.maximum(*(_side_cost(books, side, name) for side in _SIDES))
         at = _quantile(cost, quantile) * BASIS_POINT
         if not math.isfinite(at):
             break
@@ -141,15 +148,22 @@ def _curve(books: pl.DataFrame, quantile: float) -> dict[str, Any]:
         median[name] = _quantile(cost, 0.5) * BASIS_POINT
     if not points:
         raise DataError(
-            f"more than {1 - quantile:.0%} of the books of {books['ticker'][0]} cannot fill "
+            f"more than {1 - quantile:.0%} of the books of {coin} cannot fill "
             f"{next(iter(SIZES.values())):,.0f}; choose a lower quantile"
         )
     return {"books": len(books), "half_spread": highest, "slippage": points, "median": median}
 
 
-def _quantile(values: pl.Series, quantile: float) -> float:
+def _side_cost(books: pa.Table, side: str, size: str) -> Floats:
+    """Slippage of one side in basis points, shape (n,); infinite where it cannot be filled."""
+    filled = pc.fill_null(books[f"{side}_fill_{size}"], False).to_numpy()
+    cost = pc.fill_null(books[f"{side}_slip_{size}"].cast(pa.float64()), math.inf).to_numpy()
+    return np.where(filled, cost, math.inf)
+
+
+def _quantile(values: Floats, quantile: float) -> float:
     """Linear between order statistics; infinite as soon as one of the two is."""
-    ordered = values.sort()
+    ordered = np.sort(values)
     place = quantile * (len(ordered) - 1)
     low = math.floor(place)
     below, above = float(ordered[low]), float(ordered[math.ceil(place)])
@@ -166,10 +180,6 @@ def _dearest(curves: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             for k, (notional, _) in enumerate(sizes)
         ],
     }
-
-
-def _nanoseconds(moment: Any) -> int:
-    return int(pl.Series([moment]).dt.timestamp("ns")[0])
 
 
 def _toml(report: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ class NotifyConfig(Section):
     """
 
     command: tuple[str, ...] = ()
-    webhook: str = ""
+    webhook: str = Field(default="", repr=False)
     on: tuple[Event, ...] = ("promoted", "kept", "refused", "failed", "drift")
     timeout: Annotated[int, Field(strict=True, ge=1, le=300)] = 10
     attempts: Annotated[Count, Field(le=10)] = 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ from margin.life_cycle.states import State
 from margin.rule_history import RuleHistory
 from margin.view import MarketView
 from market.account_files import read_accounts
-from market.clock import format_time, parse_time
+from market.clock import HOUR, format_time, parse_time
 from market.errors import DataError, LedgerError
 from market.files import replace_file
 from market.history import MarketHistory
+from market.panel import CLOSE
 from market.quotes import QuoteBoard
 from pipelines.config import Config
 from pipelines.inputs import describe_rules, read_history, read_market, read_rule_history
@@ -112,6 +112,7 @@ class _Views:
     def __init__(
         self, config: Config, rules: RuleHistory, begin: int, end: int, ledger: Ledger
     ) -> None:
+        self.mark_max_age = config.market.mark_max_age_ns
         self._features = None
         if any(
             version.calls.call_level == "total" or version.method == "simulation"
@@ -144,8 +145,9 @@ class _Views:
             if self._features is None:
                 yield self._marks(row, time, quotes)
             else:
-                market = MarketSnapshot.of_history(self.history, self._features, time)
-                yield replace(market, quotes=quotes).view()
+                yield MarketSnapshot.of_history(
+                    self.history, self._features, time, quotes, self.mark_max_age
+                ).view()
 
     @property
     def span(self) -> tuple[int, int]:
@@ -165,13 +167,20 @@ class _Views:
             as_of=time,
             symbols=symbols,
             mark=self.history.last_mark(row),
-            age_hours=unknown,
+            age_hours=self._bar_age_hours(row),
             volatility=unknown,
             adv=unknown,
             correlation=np.full((len(symbols), len(symbols)), np.nan),
             interval_hours=1.0 / self.history.bars.interval.per_hour,
             quotes=quotes,
+            mark_max_age_hours=None if self.mark_max_age is None else self.mark_max_age / HOUR,
         )
+
+    def _bar_age_hours(self, row: int) -> Floats:
+        """Hours since the newest bar of each symbol closed, shape (S,); NaN before the first."""
+        known = ~np.isnan(self.history.bars.values[: row + 1, :, CLOSE])
+        age = np.argmax(known[::-1], axis=0) / self.history.bars.interval.per_hour
+        return np.where(known.any(axis=0), age, np.nan)
 
 
 def _run_key(views: _Views, accounts: Path) -> str:
@@ -179,8 +188,10 @@ def _run_key(views: _Views, accounts: Path) -> str:
     differs."""
     files = sorted(accounts.glob("*.parquet"))
     first, last = views.span
+    limit = {} if views.mark_max_age is None else {"mark_max_age": views.mark_max_age}
     return sha256_of(
-        {
+        limit
+        | {
             "from": first,
             "to": last,
             "interval": views.interval,

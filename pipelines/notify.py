@@ -30,6 +30,7 @@ from ledger.records import Entry, new_id
 from ledger.store import Ledger
 from market.clock import SECOND, format_time
 from market.errors import LedgerError
+from market.redaction import redact
 from pipelines.config import Config
 from pipelines.job_sections import NotifyConfig
 
@@ -59,7 +60,7 @@ def notified(config: Config, job: str, run: Callable[[], dict[str, Any]]) -> dic
     try:
         report = run()
     except Exception as error:
-        failed = {"verdict": "failed", "reasons": [f"{type(error).__name__}: {error}"]}
+        failed = {"verdict": "failed", "reasons": [redact(f"{type(error).__name__}: {error}")]}
         tell(config, message(job, failed))
         raise
     tell(config, message(job, report))
@@ -174,7 +175,7 @@ def _post(settings: NotifyConfig, body: bytes) -> dict[str, Any]:
             return _outcome(False, type(error).__name__, attempt, signed=bool(secret))
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            detail = f"{type(error).__name__} ({reason})"[:_SHOWN]
+            detail = redact(f"{type(error).__name__} ({reason})", settings.webhook)[:_SHOWN]
         if attempt < settings.attempts:
             time.sleep(_PAUSE_SECONDS * 2 ** (attempt - 1))
     return _outcome(False, detail, settings.attempts, signed=bool(secret))
@@ -200,4 +201,4 @@ def _record(config: Config, told: Mapping[str, Any], outcomes: list[dict[str, An
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"margincast: {text}\n")
+    sys.stderr.write(f"margincast: {redact(text)}\n")

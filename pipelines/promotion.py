@@ -75,7 +75,7 @@ def _registered(config: Config, sha: str) -> Version:
         if version.bundle_sha256 == sha:
             return version
     raise ModelError(
-        f"bundle {sha} is not registered at {config.tracking.uri}; only what margincast "
+        f"bundle {sha} is not registered at {tracking(config).address}; only what margincast "
         "retrain made with this [tracking] can become champion"
     )
 

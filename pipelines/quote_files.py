@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from market.bar_files import BarFolder, find_files, read_bars
+from market.bar_files import BarFolder, find_files, read_bars, timestamps
 from market.clock import HOUR, Interval
 from market.errors import DataError
 from market.panel import CLOSE
@@ -40,12 +40,6 @@ def _numbers(table: pa.Table, name: str) -> Floats:
     )
 
 
-def _times(table: pa.Table) -> Ints:
-    return np.asarray(
-        table["ts"].cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64()).to_numpy(), dtype=np.int64
-    )
-
-
 def read_pairs(spot: Path, perpetual: Path) -> dict[str, PairBars]:
     """Hourly closes of the coins that both folders have, at the hours that both have."""
     sides = (find_files(BarFolder(spot, "spot"), ()), find_files(BarFolder(perpetual, "perp"), ()))
@@ -63,7 +57,7 @@ def read_funding(folder: Path) -> dict[str, Floats]:
     rates = {}
     for path in sorted(folder.glob("*.parquet")):
         table = _table(path, ["ts", "funding_rate"])
-        order = np.argsort(_times(table), kind="stable")
+        order = np.argsort(timestamps(table, "ts", path), kind="stable")
         rates[path.stem] = _numbers(table, "funding_rate")[order]
     return rates
 
@@ -72,7 +66,8 @@ def read_index(path: Path, closes: Ints) -> Floats:
     """The index at each close: an hour's close is known an hour after its stamp."""
     name = "dvol_close" if "dvol_close" in pq.read_schema(path).names else "close"
     table = _table(path, ["ts", name])
-    level = dict(zip((_times(table) + HOUR).tolist(), _numbers(table, name).tolist(), strict=True))
+    closed = timestamps(table, "ts", path) + HOUR
+    level = dict(zip(closed.tolist(), _numbers(table, name).tolist(), strict=True))
     return np.array([level.get(time, np.nan) for time in closes.tolist()]) / 100.0
 
 
@@ -85,7 +80,7 @@ def read_depths(path: Path) -> dict[tuple[str, str], Depths]:
     mid, spread, ask, bid = (_numbers(table, name) for name in names)
     cost = 0.5 * (ask + bid)
     usable = (mid > 0.0) & (spread > 0.0) & (cost > 0.0)
-    hour = _times(table) // HOUR
+    hour = timestamps(table, "ts", path) // HOUR
     exchange = np.array(table["exchange"].to_pylist())
     ticker = np.array(table["ticker"].to_pylist())
     found: dict[tuple[str, str], Depths] = {}
@@ -107,7 +102,7 @@ def read_interest(path: Path) -> Mapping[str, DailyInterest]:
     names = ["close", "volume", "open_interest"]
     table = _table(path, ["ts", "symbol", *names])
     symbol = np.array([name.split("_")[0] for name in table["symbol"].to_pylist()])
-    order = np.argsort(_times(table), kind="stable")
+    order = np.argsort(timestamps(table, "ts", path), kind="stable")
     close, volume, interest = (_numbers(table, name)[order] for name in names)
     symbol = symbol[order]
     positive = (close > 0.0) & (volume > 0.0) & (interest > 0.0)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from market.files import replace_file
 from market.quality import FAULTS
+from market.redaction import redact, redact_all
 
 console = Console()
 
@@ -20,9 +21,9 @@ _METRICS = ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_bas
 
 
 def write_json(report: Mapping[str, Any], path: Path | None) -> None:
-    """Write a report where it was asked for; NaN has no place in it."""
+    """Write a report where it was asked for, without credentials; NaN has no place in it."""
     if path is not None:
-        text = json.dumps(report, indent=2, allow_nan=False, default=str)
+        text = json.dumps(redact_all(report), indent=2, allow_nan=False, default=str)
         replace_file(path, text.encode() + b"\n")
 
 
@@ -128,7 +129,7 @@ def facts(title: str, values: Mapping[str, Any]) -> None:
     table.add_column(overflow="fold")  # a digest that is cut is of no use
     for name, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value, default=str)
-        table.add_row(escape(name), escape(text))
+        table.add_row(escape(name), escape(redact(text)))
     console.print(table)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from market.redaction import shown_address
 from pipelines.config import Config
 from pipelines.report import console, evaluation_tables, facts
 from pipelines.retrain import retrain
-from pipelines.score import score_book
+from pipelines.score import degraded_line, score_book
 from pipelines.simulate import simulate
 
 
@@ -29,6 +31,9 @@ def run(config: Config) -> dict[str, Any]:
         record=True,
     )
     facts("score", {key: value for key, value in scored.items() if key not in ("errors", "bars")})
+    line = degraded_line(scored)
+    if line is not None:
+        print(f"margincast: {line}", file=sys.stderr)  # noqa: T201 - stdout is the report's
     return {"simulate": simulated, "retrain": report, "score": scored}
 
 
@@ -41,7 +46,7 @@ def where_to_look(config: Config, *, serving: bool) -> None:
         {
             **(endpoint if serving else {"endpoint": "margincast serve"}),
             "decisions": str(config.serving.bundles.parent / "scored.parquet"),
-            "experiments": f"mlflow ui --backend-store-uri {config.tracking.uri}",
+            "experiments": f"mlflow ui --backend-store-uri {shown_address(config.tracking.uri)}",
             "review": "margincast review --out review.html",
             "audit": "margincast ledger verify",
         },

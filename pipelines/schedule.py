@@ -35,7 +35,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from market.errors import ConfigError
 from pipelines.config import Config, load_config
-from pipelines.crontab import cron_trigger
+from pipelines.cron_trigger import cron_trigger
 from pipelines.lock import RETRAIN_LOCK, exclusive, is_held
 from pipelines.notify import message, tell
 from pipelines.schedule_state import Finished, JobState, ScheduleState

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ def score_book(
 
     The previous add-on of an account is that of its last recorded decision, and options are valued
     by the quotes that the ledger holds. With `record` the
-    decisions are appended to the ledger; their ids stand in the file.
+    decisions are appended to the ledger; their ids stand in the file. The report counts the
+    accounts that were decided on, those of them that are degraded, by `reason_kind`, and those
+    that failed, by kind of problem.
 
     Raises
     ------
@@ -53,7 +56,12 @@ def score_book(
         with stages.stage("features"):
             market = read_market(config)
             ruleset = read_rule_history(config).at(time)
-            snapshot = MarketSnapshot.of_history(market.history, market.features, time)
+            snapshot = MarketSnapshot.of_history(
+                market.history,
+                market.features,
+                time,
+                mark_max_age=config.market.mark_max_age_ns,
+            )
         with stages.stage("accounts"):
             book = read_accounts(accounts).book_at(time).accounts()
             if not book:
@@ -81,17 +89,50 @@ def score_book(
     table = pa.concat_tables(tables)
     _write(out, table)
     binding = table["binding"].to_pylist()
+    degraded = Counter(map(reason_kind, table["degraded"].drop_null().to_pylist()))
     return {
         "accounts": len(book),
         "decisions": len(table),
         "with_model_add_on": sum(name not in {"floor", "fallback"} for name in binding),
-        "degraded": len(table) - table["degraded"].null_count,
+        "degraded": degraded.total(),
+        "degraded_by_reason": dict(degraded.most_common()),
+        "failed": len(problems),
+        "failed_by_reason": dict(Counter(problem.type for problem in problems).most_common()),
         "deposit_to_meet": round(math.fsum(table["deposit_to_meet"].to_pylist()), 2),
         "errors": msgspec.to_builtins(problems),
         "bars": market.history.report.to_dict(),
         "recorded": record,
         "out": str(out),
     }
+
+
+def reason_kind(reason: str) -> str:
+    """The kind of a reason for a degraded decision: what stands before its colon."""
+    return reason.partition(":")[0]
+
+
+def degraded_line(report: Mapping[str, Any]) -> str | None:
+    """What a `score_book` report says of degraded and failed accounts; None where all are sound."""
+    reasons = [f"{n:,} {kind}" for kind, n in report["degraded_by_reason"].items()]
+    failed = [f"{n:,} {kind}" for kind, n in report["failed_by_reason"].items()]
+    parts = []
+    if reasons:
+        parts.append(
+            f"{report['degraded']:,} of {report['decisions']:,} decisions are degraded, without "
+            f"a model's level ({'; '.join(reasons)}): check --as-of, the newest bars and the "
+            "champion"
+        )
+    if failed:
+        parts.append(
+            f"{report['failed']:,} of {report['accounts']:,} accounts could not be decided on "
+            f"({'; '.join(failed)}): --json says why for each"
+        )
+    return "; ".join(parts) or None
+
+
+def unusable(report: Mapping[str, Any]) -> bool:
+    """Whether no decision of a `score_book` report comes from a model."""
+    return bool(report["degraded"] == report["decisions"])
 
 
 def champion(config: Config) -> Forecaster | None:

@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from market.clock import INTERVALS, parse_time
+from market.clock import DURATION_FORM, INTERVALS, TIME_RANGE, parse_duration, parse_time
 from market.errors import DataError, InstrumentError
 from market.instruments import parse_instrument
 from market.simulation.parameters import DEFAULT_MARKET
@@ -60,7 +60,31 @@ def _known_time(text: str) -> str:
         try:
             parse_time(text)
         except DataError:
-            raise _impossible("empty or an ISO 8601 time like 2025-04-01T00:00:00Z") from None
+            raise _impossible(
+                f"empty or an ISO 8601 time like 2025-04-01T00:00:00Z, {TIME_RANGE}"
+            ) from None
+    return text
+
+
+def _readable_address(address: str) -> str:
+    """Refuse what would be read with a part of the password as the host, or shown in errors."""
+    scheme, _, rest = address.partition("://")
+    user, _, host = rest.partition("?")[0].rpartition("@")
+    server = r"(\[[0-9A-Fa-f:.]+\]|[^:/\[\]]*)(:[0-9]{1,5})?(/.*)?"
+    if "@" in user or re.search(r"\s", address) or not re.fullmatch(server, host):
+        raise _impossible(
+            f"an address like {scheme}://user:password@host:port/name without blanks; %-encode "
+            "other characters than letters and digits in user and password"
+        )
+    return address
+
+
+def _known_duration(text: str) -> str:
+    if text:
+        try:
+            parse_duration(text)
+        except DataError:
+            raise _impossible(f"empty or {DURATION_FORM}") from None
     return text
 
 
@@ -71,8 +95,10 @@ def _nanoseconds(text: str) -> int | None:
 Count = Annotated[int, Field(strict=True, ge=1)]
 Seed = Annotated[int, Field(strict=True, ge=0)]
 Folds = Annotated[int, Field(strict=True, ge=0, le=20)]
+Bytes = Annotated[int, Field(strict=True, ge=0, le=2**30)]
 Text = Annotated[str, AfterValidator(_filled)]
 Time = Annotated[str, BeforeValidator(_time_as_text), AfterValidator(_known_time)]
+Duration = Annotated[str, AfterValidator(_known_duration)]
 GivenPath = Annotated[Path, BeforeValidator(_path_given)]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 
@@ -99,7 +125,8 @@ class MarketConfig(Section):
     """Where the bars and what is known beside them come from; no bars: simulated.
 
     ``start`` and ``end`` bound decision times; ``start_ns`` and ``end_ns`` are the same in
-    nanoseconds since 1970 UTC, None where empty.
+    nanoseconds since 1970 UTC, None where empty. A quoted mark older than ``mark_max_age``, a
+    duration like ``30m`` or ``2h``, is not used; empty: two intervals.
     """
 
     bars: tuple[BarsConfig, ...] = ()
@@ -107,6 +134,7 @@ class MarketConfig(Section):
     symbols: tuple[str, ...] = ()
     start: Time = ""
     end: Time = ""
+    mark_max_age: Duration = ""
     funding: OptionalPath = None
     open_interest: OptionalPath = None
     implied_vol: Mapping[Text, GivenPath] = {}
@@ -121,6 +149,11 @@ class MarketConfig(Section):
     def end_ns(self) -> int | None:
         """Last decision time in nanoseconds."""
         return _nanoseconds(self.end)
+
+    @property
+    def mark_max_age_ns(self) -> int | None:
+        """Greatest age of a quoted mark in nanoseconds; None: two intervals."""
+        return parse_duration(self.mark_max_age) if self.mark_max_age else None
 
     @field_validator("interval")
     @classmethod
@@ -302,7 +335,7 @@ class ReviewConfig(Section):
 class TrackingConfig(Section):
     """MLflow's store, the experiment and the registered model."""
 
-    uri: str = "sqlite:///var/mlflow.db"
+    uri: str = Field(default="sqlite:///var/mlflow.db", repr=False)
     experiment: Text = "margincast"
     model: Text = "margincast"
 
@@ -314,7 +347,7 @@ class TrackingConfig(Section):
             raise _impossible(
                 "an address like sqlite:///var/mlflow.db, postgresql://… or https://…"
             )
-        return uri
+        return uri if uri.startswith("sqlite") else _readable_address(uri)
 
     @field_validator("model")
     @classmethod
@@ -330,6 +363,8 @@ class ServingConfig(Section):
 
     A step of the live market counts with more bars than ``step_quorum`` of the number of live
     symbols; on the wall clock also ``step_grace`` seconds after its first bar.
+    ``max_body_bytes``, ``max_history_bytes`` and ``max_page`` limit a request's body, an account's
+    `history` and a page of decisions; 0 stands for the default of `serving.settings`.
     """
 
     host: Text = "127.0.0.1"
@@ -339,6 +374,9 @@ class ServingConfig(Section):
     auth: Literal["keys", "off"] = "keys"
     step_quorum: Annotated[float, Field(strict=True, ge=0.0, le=1.0)] = 0.5
     step_grace: Annotated[int, Field(strict=True, ge=0, le=86_400)] = 60
+    max_body_bytes: Bytes = 0
+    max_history_bytes: Bytes = 0
+    max_page: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 0
 
     @field_validator("auth")
     @classmethod
@@ -359,11 +397,11 @@ def _is_loopback(host: str) -> bool:
 class LedgerConfig(Section):
     """The database of decisions."""
 
-    url: str = "sqlite:///var/ledger.db"
+    url: str = Field(default="sqlite:///var/ledger.db", repr=False)
 
     @field_validator("url")
     @classmethod
     def _sqlite_or_postgres(cls, url: str) -> str:
         if not re.match(r"(sqlite|postgresql)(\+\w+)?://", url):
             raise _impossible("sqlite:///FILE or postgresql+psycopg://…")
-        return url
+        return url if url.startswith("sqlite") else _readable_address(url)

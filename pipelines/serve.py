@@ -16,9 +16,10 @@ from market.errors import ConfigError, DataError
 from market.history import MarketHistory
 from pipelines.config import Config
 from pipelines.inputs import read_history, read_rule_history
-from serving.app import ServingSettings, create_app
+from serving.app import create_app
 from serving.live_market import LiveMarket
 from serving.live_steps import StepRule
+from serving.settings import MAX_BODY_BYTES, MAX_HISTORY_BYTES, MAX_PAGE, ServingSettings
 
 MARKET_STATE = "market_state.npz"
 """File beside the bundles that the endpoint starts from."""
@@ -53,6 +54,22 @@ def live_market(config: Config) -> LiveMarket:
     return live
 
 
+def serving_settings(config: Config) -> ServingSettings:
+    """Settings of the endpoint; a limit of 0 is the default one."""
+    serving = config.serving
+    return ServingSettings(
+        serving.host,
+        serving.port,
+        serving.bundles,
+        serving.clock,
+        serving.auth,
+        max_body_bytes=serving.max_body_bytes or MAX_BODY_BYTES,
+        max_history_bytes=serving.max_history_bytes or MAX_HISTORY_BYTES,
+        max_page=serving.max_page or MAX_PAGE,
+        mark_max_age=config.market.mark_max_age_ns,
+    )
+
+
 def serve(config: Config) -> None:
     """Run the endpoint until it is told to stop.
 
@@ -71,9 +88,7 @@ def serve(config: Config) -> None:
         Ledger(config.ledger.url, chain="serving") as ledger,
     ):
         app = create_app(
-            ServingSettings(
-                settings.host, settings.port, settings.bundles, settings.clock, settings.auth
-            ),
+            serving_settings(config),
             ledger,
             read_rule_history(config),
             live_market(config),
@@ -90,12 +105,19 @@ def serve(config: Config) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket; asked for first, because a taken port is the likeliest trouble."""
+    """A bound TCP socket; asked for first, because a taken port is the likeliest trouble."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
+        # The protocol is named, because asyncio sets TCP_NODELAY only on connections of sockets
+        # that say they are TCP; without it every answer on a kept connection waits 40 ms for the
+        # acknowledgement of its first part.
+        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((host, port))
+        except OSError:
+            bound.close()
+            raise
     except OSError as error:
         raise ConfigError(
             f"[serving] {host} port {port} cannot be listened on ({error.strerror}); stop what "

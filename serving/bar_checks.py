@@ -83,7 +83,7 @@ class BarChecks:
 
     def _check_time(self, open_: int) -> str | None:
         step = self.interval.nanoseconds
-        if open_ < 0 or open_ % step:
+        if open_ % step:
             return f"ts must be the open of a bar, a whole multiple of {self.interval.name}"
         if self.now is not None and open_ + step > self.now:
             return (

@@ -118,11 +118,11 @@ class MarketMoment:
         """Close of the newest step or time of the newest quote, the later one."""
         return max(filter(None, (self.newest_close, self.quotes.newest)), default=None)
 
-    def snapshot(self, as_of: int) -> MarketSnapshot:
+    def snapshot(self, as_of: int, mark_max_age: int | None = None) -> MarketSnapshot:
         """The market at `as_of`, no earlier than the newest close; without later quotes.
 
         Accepted bars of waiting steps that had closed by then are the marks of their symbols, and
-        their ages count from these bars.
+        their ages count from these bars. `mark_max_age` is that of `MarketSnapshot`, nanoseconds.
 
         Raises
         ------
@@ -152,4 +152,5 @@ class MarketMoment:
             mark,
             guard[:, SIDE] != 0.0,
             self.quotes.board(as_of),
+            mark_max_age=mark_max_age,
         )

@@ -189,12 +189,10 @@ class QuoteChecks:
         if text is None:
             return self.now
         ts = parse_time(text)
-        if not 0 <= ts <= self.latest:
+        if ts > self.latest:
             raise DataError(
                 f"ts {text} is after {format_time(self.latest)}, the newest time that a quote may "
                 "have now; post it when it holds"
-                if ts > 0
-                else f"ts {text} is before 1970; expected when the quote held"
             )
         return ts
 

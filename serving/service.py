@@ -362,8 +362,9 @@ class Service:
             raise unavailable("no-market", "the market has no bar yet; post bars first")
         # A clock that was set back must not put the decision before what is known.
         now = max(time.time_ns(), newest)
+        mark_max_age = self.settings.mark_max_age
         if as_of is None:
-            return moment.snapshot(now if self.settings.clock == "wall" else newest)
+            return moment.snapshot(now if self.settings.clock == "wall" else newest, mark_max_age)
         try:
             given = parse_time(as_of)
             if given > now + _MAX_AHEAD:
@@ -371,7 +372,7 @@ class Service:
                     f"as_of {as_of} is more than a day after {format_time(now)}; a decision ahead "
                     "of its time would hold back those that follow"
                 )
-            return moment.snapshot(given)
+            return moment.snapshot(given, mark_max_age)
         except DataError as error:
             raise invalid(str(error)) from None
 

@@ -12,6 +12,11 @@ from market.errors import ConfigError
 CLOCKS = ("wall", "market")
 AUTH = ("keys", "off")
 
+MAX_BODY_BYTES = 16 * 2**20
+MAX_HISTORY_BYTES = 64 * 2**10
+MAX_PAGE = 500
+"""Limits where the configuration has none (0)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServingSettings:
@@ -34,6 +39,8 @@ class ServingSettings:
         Longest `history` of an account as JSON.
     max_page:
         Most decisions in one page of an account's decisions.
+    mark_max_age:
+        A quoted mark older than this many nanoseconds is not used; None: two bar intervals.
 
     Raises
     ------
@@ -46,9 +53,10 @@ class ServingSettings:
     bundles: Path
     clock: Literal["wall", "market"] = "wall"
     auth: Literal["keys", "off"] = "keys"
-    max_body_bytes: int = 16 * 2**20
-    max_history_bytes: int = 64 * 2**10
-    max_page: int = 500
+    max_body_bytes: int = MAX_BODY_BYTES
+    max_history_bytes: int = MAX_HISTORY_BYTES
+    max_page: int = MAX_PAGE
+    mark_max_age: int | None = None
 
     def __post_init__(self) -> None:
         if self.clock not in CLOCKS:
@@ -63,6 +71,8 @@ class ServingSettings:
         for name in ("max_body_bytes", "max_history_bytes", "max_page"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if self.mark_max_age is not None and self.mark_max_age < 1:
+            raise ConfigError(f"mark_max_age is {self.mark_max_age} ns; expected more than 0")
 
 
 def _is_loopback(host: str) -> bool:

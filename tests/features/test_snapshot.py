@@ -13,6 +13,7 @@ from features.snapshot import MarketSnapshot
 from market.clock import HOUR, INTERVALS
 from market.errors import DataError
 from market.history import MarketHistory
+from market.quotes import InstrumentQuote, QuoteBoard
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,18 @@ def test_content_survives_json_to_the_last_bit(market, same_bits, row):
     assert same_bits(read.mark, snapshot.mark)
     for name in ("values", "correlation", "age", "history"):
         assert same_bits(getattr(read.features, name), getattr(snapshot.features, name))
+
+
+def test_quotes_and_the_age_limit_of_marks_reach_the_view_and_the_record(market):
+    history, features = market
+    as_of = int(features.closes[430])
+    quotes = QuoteBoard({}, {"USDT": InstrumentQuote(as_of, mark=0.99)})
+    snapshot = MarketSnapshot.of_history(history, features, as_of, quotes, HOUR // 2)
+    assert snapshot.view().quotes is quotes
+    assert snapshot.view().mark_max_age_hours == 0.5
+    content = json.loads(json.dumps(snapshot.content()))
+    assert MarketSnapshot.from_content(content).view().mark_max_age_hours == 0.5
+    assert at(market, 430).view().mark_max_age_hours is None
 
 
 def test_later_as_of_only_ages_the_market(market, same_bits):

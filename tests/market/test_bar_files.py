@@ -312,3 +312,15 @@ def test_missing_and_empty_folders_are_refused(tmp_path: Path) -> None:
         find_files(BarFolder(tmp_path / "none"), ())
     with pytest.raises(DataError, match=r"holds no <SYMBOL>\.parquet file"):
         find_files(BarFolder(tmp_path), ())
+
+
+@pytest.mark.parametrize("year", ["1950", "2262"])
+def test_times_out_of_range_are_refused_with_file_column_row_and_range(
+    read: Read, bars_table: Table, year: str
+) -> None:
+    table = bars_table(5)
+    moment = np.datetime64(f"{year}-03-01T00:00:00", "ns").astype(np.int64)
+    opens = np.array([*table["ts"].cast(pa.int64()).to_pylist()[:4], moment])
+    changed = table.set_column(0, "ts", pa.array(opens).cast(table["ts"].type))
+    with pytest.raises(DataError, match=rf"XUSDT.*'ts' holds {year}-.* in row 4; expected a time"):
+        read(changed)

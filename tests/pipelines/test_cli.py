@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from market.clock import HOUR, format_time, parse_time
 from models.bundle import write_bundle
 from models.schema import canonical_json
 
@@ -279,8 +280,46 @@ def test_evaluate_of_the_pointer_file_answers_every_key(trained: Trained) -> Non
     report = workspace.report("evaluate", "--bundle", workspace.bundles / "champion")
     check_evaluation(report)
     assert report["bundle"] == trained.champion
-    assert report["overlap_with_training_hours"] > 0, "this span holds the training rows"
     assert report["symbols"] == trained.simulated["symbols"]
+
+
+def test_evaluate_leaves_out_and_counts_what_the_bundle_was_trained_on(trained: Trained) -> None:
+    workspace = trained.workspace
+    report = workspace.report("evaluate", "--bundle", workspace.bundles / "champion")
+    manifest = json.loads((workspace.bundles / trained.champion / "manifest.json").read_text())
+    assert parse_time(report["span"][0]) >= manifest["training"]["ends_ns"][1]
+    assert report["span"][0] <= trained.retrained["evaluation"]["span"][0]
+    assert report["overlap_with_training_hours"] == 0.0
+    assert report["warnings"] == []
+    assert report["dropped"]["in_training"] > report["considered"], "four fifths of the span"
+
+
+def test_evaluate_from_an_explicit_start_warns_of_the_overlap(trained: Trained) -> None:
+    workspace, out = trained.workspace, trained.workspace.folder / "overlap.json"
+    start = {"MARGINCAST__MARKET__START": trained.simulated["span"][0]}
+    arguments = ("evaluate", "--bundle", workspace.bundles / "champion", "--json", out)
+    done = workspace.run(*arguments, **start)
+    report = json.loads(out.read_text())
+    assert report["overlap_with_training_hours"] > 0.0
+    assert report["dropped"]["in_training"] == 0
+    (warning,) = report["warnings"]
+    assert f"{report['overlap_with_training_hours']:,.0f} h" in warning
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("margincast:")]
+    assert warning in line
+
+
+@pytest.mark.parametrize("hours_left", [-24, 2])
+def test_evaluate_of_data_that_end_with_the_training_says_that_nothing_is_left(
+    trained: Trained, hours_left: int
+) -> None:
+    workspace = trained.workspace
+    manifest = json.loads((workspace.bundles / trained.champion / "manifest.json").read_text())
+    end = format_time(manifest["training"]["ends_ns"][1] + hours_left * HOUR)
+    line = workspace.refusal(
+        "evaluate", "--bundle", workspace.bundles / "champion", MARGINCAST__MARKET__END=end
+    )
+    assert "the bundle's training data" in line
+    assert format_time(manifest["training"]["ends_ns"][1]) in line
 
 
 def test_backtest_of_a_bundle_folder_answers_every_key(trained: Trained) -> None:
@@ -322,7 +361,7 @@ def test_score_without_a_champion_gives_the_floor_and_says_so(
     bare: Workspace, trained: Trained
 ) -> None:
     out = bare.folder / "scored.parquet"
-    report = bare.report(*score_arguments(trained, trained.workspace.accounts, out))
+    report = bare.report(*score_arguments(trained, trained.workspace.accounts, out), code=5)
     table = pq.read_table(out)
     assert report["degraded"] == len(table) == 150
     assert report["with_model_add_on"] == 0

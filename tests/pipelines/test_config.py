@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.clock import HOUR, INTERVALS, parse_time
+from market.clock import HOUR, INTERVALS, SECOND, parse_time
 from market.errors import ConfigError, RuleSetError
 from market.simulate import simulate_bars
 from pipelines.config import Config, load_config
 from pipelines.inputs import Market, read_label_rules
+from pipelines.serve import serving_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,6 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "symbols": (),
         "start": "",
         "end": "",
+        "mark_max_age": "",
         "funding": None,
         "open_interest": None,
         "implied_vol": {},
@@ -67,6 +69,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "auth": "keys",
         "step_quorum": 0.5,
         "step_grace": 60,
+        "max_body_bytes": 0,
+        "max_history_bytes": 0,
+        "max_page": 0,
     },
     "ledger": {"url": "sqlite:///var/ledger.db"},
     "drift": {
@@ -415,6 +420,120 @@ def test_password_of_an_address_is_not_repeated(load: Load) -> None:
     assert "mysql://risk:***@db" in line
 
 
+SECRET = "hunter2"  # noqa: S105  the point of the tests is that it is not shown
+UNUSABLE_ADDRESSES = {
+    "tracking.uri": (
+        f"postgres//risk:{SECRET}@db/mlflow",
+        f"postgresql://risk:a@{SECRET}@db/mlflow",
+        f"postgresql://risk:a {SECRET}@db/mlflow",
+        f"postgresql://risk:a?{SECRET}@db/mlflow",
+        f"https://risk:{SECRET}@host:port/",
+        f"ftp://{SECRET}@host/",
+        f"ftp://host/?token={SECRET}",
+    ),
+    "ledger.url": (
+        f"mysql://risk:{SECRET}@db/ledger",
+        f"postgresql://risk:a/{SECRET}@db:x/ledger",
+        f"mysql://db/ledger?password={SECRET}",
+    ),
+    "notify.webhook": (
+        f"http://hooks.example.com/services/{SECRET}",
+        f"https://risk:{SECRET}@hooks.example.com/",
+        f"https://risk@hooks.example.com/{SECRET}",
+        f"https//hooks.example.com/{SECRET}",
+        f"https://hooks.example.com/ {SECRET}",
+        f"https://[hooks.example.com/{SECRET}",
+        SECRET,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "address"), [(key, a) for key, group in UNUSABLE_ADDRESSES.items() for a in group]
+)
+def test_secret_of_an_unusable_address_is_repeated_from_neither_file_nor_environment(
+    load: Load, monkeypatch: pytest.MonkeyPatch, key: str, address: str
+) -> None:
+    section, name = key.split(".")
+    (line,) = problems(load, f"[{section}]\n{name} = '{address}'\n")
+    assert line.startswith(f"{key} is ")
+    assert SECRET not in line
+    monkeypatch.setenv(f"MARGINCAST__{section.upper()}__{name.upper()}", address)
+    (line,) = problems(load, "")
+    assert SECRET not in line
+    monkeypatch.setenv(f"MARGINCAST__{section.upper()}", address)
+    assert SECRET not in "".join(problems(load, ""))
+
+
+def test_secret_under_a_misspelt_key_is_not_repeated(load: Load) -> None:
+    for text in (
+        f"[tracking]\nurl = 'postgresql://risk:{SECRET}@db/mlflow'\n",
+        f"[ledger]\nuri = 'postgresql://db/ledger?password={SECRET}'\n",
+        f"[notify]\nweb_hook = 'https://hooks.example.com/services/{SECRET}'\n",
+    ):
+        (line,) = problems(load, text)
+        assert "is not a key" in line
+        assert SECRET not in line
+
+
+def test_repr_of_a_configuration_shows_no_address(load: Load) -> None:
+    config = load(
+        f"[tracking]\nuri = 'https://risk:{SECRET}@mlflow/'\n"
+        f"[ledger]\nurl = 'postgresql+psycopg://risk:{SECRET}@db:5432/ledger'\n"
+        f"[notify]\nwebhook = 'https://hooks.example.com/{SECRET}'\n"
+    )
+    assert SECRET in config.tracking.uri
+    assert SECRET not in repr(config)
+
+
+def test_limits_and_the_age_of_marks_reach_the_endpoint(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = serving_settings(load(""))
+    assert (settings.max_body_bytes, settings.max_history_bytes) == (16 * 2**20, 64 * 2**10)
+    assert (settings.max_page, settings.mark_max_age) == (500, None)
+    text = (
+        "[market]\nmark_max_age = '90s'\n"
+        "[serving]\nmax_body_bytes = 1000\nmax_history_bytes = 100\nmax_page = 7\n"
+    )
+    settings = serving_settings(load(text))
+    assert (settings.max_body_bytes, settings.max_history_bytes) == (1000, 100)
+    assert (settings.max_page, settings.mark_max_age) == (7, 90 * SECOND)
+    monkeypatch.setenv("MARGINCAST__SERVING__MAX_PAGE", "9")
+    monkeypatch.setenv("MARGINCAST__MARKET__MARK_MAX_AGE", "2h")
+    settings = serving_settings(load(text))
+    assert (settings.max_page, settings.mark_max_age) == (9, 2 * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "given"),
+    [
+        *(("market", "mark_max_age", f"'{d}'") for d in ("0h", "-1h", "1.5h", "2", "h", "2w", " ")),
+        ("market", "mark_max_age", "'367d'"),
+        ("market", "mark_max_age", "2"),
+        *(
+            ("serving", name, given)
+            for name in ("max_body_bytes", "max_history_bytes", "max_page")
+            for given in ("-1", "1.5", "true", "'many'", "10000000000")
+        ),
+    ],
+)
+def test_impossible_limit_is_refused_with_its_key(
+    load: Load, section: str, key: str, given: str
+) -> None:
+    (line,) = problems(load, f"[{section}]\n{key} = {given}\n")
+    assert line.startswith(f"{section}.{key} is ")
+
+
+@pytest.mark.parametrize("time", ["'0001-01-01'", "0001-01-01", "'9999-12-31T00:00:00Z'"])
+@pytest.mark.parametrize("key", ["market.start", "market.end", "training.fit_end"])
+def test_time_out_of_range_is_refused_with_key_and_range(load: Load, key: str, time: str) -> None:
+    section, name = key.split(".")
+    lines = problems(load, f"[{section}]\n{name} = {time}\n")
+    (line,) = [line for line in lines if line.startswith(f"{key} is ")]
+    assert "from 1970-01-01T00:00:00Z to the end of 2261" in line
+
+
 @pytest.mark.parametrize("content", [b"[market\n", b"\xff\xfe", b"a = 1\na = 2\n"])
 def test_file_that_is_not_toml_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "broken.toml"
@@ -440,6 +559,7 @@ def test_configuration_is_immutable() -> None:
 def test_digest_follows_what_determines_training_and_nothing_else(load: Load) -> None:
     digest = load("").sha256()
     assert len(digest) == 64
+    assert digest == load("[market]\nmark_max_age = '2h'\n").sha256(), "of quotes alone"
     assert digest == load("[serving]\nport = 81\n[ledger]\nurl = 'sqlite:///x.db'\n").sha256()
     for change in (
         "[market]\ninterval = '5m'\n",

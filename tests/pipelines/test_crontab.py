@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market.errors import ConfigError
-from pipelines.crontab import cron_trigger, parse_cron
+from pipelines.cron_trigger import cron_trigger
+from pipelines.crontab import parse_cron
 
 TUESDAY = datetime(2026, 11, 24, 14, 30, tzinfo=UTC)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +22,8 @@ from market.clock import DAY, parse_time
 from market.instruments import parse_expiry
 from pipelines.cli import app
 from pipelines.config import load_config
-from pipelines.life_cycle import run_life_cycle
+from pipelines.inputs import read_history, read_rule_history
+from pipelines.life_cycle import _Views, run_life_cycle
 from pipelines.simulate import simulate
 from serving.posted_quotes import QUOTES
 
@@ -200,3 +203,24 @@ def test_rules_that_simulate_history_have_the_days_of_the_bars(
     )
     assert found["accounts"] > 0
     assert found["unknown"]["account_bars"] == 0, found["unknown"]
+
+
+def test_views_carry_the_age_of_bars_and_the_limit_of_marks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "margincast.toml"
+    file.write_text(CONFIG.format(seed=1) + "[market]\nmark_max_age = '30m'\n")
+    config = load_config(file)
+    history = read_history(config)
+    end = int(np.searchsorted(history.bars.closes, parse_time(END)))
+    values = history.bars.values.copy()
+    values[end - 2 : end + 1, 0] = np.nan
+    values[: end + 1, 1] = np.nan
+    gapped = replace(history, bars=replace(history.bars, values=values))
+    monkeypatch.setattr("pipelines.life_cycle.read_history", lambda _: gapped)
+    with Ledger(config.ledger.url) as ledger:
+        rules = read_rule_history(config)
+        views = list(_Views(config, rules, parse_time(BEGIN), parse_time(END), ledger))
+    assert [view.age_hours[0] for view in views[-4:]] == [0.0, 1.0, 2.0, 3.0]
+    assert np.isnan(views[-1].age_hours[1]), "no bar has closed yet"
+    assert {view.mark_max_age_hours for view in views} == {0.5}

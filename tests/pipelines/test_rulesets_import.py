@@ -256,7 +256,7 @@ def test_sources_and_bases_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     dates = tmp_path / "dates.parquet"
     frame = pl.read_parquet(source).with_columns(pl.col("ts").dt.to_string("iso"))
     frame.write_parquet(dates)
-    with pytest.raises(DataError, match="ts is String; expected a column of times"):
+    with pytest.raises(DataError, match="'ts' is large_string, expected a timestamp"):
         import_rulesets(dates, tmp_path / "out")
 
 

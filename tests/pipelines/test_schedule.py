@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from market.errors import BusyError, ConfigError
 from pipelines.cli import app
 from pipelines.config import Config, load_config
-from pipelines.crontab import cron_trigger
+from pipelines.cron_trigger import cron_trigger
 from pipelines.lock import RETRAIN_LOCK, exclusive
 from pipelines.schedule import Scheduler, first_start, next_starts
 from pipelines.schedule_state import Finished, JobState, ScheduleState

@@ -289,8 +289,23 @@ def test_docs_list_every_route_and_need_no_network(serve: Any) -> None:
 
 
 def test_settings_refuse_what_cannot_be_and_open_doors_to_the_network(tmp_path: Path) -> None:
-    for odd in ({"clock": "sun"}, {"auth": "maybe"}, {"max_page": 0}, {"host": "0.0.0.0"}):  # noqa: S104
+    odd_ones = [{"clock": "sun"}, {"auth": "maybe"}, {"host": "0.0.0.0"}]  # noqa: S104
+    for odd in (*odd_ones, {"max_page": 0}, {"max_body_bytes": -1}, {"mark_max_age": 0}):
         given: dict[str, Any] = {"host": "::1", "port": 1, "bundles": tmp_path, "auth": "off"} | odd
         with pytest.raises(ConfigError):
             ServingSettings(**given)
     assert ServingSettings("localhost", 1, tmp_path, auth="off").auth == "off"
+
+
+def test_configured_limits_hold_over_http(serve: Any, account: dict[str, Any]) -> None:
+    endpoint = serve(max_body_bytes=2_000, max_history_bytes=50, max_page=2)
+    assert endpoint.score(account).status_code == 200
+    assert endpoint.score(*[account] * 20).status_code == 413
+    long = endpoint.score(account | {"history": {"note": "x" * 60}})
+    assert long.status_code == 422
+    assert "at most 50 are kept" in long.json()["errors"][0]["detail"]
+    url = "/v1/accounts/acc-1/decisions"
+    assert endpoint.client.get(url, params={"limit": 2}).status_code == 200
+    refused = endpoint.client.get(url, params={"limit": 3})
+    assert refused.status_code == 422
+    assert "give 1 to 2" in refused.json()["detail"]

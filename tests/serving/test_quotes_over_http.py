@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from features.snapshot import MarketSnapshot
 from ledger.store import Ledger
+from margin.marks import perpetual_marks
 from market.clock import DAY, HOUR, MINUTE, format_time
 from market.quotes import QuoteBoard
 from models.bundle import load_bundle
@@ -86,6 +88,29 @@ def test_a_decision_carries_the_quotes_and_replays_to_the_last_bit(
             lambda sha: Forecaster(load_bundle(bundles.root / sha)),
         )
         assert found.equal, found.differences
+
+
+@pytest.mark.parametrize(
+    ("mark_max_age", "quoted"), [(None, True), (29 * MINUTE, False), (30 * MINUTE, True)]
+)
+def test_a_mark_counts_up_to_the_configured_age_and_the_record_names_the_limit(
+    serve: Any, market: Any, account: dict[str, Any], mark_max_age: int | None, quoted: bool
+) -> None:
+    endpoint = serve(mark_max_age=mark_max_age)
+    close = int(market.panel.closes[-1])
+    mark = float(endpoint.live.moment.mark[market.panel.symbols.index("BTCUSDT")]) * 1.001
+    quote = {"instrument": "BTCUSDT-PERP", "mark": mark, "ts": format_time(close + MINUTE)}
+    posted = endpoint.client.post(URL, json={"quotes": [quote]}).json()
+    assert posted["results"][0]["status"] == "applied"
+    as_of = format_time(close + 31 * MINUTE)
+    decision = endpoint.score(account, as_of=as_of).json()["decisions"][0]
+    named = endpoint.ledger.get_record(decision["decision_id"]).payload["contents"]
+    content = endpoint.ledger.get(named["market_sha256"])
+    assert content.get("mark_max_age") == mark_max_age
+    content["quotes"] = endpoint.ledger.get(named["quotes_sha256"])
+    snapshot = MarketSnapshot.from_content(content)
+    used = perpetual_marks(snapshot.view())
+    assert used.quoted[market.panel.symbols.index("BTCUSDT")] == quoted
 
 
 def test_quotes_that_do_not_change_are_recorded_once_for_many_decisions(
