@@ -29,7 +29,7 @@ from margin.standard_rules import StandardRules
 from margin.tier_rules import TierRules
 from market.clock import parse_time
 from market.errors import DataError, RuleSetError
-from market.price_guard import PriceGuard
+from market.outlier_filter import PriceGuard
 
 ENGINES = ("tier", "scenario", "standard")
 """How a requirement can be computed; each reads the table of its name, `scenario` that or
@@ -103,18 +103,37 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[price_guard]``, see `market.price_guard`."""
+    """``[price_guard]``, see `market.outlier_filter`.
+
+    `hard_band` and `cash_band` came later: absent means the default of `PriceGuard`, so that
+    rule sets that do not name them keep their digest.
+    """
 
     enabled: bool = True
     band: Positive = 0.25
     wick_band: Positive = 0.5
     agreement: Positive = 0.1
+    hard_band: Annotated[float, Meta(gt=1)] | UnsetType = UNSET
+    cash_band: Positive | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        # Made whether enabled or not: what can never work is refused on load.
+        guard = self._parameters()
+        if math.log(guard.hard_band) <= max(guard.band, guard.cash_band):
+            raise ValueError(
+                f"hard_band is the factor {guard.hard_band}, which is within band {guard.band} or "
+                f"cash_band {guard.cash_band} (log returns); give a hard_band above "
+                f"{math.exp(max(guard.band, guard.cash_band)):.4g}"
+            )
 
     def guard(self) -> PriceGuard | None:
-        """What judges bars; None where it is switched off."""
-        if not self.enabled:
-            return None
-        return PriceGuard(self.band, self.wick_band, self.agreement)
+        """Parameters of the outlier filter; None where it is switched off."""
+        return self._parameters() if self.enabled else None
+
+    def _parameters(self) -> PriceGuard:
+        later = {"hard_band": self.hard_band, "cash_band": self.cash_band}
+        given = {name: value for name, value in later.items() if value is not UNSET}
+        return PriceGuard(self.band, self.wick_band, self.agreement, **given)
 
 
 class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):

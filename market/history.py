@@ -3,7 +3,7 @@
 Bars come from folders in the order given: a later folder fills what the earlier ones lack. Marks
 go by kind: ``mark`` prices, else perpetual, else spot. Features see bars as they were known in
 time (`market.bar_versions`), outcomes see them as they came to be true, and neither sees a bar
-that the price guard quarantined (`market.price_guard`).
+that the outlier filter dropped (`market.outlier_filter`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from market import price_guard
+from market import outlier_filter
 from market.bar_files import BarFolder, find_files, read_bars
 from market.bar_sources import MARK_ORDER, Loaded, compare_files, grid_of, put_together
 from market.clock import Interval
@@ -27,14 +27,20 @@ from market.guarded_bars import (
     guard_bars,
     last_values,
 )
+from market.outlier_filter import (
+    PriceGuard,
+    filter_closes,
+    filter_history,
+    is_dropped,
+    new_state,
+)
 from market.panel import BASIS, CLOSE, CONTEXT_WIDTH, HIGH, LOW, BarPanel
-from market.price_guard import SUSPECT, PriceGuard, judge_closes, judge_history, new_state
 from market.quality import QualityReport
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-MAX_GAP_HOURS = price_guard.MAX_GAP_HOURS
+MAX_GAP_HOURS = outlier_filter.MAX_GAP_HOURS
 """A mark is held through a gap of at most this long; beyond it the symbol counts as absent."""
 
 
@@ -115,9 +121,9 @@ class MarketHistory:
         told, waiting = bars.values[-RECENT_ROWS:].copy(), None
         state = new_state(len(bars.symbols))
         if guard is not None:
-            judged = judge_history(bars.values, guard, bars.interval)
-            bars = replace(bars, values=judged.bars)
-            waiting, state = judged.waiting, judged.state
+            filtered = filter_history(bars.values, guard, bars.interval)
+            bars = replace(bars, values=filtered.bars)
+            waiting, state = filtered.waiting, filtered.state
         mark = _fill(bars.values[:, :, CLOSE], MAX_GAP_HOURS * bars.interval.per_hour)
         return cls(
             bars=bars,
@@ -149,7 +155,7 @@ def load_history(
     symbols:
         Bar symbols to load; all that are found when empty.
     guard:
-        Judges bars and marks; without one they are taken as told.
+        Filters bars and marks; without one they are taken as told.
 
     Raises
     ------
@@ -175,7 +181,7 @@ def load_history(
     mark = _fill(marks[:, :, CLOSE], MAX_GAP_HOURS * interval.per_hour)
     context = _basis(loaded, traded, grid, interval, guarded)
     panel = BarPanel(interval, tuple(traded), grid, guarded.bars, context)
-    fine_interval, fine_mark = _fine_marks(loaded, panel, mark, guarded.mark_suspect, guard)
+    fine_interval, fine_mark = _fine_marks(loaded, panel, mark, guarded.mark_dropped, guard)
     return MarketHistory(
         bars=panel,
         mark=mark,
@@ -249,7 +255,7 @@ def _fine_marks(
     loaded: Sequence[Loaded],
     panel: BarPanel,
     mark: Floats,
-    suspect: Bools,
+    dropped: Bools,
     guard: PriceGuard | None,
 ) -> tuple[Interval, Floats]:
     finest = min((file.bars.interval for file in loaded), key=lambda i: i.nanoseconds)
@@ -272,10 +278,10 @@ def _fine_marks(
             ends, closes = ends[inside], own.values[inside, CLOSE]
             fresh = np.isnan(fine[ends, column[file.symbol]])
             fine[ends[fresh], column[file.symbol]] = closes[fresh]
-    fine[np.repeat(suspect, per_bar, axis=0)] = np.nan
+    fine[np.repeat(dropped, per_bar, axis=0)] = np.nan
     if guard is not None:
-        fine[judge_closes(fine, guard, finest) == SUSPECT] = np.nan
-        closing[:] = mark  # judged at their own interval
+        fine[is_dropped(filter_closes(fine, guard, finest))] = np.nan
+        closing[:] = mark  # filtered at their own interval
     dead = np.isnan(np.repeat(mark, per_bar, axis=0))
     fine = _fill(fine, MAX_GAP_HOURS * finest.per_hour)
     fine[dead] = np.nan

@@ -17,7 +17,7 @@ import msgspec
 from ledger.records import Entry, Record
 from ledger.store import Ledger
 from market.errors import DataError
-from market.price_guard import PriceGuard
+from market.outlier_filter import PriceGuard
 from market.told_quotes import Figure, ToldFigure, figures_in_force
 from serving.bar_checks import MAX_AHEAD_DAYS, BarChecks
 from serving.market_moment import MarketMoment

@@ -25,8 +25,8 @@ from features.snapshot import MarketSnapshot
 from ledger.records import Entry
 from ledger.store import Ledger
 from market.errors import DataError
+from market.outlier_filter import PriceGuard, new_state
 from market.panel import CLOSE, BarPanel
-from market.price_guard import PriceGuard, new_state
 from serving.bar_checks import (
     MAX_AHEAD_DAYS,
     MAX_AHEAD_DAYS_UNCLOCKED,

@@ -12,7 +12,7 @@ from features.market_state import MarketFeatures, MarketState
 from features.snapshot import MarketSnapshot
 from market.clock import Interval, format_time
 from market.errors import DataError
-from market.price_guard import SIDE
+from market.outlier_filter import SIDE
 from market.told_quotes import ToldQuotes
 
 Floats = npt.NDArray[np.float64]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from market.guarded_bars import RECENT_ROWS
+from market.outlier_filter import LIMITED, MISSED, SUSPECT, PriceGuard, filter_bars, is_rejected
 from market.panel import CLOSE, CONTEXT_WIDTH, BarPanel
-from market.price_guard import LIMITED, MISSED, SUSPECT, PriceGuard, judge
 from serving.bar_checks import SoundBar
 from serving.market_moment import Floats, MarketMoment
 from serving.messages import BarIn, BarResult
@@ -20,13 +20,17 @@ MEMORY_STEPS = RECENT_ROWS
 """For so many steps back a bar that comes again is known as a duplicate."""
 
 _GAP_ROWS = 1_024  # missing steps are advanced in pieces, which bounds memory
-BarStatus = Literal["applied", "corrected", "duplicate", "late", "suspect"]
+BarStatus = Literal["applied", "corrected", "duplicate", "late", "suspect", "rejected"]
 _LATE = "a later step has begun: recorded, but what was known stays as it was"
 _SUSPECT = (
-    "the close is beyond the price guard's band: recorded, and missing until the next bar of the "
-    "symbol confirms it"
+    "the close is beyond the band of the outlier filter: recorded, and missing until a quoted mark "
+    "or the next bar of the symbol confirms it"
 )
-_LIMITED = "the open or an extreme is beyond the price guard's band and was limited to it"
+_REJECTED = (
+    "the close is beyond the hard band of the outlier filter: recorded, and missing; correct the "
+    "bar where it is wrong"
+)
+_LIMITED = "the open or an extreme is beyond the band of the outlier filter and was limited to it"
 
 
 class PendingStep:
@@ -39,7 +43,7 @@ class PendingStep:
     open_:
         Of the step.
     guard:
-        Judges the bars; None where there is none.
+        Parameters of the outlier filter; None where there is none.
     context:
         What the files tell beside the bars of a step that begins; a pending one keeps what it
         has. What quotes tell comes from `moment` and goes before it.
@@ -69,7 +73,7 @@ class PendingStep:
         return bool(self._changed[column])
 
     def take(self, bar: SoundBar) -> BarStatus:
-        """Take a bar; what the price guard says of it comes with `moment`."""
+        """Take a bar; what the outlier filter says of it comes with `moment`."""
         known = self._told[bar.column]
         if np.array_equal(known, bar.values):
             return "duplicate"
@@ -93,6 +97,8 @@ class PendingStep:
             if status in ("applied", "corrected"):
                 if self._verdicts[column] == SUSPECT:
                     status, detail = "suspect", _SUSPECT
+                elif is_rejected(self._verdicts[column : column + 1])[0]:
+                    status, detail = "rejected", _REJECTED
                 elif self._verdicts[column] == LIMITED:
                     detail = _LIMITED
             results[i] = BarResult(bars[i].symbol, bars[i].ts, status, detail)
@@ -120,12 +126,13 @@ class PendingStep:
         counted, guard = self._told, before.guard_before
         if self._guard is not None:
             guard = guard.copy()
-            counted, self._verdicts = judge(self._told, guard, self._guard, before.interval)
+            counted, self._verdicts = filter_bars(self._told, guard, self._guard, before.interval)
         head = before.committed.copy()
         row = np.array([self._open], dtype=np.int64)
         context = with_posted(self._context, row, before.posted_context)
         features = head.advance(BarPanel(head.interval, head.symbols, row, counted[None], context))
-        marked = np.where(self._verdicts == SUSPECT, before.mark_before, counted[:, CLOSE])
+        close = counted[:, CLOSE]
+        marked = np.where(np.isnan(close), before.mark_before, close)
         return MarketMoment(
             committed=before.committed,
             head=head,

@@ -15,7 +15,7 @@ import msgspec
 
 from ledger.records import Entry
 from market.clock import format_time
-from market.price_guard import PriceGuard
+from market.outlier_filter import PriceGuard
 from serving.bar_checks import BarChecks, SoundBar
 from serving.market_moment import MarketMoment
 from serving.messages import BarIn, BarResult, BarsResponse

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from market.clock import DAY, Interval
+from market.outlier_filter import PriceGuard
 from market.panel import CONTEXT_WIDTH
-from market.price_guard import PriceGuard
 from serving.market_moment import Floats, MarketMoment
 from serving.pending_step import PendingStep
 

@@ -10,8 +10,8 @@ import msgspec
 
 from ledger.records import Entry
 from market.clock import format_time
+from market.outlier_filter import PriceGuard
 from market.panel import BASIS
-from market.price_guard import PriceGuard
 from market.told_quotes import QuoteIntake, Status, ToldFigure
 from serving.market_moment import MarketMoment
 from serving.posted_context import Fact, first_open, step_open, tell

@@ -13,8 +13,8 @@ import pytest
 from market.bar_files import BarFolder, BarKind
 from market.clock import HOUR, INTERVALS, MINUTE, format_time, parse_time
 from market.history import MarketHistory, load_history
+from market.outlier_filter import PriceGuard
 from market.panel import CLOSE, BarPanel
-from market.price_guard import PriceGuard
 from market.quality import FileQuality
 
 HOURLY = INTERVALS["1h"]

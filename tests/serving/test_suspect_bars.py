@@ -20,8 +20,8 @@ from ledger.store import Ledger
 from market.bar_files import BarFolder
 from market.clock import HOUR, MINUTE, format_time
 from market.history import MarketHistory, load_history
+from market.outlier_filter import PriceGuard
 from market.panel import CLOSE, HIGH, BarPanel
-from market.price_guard import PriceGuard
 from serving.live_market import LiveMarket
 from serving.messages import BarIn, BarsResponse
 
@@ -95,7 +95,7 @@ def test_suspect_bar_is_recorded_and_neither_marks_nor_moves_features(
     bars[1] = scaled(bars[1], 1.5)
     response = post(guarded, bars, record=entries.append)
     assert statuses(response) == ["applied", "suspect", "applied", "applied"]
-    assert "beyond the price guard's band" in str(response.results[1].detail)
+    assert "beyond the band of the outlier filter" in str(response.results[1].detail)
     assert guarded.moment.suspect.tolist() == [False, True, False, False]
     assert guarded.moment.mark[1] == mark[1]
     assert guarded.moment.mark[0] == bars[0]["close"]
