@@ -45,7 +45,7 @@ class MarketSnapshot:
         What is quoted, none of it after `as_of`; None where nothing is.
     suspect_mark:
         Close of the newest bar where the outlier filter has not confirmed it yet, shape (S,); NaN
-        where there is none. None: not known (records of earlier versions, histories).
+        where there is none. None: no bar waits, or it is not known (records of earlier versions).
     suspect_ts:
         When that bar closed, nanoseconds, int64, shape (S,); 0 where there is none.
     mark_max_age:

@@ -18,13 +18,13 @@ from ledger.records import Entry, Record
 from ledger.store import Ledger
 from market.errors import DataError
 from market.outlier_filter import PriceGuard
-from market.told_quotes import Figure, ToldFigure, figures_in_force
+from market.told_quotes import Figure, ToldFigure, restored_quotes
 from serving.bar_checks import MAX_AHEAD_DAYS, BarChecks
 from serving.market_moment import MarketMoment
 from serving.messages import BarIn, BarResult
 from serving.posted_bars import BARS, follow_bars
 from serving.posted_context import plain, recorded, tell
-from serving.posted_quotes import QUOTES, follow_quotes
+from serving.posted_quotes import QUOTES, FilteredFigures, follow_quotes
 from serving.quote_checks import AHEAD_OF_BARS, AHEAD_OF_CLOCK, QuoteChecks
 from serving.quote_messages import QuoteIn, QuoteResult
 
@@ -74,9 +74,10 @@ def saved_board(moment: MarketMoment) -> Entry:
     payload = {
         "figures": [
             [figure.instrument, figure.figure, figure.ts, list(figure.value)]
-            for figure in moment.quotes.newest_figures()
+            for figure in moment.quotes.figures_in_force()
         ],
         "context": plain(moment.posted_context, moment.head.symbols),
+        **FilteredFigures(moment.quotes.suspect_figures()).payload(),
     }
     return Entry(QUOTE_BOARD, payload, as_of=moment.newest_known)
 
@@ -112,7 +113,8 @@ def caught_up(
                 unsaved = 0
             else:
                 quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
-                moment, posted = follow_quotes(moment, quotes, checks, guard)
+                filtered = FilteredFigures.recorded(record.payload)
+                moment, posted = follow_quotes(moment, quotes, checks, guard, filtered)
                 unsaved += len(quotes)
                 _warn(posted.response.results)
         except (KeyError, msgspec.ValidationError) as error:
@@ -160,8 +162,10 @@ def _board(
             len(figures) - len(fit),
             len(figures),
         )
+    suspects = FilteredFigures.recorded(payload).suspects
+    quotes = restored_quotes(fit, [f for f in suspects if checks.fits(f.instrument)])
     facts = recorded(payload["context"], checks.columns, moment.interval)
-    return tell(replace(moment, quotes=figures_in_force(fit)), facts, guard)
+    return tell(replace(moment, quotes=quotes), facts, guard)
 
 
 def _bars(

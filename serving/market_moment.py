@@ -12,7 +12,8 @@ from features.market_state import MarketFeatures, MarketState
 from features.snapshot import MarketSnapshot
 from market.clock import Interval, format_time
 from market.errors import DataError
-from market.outlier_filter import SIDE
+from market.outlier_filter import HELD, MISSED, SIDE
+from market.panel import CLOSE
 from market.told_quotes import ToldQuotes
 
 Floats = npt.NDArray[np.float64]
@@ -40,13 +41,15 @@ class MarketMoment:
         The last values told of each bar by its open, shape (S, 5), NaN where none were; the
         newest `MEMORY_STEPS` steps.
     guard, guard_before:
-        State of the price guard through the newest step and before the pending one, shape (S, 4).
+        State of the outlier filter through the newest step and before the pending one, shape
+        (S, 4).
     context:
         What the files tell beside the bars of the pending step, as `BarPanel.context`, shape
         (1, S, 4); None where they tell nothing.
     posted_context:
         What quotes tell beside the bars of the pending step and of those that have not begun, by
-        their opens, shape (S, 4) each; it goes before that of the files.
+        their opens, shape (S, `serving.reference_prices.POSTED_WIDTH`) each; it goes before that
+        of the files, and its last columns are reference prices of the bars.
     quotes:
         What quotes tell.
     """
@@ -69,6 +72,25 @@ class MarketMoment:
         """Symbols whose newest bar is suspect, shape (S,)."""
         waiting: Bools = self.guard[:, SIDE] != 0.0
         return waiting
+
+    @property
+    def suspect_bars(self) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+        """Close of each bar that waits for confirmation and when it closed, shape (S,) each.
+
+        NaN and 0 where there is none; None where none waits.
+        """
+        suspect = self.suspect
+        if not suspect.any() or self.newest_close is None:
+            return None
+        step = self.interval.nanoseconds
+        price = np.where(suspect, self.guard[:, HELD], np.nan)
+        # Of a bar that is remembered no more, the first that may have been it.
+        missed = np.maximum(self.guard[:, MISSED], 1).astype(np.int64)
+        ts = np.where(suspect, self.newest_close - (missed - 1) * step, 0)
+        for column in np.flatnonzero(suspect).tolist():
+            opens = (o for o, bars in self.told.items() if bars[column, CLOSE] == price[column])
+            ts[column] = max(opens, default=int(ts[column]) - step) + step
+        return price, ts
 
     @property
     def interval(self) -> Interval:
@@ -102,6 +124,7 @@ class MarketMoment:
                 f"as_of {format_time(as_of)} is before {format_time(self.newest_close)}, the "
                 "close of the newest bar; leave as_of out or give a later time"
             )
+        suspect_mark, suspect_ts = self.suspect_bars or (None, None)
         return MarketSnapshot.at(
             as_of,
             self.interval,
@@ -110,4 +133,6 @@ class MarketMoment:
             self.mark,
             self.suspect,
             self.quotes.board(as_of),
+            suspect_mark,
+            suspect_ts,
         )

@@ -15,6 +15,7 @@ from market.panel import CLOSE, CONTEXT_WIDTH, BarPanel
 from serving.bar_checks import SoundBar
 from serving.market_moment import Floats, MarketMoment
 from serving.messages import BarIn, BarResult
+from serving.reference_prices import reference_prices
 
 MEMORY_STEPS = RECENT_ROWS
 """For so many steps back a bar that comes again is known as a duplicate."""
@@ -126,19 +127,24 @@ class PendingStep:
         counted, guard = self._told, before.guard_before
         if self._guard is not None:
             guard = guard.copy()
-            counted, self._verdicts = filter_bars(self._told, guard, self._guard, before.interval)
+            references = reference_prices(before.posted_context.get(self._open))
+            counted, self._verdicts = filter_bars(
+                self._told, guard, self._guard, before.interval, references
+            )
         head = before.committed.copy()
         row = np.array([self._open], dtype=np.int64)
         context = with_posted(self._context, row, before.posted_context)
         features = head.advance(BarPanel(head.interval, head.symbols, row, counted[None], context))
         close = counted[:, CLOSE]
         marked = np.where(np.isnan(close), before.mark_before, close)
+        # A bar that was suspect and is not any more counts, though no other bar came.
+        confirmed = before.suspect & ~np.isnan(close)
         return MarketMoment(
             committed=before.committed,
             head=head,
             pending=self._open,
             features=features,
-            mark=np.where(self._changed, marked, before.mark),
+            mark=np.where(self._changed | confirmed, marked, before.mark),
             mark_before=before.mark_before,
             told=told,
             guard=guard,
@@ -187,5 +193,6 @@ def with_posted(
     if context is not None:
         whole[:] = context
     for t, told in rows:
-        whole[t] = np.where(np.isnan(told), whole[t], told)
+        values = told[:, :CONTEXT_WIDTH]
+        whole[t] = np.where(np.isnan(values), whole[t], values)
     return whole

@@ -1,7 +1,8 @@
 """Bars on their way into the market, and what is recorded of them.
 
 With the bars that begin a step goes what quotes told of it and of the steps before it: so a
-restart knows the context of a step from its bars alone.
+restart knows the context and the reference prices of a step from its bars alone. With them go
+the suspect quotes that they confirm.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from serving.market_moment import MarketMoment
 from serving.messages import BarIn, BarResult, BarsResponse
 from serving.pending_step import BarStatus, PendingStep
 from serving.posted_context import plain
+from serving.posted_quotes import confirm_by_bars, confirmed_payload
 
 BARS = "bars"
 """Kind of the ledger entries that hold posted bars."""
@@ -61,6 +63,7 @@ def follow_bars(
         else:
             sound.append((i, checked))
     sound.sort(key=lambda entry: entry[1].open)
+    judged: dict[int, SoundBar] = {}
     for open_, group in groupby(sound, key=lambda entry: entry[1].open):
         too_far = checks.check_ahead(open_, moment.head.last_open)
         if too_far is not None:
@@ -74,32 +77,35 @@ def follow_bars(
                 moment = step.answer(bars, taken, results)
                 step, taken = PendingStep(moment, open_, guard), []
             taken.append((i, bar_.column, step.take(bar_)))
+            judged[i] = bar_
         moment = step.answer(bars, taken, results)
     found = [result for result in results if result is not None]
-    return moment, _posted(interval, bars, found, before, moment)
-
-
-def _posted(
-    interval: str,
-    bars: Sequence[BarIn],
-    results: list[BarResult],
-    before: MarketMoment,
-    moment: MarketMoment,
-) -> PostedBars:
+    accepted = {
+        (bar.open, bar.column)
+        for i, bar in judged.items()
+        if found[i].status in ("applied", "corrected")
+    }
+    moment, confirmed = confirm_by_bars(moment, accepted, guard)
+    # What the outlier filter rejected is recorded; what no market can have is not.
+    kept = [
+        i
+        for i, result in enumerate(found)
+        if result.status in _KEPT or (result.status == "rejected" and i in judged)
+    ]
     newest = moment.newest_close
-    response = BarsResponse(results, None if newest is None else format_time(newest))
-    kept = [i for i, result in enumerate(results) if result.status in _KEPT]
+    response = BarsResponse(found, None if newest is None else format_time(newest))
     if not kept:
-        return PostedBars(response, None)
+        return moment, PostedBars(response, None)
     payload: dict[str, Any] = {
         "interval": interval,
         "bars": [msgspec.to_builtins(bars[i]) for i in kept],
-        "results": [msgspec.to_builtins(results[i]) for i in kept],
+        "results": [msgspec.to_builtins(found[i]) for i in kept],
+        **confirmed_payload(confirmed),
     }
     context = _context_of(before, moment)
     if context:
         payload["context"] = context
-    return PostedBars(response, Entry(BARS, payload, as_of=newest))
+    return moment, PostedBars(response, Entry(BARS, payload, as_of=newest))
 
 
 def _context_of(before: MarketMoment, moment: MarketMoment) -> list[list[Any]]:

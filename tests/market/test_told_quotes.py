@@ -18,7 +18,7 @@ from market.told_quotes import (
     QuoteIntake,
     ToldFigure,
     ToldQuotes,
-    figures_in_force,
+    restored_quotes,
 )
 
 EXPIRY = "BTC-27MAR26"
@@ -166,13 +166,13 @@ def test_a_time_before_what_is_kept_is_refused_and_named() -> None:
     assert told(*many[:KEPT]).board(NOW - 1) is None
 
 
-def test_figures_in_force_give_the_same_board_and_refuse_earlier_times() -> None:
+def test_restored_quotes_give_the_same_board_and_refuse_earlier_times() -> None:
     whole = told(
         *[forward(NOW + i, 60_000.0 + i) for i in range(3)],
         ToldFigure(EXPIRY, "svi", NOW + 1, SVI),
         ToldFigure("USDT", "mark", NOW + 1, (0.99,)),
     )
-    again = figures_in_force(whole.newest_figures())
+    again = restored_quotes(whole.figures_in_force())
     assert again.board(NOW + 2) == whole.board(NOW + 2)
     assert again.newest == whole.newest
     with pytest.raises(DataError):
