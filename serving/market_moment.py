@@ -93,6 +93,21 @@ class MarketMoment:
         return price, ts
 
     @property
+    def suspect_prices(self) -> list[tuple[str, float, int]]:
+        """Name, price and time in nanoseconds of every price that waits for confirmation.
+
+        Closes of bars come first, under ``bar of <SYMBOL>``, then quoted marks, forwards and cash
+        assets by their identifiers.
+        """
+        found: list[tuple[str, float, int]] = []
+        if (bars := self.suspect_bars) is not None:
+            for column in np.flatnonzero(self.suspect).tolist():
+                name = f"bar of {self.head.symbols[column]}"
+                found.append((name, float(bars[0][column]), int(bars[1][column])))
+        quoted = self.quotes.suspect_figures()
+        return found + [(figure.instrument, figure.value[0], figure.ts) for figure in quoted]
+
+    @property
     def interval(self) -> Interval:
         """Length of a step."""
         return self.head.interval

@@ -298,6 +298,7 @@ class Service:
             champion.trouble,
             out_of_force(self.in_force.now(), snapshot.as_of),
             self._market_trouble(),
+            self._suspect_prices(),
             self._context_trouble(champion.model),
         )
         reasons = [reason for reason in doubts if reason]
@@ -315,7 +316,8 @@ class Service:
             if quoted is not None:
                 quote_age = (snapshot.as_of - quoted) / SECOND
         sha = model.bundle.sha256 if model else None
-        return self.metrics.exposition(sha, age, quote_age, usable)
+        suspects = len(self.live.moment.suspect_prices)
+        return self.metrics.exposition(sha, age, quote_age, usable, suspects)
 
     def _snapshot(self, as_of: str | None) -> MarketSnapshot:
         """The market at the decision time of a request."""
@@ -387,6 +389,18 @@ class Service:
             named = ", ".join(unfit[:_NAMED_SYMBOLS]) + (", …" if unfit[_NAMED_SYMBOLS:] else "")
             return f"{len(unfit)} of {len(symbols)} symbols are stale or in warm-up: {named}"
         return None
+
+    def _suspect_prices(self) -> str | None:
+        """The prices that wait for confirmation."""
+        found = self.live.moment.suspect_prices
+        if not found:
+            return None
+        named = [f"{name} at {price:g} of {format_time(ts)}" for name, price, ts in found]
+        more = ", …" if named[_NAMED_SYMBOLS:] else ""
+        return (
+            f"{len(found)} suspect price(s) wait for confirmation: "
+            f"{', '.join(named[:_NAMED_SYMBOLS])}{more}"
+        )
 
 
 def _check_key(key: str) -> None:
