@@ -115,6 +115,7 @@ class MarketSnapshot:
         row = int(np.searchsorted(features.closes, as_of, side="right")) - 1
         if row < 0:
             raise DataError("no bar had closed by the decision time; ask for a later one")
+        suspect_mark, suspect_ts = history.suspect_bars_at(row) or (None, None)
         return cls.at(
             as_of,
             history.bars.interval,
@@ -122,6 +123,8 @@ class MarketSnapshot:
             row,
             history.last_mark(row),
             history.suspect_at(row),
+            suspect_mark=suspect_mark,
+            suspect_ts=suspect_ts,
         )
 
     def view(self) -> MarketView:

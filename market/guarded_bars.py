@@ -17,6 +17,7 @@ from market.outlier_filter import (
     FilteredBars,
     Floats,
     PriceGuard,
+    Quarantine,
     filter_history,
     is_dropped,
     is_rejected,
@@ -97,6 +98,8 @@ class GuardedBars:
         same.
     waiting:
         Where the newest bar or mark is suspect, shape (T, S); None without a filter.
+    quarantine:
+        The bars that the filter changed; None without a filter.
     findings:
         One for each file loaded.
     """
@@ -107,6 +110,7 @@ class GuardedBars:
     mark_dropped: Bools
     known_mark: Floats | None
     waiting: Bools | None
+    quarantine: Quarantine | None
     end: HistoryEnd
     findings: tuple[FileFindings, ...]
 
@@ -135,7 +139,7 @@ def guard_bars(
     findings = [FileFindings(count) for count in used]
     dropped = np.zeros(marks.source.shape, dtype=np.bool_)
     told = later_bars.values[-RECENT_ROWS:].copy()
-    waiting, state = None, new_state(len(symbols))
+    waiting, quarantine, state = None, None, new_state(len(symbols))
     if guard is not None:
 
         def judged(series: Series, of: Sourced, later: Series | None = None) -> FilteredBars:
@@ -153,7 +157,7 @@ def guard_bars(
             of_known = judged(known, early, later_known)
         waiting = of_bars.waiting | of_known.waiting
         dropped = is_dropped(of_marks.verdicts)
-        state = of_bars.state
+        state, quarantine = of_bars.state, of_bars.quarantine
         parts = [(bars, of_bars), (marks, of_marks)][: 1 if marks is bars else 2]
         findings = _findings(used, parts, grid)
     return GuardedBars(
@@ -163,6 +167,7 @@ def guard_bars(
         mark_dropped=dropped,
         known_mark=_known(known, later_known) if versioned else None,
         waiting=waiting,
+        quarantine=quarantine,
         end=HistoryEnd(guard, state, told, last_values(later_known.values[:, :, CLOSE])),
         findings=tuple(findings),
     )

@@ -28,7 +28,9 @@ from market.guarded_bars import (
     last_values,
 )
 from market.outlier_filter import (
+    SUSPECT,
     PriceGuard,
+    Quarantine,
     filter_closes,
     filter_history,
     is_dropped,
@@ -71,6 +73,8 @@ class MarketHistory:
         Rows that later ones see otherwise than `bars`; None where there are none.
     waiting:
         Where the newest bar or mark of a symbol is suspect, shape (T, S); None without a guard.
+    quarantine:
+        The bars that the outlier filter changed; None without one.
     end:
         What the endpoint goes on from; None where a history was not loaded but made.
     """
@@ -85,6 +89,7 @@ class MarketHistory:
     known_mark: Floats | None = None
     corrections: Corrections | None = None
     waiting: Bools | None = None
+    quarantine: Quarantine | None = None
     end: HistoryEnd | None = None
 
     def last_mark(self, row: int) -> Floats:
@@ -115,15 +120,42 @@ class MarketHistory:
         suspect: Bools = self.waiting[row]
         return suspect
 
+    def suspect_bars_at(self, row: int) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+        """Close of each bar that waits for confirmation at the close of `row`, and its time.
+
+        As the endpoint says it, `serving.market_moment.MarketMoment.suspect_bars`.
+
+        Returns
+        -------
+        Prices and nanoseconds, shape (S,) each; NaN and 0 where there is none. None where no bar
+        waits.
+        """
+        row %= len(self.bars)
+        price = np.full(len(self.bars.symbols), np.nan)
+        ts = np.zeros(len(price), dtype=np.int64)
+        held = self.quarantine
+        if held is None:
+            return None
+        for column in np.flatnonzero(self.suspect_at(row)).tolist():
+            own = (held.columns == column) & (held.verdicts == SUSPECT) & (held.rows <= row)
+            if not own.any():
+                continue  # its mark waits, not its bar
+            last = int(np.flatnonzero(own)[-1])
+            at = int(held.rows[last])
+            if np.isnan(self.bars.values[at : row + 1, column, CLOSE]).all():
+                price[column], ts[column] = held.told[last, CLOSE], self.bars.closes[at]
+        return None if np.isnan(price).all() else (price, ts)
+
     @classmethod
     def from_panel(cls, bars: BarPanel, guard: PriceGuard | None = None) -> MarketHistory:
         """History of one panel that is its own mark, as a simulated market is."""
-        told, waiting = bars.values[-RECENT_ROWS:].copy(), None
+        told, waiting, quarantine = bars.values[-RECENT_ROWS:].copy(), None, None
         state = new_state(len(bars.symbols))
         if guard is not None:
             filtered = filter_history(bars.values, guard, bars.interval)
             bars = replace(bars, values=filtered.bars)
             waiting, state = filtered.waiting, filtered.state
+            quarantine = filtered.quarantine
         mark = _fill(bars.values[:, :, CLOSE], MAX_GAP_HOURS * bars.interval.per_hour)
         return cls(
             bars=bars,
@@ -134,6 +166,7 @@ class MarketHistory:
             fine_mark=mark,
             report=QualityReport(),
             waiting=waiting,
+            quarantine=quarantine,
             end=HistoryEnd(guard, state, told, last_values(mark)),
         )
 
@@ -193,6 +226,7 @@ def load_history(
         known_mark=guarded.known_mark,
         corrections=guarded.corrections,
         waiting=guarded.waiting,
+        quarantine=guarded.quarantine,
         end=guarded.end,
     )
 

@@ -245,6 +245,10 @@ def test_posted_bars_with_spikes_equal_the_batch_to_the_bit(
         same_row(live, features, row)
         assert live.moment.mark.tobytes() == batch.last_mark(row).tobytes()
         assert live.moment.suspect.tolist() == batch.suspect_at(row).tolist()
+        mine, theirs = live.moment.suspect_bars, batch.suspect_bars_at(row)
+        assert (mine is None) == (theirs is None)
+        for here, there_ in zip(mine or (), theirs or (), strict=True):
+            assert here.tobytes() == there_.tobytes()
 
 
 @settings(max_examples=10)
