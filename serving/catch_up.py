@@ -20,11 +20,12 @@ from market.errors import DataError
 from market.outlier_filter import PriceGuard
 from market.told_quotes import Figure, ToldFigure, restored_quotes
 from serving.bar_checks import MAX_AHEAD_DAYS, BarChecks
+from serving.filtered_figures import FilteredFigures
 from serving.market_moment import MarketMoment
 from serving.messages import BarIn, BarResult
 from serving.posted_bars import BARS, follow_bars
 from serving.posted_context import plain, recorded, tell
-from serving.posted_quotes import QUOTES, FilteredFigures, follow_quotes
+from serving.posted_quotes import QUOTES, follow_quotes
 from serving.quote_checks import AHEAD_OF_BARS, AHEAD_OF_CLOCK, QuoteChecks
 from serving.quote_messages import QuoteIn, QuoteResult
 

@@ -18,11 +18,12 @@ from ledger.records import Entry
 from market.clock import format_time
 from market.outlier_filter import PriceGuard
 from serving.bar_checks import BarChecks, SoundBar
+from serving.filtered_figures import confirmed_payload
 from serving.market_moment import MarketMoment
 from serving.messages import BarIn, BarResult, BarsResponse
 from serving.pending_step import BarStatus, PendingStep
 from serving.posted_context import plain
-from serving.posted_quotes import confirm_by_bars, confirmed_payload
+from serving.posted_quotes import confirm_by_bars
 
 BARS = "bars"
 """Kind of the ledger entries that hold posted bars."""

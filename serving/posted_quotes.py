@@ -7,9 +7,8 @@ it said is recorded with the quotes: a restart and a batch job take every figure
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 
@@ -18,7 +17,8 @@ from market.clock import format_time
 from market.outlier_filter import PriceGuard
 from market.panel import BASIS, CLOSE
 from market.quote_filter import TimedPrice
-from market.told_quotes import UNCONFIRMED, Figure, QuoteIntake, Status, ToldFigure
+from market.told_quotes import UNCONFIRMED, QuoteIntake, Status, ToldFigure
+from serving.filtered_figures import FilteredFigures
 from serving.market_moment import MarketMoment
 from serving.posted_context import Fact, first_open, step_open, tell
 from serving.posted_surface import surface_facts
@@ -57,56 +57,6 @@ class PostedQuotes:
     response: QuotesResponse
     entry: Entry | None
     count: int
-
-
-@dataclass(frozen=True, slots=True)
-class FilteredFigures:
-    """What the outlier filter said of posted figures, as it is recorded beside them.
-
-    Attributes
-    ----------
-    suspects:
-        Figures of the post that are suspect.
-    confirmed:
-        Suspect figures, of this post or an earlier one, that count from now on.
-    """
-
-    suspects: Sequence[ToldFigure] = ()
-    confirmed: Sequence[ToldFigure] = ()
-
-    @classmethod
-    def recorded(cls, payload: Mapping[str, Any]) -> FilteredFigures:
-        """Read what was recorded; nothing where quotes were not filtered yet.
-
-        Raises
-        ------
-        msgspec.ValidationError
-            Something else was recorded.
-        """
-        kind = list[tuple[str, Figure, int, float, int]]
-        suspects = msgspec.convert(payload.get("suspects", ()), kind)
-        confirmed = msgspec.convert(payload.get("confirmed", ()), kind)
-        return cls(
-            [
-                ToldFigure(name, figure, ts, (value,), UNCONFIRMED, since)
-                for name, figure, ts, value, since in suspects
-            ],
-            [
-                ToldFigure(name, figure, ts, (value,), at)
-                for name, figure, ts, value, at in confirmed
-            ],
-        )
-
-    def payload(self) -> dict[str, Any]:
-        """Plain form; no key for what there is none of."""
-        suspects = [[f.instrument, f.figure, f.ts, f.value[0], f.since] for f in self.suspects]
-        return ({"suspects": suspects} if suspects else {}) | confirmed_payload(self.confirmed)
-
-
-def confirmed_payload(confirmed: Iterable[ToldFigure]) -> dict[str, Any]:
-    """Plain form of confirmed figures; empty where there are none."""
-    found = [[f.instrument, f.figure, f.ts, f.value[0], f.confirmed] for f in confirmed]
-    return {"confirmed": found} if found else {}
 
 
 def follow_quotes(

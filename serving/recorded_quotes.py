@@ -11,8 +11,9 @@ from market.clock import format_time
 from market.errors import DataError
 from market.quotes import QuoteBoard
 from market.told_quotes import QuoteIntake, ToldFigure, ToldQuotes
+from serving.filtered_figures import FilteredFigures
 from serving.posted_bars import BARS
-from serving.posted_quotes import QUOTES, FilteredFigures
+from serving.posted_quotes import QUOTES
 from serving.quote_checks import QuoteChecks
 from serving.quote_messages import QuoteIn
 
