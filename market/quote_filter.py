@@ -17,7 +17,7 @@ A price without any reference is good: nothing is known that it could contradict
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,7 +53,7 @@ class QuoteContext:
     held_since:
         Time of the first of its run.
     sources:
-        Prices of other sources near it in time, good or suspect.
+        Prices of other sources near it in time, good or suspect; read only where they matter.
     cash:
         Whether it is the price of a cash asset.
     """
@@ -61,7 +61,7 @@ class QuoteContext:
     reference: TimedPrice | None
     held: TimedPrice | None = None
     held_since: int = 0
-    sources: Sequence[TimedPrice] = ()
+    sources: Iterable[TimedPrice] = ()
     cash: bool = False
 
 

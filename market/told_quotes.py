@@ -266,7 +266,10 @@ class QuoteIntake:
     def in_force(self, instrument: str, figure: str) -> ToldFigure | None:
         """The newest value of a figure that counts; None where there is none."""
         history = self._histories.get((instrument, figure))
-        return None if history is None else history.at(_END)
+        if history is None:
+            return None
+        newest = history.told[-1]
+        return history.at(_END) if newest.suspect else newest
 
     def suspects(self) -> list[ToldFigure]:
         """The figures whose newest value is suspect, sorted by instrument and figure."""
@@ -275,10 +278,11 @@ class QuoteIntake:
     def status(self, figure: ToldFigure) -> Status:
         """What `take` says of a figure."""
         history = self._histories.get(figure.key)
-        told = () if history is None else history.told
-        if figure in told:
+        if history is None or figure.ts > history.told[-1].ts:
+            return "applied"
+        if figure in history.told:
             return "duplicate"
-        return "late" if told and figure.ts < told[-1].ts else "applied"
+        return "late" if figure.ts < history.told[-1].ts else "applied"
 
     def take(self, figure: ToldFigure) -> Status:
         """Take a figure: it is newer than what is known or corrects it, is known, or is late.

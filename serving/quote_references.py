@@ -9,7 +9,7 @@ the close of its newest bar, good or suspect: each may confirm the others.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from market.clock import HOUR
@@ -68,7 +68,7 @@ class QuoteReferences:
         if newest is not None and newest.suspect and abs(newest.ts - figure.ts) <= self._reach:
             held = newest
         reference: TimedPrice | None
-        sources: list[TimedPrice] = []
+        sources: Iterable[TimedPrice] = ()
         cash = False
         if figure.figure == "forward":
             underlying = self.underlying(figure.instrument)
@@ -76,10 +76,10 @@ class QuoteReferences:
                 return GOOD
             fresh = own is not None and abs(own.ts - figure.ts) <= self._reach
             reference = own if fresh else self._last_good(underlying) or own
-            sources = list(self._sources(underlying, figure))
+            sources = self._sources(underlying, figure)
         elif figure.figure == "mark" and column is not None:
             reference = self._last_good(column)
-            sources = list(self._sources(column, figure))
+            sources = self._sources(column, figure)
         elif figure.figure == "mark" and self._is_cash(figure.instrument):
             reference, cash = own or TimedPrice(0, 1.0), True
         else:
