@@ -30,7 +30,7 @@ python -m docs.results var/real-retrain.json var/real-backtest.json var/real-sco
 
 METRICS = ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_base_rate")
 FAULTS = ("duplicates", "conflicts", "misaligned", "impossible", "dead", "stale", "suspect",
-          "limited", "gaps")  # fmt: skip
+          "rejected", "limited", "gaps")  # fmt: skip
 POLICY = ("average_margin", "average_collected", "breaches", "shortfall", "calls_issued",
           "calls_in_vain", "coverage", "peak_to_trough")  # fmt: skip
 
@@ -116,7 +116,7 @@ def results_page(
 def _bars(files: list[dict[str, Any]]) -> str:
     """What was found wrong in the bars, in a sentence."""
     rows = sum(file["rows"] for file in files)
-    counts = {name: sum(file[name] for file in files) for name in FAULTS}
+    counts = {name: sum(file.get(name, 0) for file in files) for name in FAULTS}
     found = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     return f"Of {rows:,} bars in {len(files)} files: {found or 'no faults'}."
 

@@ -37,6 +37,9 @@ class MarketSnapshot:
         Bar interval.
     features:
         One row; ages count to `as_of`.
+    mark_age:
+        Hours from the close that each mark comes from to `as_of`, shape (S,); None: the ages of
+        the features, whose newest bar is then that of the mark.
     mark:
         Mark price, shape (S,); NaN where there is none.
     suspect:
@@ -45,7 +48,7 @@ class MarketSnapshot:
         What is quoted, none of it after `as_of`; None where nothing is.
     suspect_mark:
         Close of the newest bar where the outlier filter has not confirmed it yet, shape (S,); NaN
-        where there is none. None: not known (records of earlier versions, histories).
+        where there is none. None: no bar waits, or it is not known (records of earlier versions).
     suspect_ts:
         When that bar closed, nanoseconds, int64, shape (S,); 0 where there is none.
     mark_max_age:
@@ -61,6 +64,7 @@ class MarketSnapshot:
     suspect_mark: Floats | None = None
     suspect_ts: npt.NDArray[np.int64] | None = None
     mark_max_age: int | None = None
+    mark_age: Floats | None = None
 
     @classmethod
     def at(
@@ -75,6 +79,7 @@ class MarketSnapshot:
         suspect_mark: Floats | None = None,
         suspect_ts: npt.NDArray[np.int64] | None = None,
         mark_max_age: int | None = None,
+        mark_age: Floats | None = None,
     ) -> MarketSnapshot:
         """The market at `as_of`, no earlier than the close of `row`, which is the newest bar."""
         late = (as_of - int(features.closes[row])) / HOUR
@@ -99,6 +104,7 @@ class MarketSnapshot:
             suspect_mark,
             suspect_ts,
             mark_max_age,
+            mark_age,
         )
 
     @classmethod
@@ -120,6 +126,7 @@ class MarketSnapshot:
         row = int(np.searchsorted(features.closes, as_of, side="right")) - 1
         if row < 0:
             raise DataError("no bar had closed by the decision time; ask for a later one")
+        suspect_mark, suspect_ts = history.suspect_bars_at(row) or (None, None)
         return cls.at(
             as_of,
             history.bars.interval,
@@ -128,7 +135,9 @@ class MarketSnapshot:
             history.last_mark(row),
             history.suspect_at(row),
             quotes,
-            mark_max_age=mark_max_age,
+            suspect_mark,
+            suspect_ts,
+            mark_max_age,
         )
 
     def view(self) -> MarketView:
@@ -137,7 +146,7 @@ class MarketSnapshot:
             as_of=self.as_of,
             symbols=self.features.symbols,
             mark=self.mark,
-            age_hours=self.features.age[0],
+            age_hours=self.features.age[0] if self.mark_age is None else self.mark_age,
             volatility=self.features.column(CROSS_VOLATILITY)[0],
             adv=self.features.column(ADV)[0],
             correlation=self.features.correlation[0],
@@ -182,6 +191,8 @@ class MarketSnapshot:
         if self.suspect_mark is not None and self.suspect_ts is not None:
             optional["suspect_mark"] = _lists(self.suspect_mark)
             optional["suspect_ts"] = self.suspect_ts.tolist()
+        if self.mark_age is not None:
+            optional["mark_age"] = _lists(self.mark_age)
         if self.mark_max_age is not None:
             optional["mark_max_age"] = self.mark_max_age
         return optional | {
@@ -240,6 +251,7 @@ class MarketSnapshot:
             else None,
             np.array(content["suspect_ts"], dtype=np.int64) if "suspect_ts" in content else None,
             content.get("mark_max_age"),
+            np.array(content["mark_age"], dtype=np.float64) if "mark_age" in content else None,
         )
 
     def with_daily(self, daily: DailyCloses) -> MarketSnapshot:

@@ -116,7 +116,7 @@ def oldest_quote_hours(view: MarketView) -> float:
 def suspect_view(view: MarketView) -> MarketView | None:
     """The market with every price that waits for confirmation in the place of the last good one.
 
-    None where no price waits.
+    An expiry keeps the time of its quote, on which its surface rests. None where no price waits.
     """
     changed = False
     mark, age = view.mark, view.age_hours
@@ -138,9 +138,16 @@ def suspect_view(view: MarketView) -> MarketView | None:
             for name, quote in quotes.instruments.items()
             if quote.suspect_mark is not None and quote.suspect_ts is not None
         }
-        if suspects:
+        forwards = {
+            name: replace(
+                expiry, forward=expiry.suspect_forward, suspect_forward=None, suspect_ts=None
+            )
+            for name, expiry in quotes.expiries.items()
+            if expiry.suspect_forward is not None
+        }
+        if suspects or forwards:
             changed = True
-            quotes = QuoteBoard(quotes.expiries, {**quotes.instruments, **suspects})
+            quotes = QuoteBoard({**quotes.expiries, **forwards}, {**quotes.instruments, **suspects})
     if not changed:
         return None
     return replace(

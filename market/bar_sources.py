@@ -82,7 +82,7 @@ class Sourced:
                 chosen.source[take] = other.source[take]
         return chosen
 
-    def witnesses(self, series: Series, loaded: Sequence[Loaded]) -> Floats | None:
+    def references(self, series: Series, loaded: Sequence[Loaded]) -> Floats | None:
         """Closes of the other kinds at each bar of a series, shape (T, S, K); None if one kind."""
         if len(self.by_kind) == 1:
             return None

@@ -1,4 +1,4 @@
-"""Files on one grid, by both clocks and past the price guard: what features and marks may see."""
+"""Files on one grid, by both clocks and filtered: what features and marks may see."""
 
 from __future__ import annotations
 
@@ -11,8 +11,19 @@ import numpy.typing as npt
 from market.bar_sources import Loaded, Series, Sourced, put_together
 from market.bar_versions import Clock
 from market.clock import Interval, format_time
+from market.outlier_filter import (
+    SUSPECT,
+    Bools,
+    FilteredBars,
+    Floats,
+    PriceGuard,
+    Quarantine,
+    filter_history,
+    is_dropped,
+    is_rejected,
+    new_state,
+)
 from market.panel import CLOSE
-from market.price_guard import SUSPECT, Bools, Floats, Judged, PriceGuard, judge_history, new_state
 from market.quality import MAX_TIMES
 
 RECENT_ROWS = 200
@@ -42,9 +53,9 @@ class HistoryEnd:
     Attributes
     ----------
     guard:
-        The price guard; None where there is none.
+        Parameters of the outlier filter; None where there is none.
     state:
-        Of the guard before the last row, shape (S, 4).
+        Of the filter before the last row, shape (S, 4).
     told:
         The newest `RECENT_ROWS` rows as they were told, corrections included, shape (R, S, 5).
     mark:
@@ -63,6 +74,7 @@ class FileFindings:
 
     used: int
     suspect: int = 0
+    rejected: int = 0
     limited: int = 0
     suspect_times: tuple[str, ...] = ()
 
@@ -79,13 +91,15 @@ class GuardedBars:
         What later rows see otherwise; None where nothing is.
     marks:
         The newest version of each mark.
-    mark_suspect:
-        Where a mark is quarantined, shape (T, S).
+    mark_dropped:
+        Where a mark is suspect or rejected, shape (T, S).
     known_mark:
         Last mark known at each row's close, however old, shape (T, S); None where `marks` say the
         same.
     waiting:
-        Where the newest bar or mark is suspect, shape (T, S); None without a guard.
+        Where the newest bar or mark is suspect, shape (T, S); None without a filter.
+    quarantine:
+        The bars that the filter changed; None without a filter.
     findings:
         One for each file loaded.
     """
@@ -93,9 +107,10 @@ class GuardedBars:
     bars: Floats
     corrections: Corrections | None
     marks: Series
-    mark_suspect: Bools
+    mark_dropped: Bools
     known_mark: Floats | None
     waiting: Bools | None
+    quarantine: Quarantine | None
     end: HistoryEnd
     findings: tuple[FileFindings, ...]
 
@@ -107,7 +122,7 @@ def guard_bars(
     interval: Interval,
     guard: PriceGuard | None,
 ) -> GuardedBars:
-    """Put files together and judge what they tell; without a guard all of it is good."""
+    """Put files together and filter what they tell; without a filter all of it is good."""
 
     def by(clock: Clock) -> tuple[Sourced, list[int]]:
         return put_together(loaded, symbols, grid, interval, clock)
@@ -122,17 +137,17 @@ def guard_bars(
         known, later_known = early.marks(), settled.marks()
     bars, later_bars = early.bars, settled.bars
     findings = [FileFindings(count) for count in used]
-    suspect = np.zeros(marks.source.shape, dtype=np.bool_)
+    dropped = np.zeros(marks.source.shape, dtype=np.bool_)
     told = later_bars.values[-RECENT_ROWS:].copy()
-    waiting, state = None, new_state(len(symbols))
+    waiting, quarantine, state = None, None, new_state(len(symbols))
     if guard is not None:
 
-        def judged(series: Series, of: Sourced, later: Series | None = None) -> Judged:
+        def judged(series: Series, of: Sourced, later: Series | None = None) -> FilteredBars:
             after = None
             if versioned and later is not None:
-                after = (later.values, settled.witnesses(later, loaded))
-            seen = of.witnesses(series, loaded)
-            return judge_history(series.values, guard, interval, seen, after, in_place=True)
+                after = (later.values, settled.references(later, loaded))
+            seen = of.references(series, loaded)
+            return filter_history(series.values, guard, interval, seen, after, in_place=True)
 
         # One kind of price is its own mark, and what never changed is judged once.
         of_bars = judged(bars, early, later_bars)
@@ -141,17 +156,18 @@ def guard_bars(
         if versioned and known is not bars:
             of_known = judged(known, early, later_known)
         waiting = of_bars.waiting | of_known.waiting
-        suspect = of_marks.verdicts == SUSPECT
-        state = of_bars.state
+        dropped = is_dropped(of_marks.verdicts)
+        state, quarantine = of_bars.state, of_bars.quarantine
         parts = [(bars, of_bars), (marks, of_marks)][: 1 if marks is bars else 2]
         findings = _findings(used, parts, grid)
     return GuardedBars(
         bars=bars.values,
         corrections=_corrections(bars.values, later_bars.values, grid) if versioned else None,
         marks=marks,
-        mark_suspect=suspect,
+        mark_dropped=dropped,
         known_mark=_known(known, later_known) if versioned else None,
         waiting=waiting,
+        quarantine=quarantine,
         end=HistoryEnd(guard, state, told, last_values(later_known.values[:, :, CLOSE])),
         findings=tuple(findings),
     )
@@ -175,23 +191,27 @@ def _known(known: Series, settled: Series) -> Floats:
 
 
 def _findings(
-    used: Sequence[int], parts: Sequence[tuple[Series, Judged]], grid: npt.NDArray[np.int64]
+    used: Sequence[int], parts: Sequence[tuple[Series, FilteredBars]], grid: npt.NDArray[np.int64]
 ) -> list[FileFindings]:
-    """A bar that was judged twice, as bar and as mark, counts once."""
-    changed: dict[bool, set[tuple[int, int]]] = {True: set(), False: set()}
-    for series, judged in parts:
-        found = judged.quarantine
+    """What became of the bars of each file; a bar that is both bar and mark counts once."""
+    names = ("suspect", "rejected", "limited")
+    changed: dict[str, set[tuple[int, int]]] = {name: set() for name in names}
+    for series, filtered in parts:
+        found = filtered.quarantine
         files = series.source[found.rows, found.columns].tolist()
-        for file, row, suspect in zip(
-            files, found.rows.tolist(), found.suspect.tolist(), strict=True
-        ):
-            changed[suspect].add((file, row))
+        where = zip(files, found.rows.tolist(), strict=True)
+        rejected = is_rejected(found.verdicts)
+        for place, verdict, hard in zip(where, found.verdicts, rejected, strict=True):
+            name = "suspect" if verdict == SUSPECT else "rejected" if hard else "limited"
+            changed[name].add(place)
+    changed["rejected"] -= changed["suspect"]
+    changed["limited"] -= changed["suspect"] | changed["rejected"]
     findings = []
     for file, count in enumerate(used):
-        rows = sorted(row for of, row in changed[True] if of == file)
-        limited = sum(of == file for of, _ in changed[False] - changed[True])
+        rows = sorted(row for of, row in changed["suspect"] if of == file)
+        rejects, limits = (sum(of == file for of, _ in changed[name]) for name in names[1:])
         times = tuple(format_time(int(grid[row])) for row in rows[:MAX_TIMES])
-        findings.append(FileFindings(count, len(rows), limited, times))
+        findings.append(FileFindings(count, len(rows), rejects, limits, times))
     return findings
 
 

@@ -3,7 +3,7 @@
 Bars come from folders in the order given: a later folder fills what the earlier ones lack. Marks
 go by kind: ``mark`` prices, else perpetual, else spot. Features see bars as they were known in
 time (`market.bar_versions`), outcomes see them as they came to be true, and neither sees a bar
-that the price guard quarantined (`market.price_guard`).
+that the outlier filter dropped (`market.outlier_filter`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from market import price_guard
+from market import outlier_filter
 from market.bar_files import BarFolder, find_files, read_bars
 from market.bar_sources import MARK_ORDER, Loaded, compare_files, grid_of, put_together
 from market.clock import Interval
@@ -27,14 +27,22 @@ from market.guarded_bars import (
     guard_bars,
     last_values,
 )
+from market.outlier_filter import (
+    SUSPECT,
+    PriceGuard,
+    Quarantine,
+    filter_closes,
+    filter_history,
+    is_dropped,
+    new_state,
+)
 from market.panel import BASIS, CLOSE, CONTEXT_WIDTH, HIGH, LOW, BarPanel
-from market.price_guard import SUSPECT, PriceGuard, judge_closes, judge_history, new_state
 from market.quality import QualityReport
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-MAX_GAP_HOURS = price_guard.MAX_GAP_HOURS
+MAX_GAP_HOURS = outlier_filter.MAX_GAP_HOURS
 """A mark is held through a gap of at most this long; beyond it the symbol counts as absent."""
 
 
@@ -65,6 +73,8 @@ class MarketHistory:
         Rows that later ones see otherwise than `bars`; None where there are none.
     waiting:
         Where the newest bar or mark of a symbol is suspect, shape (T, S); None without a guard.
+    quarantine:
+        The bars that the outlier filter changed; None without one.
     end:
         What the endpoint goes on from; None where a history was not loaded but made.
     """
@@ -79,6 +89,7 @@ class MarketHistory:
     known_mark: Floats | None = None
     corrections: Corrections | None = None
     waiting: Bools | None = None
+    quarantine: Quarantine | None = None
     end: HistoryEnd | None = None
 
     def last_mark(self, row: int) -> Floats:
@@ -109,15 +120,42 @@ class MarketHistory:
         suspect: Bools = self.waiting[row]
         return suspect
 
+    def suspect_bars_at(self, row: int) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+        """Close of each bar that waits for confirmation at the close of `row`, and its time.
+
+        As the endpoint says it, `serving.market_moment.MarketMoment.suspect_bars`.
+
+        Returns
+        -------
+        Prices and nanoseconds, shape (S,) each; NaN and 0 where there is none. None where no bar
+        waits.
+        """
+        row %= len(self.bars)
+        price = np.full(len(self.bars.symbols), np.nan)
+        ts = np.zeros(len(price), dtype=np.int64)
+        held = self.quarantine
+        if held is None:
+            return None
+        for column in np.flatnonzero(self.suspect_at(row)).tolist():
+            own = (held.columns == column) & (held.verdicts == SUSPECT) & (held.rows <= row)
+            if not own.any():
+                continue  # its mark waits, not its bar
+            last = int(np.flatnonzero(own)[-1])
+            at = int(held.rows[last])
+            if np.isnan(self.bars.values[at : row + 1, column, CLOSE]).all():
+                price[column], ts[column] = held.told[last, CLOSE], self.bars.closes[at]
+        return None if np.isnan(price).all() else (price, ts)
+
     @classmethod
     def from_panel(cls, bars: BarPanel, guard: PriceGuard | None = None) -> MarketHistory:
         """History of one panel that is its own mark, as a simulated market is."""
-        told, waiting = bars.values[-RECENT_ROWS:].copy(), None
+        told, waiting, quarantine = bars.values[-RECENT_ROWS:].copy(), None, None
         state = new_state(len(bars.symbols))
         if guard is not None:
-            judged = judge_history(bars.values, guard, bars.interval)
-            bars = replace(bars, values=judged.bars)
-            waiting, state = judged.waiting, judged.state
+            filtered = filter_history(bars.values, guard, bars.interval)
+            bars = replace(bars, values=filtered.bars)
+            waiting, state = filtered.waiting, filtered.state
+            quarantine = filtered.quarantine
         mark = _fill(bars.values[:, :, CLOSE], MAX_GAP_HOURS * bars.interval.per_hour)
         return cls(
             bars=bars,
@@ -128,6 +166,7 @@ class MarketHistory:
             fine_mark=mark,
             report=QualityReport(),
             waiting=waiting,
+            quarantine=quarantine,
             end=HistoryEnd(guard, state, told, last_values(mark)),
         )
 
@@ -149,7 +188,7 @@ def load_history(
     symbols:
         Bar symbols to load; all that are found when empty.
     guard:
-        Judges bars and marks; without one they are taken as told.
+        Filters bars and marks; without one they are taken as told.
 
     Raises
     ------
@@ -175,7 +214,7 @@ def load_history(
     mark = _fill(marks[:, :, CLOSE], MAX_GAP_HOURS * interval.per_hour)
     context = _basis(loaded, traded, grid, interval, guarded)
     panel = BarPanel(interval, tuple(traded), grid, guarded.bars, context)
-    fine_interval, fine_mark = _fine_marks(loaded, panel, mark, guarded.mark_suspect, guard)
+    fine_interval, fine_mark = _fine_marks(loaded, panel, mark, guarded.mark_dropped, guard)
     return MarketHistory(
         bars=panel,
         mark=mark,
@@ -187,6 +226,7 @@ def load_history(
         known_mark=guarded.known_mark,
         corrections=guarded.corrections,
         waiting=guarded.waiting,
+        quarantine=guarded.quarantine,
         end=guarded.end,
     )
 
@@ -249,7 +289,7 @@ def _fine_marks(
     loaded: Sequence[Loaded],
     panel: BarPanel,
     mark: Floats,
-    suspect: Bools,
+    dropped: Bools,
     guard: PriceGuard | None,
 ) -> tuple[Interval, Floats]:
     finest = min((file.bars.interval for file in loaded), key=lambda i: i.nanoseconds)
@@ -272,10 +312,10 @@ def _fine_marks(
             ends, closes = ends[inside], own.values[inside, CLOSE]
             fresh = np.isnan(fine[ends, column[file.symbol]])
             fine[ends[fresh], column[file.symbol]] = closes[fresh]
-    fine[np.repeat(suspect, per_bar, axis=0)] = np.nan
+    fine[np.repeat(dropped, per_bar, axis=0)] = np.nan
     if guard is not None:
-        fine[judge_closes(fine, guard, finest) == SUSPECT] = np.nan
-        closing[:] = mark  # judged at their own interval
+        fine[is_dropped(filter_closes(fine, guard, finest))] = np.nan
+        closing[:] = mark  # filtered at their own interval
     dead = np.isnan(np.repeat(mark, per_bar, axis=0))
     fine = _fill(fine, MAX_GAP_HOURS * finest.per_hour)
     fine[dead] = np.nan

@@ -17,6 +17,7 @@ FAULTS = (
     "late",
     "corrected",
     "suspect",
+    "rejected",
     "limited",
 )
 """The counts of `FileQuality`, in the order in which a load finds them."""
@@ -70,10 +71,13 @@ class FileQuality:
     used:
         Bars that entered the panel (an earlier folder may already have had the rest).
     suspect:
-        Bars used that the price guard quarantined, for features or for marks: missing there. See
-        `market.price_guard`.
+        Bars used that the outlier filter held as suspect, for features or for marks: missing
+        there. See `market.outlier_filter`.
+    rejected:
+        Bars used that lie beyond the hard band of the outlier filter: missing likewise. A price
+        that stays there counts again after a gap of a day.
     limited:
-        Bars used whose open or extremes the price guard limited.
+        Bars used whose open or extremes the outlier filter limited.
     suspect_times:
         Opens of the first `MAX_TIMES` suspect bars, ISO 8601.
     """
@@ -98,6 +102,7 @@ class FileQuality:
     corrected: int = 0
     used: int = 0
     suspect: int = 0
+    rejected: int = 0
     limited: int = 0
     suspect_times: tuple[str, ...] = ()
 

@@ -27,6 +27,9 @@ class ExpiryQuote:
         Annual vol by strike.
     forward_confidence, vol_confidence:
         How far forward and vols are trusted, 0 to 1.
+    suspect_forward, suspect_ts:
+        Forward that the outlier filter has not confirmed yet and its time in nanoseconds, no
+        earlier than that of `forward`; None where there is none.
     """
 
     ts: int
@@ -36,6 +39,8 @@ class ExpiryQuote:
     vols: Mapping[float, float] = field(default_factory=dict)
     forward_confidence: float = 1.0
     vol_confidence: float = 1.0
+    suspect_forward: float | None = None
+    suspect_ts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,8 @@ class InstrumentQuote:
     implied_vol:
         Annual volatility index of the underlying.
     suspect_mark, suspect_ts:
-        Mark that the outlier filter has not confirmed yet and its time in nanoseconds, later than
-        that of `mark`; None where there is none.
+        Mark that the outlier filter has not confirmed yet and its time in nanoseconds, no
+        earlier than that of `mark`; None where there is none.
     """
 
     ts: int

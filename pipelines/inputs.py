@@ -20,8 +20,8 @@ from market.clock import Interval
 from market.context_files import ContextSources, add_context
 from market.errors import DataError, RuleSetError
 from market.history import MarketHistory, load_history
+from market.outlier_filter import PriceGuard
 from market.population import Lives, Population, sample_lives
-from market.price_guard import PriceGuard
 from market.simulate import SimulatedMarket, simulate_market
 from market.simulation.parameters import MarketParameters
 from pipelines.config import Config

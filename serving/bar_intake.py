@@ -10,8 +10,8 @@ import numpy as np
 
 from market.clock import format_time
 from market.guarded_bars import RECENT_ROWS
+from market.outlier_filter import LIMITED, SUSPECT, PriceGuard, Verdicts, is_rejected
 from market.panel import CLOSE
-from market.price_guard import LIMITED, SUSPECT, PriceGuard, Verdicts
 from serving import live_steps
 from serving.bar_checks import SoundBar
 from serving.live_steps import Bools, Counting, Floats, Reason, Step
@@ -33,10 +33,14 @@ _THEN = "late when it was recorded: what was known stays"
 _REPLACED = "replaced by a later one of the same request"
 _CORRECTION = "counts from the next step on; earlier decisions stay"
 _SUSPECT = (
-    "the close is beyond the price guard's band: recorded, and missing until the next bar of the "
-    "symbol confirms it"
+    "the close is beyond the band of the outlier filter: recorded, and missing until a quoted mark "
+    "or the next bar of the symbol confirms it"
 )
-_LIMITED = "the open or an extreme is beyond the price guard's band and was limited to it"
+_REJECTED = (
+    "the close is beyond the hard band of the outlier filter: recorded, and missing; correct the "
+    "bar where it is wrong"
+)
+_LIMITED = "the open or an extreme is beyond the band of the outlier filter and was limited to it"
 
 
 class BarIntake:
@@ -67,6 +71,7 @@ class BarIntake:
         self.newest = moment.head.last_open
         self.results: list[BarResult | None] = [None] * len(bars)
         self.counted: dict[int, tuple[Reason, Bools]] = {}
+        self.beyond_hard_band: set[int] = set()
         self._bars, self._counting, self._guard, self._correct = bars, counting, guard, correct
         self._live = moment.live
         self._steps, self._waiting = dict(moment.steps), dict(moment.waiting)
@@ -268,6 +273,9 @@ class BarIntake:
             verdict = verdicts[open_][column]
             if verdict == SUSPECT:
                 self._answer(i, "suspect", _SUSPECT)
+            elif is_rejected(verdicts[open_][column : column + 1])[0]:
+                self.beyond_hard_band.add(i)
+                self._answer(i, "rejected", _REJECTED)
             else:
                 self._answer(i, status, _LIMITED if verdict == LIMITED else None)
 

@@ -18,9 +18,10 @@ from ledger.records import Entry, Record
 from ledger.store import Ledger
 from market.clock import format_time, parse_time
 from market.errors import DataError
-from market.price_guard import PriceGuard
-from market.told_quotes import Figure, ToldFigure, figures_in_force
+from market.outlier_filter import PriceGuard
+from market.told_quotes import Figure, ToldFigure, restored_quotes
 from serving.bar_checks import MAX_AHEAD_DAYS, BarChecks
+from serving.filtered_figures import FilteredFigures
 from serving.live_steps import Counting, StepRule
 from serving.market_moment import MarketMoment
 from serving.messages import BarIn, BarResult
@@ -76,9 +77,10 @@ def saved_board(moment: MarketMoment) -> Entry:
     payload = {
         "figures": [
             [figure.instrument, figure.figure, figure.ts, list(figure.value)]
-            for figure in moment.quotes.newest_figures()
+            for figure in moment.quotes.figures_in_force()
         ],
         "context": plain(moment.posted_context, moment.head.symbols),
+        **FilteredFigures(moment.quotes.suspect_figures()).payload(),
     }
     return Entry(QUOTE_BOARD, payload, as_of=moment.newest_known)
 
@@ -114,7 +116,8 @@ def caught_up(
                 unsaved = 0
             else:
                 quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
-                moment, posted = follow_quotes(moment, quotes, checks, guard)
+                filtered = FilteredFigures.recorded(record.payload)
+                moment, posted = follow_quotes(moment, quotes, checks, guard, filtered)
                 unsaved += len(quotes)
                 _warn(posted.response.results)
         except (KeyError, msgspec.ValidationError) as error:
@@ -162,8 +165,10 @@ def _board(
             len(figures) - len(fit),
             len(figures),
         )
+    suspects = FilteredFigures.recorded(payload).suspects
+    quotes = restored_quotes(fit, [f for f in suspects if checks.fits(f.instrument)])
     facts = recorded(payload["context"], checks.columns, moment.interval)
-    return tell(replace(moment, quotes=figures_in_force(fit)), facts, guard)
+    return tell(replace(moment, quotes=quotes), facts, guard)
 
 
 def _bars(
@@ -189,7 +194,12 @@ def _bars(
         correction=None if correction is None else Correction(str(correction["author"])),
         late=late,
     )
-    _warn(posted.response.results)
+    # What the outlier filter rejected was recorded as that.
+    _warn(
+        now
+        for now, then in zip(posted.response.results, results, strict=True)
+        if then.status != "rejected"
+    )
     return moment, sum(r.status in ("applied", "corrected") for r in posted.response.results)
 
 

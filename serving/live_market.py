@@ -26,8 +26,8 @@ from ledger.records import Entry
 from ledger.store import Ledger
 from market.clock import format_time
 from market.errors import DataError
+from market.outlier_filter import PriceGuard, new_state
 from market.panel import BarPanel
-from market.price_guard import PriceGuard, new_state
 from serving.bar_checks import (
     MAX_AHEAD_DAYS,
     MAX_AHEAD_DAYS_UNCLOCKED,

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from features.market_state import MarketState
 from market.clock import SECOND
 from market.errors import ConfigError
-from market.panel import CLOSE
+from market.panel import CLOSE, CONTEXT_WIDTH
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -75,7 +75,8 @@ class Step:
         Exogenous series of the step that files tell, shape (S, 7), see `BarPanel.context`; None:
         nothing.
     posted:
-        What quotes told of it while it was the newest step or a later one; goes before `context`.
+        What quotes told of it while it was the newest step or a later one, shape (S,
+        `serving.reference_prices.POSTED_WIDTH`); goes before `context`.
     mark:
         Marks at its close that do not come from its bars, shape (S,); NaN where the bar decides.
         None: all come from bars.
@@ -101,9 +102,10 @@ class Step:
     @property
     def exogenous(self) -> Floats | None:
         """Exogenous series of the step, shape (S, 7): quotes before files; None: nothing."""
-        if self.posted is None or self.context is None:
-            return self.context if self.posted is None else self.posted
-        return np.where(np.isnan(self.posted), self.context, self.posted)
+        if self.posted is None:
+            return self.context
+        posted = self.posted[:, :CONTEXT_WIDTH]
+        return posted if self.context is None else np.where(np.isnan(posted), self.context, posted)
 
     def with_bars(self, bars: Floats) -> Step:
         """This step with the bars of some symbols, shape (S, 5), NaN where they stay."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from features.market_state import MarketFeatures, MarketState
 from features.registry import STALE_INTERVALS
 from features.snapshot import MarketSnapshot
 from market.clock import HOUR, Interval, format_time
 from market.errors import DataError
-from market.price_guard import SIDE
+from market.outlier_filter import HELD, MISSED, SIDE
+from market.panel import CLOSE
 from market.told_quotes import ToldQuotes
 from serving.live_steps import AheadMarks, Bools, Checkpoint, Floats, Step
 
@@ -52,7 +54,8 @@ class MarketMoment:
         Bars that count from the next step on, by their opens, shape (S, 5) each; NaN elsewhere.
     posted_context:
         What quotes tell beside the bars of the newest step and of later ones, by their opens,
-        shape (S, 7) each; it goes before that of the files.
+        shape (S, `serving.reference_prices.POSTED_WIDTH`) each; it goes before that of the files,
+        and its last columns are reference prices of the bars.
     quotes:
         What quotes tell.
     """
@@ -103,6 +106,53 @@ class MarketMoment:
         return newest if newest is not None and oldest is not None and newest >= oldest else None
 
     @property
+    def suspect_bars(self) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+        """Close of each bar that waits for confirmation and when it closed, shape (S,) each.
+
+        NaN and 0 where there is none; None where none waits. Bars of waiting steps included.
+        """
+        ahead = self.ahead[-1] if self.ahead else None
+        if ahead is not None:
+            return self._suspect_bars(ahead.guard, ahead.close)
+        return self._suspect_bars(self.guard, self.newest_close)
+
+    def _suspect_bars(
+        self, guard: Floats, close: int | None
+    ) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+        """The same through a step that closes at `close`, from the state of the filter there."""
+        suspect = guard[:, SIDE] != 0.0
+        if not suspect.any() or close is None:
+            return None
+        step = self.interval.nanoseconds
+        price = np.where(suspect, guard[:, HELD], np.nan)
+        # Of a bar that is remembered no more, the first that may have been it.
+        missed = np.maximum(guard[:, MISSED], 1).astype(np.int64)
+        ts = np.where(suspect, close - (missed - 1) * step, 0)
+        for column in np.flatnonzero(suspect).tolist():
+            opens = (
+                o
+                for o, bars in self.told.items()
+                if o < close and bars[column, CLOSE] == price[column]
+            )
+            ts[column] = max(opens, default=int(ts[column]) - step) + step
+        return price, ts
+
+    @property
+    def suspect_prices(self) -> list[tuple[str, float, int]]:
+        """Name, price and time in nanoseconds of every price that waits for confirmation.
+
+        Closes of bars come first, under ``bar of <SYMBOL>``, then quoted marks, forwards and cash
+        assets by their identifiers.
+        """
+        found: list[tuple[str, float, int]] = []
+        if (bars := self.suspect_bars) is not None:
+            for column in np.flatnonzero(np.isfinite(bars[0])).tolist():
+                name = f"bar of {self.head.symbols[column]}"
+                found.append((name, float(bars[0][column]), int(bars[1][column])))
+        quoted = self.quotes.suspect_figures()
+        return found + [(figure.instrument, figure.value[0], figure.ts) for figure in quoted]
+
+    @property
     def interval(self) -> Interval:
         """Length of a step."""
         return self.head.interval
@@ -121,8 +171,9 @@ class MarketMoment:
     def snapshot(self, as_of: int, mark_max_age: int | None = None) -> MarketSnapshot:
         """The market at `as_of`, no earlier than the newest close; without later quotes.
 
-        Accepted bars of waiting steps that had closed by then are the marks of their symbols, and
-        their ages count from these bars. `mark_max_age` is that of `MarketSnapshot`, nanoseconds.
+        Accepted bars of waiting steps that had closed by then are the marks of their symbols; the
+        features, and the ages by which the model may be asked, stay those of the newest step.
+        `mark_max_age` is that of `MarketSnapshot`, nanoseconds.
 
         Raises
         ------
@@ -137,20 +188,24 @@ class MarketMoment:
                 f"as_of {format_time(as_of)} is before {format_time(self.newest_close)}, the "
                 "close of the newest bar; leave as_of out or give a later time"
             )
-        mark, guard, features = self.mark, self.guard, self.features
+        mark, guard, close, mark_age = self.mark, self.guard, self.newest_close, None
         ahead = next((a for a in reversed(self.ahead) if a.close <= as_of), None)
         if ahead is not None:
-            mark, guard = ahead.mark, ahead.guard
-            # An age counts to the newest close here, and `MarketSnapshot.at` adds the rest.
-            hours = (self.newest_close - ahead.closes) / HOUR
-            features = replace(features, age=np.where(ahead.closes > 0, hours, features.age))
+            mark, guard, close = ahead.mark, ahead.guard, ahead.close
+            late = (as_of - self.newest_close) / HOUR
+            waited = (as_of - ahead.closes) / HOUR
+            mark_age = np.where(ahead.closes > 0, waited, self.features.age[0] + late)
+        suspect_mark, suspect_ts = self._suspect_bars(guard, close) or (None, None)
         return MarketSnapshot.at(
             as_of,
             self.interval,
-            features,
+            self.features,
             0,
             mark,
             guard[:, SIDE] != 0.0,
             self.quotes.board(as_of),
-            mark_max_age=mark_max_age,
+            suspect_mark,
+            suspect_ts,
+            mark_max_age,
+            mark_age,
         )

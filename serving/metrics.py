@@ -82,6 +82,11 @@ class Metrics:
         self._usable = Gauge(
             "margincast_symbols_usable", "Symbols the model can judge now.", registry=registry
         )
+        self._suspects = Gauge(
+            "margincast_suspect_prices",
+            "Bars and quoted prices that wait for confirmation now.",
+            registry=registry,
+        )
 
     def request(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """Count an answered request."""
@@ -107,7 +112,12 @@ class Metrics:
             self._quotes.labels(status).inc(count)
 
     def exposition(
-        self, model: str | None, age_seconds: float, quote_age_seconds: float, usable: int
+        self,
+        model: str | None,
+        age_seconds: float,
+        quote_age_seconds: float,
+        usable: int,
+        suspects: int,
     ) -> bytes:
         """Everything in Prometheus text form, with the state of this moment."""
         self._model.clear()
@@ -116,6 +126,7 @@ class Metrics:
         self._age.set(age_seconds)
         self._quote_age.set(quote_age_seconds)
         self._usable.set(usable)
+        self._suspects.set(suspects)
         return generate_latest(self._registry)
 
 

@@ -2,7 +2,8 @@
 
 An entry names the steps that come to count or change by its bars, and the symbols that each has
 then. With the bars that make a newest step goes what quotes told of it and of the steps before it:
-so a restart knows the context of a step from its bars alone.
+so a restart knows the context and the reference prices of a step from its bars alone. With them go
+the suspect quotes that they confirm.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import numpy as np
 
 from ledger.records import Entry
 from market.clock import format_time
-from market.price_guard import PriceGuard
+from market.outlier_filter import PriceGuard
 from serving.bar_checks import BarChecks, SoundBar
 from serving.bar_intake import BarIntake
+from serving.filtered_figures import confirmed_payload
 from serving.live_steps import Counting
 from serving.market_moment import MarketMoment
 from serving.messages import BarIn, BarResult, BarsResponse
 from serving.posted_context import plain
+from serving.posted_quotes import confirm_by_bars
 
 BARS = "bars"
 """Kind of the ledger entries that hold posted bars."""
@@ -105,7 +108,12 @@ def apply_bars(
             results[i] = BarResult(bars[i].symbol, bars[i].ts, "rejected", too_far)
     after = intake.finish()
     found = [result for result in results if result is not None]
-    kept = [i for i, result in enumerate(found) if result.status in _KEPT]
+    # What the outlier filter rejected is recorded; what no market can have is not.
+    kept = [
+        i
+        for i, result in enumerate(found)
+        if result.status in _KEPT or i in intake.beyond_hard_band
+    ]
     ended = after.closed != moment.closed
     if not kept and not ended and not intake.counted and after.newest_close == moment.newest_close:
         after = moment
@@ -113,11 +121,16 @@ def apply_bars(
     response = BarsResponse(found, None if newest is None else format_time(newest))
     if after is moment:
         return moment, PostedBars(response, None)
+    accepted = {
+        (bar.open, bar.column) for i, bar in sound if found[i].status in ("applied", "corrected")
+    }
+    after, confirmed = confirm_by_bars(after, accepted, guard)
     payload: dict[str, Any] = {
         "interval": interval,
         "bars": [msgspec.to_builtins(bars[i]) for i in kept],
         "results": [msgspec.to_builtins(found[i]) for i in kept],
         "steps": _steps(intake, after.head.symbols),
+        **confirmed_payload(confirmed),
     }
     if counting.now is not None:
         payload["received"] = counting.now

@@ -2,11 +2,13 @@
 
 A fact belongs to the step that closes at or after the time when it held, as facts from files do
 (`market.context_files`). The newest step is computed again with it; facts of later steps wait for
-them; older steps stay as they are.
+them; older steps stay as they are. The marks that the outlier filter holds bars against travel with
+them (`serving.reference_prices`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -15,13 +17,14 @@ import msgspec
 import numpy as np
 
 from market.clock import DAY, Interval
-from market.panel import CONTEXT_WIDTH
-from market.price_guard import PriceGuard
+from market.outlier_filter import PriceGuard
+from market.panel import CLOSE, CONTEXT_WIDTH
 from serving.live_steps import Floats
 from serving.market_moment import MarketMoment
-from serving.step_replay import recompute
+from serving.reference_prices import POSTED_WIDTH, SPOT_MARK, is_better
+from serving.step_replay import ahead_marks, recompute
 
-_Kind = Annotated[int, msgspec.Meta(ge=0, lt=CONTEXT_WIDTH)]
+_Kind = Annotated[int, msgspec.Meta(ge=SPOT_MARK, lt=CONTEXT_WIDTH)]
 
 _WAITING = 7 * DAY
 """Facts older than this before the newest one cannot count any more."""
@@ -29,7 +32,10 @@ _WAITING = 7 * DAY
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One value of one step: its open, the symbol's column, the column of the context."""
+    """One value of one step: its open, the symbol's column, the column of the context.
+
+    The columns below 0 are those of `serving.reference_prices`.
+    """
 
     open: int
     column: int
@@ -51,33 +57,58 @@ def first_open(moment: MarketMoment) -> int | None:
 
 
 def tell(moment: MarketMoment, facts: Iterable[Fact], guard: PriceGuard | None) -> MarketMoment:
-    """The market told some facts, the last one of a kind counting; what is too late is left out."""
+    """The market told some facts, the last one of a kind counting; what is too late is left out.
+
+    Of reference prices the one counts that `is_better` says.
+    """
     first = first_open(moment)
     posted = dict(moment.posted_context)
     told: set[int] = set()
+    moves_pending = False
     for fact in facts:
         if first is not None and fact.open < first:
             continue
         if fact.open not in told:
             told.add(fact.open)
             before = posted.get(fact.open)
-            empty = np.full((len(moment.mark), CONTEXT_WIDTH), np.nan)
+            empty = np.full((len(moment.mark), POSTED_WIDTH), np.nan)
             posted[fact.open] = empty if before is None else before.copy()
-        posted[fact.open][fact.column, fact.kind] = fact.value
+        row = posted[fact.open][fact.column]
+        if fact.kind < 0 and not is_better(fact.value, row[fact.kind], _close(moment, fact)):
+            continue
+        row[fact.kind] = fact.value
+        if fact.open == moment.pending:
+            # A reference price moves the step only where it may confirm its bar.
+            moves_pending |= fact.kind >= 0 or bool(moment.suspect[fact.column])
     if not told:
         return moment
     oldest = max(posted) - _WAITING
     kept = {o: v for o, v in posted.items() if o >= oldest or o == moment.pending}
     moment = replace(moment, posted_context=kept)
-    if moment.pending is not None and moment.pending in told:
+    if moment.pending is not None and moves_pending:
         moment, _ = recompute(moment, moment.steps, moment.pending, moment.pending, guard)
+    if not told.isdisjoint(moment.waiting):
+        # A bar of a step that waits may be confirmed by what was quoted near its close.
+        ahead, _ = ahead_marks(moment, guard)
+        moment = replace(moment, ahead=ahead)
     return moment
+
+
+def _close(moment: MarketMoment, fact: Fact) -> float:
+    """Close of the bar of a fact as it was told; NaN where there is none yet."""
+    told = moment.told.get(fact.open)
+    return math.nan if told is None else float(told[fact.column, CLOSE])
 
 
 def plain(posted: Mapping[int, Floats], symbols: tuple[str, ...]) -> list[list[Any]]:
     """Facts as they are recorded: open, symbol, column of the context and value."""
     return [
-        [open_, symbols[column], kind, float(posted[open_][column, kind])]
+        [
+            open_,
+            symbols[column],
+            kind if kind < CONTEXT_WIDTH else kind - POSTED_WIDTH,
+            float(posted[open_][column, kind]),
+        ]
         for open_ in sorted(posted)
         for column, kind in np.argwhere(~np.isnan(posted[open_])).tolist()
     ]

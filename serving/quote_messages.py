@@ -88,11 +88,15 @@ class QuotesRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class QuoteResult(Struct, frozen=True, omit_defaults=True):
-    """What became of one quote; `detail` says why, or which of its figures were late."""
+    """What became of one quote; `detail` says why, or which of its figures were late.
+
+    Of a `suspect` quote the price waits for confirmation and the last good one stays in force; its
+    other figures count.
+    """
 
     instrument: str
     ts: str
-    status: Literal["applied", "duplicate", "late", "rejected"]
+    status: Literal["applied", "duplicate", "late", "suspect", "rejected"]
     detail: str | None = None
 
 

@@ -11,6 +11,8 @@ from market.clock import format_time
 from market.errors import DataError
 from market.quotes import QuoteBoard
 from market.told_quotes import QuoteIntake, ToldFigure, ToldQuotes
+from serving.filtered_figures import FilteredFigures
+from serving.posted_bars import BARS
 from serving.posted_quotes import QUOTES
 from serving.quote_checks import QuoteChecks
 from serving.quote_messages import QuoteIn
@@ -89,19 +91,27 @@ def _figures(
 ) -> list[ToldFigure]:
     """Every figure of a time up to `until`, in the order in which they were told."""
     columns = {symbol: i for i, symbol in enumerate(symbols)}
-    figures: list[ToldFigure] = []
+    told: list[ToldFigure] = []
+    suspects: dict[ToldFigure, ToldFigure] = {}
     for record in ledger.records(QUOTES):
         try:
             quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+            filtered = FilteredFigures.recorded(record.payload)
         except (KeyError, msgspec.ValidationError) as error:
             raise DataError(
                 f"record {record.id} does not hold quotes ({error}); it was written by another "
                 "version, score with that one"
             ) from error
+        suspects |= {figure: figure for figure in (*filtered.suspects, *filtered.confirmed)}
         # Held against the time of each record: what has expired since had not then.
         checks = QuoteChecks(columns, cash_assets, 0, until)
         for quote in quotes:
             sound = checks.check(quote)
             if not isinstance(sound, str):
-                figures += [figure for figure in sound.figures if figure.ts <= until]
-    return figures
+                told += [figure for figure in sound.figures if figure.ts <= until]
+    if any(figure.suspect for figure in suspects.values()):
+        for record in ledger.records(BARS):
+            confirmed = FilteredFigures.recorded(record.payload).confirmed
+            suspects |= {figure: figure for figure in confirmed}
+    # A figure that another one confirmed counts from then on, as it did at the endpoint.
+    return [suspects.get(figure, figure) for figure in told]

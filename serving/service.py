@@ -318,6 +318,7 @@ class Service:
             out_of_force(self.in_force.now(), snapshot.as_of),
             self._market_trouble(),
             self.live.waiting_reason(),
+            self._suspect_prices(),
             self._context_trouble(champion.model),
         )
         reasons = [reason for reason in doubts if reason]
@@ -336,7 +337,8 @@ class Service:
             if quoted is not None:
                 quote_age = (snapshot.as_of - quoted) / SECOND
         sha = model.bundle.sha256 if model else None
-        return self.metrics.exposition(sha, age, quote_age, usable)
+        suspects = len(self.live.moment.suspect_prices)
+        return self.metrics.exposition(sha, age, quote_age, usable, suspects)
 
     def _record(self, entry: Entry) -> None:
         self._writer.append([entry])
@@ -425,6 +427,14 @@ class Service:
             unfit = [name for name, fit in zip(symbols, usable, strict=True) if not fit]
             return f"{len(unfit)} of {len(symbols)} symbols are stale or in warm-up: {named(unfit)}"
         return None
+
+    def _suspect_prices(self) -> str | None:
+        """The prices that wait for confirmation."""
+        found = self.live.moment.suspect_prices
+        if not found:
+            return None
+        prices = [f"{name} at {price:g} of {format_time(ts)}" for name, price, ts in found]
+        return f"{len(found)} suspect price(s) wait for confirmation: {named(prices)}"
 
 
 def _check_key(key: str) -> None:

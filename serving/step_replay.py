@@ -13,11 +13,12 @@ import numpy as np
 
 from features.market_state import MarketFeatures
 from market.clock import Interval
+from market.outlier_filter import MISSED, PriceGuard, Verdicts, filter_bars
 from market.panel import CLOSE, CONTEXT_WIDTH, BarPanel
-from market.price_guard import MISSED, PriceGuard, Verdicts, judge
 from serving import live_steps
 from serving.live_steps import AheadMarks, Checkpoint, Floats, Step
 from serving.market_moment import MarketMoment
+from serving.reference_prices import reference_prices
 
 _PIECE_ROWS = 1_024  # steps are advanced in pieces, which bounds memory
 
@@ -39,7 +40,10 @@ class _Filter:
         """The bars as they count, shape (S, 5), and the verdicts, shape (S,)."""
         bars, verdicts = step.bars, np.zeros(len(step.bars), dtype=np.int8)
         if self._guard is not None:
-            bars, verdicts = judge(step.bars, self.state, self._guard, self._interval)
+            references = reference_prices(step.posted)
+            bars, verdicts = filter_bars(
+                step.bars, self.state, self._guard, self._interval, references
+            )
         close = bars[:, CLOSE]
         self.mark = np.where(np.isnan(close), self.mark, close)
         if step.mark is not None:

@@ -16,8 +16,8 @@ from features.market_state import MarketFeatures, MarketState
 from market.bar_files import BarFolder
 from market.clock import HOUR, INTERVALS, MINUTE
 from market.history import MarketHistory, load_history
+from market.outlier_filter import PriceGuard
 from market.panel import CLOSE, BarPanel
-from market.price_guard import PriceGuard
 from market.simulate import simulate_bars
 
 HOURLY = INTERVALS["1h"]

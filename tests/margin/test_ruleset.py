@@ -10,7 +10,7 @@ import pytest
 
 from margin.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
 from market.errors import RuleSetError
-from market.price_guard import PriceGuard
+from market.outlier_filter import PriceGuard
 
 
 def with_change(ruleset: RuleSet, path: str, value: Any) -> dict[str, Any]:
@@ -35,6 +35,9 @@ def test_price_guard_is_what_the_rules_say_and_can_be_switched_off(linear_tiers:
     assert linear_tiers.price_guard.guard() == PriceGuard(0.25, 0.5, 0.1)
     wide = ruleset_from_content(with_change(linear_tiers, "price_guard.band", 0.4))
     assert wide.price_guard.guard() == PriceGuard(0.4, 0.5, 0.1)
+    hard = ruleset_from_content(with_change(linear_tiers, "price_guard.hard_band", 3.0))
+    assert hard.price_guard.guard() == PriceGuard(0.25, 0.5, 0.1, 3.0)
+    assert hard.sha256 != linear_tiers.sha256
     off = ruleset_from_content(with_change(linear_tiers, "price_guard.enabled", False))
     assert off.price_guard.guard() is None
     assert len({linear_tiers.sha256, wide.sha256, off.sha256}) == 3
@@ -91,6 +94,9 @@ def test_targets_are_those_listed_in_rising_order(linear_tiers: RuleSet) -> None
         ("price_guard.surprise", 1, "surprise"),
         ("price_guard.band", -0.1, "band"),
         ("price_guard.agreement", -0.1, "agreement"),
+        ("price_guard.hard_band", 1.0, "hard_band"),
+        ("price_guard.hard_band", 1.2, "hard_band"),
+        ("price_guard.cash_band", 0.0, "cash_band"),
         ("add_on.dead_band", "wide", "dead_band"),
         ("add_on.dead_band", float("nan"), "dead_band"),
         ("add_on.cap_im_multiple", float("inf"), "cap_im_multiple"),

@@ -13,8 +13,8 @@ import pytest
 from market.bar_files import BarFolder, BarKind
 from market.clock import HOUR, INTERVALS, MINUTE, format_time, parse_time
 from market.history import MarketHistory, load_history
+from market.outlier_filter import PriceGuard
 from market.panel import CLOSE, BarPanel
-from market.price_guard import PriceGuard
 from market.quality import FileQuality
 
 HOURLY = INTERVALS["1h"]
@@ -81,6 +81,36 @@ def test_bad_tick_neither_marks_nor_is_seen_and_is_reported_with_its_time(
     unguarded = load_history([spot], HOURLY)
     assert unguarded.mark[3, 0] == 103 * 1.5
     assert quality(unguarded, "spot").suspect == 0
+
+
+def test_bar_beyond_the_hard_band_is_missing_and_counted_on_its_own(
+    folder: Folder, bars_table: Table
+) -> None:
+    spot = folder("spot", X=scaled(bars_table(8), {3: 6.0, 5: 1.5}))
+    history = load_history([spot], HOURLY, guard=GUARD)
+    np.testing.assert_array_equal(closes(history), [100, 101, 102, NAN, 104, NAN, 106, 107])
+    assert history.mark[:, 0].tolist() == [100, 101, 102, 102, 104, 104, 106, 107]
+    file = quality(history, "spot")
+    assert (file.used, file.suspect, file.rejected, file.limited) == (8, 1, 1, 0)
+    assert [bool(history.suspect_at(row)[0]) for row in range(8)] == [row == 5 for row in range(8)]
+    assert history.suspect_bars_at(3) is None
+    found = history.suspect_bars_at(5)
+    assert found is not None
+    assert (found[0].tolist(), found[1].tolist()) == ([157.5], [int(history.bars.closes[5])])
+    # Two kinds that agree do not open it.
+    perp = folder("perp", "perp", X=scaled(bars_table(8, level=100.2), {3: 6.0}))
+    both = load_history([spot, perp], HOURLY, guard=GUARD)
+    assert np.isnan(closes(both)[3])
+    assert (quality(both, "spot").rejected, quality(both, "perp").rejected) == (1, 1)
+
+
+def test_fine_path_of_a_rejected_hour_is_left_out_with_it(
+    folder: Folder, bars_table: Table
+) -> None:
+    fine = scaled(bars_table(48, 5 * MINUTE), dict.fromkeys(range(20, 24), 8.0))
+    path = load_history([folder("spot", X=fine)], HOURLY, guard=GUARD).fine_mark[:, 0]
+    assert path[11:24].tolist() == [111] * 13
+    assert path[24] == 124
 
 
 def test_symbol_stays_suspect_through_missing_bars_until_the_next_one(

@@ -15,10 +15,11 @@ from market.instruments import parse_expiry
 from market.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
 from market.told_quotes import (
     KEPT,
+    UNCONFIRMED,
     QuoteIntake,
     ToldFigure,
     ToldQuotes,
-    figures_in_force,
+    restored_quotes,
 )
 
 EXPIRY = "BTC-27MAR26"
@@ -166,13 +167,13 @@ def test_a_time_before_what_is_kept_is_refused_and_named() -> None:
     assert told(*many[:KEPT]).board(NOW - 1) is None
 
 
-def test_figures_in_force_give_the_same_board_and_refuse_earlier_times() -> None:
+def test_restored_quotes_give_the_same_board_and_refuse_earlier_times() -> None:
     whole = told(
         *[forward(NOW + i, 60_000.0 + i) for i in range(3)],
         ToldFigure(EXPIRY, "svi", NOW + 1, SVI),
         ToldFigure("USDT", "mark", NOW + 1, (0.99,)),
     )
-    again = figures_in_force(whole.newest_figures())
+    again = restored_quotes(whole.figures_in_force())
     assert again.board(NOW + 2) == whole.board(NOW + 2)
     assert again.newest == whole.newest
     with pytest.raises(DataError):
@@ -212,3 +213,101 @@ share = st.floats(0.0, 1.0)
 def test_content_survives_json_to_the_last_bit(expiry: Any, instrument: Any) -> None:
     board = QuoteBoard({EXPIRY: expiry}, {CALL: instrument})
     assert QuoteBoard.from_content(json.loads(json.dumps(board.content))) == board
+
+
+PERP = "BTCUSDT-PERP"
+
+
+def mark(ts: int, value: float, *, suspect: bool = False) -> ToldFigure:
+    held = (UNCONFIRMED, NOW + ts) if suspect else (0, 0)
+    return ToldFigure(PERP, "mark", NOW + ts, (value,), *held)
+
+
+def quoted(quotes: ToldQuotes, ts: int) -> tuple[float | None, float | None]:
+    """Mark and suspect mark of the perpetual at a time."""
+    board = quotes.board(NOW + ts)
+    assert board is not None
+    quote = board.instruments[PERP]
+    return quote.mark, quote.suspect_mark
+
+
+def test_suspect_mark_stands_beside_the_good_one_until_a_good_one_follows() -> None:
+    first = told(mark(0, 100.0), mark(10, 65.0, suspect=True))
+    board = first.board(NOW + 20)
+    assert board is not None
+    assert board.instruments[PERP] == InstrumentQuote(
+        NOW, 100.0, suspect_mark=65.0, suspect_ts=NOW + 10
+    )
+    assert board.content["instruments"][PERP]["suspect_mark"] == 65.0
+    assert QuoteBoard.from_content(json.loads(json.dumps(board.content))) == board
+    second = told(mark(30, 101.0), before=first)
+    assert quoted(second, 30) == (101.0, None)
+    # As it was then: nothing had followed yet.
+    assert [quoted(second, ts) for ts in (0, 9, 10, 29)] == [
+        (100.0, None),
+        (100.0, None),
+        (100.0, 65.0),
+        (100.0, 65.0),
+    ]
+
+
+def test_confirmed_mark_counts_from_the_time_of_what_confirmed_it() -> None:
+    intake = QuoteIntake(told(mark(0, 100.0), mark(10, 65.0, suspect=True)))
+    (waiting,) = intake.suspects()
+    assert intake.confirm(waiting, NOW + 15) is not None
+    assert intake.confirm(waiting, NOW + 16) is None, "it waits no more"
+    quotes = intake.told(NOW)
+    assert quotes.suspects == frozenset()
+    assert [quoted(quotes, ts) for ts in (9, 10, 14, 15, 99)] == [
+        (100.0, None),
+        (100.0, 65.0),
+        (100.0, 65.0),
+        (65.0, None),
+        (65.0, None),
+    ]
+
+
+def test_suspect_correction_of_a_good_mark_does_not_take_its_place() -> None:
+    quotes = told(mark(0, 100.0), mark(0, 65.0, suspect=True))
+    assert quoted(quotes, 0) == (100.0, 65.0)
+    assert quoted(told(mark(0, 99.0), before=quotes), 0) == (99.0, None)
+
+
+def test_last_good_mark_outlives_any_number_of_suspect_ones() -> None:
+    glitches = [mark(ts, 60.0 + ts / 100, suspect=True) for ts in range(1, 4 * KEPT)]
+    quotes = told(mark(0, 100.0), *glitches)
+    assert quoted(quotes, 4 * KEPT) == (100.0, glitches[-1].value[0])
+    assert len(quotes.histories[PERP, "mark"].told) <= KEPT
+    with pytest.raises(DataError, match="not kept"):
+        quotes.board(NOW + 1)
+    with_good = told(mark(500, 101.0), before=quotes)
+    assert quoted(with_good, 500) == (101.0, None)
+
+
+def test_suspect_marks_alone_give_a_board_without_a_mark_however_many() -> None:
+    quotes = told(*[mark(ts, 60.0 + ts, suspect=True) for ts in range(3 * KEPT)])
+    board = quotes.board(NOW + 100)
+    assert board is not None
+    assert board.instruments[PERP].mark is None
+    assert board.instruments[PERP].suspect_mark == 60.0 + 3 * KEPT - 1
+
+
+def test_suspect_forward_leaves_the_one_in_force() -> None:
+    suspect = ToldFigure(EXPIRY, "forward", NOW + 5, (39_000.0,), UNCONFIRMED, NOW + 5)
+    board = told(forward(NOW), suspect).board(NOW + 5)
+    assert board is not None
+    assert board.expiries[EXPIRY] == ExpiryQuote(
+        NOW, 60_000.0, 0.0, suspect_forward=39_000.0, suspect_ts=NOW + 5
+    )
+    assert told(suspect).board(NOW + 5) is None, "no forward in force: not on the board"
+
+
+def test_restored_quotes_know_what_waits() -> None:
+    quotes = told(mark(0, 100.0), mark(10, 65.0, suspect=True), forward(NOW))
+    again = restored_quotes(quotes.figures_in_force(), quotes.suspect_figures())
+    assert again.board(NOW + 10) == quotes.board(NOW + 10)
+    assert again.suspects == quotes.suspects
+    assert again.newest == quotes.newest
+    (waiting,) = again.suspect_figures()
+    assert waiting.suspect
+    assert waiting.since == NOW + 10

@@ -87,7 +87,13 @@ def test_every_fault_is_counted_once_in_the_report(config: Path) -> None:
     assert (mix_up["symbol"], mix_up["bars"]) == ("BTCUSDT", 79)
     assert mix_up["equal"] == pytest.approx(77 / 79)
     assert report["suspect_now"] == []
-    assert report["price_guard"] == {"band": 0.25, "wick_band": 0.5, "agreement": 0.1}
+    assert report["price_guard"] == {
+        "band": 0.25,
+        "wick_band": 0.5,
+        "agreement": 0.1,
+        "hard_band": 5.0,
+        "cash_band": 0.05,
+    }
     assert report["accounts"] is None
 
 

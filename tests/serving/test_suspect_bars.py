@@ -20,8 +20,8 @@ from ledger.store import Ledger
 from market.bar_files import BarFolder
 from market.clock import HOUR, MINUTE, format_time
 from market.history import MarketHistory, load_history
+from market.outlier_filter import PriceGuard
 from market.panel import CLOSE, HIGH, BarPanel
-from market.price_guard import PriceGuard
 from serving.live_market import LiveMarket
 from serving.live_steps import StepRule
 from serving.messages import BarIn, BarsResponse
@@ -97,7 +97,7 @@ def test_suspect_bar_is_recorded_and_neither_marks_nor_moves_features(
     bars[1] = scaled(bars[1], 1.5)
     response = post(guarded, bars, record=entries.append)
     assert statuses(response) == ["applied", "suspect", "applied", "applied"]
-    assert "beyond the price guard's band" in str(response.results[1].detail)
+    assert "beyond the band of the outlier filter" in str(response.results[1].detail)
     assert guarded.moment.suspect.tolist() == [False, True, False, False]
     assert guarded.moment.mark[1] == mark[1]
     assert guarded.moment.mark[0] == bars[0]["close"]
@@ -242,10 +242,15 @@ def test_posted_bars_with_spikes_equal_the_batch_to_the_bit(
             continue
         response = post(live, [bar_of(panel, row, s) for s in there])
         missed = np.isnan(batch.bars.values[row, there, CLOSE])
-        assert [status == "suspect" for status in statuses(response)] == missed.tolist()
+        dropped = [status in ("suspect", "rejected") for status in statuses(response)]
+        assert dropped == missed.tolist()
         same_row(live, features, row)
         assert live.moment.mark.tobytes() == batch.last_mark(row).tobytes()
         assert live.moment.suspect.tolist() == batch.suspect_at(row).tolist()
+        mine, theirs = live.moment.suspect_bars, batch.suspect_bars_at(row)
+        assert (mine is None) == (theirs is None)
+        for here, there_ in zip(mine or (), theirs or (), strict=True):
+            assert here.tobytes() == there_.tobytes()
 
 
 @settings(max_examples=10)

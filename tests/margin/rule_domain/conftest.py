@@ -31,7 +31,8 @@ from margin.view import MarketView
 from market.book import Account, Balance, Book, Position
 from market.clock import DAY, HOUR, Interval
 from market.daily_closes import DailyCloses
-from market.price_guard import judge_history
+from market.outlier_filter import filter_history
+from market.quote_filter import QuoteContext, TimedPrice, filter_quote
 
 Floats = npt.NDArray[np.float64]
 Probe = Callable[[RuleSet], Floats]
@@ -235,13 +236,20 @@ def add_on(ruleset: RuleSet) -> Floats:
 def price_guard(ruleset: RuleSet) -> Floats:
     guard = ruleset.price_guard.guard()
     assert guard is not None
-    closes = np.array([100.0, 100.0, 101.0, 150.0, 150.5, 100.0])
+    closes = np.array([100.0, 100.0, 101.0, 150.0, 150.5, 100.0, 700.0, 100.0])
     bars = np.repeat(closes[:, None, None], 5, axis=2)
     bars[1, 0, 1] = 130.0
     sources = np.full((len(closes), 1, 1), np.nan)
     sources[3] = 155.0
-    found = judge_history(bars, guard, Interval.parse("1h"), sources)
-    return np.concatenate([found.verdicts.astype(np.float64).ravel(), found.bars[1, 0]])
+    found = filter_history(bars, guard, Interval.parse("1h"), sources)
+    verdicts = found.verdicts.astype(np.float64).ravel()
+    stable = QuoteContext(TimedPrice(0, 1.0), cash=True)
+    quoted = [
+        float(("good", "suspect", "rejected").index(verdict.status))
+        for price in (1.0, 1.02, 1.3, 9.0)
+        for verdict in [filter_quote(TimedPrice(1, price), stable, guard)]
+    ]
+    return np.concatenate([verdicts, found.bars[1, 0], quoted])
 
 
 def liquidation(ruleset: RuleSet) -> Floats:

@@ -280,8 +280,11 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     **{
         f"PriceGuardRules.{key}": Parameter(f"price_guard.{key}", "price_guard", "linear-tiers")
-        for key in ("band", "wick_band", "agreement")
+        for key in ("band", "wick_band", "agreement", "cash_band")
     },
+    "PriceGuardRules.hard_band": Parameter(
+        "price_guard.hard_band", "price_guard", "linear-tiers", low=1.0, open_low=True
+    ),
     "PartialRules.buffer": liquidated("partial.buffer"),
     "PartialRules.share": liquidated("partial.share", **SHARE, base="liquidated by share"),
     "PartialRules.share_above": liquidated("partial.share_above", base="liquidated by share"),

@@ -1,0 +1,61 @@
+"""What the outlier filter said of quoted figures, as the ledger holds it beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from market.told_quotes import UNCONFIRMED, Figure, ToldFigure
+
+
+@dataclass(frozen=True, slots=True)
+class FilteredFigures:
+    """What the outlier filter said of posted figures, as it is recorded beside them.
+
+    Attributes
+    ----------
+    suspects:
+        Figures of the post that are suspect.
+    confirmed:
+        Suspect figures, of this post or an earlier one, that count from now on.
+    """
+
+    suspects: Sequence[ToldFigure] = ()
+    confirmed: Sequence[ToldFigure] = ()
+
+    @classmethod
+    def recorded(cls, payload: Mapping[str, Any]) -> FilteredFigures:
+        """Read what was recorded; nothing where quotes were not filtered yet.
+
+        Raises
+        ------
+        msgspec.ValidationError
+            Something else was recorded.
+        """
+        kind = list[tuple[str, Figure, int, float, int]]
+        suspects = msgspec.convert(payload.get("suspects", ()), kind)
+        confirmed = msgspec.convert(payload.get("confirmed", ()), kind)
+        return cls(
+            [
+                ToldFigure(name, figure, ts, (value,), UNCONFIRMED, since)
+                for name, figure, ts, value, since in suspects
+            ],
+            [
+                ToldFigure(name, figure, ts, (value,), at)
+                for name, figure, ts, value, at in confirmed
+            ],
+        )
+
+    def payload(self) -> dict[str, Any]:
+        """Plain form; no key for what there is none of."""
+        suspects = [[f.instrument, f.figure, f.ts, f.value[0], f.since] for f in self.suspects]
+        return ({"suspects": suspects} if suspects else {}) | confirmed_payload(self.confirmed)
+
+
+def confirmed_payload(confirmed: Iterable[ToldFigure]) -> dict[str, Any]:
+    """Plain form of confirmed figures; empty where there are none."""
+    found = [[f.instrument, f.figure, f.ts, f.value[0], f.confirmed] for f in confirmed]
+    return {"confirmed": found} if found else {}
