@@ -237,6 +237,32 @@ def test_one_live_mark_and_the_bar_confirm_each_other(market: Any) -> None:
     assert entry.payload["confirmed"] == [[PERP, "mark", at + MINUTE, price, at + HOUR]]
 
 
+@pytest.mark.parametrize("marks_first", [True, False])
+def test_bar_of_a_step_that_waits_for_a_quorum_is_confirmed_by_marks(
+    market: Any, marks_first: bool
+) -> None:
+    live = start(market, quorum=0.5)
+    at, before = close_of(live), price_of(live)
+    price, close = 0.65 * before, at + HOUR
+    marks = [mark(name, 1.01 * price, close + MINUTE) for name in (BTC, PERP)]
+    if marks_first:
+        post_quotes(live, marks)
+    status = statuses(post_bars(live, [bar(live, price)]))
+    assert status == ["applied" if marks_first else "suspect"]
+    if not marks_first:
+        waiting = live.snapshot(close)
+        assert waiting.suspect_mark is not None
+        assert waiting.mark[0] == before
+        assert waiting.suspect_mark[0] == price
+        assert [name for name, *_ in live.moment.suspect_prices] == [f"bar of {BTC}"]
+        details = str(post_quotes(live, marks).results)
+        assert f"confirms the bar of {BTC}" in details
+    found = live.snapshot(close + HOUR)
+    assert found.mark[0] == price
+    assert found.suspect_mark is None
+    assert close_of(live) == at  # the step of the others still waits
+
+
 @pytest.mark.parametrize("minute", [0, 61, 119])
 def test_later_mark_releases_a_suspect_bar(market: Any, minute: int) -> None:
     live = start(market)
