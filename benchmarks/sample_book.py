@@ -15,8 +15,8 @@ from scipy.special import expit
 from benchmarks.desk import slice_book
 from features.account import moments as moment
 from features.account.frame import compute_features, compute_moments
-from features.market_state import MarketFeatures, MarketState
 from features.identity import digests_of
+from features.market_state import MarketFeatures, MarketState
 from features.registry import (
     ACCOUNT_COLUMNS,
     ACCOUNT_FEATURES,

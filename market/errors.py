@@ -12,6 +12,8 @@
     │   ├── ExportError      a booster uses something the exporter refuses
     │   └── BundleError      an artefact failed its audit and was not loaded
     ├── LedgerError          a decision cannot be recorded, found or replayed
+    │   ├── AlteredError     what the ledger holds is not what was recorded
+    │   └── UnrecordableError  an entry cannot be recorded for what it holds
     └── BusyError            another process holds an exclusive job
 
 Every message says what was given, what was expected and what to do.
@@ -74,6 +76,10 @@ class LedgerError(MargincastError):
 
 class AlteredError(LedgerError):
     """What the ledger holds is not what was recorded."""
+
+
+class UnrecordableError(LedgerError):
+    """An entry cannot be recorded for what it holds; the ledger itself is sound."""
 
 
 class BusyError(MargincastError):

@@ -29,7 +29,7 @@ from ledger.schema import contents, records
 from ledger.store import Ledger
 from margin.rule_history import RuleHistory
 from margin.ruleset import load_ruleset
-from market.clock import DAY, HOUR, Interval, format_time
+from market.clock import DAY, Interval, format_time
 from market.history import MarketHistory
 from market.panel import BarPanel
 from market.simulate import simulate_bars
@@ -84,7 +84,7 @@ def write_model(root: Path) -> str:
         8: stump(3, 6.0, 0.5, -0.25),
         24: stump(4, 0.01, 0.25, -0.125),
     }
-    calibration = {hours: (0.9, 0.1) for hours in HORIZONS}
+    calibration = dict.fromkeys(HORIZONS, (0.9, 0.1))
     record = TrainingRecord(
         training_data_sha256="1" * 64,
         ruleset_sha256=load_ruleset("linear-tiers").sha256,
