@@ -112,7 +112,11 @@ def market_columns_of(account_columns: Iterable[str]) -> set[str]:
 
 
 def _features() -> dict[str, Feature]:
-    every = (*registry.MARKET_FEATURES, *registry.CROSS_FEATURES, *registry.ACCOUNT_FEATURES)
+    every: tuple[Feature, ...] = (
+        *registry.MARKET_FEATURES,
+        *registry.CROSS_FEATURES,
+        *registry.ACCOUNT_FEATURES,
+    )
     return {feature.name: feature for feature in every}
 
 

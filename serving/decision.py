@@ -32,6 +32,9 @@ Floats = npt.NDArray[np.float64]
 NO_BUNDLE = "no model: no bundle has been promoted yet"
 _TOP_REASONS = 5
 
+CARRIED_HOURS = 24.0
+"""Pace that a level gathers at most while the model does not answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class PreviousAddOn:
@@ -47,12 +50,23 @@ class PreviousAddOn:
         The rule's, of the book it was decided on; None where that book is not known.
     positions:
         Quantity of each instrument in that book.
+    carried:
+        The decisions since were fallbacks, which set no level.
     """
 
     amount: float
     as_of: int
     initial_margin: float | None = None
     positions: Mapping[str, float] = field(default_factory=dict)
+    carried: bool = False
+
+    def hours_since(self, as_of: int) -> float:
+        """Hours in which the level may have moved by a decision at `as_of`.
+
+        They go on while the model does not answer, up to `CARRIED_HOURS`.
+        """
+        hours = (as_of - self.as_of) / HOUR
+        return min(hours, CARRIED_HOURS) if self.carried else hours
 
     def level(self, account: Account, initial_margin: float) -> float:
         """The level for the book as it is now; NaN where there is none to go by.
@@ -259,7 +273,7 @@ def _previous(
         before = previous.get(account.account_id)
         if before is not None:
             levels[i] = before.level(account, float(requirement.initial_margin[i]))
-            hours[i] = (as_of - before.as_of) / HOUR
+            hours[i] = before.hours_since(as_of)
     return levels, hours
 
 

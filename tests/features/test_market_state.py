@@ -199,7 +199,7 @@ def test_state_without_a_column_or_with_another_revision_of_it_is_refused_by_nam
         MarketState.load(path)
     kept = names != "skew_25d"
     _rewritten(saved, path, columns=names[kept], column_sha256=original[kept])
-    with pytest.raises(DataError, match="without, or .* skew_25d; run retrain"):
+    with pytest.raises(DataError, match=r"without, or .* skew_25d; run retrain"):
         MarketState.load(path)
 
 
