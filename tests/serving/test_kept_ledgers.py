@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert
+from typer.testing import CliRunner
 
 from ledger.records import Record
 from ledger.schema import contents, records
@@ -23,6 +24,7 @@ from ledger.store import Ledger
 from ledger.verify import verify
 from models.bundle import load_bundle
 from models.forecaster import Forecaster
+from pipelines.cli import app
 from serving import comparison, revisions
 from serving.records import recorded_previous, replay
 from serving.revisions import CHANGES, Change
@@ -211,6 +213,41 @@ def test_only_recorded_keys_are_compared_at_any_depth(
     found = replay(kept.ledger, record.id, kept.load)
     assert set(found.differences) == {"explain"}
     assert found.verdict == "different"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "verdict"),
+    [
+        ({}, 0, "equal"),
+        ({"initial_margin": 1.0}, 0, "superseded"),
+        ({"equity": 1.0}, 4, "different"),
+    ],
+)
+def test_the_command_exits_4_only_for_a_difference_that_nothing_explains(
+    fields: dict[str, float],
+    code: int,
+    verdict: str,
+    kept: Kept,
+    one_change: Change,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = next(r for r in kept.decisions if r.payload["decision"]["binding"] == "model")
+    as_now = replay(kept.ledger, record.id, kept.load)
+    now = {key: replayed for key, (_, replayed) in as_now.differences.items()}
+    other = changed_record(kept, monkeypatch, **now | fields)
+    monkeypatch.setattr(Ledger, "get_record", lambda self, name: other)
+    config, out = tmp_path / "margincast.toml", tmp_path / "replay.json"
+    config.write_text(f'[serving]\nbundles = "{kept.bundles}"\n[ledger]\nurl = "{kept.url}"\n')
+    ran = CliRunner().invoke(
+        app, ["ledger", "replay", record.id, "--config", str(config), "--json", str(out)]
+    )
+    assert ran.exit_code == code, ran.output
+    report = json.loads(out.read_text())
+    assert report["verdict"] == verdict
+    named = [{"adr": "0099", "title": "another margin"}] if verdict == "superseded" else []
+    assert report["superseded_by"] == named
+    assert ("ADR 0099: another margin" in ran.output) == (verdict == "superseded")
 
 
 def test_changes_are_in_order_and_named_by_their_decision_records() -> None:
