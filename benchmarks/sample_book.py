@@ -15,13 +15,13 @@ from scipy.special import expit
 from benchmarks.desk import slice_book
 from features.account import moments as moment
 from features.account.frame import compute_features, compute_moments
+from features.identity import digests_of
 from features.market_state import MarketFeatures, MarketState
 from features.registry import (
     ACCOUNT_COLUMNS,
     ACCOUNT_FEATURES,
     HORIZONS,
     prior_column,
-    registry_sha256,
 )
 from features.snapshot import MarketSnapshot
 from margin.requirement import compute_requirement
@@ -45,12 +45,12 @@ SYMBOLS, DAYS, POSITIONS = 20, 16, 5
 TREES, TRAINING_ROWS, SEED = 300, 20_000, 1
 """Trees a horizon: as many as `training.fit` ever grows."""
 
-SCHEMA = ModelSchema(
+SCHEMA = ModelSchema.of_columns(
     features=ACCOUNT_COLUMNS,
     monotone=tuple(feature.monotone for feature in ACCOUNT_FEATURES),
     horizons=HORIZONS,
     prior=tuple(prior_column(hours) for hours in HORIZONS),
-    features_sha256=registry_sha256(),
+    feature_digests=digests_of(ACCOUNT_COLUMNS),
 )
 
 _PARAMETERS: dict[str, Any] = {

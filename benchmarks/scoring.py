@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import Result, median_seconds, seconds_of_each
+from features.identity import digests_of
 from features.registry import (
     ACCOUNT_COLUMNS,
     ACCOUNT_FEATURES,
     HORIZONS,
     prior_column,
-    registry_sha256,
 )
 from models.lightgbm_trees import trees_from_booster
 from models.onnx_export import export
@@ -27,12 +27,12 @@ Floats = npt.NDArray[np.float64]
 TREES, TRAINING_ROWS, BATCH_ROWS = 200, 20_000, 100_000
 ONE_ROW_REPEATS, BATCH_REPEATS = 2_000, 3
 
-SCHEMA = ModelSchema(
+SCHEMA = ModelSchema.of_columns(
     features=ACCOUNT_COLUMNS,
     monotone=tuple(feature.monotone for feature in ACCOUNT_FEATURES),
     horizons=HORIZONS,
     prior=tuple(prior_column(hours) for hours in HORIZONS),
-    features_sha256=registry_sha256(),
+    feature_digests=digests_of(ACCOUNT_COLUMNS),
 )
 
 _PARAMETERS: dict[str, Any] = {

@@ -56,6 +56,12 @@ def advance_through(
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in (column.name for column in fields(MarketFeatures))
-        if name not in ("symbols", "daily", "daily_as_decided")
+        if name not in ("symbols", "daily", "daily_as_decided", "unrecorded")
     }
-    return MarketFeatures(symbols=bars.symbols, **joined, daily=days, daily_as_decided=decided_days)
+    return MarketFeatures(
+        symbols=bars.symbols,
+        **joined,
+        daily=days,
+        daily_as_decided=decided_days,
+        unrecorded=(),
+    )

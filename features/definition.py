@@ -33,9 +33,13 @@ class MarketFeature:
     params, state_size:
         From the bar interval: the extra arguments of the kernel, and the width of the state.
     settings:
-        Windows and half-lives in hours; part of the schema hash.
+        Windows and half-lives in hours; part of the column's identity.
     is_volatility:
         True if it estimates the standard deviation of the hourly log return.
+    inputs, constants, revision:
+        Part of the column's identity, see `features.identity`: the columns and sources that it is
+        computed from beside bars, other numbers in its code that decide its values, and a number
+        to raise when its values change though nothing else here does.
     needs_context:
         True if it comes from `BarPanel.context`, which a market may lack: then it is NaN and the
         symbol can be scored all the same.
@@ -56,6 +60,9 @@ class MarketFeature:
     is_volatility: bool = False
     needs_context: bool = False
     survives_gaps: bool = False
+    inputs: tuple[str, ...] = ()
+    constants: tuple[float, ...] = ()
+    revision: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class CrossFeature:
         Extra arguments of the kernel.
     state_width:
         Numbers kept for each symbol.
-    needs_context:
+    needs_context, inputs, constants, revision:
         As for `MarketFeature`.
     """
 
@@ -84,6 +91,9 @@ class CrossFeature:
     params: tuple[int, ...] = ()
     state_width: int = 0
     needs_context: bool = False
+    inputs: tuple[str, ...] = ()
+    constants: tuple[float, ...] = ()
+    revision: int = 1
 
 
 class CrossInputs(NamedTuple):
@@ -126,6 +136,9 @@ class AccountFeature:
         True if the feature changes when the account deposits; such a feature must be monotone.
     family:
         What it speaks of: that of the market features it is made from, else the account.
+    inputs, constants, revision:
+        As for `MarketFeature`. `params` are no part of the identity: they may be places in the
+        moments, which move when a feature is added.
     """
 
     name: str
@@ -137,3 +150,6 @@ class AccountFeature:
     monotone: int = 0
     uses_equity: bool = False
     family: Family = "account"
+    inputs: tuple[str, ...] = ()
+    constants: tuple[float, ...] = ()
+    revision: int = 1

@@ -18,6 +18,7 @@ from features import inputs
 from features.correlation import ewma_correlation
 from features.daily_memory import DailyMemory
 from features.definition import CrossInputs
+from features.identity import columns_that_differ, digests_of, digests_of_registry
 from features.registry import (
     CORRELATION_HALF_LIFE_HOURS,
     CROSS_FEATURES,
@@ -28,7 +29,6 @@ from features.registry import (
     REQUIRED_COLUMNS,
     STALE_INTERVALS,
     WARM_UP_HOURS,
-    registry_sha256,
 )
 from market.clock import INTERVALS, Interval
 from market.daily_closes import DailyCloses
@@ -47,10 +47,11 @@ _FORGOTTEN = np.array([not feature.survives_gaps for feature in MARKET_FEATURES]
 _IDENTITY: dict[str, tuple[str, int | None]] = {
     "interval": ("U", 1),
     "symbols": ("U", None),
-    "registry_sha256": ("U", 1),
     _LAST_OPEN: ("i", 1),
 }
 """Kind and length of the arrays that say whose state it is."""
+_COLUMNS, _DIGESTS, _REGISTRY = "columns", "column_sha256", "registry_sha256"
+"""Market columns by name with their identities; earlier versions saved one hash of the registry."""
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
 _MAX_STATE_BYTES = 1 << 30
 _BLOCK_BARS = 1 << 13
@@ -84,6 +85,8 @@ class MarketFeatures:
         not told.
     daily_as_decided:
         The same as known at a row whose bar was corrected after its day had ended, by its close.
+    unrecorded:
+        Columns that a record of an earlier version does not have; NaN in `values`.
     """
 
     symbols: tuple[str, ...]
@@ -96,6 +99,7 @@ class MarketFeatures:
     seen: Floats
     daily: DailyCloses | None = None
     daily_as_decided: Mapping[int, DailyCloses] = field(default_factory=dict)
+    unrecorded: tuple[str, ...] = ()
 
     def column(self, name: str) -> Floats:
         """One market feature, shape (T, S)."""
@@ -129,10 +133,11 @@ class MarketFeatures:
         """Which symbols can be scored, shape (T, S).
 
         A symbol needs `WARM_UP_HOURS` of history, a newest bar of at most `STALE_INTERVALS` of
-        age, and every market feature in `REQUIRED_COLUMNS`.
+        age, and every market feature in `REQUIRED_COLUMNS` but those `unrecorded`.
         """
         fresh = self.age <= STALE_INTERVALS / interval.per_hour
-        complete = ~np.isnan(self.values[:, :, _REQUIRED]).any(axis=2)
+        required = [f for f in _REQUIRED if MARKET_COLUMNS[f] not in self.unrecorded]
+        complete = ~np.isnan(self.values[:, :, required]).any(axis=2)
         return (self.history >= WARM_UP_HOURS) & fresh & complete
 
 
@@ -269,7 +274,8 @@ class MarketState:
             _LAST_OPEN: np.array([-1 if self.last_open is None else self.last_open]),
             "interval": np.array([self.interval.name]),
             "symbols": np.array(self.symbols),
-            "registry_sha256": np.array([registry_sha256()]),
+            _COLUMNS: np.array(MARKET_COLUMNS),
+            _DIGESTS: np.array(digests_of(MARKET_COLUMNS)),
         }
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **content)
@@ -282,13 +288,11 @@ class MarketState:
         Raises
         ------
         DataError
-            The file is missing, damaged, or was written for other features.
+            The file is missing, damaged, or holds no memory of some column as it is computed
+            here; the message names the columns. What it holds of other columns is left out.
         """
         content = _read(path)
-        if content["registry_sha256"].tolist() != [registry_sha256()]:
-            raise DataError(
-                f"market state {path} was written for other features; run retrain to write it anew"
-            )
+        _check_columns(path, content)
         (interval,) = content["interval"].tolist()
         if interval not in INTERVALS:
             raise DataError(f"market state {path} is damaged: interval {interval!r} is not known")
@@ -325,6 +329,24 @@ def _interleave(own, across, absent, forgotten, values):  # type: ignore[no-unty
                     for f in range(features):
                         if forgotten[f]:
                             values[t, s, f] = np.nan
+
+
+def _check_columns(path: Path, content: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Refuse a state that lacks a column, or remembers one that is computed otherwise now."""
+    if _REGISTRY in content:
+        saved = digests_of_registry(str(content[_REGISTRY].ravel()[0])) or {}
+    else:
+        names, digests = content.get(_COLUMNS), content.get(_DIGESTS)
+        if names is None or digests is None or names.shape != digests.shape or names.ndim != 1:
+            raise DataError(f"market state {path} is damaged: its columns have no identities")
+        saved = dict(zip(names.tolist(), digests.tolist(), strict=True))
+    needed = {name: saved.get(name, "") for name in MARKET_COLUMNS}
+    differ = columns_that_differ(needed)
+    if differ:
+        raise DataError(
+            f"market state {path} was written without, or with another revision of, "
+            f"{', '.join(differ)}; run retrain to write it anew"
+        )
 
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:

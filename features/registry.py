@@ -5,9 +5,6 @@ To add one: write a file with a factory beside its relatives and put a line here
 
 from __future__ import annotations
 
-import hashlib
-import json
-
 from features.account.adv_share import adv_share
 from features.account.book_funding import book_funding
 from features.account.book_mean import book_mean
@@ -33,7 +30,6 @@ from features.correlation.market_beta import market_beta
 from features.correlation.market_correlation import market_correlation
 from features.correlation.mean_correlation import mean_correlation
 from features.definition import AccountFeature, CrossFeature, MarketFeature
-from features.inputs import HOLD_HOURS
 from features.liquidity.amihud import amihud_illiquidity
 from features.liquidity.average_daily_volume import average_daily_volume
 from features.liquidity.basis import basis
@@ -66,7 +62,6 @@ from features.volatility.trailing_return import trailing_return
 from features.volatility.variance_risk_premium import variance_risk_premium
 from features.volatility.volatility_of_volatility import volatility_of_volatility
 from features.volatility.yang_zhang import yang_zhang_volatility
-from market.history import MAX_GAP_HOURS
 
 WARM_UP_HOURS = 168
 """History a symbol needs before anything is said about it."""
@@ -223,15 +218,3 @@ ACCOUNT_COLUMNS: tuple[str, ...] = tuple(f.name for f in ACCOUNT_FEATURES)
 def prior_column(horizon: int) -> str:
     """Name of the structural prior's column for a horizon in hours."""
     return f"prior_logit_{horizon}h"
-
-
-def registry_sha256() -> str:
-    """SHA-256 over names, settings and formulas: what a model was trained on."""
-    content = [
-        [[f.name, f.formula, list(f.settings)] for f in MARKET_FEATURES],
-        [[f.name, f.formula, list(f.params)] for f in CROSS_FEATURES],
-        [[f.name, f.formula, list(f.params), f.monotone] for f in ACCOUNT_FEATURES],
-        [CORRELATION_HALF_LIFE_HOURS, FAST_CORRELATION_HALF_LIFE_HOURS, list(HOLD_HOURS)],
-        [list(PRIOR_VOLATILITIES), CROSS_VOLATILITY, ADV, MAX_GAP_HOURS],
-    ]
-    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.identity import market_columns_of
 from features.market_state import MarketFeatures
 from features.registry import ADV, CONTEXT_SOURCES, CROSS_VOLATILITY, MARKET_COLUMNS
 from margin.view import MarketView
@@ -23,6 +24,18 @@ Bools = npt.NDArray[np.bool_]
 
 FAST_VOLATILITY, SLOW_VOLATILITY = "ewma_volatility_12h", "realised_volatility_168h"
 LONG_VOLATILITY, STRESSED_VOLATILITY = "long_volatility", "stressed_volatility_168h"
+
+RULE_COLUMNS = frozenset(
+    (
+        CROSS_VOLATILITY,
+        ADV,
+        FAST_VOLATILITY,
+        SLOW_VOLATILITY,
+        LONG_VOLATILITY,
+        STRESSED_VOLATILITY,
+    )
+)
+"""Market columns that the rules read, through `MarketSnapshot.view` and `volatility_ratio`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +208,15 @@ class MarketSnapshot:
             optional["mark_age"] = _lists(self.mark_age)
         if self.mark_max_age is not None:
             optional["mark_max_age"] = self.mark_max_age
+        absent = self.features.unrecorded
+        recorded = [f for f, name in enumerate(MARKET_COLUMNS) if name not in absent]
         return optional | {
             "as_of": self.as_of,
             "interval": self.interval.name,
             "symbols": list(self.features.symbols),
-            "columns": list(MARKET_COLUMNS),
+            "columns": [MARKET_COLUMNS[f] for f in recorded],
             "close": int(self.features.closes[0]),
-            "values": _lists(self.features.values[0]),
+            "values": _lists(self.features.values[0][:, recorded]),
             "correlation": _lists(self.features.correlation[0]),
             "fast_correlation": _lists(self.features.fast_correlation[0]),
             "age": _lists(self.features.age[0]),
@@ -213,18 +228,21 @@ class MarketSnapshot:
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> MarketSnapshot:
-        """Read the plain form.
+        """Read the plain form; columns are taken by name, and those it lacks are NaN.
 
         Raises
         ------
         DataError
-            It was recorded with other market features.
+            It lacks a column that the rules need.
         """
-        if tuple(content["columns"]) != MARKET_COLUMNS:
-            raise DataError(
-                "the market was recorded with other features than this version computes; replay "
-                "with the version that made the decision"
-            )
+        place = {name: f for f, name in enumerate(content["columns"])}
+        unrecorded = tuple(name for name in MARKET_COLUMNS if name not in place)
+        _refuse_missing(set(unrecorded) & RULE_COLUMNS, "the rules need")
+        values = np.array(content["values"], dtype=np.float64)
+        chosen = np.full((len(values), len(MARKET_COLUMNS)), np.nan)
+        for f, name in enumerate(MARKET_COLUMNS):
+            if name in place:
+                chosen[:, f] = values[:, place[name]]
 
         def row(name: str) -> Floats:
             return np.array(content[name], dtype=np.float64)[None]
@@ -232,12 +250,13 @@ class MarketSnapshot:
         features = MarketFeatures(
             symbols=tuple(content["symbols"]),
             closes=np.array([content["close"]], dtype=np.int64),
-            values=row("values"),
+            values=chosen[None],
             correlation=row("correlation"),
             fast_correlation=row("fast_correlation"),
             age=row("age"),
             history=row("history"),
             seen=row("seen"),
+            unrecorded=unrecorded,
         )
         return cls(
             int(content["as_of"]),
@@ -254,6 +273,12 @@ class MarketSnapshot:
             np.array(content["mark_age"], dtype=np.float64) if "mark_age" in content else None,
         )
 
+    def check_columns(self, account_features: Iterable[str]) -> None:
+        """Raise `DataError` where a column that these account features come from is unrecorded."""
+        if self.features.unrecorded:
+            needed = market_columns_of(account_features)
+            _refuse_missing(needed & set(self.features.unrecorded), "the model needs")
+
     def with_daily(self, daily: DailyCloses) -> MarketSnapshot:
         """This market with the daily closes that were recorded beside it.
 
@@ -268,6 +293,14 @@ class MarketSnapshot:
                 f"{len(self.features.symbols)} symbols at {format_time(self.as_of)}"
             )
         return replace(self, features=replace(self.features, daily=daily))
+
+
+def _refuse_missing(columns: set[str], reader: str) -> None:
+    if columns:
+        raise DataError(
+            f"the market was recorded without {', '.join(sorted(columns))}, which {reader}; "
+            "replay with the version that made the decision"
+        )
 
 
 def _lists(values: Floats) -> list[Any]:

@@ -13,7 +13,7 @@ import json
 import math
 from typing import Any
 
-from market.errors import LedgerError
+from market.errors import LedgerError, UnrecordableError
 
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
@@ -36,7 +36,7 @@ def canonical_bytes(value: object) -> bytes:
 
     Raises
     ------
-    LedgerError
+    UnrecordableError
         The value holds NaN, an infinity, a key that is not text, a lone surrogate, a type JSON
         does not have, or itself. The message names the path, as in ``$.probability.24``.
 
@@ -49,11 +49,11 @@ def canonical_bytes(value: object) -> bytes:
         _refuse_foreign(value, "$")
         return _ENCODER.encode(value).encode()
     except RecursionError:
-        raise LedgerError(
+        raise UnrecordableError(
             "the value to record is nested too deeply or contains itself; flatten it"
         ) from None
     except ValueError as error:
-        raise LedgerError(f"the value to record has no canonical JSON: {error}") from error
+        raise UnrecordableError(f"the value to record has no canonical JSON: {error}") from error
 
 
 def read_canonical(text: str | bytes) -> Any:
@@ -85,17 +85,19 @@ def _refuse_foreign(value: object, path: str) -> None:
         return
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise LedgerError(f"{path} is {value!r}; a record holds finite numbers, or null")
+            raise UnrecordableError(f"{path} is {value!r}; a record holds finite numbers, or null")
     elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise LedgerError(f"{path} has the key {key!r}; keys must be text, convert it")
+                raise UnrecordableError(
+                    f"{path} has the key {key!r}; keys must be text, convert it"
+                )
             _refuse_foreign(item, f"{path}.{key}")
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             _refuse_foreign(item, f"{path}[{index}]")
     else:
-        raise LedgerError(
+        raise UnrecordableError(
             f"{path} is a {type(value).__module__}.{type(value).__qualname__}; a record holds "
             "None, bool, int, float, str, list and dict, convert it first"
         )

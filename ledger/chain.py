@@ -20,10 +20,12 @@ from ledger.records import (
     referenced_contents,
 )
 from ledger.schema import lock, records
-from market.errors import AlteredError, LedgerError
+from market.errors import AlteredError, LedgerError, UnrecordableError
 
 
-def extend(connection: Connection, chain: str, entries: Sequence[Entry]) -> list[Record]:
+def extend(
+    connection: Connection, chain: str, entries: Sequence[Entry], after: int = 0
+) -> list[Record]:
     """Append entries to a chain inside a write transaction of the caller.
 
     Parameters
@@ -34,6 +36,8 @@ def extend(connection: Connection, chain: str, entries: Sequence[Entry]) -> list
         Name of the chain; a new name starts a new chain.
     entries:
         What to append, in this order.
+    after:
+        They count as recorded after this time, UTC nanoseconds.
 
     Returns
     -------
@@ -42,7 +46,7 @@ def extend(connection: Connection, chain: str, entries: Sequence[Entry]) -> list
 
     Raises
     ------
-    LedgerError
+    UnrecordableError
         A payload has no canonical JSON, an id is taken, or a content that a payload names is
         not in the ledger.
     """
@@ -50,7 +54,7 @@ def extend(connection: Connection, chain: str, entries: Sequence[Entry]) -> list
         return []
     lock(connection, f"chain:{chain}")
     seq, previous_hash, latest = _head(connection, chain)
-    recorded_at = max(time.time_ns(), latest)
+    recorded_at = max(time.time_ns(), latest + 1, after + 1)
     rows: list[dict[str, Any]] = []
     for entry in entries:
         seq += 1
@@ -62,7 +66,7 @@ def extend(connection: Connection, chain: str, entries: Sequence[Entry]) -> list
         connection.execute(insert(records), rows)
     except IntegrityError as error:
         ids = ", ".join(row["id"] for row in rows[:3])
-        raise LedgerError(
+        raise UnrecordableError(
             f"an id among the {len(rows)} to record ({ids}, …) is already in the ledger or given "
             "twice; records are never replaced, give fresh ids"
         ) from error
@@ -143,7 +147,7 @@ def _refuse_missing_contents(connection: Connection, entries: Sequence[Entry]) -
     named = {sha256 for entry in entries for sha256 in referenced_contents(entry.payload)}
     missing = named - present(connection, named)
     if missing:
-        raise LedgerError(
+        raise UnrecordableError(
             f"a payload depends on content {min(missing)!r}, which is not in the ledger; "
             "put it first or append it in the same call"
         )

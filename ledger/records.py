@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.canonical import sha256_hex, sha256_of
-from market.errors import LedgerError
+from market.errors import UnrecordableError
 
 FIRST_PREVIOUS_HASH = "0" * 64
 """What the first record of a chain names as its predecessor."""
@@ -48,14 +48,16 @@ class Entry:
     def __post_init__(self) -> None:
         """Refuse what a database would store as something else, and so break the hash."""
         if not isinstance(self.kind, str) or not self.kind:
-            raise LedgerError(f"entry kind is {self.kind!r}; give a non-empty text")
+            raise UnrecordableError(f"entry kind is {self.kind!r}; give a non-empty text")
         if not isinstance(self.payload, dict):
-            raise LedgerError(f"payload of a {self.kind} entry is {self.payload!r}; give a dict")
+            raise UnrecordableError(
+                f"payload of a {self.kind} entry is {self.payload!r}; give a dict"
+            )
         for name, text in (("id", self.id), ("account_id", self.account_id)):
             if text is not None and (not isinstance(text, str) or not text):
-                raise LedgerError(f"entry {name} is {text!r}; give a non-empty text or None")
+                raise UnrecordableError(f"entry {name} is {text!r}; give a non-empty text or None")
         if self.as_of is not None and (type(self.as_of) is not int or self.as_of not in _INT64):
-            raise LedgerError(
+            raise UnrecordableError(
                 f"entry as_of is {self.as_of!r}; give UTC nanoseconds as a 64-bit int, or None"
             )
 
@@ -73,7 +75,8 @@ class Record:
     seq:
         Position in the chain: 1, 2, 3, … without gaps.
     recorded_at:
-        UTC nanoseconds; never falls along a chain, even if the clock steps back.
+        UTC nanoseconds; rises along a chain from one transaction to the next, and from one
+        decision of an account to the next on any chain, even if the clock steps back.
     previous_hash:
         Hash of the record before, `FIRST_PREVIOUS_HASH` for the first.
     hash:
@@ -149,7 +152,7 @@ def referenced_contents(payload: dict[str, Any]) -> list[str]:
 
     Raises
     ------
-    LedgerError
+    UnrecordableError
         ``contents`` is neither, or one of them is not a SHA-256.
     """
     contents = payload.get("contents", [])
@@ -162,10 +165,12 @@ def referenced_contents(payload: dict[str, Any]) -> list[str]:
     elif isinstance(contents, list | tuple):
         named = list(contents)
     else:
-        raise LedgerError(f"payload contents is {contents!r}; give a list or object of SHA-256")
+        raise UnrecordableError(
+            f"payload contents is {contents!r}; give a list or object of SHA-256"
+        )
     for sha256 in named:
         if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-            raise LedgerError(
+            raise UnrecordableError(
                 f"payload contents names {sha256!r}; give 64 lower-case hexadecimal digits"
             )
     return named

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Select, String, column, select, tuple_, values
+from sqlalchemy import Connection, Select, select, tuple_
 
 from ledger import contents as content_store
 from ledger.chain import extend, to_record
 from ledger.contents import CanonicalContent
+from ledger.decisions import (
+    Draft,
+    microseconds,
+    newest_decisions,
+    newest_ids,
+    newest_without,
+    page_of_account,
+    rest_of_microsecond,
+)
 from ledger.idempotency import Answers, IdempotentAnswer, save
 from ledger.records import Entry, Record
-from ledger.schema import database_errors, in_batches, open_engine, records, writing
+from ledger.schema import database_errors, in_batches, lock, open_engine, records, writing
 from market.errors import LedgerError
 
 _PAGE = 500
@@ -24,8 +33,8 @@ class Ledger:
     """An append-only record of decisions, and of what they rest on.
 
     Several processes and threads may share a database and a chain: appending waits its turn, and
-    what `append` returned is on disk. A chain belongs to whoever appends to it; reading by id, by
-    account's last decision and by kind goes over all chains of the database.
+    what `append` returned is on disk. A chain belongs to whoever appends to it; reading goes over
+    all chains of the database.
 
     Parameters
     ----------
@@ -101,16 +110,62 @@ class Ledger:
             The request is already answered, perhaps by another process; nothing was recorded.
         LedgerConflictError
             The idempotency key was used with another body; nothing was recorded.
+        UnrecordableError
+            A value has no canonical JSON, an id is taken, or a content named by a payload is
+            missing; nothing was recorded.
         LedgerError
-            A value has no canonical JSON, an id is taken, a content named by a payload is
-            missing, or the database failed; nothing was recorded.
+            The database failed; nothing was recorded.
+        """
+        draft = Draft(entries, contents, answer)
+        with self.transaction() as connection:
+            return self._append(connection, draft, after=0)
+
+    def append_decisions(
+        self, draft: Draft, renew: Callable[[Mapping[str, Record]], Draft]
+    ) -> Draft:
+        """Record decisions, each after the one it continues from: all or none.
+
+        Decisions of all writers are recorded one transaction after the other. Where another
+        decision of an account was recorded since the one that `draft` is based on, the account
+        is decided again before anything is written.
+
+        Parameters
+        ----------
+        draft:
+            What to record.
+        renew:
+            Called at most once, inside the transaction, with the newest record of each account
+            whose decision is outdated; gives what to record instead. It must not use the ledger.
+
+        Returns
+        -------
+        What was recorded: `draft`, or what `renew` gave.
+
+        Raises
+        ------
+        LedgerDuplicateError, LedgerConflictError, UnrecordableError, LedgerError
+            As in `append`; nothing was recorded.
         """
         with self.transaction() as connection:
-            if answer is not None:
-                save(connection, answer)
-            for kind, content in contents:
-                content_store.put(connection, kind, content)
-            return extend(connection, self.chain, entries)
+            lock(connection, "decisions")
+            newest = newest_ids(connection, draft.based_on)
+            outdated = [
+                account_id
+                for account_id, based_on in draft.based_on.items()
+                if account_id in newest and newest[account_id][0] != based_on
+            ]
+            if outdated:
+                draft = renew(_last_decisions(connection, outdated))
+            after = max((recorded_at for _, recorded_at in newest.values()), default=0)
+            self._append(connection, draft, after)
+        return draft
+
+    def _append(self, connection: Connection, draft: Draft, after: int) -> list[Record]:
+        if draft.answer is not None:
+            save(connection, draft.answer)
+        for kind, content in draft.contents:
+            content_store.put(connection, kind, content)
+        return extend(connection, self.chain, draft.entries, after)
 
     def put(self, kind: str, content: Mapping[str, Any]) -> str:
         """Store a shared content once; returns the SHA-256 of its canonical JSON."""
@@ -139,41 +194,50 @@ class Ledger:
         Last by the time of recording, not by `as_of`. One index look-up for each account,
         however long its history is.
         """
+        with self._reading() as connection:
+            return _last_decisions(connection, account_ids)
+
+    def last_decisions_without(self, since: Mapping[str, int], text: str) -> dict[str, Record]:
+        """The newest decision of each account whose payload does not hold a text, on any chain.
+
+        Parameters
+        ----------
+        since:
+            For each account how far to look back, by `recorded_at` in nanoseconds.
+        text:
+            A part of the canonical JSON of payloads that are passed over.
+        """
         found: list[Record] = []
-        for batch in in_batches(account_ids):
-            found.extend(self._fetch(_last_decisions(batch)))
+        for batch in in_batches(since):
+            query = newest_without({account_id: since[account_id] for account_id in batch}, text)
+            found.extend(self._fetch(query))
         return {record.account_id: record for record in found if record.account_id is not None}
 
     def decisions_of(
-        self, account_id: str, limit: int, before_seq: int | None = None
-    ) -> list[Record]:
-        """Decisions of an account on this ledger's chain, the newest first.
+        self, account_id: str, limit: int, before: int | None = None
+    ) -> tuple[list[Record], int | None]:
+        """Decisions of an account on all chains, the newest first.
 
         Parameters
         ----------
         account_id:
             The account.
         limit:
-            How many at most.
-        before_seq:
-            Only records with a smaller `seq`: pass the last one of the page before.
+            How many, but for those recorded within the microsecond of the last one, which are
+            never torn from it.
+        before:
+            What the page before gave; None for the first page.
+
+        Returns
+        -------
+        A page, and what leads to the next one; None where there can be none.
         """
-        if limit < 1:
-            raise LedgerError(f"limit is {limit}; give 1 or more")
-        query = (
-            select(records)
-            .where(
-                records.c.chain == self.chain,
-                records.c.kind == "decision",
-                records.c.account_id == account_id,
-            )
-            # recorded_at never falls along a chain, so this is the order of seq, by the index.
-            .order_by(records.c.recorded_at.desc(), records.c.seq.desc())
-            .limit(limit)
-        )
-        if before_seq is not None:
-            query = query.where(records.c.seq < before_seq)
-        return self._fetch(query)
+        page = self._fetch(page_of_account(account_id, limit, before))
+        if len(page) < limit:
+            return page, None
+        last = page[-1].recorded_at
+        page += self._fetch(rest_of_microsecond(account_id, last, [record.id for record in page]))
+        return page, microseconds(last)
 
     def last_record(self, kind: str) -> Record | None:
         """The record of a kind that was recorded last, on any chain; None where there is none."""
@@ -218,19 +282,9 @@ class Ledger:
             return [to_record(row) for row in connection.execute(query)]
 
 
-def _last_decisions(account_ids: list[str]) -> Select[Any]:
-    wanted = (
-        values(column("account_id", String), name="wanted")
-        .data([(account_id,) for account_id in account_ids])
-        .cte("wanted")
-    )
-    decision = records.alias("decision")
-    newest = (
-        select(decision.c.id)
-        .where(decision.c.kind == "decision", decision.c.account_id == wanted.c.account_id)
-        .order_by(decision.c.recorded_at.desc(), decision.c.seq.desc(), decision.c.chain.desc())
-        .limit(1)
-        .correlate(wanted)
-        .scalar_subquery()
-    )
-    return select(records).join_from(wanted, records, records.c.id == newest)
+def _last_decisions(connection: Connection, account_ids: Sequence[str]) -> dict[str, Record]:
+    found: dict[str, Record] = {}
+    for batch in in_batches(account_ids):
+        for row in connection.execute(newest_decisions(batch)):
+            found[row.account_id] = to_record(row)
+    return found

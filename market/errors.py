@@ -12,6 +12,8 @@
     │   ├── ExportError      a booster uses something the exporter refuses
     │   └── BundleError      an artefact failed its audit and was not loaded
     ├── LedgerError          a decision cannot be recorded, found or replayed
+    │   ├── AlteredError     what the ledger holds is not what was recorded
+    │   └── UnrecordableError  an entry cannot be recorded for what it holds
     ├── MissingExtraError    an optional part of the installation is not there
     └── BusyError            another process holds an exclusive job
 
@@ -79,6 +81,10 @@ class AlteredError(LedgerError):
 
 class MissingExtraError(MargincastError):
     """An optional part of the installation is not there."""
+
+
+class UnrecordableError(LedgerError):
+    """An entry cannot be recorded for what it holds; the ledger itself is sound."""
 
 
 class BusyError(MargincastError):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from features.account.frame import compute_features, set_headroom
-from features.registry import registry_sha256
+from features.identity import columns_that_differ, digests_of_registry
 from margin.addon import ModelLevel
 from margin.level_search import required_level, targeted
 from market.errors import BundleError, ModelError
@@ -34,12 +34,14 @@ class Forecaster:
         Raises
         ------
         BundleError
-            The bundle was trained on other features than this version computes.
+            The bundle reads columns that this version does not compute, or otherwise.
         """
-        if bundle.schema.features_sha256 != registry_sha256():
+        differ = columns_that_differ(_columns_of(bundle))
+        if differ:
             raise BundleError(
-                f"bundle {bundle.sha256} was trained on other features (registry "
-                f"{bundle.schema.features_sha256[:12]}, here {registry_sha256()[:12]}); retrain"
+                f"bundle {bundle.sha256} was trained on other features: this version computes "
+                f"{', '.join(differ)} otherwise or not at all; retrain, or serve it with the "
+                "version that trained it"
             )
         self.bundle = bundle
         self.horizons = bundle.schema.horizons
@@ -96,3 +98,23 @@ class Forecaster:
         with np.errstate(over="ignore", invalid="ignore"):
             guess = self._guesser.levels(moments, columns, upper, p_star)
         return required_level(probability, upper, p_star, self.horizons, guess)
+
+
+def _columns_of(bundle: Bundle) -> dict[str, str]:
+    """Digests of the columns that a bundle reads, by name.
+
+    Raises
+    ------
+    BundleError
+        It names a registry as a whole that is not known.
+    """
+    schema = bundle.schema
+    if schema.feature_digests:
+        return dict(zip(schema.features, schema.feature_digests, strict=True))
+    known = digests_of_registry(schema.features_sha256)
+    if known is None:
+        raise BundleError(
+            f"bundle {bundle.sha256} was trained on other features: it names only their registry "
+            f"{schema.features_sha256[:12]}, which this version does not know; retrain"
+        )
+    return {name: known.get(name, "") for name in schema.features}

@@ -60,7 +60,10 @@ class ModelSchema:
         each of them is an ordinary column too, with constraint +1. Empty for a model without a
         structural prior.
     features_sha256:
-        Hash of the feature registry (names and parameters) that made the columns.
+        Hash of all `feature_digests`; in bundles without any, of the whole feature registry that
+        made the columns.
+    feature_digests:
+        SHA-256 of each column, see `features.identity`; empty in bundles of earlier versions.
 
     Raises
     ------
@@ -73,6 +76,7 @@ class ModelSchema:
     horizons: tuple[int, ...]
     prior: tuple[str, ...]
     features_sha256: str
+    feature_digests: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_columns()
@@ -81,6 +85,35 @@ class ModelSchema:
             raise ModelError(
                 f"features_sha256 is {self.features_sha256!r}; expected 64 lower-case hex digits"
             )
+        if self.feature_digests:
+            self._check_digests()
+
+    @classmethod
+    def of_columns(
+        cls,
+        features: tuple[str, ...],
+        monotone: tuple[int, ...],
+        horizons: tuple[int, ...],
+        prior: tuple[str, ...],
+        feature_digests: tuple[str, ...],
+    ) -> ModelSchema:
+        """A schema on columns of known identity: see the attributes."""
+        combined = _sha256_of_digests(feature_digests)
+        return cls(features, monotone, horizons, prior, combined, feature_digests)
+
+    def _check_digests(self) -> None:
+        if len(self.feature_digests) != len(self.features):
+            raise ModelError(
+                f"schema has {len(self.feature_digests)} digests for {len(self.features)} "
+                "features; give one each, or none at all"
+            )
+        malformed = [digest for digest in self.feature_digests if not is_sha256(digest)]
+        if malformed:
+            raise ModelError(
+                f"feature digest {malformed[0]!r} is malformed; expected 64 lower-case hex digits"
+            )
+        if self.features_sha256 != _sha256_of_digests(self.feature_digests):
+            raise ModelError("features_sha256 is not the hash of feature_digests; use of_columns")
 
     def _check_columns(self) -> None:
         if not 1 <= len(self.features) <= MAX_FEATURES:
@@ -131,10 +164,11 @@ class ModelSchema:
         return hashlib.sha256(canonical_json(self.to_dict())).hexdigest()
 
     def to_dict(self) -> dict[str, object]:
-        """The schema as lists, numbers and texts."""
+        """The schema as lists, numbers and texts; without digests it has no key for them."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
+            if key != "feature_digests" or value
         }
 
     @classmethod
@@ -155,3 +189,7 @@ class ModelSchema:
             raise ModelError(
                 f"schema is malformed ({error}); export the model again with this version"
             ) from error
+
+
+def _sha256_of_digests(digests: tuple[str, ...]) -> str:
+    return hashlib.sha256(canonical_json(list(digests))).hexdigest()

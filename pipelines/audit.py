@@ -44,7 +44,7 @@ def write_ledger_heads(config: Config, out: Path) -> dict[str, Any]:
 
 
 def replay_decision(config: Config, decision_id: str) -> dict[str, Any]:
-    """Make a recorded decision again with the bundle it names, and compare."""
+    """Make a recorded decision again with the bundle it names, and compare what was recorded."""
 
     def load(sha: str) -> Forecaster:
         return Forecaster(load_bundle(config.serving.bundles / sha))
@@ -53,6 +53,10 @@ def replay_decision(config: Config, decision_id: str) -> dict[str, Any]:
         result = replay(ledger, decision_id, load)
     return {
         "decision_id": decision_id,
+        "verdict": result.verdict,
+        "superseded_by": [
+            {"adr": change.adr, "title": change.title} for change in result.superseded_by
+        ],
         "equal": result.equal,
         "equal_within": result.equal_within,
         "same_machine": result.same_machine,

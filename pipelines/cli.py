@@ -333,7 +333,8 @@ def ledger_replay(
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
-    """Make a decision again and compare; exit 4 if it differs."""
+    """Make a decision again and compare; exit 4 if it differs and no change made on purpose since
+    explains it."""
     from pipelines.audit import replay_decision
     from pipelines.report import facts, write_json
 
@@ -344,7 +345,11 @@ def ledger_replay(
         raise typer.Exit(NOT_INTACT) from error
     facts("ledger replay", report)
     write_json(report, json)
-    if not (report["equal"] or (report["equal_within"] and not report["same_machine"])):
+    if report["verdict"] == "superseded":
+        changes = "; ".join(f"ADR {c['adr']}: {c['title']}" for c in report["superseded_by"])
+        typer.echo(f"margincast: superseded, the record differs as these changes say: {changes}")
+    elsewhere = report["equal_within"] and not report["same_machine"]
+    if report["verdict"] == "different" and not elsewhere:
         raise typer.Exit(NOT_INTACT)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from features.registry import registry_sha256
 from models.bundle import Bundle
 from models.fold_runs import FoldRun
 from models.mlflow_store import Tracking
@@ -81,7 +80,7 @@ def log_run(
         bundle_sha256=bundle.sha256,
         data_sha256=report["data_sha256"],
         ruleset_sha256=report["ruleset_sha256"],
-        features_sha256=registry_sha256(),
+        features_sha256=bundle.schema.features_sha256,
         params=subject.params,
         evaluation=subject.evaluation,
         gates=subject.gates,

@@ -30,7 +30,8 @@ from pipelines.progress import Stages
 from serving.decision import NO_BUNDLE, PreviousAddOn, decide
 from serving.messages import AccountProblem, Decision
 from serving.recorded_quotes import recorded_quotes
-from serving.records import entries, from_account, recorded_previous
+from serving.recording import Outcome, Recording
+from serving.records import from_account, levels_in_force
 
 _BATCH = 5_000
 
@@ -78,13 +79,12 @@ def score_book(
             tables: list[pa.Table] = []
             problems: list[AccountProblem] = []
             for batch in _batches(book):
-                previous = recorded_previous(ledger, [account.account_id for account in batch])
-                answers = decide(batch, snapshot, ruleset, model, previous)
-                decisions = [answer for answer in answers if isinstance(answer, Decision)]
-                problems += [answer for answer in answers if isinstance(answer, AccountProblem)]
+                recording = _recording(ledger, batch, snapshot, ruleset, model)
+                recording.run()
                 if record:
-                    decisions = _record(ledger, decisions, batch, previous, snapshot, ruleset)
-                tables.append(_table(decisions, horizons))
+                    recording.record(ledger.append_decisions)
+                problems += recording.problems
+                tables.append(_table(recording.decisions, horizons))
                 stages.within(min(1.0, len(tables) * _BATCH / len(book)))
     table = pa.concat_tables(tables)
     _write(out, table)
@@ -148,18 +148,33 @@ def _batches(book: Sequence[Account]) -> Iterator[Sequence[Account]]:
         yield book[start : start + _BATCH]
 
 
-def _record(
+def _recording(
     ledger: Ledger,
-    decisions: Sequence[Decision],
     batch: Sequence[Account],
-    previous: dict[str, PreviousAddOn],
     snapshot: MarketSnapshot,
     ruleset: RuleSet,
-) -> list[Decision]:
-    described = {account.account_id: from_account(account) for account in batch}
-    found, contents, named = entries(decisions, described, previous, snapshot, ruleset, NO_BUNDLE)
-    ledger.append(found, contents=contents)
-    return named
+    model: Forecaster | None,
+) -> Recording:
+    """Decisions on some accounts, which go on from the levels that the ledger holds."""
+    by_id = {account.account_id: account for account in batch}
+
+    def decide_on(names: Sequence[str], previous: Mapping[str, PreviousAddOn]) -> Outcome:
+        answers = decide([by_id[name] for name in names], snapshot, ruleset, model, previous)
+        return Outcome(
+            [answer for answer in answers if isinstance(answer, Decision)],
+            [answer for answer in answers if isinstance(answer, AccountProblem)],
+            model,
+            NO_BUNDLE,
+        )
+
+    return Recording(
+        {name: from_account(account) for name, account in by_id.items()},
+        levels_in_force(ledger, list(by_id)),
+        {},
+        snapshot,
+        ruleset,
+        decide_on,
+    )
 
 
 _MONEY = (

@@ -5,20 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import msgspec
 from litestar import Litestar, MediaType, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
+from litestar.enums import ScopeType
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, Operation, SecurityScheme
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, RawBody
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
+from litestar.types import Receive, Scope, Send
 
 from ledger.canonical import sha256_hex
 from ledger.keys import Keys
 from ledger.store import Ledger
 from margin.rule_history import RuleHistory
+from serving.account_paths import one_segment
 from serving.auth import Access, require, requires
 from serving.docs_page import DocsPage
 from serving.live_market import LiveMarket
@@ -100,7 +104,7 @@ def create_app(
     def provide_service() -> Service:
         return service
 
-    return Litestar(
+    return _Application(
         [
             score,
             what_if,
@@ -123,6 +127,15 @@ def create_app(
         logging_config=None,
         openapi_config=_openapi(),
     )
+
+
+class _Application(Litestar):
+    """Takes an account id in a path as one segment, whatever it holds: see `one_segment`."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
+        if scope["type"] == ScopeType.HTTP:
+            scope["path"] = one_segment(scope["path"], scope.get("raw_path"))
+        await super().__call__(scope, receive, send)
 
 
 @dataclass
@@ -266,8 +279,12 @@ def account_decisions(
     limit: FromQuery[int] = 50,
     before: FromQuery[int | None] = None,
 ) -> Response[DecisionPage]:
-    """Decisions of an account, the newest first; `before` is a seq from the page before."""
-    return json_response(msgspec.json.encode(service.decisions_of(account_id, limit, before)))
+    """Decisions of an account, the newest first; `before` is `next_before` of the page before.
+
+    The id is URL-encoded and may hold slashes, encoded or not.
+    """
+    page = service.decisions_of(unquote(account_id), limit, before)
+    return json_response(msgspec.json.encode(page))
 
 
 @get(

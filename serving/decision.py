@@ -33,6 +33,9 @@ Floats = npt.NDArray[np.float64]
 
 NO_BUNDLE = "no model: no bundle has been promoted yet"
 
+CARRIED_HOURS = 24.0
+"""Pace that a level gathers at most while the model does not answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class PreviousAddOn:
@@ -48,12 +51,23 @@ class PreviousAddOn:
         The rule's, of the book it was decided on; None where that book is not known.
     positions:
         Quantity of each instrument in that book.
+    carried:
+        The decisions since were fallbacks, which set no level.
     """
 
     amount: float
     as_of: int
     initial_margin: float | None = None
     positions: Mapping[str, float] = field(default_factory=dict)
+    carried: bool = False
+
+    def hours_since(self, as_of: int) -> float:
+        """Hours in which the level may have moved by a decision at `as_of`.
+
+        They go on while the model does not answer, up to `CARRIED_HOURS`.
+        """
+        hours = (as_of - self.as_of) / HOUR
+        return min(hours, CARRIED_HOURS) if self.carried else hours
 
     def level(self, account: Account, initial_margin: float) -> float:
         """The level for the book as it is now; NaN where there is none to go by.
@@ -105,7 +119,7 @@ def decide(
         snapshot,
         ruleset,
         model,
-        lambda initial_margin: levels_in_force(accounts, initial_margin, previous, snapshot.as_of),
+        lambda initial_margin: previous_levels(accounts, initial_margin, previous, snapshot.as_of),
         no_model,
     )
     valuations = figures.valuations
@@ -258,7 +272,7 @@ def _problem(account_id: str, error: DataError) -> AccountProblem:
     return AccountProblem(account_id, kind, str(error), instrument)
 
 
-def levels_in_force(
+def previous_levels(
     accounts: Sequence[Account],
     initial_margin: Floats,
     previous: Mapping[str, PreviousAddOn],
@@ -271,5 +285,5 @@ def levels_in_force(
         before = previous.get(account.account_id)
         if before is not None:
             levels[i] = before.level(account, float(initial_margin[i]))
-            hours[i] = (as_of - before.as_of) / HOUR
+            hours[i] = before.hours_since(as_of)
     return levels, hours

@@ -13,7 +13,7 @@ from market.clock import format_time, parse_time
 from market.errors import DataError, LedgerError
 from serving.decision import PreviousAddOn
 from serving.messages import AccountIn, AccountProblem
-from serving.records import recorded_previous, to_account
+from serving.records import LevelsInForce, levels_in_force, to_account
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,24 @@ class Intake:
         Ids in the order of the request.
     accounts:
         Those to decide on, by id in that order.
-    previous:
-        Their add-on in force: the one given, else that of the last recorded decision.
+    given:
+        Their add-on in force where the request says it.
+    levels:
+        That of the others by the ledger.
     problems:
         What is wrong with the others.
     """
 
     asked: tuple[str, ...]
     accounts: dict[str, AccountIn]
-    previous: dict[str, PreviousAddOn]
+    given: dict[str, PreviousAddOn]
+    levels: LevelsInForce
     problems: list[AccountProblem]
+
+    @property
+    def previous(self) -> dict[str, PreviousAddOn]:
+        """The add-on in force of each account that has one."""
+        return self.levels.previous | self.given
 
     def book(self) -> dict[str, Account]:
         """The accounts to decide on, as they stand."""
@@ -81,8 +89,8 @@ def take_in(
         sound[name] = account
         if previous is not None:
             given[name] = previous
-    last = recorded_previous(ledger, [name for name in sound if name not in given])
-    return Intake(asked, sound, last | given, list(problems.values()))
+    levels = levels_in_force(ledger, [name for name in sound if name not in given])
+    return Intake(asked, sound, given, levels, list(problems.values()))
 
 
 def _check_named_once(account: AccountIn) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import select
 
 from ledger.contents import CanonicalContent
+from ledger.decisions import Draft
 from ledger.idempotency import IdempotentAnswer, LedgerConflictError, LedgerDuplicateError
-from ledger.records import Entry
+from ledger.records import Entry, Record
 from ledger.schema import records
 from ledger.store import Ledger
-from market.errors import LedgerError
+from market.errors import LedgerError, UnrecordableError
 
 DOUBT_SECONDS = 30.0
 """So long after a failed record the ledger does not count as writable."""
@@ -39,9 +41,22 @@ class LedgerWriter:
         answer: IdempotentAnswer | None = None,
     ) -> None:
         """Record, see `Ledger.append`."""
-        try:
+        with self._watched():
             self._ledger.append(entries, contents=contents, answer=answer)
-        except (LedgerDuplicateError, LedgerConflictError):
+
+    def append_decisions(
+        self, draft: Draft, renew: Callable[[Mapping[str, Record]], Draft]
+    ) -> Draft:
+        """Record decisions, see `Ledger.append_decisions`."""
+        with self._watched():
+            return self._ledger.append_decisions(draft, renew)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Remember a failure of the database; what a request holds says nothing about it."""
+        try:
+            yield
+        except (LedgerDuplicateError, LedgerConflictError, UnrecordableError):
             raise
         except LedgerError:
             self._failed = time.monotonic()

@@ -12,7 +12,7 @@ from features.snapshot import MarketSnapshot
 from margin.ruleset import RuleSet
 from market.book import Account, Book
 from models.forecaster import Forecaster
-from serving.decision import PreviousAddOn, levels_in_force
+from serving.decision import PreviousAddOn, previous_levels
 from serving.figures import compute_figures
 
 Bools = npt.NDArray[np.bool_]
@@ -49,7 +49,7 @@ def opening_fits(accounts: Sequence[Account], basis: DecisionBasis) -> Bools:
         basis.snapshot,
         basis.ruleset,
         basis.model,
-        lambda initial_margin: levels_in_force(
+        lambda initial_margin: previous_levels(
             accounts, initial_margin, basis.previous, basis.snapshot.as_of
         ),
         "",

@@ -12,7 +12,7 @@ from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from ledger.idempotency import LedgerConflictError
-from market.errors import LedgerError, MargincastError
+from market.errors import LedgerError, MargincastError, UnrecordableError
 from serving.messages import AccountProblem, Problem
 
 PROBLEM_JSON = "application/problem+json"
@@ -98,6 +98,12 @@ def on_conflict(_: Request[Any, Any, Any], error: LedgerConflictError) -> Respon
     return _respond(ProblemError(409, "idempotency-conflict", str(error)).problem)
 
 
+def on_unrecordable(_: Request[Any, Any, Any], error: UnrecordableError) -> Response[bytes]:
+    """422: what the request leads to cannot be recorded; the ledger is sound."""
+    _LOG.error("a request cannot be recorded", exc_info=error)
+    return _respond(ProblemError(422, "unrecordable", f"nothing was recorded: {error}").problem)
+
+
 def on_ledger_error(_: Request[Any, Any, Any], error: LedgerError) -> Response[bytes]:
     """503: without a record there is no answer. What the database said stays in the log."""
     _LOG.error("the ledger failed", exc_info=error)
@@ -115,6 +121,7 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
     ProblemError: on_problem,
     HTTPException: on_http_error,
     LedgerConflictError: on_conflict,
+    UnrecordableError: on_unrecordable,
     LedgerError: on_ledger_error,
     Exception: on_unexpected,
 }

@@ -11,46 +11,28 @@ from typing import Any
 
 import msgspec
 
-from features.registry import registry_sha256
 from features.snapshot import MarketSnapshot
-from ledger.canonical import canonical_bytes, sha256_of
+from ledger.canonical import sha256_of
 from ledger.contents import CanonicalContent
 from ledger.records import Entry, Record, new_id
 from ledger.store import Ledger
 from margin.ruleset import RuleSet, ruleset_from_content
 from market.book import Account, Balance, Position
-from market.clock import parse_time
+from market.clock import DAY, parse_time
 from market.daily_closes import DailyCloses
 from market.errors import LedgerError
 from market.quotes import QuoteBoard
 from models.forecaster import Forecaster
+from serving.comparison import Replay, compare
 from serving.decision import PreviousAddOn, decide
 from serving.messages import AccountIn, AccountProblem, Decision
+from serving.revisions import CALCULATION, SCHEMA, RecordedBasis
 
-TOLERANCE = 1e-12
-"""Relative difference up to which a replay on another machine counts as equal."""
+LOOK_BACK = DAY
+"""How far back a level is looked for in records that do not carry it, nanoseconds."""
 
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """Outcome of a replay.
-
-    Attributes
-    ----------
-    equal:
-        Every figure has the same bits.
-    equal_within:
-        Figures agree within `TOLERANCE` and the add-on to the cent.
-    differences:
-        The keys that differ, with recorded and replayed value.
-    same_machine:
-        Libraries and processor are those of the decision.
-    """
-
-    equal: bool
-    equal_within: bool
-    differences: dict[str, tuple[Any, Any]]
-    same_machine: bool
+_FALLBACK = '"binding":"fallback"'
+"""Part of the canonical JSON of a decision that the model did not answer."""
 
 
 def to_account(account: AccountIn) -> Account:
@@ -88,8 +70,12 @@ def fingerprint() -> dict[str, str]:
         "machine": platform.machine(),
         "python": platform.python_version(),
         "cpu_features": sha256_of(_cpu_features())[:16],
-        "features": registry_sha256(),
     }
+
+
+def _machine(recorded: Mapping[str, str]) -> dict[str, str]:
+    """A fingerprint without the hash of the feature registry, which earlier versions put there."""
+    return {name: part for name, part in recorded.items() if name != "features"}
 
 
 def _cpu_features() -> list[str]:
@@ -137,6 +123,8 @@ def entries(
                 account_id=own.account_id,
                 as_of=snapshot.as_of,
                 payload={
+                    "schema": SCHEMA,
+                    "calculation": CALCULATION,
                     "decision": msgspec.to_builtins(own, str_keys=True),
                     "account": msgspec.to_builtins(accounts[own.account_id]),
                     "previous": None if before is None else asdict(before),
@@ -168,27 +156,80 @@ def _daily_content(daily: DailyCloses) -> CanonicalContent:
     return CanonicalContent.of(daily.content())
 
 
-def recorded_previous(ledger: Ledger, account_ids: Sequence[str]) -> dict[str, PreviousAddOn]:
-    """The add-on of each account's last recorded decision.
+@dataclass(frozen=True, slots=True)
+class LevelsInForce:
+    """The add-ons in force of some accounts by the ledger.
 
-    A fallback to the rule floor is no level to go on from: the model said nothing then.
+    Attributes
+    ----------
+    previous:
+        By account id; accounts without one are left out.
+    based_on:
+        Id of the record that each rests on, None for an account without any: every account asked
+        about is here.
     """
-    found: dict[str, PreviousAddOn] = {}
-    for account_id, record in ledger.last_decisions(account_ids).items():
-        decision = record.payload["decision"]
-        if decision["binding"] != "fallback":
-            legs = record.payload["account"]["positions"]
-            found[account_id] = PreviousAddOn(
-                float(decision["add_on"]),
-                _as_of(record),
-                float(decision["initial_margin"]),
-                {leg["instrument"]: leg["quantity"] for leg in legs if leg["quantity"] != 0.0},
-            )
-    return found
+
+    previous: dict[str, PreviousAddOn]
+    based_on: dict[str, str | None]
+
+    def renewed(self, last: Mapping[str, Record]) -> LevelsInForce:
+        """These after newer decisions of some accounts."""
+        kept = {name: level for name, level in self.previous.items() if name not in last}
+        found = {name: level_in_force(record) for name, record in last.items()}
+        return LevelsInForce(
+            kept | {name: level for name, level in found.items() if level is not None},
+            self.based_on | {name: record.id for name, record in last.items()},
+        )
+
+
+def levels_in_force(ledger: Ledger, account_ids: Sequence[str]) -> LevelsInForce:
+    """The level that the model last set for each account.
+
+    A fallback to the rule floor sets no level; its record carries the one before. Fallbacks that
+    earlier versions recorded carry none: the level is looked for in the `LOOK_BACK` before them.
+
+    Raises
+    ------
+    LedgerError
+        The ledger cannot be read, or a record was altered.
+    """
+    last = ledger.last_decisions(account_ids)
+    levels = LevelsInForce({}, dict.fromkeys(account_ids)).renewed(last)
+    silent = {
+        name: record.recorded_at - LOOK_BACK
+        for name, record in last.items()
+        if name not in levels.previous and "calculation" not in record.payload
+    }
+    for name, record in ledger.last_decisions_without(silent, _FALLBACK).items():
+        before = level_in_force(record)
+        if before is not None:
+            levels.previous[name] = replace(before, carried=True)
+    return levels
+
+
+def level_in_force(record: Record) -> PreviousAddOn | None:
+    """The level in force after a recorded decision; None where it carries none."""
+    decision, before = record.payload["decision"], record.payload["previous"]
+    if decision["binding"] == "fallback":
+        return None if before is None else PreviousAddOn(**before | {"carried": True})
+    legs = record.payload["account"]["positions"]
+    return PreviousAddOn(
+        float(decision["add_on"]),
+        _as_of(record),
+        float(decision["initial_margin"]),
+        {leg["instrument"]: leg["quantity"] for leg in legs if leg["quantity"] != 0.0},
+    )
+
+
+def recorded_previous(ledger: Ledger, account_ids: Sequence[str]) -> dict[str, PreviousAddOn]:
+    """The add-on in force of each account that has one, see `levels_in_force`."""
+    return levels_in_force(ledger, account_ids).previous
 
 
 def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecaster]) -> Replay:
-    """Decide again from what was recorded, and compare.
+    """Decide again from what was recorded, and compare what was recorded.
+
+    Fields that decisions gained since are not compared.
 
     Parameters
     ----------
@@ -203,6 +244,8 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
     ------
     LedgerError
         There is no such decision, or what it rests on is missing.
+    DataError
+        The market was recorded without a column that rules or model need.
     """
     record = ledger.get_record(decision_id)
     if record.kind != "decision":
@@ -219,13 +262,16 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
         snapshot = snapshot.with_daily(
             DailyCloses.from_content(ledger.get(named["daily_closes_sha256"]))
         )
+    model = load_model(recorded["model"]) if recorded["model"] else None
+    if model is not None:
+        snapshot.check_columns(model.bundle.schema.features)
     account = msgspec.convert(payload["account"], AccountIn)
     before = payload["previous"]
     answer = decide(
         [to_account(account)],
         snapshot,
         ruleset,
-        load_model(recorded["model"]) if recorded["model"] else None,
+        model,
         {} if before is None else {account.account_id: PreviousAddOn(**before)},
         no_model=payload["no_model"] or "",
     )[0]
@@ -233,29 +279,8 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
         raise LedgerError(f"decision {decision_id} cannot be made again: {answer.detail}")
     again = msgspec.structs.replace(answer, decision_id=decision_id)
     replayed = msgspec.to_builtins(again, str_keys=True)
-    differences = {
-        key: (recorded.get(key), replayed.get(key))
-        for key in sorted({*recorded, *replayed})
-        if canonical_bytes(recorded.get(key)) != canonical_bytes(replayed.get(key))
-    }
-    within = all(_close(a, b) for a, b in differences.values())
-    cents = abs(recorded["add_on"] - replayed["add_on"]) < 0.005
-    return Replay(
-        equal=not differences,
-        equal_within=within and cents,
-        differences=differences,
-        same_machine=payload["fingerprint"] == fingerprint(),
-    )
-
-
-def _close(a: object, b: object) -> bool:
-    if isinstance(a, float) and isinstance(b, float):
-        return abs(a - b) <= TOLERANCE * max(1.0, abs(a), abs(b))
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_close(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_close, a, b))
-    return a == b
+    same_machine = _machine(payload["fingerprint"]) == _machine(fingerprint())
+    return compare(recorded, replayed, RecordedBasis(payload, market, ruleset), same_machine)
 
 
 def _as_of(record: Record) -> int:

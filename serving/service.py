@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ from serving.problems import ProblemError, invalid, not_found, unavailable
 from serving.quote_messages import QuotesRequest, QuotesResponse
 from serving.read_messages import ModelInfo, Readiness, recorded
 from serving.reasons import missing_context, out_of_force
-from serving.records import entries
+from serving.recording import Outcome, Recording
 from serving.rules_in_force import RulesInForce
 from serving.settings import ServingSettings
 from serving.what_if import apply_changes
@@ -54,7 +55,10 @@ from serving.what_if_questions import answer_questions, check_questions
 MODEL_FAILED = "no model: the model failed to answer"
 _MAX_AHEAD = DAY
 _MAX_KEY = 200
-_MAX_SEQ = 2**63
+_MAX_BEFORE = 2**53
+_MAX_ID = 128
+_ACCOUNT_ID = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
+"""As `serving.messages.Name`."""
 _LOG = logging.getLogger("margincast.serving")
 
 
@@ -64,16 +68,6 @@ class Answer:
 
     body: bytes
     replayed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """Decisions and problems, the model that answered, and why none did where none did."""
-
-    decisions: list[Decision]
-    problems: list[AccountProblem]
-    model: Forecaster | None
-    no_model: str
 
 
 @dataclass(slots=True)
@@ -139,26 +133,34 @@ class Service:
         snapshot = self._snapshot(request.as_of)
         ruleset = self._rules_of(snapshot, request)
         intake = self._take_in(request.accounts, snapshot)
-        outcome = self._decide(intake.book(), snapshot, ruleset, intake.previous)
-        problems = intake.all_problems(outcome.problems)
-        if not outcome.decisions:
-            raise _nobody(problems)
-        found, contents, named = entries(
-            outcome.decisions,
-            intake.accounts,
-            intake.previous,
-            snapshot,
-            ruleset,
-            outcome.no_model,
+        book = intake.book()
+
+        def decide_on(names: Sequence[str], previous: Mapping[str, PreviousAddOn]) -> Outcome:
+            return self._decide({name: book[name] for name in names}, snapshot, ruleset, previous)
+
+        def encoded(decisions: list[Decision], problems: list[AccountProblem]) -> bytes:
+            return msgspec.json.encode(ScoreResponse(decisions, intake.all_problems(problems)))
+
+        def respond(
+            decisions: list[Decision], problems: list[AccountProblem]
+        ) -> IdempotentAnswer | None:
+            if key is None:
+                return None
+            body = encoded(decisions, problems)
+            return IdempotentAnswer(owner, key, body_sha256, 200, body)
+
+        recording = Recording(
+            intake.accounts, intake.levels, intake.given, snapshot, ruleset, decide_on, respond
         )
-        body = msgspec.json.encode(ScoreResponse(named, problems))
-        answer = None if key is None else IdempotentAnswer(owner, key, body_sha256, 200, body)
+        recording.run()
         try:
-            self._writer.append(found, contents, answer)
+            recording.record(self._writer.append_decisions)
         except LedgerDuplicateError as error:
             return Answer(error.answer.response, replayed=True)
-        self.metrics.decisions(named)
-        return Answer(body)
+        if not recording.decisions:
+            raise _nobody(intake.all_problems(recording.problems))
+        self.metrics.decisions(recording.decisions)
+        return Answer(encoded(recording.decisions, recording.problems))
 
     def what_if(self, request: WhatIfRequest) -> WhatIfResponse:
         """Decide on accounts before and after changes, with the same add-on in force.
@@ -272,10 +274,14 @@ class Service:
         """A page of an account's decisions, as `serving.read_messages.DecisionPage`."""
         if not 1 <= limit <= self.settings.max_page:
             raise invalid(f"limit is {limit}; give 1 to {self.settings.max_page}")
-        if before is not None and not 1 <= before < _MAX_SEQ:
+        if before is not None and not 1 <= before <= _MAX_BEFORE:
             raise invalid(f"before is {before}; give next_before of the page before")
-        found = self.ledger.decisions_of(account_id, limit, before)
-        more = found[-1].seq if len(found) == limit else None
+        if not _ACCOUNT_ID.fullmatch(account_id):
+            raise invalid(
+                f"account id {account_id[:_MAX_ID]!r} cannot be one; give 1 to {_MAX_ID} "
+                "characters and no control characters, URL-encoded"
+            )
+        found, more = self.ledger.decisions_of(account_id, limit, before)
         return {"decisions": [recorded(record) for record in found], "next_before": more}
 
     def model(self) -> ModelInfo:
@@ -395,7 +401,7 @@ class Service:
         snapshot: MarketSnapshot,
         ruleset: RuleSet,
         previous: Mapping[str, PreviousAddOn],
-    ) -> _Outcome:
+    ) -> Outcome:
         champion = self._champion.current().answering(ruleset.add_on.targets)
         model, no_model, book = champion.model, champion.silence, list(accounts.values())
         try:
@@ -404,7 +410,7 @@ class Service:
             _LOG.error("the model failed; the rule floor answers: %s", error)
             model, no_model = None, MODEL_FAILED
             answers = decide(book, snapshot, ruleset, model, previous, no_model=no_model)
-        return _Outcome(
+        return Outcome(
             [answer for answer in answers if isinstance(answer, Decision)],
             [answer for answer in answers if isinstance(answer, AccountProblem)],
             model,

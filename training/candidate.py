@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.identity import digests_of
 from features.registry import (
     ACCOUNT_COLUMNS,
     ACCOUNT_FEATURES,
     OPTION_FEATURES,
     prior_column,
-    registry_sha256,
 )
 from market.errors import ModelError
 from models.lightgbm_trees import trees_from_booster
@@ -163,10 +163,10 @@ def trained_schema(data: Dataset, fit: npt.NDArray[np.intp]) -> ModelSchema:
     missing = [name for name in priors if name not in {feature.name for feature in kept}]
     if missing:
         raise ModelError(f"prior column(s) {', '.join(missing)} are mostly missing; check the data")
-    return ModelSchema(
+    return ModelSchema.of_columns(
         features=tuple(feature.name for feature in kept),
         monotone=tuple(feature.monotone for feature in kept),
         horizons=data.horizons,
         prior=priors,
-        features_sha256=registry_sha256(),
+        feature_digests=digests_of(feature.name for feature in kept),
     )

@@ -28,6 +28,8 @@ def adv_share() -> AccountFeature:
         formula="ln(10^-12 + min(10^6, max |x| / ADV))",
         reference="Almgren and Chriss (2000)",
         kernel=kernel,
+        inputs=("average_daily_volume",),
+        constants=(LIMIT,),
         family="liquidity",
     )
 

@@ -25,6 +25,7 @@ def book_funding() -> AccountFeature:
         formula="sum x f / sum |x|, f = funding_rate_24h",
         reference="He, Manela, Ross and von Wachter (2022)",
         kernel=kernel,
+        inputs=("funding_rate_24h",),
         family="liquidity",
     )
 

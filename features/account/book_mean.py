@@ -23,6 +23,7 @@ def book_mean(column: int, market_feature: str, family: Family) -> AccountFeatur
         formula=f"sum |x| f / sum |x|, f = {market_feature}",
         reference=f"as {market_feature}",
         kernel=kernel,
+        inputs=(market_feature,),
         params=(column,),
         family=family,
     )

@@ -24,6 +24,7 @@ def book_return() -> AccountFeature:
         formula="sum x r_24h / sum |x|",
         reference="Moskowitz, Ooi and Pedersen (2012)",
         kernel=kernel,
+        inputs=("trailing_return_24h",),
         family="momentum",
     )
 

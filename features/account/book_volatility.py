@@ -25,6 +25,7 @@ def book_volatility(index: int, volatility: str) -> AccountFeature:
         formula=f"sigma / gross, sigma from {volatility}",
         reference="Markowitz (1952)",
         kernel=kernel,
+        inputs=(volatility, "correlation.slow"),
         family="volatility",
         params=(FIRST_VOLATILITY + index,),
         monotone=1,

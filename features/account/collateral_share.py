@@ -25,6 +25,7 @@ def collateral_share() -> AccountFeature:
         formula="sum c / gross",
         reference="EU 153/2013, Articles 39 to 42",
         kernel=kernel,
+        constants=(LIMIT,),
     )
 
 

@@ -29,6 +29,8 @@ def distance(index: int, volatility: str) -> AccountFeature:
         formula=f"max(0, headroom) / sigma, sigma from {volatility}",
         reference="Merton (1974)",
         kernel=kernel,
+        inputs=(volatility, "correlation.slow"),
+        constants=(LIMIT,),
         family="volatility",
         params=(FIRST_VOLATILITY + index,),
         monotone=-1,

@@ -26,6 +26,7 @@ def equity_share() -> AccountFeature:
         formula="(headroom + MM) / gross",
         reference="Brunnermeier and Pedersen (2009)",
         kernel=kernel,
+        constants=(LIMIT,),
         monotone=-1,
         uses_equity=True,
     )

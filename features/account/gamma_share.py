@@ -26,6 +26,7 @@ def gamma_share() -> AccountFeature:
         formula="0.10 sum g / (gross + 0.10 sum abs g)",
         reference="Hull (2021), chapter 19",
         kernel=kernel,
+        constants=(SHOCK,),
     )
 
 

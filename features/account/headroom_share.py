@@ -27,6 +27,7 @@ def headroom_share() -> AccountFeature:
         formula="headroom / gross",
         reference="EU 153/2013, Article 41",
         kernel=kernel,
+        constants=(LIMIT,),
         monotone=-1,
         uses_equity=True,
     )

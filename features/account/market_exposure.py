@@ -24,6 +24,7 @@ def market_exposure() -> AccountFeature:
         formula="sum x v rho_m / sigma",
         reference="Sharpe (1963)",
         kernel=kernel,
+        inputs=("market_correlation", "cross_volatility", "correlation.slow"),
         family="correlation",
     )
 

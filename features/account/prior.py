@@ -61,6 +61,8 @@ def prior_logit(horizon_hours: int) -> AccountFeature:
         formula="ln(p / (1 - p)), p = E_m 2 Phi(-(d / m + 0.5826 / sqrt(h))); Phi(-d / m) at 1 h",
         reference="Black and Cox (1976), Broadie et al. (1997), Clark (1973)",
         kernel=kernel,
+        inputs=("prior_volatilities", "correlation.slow"),
+        constants=(error, DISCRETE_MONITORING, CLIP),
         params=(
             math.sqrt(horizon_hours),
             0.5 if horizon_hours == 1 else 1.0,

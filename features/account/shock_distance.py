@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from features.account.distance import ratio
+from features.account.distance import LIMIT, ratio
 from features.account.moments import BETA_EXPOSURE, HEADROOM
 from features.definition import AccountFeature
 
@@ -30,6 +30,8 @@ def shock_distance() -> AccountFeature:
         formula="max(0, headroom) / (0.10 |sum x beta|)",
         reference="CME SPAN, Sharpe (1963)",
         kernel=kernel,
+        inputs=("market_beta",),
+        constants=(SHOCK, LIMIT),
         family="correlation",
         monotone=-1,
         uses_equity=True,

@@ -28,6 +28,7 @@ def vega_share() -> AccountFeature:
         formula="0.10 sum w / (gross + 0.10 sum abs w)",
         reference="Hull (2021), chapter 19",
         kernel=kernel,
+        constants=(VOL_MOVE,),
     )
 
 

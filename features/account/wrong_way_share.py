@@ -28,6 +28,8 @@ def wrong_way_share() -> AccountFeature:
         formula="sign(sum x beta) sum c beta / gross",
         reference="EU 575/2013, Article 291",
         kernel=kernel,
+        inputs=("market_beta",),
+        constants=(LIMIT,),
         family="correlation",
     )
 

@@ -35,6 +35,8 @@ def absorption_ratio() -> CrossFeature:
         formula="lambda_max(rho) / N",
         reference="Kritzman et al. (2011)",
         kernel=kernel,
+        inputs=("correlation.slow", "cross_volatility"),
+        constants=(MAX_STEPS, TOLERANCE, NUDGE),
         state_width=1,
     )
 

@@ -25,6 +25,7 @@ def correlation_shift() -> CrossFeature:
         formula="mean_j (rho_ij(fast) - rho_ij(slow)), j != i",
         reference="Longin and Solnik (2001)",
         kernel=kernel,
+        inputs=("correlation.slow", "correlation.fast", "cross_volatility"),
     )
 
 

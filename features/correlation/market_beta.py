@@ -26,6 +26,7 @@ def market_beta() -> CrossFeature:
         formula="N v_i sum_j rho_ij v_j / sum_jk rho_jk v_j v_k",
         reference="Sharpe (1963)",
         kernel=kernel,
+        inputs=("correlation.slow", "cross_volatility"),
     )
 
 

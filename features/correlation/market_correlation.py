@@ -26,6 +26,7 @@ def market_correlation() -> CrossFeature:
         formula="sum_j rho_ij v_j / sqrt(sum_jk rho_jk v_j v_k)",
         reference="Sharpe (1963)",
         kernel=kernel,
+        inputs=("correlation.slow", "cross_volatility"),
     )
 
 

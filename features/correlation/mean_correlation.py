@@ -27,6 +27,7 @@ def mean_correlation(speed: Literal["slow", "fast"]) -> CrossFeature:
         formula=f"mean_j rho_ij, j != i, {speed}",
         reference="Pollet and Wilson (2010)",
         kernel=kernel,
+        inputs=(f"correlation.{speed}", "cross_volatility"),
         params=(int(speed == "fast"),),
     )
 

@@ -27,6 +27,7 @@ def basis(hours: float) -> MarketFeature:
         formula="mean(ln(perpetual / spot))",
         reference="Makarov and Schoar (2020)",
         kernel=kernel,
+        inputs=("context.basis",),
         params=rolling.window_params(hours),
         state_size=rolling.state_size(hours),
         settings=(hours,),

@@ -28,6 +28,7 @@ def funding_rate(hours: float) -> MarketFeature:
         formula="mean(f)",
         reference="He, Manela, Ross and von Wachter (2022)",
         kernel=kernel,
+        inputs=("context.funding",),
         params=rolling.window_params(hours),
         state_size=rolling.state_size(hours),
         settings=(hours,),

@@ -29,6 +29,7 @@ def open_interest_change(hours: float) -> MarketFeature:
         formula="ln(OI_t / OI_(t-W))",
         reference="Bessembinder and Seguin (1993)",
         kernel=kernel,
+        inputs=("context.open_interest",),
         params=rolling.window_params(hours),
         state_size=lambda interval: _HEADER + rolling.bars_in(hours, interval),
         settings=(hours,),

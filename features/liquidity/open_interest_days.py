@@ -34,6 +34,7 @@ def open_interest_days(hours: float) -> MarketFeature:
         formula="ln(OI C / (24 n mean(V C)))",
         reference="Bessembinder and Seguin (1993)",
         kernel=kernel,
+        inputs=("context.open_interest",),
         params=params,
         state_size=lambda interval: rolling.state_size(hours)(interval) + 1,
         settings=(hours,),

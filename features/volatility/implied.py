@@ -26,6 +26,7 @@ def implied_volatility() -> CrossFeature:
         formula="mean_j IV_j",
         reference="Whaley (1993)",
         kernel=kernel,
+        inputs=("context.implied_volatility", "cross_volatility"),
         needs_context=True,
     )
 

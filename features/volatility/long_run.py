@@ -36,6 +36,7 @@ def long_volatility() -> MarketFeature:
         formula="sqrt(n sum r^2 / N), ten years in weeks",
         reference="EU 153/2013, Article 28(1)(c)",
         kernel=kernel,
+        constants=(WEEKS,),
         params=params,
         state_size=lambda _: 4 + 2 * WEEKS,
         settings=(_WEEK_HOURS,),

@@ -36,6 +36,7 @@ def return_zscore(half_life_hours: float) -> MarketFeature:
         formula="r_t / sigma_(t-1), sigma = EWMA of half-life H",
         reference="RiskMetrics (1996)",
         kernel=kernel,
+        constants=(LIMIT,),
         params=params,
         state_size=lambda _: 4,
         settings=(half_life_hours,),

@@ -38,6 +38,7 @@ def hour_of_week_seasonality() -> MarketFeature:
         formula="(A_k + 8 m a) / (N_k + 8 m) / a, A_k = sum |r| in hour k of the week",
         reference="Andersen and Bollerslev (1997)",
         kernel=kernel,
+        constants=(SLOTS, PRIOR_WEEKS),
         params=params,
         state_size=lambda _: 2 * SLOTS + 3,
         settings=(float(SLOTS), PRIOR_WEEKS),

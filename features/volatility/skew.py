@@ -27,6 +27,7 @@ def skew_25d() -> CrossFeature:
         formula="vol of 25-delta call - vol of 25-delta put at 30 d",
         reference="Bates (1991)",
         kernel=kernel,
+        inputs=("context.skew", "cross_volatility"),
         needs_context=True,
     )
 

@@ -28,6 +28,7 @@ def smile_curvature() -> CrossFeature:
         formula="mean vol of 25-delta put and call - vol at the forward, 30 d",
         reference="Malz (1997)",
         kernel=kernel,
+        inputs=("context.curvature", "cross_volatility"),
         needs_context=True,
     )
 

@@ -28,6 +28,7 @@ def atm_term_slope() -> CrossFeature:
         formula="vol at the forward: 90 d - 7 d",
         reference="Mixon (2007)",
         kernel=kernel,
+        inputs=("context.term_slope", "cross_volatility"),
         needs_context=True,
     )
 

@@ -28,6 +28,8 @@ def variance_risk_premium() -> CrossFeature:
         formula="mean_j (IV_j^2 - 8760 v_j^2)",
         reference="Bollerslev, Tauchen and Zhou (2009)",
         kernel=kernel,
+        inputs=("context.implied_volatility", "cross_volatility"),
+        constants=(HOURS_PER_YEAR,),
         needs_context=True,
     )
 

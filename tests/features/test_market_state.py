@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import market_state
 from features.market_state import MarketFeatures, MarketState
 from market.clock import INTERVALS
 from market.errors import DataError
@@ -23,6 +22,8 @@ Advance = Callable[[BarPanel], MarketFeatures]
 RowsOf = Callable[[BarPanel, int, int], BarPanel]
 SameBits = Callable[[Floats, Floats], bool]
 MakePanel = Callable[..., BarPanel]
+
+REGISTRY_OF_REVISION_ONE = "091e6cde0a2279675767cb414acb83e303a717d0870067d9d236dd59fd64e21b"
 
 FIELDS = ("values", "correlation", "age", "history")
 
@@ -172,14 +173,68 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         MarketState.load(tmp_path / "none.npz")
 
 
-def test_state_of_other_features_is_refused(
-    saved: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def _rewritten(
+    saved: bytes, path: Path, **changes: npt.NDArray[np.generic] | None
+) -> dict[str, npt.NDArray[np.generic]]:
+    """The saved state with some arrays replaced, or left out where None."""
+    path.write_bytes(saved)
+    with np.load(path) as file:
+        content = {name: array for name, array in file.items() if name not in changes}
+    content |= {name: array for name, array in changes.items() if array is not None}
+    np.savez(path, allow_pickle=False, **content)
+    return content
+
+
+def test_state_without_a_column_or_with_another_revision_of_it_is_refused_by_name(
+    saved: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "state.npz"
     path.write_bytes(saved)
-    monkeypatch.setattr(market_state, "registry_sha256", lambda: "0" * 64)
-    with pytest.raises(DataError, match="was written for other features; run retrain"):
+    with np.load(path) as file:
+        names, original = file["columns"], file["column_sha256"]
+    digests = original.copy()
+    digests[names == "basis_24h"] = "0" * 64
+    _rewritten(saved, path, column_sha256=digests)
+    with pytest.raises(DataError, match="another revision of, basis_24h; run retrain"):
         MarketState.load(path)
+    kept = names != "skew_25d"
+    _rewritten(saved, path, columns=names[kept], column_sha256=original[kept])
+    with pytest.raises(DataError, match=r"without, or .* skew_25d; run retrain"):
+        MarketState.load(path)
+
+
+def test_state_with_a_column_that_is_no_longer_computed_goes_on(
+    saved: bytes, tmp_path: Path, same_bits: SameBits
+) -> None:
+    path = tmp_path / "state.npz"
+    path.write_bytes(saved)
+    sound = MarketState.load(path)
+    with np.load(path) as file:
+        names, digests = file["columns"], file["column_sha256"]
+    _rewritten(
+        saved,
+        path,
+        columns=np.append(names, "older_feature"),
+        column_sha256=np.append(digests, "1" * 64),
+        older_feature=np.zeros((3, 7)),
+    )
+    assert _same_state(MarketState.load(path), sound, same_bits)
+
+
+@pytest.mark.parametrize("sha256", [REGISTRY_OF_REVISION_ONE, "0" * 64])
+def test_state_that_names_its_registry_alone_goes_on_where_the_registry_is_known(
+    sha256: str, saved: bytes, tmp_path: Path, same_bits: SameBits
+) -> None:
+    path = tmp_path / "state.npz"
+    path.write_bytes(saved)
+    sound = MarketState.load(path)
+    registry = np.array([sha256])
+    _rewritten(saved, path, columns=None, column_sha256=None, registry_sha256=registry)
+    if sha256 == REGISTRY_OF_REVISION_ONE:
+        assert _same_state(MarketState.load(path), sound, same_bits)
+    else:
+        with pytest.raises(DataError, match="run retrain"):
+            MarketState.load(path)
 
 
 class _Trap:
@@ -230,18 +285,15 @@ def test_bare_array_is_refused(tmp_path: Path) -> None:
         ("symbols", np.array("A")),
         ("interval", np.array(["2h"])),
         ("interval", np.zeros(0)),
-        ("registry_sha256", None),
+        ("columns", None),
+        ("column_sha256", None),
+        ("column_sha256", np.zeros((2, 2))),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(
     name: str, value: npt.NDArray[np.generic] | None, saved: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "state.npz"
-    path.write_bytes(saved)
-    with np.load(path) as file:
-        content = {key: array for key, array in file.items() if key != name}
-    if value is not None:
-        content[name] = value
-    np.savez(path, allow_pickle=False, **content)
+    _rewritten(saved, path, **{name: value})
     with pytest.raises(DataError):
         MarketState.load(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable
@@ -116,38 +115,3 @@ def test_every_horizon_has_its_prior(horizon: int) -> None:
 def test_windows_fit_into_the_warm_up() -> None:
     assert max(max(f.settings) for f in MARKET_FEATURES) <= registry.WARM_UP_HOURS
     assert registry.CORRELATION_HALF_LIFE_HOURS <= registry.WARM_UP_HOURS
-
-
-def test_hash_is_stable_within_a_process() -> None:
-    assert registry.registry_sha256() == registry.registry_sha256()
-    assert len(registry.registry_sha256()) == 64
-
-
-def _with(features: tuple[Any, ...], **changes: Any) -> tuple[Any, ...]:
-    return (dataclasses.replace(features[0], **changes), *features[1:])
-
-
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("MARKET_FEATURES", _with(MARKET_FEATURES, settings=(13.0,))),
-        ("MARKET_FEATURES", _with(MARKET_FEATURES, name="other")),
-        ("MARKET_FEATURES", _with(MARKET_FEATURES, formula="other")),
-        ("MARKET_FEATURES", MARKET_FEATURES[1:]),
-        ("MARKET_FEATURES", MARKET_FEATURES[::-1]),
-        ("CROSS_FEATURES", _with(CROSS_FEATURES, formula="other")),
-        ("CORRELATION_HALF_LIFE_HOURS", 73.0),
-        ("ACCOUNT_FEATURES", _with(ACCOUNT_FEATURES, params=(2.0,))),
-        ("ACCOUNT_FEATURES", _with(ACCOUNT_FEATURES, monotone=0)),
-        ("PRIOR_VOLATILITIES", registry.PRIOR_VOLATILITIES[1:]),
-        ("CROSS_VOLATILITY", "ewma_volatility_12h"),
-        ("ADV", "average_daily_volume_24h"),
-        ("MAX_GAP_HOURS", 25),
-    ],
-)
-def test_hash_changes_with_every_setting(
-    setting: str, value: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = registry.registry_sha256()
-    monkeypatch.setattr(registry, setting, value)
-    assert registry.registry_sha256() != before

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.registry import MARKET_COLUMNS, WARM_UP_HOURS
-from features.snapshot import MarketSnapshot
+from features.registry import ADV, WARM_UP_HOURS
+from features.snapshot import RULE_COLUMNS, MarketSnapshot
 from market.clock import HOUR, INTERVALS
 from market.errors import DataError
 from market.history import MarketHistory
@@ -124,8 +124,39 @@ def test_volatility_ratio_is_nan_in_warm_up_only(market):
     assert at(market, -1).volatility_ratio() > 0.0
 
 
-def test_content_of_other_features_is_refused(market):
-    content = at(market, -1).content()
-    content["columns"] = list(MARKET_COLUMNS[1:])
-    with pytest.raises(DataError, match="replay"):
+def without(content, *names):
+    """The content as a version without some columns would have recorded it."""
+    kept = [f for f, name in enumerate(content["columns"]) if name not in names]
+    values = [[row[f] for f in kept] for row in content["values"]]
+    return content | {"columns": [content["columns"][f] for f in kept], "values": values}
+
+
+def test_columns_are_read_by_name_whatever_their_order_and_number(market, same_bits):
+    snapshot = at(market, -1)
+    content = snapshot.content()
+    turned = content | {
+        "columns": ["older_feature", *content["columns"][::-1]],
+        "values": [[1.0, *row[::-1]] for row in content["values"]],
+    }
+    read = MarketSnapshot.from_content(json.loads(json.dumps(turned)))
+    assert same_bits(read.features.values, snapshot.features.values)
+
+
+def test_a_market_recorded_before_a_column_existed_is_read_without_it(market, same_bits):
+    snapshot = at(market, -1)
+    read = MarketSnapshot.from_content(without(snapshot.content(), "ewma_volatility_3h"))
+    assert np.isnan(read.features.column("ewma_volatility_3h")).all()
+    assert read.features.unrecorded == ("ewma_volatility_3h",)
+    assert same_bits(read.features.column(ADV), snapshot.features.column(ADV))
+    np.testing.assert_array_equal(read.usable(), snapshot.usable())
+    assert read.content() == without(snapshot.content(), "ewma_volatility_3h")
+    read.check_columns(["book_return"])
+    with pytest.raises(DataError, match="without ewma_volatility_3h, which the model needs"):
+        read.check_columns(["book_return", "distance_ewma_volatility_3h"])
+
+
+@pytest.mark.parametrize("name", sorted(RULE_COLUMNS))
+def test_a_market_without_a_column_that_rules_read_is_refused_by_name(market, name):
+    content = without(at(market, -1).content(), name)
+    with pytest.raises(DataError, match=f"without {name}, which the rules need"):
         MarketSnapshot.from_content(content)

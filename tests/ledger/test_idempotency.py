@@ -28,7 +28,7 @@ def test_other_body_under_the_same_key_is_a_conflict(ledger: Ledger) -> None:
     other = IdempotentAnswer("key-1", "retry-7", "b" * 64, 200, b"")
     with pytest.raises(LedgerConflictError):
         ledger.append([DECISION], answer=other)
-    assert len(ledger.decisions_of("a", 10)) == 1
+    assert len(ledger.decisions_of("a", 10)[0]) == 1
 
 
 def test_owners_do_not_share_keys(ledger: Ledger) -> None:
@@ -42,7 +42,7 @@ def test_repeated_request_records_nothing_and_gets_the_first_answer(ledger: Ledg
     with pytest.raises(LedgerDuplicateError) as caught:
         ledger.append([DECISION], answer=again, contents=[("market", {"x": 1})])
     assert caught.value.answer == ANSWER
-    assert len(ledger.decisions_of("a", 10)) == 1
+    assert len(ledger.decisions_of("a", 10)[0]) == 1
 
 
 def test_answer_is_not_kept_when_recording_fails(ledger: Ledger) -> None:

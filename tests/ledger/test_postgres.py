@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
+from ledger.decisions import Draft
 from ledger.idempotency import IdempotentAnswer, LedgerDuplicateError
 from ledger.keys import Keys
 from ledger.records import Entry
@@ -73,3 +74,34 @@ def test_writers_on_postgres_share_a_chain_and_an_idempotency_key(url: str) -> N
     assert found.problems == []
     assert sorted(state.records for state in found.chains.values()) == [1, 60]
     assert duplicates == [b"one", b"one"]
+
+
+def test_decisions_on_postgres_each_continue_from_the_one_before(url: str) -> None:
+    def work(n: int) -> None:
+        with Ledger(url, chain=f"worker-{n}") as own:
+            for _ in range(10):
+                last = own.last_decision("a")
+                count = 0.0 if last is None else last.payload["n"]
+                based_on = None if last is None else last.id
+                own.append_decisions(
+                    Draft([_counted(count + 1.0)], based_on={"a": based_on}),
+                    lambda last: Draft([_counted(last["a"].payload["n"] + 1.0)]),
+                )
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with Ledger(url) as ledger:
+        page, before = ledger.decisions_of("a", 30)
+        rest, _ = ledger.decisions_of("a", 30, before)
+        assert [r.payload["n"] for r in page + rest] == [float(n) for n in range(40, 0, -1)]
+        since = {"a": page[-1].recorded_at, "b": 0}
+        found = ledger.last_decisions_without(since, '"n":40.0')
+        assert {name: record.payload["n"] for name, record in found.items()} == {"a": 39.0}
+    assert verify(url).problems == []
+
+
+def _counted(n: float) -> Entry:
+    return Entry("decision", {"n": n}, account_id="a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,13 @@ import pytest
 
 from features.account import moments as moment
 from features.account.frame import compute_features
+from features.identity import digests_of
 from features.registry import (
     ACCOUNT_FEATURES,
     BOOK_MEANS,
     HORIZONS,
     VOLATILITIES,
     prior_column,
-    registry_sha256,
 )
 from market.errors import BundleError, ModelError
 from models.bundle import Bundle, bundle_files, load_bundle, write_bundle
@@ -31,15 +32,16 @@ Floats = npt.NDArray[np.float64]
 P_STAR = {1: 0.002, 8: 0.01, 24: 0.02}
 
 
-def make_bundle(folder: Path, features_sha256: str) -> Bundle:
-    """The structural prior alone, over all account features."""
+def make_bundle(folder: Path, digests: Mapping[str, str] | None = None) -> Bundle:
+    """The structural prior alone, over all account features; some of other identity if given."""
     names = tuple(feature.name for feature in ACCOUNT_FEATURES)
-    schema = ModelSchema(
+    here = dict(zip(names, digests_of(names), strict=True)) | dict(digests or {})
+    schema = ModelSchema.of_columns(
         names,
         tuple(feature.monotone for feature in ACCOUNT_FEATURES),
         HORIZONS,
         tuple(prior_column(hours) for hours in HORIZONS),
-        features_sha256,
+        tuple(here[name] for name in names),
     )
     trees = {hours: TreeTable.empty(len(names)) for hours in HORIZONS}
     calibration = {1: (0.9, 0.1), 8: (1.0, 0.0), 24: (1.1, -0.1)}
@@ -55,7 +57,7 @@ def make_bundle(folder: Path, features_sha256: str) -> Bundle:
 
 @pytest.fixture(scope="module")
 def forecaster(tmp_path_factory: pytest.TempPathFactory) -> Forecaster:
-    return Forecaster(make_bundle(tmp_path_factory.mktemp("bundles"), registry_sha256()))
+    return Forecaster(make_bundle(tmp_path_factory.mktemp("bundles")))
 
 
 def accounts(n: int = 40) -> Floats:
@@ -143,8 +145,9 @@ def test_features_are_the_columns_of_the_schema(forecaster: Forecaster) -> None:
 
 
 def test_bundle_of_another_registry_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="other features"):
-        Forecaster(make_bundle(tmp_path, "b" * 64))
+    other = {"herfindahl": "b" * 64, "book_return": "c" * 64}
+    with pytest.raises(BundleError, match="computes book_return, herfindahl otherwise"):
+        Forecaster(make_bundle(tmp_path, other))
 
 
 def test_columns_of_another_width_are_refused(forecaster: Forecaster) -> None:

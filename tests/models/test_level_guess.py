@@ -13,6 +13,7 @@ import pytest
 
 from features.account import moments as moment
 from features.account.frame import compute_features, set_headroom
+from features.identity import digests_of
 from features.registry import (
     ACCOUNT_COLUMNS,
     ACCOUNT_FEATURES,
@@ -20,7 +21,6 @@ from features.registry import (
     HORIZONS,
     VOLATILITIES,
     prior_column,
-    registry_sha256,
 )
 from margin.addon import ModelLevel
 from margin.level_search import RELATIVE_PRECISION, required_level
@@ -37,12 +37,12 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 P_STAR = {1: 0.002, 8: 0.01, 24: 0.02}
-SCHEMA = ModelSchema(
+SCHEMA = ModelSchema.of_columns(
     ACCOUNT_COLUMNS,
     tuple(feature.monotone for feature in ACCOUNT_FEATURES),
     HORIZONS,
     tuple(prior_column(hours) for hours in HORIZONS),
-    registry_sha256(),
+    digests_of(ACCOUNT_COLUMNS),
 )
 CALIBRATION = {1: (0.9, 0.1), 8: (1.0, 0.0), 24: (1.1, -0.1)}
 PARAMETERS: dict[str, Any] = {

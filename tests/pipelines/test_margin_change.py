@@ -45,7 +45,7 @@ def shifted(champion: Bundle, root: Path, log_odds: float, features: str | None 
     """The same model with its log odds moved, or of other features."""
     schema = champion.schema
     if features is not None:
-        schema = replace(schema, features_sha256=features)
+        schema = replace(schema, features_sha256=features, feature_digests=())
     calibration = {h: (a, b + log_odds) for h, (a, b) in champion.calibration.items()}
     files = bundle_files(
         model=export(schema, champion.trees, calibration),

@@ -13,13 +13,13 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from features.identity import digests_of
 from features.market_state import MarketFeatures, MarketState
 from features.registry import (
     ACCOUNT_FEATURES,
     CONTEXT_SOURCES,
     HORIZONS,
     prior_column,
-    registry_sha256,
 )
 from ledger.keys import Keys
 from ledger.store import Ledger
@@ -112,7 +112,7 @@ class Bundles:
     def write(
         self,
         intercept: float = 0.0,
-        features_sha256: str | None = None,
+        digest: str | None = None,
         *,
         with_context: bool = False,
         ruleset_sha256: str | None = None,
@@ -121,12 +121,12 @@ class Bundles:
         """Without what the market of these tests lacks, as a model that is trained on it is."""
         learned = [f for f in ACCOUNT_FEATURES if with_context or f.name not in CONTEXT_SOURCES]
         names = tuple(feature.name for feature in learned)
-        schema = ModelSchema(
+        schema = ModelSchema.of_columns(
             features=names,
             monotone=tuple(feature.monotone for feature in learned),
             horizons=horizons,
             prior=tuple(prior_column(hours) for hours in horizons),
-            features_sha256=features_sha256 or registry_sha256(),
+            feature_digests=(digest,) * len(names) if digest else digests_of(names),
         )
         trees = {hours: TreeTable.empty(len(names)) for hours in horizons}
         calibration = dict.fromkeys(horizons, (1.0, intercept))

@@ -107,7 +107,7 @@ def test_a_bundle_of_other_features_or_without_a_targeted_horizon_is_refused(
     bundles: Any, champion: str
 ) -> None:
     assert ChampionWatch(bundles.root, lambda: (1, 48)).current().model is None
-    bundles.promote(bundles.write(features_sha256="e" * 64))
+    bundles.promote(bundles.write(digest="e" * 64))
     refused = ChampionWatch(bundles.root, lambda: HORIZONS).current()
     assert refused.model is None
     assert "audit" in refused.silence

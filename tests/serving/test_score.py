@@ -80,6 +80,7 @@ def test_the_answer_without_previous_add_on_rests_on_the_last_recorded_decision(
         "as_of": parse_time(first["as_of"]),
         "initial_margin": first["initial_margin"],
         "positions": {"BTCUSDT-PERP": 0.1},
+        "carried": False,
     }
     decided = "2025-01-02T00:00:00Z"
     given = {"amount": 7.5, "as_of": decided}
@@ -243,7 +244,7 @@ def test_503_and_no_decision_if_it_cannot_be_recorded(
 
     endpoint = serve()
     with monkeypatch.context() as broken:
-        broken.setattr(endpoint.ledger, "append", full)
+        broken.setattr(endpoint.ledger, "append_decisions", full)
         response = endpoint.score(account)
         assert response.status_code == 503
         assert "secret" not in response.text

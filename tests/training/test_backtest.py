@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pytest
 
 from features.account.frame import compute_moments
+from features.identity import digests_of
 from features.market_state import MarketFeatures, MarketState
-from features.registry import registry_sha256
 from features.snapshot import MarketSnapshot
 from margin.addon import bound_add_on
 from margin.floors.liquidity import liquidity_floor
@@ -133,7 +133,7 @@ def world() -> World:
 
 def make_forecaster(folder: Path, horizons: tuple[int, ...] = (1, 8, 24)) -> Forecaster:
     names = tuple(f"prior_logit_{hours}h" for hours in horizons)
-    schema = ModelSchema(names, (1,) * len(names), horizons, names, registry_sha256())
+    schema = ModelSchema.of_columns(names, (1,) * len(names), horizons, names, digests_of(names))
     trees = {hours: TreeTable.empty(len(names)) for hours in horizons}
     calibration = dict.fromkeys(horizons, (0.9, 0.1))
     files = bundle_files(

@@ -1,0 +1,162 @@
+"""Identity of each feature column: what its values depend on, as one SHA-256.
+
+A model depends on the columns that it reads and on nothing else of the registry, so a feature that
+is added, or one that the model does not read, changes nothing for it. Columns with equal digests
+hold equal numbers for equal inputs.
+
+A digest covers name, formula, settings, constants and revision of a column and the digests of its
+inputs: other columns, roles (`ROLES`) and sources that are no columns (`SOURCES`). Positions in
+arrays are not covered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from features import inputs, registry
+from features.definition import AccountFeature, CrossFeature, MarketFeature
+from market.errors import ModelError
+from market.history import MAX_GAP_HOURS
+
+Feature = MarketFeature | CrossFeature | AccountFeature
+
+_CONTEXT = (
+    "funding",
+    "open_interest",
+    "implied_volatility",
+    "basis",
+    "skew",
+    "term_slope",
+    "curvature",
+)
+"""Series beside bars, in the order of `features.inputs.HOLD_HOURS`."""
+
+SOURCES = ("correlation.slow", "correlation.fast", *(f"context.{name}" for name in _CONTEXT))
+"""Inputs that are no columns: the correlation matrices and the series beside bars."""
+
+ROLES = ("cross_volatility", "average_daily_volume", "prior_volatilities")
+"""Inputs that stand for the market columns which the registry chooses for them."""
+
+
+def column_digests() -> dict[str, str]:
+    """SHA-256 of every market and account column by name.
+
+    Raises
+    ------
+    ModelError
+        A feature names an input that does not exist.
+    """
+    features, roles, found = _features(), _roles(), _source_digests()
+
+    def digest(name: str, reader: str) -> str:
+        if name in found:
+            return found[name]
+        if name in roles:
+            return _sha256([digest(column, name) for column in roles[name]])
+        if name not in features:
+            raise ModelError(f"feature {reader!r} reads {name!r}, which is no column and no source")
+        feature = features[name]
+        read = {source: digest(source, name) for source in feature.inputs}
+        found[name] = _sha256(_content(feature) | {"inputs": read})
+        return found[name]
+
+    return {name: digest(name, name) for name in features}
+
+
+def digests_of(names: Iterable[str]) -> tuple[str, ...]:
+    """SHA-256 of some columns, in their order.
+
+    Raises
+    ------
+    ModelError
+        This version computes no such column.
+    """
+    every, wanted = column_digests(), tuple(names)
+    unknown = [name for name in wanted if name not in every]
+    if unknown:
+        raise ModelError(
+            f"this version computes no column {', '.join(unknown)}; "
+            "docs/features.md lists those there are"
+        )
+    return tuple(every[name] for name in wanted)
+
+
+def columns_that_differ(recorded: Mapping[str, str]) -> list[str]:
+    """Columns of a record, name to SHA-256, that this version computes otherwise or not at all."""
+    here = column_digests()
+    return sorted(name for name, digest in recorded.items() if here.get(name) != digest)
+
+
+def digests_of_registry(sha256: str) -> dict[str, str] | None:
+    """Digests of all columns of a registry that was recorded by one hash over the whole of it.
+
+    Bundles and market states of that time name the hash alone. None where it is not known.
+    """
+    known = _revision_one()
+    return dict(known["columns"]) if sha256 == known["registry_sha256"] else None
+
+
+def market_columns_of(account_columns: Iterable[str]) -> set[str]:
+    """Market columns that account columns are computed from; those of cross features not."""
+    features, roles = _features(), _roles()
+    found: set[str] = set()
+    for name in account_columns:
+        for source in features[name].inputs:
+            found.update(roles.get(source, (source,)))
+    return found - set(SOURCES)
+
+
+def _features() -> dict[str, Feature]:
+    every: tuple[Feature, ...] = (
+        *registry.MARKET_FEATURES,
+        *registry.CROSS_FEATURES,
+        *registry.ACCOUNT_FEATURES,
+    )
+    return {feature.name: feature for feature in every}
+
+
+def _roles() -> dict[str, tuple[str, ...]]:
+    chosen = ((registry.CROSS_VOLATILITY,), (registry.ADV,), registry.PRIOR_VOLATILITIES)
+    return dict(zip(ROLES, chosen, strict=True))
+
+
+def _source_digests() -> dict[str, str]:
+    held = zip(_CONTEXT, inputs.HOLD_HOURS, strict=True)
+    return {
+        "correlation.slow": _sha256([registry.CORRELATION_HALF_LIFE_HOURS, MAX_GAP_HOURS]),
+        "correlation.fast": _sha256([registry.FAST_CORRELATION_HALF_LIFE_HOURS, MAX_GAP_HOURS]),
+        **{f"context.{name}": _sha256([hours]) for name, hours in held},
+    }
+
+
+def _content(feature: Feature) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "name": feature.name,
+        "formula": feature.formula,
+        "constants": list(feature.constants),
+        "revision": feature.revision,
+    }
+    if isinstance(feature, MarketFeature):
+        content |= {"settings": list(feature.settings), "survives_gaps": feature.survives_gaps}
+    elif isinstance(feature, CrossFeature):
+        content["settings"] = list(feature.params)
+    if not isinstance(feature, AccountFeature):
+        content["max_gap_hours"] = MAX_GAP_HOURS
+    return content
+
+
+@cache
+def _revision_one() -> dict[str, Any]:
+    text = files("features").joinpath("revision_one.json").read_text(encoding="utf-8")
+    known: dict[str, Any] = json.loads(text)
+    return known
+
+
+def _sha256(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,192 @@
+"""Decisions recorded one after the other, and pages over all chains."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from ledger.decisions import Draft
+from ledger.idempotency import IdempotentAnswer, LedgerDuplicateError
+from ledger.records import Entry, Record
+from ledger.store import Ledger
+from ledger.verify import verify
+from market.errors import LedgerError, UnrecordableError
+
+
+def decision(account: str, add_on: float) -> Entry:
+    return Entry("decision", {"add_on": add_on}, account_id=account)
+
+
+def never(last: Mapping[str, Record]) -> Draft:
+    raise AssertionError(f"nothing is outdated, yet {sorted(last)} are decided again")
+
+
+def test_decision_on_the_newest_record_is_recorded_as_it_is(ledger: Ledger) -> None:
+    ledger.append_decisions(Draft([decision("a", 1.0)], based_on={"a": None}), never)
+    first = ledger.last_decision("a")
+    assert first is not None
+    draft = Draft([decision("a", 2.0), decision("b", 3.0)], based_on={"a": first.id, "b": None})
+    assert ledger.append_decisions(draft, never) is draft
+    last = ledger.last_decisions(["a", "b"])
+    assert {name: record.payload["add_on"] for name, record in last.items()} == {"a": 2.0, "b": 3.0}
+
+
+def test_outdated_decision_is_made_again_from_the_newest_record(url: str, ledger: Ledger) -> None:
+    with Ledger(url, chain="other") as other:
+        other.append([decision("a", 10.0)])
+        (newest,) = other.append([decision("a", 20.0)])
+    (untouched,) = ledger.append([decision("b", 1.0)])
+    asked: list[dict[str, Record]] = []
+
+    def renew(last: Mapping[str, Record]) -> Draft:
+        asked.append(dict(last))
+        return Draft([decision("a", last["a"].payload["add_on"] + 1.0), decision("b", 2.0)])
+
+    stale = Draft([decision("a", 1.0), decision("b", 2.0)], based_on={"a": None, "b": untouched.id})
+    ledger.append_decisions(stale, renew)
+    assert asked == [{"a": newest}]
+    last = ledger.last_decisions(["a", "b"])
+    assert {name: record.payload["add_on"] for name, record in last.items()} == {
+        "a": 21.0,
+        "b": 2.0,
+    }
+
+
+def test_decision_counts_as_later_than_the_one_it_continues_also_if_a_clock_is_behind(
+    url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger(url, chain="ahead") as ahead:
+        monkeypatch.setattr("ledger.chain.time.time_ns", lambda: 2 * 10**18)
+        (first,) = ahead.append([decision("a", 1.0)])
+    monkeypatch.setattr("ledger.chain.time.time_ns", lambda: 10**18)
+    ledger.append_decisions(Draft([decision("a", 2.0)], based_on={"a": first.id}), never)
+    last = ledger.last_decision("a")
+    assert last is not None
+    assert last.payload == {"add_on": 2.0}
+    assert last.recorded_at > first.recorded_at
+
+
+def test_nothing_is_recorded_where_deciding_again_fails_or_the_request_is_answered(
+    ledger: Ledger,
+) -> None:
+    answer = IdempotentAnswer("o", "k", "a" * 64, 200, b"one")
+    draft = Draft([decision("a", 1.0)], answer=answer, based_on={"a": None})
+    ledger.append_decisions(draft, never)
+
+    def fails(last: Mapping[str, Record]) -> Draft:
+        raise RuntimeError("no model")
+
+    with pytest.raises(RuntimeError, match="no model"):
+        ledger.append_decisions(Draft([decision("a", 2.0)], based_on={"a": None}), fails)
+    with pytest.raises(LedgerDuplicateError):
+        ledger.append_decisions(draft, lambda last: draft)
+    page, more = ledger.decisions_of("a", 10)
+    assert len(page) == 1
+    assert more is None
+    assert verify(ledger.engine).intact
+
+
+def test_concurrent_decisions_of_an_account_each_continue_from_the_one_before(
+    url: str, ledger: Ledger
+) -> None:
+    def work(n: int) -> None:
+        with Ledger(url, chain=f"worker-{n % 3}") as own:
+            for _ in range(5):
+                last = own.last_decision("a")
+                count = 0.0 if last is None else last.payload["add_on"]
+                based_on = None if last is None else last.id
+                own.append_decisions(
+                    Draft([decision("a", count + 1.0)], based_on={"a": based_on}),
+                    lambda last: Draft([decision("a", last["a"].payload["add_on"] + 1.0)]),
+                )
+
+    run_threads(work, 6)
+    page, _ = ledger.decisions_of("a", 100)
+    assert [record.payload["add_on"] for record in page] == [float(n) for n in range(30, 0, -1)]
+    assert verify(ledger.engine).intact
+
+
+def run_threads(work: Any, count: int) -> None:
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
+def test_pages_go_over_all_chains_and_give_every_decision_once(
+    url: str, ledger: Ledger, size: int
+) -> None:
+    with Ledger(url, chain="score") as score, Ledger(url, chain="another") as another:
+        for n in range(12):
+            (ledger, score, another)[n % 3].append([decision("a", float(n)), decision("b", 0.0)])
+    found: list[float] = []
+    before: int | None = None
+    for _ in range(14):
+        page, before = ledger.decisions_of("a", size, before)
+        found += [record.payload["add_on"] for record in page]
+        if before is None:
+            break
+        ledger.append([decision("a", 99.0)])  # newer ones do not shift older pages
+        assert 0 < before < 2**53
+    assert found == [float(n) for n in range(11, -1, -1)]
+
+
+def test_decisions_of_one_microsecond_are_never_torn_apart(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.chain.time.time_ns", lambda: 10**18)
+    for n in range(5):
+        ledger.append([decision("a", float(n))])
+    page, before = ledger.decisions_of("a", 2)
+    assert [record.payload["add_on"] for record in page] == [4.0, 3.0, 2.0, 1.0, 0.0]
+    assert ledger.decisions_of("a", 2, before) == ([], None)
+
+
+def test_a_look_back_passes_over_payloads_with_a_text_and_ends_at_its_time(
+    url: str, ledger: Ledger
+) -> None:
+    (first,) = ledger.append([decision("a", 1.0)])
+    with Ledger(url, chain="score") as score:
+        (second,) = score.append([decision("a", 2.0)])
+    ledger.append([Entry("decision", {"binding": "fallback"}, account_id="a")])
+    text = '"binding":"fallback"'
+    assert ledger.last_decisions_without({"a": 0, "b": 0}, text) == {"a": second}
+    since = second.recorded_at + 1
+    assert ledger.last_decisions_without({"a": since}, text) == {}
+    assert ledger.last_decisions_without({"a": 0}, '"add_on":2.0') != {"a": second}
+    assert first.recorded_at < second.recorded_at
+    assert ledger.last_decisions_without({}, text) == {}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        lambda: Entry("decision", {"x": float("inf")}),
+        lambda: Entry("decision", {"x": "\ud800"}),
+        lambda: Entry("decision", {"contents": ["abc"]}),
+        lambda: Entry("decision", {"contents": ["0" * 64]}),
+        lambda: Entry("decision", {}, id="taken"),
+        lambda: Entry("decision", {}, as_of=2**63),
+        lambda: Entry("", {}),
+    ],
+)
+def test_what_an_entry_holds_is_told_from_a_fault_of_the_database(
+    entry: Any, ledger: Ledger
+) -> None:
+    ledger.append([Entry("market", {}, id="taken")])
+    with pytest.raises(UnrecordableError):
+        ledger.append([entry()])
+
+
+def test_a_fault_of_the_database_is_not_blamed_on_an_entry(ledger: Ledger) -> None:
+    with ledger.transaction() as connection:
+        connection.exec_driver_sql("DROP TABLE records")
+    with pytest.raises(LedgerError) as caught:
+        ledger.append([Entry("market", {})])
+    assert not isinstance(caught.value, UnrecordableError)

@@ -1,0 +1,168 @@
+"""Concurrent scores of one account: each decision goes on from the one recorded before it."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.market_state import MarketState
+from ledger.records import Record
+from ledger.store import Ledger
+from ledger.verify import verify
+from margin.rule_history import RuleHistory
+from margin.ruleset import load_ruleset
+from market.clock import HOUR, Interval, format_time
+from market.history import MarketHistory
+from market.simulate import simulate_bars
+from serving.live_market import LiveMarket
+from serving.messages import ScoreRequest
+from serving.metrics import Metrics
+from serving.service import Service
+from serving.settings import ServingSettings
+
+STEP_PER_HOUR = 0.5
+"""``max_step_up_per_hour`` of linear-tiers."""
+
+
+def check_sequence(decisions: list[Record]) -> None:
+    """Each decision rests on the one before it and rises no faster than the rules allow."""
+    for before, after in pairwise(decisions):
+        previous = after.payload["previous"]
+        assert previous["amount"] == before.payload["decision"]["add_on"]
+        assert previous["as_of"] == before.as_of
+        level = before.payload["decision"]["add_on"]
+        decision = after.payload["decision"]
+        if before.payload["account"]["positions"] == after.payload["account"]["positions"]:
+            hours = max(0.0, (after.as_of - before.as_of) / HOUR)
+            highest = level + STEP_PER_HOUR * hours * decision["initial_margin"]
+            assert decision["add_on"] <= max(highest, decision["floor"]) * (1.0 + 1e-12)
+
+
+def of_account(ledger: Ledger, name: str) -> list[Record]:
+    page, before = ledger.decisions_of(name, 1_000)
+    assert before is None
+    return page[::-1]
+
+
+def test_fifty_concurrent_scores_take_one_step_in_total(
+    serve: Any, champion: str, account: dict[str, Any]
+) -> None:
+    endpoint = serve()
+    newest = endpoint.live.newest_close
+    low = account | {"previous_add_on": {"amount": 1.0, "as_of": format_time(newest - HOUR // 10)}}
+    endpoint.score(low, as_of=format_time(newest))
+    first = of_account(endpoint.ledger, "acc-1")[0].payload["decision"]
+    assert first["binding"] == "step"
+    ends = [format_time(newest + minutes * HOUR // 60) for minutes in range(50)]
+
+    def score(as_of: str) -> int:
+        return int(endpoint.score(account, as_of=as_of).status_code)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(score, reversed(ends))) == {200}
+    decisions = of_account(endpoint.ledger, "acc-1")
+    assert len(decisions) == 51
+    check_sequence(decisions)
+    assert verify(endpoint.ledger.engine).intact
+
+
+def test_a_batch_is_decided_again_only_for_accounts_that_moved(
+    serve: Any, champion: str, account: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = serve()
+    other = account | {"account_id": "other"}
+    append = endpoint.ledger.append_decisions
+    asked: list[list[str]] = []
+
+    def late(draft: Any, renew: Any) -> Any:
+        monkeypatch.setattr(endpoint.ledger, "append_decisions", append)
+        endpoint.score(account)  # between reading the add-on in force and recording
+
+        def renewed(last: Any) -> Any:
+            asked.append(sorted(last))
+            return renew(last)
+
+        return append(draft, renewed)
+
+    monkeypatch.setattr(endpoint.ledger, "append_decisions", late)
+    answer = endpoint.score(account, other).json()
+    assert asked == [["acc-1"]]
+    assert [d["account_id"] for d in answer["decisions"]] == ["acc-1", "other"]
+    first, second = of_account(endpoint.ledger, "acc-1")
+    check_sequence([first, second])
+    assert second.payload["decision"] == answer["decisions"][0]
+    assert len(of_account(endpoint.ledger, "other")) == 1
+
+
+def test_concurrent_requests_of_one_idempotency_key_record_once(
+    serve: Any, champion: str, account: dict[str, Any]
+) -> None:
+    endpoint = serve()
+    endpoint.score(account)
+
+    def score(_: int) -> bytes:
+        response = endpoint.client.post(
+            "/v1/score", json={"accounts": [account]}, headers={"Idempotency-Key": "k"}
+        )
+        assert response.status_code == 200
+        return bytes(response.content)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(score, range(24)))) == 1
+    assert len(of_account(endpoint.ledger, "acc-1")) == 2
+
+
+def score_many(url: str, bundles: str, chain: str, times: int, ready: Any) -> None:
+    """Another process on the same ledger: its own market, its own chain."""
+    panel = simulate_bars(1, 9, 2, Interval.parse("1h"))
+    state = MarketState(panel.symbols, panel.interval)
+    features = state.advance(panel)
+    live = LiveMarket(state, MarketHistory.from_panel(panel).last_mark(-1), features, panel)
+    settings = ServingSettings("127.0.0.1", 8000, Path(bundles), "market", "off")
+    newest = int(panel.closes[-1])
+    with Ledger(url, chain=chain) as ledger:
+        rules = RuleHistory.chosen(load_ruleset("linear-tiers"))
+        service = Service(settings, ledger, rules, live, Metrics())
+        price = float(panel.values[-1, 0, 3])
+        account = {
+            "account_id": "a/1",
+            "cash": 0.1 * price,
+            "positions": [{"instrument": f"{panel.symbols[0]}-PERP", "quantity": 1.0}],
+        }
+        ready.wait(120)
+        for n in range(times):
+            body = {"accounts": [account], "as_of": format_time(newest + n * HOUR // 60)}
+            service.score(as_request(body), "o", None, "0" * 64)
+
+
+def as_request(body: dict[str, Any]) -> ScoreRequest:
+    import msgspec
+
+    return msgspec.convert(body, ScoreRequest)
+
+
+def test_two_processes_share_the_pace_of_an_account(
+    ledger: Ledger, bundles: Any, champion: str, tmp_path: Path
+) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Barrier(2)
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    workers = [
+        spawn.Process(target=score_many, args=(url, str(bundles.root), f"p{n}", 15, ready))
+        for n in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(240)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    decisions = of_account(ledger, "a/1")
+    assert len(decisions) == 30
+    assert {record.chain for record in decisions} == {"p0", "p1"}
+    check_sequence(decisions)
+    assert verify(ledger.engine).intact
