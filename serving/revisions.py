@@ -100,8 +100,9 @@ def _has_suspect_price(basis: RecordedBasis) -> bool:
     return any(basis.market["suspect"])
 
 
-def _is_tiered(basis: RecordedBasis) -> bool:
-    return basis.ruleset.engine == "tier"
+def _repeats_instrument(basis: RecordedBasis) -> bool:
+    names = [position["instrument"] for position in basis.payload["account"]["positions"]]
+    return len(set(names)) < len(names)
 
 
 def _always(_: RecordedBasis) -> bool:
@@ -111,15 +112,9 @@ def _always(_: RecordedBasis) -> bool:
 CHANGES: tuple[Change, ...] = (
     Change(1, "0029", "quoted marks count in every valuation", None, _has_quotes),
     Change(1, "0029", "extra haircuts of the initial margin count", None, _has_collateral),
+    Change(1, "0029", "positions in one instrument are netted", None, _repeats_instrument),
     Change(1, "0029", "one valuation and one engine path", None, _always, rounding_only=True),
     Change(1, "0030", "suspect prices are valued apart", None, _has_suspect_price),
-    Change(
-        1,
-        "0034",
-        "initial margin is taken on the whole notional",
-        frozenset({"initial_margin"}) | _ADD_ON | _SAID,
-        _is_tiered,
-    ),
     Change(1, "0035", "what binds a level is named by its last step", _SAID, _always),
 )
 """Every change since records began, the oldest first."""
