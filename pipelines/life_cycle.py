@@ -23,6 +23,7 @@ from market.clock import format_time, parse_time
 from market.errors import DataError, LedgerError
 from market.files import replace_file
 from market.history import MarketHistory
+from market.panel import CLOSE
 from market.quotes import QuoteBoard
 from pipelines.config import Config
 from pipelines.inputs import describe_rules, read_history, read_market, read_rule_history
@@ -138,11 +139,12 @@ class _Views:
         return len(self._rows)
 
     def __iter__(self) -> Iterator[MarketView]:
+        ages = _Ages(self.history)
         for row in self._rows:
             time = int(self.history.bars.closes[row])
             quotes = self._quotes.board(time)
             if self._features is None:
-                yield self._marks(row, time, quotes)
+                yield self._marks(row, time, ages.at(row), quotes)
             else:
                 market = MarketSnapshot.of_history(self.history, self._features, time)
                 yield replace(market, quotes=quotes).view()
@@ -158,20 +160,41 @@ class _Views:
         """Name of the bar interval."""
         return self.history.bars.interval.name
 
-    def _marks(self, row: int, time: int, quotes: QuoteBoard | None) -> MarketView:
+    def _marks(
+        self, row: int, time: int, age_hours: Floats, quotes: QuoteBoard | None
+    ) -> MarketView:
         symbols = self.history.bars.symbols
         unknown: Floats = np.full(len(symbols), np.nan)
         return MarketView(
             as_of=time,
             symbols=symbols,
             mark=self.history.last_mark(row),
-            age_hours=unknown,
+            age_hours=age_hours,
             volatility=unknown,
             adv=unknown,
             correlation=np.full((len(symbols), len(symbols)), np.nan),
             interval_hours=1.0 / self.history.bars.interval.per_hour,
+            suspect=self.history.suspect_at(row),
             quotes=quotes,
         )
+
+
+class _Ages:
+    """How old each symbol's newest accepted bar is, row after row."""
+
+    def __init__(self, history: MarketHistory) -> None:
+        self._close = history.bars.values[:, :, CLOSE]
+        self._per_hour = history.bars.interval.per_hour
+        self._next = 0
+        self._last = np.full(self._close.shape[1], np.nan)
+
+    def at(self, row: int) -> Floats:
+        """Hours at the close of `row`, shape (S,); NaN before the first bar. Rows must rise."""
+        for passed in range(self._next, row + 1):
+            self._last[~np.isnan(self._close[passed])] = passed
+        self._next = row + 1
+        age: Floats = (row - self._last) / self._per_hour
+        return age
 
 
 def _run_key(views: _Views, accounts: Path) -> str:
