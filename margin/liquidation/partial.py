@@ -28,6 +28,9 @@ Floats = npt.NDArray[np.float64]
 
 _PATH = np.linspace(0.0, 1.0, 65)
 
+_WHOLE_FROM = 2.0**52
+"""From here on floats are whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -240,9 +243,10 @@ def _to_buffer(account: Closable, rules: PartialRules, elapsed: float) -> Floats
 
 
 def _rounded_up(share: float, multiple: float) -> float:
-    if multiple == 0.0:
+    steps = share / multiple if multiple > 0.0 else math.inf
+    if not steps < _WHOLE_FROM:  # finer than float64 tells shares apart
         return share
-    return min(1.0, math.ceil(round(share / multiple, 9)) * multiple)
+    return min(1.0, math.ceil(round(steps, 9)) * multiple)
 
 
 def _one_more(
