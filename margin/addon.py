@@ -26,6 +26,8 @@ _FLOOR, _MODEL, _CAP, _DEAD_BAND, _STEP, _RELEASE, _FALLBACK = range(len(BINDING
 
 _CENT = Decimal("0.01")
 _WHOLE_FROM = 2.0**52
+_MOST_CENTS = 128
+"""Below `_WHOLE_FROM` floats are half a unit apart at most: rounding costs fewer cents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,8 @@ def deposit_to_meet(level: Floats, headroom: Floats) -> Floats:
 def _up_to_the_cent(level: float, headroom: float) -> float:
     # The shortest decimal, not the binary value: 0.07 is seven cents, not a hair more.
     cents = Decimal(repr(level - headroom)).quantize(_CENT, rounding=ROUND_CEILING)
-    while headroom + float(cents) < level:
+    for _ in range(_MOST_CENTS):
+        if not headroom + float(cents) < level:
+            break
         cents += _CENT
     return float(cents)

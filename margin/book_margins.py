@@ -41,7 +41,8 @@ class BookMargins:
     position_initial, position_maintenance:
         What each position takes, shape (P,).
     position_exposures:
-        Of each position, shape (P,); NaN where its account has a problem.
+        Of each position, shape (P,); NaN where its account has a problem, but value, gamma and
+        vega are 0 where no position is an option.
     """
 
     book: BookPortfolios
@@ -89,15 +90,10 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
             margins = compute_margins(held.portfolios, ruleset)
         exposures = leg_exposures(held.portfolios, discounted=marks_discounted(ruleset))
         headroom = margins.maintenance_net
-    leg = held.position_leg
-    share = _shares(held.portfolios.quantity, leg, book.leg_quantity)
-
-    def of_positions(values: Floats, unknown: float = np.nan) -> Floats:
-        if not len(values):
-            return np.full(len(leg), unknown)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.where(leg < 0, unknown, values[leg] * share)
-
+    shares = _LegShares.of(held, book.leg_quantity)
+    greeks = [exposures.value, exposures.gamma, exposures.vega]
+    nothing = np.zeros(len(book.leg_quantity))
+    optional = [shares.spread(one) if held.option.any() else nothing for one in greeks]
     return BookMargins(
         book=held,
         margins=margins,
@@ -106,14 +102,9 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
         initial_margin=margins.initial_margin,
         maintenance_margin=margins.maintenance_margin,
         headroom=headroom,
-        position_initial=of_positions(margins.leg_initial),
-        position_maintenance=of_positions(margins.leg_maintenance),
-        position_exposures=Exposures(
-            *(
-                of_positions(getattr(exposures, name))
-                for name in ("delta", "value", "gamma", "vega")
-            )
-        ),
+        position_initial=shares.spread(margins.leg_initial),
+        position_maintenance=shares.spread(margins.leg_maintenance),
+        position_exposures=Exposures(shares.spread(exposures.delta), *optional),
     )
 
 
@@ -137,12 +128,39 @@ def collateral_haircuts(pledges: Pledges, on: Underlyings, ruleset: RuleSet) -> 
     return np.where(base, np.clip(1.0 - factor[pledges.underlying], 0.0, 1.0), haircut)
 
 
-def _shares(legs: Floats, leg: Ints, quantity: Floats) -> Floats:
-    """Share of each position in its leg: 1 where it is alone in it, 0 in a leg of nothing."""
-    whole = legs[leg] if len(legs) else quantity
-    share = np.where(quantity == whole, 1.0, 0.0)
-    np.divide(quantity, whole, out=share, where=(whole != quantity) & (whole != 0.0))
-    return share
+@dataclass(frozen=True, slots=True)
+class _LegShares:
+    """Leg of each position, −1 where there is none, and its share in it; None where all have the
+    whole leg."""
+
+    leg: Ints
+    share: Floats | None
+
+    @classmethod
+    def of(cls, held: BookPortfolios, quantity: Floats) -> _LegShares:
+        """By quantity: 1 where a position is alone in its leg, 0 in a leg of quantity 0."""
+        legs, leg = held.portfolios.quantity, held.position_leg
+        if not len(legs):
+            return cls(leg, None)
+        whole = legs[leg]
+        same = quantity == whole
+        if (same | (leg < 0)).all():
+            return cls(leg, None)
+        share = np.where(same, 1.0, 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.divide(quantity, whole, out=share, where=~same & (whole != 0.0))
+        return cls(leg, share)
+
+    def spread(self, values: Floats) -> Floats:
+        """What each position has of a figure of the legs, NaN where it has none, shape (P,)."""
+        if not len(values):
+            return np.full(len(self.leg), np.nan)
+        own = values[self.leg]
+        if self.share is not None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                own *= self.share
+        own[self.leg < 0] = np.nan
+        return own
 
 
 def _isolate_failures(portfolios: Portfolios, ruleset: RuleSet, problems: AccountProblems) -> None:

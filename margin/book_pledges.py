@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from margin.asset_weights import asset_weight, liability_weight
 from margin.listing import Listing
-from margin.marks import MarketMarks
+from margin.marks import QUOTE_COIN, MarketMarks
 from margin.portfolios import Pledges
 from margin.ruleset import CollateralRules
 from market.book import Book
@@ -33,13 +33,13 @@ class Assets:
     name:
         Length A.
     symbol:
-        Row of its price in the view's symbols; −1 for cash, and where there is none.
+        Row of its price in the view's symbols; −1 for cash and USDT, and where there is none.
     underlying:
         Row in the listing's underlyings; −1 where it is on none.
     price, confidence:
-        1 for cash; where there is no price, 0 for an asset that counts for nothing, else 1.
-    cash, known:
-        Whether it is cash, and whether it has a price or needs none.
+        1 for cash, and where there is no price.
+    cash, priced:
+        Whether it is cash, and whether it has a price.
     reasons:
         Why an asset has no price, by its name.
     """
@@ -50,7 +50,7 @@ class Assets:
     price: Floats
     confidence: Floats
     cash: Bools
-    known: Bools
+    priced: Bools
     reasons: dict[str, str]
 
 
@@ -67,8 +67,7 @@ class Balances:
     assets:
         The distinct assets.
     valued:
-        Whether a balance can be valued: its asset has a price, or is credited with nothing and is
-        no debt; and its amount is finite; shape (B,).
+        Whether a balance has a price and a finite amount, shape (B,).
     symbol:
         Row of its price in the view's symbols, shape (B,); −1 for cash, and where there is none.
     """
@@ -105,10 +104,10 @@ def find_balances(
     leg_row: Ints,
 ) -> Balances:
     """Price the collateral of a book: a cash asset at 1, asset X at the mark of XUSDT and at the
-    confidence of that symbol's quote.
+    confidence of that symbol's quote; USDT, which those prices are in, at 1 where it is not cash.
 
     Each distinct asset is looked up once. An asset of which the rule set counts nothing is on no
-    underlying: no factor of one makes it count. It needs no price either, unless it is owed.
+    underlying: no factor of one makes it count.
 
     Parameters
     ----------
@@ -121,9 +120,7 @@ def find_balances(
         map(code.__getitem__, book.balance_asset), np.int64, len(book.balance_asset)
     )
     amount = book.balance_amount
-    priced = np.array([name not in assets.reasons for name in assets.name], dtype=np.bool_)
-    owed = amount < 0.0
-    valued = np.take(assets.known, asset) & (np.take(priced, asset) | ~owed) & np.isfinite(amount)
+    valued = np.take(assets.priced, asset) & np.isfinite(amount)
     underlying, moves = _moved_with(book, rules, listing, leg_row, asset, assets)
     least, whole, premiums = _haircuts(rules, assets.name, asset, amount)
     pledges = Pledges(
@@ -157,11 +154,13 @@ def _assets(
             found.append((-1, -1, 1.0, 1.0, True, True))
             continue
         counts = rules.haircut(name) < 1.0
+        if name == QUOTE_COIN and f"{name}USDT" not in marks.row:
+            found.append((-1, -1, 1.0, 1.0, False, True))
+            continue
         symbol, reason = marks.find_price(name, f"{name}USDT")
         if reason:
             reasons[name] = reason
-            free = not counts and rules.coin(name) is None
-            found.append((-1, -1, 0.0 if free else 1.0, 1.0, False, free))
+            found.append((-1, -1, 1.0, 1.0, False, False))
             continue
         quote = quotes.get(f"{name}USDT")
         found.append(
@@ -174,7 +173,7 @@ def _assets(
                 True,
             )
         )
-    symbols, underlyings, prices, confidences, cash, known = (
+    symbols, underlyings, prices, confidences, cash, priced = (
         zip(*found, strict=True) if found else ((),) * 6
     )
     return Assets(
@@ -184,7 +183,7 @@ def _assets(
         price=np.array(prices, dtype=np.float64),
         confidence=np.array(confidences, dtype=np.float64),
         cash=np.array(cash, dtype=np.bool_),
-        known=np.array(known, dtype=np.bool_),
+        priced=np.array(priced, dtype=np.bool_),
         reasons=reasons,
     )
 

@@ -183,10 +183,14 @@ def _netted(
     order = np.argsort(place, kind="stable")
     first = np.ones(len(kept), dtype=np.bool_)
     first[1:] = place[order[1:]] != place[order[:-1]]
-    if not first.all():
-        # By quantity and profit too, so that the order in which positions come changes no sum.
-        order = np.lexsort((unrealised[kept], book.leg_quantity[kept], place))
     kept = kept[order]
+    if not first.all():
+        # Lines of one instrument by quantity and profit, so that their order changes no sum.
+        run = np.cumsum(first) - 1
+        several = np.flatnonzero(np.bincount(run)[run] > 1)
+        lines = kept[several]
+        by_size = np.lexsort((unrealised[lines], book.leg_quantity[lines], run[several]))
+        kept[several] = lines[by_size]
     runs = np.append(np.flatnonzero(first), len(kept))
     position_leg = np.full(len(row), -1, dtype=np.int64)
     position_leg[kept] = np.cumsum(first) - 1

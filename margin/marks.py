@@ -20,6 +20,9 @@ Bools = npt.NDArray[np.bool_]
 
 POST_IT = "post it to /v1/market/quotes"
 
+QUOTE_COIN = "USDT"
+"""The coin that prices are in: a symbol XUSDT is what one X costs in it."""
+
 STALE_INTERVALS = 2
 """A bar close, and without another limit a quoted mark, is stale beyond so many intervals."""
 

@@ -40,7 +40,7 @@ def option_vol(
         return _sound(vol_at_strike(strike, quote.forward, quote.vols), quote.ts)
     if quote.svi is None or quote.ts >= expiry:
         return None
-    variance = svi_variance(math.log(strike / quote.forward), quote.svi)
+    variance = svi_variance(_log_ratio(strike, quote.forward), quote.svi)
     if not variance >= 0.0:
         return None
     return _sound(math.sqrt(variance / ((expiry - quote.ts) / YEAR)), quote.ts)
@@ -56,9 +56,9 @@ def vol_at_strike(strike: float, forward: float, vols: Mapping[float, float]) ->
     if strike in vols:
         return vols[strike]
     strikes = sorted(vols)
-    places = [math.log(own / forward) for own in strikes]
-    squares = [vols[own] ** 2 for own in strikes]
-    return math.sqrt(float(np.interp(math.log(strike / forward), places, squares)))
+    places = [_log_ratio(own, forward) for own in strikes]
+    squares = [_square(vols[own]) for own in strikes]
+    return math.sqrt(float(np.interp(_log_ratio(strike, forward), places, squares)))
 
 
 def svi_variance(k: float, svi: tuple[float, float, float, float, float]) -> float:
@@ -70,8 +70,22 @@ def svi_variance(k: float, svi: tuple[float, float, float, float, float]) -> flo
     59-71 (raw parametrisation).
     """
     a, b, rho, m, sigma = svi
-    return a + b * (rho * (k - m) + math.sqrt((k - m) ** 2 + sigma**2))
+    return a + b * (rho * (k - m) + math.sqrt(_square(k - m) + _square(sigma)))
 
 
 def _sound(vol: float, ts: int) -> tuple[float, int] | None:
     return (vol, ts) if 0.0 <= vol < math.inf else None
+
+
+def _log_ratio(value: float, by: float) -> float:
+    """``ln(value / by)`` of numbers above 0, also where the ratio leaves the range of float64."""
+    ratio = value / by
+    return math.log(ratio) if 0.0 < ratio < math.inf else math.log(value) - math.log(by)
+
+
+def _square(value: float) -> float:
+    """The square; infinite where it leaves the range of float64."""
+    try:
+        return float(value**2)
+    except OverflowError:
+        return math.inf

@@ -53,6 +53,7 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
     own, held = found.position_exposures, found.book
     with np.errstate(over="ignore", invalid="ignore"):
         gross = row_sums(book.leg_start, np.abs(own.delta))
+        charged = row_sums(book.leg_start, np.abs(found.position_maintenance))
     figures = (
         found.equity,
         found.initial_margin,
@@ -60,7 +61,7 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
         found.headroom,
         gross,
     )
-    _check_figures(figures, held.problems)
+    _check_figures((*figures, charged), held.problems)
     row, listing = held.position_row, held.listing
     options = None
     if held.option.any():

@@ -63,7 +63,7 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
         something of the underlying of that name, or of that name and USDT. Absent: none.
     """
 
-    cash_assets: tuple[str, ...] = (SETTLEMENT_CURRENCY, "USDT")
+    cash_assets: tuple[str, ...] = (SETTLEMENT_CURRENCY, "USDT", "USDC")
     default_haircut: Share = 0.2
     haircuts: dict[str, Share] = {}
     weights: dict[str, AssetWeights] | UnsetType = UNSET

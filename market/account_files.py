@@ -12,6 +12,9 @@ latest ts does not name is not held. A row of quantity 0 therefore says "flat", 
 still has its cash. An account known to neither file by T is absent from the book; an event of kind
 ``closed`` voids all snapshots up to and at its ts.
 
+An amount of USD is the account's cash, for it settles in USD; every other asset is a collateral
+balance, and the rule set says which of them count as cash, see `margin.ruleset.CollateralRules`.
+
 Only the form is checked here. Whether an instrument can be priced is the margin engine's to say,
 account by account.
 """
@@ -29,16 +32,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market.account_columns import numbers, prices, recode, sorted_union, strings, times
-from market.book import Book
+from market.book import SETTLEMENT_CURRENCY, Book
 from market.clock import format_time
 from market.errors import DataError
 from market.files import replace_file
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-CASH_ASSETS = ("USD", "USDT")
-"""Collateral that counts as cash in the settlement currency."""
 
 CLOSED = "closed"
 """Kind of the event that ends an account."""
@@ -168,7 +168,7 @@ class AccountHistory:
     def book_at(self, time: int) -> Book:
         """All accounts as known at a time in nanoseconds, sorted by account id.
 
-        Zero quantities and amounts are left out; cash is the sum of `CASH_ASSETS`.
+        Zero quantities and amounts are left out.
         """
         return self.book_of(
             np.flatnonzero((self.segments.begin <= time) & (time < self.segments.end))
@@ -184,7 +184,7 @@ class AccountHistory:
         amount = self.collateral.amount[balance]
         is_cash = np.isin(
             self.collateral.name[balance],
-            [i for i, asset in enumerate(self.collateral.names) if asset in CASH_ASSETS],
+            [i for i, asset in enumerate(self.collateral.names) if asset == SETTLEMENT_CURRENCY],
         )
         cash = np.bincount(keeper[is_cash], weights=amount[is_cash], minlength=len(segments))
         kept = ~is_cash & (amount != 0.0)
@@ -280,7 +280,7 @@ def _tables(snapshots: Iterable[tuple[int, Book]]) -> tuple[pa.Table, pa.Table]:
             )
         before = time
         for i, account in enumerate(book.account_ids):
-            balances.append((time, account, CASH_ASSETS[0], float(book.cash[i])))
+            balances.append((time, account, SETTLEMENT_CURRENCY, float(book.cash[i])))
             balances.extend(
                 (time, account, book.balance_asset[b], float(book.balance_amount[b]))
                 for b in range(book.balance_start[i], book.balance_start[i + 1])

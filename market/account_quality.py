@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -29,6 +30,10 @@ class AccountQuality:
         Positions whose symbol has no bars; their accounts have no figures.
     unpriced_symbols:
         The symbols of these, sorted.
+    unpriced_collateral:
+        Balances in assets that are neither cash nor have a price; their accounts have no figures.
+    unpriced_assets:
+        These assets, sorted.
     negative_collateral:
         Balances under 0, debts among them.
     outside_market:
@@ -44,6 +49,8 @@ class AccountQuality:
     malformed: int
     unpriced: int
     unpriced_symbols: tuple[str, ...]
+    unpriced_collateral: int
+    unpriced_assets: tuple[str, ...]
     negative_collateral: int
     outside_market: int
 
@@ -53,7 +60,11 @@ class AccountQuality:
 
 
 def check_accounts(
-    history: AccountHistory, symbols: tuple[str, ...], first_close: int, last_close: int
+    history: AccountHistory,
+    symbols: tuple[str, ...],
+    first_close: int,
+    last_close: int,
+    needs_no_price: Callable[[str], bool],
 ) -> AccountQuality:
     """Hold account files against the market that should price them.
 
@@ -65,6 +76,8 @@ def check_accounts(
         Bar symbols of the market.
     first_close, last_close:
         Its span in nanoseconds.
+    needs_no_price:
+        Whether the rule set values an asset without bars of its own: cash.
     """
     positions, collateral = history.positions, history.collateral
     malformed = np.zeros(len(positions.names), dtype=np.bool_)
@@ -79,6 +92,11 @@ def check_accounts(
         if symbol not in symbols:
             unpriced[i] = True
             missing.add(symbol)
+    worthless = np.array(
+        [not needs_no_price(asset) and f"{asset}USDT" not in symbols for asset in collateral.names],
+        dtype=np.bool_,
+    )
+    without_price = worthless[collateral.name] & (collateral.amount != 0.0)
     held = positions.amount != 0.0
     times = np.concatenate([positions.time, collateral.time])
     return AccountQuality(
@@ -90,6 +108,10 @@ def check_accounts(
         malformed=int((malformed[positions.name] & held).sum()),
         unpriced=int((unpriced[positions.name] & held).sum()),
         unpriced_symbols=tuple(sorted(missing)),
+        unpriced_collateral=int(without_price.sum()),
+        unpriced_assets=tuple(
+            collateral.names[i] for i in np.unique(collateral.name[without_price]).tolist()
+        ),
         negative_collateral=int((collateral.amount < 0.0).sum()),
         outside_market=int(((times < first_close) | (times > last_close)).sum()),
     )

@@ -10,12 +10,13 @@ from typing import Any
 
 from rich.table import Table
 
+from margin.marks import QUOTE_COIN
 from market.account_files import read_accounts
 from market.account_quality import check_accounts
 from market.clock import format_time
 from market.quality import FAULTS
 from pipelines.config import Config
-from pipelines.inputs import read_history
+from pipelines.inputs import read_history, read_rule_history
 from pipelines.report import console
 
 _TIMES = 3  # of suspect bars in a line; the rest stands in the JSON
@@ -35,7 +36,13 @@ def check_data(config: Config) -> dict[str, Any]:
     accounts = None
     if config.accounts.path:
         span = int(panel.closes[0]), int(panel.closes[-1])
-        accounts = check_accounts(read_accounts(config.accounts.path), panel.symbols, *span)
+        rules = read_rule_history(config).at(span[1]).collateral
+        accounts = check_accounts(
+            read_accounts(config.accounts.path),
+            panel.symbols,
+            *span,
+            lambda asset: rules.is_cash(asset) or asset == QUOTE_COIN,
+        )
     files = history.report.files
     return {
         "span": [format_time(int(panel.closes[0])), format_time(int(panel.closes[-1]))],

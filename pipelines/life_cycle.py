@@ -139,11 +139,12 @@ class _Views:
         return len(self._rows)
 
     def __iter__(self) -> Iterator[MarketView]:
+        ages = _Ages(self.history)
         for row in self._rows:
             time = int(self.history.bars.closes[row])
             quotes = self._quotes.board(time)
             if self._features is None:
-                yield self._marks(row, time, quotes)
+                yield self._marks(row, time, ages.at(row), quotes)
             else:
                 yield MarketSnapshot.of_history(
                     self.history, self._features, time, quotes, self.mark_max_age
@@ -160,27 +161,42 @@ class _Views:
         """Name of the bar interval."""
         return self.history.bars.interval.name
 
-    def _marks(self, row: int, time: int, quotes: QuoteBoard | None) -> MarketView:
+    def _marks(
+        self, row: int, time: int, age_hours: Floats, quotes: QuoteBoard | None
+    ) -> MarketView:
         symbols = self.history.bars.symbols
         unknown: Floats = np.full(len(symbols), np.nan)
         return MarketView(
             as_of=time,
             symbols=symbols,
             mark=self.history.last_mark(row),
-            age_hours=self._bar_age_hours(row),
+            age_hours=age_hours,
             volatility=unknown,
             adv=unknown,
             correlation=np.full((len(symbols), len(symbols)), np.nan),
             interval_hours=1.0 / self.history.bars.interval.per_hour,
+            suspect=self.history.suspect_at(row),
             quotes=quotes,
             mark_max_age_hours=None if self.mark_max_age is None else self.mark_max_age / HOUR,
         )
 
-    def _bar_age_hours(self, row: int) -> Floats:
-        """Hours since the newest bar of each symbol closed, shape (S,); NaN before the first."""
-        known = ~np.isnan(self.history.bars.values[: row + 1, :, CLOSE])
-        age = np.argmax(known[::-1], axis=0) / self.history.bars.interval.per_hour
-        return np.where(known.any(axis=0), age, np.nan)
+
+class _Ages:
+    """How old each symbol's newest accepted bar is, row after row."""
+
+    def __init__(self, history: MarketHistory) -> None:
+        self._close = history.bars.values[:, :, CLOSE]
+        self._per_hour = history.bars.interval.per_hour
+        self._next = 0
+        self._last = np.full(self._close.shape[1], np.nan)
+
+    def at(self, row: int) -> Floats:
+        """Hours at the close of `row`, shape (S,); NaN before the first bar. Rows must rise."""
+        for passed in range(self._next, row + 1):
+            self._last[~np.isnan(self._close[passed])] = passed
+        self._next = row + 1
+        age: Floats = (row - self._last) / self._per_hour
+        return age
 
 
 def _run_key(views: _Views, accounts: Path) -> str:

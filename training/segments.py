@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from margin.marks import QUOTE_COIN
 from margin.ruleset import RuleSet
 from market.account_files import AccountHistory
 from market.book import Book
@@ -136,7 +137,7 @@ def from_book(
         The market's columns, and marks of shape (T, S). A position without an entry price entered
         at the mark of its first row.
     ruleset:
-        Gives the haircuts.
+        Says what is cash, and gives the haircuts of the rest.
 
     Raises
     ------
@@ -152,22 +153,36 @@ def from_book(
     entry[without] = mark[first[owner[without]], leg_symbol[without]]
     invested = np.bincount(owner, weights=book.leg_quantity * entry, minlength=len(book))
 
-    balance_symbol = _columns(column, book.balance_asset, lambda asset: f"{asset}USDT")
-    # A debt counts in full: a haircut never makes it smaller.
-    rates = 1.0 - np.array([ruleset.collateral.haircut(asset) for asset in book.balance_asset])
-    counted = book.balance_amount * np.where(book.balance_amount > 0.0, rates, 1.0)
-
     keeper = np.repeat(np.arange(len(book)), np.diff(book.balance_start))
+    rules, assets = ruleset.collateral, book.balance_asset
+    # A debt counts in full: a haircut never makes it smaller.
+    rates = 1.0 - np.array([rules.haircut(asset) for asset in assets], dtype=np.float64)
+    counted = book.balance_amount * np.where(book.balance_amount > 0.0, rates, 1.0)
+    # Cash has no price that moves, nor has the coin that prices are in.
+    fixed = np.array(
+        [
+            rules.is_cash(asset) or (asset == QUOTE_COIN and f"{asset}USDT" not in column)
+            for asset in assets
+        ],
+        dtype=np.bool_,
+    )
+    cash = book.cash + np.bincount(keeper[fixed], weights=counted[fixed], minlength=len(book))
+    coins = np.flatnonzero(~fixed)
+    keeper, counted = keeper[coins], counted[coins]
+    balance_symbol = _columns(
+        column, [assets[b] for b in coins.tolist()], lambda asset: f"{asset}USDT"
+    )
+
     order = np.argsort(np.r_[owner, keeper], kind="stable")
     start = np.zeros(len(book) + 1, dtype=np.int64)
-    np.cumsum(np.diff(book.leg_start) + np.diff(book.balance_start), out=start[1:])
+    np.cumsum(np.diff(book.leg_start) + np.bincount(keeper, minlength=len(book)), out=start[1:])
     return Segments(
         account=account,
         account_ids=account_ids,
         account_key=account_keys(account_ids),
         first_row=first,
         last_row=last,
-        cash=book.cash - invested,
+        cash=cash - invested,
         leg_start=start,
         leg_symbol=np.r_[leg_symbol, balance_symbol][order],
         leg_value_quantity=np.r_[book.leg_quantity, counted][order],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from margin.liquidation.position import check_position
 
 
@@ -41,7 +43,7 @@ def bankruptcy_price(
     """
     check_position(quantity, entry_price, balance)
     slope = quantity - fee_rate * abs(quantity)
-    return _above_zero((quantity * entry_price - balance) / slope)
+    return None if slope == 0.0 else _above_zero((quantity * entry_price - balance) / slope)
 
 
 def inverse_bankruptcy_price(
@@ -76,4 +78,4 @@ def inverse_bankruptcy_price(
 
 
 def _above_zero(price: float) -> float | None:
-    return price if price > 0.0 else None
+    return price if 0.0 < price < math.inf else None

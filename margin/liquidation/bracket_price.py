@@ -97,7 +97,7 @@ def liquidation_price(
     if slope == 0.0:
         return None
     price = (balance + deduction - quantity * entry_price) / slope
-    return price if price > 0.0 else None
+    return price if 0.0 < price < np.inf else None
 
 
 def inverse_liquidation_price(
@@ -140,7 +140,7 @@ def inverse_liquidation_price(
     if coins == 0.0:
         return None
     price = (units * rate + size) / coins
-    return price if price > 0.0 else None
+    return price if 0.0 < price < np.inf else None
 
 
 def _bracket(brackets: MaintenanceBrackets, passed: _Passed) -> int:

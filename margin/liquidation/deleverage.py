@@ -73,7 +73,8 @@ def profit_leverage(winner: Winner) -> float:
     ----------
     BitMEX, "Auto-Deleveraging"; CoinEx and MEXC publish the same.
     """
-    rate = _profit(winner) / (abs(winner.quantity) * winner.entry_price)
+    side = math.copysign(1.0, winner.quantity)
+    rate = side * ((winner.mark - winner.entry_price) / winner.entry_price)
     leverage = _over(abs(winner.quantity) * winner.mark, winner.equity)
     if rate == 0.0:
         return 0.0
@@ -156,7 +157,8 @@ def deleverage(quantity: float, winners: Sequence[Winner], ranking: str) -> tupl
         key=lambda pair: (-pair[0], pair[1].account_id),
     )
     sizes = np.array([abs(winner.quantity) for _, winner in scored])
-    standing = np.cumsum(sizes)
+    # Shares of the largest, so that no sum leaves the range of float64.
+    standing = np.cumsum(sizes / sizes.max(initial=0.0))
     # The exact rest is handed on, so that what is closed adds up to the quantity.
     left = abs(quantity)
     places = []
@@ -175,7 +177,7 @@ def _check(quantity: float, winners: Sequence[Winner]) -> None:
         raise CaseError(f"quantity to take off is {quantity}; expected a finite number, not 0")
     seen = set()
     for winner in winners:
-        if not winner.quantity * quantity < 0.0:
+        if not (winner.quantity < 0.0 < quantity or quantity < 0.0 < winner.quantity):
             raise CaseError(
                 f"account {winner.account_id!r} holds {winner.quantity}; expected the other side "
                 f"of {quantity}"

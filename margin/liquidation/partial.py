@@ -28,8 +28,8 @@ Floats = npt.NDArray[np.float64]
 
 _PATH = np.linspace(0.0, 1.0, 65)
 
-_COUNTABLE = 2.0**53
-"""From so many steps on float64 cannot tell one from the next: any share is a multiple."""
+_WHOLE_FROM = 2.0**52
+"""From here on floats are whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ def _to_buffer(account: Closable, rules: PartialRules, elapsed: float) -> Floats
 
 def _rounded_up(share: float, multiple: float) -> float:
     steps = share / multiple if multiple > 0.0 else math.inf
-    if steps >= _COUNTABLE:
+    if not steps < _WHOLE_FROM:  # finer than float64 tells shares apart
         return share
     return min(1.0, math.ceil(round(steps, 9)) * multiple)
 

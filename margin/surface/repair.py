@@ -36,6 +36,9 @@ _MILD = 0.5
 
 _SHARES = (0.25, 0.5, 0.75)
 _HALVINGS = 40
+_LEAST_LIFT = 1e-18
+_DOUBLINGS = 90
+"""From the least lift, in total variance, to a hundred million."""
 _STEEPEST = 0.9995 * MAX_WING
 
 
@@ -250,14 +253,16 @@ def _lifted(points: SlicePoints, fit: SliceFit, earlier: Floats) -> SliceFit:
         return fit
     raw = _with_wings(fit.raw, earlier)
     unit = float(total_variance(earlier, np.zeros(())))
-    lift = 1e-6 * unit
-    while not sound(raw + np.array([lift, 0.0, 0.0, 0.0, 0.0])):
+    lift = max(1e-6 * unit, _LEAST_LIFT)
+    for _ in range(_DOUBLINGS):
+        if sound(raw + np.array([lift, 0.0, 0.0, 0.0, 0.0])):
+            break
         lift *= 2.0
-        if lift > 1e6 * max(unit, 1.0):
-            raise DataError(
-                f"no lift puts the slice of {points.tau:.6g} years above the one before; its "
-                f"parameters are {fit.raw.tolist()}, leave the expiry out"
-            )
+    else:
+        raise DataError(
+            f"no lift puts the slice of {points.tau:.6g} years above the one before; its "
+            f"parameters are {fit.raw.tolist()}, leave the expiry out"
+        )
     good, bad = lift, 0.5 * lift
     for _ in range(_HALVINGS):
         middle = 0.5 * (good + bad)

@@ -192,7 +192,7 @@ def _variance(tau, raw, k, years):  # type: ignore[no-untyped-def]
     if years >= tau[last]:
         return w_of(raw[last], k) + w_of(raw[last], 0.0) * (years / tau[last] - 1.0)
     j = 1
-    while tau[j] < years:
+    while j < last and tau[j] < years:
         j += 1
     share = (years - tau[j - 1]) / (tau[j] - tau[j - 1])
     return (1.0 - share) * w_of(raw[j - 1], k) + share * w_of(raw[j], k)

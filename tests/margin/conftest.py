@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 
 from margin.ruleset import RuleSet, load_ruleset
 from margin.view import MarketView
+from market.clock import DAY
+from market.daily_closes import DailyCloses
+from market.quotes import InstrumentQuote, QuoteBoard
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "XUSDT")
 
@@ -43,3 +47,18 @@ def make_view() -> Callable[..., MarketView]:
 @pytest.fixture(scope="session")
 def view(make_view: Callable[..., MarketView]) -> MarketView:
     return make_view()
+
+
+AS_OF = 20_000 * DAY
+
+
+@pytest.fixture(scope="session")
+def market(make_view: Callable[..., MarketView]) -> MarketView:
+    """A market that every preset can margin in: daily closes, and the open interest of perps."""
+    rng = np.random.default_rng(7)
+    returns = rng.normal(0.0, 0.02, (1_000, 3))
+    closes = np.array([100_000.0, 2_000.0, 1.0]) * np.exp(np.cumsum(returns, axis=0))
+    daily = DailyCloses(SYMBOLS, AS_OF, closes, returns**2)
+    interest = {f"{symbol}-PERP": InstrumentQuote(AS_OF, open_interest=1.0) for symbol in SYMBOLS}
+    board = QuoteBoard(instruments=interest)
+    return dataclasses.replace(make_view(), as_of=AS_OF, daily=daily, quotes=board)

@@ -119,7 +119,7 @@ def test_account_unknown_by_t_is_absent_and_the_future_is_not_seen(tmp_path: Pat
     history = read(
         tmp_path,
         positions((0, "b", "BTCUSDT-PERP", 2.0), (5, "c", "BTCUSDT-PERP", 1.0)),
-        collateral((2, "a", "USDT", 7.0)),
+        collateral((2, "a", "USD", 7.0)),
     )
     assert len(history.book_at(T0 - 1)) == 0
     assert history.book_at(T0).account_ids == ("b",)
@@ -128,7 +128,7 @@ def test_account_unknown_by_t_is_absent_and_the_future_is_not_seen(tmp_path: Pat
     assert history.book_at(T0 + 9 * HOUR).cash.tolist() == [7.0, 0.0, 0.0]
 
 
-def test_usd_and_usdt_are_cash_and_the_rest_is_collateral(tmp_path: Path) -> None:
+def test_usd_is_cash_and_the_rest_is_collateral_for_the_rule_set_to_value(tmp_path: Path) -> None:
     history = read(
         tmp_path,
         GOOD_POSITIONS,
@@ -140,8 +140,8 @@ def test_usd_and_usdt_are_cash_and_the_rest_is_collateral(tmp_path: Path) -> Non
         ),
     )
     account = accounts(history.book_at(T0))["a"]
-    assert account.cash == 20.0
-    assert account.collateral == (Balance("BTC", 0.5),)
+    assert account.cash == -10.0
+    assert account.collateral == (Balance("BTC", 0.5), Balance("USDT", 30.0))
 
 
 def happened(history: AccountHistory) -> list[Event]:

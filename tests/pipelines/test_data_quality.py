@@ -159,7 +159,7 @@ def test_accounts_are_held_against_the_market(config: Path) -> None:
 
     book = Book.of(
         [
-            account("a", "BTCUSDT-PERP"),
+            account("a", "BTCUSDT-PERP", Balance("GOLD", 1.0), Balance("USDC", 5.0)),
             account("b", "SOLUSDT", Balance("ETH", -2.0)),
             account("c", "what is this?"),
         ]
@@ -180,11 +180,20 @@ def test_accounts_are_held_against_the_market(config: Path) -> None:
         "malformed": 2,
         "unpriced": 2,
         "unpriced_symbols": ("SOLUSDT",),
+        "unpriced_collateral": 2,
+        "unpriced_assets": ("GOLD",),
         "negative_collateral": 2,
         "outside_market": 6,
     }
-    quality = check_accounts(read_accounts(folder), ("BTCUSDT", "SOLUSDT"), START - HOUR, START)
+    quality = check_accounts(
+        read_accounts(folder),
+        ("BTCUSDT", "SOLUSDT", "GOLDUSDT"),
+        START - HOUR,
+        START,
+        lambda asset: asset == "USD",
+    )
     assert (quality.unpriced, quality.outside_market) == (0, 6)
+    assert quality.unpriced_assets == ("ETH", "USDC")
 
 
 def _printed(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -20,7 +20,6 @@ from margin.tier import TierTable
 from market.account_files import write_accounts
 from market.book import Account, Balance, Book, Position
 from market.clock import INTERVALS
-from market.errors import DataError
 from market.history import MarketHistory
 from market.simulate import simulate_bars
 from serving.figures import account_rows
@@ -81,7 +80,3 @@ def test_floors_of_a_recorded_book_are_those_of_a_decision(tmp_path: Path) -> No
     )
     assert share == pytest.approx([(0.95 * 6e3 - 50.0) / 2.3e4, 0.8 * 7e3 / 2e4], rel=1e-9)
     assert (wrong_way > 0.0).all()
-
-    untold = replace(times, rows=replace(times.rows, leg_collateral=None))
-    with pytest.raises(DataError, match="collateral was not told"):
-        rule_bounds(untold, history, market, RULES)
