@@ -184,6 +184,7 @@ _MONEY = (
     "headroom",
     "add_on",
     "total_requirement",
+    "opening_requirement",
     "deposit_to_meet",
     "floor",
     "model_add_on",
@@ -213,6 +214,8 @@ def _table(decisions: Sequence[Decision], horizons: Sequence[int]) -> pa.Table:
             },
             **named(("binding", "degraded"), pa.string()),
             "reasons": _as_json([d.reasons for d in decisions]),
+            "marks": _as_json([d.marks for d in decisions]),
+            "valuations": _as_json([d.valuations for d in decisions]),
             "explain": _as_json([d.explain for d in decisions]),
             **named(("model", "ruleset"), pa.string()),
         }
@@ -220,7 +223,9 @@ def _table(decisions: Sequence[Decision], horizons: Sequence[int]) -> pa.Table:
 
 
 def _as_json(values: Sequence[object]) -> pa.Array:
-    return pa.array([msgspec.json.encode(value).decode() for value in values], pa.string())
+    """Values as JSON; null where a value is unset."""
+    texts = [None if value is UNSET else msgspec.json.encode(value).decode() for value in values]
+    return pa.array(texts, pa.string())
 
 
 def _write(out: Path, table: pa.Table) -> None:

@@ -19,14 +19,15 @@ from margin.cut_shares import cut_shares
 from margin.explain import explain, explain_engine
 from margin.floors import floor_terms
 from margin.floors.term import FloorTerm
+from margin.marks_used import MarksUsed
 from margin.ruleset import RuleSet
 from market.book import Account, Book
 from market.clock import HOUR, format_time
 from market.errors import DataError, InstrumentError
 from models.forecaster import Forecaster
 from serving.figures import Figures, Forecast, compute_figures
-from serving.messages import AccountProblem, Decision, Valuation, Valuations
-from serving.reasons import market_reasons, model_reasons, rule_reasons
+from serving.messages import AccountProblem, Decision, MarkUsed, Valuation, Valuations
+from serving.reasons import market_reasons, model_reasons, price_reasons, rule_reasons
 from serving.valuations import BookValuations
 
 Floats = npt.NDArray[np.float64]
@@ -129,6 +130,7 @@ def decide(
     facts = _facts(figures)
     probability = _probabilities(figures.forecast, model)
     moved = model_reasons(figures.forecast, model)
+    marks = _marks(valuations, ruleset)
     of_market = market_reasons(snapshot, ruleset, model)
     shared: dict[str, Any] = {
         "as_of": format_time(snapshot.as_of),
@@ -152,16 +154,20 @@ def decide(
             explain_engine(i, requirement, ruleset, float(cuts[i])),
         )
         silence = figures.forecast.silence[i]
+        suspects = _valuations(valuations, i)
         answers.append(
             Decision(
                 account_id=account.account_id,
                 probability=probability[i],
                 binding=explanation.binding,  # type: ignore[arg-type]  # one of BINDINGS
                 degraded=silence,
-                reasons=rule_reasons(explanation, silence) + of_market + moved[i],
+                reasons=rule_reasons(explanation, silence)
+                + price_reasons(marks[i], suspects)
+                + of_market
+                + moved[i],
                 explain=explanation.to_dict(),
-                valuations=_valuations(valuations, i),
-                marks=[],
+                valuations=suspects,
+                marks=marks[i],
                 **facts[i],
                 **shared,
             )
@@ -234,6 +240,33 @@ def _facts(figures: Figures) -> list[dict[str, Any]]:
         {**dict(zip(columns, row, strict=True)), "model_add_on": None if level != level else level}
         for row, level in zip(rows, asked.tolist(), strict=True)
     ]
+
+
+def _marks(valuations: BookValuations, ruleset: RuleSet) -> list[list[MarkUsed]]:
+    """The marks behind the figures of each account; none of one without figures."""
+    good = MarksUsed(valuations.last_good, ruleset)
+    other = None if valuations.suspect is None else MarksUsed(valuations.suspect, ruleset)
+    found: list[list[MarkUsed]] = []
+    for i in range(len(valuations.last_good)):
+        if i in valuations.last_good.problems:
+            found.append([])
+            continue
+        known = {mark.instrument: mark for mark in good.of(i)}
+        driving = good.of(i) if other is None or not valuations.suspect_drives[i] else other.of(i)
+        found.append(
+            [
+                MarkUsed(
+                    mark.instrument,
+                    mark.price,
+                    mark.source,
+                    mark.age_seconds,
+                    mark.stale,
+                    mark != known.get(mark.instrument),
+                )
+                for mark in driving
+            ]
+        )
+    return found
 
 
 def _valuations(valuations: BookValuations, i: int) -> Valuations | UnsetType:

@@ -88,13 +88,14 @@ class MarkUsed(Struct, frozen=True, omit_defaults=True):
     """A mark price that an account was valued at: where it comes from and how old it was.
 
     `stale`: neither a fresh quoted mark nor a fresh bar close exists. `suspect`: the outlier
-    filter has not confirmed the price yet.
+    filter has not confirmed the price yet. Of an option the price is its value at its forward and
+    vol, and the age that of the older of the two.
     """
 
     instrument: str
     price: float
     source: Literal["quote", "bar"]
-    age_seconds: float
+    age_seconds: float | None
     stale: bool = False
     suspect: bool = False
 

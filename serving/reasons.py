@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from features.snapshot import MarketSnapshot
 from margin.explain import Explanation
@@ -11,7 +14,7 @@ from market.clock import format_time
 from models.contributions import contribution_names, horizon_contributions
 from models.forecaster import Forecaster
 from serving.figures import Forecast
-from serving.messages import Reason
+from serving.messages import MarkUsed, Reason, Valuations
 
 _TOP_REASONS = 5
 
@@ -62,6 +65,40 @@ def missing_context(snapshot: MarketSnapshot, model: Forecaster) -> str | None:
         "come from (funding, open_interest, implied_vol, marks, forwards and vols) to POST "
         "/v1/market/quotes, start again with newer files, or retrain without them"
     )
+
+
+def price_reasons(marks: Sequence[MarkUsed], valuations: Valuations | UnsetType) -> list[Reason]:
+    """Stale prices of an account, and that prices of it wait for confirmation."""
+    reasons = [
+        Reason(
+            "data",
+            "stale_price",
+            mark.age_seconds,
+            f"the price of {mark.instrument} is stale: {_AGES[mark.source]} is {_age(mark)} and "
+            "there is no fresher one",
+        )
+        for mark in marks
+        if mark.stale
+    ]
+    if valuations is not UNSET:
+        lower = min(valuations.suspect.headroom, valuations.last_good.headroom)
+        reasons.append(
+            Reason(
+                "data",
+                "suspect_price",
+                valuations.suspect.headroom,
+                "a price of the account waits for confirmation: its headroom is "
+                f"{valuations.suspect.headroom:.2f} at the suspect prices, "
+                f"{valuations.last_good.headroom:.2f} at the last good ones; {lower:.2f} counts",
+            )
+        )
+    return reasons
+
+
+def _age(mark: MarkUsed) -> str:
+    if mark.age_seconds is None:
+        return "of unknown age"
+    return f"{mark.age_seconds / 3_600.0:.2f} h old"
 
 
 def market_reasons(
@@ -122,5 +159,7 @@ _BOUND_TEXT = {
     "release": "the level is released slowly",
     "fallback": "the model could not answer: the rule floor applies",
 }
+
+_AGES = {"quote": "the quoted mark", "bar": "the last bar close"}
 
 _NO_EXPOSURE = "the account has no exposure that needs margin: no add-on is asked"

@@ -23,12 +23,15 @@ FIELDS = {
         "headroom",
         "initial_margin",
         "maintenance_margin",
+        "marks",
         "model",
         "model_add_on",
+        "opening_requirement",
         "probability",
         "reasons",
         "ruleset",
         "total_requirement",
+        "valuations",
     ),
 }
 """By schema; what was released is never edited."""

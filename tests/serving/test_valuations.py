@@ -74,6 +74,11 @@ def test_an_unconfirmed_move_against_the_account_drives_headroom_and_deposit(
     assert not isinstance(got.valuations, msgspec.UnsetType)
     assert got.valuations.last_good.equity == pytest.approx(good.equity)
     assert got.valuations.suspect.headroom == got.headroom
+    (mark,) = got.marks
+    assert (mark.instrument, mark.source, mark.suspect) == (PERP, source, True)
+    assert mark.price == pytest.approx(factor * price)
+    assert "suspect_price" in [reason.name for reason in got.reasons]
+    assert [m.suspect for m in good.marks] == [False]
     # The model sees the last good prices.
     assert got.probability == good.probability
     assert got.total_requirement == got.maintenance_margin + got.add_on
