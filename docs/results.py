@@ -16,7 +16,7 @@ COMMANDS = """```sh
 C="--config configs/binance-hourly.toml"
 B="--bundle var/real/bundles/champion"
 margincast retrain $C --json var/real-retrain.json
-margincast evaluate $B $C --json var/real-evaluate.json
+MARGINCAST__MARKET__START= margincast evaluate $B $C --json var/real-evaluate.json
 margincast backtest $B $C --json var/real-backtest.json
 MARGINCAST__ACCOUNTS__COUNT=10000 margincast simulate $C --out var/real-book
 margincast score $C --accounts var/real-book/accounts --as-of 2025-08-31T12:00:00Z \\
