@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,11 +17,13 @@ import margin
 from ledger.records import Entry
 from ledger.store import Ledger
 from margin.pricing.black76 import black76_price
-from market.clock import DAY, parse_time
+from market.clock import DAY, HOUR, Interval, parse_time
+from market.history import MarketHistory
 from market.instruments import parse_expiry
+from market.panel import BarPanel
 from pipelines.cli import app
 from pipelines.config import load_config
-from pipelines.life_cycle import run_life_cycle
+from pipelines.life_cycle import _Ages, run_life_cycle
 from pipelines.simulate import simulate
 from serving.posted_quotes import QUOTES
 
@@ -200,3 +203,16 @@ def test_rules_that_simulate_history_have_the_days_of_the_bars(
     )
     assert found["accounts"] > 0
     assert found["unknown"]["account_bars"] == 0, found["unknown"]
+
+
+def test_ages_of_a_replay_count_from_the_newest_accepted_bar() -> None:
+    rows = np.full((6, 2, 5), np.nan)
+    rows[[0, 3], 0] = 1.0
+    rows[2, 1] = 1.0
+    opens = HOUR * np.arange(6, dtype=np.int64)
+    panel = BarPanel(Interval.parse("1h"), ("A", "B"), opens, rows)
+    ages = _Ages(MarketHistory.from_panel(panel))
+    found = [ages.at(row).tolist() for row in range(1, 6)]
+    np.testing.assert_array_equal(
+        found, [[1.0, np.nan], [2.0, 0.0], [0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
+    )
