@@ -138,6 +138,7 @@ def test_prices_of_one_position_are_finite_or_none(
 
 @given(quantity=signed, spot=st.sampled_from(SCALES), cash=signed)
 @example(quantity=1e-312, spot=1.0, cash=1e-312)
+@example(quantity=5e-324, spot=1.7e308, cash=5e-324)
 def test_search_over_one_price_ends(quantity: float, spot: float, cash: float) -> None:
     held = Holding(kind="perp", underlying="BTC", quantity=quantity)
     portfolio = Portfolio(cash, 1.0, {"BTC": Underlying(spot, perp_price=spot)}, (held,), ())
