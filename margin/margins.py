@@ -56,12 +56,18 @@ class Margins:
     @property
     def initial_net(self) -> Floats:
         """``equity - initial_margin``, shape (N,)."""
-        return self.equity - self.initial_margin
+        return _less(self.equity, self.initial_margin)
 
     @property
     def maintenance_net(self) -> Floats:
         """``equity - maintenance_margin``, shape (N,): the headroom."""
-        return self.equity - self.maintenance_margin
+        return _less(self.equity, self.maintenance_margin)
+
+
+def _less(equity: Floats, margin: Floats) -> Floats:
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever reads a figure checks it
+        net: Floats = equity - margin
+    return net
 
 
 @dataclass(frozen=True, slots=True)

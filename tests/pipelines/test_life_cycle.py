@@ -18,12 +18,14 @@ import margin
 from ledger.records import Entry
 from ledger.store import Ledger
 from margin.pricing.black76 import black76_price
-from market.clock import DAY, parse_time
+from market.clock import DAY, HOUR, Interval, parse_time
+from market.history import MarketHistory
 from market.instruments import parse_expiry
+from market.panel import BarPanel
 from pipelines.cli import app
 from pipelines.config import load_config
 from pipelines.inputs import read_history, read_rule_history
-from pipelines.life_cycle import _Views, run_life_cycle
+from pipelines.life_cycle import _Ages, _Views, run_life_cycle
 from pipelines.simulate import simulate
 from serving.posted_quotes import QUOTES
 
@@ -224,3 +226,16 @@ def test_views_carry_the_age_of_bars_and_the_limit_of_marks(
     assert [view.age_hours[0] for view in views[-4:]] == [0.0, 1.0, 2.0, 3.0]
     assert np.isnan(views[-1].age_hours[1]), "no bar has closed yet"
     assert {view.mark_max_age_hours for view in views} == {0.5}
+
+
+def test_ages_of_a_replay_count_from_the_newest_accepted_bar() -> None:
+    rows = np.full((6, 2, 5), np.nan)
+    rows[[0, 3], 0] = 1.0
+    rows[2, 1] = 1.0
+    opens = HOUR * np.arange(6, dtype=np.int64)
+    panel = BarPanel(Interval.parse("1h"), ("A", "B"), opens, rows)
+    ages = _Ages(MarketHistory.from_panel(panel))
+    found = [ages.at(row).tolist() for row in range(1, 6)]
+    np.testing.assert_array_equal(
+        found, [[1.0, np.nan], [2.0, 0.0], [0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
+    )

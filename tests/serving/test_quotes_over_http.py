@@ -8,6 +8,7 @@ import pytest
 from features.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.marks import perpetual_marks
+from margin.rule_history import load_history
 from market.clock import DAY, HOUR, MINUTE, format_time
 from market.quotes import QuoteBoard
 from models.bundle import load_bundle
@@ -259,3 +260,24 @@ def test_the_route_is_documented_with_its_units(serve: Any) -> None:
         name for name, field in fields.items() if "description" in field or "$ref" in str(field)
     }
     assert set(fields) - told == {"instrument"}
+
+
+@pytest.mark.parametrize("preset", ["linear-tiers", "hyperliquid", "binance-usdm", "emir-tiers"])
+def test_posted_marks_move_the_decision_under_brackets(
+    serve: Any, market: Any, preset: str
+) -> None:
+    endpoint = serve(rules=load_history(preset))
+    body = {
+        "account_id": "a",
+        "cash": 100_000.0,
+        "positions": [{"instrument": "BTCUSDT-PERP", "quantity": 1.0, "entry_price": 1_000.0}],
+        "collateral": [],
+    }
+    before = endpoint.score(body).json()["decisions"][0]
+    close = before["equity"] - 100_000.0 + 1_000.0
+    quotes = [{"instrument": name, "mark": 0.9 * close} for name in ("BTCUSDT", "BTCUSDT-PERP")]
+    endpoint.client.post(URL, json={"quotes": quotes})
+    after = endpoint.score(body).json()["decisions"][0]
+    assert after["equity"] == pytest.approx(before["equity"] - 0.1 * close)
+    assert after["maintenance_margin"] < before["maintenance_margin"]
+    assert after["headroom"] == pytest.approx(after["equity"] - after["maintenance_margin"])

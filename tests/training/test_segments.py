@@ -172,3 +172,28 @@ def test_what_has_no_bars_is_refused_by_name(tmp_path: Path, account: Account, n
 def test_keys_depend_on_the_name_alone() -> None:
     assert account_keys(("a", "b")).tolist() == account_keys(("b", "a")).tolist()[::-1]
     assert len(set(account_keys(tuple(map(str, range(1000)))).tolist())) == 1000
+
+
+@pytest.mark.parametrize("name", ["linear-tiers", "hyperliquid", "binance-usdm", "emir-tiers"])
+def test_coins_of_account_files_are_cash_where_the_rule_set_says_so(
+    tmp_path: Path, name: str
+) -> None:
+    rules = load_ruleset(name)
+    balances = (Balance("USDT", 70.0), Balance("BTC", 0.5))
+    balances += (Balance("USDC", 30.0),) if rules.collateral.is_cash("USDC") else ()
+    account = Account("a", 100.0, (Position("BTCUSDT-PERP", 1.0, 40_000.0),), balances)
+    history = write_accounts(tmp_path, [(int(TIMES[4]), Book.of([account]))])
+    found = from_history(history, TIMES, SYMBOLS, MARK, rules)
+    row, unknown = 900, np.full(3, np.nan)
+    view = MarketView(
+        as_of=int(TIMES[row]),
+        symbols=SYMBOLS,
+        mark=MARK[row],
+        age_hours=np.zeros(3),
+        volatility=unknown,
+        adv=unknown,
+        correlation=np.full((3, 3), np.nan),
+    )
+    requirement = compute_requirement(Book.of([account]), view, rules)
+    equity = found.cash[0] + found.leg_value_quantity @ MARK[row, found.leg_symbol]
+    assert equity == pytest.approx(requirement.equity[0])
