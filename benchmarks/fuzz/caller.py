@@ -101,9 +101,15 @@ class Caller:
         The ASGI application.
     limit_seconds:
         A call that takes longer is ended and reported as hung.
+
+    Attributes
+    ----------
+    headers:
+        Sent with every request that does not have them itself.
     """
 
     def __init__(self, app: Asgi, limit_seconds: float) -> None:
+        self.headers: dict[str, str] = {}
         self._app = app
         self._limit = limit_seconds
         self._loop = asyncio.new_event_loop()
@@ -137,7 +143,7 @@ class Caller:
         exchange = _Exchange(request.body())
         start = time.perf_counter()
         task = asyncio.ensure_future(
-            self._app(_scope(request, exchange.body), exchange.receive, exchange.send)
+            self._app(_scope(request, exchange.body, self.headers), exchange.receive, exchange.send)
         )
         await asyncio.wait({task}, timeout=self._limit)
         hung, stuck = "", False
@@ -180,9 +186,9 @@ class _LogErrors(logging.Handler):
         self.found.append(record.getMessage() if error is None else describe(error))
 
 
-def _scope(request: Request, body: bytes) -> dict[str, Any]:
+def _scope(request: Request, body: bytes, common: dict[str, str]) -> dict[str, Any]:
     path, _, query = request.target.partition("?")
-    headers = {"host": "127.0.0.1:8000", "accept": "*/*", **request.headers}
+    headers = {"host": "127.0.0.1:8000", "accept": "*/*", **common, **request.headers}
     if request.method in ("POST", "PUT"):
         headers |= {"content-type": "application/json", "content-length": str(len(body))}
     return {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.fuzz.draw import Draw
-from benchmarks.fuzz.endpoint import World
+from benchmarks.fuzz.endpoint import MODES, Mode, World
 from benchmarks.fuzz.mutation import garbage, mutated
 from benchmarks.fuzz.requests import (
     BARS,
@@ -26,6 +26,7 @@ from benchmarks.fuzz.requests import (
 from benchmarks.fuzz.scene import Scene
 from benchmarks.fuzz.session import Session
 from benchmarks.fuzz.shrink import shrink
+from market.clock import HOUR, MINUTE, SECOND
 
 SESSION_LENGTH = 150
 """Bodies to one endpoint: what is posted to its market cannot spoil more than these."""
@@ -33,11 +34,13 @@ SESSION_LENGTH = 150
 LIMIT_SECONDS = 5.0
 _FIRST_LIMIT_SECONDS = 600.0  # the first call compiles kernels
 _SHRINK_LIMIT_SECONDS = 2.0
-_SHRINK_TRIES, _SHRINK_SECONDS = 250, 90.0
+_SHRINK_TRIES, _SHRINK_SECONDS = 250, 60.0
 _ALONE_SHARE = 0.35
+_CLOCK_SHARE = 0.15
+_ODD_KEY_SHARE = 0.1
 _MAX_STUCK = 3
 
-_IN_FULL = ("status", "hang", "warning", "error in the log", "replay fails", "restart")
+_IN_FULL = ("status", "hang", "warning", "error in the log", "answer", "replay fails", "restart")
 """Faults that are told apart by their figures as well."""
 
 
@@ -47,19 +50,23 @@ class Failure:
 
     Attributes
     ----------
-    preset, session:
+    preset, mode, session:
         Where it happened.
     fault:
         What, as ``name: figures``.
     before, request:
         What led to it, and what showed it.
+    at_end:
+        Whether it shows at the end of the session only: in the ledger, a replay or a restart.
     """
 
     preset: str
+    mode: Mode
     session: int
     fault: str
     before: tuple[Request, ...]
     request: Request
+    at_end: bool = False
 
     @property
     def key(self) -> str:
@@ -150,7 +157,8 @@ def run_campaign(
     while report.bodies < count and report.stuck < _MAX_STUCK:
         world = worlds[session % len(worlds)]
         length = min(SESSION_LENGTH, count - report.bodies)
-        for failure in _run_session(world, seed, session, length, report):
+        mode, draw = mode_of(session, len(worlds)), Draw(seed, session)
+        for failure in _run_session(world, mode, draw, session, length, report):
             if report.add(failure):
                 say(f"{failure.preset}, session {session}: {failure.key}\n  {failure.fault[:400]}")
                 if minimise:
@@ -161,29 +169,57 @@ def run_campaign(
     return report
 
 
-def faults_of(world: World, requests: Sequence[Request], session: int = 0) -> list[str]:
+def mode_of(session: int, presets: int) -> Mode:
+    """The mode of a session of a campaign over so many rule sets."""
+    return MODES[session // presets % len(MODES)]
+
+
+def faults_of(
+    world: World, requests: Sequence[Request], mode: Mode = MODES[0], session: int = 0
+) -> list[str]:
     """Send requests to a fresh endpoint with every check; what is wrong with the last of them and
     with what is left at the end."""
+    return [*_faults_of(world, requests, mode, session, neighbours=True, finish=True)]
+
+
+def _faults_of(
+    world: World,
+    requests: Sequence[Request],
+    mode: Mode,
+    session: int,
+    *,
+    neighbours: bool,
+    finish: bool,
+) -> list[str]:
     faults: list[str] = []
-    with world.endpoint() as endpoint:
+    with world.endpoint(mode) as endpoint:
         found = Session(world, endpoint, world.scene(endpoint, session))
         for request in requests:
-            _, faults = found.step(request, neighbours=request is requests[-1])
+            last = request is requests[-1]
+            _, faults = found.step(request, neighbours=last and neighbours)
             if found.over:
-                return faults
-        return faults + found.finish()
+                return faults if last else []
+        return faults + (found.finish() if finish else [])
 
 
 def _run_session(
-    world: World, seed: int, number: int, length: int, report: Report
+    world: World, mode: Mode, draw: Draw, number: int, length: int, report: Report
 ) -> list[Failure]:
-    draw = Draw(seed, number)
     failures: list[Failure] = []
     sent: list[Request] = []
-    with world.endpoint() as endpoint:
+    with world.endpoint(mode) as endpoint:
         session = Session(world, endpoint, world.scene(endpoint, number))
         while len(sent) < length and not session.over:
-            request = next_request(draw, session.scene)
+            if draw.chance(_CLOCK_SHARE):
+                wait = draw.pick((SECOND, MINUTE, 30 * MINUTE, HOUR, HOUR, 3 * HOUR))
+            else:
+                wait = 0
+            request = replace(next_request(draw, session.scene), waited=wait)
+            if mode.keys and draw.chance(_ODD_KEY_SHARE):
+                odd = draw.pick(
+                    ("", "Bearer", "Bearer x", "Basic eA==", "Bearer \u00e9", "x" * 9_000)
+                )
+                request = replace(request, headers={**request.headers, "authorization": odd})
             answer, faults = session.step(request, neighbours=draw.chance(_ALONE_SHARE))
             report.answers[request.route, answer.status] += 1
             report.stuck += answer.stuck
@@ -192,12 +228,12 @@ def _run_session(
                 report.decisions += answer.body.count(b'"decision_id"')
                 report.degraded += answer.body.count(b'"binding":"fallback","degraded":"')
             failures += [
-                Failure(world.preset, number, fault, tuple(sent), request) for fault in faults
+                Failure(world.preset, mode, number, fault, tuple(sent), request) for fault in faults
             ]
             sent.append(request)
         if sent and not session.over:
             failures += [
-                Failure(world.preset, number, fault, tuple(sent[:-1]), sent[-1])
+                Failure(world.preset, mode, number, fault, tuple(sent[:-1]), sent[-1], at_end=True)
                 for fault in session.finish()
             ]
     return failures
@@ -218,7 +254,7 @@ def next_request(draw: Draw, scene: Scene) -> Request:
 
 def _warm_up(world: World) -> None:
     draw = Draw(0)
-    with world.endpoint() as endpoint:
+    with world.endpoint(MODES[0]) as endpoint:
         session = Session(world, endpoint, world.scene(endpoint, 0))
         for make in (quotes_request, score_request, what_if_request, bars_request) * 8:
             session.step(make(draw, session.scene), neighbours=False)
@@ -230,9 +266,17 @@ def _minimised(folder: Path, failure: Failure) -> Failure:
     wanted = fault_key(failure.fault)
 
     def fails(before: Sequence[Request], request: Request) -> bool:
-        return wanted in map(fault_key, faults_of(world, [*before, request], failure.session))
+        found = _faults_of(
+            world,
+            [*before, request],
+            failure.mode,
+            failure.session,
+            neighbours="neighbour" in wanted,
+            finish=failure.at_end,
+        )
+        return wanted in map(fault_key, found)
 
     before, request = shrink(
         failure.before, failure.request, fails, tries=_SHRINK_TRIES, seconds=_SHRINK_SECONDS
     )
-    return Failure(failure.preset, failure.session, failure.fault, tuple(before), request)
+    return replace(failure, before=tuple(before), request=request)

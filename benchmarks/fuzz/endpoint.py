@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
+from unittest import mock
 
 import numpy as np
 
@@ -21,8 +24,10 @@ from features.registry import (
     prior_column,
     registry_sha256,
 )
+from ledger.keys import Keys
 from ledger.store import Ledger
 from margin.ruleset import RuleSet, load_ruleset
+from market.clock import MINUTE
 from market.errors import DataError
 from models.bundle import bundle_files, load_bundle, write_bundle
 from models.forecaster import Forecaster
@@ -46,6 +51,40 @@ _INTERCEPT = -0.5
 """Of the calibration: such that levels lie between floor and cap."""
 
 
+@dataclass(frozen=True)
+class Mode:
+    """How an endpoint is set up.
+
+    Attributes
+    ----------
+    clock:
+        As in ``[serving]``.
+    keys:
+        Whether requests need a key.
+    champion:
+        Whether there is a model.
+    """
+
+    clock: Literal["market", "wall"] = "market"
+    keys: bool = False
+    champion: bool = True
+
+
+MODES = (*[Mode()] * 5, Mode(clock="wall"), Mode(keys=True), Mode(champion=False))
+"""Modes of the sessions of one rule set, in turn."""
+
+
+@dataclass
+class WallClock:
+    """A wall clock that is set by hand: sessions do not depend on when they run."""
+
+    now: int
+
+    def __call__(self) -> int:
+        """Nanoseconds."""
+        return self.now
+
+
 @dataclass
 class Endpoint:
     """An endpoint and what stands behind it."""
@@ -53,14 +92,13 @@ class Endpoint:
     caller: Caller
     live: LiveMarket
     ledger: Ledger
+    wall: WallClock
+    mode: Mode
 
     @property
     def newest_close(self) -> int:
         """Close of the newest bar."""
-        newest = self.live.newest_close
-        if newest is None:
-            raise DataError("the market of a campaign begins with bars and has none; report this")
-        return newest
+        return _newest_close(self.live)
 
 
 @dataclass(frozen=True)
@@ -118,27 +156,38 @@ class World:
         return sha
 
     @contextmanager
-    def endpoint(self) -> Iterator[Endpoint]:
+    def endpoint(self, mode: Mode) -> Iterator[Endpoint]:
         """An endpoint at the start of the market with an empty ledger."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         try:
             with (
                 Ledger(f"sqlite:///{folder / 'ledger.db'}", chain="serving") as ledger,
-                self.on_ledger(ledger) as endpoint,
+                self.on_ledger(ledger, mode) as endpoint,
             ):
                 yield endpoint
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def on_ledger(self, ledger: Ledger) -> Iterator[Endpoint]:
-        """An endpoint that starts on a ledger, as after a restart."""
+    def on_ledger(self, ledger: Ledger, mode: Mode, now: int | None = None) -> Iterator[Endpoint]:
+        """An endpoint that starts on a ledger, as after a restart at `now`."""
         self._promote()
         live = live_market(self.config)
-        settings = ServingSettings("127.0.0.1", 8_000, self.bundles, clock="market", auth="off")
-        app = create_app(settings, ledger, read_rule_history(self.config), live)
-        with Caller(app, self.limit_seconds) as caller:
-            yield Endpoint(caller, live, ledger)
+        wall = WallClock(_newest_close(live) + 10 * MINUTE if now is None else now)
+        settings = ServingSettings(
+            "127.0.0.1",
+            8_000,
+            self.bundles if mode.champion else self.folder / "no bundles",
+            clock=mode.clock,
+            auth="keys" if mode.keys else "off",
+        )
+        with mock.patch.object(time, "time_ns", wall):
+            app = create_app(settings, ledger, read_rule_history(self.config), live)
+            with Caller(app, self.limit_seconds) as caller:
+                if mode.keys:
+                    _, secret = Keys(ledger).add_key(("admin",))
+                    caller.headers["authorization"] = f"Bearer {secret}"
+                yield Endpoint(caller, live, ledger, wall, mode)
 
     def scene(self, endpoint: Endpoint, session: int) -> Scene:
         """What bodies may refer to at the start of a session."""
@@ -159,6 +208,13 @@ class World:
             one_underlying=self.ruleset.method == "scenario",
             session=session,
         )
+
+
+def _newest_close(live: LiveMarket) -> int:
+    newest = live.newest_close
+    if newest is None:
+        raise DataError("the market of a campaign has no bar; expected those of its simulation")
+    return newest
 
 
 def _small_bundle(ruleset: RuleSet) -> dict[str, bytes]:

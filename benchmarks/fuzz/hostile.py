@@ -210,9 +210,21 @@ OTHER_TYPES: tuple[Any, ...] = (
 )
 
 
+_DENORMAL_OR_HUGE = (5e-324, 1e-312, 1e-300, 1e-200, 1e100, 1e200, 1.65e303, 1.7e308)
+
+
+def hostile_scale(draw: Draw) -> float:
+    """A factor on a whole account: what holds for one of 1,000 must hold for one of 1e-312."""
+    if draw.chance(0.4):
+        return draw.pick(_DENORMAL_OR_HUGE)
+    return float(10.0 ** draw.between(-320.0, 300.0))
+
+
 def hostile_number(draw: Draw, value: float) -> Any:
     """A number in the place of `value`: off the list, or near it, or far from it."""
-    kind = draw.below(10)
+    kind = draw.below(12)
+    if kind > 9:
+        return draw.sign() * draw.pick(_DENORMAL_OR_HUGE)
     if kind < 5:
         number = draw.pick(NUMBERS)
         if isinstance(number, int | float) and draw.chance(0.4):

@@ -13,6 +13,7 @@ from benchmarks.fuzz.hostile import (
     RAW,
     hostile_name,
     hostile_number,
+    hostile_scale,
     hostile_time,
 )
 from benchmarks.fuzz.requests import IDEMPOTENCY_KEY, Request
@@ -23,9 +24,11 @@ Place = tuple[Any, Any]
 
 _NAMES = ("account_id", "instrument", "asset", "symbol", "side", "interval")
 _TIMES = ("as_of", "ts")
+_SIZES = ("cash", "quantity", "amount", "deposit", "quantity_delta", "volume", "open_interest")
 
 _KINDS = (
     (6.0, "number"),
+    (2.0, "scale"),
     (1.2, "name"),
     (1.0, "time"),
     (0.5, "repeat"),
@@ -88,7 +91,13 @@ def _mutate(draw: Draw, scene: Scene, document: Any) -> Any:
     kind = draw.by_weight(_KINDS)
     found = list(places(document))
     if kind == "number":
-        _replace(draw, [p for p in found if _is_number(p)], lambda v: hostile_number(draw, v))
+        numbers = [p for p in found if _is_number(p)]
+        if numbers and draw.chance(0.5):  # the key first: cash is one of many numbers
+            key = draw.pick(sorted({str(p[1]) for p in numbers}))
+            numbers = [p for p in numbers if str(p[1]) == key]
+        _replace(draw, numbers, lambda v: hostile_number(draw, v))
+    elif kind == "scale":
+        _scale(draw, document)
     elif kind == "name":
         _replace(draw, [p for p in found if p[1] in _NAMES], lambda _: hostile_name(draw))
     elif kind == "time":
@@ -124,6 +133,20 @@ def _mutate(draw: Draw, scene: Scene, document: Any) -> Any:
             if own == key:
                 container[own] = number
     return document
+
+
+def _scale(draw: Draw, document: Any) -> None:
+    """Multiply all sizes of one account, or of one part of a body, by one factor."""
+    parts = document
+    if isinstance(document, dict):
+        lists = [value for value in document.values() if isinstance(value, list) and value]
+        parts = draw.pick(lists) if lists else []
+    if not isinstance(parts, list) or not parts:
+        return
+    factor = hostile_scale(draw)
+    for container, key in list(places([draw.pick(parts)])):
+        if _is_number((container, key)) and key in _SIZES:
+            container[key] *= factor
 
 
 def _is_number(place: Place) -> bool:

@@ -21,6 +21,8 @@ BARS, QUOTES = "/v1/market/bars", "/v1/market/quotes"
 
 IDEMPOTENCY_KEY = "idempotency-key"
 
+_ROUTES = (SCORE, WHAT_IF, BARS, QUOTES, "/v1/model", "/v1/ruleset", "/metrics")
+
 _FIXED_TARGETS = (
     "/v1/model",
     "/metrics",
@@ -51,6 +53,8 @@ class Request:
         The body itself, in the place of `document`.
     headers:
         Beside content type and length, names in lower case.
+    waited:
+        Nanoseconds by which the wall clock went on before it.
     """
 
     method: str
@@ -58,23 +62,17 @@ class Request:
     document: Any = None
     raw: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    waited: int = 0
 
     @property
     def route(self) -> str:
-        """Method and first parts of the path: what requests are counted by."""
+        """Method and path, ids left out: what requests are counted by."""
         path = self.target.partition("?")[0]
-        return (
-            f"{self.method} {'/'.join(path.split('/')[:4])}"[:60]
-            if path in _ROUTES
-            else (f"{self.method} {_family(path)}")
-        )
+        return f"{self.method} {path if path in _ROUTES else _family(path)}"
 
     def body(self) -> bytes:
         """The bytes of the body."""
         return dumps(self.document) if self.raw is None else self.raw
-
-
-_ROUTES = (SCORE, WHAT_IF, BARS, QUOTES, "/v1/model", "/v1/ruleset", "/metrics")
 
 
 def _family(path: str) -> str:

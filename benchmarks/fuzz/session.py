@@ -64,6 +64,7 @@ class Session:
         The answer, and what is wrong, each as ``name: figures``.
         """
         self._steps += 1
+        self._endpoint.wall.now += request.waited
         alone = self._alone(request) if neighbours else {}
         answer = self._endpoint.caller.call(request)
         faults = list(answer_faults(request, answer))
@@ -103,7 +104,7 @@ class Session:
 
     def _alone(self, request: Request) -> dict[str, str | None]:
         """The decision on single accounts of a score request, by id; None where there is none."""
-        if request.target != SCORE or IDEMPOTENCY_KEY in request.headers:
+        if request.target != SCORE or {IDEMPOTENCY_KEY, "authorization"} & set(request.headers):
             return {}
         asked = decoded_request(request)
         if asked is None or len(asked.accounts) < 2:
@@ -129,7 +130,7 @@ class Session:
 
     def _key_faults(self, request: Request, answer: Answer) -> Iterator[str]:
         key = request.headers.get(IDEMPOTENCY_KEY)
-        if key is None or decoded_request(request) is None:
+        if key is None or decoded_request(request) is None or answer.status in (401, 403):
             return
         body = request.body()
         if key in self._keyed:
@@ -195,8 +196,9 @@ class Session:
 
     def _restart_faults(self) -> Iterator[str]:
         try:
-            with self._world.on_ledger(self._endpoint.ledger) as again:
-                markets = [_market(one) for one in (self._endpoint, again)]
+            endpoint = self._endpoint
+            with self._world.on_ledger(endpoint.ledger, endpoint.mode, endpoint.wall.now) as again:
+                markets = [_market(one) for one in (endpoint, again)]
         except MargincastError as error:
             yield f"restart fails: {describe(error)}: {error}"
             return

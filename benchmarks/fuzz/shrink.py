@@ -66,49 +66,52 @@ class _Budget:
 def _smaller_body(
     before: Sequence[Request], request: Request, fails: Fails, budget: _Budget
 ) -> Request:
+    """Every place of the body in turn, outer ones first: without it, halved, rounder; twice."""
     if request.document is None or request.raw is not None:
         return request
-    smaller = True
-    while smaller and budget.left():
-        smaller = False
-        for document in _candidates(request.document):
-            if not budget.spend():
-                break
-            candidate = replace(request, document=document)
-            if fails(before, candidate):
-                request, smaller = candidate, True
-                break
+    for make in (_shorter, _without, _rounder) * 2:
+        place = 0
+        while place < len(list(places(request.document))):
+            for document in make(request.document, place):
+                if not budget.spend():
+                    return request
+                candidate = replace(request, document=document)
+                if fails(before, candidate):
+                    request = candidate
+                    break
+            else:
+                place += 1
     return request
 
 
-def _candidates(document: Any) -> Iterator[Any]:
-    """Documents with less in them: halves of lists, then single parts, then rounder numbers."""
-    count = len(list(places(document)))
-    for i in range(count):
-        container, key = _place(document, i)
-        value = container[key]
-        if isinstance(value, list) and len(value) > 1:
-            for half in (value[: len(value) // 2], value[len(value) // 2 :]):
-                yield _with(document, i, half)
-    for i in range(count):
-        changed = copy.deepcopy(document)
-        container, key = _place(changed, i)
-        del container[key]
-        yield changed
-    for i in range(count):
-        container, key = _place(document, i)
-        value = container[key]
-        if isinstance(value, float) and value not in (0.0, 1.0, float(f"{value:.1g}")):
-            for rounder in (1.0, 0.0, float(f"{value:.1g}")):
-                yield _with(document, i, rounder)
+def _shorter(document: Any, index: int) -> Iterator[Any]:
+    value = _value(document, index)
+    if isinstance(value, list) and len(value) > 1:
+        for half in (value[: len(value) // 2], value[len(value) // 2 :]):
+            yield _with(document, index, half)
 
 
-def _place(document: Any, index: int) -> tuple[Any, Any]:
-    return list(places(document))[index]
+def _without(document: Any, index: int) -> Iterator[Any]:
+    changed = copy.deepcopy(document)
+    container, key = list(places(changed))[index]
+    del container[key]
+    yield changed
+
+
+def _rounder(document: Any, index: int) -> Iterator[Any]:
+    value = _value(document, index)
+    if isinstance(value, float) and value not in (0.0, 1.0, float(f"{value:.1g}")):
+        for rounder in (1.0, 0.0, float(f"{value:.1g}")):
+            yield _with(document, index, rounder)
+
+
+def _value(document: Any, index: int) -> Any:
+    container, key = list(places(document))[index]
+    return container[key]
 
 
 def _with(document: Any, index: int, value: Any) -> Any:
     changed = copy.deepcopy(document)
-    container, key = _place(changed, index)
+    container, key = list(places(changed))[index]
     container[key] = copy.deepcopy(value)
     return changed
