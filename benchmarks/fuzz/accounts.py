@@ -42,7 +42,7 @@ def plausible_account(draw: Draw, scene: Scene, most_legs: int = 4) -> Json:
 
 def _positions(draw: Draw, scene: Scene, gross: float, legs: int) -> list[Json]:
     names: list[str] = []
-    if scene.one_underlying and draw.chance(0.85):
+    if scene.one_underlying and draw.chance(0.95):
         coins = [draw.pick(UNDERLYINGS)]
     else:
         coins = [symbol.removesuffix("USDT") for symbol in scene.symbols]

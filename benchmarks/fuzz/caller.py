@@ -22,6 +22,7 @@ from benchmarks.fuzz.requests import Request
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("market", "margin", "ledger", "features", "models", "serving")
 _GRACE_SECONDS = 10.0
+_SHOWN_FRAMES = 6
 
 Asgi = Callable[[Any, Any, Any], Any]
 
@@ -45,8 +46,8 @@ class Answer:
     seconds:
         How long it took.
     hung:
-        Where the call was when its time was over, innermost project frame first; empty if it
-        came back in time.
+        Where the call was when its time was over, its outermost project frames; empty if it came
+        back in time.
     stuck:
         Whether it could not be ended either.
     errors:
@@ -208,7 +209,7 @@ def _scope(request: Request, body: bytes, common: dict[str, str]) -> dict[str, A
 
 
 def _end_workers() -> str:
-    """Raise in every thread that runs project code; where they were."""
+    """Raise in every thread that runs project code; where they were, the outermost frame first."""
     frames = sys._current_frames()
     places = []
     for thread in threading.enumerate():
@@ -217,7 +218,7 @@ def _end_workers() -> str:
             continue
         own = _own_frames(frame)
         if own and thread.ident is not None:
-            places.append(" < ".join(own[:4]))
+            places.append(" > ".join(own[-1 : -_SHOWN_FRAMES - 1 : -1]))
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(thread.ident), ctypes.py_object(_TimeLimitError)
             )

@@ -18,6 +18,7 @@ from benchmarks.fuzz.requests import (
     WHAT_IF,
     Request,
     bars_request,
+    opening_quotes,
     quotes_request,
     read_request,
     score_request,
@@ -26,7 +27,7 @@ from benchmarks.fuzz.requests import (
 from benchmarks.fuzz.scene import Scene
 from benchmarks.fuzz.session import Session
 from benchmarks.fuzz.shrink import shrink
-from market.clock import HOUR, MINUTE, SECOND
+from market.clock import DAY, HOUR, MINUTE, SECOND
 
 SESSION_LENGTH = 150
 """Bodies to one endpoint: what is posted to its market cannot spoil more than these."""
@@ -38,6 +39,10 @@ _SHRINK_TRIES, _SHRINK_SECONDS = 250, 60.0
 _ALONE_SHARE = 0.35
 _CLOCK_SHARE = 0.15
 _ODD_KEY_SHARE = 0.1
+_UNQUOTED_SHARE = 0.1
+_LEAP, _AFTER_LEAP = 3 * DAY, 20
+"""Once the market has leapt so far no model answers any more: a session ends so many bodies
+later."""
 _MAX_STUCK = 3
 
 _IN_FULL = ("status", "hang", "warning", "error in the log", "answer", "replay fails", "restart")
@@ -71,7 +76,8 @@ class Failure:
     @property
     def key(self) -> str:
         """What tells it from others: route and fault, without figures."""
-        return f"{self.request.route}: {fault_key(self.fault)}"
+        key = fault_key(self.fault)
+        return key if key.startswith("warning") else f"{self.request.route}: {key}"
 
 
 @dataclass
@@ -214,7 +220,9 @@ def _run_session(
                 wait = draw.pick((SECOND, MINUTE, 30 * MINUTE, HOUR, HOUR, 3 * HOUR))
             else:
                 wait = 0
-            request = replace(next_request(draw, session.scene), waited=wait)
+            quoted = bool(sent) or draw.chance(_UNQUOTED_SHARE)
+            make = next_request if quoted else opening_quotes
+            request = replace(make(draw, session.scene), waited=wait)
             if mode.keys and draw.chance(_ODD_KEY_SHARE):
                 odd = draw.pick(
                     ("", "Bearer", "Bearer x", "Basic eA==", "Bearer \u00e9", "x" * 9_000)
@@ -231,6 +239,8 @@ def _run_session(
                 Failure(world.preset, mode, number, fault, tuple(sent), request) for fault in faults
             ]
             sent.append(request)
+            if session.scene.newest > session.scene.begun + _LEAP:
+                length = min(length, len(sent) + _AFTER_LEAP)
         if sent and not session.over:
             failures += [
                 Failure(world.preset, mode, number, fault, tuple(sent[:-1]), sent[-1], at_end=True)
@@ -256,6 +266,7 @@ def _warm_up(world: World) -> None:
     draw = Draw(0)
     with world.endpoint(MODES[0]) as endpoint:
         session = Session(world, endpoint, world.scene(endpoint, 0))
+        session.step(opening_quotes(draw, session.scene), neighbours=False)
         for make in (quotes_request, score_request, what_if_request, bars_request) * 8:
             session.step(make(draw, session.scene), neighbours=False)
         session.finish()

@@ -47,7 +47,7 @@ SYMBOLS = 5
 _DAYS, _DAYS_OF_HISTORY = 40, 400
 """Days of the simulated market, and those where the rule set simulates history."""
 
-_INTERCEPT = -0.5
+_INTERCEPT = -1.0
 """Of the calibration: such that levels lie between floor and cap."""
 
 
@@ -201,6 +201,7 @@ class World:
             marks=dict(zip(symbols, np.asarray(moment.mark).tolist(), strict=True)),
             interval=moment.interval,
             newest=newest,
+            known=newest,
             begun=newest,
             cash_assets=collateral.cash_assets,
             haircut_assets=tuple(sorted({*collateral.haircuts, *weighted})),

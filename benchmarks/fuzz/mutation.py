@@ -145,7 +145,7 @@ def _scale(draw: Draw, document: Any) -> None:
         return
     factor = hostile_scale(draw)
     for container, key in list(places([draw.pick(parts)])):
-        if _is_number((container, key)) and key in _SIZES:
+        if isinstance(container[key], float) and key in _SIZES:
             container[key] *= factor
 
 

@@ -21,6 +21,7 @@ BARS, QUOTES = "/v1/market/bars", "/v1/market/quotes"
 
 IDEMPOTENCY_KEY = "idempotency-key"
 
+_MOST_STEPS = 12
 _ROUTES = (SCORE, WHAT_IF, BARS, QUOTES, "/v1/model", "/v1/ruleset", "/metrics")
 
 _FIXED_TARGETS = (
@@ -170,8 +171,10 @@ def _decision_time(draw: Draw, scene: Scene) -> str:
 
 
 def bars_request(draw: Draw, scene: Scene) -> Request:
-    """Mostly the bars of the next step; also steps ahead and behind, halves, jumps, repeats."""
+    """Mostly the bars of all steps that quotes are past, or of the next one; also steps ahead and
+    behind, halves, jumps, repeats."""
     step = scene.interval.nanoseconds
+    missing = min((scene.known - scene.newest) // step, _MOST_STEPS)
     first = scene.newest + step * draw.by_weight(
         [(12, 0), (3, -1), (1, -2), (1, 1), (1, 3), (0.3, 30), (0.15, 24 * 6), (0.3, -40)]
     )
@@ -180,7 +183,7 @@ def bars_request(draw: Draw, scene: Scene) -> Request:
         symbols = draw.sample(symbols, 1 + draw.below(len(symbols)))
     bars = [
         _bar(draw, scene, symbol, first + i * step)
-        for i in range(draw.pick((1, 1, 1, 2, 5)))
+        for i in range(max(missing, draw.pick((1, 1, 1, 2, 5))))
         for symbol in symbols
     ]
     if draw.chance(0.05):
@@ -202,6 +205,22 @@ def _bar(draw: Draw, scene: Scene, symbol: str, open_: int) -> Json:
         "close": close,
         "volume": draw.pick((0.0, 1.0, 1e3, 1e6)) * draw.between(0.5, 2.0),
     }
+
+
+def opening_quotes(draw: Draw, scene: Scene) -> Request:
+    """A quote of everything that accounts hold, so that it can be valued."""
+    quotes: list[Json] = [{"instrument": asset, "mark": 1.0} for asset in scene.cash_assets]
+    for symbol in scene.symbols:
+        mark = scene.marks[symbol]
+        quotes.append({"instrument": f"{symbol}-PERP", "mark": mark, "open_interest": 1e5})
+    for underlying in UNDERLYINGS:
+        forward = scene.marks[f"{underlying}USDT"]
+        quotes += [
+            {"instrument": expiry, "forward": forward, "rate": 0.03}
+            | _surface(draw, scene, underlying)
+            for expiry in scene.live_expiries(underlying)
+        ]
+    return Request("POST", QUOTES, {"quotes": quotes})
 
 
 def quotes_request(draw: Draw, scene: Scene) -> Request:
@@ -245,7 +264,9 @@ def _quote(draw: Draw, scene: Scene) -> Json:
             quote["forward_confidence"] = confidence
             quote["vol_confidence"] = draw.pick((0.0, 0.5, 1.0))
     if draw.chance(0.5):
-        past = draw.pick((-HOUR, 0, MINUTE, 10 * MINUTE, HOUR, 3 * HOUR))
+        past = draw.by_weight(
+            [(1, -HOUR), (4, 0), (4, MINUTE), (2, 10 * MINUTE), (1, HOUR), (0.2, 3 * HOUR)]
+        )
         quote["ts"] = format_time(scene.newest + past)
     keys = [key for key in quote if key not in ("instrument", "ts", "interval_hours")]
     if len(keys) > 1 and draw.chance(0.4):

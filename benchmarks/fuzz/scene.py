@@ -23,8 +23,9 @@ class Scene:
     ----------
     symbols, marks, interval:
         Of the market; a mark for each symbol.
-    newest, begun:
-        Close of the newest bar now, and when the session began, nanoseconds.
+    newest, known, begun:
+        Close of the newest bar now, time of the newest bar or quote, and when the session began,
+        nanoseconds.
     cash_assets, haircut_assets:
         Collateral of the rule set.
     options:
@@ -43,6 +44,7 @@ class Scene:
     marks: dict[str, float]
     interval: Interval
     newest: int
+    known: int
     begun: int
     cash_assets: tuple[str, ...]
     haircut_assets: tuple[str, ...]

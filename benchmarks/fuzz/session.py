@@ -84,6 +84,7 @@ class Session:
         if answer.status != 200 or self._steps % _READY_EVERY == 0:
             faults += self._ready_faults()
         self.scene.newest = self._endpoint.newest_close
+        self.scene.known = self._endpoint.live.moment.newest_known or self.scene.newest
         return answer, faults
 
     def finish(self) -> list[str]:
