@@ -81,10 +81,17 @@ def _collateral(draw: Draw, scene: Scene, equity: float) -> list[Json]:
 
 
 def control_account(scene: Scene) -> Json:
-    """A sound account that must be decided on whatever was posted before."""
-    mark = scene.marks["BTCUSDT"]
+    """A sound account that must be decided on whatever was posted before; it is long only."""
+    mark, coin = scene.marks["BTCUSDT"], scene.marks["ETHUSDT"]
     return {
         "account_id": "control",
         "cash": 10.0 * mark,
         "positions": [{"instrument": "BTCUSDT-PERP", "quantity": 0.1, "entry_price": mark}],
+        "collateral": [{"asset": "ETH", "amount": 0.1 * mark / coin}],
     }
+
+
+def control_value(account: Json, equity: float) -> float:
+    """What the control account's coins are worth: a sum of prices with weights above 0."""
+    entered = sum(leg["quantity"] * leg["entry_price"] for leg in account["positions"])
+    return float(equity - account["cash"] + entered)

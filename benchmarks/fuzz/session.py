@@ -9,10 +9,16 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.fuzz.accounts import control_account
+from benchmarks.fuzz.accounts import control_account, control_value
 from benchmarks.fuzz.caller import Answer, describe
 from benchmarks.fuzz.checks import answer_faults, decoded_request
 from benchmarks.fuzz.endpoint import Endpoint, World
+from benchmarks.fuzz.relations import (
+    decision_text,
+    deposit_faults,
+    neighbour_faults,
+    price_count,
+)
 from benchmarks.fuzz.requests import BARS, IDEMPOTENCY_KEY, QUOTES, SCORE, WHAT_IF, Request
 from benchmarks.fuzz.scene import Scene
 from ledger.canonical import canonical_bytes
@@ -26,6 +32,10 @@ _READY = Request("GET", "/health/ready")
 _READY_EVERY, _CONTROL_EVERY = 10, 25
 _ASKED_ALONE = 3
 _REPLAYED = 3
+
+HARD_BAND = 5.0
+"""No one price may move what an account is worth by more than this factor: beyond it from the
+last good price a bar or quote is rejected. One more is granted for the turn from marks to bars."""
 
 
 class Session:
@@ -46,6 +56,10 @@ class Session:
         self.over = False
         """Whether the endpoint is of no use any more: it hung, or can record nothing."""
         self._world, self._endpoint = world, endpoint
+        self._control = control_account(scene)
+        self._value = sum(
+            leg["quantity"] * leg["entry_price"] for leg in self._control["positions"]
+        )
         self._keyed: dict[str, tuple[bytes, bytes]] = {}
         self._steps = 0
 
@@ -73,14 +87,15 @@ class Session:
             return answer, faults
         path = request.target
         if path == SCORE and request.method == "POST":
-            faults += _neighbour_faults(request, answer, alone)
+            faults += neighbour_faults(request, answer, alone)
             faults += self._key_faults(request, answer)
             self._remember(answer)
         if path == WHAT_IF and request.method == "POST" and answer.status == 200:
             faults += self._largest_faults(request, answer)
+            faults += deposit_faults(request, answer)
         moved = path in (BARS, QUOTES) and b'"applied"' in answer.body
         if moved or answer.status >= 500 or self._steps % _CONTROL_EVERY == 0:
-            faults += self._control_faults()
+            faults += self._control_faults(request)
         if answer.status != 200 or self._steps % _READY_EVERY == 0:
             faults += self._ready_faults()
         self.scene.newest = self._endpoint.newest_close
@@ -126,7 +141,7 @@ class Session:
             decisions = (
                 json.loads(answer.body)["before"]["decisions"] if answer.status == 200 else []
             )
-            found[name] = _text(decisions[0]) if decisions else None
+            found[name] = decision_text(decisions[0]) if decisions else None
         return found
 
     def _key_faults(self, request: Request, answer: Answer) -> Iterator[str]:
@@ -176,16 +191,24 @@ class Session:
             if decision["equity"] < needed - slack:
                 yield f"largest size does not fit: {one}, equity {decision['equity']} of {needed}"
 
-    def _control_faults(self) -> list[str]:
-        account = control_account(self.scene)
+    def _control_faults(self, moved_by: Request) -> list[str]:
+        """The control account must be answered, and at prices near those before."""
+        account = self._control
         document = {"accounts": [account], "changes": [{"account_id": account["account_id"]}]}
         request = Request("POST", WHAT_IF, document)
         answer = self._endpoint.caller.call(request)
         faults = [f"control account, {fault}" for fault in answer_faults(request, answer)]
         if answer.hung:
             self.over = True
-        if answer.status != 200:
+        decisions = json.loads(answer.body)["before"]["decisions"] if answer.status == 200 else []
+        if not decisions:
             faults.append(f"control account is not answered: {answer.body[:300]!r}")
+            return faults
+        value, last = control_value(account, decisions[0]["equity"]), self._value
+        most = HARD_BAND ** (1 + price_count(moved_by))
+        if not last / most <= value <= last * most:
+            faults.append(f"prices leap: the control account's coins go from {last} to {value}")
+        self._value = value
         return faults
 
     def _ready_faults(self) -> list[str]:
@@ -208,35 +231,6 @@ class Session:
             return
         if markets[0] != markets[1]:
             yield "restart gives another market: the snapshots differ"
-
-
-def _neighbour_faults(
-    request: Request, answer: Answer, alone: dict[str, str | None]
-) -> Iterator[str]:
-    if not any(alone.values()) and answer.status != 200:
-        return
-    decisions = json.loads(answer.body)["decisions"] if answer.status == 200 else []
-    together = {decision["account_id"]: _text(decision) for decision in decisions}
-    for name, decision in alone.items():
-        if decision is not None and name not in together:
-            yield f"refused for a neighbour: {name!r} has a decision alone, not in its batch"
-        elif decision is None and name in together:
-            yield f"decided for a neighbour: {name!r} has a decision in its batch, not alone"
-        elif decision != together.get(name):
-            yield f"differs for a neighbour: {_difference(str(decision), together[name])}"
-
-
-def _text(decision: Json) -> str:
-    return json.dumps({key: value for key, value in decision.items() if key != "decision_id"})
-
-
-def _difference(alone: str, together: str) -> str:
-    first, second = json.loads(alone), json.loads(together)
-    return "; ".join(
-        f"{key} {first.get(key)!r} alone, {second.get(key)!r} together"
-        for key in (*first, *(set(second) - set(first)))
-        if json.dumps(first.get(key)) != json.dumps(second.get(key))
-    )
 
 
 def _market(endpoint: Endpoint) -> bytes:
