@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 from benchmarks.fuzz.campaign import Report, run_campaign
-from benchmarks.fuzz.requests import Request
 from margin.ruleset import list_rulesets
 
 
@@ -51,15 +50,7 @@ def _print(report: Report, seconds: float) -> None:
     for key, failure in report.failures.items():
         print(f"\n{report.times[key]} x {key}")
         print(f"  rule sets: {', '.join(sorted(report.presets[key]))}")
-        print(f"  {failure.fault[:600]}")
-        for request in failure.before[-5:]:
-            print(f"  after  {_shown(request)}")
-        print(f"  shown by  {_shown(failure.request)}")
-
-
-def _shown(request: Request) -> str:
-    headers = f" {request.headers}" if request.headers else ""
-    return f"{request.method} {request.target}{headers} {request.body()[:1_500].decode('latin-1')}"
+        print(failure)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ _LEAP, _AFTER_LEAP = 3 * DAY, 20
 """Once the market has leapt so far no model answers any more: a session ends so many bodies
 later."""
 _MAX_STUCK = 3
+_SHOWN = 8
 
 _IN_FULL = ("status", "hang", "warning", "error in the log", "answer", "replay fails", "restart")
 """Faults that are told apart by their figures as well."""
@@ -72,6 +73,13 @@ class Failure:
     before: tuple[Request, ...]
     request: Request
     at_end: bool = False
+
+    def __str__(self) -> str:
+        lines = [f"  {self.preset}, {self.mode}, session {self.session}", f"  {self.fault[:600]}"]
+        lines += [f"  after {request}" for request in self.before[-_SHOWN:]]
+        if len(self.before) > _SHOWN:
+            lines.append(f"  and {len(self.before) - _SHOWN} requests before these")
+        return "\n".join([*lines, f"  shown by {self.request}"])
 
     @property
     def key(self) -> str:
@@ -166,9 +174,9 @@ def run_campaign(
         mode, draw = mode_of(session, len(worlds)), Draw(seed, session)
         for failure in _run_session(world, mode, draw, session, length, report):
             if report.add(failure):
-                say(f"{failure.preset}, session {session}: {failure.key}\n  {failure.fault[:400]}")
                 if minimise:
-                    report.failures[failure.key] = _minimised(folder, failure)
+                    failure = report.failures[failure.key] = _minimised(folder, failure)
+                say(f"new: {failure.key}\n{failure}")
         session += 1
         if session % 20 == 0:
             say(f"{report.bodies} bodies, {len(report.failures)} kinds of failure")
@@ -267,7 +275,7 @@ def _warm_up(world: World) -> None:
     with world.endpoint(MODES[0]) as endpoint:
         session = Session(world, endpoint, world.scene(endpoint, 0))
         session.step(opening_quotes(draw, session.scene), neighbours=False)
-        for make in (quotes_request, score_request, what_if_request, bars_request) * 8:
+        for make in (quotes_request, score_request, what_if_request, bars_request) * 4:
             session.step(make(draw, session.scene), neighbours=False)
         session.finish()
 

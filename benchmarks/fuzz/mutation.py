@@ -55,6 +55,8 @@ _GARBAGE = (
     b'{"accounts":[]}',
     b'{"accounts":[{}]}',
     b'{"a":1,"a":2}',
+    b'{"accounts":[' + b",".join([b'{"account_id":"a","cash":1,"positions":[]}'] * 20_001) + b"]}",
+    b'{"accounts":[' + b" " * 2**24 + b"]}",
 )
 
 

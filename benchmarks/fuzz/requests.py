@@ -12,7 +12,7 @@ from benchmarks.fuzz.accounts import plausible_account
 from benchmarks.fuzz.draw import Draw
 from benchmarks.fuzz.hostile import NAMES, RAW, TIMES, hostile_time
 from benchmarks.fuzz.scene import UNDERLYINGS, Scene
-from market.clock import HOUR, MINUTE, format_time
+from market.clock import HOUR, MINUTE, SECOND, format_time
 
 Json = dict[str, Any]
 
@@ -22,6 +22,7 @@ BARS, QUOTES = "/v1/market/bars", "/v1/market/quotes"
 IDEMPOTENCY_KEY = "idempotency-key"
 
 _MOST_STEPS = 12
+_SHOWN_BYTES = 2_000
 _ROUTES = (SCORE, WHAT_IF, BARS, QUOTES, "/v1/model", "/v1/ruleset", "/metrics")
 
 _FIXED_TARGETS = (
@@ -64,6 +65,12 @@ class Request:
     raw: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     waited: int = 0
+
+    def __str__(self) -> str:
+        waited = f"{self.waited / SECOND:g} s later, " if self.waited else ""
+        headers = f" {self.headers}" if self.headers else ""
+        body = self.body()[:_SHOWN_BYTES].decode("latin-1")
+        return f"{waited}{self.method} {self.target}{headers} {body}"
 
     @property
     def route(self) -> str:
