@@ -26,6 +26,10 @@ _NAMES = ("account_id", "instrument", "asset", "symbol", "side", "interval")
 _TIMES = ("as_of", "ts")
 _SIZES = ("cash", "quantity", "amount", "deposit", "quantity_delta", "volume", "open_interest")
 
+_PRICES = ("open", "high", "low", "close", "mark", "forward")
+_PRICE_FACTORS = (1e-20, 1e-6, 0.01, 0.15, 0.21, 0.5, 0.65, 1.3, 2.0, 4.9, 5.1, 100.0, 1e6, 2e8)
+_PRICE_SHARE = 0.3
+
 _KINDS = (
     (6.0, "number"),
     (2.0, "scale"),
@@ -91,6 +95,8 @@ def places(value: Any) -> Iterator[Place]:
 
 def _mutate(draw: Draw, scene: Scene, document: Any) -> Any:
     kind = draw.by_weight(_KINDS)
+    if isinstance(document, dict) and ("bars" in document or "quotes" in document):
+        kind = "price" if draw.chance(_PRICE_SHARE) else kind
     found = list(places(document))
     if kind == "number":
         numbers = [p for p in found if _is_number(p)]
@@ -98,6 +104,8 @@ def _mutate(draw: Draw, scene: Scene, document: Any) -> Any:
             key = draw.pick(sorted({str(p[1]) for p in numbers}))
             numbers = [p for p in numbers if str(p[1]) == key]
         _replace(draw, numbers, lambda v: hostile_number(draw, v))
+    elif kind == "price":
+        _reprice(draw, document)
     elif kind == "scale":
         _scale(draw, document)
     elif kind == "name":
@@ -148,6 +156,17 @@ def _scale(draw: Draw, document: Any) -> None:
     factor = hostile_scale(draw)
     for container, key in list(places([draw.pick(parts)])):
         if isinstance(container[key], float) and key in _SIZES:
+            container[key] *= factor
+
+
+def _reprice(draw: Draw, document: Any) -> None:
+    """Multiply the prices of one quote or bar by one factor: a bar that can exist still does."""
+    parts = document.get("bars", document.get("quotes"))
+    if not isinstance(parts, list) or not parts:
+        return
+    part, factor = draw.pick(parts), draw.pick(_PRICE_FACTORS)
+    for container, key in [p for p in places(part) if p[1] in _PRICES]:
+        if isinstance(container[key], float):
             container[key] *= factor
 
 

@@ -41,9 +41,9 @@ def deposit_faults(request: Request, answer: Answer) -> Iterator[str]:
                     f"a deposit moves a margin: {margin} {one[margin]!r} before, "
                     f"{other[margin]!r} after {deposits[name]!r}"
                 )
-        sizes = [abs(one["equity"]), abs(other["equity"]), abs(deposits[name])]
-        cash = next(a.cash for a in asked.accounts if a.account_id == name)
-        sizes.append(abs(cash))
+        sizes = [abs(one["equity"]), abs(other["equity"])]
+        sizes += [abs(own.cash) for own in asked.accounts if own.account_id == name]
+        sizes += [abs(own.deposit) for own in asked.changes if own.account_id == name]
         if abs(other["equity"] - one["equity"] - deposits[name]) > 1e-9 * max(sizes):
             yield (
                 f"a deposit is not added to equity: {one['equity']!r} before, "
