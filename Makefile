@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 CONFIG ?= margincast.toml
 
-.PHONY: setup run test check format bench docs lock clean
+.PHONY: setup run test check format bench fuzz docs lock clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,9 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+fuzz: setup
+	$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
 docs: setup
 	$(BIN)/python -m docs.build

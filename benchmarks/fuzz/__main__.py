@@ -1,0 +1,57 @@
+"""``python -m benchmarks.fuzz``: run a campaign; exit 1 where anything failed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.fuzz.campaign import Report, run_campaign
+from margin.ruleset import list_rulesets
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
+    parser.add_argument("--count", type=int, default=2_000, help="bodies over all rule sets")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--ruleset", action="append", help="a preset; may be repeated; default all")
+    parser.add_argument("--no-shrink", action="store_true", help="leave failing bodies as they are")
+    asked = parser.parse_args()
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        report = run_campaign(
+            Path(folder),
+            asked.ruleset or list_rulesets(),
+            asked.count,
+            asked.seed,
+            minimise=not asked.no_shrink,
+            say=lambda text: print(f"[{time.perf_counter() - start:.0f} s] {text}", flush=True),
+        )
+        _print(report, time.perf_counter() - start)
+    sys.stdout.flush()
+    if report.stuck:
+        os._exit(1)  # a thread that cannot be ended would keep the process
+    sys.exit(1 if report.failures else 0)
+
+
+def _print(report: Report, seconds: float) -> None:
+    print(f"\n{report.bodies} bodies in {seconds:.0f} s, {report.decisions} decisions recorded, ")
+    print(f"{report.degraded} of them degraded; slowest calls:")
+    for took, route in reversed(report.slowest):
+        print(f"  {took:8.3f} s  {route}")
+    print("\nanswers by route and status")
+    for (route, status), times in sorted(report.answers.items()):
+        print(f"  {times:>8}  {status}  {route}")
+    print(f"\n{len(report.failures)} kinds of failure")
+    for key, failure in report.failures.items():
+        print(f"\n{report.times[key]} x {key}")
+        print(f"  rule sets: {', '.join(sorted(report.presets[key]))}")
+        print(failure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Smaller requests that show the same failure."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.fuzz.mutation import places
+from benchmarks.fuzz.requests import Request
+
+Fails = Callable[[Sequence[Request], Request], bool]
+"""Whether a request, after others, shows the failure on a fresh endpoint."""
+
+
+def shrink(
+    before: Sequence[Request], request: Request, fails: Fails, *, tries: int, seconds: float
+) -> tuple[list[Request], Request]:
+    """Drop what the failure does not need: requests before it, then parts of its body.
+
+    Parameters
+    ----------
+    before, request:
+        What led to the failure, and what showed it.
+    fails:
+        Tries again.
+    tries, seconds:
+        Bounds of the search; what is smallest then is returned.
+    """
+    budget = _Budget(tries, time.monotonic() + seconds)
+    kept = list(before)
+    if kept and budget.spend() and fails([], request):
+        kept = []
+    size = max(1, len(kept) // 2)
+    while kept and budget.left():
+        for start in range(0, len(kept), size):
+            fewer = kept[:start] + kept[start + size :]
+            if not budget.spend():
+                break
+            if fails(fewer, request):
+                kept = fewer
+                break
+        else:
+            if size == 1:
+                break
+            size = max(1, size // 2)
+            continue
+        size = min(size, max(1, len(kept)))
+    return kept, _smaller_body(kept, request, fails, budget)
+
+
+class _Budget:
+    def __init__(self, tries: int, deadline: float) -> None:
+        self._tries, self._deadline = tries, deadline
+
+    def left(self) -> bool:
+        return self._tries > 0 and time.monotonic() < self._deadline
+
+    def spend(self) -> bool:
+        self._tries -= 1
+        return self.left()
+
+
+def _smaller_body(
+    before: Sequence[Request], request: Request, fails: Fails, budget: _Budget
+) -> Request:
+    """Every place of the body in turn, outer ones first: without it, halved, rounder; twice."""
+    if request.document is None or request.raw is not None:
+        return request
+    for make in (_shorter, _without, _rounder) * 2:
+        place = 0
+        while place < len(list(places(request.document))):
+            for document in make(request.document, place):
+                if not budget.spend():
+                    return request
+                candidate = replace(request, document=document)
+                if fails(before, candidate):
+                    request = candidate
+                    break
+            else:
+                place += 1
+    return request
+
+
+def _shorter(document: Any, index: int) -> Iterator[Any]:
+    value = _value(document, index)
+    if isinstance(value, list) and len(value) > 1:
+        for half in (value[: len(value) // 2], value[len(value) // 2 :]):
+            yield _with(document, index, half)
+
+
+def _without(document: Any, index: int) -> Iterator[Any]:
+    changed = copy.deepcopy(document)
+    container, key = list(places(changed))[index]
+    del container[key]
+    yield changed
+
+
+def _rounder(document: Any, index: int) -> Iterator[Any]:
+    value = _value(document, index)
+    if isinstance(value, float) and value not in (0.0, 1.0, float(f"{value:.1g}")):
+        for rounder in (1.0, 0.0, float(f"{value:.1g}")):
+            yield _with(document, index, rounder)
+
+
+def _value(document: Any, index: int) -> Any:
+    container, key = list(places(document))[index]
+    return container[key]
+
+
+def _with(document: Any, index: int, value: Any) -> Any:
+    changed = copy.deepcopy(document)
+    container, key = list(places(changed))[index]
+    container[key] = copy.deepcopy(value)
+    return changed
