@@ -313,7 +313,12 @@ class Endpoint:
 
     def cli(self, *arguments: str | Path) -> Finished:
         """A verb of the command line on the endpoint's configuration."""
-        return run_cli(*arguments, "--config", self.config)
+        return self.cli_with(self.config, *arguments)
+
+    @staticmethod
+    def cli_with(config: Path, *arguments: str | Path) -> Finished:
+        """A verb of the command line on another configuration."""
+        return run_cli(*arguments, "--config", config)
 
     def score_files(
         self, accounts: Path, as_of: str, *options: str, code: int = 0

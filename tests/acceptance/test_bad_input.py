@@ -246,4 +246,3 @@ def test_the_service_ends_when_it_is_told_to_after_all_of_this(
             pytest.fail("SIGTERM does not end the service")
         finally:
             started.kill()
-

@@ -123,9 +123,7 @@ def test_a_degraded_decision_does_not_drop_a_level_that_is_released_slowly(
     assert back["add_on"] == pytest.approx(first["add_on"], rel=1e-9)
 
 
-def test_only_a_degraded_history_leaves_no_level_in_force(
-    endpoint: Endpoint, price: float
-) -> None:
+def test_only_a_degraded_history_leaves_no_level_in_force(endpoint: Endpoint, price: float) -> None:
     """Where the model never set a level there is none that paces it."""
     held = account("never", price)
     with without_model(endpoint):
@@ -222,9 +220,7 @@ def test_any_printable_id_is_found_again(endpoint: Endpoint, price: float, name:
     assert [entry["decision_id"] for entry in page["decisions"]] == [decision["decision_id"]]
 
 
-def test_reasons_name_pace_only_where_there_is_a_position(
-    endpoint: Endpoint, price: float
-) -> None:
+def test_reasons_name_pace_only_where_there_is_a_position(endpoint: Endpoint, price: float) -> None:
     empty = account("empty", price, positions=[])
     endpoint.decision(empty)
     for _ in range(2):
