@@ -254,7 +254,9 @@ class Endpoint:
     def get(self, path: str, code: int = 200, **options: Any) -> Any:
         return self._json(self.client.get(path, headers=self.headers, **options), code)
 
-    def post(self, path: str, body: object, code: int = 200, **options: Any) -> Any:
+    def post(
+        self, path: str, body: object, code: int | tuple[int, ...] = 200, **options: Any
+    ) -> Any:
         options.setdefault("headers", self.headers)
         return self._json(self.client.post(path, json=body, **options), code)
 
@@ -338,8 +340,9 @@ class Endpoint:
         return {"Authorization": f"Bearer {done.out.split()[-1]}"}
 
     @staticmethod
-    def _json(response: httpx.Response, code: int) -> Any:
-        assert response.status_code == code, response.text
+    def _json(response: httpx.Response, code: int | tuple[int, ...]) -> Any:
+        expected = (code,) if isinstance(code, int) else code
+        assert response.status_code in expected, response.text
         return read_json(response.content)
 
 

@@ -184,16 +184,17 @@ def test_an_account_that_is_bankrupt_at_the_marks_is_not_shown_solvent(story: St
 @pytest.mark.parametrize("account", ["long", "short", "rich"])
 def test_margins_follow_a_quoted_mark(story: Story, venue: Venue, account: str) -> None:
     quantity = -1.0 if account == "short" else 1.0
-    for decisions, perp, spot in (
-        (story.closed, story.entry, story.entry),
-        (story.fallen, story.perp, story.spot),
-        (story.reopened, story.close, story.close),
+    for stage, perp, spot in (
+        ("closed", story.entry, story.entry),
+        ("fallen", story.perp, story.spot),
+        ("reopened", story.close, story.close),
     ):
         initial, maintenance = venue.margins(SPOT, quantity, perp, spot)
         if venue.name == "linear-tiers":
             assert (initial, maintenance) == (0.04 * perp, 0.02 * perp)
-        assert decisions[account]["initial_margin"] == close_to(initial)
-        assert decisions[account]["maintenance_margin"] == close_to(maintenance)
+        decision = getattr(story, stage)[account]
+        assert (stage, decision["initial_margin"]) == (stage, close_to(initial))
+        assert (stage, decision["maintenance_margin"]) == (stage, close_to(maintenance))
 
 
 @pytest.mark.parametrize("account", ["long", "short", "rich", "spot", "pledged"])

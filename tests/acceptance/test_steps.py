@@ -239,11 +239,14 @@ def test_a_late_bar_of_a_feed_is_late_and_of_an_administrator_a_correction(
         assert endpoint.bars(*bars) == ["applied"] * 3
     held = account(endpoint.market.closes)
     earlier = endpoint.decision(held)
-    for headers, volume, status in ((endpoint.headers, 800.0, "late"), (admin, 900.0, "corrected")):
-        other = {**moving_bar(endpoint, "ETHUSDT", 0), "volume": volume}
-        body = {"interval": "1h", "bars": [other]}
-        (result,) = endpoint.post("/v1/market/bars", body, headers=headers)["results"]
-        assert result["status"] == status
+    other = {**moving_bar(endpoint, "ETHUSDT", 0), "volume": 900.0}
+    body = {"interval": "1h", "bars": [other]}
+    (plain,) = endpoint.post("/v1/market/bars", body)["results"]
+    assert plain["status"] == "late"
+    correction = body | {"correct": True}
+    endpoint.post("/v1/market/bars", correction, 403)
+    (corrected,) = endpoint.post("/v1/market/bars", correction, headers=admin)["results"]
+    assert corrected["status"] == "corrected"
     kept = endpoint.get(f"/v1/decisions/{earlier['decision_id']}")
     assert figures(kept) == figures(earlier)
     report = endpoint.folder / "replay.json"
@@ -263,8 +266,10 @@ def test_a_correction_counts_from_the_next_step_as_if_it_had_been_there(
         assert endpoint.bars(*bars) == ["applied"] * 3
         bars[1] |= {"volume": 900.0} if hour == 0 else {}
         assert right.bars(*bars) == ["applied"] * 3
-    body = {"interval": "1h", "bars": [{**moving_bar(endpoint, "ETHUSDT", 0), "volume": 900.0}]}
-    endpoint.post("/v1/market/bars", body, headers=admin)
+    other = {**moving_bar(endpoint, "ETHUSDT", 0), "volume": 900.0}
+    body = {"interval": "1h", "bars": [other], "correct": True}
+    (result,) = endpoint.post("/v1/market/bars", body, headers=admin)["results"]
+    assert result["status"] == "corrected"
     for each in (endpoint, right):
         bars = [moving_bar(each, symbol, 3) for symbol in SYMBOLS]
         assert each.bars(*bars) == ["applied"] * 3
