@@ -150,7 +150,8 @@ def opening_requirement(decision: Mapping[str, Any]) -> float:
     """What new risk must meet: max(IM, MM + clamp(model's level, floor, max(floor, cap)))."""
     model, floor, cap = (decision[name] for name in ("model_add_on", "floor", "cap"))
     level = floor if model is None else min(max(model, floor), max(floor, cap))
-    return max(decision["initial_margin"], decision["maintenance_margin"] + level)
+    required: float = max(decision["initial_margin"], decision["maintenance_margin"] + level)
+    return required
 
 
 def mark_of(decision: Mapping[str, Any], instrument: str) -> dict[str, Any]:
