@@ -45,6 +45,9 @@ Trained: TypeAlias = Any
 Venue: TypeAlias = Any
 
 
+_TS = pa.timestamp("ns", tz="UTC")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that names `preset` once under each shipped rule set."""
     if "preset" in metafunc.fixturenames:
@@ -120,7 +123,7 @@ def account_files() -> Callable[..., Path]:
             for account in accounts
             for asset, amount in _balances(account).items()
         ]
-        moment, text = pa.timestamp("ns", tz="UTC"), pa.string()
+        moment, text = _TS, pa.string()
         of_positions = pa.schema(
             [
                 ("ts", moment),
@@ -142,6 +145,28 @@ def account_files() -> Callable[..., Path]:
             ("events", [], of_events),
         ):
             pq.write_table(pa.Table.from_pylist(rows, schema), folder / f"{name}.parquet")
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def extended_files(trained: Trained) -> Callable[..., Path]:
+    """Writes the bar files once more, with bars at their end that are written as posted."""
+
+    def write(folder: Path, posted: Sequence[Mapping[str, Any]]) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for symbol in endpoints.SYMBOLS:
+            table = pq.read_table(trained.bars / f"{symbol}.parquet")
+            rows = [row for row in posted if row["symbol"] == symbol]
+            opened = pa.array([endpoints.instant(row["ts"]) for row in rows], _TS)
+            added = {
+                name: pa.array([row[name] for row in rows], pa.float64())
+                for name in ("open", "high", "low", "close", "volume")
+            }
+            more = pa.table({"ts": opened, **added}).select(table.column_names)
+            longer = pa.concat_tables([table, more.cast(table.schema)])
+            pq.write_table(longer, folder / f"{symbol}.parquet")
         return folder
 
     return write

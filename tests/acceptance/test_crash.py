@@ -13,6 +13,7 @@ import random
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -134,6 +135,38 @@ def test_what_counts_while_a_price_is_suspect_is_on_record(desk: Desk) -> None:
     assert any("suspect" in text for text in named), named
 
 
+def test_a_restart_keeps_what_waits_for_confirmation(
+    desk: Desk, start: Callable[..., Endpoint]
+) -> None:
+    before = _suspect(desk, desk.entry * CRASH)
+    again = Desk(start(after=desk.endpoint), desk.entry)
+    for earlier, later in zip(before, again.decide(), strict=True):
+        assert later["valuations"] == earlier["valuations"]
+        assert later["headroom"] == earlier["headroom"]
+
+
+def test_files_that_end_with_a_suspect_bar_are_valued_twice_everywhere(
+    desk: Desk,
+    start: Callable[..., Endpoint],
+    extended_files: Callable[..., Path],
+    account_files: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """Posted, read at the start of an endpoint, or read by ``margincast score``: all the same."""
+    crashed = desk.entry * CRASH
+    posted = _suspect(desk, crashed)
+    bars = extended_files(tmp_path / "bars", desk.endpoint.quiet_bars(0, BTCUSDT=crashed))
+    started = Desk(start(bars=bars), desk.entry)
+    folder = account_files(tmp_path / "accounts", desk.endpoint.at(), [desk.long, desk.short])
+    scored = started.endpoint.score_files(folder, desk.endpoint.at(hours=1))
+    for live, read in zip(posted, started.decide(), strict=True):
+        assert read["valuations"] == live["valuations"]
+        row = scored[live["account_id"]]
+        for figure in ("equity", "headroom", "maintenance_margin", "initial_margin", "floor"):
+            assert read[figure] == live[figure]
+            assert row[figure] == pytest.approx(live[figure], rel=1e-12)
+
+
 def test_a_later_mark_confirms_a_suspect_bar(desk: Desk) -> None:
     crashed = desk.entry * CRASH
     _suspect(desk, crashed)
@@ -214,6 +247,26 @@ def test_a_mark_beyond_the_hard_band_is_rejected_after_a_silence_too(desk: Desk)
         for mark in (1e-15, 1e12):
             quote = {"instrument": instrument, "ts": endpoint.at(hours=22), "mark": mark}
             assert endpoint.quotes(quote) == ["rejected"], (instrument, mark)
+
+
+def test_a_forward_beyond_the_hard_band_is_rejected(start: Callable[..., Endpoint]) -> None:
+    endpoint = start("derive-srm")
+    price = endpoint.market.closes[SPOT]
+    expiry = {"instrument": "BTC-28MAR25", "ts": endpoint.at(minutes=1), "vols": {"140000": 0.6}}
+    assert endpoint.quotes({**expiry, "forward": price * 1.01}) == ["applied"]
+    writer = {
+        "account_id": "writer",
+        "cash": price,
+        "positions": [{"instrument": "BTC-28MAR25-140000-C", "quantity": -1.0}],
+        "collateral": [],
+    }
+    before = endpoint.decision(writer)
+    for minute, forward in ((2, 1e-15), (3, 1e12), (4, price * 6.0), (5, price / 6.0)):
+        wrong = {"instrument": "BTC-28MAR25", "ts": endpoint.at(minutes=minute), "forward": forward}
+        assert endpoint.quotes(wrong) == ["rejected"], forward
+    after = endpoint.decision(writer)
+    for figure in ("equity", "headroom", "maintenance_margin"):
+        assert after[figure] == pytest.approx(before[figure], rel=1e-3)
 
 
 @pytest.mark.parametrize("factor", [CRASH, 1.0 / CRASH])

@@ -53,6 +53,27 @@ def test_a_mark_counts_up_to_the_configured_age_and_the_close_beyond_it(start: S
         assert decision["equity"] == pytest.approx(used, rel=1e-12)
 
 
+def test_a_decision_of_a_time_before_a_mark_does_not_know_it(start: Start) -> None:
+    endpoint = start()
+    price = endpoint.market.closes["BTCUSDT"]
+    endpoint.marks(endpoint.at(minutes=10), BTCUSDT_PERP=price * 1.02)
+    endpoint.marks(endpoint.at(minutes=20), BTCUSDT_PERP=price * 1.04)
+    for minutes, used in ((5, price), (15, price * 1.02), (25, price * 1.04)):
+        decision = endpoint.decision(long(price), as_of=endpoint.at(minutes=minutes))
+        assert decision["equity"] == pytest.approx(used, rel=1e-12)
+        assert mark_of(decision)["price"] == used
+
+
+def test_a_restart_keeps_the_marks(start: Start) -> None:
+    endpoint = start()
+    price = endpoint.market.closes["BTCUSDT"]
+    endpoint.marks(endpoint.at(minutes=10), BTCUSDT_PERP=price * 1.02)
+    before = endpoint.decision(long(price))
+    after = start(after=endpoint).decision(long(price))
+    for figure in ("as_of", "equity", "headroom", "maintenance_margin", "floor", "marks"):
+        assert after[figure] == before[figure]
+
+
 def test_a_mark_counts_for_two_intervals_where_nothing_is_configured(start: Start) -> None:
     endpoint = start()
     price = endpoint.market.closes["BTCUSDT"]
@@ -121,9 +142,8 @@ def test_on_the_wall_clock_a_lone_bar_counts_after_the_grace(
 ) -> None:
     """The files end an hour early; of the missing hour one symbol alone is posted."""
     for path in recent_bars.glob("*.parquet"):
-        pq.write_table(
-            pq.read_table(path).slice(0, pq.read_table(path).num_rows - 1), tmp_path / path.name
-        )
+        table = pq.read_table(path)
+        pq.write_table(table.slice(0, table.num_rows - 1), tmp_path / path.name)
     endpoint = start(clock="wall", bars=tmp_path, serving="step_grace = 2")
     table = pq.read_table(recent_bars / "BTCUSDT.parquet")
     opened = table["ts"][-1].as_py()

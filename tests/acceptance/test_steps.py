@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 # Classes of conftest.py, which no test can import, are Any here.
@@ -115,27 +113,15 @@ def test_a_live_market_decides_as_one_that_was_started_on_the_same_bars(
     assert figures(decision) == hourly_figures
 
 
-def append_bars(endpoint: Endpoint, folder: Path, posted: list[dict[str, Any]]) -> Path:
-    """The bar files of an endpoint with what was posted to it at their end."""
-    for symbol in SYMBOLS:
-        table = pq.read_table(endpoint.market.bars / f"{symbol}.parquet")
-        rows = [row for row in posted if row["symbol"] == symbol]
-        opened = [row["ts"].removesuffix("Z") for row in rows]
-        ts = pa.array(opened, pa.string()).cast(pa.timestamp("ns"))
-        added = {
-            name: pa.array([row[name] for row in rows], pa.float64())
-            for name in ("open", "high", "low", "close", "volume")
-        }
-        more = pa.table({"ts": ts.cast(table.schema.field("ts").type), **added})
-        more = more.select(table.column_names).cast(table.schema)
-        pq.write_table(pa.concat_tables([table, more]), folder / f"{symbol}.parquet")
-    return folder
-
-
 @pytest.fixture(scope="module")
-def longer_files(by_hour: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def longer_files(
+    by_hour: Endpoint,
+    extended_files: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The files as they would be with the six hours."""
     posted = [moving_bar(by_hour, symbol, hour) for symbol in SYMBOLS for hour in range(HOURS)]
-    return append_bars(by_hour, tmp_path_factory.mktemp("bars"), posted)
+    return extended_files(tmp_path_factory.mktemp("bars"), posted)
 
 
 def test_scoring_files_of_the_same_bars_gives_the_same_decision(
@@ -205,7 +191,7 @@ def test_a_step_below_the_quorum_waits_until_it_is_final(start: Start) -> None:
 
 
 def test_a_step_that_was_closed_without_a_symbol_equals_files_without_that_bar(
-    start: Start, tmp_path: Path
+    start: Start, extended_files: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Live equals batch on the symbols that each step had."""
     live = start()
@@ -215,7 +201,7 @@ def test_a_step_that_was_closed_without_a_symbol_equals_files_without_that_bar(
         bars = [moving_bar(live, symbol, hour) for symbol in SYMBOLS if symbol != missing]
         assert live.bars(*bars, final=True) == ["applied"] * len(bars)
         posted += bars
-    batch = start(bars=append_bars(live, tmp_path, posted))
+    batch = start(bars=extended_files(tmp_path, posted))
     held = account(live.market.closes)
     assert figures(live.decision(held)) == figures(batch.decision(held))
 
