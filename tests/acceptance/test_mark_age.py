@@ -85,6 +85,26 @@ def test_a_mark_counts_for_two_intervals_where_nothing_is_configured(start: Star
     assert mark_of(old)["stale"] is True
 
 
+def test_a_coin_without_bars_is_named_as_stale_until_it_is_quoted(start: Start) -> None:
+    endpoint = start()
+    price = endpoint.market.closes["BTCUSDT"]
+    for hour in range(4):
+        assert endpoint.bars(*endpoint.quiet_bars(hour, "BTCUSDT")) == ["applied"] * 2
+    readiness = endpoint.get("/health/ready")
+    assert readiness["status"] == "degraded"
+    named = [text for text in readiness["reasons"] if "stale" in text and "BTCUSDT" in text]
+    assert named, readiness
+    decision = endpoint.decision(long(price))
+    assert decision["as_of"] == endpoint.at(hours=4)
+    assert mark_of(decision)["stale"] is True
+    assert mark_of(decision)["age_seconds"] == 4 * 3600.0
+    assert any("stale" in reason["text"] for reason in decision["reasons"]), decision["reasons"]
+    assert endpoint.marks(endpoint.at(hours=4), BTCUSDT_PERP=price * 0.99) == ["applied"]
+    quoted = endpoint.decision(long(price))
+    assert not mark_of(quoted).get("stale", False)
+    assert quoted["equity"] == pytest.approx(price * 0.99, rel=1e-12)
+
+
 @pytest.fixture(scope="module")
 def recent_bars(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bar files moved in time, so that the newest bar closed at the last full hour."""

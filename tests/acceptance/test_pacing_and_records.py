@@ -169,6 +169,20 @@ def test_decision_times_that_go_back_and_forth_do_not_pump_the_level(start: Star
             assert decision["add_on"] <= most * (1.0 + 1e-9)
 
 
+def test_a_decision_of_the_past_recorded_afterwards_does_not_pace_the_present(
+    endpoint: Endpoint, price: float, account_files: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A book scored for an earlier time gives the present no more hours to rise in."""
+    held = account("backfilled", price)
+    first = endpoint.decision({**held, "previous_add_on": low_level(endpoint)})
+    assert first["binding"] == "step"
+    folder = account_files(tmp_path / "accounts", endpoint.at(hours=-9), [held])
+    endpoint.score_files(folder, endpoint.at(hours=-8), "--record")
+    again = endpoint.decision(held)
+    assert again["as_of"] == first["as_of"]
+    assert again["add_on"] <= first["add_on"] * (1.0 + 1e-9)
+
+
 @pytest.fixture(scope="module")
 def recorded_by_score(
     endpoint: Endpoint,
