@@ -17,13 +17,8 @@ import numpy as np
 
 from benchmarks.fuzz.caller import Caller
 from benchmarks.fuzz.scene import Scene
-from features.registry import (
-    ACCOUNT_FEATURES,
-    CONTEXT_SOURCES,
-    HORIZONS,
-    prior_column,
-    registry_sha256,
-)
+from features.identity import digests_of
+from features.registry import ACCOUNT_FEATURES, CONTEXT_SOURCES, HORIZONS, prior_column
 from ledger.keys import Keys
 from ledger.store import Ledger
 from margin.ruleset import RuleSet, load_ruleset
@@ -222,12 +217,12 @@ def _small_bundle(ruleset: RuleSet) -> dict[str, bytes]:
     """A bundle without trees: the structural prior, calibrated."""
     learned = [feature for feature in ACCOUNT_FEATURES if feature.name not in CONTEXT_SOURCES]
     names = tuple(feature.name for feature in learned)
-    schema = ModelSchema(
+    schema = ModelSchema.of_columns(
         features=names,
         monotone=tuple(feature.monotone for feature in learned),
         horizons=HORIZONS,
         prior=tuple(prior_column(hours) for hours in HORIZONS),
-        features_sha256=registry_sha256(),
+        feature_digests=digests_of(names),
     )
     trees = {hours: TreeTable.empty(len(names)) for hours in HORIZONS}
     calibration = dict.fromkeys(HORIZONS, (1.0, _INTERCEPT))
