@@ -276,7 +276,7 @@ def decision(
 def account_decisions(
     account_id: FromPath[str],
     service: NamedDependency[Service],
-    limit: FromQuery[int] = 50,
+    limit: FromQuery[int | None] = None,
     before: FromQuery[int | None] = None,
 ) -> Response[DecisionPage]:
     """Decisions of an account, the newest first; `before` is `next_before` of the page before.

@@ -208,8 +208,14 @@ def levels_in_force(ledger: Ledger, account_ids: Sequence[str]) -> LevelsInForce
 
 
 def level_in_force(record: Record) -> PreviousAddOn | None:
-    """The level in force after a recorded decision; None where it carries none."""
+    """The level in force after a recorded decision; None where it carries none.
+
+    A decision of a time before that of the level it continued from changes nothing: else deciding
+    on the past would give the present the hours between once more.
+    """
     decision, before = record.payload["decision"], record.payload["previous"]
+    if before is not None and before["as_of"] > _as_of(record):
+        return PreviousAddOn(**before)
     if decision["binding"] == "fallback":
         return None if before is None else PreviousAddOn(**before | {"carried": True})
     legs = record.payload["account"]["positions"]

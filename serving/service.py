@@ -53,6 +53,9 @@ from serving.what_if_messages import WhatIfRequest, WhatIfResponse
 from serving.what_if_questions import answer_questions, check_questions
 
 MODEL_FAILED = "no model: the model failed to answer"
+DEFAULT_PAGE = 50
+"""Decisions of a page where no limit is given."""
+
 _MAX_AHEAD = DAY
 _MAX_KEY = 200
 _MAX_BEFORE = 2**53
@@ -270,8 +273,13 @@ class Service:
             raise not_found(f"there is no decision {decision_id!r}; give an id that was returned")
         return recorded(self.ledger.get_record(decision_id))
 
-    def decisions_of(self, account_id: str, limit: int, before: int | None) -> dict[str, Any]:
-        """A page of an account's decisions, as `serving.read_messages.DecisionPage`."""
+    def decisions_of(
+        self, account_id: str, limit: int | None, before: int | None
+    ) -> dict[str, Any]:
+        """A page of an account's decisions, as `serving.read_messages.DecisionPage`; without a
+        limit `DEFAULT_PAGE` of them, or as many as a page may hold."""
+        if limit is None:
+            limit = min(DEFAULT_PAGE, self.settings.max_page)
         if not 1 <= limit <= self.settings.max_page:
             raise invalid(f"limit is {limit}; give 1 to {self.settings.max_page}")
         if before is not None and not 1 <= before <= _MAX_BEFORE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ def test_price_guard_is_what_the_rules_say_and_can_be_switched_off(linear_tiers:
     hard = ruleset_from_content(with_change(linear_tiers, "price_guard.hard_band", 3.0))
     assert hard.price_guard.guard() == PriceGuard(0.25, 0.5, 0.1, 3.0)
     assert hard.sha256 != linear_tiers.sha256
+    # A hard band that is not named is no narrower than the others; a named one decides.
+    wider = ruleset_from_content(with_change(linear_tiers, "price_guard.band", 2.0)).price_guard
+    assert wider.guard() == PriceGuard(2.0, 0.5, 0.1, math.exp(2.0))
+    huge = ruleset_from_content(with_change(linear_tiers, "price_guard.band", 1e300)).price_guard
+    assert huge.guard() == PriceGuard(1e300, 0.5, 0.1, math.inf)
     off = ruleset_from_content(with_change(linear_tiers, "price_guard.enabled", False))
     assert off.price_guard.guard() is None
     assert len({linear_tiers.sha256, wide.sha256, off.sha256}) == 3
@@ -95,8 +101,8 @@ def test_targets_are_those_listed_in_rising_order(linear_tiers: RuleSet) -> None
         ("price_guard.band", -0.1, "band"),
         ("price_guard.agreement", -0.1, "agreement"),
         ("price_guard.hard_band", 1.0, "hard_band"),
-        ("price_guard.hard_band", 1.2, "hard_band"),
-        ("price_guard.cash_band", 0.0, "cash_band"),
+        ("price_guard.hard_band", 0.5, "hard_band"),
+        ("price_guard.cash_band", -0.1, "cash_band"),
         ("add_on.dead_band", "wide", "dead_band"),
         ("add_on.dead_band", float("nan"), "dead_band"),
         ("add_on.cap_im_multiple", float("inf"), "cap_im_multiple"),

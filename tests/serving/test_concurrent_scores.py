@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +29,22 @@ STEP_PER_HOUR = 0.5
 
 
 def check_sequence(decisions: list[Record]) -> None:
-    """Each decision rests on the one before it and rises no faster than the rules allow."""
-    for before, after in pairwise(decisions):
-        previous = after.payload["previous"]
-        assert previous["amount"] == before.payload["decision"]["add_on"]
-        assert previous["as_of"] == before.as_of
-        level = before.payload["decision"]["add_on"]
+    """Each decision continues from the level of the newest decision time before it and rises no
+    faster than the rules allow."""
+    in_force = decisions[0]
+    for after in decisions[1:]:
+        previous, level = after.payload["previous"], in_force.payload["decision"]["add_on"]
+        assert previous["amount"] == level
+        assert previous["as_of"] == in_force.as_of
         decision = after.payload["decision"]
-        if before.payload["account"]["positions"] == after.payload["account"]["positions"]:
-            hours = max(0.0, (after.as_of - before.as_of) / HOUR)
+        assert after.as_of is not None
+        assert in_force.as_of is not None
+        if in_force.payload["account"]["positions"] == after.payload["account"]["positions"]:
+            hours = max(0.0, (after.as_of - in_force.as_of) / HOUR)
             highest = level + STEP_PER_HOUR * hours * decision["initial_margin"]
             assert decision["add_on"] <= max(highest, decision["floor"]) * (1.0 + 1e-12)
+        if after.as_of >= in_force.as_of:
+            in_force = after
 
 
 def of_account(ledger: Ledger, name: str) -> list[Record]:

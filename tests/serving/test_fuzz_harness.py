@@ -191,7 +191,7 @@ def test_a_refused_record_shows_as_unready(world: World, monkeypatch: pytest.Mon
     def refuse(*_: Any, **__: Any) -> None:
         raise LedgerError("full")
 
-    monkeypatch.setattr(Ledger, "append", refuse)
+    monkeypatch.setattr(Ledger, "append_decisions", refuse)
     found = names(faults_of(world, [score(ACCOUNT)]))
     assert {"status 503", "readiness is 503"} <= found
 

@@ -188,3 +188,19 @@ def test_a_level_is_that_of_the_decision_that_set_it(ledger: Ledger) -> None:
     assert level_in_force(record) == PreviousAddOn(3.0, 7, 10.0, {"BTCUSDT": 1.0})
     (record,) = ledger.append([decision(None)])
     assert level_in_force(record) is None
+
+
+def test_decisions_of_the_past_do_not_give_the_present_more_hours(
+    serve: Any, champion: str, account: dict[str, Any]
+) -> None:
+    endpoint = serve()
+    newest = endpoint.live.newest_close
+    times = [format_time(newest + minutes * HOUR // 60) for minutes in (1, 30)]
+    start = {"amount": 1.0, "as_of": format_time(newest)}
+    only(endpoint.score(account | {"previous_add_on": start}, as_of=times[1]))
+    later = only(endpoint.score(account, as_of=times[1]))
+    for _ in range(3):
+        past = only(endpoint.score(account, as_of=times[0]))
+        assert past["add_on"] <= later["add_on"]
+        again = only(endpoint.score(account, as_of=times[1]))
+        assert again["add_on"] == later["add_on"]

@@ -1,0 +1,82 @@
+"""Examples of README and docs: JSON parses, request bodies are accepted, verbs and keys exist."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import typer.main
+
+from pipelines.cli import app
+from serving.messages import BarsRequest, Decision, ScoreRequest
+from serving.quote_messages import QuotesRequest
+from serving.what_if_messages import WhatIfRequest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BODIES: dict[str, type[Any]] = {
+    "/v1/score": ScoreRequest,
+    "/v1/what-if": WhatIfRequest,
+    "/v1/market/bars": BarsRequest,
+    "/v1/market/quotes": QuotesRequest,
+}
+BLOCK = re.compile(r"^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CURL = re.compile(
+    r"localhost:\d+(/v1/[\w/-]+)[^']*(?:'content-type: application/json')?\s*-d '(.*?)'", re.DOTALL
+)
+
+
+def blocks() -> list[tuple[str, str]]:
+    return [(page.name, text) for page in PAGES for text in BLOCK.findall(page.read_text("utf-8"))]
+
+
+def posts() -> list[tuple[str, str, str]]:
+    return [(p.name, *found) for p in PAGES for found in CURL.findall(p.read_text("utf-8"))]
+
+
+def test_pages_have_examples() -> None:
+    assert len(blocks()) >= 8
+    assert {route for _, route, _ in posts()} >= {"/v1/score", "/v1/market/quotes"}
+
+
+@pytest.mark.parametrize(("page", "route", "body"), posts())
+def test_bodies_of_curl_examples_are_accepted(page: str, route: str, body: str) -> None:
+    msgspec.json.decode(body, type=BODIES[route])
+
+
+@pytest.mark.parametrize(("page", "text"), blocks())
+def test_json_examples_parse_and_requests_are_accepted(page: str, text: str) -> None:
+    found = json.loads(text)
+    requests = {"quotes": QuotesRequest, "bars": BarsRequest}
+    for key, kind in requests.items():
+        if key in found:
+            msgspec.convert(found, kind)
+    if "accounts" in found:
+        kind = WhatIfRequest if {"changes", "largest"} & set(found) else ScoreRequest
+        msgspec.convert(found, kind)
+    if "account_id" in found and "headroom" in found:
+        fields = {field.name for field in msgspec.structs.fields(Decision)}
+        assert set(found) <= fields
+        assert found["headroom"] == pytest.approx(found["equity"] - found["maintenance_margin"])
+        assert found["total_requirement"] == found["maintenance_margin"] + found["add_on"]
+
+
+def test_verbs_of_the_readme_exist() -> None:
+    group: Any = typer.main.get_command(app)
+    table = (ROOT / "README.md").read_text("utf-8").partition("| verb | does |")[2]
+    rows = [line.split("|")[1] for line in table.split("\n\n")[0].splitlines() if "`" in line]
+    named = {
+        tuple(verb.split(" --")[0].split()) for row in rows for verb in re.findall("`([^`]+)`", row)
+    }
+    assert len(named) >= 20
+    for words in named:
+        command = group
+        for word in words:
+            if word.isupper():  # an argument
+                break
+            assert word in command.commands, " ".join(words)
+            command = command.commands[word]
