@@ -18,7 +18,7 @@ Fails = Callable[[Sequence[Request], Request], bool]
 def shrink(
     before: Sequence[Request], request: Request, fails: Fails, *, tries: int, seconds: float
 ) -> tuple[list[Request], Request]:
-    """Drop what the failure does not need: requests before it, then parts of its body.
+    """Drop what the failure does not need: requests before it, then parts of the bodies.
 
     Parameters
     ----------
@@ -48,7 +48,14 @@ def shrink(
             size = max(1, size // 2)
             continue
         size = min(size, max(1, len(kept)))
-    return kept, _smaller_body(kept, request, fails, budget)
+    request = _smaller_body(request, lambda tried: fails(kept, tried), budget)
+    for i, earlier in enumerate(kept):
+
+        def still(tried: Request, place: int = i) -> bool:
+            return fails([*kept[:place], tried, *kept[place + 1 :]], request)
+
+        kept[i] = _smaller_body(earlier, still, budget)
+    return kept, request
 
 
 class _Budget:
@@ -63,9 +70,7 @@ class _Budget:
         return self.left()
 
 
-def _smaller_body(
-    before: Sequence[Request], request: Request, fails: Fails, budget: _Budget
-) -> Request:
+def _smaller_body(request: Request, fails: Callable[[Request], bool], budget: _Budget) -> Request:
     """Every place of the body in turn, outer ones first: without it, halved, rounder; twice."""
     if request.document is None or request.raw is not None:
         return request
@@ -76,7 +81,7 @@ def _smaller_body(
                 if not budget.spend():
                     return request
                 candidate = replace(request, document=document)
-                if fails(before, candidate):
+                if fails(candidate):
                     request = candidate
                     break
             else:
