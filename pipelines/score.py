@@ -45,9 +45,9 @@ def score_book(
 
     The previous add-on of an account is that of its last recorded decision, options are valued
     by the quotes that the ledger holds, and the bars that it holds go beside the files. With
-    `record` the decisions are appended to the ledger; their ids stand in the file. The report counts the
-    accounts that were decided on, those of them that are degraded, by `reason_kind`, and those
-    that failed, by kind of problem.
+    `record` the decisions are appended to the ledger; their ids stand in the file. The report
+    counts the accounts that were decided on, those of them that are degraded, by `reason_kind`,
+    and those that failed, by kind of problem.
 
     Raises
     ------

@@ -278,6 +278,11 @@ class LiveMarket:
             step = Step(bars.values[0].copy(), context=context, mark=mark.copy())
             steps = {**self._moment.steps, open_: step}
             moment, _ = recompute(self._moment, steps, open_, open_, self._guard)
+            unmoved = moment.suspect & (mark == self._moment.mark)
+            if unmoved.any():
+                # The bar marks its symbol once it is confirmed: nothing else does.
+                step = replace(step, mark=np.where(unmoved, np.nan, mark))
+                moment = replace(moment, steps={**moment.steps, open_: step})
             self._moment = replace(moment, told={**moment.told, open_: step.bars})
 
     def catch_up(

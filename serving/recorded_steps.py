@@ -54,7 +54,7 @@ def rows_known_at(ledger: Ledger, as_of: int) -> RecordedSource:
             last = record
             steps.take(record)
         steps.take_quotes(ledger, last, following, as_of)
-        end = max(int(grid[-1]), *(() if steps.newest is None else (steps.newest,)))
+        end = int(grid[-1]) if steps.newest is None else max(int(grid[-1]), steps.newest)
         return steps.rows(min(end, as_of - interval.nanoseconds))
 
     return source
