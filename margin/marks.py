@@ -116,10 +116,17 @@ def oldest_quote_hours(view: MarketView) -> float:
     return view.mark_max_age_hours
 
 
+def _is_fresh(view: MarketView, ts: int | None) -> bool:
+    """Whether a quote of this time is no older than a quoted mark may be."""
+    return ts is not None and (view.as_of - ts) / HOUR <= oldest_quote_hours(view)
+
+
 def suspect_view(view: MarketView) -> MarketView | None:
     """The market with every price that waits for confirmation in the place of the last good one.
 
-    An expiry keeps the time of its quote, on which its surface rests. None where no price waits.
+    A suspect quote counts while it is fresh, as a good one does; a suspect bar until another bar
+    comes. An expiry keeps the time of its quote, on which its surface rests. None where no price
+    waits.
     """
     changed = False
     mark, age = view.mark, view.age_hours
@@ -146,7 +153,7 @@ def suspect_view(view: MarketView) -> MarketView | None:
                 expiry, forward=expiry.suspect_forward, suspect_forward=None, suspect_ts=None
             )
             for name, expiry in quotes.expiries.items()
-            if expiry.suspect_forward is not None
+            if expiry.suspect_forward is not None and _is_fresh(view, expiry.suspect_ts)
         }
         if suspects or forwards:
             changed = True
