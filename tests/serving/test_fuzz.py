@@ -9,7 +9,7 @@ import pytest
 from benchmarks.fuzz.campaign import run_campaign
 from margin.ruleset import list_rulesets
 
-BODIES, SEED = 75, 1
+BODIES, SEED = 30, 1
 
 
 @pytest.mark.parametrize("preset", list_rulesets())
