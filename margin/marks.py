@@ -189,7 +189,7 @@ def _suspect_vols(view: MarketView, quotes: QuoteBoard) -> QuoteBoard:
 
 def _may_count(view: MarketView, ts: int) -> bool:
     """Whether a suspect figure of a time is new enough for the second valuation."""
-    return view.as_of - ts <= np.rint(oldest_quote_hours(view) * HOUR)
+    return bool(view.as_of - ts <= np.rint(oldest_quote_hours(view) * HOUR))
 
 
 def _select(view: MarketView, instruments: Sequence[str]) -> MarkPrices:

@@ -229,12 +229,12 @@ class ToldQuotes:
         expiries: dict[str, ExpiryQuote] = {}
         instruments: dict[str, InstrumentQuote] = {}
         for name in sorted(by_name.keys() | suspects.keys()):
-            told, suspect = by_name.get(name, {}), suspects.get(name, {})
+            told, waiting = by_name.get(name, {}), suspects.get(name, {})
             end = expiry_end(name)
             if end is None:
-                instruments[name] = _instrument(told, suspect)
+                instruments[name] = _instrument(told, waiting)
             elif "forward" in told:
-                expiries[name] = _expiry(end, told, suspect)
+                expiries[name] = _expiry(end, told, waiting)
         return QuoteBoard(expiries, instruments)
 
 

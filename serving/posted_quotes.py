@@ -157,7 +157,8 @@ class _Taking:
         }
         if len(self._intake) + len(new) > MAX_INSTRUMENTS:
             return QuoteResult(quote.instrument, ts, "rejected", _FULL)
-        figures, notes = [], []
+        figures: list[ToldFigure] = []
+        notes: list[str] = []
         for figure in sound.figures:
             filtered, status, detail = self._filter(figure, sound.column, figures)
             if status == "rejected":

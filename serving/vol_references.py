@@ -276,12 +276,14 @@ def _vols_at(surface: ToldFigure, strikes: Floats, forward: float) -> Floats:
     """Vols of a surface at strikes, as `margin.option_vol.option_vol` finds them one by one."""
     if surface.figure == "vols":
         own, vols = np.array(surface.value[::2]), np.array(surface.value[1::2])
-        return np.sqrt(np.interp(np.log(strikes), np.log(own), np.square(vols)))
+        squares = np.interp(np.log(strikes), np.log(own), np.square(vols))
+        return np.asarray(np.sqrt(squares), dtype=np.float64)
     years = _years_left(surface, surface.ts)
     a, b, rho, m, sigma = surface.value
     k = np.log(strikes) - math.log(forward) - m
     with np.errstate(all="ignore"):
-        return np.sqrt((a + b * (rho * k + np.hypot(k, sigma))) / years)
+        squares = (a + b * (rho * k + np.hypot(k, sigma))) / years
+        return np.asarray(np.sqrt(squares), dtype=np.float64)
 
 
 def _covered(surface: ToldFigure, strikes: Floats) -> npt.NDArray[np.bool_]:
@@ -299,4 +301,5 @@ def _years_left(surface: ToldFigure, at: int) -> float:
 
 
 def _strike(option: str) -> float:
-    return parse_instrument(option).strike
+    strike = parse_instrument(option).strike
+    return math.nan if strike is None else strike

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,7 +58,7 @@ def start(market: Any, rows: int = START, quorum: float = 0.0) -> LiveMarket:
 
 
 def post_quotes(live: LiveMarket, quotes: list[Post], **rest: Any) -> QuotesResponse:
-    return live.post_quotes([QuoteIn(**q) for q in quotes], cash_assets=CASH, **rest)
+    return live.post_quotes(msgspec.convert(quotes, list[QuoteIn]), cash_assets=CASH, **rest)
 
 
 def post_bars(live: LiveMarket, bars: list[Post], **rest: Any) -> BarsResponse:
