@@ -1,10 +1,10 @@
 """What the outlier filter holds quoted vols of options against, and what confirms them.
 
 The level of an option's vol is the vol itself; that of a surface, in either form, its vol at the
-forward. The last good level is that of the same thing. Without one it is for an option the vol of
-its expiry's surface at its strike, for a surface the one of the expiry nearest in time, else the
-vol index of its underlying. Away from the money a surface may move more: there only the hard band
-holds, against the surface in force.
+forward. The last good level is that of the same thing. Without one, or where it is older than a day
+and the other one newer, it is for an option the vol of its expiry's surface at its strike, for a
+surface the one of the expiry nearest in time, else the vol index of its underlying. Away from the
+money a surface may move more: there only the hard band holds, against the surface in force.
 
 A suspect surface and a vol of an option near the money confirm each other, and so does the index a
 surface; a good surface confirms every vol of an option near it.
@@ -195,12 +195,13 @@ class VolReferences:
     def _option_reference(self, figure: ToldFigure) -> tuple[TimedPrice | None, float]:
         """Last good level of an option's vol, and the hours that its band is for at least."""
         own = self.intake.in_force(figure.instrument, "vol")
-        if own is not None:
-            return TimedPrice(own.ts, own.value[0]), 1.0
+        known = None if own is None else TimedPrice(own.ts, own.value[0])
+        if known is not None and figure.ts - known.ts <= DAY:
+            return known, 1.0
         expiry, strike = expiry_of_option(figure.instrument), _strike(figure.instrument)
         surface, forward = self.intake.in_force(expiry, SURFACE), self._forward(expiry)
-        if surface is None or forward is None:
-            return None, 1.0
+        if surface is None or forward is None or not _is_newer(surface.ts, known):
+            return known, 1.0
         covered = bool(_covered(surface, np.array([strike]))[0])
         return surface_level(surface, strike, forward), 1.0 if covered else MAX_GAP_HOURS
 
@@ -209,25 +210,26 @@ class VolReferences:
     ) -> tuple[TimedPrice | None, float]:
         """Last good level of a surface, and the hours that its band is for at least."""
         own = self.intake.in_force(figure.instrument, SURFACE)
-        if own is not None:
-            return surface_level(own, forward, forward), 1.0
+        known = None if own is None else surface_level(own, forward, forward)
+        if known is not None and figure.ts - known.ts <= DAY:
+            return known, 1.0
         left = _years_left(figure, figure.ts)
         if not left > 0.0:
-            return None, 1.0
+            return known, 1.0
         found: list[tuple[float, str, TimedPrice]] = []
         for expiry in self.intake.expiries_with_surface(figure.instrument.partition("-")[0]):
             surface, its_forward = self.intake.in_force(expiry, SURFACE), self._forward(expiry)
-            if surface is None or its_forward is None:
+            if surface is None or its_forward is None or not _is_newer(surface.ts, known):
                 continue
             its_left = _years_left(surface, figure.ts)
             level = surface_level(surface, its_forward, its_forward)
             if level is not None and its_left > 0.0:
                 found.append((abs(math.log(its_left / left)), expiry, level))
         index = self.index(figure.instrument)
-        if not found and index is not None:
+        if not found and index is not None and _is_newer(index.ts, known):
             found.append((abs(math.log(INDEX_TENOR / YEAR / left)), "", index))
         if not found:
-            return None, 1.0
+            return known, 1.0
         distance, _, level = min(found, key=lambda one: one[:2])
         return level, 1.0 if distance <= math.log(NEAR_TENOR) else MAX_GAP_HOURS
 
@@ -237,9 +239,10 @@ class VolReferences:
         """Why a surface is rejected for a vol away from the money; None where it is not.
 
         Strikes outside those of the surface in force are not compared: its vol is not known there.
+        Nor are they with a surface older than a day: wings change their shape towards expiry.
         """
         own = self.intake.in_force(figure.instrument, SURFACE)
-        if own is None:
+        if own is None or figure.ts - own.ts > DAY:
             return None
         if figure.figure == "vols":
             strikes = np.array(figure.value[::2])
@@ -264,6 +267,10 @@ class VolReferences:
             f"{self.guard.hard_band:g} from that of the surface in force; quote vols annual and as "
             "a fraction, 0.5 for 50%"
         )
+
+
+def _is_newer(ts: int, known: TimedPrice | None) -> bool:
+    return known is None or ts > known.ts
 
 
 def surface_level(surface: ToldFigure, strike: float, forward: float) -> TimedPrice | None:

@@ -323,3 +323,12 @@ def test_hours_widen_the_band_of_a_vol_like_that_of_a_price(live: LiveMarket) ->
     post(live, 0, vols(live, 0.5))
     assert statuses(post(live, 60, vols(live, 1.1))) == ["suspect"]
     assert statuses(post(live, 240, vols(live, 1.15))) == ["applied"]
+
+
+def test_vol_of_days_ago_gives_way_to_the_newer_surface(live: LiveMarket) -> None:
+    """An option that is quoted rarely would stay at its old level for good."""
+    post(live, -26 * 60, own(live, 2.0))
+    assert statuses(post(live, -1, own(live, 0.38))) == ["rejected"]
+    post(live, -1, vols(live, 0.4))
+    assert statuses(post(live, 0, own(live, 0.38))) == ["applied"]
+    assert statuses(post(live, 1, own(live, 2.1))) == ["rejected"]
