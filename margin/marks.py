@@ -116,6 +116,11 @@ def oldest_quote_hours(view: MarketView) -> float:
     return view.mark_max_age_hours
 
 
+def _is_fresh(view: MarketView, ts: int | None) -> bool:
+    """Whether a quote of this time is no older than a quoted mark may be."""
+    return ts is not None and (view.as_of - ts) / HOUR <= oldest_quote_hours(view)
+
+
 def suspect_view(view: MarketView) -> MarketView | None:
     """The market with every price that waits for confirmation in the place of the last good one.
 
@@ -170,13 +175,17 @@ def _suspect_vols(view: MarketView, quotes: QuoteBoard) -> QuoteBoard:
     options, surfaces = dict(quotes.instruments), dict(quotes.expiries)
     for name, option in quotes.instruments.items():
         ts = option.suspect_ts
-        if option.suspect_vol is not None and ts is not None and _may_count(view, ts):
+        if option.suspect_vol is not None and _is_fresh(view, ts):
             options[name] = replace(
-                option, vol=option.suspect_vol, ts=ts, suspect_vol=None, suspect_ts=None
+                option,
+                vol=option.suspect_vol,
+                ts=option.ts if ts is None else ts,
+                suspect_vol=None,
+                suspect_ts=None,
             )
     for name, expiry in quotes.expiries.items():
         ts = expiry.suspect_surface_ts
-        if ts is not None and _may_count(view, ts):
+        if _is_fresh(view, ts):
             surfaces[name] = replace(
                 expiry,
                 svi=expiry.suspect_svi,
@@ -188,11 +197,6 @@ def _suspect_vols(view: MarketView, quotes: QuoteBoard) -> QuoteBoard:
     changed = any(options[name] is not quotes.instruments[name] for name in options)
     changed |= any(surfaces[name] is not quotes.expiries[name] for name in surfaces)
     return QuoteBoard(surfaces, options) if changed else quotes
-
-
-def _may_count(view: MarketView, ts: int) -> bool:
-    """Whether a suspect figure of a time is new enough for the second valuation."""
-    return bool(view.as_of - ts <= np.rint(oldest_quote_hours(view) * HOUR))
 
 
 def _select(view: MarketView, instruments: Sequence[str]) -> MarkPrices:

@@ -14,6 +14,7 @@ from features.corrected import advance_through
 from features.market_state import MarketState
 from margin.marks import suspect_view
 from margin.option_vol import YEAR, option_vol
+from margin.rule_history import load_history
 from margin.ruleset import load_ruleset
 from margin.view import MarketView
 from market.book import Account, Book, Position
@@ -23,8 +24,11 @@ from market.instruments import parse_expiry
 from market.outlier_filter import LAST, PriceGuard
 from market.panel import CLOSE
 from market.quotes import QuoteBoard
+from models.bundle import load_bundle
+from models.forecaster import Forecaster
 from serving.live_market import LiveMarket
 from serving.quote_messages import QuoteIn, QuotesResponse
+from serving.records import replay
 from serving.valuations import value_book
 
 BTC = "BTCUSDT"
@@ -332,3 +336,42 @@ def test_vol_of_days_ago_gives_way_to_the_newer_surface(live: LiveMarket) -> Non
     post(live, -1, vols(live, 0.4))
     assert statuses(post(live, 0, own(live, 0.38))) == ["applied"]
     assert statuses(post(live, 1, own(live, 2.1))) == ["rejected"]
+
+
+def test_decisions_follow_the_lower_headroom_and_replay(
+    serve: Any, champion: str, bundles: Any, live: LiveMarket
+) -> None:
+    endpoint = serve(live=live, rules=load_history("derive-srm"))
+    books = [
+        {
+            "account_id": name,
+            "cash": 2.0 * price(live),
+            "positions": [{"instrument": option(live), "quantity": quantity}],
+        }
+        for name, quantity in (("short", -1.0), ("long", 1.0))
+    ]
+
+    def decide(minute: int, *quotes: Post) -> tuple[list[str], list[dict[str, Any]]]:
+        told = [{"ts": format_time(at(live, minute)), **quote} for quote in quotes]
+        answer = endpoint.client.post("/v1/market/quotes", json={"quotes": told}).json()
+        decisions = endpoint.score(*books).json()["decisions"]
+        for decision in decisions:
+            found = replay(
+                endpoint.ledger,
+                decision["decision_id"],
+                lambda sha: Forecaster(load_bundle(bundles.root / sha)),
+            )
+            assert found.equal, found.differences
+        return [result["status"] for result in answer["results"]], decisions
+
+    _, before = decide(0, vols(live, 0.5), own(live, 0.5))
+    status, after = decide(1, own(live, 9.9), vols(live, 9.9))
+    assert status == ["rejected"] * 2
+    assert [d["equity"] for d in after] == [d["equity"] for d in before]
+    for quote in (own(live, 1.3), vols(live, 2.0)):
+        status, (short, long) = decide(2, quote)
+        assert status == ["suspect"]
+        assert short["headroom"] < before[0]["headroom"]
+        assert long["equity"] == pytest.approx(before[1]["equity"], rel=1e-3)
+    _, (short, _) = decide(3, own(live, 0.5), vols(live, 0.5))
+    assert short["equity"] == pytest.approx(before[0]["equity"], rel=1e-3)
