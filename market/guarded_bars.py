@@ -25,6 +25,7 @@ from market.outlier_filter import (
 )
 from market.panel import CLOSE
 from market.quality import MAX_TIMES
+from market.recorded_rows import RecordedRows, RecordedUse
 
 RECENT_ROWS = 200
 """So many of the newest rows are kept as they were told: the endpoint knows them again."""
@@ -102,6 +103,8 @@ class GuardedBars:
         The bars that the filter changed; None without a filter.
     findings:
         One for each file loaded.
+    recorded:
+        What became of recorded bars; None where there are none.
     """
 
     bars: Floats
@@ -113,6 +116,7 @@ class GuardedBars:
     quarantine: Quarantine | None
     end: HistoryEnd
     findings: tuple[FileFindings, ...]
+    recorded: RecordedUse | None = None
 
 
 def guard_bars(
@@ -121,8 +125,13 @@ def guard_bars(
     grid: npt.NDArray[np.int64],
     interval: Interval,
     guard: PriceGuard | None,
+    recorded: RecordedRows | None = None,
 ) -> GuardedBars:
-    """Put files together and filter what they tell; without a filter all of it is good."""
+    """Put files together and filter what they tell; without a filter all of it is good.
+
+    Recorded rows lie on the grid. Their bars go beside those of the files by every clock, as bar
+    and as mark: at the endpoint a posted bar is both.
+    """
 
     def by(clock: Clock) -> tuple[Sourced, list[int]]:
         return put_together(loaded, symbols, grid, interval, clock)
@@ -136,17 +145,25 @@ def guard_bars(
         early, settled = by("at_close")[0], by("settled")[0]
         known, later_known = early.marks(), settled.marks()
     bars, later_bars = early.bars, settled.bars
+    use = None
+    if recorded is not None:
+        # By identity: some of them are one and the same.
+        parts = {id(series): series for series in (later_bars, bars, marks, known, later_known)}
+        use, *_ = [recorded.merge(series.values, grid) for series in parts.values()]
     findings = [FileFindings(count) for count in used]
     dropped = np.zeros(marks.source.shape, dtype=np.bool_)
     told = later_bars.values[-RECENT_ROWS:].copy()
     waiting, quarantine, state = None, None, new_state(len(symbols))
     if guard is not None:
 
+        def beside(references: Floats | None) -> Floats | None:
+            return references if recorded is None else recorded.beside(references, grid)
+
         def judged(series: Series, of: Sourced, later: Series | None = None) -> FilteredBars:
             after = None
             if versioned and later is not None:
-                after = (later.values, settled.references(later, loaded))
-            seen = of.references(series, loaded)
+                after = (later.values, beside(settled.references(later, loaded)))
+            seen = beside(of.references(series, loaded))
             return filter_history(series.values, guard, interval, seen, after, in_place=True)
 
         # One kind of price is its own mark, and what never changed is judged once.
@@ -158,8 +175,8 @@ def guard_bars(
         waiting = of_bars.waiting | of_known.waiting
         dropped = is_dropped(of_marks.verdicts)
         state, quarantine = of_bars.state, of_bars.quarantine
-        parts = [(bars, of_bars), (marks, of_marks)][: 1 if marks is bars else 2]
-        findings = _findings(used, parts, grid)
+        filtered = [(bars, of_bars), (marks, of_marks)][: 1 if marks is bars else 2]
+        findings = _findings(used, filtered, grid)
     return GuardedBars(
         bars=bars.values,
         corrections=_corrections(bars.values, later_bars.values, grid) if versioned else None,
@@ -170,6 +187,7 @@ def guard_bars(
         quarantine=quarantine,
         end=HistoryEnd(guard, state, told, last_values(later_known.values[:, :, CLOSE])),
         findings=tuple(findings),
+        recorded=use,
     )
 
 

@@ -38,6 +38,7 @@ from market.outlier_filter import (
 )
 from market.panel import BASIS, CLOSE, CONTEXT_WIDTH, HIGH, LOW, BarPanel
 from market.quality import QualityReport
+from market.recorded_rows import RecordedRows, RecordedSource, RecordedUse
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -77,6 +78,8 @@ class MarketHistory:
         The bars that the outlier filter changed; None without one.
     end:
         What the endpoint goes on from; None where a history was not loaded but made.
+    recorded:
+        What became of the bars that the ledger records; None where there are none.
     """
 
     bars: BarPanel
@@ -91,6 +94,7 @@ class MarketHistory:
     waiting: Bools | None = None
     quarantine: Quarantine | None = None
     end: HistoryEnd | None = None
+    recorded: RecordedUse | None = None
 
     def last_mark(self, row: int) -> Floats:
         """Newest mark of each symbol at or before `row`, however old, shape (S,); NaN before any.
@@ -147,12 +151,23 @@ class MarketHistory:
         return None if np.isnan(price).all() else (price, ts)
 
     @classmethod
-    def from_panel(cls, bars: BarPanel, guard: PriceGuard | None = None) -> MarketHistory:
+    def from_panel(
+        cls,
+        bars: BarPanel,
+        guard: PriceGuard | None = None,
+        recorded: RecordedRows | None = None,
+    ) -> MarketHistory:
         """History of one panel that is its own mark, as a simulated market is."""
+        use, references = None, None
+        if recorded is not None:
+            bars = _extended(bars, recorded)
+            use = recorded.merge(bars.values, bars.opens)
+            references = recorded.beside(None, bars.opens)
+            bars = recorded.with_context(bars)
         told, waiting, quarantine = bars.values[-RECENT_ROWS:].copy(), None, None
         state = new_state(len(bars.symbols))
         if guard is not None:
-            filtered = filter_history(bars.values, guard, bars.interval)
+            filtered = filter_history(bars.values, guard, bars.interval, references)
             bars = replace(bars, values=filtered.bars)
             waiting, state = filtered.waiting, filtered.state
             quarantine = filtered.quarantine
@@ -168,6 +183,7 @@ class MarketHistory:
             waiting=waiting,
             quarantine=quarantine,
             end=HistoryEnd(guard, state, told, last_values(mark)),
+            recorded=use,
         )
 
 
@@ -176,6 +192,7 @@ def load_history(
     interval: Interval,
     symbols: Sequence[str] = (),
     guard: PriceGuard | None = None,
+    recorded: RecordedSource | None = None,
 ) -> MarketHistory:
     """Load bars from folders.
 
@@ -189,6 +206,9 @@ def load_history(
         Bar symbols to load; all that are found when empty.
     guard:
         Filters bars and marks; without one they are taken as told.
+    recorded:
+        Asked for what the ledger records of these symbols; the history goes on through its bars.
+        Context is left out: `RecordedRows.with_context` puts it before that of the files.
 
     Raises
     ------
@@ -208,7 +228,10 @@ def load_history(
         raise DataError("no spot or perp bars found; [market] bars needs at least one such folder")
     loaded = [file for file in read if file.symbol in traded and len(file.bars.opens)]
     grid = grid_of(loaded, interval)
-    guarded = guard_bars(loaded, traded, grid, interval, guard)
+    rows = None if recorded is None else recorded(traded, interval, grid)
+    if rows is not None:
+        grid = rows.extend(grid, interval)
+    guarded = guard_bars(loaded, traded, grid, interval, guard, rows)
 
     marks = guarded.marks.values
     mark = _fill(marks[:, :, CLOSE], MAX_GAP_HOURS * interval.per_hour)
@@ -228,7 +251,22 @@ def load_history(
         waiting=guarded.waiting,
         quarantine=guarded.quarantine,
         end=guarded.end,
+        recorded=guarded.recorded,
     )
+
+
+def _extended(bars: BarPanel, rows: RecordedRows) -> BarPanel:
+    """A copy of a panel through the last of some recorded rows."""
+    opens = rows.extend(bars.opens, bars.interval)
+    context = None if bars.context is None else _longer(bars.context, len(opens))
+    return BarPanel(bars.interval, bars.symbols, opens, _longer(bars.values, len(opens)), context)
+
+
+def _longer(values: Floats, rows: int) -> Floats:
+    """A copy with NaN rows at its end."""
+    longer = np.full((rows, *values.shape[1:]), np.nan)
+    longer[: len(values)] = values
+    return longer
 
 
 def _report(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from market.errors import DataError, RuleSetError
 from market.history import MarketHistory, load_history
 from market.outlier_filter import PriceGuard
 from market.population import Lives, Population, sample_lives
+from market.recorded_rows import Opens, RecordedRows, RecordedSource
 from market.simulate import SimulatedMarket, simulate_market
 from market.simulation.parameters import MarketParameters
 from pipelines.config import Config
@@ -50,21 +51,34 @@ class Market:
     real: bool
 
 
-def read_history(config: Config) -> MarketHistory:
-    """Bars as configured, or the simulated market where none are; past the rules' price guard."""
+def read_history(config: Config, recorded: RecordedSource | None = None) -> MarketHistory:
+    """Bars as configured, or the simulated market where none are; past the rules' price guard.
+
+    `recorded` gives what the ledger holds beside them (`serving.recorded_steps`).
+    """
     interval = Interval.parse(config.market.interval)
     guard = _guard(read_rule_history(config))
     if config.market.bars:
         folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
-        history = load_history(folders, interval, config.market.symbols, guard)
+        rows: RecordedRows | None = None
+
+        def asked(symbols: Sequence[str], interval: Interval, grid: Opens) -> RecordedRows | None:
+            nonlocal rows
+            rows = None if recorded is None else recorded(symbols, interval, grid)
+            return rows
+
+        history = load_history(folders, interval, config.market.symbols, guard, asked)
         sources = ContextSources(
             config.market.funding,
             config.market.open_interest,
             config.market.implied_vol,
             config.market.option_surface,
         )
-        return add_context(history, sources)
-    return MarketHistory.from_panel(simulated_market(config).panel, guard)
+        history = add_context(history, sources)
+        return history if rows is None else replace(history, bars=rows.with_context(history.bars))
+    panel = simulated_market(config).panel
+    rows = None if recorded is None else recorded(panel.symbols, panel.interval, panel.opens)
+    return MarketHistory.from_panel(panel, guard, rows)
 
 
 def simulated_market(config: Config) -> SimulatedMarket:
@@ -97,9 +111,9 @@ def simulated_market(config: Config) -> SimulatedMarket:
     )
 
 
-def read_market(config: Config) -> Market:
-    """The market with all its features."""
-    history = read_history(config)
+def read_market(config: Config, recorded: RecordedSource | None = None) -> Market:
+    """The market with all its features; `recorded` as in `read_history`."""
+    history = read_history(config, recorded)
     state = MarketState(history.bars.symbols, history.bars.interval)
     before = advance_through(state, history.bars.rows(0, -2), history.corrections)
     earlier = state.copy()

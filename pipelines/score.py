@@ -21,6 +21,7 @@ from market.account_files import read_accounts
 from market.book import Account
 from market.clock import parse_time
 from market.errors import DataError
+from market.recorded_rows import RecordedUse
 from models.bundle import load_bundle
 from models.forecaster import Forecaster
 from models.pointer import CHAMPION, read_pointer
@@ -30,6 +31,7 @@ from pipelines.progress import Stages
 from serving.decision import PreviousAddOn, decide
 from serving.messages import AccountProblem, Decision
 from serving.recorded_quotes import recorded_quotes
+from serving.recorded_steps import rows_known_at
 from serving.recording import Outcome, Recording
 from serving.records import from_account, levels_in_force
 
@@ -41,11 +43,11 @@ def score_book(
 ) -> dict[str, Any]:
     """Decide on every account of a folder at one time and write one row each.
 
-    The previous add-on of an account is that of its last recorded decision, and options are valued
-    by the quotes that the ledger holds. With `record` the
-    decisions are appended to the ledger; their ids stand in the file. The report counts the
-    accounts that were decided on, those of them that are degraded, by `reason_kind`, and those
-    that failed, by kind of problem.
+    The previous add-on of an account is that of its last recorded decision, options are valued
+    by the quotes that the ledger holds, and the bars that it holds go beside the files. With
+    `record` the decisions are appended to the ledger; their ids stand in the file. The report
+    counts the accounts that were decided on, those of them that are degraded, by `reason_kind`,
+    and those that failed, by kind of problem.
 
     Raises
     ------
@@ -53,9 +55,9 @@ def score_book(
         The data, the bundle or the ledger refused; no file is written.
     """
     time = parse_time(as_of)
-    with Stages(3) as stages:
+    with Stages(3) as stages, Ledger(config.ledger.url, chain="score") as ledger:
         with stages.stage("features"):
-            market = read_market(config)
+            market = read_market(config, rows_known_at(ledger, time))
             ruleset = read_rule_history(config).at(time)
             snapshot = MarketSnapshot.of_history(
                 market.history,
@@ -69,7 +71,7 @@ def score_book(
                 raise DataError(
                     f"no account in {accounts} has a snapshot at or before {as_of}; check --as-of"
                 )
-        with stages.stage("decide"), Ledger(config.ledger.url, chain="score") as ledger:
+        with stages.stage("decide"):
             quotes = recorded_quotes(
                 ledger, snapshot.features.symbols, ruleset.collateral.cash_assets, time
             )
@@ -101,9 +103,16 @@ def score_book(
         "deposit_to_meet": round(math.fsum(table["deposit_to_meet"].to_pylist()), 2),
         "errors": msgspec.to_builtins(problems),
         "bars": market.history.report.to_dict(),
+        "recorded_bars": _recorded_bars(market.history.recorded),
         "recorded": record,
         "out": str(out),
     }
+
+
+def _recorded_bars(use: RecordedUse | None) -> dict[str, int]:
+    """Recorded bars beside the files: how many these lack, were corrected, or say otherwise."""
+    names = ("filled", "replaced", "differing")
+    return {name: 0 if use is None else getattr(use, name) for name in names}
 
 
 def reason_kind(reason: str) -> str:

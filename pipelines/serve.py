@@ -11,7 +11,7 @@ from dataclasses import replace
 from features.corrected import advance_through
 from features.market_state import MarketState
 from ledger.store import Ledger
-from market.clock import SECOND
+from market.clock import SECOND, format_time
 from market.errors import ConfigError, DataError
 from market.history import MarketHistory
 from pipelines.config import Config
@@ -19,16 +19,32 @@ from pipelines.inputs import read_history, read_rule_history
 from serving.app import create_app
 from serving.live_market import LiveMarket
 from serving.live_steps import StepRule
+from serving.recorded_steps import rows_before_the_newest
 from serving.settings import MAX_BODY_BYTES, MAX_HISTORY_BYTES, MAX_PAGE, ServingSettings
 
 MARKET_STATE = "market_state.npz"
 """File beside the bundles that the endpoint starts from."""
 
 
-def live_market(config: Config) -> LiveMarket:
-    """The market as of its newest bar: saved state and the bars since, or all bars anew."""
-    history = read_history(config)
-    state = _saved_state(config, history)
+def live_market(config: Config, ledger: Ledger) -> LiveMarket:
+    """The market as of its newest bar: saved state and the bars since, or all bars anew.
+
+    Recorded bars, context and reference prices of older steps go beside the files
+    (`serving.recorded_steps`); newer ones are followed by `LiveMarket.catch_up`.
+    """
+    history = read_history(config, rows_before_the_newest(ledger))
+    rule = StepRule(config.serving.step_quorum, config.serving.step_grace * SECOND)
+    return market_of(history, _saved_state(config, history), rule)
+
+
+def market_of(history: MarketHistory, state: MarketState, rule: StepRule) -> LiveMarket:
+    """The live market at the end of a history, from a state before some of its bars.
+
+    Raises
+    ------
+    DataError
+        There are fewer than two bars, or they were not loaded or simulated.
+    """
     bars = history.bars
     if len(bars) < 2:
         raise DataError(f"the endpoint needs two bars to start from, found {len(bars)}")
@@ -47,7 +63,8 @@ def live_market(config: Config) -> LiveMarket:
         recent=told.rows(0, -1),
         guard=end.guard,
         guard_state=end.state,
-        rule=StepRule(config.serving.step_quorum, config.serving.step_grace * SECOND),
+        rule=rule,
+        recorded=frozenset() if history.recorded is None else history.recorded.places,
     )
     # As told: the endpoint judges the newest step itself, which is still open to corrections.
     live.open_step(told.rows(-1, None), end.mark)
@@ -91,7 +108,7 @@ def serve(config: Config) -> None:
             serving_settings(config),
             ledger,
             read_rule_history(config),
-            live_market(config),
+            live_market(config, ledger),
         )
         print(  # noqa: T201 - stdout is the log's
             f"margincast: listening on http://{settings.host}:{settings.port} (/docs)",
@@ -144,6 +161,14 @@ def _saved_state(config: Config, history: MarketHistory) -> MarketState:
         and state.last_open is not None
         and int(opens[0]) <= state.last_open < int(opens[-2])
     )
+    changed = None if history.recorded is None else history.recorded.first_change
+    if fits and changed is not None and changed <= (state.last_open or 0):
+        print(  # noqa: T201
+            f"margincast: the ledger holds bars or quotes since {format_time(changed)} that market "
+            f"state {path} does not know; computing from all bars",
+            file=sys.stderr,
+        )
+        return fresh
     if not fits:
         print(  # noqa: T201
             f"margincast: market state {path} is of other bars; computing from all bars",

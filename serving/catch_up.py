@@ -19,7 +19,7 @@ from ledger.store import Ledger
 from market.clock import format_time, parse_time
 from market.errors import DataError
 from market.outlier_filter import PriceGuard
-from market.told_quotes import Figure, ToldFigure, restored_quotes
+from market.told_quotes import Figure, QuoteIntake, ToldFigure, restored_quotes
 from serving.bar_checks import MAX_AHEAD_DAYS, BarChecks
 from serving.filtered_figures import FilteredFigures
 from serving.live_steps import Counting, StepRule
@@ -37,7 +37,31 @@ QUOTE_BOARD = "quote_board"
 SAVED_EVERY = 10_000
 """So many recorded quotes, or four times the figures known, lie between two of them."""
 
+_NAMED_BARS = 5
+
 _LOG = logging.getLogger("margincast.serving")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What recorded bars and quotes are held against.
+
+    Attributes
+    ----------
+    columns:
+        Column of each symbol.
+    guard:
+        Parameters of the outlier filter; None: nothing is filtered.
+    cash_assets:
+        Assets of the rule set that count as cash.
+    in_history:
+        Open and column of the bars that the history has as they were recorded.
+    """
+
+    columns: Mapping[str, int]
+    guard: PriceGuard | None
+    cash_assets: Collection[str] = ()
+    in_history: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +112,7 @@ def saved_board(moment: MarketMoment) -> Entry:
 def caught_up(
     moment: MarketMoment,
     ledger: Ledger,
-    columns: Mapping[str, int],
-    guard: PriceGuard | None,
-    cash_assets: Collection[str],
+    known: Known,
     now: int | None,
 ) -> CaughtUp:
     """The market after the recorded bars and quotes, see `serving.live_market.LiveMarket.catch_up`.
@@ -103,14 +125,19 @@ def caught_up(
         A record holds something else.
     """
     bars = unsaved = 0
+    lost: list[BarResult] = []
+    begin, guard = moment.newest_close, known.guard
     latest = None if now is None else now + AHEAD_OF_CLOCK
     for record in _recorded(ledger, moment.newest_close):
         try:
             if record.kind == BARS:
-                moment, counted = _bars(moment, record.payload, columns, guard)
-                bars += counted
+                if not _is_older(record, begin):
+                    moment, counted, late = _bars(moment, record.payload, known)
+                    bars += counted
+                    lost += late
+                moment = _confirmed(moment, record.payload)
                 continue
-            checks = _checks_then(moment, columns, cash_assets, latest)
+            checks = _checks_then(moment, known.columns, known.cash_assets, latest)
             if record.kind == QUOTE_BOARD:
                 moment = _board(moment, record.payload, checks, guard)
                 unsaved = 0
@@ -125,6 +152,7 @@ def caught_up(
                 f"record {record.id} does not hold {record.kind} ({error}); it was written by "
                 "another version, start from a newer history"
             ) from error
+    _warn_of_lost(lost)
     return CaughtUp(moment, bars, unsaved)
 
 
@@ -135,7 +163,28 @@ def _recorded(ledger: Ledger, newest_close: int | None) -> Iterator[Record]:
     since = None if board is None else board.recorded_at
     quotes = ledger.records(QUOTES, since_recorded=since)
     boards = iter(()) if board is None else iter((board,))
-    return merge(bars, quotes, boards, key=lambda r: (r.recorded_at, r.chain, r.seq))
+    # Bars of the history itself say which quotes they confirmed.
+    older = (r for r in ledger.records(BARS, since_recorded=since) if _is_older(r, newest_close))
+    return merge(bars, older, quotes, boards, key=lambda r: (r.recorded_at, r.chain, r.seq))
+
+
+def _is_older(record: Record, newest_close: int | None) -> bool:
+    """Whether the bars of an entry are older than the newest step of the history."""
+    if newest_close is None or record.kind != BARS:
+        return False
+    return record.as_of is None or record.as_of < newest_close
+
+
+def _confirmed(moment: MarketMoment, payload: Mapping[str, Any]) -> MarketMoment:
+    """The market with the quotes confirmed that recorded bars confirmed."""
+    confirmed = FilteredFigures.recorded(payload).confirmed
+    if not confirmed:
+        return moment
+    intake = QuoteIntake(moment.quotes)
+    for figure in confirmed:
+        intake.confirm(figure, figure.confirmed)
+    # The time does not matter: what is over was dropped when quotes came.
+    return replace(moment, quotes=intake.told(0))
 
 
 def _checks_then(
@@ -174,9 +223,11 @@ def _board(
 def _bars(
     moment: MarketMoment,
     payload: Mapping[str, Any],
-    columns: Mapping[str, int],
-    guard: PriceGuard | None,
-) -> tuple[MarketMoment, int]:
+    known: Known,
+) -> tuple[MarketMoment, int, list[BarResult]]:
+    """The market after recorded bars, how many counted, and those that counted then and do not
+    any more, with the status they had."""
+    columns, guard = known.columns, known.guard
     bars = msgspec.convert(payload["bars"], list[BarIn])
     context = recorded(payload.get("context", ()), columns, moment.interval)
     moment = tell(moment, context, guard)
@@ -200,7 +251,15 @@ def _bars(
         for now, then in zip(posted.response.results, results, strict=True)
         if then.status != "rejected"
     )
-    return moment, sum(r.status in ("applied", "corrected") for r in posted.response.results)
+    lost = [
+        then
+        for now, then in zip(posted.response.results, results, strict=True)
+        if now.status == "late"
+        and then.status in ("applied", "corrected", "suspect")
+        and (parse_time(then.ts), columns[then.symbol]) not in known.in_history
+    ]
+    counted = sum(r.status in ("applied", "corrected") for r in posted.response.results)
+    return moment, counted, lost
 
 
 def _counting_then(
@@ -219,6 +278,18 @@ def _counting_then(
         until=None if until is None else parse_time(str(until)),
         final_until=None if final is None else parse_time(str(final)),
     )
+
+
+def _warn_of_lost(lost: Sequence[BarResult]) -> None:
+    if lost:
+        named = ", ".join(f"{bar.symbol} {bar.ts} ({bar.status})" for bar in lost[:_NAMED_BARS])
+        _LOG.warning(
+            "recorded bars that counted are not in this market: %d, their steps are older than "
+            "the newest one of the history (%s); put them into the bar files and start again, or "
+            "post them as corrections",
+            len(lost),
+            named + (", …" if lost[_NAMED_BARS:] else ""),
+        )
 
 
 def _warn(results: Iterable[BarResult] | Iterable[QuoteResult]) -> None:

@@ -34,7 +34,7 @@ from serving.bar_checks import (
     BarChecks,
 )
 from serving.bar_intake import MEMORY_STEPS
-from serving.catch_up import SAVED_EVERY, caught_up, quote_checks, saved_board
+from serving.catch_up import SAVED_EVERY, Known, caught_up, quote_checks, saved_board
 from serving.live_steps import Checkpoint, Counting, Step, StepRule
 from serving.market_moment import MarketMoment
 from serving.messages import BarIn, BarsResponse
@@ -66,6 +66,8 @@ class LiveMarket:
         Where it stands after the history, shape (S, 4); None: before any bar.
     rule:
         When a step counts.
+    recorded:
+        Open and column of the bars that the history has as the ledger records them.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class LiveMarket:
         guard: PriceGuard | None = None,
         guard_state: Floats | None = None,
         rule: StepRule | None = None,
+        recorded: frozenset[tuple[int, int]] = frozenset(),
     ) -> None:
         newest = None if state.last_open is None else state.last_open + state.interval.nanoseconds
         at = None if features is None or not len(features.closes) else int(features.closes[-1])
@@ -90,7 +93,7 @@ class LiveMarket:
                 f"a live market needs a mark for each of {len(state.symbols)} symbols and features "
                 f"at {newest}; got marks of shape {mark.shape} and features at {at}"
             )
-        self._unsaved = 0
+        self._unsaved, self._recorded = 0, recorded
         begun = new_state(len(state.symbols)) if guard_state is None else guard_state.copy()
         if begun.shape != new_state(len(state.symbols)).shape:
             raise DataError(
@@ -279,6 +282,11 @@ class LiveMarket:
             step = Step(bars.values[0].copy(), context=context, mark=mark.copy())
             steps = {**self._moment.steps, open_: step}
             moment, _ = recompute(self._moment, steps, open_, open_, self._guard)
+            unmoved = moment.suspect & (mark == self._moment.mark)
+            if unmoved.any():
+                # The bar marks its symbol once it is confirmed: nothing else does.
+                step = replace(step, mark=np.where(unmoved, np.nan, mark))
+                moment = replace(moment, steps={**moment.steps, open_: step})
             self._moment = replace(moment, told={**moment.told, open_: step.bars})
 
     def catch_up(
@@ -307,7 +315,8 @@ class LiveMarket:
             A record holds no bars or quotes.
         """
         with self._lock:
-            found = caught_up(self._moment, ledger, self._columns, self._guard, cash_assets, now)
+            known = Known(self._columns, self._guard, cash_assets, self._recorded)
+            found = caught_up(self._moment, ledger, known, now)
             self._moment, self._unsaved = found.moment, found.unsaved
         return found.bars
 

@@ -167,7 +167,7 @@ class World:
     def on_ledger(self, ledger: Ledger, mode: Mode, now: int | None = None) -> Iterator[Endpoint]:
         """An endpoint that starts on a ledger, as after a restart at `now`."""
         self._promote()
-        live = live_market(self.config)
+        live = live_market(self.config, ledger)
         wall = WallClock(_newest_close(live) + 10 * MINUTE if now is None else now)
         settings = ServingSettings(
             "127.0.0.1",
