@@ -118,7 +118,7 @@ def oldest_quote_hours(view: MarketView) -> float:
 
 def _is_fresh(view: MarketView, ts: int | None) -> bool:
     """Whether a quote of this time is no older than a quoted mark may be."""
-    return ts is not None and (view.as_of - ts) / HOUR <= oldest_quote_hours(view)
+    return ts is not None and view.as_of - ts <= round(oldest_quote_hours(view) * HOUR)
 
 
 def suspect_view(view: MarketView) -> MarketView | None:
@@ -153,9 +153,7 @@ def suspect_view(view: MarketView) -> MarketView | None:
                 expiry, forward=expiry.suspect_forward, suspect_forward=None, suspect_ts=None
             )
             for name, expiry in quotes.expiries.items()
-            if expiry.suspect_forward is not None
-            and expiry.suspect_ts is not None
-            and _may_count(view, expiry.suspect_ts)
+            if expiry.suspect_forward is not None and _is_fresh(view, expiry.suspect_ts)
         }
         if suspects or forwards:
             changed = True
