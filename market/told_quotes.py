@@ -288,6 +288,11 @@ class QuoteIntake:
                     self._vols_by_expiry[expiry_of_option(instrument)].add(instrument)
         return self._vols_by_expiry.get(expiry, ())
 
+    def suspect_options(self, expiry: str) -> list[str]:
+        """Identifiers of the options of an expiry whose newest vol is suspect, sorted."""
+        vols = (instrument for instrument, figure in self._suspects if figure == "vol")
+        return sorted(option for option in vols if expiry_of_option(option) == expiry)
+
     def expiries_with_surface(self, underlying: str) -> Collection[str]:
         """Identifiers of the expiries of an underlying that have a surface, good or suspect."""
         if self._surfaces is None:

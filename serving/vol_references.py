@@ -169,7 +169,7 @@ class VolReferences:
         if surface is None or surface.suspect or forward is None:
             return []
         confirmed = []
-        for option in self.intake.options_with_vol(expiry) if options is None else options:
+        for option in self.intake.suspect_options(expiry) if options is None else options:
             known = self.intake.newest(option, "vol")
             if known is None or not known.suspect:
                 continue
@@ -177,7 +177,7 @@ class VolReferences:
             if level is not None and self._agrees(TimedPrice(known.ts, known.value[0]), level):
                 counts = self.intake.confirm(known, surface.ts)
                 confirmed += [] if counts is None else [counts]
-        return sorted(confirmed, key=lambda figure: figure.instrument)
+        return confirmed
 
     def _agrees(self, one: TimedPrice, other: TimedPrice) -> bool:
         return abs(one.ts - other.ts) <= self.reach and within(one, other, self.guard)
@@ -216,22 +216,25 @@ class VolReferences:
         left = _years_left(figure, figure.ts)
         if not left > 0.0:
             return known, 1.0
-        found: list[tuple[float, str, TimedPrice]] = []
-        for expiry in self.intake.expiries_with_surface(figure.instrument.partition("-")[0]):
+
+        def distance(expiry: str) -> float:
+            its_left = ((expiry_end(expiry) or 0) - figure.ts) / YEAR
+            return abs(math.log(its_left / left)) if its_left > 0.0 else math.inf
+
+        near = math.log(NEAR_TENOR)
+        expiries = self.intake.expiries_with_surface(figure.instrument.partition("-")[0])
+        for far, expiry in sorted((distance(expiry), expiry) for expiry in expiries):
             surface, its_forward = self.intake.in_force(expiry, SURFACE), self._forward(expiry)
             if surface is None or its_forward is None or not _is_newer(surface.ts, known):
                 continue
-            its_left = _years_left(surface, figure.ts)
             level = surface_level(surface, its_forward, its_forward)
-            if level is not None and its_left > 0.0:
-                found.append((abs(math.log(its_left / left)), expiry, level))
+            if level is not None and far < math.inf:
+                return level, 1.0 if far <= near else MAX_GAP_HOURS
         index = self.index(figure.instrument)
-        if not found and index is not None and _is_newer(index.ts, known):
-            found.append((abs(math.log(INDEX_TENOR / YEAR / left)), "", index))
-        if not found:
+        if index is None or not _is_newer(index.ts, known):
             return known, 1.0
-        distance, _, level = min(found, key=lambda one: one[:2])
-        return level, 1.0 if distance <= math.log(NEAR_TENOR) else MAX_GAP_HOURS
+        far = abs(math.log(INDEX_TENOR / YEAR / left))
+        return index, 1.0 if far <= near else MAX_GAP_HOURS
 
     def _beyond_hard_band(
         self, figure: ToldFigure, held: ToldFigure | None, forward: float
