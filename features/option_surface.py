@@ -22,6 +22,9 @@ _SHORTEST = DAY
 """Options with less left are about single hours, not about the surface."""
 _ITERATIONS = 64
 _NEAR = 1e-9
+_WIDEST = 100.0
+"""Bound of ``|ln(K / F)|`` in the search of a delta: a total deviation of 13, ten times that of any
+option; SVI wings steep enough to lead beyond it have no strike of 25 delta."""
 
 
 class SurfaceFigures(NamedTuple):
@@ -92,8 +95,8 @@ def _smile(quote: ExpiryQuote, expiry: int, years: float) -> tuple[float, float,
 
 
 def _vol_of_delta(vol: Callable[[float], float], root: float, side: float) -> float:
-    """Vol where ``k = s^2 / 2 + side * s`` with ``s = vol(k) * sqrt(tau)``; NaN where the search
-    does not settle."""
+    """Vol where ``k = s^2 / 2 + side * s`` with ``s = vol(k) * sqrt(tau)``; NaN where no strike has
+    that delta: the search leaves ``|k| <= 100`` or does not settle."""
     k = 0.0
     for _ in range(_ITERATIONS):
         found = vol(k)
@@ -103,6 +106,8 @@ def _vol_of_delta(vol: Callable[[float], float], root: float, side: float) -> fl
         wanted = 0.5 * spread * spread + side * spread
         if abs(wanted - k) < _NEAR:
             return found
+        if abs(wanted) > _WIDEST:
+            return math.nan
         k = wanted
     return math.nan
 

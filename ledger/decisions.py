@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, String, column, select, values
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Select,
+    String,
+    bindparam,
+    column,
+    select,
+    values,
+)
 
 from ledger.contents import CanonicalContent
 from ledger.idempotency import IdempotentAnswer
@@ -37,9 +46,26 @@ class Draft:
     based_on: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def newest_ids(connection: Connection, account_ids: Iterable[str]) -> dict[str, tuple[str, int]]:
+_FEW = 8
+"""Up to so many accounts are looked up one by one: that statement is compiled once."""
+
+_NEWEST_ID = (
+    select(records.c.id, records.c.recorded_at)
+    .where(records.c.kind == "decision", records.c.account_id == bindparam("account"))
+    .order_by(*_NEWEST_FIRST)
+    .limit(1)
+)
+
+
+def newest_ids(connection: Connection, account_ids: Collection[str]) -> dict[str, tuple[str, int]]:
     """Id and `recorded_at` of the newest decision of each account that has one, on any chain."""
     found: dict[str, tuple[str, int]] = {}
+    if len(account_ids) <= _FEW:
+        for account_id in account_ids:
+            newest = connection.execute(_NEWEST_ID, {"account": account_id}).first()
+            if newest is not None:
+                found[account_id] = newest.id, newest.recorded_at
+        return found
     for batch in in_batches(account_ids):
         for row in connection.execute(
             newest_decisions(batch).with_only_columns(

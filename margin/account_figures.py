@@ -48,8 +48,9 @@ class Collateral:
 
     def counted(self) -> Floats:
         """What each balance counts for, shape (B,): a debt in full, and with its premium."""
-        debt = self.value if self.premium is None else self.value * (1.0 + self.premium)
-        return np.where(self.value < 0, debt, self.value * (1.0 - self.haircut))
+        with np.errstate(over="ignore", invalid="ignore"):  # a problem of the account
+            debt = self.value if self.premium is None else self.value * (1.0 + self.premium)
+            return np.where(self.value < 0, debt, self.value * (1.0 - self.haircut))
 
 
 @dataclass(frozen=True, slots=True)

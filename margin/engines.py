@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from margin.margins import Margins, Part, RankedScenario
 from margin.portfolios import Portfolios
 from margin.ruleset import RuleSet
@@ -19,6 +21,9 @@ from margin.standard.engine import standard_margins
 from margin.standard.parts import standard_parts
 from margin.tier_engine import tier_margins, tier_parts
 from market.errors import RuleSetError
+
+_QUIET = np.errstate(over="ignore", invalid="ignore")
+"""Whoever reads a figure checks it: what leaves float64 is a problem of its account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Engine:
     ) = None
     options: bool = True
 
+    @_QUIET
     def explained(
         self, portfolios: Portfolios, account: int, ruleset: RuleSet, count: int
     ) -> tuple[tuple[Part, ...], tuple[RankedScenario, ...]]:
@@ -74,8 +80,12 @@ ENGINES: Mapping[str, Engine] = {
 """By the table that they read, see `RuleSet.method`."""
 
 
+@_QUIET
 def compute_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
-    """Margins of N portfolios under a rule set, by its engine."""
+    """Margins of N portfolios under a rule set, by its engine.
+
+    Figures of a portfolio that leave float64 are infinite or NaN, those of others are not touched.
+    """
     return engine_of(ruleset).margins(portfolios, ruleset)
 
 

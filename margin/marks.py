@@ -116,10 +116,17 @@ def oldest_quote_hours(view: MarketView) -> float:
     return view.mark_max_age_hours
 
 
+def _is_fresh(view: MarketView, ts: int | None) -> bool:
+    """Whether a quote of this time is no older than a quoted mark may be."""
+    return ts is not None and view.as_of - ts <= round(oldest_quote_hours(view) * HOUR)
+
+
 def suspect_view(view: MarketView) -> MarketView | None:
     """The market with every price that waits for confirmation in the place of the last good one.
 
-    An expiry keeps the time of its quote, on which its surface rests. None where no price waits.
+    A suspect quote counts while it is fresh, as a good one does; a suspect bar until another bar
+    comes. An expiry keeps the time of its quote, on which its surface rests. None where no price
+    waits.
     """
     changed = False
     mark, age = view.mark, view.age_hours
@@ -146,16 +153,48 @@ def suspect_view(view: MarketView) -> MarketView | None:
                 expiry, forward=expiry.suspect_forward, suspect_forward=None, suspect_ts=None
             )
             for name, expiry in quotes.expiries.items()
-            if expiry.suspect_forward is not None
+            if expiry.suspect_forward is not None and _is_fresh(view, expiry.suspect_ts)
         }
         if suspects or forwards:
             changed = True
             quotes = QuoteBoard({**quotes.expiries, **forwards}, {**quotes.instruments, **suspects})
+        with_vols = _suspect_vols(view, quotes)
+        changed |= with_vols is not quotes
+        quotes = with_vols
     if not changed:
         return None
     return replace(
         view, mark=mark, age_hours=age, quotes=quotes, suspect_mark=None, suspect_ts=None
     )
+
+
+def _suspect_vols(view: MarketView, quotes: QuoteBoard) -> QuoteBoard:
+    """The board with suspect vols and surfaces in place; the same board where none waits."""
+    options, surfaces = dict(quotes.instruments), dict(quotes.expiries)
+    for name, option in quotes.instruments.items():
+        ts = option.suspect_ts
+        if option.suspect_vol is not None and _is_fresh(view, ts):
+            options[name] = replace(
+                option,
+                vol=option.suspect_vol,
+                ts=option.ts if ts is None else ts,
+                suspect_vol=None,
+                suspect_ts=None,
+            )
+    for name, expiry in quotes.expiries.items():
+        ts = expiry.suspect_surface_ts
+        if _is_fresh(view, ts):
+            surfaces[name] = replace(
+                expiry,
+                svi=expiry.suspect_svi,
+                vols={} if expiry.suspect_vols is None else expiry.suspect_vols,
+                suspect_svi=None,
+                suspect_vols=None,
+                suspect_surface_ts=None,
+            )
+    changed = any(options[name] is not quotes.instruments[name] for name in options)
+    changed |= any(surfaces[name] is not quotes.expiries[name] for name in surfaces)
+    return QuoteBoard(surfaces, options) if changed else quotes
 
 
 def _select(view: MarketView, instruments: Sequence[str]) -> MarkPrices:

@@ -54,6 +54,7 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
     with np.errstate(over="ignore", invalid="ignore"):
         gross = row_sums(book.leg_start, np.abs(own.delta))
         charged = row_sums(book.leg_start, np.abs(found.position_maintenance))
+        curved = row_sums(book.leg_start, np.abs(own.gamma) + np.abs(own.vega))
     figures = (
         found.equity,
         found.initial_margin,
@@ -61,7 +62,7 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
         found.headroom,
         gross,
     )
-    _check_figures((*figures, charged), held.problems)
+    _check_figures((*figures, charged, curved), held.problems)
     row, listing = held.position_row, held.listing
     options = None
     if held.option.any():

@@ -31,7 +31,12 @@ from margin.tier_rules import TierRules
 from market.book import SETTLEMENT_CURRENCY
 from market.clock import parse_time
 from market.errors import DataError, RuleSetError
-from market.outlier_filter import DEFAULT_CASH_BAND, DEFAULT_HARD_BAND, PriceGuard
+from market.outlier_filter import (
+    DEFAULT_CASH_BAND,
+    DEFAULT_HARD_BAND,
+    DEFAULT_VOL_BAND,
+    PriceGuard,
+)
 
 ENGINES = ("tier", "scenario", "standard")
 """How a requirement can be computed; each reads the table of its name, `scenario` that or
@@ -112,9 +117,9 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
 class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[price_guard]``, see `market.outlier_filter`.
 
-    `hard_band` and `cash_band` came later and stay out of the digest of a rule set that does not
-    name them: absent they are those of `PriceGuard`, and the hard band is then no narrower than
-    the other bands. One that is named decides also where a band is wider.
+    `hard_band`, `cash_band` and `vol_band` came later and stay out of the digest of a rule set that
+    does not name them: absent they are those of `PriceGuard`, and the hard band is then no narrower
+    than the other bands. One that is named decides also where a band is wider.
     """
 
     enabled: bool = True
@@ -123,19 +128,21 @@ class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
     agreement: NonNegative = 0.1
     hard_band: Annotated[float, Meta(gt=1)] | UnsetType = UNSET
     cash_band: NonNegative | UnsetType = UNSET
+    vol_band: NonNegative | UnsetType = UNSET
 
     def guard(self) -> PriceGuard | None:
         """Parameters of the outlier filter; None where it is switched off."""
         if not self.enabled:
             return None
         cash_band = DEFAULT_CASH_BAND if self.cash_band is UNSET else self.cash_band
+        vol_band = DEFAULT_VOL_BAND if self.vol_band is UNSET else self.vol_band
         hard_band = self.hard_band
         if hard_band is UNSET:
-            widest = max(self.band, cash_band)
+            widest = max(self.band, cash_band, vol_band)
             # Beyond the range of float64 no price is too far.
             factor = math.exp(widest) if widest < math.log(sys.float_info.max) else math.inf
             hard_band = max(DEFAULT_HARD_BAND, factor)
-        return PriceGuard(self.band, self.wick_band, self.agreement, hard_band, cash_band)
+        return PriceGuard(self.band, self.wick_band, self.agreement, hard_band, cash_band, vol_band)
 
 
 class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):

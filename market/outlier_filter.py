@@ -43,6 +43,7 @@ MAX_GAP_HOURS = 24
 
 DEFAULT_HARD_BAND = 5.0
 DEFAULT_CASH_BAND = 0.05
+DEFAULT_VOL_BAND = 0.69
 """Bands of a rule set that does not name them."""
 
 GOOD, LIMITED, REJECTED, SUSPECT, WAITING, REJECTED_WAITING = range(6)
@@ -71,6 +72,8 @@ class PriceGuard:
         A price farther than this factor from the last good one, up or down, is rejected.
     cash_band:
         Largest plausible move of the quoted price of a cash asset, log return.
+    vol_band:
+        Largest plausible move of a quoted implied vol within an hour, log of the ratio.
     """
 
     band: float = 0.25
@@ -78,6 +81,7 @@ class PriceGuard:
     agreement: float = 0.1
     hard_band: float = DEFAULT_HARD_BAND
     cash_band: float = DEFAULT_CASH_BAND
+    vol_band: float = DEFAULT_VOL_BAND
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
-"""Outlier filter for quoted prices: marks of spot and perpetual, forwards, prices of cash assets.
+"""Outlier filter for quoted prices and vols: marks, forwards, cash assets, vols of options.
 
 The rule is that of bars (`market.outlier_filter`), for prices that come at any time:
 
 * Farther than ``log(hard_band)`` from the last good price, and from the suspect one that waits on
   the same side, a price is rejected. No time without a price widens this band.
 * Within ``band * sqrt(min(24, max(1, hours)))`` of the last good price it is good, over the hours
-  between the two. A cash asset has ``cash_band``, whatever the hours.
+  between the two. A vol has ``vol_band`` likewise, a cash asset ``cash_band``, whatever the hours.
 * Beyond that it is good if the majority of it and its sources lies within ``agreement`` of it.
 * So it is if suspect prices of the same figure lie on its side for `CONFIRMATION` already, without
   a good one among them. The same value again is an echo and confirms nothing.
@@ -32,9 +32,19 @@ SOURCE_INTERVALS = 2
 """Prices of two sources are compared where so many intervals of the market or less lie between."""
 
 
+Kind = Literal["price", "cash", "vol"]
+"""What is quoted: each kind has its band."""
+
+_ADVICE = {
+    "price": "quote it in the settlement currency, for one unit",
+    "cash": "quote it in the settlement currency, for one unit",
+    "vol": "quote it annual and as a fraction, 0.5 for 50%",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class TimedPrice:
-    """A price and when it held, nanoseconds."""
+    """A price, or an annual vol, and when it held, nanoseconds."""
 
     ts: int
     value: float
@@ -54,15 +64,19 @@ class QuoteContext:
         Time of the first of its run.
     sources:
         Prices of other sources near it in time, good or suspect; read only where they matter.
-    cash:
-        Whether it is the price of a cash asset.
+    kind:
+        What is quoted.
+    least_hours:
+        The band is that of so many hours at least; more than one where the reference is of
+        something else, whose level may differ.
     """
 
     reference: TimedPrice | None
     held: TimedPrice | None = None
     held_since: int = 0
     sources: Iterable[TimedPrice] = ()
-    cash: bool = False
+    kind: Kind = "price"
+    least_hours: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +104,8 @@ def filter_quote(price: TimedPrice, context: QuoteContext, guard: PriceGuard) ->
     if distance > math.log(guard.hard_band):
         return QuoteVerdict(
             "rejected",
-            f"{price.value:g} is beyond a factor of {guard.hard_band:g} from the last good price "
-            f"{_named(reference)}; quote it in the settlement currency, for one unit",
+            f"{price.value:g} is beyond a factor of {guard.hard_band:g} from the last good "
+            f"{_noun(context)} {_named(reference)}; {_ADVICE[context.kind]}",
         )
     if abs(move) <= _band(price, context, guard) or agree(price, context.sources, guard):
         return GOOD
@@ -102,9 +116,9 @@ def filter_quote(price: TimedPrice, context: QuoteContext, guard: PriceGuard) ->
             return GOOD
     return QuoteVerdict(
         "suspect",
-        f"{price.value:g} is {math.expm1(move):+.1%} from the last good price {_named(reference)}, "
-        "which stays in force until a second source agrees or quotes stay there for "
-        f"{CONFIRMATION // MINUTE} minutes",
+        f"{price.value:g} is {math.expm1(move):+.1%} from the last good {_noun(context)} "
+        f"{_named(reference)}, which stays in force until a second source agrees or quotes stay "
+        f"there for {CONFIRMATION // MINUTE} minutes",
         since,
     )
 
@@ -124,10 +138,15 @@ def within(price: TimedPrice, other: TimedPrice, guard: PriceGuard) -> bool:
 
 
 def _band(price: TimedPrice, context: QuoteContext, guard: PriceGuard) -> float:
-    if context.cash or context.reference is None:
+    if context.kind == "cash" or context.reference is None:
         return guard.cash_band
     hours = abs(price.ts - context.reference.ts) / HOUR
-    return guard.band * math.sqrt(min(MAX_GAP_HOURS, max(1.0, hours)))
+    band = guard.vol_band if context.kind == "vol" else guard.band
+    return band * math.sqrt(min(MAX_GAP_HOURS, max(context.least_hours, hours)))
+
+
+def _noun(context: QuoteContext) -> str:
+    return "vol" if context.kind == "vol" else "price"
 
 
 def _named(price: TimedPrice) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -30,6 +30,9 @@ class ExpiryQuote:
     suspect_forward, suspect_ts:
         Forward that the outlier filter has not confirmed yet and its time in nanoseconds, no
         earlier than that of `forward`; None where there is none.
+    suspect_svi, suspect_vols, suspect_surface_ts:
+        Surface that the outlier filter has not confirmed yet, in one of the two forms (SVI of the
+        total variance left at `ts`), and its time in nanoseconds; None where there is none.
     """
 
     ts: int
@@ -41,6 +44,9 @@ class ExpiryQuote:
     vol_confidence: float = 1.0
     suspect_forward: float | None = None
     suspect_ts: int | None = None
+    suspect_svi: tuple[float, float, float, float, float] | None = None
+    suspect_vols: Mapping[float, float] | None = None
+    suspect_surface_ts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +69,9 @@ class InstrumentQuote:
         Of a perpetual, in units of the underlying, one side counted.
     implied_vol:
         Annual volatility index of the underlying.
-    suspect_mark, suspect_ts:
-        Mark that the outlier filter has not confirmed yet and its time in nanoseconds, no
-        earlier than that of `mark`; None where there is none.
+    suspect_mark, suspect_vol, suspect_ts:
+        Mark, of an option vol, that the outlier filter has not confirmed yet and its time in
+        nanoseconds, no earlier than that of the last good one; None where there is none.
     """
 
     ts: int
@@ -76,6 +82,7 @@ class InstrumentQuote:
     open_interest: float | None = None
     implied_vol: float | None = None
     suspect_mark: float | None = None
+    suspect_vol: float | None = None
     suspect_ts: int | None = None
 
 
@@ -113,7 +120,12 @@ class QuoteBoard:
             "expiries": {
                 name: {
                     **_known(quote),
-                    "vols": [[strike, quote.vols[strike]] for strike in sorted(quote.vols)],
+                    "vols": _pairs(quote.vols),
+                    **(
+                        {}
+                        if quote.suspect_vols is None
+                        else {"suspect_vols": _pairs(quote.suspect_vols)}
+                    ),
                 }
                 for name, quote in self.expiries.items()
             },
@@ -128,14 +140,28 @@ class QuoteBoard:
                 name: ExpiryQuote(
                     **{
                         **quote,
-                        "vols": {float(strike): float(vol) for strike, vol in quote["vols"]},
+                        "vols": _by_strike(quote["vols"]),
                         "svi": tuple(quote["svi"]) if "svi" in quote else None,
+                        "suspect_svi": (
+                            tuple(quote["suspect_svi"]) if "suspect_svi" in quote else None
+                        ),
+                        "suspect_vols": (
+                            _by_strike(quote["suspect_vols"]) if "suspect_vols" in quote else None
+                        ),
                     }
                 )
                 for name, quote in content["expiries"].items()
             },
             {name: InstrumentQuote(**quote) for name, quote in content["instruments"].items()},
         )
+
+
+def _pairs(vols: Mapping[float, float]) -> list[list[float]]:
+    return [[strike, vols[strike]] for strike in sorted(vols)]
+
+
+def _by_strike(pairs: Iterable[Sequence[float]]) -> dict[float, float]:
+    return {float(strike): float(vol) for strike, vol in pairs}
 
 
 def _known(quote: ExpiryQuote | InstrumentQuote) -> dict[str, Any]:

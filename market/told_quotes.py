@@ -13,7 +13,7 @@ then.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Literal
@@ -50,7 +50,9 @@ other, and all strikes are told anew."""
 
 Status = Literal["applied", "duplicate", "late"]
 
-_SURFACE = ("svi", "vols")
+_SURFACES = ("svi", "vols")
+SURFACE = "surface"
+"""The second part of the key of both forms of a surface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class ToldFigure:
     @property
     def key(self) -> tuple[str, str]:
         """What it takes the place of: an expiry has one surface, in either form."""
-        return self.instrument, "surface" if self.figure in _SURFACE else self.figure
+        return self.instrument, SURFACE if self.figure in _SURFACES else self.figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,23 +218,23 @@ class ToldQuotes:
 
     def _board_at(self, as_of: int) -> QuoteBoard:
         by_name: dict[str, dict[str, ToldFigure]] = defaultdict(dict)
-        suspects: dict[str, ToldFigure] = {}
+        suspects: dict[str, dict[str, ToldFigure]] = defaultdict(dict)
         for key in sorted(self.histories):
             history = self.histories[key]
             figure, suspect = history.at(as_of), history.suspect_at(as_of)
             if figure is not None:
                 by_name[figure.instrument][figure.figure] = figure
             if suspect is not None:
-                suspects[suspect.instrument] = suspect
+                suspects[suspect.instrument][suspect.figure] = suspect
         expiries: dict[str, ExpiryQuote] = {}
         instruments: dict[str, InstrumentQuote] = {}
         for name in sorted(by_name.keys() | suspects.keys()):
-            told, suspect = by_name.get(name, {}), suspects.get(name)
+            told, waiting = by_name.get(name, {}), suspects.get(name, {})
             end = expiry_end(name)
             if end is None:
-                instruments[name] = _instrument(told, suspect)
+                instruments[name] = _instrument(told, waiting)
             elif "forward" in told:
-                expiries[name] = _expiry(end, told, suspect)
+                expiries[name] = _expiry(end, told, waiting)
         return QuoteBoard(expiries, instruments)
 
 
@@ -251,6 +253,8 @@ class QuoteIntake:
         self._instruments = set(before.instruments)
         self._suspects = set(before.suspects)
         self._last_confirmed = before.last_confirmed
+        self._vols_by_expiry: dict[str, set[str]] | None = None
+        self._surfaces: dict[str, set[str]] | None = None
 
     def __len__(self) -> int:
         return len(self._instruments)
@@ -275,6 +279,29 @@ class QuoteIntake:
         """The figures whose newest value is suspect, sorted by instrument and figure."""
         return [self._histories[key].told[-1] for key in sorted(self._suspects)]
 
+    def options_with_vol(self, expiry: str) -> Collection[str]:
+        """Identifiers of the options of an expiry that have a quoted vol, good or suspect."""
+        if self._vols_by_expiry is None:
+            self._vols_by_expiry = defaultdict(set)
+            for instrument, figure in self._histories:
+                if figure == "vol":
+                    self._vols_by_expiry[expiry_of_option(instrument)].add(instrument)
+        return self._vols_by_expiry.get(expiry, ())
+
+    def suspect_options(self, expiry: str) -> list[str]:
+        """Identifiers of the options of an expiry whose newest vol is suspect, sorted."""
+        vols = (instrument for instrument, figure in self._suspects if figure == "vol")
+        return sorted(option for option in vols if expiry_of_option(option) == expiry)
+
+    def expiries_with_surface(self, underlying: str) -> Collection[str]:
+        """Identifiers of the expiries of an underlying that have a surface, good or suspect."""
+        if self._surfaces is None:
+            self._surfaces = defaultdict(set)
+            for instrument, figure in self._histories:
+                if figure == SURFACE:
+                    self._surfaces[instrument.partition("-")[0]].add(instrument)
+        return self._surfaces.get(underlying, ())
+
     def status(self, figure: ToldFigure) -> Status:
         """What `take` says of a figure."""
         history = self._histories.get(figure.key)
@@ -296,6 +323,10 @@ class QuoteIntake:
             figure
         )
         self._instruments.add(figure.instrument)
+        if figure.figure == "vol" and self._vols_by_expiry is not None:
+            self._vols_by_expiry[expiry_of_option(figure.instrument)].add(figure.instrument)
+        if figure.key[1] == SURFACE and self._surfaces is not None:
+            self._surfaces[figure.instrument.partition("-")[0]].add(figure.instrument)
         self._newest = figure.ts if self._newest is None else max(self._newest, figure.ts)
         if figure.suspect:
             self._suspects.add(figure.key)
@@ -352,6 +383,11 @@ def expiry_end(identifier: str) -> int | None:
         return None
 
 
+def expiry_of_option(identifier: str) -> str:
+    """Identifier of the expiry of an option, ``BTC-27MAR26`` of ``BTC-27MAR26-60000-C``."""
+    return identifier.rsplit("-", 2)[0]
+
+
 @lru_cache(maxsize=65_536)
 def ends(identifier: str) -> int | None:
     """When an expiry or option ends, nanoseconds; None where the instrument never does."""
@@ -380,9 +416,11 @@ def _number_or(told: Mapping[str, ToldFigure], figure: str, instead: float) -> f
     return told[figure].value[0] if figure in told else instead
 
 
-def _instrument(told: Mapping[str, ToldFigure], suspect: ToldFigure | None) -> InstrumentQuote:
+def _instrument(
+    told: Mapping[str, ToldFigure], suspects: Mapping[str, ToldFigure]
+) -> InstrumentQuote:
     held = [told[name].ts for name in ("vol", "mark") if name in told]
-    times = [figure.ts for figure in (*told.values(), suspect) if figure is not None]
+    times = [figure.ts for figure in (*told.values(), *suspects.values())]
     return InstrumentQuote(
         ts=held[0] if held else max(times),
         mark=_number(told, "mark"),
@@ -391,25 +429,37 @@ def _instrument(told: Mapping[str, ToldFigure], suspect: ToldFigure | None) -> I
         confidence=_number_or(told, "confidence", 1.0),
         open_interest=_number(told, "open_interest"),
         implied_vol=_number(told, "implied_vol"),
-        suspect_mark=None if suspect is None else suspect.value[0],
-        suspect_ts=None if suspect is None else suspect.ts,
+        suspect_mark=_number(suspects, "mark"),
+        suspect_vol=_number(suspects, "vol"),
+        suspect_ts=max((figure.ts for figure in suspects.values()), default=None),
     )
 
 
-def _expiry(end: int, told: Mapping[str, ToldFigure], suspect: ToldFigure | None) -> ExpiryQuote:
+def _expiry(
+    end: int, told: Mapping[str, ToldFigure], suspects: Mapping[str, ToldFigure]
+) -> ExpiryQuote:
     svi, vols, forward = told.get("svi"), told.get("vols"), told["forward"]
     ts = min(figure.ts for figure in (svi, vols, forward) if figure is not None)
+    suspect, svi_waits, vols_wait = (suspects.get(name) for name in ("forward", "svi", "vols"))
+    surface = svi_waits or vols_wait
     return ExpiryQuote(
         ts=ts,
         forward=forward.value[0],
         rate=_number_or(told, "rate", 0.0),
         svi=None if svi is None else _svi_at(ts, end, svi),
-        vols={} if vols is None else dict(zip(vols.value[::2], vols.value[1::2], strict=True)),
+        vols={} if vols is None else _by_strike(vols),
         forward_confidence=_number_or(told, "forward_confidence", 1.0),
         vol_confidence=_number_or(told, "vol_confidence", 1.0),
         suspect_forward=None if suspect is None else suspect.value[0],
         suspect_ts=None if suspect is None else suspect.ts,
+        suspect_svi=None if svi_waits is None else _svi_at(ts, end, svi_waits),
+        suspect_vols=None if vols_wait is None else _by_strike(vols_wait),
+        suspect_surface_ts=None if surface is None else surface.ts,
     )
+
+
+def _by_strike(vols: ToldFigure) -> dict[float, float]:
+    return dict(zip(vols.value[::2], vols.value[1::2], strict=True))
 
 
 def _svi_at(ts: int, end: int, told: ToldFigure) -> tuple[float, float, float, float, float]:

@@ -28,7 +28,7 @@ from models.pointer import CHAMPION, read_pointer
 from pipelines.config import Config
 from pipelines.inputs import read_market, read_rule_history
 from pipelines.progress import Stages
-from serving.decision import NO_BUNDLE, PreviousAddOn, decide
+from serving.decision import PreviousAddOn, decide
 from serving.messages import AccountProblem, Decision
 from serving.recorded_quotes import recorded_quotes
 from serving.recorded_steps import rows_known_at
@@ -173,7 +173,6 @@ def _recording(
             [answer for answer in answers if isinstance(answer, Decision)],
             [answer for answer in answers if isinstance(answer, AccountProblem)],
             model,
-            NO_BUNDLE,
         )
 
     return Recording(

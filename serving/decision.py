@@ -18,7 +18,6 @@ from features.snapshot import MarketSnapshot
 from margin.cut_shares import cut_shares
 from margin.explain import explain, explain_engine
 from margin.floors import floor_terms
-from margin.floors.term import FloorTerm
 from margin.marks_used import MarksUsed
 from margin.ruleset import RuleSet
 from market.book import Account, Book
@@ -125,7 +124,7 @@ def decide(
     )
     valuations = figures.valuations
     problems = _problems(figures)
-    terms = _floor_terms(valuations, ruleset)
+    terms = floor_terms(valuations.last_good, snapshot.view(), ruleset.floors)
     cuts = _cuts(figures, ruleset)
     facts = _facts(figures)
     probability = _probabilities(figures.forecast, model)
@@ -148,7 +147,7 @@ def decide(
             figures.book,
             requirement,
             figures.floors,
-            terms[int(valuations.suspect_drives[i])],
+            terms,
             figures.forecast.level,
             figures.add_on,
             explain_engine(i, requirement, ruleset, float(cuts[i])),
@@ -206,16 +205,6 @@ def _problems(figures: Figures) -> dict[int, DataError]:
         reason = "its figures exceed what float64 can hold; check its sizes"
         problems.setdefault(i, DataError(f"account {figures.book.account_ids[i]!r}: {reason}"))
     return problems
-
-
-def _floor_terms(
-    valuations: BookValuations, ruleset: RuleSet
-) -> tuple[Mapping[str, Sequence[FloorTerm]], Mapping[str, Sequence[FloorTerm]]]:
-    """The terms of the floors at the last good prices and at the suspect ones."""
-    good = floor_terms(valuations.last_good, valuations.view, ruleset.floors)
-    if valuations.suspect is None or valuations.suspect_view is None:
-        return good, good
-    return good, floor_terms(valuations.suspect, valuations.suspect_view, ruleset.floors)
 
 
 def _facts(figures: Figures) -> list[dict[str, Any]]:

@@ -23,12 +23,12 @@ from margin.addon import (
     in_stress,
     opening_requirement,
 )
-from margin.floors import largest_floor
+from margin.floors import active_floors, largest_floor
 from margin.requirement import Requirement
 from margin.ruleset import RuleSet
 from market.book import Book
 from models.forecaster import Forecaster
-from serving.valuations import BookValuations, book_floors, value_book
+from serving.valuations import BookValuations, value_book
 
 Floats = npt.NDArray[np.float64]
 
@@ -127,11 +127,11 @@ def compute_figures(
     done:
         Told of each stage at its end: margined, featured, scored, given add-ons.
     """
-    valuations = value_book(book, snapshot.view(), ruleset)
+    view = snapshot.view()
+    valuations = value_book(book, view, ruleset)
     requirement = valuations.last_good
-    initial_margin = valuations.column("initial_margin")
-    maintenance_margin = valuations.column("maintenance_margin")
-    floors = book_floors(valuations, ruleset)
+    initial_margin = requirement.initial_margin
+    floors = active_floors(requirement, view, ruleset.floors)
     floor = largest_floor(floors, requirement)
     with np.errstate(over="ignore"):  # figures that overflow are refused by account
         cap = add_on_cap(initial_margin, ruleset.add_on)
@@ -147,8 +147,11 @@ def compute_figures(
         ruleset.add_on,
     )
     with np.errstate(over="ignore"):
+        maintenance_margin = valuations.column("maintenance_margin")
         total = maintenance_margin + add_on.level
-        opening = opening_requirement(initial_margin, maintenance_margin, add_on)
+        opening = opening_requirement(
+            valuations.column("initial_margin"), maintenance_margin, add_on
+        )
     deposit = deposit_to_meet(add_on.level, valuations.column("headroom"))
     done("given add-ons")
     return Figures(book, valuations, floors, forecast, add_on, total, opening, deposit)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from market.told_quotes import UNCONFIRMED, Figure, ToldFigure
+from market.told_quotes import SURFACE, UNCONFIRMED, Figure, ToldFigure
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +35,36 @@ class FilteredFigures:
         msgspec.ValidationError
             Something else was recorded.
         """
-        kind = list[tuple[str, Figure, int, float, int]]
+        kind = list[tuple[str, Figure, int, float | tuple[float, ...], int]]
         suspects = msgspec.convert(payload.get("suspects", ()), kind)
         confirmed = msgspec.convert(payload.get("confirmed", ()), kind)
         return cls(
             [
-                ToldFigure(name, figure, ts, (value,), UNCONFIRMED, since)
+                ToldFigure(name, figure, ts, _numbers(value), UNCONFIRMED, since)
                 for name, figure, ts, value, since in suspects
             ],
             [
-                ToldFigure(name, figure, ts, (value,), at)
+                ToldFigure(name, figure, ts, _numbers(value), at)
                 for name, figure, ts, value, at in confirmed
             ],
         )
 
     def payload(self) -> dict[str, Any]:
         """Plain form; no key for what there is none of."""
-        suspects = [[f.instrument, f.figure, f.ts, f.value[0], f.since] for f in self.suspects]
+        suspects = [[f.instrument, f.figure, f.ts, _plain(f), f.since] for f in self.suspects]
         return ({"suspects": suspects} if suspects else {}) | confirmed_payload(self.confirmed)
 
 
 def confirmed_payload(confirmed: Iterable[ToldFigure]) -> dict[str, Any]:
     """Plain form of confirmed figures; empty where there are none."""
-    found = [[f.instrument, f.figure, f.ts, f.value[0], f.confirmed] for f in confirmed]
+    found = [[f.instrument, f.figure, f.ts, _plain(f), f.confirmed] for f in confirmed]
     return {"confirmed": found} if found else {}
+
+
+def _plain(figure: ToldFigure) -> float | list[float]:
+    """A number; of a surface the list of its numbers."""
+    return list(figure.value) if figure.key[1] == SURFACE else figure.value[0]
+
+
+def _numbers(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,)

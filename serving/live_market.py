@@ -201,10 +201,14 @@ class LiveMarket:
                 record(posted.entry)
             self._moment = moment
 
-    def waiting_reason(self) -> str | None:
-        """Which steps wait for which symbols; None where none does."""
+    def waiting_reason(self, now: int | None) -> str | None:
+        """Which steps wait for which symbols; None where none does.
+
+        On the wall clock the newest step waits for the other symbols after each of its first bars,
+        at most for its grace: that is no fault.
+        """
         moment = self._moment
-        if not moment.waiting:
+        if not moment.waiting or (now is not None and len(moment.waiting) == 1):
             return None
         first = min(moment.waiting)
         lacking = moment.live & ~moment.waiting[first].present

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,8 +16,9 @@ from market.clock import HOUR, Interval, format_time
 from market.errors import DataError
 from market.outlier_filter import HELD, MISSED, SIDE
 from market.panel import CLOSE
-from market.told_quotes import ToldQuotes
+from market.told_quotes import SURFACE, QuoteIntake, ToldFigure, ToldQuotes
 from serving.live_steps import AheadMarks, Bools, Checkpoint, Floats, Step
+from serving.vol_references import surface_level
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +144,16 @@ class MarketMoment:
         """Name, price and time in nanoseconds of every price that waits for confirmation.
 
         Closes of bars come first, under ``bar of <SYMBOL>``, then quoted marks, forwards and cash
-        assets by their identifiers.
+        assets by their identifiers, vols of options as ``vol of <OPTION>``, surfaces as ``surface
+        of <EXPIRY>`` with their vol at the forward, NaN without a forward.
         """
         found: list[tuple[str, float, int]] = []
         if (bars := self.suspect_bars) is not None:
             for column in np.flatnonzero(np.isfinite(bars[0])).tolist():
                 name = f"bar of {self.head.symbols[column]}"
                 found.append((name, float(bars[0][column]), int(bars[1][column])))
-        quoted = self.quotes.suspect_figures()
-        return found + [(figure.instrument, figure.value[0], figure.ts) for figure in quoted]
+        quoted, known = self.quotes.suspect_figures(), QuoteIntake(self.quotes)
+        return found + [_suspect_quote(figure, known) for figure in quoted]
 
     @property
     def interval(self) -> Interval:
@@ -209,3 +212,17 @@ class MarketMoment:
             mark_max_age,
             mark_age,
         )
+
+
+def _suspect_quote(figure: ToldFigure, known: QuoteIntake) -> tuple[str, float, int]:
+    """Name, price or vol, and time of a suspect figure."""
+    if figure.figure == "vol":
+        return f"vol of {figure.instrument}", figure.value[0], figure.ts
+    if figure.key[1] != SURFACE:
+        return figure.instrument, figure.value[0], figure.ts
+    forward = known.in_force(figure.instrument, "forward")
+    level = None
+    if forward is not None:
+        level = surface_level(figure, forward.value[0], forward.value[0])
+    value = math.nan if level is None else level.value
+    return f"surface of {figure.instrument}", value, figure.ts

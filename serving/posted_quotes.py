@@ -1,7 +1,8 @@
 """Quotes on their way into the market: each figure by its own time, and the context they tell.
 
-Marks, forwards and the prices of cash assets pass the outlier filter (`market.quote_filter`). What
-it said is recorded with the quotes: a restart and a batch job take every figure as it was taken.
+Marks, forwards, prices of cash assets and vols of options pass the outlier filter
+(`market.quote_filter`). What it said is recorded with the quotes: a restart and a batch job take
+every figure as it was taken.
 """
 
 from __future__ import annotations
@@ -156,9 +157,10 @@ class _Taking:
         }
         if len(self._intake) + len(new) > MAX_INSTRUMENTS:
             return QuoteResult(quote.instrument, ts, "rejected", _FULL)
-        figures, notes = [], []
+        figures: list[ToldFigure] = []
+        notes: list[str] = []
         for figure in sound.figures:
-            filtered, status, detail = self._filter(figure, sound.column)
+            filtered, status, detail = self._filter(figure, sound.column, figures)
             if status == "rejected":
                 detail = f"{figure.figure} {detail}"
                 return QuoteResult(quote.instrument, ts, "rejected", detail)
@@ -214,7 +216,9 @@ class _Taking:
             ts = open_ + self._moment.interval.nanoseconds
             self._confirm_near(column, TimedPrice(ts, float(told[column, CLOSE])))
 
-    def _filter(self, figure: ToldFigure, column: int | None) -> tuple[ToldFigure, str, str]:
+    def _filter(
+        self, figure: ToldFigure, column: int | None, beside: Sequence[ToldFigure]
+    ) -> tuple[ToldFigure, str, str]:
         """The figure as it is taken, what the filter says of it and why."""
         if self._intake.status(figure) != "applied":
             return figure, "good", ""
@@ -224,7 +228,7 @@ class _Taking:
         references = self._references()
         if references is None:
             return figure, "good", ""
-        verdict = references.verdict(figure, column)
+        verdict = references.verdict(figure, column, beside)
         if verdict.status == "suspect":
             figure = replace(figure, confirmed=UNCONFIRMED, since=verdict.since)
         return figure, verdict.status, verdict.detail
@@ -245,6 +249,12 @@ class _Taking:
                 confirmed = self._confirm_near(column, price)
                 notes += [f"confirms {f.instrument} of {format_time(f.ts)}" for f in confirmed]
             notes += self._tell_reference(column, figure)
+        references = self._references()
+        if references is not None and self._recorded is None:
+            for counts in references.vols.confirm_by(figures):
+                self._count(counts)
+                if counts not in figures:
+                    notes.append(f"confirms {counts.instrument} of {format_time(counts.ts)}")
         return notes
 
     def _confirm_near(self, column: int, price: TimedPrice) -> list[ToldFigure]:

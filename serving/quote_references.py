@@ -3,13 +3,14 @@
 The last good price of a mark is the newest of the last good marks of the symbol and of its
 perpetual and the symbol's last accepted close; of a forward its own while it is fresh, else that
 of its underlying; of a cash asset its own, else 1. Sources of an underlying are its two marks and
-the close of its newest bar, good or suspect: each may confirm the others.
+the close of its newest bar, good or suspect: each may confirm the others. Vols have references of
+their own (`serving.vol_references`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from market.clock import HOUR
@@ -18,6 +19,7 @@ from market.panel import CLOSE
 from market.quote_filter import (
     GOOD,
     SOURCE_INTERVALS,
+    Kind,
     QuoteContext,
     QuoteVerdict,
     TimedPrice,
@@ -26,8 +28,12 @@ from market.quote_filter import (
 )
 from market.told_quotes import QuoteIntake, ToldFigure, expiry_end
 from serving.market_moment import MarketMoment
+from serving.vol_references import VolReferences
 
 _PERPETUAL = "-PERP"
+
+PRICES = ("mark", "forward")
+"""Figures whose suspect values prices confirm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +57,10 @@ class QuoteReferences:
     guard: PriceGuard
     columns: Mapping[str, int]
 
-    def verdict(self, figure: ToldFigure, column: int | None) -> QuoteVerdict:
-        """What the filter says of a figure; anything but a price is good.
+    def verdict(
+        self, figure: ToldFigure, column: int | None, beside: Sequence[ToldFigure] = ()
+    ) -> QuoteVerdict:
+        """What the filter says of a figure; anything but a price or a vol of options is good.
 
         Parameters
         ----------
@@ -60,7 +68,11 @@ class QuoteReferences:
             Newer than what is known of it.
         column:
             Of its symbol; None for options, expiries and cash assets.
+        beside:
+            Figures of the same quote that passed the filter.
         """
+        if figure.figure in ("vol", "svi", "vols"):
+            return self.vols.verdict(figure, beside)
         price = TimedPrice(figure.ts, figure.value[0])
         own = self._in_force(figure.instrument, figure.figure)
         newest = self.intake.newest(figure.instrument, figure.figure)
@@ -69,7 +81,7 @@ class QuoteReferences:
             held = newest
         reference: TimedPrice | None
         sources: Iterable[TimedPrice] = ()
-        cash = False
+        kind: Kind = "price"
         if figure.figure == "forward":
             underlying = self.underlying(figure.instrument)
             if underlying is None:
@@ -81,7 +93,7 @@ class QuoteReferences:
             reference = self._last_good(column)
             sources = self._sources(column, figure)
         elif figure.figure == "mark" and self._is_cash(figure.instrument):
-            reference, cash = own or TimedPrice(0, 1.0), True
+            reference, kind = own or TimedPrice(0, 1.0), "cash"
         else:
             return GOOD
         context = QuoteContext(
@@ -89,7 +101,7 @@ class QuoteReferences:
             None if held is None else _price(held),
             0 if held is None else held.since,
             sources,
-            cash,
+            kind,
         )
         return filter_quote(price, context, self.guard)
 
@@ -102,13 +114,18 @@ class QuoteReferences:
         """
         confirmed = []
         for figure in self.intake.suspects():
-            if abs(figure.ts - price.ts) > self._reach:
+            if figure.figure not in PRICES or abs(figure.ts - price.ts) > self._reach:
                 continue
             own = self.underlying(figure.instrument) == column
             if own and within(_price(figure), price, self.guard):
                 counts = self.intake.confirm(figure, price.ts)
                 confirmed += [] if counts is None else [counts]
         return confirmed
+
+    @property
+    def vols(self) -> VolReferences:
+        """What quoted vols of options are held against."""
+        return VolReferences(self.intake, self.guard, self._reach, self._spot, self._index)
 
     def underlying(self, instrument: str) -> int | None:
         """Column of the symbol that a mark or forward is of; None for anything else."""
@@ -135,6 +152,18 @@ class QuoteReferences:
     @property
     def _reach(self) -> int:
         return SOURCE_INTERVALS * self.moment.interval.nanoseconds
+
+    def _spot(self, expiry: str) -> TimedPrice | None:
+        column = self.underlying(expiry)
+        return None if column is None else self._last_good(column)
+
+    def _index(self, expiry: str) -> TimedPrice | None:
+        """Vol index of the underlying of an expiry."""
+        column = self.underlying(expiry)
+        names = () if column is None else self._marks(column)
+        known = [self._in_force(name, "implied_vol") for name in names]
+        found = [vol for vol in known if vol is not None]
+        return max(found, key=lambda vol: vol.ts, default=None)
 
     def _is_cash(self, instrument: str) -> bool:
         # Options have marks too, with nothing to hold them against.

@@ -20,12 +20,11 @@ from serving.records import LevelsInForce, entries
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Decisions and problems, the model that answered, and why none did where none did."""
+    """Decisions and problems, and the model that answered; None where none did."""
 
     decisions: list[Decision]
     problems: list[AccountProblem]
     model: Forecaster | None
-    no_model: str
 
 
 Decide = Callable[[Sequence[str], Mapping[str, PreviousAddOn]], Outcome]
@@ -73,13 +72,11 @@ class Recording:
     decisions: list[Decision] = field(default_factory=list)
     problems: list[AccountProblem] = field(default_factory=list)
     _entries: Sequence[Entry] = ()
-    _no_model: str = ""
 
     def run(self) -> None:
         """Decide on all accounts."""
         outcome = self.decide(list(self.accounts), self.levels.previous | self.given)
         self.decisions, self.problems = outcome.decisions, outcome.problems
-        self._no_model = outcome.no_model
 
     def record(self, append: Append) -> None:
         """Put the decisions on record.
@@ -111,7 +108,6 @@ class Recording:
             self.levels.previous | self.given,
             self.snapshot,
             self.ruleset,
-            self._no_model,
         )
         self._entries = found
         recorded = {decision.account_id for decision in self.decisions}
@@ -126,7 +122,6 @@ class Recording:
         kept = {d.account_id: d for d in self.decisions if d.account_id not in last} | again
         self.decisions = [kept[d.account_id] for d in self.decisions if d.account_id in kept]
         self.problems = self.problems + outcome.problems
-        self._no_model = outcome.no_model or self._no_model
         return self._draft()
 
     def _set_unrecordable_apart(self) -> bool:

@@ -91,7 +91,6 @@ def entries(
     previous: Mapping[str, PreviousAddOn],
     snapshot: MarketSnapshot,
     ruleset: RuleSet,
-    no_model: str,
 ) -> tuple[list[Entry], list[tuple[str, CanonicalContent]], list[Decision]]:
     """What to append for decisions: entries, the shared contents, and the decisions with ids.
 
@@ -128,7 +127,8 @@ def entries(
                     "decision": msgspec.to_builtins(own, str_keys=True),
                     "account": msgspec.to_builtins(accounts[own.account_id]),
                     "previous": None if before is None else asdict(before),
-                    "no_model": no_model if own.model is None else None,
+                    # Why there was no model is then why the decision is degraded.
+                    "no_model": own.degraded if own.model is None else None,
                     "fingerprint": fingerprint(),
                     "contents": contents,
                 },
@@ -219,10 +219,12 @@ def level_in_force(record: Record) -> PreviousAddOn | None:
     if decision["binding"] == "fallback":
         return None if before is None else PreviousAddOn(**before | {"carried": True})
     legs = record.payload["account"]["positions"]
+    # The level was paced by the margin at the last good prices.
+    valued = decision["valuations"]["last_good"] if "valuations" in decision else decision
     return PreviousAddOn(
         float(decision["add_on"]),
         _as_of(record),
-        float(decision["initial_margin"]),
+        float(valued["initial_margin"]),
         {leg["instrument"]: leg["quantity"] for leg in legs if leg["quantity"] != 0.0},
     )
 

@@ -331,7 +331,7 @@ class Service:
             champion.trouble,
             out_of_force(self.in_force.now(), snapshot.as_of),
             self._market_trouble(),
-            self.live.waiting_reason(),
+            self.live.waiting_reason(self._wall()),
             self._suspect_prices(),
             self._context_trouble(champion.model),
         )
@@ -422,7 +422,6 @@ class Service:
             [answer for answer in answers if isinstance(answer, Decision)],
             [answer for answer in answers if isinstance(answer, AccountProblem)],
             model,
-            no_model,
         )
 
     def _context_trouble(self, model: Forecaster | None) -> str | None:

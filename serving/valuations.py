@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from margin.floors import active_floors
 from margin.marks import suspect_view
 from margin.requirement import Requirement, compute_requirement
 from margin.ruleset import RuleSet
@@ -25,24 +23,18 @@ class BookValuations:
 
     Attributes
     ----------
-    view:
-        The market at the last good prices.
     last_good:
-        The requirement there.
-    suspect_view:
-        The market with every unconfirmed price in the place of the last good one; None where no
-        price waits for confirmation.
+        The requirement at the last good prices.
     suspect:
-        The requirement there; None likewise.
+        The requirement with every unconfirmed price in the place of the last good one; None where
+        no price waits for confirmation.
     suspect_drives:
         Where the suspect prices give the lower headroom, shape (N,): there they drive equity,
-        margins, headroom, floors, cap and deposit. The features of the model stay with the last
-        good prices.
+        margins, headroom and deposit. Floors, cap and pace of the add-on and the features of the
+        model stay with the last good prices: one bad tick must not move them.
     """
 
-    view: MarketView
     last_good: Requirement
-    suspect_view: MarketView | None
     suspect: Requirement | None
     suspect_drives: Bools
 
@@ -67,22 +59,23 @@ class BookValuations:
 def value_book(book: Book, view: MarketView, ruleset: RuleSet) -> BookValuations:
     """Value a book at the last good prices and, where prices wait for confirmation, at those.
 
-    An account without figures at the suspect prices is driven by the last good ones.
+    A position without an entry price entered at the last good mark, in both. An account without
+    figures at the suspect prices is driven by the last good ones.
     """
     good = compute_requirement(book, view, ruleset)
     other = suspect_view(view)
     if other is None:
-        return BookValuations(view, good, None, None, np.zeros(len(good), dtype=np.bool_))
-    suspect = compute_requirement(book, other, ruleset)
+        return BookValuations(good, None, np.zeros(len(good), dtype=np.bool_))
+    suspect = compute_requirement(_entered(book, good), other, ruleset)
     with np.errstate(invalid="ignore"):
         drives = suspect.headroom < good.headroom
-    return BookValuations(view, good, other, suspect, drives)
+    return BookValuations(good, suspect, drives)
 
 
-def book_floors(valuations: BookValuations, ruleset: RuleSet) -> Mapping[str, Floats]:
-    """Every active rule floor by name, from the valuation that drives each account, (N,) each."""
-    good = active_floors(valuations.last_good, valuations.view, ruleset.floors)
-    if valuations.suspect is None or valuations.suspect_view is None:
-        return good
-    suspect = active_floors(valuations.suspect, valuations.suspect_view, ruleset.floors)
-    return {name: valuations.driving(floor, suspect[name]) for name, floor in good.items()}
+def _entered(book: Book, good: Requirement) -> Book:
+    """The book with the last good marks where entry prices are missing."""
+    held = good.margined.book
+    entry = np.where(
+        np.isnan(book.leg_entry_price), held.listing.price[held.position_row], book.leg_entry_price
+    )
+    return replace(book, leg_entry_price=entry)

@@ -122,7 +122,9 @@ def _mark_faults(decision: Json, account: Json | None) -> Iterator[str]:
     marks = {mark["instrument"]: mark for mark in decision["marks"]}
     for name, mark in marks.items():
         price, age = mark["price"], mark["age_seconds"]
-        sound = isinstance(price, int | float) and 0.0 < price < math.inf
+        sound = isinstance(price, int | float) and 0.0 <= price < math.inf
+        if sound and price == 0.0:  # an option may be worth less than any float, but not -0.0
+            sound = name.endswith(("-C", "-P")) and math.copysign(1.0, price) > 0.0
         if (
             not sound
             or mark["source"] not in ("quote", "bar")

@@ -23,7 +23,9 @@ from benchmarks.fuzz.requests import BARS, IDEMPOTENCY_KEY, QUOTES, SCORE, WHAT_
 from benchmarks.fuzz.scene import Scene
 from ledger.canonical import canonical_bytes
 from ledger.verify import verify
+from market.clock import HOUR, parse_time
 from market.errors import MargincastError
+from market.outlier_filter import MAX_GAP_HOURS
 from serving.records import replay
 
 Json = dict[str, Any]
@@ -35,7 +37,8 @@ _REPLAYED = 3
 
 HARD_BAND = 5.0
 """No one price may move what an account is worth by more than this factor: beyond it from the
-last good price a bar or quote is rejected. One more is granted for the turn from marks to bars."""
+last good price a bar or quote is rejected. One more is granted for the turn from marks to bars.
+The first bar after a gap of over `MAX_GAP_HOURS` may have any price."""
 
 
 class Session:
@@ -60,6 +63,8 @@ class Session:
         self._value = sum(
             leg["quantity"] * leg["entry_price"] for leg in self._control["positions"]
         )
+        self._newest_bar = dict.fromkeys(scene.symbols, scene.newest)
+        self._after_gap = False
         self._keyed: dict[str, tuple[bytes, bytes]] = {}
         self._steps = 0
 
@@ -93,6 +98,8 @@ class Session:
         if path == WHAT_IF and request.method == "POST" and answer.status == 200:
             faults += self._largest_faults(request, answer)
             faults += deposit_faults(request, answer)
+        if path == BARS and request.method == "POST" and answer.status == 200:
+            self._note_gaps(answer)
         moved = path in (BARS, QUOTES) and b'"applied"' in answer.body
         if moved or answer.status >= 500 or self._steps % _CONTROL_EVERY == 0:
             faults += self._control_faults(request)
@@ -191,6 +198,14 @@ class Session:
             if decision["equity"] < needed - slack:
                 yield f"largest size does not fit: {one}, equity {decision['equity']} of {needed}"
 
+    def _note_gaps(self, answer: Answer) -> None:
+        """Note bars after a gap so long that the outlier filter takes any price."""
+        for result in json.loads(answer.body)["results"]:
+            if result["status"] in ("applied", "corrected"):
+                before, now = self._newest_bar[result["symbol"]], parse_time(result["ts"])
+                self._after_gap |= now - before > MAX_GAP_HOURS * HOUR
+                self._newest_bar[result["symbol"]] = max(before, now)
+
     def _control_faults(self, moved_by: Request) -> list[str]:
         """The control account must be answered, and at prices near those before."""
         account = self._control
@@ -206,7 +221,11 @@ class Session:
             return faults
         value, last = control_value(account, decisions[0]["equity"]), self._value
         most = HARD_BAND ** (1 + price_count(moved_by))
-        if not last / most <= value <= last * most:
+        if last / most <= value <= last * most:
+            pass
+        elif self._after_gap:
+            self._after_gap = False
+        else:
             faults.append(f"prices leap: the control account's coins go from {last} to {value}")
         self._value = value
         return faults

@@ -77,7 +77,8 @@ def floor_terms(
     Those of an account add up to its entry in `active_floors`; they mean nothing for the accounts
     in ``requirement.problems``.
     """
-    return {name: FLOORS[name].explain(requirement, view, rules) for name in rules.enabled()}
+    with np.errstate(over="ignore", invalid="ignore"):  # in those accounts
+        return {name: FLOORS[name].explain(requirement, view, rules) for name in rules.enabled()}
 
 
 def largest_floor(floors: Mapping[str, Floats], requirement: AccountFigures) -> Floats:

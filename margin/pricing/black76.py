@@ -113,7 +113,7 @@ def price(forward, strike, tau, vol, call, discount):  # type: ignore[no-untyped
     """Value of one option, for use in kernels: `black76_price` with its discount factor given."""
     side = 1.0 if call else -1.0
     intrinsic = side * (forward - strike)
-    if intrinsic < 0.0:
+    if intrinsic <= 0.0:  # never -0.0
         intrinsic = 0.0
     spread = vol * math.sqrt(tau) if tau > 0.0 else 0.0 * tau
     if spread <= 0.0:
@@ -122,7 +122,7 @@ def price(forward, strike, tau, vol, call, discount):  # type: ignore[no-untyped
     d1 = side * (middle + 0.5 * spread)
     d2 = side * (middle - 0.5 * spread)
     value = side * (forward * normal_cdf(d1) - strike * normal_cdf(d2))
-    if value < intrinsic:  # by rounding
+    if value <= intrinsic:  # by rounding
         value = intrinsic
     return discount * value
 

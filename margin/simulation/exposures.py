@@ -80,7 +80,7 @@ def exposures_of(portfolios: Portfolios) -> Exposures:
     terms[options, YEARS] = years
     terms[options, VOL] = portfolios.vol[options]
     terms[options, IS_CALL] = portfolios.call[options]
-    terms[options, DISCOUNT] = np.exp(-years * expiries.rate[expiry])
+    terms[options, DISCOUNT] = np.exp(-years * np.maximum(expiries.rate[expiry], 0.0))
     _fill_values(terms)
     worth = pledges.amount * pledges.price / portfolios.stable_price[pledge_owner]
     terms[legs:, LINEAR] = worth[shocked]

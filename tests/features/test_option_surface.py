@@ -74,6 +74,28 @@ def test_vols_of_25_delta_are_those_that_a_root_finder_finds() -> None:
     assert norm.cdf(-QUARTILE) == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("b", [2.0, 30.0, 1e6])
+@pytest.mark.parametrize("forward", [1e-15, 100.0, 1e12])
+def test_right_wing_too_steep_for_a_call_of_25_delta_says_nothing(
+    forward: float, b: float, rho: float
+) -> None:
+    # Where w(k) >= 2 k for all k the delta of a call never falls below N(0) (Lee 2004).
+    steep = ExpiryQuote(AS_OF, forward, 0.0, svi=(0.0, b, rho, 0.09, 1.0))
+    sound = ExpiryQuote(AS_OF, forward, 0.0, svi=SVI)
+    assert surface_figures(QuoteBoard({NAMES[0]: steep, NAMES[1]: sound}), "BTC", AS_OF) is None
+    assert surface_figures(QuoteBoard({NAMES[0]: sound, NAMES[1]: sound}), "BTC", AS_OF)
+
+
+@pytest.mark.parametrize("rho", [-0.99, -0.5])
+@pytest.mark.parametrize("b", [0.0, 1e-300, 2.0, 1e6, 1e300])
+def test_steep_left_wings_give_numbers_or_nothing(b: float, rho: float) -> None:
+    steep = ExpiryQuote(AS_OF, 100.0, 0.0, svi=(0.0, b, rho, 0.09, 1.0))
+    sound = ExpiryQuote(AS_OF, 100.0, 0.0, svi=SVI)
+    got = surface_figures(QuoteBoard({NAMES[0]: steep, NAMES[1]: sound}), "BTC", AS_OF)
+    assert got is None or all(map(math.isfinite, got))
+
+
 def test_scale_of_the_price_does_not_matter() -> None:
     assert surface_figures(flat(0.8, 0.6), "BTC", AS_OF) == pytest.approx(
         surface_figures(flat(0.8, 0.6, forward=1e5), "BTC", AS_OF)

@@ -155,6 +155,18 @@ def test_price_that_is_no_price_is_named(wrong: float) -> None:
         black76_greeks(100.0, wrong, 1.0, 0.5, True)
 
 
+@pytest.mark.parametrize("forward", [60.0, 100.0, 1e9])
+@pytest.mark.parametrize("vol", [0.0, 1e-9, 0.01])
+@pytest.mark.parametrize("call", [True, False])
+def test_worthless_options_are_worth_a_positive_zero(
+    forward: float, vol: float, call: bool
+) -> None:
+    strike = forward if vol == 0.0 else forward * (3.0 if call else 1.0 / 3.0)
+    value = float(black76_price(forward, strike, 0.01, vol, call))
+    assert value == 0.0
+    assert math.copysign(1.0, value) == 1.0
+
+
 def test_scalar_kernel_is_the_array_function() -> None:
     options = grid()
     array = black76_price(*options)

@@ -175,6 +175,45 @@ def test_parts_and_positions_add_up_to_the_margins(preset: str, market: MarketVi
 
 
 @every_preset
+def test_what_leaves_float64_is_a_problem_of_its_account_and_warns_nobody(
+    preset: str, market: MarketView
+) -> None:
+    rules = load_ruleset(preset)
+    table = load_ruleset("emir-ccp").floors if preset == "derive-srm" else rules.floors
+    wild = [
+        Account(
+            f"{exponent} {name} {sign}",
+            3.0 * 10.0**exponent * share,
+            (Position(name, sign * 10.0**exponent * share), Position(PERP, sign)),
+            (Balance("BTC", sign * 10.0**exponent),),
+        )
+        for exponent in (298, 300, 302, 303, 305, 308)
+        for share in (1e-10, 0.01, 1.0)
+        for name in (CALL, PUT, PERP)
+        for sign in (1.0, -1.0)
+    ]
+    sound = random_book(4, 3)
+    got = compute_requirement(Book.of([*sound, *wild]), market, rules)
+    kept = sorted(set(range(len(sound) + len(wild))) - got.problems.keys())
+    assert len(sound) < len(kept) < len(wild)
+    assert min(got.problems) >= len(sound)
+    alone = margin(market, rules, *sound)
+    assert np.array_equal(alone.headroom, got.headroom[: len(sound)])
+    assert got.options is not None
+    legs = np.repeat(np.isin(np.arange(len(got.headroom)), kept), np.diff(got.leg_start))
+    for greek in (got.options.value, got.options.gamma, got.options.vega, got.leg_notional):
+        assert np.isfinite(greek[legs]).all()
+    floors = active_floors(got, market, table)
+    terms = floor_terms(got, market, table)
+    assert terms.keys() == floors.keys()
+    assert all(np.isfinite(floor[kept]).all() for floor in floors.values())
+    got.collateral.counted()
+    shares = cut_shares(got.margined, rules, np.full(len(got.headroom), 1e300))
+    for i in kept:
+        explain_engine(i, got, rules, float(shares[i]))
+
+
+@every_preset
 def test_long_option_counts_at_its_full_mark(preset: str, market: MarketView) -> None:
     rules = load_ruleset(preset)
     got = one(market, rules, 100.0, Position(CALL, 2.0))

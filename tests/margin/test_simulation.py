@@ -16,13 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from margin.book_margins import marks_discounted
 from margin.cases import run_case
 from margin.engines import compute_margins, engine_of
+from margin.exposures import leg_exposures
 from margin.margins import Margins
 from margin.portfolio import Expiry, History, Holding, Pledge, Portfolio, Underlying
 from margin.portfolios import Portfolios, flatten
 from margin.pricing.black76 import black76_price
 from margin.ruleset import RuleSet, load_ruleset
+from margin.simulation.exposures import exposures_of
 from margin.simulation.losses import tail_length
 from margin.simulation.scenarios import ewma_volatility, scenarios_of
 from market.clock import DAY
@@ -280,6 +283,22 @@ def test_stressed_observations_weigh_in_and_never_take_away() -> None:
     stressed = oracle_margin(BOOKS["spread"], growth, own)
     expected = 0.75 * margin + 0.25 * max(margin, stressed)
     assert simulated(weighed, *BOOKS["spread"], closes=closes) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("rate", [-2.0, -0.05, 0.0, 0.05])
+def test_options_have_the_value_by_which_exposures_and_trades_mark_them(rate: float) -> None:
+    ruleset = load_ruleset("emir-ccp")
+    held = portfolio(option("BTC", 3_000.0, 1.1), option("ETH", -2_000.0, 0.9, "put"))
+    expiries = {
+        name: msgspec.structs.replace(
+            one, expiries=(Expiry(30 * 86_400.0, 1.01 * SPOT[name], rate),)
+        )
+        for name, one in held.underlyings.items()
+    }
+    flat, found = margined(ruleset, msgspec.structs.replace(held, underlyings=expiries))
+    marked = leg_exposures(flat, discounted=marks_discounted(ruleset)).value
+    assert exposures_of(flat).option_values(2) == pytest.approx(marked, rel=1e-12)
+    assert found.equity[0] == pytest.approx(1_000.0 + marked.sum(), rel=1e-12)
 
 
 # Properties.

@@ -62,7 +62,7 @@ def test_price_without_any_reference_is_good() -> None:
 def test_cash_asset_has_a_tight_band_however_long_ago_its_price_was(
     value: float, expected: str
 ) -> None:
-    assert status(value, QuoteContext(TimedPrice(0, 1.0), cash=True)) == expected
+    assert status(value, QuoteContext(TimedPrice(0, 1.0), kind="cash")) == expected
 
 
 @pytest.mark.parametrize(

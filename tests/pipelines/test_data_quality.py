@@ -93,6 +93,7 @@ def test_every_fault_is_counted_once_in_the_report(config: Path) -> None:
         "agreement": 0.1,
         "hard_band": 5.0,
         "cash_band": 0.05,
+        "vol_band": 0.69,
     }
     assert report["accounts"] is None
 

@@ -15,8 +15,9 @@ from benchmarks.fuzz.decision_checks import decision_faults
 from benchmarks.fuzz.draw import Draw
 from benchmarks.fuzz.endpoint import MODES, World
 from benchmarks.fuzz.hostile import RAW
-from benchmarks.fuzz.requests import QUOTES, SCORE, WHAT_IF, Request, dumps
+from benchmarks.fuzz.requests import BARS, QUOTES, SCORE, WHAT_IF, Request, dumps
 from benchmarks.fuzz.shrink import shrink
+from market.clock import HOUR, format_time
 from market.errors import LedgerError
 
 ACCOUNT = {
@@ -113,6 +114,32 @@ def test_every_fault_of_a_decision_is_found(
     assert list(decision_faults(decision, ACCOUNT)) == []
     faults = list(decision_faults(copy.deepcopy(decision) | changes, ACCOUNT))
     assert any(found.startswith(fault) for found in faults), faults
+
+
+def test_a_leap_of_the_price_is_found_unless_a_gap_explains_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(hours: int) -> Request:
+        with world.endpoint(MODES[0]) as endpoint:
+            opened = endpoint.newest_close + hours * HOUR
+        bars = [
+            {"symbol": symbol, "ts": format_time(opened), "volume": 1.0}
+            | dict.fromkeys(("open", "high", "low", "close"), 1.0)
+            for symbol in ("BTCUSDT", "ETHUSDT")
+        ]
+        return Request("POST", BARS, {"interval": "1h", "bars": bars, "final": True})
+
+    assert faults_of(world, [crash(30)]) == []
+    assert faults_of(world, [crash(2)]) == []
+    monkeypatch.setattr("market.outlier_filter.MAX_GAP_HOURS", 0)
+    assert "prices leap" in names(faults_of(world, [crash(2)]))
+
+
+def test_only_an_option_may_be_worth_nothing(decision: dict[str, Any]) -> None:
+    mark = {"instrument": "BTC-7FEB25-60000-P", "source": "quote", "age_seconds": 0.0}
+    assert list(decision_faults(decision | {"marks": [mark | {"price": 0.0}]})) == []
+    (fault,) = decision_faults(decision | {"marks": [mark | {"price": -0.0}]})
+    assert fault.startswith("mark of BTC-7FEB25-60000-P")
 
 
 @pytest.mark.parametrize(

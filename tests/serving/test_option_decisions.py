@@ -127,7 +127,7 @@ def test_decision_replays_to_the_last_bit(
     rules, book = load_ruleset(preset), accounts(quoted)
     described = {account.account_id: from_account(account) for account in book}
     found, contents, named = entries(
-        decided(quoted, rules, model, book), described, {}, quoted.snapshot, rules, ""
+        decided(quoted, rules, model, book), described, {}, quoted.snapshot, rules
     )
     ledger.append(found, contents=contents)
     for one in named:

@@ -44,7 +44,7 @@ def record(
     before = previous or {}
     decided = decide(ACCOUNTS, snapshot, ruleset, model, before, no_model="none yet")
     accounts = {account.account_id: from_account(account) for account in ACCOUNTS}
-    found, contents, named = entries(decided, accounts, before, snapshot, ruleset, "none yet")
+    found, contents, named = entries(decided, accounts, before, snapshot, ruleset)
     ledger.append(found, contents=contents)
     return [str(decision.decision_id) for decision in named]
 

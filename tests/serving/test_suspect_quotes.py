@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,10 @@ from features.snapshot import MarketSnapshot
 from ledger.records import Entry
 from ledger.store import Ledger
 from margin.marks import perpetual_marks, spot_marks, suspect_view
+from margin.option_vol import YEAR
 from market.clock import DAY, HOUR, MINUTE, SECOND, format_time
 from market.history import MarketHistory
+from market.instruments import parse_expiry
 from market.outlier_filter import LAST, PriceGuard
 from market.panel import BASIS, CLOSE
 from market.quotes import InstrumentQuote, QuoteBoard
@@ -32,6 +35,7 @@ START = 220
 GUARD = PriceGuard()
 CASH = frozenset({"USDT"})
 BTC, PERP = "BTCUSDT", "BTCUSDT-PERP"
+VOLS = ("vol", "far vol", "vols", "svi", "implied_vol")
 
 Post = dict[str, Any]
 
@@ -54,7 +58,7 @@ def start(market: Any, rows: int = START, quorum: float = 0.0) -> LiveMarket:
 
 
 def post_quotes(live: LiveMarket, quotes: list[Post], **rest: Any) -> QuotesResponse:
-    return live.post_quotes([QuoteIn(**q) for q in quotes], cash_assets=CASH, **rest)
+    return live.post_quotes(msgspec.convert(quotes, list[QuoteIn]), cash_assets=CASH, **rest)
 
 
 def post_bars(live: LiveMarket, bars: list[Post], **rest: Any) -> BarsResponse:
@@ -391,7 +395,7 @@ def told_markets(draw: st.DrawFn) -> list[tuple[str, int, int, float]]:
     steps = draw(
         st.lists(
             st.tuples(
-                st.sampled_from([BTC, PERP, "bar", "USDT"]),
+                st.sampled_from([BTC, PERP, "bar", "USDT", *VOLS]),
                 st.integers(0, 20),
                 st.sampled_from([1.0, 0.66, 0.6, 0.35, 1.5, 7.0, 1e-9]),
                 st.floats(0.97, 1.03),
@@ -407,12 +411,36 @@ def told_markets(draw: st.DrawFn) -> list[tuple[str, int, int, float]]:
     return told
 
 
+def expiry_of(live: LiveMarket, days: int = 30) -> str:
+    day = np.datetime64(close_of(live) + days * DAY, "ns").astype("datetime64[s]").item()
+    return f"BTC-{day.day}{day:%b%y}".upper()
+
+
+def vol_quote(live: LiveMarket, figure: str, factor: float, ts: int) -> Post:
+    """Vols of half a factor: of an option at or away from the money, a surface, the index."""
+    price, expiry, vol = round(price_of(live)), expiry_of(live), min(0.5 * factor, 10.0)
+    post: Post = {"ts": format_time(ts)}
+    if figure == "implied_vol":
+        return post | {"instrument": BTC, "implied_vol": vol}
+    if figure in ("vol", "far vol"):
+        strike = price if figure == "vol" else 2 * price
+        return post | {"instrument": f"{expiry}-{strike}-C", "vol": vol}
+    post |= {"instrument": expiry, "forward": float(price)}
+    if figure == "vols":
+        return post | {"vols": {str(k * price // 4): vol for k in (2, 4, 8)}}
+    end = parse_expiry(expiry)
+    variance = vol * vol * (end - ts) / YEAR
+    return post | {"svi": {"a": variance, "b": 1e-6, "rho": 0.0, "m": 0.0, "sigma": 0.1}}
+
+
 def as_posts(live: LiveMarket, told: list[tuple[str, int, int, float]]) -> list[tuple[str, Post]]:
     at, price = close_of(live), price_of(live)
     posts: list[tuple[str, Post]] = []
     steps = 0
     for kind, minute, source, factor in told:
-        if kind == "bar":
+        if source in VOLS:
+            posts.append((kind, vol_quote(live, source, factor, at + minute * MINUTE)))
+        elif kind == "bar":
             steps = max(steps, minute // 60) + 1
             posts.append((kind, bar(live, price * factor, steps)))
         else:

@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 
 from features.snapshot import MarketSnapshot
+from margin.marks import suspect_view
 from market.book import Account, Position
-from market.quotes import InstrumentQuote, QuoteBoard
+from market.clock import HOUR
+from market.outlier_filter import PriceGuard
+from market.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
 from models.bundle import load_bundle
 from models.forecaster import Forecaster
 from serving.decision import decide
+from serving.live_market import LiveMarket
 from serving.messages import AccountProblem, Decision
+from serving.records import recorded_previous
 from serving.valuations import value_book
 
 PERP = "BTCUSDT-PERP"
@@ -121,3 +126,59 @@ def test_without_prices_that_wait_the_book_is_valued_once(market: Any, ruleset: 
     found = value_book(Book.of([account(market, 1.0)]), view, ruleset)
     assert found.suspect is None
     assert found.column("equity") is found.last_good.equity
+
+
+def test_a_position_without_an_entry_price_loses_what_the_suspect_price_says(
+    market: Any, ruleset: Any, forecaster: Any
+) -> None:
+    entered = account(market, 1.0)
+    bare = replace(entered, positions=(Position(PERP, 1.0),))
+    snapshot = snapshot_of(market, 0.65)
+    with_entry, without = (one([a], snapshot, ruleset, forecaster) for a in (entered, bare))
+    assert without.equity == with_entry.equity < 0.0
+    assert without.deposit_to_meet == with_entry.deposit_to_meet > 0.0
+
+
+@pytest.mark.parametrize(("quantity", "factor"), [(1.0, 0.4), (-1.0, 1.9)])
+def test_a_tick_that_waits_moves_neither_floor_nor_cap_nor_pace(
+    market: Any, ruleset: Any, forecaster: Any, quantity: float, factor: float
+) -> None:
+    book = [account(market, quantity)]
+    good = one(book, snapshot_of(market, None), ruleset, forecaster)
+    got = one(book, snapshot_of(market, factor), ruleset, forecaster)
+    for name in ("add_on", "floor", "cap", "model_add_on", "binding"):
+        assert getattr(got, name) == getattr(good, name)
+    assert got.headroom < good.headroom
+
+
+def test_the_level_in_force_goes_by_the_margin_at_the_last_good_prices(
+    serve: Any, market: Any, champion: str, account: dict[str, Any]
+) -> None:
+    marks = market.history.last_mark(-1)
+    live = LiveMarket(market.state.copy(), marks, market.features, market.panel, PriceGuard())
+    endpoint = serve(live=live)
+    account = {**account, "positions": [{"instrument": PERP, "quantity": 0.1}]}
+    price = float(endpoint.live.moment.mark[endpoint.market.panel.symbols.index("BTCUSDT")])
+    before = endpoint.score(account).json()["decisions"][0]
+    quotes = [{"instrument": PERP, "mark": 0.4 * price}]
+    posted = endpoint.client.post("/v1/market/quotes", json={"quotes": quotes}).json()
+    assert posted["results"][0]["status"] == "suspect"
+    during = endpoint.score(account).json()["decisions"][0]
+    assert during["valuations"]["suspect"]["headroom"] == during["headroom"] < before["headroom"]
+    level = recorded_previous(endpoint.ledger, [account["account_id"]])[account["account_id"]]
+    assert level.amount == before["add_on"]
+    assert level.initial_margin == before["initial_margin"]
+    again = {**account, "positions": [{"instrument": PERP, "quantity": 0.05}]}
+    halved = endpoint.score(again).json()["decisions"][0]
+    assert halved["add_on"] == pytest.approx(0.5 * before["add_on"], rel=0.2)
+
+
+def test_a_suspect_forward_counts_only_while_it_is_fresh(market: Any) -> None:
+    at = int(market.features.closes[-1])
+    snapshot = snapshot_of(market, None)
+    expiry = ExpiryQuote(at, 100.0, 0.0, suspect_forward=50.0, suspect_ts=at)
+    for hours, waits in ((0, True), (2, True), (3, False)):
+        later = replace(
+            snapshot, as_of=at + hours * HOUR, quotes=QuoteBoard({"BTC-27MAR26": expiry}, {})
+        )
+        assert (suspect_view(later.view()) is not None) == waits

@@ -243,11 +243,17 @@ def price_guard(ruleset: RuleSet) -> Floats:
     sources[3] = 155.0
     found = filter_history(bars, guard, Interval.parse("1h"), sources)
     verdicts = found.verdicts.astype(np.float64).ravel()
-    stable = QuoteContext(TimedPrice(0, 1.0), cash=True)
+    stable = QuoteContext(TimedPrice(0, 1.0), kind="cash")
     quoted = [
         float(("good", "suspect", "rejected").index(verdict.status))
         for price in (1.0, 1.02, 1.3, 9.0)
         for verdict in [filter_quote(TimedPrice(1, price), stable, guard)]
+    ]
+    vol = QuoteContext(TimedPrice(0, 0.5), kind="vol")
+    quoted += [
+        float(("good", "suspect", "rejected").index(verdict.status))
+        for value in (0.5, 0.51, 0.9, 2.0)
+        for verdict in [filter_quote(TimedPrice(1, value), vol, guard)]
     ]
     return np.concatenate([verdicts, found.bars[1, 0], quoted])
 

@@ -280,7 +280,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     **{
         f"PriceGuardRules.{key}": Parameter(f"price_guard.{key}", "price_guard", "linear-tiers")
-        for key in ("band", "wick_band", "agreement", "cash_band")
+        for key in ("band", "wick_band", "agreement", "cash_band", "vol_band")
     },
     "PriceGuardRules.hard_band": Parameter(
         "price_guard.hard_band", "price_guard", "linear-tiers", low=1.0, open_low=True
