@@ -29,6 +29,7 @@ from pipelines.inputs import describe_rules, read_history, read_market, read_rul
 from pipelines.life_cycle_walk import Walk, walk
 from pipelines.progress import Stages
 from serving.recorded_quotes import RecordedQuotes
+from serving.recorded_steps import rows_known_at
 
 Floats = npt.NDArray[np.float64]
 
@@ -114,15 +115,16 @@ class _Views:
     ) -> None:
         self.mark_max_age = config.market.mark_max_age_ns
         self._features = None
+        recorded = rows_known_at(ledger, end)
         if any(
             version.calls.call_level == "total" or version.method == "simulation"
             for version in rules.versions
         ):
-            market = read_market(config)
+            market = read_market(config, recorded)
             self.history: MarketHistory = market.history
             self._features = market.features
         else:
-            self.history = read_history(config)
+            self.history = read_history(config, recorded)
         closes = self.history.bars.closes
         self._rows = np.flatnonzero((closes >= begin) & (closes <= end)).tolist()
         if not self._rows:

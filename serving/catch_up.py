@@ -217,7 +217,7 @@ def _board(
     suspects = FilteredFigures.recorded(payload).suspects
     quotes = restored_quotes(fit, [f for f in suspects if checks.fits(f.instrument)])
     facts = recorded(payload["context"], checks.columns, moment.interval)
-    return tell(replace(moment, quotes=quotes), facts, guard)
+    return tell(replace(moment, quotes=quotes), facts, guard, by_record=True)
 
 
 def _bars(
@@ -230,7 +230,7 @@ def _bars(
     columns, guard = known.columns, known.guard
     bars = msgspec.convert(payload["bars"], list[BarIn])
     context = recorded(payload.get("context", ()), columns, moment.interval)
-    moment = tell(moment, context, guard)
+    moment = tell(moment, context, guard, by_record=True)
     checks = BarChecks(moment.interval, columns, None, MAX_AHEAD_DAYS)
     results = msgspec.convert(payload["results"], list[BarResult])
     late = [i for i, result in enumerate(results) if result.status == "late"]

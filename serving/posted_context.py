@@ -56,10 +56,17 @@ def first_open(moment: MarketMoment) -> int | None:
     return moment.head.last_open + moment.interval.nanoseconds
 
 
-def tell(moment: MarketMoment, facts: Iterable[Fact], guard: PriceGuard | None) -> MarketMoment:
+def tell(
+    moment: MarketMoment,
+    facts: Iterable[Fact],
+    guard: PriceGuard | None,
+    *,
+    by_record: bool = False,
+) -> MarketMoment:
     """The market told some facts, the last one of a kind counting; what is too late is left out.
 
-    Of reference prices the one counts that `is_better` says.
+    Of reference prices the one counts that `is_better` says; `by_record` the one that is told: it
+    was chosen when it was recorded, and a history may know the bar earlier than was known then.
     """
     first = first_open(moment)
     posted = dict(moment.posted_context)
@@ -74,12 +81,14 @@ def tell(moment: MarketMoment, facts: Iterable[Fact], guard: PriceGuard | None) 
             empty = np.full((len(moment.mark), POSTED_WIDTH), np.nan)
             posted[fact.open] = empty if before is None else before.copy()
         row = posted[fact.open][fact.column]
-        if fact.kind < 0 and not is_better(fact.value, row[fact.kind], _close(moment, fact)):
+        better = by_record or fact.kind >= 0
+        if not better and not is_better(fact.value, row[fact.kind], _close(moment, fact)):
             continue
+        moved = by_record and row[fact.kind] != fact.value
         row[fact.kind] = fact.value
         if fact.open == moment.pending:
             # A reference price moves the step only where it may confirm its bar.
-            moves_pending |= fact.kind >= 0 or bool(moment.suspect[fact.column])
+            moves_pending |= moved or fact.kind >= 0 or bool(moment.suspect[fact.column])
     if not told:
         return moment
     oldest = max(posted) - _WAITING

@@ -160,13 +160,16 @@ class _Steps:
                 break
             try:
                 quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
-                results = msgspec.convert(record.payload["results"], list[QuoteResult])
+                results = msgspec.convert(record.payload.get("results", ()), list[QuoteResult])
             except (KeyError, msgspec.ValidationError) as error:
                 raise _unreadable(record, error) from error
-            for quote, result in zip(quotes, results, strict=True):
-                ts = parse_time(result.ts)
-                late = result.status == "late" or ts < newest.get(quote.instrument, ts)
-                if quote.mark is None or late or (as_of is not None and ts > as_of):
+            late = {i for i, result in enumerate(results) if result.status == "late"}
+            for i, quote in enumerate(quotes):
+                if quote.mark is None or quote.ts is None or i in late:
+                    continue
+                ts = parse_time(quote.ts)
+                known = newest.get(quote.instrument, ts)
+                if ts < known or (as_of is not None and ts > as_of):
                     continue
                 newest[quote.instrument] = ts
                 self._refer(quote.instrument, ts, quote.mark)

@@ -48,7 +48,7 @@ from serving.reasons import missing_context, out_of_force
 from serving.recording import Outcome, Recording
 from serving.rules_in_force import RulesInForce
 from serving.settings import ServingSettings
-from serving.what_if import apply_changes
+from serving.what_if import apply_changes, trade_prices
 from serving.what_if_messages import WhatIfRequest, WhatIfResponse
 from serving.what_if_questions import answer_questions, check_questions
 
@@ -186,7 +186,7 @@ class Service:
         intake = self._take_in(request.accounts, snapshot)
         before = intake.book()
         wanted = [change for change in request.changes if change.account_id in before]
-        after = apply_changes(before, wanted, snapshot.view(), ruleset)
+        after = apply_changes(before, wanted, trade_prices(snapshot.view(), ruleset))
         standing_now = self._decide(before, snapshot, ruleset, intake.previous)
         changed = self._decide(after, snapshot, ruleset, intake.previous)
         answers = [

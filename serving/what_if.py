@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 
 from margin.ruleset import RuleSet
-from margin.trade_price import trade_price
+from margin.trade_price import TradePrice, trade_price
 from margin.view import MarketView
 from market.book import Account, Position
 from serving.messages import AccountChange
 
+Prices = Callable[[str], TradePrice]
+"""Price at which a trade in an instrument is done."""
+
+
+def trade_prices(view: MarketView, ruleset: RuleSet) -> Prices:
+    """Prices in a market under a rule set, each looked up once."""
+    return cache(lambda instrument: trade_price(instrument, view, ruleset))
+
 
 def apply_changes(
-    accounts: Mapping[str, Account],
-    changes: Iterable[AccountChange],
-    view: MarketView,
-    ruleset: RuleSet,
+    accounts: Mapping[str, Account], changes: Iterable[AccountChange], prices: Prices
 ) -> dict[str, Account]:
     """Accounts after the changes, in the same order; several changes of one account add up.
 
@@ -32,26 +38,22 @@ def apply_changes(
         By id; every change names one of them.
     changes:
         Deposits (negative: withdrawals) and traded quantities.
-    view:
-        Where the marks are. An instrument without a mark is taken as it is: the decision on the
+    prices:
+        See `trade_prices`. An instrument without a mark is taken as it is: the decision on the
         account says what is wrong with it.
-    ruleset:
-        What the marks are by, see `margin.trade_price`.
     """
     changed = dict(accounts)
     for change in changes:
         account = changed[change.account_id]
         account = replace(account, cash=account.cash + change.deposit)
         for trade in change.positions:
-            account = _trade(account, trade.instrument, trade.quantity_delta, view, ruleset)
+            account = _trade(account, trade.instrument, trade.quantity_delta, prices)
         changed[change.account_id] = account
     return changed
 
 
-def _trade(
-    account: Account, instrument: str, delta: float, view: MarketView, ruleset: RuleSet
-) -> Account:
-    at = trade_price(instrument, view, ruleset)
+def _trade(account: Account, instrument: str, delta: float, prices: Prices) -> Account:
+    at = prices(instrument)
     if at.premium:
         account = replace(account, cash=account.cash - delta * at.price)
     for i, leg in enumerate(account.positions):

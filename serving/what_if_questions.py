@@ -22,7 +22,7 @@ from market.errors import CaseError, DataError, ModelError
 from serving.messages import AccountChange, AccountIn, PositionChange
 from serving.opening_check import DecisionBasis, opening_fits
 from serving.problems import invalid
-from serving.what_if import apply_changes
+from serving.what_if import apply_changes, trade_prices
 from serving.what_if_messages import (
     LargestIn,
     LargestOut,
@@ -145,13 +145,13 @@ def _largest(
     except (CaseError, DataError) as error:
         return answer(None, why=str(error))
     side = 1.0 if asked.side == "buy" else -1.0
+    prices = trade_prices(view, basis.ruleset)
 
     def fits(sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         trades = [PositionChange(asked.instrument, side * size) for size in sizes.tolist()]
         changes = [AccountChange(account.account_id, positions=[trade]) for trade in trades]
         changed = [
-            apply_changes({account.account_id: account}, [change], view, basis.ruleset)
-            for change in changes
+            apply_changes({account.account_id: account}, [change], prices) for change in changes
         ]
         return opening_fits([one[account.account_id] for one in changed], basis)
 

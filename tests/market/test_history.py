@@ -16,8 +16,10 @@ from market.bar_files import BarFolder, BarKind
 from market.clock import DAY, HOUR, INTERVALS, MINUTE
 from market.errors import DataError
 from market.history import MAX_GAP_HOURS, MarketHistory, load_history
+from market.outlier_filter import PriceGuard
 from market.panel import CLOSE, HIGH, LOW, VOLUME, BarPanel
 from market.quality import FileQuality
+from market.recorded_rows import RecordedRows
 
 HOURLY = INTERVALS["1h"]
 NAN = float("nan")
@@ -301,3 +303,32 @@ def test_real_exchange_halt_is_reported_and_bridged(data_dir: Path) -> None:
     assert np.datetime64(int(history.bars.opens[row]) // DAY, "D") == np.datetime64("2023-03-24")
     assert history.mark[row, 0] == history.bars.values[row - 1, 0, CLOSE]
     assert (history.bars.values[:, 0, HIGH] < history.bars.values[:, 0, LOW]).sum() == 0
+
+
+def _recorded(opens: list[int], closes: list[float], references: list[float]) -> RecordedRows:
+    n = len(opens)
+    bars = np.repeat(np.array(closes)[:, None, None], 5, axis=2)
+    marks = np.full((n, 1, 2), NAN)
+    marks[:, 0, 1] = references
+    corrected = np.zeros((n, 1), dtype=np.bool_)
+    return RecordedRows(np.array(opens), bars, corrected, np.full((n, 1, 7), NAN), marks)
+
+
+@pytest.mark.parametrize("kinds", [("spot",), ("spot", "mark")])
+def test_recorded_rows_go_on_from_the_files_as_bar_and_as_mark(
+    folder: Folder, bars_table: Table, start: int, kinds: tuple[BarKind, ...]
+) -> None:
+    folders = [folder(kind, kind, BTCUSDT=bars_table(5)) for kind in kinds]
+    plain = load_history(folders, HOURLY)
+    last = float(plain.bars.values[-1, 0, CLOSE])
+    rows = _recorded([start + 5 * HOUR, start + 7 * HOUR], [0.6 * last, 0.61 * last], [NAN, NAN])
+    history = load_history(folders, HOURLY, guard=PriceGuard(), recorded=lambda *_: rows)
+    assert len(history.bars) == 8
+    assert np.isnan(_closes(history, "BTCUSDT")[5:7]).all(), "unconfirmed, and a gap"
+    assert history.last_mark(6)[0] == last
+    assert history.last_mark(7)[0] == 0.61 * last
+    rows = _recorded(rows.opens.tolist(), [0.6 * last, 0.61 * last], [0.6 * last, NAN])
+    history = load_history(folders, HOURLY, guard=PriceGuard(), recorded=lambda *_: rows)
+    assert history.last_mark(5)[0] == 0.6 * last, "a quoted mark confirmed it"
+    assert history.recorded is not None
+    assert history.recorded.filled == 2

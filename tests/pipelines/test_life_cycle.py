@@ -219,7 +219,7 @@ def test_views_carry_the_age_of_bars_and_the_limit_of_marks(
     values[end - 2 : end + 1, 0] = np.nan
     values[: end + 1, 1] = np.nan
     gapped = replace(history, bars=replace(history.bars, values=values))
-    monkeypatch.setattr("pipelines.life_cycle.read_history", lambda _: gapped)
+    monkeypatch.setattr("pipelines.life_cycle.read_history", lambda *_: gapped)
     with Ledger(config.ledger.url) as ledger:
         rules = read_rule_history(config)
         views = list(_Views(config, rules, parse_time(BEGIN), parse_time(END), ledger))

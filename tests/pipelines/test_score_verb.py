@@ -106,3 +106,30 @@ def test_time_that_cannot_be_read_is_one_line(trained: Trained, as_of: str) -> N
     assert as_of in line
     assert "2025" in line or "1970" in line
     assert not out.exists()
+
+
+def test_bars_that_only_the_endpoint_was_given_are_in_the_batch(
+    trained: Trained, workspace: Workspace, serve: Any
+) -> None:
+    symbols = trained.simulated["symbols"]
+    last = {
+        symbol: pq.read_table(workspace.folder / "simulated" / "bars" / f"{symbol}.parquet")[
+            "close"
+        ][-1].as_py()
+        for symbol in symbols
+    }
+    names = ("open", "high", "low", "close")
+    bars = [
+        {"symbol": symbol, "ts": trained.newest, "volume": 5.0} | dict.fromkeys(names, price)
+        for symbol, price in last.items()
+    ]
+    endpoint = serve(workspace)
+    as_of = endpoint.post("/v1/market/bars", {"interval": "1h", "bars": bars})["as_of"]
+    out, written = workspace.folder / "scored.parquet", workspace.folder / "report.json"
+    arguments = ("score", "--accounts", workspace.accounts, "--as-of", as_of, "--out", out)
+    workspace.run(*arguments, "--json", written)
+    report = read_report(written)
+    assert report["recorded_bars"] == {"filled": len(symbols), "replaced": 0, "differing": 0}
+    marks = [m for row in pq.read_table(out)["marks"].to_pylist() for m in json.loads(row)]
+    assert marks
+    assert {mark["age_seconds"] for mark in marks} == {0.0}, "the newest bar is the endpoint's"

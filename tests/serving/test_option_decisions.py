@@ -23,7 +23,7 @@ from models.forecaster import Forecaster
 from serving.decision import decide
 from serving.messages import AccountChange, AccountProblem, Decision, PositionChange
 from serving.records import entries, from_account, replay
-from serving.what_if import apply_changes
+from serving.what_if import apply_changes, trade_prices
 
 PRESETS = ("derive-pmrm2", "paradex-portfolio", "derive-srm", "deribit-standard")
 PERP = "BTCUSDT-PERP"
@@ -211,7 +211,7 @@ def test_trade_in_an_option_leaves_equity_as_it_is(
     held = Account("a", 100.0, (Position(call, -1.0, 17.0), Position(PERP, 0.5, 9.0)))
     for name in (call, PERP, quoted.option(0.9, "P")):
         change = AccountChange("a", 0.0, [PositionChange(name, delta)])
-        after = apply_changes({"a": held}, [change], view, rules)["a"]
+        after = apply_changes({"a": held}, [change], trade_prices(view, rules))["a"]
         both = compute_requirement(Book.of([held, after]), view, rules)
         assert not both.problems
         assert both.equity[1] == pytest.approx(both.equity[0], rel=1e-9, abs=1e-6)
@@ -224,7 +224,7 @@ def test_option_that_closes_is_gone_and_paid(quoted: Quoted) -> None:
     call = quoted.option(1.1, "C")
     held = Account("a", 100.0, (Position(call, 2.0),))
     change = AccountChange("a", 0.0, [PositionChange(call, -2.0)])
-    after = apply_changes({"a": held}, [change], view, rules)["a"]
+    after = apply_changes({"a": held}, [change], trade_prices(view, rules))["a"]
     before = compute_requirement(Book.of([held]), view, rules)
     assert after.positions == ()
     assert after.cash == pytest.approx(before.equity[0])

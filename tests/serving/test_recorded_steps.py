@@ -302,6 +302,7 @@ def test_batch_and_restart_equal_the_endpoint_to_the_last_bit(
         feed, row = Feed(panel, ledger), START
         price = float(feed.live.moment.mark[0])
         missing: list[tuple[int, int]] = []
+        lacking: list[tuple[int, int]] = []
         quoted: dict[str, int] = {}
         for what, column, minutes, factor in actions:
             if what == "step":
@@ -310,6 +311,7 @@ def test_batch_and_restart_equal_the_endpoint_to_the_last_bit(
             elif what == "short step":
                 feed.post_row(row, but=(column,))
                 missing.append((row, column))
+                lacking.append((row, column))
                 row += 1
             elif what == "join" and missing:
                 feed.post(feed.bar(*missing.pop()))
@@ -328,7 +330,7 @@ def test_batch_and_restart_equal_the_endpoint_to_the_last_bit(
         live = feed.live.snapshot(feed.newest)
         # Files hold the bars as they were first posted, without those that came later.
         values = panel.values.copy()
-        for row_, column in missing:
+        for row_, column in lacking:
             values[row_, column] = np.nan
         feed.panel = replace(panel, values=values)
         rows = min(START + files, row + 1)

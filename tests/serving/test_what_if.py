@@ -10,7 +10,7 @@ from margin.requirement import compute_requirement
 from margin.ruleset import RuleSet, load_ruleset
 from market.book import Account, Book, Position
 from serving.messages import AccountChange, PositionChange
-from serving.what_if import apply_changes
+from serving.what_if import apply_changes, trade_prices
 
 BTC = "BTCUSDT-PERP"
 
@@ -18,7 +18,9 @@ BTC = "BTCUSDT-PERP"
 def trade(account: Account, delta: float, view: Any) -> Account:
     change = AccountChange(account.account_id, 0.0, [PositionChange(BTC, delta)])
     rules = load_ruleset("linear-tiers")
-    return apply_changes({account.account_id: account}, [change], view, rules)[account.account_id]
+    return apply_changes({account.account_id: account}, [change], trade_prices(view, rules))[
+        account.account_id
+    ]
 
 
 def ask(endpoint: Any, accounts: list[Any], changes: list[Any], **rest: Any) -> Any:
