@@ -17,7 +17,8 @@ def price_count(request: Request) -> int:
     """How many prices of the control account's coins, or of cash, a request brings."""
     if not isinstance(request.document, dict):
         return 0
-    posted = [*request.document.get("bars", ()), *request.document.get("quotes", ())]
+    parts = [request.document.get(name) for name in ("bars", "quotes")]
+    posted = [one for part in parts if isinstance(part, list) for one in part]
     names = [one.get("symbol", one.get("instrument")) for one in posted if isinstance(one, dict)]
     return sum(str(name).startswith(("BTC", "ETH", "USD")) for name in names)
 
@@ -35,6 +36,8 @@ def deposit_faults(request: Request, answer: Answer) -> Iterator[str]:
         other = after.get(name)
         if name not in deposits or name in traded or other is None:
             continue
+        if "valuations" in one or "valuations" in other:
+            continue  # beside so much cash the headrooms of both valuations may be one number
         for margin in ("initial_margin", "maintenance_margin"):
             if one[margin] != other[margin]:
                 yield (

@@ -15,6 +15,7 @@ from benchmarks.fuzz.decision_checks import decision_faults
 from benchmarks.fuzz.draw import Draw
 from benchmarks.fuzz.endpoint import MODES, World
 from benchmarks.fuzz.hostile import RAW
+from benchmarks.fuzz.relations import price_count
 from benchmarks.fuzz.requests import BARS, QUOTES, SCORE, WHAT_IF, Request, dumps
 from benchmarks.fuzz.shrink import shrink
 from market.clock import HOUR, format_time
@@ -268,3 +269,8 @@ def test_a_campaign_counts_every_body_and_names_each_failure_once(
     assert len(keys) == 1
     assert report.times[keys[0]] > 1
     assert report.presets[keys[0]] == {"linear-tiers"}
+
+
+def test_prices_are_counted_where_a_body_has_lists_of_them() -> None:
+    quotes = [{"instrument": "BTCUSDT", "mark": 1.0}, {"instrument": "XRPUSDT", "mark": 1.0}, 7]
+    assert price_count(Request("POST", QUOTES, {"quotes": quotes, "bars": 3})) == 1
