@@ -41,7 +41,7 @@ fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
 docs: setup
-	$(BIN)/python -m docs.build
+	$(BIN)/python -m research.pages.features
 
 # Needs uv. Writes hashes and environment markers, no index address.
 lock:

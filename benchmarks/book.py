@@ -35,16 +35,16 @@ from benchmarks.sample_book import (
     sample,
     write_model,
 )
+from decisions.book_scoring import account_rows
+from decisions.decision import decide
 from features.account.frame import compute_features, compute_moments, set_headroom
-from margin.addon import ModelLevel, add_on_cap
-from margin.level_search import RELATIVE_PRECISION, required_level
-from margin.requirement import compute_requirement
-from margin.ruleset import load_ruleset
-from market.book import Book
-from models.bundle import load_bundle
+from margin.add_on.add_on import ModelLevel, add_on_cap
+from margin.add_on.solver import RELATIVE_PRECISION, required_level
+from margin.book.requirement import compute_requirement
+from margin.rules.ruleset import load_ruleset
+from market.accounts.book import Book
+from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
-from serving.decision import decide
-from serving.figures import account_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import process_peak_megabytes
-from features.snapshot import MarketSnapshot
-from margin.ruleset import RuleSet
-from market.book import Book
-from models.bundle import load_bundle
+from decisions.book_scoring import compute_figures
+from features.state.snapshot import MarketSnapshot
+from margin.rules.ruleset import RuleSet
+from market.accounts.book import Book
+from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
-from serving.figures import compute_figures
 
 Floats = npt.NDArray[np.float64]
 Answer = dict[str, npt.NDArray[Any]]

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from benchmarks.measure import process_peak_megabytes
 from benchmarks.pandas_columns import context_of
-from market.clock import INTERVALS, Interval
-from market.panel import BarPanel
+from market.bars.panel import BarPanel
+from market.core.clock import INTERVALS, Interval
 
 Floats = npt.NDArray[np.float64]
 Last = dict[str, Floats]
@@ -48,8 +48,8 @@ def load(folder: Path, interval: Interval = INTERVAL) -> BarPanel:
 
 def every_feature(panel: BarPanel) -> Last:
     """All columns, both correlation matrices included."""
-    from features.market_state import MarketState
     from features.registry import MARKET_COLUMNS
+    from features.state.market_state import MarketState
 
     state = MarketState(panel.symbols, panel.interval)
     values = np.empty((len(panel.symbols), len(MARKET_COLUMNS)))
@@ -61,7 +61,7 @@ def every_feature(panel: BarPanel) -> Last:
 def shared_kernels(panel: BarPanel) -> Last:
     """The columns that the others have too."""
     from benchmarks.pandas_columns import COLUMNS
-    from features import inputs
+    from features.market import inputs
     from features.registry import MARKET_FEATURES
 
     shared = [feature for feature in MARKET_FEATURES if feature.name in COLUMNS]

@@ -20,7 +20,7 @@ from benchmarks.feature_job import CHUNK, INTERVAL, JOBS, save
 from benchmarks.measure import Result
 from benchmarks.pandas_columns import COLUMNS
 from features.registry import MARKET_COLUMNS
-from market.simulate import simulate_market
+from market.simulator.simulated_market import simulate_market
 
 SYMBOLS, DAYS = 20, 365
 REPEATS = {"market_state": 3, "kernels": 3, "polars": 1, "pandas": 1}

@@ -7,12 +7,12 @@ from functools import partial
 import numpy as np
 
 from benchmarks.measure import Result, median_seconds
-from margin.floor_rules import EMIR_MEASURES
+from margin.book.requirement import compute_requirement
 from margin.floors import FLOORS, active_floors, floor_terms
-from margin.requirement import compute_requirement
-from margin.ruleset import RuleSet, load_ruleset, ruleset_from_content
-from margin.view import MarketView
-from market.book import Book
+from margin.rules.floors import EMIR_MEASURES
+from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
+from margin.valuation.view import MarketView
+from market.accounts.book import Book
 
 ACCOUNTS, POSITIONS, BALANCES, SYMBOLS, REPEATS = 100_000, 5, 2, 50, 3
 

@@ -11,8 +11,8 @@ from benchmarks.measure import Result, median_seconds, seconds_of_each
 from ledger.records import Entry
 from ledger.store import Ledger
 from ledger.verify import verify
-from market.clock import HOUR
-from market.simulate import DEFAULT_START
+from market.core.clock import HOUR
+from market.simulator.simulated_market import DEFAULT_START
 
 DECISIONS, REPEATS = 1_000, 5
 

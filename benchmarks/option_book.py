@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from margin.portfolios import OPTION, Expiries, Pledges, Portfolios, Underlyings
+from margin.book.portfolio_batch import OPTION, Expiries, Pledges, Portfolios, Underlyings
 
 Floats = npt.NDArray[np.float64]
 

@@ -18,12 +18,12 @@ from numba import njit
 
 from benchmarks.measure import Result, median_seconds, process_peak_megabytes
 from benchmarks.option_book import OPTIONS, growing_book, sample_portfolios
-from margin.chunks import chunks_of, compute_chunks
-from margin.portfolios import Portfolios
-from margin.ruleset import load_ruleset
-from margin.scenario.engine import scenario_margins
-from margin.scenario.grid import Grid
-from margin.scenario.revaluation import fill_values
+from margin.book.chunks import chunks_of, compute_chunks
+from margin.book.portfolio_batch import Portfolios
+from margin.engines.scenario.engine import scenario_margins
+from margin.engines.scenario.grid import Grid
+from margin.engines.scenario.revaluation import fill_values
+from margin.rules.ruleset import load_ruleset
 
 Floats = npt.NDArray[np.float64]
 

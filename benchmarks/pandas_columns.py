@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from market.panel import (
+from market.bars.panel import (
     BASIS,
     CLOSE,
     FUNDING,

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.pandas_columns import context_of
-from market.panel import BASIS, FUNDING, OPEN_INTEREST, BarPanel
+from market.bars.panel import BASIS, FUNDING, OPEN_INTEREST, BarPanel
 
 PRICES = ("open", "high", "low", "close", "volume")
 

@@ -13,37 +13,37 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from benchmarks.desk import slice_book
-from features.account import moments as moment
+from decisions.book_scoring import account_rows
+from features.account import aggregates as moment
 from features.account.frame import compute_features, compute_moments
 from features.identity import digests_of
-from features.market_state import MarketFeatures, MarketState
 from features.registry import (
     ACCOUNT_COLUMNS,
     ACCOUNT_FEATURES,
     HORIZONS,
     prior_column,
 )
-from features.snapshot import MarketSnapshot
-from margin.requirement import compute_requirement
-from margin.ruleset import RuleSet
-from market.book import Book
-from market.clock import INTERVALS
-from market.history import MarketHistory
-from market.population import Population, sample_lives
-from market.simulate import simulate_bars
-from models.bundle import bundle_files, write_bundle
-from models.lightgbm_trees import trees_from_booster
-from models.manifest import TrainingRecord
-from models.onnx_export import export
-from models.schema import ModelSchema
-from serving.figures import account_rows
+from features.state.market_state import MarketFeatures, MarketState
+from features.state.snapshot import MarketSnapshot
+from margin.book.requirement import compute_requirement
+from margin.rules.ruleset import RuleSet
+from market.accounts.book import Book
+from market.bars.history import MarketHistory
+from market.core.clock import INTERVALS
+from market.simulator.population import Population, sample_lives
+from market.simulator.simulated_market import simulate_bars
+from models.bundle.bundle import bundle_files, write_bundle
+from models.bundle.manifest import TrainingRecord
+from models.bundle.schema import ModelSchema
+from models.onnx.export import export
+from models.trees.lightgbm_trees import trees_from_booster
 
 Floats = npt.NDArray[np.float64]
 
 INTERVAL = INTERVALS["1h"]
 SYMBOLS, DAYS, POSITIONS = 20, 16, 5
 TREES, TRAINING_ROWS, SEED = 300, 20_000, 1
-"""Trees a horizon: as many as `training.fit` ever grows."""
+"""Trees a horizon: as many as `training.fitting.fit` ever grows."""
 
 SCHEMA = ModelSchema.of_columns(
     features=ACCOUNT_COLUMNS,

@@ -17,10 +17,10 @@ from features.registry import (
     HORIZONS,
     prior_column,
 )
-from models.lightgbm_trees import trees_from_booster
-from models.onnx_export import export
-from models.schema import ModelSchema
-from models.scorer import Scorer
+from models.bundle.schema import ModelSchema
+from models.onnx.export import export
+from models.onnx.scorer import Scorer
+from models.trees.lightgbm_trees import trees_from_booster
 
 Floats = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from market.clock import Interval
+from market.core.clock import Interval
 
 Family = Literal["volatility", "liquidity", "correlation", "momentum", "account"]
 Kernel = Callable[..., None]
@@ -21,8 +21,8 @@ class MarketFeature:
 
     The kernel is called as ``kernel(inputs, state, out, *params)``. It moves `state`, float64 of
     shape (S, `state_size`), through the T bars of `inputs`, float64 of shape (20, S, T) with the
-    columns of `features.inputs`, and writes `out`, shape (S, T). History is one call with many
-    bars, a live bar one call with a single one: there is no second implementation.
+    columns of `features.market.inputs`, and writes `out`, shape (S, T). History is one call with
+    many bars, a live bar one call with a single one: there is no second implementation.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class CrossInputs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AccountFeature:
-    """One number per account, from its moments (`features.account.moments`).
+    """One number per account, from its moments (`features.account.aggregates`).
 
     The kernel is called as ``kernel(moments, out, *params)`` with float64 arrays of shapes (N, M)
     and (N,).

@@ -18,10 +18,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from features import inputs, registry
+from features import registry
 from features.definition import AccountFeature, CrossFeature, MarketFeature
-from market.errors import ModelError
-from market.history import MAX_GAP_HOURS
+from features.market import inputs
+from market.bars.history import MAX_GAP_HOURS
+from market.core.errors import ModelError
 
 Feature = MarketFeature | CrossFeature | AccountFeature
 
@@ -34,7 +35,7 @@ _CONTEXT = (
     "term_slope",
     "curvature",
 )
-"""Series beside bars, in the order of `features.inputs.HOLD_HOURS`."""
+"""Series beside bars, in the order of `features.market.inputs.HOLD_HOURS`."""
 
 SOURCES = ("correlation.slow", "correlation.fast", *(f"context.{name}" for name in _CONTEXT))
 """Inputs that are no columns: the correlation matrices and the series beside bars."""

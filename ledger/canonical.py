@@ -13,7 +13,7 @@ import json
 import math
 from typing import Any
 
-from market.errors import LedgerError, UnrecordableError
+from market.core.errors import LedgerError, UnrecordableError
 
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")

@@ -20,7 +20,7 @@ from ledger.records import (
     referenced_contents,
 )
 from ledger.schema import lock, records
-from market.errors import AlteredError, LedgerError, UnrecordableError
+from market.core.errors import AlteredError, LedgerError, UnrecordableError
 
 
 def extend(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from ledger.canonical import canonical_bytes, read_canonical, sha256_hex
 from ledger.schema import contents, in_batches, insert_if_absent
-from market.errors import AlteredError
+from market.core.errors import AlteredError
 
 
 @dataclass(frozen=True, slots=True)

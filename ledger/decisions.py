@@ -21,7 +21,7 @@ from ledger.contents import CanonicalContent
 from ledger.idempotency import IdempotentAnswer
 from ledger.records import Entry
 from ledger.schema import in_batches, records
-from market.errors import LedgerError
+from market.core.errors import LedgerError
 
 _NEWEST_FIRST = (records.c.recorded_at.desc(), records.c.seq.desc(), records.c.chain.desc())
 _MICROSECOND = 1_000

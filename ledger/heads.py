@@ -13,8 +13,8 @@ import msgspec
 from sqlalchemy import Engine, func, select
 
 from ledger.schema import database_errors, open_engine, records
-from market.clock import format_time
-from market.errors import LedgerError
+from market.core.clock import format_time
+from market.core.errors import LedgerError
 
 
 class Head(TypedDict):

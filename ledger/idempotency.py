@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import Connection, Engine, select
 
 from ledger.schema import answers, database_errors, insert_if_absent
-from market.errors import LedgerError
+from market.core.errors import LedgerError
 
 
 @dataclass(frozen=True, slots=True)

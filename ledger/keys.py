@@ -16,7 +16,7 @@ from ledger.chain import extend
 from ledger.records import Entry
 from ledger.schema import api_keys, database_errors
 from ledger.store import Ledger
-from market.errors import LedgerError
+from market.core.errors import LedgerError
 
 SCOPES = ("score", "market", "read", "admin")
 """What a key may be allowed to do."""

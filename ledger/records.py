@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.canonical import sha256_hex, sha256_of
-from market.errors import UnrecordableError
+from market.core.errors import UnrecordableError
 
 FIRST_PREVIOUS_HASH = "0" * 64
 """What the first record of a chain names as its predecessor."""

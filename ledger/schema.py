@@ -31,8 +31,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from market.errors import LedgerError
-from market.redaction import redact, shown_address
+from market.core.errors import LedgerError
+from market.core.redaction import redact, shown_address
 
 metadata = MetaData()
 

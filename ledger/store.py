@@ -24,7 +24,7 @@ from ledger.decisions import (
 from ledger.idempotency import Answers, IdempotentAnswer, save
 from ledger.records import Entry, Record
 from ledger.schema import database_errors, in_batches, lock, open_engine, records, writing
-from market.errors import LedgerError
+from market.core.errors import LedgerError
 
 _PAGE = 500
 

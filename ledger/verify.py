@@ -19,7 +19,7 @@ from ledger.contents import matches, present
 from ledger.heads import Head, Heads, engine_of
 from ledger.records import FIRST_PREVIOUS_HASH, referenced_contents
 from ledger.schema import contents, database_errors, records
-from market.errors import LedgerError
+from market.core.errors import LedgerError
 
 _CHUNK = 500
 _MOST_PROBLEMS = 100

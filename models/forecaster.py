@@ -10,11 +10,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from features.account.frame import compute_features, set_headroom
 from features.identity import columns_that_differ, digests_of_registry
-from margin.addon import ModelLevel
-from margin.level_search import required_level, targeted
-from market.errors import BundleError, ModelError
-from models.bundle import Bundle
-from models.level_guess import LevelGuesser
+from margin.add_on.add_on import ModelLevel
+from margin.add_on.solver import required_level, targeted
+from market.core.errors import BundleError, ModelError
+from models.bundle.bundle import Bundle
+from models.trees.tree_bracketing import LevelGuesser
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -26,7 +26,7 @@ _RUN_ERRORS = (runtime.Fail, runtime.InvalidArgument, runtime.RuntimeException, 
 
 
 class Forecaster:
-    """Scores moments of accounts (`features.account.moments`) with one bundle."""
+    """Scores moments of accounts (`features.account.aggregates`) with one bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
         """Take a bundle that was audited.
@@ -70,7 +70,7 @@ class Forecaster:
     def required_level(
         self, moments: Floats, upper: Floats, p_star: Mapping[int, float]
     ) -> ModelLevel:
-        """Smallest headroom at which each account is tolerated, see `margin.level_search`.
+        """Smallest headroom at which each account is tolerated, see `margin.add_on.solver`.
 
         The account keeps its positions; its equity is set so that the headroom is the level.
         """

@@ -16,7 +16,7 @@ from ledger.idempotency import IdempotentAnswer, LedgerConflictError, LedgerDupl
 from ledger.records import Entry, Record
 from ledger.schema import records
 from ledger.store import Ledger
-from market.errors import LedgerError, UnrecordableError
+from market.core.errors import LedgerError, UnrecordableError
 
 DOUBT_SECONDS = 30.0
 """So long after a failed record the ledger does not count as writable."""

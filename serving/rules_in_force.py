@@ -6,13 +6,13 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from margin.rule_history import RuleHistory
-from margin.ruleset import RuleSet
-from market.clock import parse_time
-from market.errors import DataError, RuleSetError
-from serving.live_market import LiveMarket
-from serving.problems import invalid, not_found, unavailable
-from serving.read_messages import RuleSetInfo
+from margin.rules.history import RuleHistory
+from margin.rules.ruleset import RuleSet
+from market.core.clock import parse_time
+from market.core.errors import DataError, RuleSetError
+from monitoring.market_state.live_market import LiveMarket
+from serving.http.problems import invalid, not_found, unavailable
+from serving.schemas.read_messages import RuleSetInfo
 from serving.settings import ServingSettings
 
 

@@ -12,24 +12,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
-from features.registry import STALE_INTERVALS, WARM_UP_HOURS
-from features.snapshot import MarketSnapshot
-from ledger.idempotency import IdempotentAnswer, LedgerDuplicateError
-from ledger.records import Entry
-from ledger.schema import database_errors, records
-from ledger.store import Ledger
-from margin.rule_history import RuleHistory
-from margin.ruleset import RuleSet
-from market.book import Account
-from market.clock import DAY, SECOND, Interval, format_time, parse_time
-from market.errors import DataError, LedgerError, MargincastError, ModelError
-from models.forecaster import Forecaster
-from serving.champion import ChampionWatch
-from serving.decision import PreviousAddOn, decide
-from serving.intake import Intake, take_in
-from serving.ledger_writer import LedgerWriter
-from serving.live_market import LiveMarket, named
-from serving.messages import (
+from decisions.account_validation import Intake, take_in
+from decisions.decision import PreviousAddOn, decide
+from decisions.messages import (
     AccountIn,
     AccountProblem,
     BarsRequest,
@@ -38,19 +23,34 @@ from serving.messages import (
     ScoreRequest,
     ScoreResponse,
 )
-from serving.metrics import Metrics
-from serving.opening_check import DecisionBasis
-from serving.posted_bars import Correction
-from serving.problems import ProblemError, invalid, not_found, unavailable
-from serving.quote_messages import QuotesRequest, QuotesResponse
-from serving.read_messages import ModelInfo, Readiness, recorded
-from serving.reasons import missing_context, out_of_force
-from serving.recording import Outcome, Recording
+from decisions.opening_check import DecisionBasis
+from decisions.reasons import missing_context, out_of_force
+from decisions.recording import Outcome, Recording
+from decisions.what_if.changes import apply_changes, trade_prices
+from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
+from features.registry import STALE_INTERVALS, WARM_UP_HOURS
+from features.state.snapshot import MarketSnapshot
+from ledger.idempotency import IdempotentAnswer, LedgerDuplicateError
+from ledger.records import Entry
+from ledger.schema import database_errors, records
+from ledger.store import Ledger
+from margin.rules.history import RuleHistory
+from margin.rules.ruleset import RuleSet
+from market.accounts.book import Account
+from market.core.clock import DAY, SECOND, Interval, format_time, parse_time
+from market.core.errors import DataError, LedgerError, MargincastError, ModelError
+from models.forecaster import Forecaster
+from monitoring.champion import ChampionWatch
+from monitoring.market_state.live_market import LiveMarket, named
+from monitoring.market_state.posted_bars import Correction
+from monitoring.quotes.messages import QuotesRequest, QuotesResponse
+from serving.http.metrics import Metrics
+from serving.http.problems import ProblemError, invalid, not_found, unavailable
+from serving.ledger_writer import LedgerWriter
 from serving.rules_in_force import RulesInForce
+from serving.schemas.read_messages import ModelInfo, Readiness, recorded
 from serving.settings import ServingSettings
-from serving.what_if import apply_changes, trade_prices
-from serving.what_if_messages import WhatIfRequest, WhatIfResponse
-from serving.what_if_questions import answer_questions, check_questions
+from serving.what_if_analysis import answer_questions, check_questions
 
 MODEL_FAILED = "no model: the model failed to answer"
 DEFAULT_PAGE = 50
@@ -61,7 +61,7 @@ _MAX_KEY = 200
 _MAX_BEFORE = 2**53
 _MAX_ID = 128
 _ACCOUNT_ID = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
-"""As `serving.messages.Name`."""
+"""As `decisions.messages.Name`."""
 _LOG = logging.getLogger("margincast.serving")
 
 
@@ -169,7 +169,7 @@ class Service:
         """Decide on accounts before and after changes, with the same add-on in force.
 
         Nothing is recorded and no decision has an id. What else is asked is asked of the accounts
-        as they stand, see `serving.what_if_questions`.
+        as they stand, see `serving.what_if_analysis`.
 
         Raises
         ------
@@ -256,7 +256,7 @@ class Service:
         return response
 
     def decision(self, decision_id: str) -> dict[str, Any]:
-        """A recorded decision, as `serving.read_messages.RecordedDecision`.
+        """A recorded decision, as `serving.schemas.read_messages.RecordedDecision`.
 
         Raises
         ------
@@ -276,7 +276,7 @@ class Service:
     def decisions_of(
         self, account_id: str, limit: int | None, before: int | None
     ) -> dict[str, Any]:
-        """A page of an account's decisions, as `serving.read_messages.DecisionPage`; without a
+        """A page of an account's decisions, as `DecisionPage`; without a
         limit `DEFAULT_PAGE` of them, or as many as a page may hold."""
         if limit is None:
             limit = min(DEFAULT_PAGE, self.settings.max_page)

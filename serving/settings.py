@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from market.errors import ConfigError
+from market.core.errors import ConfigError
 
 CLOCKS = ("wall", "market")
 AUTH = ("keys", "off")

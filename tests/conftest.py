@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.endpoint_fixtures"]
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("MARGINCAST_DATA") or ROOT.parent / "shared" / "data")
 

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 import typer.main
 
-from pipelines.cli import app
-from serving.messages import BarsRequest, Decision, ScoreRequest
-from serving.quote_messages import QuotesRequest
-from serving.what_if_messages import WhatIfRequest
+from decisions.messages import BarsRequest, Decision, ScoreRequest
+from decisions.what_if.messages import WhatIfRequest
+from monitoring.quotes.messages import QuotesRequest
+from pipelines.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

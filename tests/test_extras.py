@@ -15,12 +15,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pipelines.extras import MODULES
+from pipelines.cli.extras import MODULES
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-CLI = ("pipelines.cli", "pipelines.cli_jobs", "pipelines.cli_margin", "pipelines.cli_rulesets")
+CLI = ("pipelines.cli.main", "pipelines.cli.jobs", "pipelines.cli.margin", "pipelines.cli.rulesets")
 
 
 def name_of(path: Path) -> str:

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-ROOMS: list[str] = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+PACKAGES: list[str] = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 
 
 def locked() -> dict[str, list[str]]:
@@ -37,32 +37,32 @@ def declared() -> list[Requirement]:
 
 def test_no_dependency_ships_a_top_level_name_of_ours() -> None:
     owners = importlib.metadata.packages_distributions()
-    foreign = {room: set(owners.get(room, [])) - {"margincast"} for room in ROOMS}
-    assert not {room: names for room, names in foreign.items() if names}
+    foreign = {package: set(owners.get(package, [])) - {"margincast"} for package in PACKAGES}
+    assert not {package: names for package, names in foreign.items() if names}
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_listed_package_is_imported_from_this_checkout(room: str) -> None:
-    module = importlib.import_module(room)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_listed_package_is_imported_from_this_checkout(package: str) -> None:
+    module = importlib.import_module(package)
     assert module.__file__ is not None, "a namespace package would hide a missing __init__.py"
-    assert Path(module.__file__).parent == ROOT / room
+    assert Path(module.__file__).parent == ROOT / package
 
 
 def test_every_package_of_the_checkout_is_listed() -> None:
-    tools = {"tests", "benchmarks", "docs"}
+    tools = {"tests", "benchmarks", "research"}
     found = {init.parent.name for init in ROOT.glob("[a-z]*/__init__.py")} - tools
-    assert found == set(ROOMS)
+    assert found == set(PACKAGES)
 
 
 def test_every_listed_package_is_type_checked_layered_and_in_the_source_archive() -> None:
     tool = PYPROJECT["tool"]
     (contract,) = [each for each in tool["importlinter"]["contracts"] if each["type"] == "layers"]
-    layers = [room for layer in contract["layers"] for room in re.split(r"\s*[|:]\s*", layer)]
-    assert sorted(tool["mypy"]["packages"]) == sorted([*ROOMS, "benchmarks", "docs"])
+    layers = [package for layer in contract["layers"] for package in re.split(r"\s*[|:]\s*", layer)]
+    assert sorted(tool["mypy"]["packages"]) == sorted([*PACKAGES, "benchmarks", "research"])
     assert tool["mypy"]["strict"] is True
-    assert sorted(tool["importlinter"]["root_packages"]) == sorted(ROOMS)
-    assert sorted(layers) == sorted(ROOMS)
-    assert {f"/{room}" for room in ROOMS} <= set(
+    assert sorted(tool["importlinter"]["root_packages"]) == sorted(PACKAGES)
+    assert sorted(layers) == sorted(PACKAGES)
+    assert {f"/{package}" for package in PACKAGES} <= set(
         tool["hatch"]["build"]["targets"]["sdist"]["include"]
     )
 
@@ -71,11 +71,11 @@ def test_wheel_holds_templates_rule_sets_and_populations_besides_the_code() -> N
     packed = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
     kept = {
         path.relative_to(ROOT).as_posix()
-        for room in ROOMS
+        for package in PACKAGES
         for pattern in ("*.html", "*.toml", "*.py")
-        for path in (ROOT / room).rglob(pattern)
+        for path in (ROOT / package).rglob(pattern)
     }
-    assert "training/templates/review.html" in kept
+    assert "training/reports/templates/review.html" in kept
     assert kept <= packed
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.fuzz.campaign import Report, run_campaign
-from margin.ruleset import list_rulesets
+from margin.rules.ruleset import list_rulesets
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.fuzz.draw import Draw
 from benchmarks.fuzz.scene import UNDERLYINGS, Scene
-from market.clock import HOUR, format_time
+from market.core.clock import HOUR, format_time
 
 Json = dict[str, Any]
 

@@ -27,7 +27,7 @@ from benchmarks.fuzz.requests import (
 from benchmarks.fuzz.scene import Scene
 from benchmarks.fuzz.session import Session
 from benchmarks.fuzz.shrink import shrink
-from market.clock import DAY, HOUR, MINUTE, SECOND
+from market.core.clock import DAY, HOUR, MINUTE, SECOND
 
 SESSION_LENGTH = 150
 """Bodies to one endpoint: what is posted to its market cannot spoil more than these."""

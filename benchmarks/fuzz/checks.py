@@ -11,11 +11,17 @@ import msgspec
 from benchmarks.fuzz.caller import Answer
 from benchmarks.fuzz.decision_checks import decision_faults
 from benchmarks.fuzz.requests import BARS, QUOTES, SCORE, WHAT_IF, Request
-from serving.messages import BarResult, BarsResponse, Problem, ScoreRequest, ScoreResponse
-from serving.problems import PROBLEM_JSON
-from serving.quote_messages import QuoteResult, QuotesResponse
-from serving.read_messages import DecisionPage, ModelInfo, Readiness, RecordedDecision, RuleSetInfo
-from serving.what_if_messages import WhatIfRequest, WhatIfResponse
+from decisions.messages import BarResult, BarsResponse, Problem, ScoreRequest, ScoreResponse
+from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
+from monitoring.quotes.messages import QuoteResult, QuotesResponse
+from serving.http.problems import PROBLEM_JSON
+from serving.schemas.read_messages import (
+    DecisionPage,
+    ModelInfo,
+    Readiness,
+    RecordedDecision,
+    RuleSetInfo,
+)
 
 Json = dict[str, Any]
 

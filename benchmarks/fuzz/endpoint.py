@@ -21,22 +21,22 @@ from features.identity import digests_of
 from features.registry import ACCOUNT_FEATURES, CONTEXT_SOURCES, HORIZONS, prior_column
 from ledger.keys import Keys
 from ledger.store import Ledger
-from margin.ruleset import RuleSet, load_ruleset
-from market.clock import MINUTE
-from market.errors import DataError
-from models.bundle import bundle_files, load_bundle, write_bundle
+from margin.rules.ruleset import RuleSet, load_ruleset
+from market.core.clock import MINUTE
+from market.core.errors import DataError
+from models.bundle.bundle import bundle_files, load_bundle, write_bundle
+from models.bundle.manifest import TrainingRecord
+from models.bundle.pointer import CHAMPION, promote, read_pointer
+from models.bundle.schema import ModelSchema
 from models.forecaster import Forecaster
-from models.manifest import TrainingRecord
-from models.onnx_export import export
-from models.pointer import CHAMPION, promote, read_pointer
-from models.schema import ModelSchema
-from models.trees import TreeTable
-from pipelines.config import Config
-from pipelines.inputs import read_rule_history
-from pipelines.sections import RulesConfig, SimulateConfig
-from pipelines.serve import live_market
-from serving.app import ServingSettings, create_app
-from serving.live_market import LiveMarket
+from models.onnx.export import export
+from models.trees.tree_table import TreeTable
+from monitoring.market_state.live_market import LiveMarket
+from pipelines.config.config import Config
+from pipelines.config.sections import RulesConfig, SimulateConfig
+from pipelines.data.loaders import read_rule_history
+from pipelines.jobs.serve import live_market
+from serving.http.app import ServingSettings, create_app
 
 SYMBOLS = 5
 _DAYS, _DAYS_OF_HISTORY = 40, 400

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from benchmarks.fuzz.draw import Draw
-from market.clock import DAY, HOUR, MINUTE, SECOND, format_time
+from market.core.clock import DAY, HOUR, MINUTE, SECOND, format_time
 
 RAW = "\N{REPLACEMENT CHARACTER}raw:"
 """A text that begins like this is written into the body as it is, without quotes: for numbers

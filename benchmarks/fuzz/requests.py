@@ -12,7 +12,7 @@ from benchmarks.fuzz.accounts import plausible_account
 from benchmarks.fuzz.draw import Draw
 from benchmarks.fuzz.hostile import NAMES, RAW, TIMES, hostile_time
 from benchmarks.fuzz.scene import UNDERLYINGS, Scene
-from market.clock import HOUR, MINUTE, SECOND, format_time
+from market.core.clock import HOUR, MINUTE, SECOND, format_time
 
 Json = dict[str, Any]
 

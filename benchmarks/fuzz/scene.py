@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from benchmarks.fuzz.draw import Draw
-from market.clock import DAY, Interval
+from market.core.clock import DAY, Interval
 
 UNDERLYINGS = ("BTC", "ETH")
 """Underlyings of the options that are quoted and held."""

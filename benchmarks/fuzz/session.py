@@ -21,12 +21,12 @@ from benchmarks.fuzz.relations import (
 )
 from benchmarks.fuzz.requests import BARS, IDEMPOTENCY_KEY, QUOTES, SCORE, WHAT_IF, Request
 from benchmarks.fuzz.scene import Scene
+from decisions.records import replay
 from ledger.canonical import canonical_bytes
 from ledger.verify import verify
-from market.clock import HOUR, parse_time
-from market.errors import MargincastError
-from market.outlier_filter import MAX_GAP_HOURS
-from serving.records import replay
+from market.bars.outlier_filter import MAX_GAP_HOURS
+from market.core.clock import HOUR, parse_time
+from market.core.errors import MargincastError
 
 Json = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.account.moments import ADV_SHARE
+from features.account.aggregates import ADV_SHARE
 from features.definition import AccountFeature
 
 LIMIT = 1e6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from features.account.moments import FUNDING
+from features.account.aggregates import FUNDING
 from features.definition import AccountFeature
 
 

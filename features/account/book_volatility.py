@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from features.account.moments import FIRST_VOLATILITY, GROSS
+from features.account.aggregates import FIRST_VOLATILITY, GROSS
 from features.definition import AccountFeature
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numba import njit
 
+from features.account.aggregates import COLLATERAL, GROSS
 from features.account.headroom_share import LIMIT
-from features.account.moments import COLLATERAL, GROSS
 from features.definition import AccountFeature
 
 

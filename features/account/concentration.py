@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from features.account.moments import HERFINDAHL
+from features.account.aggregates import HERFINDAHL
 from features.definition import AccountFeature
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from features.account.moments import GROSS, OPTION_DELTA
+from features.account.aggregates import GROSS, OPTION_DELTA
 from features.definition import AccountFeature
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.account.moments import FIRST_VOLATILITY, HEADROOM
+from features.account.aggregates import FIRST_VOLATILITY, HEADROOM
 from features.definition import AccountFeature
 
 LIMIT = 1_000.0

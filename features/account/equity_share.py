@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numba import njit
 
+from features.account.aggregates import GROSS, HEADROOM, MAINTENANCE
 from features.account.headroom_share import LIMIT
-from features.account.moments import GROSS, HEADROOM, MAINTENANCE
 from features.definition import AccountFeature
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.account import moments as moment
-from features.market_state import MarketFeatures
+from features.account import aggregates as moment
 from features.registry import (
     ACCOUNT_COLUMNS,
     ACCOUNT_FEATURES,
@@ -20,6 +19,7 @@ from features.registry import (
     PRIOR_VOLATILITIES,
     VOLATILITIES,
 )
+from features.state.market_state import MarketFeatures
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -34,7 +34,7 @@ class LegGreeks:
     option:
         Whether it is an option.
     gamma, vega:
-        Settlement currency, see `margin.exposures.Exposures`; 0 where it is none.
+        Settlement currency, see `margin.valuation.exposures.Exposures`; 0 where it is none.
     """
 
     option: npt.NDArray[np.bool_]
@@ -89,7 +89,7 @@ class AccountRows:
 
 
 def compute_moments(rows: AccountRows, market: MarketFeatures) -> Floats:
-    """Moments of each account, shape (N, M); see `features.account.moments`."""
+    """Moments of each account, shape (N, M); see `features.account.aggregates`."""
     out = np.empty((len(rows.row), moment.width(len(VOLATILITIES), len(BOOK_MEANS))))
     collateral = rows.leg_collateral
     greeks = rows.leg_greeks or LegGreeks.none(len(rows.leg_notional))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from features.account.moments import GAMMA, GROSS, GROSS_GAMMA
+from features.account.aggregates import GAMMA, GROSS, GROSS_GAMMA
 from features.account.shock_distance import SHOCK
 from features.definition import AccountFeature
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from features.account.moments import GROSS, HEADROOM
+from features.account.aggregates import GROSS, HEADROOM
 from features.definition import AccountFeature
 
 LIMIT = 1_000.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from features.account.moments import MARKET_CORRELATION
+from features.account.aggregates import MARKET_CORRELATION
 from features.definition import AccountFeature
 
 

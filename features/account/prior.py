@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numba import njit
 
+from features.account.aggregates import HEADROOM, PRIOR_VOLATILITY
 from features.account.distance import ratio
-from features.account.moments import HEADROOM, PRIOR_VOLATILITY
 from features.definition import AccountFeature
 
 CLIP = 1e-9

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numba import njit
 
+from features.account.aggregates import BETA_EXPOSURE, HEADROOM
 from features.account.distance import LIMIT, ratio
-from features.account.moments import BETA_EXPOSURE, HEADROOM
 from features.definition import AccountFeature
 
 SHOCK = 0.10

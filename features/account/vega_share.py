@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from features.account.moments import GROSS, GROSS_VEGA, VEGA
+from features.account.aggregates import GROSS, GROSS_VEGA, VEGA
 from features.definition import AccountFeature
 
 VOL_MOVE = 0.10

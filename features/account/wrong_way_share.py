@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from features.account.aggregates import BETA_EXPOSURE, COLLATERAL_BETA, GROSS
 from features.account.headroom_share import LIMIT
-from features.account.moments import BETA_EXPOSURE, COLLATERAL_BETA, GROSS
 from features.definition import AccountFeature
 
 

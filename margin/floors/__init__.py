@@ -1,6 +1,6 @@
 """The rule floors of the add-on: one pure function each, listed here once.
 
-A floor is one file, one table ``[floors.<name>]`` in `margin.floor_rules.FloorRules` with a key
+A floor is one file, one table ``[floors.<name>]`` in `margin.rules.floors.FloorRules` with a key
 ``enabled``, and one line in `FLOORS`.
 """
 
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.account_figures import AccountFigures
-from margin.floor_rules import FloorRules
+from margin.book.account_figures import AccountFigures
 from margin.floors.correlation import correlation_floor, explain_correlation
 from margin.floors.liquidity import explain_liquidity, liquidity_floor
 from margin.floors.stale_data import explain_stale_data, stale_data_floor
@@ -22,7 +21,8 @@ from margin.floors.stressed_weight import explain_stressed_weight, stressed_weig
 from margin.floors.term import FloorTerm
 from margin.floors.volatility import explain_volatility, volatility_floor
 from margin.floors.wrong_way import explain_wrong_way, wrong_way_floor
-from margin.view import MarketView
+from margin.rules.floors import FloorRules
+from margin.valuation.view import MarketView
 
 Floats = npt.NDArray[np.float64]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from margin.account_figures import AccountFigures
-from margin.floor_rules import FloorRules, table_of
+from margin.book.account_figures import AccountFigures
 from margin.floors.coverage import Coverage, coverage, current_volatility
 from margin.floors.term import FloorTerm, beyond_maintenance, less_maintenance
-from margin.view import MarketView
+from margin.rules.floors import FloorRules, table_of
+from margin.valuation.view import MarketView
 
 Floats = npt.NDArray[np.float64]
 

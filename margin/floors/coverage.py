@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.account_figures import AccountFigures
-from margin.floor_rules import CorrelationRules, CoverageRules, FloorRules, table_of
+from margin.book.account_figures import AccountFigures
 from margin.floors.term import FloorTerm
-from margin.view import MarketView
+from margin.rules.floors import CorrelationRules, CoverageRules, FloorRules, table_of
+from margin.valuation.view import MarketView
 
 Floats = npt.NDArray[np.float64]
 

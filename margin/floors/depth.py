@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.floor_rules import LiquidityRules, table_of
+from margin.rules.floors import LiquidityRules, table_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

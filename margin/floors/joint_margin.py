@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.account_figures import AccountFigures
-from margin.floor_rules import FloorRules, table_of
+from margin.book.account_figures import AccountFigures
 from margin.floors.coverage import Coverage, coverage, current_volatility
 from margin.floors.term import FloorTerm
-from margin.view import MarketView
+from margin.rules.floors import FloorRules, table_of
+from margin.valuation.view import MarketView
 
 Floats = npt.NDArray[np.float64]
 

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.account_figures import AccountFigures
-from margin.floor_rules import FloorRules
+from margin.book.account_figures import AccountFigures
+from margin.book.segment_sums import row_sums
 from margin.floors.term import FloorTerm
-from margin.rows import row_sums
-from margin.view import MarketView
+from margin.rules.floors import FloorRules
+from margin.valuation.view import MarketView
 
 Floats = npt.NDArray[np.float64]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from margin.account_figures import AccountFigures
-from margin.floor_rules import FloorRules, remaining_share, table_of
+from margin.book.account_figures import AccountFigures
 from margin.floors.joint_margin import JointMargin, current_margin
 from margin.floors.term import FloorTerm, beyond_maintenance
-from margin.view import MarketView
+from margin.rules.floors import FloorRules, remaining_share, table_of
+from margin.valuation.view import MarketView
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,7 +21,7 @@ def stressed_buffer_floor(
 
     ``min(gross notional, M * (1 + buffer * remaining(stress))) - maintenance margin``, where M is
     the current margin, see `margin.floors.joint_margin`, and `remaining` goes in straight lines
-    through the declared schedule, see `margin.floor_rules.remaining_share`. A function of the view
+    through the declared schedule, see `margin.rules.floors.remaining_share`. A function of the view
     alone: what was drawn down before plays no part.
 
     Parameters

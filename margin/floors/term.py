@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from margin.account_figures import AccountFigures
+from margin.book.account_figures import AccountFigures
 
 Floats = npt.NDArray[np.float64]
 

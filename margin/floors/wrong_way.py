@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.account_figures import AccountFigures, Collateral
-from margin.floor_rules import CoverageRules, FloorRules, table_of
+from margin.book.account_figures import AccountFigures, Collateral
+from margin.book.segment_sums import row_sums
 from margin.floors.coverage import current_volatility, net_by_underlying
 from margin.floors.joint_margin import JointMargin, margin_at
 from margin.floors.term import FloorTerm, beyond_maintenance
-from margin.rows import row_sums
-from margin.view import MarketView
+from margin.rules.floors import CoverageRules, FloorRules, table_of
+from margin.valuation.view import MarketView
 
 Floats = npt.NDArray[np.float64]
 

@@ -35,9 +35,9 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.life_cycle.states import NEVER, Figures, Reason, State, States, Transitions
-from margin.life_cycle_rules import LifeCycleRules
-from market.clock import HOUR, format_time
-from market.errors import DataError
+from margin.rules.life_cycle import LifeCycleRules
+from market.core.clock import HOUR, format_time
+from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from margin.life_cycle_rules import LifeCycleRules
-from market.errors import DataError
+from margin.rules.life_cycle import LifeCycleRules
+from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

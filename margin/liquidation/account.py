@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from margin.book.case_portfolio import Holding, Portfolio
 from margin.liquidation.auction import Offer, auction_fee, auction_steps
-from margin.liquidation.moved import price_of
 from margin.liquidation.partial import Step, liquidation_step
 from margin.liquidation.prices import (
     Crossing,
@@ -18,9 +18,9 @@ from margin.liquidation.prices import (
     liquidation_crossing,
     margins_of,
 )
-from margin.portfolio import Holding, Portfolio
-from margin.ruleset import RuleSet
-from market.errors import CaseError
+from margin.liquidation.shocked_portfolio import price_of
+from margin.rules.ruleset import RuleSet
+from market.core.errors import CaseError
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,15 @@
 """Dutch auction of an account: the price asked over time, and how much of it may be sold.
 
-Margins are signed as in `margin.margins`: net of the mark-to-market, below zero where the account
-is short of margin.
+Margins are signed as in `margin.engines.margins`: net of the mark-to-market, below zero where the
+account is short of margin.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from margin.liquidation_rules import AuctionRules
-from market.errors import CaseError
+from margin.rules.liquidation import AuctionRules
+from market.core.errors import CaseError
 
 
 @dataclass(frozen=True, slots=True)

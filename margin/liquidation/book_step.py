@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from margin.book.requirement import compute_requirement
 from margin.liquidation.partial import Step, next_step
-from margin.requirement import compute_requirement
-from margin.ruleset import RuleSet
-from margin.view import MarketView
-from market.book import Account, Book, Position
-from market.errors import DataError
+from margin.rules.ruleset import RuleSet
+from margin.valuation.view import MarketView
+from market.accounts.book import Account, Book, Position
+from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from margin.engines.tier.tiers import TierTable
 from margin.liquidation.position import check_position
-from margin.ruleset import RuleSet
-from margin.tier import TierTable
+from margin.rules.ruleset import RuleSet
 
 Floats = npt.NDArray[np.float64]
 _Passed = Callable[[int, float], bool]

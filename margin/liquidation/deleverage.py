@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from market.errors import CaseError
+from market.core.errors import CaseError
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from market.errors import CaseError
+from market.core.errors import CaseError
 
 
 def fillable_price(

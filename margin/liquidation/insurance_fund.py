@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from market.errors import CaseError
+from market.core.errors import CaseError
 
 
 @dataclass(frozen=True, slots=True)

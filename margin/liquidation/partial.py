@@ -15,14 +15,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from margin.book.case_portfolio import Portfolio
+from margin.book.portfolio_batch import flatten
+from margin.engines.margins import Margins
 from margin.liquidation.crossing import first_true
-from margin.liquidation.moved import notional, reduced
 from margin.liquidation.prices import margins_of
-from margin.liquidation_rules import LiquidationRules, PartialRules
-from margin.margins import Margins
-from margin.portfolio import Portfolio
-from margin.portfolios import flatten
-from margin.ruleset import RuleSet
+from margin.liquidation.shocked_portfolio import notional, reduced
+from margin.rules.liquidation import LiquidationRules, PartialRules
+from margin.rules.ruleset import RuleSet
 
 Floats = npt.NDArray[np.float64]
 

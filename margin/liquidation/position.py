@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from market.errors import CaseError
+from market.core.errors import CaseError
 
 
 def check_position(quantity: float, entry_price: float, balance: float) -> None:

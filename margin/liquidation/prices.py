@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.engines import compute_margins
+from margin.book.case_portfolio import Portfolio
+from margin.book.portfolio_batch import flatten
+from margin.engines.margins import Margins
+from margin.engines.registry import compute_margins
 from margin.liquidation.crossing import first_true
-from margin.liquidation.moved import moved
-from margin.margins import Margins
-from margin.portfolio import Portfolio
-from margin.portfolios import flatten
-from margin.ruleset import RuleSet
-from market.errors import CaseError
+from margin.liquidation.shocked_portfolio import moved
+from margin.rules.ruleset import RuleSet
+from market.core.errors import CaseError
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -49,9 +49,9 @@ class Crossing:
 def liquidation_crossing(portfolio: Portfolio, underlying: str, ruleset: RuleSet) -> Crossing:
     """Where the net maintenance margin falls below zero as one underlying moves.
 
-    Spot, perpetual and forwards move together (`margin.liquidation.moved.moved`), everything else
-    stays. Search in both directions over relative steps of 1%, then to the last bits: a dip
-    below zero that lies between two such steps is not seen.
+    Spot, perpetual and forwards move together (`margin.liquidation.shocked_portfolio.moved`),
+    everything else stays. Search in both directions over relative steps of 1%, then to the last
+    bits: a dip below zero that lies between two such steps is not seen.
     """
     return _crossing(portfolio, underlying, ruleset, lambda margins: margins.maintenance_net)
 

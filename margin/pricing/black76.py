@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numba import njit
 
 from margin.pricing.normal import normal_cdf, normal_pdf
-from market.errors import DataError
+from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 

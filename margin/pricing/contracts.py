@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from market.errors import DataError
+from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 

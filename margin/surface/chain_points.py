@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from margin.surface.implied_vol import implied_vol
 from margin.surface.slice_fit import SlicePoints
-from market.errors import DataError
-from market.option_chain import OptionChain
+from market.core.errors import DataError
+from market.quotes.option_chain import OptionChain
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

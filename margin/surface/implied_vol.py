@@ -10,7 +10,7 @@ from numba import njit
 
 from margin.pricing.black76 import price as black76
 from margin.pricing.normal import normal_pdf
-from market.errors import DataError
+from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from margin.surface.arbitrage import butterfly_margin, calendar_margin
 from margin.surface.slice_fit import SliceFit, SlicePoints, fit_slice_within, measured
 from margin.surface.svi import MAX_WING, total_variance, wings
-from market.errors import DataError
+from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from margin.surface.least_squares import refine, scaled_raw
 from margin.surface.slice_start import starts
 from margin.surface.svi import MAX_WING, total_variance
-from market.errors import DataError
+from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 

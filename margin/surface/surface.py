@@ -23,7 +23,7 @@ from numba import njit
 
 from margin.surface.arbitrage import butterfly_margin, calendar_margin
 from margin.surface.svi import check_raw, w_of
-from market.errors import DataError
+from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 Floats2d = npt.NDArray[np.float64]

@@ -1,7 +1,7 @@
 """SVI: total implied variance of one expiry as a hyperbola over log-moneyness.
 
 ``k = ln(K / F)``, total variance ``w = vol^2 * tau``. Raw parameters are kept in the order of
-`market.quotes.ExpiryQuote.svi`: (a, b, rho, m, sigma).
+`market.quotes.quotes.ExpiryQuote.svi`: (a, b, rho, m, sigma).
 
 References
 ----------
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from market.errors import DataError
+from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 

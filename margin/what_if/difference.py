@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from margin.portfolio import History, Holding, Pledge, Portfolio, Underlying
-from margin.ruleset import RuleSet
+from margin.book.case_portfolio import History, Holding, Pledge, Portfolio, Underlying
+from margin.rules.ruleset import RuleSet
 from margin.what_if.outcome import margins_of
 from margin.what_if.trades import coin_settled, leg_key
-from market.errors import CaseError
+from market.core.errors import CaseError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from margin.engines import compute_margins
-from margin.margins import Margins
-from margin.portfolio import Holding, Portfolio
-from margin.portfolios import flatten
-from margin.ruleset import RuleSet
+from margin.book.case_portfolio import Holding, Portfolio
+from margin.book.portfolio_batch import flatten
+from margin.engines.margins import Margins
+from margin.engines.registry import compute_margins
+from margin.rules.ruleset import RuleSet
 from margin.what_if.trades import Change, coin_settled, traded
 
 Floats = npt.NDArray[np.float64]
@@ -60,7 +60,7 @@ def outcomes(
     Parameters
     ----------
     portfolio:
-        Checked, see `margin.portfolio.check_portfolio`.
+        Checked, see `margin.book.case_portfolio.check_portfolio`.
     changes:
         Each on its own, from the portfolio as it is.
     ruleset:

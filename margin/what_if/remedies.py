@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.addon import deposit_to_meet
-from margin.portfolio import Portfolio
-from margin.ruleset import RuleSet
+from margin.add_on.add_on import deposit_to_meet
+from margin.book.case_portfolio import Portfolio
+from margin.rules.ruleset import RuleSet
 from margin.what_if.outcome import Outcome, closed, outcome, outcomes
 from margin.what_if.trades import Change, coin_settled
 

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from margin.portfolio import Holding, Portfolio
-from margin.ruleset import RuleSet
+from margin.book.case_portfolio import Holding, Portfolio
+from margin.rules.ruleset import RuleSet
 from margin.what_if.outcome import Outcome, outcomes
 from margin.what_if.trades import Change, coin_settled
-from market.errors import CaseError
+from market.core.errors import CaseError
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import UNSET
 
-from margin.portfolio import Holding, Portfolio, check_position
-from margin.ruleset import RuleSet
+from margin.book.case_portfolio import Holding, Portfolio, check_position
+from margin.rules.ruleset import RuleSet
 
 
 @dataclass(frozen=True, slots=True)

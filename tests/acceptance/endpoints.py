@@ -141,7 +141,7 @@ class Finished:
 
 def run_cli(*arguments: str | Path) -> Finished:
     """The entry point of ``margincast`` in this process."""
-    from pipelines import cli
+    from pipelines.cli import main as cli
 
     out, err = io.StringIO(), io.StringIO()
     code = 0
@@ -291,8 +291,8 @@ class Endpoint:
 
 
 def serve_in_thread(config: Path, failures: list[BaseException]) -> None:
-    from pipelines.config import load_config
-    from pipelines.serve import serve
+    from pipelines.config.config import load_config
+    from pipelines.jobs.serve import serve
 
     try:
         serve(load_config(config))

@@ -208,8 +208,8 @@ def test_the_addresses_that_run_prints_show_no_password(
     endpoint: Endpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The last words of ``margincast run`` alone: what comes before takes minutes."""
-    from pipelines.config import load_config
-    from pipelines.run import where_to_look
+    from pipelines.config.config import load_config
+    from pipelines.jobs.run import where_to_look
 
     config = tmp_path / "margincast.toml"
     uri = f"postgresql://margin:{SECRET}@127.0.0.1:9/mlflow"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-RULESETS = Path(__file__).resolve().parents[2] / "margin" / "rulesets"
+RULESETS = Path(__file__).resolve().parents[2] / "margin" / "rules" / "presets"
 
 
 def presets() -> list[str]:

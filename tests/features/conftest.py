@@ -11,9 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from features.market_state import MarketFeatures, MarketState
-from market.clock import INTERVALS, Interval, parse_time
-from market.panel import (
+from features.state.market_state import MarketFeatures, MarketState
+from market.bars.panel import (
     BASIS,
     CLOSE,
     CONTEXT_WIDTH,
@@ -29,6 +28,7 @@ from market.panel import (
     VOLUME,
     BarPanel,
 )
+from market.core.clock import INTERVALS, Interval, parse_time
 
 START = parse_time("2025-01-01T00:00:00Z")
 

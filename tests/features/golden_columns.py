@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from features.account.frame import AccountRows, LegGreeks, compute_features, compute_moments
-from features.market_state import MarketFeatures, MarketState
 from features.registry import (
     ACCOUNT_FEATURES,
     CROSS_FEATURES,
     MARKET_COLUMNS,
     MARKET_FEATURES,
 )
-from market.clock import HOUR, INTERVALS, parse_time
-from market.panel import CONTEXT_WIDTH, BarPanel
+from features.state.market_state import MarketFeatures, MarketState
+from market.bars.panel import CONTEXT_WIDTH, BarPanel
+from market.core.clock import HOUR, INTERVALS, parse_time
 
 Floats = npt.NDArray[np.float64]
 

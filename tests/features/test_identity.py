@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from features import identity, inputs, registry
+from features import identity, registry
 from features.account.frame import AccountRows, LegGreeks, compute_features, compute_moments
 from features.definition import CrossFeature, CrossInputs, MarketFeature
 from features.identity import (
@@ -21,10 +21,11 @@ from features.identity import (
     digests_of_registry,
     market_columns_of,
 )
-from features.market_state import MarketFeatures
+from features.market import inputs
 from features.registry import ACCOUNT_FEATURES, CROSS_FEATURES, MARKET_FEATURES
-from market.errors import ModelError
-from market.panel import BarPanel
+from features.state.market_state import MarketFeatures
+from market.bars.panel import BarPanel
+from market.core.errors import ModelError
 
 Floats = npt.NDArray[np.float64]
 MakePanel = Callable[..., BarPanel]

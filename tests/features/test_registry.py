@@ -19,8 +19,8 @@ from features.registry import ACCOUNT_FEATURES, CROSS_FEATURES, MARKET_FEATURES
 Feature = MarketFeature | CrossFeature | AccountFeature
 
 FEATURES: tuple[Feature, ...] = (*MARKET_FEATURES, *CROSS_FEATURES, *ACCOUNT_FEATURES)
-FAMILIES = ("volatility", "liquidity", "correlation", "account")
-SHARED = {"ewma_correlation", "market_factor", "moments", "frame"}
+FAMILIES = ("market.volatility", "market.liquidity", "market.correlation", "account")
+SHARED = {"ewma_correlation", "market_factor", "aggregates", "frame"}
 """Files of the families that serve features without being one."""
 
 every_feature = pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
@@ -31,7 +31,7 @@ def _modules() -> list[str]:
     return [
         f"features.{family}.{path.stem}"
         for family in FAMILIES
-        for path in sorted((root / family).glob("*.py"))
+        for path in sorted((root / family.replace(".", "/")).glob("*.py"))
         if not path.stem.startswith("_")
     ]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.canonical import canonical_bytes, read_canonical, sha256_of
-from market.errors import LedgerError
+from market.core.errors import LedgerError
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 LEAVES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | FINITE | st.text()

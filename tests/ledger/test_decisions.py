@@ -13,7 +13,7 @@ from ledger.idempotency import IdempotentAnswer, LedgerDuplicateError
 from ledger.records import Entry, Record
 from ledger.store import Ledger
 from ledger.verify import verify
-from market.errors import LedgerError, UnrecordableError
+from market.core.errors import LedgerError, UnrecordableError
 
 
 def decision(account: str, add_on: float) -> Entry:

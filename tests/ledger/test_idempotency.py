@@ -8,7 +8,7 @@ import pytest
 from ledger.idempotency import IdempotentAnswer, LedgerConflictError, LedgerDuplicateError
 from ledger.records import Entry
 from ledger.store import Ledger
-from market.errors import LedgerError
+from market.core.errors import LedgerError
 
 ANSWER = IdempotentAnswer("key-1", "retry-7", "a" * 64, 200, b'{"decisions": []}\x00\xff')
 DECISION = Entry("decision", {"add_on": 1.0}, account_id="a")

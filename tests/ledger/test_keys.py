@@ -10,7 +10,7 @@ from ledger.canonical import sha256_hex
 from ledger.keys import Keys
 from ledger.store import Ledger
 from ledger.verify import verify
-from market.errors import LedgerError
+from market.core.errors import LedgerError
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from ledger.canonical import canonical_bytes, sha256_hex, sha256_of
 from ledger.records import FIRST_PREVIOUS_HASH, Entry, new_id
 from ledger.store import Ledger
 from ledger.verify import verify
-from market.errors import LedgerError
+from market.core.errors import LedgerError
 
 
 def decision(account: str, add_on: float = 1.0, as_of: int = 0) -> Entry:

@@ -12,7 +12,7 @@ from ledger.heads import Heads, heads, read_heads, write_heads
 from ledger.records import FIRST_PREVIOUS_HASH, Entry, record_hash
 from ledger.store import Ledger
 from ledger.verify import verify
-from market.errors import LedgerError
+from market.core.errors import LedgerError
 
 VIEW = {"volatility": {"BTC": 0.55}}
 OTHER = {"volatility": {"BTC": 0.65}}

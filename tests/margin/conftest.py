@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from margin.ruleset import RuleSet, load_ruleset
-from margin.view import MarketView
-from market.clock import DAY
-from market.daily_closes import DailyCloses
-from market.quotes import InstrumentQuote, QuoteBoard
+from margin.rules.ruleset import RuleSet, load_ruleset
+from margin.valuation.view import MarketView
+from market.bars.daily_closes import DailyCloses
+from market.core.clock import DAY
+from market.quotes.quotes import InstrumentQuote, QuoteBoard
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "XUSDT")
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from market.clock import HOUR, parse_time
+from market.core.clock import HOUR, parse_time
 
 START = parse_time("2025-01-01T00:00:00Z")
 

@@ -9,12 +9,12 @@ import lightgbm
 import numpy as np
 import pytest
 
-from models.bundle import bundle_files
-from models.lightgbm_trees import trees_from_booster
-from models.manifest import TrainingRecord
-from models.onnx_export import export
-from models.schema import ModelSchema
-from models.trees import Floats, TreeTable
+from models.bundle.bundle import bundle_files
+from models.bundle.manifest import TrainingRecord
+from models.bundle.schema import ModelSchema
+from models.onnx.export import export
+from models.trees.lightgbm_trees import trees_from_booster
+from models.trees.tree_table import Floats, TreeTable
 
 HORIZONS = (1, 8, 24)
 BASE_PARAMETERS: dict[str, Any] = {

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from features.account import moments as moment
+from features.account import aggregates as moment
 from features.account.frame import compute_features
 from features.identity import digests_of
 from features.registry import (
@@ -19,13 +19,13 @@ from features.registry import (
     VOLATILITIES,
     prior_column,
 )
-from market.errors import BundleError, ModelError
-from models.bundle import Bundle, bundle_files, load_bundle, write_bundle
+from market.core.errors import BundleError, ModelError
+from models.bundle.bundle import Bundle, bundle_files, load_bundle, write_bundle
+from models.bundle.manifest import TrainingRecord
+from models.bundle.schema import ModelSchema
 from models.forecaster import Forecaster
-from models.manifest import TrainingRecord
-from models.onnx_export import export
-from models.schema import ModelSchema
-from models.trees import TreeTable
+from models.onnx.export import export
+from models.trees.tree_table import TreeTable
 
 Floats = npt.NDArray[np.float64]
 

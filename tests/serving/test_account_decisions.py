@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from ledger.records import Entry
 from ledger.store import Ledger
-from margin.rule_history import RuleHistory
-from serving.account_paths import one_segment
-from serving.app import create_app
+from margin.rules.history import RuleHistory
+from serving.http.account_paths import one_segment
+from serving.http.app import create_app
 from serving.settings import ServingSettings
 
 ODD_IDS = (

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from ledger.schema import BUSY_SECONDS, writing
-from market.clock import format_time, parse_time
-from market.errors import ConfigError
-from serving.app import ServingSettings
+from market.core.clock import format_time, parse_time
+from market.core.errors import ConfigError
+from serving.http.app import ServingSettings
 from serving.ledger_writer import PROBE_SECONDS
 
 HEAVY = ("lightgbm", "mlflow", "sklearn", "pandas", "shap", "matplotlib", "polars", "onnx")
@@ -21,13 +21,13 @@ HEAVY = ("lightgbm", "mlflow", "sklearn", "pandas", "shap", "matplotlib", "polar
 
 def test_import_loads_nothing_that_only_training_needs() -> None:
     code = (
-        "import sys, serving.app\n"
+        "import sys, serving.http.app\n"
         f"print([m for m in {(*HEAVY, 'scipy.stats')!r} if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
     )
-    total = next(line for line in done.stderr.splitlines() if line.endswith("| serving.app"))
+    total = next(line for line in done.stderr.splitlines() if line.endswith("| serving.http.app"))
     print(total)  # noqa: T201  for the reader of a slow start
     assert done.stdout.strip() == "[]"
 
@@ -72,7 +72,7 @@ def test_a_restarted_endpoint_decides_as_the_one_before(
 def test_bars_that_cannot_be_recorded_are_503_and_do_not_move_the_market(
     serve: Any, market: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from market.errors import LedgerError
+    from market.core.errors import LedgerError
 
     endpoint = serve(market.head(200))
     newest = endpoint.live.newest_close
@@ -186,7 +186,7 @@ def test_live_always_and_ready_says_what_is_missing(serve: Any, market: Any, cha
 def test_ready_is_503_while_the_ledger_is_not_writable(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from market.errors import LedgerError
+    from market.core.errors import LedgerError
 
     def locked(**_: object) -> None:
         raise LedgerError("read-only")

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from features.market_state import MarketState
+from decisions.messages import ScoreRequest
+from features.state.market_state import MarketState
 from ledger.records import Record
 from ledger.store import Ledger
 from ledger.verify import verify
-from margin.rule_history import RuleHistory
-from margin.ruleset import load_ruleset
-from market.clock import HOUR, Interval, format_time
-from market.history import MarketHistory
-from market.simulate import simulate_bars
-from serving.live_market import LiveMarket
-from serving.messages import ScoreRequest
-from serving.metrics import Metrics
+from margin.rules.history import RuleHistory
+from margin.rules.ruleset import load_ruleset
+from market.bars.history import MarketHistory
+from market.core.clock import HOUR, Interval, format_time
+from market.simulator.simulated_market import simulate_bars
+from monitoring.market_state.live_market import LiveMarket
+from serving.http.metrics import Metrics
 from serving.service import Service
 from serving.settings import ServingSettings
 

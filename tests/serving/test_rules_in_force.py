@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from margin.rule_history import RuleHistory
-from margin.ruleset import RuleSet, ruleset_from_content
-from market.clock import DAY, HOUR, MINUTE, format_time
-from serving.records import replay
+from decisions.records import replay
+from margin.rules.history import RuleHistory
+from margin.rules.ruleset import RuleSet, ruleset_from_content
+from market.core.clock import DAY, HOUR, MINUTE, format_time
 
 
 def version(

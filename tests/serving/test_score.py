@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from decisions.records import replay
 from ledger.verify import verify
-from market.clock import HOUR, format_time, parse_time
-from models.bundle import load_bundle
+from market.core.clock import HOUR, format_time, parse_time
+from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
-from serving.records import replay
 
 
 def leveraged(cash: float, **rest: Any) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def test_a_model_that_fails_or_says_nan_gives_the_rule_floor(
 ) -> None:
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-    from models.scorer import Scorer
+    from models.onnx.scorer import Scorer
 
     def broken(self: Scorer, X: Any) -> Any:
         raise runtime.RuntimeException("bad node")
@@ -237,7 +237,7 @@ def test_a_model_that_fails_or_says_nan_gives_the_rule_floor(
 def test_503_and_no_decision_if_it_cannot_be_recorded(
     serve: Any, account: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from market.errors import LedgerError
+    from market.core.errors import LedgerError
 
     def full(*_: Any, **__: Any) -> None:
         raise LedgerError("disk /var/secret is full")
@@ -254,8 +254,8 @@ def test_503_and_no_decision_if_it_cannot_be_recorded(
 
 
 def test_503_before_the_first_bar(serve: Any, market: Any, account: dict[str, Any]) -> None:
-    from features.market_state import MarketState
-    from serving.live_market import LiveMarket
+    from features.state.market_state import MarketState
+    from monitoring.market_state.live_market import LiveMarket
 
     state = MarketState(market.panel.symbols, market.panel.interval)
     endpoint = serve(live=LiveMarket(state, np.full(4, np.nan), None))

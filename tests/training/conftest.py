@@ -12,11 +12,11 @@ import pytest
 from scipy.special import expit
 
 from features.registry import ACCOUNT_COLUMNS
-from market.clock import HOUR, parse_time
-from training.baselines import BASELINES
-from training.dataset import Dataset
-from training.evaluate import MODEL, Forecasts, evaluate
-from training.reviewed import Reviewed
+from market.core.clock import HOUR, parse_time
+from training.evaluation.evaluate import MODEL, Forecasts, evaluate
+from training.fitting.baselines import BASELINES
+from training.labels.dataset import Dataset
+from training.reports.run_record import Reviewed
 
 START = "2022-10-15T00:00:00Z"
 

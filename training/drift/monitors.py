@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from market.clock import format_time
-from market.errors import ModelError
+from market.core.clock import format_time
+from market.core.errors import ModelError
 from training.drift import statistics as stat
 from training.drift.permutation import (
     PERMUTATIONS,

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from market.clock import DAY
-from market.errors import ModelError
-from training.metrics import clip_probability, log_loss_rows
+from market.core.clock import DAY
+from market.core.errors import ModelError
+from training.evaluation.metrics import clip_probability, log_loss_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

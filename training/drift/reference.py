@@ -16,12 +16,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from market.errors import BundleError, ModelError
-from models.bundle import Bundle
-from models.schema import ModelSchema, canonical_json
-from models.scorer import Scorer
-from training.account_times import hashed_order
-from training.dataset import Dataset
+from market.core.errors import BundleError, ModelError
+from models.bundle.bundle import Bundle
+from models.bundle.schema import ModelSchema, canonical_json
+from models.onnx.scorer import Scorer
 from training.drift.profile import (
     BINS,
     BLOCK_DAYS,
@@ -33,10 +31,12 @@ from training.drift.profile import (
     outcome_sums,
     quantile_edges,
 )
-from training.evaluate import model_columns
-from training.metrics import clip_probability
-from training.segments import account_keys
-from training.splits import Block
+from training.evaluation.evaluate import model_columns
+from training.evaluation.metrics import clip_probability
+from training.labels.account_panel import hashed_order
+from training.labels.book_intervals import account_keys
+from training.labels.dataset import Dataset
+from training.labels.splits import Block
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin.engines import engine_of
-from margin.margins import total
-from margin.portfolio import Holding, Portfolio, portfolio_from
-from margin.portfolios import flatten
-from margin.ruleset import RuleSet, list_rulesets, load_ruleset
+from margin.book.case_portfolio import Holding, Portfolio, portfolio_from
+from margin.book.portfolio_batch import flatten
+from margin.engines.margins import total
+from margin.engines.registry import engine_of
+from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset
 from margin.what_if.difference import difference
 from margin.what_if.outcome import Outcome, margins_of, outcome, outcomes
 from margin.what_if.remedies import find_remedies

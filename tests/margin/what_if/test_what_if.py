@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from margin.margins import total
-from margin.portfolio import Holding, Portfolio, portfolio_from
-from margin.ruleset import load_ruleset
-from margin.what_if.case import explain_against, explain_case, what_if_case
+from margin.book.case_portfolio import Holding, Portfolio, portfolio_from
+from margin.cases.what_if_cases import explain_against, explain_case, what_if_case
+from margin.engines.margins import total
+from margin.rules.ruleset import load_ruleset
 from margin.what_if.difference import difference
 from margin.what_if.outcome import marginal_requirements, outcome, outcomes
 from margin.what_if.remedies import find_remedies
 from margin.what_if.sizing import largest_size
 from margin.what_if.trades import Change
-from market.errors import CaseError
+from market.core.errors import CaseError
 
 RULES = load_ruleset("linear-tiers")
 BTC = Holding(kind="perp", underlying="BTC", quantity=1.0)
@@ -236,7 +236,7 @@ def test_difference_tells_positions_prices_and_parameters_apart() -> None:
     )
     emptier = load_ruleset("linear-tiers").content()
     emptier["tier"]["brackets"][0]["maintenance_rate"] = 0.03
-    from margin.ruleset import ruleset_from_content
+    from margin.rules.ruleset import ruleset_from_content
 
     steps = {s.name: s for s in difference(before, RULES, after, ruleset_from_content(emptier))}
     # Positions: cash +1 000, ETH's 1 000 gone, BTC at the earlier price gained 1 000, as before.

@@ -1,0 +1,1 @@
+"""Score books of accounts: requirement, forecast, add-on and reasons; records and replay."""

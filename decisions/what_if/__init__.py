@@ -1,0 +1,1 @@
+"""What-if: accounts with trades and deposits applied."""

@@ -1,0 +1,1 @@
+"""Market features: volatility, liquidity and correlation kernels and what they share."""

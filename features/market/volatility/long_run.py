@@ -1,0 +1,81 @@
+"""Long-run volatility: the long look-back that rules compare the present with."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from features.definition import MarketFeature
+from features.market.inputs import HOUR, LOG_RETURN
+from market.core.clock import Interval
+
+WEEKS = 522
+"""Ten years in whole weeks."""
+_WEEK_HOURS = 168.0
+
+
+def long_volatility() -> MarketFeature:
+    """Root of the mean squared log return of the last ten years, or of all there is.
+
+    Formula: ``sqrt(n * sum r_i^2 / N)`` over the N returns of the present week and the 521 before
+    it (weeks turn on Thursday 00:00 UTC), n bars an hour. Unit: standard deviation of the hourly
+    log return. A missing bar takes no part, and no gap erases it. NaN in the first week.
+
+    References
+    ----------
+    Regulation (EU) 153/2013, Article 28(1)(c) (look-back of ten years).
+    """
+
+    def params(interval: Interval) -> tuple[float, ...]:
+        return (float(interval.per_hour),)
+
+    return MarketFeature(
+        name="long_volatility",
+        family="volatility",
+        unit="per sqrt(hour)",
+        formula="sqrt(n sum r^2 / N), ten years in weeks",
+        reference="EU 153/2013, Article 28(1)(c)",
+        kernel=kernel,
+        constants=(WEEKS,),
+        params=params,
+        state_size=lambda _: 4 + 2 * WEEKS,
+        settings=(_WEEK_HOURS,),
+        is_volatility=True,
+        survives_gaps=True,
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def kernel(inputs, state, out, per_hour):  # type: ignore[no-untyped-def]
+    """State: week in hand, bars since the first return, sum of squares and count, then a ring of
+    both by week."""
+    for s in range(inputs.shape[1]):
+        own = state[s]
+        squares, counts = own[4 : 4 + WEEKS], own[4 + WEEKS :]
+        for t in range(inputs.shape[2]):
+            r = inputs[LOG_RETURN, s, t]
+            week = np.floor((inputs[HOUR, s, t] - 0.5 / per_hour) / _WEEK_HOURS)
+            if own[1] > 0.0 and week > own[0]:
+                # Empty the slots of all weeks that have passed, and sum anew.
+                for passed in range(int(min(week - own[0], WEEKS))):
+                    slot = int(week - passed) % WEEKS
+                    squares[slot], counts[slot] = 0.0, 0.0
+                own[2], own[3] = 0.0, 0.0
+                for slot in range(WEEKS):
+                    own[2] += squares[slot]
+                    own[3] += counts[slot]
+                own[0] = week
+            if not np.isnan(r):
+                if own[1] == 0.0:
+                    own[0] = week
+                slot = int(week) % WEEKS
+                squares[slot] += r * r
+                counts[slot] += 1.0
+                own[2] += r * r
+                own[3] += 1.0
+            if not np.isnan(r) or own[1] > 0.0:
+                own[1] += 1.0
+            if own[1] < _WEEK_HOURS * per_hour or own[3] == 0.0:
+                out[s, t] = np.nan
+            else:
+                out[s, t] = np.sqrt(per_hour * own[2] / own[3])

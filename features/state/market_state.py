@@ -1,0 +1,370 @@
+"""The state of the market: moved by bars, one at a time or a whole history at once."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from features.definition import CrossInputs
+from features.identity import columns_that_differ, digests_of, digests_of_registry
+from features.market import inputs
+from features.market.correlation import ewma_correlation
+from features.registry import (
+    CORRELATION_HALF_LIFE_HOURS,
+    CROSS_FEATURES,
+    CROSS_VOLATILITY,
+    FAST_CORRELATION_HALF_LIFE_HOURS,
+    MARKET_COLUMNS,
+    MARKET_FEATURES,
+    REQUIRED_COLUMNS,
+    STALE_INTERVALS,
+    WARM_UP_HOURS,
+)
+from features.state.daily_history import DailyMemory
+from market.bars.daily_closes import DailyCloses
+from market.bars.history import MAX_GAP_HOURS
+from market.bars.panel import BarPanel
+from market.core.clock import INTERVALS, Interval
+from market.core.errors import DataError
+from market.core.files import replace_file
+
+Floats = npt.NDArray[np.float64]
+
+_INPUTS, _SLOW, _FAST, _LAST_OPEN = "inputs", "slow_correlation", "fast_correlation", "last_open"
+_HALF_LIFE_HOURS = {_SLOW: CORRELATION_HALF_LIFE_HOURS, _FAST: FAST_CORRELATION_HALF_LIFE_HOURS}
+_REQUIRED = [MARKET_COLUMNS.index(name) for name in REQUIRED_COLUMNS]
+_FORGOTTEN = np.array([not feature.survives_gaps for feature in MARKET_FEATURES])
+"""Market features that an absent symbol has not; the memories that rules compare with stay."""
+_IDENTITY: dict[str, tuple[str, int | None]] = {
+    "interval": ("U", 1),
+    "symbols": ("U", None),
+    _LAST_OPEN: ("i", 1),
+}
+"""Kind and length of the arrays that say whose state it is."""
+_COLUMNS, _DIGESTS, _REGISTRY = "columns", "column_sha256", "registry_sha256"
+"""Market columns by name with their identities; earlier versions saved one hash of the registry."""
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
+_MAX_STATE_BYTES = 1 << 30
+_BLOCK_BARS = 1 << 13
+"""Bars of all symbols that are worked on at once: their inputs and features fit into a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarketFeatures:
+    """Market features at T decision times.
+
+    Attributes
+    ----------
+    symbols:
+        Sorted, length S.
+    closes:
+        Decision times in nanoseconds: the closes of the bars, shape (T,).
+    values:
+        Shape (T, S, F), columns `features.registry.MARKET_COLUMNS`; NaN in warm-up.
+    correlation, fast_correlation:
+        At two speeds, shape (T, S, S), ones on the diagonal; NaN in warm-up and where a symbol is
+        absent.
+    age:
+        Hours since the close of the symbol's newest bar, shape (T, S); NaN before the first.
+    history:
+        Hours of history since the last gap of over a day, shape (T, S); NaN before the first bar.
+    seen:
+        Hours of bars seen in all, what gaps left out not counted: how far the features that
+        survive gaps look back, shape (T, S); NaN before the first bar.
+    daily:
+        Daily closes of all days that had ended at the last row; None where whoever made this was
+        not told.
+    daily_as_decided:
+        The same as known at a row whose bar was corrected after its day had ended, by its close.
+    unrecorded:
+        Columns that a record of an earlier version does not have; NaN in `values`.
+    """
+
+    symbols: tuple[str, ...]
+    closes: npt.NDArray[np.int64]
+    values: Floats
+    correlation: Floats
+    fast_correlation: Floats
+    age: Floats
+    history: Floats
+    seen: Floats
+    daily: DailyCloses | None = None
+    daily_as_decided: Mapping[int, DailyCloses] = field(default_factory=dict)
+    unrecorded: tuple[str, ...] = ()
+
+    def column(self, name: str) -> Floats:
+        """One market feature, shape (T, S)."""
+        return self.values[:, :, MARKET_COLUMNS.index(name)]
+
+    def followed_by(self, later: MarketFeatures) -> MarketFeatures:
+        """These rows and then those of `later`."""
+        return MarketFeatures(
+            symbols=self.symbols,
+            closes=np.concatenate([self.closes, later.closes]),
+            values=np.concatenate([self.values, later.values]),
+            correlation=np.concatenate([self.correlation, later.correlation]),
+            fast_correlation=np.concatenate([self.fast_correlation, later.fast_correlation]),
+            age=np.concatenate([self.age, later.age]),
+            history=np.concatenate([self.history, later.history]),
+            seen=np.concatenate([self.seen, later.seen]),
+            daily=None
+            if self.daily is None or later.daily is None
+            else self.daily.followed_by(later.daily),
+            daily_as_decided={**self.daily_as_decided, **later.daily_as_decided},
+        )
+
+    def daily_at(self, row: int) -> DailyCloses | None:
+        """Daily closes as they were known at a row."""
+        close = int(self.closes[row])
+        if close in self.daily_as_decided:
+            return self.daily_as_decided[close]
+        return None if self.daily is None else self.daily.known_at(close)
+
+    def usable(self, interval: Interval) -> npt.NDArray[np.bool_]:
+        """Which symbols can be scored, shape (T, S).
+
+        A symbol needs `WARM_UP_HOURS` of history, a newest bar of at most `STALE_INTERVALS` of
+        age, and every market feature in `REQUIRED_COLUMNS` but those `unrecorded`.
+        """
+        fresh = self.age <= STALE_INTERVALS / interval.per_hour
+        required = [f for f in _REQUIRED if MARKET_COLUMNS[f] not in self.unrecorded]
+        complete = ~np.isnan(self.values[:, :, required]).any(axis=2)
+        return (self.history >= WARM_UP_HOURS) & fresh & complete
+
+
+class MarketState:
+    """Everything the market kernels remember, as plain arrays.
+
+    `advance` over a panel equals `advance` over its pieces to the last bit, because both run the
+    same compiled kernels over the same arrays.
+    """
+
+    def __init__(self, symbols: tuple[str, ...], interval: Interval) -> None:
+        if list(symbols) != sorted(set(symbols)):
+            raise DataError(f"symbols must be sorted and distinct, got {', '.join(symbols)}")
+        self.symbols = symbols
+        self.interval = interval
+        self.last_open: int | None = None
+        self.daily = DailyMemory(symbols)
+        self._room = (np.empty(0), np.empty(0))
+        self.arrays: dict[str, Floats] = {
+            _INPUTS: inputs.new_state(len(symbols)),
+            _SLOW: ewma_correlation.new_state(len(symbols)),
+            _FAST: ewma_correlation.new_state(len(symbols)),
+        }
+        for feature in MARKET_FEATURES:
+            self.arrays[feature.name] = np.zeros((len(symbols), feature.state_size(interval)))
+        for cross in CROSS_FEATURES:
+            self.arrays[cross.name] = np.zeros((len(symbols), cross.state_width))
+
+    def advance(self, panel: BarPanel) -> MarketFeatures:
+        """Move through the bars of a panel and say what was known at each close.
+
+        Raises
+        ------
+        DataError
+            The panel has other symbols or another interval, or does not follow on the last bar.
+        """
+        if panel.symbols != self.symbols or panel.interval != self.interval:
+            raise DataError(
+                f"panel of {len(panel.symbols)} symbols at {panel.interval.name} does not fit a "
+                f"state of {len(self.symbols)} symbols at {self.interval.name}"
+            )
+        step = self.interval.nanoseconds
+        if len(panel) and self.last_open is not None and panel.opens[0] != self.last_open + step:
+            raise DataError(
+                f"panel begins at open {panel.opens[0]}, expected {self.last_open + step}: bars "
+                "must follow on each other; put missing ones in as NaN"
+            )
+        rows, symbols = len(panel), len(self.symbols)
+        features = MarketFeatures(
+            self.symbols,
+            panel.closes,
+            np.empty((rows, symbols, len(MARKET_COLUMNS))),
+            np.empty((rows, symbols, symbols)),
+            np.empty((rows, symbols, symbols)),
+            np.empty((rows, symbols)),
+            np.empty((rows, symbols)),
+            np.empty((rows, symbols)),
+        )
+        block = max(1, _BLOCK_BARS // max(1, symbols))
+        daily = self.daily.ended
+        for first in range(0, rows, block):
+            piece = panel.rows(first, first + block)
+            daily = daily.followed_by(self._advance(piece, features, slice(first, first + block)))
+        if rows:
+            self.last_open = int(panel.opens[-1])
+        return replace(features, daily=daily)
+
+    def _advance(self, panel: BarPanel, features: MarketFeatures, rows: slice) -> DailyCloses:
+        """Move through a block that the caches hold, and fill its rows of the features."""
+        columns, by_feature = self._buffers(len(panel))
+        age, history, seen = inputs.build(panel, self.arrays[_INPUTS], columns)
+        features.age[rows], features.history[rows], features.seen[rows] = age, history, seen
+        for f, feature in enumerate(MARKET_FEATURES):
+            feature.kernel(
+                columns, self.arrays[feature.name], by_feature[f], *feature.params(self.interval)
+            )
+        # A symbol before its first bar, or long after its last one, has no features but those that
+        # survive gaps, and takes no part in those of the others: its correlations stand still.
+        absent = ~(age <= MAX_GAP_HOURS)
+        volatility = by_feature[MARKET_COLUMNS.index(CROSS_VOLATILITY)].T.copy()
+        volatility[absent] = np.nan
+        market = CrossInputs(
+            self._correlation(columns, features.correlation[rows], absent, _SLOW),
+            self._correlation(columns, features.fast_correlation[rows], absent, _FAST),
+            volatility,
+            columns[inputs.IMPLIED_VOLATILITY],
+            columns[inputs.SKEW],
+            columns[inputs.TERM_SLOPE],
+            columns[inputs.CURVATURE],
+        )
+        across = np.empty((len(CROSS_FEATURES), *absent.shape))
+        for c, cross in enumerate(CROSS_FEATURES):
+            cross.kernel(market, self.arrays[cross.name], across[c], *cross.params)
+        _interleave(by_feature, across, absent, _FORGOTTEN, features.values[rows])
+        return self.daily.advance(columns, panel.closes)
+
+    def _buffers(self, rows: int) -> tuple[Floats, Floats]:
+        """Room for the inputs and the features of so many rows, kept from block to block: fresh
+        memory costs more than the kernels that fill it."""
+        bars = rows * len(self.symbols)
+        if len(self._room[0]) < inputs.WIDTH * bars:
+            self._room = (np.empty(inputs.WIDTH * bars), np.empty(len(MARKET_FEATURES) * bars))
+        columns, by_feature = self._room
+        return (
+            columns[: inputs.WIDTH * bars].reshape(inputs.WIDTH, -1, rows),
+            by_feature[: len(MARKET_FEATURES) * bars].reshape(len(MARKET_FEATURES), -1, rows),
+        )
+
+    def _correlation(
+        self, columns: Floats, out: Floats, absent: npt.NDArray[np.bool_], name: str
+    ) -> Floats:
+        ewma_correlation.ewma_correlation(
+            columns, self.arrays[name], out, _HALF_LIFE_HOURS[name], self.interval
+        )
+        if absent.any():
+            off_diagonal = ~np.eye(len(self.symbols), dtype=np.bool_)
+            out[(absent[:, :, None] | absent[:, None, :]) & off_diagonal] = np.nan
+        return out
+
+    def copy(self) -> MarketState:
+        """An independent copy."""
+        twin = MarketState.__new__(MarketState)
+        twin.symbols, twin.interval, twin.last_open = self.symbols, self.interval, self.last_open
+        twin._room = (np.empty(0), np.empty(0))
+        twin.daily = self.daily.copy()
+        twin.arrays = {name: array.copy() for name, array in self.arrays.items()}
+        return twin
+
+    def save(self, path: Path) -> None:
+        """Write the state to a file, replacing it as a whole (a zip of arrays, no pickle)."""
+        content = {
+            **self.arrays,
+            **self.daily.arrays(),
+            _LAST_OPEN: np.array([-1 if self.last_open is None else self.last_open]),
+            "interval": np.array([self.interval.name]),
+            "symbols": np.array(self.symbols),
+            _COLUMNS: np.array(MARKET_COLUMNS),
+            _DIGESTS: np.array(digests_of(MARKET_COLUMNS)),
+        }
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **content)
+        replace_file(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> MarketState:
+        """Read a saved state.
+
+        Raises
+        ------
+        DataError
+            The file is missing, damaged, or holds no memory of some column as it is computed
+            here; the message names the columns. What it holds of other columns is left out.
+        """
+        content = _read(path)
+        _check_columns(path, content)
+        (interval,) = content["interval"].tolist()
+        if interval not in INTERVALS:
+            raise DataError(f"market state {path} is damaged: interval {interval!r} is not known")
+        state = cls(tuple(content["symbols"].tolist()), INTERVALS[interval])
+        for name, array in state.arrays.items():
+            saved = content.get(name)
+            if saved is None or saved.shape != array.shape or saved.dtype != array.dtype:
+                raise DataError(f"market state {path} is damaged: array {name!r} does not fit")
+            state.arrays[name] = saved
+        try:
+            state.daily = DailyMemory.of_arrays(state.symbols, content)
+        except DataError as error:
+            raise DataError(f"market state {path} cannot be read: {error}") from error
+        (last_open,) = content[_LAST_OPEN].tolist()
+        state.last_open = None if last_open < 0 else last_open
+        return state
+
+
+@njit(cache=True, error_model="numpy")
+def _interleave(own, across, absent, forgotten, values):  # type: ignore[no-untyped-def]
+    """Fill `values`, shape (T, S, F), from `own` (F1, S, T) and then `across` (F2, T, S); NaN
+    where a symbol is absent and a feature `forgotten`. A cache line of bars at a time."""
+    features, symbols, rows = own.shape
+    for s in range(symbols):
+        for first in range(0, rows, 8):
+            last = min(first + 8, rows)
+            for f in range(features):
+                for t in range(first, last):
+                    values[t, s, f] = own[f, s, t]
+            for t in range(first, last):
+                for c in range(across.shape[0]):
+                    values[t, s, features + c] = np.nan if absent[t, s] else across[c, t, s]
+                if absent[t, s]:
+                    for f in range(features):
+                        if forgotten[f]:
+                            values[t, s, f] = np.nan
+
+
+def _check_columns(path: Path, content: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Refuse a state that lacks a column, or remembers one that is computed otherwise now."""
+    if _REGISTRY in content:
+        saved = digests_of_registry(str(content[_REGISTRY].ravel()[0])) or {}
+    else:
+        names, digests = content.get(_COLUMNS), content.get(_DIGESTS)
+        if names is None or digests is None or names.shape != digests.shape or names.ndim != 1:
+            raise DataError(f"market state {path} is damaged: its columns have no identities")
+        saved = dict(zip(names.tolist(), digests.tolist(), strict=True))
+    needed = {name: saved.get(name, "") for name in MARKET_COLUMNS}
+    differ = columns_that_differ(needed)
+    if differ:
+        raise DataError(
+            f"market state {path} was written without, or with another revision of, "
+            f"{', '.join(differ)}; run retrain to write it anew"
+        )
+
+
+def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        if path.stat().st_size > _MAX_STATE_BYTES:
+            raise DataError(f"market state {path} is larger than {_MAX_STATE_BYTES} bytes")
+        # Opened here, because `np.load` leaves a damaged file open.
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"market state {path} cannot be read: it is not a zip of arrays")
+            content = {name: file[name] for name in file.files}
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, *_ZIP_ERRORS) as error:
+        raise DataError(f"market state {path} cannot be read: {error}") from error
+    for name, (kind, length) in _IDENTITY.items():
+        array = content.get(name)
+        if array is None or array.ndim != 1 or array.dtype.kind != kind:
+            raise DataError(f"market state {path} is damaged: array {name!r} does not fit")
+        if length is not None and len(array) != length:
+            raise DataError(f"market state {path} is damaged: array {name!r} does not fit")
+    return content

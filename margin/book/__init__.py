@@ -1,0 +1,1 @@
+"""Books of accounts: portfolios, margins, equity and requirement."""

@@ -1,0 +1,1 @@
+"""Margin cases: JSON lines in and out."""

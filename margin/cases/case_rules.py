@@ -1,0 +1,93 @@
+"""The rules of a margin case: a preset, or a preset with figures of the case's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from margin.rules.ruleset import ENGINES, RuleSet, list_rulesets, load_ruleset, ruleset_from_content
+from market.core.errors import CaseError
+
+_KEYS = frozenset({"engine", "name", "grid", "parameters"})
+
+
+def case_rules(ruleset: object) -> RuleSet:
+    """The rule set that a case names.
+
+    Parameters
+    ----------
+    ruleset:
+        Name of a preset, or ``{"engine", "name", "grid"?, "parameters"}``: the keys of
+        ``parameters`` take the place of those in the engine's table of the preset (of a scenario
+        engine that of the two it has), ``grid`` that of a scenario engine. A name that is no
+        preset needs every figure.
+
+    Raises
+    ------
+    CaseError
+        A key is missing or unknown, or names neither preset nor engine.
+    RuleSetError
+        The figures make no valid rule set.
+    """
+    if isinstance(ruleset, str):
+        return _preset(ruleset)
+    if not isinstance(ruleset, Mapping):
+        raise CaseError(f"ruleset is {ruleset!r}; expected a preset's name or an object")
+    engine, name, parameters = (_required(ruleset, key) for key in ("engine", "name", "parameters"))
+    if engine not in ENGINES:
+        raise CaseError(f"engine {engine!r} is not known; available: {', '.join(ENGINES)}")
+    if not isinstance(name, str) or not name:
+        raise CaseError(f"ruleset has name {name!r}; expected a preset, or a name of your own")
+    if not isinstance(parameters, Mapping):
+        raise CaseError(f"ruleset parameters are {parameters!r}; expected an object")
+    unknown = sorted(set(map(str, ruleset)) - _KEYS)
+    if unknown:
+        raise CaseError(
+            f"ruleset has the unknown key {unknown[0]!r}; expected {', '.join(sorted(_KEYS))}"
+        )
+    given = dict(parameters)
+    if "grid" in ruleset:
+        if engine != "scenario":
+            raise CaseError(f"ruleset has a grid, which the {engine} engine does not use")
+        given["grid"] = ruleset["grid"]
+    return ruleset_from_content(_content(engine, name, given), origin=name)
+
+
+def _content(engine: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
+    if name not in list_rulesets():
+        return {
+            "name": name,
+            "version": "given",
+            "engine": engine,
+            "source": "given",
+            engine: given,
+        }
+    content = _preset(name).content()
+    if content["engine"] != engine:
+        raise CaseError(
+            f"ruleset {name!r} is of engine {content['engine']!r}, the case says {engine!r}; give "
+            "the preset's own engine, or a name that is no preset"
+        )
+    table = "simulation" if "simulation" in content else engine
+    if "grid" in given and table == "simulation":
+        raise CaseError(f"ruleset {name!r} simulates history and takes no grid; leave it out")
+    content[table] |= given
+    return content
+
+
+def _preset(name: str) -> RuleSet:
+    if name not in list_rulesets():
+        raise CaseError(
+            f"ruleset {name!r} is no preset; choose one of {', '.join(list_rulesets())}, or give "
+            'an object {"engine", "name", "parameters"}'
+        )
+    return load_ruleset(name)
+
+
+def _required(ruleset: Mapping[str, Any], key: str) -> Any:
+    if key not in ruleset:
+        raise CaseError(
+            f"missing required key ruleset.{key}; give engine, name and parameters ({{}} for "
+            "the preset's own), or the preset's name alone"
+        )
+    return ruleset[key]

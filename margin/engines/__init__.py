@@ -1,0 +1,1 @@
+"""Margin engines and what they have in common."""

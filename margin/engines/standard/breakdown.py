@@ -1,0 +1,87 @@
+"""Everything that makes the margins of a portfolio under the standard rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from margin.book.portfolio_batch import OPTION, PERP, Portfolios
+from margin.engines.standard.base_collateral import BaseCollateral, base_collateral
+from margin.engines.standard.contingencies import Contingencies, contingencies
+from margin.engines.standard.expiry_margin import ExpiryMargins, expiry_margins
+from margin.engines.standard.figures import (
+    Figures,
+    settlement_unit,
+    standard_rules,
+    underlying_figures,
+)
+from margin.engines.standard.linear_margin import LinearMargins, linear_margins
+from margin.engines.standard.option_margin import option_marks
+from margin.rules.ruleset import RuleSet
+from market.core.errors import InstrumentError
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """Perps and spot, options by expiry, collateral and contingencies of N portfolios."""
+
+    figures: Figures
+    linear: LinearMargins
+    options: ExpiryMargins
+    collateral: BaseCollateral
+    extra: Contingencies
+
+
+def break_down(portfolios: Portfolios, ruleset: RuleSet) -> Breakdown:
+    """Compute every part of the margins.
+
+    Raises
+    ------
+    InstrumentError
+        A leg has no price, or is not of the coin in which the account settles.
+    RuleSetError
+        The rule set is of another engine.
+    """
+    rules = standard_rules(ruleset)
+    _check_priced(portfolios)
+    figures = underlying_figures(rules, portfolios.underlyings.name)
+    unit = settlement_unit(portfolios, rules)
+    marks = option_marks(portfolios)
+    return Breakdown(
+        figures,
+        linear_margins(portfolios, rules, figures, unit),
+        expiry_margins(portfolios, rules, figures, unit, marks),
+        base_collateral(portfolios, rules, figures, unit, ruleset.collateral),
+        contingencies(portfolios, figures, unit),
+    )
+
+
+def _check_priced(portfolios: Portfolios) -> None:
+    """Raise `InstrumentError`, naming the leg, where a price that it needs is not above 0."""
+    row = portfolios.underlying
+    perp, option = portfolios.kind == PERP, portfolios.kind == OPTION
+    forward = np.ones(len(row))
+    forward[option] = portfolios.expiries.forward[portfolios.expiry[option]]
+    needed = (
+        ("spot", portfolios.underlyings.spot[row]),
+        ("perp_price", np.where(perp, portfolios.underlyings.perp_price[row], 1.0)),
+        ("forward", forward),
+        ("strike", np.where(option, portfolios.strike, 1.0)),
+    )
+    for key, price in needed:
+        _refuse(portfolios, key, price, "a price above 0", (price > 0.0) & np.isfinite(price))
+    vol = np.where(option, portfolios.vol, 0.0)
+    _refuse(portfolios, "vol", vol, "0 or more", (vol >= 0.0) & np.isfinite(vol))
+
+
+def _refuse(
+    portfolios: Portfolios, key: str, given: Floats, expected: str, sound: npt.NDArray[np.bool_]
+) -> None:
+    wrong = np.flatnonzero(~sound)
+    if len(wrong):
+        name = portfolios.name[wrong[0]]
+        raise InstrumentError(f"{name!r} has {key} {given[wrong[0]]}; expected {expected}", name)

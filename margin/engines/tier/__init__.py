@@ -1,0 +1,1 @@
+"""The tier engine: rates that rise with the notional of a position."""

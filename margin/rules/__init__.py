@@ -1,0 +1,1 @@
+"""Rule sets: parameters as data, dated versions, presets."""

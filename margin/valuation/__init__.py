@@ -1,0 +1,1 @@
+"""Valuation: mark prices, instruments, exposures and collateral."""

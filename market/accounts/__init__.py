@@ -1,0 +1,1 @@
+"""Accounts: books and account files."""

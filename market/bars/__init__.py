@@ -1,0 +1,1 @@
+"""Bars: files, versions, outlier filter, history."""

@@ -1,0 +1,1 @@
+"""What every package uses: clock, errors, files, instruments."""

@@ -1,0 +1,67 @@
+"""Where compiled kernels are kept: in a folder named for the sources they were compiled from.
+
+numba recompiles a kernel when its own file changes, and not when a constant or another kernel
+that it was compiled with changes in another file. A kernel kept from before such a change would
+go on computing with what is no longer so. So the folder's name is a digest of all sources.
+
+Reference: numba documentation, "Notes on Caching" and ``NUMBA_CACHE_DIR``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+PACKAGES = ("market", "margin", "features", "models", "training")
+"""The packages that have kernels, or constants that kernels are compiled with."""
+
+KEPT = 4
+"""Folders of so many versions are kept, the newest ones."""
+
+_PREFIX = "kernels-"
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def use_kernel_cache(root: Path = _ROOT) -> Path:
+    """Let numba keep its kernels in the folder of the present sources.
+
+    The folder lies in ``NUMBA_CACHE_DIR`` if that is set, else in ``__pycache__`` beside the
+    packages. Older ones beyond `KEPT` are removed. Where it cannot be written, numba says so when
+    it compiles.
+
+    Returns
+    -------
+    The folder; it need not exist yet.
+    """
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    if given and Path(given).name.startswith(_PREFIX):
+        return Path(given)  # set by this function, in this process or its parent
+    parent = Path(given) if given else root / "__pycache__"
+    folder = parent / f"{_PREFIX}{sources_sha256(root)[:16]}"
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    numba = sys.modules.get("numba")
+    if numba is not None:  # it has read the environment already
+        numba.config.CACHE_DIR = str(folder)
+    _remove_old(parent, folder)
+    return folder
+
+
+def sources_sha256(root: Path) -> str:
+    """Digest of the path and content of every source file of `PACKAGES`."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _remove_old(parent: Path, present: Path) -> None:
+    others = [path for path in parent.glob(f"{_PREFIX}*") if path != present]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in others[KEPT - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)  # another process may be at it too

@@ -1,0 +1,1 @@
+"""Quotes of instruments and option chains."""

@@ -1,0 +1,474 @@
+"""Quotes as they were told: each figure with its own time, and the board as it stood at a time.
+
+A quote may give some figures of an instrument and leave the others as they are. So what is kept is
+not the quote but the figure: its newest value counts, and the few before it are kept for decisions
+that name a time a little ago.
+
+A price that the outlier filter holds as suspect (`market.quotes.quote_filter`) is kept beside the
+good ones and does not count. Once something confirms it, it counts from the time of what confirmed
+it on, or from its own where that is later: a board of an earlier time has it as suspect, as it was
+then.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Literal
+
+from market.core.clock import format_time
+from market.core.errors import DataError, InstrumentError
+from market.core.instruments import parse_expiry, parse_instrument
+from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
+
+KEPT = 16
+"""So many values of a figure are kept: the newest one and those before it."""
+
+UNCONFIRMED = 2**63 - 1
+"""`ToldFigure.confirmed` of a suspect figure."""
+
+_END = UNCONFIRMED - 1  # after every time at which something counts
+
+Figure = Literal[
+    "mark",
+    "vol",
+    "funding",
+    "confidence",
+    "open_interest",
+    "implied_vol",
+    "forward",
+    "rate",
+    "svi",
+    "vols",
+    "forward_confidence",
+    "vol_confidence",
+]
+"""What can be told. An expiry has either ``svi`` or ``vols``: the newer one takes the place of the
+other, and all strikes are told anew."""
+
+Status = Literal["applied", "duplicate", "late"]
+
+_SURFACES = ("svi", "vols")
+SURFACE = "surface"
+"""The second part of the key of both forms of a surface."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldFigure:
+    """One figure of one instrument or expiry.
+
+    Attributes
+    ----------
+    instrument:
+        Identifier of the instrument or expiry.
+    figure:
+        What it is.
+    ts:
+        When it held, nanoseconds.
+    value:
+        One number; of ``svi`` the five parameters; of ``vols`` strike and vol in turn, strikes
+        rising.
+    confirmed:
+        When a suspect figure was confirmed, `UNCONFIRMED` as long as it is not; 0 where it was
+        good at once.
+    since:
+        Of a suspect figure, the time of the first one of its run; else 0.
+    """
+
+    instrument: str
+    figure: Figure
+    ts: int
+    value: tuple[float, ...]
+    confirmed: int = field(default=0, compare=False)
+    since: int = field(default=0, compare=False)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it waits for confirmation."""
+        return self.confirmed == UNCONFIRMED
+
+    @property
+    def counts_from(self) -> int:
+        """Time from which it counts."""
+        return max(self.ts, self.confirmed)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it takes the place of: an expiry has one surface, in either form."""
+        return self.instrument, SURFACE if self.figure in _SURFACES else self.figure
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """Values of one figure by rising time, about `KEPT`; not all of those before `cut`."""
+
+    told: tuple[ToldFigure, ...] = ()
+    cut: int | None = None
+
+    def at(self, as_of: int) -> ToldFigure | None:
+        """The value that counts at a time.
+
+        Raises
+        ------
+        DataError
+            It is not kept.
+        """
+        early = self.cut is not None and as_of < self.cut
+        for figure in reversed(self.told):
+            if figure.counts_from <= as_of and not early:
+                return figure
+        # One that was dropped may have counted then, unless there never was one that did.
+        if early or (self.cut is not None and not all(figure.suspect for figure in self.told)):
+            first = self.told[0]
+            raise DataError(
+                f"as_of {format_time(as_of)} is before {format_time(self.cut or 0)}, and what was "
+                f"told of {first.instrument!r} before that is not kept; leave as_of out or give a "
+                "later time"
+            )
+        return None
+
+    def suspect_at(self, as_of: int) -> ToldFigure | None:
+        """The newest value at a time if it is suspect then."""
+        newest = next((figure for figure in reversed(self.told) if figure.ts <= as_of), None)
+        return newest if newest is not None and newest.counts_from > as_of else None
+
+    def with_newest(self, figure: ToldFigure) -> _History:
+        """With a value of the newest time or a later one; a suspect one replaces no good one."""
+        told = self.told
+        if told and told[-1].ts == figure.ts and (told[-1].suspect or not figure.suspect):
+            told = told[:-1]
+        told = (*told, figure)
+        if len(told) <= KEPT:
+            return _History(told, self.cut)
+        kept = told[-KEPT:]
+        good = next((old for old in reversed(told[:-KEPT]) if not old.suspect), None)
+        if good is not None and all(figure.suspect for figure in kept):
+            return _History((good, *kept[1:]), kept[1].ts)
+        return _History(kept, kept[0].ts)
+
+
+@dataclass(frozen=True)
+class ToldQuotes:
+    """All figures told so far; never changed, only followed by another one.
+
+    Attributes
+    ----------
+    newest:
+        Time of the newest figure, also of one that was dropped since; None before any.
+    histories:
+        The newest values of each figure, by `ToldFigure.key`.
+    suspects:
+        Keys of the figures whose newest value is suspect.
+    last_confirmed:
+        Newest time from which a confirmed figure counts; 0 where none was confirmed.
+    """
+
+    newest: int | None = None
+    histories: Mapping[tuple[str, str], _History] = field(default_factory=dict)
+    suspects: frozenset[tuple[str, str]] = frozenset()
+    last_confirmed: int = 0
+
+    @cached_property
+    def instruments(self) -> frozenset[str]:
+        """Identifiers of what something is told of."""
+        return frozenset(instrument for instrument, _ in self.histories)
+
+    def figures_in_force(self) -> list[ToldFigure]:
+        """The newest value of each figure that counts, sorted by instrument and figure."""
+        found = (self.histories[key].at(_END) for key in sorted(self.histories))
+        return [figure for figure in found if figure is not None]
+
+    def suspect_figures(self) -> list[ToldFigure]:
+        """The newest value of each figure where it is suspect, sorted likewise."""
+        return [self.histories[key].told[-1] for key in sorted(self.suspects)]
+
+    def board(self, as_of: int) -> QuoteBoard | None:
+        """What was known at a time; None where nothing was.
+
+        Expiries that are over by then are left out, with their options. An expiry is on the board
+        once its forward is known; without a rate that is 0.
+
+        Raises
+        ------
+        DataError
+            A figure was told so often since that its value at the time is not kept.
+        """
+        if self.newest is not None and as_of >= max(self.newest, self.last_confirmed):
+            return self._running(as_of, self._whole)
+        return self._running(as_of, self._board_at(as_of))
+
+    @cached_property
+    def _whole(self) -> QuoteBoard:
+        return self._board_at(_END)
+
+    @cached_property
+    def _first_end(self) -> int:
+        """When the first expiry on the board ends."""
+        return min((end for name in self.instruments if (end := ends(name))), default=2**63 - 1)
+
+    def _running(self, as_of: int, board: QuoteBoard) -> QuoteBoard | None:
+        if as_of > self._first_end:
+            board = QuoteBoard(
+                {n: quote for n, quote in board.expiries.items() if not _over(n, as_of)},
+                {n: quote for n, quote in board.instruments.items() if not _over(n, as_of)},
+            )
+        return board if board.expiries or board.instruments else None
+
+    def _board_at(self, as_of: int) -> QuoteBoard:
+        by_name: dict[str, dict[str, ToldFigure]] = defaultdict(dict)
+        suspects: dict[str, dict[str, ToldFigure]] = defaultdict(dict)
+        for key in sorted(self.histories):
+            history = self.histories[key]
+            figure, suspect = history.at(as_of), history.suspect_at(as_of)
+            if figure is not None:
+                by_name[figure.instrument][figure.figure] = figure
+            if suspect is not None:
+                suspects[suspect.instrument][suspect.figure] = suspect
+        expiries: dict[str, ExpiryQuote] = {}
+        instruments: dict[str, InstrumentQuote] = {}
+        for name in sorted(by_name.keys() | suspects.keys()):
+            told, waiting = by_name.get(name, {}), suspects.get(name, {})
+            end = expiry_end(name)
+            if end is None:
+                instruments[name] = _instrument(told, waiting)
+            elif "forward" in told:
+                expiries[name] = _expiry(end, told, waiting)
+        return QuoteBoard(expiries, instruments)
+
+
+class QuoteIntake:
+    """Takes figures one by one, in the order in which they were told.
+
+    Parameters
+    ----------
+    before:
+        What was told before; it stays as it is.
+    """
+
+    def __init__(self, before: ToldQuotes) -> None:
+        self._newest = before.newest
+        self._histories = dict(before.histories)
+        self._instruments = set(before.instruments)
+        self._suspects = set(before.suspects)
+        self._last_confirmed = before.last_confirmed
+        self._vols_by_expiry: dict[str, set[str]] | None = None
+        self._surfaces: dict[str, set[str]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._instruments)
+
+    def __contains__(self, instrument: str) -> bool:
+        return instrument in self._instruments
+
+    def newest(self, instrument: str, figure: str) -> ToldFigure | None:
+        """The newest value of a figure, good or suspect; None where none was told."""
+        history = self._histories.get((instrument, figure))
+        return None if history is None else history.told[-1]
+
+    def in_force(self, instrument: str, figure: str) -> ToldFigure | None:
+        """The newest value of a figure that counts; None where there is none."""
+        history = self._histories.get((instrument, figure))
+        if history is None:
+            return None
+        newest = history.told[-1]
+        return history.at(_END) if newest.suspect else newest
+
+    def suspects(self) -> list[ToldFigure]:
+        """The figures whose newest value is suspect, sorted by instrument and figure."""
+        return [self._histories[key].told[-1] for key in sorted(self._suspects)]
+
+    def options_with_vol(self, expiry: str) -> Collection[str]:
+        """Identifiers of the options of an expiry that have a quoted vol, good or suspect."""
+        if self._vols_by_expiry is None:
+            self._vols_by_expiry = defaultdict(set)
+            for instrument, figure in self._histories:
+                if figure == "vol":
+                    self._vols_by_expiry[expiry_of_option(instrument)].add(instrument)
+        return self._vols_by_expiry.get(expiry, ())
+
+    def suspect_options(self, expiry: str) -> list[str]:
+        """Identifiers of the options of an expiry whose newest vol is suspect, sorted."""
+        vols = (instrument for instrument, figure in self._suspects if figure == "vol")
+        return sorted(option for option in vols if expiry_of_option(option) == expiry)
+
+    def expiries_with_surface(self, underlying: str) -> Collection[str]:
+        """Identifiers of the expiries of an underlying that have a surface, good or suspect."""
+        if self._surfaces is None:
+            self._surfaces = defaultdict(set)
+            for instrument, figure in self._histories:
+                if figure == SURFACE:
+                    self._surfaces[instrument.partition("-")[0]].add(instrument)
+        return self._surfaces.get(underlying, ())
+
+    def status(self, figure: ToldFigure) -> Status:
+        """What `take` says of a figure."""
+        history = self._histories.get(figure.key)
+        if history is None or figure.ts > history.told[-1].ts:
+            return "applied"
+        if figure in history.told:
+            return "duplicate"
+        return "late" if figure.ts < history.told[-1].ts else "applied"
+
+    def take(self, figure: ToldFigure) -> Status:
+        """Take a figure: it is newer than what is known or corrects it, is known, or is late.
+
+        What is late changes nothing.
+        """
+        status = self.status(figure)
+        if status != "applied":
+            return status
+        self._histories[figure.key] = self._histories.get(figure.key, _History()).with_newest(
+            figure
+        )
+        self._instruments.add(figure.instrument)
+        if figure.figure == "vol" and self._vols_by_expiry is not None:
+            self._vols_by_expiry[expiry_of_option(figure.instrument)].add(figure.instrument)
+        if figure.key[1] == SURFACE and self._surfaces is not None:
+            self._surfaces[figure.instrument.partition("-")[0]].add(figure.instrument)
+        self._newest = figure.ts if self._newest is None else max(self._newest, figure.ts)
+        if figure.suspect:
+            self._suspects.add(figure.key)
+        else:
+            self._suspects.discard(figure.key)
+            self._last_confirmed = max(self._last_confirmed, figure.confirmed)
+        return status
+
+    def confirm(self, figure: ToldFigure, at: int) -> ToldFigure | None:
+        """Let a suspect figure count from `at` on; None where it is not known as suspect."""
+        history = self._histories.get(figure.key)
+        for i, known in enumerate(() if history is None else history.told):
+            if history is not None and known == figure and known.suspect:
+                confirmed = replace(known, confirmed=max(at, known.ts))
+                told = (*history.told[:i], confirmed, *history.told[i + 1 :])
+                self._histories[figure.key] = replace(history, told=told)
+                self._last_confirmed = max(self._last_confirmed, confirmed.confirmed)
+                if i == len(told) - 1:
+                    self._suspects.discard(figure.key)
+                return confirmed
+        return None
+
+    def told(self, now: int) -> ToldQuotes:
+        """All figures; expiries that are over by `now` are dropped, with their options."""
+        over = {name for name in self._instruments if _over(name, now)}
+        kept = {key: told for key, told in self._histories.items() if key[0] not in over}
+        suspects = frozenset(key for key in self._suspects if key[0] not in over)
+        return ToldQuotes(self._newest, kept, suspects, self._last_confirmed)
+
+
+def restored_quotes(
+    figures: Iterable[ToldFigure], suspects: Iterable[ToldFigure] = ()
+) -> ToldQuotes:
+    """Figures that were in force once, and suspect ones beside them.
+
+    What was told before them is not known.
+    """
+    intake = QuoteIntake(
+        ToldQuotes(None, {figure.key: _History((figure,), figure.ts) for figure in figures})
+    )
+    for figure in suspects:
+        intake.take(figure)
+    told = intake.told(0)
+    times = (history.told[-1].ts for history in told.histories.values())
+    return replace(told, newest=max(times, default=None))
+
+
+@lru_cache(maxsize=65_536)
+def expiry_end(identifier: str) -> int | None:
+    """When the expiry of this identifier ends, nanoseconds; None where it is no expiry."""
+    try:
+        return parse_expiry(identifier)
+    except InstrumentError:
+        return None
+
+
+def expiry_of_option(identifier: str) -> str:
+    """Identifier of the expiry of an option, ``BTC-27MAR26`` of ``BTC-27MAR26-60000-C``."""
+    return identifier.rsplit("-", 2)[0]
+
+
+@lru_cache(maxsize=65_536)
+def ends(identifier: str) -> int | None:
+    """When an expiry or option ends, nanoseconds; None where the instrument never does."""
+    if "-" not in identifier or identifier.endswith("-PERP"):
+        return None
+    end = expiry_end(identifier)
+    if end is not None:
+        return end
+    try:
+        return parse_instrument(identifier).expiry
+    except InstrumentError:  # a cash asset may have any name
+        return None
+
+
+def _over(identifier: str, at: int) -> bool:
+    """Whether it ended before `at`: at its own moment it still counts."""
+    end = ends(identifier)
+    return end is not None and end < at
+
+
+def _number(told: Mapping[str, ToldFigure], figure: str) -> float | None:
+    return told[figure].value[0] if figure in told else None
+
+
+def _number_or(told: Mapping[str, ToldFigure], figure: str, instead: float) -> float:
+    return told[figure].value[0] if figure in told else instead
+
+
+def _instrument(
+    told: Mapping[str, ToldFigure], suspects: Mapping[str, ToldFigure]
+) -> InstrumentQuote:
+    held = [told[name].ts for name in ("vol", "mark") if name in told]
+    times = [figure.ts for figure in (*told.values(), *suspects.values())]
+    return InstrumentQuote(
+        ts=held[0] if held else max(times),
+        mark=_number(told, "mark"),
+        vol=_number(told, "vol"),
+        funding=_number(told, "funding"),
+        confidence=_number_or(told, "confidence", 1.0),
+        open_interest=_number(told, "open_interest"),
+        implied_vol=_number(told, "implied_vol"),
+        suspect_mark=_number(suspects, "mark"),
+        suspect_vol=_number(suspects, "vol"),
+        suspect_ts=max((figure.ts for figure in suspects.values()), default=None),
+    )
+
+
+def _expiry(
+    end: int, told: Mapping[str, ToldFigure], suspects: Mapping[str, ToldFigure]
+) -> ExpiryQuote:
+    svi, vols, forward = told.get("svi"), told.get("vols"), told["forward"]
+    ts = min(figure.ts for figure in (svi, vols, forward) if figure is not None)
+    suspect, svi_waits, vols_wait = (suspects.get(name) for name in ("forward", "svi", "vols"))
+    surface = svi_waits or vols_wait
+    return ExpiryQuote(
+        ts=ts,
+        forward=forward.value[0],
+        rate=_number_or(told, "rate", 0.0),
+        svi=None if svi is None else _svi_at(ts, end, svi),
+        vols={} if vols is None else _by_strike(vols),
+        forward_confidence=_number_or(told, "forward_confidence", 1.0),
+        vol_confidence=_number_or(told, "vol_confidence", 1.0),
+        suspect_forward=None if suspect is None else suspect.value[0],
+        suspect_ts=None if suspect is None else suspect.ts,
+        suspect_svi=None if svi_waits is None else _svi_at(ts, end, svi_waits),
+        suspect_vols=None if vols_wait is None else _by_strike(vols_wait),
+        suspect_surface_ts=None if surface is None else surface.ts,
+    )
+
+
+def _by_strike(vols: ToldFigure) -> dict[float, float]:
+    return dict(zip(vols.value[::2], vols.value[1::2], strict=True))
+
+
+def _svi_at(ts: int, end: int, told: ToldFigure) -> tuple[float, float, float, float, float]:
+    """SVI parameters of the total variance left at `ts`, for the same vols as when they were told.
+
+    Total variance is vol squared times the time left, so a and b go with the time left.
+    """
+    a, b, rho, m, sigma = told.value
+    if ts != told.ts:
+        scale = (end - ts) / (end - told.ts)
+        a, b = a * scale, b * scale
+    return a, b, rho, m, sigma

@@ -1,0 +1,105 @@
+"""A market written in the data contract: bars, funding, implied volatility and quotes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from market.bars.panel import (
+    BASIS,
+    CLOSE,
+    FUNDING,
+    HIGH,
+    IMPLIED_VOLATILITY,
+    LOW,
+    OPEN,
+    OPEN_INTEREST,
+    VOLUME,
+    BarPanel,
+)
+from market.core.errors import DataError
+from market.core.files import replace_file
+from market.simulator.quotes import SETTLEMENT_HOURS
+from market.simulator.simulated_market import SimulatedMarket
+
+
+def write_bars(panel: BarPanel, folder: Path) -> tuple[Path, ...]:
+    """Write a panel in the data contract: ``<SYMBOL>.parquet`` with ts (bar open, UTC), prices
+    and volume.
+
+    Bars that do not exist (NaN) are left out. Each file is replaced in one step.
+
+    Returns
+    -------
+    tuple of Path
+        One file a symbol, in the panel's order.
+    """
+    fields = (("open", OPEN), ("high", HIGH), ("low", LOW), ("close", CLOSE), ("volume", VOLUME))
+    written = []
+    for column, symbol in enumerate(panel.symbols):
+        bars = panel.values[:, column]
+        exists = np.isfinite(bars[:, CLOSE])
+        content = {"ts": _times(panel.opens[exists])}
+        content |= {name: pa.array(bars[exists, field]) for name, field in fields}
+        written.append(_write(folder / f"{symbol}.parquet", content))
+    return tuple(written)
+
+
+def write_quotes(market: SimulatedMarket, folder: Path) -> tuple[Path, ...]:
+    """Write what a simulated venue shows beside its bars, each file replaced in one step.
+
+    ``funding/<SYMBOL>.parquet``: ts (settlement), funding_rate (fraction a settlement) and
+    interval_hours. ``implied_vol/<ASSET>.parquet``: ts (time it is known), close (annualised per
+    cent). ``quotes/<SYMBOL>.parquet``: ts (close of the bar), half_spread, depth (USD), basis and
+    open_interest (base units).
+
+    Raises
+    ------
+    DataError
+        The panel has no context.
+    """
+    panel, context = market.panel, market.panel.context
+    if context is None:
+        raise DataError("the market has no context to write; simulate it with simulate_market")
+    closes = panel.closes
+    written = []
+    for column, symbol in enumerate(panel.symbols):
+        own = context[:, column]
+        settled = np.isfinite(own[:, FUNDING])
+        funding = {
+            "ts": _times(closes[settled]),
+            "funding_rate": pa.array(own[settled, FUNDING] * SETTLEMENT_HOURS),
+            "interval_hours": pa.array(np.full(int(settled.sum()), SETTLEMENT_HOURS)),
+        }
+        written.append(_write(folder / "funding" / f"{symbol}.parquet", funding))
+        indexed = np.isfinite(own[:, IMPLIED_VOLATILITY])
+        if indexed.any():
+            index = {
+                "ts": _times(closes[indexed]),
+                "close": pa.array(own[indexed, IMPLIED_VOLATILITY] * 100.0),
+            }
+            asset = symbol.removesuffix("USDT")
+            written.append(_write(folder / "implied_vol" / f"{asset}.parquet", index))
+        quotes = {
+            "ts": _times(closes),
+            "half_spread": pa.array(market.half_spread[:, column]),
+            "depth": pa.array(market.depth[:, column]),
+            "basis": pa.array(own[:, BASIS]),
+            "open_interest": pa.array(own[:, OPEN_INTEREST]),
+        }
+        written.append(_write(folder / "quotes" / f"{symbol}.parquet", quotes))
+    return tuple(written)
+
+
+def _times(nanoseconds: np.ndarray) -> pa.Array:
+    return pa.array(nanoseconds, pa.timestamp("ns", tz="UTC"))
+
+
+def _write(path: Path, content: dict[str, pa.Array]) -> Path:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(content), sink)
+    replace_file(path, sink.getvalue().to_pybytes())
+    return path

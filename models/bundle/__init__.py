@@ -1,0 +1,1 @@
+"""Model bundles: schema, manifest, files, pointer."""

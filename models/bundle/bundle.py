@@ -1,0 +1,327 @@
+"""Model bundles: content-addressed folders that are audited first and constructed second.
+
+A bundle is a folder ``<sha256>/`` of plain files::
+
+    model.onnx       the graph that answers
+    trees.npz        its trees, which explain the answers and check the graph
+    manifest.json    schema, calibration, hashes, metrics, baselines, versions
+    checksums.json   SHA-256 and size of every other file
+    …                further files, such as baseline graphs
+
+Its name is the SHA-256 of ``checksums.json``. It holds no time of day: the same data and
+configuration give the same bundle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from market.core.errors import BundleError, ModelError
+from models.bundle.manifest import MAX_JSON_BYTES, TrainingRecord, manifest_bytes, parse_manifest
+from models.bundle.pointer import POINTERS, read_pointer
+from models.bundle.safe_io import read_plain, sync_folder, write_durably
+from models.bundle.schema import ModelSchema, canonical_json, is_sha256
+from models.onnx.audit import audit_onnx
+from models.onnx.parity import check_parity, threshold_adjacent_rows
+from models.onnx.scorer import Scorer
+from models.trees.tree_table import TreeTable, trees_from_bytes, trees_sha256, trees_to_bytes
+
+MODEL = "model.onnx"
+TREES = "trees.npz"
+MANIFEST = "manifest.json"
+CHECKSUMS = "checksums.json"
+REQUIRED = (MODEL, TREES, MANIFEST)
+DRAFT = ".draft-"
+"""Prefix of folders in which a bundle is tried before it is written for good."""
+
+MAX_FILES = 64
+MAX_FILE_BYTES = 256 * 2**20
+MAX_BUNDLE_BYTES = 512 * 2**20
+LOAD_PARITY_ROWS = 512
+_PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A bundle that passed its audit.
+
+    Attributes
+    ----------
+    sha256:
+        Its name: the SHA-256 of its checksums.
+    path:
+        Its folder.
+    manifest:
+        ``manifest.json`` as read, valid as `models.bundle.manifest.Manifest`.
+    schema:
+        Columns, constraints and horizons.
+    trees:
+        The ensemble of each horizon.
+    calibration:
+        Slope and intercept of each horizon.
+    scorer:
+        The graph, ready to answer.
+    checksums:
+        SHA-256 of each file by name.
+    """
+
+    sha256: str
+    path: Path
+    manifest: dict[str, Any]
+    schema: ModelSchema
+    trees: dict[int, TreeTable]
+    calibration: dict[int, tuple[float, float]]
+    scorer: Scorer
+    checksums: dict[str, str]
+
+    def read(self, name: str) -> bytes:
+        """One file of the bundle, compared with its checksum again.
+
+        Raises
+        ------
+        BundleError
+            The bundle has no such file, or it changed since the audit.
+        """
+        if name not in self.checksums:
+            raise BundleError(
+                f"bundle {self.sha256} has no file {name!r}; it has {sorted(self.checksums)}"
+            )
+        try:
+            data = read_plain(self.path / name, MAX_FILE_BYTES)
+        except FileNotFoundError:
+            raise BundleError(f"{self.path / name} is gone; restore the bundle") from None
+        if _sha256(data) != self.checksums[name]:
+            raise BundleError(f"{self.path / name} changed since it was audited; restore it")
+        return data
+
+
+def bundle_files(
+    *,
+    model: bytes,
+    schema: ModelSchema,
+    trees: Mapping[int, TreeTable],
+    calibration: Mapping[int, tuple[float, float]],
+    record: TrainingRecord,
+) -> dict[str, bytes]:
+    """The required files of a bundle, for `write_bundle`; equal parts give equal bytes.
+
+    Parameters
+    ----------
+    model:
+        The graph from `models.onnx.export.export`.
+    schema, trees, calibration:
+        What it was exported from.
+    record:
+        How it was trained and how well it did.
+
+    Raises
+    ------
+    ModelError
+        A value cannot be written as JSON, or a hash is malformed.
+    """
+    return {
+        MODEL: model,
+        TREES: trees_to_bytes(trees),
+        MANIFEST: manifest_bytes(schema, trees, calibration, record),
+    }
+
+
+def write_bundle(root: Path, files: Mapping[str, bytes]) -> str:
+    """Write a bundle whole or not at all; one that is there already is verified and kept.
+
+    Parameters
+    ----------
+    root:
+        Folder of the bundles; made if missing.
+    files:
+        Content by plain file name: those of `bundle_files` and any others.
+
+    Returns
+    -------
+    The bundle's SHA-256, which is its folder's name.
+
+    Raises
+    ------
+    BundleError
+        A name is not plain, a required file is missing, a limit is passed, or a folder of this
+        name holds something else.
+    """
+    missing = [name for name in REQUIRED if name not in files]
+    if missing:
+        raise BundleError(f"bundle lacks {missing}; give all of {list(REQUIRED)}")
+    checksums = canonical_json(
+        {name: {"sha256": _sha256(data), "size": len(data)} for name, data in files.items()}
+    )
+    _parse_checksums(checksums)
+    sha = _sha256(checksums)
+    root.mkdir(parents=True, exist_ok=True)
+    incoming = root / f".incoming-{secrets.token_hex(8)}"
+    incoming.mkdir()
+    try:
+        for name, data in {**files, CHECKSUMS: checksums}.items():
+            write_durably(incoming / name, data)
+        sync_folder(incoming)
+        if not (root / sha).exists():
+            _move(incoming, root / sha)
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+    sync_folder(root)
+    _audit_files(root / sha)
+    return sha
+
+
+def remove_unfinished(root: Path) -> None:
+    """Remove what a killed writer left in the folder of the bundles: folders that begin with a dot.
+
+    Only for whoever is sure to be the one writer, as the retraining is under its lock.
+    """
+    for entry in os.scandir(root):
+        if entry.name.startswith((".incoming-", DRAFT)) and entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _move(incoming: Path, target: Path) -> None:
+    try:
+        incoming.rename(target)
+    except OSError as error:
+        # Another process may have written the same bundle; the audit that follows tells.
+        if not target.is_dir():
+            raise BundleError(f"bundle {target} cannot be written ({error.strerror})") from error
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Audit a bundle and construct it.
+
+    In order: plain file names, nothing unlisted, no links, sizes, checksums, the folder's name;
+    manifest; trees; operators of every graph; inputs and outputs; parity of graph and trees.
+
+    Parameters
+    ----------
+    path:
+        A bundle folder, or a pointer file (``champion``, ``previous``) beside bundles.
+
+    Raises
+    ------
+    BundleError
+        There is no bundle, or it failed its audit.
+    """
+    folder = _folder(path)
+    files = _audit_files(folder)
+    for name, data in files.items():
+        if name.endswith(".onnx"):
+            audit_onnx(data)
+    try:
+        return _construct(folder, files)
+    except BundleError:
+        raise
+    except ModelError as error:
+        raise BundleError(f"bundle {folder.name} is unsound: {error}") from error
+
+
+def _folder(path: Path) -> Path:
+    if path.name not in POINTERS:
+        return path
+    sha = read_pointer(path.parent, path.name)
+    if sha is None:
+        raise BundleError(f"there is no pointer file {path}; retrain or promote a bundle first")
+    return path.parent / sha
+
+
+def _audit_files(folder: Path) -> dict[str, bytes]:
+    if folder.is_symlink() or not folder.is_dir():
+        raise BundleError(f"{folder} is not a bundle folder; give one, or a pointer file")
+    try:
+        encoded = read_plain(folder / CHECKSUMS, MAX_JSON_BYTES)
+    except FileNotFoundError:
+        raise BundleError(f"{folder} has no {CHECKSUMS}; it is not a bundle") from None
+    sha = _sha256(encoded)
+    if sha != folder.absolute().name:
+        raise BundleError(
+            f"bundle folder {folder} has checksums with SHA-256 {sha}; the two must be equal, "
+            "restore the bundle"
+        )
+    checksums = _parse_checksums(encoded)
+    found = {entry.name for entry in os.scandir(folder)}
+    if found != {*checksums, CHECKSUMS}:
+        odd = sorted(found ^ {*checksums, CHECKSUMS})
+        raise BundleError(f"{folder} lacks files or has unlisted ones: {odd}; restore the bundle")
+    return {name: _audit_file(folder / name, listed) for name, listed in checksums.items()}
+
+
+def _audit_file(path: Path, listed: _File) -> bytes:
+    try:
+        data = read_plain(path, listed.size)
+    except FileNotFoundError:
+        raise BundleError(f"{path} is gone; restore the bundle") from None
+    if len(data) != listed.size or _sha256(data) != listed.sha256:
+        raise BundleError(f"{path} does not match its checksum; restore the bundle")
+    return data
+
+
+def _parse_checksums(encoded: bytes) -> dict[str, _File]:
+    try:
+        files = msgspec.json.decode(encoded, type=dict[str, _File])
+    except msgspec.MsgspecError as error:
+        raise BundleError(f"{CHECKSUMS} is malformed ({error}); restore the bundle") from error
+    if len(files) > MAX_FILES or not set(REQUIRED) <= set(files):
+        raise BundleError(
+            f"{CHECKSUMS} lists {sorted(files)}; expected {list(REQUIRED)} and at most {MAX_FILES} "
+            "files"
+        )
+    for name, listed in files.items():
+        if not _PLAIN_NAME.fullmatch(name) or name == CHECKSUMS:
+            raise BundleError(
+                f"{name!r} may not be a bundle file; use lower-case letters, digits, '_', '.', '-'"
+            )
+        if not is_sha256(listed.sha256) or not 0 <= listed.size <= MAX_FILE_BYTES:
+            raise BundleError(f"{name} has an impossible checksum, or over {MAX_FILE_BYTES} bytes")
+    if sum(listed.size for listed in files.values()) > MAX_BUNDLE_BYTES:
+        raise BundleError(f"bundle has over {MAX_BUNDLE_BYTES} bytes; keep large files elsewhere")
+    if encoded != canonical_json(msgspec.to_builtins(files)):
+        raise BundleError(f"{CHECKSUMS} is not in canonical form; write it with write_bundle")
+    return files
+
+
+def _construct(folder: Path, files: Mapping[str, bytes]) -> Bundle:
+    manifest, schema = parse_manifest(files[MANIFEST])
+    trees = trees_from_bytes(files[TREES], schema.horizons, len(schema.features))
+    for horizon, table in trees.items():
+        if trees_sha256(table) != manifest.trees_sha256[horizon]:
+            raise BundleError(f"{TREES} has other trees of {horizon} h than {MANIFEST} names")
+    scorer = Scorer(files[MODEL], schema)
+    rows = threshold_adjacent_rows(schema, trees, LOAD_PARITY_ROWS, seed=0)
+    report = check_parity(scorer, trees, manifest.calibration, rows)
+    if not report.passed:
+        raise BundleError(
+            f"{MODEL} differs from {TREES} by {report.max_difference:.3g} on {report.rows} rows; "
+            f"at most {report.limit:.0e} is allowed, export the model again"
+        )
+    return Bundle(
+        sha256=folder.absolute().name,
+        path=folder,
+        manifest=msgspec.json.decode(files[MANIFEST]),
+        schema=schema,
+        trees=trees,
+        calibration=dict(manifest.calibration),
+        scorer=scorer,
+        checksums={name: _sha256(data) for name, data in files.items()},
+    )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

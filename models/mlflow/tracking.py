@@ -1,0 +1,351 @@
+"""Trainings as MLflow runs: parameters, figures, artifacts and the graph itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from market.core.errors import ModelError
+from models.bundle.manifest import parse_manifest
+from models.bundle.schema import ModelSchema, canonical_json, is_sha256
+from models.mlflow.fold_runs import FoldRun, log_fold
+from models.mlflow.registry import BUNDLE_TAG, find_version, register_version
+from models.mlflow.run_figures import training_metrics
+from models.mlflow.store import Tracking, mlflow_client
+from models.onnx.scorer import INPUT, PROBABILITY, RAW_SCORE
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+EVALUATION_FILE = "evaluation.json"
+GATES_FILE = "gates.json"
+BACKTEST_FILE = "backtest.json"
+MANIFEST_FILE = "manifest.json"
+MODEL_CARD_FILE = "model_card.md"
+REVIEW_FILE = "review.json"
+PLOTS_FOLDER = "plots"
+VERSION_TAG = "registered_version"
+LOGGED_MODEL = "model"
+REQUIREMENTS = ("numpy", "onnxruntime")
+"""Packages that the logged model needs, pinned to the versions at hand."""
+
+_SYSTEM_TAGS = "mlflow."
+_SHORT_SHA = 12
+_DIGEST_LENGTH = 36
+# MLflow's own limits for one request.
+_METRICS_PER_BATCH = 1000
+_PARAMS_PER_BATCH = 100
+_PLOT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}(\.png|\.svg)?")
+_FILE_NAME = re.compile(r"([a-z0-9_]{1,32}/)?[a-z0-9_]{1,64}\.(csv|html|json|md)")
+_NOTE = "mlflow.note.content"
+_EXPERIMENT_TAGS = {
+    # Opens the experiment as model training, not as a language model's traces.
+    "mlflow.experimentKind": "custom_model_development",
+    _NOTE: "Trainings of Margincast. Each run is one `margincast retrain`; its description says "
+    "what came of it, `review.html` among its artifacts shows everything, and its child runs are "
+    "its folds. `margincast review` sets the newest beside the champion.",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingRun:
+    """All that is known of one training when it ends.
+
+    Attributes
+    ----------
+    bundle_sha256, data_sha256, ruleset_sha256, features_sha256:
+        Hashes of the bundle, the training data, the rule set and the feature registry.
+    params:
+        Settings of the training, flat.
+    evaluation:
+        The object of ``evaluate --json``, with ``predicted_over_observed`` and ``reliability`` in
+        each horizon.
+    gates:
+        By name ``{"passed", "value", "limit", …}``.
+    verdict:
+        ``promoted``, ``kept``, ``refused`` or ``failed``.
+    reasons:
+        Why, one sentence each.
+    onnx, manifest:
+        Those files of the bundle.
+    plots:
+        PNG bytes by name, with or without ``.png``, or SVG bytes by name with ``.svg``.
+    model_card:
+        Markdown.
+    backtest:
+        The object of ``backtest --json``, or None.
+    review:
+        What else a reviewer needs, or None: contributions, ablation, folds, provenance.
+    note:
+        Markdown that MLflow shows as the description of the run and of the registered version.
+    tags:
+        Further tags of the run, such as the hash of the code.
+    files:
+        Further artifacts by path: ``tables/months.csv``, ``review.html``.
+    folds:
+        Child runs.
+    """
+
+    bundle_sha256: str
+    data_sha256: str
+    ruleset_sha256: str
+    features_sha256: str
+    params: Mapping[str, str | int | float]
+    evaluation: Mapping[str, Any]
+    gates: Mapping[str, Mapping[str, Any]]
+    verdict: str
+    reasons: Sequence[str]
+    onnx: bytes
+    manifest: bytes
+    plots: Mapping[str, bytes]
+    model_card: str
+    backtest: Mapping[str, Any] | None = None
+    review: Mapping[str, Any] | None = None
+    note: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    folds: Sequence[FoldRun] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """Where a training went: its run and the registered version of its bundle."""
+
+    run_id: str
+    version: int
+
+
+def log_training(tracking: Tracking, run: TrainingRun) -> Logged:
+    """Log a training as one run and register its graph once per bundle.
+
+    Everything is checked and written as text before MLflow is touched. The version is registered
+    last, so that a run which broke off half-way has none; a bundle that is registered already
+    keeps its version, which the new run names in the tag ``registered_version``.
+
+    Parameters
+    ----------
+    tracking:
+        The store; experiment and registered model are created where they do not exist.
+    run:
+        The training.
+
+    Returns
+    -------
+    Logged
+        Run and version.
+
+    Raises
+    ------
+    ModelError
+        A hash, the manifest, the graph, a plot's name or a figure (NaN or infinite) is malformed:
+        nothing is logged. MLflow or its store failed: the run, if there is one, ends as FAILED.
+
+    References
+    ----------
+    MLflow documentation, "Tracking" and ``mlflow.onnx``.
+    """
+    _, schema = parse_manifest(run.manifest)
+    graph = _graph(run.onnx)
+    files = _files(run)
+    tags = _tags(run)
+    metrics = training_metrics(run.evaluation, run.gates, run.backtest)
+
+    with mlflow_client(tracking) as client:
+        name = f"{run.verdict}/{run.bundle_sha256[:_SHORT_SHA]}"
+        experiment = _experiment_id(client, tracking)
+        run_id = client.create_run(experiment, run_name=name, tags=tags).info.run_id
+        with _active_run(tracking, run_id):
+            # Before the metrics, each of which MLflow would read back to copy it to the model.
+            model_id = _log_graph(graph, schema, run.bundle_sha256)
+            _log_figures(client, run_id, run.params, metrics)
+            _log_dataset(client, run_id, run)
+            _log_files(client, run_id, files)
+            for fold in run.folds:
+                log_fold(client, experiment, run_id, fold)
+            version = find_version(client, tracking, run.bundle_sha256)
+            if version is None:
+                version = register_version(
+                    client,
+                    tracking,
+                    run.bundle_sha256,
+                    run_id=run_id,
+                    model_id=model_id,
+                    description=run.note,
+                )
+            client.set_tag(run_id, VERSION_TAG, str(version))
+    return Logged(run_id, version)
+
+
+def _graph(onnx_bytes: bytes) -> Any:
+    import onnx
+
+    try:
+        onnx.checker.check_model(onnx_bytes)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ModelError(f"graph is not valid ONNX ({error}); export the model again") from error
+    return onnx.load_model_from_string(onnx_bytes)
+
+
+def _files(run: TrainingRun) -> dict[str, bytes]:
+    """Artifacts of a run by path."""
+    files = {
+        EVALUATION_FILE: _readable_json(run.evaluation),
+        GATES_FILE: _readable_json(run.gates),
+        MANIFEST_FILE: run.manifest,
+        MODEL_CARD_FILE: run.model_card.encode(),
+    }
+    if run.backtest is not None:
+        files[BACKTEST_FILE] = _readable_json(run.backtest)
+    if run.review is not None:
+        files[REVIEW_FILE] = _readable_json(run.review)
+    for name, content in run.files.items():
+        if not _FILE_NAME.fullmatch(name) or name in files:
+            raise ModelError(
+                f"artifact is named {name!r}; use a name of its own in lower-case letters, digits "
+                "and '_', as in tables/months.csv"
+            )
+        files[name] = content
+    for name, picture in run.plots.items():
+        if not _PLOT_NAME.fullmatch(name):
+            raise ModelError(
+                f"plot is named {name!r}; use letters, digits, '_' and '-', as in reliability.png"
+            )
+        suffix = "" if name.endswith((".png", ".svg")) else ".png"
+        files[f"{PLOTS_FOLDER}/{name}{suffix}"] = picture
+    return files
+
+
+def _readable_json(value: Mapping[str, Any]) -> bytes:
+    """JSON for readers: keys stay in the order given, which is that of horizons and bands."""
+    canonical_json(value)  # refuses what JSON cannot say
+    return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _tags(run: TrainingRun) -> dict[str, str]:
+    hashes = {
+        BUNDLE_TAG: run.bundle_sha256,
+        "data_sha256": run.data_sha256,
+        "ruleset_sha256": run.ruleset_sha256,
+        "features_sha256": run.features_sha256,
+    }
+    for name, sha in hashes.items():
+        if not is_sha256(sha):
+            raise ModelError(f"{name} is {sha!r}; expected 64 lower-case hex digits")
+    own = {_NOTE: run.note} if run.note else {}
+    provenance = {f"data_{key}": str(value) for key, value in run.evaluation["data"].items()}
+    return {
+        **run.tags,
+        **own,
+        **provenance,
+        **hashes,
+        "margincast_version": installed_version("margincast"),
+        "verdict": run.verdict,
+        "reasons": canonical_json(list(run.reasons)).decode(),
+    }
+
+
+def _experiment_id(client: MlflowClient, tracking: Tracking) -> str:
+    experiment = client.get_experiment_by_name(tracking.experiment)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    return str(
+        client.create_experiment(
+            tracking.experiment, artifact_location=tracking.artifact_location, tags=_EXPERIMENT_TAGS
+        )
+    )
+
+
+@contextmanager
+def _active_run(tracking: Tracking, run_id: str) -> Iterator[None]:
+    """The run ends with the block, as FAILED if the block fails.
+
+    ``log_model`` takes no client: it logs to the process-wide address and active run.
+    """
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking.uri)
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        yield
+
+
+def _log_graph(graph: Any, schema: ModelSchema, bundle_sha256: str) -> str:
+    """Log the graph to the active run; returns the id of the logged model.
+
+    Signature and requirements are given: MLflow takes seconds to infer them, and would guess.
+    """
+    import mlflow.onnx
+
+    info = mlflow.onnx.log_model(
+        graph,
+        name=LOGGED_MODEL,
+        signature=_signature(schema),
+        pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
+        metadata={
+            BUNDLE_TAG: bundle_sha256,
+            "features": list(schema.features),
+            "horizons": list(schema.horizons),
+        },
+        onnx_execution_providers=["CPUExecutionProvider"],
+        onnx_session_options={"intra_op_num_threads": 1, "inter_op_num_threads": 1},
+        save_as_external_data=False,
+    )
+    return str(info.model_id)
+
+
+def _signature(schema: ModelSchema) -> ModelSignature:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    def matrix(name: str, width: int) -> TensorSpec:
+        return TensorSpec(np.dtype(np.float64), (-1, width), name)
+
+    width = len(schema.horizons)
+    return ModelSignature(
+        inputs=Schema([matrix(INPUT, len(schema.features))]),
+        outputs=Schema([matrix(PROBABILITY, width), matrix(RAW_SCORE, width)]),
+    )
+
+
+def _log_figures(
+    client: MlflowClient,
+    run_id: str,
+    params: Mapping[str, str | int | float],
+    metrics: Mapping[str, float],
+) -> None:
+    from mlflow.entities import Metric, Param
+
+    now = time.time_ns() // 1_000_000
+    given = [Param(name, str(value)) for name, value in params.items()]
+    figures = [Metric(name, value, now, 0) for name, value in metrics.items()]
+    for start in range(0, len(given), _PARAMS_PER_BATCH):
+        client.log_batch(run_id, params=given[start : start + _PARAMS_PER_BATCH])
+    for start in range(0, len(figures), _METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=figures[start : start + _METRICS_PER_BATCH])
+
+
+def _log_dataset(client: MlflowClient, run_id: str, run: TrainingRun) -> None:
+    """Name the training rows; MLflow has room for 36 of the 64 digits of their hash."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"data_sha256": run.data_sha256})
+    rows = Dataset("training rows", run.data_sha256[:_DIGEST_LENGTH], "code", source)
+    client.log_inputs(run_id, [DatasetInput(rows, [InputTag("mlflow.data.context", "training")])])
+
+
+def _log_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        client.log_artifacts(run_id, folder)

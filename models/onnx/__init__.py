@@ -1,0 +1,1 @@
+"""ONNX: export, audit, parity, scorer."""

@@ -1,0 +1,164 @@
+"""What an ONNX file asks for, read before ONNX Runtime sees it.
+
+ONNX Runtime reports inputs and outputs but neither operators nor files outside the graph, and
+the `onnx` package is not part of serving: so the few protobuf fields that matter are walked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from market.core.errors import BundleError
+
+ALLOWED_OPERATORS = frozenset(
+    {("ai.onnx.ml", "TreeEnsemble")}
+    | {
+        ("", operator)
+        for operator in (
+            "Add",
+            "Concat",
+            "Exp",
+            "Gather",
+            "Identity",
+            "Max",
+            "Mul",
+            "Neg",
+            "Reciprocal",
+        )
+    }
+)
+"""Operators that `models.onnx.export` writes, as (domain, name); no others are loaded."""
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MODEL_GRAPH, _MODEL_OPSET, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 20, 25
+_OPSET_DOMAIN = 1
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
+_NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS = 5, 10
+_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 6, 11, 22, 23
+_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+
+
+def audit_onnx(data: bytes) -> None:
+    """Refuse a graph that goes beyond plain scoring.
+
+    Refused: operators and domains other than `ALLOWED_OPERATORS`, sub-graphs, functions, training
+    information, sparse tensors, and tensors kept in other files.
+
+    Raises
+    ------
+    BundleError
+        The file is not an ONNX model or asks for something refused.
+
+    References
+    ----------
+    ONNX IR specification, ``onnx.proto``; Protocol Buffers encoding.
+    """
+    graphs = 0
+    for number, value in _fields(memoryview(data)):
+        if number in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
+            raise _refusal("training information or functions")
+        if number == _MODEL_OPSET:
+            domains = {domain for domain, _ in ALLOWED_OPERATORS}
+            for part, domain in _fields(_message(value)):
+                if part == _OPSET_DOMAIN and _text(domain) not in domains:
+                    raise _refusal(f"operator domain {_text(domain)!r}")
+        elif number == _MODEL_GRAPH:
+            graphs += 1
+            _audit_graph(_message(value))
+    if graphs != 1:
+        raise BundleError(f"ONNX file holds {graphs} graphs; expected one, export it again")
+
+
+def _audit_graph(graph: memoryview) -> None:
+    for number, value in _fields(graph):
+        if number == _GRAPH_NODE:
+            _audit_node(_message(value))
+        elif number == _GRAPH_INITIALIZER:
+            _audit_tensor(_message(value))
+        elif number == _GRAPH_SPARSE:
+            raise _refusal("sparse tensors")
+
+
+def _audit_node(node: memoryview) -> None:
+    operator = domain = ""
+    for number, value in _fields(node):
+        if number == _NODE_OPERATOR:
+            operator = _text(value)
+        elif number == _NODE_DOMAIN:
+            domain = _text(value)
+        elif number == _NODE_ATTRIBUTE:
+            _audit_attribute(_message(value))
+    if (domain, operator) not in ALLOWED_OPERATORS:
+        raise _refusal(f"operator {operator!r} of domain {domain!r}")
+
+
+def _audit_attribute(attribute: memoryview) -> None:
+    for number, value in _fields(attribute):
+        if number in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
+            _audit_tensor(_message(value))
+        elif number in (
+            _ATTRIBUTE_GRAPH,
+            _ATTRIBUTE_GRAPHS,
+            _ATTRIBUTE_SPARSE,
+            _ATTRIBUTE_SPARSES,
+        ):
+            raise _refusal("sub-graphs or sparse tensors")
+
+
+def _audit_tensor(tensor: memoryview) -> None:
+    for number, value in _fields(tensor):
+        if number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value != 0):
+            raise _refusal("tensors kept in other files")
+
+
+def _refusal(what: str) -> BundleError:
+    return BundleError(
+        f"ONNX file uses {what}, which a bundle may not; export it with models.onnx.export"
+    )
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Field numbers and values of one protobuf message; fixed-width values are skipped."""
+    position = 0
+    while position < len(data):
+        key, position = _varint(data, position)
+        number, wire = key >> 3, key & 7
+        if wire == _VARINT:
+            value, position = _varint(data, position)
+            yield number, value
+            continue
+        if wire == _BYTES:
+            length, position = _varint(data, position)
+        elif wire in (_FIXED64, _FIXED32):
+            length = 8 if wire == _FIXED64 else 4
+        else:
+            raise BundleError(f"ONNX file has protobuf wire type {wire}; it is damaged")
+        if position + length > len(data):
+            raise BundleError("ONNX file ends inside a field; it is damaged, export it again")
+        if wire == _BYTES:
+            yield number, data[position : position + length]
+        position += length
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(data):
+            break
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise BundleError("ONNX file has a broken number; it is damaged, export it again")
+
+
+def _message(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise BundleError("ONNX file has a number where a message belongs; it is damaged")
+    return value
+
+
+def _text(value: int | memoryview) -> str:
+    return bytes(_message(value)).decode("utf-8", "replace")

@@ -1,0 +1,1 @@
+"""Gradient-boosted trees as arrays: tables, contributions, bracketing of levels."""

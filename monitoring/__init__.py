@@ -1,0 +1,1 @@
+"""Live market state and what keeps it current."""

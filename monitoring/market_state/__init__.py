@@ -1,0 +1,1 @@
+"""Live market state: bars, steps, exogenous series."""

@@ -1,0 +1,358 @@
+"""The live market: moved by posted bars, step by step, and by quotes.
+
+A step waits until enough symbols have delivered, then it counts
+(`monitoring.market_state.live_steps`). The newest step that counts is computed again with each of
+its bars, an older one with each bar that it lacked, from a kept state on. So the features after
+all bars are those of the batch to the last bit, in whatever order the bars came. The outlier
+filter takes the bars of a step together, by what stood before the step: a suspect bar is recorded
+and counts as missing.
+
+Quotes count at once, each figure by its own time (`market.quotes.quote_store`); what they tell of
+funding, open interest, implied volatility and basis is context of the newest step or a later one
+(`monitoring.market_state.exogenous_updates`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from decisions.messages import BarIn, BarsResponse
+from features.state.market_state import MarketFeatures, MarketState
+from features.state.snapshot import MarketSnapshot
+from ledger.records import Entry
+from ledger.store import Ledger
+from market.bars.outlier_filter import PriceGuard, new_state
+from market.bars.panel import BarPanel
+from market.core.clock import format_time
+from market.core.errors import DataError
+from monitoring.market_state.bar_checks import (
+    MAX_AHEAD_DAYS,
+    MAX_AHEAD_DAYS_UNCLOCKED,
+    BarChecks,
+)
+from monitoring.market_state.bar_intake import MEMORY_STEPS
+from monitoring.market_state.live_market_state import MarketMoment
+from monitoring.market_state.live_steps import Checkpoint, Counting, Step, StepRule
+from monitoring.market_state.posted_bars import Correction, apply_bars
+from monitoring.market_state.step_replay import recompute
+from monitoring.quotes.messages import QuoteIn, QuotesResponse
+from monitoring.quotes.posted_quotes import follow_quotes
+from monitoring.recovery.market_replay import (
+    SAVED_EVERY,
+    Known,
+    caught_up,
+    quote_checks,
+    saved_board,
+)
+
+Floats = npt.NDArray[np.float64]
+_NAMED_SYMBOLS = 5
+
+
+class LiveMarket:
+    """A market that posted bars and quotes move. Safe to use from several threads.
+
+    Parameters
+    ----------
+    state:
+        Advanced through the history; taken over.
+    mark:
+        Last mark of each symbol, shape (S,); NaN where there is none.
+    features:
+        Features of the history, of which the last row counts; None without history.
+    recent:
+        Bars of the history as told, the newest of which are known when they come again.
+    guard:
+        Judges the bars; None takes them as they are told.
+    guard_state:
+        Where it stands after the history, shape (S, 4); None: before any bar.
+    rule:
+        When a step counts.
+    recorded:
+        Open and column of the bars that the history has as the ledger records them.
+
+    Raises
+    ------
+    DataError
+        The parts do not fit together.
+    """
+
+    def __init__(
+        self,
+        state: MarketState,
+        mark: Floats,
+        features: MarketFeatures | None,
+        recent: BarPanel | None = None,
+        guard: PriceGuard | None = None,
+        guard_state: Floats | None = None,
+        rule: StepRule | None = None,
+        recorded: frozenset[tuple[int, int]] = frozenset(),
+    ) -> None:
+        newest = None if state.last_open is None else state.last_open + state.interval.nanoseconds
+        at = None if features is None or not len(features.closes) else int(features.closes[-1])
+        if mark.shape != (len(state.symbols),) or at != newest:
+            raise DataError(
+                f"a live market needs a mark for each of {len(state.symbols)} symbols and features "
+                f"at {newest}; got marks of shape {mark.shape} and features at {at}"
+            )
+        self._unsaved, self._recorded = 0, recorded
+        begun = new_state(len(state.symbols)) if guard_state is None else guard_state.copy()
+        if begun.shape != new_state(len(state.symbols)).shape:
+            raise DataError(
+                f"a price guard of shape {begun.shape} does not fit {len(state.symbols)} symbols"
+            )
+        self._guard = guard
+        self._rule = StepRule() if rule is None else rule
+        self._columns = {symbol: i for i, symbol in enumerate(state.symbols)}
+        self._lock = threading.Lock()
+        self._moment = MarketMoment(
+            committed=state,
+            head=state,
+            features=None if features is None or at is None else _last_row(features),
+            mark=mark.copy(),
+            mark_before=mark.copy(),
+            told={} if recent is None else _told(recent, state),
+            guard=begun,
+            guard_before=begun,
+            checkpoints=(Checkpoint(state, mark.copy(), begun),),
+        )
+
+    @property
+    def moment(self) -> MarketMoment:
+        """What is known now; a caller that uses it twice sees the same market twice."""
+        return self._moment
+
+    @property
+    def newest_close(self) -> int | None:
+        """Close of the newest step that counts, nanoseconds; None before the first bar."""
+        return self._moment.newest_close
+
+    def snapshot(self, as_of: int) -> MarketSnapshot:
+        """The market now for a decision at `as_of`, see `MarketMoment.snapshot`."""
+        return self._moment.snapshot(as_of)
+
+    def post(
+        self,
+        interval: str,
+        bars: Sequence[BarIn],
+        *,
+        now: int | None = None,
+        final: bool = False,
+        correction: Correction | None = None,
+        record: Callable[[Entry], object] | None = None,
+    ) -> BarsResponse:
+        """Take in bars of any steps in any order; each step is computed once.
+
+        Parameters
+        ----------
+        interval:
+            Name of their interval.
+        bars:
+            The bars.
+        now:
+            Wall clock; bars that have not closed by then are rejected. None: the bars are the
+            clock, and none may open more than a week ahead of the newest step.
+        final:
+            Whether their steps and all before them are complete: they count and are closed.
+        correction:
+            Given where bars that are late are corrections: they count from the next step on.
+        record:
+            Called once with what is new, before the market moves: if it raises, nothing moved.
+
+        Returns
+        -------
+        Results in the order of the bars, and the close of the newest step that counts.
+        """
+        with self._lock:
+            ahead = MAX_AHEAD_DAYS_UNCLOCKED if now is None else MAX_AHEAD_DAYS
+            checks = BarChecks(self._moment.interval, self._columns, now, ahead)
+            moment, posted = apply_bars(
+                self._moment,
+                interval,
+                bars,
+                checks,
+                self._guard,
+                Counting(self._rule, now, final),
+                correction=correction,
+            )
+            if posted.entry is not None and record is not None:
+                record(posted.entry)
+            self._moment = moment
+        return posted.response
+
+    def count_due(self, now: int, record: Callable[[Entry], object] | None = None) -> None:
+        """Let the waiting steps count whose grace is over.
+
+        Parameters
+        ----------
+        now:
+            Wall clock, nanoseconds.
+        record:
+            As in `post`.
+        """
+        counting = Counting(self._rule, now)
+        if counting.due(self._moment.waiting) is None:
+            return
+        with self._lock:
+            interval = self._moment.interval
+            checks = BarChecks(interval, self._columns, now, MAX_AHEAD_DAYS)
+            moment, posted = apply_bars(
+                self._moment, interval.name, (), checks, self._guard, counting
+            )
+            if posted.entry is not None and record is not None:
+                record(posted.entry)
+            self._moment = moment
+
+    def waiting_reason(self, now: int | None) -> str | None:
+        """Which steps wait for which symbols; None where none does.
+
+        On the wall clock the newest step waits for the other symbols after each of its first bars,
+        at most for its grace: that is no fault.
+        """
+        moment = self._moment
+        if not moment.waiting or (now is not None and len(moment.waiting) == 1):
+            return None
+        first = min(moment.waiting)
+        lacking = moment.live & ~moment.waiting[first].present
+        names = [s for s, lacks in zip(moment.head.symbols, lacking, strict=True) if lacks]
+        live = int(moment.live.sum())
+        count = len(moment.waiting)
+        which = "1 step waits" if count == 1 else f"{count} steps wait"
+        return (
+            f"{which} for a quorum of {self._rule.needed(live)} bars, {live} symbols are live; "
+            f"{format_time(first)} lacks {named(names)}"
+        )
+
+    def post_quotes(
+        self,
+        quotes: Sequence[QuoteIn],
+        *,
+        cash_assets: Collection[str] = (),
+        now: int | None = None,
+        record: Callable[[Sequence[Entry]], object] | None = None,
+    ) -> QuotesResponse:
+        """Take in quotes in their order; what each tells goes by its own time.
+
+        Parameters
+        ----------
+        quotes:
+            The quotes.
+        cash_assets:
+            Assets of the rule set that count as cash.
+        now:
+            Wall clock; quotes may be a few seconds ahead of it. None: bars and quotes are the
+            clock, and none may be more than a day ahead of the newest bar.
+        record:
+            Called once with what is new, before the market moves: if it raises, nothing moved.
+
+        Returns
+        -------
+        Results in the order of the quotes, and the time of the newest bar or quote.
+
+        Raises
+        ------
+        DataError
+            Without a wall clock: there is no bar yet.
+        """
+        with self._lock:
+            checks = quote_checks(self._moment, self._columns, cash_assets, now)
+            moment, posted = follow_quotes(self._moment, quotes, checks, self._guard)
+            entries = [] if posted.entry is None else [posted.entry]
+            unsaved = self._unsaved + posted.count
+            if entries and unsaved >= max(SAVED_EVERY, 4 * len(moment.quotes.histories)):
+                entries.append(saved_board(moment))
+                unsaved = 0
+            if entries and record is not None:
+                record(entries)
+            self._moment, self._unsaved = moment, unsaved
+        return posted.response
+
+    def open_step(self, bars: BarPanel, mark: Floats) -> None:
+        """Take the newest step of a history: it stays open, and its bars can still be replaced.
+
+        Parameters
+        ----------
+        bars:
+            One row as told, later than what is known; NaN where a symbol has no bar. Its context
+            stays with the step, whatever bars are corrected.
+        mark:
+            Mark of each symbol at its close, shape (S,).
+        """
+        with self._lock:
+            (open_,) = bars.opens.tolist()
+            context = None if bars.context is None else bars.context[0].copy()
+            step = Step(bars.values[0].copy(), context=context, mark=mark.copy())
+            steps = {**self._moment.steps, open_: step}
+            moment, _ = recompute(self._moment, steps, open_, open_, self._guard)
+            unmoved = moment.suspect & (mark == self._moment.mark)
+            if unmoved.any():
+                # The bar marks its symbol once it is confirmed: nothing else does.
+                step = replace(step, mark=np.where(unmoved, np.nan, mark))
+                moment = replace(moment, steps={**moment.steps, open_: step})
+            self._moment = replace(moment, told={**moment.told, open_: step.bars})
+
+    def catch_up(
+        self, ledger: Ledger, cash_assets: Collection[str] = (), now: int | None = None
+    ) -> int:
+        """Apply the recorded bars that are not older than the newest step, and the recorded quotes.
+
+        Parameters
+        ----------
+        ledger:
+            Where they are recorded.
+        cash_assets:
+            Assets of the rule set that count as cash.
+        now:
+            Wall clock, nanoseconds; None: the bars are the clock.
+
+        Returns
+        -------
+        How many bars were applied or corrected.
+
+        Raises
+        ------
+        LedgerError
+            The ledger cannot be read, or a record was altered.
+        DataError
+            A record holds no bars or quotes.
+        """
+        with self._lock:
+            known = Known(self._columns, self._guard, cash_assets, self._recorded)
+            found = caught_up(self._moment, ledger, known, now)
+            self._moment, self._unsaved = found.moment, found.unsaved
+        return found.bars
+
+
+def named(names: Sequence[str]) -> str:
+    """The first few names, for a message."""
+    return ", ".join(names[:_NAMED_SYMBOLS]) + (", …" if names[_NAMED_SYMBOLS:] else "")
+
+
+def _last_row(features: MarketFeatures) -> MarketFeatures:
+    return MarketFeatures(
+        symbols=features.symbols,
+        closes=features.closes[-1:].copy(),
+        values=features.values[-1:].copy(),
+        correlation=features.correlation[-1:].copy(),
+        fast_correlation=features.fast_correlation[-1:].copy(),
+        age=features.age[-1:].copy(),
+        history=features.history[-1:].copy(),
+        seen=features.seen[-1:].copy(),
+        daily=features.daily_at(-1),
+    )
+
+
+def _told(recent: BarPanel, state: MarketState) -> dict[int, Floats]:
+    if recent.symbols != state.symbols or recent.interval != state.interval:
+        raise DataError(
+            f"recent bars of {len(recent.symbols)} symbols at {recent.interval.name} do not fit a "
+            f"state of {len(state.symbols)} symbols at {state.interval.name}"
+        )
+    opens = recent.opens[-MEMORY_STEPS:].tolist()
+    values = recent.values[-MEMORY_STEPS:].copy()
+    return dict(zip(opens, values, strict=True))

@@ -1,0 +1,228 @@
+"""The live market as known after some bars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from features.registry import STALE_INTERVALS
+from features.state.market_state import MarketFeatures, MarketState
+from features.state.snapshot import MarketSnapshot
+from market.bars.outlier_filter import HELD, MISSED, SIDE
+from market.bars.panel import CLOSE
+from market.core.clock import HOUR, Interval, format_time
+from market.core.errors import DataError
+from market.quotes.quote_store import SURFACE, QuoteIntake, ToldFigure, ToldQuotes
+from monitoring.market_state.live_steps import AheadMarks, Bools, Checkpoint, Floats, Step
+from monitoring.quotes.vol_references import surface_level
+
+
+@dataclass(frozen=True, slots=True)
+class MarketMoment:
+    """The market as known after some bars; never changed, only followed by another one.
+
+    Attributes
+    ----------
+    committed:
+        State before the newest step.
+    head:
+        State through the newest step, the newest one that counts.
+    features:
+        One row, at the close of the newest step; None before the first bar.
+    mark, mark_before:
+        Last mark of each symbol now and before the newest step, shape (S,); NaN where there is
+        none.
+    told:
+        The last values posted of each bar by its open, whether they count or not, shape (S, 5),
+        NaN where none were; of the kept steps and the newest `MEMORY_STEPS`.
+    guard, guard_before:
+        State of the outlier filter through the newest step and before it, shape (S, 4).
+    checkpoints:
+        The market before the oldest kept step and, once there are `KEPT_STEPS`, before a newer
+        one: one or two.
+    steps:
+        The kept steps that something has arrived for, by their opens.
+    waiting:
+        Steps after the newest one, which do not count yet, by their opens.
+    ahead:
+        Marks by the bars of the waiting steps, one for each of them, rising.
+    closed:
+        Steps up to this open take no more bars; None: all kept ones do.
+    corrections:
+        Bars that count from the next step on, by their opens, shape (S, 5) each; NaN elsewhere.
+    posted_context:
+        What quotes tell beside the bars of the newest step and of later ones, by their opens,
+        shape (S, `monitoring.market_state.reference_prices.POSTED_WIDTH`) each; it goes before
+        that of the files, and its last columns are reference prices of the bars.
+    quotes:
+        What quotes tell.
+    """
+
+    committed: MarketState
+    head: MarketState
+    features: MarketFeatures | None
+    mark: Floats
+    mark_before: Floats
+    told: Mapping[int, Floats]
+    guard: Floats
+    guard_before: Floats
+    checkpoints: tuple[Checkpoint, ...]
+    steps: Mapping[int, Step] = field(default_factory=dict)
+    waiting: Mapping[int, Step] = field(default_factory=dict)
+    ahead: tuple[AheadMarks, ...] = ()
+    closed: int | None = None
+    corrections: Mapping[int, Floats] = field(default_factory=dict)
+    posted_context: Mapping[int, Floats] = field(default_factory=dict)
+    quotes: ToldQuotes = field(default_factory=ToldQuotes)
+
+    @property
+    def suspect(self) -> Bools:
+        """Symbols whose newest bar is suspect, shape (S,)."""
+        waiting: Bools = self.guard[:, SIDE] != 0.0
+        return waiting
+
+    @property
+    def live(self) -> Bools:
+        """Symbols that a quorum is counted among, shape (S,): those whose newest accepted bar is at
+        most `STALE_INTERVALS` older than the newest step, or all where there is none."""
+        everyone = np.ones(len(self.mark), dtype=np.bool_)
+        if self.features is None:
+            return everyone
+        live: Bools = self.features.age[0] <= STALE_INTERVALS / self.interval.per_hour
+        return live if live.any() else everyone
+
+    @property
+    def oldest_kept(self) -> int | None:
+        """Open of the oldest kept step; None before the first one."""
+        oldest = self.checkpoints[0].next_open
+        return min(self.steps, default=None) if oldest is None else oldest
+
+    @property
+    def pending(self) -> int | None:
+        """Open of the newest step if its bars can be replaced; None where it came as it is."""
+        newest, oldest = self.head.last_open, self.oldest_kept
+        return newest if newest is not None and oldest is not None and newest >= oldest else None
+
+    @property
+    def suspect_bars(self) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+        """Close of each bar that waits for confirmation and when it closed, shape (S,) each.
+
+        NaN and 0 where there is none; None where none waits. Bars of waiting steps included.
+        """
+        ahead = self.ahead[-1] if self.ahead else None
+        if ahead is not None:
+            return self._suspect_bars(ahead.guard, ahead.close)
+        return self._suspect_bars(self.guard, self.newest_close)
+
+    def _suspect_bars(
+        self, guard: Floats, close: int | None
+    ) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+        """The same through a step that closes at `close`, from the state of the filter there."""
+        suspect = guard[:, SIDE] != 0.0
+        if not suspect.any() or close is None:
+            return None
+        step = self.interval.nanoseconds
+        price = np.where(suspect, guard[:, HELD], np.nan)
+        # Of a bar that is remembered no more, the first that may have been it.
+        missed = np.maximum(guard[:, MISSED], 1).astype(np.int64)
+        ts = np.where(suspect, close - (missed - 1) * step, 0)
+        for column in np.flatnonzero(suspect).tolist():
+            opens = (
+                o
+                for o, bars in self.told.items()
+                if o < close and bars[column, CLOSE] == price[column]
+            )
+            ts[column] = max(opens, default=int(ts[column]) - step) + step
+        return price, ts
+
+    @property
+    def suspect_prices(self) -> list[tuple[str, float, int]]:
+        """Name, price and time in nanoseconds of every price that waits for confirmation.
+
+        Closes of bars come first, under ``bar of <SYMBOL>``, then quoted marks, forwards and cash
+        assets by their identifiers, vols of options as ``vol of <OPTION>``, surfaces as ``surface
+        of <EXPIRY>`` with their vol at the forward, NaN without a forward.
+        """
+        found: list[tuple[str, float, int]] = []
+        if (bars := self.suspect_bars) is not None:
+            for column in np.flatnonzero(np.isfinite(bars[0])).tolist():
+                name = f"bar of {self.head.symbols[column]}"
+                found.append((name, float(bars[0][column]), int(bars[1][column])))
+        quoted, known = self.quotes.suspect_figures(), QuoteIntake(self.quotes)
+        return found + [_suspect_quote(figure, known) for figure in quoted]
+
+    @property
+    def interval(self) -> Interval:
+        """Length of a step."""
+        return self.head.interval
+
+    @property
+    def newest_close(self) -> int | None:
+        """Close of the newest step in nanoseconds; None before the first bar."""
+        last = self.head.last_open
+        return None if last is None else last + self.interval.nanoseconds
+
+    @property
+    def newest_known(self) -> int | None:
+        """Close of the newest step or time of the newest quote, the later one."""
+        return max(filter(None, (self.newest_close, self.quotes.newest)), default=None)
+
+    def snapshot(self, as_of: int, mark_max_age: int | None = None) -> MarketSnapshot:
+        """The market at `as_of`, no earlier than the newest close; without later quotes.
+
+        Accepted bars of waiting steps that had closed by then are the marks of their symbols; the
+        features, and the ages by which the model may be asked, stay those of the newest step.
+        `mark_max_age` is that of `MarketSnapshot`, nanoseconds.
+
+        Raises
+        ------
+        DataError
+            There is no bar yet, or a newer one than `as_of`; or so many newer quotes that what
+            was known of one at `as_of` is not kept.
+        """
+        if self.features is None or self.newest_close is None:
+            raise DataError("the market has no bar yet; post bars first")
+        if as_of < self.newest_close:
+            raise DataError(
+                f"as_of {format_time(as_of)} is before {format_time(self.newest_close)}, the "
+                "close of the newest bar; leave as_of out or give a later time"
+            )
+        mark, guard, close, mark_age = self.mark, self.guard, self.newest_close, None
+        ahead = next((a for a in reversed(self.ahead) if a.close <= as_of), None)
+        if ahead is not None:
+            mark, guard, close = ahead.mark, ahead.guard, ahead.close
+            late = (as_of - self.newest_close) / HOUR
+            waited = (as_of - ahead.closes) / HOUR
+            mark_age = np.where(ahead.closes > 0, waited, self.features.age[0] + late)
+        suspect_mark, suspect_ts = self._suspect_bars(guard, close) or (None, None)
+        return MarketSnapshot.at(
+            as_of,
+            self.interval,
+            self.features,
+            0,
+            mark,
+            guard[:, SIDE] != 0.0,
+            self.quotes.board(as_of),
+            suspect_mark,
+            suspect_ts,
+            mark_max_age,
+            mark_age,
+        )
+
+
+def _suspect_quote(figure: ToldFigure, known: QuoteIntake) -> tuple[str, float, int]:
+    """Name, price or vol, and time of a suspect figure."""
+    if figure.figure == "vol":
+        return f"vol of {figure.instrument}", figure.value[0], figure.ts
+    if figure.key[1] != SURFACE:
+        return figure.instrument, figure.value[0], figure.ts
+    forward = known.in_force(figure.instrument, "forward")
+    level = None
+    if forward is not None:
+        level = surface_level(figure, forward.value[0], forward.value[0])
+    value = math.nan if level is None else level.value
+    return f"surface of {figure.instrument}", value, figure.ts

@@ -1,0 +1,1 @@
+"""Live quotes: checks, outlier filter references, surfaces."""

@@ -1,0 +1,1 @@
+"""Recovery: live market state from recorded entries."""

@@ -1,0 +1,136 @@
+"""Verbs beside the pipeline: drift, schedule, life cycle, volatility surfaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.extras import require
+from pipelines.config.config import DEFAULT_FILE, load_config
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
+
+DRIFT_FOUND = 5
+HISTORY_DIFFERS = 4
+
+
+def drift(
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="A bundle folder or pointer file; default the champion."),
+    ] = None,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="Look at the ledger's decisions, not the data.")
+    ] = False,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Compare the newest accounts with a bundle's training; exit 5 if they have drifted."""
+    require("training", "drift")
+    from models.bundle.pointer import CHAMPION
+    from pipelines.jobs.drift import watch
+    from pipelines.reports.report import bars_line, drift_table, write_json
+    from pipelines.scheduler.notify import notified
+
+    settings = load_config(config)
+    path = bundle or settings.serving.bundles / CHAMPION
+    report = notified(settings, "drift", lambda: watch(settings, path, recorded=recorded))
+    write_json(report, json)
+    bars_line(report["bars"])
+    drift_table(report)
+    if report["verdict"] == "drift":
+        raise typer.Exit(DRIFT_FOUND)
+
+
+def schedule(
+    once: Annotated[
+        bool, typer.Option("--once", help="Run what is due now, missed starts included, and end.")
+    ] = False,
+    upcoming: Annotated[
+        int, typer.Option("--next", min=0, help="Only print so many next starts of each job.")
+    ] = 0,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Run retraining and drift checks as the configuration says; --once exits 1 if a run failed."""
+    require("training", "schedule")
+    from pipelines.reports.report import facts, write_json
+    from pipelines.scheduler.schedule import Scheduler, next_starts
+
+    file = (config or DEFAULT_FILE).absolute()
+    settings = load_config(config)
+    if upcoming:
+        starts = next_starts(settings, upcoming)
+        facts("next starts", starts)
+        write_json(starts, json)
+        return
+    scheduler = Scheduler(settings, file if file.exists() else None)
+    if not once:
+        write_json(scheduler.run_until_stopped(), json)
+        return
+    report = scheduler.run_due()
+    facts("schedule", report["jobs"])
+    write_json(report, json)
+    ran = [report["jobs"][name] for name in report["ran"]]
+    cut_off = any(job["running"] or job["last"] is None for job in ran)
+    if cut_off or any(job["last"]["verdict"] in (None, "failed") for job in ran):
+        raise typer.Exit(1)
+
+
+def lifecycle(
+    accounts: Annotated[Path, typer.Option("--accounts", help="Folder of the account files.")],
+    begin: Annotated[str, typer.Option("--from", help="First decision time, ISO 8601 in UTC.")],
+    end: Annotated[str, typer.Option("--to", help="Last decision time.")],
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Only compare with the recorded history.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the history here, one event a line.")
+    ] = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Replay the margin calls of a book over a span and record them; exit 4 if a record differs."""
+    from pipelines.jobs.life_cycle import run_life_cycle
+    from pipelines.reports.report import bars_line, facts, write_json
+
+    report = run_life_cycle(load_config(config), accounts, begin, end, replay=replay, out=out)
+    write_json(report, json)
+    bars_line(report["bars_report"])
+    shown = {key: value for key, value in report.items() if key not in ("bars_report", "unknown")}
+    facts("life cycle", shown | {"without_figures": report["unknown"]["account_bars"]})
+    if report["equal"] is False:
+        raise typer.Exit(HISTORY_DIFFERS)
+
+
+def surface(
+    source: Annotated[
+        Path, typer.Argument(help="A parquet file of option chains, or a folder of them.")
+    ],
+    prices_only: Annotated[
+        bool,
+        typer.Option("--prices-only", help="Take vols from bid and ask, not the exchange's own."),
+    ] = False,
+    json: JsonFile = None,
+) -> None:
+    """Fit the volatility surface of every snapshot, free of arbitrage, and report how it fits."""
+    from pipelines.jobs.surface import fit_surfaces
+    from pipelines.reports.report import write_json
+    from pipelines.reports.surface_report import surface_tables
+
+    report = fit_surfaces(source, use_marks=not prices_only)
+    write_json(report, json)
+    surface_tables(report)
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    app.command()(drift)
+    app.command()(schedule)
+    app.command()(lifecycle)
+    app.command()(surface)

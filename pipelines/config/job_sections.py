@@ -1,0 +1,119 @@
+"""The sections of the retraining job: when it runs, what counts as drift, who is told.
+
+As in `pipelines.config.sections`: one section is one frozen model, and what cannot be is refused
+here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator
+
+from market.core.errors import ConfigError
+from pipelines.config.sections import Count, Section, _impossible, _is_loopback
+from pipelines.scheduler.crontab import parse_cron
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Seconds = Annotated[int, Field(strict=True, ge=0)]
+Event = Literal["promoted", "kept", "refused", "failed", "drift"]
+
+
+class DriftConfig(Section):
+    """Effects from which drift matters, and the chance of a false alarm that is borne.
+
+    See `training.drift.monitors.Floors` for the five effects; `level` holds within each kind of
+    monitor, over all its columns. Only the newest `recent_days` are compared with training.
+    """
+
+    recent_days: Annotated[Count, Field(le=3_650)] = 56
+    distribution: Share = 0.1
+    missing: Share = 0.05
+    ratio: Annotated[float, Field(gt=1.0, allow_inf_nan=False)] = 1.25
+    slope: Positive = 0.1
+    loss: Positive = 0.1
+    level: Share = 0.05
+    permutations: Annotated[int, Field(strict=True, ge=99, le=100_000)] = 4999
+
+
+class ScheduleConfig(Section):
+    """When the scheduler runs the jobs: cron lines, five fields or six with seconds first.
+
+    An empty line switches a job off. A start up to `misfire_grace` seconds late is made up for,
+    several missed ones by one run where `coalesce` is true; `jitter` spreads starts over so many
+    seconds.
+    """
+
+    cron: str = "0 3 * * *"
+    drift_cron: str = ""
+    timezone: str = "UTC"
+    jitter: Seconds = 0
+    misfire_grace: Annotated[int, Field(strict=True, ge=1)] = 21_600
+    coalesce: Annotated[bool, Field(strict=True)] = True
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise _impossible("a time zone like UTC or Europe/Zurich") from None
+        return name
+
+    @field_validator("cron", "drift_cron")
+    @classmethod
+    def _cron_line(cls, line: str) -> str:
+        if line:
+            try:
+                parse_cron(line)
+            except ConfigError as error:
+                raise _impossible(f"a cron line like '0 3 * * *': {error}") from None
+        return line
+
+
+class NotifyConfig(Section):
+    """Who is told of a verdict: a command (argument vector, JSON on its stdin) or a webhook.
+
+    Both may be given; neither: nobody is told. The webhook is signed with the secret in the
+    environment variable MARGINCAST_NOTIFY_SECRET, see `pipelines.scheduler.notify`.
+    """
+
+    command: tuple[str, ...] = ()
+    webhook: str = Field(default="", repr=False)
+    on: tuple[Event, ...] = ("promoted", "kept", "refused", "failed", "drift")
+    timeout: Annotated[int, Field(strict=True, ge=1, le=300)] = 10
+    attempts: Annotated[Count, Field(le=10)] = 3
+
+    @field_validator("command")
+    @classmethod
+    def _a_program_first(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        if command and not command[0].strip():
+            raise _impossible("a list that starts with the program to run, or an empty one")
+        if any("\0" in argument for argument in command):
+            raise _impossible("a list of texts without NUL, which no program can be given")
+        return command
+
+    @field_validator("webhook")
+    @classmethod
+    def _encrypted_or_local(cls, webhook: str) -> str:
+        if not webhook:
+            return webhook
+        try:
+            parts = urlsplit(webhook)
+            host, _ = parts.hostname or "", parts.port
+            host.encode("idna")
+        except ValueError:
+            host, parts = "", urlsplit("")
+        if not re.fullmatch(r"[!-~]+", webhook):
+            raise _impossible("an address in ASCII without blanks (%-encode others)")
+        local = parts.scheme == "http" and _is_loopback(host)
+        if not host or not (parts.scheme == "https" or local) or parts.username is not None:
+            raise _impossible(
+                "an address like https://example.com/hook without a user name; http only for "
+                "this machine itself (loopback)"
+            )
+        return webhook

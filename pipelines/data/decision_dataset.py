@@ -1,0 +1,77 @@
+"""Account-times of recorded decisions: what the endpoint really answered on, and how it ended."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from decisions.messages import AccountIn
+from decisions.records import to_account
+from ledger.store import Ledger
+from margin.rules.ruleset import RuleSet
+from market.accounts.book import Account, Book
+from market.core.errors import DataError
+from models.bundle.bundle import Bundle
+from pipelines.config.config import Config
+from pipelines.data.loaders import Market
+from training.labels.book_intervals import from_book
+from training.labels.dataset import Dataset, build_dataset
+
+
+def recorded_dataset(config: Config, market: Market, ruleset: RuleSet, bundle: Bundle) -> Dataset:
+    """The decisions of a bundle as rows of a data set, with the labels that have matured since.
+
+    A decision counts at the newest close it could know; of several in one bar the last one.
+    Features are computed again from the configured bars, by the kernels that served them; its
+    label is that of the positions it saw, held through the horizon.
+
+    Raises
+    ------
+    DataError
+        The ledger holds no decision of this bundle after its training, or none has matured.
+    LedgerError
+        The ledger cannot be read.
+    """
+    closes, history = market.history.bars.closes, market.history
+    since = int(bundle.manifest["training"]["ends_ns"][1])
+    found: dict[tuple[str, int], Account] = {}
+    with Ledger(config.ledger.url) as ledger:
+        for record in ledger.records("decision", since_as_of=since):
+            decision = record.payload["decision"]
+            row = int(np.searchsorted(closes, record.as_of or 0, side="right")) - 1
+            if decision["model"] == bundle.sha256 and decision["probability"] and row >= 0:
+                told = msgspec.convert(record.payload["account"], AccountIn)
+                found[told.account_id, row] = to_account(told)
+    if not found:
+        raise DataError(
+            f"the ledger holds no decision of bundle {bundle.sha256} after its training; score "
+            "with --record or through the endpoint first, or leave --recorded out"
+        )
+    keys = sorted(found)
+    ids = tuple(sorted({name for name, _ in keys}))
+    number = {name: i for i, name in enumerate(ids)}
+    first = np.array([row for _, row in keys], dtype=np.int64)
+    segments = from_book(
+        Book.of([found[key] for key in keys]),
+        np.array([number[name] for name, _ in keys], dtype=np.int64),
+        ids,
+        first,
+        first + 1,
+        history.bars.symbols,
+        history.mark,
+        ruleset,
+    )
+    training = config.training
+    return build_dataset(
+        history,
+        market.features,
+        segments,
+        ruleset,
+        horizons=training.horizons,
+        start=config.market.start_ns,
+        end=config.market.end_ns,
+        extremes=training.extremes,
+        book="static",
+        max_rows=training.max_rows,
+        seed=config.accounts.seed,
+    )

@@ -1,0 +1,245 @@
+"""From configuration to data: market, features, rules and accounts, as every verb needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from features.state.market_state import MarketFeatures, MarketState
+from features.state.point_in_time import advance_through
+from margin.engines.tier.tiers import check_followable
+from margin.rules.history import RuleHistory
+from margin.rules.history import load_history as load_rule_history
+from margin.rules.ruleset import RuleSet
+from market.bars.bar_files import BarFolder
+from market.bars.exogenous_files import ContextSources, add_context
+from market.bars.history import MarketHistory, load_history
+from market.bars.outlier_filter import PriceGuard
+from market.bars.recorded_rows import Opens, RecordedRows, RecordedSource
+from market.core.clock import Interval
+from market.core.errors import DataError, RuleSetError
+from market.simulator.account_behaviour import ActedLives, act
+from market.simulator.market_parameters import MarketParameters
+from market.simulator.population import Lives, Population, sample_lives
+from market.simulator.simulated_market import SimulatedMarket, simulate_market
+from pipelines.config.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """A market's history and its features on the same grid.
+
+    Attributes
+    ----------
+    history:
+        Bars and marks.
+    features:
+        At every close.
+    state:
+        The state before the last two bars: what the endpoint starts from. It catches up with the
+        first and keeps the second open to corrections.
+    real:
+        False for a simulated market.
+    """
+
+    history: MarketHistory
+    features: MarketFeatures
+    state: MarketState
+    real: bool
+
+
+def read_history(config: Config, recorded: RecordedSource | None = None) -> MarketHistory:
+    """Bars as configured, or the simulated market where none are; past the rules' price guard.
+
+    `recorded` gives what the ledger holds beside them (`monitoring.recovery.recorded_steps`).
+    """
+    interval = Interval.parse(config.market.interval)
+    guard = _guard(read_rule_history(config))
+    if config.market.bars:
+        folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
+        rows: RecordedRows | None = None
+
+        def asked(symbols: Sequence[str], interval: Interval, grid: Opens) -> RecordedRows | None:
+            nonlocal rows
+            rows = None if recorded is None else recorded(symbols, interval, grid)
+            return rows
+
+        history = load_history(folders, interval, config.market.symbols, guard, asked)
+        sources = ContextSources(
+            config.market.funding,
+            config.market.open_interest,
+            config.market.implied_vol,
+            config.market.option_surface,
+        )
+        history = add_context(history, sources)
+        return history if rows is None else replace(history, bars=rows.with_context(history.bars))
+    panel = simulated_market(config).panel
+    rows = None if recorded is None else recorded(panel.symbols, panel.interval, panel.opens)
+    return MarketHistory.from_panel(panel, guard, rows)
+
+
+def simulated_market(config: Config) -> SimulatedMarket:
+    """The simulated market as it is told, before any guard.
+
+    Raises
+    ------
+    DataError
+        Symbols are named, which a simulated market has none of, or files beside bars are.
+    """
+    for name in ("funding", "open_interest", "implied_vol", "option_surface"):
+        if getattr(config.market, name):
+            raise DataError(
+                f"[market] {name} is set and [market] bars is empty; a simulated market has its "
+                f"own: leave {name} out, or give the folders of bars that it belongs to"
+            )
+    if config.market.symbols:
+        raise DataError(
+            "[market] symbols is set and [market] bars is empty; a simulated market takes "
+            "[simulate] symbols, a number"
+        )
+    simulate, interval = config.simulate, Interval.parse(config.market.interval)
+    parameters = (
+        MarketParameters.read(simulate.path)
+        if simulate.path
+        else MarketParameters.load(simulate.parameters)
+    )
+    return simulate_market(
+        simulate.seed, simulate.days, simulate.symbols, interval, parameters=parameters
+    )
+
+
+def read_market(config: Config, recorded: RecordedSource | None = None) -> Market:
+    """The market with all its features; `recorded` as in `read_history`."""
+    history = read_history(config, recorded)
+    state = MarketState(history.bars.symbols, history.bars.interval)
+    before = advance_through(state, history.bars.rows(0, -2), history.corrections)
+    earlier = state.copy()
+    last = advance_through(state, history.bars.rows(-2, None), history.corrections)
+    return Market(history, before.followed_by(last), earlier, bool(config.market.bars))
+
+
+def read_rule_history(config: Config) -> RuleHistory:
+    """The configured rules: one version, or those of a folder."""
+    return load_rule_history(config.rules.path or config.rules.ruleset)
+
+
+def read_rules(config: Config, market: Market) -> RuleSet:
+    """The version of the configured rules that is in force at the end of the data.
+
+    Raises
+    ------
+    RuleSetError
+        The rules cannot be read, or none are in force then.
+    """
+    return read_rule_history(config).at(_end(config, market))
+
+
+def _end(config: Config, market: Market) -> int:
+    last = int(market.history.bars.closes[-1])
+    end = config.market.end_ns
+    return last if end is None else min(last, end)
+
+
+def describe_rules(ruleset: RuleSet) -> dict[str, str]:
+    """Which version of the rules a report rests on."""
+    return {
+        "name": ruleset.name,
+        "version": ruleset.version,
+        "effective_from": ruleset.effective_from,
+        "effective_to": ruleset.effective_to,
+        "sha256": ruleset.sha256,
+    }
+
+
+def _guard(rules: RuleHistory) -> PriceGuard | None:
+    """The guard of all versions: it judges the bars of all times before any version is chosen."""
+    first, *others = rules.versions
+    for other in others:
+        if other.price_guard != first.price_guard:
+            raise RuleSetError(
+                f"versions {first.version!r} and {other.version!r} of rule set {first.name!r} have "
+                "different tables [price_guard], which judges the bars of all times alike; give "
+                "all versions the same one"
+            )
+    return first.price_guard.guard()
+
+
+def read_label_rules(config: Config, market: Market) -> RuleSet:
+    """The rule set whose maintenance margin makes a call of an account in training: that of
+    ``[training]``, else the one in force; the version of the end of the data.
+
+    Raises
+    ------
+    RuleSetError
+        It cannot be read, or has no brackets by which margins can be followed through history.
+    """
+    own = config.training
+    named = (
+        (own.path or own.ruleset) if own.ruleset else (config.rules.path or config.rules.ruleset)
+    )
+    ruleset = load_rule_history(named).at(_end(config, market))
+    try:
+        check_followable(ruleset)
+    except RuleSetError as error:
+        raise RuleSetError(
+            f"{error}; another than the one in force can make the labels: "
+            '[training] ruleset = "linear-tiers"'
+        ) from error
+    return ruleset
+
+
+def usable(market: Market) -> npt.NDArray[np.bool_]:
+    """Which symbols can be held and scored at each decision time, shape (T, S)."""
+    fit: npt.NDArray[np.bool_] = market.features.usable(market.history.bars.interval)
+    return fit & market.history.decidable()
+
+
+def sample_accounts(config: Config, market: Market) -> Lives:
+    """Accounts of the configured population over this market.
+
+    Raises
+    ------
+    DataError
+        Nothing can be sampled: the market is too short for the warm-up.
+    """
+    accounts = config.accounts
+    lives = sample_lives(
+        Population.load(accounts.population),
+        accounts.count,
+        accounts.seed,
+        market.history.bars.closes,
+        market.history.mark,
+        usable(market),
+    )
+    if not len(lives):
+        raise DataError(
+            f"no account can be sampled from {len(market.history.bars)} bars: every symbol needs "
+            "168 hours of history first; give a longer market"
+        )
+    return lives
+
+
+def act_accounts(config: Config, market: Market, lives: Lives) -> ActedLives | None:
+    """The same accounts with what their owners do; None where the population holds still."""
+    behaviour = Population.load(config.accounts.population).behaviour
+    if behaviour is None:
+        return None
+    history = market.history
+    return act(lives, behaviour, config.accounts.seed, history.bars.closes, history.mark)
+
+
+def describe(config: Config, market: Market) -> Mapping[str, str]:
+    """What is real and what is sampled, for every report."""
+    sampled = config.accounts.path is None
+    return {
+        "prices": "real" if market.real else "simulated",
+        "accounts": "sampled" if sampled else "files",
+        "labels": "computed",
+        "label_rules": config.training.ruleset or config.rules.ruleset,
+        "population": config.accounts.population if sampled else "none",
+        "extremes": config.training.extremes,
+        "book": config.training.book,
+    }

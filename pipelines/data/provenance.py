@@ -1,0 +1,80 @@
+"""Which code ran: a hash over our own sources, the commit they came from, library versions."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = (
+    "decisions",
+    "features",
+    "ledger",
+    "margin",
+    "market",
+    "models",
+    "monitoring",
+    "pipelines",
+    "serving",
+    "training",
+)
+LIBRARIES = ("lightgbm", "mlflow", "numba", "numpy", "onnx", "onnxruntime", "scikit-learn", "scipy")
+SOURCES = (".py", ".toml", ".html")
+
+_ROOT = Path(__file__).resolve().parents[2]
+_GIT_SECONDS = 10
+
+
+def source_sha256(root: Path = _ROOT) -> str:
+    """SHA-256 over the name and content of every source file of our packages, in name order.
+
+    It is the same for a checkout and for an installed wheel of it, and changes with any edit,
+    committed or not. Files are those of Python, rule sets, populations and templates.
+    """
+    digest = hashlib.sha256()
+    paths = sorted(
+        path.relative_to(root)
+        for package in PACKAGES
+        for path in (root / package).rglob("*")
+        if path.suffix in SOURCES and path.is_file()
+    )
+    for path in paths:
+        digest.update(path.as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256((root / path).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def git_commit(root: Path = _ROOT) -> str | None:
+    """The commit checked out at `root`, with ``+changes`` unless no tracked file differs from it.
+
+    None where no git answers, or `root` is no checkout of its own (an installed wheel).
+    """
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+    head = _git(git, root, "rev-parse", "HEAD")
+    if head is None:
+        return None
+    changed = _git(git, root, "status", "--porcelain", "--untracked-files=no")
+    return head if changed == "" else f"{head}+changes"
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of the libraries that figures can depend on."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def _git(git: str, root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            [git, "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,154 @@
+"""Assess a bundle without fitting: evaluate its forecasts, backtest its add-on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from margin.rules.ruleset import RuleSet
+from market.core.clock import HOUR, format_time
+from market.core.errors import DataError
+from models.bundle.bundle import Bundle, load_bundle
+from models.forecaster import Forecaster
+from pipelines.cli.progress import Stages
+from pipelines.config.config import Config
+from pipelines.data.accounts import read_dataset, read_segments
+from pipelines.data.loaders import Market, describe, describe_rules, read_label_rules, read_market
+from pipelines.jobs.retrain import split_ends
+from training.backtest.backtest import backtest
+from training.evaluation.evaluate import evaluate, forecast
+from training.labels.book_intervals import Segments
+from training.labels.dataset import Dataset
+
+
+def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
+    """The object of ``evaluate --json``: the bundle and its own baselines on configured data.
+
+    With an empty ``[market] start`` account-times before the end of the bundle's training data are
+    left out; ``dropped`` counts them as ``in_training``. An explicit start is honoured: where the
+    rows reach back into the training data, ``warnings`` says so.
+
+    Raises
+    ------
+    DataError
+        No account-time is left, for one because all data end before those of the training did.
+    """
+    with Stages(4) as stages:
+        with stages.stage("bundle"):
+            bundle = load_bundle(path)
+        with stages.stage("features"):
+            market = read_market(config)
+            ruleset = read_label_rules(config, market)
+        with stages.stage("labels"):
+            segments = read_segments(config, market, ruleset)
+            data, left_out = _unseen_rows(config, market, segments, ruleset, bundle)
+        with stages.stage("evaluate"):
+            report = evaluate(
+                data,
+                forecast(bundle, data),
+                bundle.manifest["training"],
+                describe(config, market),
+                market.history.bars.symbols,
+            )
+    return {
+        "bundle": bundle.sha256,
+        "ruleset": describe_rules(ruleset),
+        **report,
+        "dropped": report["dropped"] | {"in_training": left_out},
+        "warnings": _overlap_warnings(report, bundle.manifest["training"]),
+        "bars": market.history.report.to_dict(),
+    }
+
+
+def training_end(training: Mapping[str, Any]) -> int:
+    """When the data end from which a bundle was fitted and calibrated, labels included.
+
+    Parameters
+    ----------
+    training:
+        The part ``training`` of the bundle's manifest.
+
+    Returns
+    -------
+    Nanoseconds; the first time at which a row shares nothing with the training.
+    """
+    return max(int(training["ends_ns"][1]), int(training["span_ns"][1]) + 1)
+
+
+def _unseen_rows(
+    config: Config, market: Market, segments: Segments, ruleset: RuleSet, bundle: Bundle
+) -> tuple[Dataset, int]:
+    """Rows from the configured start on, or without one from the end of the bundle's training data
+    on; and how many account-times that left out."""
+    if config.market.start_ns is not None:
+        return read_dataset(config, market, segments, ruleset), 0
+    start = training_end(bundle.manifest["training"])
+    left_out = _account_times_before(start, segments, market)
+    try:
+        return read_dataset(config, market, segments, ruleset, start=start), left_out
+    except DataError as error:
+        raise DataError(
+            f"{error}. {left_out:,} account-times before {format_time(start)}, the end of the "
+            "bundle's training data, are left out: give newer data, or set [market] start to "
+            "evaluate on the training span all the same"
+        ) from error
+
+
+def _account_times_before(start: int, segments: Segments, market: Market) -> int:
+    """Account-times whose decision time is before `start`."""
+    row = int(np.searchsorted(market.history.bars.closes, start, side="left"))
+    rows = np.minimum(segments.last_row, row) - np.minimum(segments.first_row, row)
+    return int(rows.sum())
+
+
+def _overlap_warnings(report: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
+    hours = report["overlap_with_training_hours"]
+    if not hours:
+        return []
+    begin, end = (format_time(t) for t in training["span_ns"])
+    return [
+        f"{hours:,.0f} h of the evaluated span are within the training data of the bundle, {begin} "
+        f"to {end}: skill and calibration there say nothing of new data; leave [market] start "
+        "empty to evaluate only what follows"
+    ]
+
+
+def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
+    """The object of ``backtest --json``.
+
+    Scalars are solved between fit_end and calibrate_end and tested from there to test_end; without
+    these the configured span is split 60, 20 and 20 per cent.
+    """
+    with Stages(3) as stages:
+        with stages.stage("bundle"):
+            forecaster = Forecaster(load_bundle(path))
+        with stages.stage("features"):
+            market = read_market(config)
+            ruleset = read_label_rules(config, market)
+            segments = read_segments(config, market, ruleset)
+        with stages.stage("backtest"):
+            closes = market.history.bars.closes
+            first = max(int(closes[segments.first_row.min()]), config.market.start_ns or 0)
+            last = min(int(closes[-1]), config.market.end_ns or int(closes[-1]))
+            ends = split_ends(config, first, last - config.training.horizons[-1] * HOUR)
+            report = backtest(
+                market.history,
+                market.features,
+                segments,
+                ruleset,
+                forecaster,
+                calibrate=(ends[0], ends[1]),
+                test=(ends[1], ends[2]),
+                seed=config.accounts.seed,
+                progress=stages.within,
+            )
+    return {
+        "bundle": forecaster.bundle.sha256,
+        "data": dict(describe(config, market)),
+        "ruleset": describe_rules(ruleset),
+        **report,
+        "bars": market.history.report.to_dict(),
+    }

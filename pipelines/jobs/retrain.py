@@ -1,0 +1,336 @@
+"""The retraining job: data, features, labels, fit, calibrate, evaluate, export, gate, register.
+
+The pointer moves last. Whatever fails or is killed before leaves at most an unnamed bundle
+folder, which the next run finds and reuses.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ledger.records import Entry
+from ledger.store import Ledger
+from margin.rules.ruleset import RuleSet
+from market.core.clock import HOUR
+from market.core.errors import DataError, ModelError
+from models.bundle.bundle import (
+    DRAFT,
+    Bundle,
+    bundle_files,
+    load_bundle,
+    remove_unfinished,
+    write_bundle,
+)
+from models.bundle.manifest import TrainingRecord
+from models.bundle.pointer import CHAMPION, PREVIOUS, promote, read_pointer
+from models.gates import Decision, decide, parity_gate
+from models.mlflow.registry import find_challenger, set_aliases
+from models.onnx.export import export
+from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_rows
+from models.onnx.scorer import Scorer
+from pipelines.cli.progress import Stages
+from pipelines.config.config import Config
+from pipelines.data.accounts import read_dataset, read_segments
+from pipelines.data.loaders import (
+    Market,
+    describe,
+    describe_rules,
+    read_label_rules,
+    read_market,
+    read_rules,
+)
+from pipelines.jobs.drift import beside_champion
+from pipelines.jobs.serve import MARKET_STATE
+from pipelines.registry.log_run import log_run, tracking
+from pipelines.registry.promotion_gates import (
+    bounds,
+    calibrated_and_better,
+    no_worse_than_champion,
+    stress_and_segments,
+)
+from pipelines.registry.training_review import Trained, examine
+from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive
+from pipelines.scheduler.notify import notified
+from training.drift.reference import REFERENCE_FILE, make_reference
+from training.evaluation.evaluate import (
+    evaluate,
+    forecast,
+)
+from training.fitting.candidate import Candidate, fit_candidate
+from training.fitting.fit import PARAMETERS, Ensemble
+from training.labels.dataset import Dataset
+from training.labels.splits import Block, default_boundaries, purged_split
+
+_PARITY_ROWS = 20_000
+_LIBRARIES = ("lightgbm", "numpy", "numba", "onnx", "onnxruntime", "scikit-learn")
+
+
+def split_ends(config: Config, first: int, last: int) -> tuple[int, int, int]:
+    """Ends of the fit, calibration and test blocks: as configured, or 60, 20 and 20 per cent."""
+    training = config.training
+    if training.fit_end_ns is None:
+        return default_boundaries(first, last + config.training.horizons[-1] * HOUR)
+    return (
+        training.fit_end_ns,
+        training.calibrate_end_ns or 0,
+        training.test_end_ns or 0,
+    )
+
+
+def retrain(config: Config) -> dict[str, Any]:
+    """Train, judge and register one model; the object of ``retrain --json``.
+
+    Raises
+    ------
+    BusyError
+        Another retraining is running.
+    MargincastError
+        Data, model or ledger refused; nothing was promoted.
+    """
+
+    def job() -> dict[str, Any]:
+        with exclusive(config.serving.bundles / RETRAIN_LOCK, "retrain"), Stages(11) as stages:
+            return _retrain(config, stages)
+
+    return notified(config, "retrain", job)
+
+
+def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
+    with stages.stage("features"):
+        market = read_market(config)
+        ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
+    with stages.stage("labels"):
+        segments = read_segments(config, market, ruleset)
+        data = read_dataset(config, market, segments, ruleset)
+        data_sha = data.sha256()
+        data.write(config.serving.bundles.parent / "dataset.parquet")
+    ends = split_ends(config, int(data.time[0]), int(data.time[-1]))
+    block = purged_split(data.time, data.horizons[-1], *ends)
+    _check_blocks(block, config)
+    with stages.stage("fit"):
+        fitted = fit_candidate(data, block)
+    with stages.stage("export"):
+        onnx = export(fitted.schema, fitted.trees, fitted.calibration)
+        parity = _check_parity(fitted, onnx)
+    training = _training_record(config, data, block, ends, fitted)
+    root = config.serving.bundles
+    remove_unfinished(_made(root))
+    draft_folder = tempfile.TemporaryDirectory(dir=root, prefix=DRAFT)
+    with stages.stage("evaluate"), draft_folder as folder:
+        draft = _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
+        bundle = load_bundle(Path(folder) / draft)
+        test = data.take(np.flatnonzero(block == Block.TEST))
+        forecasts = forecast(bundle, test)
+        evaluation = evaluate(
+            test, forecasts, training, describe(config, market), market.history.bars.symbols
+        )
+    with stages.stage("bundle"):
+        metrics = {hours: figures["models"] for hours, figures in evaluation["horizons"].items()}
+        reference = make_reference(bundle.scorer, fitted.schema, data, block)
+        fitted.plain[REFERENCE_FILE] = reference.to_bytes()
+        sha = _write(root, fitted, onnx, training, data_sha, ruleset, metrics)
+        bundle = load_bundle(root / sha)
+    with stages.stage("review"):
+        trained = Trained(
+            config, market, segments, ruleset, data, block, ends, fitted, bundle, test
+        )
+        review = examine(trained, stages)
+    champion = read_pointer(root, CHAMPION)
+    with stages.stage("gate"):
+        gates = [
+            parity_gate(parity.max_difference, parity.rows, parity.limit),
+            bounds(config, market, in_force, bundle),
+            *calibrated_and_better(test, forecasts, evaluation),
+            *no_worse_than_champion(root, champion, sha, test, forecasts),
+            *stress_and_segments(evaluation),
+        ]
+        decision = decide(
+            gates, has_champion=champion not in (None, sha), is_champion=champion == sha
+        )
+    with stages.stage("drift"):
+        beside = beside_champion(config, market, in_force, data, champion, sha)
+    with stages.stage("register"):
+        report = {
+            "verdict": decision.verdict,
+            "reasons": list(decision.reasons),
+            "bundle": sha,
+            "data_sha256": data_sha,
+            "ruleset_sha256": ruleset.sha256,
+            "ruleset": describe_rules(ruleset),
+            "rows": training["rows"],
+            "gates": {name: gate.to_dict() for name, gate in decision.gates.items()},
+            "seconds": dict(stages.seconds),
+            "evaluation": {"bundle": sha, **evaluation},
+            "bars": market.history.report.to_dict(),
+            "champion_before": champion,
+            **beside,
+        }
+        run = log_run(config, bundle, report, review, onnx)
+        report["mlflow_run"] = run
+        report["champion"] = _settle(config, market, bundle, decision, report)
+        trouble = align_aliases(config, decision.verdict, sha)
+        if trouble is not None:
+            report["reasons"].append(trouble)
+    return report
+
+
+def _check_blocks(block: npt.NDArray[np.int8], config: Config) -> None:
+    for part in (Block.FIT, Block.CALIBRATE, Block.TEST):
+        if not (block == part).any():
+            training = config.training
+            raise DataError(
+                f"no rows fall into the {part.name.lower()} block; check [training] fit_end "
+                f"{training.fit_end!r}, calibrate_end {training.calibrate_end!r}, test_end "
+                f"{training.test_end!r} against the span of the data"
+            )
+
+
+def _check_parity(fitted: Candidate, onnx: bytes) -> ParityReport:
+    """ONNX against LightGBM itself, on rows beside the thresholds."""
+
+    def raw(ensemble: Ensemble, X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        if ensemble.booster is None:
+            return np.zeros(len(X))
+        return np.asarray(ensemble.booster.predict(X, raw_score=True), dtype=np.float64)
+
+    rows = threshold_adjacent_rows(fitted.schema, fitted.trees, _PARITY_ROWS, seed=1)
+    return check_parity(
+        Scorer(onnx, fitted.schema),
+        fitted.trees,
+        fitted.calibration,
+        rows,
+        boosters={
+            hours: lambda X, own=ensemble: raw(own, X)  # type: ignore[misc]
+            for hours, ensemble in fitted.ensembles.items()
+        },
+    )
+
+
+def _training_record(
+    config: Config,
+    data: Dataset,
+    block: npt.NDArray[np.int8],
+    ends: tuple[int, int, int],
+    fitted: Candidate,
+) -> dict[str, Any]:
+    fit = block == Block.FIT
+    trained = data.time[fit | (block == Block.CALIBRATE)]
+    return {
+        "config_sha256": config.sha256(),
+        "span_ns": [int(trained[0]), int(trained[-1])],
+        "ends_ns": list(ends),
+        "rows": {
+            part.name.lower(): int((block == part).sum())
+            for part in (Block.FIT, Block.CALIBRATE, Block.TEST)
+        },
+        "base_rates": {
+            str(hours): float(data.labels[fit, h].mean()) for h, hours in enumerate(data.horizons)
+        },
+        "parameters": dict(PARAMETERS),
+        "calibration": {str(hours): asdict(line) for hours, line in fitted.lines.items()},
+        "trees": {
+            str(hours): {
+                "rounds": ensemble.rounds,
+                "prior_loss": ensemble.prior_loss,
+                "tree_loss": ensemble.tree_loss,
+            }
+            for hours, ensemble in fitted.ensembles.items()
+        },
+    }
+
+
+def _write(
+    root: Path,
+    fitted: Candidate,
+    onnx: bytes,
+    training: Mapping[str, Any],
+    data_sha: str,
+    ruleset: RuleSet,
+    metrics: Mapping[str, Any],
+) -> str:
+    record = TrainingRecord(
+        training_data_sha256=data_sha,
+        ruleset_sha256=ruleset.sha256,
+        versions={name: version(name) for name in _LIBRARIES},
+        training=training,
+        metrics=metrics,
+        baselines=fitted.baselines,
+    )
+    files = bundle_files(
+        model=onnx,
+        schema=fitted.schema,
+        trees=fitted.trees,
+        calibration=fitted.calibration,
+        record=record,
+    )
+    return write_bundle(root, {**files, **fitted.plain})
+
+
+def _settle(
+    config: Config,
+    market: Market,
+    bundle: Bundle,
+    decision: Decision,
+    report: Mapping[str, Any],
+) -> str | None:
+    """Record the verdict, save the market state, and move the pointer last."""
+    root = config.serving.bundles
+    before = read_pointer(root, CHAMPION)
+    with Ledger(config.ledger.url, chain="registry") as ledger:
+        ledger.append(
+            [
+                Entry(
+                    kind="retrain",
+                    payload={
+                        "verdict": decision.verdict,
+                        "reasons": list(decision.reasons),
+                        "bundle": bundle.sha256,
+                        "champion_before": before,
+                        "data_sha256": report["data_sha256"],
+                        "ruleset_sha256": report["ruleset_sha256"],
+                        "mlflow_run": report["mlflow_run"],
+                        "drift": report["drift"] and report["drift"]["verdict"],
+                        "change": report["change"],
+                    },
+                )
+            ]
+        )
+    market.state.save(root / MARKET_STATE)
+    if decision.verdict == "promoted" and before != bundle.sha256:
+        promote(root, bundle.sha256)
+    return read_pointer(root, CHAMPION)
+
+
+def align_aliases(config: Config, verdict: str, bundle: str) -> str | None:
+    """Let MLflow's aliases follow the pointers; why they do not, or None.
+
+    The pointer decides what is served and has moved already: MLflow failing now makes the aliases
+    late, which ``promote`` and the next training mend, and not the training failed.
+    """
+    root = config.serving.bundles
+    try:
+        challenger = None if verdict == "promoted" else bundle
+        if verdict == "refused":
+            challenger = find_challenger(tracking(config))
+        set_aliases(
+            tracking(config),
+            champion=read_pointer(root, CHAMPION),
+            challenger=challenger,
+            previous=read_pointer(root, PREVIOUS),
+        )
+    except ModelError as error:
+        return f"MLflow's aliases were not moved ({error}); margincast promote aligns them"
+    return None
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

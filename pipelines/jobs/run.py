@@ -1,0 +1,55 @@
+"""The main job on the embedded default: retrain, score the book, serve."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from market.core.redaction import shown_address
+from pipelines.config.config import Config
+from pipelines.jobs.retrain import retrain
+from pipelines.jobs.score import degraded_line, score_book
+from pipelines.jobs.simulate import simulate
+from pipelines.reports.report import console, evaluation_tables, facts
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Simulate a market and a book, retrain, gate, register, score the book."""
+    work = config.serving.bundles.parent
+    simulated = simulate(config, work / "simulated")
+    report = retrain(config)
+    evaluation_tables(report["evaluation"])
+    facts(
+        "retrain",
+        {key: report[key] for key in ("verdict", "reasons", "bundle", "champion", "seconds")},
+    )
+    scored = score_book(
+        config,
+        work / "simulated" / "accounts",
+        simulated["span"][1],
+        work / "scored.parquet",
+        record=True,
+    )
+    facts("score", {key: value for key, value in scored.items() if key not in ("errors", "bars")})
+    line = degraded_line(scored)
+    if line is not None:
+        print(f"margincast: {line}", file=sys.stderr)  # noqa: T201 - stdout is the report's
+    return {"simulate": simulated, "retrain": report, "score": scored}
+
+
+def where_to_look(config: Config, *, serving: bool) -> None:
+    """Addresses and files of what the job made; those of the endpoint where it is started."""
+    address = f"http://{config.serving.host}:{config.serving.port}"
+    endpoint = {"API page": f"{address}/docs", "health": f"{address}/health/ready"}
+    facts(
+        "look here",
+        {
+            **(endpoint if serving else {"endpoint": "margincast serve"}),
+            "decisions": str(config.serving.bundles.parent / "scored.parquet"),
+            "experiments": f"mlflow ui --backend-store-uri {shown_address(config.tracking.uri)}",
+            "review": "margincast review --out review.html",
+            "audit": "margincast ledger verify",
+        },
+    )
+    if serving:
+        console.print("endpoint runs until Ctrl-C")

@@ -1,0 +1,243 @@
+"""Score a whole book from account files."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import UNSET
+
+from decisions.decision import PreviousAddOn, decide
+from decisions.messages import AccountProblem, Decision
+from decisions.recording import Outcome, Recording
+from decisions.records import from_account, levels_in_force
+from features.state.snapshot import MarketSnapshot
+from ledger.store import Ledger
+from margin.rules.ruleset import RuleSet
+from market.accounts.account_files import read_accounts
+from market.accounts.book import Account
+from market.bars.recorded_rows import RecordedUse
+from market.core.clock import parse_time
+from market.core.errors import DataError
+from models.bundle.bundle import load_bundle
+from models.bundle.pointer import CHAMPION, read_pointer
+from models.forecaster import Forecaster
+from monitoring.recovery.recorded_quotes import recorded_quotes
+from monitoring.recovery.recorded_steps import rows_known_at
+from pipelines.cli.progress import Stages
+from pipelines.config.config import Config
+from pipelines.data.loaders import read_market, read_rule_history
+
+_BATCH = 5_000
+
+
+def score_book(
+    config: Config, accounts: Path, as_of: str, out: Path, *, record: bool
+) -> dict[str, Any]:
+    """Decide on every account of a folder at one time and write one row each.
+
+    The previous add-on of an account is that of its last recorded decision, options are valued
+    by the quotes that the ledger holds, and the bars that it holds go beside the files. With
+    `record` the decisions are appended to the ledger; their ids stand in the file. The report
+    counts the accounts that were decided on, those of them that are degraded, by `reason_kind`,
+    and those that failed, by kind of problem.
+
+    Raises
+    ------
+    MargincastError
+        The data, the bundle or the ledger refused; no file is written.
+    """
+    time = parse_time(as_of)
+    with Stages(3) as stages, Ledger(config.ledger.url, chain="score") as ledger:
+        with stages.stage("features"):
+            market = read_market(config, rows_known_at(ledger, time))
+            ruleset = read_rule_history(config).at(time)
+            snapshot = MarketSnapshot.of_history(
+                market.history,
+                market.features,
+                time,
+                mark_max_age=config.market.mark_max_age_ns,
+            )
+        with stages.stage("accounts"):
+            book = read_accounts(accounts).book_at(time).accounts()
+            if not book:
+                raise DataError(
+                    f"no account in {accounts} has a snapshot at or before {as_of}; check --as-of"
+                )
+        with stages.stage("decide"):
+            quotes = recorded_quotes(
+                ledger, snapshot.features.symbols, ruleset.collateral.cash_assets, time
+            )
+            snapshot = replace(snapshot, quotes=quotes)
+            model = champion(config)
+            horizons = model.horizons if model else tuple(config.training.horizons)
+            tables: list[pa.Table] = []
+            problems: list[AccountProblem] = []
+            for batch in _batches(book):
+                recording = _recording(ledger, batch, snapshot, ruleset, model)
+                recording.run()
+                if record:
+                    recording.record(ledger.append_decisions)
+                problems += recording.problems
+                tables.append(_table(recording.decisions, horizons))
+                stages.within(min(1.0, len(tables) * _BATCH / len(book)))
+    table = pa.concat_tables(tables)
+    _write(out, table)
+    binding = table["binding"].to_pylist()
+    degraded = Counter(map(reason_kind, table["degraded"].drop_null().to_pylist()))
+    return {
+        "accounts": len(book),
+        "decisions": len(table),
+        "with_model_add_on": sum(name not in {"floor", "fallback"} for name in binding),
+        "degraded": degraded.total(),
+        "degraded_by_reason": dict(degraded.most_common()),
+        "failed": len(problems),
+        "failed_by_reason": dict(Counter(problem.type for problem in problems).most_common()),
+        "deposit_to_meet": round(math.fsum(table["deposit_to_meet"].to_pylist()), 2),
+        "errors": msgspec.to_builtins(problems),
+        "bars": market.history.report.to_dict(),
+        "recorded_bars": _recorded_bars(market.history.recorded),
+        "recorded": record,
+        "out": str(out),
+    }
+
+
+def _recorded_bars(use: RecordedUse | None) -> dict[str, int]:
+    """Recorded bars beside the files: how many these lack, were corrected, or say otherwise."""
+    names = ("filled", "replaced", "differing")
+    return {name: 0 if use is None else getattr(use, name) for name in names}
+
+
+def reason_kind(reason: str) -> str:
+    """The kind of a reason for a degraded decision: what stands before its colon."""
+    return reason.partition(":")[0]
+
+
+def degraded_line(report: Mapping[str, Any]) -> str | None:
+    """What a `score_book` report says of degraded and failed accounts; None where all are sound."""
+    reasons = [f"{n:,} {kind}" for kind, n in report["degraded_by_reason"].items()]
+    failed = [f"{n:,} {kind}" for kind, n in report["failed_by_reason"].items()]
+    parts = []
+    if reasons:
+        parts.append(
+            f"{report['degraded']:,} of {report['decisions']:,} decisions are degraded, without "
+            f"a model's level ({'; '.join(reasons)}): check --as-of, the newest bars and the "
+            "champion"
+        )
+    if failed:
+        parts.append(
+            f"{report['failed']:,} of {report['accounts']:,} accounts could not be decided on "
+            f"({'; '.join(failed)}): --json says why for each"
+        )
+    return "; ".join(parts) or None
+
+
+def unusable(report: Mapping[str, Any]) -> bool:
+    """Whether no decision of a `score_book` report comes from a model."""
+    return bool(report["degraded"] == report["decisions"])
+
+
+def champion(config: Config) -> Forecaster | None:
+    """The champion's forecaster, None before the first promotion."""
+    root = config.serving.bundles
+    if read_pointer(root, CHAMPION) is None:
+        return None
+    return Forecaster(load_bundle(root / CHAMPION))
+
+
+def _batches(book: Sequence[Account]) -> Iterator[Sequence[Account]]:
+    for start in range(0, len(book), _BATCH):
+        yield book[start : start + _BATCH]
+
+
+def _recording(
+    ledger: Ledger,
+    batch: Sequence[Account],
+    snapshot: MarketSnapshot,
+    ruleset: RuleSet,
+    model: Forecaster | None,
+) -> Recording:
+    """Decisions on some accounts, which go on from the levels that the ledger holds."""
+    by_id = {account.account_id: account for account in batch}
+
+    def decide_on(names: Sequence[str], previous: Mapping[str, PreviousAddOn]) -> Outcome:
+        answers = decide([by_id[name] for name in names], snapshot, ruleset, model, previous)
+        return Outcome(
+            [answer for answer in answers if isinstance(answer, Decision)],
+            [answer for answer in answers if isinstance(answer, AccountProblem)],
+            model,
+        )
+
+    return Recording(
+        {name: from_account(account) for name, account in by_id.items()},
+        levels_in_force(ledger, list(by_id)),
+        {},
+        snapshot,
+        ruleset,
+        decide_on,
+    )
+
+
+_MONEY = (
+    "equity",
+    "initial_margin",
+    "maintenance_margin",
+    "headroom",
+    "add_on",
+    "total_requirement",
+    "opening_requirement",
+    "deposit_to_meet",
+    "floor",
+    "model_add_on",
+    "cap",
+)
+
+
+def _table(decisions: Sequence[Decision], horizons: Sequence[int]) -> pa.Table:
+    """One row a decision; nested parts as JSON."""
+
+    def named(names: Sequence[str], kind: pa.DataType) -> dict[str, pa.Array]:
+        return {name: pa.array([getattr(d, name) for d in decisions], kind) for name in names}
+
+    ids = [None if d.decision_id is UNSET else d.decision_id for d in decisions]
+    times = [parse_time(d.as_of) for d in decisions]
+    return pa.table(
+        {
+            "decision_id": pa.array(ids, pa.string()),
+            **named(("account_id",), pa.string()),
+            "as_of": pa.array(times, pa.timestamp("ns", tz="UTC")),
+            **named(_MONEY, pa.float64()),
+            **{
+                f"p_{hours}": pa.array(
+                    [(d.probability or {}).get(str(hours)) for d in decisions], pa.float64()
+                )
+                for hours in horizons
+            },
+            **named(("binding", "degraded"), pa.string()),
+            "reasons": _as_json([d.reasons for d in decisions]),
+            "marks": _as_json([d.marks for d in decisions]),
+            "valuations": _as_json([d.valuations for d in decisions]),
+            "explain": _as_json([d.explain for d in decisions]),
+            **named(("model", "ruleset"), pa.string()),
+        }
+    )
+
+
+def _as_json(values: Sequence[object]) -> pa.Array:
+    """Values as JSON; null where a value is unset."""
+    texts = [None if value is UNSET else msgspec.json.encode(value).decode() for value in values]
+    return pa.array(texts, pa.string())
+
+
+def _write(out: Path, table: pa.Table) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    pq.write_table(table, partial)
+    partial.replace(out)

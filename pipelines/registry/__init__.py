@@ -1,0 +1,1 @@
+"""Promotion, rollback and review of models."""

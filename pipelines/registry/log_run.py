@@ -1,0 +1,150 @@
+"""A training into MLflow: everything that a reviewer needs, under one run with its folds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.bundle.bundle import Bundle
+from models.mlflow.fold_runs import FoldRun
+from models.mlflow.run_figures import evaluation_metrics
+from models.mlflow.store import Tracking
+from models.mlflow.tracking import TrainingRun, log_training
+from pipelines.config.config import Config
+from pipelines.data.provenance import git_commit, library_versions, source_sha256
+from training.reports.charts import review_charts
+from training.reports.model_card import model_card
+from training.reports.plots import training_plots
+from training.reports.review_note import fold_note, training_note
+from training.reports.review_page import review_page
+from training.reports.review_tables import csv_bytes, review_tables
+from training.reports.run_record import Reviewed
+
+PAGE = "review.html"
+RIVAL_TAG = "champion_before"
+"""Tag of a run that names the bundle which was champion then, ``none`` where there was none."""
+
+
+def tracking(config: Config) -> Tracking:
+    """Where experiments are kept."""
+    return Tracking(config.tracking.uri, config.tracking.experiment, config.tracking.model)
+
+
+def log_run(
+    config: Config,
+    bundle: Bundle,
+    report: Mapping[str, Any],
+    review: Mapping[str, Any],
+    onnx: bytes,
+) -> str:
+    """Log a training with its page, tables, charts and folds; returns the run's id.
+
+    Parameters
+    ----------
+    config, bundle, onnx:
+        Settings, what was made, and its graph.
+    report:
+        The object of ``retrain --json`` so far.
+    review:
+        What `pipelines.registry.training_review.examine` found.
+    """
+    code, commit = source_sha256(), git_commit()
+    record = {name: part for name, part in review.items() if name != "backtest"} | {
+        "provenance": {"code_sha256": code, "git_commit": commit, "libraries": library_versions()}
+    }
+    subject = Reviewed(
+        bundle=bundle.sha256,
+        verdict=report["verdict"],
+        reasons=report["reasons"],
+        evaluation=report["evaluation"],
+        gates=report["gates"],
+        manifest=bundle.manifest,
+        review=record,
+        backtest=review["backtest"],
+        params=_params(config, bundle),
+        rival=report["champion_before"],
+    )
+    made = subject.made_backtest
+    card = model_card(
+        bundle.manifest,
+        subject.evaluation,
+        subject.gates,
+        bundle_sha256=bundle.sha256,
+        verdict=subject.verdict,
+        reasons=subject.reasons,
+        backtest=made,
+    )
+    charts = review_charts(subject.evaluation, record, made)
+    tables = review_tables(subject.evaluation, subject.gates, record)
+    run = TrainingRun(
+        bundle_sha256=bundle.sha256,
+        data_sha256=report["data_sha256"],
+        ruleset_sha256=report["ruleset_sha256"],
+        features_sha256=bundle.schema.features_sha256,
+        params=subject.params,
+        evaluation=subject.evaluation,
+        gates=subject.gates,
+        verdict=subject.verdict,
+        reasons=subject.reasons,
+        onnx=onnx,
+        manifest=bundle.read("manifest.json"),
+        plots={
+            **training_plots(subject.evaluation, made),
+            **{f"{name}.svg": svg.encode() for name, svg in charts.items()},
+        },
+        model_card=card,
+        backtest=subject.backtest,
+        review=record,
+        note=training_note(subject),
+        tags={
+            "code_sha256": code,
+            "git_commit": commit or "none",
+            RIVAL_TAG: report["champion_before"] or "none",
+        },
+        files={
+            PAGE: review_page(subject).encode(),
+            **{f"tables/{name}.csv": csv_bytes(rows) for name, rows in tables.items()},
+        },
+        folds=[_fold_run(fold) for fold in review["folds"]],
+    )
+    return log_training(tracking(config), run).run_id
+
+
+def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
+    """Settings that a reader wants to filter runs by."""
+    training, manifest = config.training, bundle.manifest["training"]
+    return {
+        **{f"rows_{name}": count for name, count in manifest["rows"].items()},
+        **{f"rounds_{hours}h": trees["rounds"] for hours, trees in manifest["trees"].items()},
+        "features": len(bundle.schema.features),
+        "horizons": ", ".join(str(hours) for hours in bundle.schema.horizons),
+        "max_rows": training.max_rows,
+        "extremes": training.extremes,
+        "book": training.book,
+        "interval": config.market.interval,
+        "population": config.accounts.population if config.accounts.path is None else "none",
+        "accounts_seed": config.accounts.seed,
+        "ruleset": config.rules.ruleset,
+        "folds": config.review.folds,
+    }
+
+
+def _fold_run(fold: Mapping[str, Any]) -> FoldRun:
+    evaluation = fold.get("evaluation")
+    held = fold.get("held_out", ["", ""])
+    learnt = fold.get("learnt_from", ["", ""])
+    return FoldRun(
+        name=f"{fold['name']} {held[0][:10]} to {held[1][:10]}" if held[0] else fold["name"],
+        params={
+            **{f"rows_{name}": count for name, count in fold.get("rows", {}).items()},
+            "learnt_from": learnt[0],
+            "learnt_to": learnt[1],
+            "held_out_from": held[0],
+            "held_out_to": held[1],
+        },
+        metrics=evaluation_metrics(evaluation) if evaluation else {},
+        tags={"fold": fold["name"], "fold_kind": fold["kind"]},
+        note=fold_note(fold),
+        record=fold,
+        evaluated=evaluation is not None,
+    )

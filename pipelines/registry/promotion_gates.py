@@ -1,0 +1,160 @@
+"""What the gates of a retraining look at: bounds on a live book, calibration, the rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from decisions.decision import decide
+from decisions.messages import AccountProblem
+from features.state.snapshot import MarketSnapshot
+from margin.rules.ruleset import RuleSet
+from market.core.errors import ModelError
+from market.simulator.population import Lives
+from models.bundle.bundle import Bundle, load_bundle
+from models.bundle.pointer import CHAMPION
+from models.forecaster import Forecaster
+from models.gates import (
+    Gate,
+    Kind,
+    bounds_gate,
+    calibration_gates,
+    not_worse_gate,
+    stress_gate,
+    weak_groups_gate,
+)
+from pipelines.config.config import Config
+from pipelines.data.loaders import Market, sample_accounts
+from training.evaluation.bootstrap import ece_quantile, holm_adjusted, skill_interval, utc_day
+from training.evaluation.evaluate import BOOTSTRAP_SEED, FLOOR_BASELINE, MODEL, Forecasts, forecast
+from training.evaluation.metrics import clip_probability, log_loss_rows, log_loss_skill
+from training.labels.dataset import Dataset
+
+LEAST_EVENTS = 200
+"""A stress window or segment must have more events than this to be judged on its own."""
+
+_BOUNDS_ACCOUNTS = 2_000
+
+
+def bounds(config: Config, market: Market, ruleset: RuleSet, bundle: Bundle) -> Gate:
+    """Decide on a whole sampled book at the newest close, and count levels out of bounds."""
+    lives: Lives = sample_accounts(config, market)
+    row = int(lives.birth_row.max())
+    snapshot = MarketSnapshot.of_history(
+        market.history, market.features, int(market.history.bars.closes[row])
+    )
+    accounts = lives.book_at(row, market.history.bars.symbols).accounts()[:_BOUNDS_ACCOUNTS]
+    answers = decide(accounts, snapshot, ruleset, Forecaster(bundle), {})
+    out = sum(
+        not (
+            isinstance(answer, AccountProblem)
+            or answer.floor <= answer.add_on <= max(answer.floor, answer.cap)
+        )
+        for answer in answers
+    )
+    return bounds_gate(out, len(answers))
+
+
+def calibrated_and_better(
+    test: Dataset, forecasts: Forecasts, evaluation: Mapping[str, Any]
+) -> list[Gate]:
+    """Calibration of every horizon, and the isotonic first passage that must not be better."""
+    gates: list[Gate] = []
+    days = utc_day(test.time)
+    for h, hours in enumerate(test.horizons):
+        y, models = test.labels[:, h], forecasts.by_horizon[hours]
+        figures = evaluation["horizons"][str(hours)]
+        quantile = ece_quantile(y, models[MODEL], days, n=200, seed=BOOTSTRAP_SEED)
+        gates += calibration_gates(
+            hours, figures["models"][MODEL], quantile, figures["predicted_over_observed"]
+        )
+        gates.append(_rival(test, hours, models[MODEL], FLOOR_BASELINE, models, "safety"))
+    return gates
+
+
+def stress_and_segments(evaluation: Mapping[str, Any]) -> list[Gate]:
+    """Each stress window against the isotonic first passage, and all groups against the best.
+
+    On a simulated market these are for the report only: no gated figure of this kind comes from
+    simulated data.
+    """
+    kind: Kind = "promotion" if evaluation["data"]["prices"] == "real" else "report"
+    gates = [
+        stress_gate(
+            window,
+            int(hours),
+            FLOOR_BASELINE,
+            figures["predicted_over_observed"][MODEL],
+            figures["predicted_over_observed"][FLOOR_BASELINE],
+            kind,
+        )
+        for window, horizons in evaluation["stress"].items()
+        for hours, figures in horizons.items()
+    ]
+    groups = {
+        f"{window} at {hours} h": figures
+        for window, horizons in evaluation["stress"].items()
+        for hours, figures in horizons.items()
+    } | {
+        f"{segmentation} {band} at {hours} h": figures
+        for hours, horizon in evaluation["horizons"].items()
+        for segmentation, bands in horizon["segments"].items()
+        for band, figures in bands.items()
+    }
+    p_values = {
+        name: figures["worse_p"]
+        for name, figures in groups.items()
+        if figures["observed"] > LEAST_EVENTS and figures["worse_p"] is not None
+    }
+    judged = [gate for gate in gates if gate is not None]
+    return [*judged, weak_groups_gate(holm_adjusted(p_values), LEAST_EVENTS, kind)]
+
+
+def _rival(
+    test: Dataset,
+    hours: int,
+    own: npt.NDArray[np.float64],
+    name: str,
+    models: Mapping[str, npt.NDArray[np.float64]],
+    kind: Kind,
+) -> Gate:
+    y = test.labels[:, test.horizons.index(hours)]
+    mine, other = (log_loss_rows(y, clip_probability(p)) for p in (own, models[name]))
+    return not_worse_gate(
+        hours,
+        name,
+        log_loss_skill(float(mine.mean()), float(other.mean())),
+        skill_interval(mine, other, utc_day(test.time), seed=BOOTSTRAP_SEED),
+        kind,
+    )
+
+
+def no_worse_than_champion(
+    root: Path, champion: str | None, sha: str, test: Dataset, forecasts: Forecasts
+) -> list[Gate]:
+    """The champion on the same rows; none where there is none, or it is this very bundle.
+
+    A champion that reads columns which this version does not compute cannot be served either: it
+    holds nothing back, and a gate says so.
+    """
+    if champion is None or champion == sha:
+        return []
+    try:
+        rival = forecast(load_bundle(root / champion), test)
+    except ModelError as error:
+        return [Gate("comparable_with_champion", "report", False, None, 0.0, str(error))]
+    return [
+        _rival(
+            test,
+            hours,
+            forecasts.by_horizon[hours][MODEL],
+            CHAMPION,
+            {CHAMPION: rival.by_horizon[hours][MODEL]},
+            "promotion",
+        )
+        for hours in test.horizons
+    ]

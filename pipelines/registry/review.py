@@ -1,0 +1,127 @@
+"""Champion against the newest version, from what MLflow holds: terminal, JSON and one page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from market.core.errors import ModelError
+from market.core.files import replace_file
+from models.bundle.pointer import CHAMPION
+from models.mlflow.registry import Version, list_versions
+from models.mlflow.run_reader import load_run
+from pipelines.config.config import Config
+from pipelines.registry.log_run import RIVAL_TAG, tracking
+from training.evaluation.comparison import Comparison, compare
+from training.reports.review_page import review_page
+from training.reports.run_record import Reviewed
+
+
+def review(config: Config, out: Path | None) -> dict[str, Any]:
+    """The newest version and the champion side by side.
+
+    Parameters
+    ----------
+    config:
+        Where the registry is.
+    out:
+        HTML file to write, or None.
+
+    Returns
+    -------
+    dict
+        ``newest`` and, where there is one, ``champion``: version, bundle, verdict, reasons, log
+        losses, skills and gates; ``comparison`` where they are two; ``page`` where one was
+        written.
+
+    Raises
+    ------
+    ModelError
+        Nothing is registered, or a run cannot be read.
+    """
+    versions = list_versions(tracking(config))
+    if not versions:
+        raise ModelError("no model is registered yet; run margincast retrain first")
+    newest = versions[-1]
+    champion = next((v for v in versions if CHAMPION in v.aliases), None)
+    subject = _reviewed(config, newest)
+    report = {"newest": _summary(subject)}
+    comparison: Comparison | None = None
+    if champion is not None:
+        other = subject if champion == newest else _reviewed(config, champion)
+        report["champion"] = _summary(other)
+        if other is not subject:
+            comparison = compare(other, subject)
+            report["comparison"] = _plain(comparison)
+    if out is not None:
+        replace_file(out, review_page(subject, comparison).encode())
+        report["page"] = {"path": str(out)}
+    return report
+
+
+def _reviewed(config: Config, version: Version) -> Reviewed:
+    if version.run_id is None:
+        raise ModelError(
+            f"version {version.version} of model {config.tracking.model!r} names no run; only "
+            "what margincast retrain registered can be reviewed"
+        )
+    run = load_run(tracking(config), version.run_id)
+    return Reviewed(
+        bundle=version.bundle_sha256 or "",
+        verdict=run.tags.get("verdict", "unknown"),
+        reasons=json.loads(run.tags.get("reasons", "[]")),
+        evaluation=run.evaluation,
+        gates=run.gates,
+        manifest=run.manifest,
+        review=run.review,
+        backtest=run.backtest,
+        params=run.params,
+        rival=run.tags.get(RIVAL_TAG),
+        version=version.version,
+        created=version.created,
+        aliases=version.aliases,
+        run_id=version.run_id,
+    )
+
+
+def _summary(one: Reviewed) -> dict[str, Any]:
+    horizons = one.evaluation["horizons"]
+    return {
+        "version": one.version,
+        "bundle": one.bundle,
+        "aliases": list(one.aliases),
+        "created": one.created,
+        "verdict": one.verdict,
+        "reasons": list(one.reasons),
+        "span": one.evaluation["span"],
+        "rows": one.evaluation["rows"],
+        "log_loss": {
+            hours: {
+                name: figures["log_loss"]
+                for name, figures in horizon["models"].items()
+                if figures is not None
+            }
+            for hours, horizon in horizons.items()
+        },
+        "best_baseline": {hours: horizon["best_baseline"] for hours, horizon in horizons.items()},
+        "log_loss_skill": {hours: horizon["log_loss_skill"] for hours, horizon in horizons.items()},
+        "log_loss_skill_ci95": {
+            hours: horizon["log_loss_skill_ci95"] for hours, horizon in horizons.items()
+        },
+        "predicted_over_observed": {
+            hours: horizon["predicted_over_observed"] for hours, horizon in horizons.items()
+        },
+        "gates": {name: gate["passed"] for name, gate in one.gates.items()},
+    }
+
+
+def _plain(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "same_rows": comparison.same_rows,
+        "lines": [asdict(line) for line in comparison.lines],
+        "paired": {name: dict(gate) for name, gate in comparison.paired.items()},
+        "differences": [asdict(item) for item in comparison.differences],
+        "gates_changed": dict(comparison.gates_changed),
+    }

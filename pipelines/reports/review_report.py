@@ -1,0 +1,117 @@
+"""A review on the terminal: verdict first, then figures, then what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from pipelines.reports.report import console
+
+_COLOURS = {"promoted": "green", "kept": "yellow", "refused": "red", "failed": "red"}
+MODEL = "margincast"
+
+
+def review_report(report: Mapping[str, Any]) -> None:
+    """Print what `pipelines.registry.review.review` returned."""
+    newest, champion = report["newest"], report.get("champion")
+    comparison = report.get("comparison")
+    colour = _COLOURS.get(newest["verdict"], "white")
+    lines = [
+        f"[bold {colour}]{escape(newest['verdict'].upper())}[/] version {newest['version']}, "
+        f"bundle {newest['bundle'][:12]}, made {newest['created']}"
+        + (f", now {' and '.join(newest['aliases'])}" if newest["aliases"] else ""),
+        *(f"· {escape(reason)}" for reason in newest["reasons"]),
+    ]
+    if champion is None:
+        lines.append("There is no champion yet.")
+    elif comparison is None:
+        lines.append("The newest version is the champion itself: there is nothing to compare.")
+    else:
+        lines.append(
+            f"Champion: version {champion['version']}, bundle {champion['bundle'][:12]}, made "
+            f"{champion['created']}"
+        )
+        if not comparison["same_rows"]:
+            lines.append("They were judged on different rows: only paired gates compare alike.")
+    console.print(Panel("\n".join(lines), title="review", border_style=colour))
+    console.print(_figures(newest, champion if comparison else None))
+    if comparison:
+        _differences(comparison)
+    _gates(newest, champion if comparison else None)
+    if "page" in report:
+        console.print(f"page: {escape(report['page']['path'])}", soft_wrap=True)
+
+
+def _figures(newest: Mapping[str, Any], champion: Mapping[str, Any] | None) -> Table:
+    who = [("champion", champion)] if champion else []
+    table = Table(title="figures by horizon")
+    table.add_column("h", justify="right")
+    table.add_column("who")
+    table.add_column("log loss", justify="right", no_wrap=True)
+    table.add_column("best baseline", overflow="fold")
+    table.add_column("skill, 95% interval", justify="right", no_wrap=True)
+    table.add_column("pred/obs", justify="right", no_wrap=True)
+    for hours in newest["log_loss"]:
+        for role, one in [*who, ("newest", newest)]:
+            if hours not in one["log_loss"]:
+                continue
+            best = one["best_baseline"][hours]
+            low, high = one["log_loss_skill_ci95"][hours] or (None, None)
+            table.add_row(
+                hours,
+                role,
+                _number(one["log_loss"][hours][MODEL]),
+                best,
+                f"{_percent(one['log_loss_skill'][hours])}, {_percent(low)} {_percent(high)}",
+                _number(one["predicted_over_observed"][hours]),
+            )
+        table.add_section()
+    return table
+
+
+def _differences(comparison: Mapping[str, Any]) -> None:
+    if comparison["paired"]:
+        table = Table(title="on the same rows")
+        for name in ("gate", "skill against the champion", "result"):
+            table.add_column(name, justify="right" if name.startswith("skill") else "left")
+        for name, gate in comparison["paired"].items():
+            table.add_row(name, _percent(gate["value"]), _mark(gate["passed"]))
+        console.print(table)
+    if comparison["differences"]:
+        table = Table(title="made from, where it differs")
+        for name in ("what", "champion", "newest"):
+            table.add_column(name, overflow="fold")
+        for item in comparison["differences"]:
+            cells = (item["what"], item["champion"], item["challenger"])
+            table.add_row(*map(escape, cells))
+        console.print(table)
+
+
+def _gates(newest: Mapping[str, Any], champion: Mapping[str, Any] | None) -> None:
+    before = champion["gates"] if champion else {}
+    shown = {
+        name: passed
+        for name, passed in newest["gates"].items()
+        if not passed or before.get(name, passed) != passed
+    }
+    passed = sum(newest["gates"].values())
+    console.print(f"gates: {passed} of {len(newest['gates'])} passed")
+    for name, own in shown.items():
+        was = f" (champion: {_mark(before[name])})" if name in before else ""
+        console.print(f"  {_mark(own)} {escape(name)}{was}")
+
+
+def _mark(passed: bool) -> str:
+    return "[green]passed[/]" if passed else "[red]failed[/]"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2%}"

@@ -1,0 +1,1 @@
+"""Import of rule sets and their depth figures."""

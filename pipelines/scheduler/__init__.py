@@ -1,0 +1,1 @@
+"""The scheduler of retraining and drift checks."""

@@ -1,0 +1,1 @@
+"""Research: commands that fit the simulator and write documentation pages; outside the wheel."""

@@ -1,0 +1,117 @@
+"""Write the documentation pages that are generated from the code."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from features.definition import AccountFeature, CrossFeature, MarketFeature
+from features.registry import (
+    ACCOUNT_FEATURES,
+    CORRELATION_HALF_LIFE_HOURS,
+    CROSS_FEATURES,
+    FAST_CORRELATION_HALF_LIFE_HOURS,
+    MARKET_FEATURES,
+    PRIOR_VOLATILITIES,
+    WARM_UP_HOURS,
+)
+
+FEATURES_PAGE = Path(__file__).resolve().parents[2] / "docs" / "features.md"
+
+Feature = MarketFeature | CrossFeature | AccountFeature
+
+_COLUMNS = ("name", "family", "unit", "formula", "NaN", "monotone", "reference")
+_DIRECTION = {1: "rises", -1: "falls", 0: "free"}
+
+
+def features_page() -> str:
+    """Markdown of `docs/features.md`: every feature of the registry, in its order."""
+    sections: tuple[tuple[str, str, Sequence[Feature]], ...] = (
+        (
+            "Market features",
+            "One number per symbol, moved by each bar. r is the log return of a bar, O H L C V its "
+            "open, high, low, close and volume, n the number of bars an hour, W the bars of the "
+            f"window. A symbol is scored once it has {WARM_UP_HOURS} hours of history; features of "
+            "funding, basis, open interest and implied volatility are NaN in a market that lacks "
+            "them. A gap of over a day starts every feature anew but "
+            f"{_listed([f.name for f in MARKET_FEATURES if f.survives_gaps])}.",
+            MARKET_FEATURES,
+        ),
+        (
+            "Cross features",
+            "One number per symbol from the correlation matrices of all symbols, exponentially "
+            f"weighted with half-lives of {CORRELATION_HALF_LIFE_HOURS:g} h (slow) and "
+            f"{FAST_CORRELATION_HALF_LIFE_HOURS:g} h (fast), and from implied volatilities.",
+            CROSS_FEATURES,
+        ),
+        (
+            "Account features",
+            "One number per account: the input columns of a model. Sigma in the prior is the root "
+            f"of the mean variance under {_listed(PRIOR_VOLATILITIES)}.",
+            ACCOUNT_FEATURES,
+        ),
+    )
+    parts = [
+        "# Features",
+        "Generated from `features/registry.py` by `make docs`; do not edit.",
+        "Monotone is the direction in which the probability of a call may move as the feature "
+        "rises: it rises, it falls, or is free to do either. Market and cross features reach a "
+        "model through account features only, so the direction is stated there.",
+    ]
+    for title, text, features in sections:
+        parts += [f"## {title}", text, _table(map(_row, features))]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Write the generated pages."""
+    FEATURES_PAGE.write_text(features_page(), encoding="utf-8")
+
+
+def _row(feature: Feature) -> tuple[str, ...]:
+    direction = _DIRECTION[feature.monotone] if isinstance(feature, AccountFeature) else ""
+    return (
+        f"`{feature.name}`",
+        feature.family,
+        feature.unit,
+        f"`{feature.formula}`",
+        _nan_policy(feature),
+        direction,
+        feature.reference,
+    )
+
+
+def _nan_policy(feature: Feature) -> str:
+    """The sentences of the factory's docstring that say when there is no number."""
+    kernel: Any = feature.kernel
+    module = sys.modules[kernel.py_func.__module__]
+    kinds = {kind.__name__ for kind in (MarketFeature, CrossFeature, AccountFeature)}
+    (factory,) = (
+        function
+        for _, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+        and function.__annotations__.get("return") in kinds
+    )
+    text = " ".join((inspect.getdoc(factory) or "").partition("References\n---")[0].split())
+    said = [clause.strip(" .") for clause in re.split(r"[.;] ", text) if "NaN" in clause]
+    return "; ".join(clause.removeprefix("NaN ") for clause in said) or "never"
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [_COLUMNS, tuple("---" for _ in _COLUMNS), *rows]
+    # A bar would end the cell, in code too.
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Write docs/results.md from the JSON of retrain, backtest and score.
+
+Usage: ``python -m research.pages.results RETRAIN.json BACKTEST.json SCORE.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "results.md"
+
+COMMANDS = """```sh
+C="--config configs/binance-hourly.toml"
+B="--bundle var/real/bundles/champion"
+margincast retrain $C --json var/real-retrain.json
+MARGINCAST__MARKET__START= margincast evaluate $B $C --json var/real-evaluate.json
+margincast backtest $B $C --json var/real-backtest.json
+MARGINCAST__ACCOUNTS__COUNT=10000 margincast simulate $C --out var/real-book
+margincast score $C --accounts var/real-book/accounts --as-of 2025-08-31T12:00:00Z \\
+    --out var/real-scored.parquet --record --json var/real-score.json
+margincast serve $C
+margincast review $C --out var/real-review.html
+margincast ledger verify $C
+margincast ledger replay DECISION_ID $C
+python -m research.pages.results var/real-retrain.json var/real-backtest.json var/real-score.json
+```"""
+
+METRICS = ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_base_rate")
+FAULTS = ("duplicates", "conflicts", "misaligned", "impossible", "dead", "stale", "suspect",
+          "rejected", "limited", "gaps")  # fmt: skip
+POLICY = ("average_margin", "average_collected", "breaches", "shortfall", "calls_issued",
+          "calls_in_vain", "coverage", "peak_to_trough")  # fmt: skip
+
+
+def results_page(
+    retrain: dict[str, Any], backtest: dict[str, Any] | None, score: dict[str, Any] | None
+) -> str:
+    """The page; None where a job was not run."""
+    evaluation = retrain["evaluation"]
+    start, end = evaluation["span"]
+    data = evaluation["data"]
+    lines = [
+        "# Results on real prices",
+        "",
+        f"Prices are {data['prices']}, accounts {data['accounts']} ({data['population']}), labels "
+        f'{data["labels"]} at hourly closes (`extremes = "{data["extremes"]}"`), books '
+        f"{data['book']}. {len(evaluation['symbols'])} coins; test span {start} to {end}, "
+        f"{evaluation['rows']:,} rows; fitted on {retrain['rows']['fit']:,}, calibrated with "
+        f"{retrain['rows']['calibrate']:,} more.",
+        "",
+        f"Verdict of the gates: **{retrain['verdict']}** ({'; '.join(retrain['reasons'])}).",
+        "",
+        _bars(retrain["bars"]["files"]),
+        "",
+        "## Commands",
+        "",
+        COMMANDS,
+        "",
+        "## Forecasts",
+        "",
+    ]
+    for hours, figures in evaluation["horizons"].items():
+        low, high = figures["log_loss_skill_ci95"]
+        lines += [
+            f"### {hours} h",
+            "",
+            f"Base rate {figures['base_rate']:.3%}, {figures['positives']:,} calls. Log-loss skill "
+            f"against the best baseline ({figures['best_baseline']}) "
+            f"{figures['log_loss_skill']:+.2%}, 95% interval {low:+.2%} to {high:+.2%}. "
+            f"Predicted over observed {figures['predicted_over_observed']:.3f}, calibration slope "
+            f"{figures['models']['margincast']['calibration_slope']:.3f}.",
+            "",
+            "| model | " + " | ".join(METRICS) + " |",
+            "|---|" + "---|" * len(METRICS),
+            *(
+                f"| {name} | " + " | ".join(_cell(values, key) for key in METRICS) + " |"
+                for name, values in figures["models"].items()
+            ),
+            "",
+        ]
+    lines += [*_stress(evaluation["stress"]), *_gates(retrain["gates"])]
+    if backtest is not None:
+        lines += [
+            "## The add-on at equal average margin",
+            "",
+            f"{backtest['account_hours']:,} account-hours, {backtest['span'][0]} to "
+            f"{backtest['span'][1]}; budget {backtest['budget']:.4f}. Counts are read off each "
+            "policy's frontier at the budget, so they need not be whole.",
+            "",
+            "| policy | matched | " + " | ".join(POLICY) + " |",
+            "|---|---|" + "---|" * len(POLICY),
+            *(
+                f"| {name} | {'yes' if values['matched'] else 'no'} | "
+                + " | ".join(_cell(values, key) for key in POLICY)
+                + " |"
+                for name, values in backtest["policies"].items()
+            ),
+            "",
+        ]
+    if score is not None:
+        lines += [
+            "## A book",
+            "",
+            f"{score['decisions']:,} decisions on {score['accounts']:,} accounts; "
+            f"{score['with_model_add_on']:,} where the model asked for more than the floor, "
+            f"{score['degraded']:,} degraded, {score['deposit_to_meet']:,.2f} to deposit in all "
+            "(equity at birth is 1 an account).",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _bars(files: list[dict[str, Any]]) -> str:
+    """What was found wrong in the bars, in a sentence."""
+    rows = sum(file["rows"] for file in files)
+    counts = {name: sum(file.get(name, 0) for file in files) for name in FAULTS}
+    found = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    return f"Of {rows:,} bars in {len(files)} files: {found or 'no faults'}."
+
+
+def _stress(windows: dict[str, dict[str, Any]]) -> list[str]:
+    """Predicted and observed calls of the stress windows within the test span."""
+    if not windows:
+        return []
+    return [
+        "## Stress windows in the test span",
+        "",
+        "| window | hours | calls | margincast predicted | first_passage_isotonic predicted | "
+        "log-loss skill against the best baseline |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {name} | {hours} | {found['observed']:,} | "
+            f"{found['predicted']['margincast']:.1f} | "
+            f"{found['predicted']['first_passage_isotonic']:.1f} | "
+            f"{found['log_loss_skill']:+.2%} |"
+            for name, horizons in windows.items()
+            for hours, found in horizons.items()
+        ),
+        "",
+    ]
+
+
+def _gates(gates: dict[str, dict[str, Any]]) -> list[str]:
+    """Every gate with its figure and limit; only those of safety decide without a champion."""
+    return [
+        "## Gates",
+        "",
+        "| gate | kind | passed | value | limit |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {name} | {gate['kind']} | {'yes' if gate['passed'] else '**no**'} | "
+            f"{_figure(gate['value'])} | {_figure(gate['limit'])} |"
+            for name, gate in gates.items()
+        ),
+        "",
+    ]
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " to ".join(_figure(part) for part in value)
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _cell(values: dict[str, Any] | None, key: str) -> str:
+    value = None if values is None else values.get(key)
+    return "-" if value is None else f"{value:.4g}"
+
+
+def main() -> None:
+    """Read the files named on the command line and write the page."""
+    found = [json.loads(Path(name).read_text()) for name in sys.argv[1:4]]
+    PAGE.write_text(results_page(*found, *[None] * (3 - len(found))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Fit the simulator to real data."""

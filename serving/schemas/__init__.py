@@ -1,0 +1,1 @@
+"""Message schemas of the reading routes."""

@@ -1,0 +1,86 @@
+"""The figures of a book: the same bits alone, in batches and in two processes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import desk as bench
+from benchmarks import sample_book
+from benchmarks.desk import Answer, Desk, joined, slice_book
+from benchmarks.sample_book import Sample
+from decisions.book_scoring import compute_figures
+from margin.rules.ruleset import RuleSet
+from models.bundle.bundle import load_bundle
+from models.forecaster import Forecaster
+
+
+@pytest.fixture(scope="module")
+def sampled() -> Sample:
+    return sample_book.sample(300)
+
+
+@pytest.fixture(scope="module")
+def bundle(sampled: Sample, ruleset: RuleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sample_book, "TREES", 40)
+        patch.setattr(sample_book, "TRAINING_ROWS", 4_000)
+        root = tmp_path_factory.mktemp("bundles")
+        return root / sample_book.write_model(root, sampled, ruleset)[0]
+
+
+@pytest.fixture(scope="module")
+def desk(sampled: Sample, ruleset: RuleSet, bundle: Path) -> Desk:
+    return Desk(sampled.snapshot, ruleset, Forecaster(load_bundle(bundle)))
+
+
+def assert_same_bits(one: Answer, other: Answer) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_book_in_parts_has_the_bits_of_the_whole(sampled: Sample, desk: Desk) -> None:
+    whole, _ = desk.answer(sampled.book)
+    bounds = [0, 1, 2, 9, 64, 200, len(sampled.book)]
+    parts = [
+        desk.answer(slice_book(sampled.book, first, last))[0] for first, last in pairwise(bounds)
+    ]
+    assert_same_bits(joined(parts), whole)
+
+
+def test_model_moves_a_good_part_of_the_reference_book(sampled: Sample, desk: Desk) -> None:
+    whole, seconds = desk.answer(sampled.book)
+    assert len(sampled.book) == 300
+    assert (np.diff(sampled.book.leg_start) == sample_book.POSITIONS).all()
+    assert len(seconds) == len(bench.STAGES)
+    assert (whole["model_level"] > whole["floor"]).mean() >= 0.3
+    assert 0.0 < np.isinf(whole["model_level"]).mean() < 0.7
+    assert np.isfinite(whole["level"]).all()
+
+
+def test_stages_are_told_in_order(sampled: Sample, desk: Desk) -> None:
+    told: list[str] = []
+
+    def none_before(initial_margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return (np.full(len(initial_margin), np.nan),) * 2
+
+    book = slice_book(sampled.book, 0, 3)
+    compute_figures(book, desk.snapshot, desk.ruleset, desk.model, none_before, "", told.append)
+    assert tuple(told) == bench.STAGES
+    told.clear()
+    compute_figures(book, desk.snapshot, desk.ruleset, None, none_before, "none", told.append)
+    assert told == ["margined", "given add-ons"]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_bits_of_one(
+    sampled: Sample, desk: Desk, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "BATCH", 70)
+    one, _ = bench.on_one_core(desk, sampled.book)
+    two, _ = bench.on_two_cores(sampled.snapshot, desk.ruleset, bundle, sampled.book)
+    assert_same_bits(one, two)

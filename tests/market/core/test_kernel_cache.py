@@ -1,0 +1,90 @@
+"""Compiled kernels never outlive the constants they were compiled with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import pytest
+
+from market.core.kernel_cache import KEPT, PACKAGES, sources_sha256, use_kernel_cache
+
+KERNEL = """
+from numba import njit
+from market.constant import FACTOR
+
+@njit(cache=True)
+def kernel(x):
+    return FACTOR * x
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small tree of packages with one kernel and, in another file, its constant."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", numba.config.CACHE_DIR)  # put back afterwards
+    for package in PACKAGES:
+        (tmp_path / package).mkdir()
+    source = Path(sys.modules["market.core.kernel_cache"].__file__ or "").read_text("utf-8")
+    (tmp_path / "market" / "core").mkdir()
+    (tmp_path / "market" / "core" / "kernel_cache.py").write_text(source, "utf-8")
+    (tmp_path / "market" / "__init__.py").write_text(
+        "from market.core.kernel_cache import use_kernel_cache\nuse_kernel_cache()\n", "utf-8"
+    )
+    (tmp_path / "market" / "constant.py").write_text("FACTOR = 2.0\n", "utf-8")
+    (tmp_path / "market" / "kernel.py").write_text(KERNEL, "utf-8")
+    return tmp_path
+
+
+def _run(tree: Path) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", "from market.kernel import kernel; print(kernel(3.0))"],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return float(done.stdout)
+
+
+@pytest.mark.slow
+def test_constant_of_another_file_is_not_kept_from_before(tree: Path) -> None:
+    assert _run(tree) == 6.0
+    assert list(tree.rglob("*.nbc")), "the kernel was not kept, so this shows nothing"
+    (tree / "market" / "constant.py").write_text("FACTOR = 5.0\n", "utf-8")
+    assert _run(tree) == 15.0
+
+
+def test_folder_changes_with_every_source_and_with_nothing_else(tree: Path) -> None:
+    before = sources_sha256(tree)
+    (tree / "training" / "notes.txt").write_text("no source", "utf-8")
+    assert sources_sha256(tree) == before
+    (tree / "features" / "new.py").write_text("", "utf-8")
+    added = sources_sha256(tree)
+    assert added != before
+    (tree / "features" / "new.py").rename(tree / "margin" / "new.py")
+    assert sources_sha256(tree) not in (before, added)
+
+
+def test_folder_given_by_the_user_is_the_parent(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "mine"))
+    folder = use_kernel_cache(tree)
+    assert folder.parent == tmp_path / "mine"
+    assert use_kernel_cache(tree) == folder, "a process of ours that is started later finds it"
+
+
+def test_old_folders_are_removed(tree: Path) -> None:
+    for age in range(KEPT + 3):
+        folder = tree / "__pycache__" / f"kernels-{age}"
+        folder.mkdir(parents=True)
+        os.utime(folder, (age, age))
+    use_kernel_cache(tree)
+    left = {path.name for path in (tree / "__pycache__").glob("kernels-*")}
+    assert left == {f"kernels-{age}" for age in range(4, KEPT + 3)}

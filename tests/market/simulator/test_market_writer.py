@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from market.bars.bar_files import read_bars
+from market.bars.panel import BASIS, FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST
+from market.core.clock import HOUR, Interval
+from market.simulator.market_writer import write_bars, write_quotes
+from market.simulator.simulated_market import simulate_bars, simulate_market
+
+HOURLY = Interval.parse("1h")
+
+
+def times(table: pa.Table) -> np.ndarray:
+    return table["ts"].cast(pa.int64()).to_numpy()
+
+
+def test_written_bars_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
+    panel = simulate_bars(1, 3, 2, HOURLY)
+    paths = write_bars(panel, tmp_path / "bars")
+    assert [path.name for path in paths] == ["BTCUSDT.parquet", "ETHUSDT.parquet"]
+    assert str(pq.read_schema(paths[0]).field("ts").type) == "timestamp[ns, tz=UTC]"
+    for column, path in enumerate(paths):
+        bars = read_bars(path, "spot", HOURLY)
+        assert np.array_equal(bars.opens, panel.opens)
+        assert np.array_equal(bars.values, panel.values[:, column])
+
+
+def test_missing_bars_are_not_written(tmp_path: Path) -> None:
+    panel = simulate_bars(1, 1, 1, HOURLY)
+    panel.values[5:8] = np.nan
+    (path,) = write_bars(panel, tmp_path)
+    assert pq.read_table(path).num_rows == 21
+
+
+def test_funding_is_written_a_settlement_and_stamped_when_it_is_settled(tmp_path: Path) -> None:
+    market = simulate_market(1, 3, 3, HOURLY)
+    write_quotes(market, tmp_path)
+    context = market.panel.context
+    assert context is not None
+    for column, symbol in enumerate(market.panel.symbols):
+        table = pq.read_table(tmp_path / "funding" / f"{symbol}.parquet")
+        assert (times(table) // HOUR % 8 == 0).all()
+        assert set(table["interval_hours"].to_pylist()) == {8}
+        settled = context[np.isfinite(context[:, column, FUNDING]), column, FUNDING]
+        np.testing.assert_allclose(table["funding_rate"].to_numpy(), settled * 8)
+
+
+def test_only_coins_with_an_index_get_a_file_of_it_in_per_cent(tmp_path: Path) -> None:
+    market = simulate_market(1, 3, 3, HOURLY)
+    write_quotes(market, tmp_path)
+    assert sorted(p.stem for p in (tmp_path / "implied_vol").iterdir()) == ["BTC", "ETH"]
+    table = pq.read_table(tmp_path / "implied_vol" / "BTC.parquet")
+    context = market.panel.context
+    assert context is not None
+    column = market.panel.symbols.index("BTCUSDT")
+    np.testing.assert_allclose(
+        table["close"].to_numpy() / 100.0, context[:, column, IMPLIED_VOLATILITY]
+    )
+    assert np.array_equal(times(table), market.panel.closes)
+
+
+def test_quotes_are_written_as_they_are(tmp_path: Path) -> None:
+    market = simulate_market(1, 2, 2, HOURLY)
+    write_quotes(market, tmp_path)
+    table = pq.read_table(tmp_path / "quotes" / "ETHUSDT.parquet")
+    context = market.panel.context
+    assert context is not None
+    assert np.array_equal(table["depth"].to_numpy(), market.depth[:, 1])
+    assert np.array_equal(table["half_spread"].to_numpy(), market.half_spread[:, 1])
+    assert np.array_equal(table["basis"].to_numpy(), context[:, 1, BASIS])
+    assert np.array_equal(table["open_interest"].to_numpy(), context[:, 1, OPEN_INTEREST])

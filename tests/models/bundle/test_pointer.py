@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from market.core.errors import BundleError
+from models.bundle.pointer import promote, read_pointer, rollback, write_pointer
+
+A, B, C = ("a" * 64, "b" * 64, "c" * 64)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for sha in (A, B, C):
+        (tmp_path / sha).mkdir()
+    return tmp_path
+
+
+def test_no_pointer_yet(root):
+    assert read_pointer(root, "champion") is None
+
+
+def test_pointer_is_one_line(root):
+    write_pointer(root, "champion", A)
+    assert (root / "champion").read_text() == A + "\n"
+    assert read_pointer(root, "champion") == A
+
+
+def test_replacing_leaves_no_other_files(root):
+    write_pointer(root, "champion", A)
+    write_pointer(root, "champion", B)
+    assert {path.name for path in root.iterdir()} == {A, B, C, "champion"}
+
+
+def test_promote_keeps_the_old_champion(root):
+    promote(root, A)
+    assert read_pointer(root, "previous") is None
+    promote(root, B)
+    assert (read_pointer(root, "champion"), read_pointer(root, "previous")) == (B, A)
+
+
+def test_promoting_the_champion_does_not_lose_the_previous(root):
+    promote(root, A)
+    promote(root, B)
+    promote(root, B)
+    assert (read_pointer(root, "champion"), read_pointer(root, "previous")) == (B, A)
+
+
+def test_rollback_twice_is_where_it_began(root):
+    promote(root, A)
+    promote(root, B)
+    assert rollback(root) == A
+    assert (read_pointer(root, "champion"), read_pointer(root, "previous")) == (A, B)
+    assert rollback(root) == B
+
+
+def test_rollback_without_a_previous_is_refused(root):
+    with pytest.raises(BundleError, match="no earlier champion"):
+        rollback(root)
+    promote(root, A)
+    with pytest.raises(BundleError, match="no earlier champion"):
+        rollback(root)
+
+
+def test_failed_promotion_changes_nothing(root):
+    promote(root, A)
+    promote(root, B)
+    for wrong in ("d" * 64, "../" + A, A.upper(), ""):
+        with pytest.raises(BundleError):
+            promote(root, wrong)
+    assert (read_pointer(root, "champion"), read_pointer(root, "previous")) == (B, A)
+
+
+def test_rollback_to_a_lost_bundle_changes_nothing(root):
+    promote(root, A)
+    promote(root, B)
+    (root / A).rmdir()
+    with pytest.raises(BundleError, match="is not in"):
+        rollback(root)
+    assert (read_pointer(root, "champion"), read_pointer(root, "previous")) == (B, A)
+
+
+@pytest.mark.parametrize("content", [b"", b"../x", A[:-1].encode(), b"\xff" * 64, b"a" * 10_000])
+def test_damaged_pointer_is_refused(root, content):
+    (root / "champion").write_bytes(content)
+    with pytest.raises(BundleError):
+        read_pointer(root, "champion")
+
+
+def test_linked_pointer_is_refused(root):
+    write_pointer(root, "previous", A)
+    (root / "champion").symlink_to(root / "previous")
+    with pytest.raises(BundleError, match="link"):
+        read_pointer(root, "champion")
+
+
+def test_other_names_are_refused(root):
+    for name in ("challenger", "../champion"):
+        with pytest.raises(BundleError, match="not known"):
+            write_pointer(root, name, A)

@@ -1,0 +1,496 @@
+"""Trainings in MLflow: logged whole or FAILED, one version a bundle, errors without passwords.
+
+One SQLite store serves the file, for MLflow takes seconds to lay out each; tests that count
+versions have a registered model of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from market.core.clock import parse_time
+from market.core.errors import ModelError
+from models.bundle.manifest import TrainingRecord, manifest_bytes
+from models.bundle.schema import ModelSchema
+from models.mlflow.fold_runs import FoldRun
+from models.mlflow.registry import list_versions, set_aliases
+from models.mlflow.run_figures import training_metrics
+from models.mlflow.run_reader import load_run
+from models.mlflow.store import Tracking, mlflow_client
+from models.mlflow.tracking import Logged, TrainingRun, log_training
+from models.onnx.export import export
+from models.onnx.scorer import Scorer
+from models.trees.tree_table import TreeTable
+
+PRIOR = ("prior_1", "prior_8")
+SCHEMA = ModelSchema((*PRIOR, "mix"), (1, 1, 0), (1, 8), ("prior_1", "prior_8"), "a" * 64)
+TREES = {h: TreeTable.empty(3) for h in SCHEMA.horizons}
+CALIBRATION = {1: (0.9, 0.1), 8: (1.05, -0.2)}
+A, B, C = "a" * 64, "b" * 64, "c" * 64
+EVALUATION: dict[str, Any] = {
+    "rows": 1234,
+    "data": {"prices": "real", "accounts": "sampled", "labels": "computed"},
+    "horizons": {
+        hours: {
+            "base_rate": 0.01,
+            "positives": 12,
+            "models": {
+                "margincast": {"auc": 0.97, "log_loss": 0.034, "brier_skill": None},
+                "first_passage": {"auc": 0.95, "log_loss": 0.036},
+                "volatility_oracle": None,
+            },
+            "best_baseline": "first_passage",
+            "log_loss_skill": 0.05,
+            "log_loss_skill_ci95": [0.01, 0.09],
+            "oracle_gap_closed": None,
+            "predicted_over_observed": 1.1,
+            "reliability": {"predicted": [0.01], "observed": [0.02], "count": [1234]},
+        }
+        for hours in ("1", "8")
+    },
+}
+GATES = {"parity": {"passed": True, "value": 2e-16, "limit": 1e-9}}
+PNG = b"\x89PNG\r\n\x1a\n and so on"
+
+
+def fold_run(name: str, *, evaluated: bool = True) -> FoldRun:
+    return FoldRun(
+        name=name,
+        params={"rows_test": 10},
+        metrics={"margincast_log_loss_8h": 0.03} if evaluated else {},
+        tags={"fold": name},
+        note=f"note of {name}",
+        record={"name": name},
+        evaluated=evaluated,
+    )
+
+
+def training_run(bundle: str = A, **changes: Any) -> TrainingRun:
+    run = TrainingRun(
+        bundle_sha256=bundle,
+        data_sha256="1" * 64,
+        ruleset_sha256="2" * 64,
+        features_sha256="3" * 64,
+        params={"seed": 7, "learning_rate": 0.05, "book": "static"},
+        evaluation=EVALUATION,
+        gates=GATES,
+        verdict="kept",
+        reasons=["skill 0.05 is below the champion's"],
+        onnx=export(SCHEMA, TREES, CALIBRATION),
+        manifest=manifest_bytes(SCHEMA, TREES, CALIBRATION, TrainingRecord(A, B, {})),
+        plots={"reliability": PNG, "log_loss.png": PNG, "months_8h.svg": b"<svg/>"},
+        model_card="# Card\n",
+        backtest={"budget": 0.05, "policies": {"none": {"shortfall": 0.7, "coverage": None}}},
+        review={"folds": [], "horizons_in_order": {"8": 1, "24": 2, "1": 3}},
+        note="**Kept**: a note",
+        tags={"code_sha256": "4" * 64},
+        files={"review.html": b"<p>", "tables/months.csv": b"month\n"},
+        folds=[fold_run("walk_forward_1"), fold_run("walk_forward_2", evaluated=False)],
+    )
+    return dataclasses.replace(run, **changes)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("mlflow")
+    # A folder that is not there yet, as on a fresh machine.
+    return f"sqlite:///{folder}/var/mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def tracking(store: str) -> Tracking:
+    return Tracking(store, "margincast", "margincast")
+
+
+@pytest.fixture(scope="session")
+def logged(tracking: Tracking) -> Logged:
+    return log_training(tracking, training_run())
+
+
+@pytest.fixture
+def own_model(store: str, request: pytest.FixtureRequest) -> Tracking:
+    """The shared store with an experiment and a model of this test alone."""
+    name = re.sub(r"\W", "_", request.node.name)
+    return Tracking(store, name, name)
+
+
+def runs(tracking: Tracking) -> list[Any]:
+    """Trainings of the experiment, without their folds."""
+    with mlflow_client(tracking) as client:
+        experiment = client.get_experiment_by_name(tracking.experiment)
+        found = client.search_runs([experiment.experiment_id]) if experiment else []
+    return [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+
+
+def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: Logged) -> None:
+    summary = load_run(tracking, logged.run_id)
+    assert summary.status == "FINISHED"
+    assert summary.name == f"kept/{A[:12]}"
+    assert summary.params == {"seed": "7", "learning_rate": "0.05", "book": "static"}
+    assert summary.metrics == training_metrics(EVALUATION, GATES, training_run().backtest)
+    assert summary.evaluation == EVALUATION
+    assert summary.gates == GATES
+    assert summary.review == training_run().review
+    assert summary.review is not None
+    assert list(summary.review["horizons_in_order"]) == ["8", "24", "1"], "the order given is kept"
+    assert summary.backtest == training_run().backtest
+    assert summary.model_card == "# Card\n"
+    assert summary.manifest == json.loads(training_run().manifest)
+    assert summary.tags == {
+        "code_sha256": "4" * 64,
+        "bundle_sha256": A,
+        "data_sha256": "1" * 64,
+        "ruleset_sha256": "2" * 64,
+        "features_sha256": "3" * 64,
+        "margincast_version": summary.tags["margincast_version"],
+        "verdict": "kept",
+        "reasons": '["skill 0.05 is below the champion\'s"]',
+        "data_prices": "real",
+        "data_accounts": "sampled",
+        "data_labels": "computed",
+        "registered_version": "1",
+    }
+
+
+def test_metrics_are_flat_and_leave_out_what_is_undefined() -> None:
+    metrics = training_metrics(EVALUATION, GATES)
+    assert metrics["margincast_auc_8h"] == 0.97
+    assert next(iter(metrics)) == "log_loss_skill_1h", "the headline comes first"
+    assert metrics["first_passage_log_loss_1h"] == 0.036
+    assert metrics["log_loss_skill_low_1h"] == 0.01
+    assert metrics["log_loss_skill_high_1h"] == 0.09
+    assert metrics["predicted_over_observed_8h"] == 1.1
+    assert metrics["parity_max_difference"] == 2e-16
+    assert metrics["rows"] == 1234
+    assert metrics["gates_failed_safety"] == 0.0
+    with_backtest = training_metrics(EVALUATION, GATES, training_run().backtest)
+    assert with_backtest.keys() - metrics.keys() == {"backtest_none_shortfall"}
+    for absent in ("margincast_brier_skill_1h", "oracle_gap_closed_1h"):
+        assert absent not in metrics
+    assert not [name for name in metrics if "volatility_oracle" in name]
+
+
+def children(tracking: Tracking, run_id: str) -> list[Any]:
+    with mlflow_client(tracking) as client:
+        experiment = client.get_experiment_by_name(tracking.experiment)
+        filter_ = f"tags.`mlflow.parentRunId` = '{run_id}'"
+        return sorted(
+            client.search_runs([experiment.experiment_id], filter_), key=lambda r: r.info.run_name
+        )
+
+
+def test_folds_are_runs_nested_under_their_training(tracking: Tracking, logged: Logged) -> None:
+    first, second = children(tracking, logged.run_id)
+    assert (first.info.run_name, first.info.status) == ("walk_forward_1", "FINISHED")
+    assert first.data.metrics == {"margincast_log_loss_8h": 0.03}
+    assert first.data.params == {"rows_test": "10"}
+    assert first.data.tags["mlflow.note.content"] == "note of walk_forward_1"
+    assert (second.info.run_name, second.info.status) == ("walk_forward_2", "FAILED")
+    with mlflow_client(tracking) as client:
+        assert [a.path for a in client.list_artifacts(first.info.run_id)] == ["fold.json"]
+
+
+def test_run_version_and_model_explain_themselves(tracking: Tracking, logged: Logged) -> None:
+    with mlflow_client(tracking) as client:
+        run = client.get_run(logged.run_id)
+        version = client.get_model_version(tracking.model, str(logged.version))
+        model = client.get_registered_model(tracking.model)
+    assert run.data.tags["mlflow.note.content"] == version.description == "**Kept**: a note"
+    assert "rollback" in model.description
+    (rows,) = run.inputs.dataset_inputs
+    assert rows.dataset.digest == ("1" * 64)[:36]
+    assert json.loads(rows.dataset.source) == {"data_sha256": "1" * 64}
+
+
+def test_run_without_a_review_reads_back_without_one(own_model: Tracking) -> None:
+    bare = training_run(review=None, backtest=None, files={}, folds=(), note="")
+    summary = load_run(own_model, log_training(own_model, bare).run_id)
+    assert (summary.review, summary.backtest) == (None, None)
+
+
+def test_artifacts_lie_beside_the_sqlite_file(tracking: Tracking, logged: Logged) -> None:
+    folder = Path(tracking.uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    artifacts = folder / logged.run_id / "artifacts"
+    found = {str(p.relative_to(artifacts)) for p in artifacts.rglob("*") if p.is_file()}
+    assert found == {
+        "evaluation.json",
+        "gates.json",
+        "backtest.json",
+        "manifest.json",
+        "model_card.md",
+        "plots/reliability.png",
+        "plots/log_loss.png",
+        "plots/months_8h.svg",
+        "review.json",
+        "review.html",
+        "tables/months.csv",
+    }
+    assert (artifacts / "manifest.json").read_bytes() == training_run().manifest
+    assert (artifacts / "plots/log_loss.png").read_bytes() == PNG
+
+
+def test_registered_graph_is_ours_in_float64_without_pickle_or_code(
+    tracking: Tracking, logged: Logged, tmp_path: Path
+) -> None:
+    with mlflow_client(tracking) as client:
+        entry = client.get_model_version(tracking.model, str(logged.version))
+        import mlflow
+
+        mlflow.set_tracking_uri(tracking.uri)
+        folder = Path(
+            mlflow.artifacts.download_artifacts(
+                f"models:/{tracking.model}/{logged.version}", dst_path=str(tmp_path)
+            )
+        )
+        signature = mlflow.models.get_model_info(str(folder)).signature
+        X = np.random.default_rng(3).normal(size=(9, 3))
+        served = mlflow.pyfunc.load_model(str(folder))
+        answer = served.predict(X)
+        with pytest.raises(mlflow.exceptions.MlflowException, match="float64"):
+            served.predict(X.astype(np.float32))
+    assert entry.run_id == logged.run_id
+    assert entry.tags == {"bundle_sha256": A}
+    assert {p.suffix for p in folder.rglob("*") if p.is_file()} <= {".onnx", ".txt", ".yaml", ""}
+    assert not list(folder.rglob("*.pkl"))
+    assert not (folder / "code").exists()
+
+    raw, probability = Scorer(training_run().onnx, SCHEMA).score(X)
+    np.testing.assert_array_equal(answer["probability"], probability)
+    np.testing.assert_array_equal(answer["raw_score"], raw)
+
+    (features,) = signature.inputs.inputs
+    assert (features.name, features.type, features.shape) == ("features", np.float64, (-1, 3))
+    assert [(o.name, o.type, o.shape) for o in signature.outputs.inputs] == [
+        ("probability", np.float64, (-1, 2)),
+        ("raw_score", np.float64, (-1, 2)),
+    ]
+    pins = (folder / "requirements.txt").read_text().splitlines()
+    assert f"numpy=={np.__version__}" in pins
+    assert all("==" in pin for pin in pins)
+
+
+def test_same_bundle_twice_gives_two_runs_and_one_version(own_model: Tracking) -> None:
+    first = log_training(own_model, training_run())
+    second = log_training(own_model, training_run(verdict="promoted"))
+    assert second.run_id != first.run_id
+    assert second.version == first.version == 1
+    assert [v.run_id for v in list_versions(own_model)] == [first.run_id]
+    assert load_run(own_model, second.run_id).tags["registered_version"] == "1"
+
+
+def test_versions_are_listed_oldest_first_with_their_bundles(own_model: Tracking) -> None:
+    for bundle in (B, A, C):
+        log_training(own_model, training_run(bundle))
+    versions = list_versions(own_model)
+    assert [(v.version, v.bundle_sha256) for v in versions] == [(1, B), (2, A), (3, C)]
+    assert all(parse_time(v.created) > parse_time("2026-01-01") for v in versions)
+
+
+def test_no_registered_model_means_no_versions(own_model: Tracking) -> None:
+    assert list_versions(own_model) == []
+
+
+def test_aliases_move_and_are_cleared(own_model: Tracking) -> None:
+    for bundle in (A, B):
+        log_training(own_model, training_run(bundle))
+
+    def aliases() -> list[tuple[str, ...]]:
+        return [version.aliases for version in list_versions(own_model)]
+
+    set_aliases(own_model, champion=A, challenger=B, previous=None)
+    assert aliases() == [("champion",), ("challenger",)]
+    set_aliases(own_model, champion=B, challenger=None, previous=A)
+    assert aliases() == [("previous",), ("champion",)]
+    set_aliases(own_model, champion=B, challenger=None, previous=B)
+    assert aliases() == [(), ("champion", "previous")]
+    set_aliases(own_model, champion=None, challenger=None, previous=None)
+    assert aliases() == [(), ()]
+
+
+def test_alias_of_an_unknown_bundle_moves_nothing(own_model: Tracking) -> None:
+    log_training(own_model, training_run(A))
+    with pytest.raises(ModelError, match=rf"{C}; registered are 1: {A}"):
+        set_aliases(own_model, champion=A, challenger=C, previous=None)
+    assert list_versions(own_model)[0].aliases == ()
+
+
+def test_clearing_aliases_where_nothing_is_registered_does_nothing(own_model: Tracking) -> None:
+    set_aliases(own_model, champion=None, challenger=None, previous=None)
+    with pytest.raises(ModelError, match="registered are none"):
+        set_aliases(own_model, champion=A, challenger=None, previous=None)
+
+
+def test_failure_half_way_leaves_a_failed_run_and_no_version(
+    own_model: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_full(*_: Any, **__: Any) -> None:
+        raise OSError("no space left on device")
+
+    with mlflow_client(own_model) as client:
+        monkeypatch.setattr(type(client), "log_artifacts", disk_full)
+    with pytest.raises(ModelError, match="no space left on device"):
+        log_training(own_model, training_run())
+    assert [run.info.status for run in runs(own_model)] == ["FAILED"]
+    assert list_versions(own_model) == []
+
+    monkeypatch.undo()
+    again = log_training(own_model, training_run())
+    assert again.version == 1
+    assert sorted(run.info.status for run in runs(own_model)) == ["FAILED", "FINISHED"]
+
+
+def test_interrupt_half_way_leaves_a_failed_run(
+    own_model: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with mlflow_client(own_model) as client:
+        monkeypatch.setattr(type(client), "log_artifacts", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        log_training(own_model, training_run())
+    assert [run.info.status for run in runs(own_model)] == ["FAILED"]
+
+
+def not_a_number(value: float) -> dict[str, Any]:
+    return {**EVALUATION, "rows": value}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bundle_sha256": "beef"}, "bundle_sha256 is 'beef'"),
+        ({"onnx": b"no graph"}, "not valid ONNX"),
+        ({"manifest": b"{}"}, "manifest is malformed"),
+        ({"plots": {"../../escape": PNG}}, "plot is named"),
+        ({"files": {"../escape.csv": b""}}, "artifact is named"),
+        ({"files": {"gates.json": b""}}, "artifact is named"),
+        ({"evaluation": not_a_number(float("nan"))}, "cannot be written as JSON"),
+        ({"gates": {"parity": {"passed": False, "value": float("inf")}}}, "as JSON"),
+    ],
+)
+def test_malformed_training_is_refused_before_anything_is_logged(
+    own_model: Tracking, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        log_training(own_model, training_run(**changes))
+    assert runs(own_model) == []
+
+
+def test_many_params_and_metrics_pass_the_limits_of_one_request(own_model: Tracking) -> None:
+    params = {f"p{i}": i for i in range(250)}
+    figures = {f"m{i}": float(i) for i in range(1100)}
+    horizon = {**EVALUATION["horizons"]["1"], "models": {"margincast": figures}}
+    run = training_run(params=params, evaluation={**EVALUATION, "horizons": {"1": horizon}})
+    summary = load_run(own_model, log_training(own_model, run).run_id)
+    assert summary.params == {name: str(value) for name, value in params.items()}
+    assert summary.metrics["margincast_m1099_1h"] == 1099.0
+
+
+def test_unknown_run_is_named(tracking: Tracking, logged: Logged) -> None:
+    missing = "0" * 32
+    with pytest.raises(ModelError, match=f"run '{missing}' is not at sqlite"):
+        load_run(tracking, missing)
+
+
+def test_run_of_something_else_has_no_evaluation(own_model: Tracking) -> None:
+    with mlflow_client(own_model) as client:
+        experiment = client.create_experiment(
+            own_model.experiment, artifact_location=own_model.artifact_location
+        )
+        run_id = client.create_run(experiment).info.run_id
+    with pytest.raises(ModelError, match=r"no readable evaluation\.json"):
+        load_run(own_model, run_id)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda tracking: log_training(tracking, training_run()),
+        list_versions,
+        lambda tracking: load_run(tracking, "0" * 32),
+    ],
+)
+def test_store_that_is_no_database_fails_at_once(
+    call: Callable[[Tracking], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(b"certainly no SQLite file " * 100)
+    with pytest.raises(ModelError, match="cannot be opened"):
+        call(Tracking(f"sqlite:///{path}", "e", "m"))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql+psycopg://mary:tea%40noon@127.0.0.1:1/mlflow",
+        "postgresql+psycopg://mary@127.0.0.1:1/mlflow?password=tea%40noon",
+        "nosuchdialect://mary:tea%40noon@127.0.0.1:1/mlflow",
+    ],
+)
+def test_errors_and_repr_never_show_the_password(uri: str) -> None:
+    tracking = Tracking(uri, "e", "m")
+    with pytest.raises(ModelError, match="cannot be opened") as caught:
+        list_versions(tracking)
+    for text in (str(caught.value), repr(tracking), tracking.address, tracking.redact(uri)):
+        assert "noon" not in text
+    assert "127.0.0.1" in tracking.address
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("no address", "cannot be read"),
+        ("sqlite://", "in memory"),
+        ("sqlite:///:memory:", "in memory"),
+    ],
+)
+def test_impossible_addresses_are_refused(uri: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        Tracking(uri, "e", "m")
+
+
+def test_server_keeps_its_own_artifact_location() -> None:
+    assert Tracking("https://mlflow.example", "e", "m").artifact_location is None
+
+
+def test_logging_is_silent(
+    own_model: Tracking, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        log_training(own_model, training_run())
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+    assert not [record for record in caplog.records if record.name.startswith("mlflow")]
+
+
+def test_fresh_process_is_silent_with_telemetry_off_and_imports_mlflow_only_when_used(
+    tracking: Tracking, logged: Logged
+) -> None:
+    program = """
+import json, os, sys
+from models.mlflow.registry import list_versions
+from models.mlflow.store import Tracking
+before = "mlflow" in sys.modules
+versions = list_versions(Tracking(sys.argv[1], "margincast", "margincast"))
+print(json.dumps([before, len(versions), os.environ["MLFLOW_DISABLE_TELEMETRY"]]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, tracking.uri],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == [False, 1, "true"]

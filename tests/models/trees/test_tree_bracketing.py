@@ -1,0 +1,253 @@
+"""The guess of a level: near the graph's own answer on real trees, and never more than a guess."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from features.account import aggregates as moment
+from features.account.frame import compute_features, set_headroom
+from features.identity import digests_of
+from features.registry import (
+    ACCOUNT_COLUMNS,
+    ACCOUNT_FEATURES,
+    BOOK_MEANS,
+    HORIZONS,
+    VOLATILITIES,
+    prior_column,
+)
+from margin.add_on.add_on import ModelLevel
+from margin.add_on.solver import RELATIVE_PRECISION, required_level
+from models.bundle.bundle import Bundle, bundle_files, load_bundle, write_bundle
+from models.bundle.manifest import TrainingRecord
+from models.bundle.schema import ModelSchema
+from models.forecaster import Forecaster
+from models.onnx.export import export
+from models.trees.lightgbm_trees import trees_from_booster
+from models.trees.tree_bracketing import LevelGuesser
+from models.trees.tree_table import TreeTable
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+P_STAR = {1: 0.002, 8: 0.01, 24: 0.02}
+SCHEMA = ModelSchema.of_columns(
+    ACCOUNT_COLUMNS,
+    tuple(feature.monotone for feature in ACCOUNT_FEATURES),
+    HORIZONS,
+    tuple(prior_column(hours) for hours in HORIZONS),
+    digests_of(ACCOUNT_COLUMNS),
+)
+CALIBRATION = {1: (0.9, 0.1), 8: (1.0, 0.0), 24: (1.1, -0.1)}
+PARAMETERS: dict[str, Any] = {
+    "objective": "binary",
+    "num_leaves": 15,
+    "learning_rate": 0.1,
+    "boost_from_average": False,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 1,
+    "verbosity": -1,
+    "monotone_constraints": list(SCHEMA.monotone),
+}
+
+
+def accounts(n: int, seed: int = 5) -> Floats:
+    """Moments of plausible accounts with an hourly volatility of 1 to 3 per cent of notional."""
+    rng = np.random.default_rng(seed)
+    found = rng.uniform(0.01, 0.5, (n, moment.width(len(VOLATILITIES), len(BOOK_MEANS))))
+    found[:, moment.GROSS] = rng.lognormal(9.0, 2.0, n)
+    found[:, moment.MAINTENANCE] = 0.02 * found[:, moment.GROSS]
+    volatilities = slice(moment.PRIOR_VOLATILITY, moment.FIRST_VOLATILITY + len(VOLATILITIES))
+    width = found[:, volatilities].shape[1]
+    found[:, volatilities] = found[:, [moment.GROSS]] * rng.uniform(0.01, 0.03, (n, width))
+    found[:, moment.HEADROOM] = 0.1 * found[:, moment.GROSS]
+    return found
+
+
+def grown(trees: int) -> dict[int, TreeTable]:
+    """Monotone trees that correct the prior by every column."""
+    rng = np.random.default_rng(3)
+    moments = accounts(6_000, seed=4)
+    sigma = moments[:, moment.PRIOR_VOLATILITY]
+    moments[:, moment.HEADROOM] = sigma * np.exp(rng.uniform(-1.0, 3.5, len(sigma)))
+    X = compute_features(moments, ACCOUNT_COLUMNS)
+    tables = {}
+    for hours, column in zip(HORIZONS, SCHEMA.prior_columns(), strict=True):
+        score = 0.7 * X[:, column] + 4.0 * (moments[:, moment.HERFINDAHL] - 0.25)
+        y = (score + rng.logistic(size=len(X)) > 0.0).astype(np.float64)
+        data = lightgbm.Dataset(X, y, init_score=X[:, column].copy())
+        booster = lightgbm.train(PARAMETERS, data, trees)
+        tables[hours] = trees_from_booster(booster, len(ACCOUNT_COLUMNS))
+    return tables
+
+
+def made(folder: Path, trees: Mapping[int, TreeTable]) -> Bundle:
+    files = bundle_files(
+        model=export(SCHEMA, trees, CALIBRATION),
+        schema=SCHEMA,
+        trees=trees,
+        calibration=CALIBRATION,
+        record=TrainingRecord("1" * 64, "2" * 64, {}),
+    )
+    return load_bundle(folder / write_bundle(folder, files))
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[int, TreeTable]:
+    return grown(60)
+
+
+@pytest.fixture(scope="module")
+def forecaster(trees: dict[int, TreeTable], tmp_path_factory: pytest.TempPathFactory) -> Forecaster:
+    return Forecaster(made(tmp_path_factory.mktemp("bundles"), trees))
+
+
+def halved(
+    forecaster: Forecaster, moments: Floats, upper: Floats, p_star: Mapping[int, float]
+) -> ModelLevel:
+    """The same search on the graph alone, by halving."""
+    columns = forecaster.features(moments)
+
+    def probability(level: Floats, rows: Ints) -> Floats:
+        asked = columns[rows]
+        set_headroom(moments[rows], asked, ACCOUNT_COLUMNS, level)
+        return forecaster.probability(asked)
+
+    return required_level(probability, upper, p_star, HORIZONS)
+
+
+def assert_same(found: ModelLevel, other: ModelLevel, upper: Floats) -> None:
+    one, two = found.by_horizon, other.by_horizon
+    np.testing.assert_array_equal(np.isfinite(one), np.isfinite(two))
+    finite = np.isfinite(one)
+    apart = np.abs(np.where(finite, one, 0.0) - np.where(finite, two, 0.0))
+    assert (apart <= RELATIVE_PRECISION * upper[:, None]).all()
+
+
+def test_guided_search_finds_what_halving_finds_on_real_trees(forecaster: Forecaster) -> None:
+    moments = accounts(300)
+    upper = moments[:, moment.GROSS] * np.random.default_rng(1).uniform(0.01, 0.4, 300)
+    found = forecaster.required_level(moments, upper, P_STAR)
+    assert 0.1 < np.isinf(found.level).mean() < 0.9
+    assert_same(found, halved(forecaster, moments, upper, P_STAR), upper)
+
+
+def test_two_questions_a_horizon_are_enough(
+    forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    answer = Forecaster.probability
+
+    def counting(self: Forecaster, features: Floats) -> Floats:
+        nonlocal asked
+        asked += len(features)
+        return answer(self, features)
+
+    monkeypatch.setattr(Forecaster, "probability", counting)
+    moments = accounts(300)
+    forecaster.required_level(moments, moments[:, moment.GROSS], P_STAR)
+    assert asked <= 6 * 300
+
+
+def test_guess_of_an_account_alone_is_that_in_a_book(trees: dict[int, TreeTable]) -> None:
+    guesser = LevelGuesser(SCHEMA, trees, CALIBRATION)
+    moments = accounts(40)
+    columns, upper = compute_features(moments, ACCOUNT_COLUMNS), 0.3 * moments[:, moment.GROSS]
+    whole = guesser.levels(moments, columns, upper, P_STAR)
+    for i in range(40):
+        one = slice(i, i + 1)
+        alone = guesser.levels(moments[one], columns[one], upper[one], P_STAR)
+        np.testing.assert_array_equal(alone[0], whole[i])
+
+
+def test_level_of_an_account_does_not_depend_on_where_its_block_ends(
+    forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = accounts(50)
+    upper = 0.2 * moments[:, moment.GROSS]
+    whole = forecaster.required_level(moments, upper, P_STAR)
+    monkeypatch.setattr("models.forecaster._BLOCK", 7)
+    parts = forecaster.required_level(moments, upper, P_STAR)
+    np.testing.assert_array_equal(parts.by_horizon, whole.by_horizon)
+    none = forecaster.required_level(moments[:0], upper[:0], P_STAR)
+    assert none.by_horizon.shape == (0, 3)
+
+
+def test_earlier_horizon_that_asks_for_more_is_heard(tmp_path: Path) -> None:
+    alarm = TreeTable(
+        len(ACCOUNT_COLUMNS),
+        np.array([0, 1]),
+        np.array([-1], np.int32),
+        np.zeros(1),
+        np.array([-1], np.int32),
+        np.array([-1], np.int32),
+        np.zeros(1, np.bool_),
+        np.array([4.0]),
+    )
+    nothing = TreeTable.empty(len(ACCOUNT_COLUMNS))
+    forecaster = Forecaster(made(tmp_path, {1: alarm, 8: nothing, 24: nothing}))
+    moments = accounts(60)
+    upper = 2.0 * moments[:, moment.GROSS]
+    for p_star in (P_STAR, {24: 0.02}, {8: 0.01, 24: 0.5}):
+        found = forecaster.required_level(moments, upper, p_star)
+        assert np.isfinite(found.level).all()
+        assert_same(found, halved(forecaster, moments, upper, p_star), upper)
+        columns = forecaster.features(moments)
+        guess = LevelGuesser(SCHEMA, {1: alarm, 8: nothing, 24: nothing}, CALIBRATION).levels(
+            moments, columns, upper, p_star
+        )
+        apart = np.abs(guess - found.by_horizon)
+        assert (apart <= RELATIVE_PRECISION * upper[:, None]).all()
+
+
+def test_missing_columns_are_followed_and_a_missing_prior_gives_no_guess(
+    forecaster: Forecaster, trees: dict[int, TreeTable]
+) -> None:
+    moments = accounts(30)
+    moments[::3, moment.MARKET_CORRELATION] = np.nan
+    moments[1::3, moment.FIRST_VOLATILITY + 1] = np.nan
+    upper = 0.3 * moments[:, moment.GROSS]
+    found = forecaster.required_level(moments, upper, P_STAR)
+    assert not np.isnan(found.level).any()
+    assert_same(found, halved(forecaster, moments, upper, P_STAR), upper)
+    moments[4, moment.PRIOR_VOLATILITY] = np.nan
+    columns = compute_features(moments, ACCOUNT_COLUMNS)
+    upper[5] = np.nan
+    guess = LevelGuesser(SCHEMA, trees, CALIBRATION).levels(moments, columns, upper, P_STAR)
+    assert np.isnan(guess).all(axis=1).nonzero()[0].tolist() == [4, 5]
+    assert np.isnan(forecaster.required_level(moments, upper, P_STAR).level).nonzero()[
+        0
+    ].tolist() == [4, 5]
+
+
+def test_certain_and_impossible_tolerances_end_at_the_ends(trees: dict[int, TreeTable]) -> None:
+    guesser = LevelGuesser(SCHEMA, trees, CALIBRATION)
+    moments = accounts(5)
+    columns, upper = compute_features(moments, ACCOUNT_COLUMNS), 0.3 * moments[:, moment.GROSS]
+    assert (guesser.levels(moments, columns, upper, {8: 1.0}) == 0.0).all()
+    np.testing.assert_array_equal(guesser.levels(moments, columns, upper, {8: 0.0})[:, 0], upper)
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.5, 2.0, np.nan, np.inf])
+def test_wrong_guess_changes_no_level_by_more_than_the_precision(
+    forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch, wrong: float
+) -> None:
+    moments = accounts(20)
+    upper = 0.3 * moments[:, moment.GROSS]
+    right = forecaster.required_level(moments, upper, P_STAR)
+    levels = LevelGuesser.levels
+    monkeypatch.setattr(LevelGuesser, "levels", lambda *args: levels(*args) * wrong)
+    found = forecaster.required_level(moments, upper, P_STAR)
+    assert_same(found, right, upper)
+    finite = np.isfinite(found.level)
+    columns = forecaster.features(moments)
+    set_headroom(moments, columns, ACCOUNT_COLUMNS, np.where(finite, found.level, 0.0))
+    limits = np.array([P_STAR[hours] for hours in HORIZONS])
+    assert (forecaster.probability(columns)[finite] <= limits).all()

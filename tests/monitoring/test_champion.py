@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models.bundle.pointer import CHAMPION
+from monitoring.champion import ChampionWatch
+
+HORIZONS = (1, 8, 24)
+
+
+@pytest.fixture(autouse=True)
+def _look_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitoring.champion.CHECK_SECONDS", 0.0)
+
+
+def damage(bundles: Any, sha: str) -> bytes:
+    """Changes one byte of the graph; gives the sound bytes."""
+    path = bundles.root / sha / "model.onnx"
+    sound = bytes(path.read_bytes())
+    path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    return sound
+
+
+def test_a_new_champion_answers_without_a_restart(
+    serve: Any, champion: str, bundles: Any, account: dict[str, Any]
+) -> None:
+    endpoint = serve()
+    before = endpoint.score(account).json()["decisions"][0]
+    other = bundles.promote(bundles.write(intercept=2.0))
+    after = endpoint.score(account).json()["decisions"][0]
+    assert (before["model"], after["model"]) == (champion, other)
+    assert after["probability"]["24"] > before["probability"]["24"]
+    text = endpoint.client.get("/metrics").text
+    assert f'margincast_model_info{{sha256="{other}"}} 1.0' in text
+    assert champion not in text
+
+
+def test_model_that_learned_from_what_nothing_tells_now_says_so(
+    serve: Any, bundles: Any, account: dict[str, Any]
+) -> None:
+    bundles.promote(bundles.write(with_context=True))
+    endpoint = serve()
+    ready = endpoint.client.get("/health/ready")
+    assert ready.status_code == 200
+    assert ready.json()["status"] == "degraded"
+    (reason,) = ready.json()["reasons"]
+    assert "funding_rate_24h" in reason
+    assert "implied_volatility" in reason
+    decision = endpoint.score(account).json()["decisions"][0]
+    assert decision["probability"] is not None
+    (told,) = [r for r in decision["reasons"] if r["name"] == "missing_context"]
+    assert told["text"] == reason
+
+
+def test_a_damaged_new_champion_leaves_the_old_one_answering_and_is_told(
+    serve: Any, champion: str, bundles: Any, account: dict[str, Any]
+) -> None:
+    endpoint = serve()
+    other = bundles.write(intercept=2.0)
+    damage(bundles, other)
+    bundles.promote(other)
+    decision = endpoint.score(account).json()["decisions"][0]
+    assert decision["model"] == champion
+    assert decision["degraded"] is None
+    ready = endpoint.client.get("/health/ready")
+    assert ready.status_code == 200
+    assert ready.json()["status"] == "degraded"
+    assert other[:12] in ready.json()["reasons"][0]
+    assert str(bundles.root) not in ready.text
+
+
+def test_a_damaged_only_bundle_gives_the_rule_floor_until_it_is_restored(
+    serve: Any,
+    champion: str,
+    bundles: Any,
+    account: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sound = damage(bundles, champion)
+    endpoint = serve()
+    decision = endpoint.score(account).json()["decisions"][0]
+    assert "failed its audit" in decision["degraded"]
+    assert decision["add_on"] == decision["floor"] > 0
+    (bundles.root / champion / "model.onnx").write_bytes(sound)
+    monkeypatch.setattr("monitoring.champion.RETRY_SECONDS", 0.0)
+    assert endpoint.score(account).json()["decisions"][0]["model"] == champion
+
+
+def test_a_pointer_that_goes_away_or_is_damaged(bundles: Any, champion: str) -> None:
+    watch = ChampionWatch(bundles.root, lambda: HORIZONS)
+    pointer = bundles.root / CHAMPION
+    pointer.write_text("../../etc/passwd\n")
+    damaged = watch.current()
+    assert damaged.model is not None
+    assert "pointer file" in str(damaged.trouble)
+    pointer.unlink()
+    assert watch.current().model is None
+    pointer.write_text(champion)
+    sound = watch.current()
+    assert sound.model is not None
+    assert sound.trouble is None
+
+
+def test_a_bundle_of_other_features_or_without_a_targeted_horizon_is_refused(
+    bundles: Any, champion: str
+) -> None:
+    assert ChampionWatch(bundles.root, lambda: (1, 48)).current().model is None
+    bundles.promote(bundles.write(digest="e" * 64))
+    refused = ChampionWatch(bundles.root, lambda: HORIZONS).current()
+    assert refused.model is None
+    assert "audit" in refused.silence
+
+
+def test_the_pointer_is_not_read_again_while_it_stays_the_same(
+    bundles: Any, champion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = ChampionWatch(bundles.root, lambda: HORIZONS)
+    first = watch.current()
+
+    def unexpected(*_: object) -> str:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("monitoring.champion.read_pointer", unexpected)
+    assert watch.current() is first

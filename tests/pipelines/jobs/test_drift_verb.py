@@ -1,0 +1,127 @@
+"""``drift`` and ``schedule`` as their users run them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+import pytest
+
+from market.core.clock import DAY, format_time, parse_time
+from models.bundle.bundle import MANIFEST, load_bundle, write_bundle
+from pipelines.scheduler.schedule_state import JobState, ScheduleState
+from training.drift.reference import REFERENCE_FILE
+
+# Fixtures live in conftest.py, which no test can import: their classes are Any here.
+Workspace: TypeAlias = Any
+Trained: TypeAlias = Any
+
+# Floors so low and a level so high that any difference is an alarm.
+ANXIOUS = {"MARGINCAST__DRIFT__DISTRIBUTION": "0.0001", "MARGINCAST__DRIFT__LEVEL": "0.99"}
+
+
+@pytest.fixture(scope="module")
+def report(trained: Trained) -> dict[str, Any]:
+    found: dict[str, Any] = trained.workspace.report("drift", code=(0, 5))
+    return found
+
+
+def test_champion_is_held_against_its_own_training(
+    trained: Trained, report: dict[str, Any]
+) -> None:
+    assert report["bundle"] == trained.champion
+    assert report["source"] == "data"
+    assert report["verdict"] in {"stable", "drift", "undecided"}
+    ends = load_bundle(trained.workspace.bundles / trained.champion).manifest["training"]["ends_ns"]
+    trained_to, first = (
+        parse_time(part["span"][i])
+        for part, i in ((report["reference"], 1), (report["current"], 0))
+    )
+    assert trained_to < ends[1] <= first, "no row is on both sides"
+    assert report["reference"]["rows"] == sum(
+        trained.retrained["rows"][part] for part in ("fit", "calibrate")
+    )
+    assert report["current"]["rows"] == trained.retrained["rows"]["test"]
+    kinds = {monitor["kind"] for monitor in report["monitors"].values()}
+    assert kinds == {"feature", "missing", "score", "labels"}
+    for hours, horizon in trained.retrained["evaluation"]["horizons"].items():
+        monitor = report["monitors"][f"observed_over_predicted_{hours}h"]
+        ratio = 1.0 / horizon["predicted_over_observed"]
+        assert monitor["current"] == pytest.approx(ratio, rel=0.15), "but for the halves added"
+
+
+def test_drift_that_is_found_is_exit_code_5_and_told_of(workspace: Workspace) -> None:
+    heard = workspace.folder / "heard.json"
+    notify = json.dumps(["/bin/cp", "/dev/stdin", str(heard)])
+    found = workspace.report("drift", code=5, MARGINCAST__NOTIFY__COMMAND=notify, **ANXIOUS)
+    assert found["verdict"] == "drift"
+    assert found["drifted"]
+    told = json.loads(heard.read_text())
+    assert told["events"] == ["drift"]
+    assert told["drift"]["drifted"] == found["drifted"]
+    assert workspace.report("ledger", "verify")["intact"]
+
+
+def test_recent_days_narrow_what_is_looked_at(trained: Trained, report: dict[str, Any]) -> None:
+    narrow = trained.workspace.report("drift", code=(0, 5), MARGINCAST__DRIFT__RECENT_DAYS="2")
+    first, last = map(parse_time, narrow["current"]["span"])
+    assert last - first < 2 * DAY
+    assert last == parse_time(report["current"]["span"][1])
+
+
+def test_recorded_decisions_are_looked_at_with_the_labels_that_matured(
+    trained: Trained, workspace: Workspace
+) -> None:
+    out = workspace.folder / "scored.parquet"
+    score = ("score", "--accounts", workspace.accounts, "--out", out, "--record", "--as-of")
+    own = {"MARGINCAST__LEDGER__URL": "sqlite:///var/own.db"}  # others scored into the copied one
+    assert "holds no decision of bundle" in workspace.refusal("drift", "--recorded", **own)
+    day = parse_time(trained.newest) - 3 * DAY
+    scored = workspace.report(*score, format_time(day + 1_800 * 10**9), **own)
+    workspace.run(*score, trained.newest, **own)  # too young to have matured
+    found = workspace.report("drift", "--recorded", code=(0, 5), **own)
+    assert found["source"] == "ledger"
+    assert found["current"]["span"] == [format_time(day), format_time(day)]
+    assert 0 < found["current"]["rows"] <= scored["decisions"]
+    assert found["current"]["rows"] > 0.8 * scored["decisions"], "but those already called"
+
+
+def test_bundle_from_before_there_were_references_says_so(
+    trained: Trained, workspace: Workspace
+) -> None:
+    bundle = load_bundle(workspace.bundles / trained.champion)
+    files = {name: bundle.read(name) for name in bundle.checksums if name != REFERENCE_FILE}
+    assert MANIFEST in files
+    older = workspace.bundles / write_bundle(workspace.bundles, files)
+    found = workspace.report("drift", "--bundle", older)
+    assert found["verdict"] == "unavailable"
+    assert "reference.json" in found["reason"]
+
+
+def test_bundle_of_other_horizons_is_no_error_of_the_retraining_beside_it(
+    trained: Trained,
+) -> None:
+    found = trained.workspace.report("drift", MARGINCAST__TRAINING__HORIZONS="[1, 8]")
+    assert found["verdict"] == "unavailable"
+    assert "[1, 8]" in found["reason"]
+
+
+def test_schedule_runs_the_real_verb_that_is_due_and_prints_what_comes_next(
+    workspace: Workspace,
+) -> None:
+    settings = {
+        "MARGINCAST__SCHEDULE__CRON": "",
+        "MARGINCAST__SCHEDULE__DRIFT_CRON": "0 4 * * *",
+        "MARGINCAST__SCHEDULE__MISFIRE_GRACE": "90000",
+    }
+    (moment,) = workspace.report("schedule", "--next", "1", **settings)["drift"]
+    assert datetime.fromisoformat(moment).hour == 4
+    state = ScheduleState(workspace.bundles.parent / "schedule" / "state.json")
+    due = datetime.now(UTC) - timedelta(hours=3)
+    state.put("drift", JobState("0 4 * * * UTC", due.isoformat()))
+    job = workspace.report("schedule", "--once", **settings)["jobs"]["drift"]
+    assert job["last"]["exit"] in {0, 5}
+    assert job["last"]["verdict"] in {"stable", "drift", "undecided"}
+    assert job["last"]["bundle"] == workspace.champion
+    assert datetime.fromisoformat(job["next"]) > datetime.now(UTC)

@@ -1,0 +1,123 @@
+"""``margincast review`` and the run it reads: whole, nested, and on one page that stands alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import pytest
+
+from models.mlflow.store import Tracking, mlflow_client
+from pipelines.data.provenance import source_sha256
+
+# Defined in conftest.py, which pytest does not let us import.
+Workspace: TypeAlias = Any
+Trained: TypeAlias = Any
+
+
+@pytest.fixture(scope="module")
+def tracking(trained: Trained) -> Tracking:
+    folder = trained.workspace.folder
+    return Tracking(f"sqlite:///{folder}/var/mlflow.db", "margincast", "margincast")
+
+
+@dataclass(frozen=True)
+class Review:
+    """One run of the verb: what it wrote and what it showed."""
+
+    report: dict[str, Any]
+    html: str
+    shown: str
+
+
+@pytest.fixture(scope="module")
+def review(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Review:
+    folder = tmp_path_factory.mktemp("review")
+    page, out = folder / "pages" / "review.html", folder / "review.json"
+    shown = trained.workspace.run("review", "--out", page, "--json", out).stdout
+    report = json.loads(out.read_text())
+    assert report.pop("page") == {"path": str(page)}
+    return Review(report, page.read_text(encoding="utf-8"), shown)
+
+
+def test_review_sets_champion_beside_newest(review: Review, trained: Trained) -> None:
+    newest, champion = review.report["newest"], review.report["champion"]
+    assert newest["bundle"] == trained.retrained["bundle"]
+    assert newest["verdict"] == trained.retrained["verdict"]
+    assert newest["reasons"] == trained.retrained["reasons"]
+    assert champion["bundle"] == trained.champion
+    assert "champion" in champion["aliases"]
+    for hours, horizon in trained.retrained["evaluation"]["horizons"].items():
+        assert newest["log_loss_skill"][hours] == horizon["log_loss_skill"]
+    assert "comparison" not in review.report, "champion and newest are one"
+
+
+def test_terminal_shows_verdict_and_horizons_in_order(review: Review, trained: Trained) -> None:
+    assert trained.retrained["verdict"].upper() in review.shown
+    assert re.findall(r"│\s+(\d+) │ newest", review.shown) == ["1", "8", "24"]
+
+
+def test_page_stands_alone_and_holds_the_figures_of_the_training(
+    review: Review, trained: Trained
+) -> None:
+    html = review.html
+    assert set(re.findall(r"\w+://[^\s\"'<)]+", html)) == {"http://www.w3.org/2000/svg"}
+    assert "<script" not in html
+    assert html.count("<svg") >= 9
+    for horizon in trained.retrained["evaluation"]["horizons"].values():
+        assert f"{horizon['models']['margincast']['log_loss']:.4g}" in html
+    for name in trained.retrained["gates"]:
+        assert name.replace("_", " ") in html
+    assert trained.champion in html
+    assert source_sha256() in html
+    assert str(trained.workspace.folder) not in html, "a folder of this machine"
+
+
+def test_review_without_a_model_is_one_line(bare: Workspace) -> None:
+    assert "run margincast retrain first" in bare.refusal("review")
+
+
+def test_training_run_explains_itself_and_holds_its_folds(
+    trained: Trained, tracking: Tracking
+) -> None:
+    parent = trained.retrained["mlflow_run"]
+    with mlflow_client(tracking) as client:
+        run = client.get_run(parent)
+        experiment = client.get_experiment_by_name("margincast")
+        folds = client.search_runs(
+            [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"
+        )
+        artifacts = {a.path for a in client.list_artifacts(parent)}
+        tables = {a.path for a in client.list_artifacts(parent, "tables")}
+    assert run.data.tags["code_sha256"] == source_sha256()
+    assert {
+        "data_sha256",
+        "ruleset_sha256",
+        "features_sha256",
+        "git_commit",
+    } <= run.data.tags.keys()
+    note = run.data.tags["mlflow.note.content"]
+    assert trained.retrained["verdict"].capitalize() in note
+    assert "| 24 h |" in note
+    assert {"review.html", "review.json", "model_card.md", "evaluation.json"} <= artifacts
+    assert {f"tables/{name}.csv" for name in ("months", "segments", "gates")} <= tables
+    assert {fold.data.tags["fold"] for fold in folds} == {"walk_forward_1", "walk_forward_2"}
+    for fold in folds:
+        finished = fold.info.status == "FINISHED"
+        assert finished == ("margincast_log_loss_24h" in fold.data.metrics)
+        assert finished or "Not evaluated:" in fold.data.tags["mlflow.note.content"]
+    assert run.data.metrics["margincast_log_loss_8h"] == pytest.approx(
+        trained.retrained["evaluation"]["horizons"]["8"]["models"]["margincast"]["log_loss"]
+    )
+
+
+def test_months_and_segments_are_in_the_evaluation(trained: Trained) -> None:
+    evaluation = trained.retrained["evaluation"]
+    for horizon in evaluation["horizons"].values():
+        assert sum(m["rows"] for m in horizon["months"].values()) == evaluation["rows"]
+        assert {"leverage", "concentration", "direction"} <= horizon["segments"].keys()
+        assert len(horizon["reliability"]["low"]) == len(horizon["reliability"]["predicted"])
+    assert evaluation["stress"] == {}, "a simulated market has no calendar"
+    assert trained.retrained["gates"]["no_weak_stress_or_segment"]["kind"] == "report"

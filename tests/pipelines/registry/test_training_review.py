@@ -1,0 +1,79 @@
+"""What a review wants to know never stops a training: it says why it is missing instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import pipelines.registry.training_review
+from market.core.errors import DataError, ModelError
+from pipelines.config.config import Config
+from pipelines.config.sections import ReviewConfig
+from pipelines.registry.training_review import examine
+
+
+class Anything:
+    """Stands for what the replaced functions do not look at."""
+
+    def __getattr__(self, _: str) -> Any:
+        return self
+
+    def __getitem__(self, _: Any) -> Any:
+        return self
+
+
+@dataclass
+class Trained:
+    config: Config
+    ends: tuple[int, int, int] = (1, 2, 3)
+
+    def __getattr__(self, _: str) -> Any:
+        return Anything()
+
+
+def refuse(error: Exception) -> Callable[..., Any]:
+    def call(*_: Any, **__: Any) -> None:
+        raise error
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def _replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        pipelines.registry.training_review, "mean_contributions", lambda *_: {"8": {}}
+    )
+    monkeypatch.setattr(pipelines.registry.training_review, "Forecaster", lambda _: None)
+    monkeypatch.setattr(pipelines.registry.training_review, "describe", lambda *_: {})
+    for name, error in (
+        ("ablation", ModelError("one class only")),
+        ("cut_folds", ModelError("use fewer folds")),
+        ("backtest", DataError("the span is too short")),
+    ):
+        monkeypatch.setattr(pipelines.registry.training_review, name, refuse(error))
+
+
+def test_what_the_data_do_not_allow_says_why() -> None:
+    found = examine(Trained(Config()), Anything())  # type: ignore[arg-type]
+    assert found["ablation"] == {"not_evaluated": "one class only"}
+    assert found["backtest"] == {"not_evaluated": "the span is too short"}
+    (fold,) = found["folds"]
+    assert fold["not_evaluated"] == "use fewer folds"
+
+
+def test_what_was_not_asked_for_is_null_and_not_even_tried() -> None:
+    config = Config(review=ReviewConfig(ablation=False, backtest=False))
+    found = examine(Trained(config), Anything())  # type: ignore[arg-type]
+    assert found["ablation"] is None
+    assert found["backtest"] is None
+
+
+def test_other_failures_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        pipelines.registry.training_review, "ablation", refuse(ZeroDivisionError("a bug"))
+    )
+    with pytest.raises(ZeroDivisionError):
+        examine(Trained(Config()), Anything())  # type: ignore[arg-type]

@@ -1,0 +1,92 @@
+"""What is printed says all that it was given: brackets, long names and what identifies."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from pipelines.cli.main import app
+from pipelines.reports import report
+from pipelines.reports.report import drift_line, drift_table, facts
+
+MONITOR = {
+    "name": "missing_book_realised_volatility_168h",
+    "kind": "missing",
+    "reference": 0.0,
+    "current": 0.2,
+    "effect": 0.2,
+    "floor": 0.05,
+    "p_holm": 0.01,
+    "verdict": "drift",
+}
+
+
+def test_brackets_are_text_and_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = "[training] horizons are [1, 8], see [/data]"
+    report = {"verdict": "unavailable", "reason": reason, "drifted": []}
+    drift_table(report)
+    drift_line(report, None)
+    facts("score", {"out": "[/data]", "ends": [None, None]})
+    said = capsys.readouterr().out
+    assert said.count(reason) == 2
+    assert "│ [/data]" in said
+    assert "[null, null]" in said
+
+
+def test_drifted_monitor_is_named_in_full_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    span = {"rows": 10, "span": ["2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]}
+    drift_table({"verdict": "drift", "monitors": {"a": MONITOR}, "current": span})
+    cells = [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines()
+             if line.startswith("│")]  # fmt: skip
+    assert "".join(cells) == MONITOR["name"]
+
+
+@pytest.fixture
+def text(monkeypatch: pytest.MonkeyPatch) -> StringIO:
+    out = StringIO()
+    monkeypatch.setattr(report, "console", Console(width=80, file=out))
+    return out
+
+
+def test_models_are_told_apart_by_their_whole_names(text: StringIO) -> None:
+    names = ("first_passage", "first_passage_isotonic", "volatility_oracle")
+    figures = dict.fromkeys(
+        ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_base_rate"), -0.0123456
+    )
+    report.evaluation_tables(
+        {
+            "span": ["2025-01-01T00:00:00Z", "2025-02-01T00:00:00Z"],
+            "rows": 1,
+            "dropped": {},
+            "horizons": {
+                "1": {
+                    "base_rate": 0.01,
+                    "best_baseline": "first_passage_isotonic",
+                    "log_loss_skill": 0.01,
+                    "log_loss_skill_ci95": [0.0, 0.02],
+                    "models": dict.fromkeys(names, figures),
+                }
+            },
+        }
+    )
+    for name in names:
+        assert f"│{name}" in text.getvalue()
+    assert "…" not in text.getvalue()
+    assert "-0.01235" in text.getvalue()
+
+
+def test_digest_in_a_nested_value_is_printed_whole(text: StringIO) -> None:
+    head = "".join(f"{i:02x}" for i in range(32))
+    report.facts("ledger verify", {"chains": {"a": {"records": 1, "head": head}}, "intact": True})
+    cells = [line.strip("│ ").split("│")[-1].strip() for line in text.getvalue().splitlines()]
+    assert head in "".join(cells)
+
+
+def test_help_of_a_verb_shows_what_is_in_brackets() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["schedule", "--help"]).output.split())
+    assert "as the configuration says" in shown

@@ -1,0 +1,125 @@
+"""Lives walked by hand, and what holds for every path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.lib.stride_tricks import sliding_window_view
+
+from features.account.frame import AccountRows
+from training.backtest.margin_paths import FOLLOW_HOURS, LifePaths
+from training.backtest.policy_simulation import walk_margins
+from training.labels.account_panel import AccountTimes
+
+Floats = npt.NDArray[np.float64]
+
+
+def one_life(
+    headroom: Sequence[float], hours: int, closed: Sequence[float] = (), margin: float = 1.0
+) -> LifePaths:
+    """A life of so many decision hours; the last headroom given holds to the end of the path."""
+    path = np.full(hours + FOLLOW_HOURS, headroom[-1])
+    path[: len(headroom)] = headroom
+    closed_equity = path + margin
+    closed_equity[: len(closed)] = closed
+    none = np.zeros(0)
+    rows = AccountRows(
+        row=np.arange(hours),
+        leg_start=np.zeros(hours + 1, dtype=np.int64),
+        leg_symbol=np.zeros(0, dtype=np.int64),
+        leg_notional=none,
+        headroom=path[:hours],
+        maintenance_margin=np.full(hours, margin),
+    )
+    times = AccountTimes(
+        np.array([0, hours]), 1.0, rows, np.full(hours, 2.0 * margin), np.ones(hours, dtype=bool)
+    )
+    at_risk = (np.minimum.accumulate(path[:hours]) >= 0.0) & (path[:hours] > 0.0)
+    lowest = sliding_window_view(path[1:], FOLLOW_HOURS).min(axis=1)
+    return LifePaths(times, at_risk, path, closed_equity, lowest)
+
+
+def test_five_hours_by_hand() -> None:
+    """Level 3: at hour 1 it lacks 1, at hour 2 it lacks 3; at hour 4 equity is 2 under margin."""
+    # Own headroom: 4, 2, -2, -1, -6 without top-ups; with 1 and 4 paid: 4, 2, -1, 3, -2.
+    # The call of hour 1 lifts headroom to 3, so hour 2 stands at -2 + 1 = -1: a breach there.
+    life = one_life([4.0, 2.0, -2.0, -1.0, -6.0], 5, closed=[9.0, 9.0, 9.0, -3.0, 9.0])
+    found = walk_margins(life, np.full(5, 3.0))
+    assert found.calls_issued == 1.0
+    assert found.calls_needed == 1.0  # without the unit paid it would have breached as well
+    assert found.calls_in_vain == 0.0
+    assert found.breaches == 1.0
+    assert found.shortfall == 2.0  # closed at hour 3: -3 + 1 paid
+    assert found.average_margin == 4.0
+    assert found.average_collected == 0.5  # one unit over the two at-risk hours
+
+
+def test_a_needed_call_saves_the_life_and_later_calls_are_in_vain() -> None:
+    life = one_life([4.0, 2.0, -0.5, 5.0, 5.0, 5.0, 3.0], 7)
+    found = walk_margins(life, np.full(7, 3.0))
+    # Hour 1 lacks 1; hour 2 stands at 0.5 and lacks 2.5; from then on 3.5 are paid.
+    assert (found.breaches, found.shortfall) == (0.0, 0.0)
+    assert (found.calls_issued, found.calls_needed, found.calls_in_vain) == (2.0, 1.0, 1.0)
+    assert found.average_collected == pytest.approx(3.5 / 2)
+
+
+def test_a_breach_beyond_24_hours_makes_no_call_needed() -> None:
+    for hours_to_breach, needed in ((24, 1.0), (25, 0.0)):
+        headroom = [1.0] * hours_to_breach + [-0.5]
+        life = one_life(headroom, 2)
+        life.times.usable[1] = False  # one call only, at hour 0
+        found = walk_margins(life, np.full(2, 2.0))
+        assert (found.calls_issued, found.calls_needed) == (1.0, needed)
+
+
+def test_a_breach_that_closes_above_zero_leaves_no_shortfall() -> None:
+    found = walk_margins(one_life([1.0, -0.5], 2, closed=[0.0, 0.0, 0.2]), np.zeros(2))
+    assert (found.breaches, found.shortfall) == (1.0, 0.0)
+
+
+def test_nothing_is_asked_in_an_hour_without_usable_data() -> None:
+    life = one_life([1.0, 1.0, 1.0], 3)
+    life.times.usable[:] = [False, True, False]
+    assert walk_margins(life, np.full(3, 2.0)).calls_issued == 1.0
+
+
+def test_a_life_ends_with_its_breach() -> None:
+    life = one_life([1.0, -1.0, 5.0, -1.0, 1.0], 5)
+    assert walk_margins(life, np.zeros(5)).breaches == 1.0
+
+
+@given(
+    hnp.arrays(np.float64, 12, elements=st.floats(-3.0, 5.0)),
+    hnp.arrays(np.float64, 8, elements=st.floats(0.0, 4.0)),
+    st.floats(1.0, 3.0),
+)
+def test_more_margin_never_breaches_more_on_the_same_path(
+    headroom: Floats, level: Floats, factor: float
+) -> None:
+    headroom[0] = abs(headroom[0]) + 0.1
+    life = one_life(list(headroom), 8)
+    less, more = walk_margins(life, level), walk_margins(life, factor * level)
+    assert more.breaches <= less.breaches
+    assert more.average_margin >= less.average_margin
+    assert less.calls_issued == less.calls_needed + less.calls_in_vain
+
+
+@given(st.floats(0.1, 3.0), st.floats(-9.0, -0.1), st.floats(-9.0, 3.0), st.floats(0.0, 9.0))
+def test_more_margin_never_loses_more_in_the_same_hour(
+    headroom: float, fallen: float, closed: float, level: float
+) -> None:
+    life = one_life([headroom, fallen, fallen], 1, closed=[0.0, 0.0, closed])
+    less, more = (walk_margins(life, np.full(1, asked)) for asked in (level, level + 1.0))
+    assert more.shortfall <= less.shortfall
+
+
+def test_a_life_saved_from_one_fall_can_meet_a_worse_one() -> None:
+    life = one_life([1.0, -1.0, -1.0, -9.0], 4, closed=[0.0, 0.0, 0.0, 0.0, -8.0])
+    assert walk_margins(life, np.full(4, 0.5)).shortfall == 0.0
+    assert walk_margins(life, np.full(4, 3.0)).shortfall == 4.0  # -8 with 4 paid

@@ -1,0 +1,184 @@
+"""The page stands alone, escapes what it is given and hides nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from training.evaluation.comparison import compare
+from training.reports.review_page import review_page
+from training.reports.run_record import Reviewed
+
+VOID = {"meta", "br", "img", "link", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Tags, ids, links and visible text of a page; complains of tags that do not pair."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self._open, f"left open: {self._open}"
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.links += [value or "" for name, value in attrs if name in {"href", "src"}]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        if self._open[-1:] != ["style"]:
+            self.words.append(data)
+
+
+def changed(reviewed: Reviewed, **changes: Any) -> Reviewed:
+    return dataclasses.replace(reviewed, **changes)
+
+
+def test_page_needs_nothing_from_outside(reviewed: Reviewed) -> None:
+    html = review_page(reviewed)
+    page = Page(html)
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    assert all(link.startswith("#") for link in page.links)
+    assert set(re.findall(r"\w+://[^\s\"'<)]+", html)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"url\(|@import|\son\w+=", html)
+    assert "default-src 'none'" in html
+
+
+def test_every_link_of_the_page_leads_to_a_section_of_its_own(reviewed: Reviewed) -> None:
+    page = Page(review_page(reviewed, compare(changed(reviewed, bundle="9" * 64), reviewed)))
+    assert len(set(page.ids)) == len(page.ids)
+    assert {link[1:] for link in page.links} == set(page.ids)
+
+
+def test_page_holds_verdict_figures_hashes_gates_and_limits(reviewed: Reviewed) -> None:
+    page = Page(review_page(reviewed))
+    own = reviewed.evaluation["horizons"]["8"]
+    for part in (
+        "Kept",
+        reviewed.reasons[0],
+        f"{own['models']['margincast']['log_loss']:.4g}",
+        f"{own['log_loss_skill']:+.2%}",
+        "best baseline" if "best baseline" in page.text else own["best_baseline"].replace("_", " "),
+        *(letter * 64 for letter in "abcdef"),
+        "not from a checkout",
+        "0.9 to 1.1",
+        "✗ failed",
+        "walk forward 2 was not evaluated:",
+        "nobody was called",
+        "No trees at 1 h",
+        "ftx",
+        "Accounts are sampled",
+        "Reviewers only",
+        "numpy 2.4.6",
+    ):
+        assert part in page.text, part
+
+
+HOSTILE = '<img src=x onerror=alert(1)>"&'
+
+
+def test_names_from_configuration_and_data_are_escaped(reviewed: Reviewed) -> None:
+    evaluation = {**reviewed.evaluation, "symbols": [HOSTILE]}
+    evaluation["data"] = {**evaluation["data"], "population": HOSTILE}
+    other = changed(
+        reviewed,
+        evaluation=evaluation,
+        reasons=[HOSTILE],
+        params={HOSTILE: HOSTILE},
+        gates={**reviewed.gates, HOSTILE: {**reviewed.gates["parity"], "detail": HOSTILE}},
+        manifest={**reviewed.manifest, "versions": {HOSTILE: HOSTILE}},
+    )
+    html = review_page(other, compare(reviewed, other))
+    page = Page(html)
+    assert "img" not in page.tags
+    assert page.text.count(HOSTILE) >= 6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"review": None, "backtest": None},
+        {"backtest": {"not_evaluated": "the span is too short"}},
+        {"version": None, "created": None, "aliases": (), "run_id": None},
+    ],
+    ids=["logged by an earlier version", "no backtest", "not registered yet"],
+)
+def test_page_says_what_is_missing(reviewed: Reviewed, changes: dict[str, Any]) -> None:
+    page = Page(review_page(changed(reviewed, **changes)))
+    expected = {
+        "review": ["No fold was evaluated", "No backtest was made", "not logged"],
+        "backtest": ["the span is too short"],
+        "version": ["bundle ffffffffffff"],
+    }
+    for part in expected[next(iter(changes))]:
+        assert part in page.text
+    assert "None" not in page.text
+    assert not re.search(r"\b(nan|inf)\b", page.text)
+
+
+def test_ablation_that_could_not_be_made_says_why(reviewed: Reviewed) -> None:
+    review = {**(reviewed.review or {}), "ablation": {"not_evaluated": "one class only"}}
+    text = Page(review_page(changed(reviewed, review=review))).text
+    assert "The ablation was not made: one class only" in text
+
+
+def test_undefined_figures_are_dashes(reviewed: Reviewed) -> None:
+    horizon = reviewed.evaluation["horizons"]["8"]
+    horizon["log_loss_skill_ci95"] = None
+    horizon["predicted_over_observed"] = None
+    horizon["models"]["margincast"]["auc"] = None
+    text = Page(review_page(reviewed)).text
+    assert "None" not in text
+    assert "\N{EN DASH}" in text
+
+
+def test_simulated_prices_are_named_before_any_figure(reviewed: Reviewed) -> None:
+    data = {**reviewed.evaluation["data"], "prices": "simulated"}
+    text = Page(
+        review_page(changed(reviewed, evaluation={**reviewed.evaluation, "data": data}))
+    ).text
+    assert text.index("Simulated prices.") < text.index("the best baseline")
+    assert "Nobody, for a decision on a real account" in text
+    assert "Simulated prices." not in Page(review_page(reviewed)).text
+
+
+def test_same_training_gives_the_same_page(reviewed: Reviewed) -> None:
+    assert review_page(reviewed) == review_page(reviewed)
+
+
+def test_champion_stands_beside_the_challenger(reviewed: Reviewed) -> None:
+    champion = changed(
+        reviewed,
+        bundle="9" * 64,
+        version=1,
+        gates={**reviewed.gates, "parity": {**reviewed.gates["parity"], "passed": False}},
+        manifest={**reviewed.manifest, "training_data_sha256": "8" * 64},
+    )
+    text = Page(review_page(reviewed, compare(champion, reviewed))).text
+    for part in (
+        "The champion is version 1 ( 999999999999 ), the challenger version 2",
+        "They were judged on different rows",
+        "not worse than champion 8h",
+        "passed by the challenger only",
+        "888888888888",
+    ):
+        assert part in text, part

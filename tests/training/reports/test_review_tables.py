@@ -1,0 +1,79 @@
+"""Tables: every figure once, and a CSV that reads back to the last bit."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from training.reports.review_note import fold_note, training_note
+from training.reports.review_tables import TABLES, csv_bytes, review_tables
+from training.reports.run_record import Reviewed
+
+
+def tables(reviewed: Reviewed) -> dict[str, list[dict[str, Any]]]:
+    return review_tables(reviewed.evaluation, reviewed.gates, reviewed.review)
+
+
+def test_full_review_has_every_table_and_rows_of_one_form(reviewed: Reviewed) -> None:
+    found = tables(reviewed)
+    assert tuple(found) == TABLES
+    for rows in found.values():
+        assert len({tuple(row) for row in rows}) == 1
+
+
+def test_without_a_review_the_tables_of_the_evaluation_remain(reviewed: Reviewed) -> None:
+    found = review_tables(reviewed.evaluation, reviewed.gates, None)
+    assert set(TABLES) - set(found) == {"contributions", "ablation", "folds"}
+
+
+def test_csv_reads_back_to_the_last_bit_and_null_is_empty(reviewed: Reviewed) -> None:
+    reviewed.evaluation["horizons"]["8"]["models"]["margincast"]["auc"] = None
+    rows = tables(reviewed)["metrics"]
+    read = list(csv.DictReader(io.StringIO(csv_bytes(rows).decode())))
+    assert len(read) == len(rows)
+    for written, row in zip(rows, read, strict=True):
+        assert float(row["log_loss"]) == written["log_loss"]
+        assert row["auc"] == ("" if written["auc"] is None else repr(written["auc"]))
+
+
+def test_months_and_segments_count_all_rows(reviewed: Reviewed) -> None:
+    found = tables(reviewed)
+    total = reviewed.evaluation["rows"]
+    for horizon in (1, 8):
+        assert sum(r["rows"] for r in found["months"] if r["horizon"] == horizon) == total
+        for segment in ("direction", "leverage"):
+            rows = [
+                r["rows"]
+                for r in found["segments"]
+                if (r["horizon"], r["segment"]) == (horizon, segment)
+            ]
+            assert sum(rows) == total
+
+
+def test_fold_that_was_not_evaluated_has_no_row(reviewed: Reviewed) -> None:
+    assert {row["fold"] for row in tables(reviewed)["folds"]} == {"walk_forward_1"}
+
+
+def test_note_names_verdict_failed_gates_figures_and_who_may_rely_on_it(
+    reviewed: Reviewed,
+) -> None:
+    note = training_note(reviewed)
+    own = reviewed.evaluation["horizons"]["8"]
+    for part in (
+        "**Kept**",
+        "not_worse_than_champion_8h",
+        f"{own['models']['margincast']['log_loss']:.4g}",
+        f"{own['log_loss_skill']:+.2%}",
+        "Reviewers only",
+        "review.html",
+    ):
+        assert part in note, part
+    assert "calibration_slope_8h" not in note, "it passed"
+
+
+def test_note_of_a_fold_has_figures_or_the_reason_for_none(reviewed: Reviewed) -> None:
+    assert reviewed.review is not None
+    made, skipped = reviewed.review["folds"]
+    assert "| 8 h |" in fold_note(made)
+    assert fold_note(skipped) == "Not evaluated: nobody was called"

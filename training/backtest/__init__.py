@@ -1,0 +1,1 @@
+"""Backtest of the add-on as a margin policy."""

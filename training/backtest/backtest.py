@@ -1,0 +1,251 @@
+"""The add-on against reference policies at equal average margin: ``backtest --json``.
+
+Each policy has one scalar. It is solved on the calibration span, so that the average margin is
+the budget there, and frozen. On the test span the policy is walked at scalars around it, and its
+figures are read off that frontier at exactly the test span's budget: counts are therefore not
+whole numbers. ``matched`` says whether the budget lies within the frontier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from features.state.market_state import MarketFeatures
+from margin.rules.ruleset import RuleSet
+from market.bars.history import MarketHistory
+from market.core.clock import format_time
+from market.core.errors import DataError
+from models.forecaster import Forecaster
+from training.backtest.add_on_policy import add_on_policy
+from training.backtest.budget_matching import (
+    AverageMargin,
+    frontier_scalars,
+    solve_scalar,
+    trace_frontier,
+)
+from training.backtest.margin_paths import LifePaths, follow_lives
+from training.backtest.policies import (
+    FLAT_BUFFER,
+    STRESS_QUANTILE,
+    Policy,
+    reference_policies,
+    volatility_ratio,
+)
+from training.backtest.policy_simulation import average_margin
+from training.backtest.reference_portfolios import (
+    ReferencePortfolios,
+    coverage_figures,
+    covering_buffer,
+    draw_portfolios,
+    procyclicality_figures,
+)
+from training.labels.account_panel import AccountTimes
+from training.labels.book_intervals import Segments
+
+MODEL = "margincast"
+HIGH_COVERAGE = 0.99
+MAX_ACCOUNT_HOURS = 60_000
+
+Span = tuple[int, int]
+Progress = Callable[[float], None]
+
+
+def backtest(
+    history: MarketHistory,
+    market: MarketFeatures,
+    segments: Segments,
+    ruleset: RuleSet,
+    forecaster: Forecaster,
+    *,
+    calibrate: Span,
+    test: Span,
+    max_account_hours: int = MAX_ACCOUNT_HOURS,
+    seed: int,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The object that ``backtest --json`` writes.
+
+    Sums (breaches, shortfall, calls) run over the sampled lives; ``account_hours`` counts the
+    at-risk account-hours that averages go over, the same for every policy.
+
+    Parameters
+    ----------
+    history, market:
+        Marks and market features on the same grid.
+    segments:
+        Books of the accounts, each walked as one life.
+    ruleset, forecaster:
+        Rules and model.
+    calibrate, test:
+        First and last nanosecond of the decisions and of the 24 hours that follow them. The
+        calibration span ends no later than the test span begins.
+    max_account_hours, seed:
+        Size of the sample of each span, chosen by a seeded hash of the account.
+    progress:
+        Told the share of the work that is done, from 0 to 1.
+
+    Returns
+    -------
+    Plain values; None where a figure is not defined.
+
+    Raises
+    ------
+    DataError
+        The spans overlap, or one of them has no account-hour or no whole day.
+    ModelError
+        The rule set targets a horizon that the model does not answer.
+    """
+    if calibrate[1] > test[0]:
+        raise DataError(
+            f"calibration ends {format_time(calibrate[1])}, after the test begins "
+            f"{format_time(test[0])}; scalars must be fixed before they are tested"
+        )
+    before, after = (
+        follow_lives(
+            segments, history, market, ruleset, span, max_account_hours=max_account_hours, seed=seed
+        )
+        for span in (calibrate, test)
+    )
+    ratio = volatility_ratio(before.times, history, market)[before.at_risk]
+    sources = _Sources(
+        history, market, ruleset, forecaster, float(np.quantile(ratio, STRESS_QUANTILE))
+    )
+    portfolios = draw_portfolios(segments, history, market, ruleset, test, seed)
+    works = [len(before.times), len(after.times), len(portfolios.times)]
+    steps = _steps(works, progress)
+    calibration = _Calibration(before, sources.policies(before.times, next(steps)))
+    trial = _Trial(
+        after,
+        sources.policies(after.times, next(steps)),
+        portfolios,
+        sources.policies(portfolios.times, next(steps)),
+    )
+
+    covering = covering_buffer(
+        draw_portfolios(segments, history, market, ruleset, calibrate, seed), HIGH_COVERAGE
+    )
+    covered = calibration.scalars(covering)
+    main = _table(calibration, trial, FLAT_BUFFER, calibration.scalars(FLAT_BUFFER), covered)
+    high = _table(calibration, trial, covering, covered, covered)
+    if progress is not None:
+        progress(1.0)
+    return {
+        "span": _texts(test),
+        "calibration_span": _texts(calibrate),
+        **main,
+        "matched_on": "average_margin",
+        "lives": len(after),
+        "account_hours": int(after.at_risk.sum()),
+        "reference_portfolios": {"count": len(portfolios.loss), "days": portfolios.loss.shape[1]},
+        "at_99_coverage": {"buffer": covering, **high},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Where every policy gets its figures from."""
+
+    history: MarketHistory
+    market: MarketFeatures
+    ruleset: RuleSet
+    forecaster: Forecaster
+    stress_ratio: float
+
+    def policies(self, times: AccountTimes, progress: Progress | None) -> dict[str, Policy]:
+        """All policies at these account-times, by name."""
+        add_on = add_on_policy(
+            times, self.history, self.market, self.ruleset, self.forecaster, progress
+        )
+        others = reference_policies(times, self.history, self.market, self.stress_ratio)
+        return {MODEL: add_on, **others}
+
+
+class _Calibration:
+    """The calibration span, on which scalars are solved."""
+
+    def __init__(self, paths: LifePaths, policies: dict[str, Policy]) -> None:
+        self.paths = paths
+        self.averages = {name: AverageMargin(paths, policy) for name, policy in policies.items()}
+
+    def budget(self, buffer: float) -> float:
+        """Average margin of the flat buffer."""
+        return _flat_average(self.paths, buffer)
+
+    def scalars(self, buffer: float) -> dict[str, float]:
+        """The scalar of each policy at the flat buffer's budget."""
+        budget = self.budget(buffer)
+        return {
+            name: solve_scalar(average.policy, average, budget)
+            for name, average in self.averages.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """The test span: lives and portfolios, with the policies at each."""
+
+    paths: LifePaths
+    policies: dict[str, Policy]
+    portfolios: ReferencePortfolios
+    portfolio_policies: dict[str, Policy]
+
+
+def _table(
+    calibration: _Calibration,
+    trial: _Trial,
+    buffer: float,
+    matched: dict[str, float],
+    covered: dict[str, float],
+) -> dict[str, Any]:
+    """Every policy at the budget of one flat buffer, and the frontiers it is read from."""
+    budget = _flat_average(trial.paths, buffer)
+    figures: dict[str, Any] = {}
+    points: dict[str, Any] = {}
+    for name, policy in trial.policies.items():
+        scalars = frontier_scalars(
+            calibration.averages[name], calibration.budget(buffer), matched[name]
+        )
+        frontier = trace_frontier(trial.paths, policy, scalars)
+        outcome, inside = frontier.at(budget)
+        on_portfolios = trial.portfolio_policies[name].levels
+        figures[name] = {
+            "matched": inside and policy.scalable,
+            **asdict(outcome),
+            **coverage_figures(trial.portfolios, on_portfolios(covered[name])),
+            **procyclicality_figures(trial.portfolios, on_portfolios(matched[name])),
+            "scalar": matched[name] if policy.scalable else None,
+        }
+        points[name] = frontier.points()
+    return {"budget": budget, "policies": figures, "frontier": points}
+
+
+def _flat_average(paths: LifePaths, buffer: float) -> float:
+    return average_margin(paths, buffer * paths.times.maintenance_margin)
+
+
+def _steps(works: list[int], progress: Progress | None) -> Iterator[Progress | None]:
+    """For each part of the work a progress of its own, mapped into the whole."""
+    total, done = sum(works), 0
+    for work in works:
+        yield _Part(progress, done / total, work / total) if progress is not None else None
+        done += work
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Progress of one part of the work, as a share of the whole."""
+
+    whole: Progress
+    begin: float
+    width: float
+
+    def __call__(self, share: float) -> None:
+        self.whole(self.begin + self.width * share)
+
+
+def _texts(span: Span) -> list[str]:
+    return [format_time(moment) for moment in span]

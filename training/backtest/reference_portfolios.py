@@ -1,0 +1,230 @@
+"""Fixed reference portfolios: what coverage and procyclicality are measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.state.market_state import MarketFeatures
+from margin.book.segment_sums import row_sums
+from margin.engines.tier.tiers import TierTable
+from margin.rules.ruleset import RuleSet
+from market.bars.history import MarketHistory
+from market.core.clock import DAY
+from market.core.errors import DataError
+from training.backtest.var_backtests import (
+    christoffersen_independence,
+    conditional_coverage,
+    kupiec,
+)
+from training.labels.account_panel import AccountTimes, hashed_order, offsets, ranges, value_times
+from training.labels.book_intervals import Segments
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+PORTFOLIOS = 200
+EXCEEDANCE_RATE = 0.01
+REJECTED_BELOW = 0.05
+INCREASE_DAYS = (1, 5, 20)
+
+_DRAW = 0x9E37  # the draw of portfolios is not the draw of lives
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePortfolios:
+    """K portfolios of fixed quantities at D daily window starts, 00:00 UTC.
+
+    Attributes
+    ----------
+    times:
+        Their margins at the window starts, a day apart, D each.
+    loss:
+        Loss of the 24 hours that follow, settlement currency, shape (K, D).
+    """
+
+    times: AccountTimes
+    loss: Floats
+
+    def by_day(self, values: Floats) -> Floats:
+        """Values of the account-times as (K, D)."""
+        return values.reshape(self.loss.shape)
+
+
+def draw_portfolios(
+    segments: Segments,
+    history: MarketHistory,
+    market: MarketFeatures,
+    ruleset: RuleSet,
+    span: tuple[int, int],
+    seed: int,
+    count: int = PORTFOLIOS,
+) -> ReferencePortfolios:
+    """Portfolios drawn from the accounts' own books, held through the whole span.
+
+    Books that are held within the span are taken in a hashed order: their leverage and signed
+    weights at their first hour, as quantities at the span's first mark on an equity of 1. Only
+    books are taken whose symbols have usable data throughout; where fewer than `count` exist,
+    there are fewer portfolios.
+
+    Parameters
+    ----------
+    segments:
+        Books of the accounts.
+    history, market:
+        Marks and market features on the same grid.
+    ruleset:
+        Gives the margins.
+    span:
+        First and last nanosecond; every window lies within.
+    seed, count:
+        Seed and number of the draw.
+
+    Raises
+    ------
+    DataError
+        The span holds no whole day, or no book can be held through it.
+    """
+    closes, per_day = history.bars.closes, 24 * history.bars.interval.per_hour
+    last = min(span[1], int(closes[-1]))
+    inside = (closes % DAY == 0) & (closes >= span[0]) & (closes + DAY <= last)
+    usable = market.usable(history.bars.interval) & history.decidable()
+    # Days before any symbol has enough history are warm-up, not part of the span.
+    days = np.flatnonzero(inside & usable.any(axis=1)).astype(np.int64)
+    if not len(days):
+        raise DataError(
+            "the span holds no whole day from 00:00 UTC with usable data; the backtest needs one"
+        )
+    held = usable[days].all(axis=0) & ~np.isnan(history.mark[days[-1] + per_day])
+    leverage, weight = _books(segments, history.mark)
+    fits = row_sums(segments.leg_start, (~held[segments.leg_symbol]).astype(np.float64)) == 0.0
+    fits &= np.isfinite(leverage) & (leverage > 0.0)
+    fits &= (segments.first_row <= days[-1]) & (segments.last_row > days[0])
+    order = hashed_order(segments.account_key[segments.account], seed ^ _DRAW)
+    chosen = order[fits[order]][:count]
+    if not len(chosen):
+        raise DataError(
+            "no book of the accounts has usable data through the whole span; check the bars"
+        )
+    portfolios = _hold(segments, chosen, leverage, weight, history.mark[days[0]])
+    portfolio = np.repeat(np.arange(len(chosen)), len(days))
+    times = value_times(
+        portfolios,
+        portfolio,
+        np.tile(days, len(chosen)),
+        offsets(np.full(len(chosen), len(days))),
+        24.0,
+        history,
+        market,
+        TierTable.build(ruleset, history.bars.symbols),
+    )
+    rows = times.rows
+    owner = np.repeat(rows.row, np.diff(rows.leg_start))
+    growth = history.mark[owner + per_day, rows.leg_symbol] / history.mark[owner, rows.leg_symbol]
+    gain = row_sums(rows.leg_start, rows.leg_notional * (growth - 1.0))
+    return ReferencePortfolios(times, -gain.reshape(len(chosen), len(days)))
+
+
+def coverage_figures(portfolios: ReferencePortfolios, level: Floats) -> dict[str, Any]:
+    """How often the margin at a window's start covered the loss of its 24 hours.
+
+    ``coverage`` is one minus the share of exceedances (loss > maintenance margin + level) of all
+    windows. ``kupiec_p``, ``christoffersen_p`` (conditional coverage) and
+    ``christoffersen_independence_p`` are medians over portfolios at `EXCEEDANCE_RATE`;
+    ``share_not_rejected`` is the share whose conditional coverage has p of at least
+    `REJECTED_BELOW`. What needs transitions is None for a single window.
+
+    References
+    ----------
+    Kupiec (1995); Christoffersen (1998), see `training.backtest.var_backtests`.
+    """
+    margin = portfolios.by_day(portfolios.times.maintenance_margin + level)
+    hits = portfolios.loss > margin
+    windows = hits.shape[1]
+    counted = [kupiec(int(own.sum()), windows, EXCEEDANCE_RATE).p_value for own in hits]
+    figures: dict[str, Any] = {
+        "coverage": 1.0 - float(hits.mean()),
+        "kupiec_p": float(np.median(counted)),
+        "christoffersen_p": None,
+        "christoffersen_independence_p": None,
+        "share_not_rejected": None,
+    }
+    if windows > 1:
+        joint = np.array([conditional_coverage(own, EXCEEDANCE_RATE).p_value for own in hits])
+        apart = [christoffersen_independence(own).p_value for own in hits]
+        figures["christoffersen_p"] = float(np.median(joint))
+        figures["christoffersen_independence_p"] = float(np.median(apart))
+        figures["share_not_rejected"] = float((joint >= REJECTED_BELOW).mean())
+    return figures
+
+
+def procyclicality_figures(portfolios: ReferencePortfolios, level: Floats) -> dict[str, Any]:
+    """How much margin over notional moves while quantities stay.
+
+    ``peak_to_trough`` is the largest over the smallest day; ``n_day_max_increase`` the largest
+    ``M(t + n) / M(t) - 1`` for n in `INCREASE_DAYS`, None where the span is not longer than n
+    days. Medians over portfolios.
+
+    References
+    ----------
+    Murphy, Vasios, Vause (2014), "An investigation into the procyclicality of risk-based
+    initial margin models", Bank of England FSP 29.
+    """
+    times = portfolios.times
+    rate = portfolios.by_day((times.maintenance_margin + level) / times.gross_notional())
+    return {
+        "peak_to_trough": float(np.median(rate.max(axis=1) / rate.min(axis=1))),
+        "n_day_max_increase": {str(n): _increase(rate, n) for n in INCREASE_DAYS},
+    }
+
+
+def covering_buffer(portfolios: ReferencePortfolios, coverage: float) -> float:
+    """Smallest share k of maintenance margin with which MM·(1 + k) covers so many windows."""
+    ratio = portfolios.loss.ravel() / portfolios.times.maintenance_margin - 1.0
+    return max(0.0, float(np.quantile(ratio, coverage, method="higher")))
+
+
+def _increase(rate: Floats, days: int) -> float | None:
+    if rate.shape[1] <= days:
+        return None
+    return float(np.median((rate[:, days:] / rate[:, :-days] - 1.0).max(axis=1)))
+
+
+def _books(segments: Segments, mark: Floats) -> tuple[Floats, Floats]:
+    """Leverage of each book and signed weight of each leg at its first row."""
+    owner = np.repeat(np.arange(len(segments)), np.diff(segments.leg_start))
+    # A book that is never held in the data has no leverage.
+    row = np.minimum(segments.first_row, len(mark) - 1)
+    price = mark[row[owner], segments.leg_symbol]
+    notional = segments.leg_margin_quantity * price
+    gross = row_sums(segments.leg_start, np.abs(notional))
+    equity = segments.cash + row_sums(segments.leg_start, segments.leg_value_quantity * price)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return gross / equity, notional / gross[owner]
+
+
+def _hold(
+    segments: Segments, chosen: Ints, leverage: Floats, weight: Floats, mark: Floats
+) -> Segments:
+    """The chosen books at the given marks, each with an equity of 1."""
+    counts = segments.leg_start[chosen + 1] - segments.leg_start[chosen]
+    legs = ranges(segments.leg_start[chosen], counts)
+    symbol = segments.leg_symbol[legs]
+    notional = np.repeat(leverage[chosen], counts) * weight[legs]
+    start = offsets(counts)
+    nobody = np.zeros(len(chosen), dtype=np.int64)
+    return Segments(
+        account=np.arange(len(chosen), dtype=np.int64),
+        account_ids=tuple(segments.account_ids[a] for a in segments.account[chosen]),
+        account_key=segments.account_key[segments.account[chosen]],
+        first_row=nobody,
+        last_row=nobody,
+        cash=1.0 - row_sums(start, notional),
+        leg_start=start,
+        leg_symbol=symbol,
+        leg_value_quantity=notional / mark[symbol],
+        leg_margin_quantity=notional / mark[symbol],
+    )

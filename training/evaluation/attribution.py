@@ -1,0 +1,204 @@
+"""What the model leans on: contributions to its score, and what it loses without a family."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.registry import ACCOUNT_FEATURES
+from models.bundle.schema import ModelSchema
+from models.trees.contributions import BIAS, PRIOR, contribution_names, score_contributions
+from training.evaluation.bootstrap import skill_interval, utc_day
+from training.evaluation.evaluate import BOOTSTRAP_SEED, model_columns
+from training.evaluation.metrics import log_loss_rows, log_loss_skill
+from training.fitting.calibration import fit_platt, platt_probability
+from training.fitting.candidate import SEED, Candidate
+from training.fitting.fit import PARAMETERS
+from training.labels.dataset import Dataset
+from training.labels.splits import Block
+
+Floats = npt.NDArray[np.float64]
+
+CONTRIBUTION_ROWS = 20_000
+ABLATION_ROWS = 40_000
+"""Most rows of each block for an ablation; a seeded draw takes them."""
+
+STRUCTURE = "structural prior"
+"""Family of the prior columns: they are what the trees correct, whatever they are made of."""
+
+_DRAW_SEED = 20_240_103
+
+
+def feature_families(schema: ModelSchema) -> dict[str, str]:
+    """Family of each column of a model, from the registry; prior columns are `STRUCTURE`."""
+    registered = {feature.name: str(feature.family) for feature in ACCOUNT_FEATURES}
+    return {
+        name: STRUCTURE if name in schema.prior else registered[name] for name in schema.features
+    }
+
+
+def mean_contributions(candidate: Candidate, test: Dataset) -> dict[str, Any]:
+    """How much each column moves the raw score between accounts, on the test block.
+
+    The figure is the mean absolute deviation of a column's path contribution from its own mean,
+    ``mean_i |c_i − mean c|`` in log odds; for ``prior`` (the logit that the trees correct) that
+    of the logit itself. A column's total contribution says little otherwise, for its mean is a
+    constant like the bias.
+
+    Parameters
+    ----------
+    candidate:
+        The model.
+    test:
+        Rows; at most `CONTRIBUTION_ROWS` of them are drawn.
+
+    Returns
+    -------
+    dict
+        By horizon ``features`` (all that are not 0, largest first) and ``families``, whose
+        figure is that of the sum of their columns.
+    """
+    schema = candidate.schema
+    rows = _draw(np.arange(len(test)), CONTRIBUTION_ROWS)
+    X = np.ascontiguousarray(test.features[rows][:, model_columns(schema)])
+    parts = score_contributions(X, schema, candidate.trees)
+    names = contribution_names(schema)
+    families = {**feature_families(schema), PRIOR: PRIOR}
+    report: dict[str, Any] = {}
+    for h, hours in enumerate(schema.horizons):
+        columns = {name: parts[:, h, i] for i, name in enumerate(names) if name != BIAS}
+        sums: dict[str, Floats] = {}
+        for name, column in columns.items():
+            family = families[name]
+            sums[family] = sums.get(family, np.zeros(len(rows))) + column
+        report[str(hours)] = {"features": _spreads(columns), "families": _spreads(sums)}
+    return report
+
+
+def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -> dict[str, Any]:
+    """What the trees lose when they must do without a family of features.
+
+    For each horizon that has trees they are fitted anew with all columns, without each family,
+    and not at all (the structural prior alone): the same rows, the same number of rounds, seed
+    and constraints, each with its own Platt line from the calibrate rows. The prior stays, for
+    the trees correct it. At most `ABLATION_ROWS` rows of each block are drawn: the figures
+    compare refits with each other, not with the model.
+
+    Parameters
+    ----------
+    candidate:
+        Gives columns, families and rounds.
+    data, block:
+        All rows and the block of each.
+
+    Returns
+    -------
+    dict
+        By horizon ``rounds`` and ``without``: by family (and ``trees``) its number of
+        ``columns``, its ``log_loss`` and ``loss_increase`` = 1 − log loss with all columns over
+        log loss without, with its paired 95% interval ``loss_increase_ci95``. Above 0: the
+        family helps. No entry for a horizon whose model is the prior alone.
+
+    References
+    ----------
+    Lei et al. (2018), "Distribution-free predictive inference for regression", 6 (leave one
+    covariate out).
+    """
+    schema = candidate.schema
+    fit, calibrate, test = (
+        _draw(np.flatnonzero(block == part), ABLATION_ROWS)
+        for part in (Block.FIT, Block.CALIBRATE, Block.TEST)
+    )
+    columns = model_columns(schema)
+    X = {
+        name: np.ascontiguousarray(data.features[rows][:, columns])
+        for name, rows in (("fit", fit), ("calibrate", calibrate), ("test", test))
+    }
+    families = feature_families(schema)
+    days = utc_day(data.time[test])
+    report: dict[str, Any] = {}
+    for h, hours in enumerate(schema.horizons):
+        rounds = candidate.ensembles[hours].rounds
+        if not rounds:
+            continue
+        y = {
+            name: data.labels[rows, h]
+            for name, rows in (("fit", fit), ("calibrate", calibrate), ("test", test))
+        }
+        prior = schema.prior_columns()[h]
+
+        def losses(keep: list[int], *, y: Any = y, prior: int = prior, rounds: int = rounds) -> Any:
+            score = _refit(X, y["fit"], prior, keep, schema, rounds)
+            line = fit_platt(score["calibrate"], y["calibrate"])
+            return log_loss_rows(y["test"], platt_probability(score["test"], *line))
+
+        everything = list(range(len(schema.features)))
+        full = losses(everything)
+        without: dict[str, Any] = {}
+        for family in [*dict.fromkeys(families.values()), "trees"]:
+            if family == STRUCTURE:
+                continue
+            keep = [i for i in everything if families[schema.features[i]] != family]
+            reduced = losses([] if family == "trees" else keep)
+            without[family] = {
+                "columns": len(everything) - (0 if family == "trees" else len(keep)),
+                "log_loss": float(reduced.mean()),
+                "loss_increase": log_loss_skill(float(full.mean()), float(reduced.mean())),
+                "loss_increase_ci95": skill_interval(full, reduced, days, seed=BOOTSTRAP_SEED),
+            }
+        report[str(hours)] = {
+            "rounds": rounds,
+            "rows": {"fit": len(fit), "calibrate": len(calibrate), "test": len(test)},
+            "log_loss": float(full.mean()),
+            "without": without,
+        }
+    return report
+
+
+def _refit(
+    X: Mapping[str, Floats],
+    y: npt.NDArray[np.int8],
+    prior: int,
+    keep: list[int],
+    schema: ModelSchema,
+    rounds: int,
+) -> dict[str, Floats]:
+    """Raw scores, prior included, of trees on some of the columns; without columns the prior."""
+    own = {name: np.ascontiguousarray(part[:, keep]) for name, part in X.items()}
+    start = {name: part[:, prior].copy() for name, part in X.items()}
+    if not keep:
+        return start
+    import lightgbm  # four seconds that only training pays
+
+    parameters = {
+        **PARAMETERS,
+        "monotone_constraints": [schema.monotone[i] for i in keep],
+        "seed": SEED,
+        "num_threads": os.cpu_count() or 1,
+    }
+    booster = lightgbm.train(
+        parameters,
+        lightgbm.Dataset(own["fit"], y, init_score=start["fit"], params=parameters),
+        num_boost_round=rounds,
+    )
+    return {
+        name: start[name] + np.asarray(booster.predict(part, raw_score=True))
+        for name, part in own.items()
+        if name != "fit"
+    }
+
+
+def _spreads(columns: Mapping[str, Floats]) -> dict[str, float]:
+    found = {name: float(np.abs(column - column.mean()).mean()) for name, column in columns.items()}
+    ranked = sorted(found.items(), key=lambda item: -item[1])
+    return {name: value for name, value in ranked if value > 0.0}
+
+
+def _draw(rows: npt.NDArray[np.intp], most: int) -> npt.NDArray[np.intp]:
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(_DRAW_SEED).choice(rows, most, replace=False))

@@ -1,0 +1,399 @@
+"""Paired block bootstrap over UTC days.
+
+Rows of one day share one market, so whole days are drawn with replacement. A resample is a row
+of multinomial counts over the days: sums over rows become products of counts and per-day sums,
+and no row is ever copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from market.core.clock import DAY
+from market.core.errors import ModelError
+from training.evaluation.metrics import BINS
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+RESAMPLES = 1000
+CELLS_AT_ONCE = 4_000_000
+
+
+def utc_day(t: npt.ArrayLike) -> IntArray:
+    """Days since 1970-01-01 UTC of times in nanoseconds, same shape."""
+    return np.asarray(t, dtype=np.int64) // np.int64(DAY)
+
+
+def skill_interval(
+    losses_model: npt.ArrayLike,
+    losses_baseline: npt.ArrayLike,
+    day_index: npt.ArrayLike,
+    n: int = RESAMPLES,
+    *,
+    seed: int,
+    level: float = 0.95,
+) -> tuple[float, float] | None:
+    """Interval of the skill ``1 − mean(model)/mean(baseline)``, paired by row.
+
+    Parameters
+    ----------
+    losses_model, losses_baseline:
+        Losses of the same rows, finite, shape (rows,).
+    day_index:
+        Day of each row, any integers, shape (rows,).
+    n:
+        Number of resamples.
+    seed:
+        Seed of the resamples.
+    level:
+        Coverage of the percentile interval.
+
+    Returns
+    -------
+    tuple or None
+        Lower and upper bound; None with fewer than two days, which say nothing of the spread.
+
+    Raises
+    ------
+    ModelError
+        Shapes disagree, a value is not finite, or the baseline's loss is not positive.
+
+    References
+    ----------
+    Davison and Hinkley (1997), Bootstrap Methods and their Application, 2.4 and 3.8.
+    """
+    interval = ratio_interval(losses_model, losses_baseline, day_index, n, seed=seed, level=level)
+    return None if interval is None else (1.0 - interval[1], 1.0 - interval[0])
+
+
+def ratio_interval(
+    numerator: npt.ArrayLike,
+    denominator: npt.ArrayLike,
+    day_index: npt.ArrayLike,
+    n: int = RESAMPLES,
+    *,
+    seed: int,
+    level: float = 0.95,
+) -> tuple[float, float] | None:
+    """Percentile interval of ``Σ numerator / Σ denominator``; otherwise as `skill_interval`.
+
+    Raises
+    ------
+    ModelError
+        Also when a resample's denominator is not positive: the ratio has no interval then.
+    """
+    sums, _ = _day_sums((numerator, denominator), day_index)
+    if len(sums) < 2:
+        return None
+    top, bottom = _resampled_sums(sums, n, seed).T
+    if not (bottom > 0.0).all():
+        raise ModelError(
+            "the denominator of a bootstrapped ratio is not positive on some resample of days; "
+            "expected positive sums: use a longer span"
+        )
+    return _percentiles(top / bottom, level)
+
+
+def day_intervals(
+    columns: Mapping[str, npt.ArrayLike],
+    day_index: npt.ArrayLike,
+    n: int = RESAMPLES,
+    *,
+    seed: int,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float] | None]:
+    """Percentile interval of the mean of each column, all under the same resamples.
+
+    The mean of a resample is its sum over its own number of rows. None for every column with
+    fewer than two days.
+
+    Raises
+    ------
+    ModelError
+        Shapes disagree or a value is not finite.
+    """
+    sums, rows = _day_sums(tuple(columns.values()), day_index)
+    if len(sums) < 2:
+        return dict.fromkeys(columns)
+    resampled = _resampled_sums(np.column_stack((sums, rows)), n, seed)
+    means = resampled[:, :-1] / resampled[:, -1:]
+    return {name: _percentiles(means[:, j], level) for j, name in enumerate(columns)}
+
+
+def worse_p_value(
+    losses_model: npt.ArrayLike,
+    losses_baseline: npt.ArrayLike,
+    day_index: npt.ArrayLike,
+    n: int = RESAMPLES,
+    *,
+    seed: int,
+) -> float | None:
+    """One-sided p-value of "the model is not worse than the baseline", paired by row.
+
+    ``(1 + #{resamples whose mean difference model − baseline is ≤ 0}) / (n + 1)``; small means
+    that the model is worse. None with fewer than two days.
+
+    Raises
+    ------
+    ModelError
+        Shapes disagree or a value is not finite.
+
+    References
+    ----------
+    Davison and Hinkley (1997), Bootstrap Methods and their Application, 4.2.
+    """
+    sums, _ = _day_sums((losses_model, losses_baseline), day_index)
+    if len(sums) < 2:
+        return None
+    difference = _resampled_sums((sums[:, 0] - sums[:, 1])[:, None], n, seed)[:, 0]
+    return float((1 + np.count_nonzero(difference <= 0.0)) / (n + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSkill:
+    """What the bootstrap says of one group.
+
+    Attributes
+    ----------
+    interval:
+        Of the skill; None with fewer than two days.
+    worse_p:
+        One-sided p-value of "the model is not worse than the baseline"; None likewise.
+    """
+
+    interval: tuple[float, float] | None
+    worse_p: float | None
+
+
+def group_skills(
+    losses_model: npt.ArrayLike,
+    losses_baseline: npt.ArrayLike,
+    day_index: npt.ArrayLike,
+    groups: Mapping[str, npt.NDArray[np.bool_]],
+    n: int = RESAMPLES,
+    *,
+    seed: int,
+    level: float = 0.95,
+) -> dict[str, GroupSkill]:
+    """`skill_interval` and `worse_p_value` of many groups of rows under the same resamples.
+
+    Days are drawn from all days of the sample, so a group's own number of days varies between
+    resamples, as that of a domain does. A resample without any row of a group says nothing of its
+    skill, and counts as "not worse".
+
+    Parameters
+    ----------
+    losses_model, losses_baseline:
+        Losses of the same rows, finite, the baseline's positive, shape (rows,).
+    day_index:
+        Day of each row, any integers, shape (rows,).
+    groups:
+        By name the rows of the group, boolean, shape (rows,); each with at least one row.
+    n, seed, level:
+        Resamples, their seed, and the coverage of the intervals.
+
+    Raises
+    ------
+    ModelError
+        Shapes disagree, a value is not finite, or a baseline's loss is not positive.
+
+    References
+    ----------
+    Davison and Hinkley (1997), Bootstrap Methods and their Application, 3.8 and 4.2.
+    """
+    model, baseline = (np.asarray(a, dtype=np.float64) for a in (losses_model, losses_baseline))
+    day = np.asarray(day_index)
+    if not (baseline > 0.0).all():
+        raise ModelError("skill of groups needs positive losses of the baseline on every row")
+    whole, _ = _day_sums((model, baseline), day)  # checks what it was given
+    if len(whole) < 2:
+        return dict.fromkeys(groups, GroupSkill(None, None))
+    _, code = np.unique(day, return_inverse=True)
+    # Group by group, so that a million rows need no copy for each.
+    sums: list[FloatArray] = [
+        np.bincount(code[rows], weights=losses[rows], minlength=len(whole)).astype(np.float64)
+        for rows in groups.values()
+        for losses in (model, baseline)
+    ]
+    resampled = _resampled_sums(np.column_stack(sums or [whole]), n, seed)
+    found: dict[str, GroupSkill] = {}
+    for g, (name, rows) in enumerate(groups.items()):
+        if len(np.unique(code[rows])) < 2:
+            found[name] = GroupSkill(None, None)
+            continue
+        top, bottom = resampled[:, 2 * g], resampled[:, 2 * g + 1]
+        drawn = bottom > 0.0
+        low, high = _percentiles(top[drawn] / bottom[drawn], level)
+        not_worse = int(np.count_nonzero(top - bottom <= 0.0))
+        found[name] = GroupSkill((1.0 - high, 1.0 - low), (1 + not_worse) / (n + 1))
+    return found
+
+
+def holm_adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p-values: a hypothesis is rejected at a level where its own is below it.
+
+    Sorted ascending, the k-th of m (k from 0) becomes ``max(previous, min(1, (m − k)·p))``.
+
+    References
+    ----------
+    Holm (1979), "A simple sequentially rejective multiple test procedure".
+    """
+    adjusted: dict[str, float] = {}
+    running = 0.0
+    for k, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        running = max(running, min(1.0, (len(p_values) - k) * p_value))
+        adjusted[name] = running
+    return adjusted
+
+
+def holm_rejected(p_values: Mapping[str, float], level: float = 0.05) -> tuple[str, ...]:
+    """Names of the hypotheses that Holm's step-down procedure rejects, smallest p first.
+
+    The k-th smallest of m p-values (k from 0) is held against ``level/(m − k)``; the first that
+    passes ends the rejections.
+
+    References
+    ----------
+    Holm (1979), "A simple sequentially rejective multiple test procedure".
+    """
+    rejected: list[str] = []
+    for name, p_value in sorted(p_values.items(), key=lambda item: item[1]):
+        if p_value > level / (len(p_values) - len(rejected)):
+            break
+        rejected.append(name)
+    return tuple(rejected)
+
+
+def ece_quantile(
+    y: npt.ArrayLike,
+    p: npt.ArrayLike,
+    day_index: npt.ArrayLike,
+    q: float = 0.05,
+    n: int = RESAMPLES,
+    *,
+    seed: int,
+) -> float | None:
+    """Quantile of the day bootstrap of ``ece / base rate``.
+
+    Exact: the bins of every resample are its own ten equal-count bins. Rows are sorted once; a
+    day drawn c times counts its rows c times, and a row on the edge between two bins is shared
+    out. (Only the order of equal probabilities differs from a sort of the copied rows.)
+
+    Parameters
+    ----------
+    y:
+        Outcomes, 0 or 1, shape (rows,).
+    p:
+        Probabilities, finite, shape (rows,).
+    day_index:
+        Day of each row, any integers, shape (rows,).
+    q:
+        Quantile in [0, 1].
+    n:
+        Number of resamples.
+    seed:
+        Seed of the resamples.
+
+    Returns
+    -------
+    float or None
+        None with fewer than two days, or without a positive. Resamples without a positive have
+        no ratio and are left out.
+
+    Raises
+    ------
+    ModelError
+        Shapes disagree or a value is not finite.
+    """
+    sums, rows = _day_sums((y, p), day_index)
+    if len(sums) < 2 or not sums[:, 0].any():
+        return None
+    probability = np.asarray(p, dtype=np.float64)
+    order = np.argsort(probability, kind="stable")
+    residual = (probability - np.asarray(y, dtype=np.float64))[order]
+    _, code = np.unique(np.asarray(day_index), return_inverse=True)
+    sorted_code = code[order].astype(np.int32)
+
+    ratios = [
+        _weighted_gap(residual, sorted_code, drawn, int(drawn @ rows)) / positives
+        for counts in _day_counts(len(sums), n, seed)
+        for drawn, positives in zip(counts, counts @ sums[:, 0], strict=True)
+        if positives > 0.0
+    ]
+    return float(np.quantile(ratios, q)) if ratios else None
+
+
+@njit(cache=True)
+def _weighted_gap(
+    residual: FloatArray, day: npt.NDArray[np.int32], count: IntArray, total: int
+) -> float:
+    """``Σ_bins |Σ (p − y)|`` of a resample: rows sorted by p, each repeated by its day's count."""
+    gap = 0.0
+    inside = 0.0
+    bins = min(BINS, total)
+    size, larger = total // bins, total % bins
+    bin_index = 0
+    room = size + (1 if larger > 0 else 0)
+    for i in range(len(residual)):
+        left = count[day[i]]
+        while left > 0:
+            take = min(left, room)
+            inside += take * residual[i]
+            left -= take
+            room -= take
+            if room == 0:
+                gap += abs(inside)
+                inside = 0.0
+                bin_index += 1
+                room = size + (1 if bin_index < larger else 0)
+    return gap
+
+
+def _day_sums(
+    columns: tuple[npt.ArrayLike, ...], day_index: npt.ArrayLike
+) -> tuple[FloatArray, IntArray]:
+    """Sums of each column by day, shape (days, columns), and rows by day, shape (days,)."""
+    day = np.asarray(day_index)
+    arrays = [np.asarray(column, dtype=np.float64) for column in columns]
+    if day.ndim != 1 or len(day) == 0 or any(a.shape != day.shape for a in arrays):
+        raise ModelError(
+            f"bootstrap was given days {day.shape} and columns {[a.shape for a in arrays]}; "
+            "expected arrays of one shape (rows,) with rows > 0"
+        )
+    if not np.issubdtype(day.dtype, np.integer):
+        raise ModelError(f"bootstrap was given days of type {day.dtype}; expected integers")
+    if not all(np.isfinite(a).all() for a in arrays):
+        raise ModelError("bootstrap needs finite values; drop or fix the rows with NaN first")
+    _, code = np.unique(day, return_inverse=True)
+    rows = np.bincount(code)
+    sums = [np.bincount(code, weights=a) for a in arrays]
+    return np.column_stack(sums) if sums else np.empty((len(rows), 0)), rows
+
+
+def _day_counts(days: int, n: int, seed: int) -> Iterator[IntArray]:
+    """Blocks of resamples: how often each day is drawn, shape (≤ n, days), n rows in all."""
+    if n < 1:
+        raise ModelError(f"bootstrap was asked for {n} resamples; expected at least 1")
+    rng = np.random.default_rng(seed)
+    share = np.full(days, 1.0 / days)
+    at_once = max(1, CELLS_AT_ONCE // days)
+    for start in range(0, n, at_once):
+        yield rng.multinomial(days, share, size=min(at_once, n - start))
+
+
+def _resampled_sums(sums: FloatArray, n: int, seed: int) -> FloatArray:
+    """Sums of each resample, shape (n, columns)."""
+    return np.concatenate([counts @ sums for counts in _day_counts(len(sums), n, seed)])
+
+
+def _percentiles(values: FloatArray, level: float) -> tuple[float, float]:
+    if not 0.0 < level < 1.0:
+        raise ModelError(f"interval level {level!r} is not between 0 and 1; 0.95 is usual")
+    low, high = np.quantile(values, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return float(low), float(high)

@@ -1,0 +1,245 @@
+"""The report on a bundle: its figures beside those of the baselines it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.registry import ACCOUNT_COLUMNS
+from market.core.clock import HOUR, format_time
+from market.core.errors import ModelError
+from models.bundle.bundle import Bundle
+from models.bundle.schema import ModelSchema
+from models.onnx.scorer import Scorer
+from training.evaluation.bootstrap import skill_interval, utc_day
+from training.evaluation.breakdown import Groups, breakdown, months, segments, stress_windows
+from training.evaluation.curves import precision_recall, recall_at_budgets, reliability
+from training.evaluation.metrics import (
+    clip_probability,
+    evaluate_probability,
+    log_loss_rows,
+    log_loss_skill,
+    oracle_gap_closed,
+    predicted_over_observed,
+)
+from training.fitting.baselines import BASELINES, ORACLE, predict_baselines
+from training.labels.dataset import Dataset
+
+Floats = npt.NDArray[np.float64]
+
+MODEL = "margincast"
+FLOOR_BASELINE = "first_passage_isotonic"
+"""The baseline that even a first champion must not fall behind."""
+
+PLAIN_FILE = "baseline_plain_{hours}h.onnx"
+"""File of a bundle that holds the plain LightGBM of one horizon."""
+
+BOOTSTRAP_SEED = 20_240_101
+
+
+@dataclass(frozen=True, slots=True)
+class Forecasts:
+    """Probabilities of every model for every row, by horizon and model name."""
+
+    by_horizon: dict[int, dict[str, Floats]]
+
+
+def model_columns(schema: ModelSchema) -> npt.NDArray[np.intp]:
+    """Positions of a model's columns among the account features.
+
+    Raises
+    ------
+    ModelError
+        The model was trained on a feature that is not registered any more.
+    """
+    missing = [name for name in schema.features if name not in ACCOUNT_COLUMNS]
+    if missing:
+        raise ModelError(
+            f"the model needs the feature(s) {', '.join(missing)}, which are not registered; "
+            "retrain, or use the version that made the bundle"
+        )
+    return np.array([ACCOUNT_COLUMNS.index(name) for name in schema.features])
+
+
+def plain_schema(schema: ModelSchema, horizon: int) -> ModelSchema:
+    """Schema of the plain LightGBM: the same columns without priors or constraints."""
+    features = tuple(name for name in schema.features if name not in schema.prior)
+    return ModelSchema(features, (0,) * len(features), (horizon,), (), schema.features_sha256)
+
+
+def forecast(bundle: Bundle, data: Dataset) -> Forecasts:
+    """Probabilities of the model, of every baseline and of the volatility oracle.
+
+    Raises
+    ------
+    ModelError
+        The bundle lacks a horizon of the data, or its baselines do not fit.
+    """
+    schema = bundle.schema
+    absent = [hours for hours in data.horizons if hours not in schema.horizons]
+    if absent:
+        raise ModelError(
+            f"bundle {bundle.sha256} forecasts {schema.horizons} h, not {absent}; set [training] "
+            "horizons accordingly"
+        )
+    return forecasts_of(schema, bundle.scorer, bundle.manifest["baselines"], bundle.read, data)
+
+
+def forecasts_of(
+    schema: ModelSchema,
+    scorer: Scorer,
+    baselines: Mapping[str, Any],
+    read: Callable[[str], bytes],
+    data: Dataset,
+) -> Forecasts:
+    """Like `forecast`, from the parts of a bundle; `read` gives a file of it by name."""
+    X = np.ascontiguousarray(data.features[:, model_columns(schema)])
+    probability = scorer.probability(X)
+    columns = baseline_columns(data)
+    by_horizon: dict[int, dict[str, Floats]] = {}
+    for hours in data.horizons:
+        models = {MODEL: probability[:, schema.horizons.index(hours)]}
+        models.update(predict_baselines(baselines[str(hours)], columns))
+        plain = plain_schema(schema, hours)
+        plain_scorer = Scorer(read(PLAIN_FILE.format(hours=hours)), plain)
+        X_plain = np.ascontiguousarray(data.features[:, model_columns(plain)])
+        models["lightgbm_plain"] = plain_scorer.probability(X_plain)[:, 0]
+        by_horizon[hours] = models
+    return Forecasts(by_horizon)
+
+
+def baseline_columns(data: Dataset) -> dict[str, Floats]:
+    """Inputs of the baselines: the data set's own and the distances among its features."""
+    distances = {
+        name: data.features[:, i]
+        for i, name in enumerate(ACCOUNT_COLUMNS)
+        if name.startswith("distance_")
+    }
+    return {**data.columns, **distances}
+
+
+def evaluate(
+    data: Dataset,
+    forecasts: Forecasts,
+    training: Mapping[str, Any],
+    description: Mapping[str, str],
+    symbols: tuple[str, ...],
+) -> dict[str, Any]:
+    """The object that ``evaluate --json`` writes, all but the bundle's own hash.
+
+    Parameters
+    ----------
+    data, forecasts:
+        Rows and probabilities.
+    training:
+        ``span`` and ``base_rates`` of the training, from the bundle's manifest.
+    description:
+        What is real and what is sampled.
+    symbols:
+        Symbols of the market.
+    """
+    start, end = int(data.time[0]), int(data.time[-1])
+    trained_from, trained_to = training["span_ns"]
+    overlap = max(0, min(end, trained_to) - max(start, trained_from))
+    horizons = {
+        str(hours): _horizon(
+            data,
+            hours,
+            forecasts.by_horizon[hours],
+            float(training["base_rates"][str(hours)]),
+        )
+        for hours in data.horizons
+    }
+    return {
+        "span": [format_time(start), format_time(end)],
+        "rows": len(data),
+        "considered": data.considered,
+        "dropped": dict(data.dropped),
+        "symbols": list(symbols),
+        "overlap_with_training_hours": overlap / HOUR,
+        "data": dict(description),
+        "oracle_interval": data.oracle_interval,
+        "horizons": horizons,
+        # The windows are of the calendar of real markets.
+        "stress": _stress(data, forecasts, horizons) if description["prices"] == "real" else {},
+    }
+
+
+def _stress(
+    data: Dataset, forecasts: Forecasts, horizons: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Figures within each stress window that the data touch, by window and horizon."""
+    windows = stress_windows(data)
+    by_horizon = {
+        str(hours): _by_group(
+            data,
+            hours,
+            forecasts.by_horizon[hours],
+            windows,
+            horizons[str(hours)]["best_baseline"],
+        )
+        for hours in data.horizons
+    }
+    return {name: {hours: groups[name] for hours, groups in by_horizon.items()} for name in windows}
+
+
+def _by_group(
+    data: Dataset, hours: int, models: Mapping[str, Floats], groups: Groups, baseline: str
+) -> dict[str, Any]:
+    return breakdown(
+        data,
+        hours,
+        models,
+        groups,
+        model=MODEL,
+        baseline=baseline,
+        counted=(MODEL, FLOOR_BASELINE),
+        seed=BOOTSTRAP_SEED,
+    )
+
+
+def _horizon(
+    data: Dataset,
+    hours: int,
+    models: Mapping[str, Floats],
+    training_base_rate: float,
+) -> dict[str, Any]:
+    y = data.labels[:, data.horizons.index(hours)]
+    figures: dict[str, Any] = {
+        name: dict(evaluate_probability(y, p, training_base_rate)) for name, p in models.items()
+    }
+    figures.setdefault(ORACLE, None)
+    best = min(BASELINES, key=lambda name: float(figures[name]["log_loss"]))
+    losses = {name: log_loss_rows(y, clip_probability(models[name])) for name in (MODEL, best)}
+    oracle = figures[ORACLE]["log_loss"] if figures[ORACLE] else None
+    days = utc_day(data.time)
+    return {
+        "base_rate": float(y.mean()),
+        "positives": int(y.sum()),
+        "models": figures,
+        "best_baseline": best,
+        "log_loss_skill": log_loss_skill(figures[MODEL]["log_loss"], figures[best]["log_loss"]),
+        "log_loss_skill_ci95": skill_interval(
+            losses[MODEL], losses[best], days, seed=BOOTSTRAP_SEED
+        ),
+        "oracle_gap_closed": oracle_gap_closed(
+            figures[best]["log_loss"], figures[MODEL]["log_loss"], oracle
+        ),
+        "predicted_over_observed": predicted_over_observed(y, models[MODEL]),
+        "reliability": reliability(y, models[MODEL], days),
+        "precision_recall": {
+            name: precision_recall(y, models[name]) for name in dict.fromkeys((MODEL, best))
+        },
+        "recall_at_alert_budget": {
+            name: recall_at_budgets(y, p) for name, p in models.items() if name != ORACLE
+        },
+        "months": _by_group(data, hours, models, months(data), best),
+        "segments": {
+            name: _by_group(data, hours, models, groups, best)
+            for name, groups in segments(data).items()
+        },
+    }

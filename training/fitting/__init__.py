@@ -1,0 +1,1 @@
+"""Fit and calibration of the models and baselines."""

@@ -1,0 +1,1 @@
+"""Labels: margin breaches along account paths, and the data set."""

@@ -1,0 +1,1 @@
+"""Reports of a training: charts, review page, model card."""

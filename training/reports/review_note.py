@@ -1,0 +1,78 @@
+"""What MLflow shows as the description of a run: the outcome in a screenful of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from training.reports.model_card import MODEL, limits, reliance
+from training.reports.run_record import Reviewed
+
+_HEADER = (
+    "| horizon | calls | log loss | best baseline | its log loss | skill | 95% interval | "
+    "predicted / observed | slope |\n|---|---:|---:|---|---:|---:|---|---:|---:|"
+)
+
+
+def training_note(subject: Reviewed) -> str:
+    """Verdict, reasons, figures by horizon, failed gates, data, and where to read on."""
+    evaluation = subject.evaluation
+    data = evaluation["data"]
+    start, end = evaluation["span"]
+    failed = [
+        f"- **{name}** ({gate.get('kind', '')}): {gate.get('detail', '')}"
+        for name, gate in subject.gates.items()
+        if not gate["passed"]
+    ]
+    made_from = ", ".join(f"{key} {value}" for key, value in data.items())
+    lines = [
+        f"**{subject.verdict.capitalize()}**: {'; '.join(subject.reasons)}",
+        "",
+        f"Prices {data['prices']}, accounts {data['accounts']}; judged on {evaluation['rows']:,} "
+        f"rows, {start} to {end}.",
+        "",
+        _figures(evaluation),
+        "",
+        *(["Gates that failed:", "", *failed, ""] if failed else []),
+        "**Who may rely on it.** " + " ".join(reliance(data, subject.verdict)),
+        "",
+        f"**Limits** ({made_from}). " + " ".join(limits(data)),
+        "",
+        "Read on in the artifacts: `review.html` (the whole review on one page), `model_card.md`, "
+        "`tables/`, `plots/`, `evaluation.json`, `gates.json`. Child runs are the folds.",
+    ]
+    return "\n".join(lines)
+
+
+def fold_note(fold: Mapping[str, Any]) -> str:
+    """What was learnt from and held out, and the figures or why there are none."""
+    if "evaluation" not in fold:
+        return f"Not evaluated: {fold['not_evaluated']}"
+    learnt, held = fold["learnt_from"], fold["held_out"]
+    return (
+        f"Learnt from {learnt[0]} to {learnt[1]}, judged on {held[0]} to {held[1]}.\n\n"
+        f"{_figures(fold['evaluation'])}"
+    )
+
+
+def _figures(evaluation: Mapping[str, Any]) -> str:
+    rows = [_HEADER]
+    for hours, horizon in evaluation["horizons"].items():
+        own, best = horizon["models"][MODEL], horizon["best_baseline"]
+        low, high = horizon["log_loss_skill_ci95"] or (None, None)
+        rows.append(
+            f"| {hours} h | {horizon['positives']:,} | {_number(own['log_loss'])} | {best} | "
+            f"{_number(horizon['models'][best]['log_loss'])} | "
+            f"{_percent(horizon['log_loss_skill'])} | {_percent(low)} to {_percent(high)} | "
+            f"{_number(horizon['predicted_over_observed'])} | "
+            f"{_number(own['calibration_slope'])} |"
+        )
+    return "\n".join(rows)
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:+.2%}"

@@ -1,0 +1,105 @@
+"""The review of a training as one HTML page: no script, no outside reference, fit for printing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from market.core.clock import format_time
+from training.evaluation.comparison import Comparison
+from training.reports.charts import review_charts
+from training.reports.model_card import INTENDED_USE, limits, reliance
+from training.reports.review_tables import TABLES, review_tables
+from training.reports.run_record import Reviewed
+
+TEMPLATE = "review.html"
+MODEL = "margincast"
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def review_page(subject: Reviewed, comparison: Comparison | None = None) -> str:
+    """The page of one training, with the champion beside it where there is another.
+
+    All text that comes from configuration or data is escaped.
+
+    Parameters
+    ----------
+    subject:
+        The training under review.
+    comparison:
+        The champion against it, or None.
+
+    Returns
+    -------
+    str
+        HTML; the same input gives the same text.
+
+    References
+    ----------
+    Jinja documentation, "HTML escaping"; W3C, Web Content Accessibility Guidelines 2.2.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        num=number, pct=percent, signed=signed_percent, count=count, words=_words, short=_short
+    )
+    backtest = subject.made_backtest
+    charts = review_charts(subject.evaluation, subject.review, backtest)
+    return environment.get_template(TEMPLATE).render(
+        it=subject,
+        comparison=comparison,
+        # Charts escape their own text.
+        charts={name: Markup(svg) for name, svg in charts.items()},  # noqa: S704
+        tables=dict.fromkeys(TABLES, ())
+        | review_tables(subject.evaluation, subject.gates, subject.review),
+        hours=list(subject.evaluation["horizons"]),
+        with_trees=[h for h in subject.evaluation["horizons"] if f"contributions_{h}h" in charts],
+        backtest=backtest,
+        not_backtested=(subject.backtest or {}).get("not_evaluated"),
+        not_evaluated=[
+            fold for fold in (subject.review or {}).get("folds") or [] if fold.get("not_evaluated")
+        ],
+        trained=[format_time(t) for t in subject.manifest["training"]["span_ns"]],
+        intended_use=INTENDED_USE,
+        limits=limits(subject.evaluation["data"]),
+        reliance=reliance(subject.evaluation["data"], subject.verdict),
+        provenance=(subject.review or {}).get("provenance") or {},
+        model=MODEL,
+    )
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Some significant digits; a dash for what is undefined."""
+    return DASH if value is None else f"{value:.{digits}g}"
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """Per cent with so many places."""
+    return DASH if value is None else f"{value:.{digits}%}"
+
+
+def signed_percent(value: float | None, digits: int = 2) -> str:
+    """Per cent with its sign, and a true minus."""
+    return DASH if value is None else f"{value:+.{digits}%}".replace("-", MINUS)
+
+
+def count(value: float | None) -> str:
+    """A whole number with separators."""
+    return DASH if value is None else f"{value:,.0f}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _short(sha: str | None) -> str:
+    return DASH if not sha else sha[:12]
