@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from features.definition import AccountFeature, CrossFeature, MarketFeature
 from features.registry import ACCOUNT_FEATURES, CROSS_FEATURES, MARKET_FEATURES
+from research.pages.features import features_page
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -21,34 +20,23 @@ FEATURES: tuple[MarketFeature | CrossFeature | AccountFeature, ...] = (
 )
 
 
-@pytest.fixture(scope="module")
-def build() -> ModuleType:
-    # By its path: a distribution that ships a package called docs would hide ours.
-    spec = importlib.util.spec_from_file_location("docs_build", DOCS / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_committed_feature_table_is_not_out_of_date(build: ModuleType) -> None:
+def test_committed_feature_table_is_not_out_of_date() -> None:
     committed = (DOCS / "features.md").read_text(encoding="utf-8")
-    assert committed == build.features_page(), "features changed: run make docs"
+    assert committed == features_page(), "features changed: run make docs"
 
 
-def test_every_feature_has_one_whole_row(build: ModuleType) -> None:
+def test_every_feature_has_one_whole_row() -> None:
     rows = [
         re.split(r"(?<!\\)\|", line)
-        for line in build.features_page().splitlines()
+        for line in features_page().splitlines()
         if line.startswith("| `")
     ]
     assert [row[1].strip(" `") for row in rows] == [feature.name for feature in FEATURES]
     assert {len(row) for row in rows} == {9}, "a bar inside a cell splits it"
 
 
-def test_constrained_features_show_their_direction(build: ModuleType) -> None:
-    lines = build.features_page().splitlines()
+def test_constrained_features_show_their_direction() -> None:
+    lines = features_page().splitlines()
     shown = {1: "rises", -1: "falls", 0: "free"}
     for feature in ACCOUNT_FEATURES:
         (line,) = [each for each in lines if each.startswith(f"| `{feature.name}` |")]

@@ -73,35 +73,6 @@ def simulate(
     write_json(report, json)
 
 
-@app.command("fit-market")
-def fit_market(
-    out: Annotated[Path, typer.Option("--out", help="Parameter file to write, NAME.toml.")],
-    spot: Annotated[Path | None, typer.Option("--spot", help="Spot bars, for the basis.")] = None,
-    perp: Annotated[Path | None, typer.Option("--perp", help="Perpetual bars beside them.")] = None,
-    liquidity: Annotated[
-        Path | None, typer.Option("--liquidity", help="Parquet file of spreads and slippage.")
-    ] = None,
-    interest: Annotated[
-        Path | None, typer.Option("--interest", help="Parquet file of daily open interest.")
-    ] = None,
-    base: Annotated[str, typer.Option("--base", help="Stored market to start from.")] = "assumed",
-    steps: Annotated[
-        int, typer.Option("--steps", min=1, help="Most iterations of the search.")
-    ] = 14,
-    config: ConfigFile = None,
-    json: JsonFile = None,
-) -> None:
-    """Fit the simulated market to real bars and store its parameters."""
-    require("training", "fit-market")
-    from pipelines.reports.report import facts, write_json
-    from research.simulator_fit.fit_market import QuoteFiles
-    from research.simulator_fit.fit_market import fit_market as job
-
-    report = job(load_config(config), out, QuoteFiles(spot, perp, liquidity, interest), base, steps)
-    facts("fit-market", report)
-    write_json(report, json)
-
-
 @app.command()
 def data(config: ConfigFile = None, json: JsonFile = None) -> None:
     """Read the data and report what is wrong with them."""

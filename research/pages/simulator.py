@@ -335,10 +335,10 @@ def _behaviour(market: SimulatedMarket) -> list[str]:
     return [
         "## How account owners behave",
         f"`market/simulator/populations/{POPULATION}.toml`: each hour an owner tops up, withdraws, "
-        "cuts or closes with a chance that depends on leverage and on the loss or gain since the last "
-        "transfer (`market/simulator/account_behaviour.py`), at the mark in view and on nothing "
-        f"later. Rates are fitted to {len(records.covariates):,} account-hours of an exchange's first months "
-        "(Hyperliquid, February to May 2023), liquidated hours left out; the same regression on "
+        "cuts or closes with a chance that depends on leverage and on the loss or gain since the "
+        "last transfer (`market/simulator/account_behaviour.py`), at the mark in view and on nothing "
+        f"later. Rates are fitted to {len(records.covariates):,} account-hours of an exchange's "
+        "first months (Hyperliquid, February to May 2023), liquidated hours left out; the same regression on "
         f"{len(sampled.covariates):,} sampled account-hours is beside it. Real (standard error) / "
         "sampled; rate an hour at a leverage of five.",
         _table(("action", "events", "rate", "by leverage", "by loss", "by gain"), rows),

@@ -75,9 +75,7 @@ def fit_market(
         A source lacks a column, or holds too little to measure.
     """
     if not config.market.bars or config.market.interval != _HOURLY.name:
-        raise ConfigError(
-            'fit-market needs real hourly bars: set [market] bars, and interval to "1h"'
-        )
+        raise ConfigError('the fit needs real hourly bars: set [market] bars, and interval to "1h"')
     if out.suffix != ".toml" or not NAME.fullmatch(out.stem):
         raise ConfigError(
             f"--out is {out.name!r}; expected a name of small letters, digits, points and hyphens "
@@ -151,7 +149,7 @@ def _command(files: QuoteFiles, base: str, steps: int, out: Path) -> str:
         "--out": out.name,
     }
     given = (f"{name} {value}" for name, value in options.items() if value is not None)
-    return " ".join(("margincast fit-market", *given))
+    return " ".join(("python -m research.simulator_fit", *given))
 
 
 def to_toml(parameters: MarketParameters) -> str:
@@ -159,7 +157,7 @@ def to_toml(parameters: MarketParameters) -> str:
     content = msgspec.to_builtins(parameters)
     coins = content.pop("coins")
     lines = [
-        "# Written by margincast fit-market; where a figure comes from stands in [provenance] and,",
+        "# Written by python -m research.simulator_fit; [provenance] says where figures come from and,",
         "# for each coin, in `fitted`: what is not named there is assumed.",
         "",
         f"name = {_value(content.pop('name'))}",

@@ -1,4 +1,4 @@
-"""``margincast fit-market`` on a small simulated venue whose files look like a real one's."""
+"""``python -m research.simulator_fit`` on a small simulated venue whose files look like a real one's."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from market.core.errors import ConfigError, DataError
 from market.simulator.market_parameters import MarketParameters
 from market.simulator.market_writer import write_bars, write_quotes
 from market.simulator.simulated_market import SimulatedMarket, simulate_market
-from pipelines.cli.main import app
 from pipelines.config.config import Config, load_config
 from pipelines.data.loaders import simulated_market
+from research.simulator_fit.__main__ import app
 from research.simulator_fit.fit_market import QuoteFiles, fit_market, to_toml
 from research.simulator_fit.quote_files import read_depths, read_funding, read_index, read_pairs
 
@@ -119,7 +119,9 @@ def test_stored_parameters_load_and_say_where_they_come_from(venue: Path, stored
     assert str(venue) not in stored.read_text()
     assert len(provenance.sha256) == 64
     assert provenance.span == "2025-01-01T01:00:00Z to 2025-04-11T00:00:00Z"
-    assert provenance.command.startswith("margincast fit-market --base assumed --steps 1 --spot")
+    assert provenance.command.startswith(
+        "python -m research.simulator_fit --base assumed --steps 1 --spot"
+    )
     fitted = {coin.symbol: coin.fitted for coin in parameters.coins}
     assert fitted["BTCUSDT"] == ("bars", "basis", "liquidity", "interest")
     assert fitted["SOLUSDT"] == ("bars", "basis")
@@ -139,9 +141,9 @@ def test_a_stored_file_is_what_is_simulated_where_it_is_configured(
         simulated_market(load_config(venue / "own.toml"))
 
 
-def test_verb_writes_the_file_and_reports_it(venue: Path, tmp_path: Path) -> None:
+def test_command_writes_the_file_and_reports_it(venue: Path, tmp_path: Path) -> None:
     out, report = tmp_path / "verb.toml", tmp_path / "report.json"
-    arguments = ["fit-market", "--config", str(venue / "fit.toml"), "--out", str(out)]
+    arguments = ["--config", str(venue / "fit.toml"), "--out", str(out)]
     arguments += ["--spot", str(venue / "spot"), "--perp", str(venue / "perp"), "--steps", "1"]
     done = CliRunner().invoke(app, [*arguments, "--json", str(report)])
     assert done.exit_code == 0, done.output
@@ -235,7 +237,7 @@ def test_impossible_options_are_refused(
 
 
 def test_a_market_is_fitted_to_real_bars_only() -> None:
-    with pytest.raises(ConfigError, match="fit-market needs real hourly bars"):
+    with pytest.raises(ConfigError, match="the fit needs real hourly bars"):
         fit_market(Config(), Path("x.toml"), QuoteFiles(), "assumed", 1)
 
 

@@ -23,7 +23,6 @@ TRAINING_VERBS: dict[str, list[str]] = {
     "review": ["review"],
     "drift": ["drift"],
     "schedule": ["schedule", "--once"],
-    "fit-market": ["fit-market", "--out", "market.toml"],
 }
 BASE_VERBS: list[list[str]] = [
     ["rulesets", "list"],
