@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import process_peak_megabytes
-from decisions.book_scoring import compute_figures
+from decisions.book_scoring import score_book
 from features.state.snapshot import MarketSnapshot
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Book
@@ -44,7 +44,7 @@ class Desk:
     def answer(self, book: Book) -> tuple[Answer, Floats]:
         """What is decided on a batch, each with one entry an account; and seconds by stage."""
         laps = [time.perf_counter()]
-        figures = compute_figures(
+        figures = score_book(
             book,
             self.snapshot,
             self.ruleset,

@@ -8,7 +8,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from margin.book.portfolio_batch import OPTION, Expiries, Pledges, Portfolios, Underlyings
+from margin.book.portfolio_batch import (
+    OPTION,
+    CollateralBalances,
+    Expiries,
+    Portfolios,
+    Underlyings,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,7 +61,7 @@ def sample_portfolios(count: int, seed: int = 1) -> Portfolios:
             np.ones(len(DAYS)),
             np.ones(len(DAYS)),
         ),
-        pledges=Pledges(
+        pledges=CollateralBalances(
             np.zeros(count + 1, dtype=np.int64),
             (),
             np.zeros(0, dtype=np.int64),

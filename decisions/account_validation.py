@@ -55,7 +55,7 @@ class Intake:
         return sorted([*self.problems, *found], key=lambda problem: place[problem.account_id])
 
 
-def take_in(
+def validate_accounts(
     accounts: Sequence[AccountIn], as_of: int, ledger: Ledger, max_history_bytes: int
 ) -> Intake:
     """Sort the accounts of a request.

@@ -61,7 +61,7 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class BookScores:
     """What rules and model say about the N accounts of a book.
 
     Attributes
@@ -98,7 +98,7 @@ class Figures:
         return self.valuations.last_good
 
 
-def compute_figures(
+def score_book(
     book: Book,
     snapshot: MarketSnapshot,
     ruleset: RuleSet,
@@ -106,7 +106,7 @@ def compute_figures(
     previous: Previous,
     no_model: str,
     done: Callable[[str], None] = lambda stage: None,
-) -> Figures:
+) -> BookScores:
     """The figures of a book at the snapshot's time.
 
     Each account's are its own: alone or in a book, the same to the last bit.
@@ -155,7 +155,7 @@ def compute_figures(
         )
     deposit = deposit_to_meet(add_on.level, valuations.column("headroom"))
     done("given add-ons")
-    return Figures(book, valuations, floors, forecast, add_on, total, opening, deposit)
+    return BookScores(book, valuations, floors, forecast, add_on, total, opening, deposit)
 
 
 def _forecast(

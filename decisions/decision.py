@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET, UnsetType
 
-from decisions.book_scoring import Figures, Forecast, compute_figures
+from decisions.book_scoring import BookScores, Forecast, score_book
 from decisions.messages import AccountProblem, Decision, MarkUsed, Valuation, Valuations
 from decisions.reasons import market_reasons, model_reasons, price_reasons, rule_reasons
 from decisions.valuations import BookValuations
 from features.state.snapshot import MarketSnapshot
 from margin.add_on.explain import explain, explain_engine
-from margin.add_on.reduction import cut_shares
+from margin.add_on.reduction import reduction_fractions
 from margin.floors import floor_terms
 from margin.rules.ruleset import RuleSet
 from margin.valuation.marks_used import MarksUsed
@@ -114,7 +114,7 @@ def decide(
     -------
     In the order of the accounts, a decision or the problem that prevented it.
     """
-    figures = compute_figures(
+    figures = score_book(
         Book.of(accounts),
         snapshot,
         ruleset,
@@ -174,16 +174,18 @@ def decide(
     return answers
 
 
-def _cuts(figures: Figures, ruleset: RuleSet) -> Floats:
+def _cuts(figures: BookScores, ruleset: RuleSet) -> Floats:
     """Share of every position of each account whose closing leaves nothing missing, (N,)."""
     valuations, level = figures.valuations, figures.add_on.level
-    cuts = cut_shares(valuations.last_good.margined, ruleset, level)
+    cuts = reduction_fractions(valuations.last_good.margined, ruleset, level)
     if valuations.suspect is None:
         return cuts
-    return valuations.driving(cuts, cut_shares(valuations.suspect.margined, ruleset, level))
+    return valuations.driving(
+        cuts, reduction_fractions(valuations.suspect.margined, ruleset, level)
+    )
 
 
-def _problems(figures: Figures) -> dict[int, DataError]:
+def _problems(figures: BookScores) -> dict[int, DataError]:
     """Why accounts cannot be decided on, by index: what the rules found, else figures that
     overflow. Every figure of the other accounts is a finite number."""
     add_on, column = figures.add_on, figures.valuations.column
@@ -207,7 +209,7 @@ def _problems(figures: Figures) -> dict[int, DataError]:
     return problems
 
 
-def _facts(figures: Figures) -> list[dict[str, Any]]:
+def _facts(figures: BookScores) -> list[dict[str, Any]]:
     """The plain numbers of each decision, by name."""
     add_on, column = figures.add_on, figures.valuations.column
     # G; where no level up to the cap suffices, the highest that was tried.

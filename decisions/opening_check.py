@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from decisions.book_scoring import compute_figures
+from decisions.book_scoring import score_book
 from decisions.decision import PreviousAddOn, previous_levels
 from features.state.snapshot import MarketSnapshot
 from margin.rules.ruleset import RuleSet
@@ -44,7 +44,7 @@ def opening_fits(accounts: Sequence[Account], basis: DecisionBasis) -> Bools:
     ``equity >= max(IM, MM + A*)``, and ``headroom >= A`` for the add-on A that the decision on the
     account would ask for now. False for an account without figures.
     """
-    figures = compute_figures(
+    figures = score_book(
         Book.of(accounts),
         basis.snapshot,
         basis.ruleset,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
-from decisions.account_validation import Intake, take_in
+from decisions.account_validation import Intake, validate_accounts
 from decisions.decision import PreviousAddOn, decide
 from decisions.messages import (
     AccountIn,
@@ -401,7 +401,7 @@ class Service:
 
     def _take_in(self, accounts: Sequence[AccountIn], snapshot: MarketSnapshot) -> Intake:
         limit = self.settings.max_history_bytes
-        return take_in(accounts, snapshot.as_of, self.ledger, limit)
+        return validate_accounts(accounts, snapshot.as_of, self.ledger, limit)
 
     def _decide(
         self,

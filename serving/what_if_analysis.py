@@ -21,7 +21,7 @@ from decisions.what_if.messages import (
     RemediesOut,
     WhatIfRequest,
 )
-from margin.book.account_portfolio import readable_account
+from margin.book.account_portfolio import account_portfolio
 from margin.rules.ruleset import RuleSet
 from margin.valuation.half_spreads import half_spreads
 from margin.valuation.view import MarketView
@@ -111,7 +111,7 @@ def answer_questions(
 
 
 def _remedies(account: Account, view: MarketView, ruleset: RuleSet, target: float) -> RemediesOut:
-    portfolio = readable_account(account, view, ruleset).portfolio
+    portfolio = account_portfolio(account, view, ruleset).portfolio
     names = [position.name for position in portfolio.positions]
     costs = half_spreads(names, view, ruleset)
     found = find_remedies(portfolio, ruleset, target, costs)
@@ -119,7 +119,7 @@ def _remedies(account: Account, view: MarketView, ruleset: RuleSet, target: floa
 
 
 def _marginal(account: Account, view: MarketView, ruleset: RuleSet) -> MarginalOut:
-    found = marginal_requirements(readable_account(account, view, ruleset).portfolio, ruleset)
+    found = marginal_requirements(account_portfolio(account, view, ruleset).portfolio, ruleset)
     return MarginalOut(
         account.account_id,
         [PositionMarginal(one.instrument, one.initial, one.maintenance) for one in found],
@@ -140,7 +140,7 @@ def _largest(
     if account is None:
         return answer(None, why="the account could not be decided on, see the errors before")
     try:
-        held = readable_account(account, view, basis.ruleset, [asked.instrument])
+        held = account_portfolio(account, view, basis.ruleset, [asked.instrument])
         unit = size_unit(held.portfolio, held.listed[asked.instrument], basis.ruleset)
     except (CaseError, DataError) as error:
         return answer(None, why=str(error))

@@ -7,7 +7,7 @@ from numba import njit
 
 
 @njit(cache=True, error_model="numpy")
-def own_or_mean(values, volatility, out):  # type: ignore[no-untyped-def]
+def fill_cross_mean(values, volatility, out):  # type: ignore[no-untyped-def]
     """Fill `out`, shape (T, S), from `values`, shape (S, T).
 
     NaN for a symbol in warm-up, whose `volatility` (T, S) is NaN, and where no symbol has a value.

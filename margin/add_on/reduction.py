@@ -22,7 +22,7 @@ _HALVINGS = 13
 """Shares are found to 1 / (8 * 2^13), on the side that suffices."""
 
 
-def cut_shares(margined: BookMargins, ruleset: RuleSet, level: Floats) -> Floats:
+def reduction_fractions(margined: BookMargins, ruleset: RuleSet, level: Floats) -> Floats:
     """Smallest share s of every position to close at its mark with which nothing is missing.
 
     Nothing is where ``net maintenance margin after the cut >= (1 - s) * level``: the margin is the

@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.book_portfolios import book_portfolios
-from margin.book.case_portfolio import Expiry, History, Holding, Pledge, Portfolio, Underlying
+from margin.book.case_portfolio import (
+    CollateralBalance,
+    Expiry,
+    History,
+    Holding,
+    Portfolio,
+    Underlying,
+)
 from margin.book.portfolio_batch import OPTION, PERP, Portfolios
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView
@@ -23,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class ReadableAccount:
+class AccountPortfolio:
     """An account with the prices of a market.
 
     Attributes
@@ -39,9 +46,9 @@ class ReadableAccount:
     listed: dict[str, Holding]
 
 
-def readable_account(
+def account_portfolio(
     account: Account, view: MarketView, ruleset: RuleSet, listed: Sequence[str] = ()
-) -> ReadableAccount:
+) -> AccountPortfolio:
     """An account in a market as a `Portfolio`, found and priced as `book_portfolios` says.
 
     Its margins are those of the account in a book: its net maintenance margin is the headroom of
@@ -85,7 +92,7 @@ def readable_account(
         )
         for position, leg in zip(asked, legs[given:], strict=True)
     }
-    return ReadableAccount(portfolio, priced)
+    return AccountPortfolio(portfolio, priced)
 
 
 def _holdings(portfolios: Portfolios) -> list[Holding]:
@@ -146,11 +153,11 @@ def _underlyings(portfolios: Portfolios) -> dict[str, Underlying]:
     }
 
 
-def _pledges(portfolios: Portfolios) -> tuple[Pledge, ...]:
+def _pledges(portfolios: Portfolios) -> tuple[CollateralBalance, ...]:
     """Without haircuts of their own: those of the rule set apply again."""
     own, on = portfolios.pledges, portfolios.underlyings.name
     return tuple(
-        Pledge(
+        CollateralBalance(
             asset=asset,
             amount=float(own.amount[b]),
             price=float(own.price[b]),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET
 
-from margin.book.portfolio_batch import Pledges
+from margin.book.portfolio_batch import CollateralBalances
 from margin.rules.ruleset import CollateralRules
 from margin.valuation.asset_weights import asset_weight, liability_weight
 from margin.valuation.instrument_table import Listing
@@ -72,7 +72,7 @@ class Balances:
         Row of its price in the view's symbols, shape (B,); −1 for cash, and where there is none.
     """
 
-    pledges: Pledges
+    pledges: CollateralBalances
     asset: Ints
     assets: Assets
     valued: Bools
@@ -85,7 +85,7 @@ class Balances:
             worth = np.where(own.cash, own.amount, own.amount * own.price / stable_price)
         return np.where(self.valued, worth, np.nan)
 
-    def of_accounts(self, chosen: Bools) -> Pledges:
+    def of_accounts(self, chosen: Bools) -> CollateralBalances:
         """Those of the chosen accounts; the others have none."""
         start = self.pledges.start
         if chosen.all():
@@ -123,7 +123,7 @@ def find_balances(
     valued = np.take(assets.priced, asset) & np.isfinite(amount)
     underlying, moves = _moved_with(book, rules, listing, leg_row, asset, assets)
     least, whole, premiums = _haircuts(rules, assets.name, asset, amount)
-    pledges = Pledges(
+    pledges = CollateralBalances(
         start=book.balance_start,
         asset=book.balance_asset,
         underlying=underlying,
@@ -257,12 +257,12 @@ def _moved_with(
     return underlying, moves
 
 
-def take_pledges(pledges: Pledges, start: Ints, rows: Ints) -> Pledges:
+def take_pledges(pledges: CollateralBalances, start: Ints, rows: Ints) -> CollateralBalances:
     """Chosen balances under new offsets."""
     chosen: dict[str, Any] = {}
-    for field in dataclasses.fields(Pledges):
+    for field in dataclasses.fields(CollateralBalances):
         column = getattr(pledges, field.name)
         if field.name not in ("start", "asset"):
             chosen[field.name] = None if column is None else column[rows]
     asset = tuple([pledges.asset[b] for b in rows.tolist()])
-    return Pledges(start=start, asset=asset, **chosen)
+    return CollateralBalances(start=start, asset=asset, **chosen)

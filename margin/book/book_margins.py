@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from margin.book.account_errors import AccountProblems
 from margin.book.book_portfolios import BookPortfolios, book_portfolios, take_portfolios
-from margin.book.portfolio_batch import Pledges, Portfolios, Underlyings
+from margin.book.portfolio_batch import CollateralBalances, Portfolios, Underlyings
 from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins, engine_of
 from margin.rules.ruleset import RuleSet
@@ -113,7 +113,7 @@ def marks_discounted(ruleset: RuleSet) -> bool:
     return ruleset.engine != "standard"
 
 
-def collateral_haircuts(pledges: Pledges, on: Underlyings, ruleset: RuleSet) -> Floats:
+def collateral_haircuts(pledges: CollateralBalances, on: Underlyings, ruleset: RuleSet) -> Floats:
     """Share of a positive value that counts for nothing in maintenance, shape (B,).
 
     Under the standard engine a coin of an underlying has its ``base_factor`` in the haircut's

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from margin.book.account_errors import AccountProblems, sound_numbers
 from margin.book.book_collateral import Balances, find_balances, take_pledges
-from margin.book.portfolio_batch import OPTION, Pledges, Portfolios
+from margin.book.portfolio_batch import OPTION, CollateralBalances, Portfolios
 from margin.book.segment_sums import row_sums
 from margin.rules.ruleset import CollateralRules
 from margin.valuation.instrument_table import Listing, list_instruments
@@ -173,7 +173,7 @@ def _netted(
     sound: Bools,
     listing: Listing,
     stable: float,
-    pledges: Pledges,
+    pledges: CollateralBalances,
 ) -> tuple[Portfolios, Ints]:
     """Positions of each sound account, one leg an instrument; and the leg of each position."""
     n = len(book)

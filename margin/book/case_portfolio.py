@@ -79,7 +79,7 @@ class Holding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"{self.underlying}-{self.seconds_to_expiry}s-{self.strike}-{side}"
 
 
-class Pledge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CollateralBalance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An amount of a collateral asset at its price; haircuts are shares of its value.
 
     Without a `maintenance_haircut` those of the rule set apply. `risk_cancelling` collateral is
@@ -145,7 +145,7 @@ class Portfolio(Struct, frozen=True, forbid_unknown_fields=True):
     stable_price: float
     underlyings: dict[str, Underlying]
     positions: tuple[Holding, ...]
-    collateral: tuple[Pledge, ...]
+    collateral: tuple[CollateralBalance, ...]
     history: History | None = None
 
 
@@ -176,7 +176,10 @@ def _where_wrong(content: object) -> str | None:
     underlyings = content.get("underlyings")
     if isinstance(underlyings, Mapping):
         parts += [(f"underlying {name!r}", one, Underlying) for name, one in underlyings.items()]
-    lists: tuple[tuple[str, type[Struct]], ...] = (("positions", Holding), ("collateral", Pledge))
+    lists: tuple[tuple[str, type[Struct]], ...] = (
+        ("positions", Holding),
+        ("collateral", CollateralBalance),
+    )
     for key, kind in lists:
         listed = content.get(key)
         if isinstance(listed, list):
@@ -293,7 +296,7 @@ def _check_option(position: Holding, underlying: Underlying) -> None:
         raise InstrumentError(f"{name!r} has vol {position.vol}; expected 0 or more", name)
 
 
-def _check_pledge(pledge: Pledge, underlyings: Mapping[str, Underlying]) -> None:
+def _check_pledge(pledge: CollateralBalance, underlyings: Mapping[str, Underlying]) -> None:
     name = pledge.asset
     if not math.isfinite(pledge.amount):
         raise InstrumentError(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET
 
-from margin.book.case_portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
+from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
 from margin.rules.ruleset import CollateralRules
 from market.bars.daily_closes import DailyCloses
 from market.core.errors import CaseError, InstrumentError
@@ -53,7 +53,7 @@ class Expiries:
 
 
 @dataclass(frozen=True, slots=True)
-class Pledges:
+class CollateralBalances:
     """B collateral balances, every array of shape (B,).
 
     Those of portfolio i are rows ``start[i]:start[i + 1]``. `underlying` is −1 where there is
@@ -76,10 +76,10 @@ class Pledges:
     initial_premium: Floats | None = None
     maintenance_premium: Floats | None = None
 
-    def between(self, begin: int, end: int) -> Pledges:
+    def between(self, begin: int, end: int) -> CollateralBalances:
         """Those of portfolios ``begin`` to ``end - 1``."""
         rows = slice(self.start[begin], self.start[end])
-        return Pledges(
+        return CollateralBalances(
             start=self.start[begin : end + 1] - rows.start,
             asset=self.asset[rows],
             underlying=self.underlying[rows],
@@ -150,7 +150,7 @@ class Portfolios:
     position_leg: Ints
     underlyings: Underlyings
     expiries: Expiries
-    pledges: Pledges
+    pledges: CollateralBalances
     history: DailyCloses | None = None
     unrealised_inverse: Floats | None = None
 
@@ -222,7 +222,7 @@ class _Table:
         self.underlyings: list[tuple[str, Underlying]] = []
         self.expiries: list[tuple[int, Expiry]] = []
         self.legs: list[tuple[int, int, Holding, float, float, float]] = []
-        self.pledges: list[tuple[int, bool, Pledge]] = []
+        self.pledges: list[tuple[int, bool, CollateralBalance]] = []
         self.leg_counts: list[int] = []
         self.pledge_counts: list[int] = []
         self.position_leg: list[int] = []
@@ -312,14 +312,16 @@ class _Table:
 
 
 def flatten_pledges(
-    pledges: Sequence[tuple[int, bool, Pledge]], counts: Sequence[int], rules: CollateralRules
-) -> Pledges:
+    pledges: Sequence[tuple[int, bool, CollateralBalance]],
+    counts: Sequence[int],
+    rules: CollateralRules,
+) -> CollateralBalances:
     """Collateral as arrays: of each balance the row of its underlying and whether scenarios move
     it; `counts` is how many each portfolio has."""
     given = [pledge for *_, pledge in pledges]
     haircuts = [_haircuts(pledge, rules) for pledge in given]
     cash = [rules.is_cash(pledge.asset) and pledge.maintenance_haircut is None for pledge in given]
-    return Pledges(
+    return CollateralBalances(
         start=offsets(counts),
         asset=tuple(pledge.asset for pledge in given),
         underlying=_ints([row for row, *_ in pledges]),
@@ -354,8 +356,8 @@ def _shared_history(portfolios: Sequence[Portfolio]) -> DailyCloses | None:
 
 
 def placed_pledge(
-    pledge: Pledge, rows: Mapping[str, int], held: Set[str], rules: CollateralRules
-) -> tuple[int, bool, Pledge]:
+    pledge: CollateralBalance, rows: Mapping[str, int], held: Set[str], rules: CollateralRules
+) -> tuple[int, bool, CollateralBalance]:
     """Row of its underlying, whether scenarios move it, and the pledge itself, in a portfolio
     that holds something on the underlyings `held`.
 
@@ -381,7 +383,7 @@ def _canonical(position: Holding) -> tuple[object, ...]:
     )
 
 
-def _haircuts(pledge: Pledge, rules: CollateralRules) -> tuple[float, float]:
+def _haircuts(pledge: CollateralBalance, rules: CollateralRules) -> tuple[float, float]:
     """Of maintenance, and the whole one of initial margin: the pledge's own, else the rule set's
     weights by size, else its haircuts."""
     if pledge.maintenance_haircut is not None:
@@ -395,7 +397,7 @@ def _haircuts(pledge: Pledge, rules: CollateralRules) -> tuple[float, float]:
     return least, min(least + extra, 1.0)
 
 
-def _premiums(pledges: Sequence[Pledge], rules: CollateralRules) -> dict[str, Floats]:
+def _premiums(pledges: Sequence[CollateralBalance], rules: CollateralRules) -> dict[str, Floats]:
     """What debts ask on top of their value; empty where the rule set has no such weights."""
     if rules.weights is UNSET:
         return {}

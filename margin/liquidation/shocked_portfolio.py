@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from margin.book.case_portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
+from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
 from margin.rules.ruleset import CollateralRules
 
 
@@ -69,7 +69,7 @@ def price_of(underlying: Underlying, position: Holding) -> float:
     return underlying.spot
 
 
-def _moves_with(pledge: Pledge, underlying: str, rules: CollateralRules) -> bool:
+def _moves_with(pledge: CollateralBalance, underlying: str, rules: CollateralRules) -> bool:
     names = {pledge.asset, rules.coin(pledge.asset) or pledge.asset}
     return underlying in {pledge.underlying, *names, *(f"{name}USDT" for name in names)}
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from margin.book.case_portfolio import History, Holding, Pledge, Portfolio, Underlying
+from margin.book.case_portfolio import CollateralBalance, History, Holding, Portfolio, Underlying
 from margin.rules.ruleset import RuleSet
 from margin.what_if.outcome import margins_of
 from margin.what_if.trades import coin_settled, leg_key
@@ -156,7 +156,7 @@ def _linear(position: Holding, before: Portfolio, after: Portfolio, in_coin: boo
     return msgspec.structs.replace(position, unrealised_pnl=position.unrealised_pnl - made)
 
 
-def _pledged(pledge: Pledge, before: Pledge | None) -> Pledge:
+def _pledged(pledge: CollateralBalance, before: CollateralBalance | None) -> CollateralBalance:
     if before is None:
         return pledge
     return msgspec.structs.replace(pledge, price=before.price, confidence=before.confidence)

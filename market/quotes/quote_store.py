@@ -23,11 +23,11 @@ from market.core.errors import DataError, InstrumentError
 from market.core.instruments import parse_expiry, parse_instrument
 from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
 
-KEPT = 16
+HISTORY_DEPTH = 16
 """So many values of a figure are kept: the newest one and those before it."""
 
 UNCONFIRMED = 2**63 - 1
-"""`ToldFigure.confirmed` of a suspect figure."""
+"""`QuoteField.confirmed` of a suspect figure."""
 
 _END = UNCONFIRMED - 1  # after every time at which something counts
 
@@ -56,7 +56,7 @@ SURFACE = "surface"
 
 
 @dataclass(frozen=True, slots=True)
-class ToldFigure:
+class QuoteField:
     """One figure of one instrument or expiry.
 
     Attributes
@@ -102,12 +102,12 @@ class ToldFigure:
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """Values of one figure by rising time, about `KEPT`; not all of those before `cut`."""
+    """Values of one figure by rising time, about `HISTORY_DEPTH`; not all of those before `cut`."""
 
-    told: tuple[ToldFigure, ...] = ()
+    told: tuple[QuoteField, ...] = ()
     cut: int | None = None
 
-    def at(self, as_of: int) -> ToldFigure | None:
+    def at(self, as_of: int) -> QuoteField | None:
         """The value that counts at a time.
 
         Raises
@@ -129,28 +129,28 @@ class _History:
             )
         return None
 
-    def suspect_at(self, as_of: int) -> ToldFigure | None:
+    def suspect_at(self, as_of: int) -> QuoteField | None:
         """The newest value at a time if it is suspect then."""
         newest = next((figure for figure in reversed(self.told) if figure.ts <= as_of), None)
         return newest if newest is not None and newest.counts_from > as_of else None
 
-    def with_newest(self, figure: ToldFigure) -> _History:
+    def with_newest(self, figure: QuoteField) -> _History:
         """With a value of the newest time or a later one; a suspect one replaces no good one."""
         told = self.told
         if told and told[-1].ts == figure.ts and (told[-1].suspect or not figure.suspect):
             told = told[:-1]
         told = (*told, figure)
-        if len(told) <= KEPT:
+        if len(told) <= HISTORY_DEPTH:
             return _History(told, self.cut)
-        kept = told[-KEPT:]
-        good = next((old for old in reversed(told[:-KEPT]) if not old.suspect), None)
+        kept = told[-HISTORY_DEPTH:]
+        good = next((old for old in reversed(told[:-HISTORY_DEPTH]) if not old.suspect), None)
         if good is not None and all(figure.suspect for figure in kept):
             return _History((good, *kept[1:]), kept[1].ts)
         return _History(kept, kept[0].ts)
 
 
 @dataclass(frozen=True)
-class ToldQuotes:
+class QuoteStore:
     """All figures told so far; never changed, only followed by another one.
 
     Attributes
@@ -158,7 +158,7 @@ class ToldQuotes:
     newest:
         Time of the newest figure, also of one that was dropped since; None before any.
     histories:
-        The newest values of each figure, by `ToldFigure.key`.
+        The newest values of each figure, by `QuoteField.key`.
     suspects:
         Keys of the figures whose newest value is suspect.
     last_confirmed:
@@ -175,12 +175,12 @@ class ToldQuotes:
         """Identifiers of what something is told of."""
         return frozenset(instrument for instrument, _ in self.histories)
 
-    def figures_in_force(self) -> list[ToldFigure]:
+    def figures_in_force(self) -> list[QuoteField]:
         """The newest value of each figure that counts, sorted by instrument and figure."""
         found = (self.histories[key].at(_END) for key in sorted(self.histories))
         return [figure for figure in found if figure is not None]
 
-    def suspect_figures(self) -> list[ToldFigure]:
+    def suspect_figures(self) -> list[QuoteField]:
         """The newest value of each figure where it is suspect, sorted likewise."""
         return [self.histories[key].told[-1] for key in sorted(self.suspects)]
 
@@ -217,8 +217,8 @@ class ToldQuotes:
         return board if board.expiries or board.instruments else None
 
     def _board_at(self, as_of: int) -> QuoteBoard:
-        by_name: dict[str, dict[str, ToldFigure]] = defaultdict(dict)
-        suspects: dict[str, dict[str, ToldFigure]] = defaultdict(dict)
+        by_name: dict[str, dict[str, QuoteField]] = defaultdict(dict)
+        suspects: dict[str, dict[str, QuoteField]] = defaultdict(dict)
         for key in sorted(self.histories):
             history = self.histories[key]
             figure, suspect = history.at(as_of), history.suspect_at(as_of)
@@ -238,7 +238,7 @@ class ToldQuotes:
         return QuoteBoard(expiries, instruments)
 
 
-class QuoteIntake:
+class QuoteStoreBuilder:
     """Takes figures one by one, in the order in which they were told.
 
     Parameters
@@ -247,7 +247,7 @@ class QuoteIntake:
         What was told before; it stays as it is.
     """
 
-    def __init__(self, before: ToldQuotes) -> None:
+    def __init__(self, before: QuoteStore) -> None:
         self._newest = before.newest
         self._histories = dict(before.histories)
         self._instruments = set(before.instruments)
@@ -262,12 +262,12 @@ class QuoteIntake:
     def __contains__(self, instrument: str) -> bool:
         return instrument in self._instruments
 
-    def newest(self, instrument: str, figure: str) -> ToldFigure | None:
+    def newest(self, instrument: str, figure: str) -> QuoteField | None:
         """The newest value of a figure, good or suspect; None where none was told."""
         history = self._histories.get((instrument, figure))
         return None if history is None else history.told[-1]
 
-    def in_force(self, instrument: str, figure: str) -> ToldFigure | None:
+    def in_force(self, instrument: str, figure: str) -> QuoteField | None:
         """The newest value of a figure that counts; None where there is none."""
         history = self._histories.get((instrument, figure))
         if history is None:
@@ -275,7 +275,7 @@ class QuoteIntake:
         newest = history.told[-1]
         return history.at(_END) if newest.suspect else newest
 
-    def suspects(self) -> list[ToldFigure]:
+    def suspects(self) -> list[QuoteField]:
         """The figures whose newest value is suspect, sorted by instrument and figure."""
         return [self._histories[key].told[-1] for key in sorted(self._suspects)]
 
@@ -302,7 +302,7 @@ class QuoteIntake:
                     self._surfaces[instrument.partition("-")[0]].add(instrument)
         return self._surfaces.get(underlying, ())
 
-    def status(self, figure: ToldFigure) -> Status:
+    def status(self, figure: QuoteField) -> Status:
         """What `take` says of a figure."""
         history = self._histories.get(figure.key)
         if history is None or figure.ts > history.told[-1].ts:
@@ -311,7 +311,7 @@ class QuoteIntake:
             return "duplicate"
         return "late" if figure.ts < history.told[-1].ts else "applied"
 
-    def take(self, figure: ToldFigure) -> Status:
+    def take(self, figure: QuoteField) -> Status:
         """Take a figure: it is newer than what is known or corrects it, is known, or is late.
 
         What is late changes nothing.
@@ -335,7 +335,7 @@ class QuoteIntake:
             self._last_confirmed = max(self._last_confirmed, figure.confirmed)
         return status
 
-    def confirm(self, figure: ToldFigure, at: int) -> ToldFigure | None:
+    def confirm(self, figure: QuoteField, at: int) -> QuoteField | None:
         """Let a suspect figure count from `at` on; None where it is not known as suspect."""
         history = self._histories.get(figure.key)
         for i, known in enumerate(() if history is None else history.told):
@@ -349,23 +349,23 @@ class QuoteIntake:
                 return confirmed
         return None
 
-    def told(self, now: int) -> ToldQuotes:
+    def told(self, now: int) -> QuoteStore:
         """All figures; expiries that are over by `now` are dropped, with their options."""
         over = {name for name in self._instruments if _over(name, now)}
         kept = {key: told for key, told in self._histories.items() if key[0] not in over}
         suspects = frozenset(key for key in self._suspects if key[0] not in over)
-        return ToldQuotes(self._newest, kept, suspects, self._last_confirmed)
+        return QuoteStore(self._newest, kept, suspects, self._last_confirmed)
 
 
 def restored_quotes(
-    figures: Iterable[ToldFigure], suspects: Iterable[ToldFigure] = ()
-) -> ToldQuotes:
+    figures: Iterable[QuoteField], suspects: Iterable[QuoteField] = ()
+) -> QuoteStore:
     """Figures that were in force once, and suspect ones beside them.
 
     What was told before them is not known.
     """
-    intake = QuoteIntake(
-        ToldQuotes(None, {figure.key: _History((figure,), figure.ts) for figure in figures})
+    intake = QuoteStoreBuilder(
+        QuoteStore(None, {figure.key: _History((figure,), figure.ts) for figure in figures})
     )
     for figure in suspects:
         intake.take(figure)
@@ -408,16 +408,16 @@ def _over(identifier: str, at: int) -> bool:
     return end is not None and end < at
 
 
-def _number(told: Mapping[str, ToldFigure], figure: str) -> float | None:
+def _number(told: Mapping[str, QuoteField], figure: str) -> float | None:
     return told[figure].value[0] if figure in told else None
 
 
-def _number_or(told: Mapping[str, ToldFigure], figure: str, instead: float) -> float:
+def _number_or(told: Mapping[str, QuoteField], figure: str, instead: float) -> float:
     return told[figure].value[0] if figure in told else instead
 
 
 def _instrument(
-    told: Mapping[str, ToldFigure], suspects: Mapping[str, ToldFigure]
+    told: Mapping[str, QuoteField], suspects: Mapping[str, QuoteField]
 ) -> InstrumentQuote:
     held = [told[name].ts for name in ("vol", "mark") if name in told]
     times = [figure.ts for figure in (*told.values(), *suspects.values())]
@@ -436,7 +436,7 @@ def _instrument(
 
 
 def _expiry(
-    end: int, told: Mapping[str, ToldFigure], suspects: Mapping[str, ToldFigure]
+    end: int, told: Mapping[str, QuoteField], suspects: Mapping[str, QuoteField]
 ) -> ExpiryQuote:
     svi, vols, forward = told.get("svi"), told.get("vols"), told["forward"]
     ts = min(figure.ts for figure in (svi, vols, forward) if figure is not None)
@@ -458,11 +458,11 @@ def _expiry(
     )
 
 
-def _by_strike(vols: ToldFigure) -> dict[float, float]:
+def _by_strike(vols: QuoteField) -> dict[float, float]:
     return dict(zip(vols.value[::2], vols.value[1::2], strict=True))
 
 
-def _svi_at(ts: int, end: int, told: ToldFigure) -> tuple[float, float, float, float, float]:
+def _svi_at(ts: int, end: int, told: QuoteField) -> tuple[float, float, float, float, float]:
     """SVI parameters of the total variance left at `ts`, for the same vols as when they were told.
 
     Total variance is vol squared times the time left, so a and b go with the time left.

@@ -31,7 +31,7 @@ from market.accounts.book import Book
 from market.core.clock import HOUR
 from market.simulator.behaviour_rates import Behaviour, Hazard
 from market.simulator.counter_rng import mix, slot_key, uniform
-from market.simulator.population import LIFE, Lives
+from market.simulator.population import LIFE, SampledAccounts
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -51,7 +51,7 @@ _CHANCE, _SIZE_1, _SIZE_2 = (np.uint64(100 + purpose) for purpose in range(3))
 
 
 @dataclass(frozen=True, slots=True)
-class ActedLives:
+class AccountTrajectories:
     """Lives with what their owners did: A actions, sorted by life, then by row.
 
     Attributes
@@ -68,7 +68,7 @@ class ActedLives:
         Part of every leg's quantity at birth that is still held after the action, shape (A,).
     """
 
-    lives: Lives
+    lives: SampledAccounts
     life: Ints
     row: Ints
     kind: Ints
@@ -77,7 +77,7 @@ class ActedLives:
     kept: Floats
 
     @classmethod
-    def idle(cls, lives: Lives) -> ActedLives:
+    def idle(cls, lives: SampledAccounts) -> AccountTrajectories:
         """Lives whose owners do nothing."""
         none, nothing = np.empty(0, dtype=np.int64), np.empty(0)
         return cls(lives, none, none, none, nothing, nothing, nothing)
@@ -132,9 +132,9 @@ class ActedLives:
         return acted + ended
 
 
-def act(
-    lives: Lives, behaviour: Behaviour, seed: int, decision_times: Ints, mark: Floats
-) -> ActedLives:
+def simulate_behaviour(
+    lives: SampledAccounts, behaviour: Behaviour, seed: int, decision_times: Ints, mark: Floats
+) -> AccountTrajectories:
     """Let the owners of sampled lives act.
 
     Parameters
@@ -186,7 +186,7 @@ def act(
     closed = kind == _CLOSES
     end_row[life[closed]] = row[closed]
     amount, cash, kept = figures.T.copy()
-    return ActedLives(replace(lives, end_row=end_row), life, row, kind, amount, cash, kept)
+    return AccountTrajectories(replace(lives, end_row=end_row), life, row, kind, amount, cash, kept)
 
 
 def _figures(hazard: Hazard) -> tuple[float, float, float, float]:

@@ -141,7 +141,7 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 
 @dataclass(frozen=True, slots=True)
-class Lives:
+class SampledAccounts:
     """N lives with L legs, sorted by slot, then by epoch (so by account id).
 
     Attributes
@@ -229,7 +229,7 @@ def sample_lives(
     decision_times: Ints,
     mark: Floats,
     eligible: Bools,
-) -> Lives:
+) -> SampledAccounts:
     """Draw the lives that are born on a grid of decision times.
 
     quantity = leverage · weight · sign · equity / mark, all drawn at birth and held to the end.
@@ -305,7 +305,7 @@ def sample_lives(
     leg_symbol = symbol[born][held]
     leg_start = np.zeros(int(born.sum()) + 1, dtype=np.int64)
     np.cumsum(legs[born], out=leg_start[1:])
-    return Lives(
+    return SampledAccounts(
         slot=slot[born],
         epoch=epoch[born],
         birth_row=birth_row[born],

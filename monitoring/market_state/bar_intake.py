@@ -15,7 +15,7 @@ from market.bars.panel import CLOSE
 from market.core.clock import format_time
 from monitoring.market_state import live_steps
 from monitoring.market_state.bar_checks import SoundBar
-from monitoring.market_state.live_market_state import MarketMoment
+from monitoring.market_state.live_market_state import LiveMarketState
 from monitoring.market_state.live_steps import Bools, Counting, Floats, Reason, Step
 from monitoring.market_state.step_replay import ahead_marks, recompute
 
@@ -60,7 +60,7 @@ class BarIntake:
 
     def __init__(
         self,
-        moment: MarketMoment,
+        moment: LiveMarketState,
         bars: Sequence[BarIn],
         counting: Counting,
         guard: PriceGuard | None,
@@ -101,7 +101,7 @@ class BarIntake:
         self._last = open_
         self._count_if_enough(open_)
 
-    def finish(self) -> MarketMoment:
+    def finish(self) -> LiveMarketState:
         """The market after all bars; every result is there then."""
         due = self._counting.due(self._waiting)
         if due is not None and (self.newest is None or due > self.newest):

@@ -19,7 +19,7 @@ import numpy as np
 from market.bars.outlier_filter import PriceGuard
 from market.bars.panel import CLOSE, CONTEXT_WIDTH
 from market.core.clock import DAY, Interval
-from monitoring.market_state.live_market_state import MarketMoment
+from monitoring.market_state.live_market_state import LiveMarketState
 from monitoring.market_state.live_steps import Floats
 from monitoring.market_state.reference_prices import POSTED_WIDTH, SPOT_MARK, is_better
 from monitoring.market_state.step_replay import ahead_marks, recompute
@@ -31,7 +31,7 @@ _WAITING = 7 * DAY
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class ExogenousUpdate:
     """One value of one step: its open, the symbol's column, the column of the context.
 
     The columns below 0 are those of `monitoring.market_state.reference_prices`.
@@ -49,20 +49,20 @@ def step_open(ts: int, interval: Interval) -> int:
     return -(-ts // step) * step - step
 
 
-def first_open(moment: MarketMoment) -> int | None:
+def first_open(moment: LiveMarketState) -> int | None:
     """Open of the first step that can still be told something; None before any bar."""
     if moment.pending is not None or moment.head.last_open is None:
         return moment.pending
     return moment.head.last_open + moment.interval.nanoseconds
 
 
-def tell(
-    moment: MarketMoment,
-    facts: Iterable[Fact],
+def apply_exogenous(
+    moment: LiveMarketState,
+    facts: Iterable[ExogenousUpdate],
     guard: PriceGuard | None,
     *,
     by_record: bool = False,
-) -> MarketMoment:
+) -> LiveMarketState:
     """The market told some facts, the last one of a kind counting; what is too late is left out.
 
     Of reference prices the one counts that `is_better` says; `by_record` the one that is told: it
@@ -103,13 +103,13 @@ def tell(
     return moment
 
 
-def _close(moment: MarketMoment, fact: Fact) -> float:
+def _close(moment: LiveMarketState, fact: ExogenousUpdate) -> float:
     """Close of the bar of a fact as it was told; NaN where there is none yet."""
     told = moment.told.get(fact.open)
     return math.nan if told is None else float(told[fact.column, CLOSE])
 
 
-def plain(posted: Mapping[int, Floats], symbols: tuple[str, ...]) -> list[list[Any]]:
+def to_records(posted: Mapping[int, Floats], symbols: tuple[str, ...]) -> list[list[Any]]:
     """Facts as they are recorded: open, symbol, column of the context and value."""
     return [
         [
@@ -123,7 +123,9 @@ def plain(posted: Mapping[int, Floats], symbols: tuple[str, ...]) -> list[list[A
     ]
 
 
-def recorded(content: object, columns: Mapping[str, int], interval: Interval) -> list[Fact]:
+def from_records(
+    content: object, columns: Mapping[str, int], interval: Interval
+) -> list[ExogenousUpdate]:
     """The facts that were recorded, but those of symbols or bars that this market does not have.
 
     Raises
@@ -133,7 +135,7 @@ def recorded(content: object, columns: Mapping[str, int], interval: Interval) ->
     """
     facts = msgspec.convert(content, list[tuple[int, str, _Kind, float]])
     return [
-        Fact(open_, columns[symbol], kind, value)
+        ExogenousUpdate(open_, columns[symbol], kind, value)
         for open_, symbol, kind, value in facts
         if symbol in columns and open_ % interval.nanoseconds == 0
     ]

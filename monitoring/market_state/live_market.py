@@ -36,17 +36,17 @@ from monitoring.market_state.bar_checks import (
     BarChecks,
 )
 from monitoring.market_state.bar_intake import MEMORY_STEPS
-from monitoring.market_state.live_market_state import MarketMoment
+from monitoring.market_state.live_market_state import LiveMarketState
 from monitoring.market_state.live_steps import Checkpoint, Counting, Step, StepRule
 from monitoring.market_state.posted_bars import Correction, apply_bars
 from monitoring.market_state.step_replay import recompute
 from monitoring.quotes.messages import QuoteIn, QuotesResponse
-from monitoring.quotes.posted_quotes import follow_quotes
+from monitoring.quotes.posted_quotes import apply_quotes
 from monitoring.recovery.market_replay import (
     SAVED_EVERY,
     Known,
-    caught_up,
     quote_checks,
+    replay_market_records,
     saved_board,
 )
 
@@ -110,7 +110,7 @@ class LiveMarket:
         self._rule = StepRule() if rule is None else rule
         self._columns = {symbol: i for i, symbol in enumerate(state.symbols)}
         self._lock = threading.Lock()
-        self._moment = MarketMoment(
+        self._moment = LiveMarketState(
             committed=state,
             head=state,
             features=None if features is None or at is None else _last_row(features),
@@ -123,7 +123,7 @@ class LiveMarket:
         )
 
     @property
-    def moment(self) -> MarketMoment:
+    def moment(self) -> LiveMarketState:
         """What is known now; a caller that uses it twice sees the same market twice."""
         return self._moment
 
@@ -133,7 +133,7 @@ class LiveMarket:
         return self._moment.newest_close
 
     def snapshot(self, as_of: int) -> MarketSnapshot:
-        """The market now for a decision at `as_of`, see `MarketMoment.snapshot`."""
+        """The market now for a decision at `as_of`, see `LiveMarketState.snapshot`."""
         return self._moment.snapshot(as_of)
 
     def post(
@@ -261,7 +261,7 @@ class LiveMarket:
         """
         with self._lock:
             checks = quote_checks(self._moment, self._columns, cash_assets, now)
-            moment, posted = follow_quotes(self._moment, quotes, checks, self._guard)
+            moment, posted = apply_quotes(self._moment, quotes, checks, self._guard)
             entries = [] if posted.entry is None else [posted.entry]
             unsaved = self._unsaved + posted.count
             if entries and unsaved >= max(SAVED_EVERY, 4 * len(moment.quotes.histories)):
@@ -323,7 +323,7 @@ class LiveMarket:
         """
         with self._lock:
             known = Known(self._columns, self._guard, cash_assets, self._recorded)
-            found = caught_up(self._moment, ledger, known, now)
+            found = replay_market_records(self._moment, ledger, known, now)
             self._moment, self._unsaved = found.moment, found.unsaved
         return found.bars
 

@@ -16,13 +16,13 @@ from market.bars.outlier_filter import HELD, MISSED, SIDE
 from market.bars.panel import CLOSE
 from market.core.clock import HOUR, Interval, format_time
 from market.core.errors import DataError
-from market.quotes.quote_store import SURFACE, QuoteIntake, ToldFigure, ToldQuotes
+from market.quotes.quote_store import SURFACE, QuoteField, QuoteStore, QuoteStoreBuilder
 from monitoring.market_state.live_steps import AheadMarks, Bools, Checkpoint, Floats, Step
 from monitoring.quotes.vol_references import surface_level
 
 
 @dataclass(frozen=True, slots=True)
-class MarketMoment:
+class LiveMarketState:
     """The market as known after some bars; never changed, only followed by another one.
 
     Attributes
@@ -77,7 +77,7 @@ class MarketMoment:
     closed: int | None = None
     corrections: Mapping[int, Floats] = field(default_factory=dict)
     posted_context: Mapping[int, Floats] = field(default_factory=dict)
-    quotes: ToldQuotes = field(default_factory=ToldQuotes)
+    quotes: QuoteStore = field(default_factory=QuoteStore)
 
     @property
     def suspect(self) -> Bools:
@@ -152,7 +152,7 @@ class MarketMoment:
             for column in np.flatnonzero(np.isfinite(bars[0])).tolist():
                 name = f"bar of {self.head.symbols[column]}"
                 found.append((name, float(bars[0][column]), int(bars[1][column])))
-        quoted, known = self.quotes.suspect_figures(), QuoteIntake(self.quotes)
+        quoted, known = self.quotes.suspect_figures(), QuoteStoreBuilder(self.quotes)
         return found + [_suspect_quote(figure, known) for figure in quoted]
 
     @property
@@ -214,7 +214,7 @@ class MarketMoment:
         )
 
 
-def _suspect_quote(figure: ToldFigure, known: QuoteIntake) -> tuple[str, float, int]:
+def _suspect_quote(figure: QuoteField, known: QuoteStoreBuilder) -> tuple[str, float, int]:
     """Name, price or vol, and time of a suspect figure."""
     if figure.figure == "vol":
         return f"vol of {figure.instrument}", figure.value[0], figure.ts

@@ -22,8 +22,8 @@ from market.bars.outlier_filter import PriceGuard
 from market.core.clock import format_time
 from monitoring.market_state.bar_checks import BarChecks, SoundBar
 from monitoring.market_state.bar_intake import BarIntake
-from monitoring.market_state.exogenous_updates import plain
-from monitoring.market_state.live_market_state import MarketMoment
+from monitoring.market_state.exogenous_updates import to_records
+from monitoring.market_state.live_market_state import LiveMarketState
 from monitoring.market_state.live_steps import Counting
 from monitoring.quotes.filtered_figures import confirmed_payload
 from monitoring.quotes.posted_quotes import confirm_by_bars
@@ -58,7 +58,7 @@ class Correction:
 
 
 def apply_bars(
-    moment: MarketMoment,
+    moment: LiveMarketState,
     interval: str,
     bars: Sequence[BarIn],
     checks: BarChecks,
@@ -67,7 +67,7 @@ def apply_bars(
     *,
     correction: Correction | None = None,
     late: Collection[int] = (),
-) -> tuple[MarketMoment, PostedBars]:
+) -> tuple[LiveMarketState, PostedBars]:
     """The market with these bars, of any steps in any order; each step is computed once.
 
     Parameters
@@ -161,10 +161,10 @@ def _steps(intake: BarIntake, symbols: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _context_of(before: MarketMoment, after: MarketMoment) -> list[list[Any]]:
+def _context_of(before: LiveMarketState, after: LiveMarketState) -> list[list[Any]]:
     """What quotes told of the steps that these bars ended or began."""
     newest = after.head.last_open
     if newest is None or newest == before.head.last_open:
         return []
     taken = {open_: told for open_, told in before.posted_context.items() if open_ <= newest}
-    return plain(taken, after.head.symbols)
+    return to_records(taken, after.head.symbols)

@@ -16,7 +16,7 @@ from market.bars.outlier_filter import MISSED, PriceGuard, Verdicts, filter_bars
 from market.bars.panel import CLOSE, CONTEXT_WIDTH, BarPanel
 from market.core.clock import Interval
 from monitoring.market_state import live_steps
-from monitoring.market_state.live_market_state import MarketMoment
+from monitoring.market_state.live_market_state import LiveMarketState
 from monitoring.market_state.live_steps import AheadMarks, Checkpoint, Floats, Step
 from monitoring.market_state.reference_prices import reference_prices
 
@@ -98,12 +98,12 @@ class _Replay:
 
 
 def recompute(
-    moment: MarketMoment,
+    moment: LiveMarketState,
     steps: Mapping[int, Step],
     first: int,
     newest: int,
     guard: PriceGuard | None,
-) -> tuple[MarketMoment, dict[int, Verdicts]]:
+) -> tuple[LiveMarketState, dict[int, Verdicts]]:
     """The market through `newest`, the newest step that counts.
 
     Parameters
@@ -157,7 +157,7 @@ def recompute(
 
 
 def ahead_marks(
-    moment: MarketMoment, guard: PriceGuard | None
+    moment: LiveMarketState, guard: PriceGuard | None
 ) -> tuple[tuple[AheadMarks, ...], dict[int, Verdicts]]:
     """Marks by the bars of the waiting steps, step after step, and the verdicts on these bars."""
     step = moment.interval.nanoseconds
@@ -177,7 +177,9 @@ def ahead_marks(
     return tuple(found), verdicts
 
 
-def _with_posted(moment: MarketMoment, steps: Mapping[int, Step], newest: int) -> dict[int, Step]:
+def _with_posted(
+    moment: LiveMarketState, steps: Mapping[int, Step], newest: int
+) -> dict[int, Step]:
     """The steps up to `newest` with what quotes told of them."""
     found = dict(steps)
     if newest not in found:
@@ -190,7 +192,7 @@ def _with_posted(moment: MarketMoment, steps: Mapping[int, Step], newest: int) -
     return found
 
 
-def _start(moment: MarketMoment, first: int) -> Checkpoint:
+def _start(moment: LiveMarketState, first: int) -> Checkpoint:
     """The newest market that is kept from before the step `first`."""
     last = moment.head.last_open
     if last is not None and first > last:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from market.quotes.quote_store import SURFACE, UNCONFIRMED, Figure, ToldFigure
+from market.quotes.quote_store import SURFACE, UNCONFIRMED, Figure, QuoteField
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class FilteredFigures:
         Suspect figures, of this post or an earlier one, that count from now on.
     """
 
-    suspects: Sequence[ToldFigure] = ()
-    confirmed: Sequence[ToldFigure] = ()
+    suspects: Sequence[QuoteField] = ()
+    confirmed: Sequence[QuoteField] = ()
 
     @classmethod
     def recorded(cls, payload: Mapping[str, Any]) -> FilteredFigures:
@@ -40,11 +40,11 @@ class FilteredFigures:
         confirmed = msgspec.convert(payload.get("confirmed", ()), kind)
         return cls(
             [
-                ToldFigure(name, figure, ts, _numbers(value), UNCONFIRMED, since)
+                QuoteField(name, figure, ts, _numbers(value), UNCONFIRMED, since)
                 for name, figure, ts, value, since in suspects
             ],
             [
-                ToldFigure(name, figure, ts, _numbers(value), at)
+                QuoteField(name, figure, ts, _numbers(value), at)
                 for name, figure, ts, value, at in confirmed
             ],
         )
@@ -55,13 +55,13 @@ class FilteredFigures:
         return ({"suspects": suspects} if suspects else {}) | confirmed_payload(self.confirmed)
 
 
-def confirmed_payload(confirmed: Iterable[ToldFigure]) -> dict[str, Any]:
+def confirmed_payload(confirmed: Iterable[QuoteField]) -> dict[str, Any]:
     """Plain form of confirmed figures; empty where there are none."""
     found = [[f.instrument, f.figure, f.ts, _plain(f), f.confirmed] for f in confirmed]
     return {"confirmed": found} if found else {}
 
 
-def _plain(figure: ToldFigure) -> float | list[float]:
+def _plain(figure: QuoteField) -> float | list[float]:
     """A number; of a surface the list of its numbers."""
     return list(figure.value) if figure.key[1] == SURFACE else figure.value[0]
 

@@ -18,9 +18,14 @@ from market.bars.outlier_filter import PriceGuard
 from market.bars.panel import BASIS, CLOSE
 from market.core.clock import format_time
 from market.quotes.quote_filter import TimedPrice
-from market.quotes.quote_store import UNCONFIRMED, QuoteIntake, Status, ToldFigure
-from monitoring.market_state.exogenous_updates import Fact, first_open, step_open, tell
-from monitoring.market_state.live_market_state import MarketMoment
+from market.quotes.quote_store import UNCONFIRMED, QuoteField, QuoteStoreBuilder, Status
+from monitoring.market_state.exogenous_updates import (
+    ExogenousUpdate,
+    apply_exogenous,
+    first_open,
+    step_open,
+)
+from monitoring.market_state.live_market_state import LiveMarketState
 from monitoring.market_state.reference_prices import PERPETUAL_MARK, SPOT_MARK, steps_near
 from monitoring.quotes.filtered_figures import FilteredFigures
 from monitoring.quotes.messages import MAX_INSTRUMENTS, QuoteIn, QuoteResult, QuotesResponse
@@ -60,13 +65,13 @@ class PostedQuotes:
     count: int
 
 
-def follow_quotes(
-    moment: MarketMoment,
+def apply_quotes(
+    moment: LiveMarketState,
     quotes: Sequence[QuoteIn],
     checks: QuoteChecks,
     guard: PriceGuard | None,
     recorded: FilteredFigures | None = None,
-) -> tuple[MarketMoment, PostedQuotes]:
+) -> tuple[LiveMarketState, PostedQuotes]:
     """The market told these quotes in their order, and what became of them.
 
     Parameters
@@ -100,8 +105,8 @@ def follow_quotes(
 
 
 def confirm_by_bars(
-    moment: MarketMoment, bars: Collection[tuple[int, int]], guard: PriceGuard | None
-) -> tuple[MarketMoment, list[ToldFigure]]:
+    moment: LiveMarketState, bars: Collection[tuple[int, int]], guard: PriceGuard | None
+) -> tuple[LiveMarketState, list[QuoteField]]:
     """Confirm suspect quotes by bars that were accepted.
 
     Parameters
@@ -130,21 +135,21 @@ class _Taking:
     """Takes quotes one by one and gathers the facts for bars."""
 
     def __init__(
-        self, moment: MarketMoment, guard: PriceGuard | None, recorded: FilteredFigures | None
+        self, moment: LiveMarketState, guard: PriceGuard | None, recorded: FilteredFigures | None
     ) -> None:
         self._moment = moment
-        self._intake = QuoteIntake(moment.quotes)
+        self._intake = QuoteStoreBuilder(moment.quotes)
         self._columns = {symbol: i for i, symbol in enumerate(moment.head.symbols)}
         self._first = first_open(moment)
         self._guard = guard
         self._recorded = recorded
         suspects = () if recorded is None else recorded.suspects
         self._recorded_suspects = {figure: figure for figure in suspects}
-        self._facts: list[Fact] = []
-        self._applied: list[ToldFigure] = []
-        self._suspect_at: dict[int, list[ToldFigure]] = {}
-        self.suspects: list[ToldFigure] = []
-        self.confirmed: list[ToldFigure] = []
+        self._facts: list[ExogenousUpdate] = []
+        self._applied: list[QuoteField] = []
+        self._suspect_at: dict[int, list[QuoteField]] = {}
+        self.suspects: list[QuoteField] = []
+        self.confirmed: list[QuoteField] = []
 
     def take(self, quote: QuoteIn, checks: QuoteChecks, index: int) -> QuoteResult:
         """What became of a quote, so far; see `settled`."""
@@ -157,7 +162,7 @@ class _Taking:
         }
         if len(self._intake) + len(new) > MAX_INSTRUMENTS:
             return QuoteResult(quote.instrument, ts, "rejected", _FULL)
-        figures: list[ToldFigure] = []
+        figures: list[QuoteField] = []
         notes: list[str] = []
         for figure in sound.figures:
             filtered, status, detail = self._filter(figure, sound.column, figures)
@@ -200,14 +205,14 @@ class _Taking:
             result, status="applied", detail=f"{named} confirmed by a second source"
         )
 
-    def finish(self, now: int) -> MarketMoment:
+    def finish(self, now: int) -> LiveMarketState:
         """The market told all that was taken."""
         if self._recorded is not None:
             for figure in self._recorded.confirmed:
                 self._count(self._intake.confirm(figure, figure.confirmed))
         moment = replace(self._moment, quotes=self._intake.told(now))
         surfaces = surface_facts(moment.quotes, self._applied, moment.interval, self._columns)
-        return tell(moment, [*self._facts, *surfaces], self._guard)
+        return apply_exogenous(moment, [*self._facts, *surfaces], self._guard)
 
     def confirm_by_bar(self, open_: int, column: int) -> None:
         """Confirm what lies near the close of a bar that was accepted."""
@@ -217,8 +222,8 @@ class _Taking:
             self._confirm_near(column, TimedPrice(ts, float(told[column, CLOSE])))
 
     def _filter(
-        self, figure: ToldFigure, column: int | None, beside: Sequence[ToldFigure]
-    ) -> tuple[ToldFigure, str, str]:
+        self, figure: QuoteField, column: int | None, beside: Sequence[QuoteField]
+    ) -> tuple[QuoteField, str, str]:
         """The figure as it is taken, what the filter says of it and why."""
         if self._intake.status(figure) != "applied":
             return figure, "good", ""
@@ -238,7 +243,7 @@ class _Taking:
             return None
         return QuoteReferences(self._moment, self._intake, self._guard, self._columns)
 
-    def _confirm(self, column: int | None, figures: Sequence[ToldFigure]) -> list[str]:
+    def _confirm(self, column: int | None, figures: Sequence[QuoteField]) -> list[str]:
         """Confirm other quotes and bars by new prices; what to say of it."""
         notes: list[str] = []
         for figure in figures:
@@ -257,7 +262,7 @@ class _Taking:
                     notes.append(f"confirms {counts.instrument} of {format_time(counts.ts)}")
         return notes
 
-    def _confirm_near(self, column: int, price: TimedPrice) -> list[ToldFigure]:
+    def _confirm_near(self, column: int, price: TimedPrice) -> list[QuoteField]:
         references = self._references()
         if references is None or self._recorded is not None:
             return []
@@ -266,7 +271,7 @@ class _Taking:
             self._count(figure)
         return confirmed
 
-    def _count(self, figure: ToldFigure | None) -> None:
+    def _count(self, figure: QuoteField | None) -> None:
         """A suspect figure that counts from now on."""
         if figure is None:
             return
@@ -277,20 +282,20 @@ class _Taking:
         if figure.figure == "mark" and column is not None:
             self._facts += self._basis_facts(symbol, column, figure.ts)
 
-    def _tell_reference(self, column: int, figure: ToldFigure) -> list[str]:
+    def _tell_reference(self, column: int, figure: QuoteField) -> list[str]:
         """A mark as reference price of the bars near it; at once where a bar waits for it."""
         if self._guard is None:
             return []
         kind = PERPETUAL_MARK if figure.instrument.endswith("-PERP") else SPOT_MARK
         facts = [
-            Fact(open_, column, kind, figure.value[0])
+            ExogenousUpdate(open_, column, kind, figure.value[0])
             for open_ in steps_near(figure.ts, self._moment.interval)
         ]
         waiting = self._suspect_close(column)
         if waiting is None:
             self._facts += facts
             return []
-        self._moment = tell(self._moment, facts, self._guard)
+        self._moment = apply_exogenous(self._moment, facts, self._guard)
         if self._suspect_close(column) is not None:
             return []
         self.confirm_by_bar(waiting - self._moment.interval.nanoseconds, column)
@@ -304,16 +309,18 @@ class _Taking:
             return None
         return int(found[1][column])
 
-    def _without_forward(self, figure: ToldFigure) -> bool:
+    def _without_forward(self, figure: QuoteField) -> bool:
         surface = figure.figure in ("svi", "vols")
         return surface and self._intake.in_force(figure.instrument, "forward") is None
 
-    def _context_facts(self, sound: SoundQuote, applied: Sequence[ToldFigure]) -> list[Fact]:
+    def _context_facts(
+        self, sound: SoundQuote, applied: Sequence[QuoteField]
+    ) -> list[ExogenousUpdate]:
         if sound.column is None:
             return []
         open_ = step_open(sound.ts, self._moment.interval)
         facts = [
-            Fact(open_, sound.column, kind, figure.value[0])
+            ExogenousUpdate(open_, sound.column, kind, figure.value[0])
             for figure, kind in sound.context()
             if figure in applied
         ]
@@ -322,13 +329,13 @@ class _Taking:
             facts += self._basis_facts(symbol, sound.column, sound.ts)
         return facts
 
-    def _basis_facts(self, symbol: str, column: int, ts: int) -> list[Fact]:
+    def _basis_facts(self, symbol: str, column: int, ts: int) -> list[ExogenousUpdate]:
         """Log of perpetual over spot, where both are quoted in one step and neither is suspect."""
         open_ = step_open(ts, self._moment.interval)
         spot, perpetual = (self._mark(name, open_) for name in (symbol, f"{symbol}-PERP"))
         if spot is None or perpetual is None:
             return []
-        return [Fact(open_, column, BASIS, math.log(perpetual / spot))]
+        return [ExogenousUpdate(open_, column, BASIS, math.log(perpetual / spot))]
 
     def _mark(self, instrument: str, open_: int) -> float | None:
         told = self._intake.in_force(instrument, "mark")

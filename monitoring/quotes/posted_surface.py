@@ -9,18 +9,18 @@ from market.bars.panel import CURVATURE, SKEW, TERM_SLOPE
 from market.core.clock import Interval
 from market.core.errors import InstrumentError
 from market.core.instruments import parse_expiry
-from market.quotes.quote_store import ToldFigure, ToldQuotes
-from monitoring.market_state.exogenous_updates import Fact, step_open
+from market.quotes.quote_store import QuoteField, QuoteStore
+from monitoring.market_state.exogenous_updates import ExogenousUpdate, step_open
 
 _SHAPES = ("forward", "svi", "vols")
 
 
 def surface_facts(
-    told: ToldQuotes,
-    applied: Iterable[ToldFigure],
+    told: QuoteStore,
+    applied: Iterable[QuoteField],
     interval: Interval,
     columns: Mapping[str, int],
-) -> list[Fact]:
+) -> list[ExogenousUpdate]:
     """The figures of each surface that new figures moved, as facts of the step of the newest quote.
 
     They are those of the board as it stands at the close of that step. Figures told of a step
@@ -47,14 +47,14 @@ def surface_facts(
     open_ = step_open(told.newest, interval)
     close = open_ + interval.nanoseconds
     board = told.board(close)
-    facts: list[Fact] = []
+    facts: list[ExogenousUpdate] = []
     for underlying in sorted(moved):
         column = columns.get(underlying, columns.get(f"{underlying}USDT"))
         figures = None if board is None else surface_figures(board, underlying, close)
         if column is None or figures is None:
             continue
         values = zip((SKEW, TERM_SLOPE, CURVATURE), figures, strict=True)
-        facts += [Fact(open_, column, kind, value) for kind, value in values]
+        facts += [ExogenousUpdate(open_, column, kind, value) for kind, value in values]
     return facts
 
 

@@ -12,7 +12,7 @@ from market.bars.panel import FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST
 from market.core.clock import DAY, HOUR, SECOND, format_time, parse_time
 from market.core.errors import DataError, InstrumentError
 from market.core.instruments import parse_instrument
-from market.quotes.quote_store import Figure, ToldFigure, expiry_end
+from market.quotes.quote_store import Figure, QuoteField, expiry_end
 from monitoring.quotes.messages import QuoteIn, SviIn
 
 MAX_VOL = 10.0
@@ -86,10 +86,10 @@ class SoundQuote:
     """
 
     ts: int
-    figures: tuple[ToldFigure, ...]
+    figures: tuple[QuoteField, ...]
     column: int | None
 
-    def context(self) -> Iterator[tuple[ToldFigure, int]]:
+    def context(self) -> Iterator[tuple[QuoteField, int]]:
         """The figures that are context of a bar, each with its column there."""
         for figure in self.figures:
             if figure.figure in _CONTEXT:
@@ -222,15 +222,15 @@ def _check_figures(quote: QuoteIn, target: _Target) -> None:
             raise DataError(f"{name} is {value}; expected {expected}")
 
 
-def _figures(quote: QuoteIn, target: _Target, ts: int) -> Iterator[ToldFigure]:
+def _figures(quote: QuoteIn, target: _Target, ts: int) -> Iterator[QuoteField]:
     if target.kind != "expiry":
         for name in ("mark", "vol", "confidence", "open_interest", "implied_vol"):
             value = getattr(quote, name)
             if value is not None:
-                yield ToldFigure(quote.instrument, name, ts, (value,))
+                yield QuoteField(quote.instrument, name, ts, (value,))
         if quote.funding is not None:
             hours = quote.interval_hours or DEFAULT_FUNDING_HOURS
-            yield ToldFigure(quote.instrument, "funding", ts, (quote.funding / hours,))
+            yield QuoteField(quote.instrument, "funding", ts, (quote.funding / hours,))
     if target.expiry_id is None or target.end is None:
         return
     forward_confidence, vol_confidence = quote.forward_confidence, quote.vol_confidence
@@ -246,11 +246,11 @@ def _figures(quote: QuoteIn, target: _Target, ts: int) -> Iterator[ToldFigure]:
     )
     for figure, value in shares:
         if value is not None:
-            yield ToldFigure(target.expiry_id, figure, ts, (value,))
+            yield QuoteField(target.expiry_id, figure, ts, (value,))
     if quote.vols is not None:
-        yield ToldFigure(target.expiry_id, "vols", ts, _vols(quote.vols))
+        yield QuoteField(target.expiry_id, "vols", ts, _vols(quote.vols))
     if quote.svi is not None:
-        yield ToldFigure(target.expiry_id, "svi", ts, _svi(quote.svi, (target.end - ts) / _YEAR))
+        yield QuoteField(target.expiry_id, "svi", ts, _svi(quote.svi, (target.end - ts) / _YEAR))
 
 
 def _or_one(value: float | None) -> float:

@@ -26,8 +26,8 @@ from market.quotes.quote_filter import (
     filter_quote,
     within,
 )
-from market.quotes.quote_store import QuoteIntake, ToldFigure, expiry_end
-from monitoring.market_state.live_market_state import MarketMoment
+from market.quotes.quote_store import QuoteField, QuoteStoreBuilder, expiry_end
+from monitoring.market_state.live_market_state import LiveMarketState
 from monitoring.quotes.vol_references import VolReferences
 
 _PERPETUAL = "-PERP"
@@ -52,13 +52,13 @@ class QuoteReferences:
         Column of each symbol.
     """
 
-    moment: MarketMoment
-    intake: QuoteIntake
+    moment: LiveMarketState
+    intake: QuoteStoreBuilder
     guard: PriceGuard
     columns: Mapping[str, int]
 
     def verdict(
-        self, figure: ToldFigure, column: int | None, beside: Sequence[ToldFigure] = ()
+        self, figure: QuoteField, column: int | None, beside: Sequence[QuoteField] = ()
     ) -> QuoteVerdict:
         """What the filter says of a figure; anything but a price or a vol of options is good.
 
@@ -105,7 +105,7 @@ class QuoteReferences:
         )
         return filter_quote(price, context, self.guard)
 
-    def confirm_near(self, column: int, price: TimedPrice) -> list[ToldFigure]:
+    def confirm_near(self, column: int, price: TimedPrice) -> list[QuoteField]:
         """Confirm the suspect quotes of a symbol, and of forwards on it, near a good price.
 
         Returns
@@ -193,7 +193,7 @@ class QuoteReferences:
         hours = MAX_GAP_HOURS if math.isnan(hours) else hours
         return TimedPrice(newest - round(hours * HOUR), value)
 
-    def _sources(self, column: int, figure: ToldFigure) -> Iterator[TimedPrice]:
+    def _sources(self, column: int, figure: QuoteField) -> Iterator[TimedPrice]:
         for name in self._marks(column):
             known = self.intake.newest(name, "mark")
             if known is None or name == figure.instrument:
@@ -205,5 +205,5 @@ class QuoteReferences:
             yield bar
 
 
-def _price(figure: ToldFigure) -> TimedPrice:
+def _price(figure: QuoteField) -> TimedPrice:
     return TimedPrice(figure.ts, figure.value[0])

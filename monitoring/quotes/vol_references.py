@@ -31,7 +31,13 @@ from market.quotes.quote_filter import (
     filter_quote,
     within,
 )
-from market.quotes.quote_store import SURFACE, QuoteIntake, ToldFigure, expiry_end, expiry_of_option
+from market.quotes.quote_store import (
+    SURFACE,
+    QuoteField,
+    QuoteStoreBuilder,
+    expiry_end,
+    expiry_of_option,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,13 +71,13 @@ class VolReferences:
         Last good price and vol index of the underlying of an expiry, given its identifier.
     """
 
-    intake: QuoteIntake
+    intake: QuoteStoreBuilder
     guard: PriceGuard
     reach: int
     spot: Callable[[str], TimedPrice | None]
     index: Callable[[str], TimedPrice | None]
 
-    def verdict(self, figure: ToldFigure, beside: Sequence[ToldFigure] = ()) -> QuoteVerdict:
+    def verdict(self, figure: QuoteField, beside: Sequence[QuoteField] = ()) -> QuoteVerdict:
         """What the filter says of an option's vol or of a surface.
 
         Parameters
@@ -106,7 +112,7 @@ class VolReferences:
         context = QuoteContext(reference, waiting, since, kind="vol", least_hours=hours)
         return filter_quote(level, context, self.guard)
 
-    def confirm_by(self, figures: Iterable[ToldFigure]) -> list[ToldFigure]:
+    def confirm_by(self, figures: Iterable[QuoteField]) -> list[QuoteField]:
         """Confirm suspect vols and surfaces that agree with new figures.
 
         Parameters
@@ -118,7 +124,7 @@ class VolReferences:
         -------
         The figures that count now.
         """
-        confirmed: list[ToldFigure] = []
+        confirmed: list[QuoteField] = []
         for figure in figures:
             if figure.figure == "vol":
                 expiry = expiry_of_option(figure.instrument)
@@ -137,7 +143,7 @@ class VolReferences:
 
     def _confirm_surface(
         self, expiry: str, options: Iterable[str] | None = None
-    ) -> list[ToldFigure]:
+    ) -> list[QuoteField]:
         """Confirm a suspect surface by the index or by vols of options near the money."""
         surface = self.intake.newest(expiry, SURFACE)
         forward = None if surface is None or not surface.suspect else self._forward(expiry)
@@ -163,7 +169,7 @@ class VolReferences:
 
     def _confirm_options(
         self, expiry: str, options: Iterable[str] | None = None
-    ) -> list[ToldFigure]:
+    ) -> list[QuoteField]:
         """Confirm suspect vols of options by the surface of their expiry, where that is good."""
         surface, forward = self.intake.newest(expiry, SURFACE), self._forward(expiry)
         if surface is None or surface.suspect or forward is None:
@@ -182,7 +188,7 @@ class VolReferences:
     def _agrees(self, one: TimedPrice, other: TimedPrice) -> bool:
         return abs(one.ts - other.ts) <= self.reach and within(one, other, self.guard)
 
-    def _forward(self, expiry: str, beside: Sequence[ToldFigure] = ()) -> float | None:
+    def _forward(self, expiry: str, beside: Sequence[QuoteField] = ()) -> float | None:
         """The forward in force, with the good ones beside it; else the price of the underlying."""
         known = [f for f in beside if f.figure == "forward" and not f.suspect]
         in_force = self.intake.in_force(expiry, "forward")
@@ -192,7 +198,7 @@ class VolReferences:
         spot = self.spot(expiry)
         return None if spot is None else spot.value
 
-    def _option_reference(self, figure: ToldFigure) -> tuple[TimedPrice | None, float]:
+    def _option_reference(self, figure: QuoteField) -> tuple[TimedPrice | None, float]:
         """Last good level of an option's vol, and the hours that its band is for at least."""
         own = self.intake.in_force(figure.instrument, "vol")
         known = None if own is None else TimedPrice(own.ts, own.value[0])
@@ -206,7 +212,7 @@ class VolReferences:
         return surface_level(surface, strike, forward), 1.0 if covered else MAX_GAP_HOURS
 
     def _surface_reference(
-        self, figure: ToldFigure, forward: float
+        self, figure: QuoteField, forward: float
     ) -> tuple[TimedPrice | None, float]:
         """Last good level of a surface, and the hours that its band is for at least."""
         own = self.intake.in_force(figure.instrument, SURFACE)
@@ -237,7 +243,7 @@ class VolReferences:
         return index, 1.0 if far <= near else MAX_GAP_HOURS
 
     def _beyond_hard_band(
-        self, figure: ToldFigure, held: ToldFigure | None, forward: float
+        self, figure: QuoteField, held: QuoteField | None, forward: float
     ) -> str | None:
         """Why a surface is rejected for a vol away from the money; None where it is not.
 
@@ -276,13 +282,13 @@ def _is_newer(ts: int, known: TimedPrice | None) -> bool:
     return known is None or ts > known.ts
 
 
-def surface_level(surface: ToldFigure, strike: float, forward: float) -> TimedPrice | None:
+def surface_level(surface: QuoteField, strike: float, forward: float) -> TimedPrice | None:
     """Vol of a surface at a strike; None where it is no number above 0."""
     vol = float(_vols_at(surface, np.array([strike]), forward)[0])
     return TimedPrice(surface.ts, vol) if 0.0 < vol < math.inf else None
 
 
-def _vols_at(surface: ToldFigure, strikes: Floats, forward: float) -> Floats:
+def _vols_at(surface: QuoteField, strikes: Floats, forward: float) -> Floats:
     """Vols of a surface at strikes, as `option_vol` finds them one by one."""
     if surface.figure == "vols":
         own, vols = np.array(surface.value[::2]), np.array(surface.value[1::2])
@@ -296,7 +302,7 @@ def _vols_at(surface: ToldFigure, strikes: Floats, forward: float) -> Floats:
         return np.asarray(np.sqrt(squares), dtype=np.float64)
 
 
-def _covered(surface: ToldFigure, strikes: Floats) -> npt.NDArray[np.bool_]:
+def _covered(surface: QuoteField, strikes: Floats) -> npt.NDArray[np.bool_]:
     """Where a surface tells the vol: between its outermost strikes, SVI everywhere."""
     if surface.figure == "svi":
         return np.ones(len(strikes), dtype=np.bool_)
@@ -305,7 +311,7 @@ def _covered(surface: ToldFigure, strikes: Floats) -> npt.NDArray[np.bool_]:
     return inside
 
 
-def _years_left(surface: ToldFigure, at: int) -> float:
+def _years_left(surface: QuoteField, at: int) -> float:
     end = expiry_end(surface.instrument)
     return 0.0 if end is None else (end - at) / YEAR
 

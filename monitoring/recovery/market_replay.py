@@ -20,15 +20,15 @@ from ledger.store import Ledger
 from market.bars.outlier_filter import PriceGuard
 from market.core.clock import format_time, parse_time
 from market.core.errors import DataError
-from market.quotes.quote_store import Figure, QuoteIntake, ToldFigure, restored_quotes
+from market.quotes.quote_store import Figure, QuoteField, QuoteStoreBuilder, restored_quotes
 from monitoring.market_state.bar_checks import MAX_AHEAD_DAYS, BarChecks
-from monitoring.market_state.exogenous_updates import plain, recorded, tell
-from monitoring.market_state.live_market_state import MarketMoment
+from monitoring.market_state.exogenous_updates import apply_exogenous, from_records, to_records
+from monitoring.market_state.live_market_state import LiveMarketState
 from monitoring.market_state.live_steps import Counting, StepRule
 from monitoring.market_state.posted_bars import BARS, Correction, apply_bars
 from monitoring.quotes.filtered_figures import FilteredFigures
 from monitoring.quotes.messages import QuoteIn, QuoteResult
-from monitoring.quotes.posted_quotes import QUOTES, follow_quotes
+from monitoring.quotes.posted_quotes import QUOTES, apply_quotes
 from monitoring.quotes.quote_checks import AHEAD_OF_BARS, AHEAD_OF_CLOCK, QuoteChecks
 
 QUOTE_BOARD = "quote_board"
@@ -65,16 +65,16 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class CaughtUp:
+class ReplayedMarket:
     """A market after what was recorded: how many bars counted, and quotes since the saved board."""
 
-    moment: MarketMoment
+    moment: LiveMarketState
     bars: int
     unsaved: int
 
 
 def quote_checks(
-    moment: MarketMoment,
+    moment: LiveMarketState,
     columns: Mapping[str, int],
     cash_assets: Collection[str],
     now: int | None,
@@ -96,25 +96,25 @@ def quote_checks(
     return QuoteChecks(columns, cash_assets, known_now, newest + AHEAD_OF_BARS)
 
 
-def saved_board(moment: MarketMoment) -> Entry:
+def saved_board(moment: LiveMarketState) -> Entry:
     """All that is quoted, to start from."""
     payload = {
         "figures": [
             [figure.instrument, figure.figure, figure.ts, list(figure.value)]
             for figure in moment.quotes.figures_in_force()
         ],
-        "context": plain(moment.posted_context, moment.head.symbols),
+        "context": to_records(moment.posted_context, moment.head.symbols),
         **FilteredFigures(moment.quotes.suspect_figures()).payload(),
     }
     return Entry(QUOTE_BOARD, payload, as_of=moment.newest_known)
 
 
-def caught_up(
-    moment: MarketMoment,
+def replay_market_records(
+    moment: LiveMarketState,
     ledger: Ledger,
     known: Known,
     now: int | None,
-) -> CaughtUp:
+) -> ReplayedMarket:
     """The market after the recorded bars and quotes, see `LiveMarket.catch_up`.
 
     Raises
@@ -144,7 +144,7 @@ def caught_up(
             else:
                 quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
                 filtered = FilteredFigures.recorded(record.payload)
-                moment, posted = follow_quotes(moment, quotes, checks, guard, filtered)
+                moment, posted = apply_quotes(moment, quotes, checks, guard, filtered)
                 unsaved += len(quotes)
                 _warn(posted.response.results)
         except (KeyError, msgspec.ValidationError) as error:
@@ -153,7 +153,7 @@ def caught_up(
                 "another version, start from a newer history"
             ) from error
     _warn_of_lost(lost)
-    return CaughtUp(moment, bars, unsaved)
+    return ReplayedMarket(moment, bars, unsaved)
 
 
 def _recorded(ledger: Ledger, newest_close: int | None) -> Iterator[Record]:
@@ -175,12 +175,12 @@ def _is_older(record: Record, newest_close: int | None) -> bool:
     return record.as_of is None or record.as_of < newest_close
 
 
-def _confirmed(moment: MarketMoment, payload: Mapping[str, Any]) -> MarketMoment:
+def _confirmed(moment: LiveMarketState, payload: Mapping[str, Any]) -> LiveMarketState:
     """The market with the quotes confirmed that recorded bars confirmed."""
     confirmed = FilteredFigures.recorded(payload).confirmed
     if not confirmed:
         return moment
-    intake = QuoteIntake(moment.quotes)
+    intake = QuoteStoreBuilder(moment.quotes)
     for figure in confirmed:
         intake.confirm(figure, figure.confirmed)
     # The time does not matter: what is over was dropped when quotes came.
@@ -188,7 +188,7 @@ def _confirmed(moment: MarketMoment, payload: Mapping[str, Any]) -> MarketMoment
 
 
 def _checks_then(
-    moment: MarketMoment,
+    moment: LiveMarketState,
     columns: Mapping[str, int],
     cash_assets: Collection[str],
     latest: int | None,
@@ -200,13 +200,13 @@ def _checks_then(
 
 
 def _board(
-    moment: MarketMoment,
+    moment: LiveMarketState,
     payload: Mapping[str, Any],
     checks: QuoteChecks,
     guard: PriceGuard | None,
-) -> MarketMoment:
+) -> LiveMarketState:
     content = msgspec.convert(payload["figures"], list[tuple[str, Figure, int, tuple[float, ...]]])
-    figures = [ToldFigure(*parts) for parts in content]
+    figures = [QuoteField(*parts) for parts in content]
     fit = [f for f in figures if f.ts <= checks.latest and checks.fits(f.instrument)]
     if len(fit) < len(figures):
         _LOG.warning(
@@ -216,21 +216,21 @@ def _board(
         )
     suspects = FilteredFigures.recorded(payload).suspects
     quotes = restored_quotes(fit, [f for f in suspects if checks.fits(f.instrument)])
-    facts = recorded(payload["context"], checks.columns, moment.interval)
-    return tell(replace(moment, quotes=quotes), facts, guard, by_record=True)
+    facts = from_records(payload["context"], checks.columns, moment.interval)
+    return apply_exogenous(replace(moment, quotes=quotes), facts, guard, by_record=True)
 
 
 def _bars(
-    moment: MarketMoment,
+    moment: LiveMarketState,
     payload: Mapping[str, Any],
     known: Known,
-) -> tuple[MarketMoment, int, list[BarResult]]:
+) -> tuple[LiveMarketState, int, list[BarResult]]:
     """The market after recorded bars, how many counted, and those that counted then and do not
     any more, with the status they had."""
     columns, guard = known.columns, known.guard
     bars = msgspec.convert(payload["bars"], list[BarIn])
-    context = recorded(payload.get("context", ()), columns, moment.interval)
-    moment = tell(moment, context, guard, by_record=True)
+    context = from_records(payload.get("context", ()), columns, moment.interval)
+    moment = apply_exogenous(moment, context, guard, by_record=True)
     checks = BarChecks(moment.interval, columns, None, MAX_AHEAD_DAYS)
     results = msgspec.convert(payload["results"], list[BarResult])
     late = [i for i, result in enumerate(results) if result.status == "late"]

@@ -9,7 +9,7 @@ import msgspec
 from ledger.store import Ledger
 from market.core.clock import format_time
 from market.core.errors import DataError
-from market.quotes.quote_store import QuoteIntake, ToldFigure, ToldQuotes
+from market.quotes.quote_store import QuoteField, QuoteStore, QuoteStoreBuilder
 from market.quotes.quotes import QuoteBoard
 from monitoring.market_state.posted_bars import BARS
 from monitoring.quotes.filtered_figures import FilteredFigures
@@ -60,7 +60,7 @@ class RecordedQuotes:
         self._figures = sorted(figures, key=lambda figure: figure.ts)
         self._until, self._asked = until, -(2**63)
         self._next = 0
-        self._told = ToldQuotes()
+        self._told = QuoteStore()
 
     def board(self, as_of: int) -> QuoteBoard | None:
         """What was quoted by `as_of`; the same board while nothing new was told.
@@ -78,7 +78,7 @@ class RecordedQuotes:
             )
         self._asked = as_of
         if self._next < len(self._figures) and self._figures[self._next].ts <= as_of:
-            intake = QuoteIntake(self._told)
+            intake = QuoteStoreBuilder(self._told)
             while self._next < len(self._figures) and self._figures[self._next].ts <= as_of:
                 intake.take(self._figures[self._next])
                 self._next += 1
@@ -88,11 +88,11 @@ class RecordedQuotes:
 
 def _figures(
     ledger: Ledger, symbols: Sequence[str], cash_assets: Collection[str], until: int
-) -> list[ToldFigure]:
+) -> list[QuoteField]:
     """Every figure of a time up to `until`, in the order in which they were told."""
     columns = {symbol: i for i, symbol in enumerate(symbols)}
-    told: list[ToldFigure] = []
-    suspects: dict[ToldFigure, ToldFigure] = {}
+    told: list[QuoteField] = []
+    suspects: dict[QuoteField, QuoteField] = {}
     for record in ledger.records(QUOTES):
         try:
             quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])

@@ -22,7 +22,7 @@ from market.bars.panel import CLOSE, CONTEXT_WIDTH
 from market.bars.recorded_rows import Opens, RecordedRows, RecordedSource
 from market.core.clock import Interval, parse_time
 from market.core.errors import DataError
-from monitoring.market_state.exogenous_updates import recorded
+from monitoring.market_state.exogenous_updates import from_records
 from monitoring.market_state.live_steps import Floats
 from monitoring.market_state.posted_bars import BARS
 from monitoring.market_state.reference_prices import (
@@ -106,7 +106,7 @@ class _Steps:
         try:
             bars = msgspec.convert(payload["bars"], list[BarIn])
             results = msgspec.convert(payload["results"], list[BarResult])
-            facts = recorded(payload.get("context", ()), self._columns, self._interval)
+            facts = from_records(payload.get("context", ()), self._columns, self._interval)
         except (KeyError, msgspec.ValidationError) as error:
             raise _unreadable(record, error) from error
         for fact in facts:
@@ -152,7 +152,7 @@ class _Steps:
             and (as_of is None or (board.as_of or 0) <= as_of)
         ):
             since = board.recorded_at
-            for fact in recorded(board.payload["context"], self._columns, self._interval):
+            for fact in from_records(board.payload["context"], self._columns, self._interval):
                 self._tell(fact.open, fact.column, fact.kind, fact.value)
         newest: dict[str, int] = {}
         for record in ledger.records(QUOTES, since_recorded=since):

@@ -35,11 +35,11 @@ def drift(
     from models.bundle.pointer import CHAMPION
     from pipelines.jobs.drift import watch
     from pipelines.reports.report import bars_line, drift_table, write_json
-    from pipelines.scheduler.notify import notified
+    from pipelines.scheduler.notify import run_and_notify
 
     settings = load_config(config)
     path = bundle or settings.serving.bundles / CHAMPION
-    report = notified(settings, "drift", lambda: watch(settings, path, recorded=recorded))
+    report = run_and_notify(settings, "drift", lambda: watch(settings, path, recorded=recorded))
     write_json(report, json)
     bars_line(report["bars"])
     drift_table(report)

@@ -6,11 +6,11 @@ from margin.rules.ruleset import RuleSet
 from market.accounts.account_files import read_accounts
 from pipelines.config.config import Config
 from pipelines.data.loaders import Market, act_accounts, sample_accounts
-from training.labels.book_intervals import Segments, from_history, from_lives
+from training.labels.book_intervals import BookIntervals, from_history, from_lives
 from training.labels.dataset import Dataset, build_dataset
 
 
-def read_segments(config: Config, market: Market, ruleset: RuleSet) -> Segments:
+def read_segments(config: Config, market: Market, ruleset: RuleSet) -> BookIntervals:
     """The configured accounts over this market."""
     bars = market.history.bars
     if config.accounts.path is None:
@@ -27,7 +27,7 @@ def read_segments(config: Config, market: Market, ruleset: RuleSet) -> Segments:
 def read_dataset(
     config: Config,
     market: Market,
-    segments: Segments,
+    segments: BookIntervals,
     ruleset: RuleSet,
     *,
     start: int | None = None,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
-from margin.engines.tier.tiers import check_followable
+from margin.engines.tier.tiers import check_label_support
 from margin.rules.history import RuleHistory
 from margin.rules.history import load_history as load_rule_history
 from margin.rules.ruleset import RuleSet
@@ -21,9 +21,9 @@ from market.bars.outlier_filter import PriceGuard
 from market.bars.recorded_rows import Opens, RecordedRows, RecordedSource
 from market.core.clock import Interval
 from market.core.errors import DataError, RuleSetError
-from market.simulator.account_behaviour import ActedLives, act
+from market.simulator.account_behaviour import AccountTrajectories, simulate_behaviour
 from market.simulator.market_parameters import MarketParameters
-from market.simulator.population import Lives, Population, sample_lives
+from market.simulator.population import Population, SampledAccounts, sample_lives
 from market.simulator.simulated_market import SimulatedMarket, simulate_market
 from pipelines.config.config import Config
 
@@ -182,7 +182,7 @@ def read_label_rules(config: Config, market: Market) -> RuleSet:
     )
     ruleset = load_rule_history(named).at(_end(config, market))
     try:
-        check_followable(ruleset)
+        check_label_support(ruleset)
     except RuleSetError as error:
         raise RuleSetError(
             f"{error}; another than the one in force can make the labels: "
@@ -197,7 +197,7 @@ def usable(market: Market) -> npt.NDArray[np.bool_]:
     return fit & market.history.decidable()
 
 
-def sample_accounts(config: Config, market: Market) -> Lives:
+def sample_accounts(config: Config, market: Market) -> SampledAccounts:
     """Accounts of the configured population over this market.
 
     Raises
@@ -222,13 +222,17 @@ def sample_accounts(config: Config, market: Market) -> Lives:
     return lives
 
 
-def act_accounts(config: Config, market: Market, lives: Lives) -> ActedLives | None:
+def act_accounts(
+    config: Config, market: Market, lives: SampledAccounts
+) -> AccountTrajectories | None:
     """The same accounts with what their owners do; None where the population holds still."""
     behaviour = Population.load(config.accounts.population).behaviour
     if behaviour is None:
         return None
     history = market.history
-    return act(lives, behaviour, config.accounts.seed, history.bars.closes, history.mark)
+    return simulate_behaviour(
+        lives, behaviour, config.accounts.seed, history.bars.closes, history.mark
+    )
 
 
 def describe(config: Config, market: Market) -> Mapping[str, str]:

@@ -20,7 +20,7 @@ from pipelines.data.loaders import Market, describe, describe_rules, read_label_
 from pipelines.jobs.retrain import split_ends
 from training.backtest.backtest import backtest
 from training.evaluation.evaluate import evaluate, forecast
-from training.labels.book_intervals import Segments
+from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
 
 
@@ -79,7 +79,7 @@ def training_end(training: Mapping[str, Any]) -> int:
 
 
 def _unseen_rows(
-    config: Config, market: Market, segments: Segments, ruleset: RuleSet, bundle: Bundle
+    config: Config, market: Market, segments: BookIntervals, ruleset: RuleSet, bundle: Bundle
 ) -> tuple[Dataset, int]:
     """Rows from the configured start on, or without one from the end of the bundle's training data
     on; and how many account-times that left out."""
@@ -97,7 +97,7 @@ def _unseen_rows(
         ) from error
 
 
-def _account_times_before(start: int, segments: Segments, market: Market) -> int:
+def _account_times_before(start: int, segments: BookIntervals, market: Market) -> int:
     """Account-times whose decision time is before `start`."""
     row = int(np.searchsorted(market.history.bars.closes, start, side="left"))
     rows = np.minimum(segments.last_row, row) - np.minimum(segments.first_row, row)

@@ -39,7 +39,7 @@ MATERIAL_ACCOUNT = 0.25
 _ACCOUNTS = 2_000
 
 
-def drift_of(config: Config, bundle: Bundle, data: Dataset) -> dict[str, Any]:
+def measure_drift(config: Config, bundle: Bundle, data: Dataset) -> dict[str, Any]:
     """Monitors of a bundle on the newest rows after its training; the object of ``drift --json``.
 
     A bundle from before there were references or of other horizons, or no row after its training:
@@ -95,14 +95,14 @@ def watch(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]:
                 segments = read_segments(config, market, ruleset)
                 data = read_dataset(config, market, segments, ruleset)
         with stages.stage("drift"):
-            report = drift_of(config, bundle, data)
+            report = measure_drift(config, bundle, data)
     return report | {
         "source": "ledger" if recorded else "data",
         "bars": market.history.report.to_dict(),
     }
 
 
-def beside_champion(
+def compare_with_champion(
     config: Config, market: Market, ruleset: RuleSet, data: Dataset, champion: str | None, sha: str
 ) -> dict[str, Any]:
     """Keys ``drift`` and ``change`` of the retraining report; both None before a first champion."""
@@ -118,7 +118,7 @@ def beside_champion(
             change = {"material": None, "reason": str(error)}
         else:
             change = margin_change(config, market, ruleset, before, after)
-    return {"drift": drift_of(config, serving, data), "change": change}
+    return {"drift": measure_drift(config, serving, data), "change": change}
 
 
 def margin_change(

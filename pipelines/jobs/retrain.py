@@ -47,18 +47,18 @@ from pipelines.data.loaders import (
     read_market,
     read_rules,
 )
-from pipelines.jobs.drift import beside_champion
+from pipelines.jobs.drift import compare_with_champion
 from pipelines.jobs.serve import MARKET_STATE
 from pipelines.registry.log_run import log_run, tracking
 from pipelines.registry.promotion_gates import (
-    bounds,
     calibrated_and_better,
+    check_bounds,
     no_worse_than_champion,
     stress_and_segments,
 )
-from pipelines.registry.training_review import Trained, examine
+from pipelines.registry.training_review import TrainingArtifacts, examine
 from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive
-from pipelines.scheduler.notify import notified
+from pipelines.scheduler.notify import run_and_notify
 from training.drift.reference import REFERENCE_FILE, make_reference
 from training.evaluation.evaluate import (
     evaluate,
@@ -100,7 +100,7 @@ def retrain(config: Config) -> dict[str, Any]:
         with exclusive(config.serving.bundles / RETRAIN_LOCK, "retrain"), Stages(11) as stages:
             return _retrain(config, stages)
 
-    return notified(config, "retrain", job)
+    return run_and_notify(config, "retrain", job)
 
 
 def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         sha = _write(root, fitted, onnx, training, data_sha, ruleset, metrics)
         bundle = load_bundle(root / sha)
     with stages.stage("review"):
-        trained = Trained(
+        trained = TrainingArtifacts(
             config, market, segments, ruleset, data, block, ends, fitted, bundle, test
         )
         review = examine(trained, stages)
@@ -147,7 +147,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     with stages.stage("gate"):
         gates = [
             parity_gate(parity.max_difference, parity.rows, parity.limit),
-            bounds(config, market, in_force, bundle),
+            check_bounds(config, market, in_force, bundle),
             *calibrated_and_better(test, forecasts, evaluation),
             *no_worse_than_champion(root, champion, sha, test, forecasts),
             *stress_and_segments(evaluation),
@@ -156,7 +156,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             gates, has_champion=champion not in (None, sha), is_champion=champion == sha
         )
     with stages.stage("drift"):
-        beside = beside_champion(config, market, in_force, data, champion, sha)
+        beside = compare_with_champion(config, market, in_force, data, champion, sha)
     with stages.stage("register"):
         report = {
             "verdict": decision.verdict,

@@ -7,7 +7,7 @@ from typing import Any
 
 from market.accounts.account_files import write_accounts
 from market.core.clock import format_time
-from market.simulator.account_behaviour import ActedLives
+from market.simulator.account_behaviour import AccountTrajectories
 from market.simulator.market_writer import write_bars, write_quotes
 from pipelines.config.config import Config
 from pipelines.data.loaders import act_accounts, read_market, sample_accounts, simulated_market
@@ -22,7 +22,7 @@ def simulate(config: Config, out: Path) -> dict[str, Any]:
     market = read_market(config)
     history = market.history
     lives = sample_accounts(config, market)
-    acted = act_accounts(config, market, lives) or ActedLives.idle(lives)
+    acted = act_accounts(config, market, lives) or AccountTrajectories.idle(lives)
     closes, symbols = history.bars.closes, history.bars.symbols
     if not market.real:
         simulated = simulated_market(config)

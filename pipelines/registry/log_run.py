@@ -64,7 +64,7 @@ def log_run(
         params=_params(config, bundle),
         rival=report["champion_before"],
     )
-    made = subject.made_backtest
+    made = subject.completed_backtest
     card = model_card(
         bundle.manifest,
         subject.evaluation,

@@ -14,7 +14,7 @@ from decisions.messages import AccountProblem
 from features.state.snapshot import MarketSnapshot
 from margin.rules.ruleset import RuleSet
 from market.core.errors import ModelError
-from market.simulator.population import Lives
+from market.simulator.population import SampledAccounts
 from models.bundle.bundle import Bundle, load_bundle
 from models.bundle.pointer import CHAMPION
 from models.forecaster import Forecaster
@@ -40,9 +40,9 @@ LEAST_EVENTS = 200
 _BOUNDS_ACCOUNTS = 2_000
 
 
-def bounds(config: Config, market: Market, ruleset: RuleSet, bundle: Bundle) -> Gate:
+def check_bounds(config: Config, market: Market, ruleset: RuleSet, bundle: Bundle) -> Gate:
     """Decide on a whole sampled book at the newest close, and count levels out of bounds."""
-    lives: Lives = sample_accounts(config, market)
+    lives: SampledAccounts = sample_accounts(config, market)
     row = int(lives.birth_row.max())
     snapshot = MarketSnapshot.of_history(
         market.history, market.features, int(market.history.bars.closes[row])

@@ -19,12 +19,12 @@ from training.backtest.backtest import backtest
 from training.evaluation.attribution import ablation, mean_contributions
 from training.fitting.candidate import Candidate
 from training.fitting.folds import cut_folds, evaluate_fold
-from training.labels.book_intervals import Segments
+from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainingArtifacts:
     """A training when its bundle is written.
 
     Attributes
@@ -41,7 +41,7 @@ class Trained:
 
     config: Config
     market: Market
-    segments: Segments
+    segments: BookIntervals
     ruleset: RuleSet
     data: Dataset
     block: npt.NDArray[np.int8]
@@ -51,7 +51,7 @@ class Trained:
     test: Dataset
 
 
-def examine(trained: Trained, stages: Stages) -> dict[str, Any]:
+def examine(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
     """Contributions, ablation, folds and backtest: for review only, no gate reads them.
 
     What ``[review]`` leaves out is null. A fold, ablation or backtest that the data do not allow
@@ -66,14 +66,14 @@ def examine(trained: Trained, stages: Stages) -> dict[str, Any]:
     }
 
 
-def _ablation(trained: Trained) -> dict[str, Any]:
+def _ablation(trained: TrainingArtifacts) -> dict[str, Any]:
     try:
         return ablation(trained.candidate, trained.data, trained.block)
     except MargincastError as error:
         return {"not_evaluated": str(error)}
 
 
-def _folds(trained: Trained) -> list[dict[str, Any]]:
+def _folds(trained: TrainingArtifacts) -> list[dict[str, Any]]:
     config, market = trained.config, trained.market
     try:
         folds = list(
@@ -91,7 +91,7 @@ def _folds(trained: Trained) -> list[dict[str, Any]]:
     return [evaluate_fold(trained.data, fold, description, symbols) for fold in folds]
 
 
-def _backtest(trained: Trained, stages: Stages) -> dict[str, Any]:
+def _backtest(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
     fit_end, calibrate_end, test_end = trained.ends
     try:
         return backtest(

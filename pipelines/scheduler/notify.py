@@ -49,7 +49,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def notified(config: Config, job: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def run_and_notify(config: Config, job: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Run a job and tell of its verdict, also of its failure; returns its report.
 
     Raises
@@ -61,9 +61,9 @@ def notified(config: Config, job: str, run: Callable[[], dict[str, Any]]) -> dic
         report = run()
     except Exception as error:
         failed = {"verdict": "failed", "reasons": [redact(f"{type(error).__name__}: {error}")]}
-        tell(config, message(job, failed))
+        send(config, message(job, failed))
         raise
-    tell(config, message(job, report))
+    send(config, message(job, report))
     return report
 
 
@@ -106,7 +106,7 @@ def message(job: str, report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def tell(config: Config, told: Mapping[str, Any]) -> list[dict[str, Any]]:
+def send(config: Config, told: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Send a message to whom `[notify]` names; what came of it, one entry a channel."""
     settings = config.notify
     if not set(told["events"]) & set(settings.on):
@@ -119,7 +119,7 @@ def tell(config: Config, told: Mapping[str, Any]) -> list[dict[str, Any]]:
         outcomes.append({"channel": "webhook"} | _post(settings, body))
     for outcome in outcomes:
         if not outcome["ok"]:
-            _say(f"notification of {told['job']} by {outcome['channel']}: {outcome['detail']}")
+            _log(f"notification of {told['job']} by {outcome['channel']}: {outcome['detail']}")
     if outcomes:
         _record(config, told, outcomes)
     return outcomes
@@ -197,8 +197,8 @@ def _record(config: Config, told: Mapping[str, Any], outcomes: list[dict[str, An
         with Ledger(config.ledger.url, chain="registry") as ledger:
             ledger.append([Entry(kind="notification", payload=payload)])
     except LedgerError as error:
-        _say(f"notification of {told['job']} is not recorded: {error}")
+        _log(f"notification of {told['job']} is not recorded: {error}")
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     sys.stderr.write(f"margincast: {redact(text)}\n")

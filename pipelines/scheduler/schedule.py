@@ -37,7 +37,7 @@ from market.core.errors import ConfigError
 from pipelines.config.config import Config, load_config
 from pipelines.scheduler.cron_trigger import cron_trigger
 from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive, is_held
-from pipelines.scheduler.notify import message, tell
+from pipelines.scheduler.notify import message, send
 from pipelines.scheduler.schedule_state import Finished, JobState, ScheduleState
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Scheduler:
             clock = self._clock(state, starts)
             clock.start()
             for name, start in starts.items():
-                _say(f"{name}: {self._lines[name]!r}, next start {_text(start)}")
+                _log(f"{name}: {self._lines[name]!r}, next start {_text(start)}")
             self._stopping.wait()
             self._end_children()
             clock.shutdown(wait=True)
@@ -181,7 +181,7 @@ class Scheduler:
                     ran.append(name)
                 else:
                     state.count(name, "missed")
-                    _say(f"{name}: the start of {_text(start)} is past its grace and given up")
+                    _log(f"{name}: the start of {_text(start)} is past its grace and given up")
         return {**state.to_dict(), "ran": ran}
 
     @property
@@ -206,7 +206,7 @@ class Scheduler:
                 raise _never(name, line)
             if saved is not None and saved.running is not None:
                 what = "still goes on by itself" if goes_on else "was cut off and is due again"
-                _say(f"{name}: the run of {saved.running} {what}")
+                _log(f"{name}: the run of {saved.running} {what}")
             kept = saved or JobState(cron=cron, next=_text(start))
             state.put(
                 name,
@@ -231,11 +231,11 @@ class Scheduler:
             job = clock.get_job(event.job_id)
             if event.code == EVENT_JOB_MISSED:
                 state.count(event.job_id, "missed")
-                _say(f"{event.job_id}: a start is past its grace and given up")
+                _log(f"{event.job_id}: a start is past its grace and given up")
                 return
             if event.code == EVENT_JOB_MAX_INSTANCES:
                 state.count(event.job_id, "skipped")
-                _say(f"{event.job_id}: the run before still goes on, this start is left out")
+                _log(f"{event.job_id}: the run before still goes on, this start is left out")
             else:
                 state.change(event.job_id, due=_text(event.scheduled_run_times[-1]))
             if job is not None:
@@ -289,13 +289,13 @@ class Scheduler:
         bundle = said.get("bundle")
         last = Finished(due, started, _now(), code, verdict, bundle)
         state.change(name, due=None, running=None, pid=None, last=last)
-        _say(f"{name}: exit {code}, {verdict or 'no verdict'}")
+        _log(f"{name}: exit {code}, {verdict or 'no verdict'}")
         how = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
         reason = None if own else f"the process of {name} {how} and gave no verdict"
         if code == FAILED:
             reason = self._unsound_settings()
         if reason is not None:
-            tell(self._config, message(name, {"verdict": "failed", "reasons": [reason]}))
+            send(self._config, message(name, {"verdict": "failed", "reasons": [reason]}))
 
     def _unsound_settings(self) -> str | None:
         """Why a job cannot read its settings, and so could tell nobody; None where it can."""
@@ -372,6 +372,6 @@ def _now() -> str:
     return _text(datetime.now(UTC))
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     sys.stderr.write(f"margincast: {text}\n")
     sys.stderr.flush()

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from market.bars.panel import BASIS, CLOSE, FUNDING, IMPLIED_VOLATILITY, BarPanel
 from market.core.clock import HOUR
-from market.simulator.account_behaviour import KINDS, act
+from market.simulator.account_behaviour import KINDS, simulate_behaviour
 from market.simulator.market_parameters import MarketParameters
 from market.simulator.population import Population, sample_lives
 from market.simulator.simulated_market import SimulatedMarket, simulate_market
@@ -320,7 +320,9 @@ def _behaviour(market: SimulatedMarket) -> list[str]:
     lives = sample_lives(
         population, 400, 7, panel.closes, mark, np.ones(mark.shape, dtype=np.bool_)
     )
-    sampled = exposures_of_lives(act(lives, population.behaviour, 7, panel.closes, mark), mark)
+    sampled = exposures_of_lives(
+        simulate_behaviour(lives, population.behaviour, 7, panel.closes, mark), mark
+    )
     real_rates, own_rates = fit_rates(records), fit_rates(sampled)
     rows = []
     for kind in KINDS:
@@ -334,11 +336,12 @@ def _behaviour(market: SimulatedMarket) -> list[str]:
         )
     return [
         "## How account owners behave",
-        f"`market/simulator/populations/{POPULATION}.toml`: each hour an owner tops up, withdraws, "
-        "cuts or closes with a chance that depends on leverage and on the loss or gain since the "
-        "last transfer (`market/simulator/account_behaviour.py`), at the mark in view and on nothing "
-        f"later. Rates are fitted to {len(records.covariates):,} account-hours of an exchange's "
-        "first months (Hyperliquid, February to May 2023), liquidated hours left out; the same regression on "
+        f"`market/simulator/populations/{POPULATION}.toml`: each hour an owner tops up, "
+        "withdraws, cuts or closes with a chance that depends on leverage and on the loss or gain "
+        "since the last transfer (`market/simulator/account_behaviour.py`), at the mark in view "
+        f"and on nothing later. Rates are fitted to {len(records.covariates):,} account-hours of "
+        "an exchange's first months (Hyperliquid, February to May 2023), liquidated hours left "
+        "out; the same regression on "
         f"{len(sampled.covariates):,} sampled account-hours is beside it. Real (standard error) / "
         "sampled; rate an hour at a leverage of five.",
         _table(("action", "events", "rate", "by leverage", "by loss", "by gain"), rows),

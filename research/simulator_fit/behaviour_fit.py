@@ -24,7 +24,13 @@ import numpy.typing as npt
 
 from market.accounts.account_files import CLOSED
 from market.core.errors import DataError
-from market.simulator.account_behaviour import DEPOSIT, KINDS, REDUCTION, WITHDRAWAL, ActedLives
+from market.simulator.account_behaviour import (
+    DEPOSIT,
+    KINDS,
+    REDUCTION,
+    WITHDRAWAL,
+    AccountTrajectories,
+)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -150,7 +156,7 @@ def exposures_of_records(records: ExchangeRecords) -> Exposures:
     )
 
 
-def exposures_of_lives(acted: ActedLives, mark: Floats) -> Exposures:
+def exposures_of_lives(acted: AccountTrajectories, mark: Floats) -> Exposures:
     """The same list of sampled accounts on an hourly grid: an action follows what the owner saw at
     that decision time. Accounts that are closed for want of equity are left out from there."""
     lives = acted.lives

@@ -157,8 +157,8 @@ def to_toml(parameters: MarketParameters) -> str:
     content = msgspec.to_builtins(parameters)
     coins = content.pop("coins")
     lines = [
-        "# Written by python -m research.simulator_fit; [provenance] says where figures come from and,",
-        "# for each coin, in `fitted`: what is not named there is assumed.",
+        "# Written by python -m research.simulator_fit; where a figure comes from stands in",
+        "# [provenance] and, for each coin, in `fitted`: what is not named there is assumed.",
         "",
         f"name = {_value(content.pop('name'))}",
     ]

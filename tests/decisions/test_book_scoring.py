@@ -12,7 +12,7 @@ from benchmarks import desk as bench
 from benchmarks import sample_book
 from benchmarks.desk import Answer, Desk, joined, slice_book
 from benchmarks.sample_book import Sample
-from decisions.book_scoring import compute_figures
+from decisions.book_scoring import score_book
 from margin.rules.ruleset import RuleSet
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
@@ -69,10 +69,10 @@ def test_stages_are_told_in_order(sampled: Sample, desk: Desk) -> None:
         return (np.full(len(initial_margin), np.nan),) * 2
 
     book = slice_book(sampled.book, 0, 3)
-    compute_figures(book, desk.snapshot, desk.ruleset, desk.model, none_before, "", told.append)
+    score_book(book, desk.snapshot, desk.ruleset, desk.model, none_before, "", told.append)
     assert tuple(told) == bench.STAGES
     told.clear()
-    compute_figures(book, desk.snapshot, desk.ruleset, None, none_before, "none", told.append)
+    score_book(book, desk.snapshot, desk.ruleset, None, none_before, "none", told.append)
     assert told == ["margined", "given add-ons"]
 
 

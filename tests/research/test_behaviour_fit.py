@@ -11,7 +11,13 @@ from market.accounts.account_files import CLOSED
 from market.bars.panel import CLOSE
 from market.core.clock import Interval
 from market.core.errors import DataError
-from market.simulator.account_behaviour import DEPOSIT, KINDS, REDUCTION, WITHDRAWAL, act
+from market.simulator.account_behaviour import (
+    DEPOSIT,
+    KINDS,
+    REDUCTION,
+    WITHDRAWAL,
+    simulate_behaviour,
+)
 from market.simulator.behaviour_rates import Hazard
 from market.simulator.population import Population, sample_lives
 from market.simulator.simulated_market import simulate_bars
@@ -101,7 +107,9 @@ def test_sampled_owners_give_back_the_hazards_they_were_sampled_from() -> None:
     lives = sample_lives(population, 150, 7, bars.closes, mark, np.ones(mark.shape, dtype=bool))
     assert population.behaviour is not None
     rates = fit_rates(
-        exposures_of_lives(act(lives, population.behaviour, 7, bars.closes, mark), mark)
+        exposures_of_lives(
+            simulate_behaviour(lives, population.behaviour, 7, bars.closes, mark), mark
+        )
     )
     for kind in (CLOSED, REDUCTION, DEPOSIT):  # a withdrawal needs free equity besides
         found, hazard = rates[kind], HAZARDS[kind]

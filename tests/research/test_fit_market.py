@@ -1,4 +1,4 @@
-"""``python -m research.simulator_fit`` on a small simulated venue whose files look like a real one's."""
+"""The fit of the simulator on a small simulated venue whose files look like a real one's."""
 
 from __future__ import annotations
 

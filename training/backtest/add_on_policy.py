@@ -31,7 +31,7 @@ from market.bars.history import MarketHistory
 from market.core.errors import ModelError
 from models.forecaster import Forecaster
 from training.backtest.policies import Policy
-from training.labels.account_panel import AccountTimes, take_rows, take_times
+from training.labels.account_panel import AccountPanel, take_panel, take_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -64,7 +64,7 @@ class RuleBounds:
 
 
 def rule_bounds(
-    times: AccountTimes, history: MarketHistory, market: MarketFeatures, ruleset: RuleSet
+    times: AccountPanel, history: MarketHistory, market: MarketFeatures, ruleset: RuleSet
 ) -> RuleBounds:
     """Floor, cap and state at each account-time, by the functions that decisions use."""
     floor = np.empty(len(times))
@@ -80,7 +80,7 @@ def rule_bounds(
 
 
 def add_on_policy(
-    times: AccountTimes,
+    times: AccountPanel,
     history: MarketHistory,
     market: MarketFeatures,
     ruleset: RuleSet,
@@ -123,7 +123,7 @@ def add_on_policy(
 
 
 def log_odds_by_level(
-    times: AccountTimes,
+    times: AccountPanel,
     market: MarketFeatures,
     cap: Floats,
     forecaster: Forecaster,
@@ -190,7 +190,7 @@ def interpolate_level(
 
 
 def walk_add_on(
-    times: AccountTimes,
+    times: AccountPanel,
     owner: Ints,
     by_row: list[tuple[int, Ints]],
     wanted: Floats,
@@ -226,10 +226,10 @@ def _by_row(row: Ints) -> list[tuple[int, Ints]]:
 
 
 def _figures(
-    times: AccountTimes, index: Ints, view: MarketView, ruleset: RuleSet
+    times: AccountPanel, index: Ints, view: MarketView, ruleset: RuleSet
 ) -> AccountFigures:
     """The rules' figures at one time, as the floors read them: history has bar closes alone."""
-    chosen = take_times(times, index, np.arange(len(index) + 1))
+    chosen = take_panel(times, index, np.arange(len(index) + 1))
     rows = chosen.rows
     marks = spot_marks(view)
     return AccountFigures(
@@ -248,7 +248,7 @@ def _figures(
     )
 
 
-def _collateral(times: AccountTimes, symbols: tuple[str, ...], ruleset: RuleSet) -> Collateral:
+def _collateral(times: AccountPanel, symbols: tuple[str, ...], ruleset: RuleSet) -> Collateral:
     """The balances, one for each leg: a position's is worth nothing."""
     counted = times.rows.leg_collateral
     if counted is None:

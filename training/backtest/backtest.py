@@ -43,8 +43,8 @@ from training.backtest.reference_portfolios import (
     draw_portfolios,
     procyclicality_figures,
 )
-from training.labels.account_panel import AccountTimes
-from training.labels.book_intervals import Segments
+from training.labels.account_panel import AccountPanel
+from training.labels.book_intervals import BookIntervals
 
 MODEL = "margincast"
 HIGH_COVERAGE = 0.99
@@ -57,7 +57,7 @@ Progress = Callable[[float], None]
 def backtest(
     history: MarketHistory,
     market: MarketFeatures,
-    segments: Segments,
+    segments: BookIntervals,
     ruleset: RuleSet,
     forecaster: Forecaster,
     *,
@@ -155,7 +155,7 @@ class _Sources:
     forecaster: Forecaster
     stress_ratio: float
 
-    def policies(self, times: AccountTimes, progress: Progress | None) -> dict[str, Policy]:
+    def policies(self, times: AccountPanel, progress: Progress | None) -> dict[str, Policy]:
         """All policies at these account-times, by name."""
         add_on = add_on_policy(
             times, self.history, self.market, self.ruleset, self.forecaster, progress

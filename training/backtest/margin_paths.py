@@ -24,14 +24,14 @@ from market.bars.history import MarketHistory
 from market.core.clock import HOUR, format_time
 from market.core.errors import DataError
 from training.labels.account_panel import (
-    AccountTimes,
+    AccountPanel,
     hashed_order,
     offsets,
     ranges,
-    take_times,
-    value_times,
+    take_panel,
+    value_panel,
 )
-from training.labels.book_intervals import Segments
+from training.labels.book_intervals import BookIntervals
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -62,7 +62,7 @@ class LifePaths:
         Lowest headroom of the `FOLLOW_HOURS` after each decision hour, shape (N,).
     """
 
-    times: AccountTimes
+    times: AccountPanel
     at_risk: Bools
     headroom: Floats
     closed_equity: Floats
@@ -73,7 +73,7 @@ class LifePaths:
 
 
 def follow_lives(
-    segments: Segments,
+    segments: BookIntervals,
     history: MarketHistory,
     market: MarketFeatures,
     ruleset: RuleSet,
@@ -120,7 +120,7 @@ def follow_lives(
 
     # Valued from birth, for a life that breached before the span is over.
     lengths = first + hours + FOLLOW_HOURS - born
-    whole = value_times(
+    whole = value_panel(
         segments,
         np.repeat(chosen, lengths),
         hourly[ranges(born, lengths)],
@@ -145,7 +145,7 @@ def follow_lives(
     return paths
 
 
-def closing_cost(times: AccountTimes, market: MarketFeatures, rules: LiquidityRules) -> Floats:
+def closing_cost(times: AccountPanel, market: MarketFeatures, rules: LiquidityRules) -> Floats:
     """Cost of closing every position at once, shape (N,).
 
     The liquidity floor without the risk of extra days, see `margin.floors.liquidity`.
@@ -163,7 +163,7 @@ def closing_cost(times: AccountTimes, market: MarketFeatures, rules: LiquidityRu
     return row_sums(rows.leg_start, costs.cost)
 
 
-def _choose(segments: Segments, hours: Ints, limit: int, seed: int) -> Ints:
+def _choose(segments: BookIntervals, hours: Ints, limit: int, seed: int) -> Ints:
     """Segments with hours, of the first accounts in the hashed order that fit the limit."""
     by_account = np.bincount(segments.account, hours, len(segments.account_ids))
     order = hashed_order(segments.account_key, seed)
@@ -182,16 +182,16 @@ def _usable_hours(headroom: Floats, lead: int, hours: int) -> int:
 
 
 def _assemble(
-    whole: AccountTimes,
+    whole: AccountPanel,
     first: Ints,
     hours: Ints,
     market: MarketFeatures,
     rules: LiquidityRules,
 ) -> LifePaths:
     start = offsets(hours)
-    times = take_times(whole, ranges(first, hours), start)
+    times = take_panel(whole, ranges(first, hours), start)
     path = ranges(first, hours + FOLLOW_HOURS)
-    followed = take_times(whole, path, offsets(hours + FOLLOW_HOURS))
+    followed = take_panel(whole, path, offsets(hours + FOLLOW_HOURS))
     headroom = followed.rows.headroom
     equity = headroom + followed.maintenance_margin
     standing = np.empty(len(times), dtype=np.bool_)

@@ -17,7 +17,7 @@ from features.market import inputs
 from features.state.market_state import MarketFeatures
 from market.bars.history import MarketHistory
 from training.fitting.oracle import realised_book_volatility, realised_squares
-from training.labels.account_panel import AccountTimes
+from training.labels.account_panel import AccountPanel
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,7 +59,7 @@ class Policy:
 
 
 def reference_policies(
-    times: AccountTimes, history: MarketHistory, market: MarketFeatures, stress_ratio: float
+    times: AccountPanel, history: MarketHistory, market: MarketFeatures, stress_ratio: float
 ) -> dict[str, Policy]:
     """The policies in `REFERENCE_POLICIES`, by name.
 
@@ -100,7 +100,7 @@ def reference_policies(
     }
 
 
-def volatility_ratio(times: AccountTimes, history: MarketHistory, market: MarketFeatures) -> Floats:
+def volatility_ratio(times: AccountPanel, history: MarketHistory, market: MarketFeatures) -> Floats:
     """Last day's over long-run volatility of each book, shape (N,).
 
     ``sum |x| sigma_24h / sigma_long / sum |x|`` over the positions x, with sigma_24h the

@@ -20,8 +20,8 @@ from training.backtest.var_backtests import (
     conditional_coverage,
     kupiec,
 )
-from training.labels.account_panel import AccountTimes, hashed_order, offsets, ranges, value_times
-from training.labels.book_intervals import Segments
+from training.labels.account_panel import AccountPanel, hashed_order, offsets, ranges, value_panel
+from training.labels.book_intervals import BookIntervals
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ class ReferencePortfolios:
         Loss of the 24 hours that follow, settlement currency, shape (K, D).
     """
 
-    times: AccountTimes
+    times: AccountPanel
     loss: Floats
 
     def by_day(self, values: Floats) -> Floats:
@@ -55,7 +55,7 @@ class ReferencePortfolios:
 
 
 def draw_portfolios(
-    segments: Segments,
+    segments: BookIntervals,
     history: MarketHistory,
     market: MarketFeatures,
     ruleset: RuleSet,
@@ -111,7 +111,7 @@ def draw_portfolios(
         )
     portfolios = _hold(segments, chosen, leverage, weight, history.mark[days[0]])
     portfolio = np.repeat(np.arange(len(chosen)), len(days))
-    times = value_times(
+    times = value_panel(
         portfolios,
         portfolio,
         np.tile(days, len(chosen)),
@@ -193,7 +193,7 @@ def _increase(rate: Floats, days: int) -> float | None:
     return float(np.median((rate[:, days:] / rate[:, :-days] - 1.0).max(axis=1)))
 
 
-def _books(segments: Segments, mark: Floats) -> tuple[Floats, Floats]:
+def _books(segments: BookIntervals, mark: Floats) -> tuple[Floats, Floats]:
     """Leverage of each book and signed weight of each leg at its first row."""
     owner = np.repeat(np.arange(len(segments)), np.diff(segments.leg_start))
     # A book that is never held in the data has no leverage.
@@ -207,8 +207,8 @@ def _books(segments: Segments, mark: Floats) -> tuple[Floats, Floats]:
 
 
 def _hold(
-    segments: Segments, chosen: Ints, leverage: Floats, weight: Floats, mark: Floats
-) -> Segments:
+    segments: BookIntervals, chosen: Ints, leverage: Floats, weight: Floats, mark: Floats
+) -> BookIntervals:
     """The chosen books at the given marks, each with an equity of 1."""
     counts = segments.leg_start[chosen + 1] - segments.leg_start[chosen]
     legs = ranges(segments.leg_start[chosen], counts)
@@ -216,7 +216,7 @@ def _hold(
     notional = np.repeat(leverage[chosen], counts) * weight[legs]
     start = offsets(counts)
     nobody = np.zeros(len(chosen), dtype=np.int64)
-    return Segments(
+    return BookIntervals(
         account=np.arange(len(chosen), dtype=np.int64),
         account_ids=tuple(segments.account_ids[a] for a in segments.account[chosen]),
         account_key=segments.account_key[segments.account[chosen]],

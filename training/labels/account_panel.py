@@ -12,7 +12,7 @@ from features.state.market_state import MarketFeatures
 from margin.book.segment_sums import row_sums
 from margin.engines.tier.tiers import TierTable
 from market.bars.history import MarketHistory
-from training.labels.book_intervals import Segments
+from training.labels.book_intervals import BookIntervals
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -20,7 +20,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class AccountTimes:
+class AccountPanel:
     """N account-times: K accounts, each at evenly spaced decision times.
 
     Attributes
@@ -60,8 +60,8 @@ class AccountTimes:
         return row_sums(self.rows.leg_start, np.abs(self.rows.leg_notional))
 
 
-def value_times(
-    segments: Segments,
+def value_panel(
+    segments: BookIntervals,
     segment: Ints,
     row: Ints,
     start: Ints,
@@ -69,7 +69,7 @@ def value_times(
     history: MarketHistory,
     market: MarketFeatures,
     table: TierTable,
-) -> AccountTimes:
+) -> AccountPanel:
     """Value the book of a segment at a market row, N times.
 
     Parameters
@@ -79,7 +79,7 @@ def value_times(
     segment, row:
         Which book at which row, shape (N,).
     start, step_hours:
-        See `AccountTimes`.
+        See `AccountPanel`.
     history, market:
         Marks and market features on the same grid. A missing mark gives NaN figures.
     table:
@@ -97,7 +97,7 @@ def value_times(
     collateral = (segments.leg_value_quantity - segments.leg_margin_quantity)[legs] * mark
     headroom = equity - maintenance
     unusable = row_sums(leg_start, (~usable[leg_row, symbol]).astype(np.float64))
-    return AccountTimes(
+    return AccountPanel(
         start=start,
         step_hours=step_hours,
         rows=AccountRows(row, leg_start, symbol, notional, headroom, maintenance, collateral),
@@ -106,10 +106,10 @@ def value_times(
     )
 
 
-def take_times(times: AccountTimes, index: Ints, start: Ints) -> AccountTimes:
+def take_panel(times: AccountPanel, index: Ints, start: Ints) -> AccountPanel:
     """Chosen account-times, regrouped by `start`."""
     rows = take_rows(times.rows, index)
-    return AccountTimes(
+    return AccountPanel(
         start, times.step_hours, rows, times.initial_margin[index], times.usable[index]
     )
 

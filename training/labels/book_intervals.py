@@ -19,14 +19,14 @@ from market.accounts.account_files import AccountHistory
 from market.accounts.book import Book
 from market.core.errors import DataError
 from market.core.instruments import parse_instrument
-from market.simulator.population import Lives
+from market.simulator.population import SampledAccounts
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Segments:
+class BookIntervals:
     """N segments of A accounts, in order of account and time.
 
     Equity at marks m is ``cash + sum value_quantity * m``, notional ``|margin_quantity| * m``: a
@@ -65,14 +65,14 @@ class Segments:
         return len(self.account)
 
 
-def from_lives(lives: Lives) -> Segments:
+def from_lives(lives: SampledAccounts) -> BookIntervals:
     """Segments of sampled lives: one each."""
     counts = np.diff(lives.leg_start)
     owner = np.repeat(np.arange(len(counts)), counts)
     invested = np.zeros(len(counts))
     np.add.at(invested, owner, lives.leg_quantity * lives.leg_entry_price)
     ids = tuple(lives.account_id(i) for i in range(len(counts)))
-    return Segments(
+    return BookIntervals(
         account=np.arange(len(counts), dtype=np.int64),
         account_ids=ids,
         account_key=account_keys(ids),
@@ -92,7 +92,7 @@ def from_history(
     symbols: tuple[str, ...],
     mark: Floats,
     ruleset: RuleSet,
-) -> Segments:
+) -> BookIntervals:
     """Segments of recorded accounts: from each snapshot to the next.
 
     A position without an entry price entered at the mark of its snapshot's decision time.
@@ -122,7 +122,7 @@ def from_book(
     symbols: tuple[str, ...],
     mark: Floats,
     ruleset: RuleSet,
-) -> Segments:
+) -> BookIntervals:
     """One segment an entry of a book, in order of account and time.
 
     Parameters
@@ -176,7 +176,7 @@ def from_book(
     order = np.argsort(np.r_[owner, keeper], kind="stable")
     start = np.zeros(len(book) + 1, dtype=np.int64)
     np.cumsum(np.diff(book.leg_start) + np.bincount(keeper, minlength=len(book)), out=start[1:])
-    return Segments(
+    return BookIntervals(
         account=account,
         account_ids=account_ids,
         account_key=account_keys(account_ids),

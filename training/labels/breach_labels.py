@@ -17,7 +17,7 @@ from numba import njit
 
 from margin.engines.tier.tiers import TierTable, tier_margin
 from market.bars.history import MarketHistory
-from training.labels.book_intervals import Segments
+from training.labels.book_intervals import BookIntervals
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -60,8 +60,8 @@ class Outcomes:
     at_risk: Floats
 
 
-def follow(
-    segments: Segments,
+def breach_labels(
+    segments: BookIntervals,
     history: MarketHistory,
     table: TierTable,
     usable: npt.NDArray[np.bool_],
@@ -145,11 +145,11 @@ def follow(
     )
 
 
-def _alone(segments: Segments) -> Ints:
+def _alone(segments: BookIntervals) -> Ints:
     return np.arange(len(segments) + 1, dtype=np.int64)
 
 
-def _account_groups(segments: Segments) -> Ints:
+def _account_groups(segments: BookIntervals) -> Ints:
     """Offsets of runs of segments that belong to one account."""
     starts = np.flatnonzero(np.r_[True, np.diff(segments.account) != 0])
     return np.append(starts, len(segments)).astype(np.int64)

@@ -23,8 +23,8 @@ from training.fitting.oracle import (
     oracle_first_passage,
     realised_squares,
 )
-from training.labels.book_intervals import Segments
-from training.labels.breach_labels import Extremes, Holding, Outcomes, follow
+from training.labels.book_intervals import BookIntervals
+from training.labels.breach_labels import Extremes, Holding, Outcomes, breach_labels
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -135,7 +135,7 @@ class Dataset:
 def build_dataset(
     history: MarketHistory,
     market: MarketFeatures,
-    segments: Segments,
+    segments: BookIntervals,
     ruleset: RuleSet,
     *,
     horizons: tuple[int, ...],
@@ -176,7 +176,7 @@ def build_dataset(
     per_hour = history.bars.interval.per_hour
     inside = np.minimum(segments.last_row, last) - np.maximum(segments.first_row, first)
     candidates = int(np.maximum(inside, 0).sum())
-    outcomes = follow(
+    outcomes = breach_labels(
         segments,
         history,
         TierTable.build(ruleset, history.bars.symbols),
@@ -235,7 +235,7 @@ def build_dataset(
 
 
 def _account_rows(
-    segments: Segments,
+    segments: BookIntervals,
     history: MarketHistory,
     segment: Ints,
     row: Ints,

@@ -52,7 +52,7 @@ def review_page(subject: Reviewed, comparison: Comparison | None = None) -> str:
     environment.filters.update(
         num=number, pct=percent, signed=signed_percent, count=count, words=_words, short=_short
     )
-    backtest = subject.made_backtest
+    backtest = subject.completed_backtest
     charts = review_charts(subject.evaluation, subject.review, backtest)
     return environment.get_template(TEMPLATE).render(
         it=subject,

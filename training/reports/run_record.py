@@ -51,7 +51,7 @@ class Reviewed:
     run_id: str | None = None
 
     @property
-    def made_backtest(self) -> Mapping[str, Any] | None:
+    def completed_backtest(self) -> Mapping[str, Any] | None:
         """The backtest, or None where there is none or the data did not allow it."""
         found = self.backtest
         return found if found is not None and "policies" in found else None

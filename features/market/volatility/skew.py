@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import njit
 
 from features.definition import CrossFeature
-from features.market.cross_mean import own_or_mean
+from features.market.cross_mean import fill_cross_mean
 
 
 def skew_25d() -> CrossFeature:
@@ -36,4 +36,4 @@ def skew_25d() -> CrossFeature:
 @njit(cache=True, error_model="numpy")
 def kernel(market, state, out):  # type: ignore[no-untyped-def]
     """The symbol's own, else the mean of those that have one."""
-    own_or_mean(market.skew, market.volatility, out)
+    fill_cross_mean(market.skew, market.volatility, out)

@@ -98,7 +98,7 @@ class TierTable:
         RuleSetError
             The rule set has another engine, or its maintenance margin depends on sizes.
         """
-        check_followable(ruleset)
+        check_label_support(ruleset)
         return bracket_table(ruleset, symbols)
 
     def maintenance(self, notional: Floats, row: Ints) -> Floats:
@@ -119,7 +119,7 @@ class TierTable:
         return margins
 
 
-def check_followable(ruleset: RuleSet) -> None:
+def check_label_support(ruleset: RuleSet) -> None:
     """Raise `RuleSetError` unless margins can be followed through history by notional alone.
 
     Training values every account at every price of its life, from brackets of notional.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from margin.add_on.add_on import ModelLevel, add_on_cap, bound_add_on, deposit_to_meet
 from margin.add_on.explain import Explanation, explain, explain_engine
-from margin.add_on.reduction import cut_shares
+from margin.add_on.reduction import reduction_fractions
 from margin.book.requirement import compute_requirement
 from margin.floors import active_floors, floor_terms, largest_floor
 from margin.rules.ruleset import RuleSet, load_ruleset
@@ -43,7 +43,7 @@ def decide(
     by_horizon = np.array([[NAN, NAN], [0.0, model]])
     search = ModelLevel((1, 8), by_horizon, levels) if known else None
     terms = floor_terms(requirement, view, rules.floors)
-    cut = float(cut_shares(requirement.margined, rules, add_on.level)[1])
+    cut = float(reduction_fractions(requirement.margined, rules, add_on.level)[1])
     engine = explain_engine(1, requirement, rules, cut)
     return explain(1, book, requirement, floors, terms, search, add_on, engine)
 

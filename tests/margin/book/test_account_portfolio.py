@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from margin.book.account_portfolio import readable_account
+from margin.book.account_portfolio import account_portfolio
 from margin.book.requirement import compute_requirement
 from margin.rules.ruleset import RuleSet, load_ruleset
 from margin.valuation.view import MarketView
@@ -76,7 +76,7 @@ def accounts(names: list[str], seed: int, rules: RuleSet) -> list[Account]:
 def assert_same(account: Account, view: MarketView, rules: RuleSet) -> None:
     want = compute_requirement(Book.of([account]), view, rules)
     assert not want.problems
-    got = outcome(readable_account(account, view, rules).portfolio, rules)
+    got = outcome(account_portfolio(account, view, rules).portfolio, rules)
     initial = float(want.equity[0] - want.initial_margin[0])
     assert got.maintenance_net_margin == pytest.approx(want.headroom[0], rel=1e-12, abs=1e-6)
     assert got.initial_net_margin == pytest.approx(initial, rel=1e-12, abs=1e-6)
@@ -100,8 +100,8 @@ def test_listed_instruments_are_priced_and_change_no_figure(market: MarketView) 
     """A strike that is only asked about must not count among those of the expiry."""
     rules = load_ruleset("derive-srm")
     account = Account("a", 5_000.0, (Position(CALL, -0.2),), (Balance("BTC", 0.1),))
-    plain = readable_account(account, market, rules)
-    asked = readable_account(account, market, rules, [PUT, CALL, "ETHUSDT-PERP"])
+    plain = account_portfolio(account, market, rules)
+    asked = account_portfolio(account, market, rules, [PUT, CALL, "ETHUSDT-PERP"])
     assert asked.portfolio.positions == plain.portfolio.positions
     assert outcome(asked.portfolio, rules).maintenance_net_margin == pytest.approx(
         outcome(plain.portfolio, rules).maintenance_net_margin, rel=1e-12
@@ -116,5 +116,5 @@ def test_listed_instruments_are_priced_and_change_no_figure(market: MarketView) 
 def test_an_instrument_that_cannot_be_valued_is_named(market: MarketView) -> None:
     rules = load_ruleset("derive-srm")
     with pytest.raises(InstrumentError, match="no forward") as error:
-        readable_account(Account("a", 1.0, ()), market, rules, ["BTC-29MAY26-90000-C"])
+        account_portfolio(Account("a", 1.0, ()), market, rules, ["BTC-29MAY26-90000-C"])
     assert error.value.instrument == "BTC-29MAY26-90000-C"

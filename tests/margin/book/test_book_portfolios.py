@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from margin.book.book_margins import book_margins
 from margin.book.book_portfolios import BookPortfolios, book_portfolios, take_portfolios
-from margin.book.case_portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
+from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
 from margin.book.portfolio_batch import OPTION, PERP, flatten
 from margin.rules.ruleset import CollateralRules, RuleSet
 from margin.valuation.option_vol import YEAR, option_vol
@@ -114,8 +114,10 @@ def test_book_gives_the_legs_that_a_portfolio_of_the_same_prices_does(market: Ma
             option(week, 90_000.0, "call", 4.0, 0.6),
         ),
         collateral=(
-            Pledge(asset="ETH", amount=2.0, price=1_990.0, underlying="ETH", confidence=0.9),
-            Pledge(asset="USDT", amount=7.0, price=1.0),
+            CollateralBalance(
+                asset="ETH", amount=2.0, price=1_990.0, underlying="ETH", confidence=0.9
+            ),
+            CollateralBalance(asset="USDT", amount=7.0, price=1.0),
         ),
     )
     want = flatten([portfolio], RULES)

@@ -9,7 +9,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from margin.book.case_portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
+from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
 from margin.book.chunks import chunks_of, compute_chunks
 from margin.book.portfolio_batch import Portfolios, flatten
 from margin.engines.registry import compute_margins
@@ -41,7 +41,7 @@ def book(size: int, ruleset: RuleSet) -> Portfolios:
             for strike in rng.choice([80.0, 90.0, 110.0, 120.0], rng.integers(0, 5))
         ]
         held += [Holding(kind="perp", underlying="U", quantity=1.0)] * int(rng.integers(0, 3))
-        pledge = Pledge(asset="USDE", amount=float(i), price=1.0)
+        pledge = CollateralBalance(asset="USDE", amount=float(i), price=1.0)
         portfolios.append(
             Portfolio(float(rng.normal()), 1.0, market, tuple(held), (pledge,) * (i % 3))
         )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from margin.add_on.explain import explain_engine
-from margin.add_on.reduction import cut_shares
+from margin.add_on.reduction import reduction_fractions
 from margin.book.case_portfolio import Expiry, Holding, Portfolio, Underlying
 from margin.book.portfolio_batch import flatten
 from margin.book.requirement import Requirement, compute_requirement
@@ -208,7 +208,7 @@ def test_what_leaves_float64_is_a_problem_of_its_account_and_warns_nobody(
     assert terms.keys() == floors.keys()
     assert all(np.isfinite(floor[kept]).all() for floor in floors.values())
     got.collateral.counted()
-    shares = cut_shares(got.margined, rules, np.full(len(got.headroom), 1e300))
+    shares = reduction_fractions(got.margined, rules, np.full(len(got.headroom), 1e300))
     for i in kept:
         explain_engine(i, got, rules, float(shares[i]))
 
@@ -359,7 +359,7 @@ def test_cut_share_does_what_it_says_on_the_engine(preset: str, market: MarketVi
     got = margin(market, rules, *accounts)
     assert got.margined is not None
     level = np.full(len(accounts), 500.0)
-    shares = cut_shares(got.margined, rules, level)
+    shares = reduction_fractions(got.margined, rules, level)
     assert np.array_equal(shares == 0.0, got.headroom >= level)
     partly = np.flatnonzero((shares > 0.0) & (shares < 1.0))
     assert len(partly) >= 2

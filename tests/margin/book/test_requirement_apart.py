@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from margin.book.case_portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
+from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
 from margin.book.portfolio_batch import flatten
 from margin.book.requirement import compute_requirement
 from margin.cases.margin_cases import run_case
@@ -84,7 +84,7 @@ def options_portfolio(amount: float, sizes: list[float]) -> Portfolio:
         stable_price=0.97,
         underlyings={"BTC": Underlying(100_000.0, 0.9, 100_100.0, 0.8, expiries=(expiry,))},
         positions=(*legs, perp),
-        collateral=(Pledge(asset="BTC", amount=0.5, price=100_000.0, underlying="BTC"),),
+        collateral=(CollateralBalance(asset="BTC", amount=0.5, price=100_000.0, underlying="BTC"),),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin.book.case_portfolio import Holding, Pledge, Portfolio, Underlying
+from margin.book.case_portfolio import CollateralBalance, Holding, Portfolio, Underlying
 from margin.cases.liquidation_cases import run_liquidation_case
 from margin.liquidation.account import liquidation_of
 from margin.liquidation.bankruptcy import bankruptcy_price, inverse_bankruptcy_price
@@ -67,7 +67,7 @@ def account(cash: float, *held: tuple[str, float, float], btc: float = 0.0) -> P
             Holding(kind="perp", underlying=name, quantity=quantity, entry_price=entry)
             for name, quantity, entry in held
         ),
-        collateral=(Pledge(asset="BTC", amount=btc, price=60_000.0, underlying="BTC"),)
+        collateral=(CollateralBalance(asset="BTC", amount=btc, price=60_000.0, underlying="BTC"),)
         if btc
         else (),
     )
@@ -365,8 +365,8 @@ def test_wrapped_collateral_moves_with_its_coin() -> None:
     portfolio = msgspec.structs.replace(
         account(0.0),
         collateral=(
-            Pledge(asset="CBBTC", amount=1.0, price=60_000.0),
-            Pledge(asset="USDC", amount=1.0, price=1.0),
+            CollateralBalance(asset="CBBTC", amount=1.0, price=60_000.0),
+            CollateralBalance(asset="USDC", amount=1.0, price=1.0),
         ),
     )
     prices = [pledge.price for pledge in moved(portfolio, "BTC", 0.5, rules).collateral]

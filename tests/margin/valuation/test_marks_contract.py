@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from margin.book.account_portfolio import readable_account
+from margin.book.account_portfolio import account_portfolio
 from margin.book.requirement import Requirement, compute_requirement
 from margin.floors import FLOORS, active_floors
 from margin.liquidation.book_step import book_step
@@ -214,7 +214,7 @@ def test_whatever_prices_an_account_prices_it_alike(market: MarketView, preset: 
     rules, view = load_ruleset(preset), marked(market)
     assert trade_price(PERP, view, rules).price == MARK
     assert trade_price(SPOT, view, rules).price == MARK
-    readable = readable_account(HELD, view, rules)
+    readable = account_portfolio(HELD, view, rules)
     assert outcome(readable.portfolio, rules).maintenance_net_margin == pytest.approx(
         figures(view, rules).headroom[0], abs=1e-6
     )

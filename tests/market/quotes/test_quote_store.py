@@ -13,11 +13,11 @@ from market.core.clock import DAY, HOUR, SECOND, format_time
 from market.core.errors import DataError
 from market.core.instruments import parse_expiry
 from market.quotes.quote_store import (
-    KEPT,
+    HISTORY_DEPTH,
     UNCONFIRMED,
-    QuoteIntake,
-    ToldFigure,
-    ToldQuotes,
+    QuoteField,
+    QuoteStore,
+    QuoteStoreBuilder,
     restored_quotes,
 )
 from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
@@ -29,18 +29,18 @@ CALL = f"{EXPIRY}-60000-C"
 SVI = (0.01, 0.08, -0.4, 0.05, 0.2)
 
 
-def told(*figures: ToldFigure, before: ToldQuotes | None = None, now: int = NOW) -> ToldQuotes:
-    intake = QuoteIntake(ToldQuotes() if before is None else before)
+def told(*figures: QuoteField, before: QuoteStore | None = None, now: int = NOW) -> QuoteStore:
+    intake = QuoteStoreBuilder(QuoteStore() if before is None else before)
     for figure in figures:
         intake.take(figure)
     return intake.told(now)
 
 
-def forward(ts: int, value: float = 60_000.0) -> ToldFigure:
-    return ToldFigure(EXPIRY, "forward", ts, (value,))
+def forward(ts: int, value: float = 60_000.0) -> QuoteField:
+    return QuoteField(EXPIRY, "forward", ts, (value,))
 
 
-def figures() -> st.SearchStrategy[ToldFigure]:
+def figures() -> st.SearchStrategy[QuoteField]:
     """Figures of a few kinds; two of one kind never have the same time and other values."""
 
     def value(kind: str, ts: int) -> tuple[float, ...]:
@@ -49,7 +49,7 @@ def figures() -> st.SearchStrategy[ToldFigure]:
         )
 
     return st.builds(
-        lambda of, ts: ToldFigure(of[0], of[1], NOW + ts, value(of[1], ts)),
+        lambda of, ts: QuoteField(of[0], of[1], NOW + ts, value(of[1], ts)),
         st.sampled_from(
             [
                 (EXPIRY, "forward"),
@@ -78,15 +78,15 @@ def test_order_and_cut_into_posts_do_not_change_the_board(data: st.DataObject) -
 
 
 @settings(max_examples=60)
-@given(given_=st.lists(figures(), max_size=KEPT), at=st.integers(0, 30))
-def test_the_board_at_a_time_knows_nothing_later(given_: list[ToldFigure], at: int) -> None:
+@given(given_=st.lists(figures(), max_size=HISTORY_DEPTH), at=st.integers(0, 30))
+def test_the_board_at_a_time_knows_nothing_later(given_: list[QuoteField], at: int) -> None:
     rising = sorted(given_, key=lambda figure: figure.ts)
     earlier = [figure for figure in rising if figure.ts <= NOW + at]
     assert told(*rising).board(NOW + at) == told(*earlier).board(NOW + at)
 
 
 def test_statuses_newer_wins_same_is_known_and_older_is_late() -> None:
-    intake = QuoteIntake(ToldQuotes())
+    intake = QuoteStoreBuilder(QuoteStore())
     assert intake.take(forward(NOW)) == "applied"
     assert intake.take(forward(NOW)) == "duplicate"
     assert intake.take(forward(NOW + 1)) == "applied"
@@ -100,15 +100,15 @@ def test_statuses_newer_wins_same_is_known_and_older_is_late() -> None:
 
 
 def test_a_partial_quote_keeps_the_other_figures_and_the_surface_has_one_form() -> None:
-    vols = ToldFigure(EXPIRY, "vols", NOW, (50_000.0, 0.5, 60_000.0, 0.6))
-    first = told(forward(NOW), vols, ToldFigure(EXPIRY, "vol_confidence", NOW, (0.9,)))
+    vols = QuoteField(EXPIRY, "vols", NOW, (50_000.0, 0.5, 60_000.0, 0.6))
+    first = told(forward(NOW), vols, QuoteField(EXPIRY, "vol_confidence", NOW, (0.9,)))
     second = told(forward(NOW + SECOND, 61_000.0), before=first)
     board = second.board(NOW + SECOND)
     assert board is not None
     assert board.expiries[EXPIRY] == ExpiryQuote(
         NOW, 61_000.0, 0.0, None, {50_000.0: 0.5, 60_000.0: 0.6}, 1.0, 0.9
     )
-    third = told(ToldFigure(EXPIRY, "svi", NOW + SECOND, SVI), before=second).board(NOW + SECOND)
+    third = told(QuoteField(EXPIRY, "svi", NOW + SECOND, SVI), before=second).board(NOW + SECOND)
     assert third is not None
     assert third.expiries[EXPIRY].svi == SVI
     assert third.expiries[EXPIRY].vols == {}
@@ -117,7 +117,7 @@ def test_a_partial_quote_keeps_the_other_figures_and_the_surface_has_one_form() 
 @pytest.mark.parametrize("apart", [-3 * DAY, -HOUR, HOUR, 3 * DAY])
 def test_svi_tells_the_same_vols_whenever_the_forward_came(apart: int) -> None:
     """Vol is the root of the variance over the time that was left when it was told."""
-    board = told(ToldFigure(EXPIRY, "svi", NOW, SVI), forward(NOW + apart)).board(NOW + 4 * DAY)
+    board = told(QuoteField(EXPIRY, "svi", NOW, SVI), forward(NOW + apart)).board(NOW + 4 * DAY)
     assert board is not None
     quote = board.expiries[EXPIRY]
     assert quote.ts == min(NOW, NOW + apart)
@@ -131,16 +131,16 @@ def test_svi_tells_the_same_vols_whenever_the_forward_came(apart: int) -> None:
 
 
 def test_an_expiry_without_a_forward_is_not_on_the_board() -> None:
-    assert told(ToldFigure(EXPIRY, "vols", NOW, (60_000.0, 0.6))).board(NOW) is None
-    assert ToldQuotes().board(NOW) is None
+    assert told(QuoteField(EXPIRY, "vols", NOW, (60_000.0, 0.6))).board(NOW) is None
+    assert QuoteStore().board(NOW) is None
 
 
 def test_expired_options_leave_the_board_after_their_own_moment_only() -> None:
     quotes = told(
         forward(NOW),
-        ToldFigure(CALL, "vol", NOW, (0.6,)),
-        ToldFigure("BTC-24APR26", "forward", NOW, (1.0,)),
-        ToldFigure("BTCUSDT-PERP", "mark", NOW, (2.0,)),
+        QuoteField(CALL, "vol", NOW, (0.6,)),
+        QuoteField("BTC-24APR26", "forward", NOW, (1.0,)),
+        QuoteField("BTCUSDT-PERP", "mark", NOW, (2.0,)),
     )
     at_end = quotes.board(END)
     assert at_end is not None
@@ -155,23 +155,23 @@ def test_expired_options_leave_the_board_after_their_own_moment_only() -> None:
 
 
 def test_a_time_before_what_is_kept_is_refused_and_named() -> None:
-    many = [forward(NOW + i * SECOND, 60_000.0 + i) for i in range(KEPT + 3)]
+    many = [forward(NOW + i * SECOND, 60_000.0 + i) for i in range(HISTORY_DEPTH + 3)]
     quotes = told(*many)
-    for i in range(3, KEPT + 3):
+    for i in range(3, HISTORY_DEPTH + 3):
         board = quotes.board(NOW + i * SECOND)
         assert board is not None
         assert board.expiries[EXPIRY].forward == 60_000.0 + i
     with pytest.raises(DataError, match=EXPIRY) as refused:
         quotes.board(NOW + 2 * SECOND)
     assert format_time(NOW + 2 * SECOND) in str(refused.value)
-    assert told(*many[:KEPT]).board(NOW - 1) is None
+    assert told(*many[:HISTORY_DEPTH]).board(NOW - 1) is None
 
 
 def test_restored_quotes_give_the_same_board_and_refuse_earlier_times() -> None:
     whole = told(
         *[forward(NOW + i, 60_000.0 + i) for i in range(3)],
-        ToldFigure(EXPIRY, "svi", NOW + 1, SVI),
-        ToldFigure("USDT", "mark", NOW + 1, (0.99,)),
+        QuoteField(EXPIRY, "svi", NOW + 1, SVI),
+        QuoteField("USDT", "mark", NOW + 1, (0.99,)),
     )
     again = restored_quotes(whole.figures_in_force())
     assert again.board(NOW + 2) == whole.board(NOW + 2)
@@ -182,7 +182,7 @@ def test_restored_quotes_give_the_same_board_and_refuse_earlier_times() -> None:
 
 def test_boards_are_sorted_whatever_the_order_told() -> None:
     names = ["SOLUSDT", "BTCUSDT-PERP", "ETHUSDT", "BTCUSDT"]
-    board = told(*[ToldFigure(name, "mark", NOW, (1.0,)) for name in names]).board(NOW)
+    board = told(*[QuoteField(name, "mark", NOW, (1.0,)) for name in names]).board(NOW)
     assert board is not None
     assert all(a < b for a, b in pairwise(board.instruments))
 
@@ -218,12 +218,12 @@ def test_content_survives_json_to_the_last_bit(expiry: Any, instrument: Any) -> 
 PERP = "BTCUSDT-PERP"
 
 
-def mark(ts: int, value: float, *, suspect: bool = False) -> ToldFigure:
+def mark(ts: int, value: float, *, suspect: bool = False) -> QuoteField:
     held = (UNCONFIRMED, NOW + ts) if suspect else (0, 0)
-    return ToldFigure(PERP, "mark", NOW + ts, (value,), *held)
+    return QuoteField(PERP, "mark", NOW + ts, (value,), *held)
 
 
-def quoted(quotes: ToldQuotes, ts: int) -> tuple[float | None, float | None]:
+def quoted(quotes: QuoteStore, ts: int) -> tuple[float | None, float | None]:
     """Mark and suspect mark of the perpetual at a time."""
     board = quotes.board(NOW + ts)
     assert board is not None
@@ -252,7 +252,7 @@ def test_suspect_mark_stands_beside_the_good_one_until_a_good_one_follows() -> N
 
 
 def test_confirmed_mark_counts_from_the_time_of_what_confirmed_it() -> None:
-    intake = QuoteIntake(told(mark(0, 100.0), mark(10, 65.0, suspect=True)))
+    intake = QuoteStoreBuilder(told(mark(0, 100.0), mark(10, 65.0, suspect=True)))
     (waiting,) = intake.suspects()
     assert intake.confirm(waiting, NOW + 15) is not None
     assert intake.confirm(waiting, NOW + 16) is None, "it waits no more"
@@ -274,10 +274,10 @@ def test_suspect_correction_of_a_good_mark_does_not_take_its_place() -> None:
 
 
 def test_last_good_mark_outlives_any_number_of_suspect_ones() -> None:
-    glitches = [mark(ts, 60.0 + ts / 100, suspect=True) for ts in range(1, 4 * KEPT)]
+    glitches = [mark(ts, 60.0 + ts / 100, suspect=True) for ts in range(1, 4 * HISTORY_DEPTH)]
     quotes = told(mark(0, 100.0), *glitches)
-    assert quoted(quotes, 4 * KEPT) == (100.0, glitches[-1].value[0])
-    assert len(quotes.histories[PERP, "mark"].told) <= KEPT
+    assert quoted(quotes, 4 * HISTORY_DEPTH) == (100.0, glitches[-1].value[0])
+    assert len(quotes.histories[PERP, "mark"].told) <= HISTORY_DEPTH
     with pytest.raises(DataError, match="not kept"):
         quotes.board(NOW + 1)
     with_good = told(mark(500, 101.0), before=quotes)
@@ -285,15 +285,15 @@ def test_last_good_mark_outlives_any_number_of_suspect_ones() -> None:
 
 
 def test_suspect_marks_alone_give_a_board_without_a_mark_however_many() -> None:
-    quotes = told(*[mark(ts, 60.0 + ts, suspect=True) for ts in range(3 * KEPT)])
+    quotes = told(*[mark(ts, 60.0 + ts, suspect=True) for ts in range(3 * HISTORY_DEPTH)])
     board = quotes.board(NOW + 100)
     assert board is not None
     assert board.instruments[PERP].mark is None
-    assert board.instruments[PERP].suspect_mark == 60.0 + 3 * KEPT - 1
+    assert board.instruments[PERP].suspect_mark == 60.0 + 3 * HISTORY_DEPTH - 1
 
 
 def test_suspect_forward_leaves_the_one_in_force() -> None:
-    suspect = ToldFigure(EXPIRY, "forward", NOW + 5, (39_000.0,), UNCONFIRMED, NOW + 5)
+    suspect = QuoteField(EXPIRY, "forward", NOW + 5, (39_000.0,), UNCONFIRMED, NOW + 5)
     board = told(forward(NOW), suspect).board(NOW + 5)
     assert board is not None
     assert board.expiries[EXPIRY] == ExpiryQuote(

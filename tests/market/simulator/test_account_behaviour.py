@@ -14,8 +14,8 @@ from market.simulator.account_behaviour import (
     KINDS,
     REDUCTION,
     WITHDRAWAL,
-    ActedLives,
-    act,
+    AccountTrajectories,
+    simulate_behaviour,
 )
 from market.simulator.behaviour_rates import Behaviour, Hazard
 from market.simulator.population import Population, sample_lives
@@ -54,20 +54,22 @@ def walk(rows: int, seed: int = 5, size: float = 0.01) -> Floats:
 
 def acted(
     mark: Floats, count: int = 300, seed: int = 7, how: Behaviour | None = None
-) -> ActedLives:
+) -> AccountTrajectories:
     times = hours(len(mark))
     lives = sample_lives(POPULATION, count, seed, times, mark, np.ones(mark.shape, dtype=bool))
-    return act(lives, how or behaviour(), seed, times, mark)
+    return simulate_behaviour(lives, how or behaviour(), seed, times, mark)
 
 
-def actions(found: ActedLives) -> list[tuple[str, int, int, float]]:
+def actions(found: AccountTrajectories) -> list[tuple[str, int, int, float]]:
     return [
         (found.lives.account_id(int(i)), int(r), int(k), float(a))
         for i, r, k, a in zip(found.life, found.row, found.kind, found.amount, strict=True)
     ]
 
 
-def value(found: ActedLives, life: int, row: int, cash: float, kept: float, mark: Floats) -> Floats:
+def value(
+    found: AccountTrajectories, life: int, row: int, cash: float, kept: float, mark: Floats
+) -> Floats:
     """Equity and gross notional of a life at a row, from its legs."""
     lives = found.lives
     legs = slice(lives.leg_start[life], lives.leg_start[life + 1])
@@ -107,7 +109,7 @@ def test_a_part_of_the_history_acts_as_the_whole_does() -> None:
     part = sample_lives(
         POPULATION, 100, 7, times[skip:], mark[skip:], np.ones((500, len(SYMBOLS)), dtype=bool)
     )
-    later = act(part, behaviour(), 7, times[skip:], mark[skip:])
+    later = simulate_behaviour(part, behaviour(), 7, times[skip:], mark[skip:])
     born = {later.lives.account_id(i) for i in range(len(later.lives))}
     whole = [(n, r - skip, k, a) for n, r, k, a in actions(acted(mark, count=100)) if n in born]
     assert actions(later) == whole
@@ -176,7 +178,7 @@ def test_finer_decision_times_do_not_make_owners_busier() -> None:
     times = START + np.arange(len(half), dtype=np.int64) * (HOUR // 2)
     lives = sample_lives(POPULATION, 300, 7, times, half, np.ones(half.shape, dtype=bool))
     hazard = Hazard(rate=0.02, by_leverage=0.0, by_loss=0.0, by_gain=0.0)
-    often = len(act(lives, only(reduction=hazard), 7, times, half).life)
+    often = len(simulate_behaviour(lives, only(reduction=hazard), 7, times, half).life)
     once = len(acted(hourly, how=only(reduction=hazard)).life)
     assert once > 800
     assert abs(often - once) < 4.0 * np.sqrt(often + once)
@@ -204,7 +206,7 @@ def test_missing_marks_hold_owners_still() -> None:
     mark[200:260] = np.nan
     times = hours(400)
     lives = sample_lives(POPULATION, 200, 7, times, mark, np.isfinite(mark))
-    found = act(lives, behaviour(), 7, times, mark)
+    found = simulate_behaviour(lives, behaviour(), 7, times, mark)
     assert not ((found.row >= 200) & (found.row < 260)).any()
     assert (found.row >= 260).any()
 
@@ -212,7 +214,7 @@ def test_missing_marks_hold_owners_still() -> None:
 def test_nobody_acts_where_every_rate_is_zero() -> None:
     found = acted(walk(400, size=0.0005), how=only())
     assert not len(found.life)
-    assert np.array_equal(found.lives.end_row, ActedLives.idle(found.lives).lives.end_row)
+    assert np.array_equal(found.lives.end_row, AccountTrajectories.idle(found.lives).lives.end_row)
 
 
 def test_files_hold_each_book_as_it_is_at_every_time(tmp_path: object) -> None:

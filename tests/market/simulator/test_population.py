@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from market.core.clock import DAY, HOUR, MINUTE, parse_time
 from market.core.errors import ConfigError, DataError
-from market.simulator.population import Lives, Population, sample_lives
+from market.simulator.population import Population, SampledAccounts, sample_lives
 
 START = parse_time("2025-01-01T01:00:00Z")
 REFERENCE = Population.load("reference-v1")
@@ -46,28 +46,28 @@ def walk(rows: int, symbols: int = 5) -> Floats:
     return prices
 
 
-def sample(rows: int, count: int = 200, seed: int = 7, symbols: int = 5) -> Lives:
+def sample(rows: int, count: int = 200, seed: int = 7, symbols: int = 5) -> SampledAccounts:
     return sample_lives(
         REFERENCE, count, seed, hours(rows), walk(rows, symbols), np.ones((rows, symbols), bool)
     )
 
 
-def leg_owner(lives: Lives) -> npt.NDArray[np.int64]:
+def leg_owner(lives: SampledAccounts) -> npt.NDArray[np.int64]:
     return np.repeat(np.arange(len(lives)), np.diff(lives.leg_start))
 
 
-def leverage(lives: Lives) -> Floats:
+def leverage(lives: SampledAccounts) -> Floats:
     notional = np.abs(lives.leg_quantity * lives.leg_entry_price)
     gross: Floats = np.bincount(leg_owner(lives), weights=notional)
     return gross / lives.cash
 
 
 @pytest.fixture(scope="module")
-def many() -> Lives:
+def many() -> SampledAccounts:
     return sample(rows=168 * 26, count=1000)
 
 
-def assert_same_life(one: Lives, i: int, other: Lives, j: int) -> None:
+def assert_same_life(one: SampledAccounts, i: int, other: SampledAccounts, j: int) -> None:
     mine = slice(one.leg_start[i], one.leg_start[i + 1])
     theirs = slice(other.leg_start[j], other.leg_start[j + 1])
     assert np.array_equal(one.leg_symbol[mine], other.leg_symbol[theirs])
@@ -88,7 +88,7 @@ def test_reference_book_is_frozen() -> None:
     np.testing.assert_allclose(lives.leg_quantity, FROZEN_QUANTITIES, rtol=1e-12)
 
 
-def test_leverage_has_the_documented_distribution(many: Lives) -> None:
+def test_leverage_has_the_documented_distribution(many: SampledAccounts) -> None:
     assert len(many) > 20_000
     gross = leverage(many)
     assert np.median(gross) == pytest.approx(5.0, rel=0.025)
@@ -100,20 +100,20 @@ def test_leverage_has_the_documented_distribution(many: Lives) -> None:
     assert np.mean(gross >= 40.0 * (1 - 1e-12)) == pytest.approx(0.00467, abs=0.002)
 
 
-def test_coin_counts_are_uniform_from_one_to_four(many: Lives) -> None:
+def test_coin_counts_are_uniform_from_one_to_four(many: SampledAccounts) -> None:
     share = np.bincount(np.diff(many.leg_start), minlength=5) / len(many)
     assert share[0] == 0.0
     np.testing.assert_allclose(share[1:], 0.25, atol=0.015)
 
 
-def test_coins_are_chosen_uniformly_and_once(many: Lives) -> None:
+def test_coins_are_chosen_uniformly_and_once(many: SampledAccounts) -> None:
     share = np.bincount(many.leg_symbol, minlength=5) / len(many.leg_symbol)
     np.testing.assert_allclose(share, 0.2, atol=0.01)
     same_life = np.diff(leg_owner(many)) == 0
     assert (np.diff(many.leg_symbol)[same_life] > 0).all()
 
 
-def test_legs_are_long_with_probability_seven_tenths_each_on_its_own(many: Lives) -> None:
+def test_legs_are_long_with_probability_seven_tenths_each_on_its_own(many: SampledAccounts) -> None:
     long = many.leg_quantity > 0.0
     assert long.mean() == pytest.approx(0.7, abs=0.01)
     pairs = np.flatnonzero(np.diff(many.leg_start) == 2)
@@ -121,7 +121,7 @@ def test_legs_are_long_with_probability_seven_tenths_each_on_its_own(many: Lives
     assert np.mean(first & second) == pytest.approx(0.49, abs=0.03)
 
 
-def test_weights_of_two_coins_are_those_of_exponentials(many: Lives) -> None:
+def test_weights_of_two_coins_are_those_of_exponentials(many: SampledAccounts) -> None:
     pairs = np.flatnonzero(np.diff(many.leg_start) == 2)
     notional = np.abs(many.leg_quantity * many.leg_entry_price)
     weight = notional[many.leg_start[pairs]] / leverage(many)[pairs]
@@ -129,7 +129,7 @@ def test_weights_of_two_coins_are_those_of_exponentials(many: Lives) -> None:
     np.testing.assert_allclose(np.quantile(weight, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.025)
 
 
-def test_draws_do_not_depend_on_one_another(many: Lives) -> None:
+def test_draws_do_not_depend_on_one_another(many: SampledAccounts) -> None:
     counts = np.diff(many.leg_start)
     gross = np.log(leverage(many))
     for other in (counts, many.slot, many.epoch, many.leg_quantity[many.leg_start[:-1]] > 0):
@@ -138,7 +138,7 @@ def test_draws_do_not_depend_on_one_another(many: Lives) -> None:
     assert abs(np.corrcoef(gross[1:][following], gross[:-1][following])[0, 1]) < 0.03
 
 
-def test_equity_is_one_at_birth(many: Lives) -> None:
+def test_equity_is_one_at_birth(many: SampledAccounts) -> None:
     assert (many.cash == 1.0).all()
     prices = walk(168 * 26)
     born = prices[np.repeat(many.birth_row, np.diff(many.leg_start)), many.leg_symbol]
@@ -147,14 +147,14 @@ def test_equity_is_one_at_birth(many: Lives) -> None:
     assert (many.cash + np.bincount(leg_owner(many), weights=profit) == 1.0).all()
 
 
-def test_count_accounts_are_alive_after_the_first_week(many: Lives) -> None:
+def test_count_accounts_are_alive_after_the_first_week(many: SampledAccounts) -> None:
     assert {len(many.alive(row)) for row in (167, 168, 1000, 168 * 26 - 1)} == {1000}
     assert len(many.alive(0)) < 30
     full = many.end_row < 168 * 26
     assert set((many.end_row - many.birth_row)[full]) == {168}
 
 
-def test_births_are_spread_evenly_over_the_hours_of_a_life(many: Lives) -> None:
+def test_births_are_spread_evenly_over_the_hours_of_a_life(many: SampledAccounts) -> None:
     births = np.bincount(many.birth_row, minlength=168 * 26)[:168]
     assert births.sum() == 1000
     assert births.max() < 20

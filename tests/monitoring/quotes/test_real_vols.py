@@ -15,11 +15,17 @@ import pytest
 from market.bars.outlier_filter import PriceGuard
 from market.core.clock import HOUR, SECOND
 from market.quotes.quote_filter import TimedPrice
-from market.quotes.quote_store import UNCONFIRMED, QuoteIntake, ToldFigure, ToldQuotes, expiry_end
+from market.quotes.quote_store import (
+    UNCONFIRMED,
+    QuoteField,
+    QuoteStore,
+    QuoteStoreBuilder,
+    expiry_end,
+)
 from monitoring.quotes.vol_references import VolReferences
 
 
-def snapshots(folder: Path, exchange: str) -> Iterator[list[list[ToldFigure]]]:
+def snapshots(folder: Path, exchange: str) -> Iterator[list[list[QuoteField]]]:
     """Of each time one quote for each expiry, its forward and vols, and one for each option."""
     table = pq.read_table(folder / f"{exchange}.parquet")
     rows = table.select(["ts", "underlying", "expiry", "strike", "type", "mark_iv"]).to_pylist()
@@ -30,7 +36,7 @@ def snapshots(folder: Path, exchange: str) -> Iterator[list[list[ToldFigure]]]:
     for ts in sorted(by_time):
         surfaces: dict[str, dict[float, float]] = defaultdict(dict)
         forwards: dict[str, float] = {}
-        options: list[list[ToldFigure]] = []
+        options: list[list[QuoteField]] = []
         for row, price in by_time[ts]:
             day = row["expiry"]
             expiry = f"{row['underlying']}-{day.day}{day:%b%y}".upper()
@@ -42,11 +48,11 @@ def snapshots(folder: Path, exchange: str) -> Iterator[list[list[ToldFigure]]]:
             forwards[expiry] = price
             surfaces[expiry][strike] = vol
             name = f"{expiry}-{row['strike']}-{row['type'][0].upper()}"
-            options.append([ToldFigure(name, "vol", ts, (vol,))])
+            options.append([QuoteField(name, "vol", ts, (vol,))])
         yield [
             [
-                ToldFigure(expiry, "forward", ts, (forwards[expiry],)),
-                ToldFigure(expiry, "vols", ts, tuple(n for k in sorted(by) for n in (k, by[k]))),
+                QuoteField(expiry, "forward", ts, (forwards[expiry],)),
+                QuoteField(expiry, "vols", ts, tuple(n for k in sorted(by) for n in (k, by[k]))),
             ]
             for expiry, by in surfaces.items()
         ] + options
@@ -59,7 +65,7 @@ def test_chains_of_consecutive_days_pass(
     data_dir: Path, exchange: str, every: int, reverse: bool
 ) -> None:
     """None is rejected, and at most one in a thousand waits, first surfaces among them."""
-    intake, found = QuoteIntake(ToldQuotes()), Counter[str]()
+    intake, found = QuoteStoreBuilder(QuoteStore()), Counter[str]()
 
     def unknown(_: str) -> TimedPrice | None:
         return None
@@ -87,7 +93,7 @@ def test_chains_of_consecutive_days_pass(
 def test_hourly_vol_index_of_four_years_is_never_suspect(data_dir: Path) -> None:
     """As the surface of an expiry, through every crash from 2021 to 2025."""
     table = pq.read_table(data_dir / "dvol_1h_deribit" / "BTC.parquet")
-    intake = QuoteIntake(ToldQuotes())
+    intake = QuoteStoreBuilder(QuoteStore())
 
     def spot(_: str) -> TimedPrice | None:
         return TimedPrice(0, 50_000.0)
@@ -95,7 +101,7 @@ def test_hourly_vol_index_of_four_years_is_never_suspect(data_dir: Path) -> None
     references = VolReferences(intake, PriceGuard(), 2 * HOUR, spot, lambda _: None)
     found = Counter[str]()
     for ts, close in zip(table["ts"].to_pylist(), table["dvol_close"].to_pylist(), strict=True):
-        figure = ToldFigure(
+        figure = QuoteField(
             "BTC-31DEC27", "vols", round(ts.timestamp()) * SECOND, (50_000.0, close / 100.0)
         )
         found[references.verdict(figure).status] += 1

@@ -15,7 +15,7 @@ from pipelines.cli.main import main
 from pipelines.config.config import Config, load_config
 from pipelines.jobs.run import where_to_look
 from pipelines.registry.promotion import promote, rollback
-from pipelines.scheduler.notify import notified, tell
+from pipelines.scheduler.notify import run_and_notify, send
 
 SECRET = "hunter2"  # noqa: S105  the point of the tests is that it is not shown
 DATABASE = f"postgresql+psycopg://risk:{SECRET}@127.0.0.1:1/margin?sslpassword={SECRET}"
@@ -153,7 +153,8 @@ def test_report_of_a_failed_retraining_and_its_notification_hold_no_password(
         raise ModelError(f"MLflow at {SERVER} failed")
 
     monkeypatch.setattr(
-        "pipelines.jobs.retrain.retrain", lambda config: notified(config, "retrain", break_down)
+        "pipelines.jobs.retrain.retrain",
+        lambda config: run_and_notify(config, "retrain", break_down),
     )
     out = folder / "report.json"
     arguments = ["retrain", "--config", str(file), "--json", str(out)]
@@ -172,6 +173,6 @@ def test_webhook_out_of_reach_is_told_of_without_its_path(folder: Path, capfd: A
         )
     )
     message = {"events": ["failed"], "job": "retrain", "bundle": None, "id": "x"}
-    (outcome,) = tell(config, message)
+    (outcome,) = send(config, message)
     assert outcome["ok"] is False
     assert SECRET not in str(outcome) + "".join(capfd.readouterr())

@@ -16,7 +16,7 @@ from models.forecaster import Forecaster
 from models.onnx.export import export
 from pipelines.config.config import Config, load_config
 from pipelines.data.loaders import Market, read_market, read_rules
-from pipelines.jobs.drift import beside_champion, margin_change
+from pipelines.jobs.drift import compare_with_champion, margin_change
 from training.labels.dataset import Dataset
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
@@ -107,7 +107,9 @@ def test_champion_of_other_features_gives_a_reason_and_fails_nothing(
         considered=1,
         oracle_interval="1h",
     )
-    found = beside_champion(config, setting.market, setting.rules, data, older.sha256, own.sha256)
+    found = compare_with_champion(
+        config, setting.market, setting.rules, data, older.sha256, own.sha256
+    )
     assert found["change"]["material"] is None
     assert "trained on other features" in found["change"]["reason"]
     assert found["drift"]["verdict"] == "unavailable"
@@ -115,5 +117,5 @@ def test_champion_of_other_features_gives_a_reason_and_fails_nothing(
 
 def test_before_a_first_champion_there_is_nothing_beside(setting: Setting) -> None:
     nothing: Any = None
-    found = beside_champion(setting.config, setting.market, setting.rules, nothing, None, "x")
+    found = compare_with_champion(setting.config, setting.market, setting.rules, nothing, None, "x")
     assert found == {"drift": None, "change": None}

@@ -19,7 +19,7 @@ import pytest
 from ledger.store import Ledger
 from market.core.errors import BusyError
 from pipelines.config.config import Config, load_config
-from pipelines.scheduler.notify import SECRET, SIGNATURE, message, notified, tell
+from pipelines.scheduler.notify import SECRET, SIGNATURE, message, run_and_notify, send
 
 Make = Callable[[str], Config]
 
@@ -118,7 +118,7 @@ def test_command_gets_the_verdict_on_stdin_no_shell_and_none_of_our_secrets(
     monkeypatch.setenv("MARGINCAST__SERVING__PORT", "9000")
     monkeypatch.chdir(tmp_path)
     config = make(f"command = {writer(tmp_path / 'got.json')}")
-    (outcome,) = tell(config, message("retrain", REPORT))
+    (outcome,) = send(config, message("retrain", REPORT))
     assert outcome["ok"], outcome
     got, environment, arguments = json.loads((tmp_path / "got.json").read_text())
     assert got["events"] == ["promoted", "drift"]
@@ -149,7 +149,7 @@ def test_command_that_fails_is_told_of_and_recorded_and_fails_nothing(
     make: Make, capsys: pytest.CaptureFixture[str], command: list[str], said: str
 ) -> None:
     config = make(f"command = {json.dumps(command)}\ntimeout = 1")
-    assert notified(config, "retrain", lambda: REPORT) == REPORT
+    assert run_and_notify(config, "retrain", lambda: REPORT) == REPORT
     assert said in capsys.readouterr().err
     (payload,) = recorded(config)
     assert payload["outcomes"][0]["ok"] is False
@@ -163,7 +163,7 @@ def test_webhook_is_signed_over_the_very_body(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     hook = server(204)
     config = make(f"webhook = '{hook.url}'")
-    (outcome,) = tell(config, message("retrain", REPORT))
+    (outcome,) = send(config, message("retrain", REPORT))
     assert outcome == {
         "channel": "webhook",
         "ok": True,
@@ -191,7 +191,7 @@ def test_webhook_is_tried_again_while_it_may_help_and_never_led_elsewhere(
     make: Make, server: Callable[..., Server], statuses: tuple[int, ...], ok: bool, tries: int
 ) -> None:
     hook = server(*statuses)
-    (outcome,) = tell(make(f"webhook = '{hook.url}'"), message("retrain", REPORT))
+    (outcome,) = send(make(f"webhook = '{hook.url}'"), message("retrain", REPORT))
     assert (outcome["ok"], outcome["attempts"], len(hook.got)) == (ok, tries, tries)
     assert outcome["signed"] is False
     assert SIGNATURE not in hook.got[0][0]
@@ -203,7 +203,7 @@ def test_nobody_listening_is_said_and_both_channels_are_tried(
     config = make(
         f"webhook = 'http://127.0.0.1:1/'\nattempts = 2\ncommand = {writer(tmp_path / 'got.json')}"
     )
-    command, webhook = tell(config, message("retrain", REPORT))
+    command, webhook = send(config, message("retrain", REPORT))
     assert command["ok"]
     assert not webhook["ok"]
     assert webhook["attempts"] == 2
@@ -215,7 +215,7 @@ def test_secret_of_any_bytes_signs_and_fails_nothing(
 ) -> None:
     monkeypatch.setenv(SECRET, os.fsdecode(b"s3\xffcret"))
     hook = server(204)
-    assert notified(make(f"webhook = '{hook.url}'"), "retrain", lambda: REPORT) == REPORT
+    assert run_and_notify(make(f"webhook = '{hook.url}'"), "retrain", lambda: REPORT) == REPORT
     ((headers, body),) = hook.got
     expected = hmac.new(b"s3\xffcret", body, hashlib.sha256).hexdigest()
     assert headers[SIGNATURE] == f"sha256={expected}"
@@ -231,7 +231,7 @@ def test_address_that_cannot_be_sent_to_fails_nothing_and_is_not_repeated(
     config = make("")
     unsound = config.notify.model_copy(update={"webhook": address, "command": ("a\0",)})
     config = config.model_copy(update={"notify": unsound})
-    assert notified(config, "retrain", lambda: REPORT) == REPORT
+    assert run_and_notify(config, "retrain", lambda: REPORT) == REPORT
     said = capsys.readouterr().err
     assert "by webhook" in said
     assert "by command: cannot be started" in said
@@ -245,7 +245,7 @@ def test_failed_job_is_told_of_and_still_fails(make: Make, server: Callable[...,
         raise BusyError("another retrain is running")
 
     with pytest.raises(BusyError):
-        notified(make(f"webhook = '{hook.url}'"), "retrain", job)
+        run_and_notify(make(f"webhook = '{hook.url}'"), "retrain", job)
     told = json.loads(hook.got[0][1])
     assert (told["events"], told["verdict"]) == (["failed"], "failed")
     assert told["reasons"] == ["BusyError: another retrain is running"]
@@ -273,15 +273,15 @@ def test_only_what_was_asked_for_is_told(
     hook = server(200)
     config = make(f"webhook = '{hook.url}'\non = {json.dumps(events)}")
     drift = {"verdict": "drift" if drifted else "stable", "drifted": [], "undecided": []}
-    tell(config, message("retrain", REPORT | {"verdict": verdict, "drift": drift}))
+    send(config, message("retrain", REPORT | {"verdict": verdict, "drift": drift}))
     assert len(hook.got) == expected
 
 
 def test_drift_check_tells_of_drift_alone(make: Make, server: Callable[..., Server]) -> None:
     hook = server(200)
     config = make(f"webhook = '{hook.url}'")
-    tell(config, message("drift", {"verdict": "stable", "bundle": "b", "drifted": []}))
-    tell(config, message("drift", {"verdict": "drift", "bundle": "b", "drifted": ["book_return"]}))
+    send(config, message("drift", {"verdict": "stable", "bundle": "b", "drifted": []}))
+    send(config, message("drift", {"verdict": "drift", "bundle": "b", "drifted": ["book_return"]}))
     (told,) = [json.loads(body) for _, body in hook.got]
     assert told["events"] == ["drift"]
     assert told["drift"]["drifted"] == ["book_return"]
@@ -294,11 +294,11 @@ def test_ledger_that_cannot_be_written_is_said_and_fails_nothing(
     file = tmp_path / "margincast.toml"
     (tmp_path / "ledger.db").write_text("no database")
     file.write_text(f"[notify]\nwebhook = '{hook.url}'\n[ledger]\nurl = 'sqlite:///ledger.db'\n")
-    assert notified(load_config(file), "retrain", lambda: REPORT) == REPORT
+    assert run_and_notify(load_config(file), "retrain", lambda: REPORT) == REPORT
     assert "is not recorded" in capsys.readouterr().err
 
 
 def test_nothing_configured_is_nobody_told_and_nothing_recorded(make: Make) -> None:
     config = make("")
-    assert tell(config, message("retrain", REPORT)) == []
+    assert send(config, message("retrain", REPORT)) == []
     assert recorded(config) == []

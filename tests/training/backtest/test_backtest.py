@@ -26,7 +26,7 @@ from market.bars.panel import CLOSE, VOLUME, BarPanel
 from market.core.clock import DAY, HOUR, INTERVALS
 from market.core.errors import DataError, ModelError
 from market.simulator.market_parameters import MarketParameters
-from market.simulator.population import Lives, Population, sample_lives
+from market.simulator.population import Population, SampledAccounts, sample_lives
 from market.simulator.simulated_market import simulate_bars
 from models.bundle.bundle import bundle_files, load_bundle, write_bundle
 from models.bundle.manifest import TrainingRecord
@@ -53,8 +53,8 @@ from training.backtest.margin_paths import FOLLOW_HOURS, LifePaths, closing_cost
 from training.backtest.policies import REFERENCE_POLICIES, reference_policies, volatility_ratio
 from training.backtest.policy_simulation import MarginOutcome, average_margin
 from training.backtest.reference_portfolios import covering_buffer, draw_portfolios
-from training.labels.account_panel import AccountTimes, take_rows
-from training.labels.book_intervals import Segments, from_lives
+from training.labels.account_panel import AccountPanel, take_rows
+from training.labels.book_intervals import BookIntervals, from_lives
 
 Floats = npt.NDArray[np.float64]
 
@@ -83,8 +83,8 @@ FIGURES = {
 class World:
     history: MarketHistory
     market: MarketFeatures
-    lives: Lives
-    segments: Segments
+    lives: SampledAccounts
+    segments: BookIntervals
     ruleset: RuleSet
     calibrate: tuple[int, int]
     test: tuple[int, int]
@@ -389,7 +389,7 @@ def test_emir_buffer_is_halved_in_stress(world: World) -> None:
 
 
 def levels_at(
-    world: World, forecaster: Forecaster, times: AccountTimes
+    world: World, forecaster: Forecaster, times: AccountPanel
 ) -> dict[str, npt.NDArray[np.float64]]:
     policies = reference_policies(times, world.history, world.market, 1.5)
     policies["margincast"] = add_on_policy(

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from features.account.frame import AccountRows
 from training.backtest.margin_paths import FOLLOW_HOURS, LifePaths
 from training.backtest.policy_simulation import walk_margins
-from training.labels.account_panel import AccountTimes
+from training.labels.account_panel import AccountPanel
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,7 +37,7 @@ def one_life(
         headroom=path[:hours],
         maintenance_margin=np.full(hours, margin),
     )
-    times = AccountTimes(
+    times = AccountPanel(
         np.array([0, hours]), 1.0, rows, np.full(hours, 2.0 * margin), np.ones(hours, dtype=bool)
     )
     at_risk = (np.minimum.accumulate(path[:hours]) >= 0.0) & (path[:hours] > 0.0)

@@ -14,8 +14,8 @@ from market.accounts.account_files import CLOSED, Event, write_accounts
 from market.accounts.book import Account, Balance, Book, Position
 from market.core.clock import HOUR, MINUTE
 from market.core.errors import DataError
-from market.simulator.population import Lives, Population, sample_lives
-from training.labels.book_intervals import Segments, account_keys, from_history, from_lives
+from market.simulator.population import Population, SampledAccounts, sample_lives
+from training.labels.book_intervals import BookIntervals, account_keys, from_history, from_lives
 
 RULES = load_ruleset("linear-tiers")
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
@@ -26,14 +26,14 @@ MARK = np.array([40_000.0, 2_000.0, 100.0]) * np.exp(
 )
 
 
-def sampled() -> Lives:
+def sampled() -> SampledAccounts:
     eligible = np.ones(MARK.shape, dtype=bool)
     return sample_lives(Population.load("reference-v1"), 12, 9, TIMES, MARK, eligible)
 
 
 def recorded(
     folder: Path, *snapshots: tuple[int, Account], events: tuple[Event, ...] = ()
-) -> Segments:
+) -> BookIntervals:
     books = [(time, Book.of([account])) for time, account in snapshots]
     return from_history(write_accounts(folder, books, events), TIMES, SYMBOLS, MARK, RULES)
 

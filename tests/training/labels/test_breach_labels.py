@@ -18,8 +18,8 @@ from market.bars.history import MarketHistory
 from market.bars.panel import BarPanel
 from market.bars.quality import QualityReport
 from market.core.clock import INTERVALS
-from training.labels.book_intervals import Segments, account_keys
-from training.labels.breach_labels import NEVER, Outcomes, follow
+from training.labels.book_intervals import BookIntervals, account_keys
+from training.labels.breach_labels import NEVER, Outcomes, breach_labels
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,11 +45,11 @@ class Held:
         return self.cash + sum(worst)
 
 
-def segments(books: Sequence[Held]) -> Segments:
+def segments(books: Sequence[Held]) -> BookIntervals:
     names = tuple(f"acc-{i}" for i in range(1 + max(book.account for book in books)))
     legs = [leg for book in books for leg in book.legs]
     quantity = np.array([q for _, q in legs], dtype=np.float64)
-    return Segments(
+    return BookIntervals(
         account=np.array([book.account for book in books]),
         account_ids=names,
         account_key=account_keys(names),
@@ -90,7 +90,7 @@ def followed(books: Sequence[Held], market: MarketHistory, **changes: Any) -> Ou
         "seed": 0,
     } | changes
     usable = options.pop("usable", ~np.isnan(market.mark))
-    return follow(segments(books), market, TABLE, usable, **options)
+    return breach_labels(segments(books), market, TABLE, usable, **options)
 
 
 def flat(rows: int) -> Floats:

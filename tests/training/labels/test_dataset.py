@@ -19,9 +19,9 @@ from market.bars.history import MarketHistory
 from market.bars.panel import BarPanel
 from market.core.clock import HOUR, INTERVALS
 from market.core.errors import DataError
-from market.simulator.population import Lives, Population, sample_lives
+from market.simulator.population import Population, SampledAccounts, sample_lives
 from market.simulator.simulated_market import simulate_bars
-from training.labels.book_intervals import Segments, from_history, from_lives
+from training.labels.book_intervals import BookIntervals, from_history, from_lives
 from training.labels.dataset import Dataset, build_dataset
 
 RULES = load_ruleset("linear-tiers")
@@ -33,12 +33,12 @@ CUT = 225
 @dataclass(frozen=True)
 class World:
     panel: BarPanel
-    lives: Lives
-    segments: Segments
+    lives: SampledAccounts
+    segments: BookIntervals
     data: Dataset
 
 
-def build(panel: BarPanel, segments: Segments, end: int | None = None) -> Dataset:
+def build(panel: BarPanel, segments: BookIntervals, end: int | None = None) -> Dataset:
     market = MarketState(panel.symbols, panel.interval).advance(panel)
     return build_dataset(
         MarketHistory.from_panel(panel),

@@ -24,7 +24,7 @@ from market.bars.history import MarketHistory
 from market.core.clock import INTERVALS
 from market.simulator.simulated_market import simulate_bars
 from training.backtest.add_on_policy import rule_bounds
-from training.labels.account_panel import take_times, value_times
+from training.labels.account_panel import take_panel, value_panel
 from training.labels.book_intervals import from_history
 
 RULES = load_ruleset("emir-tiers")
@@ -49,7 +49,7 @@ def test_floors_of_a_recorded_book_are_those_of_a_decision(tmp_path: Path) -> No
     ]
     book = Book.of(accounts)
     recorded = write_accounts(tmp_path, [(int(closes[0]), book)], ())
-    times = value_times(
+    times = value_panel(
         from_history(recorded, closes, symbols, mark, RULES),
         np.array([1, 0, 1]),
         np.array([row, row, row - 1]),
@@ -64,7 +64,7 @@ def test_floors_of_a_recorded_book_are_those_of_a_decision(tmp_path: Path) -> No
     floors = active_floors(requirement, view, RULES.floors)
     assert floors["wrong_way"][0] > floors["correlation"][0] > 0.0
     expected = largest_floor(floors, requirement)[::-1]
-    bounds = rule_bounds(take_times(times, np.array([0, 1]), np.arange(3)), history, market, RULES)
+    bounds = rule_bounds(take_panel(times, np.array([0, 1]), np.arange(3)), history, market, RULES)
     assert bounds.floor == pytest.approx(expected, rel=1e-12)
     assert bounds.cap == pytest.approx(add_on_cap(requirement.initial_margin, RULES.add_on)[::-1])
 

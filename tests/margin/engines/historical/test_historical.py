@@ -17,7 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from margin.book.book_margins import marks_discounted
-from margin.book.case_portfolio import Expiry, History, Holding, Pledge, Portfolio, Underlying
+from margin.book.case_portfolio import (
+    CollateralBalance,
+    Expiry,
+    History,
+    Holding,
+    Portfolio,
+    Underlying,
+)
 from margin.book.portfolio_batch import Portfolios, flatten
 from margin.cases.margin_cases import run_case
 from margin.engines.historical.exposures import exposures_of
@@ -66,7 +73,7 @@ def rules(**changes: Any) -> RuleSet:
     return msgspec.convert(content, RuleSet)
 
 
-def portfolio(*positions: Holding, collateral: tuple[Pledge, ...] = ()) -> Portfolio:
+def portfolio(*positions: Holding, collateral: tuple[CollateralBalance, ...] = ()) -> Portfolio:
     """An account with 1000 in cash, and expiries of 30 days everywhere."""
     expiry = 30 * 86_400.0
     return Portfolio(
@@ -453,7 +460,7 @@ def test_an_empty_portfolio_needs_no_history() -> None:
 
 
 def test_collateral_that_is_shocked_hedges_what_it_secures() -> None:
-    pledge = Pledge(
+    pledge = CollateralBalance(
         asset="BTC",
         amount=0.1,
         price=60_000.0,

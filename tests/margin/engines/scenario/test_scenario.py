@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from margin.book.case_portfolio import (
+    CollateralBalance,
     Expiry,
     Holding,
-    Pledge,
     Portfolio,
     Underlying,
     portfolio_from,
@@ -127,7 +127,7 @@ def test_settled_share_of_the_forward_stays() -> None:
 
 
 def test_collateral_counts_after_haircuts_and_moves_where_it_cancels(pmrm2: RuleSet) -> None:
-    pledge = Pledge(
+    pledge = CollateralBalance(
         asset="BTC",
         amount=1.0,
         price=70_000.0,
@@ -149,13 +149,13 @@ def test_collateral_counts_after_haircuts_and_moves_where_it_cancels(pmrm2: Rule
     np.testing.assert_allclose(margins.mark_to_market, 70_000.0)
 
 
-def replace_pledge(pledge: Pledge, **more: Any) -> Pledge:
+def replace_pledge(pledge: CollateralBalance, **more: Any) -> CollateralBalance:
     fields = {name: getattr(pledge, name) for name in pledge.__struct_fields__}
-    return Pledge(**{**fields, **more})
+    return CollateralBalance(**{**fields, **more})
 
 
 def test_haircuts_and_coin_of_the_rule_set_apply_where_a_pledge_has_none(pmrm2: RuleSet) -> None:
-    pledges = (Pledge(asset="CBBTC", amount=1.0, price=70_000.0),)
+    pledges = (CollateralBalance(asset="CBBTC", amount=1.0, price=70_000.0),)
     flat, margins = margins_of(
         pmrm2, account(perp(-1.0), collateral=pledges), account(collateral=pledges)
     )
@@ -222,7 +222,7 @@ def test_parts_add_up_and_name_the_worst(pmrm2: RuleSet) -> None:
         option(-2.0, 75_000.0),
         cash=7.0,
         stable_price=0.95,
-        collateral=(Pledge(asset="USDE", amount=5.0, price=1.0, confidence=0.1),),
+        collateral=(CollateralBalance(asset="USDE", amount=5.0, price=1.0, confidence=0.1),),
     )
     flat, margins = margins_of(pmrm2, account(perp(2.0)), portfolio)
     parts = engine_of(pmrm2).parts(flat, 1, pmrm2)
@@ -303,7 +303,7 @@ def test_two_underlyings_are_refused_or_summed(pmrm2: RuleSet) -> None:
 
 def test_collateral_of_another_underlying_counts_for_one(pmrm2: RuleSet) -> None:
     both = {"BTC": BTC, "ETH": Underlying(spot=2_000.0)}
-    moving = Pledge(
+    moving = CollateralBalance(
         asset="ETH",
         amount=1.0,
         price=2_000.0,

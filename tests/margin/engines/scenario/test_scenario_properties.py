@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin.book.case_portfolio import Expiry, Holding, Pledge, Portfolio, Underlying
+from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
 from margin.book.portfolio_batch import flatten
 from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins
@@ -47,7 +47,7 @@ options = st.builds(
 positions = st.lists(perps | options, max_size=8)
 pledges = st.lists(
     st.builds(
-        Pledge,
+        CollateralBalance,
         asset=st.just("U"),
         amount=st.floats(-5.0, 50.0),
         price=st.just(100.0),
@@ -117,7 +117,7 @@ def scaled(held: list[Holding], factor: float) -> list[Holding]:
 
 @given(positions, pledges, PRESETS, st.randoms(use_true_random=False))
 def test_permuting_positions_changes_no_bit(
-    held: list[Holding], collateral: list[Pledge], ruleset: RuleSet, order: random.Random
+    held: list[Holding], collateral: list[CollateralBalance], ruleset: RuleSet, order: random.Random
 ) -> None:
     shuffled = held.copy()
     order.shuffle(shuffled)
@@ -151,7 +151,7 @@ def test_scenario_losses_are_sub_additive(one: list[Holding], other: list[Holdin
 
 @given(positions, pledges, PRESETS)
 def test_parts_and_components_add_up(
-    held: list[Holding], collateral: list[Pledge], ruleset: RuleSet
+    held: list[Holding], collateral: list[CollateralBalance], ruleset: RuleSet
 ) -> None:
     flat = flatten([account(held, collateral, 5.0)], ruleset.collateral)
     margins = compute_margins(flat, ruleset)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from margin.book.case_portfolio import Holding, Pledge, Portfolio, Underlying
+from margin.book.case_portfolio import CollateralBalance, Holding, Portfolio, Underlying
 from margin.book.portfolio_batch import flatten
 from margin.book.requirement import compute_requirement
 from margin.engines.registry import compute_margins
@@ -82,7 +82,8 @@ def test_book_and_portfolio_have_the_same_margins(
             for coin, amount in positions
         ),
         collateral=tuple(
-            Pledge(asset=coin, amount=amount, price=PRICES[coin]) for coin, amount in balances
+            CollateralBalance(asset=coin, amount=amount, price=PRICES[coin])
+            for coin, amount in balances
         ),
     )
     want = compute_margins(flatten([portfolio], ruleset.collateral), ruleset)
