@@ -54,7 +54,8 @@ from training.backtest.policies import REFERENCE_POLICIES, reference_policies, v
 from training.backtest.policy_simulation import MarginOutcome, average_margin
 from training.backtest.reference_portfolios import covering_buffer, draw_portfolios
 from training.labels.account_panel import AccountPanel, take_rows
-from training.labels.book_intervals import BookIntervals, from_lives
+from training.labels.book_intervals import BookIntervals, from_sampled_accounts
+from training.labels.market_path import LabelMarket
 
 Floats = npt.NDArray[np.float64]
 
@@ -84,15 +85,19 @@ class World:
     history: MarketHistory
     market: MarketFeatures
     lives: SampledAccounts
-    segments: BookIntervals
+    intervals: BookIntervals
     ruleset: RuleSet
     calibrate: tuple[int, int]
     test: tuple[int, int]
 
+    @property
+    def label_market(self) -> LabelMarket:
+        return LabelMarket(self.history, self.market)
+
     def paths(self, span: tuple[int, int] | None = None, **changes: int) -> LifePaths:
         settings = {"max_account_hours": HOURS_LIMIT, "seed": 1} | changes
         return follow_lives(
-            self.segments, self.history, self.market, self.ruleset, span or self.test, **settings
+            self.intervals, self.label_market, self.ruleset, span or self.test, **settings
         )
 
 
@@ -124,7 +129,7 @@ def world() -> World:
         history,
         market,
         lives,
-        from_lives(lives),
+        from_sampled_accounts(lives, panel.symbols),
         load_ruleset("linear-tiers"),
         (int(panel.closes[0]), middle),
         (middle, int(panel.closes[-1])),
@@ -154,9 +159,8 @@ def forecaster(tmp_path_factory: pytest.TempPathFactory) -> Forecaster:
 @pytest.fixture(scope="module")
 def report(world: World, forecaster: Forecaster) -> dict[str, Any]:
     return backtest(
-        world.history,
-        world.market,
-        world.segments,
+        world.label_market,
+        world.intervals,
         world.ruleset,
         forecaster,
         calibrate=world.calibrate,
@@ -249,9 +253,8 @@ def test_report_is_the_same_twice(
 ) -> None:
     seen: list[float] = []
     again = backtest(
-        world.history,
-        world.market,
-        world.segments,
+        world.label_market,
+        world.intervals,
         world.ruleset,
         forecaster,
         calibrate=world.calibrate,
@@ -346,9 +349,8 @@ def test_closing_cost_is_the_liquidity_floor_without_extra_days(world: World) ->
 def test_spans_that_overlap_are_refused(world: World, forecaster: Forecaster) -> None:
     with pytest.raises(DataError, match="calibration ends"):
         backtest(
-            world.history,
-            world.market,
-            world.segments,
+            world.label_market,
+            world.intervals,
             world.ruleset,
             forecaster,
             calibrate=(world.calibrate[0], world.test[0] + 1),
@@ -594,7 +596,7 @@ def test_frontier_is_read_off_between_neighbours_and_not_beyond_its_ends(
 
 def test_portfolios_hold_fixed_quantities_of_books_from_the_population(world: World) -> None:
     portfolios = draw_portfolios(
-        world.segments, world.history, world.market, world.ruleset, world.test, seed=1, count=20
+        world.intervals, world.label_market, world.ruleset, world.test, seed=1, count=20
     )
     count, days = portfolios.loss.shape
     rows = portfolios.times.rows
@@ -619,7 +621,7 @@ def test_portfolios_hold_fixed_quantities_of_books_from_the_population(world: Wo
 
 def test_covering_buffer_covers_99_per_cent_and_no_less_does(world: World) -> None:
     portfolios = draw_portfolios(
-        world.segments, world.history, world.market, world.ruleset, world.test, seed=1
+        world.intervals, world.label_market, world.ruleset, world.test, seed=1
     )
     margin = portfolios.by_day(portfolios.times.maintenance_margin)
     buffer = covering_buffer(portfolios, 0.99)
