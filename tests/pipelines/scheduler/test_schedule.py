@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from market.core.errors import BusyError, ConfigError
 from pipelines.cli.main import app
 from pipelines.config.config import Config, load_config
-from pipelines.scheduler.cron import cron_trigger
 from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive
 from pipelines.scheduler.schedule import Scheduler, first_start, next_starts
 from pipelines.scheduler.schedule_state import Finished, JobState, ScheduleState
+from pipelines.scheduler.trigger import cron_trigger
 
 NOW = datetime(2026, 11, 24, 14, 30, tzinfo=UTC)
 DAILY = "0 3 * * *"
