@@ -86,7 +86,7 @@ def stored_hash(row: Row[Any]) -> str:
     """
     if not isinstance(row.payload, str):
         raise AlteredError(f"payload of record {row.id!r} is not text; it was altered")
-    return record_hash(row._mapping)
+    return record_hash(dict(row._mapping))
 
 
 def to_record(row: Row[Any]) -> Record:

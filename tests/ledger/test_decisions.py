@@ -95,7 +95,7 @@ def test_concurrent_decisions_of_an_account_each_continue_from_the_one_before(
     def work(n: int) -> None:
         with Ledger(url, chain=f"worker-{n % 3}") as own:
             for _ in range(5):
-                last = own.last_decisions(["a"])["a"]
+                last = own.last_decisions(["a"]).get("a")
                 count = 0.0 if last is None else last.payload["add_on"]
                 based_on = None if last is None else last.id
                 own.append_decisions(
