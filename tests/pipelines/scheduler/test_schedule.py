@@ -333,7 +333,7 @@ def test_once_that_was_stopped_does_not_pass_for_the_run_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {"due": "d", "started": "s", "ended": "e", "exit": 0, "verdict": "kept"}
-    job = {"last": before, "running": "2026-11-24T03:00:00+00:00"}
+    job: dict[str, Any] = {"last": before, "running": "2026-11-24T03:00:00+00:00"}
     monkeypatch.setattr(
         Scheduler, "run_due", lambda _: {"jobs": {"retrain": job}, "ran": ["retrain"]}
     )
