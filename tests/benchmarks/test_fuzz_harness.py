@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from benchmarks.fuzz.campaign import faults_of, next_request, run_campaign
-from benchmarks.fuzz.decision_checks import decision_faults
-from benchmarks.fuzz.draw import Draw
 from benchmarks.fuzz.endpoint import MODES, World
-from benchmarks.fuzz.hostile import RAW
-from benchmarks.fuzz.relations import price_count
-from benchmarks.fuzz.requests import BARS, QUOTES, SCORE, WHAT_IF, Request, dumps
+from benchmarks.fuzz.generators.draw import Draw
+from benchmarks.fuzz.generators.hostile import RAW
+from benchmarks.fuzz.generators.requests import BARS, QUOTES, SCORE, WHAT_IF, Request, dumps
+from benchmarks.fuzz.oracles.decisions import decision_faults
+from benchmarks.fuzz.oracles.relations import price_count
 from benchmarks.fuzz.shrink import shrink
 from market.core.clock import HOUR, format_time
 from market.core.errors import LedgerError
