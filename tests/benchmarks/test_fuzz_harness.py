@@ -227,7 +227,7 @@ def test_a_lost_quote_shows_at_the_restart(world: World, monkeypatch: pytest.Mon
 
     quotes = Request("POST", QUOTES, {"quotes": [{"instrument": "USDT", "mark": 0.999}]})
     assert faults_of(world, [quotes]) == []
-    monkeypatch.setattr(live_market, "caught_up", lambda moment, *_: _CaughtUp(moment))
+    monkeypatch.setattr(live_market, "replay_market_records", lambda moment, *_: _CaughtUp(moment))
     assert names(faults_of(world, [quotes])) == {"restart gives another market"}
 
 
