@@ -57,7 +57,7 @@ def scenario_results(
     portfolios: Portfolios, units: Units, held: PledgeValues, ruleset: RuleSet
 ) -> ScenarioResults:
     """Run the grid of a rule set over every unit."""
-    rules = ruleset.scenarios
+    rules = ruleset.engine_rules(ScenarioRules)
     legs = Legs(
         portfolios.kind,
         portfolios.expiry,

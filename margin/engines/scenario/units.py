@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.portfolio_batch import OPTION, PERP, Portfolios
+from margin.engines.scenario.rules import ScenarioRules
 from margin.rules.ruleset import RuleSet
 from market.core.errors import DataError, InstrumentError
 
@@ -75,7 +76,7 @@ def units_of(portfolios: Portfolios, ruleset: RuleSet) -> Units:
     counts = np.append(counts, np.zeros(len(keys) - len(counts), dtype=np.int64))[order]
     portfolio, underlying = keys // size, keys % size
     underlying[underlying == size - 1] = -1
-    if ruleset.scenarios.underlyings == "one":
+    if ruleset.engine_rules(ScenarioRules).underlyings == "one":
         _check_one(portfolios, portfolio, underlying, ruleset)
     _check_pledges(portfolios, pledge_owner, portfolio)
     of_pledge = np.searchsorted(portfolio, pledge_owner)

@@ -9,8 +9,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from margin.book.portfolio_batch import Portfolios
-from margin.engines.standard.figures import Figures
-from margin.engines.standard.rules import StandardRules
+from margin.engines.standard.rules import Figures, StandardRules
 from margin.rules.ruleset import CollateralRules
 from margin.valuation.collateral import pledge_values
 

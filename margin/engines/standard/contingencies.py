@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.portfolio_batch import OPTION, PERP, Portfolios
-from margin.engines.standard.figures import Figures
+from margin.engines.standard.rules import Figures
 
 Floats = npt.NDArray[np.float64]
 

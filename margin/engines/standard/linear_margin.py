@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.portfolio_batch import OPTION, PERP, Portfolios
-from margin.engines.standard.figures import Figures
-from margin.engines.standard.rules import StandardRules
+from margin.engines.standard.rules import Figures, StandardRules
 from market.core.errors import RuleSetError
 
 Floats = npt.NDArray[np.float64]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from margin.add_on.rounding import round_up
+from margin.engines.tier.rules import TierRules
 from margin.engines.tier.tiers import bracket_table
 from margin.rules.ruleset import RuleSet
 from margin.valuation.asset_weights import liability_weight
@@ -57,7 +58,7 @@ def scaling_of(ruleset: RuleSet, symbols: tuple[str, ...]) -> Scaling | None:
     RuleSetError
         The rule set has another engine.
     """
-    rules = ruleset.tiers
+    rules = ruleset.engine_rules(TierRules)
     tables = [rules.table_of(symbol) for symbol in symbols]
     quantum = 0.0 if rules.quantum is UNSET else rules.quantum
     if quantum == 0.0 and all(table.imf == 0.0 and table.caps is None for table in tables):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 from numba import njit
 
-from margin.engines.tier.rules import Bracket
+from margin.engines.tier.rules import Bracket, TierRules
 from margin.rules.ruleset import RuleSet
 from market.core.errors import RuleSetError
 
@@ -126,7 +126,7 @@ def check_label_support(ruleset: RuleSet) -> None:
     """
     if ruleset.engine != "tier":
         reason = f"has the engine {ruleset.engine!r}"
-    elif ruleset.tiers.scaled_by_size:
+    elif ruleset.engine_rules(TierRules).scaled_by_size:
         reason = "scales margins with the size of a position in units of its underlying"
     elif ruleset.collateral.weights is not UNSET:
         reason = "weighs collateral by its amount"
@@ -142,13 +142,13 @@ def check_label_support(ruleset: RuleSet) -> None:
 @lru_cache(maxsize=64)
 def bracket_table(ruleset: RuleSet, symbols: tuple[str, ...]) -> TierTable:
     """The brackets of a rule set for these symbols, whatever else scales its margins."""
-    brackets = [ruleset.tiers.of_symbol(symbol) for symbol in symbols]
+    brackets = [ruleset.engine_rules(TierRules).of_symbol(symbol) for symbol in symbols]
     width = max((len(own) for own in brackets), default=1)
     padded = [own + own[-1:] * (width - len(own)) for own in brackets]
     bounds = _column(padded, width, "upper_bound")
     maintenance = _column(padded, width, "maintenance_rate")
     initial = _column(padded, width, "initial_rate")
-    whole = ruleset.tiers.initial_margin_basis == "whole_notional"
+    whole = ruleset.engine_rules(TierRules).initial_margin_basis == "whole_notional"
     arrays = (
         bounds,
         maintenance,

@@ -20,11 +20,10 @@ from margin.book.case_portfolio import (
 )
 from margin.book.portfolio_batch import Portfolios, flatten
 from margin.cases.what_if_cases import explain_case
-from margin.engines.margins import Margins
+from margin.engines.margins import Margins, RankedScenario
 from margin.engines.registry import compute_margins, engine_of
-from margin.engines.scenario.engine import scenario_parts, worst_scenarios
 from margin.engines.scenario.grid import scenario_name
-from margin.engines.scenario.rules import GridRow
+from margin.engines.scenario.rules import GridRow, ScenarioRules
 from margin.pricing.black76 import black76_price
 from margin.rules.ruleset import CollateralRules, RuleSet, load_ruleset, ruleset_from_content
 from market.core.errors import DataError, InstrumentError, RuleSetError
@@ -241,8 +240,16 @@ def test_basis_contingency_is_named(pmrm2: RuleSet) -> None:
     flat, margins = margins_of(ruleset, account(option(1.0, 70_000.0)))
     assert margins.initial["basis_contingency"][0] < 0.0
     assert margins.initial["worst_scenario"][0] == 0.0
-    names = [part.name for part in scenario_parts(flat, 0, ruleset)]
+    names = [part.name for part in engine_of(ruleset).parts(flat, 0, ruleset)]
     assert "basis contingency" in names
+
+
+def worst_scenarios(
+    portfolios: Portfolios, account: int, ruleset: RuleSet, count: int
+) -> tuple[RankedScenario, ...]:
+    ranked = engine_of(ruleset).worst_scenarios(portfolios, account, ruleset, count)
+    assert ranked is not None
+    return ranked
 
 
 def test_worst_scenarios_are_ranked(pmrm2: RuleSet) -> None:
@@ -292,7 +299,7 @@ def test_two_underlyings_are_refused_or_summed(pmrm2: RuleSet) -> None:
     ]
     assert margins.initial_net[0] == pytest.approx(1.0 + sum(alone))
     assert [
-        part.subject for part in scenario_parts(flat, 0, summed) if "scenario" in part.name
+        part.subject for part in engine_of(summed).parts(flat, 0, summed) if "scenario" in part.name
     ] == [
         "BTC",
         "ETH",
@@ -354,7 +361,7 @@ def test_least_for_deltas_is_the_published_example() -> None:
     assert margins.initial["delta_floor"][0] == pytest.approx(-140.0, rel=1e-9)
     assert margins.maintenance["delta_floor"][0] == pytest.approx(-70.0, rel=1e-9)
     assert margins.leg_initial.sum() == pytest.approx(140.0, rel=1e-9)
-    parts = scenario_parts(flat, 0, ruleset)
+    parts = engine_of(ruleset).parts(flat, 0, ruleset)
     assert [part.initial for part in parts if part.name == "least for deltas"] == [
         pytest.approx(-140.0)
     ]
@@ -477,5 +484,5 @@ def test_overflow_is_not_a_margin(pmrm2: RuleSet) -> None:
 
 
 def test_rule_set_of_another_engine_has_no_grid(linear_tiers: RuleSet) -> None:
-    with pytest.raises(RuleSetError, match="engine 'scenario'"):
-        _ = linear_tiers.scenarios
+    with pytest.raises(RuleSetError, match="ScenarioRules"):
+        linear_tiers.engine_rules(ScenarioRules)

@@ -11,7 +11,7 @@ import pytest
 
 from margin.book.portfolio_batch import Portfolios
 from margin.engines.registry import compute_margins
-from margin.engines.standard.engine import standard_margins
+from margin.engines.standard.engine import StandardEngine
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from market.core.errors import InstrumentError, RuleSetError
 
@@ -121,8 +121,8 @@ def test_impossible_rules_are_refused_by_key(
 def test_rules_of_another_engine_are_refused(
     make: Make, flat: Flat, linear_tiers: RuleSet, srm: RuleSet
 ) -> None:
-    with pytest.raises(RuleSetError, match="standard"):
-        standard_margins(flat(make(), ruleset=srm), linear_tiers)
+    with pytest.raises(RuleSetError, match="StandardRules"):
+        StandardEngine().margins(flat(make(), ruleset=srm), linear_tiers)
 
 
 def test_bar_symbols_take_the_figures_of_their_coin(
