@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from margin.engines.registry import engine_of
 from margin.engines.tier.rules import Bracket
 from margin.rules.history import RuleHistory
@@ -18,7 +20,6 @@ from market.core.clock import format_time
 from market.core.errors import DataError, RuleSetError
 from market.core.files import replace_file
 from pipelines.rulesets.bracket_record import BracketRecord, read_brackets
-from pipelines.rulesets.toml_text import toml_text
 
 HEADER = "# Written by `margincast rulesets import`; import again in the place of editing.\n"
 
@@ -80,7 +81,7 @@ def import_rulesets(
         end = steps[i + 1][0] if i + 1 < len(steps) else None
         ruleset = _version(rules, name or rules.name, moment, end, tables, source.name, digest)
         file = f"{_stamp(moment)}.toml"
-        files[file] = (HEADER + "\n" + toml_text(ruleset.content())).encode()
+        files[file] = (HEADER + "\n" + ruleset_toml(ruleset)).encode()
         versions.append(_checked(ruleset, files[file], file))
         reported.append(
             {
@@ -109,6 +110,18 @@ def import_rulesets(
         "written": written,
         "versions": reported,
     }
+
+
+def ruleset_toml(ruleset: RuleSet) -> str:
+    """A rule set as TOML; read back it has the same digest, floats to the last bit."""
+    return tomli_w.dumps(_without_nulls(ruleset.content()))
+
+
+def _without_nulls(content: Any) -> Any:
+    """The content without absent values, which TOML cannot hold."""
+    if isinstance(content, dict):
+        return {k: _without_nulls(value) for k, value in content.items() if value is not None}
+    return [_without_nulls(value) for value in content] if isinstance(content, list) else content
 
 
 def _check_symbols(record: BracketRecord, symbols: Sequence[str], source: Path) -> None:
