@@ -22,7 +22,7 @@ from margin.book.chunks import chunks_of, compute_chunks
 from margin.book.portfolio_batch import Portfolios
 from margin.engines.registry import compute_margins
 from margin.engines.scenario.grid import Grid
-from margin.engines.scenario.revaluation import fill_values
+from margin.engines.scenario.revaluation import Option, Rows, fill_values
 from margin.engines.scenario.rules import ScenarioRules
 from margin.rules.ruleset import load_ruleset
 
@@ -161,10 +161,11 @@ class _Job:
 
 @njit(cache=True, error_model="numpy")
 def _with_table(forward, tau, strike, call, vols, at, logs, move, out):  # type: ignore[no-untyped-def]
-    room = np.empty(2 * len(at))
+    scratch = np.empty(2 * len(at))
+    rows = Rows(at, logs, move)
     for i in range(len(strike)):
-        moneyness = math.log(forward / strike[i])
-        fill_values(strike[i], moneyness, tau, vols[i], call[i], at, logs, move, room, out[i])
+        option = Option(strike[i], math.log(forward / strike[i]), tau, call[i])
+        fill_values(option, vols[i], rows, scratch, out[i])
 
 
 @njit(cache=True, error_model="numpy")

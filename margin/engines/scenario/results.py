@@ -11,7 +11,7 @@ from margin.book.portfolio_batch import Portfolios
 from margin.book.segment_sums import row_sums
 from margin.engines.scenario.contingencies import position_deltas
 from margin.engines.scenario.grid import Grid
-from margin.engines.scenario.kernel import NOTHING, Legs, Terms, scenario_kernel
+from margin.engines.scenario.kernel import NOTHING, Inputs, Legs, Terms, scenario_kernel
 from margin.engines.scenario.parameters import Parameters
 from margin.engines.scenario.rules import ScenarioRules
 from margin.engines.scenario.units import Units, leg_prices
@@ -73,7 +73,7 @@ def scenario_results(
     collateral = np.zeros(len(units.portfolio))
     np.add.at(collateral, units.of_pledge, moved)
     pnl, basis, worst, value, leg_pnl = scenario_kernel(
-        units.start, legs, terms, collateral, Grid.of(rules), Parameters.of(rules)
+        units.start, Inputs(legs, terms, Grid.of(rules), Parameters.of(rules)), collateral
     )
     rows = pnl.shape[1]
     scenario = pnl[np.arange(len(worst)), np.clip(worst, 0, rows - 1)]
