@@ -11,8 +11,8 @@ import numpy.typing as npt
 from margin.book.portfolio_batch import Portfolios
 from margin.book.segment_sums import row_sums
 from margin.engines.base import Engine
-from margin.engines.historical.exposures import Exposures, exposures_of
 from margin.engines.historical.losses import Losses, simulated_losses, tail_length
+from margin.engines.historical.positions import ShockedPositions, shocked_positions
 from margin.engines.historical.rules import (
     SimulationRules,
     StressedObservationRules,
@@ -88,11 +88,11 @@ class HistoricalEngine(Engine):
         Commission Delegated Regulation (EU) No 153/2013, Articles 24 to 28.
         """
         rules = ruleset.engine_rules(SimulationRules)
-        exposures, found, _ = _simulate(portfolios, rules)
+        positions, found, _ = _simulate(portfolios, rules)
         start, legs = portfolios.start, len(portfolios.kind)
         held = pledge_values(portfolios)
         pnl = row_sums(start, portfolios.unrealised)
-        value = row_sums(start, exposures.option_values(legs))
+        value = row_sums(start, positions.option_values(legs))
         extra = rules.initial_multiple - 1.0
 
         def components(haircut: Floats) -> dict[str, Floats]:
@@ -125,10 +125,10 @@ class HistoricalEngine(Engine):
         """Cash, profits, option values, collateral, and of the margin the historical periods that
         it comes from, by their dates."""
         rules = ruleset.engine_rules(SimulationRules)
-        exposures, found, scenarios = _simulate(portfolios, rules)
+        positions, found, scenarios = _simulate(portfolios, rules)
         cash = float(portfolios.cash[account])
         parts = [Part("cash", "", cash, cash)]
-        values = exposures.option_values(len(portfolios.kind))
+        values = positions.option_values(len(portfolios.kind))
         for leg in range(portfolios.start[account], portfolios.start[account + 1]):
             name, pnl = portfolios.name[leg], float(portfolios.unrealised[leg])
             if pnl != 0.0:
@@ -164,7 +164,7 @@ class HistoricalEngine(Engine):
         one = portfolios.between(account, account + 1)
         scenarios = scenarios_of(_history(one), ruleset.engine_rules(SimulationRules))
         found = simulated_losses(
-            exposures_of(one),
+            shocked_positions(one),
             len(one.kind),
             _columns(one, _history(one)),
             scenarios.current,
@@ -189,14 +189,14 @@ class HistoricalEngine(Engine):
 
 def _simulate(
     portfolios: Portfolios, rules: SimulationRules
-) -> tuple[Exposures, Simulated, Scenarios]:
+) -> tuple[ShockedPositions, Simulated, Scenarios]:
     history = _history(portfolios)
     scenarios = scenarios_of(history, rules)
-    exposures = exposures_of(portfolios)
+    positions = shocked_positions(portfolios)
     column = _columns(portfolios, history)
 
     def losses(moves: ScenarioSet) -> Losses:
-        return simulated_losses(exposures, len(portfolios.kind), column, moves, rules)
+        return simulated_losses(positions, len(portfolios.kind), column, moves, rules)
 
     current = losses(scenarios.current)
     margin, leg = current.total, current.leg
@@ -213,7 +213,7 @@ def _simulate(
         measured_leg = (1.0 - weight) * leg + weight * worse_leg
     elif scenarios.long is not None:
         measured, measured_leg = _larger(portfolios, current, losses(scenarios.long))
-    return exposures, Simulated(current, measured - margin, measured_leg), scenarios
+    return positions, Simulated(current, measured - margin, measured_leg), scenarios
 
 
 def _larger(portfolios: Portfolios, one: Losses, other: Losses) -> tuple[Floats, Floats]:

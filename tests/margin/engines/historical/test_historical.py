@@ -26,8 +26,8 @@ from margin.book.case_portfolio import (
 )
 from margin.book.portfolio_batch import Portfolios, flatten
 from margin.cases.margin_cases import run_case
-from margin.engines.historical.exposures import exposures_of
 from margin.engines.historical.losses import tail_length
+from margin.engines.historical.positions import shocked_positions
 from margin.engines.historical.rules import SimulationRules
 from margin.engines.historical.scenarios import ewma_volatility, scenarios_of
 from margin.engines.margins import Margins
@@ -304,7 +304,7 @@ def test_options_have_the_value_by_which_exposures_and_trades_mark_them(rate: fl
     }
     flat, found = margined(ruleset, msgspec.structs.replace(held, underlyings=expiries))
     marked = leg_exposures(flat, discounted=engine_of(ruleset).discounts_options).value
-    assert exposures_of(flat).option_values(2) == pytest.approx(marked, rel=1e-12)
+    assert shocked_positions(flat).option_values(2) == pytest.approx(marked, rel=1e-12)
     assert found.equity[0] == pytest.approx(1_000.0 + marked.sum(), rel=1e-12)
 
 
