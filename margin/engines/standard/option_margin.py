@@ -36,18 +36,18 @@ def option_marks(portfolios: Portfolios) -> Floats:
 def isolated_margins(
     portfolios: Portfolios, marks: Floats, figures: Figures
 ) -> tuple[Floats, Floats]:
-    """Initial and maintenance margin of one unit of each option if short, its mark included.
+    """Initial and maintenance margin of one unit of each short option, its mark included.
 
     ``IM = max(min_spot, max_spot - OTM / S) * S + mark``, for a put at least ``mm_offset * MM``;
     ``MM = mm_call_spot * S + mark``, for a put ``max(mm_put_spot * S, mm_put_mtm * mark) + mark``.
 
-    Quote currency, shape (L,) each; 0 for legs that are no options.
+    Quote currency, shape (L,) each; 0 for all other legs.
 
     References
     ----------
     Derive, "Standard Margin": Isolated Margin.
     """
-    legs = np.flatnonzero(portfolios.kind == OPTION)
+    legs = np.flatnonzero((portfolios.kind == OPTION) & (portfolios.quantity < 0.0))
     row = portfolios.underlying[legs]
     call, strike, mark = portfolios.call[legs], portfolios.strike[legs], marks[legs]
     spot = portfolios.underlyings.spot[row]
