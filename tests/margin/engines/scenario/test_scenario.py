@@ -455,8 +455,10 @@ def test_arrays_that_cannot_be_valued_are_named(
     owner = flat if table is None else getattr(flat, table)
     values = getattr(owner, column).copy()
     values[row] = value
-    changed_table = replace(owner, **{column: values})
-    broken = changed_table if table is None else replace(flat, **{table: changed_table})
+    changed: dict[str, Any] = {column: values}
+    if table is not None:
+        changed = {table: replace(owner, **changed)}
+    broken = replace(flat, **changed)
     with pytest.raises(InstrumentError, match=error) as caught:
         compute_margins(broken, pmrm2)
     assert caught.value.instrument.startswith("BTC")

@@ -306,7 +306,7 @@ def _vol(option: Holding, expiry: Expiry, move: str, rules: ScenarioRules) -> fl
     floored = max(days, rules.dte_floor_days)
     if floored == 0.0:
         return vol  # settled: the vol does not matter
-    reach = (30.0 / floored) ** power
+    reach = math.pow(30.0 / floored, power)
     if move == "up":
         return max(vol * (1.0 + rules.vol_range_up * reach), rules.min_vol_after_up_shock)
     if move == "down":

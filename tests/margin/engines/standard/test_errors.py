@@ -63,8 +63,10 @@ def test_arrays_without_a_price_are_refused_by_the_leg(
     portfolios = flat(make(positions=[option(-1.0, "put", 1_900.0), perp]), ruleset=srm)
     table, _, key = array.rpartition(".")
     at = getattr(portfolios, table) if table else portfolios
-    at = dataclasses.replace(at, **{key: np.full_like(getattr(at, key), value)})
-    broken = dataclasses.replace(portfolios, **{table: at}) if table else at
+    changed: dict[str, Any] = {key: np.full_like(getattr(at, key), value)}
+    if table:
+        changed = {table: dataclasses.replace(at, **changed)}
+    broken = dataclasses.replace(portfolios, **changed)
     with pytest.raises(InstrumentError, match=named) as caught:
         compute_margins(broken, srm)
     expected = "ETH-PERP" if named in ("spot", "perp_price") else "ETH-1209600.0s-1900.0-P"

@@ -485,7 +485,8 @@ def case_of(portfolio: Portfolio, ruleset: RuleSet, preset: str) -> dict[str, An
         own["grid"] = parameters.pop("grid")
     content = msgspec.to_builtins(portfolio) | {"history": HISTORY}
     line = json.dumps({"id": 1, "portfolio": content, "ruleset": own})
-    return msgspec.json.decode(msgspec.json.encode(run_case(line.encode())))
+    answer: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(run_case(line.encode())))
+    return answer
 
 
 HISTORY = {
