@@ -135,13 +135,13 @@ def _check_symbols(record: BracketRecord, symbols: Sequence[str], source: Path) 
 
 
 def _steps(
-    record: BracketRecord, wanted: frozenset[str]
+    record: BracketRecord, chosen: frozenset[str]
 ) -> list[tuple[int, _Tables, dict[str, int]]]:
     """When the brackets in force changed, to what, and what became of the tables listed then."""
     steps: list[tuple[int, _Tables, dict[str, int]]] = []
     current: dict[str, tuple[Bracket, ...]] = {}
     for moment, listing in record.listings.items():
-        listed = {name: own for name, own in listing.items() if not wanted or name in wanted}
+        listed = {name: own for name, own in listing.items() if not chosen or name in chosen}
         counts = {"new": 0, "changed": 0, "relisted": 0}
         for symbol, brackets in listed.items():
             before = current.get(symbol)
@@ -156,13 +156,13 @@ def _steps(
 def _version(
     base: RuleSet,
     name: str,
-    moment: int,
+    start: int,
     end: int | None,
     tables: _Tables,
     source: str,
     digest: str,
 ) -> RuleSet:
-    since = format_time(moment)
+    since = format_time(start)
     content = engine_of(base).with_brackets(base, tables) | {
         "name": name,
         "version": since,
@@ -187,9 +187,9 @@ def _checked(ruleset: RuleSet, text: bytes, file: str) -> RuleSet:
     return again
 
 
-def _stamp(moment: int) -> str:
+def _stamp(time: int) -> str:
     """Time in a file's name: names sort like times."""
-    return format_time(moment).replace("-", "").replace(":", "")
+    return format_time(time).replace("-", "").replace(":", "")
 
 
 def _replace_folder(out: Path, files: Mapping[str, bytes]) -> bool:
