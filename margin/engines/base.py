@@ -1,4 +1,4 @@
-"""The protocol of a margin engine: everything the rest of the system asks of one."""
+"""The protocol of a margin engine: everything that the rest of the system uses of one."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(_ENGINES)
 """By the table that they read, in the order of their registration."""
 
 _QUIET = np.errstate(over="ignore", invalid="ignore")
-"""Whoever reads a figure checks it: what leaves float64 is a problem of its account."""
+"""Readers check figures: one that leaves float64 becomes an error of its account."""
 
 
 def register(engine: Engine) -> Callable[[], None]:

@@ -72,7 +72,7 @@ class CoverageRules(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SlippageCurve(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the order books of one symbol asked, as shares of the notional.
+    """Cost of trading one symbol through its order books, as shares of the notional.
 
     Attributes
     ----------
@@ -232,7 +232,7 @@ def table_of(table: Table | UnsetType, name: str) -> Table:
     """
     if isinstance(table, UnsetType):
         raise RuleSetError(
-            f"the rule set has no table [floors.{name}], whose figures were asked for; add it"
+            f"the rule set has no table [floors.{name}], whose figures are needed here; add it"
         )
     return table
 
@@ -304,8 +304,8 @@ def check_emir(rules: FloorRules, engine_measures: tuple[str, ...] = ()) -> None
     ):
         if value < LEAST_STAND_IN:
             raise ValueError(
-                f"regulation = 'emir' and floors.{key} = {value}; a stand-in for a volatility that "
-                f"is not known must be at least {LEAST_STAND_IN} an hour, or it vouches for it"
+                f"regulation = 'emir' and floors.{key} = {value}; the value in place of an unknown "
+                f"volatility must be at least {LEAST_STAND_IN} an hour"
             )
     divergence = table_of(rules.correlation, "correlation").full_divergence
     if divergence > MOST_DIVERGENCE:

@@ -235,8 +235,8 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
         """When the rules hold, in nanoseconds: from the first, inclusive, to the second,
         exclusive; None where that side is open."""
         return (
-            _moment("effective_from", self.effective_from),
-            _moment("effective_to", self.effective_to),
+            _parse_time_or_none("effective_from", self.effective_from),
+            _parse_time_or_none("effective_to", self.effective_to),
         )
 
     @property
@@ -345,7 +345,7 @@ def ruleset_from_content(content: Mapping[str, Any], origin: str = "recorded con
         raise RuleSetError(f"rule set {origin}: {error}") from error
 
 
-def _moment(key: str, text: str) -> int | None:
+def _parse_time_or_none(key: str, text: str) -> int | None:
     if not text:
         return None
     try:

@@ -26,7 +26,7 @@ from margin.book.case_portfolio import Holding, Portfolio, Underlying
 from margin.book.portfolio_batch import Portfolios, flatten
 from margin.book.requirement import compute_requirement
 from margin.engines.historical.rules import SimulationRules
-from margin.engines.historical.scenarios import scenarios_of
+from margin.engines.historical.scenarios import historical_scenarios
 from margin.engines.registry import compute_margins
 from margin.floors import active_floors, largest_floor
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
@@ -190,7 +190,9 @@ def _stress(features: MarketFeatures, row: int) -> float:
     daily = features.daily_at(row)
     if daily is None:
         raise DataError("the features bring no daily closes; advance a market state to make them")
-    return scenarios_of(daily, load_ruleset("emir-ccp").engine_rules(SimulationRules)).stress
+    return historical_scenarios(
+        daily, load_ruleset("emir-ccp").engine_rules(SimulationRules)
+    ).stress
 
 
 def draw(coins: int) -> Floats:

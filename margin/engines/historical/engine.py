@@ -18,7 +18,7 @@ from margin.engines.historical.rules import (
     StressedObservationRules,
     check_emir_simulation,
 )
-from margin.engines.historical.scenarios import Scenarios, ScenarioSet, scenarios_of
+from margin.engines.historical.scenarios import Scenarios, ScenarioSet, historical_scenarios
 from margin.engines.margins import Margins, Part, RankedScenario
 from margin.rules.ruleset import RuleSet
 from margin.valuation.collateral import pledge_values
@@ -31,7 +31,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Simulated:
+class SimulatedMargin:
     """The simulated margin of N portfolios in parts that add up to it.
 
     Attributes
@@ -66,8 +66,8 @@ class HistoricalEngine(Engine):
         r"""Margins by historical simulation.
 
         With M the losses of `margin.engines.historical.losses.simulated_losses` in the current
-        scenarios of `margin.engines.historical.scenarios.scenarios_of`, the measure of Article
-        28(1) that is on makes of it
+        scenarios of `margin.engines.historical.scenarios.historical_scenarios`, the measure of
+        Article 28(1) that is on makes of it
 
         * (a) ``M * (1 + buffer * remaining(stress))``, see `margin.floors.stressed_buffer`;
         * (b) ``(1 - weight) * M + weight * max(M, M of the stressed observations)``;
@@ -162,7 +162,7 @@ class HistoricalEngine(Engine):
         measure holds."""
         rules = msgspec.structs.replace(ruleset.engine_rules(SimulationRules), measure="es")
         one = portfolios.between(account, account + 1)
-        scenarios = scenarios_of(_history(one), ruleset.engine_rules(SimulationRules))
+        scenarios = historical_scenarios(_history(one), ruleset.engine_rules(SimulationRules))
         found = simulated_losses(
             shocked_positions(one),
             len(one.kind),
@@ -189,9 +189,9 @@ class HistoricalEngine(Engine):
 
 def _simulate(
     portfolios: Portfolios, rules: SimulationRules
-) -> tuple[ShockedPositions, Simulated, Scenarios]:
+) -> tuple[ShockedPositions, SimulatedMargin, Scenarios]:
     history = _history(portfolios)
-    scenarios = scenarios_of(history, rules)
+    scenarios = historical_scenarios(history, rules)
     positions = shocked_positions(portfolios)
     column = _columns(portfolios, history)
 
@@ -213,14 +213,14 @@ def _simulate(
         measured_leg = (1.0 - weight) * leg + weight * worse_leg
     elif scenarios.long is not None:
         measured, measured_leg = _larger(portfolios, current, losses(scenarios.long))
-    return positions, Simulated(current, measured - margin, measured_leg), scenarios
+    return positions, SimulatedMargin(current, measured - margin, measured_leg), scenarios
 
 
-def _larger(portfolios: Portfolios, one: Losses, other: Losses) -> tuple[Floats, Floats]:
+def _larger(portfolios: Portfolios, first: Losses, second: Losses) -> tuple[Floats, Floats]:
     """The larger of two margins of each portfolio, and the legs of it."""
-    more = other.total > one.total
+    more = second.total > first.total
     owner = np.repeat(np.arange(len(portfolios)), np.diff(portfolios.start))
-    return np.where(more, other.total, one.total), np.where(more[owner], other.leg, one.leg)
+    return np.where(more, second.total, first.total), np.where(more[owner], second.leg, first.leg)
 
 
 def _history(portfolios: Portfolios) -> DailyCloses:

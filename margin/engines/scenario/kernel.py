@@ -1,4 +1,4 @@
-"""The compiled heart of the scenario engine: every account in every scenario, in one pass."""
+"""The kernel of the scenario engine: every account in every scenario, in one pass."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-NOTHING = -1
-"""In the place of the worst row: nothing loses."""
+NO_LOSS = -1
+"""In the place of the worst row: no row loses."""
 
 
 class Legs(NamedTuple):
@@ -85,14 +85,14 @@ def scenario_kernel(start, inputs, collateral):  # type: ignore[no-untyped-def]
     Returns
     -------
     Profit and loss, shape (G, R); basis contingency, at most 0, shape (G,); worst row, shape (G,):
-    its number, R for the basis contingency, `NOTHING`; value today of each option, 0 for other
+    its number, R for the basis contingency, `NO_LOSS`; value today of each option, 0 for other
     legs, shape (L,); share of each leg in the worst, shape (L,).
     """
     grid = inputs.grid
     units, rows = len(start) - 1, len(grid.spot) - 3
     pnl = np.zeros((units, rows))
     basis = np.zeros(units)
-    worst = np.full(units, NOTHING, dtype=np.int64)
+    worst = np.full(units, NO_LOSS, dtype=np.int64)
     value = np.zeros(len(inputs.legs.kind))
     share = np.zeros(len(inputs.legs.kind))
     scratch = np.empty((4, rows + 3))
@@ -155,7 +155,7 @@ def _fill_pnl(leg, end, inputs, scratch, pnl):  # type: ignore[no-untyped-def]
 @njit(cache=True, error_model="numpy", nogil=True)
 def _worst_row(pnl, basis):  # type: ignore[no-untyped-def]
     """Row of the lowest result below 0, the first of equals; a NaN counts as the worst."""
-    worst, lowest = NOTHING, 0.0
+    worst, lowest = NO_LOSS, 0.0
     for row in range(len(pnl)):
         if math.isnan(pnl[row]):
             return row
@@ -168,7 +168,7 @@ def _worst_row(pnl, basis):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _fill_shares(leg, end, inputs, worst, value, share):  # type: ignore[no-untyped-def]
-    """Value of the options of one unit today, and what each leg has of the worst result.
+    """Fill today's value of the options of one unit, and each leg's share of the worst result.
 
     Values are computed as in `_fill_pnl`, so the shares add up to the worst but for rounding.
     """
@@ -178,7 +178,7 @@ def _fill_shares(leg, end, inputs, worst, value, share):  # type: ignore[no-unty
     pick = np.full(3, rows + 2)
     if is_basis:
         pick[0], pick[1] = rows, rows + 1
-    elif worst != NOTHING:
+    elif worst != NO_LOSS:
         pick[0] = worst
     spot, log_spot, move = grid.spot[pick], grid.log_spot[pick], grid.move[pick]
     shocked = Rows(np.empty(3), np.empty(3), move)
@@ -210,7 +210,7 @@ def _fill_shares(leg, end, inputs, worst, value, share):  # type: ignore[no-unty
             other += changed[1, leg - first]
             today += value[leg]
             leg += 1
-        if worst == NOTHING:
+        if worst == NO_LOSS:
             continue
         case, factor = 0, 1.0
         if is_basis:

@@ -1,4 +1,4 @@
-"""What a scenario does to one expiry and one option: forwards, vols, values and discounts."""
+"""Kernels of one expiry and one option in a scenario: forwards, vols, values, discounts."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def fill_forwards(seconds, forward, spot, log_spot, rows):  # type: ignore[no-un
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def vol_multipliers(seconds, parameters):  # type: ignore[no-untyped-def]
-    """What the vols of an expiry are multiplied with: up, and down, the latter at least 0.
+    """Multipliers of the vols of an expiry: up, and down, the latter at least 0.
 
     ``1 + vol_range_up * m`` and ``max(0, 1 - vol_range_down * m)`` with ``m = (30 d / max(t,
     dte_floor))^p``. Without a floor m is infinite at t = 0 for p > 0, and so is the vol up; a

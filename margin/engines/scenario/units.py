@@ -1,4 +1,4 @@
-"""What is stressed together: an account in one underlying."""
+"""Units of stress: an account in one underlying."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def units_of(portfolios: Portfolios, ruleset: RuleSet) -> Units:
     portfolio, underlying = keys // size, keys % size
     underlying[underlying == size - 1] = -1
     if ruleset.engine_rules(ScenarioRules).underlyings == "one":
-        _check_one(portfolios, portfolio, underlying, ruleset)
+        _check_single_underlying(portfolios, portfolio, underlying, ruleset)
     _check_pledges(portfolios, pledge_owner, portfolio)
     of_pledge = np.searchsorted(portfolio, pledge_owner)
     by_key = np.argsort(keys)
@@ -134,21 +134,24 @@ def _check_prices(portfolios: Portfolios) -> None:
 
 
 def _raise_at(
-    wrong: Bools,
-    what: str,
+    invalid: Bools,
+    name: str,
     values: Floats,
     portfolios: Portfolios,
     expected: str = "a price above 0",
 ) -> None:
-    if wrong.any():
-        leg = int(np.flatnonzero(wrong)[0])
-        name = portfolios.name[leg]
+    if invalid.any():
+        leg = int(np.flatnonzero(invalid)[0])
+        instrument = portfolios.name[leg]
         raise InstrumentError(
-            f"{name!r} cannot be margined: {what} is {values[leg]}; expected {expected}", name
+            f"{instrument!r} cannot be margined: {name} is {values[leg]}; expected {expected}",
+            instrument,
         )
 
 
-def _check_one(portfolios: Portfolios, portfolio: Ints, underlying: Ints, ruleset: RuleSet) -> None:
+def _check_single_underlying(
+    portfolios: Portfolios, portfolio: Ints, underlying: Ints, ruleset: RuleSet
+) -> None:
     again = np.flatnonzero(portfolio[1:] == portfolio[:-1])
     if not len(again):
         return

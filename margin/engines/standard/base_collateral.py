@@ -1,4 +1,4 @@
-"""What pledged base assets, and other collateral, count with."""
+"""Value that base assets and other collateral count with."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def base_collateral(
     Parameters
     ----------
     portfolios, rules, figures:
-        What is pledged and asked.
+        The balances and the rules.
     unit:
         Of the settlement currency, shape (U,).
     haircuts:

@@ -1,4 +1,4 @@
-"""Everything that makes the margins of a portfolio under the standard rules."""
+"""The terms that the standard margins are summed from."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def break_down(portfolios: Portfolios, ruleset: RuleSet) -> Breakdown:
 
 
 def settlement_unit(portfolios: Portfolios, rules: StandardRules) -> Floats:
-    """What one unit of the settlement currency is worth in the quote currency, shape (U,): 1, or
-    the spot of the coin.
+    """Value of one unit of the settlement currency in the quote currency, shape (U,): 1, or the
+    spot of the coin.
 
     Raises
     ------
@@ -94,15 +94,15 @@ def _check_priced(portfolios: Portfolios) -> None:
         ("strike", np.where(option, portfolios.strike, 1.0)),
     )
     for key, price in needed:
-        _refuse(portfolios, key, price, "a price above 0", (price > 0.0) & np.isfinite(price))
+        _check_valid(portfolios, key, price, "a price above 0", (price > 0.0) & np.isfinite(price))
     vol = np.where(option, portfolios.vol, 0.0)
-    _refuse(portfolios, "vol", vol, "0 or more", (vol >= 0.0) & np.isfinite(vol))
+    _check_valid(portfolios, "vol", vol, "0 or more", (vol >= 0.0) & np.isfinite(vol))
 
 
-def _refuse(
-    portfolios: Portfolios, key: str, given: Floats, expected: str, sound: npt.NDArray[np.bool_]
+def _check_valid(
+    portfolios: Portfolios, key: str, values: Floats, expected: str, valid: npt.NDArray[np.bool_]
 ) -> None:
-    wrong = np.flatnonzero(~sound)
+    wrong = np.flatnonzero(~valid)
     if len(wrong):
         name = portfolios.name[wrong[0]]
-        raise InstrumentError(f"{name!r} has {key} {given[wrong[0]]}; expected {expected}", name)
+        raise InstrumentError(f"{name!r} has {key} {values[wrong[0]]}; expected {expected}", name)

@@ -36,7 +36,7 @@ def contingencies(portfolios: Portfolios, figures: Figures, unit: Floats) -> Con
     Parameters
     ----------
     portfolios, figures:
-        What is held and asked.
+        The positions and the rules.
     unit:
         Of the settlement currency, shape (U,).
 

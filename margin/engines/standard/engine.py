@@ -65,24 +65,25 @@ class StandardEngine(Engine):
         InstrumentError
             A leg has no price, or is not of the coin in which the account settles.
         """
-        found = break_down(portfolios, ruleset)
-        linear, options, collateral = found.linear, found.options, found.collateral
+        breakdown = break_down(portfolios, ruleset)
+        linear, options, collateral = breakdown.linear, breakdown.options, breakdown.collateral
         start, pledged = portfolios.start, portfolios.pledges.start
-        initial, maintenance = _levels(found)
+        initial, maintenance = _levels(breakdown)
         positions = portfolios.cash + row_sums(start, linear.pnl) + row_sums(start, options.value)
-        extra = found.extra.depeg + found.extra.confidence
+        extra = breakdown.extra.depeg + breakdown.extra.confidence
         lacking = collateral.maintenance - collateral.initial + collateral.confidence
         return Margins(
             mark_to_market=positions + row_sums(pledged, collateral.value),
             equity=positions + row_sums(pledged, collateral.maintenance),
             initial_margin=row_sums(start, linear.initial + extra)
-            + _option_requirement(portfolios, found, initial)
+            + _option_requirement(portfolios, breakdown, initial)
             + row_sums(pledged, lacking),
             maintenance_margin=row_sums(start, linear.maintenance)
-            + _option_requirement(portfolios, found, maintenance),
+            + _option_requirement(portfolios, breakdown, maintenance),
             collateral_haircut=row_sums(pledged, collateral.value - collateral.maintenance),
-            initial=_components(portfolios, found, initial) | _contingencies(portfolios, found),
-            maintenance=_components(portfolios, found, maintenance)
+            initial=_components(portfolios, breakdown, initial)
+            | _contingencies(portfolios, breakdown),
+            maintenance=_components(portfolios, breakdown, maintenance)
             | dict.fromkeys(CONTINGENCIES, np.zeros(len(portfolios))),
             leg_initial=linear.initial + (options.value - options.leg_initial) + extra,
             leg_maintenance=linear.maintenance + (options.value - options.leg_maintenance),
@@ -95,15 +96,15 @@ class StandardEngine(Engine):
         calls`` with their number; where initial and maintenance margin are decided differently it
         has both.
         """
-        found = break_down(portfolios, ruleset)
+        breakdown = break_down(portfolios, ruleset)
         cash = float(portfolios.cash[account])
         return (
             Part("cash", "", cash, cash),
-            *_linear_parts(portfolios, found, account),
-            *_expiry_parts(portfolios, found, account),
-            *_collateral_parts(portfolios, found, account),
-            *_depeg_parts(portfolios, found, account),
-            *_confidence_parts(portfolios, found, account),
+            *_linear_parts(portfolios, breakdown, account),
+            *_expiry_parts(portfolios, breakdown, account),
+            *_collateral_parts(portfolios, breakdown, account),
+            *_depeg_parts(portfolios, breakdown, account),
+            *_confidence_parts(portfolios, breakdown, account),
         )
 
     def collateral_haircuts(
@@ -120,9 +121,9 @@ class StandardEngine(Engine):
         return ruleset.engine_rules(StandardRules).settlement == "coin"
 
 
-def _levels(found: Breakdown) -> tuple[_Level, _Level]:
+def _levels(breakdown: Breakdown) -> tuple[_Level, _Level]:
     """Initial and maintenance margin."""
-    linear, options, collateral = found.linear, found.options, found.collateral
+    linear, options, collateral = breakdown.linear, breakdown.options, breakdown.collateral
     return (
         _Level(
             linear.initial,
@@ -141,24 +142,24 @@ def _levels(found: Breakdown) -> tuple[_Level, _Level]:
     )
 
 
-def _option_requirement(portfolios: Portfolios, found: Breakdown, level: _Level) -> Floats:
+def _option_requirement(portfolios: Portfolios, breakdown: Breakdown, level: _Level) -> Floats:
     """Margin of the options of N portfolios: their mark value less their net margin, (N,)."""
-    options = found.options
+    options = breakdown.options
     in_loss = options.legs_by_loss(level.by_loss)
     legs = np.where(in_loss, options.value, options.value - level.legs)
     loss = np.where(level.by_loss, options.worst_payoff + level.unpaired, 0.0)
     return row_sums(portfolios.start, legs) - row_sums(options.start, loss)
 
 
-def _components(portfolios: Portfolios, found: Breakdown, level: _Level) -> dict[str, Floats]:
-    options, base = found.options, found.collateral.base
+def _components(portfolios: Portfolios, breakdown: Breakdown, level: _Level) -> dict[str, Floats]:
+    options, base = breakdown.options, breakdown.collateral.base
     start, pledged = portfolios.start, portfolios.pledges.start
     in_loss = options.legs_by_loss(level.by_loss)
     counted = np.where(in_loss, 0.0, options.counted)
     isolated = np.where(in_loss, 0.0, level.legs - options.counted)
     return {
         "cash": portfolios.cash,
-        "unrealised_pnl": row_sums(start, found.linear.pnl),
+        "unrealised_pnl": row_sums(start, breakdown.linear.pnl),
         "perp_margin": 0.0 - row_sums(start, level.linear),
         "option_value": row_sums(start, counted),
         "option_margin": row_sums(start, isolated),
@@ -169,20 +170,20 @@ def _components(portfolios: Portfolios, found: Breakdown, level: _Level) -> dict
     }
 
 
-def _contingencies(portfolios: Portfolios, found: Breakdown) -> dict[str, Floats]:
+def _contingencies(portfolios: Portfolios, breakdown: Breakdown) -> dict[str, Floats]:
     option = portfolios.kind == OPTION
-    doubt = found.extra.confidence
+    doubt = breakdown.extra.confidence
     charges = (
-        row_sums(portfolios.start, found.extra.depeg),
+        row_sums(portfolios.start, breakdown.extra.depeg),
         row_sums(portfolios.start, np.where(option, 0.0, doubt)),
         row_sums(portfolios.start, np.where(option, doubt, 0.0)),
-        row_sums(portfolios.pledges.start, found.collateral.confidence),
+        row_sums(portfolios.pledges.start, breakdown.collateral.confidence),
     )
     return {name: 0.0 - charge for name, charge in zip(CONTINGENCIES, charges, strict=True)}
 
 
-def _linear_parts(portfolios: Portfolios, found: Breakdown, account: int) -> Iterator[Part]:
-    linear = found.linear
+def _linear_parts(portfolios: Portfolios, breakdown: Breakdown, account: int) -> Iterator[Part]:
+    linear = breakdown.linear
     for leg in _legs(portfolios, account):
         if portfolios.kind[leg] == OPTION:
             continue
@@ -193,8 +194,8 @@ def _linear_parts(portfolios: Portfolios, found: Breakdown, account: int) -> Ite
         yield Part("perp margin", name, 0.0 - initial, 0.0 - maintenance)
 
 
-def _expiry_parts(portfolios: Portfolios, found: Breakdown, account: int) -> Iterator[Part]:
-    options = found.options
+def _expiry_parts(portfolios: Portfolios, breakdown: Breakdown, account: int) -> Iterator[Part]:
+    options = breakdown.options
     for g in range(options.start[account], options.start[account + 1]):
         legs = slice(options.begin[g], options.end[g])
         subject = expiry_name(portfolios.name[options.begin[g]])
@@ -215,18 +216,18 @@ def _expiry_parts(portfolios: Portfolios, found: Breakdown, account: int) -> Ite
                 yield Part(f"unpaired calls {options.unpaired_calls[g]:.12g}", subject, *paid)
 
 
-def _collateral_parts(portfolios: Portfolios, found: Breakdown, account: int) -> Iterator[Part]:
-    pledges, held = portfolios.pledges, found.collateral
+def _collateral_parts(portfolios: Portfolios, breakdown: Breakdown, account: int) -> Iterator[Part]:
+    pledges, held = portfolios.pledges, breakdown.collateral
     for b in range(pledges.start[account], pledges.start[account + 1]):
         name = "base collateral" if held.base[b] else "collateral after haircut"
         yield Part(name, pledges.asset[b], float(held.initial[b]), float(held.maintenance[b]))
 
 
-def _depeg_parts(portfolios: Portfolios, found: Breakdown, account: int) -> Iterator[Part]:
+def _depeg_parts(portfolios: Portfolios, breakdown: Breakdown, account: int) -> Iterator[Part]:
     charges: dict[int, float] = {}
     for leg in _legs(portfolios, account):
         row = int(portfolios.underlying[leg])
-        charges[row] = charges.get(row, 0.0) + float(found.extra.depeg[leg])
+        charges[row] = charges.get(row, 0.0) + float(breakdown.extra.depeg[leg])
     price = portfolios.stable_price[account]
     for row, charge in charges.items():
         if charge != 0.0:
@@ -234,9 +235,9 @@ def _depeg_parts(portfolios: Portfolios, found: Breakdown, account: int) -> Iter
             yield Part(f"depeg, stable price {price:.12g}", name, 0.0 - charge, 0.0)
 
 
-def _confidence_parts(portfolios: Portfolios, found: Breakdown, account: int) -> Iterator[Part]:
+def _confidence_parts(portfolios: Portfolios, breakdown: Breakdown, account: int) -> Iterator[Part]:
     for leg in _legs(portfolios, account):
-        charge = float(found.extra.confidence[leg])
+        charge = float(breakdown.extra.confidence[leg])
         if charge != 0.0:
             feed, trust = _least_trusted(portfolios, leg)
             kind = "option" if portfolios.kind[leg] == OPTION else "perp"
@@ -244,7 +245,7 @@ def _confidence_parts(portfolios: Portfolios, found: Breakdown, account: int) ->
             yield Part(name, portfolios.name[leg], 0.0 - charge, 0.0)
     pledges = portfolios.pledges
     for b in range(pledges.start[account], pledges.start[account + 1]):
-        charge = float(found.collateral.confidence[b])
+        charge = float(breakdown.collateral.confidence[b])
         if charge != 0.0:
             trust = portfolios.underlyings.spot_confidence[pledges.underlying[b]]
             name = f"low base confidence: spot {trust:.12g}"

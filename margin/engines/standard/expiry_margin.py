@@ -24,7 +24,7 @@ position: its strike is not looked at."""
 
 @dataclass(frozen=True, slots=True)
 class ExpiryMargins:
-    """What decides each of G expiries, an expiry being that of one underlying in one portfolio.
+    """Margins of G expiries, an expiry being that of one underlying in one portfolio.
 
     Money is in the settlement currency, signed as it adds to the net margin.
 

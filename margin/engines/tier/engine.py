@@ -117,11 +117,11 @@ def _leg_margins(portfolios: Portfolios, ruleset: RuleSet) -> LegMargins:
     price = np.where(portfolios.kind == PERP, underlyings.perp_price[row], underlyings.spot[row])
     rules = ruleset.engine_rules(TierRules)
     symbols = tuple(
-        f"{name}USDT" if rules.own_table(name) is None else name for name in underlyings.name
+        f"{name}USDT" if rules.specific_table(name) is None else name for name in underlyings.name
     )
     scaling = scaling_of(ruleset, symbols)
     if scaling is not None:
-        unknown = scaling.capped & ~(underlyings.open_interest >= 0.0)
+        unknown = scaling.has_caps & ~(underlyings.open_interest >= 0.0)
         for leg in np.flatnonzero(unknown[row] & (portfolios.quantity != 0.0)):
             name, known = underlyings.name[row[leg]], underlyings.open_interest[row[leg]]
             given = "no open_interest" if np.isnan(known) else f"open_interest {known}"

@@ -142,7 +142,7 @@ def check_label_support(ruleset: RuleSet) -> None:
 @lru_cache(maxsize=64)
 def bracket_table(ruleset: RuleSet, symbols: tuple[str, ...]) -> TierTable:
     """The brackets of a rule set for these symbols, whatever else scales its margins."""
-    brackets = [ruleset.engine_rules(TierRules).of_symbol(symbol) for symbol in symbols]
+    brackets = [ruleset.engine_rules(TierRules).table_of(symbol).brackets for symbol in symbols]
     width = max((len(own) for own in brackets), default=1)
     padded = [own + own[-1:] * (width - len(own)) for own in brackets]
     bounds = _column(padded, width, "upper_bound")

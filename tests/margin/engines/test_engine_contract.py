@@ -239,9 +239,7 @@ def test_an_empty_account_needs_nothing(ruleset: RuleSet) -> None:
 @every_engine
 @settings(max_examples=10, deadline=None)
 @given(content=accounts())
-def test_worst_scenarios_rise_and_are_no_more_than_asked_for(
-    ruleset: RuleSet, content: dict[str, Any]
-) -> None:
+def test_worst_scenarios_are_ranked_and_limited(ruleset: RuleSet, content: dict[str, Any]) -> None:
     flat = batch([content], ruleset)
     _, worst = explain_margins(flat, 0, ruleset, 3)
     assert worst == engine_of(ruleset).worst_scenarios(flat, 0, ruleset, 3)
@@ -286,7 +284,7 @@ def test_options_are_margined_or_refused_as_declared(ruleset: RuleSet) -> None:
 
 
 @every_engine
-def test_history_is_asked_for_where_it_is_declared(ruleset: RuleSet) -> None:
+def test_daily_history_is_required_as_declared(ruleset: RuleSet) -> None:
     flat = flatten([portfolio_from(ONE_PERP)], ruleset.collateral)
     if engine_of(ruleset).needs_daily_history:
         with pytest.raises(CaseError, match="history"):

@@ -259,7 +259,7 @@ def test_no_other_rule_set_changes_while_it_is_registered(toy: RuleSet) -> None:
     assert {name: load_ruleset(name).sha256 for name in list_rulesets()} == DIGESTS
 
 
-def test_it_is_gone_when_it_is_taken_out(tmp_path: Path) -> None:
+def test_an_unregistered_engine_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "toy.toml"
     path.write_text(TOML)
     unregister = register(FlatEngine())

@@ -27,7 +27,7 @@ def with_change(ruleset: RuleSet, path: str, value: Any) -> dict[str, Any]:
 
 def test_embedded_preset_is_two_and_four_per_cent(linear_tiers: RuleSet) -> None:
     assert "linear-tiers" in list_rulesets()
-    (bracket,) = linear_tiers.engine_rules(TierRules).of_symbol("ANYTHING")
+    (bracket,) = linear_tiers.engine_rules(TierRules).table_of("ANYTHING").brackets
     assert (bracket.maintenance_rate, bracket.initial_rate) == (0.02, 0.04)
     assert linear_tiers.add_on.targets == {1: 0.002, 8: 0.01, 24: 0.02}
     assert linear_tiers.floors.enabled() == ("liquidity", "stale_data")

@@ -78,11 +78,14 @@ def test_one_version_for_each_time_at_which_something_changed(tmp_path: Path) ->
     assert counts == [(2, 0, 0), (0, 1, 0), (1, 0, 0)]
     before = history.at(parse_time(moment(2)) - 1).engine_rules(TierRules)
     after = history.at(parse_time(moment(2))).engine_rules(TierRules)
-    rates = [[b.maintenance_rate for b in tiers.of_symbol("ETHUSDT")] for tiers in (before, after)]
+    rates = [
+        [b.maintenance_rate for b in tiers.table_of("ETHUSDT").brackets]
+        for tiers in (before, after)
+    ]
     assert rates == [[0.01, 0.05], [0.02, 0.05]]
-    assert [b.initial_rate for b in after.of_symbol("BTCUSDT")] == [0.02, 0.1]
-    assert after.of_symbol("BTCUSDT")[-1].upper_bound is None
-    assert before.of_symbol("SOLUSDT") == before.brackets  # the base's default
+    assert [b.initial_rate for b in after.table_of("BTCUSDT").brackets] == [0.02, 0.1]
+    assert after.table_of("BTCUSDT").brackets[-1].upper_bound is None
+    assert before.table_of("SOLUSDT").brackets == before.brackets  # the base's default
     assert after.initial_margin_basis == "whole_notional"  # the base's too
 
 
@@ -198,7 +201,7 @@ def test_a_bad_table_is_named_and_the_one_before_stays(
     assert found["rows"] == len(bad)
     assert reason in found["reason"]
     newest = load_history(tmp_path / "out").versions[-1].engine_rules(TierRules)
-    assert [b.maintenance_rate for b in newest.of_symbol("BTCUSDT")] == [0.01, 0.05]
+    assert [b.maintenance_rate for b in newest.table_of("BTCUSDT").brackets] == [0.01, 0.05]
     with pytest.raises(DataError, match="no sound table of brackets; the first: BTCUSDT"):
         import_rulesets(write(tmp_path, bad), tmp_path / "none")
     assert not (tmp_path / "none").exists()
@@ -308,8 +311,8 @@ def test_the_preset_is_the_version_of_its_day(data_dir: Path, tmp_path: Path) ->
     assert format_time(parse_time(preset.effective_from)) == version.effective_from
     for symbol in preset.engine_rules(TierRules).symbols:
         own, imported = (
-            preset.engine_rules(TierRules).of_symbol(symbol),
-            version.engine_rules(TierRules).of_symbol(symbol),
+            preset.engine_rules(TierRules).table_of(symbol).brackets,
+            version.engine_rules(TierRules).table_of(symbol).brackets,
         )
         assert [b.upper_bound for b in own] == [b.upper_bound for b in imported]
         np.testing.assert_allclose(

@@ -29,7 +29,7 @@ from margin.cases.margin_cases import run_case
 from margin.engines.historical.losses import tail_length
 from margin.engines.historical.positions import shocked_positions
 from margin.engines.historical.rules import SimulationRules
-from margin.engines.historical.scenarios import ewma_volatility, scenarios_of
+from margin.engines.historical.scenarios import ewma_volatility, historical_scenarios
 from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins, engine_of, ruleset_type
 from margin.pricing.black76 import black76_price
@@ -627,9 +627,9 @@ def test_least_known_share_of_nothing_asks_for_one_return() -> None:
     closes = history()
     closes.close[:-4, 2] = np.nan
     few = rules(filter=None, least_known_share=0.0)
-    known = scenarios_of(closes, few.engine_rules(SimulationRules)).current.known
+    known = historical_scenarios(closes, few.engine_rules(SimulationRules)).current.known
     np.testing.assert_array_equal(known, [True, True, True])
     closes = replace(closes, close=closes.close.copy())
     closes.close[:, 2] = np.nan
-    known = scenarios_of(closes, few.engine_rules(SimulationRules)).current.known
+    known = historical_scenarios(closes, few.engine_rules(SimulationRules)).current.known
     np.testing.assert_array_equal(known, [True, True, False])

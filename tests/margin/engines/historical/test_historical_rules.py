@@ -41,10 +41,10 @@ def test_preset_states_the_figures_of_the_articles(emir: RuleSet) -> None:
     assert {"correlation", "wrong_way", "liquidity", "stale_data"} == set(emir.floors.enabled())
 
 
-@pytest.mark.parametrize("chosen", MEASURES)
-def test_each_measure_alone_is_accepted(emir: RuleSet, chosen: str) -> None:
-    content = changed(emir, **{name: {"enabled": name == chosen} for name in MEASURES})
-    assert ruleset_from_content(content).engine_rules(SimulationRules).measures() == (chosen,)
+@pytest.mark.parametrize("measure", MEASURES)
+def test_each_measure_alone_is_accepted(emir: RuleSet, measure: str) -> None:
+    content = changed(emir, **{name: {"enabled": name == measure} for name in MEASURES})
+    assert ruleset_from_content(content).engine_rules(SimulationRules).measures() == (measure,)
 
 
 def test_none_or_several_measures_are_refused(emir: RuleSet) -> None:
@@ -108,7 +108,7 @@ def test_figures_below_the_articles_are_refused(
         ruleset_from_content(changed(emir, **values))
 
 
-def test_without_the_claim_a_house_may_ask_for_less(emir: RuleSet) -> None:
+def test_without_the_claim_lower_figures_are_accepted(emir: RuleSet) -> None:
     content = changed(emir, confidence=0.95, period_days=1, lookback_days=100)
     del content["regulation"]
     content["simulation"].pop("long_volatility")

@@ -135,7 +135,7 @@ def test_collateral_counts_after_haircuts_and_moves_where_it_cancels(pmrm2: Rule
         initial_extra_haircut=0.01,
         risk_cancelling=True,
     )
-    still = replace_pledge(pledge, risk_cancelling=False)
+    still = replace_balance(pledge, risk_cancelling=False)
     _, margins = margins_of(
         pmrm2,
         account(perp(-1.0), collateral=(pledge,)),
@@ -148,8 +148,8 @@ def test_collateral_counts_after_haircuts_and_moves_where_it_cancels(pmrm2: Rule
     np.testing.assert_allclose(margins.mark_to_market, 70_000.0)
 
 
-def replace_pledge(pledge: CollateralBalance, **more: Any) -> CollateralBalance:
-    fields = {name: getattr(pledge, name) for name in pledge.__struct_fields__}
+def replace_balance(balance: CollateralBalance, **more: Any) -> CollateralBalance:
+    fields = {name: getattr(balance, name) for name in balance.__struct_fields__}
     return CollateralBalance(**{**fields, **more})
 
 
@@ -328,7 +328,7 @@ def test_collateral_of_another_underlying_counts_for_one(pmrm2: RuleSet) -> None
     assert margins.initial["worst_scenario"][0] == pytest.approx(-12_960.0)
     assert margins.initial["worst_scenario"][1] == pytest.approx(-25_200.0)
     assert len(worst_scenarios(flat, 0, summed, 99)) == 64
-    homeless = replace_pledge(moving, underlying=None)
+    homeless = replace_balance(moving, underlying=None)
     two = account(
         perp(1.0),
         perp(1.0, "ETH"),

@@ -164,7 +164,7 @@ def test_parts_and_components_add_up(
 
 
 @given(positions, PRESETS)
-def test_legs_carry_all_that_is_asked(held: list[Holding], ruleset: RuleSet) -> None:
+def test_legs_carry_the_whole_requirement(held: list[Holding], ruleset: RuleSet) -> None:
     margins = margins_of(ruleset, account(held))
     scale = 1e-11 * (1.0 + sum(abs(one.quantity) for one in held) * 400.0)
     for net, leg in (

@@ -319,7 +319,7 @@ def test_own_table_of_a_symbol_goes_before_that_of_its_class(linear_tiers: RuleS
         0.0,
     )
     assert tiers.table_of("YUSDT").imf == 0.5
-    assert tiers.own_table("ZUSDT") is None
+    assert tiers.specific_table("ZUSDT") is None
     assert tiers.table_of("ZUSDT").brackets == tiers.brackets
 
 

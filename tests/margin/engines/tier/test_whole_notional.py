@@ -157,7 +157,7 @@ def test_basis_of_each_preset_is_that_of_its_venue(name: str) -> None:
     assert whole == (name in ON_WHOLE_NOTIONAL)
     if not whole:
         for symbol in symbols_of(ruleset):
-            assert len(ruleset.engine_rules(TierRules).of_symbol(symbol)) == 1
+            assert len(ruleset.engine_rules(TierRules).table_of(symbol).brackets) == 1
 
 
 @pytest.mark.parametrize("name", TIER_PRESETS)
