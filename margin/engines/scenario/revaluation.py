@@ -140,11 +140,11 @@ def fill_vols(vol, moneyness, tau, up, down, parameters, out):  # type: ignore[n
     out[DOWN] = vol * down
     root = math.sqrt(tau)
     k = -moneyness
-    width = parameters.vol_param_static + root * parameters.vol_param_scale
-    width = max(parameters.min_kstar, root * parameters.width_scale * width)
-    cap = parameters.linear_base_cap + parameters.linear_cbase * root
+    width = parameters.skew_vol_param_static + root * parameters.skew_vol_param_scale
+    width = max(parameters.skew_min_kstar, root * parameters.skew_width_scale * width)
+    cap = parameters.skew_linear_base_cap + parameters.skew_linear_cbase * root
     out[LINEAR] = _times(vol, _skew(k, cap, width))
-    cap = parameters.absolute_base_cap + parameters.absolute_cbase * root
+    cap = parameters.skew_abs_base_cap + parameters.skew_abs_cbase * root
     out[ABSOLUTE] = _times(vol, _skew(abs(k), cap, width))
 
 
@@ -174,12 +174,12 @@ def discounts(tau, rate, parameters):  # type: ignore[no-untyped-def]
     """
     positive = max(rate, 0.0)
     discount = math.exp(-tau * positive)
-    long = parameters.long_discount * math.exp(
+    long = parameters.static_discount_long * math.exp(
         -tau * (positive * parameters.long_rate_mult + parameters.long_rate_add)
     )
     short = 0.0
-    if parameters.short_discount != 0.0:
-        short = parameters.short_discount / math.exp(
+    if parameters.static_discount_short != 0.0:
+        short = parameters.static_discount_short / math.exp(
             -tau * (positive * parameters.short_rate_mult + parameters.short_rate_add)
         )
     return discount, long, min(1.0 / discount, short)
