@@ -131,7 +131,7 @@ def liquidation_of(
             levels = _levels(only, position.underlying, ruleset)
         price = _own_price(portfolio, position)
         legs.append(LegLevels(position.name, price, _scaled(levels, price), alone))
-    rules = ruleset.liquidations.auction
+    rules = ruleset.liquidation_or_default.auction
     auctioned = rules if net < 0.0 else UNSET
     return AccountLiquidation(
         net=net,

@@ -46,7 +46,7 @@ def book_step(
     held = _BookAccount(account, view, ruleset)
     step = next_step(
         held,
-        ruleset.liquidations,
+        ruleset.liquidation_or_default,
         elapsed_seconds=elapsed_seconds,
         since_last_seconds=since_last_seconds,
     )

@@ -125,7 +125,7 @@ def liquidation_step(
     """The next step of closing a portfolio, see `next_step`; `portfolio` is not changed."""
     return next_step(
         _PortfolioAccount(portfolio, ruleset),
-        ruleset.liquidations,
+        ruleset.liquidation_or_default,
         elapsed_seconds=elapsed_seconds,
         since_last_seconds=since_last_seconds,
     )

@@ -63,7 +63,7 @@ class AuctionRules(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes
     ----------
     start, knee:
-        Share of the mark-to-market asked at first, and at the end of the fast phase.
+        Share of the mark-to-market that is the price at first, and at the end of the fast phase.
     fast_seconds, slow_seconds:
         Length of the fast phase, and of the slow one from `knee` to nothing.
     insolvent_seconds:
@@ -85,7 +85,7 @@ class AuctionRules(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.knee > self.start:
             raise ValueError(
-                f"knee {self.knee} is above start {self.start}; the price asked must not rise"
+                f"knee {self.knee} is above start {self.start}; the price must not rise"
             )
 
 

@@ -14,6 +14,7 @@ from features.state.snapshot import MarketSnapshot
 from ledger.canonical import canonical_bytes, sha256_hex, sha256_of
 from ledger.records import Entry
 from ledger.store import Ledger
+from margin.engines.registry import engine_of
 from margin.life_cycle.states import State
 from margin.rules.history import RuleHistory
 from margin.valuation.view import MarketView
@@ -117,7 +118,8 @@ class _Views:
         self._features = None
         recorded = rows_known_at(ledger, end)
         if any(
-            version.calls.call_level == "total" or version.method == "simulation"
+            version.life_cycle_or_default.call_level == "total"
+            or engine_of(version).needs_daily_history
             for version in rules.versions
         ):
             market = read_market(config, recorded)

@@ -131,13 +131,14 @@ def _judge(
         _add_on(requirement, view, ruleset),
         _positions(book),
     )
-    after, changed = advance(done.states.take(rows), figures, view.as_of, ruleset.calls)
+    rules = ruleset.life_cycle_or_default
+    after, changed = advance(done.states.take(rows), figures, view.as_of, rules)
     done.states = done.states.put(rows, after)
     done.events += _plain(changed, book, figures, requirement, ruleset)
 
 
 def _add_on(requirement: Requirement, view: MarketView, ruleset: RuleSet) -> Floats:
-    if ruleset.calls.call_level == "maintenance":
+    if ruleset.life_cycle_or_default.call_level == "maintenance":
         return np.zeros(len(requirement))
     return largest_floor(active_floors(requirement, view, ruleset.floors), requirement)
 

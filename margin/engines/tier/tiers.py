@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.engines.tier.rules import Bracket
+from margin.engines.tier.rules import Bracket, TierRules
 from margin.rules.ruleset import RuleSet
 
 Floats = npt.NDArray[np.float64]
@@ -119,13 +119,13 @@ class TierTable:
 @lru_cache(maxsize=64)
 def bracket_table(ruleset: RuleSet, symbols: tuple[str, ...]) -> TierTable:
     """The brackets of a rule set for these symbols, whatever else scales its margins."""
-    brackets = [ruleset.tiers.of_symbol(symbol) for symbol in symbols]
+    brackets = [ruleset.engine_rules(TierRules).table_of(symbol).brackets for symbol in symbols]
     width = max((len(own) for own in brackets), default=1)
     padded = [own + own[-1:] * (width - len(own)) for own in brackets]
     bounds = _column(padded, width, "upper_bound")
     maintenance = _column(padded, width, "maintenance_rate")
     initial = _column(padded, width, "initial_rate")
-    whole = ruleset.tiers.initial_margin_basis == "whole_notional"
+    whole = ruleset.engine_rules(TierRules).initial_margin_basis == "whole_notional"
     arrays = (
         bounds,
         maintenance,

@@ -117,8 +117,8 @@ def test_step_of_a_proportional_requirement_is_the_published_share(
     """``f_max = BM / (BM - MtM)``: at no discount the share that Derive auctions and the smallest
     that restores the buffer are one."""
     rules = load_ruleset("derive-srm")
-    auction = msgspec.to_builtins(rules.liquidations.auction)
-    assert auction["buffer"] == rules.liquidations.partial.buffer == 0.15
+    auction = msgspec.to_builtins(rules.liquidation_or_default.auction)
+    assert auction["buffer"] == rules.liquidation_or_default.partial.buffer == 0.15
     bare = options(0.0, ("put", put, -1.0), ("call", call, -1.0))
     margins = margins_of([bare], rules)
     value, net = float(margins.mark_to_market[0]), float(margins.maintenance_net[0])
@@ -130,7 +130,7 @@ def test_step_of_a_proportional_requirement_is_the_published_share(
         float(found.maintenance_net[0]),
         float(found.mark_to_market[0]),
         1.0,
-        rules.liquidations.auction,  # type: ignore[arg-type]
+        rules.liquidation_or_default.auction,  # type: ignore[arg-type]
     )
     assert step.shares == pytest.approx((expected, expected), rel=1e-9)
     auctioned = liquidation_of(portfolio, rules)

@@ -54,7 +54,7 @@ def account(cash: float, *held: float) -> Portfolio:
 
 def surplus(portfolio: Portfolio, rules: RuleSet, shares: list[float]) -> float:
     """What is left over beyond the buffer, by another way: close, pay, margin again."""
-    partial = rules.liquidations.partial
+    partial = rules.liquidation_or_default.partial
     left = reduced(portfolio, shares)
     closed = sum(
         share * abs(one.quantity) * portfolio.underlyings[one.underlying].spot
@@ -333,9 +333,9 @@ def test_rules_that_cannot_be_are_refused() -> None:
 def test_default_table_leaves_the_identity_of_a_rule_set(linear_tiers: RuleSet) -> None:
     assert "liquidation" not in linear_tiers.content()
     assert "life_cycle" not in linear_tiers.content()
-    assert linear_tiers.liquidations == LiquidationRules()
+    assert linear_tiers.liquidation_or_default == LiquidationRules()
     assert with_rules().sha256 != linear_tiers.sha256
-    assert np.isfinite(linear_tiers.calls.call_hours)
+    assert np.isfinite(linear_tiers.life_cycle_or_default.call_hours)
 
 
 def test_step_of_a_book_is_that_of_its_portfolio(

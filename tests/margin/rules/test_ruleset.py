@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from margin.engines.tier.rules import TierRules
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
 from market.bars.outlier_filter import PriceGuard
 from market.core.errors import RuleSetError
@@ -26,7 +27,7 @@ def with_change(ruleset: RuleSet, path: str, value: Any) -> dict[str, Any]:
 
 def test_embedded_preset_is_two_and_four_per_cent(linear_tiers: RuleSet) -> None:
     assert "linear-tiers" in list_rulesets()
-    (bracket,) = linear_tiers.tiers.of_symbol("ANYTHING")
+    (bracket,) = linear_tiers.engine_rules(TierRules).table_of("ANYTHING").brackets
     assert (bracket.maintenance_rate, bracket.initial_rate) == (0.02, 0.04)
     assert linear_tiers.add_on.targets == {1: 0.002, 8: 0.01, 24: 0.02}
     assert linear_tiers.floors.enabled() == ("liquidity", "stale_data")

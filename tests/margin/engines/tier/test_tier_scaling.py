@@ -16,6 +16,7 @@ from margin.book.case_portfolio import portfolio_from
 from margin.book.portfolio_batch import Portfolios, flatten
 from margin.cases.margin_cases import run_case
 from margin.engines.registry import compute_margins, engine_of
+from margin.engines.tier.rules import TierRules
 from margin.engines.tier.scaling import leg_margins, scaling_of
 from margin.engines.tier.tiers import TierTable, bracket_table
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
@@ -181,7 +182,7 @@ def test_margins_are_continuous_in_the_notional(
 
 @pytest.mark.parametrize("name", TIER_PRESETS)
 def test_margins_are_continuous_at_every_bound(name: str) -> None:
-    rules_of = load_ruleset(name).tiers
+    rules_of = load_ruleset(name).engine_rules(TierRules)
     classes = {} if not isinstance(rules_of.classes, dict) else rules_of.classes
     symbols = ("ZZZUSDT", *rules_of.symbols, *(own.symbols[0] for own in classes.values()))
     table = bracket_table(load_ruleset(name), symbols)
@@ -312,13 +313,13 @@ def test_own_table_of_a_symbol_goes_before_that_of_its_class(linear_tiers: RuleS
     """So that a case may give figures of its own for a symbol that the preset has in a class."""
     classes = {"a": {"brackets": BRACKETS, "symbols": ["XUSDT", "YUSDT"], "imf_factor": 0.5}}
     own = {"XUSDT": {"brackets": [{"maintenance_rate": 0.3, "initial_rate": 0.6}]}}
-    tiers = rules(linear_tiers, classes=classes, symbols=own).tiers
+    tiers = rules(linear_tiers, classes=classes, symbols=own).engine_rules(TierRules)
     assert (tiers.table_of("XUSDT").brackets[0].initial_rate, tiers.table_of("XUSDT").imf) == (
         0.6,
         0.0,
     )
     assert tiers.table_of("YUSDT").imf == 0.5
-    assert tiers.own_table("ZUSDT") is None
+    assert tiers.specific_table("ZUSDT") is None
     assert tiers.table_of("ZUSDT").brackets == tiers.brackets
 
 

@@ -259,7 +259,7 @@ def price_guard(ruleset: RuleSet) -> Floats:
 
 
 def liquidation(ruleset: RuleSet) -> Floats:
-    rules = ruleset.liquidations
+    rules = ruleset.liquidation_or_default
     portfolio = perps_book(cash=2_000.0)
     out: list[float] = []
     for since in (5.0, np.inf):
@@ -292,7 +292,7 @@ def life_cycle(ruleset: RuleSet) -> Floats:
     out = []
     for hour, shift in ((0, 0.0), (1, 4.0), (30, 4.0), (31, 40.0), (90, 2.0)):
         figures = Figures(equity + shift, np.full(len(equity), 100.0), np.ones(len(equity)), count)
-        states, changes = advance(states, figures, hour * HOUR, ruleset.calls)
+        states, changes = advance(states, figures, hour * HOUR, ruleset.life_cycle_or_default)
         out += [states.state.astype(np.float64), changes.deadline.astype(np.float64)]
     return np.concatenate(out)
 
