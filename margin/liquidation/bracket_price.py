@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.engines.tier.tiers import TierTable
+from margin.engines.tier.tiers import bracket_table
 from margin.liquidation.position import check_position
 from margin.rules.ruleset import RuleSet
 
@@ -46,7 +46,7 @@ class MaintenanceBrackets:
     @classmethod
     def of_symbol(cls, ruleset: RuleSet, symbol: str) -> MaintenanceBrackets:
         """Those of a rule set of the tier engine."""
-        table = TierTable.build(ruleset, (symbol,))
+        table = bracket_table(ruleset, (symbol,))
         return cls(table.bounds[0], table.maintenance_rates[0], table.maintenance_deductions[0])
 
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from margin.engines.tier.rules import TierRules
-from margin.engines.tier.tiers import TierTable
+from margin.engines.tier.tiers import bracket_table
 from margin.rules.history import load_history
 from margin.rules.ruleset import load_ruleset
 from market.core.clock import format_time, parse_time
@@ -282,7 +282,7 @@ def test_the_record_of_binance_becomes_one_unbroken_history(data_dir: Path, tmp_
     sizes = np.geomspace(1e3, 1e8, 7)
     for text in ("2022-06-01", "2023-01-15T20:57:21Z", "2023-09-01", "2025-01-01"):
         as_of = parse_time(text)
-        table_of = TierTable.build(history.at(as_of), tuple(names))
+        table_of = bracket_table(history.at(as_of), tuple(names))
         for row, base in enumerate(names.values()):
             own = frame.filter(
                 pl.col("symbol").is_in([base, f"{base}:USDT"])

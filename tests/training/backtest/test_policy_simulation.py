@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.lib.stride_tricks import sliding_window_view
 
 from features.account.frame import AccountRows
+from margin.book.account_figures import AccountFigures, Collateral, LegPrices
 from training.backtest.margin_paths import FOLLOW_HOURS, LifePaths
 from training.backtest.policy_simulation import walk_margins
 from training.labels.account_panel import AccountPanel
@@ -37,9 +38,22 @@ def one_life(
         headroom=path[:hours],
         maintenance_margin=np.full(hours, margin),
     )
-    times = AccountPanel(
-        np.array([0, hours]), 1.0, rows, np.full(hours, 2.0 * margin), np.ones(hours, dtype=bool)
+    flat = np.zeros(hours + 1, dtype=np.int64)
+    figures = AccountFigures(
+        equity=rows.headroom + margin,
+        initial_margin=np.full(hours, 2.0 * margin),
+        maintenance_margin=rows.maintenance_margin,
+        headroom=rows.headroom,
+        gross_notional=np.zeros(hours),
+        leg_start=flat,
+        leg_symbol=rows.leg_symbol,
+        leg_notional=none,
+        leg_prices=LegPrices(none, np.zeros(0, dtype=bool)),
+        problems={},
+        collateral=Collateral.none(hours),
+        options=None,
     )
+    times = AccountPanel(np.array([0, hours]), 1.0, rows, figures, np.ones(hours, dtype=bool))
     at_risk = (np.minimum.accumulate(path[:hours]) >= 0.0) & (path[:hours] > 0.0)
     lowest = sliding_window_view(path[1:], FOLLOW_HOURS).min(axis=1)
     return LifePaths(times, at_risk, path, closed_equity, lowest)

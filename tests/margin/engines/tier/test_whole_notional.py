@@ -19,7 +19,7 @@ from margin.cases.margin_cases import run_case
 from margin.engines.registry import compute_margins, engine_of
 from margin.engines.tier.rules import TierRules
 from margin.engines.tier.scaling import leg_margins
-from margin.engines.tier.tiers import TierTable, bracket_table
+from margin.engines.tier.tiers import bracket_table
 from margin.liquidation.bracket_price import MaintenanceBrackets, liquidation_price
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
 from margin.what_if.outcome import marginal_requirements
@@ -279,7 +279,7 @@ def test_liquidation_price_is_that_of_the_maintenance_margin_alone() -> None:
 
 
 def test_training_reads_the_initial_margin_of_the_venue() -> None:
-    table = TierTable.build(BINANCE, ("BTCUSDT",))
+    table = bracket_table(BINANCE, ("BTCUSDT",))
     got = table.initial(np.array([480e6]), np.array([0]))
     assert got[0] == pytest.approx(96e6)
 
