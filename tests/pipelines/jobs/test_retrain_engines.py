@@ -35,6 +35,7 @@ symbols = 2
 ruleset = "derive-pmrm2"
 [training]
 horizons = [1, 8]
+max_rows = 6000
 [review]
 folds = 1
 ablation = false
@@ -55,7 +56,7 @@ def configured(folder: Path, days: int, accounts: str) -> Config:
 
 @pytest.mark.slow
 def test_retrain_under_portfolio_margin_gives_a_bundle_that_scores(tmp_path: Path) -> None:
-    config = configured(tmp_path, 40, 'population = "one-coin-v1"\ncount = 60')
+    config = configured(tmp_path, 30, 'population = "one-coin-v1"\ncount = 40')
     report = retrain(config)
     root, sha = config.serving.bundles, report["bundle"]
     assert report["verdict"] in ("promoted", "kept", "refused"), report["reasons"]
