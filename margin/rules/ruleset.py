@@ -269,6 +269,9 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
         )
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    def __reduce__(self) -> tuple[Any, ...]:  # its type is made, so pickle cannot find it by name
+        return ruleset_from_content, (self.content(),)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RuleSet) and self.sha256 == other.sha256
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,16 @@ def test_replay_from_ledger_json_gives_the_same_identity(name: str) -> None:
     assert again == ruleset
     assert (again != ruleset) is False
     assert hash(again) == hash(ruleset)
+
+
+@pytest.mark.parametrize("name", list_rulesets())
+def test_a_rule_set_reaches_another_process_as_it_is(name: str) -> None:
+    ruleset = load_ruleset(name)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        again = pickle.loads(pickle.dumps(ruleset, protocol))  # noqa: S301 - made here
+        assert again == ruleset
+        assert again.table == ruleset.table
+    assert copy.deepcopy(ruleset) == ruleset
 
 
 def test_identity_ignores_spelling_and_sees_every_value(
