@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from margin.life_cycle.advance import advance
-from margin.life_cycle.states import NEVER, Figures, Reason, State, States, Transitions
+from margin.life_cycle.states import NEVER, MarginStatus, Reason, State, States, Transitions
 from margin.rules.life_cycle import LifeCycleRules
 from market.core.clock import HOUR
 from market.core.errors import DataError
@@ -26,9 +26,9 @@ def figures(
     held: int = 2,
     add_on: float = 0.0,
     disputed: Sequence[bool] | None = None,
-) -> Figures:
+) -> MarginStatus:
     count = len(equity)
-    return Figures(
+    return MarginStatus(
         np.array(equity, dtype=np.float64),
         np.full(count, maintenance),
         np.full(count, add_on),
@@ -190,14 +190,14 @@ LEGAL = {
 
 def moments(
     path: list[list[tuple[int, float, float, float, int, bool]]],
-) -> list[tuple[int, Figures]]:
+) -> list[tuple[int, MarginStatus]]:
     now, out = 0, []
     for rows in path:
         now += rows[0][0] * HOUR // 2
         _, margin, equity, add_on, held, disputed = (
             np.array(column) for column in zip(*rows, strict=True)
         )
-        out.append((now, Figures(equity, margin, add_on, held, disputed)))
+        out.append((now, MarginStatus(equity, margin, add_on, held, disputed)))
     return out
 
 
@@ -259,7 +259,7 @@ def test_any_path(
     assert resumed.content() == states.content()
     alone = States.healthy(1)
     for now, f in walked:
-        one = Figures(
+        one = MarginStatus(
             f.equity[1:2],
             f.maintenance[1:2],
             f.add_on[1:2],

@@ -16,11 +16,11 @@ from margin.book.case_portfolio import Expiry, Holding, Portfolio, Underlying, p
 from margin.book.requirement import compute_requirement
 from margin.liquidation.account import liquidation_of
 from margin.liquidation.auction import largest_share
-from margin.liquidation.book_step import book_step
+from margin.liquidation.book_liquidation import book_step
 from margin.liquidation.bracket_price import MaintenanceBrackets, liquidation_price
 from margin.liquidation.partial import liquidation_step
 from margin.liquidation.prices import bankruptcy_crossing, liquidation_crossing, margins_of
-from margin.liquidation.shocked_portfolio import moved
+from margin.liquidation.shocked_portfolio import shock_portfolio
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
@@ -69,7 +69,9 @@ def options(cash: float, *legs: tuple[str, float, float]) -> Portfolio:
 
 
 def net_at(portfolio: Portfolio, name: str, multiples: list[float], rules: RuleSet) -> list[float]:
-    found = margins_of([moved(portfolio, name, one, rules.collateral) for one in multiples], rules)
+    found = margins_of(
+        [shock_portfolio(portfolio, name, one, rules.collateral) for one in multiples], rules
+    )
     return [float(net) for net in found.maintenance_net]
 
 

@@ -28,7 +28,7 @@ from margin.liquidation.prices import (
     liquidation_crossing,
     margins_of,
 )
-from margin.liquidation.shocked_portfolio import moved, reduced
+from margin.liquidation.shocked_portfolio import reduce_positions, shock_portfolio
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from market.core.errors import CaseError
 
@@ -215,7 +215,7 @@ def test_margin_is_zero_and_changes_sign_at_the_price(
                 assert way * end >= way * at
             there = margins_of(
                 [
-                    moved(portfolio, name, at * (1.0 + k * 1e-9 * way), tiered.collateral)
+                    shock_portfolio(portfolio, name, at * (1.0 + k * 1e-9 * way), tiered.collateral)
                     for k in (-1, 0, 1)
                 ],
                 tiered,
@@ -233,18 +233,21 @@ def test_a_move_takes_everything_of_the_underlying_along(linear_tiers: RuleSet) 
     own = Holding(kind="perp", underlying="BTC", quantity=2.0)
     told = Holding(kind="perp", underlying="BTC", quantity=2.0, unrealised_pnl=5.0)
     portfolio = msgspec.structs.replace(portfolio, positions=(*portfolio.positions, own, told))
-    shifted = moved(portfolio, "BTC", 1.5, linear_tiers.collateral)
+    shifted = shock_portfolio(portfolio, "BTC", 1.5, linear_tiers.collateral)
     assert shifted.underlyings["BTC"].perp_price == 60_030.0 * 1.5
     assert shifted.underlyings["ETH"] == portfolio.underlyings["ETH"]
     assert shifted.collateral[0].price == 90_000.0
     assert shifted.positions[2].entry_price == 60_030.0
     assert shifted.positions[3].unrealised_pnl == pytest.approx(5.0 + 2.0 * 60_030.0 * 0.5)
-    assert moved(portfolio, "BTC", 1.0, linear_tiers.collateral).positions[3].unrealised_pnl == 5.0
+    assert (
+        shock_portfolio(portfolio, "BTC", 1.0, linear_tiers.collateral).positions[3].unrealised_pnl
+        == 5.0
+    )
 
 
 def test_reduced_keeps_the_share_that_is_left() -> None:
     portfolio = account(10.0, ("BTC", 1.0, 60_000.0), ("ETH", -4.0, 2_000.0))
-    left = reduced(portfolio, [0.25, 1.0])
+    left = reduce_positions(portfolio, [0.25, 1.0])
     assert [one.quantity for one in left.positions] == [0.75, 0.0]
 
 
@@ -356,7 +359,7 @@ def test_bad_cases_are_told(changes: dict[str, object], message: str) -> None:
 def test_open_interest_is_a_notional_and_moves_with_the_price(linear_tiers: RuleSet) -> None:
     held = Underlying(spot=60_000.0, perp_price=60_030.0, open_interest=1e9)
     portfolio = msgspec.structs.replace(account(0.0), underlyings={"BTC": held})
-    after = moved(portfolio, "BTC", 1.25, linear_tiers.collateral).underlyings["BTC"]
+    after = shock_portfolio(portfolio, "BTC", 1.25, linear_tiers.collateral).underlyings["BTC"]
     assert (after.spot, after.perp_price, after.open_interest) == (75_000.0, 75_037.5, 1.25e9)
 
 
@@ -369,5 +372,5 @@ def test_wrapped_collateral_moves_with_its_coin() -> None:
             CollateralBalance(asset="USDC", amount=1.0, price=1.0),
         ),
     )
-    prices = [pledge.price for pledge in moved(portfolio, "BTC", 0.5, rules).collateral]
+    prices = [pledge.price for pledge in shock_portfolio(portfolio, "BTC", 0.5, rules).collateral]
     assert prices == [30_000.0, 1.0]

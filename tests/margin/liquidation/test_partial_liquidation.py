@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from margin.book.case_portfolio import Holding, Portfolio, Underlying
 from margin.book.requirement import compute_requirement
 from margin.liquidation.auction import auction_steps, largest_share
-from margin.liquidation.book_step import book_step
+from margin.liquidation.book_liquidation import book_step
 from margin.liquidation.deleverage import RANKINGS, Winner, deleverage, profit_margin_ratio
 from margin.liquidation.fillable_price import fillable_price
 from margin.liquidation.insurance_fund import draw
 from margin.liquidation.partial import allowed_shortage, liquidation_step
 from margin.liquidation.prices import margins_of
-from margin.liquidation.shocked_portfolio import reduced
+from margin.liquidation.shocked_portfolio import reduce_positions
 from margin.rules.liquidation import AuctionRules, LiquidationRules, PartialRules
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from margin.valuation.view import MarketView
@@ -55,7 +55,7 @@ def account(cash: float, *held: float) -> Portfolio:
 def surplus(portfolio: Portfolio, rules: RuleSet, shares: list[float]) -> float:
     """What is left over beyond the buffer, by another way: close, pay, margin again."""
     partial = rules.liquidations.partial
-    left = reduced(portfolio, shares)
+    left = reduce_positions(portfolio, shares)
     closed = sum(
         share * abs(one.quantity) * portfolio.underlyings[one.underlying].spot
         for share, one in zip(shares, portfolio.positions, strict=True)

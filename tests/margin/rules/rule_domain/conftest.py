@@ -21,7 +21,7 @@ from margin.engines.registry import compute_margins
 from margin.floors import active_floors, floor_terms
 from margin.floors.term import FloorTerm
 from margin.life_cycle.advance import advance
-from margin.life_cycle.states import Figures, States
+from margin.life_cycle.states import MarginStatus, States
 from margin.liquidation.auction import auction_fee, auction_steps, insolvent_offer, price_factor
 from margin.liquidation.fillable_price import fillable_price
 from margin.liquidation.insurance_fund import draw
@@ -291,7 +291,9 @@ def life_cycle(ruleset: RuleSet) -> Floats:
     count = np.full(len(equity), 2)
     out = []
     for hour, shift in ((0, 0.0), (1, 4.0), (30, 4.0), (31, 40.0), (90, 2.0)):
-        figures = Figures(equity + shift, np.full(len(equity), 100.0), np.ones(len(equity)), count)
+        figures = MarginStatus(
+            equity + shift, np.full(len(equity), 100.0), np.ones(len(equity)), count
+        )
         states, changes = advance(states, figures, hour * HOUR, ruleset.calls)
         out += [states.state.astype(np.float64), changes.deadline.astype(np.float64)]
     return np.concatenate(out)
