@@ -23,6 +23,8 @@ from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class Sale:
@@ -139,7 +141,8 @@ def sell_at_auction(
         net_before=closable.net,
         net_after=net_after,
         requirement_after=requirement,
-        restored=net_after >= auction.buffer * requirement,
+        # The share is a closed form, which meets the buffer up to its rounding.
+        restored=net_after - auction.buffer * requirement >= -_ROUNDING * abs(closable.value),
     )
     return after, Sale(step, offer, discount, proceeds)
 
