@@ -50,6 +50,9 @@ from market.core.clock import SECOND
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+_ROUNDING = 1e-12
+"""Share of a shortfall that counts as the rounding of its parts."""
+
 
 @dataclass(slots=True)
 class LifeCycleHistory:
@@ -118,7 +121,7 @@ def replay_life_cycle(
     """
     replay = _Replay(accounts, default_resources)
     for view in views:
-        replay.close_of(view, rules_at(view.as_of))
+        replay.advance_to(view, rules_at(view.as_of))
         progress(replay.history.bars)
     return replay.history
 
@@ -152,8 +155,8 @@ class _Replay:
         self._liquidations: dict[int, _Liquidation] = {}
         self.history = LifeCycleHistory(States.healthy(len(accounts.account_ids)))
 
-    def close_of(self, view: MarketView, ruleset: RuleSet) -> None:
-        """Move everything to the close of a bar."""
+    def advance_to(self, view: MarketView, ruleset: RuleSet) -> None:
+        """Advance every account to the close of a view."""
         history, fund_rules = self.history, ruleset.liquidations.fund
         if history.fund is None and fund_rules is not UNSET and self._default_resources:
             history.fund = InsuranceFund.of_rules(fund_rules)
@@ -269,7 +272,9 @@ class _Replay:
                 left, closed, at.book, at.requirement, eligible, rules.deleverage.ranking
             )
         deleveraged = math.fsum(part.loss for part in contributions)
-        uncovered = max(0.0, left - deleveraged)
+        uncovered = left - deleveraged
+        if uncovered <= _ROUNDING * shortfall:
+            uncovered = 0.0
         history.deleveraged += deleveraged
         history.uncovered += uncovered
         amounts = {

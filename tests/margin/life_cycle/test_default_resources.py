@@ -126,7 +126,7 @@ def test_money_is_conserved_at_every_close(
         outside = _outside(history, ruleset)
         uncovered = history.uncovered
         closed = history.states.state == State.CLOSED
-        replay.close_of(view, ruleset)
+        replay.advance_to(view, ruleset)
         # An account that was closed with something left takes it along.
         leavers = math.fsum(
             event["figures"]["equity"]
