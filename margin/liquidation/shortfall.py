@@ -147,12 +147,12 @@ def _winners(
         chosen = eligible & other_side & (profit > 0.0) & (requirement.equity > 0.0)
     winners = {}
     for i in np.flatnonzero(chosen).tolist():
-        held, mark = float(quantity[i]), float(notional[i] / quantity[i])
-        entry = mark - float(profit[i]) / held
+        size, mark = float(quantity[i]), float(notional[i] / quantity[i])
+        entry = mark - float(profit[i]) / size
         if mark > 0.0 and entry > 0.0:
             winners[i] = Winner(
                 book.account_ids[i],
-                held,
+                size,
                 entry,
                 mark,
                 equity=float(requirement.equity[i]),

@@ -22,7 +22,7 @@ def figures(
     equity: Sequence[float],
     maintenance: float = 100.0,
     *,
-    held: int = 2,
+    positions: int = 2,
     add_on: float = 0.0,
     disputed: Sequence[bool] | None = None,
 ) -> MarginStatus:
@@ -31,7 +31,7 @@ def figures(
         np.array(equity, dtype=np.float64),
         np.full(count, maintenance),
         np.full(count, add_on),
-        np.full(count, held),
+        np.full(count, positions),
         None if disputed is None else np.array(disputed),
     )
 
@@ -47,7 +47,7 @@ def walk(
     history = []
     for hour, equity in enumerate(path, first):
         states, changed = advance(states, figures([equity]), hour * HOUR, rules)
-        history += [(hour, *one) for one in plain(changed)]
+        history += [(hour, *change) for change in plain(changed)]
     return states, history
 
 
@@ -105,7 +105,7 @@ def test_a_call_met_after_the_deadline_is_met() -> None:
 def test_nothing_left_to_close() -> None:
     states, _ = walk([40.0])
     for equity, reason in ((5.0, "positions_closed"), (-5.0, "bankrupt")):
-        closed, changed = advance(states, figures([equity], 0.0, held=0), HOUR, RULES)
+        closed, changed = advance(states, figures([equity], 0.0, positions=0), HOUR, RULES)
         assert plain(changed) == [("liquidating", "closed", reason)]
         same, changed = advance(closed, figures([1e6]), 2 * HOUR, RULES)
         assert len(changed) == 0
@@ -114,9 +114,9 @@ def test_nothing_left_to_close() -> None:
 
 def test_unknown_figures_change_nothing_and_what_is_due_is_done_later() -> None:
     states, _ = walk([99.0])
-    held, changed = advance(states, figures([np.nan]), 2 * HOUR, RULES)
+    waiting, changed = advance(states, figures([np.nan]), 2 * HOUR, RULES)
     assert len(changed) == 0
-    _, changed = advance(held, figures([99.0]), 2 * HOUR + 1, RULES)
+    _, changed = advance(waiting, figures([99.0]), 2 * HOUR + 1, RULES)
     assert plain(changed)[0] == ("called", "reduce_only", "deadline_missed")
 
 
@@ -199,10 +199,10 @@ def moments(
     now, out = 0, []
     for rows in path:
         now += rows[0][0] * HOUR // 2
-        _, margin, equity, add_on, held, disputed = (
+        _, margin, equity, add_on, positions, disputed = (
             np.array(column) for column in zip(*rows, strict=True)
         )
-        out.append((now, MarginStatus(equity, margin, add_on, held, disputed)))
+        out.append((now, MarginStatus(equity, margin, add_on, positions, disputed)))
     return out
 
 
@@ -220,13 +220,13 @@ def test_any_path(
     walked = moments(path)
     states = States.healthy(3)
     history: list[tuple[int, ...]] = []
-    kept = [states]
+    past = [states]
     called_until = [NEVER] * 3
     for now, now_figures in walked:
         before = columns(states)
         states, changed = advance(states, now_figures, now, rules)
-        assert columns(kept[-1]) == before
-        kept.append(states)
+        assert columns(past[-1]) == before
+        past.append(states)
         # The same figures once more change nothing.
         again, nothing = advance(states, now_figures, now, rules)
         assert len(nothing) == 0
@@ -258,20 +258,20 @@ def test_any_path(
         assert not (late & np.isfinite(now_figures.equity)).any()
     # Restart in the middle, and account by account.
     cut = data.draw(st.integers(0, len(walked)))
-    resumed = kept[cut]
+    resumed = past[cut]
     for now, now_figures in walked[cut:]:
         resumed, _ = advance(resumed, now_figures, now, rules)
     assert columns(resumed) == columns(states)
     alone = States.healthy(1)
     for now, f in walked:
-        one = MarginStatus(
+        status = MarginStatus(
             f.equity[1:2],
             f.maintenance[1:2],
             f.add_on[1:2],
             f.positions[1:2],
             None if f.disputed is None else f.disputed[1:2],
         )
-        alone, _ = advance(alone, one, now, rules)
+        alone, _ = advance(alone, status, now, rules)
     assert alone.state[0] == states.state[1]
     assert alone.deadline[0] == states.deadline[1]
 

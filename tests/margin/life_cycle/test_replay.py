@@ -207,13 +207,13 @@ def test_longs_through_the_fifth_of_august(data_dir: Path) -> None:
     ends = dict(zip(leverages, map(State, done.states.state.tolist()), strict=True))
     lowest = min(prices) / prices[0] - 1.0
     for leverage in leverages:
-        seen = {
+        causes = {
             event["reason"]
             for event in done.events
             if event["account_id"] == f"{leverage:02d}x" and event["event"] == "transition"
         }
         # Equity left at the lowest close, beside the maintenance margin there.
         equity, margin = 1.0 + leverage * lowest, 0.02 * leverage * (1.0 + lowest)
-        assert (equity < margin) == bool(seen & {"margin_call", "stop_out"}), leverage
+        assert (equity < margin) == bool(causes & {"margin_call", "stop_out"}), leverage
     assert ends[2] == State.HEALTHY
     assert "stop_out" in {e.get("reason") for e in done.events if e["account_id"] == "20x"}

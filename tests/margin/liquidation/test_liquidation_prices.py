@@ -168,7 +168,7 @@ def test_a_move_takes_everything_of_the_underlying_along(linear_tiers: RuleSet) 
 def test_reduced_keeps_the_share_that_is_left() -> None:
     portfolio = account(10.0, ("BTC", 1.0, 60_000.0), ("ETH", -4.0, 2_000.0))
     left = reduce_positions(portfolio, [0.25, 1.0])
-    assert [one.quantity for one in left.positions] == [0.75, 0.0]
+    assert [leg.quantity for leg in left.positions] == [0.75, 0.0]
 
 
 def test_isolated_position_stands_alone(linear_tiers: RuleSet) -> None:
@@ -301,5 +301,5 @@ def test_wrapped_collateral_moves_with_its_coin() -> None:
             CollateralBalance(asset="USDC", amount=1.0, price=1.0),
         ),
     )
-    prices = [pledge.price for pledge in shock_portfolio(portfolio, "BTC", 0.5, rules).collateral]
+    prices = [balance.price for balance in shock_portfolio(portfolio, "BTC", 0.5, rules).collateral]
     assert prices == [30_000.0, 1.0]

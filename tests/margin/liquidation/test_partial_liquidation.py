@@ -55,8 +55,8 @@ def surplus(portfolio: Portfolio, rules: RuleSet, shares: list[float]) -> float:
     partial = rules.liquidations.partial
     left = reduce_positions(portfolio, shares)
     closed = sum(
-        share * abs(one.quantity) * portfolio.underlyings[one.underlying].spot
-        for share, one in zip(shares, portfolio.positions, strict=True)
+        share * abs(leg.quantity) * portfolio.underlyings[leg.underlying].spot
+        for share, leg in zip(shares, portfolio.positions, strict=True)
     )
     paid = msgspec.structs.replace(left, cash=left.cash - partial.fee_rate * closed)
     margins = margins_of([paid], rules)

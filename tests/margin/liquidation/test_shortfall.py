@@ -57,17 +57,17 @@ def expected(
     profit: dict[tuple[str, str], float] = defaultdict(float)
     quantity: dict[tuple[str, str], float] = defaultdict(float)
     equity, notional = {}, {}
-    for one in accounts:
-        equity[one.account_id], notional[one.account_id] = one.cash, 0.0
+    for member in accounts:
+        equity[member.account_id], notional[member.account_id] = member.cash, 0.0
         net: dict[str, float] = defaultdict(float)
-        for leg in one.positions:
+        for leg in member.positions:
             assert leg.entry_price is not None
             gain = leg.quantity * (MARKS[leg.instrument] - leg.entry_price)
-            profit[one.account_id, leg.instrument] += gain
-            quantity[one.account_id, leg.instrument] += leg.quantity
-            equity[one.account_id] += gain
+            profit[member.account_id, leg.instrument] += gain
+            quantity[member.account_id, leg.instrument] += leg.quantity
+            equity[member.account_id] += gain
             net[leg.instrument] += leg.quantity
-        notional[one.account_id] = sum(abs(net[name]) * MARKS[name] for name in net)
+        notional[member.account_id] = sum(abs(net[name]) * MARKS[name] for name in net)
     first_equity = dict(equity)
     total = sum(abs(size) * MARKS[name] for name, size in closed.items())
     result = {}
@@ -147,17 +147,17 @@ def test_contributions_are_those_of_the_rule(
     accounts = [account(f"a{k}", cash, legs) for k, (cash, legs) in enumerate(rows)]
     closed = {name: side * sizes[name] for name in sorted(sizes)}
     found = contributions_of(loss, closed, accounts, ranking, view, linear_tiers)
-    wanted = expected(loss, closed, accounts, ranking)
-    assert {(accounts[part.account].account_id, part.instrument) for part in found} == set(wanted)
+    losses = expected(loss, closed, accounts, ranking)
+    assert {(accounts[part.account].account_id, part.instrument) for part in found} == set(losses)
     for part in found:
-        quantity, cost = wanted[accounts[part.account].account_id, part.instrument]
+        quantity, cost = losses[accounts[part.account].account_id, part.instrument]
         assert part.quantity == pytest.approx(quantity, rel=1e-6, abs=1e-9)
         assert part.loss == pytest.approx(cost, rel=1e-6, abs=1e-6)
     assert sum(part.loss for part in found) <= loss * (1.0 + 1e-12)
     # Nobody is closed past its position, or loses more than its equity; money only changes hands.
     book = Book.of(accounts)
     before = compute_requirement(book, view, linear_tiers).equity
-    for i, one in enumerate(accounts):
+    for i, member in enumerate(accounts):
         parts = [part for part in found if part.account == i]
         if not parts:
             continue
@@ -166,10 +166,10 @@ def test_contributions_are_those_of_the_rule(
         cost = sum(part.loss for part in parts)
         assert cost <= before[i] * (1.0 + 1e-12)
         after = close_at_mark(
-            one,
+            member,
             view,
             linear_tiers,
-            np.array([shares.get(leg.instrument, 0.0) for leg in one.positions]),
+            np.array([shares.get(leg.instrument, 0.0) for leg in member.positions]),
             cost,
         )
         equity = compute_requirement(Book.of([after]), view, linear_tiers).equity[0]

@@ -99,8 +99,8 @@ def test_recorded_once_and_replayed_to_the_last_bit(folder: Path) -> None:
     assert other["difference"]["recorded"] != other["difference"]["replayed"]
     # A run of other rules is another run.
     rules = (Path(margin.__file__).parent / "rules" / "presets" / "linear-tiers.toml").read_text()
-    (folder / "house.toml").write_text(rules + "\n[life_cycle]\ncall_hours = 1.0\n")
-    config = CONFIG.format(seed=1) + '[rules]\nruleset = "house.toml"\n'
+    (folder / "venue.toml").write_text(rules + "\n[life_cycle]\ncall_hours = 1.0\n")
+    config = CONFIG.format(seed=1) + '[rules]\nruleset = "venue.toml"\n'
     (folder / "3.toml").write_text(config)
     assert lifecycle(folder, 3)["run"] != first["run"]
 
@@ -133,12 +133,13 @@ def sold_call(folder: Path, cash: float) -> Path:
     """Account files of one account that has sold a call, without an entry price."""
     accounts = folder / "accounts"
     accounts.mkdir()
-    own = {"ts": [datetime.fromisoformat(BEGIN)], "account_id": ["seller"]}
+    snapshot = {"ts": [datetime.fromisoformat(BEGIN)], "account_id": ["seller"]}
     pq.write_table(
-        pa.table(own | {"instrument": [SOLD], "quantity": [-1.0]}), accounts / "positions.parquet"
+        pa.table(snapshot | {"instrument": [SOLD], "quantity": [-1.0]}),
+        accounts / "positions.parquet",
     )
     pq.write_table(
-        pa.table(own | {"asset": ["USD"], "amount": [cash]}), accounts / "collateral.parquet"
+        pa.table(snapshot | {"asset": ["USD"], "amount": [cash]}), accounts / "collateral.parquet"
     )
     return accounts
 
@@ -289,7 +290,7 @@ def test_a_shortfall_is_paid_by_the_fund_and_borne_by_winners(tmp_path: Path) ->
         assert event["shortfall"] == pytest.approx(
             event["fund_paid"] + event["deleveraged"] + event["uncovered"]
         )
-    # Shorts of 1.6 BTC stand against 1.7 BTC: a seventeenth of the second loss finds nobody.
+    # Shorts of 0.9 BTC are left for the second account's 1.0: a tenth of its loss finds nobody.
     assert shortfalls[0]["uncovered"] == 0.0
     assert shortfalls[1]["uncovered"] == pytest.approx(0.1 * shortfalls[1]["shortfall"])
     assert resources["uncovered"] == shortfalls[1]["uncovered"]
