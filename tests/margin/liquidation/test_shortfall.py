@@ -232,3 +232,16 @@ def test_lines_of_one_instrument_are_closed_in_equal_shares(
     lines = account("two lines", 90_000.0, [(BTC, -1.0, 1.1), (BTC, -3.0, 1.2)])
     (part,) = contributions_of(4_000.0, {BTC: 2.0}, [lines], "account", view, linear_tiers)
     assert (part.quantity, part.share, part.loss) == (-2.0, 0.5, 4_000.0)
+
+
+def test_a_winner_loses_no_more_than_its_equity_over_all_instruments(
+    view: MarketView, linear_tiers: RuleSet
+) -> None:
+    """Profits of 20,000 and 4,000 that were drawn: 900 of equity is all that there is to lose."""
+    thin = account("thin", 900.0 - 24_000.0, [(BTC, -1.0, 1.2), (ETH, -10.0, 1.2)])
+    closed = {BTC: 1.0, ETH: 10.0}
+    first, second = contributions_of(6_000.0, closed, [thin], "account", view, linear_tiers)
+    assert (first.instrument, first.loss) == (BTC, pytest.approx(900.0))
+    assert (second.instrument, second.loss) == (ETH, pytest.approx(0.0, abs=1e-9))
+    (part,) = contributions_of(600.0, {BTC: 1.0}, [thin], "account", view, linear_tiers)
+    assert part.loss == 600.0
