@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from market.core.errors import ModelError
-from training.fitting.logistic import fit_logistic, separable, standard_scale
+from training.fitting.calibration import fit_line
+from training.fitting.logistic import separable
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -173,11 +174,7 @@ def calibration_line(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[float, float] 
     logit = np.log(clipped) - np.log1p(-clipped)
     if logit.min() == logit.max() or separable(logit, outcome):
         return None
-    columns = logit[:, None]
-    mean, scale = standard_scale(columns)
-    coef, centre = fit_logistic(columns, outcome, mean=mean, scale=scale)
-    slope = float(coef[0] / scale[0])
-    return slope, float(centre - slope * mean[0])
+    return fit_line(logit, outcome)
 
 
 def evaluate_probability(
