@@ -12,7 +12,6 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "apscheduler",
         "jinja2",
         "lightgbm",
-        "markupsafe",
         "matplotlib",
         "mlflow",
         "onnx",

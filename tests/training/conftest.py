@@ -16,7 +16,7 @@ from market.core.clock import HOUR, parse_time
 from training.evaluation.evaluate import MODEL, Forecasts, evaluate
 from training.fitting.baselines import BASELINES
 from training.labels.dataset import Dataset
-from training.reports.run_record import Reviewed
+from training.reports.run_record import RunRecord
 
 START = "2022-10-15T00:00:00Z"
 
@@ -107,9 +107,9 @@ def evaluation(dataset: Dataset) -> dict[str, Any]:
 
 
 @pytest.fixture
-def reviewed(evaluation: dict[str, Any]) -> Reviewed:
+def record(evaluation: dict[str, Any]) -> RunRecord:
     """A training with everything that a review can have; a copy of its own for each test."""
-    return Reviewed(
+    return RunRecord(
         bundle="f" * 64,
         verdict="kept",
         reasons=["log-loss skill against champion is -0.01, limit 0"],
@@ -123,7 +123,7 @@ def reviewed(evaluation: dict[str, Any]) -> Reviewed:
         review=_review(evaluation),
         backtest=_backtest(),
         params={"ruleset": "linear-tiers", "max_rows": 1000},
-        rival="f" * 64,
+        incumbent="f" * 64,
         version=2,
         created="2026-01-01T00:00:00.000000Z",
         aliases=("challenger",),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.reports.model_card import MODEL, limits, reliance
-from training.reports.run_record import Reviewed
+from training.reports.run_record import RunRecord
 
 _HEADER = (
     "| horizon | calls | log loss | best baseline | its log loss | skill | 95% interval | "
@@ -14,7 +14,7 @@ _HEADER = (
 )
 
 
-def training_note(subject: Reviewed) -> str:
+def training_note(subject: RunRecord) -> str:
     """Verdict, reasons, figures by horizon, failed gates, data, and where to read on."""
     evaluation = subject.evaluation
     data = evaluation["data"]
