@@ -32,8 +32,6 @@ STRESS_QUANTILE = 0.95
 
 ORACLE_HOURS = 24
 
-REFERENCE_POLICIES = ("none", "flat_buffer", "vol_scaled", "emir_buffer", "volatility_oracle")
-
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -61,7 +59,7 @@ class Policy:
 def reference_policies(
     times: AccountPanel, history: MarketHistory, market: MarketFeatures, stress_ratio: float
 ) -> dict[str, Policy]:
-    """The policies in `REFERENCE_POLICIES`, by name.
+    """Every reference policy, by name.
 
     With maintenance margin MM and the book's volatility ratio r (`volatility_ratio`):
     ``none`` 0; ``flat_buffer`` k·MM; ``vol_scaled`` k·MM·r; ``emir_buffer`` k·MM, halved while r

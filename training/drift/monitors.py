@@ -22,10 +22,10 @@ from training.drift.permutation import (
     PERMUTATIONS,
     Effect,
     Exchanges,
-    holm_adjusted,
     longest_run,
 )
 from training.drift.reference import Profile, Reference
+from training.evaluation.bootstrap import holm_adjusted
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["feature", "missing", "score", "labels"]

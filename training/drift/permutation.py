@@ -9,7 +9,7 @@ dependence survives, and the fewer different exchanges there are to judge by.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -147,21 +147,6 @@ class Exchanges:
         drawn = effect(total - moved, moved)
         large = np.isnan(drawn) | (drawn >= observed - _TIES * max(1.0, abs(observed)))
         return observed, float((1 + np.count_nonzero(large)) / (len(drawn) + 1))
-
-
-def holm_adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's adjusted p-values: reject what is at most the level to keep the family's error there.
-
-    References
-    ----------
-    Holm (1979), "A simple sequentially rejective multiple test procedure".
-    """
-    adjusted: dict[str, float] = {}
-    running = 0.0
-    for k, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        running = max(running, min(1.0, (len(p_values) - k) * p))
-        adjusted[name] = running
-    return {name: adjusted[name] for name in p_values}
 
 
 def _run_lengths(current: int, run: int) -> list[int]:

@@ -62,6 +62,12 @@ class ReliabilityBins:
         gap = np.abs(self.predicted - self.observed)
         return float((self.count * gap).sum() / self.count.sum())
 
+    @property
+    def top_ratio(self) -> float | None:
+        """Mean predicted over observed of the highest bin; None if nothing happened in it."""
+        predicted, observed = float(self.predicted[-1]), float(self.observed[-1])
+        return predicted / observed if observed > 0.0 else None
+
 
 def clip_probability(p: npt.ArrayLike) -> FloatArray:
     """``p`` clipped to [1e-6, 1 − 1e-6], for logarithms, for every model alike; NaN stays."""
@@ -130,19 +136,6 @@ def reliability_bins(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = BINS) -> Re
         predicted=np.array([probability[part].mean() for part in parts]),
         observed=np.array([outcome[part].mean() for part in parts]),
     )
-
-
-def expected_calibration_error(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
-    """``Σ (n_b/n) · |mean p − mean y|`` over the ten bins of `reliability_bins`."""
-    return reliability_bins(y, p).expected_calibration_error
-
-
-def top_decile_ratio(y: npt.ArrayLike, p: npt.ArrayLike) -> float | None:
-    """Mean predicted over observed in the highest tenth of ``p``; None if nothing happened.
-
-    The tenth is the last bin of `reliability_bins`.
-    """
-    return _top_ratio(reliability_bins(y, p))
 
 
 def predicted_over_observed(y: npt.ArrayLike, p: npt.ArrayLike) -> float | None:
@@ -228,7 +221,7 @@ def evaluate_probability(
         ece_over_base_rate=ece / base_rate if base_rate > 0.0 else None,
         calibration_slope=line[0] if line else None,
         calibration_intercept=line[1] if line else None,
-        top_decile_ratio=_top_ratio(bins),
+        top_decile_ratio=bins.top_ratio,
     )
 
 
@@ -239,11 +232,6 @@ def _discrimination(y: FloatArray, p: FloatArray) -> tuple[float | None, float |
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     return float(roc_auc_score(y, p)), float(average_precision_score(y, p))
-
-
-def _top_ratio(bins: ReliabilityBins) -> float | None:
-    predicted, observed = float(bins.predicted[-1]), float(bins.observed[-1])
-    return predicted / observed if observed > 0.0 else None
 
 
 def _checked(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

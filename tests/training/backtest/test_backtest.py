@@ -50,7 +50,7 @@ from training.backtest.budget_matching import (
     trace_frontier,
 )
 from training.backtest.margin_paths import FOLLOW_HOURS, LifePaths, closing_cost, follow_lives
-from training.backtest.policies import REFERENCE_POLICIES, reference_policies, volatility_ratio
+from training.backtest.policies import reference_policies, volatility_ratio
 from training.backtest.policy_simulation import MarginOutcome, average_margin
 from training.backtest.reference_portfolios import covering_buffer, draw_portfolios
 from training.labels.account_panel import AccountPanel, take_rows
@@ -60,7 +60,14 @@ Floats = npt.NDArray[np.float64]
 
 DAYS, SYMBOLS, SLOTS = 34, 4, 30
 HOURS_LIMIT = 1500
-POLICIES = {"margincast", *REFERENCE_POLICIES}
+POLICIES = {
+    "margincast",
+    "none",
+    "flat_buffer",
+    "vol_scaled",
+    "emir_buffer",
+    "volatility_oracle",
+}
 FIGURES = {
     "matched",
     "average_margin",

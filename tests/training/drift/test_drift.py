@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import ks_2samp
-from statsmodels.stats.multitest import multipletests
 
 from features.registry import ACCOUNT_COLUMNS
 from market.core.clock import DAY, HOUR, parse_time
@@ -27,7 +26,6 @@ from training.drift.monitors import DriftReport, Floors, drift_report
 from training.drift.permutation import (
     LONGEST_RUN,
     Exchanges,
-    holm_adjusted,
     longest_run,
     smallest_p,
 )
@@ -403,15 +401,6 @@ def test_report_is_the_same_twice_and_has_no_nan() -> None:
         "score",
         "labels",
     }
-
-
-def test_adjusted_p_values_are_those_of_statsmodels() -> None:
-    rng = np.random.default_rng(8)
-    for size in (1, 2, 5, 40):
-        values = np.round(rng.random(size) ** 3, 2)  # rounded, so that some are equal
-        ours = holm_adjusted({str(i): p for i, p in enumerate(values.tolist())})
-        theirs = multipletests(values, method="holm")[1]
-        assert list(ours.values()) == pytest.approx(theirs.tolist())
 
 
 @pytest.mark.parametrize("asked", [(0, 1, 1, 9), (1, 0, 1, 9), (1, 1, 1, 0), (5, 2, 3, 9)])

@@ -17,13 +17,11 @@ from training.evaluation.metrics import (
     calibration_line,
     clip_probability,
     evaluate_probability,
-    expected_calibration_error,
     log_loss_rows,
     log_loss_skill,
     oracle_gap_closed,
     predicted_over_observed,
     reliability_bins,
-    top_decile_ratio,
 )
 
 
@@ -55,9 +53,11 @@ def test_ece_by_hand_with_uneven_bins() -> None:
     p = np.array([0.05, 0.1, 0.2, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
     y = np.array([0, 1, 0, 0, 0, 1, 1, 0, 1, 1, 1, 1])
     gaps = [0.85, 0.5, 0.35, 0.6, 0.5, 0.6, 0.3, 0.2, 0.1, 0.0]
-    assert expected_calibration_error(y, p) == pytest.approx(math.fsum(gaps) / 12, rel=1e-14)
+    assert reliability_bins(y, p).expected_calibration_error == pytest.approx(
+        math.fsum(gaps) / 12, rel=1e-14
+    )
     shuffled = np.random.default_rng(1).permutation(12)
-    assert expected_calibration_error(y[shuffled], p[shuffled]) == pytest.approx(
+    assert reliability_bins(y[shuffled], p[shuffled]).expected_calibration_error == pytest.approx(
         math.fsum(gaps) / 12, rel=1e-14
     )
     assert reliability_bins(y, p).count.tolist() == [2, 2] + [1] * 8
@@ -71,9 +71,11 @@ def test_ties_keep_the_order_of_rows() -> None:
     order = sorted(range(2000), key=p.__getitem__)
     observed = y[order].reshape(10, 200).mean(axis=1)
     np.testing.assert_array_equal(reliability_bins(y, p).observed, observed)
-    assert top_decile_ratio(y, p) == pytest.approx(0.5 / observed[-1])
-    assert expected_calibration_error(np.repeat([0, 1], 10), np.full(20, 0.5)) == 0.5
-    assert expected_calibration_error(np.tile([0, 1], 10), np.full(20, 0.5)) == 0.0
+    assert reliability_bins(y, p).top_ratio == pytest.approx(0.5 / observed[-1])
+    assert (
+        reliability_bins(np.repeat([0, 1], 10), np.full(20, 0.5)).expected_calibration_error == 0.5
+    )
+    assert reliability_bins(np.tile([0, 1], 10), np.full(20, 0.5)).expected_calibration_error == 0.0
 
 
 def test_skill_is_against_the_training_base_rate_not_the_tests_own() -> None:
