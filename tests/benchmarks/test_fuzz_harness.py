@@ -199,15 +199,13 @@ def test_an_unexpected_error_is_named_by_its_place(
 def test_a_decision_that_depends_on_its_neighbours_is_found(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from serving import service
-
-    decide = service.decide
+    from decisions.decision import decide
 
     def crowded(accounts: Sequence[Any], *rest: Any, **named: Any) -> Any:
         answers = decide(accounts, *rest, **named)
         return answers[:1] if len(accounts) > 1 else answers
 
-    monkeypatch.setattr(service, "decide", crowded)
+    monkeypatch.setattr("serving.service.decide", crowded)
     found = names(faults_of(world, [score(ACCOUNT, CASH)]))
     assert "refused for a neighbour" in found
     assert not any("neighbour" in name for name in names(faults_of(world, [score(ACCOUNT)])))
