@@ -24,7 +24,7 @@ from market.simulator.simulated_market import simulate_bars
 from research.simulator_fit.behaviour_fit import (
     ExchangeRecords,
     Exposures,
-    exposures_of_lives,
+    exposures_of_accounts,
     exposures_of_records,
     fit_rates,
 )
@@ -75,13 +75,13 @@ def test_an_account_is_rebuilt_hour_by_hour() -> None:
     np.testing.assert_allclose(found.size[DEPOSIT][mine], [0.0, 40 / 80, 0.0, 0.0, 0.0])
     np.testing.assert_allclose(found.size[REDUCTION][mine], [0.0, 0.0, 0.5, 0.0, 0.0])
     np.testing.assert_allclose(found.size[CLOSED][mine], [0.0, 0.0, 0.0, 0.0, 1.0])
-    assert not found.happened[WITHDRAWAL].any()
+    assert not found.events[WITHDRAWAL].any()
 
 
 def test_liquidated_hours_are_not_the_owners() -> None:
     forced = replace(records(), liquidation_hour=np.array([6]), liquidation_user=np.array([0]))
     found = exposures_of_records(forced)
-    assert not found.happened[CLOSED].any()
+    assert not found.events[CLOSED].any()
     assert len(own_hours(found)) == 4
 
 
@@ -107,7 +107,7 @@ def test_sampled_owners_give_back_the_hazards_they_were_sampled_from() -> None:
     lives = sample_lives(population, 150, 7, bars.closes, mark, np.ones(mark.shape, dtype=bool))
     assert population.behaviour is not None
     rates = fit_rates(
-        exposures_of_lives(
+        exposures_of_accounts(
             simulate_behaviour(lives, population.behaviour, 7, bars.closes, mark), mark
         )
     )

@@ -148,13 +148,13 @@ def make_reference(
     """
     seen = data.take(np.flatnonzero((block == Block.FIT) | (block == Block.CALIBRATE)))
     calibrate = data.take(np.flatnonzero(block == Block.CALIBRATE))
-    chosen = seen.take(_sampled(seen))
+    chosen = seen.take(_sample_rows(seen))
     X = _model_rows(schema, chosen)
     outcomes = outcome_sums(
         calibrate.labels, scorer.probability(_model_rows(schema, calibrate)), calibrate.time
     )
     reference = reference_of_rows(schema, X, scorer.probability(X), chosen.time, outcomes)
-    return replace(reference, profile=replace(reference.profile, **_whole(seen)))
+    return replace(reference, profile=replace(reference.profile, **_span_and_rows(seen)))
 
 
 def reference_of_rows(
@@ -236,17 +236,17 @@ def current_profile(bundle: Bundle, reference: Reference, data: Dataset) -> Prof
     if not len(data):
         raise ModelError("there is no account-time to compare with training; give a later span")
     scorer, schema = bundle.scorer, bundle.schema
-    chosen = data.take(_sampled(data))
+    chosen = data.take(_sample_rows(data))
     X = _model_rows(schema, chosen)
     p_all = scorer.probability(_model_rows(schema, data))
     outcomes = outcome_sums(data.labels, p_all, data.time, reference.days)
     profile = profile_of_rows(
         reference.edges, reference.days, X, scorer.probability(X), chosen.time, outcomes
     )
-    return replace(profile, **_whole(data))
+    return replace(profile, **_span_and_rows(data))
 
 
-def _whole(data: Dataset) -> dict[str, Any]:
+def _span_and_rows(data: Dataset) -> dict[str, Any]:
     """Span and number of all rows, of which only a sample is binned."""
     return {"span": (int(data.time.min()), int(data.time.max())), "rows": len(data)}
 
@@ -270,7 +270,7 @@ def _expected(probability: Floats, time: Ints, days: int) -> Floats:
     return np.stack([np.bincount(code, weights=p, minlength=len(block)) for p in probability.T], 1)
 
 
-def _sampled(data: Dataset) -> Ints:
+def _sample_rows(data: Dataset) -> Ints:
     """At most `MAX_ROWS` rows by a hash of account and time, in rising order."""
     if len(data) <= MAX_ROWS:
         return np.arange(len(data), dtype=np.int64)

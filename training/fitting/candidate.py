@@ -33,7 +33,7 @@ from training.evaluation.evaluate import (
 )
 from training.fitting.baselines import fit_baselines, fit_plain
 from training.fitting.fit import Ensemble, RoundSearch, fit_trees
-from training.fitting.kalman_calibration import DriftingLine, filtered_platt
+from training.fitting.kalman_calibration import KalmanLine, fit_kalman_line
 from training.labels.dataset import Dataset
 from training.labels.splits import Block
 
@@ -64,7 +64,7 @@ class Candidate:
     schema: ModelSchema
     ensembles: dict[int, Ensemble]
     trees: dict[int, TreeTable]
-    lines: dict[int, DriftingLine]
+    lines: dict[int, KalmanLine]
     baselines: dict[str, Any]
     plain: dict[str, bytes]
 
@@ -111,7 +111,7 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
     plain_search = RoundSearch(SEED, threads, max_rounds=1000, patience=50, tail_share=0.1)
     ensembles: dict[int, Ensemble] = {}
     trees: dict[int, TreeTable] = {}
-    lines: dict[int, DriftingLine] = {}
+    lines: dict[int, KalmanLine] = {}
     baselines: dict[str, Any] = {}
     plain: dict[str, bytes] = {}
     for h, hours in enumerate(data.horizons):
@@ -126,7 +126,7 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
         prior = schema.prior_columns()[h]
         raw = [part[:, prior] + trees[hours].raw_score(part) for part in (X, X_calibrate)]
         known = np.concatenate((fit, calibrate))
-        lines[hours] = filtered_platt(
+        lines[hours] = fit_kalman_line(
             np.concatenate(raw), data.labels[known, h], utc_day(data.time[known])
         )
         baselines[str(hours)] = fit_baselines(columns, y, hours)

@@ -170,14 +170,14 @@ def fit_trees(
     corrected = prior[tail] + np.asarray(trial.predict(features[tail], raw_score=True))
     prior_loss = _platt_loss(prior[tail], labels[tail])
     tree_loss = _platt_loss(corrected, labels[tail])
-    if not _better(corrected, prior[tail], labels[tail], time[tail]):
+    if not _beats_prior(corrected, prior[tail], labels[tail], time[tail]):
         return Ensemble(None, 0, prior_loss, tree_loss)
     rounds = int(trial.best_iteration)
     booster = lightgbm.train(parameters, data, num_boost_round=rounds)
     return Ensemble(booster, rounds, prior_loss, tree_loss)
 
 
-def _better(
+def _beats_prior(
     corrected: Floats,
     prior: Floats,
     labels: npt.NDArray[np.int8],

@@ -110,7 +110,7 @@ def evaluate_fold(
         ``evaluate --json``); where the fold says too little to train on, ``not_evaluated`` with
         the reason takes the place of the evaluation.
     """
-    chosen = _drawn(fold.block)
+    chosen = _sample_rows(fold.block)
     part = data.take(chosen)
     block = fold.block[chosen]
     report: dict[str, Any] = {
@@ -161,7 +161,7 @@ def _blocks(
     return block
 
 
-def _drawn(block: npt.NDArray[np.int8]) -> npt.NDArray[np.intp]:
+def _sample_rows(block: npt.NDArray[np.int8]) -> npt.NDArray[np.intp]:
     """Rows of the fold, thinned evenly by a seeded draw, in their order."""
     rng = np.random.default_rng(FOLD_SEED)
     held = np.flatnonzero(block == Block.TEST)

@@ -23,7 +23,7 @@ DRIFTS: tuple[float, ...] = (0.0, *np.geomspace(1e-3, 10.0, 81).tolist())
 
 
 @dataclass(frozen=True, slots=True)
-class DriftingLine:
+class KalmanLine:
     """The line at the end of the sample.
 
     Attributes
@@ -43,12 +43,12 @@ class DriftingLine:
     quarters: int
 
 
-def filtered_platt(
+def fit_kalman_line(
     raw: npt.ArrayLike,
     y: npt.ArrayLike,
     day: npt.ArrayLike,
     drifts: Sequence[float] = DRIFTS,
-) -> DriftingLine:
+) -> KalmanLine:
     """The calibration line of today, filtered from the lines of the quarters before.
 
     Model: quarter k has the line theta_k (slope, intercept), of which its rows give the estimate
@@ -110,7 +110,7 @@ def filtered_platt(
             f"the calibration slope is {line[0]:.4g}; expected it above 0: the score ranks the "
             "rows the wrong way, retrain on more data"
         )
-    return DriftingLine(float(line[0]), float(line[1]), drift, len(stretches))
+    return KalmanLine(float(line[0]), float(line[1]), drift, len(stretches))
 
 
 def local_level(
