@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -207,7 +208,7 @@ def test_no_call_at_all_leaves_the_count_ratio_finite() -> None:
 
 def test_p_value_is_that_of_all_exchanges_counted_one_by_one() -> None:
     rng = np.random.default_rng(2)
-    reference, current = rng.poisson(9.0, (6, 4)) * 1.0, rng.poisson(9.0, (3, 4)) + 1.0
+    reference, current = poisson(rng, 9.0, (6, 4)), poisson(rng, 9.0, (3, 4)) + 1.0
     blocks = np.concatenate([reference, current])
     observed = float(ks_distance(reference.sum(axis=0), current.sum(axis=0)))
     all_of_them = [
@@ -226,12 +227,20 @@ def test_p_value_is_that_of_all_exchanges_counted_one_by_one() -> None:
 
 def test_order_of_blocks_within_a_span_does_not_matter() -> None:
     rng = np.random.default_rng(4)
-    reference, current = rng.poisson(5.0, (12, 5)) * 1.0, rng.poisson(5.0, (6, 5)) * 1.0
+    reference, current = poisson(rng, 5.0, (12, 5)), poisson(rng, 5.0, (6, 5))
     exchanges = Exchanges(12, 6, 1, 4_999, seed=1)
     effect, p = exchanges.p_value(reference, current, ks_distance)
-    turned = exchanges.p_value(reference[::-1], rng.permutation(current), ks_distance)
+    turned = exchanges.p_value(
+        reference[::-1], rng.permutation(current).astype(np.float64), ks_distance
+    )
     assert turned[0] == effect
     assert turned[1] == pytest.approx(p, abs=0.03)
+
+
+def poisson(
+    rng: np.random.Generator, rate: float, shape: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    return rng.poisson(rate, shape).astype(np.float64)
 
 
 def alarms(trials: int, persistence: float, run: int) -> tuple[int, int]:
@@ -240,9 +249,9 @@ def alarms(trials: int, persistence: float, run: int) -> tuple[int, int]:
     for seed in range(trials):
         rng = np.random.default_rng(seed)
         level = np.zeros(weeks)
-        for week in range(weeks):
-            before = level[week - 1] if week else rng.normal()
-            level[week] = persistence * before + math.sqrt(1 - persistence**2) * rng.normal()
+        for w in range(weeks):
+            before = level[w - 1] if w else rng.normal()
+            level[w] = persistence * before + math.sqrt(1 - persistence**2) * rng.normal()
         week = np.repeat(np.arange(weeks), 100)
         values = rng.normal(size=len(week)) + 0.6 * level[week]
         old = week < weeks - recent
@@ -253,7 +262,7 @@ def alarms(trials: int, persistence: float, run: int) -> tuple[int, int]:
         ]
         exchanges = Exchanges(weeks - recent, recent, run, 299, seed=seed)
         ours += exchanges.p_value(sides[0], sides[1], ks_distance)[1] <= 0.05
-        naive += ks_2samp(values[old], values[~old]).pvalue <= 0.05
+        naive += bool(ks_2samp(values[old], values[~old]).pvalue <= 0.05)
     return ours, naive
 
 
@@ -349,9 +358,8 @@ def test_calls_that_the_model_did_not_foresee_are_found_where_features_stand_sti
 
 
 def test_floor_silences_a_shift_that_is_sure_and_of_no_consequence() -> None:
-    options = {"week_effect": 0.0, "rows_a_day": 700}
-    reference = reference_of(market(1, 30, **options))
-    rows = market(2, 15, begin=30, shift=0.06, **options)
+    reference = reference_of(market(1, 30, week_effect=0.0, rows_a_day=700))
+    rows = market(2, 15, begin=30, shift=0.06, week_effect=0.0, rows_a_day=700)
     monitor = by_name(report_of(reference, rows))["prior_logit_1h"]
     assert monitor.p_holm <= 0.05
     assert monitor.effect is not None

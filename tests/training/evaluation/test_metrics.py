@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 
 from market.core.errors import ModelError
 from training.evaluation.metrics import (
-    ProbabilityMetrics,
     calibration_line,
     clip_probability,
     evaluate_probability,
@@ -176,7 +176,7 @@ def test_bad_base_rate_is_refused() -> None:
 def test_every_sample_gives_finite_numbers_or_none(rows: list[tuple[bool, float]]) -> None:
     y = np.array([outcome for outcome, _ in rows])
     p = np.array([probability for _, probability in rows])
-    figures: ProbabilityMetrics = evaluate_probability(y, p, 0.2)
+    figures = cast("dict[str, float | None]", evaluate_probability(y, p, 0.2))
     assert all(value is None or math.isfinite(value) for value in figures.values())
     order = np.argsort(p, kind="stable")
     parts = [part for part in np.array_split(order, 10) if len(part)]

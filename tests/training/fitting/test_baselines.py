@@ -184,7 +184,7 @@ def test_plain_lightgbm_learns_and_is_deterministic() -> None:
     again = fit_plain(x, y, t, 8, names, search(60, 10))
     assert first.model_to_string() == again.model_to_string()
     assert first.feature_name() == names
-    p = first.predict(matrix(unseen)[0])
+    p = np.asarray(first.predict(matrix(unseen)[0]))
     constant = log_loss_rows(outcome, np.full(len(y), y.mean())).mean()
     assert log_loss_rows(outcome, p).mean() < 0.85 * constant
 
@@ -212,7 +212,7 @@ def test_plain_lightgbm_stops_on_time_order_not_row_order() -> None:
     shuffled = fit_plain(x[shuffle], y[shuffle], t[shuffle], 8, names, search(20, 5))
     for booster in (fitted, shuffled):
         best = booster.best_score["valid_0"]["binary_logloss"]
-        p = booster.predict(x[late], num_iteration=booster.best_iteration)
+        p = np.asarray(booster.predict(x[late], num_iteration=booster.best_iteration))
         assert best == pytest.approx(log_loss_rows(y[late], p).mean(), rel=1e-9)
 
 
