@@ -1,4 +1,4 @@
-"""A made-up data set whose truth is known, for what is judged on whole data sets."""
+"""A synthetic data set whose truth is known."""
 
 from __future__ import annotations
 

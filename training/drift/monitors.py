@@ -1,4 +1,4 @@
-"""Drift monitors: is what comes in, goes out and comes of it still as in training?
+"""Drift monitors: are features, scores and outcomes still as in training?
 
 A monitor alarms only if its effect reaches a floor *and* chance does not explain it. The floor
 comes first: in a large sample every difference is significant, and most are of no consequence.
@@ -43,12 +43,12 @@ class Floors:
     missing:
         Change of a feature's share of missing rows.
     ratio:
-        Factor by which the mean probability, or observed over predicted calls, has moved; the
+        Factor by which the mean probability, or observed over predicted calls, changed; the
         default is the calibration gate's.
     slope:
         Change of the calibration slope; the default is the gate's.
     loss:
-        Log of the factor by which the log loss over its expectation has moved.
+        Log of the factor by which the log loss over its expectation changed.
     """
 
     distribution: float = 0.1
@@ -105,7 +105,7 @@ class DriftReport:
     reference, current:
         Spans, rows and blocks.
     block_days, runs, permutations, level:
-        How chance was judged; `runs` has the blocks that were exchanged together, by kind.
+        Settings of the permutation; `runs` has the blocks that were exchanged together, by kind.
     """
 
     verdict: Verdict
@@ -306,12 +306,12 @@ def _monitors(
     kind: Kind, comparisons: list[_Comparison], exchanges: Exchanges, level: float
 ) -> list[Monitor]:
     """All monitors of one kind: one family for Holm's correction."""
-    found = {c.name: exchanges.p_value(c.reference, c.current, c.effect) for c in comparisons}
-    adjusted = holm_adjusted({name: p for name, (_, p) in found.items()})
+    effects = {c.name: exchanges.p_value(c.reference, c.current, c.effect) for c in comparisons}
+    adjusted = holm_adjusted({name: p for name, (_, p) in effects.items()})
     provable = len(comparisons) * exchanges.smallest_p <= level
     monitors = []
     for c in comparisons:
-        effect, p = found[c.name]
+        effect, p = effects[c.name]
         sides = c.reference.sum(axis=0), c.current.sum(axis=0)
         verdict: Verdict = "stable"
         if effect >= c.floor:  # NaN is not

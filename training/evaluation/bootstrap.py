@@ -56,7 +56,7 @@ def skill_interval(
     Returns
     -------
     tuple or None
-        Lower and upper bound; None with fewer than two days, which say nothing of the spread.
+        Lower and upper bound; None with fewer than two days, which have no spread.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def skill_interval(
 
 @dataclass(frozen=True, slots=True)
 class GroupSkill:
-    """What the bootstrap says of one group.
+    """Skill of one group under the bootstrap.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ def group_skills(
     """`GroupSkill` of many groups of rows under the same resamples.
 
     Days are drawn from all days of the sample, so a group's own number of days varies between
-    resamples, as that of a domain does. A resample without any row of a group says nothing of its
+    resamples, as that of a domain does. A resample without any row of a group has no
     skill, and counts as "not worse".
 
     Parameters
@@ -136,7 +136,7 @@ def group_skills(
     day = np.asarray(day_index)
     if not (baseline > 0.0).all():
         raise ModelError("skill of groups needs positive losses of the baseline on every row")
-    whole, _ = _day_sums((model, baseline), day)  # checks what it was given
+    whole, _ = _day_sums((model, baseline), day)
     if len(whole) < 2:
         return dict.fromkeys(groups, GroupSkill(None, None))
     _, code = np.unique(day, return_inverse=True)

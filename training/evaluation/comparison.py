@@ -1,4 +1,4 @@
-"""Champion against challenger: figures side by side, what they were made from, what decides."""
+"""Comparison of champion and challenger: figures, inputs, and gates that decide."""
 
 from __future__ import annotations
 
@@ -117,17 +117,19 @@ def compare(champion: RunRecord, challenger: RunRecord) -> Comparison:
 
 def _lines(champion: Mapping[str, Any], challenger: Mapping[str, Any]) -> list[Line]:
     lines: list[Line] = []
-    for hours, theirs in champion["horizons"].items():
-        ours = challenger["horizons"].get(hours)
-        if ours is None:
+    for hours, before in champion["horizons"].items():
+        after = challenger["horizons"].get(hours)
+        if after is None:
             continue
         pairs = [
-            (title, theirs["models"][MODEL].get(key), ours["models"][MODEL].get(key), side)
+            (title, before["models"][MODEL].get(key), after["models"][MODEL].get(key), side)
             for title, key, side in _FIGURES
-        ] + [(title, theirs.get(key), ours.get(key), side) for title, key, side in _HORIZON_FIGURES]
+        ] + [
+            (title, before.get(key), after.get(key), side) for title, key, side in _HORIZON_FIGURES
+        ]
         lines += [
-            Line(int(hours), title, before, after, _better(before, after, side))
-            for title, before, after, side in pairs
+            Line(int(hours), title, old, new, _better(old, new, side))
+            for title, old, new, side in pairs
         ]
     return lines
 

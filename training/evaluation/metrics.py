@@ -1,4 +1,4 @@
-"""Figures that a probability forecast is held to.
+"""Metrics of a probability forecast.
 
 A figure that the sample does not define (one class only, say) is None, JSON's null, never NaN.
 """

@@ -94,7 +94,7 @@ class Ensemble:
     rounds:
         Number of trees.
     prior_loss, tree_loss:
-        Log loss on the tail of the fit block, each after its own Platt line.
+        Log loss on the tail of the fit block, each after a Platt line.
     """
 
     booster: lightgbm.Booster | None
@@ -184,8 +184,8 @@ def _beats_prior(
     time: npt.NDArray[np.int64],
 ) -> bool:
     """Whether the trees' skill against the prior is above zero beyond chance, day by day."""
-    mine, other = _platt_losses(corrected, labels), _platt_losses(prior, labels)
-    interval = skill_interval(mine, other, utc_day(time), seed=0)
+    trees, structure = _platt_losses(corrected, labels), _platt_losses(prior, labels)
+    interval = skill_interval(trees, structure, utc_day(time), seed=0)
     return interval is not None and interval[0] > 0.0
 
 

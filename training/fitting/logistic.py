@@ -30,7 +30,7 @@ MAX_GRADIENT = 1e-8
 def standard_scale(x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation of the columns of ``x``, shape (n, k).
 
-    A constant column gets scale 1: centring makes it 0, and it then says nothing.
+    A constant column gets scale 1: centring makes it 0.
     """
     mean = x.mean(axis=0)
     constant = x.min(axis=0) == x.max(axis=0)
@@ -118,7 +118,7 @@ def fit_logistic(
         C=1.0 / ridge if ridge else np.inf, solver="newton-cholesky", tol=TOLERANCE
     )
     with warnings.catch_warnings():
-        # It warns of every fallback to another solver; the gradient says whether one succeeded.
+        # It warns of every fallback to another solver; the gradient shows whether one succeeded.
         warnings.simplefilter("ignore", ConvergenceWarning)
         solver.fit(z, outcome, sample_weight=weights)
     coef, intercept = np.asarray(solver.coef_[0], dtype=np.float64), float(solver.intercept_[0])

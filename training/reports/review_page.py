@@ -97,7 +97,7 @@ def count(value: float | None) -> str:
 
 
 def _data_uri(svg: str) -> str:
-    """The picture as an address of its own, so that its styles and ids stay inside it."""
+    """The picture as a data address, which keeps its styles and ids to itself."""
     return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
 
 

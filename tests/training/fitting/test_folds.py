@@ -1,4 +1,4 @@
-"""Folds never learn from what they are judged on, nor from the test block."""
+"""Folds never train on the rows they are evaluated on, nor on the test block."""
 
 from __future__ import annotations
 

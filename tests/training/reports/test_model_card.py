@@ -169,4 +169,4 @@ def test_who_may_rely_on_it_follows_from_data_and_verdict(
 ) -> None:
     found = reliance({"prices": prices, "accounts": "sampled"}, verdict)
     assert found[0].startswith(first)
-    assert any("judges it on its own accounts" in line for line in found) == (prices == "real")
+    assert any("evaluates it on its own accounts" in line for line in found) == (prices == "real")

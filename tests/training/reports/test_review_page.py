@@ -174,7 +174,7 @@ def test_champion_stands_beside_the_challenger(record: RunRecord) -> None:
     text = Page(review_page(record, compare(champion, record))).text
     for part in (
         "The champion is version 1 ( 999999999999 ), the challenger version 2",
-        "They were judged on different rows",
+        "They were evaluated on different rows",
         "not worse than champion 8h",
         "passed by the challenger only",
         "888888888888",
