@@ -107,7 +107,7 @@ def stored(venue: Path) -> Path:
     return out
 
 
-def test_stored_parameters_load_and_say_where_they_come_from(venue: Path, stored: Path) -> None:
+def test_stored_parameters_load_with_their_provenance(venue: Path, stored: Path) -> None:
     parameters = MarketParameters.read(stored)
     provenance = parameters.provenance
     assert provenance.source == (
@@ -179,7 +179,7 @@ def test_the_same_data_give_the_same_file_and_other_data_another_digest(
     assert digests[0] != digests[1]
 
 
-def test_what_is_not_given_stays_as_assumed(venue: Path, tmp_path: Path) -> None:
+def test_parameters_of_an_absent_source_stay_as_assumed(venue: Path, tmp_path: Path) -> None:
     (venue / "bars.toml").write_text("[market]\nbars = ['spot']\n")
     out = tmp_path / "bars-only.toml"
     fit_market(load_config(venue / "bars.toml"), out, QuoteFiles(), "assumed", 1)

@@ -179,7 +179,7 @@ def _review(evaluation: dict[str, Any]) -> dict[str, Any]:
         "ablation": {"8": {"log_loss": 0.4, "without": {"account": without}}},
         "folds": [
             {**fold, "evaluation": evaluation},
-            {**fold, "name": "walk_forward_2", "not_evaluated": "nobody was called"},
+            {**fold, "name": "walk_forward_2", "not_evaluated": "no account was called"},
         ],
         "provenance": {
             "code_sha256": "e" * 64,

@@ -117,9 +117,7 @@ def by_name(report: DriftReport) -> dict[str, Any]:
     st.lists(st.floats(-5, 5) | st.just(math.nan), min_size=1, max_size=60),
     st.randoms(use_true_random=False),
 )
-def test_counts_hold_every_row_once_and_do_not_care_for_order(
-    values: list[float], random: Any
-) -> None:
+def test_counts_hold_every_row_once_in_any_order(values: list[float], random: Any) -> None:
     column = np.array(values)
     time = START + np.array([random.randrange(30 * DAY) for _ in values], dtype=np.int64)
     edges = quantile_edges(column)
@@ -266,7 +264,7 @@ def alarms(trials: int, persistence: float, run: int) -> tuple[int, int]:
     return ours, naive
 
 
-def test_false_alarms_are_as_rare_as_stated_where_rows_on_their_own_would_cry() -> None:
+def test_false_alarms_of_blocks_are_as_rare_as_stated_and_those_of_rows_are_not() -> None:
     ours, naive = alarms(200, 0.0, 1)
     assert 3 <= ours <= 19, "5% of 200 are 10, and 3 to 19 its range at 99.5%"
     assert naive > 120
@@ -301,7 +299,7 @@ def test_every_exchange_has_as_many_current_blocks_in_runs_of_neighbours(
     assert (begins <= -(-current // run)).all(), "neighbours stay together"
 
 
-def test_runs_are_as_long_as_still_proves_something_and_never_longer_than_the_span() -> None:
+def test_runs_are_the_longest_that_can_be_significant_and_fit_the_span() -> None:
     assert longest_run(110, 8, 40, 0.05, 4_999) == LONGEST_RUN
     assert longest_run(110, 3, 6, 0.05, 4_999) == 2, "one run of three has 113 places only"
     assert longest_run(5, 2, 40, 0.05, 4_999) == 1
@@ -347,7 +345,7 @@ def test_planted_shift_is_found_and_named() -> None:
     assert found >= 17
 
 
-def test_calls_that_the_model_did_not_foresee_are_found_where_features_stand_still() -> None:
+def test_calls_beyond_the_forecast_are_drift_while_features_are_stable() -> None:
     reference = reference_of(market(1, 40, week_effect=0.2))
     report = report_of(reference, market(2, 10, begin=40, week_effect=0.2, biased=0.6))
     monitors = by_name(report)
@@ -357,7 +355,7 @@ def test_calls_that_the_model_did_not_foresee_are_found_where_features_stand_sti
     assert monitors["herfindahl"].verdict == "stable"
 
 
-def test_floor_silences_a_shift_that_is_sure_and_of_no_consequence() -> None:
+def test_significant_shift_below_the_floor_is_no_alarm() -> None:
     reference = reference_of(market(1, 30, week_effect=0.0, rows_a_day=700))
     rows = market(2, 15, begin=30, shift=0.06, week_effect=0.0, rows_a_day=700)
     monitor = by_name(report_of(reference, rows))["prior_logit_1h"]
@@ -369,7 +367,7 @@ def test_floor_silences_a_shift_that_is_sure_and_of_no_consequence() -> None:
     assert low["prior_logit_1h"].verdict == "drift"
 
 
-def test_missing_rows_are_a_monitor_of_their_own_and_do_not_move_the_distribution() -> None:
+def test_missing_rows_have_a_monitor_and_do_not_change_the_distribution() -> None:
     reference = reference_of(market(1, 30, week_effect=0.1))
     X, p, y, time = market(2, 10, begin=30, week_effect=0.1)
     X[np.random.default_rng(3).random(len(X)) < 0.3, 2] = np.nan
@@ -379,7 +377,7 @@ def test_missing_rows_are_a_monitor_of_their_own_and_do_not_move_the_distributio
     assert monitors["herfindahl"].verdict == "stable"
 
 
-def test_column_that_is_gone_altogether_is_drift_and_no_number() -> None:
+def test_column_without_values_is_drift_with_an_undefined_effect() -> None:
     reference = reference_of(market(1, 30))
     X, p, y, time = market(2, 10, begin=30)
     X[:, 2] = np.nan
@@ -389,7 +387,7 @@ def test_column_that_is_gone_altogether_is_drift_and_no_number() -> None:
     assert monitors["missing_herfindahl"].verdict == "drift"
 
 
-def test_two_weeks_against_three_prove_nothing_and_say_so() -> None:
+def test_two_weeks_against_three_are_undecided() -> None:
     reference = reference_of(market(1, 3, week_effect=0.0))
     report = report_of(reference, market(2, 2, begin=3, shift=3.0, week_effect=0.0))
     assert report.verdict == "undecided"

@@ -80,7 +80,9 @@ def ablated(
     return ablation(candidate, dataset, block)
 
 
-def test_family_that_decides_is_missed_and_noise_is_not(ablated: dict[str, Any]) -> None:
+def test_loss_rises_without_the_family_that_decides_and_not_without_noise(
+    ablated: dict[str, Any],
+) -> None:
     assert set(ablated) == {"1", "8"}
     for figures in ablated.values():
         without = figures["without"]

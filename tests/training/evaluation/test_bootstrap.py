@@ -90,7 +90,7 @@ def test_order_of_rows_and_names_of_days_do_not_matter() -> None:
     assert shuffled == pytest.approx(interval_of(model, baseline, day, 300, 1), rel=1e-12)
 
 
-def test_one_day_says_nothing_of_the_spread() -> None:
+def test_one_day_gives_no_interval() -> None:
     one = np.ones(5)
     day = np.zeros(5, dtype=np.int64)
     assert skill_interval(one, one, day, seed=0) is None
@@ -175,7 +175,7 @@ def test_group_of_all_rows_has_the_interval_of_the_whole() -> None:
     assert half[1] - half[0] > whole[1] - whole[0], "fewer days say less"
 
 
-def test_group_of_one_day_says_nothing_of_the_spread() -> None:
+def test_group_of_one_day_gives_no_interval() -> None:
     model, baseline, day = losses(3)
     found = group_skills(model, baseline, day, {"one": day == 4}, 50, seed=9)
     assert (found["one"].interval, found["one"].worse_p) == (None, None)

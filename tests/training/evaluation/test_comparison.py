@@ -68,7 +68,7 @@ def test_data_code_rules_and_settings_that_differ_are_named(record: RunRecord) -
     }
 
 
-def test_figures_of_other_rows_are_not_called_the_same(record: RunRecord) -> None:
+def test_figures_of_other_rows_are_marked_as_such(record: RunRecord) -> None:
     other = dataclasses.replace(
         record, evaluation={**record.evaluation, "span": ["2023-01-01", "2023-02-01"]}
     )

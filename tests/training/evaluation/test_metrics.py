@@ -78,7 +78,7 @@ def test_ties_keep_the_order_of_rows() -> None:
     assert reliability_bins(np.tile([0, 1], 10), np.full(20, 0.5)).expected_calibration_error == 0.0
 
 
-def test_skill_is_against_the_training_base_rate_not_the_tests_own() -> None:
+def test_skill_is_against_the_base_rate_of_training_not_of_test() -> None:
     y = np.array([0, 0, 0, 1])
     p = np.full(4, 0.1)
     figures = evaluate_probability(y, p, 0.1)

@@ -127,9 +127,9 @@ def test_isotonic_is_fitted_without_the_missing_rows() -> None:
     columns, y = sample()
     holed = {name: column.copy() for name, column in columns.items()}
     holed["first_passage_8"][:500] = np.nan
-    kept = {name: column[500:] for name, column in columns.items()}
+    known = {name: column[500:] for name, column in columns.items()}
     knots = fit_baselines(holed, y, 8)["first_passage_isotonic"]
-    assert knots == fit_baselines(kept, y[500:], 8)["first_passage_isotonic"]
+    assert knots == fit_baselines(known, y[500:], 8)["first_passage_isotonic"]
 
 
 def test_account_without_risk_is_far_not_infinite() -> None:

@@ -54,7 +54,7 @@ def test_separable_scores_use_platts_targets() -> None:
     np.testing.assert_allclose(fit_platt(raw, y), oracle, atol=1e-5)
 
 
-def test_wrong_way_score_is_refused_not_flattened() -> None:
+def test_score_with_a_negative_slope_is_refused() -> None:
     rng = np.random.default_rng(7)
     raw = rng.normal(size=2000)
     y = rng.random(2000) < expit(-raw)
@@ -64,7 +64,7 @@ def test_wrong_way_score_is_refused_not_flattened() -> None:
         fit_platt(np.array([3.0, 2.0, 1.0, 0.0]), [0, 0, 1, 1])
 
 
-def test_a_line_may_run_the_wrong_way() -> None:
+def test_line_may_have_a_negative_slope() -> None:
     rng = np.random.default_rng(8)
     raw = rng.normal(size=20_000)
     y = rng.random(len(raw)) < expit(-0.5 * raw)

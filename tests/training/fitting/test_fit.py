@@ -70,7 +70,7 @@ def test_more_threads_give_the_same_trees() -> None:
     np.testing.assert_array_equal(one.predict(X, raw_score=True), two.predict(X, raw_score=True))
 
 
-def test_features_without_skill_leave_the_prior_alone() -> None:
+def test_features_without_skill_give_no_trees() -> None:
     ensemble = fitted(0.0)
     assert ensemble.booster is None
     assert ensemble.rounds == 0

@@ -61,7 +61,7 @@ def test_without_drift_it_is_the_precision_weighted_mean() -> None:
     np.testing.assert_allclose(local_level(observed, noise, 0.0)[0], expected[:, 0], rtol=1e-9)
 
 
-def test_calm_market_gives_the_line_of_all_its_rows() -> None:
+def test_market_without_drift_gives_the_line_of_all_rows() -> None:
     raw, y, day = sample(3, [-0.3] * 6, slope=0.8, shock=0.4)
     line = fit_kalman_line(raw, y, day)
     assert line.quarters == 6
@@ -76,7 +76,7 @@ def test_drifting_market_is_followed_to_its_end() -> None:
     assert abs(fit_platt(raw, y)[1]) < 0.3  # the mean of all quarters says something else
 
 
-def test_odd_stretch_of_few_breaches_moves_the_line_little() -> None:
+def test_stretch_of_few_breaches_changes_the_line_little() -> None:
     """A few days after a calm history are no quarter of their own."""
     raw, y, day = sample(5, [0.0] * 4, shock=0.5)
     odd = np.random.default_rng(6).normal(-1.0, 1.5, size=500)
@@ -91,7 +91,7 @@ def test_odd_stretch_of_few_breaches_moves_the_line_little() -> None:
     assert abs(after.intercept - before.intercept) < 0.3
 
 
-def test_days_weigh_not_rows() -> None:
+def test_days_and_not_rows_carry_weight() -> None:
     raw, y, day = sample(7, [0.0, 0.2, 0.4], shock=0.3)
     thrice = np.where(day >= 2 * QUARTER_DAYS, 3, 1)
     again = fit_kalman_line(np.repeat(raw, thrice), np.repeat(y, thrice), np.repeat(day, thrice))

@@ -101,7 +101,7 @@ def test_figures_that_are_undefined_show_as_not_available_and_never_as_none() ->
     assert oracle.count("n/a") == 7
 
 
-def test_best_baseline_is_pointed_out() -> None:
+def test_best_baseline_is_marked() -> None:
     assert "| first_passage (best baseline) | 0.0345 |" in card()
     assert "skill against first_passage 0.0412 (95% interval 0.021 to 0.063)" in card()
 

@@ -83,7 +83,7 @@ def test_page_holds_verdict_figures_hashes_gates_and_limits(record: RunRecord) -
         "0.9 to 1.1",
         "✗ failed",
         "walk forward 2 was not evaluated:",
-        "nobody was called",
+        "no account was called",
         "No trees at 1 h",
         "ftx",
         "Accounts are sampled",
@@ -122,7 +122,7 @@ def test_names_from_configuration_and_data_are_escaped(record: RunRecord) -> Non
     ],
     ids=["logged by an earlier version", "no backtest", "not registered yet"],
 )
-def test_page_says_what_is_missing(record: RunRecord, changes: dict[str, Any]) -> None:
+def test_page_names_what_is_missing(record: RunRecord, changes: dict[str, Any]) -> None:
     page = Page(review_page(changed(record, **changes)))
     expected = {
         "review": ["No fold was evaluated", "No backtest was made", "not logged"],
@@ -135,7 +135,7 @@ def test_page_says_what_is_missing(record: RunRecord, changes: dict[str, Any]) -
     assert not re.search(r"\b(nan|inf)\b", page.text)
 
 
-def test_ablation_that_could_not_be_made_says_why(record: RunRecord) -> None:
+def test_ablation_that_was_not_made_gives_the_reason(record: RunRecord) -> None:
     review = {**(record.review or {}), "ablation": {"not_evaluated": "one class only"}}
     text = Page(review_page(changed(record, review=review))).text
     assert "The ablation was not made: one class only" in text

@@ -76,4 +76,4 @@ def test_note_of_a_fold_has_figures_or_the_reason_for_none(record: RunRecord) ->
     assert record.review is not None
     made, skipped = record.review["folds"]
     assert "| 8 h |" in fold_note(made)
-    assert fold_note(skipped) == "Not evaluated: nobody was called"
+    assert fold_note(skipped) == "Not evaluated: no account was called"
