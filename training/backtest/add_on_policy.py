@@ -21,17 +21,13 @@ from features.account.frame import compute_moments, set_headroom
 from features.state.market_state import MarketFeatures
 from features.state.snapshot import MarketSnapshot
 from margin.add_on.add_on import add_on_cap, bound_add_on, in_stress
-from margin.book.account_figures import AccountFigures, Collateral, LegPrices
-from margin.book.segment_sums import row_sums
 from margin.floors import active_floors, largest_floor
 from margin.rules.ruleset import AddOnRules, RuleSet
-from margin.valuation.marks import spot_marks
-from margin.valuation.view import MarketView
 from market.bars.history import MarketHistory
 from market.core.errors import ModelError
 from models.forecaster import Forecaster
 from training.backtest.policies import Policy
-from training.labels.account_panel import AccountPanel, take_panel, take_rows
+from training.labels.account_panel import AccountPanel, take_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -73,7 +69,7 @@ def rule_bounds(
         as_of = int(market.closes[row])
         snapshot = MarketSnapshot.of_history(history, market, as_of)
         view = snapshot.view()
-        figures = _figures(times, index, view, ruleset)
+        figures = times.figures.take(index)
         floor[index] = largest_floor(active_floors(figures, view, ruleset.floors), figures)
         stress[index] = in_stress(snapshot.volatility_ratio(), ruleset.add_on)
     return RuleBounds(floor, add_on_cap(times.initial_margin, ruleset.add_on), stress)
@@ -223,41 +219,6 @@ def _by_row(row: Ints) -> list[tuple[int, Ints]]:
     order = np.argsort(row, kind="stable")
     rows, first = np.unique(row[order], return_index=True)
     return list(zip(rows.tolist(), np.split(order, first[1:]), strict=True))
-
-
-def _figures(
-    times: AccountPanel, index: Ints, view: MarketView, ruleset: RuleSet
-) -> AccountFigures:
-    """The rules' figures at one time, as the floors read them: history has bar closes alone."""
-    chosen = take_panel(times, index, np.arange(len(index) + 1))
-    rows = chosen.rows
-    marks = spot_marks(view)
-    return AccountFigures(
-        equity=rows.headroom + rows.maintenance_margin,
-        initial_margin=chosen.initial_margin,
-        maintenance_margin=rows.maintenance_margin,
-        headroom=rows.headroom,
-        gross_notional=row_sums(rows.leg_start, np.abs(rows.leg_notional)),
-        leg_start=rows.leg_start,
-        leg_symbol=rows.leg_symbol,
-        leg_notional=rows.leg_notional,
-        leg_prices=LegPrices(marks.age_hours[rows.leg_symbol], marks.suspect[rows.leg_symbol]),
-        problems={},
-        collateral=_collateral(chosen, view.symbols, ruleset),
-        options=None,
-    )
-
-
-def _collateral(times: AccountPanel, symbols: tuple[str, ...], ruleset: RuleSet) -> Collateral:
-    """The balances, one for each leg: a position's is worth nothing."""
-    counted = times.rows.leg_collateral
-    if counted is None:
-        return Collateral.none(len(times))
-    haircuts = [ruleset.collateral.haircut(name.removesuffix("USDT")) for name in symbols]
-    haircut = np.array(haircuts)[times.rows.leg_symbol]
-    # A haircut of all of it leaves nothing to lose.
-    kept = np.where((counted > 0.0) & (haircut < 1.0), 1.0 - haircut, 1.0)
-    return Collateral(times.rows.leg_start, times.rows.leg_symbol, counted / kept, haircut)
 
 
 @njit(cache=True, error_model="numpy")

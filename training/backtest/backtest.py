@@ -45,6 +45,7 @@ from training.backtest.reference_portfolios import (
 )
 from training.labels.account_panel import AccountPanel
 from training.labels.book_intervals import BookIntervals
+from training.labels.market_path import LabelMarket
 
 MODEL = "margincast"
 HIGH_COVERAGE = 0.99
@@ -55,9 +56,8 @@ Progress = Callable[[float], None]
 
 
 def backtest(
-    history: MarketHistory,
-    market: MarketFeatures,
-    segments: BookIntervals,
+    market: LabelMarket,
+    intervals: BookIntervals,
     ruleset: RuleSet,
     forecaster: Forecaster,
     *,
@@ -74,10 +74,10 @@ def backtest(
 
     Parameters
     ----------
-    history, market:
-        Marks and market features on the same grid.
-    segments:
-        Books of the accounts, each walked as one life.
+    market:
+        Marks and market features.
+    intervals:
+        Books of the accounts, each walked as one life; without options.
     ruleset, forecaster:
         Rules and model.
     calibrate, test:
@@ -95,7 +95,8 @@ def backtest(
     Raises
     ------
     DataError
-        The spans overlap, or one of them has no account-hour or no whole day.
+        The spans overlap, one of them has no account-hour or no whole day, or a book holds an
+        option.
     ModelError
         The rule set targets a horizon that the model does not answer.
     """
@@ -104,17 +105,25 @@ def backtest(
             f"calibration ends {format_time(calibrate[1])}, after the test begins "
             f"{format_time(test[0])}; scalars must be fixed before they are tested"
         )
+    option = intervals.first_option()
+    if option is not None:
+        raise DataError(
+            f"an account holds the option {option!r}; the backtest takes the cost of closing a "
+            "book and the loss of its reference portfolios from spot and perpetuals alone, under "
+            "rules of any engine: leave accounts with options out, or use evaluate"
+        )
     before, after = (
         follow_lives(
-            segments, history, market, ruleset, span, max_account_hours=max_account_hours, seed=seed
+            intervals, market, ruleset, span, max_account_hours=max_account_hours, seed=seed
         )
         for span in (calibrate, test)
     )
-    ratio = volatility_ratio(before.times, history, market)[before.at_risk]
+    history = market.history
+    ratio = volatility_ratio(before.times, history, market.features)[before.at_risk]
     sources = _Sources(
-        history, market, ruleset, forecaster, float(np.quantile(ratio, STRESS_QUANTILE))
+        history, market.features, ruleset, forecaster, float(np.quantile(ratio, STRESS_QUANTILE))
     )
-    portfolios = draw_portfolios(segments, history, market, ruleset, test, seed)
+    portfolios = draw_portfolios(intervals, market, ruleset, test, seed)
     works = [len(before.times), len(after.times), len(portfolios.times)]
     steps = _steps(works, progress)
     calibration = _Calibration(before, sources.policies(before.times, next(steps)))
@@ -126,7 +135,7 @@ def backtest(
     )
 
     covering = covering_buffer(
-        draw_portfolios(segments, history, market, ruleset, calibrate, seed), HIGH_COVERAGE
+        draw_portfolios(intervals, market, ruleset, calibrate, seed), HIGH_COVERAGE
     )
     covered = calibration.scalars(covering)
     main = _table(calibration, trial, FLAT_BUFFER, calibration.scalars(FLAT_BUFFER), covered)

@@ -16,15 +16,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 from features.registry import ADV, CROSS_VOLATILITY
 from features.state.market_state import MarketFeatures
 from margin.book.segment_sums import row_sums
-from margin.engines.tier.tiers import TierTable
 from margin.floors.liquidity import closing_costs
 from margin.rules.floors import LiquidityRules
 from margin.rules.ruleset import RuleSet
-from market.bars.history import MarketHistory
 from market.core.clock import HOUR, format_time
 from market.core.errors import DataError
 from training.labels.account_panel import (
     AccountPanel,
+    AccountTimes,
     hashed_order,
     offsets,
     ranges,
@@ -32,6 +31,7 @@ from training.labels.account_panel import (
     value_panel,
 )
 from training.labels.book_intervals import BookIntervals
+from training.labels.market_path import LabelMarket
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -73,9 +73,8 @@ class LifePaths:
 
 
 def follow_lives(
-    segments: BookIntervals,
-    history: MarketHistory,
-    market: MarketFeatures,
+    intervals: BookIntervals,
+    market: LabelMarket,
     ruleset: RuleSet,
     span: tuple[int, int],
     *,
@@ -90,10 +89,10 @@ def follow_lives(
 
     Parameters
     ----------
-    segments:
+    intervals:
         Books and when they were held.
-    history, market:
-        Marks and market features on the same grid.
+    market:
+        Marks and market features.
     ruleset:
         Margins, and the parameters of the closing cost.
     span:
@@ -106,36 +105,31 @@ def follow_lives(
     DataError
         No account-hour can be used.
     """
+    history = market.history
     hourly = np.flatnonzero(history.bars.closes % HOUR == 0).astype(np.int64)
-    times = history.bars.closes[hourly]
-    begin = int(np.searchsorted(times, span[0]))
-    end = int(np.searchsorted(times, min(span[1], times[-1]) - FOLLOW_HOURS * HOUR, side="right"))
-    born = np.searchsorted(hourly, segments.first_row).astype(np.int64)
+    closes = history.bars.closes[hourly]
+    begin = int(np.searchsorted(closes, span[0]))
+    end = int(np.searchsorted(closes, min(span[1], closes[-1]) - FOLLOW_HOURS * HOUR, side="right"))
+    born = np.searchsorted(hourly, intervals.first_row).astype(np.int64)
     first = np.maximum(born, begin)
-    hours = np.minimum(np.searchsorted(hourly, segments.last_row), end) - first
-    hours[np.diff(segments.leg_start) == 0] = 0
+    hours = np.minimum(np.searchsorted(hourly, intervals.last_row), end) - first
+    hours[np.diff(intervals.symbol_start) == 0] = 0
     np.maximum(hours, 0, out=hours)
-    chosen = _choose(segments, hours, max_account_hours, seed)
+    chosen = _choose(intervals, hours, max_account_hours, seed)
     born, first, hours = born[chosen], first[chosen], hours[chosen]
 
     # Valued from birth, for a life that breached before the span is over.
     lengths = first + hours + FOLLOW_HOURS - born
-    whole = value_panel(
-        segments,
-        np.repeat(chosen, lengths),
-        hourly[ranges(born, lengths)],
-        offsets(lengths),
-        1.0,
-        history,
-        market,
-        TierTable.build(ruleset, history.bars.symbols),
+    times = AccountTimes(
+        np.repeat(chosen, lengths), hourly[ranges(born, lengths)], offsets(lengths), 1.0
     )
+    whole = value_panel(intervals, times, market, ruleset)
     lead = first - born
     for i in range(len(chosen)):
         headroom = whole.rows.headroom[whole.start[i] : whole.start[i + 1]]
         hours[i] = _usable_hours(headroom, int(lead[i]), int(hours[i]))
     lead, hours, start = lead[hours > 0], hours[hours > 0], whole.start[:-1][hours > 0]
-    paths = _assemble(whole, start + lead, hours, market, ruleset.floors.liquidity)
+    paths = _assemble(whole, start + lead, hours, market.features, ruleset.floors.liquidity)
     if not paths.at_risk.any():
         raise DataError(
             f"no account-hour between {format_time(span[0])} and {format_time(span[1])} can be "
@@ -163,13 +157,13 @@ def closing_cost(times: AccountPanel, market: MarketFeatures, rules: LiquidityRu
     return row_sums(rows.leg_start, costs.cost)
 
 
-def _choose(segments: BookIntervals, hours: Ints, limit: int, seed: int) -> Ints:
-    """Segments with hours, of the first accounts in the hashed order that fit the limit."""
-    by_account = np.bincount(segments.account, hours, len(segments.account_ids))
-    order = hashed_order(segments.account_key, seed)
+def _choose(intervals: BookIntervals, hours: Ints, limit: int, seed: int) -> Ints:
+    """Intervals with hours, of the first accounts in the hashed order that fit the limit."""
+    by_account = np.bincount(intervals.account, hours, len(intervals.account_ids))
+    order = hashed_order(intervals.account_key, seed)
     fits = np.zeros(len(order), dtype=np.bool_)
     fits[order] = np.cumsum(by_account[order]) <= limit
-    return np.flatnonzero(fits[segments.account] & (hours > 0)).astype(np.int64)
+    return np.flatnonzero(fits[intervals.account] & (hours > 0)).astype(np.int64)
 
 
 def _usable_hours(headroom: Floats, lead: int, hours: int) -> int:
