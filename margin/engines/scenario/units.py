@@ -157,7 +157,7 @@ def _check_one(portfolios: Portfolios, portfolio: Ints, underlying: Ints, rulese
         names = [portfolios.underlyings.name[row] for row in underlying[begin:end]]
         errors[account] = InstrumentError(
             f"one account holds the underlyings {', '.join(names)}, and rule set {ruleset.name!r} "
-            "margins one underlying an account; split the account, or set underlyings = \"sum\" in "
+            'margins one underlying an account; split the account, or set underlyings = "sum" in '
             "its table [scenario]",
             names[1],
         )
