@@ -558,9 +558,7 @@ def test_unusable_hours_fall_back_to_the_floor(world: World, forecaster: Forecas
     usable[::3] = False
     gappy = replace(times, usable=usable)
     bounds = rule_bounds(gappy, world.history, world.market, world.ruleset)
-    level = add_on_policy(
-        interrupted, world.history, world.market, world.ruleset, forecaster
-    ).levels(1.0)
+    level = add_on_policy(gappy, world.history, world.market, world.ruleset, forecaster).levels(1.0)
     assert np.array_equal(level[::3], bounds.floor[::3])
 
 
