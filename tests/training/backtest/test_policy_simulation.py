@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.lib.stride_tricks import sliding_window_view
 
 from features.account.frame import AccountRows
+from margin.book.account_figures import AccountFigures, Collateral, LegPrices
 from training.backtest.margin_paths import FOLLOW_HOURS, MarginPaths
 from training.backtest.policy_simulation import simulate_policy
 from training.labels.account_panel import AccountPanel
@@ -37,9 +38,22 @@ def one_account(
         headroom=path[:hours],
         maintenance_margin=np.full(hours, margin),
     )
-    times = AccountPanel(
-        np.array([0, hours]), 1.0, rows, np.full(hours, 2.0 * margin), np.ones(hours, dtype=bool)
+    figures = AccountFigures(
+        equity=path[:hours] + margin,
+        initial_margin=np.full(hours, 2.0 * margin),
+        maintenance_margin=rows.maintenance_margin,
+        headroom=rows.headroom,
+        gross_notional=np.zeros(hours),
+        leg_start=rows.leg_start,
+        leg_symbol=rows.leg_symbol,
+        leg_notional=none,
+        leg_prices=LegPrices(none, np.zeros(0, dtype=np.bool_)),
+        problems={},
+        collateral=Collateral.none(hours),
+        options=None,
     )
+    usable = np.ones(hours, dtype=np.bool_)
+    times = AccountPanel(np.array([0, hours]), 1.0, rows, figures, usable)
     at_risk = (np.minimum.accumulate(path[:hours]) >= 0.0) & (path[:hours] > 0.0)
     lowest = sliding_window_view(path[1:], FOLLOW_HOURS).min(axis=1)
     return MarginPaths(times, at_risk, path, closed_equity, lowest)
