@@ -18,7 +18,7 @@ from pipelines.config.config import Config
 from pipelines.data.accounts import label_market, read_dataset, read_intervals
 from pipelines.data.loaders import Market, describe, describe_rules, read_label_rules, read_market
 from pipelines.jobs.retrain import split_ends
-from training.backtest.backtest import backtest
+from training.backtest.backtest import BacktestSettings, backtest
 from training.evaluation.evaluate import evaluate, forecast
 from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
@@ -139,10 +139,8 @@ def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
                 intervals,
                 ruleset,
                 forecaster,
-                calibrate=(ends[0], ends[1]),
-                test=(ends[1], ends[2]),
-                seed=config.accounts.seed,
-                progress=stages.within,
+                BacktestSettings((ends[0], ends[1]), (ends[1], ends[2]), config.accounts.seed),
+                stages.within,
             )
     return {
         "bundle": forecaster.bundle.sha256,

@@ -177,9 +177,9 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         run = log_run(config, bundle, report, review, onnx)
         report["mlflow_run"] = run
         report["champion"] = _settle(config, market, bundle, decision, report)
-        trouble = align_aliases(config, decision.verdict, sha)
-        if trouble is not None:
-            report["reasons"].append(trouble)
+        alias_error = align_aliases(config, decision.verdict, sha)
+        if alias_error is not None:
+            report["reasons"].append(alias_error)
     return report
 
 

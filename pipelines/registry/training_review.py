@@ -16,7 +16,7 @@ from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
 from pipelines.data.accounts import label_market
 from pipelines.data.loaders import Market, describe
-from training.backtest.backtest import backtest
+from training.backtest.backtest import BacktestSettings, backtest
 from training.evaluation.attribution import ablation, mean_contributions
 from training.fitting.candidate import Candidate
 from training.fitting.folds import cut_folds, evaluate_fold
@@ -100,10 +100,10 @@ def _backtest(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
             trained.intervals,
             trained.ruleset,
             Forecaster(trained.bundle),
-            calibrate=(fit_end, calibrate_end),
-            test=(calibrate_end, test_end),
-            seed=trained.config.accounts.seed,
-            progress=stages.within,
+            BacktestSettings(
+                (fit_end, calibrate_end), (calibrate_end, test_end), trained.config.accounts.seed
+            ),
+            stages.within,
         )
     except MargincastError as error:
         return {"not_evaluated": str(error)}

@@ -1,7 +1,7 @@
-"""Paths of sampled account lives without any top-up: the ground that every margin policy walks.
+"""Margin paths: headroom and equity of sampled accounts without top-ups, for every policy alike.
 
-Decisions are taken at whole hours. A life is a book from its first hour to its last, in the
-span asked for; it is followed, with its book unchanged, `FOLLOW_HOURS` beyond its last decision.
+Decisions are taken at whole hours. A path is that of one book from its first hour in the span to
+its last, and goes on, with the book unchanged, `FOLLOW_HOURS` beyond the last decision.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ FOLLOW_HOURS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class LifePaths:
-    """K lives with N decision hours and P = N + K·`FOLLOW_HOURS` hours of path.
+class MarginPaths:
+    """K accounts with N decision hours and P = N + K·`FOLLOW_HOURS` hours of path.
 
-    The path of life i begins at ``times.start[i] + i * FOLLOW_HOURS``, in step with its hours.
+    The path of account i begins at ``times.start[i] + i * FOLLOW_HOURS``, in step with its hours.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class LifePaths:
         return len(self.times.start) - 1
 
 
-def follow_lives(
+def sample_margin_paths(
     intervals: BookIntervals,
     market: LabelMarket,
     ruleset: RuleSet,
@@ -80,17 +80,17 @@ def follow_lives(
     *,
     max_account_hours: int,
     seed: int,
-) -> LifePaths:
-    """Follow whole lives through a span.
+) -> MarginPaths:
+    """Follow whole accounts through a span.
 
-    Accounts are taken in a hashed order while their hours fit into `max_account_hours`. A life
-    that breached before the span, or stands in breach when it begins, is not in it. A life ends
-    where a mark of the following `FOLLOW_HOURS` is missing.
+    Accounts are taken in a hashed order while their hours fit into `max_account_hours`. An
+    account that breached before the span, or is in breach when it begins, is not in it. A path
+    ends where a mark of the following `FOLLOW_HOURS` is missing.
 
     Parameters
     ----------
     intervals:
-        Books and when they were held.
+        Books and when accounts hold them.
     market:
         Marks and market features.
     ruleset:
@@ -110,21 +110,21 @@ def follow_lives(
     closes = history.bars.closes[hourly]
     begin = int(np.searchsorted(closes, span[0]))
     end = int(np.searchsorted(closes, min(span[1], closes[-1]) - FOLLOW_HOURS * HOUR, side="right"))
-    born = np.searchsorted(hourly, intervals.first_row).astype(np.int64)
-    first = np.maximum(born, begin)
+    opened = np.searchsorted(hourly, intervals.first_row).astype(np.int64)
+    first = np.maximum(opened, begin)
     hours = np.minimum(np.searchsorted(hourly, intervals.last_row), end) - first
     hours[np.diff(intervals.symbol_start) == 0] = 0
     np.maximum(hours, 0, out=hours)
     chosen = _choose(intervals, hours, max_account_hours, seed)
-    born, first, hours = born[chosen], first[chosen], hours[chosen]
+    opened, first, hours = opened[chosen], first[chosen], hours[chosen]
 
-    # Valued from birth, for a life that breached before the span is over.
-    lengths = first + hours + FOLLOW_HOURS - born
+    # Valued from the opening, because an account that breached before the span is left out.
+    lengths = first + hours + FOLLOW_HOURS - opened
     times = AccountTimes(
-        np.repeat(chosen, lengths), hourly[ranges(born, lengths)], offsets(lengths), 1.0
+        np.repeat(chosen, lengths), hourly[ranges(opened, lengths)], offsets(lengths), 1.0
     )
     whole = value_panel(intervals, times, market, ruleset)
-    lead = first - born
+    lead = first - opened
     for i in range(len(chosen)):
         headroom = whole.rows.headroom[whole.start[i] : whole.start[i + 1]]
         hours[i] = _usable_hours(headroom, int(lead[i]), int(hours[i]))
@@ -167,7 +167,7 @@ def _choose(intervals: BookIntervals, hours: Ints, limit: int, seed: int) -> Int
 
 
 def _usable_hours(headroom: Floats, lead: int, hours: int) -> int:
-    """Decision hours of one life after `lead` hours; 0 if it was over by then."""
+    """Decision hours of one account after `lead` hours; 0 if it had breached by then."""
     missing = np.flatnonzero(np.isnan(headroom))
     known = int(missing[0]) if len(missing) else len(headroom)
     if known <= lead or headroom[: lead + 1].min() < 0.0:
@@ -181,23 +181,23 @@ def _assemble(
     hours: Ints,
     market: MarketFeatures,
     rules: LiquidityRules,
-) -> LifePaths:
+) -> MarginPaths:
     start = offsets(hours)
     times = take_panel(whole, ranges(first, hours), start)
     path = ranges(first, hours + FOLLOW_HOURS)
     followed = take_panel(whole, path, offsets(hours + FOLLOW_HOURS))
     headroom = followed.rows.headroom
     equity = headroom + followed.maintenance_margin
-    standing = np.empty(len(times), dtype=np.bool_)
+    unbreached = np.empty(len(times), dtype=np.bool_)
     lowest = np.empty(len(times))
     for i in range(len(hours)):
-        own = slice(start[i], start[i + 1])
-        walked = headroom[followed.start[i] : followed.start[i + 1]]
-        standing[own] = np.minimum.accumulate(walked[: hours[i]]) >= 0.0
-        lowest[own] = sliding_window_view(walked[1:], FOLLOW_HOURS).min(axis=1)
-    return LifePaths(
+        decision_hours = slice(start[i], start[i + 1])
+        path_headroom = headroom[followed.start[i] : followed.start[i + 1]]
+        unbreached[decision_hours] = np.minimum.accumulate(path_headroom[: hours[i]]) >= 0.0
+        lowest[decision_hours] = sliding_window_view(path_headroom[1:], FOLLOW_HOURS).min(axis=1)
+    return MarginPaths(
         times=times,
-        at_risk=standing & (times.rows.headroom > 0.0) & times.usable,
+        at_risk=unbreached & (times.rows.headroom > 0.0) & times.usable,
         headroom=headroom,
         closed_equity=equity - closing_cost(followed, market, rules),
         lowest_headroom=lowest,

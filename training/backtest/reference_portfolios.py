@@ -1,4 +1,4 @@
-"""Fixed reference portfolios: what coverage and procyclicality are measured on."""
+"""Fixed reference portfolios, on which coverage and procyclicality are measured."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ INCREASE_DAYS = (1, 5, 20)
 
 _ENTRY_PRICE = 1e-300  # the whole notional is profit, and cash what is left of the equity
 
-_DRAW = 0x9E37  # the draw of portfolios is not the draw of lives
+_DRAW = 0x9E37  # portfolios are drawn apart from the sampled accounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,10 @@ def draw_portfolios(
         raise DataError(
             "the span holds no whole day from 00:00 UTC with usable data; the backtest needs one"
         )
-    held = usable[days].all(axis=0) & ~np.isnan(history.mark[days[-1] + per_day])
-    leverage, weight = _books(intervals, market, ruleset)
-    unheld = (~held[intervals.symbol]).astype(np.float64)
-    fits = row_sums(intervals.symbol_start, unheld) == 0.0
+    available = usable[days].all(axis=0) & ~np.isnan(history.mark[days[-1] + per_day])
+    leverage, weight = _leverage_and_weights(intervals, market, ruleset)
+    unavailable = (~available[intervals.symbol]).astype(np.float64)
+    fits = row_sums(intervals.symbol_start, unavailable) == 0.0
     fits &= np.isfinite(leverage) & (leverage > 0.0)
     fits &= (intervals.first_row <= days[-1]) & (intervals.last_row > days[0])
     order = hashed_order(intervals.account_key[intervals.account], seed ^ _DRAW)
@@ -119,7 +119,7 @@ def draw_portfolios(
         raise DataError(
             "no book of the accounts has usable data through the whole span; check the bars"
         )
-    portfolios = _hold(intervals, chosen, leverage, weight, history.mark[days[0]])
+    portfolios = _fixed_books(intervals, chosen, leverage, weight, history.mark[days[0]])
     times = value_panel(
         portfolios,
         AccountTimes(
@@ -139,7 +139,7 @@ def draw_portfolios(
 
 
 def coverage_figures(portfolios: ReferencePortfolios, level: Floats) -> dict[str, Any]:
-    """How often the margin at a window's start covered the loss of its 24 hours.
+    """Measure how often the margin at a window's start covered the loss of its 24 hours.
 
     ``coverage`` is one minus the share of exceedances (loss > maintenance margin + level) of all
     windows. ``kupiec_p``, ``christoffersen_p`` (conditional coverage) and
@@ -154,7 +154,7 @@ def coverage_figures(portfolios: ReferencePortfolios, level: Floats) -> dict[str
     margin = portfolios.by_day(portfolios.times.maintenance_margin + level)
     hits = portfolios.loss > margin
     windows = hits.shape[1]
-    counted = [kupiec(int(own.sum()), windows, EXCEEDANCE_RATE).p_value for own in hits]
+    counted = [kupiec(int(row.sum()), windows, EXCEEDANCE_RATE).p_value for row in hits]
     figures: dict[str, Any] = {
         "coverage": 1.0 - float(hits.mean()),
         "kupiec_p": float(np.median(counted)),
@@ -163,8 +163,8 @@ def coverage_figures(portfolios: ReferencePortfolios, level: Floats) -> dict[str
         "share_not_rejected": None,
     }
     if windows > 1:
-        joint = np.array([conditional_coverage(own, EXCEEDANCE_RATE).p_value for own in hits])
-        apart = [christoffersen_independence(own).p_value for own in hits]
+        joint = np.array([conditional_coverage(row, EXCEEDANCE_RATE).p_value for row in hits])
+        apart = [christoffersen_independence(row).p_value for row in hits]
         figures["christoffersen_p"] = float(np.median(joint))
         figures["christoffersen_independence_p"] = float(np.median(apart))
         figures["share_not_rejected"] = float((joint >= REJECTED_BELOW).mean())
@@ -172,7 +172,7 @@ def coverage_figures(portfolios: ReferencePortfolios, level: Floats) -> dict[str
 
 
 def procyclicality_figures(portfolios: ReferencePortfolios, level: Floats) -> dict[str, Any]:
-    """How much margin over notional moves while quantities stay.
+    """Measure how much margin over notional changes while quantities stay.
 
     ``peak_to_trough`` is the largest over the smallest day; ``n_day_max_increase`` the largest
     ``M(t + n) / M(t) - 1`` for n in `INCREASE_DAYS`, None where the span is not longer than n
@@ -203,7 +203,7 @@ def _increase(rate: Floats, days: int) -> float | None:
     return float(np.median((rate[:, days:] / rate[:, :-days] - 1.0).max(axis=1)))
 
 
-def _books(
+def _leverage_and_weights(
     intervals: BookIntervals, market: LabelMarket, ruleset: RuleSet
 ) -> tuple[Floats, Floats]:
     """Leverage of each book and signed weight of each position at its first row."""
@@ -217,7 +217,7 @@ def _books(
         return gross / figures.equity, figures.leg_notional / gross[owner]
 
 
-def _hold(
+def _fixed_books(
     intervals: BookIntervals, chosen: Ints, leverage: Floats, weight: Floats, mark: Floats
 ) -> BookIntervals:
     """The chosen books at the given marks, each with an equity of 1, without collateral."""

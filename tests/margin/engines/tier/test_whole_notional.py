@@ -20,7 +20,7 @@ from margin.engines.registry import compute_margins, engine_of
 from margin.engines.tier.rules import TierRules
 from margin.engines.tier.scaling import leg_margins
 from margin.engines.tier.tiers import bracket_table
-from margin.liquidation.bracket_price import MaintenanceBrackets, liquidation_price
+from margin.liquidation.prices import liquidation_crossing
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
 from margin.what_if.outcome import marginal_requirements
 from margin.what_if.sizing import largest_size
@@ -269,10 +269,9 @@ def test_a_cut_shrinks_the_initial_margin_in_proportion_at_least() -> None:
 
 def test_liquidation_price_is_that_of_the_maintenance_margin_alone() -> None:
     for basis in ("marginal", "whole_notional"):
-        brackets = MaintenanceBrackets.of_symbol(with_basis(BINANCE, basis), "BTCUSDT")
-        price = liquidation_price(9_600.0, 50_000.0, 60e6, brackets)
-        assert price is not None
-        notional = 9_600.0 * price
+        found = liquidation_crossing(book(60e6, 9_600.0), "BTC", with_basis(BINANCE, basis))
+        assert found.down is not None
+        notional = 9_600.0 * 50_000.0 * found.down
         table = bracket_table(BINANCE, ("BTCUSDT",))
         margin = table.maintenance(np.array([notional]), np.array([0]))[0]
         assert 60e6 + notional - 480e6 == pytest.approx(margin, rel=1e-9)

@@ -310,6 +310,7 @@ PARAMETERS: dict[str, Parameter] = {
     "AuctionRules.insolvent_seconds": liquidated("auction.insolvent_seconds"),
     "AuctionRules.buffer": liquidated("auction.buffer"),
     "AuctionRules.fee_rate": liquidated("auction.fee_rate", **SHARE),
+    "FundRules.balance": liquidated("fund.balance"),
     "FundRules.max_draw": liquidated("fund.max_draw"),
     "FundRules.fill_spread": liquidated("fund.fill_spread"),
     "FundRules.bankruptcy_adjustment": liquidated("fund.bankruptcy_adjustment"),
