@@ -26,7 +26,7 @@ _RUN_ERRORS = (runtime.Fail, runtime.InvalidArgument, runtime.RuntimeException, 
 
 
 class Forecaster:
-    """Scores moments of accounts (`features.account.aggregates`) with one bundle."""
+    """Scores aggregates of accounts (`features.account.aggregates`) with one bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
         """Take a bundle that was audited.
@@ -47,9 +47,9 @@ class Forecaster:
         self.horizons = bundle.schema.horizons
         self._guesser = LevelGuesser(bundle.schema, bundle.trees, bundle.calibration)
 
-    def features(self, moments: Floats) -> Floats:
+    def features(self, aggregates: Floats) -> Floats:
         """The model's columns, shape (N, F)."""
-        return compute_features(moments, self.bundle.schema.features)
+        return compute_features(aggregates, self.bundle.schema.features)
 
     def probability(self, features: Floats) -> Floats:
         """Probability of a call within each horizon, shape (N, H); NaN where it cannot say.
@@ -68,7 +68,7 @@ class Forecaster:
             ) from error
 
     def required_level(
-        self, moments: Floats, upper: Floats, p_star: Mapping[int, float]
+        self, aggregates: Floats, upper: Floats, p_star: Mapping[int, float]
     ) -> ModelLevel:
         """Smallest headroom at which each account is tolerated, see `margin.add_on.solver`.
 
@@ -76,8 +76,8 @@ class Forecaster:
         """
         targeted(p_star, self.horizons)
         parts = [
-            self._levels(moments[start : start + _BLOCK], upper[start : start + _BLOCK], p_star)
-            for start in range(0, max(len(moments), 1), _BLOCK)
+            self._levels(aggregates[start : start + _BLOCK], upper[start : start + _BLOCK], p_star)
+            for start in range(0, max(len(aggregates), 1), _BLOCK)
         ]
         return ModelLevel(
             parts[0].horizons,
@@ -85,18 +85,18 @@ class Forecaster:
             np.concatenate([part.level for part in parts]),
         )
 
-    def _levels(self, moments: Floats, upper: Floats, p_star: Mapping[int, float]) -> ModelLevel:
+    def _levels(self, aggregates: Floats, upper: Floats, p_star: Mapping[int, float]) -> ModelLevel:
         names = self.bundle.schema.features
-        columns = compute_features(moments, names)
+        columns = compute_features(aggregates, names)
 
         def probability(level: Floats, rows: Ints) -> Floats:
             asked = columns[rows]
-            set_headroom(moments[rows], asked, names, level)
+            set_headroom(aggregates[rows], asked, names, level)
             return self.probability(asked)
 
         # Of accounts near the end of float64 a guess may be NaN: the search goes without it.
         with np.errstate(over="ignore", invalid="ignore"):
-            guess = self._guesser.levels(moments, columns, upper, p_star)
+            guess = self._guesser.levels(aggregates, columns, upper, p_star)
         return required_level(probability, upper, p_star, self.horizons, guess)
 
 

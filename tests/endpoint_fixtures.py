@@ -16,7 +16,7 @@ from litestar.testing import TestClient
 from features.identity import digests_of
 from features.registry import (
     ACCOUNT_FEATURES,
-    CONTEXT_SOURCES,
+    EXOGENOUS_SOURCES,
     HORIZONS,
     prior_column,
 )
@@ -119,7 +119,7 @@ class Bundles:
         horizons: tuple[int, ...] = HORIZONS,
     ) -> str:
         """Without what the market of these tests lacks, as a model that is trained on it is."""
-        learned = [f for f in ACCOUNT_FEATURES if with_context or f.name not in CONTEXT_SOURCES]
+        learned = [f for f in ACCOUNT_FEATURES if with_context or f.name not in EXOGENOUS_SOURCES]
         names = tuple(feature.name for feature in learned)
         schema = ModelSchema.of_columns(
             features=names,

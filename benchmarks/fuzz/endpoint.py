@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.fuzz.caller import Caller
 from benchmarks.fuzz.scene import Scene
 from features.identity import digests_of
-from features.registry import ACCOUNT_FEATURES, CONTEXT_SOURCES, HORIZONS, prior_column
+from features.registry import ACCOUNT_FEATURES, EXOGENOUS_SOURCES, HORIZONS, prior_column
 from ledger.keys import Keys
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet, load_ruleset
@@ -215,7 +215,7 @@ def _newest_close(live: LiveMarket) -> int:
 
 def _small_bundle(ruleset: RuleSet) -> dict[str, bytes]:
     """A bundle without trees: the structural prior, calibrated."""
-    learned = [feature for feature in ACCOUNT_FEATURES if feature.name not in CONTEXT_SOURCES]
+    learned = [feature for feature in ACCOUNT_FEATURES if feature.name not in EXOGENOUS_SOURCES]
     names = tuple(feature.name for feature in learned)
     schema = ModelSchema.of_columns(
         features=names,

@@ -20,7 +20,7 @@ _TODAY, _CLOSE, _VARIANCE, _UNTIL = "daily_today", "daily_close", "daily_varianc
 _LAST, _SQUARES, _COUNT = range(3)
 
 
-class DailyMemory:
+class DailyHistory:
     """The days that have ended, ten years of them, and the one that has not.
 
     A day ends with the bar that closes at 00:00 UTC, whether a symbol has that bar or not. Its
@@ -57,9 +57,9 @@ class DailyMemory:
             self.ended = known.known_at(until)
         return known
 
-    def copy(self) -> DailyMemory:
+    def copy(self) -> DailyHistory:
         """An independent copy."""
-        twin = DailyMemory.__new__(DailyMemory)
+        twin = DailyHistory.__new__(DailyHistory)
         twin.ended, twin._today = self.ended, self._today.copy()
         return twin
 
@@ -75,7 +75,7 @@ class DailyMemory:
     @classmethod
     def of_arrays(
         cls, symbols: tuple[str, ...], saved: Mapping[str, npt.NDArray[Any]]
-    ) -> DailyMemory:
+    ) -> DailyHistory:
         """What was saved; raises `DataError` where an array is missing or does not fit."""
         memory = cls(symbols)
         for name in memory.arrays():

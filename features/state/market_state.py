@@ -29,7 +29,7 @@ from features.registry import (
     STALE_INTERVALS,
     WARM_UP_HOURS,
 )
-from features.state.daily_history import DailyMemory
+from features.state.daily_history import DailyHistory
 from market.bars.daily_closes import DailyCloses
 from market.bars.history import MAX_GAP_HOURS
 from market.bars.panel import BarPanel
@@ -154,7 +154,7 @@ class MarketState:
         self.symbols = symbols
         self.interval = interval
         self.last_open: int | None = None
-        self.daily = DailyMemory(symbols)
+        self.daily = DailyHistory(symbols)
         self._room = (np.empty(0), np.empty(0))
         self.arrays: dict[str, Floats] = {
             _INPUTS: inputs.new_state(len(symbols)),
@@ -303,7 +303,7 @@ class MarketState:
                 raise DataError(f"market state {path} is damaged: array {name!r} does not fit")
             state.arrays[name] = saved
         try:
-            state.daily = DailyMemory.of_arrays(state.symbols, content)
+            state.daily = DailyHistory.of_arrays(state.symbols, content)
         except DataError as error:
             raise DataError(f"market state {path} cannot be read: {error}") from error
         (last_open,) = content[_LAST_OPEN].tolist()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.identity import market_columns_of
-from features.registry import ADV, CONTEXT_SOURCES, CROSS_VOLATILITY, MARKET_COLUMNS
+from features.registry import ADV, CROSS_VOLATILITY, EXOGENOUS_SOURCES, MARKET_COLUMNS
 from features.state.market_state import MarketFeatures
 from margin.valuation.view import MarketView
 from market.bars.daily_closes import DailyCloses
@@ -189,7 +189,7 @@ class MarketSnapshot:
 
     def lacks(self, account_features: Iterable[str]) -> list[str]:
         """Market features that these account features come from and no symbol has, sorted."""
-        needed = {CONTEXT_SOURCES[name] for name in account_features if name in CONTEXT_SOURCES}
+        needed = {EXOGENOUS_SOURCES[name] for name in account_features if name in EXOGENOUS_SOURCES}
         return sorted(name for name in needed if np.isnan(self.features.column(name)[0]).all())
 
     def content(self) -> dict[str, Any]:

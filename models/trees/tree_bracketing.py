@@ -55,7 +55,7 @@ class LevelGuesser:
         )
 
     def levels(
-        self, moments: Floats, columns: Floats, upper: Floats, p_star: Mapping[int, float]
+        self, aggregates: Floats, columns: Floats, upper: Floats, p_star: Mapping[int, float]
     ) -> Floats:
         """Smallest level in [0, upper] at which the trees tolerate each account at each horizon.
 
@@ -64,7 +64,7 @@ class LevelGuesser:
 
         Parameters
         ----------
-        moments, columns:
+        aggregates, columns:
             Of N accounts, shapes (N, M) and (N, F), at any headroom; see `features.account`.
         upper:
             Shape (N,).
@@ -89,7 +89,7 @@ class LevelGuesser:
 
         def search(account: Ints, target: Ints, ensemble: Ints) -> Floats:
             limit = limits[target, ensemble]
-            return self._run(account, ensemble, limit, upper, moments, columns)
+            return self._run(account, ensemble, limit, upper, aggregates, columns)
 
         level = search(np.repeat(np.arange(n), k), np.tile(np.arange(k), n), np.tile(own, n))
         level = level.reshape(n, k)
@@ -115,12 +115,20 @@ class LevelGuesser:
         ensemble: Ints,
         limit: Floats,
         upper: Floats,
-        moments: Floats,
+        aggregates: Floats,
         columns: Floats,
     ) -> Floats:
         names, forest = self._schema.features, self._forest
         return _Search(
-            account, ensemble, limit, upper[account], moments, columns, names, self._prior, forest
+            account,
+            ensemble,
+            limit,
+            upper[account],
+            aggregates,
+            columns,
+            names,
+            self._prior,
+            forest,
         ).run()
 
 
@@ -185,7 +193,7 @@ class _Search:
     Attributes
     ----------
     account, ensemble, limit, upper:
-        Of each item, shape (I,): row in `moments`, trees, highest score in log odds, and highest
+        Of each item, shape (I,): row in `aggregates`, trees, highest score in log odds, and highest
         level.
     """
 
@@ -193,7 +201,7 @@ class _Search:
     ensemble: Ints
     limit: Floats
     upper: Floats
-    moments: Floats
+    aggregates: Floats
     columns: Floats
     names: Sequence[str]
     prior: Ints
@@ -249,7 +257,7 @@ class _Search:
     def _rows(self, items: Ints, level: Floats) -> Floats:
         account = self.account[items]
         rows = self.columns[account]
-        set_headroom(self.moments[account], rows, self.names, level)
+        set_headroom(self.aggregates[account], rows, self.names, level)
         return rows
 
     def _excess(self, items: Ints, rows: Floats) -> Floats:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from features import identity, registry
-from features.account.frame import AccountRows, LegGreeks, compute_features, compute_moments
+from features.account.frame import AccountRows, LegGreeks, compute_aggregates, compute_features
 from features.definition import CrossFeature, CrossInputs, MarketFeature
 from features.identity import (
     SOURCES,
@@ -163,7 +163,7 @@ def accounts() -> AccountRows:
 
 def moved_columns(market: MarketFeatures, other: MarketFeatures) -> set[str]:
     rows = accounts()
-    before, after = (compute_features(compute_moments(rows, m)) for m in (market, other))
+    before, after = (compute_features(compute_aggregates(rows, m)) for m in (market, other))
     return {
         name
         for f, name in enumerate(registry.ACCOUNT_COLUMNS)
@@ -208,12 +208,12 @@ def test_market_features_read_the_series_that_they_declare(
         if not np.array_equal(*outputs, equal_nan=True):
             read.add(source)
     assert read == set(feature.inputs)
-    assert feature.needs_context == bool(read)
+    assert feature.needs_exogenous == bool(read)
 
 
 def run(feature: MarketFeature, panel: BarPanel) -> Floats:
     symbols = len(panel.symbols)
-    columns = inputs.room_for(panel)
+    columns = inputs.new_inputs(panel)
     inputs.build(panel, inputs.new_state(symbols), columns)
     state = np.zeros((symbols, feature.state_size(panel.interval)))
     out = np.empty((symbols, len(panel)))

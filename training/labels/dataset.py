@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.account.frame import AccountRows, compute_features, compute_moments
+from features.account.frame import AccountRows, compute_aggregates, compute_features
 from features.registry import ACCOUNT_COLUMNS
 from features.state.market_state import MarketFeatures
 from margin.engines.tier.tiers import TierTable
@@ -211,10 +211,10 @@ def build_dataset(
         rows = _account_rows(
             segments, history, segment[part], row[part], headroom[part], margin[part]
         )
-        moments = compute_moments(rows, market)
-        features[part] = compute_features(moments)
+        aggregates = compute_aggregates(rows, market)
+        features[part] = compute_features(aggregates)
         for hours in horizons:
-            columns[f"first_passage_{hours}"][part] = first_passage_probability(moments, hours)
+            columns[f"first_passage_{hours}"][part] = first_passage_probability(aggregates, hours)
             oracle = oracle_first_passage(rows, history, squares, market, hours)
             if oracle is not None:
                 name = f"oracle_first_passage_{hours}"

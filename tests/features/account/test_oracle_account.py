@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from features.account import aggregates as moment
-from features.account.frame import AccountRows, compute_features, compute_moments
+from features.account.aggregates import PRIOR_VOLATILITY
+from features.account.frame import AccountRows, compute_aggregates, compute_features
 from features.registry import (
     ACCOUNT_COLUMNS,
     ACCOUNT_FEATURES,
@@ -83,7 +83,7 @@ def _rows(book: _Book) -> AccountRows:
 
 
 def _features(book: _Book, market: MarketFeatures) -> dict[str, float]:
-    values = compute_features(compute_moments(_rows(book), market))[0]
+    values = compute_features(compute_aggregates(_rows(book), market))[0]
     return dict(zip(ACCOUNT_COLUMNS, values.tolist(), strict=True))
 
 
@@ -227,7 +227,7 @@ def test_prior_volatility_is_the_root_of_the_mean_variance(
 ) -> None:
     row = _features(book, market)
     variances = [(row[f"book_{name}"] * book.gross) ** 2 for name in PRIOR_VOLATILITIES]
-    got = compute_moments(_rows(book), market)[0, moment.PRIOR_VOLATILITY]
+    got = compute_aggregates(_rows(book), market)[0, PRIOR_VOLATILITY]
     assert got == pytest.approx(math.sqrt(math.fsum(variances) / 4.0), rel=1e-12)
 
 
