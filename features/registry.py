@@ -198,14 +198,6 @@ OPTION_FEATURES: tuple[str, ...] = tuple(f.name for f in ACCOUNT_FEATURES if f.o
 """Account features that are 0 in every book without options: a population without any says
 nothing of them."""
 
-EXOGENOUS_SOURCES: dict[str, str] = {
-    feature.name: column
-    for feature in ACCOUNT_FEATURES
-    for column in feature.inputs
-    if column in MARKET_COLUMNS and column not in REQUIRED_COLUMNS
-}
-"""Account features that a market may lack, with the market feature they come from."""
-
 
 def prior_column(horizon: int) -> str:
     """Name of the structural prior's column for a horizon in hours."""

@@ -63,11 +63,11 @@ options' surface stand: funding is settled every few hours, open interest is pub
 sources, the hourly volatility index has holes of a day, a basis is that of one close, and surfaces
 are fitted once a day."""
 
-LAST_CLOSE, SINCE_LAST, SINCE_FIRST, SEEN = range(4)
+LAST_CLOSE, SINCE_LAST, SINCE_FIRST, BARS = range(4)
 """Columns of the input state: last close, bars since it, bars since the first one after a reset,
 bars in all. Then the last values of the exogenous series and their ages in bars."""
-_HELD = 4
-_AGES = _HELD + CONTEXT_WIDTH
+_VALUES = 4
+_AGES = _VALUES + CONTEXT_WIDTH
 STATE_SIZE = _AGES + CONTEXT_WIDTH
 
 
@@ -76,7 +76,7 @@ def new_state(symbols: int) -> Floats:
     state = np.zeros((symbols, STATE_SIZE))
     state[:, LAST_CLOSE] = np.nan
     state[:, SINCE_LAST] = np.nan
-    state[:, _HELD:_AGES] = np.nan
+    state[:, _VALUES:_AGES] = np.nan
     return state
 
 
@@ -94,13 +94,13 @@ class Ages(NamedTuple):
         Hours since the close of the newest bar.
     history:
         Hours since the first bar after the last reset.
-    seen:
-        Hours of bars in all, gaps left out.
+    bar_hours:
+        Hours of bars in all, without gaps.
     """
 
     age: Floats
     history: Floats
-    seen: Floats
+    bar_hours: Floats
 
 
 class _Panel(NamedTuple):
@@ -155,7 +155,7 @@ def _build(panel, state, max_gap, per_hour, hold, inputs, ages):  # type: ignore
                 if np.isnan(row[LAST_CLOSE]) or row[SINCE_LAST] > max_gap:
                     inputs[RESET, s, t] = 1.0
                     row[SINCE_FIRST] = 1.0
-                    row[_HELD:_AGES] = np.nan
+                    row[_VALUES:_AGES] = np.nan
                 else:
                     inputs[LOG_RETURN, s, t] = np.log(close / row[LAST_CLOSE])
                     inputs[GAP, s, t] = np.log(opening / row[LAST_CLOSE])
@@ -166,17 +166,17 @@ def _build(panel, state, max_gap, per_hour, hold, inputs, ages):  # type: ignore
                 inputs[TURNOVER, s, t] = bars[t, s, 4] * close
                 row[LAST_CLOSE] = close
                 row[SINCE_LAST] = 0.0
-                row[SEEN] += 1.0
+                row[BARS] += 1.0
             listed = not np.isnan(row[LAST_CLOSE])
             ages.age[t, s] = row[SINCE_LAST] / per_hour
             ages.history[t, s] = row[SINCE_FIRST] / per_hour if listed else np.nan
-            ages.seen[t, s] = row[SEEN] / per_hour if listed else np.nan
+            ages.bar_hours[t, s] = row[BARS] / per_hour if listed else np.nan
             for c in range(CONTEXT_WIDTH):
                 value = panel.exogenous[t, s, c]
                 if not np.isnan(value):
-                    row[_HELD + c] = value
+                    row[_VALUES + c] = value
                     row[_AGES + c] = 0.0
                 else:
                     row[_AGES + c] += 1.0
                 holds = row[_AGES + c] < hold[c]
-                inputs[FUNDING + c, s, t] = row[_HELD + c] if holds else np.nan
+                inputs[FUNDING + c, s, t] = row[_VALUES + c] if holds else np.nan

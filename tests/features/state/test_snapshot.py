@@ -146,7 +146,7 @@ def test_a_market_recorded_before_a_column_existed_is_read_without_it(market, sa
     snapshot = at(market, -1)
     read = MarketSnapshot.from_content(without(snapshot.content(), "ewma_volatility_3h"))
     assert np.isnan(read.features.column("ewma_volatility_3h")).all()
-    assert read.features.unrecorded == ("ewma_volatility_3h",)
+    assert read.features.missing_columns == ("ewma_volatility_3h",)
     assert same_bits(read.features.column(ADV), snapshot.features.column(ADV))
     np.testing.assert_array_equal(read.usable(), snapshot.usable())
     assert read.content() == without(snapshot.content(), "ewma_volatility_3h")

@@ -323,13 +323,8 @@ def test_closing_cost_is_the_liquidity_floor_without_extra_days(world: World) ->
     floors = msgspec.structs.replace(world.ruleset.floors, liquidity=rules)
     times = world.paths().times
     row = int(times.rows.row[len(times) // 2])
-    view = MarketSnapshot.at(
-        int(world.market.closes[row]),
-        world.history.bars.interval,
-        world.market,
-        row,
-        world.history.mark[row],
-    ).view()
+    as_of = int(world.market.closes[row])
+    view = MarketSnapshot.of_history(world.history, world.market, as_of).view()
     alive = world.lives.alive(row)
     requirement = compute_requirement(
         world.lives.book_of(alive, world.history.bars.symbols), view, world.ruleset
