@@ -192,14 +192,14 @@ class _Accounts(NamedTuple):
 class _Brackets(NamedTuple):
     """Ends of each item's bracket as model rows, and how far the trees are settled between them.
 
-    ``node[i, :count[i]]`` are the nodes that every row of item i's bracket passes in the trees
+    ``node[i, :open_trees[i]]`` are the nodes that every row of item i's bracket passes in the trees
     where its ends still part, and ``settled[i]`` is the sum over all other trees.
     """
 
     low_rows: Floats
     high_rows: Floats
     node: Nodes
-    count: Ints
+    open_trees: Ints
     settled: Floats
 
 
@@ -233,7 +233,7 @@ class _Search:
             low_rows=self.accounts.at_level(account, np.zeros(n)),
             high_rows=self.accounts.at_level(account, upper),
             node=np.empty((n, self.forest.widest), dtype=np.int32),
-            count=np.full(n, -1, dtype=np.int64),
+            open_trees=np.full(n, -1, dtype=np.int64),
             settled=np.zeros(n),
         )
         at_upper = self._excess(every, brackets.high_rows, brackets)
@@ -275,7 +275,7 @@ def _scores(items, rows, ensemble, prior, forest, brackets, out):  # type: ignor
     Every feature that moves with the level is monotone in it, so where both ends of a bracket go
     the same way all its rows go.
     """
-    trees, node, count = forest.trees, brackets.node, brackets.count
+    trees, node, count = forest.trees, brackets.node, brackets.open_trees
     for j in range(len(items)):
         i = items[j]
         e = ensemble[i]

@@ -10,9 +10,9 @@ import pytest
 
 from market.core.errors import BundleError, ModelError
 from models.bundle.bundle import (
-    CHECKSUMS,
-    DRAFT,
-    REQUIRED,
+    CHECKSUMS_FILE,
+    DRAFT_PREFIX,
+    REQUIRED_FILES,
     load_bundle,
     remove_unfinished,
     write_bundle,
@@ -50,9 +50,9 @@ def test_bundle_answers_as_the_model_it_was_made_from(small, folder):
 
 
 def test_name_is_the_hash_of_the_canonical_checksums(folder, files):
-    listed = json.loads((folder / CHECKSUMS).read_bytes())
+    listed = json.loads((folder / CHECKSUMS_FILE).read_bytes())
     assert folder.name == hashlib.sha256(canonical_json(listed)).hexdigest()
-    for name in REQUIRED:
+    for name in REQUIRED_FILES:
         assert listed[name]["sha256"] == hashlib.sha256(files[name]).hexdigest()
         assert listed[name]["size"] == len(files[name])
 
@@ -75,7 +75,7 @@ def test_relative_path_is_fine(folder, monkeypatch):
     assert load_bundle(Path()).sha256 == folder.name
 
 
-@pytest.mark.parametrize("name", [*REQUIRED, CHECKSUMS, "notes.json"])
+@pytest.mark.parametrize("name", [*REQUIRED_FILES, CHECKSUMS_FILE, "notes.json"])
 def test_one_flipped_bit_in_any_file_is_refused(folder, name):
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -84,14 +84,14 @@ def test_one_flipped_bit_in_any_file_is_refused(folder, name):
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("name", [*REQUIRED, CHECKSUMS, "notes.json"])
+@pytest.mark.parametrize("name", [*REQUIRED_FILES, CHECKSUMS_FILE, "notes.json"])
 def test_missing_file_is_refused(folder, name):
     (folder / name).unlink()
     with pytest.raises(BundleError):
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("name", [*REQUIRED, CHECKSUMS, "notes.json"])
+@pytest.mark.parametrize("name", [*REQUIRED_FILES, CHECKSUMS_FILE, "notes.json"])
 def test_link_is_refused_even_to_equal_content(folder, tmp_path, name):
     (folder / name).rename(tmp_path / "elsewhere")
     (folder / name).symlink_to(tmp_path / "elsewhere")
@@ -155,7 +155,7 @@ def test_pointer_out_of_the_folder_is_refused(tmp_path):
         load_bundle(tmp_path / "champion")
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "UPPER", "", CHECKSUMS, "a" * 65])
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "UPPER", "", CHECKSUMS_FILE, "a" * 65])
 def test_name_that_is_not_plain_is_not_written(tmp_path, files, name):
     with pytest.raises(BundleError, match="may not be a bundle file"):
         write_bundle(tmp_path, files | {name: b""})
@@ -173,7 +173,7 @@ def forge(root: Path, files: dict[str, bytes], checksums: bytes | None = None) -
     folder.mkdir()
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    (folder / CHECKSUMS).write_bytes(encoded)
+    (folder / CHECKSUMS_FILE).write_bytes(encoded)
     return folder
 
 
@@ -184,7 +184,7 @@ def test_traversal_in_the_checksums_is_refused(tmp_path, files):
 
 
 def test_checksums_out_of_canonical_form_are_refused(tmp_path, files, folder):
-    listed = json.loads((folder / CHECKSUMS).read_bytes())
+    listed = json.loads((folder / CHECKSUMS_FILE).read_bytes())
     del listed["notes.json"]
     with pytest.raises(BundleError, match="canonical"):
         load_bundle(forge(tmp_path, files, json.dumps(listed, indent=1).encode()))
@@ -272,7 +272,7 @@ def test_nan_metric_is_refused(small):
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(files, tmp_path):
     sha = write_bundle(tmp_path, files)
     promote(tmp_path, sha)
-    for name in (".incoming-0123", f"{DRAFT}abcd"):
+    for name in (".incoming-0123", f"{DRAFT_PREFIX}abcd"):
         (tmp_path / name / "deep").mkdir(parents=True)
         (tmp_path / name / "deep" / "model.onnx").write_bytes(b"half")
     (tmp_path / ".incoming-link").symlink_to(tmp_path / sha)

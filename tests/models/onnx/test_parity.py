@@ -9,6 +9,7 @@ from models.onnx.parity import (
     ParityReport,
     check_parity,
     reference_probability,
+    reference_score,
     threshold_adjacent_rows,
 )
 from models.onnx.scorer import Scorer
@@ -92,5 +93,6 @@ def test_reference_is_stable_in_both_tails(small):
     X[:, :3] = [[-800.0], [800.0]]
     flat = {h: lambda rows: np.zeros(len(rows)) for h in small.schema.horizons}
     identity = dict.fromkeys(small.schema.horizons, (1.0, 0.0))
-    p = reference_probability(X, small.schema, flat, identity)
+    score = reference_score(X, small.schema, flat)
+    p = reference_probability(score, small.schema, identity)
     np.testing.assert_array_equal(p, [[0.0] * 3, [1.0] * 3])
