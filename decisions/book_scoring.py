@@ -25,6 +25,7 @@ from margin.add_on.add_on import (
     in_stress,
     opening_requirement,
 )
+from margin.book.account_figures import AccountFigures
 from margin.book.requirement import Requirement
 from margin.floors import active_floors, largest_floor
 from margin.rules.ruleset import RuleSet
@@ -200,7 +201,7 @@ def _forecast(
     )
 
 
-def account_rows(requirement: Requirement, asked: npt.NDArray[np.intp]) -> AccountRows:
+def account_rows(requirement: AccountFigures, asked: npt.NDArray[np.intp]) -> AccountRows:
     """Chosen accounts as rows at the one row of a snapshot's features: each account's positions,
     then its collateral in coins."""
     owner, legs = _entries(requirement.leg_start, asked)
@@ -233,7 +234,7 @@ def account_rows(requirement: Requirement, asked: npt.NDArray[np.intp]) -> Accou
     )
 
 
-def _greeks(requirement: Requirement, legs: npt.NDArray[np.int64]) -> LegGreeks | None:
+def _greeks(requirement: AccountFigures, legs: npt.NDArray[np.int64]) -> LegGreeks | None:
     options = requirement.options
     if options is None:
         return None

@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.fuzz.caller import Caller
-from benchmarks.fuzz.scene import Scene
+from benchmarks.fuzz.generators.scene import Scene
 from features.identity import digests_of, market_columns_of
 from features.registry import ACCOUNT_FEATURES, HORIZONS, REQUIRED_COLUMNS, prior_column
 from ledger.keys import Keys

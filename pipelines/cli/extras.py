@@ -10,9 +10,9 @@ from market.core.errors import MissingExtraError
 MODULES: Mapping[str, tuple[str, ...]] = {
     "training": (
         "apscheduler",
+        "filelock",
         "jinja2",
         "lightgbm",
-        "markupsafe",
         "matplotlib",
         "mlflow",
         "onnx",

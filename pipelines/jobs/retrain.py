@@ -38,7 +38,7 @@ from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_ro
 from models.onnx.scorer import Scorer
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import read_dataset, read_segments
+from pipelines.data.accounts import read_dataset, read_intervals
 from pipelines.data.loaders import (
     Market,
     describe,
@@ -108,8 +108,8 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         market = read_market(config)
         ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
     with stages.stage("labels"):
-        segments = read_segments(config, market, ruleset)
-        data = read_dataset(config, market, segments, ruleset)
+        intervals = read_intervals(config, market, ruleset)
+        data = read_dataset(config, market, intervals, ruleset)
         data_sha = data.sha256()
         data.write(config.serving.bundles.parent / "dataset.parquet")
     ends = split_ends(config, int(data.time[0]), int(data.time[-1]))
@@ -122,7 +122,8 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         parity = _check_parity(fitted, onnx)
     training = _training_record(config, data, block, ends, fitted)
     root = config.serving.bundles
-    remove_unfinished(_made(root))
+    root.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(root)
     draft_folder = tempfile.TemporaryDirectory(dir=root, prefix=DRAFT_PREFIX)
     with stages.stage("evaluate"), draft_folder as folder:
         draft = _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
@@ -140,7 +141,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         bundle = load_bundle(root / sha)
     with stages.stage("review"):
         trained = TrainingArtifacts(
-            config, market, segments, ruleset, data, block, ends, fitted, bundle, test
+            config, market, intervals, ruleset, data, block, ends, fitted, bundle, test
         )
         review = examine(trained, stages)
     champion = read_pointer(root, CHAMPION)
@@ -176,9 +177,9 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         run = log_run(config, bundle, report, review, onnx)
         report["mlflow_run"] = run
         report["champion"] = _settle(config, market, bundle, decision, report)
-        trouble = align_aliases(config, decision.verdict, sha)
-        if trouble is not None:
-            report["reasons"].append(trouble)
+        alias_error = align_aliases(config, decision.verdict, sha)
+        if alias_error is not None:
+            report["reasons"].append(alias_error)
     return report
 
 
@@ -329,8 +330,3 @@ def align_aliases(config: Config, verdict: str, bundle: str) -> str | None:
     except ModelError as error:
         return f"MLflow's aliases were not moved ({error}); margincast promote aligns them"
     return None
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
