@@ -52,14 +52,7 @@ def _in_pieces(panel: BarPanel, borders: list[int], rows_of: RowsOf) -> MarketFe
     state = MarketState(panel.symbols, panel.interval)
     edges = [0, *sorted(borders), len(panel)]
     parts = [state.advance(rows_of(panel, first, last)) for first, last in pairwise(edges)]
-    return _joined(parts)
-
-
-def _joined(parts: list[MarketFeatures]) -> MarketFeatures:
-    fields = ("closes", "values", "correlation", "fast_correlation", "age", "history", "bar_hours")
-    return MarketFeatures(
-        parts[0].symbols, *(np.concatenate([getattr(p, field) for p in parts]) for field in fields)
-    )
+    return MarketFeatures.concatenate(parts, None, {})
 
 
 def _different(a: MarketFeatures, b: MarketFeatures, same_bits: SameBits) -> list[str]:

@@ -184,6 +184,7 @@ def test_metrics_are_flat_and_leave_out_what_is_undefined() -> None:
 def children(tracking: Tracking, run_id: str) -> list[Any]:
     with mlflow_client(tracking) as client:
         experiment = client.get_experiment_by_name(tracking.experiment)
+        assert experiment is not None
         filter_ = f"tags.`mlflow.parentRunId` = '{run_id}'"
         return sorted(
             client.search_runs([experiment.experiment_id], filter_), key=lambda r: r.info.run_name
@@ -212,6 +213,7 @@ def test_run_version_and_model_explain_themselves(
         model = client.get_registered_model(tracking.model)
     assert run.data.tags["mlflow.note.content"] == version.description == "**Kept**: a note"
     assert "rollback" in model.description
+    assert run.inputs is not None
     (rows,) = run.inputs.dataset_inputs
     assert rows.dataset.digest == ("1" * 64)[:36]
     assert json.loads(rows.dataset.source) == {"data_sha256": "1" * 64}

@@ -228,10 +228,9 @@ def test_missing_columns_are_followed_and_a_missing_prior_gives_no_guess(
     columns = compute_features(aggregates, ACCOUNT_COLUMNS)
     upper[5] = np.nan
     guess = LevelGuesser(SCHEMA, trees, CALIBRATION).levels(aggregates, columns, upper, P_STAR)
-    assert np.isnan(guess).all(axis=1).nonzero()[0].tolist() == [4, 5]
-    assert np.isnan(forecaster.required_level(aggregates, upper, P_STAR).level).nonzero()[
-        0
-    ].tolist() == [4, 5]
+    assert np.flatnonzero(np.isnan(guess).all(axis=1)).tolist() == [4, 5]
+    level = forecaster.required_level(aggregates, upper, P_STAR).level
+    assert np.flatnonzero(np.isnan(level)).tolist() == [4, 5]
 
 
 def test_certain_and_impossible_tolerances_end_at_the_ends(trees: dict[int, TreeTable]) -> None:
