@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from decisions.valuations import BookValuations, value_book
-from features.account.frame import AccountRows, LegGreeks, compute_moments
+from features.account.frame import AccountRows, LegGreeks, compute_aggregates
 from features.registry import STALE_INTERVALS, WARM_UP_HOURS
 from features.state.snapshot import MarketSnapshot
 from margin.add_on.add_on import (
@@ -180,7 +180,7 @@ def _forecast(
         silence[i] = silence[i] or "the account's cap exceeds what float64 can hold"
     asked = np.flatnonzero([reason is None for reason in silence])
     rows = account_rows(requirement, asked)
-    moments = compute_moments(rows, snapshot.features)
+    moments = compute_aggregates(rows, snapshot.features)
     columns = model.features(moments)
     done("featured")
     answered = model.probability(columns)

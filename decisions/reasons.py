@@ -57,7 +57,7 @@ def model_reasons(forecast: Forecast, model: Forecaster | None) -> list[list[Rea
 
 def missing_context(snapshot: MarketSnapshot, model: Forecaster) -> str | None:
     """What the model learned from and neither file nor quote tells now; None where nothing is."""
-    lacking = snapshot.lacks(model.bundle.schema.features)
+    lacking = snapshot.absent_series(model.bundle.schema.features)
     if not lacking:
         return None
     return (

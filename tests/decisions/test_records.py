@@ -15,7 +15,7 @@ from margin.rules.ruleset import RuleSet, load_ruleset
 from market.accounts.book import Account, Balance, Position
 from market.core.clock import DAY, HOUR
 from market.core.errors import BundleError, LedgerError
-from models.bundle.bundle import MODEL, load_bundle
+from models.bundle.bundle import MODEL_FILE, load_bundle
 from models.forecaster import Forecaster
 
 ACCOUNTS = (
@@ -134,7 +134,7 @@ def test_other_model_shows_in_the_replay(ledger, market, ruleset, bundles, load,
 
 def test_tampered_bundle_is_detected(ledger, market, ruleset, bundles, load, champion) -> None:
     name = record(ledger, market, ruleset, load(champion))[0]
-    path = bundles.root / champion / MODEL
+    path = bundles.root / champion / MODEL_FILE
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     with pytest.raises(BundleError, match="checksum"):
         replay(ledger, name, load)

@@ -86,7 +86,7 @@ def equals_batch(live: LiveMarket, market: Any, values: Any, context: Any = None
     features = state.advance(panel)
     same_state(live.moment.head, state)
     assert live.moment.features is not None
-    for name in ("values", "correlation", "fast_correlation", "age", "history", "seen"):
+    for name in ("values", "correlation", "fast_correlation", "age", "history", "bar_hours"):
         mine = getattr(live.moment.features, name)[-1]
         assert mine.tobytes() == np.ascontiguousarray(getattr(features, name)[-1]).tobytes(), name
     closes = values[:, :, CLOSE]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from decisions.book_scoring import account_rows
-from features.account.frame import compute_features, compute_moments
+from features.account.frame import compute_aggregates, compute_features
 from features.state.market_state import MarketState
 from features.state.snapshot import MarketSnapshot
 from margin.book.book_paths import book_paths
@@ -132,7 +132,7 @@ def test_labels_and_features_of_options_are_those_of_the_requirement(
         seen = replace(account_rows(own, np.arange(1)), row=np.array([row]))
         assert seen.leg_greeks is not None
         assert seen.leg_greeks.gamma.any()
-        expected_features = compute_features(compute_moments(seen, market.features))[0]
+        expected_features = compute_features(compute_aggregates(seen, market.features))[0]
         np.testing.assert_array_equal(data.features[n], expected_features)
         assert data.columns["margin_ratio"][n] == pytest.approx(
             own.maintenance_margin[0] / own.equity[0], rel=1e-9
