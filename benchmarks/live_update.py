@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import Result, seconds_of_each
-from decisions.messages import BarIn
 from features.registry import MARKET_COLUMNS, WARM_UP_HOURS
 from features.state.market_state import MarketState
 from market.bars.panel import CLOSE, BarPanel
 from market.core.clock import INTERVALS, Interval, format_time
 from market.simulator.simulated_market import simulate_bars
 from monitoring.market_state.live_market import LiveMarket
+from monitoring.market_state.messages import BarIn
 
 Floats = npt.NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from decisions.account_validation import to_account
 from decisions.messages import AccountIn
-from decisions.records import to_account
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Account, Book

@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from decisions.decision import PreviousAddOn, decide
+from decisions.book_scoring import PreviousAddOn
+from decisions.decision import decide
 from decisions.messages import AccountProblem, Decision
 from features.state.snapshot import MarketSnapshot
 from margin.rules.ruleset import RuleSet
@@ -202,8 +203,10 @@ def test_pace_is_for_the_market_not_for_the_accounts_own_trades(
     previous = PreviousAddOn(
         before.add_on, snapshot.as_of, before.initial_margin, {"BTCUSDT-PERP": 0.01}
     )
-    assert previous.level(small, before.initial_margin) == before.add_on
-    assert previous.level(book_now, fresh.initial_margin) == pytest.approx(5.0 * before.add_on)
+    assert previous.level({"BTCUSDT-PERP": 0.01}, before.initial_margin) == before.add_on
+    assert previous.level({"BTCUSDT-PERP": 0.05}, fresh.initial_margin) == pytest.approx(
+        5.0 * before.add_on
+    )
     # A level that was given without its book is taken as it is, pace and all.
     (held_back,) = decisions(
         [book_now], snapshot, ruleset, forecaster, {"a": PreviousAddOn(0.0, snapshot.as_of)}

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from decisions.account_validation import from_account
 from decisions.decision import decide
 from decisions.messages import AccountChange, AccountProblem, Decision, PositionChange
-from decisions.records import entries, from_account, replay
+from decisions.records import entries
+from decisions.replay import replay
 from decisions.what_if.changes import apply_changes, trade_prices
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from decisions.decision import CARRIED_HOURS, PreviousAddOn
+from decisions.book_scoring import CARRIED_HOURS, PreviousAddOn
 from decisions.records import LOOK_BACK, level_in_force, levels_in_force, recorded_previous
 from ledger.records import Entry
 from ledger.store import Ledger

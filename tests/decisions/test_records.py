@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from decisions.decision import PreviousAddOn, decide
-from decisions.records import entries, from_account, recorded_previous, replay, to_account
+from decisions.account_validation import from_account, to_account
+from decisions.book_scoring import PreviousAddOn
+from decisions.decision import decide
+from decisions.records import entries, recorded_previous
+from decisions.replay import replay
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet, load_ruleset

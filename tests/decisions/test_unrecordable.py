@@ -9,13 +9,13 @@ import pytest
 
 from decisions.messages import Decision
 from ledger.verify import verify
-from serving import service
+from monitoring import champion as champion_module
 
 
 @pytest.fixture
 def infinite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decisions on accounts named bad… hold an infinite figure that every check let through."""
-    decide = service.decide
+    decide = champion_module.decide
 
     def with_infinity(*arguments: Any, **rest: Any) -> list[Any]:
         return [
@@ -25,7 +25,7 @@ def infinite(monkeypatch: pytest.MonkeyPatch) -> None:
             for answer in decide(*arguments, **rest)
         ]
 
-    monkeypatch.setattr(service, "decide", with_infinity)
+    monkeypatch.setattr(champion_module, "decide", with_infinity)
 
 
 @pytest.mark.usefixtures("infinite")

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from decisions.book_scoring import value_book
 from decisions.decision import decide
 from decisions.messages import AccountProblem, Decision
 from decisions.records import recorded_previous
-from decisions.valuations import value_book
 from features.state.snapshot import MarketSnapshot
 from margin.valuation.marks import suspect_view
 from market.accounts.book import Account, Position
@@ -158,7 +158,7 @@ def test_the_level_in_force_goes_by_the_margin_at_the_last_good_prices(
     live = LiveMarket(market.state.copy(), marks, market.features, market.panel, PriceGuard())
     endpoint = serve(live=live)
     account = {**account, "positions": [{"instrument": PERP, "quantity": 0.1}]}
-    price = float(endpoint.live.moment.mark[endpoint.market.panel.symbols.index("BTCUSDT")])
+    price = float(endpoint.live.state.mark[endpoint.market.panel.symbols.index("BTCUSDT")])
     before = endpoint.score(account).json()["decisions"][0]
     quotes = [{"instrument": PERP, "mark": 0.4 * price}]
     posted = endpoint.client.post("/v1/market/quotes", json={"quotes": quotes}).json()

@@ -94,13 +94,13 @@ def test_a_pointer_that_goes_away_or_is_damaged(bundles: Any, champion: str) -> 
     pointer.write_text("../../etc/passwd\n")
     damaged = watch.current()
     assert damaged.model is not None
-    assert "pointer file" in str(damaged.trouble)
+    assert "pointer file" in str(damaged.health_error)
     pointer.unlink()
     assert watch.current().model is None
     pointer.write_text(champion)
     sound = watch.current()
     assert sound.model is not None
-    assert sound.trouble is None
+    assert sound.health_error is None
 
 
 def test_a_bundle_of_other_features_or_without_a_targeted_horizon_is_refused(
@@ -110,7 +110,7 @@ def test_a_bundle_of_other_features_or_without_a_targeted_horizon_is_refused(
     bundles.promote(bundles.write(digest="e" * 64))
     refused = ChampionWatch(bundles.root, lambda: HORIZONS).current()
     assert refused.model is None
-    assert "audit" in refused.silence
+    assert "audit" in refused.unavailable_reason
 
 
 def test_the_pointer_is_not_read_again_while_it_stays_the_same(

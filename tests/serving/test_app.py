@@ -13,8 +13,8 @@ from sqlalchemy import text
 from ledger.schema import BUSY_SECONDS, writing
 from market.core.clock import format_time, parse_time
 from market.core.errors import ConfigError
+from monitoring.ledger_writer import PROBE_SECONDS
 from serving.http.app import ServingSettings
-from serving.ledger_writer import PROBE_SECONDS
 
 HEAVY = ("lightgbm", "mlflow", "sklearn", "pandas", "shap", "matplotlib", "polars", "onnx")
 
@@ -237,7 +237,7 @@ def test_an_unexpected_error_is_a_500_without_internals(
     def fail(*_: Any, **__: Any) -> None:
         raise KeyError("secret of the house")
 
-    monkeypatch.setattr("serving.service.decide", fail)
+    monkeypatch.setattr("monitoring.champion.decide", fail)
     response = serve().score(account)
     assert response.status_code == 500
     assert response.headers["content-type"].startswith("application/problem+json")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from decisions.records import replay
+from decisions.replay import replay
 from margin.rules.history import RuleHistory
 from margin.rules.ruleset import RuleSet, ruleset_from_content
 from market.core.clock import DAY, HOUR, MINUTE, format_time

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from decisions.records import replay
+from decisions.replay import replay
 from ledger.verify import verify
 from market.core.clock import HOUR, format_time, parse_time
 from models.bundle.bundle import load_bundle
@@ -321,8 +321,8 @@ def test_one_key_from_many_threads_while_bars_arrive_is_one_decision(
     assert len(list(endpoint.ledger.records("decision"))) == 1
     assert verify(endpoint.ledger.engine).intact
     restarted = market.head(200).live()
-    restarted.catch_up(endpoint.ledger)
-    ours, theirs = endpoint.live.moment, restarted.moment
+    restarted.recover(endpoint.ledger)
+    ours, theirs = endpoint.live.state, restarted.state
     assert ours.features.values.tobytes() == theirs.features.values.tobytes()
     assert ours.mark.tobytes() == theirs.mark.tobytes()
 

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from decisions.messages import BarIn
 from features.state.market_state import MarketState
 from margin.book.requirement import compute_requirement
 from margin.rules.ruleset import RuleSet
@@ -26,6 +25,7 @@ from market.bars.outlier_filter import LAST, PriceGuard
 from market.bars.panel import CLOSE, BarPanel
 from market.core.clock import HOUR, INTERVALS, MINUTE, format_time, parse_time
 from monitoring.market_state.live_market import LiveMarket
+from monitoring.market_state.messages import BarIn
 from monitoring.quotes.messages import QuoteIn
 
 GUARD = PriceGuard()
@@ -128,7 +128,7 @@ class Replay:
 def replay(live: LiveMarket, events: Sequence[Event], book: Book, rules: RuleSet) -> Replay:
     """Tell events one by one and look at every account after each."""
     found = Replay()
-    consensus = Consensus(live.moment.head.symbols)
+    consensus = Consensus(live.state.head.symbols)
     for event in events:
         if event.bars:
             results = live.post("1h", event.bars).results
@@ -138,11 +138,11 @@ def replay(live: LiveMarket, events: Sequence[Event], book: Book, rules: RuleSet
             (result, *_) = live.post_quotes(event.quotes).results
             if event.glitch:
                 assert result.status in ("suspect", "rejected"), (event, result)
-                named = [name for name, *_ in live.moment.suspect_prices]
+                named = [name for name, *_ in live.state.suspect_prices]
                 assert result.status == "rejected" or event.glitch in named
         snapshot = live.snapshot(event.ts)
         view = snapshot.view()
-        found.suspects += len(live.moment.suspect_prices)
+        found.suspects += len(live.state.suspect_prices)
         newest = live.newest_close
         assert newest is not None
         low, high = consensus.range(newest)
@@ -177,7 +177,7 @@ def synthetic_events(
     rng: np.random.Generator, live: LiveMarket, path: CrashPath, minutes: int
 ) -> Iterator[Event]:
     """Each source tells of each coin now and then; one of them glitches; bars close each hour."""
-    symbols = live.moment.head.symbols
+    symbols = live.state.head.symbols
     assert live.newest_close is not None
     begin = live.newest_close
     due = rng.integers(1, 13, (2, len(symbols)))
@@ -219,10 +219,10 @@ def test_no_account_is_solvent_on_record_through_a_fast_crash(
 ) -> None:
     rng = np.random.default_rng(seed)
     live = live_from(market.panel.rows(0, 220))
-    start = live.moment.mark.copy()
+    start = live.state.mark.copy()
     path = CrashPath(rng, start, 241)
     events = list(synthetic_events(rng, live, path, 241))
-    book = make_book(live.moment.head.symbols, start, seed)
+    book = make_book(live.state.head.symbols, start, seed)
     found = replay(live, events, book, ruleset)
     assert found.hidden == []
     assert len(found.bankrupt) > 20, "the crash is one that matters"
@@ -231,14 +231,14 @@ def test_no_account_is_solvent_on_record_through_a_fast_crash(
     # At the end every price is where it truly is: no glitch stayed, no fall was left out.
     last = perpetual_marks(live.snapshot(events[-1].ts).view()).price
     np.testing.assert_allclose(last, path.perp[-1], rtol=0.25)
-    assert not live.moment.suspect.any()
+    assert not live.state.suspect.any()
 
 
 def test_glitch_of_one_source_is_on_record_only_until_the_next_quote(
     market: Any, ruleset: RuleSet
 ) -> None:
     live = live_from(market.panel.rows(0, 220))
-    symbols, start = live.moment.head.symbols, live.moment.mark.copy()
+    symbols, start = live.state.head.symbols, live.state.mark.copy()
     assert live.newest_close is not None
     at = live.newest_close
     book = make_book(symbols, start, 3)
@@ -275,7 +275,7 @@ def test_no_account_is_solvent_on_record_through_april_2025(
     panel = load_history([perp], INTERVALS["1h"], symbols).bars
     row = int(np.searchsorted(panel.opens, begin))
     live = live_from(replace(panel.rows(row - 24 * 20, row), context=None))
-    start = live.moment.mark.copy()
+    start = live.state.mark.copy()
     quotes: dict[int, list[QuoteIn]] = {}
     for folder, kind, suffix in (
         ("ohlcv_5m_binance_spot_2025", "spot", ""),

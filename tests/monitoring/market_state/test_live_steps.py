@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisions.messages import BarIn, BarsResponse
 from features.state.market_state import MarketState
 from features.state.snapshot import MarketSnapshot
 from ledger.records import Entry
@@ -20,10 +19,11 @@ from market.bars.outlier_filter import PriceGuard, new_state
 from market.bars.panel import CLOSE, CONTEXT_WIDTH, FUNDING, VOLUME, BarPanel
 from market.core.clock import DAY, HOUR, SECOND, format_time
 from market.core.errors import ConfigError, LedgerError
-from monitoring.market_state import live_steps
+from monitoring.market_state import steps as live_steps
+from monitoring.market_state.bar_updates import Correction
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.live_steps import StepRule
-from monitoring.market_state.posted_bars import Correction
+from monitoring.market_state.messages import BarIn, BarsResponse
+from monitoring.market_state.steps import StepRule
 from monitoring.quotes.messages import QuoteIn
 
 START = 220
@@ -48,7 +48,7 @@ def at(market: Any, row: int) -> int:
 
 def same(a: LiveMarket, b: LiveMarket) -> None:
     """Everything that a later bar or decision can depend on."""
-    one, two = a.moment, b.moment
+    one, two = a.state, b.state
     for part in ("committed", "head"):
         same_state(getattr(one, part), getattr(two, part))
     for name in ("mark", "mark_before", "guard", "guard_before"):
@@ -84,14 +84,14 @@ def equals_batch(live: LiveMarket, market: Any, values: Any, context: Any = None
     panel = BarPanel(market.panel.interval, symbols, market.panel.opens[:rows], values, context)
     state = MarketState(panel.symbols, panel.interval)
     features = state.advance(panel)
-    same_state(live.moment.head, state)
-    assert live.moment.features is not None
+    same_state(live.state.head, state)
+    assert live.state.features is not None
     for name in ("values", "correlation", "fast_correlation", "age", "history", "seen"):
-        mine = getattr(live.moment.features, name)[-1]
+        mine = getattr(live.state.features, name)[-1]
         assert mine.tobytes() == np.ascontiguousarray(getattr(features, name)[-1]).tobytes(), name
     closes = values[:, :, CLOSE]
     last = rows - 1 - np.argmax(~np.isnan(closes[::-1]), axis=0)
-    assert live.moment.mark.tobytes() == closes[last, np.arange(closes.shape[1])].tobytes()
+    assert live.state.mark.tobytes() == closes[last, np.arange(closes.shape[1])].tobytes()
 
 
 def test_one_bar_six_days_ahead_moves_nothing_of_the_others(market: Any) -> None:
@@ -107,7 +107,7 @@ def test_one_bar_six_days_ahead_moves_nothing_of_the_others(market: Any) -> None
     for row in range(START, START + 6):
         for each in (live, other):
             assert set(statuses(post(each, market.bars(range(row, row + 1))))) == {"applied"}
-    same_state(live.moment.head, other.moment.head)
+    same_state(live.state.head, other.state.head)
     assert live.snapshot(at(market, START + 5)).usable().all()
 
 
@@ -136,7 +136,7 @@ def test_step_counts_with_more_than_half_and_each_further_bar_at_once(market: An
     newest = [post(live, [bar]).as_of for bar in bars]
     before, after = format_time(at(market, START - 1)), format_time(at(market, START))
     assert newest == [before, before, after, after]
-    assert live.moment.mark.tolist() == [bar["close"] for bar in bars]
+    assert live.state.mark.tolist() == [bar["close"] for bar in bars]
 
 
 @pytest.mark.parametrize(
@@ -161,13 +161,13 @@ def test_halted_symbols_drop_out_of_the_quorum(market: Any) -> None:
         post(live, [market.bar(row, 0), market.bar(row, 1)], final=final)
     # After three steps the others are no longer asked, so two of two are a quorum.
     assert live.newest_close == at(market, START + 3)
-    assert live.moment.live.tolist() == [True, True, False, False]
+    assert live.state.live.tolist() == [True, True, False, False]
 
 
 def test_symbols_that_come_back_count_after_those_that_stopped(market: Any) -> None:
     live = market.head(START).live()
     post(live, [market.bar(START + 6, 0)], final=True)
-    assert live.moment.live.tolist() == [True, False, False, False]
+    assert live.state.live.tolist() == [True, False, False, False]
     post(live, [market.bar(START + 7, 1)])
     assert live.newest_close == at(market, START + 7)
 
@@ -199,15 +199,15 @@ def test_steps_that_cannot_be_recorded_do_not_count(market: Any) -> None:
         raise LedgerError("full")
 
     post(live, [market.bar(START, 0)], now=now)
-    before = live.moment
+    before = live.state
     with pytest.raises(LedgerError):
         live.count_due(now + HOUR, refuse)
-    assert live.moment is before
+    assert live.state is before
 
 
 def test_bar_that_waits_marks_its_symbol_from_its_close_on(market: Any) -> None:
     live, bar = market.head(START).live(), market.bar(START, 0)
-    known = live.moment.mark.copy()
+    known = live.state.mark.copy()
     post(live, [bar])
     close = at(market, START)
     assert live.snapshot(close - 1).mark.tobytes() == known.tobytes()
@@ -218,8 +218,8 @@ def test_bar_that_waits_marks_its_symbol_from_its_close_on(market: Any) -> None:
     assert later.features.age[0].tolist() == [1.5, 1.5, 1.5, 1.5]
     replayed = MarketSnapshot.from_content(later.content())
     assert replayed.view().age_hours.tolist() == later.view().age_hours.tolist()
-    assert live.moment.features is not None
-    assert later.features.values.tobytes() == live.moment.features.values.tobytes()
+    assert live.state.features is not None
+    assert later.features.values.tobytes() == live.state.features.values.tobytes()
 
 
 def test_bar_that_waits_is_filtered_as_it_comes(market: Any) -> None:
@@ -281,7 +281,7 @@ def test_final_request_with_known_bars_only_counts_and_is_recorded(
     response = post(live, [market.bar(START, 0)], final=True, record=record)
     assert statuses(response) == ["duplicate"]
     assert live.newest_close == at(market, START)
-    restarted.catch_up(ledger)
+    restarted.recover(ledger)
     same(live, restarted)
 
 
@@ -309,7 +309,7 @@ def test_correction_counts_from_the_next_step_as_in_the_batch(market: Any, ledge
     assert "from the next step" in str(response.results[0].detail)
     assert live.snapshot(at(market, START + 2)).content() == decided
     assert statuses(post(live, [changed], correction=ADMIN, record=record)) == ["duplicate"]
-    restarted.catch_up(ledger)
+    restarted.recover(ledger)
     same(live, restarted)
     for each in (live, restarted):
         post(each, market.bars(range(START + 3, START + 4)), record=record)
@@ -327,13 +327,13 @@ def test_correction_counts_from_the_next_step_as_in_the_batch(market: Any, ledge
 def test_correction_brings_a_bar_that_a_final_step_lacks_and_its_mark(market: Any) -> None:
     live = market.head(START).live()
     post(live, market.bars(range(START, START + 1))[1:], final=True)
-    mark = live.moment.mark[0]
+    mark = live.state.mark[0]
     bar = market.bar(START, 0)
     assert statuses(post(live, [bar])) == ["late"]
     assert statuses(post(live, [bar], correction=ADMIN)) == ["corrected"]
-    assert live.moment.mark[0] == mark
+    assert live.state.mark[0] == mark
     post(live, market.bars(range(START + 1, START + 2))[1:])
-    assert live.moment.mark[0] == bar["close"]
+    assert live.state.mark[0] == bar["close"]
 
 
 def test_correction_older_than_the_kept_steps_stays_late_and_says_what_to_do(market: Any) -> None:
@@ -341,7 +341,7 @@ def test_correction_older_than_the_kept_steps_stays_late_and_says_what_to_do(mar
     response = post(live, [market.bar(START - 1, 0) | {"volume": 1.0}], correction=ADMIN)
     assert statuses(response) == ["late"]
     assert "bar files" in str(response.results[0].detail)
-    assert live.moment.corrections == {}
+    assert live.state.corrections == {}
 
 
 def test_no_more_steps_wait_than_are_kept(market: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +352,7 @@ def test_no_more_steps_wait_than_are_kept(market: Any, monkeypatch: pytest.Monke
     assert '"final": true' in str(response.results[-1].detail)
     # A step that counts at once needs no room.
     assert set(statuses(post(live, market.bars(range(START + 8, START + 9))))) == {"applied"}
-    assert not live.moment.waiting
+    assert not live.state.waiting
 
 
 def test_kept_steps_are_bounded_and_older_ones_are_late(
@@ -368,10 +368,10 @@ def test_kept_steps_are_bounded_and_older_ones_are_late(
             market.bars(range(row, row + 1))[present],
             record=lambda entry: ledger.append([entry]),
         )
-        assert len(live.moment.steps) <= 2 * kept
-        assert len(live.moment.checkpoints) <= 2
+        assert len(live.state.steps) <= 2 * kept
+        assert len(live.state.checkpoints) <= 2
         if row >= START:
-            oldest, newest = live.moment.oldest_kept, live.moment.head.last_open
+            oldest, newest = live.state.oldest_kept, live.state.head.last_open
             assert oldest is not None
             assert newest is not None
             assert kept <= (newest - oldest) // HOUR < 2 * kept
@@ -383,7 +383,7 @@ def test_kept_steps_are_bounded_and_older_ones_are_late(
     values[recovered.start :, lacking] = market.panel.values[recovered.start : START + 20, lacking]
     equals_batch(live, market, values)
     assert statuses(post(live, [market.bar(START, lacking)])) == ["late"]
-    restarted.catch_up(ledger)
+    restarted.recover(ledger)
     post(restarted, column(market, recovered, lacking))
     post(restarted, [market.bar(START, lacking)])
     same(live, restarted)
@@ -416,7 +416,7 @@ def test_any_order_and_cut_and_restart_equal_the_batch_to_the_last_bit(
             assert set(statuses(post(live, part, now=wall, record=record))) == {"applied"}
             if i == restart:
                 before, live = live, start.live()
-                live.catch_up(ledger)
+                live.recover(ledger)
                 same(before, live)
         row, symbol = there[-1]
         assert statuses(post(live, [market.bar(row, symbol)], final=True, record=record)) == [
@@ -427,7 +427,7 @@ def test_any_order_and_cut_and_restart_equal_the_batch_to_the_last_bit(
             values[row, symbol] = np.nan
         equals_batch(live, market, values)
         again = start.live()
-        again.catch_up(ledger)
+        again.recover(ledger)
         same(live, again)
 
 
@@ -472,11 +472,11 @@ def test_any_order_equals_the_filtered_batch_to_the_last_bit(
             assert set(statuses(post(live, posted))) <= {"applied", "suspect", "rejected"}
     state = MarketState(panel.symbols, panel.interval)
     features = state.advance(batch.bars)
-    same_state(live.moment.head, state)
-    assert live.moment.features is not None
-    assert live.moment.features.values[-1].tobytes() == features.values[-1].tobytes()
-    assert live.moment.mark.tobytes() == batch.last_mark(-1).tobytes()
-    assert live.moment.suspect.tolist() == batch.suspect_at(-1).tolist()
+    same_state(live.state.head, state)
+    assert live.state.features is not None
+    assert live.state.features.values[-1].tobytes() == features.values[-1].tobytes()
+    assert live.state.mark.tobytes() == batch.last_mark(-1).tobytes()
+    assert live.state.suspect.tolist() == batch.suspect_at(-1).tolist()
 
 
 def bar_of(panel: BarPanel, row: int, column: int) -> dict[str, Any]:
@@ -513,7 +513,7 @@ def test_recovery_keeps_what_quotes_told_of_each_step(
     funding(START + 5, 3, 3e-4)  # of the newest step, which counts already
     post(live, column(market, rows, 3), record=lambda entry: ledger.append([entry]))
     equals_batch(live, market, market.panel.values[: START + 6], context)
-    restarted.catch_up(ledger)
+    restarted.recover(ledger)
     same(live, restarted)
     post(live, market.bars(range(START + 6, START + 7)))
     post(restarted, market.bars(range(START + 6, START + 7)))
@@ -527,8 +527,8 @@ def test_early_bar_is_found_again_by_a_restart_from_a_later_history(
     early = market.bar(START + 6, 0)
     post(live, [early], record=lambda entry: ledger.append([entry]))
     later = market.head(START + 3).live()
-    later.catch_up(ledger)
-    assert list(later.moment.waiting) == [int(market.panel.opens[START + 6])]
+    later.recover(ledger)
+    assert list(later.state.waiting) == [int(market.panel.opens[START + 6])]
     assert later.newest_close == at(market, START + 2)
 
 
@@ -547,7 +547,7 @@ def test_records_of_earlier_versions_count_as_they_did(market: Any, ledger: Ledg
         payload = {"interval": "1h", "bars": bars, "results": told}
         ledger.append([Entry("bars", payload, as_of=at(market, START + 2))])
     live = market.head(START).live()
-    assert live.catch_up(ledger) == 3
+    assert live.recover(ledger) == 3
     values = market.panel.values[: START + 3].copy()
     values[START:] = np.nan
     for row, symbol in ((START, 0), (START + 2, 0), (START + 2, 1)):
@@ -569,7 +569,7 @@ def test_newest_step_of_the_history_takes_bars_that_it_lacks(market: Any) -> Non
     values[0, 2] = np.nan
     newest = replace(market.panel.rows(START, START + 1), values=values)
     live.open_step(newest, np.where(np.isnan(values[0, :, CLOSE]), 1.5, values[0, :, CLOSE]))
-    assert live.moment.mark[2] == 1.5
+    assert live.state.mark[2] == 1.5
     post(live, market.bars(range(START + 1, START + 2)))
     assert statuses(post(live, [market.bar(START, 2)])) == ["applied"]
     equals_batch(live, market, market.panel.values[: START + 2])

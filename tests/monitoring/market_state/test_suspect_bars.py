@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisions.messages import BarIn, BarsResponse
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
 from ledger.records import Entry
@@ -24,7 +23,8 @@ from market.bars.outlier_filter import PriceGuard
 from market.bars.panel import CLOSE, HIGH, BarPanel
 from market.core.clock import HOUR, MINUTE, format_time
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.live_steps import StepRule
+from monitoring.market_state.messages import BarIn, BarsResponse
+from monitoring.market_state.steps import StepRule
 
 START, STEPS = 200, 12
 GUARD = PriceGuard()
@@ -68,18 +68,18 @@ def features_of(history: MarketHistory) -> MarketFeatures:
 
 
 def same_row(live: LiveMarket, features: MarketFeatures, row: int) -> None:
-    assert live.moment.features is not None
+    assert live.state.features is not None
     for name in ("values", "correlation", "age", "history"):
-        mine = getattr(live.moment.features, name)[-1]
+        mine = getattr(live.state.features, name)[-1]
         assert mine.tobytes() == np.ascontiguousarray(getattr(features, name)[row]).tobytes(), name
 
 
 def same_moment(a: LiveMarket, b: LiveMarket) -> None:
     for name in ("mark", "mark_before", "guard", "guard_before"):
-        assert getattr(a.moment, name).tobytes() == getattr(b.moment, name).tobytes(), name
+        assert getattr(a.state, name).tobytes() == getattr(b.state, name).tobytes(), name
     for part in ("head", "committed"):
-        for name, array in getattr(a.moment, part).arrays.items():
-            assert array.tobytes() == getattr(b.moment, part).arrays[name].tobytes(), name
+        for name, array in getattr(a.state, part).arrays.items():
+            assert array.tobytes() == getattr(b.state, part).arrays[name].tobytes(), name
 
 
 @pytest.fixture
@@ -92,17 +92,17 @@ def test_suspect_bar_is_recorded_and_neither_marks_nor_moves_features(
     market: Any, guarded: LiveMarket
 ) -> None:
     entries: list[Entry] = []
-    mark = guarded.moment.mark.copy()
+    mark = guarded.state.mark.copy()
     bars = market.bars(range(START, START + 1))
     bars[1] = scaled(bars[1], 1.5)
     response = post(guarded, bars, record=entries.append)
     assert statuses(response) == ["applied", "suspect", "applied", "applied"]
     assert "beyond the band of the outlier filter" in str(response.results[1].detail)
-    assert guarded.moment.suspect.tolist() == [False, True, False, False]
-    assert guarded.moment.mark[1] == mark[1]
-    assert guarded.moment.mark[0] == bars[0]["close"]
-    assert guarded.moment.features is not None
-    assert guarded.moment.features.age[0].tolist() == [0.0, 1.0, 0.0, 0.0]
+    assert guarded.state.suspect.tolist() == [False, True, False, False]
+    assert guarded.state.mark[1] == mark[1]
+    assert guarded.state.mark[0] == bars[0]["close"]
+    assert guarded.state.features is not None
+    assert guarded.state.features.age[0].tolist() == [0.0, 1.0, 0.0, 0.0]
     (entry,) = entries
     assert [result["status"] for result in entry.payload["results"]].count("suspect") == 1
     assert statuses(post(guarded, [bars[1]])) == ["duplicate"]
@@ -115,19 +115,19 @@ def test_following_bar_confirms_a_crash_and_forgets_a_bad_tick(
     post(guarded, [scaled(crashed, 0.6), scaled(spiked, 0.6)])
     after = [scaled(market.bar(START + 1, 0), 0.6), market.bar(START + 1, 1)]
     assert statuses(post(guarded, after)) == ["applied", "applied"]
-    assert guarded.moment.mark[:2].tolist() == [bar["close"] for bar in after]
-    assert not guarded.moment.suspect.any()
+    assert guarded.state.mark[:2].tolist() == [bar["close"] for bar in after]
+    assert not guarded.state.suspect.any()
 
 
 def test_correction_of_a_pending_bar_is_judged_by_what_stood_before_it(
     market: Any, guarded: LiveMarket
 ) -> None:
-    before, bar = guarded.moment.mark.copy(), market.bar(START, 0)
+    before, bar = guarded.state.mark.copy(), market.bar(START, 0)
     assert statuses(post(guarded, [bar])) == ["applied"]
     assert statuses(post(guarded, [scaled(bar, 2.0)])) == ["suspect"]
-    assert guarded.moment.mark.tobytes() == before.tobytes(), "the first close is taken back"
+    assert guarded.state.mark.tobytes() == before.tobytes(), "the first close is taken back"
     assert statuses(post(guarded, [bar])) == ["corrected"]
-    assert guarded.moment.mark[0] == bar["close"]
+    assert guarded.state.mark[0] == bar["close"]
 
 
 def test_bar_told_twice_in_one_post_is_judged_as_it_came(market: Any, guarded: LiveMarket) -> None:
@@ -151,13 +151,13 @@ def test_newest_step_of_the_history_may_be_suspect_and_is_confirmed_live(market:
     )
     history = MarketHistory.from_panel(panel, GUARD)
     live = from_history(history)
-    assert live.moment.suspect.tolist() == history.suspect_at(-1).tolist()
-    assert live.moment.suspect.tolist() == [False, False, True, False]
-    assert live.moment.mark[2] == values[-2, 2, CLOSE]
+    assert live.state.suspect.tolist() == history.suspect_at(-1).tolist()
+    assert live.state.suspect.tolist() == [False, False, True, False]
+    assert live.state.mark[2] == values[-2, 2, CLOSE]
     same_row(live, features_of(history), -1)
     bar = market.bar(START, 2)
     assert statuses(post(live, [scaled(bar, 0.6)])) == ["applied"]
-    assert live.moment.mark[2] == bar["close"] * 0.6
+    assert live.state.mark[2] == bar["close"] * 0.6
 
 
 @pytest.mark.parametrize(("missing", "status"), [(2, "suspect"), (3, "applied")])
@@ -175,7 +175,7 @@ def test_steps_without_any_bar_widen_the_band_as_in_the_batch(
     values[row, 0] = [bar[name] for name in ("open", "high", "low", "close", "volume")]
     batch = MarketHistory.from_panel(replace(market.panel.rows(0, row + 1), values=values), GUARD)
     same_row(guarded, features_of(batch), row)
-    assert guarded.moment.suspect.tolist() == batch.suspect_at(row).tolist()
+    assert guarded.state.suspect.tolist() == batch.suspect_at(row).tolist()
 
 
 def test_endpoint_says_suspect_and_counts_it(market: Any, guarded: LiveMarket, serve: Any) -> None:
@@ -191,7 +191,7 @@ def test_endpoint_says_suspect_and_counts_it(market: Any, guarded: LiveMarket, s
 def test_market_without_a_guard_takes_any_possible_bar(market: Any) -> None:
     live = market.head(START).live()
     assert statuses(post(live, [scaled(market.bar(START, 0), 50.0)])) == ["applied"]
-    assert not live.moment.suspect.any()
+    assert not live.state.suspect.any()
 
 
 Spikes = list[tuple[int, int, float]]
@@ -245,9 +245,9 @@ def test_posted_bars_with_spikes_equal_the_batch_to_the_bit(
         dropped = [status in ("suspect", "rejected") for status in statuses(response)]
         assert dropped == missed.tolist()
         same_row(live, features, row)
-        assert live.moment.mark.tobytes() == batch.last_mark(row).tobytes()
-        assert live.moment.suspect.tolist() == batch.suspect_at(row).tolist()
-        mine, theirs = live.moment.suspect_bars, batch.suspect_bars_at(row)
+        assert live.state.mark.tobytes() == batch.last_mark(row).tobytes()
+        assert live.state.suspect.tolist() == batch.suspect_at(row).tolist()
+        mine, theirs = live.state.suspect_bars, batch.suspect_bars_at(row)
         assert (mine is None) == (theirs is None)
         for here, there_ in zip(mine or (), theirs or (), strict=True):
             assert here.tobytes() == there_.tobytes()
@@ -267,7 +267,7 @@ def test_replay_from_the_ledger_gives_the_same_state_to_the_bit(
         for part in (bars[:cut], bars[cut:]):
             if part:
                 post(live, part, record=lambda entry: ledger.append([entry]))
-        restarted.catch_up(ledger)
+        restarted.recover(ledger)
     same_moment(live, restarted)
 
 
@@ -317,7 +317,7 @@ def test_posts_in_order_of_knowledge_equal_the_batch_of_the_same_versions(
         close = int(panel.closes[row])
         post(live, [bar_of(panel, row, s) for s in range(4)])
         same_row(live, features, row)
-        assert live.moment.mark.tobytes() == batch.last_mark(row).tobytes()
+        assert live.state.mark.tobytes() == batch.last_mark(row).tobytes()
         for told, s, after, factor in later:
             known = int(panel.closes[told]) + after
             if close <= known < close + HOUR:

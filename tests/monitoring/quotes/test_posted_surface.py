@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from decisions.messages import BarIn
 from features.market.option_surface import surface_figures
 from features.state.market_state import MarketState
 from market.bars.panel import CONTEXT_WIDTH, CURVATURE, SKEW, TERM_SLOPE
 from market.core.clock import DAY, HOUR, format_time
 from monitoring.market_state.live_market import LiveMarket
+from monitoring.market_state.messages import BarIn
 from monitoring.quotes.messages import QuoteIn, SviIn
 
 NAMES = ("skew_25d", "atm_term_slope", "smile_curvature")
 
 
 def expiry(live: LiveMarket, days: int) -> str:
-    at = live.moment.newest_close
+    at = live.state.newest_close
     assert at is not None
     day = datetime.fromtimestamp((at + days * DAY) / 1e9, UTC)
     return f"BTC-{day.day}{day:%b%y}".upper()
@@ -44,7 +44,7 @@ def post(live: LiveMarket, *quotes: dict[str, Any]) -> None:
 
 
 def columns(live: LiveMarket) -> list[float]:
-    at = live.moment.newest_close
+    at = live.state.newest_close
     assert at is not None
     features = live.snapshot(at).features
     column = features.symbols.index("BTCUSDT")
@@ -65,7 +65,7 @@ def test_quoted_surface_moves_the_pending_step(market: Any) -> None:
     post(live, surface(live, 30, 0.01))
     assert np.isnan(columns(live)).all()  # one expiry is no surface
     post(live, surface(live, 90, 0.03))
-    at = live.moment.newest_close
+    at = live.state.newest_close
     assert at is not None
     board = live.snapshot(at).quotes
     assert board is not None

@@ -8,8 +8,8 @@ import pytest
 from market.bars.panel import FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST
 from market.core.clock import DAY, HOUR, format_time, parse_time
 from market.core.instruments import parse_expiry
+from monitoring.quotes.checks import MAX_RATE, MAX_VOL, QuoteChecks, SoundQuote
 from monitoring.quotes.messages import QuoteIn, SviIn
-from monitoring.quotes.quote_checks import MAX_RATE, MAX_VOL, QuoteChecks, SoundQuote
 
 NOW = parse_time("2026-01-15T12:00:00Z")
 CHECKS = QuoteChecks({"BTCUSDT": 0, "ETHUSDT": 1, "SOL": 2}, {"USDT", "USD"}, NOW, NOW + DAY)

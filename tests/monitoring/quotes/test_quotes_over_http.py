@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from decisions.records import replay
+from decisions.replay import replay
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.history import load_history
@@ -99,7 +99,7 @@ def test_a_mark_counts_up_to_the_configured_age_and_the_record_names_the_limit(
 ) -> None:
     endpoint = serve(mark_max_age=mark_max_age)
     close = int(market.panel.closes[-1])
-    mark = float(endpoint.live.moment.mark[market.panel.symbols.index("BTCUSDT")]) * 1.001
+    mark = float(endpoint.live.state.mark[market.panel.symbols.index("BTCUSDT")]) * 1.001
     quote = {"instrument": "BTCUSDT-PERP", "mark": mark, "ts": format_time(close + MINUTE)}
     posted = endpoint.client.post(URL, json={"quotes": [quote]}).json()
     assert posted["results"][0]["status"] == "applied"
@@ -205,7 +205,7 @@ def test_quotes_that_cannot_be_recorded_are_503_and_do_not_count(
     with monkeypatch.context() as broken:
         broken.setattr(endpoint.ledger, "append", full)
         assert endpoint.client.post(URL, json={"quotes": told}).status_code == 503
-    assert endpoint.live.moment.quotes.newest is None
+    assert endpoint.live.state.quotes.newest is None
     retried = endpoint.client.post(URL, json={"quotes": told}).json()
     assert {result["status"] for result in retried["results"]} == {"applied"}
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisions.messages import BarIn, BarsResponse
 from features.state.market_state import MarketState
 from features.state.point_in_time import advance_through
 from features.state.snapshot import MarketSnapshot
@@ -27,7 +26,8 @@ from market.core.instruments import parse_expiry
 from market.quotes.quotes import InstrumentQuote, QuoteBoard
 from monitoring.market_state import live_market
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.live_steps import StepRule
+from monitoring.market_state.messages import BarIn, BarsResponse
+from monitoring.market_state.steps import StepRule
 from monitoring.quotes.messages import QuoteIn, QuotesResponse
 from monitoring.recovery.recorded_quotes import recorded_quotes
 
@@ -75,11 +75,11 @@ def close_of(live: LiveMarket) -> int:
 
 
 def price_of(live: LiveMarket, column: int = 0) -> float:
-    return float(live.moment.mark[column])
+    return float(live.state.mark[column])
 
 
 def board(live: LiveMarket, as_of: int | None = None) -> QuoteBoard:
-    known = live.moment.newest_known
+    known = live.state.newest_known
     assert known is not None
     found = live.snapshot(known if as_of is None else as_of).quotes
     assert found is not None
@@ -96,7 +96,7 @@ def mark(name: str, value: float, ts: int) -> Post:
 
 def bar(live: LiveMarket, value: float, steps: int = 1, symbol: str = BTC) -> Post:
     """A bar of some steps on that closes at a price."""
-    step = live.moment.interval.nanoseconds
+    step = live.state.interval.nanoseconds
     ts = format_time(close_of(live) + (steps - 1) * step)
     prices = {"open": value, "high": value * 1.001, "low": value * 0.999, "close": value}
     return {"symbol": symbol, "ts": ts, "volume": 10.0, **prices}
@@ -112,7 +112,7 @@ def test_impossible_price_is_rejected_at_the_first_quote_and_after_a_gap(
     response = post_quotes(live, [mark(name, 1e-15, at), mark(name, 1e12, at + 1)])
     assert statuses(response) == ["rejected"] * 2
     assert "beyond a factor of 5 from the last good price" in str(response.results[0].detail)
-    assert live.moment.quotes.newest is None, "nothing of it is kept"
+    assert live.state.quotes.newest is None, "nothing of it is kept"
 
 
 def test_rejected_price_takes_the_other_figures_of_its_quote_along(market: Any) -> None:
@@ -228,7 +228,7 @@ def test_bar_that_two_live_marks_agree_with_is_applied(
         post_quotes(live, [mark(name, price, at + minute * MINUTE)])
     assert statuses(post_bars(live, [bar(live, price * 0.99)])) == ["applied"]
     assert price_of(live) == price * 0.99
-    assert not live.moment.suspect.any()
+    assert not live.state.suspect.any()
 
 
 def test_one_live_mark_and_the_bar_confirm_each_other(market: Any) -> None:
@@ -258,7 +258,7 @@ def test_bar_of_a_step_that_waits_for_a_quorum_is_confirmed_by_marks(
         assert waiting.suspect_mark is not None
         assert waiting.mark[0] == before
         assert waiting.suspect_mark[0] == price
-        assert [name for name, *_ in live.moment.suspect_prices] == [f"bar of {BTC}"]
+        assert [name for name, *_ in live.state.suspect_prices] == [f"bar of {BTC}"]
         details = str(post_quotes(live, marks).results)
         assert f"confirms the bar of {BTC}" in details
     found = live.snapshot(close + HOUR)
@@ -288,8 +288,8 @@ def test_later_mark_releases_a_suspect_bar(market: Any, minute: int) -> None:
     other = start(market)
     post_quotes(other, [mark(PERP, 1.01 * price, at + HOUR)])
     assert statuses(post_bars(other, [bar(other, price)])) == ["applied"]
-    for name, array in other.moment.head.arrays.items():
-        assert array.tobytes() == live.moment.head.arrays[name].tobytes(), name
+    for name, array in other.state.head.arrays.items():
+        assert array.tobytes() == live.state.head.arrays[name].tobytes(), name
 
 
 def test_mark_too_far_from_the_bar_in_time_releases_nothing(market: Any) -> None:
@@ -298,7 +298,7 @@ def test_mark_too_far_from_the_bar_in_time_releases_nothing(market: Any) -> None
     post_bars(live, [bar(live, price)])
     late = mark(PERP, price, at + 3 * HOUR + SECOND)
     assert statuses(post_quotes(live, [late])) == ["suspect"]
-    assert live.moment.suspect[0]
+    assert live.state.suspect[0]
 
 
 def test_confirmed_bar_stays_so_when_marks_recover(market: Any) -> None:
@@ -311,7 +311,7 @@ def test_confirmed_bar_stays_so_when_marks_recover(market: Any) -> None:
     # Another symbol's bar of the step replays it.
     assert statuses(post_bars(live, [bar(live, price_of(live, 1), 0, "ETHUSDT")])) == ["applied"]
     assert price_of(live) == 0.65 * before
-    assert not live.moment.suspect.any()
+    assert not live.state.suspect.any()
 
 
 def test_marks_do_not_carry_a_bar_beyond_the_hard_band(market: Any) -> None:
@@ -332,9 +332,9 @@ def test_suspect_prices_never_enter_the_context_of_bars(market: Any) -> None:
     live = start(market)
     at, price = close_of(live), price_of(live)
     post_quotes(live, [mark(BTC, price, at + MINUTE), mark(PERP, 0.7 * price, at + MINUTE)])
-    assert np.isnan(live.moment.posted_context[at][0, BASIS])
+    assert np.isnan(live.state.quote_series[at][0, BASIS])
     post_quotes(live, [mark(PERP, 1.001 * price, at + 2 * MINUTE)])
-    assert live.moment.posted_context[at][0, BASIS] == pytest.approx(np.log(1.001))
+    assert live.state.quote_series[at][0, BASIS] == pytest.approx(np.log(1.001))
 
 
 def test_market_without_a_filter_takes_quotes_as_they_are(market: Any) -> None:
@@ -373,7 +373,7 @@ def test_order_of_confirmation_does_not_matter(market: Any, data: st.DataObject)
     tell_all(live, told, set())
     order = data.draw(st.permutations(told))
     tell_all(shuffled, order, data.draw(st.sets(st.integers(0, len(told)))))
-    assert live.moment.mark.tobytes() == shuffled.moment.mark.tobytes()
+    assert live.state.mark.tobytes() == shuffled.state.mark.tobytes()
     assert board(live) == board(shuffled)
     assert quote_of(live, PERP).suspect_mark is None
     assert quote_of(live, "ETHUSDT-PERP").suspect_mark is not None
@@ -382,11 +382,11 @@ def test_order_of_confirmation_does_not_matter(market: Any, data: st.DataObject)
 
 def same_head(a: LiveMarket, b: LiveMarket) -> None:
     for part in ("committed", "head"):
-        for name, array in getattr(a.moment, part).arrays.items():
-            assert array.tobytes() == getattr(b.moment, part).arrays[name].tobytes(), name
+        for name, array in getattr(a.state, part).arrays.items():
+            assert array.tobytes() == getattr(b.state, part).arrays[name].tobytes(), name
     for name in ("mark", "guard"):
-        assert getattr(a.moment, name).tobytes() == getattr(b.moment, name).tobytes(), name
-    assert a.moment.suspect_prices == b.moment.suspect_prices
+        assert getattr(a.state, name).tobytes() == getattr(b.state, name).tobytes(), name
+    assert a.state.suspect_prices == b.state.suspect_prices
 
 
 @st.composite
@@ -459,10 +459,10 @@ def test_cut_into_posts_does_not_matter(
     tell_all(once, posts, set())
     tell_all(cut, posts, cuts)
     same_head(once, cut)
-    assert once.moment.quotes == cut.moment.quotes
-    assert once.moment.posted_context.keys() == cut.moment.posted_context.keys()
-    for open_, row in once.moment.posted_context.items():
-        assert row.tobytes() == cut.moment.posted_context[open_].tobytes()
+    assert once.state.quotes == cut.state.quotes
+    assert once.state.quote_series.keys() == cut.state.quote_series.keys()
+    for open_, row in once.state.quote_series.items():
+        assert row.tobytes() == cut.state.quote_series[open_].tobytes()
 
 
 @settings(max_examples=20)
@@ -485,9 +485,9 @@ def test_restart_and_batch_know_what_waited_and_what_was_confirmed(
             return ledger.append if kind == "quote" else lambda entry: ledger.append([entry])
 
         tell_all(live, posts, cuts, record=record)
-        restarted.catch_up(ledger, CASH)
+        restarted.recover(ledger, CASH)
         same_head(live, restarted)
-        known = live.moment.newest_known
+        known = live.state.newest_known
         assert known is not None
         mine, again = live.snapshot(known).quotes, restarted.snapshot(known).quotes
         assert mine == again
@@ -503,7 +503,7 @@ def test_suspect_view_holds_every_price_that_waits(market: Any) -> None:
     live = start(market)
     at = close_of(live)
     btc, eth, sol = (price_of(live, column) for column in range(3))
-    symbols = live.moment.head.symbols
+    symbols = live.state.head.symbols
     post_bars(live, [bar(live, 0.6 * btc), bar(live, eth, symbol=symbols[1])])
     post_quotes(
         live,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisions.records import replay
-from decisions.valuations import value_book
+from decisions.book_scoring import value_book
+from decisions.replay import replay
 from features.state.market_state import MarketState
 from features.state.point_in_time import advance_through
 from margin.rules.history import load_history
@@ -69,7 +69,7 @@ def at(live: LiveMarket, minute: float) -> int:
 
 
 def price(live: LiveMarket) -> int:
-    return round(float(live.moment.mark[0]))
+    return round(float(live.state.mark[0]))
 
 
 def expiry(live: LiveMarket, days: int = 20) -> str:
@@ -288,7 +288,7 @@ def test_marks_near_a_strike_confirm_no_surface(live: LiveMarket) -> None:
 def test_suspect_vols_are_named_with_their_level(live: LiveMarket) -> None:
     post(live, 0, vols(live, 0.5), own(live, 0.5))
     post(live, 1, vols(live, 1.2), own(live, 1.5))
-    assert live.moment.suspect_prices == [
+    assert live.state.suspect_prices == [
         (f"surface of {expiry(live)}", pytest.approx(1.2), at(live, 1)),
         (f"vol of {option(live)}", 1.5, at(live, 1)),
     ]
@@ -320,7 +320,7 @@ def test_order_of_confirmation_does_not_matter(market: Any, data: st.DataObject)
         for i in rank:
             post(one, told[i][0], told[i][1])
     assert board(live, 5) == board(shuffled, 5)
-    assert live.moment.suspect_prices == shuffled.moment.suspect_prices
+    assert live.state.suspect_prices == shuffled.state.suspect_prices
 
 
 def test_hours_widen_the_band_of_a_vol_like_that_of_a_price(live: LiveMarket) -> None:

@@ -11,7 +11,7 @@ from ledger.records import Entry
 from ledger.store import Ledger
 from market.core.clock import DAY, HOUR, format_time
 from market.core.errors import DataError
-from monitoring.quotes.posted_quotes import QUOTES
+from monitoring.quotes.quote_updates import QUOTES
 from monitoring.recovery.recorded_quotes import RecordedQuotes, recorded_quotes
 
 CASH = ("USD", "USDT")
@@ -57,7 +57,7 @@ def test_what_was_told_later_is_not_known_before(endpoint: Any, market: Any) -> 
     before = recorded_quotes(endpoint.ledger, market.panel.symbols, CASH, at - HOUR)
     assert before is not None
     assert before.expiries[endpoint.expiry].forward == 9.0
-    assert before == endpoint.live.moment.quotes.board(at - HOUR)
+    assert before == endpoint.live.state.quotes.board(at - HOUR)
     assert recorded_quotes(endpoint.ledger, market.panel.symbols, CASH, at - 3 * HOUR) is None
 
 

@@ -1,29 +1,37 @@
-"""The live market as known after some bars."""
+"""The state of the live market after some bars and quotes."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from decisions.errors import NoMarketError, RequestError
 from features.registry import STALE_INTERVALS
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
 from market.bars.outlier_filter import HELD, MISSED, SIDE
 from market.bars.panel import CLOSE
-from market.core.clock import HOUR, Interval, format_time
+from market.core.clock import DAY, HOUR, Interval, format_time, parse_time
 from market.core.errors import DataError
 from market.quotes.quote_store import SURFACE, QuoteField, QuoteStore, QuoteStoreBuilder
-from monitoring.market_state.live_steps import AheadMarks, Bools, Checkpoint, Floats, Step
+from monitoring.market_state.steps import AheadMarks, Bools, Checkpoint, Floats, Step
 from monitoring.quotes.vol_references import surface_level
+
+Clock = Literal["wall", "market"]
+"""Decision time where a request names none: the wall clock, or the newest bar or quote."""
+
+_MAX_AHEAD = DAY
 
 
 @dataclass(frozen=True, slots=True)
 class LiveMarketState:
-    """The market as known after some bars; never changed, only followed by another one.
+    """The market after some bars and quotes; never changed, only followed by another state.
 
     Attributes
     ----------
@@ -36,9 +44,9 @@ class LiveMarketState:
     mark, mark_before:
         Last mark of each symbol now and before the newest step, shape (S,); NaN where there is
         none.
-    told:
-        The last values posted of each bar by its open, whether they count or not, shape (S, 5),
-        NaN where none were; of the kept steps and the newest `MEMORY_STEPS`.
+    received_bars:
+        The last values received for each bar by its open, whether they count or not, shape (S, 5),
+        NaN without any; of the kept steps and the newest `MEMORY_STEPS`.
     guard, guard_before:
         State of the outlier filter through the newest step and before it, shape (S, 4).
     checkpoints:
@@ -54,12 +62,12 @@ class LiveMarketState:
         Steps up to this open take no more bars; None: all kept ones do.
     corrections:
         Bars that count from the next step on, by their opens, shape (S, 5) each; NaN elsewhere.
-    posted_context:
-        What quotes tell beside the bars of the newest step and of later ones, by their opens,
-        shape (S, `monitoring.market_state.reference_prices.POSTED_WIDTH`) each; it goes before
-        that of the files, and its last columns are reference prices of the bars.
+    quote_series:
+        Exogenous series from quotes for the newest step and later ones, by their opens, shape
+        (S, `monitoring.market_state.steps.QUOTE_SERIES_WIDTH`) each; it takes precedence over that
+        of the files, and its last columns are reference prices of the bars.
     quotes:
-        What quotes tell.
+        The quotes in force and those that wait for confirmation.
     """
 
     committed: MarketState
@@ -67,7 +75,7 @@ class LiveMarketState:
     features: MarketFeatures | None
     mark: Floats
     mark_before: Floats
-    told: Mapping[int, Floats]
+    received_bars: Mapping[int, Floats]
     guard: Floats
     guard_before: Floats
     checkpoints: tuple[Checkpoint, ...]
@@ -76,7 +84,7 @@ class LiveMarketState:
     ahead: tuple[AheadMarks, ...] = ()
     closed: int | None = None
     corrections: Mapping[int, Floats] = field(default_factory=dict)
-    posted_context: Mapping[int, Floats] = field(default_factory=dict)
+    quote_series: Mapping[int, Floats] = field(default_factory=dict)
     quotes: QuoteStore = field(default_factory=QuoteStore)
 
     @property
@@ -133,7 +141,7 @@ class LiveMarketState:
         for column in np.flatnonzero(suspect).tolist():
             opens = (
                 o
-                for o, bars in self.told.items()
+                for o, bars in self.received_bars.items()
                 if o < close and bars[column, CLOSE] == price[column]
             )
             ts[column] = max(opens, default=int(ts[column]) - step) + step
@@ -171,6 +179,37 @@ class LiveMarketState:
         """Close of the newest step or time of the newest quote, the later one."""
         return max(filter(None, (self.newest_close, self.quotes.newest)), default=None)
 
+    def decision_snapshot(
+        self, as_of: str | None, clock: Clock, mark_max_age: int | None = None
+    ) -> MarketSnapshot:
+        """The market at the decision time of a request: an ISO 8601 time, or by the clock.
+
+        Raises
+        ------
+        NoMarketError
+            There is no bar yet.
+        RequestError
+            The time is not one, is over a day ahead, or is before what can be answered.
+        """
+        newest = self.newest_known
+        if newest is None or self.newest_close is None:
+            raise NoMarketError("the market has no bar yet; post bars first")
+        # A clock that was set back must not put the decision before what is known.
+        now = max(time.time_ns(), newest)
+        try:
+            if as_of is None:
+                time_of_decision = now if clock == "wall" else newest
+            else:
+                time_of_decision = parse_time(as_of)
+            if time_of_decision > now + _MAX_AHEAD:
+                raise RequestError(
+                    f"as_of {as_of} is more than a day after {format_time(now)}; a decision ahead "
+                    "of its time would hold back those that follow"
+                )
+            return self.snapshot(time_of_decision, mark_max_age)
+        except DataError as error:
+            raise RequestError(str(error)) from None
+
     def snapshot(self, as_of: int, mark_max_age: int | None = None) -> MarketSnapshot:
         """The market at `as_of`, no earlier than the newest close; without later quotes.
 
@@ -180,12 +219,14 @@ class LiveMarketState:
 
         Raises
         ------
+        NoMarketError
+            There is no bar yet.
         DataError
-            There is no bar yet, or a newer one than `as_of`; or so many newer quotes that what
-            was known of one at `as_of` is not kept.
+            There is a newer bar than `as_of`; or so many newer quotes that what was known of one
+            at `as_of` is not kept.
         """
         if self.features is None or self.newest_close is None:
-            raise DataError("the market has no bar yet; post bars first")
+            raise NoMarketError("the market has no bar yet; post bars first")
         if as_of < self.newest_close:
             raise DataError(
                 f"as_of {format_time(as_of)} is before {format_time(self.newest_close)}, the "
