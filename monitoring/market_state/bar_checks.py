@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from decisions.messages import BarIn
-from market.bars.bar_files import MAX_PRICE, MAX_VOLUME, MIN_PRICE, MIN_VOLUME, possible
+from market.bars.bar_cleaning import MAX_PRICE, MAX_VOLUME, MIN_PRICE, MIN_VOLUME, possible
 from market.core.clock import DAY, Interval, format_time, parse_time
 from market.core.errors import DataError
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from market.bars.bar_files import MAX_PRICE, MAX_VOLUME, MIN_PRICE
+from market.bars.bar_cleaning import MAX_PRICE, MAX_VOLUME, MIN_PRICE
 from market.bars.panel import FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST
 from market.core.clock import DAY, HOUR, SECOND, format_time, parse_time
 from market.core.errors import DataError, InstrumentError

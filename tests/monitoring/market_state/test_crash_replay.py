@@ -20,11 +20,12 @@ from margin.rules.ruleset import RuleSet
 from margin.valuation.marks import perpetual_marks, suspect_view
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
-from market.bars.bar_files import BarFolder, read_bars
+from market.bars.bar_cleaning import load_bars
 from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import LAST, PriceGuard
 from market.bars.panel import CLOSE, BarPanel
 from market.core.clock import HOUR, INTERVALS, MINUTE, format_time, parse_time
+from market.sources.parquet import BarFolder
 from monitoring.market_state.live_market import LiveMarket
 from monitoring.quotes.messages import QuoteIn
 
@@ -282,8 +283,8 @@ def test_no_account_is_solvent_on_record_through_april_2025(
         ("ohlcv_5m_binance_perp", "perp", "-PERP"),
     ):
         for symbol in symbols:
-            path = data_dir / folder / f"{symbol}.parquet"
-            fine = read_bars(path, "spot" if kind == "spot" else "perp", INTERVALS["5m"])
+            source = BarFolder(data_dir / folder, "spot" if kind == "spot" else "perp")
+            fine = load_bars(source, symbol, INTERVALS["5m"])
             closes = fine.opens + 5 * MINUTE
             inside = (closes > begin) & (closes <= end)
             for ts, price in zip(closes[inside], fine.values[inside, CLOSE], strict=True):

@@ -18,11 +18,11 @@ from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
 from ledger.records import Entry
 from ledger.store import Ledger
-from market.bars.bar_files import BarFolder
 from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import PriceGuard
 from market.bars.panel import CLOSE, HIGH, BarPanel
 from market.core.clock import HOUR, MINUTE, format_time
+from market.sources.parquet import BarFolder
 from monitoring.market_state.live_market import LiveMarket
 from monitoring.market_state.live_steps import StepRule
 
