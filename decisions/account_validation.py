@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from decisions.decision import PreviousAddOn
-from decisions.messages import AccountIn, AccountProblem
+from decisions.messages import AccountProblem
 from decisions.records import LevelsInForce, levels_in_force, to_account
 from ledger.canonical import canonical_bytes
 from ledger.store import Ledger
 from market.accounts.book import Account
 from market.core.clock import format_time, parse_time
 from market.core.errors import DataError, LedgerError
+from market.sources.http import AccountIn
 
 
 @dataclass(frozen=True, slots=True)

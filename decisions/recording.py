@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from decisions.decision import PreviousAddOn
-from decisions.messages import AccountIn, AccountProblem, Decision
+from decisions.messages import AccountProblem, Decision
 from decisions.records import LevelsInForce, entries
 from features.state.snapshot import MarketSnapshot
 from ledger.canonical import canonical_bytes
@@ -15,6 +15,7 @@ from ledger.idempotency import IdempotentAnswer
 from ledger.records import Entry, Record
 from margin.rules.ruleset import RuleSet
 from market.core.errors import UnrecordableError
+from market.sources.http import AccountIn
 from models.forecaster import Forecaster
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from decisions.comparison import Replay, compare
 from decisions.decision import PreviousAddOn, decide
-from decisions.messages import AccountIn, AccountProblem, Decision
+from decisions.messages import AccountProblem, Decision
 from decisions.revisions import CALCULATION, SCHEMA, RecordedBasis
 from features.state.snapshot import MarketSnapshot
 from ledger.canonical import sha256_of
@@ -26,6 +26,7 @@ from market.bars.daily_closes import DailyCloses
 from market.core.clock import DAY, parse_time
 from market.core.errors import LedgerError
 from market.quotes.quotes import QuoteBoard
+from market.sources.http import AccountIn
 from models.forecaster import Forecaster
 
 LOOK_BACK = DAY

@@ -15,8 +15,8 @@ from sqlalchemy import select
 from decisions.account_validation import Intake, validate_accounts
 from decisions.decision import PreviousAddOn, decide
 from decisions.messages import (
-    AccountIn,
     AccountProblem,
+    BarResult,
     BarsRequest,
     BarsResponse,
     Decision,
@@ -39,11 +39,12 @@ from margin.rules.ruleset import RuleSet
 from market.accounts.book import Account
 from market.core.clock import DAY, SECOND, Interval, format_time, parse_time
 from market.core.errors import DataError, LedgerError, MargincastError, ModelError
+from market.sources.http import AccountIn, bar_updates, quote_updates
 from models.forecaster import Forecaster
 from monitoring.champion import ChampionWatch
 from monitoring.market_state.live_market import LiveMarket, named
 from monitoring.market_state.posted_bars import Correction
-from monitoring.quotes.messages import QuotesRequest, QuotesResponse
+from monitoring.quotes.messages import QuoteResult, QuotesRequest, QuotesResponse
 from serving.http.metrics import Metrics
 from serving.http.problems import ProblemError, invalid, not_found, unavailable
 from serving.ledger_writer import LedgerWriter
@@ -222,16 +223,25 @@ class Service:
             Interval.parse(request.interval)
         except MargincastError as error:
             raise invalid(str(error)) from None
+        now = self._wall()
+        batch = bar_updates(request.bars, now)
         response = self.live.post(
             request.interval,
-            request.bars,
-            now=self._wall(),
+            batch.updates,
+            now=now,
             final=request.final,
             correction=Correction(owner) if request.correct else None,
             record=self._record,
         )
-        self.metrics.bars(response.results)
-        return response
+        results = batch.in_order(
+            response.results,
+            lambda i, why: BarResult(request.bars[i].symbol, "", "rejected", why),
+        )
+        # Times are answered as they were posted.
+        pairs = zip(results, request.bars, strict=True)
+        results = [msgspec.structs.replace(result, ts=bar.ts) for result, bar in pairs]
+        self.metrics.bars(results)
+        return BarsResponse(results, response.as_of)
 
     def post_quotes(self, request: QuotesRequest) -> QuotesResponse:
         """Take in quotes; what is new is on disk before it counts.
@@ -244,16 +254,24 @@ class Service:
             The quotes could not be recorded; the market did not move.
         """
         try:
+            now = self._wall()
+            batch = quote_updates(request.quotes, now)
             response = self.live.post_quotes(
-                request.quotes,
+                batch.updates,
                 cash_assets=self.in_force.cash_assets(),
-                now=self._wall(),
+                now=now,
                 record=self._writer.append,
             )
         except DataError as error:
             raise unavailable("no-market", str(error)) from None
-        self.metrics.quotes(response.results)
-        return response
+        results = batch.in_order(
+            response.results,
+            lambda i, why: QuoteResult(request.quotes[i].instrument, "", "rejected", why),
+        )
+        pairs = zip(results, request.quotes, strict=True)
+        results = [msgspec.structs.replace(r, ts=quote.ts or r.ts) for r, quote in pairs]
+        self.metrics.quotes(results)
+        return QuotesResponse(results, response.as_of)
 
     def decision(self, decision_id: str) -> dict[str, Any]:
         """A recorded decision, as `serving.schemas.read_messages.RecordedDecision`.

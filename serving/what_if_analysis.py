@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET, UnsetType
 
-from decisions.messages import AccountChange, AccountIn, PositionChange
+from decisions.messages import AccountChange, PositionChange
 from decisions.opening_check import DecisionBasis, opening_fits
 from decisions.what_if.changes import apply_changes, trade_prices
 from decisions.what_if.messages import (
@@ -30,6 +30,7 @@ from margin.what_if.remedies import find_remedies
 from margin.what_if.sizing import search_largest, size_unit
 from market.accounts.book import Account
 from market.core.errors import CaseError, DataError, ModelError
+from market.sources.http import AccountIn
 from serving.http.problems import invalid
 
 MAX_WORK = 2_500

@@ -11,12 +11,13 @@ which give single updates when iterated. A **push source** gives single updates 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from market.accounts.book import Account, Book
 from market.core.arrays import Floats, Ints
+from market.core.errors import DataError
 
 BarKind = Literal["spot", "perp", "mark"]
 
@@ -157,6 +158,7 @@ class AccountSource(Protocol):
 
 
 Update = TypeVar("Update", BarUpdate, QuoteUpdate)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +175,20 @@ class Batch(Generic[Update]):
 
     updates: list[Update] = field(default_factory=list)
     unreadable: dict[int, str] = field(default_factory=dict)
+
+    def readable(self) -> list[Update]:
+        """The updates of a batch without unreadable messages; raises `DataError` where one is."""
+        for place, why in self.unreadable.items():
+            raise DataError(f"message {place}: {why}")
+        return self.updates
+
+    def in_order(
+        self, results: Sequence[Result], refuse: Callable[[int, str], Result]
+    ) -> list[Result]:
+        """One result a message: those of the updates, and a refusal of each unreadable one."""
+        rest = iter(results)
+        count = len(self.updates) + len(self.unreadable)
+        return [
+            refuse(i, self.unreadable[i]) if i in self.unreadable else next(rest)
+            for i in range(count)
+        ]

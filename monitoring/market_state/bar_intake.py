@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from decisions.messages import BarIn, BarResult, BarStatus
+from decisions.messages import BarResult, BarStatus
 from market.bars.filtered_bars import RECENT_ROWS
 from market.bars.outlier_filter import LIMITED, SUSPECT, PriceGuard, Verdicts, is_rejected
 from market.bars.panel import CLOSE
 from market.core.clock import format_time
+from market.sources.base import BarUpdate, BarValues
 from monitoring.market_state import live_steps
-from monitoring.market_state.bar_checks import SoundBar
 from monitoring.market_state.live_market_state import LiveMarketState
 from monitoring.market_state.live_steps import Bools, Counting, Floats, Reason, Step
 from monitoring.market_state.step_replay import ahead_marks, recompute
@@ -61,7 +61,7 @@ class BarIntake:
     def __init__(
         self,
         moment: LiveMarketState,
-        bars: Sequence[BarIn],
+        bars: Sequence[BarUpdate],
         counting: Counting,
         guard: PriceGuard | None,
         *,
@@ -74,6 +74,7 @@ class BarIntake:
         self.beyond_hard_band: set[int] = set()
         self._bars, self._counting, self._guard, self._correct = bars, counting, guard, correct
         self._live = moment.live
+        self._columns = {symbol: i for i, symbol in enumerate(moment.head.symbols)}
         self._steps, self._waiting = dict(moment.steps), dict(moment.waiting)
         self._told, self._corrections = dict(moment.told), dict(moment.corrections)
         self._own_told: set[int] = set()
@@ -84,17 +85,20 @@ class BarIntake:
         self._waited: list[tuple[int, int]] = []
         self._last: int | None = None
 
-    def add(self, bars: Sequence[tuple[int, SoundBar]], late: frozenset[int] = frozenset()) -> None:
+    def add(
+        self, bars: Sequence[tuple[int, BarUpdate]], late: frozenset[int] = frozenset()
+    ) -> None:
         """Take in the bars of one step, each with its place in the request; those in `late` were
         recorded as late and stay so."""
-        open_ = bars[0][1].open
-        refused = self._no_room(open_, [bar.column for _, bar in bars])
+        open_ = bars[0][1].ts
+        refused = self._no_room(open_, [self._columns[bar.symbol] for _, bar in bars])
         for i, bar in bars:
             if refused is not None:
                 self._answer(i, "rejected", refused)
                 continue
-            if (open_, bar.column) in self._taken:
-                self._answer_before_again(open_, bar.column)
+            column = self._columns[bar.symbol]
+            if (open_, column) in self._taken:
+                self._answer_before_again(open_, column)
             self._take(i, bar, late=i in late)
         if refused is not None:
             return
@@ -129,8 +133,8 @@ class BarIntake:
         since = min(oldest, newest - (MEMORY_STEPS - 1) * self.moment.interval.nanoseconds)
         return {open_: bars for open_, bars in self._told.items() if open_ >= since}
 
-    def _take(self, i: int, bar: SoundBar, *, late: bool) -> None:
-        open_, column, values = bar.open, bar.column, bar.values
+    def _take(self, i: int, bar: BarUpdate, *, late: bool) -> None:
+        open_, column, values = bar.ts, self._columns[bar.symbol], bar.values
         waits = self.newest is None or open_ > self.newest
         oldest = self.moment.oldest_kept
         kept = waits or (oldest is not None and open_ >= oldest)
@@ -173,7 +177,7 @@ class BarIntake:
             bars[open_] = np.full((len(self._live), 5), np.nan) if known is None else known.copy()
         return bars[open_]
 
-    def _put(self, open_: int, column: int, values: Floats) -> None:
+    def _put(self, open_: int, column: int, values: BarValues) -> None:
         """Put a bar into its step."""
         steps = self._waiting if self.newest is None or open_ > self.newest else self._steps
         step = steps.get(open_) or Step.empty(len(self._live), self._counting.now)
@@ -285,7 +289,8 @@ class BarIntake:
         return text if self._counting.now is None else f"{text} until the grace is over"
 
     def _answer(self, i: int, status: BarStatus, detail: str | None = None) -> None:
-        self.results[i] = BarResult(self._bars[i].symbol, self._bars[i].ts, status, detail)
+        bar = self._bars[i]
+        self.results[i] = BarResult(bar.symbol, format_time(bar.ts), status, detail)
 
 
 def _bar(bars: Floats, column: int) -> Floats | None:
@@ -294,5 +299,5 @@ def _bar(bars: Floats, column: int) -> Floats | None:
     return None if math.isnan(bar[CLOSE]) else bar
 
 
-def _same(bar: Floats | None, values: Floats) -> bool:
-    return bar is not None and bool((bar == values).all())
+def _same(bar: Floats | None, values: BarValues) -> bool:
+    return bar is not None and tuple(bar.tolist()) == values

@@ -21,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from decisions.messages import BarIn, BarsResponse
+from decisions.messages import BarsResponse
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
 from ledger.records import Entry
@@ -30,6 +30,7 @@ from market.bars.outlier_filter import PriceGuard, new_state
 from market.bars.panel import BarPanel
 from market.core.clock import format_time
 from market.core.errors import DataError
+from market.sources.base import BarUpdate, QuoteUpdate
 from monitoring.market_state.bar_checks import (
     MAX_AHEAD_DAYS,
     MAX_AHEAD_DAYS_UNCLOCKED,
@@ -40,7 +41,7 @@ from monitoring.market_state.live_market_state import LiveMarketState
 from monitoring.market_state.live_steps import Checkpoint, Counting, Step, StepRule
 from monitoring.market_state.posted_bars import Correction, apply_bars
 from monitoring.market_state.step_replay import recompute
-from monitoring.quotes.messages import QuoteIn, QuotesResponse
+from monitoring.quotes.messages import QuotesResponse
 from monitoring.quotes.posted_quotes import apply_quotes
 from monitoring.recovery.market_replay import (
     SAVED_EVERY,
@@ -139,7 +140,7 @@ class LiveMarket:
     def post(
         self,
         interval: str,
-        bars: Sequence[BarIn],
+        bars: Sequence[BarUpdate],
         *,
         now: int | None = None,
         final: bool = False,
@@ -148,6 +149,8 @@ class LiveMarket:
     ) -> BarsResponse:
         """Take in bars of any steps in any order; each step is computed once.
 
+        A bar that became known before it closed is rejected.
+
         Parameters
         ----------
         interval:
@@ -155,8 +158,8 @@ class LiveMarket:
         bars:
             The bars.
         now:
-            Wall clock; bars that have not closed by then are rejected. None: the bars are the
-            clock, and none may open more than a week ahead of the newest step.
+            Wall clock; None: the bars are the clock, and none may open more than a week ahead of
+            the newest step.
         final:
             Whether their steps and all before them are complete: they count and are closed.
         correction:
@@ -170,7 +173,7 @@ class LiveMarket:
         """
         with self._lock:
             ahead = MAX_AHEAD_DAYS_UNCLOCKED if now is None else MAX_AHEAD_DAYS
-            checks = BarChecks(self._moment.interval, self._columns, now, ahead)
+            checks = BarChecks(self._moment.interval, self._columns, ahead)
             moment, posted = apply_bars(
                 self._moment,
                 interval,
@@ -200,7 +203,7 @@ class LiveMarket:
             return
         with self._lock:
             interval = self._moment.interval
-            checks = BarChecks(interval, self._columns, now, MAX_AHEAD_DAYS)
+            checks = BarChecks(interval, self._columns, MAX_AHEAD_DAYS)
             moment, posted = apply_bars(
                 self._moment, interval.name, (), checks, self._guard, counting
             )
@@ -230,7 +233,7 @@ class LiveMarket:
 
     def post_quotes(
         self,
-        quotes: Sequence[QuoteIn],
+        quotes: Sequence[QuoteUpdate],
         *,
         cash_assets: Collection[str] = (),
         now: int | None = None,

@@ -16,11 +16,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from decisions.messages import BarIn, BarResult, BarsResponse
+from decisions.messages import BarResult, BarsResponse
 from ledger.records import Entry
 from market.bars.outlier_filter import PriceGuard
 from market.core.clock import format_time
-from monitoring.market_state.bar_checks import BarChecks, SoundBar
+from market.sources.base import BarUpdate
+from market.sources.http import bar_message
+from monitoring.market_state.bar_checks import BarChecks
 from monitoring.market_state.bar_intake import BarIntake
 from monitoring.market_state.exogenous_updates import to_records
 from monitoring.market_state.live_market_state import LiveMarketState
@@ -60,7 +62,7 @@ class Correction:
 def apply_bars(
     moment: LiveMarketState,
     interval: str,
-    bars: Sequence[BarIn],
+    bars: Sequence[BarUpdate],
     checks: BarChecks,
     guard: PriceGuard | None,
     counting: Counting,
@@ -91,21 +93,21 @@ def apply_bars(
     """
     intake = BarIntake(moment, bars, counting, guard, correct=correction is not None)
     results = intake.results
-    sound: list[tuple[int, SoundBar]] = []
-    for i, checked in enumerate(checks.check(interval, bars) if bars else ()):
-        if isinstance(checked, str):
-            results[i] = BarResult(bars[i].symbol, bars[i].ts, "rejected", checked)
+    sound: list[tuple[int, BarUpdate]] = []
+    for i, why in enumerate(checks.check(interval, bars) if bars else ()):
+        if why is None:
+            sound.append((i, bars[i]))
         else:
-            sound.append((i, checked))
-    sound.sort(key=lambda entry: entry[1].open)
+            results[i] = _rejected(bars[i], why)
+    sound.sort(key=lambda entry: entry[1].ts)
     stay = frozenset(late)
-    for open_, group in groupby(sound, key=lambda entry: entry[1].open):
+    for open_, group in groupby(sound, key=lambda entry: entry[1].ts):
         too_far = checks.check_ahead(open_, intake.newest)
         if too_far is None:
             intake.add(list(group), stay)
             continue
         for i, _ in group:
-            results[i] = BarResult(bars[i].symbol, bars[i].ts, "rejected", too_far)
+            results[i] = _rejected(bars[i], too_far)
     after = intake.finish()
     found = [result for result in results if result is not None]
     # What the outlier filter rejected is recorded; what no market can have is not.
@@ -122,12 +124,14 @@ def apply_bars(
     if after is moment:
         return moment, PostedBars(response, None)
     accepted = {
-        (bar.open, bar.column) for i, bar in sound if found[i].status in ("applied", "corrected")
+        (bar.ts, checks.columns[bar.symbol])
+        for i, bar in sound
+        if found[i].status in ("applied", "corrected")
     }
     after, confirmed = confirm_by_bars(after, accepted, guard)
     payload: dict[str, Any] = {
         "interval": interval,
-        "bars": [msgspec.to_builtins(bars[i]) for i in kept],
+        "bars": [msgspec.to_builtins(bar_message(bars[i])) for i in kept],
         "results": [msgspec.to_builtins(found[i]) for i in kept],
         "steps": _steps(intake, after.head.symbols),
         **confirmed_payload(confirmed),
@@ -145,9 +149,13 @@ def apply_bars(
         payload["context"] = context
     # Found again by a restart from any history that ends before one of these bars.
     recorded = set(kept)
-    closes = [bar.open + after.interval.nanoseconds for i, bar in sound if i in recorded]
+    closes = [bar.ts + after.interval.nanoseconds for i, bar in sound if i in recorded]
     as_of = max([*closes, *([] if newest is None else [newest])], default=None)
     return after, PostedBars(response, Entry(BARS, payload, as_of=as_of))
+
+
+def _rejected(bar: BarUpdate, why: str) -> BarResult:
+    return BarResult(bar.symbol, format_time(bar.ts), "rejected", why)
 
 
 def _steps(intake: BarIntake, symbols: Sequence[str]) -> list[dict[str, Any]]:

@@ -19,6 +19,8 @@ from market.bars.panel import BASIS, CLOSE
 from market.core.clock import format_time
 from market.quotes.quote_filter import TimedPrice
 from market.quotes.quote_store import UNCONFIRMED, QuoteField, QuoteStoreBuilder, Status
+from market.sources.base import QuoteUpdate
+from market.sources.http import quote_message
 from monitoring.market_state.exogenous_updates import (
     ExogenousUpdate,
     apply_exogenous,
@@ -28,9 +30,9 @@ from monitoring.market_state.exogenous_updates import (
 from monitoring.market_state.live_market_state import LiveMarketState
 from monitoring.market_state.reference_prices import PERPETUAL_MARK, SPOT_MARK, steps_near
 from monitoring.quotes.filtered_figures import FilteredFigures
-from monitoring.quotes.messages import MAX_INSTRUMENTS, QuoteIn, QuoteResult, QuotesResponse
+from monitoring.quotes.messages import MAX_INSTRUMENTS, QuoteResult, QuotesResponse
 from monitoring.quotes.posted_surface import surface_facts
-from monitoring.quotes.quote_checks import QuoteChecks, SoundQuote
+from monitoring.quotes.quote_checks import EXOGENOUS_COLUMNS, QuoteChecks
 from monitoring.quotes.quote_references import QuoteReferences
 
 QUOTES = "quotes"
@@ -67,7 +69,7 @@ class PostedQuotes:
 
 def apply_quotes(
     moment: LiveMarketState,
-    quotes: Sequence[QuoteIn],
+    quotes: Sequence[QuoteUpdate],
     checks: QuoteChecks,
     guard: PriceGuard | None,
     recorded: FilteredFigures | None = None,
@@ -86,6 +88,7 @@ def apply_quotes(
         What the filter said when they were recorded: it is not asked again.
     """
     taking = _Taking(moment, guard, recorded)
+    quotes = [quote._replace(ts=checks.now) if quote.ts is None else quote for quote in quotes]
     results = [taking.take(quote, checks, i) for i, quote in enumerate(quotes)]
     moment = taking.finish(checks.now)
     results = [taking.settled(i, result) for i, result in enumerate(results)]
@@ -95,9 +98,7 @@ def apply_quotes(
     if not kept:
         return moment, PostedQuotes(response, None, 0)
     payload = {
-        "quotes": [
-            msgspec.to_builtins(msgspec.structs.replace(quotes[i], ts=results[i].ts)) for i in kept
-        ],
+        "quotes": [msgspec.to_builtins(quote_message(quotes[i])) for i in kept],
         "results": [msgspec.to_builtins(results[i]) for i in kept],
         **FilteredFigures(taking.suspects, taking.confirmed).payload(),
     }
@@ -151,21 +152,21 @@ class _Taking:
         self.suspects: list[QuoteField] = []
         self.confirmed: list[QuoteField] = []
 
-    def take(self, quote: QuoteIn, checks: QuoteChecks, index: int) -> QuoteResult:
+    def take(self, quote: QuoteUpdate, checks: QuoteChecks, index: int) -> QuoteResult:
         """What became of a quote, so far; see `settled`."""
-        sound = checks.check(quote)
-        ts = quote.ts or format_time(checks.now)
-        if isinstance(sound, str):
-            return QuoteResult(quote.instrument, ts, "rejected", sound)
-        new = {
-            figure.instrument for figure in sound.figures if figure.instrument not in self._intake
-        }
+        fields = checks.check(quote)
+        ts = format_time(checks.now if quote.ts is None else quote.ts)
+        if isinstance(fields, str):
+            return QuoteResult(quote.instrument, ts, "rejected", fields)
+        cash = quote.instrument in checks.cash_assets
+        column = None if cash else self._columns.get(quote.instrument.removesuffix("-PERP"))
+        new = {figure.instrument for figure in fields if figure.instrument not in self._intake}
         if len(self._intake) + len(new) > MAX_INSTRUMENTS:
             return QuoteResult(quote.instrument, ts, "rejected", _FULL)
         figures: list[QuoteField] = []
         notes: list[str] = []
-        for figure in sound.figures:
-            filtered, status, detail = self._filter(figure, sound.column, figures)
+        for figure in fields:
+            filtered, status, detail = self._filter(figure, column, figures)
             if status == "rejected":
                 detail = f"{figure.figure} {detail}"
                 return QuoteResult(quote.instrument, ts, "rejected", detail)
@@ -183,14 +184,14 @@ class _Taking:
             notes.append(f"{', '.join(late)} stays as it was: newer is known")
         if any(self._without_forward(figure) for figure in good):
             notes.append(_NO_FORWARD)
-        facts = self._context_facts(sound, good)
+        facts = self._context_facts(quote.instrument, column, good)
         if self._first is not None and any(fact.open < self._first for fact in facts):
             notes.append(_GONE_BY)
         self._facts += facts
         if suspect:
             self._suspect_at[index] = suspect
             self.suspects += suspect
-        notes += self._confirm(sound.column, [*good, *suspect])
+        notes += self._confirm(column, [*good, *suspect])
         return QuoteResult(
             quote.instrument, ts, "suspect" if suspect else status_, "; ".join(notes) or None
         )
@@ -314,19 +315,20 @@ class _Taking:
         return surface and self._intake.in_force(figure.instrument, "forward") is None
 
     def _context_facts(
-        self, sound: SoundQuote, applied: Sequence[QuoteField]
+        self, instrument: str, column: int | None, applied: Sequence[QuoteField]
     ) -> list[ExogenousUpdate]:
-        if sound.column is None:
+        if column is None or not applied:
             return []
-        open_ = step_open(sound.ts, self._moment.interval)
+        ts = applied[0].ts
+        open_ = step_open(ts, self._moment.interval)
         facts = [
-            ExogenousUpdate(open_, sound.column, kind, figure.value[0])
-            for figure, kind in sound.context()
-            if figure in applied
+            ExogenousUpdate(open_, column, EXOGENOUS_COLUMNS[figure.figure], figure.value[0])
+            for figure in applied
+            if figure.figure in EXOGENOUS_COLUMNS
         ]
         if any(figure.figure == "mark" for figure in applied):
-            symbol = sound.figures[0].instrument.removesuffix("-PERP")
-            facts += self._basis_facts(symbol, sound.column, sound.ts)
+            symbol = instrument.removesuffix("-PERP")
+            facts += self._basis_facts(symbol, column, ts)
         return facts
 
     def _basis_facts(self, symbol: str, column: int, ts: int) -> list[ExogenousUpdate]:

@@ -14,20 +14,22 @@ from typing import Any
 
 import msgspec
 
-from decisions.messages import BarIn, BarResult
+from decisions.messages import BarResult
 from ledger.records import Entry, Record
 from ledger.store import Ledger
 from market.bars.outlier_filter import PriceGuard
 from market.core.clock import format_time, parse_time
 from market.core.errors import DataError
-from market.quotes.quote_store import Figure, QuoteField, QuoteStoreBuilder, restored_quotes
+from market.quotes.quote_store import QuoteField, QuoteStoreBuilder, restored_quotes
+from market.sources.base import BarUpdate, Figure
+from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
 from monitoring.market_state.bar_checks import MAX_AHEAD_DAYS, BarChecks
 from monitoring.market_state.exogenous_updates import apply_exogenous, from_records, to_records
 from monitoring.market_state.live_market_state import LiveMarketState
 from monitoring.market_state.live_steps import Counting, StepRule
 from monitoring.market_state.posted_bars import BARS, Correction, apply_bars
 from monitoring.quotes.filtered_figures import FilteredFigures
-from monitoring.quotes.messages import QuoteIn, QuoteResult
+from monitoring.quotes.messages import QuoteResult
 from monitoring.quotes.posted_quotes import QUOTES, apply_quotes
 from monitoring.quotes.quote_checks import AHEAD_OF_BARS, AHEAD_OF_CLOCK, QuoteChecks
 
@@ -142,7 +144,8 @@ def replay_market_records(
                 moment = _board(moment, record.payload, checks, guard)
                 unsaved = 0
             else:
-                quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+                messages = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+                quotes = quote_updates(messages).readable()
                 filtered = FilteredFigures.recorded(record.payload)
                 moment, posted = apply_quotes(moment, quotes, checks, guard, filtered)
                 unsaved += len(quotes)
@@ -228,10 +231,10 @@ def _bars(
     """The market after recorded bars, how many counted, and those that counted then and do not
     any more, with the status they had."""
     columns, guard = known.columns, known.guard
-    bars = msgspec.convert(payload["bars"], list[BarIn])
+    bars = bar_updates(msgspec.convert(payload["bars"], list[BarIn])).readable()
     context = from_records(payload.get("context", ()), columns, moment.interval)
     moment = apply_exogenous(moment, context, guard, by_record=True)
-    checks = BarChecks(moment.interval, columns, None, MAX_AHEAD_DAYS)
+    checks = BarChecks(moment.interval, columns, MAX_AHEAD_DAYS)
     results = msgspec.convert(payload["results"], list[BarResult])
     late = [i for i, result in enumerate(results) if result.status == "late"]
     correction = payload.get("correction")
@@ -263,13 +266,13 @@ def _bars(
 
 
 def _counting_then(
-    payload: Mapping[str, Any], bars: Sequence[BarIn], late: Collection[int]
+    payload: Mapping[str, Any], bars: Sequence[BarUpdate], late: Collection[int]
 ) -> Counting:
     """Which steps came to count when these bars were recorded."""
     until, final = payload.get("newest"), payload.get("final_until")
     if "steps" not in payload:
         # Written by an earlier version, in which the first bar of a step made it count.
-        opens = [parse_time(bar.ts) for i, bar in enumerate(bars) if i not in late]
+        opens = [bar.ts for i, bar in enumerate(bars) if i not in late]
         until = format_time(max(opens)) if opens else None
     return Counting(
         StepRule(),

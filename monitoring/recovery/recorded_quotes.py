@@ -11,9 +11,9 @@ from market.core.clock import format_time
 from market.core.errors import DataError
 from market.quotes.quote_store import QuoteField, QuoteStore, QuoteStoreBuilder
 from market.quotes.quotes import QuoteBoard
+from market.sources.http import QuoteIn, quote_updates
 from monitoring.market_state.posted_bars import BARS
 from monitoring.quotes.filtered_figures import FilteredFigures
-from monitoring.quotes.messages import QuoteIn
 from monitoring.quotes.posted_quotes import QUOTES
 from monitoring.quotes.quote_checks import QuoteChecks
 
@@ -95,7 +95,7 @@ def _figures(
     suspects: dict[QuoteField, QuoteField] = {}
     for record in ledger.records(QUOTES):
         try:
-            quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+            messages = msgspec.convert(record.payload["quotes"], list[QuoteIn])
             filtered = FilteredFigures.recorded(record.payload)
         except (KeyError, msgspec.ValidationError) as error:
             raise DataError(
@@ -105,10 +105,10 @@ def _figures(
         suspects |= {figure: figure for figure in (*filtered.suspects, *filtered.confirmed)}
         # Held against the time of each record: what has expired since had not then.
         checks = QuoteChecks(columns, cash_assets, 0, until)
-        for quote in quotes:
-            sound = checks.check(quote)
-            if not isinstance(sound, str):
-                told += [figure for figure in sound.figures if figure.ts <= until]
+        for quote in quote_updates(messages).updates:
+            fields = checks.check(quote)
+            if not isinstance(fields, str):
+                told += [figure for figure in fields if figure.ts <= until]
     if any(figure.suspect for figure in suspects.values()):
         for record in ledger.records(BARS):
             confirmed = FilteredFigures.recorded(record.payload).confirmed

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from decisions.messages import AccountIn
 from decisions.records import to_account
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Account, Book
 from market.core.errors import DataError
+from market.sources.http import AccountIn
 from models.bundle.bundle import Bundle
 from pipelines.config.config import Config
 from pipelines.data.loaders import Market

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import tomli_w
 
 from margin.engines.tier.rules import Bracket
 from margin.rules.history import RuleHistory
@@ -19,7 +20,6 @@ from market.core.clock import format_time
 from market.core.errors import DataError, RuleSetError
 from market.core.files import replace_file
 from pipelines.rulesets.bracket_record import BracketRecord, read_brackets
-import tomli_w
 
 HEADER = "# Written by `margincast rulesets import`; import again in the place of editing.\n"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisions.messages import BarIn, BarsResponse
+from decisions.messages import BarsResponse
 from features.state.market_state import MarketState
 from features.state.snapshot import MarketSnapshot
 from ledger.records import Entry
@@ -20,18 +20,20 @@ from market.bars.outlier_filter import PriceGuard, new_state
 from market.bars.panel import CLOSE, CONTEXT_WIDTH, FUNDING, VOLUME, BarPanel
 from market.core.clock import DAY, HOUR, SECOND, format_time
 from market.core.errors import ConfigError, LedgerError
+from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
 from monitoring.market_state import live_steps
 from monitoring.market_state.live_market import LiveMarket
 from monitoring.market_state.live_steps import StepRule
 from monitoring.market_state.posted_bars import Correction
-from monitoring.quotes.messages import QuoteIn
 
 START = 220
 ADMIN = Correction("admin")
 
 
 def post(live: LiveMarket, bars: list[dict[str, Any]], **rest: Any) -> BarsResponse:
-    return live.post("1h", [BarIn(**bar) for bar in bars], **rest)
+    return live.post(
+        "1h", bar_updates([BarIn(**bar) for bar in bars], rest.get("now")).updates, **rest
+    )
 
 
 def statuses(response: BarsResponse) -> list[str]:
@@ -503,7 +505,7 @@ def test_recovery_keeps_what_quotes_told_of_each_step(
             funding=rate,
             interval_hours=1.0,
         )
-        (result,) = live.post_quotes([told], record=ledger.append).results
+        (result,) = live.post_quotes(quote_updates([told]).updates, record=ledger.append).results
         assert result.status == "applied"
 
     for row in rows:
