@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import msgspec
 
 from decisions.book_scoring import PreviousAddOn
-from decisions.messages import AccountIn, AccountProblem
+from decisions.messages import AccountProblem
 from decisions.records import LevelsInForce, levels_in_force
 from ledger.canonical import canonical_bytes
 from ledger.store import Ledger
-from market.accounts.book import Account, Balance, Position
+from market.accounts.book import Account
 from market.core.clock import format_time, parse_time
 from market.core.errors import DataError, LedgerError
+from market.sources.http import AccountIn, account_message, account_update
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,10 @@ class ValidatedAccounts:
     ----------
     account_ids:
         Ids in the order of the request.
-    accounts:
+    requests:
         Those to decide on, by id in that order.
+    accounts:
+        The same in domain form.
     levels:
         Add-ons in force by the ledger, of the accounts without one in `stated`.
     stated:
@@ -37,7 +40,8 @@ class ValidatedAccounts:
     """
 
     account_ids: tuple[str, ...]
-    accounts: dict[str, AccountIn]
+    requests: dict[str, AccountIn]
+    accounts: dict[str, Account]
     levels: LevelsInForce
     stated: dict[str, PreviousAddOn]
     problems: list[AccountProblem]
@@ -47,40 +51,21 @@ class ValidatedAccounts:
         """The add-on in force of each account that has one."""
         return self.levels.previous | self.stated
 
-    def domain_accounts(self) -> dict[str, Account]:
-        """The accounts to decide on in domain form, by id."""
-        return {name: to_account(account) for name, account in self.accounts.items()}
-
     def all_problems(self, later: Sequence[AccountProblem]) -> list[AccountProblem]:
         """Problems of the validation and later ones, in the order of the request."""
         place = {name: i for i, name in enumerate(dict.fromkeys(self.account_ids))}
         return sorted([*self.problems, *later], key=lambda problem: place[problem.account_id])
 
 
-def to_account(account: AccountIn) -> Account:
-    """The account that a request describes; cash-like collateral stays collateral."""
-    return Account(
-        account.account_id,
-        account.cash,
-        tuple(Position(p.instrument, p.quantity, p.entry_price) for p in account.positions),
-        tuple(Balance(b.asset, b.amount) for b in account.collateral),
-    )
+def account_request(account: Account) -> AccountIn:
+    """The request that an account is scored by, checked as one that is posted.
 
-
-def from_account(account: Account) -> AccountIn:
-    """The request that describes an account."""
-    return msgspec.convert(
-        {
-            "account_id": account.account_id,
-            "cash": account.cash,
-            "positions": [
-                {"instrument": p.instrument, "quantity": p.quantity, "entry_price": p.entry_price}
-                for p in account.positions
-            ],
-            "collateral": [{"asset": b.asset, "amount": b.amount} for b in account.collateral],
-        },
-        AccountIn,
-    )
+    Raises
+    ------
+    msgspec.ValidationError
+        The account is no valid request.
+    """
+    return msgspec.convert(msgspec.to_builtins(account_message(account)), AccountIn)
 
 
 def validate_accounts(
@@ -118,7 +103,8 @@ def validate_accounts(
         if previous is not None:
             stated[name] = previous
     levels = levels_in_force(ledger, [name for name in valid if name not in stated])
-    return ValidatedAccounts(account_ids, valid, levels, stated, list(problems.values()))
+    domain = {name: account_update(valid[name], as_of).account for name in valid}
+    return ValidatedAccounts(account_ids, valid, domain, levels, stated, list(problems.values()))
 
 
 def _check_named_once(account: AccountIn) -> None:

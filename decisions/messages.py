@@ -1,5 +1,7 @@
 """Messages about accounts and decisions: one definition decodes, validates and documents them.
 
+The account itself is in `market.sources.http`, with bars and quotes.
+
 Money is in the settlement currency, sizes in units of the underlying, times are ISO 8601 in UTC.
 """
 
@@ -9,46 +11,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from market.sources.http import MAX_POSITIONS, AccountIn, Name, Time
+
 MAX_ACCOUNTS = 20_000
-MAX_POSITIONS = 1_000
 
-# No control characters: a database may not take them, and a log may obey them.
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f])")]
-Time = Annotated[str, Meta(min_length=10, max_length=40)]
 Binding = Literal["floor", "model", "cap", "dead_band", "step", "release", "fallback"]
-
-
-class PositionIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """A signed quantity; without an entry price it entered at the mark."""
-
-    instrument: Name
-    quantity: float
-    entry_price: float | None = None
-
-
-class BalanceIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """An amount of a collateral asset."""
-
-    asset: Name
-    amount: float
-
-
-class PreviousAddOnIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """The add-on in force and when it was decided."""
-
-    amount: Annotated[float, Meta(ge=0)]
-    as_of: Time
-
-
-class AccountIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """One account as it stands; `history` is kept with the decision."""
-
-    account_id: Name
-    cash: float
-    positions: Annotated[list[PositionIn], Meta(max_length=MAX_POSITIONS)]
-    collateral: Annotated[list[BalanceIn], Meta(max_length=MAX_POSITIONS)] = []
-    previous_add_on: PreviousAddOnIn | None = None
-    history: dict[str, Any] | None = None
 
 
 class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True):

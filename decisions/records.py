@@ -15,7 +15,7 @@ import msgspec
 
 from decisions.book_scoring import PreviousAddOn
 from decisions.decision import Outcome
-from decisions.messages import AccountIn, AccountProblem, Decision
+from decisions.messages import AccountProblem, Decision
 from features.state.snapshot import MarketSnapshot
 from ledger.canonical import canonical_bytes, sha256_of
 from ledger.contents import CanonicalContent
@@ -28,6 +28,7 @@ from market.bars.daily_closes import DailyCloses
 from market.core.clock import DAY, parse_time
 from market.core.errors import UnrecordableError
 from market.quotes.quotes import QuoteBoard
+from market.sources.http import AccountIn
 
 SCHEMA = 1
 """Raise it with every field that a decision gains or loses (`decisions.messages.Decision`)."""

@@ -14,10 +14,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from decisions.account_validation import to_account
 from decisions.book_scoring import PreviousAddOn
 from decisions.decision import decide
-from decisions.messages import AccountIn, AccountProblem
+from decisions.messages import AccountProblem
 from decisions.records import CALCULATION, fingerprint
 from features.state.snapshot import MarketSnapshot
 from ledger.canonical import canonical_bytes
@@ -25,6 +24,7 @@ from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet, ruleset_from_content
 from market.bars.daily_closes import DailyCloses
 from market.core.errors import LedgerError
+from market.sources.http import AccountIn, account_update
 from models.forecaster import Forecaster
 
 ROUNDING = 1e-9
@@ -199,7 +199,7 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
     account = msgspec.convert(payload["account"], AccountIn)
     before = payload["previous"]
     result = decide(
-        [to_account(account)],
+        [account_update(account, snapshot.as_of).account],
         snapshot,
         ruleset,
         model,

@@ -30,12 +30,13 @@ from margin.rules.history import RuleHistory
 from margin.rules.ruleset import RuleSet
 from market.core.clock import SECOND, Interval
 from market.core.errors import LedgerError, MargincastError
+from market.sources.http import bar_updates, quote_updates
 from monitoring.champion import ChampionWatch
 from monitoring.ledger_writer import LedgerWriter
 from monitoring.market_state.bar_updates import Correction
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.messages import BarsRequest, BarsResponse
-from monitoring.quotes.messages import QuotesRequest, QuotesResponse
+from monitoring.market_state.messages import BarResult, BarsRequest, BarsResponse
+from monitoring.quotes.messages import QuoteResult, QuotesRequest, QuotesResponse
 from monitoring.readiness import health_errors, health_warnings
 from monitoring.rules_in_force import RulesInForce
 from serving.http.metrics import Metrics
@@ -49,7 +50,7 @@ _MAX_KEY = 200
 _MAX_BEFORE = 2**53
 _MAX_ID = 128
 _ACCOUNT_ID = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
-"""As `decisions.messages.Name`."""
+"""As `market.sources.http.Name`."""
 _LOG = logging.getLogger("margincast.serving")
 
 
@@ -125,10 +126,9 @@ class Service:
             if stored is not None:
                 return EncodedResponse(stored.response, replayed=True)
         snapshot, ruleset, validated = self._validated(request)
-        accounts = validated.domain_accounts()
 
         def decide_on(names: Sequence[str], previous: Mapping[str, PreviousAddOn]) -> Outcome:
-            chosen = [accounts[name] for name in names]
+            chosen = [validated.accounts[name] for name in names]
             return self._champion.current().decide(chosen, snapshot, ruleset, previous)
 
         def encoded(decisions: list[Decision], problems: list[AccountProblem]) -> bytes:
@@ -143,7 +143,7 @@ class Service:
             return IdempotentAnswer(owner, key, body_sha256, 200, body)
 
         recording = Recording(
-            validated.accounts,
+            validated.requests,
             validated.levels,
             validated.stated,
             snapshot,
@@ -179,7 +179,7 @@ class Service:
         """
         check_analysis(request)
         snapshot, ruleset, validated = self._validated(request)
-        before, previous = validated.domain_accounts(), validated.previous
+        before, previous = validated.accounts, validated.previous
         changes = [change for change in request.changes if change.account_id in before]
         after = apply_changes(before, changes, trade_prices(snapshot.view(), ruleset))
         outcomes = [
@@ -221,16 +221,25 @@ class Service:
             Interval.parse(request.interval)
         except MargincastError as error:
             raise RequestError(str(error)) from None
+        now = self._wall()
+        batch = bar_updates(request.bars, now)
         response = self.live.post(
             request.interval,
-            request.bars,
-            now=self._wall(),
+            batch.updates,
+            now=now,
             final=request.final,
             correction=Correction(owner) if request.correct else None,
             record=self._record,
         )
-        self.metrics.bars(response.results)
-        return response
+        results = batch.in_order(
+            response.results,
+            lambda i, why: BarResult(request.bars[i].symbol, "", "rejected", why),
+        )
+        # Times are answered as they were posted.
+        pairs = zip(results, request.bars, strict=True)
+        results = [msgspec.structs.replace(result, ts=bar.ts) for result, bar in pairs]
+        self.metrics.bars(results)
+        return BarsResponse(results, response.as_of)
 
     def post_quotes(self, request: QuotesRequest) -> QuotesResponse:
         """Post quotes to the live market; what is new is on disk before it counts.
@@ -242,14 +251,22 @@ class Service:
         LedgerError
             The quotes could not be recorded; the market did not move.
         """
+        now = self._wall()
+        batch = quote_updates(request.quotes, now)
         response = self.live.post_quotes(
-            request.quotes,
+            batch.updates,
             cash_assets=self.in_force.cash_assets(),
-            now=self._wall(),
+            now=now,
             record=self._writer.append,
         )
-        self.metrics.quotes(response.results)
-        return response
+        results = batch.in_order(
+            response.results,
+            lambda i, why: QuoteResult(request.quotes[i].instrument, "", "rejected", why),
+        )
+        pairs = zip(results, request.quotes, strict=True)
+        results = [msgspec.structs.replace(r, ts=quote.ts or r.ts) for r, quote in pairs]
+        self.metrics.quotes(results)
+        return QuotesResponse(results, response.as_of)
 
     def decision(self, decision_id: str) -> dict[str, Any]:
         """A recorded decision, as `serving.schemas.read_messages.RecordedDecision`.

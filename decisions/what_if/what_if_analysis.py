@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from decisions.book_scoring import DecisionBasis, meets_opening_requirement
 from decisions.errors import RequestError
-from decisions.messages import AccountChange, AccountIn, PositionChange
+from decisions.messages import AccountChange, PositionChange
 from decisions.what_if.changes import apply_changes, trade_prices
 from decisions.what_if.messages import (
     LargestIn,
@@ -31,6 +31,7 @@ from margin.what_if.remedies import find_remedies
 from margin.what_if.sizing import search_largest, size_unit
 from market.accounts.book import Account
 from market.core.errors import CaseError, DataError, ModelError
+from market.sources.http import AccountIn
 
 MAX_WORK = 2_500
 """Most work of one call: the sum of the squared numbers of positions of its accounts. A remedy

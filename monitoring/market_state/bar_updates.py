@@ -22,10 +22,12 @@ from market.bars.filtered_bars import RECENT_ROWS
 from market.bars.outlier_filter import LIMITED, SUSPECT, PriceGuard, Verdicts, is_rejected
 from market.bars.panel import CLOSE
 from market.core.clock import format_time
+from market.sources.base import BarUpdate, BarValues
+from market.sources.http import bar_message
 from monitoring.market_state import steps as live_steps
-from monitoring.market_state.bar_checks import BarChecks, SoundBar
+from monitoring.market_state.bar_checks import BarChecks
 from monitoring.market_state.exogenous import to_records
-from monitoring.market_state.messages import BarIn, BarResult, BarsResponse, BarStatus
+from monitoring.market_state.messages import BarResult, BarsResponse, BarStatus
 from monitoring.market_state.recompute import ahead_marks, recompute
 from monitoring.market_state.state import LiveMarketState
 from monitoring.market_state.steps import Bools, Counting, Floats, Reason, Step
@@ -88,7 +90,7 @@ class Correction:
 def apply_bars(
     state: LiveMarketState,
     interval: str,
-    bars: Sequence[BarIn],
+    bars: Sequence[BarUpdate],
     checks: BarChecks,
     guard: PriceGuard | None,
     counting: Counting,
@@ -119,20 +121,20 @@ def apply_bars(
     """
     builder = StepBuilder(state, bars, counting, guard, correct=correction is not None)
     results = builder.results
-    valid: list[tuple[int, SoundBar]] = []
-    for i, checked in enumerate(checks.check(interval, bars) if bars else ()):
-        if isinstance(checked, str):
-            results[i] = BarResult(bars[i].symbol, bars[i].ts, "rejected", checked)
+    valid: list[tuple[int, BarUpdate]] = []
+    for i, refusal in enumerate(checks.check(interval, bars) if bars else ()):
+        if refusal is None:
+            valid.append((i, bars[i]))
         else:
-            valid.append((i, checked))
-    valid.sort(key=lambda entry: entry[1].open)
-    for open_, group in groupby(valid, key=lambda entry: entry[1].open):
+            results[i] = _rejected(bars[i], refusal)
+    valid.sort(key=lambda entry: entry[1].ts)
+    for open_, group in groupby(valid, key=lambda entry: entry[1].ts):
         too_far = checks.check_ahead(open_, builder.newest)
         if too_far is None:
             builder.add(list(group), frozenset(late))
             continue
         for i, _ in group:
-            results[i] = BarResult(bars[i].symbol, bars[i].ts, "rejected", too_far)
+            results[i] = _rejected(bars[i], too_far)
     after = builder.finish()
     final_results = [result for result in results if result is not None]
     # What the outlier filter rejected is recorded; what no market can have is not.
@@ -154,14 +156,14 @@ def apply_bars(
     if after is state:
         return state, AppliedBars(response, None)
     accepted = {
-        (bar.open, bar.column)
+        (bar.ts, checks.columns[bar.symbol])
         for i, bar in valid
         if final_results[i].status in ("applied", "corrected")
     }
     after, confirmed = confirm_by_bars(after, accepted, guard)
     payload: dict[str, Any] = {
         "interval": interval,
-        "bars": [msgspec.to_builtins(bars[i]) for i in recorded],
+        "bars": [msgspec.to_builtins(bar_message(bars[i])) for i in recorded],
         "results": [msgspec.to_builtins(final_results[i]) for i in recorded],
         "steps": _steps(builder, after.head.symbols),
         **confirmed_payload(confirmed),
@@ -179,9 +181,13 @@ def apply_bars(
         payload["context"] = series
     # Read again by a restart from any history that ends before one of these bars.
     places = set(recorded)
-    closes = [bar.open + after.interval.nanoseconds for i, bar in valid if i in places]
+    closes = [bar.ts + after.interval.nanoseconds for i, bar in valid if i in places]
     as_of = max([*closes, *([] if newest is None else [newest])], default=None)
     return after, AppliedBars(response, Entry(BARS, payload, as_of=as_of))
+
+
+def _rejected(bar: BarUpdate, why: str) -> BarResult:
+    return BarResult(bar.symbol, format_time(bar.ts), "rejected", why)
 
 
 def _steps(builder: StepBuilder, symbols: Sequence[str]) -> list[dict[str, Any]]:
@@ -222,7 +228,7 @@ class StepBuilder:
     def __init__(
         self,
         state: LiveMarketState,
-        bars: Sequence[BarIn],
+        bars: Sequence[BarUpdate],
         counting: Counting,
         guard: PriceGuard | None,
         *,
@@ -235,6 +241,7 @@ class StepBuilder:
         self.beyond_hard_band: set[int] = set()
         self._bars, self._counting, self._guard, self._correct = bars, counting, guard, correct
         self._live = state.live
+        self._columns = {symbol: i for i, symbol in enumerate(state.head.symbols)}
         self._steps, self._waiting = dict(state.steps), dict(state.waiting)
         self._received, self._corrections = dict(state.received_bars), dict(state.corrections)
         self._copied_received: set[int] = set()
@@ -245,17 +252,20 @@ class StepBuilder:
         self._in_waiting_steps: list[tuple[int, int]] = []
         self._last: int | None = None
 
-    def add(self, bars: Sequence[tuple[int, SoundBar]], late: frozenset[int] = frozenset()) -> None:
+    def add(
+        self, bars: Sequence[tuple[int, BarUpdate]], late: frozenset[int] = frozenset()
+    ) -> None:
         """Add the bars of one step, each with its place in the request; those in `late` were
         recorded as late and stay so."""
-        open_ = bars[0][1].open
-        refusal = self._no_room(open_, [bar.column for _, bar in bars])
+        open_ = bars[0][1].ts
+        refusal = self._no_room(open_, [self._columns[bar.symbol] for _, bar in bars])
         for i, bar in bars:
             if refusal is not None:
                 self._set_result(i, "rejected", refusal)
                 continue
-            if (open_, bar.column) in self._pending:
-                self._finish_before_replacement(open_, bar.column)
+            column = self._columns[bar.symbol]
+            if (open_, column) in self._pending:
+                self._finish_before_replacement(open_, column)
             self._add_bar(i, bar, late=i in late)
         if refusal is not None:
             return
@@ -290,8 +300,8 @@ class StepBuilder:
         since = min(oldest, newest - (MEMORY_STEPS - 1) * self.state.interval.nanoseconds)
         return {open_: bars for open_, bars in self._received.items() if open_ >= since}
 
-    def _add_bar(self, i: int, bar: SoundBar, *, late: bool) -> None:
-        open_, column, values = bar.open, bar.column, bar.values
+    def _add_bar(self, i: int, bar: BarUpdate, *, late: bool) -> None:
+        open_, column, values = bar.ts, self._columns[bar.symbol], bar.values
         waits = self.newest is None or open_ > self.newest
         oldest = self.state.oldest_kept
         kept = waits or (oldest is not None and open_ >= oldest)
@@ -334,7 +344,7 @@ class StepBuilder:
             bars[open_] = np.full((len(self._live), 5), np.nan) if known is None else known.copy()
         return bars[open_]
 
-    def _put(self, open_: int, column: int, values: Floats) -> None:
+    def _put(self, open_: int, column: int, values: BarValues) -> None:
         """Put a bar into its step."""
         steps = self._waiting if self.newest is None or open_ > self.newest else self._steps
         step = steps.get(open_) or Step.empty(len(self._live), self._counting.now)
@@ -446,7 +456,8 @@ class StepBuilder:
         return text if self._counting.now is None else f"{text} until the grace is over"
 
     def _set_result(self, i: int, status: BarStatus, detail: str | None = None) -> None:
-        self.results[i] = BarResult(self._bars[i].symbol, self._bars[i].ts, status, detail)
+        bar = self._bars[i]
+        self.results[i] = BarResult(bar.symbol, format_time(bar.ts), status, detail)
 
 
 def _bar(bars: Floats, column: int) -> Floats | None:
@@ -455,5 +466,5 @@ def _bar(bars: Floats, column: int) -> Floats | None:
     return None if math.isnan(bar[CLOSE]) else bar
 
 
-def _same(bar: Floats | None, values: Floats) -> bool:
-    return bar is not None and bool((bar == values).all())
+def _same(bar: Floats | None, values: BarValues) -> bool:
+    return bar is not None and tuple(bar.tolist()) == values

@@ -29,17 +29,18 @@ from market.bars.outlier_filter import PriceGuard, new_state
 from market.bars.panel import BarPanel
 from market.core.clock import format_time
 from market.core.errors import DataError
+from market.sources.base import BarUpdate, QuoteUpdate
 from monitoring.market_state.bar_checks import (
     MAX_AHEAD_DAYS,
     MAX_AHEAD_DAYS_UNCLOCKED,
     BarChecks,
 )
 from monitoring.market_state.bar_updates import MEMORY_STEPS, Correction, apply_bars
-from monitoring.market_state.messages import BarIn, BarsResponse
+from monitoring.market_state.messages import BarsResponse
 from monitoring.market_state.recompute import recompute
 from monitoring.market_state.state import LiveMarketState
 from monitoring.market_state.steps import Checkpoint, Counting, Step, StepRule
-from monitoring.quotes.messages import QuoteIn, QuotesResponse
+from monitoring.quotes.messages import QuotesResponse
 from monitoring.quotes.quote_updates import apply_quotes
 from monitoring.recovery.recovery import (
     SAVED_EVERY,
@@ -140,7 +141,7 @@ class LiveMarket:
     def post(
         self,
         interval: str,
-        bars: Sequence[BarIn],
+        bars: Sequence[BarUpdate],
         *,
         now: int | None = None,
         final: bool = False,
@@ -149,6 +150,8 @@ class LiveMarket:
     ) -> BarsResponse:
         """Apply bars of any steps in any order; each step is computed once.
 
+        A bar that became known before it closed is rejected.
+
         Parameters
         ----------
         interval:
@@ -156,8 +159,8 @@ class LiveMarket:
         bars:
             The bars.
         now:
-            Wall clock; bars that have not closed by then are rejected. None: the bars are the
-            clock, and none may open more than a week ahead of the newest step.
+            Wall clock; None: the bars are the clock, and none may open more than a week ahead of
+            the newest step.
         final:
             Whether their steps and all before them are complete: they count and are closed.
         correction:
@@ -171,7 +174,7 @@ class LiveMarket:
         """
         with self._lock:
             ahead = MAX_AHEAD_DAYS_UNCLOCKED if now is None else MAX_AHEAD_DAYS
-            checks = BarChecks(self._state.interval, self._columns, now, ahead)
+            checks = BarChecks(self._state.interval, self._columns, ahead)
             state, posted = apply_bars(
                 self._state,
                 interval,
@@ -201,7 +204,7 @@ class LiveMarket:
             return
         with self._lock:
             interval = self._state.interval
-            checks = BarChecks(interval, self._columns, now, MAX_AHEAD_DAYS)
+            checks = BarChecks(interval, self._columns, MAX_AHEAD_DAYS)
             state, posted = apply_bars(
                 self._state, interval.name, (), checks, self._guard, counting
             )
@@ -231,7 +234,7 @@ class LiveMarket:
 
     def post_quotes(
         self,
-        quotes: Sequence[QuoteIn],
+        quotes: Sequence[QuoteUpdate],
         *,
         cash_assets: Collection[str] = (),
         now: int | None = None,

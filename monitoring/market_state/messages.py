@@ -1,4 +1,4 @@
-"""Messages of ``POST /v1/market/bars``; units as in `decisions.messages`."""
+"""Messages of ``POST /v1/market/bars``; `market.sources.http` has one bar."""
 
 from __future__ import annotations
 
@@ -6,23 +6,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from decisions.messages import Name, Time
+from market.sources.http import BarIn
 
 MAX_BARS = 20_000
 
 BarStatus = Literal["applied", "duplicate", "late", "corrected", "suspect", "rejected"]
-
-
-class BarIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """One bar; `ts` is its open."""
-
-    symbol: Name
-    ts: Time
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
 
 
 class BarsRequest(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,19 +1,19 @@
-"""Posted quotes, one by one: can these figures exist, and do they fit this market?"""
+"""Quotes, one by one: can these figures exist, and do they fit this market?"""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from market.bars.bar_files import MAX_PRICE, MAX_VOLUME, MIN_PRICE
+from market.bars.bar_cleaning import MAX_PRICE, MAX_VOLUME, MIN_PRICE
 from market.bars.panel import FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST
-from market.core.clock import DAY, HOUR, SECOND, format_time, parse_time
+from market.core.clock import DAY, HOUR, SECOND, format_time
 from market.core.errors import DataError, InstrumentError
 from market.core.instruments import parse_instrument
-from market.quotes.quote_store import Figure, QuoteField, expiry_end
-from monitoring.quotes.messages import QuoteIn, SviIn
+from market.quotes.quote_store import QuoteField, expiry_end
+from market.sources.base import Figure, QuoteUpdate
 
 MAX_VOL = 10.0
 MAX_RATE = 2.0
@@ -30,12 +30,11 @@ AHEAD_OF_BARS = DAY
 """So far may a quote be ahead of the newest bar where no wall clock vouches for the time."""
 
 _YEAR = 365 * 24 * HOUR
-_STRIKE = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 _PRICE = (MIN_PRICE, MAX_PRICE, f"a price from {MIN_PRICE:g} to {MAX_PRICE:g}")
 _VOL = (MIN_PRICE, MAX_VOL, f"an annual vol above 0, at most {MAX_VOL:g}")
 _SHARE = (0.0, 1.0, "a share from 0 to 1")
-_LIMITS: Mapping[str, tuple[float, float, str]] = {
+_LIMITS: Mapping[Figure | Literal["interval_hours"], tuple[float, float, str]] = {
     "mark": _PRICE,
     "forward": _PRICE,
     "vol": _VOL,
@@ -50,6 +49,9 @@ _LIMITS: Mapping[str, tuple[float, float, str]] = {
 }
 
 _OF_EXPIRY = ("forward", "rate", "vols", "svi", "forward_confidence", "vol_confidence")
+_OF_INSTRUMENT: tuple[Figure, ...] = ("mark", "vol", "confidence", "open_interest", "implied_vol")
+_CONFIDENCES: tuple[Figure, ...] = ("forward_confidence", "vol_confidence")
+_SHARED_BY_EXPIRY: tuple[Figure, ...] = ("forward", "rate", *_CONFIDENCES)
 _FIGURES: Mapping[str, tuple[str, ...]] = {
     "option": ("mark", "vol", "confidence", *_OF_EXPIRY),
     "expiry": (*_OF_EXPIRY, "confidence"),
@@ -64,36 +66,12 @@ _FIGURES: Mapping[str, tuple[str, ...]] = {
     "spot symbol": ("mark", "open_interest", "implied_vol", "confidence"),
     "cash asset": ("mark", "confidence"),
 }
-_CONTEXT = {
+EXOGENOUS_COLUMNS: Mapping[Figure, int] = {
     "funding": FUNDING,
     "open_interest": OPEN_INTEREST,
     "implied_vol": IMPLIED_VOLATILITY,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class SoundQuote:
-    """A quote that can be applied.
-
-    Attributes
-    ----------
-    ts:
-        When it held, nanoseconds.
-    figures:
-        What it tells, of the instrument and of its expiry.
-    column:
-        Of its symbol in the market; None for options, expiries and cash.
-    """
-
-    ts: int
-    figures: tuple[QuoteField, ...]
-    column: int | None
-
-    def context(self) -> Iterator[tuple[QuoteField, int]]:
-        """The figures that are context of a bar, each with its column there."""
-        for figure in self.figures:
-            if figure.figure in _CONTEXT:
-                yield figure, _CONTEXT[figure.figure]
+"""Columns of the figures that belong to a bar, see `market.bars.panel`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +81,6 @@ class _Target:
     kind: str
     expiry_id: str | None = None
     end: int | None = None
-    column: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +96,7 @@ class QuoteChecks:
     now:
         Time of a quote without one; what expired before it has expired.
     latest:
-        Newest time that a quote may have.
+        Newest time that a quote may have that does not tell when it became known.
     """
 
     columns: Mapping[str, int]
@@ -127,18 +104,18 @@ class QuoteChecks:
     now: int
     latest: int
 
-    def check(self, quote: QuoteIn) -> SoundQuote | str:
-        """The quote in plain numbers, or why it is rejected."""
+    def check(self, quote: QuoteUpdate) -> tuple[QuoteField, ...] | str:
+        """What the quote tells of its instrument and expiry, or why it is rejected."""
         try:
             target = self._target(quote.instrument)
-            ts = self._time(quote.ts)
+            ts = self._time(quote)
             if target.end is not None and target.end < max(ts, self.now):
                 raise DataError(
                     f"{quote.instrument!r} expired at {format_time(target.end)}; quote what is "
                     "still alive"
                 )
             _check_figures(quote, target)
-            return SoundQuote(ts, tuple(_figures(quote, target, ts)), target.column)
+            return tuple(_fields(quote, target, ts))
         except DataError as error:
             return str(error)
 
@@ -168,15 +145,12 @@ class QuoteChecks:
         if instrument.kind == "option":
             self._check_underlying(identifier, instrument.symbol)
             return _Target("option", instrument.expiry_id, instrument.expiry)
-        column = self.columns.get(instrument.symbol)
-        if column is None:
+        if instrument.symbol not in self.columns:
             raise DataError(
                 f"{identifier!r} is unknown: the market has no symbol {instrument.symbol}, and "
                 f"cash assets of the rule set are {', '.join(sorted(self.cash_assets)) or 'none'}"
             )
-        return _Target(
-            "perpetual" if instrument.kind == "perpetual" else "spot symbol", column=column
-        )
+        return _Target("perpetual" if instrument.kind == "perpetual" else "spot symbol")
 
     def _check_underlying(self, identifier: str, underlying: str) -> None:
         if underlying not in self.columns and f"{underlying}USDT" not in self.columns:
@@ -185,109 +159,90 @@ class QuoteChecks:
                 f"{underlying} or {underlying}USDT; add its bars"
             )
 
-    def _time(self, text: str | None) -> int:
-        if text is None:
+    def _time(self, quote: QuoteUpdate) -> int:
+        if quote.ts is None:
             return self.now
-        ts = parse_time(text)
-        if ts > self.latest:
+        latest = self.latest if quote.known_at is None else quote.known_at + AHEAD_OF_CLOCK
+        if quote.ts > latest:
             raise DataError(
-                f"ts {text} is after {format_time(self.latest)}, the newest time that a quote may "
-                "have now; post it when it holds"
+                f"ts {format_time(quote.ts)} is after {format_time(latest)}, the newest time that "
+                "a quote may have now; post it when it holds"
             )
-        return ts
+        return quote.ts
 
 
-def _check_figures(quote: QuoteIn, target: _Target) -> None:
-    known = _FIGURES[target.kind]
-    given = [
-        name
-        for name in (*_LIMITS, "vols", "svi")
-        if name != "interval_hours" and getattr(quote, name) is not None
-    ]
-    foreign = [name for name in given if name not in known]
+def _check_figures(quote: QuoteUpdate, target: _Target) -> None:
+    known, figures = _FIGURES[target.kind], quote.figures
+    foreign = [name for name in figures if name not in known and name != "interval_hours"]
     if foreign:
         raise DataError(
             f"{', '.join(foreign)} is no figure of the {target.kind} {quote.instrument!r}; "
             f"expected {', '.join(known)}"
         )
-    if not given:
+    if figures.keys() <= {"interval_hours"}:
         raise DataError(f"nothing is told of {quote.instrument!r}; give one of {', '.join(known)}")
-    if quote.interval_hours is not None and quote.funding is None:
+    if "interval_hours" in figures and "funding" not in figures:
         raise DataError("interval_hours says what a funding is for; give funding with it")
-    if quote.vols is not None and quote.svi is not None:
+    if "vols" in figures and "svi" in figures:
         raise DataError("vols and svi both tell the vols of the expiry; give one of them")
     for name, (low, high, expected) in _LIMITS.items():
-        value = getattr(quote, name)
-        if value is not None and not low <= value <= high:
+        (value,) = figures.get(name, (low,))
+        if not low <= value <= high:
             raise DataError(f"{name} is {value}; expected {expected}")
 
 
-def _figures(quote: QuoteIn, target: _Target, ts: int) -> Iterator[QuoteField]:
+def _fields(quote: QuoteUpdate, target: _Target, ts: int) -> Iterator[QuoteField]:
+    figures = quote.figures
     if target.kind != "expiry":
-        for name in ("mark", "vol", "confidence", "open_interest", "implied_vol"):
-            value = getattr(quote, name)
-            if value is not None:
-                yield QuoteField(quote.instrument, name, ts, (value,))
-        if quote.funding is not None:
-            hours = quote.interval_hours or DEFAULT_FUNDING_HOURS
-            yield QuoteField(quote.instrument, "funding", ts, (quote.funding / hours,))
+        for name in _OF_INSTRUMENT:
+            if name in figures:
+                yield QuoteField(quote.instrument, name, ts, figures[name])
+        if "funding" in figures:
+            (hours,) = figures.get("interval_hours", (DEFAULT_FUNDING_HOURS,))
+            yield QuoteField(quote.instrument, "funding", ts, (figures["funding"][0] / hours,))
     if target.expiry_id is None or target.end is None:
         return
-    forward_confidence, vol_confidence = quote.forward_confidence, quote.vol_confidence
-    if target.kind == "expiry" and quote.confidence is not None:
+    of_expiry = {name: figures[name] for name in _SHARED_BY_EXPIRY if name in figures}
+    if target.kind == "expiry" and "confidence" in figures:
         # One confidence for all of it; where two are given the least counts.
-        forward_confidence = min(quote.confidence, _or_one(forward_confidence))
-        vol_confidence = min(quote.confidence, _or_one(vol_confidence))
-    shares: tuple[tuple[Figure, float | None], ...] = (
-        ("forward", quote.forward),
-        ("rate", quote.rate),
-        ("forward_confidence", forward_confidence),
-        ("vol_confidence", vol_confidence),
-    )
-    for figure, value in shares:
-        if value is not None:
-            yield QuoteField(target.expiry_id, figure, ts, (value,))
-    if quote.vols is not None:
-        yield QuoteField(target.expiry_id, "vols", ts, _vols(quote.vols))
-    if quote.svi is not None:
-        yield QuoteField(target.expiry_id, "svi", ts, _svi(quote.svi, (target.end - ts) / _YEAR))
+        for part in _CONFIDENCES:
+            of_expiry[part] = min(figures["confidence"], figures.get(part, (1.0,)))
+    for name in _SHARED_BY_EXPIRY:
+        if name in of_expiry:
+            yield QuoteField(target.expiry_id, name, ts, of_expiry[name])
+    if "vols" in figures:
+        _check_vols(figures["vols"])
+        yield QuoteField(target.expiry_id, "vols", ts, figures["vols"])
+    if "svi" in figures:
+        _check_svi(figures["svi"], (target.end - ts) / _YEAR)
+        yield QuoteField(target.expiry_id, "svi", ts, figures["svi"])
 
 
-def _or_one(value: float | None) -> float:
-    return 1.0 if value is None else value
-
-
-def _vols(vols: Mapping[str, float]) -> tuple[float, ...]:
-    """Strike and vol in turn, strikes rising."""
-    found: dict[float, float] = {}
-    for text, vol in vols.items():
-        strike = float(text) if _STRIKE.fullmatch(text) else math.nan
+def _check_vols(vols: Sequence[float]) -> None:
+    low, high, expected = _VOL
+    for strike, vol in zip(vols[::2], vols[1::2], strict=True):
         if not MIN_PRICE <= strike <= MAX_PRICE:
             raise DataError(
-                f"vols has the strike {text!r}; expected a price from {MIN_PRICE:g} to "
+                f"vols has the strike {strike:g}; expected a price from {MIN_PRICE:g} to "
                 f"{MAX_PRICE:g} like 60000"
             )
-        if strike in found:
-            raise DataError(f"vols has the strike {text!r} twice; give each strike once")
-        low, high, expected = _VOL
         if not low <= vol <= high:
-            raise DataError(f"vols is {vol} at the strike {text!r}; expected {expected}")
-        found[strike] = vol
-    if not found:
+            raise DataError(f"vols is {vol} at the strike {strike:g}; expected {expected}")
+    if not vols:
         raise DataError("vols has no strike; leave it out, or give the vols of the expiry")
-    return tuple(number for strike in sorted(found) for number in (strike, found[strike]))
 
 
-def _svi(svi: SviIn, years: float) -> tuple[float, ...]:
-    """Raw SVI in its domain: finite, b >= 0, |rho| < 1, sigma > 0, total variance nowhere below 0.
+def _check_svi(svi: Sequence[float], years: float) -> None:
+    """Refuse raw SVI outside its domain: finite, b >= 0, |rho| < 1, sigma > 0, variance nowhere
+    below 0.
 
     References
     ----------
     Gatheral and Jacquier (2014), Arbitrage-free SVI volatility surfaces, Quantitative Finance 14.
     """
-    a, b, rho, m, sigma = values = (svi.a, svi.b, svi.rho, svi.m, svi.sigma)
-    if not all(map(math.isfinite, values)):
-        raise DataError(f"svi is {values}; expected finite numbers")
+    a, b, rho, m, sigma = svi
+    if not all(map(math.isfinite, svi)):
+        raise DataError(f"svi is {svi}; expected finite numbers")
     if not (b >= 0.0 and abs(rho) < 1.0 and sigma > 0.0):
         raise DataError(
             f"svi has b {b}, rho {rho} and sigma {sigma}; expected b of 0 or more, rho between -1 "
@@ -308,4 +263,3 @@ def _svi(svi: SviIn, years: float) -> tuple[float, ...]:
             f"svi has a total variance of {at_the_money} at the forward with {years} years left; "
             f"expected above 0 and at most {highest}, a vol of {MAX_VOL:g}"
         )
-    return values

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from market.quotes.quote_store import SURFACE, UNCONFIRMED, Figure, QuoteField
+from market.quotes.quote_store import SURFACE, UNCONFIRMED, QuoteField
+from market.sources.base import Figure
 
 
 @dataclass(frozen=True, slots=True)

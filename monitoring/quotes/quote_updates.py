@@ -19,6 +19,8 @@ from market.bars.panel import BASIS, CLOSE
 from market.core.clock import format_time
 from market.quotes.quote_filter import TimedPrice
 from market.quotes.quote_store import UNCONFIRMED, QuoteField, QuoteStoreBuilder, Status
+from market.sources.base import QuoteUpdate
+from market.sources.http import quote_message
 from monitoring.market_state.exogenous import (
     ExogenousUpdate,
     apply_exogenous,
@@ -28,9 +30,9 @@ from monitoring.market_state.exogenous import (
 )
 from monitoring.market_state.state import LiveMarketState
 from monitoring.market_state.steps import PERPETUAL_MARK, SPOT_MARK
-from monitoring.quotes.checks import QuoteChecks, SoundQuote
+from monitoring.quotes.checks import EXOGENOUS_COLUMNS, QuoteChecks
 from monitoring.quotes.filter_record import FilterRecord
-from monitoring.quotes.messages import MAX_INSTRUMENTS, QuoteIn, QuoteResult, QuotesResponse
+from monitoring.quotes.messages import MAX_INSTRUMENTS, QuoteResult, QuotesResponse
 from monitoring.quotes.price_references import PriceReferences
 from monitoring.quotes.surface_updates import surface_updates
 
@@ -68,7 +70,7 @@ class AppliedQuotes:
 
 def apply_quotes(
     state: LiveMarketState,
-    quotes: Sequence[QuoteIn],
+    quotes: Sequence[QuoteUpdate],
     checks: QuoteChecks,
     guard: PriceGuard | None,
     recorded: FilterRecord | None = None,
@@ -87,6 +89,7 @@ def apply_quotes(
         Verdicts of the filter from the record: it is not asked again.
     """
     batch = _QuoteBatch(state, guard, recorded)
+    quotes = [quote._replace(ts=checks.now) if quote.ts is None else quote for quote in quotes]
     results = [batch.add(quote, checks, i) for i, quote in enumerate(quotes)]
     state = batch.finish(checks.now)
     results = [batch.final_result(i, result) for i, result in enumerate(results)]
@@ -96,9 +99,7 @@ def apply_quotes(
     if not new:
         return state, AppliedQuotes(response, None, 0)
     payload = {
-        "quotes": [
-            msgspec.to_builtins(msgspec.structs.replace(quotes[i], ts=results[i].ts)) for i in new
-        ],
+        "quotes": [msgspec.to_builtins(quote_message(quotes[i])) for i in new],
         "results": [msgspec.to_builtins(results[i]) for i in new],
         **FilterRecord(batch.suspects, batch.confirmed).payload(),
     }
@@ -152,19 +153,21 @@ class _QuoteBatch:
         self.suspects: list[QuoteField] = []
         self.confirmed: list[QuoteField] = []
 
-    def add(self, quote: QuoteIn, checks: QuoteChecks, index: int) -> QuoteResult:
+    def add(self, quote: QuoteUpdate, checks: QuoteChecks, index: int) -> QuoteResult:
         """Add a quote; its result so far, see `final_result`."""
-        sound = checks.check(quote)
-        ts = quote.ts or format_time(checks.now)
-        if isinstance(sound, str):
-            return QuoteResult(quote.instrument, ts, "rejected", sound)
-        new = {field.instrument for field in sound.figures if field.instrument not in self._store}
+        quoted = checks.check(quote)
+        ts = format_time(checks.now if quote.ts is None else quote.ts)
+        if isinstance(quoted, str):
+            return QuoteResult(quote.instrument, ts, "rejected", quoted)
+        cash = quote.instrument in checks.cash_assets
+        column = None if cash else self._columns.get(quote.instrument.removesuffix("-PERP"))
+        new = {field.instrument for field in quoted if field.instrument not in self._store}
         if len(self._store) + len(new) > MAX_INSTRUMENTS:
             return QuoteResult(quote.instrument, ts, "rejected", _FULL)
         fields: list[QuoteField] = []
         notes: list[str] = []
-        for field in sound.figures:
-            filtered, status, detail = self._filter(field, sound.column, fields)
+        for field in quoted:
+            filtered, status, detail = self._filter(field, column, fields)
             if status == "rejected":
                 detail = f"{field.figure} {detail}"
                 return QuoteResult(quote.instrument, ts, "rejected", detail)
@@ -182,14 +185,14 @@ class _QuoteBatch:
             notes.append(f"{', '.join(late)} stays as it was: newer is known")
         if any(self._without_forward(field) for field in good):
             notes.append(_NO_FORWARD)
-        updates = self._exogenous_updates(sound, good)
+        updates = self._exogenous_updates(quote.instrument, column, good)
         if self._first is not None and any(update.open < self._first for update in updates):
             notes.append(_BAR_OVER)
         self._updates += updates
         if suspect:
             self._suspect_at[index] = suspect
             self.suspects += suspect
-        notes += self._confirm(sound.column, [*good, *suspect])
+        notes += self._confirm(column, [*good, *suspect])
         return QuoteResult(
             quote.instrument, ts, "suspect" if suspect else status_, "; ".join(notes) or None
         )
@@ -313,19 +316,20 @@ class _QuoteBatch:
         return surface and self._store.in_force(field.instrument, "forward") is None
 
     def _exogenous_updates(
-        self, sound: SoundQuote, applied: Sequence[QuoteField]
+        self, instrument: str, column: int | None, applied: Sequence[QuoteField]
     ) -> list[ExogenousUpdate]:
-        if sound.column is None:
+        if column is None or not applied:
             return []
-        open_ = step_open(sound.ts, self._state.interval)
+        ts = applied[0].ts
+        open_ = step_open(ts, self._state.interval)
         updates = [
-            ExogenousUpdate(open_, sound.column, kind, field.value[0])
-            for field, kind in sound.context()
-            if field in applied
+            ExogenousUpdate(open_, column, EXOGENOUS_COLUMNS[field.figure], field.value[0])
+            for field in applied
+            if field.figure in EXOGENOUS_COLUMNS
         ]
         if any(field.figure == "mark" for field in applied):
-            symbol = sound.figures[0].instrument.removesuffix("-PERP")
-            updates += self._basis_updates(symbol, sound.column, sound.ts)
+            symbol = instrument.removesuffix("-PERP")
+            updates += self._basis_updates(symbol, column, ts)
         return updates
 
     def _basis_updates(self, symbol: str, column: int, ts: int) -> list[ExogenousUpdate]:

@@ -11,10 +11,10 @@ from market.core.clock import format_time
 from market.core.errors import DataError
 from market.quotes.quote_store import QuoteField, QuoteStore, QuoteStoreBuilder
 from market.quotes.quotes import QuoteBoard
+from market.sources.http import QuoteIn, quote_updates
 from monitoring.market_state.bar_updates import BARS
 from monitoring.quotes.checks import QuoteChecks
 from monitoring.quotes.filter_record import FilterRecord
-from monitoring.quotes.messages import QuoteIn
 from monitoring.quotes.quote_updates import QUOTES
 
 
@@ -95,7 +95,7 @@ def _fields(
     suspects: dict[QuoteField, QuoteField] = {}
     for record in ledger.records(QUOTES):
         try:
-            quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+            messages = msgspec.convert(record.payload["quotes"], list[QuoteIn])
             filtered = FilterRecord.from_payload(record.payload)
         except (KeyError, msgspec.ValidationError) as error:
             raise DataError(
@@ -105,10 +105,10 @@ def _fields(
         suspects |= {field: field for field in (*filtered.suspects, *filtered.confirmed)}
         # Checked at the time of each record: what expired since had not expired then.
         checks = QuoteChecks(columns, cash_assets, 0, until)
-        for quote in quotes:
-            sound = checks.check(quote)
-            if not isinstance(sound, str):
-                fields += [field for field in sound.figures if field.ts <= until]
+        for quote in quote_updates(messages).updates:
+            quoted = checks.check(quote)
+            if not isinstance(quoted, str):
+                fields += [field for field in quoted if field.ts <= until]
     if any(field.suspect for field in suspects.values()):
         for record in ledger.records(BARS):
             confirmed = FilterRecord.from_payload(record.payload).confirmed

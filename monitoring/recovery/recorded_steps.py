@@ -21,11 +21,13 @@ from market.bars.panel import CLOSE, CONTEXT_WIDTH
 from market.bars.recorded_rows import Opens, RecordedRows, RecordedSource
 from market.core.clock import Interval, parse_time
 from market.core.errors import DataError
+from market.sources.base import BarValues
+from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
 from monitoring.market_state.bar_updates import BARS
 from monitoring.market_state.exogenous import ExogenousUpdate, from_records, is_better, steps_near
-from monitoring.market_state.messages import BarIn, BarResult
+from monitoring.market_state.messages import BarResult
 from monitoring.market_state.steps import PERPETUAL_MARK, QUOTE_SERIES_WIDTH, SPOT_MARK, Floats
-from monitoring.quotes.messages import QuoteIn, QuoteResult
+from monitoring.quotes.messages import QuoteResult
 from monitoring.quotes.quote_updates import QUOTES
 from monitoring.recovery.recovery import QUOTE_BOARD
 
@@ -83,7 +85,7 @@ class _Steps:
         self._interval, self._first = interval, first
         self._bars: dict[int, Floats] = {}
         self._corrected: set[tuple[int, int]] = set()
-        self._pending: dict[tuple[int, int], Floats] = {}
+        self._pending: dict[tuple[int, int], BarValues] = {}
         self._series: dict[int, Floats] = {}
 
     def newest_close_after(self, record: Record) -> int | None:
@@ -97,7 +99,7 @@ class _Steps:
         if payload.get("interval") != self._interval.name:
             return
         try:
-            bars = msgspec.convert(payload["bars"], list[BarIn])
+            bars = bar_updates(msgspec.convert(payload["bars"], list[BarIn])).readable()
             results = msgspec.convert(payload["results"], list[BarResult])
             updates = from_records(payload.get("context", ()), self._columns, self._interval)
         except (KeyError, msgspec.ValidationError) as error:
@@ -106,14 +108,12 @@ class _Steps:
             self._set_series(update)
         for bar, result in zip(bars, results, strict=True):
             column = self._columns.get(bar.symbol)
-            open_ = parse_time(bar.ts)
-            if column is None or open_ < self._first or result.status == "late":
+            if column is None or bar.ts < self._first or result.status == "late":
                 continue
-            values = np.array([bar.open, bar.high, bar.low, bar.close, bar.volume])
-            if self._is_correction(payload, result, open_):
-                self._pending[open_, column] = values
+            if self._is_correction(payload, result, bar.ts):
+                self._pending[bar.ts, column] = bar.values
             else:
-                self._put(open_, column, values, corrected=result.status == "corrected")
+                self._put(bar.ts, column, bar.values, corrected=result.status == "corrected")
         newest = self._newest_after(payload)
         if newest != self.newest:
             self.newest = newest
@@ -152,20 +152,21 @@ class _Steps:
             if following is not None and record.recorded_at >= following.recorded_at:
                 break
             try:
-                quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+                messages = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+                quotes = quote_updates(messages).readable()
                 results = msgspec.convert(record.payload.get("results", ()), list[QuoteResult])
             except (KeyError, msgspec.ValidationError) as error:
                 raise _unreadable(record, error) from error
             late = {i for i, result in enumerate(results) if result.status == "late"}
             for i, quote in enumerate(quotes):
-                if quote.mark is None or quote.ts is None or i in late:
+                mark = quote.figures.get("mark")
+                if mark is None or quote.ts is None or i in late:
                     continue
-                ts = parse_time(quote.ts)
-                known = newest.get(quote.instrument, ts)
-                if ts < known or (as_of is not None and ts > as_of):
+                known = newest.get(quote.instrument, quote.ts)
+                if quote.ts < known or (as_of is not None and quote.ts > as_of):
                     continue
-                newest[quote.instrument] = ts
-                self._add_reference(quote.instrument, ts, quote.mark)
+                newest[quote.instrument] = quote.ts
+                self._add_reference(quote.instrument, quote.ts, mark[0])
 
     def rows(self, last: int) -> RecordedRows | None:
         """The rows that open up to `last`; None where nothing is recorded of any."""
@@ -210,7 +211,7 @@ class _Steps:
             return False
         return open_ < self.newest or (self._closed is not None and open_ <= self._closed)
 
-    def _put(self, open_: int, column: int, values: Floats, *, corrected: bool) -> None:
+    def _put(self, open_: int, column: int, values: BarValues, *, corrected: bool) -> None:
         bars = self._bars.get(open_)
         if bars is None:
             bars = self._bars[open_] = np.full((len(self._columns), 5), np.nan)

@@ -20,16 +20,18 @@ from ledger.store import Ledger
 from market.bars.outlier_filter import PriceGuard
 from market.core.clock import format_time, parse_time
 from market.core.errors import DataError
-from market.quotes.quote_store import Figure, QuoteField, QuoteStoreBuilder, restored_quotes
+from market.quotes.quote_store import QuoteField, QuoteStoreBuilder, restored_quotes
+from market.sources.base import BarUpdate, Figure
+from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
 from monitoring.market_state.bar_checks import MAX_AHEAD_DAYS, BarChecks
 from monitoring.market_state.bar_updates import BARS, Correction, apply_bars
 from monitoring.market_state.exogenous import apply_exogenous, from_records, to_records
-from monitoring.market_state.messages import BarIn, BarResult
+from monitoring.market_state.messages import BarResult
 from monitoring.market_state.state import LiveMarketState
 from monitoring.market_state.steps import Counting, StepRule
 from monitoring.quotes.checks import AHEAD_OF_BARS, AHEAD_OF_CLOCK, QuoteChecks
 from monitoring.quotes.filter_record import FilterRecord
-from monitoring.quotes.messages import QuoteIn, QuoteResult
+from monitoring.quotes.messages import QuoteResult
 from monitoring.quotes.quote_updates import QUOTES, apply_quotes
 
 QUOTE_BOARD = "quote_board"
@@ -143,7 +145,8 @@ def replay_market_records(
                 state = _restore_board(state, record.payload, checks, guard)
                 unsaved = 0
             else:
-                quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+                messages = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+                quotes = quote_updates(messages).readable()
                 filtered = FilterRecord.from_payload(record.payload)
                 state, posted = apply_quotes(state, quotes, checks, guard, filtered)
                 unsaved += len(quotes)
@@ -229,10 +232,10 @@ def _apply_bars(
     """The market after recorded bars, how many counted, and those that counted when they were
     recorded and do not any more, with their recorded status."""
     columns, guard = inputs.columns, inputs.guard
-    bars = msgspec.convert(payload["bars"], list[BarIn])
+    bars = bar_updates(msgspec.convert(payload["bars"], list[BarIn])).readable()
     series = from_records(payload.get("context", ()), columns, state.interval)
     state = apply_exogenous(state, series, guard, by_record=True)
-    checks = BarChecks(state.interval, columns, None, MAX_AHEAD_DAYS)
+    checks = BarChecks(state.interval, columns, MAX_AHEAD_DAYS)
     results = msgspec.convert(payload["results"], list[BarResult])
     late = [i for i, result in enumerate(results) if result.status == "late"]
     correction = payload.get("correction")
@@ -264,13 +267,13 @@ def _apply_bars(
 
 
 def _recorded_counting(
-    payload: Mapping[str, Any], bars: Sequence[BarIn], late: Collection[int]
+    payload: Mapping[str, Any], bars: Sequence[BarUpdate], late: Collection[int]
 ) -> Counting:
     """Which steps came to count when these bars were recorded."""
     until, final = payload.get("newest"), payload.get("final_until")
     if "steps" not in payload:
         # Written by an earlier version, in which the first bar of a step made it count.
-        opens = [parse_time(bar.ts) for i, bar in enumerate(bars) if i not in late]
+        opens = [bar.ts for i, bar in enumerate(bars) if i not in late]
         until = format_time(max(opens)) if opens else None
     return Counting(
         StepRule(),

@@ -14,7 +14,6 @@ from margin.engines.tier.tiers import check_label_support
 from margin.rules.history import RuleHistory
 from margin.rules.history import load_history as load_rule_history
 from margin.rules.ruleset import RuleSet
-from market.bars.bar_files import BarFolder
 from market.bars.exogenous_files import ContextSources, add_context
 from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import PriceGuard
@@ -25,6 +24,7 @@ from market.simulator.account_behaviour import AccountTrajectories, simulate_beh
 from market.simulator.market_parameters import MarketParameters
 from market.simulator.population import Population, SampledAccounts, sample_lives
 from market.simulator.simulated_market import SimulatedMarket, simulate_market
+from market.sources.parquet import BarFolder
 from pipelines.config.config import Config
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
-from decisions.account_validation import from_account
+from decisions.account_validation import account_request
 from decisions.book_scoring import PreviousAddOn
 from decisions.decision import Outcome, decide
 from decisions.messages import AccountProblem, Decision
@@ -173,7 +173,7 @@ def _recording(
         return Outcome.of(decide(chosen, snapshot, ruleset, model, previous), model)
 
     return Recording(
-        {name: from_account(account) for name, account in by_id.items()},
+        {name: account_request(account) for name, account in by_id.items()},
         levels_in_force(ledger, list(by_id)),
         {},
         snapshot,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import tomli_w
 
 from margin.engines.tier.rules import Bracket
 from margin.rules.history import RuleHistory
@@ -19,7 +20,6 @@ from market.core.clock import format_time
 from market.core.errors import DataError, RuleSetError
 from market.core.files import replace_file
 from pipelines.rulesets.bracket_record import BracketRecord, read_brackets
-from pipelines.rulesets.toml_text import toml_text
 
 HEADER = "# Written by `margincast rulesets import`; import again in the place of editing.\n"
 
@@ -86,7 +86,7 @@ def import_rulesets(
         end = steps[i + 1][0] if i + 1 < len(steps) else None
         ruleset = _version(rules, name or rules.name, moment, end, tables, source.name, digest)
         file = f"{_stamp(moment)}.toml"
-        files[file] = (HEADER + "\n" + toml_text(ruleset.content())).encode()
+        files[file] = (HEADER + "\n" + tomli_w.dumps(ruleset.content())).encode()
         versions.append(_checked(ruleset, files[file], file))
         reported.append(
             {

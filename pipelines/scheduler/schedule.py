@@ -35,7 +35,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from market.core.errors import ConfigError
 from pipelines.config.config import Config, load_config
-from pipelines.scheduler.cron_trigger import cron_trigger
+from pipelines.scheduler.cron import cron_trigger
 from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive, is_held
 from pipelines.scheduler.notify import message, send
 from pipelines.scheduler.schedule_state import Finished, JobState, ScheduleState

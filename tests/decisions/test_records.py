@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from decisions.account_validation import from_account, to_account
+from decisions.account_validation import account_request
 from decisions.book_scoring import PreviousAddOn
 from decisions.decision import decide
 from decisions.records import entries, recorded_previous
@@ -18,6 +18,7 @@ from margin.rules.ruleset import RuleSet, load_ruleset
 from market.accounts.book import Account, Balance, Position
 from market.core.clock import DAY, HOUR
 from market.core.errors import BundleError, LedgerError
+from market.sources.http import account_update
 from models.bundle.bundle import MODEL, load_bundle
 from models.forecaster import Forecaster
 
@@ -46,7 +47,7 @@ def record(
     snapshot = MarketSnapshot.of_history(market.history, market.features, as_of)
     before = previous or {}
     decided = decide(ACCOUNTS, snapshot, ruleset, model, before, no_model="none yet")
-    accounts = {account.account_id: from_account(account) for account in ACCOUNTS}
+    accounts = {account.account_id: account_request(account) for account in ACCOUNTS}
     found, contents, named = entries(decided, accounts, before, snapshot, ruleset)
     ledger.append(found, contents=contents)
     return [str(decision.decision_id) for decision in named]
@@ -54,7 +55,7 @@ def record(
 
 @pytest.mark.parametrize("account", ACCOUNTS)
 def test_account_survives_the_request_form(account: Account) -> None:
-    assert to_account(from_account(account)) == account
+    assert account_update(account_request(account), 0).account == account
 
 
 @pytest.mark.parametrize("row", [-1, 100])

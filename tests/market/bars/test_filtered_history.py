@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from market.bars.bar_files import BarFolder, BarKind
 from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import PriceGuard
 from market.bars.panel import CLOSE, BarPanel
 from market.bars.quality import FileQuality
 from market.core.clock import HOUR, INTERVALS, MINUTE, format_time, parse_time
+from market.sources.base import BarKind
+from market.sources.parquet import BarFolder
 
 HOURLY = INTERVALS["1h"]
 GUARD = PriceGuard()

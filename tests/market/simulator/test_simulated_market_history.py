@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from market.bars.bar_files import possible
+from market.bars.bar_cleaning import possible
 from market.bars.panel import CLOSE, HIGH, LOW, OPEN, VOLUME, BarPanel
 from market.core.clock import DAY, Interval, parse_time
 from market.core.errors import ConfigError

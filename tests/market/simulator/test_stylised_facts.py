@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 from statsmodels.tsa.stattools import acf
 
-from market.bars.bar_files import BarFolder
 from market.bars.history import load_history
 from market.bars.panel import CLOSE, HIGH, LOW, OPEN, VOLUME, BarPanel
 from market.core.clock import HOUR, Interval, parse_time
@@ -18,6 +17,7 @@ from market.simulator.market_parameters import MarketParameters
 from market.simulator.simulated_market import simulate_bars
 from market.simulator.stylised_facts import FACTS, TOLERANCE, hill, measure_facts
 from market.simulator.venue_statistics import measure_index, memory
+from market.sources.parquet import BarFolder
 
 HOURLY = Interval.parse("1h")
 START = parse_time("2024-01-01T00:00:00Z")

@@ -19,14 +19,14 @@ from margin.rules.ruleset import RuleSet
 from margin.valuation.marks import perpetual_marks, suspect_view
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
-from market.bars.bar_files import BarFolder, read_bars
+from market.bars.bar_cleaning import load_bars
 from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import LAST, PriceGuard
 from market.bars.panel import CLOSE, BarPanel
 from market.core.clock import HOUR, INTERVALS, MINUTE, format_time, parse_time
+from market.sources.base import BarUpdate, QuoteUpdate
+from market.sources.parquet import BarFolder
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.messages import BarIn
-from monitoring.quotes.messages import QuoteIn
 
 GUARD = PriceGuard()
 Floats = npt.NDArray[np.float64]
@@ -37,8 +37,8 @@ class Event:
     """Something told: bars of an hour, or marks of one source; `glitch` names a bad one."""
 
     ts: int
-    bars: tuple[BarIn, ...] = ()
-    quotes: tuple[QuoteIn, ...] = ()
+    bars: tuple[BarUpdate, ...] = ()
+    quotes: tuple[QuoteUpdate, ...] = ()
     glitch: str = ""
 
 
@@ -49,8 +49,10 @@ class Consensus:
     symbols: Sequence[str]
     told: dict[str, tuple[int, float]] = field(default_factory=dict)
 
-    def take(self, quotes: Sequence[QuoteIn], ts: int) -> None:
-        self.told |= {q.instrument: (ts, q.mark) for q in quotes if q.mark is not None}
+    def take(self, quotes: Sequence[QuoteUpdate], ts: int) -> None:
+        self.told |= {
+            q.instrument: (ts, q.figures["mark"][0]) for q in quotes if "mark" in q.figures
+        }
 
     def range(self, since: int) -> tuple[Floats, Floats]:
         """Lower and upper of two agreeing sources no older than `since`; NaN where there are
@@ -200,17 +202,18 @@ def synthetic_events(
                     yield Event(ts, quotes=(quote(name, true, ts),))
 
 
-def quote(name: str, price: float, ts: int) -> QuoteIn:
-    return QuoteIn(instrument=name, ts=format_time(ts), mark=price)
+def quote(name: str, price: float, ts: int) -> QuoteUpdate:
+    return QuoteUpdate(name, ts, {"mark": (price,)})
 
 
-def hour_bars(prices: Floats, minute: int, symbols: Sequence[str], close: int) -> Iterator[BarIn]:
+def hour_bars(
+    prices: Floats, minute: int, symbols: Sequence[str], close: int
+) -> Iterator[BarUpdate]:
     hour = prices[minute - 60 : minute + 1]
     for s, symbol in enumerate(symbols):
         span = hour[:, s].tolist()
-        yield BarIn(
-            symbol, format_time(close - HOUR), span[0], max(span), min(span), span[-1], 100.0
-        )
+        values = span[0], max(span), min(span), span[-1], 100.0
+        yield BarUpdate(symbol, close - HOUR, values)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -276,14 +279,14 @@ def test_no_account_is_solvent_on_record_through_april_2025(
     row = int(np.searchsorted(panel.opens, begin))
     live = live_from(replace(panel.rows(row - 24 * 20, row), context=None))
     start = live.state.mark.copy()
-    quotes: dict[int, list[QuoteIn]] = {}
+    quotes: dict[int, list[QuoteUpdate]] = {}
     for folder, kind, suffix in (
         ("ohlcv_5m_binance_spot_2025", "spot", ""),
         ("ohlcv_5m_binance_perp", "perp", "-PERP"),
     ):
         for symbol in symbols:
-            path = data_dir / folder / f"{symbol}.parquet"
-            fine = read_bars(path, "spot" if kind == "spot" else "perp", INTERVALS["5m"])
+            source = BarFolder(data_dir / folder, "spot" if kind == "spot" else "perp")
+            fine = load_bars(source, symbol, INTERVALS["5m"])
             closes = fine.opens + 5 * MINUTE
             inside = (closes > begin) & (closes <= end)
             for ts, price in zip(closes[inside], fine.values[inside, CLOSE], strict=True):
@@ -294,7 +297,7 @@ def test_no_account_is_solvent_on_record_through_april_2025(
         if ts % HOUR == 0:
             values = panel.values[int(np.searchsorted(panel.closes, ts))]
             bars = [
-                BarIn(symbol, format_time(ts - HOUR), *values[s].tolist())
+                BarUpdate(symbol, ts - HOUR, tuple(values[s].tolist()))
                 for s, symbol in enumerate(symbols)
             ]
             events.append(Event(ts, bars=tuple(bars)))

@@ -15,8 +15,9 @@ from market.bars.panel import CLOSE, CONTEXT_WIDTH, FUNDING, BarPanel
 from market.core.clock import HOUR, format_time, parse_time
 from market.core.errors import DataError, LedgerError
 from market.simulator.simulated_market import simulate_bars
+from market.sources.http import BarIn, bar_updates
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.messages import BarIn, BarsResponse
+from monitoring.market_state.messages import BarResult, BarsResponse
 from monitoring.market_state.steps import StepRule
 
 START = 220
@@ -25,7 +26,13 @@ ANY_BAR = StepRule(quorum=0.0)
 
 
 def post(live: LiveMarket, bars: list[dict[str, Any]], **rest: Any) -> BarsResponse:
-    return live.post("1h", [BarIn(**bar) for bar in bars], **rest)
+    batch = bar_updates([BarIn(**bar) for bar in bars], rest.get("now"))
+    response = live.post("1h", batch.updates, **rest)
+
+    def refuse(place: int, why: str) -> BarResult:
+        return BarResult(bars[place]["symbol"], bars[place]["ts"], "rejected", why)
+
+    return BarsResponse(batch.in_order(response.results, refuse), response.as_of)
 
 
 def statuses(response: BarsResponse) -> list[str]:
@@ -196,7 +203,7 @@ def test_an_impossible_bar_is_rejected_and_moves_nothing(
 
 
 def test_bars_of_another_interval_are_rejected(market: Any) -> None:
-    response = market.live().post("5m", [BarIn(**market.bar(0, 0))])
+    response = market.live().post("5m", bar_updates([BarIn(**market.bar(0, 0))]).updates)
     assert statuses(response) == ["rejected"]
     assert "'5m'" in str(response.results[0].detail)
 

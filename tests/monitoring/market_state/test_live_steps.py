@@ -19,19 +19,21 @@ from market.bars.outlier_filter import PriceGuard, new_state
 from market.bars.panel import CLOSE, CONTEXT_WIDTH, FUNDING, VOLUME, BarPanel
 from market.core.clock import DAY, HOUR, SECOND, format_time
 from market.core.errors import ConfigError, LedgerError
+from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
 from monitoring.market_state import steps as live_steps
 from monitoring.market_state.bar_updates import Correction
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.messages import BarIn, BarsResponse
+from monitoring.market_state.messages import BarsResponse
 from monitoring.market_state.steps import StepRule
-from monitoring.quotes.messages import QuoteIn
 
 START = 220
 ADMIN = Correction("admin")
 
 
 def post(live: LiveMarket, bars: list[dict[str, Any]], **rest: Any) -> BarsResponse:
-    return live.post("1h", [BarIn(**bar) for bar in bars], **rest)
+    return live.post(
+        "1h", bar_updates([BarIn(**bar) for bar in bars], rest.get("now")).updates, **rest
+    )
 
 
 def statuses(response: BarsResponse) -> list[str]:
@@ -54,7 +56,7 @@ def same(a: LiveMarket, b: LiveMarket) -> None:
     for name in ("mark", "mark_before", "guard", "guard_before"):
         assert getattr(one, name).tobytes() == getattr(two, name).tobytes(), name
     assert one.closed == two.closed
-    for name in ("told", "corrections"):
+    for name in ("received_bars", "corrections"):
         left, right = getattr(one, name), getattr(two, name)
         assert left.keys() == right.keys(), name
         assert all(left[open_].tobytes() == right[open_].tobytes() for open_ in left), name
@@ -498,12 +500,12 @@ def test_recovery_keeps_what_quotes_told_of_each_step(
     def funding(row: int, symbol: int, rate: float) -> None:
         context[row, symbol, FUNDING] = rate
         told = QuoteIn(
-            f"{market.bars.panel.symbols[symbol]}-PERP",
+            f"{market.panel.symbols[symbol]}-PERP",
             format_time(int(market.panel.opens[row]) + 60 * SECOND),
             funding=rate,
             interval_hours=1.0,
         )
-        (result,) = live.post_quotes([told], record=ledger.append).results
+        (result,) = live.post_quotes(quote_updates([told]).updates, record=ledger.append).results
         assert result.status == "applied"
 
     for row in rows:

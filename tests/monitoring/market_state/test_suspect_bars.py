@@ -17,13 +17,14 @@ from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
 from ledger.records import Entry
 from ledger.store import Ledger
-from market.bars.bar_files import BarFolder
 from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import PriceGuard
 from market.bars.panel import CLOSE, HIGH, BarPanel
 from market.core.clock import HOUR, MINUTE, format_time
+from market.sources.http import BarIn, bar_updates
+from market.sources.parquet import BarFolder
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.messages import BarIn, BarsResponse
+from monitoring.market_state.messages import BarsResponse
 from monitoring.market_state.steps import StepRule
 
 START, STEPS = 200, 12
@@ -31,7 +32,9 @@ GUARD = PriceGuard()
 
 
 def post(live: LiveMarket, bars: list[dict[str, Any]], **rest: Any) -> BarsResponse:
-    return live.post("1h", [BarIn(**bar) for bar in bars], **rest)
+    return live.post(
+        "1h", bar_updates([BarIn(**bar) for bar in bars], rest.get("now")).updates, **rest
+    )
 
 
 def statuses(response: BarsResponse) -> list[str]:

@@ -23,9 +23,9 @@ from market.core.clock import DAY, HOUR, MINUTE, SECOND, format_time
 from market.core.errors import DataError, LedgerError
 from market.core.instruments import parse_expiry
 from market.quotes.quotes import QuoteBoard
+from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.messages import BarIn
-from monitoring.quotes.messages import QuoteIn, QuotesResponse
+from monitoring.quotes.messages import QuotesResponse
 from monitoring.recovery.recovery import QUOTE_BOARD
 
 START = 220
@@ -40,11 +40,17 @@ def expiry_after(live: LiveMarket, days: int = 30) -> str:
 
 
 def quote(live: LiveMarket, quotes: list[dict[str, Any]], **rest: Any) -> QuotesResponse:
-    return live.post_quotes([QuoteIn(**q) for q in quotes], cash_assets=CASH, **rest)
+    return live.post_quotes(
+        quote_updates([QuoteIn(**q) for q in quotes], rest.get("now")).updates,
+        cash_assets=CASH,
+        **rest,
+    )
 
 
 def bars(live: LiveMarket, given_: list[dict[str, Any]], **rest: Any) -> None:
-    response = live.post("1h", [BarIn(**bar) for bar in given_], **rest)
+    response = live.post(
+        "1h", bar_updates([BarIn(**bar) for bar in given_], rest.get("now")).updates, **rest
+    )
     assert {result.status for result in response.results} == {"applied"}
 
 
@@ -226,7 +232,7 @@ def test_posted_context_equals_that_of_files_to_the_last_bit(
             context[row, column, kind] = value * scale / scale
             past = data.draw(st.integers(1, 60)) * MINUTE
             told = {
-                "instrument": f"{market.bars.panel.symbols[column]}{suffix}",
+                "instrument": f"{market.panel.symbols[column]}{suffix}",
                 name: value * scale if kind != FUNDING else value,
                 "ts": format_time(int(market.panel.opens[row]) + past),
             }
@@ -265,7 +271,7 @@ def test_context_for_a_step_that_is_gone_changes_nothing_and_says_so(market: Any
     ts = format_time(close(live) - HOUR)
     (result,) = quote(live, [{"instrument": "BTCUSDT-PERP", "funding": 1e-4, "ts": ts}]).results
     assert result.status == "applied"
-    assert "gone by" in str(result.detail)
+    assert "is over" in str(result.detail)
     assert live.state.features is not None
     assert other.state.features is not None
     assert live.state.features.values.tobytes() == other.state.features.values.tobytes()
@@ -285,7 +291,7 @@ def test_posted_context_goes_before_that_of_the_files_and_survives_corrections(
     quote(live, [{"instrument": "ETHUSDT-PERP", "funding": 3e-4, "interval_hours": 1.0}])
     (bar,) = (b for b in market.bars(range(START, START + 1)) if b["symbol"] == "BTCUSDT")
     for volume in (1.0, bar["volume"]):
-        live.post("1h", [BarIn(**{**bar, "volume": volume})])
+        live.post("1h", bar_updates([BarIn(**{**bar, "volume": volume})]).updates)
     context[START, panel.symbols.index("ETHUSDT"), FUNDING] = 3e-4
     whole = MarketState(panel.symbols, panel.interval).advance(panel)
     assert live.state.features is not None
@@ -325,7 +331,7 @@ def traffic(live: LiveMarket, market: Any, rows: range, record: Any) -> None:
         )
         live.post(
             "1h",
-            [BarIn(**bar) for bar in market.bars(range(row, row + 1))],
+            bar_updates([BarIn(**bar) for bar in market.bars(range(row, row + 1))]).updates,
             record=lambda entry: record([entry]),
         )
         quote(
@@ -379,7 +385,10 @@ def test_a_restart_on_the_wall_clock_keeps_what_had_not_expired_then(
     ]
     cash = frozenset({"BUIDL-I"})
     response = live.post_quotes(
-        [QuoteIn(**q) for q in told], cash_assets=cash, now=now, record=ledger.append
+        quote_updates([QuoteIn(**q) for q in told], now).updates,
+        cash_assets=cash,
+        now=now,
+        record=ledger.append,
     )
     assert statuses(response) == ["applied"] * 3
     restarted = market.live()

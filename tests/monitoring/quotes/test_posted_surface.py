@@ -13,9 +13,8 @@ from features.market.option_surface import surface_figures
 from features.state.market_state import MarketState
 from market.bars.panel import CONTEXT_WIDTH, CURVATURE, SKEW, TERM_SLOPE
 from market.core.clock import DAY, HOUR, format_time
+from market.sources.http import BarIn, QuoteIn, SviIn, bar_updates, quote_updates
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.messages import BarIn
-from monitoring.quotes.messages import QuoteIn, SviIn
 
 NAMES = ("skew_25d", "atm_term_slope", "smile_curvature")
 
@@ -39,7 +38,7 @@ def surface(live: LiveMarket, days: int, a: float, ts: int | None = None) -> dic
 
 
 def post(live: LiveMarket, *quotes: dict[str, Any]) -> None:
-    response = live.post_quotes([QuoteIn(**quote) for quote in quotes])
+    response = live.post_quotes(quote_updates([QuoteIn(**quote) for quote in quotes]).updates)
     assert {result.status for result in response.results} == {"applied"}
 
 
@@ -55,7 +54,9 @@ def pending(market: Any) -> LiveMarket:
     """A market whose newest step has its bars and can still be told something."""
     last = len(market.panel) - 1
     live: LiveMarket = market.head(last).live()
-    live.post("1h", [BarIn(**bar) for bar in market.bars(range(last, last + 1))])
+    live.post(
+        "1h", bar_updates([BarIn(**bar) for bar in market.bars(range(last, last + 1))]).updates
+    )
     return live
 
 
@@ -86,7 +87,7 @@ def test_quoted_surface_is_in_the_features_as_context_of_history_is(
     # Told before the bar: it waits for its step.
     post(live, surface(live, 30, 0.01, at - HOUR // 2), surface(live, 90, 0.03, at - HOUR // 2))
     bars = market.bars(range(last, last + 1))
-    live.post("1h", [BarIn(**bar) for bar in bars])
+    live.post("1h", bar_updates([BarIn(**bar) for bar in bars]).updates)
     board = live.snapshot(at).quotes
     assert board is not None
     figures = surface_figures(board, "BTC", at)
@@ -104,5 +105,5 @@ def test_what_is_told_of_a_coin_without_bars_moves_no_context(market: Any, days:
     live = pending(market)
     other = [surface(live, days, 0.01), surface(live, days + 5, 0.01)]
     quotes = [QuoteIn(**(one | {"instrument": f"N{one['instrument']}"})) for one in other]
-    live.post_quotes(quotes)
+    live.post_quotes(quote_updates(quotes).updates)
     assert np.isnan(columns(live)).all()

@@ -24,11 +24,12 @@ from market.bars.panel import BASIS, CLOSE
 from market.core.clock import DAY, HOUR, MINUTE, SECOND, format_time
 from market.core.instruments import parse_expiry
 from market.quotes.quotes import InstrumentQuote, QuoteBoard
+from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
 from monitoring.market_state import live_market
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.messages import BarIn, BarsResponse
+from monitoring.market_state.messages import BarsResponse
 from monitoring.market_state.steps import StepRule
-from monitoring.quotes.messages import QuoteIn, QuotesResponse
+from monitoring.quotes.messages import QuotesResponse
 from monitoring.recovery.recorded_quotes import recorded_quotes
 
 START = 220
@@ -58,11 +59,17 @@ def start(market: Any, rows: int = START, quorum: float = 0.0) -> LiveMarket:
 
 
 def post_quotes(live: LiveMarket, quotes: list[Post], **rest: Any) -> QuotesResponse:
-    return live.post_quotes(msgspec.convert(quotes, list[QuoteIn]), cash_assets=CASH, **rest)
+    return live.post_quotes(
+        quote_updates(msgspec.convert(quotes, list[QuoteIn]), rest.get("now")).updates,
+        cash_assets=CASH,
+        **rest,
+    )
 
 
 def post_bars(live: LiveMarket, bars: list[Post], **rest: Any) -> BarsResponse:
-    return live.post("1h", [BarIn(**bar) for bar in bars], **rest)
+    return live.post(
+        "1h", bar_updates([BarIn(**bar) for bar in bars], rest.get("now")).updates, **rest
+    )
 
 
 def statuses(response: QuotesResponse | BarsResponse) -> list[str]:

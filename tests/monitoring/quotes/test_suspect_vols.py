@@ -26,10 +26,11 @@ from market.bars.panel import CLOSE
 from market.core.clock import DAY, MINUTE, format_time
 from market.core.instruments import parse_expiry
 from market.quotes.quotes import QuoteBoard
+from market.sources.http import QuoteIn, quote_updates
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.quotes.messages import QuoteIn, QuotesResponse
+from monitoring.quotes.messages import QuotesResponse
 
 BTC = "BTCUSDT"
 GUARD = PriceGuard()
@@ -56,7 +57,11 @@ def start(market: Any) -> LiveMarket:
 def post(live: LiveMarket, minute: float, *quotes: Post, **rest: Any) -> QuotesResponse:
     ts = format_time(at(live, minute))
     told = [{"ts": ts, **quote} for quote in quotes]
-    return live.post_quotes(msgspec.convert(told, list[QuoteIn]), cash_assets=frozenset(), **rest)
+    return live.post_quotes(
+        quote_updates(msgspec.convert(told, list[QuoteIn]), rest.get("now")).updates,
+        cash_assets=frozenset(),
+        **rest,
+    )
 
 
 def statuses(response: QuotesResponse) -> list[str]:

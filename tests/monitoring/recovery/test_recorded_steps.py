@@ -29,11 +29,11 @@ from market.bars.panel import BarPanel
 from market.bars.recorded_rows import RecordedSource
 from market.core.clock import MINUTE, Interval, format_time
 from market.simulator.simulated_market import simulate_bars
+from market.sources.base import BarUpdate
+from market.sources.http import QuoteIn, quote_updates
 from monitoring.market_state.bar_updates import Correction
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.messages import BarIn
 from monitoring.market_state.steps import StepRule
-from monitoring.quotes.messages import QuoteIn
 from monitoring.recovery.recorded_quotes import recorded_quotes
 from monitoring.recovery.recorded_steps import rows_before_the_newest, rows_known_at
 from pipelines.jobs.serve import market_of
@@ -70,13 +70,13 @@ class Feed:
         assert newest is not None
         return newest
 
-    def bar(self, row: int, column: int = 0, factor: float = 1.0) -> BarIn:
+    def bar(self, row: int, column: int = 0, factor: float = 1.0) -> BarUpdate:
         prices = self.panel.values[row, column].copy()
         prices[:4] *= factor
-        ts = format_time(int(self.panel.opens[row]))
-        return BarIn(self.panel.symbols[column], ts, *prices.tolist())
+        opens = int(self.panel.opens[row])
+        return BarUpdate(self.panel.symbols[column], opens, tuple(prices.tolist()))
 
-    def post(self, *bars: BarIn, correct: bool = False, final: bool = False) -> list[str]:
+    def post(self, *bars: BarUpdate, correct: bool = False, final: bool = False) -> list[str]:
         author = Correction("key-1") if correct else None
         answer = self.live.post(
             "1h", bars, final=final, correction=author, record=lambda e: self.ledger.append([e])
@@ -92,7 +92,9 @@ class Feed:
             self.ledger.append(list[Entry](entries))
 
         quote = QuoteIn(name, format_time(ts), mark=mark, **rest)
-        answer = self.live.post_quotes([quote], cash_assets=CASH, record=record)
+        answer = self.live.post_quotes(
+            quote_updates([quote]).updates, cash_assets=CASH, record=record
+        )
         return answer.results[0].status
 
     def batch(self, rows: int) -> MarketSnapshot:

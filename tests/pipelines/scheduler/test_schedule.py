@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from market.core.errors import BusyError, ConfigError
 from pipelines.cli.main import app
 from pipelines.config.config import Config, load_config
-from pipelines.scheduler.cron_trigger import cron_trigger
+from pipelines.scheduler.cron import cron_trigger
 from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive
 from pipelines.scheduler.schedule import Scheduler, first_start, next_starts
 from pipelines.scheduler.schedule_state import Finished, JobState, ScheduleState
@@ -289,7 +289,7 @@ def test_retraining_that_outlived_its_scheduler_is_not_started_beside_itself(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = load_config(config_of(tmp_path, f"[schedule]\ncron = '{DAILY}'\n"))
-    planned = (datetime.now(UTC) + timedelta(hours=5)).isoformat()
+    planned = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
     begun = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
     ScheduleState(folder_of(config) / "state.json").put(
         "retrain", JobState(f"{DAILY} UTC", planned, due=begun, running=begun)

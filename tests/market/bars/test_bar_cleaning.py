@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.bars.bar_files import BarFolder, SymbolBars, aggregate, find_files, possible, read_bars
+from market.bars.bar_cleaning import SymbolBars, aggregate, load_bars, possible
 from market.bars.panel import CLOSE, VOLUME
 from market.core.clock import DAY, HOUR, INTERVALS, MINUTE
 from market.core.errors import DataError
+from market.sources.parquet import BarFolder
 
 HOURLY, FIVE_MINUTES = INTERVALS["1h"], INTERVALS["5m"]
 
@@ -27,7 +28,9 @@ Read = Callable[[pa.Table], SymbolBars]
 @pytest.fixture
 def read(tmp_path: Path, write_bars: Write) -> Read:
     """Write a table as a spot file and read it at one hour."""
-    return lambda table: read_bars(write_bars(tmp_path, "XUSDT", table), "spot", HOURLY)
+    return lambda table: load_bars(
+        BarFolder(write_bars(tmp_path, "XUSDT", table).parent), "XUSDT", HOURLY
+    )
 
 
 def _faults(bars: SymbolBars) -> dict[str, float]:
@@ -140,7 +143,7 @@ def test_marks_have_no_volume_and_never_die(
     tmp_path: Path, write_bars: Write, bars_table: Table
 ) -> None:
     path = write_bars(tmp_path, "XUSDT", bars_table(40).drop_columns(["volume"]))
-    bars = read_bars(path, "mark", HOURLY)
+    bars = load_bars(BarFolder(path.parent, "mark"), path.stem, HOURLY)
     assert _faults(bars) == {}
     assert bars.values[:, VOLUME].tolist() == [0.0] * 40
 
@@ -226,8 +229,8 @@ def test_shuffled_rows_give_the_same_bars(
     table = change(bars_table(60), "low", {7: -1.0}).take([*range(30), *range(33, 60), 5])
     folder = tmp_path_factory.mktemp("shuffled")
     order = np.random.default_rng(seed).permutation(len(table))
-    plain = read_bars(write_bars(folder, "A", table), "spot", HOURLY)
-    mixed = read_bars(write_bars(folder, "B", table.take(order)), "spot", HOURLY)
+    plain = load_bars(BarFolder(write_bars(folder, "A", table).parent), "A", HOURLY)
+    mixed = load_bars(BarFolder(write_bars(folder, "B", table.take(order)).parent), "B", HOURLY)
     assert np.array_equal(plain.opens, mixed.opens)
     assert np.array_equal(plain.values, mixed.values)
     assert _faults(plain) | {"unsorted": 0} == _faults(mixed) | {"unsorted": 0}
@@ -243,15 +246,15 @@ def test_coarser_file_is_refused_with_both_intervals(
     tmp_path: Path, write_bars: Write, bars_table: Table
 ) -> None:
     path = write_bars(tmp_path, "XUSDT", bars_table(5))
-    with pytest.raises(DataError, match=r"XUSDT\.parquet has 1h bars, coarser than .* 5m"):
-        read_bars(path, "spot", FIVE_MINUTES)
+    with pytest.raises(DataError, match=r"XUSDT in .* has 1h bars, coarser than .* 5m"):
+        load_bars(BarFolder(path.parent, "spot"), path.stem, FIVE_MINUTES)
 
 
 @pytest.mark.parametrize(("step", "minutes"), [(4 * HOUR, "240"), (DAY, "1440"), (3 * MINUTE, "3")])
 def test_interval_of_no_kind_is_refused(
     read: Read, bars_table: Table, step: int, minutes: str
 ) -> None:
-    with pytest.raises(DataError, match=rf"XUSDT\.parquet has bars every {minutes} minutes"):
+    with pytest.raises(DataError, match=rf"XUSDT in .* has bars every {minutes} minutes"):
         read(bars_table(5, step))
 
 
@@ -260,7 +263,7 @@ def test_unreadable_file_is_refused_by_name(tmp_path: Path, content: bytes) -> N
     path = tmp_path / "XUSDT.parquet"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"XUSDT\.parquet cannot be read as parquet"):
-        read_bars(path, "spot", HOURLY)
+        load_bars(BarFolder(path.parent, "spot"), path.stem, HOURLY)
 
 
 def test_truncated_file_and_missing_file_are_refused(
@@ -269,9 +272,9 @@ def test_truncated_file_and_missing_file_are_refused(
     path = write_bars(tmp_path, "XUSDT", bars_table(50))
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match="cannot be read"):
-        read_bars(path, "spot", HOURLY)
+        load_bars(BarFolder(path.parent, "spot"), path.stem, HOURLY)
     with pytest.raises(DataError, match="cannot be read"):
-        read_bars(tmp_path / "NONE.parquet", "spot", HOURLY)
+        load_bars(BarFolder(tmp_path), "NONE", HOURLY)
 
 
 @pytest.mark.parametrize(("rows", "message"), [(0, "holds no rows"), (1, "at least 2 are needed")])
@@ -303,15 +306,15 @@ def test_folder_is_listed_by_symbol(tmp_path: Path, write_bars: Write, bars_tabl
         write_bars(tmp_path, symbol, bars_table(2))
     (tmp_path / "README.md").write_text("not bars")
     folder = BarFolder(tmp_path)
-    assert list(find_files(folder, ())) == ["AUSDT", "BUSDT"]
-    assert list(find_files(folder, ("BUSDT", "CUSDT"))) == ["BUSDT"]
+    assert list(folder.symbols(())) == ["AUSDT", "BUSDT"]
+    assert list(folder.symbols(("BUSDT", "CUSDT"))) == ["BUSDT"]
 
 
 def test_missing_and_empty_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"does not exist; check \[market\] bars"):
-        find_files(BarFolder(tmp_path / "none"), ())
+        BarFolder(tmp_path / "none").symbols(())
     with pytest.raises(DataError, match=r"holds no <SYMBOL>\.parquet file"):
-        find_files(BarFolder(tmp_path), ())
+        BarFolder(tmp_path).symbols(())
 
 
 @pytest.mark.parametrize("year", ["1950", "2262"])
