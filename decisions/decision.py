@@ -164,7 +164,8 @@ def _reduction_fractions(scores: BookScores, ruleset: RuleSet) -> Floats:
 def _problems(scores: BookScores) -> dict[int, DataError]:
     """Why accounts cannot be decided on, by index: what the rules refuse, else an overflow.
 
-    Every number of the other accounts is finite."""
+    Every number of the other accounts is finite.
+    """
     add_on, column = scores.add_on, scores.valuations.column
     amounts = (
         column("equity"),
@@ -211,7 +212,7 @@ def _amounts(scores: BookScores) -> list[dict[str, Any]]:
 
 
 def _marks(valuations: BookValuations, ruleset: RuleSet) -> list[list[MarkUsed]]:
-    """The marks behind the figures of each account; none of one without scores."""
+    """The marks that each account was valued at; none for an account without scores."""
     good = MarksUsed(valuations.last_good, ruleset)
     suspect = None if valuations.suspect is None else MarksUsed(valuations.suspect, ruleset)
     marks: list[list[MarkUsed]] = []

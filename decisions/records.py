@@ -75,7 +75,7 @@ def entries(
     Daily closes are among the contents where the rule set simulates history: they are the same
     for all decisions of a day, and stored once.
     """
-    # Quotes on their own: they are large, and stay while the clock goes on.
+    # Quotes apart: they are large, and stay while the clock goes on.
     market = replace(snapshot, quotes=None).content()
     shared = [
         ("market", CanonicalContent.of(market)),
@@ -87,43 +87,43 @@ def entries(
     if ruleset.method == "simulation" and daily is not None:
         shared.append(("daily_closes", _daily_content(daily)))
     contents = {f"{kind}_sha256": content.sha256 for kind, content in shared}
-    found: list[Entry] = []
-    named: list[Decision] = []
+    recorded: list[Entry] = []
+    identified: list[Decision] = []
     for decision in decisions:
         before = previous.get(decision.account_id)
-        own = msgspec.structs.replace(decision, decision_id=new_id())
-        named.append(own)
-        found.append(
+        decision = msgspec.structs.replace(decision, decision_id=new_id())
+        identified.append(decision)
+        recorded.append(
             Entry(
                 kind="decision",
-                id=str(own.decision_id),
-                account_id=own.account_id,
+                id=str(decision.decision_id),
+                account_id=decision.account_id,
                 as_of=snapshot.as_of,
                 payload={
                     "schema": SCHEMA,
                     "calculation": CALCULATION,
-                    "decision": msgspec.to_builtins(own, str_keys=True),
-                    "account": msgspec.to_builtins(accounts[own.account_id]),
+                    "decision": msgspec.to_builtins(decision, str_keys=True),
+                    "account": msgspec.to_builtins(accounts[decision.account_id]),
                     "previous": None if before is None else asdict(before),
                     # Why there was no model is then why the decision is degraded.
-                    "no_model": own.degraded if own.model is None else None,
+                    "no_model": decision.degraded if decision.model is None else None,
                     "fingerprint": fingerprint(),
                     "contents": contents,
                 },
             )
         )
-    return found, shared, named
+    return recorded, shared, identified
 
 
 def _quotes_content(board: QuoteBoard) -> CanonicalContent:
-    """The canonical JSON of a board, made once for all decisions on it: of the last board it is
-    kept, told by identity, for boards never change."""
+    """The canonical JSON of a board. That of the last board is cached by identity, for boards never
+    change."""
     known = _LAST_BOARD.get("last")
     if known is not None and known[0] is board:
         return known[1]
-    made = CanonicalContent.of(board.content)
-    _LAST_BOARD["last"] = board, made
-    return made
+    content = CanonicalContent.of(board.content)
+    _LAST_BOARD["last"] = board, content
+    return content
 
 
 _LAST_BOARD: dict[str, tuple[QuoteBoard, CanonicalContent]] = {}
@@ -143,8 +143,8 @@ class LevelsInForce:
     previous:
         By account id; accounts without one are left out.
     based_on:
-        Id of the record that each rests on, None for an account without any: every account asked
-        about is here.
+        Id of the record that each rests on, None for an account without any; by account id, all of
+        them.
     """
 
     previous: dict[str, PreviousAddOn]
@@ -152,10 +152,10 @@ class LevelsInForce:
 
     def renewed(self, last: Mapping[str, Record]) -> LevelsInForce:
         """These after newer decisions of some accounts."""
-        kept = {name: level for name, level in self.previous.items() if name not in last}
-        found = {name: level_in_force(record) for name, record in last.items()}
+        current = {name: level for name, level in self.previous.items() if name not in last}
+        newer = {name: level_in_force(record) for name, record in last.items()}
         return LevelsInForce(
-            kept | {name: level for name, level in found.items() if level is not None},
+            current | {name: level for name, level in newer.items() if level is not None},
             self.based_on | {name: record.id for name, record in last.items()},
         )
 
@@ -164,7 +164,7 @@ def levels_in_force(ledger: Ledger, account_ids: Sequence[str]) -> LevelsInForce
     """The level that the model last set for each account.
 
     A fallback to the rule floor sets no level; its record carries the one before. Fallbacks that
-    earlier versions recorded carry none: the level is looked for in the `LOOK_BACK` before them.
+    earlier versions recorded carry none: the level is searched in the `LOOK_BACK` before them.
 
     Raises
     ------
@@ -173,12 +173,12 @@ def levels_in_force(ledger: Ledger, account_ids: Sequence[str]) -> LevelsInForce
     """
     last = ledger.last_decisions(account_ids)
     levels = LevelsInForce({}, dict.fromkeys(account_ids)).renewed(last)
-    silent = {
+    fallbacks = {
         name: record.recorded_at - LOOK_BACK
         for name, record in last.items()
         if name not in levels.previous and "calculation" not in record.payload
     }
-    for name, record in ledger.last_decisions_without(silent, _FALLBACK).items():
+    for name, record in ledger.last_decisions_without(fallbacks, _FALLBACK).items():
         before = level_in_force(record)
         if before is not None:
             levels.previous[name] = replace(before, carried=True)

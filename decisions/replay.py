@@ -36,7 +36,7 @@ TOLERANCE = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class RecordedBasis:
-    """The inputs of a recorded decision that tell which changes concern it.
+    """The inputs of a recorded decision that determine which changes concern it.
 
     Attributes
     ----------

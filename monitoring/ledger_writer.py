@@ -1,4 +1,4 @@
-"""Appends to the ledger, and tells whether it is writable now."""
+"""Append to the ledger, and know whether it is writable now."""
 
 from __future__ import annotations
 

@@ -304,12 +304,12 @@ class StepBuilder:
         open_, column, values = bar.ts, self._columns[bar.symbol], bar.values
         waits = self.newest is None or open_ > self.newest
         oldest = self.state.oldest_kept
-        kept = waits or (oldest is not None and open_ >= oldest)
+        takes_bars = waits or (oldest is not None and open_ >= oldest)
         step = (self._waiting if waits else self._steps).get(open_)
         known = None if step is None else _bar(step.bars, column)
         final = self.state.closed is not None and open_ <= self.state.closed
         absent = known is None
-        if kept and not late and not final and (absent or not self._behind(open_)):
+        if takes_bars and not late and not final and (absent or not self._behind(open_)):
             if _same(known, values):
                 self._set_result(i, "duplicate")
                 return
@@ -317,7 +317,7 @@ class StepBuilder:
             self._pending[open_, column] = i, "applied" if absent else "corrected"
             if waits:
                 self._in_waiting_steps.append((i, open_))
-        elif self._correct and kept and not late:
+        elif self._correct and takes_bars and not late:
             expected = self._corrections.get(open_)
             if expected is not None and _bar(expected, column) is not None:
                 known = expected[column]
@@ -332,7 +332,7 @@ class StepBuilder:
             if received is not None and _same(_bar(received, column), values):
                 self._set_result(i, "duplicate")
                 return
-            why = _WAS_LATE if late else _TOO_OLD if not kept else _FINAL if final else _KNOWN
+            why = _WAS_LATE if late else _TOO_OLD if not takes_bars else _FINAL if final else _KNOWN
             self._set_result(i, "late", why)
         self._copy_once(self._received, open_, self._copied_received)[column] = values
 

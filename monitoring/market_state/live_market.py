@@ -69,7 +69,7 @@ class LiveMarket:
         Bars of the history as received, the newest of which are recognised as duplicates.
     guard:
         Parameters of the outlier filter; None: bars are not filtered.
-    guard_state:
+    filter_state:
         State of the filter after the history, shape (S, 4); None: before any bar.
     rule:
         When a step counts.
@@ -89,7 +89,7 @@ class LiveMarket:
         features: MarketFeatures | None,
         recent: BarPanel | None = None,
         guard: PriceGuard | None = None,
-        guard_state: Floats | None = None,
+        filter_state: Floats | None = None,
         rule: StepRule | None = None,
         recorded: frozenset[tuple[int, int]] = frozenset(),
     ) -> None:
@@ -103,10 +103,10 @@ class LiveMarket:
             )
         self._unsaved, self._recorded = 0, recorded
         initial = new_state(len(symbols))
-        filter_state = initial if guard_state is None else guard_state.copy()
-        if filter_state.shape != initial.shape:
+        begin = initial if filter_state is None else filter_state.copy()
+        if begin.shape != initial.shape:
             raise DataError(
-                f"a filter state of shape {filter_state.shape} does not fit {len(symbols)} symbols"
+                f"a filter state of shape {begin.shape} does not fit {len(symbols)} symbols"
             )
         self._guard = guard
         self._rule = StepRule() if rule is None else rule
@@ -119,9 +119,9 @@ class LiveMarket:
             mark=mark.copy(),
             mark_before=mark.copy(),
             received_bars={} if recent is None else _received_bars(recent, market_state),
-            guard=filter_state,
-            guard_before=filter_state,
-            checkpoints=(Checkpoint(market_state, mark.copy(), filter_state),),
+            filter_state=begin,
+            filter_state_before=begin,
+            checkpoints=(Checkpoint(market_state, mark.copy(), begin),),
         )
 
     @property

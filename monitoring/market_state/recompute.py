@@ -26,9 +26,9 @@ class _Filter:
     """Filters the bars of step after step, and keeps the marks by the accepted ones."""
 
     def __init__(
-        self, guard_state: Floats, mark: Floats, guard: PriceGuard | None, interval: Interval
+        self, filter_state: Floats, mark: Floats, guard: PriceGuard | None, interval: Interval
     ) -> None:
-        self.state, self.mark = guard_state.copy(), mark
+        self.state, self.mark = filter_state.copy(), mark
         self._guard, self._interval = guard, interval
 
     def skip(self, steps: int) -> None:
@@ -56,7 +56,7 @@ class _Advance:
         self, start: Checkpoint, steps: Mapping[int, Step], guard: PriceGuard | None
     ) -> None:
         self._state, self._shared = start.state, True
-        self._filter = _Filter(start.guard, start.mark, guard, start.state.interval)
+        self._filter = _Filter(start.filter_state, start.mark, guard, start.state.interval)
         self._steps = steps
         self.verdicts: dict[int, Verdicts] = {}
 
@@ -147,8 +147,8 @@ def recompute(
         features=features,
         mark=head.mark,
         mark_before=before.mark,
-        guard=head.guard,
-        guard_before=before.guard,
+        filter_state=head.filter_state,
+        filter_state_before=before.filter_state,
         checkpoints=newest_two,
         steps=steps,
         quote_series={o: v for o, v in state.quote_series.items() if o >= newest},
@@ -162,7 +162,7 @@ def ahead_marks(
     """Marks by the bars of the waiting steps, step after step, and the verdicts on these bars."""
     step = state.interval.nanoseconds
     closes = np.zeros(len(state.mark), dtype=np.int64)
-    filtered = _Filter(state.guard, state.mark, guard, state.interval)
+    filtered = _Filter(state.filter_state, state.mark, guard, state.interval)
     last = state.head.last_open
     marks: list[AheadMarks] = []
     verdicts: dict[int, Verdicts] = {}
@@ -197,9 +197,9 @@ def _start(state: LiveMarketState, first: int) -> Checkpoint:
     """The newest known market from before the step `first`."""
     last = state.head.last_open
     if last is not None and first > last:
-        return Checkpoint(state.head, state.mark, state.guard)
+        return Checkpoint(state.head, state.mark, state.filter_state)
     if first == last:
-        return Checkpoint(state.committed, state.mark_before, state.guard_before)
+        return Checkpoint(state.committed, state.mark_before, state.filter_state_before)
     return next(
         c for c in reversed(state.checkpoints) if c.next_open is None or c.next_open <= first
     )

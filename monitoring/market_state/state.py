@@ -47,13 +47,13 @@ class LiveMarketState:
     received_bars:
         The last values received for each bar by its open, whether they count or not, shape (S, 5),
         NaN without any; of the kept steps and the newest `MEMORY_STEPS`.
-    guard, guard_before:
+    filter_state, filter_state_before:
         State of the outlier filter through the newest step and before it, shape (S, 4).
     checkpoints:
         The market before the oldest kept step and, once there are `KEPT_STEPS`, before a newer
         one: one or two.
     steps:
-        The kept steps that something has arrived for, by their opens.
+        The kept steps with bars or series, by their opens.
     waiting:
         Steps after the newest one, which do not count yet, by their opens.
     ahead:
@@ -76,8 +76,8 @@ class LiveMarketState:
     mark: Floats
     mark_before: Floats
     received_bars: Mapping[int, Floats]
-    guard: Floats
-    guard_before: Floats
+    filter_state: Floats
+    filter_state_before: Floats
     checkpoints: tuple[Checkpoint, ...]
     steps: Mapping[int, Step] = field(default_factory=dict)
     waiting: Mapping[int, Step] = field(default_factory=dict)
@@ -90,18 +90,18 @@ class LiveMarketState:
     @property
     def suspect(self) -> Bools:
         """Symbols whose newest bar is suspect, shape (S,)."""
-        waiting: Bools = self.guard[:, SIDE] != 0.0
+        waiting: Bools = self.filter_state[:, SIDE] != 0.0
         return waiting
 
     @property
     def live(self) -> Bools:
         """Symbols that a quorum is counted among, shape (S,): those whose newest accepted bar is at
         most `STALE_INTERVALS` older than the newest step, or all where there is none."""
-        everyone = np.ones(len(self.mark), dtype=np.bool_)
+        all_symbols = np.ones(len(self.mark), dtype=np.bool_)
         if self.features is None:
-            return everyone
+            return all_symbols
         live: Bools = self.features.age[0] <= STALE_INTERVALS / self.interval.per_hour
-        return live if live.any() else everyone
+        return live if live.any() else all_symbols
 
     @property
     def oldest_kept(self) -> int | None:
@@ -123,20 +123,20 @@ class LiveMarketState:
         """
         ahead = self.ahead[-1] if self.ahead else None
         if ahead is not None:
-            return self._suspect_bars(ahead.guard, ahead.close)
-        return self._suspect_bars(self.guard, self.newest_close)
+            return self._suspect_bars(ahead.filter_state, ahead.close)
+        return self._suspect_bars(self.filter_state, self.newest_close)
 
     def _suspect_bars(
-        self, guard: Floats, close: int | None
+        self, filter_state: Floats, close: int | None
     ) -> tuple[Floats, npt.NDArray[np.int64]] | None:
         """The same through a step that closes at `close`, from the state of the filter there."""
-        suspect = guard[:, SIDE] != 0.0
+        suspect = filter_state[:, SIDE] != 0.0
         if not suspect.any() or close is None:
             return None
         step = self.interval.nanoseconds
-        price = np.where(suspect, guard[:, HELD], np.nan)
+        price = np.where(suspect, filter_state[:, HELD], np.nan)
         # Of a bar that is remembered no more, the first that may have been it.
-        missed = np.maximum(guard[:, MISSED], 1).astype(np.int64)
+        missed = np.maximum(filter_state[:, MISSED], 1).astype(np.int64)
         ts = np.where(suspect, close - (missed - 1) * step, 0)
         for column in np.flatnonzero(suspect).tolist():
             opens = (
@@ -155,13 +155,13 @@ class LiveMarketState:
         assets by their identifiers, vols of options as ``vol of <OPTION>``, surfaces as ``surface
         of <EXPIRY>`` with their vol at the forward, NaN without a forward.
         """
-        found: list[tuple[str, float, int]] = []
+        prices: list[tuple[str, float, int]] = []
         if (bars := self.suspect_bars) is not None:
             for column in np.flatnonzero(np.isfinite(bars[0])).tolist():
                 name = f"bar of {self.head.symbols[column]}"
-                found.append((name, float(bars[0][column]), int(bars[1][column])))
-        quoted, known = self.quotes.suspect_figures(), QuoteStoreBuilder(self.quotes)
-        return found + [_suspect_quote(figure, known) for figure in quoted]
+                prices.append((name, float(bars[0][column]), int(bars[1][column])))
+        fields, known = self.quotes.suspect_figures(), QuoteStoreBuilder(self.quotes)
+        return prices + [_suspect_quote(quoted, known) for quoted in fields]
 
     @property
     def interval(self) -> Interval:
@@ -232,21 +232,21 @@ class LiveMarketState:
                 f"as_of {format_time(as_of)} is before {format_time(self.newest_close)}, the "
                 "close of the newest bar; leave as_of out or give a later time"
             )
-        mark, guard, close, mark_age = self.mark, self.guard, self.newest_close, None
+        mark, filter_state, close, mark_age = self.mark, self.filter_state, self.newest_close, None
         ahead = next((a for a in reversed(self.ahead) if a.close <= as_of), None)
         if ahead is not None:
-            mark, guard, close = ahead.mark, ahead.guard, ahead.close
+            mark, filter_state, close = ahead.mark, ahead.filter_state, ahead.close
             late = (as_of - self.newest_close) / HOUR
             waited = (as_of - ahead.closes) / HOUR
             mark_age = np.where(ahead.closes > 0, waited, self.features.age[0] + late)
-        suspect_mark, suspect_ts = self._suspect_bars(guard, close) or (None, None)
+        suspect_mark, suspect_ts = self._suspect_bars(filter_state, close) or (None, None)
         return MarketSnapshot.at(
             as_of,
             self.interval,
             self.features,
             0,
             mark,
-            guard[:, SIDE] != 0.0,
+            filter_state[:, SIDE] != 0.0,
             self.quotes.board(as_of),
             suspect_mark,
             suspect_ts,
@@ -255,15 +255,15 @@ class LiveMarketState:
         )
 
 
-def _suspect_quote(figure: QuoteField, known: QuoteStoreBuilder) -> tuple[str, float, int]:
-    """Name, price or vol, and time of a suspect figure."""
-    if figure.figure == "vol":
-        return f"vol of {figure.instrument}", figure.value[0], figure.ts
-    if figure.key[1] != SURFACE:
-        return figure.instrument, figure.value[0], figure.ts
-    forward = known.in_force(figure.instrument, "forward")
+def _suspect_quote(quoted: QuoteField, known: QuoteStoreBuilder) -> tuple[str, float, int]:
+    """Name, price or vol, and time of a suspect field."""
+    if quoted.figure == "vol":
+        return f"vol of {quoted.instrument}", quoted.value[0], quoted.ts
+    if quoted.key[1] != SURFACE:
+        return quoted.instrument, quoted.value[0], quoted.ts
+    forward = known.in_force(quoted.instrument, "forward")
     level = None
     if forward is not None:
-        level = surface_level(figure, forward.value[0], forward.value[0])
+        level = surface_level(quoted, forward.value[0], forward.value[0])
     value = math.nan if level is None else level.value
-    return f"surface of {figure.instrument}", value, figure.ts
+    return f"surface of {quoted.instrument}", value, quoted.ts

@@ -138,13 +138,13 @@ class Checkpoint:
         Through the step before.
     mark:
         Last mark of each symbol, shape (S,).
-    guard:
+    filter_state:
         State of the outlier filter, shape (S, 4).
     """
 
     state: MarketState
     mark: Floats
-    guard: Floats
+    filter_state: Floats
 
     @property
     def next_open(self) -> int | None:
@@ -166,14 +166,14 @@ class AheadMarks:
     closes:
         Close of the waiting bar that the mark comes from, nanoseconds, int64, shape (S,); 0 where
         it comes from a step that counts.
-    guard:
+    filter_state:
         State of the outlier filter, shape (S, 4).
     """
 
     close: int
     mark: Floats
     closes: npt.NDArray[np.int64]
-    guard: Floats
+    filter_state: Floats
 
 
 @dataclass(frozen=True, slots=True)

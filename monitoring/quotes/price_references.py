@@ -33,7 +33,7 @@ from monitoring.quotes.vol_references import VolReferences
 _PERPETUAL = "-PERP"
 
 PRICES = ("mark", "forward")
-"""Figures whose suspect values prices confirm."""
+"""Fields whose suspect values prices confirm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class PriceReferences:
         column:
             Of its symbol; None for options, expiries and cash assets.
         beside:
-            Figures of the same quote that passed the filter.
+            Fields of the same quote that passed the filter.
         """
         if field.figure in ("vol", "svi", "vols"):
             return self.vols.verdict(field, beside)

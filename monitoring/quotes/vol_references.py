@@ -66,7 +66,7 @@ class VolReferences:
     guard:
         Parameters of the outlier filter.
     reach:
-        Figures within this time of each other are compared, nanoseconds.
+        Fields within this time of each other are compared, nanoseconds.
     spot, index:
         Last good price and vol index of the underlying of an expiry, given its identifier.
     """
@@ -85,7 +85,7 @@ class VolReferences:
         field:
             Newer than what is known of it.
         beside:
-            Figures of the same quote that passed the filter.
+            Fields of the same quote that passed the filter.
         """
         newest = self.store.newest(*field.key)
         suspect = newest if newest is not None and newest.suspect else None

@@ -68,11 +68,11 @@ class RecordedQuotes:
         Raises
         ------
         DataError
-            `as_of` is before the last one asked for, or after the last quotes that were read.
+            `as_of` is before that of the call before, or after the last quotes that were read.
         """
         if not self._last <= as_of <= self._until:
             raise DataError(
-                f"quotes as of {format_time(as_of)} were asked for after those of a later time, or "
+                f"quotes as of {format_time(as_of)} were requested after those of a later time, or "
                 f"beyond {format_time(self._until)}, until when they were read; ask in the order "
                 "of time"
             )

@@ -62,7 +62,7 @@ def market_of(history: MarketHistory, state: MarketState, rule: StepRule) -> Liv
         features,
         recent=told.rows(0, -1),
         guard=end.guard,
-        guard_state=end.state,
+        filter_state=end.state,
         rule=rule,
         recorded=frozenset() if history.recorded is None else history.recorded.places,
     )

@@ -325,7 +325,7 @@ def health_ready(service: NamedDependency[Service]) -> Response[Readiness]:
 
 @get("/metrics", sync_to_thread=True, security=[], media_type=MediaType.TEXT)
 def prometheus(service: NamedDependency[Service]) -> Response[bytes]:
-    """Figures for Prometheus."""
+    """Metrics for Prometheus."""
     return Response(service.exposition(), media_type=CONTENT_TYPE)
 
 

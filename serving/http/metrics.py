@@ -1,4 +1,4 @@
-"""Figures for Prometheus, in a registry of the application's own."""
+"""Metrics for Prometheus, in a registry of each application."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def same(a: LiveMarket, b: LiveMarket) -> None:
     one, two = a.state, b.state
     for part in ("committed", "head"):
         same_state(getattr(one, part), getattr(two, part))
-    for name in ("mark", "mark_before", "guard", "guard_before"):
+    for name in ("mark", "mark_before", "filter_state", "filter_state_before"):
         assert getattr(one, name).tobytes() == getattr(two, name).tobytes(), name
     assert one.closed == two.closed
     for name in ("received_bars", "corrections"):
@@ -226,15 +226,15 @@ def test_bar_that_waits_marks_its_symbol_from_its_close_on(market: Any) -> None:
 
 def test_bar_that_waits_is_filtered_as_it_comes(market: Any) -> None:
     head = market.head(START)
-    guard_state = new_state(4)
-    guard_state[:, 0] = head.panel.values[-1, :, CLOSE]
+    filter_state = new_state(4)
+    filter_state[:, 0] = head.panel.values[-1, :, CLOSE]
     live = LiveMarket(
         head.state.copy(),
         head.history.last_mark(-1),
         head.features,
         head.panel,
         PriceGuard(),
-        guard_state,
+        filter_state,
     )
     bar = market.bar(START, 0)
     bad = bar | {name: bar[name] * 1.6 for name in ("open", "high", "low", "close")}

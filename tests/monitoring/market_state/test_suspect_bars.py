@@ -58,7 +58,7 @@ def from_history(history: MarketHistory) -> LiveMarket:
         features,
         recent=told.rows(0, -1),
         guard=end.guard,
-        guard_state=end.state,
+        filter_state=end.state,
         rule=StepRule(quorum=0.0),  # any bar makes its step count: quorums have their own tests
     )
     live.open_step(told.rows(-1, None), end.mark)
@@ -78,7 +78,7 @@ def same_row(live: LiveMarket, features: MarketFeatures, row: int) -> None:
 
 
 def same_moment(a: LiveMarket, b: LiveMarket) -> None:
-    for name in ("mark", "mark_before", "guard", "guard_before"):
+    for name in ("mark", "mark_before", "filter_state", "filter_state_before"):
         assert getattr(a.state, name).tobytes() == getattr(b.state, name).tobytes(), name
     for part in ("head", "committed"):
         for name, array in getattr(a.state, part).arrays.items():

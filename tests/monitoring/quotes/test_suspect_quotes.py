@@ -391,7 +391,7 @@ def same_head(a: LiveMarket, b: LiveMarket) -> None:
     for part in ("committed", "head"):
         for name, array in getattr(a.state, part).arrays.items():
             assert array.tobytes() == getattr(b.state, part).arrays[name].tobytes(), name
-    for name in ("mark", "guard"):
+    for name in ("mark", "filter_state"):
         assert getattr(a.state, name).tobytes() == getattr(b.state, name).tobytes(), name
     assert a.state.suspect_prices == b.state.suspect_prices
 
