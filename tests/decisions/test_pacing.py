@@ -149,7 +149,12 @@ def decision(add_on: float | None, previous: dict[str, Any] | None = None, **key
 def test_an_account_that_is_degraded_for_long_needs_one_look_up(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    level = {"amount": 3.0, "as_of": 1, "initial_margin": 10.0, "positions": {"BTCUSDT": 1.0}}
+    level: dict[str, Any] = {
+        "amount": 3.0,
+        "as_of": 1,
+        "initial_margin": 10.0,
+        "positions": {"BTCUSDT": 1.0},
+    }
     ledger.append([decision(3.0, calculation=1)])
     for _ in range(40):
         ledger.append([decision(None, level, calculation=1)])

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from decisions import decision as decision_module
 from decisions.messages import Decision
 from ledger.verify import verify
 from monitoring import champion as champion_module
@@ -15,7 +16,7 @@ from monitoring import champion as champion_module
 @pytest.fixture
 def infinite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decisions on accounts named bad… hold an infinite figure that every check let through."""
-    decide = champion_module.decide
+    decide = decision_module.decide
 
     def with_infinity(*arguments: Any, **rest: Any) -> list[Any]:
         return [

@@ -102,8 +102,9 @@ def equity_at(book: Book, view: MarketView, rules: RuleSet, prices: Floats) -> F
 def equity_on_record(book: Book, view: MarketView, rules: RuleSet) -> Floats:
     """The lower equity at last-good and at suspect prices."""
     views = [view, suspect_view(view)]
-    found = [equity_at(book, v, rules, perpetual_marks(v).price) for v in views if v is not None]
-    return np.min(found, axis=0)
+    equities = [equity_at(book, v, rules, perpetual_marks(v).price) for v in views if v is not None]
+    lowest: Floats = np.min(equities, axis=0)
+    return lowest
 
 
 def worst_bankrupt(book: Book, view: MarketView, rules: RuleSet, low: Floats, high: Floats) -> Any:
@@ -290,8 +291,8 @@ def test_no_account_is_solvent_on_record_through_april_2025(
             closes = fine.opens + 5 * MINUTE
             inside = (closes > begin) & (closes <= end)
             for ts, price in zip(closes[inside], fine.values[inside, CLOSE], strict=True):
-                found = quotes.setdefault(int(ts), [])
-                found.append(quote(f"{symbol}{suffix}", float(price), int(ts)))
+                at_time = quotes.setdefault(int(ts), [])
+                at_time.append(quote(f"{symbol}{suffix}", float(price), int(ts)))
     events = []
     for ts in sorted(quotes):
         if ts % HOUR == 0:

@@ -152,9 +152,10 @@ def test_quorum_is_more_than_its_share_of_the_live_symbols(
 
 
 def test_rule_refuses_what_cannot_be() -> None:
-    for odd in ({"quorum": 1.5}, {"quorum": float("nan")}, {"grace": -1}):
+    refused: list[dict[str, Any]] = [{"quorum": 1.5}, {"quorum": float("nan")}, {"grace": -1}]
+    for value in refused:
         with pytest.raises(ConfigError):
-            StepRule(**odd)  # type: ignore[arg-type]
+            StepRule(**value)
 
 
 def test_halted_symbols_drop_out_of_the_quorum(market: Any) -> None:

@@ -215,7 +215,8 @@ def spiked_panel(market: Any, told: Spikes, missing: set[tuple[int, int]]) -> Ba
         values[row, column, HIGH] *= 1.0 + factor / 3
     for row, column in missing:
         values[row, column] = np.nan
-    return replace(market.panel.rows(0, START + STEPS), values=values)
+    panel: BarPanel = replace(market.panel.rows(0, START + STEPS), values=values)
+    return panel
 
 
 def bar_of(panel: BarPanel, row: int, column: int) -> dict[str, Any]:

@@ -378,14 +378,14 @@ def test_a_restart_on_the_wall_clock_keeps_what_had_not_expired_then(
 ) -> None:
     live = market.live()
     expiry, now = expiry_after(live, days=1), close(live) + HOUR + 7
-    told = [
+    quotes: list[dict[str, Any]] = [
         {"instrument": expiry, "forward": 6e4},
         {"instrument": f"{expiry}-60000-C", "vol": 0.6},
         {"instrument": "BUIDL-I", "mark": 1.0},
     ]
     cash = frozenset({"BUIDL-I"})
     response = live.post_quotes(
-        quote_updates([QuoteIn(**q) for q in told], now).updates,
+        quote_updates([QuoteIn(**q) for q in quotes], now).updates,
         cash_assets=cash,
         now=now,
         record=ledger.append,

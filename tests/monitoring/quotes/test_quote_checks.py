@@ -9,7 +9,7 @@ from market.bars.panel import FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST
 from market.core.clock import DAY, HOUR, format_time, parse_time
 from market.core.instruments import parse_expiry
 from market.quotes.quote_store import QuoteField
-from market.sources.base import QuoteUpdate
+from market.sources.base import Figure, QuoteUpdate
 from market.sources.http import QuoteIn, SviIn, quote_updates
 from monitoring.quotes.checks import (
     AHEAD_OF_CLOCK,
@@ -32,7 +32,7 @@ def check(
     return batch.unreadable[0] if batch.unreadable else checks.check(batch.updates[0])
 
 
-def figures(instrument: str, **fields: Any) -> dict[tuple[str, str], tuple[float, ...]]:
+def figures(instrument: str, **fields: Any) -> dict[tuple[str, Figure], tuple[float, ...]]:
     fields_ = check(instrument, **fields)
     assert not isinstance(fields_, str), fields_
     return {(field.instrument, field.figure): field.value for field in fields_}
@@ -86,12 +86,12 @@ def test_symbols_without_quote_currency_and_cash_are_known(instrument: str) -> N
 
 
 def test_without_a_time_it_holds_now_and_up_to_the_newest_time_it_may_be_given() -> None:
-    (now,) = check(EXPIRY, forward=1.0)
-    assert isinstance(now, QuoteField)
-    assert now.ts == NOW
-    (latest,) = check(EXPIRY, forward=1.0, ts=format_time(NOW + DAY))
-    assert isinstance(latest, QuoteField)
-    assert latest.ts == NOW + DAY
+    now = check(EXPIRY, forward=1.0)
+    assert not isinstance(now, str)
+    assert [field.ts for field in now] == [NOW]
+    latest = check(EXPIRY, forward=1.0, ts=format_time(NOW + DAY))
+    assert not isinstance(latest, str)
+    assert [field.ts for field in latest] == [NOW + DAY]
 
 
 def test_a_quote_is_not_ahead_of_the_time_at_which_it_became_known() -> None:

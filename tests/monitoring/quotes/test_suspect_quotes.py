@@ -130,7 +130,8 @@ def test_rejected_price_takes_the_other_figures_of_its_quote_along(market: Any) 
 
 
 def test_suspect_mark_leaves_the_last_good_one_and_is_shown_beside_it(market: Any) -> None:
-    live, entries = start(market), []
+    live = start(market)
+    entries: list[Entry] = []
     at, price = close_of(live), price_of(live)
     assert statuses(post_quotes(live, [mark(PERP, price, at)])) == ["applied"]
     suspect = mark(PERP, 0.65 * price, at + MINUTE) | {"funding": 0.001}
@@ -166,7 +167,8 @@ def test_second_source_confirms_both_marks(market: Any) -> None:
 
 
 def test_marks_that_agree_in_one_post_are_both_applied(market: Any) -> None:
-    live, entries = start(market), []
+    live = start(market)
+    entries: list[Entry] = []
     at, price = close_of(live), 0.65 * price_of(live)
     both = [mark(BTC, price, at), mark(PERP, price, at)]
     response = post_quotes(live, both, record=entries.extend)
@@ -239,7 +241,8 @@ def test_bar_that_two_live_marks_agree_with_is_applied(
 
 
 def test_one_live_mark_and_the_bar_confirm_each_other(market: Any) -> None:
-    live, entries = start(market), []
+    live = start(market)
+    entries: list[Entry] = []
     at, price = close_of(live), 0.65 * price_of(live)
     assert statuses(post_quotes(live, [mark(PERP, price, at + MINUTE)])) == ["suspect"]
     assert statuses(post_bars(live, [bar(live, price)], record=entries.append)) == ["applied"]
@@ -322,7 +325,8 @@ def test_confirmed_bar_stays_so_when_marks_recover(market: Any) -> None:
 
 
 def test_marks_do_not_carry_a_bar_beyond_the_hard_band(market: Any) -> None:
-    live, entries = start(market), []
+    live = start(market)
+    entries: list[Entry] = []
     at, before = close_of(live), price_of(live)
     for i, name in enumerate((BTC, PERP)):
         post_quotes(live, [mark(name, before / 4.9, at + i * MINUTE)])
@@ -397,7 +401,7 @@ def same_head(a: LiveMarket, b: LiveMarket) -> None:
 
 
 @st.composite
-def told_markets(draw: st.DrawFn) -> list[tuple[str, int, int, float]]:
+def told_markets(draw: st.DrawFn) -> list[tuple[str, int, str, float]]:
     """Bars and quotes of a market that jumps: kind, minute, source and factor of the price."""
     steps = draw(
         st.lists(
@@ -440,7 +444,7 @@ def vol_quote(live: LiveMarket, figure: str, factor: float, ts: int) -> Post:
     return post | {"svi": {"a": variance, "b": 1e-6, "rho": 0.0, "m": 0.0, "sigma": 0.1}}
 
 
-def as_posts(live: LiveMarket, told: list[tuple[str, int, int, float]]) -> list[tuple[str, Post]]:
+def as_posts(live: LiveMarket, told: list[tuple[str, int, str, float]]) -> list[tuple[str, Post]]:
     at, price = close_of(live), price_of(live)
     posts: list[tuple[str, Post]] = []
     steps = 0
@@ -452,14 +456,14 @@ def as_posts(live: LiveMarket, told: list[tuple[str, int, int, float]]) -> list[
             posts.append((kind, bar(live, price * factor, steps)))
         else:
             value = factor if source == "USDT" else factor * price
-            posts.append((kind, mark(str(source), value, at + minute * MINUTE)))
+            posts.append((kind, mark(source, value, at + minute * MINUTE)))
     return posts
 
 
 @settings(max_examples=40)
 @given(told=told_markets(), cuts=st.sets(st.integers(0, 25)))
 def test_cut_into_posts_does_not_matter(
-    market: Any, told: list[tuple[str, int, int, float]], cuts: set[int]
+    market: Any, told: list[tuple[str, int, str, float]], cuts: set[int]
 ) -> None:
     once, cut = start(market), start(market)
     posts = as_posts(once, told)
@@ -476,7 +480,7 @@ def test_cut_into_posts_does_not_matter(
 @given(told=told_markets(), cuts=st.sets(st.integers(0, 25)), saved=st.integers(1, 12))
 def test_restart_and_batch_know_what_waited_and_what_was_confirmed(
     market: Any,
-    told: list[tuple[str, int, int, float]],
+    told: list[tuple[str, int, str, float]],
     cuts: set[int],
     saved: int,
     tmp_path_factory: pytest.TempPathFactory,

@@ -87,7 +87,7 @@ class Feed:
         columns = [c for c in range(len(self.panel.symbols)) if c not in but]
         return self.post(*(self.bar(row, column) for column in columns))
 
-    def quote(self, name: str, ts: int, mark: float, **rest: float) -> str:
+    def quote(self, name: str, ts: int, mark: float, **rest: Any) -> str:
         def record(entries: Any) -> None:
             self.ledger.append(list[Entry](entries))
 
