@@ -156,7 +156,7 @@ def test_warm_up_gives_the_rule_floor_marked_degraded(
         assert_fallback(decision, "warm-up")
 
 
-def test_one_stale_symbol_silences_only_its_own_accounts(
+def test_one_stale_symbol_degrades_only_its_own_accounts(
     market: Any, ruleset: RuleSet, forecaster: Forecaster
 ) -> None:
     snapshot = at(market)
@@ -188,7 +188,7 @@ def test_nan_from_the_model_gives_the_rule_floor_never_zero(
         assert decision.model == sha
 
 
-def test_after_the_deposit_nothing_more_is_asked(
+def test_after_the_deposit_nothing_more_is_required(
     market: Any, ruleset: RuleSet, forecaster: Forecaster
 ) -> None:
     accounts, snapshot = book(market), at(market)

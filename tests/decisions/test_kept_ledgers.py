@@ -74,14 +74,14 @@ def test_kept_ledger_is_intact(kept: Kept) -> None:
 def test_every_kept_decision_replays_as_equal_or_superseded_by_changes_since(kept: Kept) -> None:
     for record in kept.decisions:
         found = replay(kept.ledger, record.id, kept.load)
-        told = (record.account_id, found.differences)
-        assert found.verdict in ("equal", "superseded"), told
-        assert (found.verdict == "equal") == found.equal == (found.superseded_by == ()), told
+        context = (record.account_id, found.differences)
+        assert found.verdict in ("equal", "superseded"), context
+        assert (found.verdict == "equal") == found.equal == (found.superseded_by == ()), context
         since = record.payload.get("calculation", 0)
         assert all(change.revision > since for change in found.superseded_by)
 
 
-def test_kept_decisions_are_answered_as_recorded(kept: Kept, serve: Any, monkeypatch: Any) -> None:
+def test_kept_decisions_are_returned_as_recorded(kept: Kept, serve: Any, monkeypatch: Any) -> None:
     endpoint = serve()
     monkeypatch.setattr(endpoint.ledger, "engine", kept.ledger.engine)
     for record in kept.decisions:
@@ -91,7 +91,7 @@ def test_kept_decisions_are_answered_as_recorded(kept: Kept, serve: Any, monkeyp
     assert [d["account_id"] for d in page["decisions"]] == ["desk/7"]
 
 
-def test_the_market_catches_up_from_a_kept_ledger(kept: Kept, serve: Any, market: Any) -> None:
+def test_the_market_recovers_from_a_kept_ledger(kept: Kept, serve: Any, market: Any) -> None:
     bars = list(kept.ledger.records("bars"))
     assert bars
     live = market.head(150).live()

@@ -27,7 +27,7 @@ def only(response: Any) -> dict[str, Any]:
     return dict(decision)
 
 
-def silent(self: Scorer, X: Any) -> Any:
+def returns_nan(self: Scorer, X: Any) -> Any:
     return np.full((len(X), 3), np.nan)
 
 
@@ -49,7 +49,7 @@ def test_fallbacks_neither_lift_the_step_nor_drop_a_released_level(
     paced = only(endpoint.score(account | {"previous_add_on": before}))
     assert paced["binding"] == binding
     with monkeypatch.context() as broken:
-        broken.setattr(Scorer, "probability", silent)
+        broken.setattr(Scorer, "probability", returns_nan)
         for _ in range(fallbacks):
             assert only(endpoint.score(account))["binding"] == "fallback"
     again = only(endpoint.score(account))
@@ -66,7 +66,7 @@ def test_an_add_on_that_a_request_gave_is_carried_through_a_fallback(
     endpoint = serve()
     as_of = format_time(endpoint.live.newest_close)
     with monkeypatch.context() as broken:
-        broken.setattr(Scorer, "probability", silent)
+        broken.setattr(Scorer, "probability", returns_nan)
         endpoint.score(account | {"previous_add_on": {"amount": 2.5, "as_of": as_of}})
     assert only(endpoint.score(account))["binding"] in ("step", "floor")
     level = recorded_previous(endpoint.ledger, ["acc-1"])["acc-1"]

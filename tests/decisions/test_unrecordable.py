@@ -66,7 +66,7 @@ def test_nothing_but_unrecordable_decisions_is_422_and_no_fault_of_the_ledger(
 
 
 @pytest.mark.usefixtures("infinite")
-def test_the_kept_answer_of_an_idempotent_request_names_the_unrecordable(
+def test_the_stored_answer_of_an_idempotent_request_names_the_unrecordable(
     serve: Any, champion: str, account: dict[str, Any]
 ) -> None:
     endpoint = serve()

@@ -128,7 +128,7 @@ def test_without_prices_that_wait_the_book_is_valued_once(market: Any, ruleset: 
     assert found.column("equity") is found.last_good.equity
 
 
-def test_a_position_without_an_entry_price_loses_what_the_suspect_price_says(
+def test_a_position_without_an_entry_price_has_the_loss_of_the_suspect_price(
     market: Any, ruleset: Any, forecaster: Any
 ) -> None:
     entered = account(market, 1.0)

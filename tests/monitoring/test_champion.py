@@ -37,7 +37,7 @@ def test_a_new_champion_answers_without_a_restart(
     assert champion not in text
 
 
-def test_model_that_learned_from_what_nothing_tells_now_says_so(
+def test_model_whose_inputs_are_missing_gives_a_reason(
     serve: Any, bundles: Any, account: dict[str, Any]
 ) -> None:
     bundles.promote(bundles.write(with_context=True))
@@ -50,11 +50,11 @@ def test_model_that_learned_from_what_nothing_tells_now_says_so(
     assert "implied_volatility" in reason
     decision = endpoint.score(account).json()["decisions"][0]
     assert decision["probability"] is not None
-    (told,) = [r for r in decision["reasons"] if r["name"] == "missing_context"]
-    assert told["text"] == reason
+    (reason_in_decision,) = [r for r in decision["reasons"] if r["name"] == "missing_context"]
+    assert reason_in_decision["text"] == reason
 
 
-def test_a_damaged_new_champion_leaves_the_old_one_answering_and_is_told(
+def test_a_damaged_new_champion_leaves_the_old_one_in_use_and_is_reported(
     serve: Any, champion: str, bundles: Any, account: dict[str, Any]
 ) -> None:
     endpoint = serve()

@@ -116,7 +116,7 @@ def test_on_the_wall_clock_a_bar_of_the_future_is_rejected(serve: Any, market: A
     assert "once it has closed" in answer["results"][0]["detail"]
 
 
-def test_a_decision_is_found_by_id_with_its_place_in_the_ledger(
+def test_a_decision_is_returned_by_id_with_its_place_in_the_ledger(
     serve: Any, account: dict[str, Any]
 ) -> None:
     endpoint = serve()
@@ -173,7 +173,7 @@ def test_model_is_404_without_one(serve: Any) -> None:
     assert serve().client.get("/v1/model").status_code == 404
 
 
-def test_live_always_and_ready_says_what_is_missing(serve: Any, market: Any, champion: str) -> None:
+def test_ready_names_what_is_missing(serve: Any, market: Any, champion: str) -> None:
     assert serve().client.get("/health/live").json() == {"status": "live"}
     assert serve().client.get("/health/ready").json() == {"status": "ready", "reasons": []}
     for endpoint, reason in ((serve(clock="wall"), "stale"), (serve(market.head(50)), "warm-up")):
@@ -235,7 +235,7 @@ def test_an_unexpected_error_is_a_500_without_internals(
     serve: Any, account: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise KeyError("secret of the house")
+        raise KeyError("internal secret")
 
     monkeypatch.setattr("monitoring.champion.decide", fail)
     response = serve().score(account)

@@ -1,4 +1,4 @@
-"""Crashes told by bars and quotes of two sources: no account is solvent on record while it is
+"""Crashes in bars and quotes of two sources: no account is solvent on record while it is
 bankrupt at the consensus of the quotes, and no single source marks anyone down for good."""
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Event:
-    """Something told: bars of an hour, or marks of one source; `glitch` names a bad one."""
+    """An event: bars of an hour, or marks of one source; `glitch` names a bad one."""
 
     ts: int
     bars: tuple[BarUpdate, ...] = ()
@@ -44,13 +44,13 @@ class Event:
 
 @dataclass
 class Consensus:
-    """What an observer of the quotes knows: the newest mark of each source, as it was told."""
+    """What an observer of the quotes knows: the newest mark of each source."""
 
     symbols: Sequence[str]
-    told: dict[str, tuple[int, float]] = field(default_factory=dict)
+    marks: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def take(self, quotes: Sequence[QuoteUpdate], ts: int) -> None:
-        self.told |= {
+        self.marks |= {
             q.instrument: (ts, q.figures["mark"][0]) for q in quotes if "mark" in q.figures
         }
 
@@ -59,7 +59,7 @@ class Consensus:
         none."""
         low, high = (np.full(len(self.symbols), np.nan) for _ in range(2))
         for s, symbol in enumerate(self.symbols):
-            found = [self.told.get(name) for name in (symbol, f"{symbol}-PERP")]
+            found = [self.marks.get(name) for name in (symbol, f"{symbol}-PERP")]
             prices = [price for ts, price in filter(None, found) if ts >= since]
             if len(prices) == 2 and abs(math.log(prices[0] / prices[1])) <= GUARD.agreement:
                 low[s], high[s] = min(prices), max(prices)
@@ -179,7 +179,7 @@ class CrashPath:
 def synthetic_events(
     rng: np.random.Generator, live: LiveMarket, path: CrashPath, minutes: int
 ) -> Iterator[Event]:
-    """Each source tells of each coin now and then; one of them glitches; bars close each hour."""
+    """Each source quotes each coin now and then; one of them glitches; bars close each hour."""
     symbols = live.state.head.symbols
     assert live.newest_close is not None
     begin = live.newest_close
@@ -248,21 +248,21 @@ def test_glitch_of_one_source_is_on_record_only_until_the_next_quote(
     book = make_book(symbols, start, 3)
     name = f"{symbols[0]}-PERP"
 
-    def told(minute: int, factor: float) -> tuple[str, Floats, Floats]:
+    def post_mark(minute: int, factor: float) -> tuple[str, Floats, Floats]:
         ts = at + minute * MINUTE
         (result,) = live.post_quotes([quote(name, factor * float(start[0]), ts)]).results
         view = live.snapshot(ts).view()
         good = equity_at(book, view, ruleset, perpetual_marks(view).price)
         return result.status, good, equity_on_record(book, view, ruleset)
 
-    status, before, record = told(1, 1.0)
+    status, before, record = post_mark(1, 1.0)
     assert status == "applied"
     np.testing.assert_array_equal(before, record)
-    status, good, record = told(2, 0.5)
+    status, good, record = post_mark(2, 0.5)
     assert status == "suspect"
     np.testing.assert_array_equal(good, before)
     assert (record < before).any(), "valued twice while it waits"
-    status, good, record = told(3, 1.0)
+    status, good, record = post_mark(3, 1.0)
     assert status == "applied"
     np.testing.assert_array_equal(good, record)
     np.testing.assert_array_equal(good, before)

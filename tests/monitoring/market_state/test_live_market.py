@@ -53,7 +53,7 @@ def same_bits(a: MarketFeatures | None, b: MarketFeatures | None, row: int = -1)
     assert one.variance.tobytes() == other.variance.tobytes()
 
 
-def same_state(a: LiveMarket, b: LiveMarket) -> None:
+def assert_same_state(a: LiveMarket, b: LiveMarket) -> None:
     for part in ("committed", "head"):
         left, right = getattr(a.state, part), getattr(b.state, part)
         assert left.last_open == right.last_open
@@ -148,7 +148,7 @@ def test_a_corrected_pending_bar_replaces_the_first_one(market: Any) -> None:
         *["applied"] * 3,
     ]
     post(other, market.bars(range(START, START + 1)))
-    same_state(live, other)
+    assert_same_state(live, other)
 
 
 def test_a_late_bar_never_changes_what_was_known_nor_what_follows(market: Any) -> None:
@@ -249,7 +249,7 @@ def test_the_newest_step_of_the_history_can_be_corrected(market: Any, ledger: Le
 
     restarted = start()
     assert restarted.recover(ledger) == 1
-    same_state(live, restarted)
+    assert_same_state(live, restarted)
 
 
 def test_results_keep_the_order_of_the_bars_while_steps_are_taken_in_order_of_time(
@@ -292,9 +292,9 @@ def test_a_restart_from_the_ledger_gives_the_same_state_to_the_bit(
     kept = [record.payload["bars"] for record in ledger.records("bars")]
     assert [len(bars) for bars in kept] == [8, 1, 1, 1]
     assert restarted.recover(ledger) == 11
-    same_state(live, restarted)
+    assert_same_state(live, restarted)
     restarted.recover(ledger)
-    same_state(live, restarted)
+    assert_same_state(live, restarted)
     later = market.head(START + 1).live()
     later.recover(ledger)
     same_bits(later.state.features, live.state.features)

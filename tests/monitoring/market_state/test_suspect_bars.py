@@ -51,17 +51,17 @@ def from_history(history: MarketHistory) -> LiveMarket:
     assert end is not None
     state = MarketState(bars.symbols, bars.interval)
     features = advance_through(state, bars.rows(0, -1), history.corrections)
-    told = replace(bars.rows(-len(end.told), None), values=end.told)
+    received = replace(bars.rows(-len(end.told), None), values=end.told)
     live = LiveMarket(
         state,
         history.last_mark(len(bars) - 2),
         features,
-        recent=told.rows(0, -1),
+        recent=received.rows(0, -1),
         guard=end.guard,
         filter_state=end.state,
         rule=StepRule(quorum=0.0),  # any bar makes its step count: quorums have their own tests
     )
-    live.open_step(told.rows(-1, None), end.mark)
+    live.open_step(received.rows(-1, None), end.mark)
     return live
 
 
@@ -122,7 +122,7 @@ def test_following_bar_confirms_a_crash_and_forgets_a_bad_tick(
     assert not guarded.state.suspect.any()
 
 
-def test_correction_of_a_pending_bar_is_judged_by_what_stood_before_it(
+def test_correction_of_a_pending_bar_is_filtered_by_the_state_before_it(
     market: Any, guarded: LiveMarket
 ) -> None:
     before, bar = guarded.state.mark.copy(), market.bar(START, 0)
@@ -133,13 +133,13 @@ def test_correction_of_a_pending_bar_is_judged_by_what_stood_before_it(
     assert guarded.state.mark[0] == bar["close"]
 
 
-def test_bar_told_twice_in_one_post_is_judged_as_it_came(market: Any, guarded: LiveMarket) -> None:
+def test_bar_twice_in_one_post_is_filtered_as_it_came(market: Any, guarded: LiveMarket) -> None:
     bar = market.bar(START, 0)
     response = post(guarded, [scaled(bar, 2.0), bar, scaled(bar, 0.5)])
     assert statuses(response) == ["suspect", "corrected", "suspect"]
 
 
-def test_wick_beyond_its_band_is_limited_and_said_so(market: Any, guarded: LiveMarket) -> None:
+def test_wick_beyond_its_band_is_limited_with_a_detail(market: Any, guarded: LiveMarket) -> None:
     bar = market.bar(START, 0)
     response = post(guarded, [bar | {"high": bar["close"] * 10}])
     assert statuses(response) == ["applied"]
@@ -181,7 +181,7 @@ def test_steps_without_any_bar_widen_the_band_as_in_the_batch(
     assert guarded.state.suspect.tolist() == batch.suspect_at(row).tolist()
 
 
-def test_endpoint_says_suspect_and_counts_it(market: Any, guarded: LiveMarket, serve: Any) -> None:
+def test_endpoint_names_and_counts_suspects(market: Any, guarded: LiveMarket, serve: Any) -> None:
     endpoint = serve(live=guarded)
     body = {"interval": "1h", "bars": [scaled(market.bar(START, 0), 1.5)]}
     answer = endpoint.client.post("/v1/market/bars", json=body)
@@ -208,9 +208,9 @@ spikes = st.lists(
 )
 
 
-def spiked_panel(market: Any, told: Spikes, missing: set[tuple[int, int]]) -> BarPanel:
+def spiked_panel(market: Any, factors: Spikes, missing: set[tuple[int, int]]) -> BarPanel:
     values = market.panel.values[: START + STEPS].copy()
-    for row, column, factor in told:
+    for row, column, factor in factors:
         values[row, column, :4] *= factor
         values[row, column, HIGH] *= 1.0 + factor / 3
     for row, column in missing:
@@ -228,15 +228,15 @@ def bar_of(panel: BarPanel, row: int, column: int) -> dict[str, Any]:
 
 @settings(max_examples=30)
 @given(
-    told=spikes,
+    factors=spikes,
     missing=st.sets(
         st.tuples(st.integers(START, START + STEPS - 2), st.integers(0, 3)), max_size=8
     ),
 )
 def test_posted_bars_with_spikes_equal_the_batch_to_the_bit(
-    market: Any, told: Spikes, missing: set[tuple[int, int]]
+    market: Any, factors: Spikes, missing: set[tuple[int, int]]
 ) -> None:
-    panel = spiked_panel(market, told, missing)
+    panel = spiked_panel(market, factors, missing)
     batch = MarketHistory.from_panel(panel, GUARD)
     features = features_of(batch)
     live = from_history(MarketHistory.from_panel(panel.rows(0, START), GUARD))
@@ -258,11 +258,11 @@ def test_posted_bars_with_spikes_equal_the_batch_to_the_bit(
 
 
 @settings(max_examples=10)
-@given(told=spikes, cut=st.integers(0, 4 * STEPS))
+@given(factors=spikes, cut=st.integers(0, 4 * STEPS))
 def test_replay_from_the_ledger_gives_the_same_state_to_the_bit(
-    market: Any, told: Spikes, cut: int, tmp_path_factory: pytest.TempPathFactory
+    market: Any, factors: Spikes, cut: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    panel = spiked_panel(market, told, set())
+    panel = spiked_panel(market, factors, set())
     start = MarketHistory.from_panel(panel.rows(0, START), GUARD)
     live, restarted = from_history(start), from_history(start)
     bars = [bar_of(panel, row, s) for row in range(START, START + STEPS) for s in range(4)]
@@ -322,8 +322,8 @@ def test_posts_in_order_of_knowledge_equal_the_batch_of_the_same_versions(
         post(live, [bar_of(panel, row, s) for s in range(4)])
         same_row(live, features, row)
         assert live.state.mark.tobytes() == batch.last_mark(row).tobytes()
-        for told, s, after, factor in later:
-            known = int(panel.closes[told]) + after
+        for earlier, s, after, factor in later:
+            known = int(panel.closes[earlier]) + after
             if close <= known < close + HOUR:
-                (status,) = statuses(post(live, [scaled(bar_of(panel, told, s), factor)]))
-                assert status == "duplicate" or (status == "late") == (told < row)
+                (status,) = statuses(post(live, [scaled(bar_of(panel, earlier, s), factor)]))
+                assert status == "duplicate" or (status == "late") == (earlier < row)

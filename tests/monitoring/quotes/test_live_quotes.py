@@ -72,7 +72,7 @@ def close(live: LiveMarket) -> int:
     return found
 
 
-def same(a: LiveMarket, b: LiveMarket) -> None:
+def assert_same_market(a: LiveMarket, b: LiveMarket) -> None:
     for part in ("committed", "head"):
         left, right = getattr(a.state, part), getattr(b.state, part)
         assert left.last_open == right.last_open
@@ -85,8 +85,8 @@ def same(a: LiveMarket, b: LiveMarket) -> None:
     assert a.state.newest_known == b.state.newest_known
     assert board(a) == board(b)
     assert a.state.quote_series.keys() == b.state.quote_series.keys()
-    for open_, told in a.state.quote_series.items():
-        assert told.tobytes() == b.state.quote_series[open_].tobytes()
+    for open_, series in a.state.quote_series.items():
+        assert series.tobytes() == b.state.quote_series[open_].tobytes()
 
 
 def test_quotes_reach_the_view_and_move_the_decision_time_on_the_markets_clock(
@@ -124,7 +124,7 @@ def test_a_market_without_quotes_has_none_in_view_and_content(market: Any) -> No
     assert "quotes" not in snapshot.content()
 
 
-def test_what_is_late_or_rejected_or_known_changes_nothing_and_says_so(market: Any) -> None:
+def test_late_rejected_or_known_quotes_change_nothing_and_have_a_detail(market: Any) -> None:
     live = market.live()
     expiry = expiry_after(live)
     now = {"instrument": expiry, "forward": 6e4, "ts": format_time(close(live))}
@@ -141,7 +141,7 @@ def test_what_is_late_or_rejected_or_known_changes_nothing_and_says_so(market: A
     assert board(live).expiries[expiry].rate == 0.05
 
 
-def test_vols_without_a_forward_are_kept_for_it(market: Any) -> None:
+def test_vols_without_a_forward_wait_for_it(market: Any) -> None:
     live = market.live()
     expiry = expiry_after(live)
     (result,) = quote(live, [{"instrument": expiry, "vols": {"60000": 0.5}}]).results
@@ -173,19 +173,19 @@ def test_a_market_without_bars_has_no_clock_of_its_own(market: Any) -> None:
 
 def test_quotes_that_cannot_be_recorded_do_not_count(market: Any) -> None:
     live = market.live()
-    told = [{"instrument": "BTCUSDT-PERP", "mark": 6e4, "funding": 1e-4}]
+    fields = [{"instrument": "BTCUSDT-PERP", "mark": 6e4, "funding": 1e-4}]
     before = live.state
 
     def refuse(_: object) -> None:
         raise LedgerError("full")
 
     with pytest.raises(LedgerError):
-        quote(live, told, record=refuse)
+        quote(live, fields, record=refuse)
     assert live.state is before
     seen: list[Any] = []
-    assert statuses(quote(live, told, record=seen.extend)) == ["applied"]
+    assert statuses(quote(live, fields, record=seen.extend)) == ["applied"]
     assert [entry.kind for entry in seen] == ["quotes"]
-    assert statuses(quote(live, told, record=seen.extend)) == ["duplicate"]
+    assert statuses(quote(live, fields, record=seen.extend)) == ["duplicate"]
     assert len(seen) == 1
 
 
@@ -231,17 +231,17 @@ def test_posted_context_equals_that_of_files_to_the_last_bit(
             value = data.draw(st.floats(1e-6, 0.9))
             context[row, column, kind] = value * scale / scale
             past = data.draw(st.integers(1, 60)) * MINUTE
-            told = {
+            fields = {
                 "instrument": f"{market.panel.symbols[column]}{suffix}",
                 name: value * scale if kind != FUNDING else value,
                 "ts": format_time(int(market.panel.opens[row]) + past),
             }
             if kind == FUNDING:
-                told["interval_hours"] = 1.0
-            waiting.append((row, told))
+                fields["interval_hours"] = 1.0
+            waiting.append((row, fields))
     skipped = data.draw(st.sampled_from([None, *rows[1:-1]]))
     for row in rows:
-        own = [told for r, told in waiting if r == row]
+        own = [fields for r, fields in waiting if r == row]
         before = data.draw(st.integers(0, len(own)))
         if before:
             assert statuses(quote(live, own[:before])) == ["applied"] * before
@@ -266,7 +266,7 @@ def test_posted_context_equals_that_of_files_to_the_last_bit(
         assert live.state.head.arrays[name].tobytes() == array.tobytes(), name
 
 
-def test_context_for_a_step_that_is_gone_changes_nothing_and_says_so(market: Any) -> None:
+def test_exogenous_value_for_a_past_step_changes_nothing_and_has_a_detail(market: Any) -> None:
     live, other = market.live(), market.live()
     ts = format_time(close(live) - HOUR)
     (result,) = quote(live, [{"instrument": "BTCUSDT-PERP", "funding": 1e-4, "ts": ts}]).results
@@ -362,8 +362,8 @@ def test_a_restart_from_the_ledger_gives_the_same_market_to_the_bit(
     restarted = market.head(files_end).live()
     restarted.recover(ledger, CASH)
     if files_end == START:
-        same(live, restarted)
-    else:  # the files told no context of the steps between
+        assert_same_market(live, restarted)
+    else:  # the files have no exogenous series of the steps between
         assert board(live) == board(restarted)
     for each in (live, restarted):
         traffic(each, market, range(START + 8, START + 10), lambda entries: None)

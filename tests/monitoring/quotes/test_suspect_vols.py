@@ -56,9 +56,9 @@ def start(market: Any) -> LiveMarket:
 
 def post(live: LiveMarket, minute: float, *quotes: Post, **rest: Any) -> QuotesResponse:
     ts = format_time(at(live, minute))
-    told = [{"ts": ts, **quote} for quote in quotes]
+    timed = [{"ts": ts, **quote} for quote in quotes]
     return live.post_quotes(
-        quote_updates(msgspec.convert(told, list[QuoteIn]), rest.get("now")).updates,
+        quote_updates(msgspec.convert(timed, list[QuoteIn]), rest.get("now")).updates,
         cash_assets=frozenset(),
         **rest,
     )
@@ -145,7 +145,7 @@ def test_impossible_vol_is_rejected(live: LiveMarket, form: Any, level: float) -
 
 
 @FORMS
-def test_first_vol_is_held_against_what_is_known_of_others(live: LiveMarket, form: Any) -> None:
+def test_first_vol_is_compared_with_the_surfaces_of_others(live: LiveMarket, form: Any) -> None:
     """An option against its surface, a surface against the next expiry."""
     post(live, 0, vols(live, 0.5, days=20 if form is own else 30))
     assert statuses(post(live, 1, form(live, 0.5 * 5.1))) == ["rejected"]
@@ -153,7 +153,7 @@ def test_first_vol_is_held_against_what_is_known_of_others(live: LiveMarket, for
     assert statuses(post(live, 2, form(live, 0.5 * 1.9))) == ["applied"]
 
 
-def test_first_surface_is_held_against_the_vol_index(live: LiveMarket) -> None:
+def test_first_surface_is_compared_with_the_vol_index(live: LiveMarket) -> None:
     post(live, 0, {"instrument": BTC, "implied_vol": 0.5})
     assert statuses(post(live, 1, vols(live, 2.6))) == ["rejected"]
     assert statuses(post(live, 1, vols(live, 1.1))) == ["suspect"]
@@ -321,9 +321,9 @@ def test_order_of_confirmation_does_not_matter(market: Any, data: st.DataObject)
     for one, rank in ((live, range(5)), (shuffled, order)):
         before = (own(one, 0.5), own(one, 0.5, 1.5), own(one, 0.5, 1.02))
         post(one, 0, vols(one, 0.5), *before)
-        told = quotes(one)
+        posts = quotes(one)
         for i in rank:
-            post(one, told[i][0], told[i][1])
+            post(one, posts[i][0], posts[i][1])
     assert board(live, 5) == board(shuffled, 5)
     assert live.state.suspect_prices == shuffled.state.suspect_prices
 
@@ -357,8 +357,8 @@ def test_decisions_follow_the_lower_headroom_and_replay(
     ]
 
     def decide(minute: int, *quotes: Post) -> tuple[list[str], list[dict[str, Any]]]:
-        told = [{"ts": format_time(at(live, minute)), **quote} for quote in quotes]
-        answer = endpoint.client.post("/v1/market/quotes", json={"quotes": told}).json()
+        timed = [{"ts": format_time(at(live, minute)), **quote} for quote in quotes]
+        answer = endpoint.client.post("/v1/market/quotes", json={"quotes": timed}).json()
         decisions = endpoint.score(*books).json()["decisions"]
         for decision in decisions:
             found = replay(
