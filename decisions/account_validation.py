@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from decisions.decision import PreviousAddOn
 from decisions.messages import AccountProblem
-from decisions.records import LevelsInForce, levels_in_force, to_account
+from decisions.records import LevelsInForce, levels_in_force
 from ledger.canonical import canonical_bytes
 from ledger.store import Ledger
 from market.accounts.book import Account
 from market.core.clock import format_time, parse_time
 from market.core.errors import DataError, LedgerError
-from market.sources.http import AccountIn
+from market.sources.http import AccountIn, account_update
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Intake:
         That of the others by the ledger.
     problems:
         What is wrong with the others.
+    as_of:
+        Decision time.
     """
 
     asked: tuple[str, ...]
@@ -40,6 +42,7 @@ class Intake:
     given: dict[str, PreviousAddOn]
     levels: LevelsInForce
     problems: list[AccountProblem]
+    as_of: int
 
     @property
     def previous(self) -> dict[str, PreviousAddOn]:
@@ -48,7 +51,10 @@ class Intake:
 
     def book(self) -> dict[str, Account]:
         """The accounts to decide on, as they stand."""
-        return {name: to_account(account) for name, account in self.accounts.items()}
+        return {
+            name: account_update(account, self.as_of).account
+            for name, account in self.accounts.items()
+        }
 
     def all_problems(self, found: Sequence[AccountProblem]) -> list[AccountProblem]:
         """Problems of the intake and those found later, in the order of the request."""
@@ -91,7 +97,7 @@ def validate_accounts(
         if previous is not None:
             given[name] = previous
     levels = levels_in_force(ledger, [name for name in sound if name not in given])
-    return Intake(asked, sound, given, levels, list(problems.values()))
+    return Intake(asked, sound, given, levels, list(problems.values()), as_of)
 
 
 def _check_named_once(account: AccountIn) -> None:

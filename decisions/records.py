@@ -21,12 +21,11 @@ from ledger.contents import CanonicalContent
 from ledger.records import Entry, Record, new_id
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet, ruleset_from_content
-from market.accounts.book import Account, Balance, Position
 from market.bars.daily_closes import DailyCloses
 from market.core.clock import DAY, parse_time
 from market.core.errors import LedgerError
 from market.quotes.quotes import QuoteBoard
-from market.sources.http import AccountIn
+from market.sources.http import AccountIn, account_update
 from models.forecaster import Forecaster
 
 LOOK_BACK = DAY
@@ -34,32 +33,6 @@ LOOK_BACK = DAY
 
 _FALLBACK = '"binding":"fallback"'
 """Part of the canonical JSON of a decision that the model did not answer."""
-
-
-def to_account(account: AccountIn) -> Account:
-    """The account that a request describes; cash-like collateral stays collateral."""
-    return Account(
-        account.account_id,
-        account.cash,
-        tuple(Position(p.instrument, p.quantity, p.entry_price) for p in account.positions),
-        tuple(Balance(b.asset, b.amount) for b in account.collateral),
-    )
-
-
-def from_account(account: Account) -> AccountIn:
-    """The request that describes an account."""
-    return msgspec.convert(
-        {
-            "account_id": account.account_id,
-            "cash": account.cash,
-            "positions": [
-                {"instrument": p.instrument, "quantity": p.quantity, "entry_price": p.entry_price}
-                for p in account.positions
-            ],
-            "collateral": [{"asset": b.asset, "amount": b.amount} for b in account.collateral],
-        },
-        AccountIn,
-    )
 
 
 @cache
@@ -277,7 +250,7 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
     account = msgspec.convert(payload["account"], AccountIn)
     before = payload["previous"]
     answer = decide(
-        [to_account(account)],
+        [account_update(account, record.as_of or 0).account],
         snapshot,
         ruleset,
         model,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from decisions.records import to_account
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Account, Book
 from market.core.errors import DataError
-from market.sources.http import AccountIn
+from market.sources.http import AccountIn, account_update
 from models.bundle.bundle import Bundle
 from pipelines.config.config import Config
 from pipelines.data.loaders import Market
@@ -41,7 +40,7 @@ def recorded_dataset(config: Config, market: Market, ruleset: RuleSet, bundle: B
             row = int(np.searchsorted(closes, record.as_of or 0, side="right")) - 1
             if decision["model"] == bundle.sha256 and decision["probability"] and row >= 0:
                 told = msgspec.convert(record.payload["account"], AccountIn)
-                found[told.account_id, row] = to_account(told)
+                found[told.account_id, row] = account_update(told, record.as_of or 0).account
     if not found:
         raise DataError(
             f"the ledger holds no decision of bundle {bundle.sha256} after its training; score "

@@ -17,15 +17,16 @@ from msgspec import UNSET
 from decisions.decision import PreviousAddOn, decide
 from decisions.messages import AccountProblem, Decision
 from decisions.recording import Outcome, Recording
-from decisions.records import from_account, levels_in_force
+from decisions.records import levels_in_force
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
-from market.accounts.account_files import read_accounts
 from market.accounts.book import Account
 from market.bars.recorded_rows import RecordedUse
 from market.core.clock import parse_time
 from market.core.errors import DataError
+from market.sources.http import account_message
+from market.sources.parquet import AccountFolder
 from models.bundle.bundle import load_bundle
 from models.bundle.pointer import CHAMPION, read_pointer
 from models.forecaster import Forecaster
@@ -66,7 +67,7 @@ def score_book(
                 mark_max_age=config.market.mark_max_age_ns,
             )
         with stages.stage("accounts"):
-            book = read_accounts(accounts).book_at(time).accounts()
+            book = [update.account for update in AccountFolder(accounts).accounts_at(time)]
             if not book:
                 raise DataError(
                     f"no account in {accounts} has a snapshot at or before {as_of}; check --as-of"
@@ -176,7 +177,7 @@ def _recording(
         )
 
     return Recording(
-        {name: from_account(account) for name, account in by_id.items()},
+        {name: account_message(account) for name, account in by_id.items()},
         levels_in_force(ledger, list(by_id)),
         {},
         snapshot,

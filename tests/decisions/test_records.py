@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from decisions.decision import PreviousAddOn, decide
-from decisions.records import entries, from_account, recorded_previous, replay, to_account
+from decisions.records import entries, recorded_previous, replay
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet, load_ruleset
 from market.accounts.book import Account, Balance, Position
 from market.core.clock import DAY, HOUR
 from market.core.errors import BundleError, LedgerError
+from market.sources.http import account_message, account_update
 from models.bundle.bundle import MODEL, load_bundle
 from models.forecaster import Forecaster
 
@@ -43,7 +44,7 @@ def record(
     snapshot = MarketSnapshot.of_history(market.history, market.features, as_of)
     before = previous or {}
     decided = decide(ACCOUNTS, snapshot, ruleset, model, before, no_model="none yet")
-    accounts = {account.account_id: from_account(account) for account in ACCOUNTS}
+    accounts = {account.account_id: account_message(account) for account in ACCOUNTS}
     found, contents, named = entries(decided, accounts, before, snapshot, ruleset)
     ledger.append(found, contents=contents)
     return [str(decision.decision_id) for decision in named]
@@ -51,7 +52,7 @@ def record(
 
 @pytest.mark.parametrize("account", ACCOUNTS)
 def test_account_survives_the_request_form(account: Account) -> None:
-    assert to_account(from_account(account)) == account
+    assert account_update(account_message(account), 0).account == account
 
 
 @pytest.mark.parametrize("row", [-1, 100])
