@@ -17,7 +17,7 @@ import QuantLib as ql  # noqa: N813
 from numba import njit
 
 from benchmarks.measure import Result, median_seconds, process_peak_megabytes
-from benchmarks.option_book import OPTIONS, growing_book, sample_portfolios
+from benchmarks.workloads.option_book import OPTIONS, growing_book, sample_portfolios
 from margin.book.chunks import chunks_of, compute_chunks
 from margin.book.portfolio_batch import Portfolios
 from margin.engines.scenario.engine import scenario_margins

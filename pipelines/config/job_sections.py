@@ -57,7 +57,7 @@ class ScheduleConfig(Section):
 
     @field_validator("timezone")
     @classmethod
-    def _known_zone(cls, name: str) -> str:
+    def _check_zone(cls, name: str) -> str:
         try:
             ZoneInfo(name)
         except (KeyError, ValueError, OSError):

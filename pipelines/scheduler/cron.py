@@ -1,24 +1,19 @@
-"""Cron lines: parsed by croniter, run by APScheduler.
+"""Cron lines, read with croniter.
 
 APScheduler's own parser counts weekdays from Monday, cron from Sunday, and the base installation
-lacks APScheduler. So croniter reads the line, and APScheduler gets plain lists of numbers.
+lacks APScheduler; `pipelines.scheduler.trigger` gives it plain lists of numbers.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, tzinfo
-from typing import TYPE_CHECKING
 
 from croniter import croniter
 from croniter.croniter import CroniterError
 
 from market.core.errors import ConfigError
 
-if TYPE_CHECKING:
-    from apscheduler.triggers.cron import CronTrigger
-
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _RANGES = {
     "second": "0 to 59",
     "minute": "0 to 59",
@@ -85,24 +80,3 @@ def _expand(line: str, position: int, field: str) -> tuple[int, ...]:
         ) from None
     values = [*expanded[5:], *expanded[:5]][position]
     return () if values == ["*"] else tuple(sorted(int(value) for value in values))
-
-
-def cron_trigger(line: str, zone: tzinfo = UTC, jitter: int = 0) -> CronTrigger:
-    """APScheduler's trigger of a cron line; needs the extra ``training``.
-
-    Parameters
-    ----------
-    line:
-        The cron line, see `parse_cron`.
-    zone:
-        Time zone in which the fields are read.
-    jitter:
-        Seconds over which starts are spread.
-    """
-    from apscheduler.triggers.cron import CronTrigger
-
-    numbers = parse_cron(line)
-    texts = {name: ",".join(map(str, values)) or "*" for name, values in numbers.items()}
-    if numbers["day_of_week"]:
-        texts["day_of_week"] = ",".join(_WEEKDAYS[day] for day in numbers["day_of_week"])
-    return CronTrigger(**texts, timezone=zone, jitter=jitter or None)

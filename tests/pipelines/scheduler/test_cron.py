@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market.core.errors import ConfigError
-from pipelines.scheduler.cron import cron_trigger, parse_cron
+from pipelines.scheduler.cron import parse_cron
+from pipelines.scheduler.trigger import cron_trigger
 
 TUESDAY = datetime(2026, 11, 24, 14, 30, tzinfo=UTC)
 
