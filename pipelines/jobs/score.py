@@ -25,6 +25,7 @@ from market.accounts.book import Account
 from market.bars.recorded_rows import RecordedUse
 from market.core.clock import parse_time
 from market.core.errors import DataError
+from market.sources.base import AccountSource
 from market.sources.http import account_message
 from market.sources.parquet import AccountFolder
 from models.bundle.bundle import load_bundle
@@ -67,7 +68,8 @@ def score_book(
                 mark_max_age=config.market.mark_max_age_ns,
             )
         with stages.stage("accounts"):
-            book = [update.account for update in AccountFolder(accounts).accounts_at(time)]
+            source: AccountSource = AccountFolder(accounts)
+            book = [update.account for update in source.accounts_at(time)]
             if not book:
                 raise DataError(
                     f"no account in {accounts} has a snapshot at or before {as_of}; check --as-of"
