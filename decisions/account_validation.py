@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from decisions.book_scoring import PreviousAddOn
 from decisions.messages import AccountProblem
 from decisions.records import LevelsInForce, levels_in_force
@@ -16,7 +14,7 @@ from ledger.store import Ledger
 from market.accounts.book import Account
 from market.core.clock import format_time, parse_time
 from market.core.errors import DataError, LedgerError
-from market.sources.http import AccountIn, account_message, account_update
+from market.sources.http import AccountIn, account_update
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +53,6 @@ class ValidatedAccounts:
         """Problems of the validation and later ones, in the order of the request."""
         place = {name: i for i, name in enumerate(dict.fromkeys(self.account_ids))}
         return sorted([*self.problems, *later], key=lambda problem: place[problem.account_id])
-
-
-def account_request(account: Account) -> AccountIn:
-    """The request that an account is scored by, checked as one that is posted.
-
-    Raises
-    ------
-    msgspec.ValidationError
-        The account is no valid request.
-    """
-    return msgspec.convert(msgspec.to_builtins(account_message(account)), AccountIn)
 
 
 def validate_accounts(

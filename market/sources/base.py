@@ -119,15 +119,15 @@ class AccountUpdate(NamedTuple):
     known_at: int | None = None
 
 
-class AccountUpdates(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)
+class AccountUpdates:
     """Accounts as they stood at `ts`, as columns."""
 
     ts: int
     book: Book
     known_at: int | None = None
 
-    def single(self) -> Iterator[AccountUpdate]:
-        """The updates one by one."""
+    def __iter__(self) -> Iterator[AccountUpdate]:
         for account in self.book.accounts():
             yield AccountUpdate(self.ts, account, self.known_at)
 

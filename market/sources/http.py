@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from msgspec import Meta, Struct, structs
+import msgspec
+from msgspec import Meta, Struct
 
 from market.accounts.book import Account, Balance, Position
 from market.core.clock import format_time, parse_time
@@ -159,7 +160,7 @@ def quote_updates(quotes: Sequence[QuoteIn], known_at: int | None = None) -> Bat
         if quote.vols is not None:
             figures["vols"] = _vols(quote.vols)
         if quote.svi is not None:
-            figures["svi"] = structs.astuple(quote.svi)
+            figures["svi"] = msgspec.structs.astuple(quote.svi)
         ts = None if quote.ts is None else parse_time(quote.ts)
         return QuoteUpdate(quote.instrument, ts, figures, known_at)
 
@@ -193,13 +194,9 @@ def quote_message(update: QuoteUpdate) -> QuoteIn:
 
 
 def account_message(account: Account) -> AccountIn:
-    """The message that tells an account as it stands."""
-    return AccountIn(
-        account.account_id,
-        account.cash,
-        [PositionIn(p.instrument, p.quantity, p.entry_price) for p in account.positions],
-        [BalanceIn(b.asset, b.amount) for b in account.collateral],
-    )
+    """The message that tells an account as it stands; raises `msgspec.ValidationError` where it
+    has more than a message can hold."""
+    return msgspec.convert(msgspec.to_builtins(account), AccountIn)
 
 
 _NUMBERS = tuple(

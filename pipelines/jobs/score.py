@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
-from decisions.account_validation import account_request
 from decisions.book_scoring import PreviousAddOn
 from decisions.decision import Outcome, decide
 from decisions.messages import AccountProblem, Decision
@@ -22,11 +21,13 @@ from decisions.records import Recording, levels_in_force
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
-from market.accounts.account_files import read_accounts
 from market.accounts.book import Account
 from market.bars.recorded_rows import RecordedUse
 from market.core.clock import parse_time
 from market.core.errors import DataError
+from market.sources.base import AccountSource
+from market.sources.http import account_message
+from market.sources.parquet import AccountFolder
 from models.bundle.bundle import load_bundle
 from models.bundle.pointer import CHAMPION, read_pointer
 from models.forecaster import Forecaster
@@ -67,7 +68,8 @@ def score_book(
                 mark_max_age=config.market.mark_max_age_ns,
             )
         with stages.stage("accounts"):
-            book = read_accounts(accounts).book_at(time).accounts()
+            source: AccountSource = AccountFolder(accounts)
+            book = [update.account for update in source.accounts_at(time)]
             if not book:
                 raise DataError(
                     f"no account in {accounts} has a snapshot at or before {as_of}; check --as-of"
@@ -173,7 +175,7 @@ def _recording(
         return Outcome.of(decide(chosen, snapshot, ruleset, model, previous), model)
 
     return Recording(
-        {name: account_request(account) for name, account in by_id.items()},
+        {name: account_message(account) for name, account in by_id.items()},
         levels_in_force(ledger, list(by_id)),
         {},
         snapshot,

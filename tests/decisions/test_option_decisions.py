@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from decisions.account_validation import account_request
 from decisions.decision import decide
 from decisions.messages import AccountChange, AccountProblem, Decision, PositionChange
 from decisions.records import entries
@@ -24,6 +23,7 @@ from margin.rules.ruleset import RuleSet, load_ruleset
 from market.accounts.book import Account, Book, Position
 from market.core.clock import DAY, HOUR
 from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
+from market.sources.http import account_message
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 
@@ -127,7 +127,7 @@ def test_decision_replays_to_the_last_bit(
     preset: str, quoted: Quoted, model: Forecaster, ledger: Ledger
 ) -> None:
     rules, book = load_ruleset(preset), accounts(quoted)
-    described = {account.account_id: account_request(account) for account in book}
+    described = {account.account_id: account_message(account) for account in book}
     found, contents, named = entries(
         decided(quoted, rules, model, book), described, {}, quoted.snapshot, rules
     )

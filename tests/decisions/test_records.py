@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from decisions.account_validation import account_request
 from decisions.book_scoring import PreviousAddOn
 from decisions.decision import Outcome, decide
 from decisions.records import entries, recorded_previous
@@ -20,7 +19,7 @@ from margin.rules.ruleset import RuleSet, load_ruleset
 from market.accounts.book import Account, Balance, Position
 from market.core.clock import DAY, HOUR
 from market.core.errors import BundleError, LedgerError
-from market.sources.http import account_update
+from market.sources.http import account_message, account_update
 from models.bundle.bundle import MODEL, load_bundle
 from models.forecaster import Forecaster
 
@@ -52,7 +51,7 @@ def record(
     before = previous or {}
     results = decide(ACCOUNTS, snapshot, ruleset, model, before, no_model="none yet")
     outcome = Outcome.of(results, model)
-    accounts = {account.account_id: account_request(account) for account in ACCOUNTS}
+    accounts = {account.account_id: account_message(account) for account in ACCOUNTS}
     found, contents, named = entries(outcome.decisions, accounts, before, snapshot, ruleset)
     ledger.append(found, contents=contents)
     return [str(decision.decision_id) for decision in named]
@@ -60,7 +59,7 @@ def record(
 
 @pytest.mark.parametrize("account", ACCOUNTS)
 def test_account_survives_the_request_form(account: Account) -> None:
-    assert account_update(account_request(account), 0).account == account
+    assert account_update(account_message(account), 0).account == account
 
 
 @pytest.mark.parametrize("row", [-1, 100])

@@ -57,7 +57,7 @@ def quality(history: MarketHistory, name: str) -> FileQuality:
 
 
 def closes(history: MarketHistory) -> list[float]:
-    return history.bars.values[:, 0, CLOSE].tolist()
+    return list(history.bars.values[:, 0, CLOSE].tolist())
 
 
 def test_bad_tick_neither_marks_nor_is_seen_and_is_reported_with_its_time(

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from market.bars.bar_cleaning import load_bars
 from market.bars.panel import BASIS, FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST
+from market.core.arrays import Ints
 from market.core.clock import HOUR, Interval
 from market.simulator.market_writer import write_bars, write_quotes
 from market.simulator.simulated_market import simulate_bars, simulate_market
@@ -16,8 +17,8 @@ from market.sources.parquet import BarFolder
 HOURLY = Interval.parse("1h")
 
 
-def times(table: pa.Table) -> np.ndarray:
-    return table["ts"].cast(pa.int64()).to_numpy()
+def times(table: pa.Table) -> Ints:
+    return np.asarray(table["ts"].cast(pa.int64()).to_numpy(), dtype=np.int64)
 
 
 def test_written_bars_are_read_back_to_the_last_bit(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from margin.valuation.view import MarketView
 from market.accounts.account_files import AccountHistory, Event, make_history
 from market.accounts.book import Account, Book, Position
 from market.core.clock import HOUR
+from market.sources.base import AccountUpdates
 from pipelines.jobs.life_cycle_walk import Walk, walk
 
 
@@ -58,7 +59,7 @@ def views(prices: Sequence[float]) -> list[MarketView]:
 def long(cash: float, quantity: float = 100.0, entry: float | None = 100.0) -> AccountHistory:
     """One account, `quantity` BTC perpetuals from the first hour on; its margin is 2%."""
     held = (Position("BTCUSDT-PERP", quantity, entry),)
-    return make_history([(0, Book.of([Account("a", cash, held)]))])
+    return make_history([AccountUpdates(0, Book.of([Account("a", cash, held)]))])
 
 
 def reasons(done: Walk) -> list[str]:
@@ -129,7 +130,9 @@ def test_a_gap_through_bankruptcy_closes_the_account_and_counts_the_shortfall() 
 def test_a_new_snapshot_is_what_the_venue_says() -> None:
     first = Account("a", 290.0, (Position("BTCUSDT-PERP", 100.0, 100.0),))
     second = Account("a", 1_290.0, (Position("BTCUSDT-PERP", 100.0, 100.0),))
-    history = make_history([(0, Book.of([first])), (2 * HOUR, Book.of([second]))])
+    history = make_history(
+        [AccountUpdates(0, Book.of([first])), AccountUpdates(2 * HOUR, Book.of([second]))]
+    )
     done = walk(history, views([100.0, 99.0, 99.0]), rules())
     assert reasons(done) == ["margin_call", "call_met", "reinstated"]
 
@@ -146,7 +149,7 @@ def test_positions_without_an_entry_price_enter_at_the_first_mark() -> None:
 
 def test_closed_accounts_of_the_files_leave() -> None:
     held = Account("a", 290.0, (Position("BTCUSDT-PERP", 100.0, 100.0),))
-    history = make_history([(0, Book.of([held]))], [Event(HOUR, "a", "closed")])
+    history = make_history([AccountUpdates(0, Book.of([held]))], [Event(HOUR, "a", "closed")])
     done = walk(history, views([100.0, 50.0]), rules())
     assert (done.events, done.margined) == ([], 1)
 
@@ -175,7 +178,7 @@ def test_twice_the_same_to_the_last_bit_and_alone_as_in_company() -> None:
     ]
 
     def history(of: Sequence[Account]) -> list[bytes]:
-        done = walk(make_history([(0, Book.of(of))]), views(prices.tolist()), rules())
+        done = walk(make_history([AccountUpdates(0, Book.of(of))]), views(prices.tolist()), rules())
         return [canonical_bytes(event) for event in done.events]
 
     together = history(accounts)
@@ -199,7 +202,7 @@ def test_longs_through_the_fifth_of_august(data_dir: Path) -> None:
         for leverage in leverages
         if (size := 1_000.0 * leverage / prices[0])
     ]
-    done = walk(make_history([(0, Book.of(accounts))]), views(prices), rules())
+    done = walk(make_history([AccountUpdates(0, Book.of(accounts))]), views(prices), rules())
     ends = dict(zip(leverages, map(State, done.states.state.tolist()), strict=True))
     lowest = min(prices) / prices[0] - 1.0
     for leverage in leverages:

@@ -9,8 +9,8 @@ import pytest
 from market.bars.panel import BASIS, CLOSE, FUNDING, IMPLIED_VOLATILITY
 from market.core.clock import Interval, parse_time
 from market.simulator.simulated_market import SimulatedMarket, simulate_market
-from market.simulator.venue_statistics import measure_basis, measure_funding, measure_index
 from research.simulator_fit.quote_files import read_funding, read_index, read_pairs
+from research.simulator_fit.venue_statistics import measure_basis, measure_funding, measure_index
 
 HOURLY = Interval.parse("1h")
 SEEDS = (1, 2, 3, 4)

@@ -15,9 +15,9 @@ from market.core.clock import HOUR, Interval, parse_time
 from market.core.errors import DataError
 from market.simulator.market_parameters import MarketParameters
 from market.simulator.simulated_market import simulate_bars
-from market.simulator.stylised_facts import FACTS, TOLERANCE, hill, measure_facts
-from market.simulator.venue_statistics import measure_index, memory
 from market.sources.parquet import BarFolder
+from research.simulator_fit.stylised_facts import FACTS, TOLERANCE, hill, measure_facts
+from research.simulator_fit.venue_statistics import measure_index, memory
 
 HOURLY = Interval.parse("1h")
 START = parse_time("2024-01-01T00:00:00Z")

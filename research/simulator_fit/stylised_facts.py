@@ -21,7 +21,7 @@ import numpy.typing as npt
 from market.bars.panel import CLOSE, HIGH, LOW, VOLUME, BarPanel
 from market.core.clock import DAY, HOUR
 from market.core.errors import DataError
-from market.simulator.venue_statistics import correlation, memory
+from research.simulator_fit.venue_statistics import correlation, memory
 
 Floats = npt.NDArray[np.float64]
 
