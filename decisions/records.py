@@ -207,11 +207,6 @@ def level_in_force(record: Record) -> PreviousAddOn | None:
     )
 
 
-def recorded_previous(ledger: Ledger, account_ids: Sequence[str]) -> dict[str, PreviousAddOn]:
-    """The add-on in force of each account that has one, see `levels_in_force`."""
-    return levels_in_force(ledger, account_ids).previous
-
-
 def _as_of(record: Record) -> int:
     if record.as_of is None:
         return parse_time(record.payload["decision"]["as_of"])

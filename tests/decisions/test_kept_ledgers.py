@@ -19,7 +19,7 @@ from sqlalchemy import insert
 from typer.testing import CliRunner
 
 import decisions.replay as replay_module
-from decisions.records import CALCULATION, recorded_previous
+from decisions.records import CALCULATION, levels_in_force
 from decisions.replay import CHANGES, Change, replay
 from ledger.records import Record
 from ledger.schema import contents, records
@@ -103,7 +103,7 @@ def test_pace_goes_on_from_the_level_before_kept_fallbacks(kept: Kept) -> None:
     of_account = [record for record in kept.decisions if record.account_id == "two coins"]
     by_model = [r for r in of_account if r.payload["decision"]["binding"] != "fallback"]
     assert [r.payload["decision"]["binding"] for r in of_account[-2:]] == ["fallback"] * 2
-    level = recorded_previous(kept.ledger, ["two coins"])["two coins"]
+    level = levels_in_force(kept.ledger, ["two coins"]).previous["two coins"]
     assert level.amount == by_model[-1].payload["decision"]["add_on"]
     assert level.as_of == by_model[-1].as_of
     assert level.carried

@@ -11,7 +11,7 @@ import pytest
 
 from decisions.book_scoring import PreviousAddOn
 from decisions.decision import Outcome, decide
-from decisions.records import entries, recorded_previous
+from decisions.records import entries, levels_in_force
 from decisions.replay import replay
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
@@ -117,7 +117,7 @@ def test_previous_add_on_is_that_of_the_last_record(
 ) -> None:
     record(ledger, market, ruleset, load(champion), row=-2)
     record(ledger, market, ruleset, load(champion))
-    previous = recorded_previous(ledger, ["a", "c", "unknown"])
+    previous = levels_in_force(ledger, ["a", "c", "unknown"]).previous
     assert set(previous) == {"a", "c"}
     last = ledger.last_decisions(["a"])["a"].payload
     assert previous["a"] == PreviousAddOn(
@@ -130,7 +130,7 @@ def test_previous_add_on_is_that_of_the_last_record(
 
 def test_fallback_is_no_add_on_to_go_on_from(ledger: Ledger, market: Any, ruleset: RuleSet) -> None:
     record(ledger, market, ruleset, None)
-    assert recorded_previous(ledger, ["a", "c"]) == {}
+    assert levels_in_force(ledger, ["a", "c"]).previous == {}
 
 
 def test_other_model_shows_in_the_replay(
