@@ -31,11 +31,9 @@ from margin.rules.ruleset import RuleSet
 from margin.valuation.marks import suspect_view
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import HOUR
 from models.forecaster import Forecaster
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 CARRIED_HOURS = 24.0
 """Most hours of pacing that a level gathers while the model does not answer."""
@@ -387,16 +385,14 @@ def account_rows(requirement: Requirement, chosen: npt.NDArray[np.intp]) -> Acco
     )
 
 
-def _greeks(requirement: Requirement, legs: npt.NDArray[np.int64]) -> LegGreeks | None:
+def _greeks(requirement: Requirement, legs: Ints) -> LegGreeks | None:
     options = requirement.options
     if options is None:
         return None
     return LegGreeks(options.option[legs], options.gamma[legs], options.vega[legs])
 
 
-def _entries(
-    start: npt.NDArray[np.int64], chosen: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _entries(start: Ints, chosen: npt.NDArray[np.intp]) -> tuple[Ints, Ints]:
     """Entries of the chosen rows of a sparse matrix, and which of the chosen each belongs to."""
     counts = start[chosen + 1] - start[chosen]
     before = np.cumsum(counts) - counts

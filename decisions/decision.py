@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import UNSET, UnsetType
 
 from decisions.book_scoring import (
@@ -37,12 +36,11 @@ from margin.floors import floor_terms
 from margin.rules.ruleset import RuleSet
 from margin.valuation.marks_used import MarksUsed
 from market.accounts.book import Account, Book
+from market.core.arrays import Floats
 from market.core.clock import format_time
 from market.core.errors import DataError, InstrumentError
 from models.forecaster import Forecaster
 from models.trees.contributions import contribution_names, horizon_contributions
-
-Floats = npt.NDArray[np.float64]
 
 NO_BUNDLE = "no model: no bundle has been promoted yet"
 

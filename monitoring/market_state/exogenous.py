@@ -23,11 +23,12 @@ import numpy as np
 
 from market.bars.outlier_filter import PriceGuard
 from market.bars.panel import CLOSE, CONTEXT_WIDTH
+from market.core.arrays import Floats
 from market.core.clock import DAY, Interval
 from market.quotes.quote_filter import SOURCE_INTERVALS
 from monitoring.market_state.recompute import ahead_marks, recompute
 from monitoring.market_state.state import LiveMarketState
-from monitoring.market_state.steps import QUOTE_SERIES_WIDTH, SPOT_MARK, Floats
+from monitoring.market_state.steps import QUOTE_SERIES_WIDTH, SPOT_MARK
 
 _Kind = Annotated[int, msgspec.Meta(ge=SPOT_MARK, lt=CONTEXT_WIDTH)]
 

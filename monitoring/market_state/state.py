@@ -17,10 +17,11 @@ from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
 from market.bars.outlier_filter import HELD, MISSED, SIDE
 from market.bars.panel import CLOSE
+from market.core.arrays import Bools, Floats
 from market.core.clock import DAY, HOUR, Interval, format_time, parse_time
 from market.core.errors import DataError
 from market.quotes.quote_store import SURFACE, QuoteField, QuoteStore, QuoteStoreBuilder
-from monitoring.market_state.steps import AheadMarks, Bools, Checkpoint, Floats, Step
+from monitoring.market_state.steps import AheadMarks, Checkpoint, Step
 from monitoring.quotes.vol_references import surface_level
 
 Clock = Literal["wall", "market"]
