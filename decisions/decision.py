@@ -1,4 +1,4 @@
-"""Decide on accounts: scores of the book in words, with the reasons of each decision.
+"""Decide on accounts: the scores of each account as a decision, with its reasons.
 
 A pure function of what was known. The endpoint, the batch scorer and the replay call the same
 `decide`, so that a replay makes the decision that was recorded.
