@@ -25,6 +25,7 @@ from margin.add_on.add_on import (
     in_stress,
     opening_requirement,
 )
+from margin.book.account_figures import AccountFigures
 from margin.book.requirement import Requirement, compute_requirement
 from margin.floors import active_floors, largest_floor
 from margin.rules.ruleset import RuleSet
@@ -352,7 +353,7 @@ def _forecast(
     )
 
 
-def account_rows(requirement: Requirement, chosen: npt.NDArray[np.intp]) -> AccountRows:
+def account_rows(requirement: AccountFigures, chosen: npt.NDArray[np.intp]) -> AccountRows:
     """The chosen accounts (indices) as feature rows: each one's positions, then its collateral in
     coins, all at the one row of a snapshot's features."""
     owner, legs = _entries(requirement.leg_start, chosen)
@@ -385,7 +386,7 @@ def account_rows(requirement: Requirement, chosen: npt.NDArray[np.intp]) -> Acco
     )
 
 
-def _greeks(requirement: Requirement, legs: Ints) -> LegGreeks | None:
+def _greeks(requirement: AccountFigures, legs: Ints) -> LegGreeks | None:
     options = requirement.options
     if options is None:
         return None

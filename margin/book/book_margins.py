@@ -17,7 +17,7 @@ from margin.rules.ruleset import RuleSet
 from margin.valuation.exposures import Exposures, leg_exposures
 from margin.valuation.view import MarketView
 from market.accounts.book import Book
-from market.core.errors import CaseError, DataError, InstrumentError, RuleSetError
+from market.core.errors import BatchError, CaseError, DataError, InstrumentError, RuleSetError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -170,6 +170,10 @@ def _isolate_failures(portfolios: Portfolios, ruleset: RuleSet, problems: Accoun
         accounts = asked.pop()
         try:
             compute_margins(take_portfolios(portfolios, accounts), ruleset)
+        except BatchError as error:
+            for i, cause in error.by_account.items():
+                problems.of_instrument(int(accounts[i]), cause.instrument, str(cause))
+            asked.append(np.delete(accounts, list(error.by_account)))
         except (DataError, CaseError) as error:
             if len(accounts) > 1:
                 half = len(accounts) // 2
