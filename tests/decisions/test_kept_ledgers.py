@@ -30,7 +30,7 @@ from models.forecaster import Forecaster
 from pipelines.cli.main import app
 
 FOLDER = Path(__file__).parent / "ledgers"
-KEPT = sorted(path.stem for path in FOLDER.glob("*.json"))
+KEPT_LEDGERS = sorted(path.stem for path in FOLDER.glob("*.json"))
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,7 +47,7 @@ class Kept:
         return Forecaster(load_bundle(self.bundles / sha))
 
 
-@pytest.fixture(params=KEPT)
+@pytest.fixture(params=KEPT_LEDGERS)
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     content = json.loads((FOLDER / f"{request.param}.json").read_text(encoding="utf-8"))
     bundles = tmp_path / "kept-bundles"
