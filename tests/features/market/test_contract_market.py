@@ -22,10 +22,10 @@ from features.registry import (
     WARM_UP_HOURS,
 )
 from features.state.market_state import MarketFeatures, MarketState
-from market.bars.bar_files import BarFolder
 from market.bars.history import MAX_GAP_HOURS, load_history
 from market.bars.panel import BarPanel
 from market.core.clock import INTERVALS
+from market.sources.parquet import BarFolder
 
 Floats = npt.NDArray[np.float64]
 Advance = Callable[[BarPanel], MarketFeatures]

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
-from market.bars.bar_files import BarFolder
 from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import PriceGuard
 from market.bars.panel import CLOSE, BarPanel
 from market.core.clock import HOUR, INTERVALS, MINUTE
 from market.simulator.simulated_market import simulate_bars
+from market.sources.parquet import BarFolder
 
 HOURLY = INTERVALS["1h"]
 ROWS = 200
