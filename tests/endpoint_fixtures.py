@@ -221,7 +221,7 @@ def serve(
             options: dict[str, Any] = {"clock": "market", "auth": "off"} | rest
             settings = ServingSettings("127.0.0.1", 8000, bundles.root, **options)
             moved = at.live() if live is None else live
-            held = RuleHistory.chosen(ruleset) if rules is None else rules
+            held = RuleHistory.constant(ruleset) if rules is None else rules
             app = create_app(settings, ledger, held, moved)
             client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
             return Endpoint(client, moved, ledger, at)

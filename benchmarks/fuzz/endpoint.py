@@ -21,6 +21,8 @@ from features.identity import digests_of, market_columns_of
 from features.registry import ACCOUNT_FEATURES, HORIZONS, REQUIRED_COLUMNS, prior_column
 from ledger.keys import Keys
 from ledger.store import Ledger
+from margin.engines.registry import engine_of
+from margin.engines.scenario.rules import ScenarioRules
 from margin.rules.ruleset import RuleSet, load_ruleset
 from market.core.clock import MINUTE
 from market.core.errors import DataError
@@ -122,7 +124,7 @@ class World:
     @cached_property
     def config(self) -> Config:
         """Of the market that the endpoints start from."""
-        history = self.ruleset.method == "simulation"
+        history = engine_of(self.ruleset).needs_daily_history
         return Config(
             simulate=SimulateConfig(
                 seed=5, days=_DAYS_OF_HISTORY if history else _DAYS, symbols=SYMBOLS
@@ -200,8 +202,8 @@ class World:
             begun=newest,
             cash_assets=collateral.cash_assets,
             haircut_assets=tuple(sorted({*collateral.haircuts, *weighted})),
-            options=self.ruleset.engine != "tier",
-            one_underlying=self.ruleset.method == "scenario",
+            options=engine_of(self.ruleset).margins_options,
+            one_underlying=isinstance(getattr(self.ruleset, self.ruleset.table), ScenarioRules),
             session=session,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from features.definition import AccountFeature, Feature
@@ -16,6 +16,7 @@ from features.registry import (
     PRIOR_VOLATILITIES,
     WARM_UP_HOURS,
 )
+from research.pages.markdown import table
 
 FEATURES_PAGE = Path(__file__).resolve().parents[2] / "docs" / "features.md"
 
@@ -58,7 +59,7 @@ def features_page() -> str:
         "model through account features only, so the direction is stated there.",
     ]
     for title, text, features in sections:
-        parts += [f"## {title}", text, _table(map(_row, features))]
+        parts += [f"## {title}", text, table(_COLUMNS, map(_row, features))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -85,14 +86,6 @@ def _nan_policy(feature: Feature) -> str:
     text = " ".join(feature.doc.partition("References\n---")[0].split())
     clauses = [clause.strip(" .") for clause in re.split(r"[.;] ", text) if "NaN" in clause]
     return "; ".join(clause.removeprefix("NaN ") for clause in clauses) or "never"
-
-
-def _table(rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [_COLUMNS, tuple("---" for _ in _COLUMNS), *rows]
-    # A bar would end the cell, in code too.
-    return "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
-    )
 
 
 def _listed(names: Sequence[str]) -> str:

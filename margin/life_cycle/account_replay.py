@@ -1,4 +1,4 @@
-"""Accounts of files over time, less what a replay has closed of them."""
+"""Accounts of files over time, without the positions that a replay has closed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ _ABSENT, _CLOSED = -1, -2
 """In place of a segment: not in the files at this time, and closed by the replay."""
 
 
-class HeldAccounts:
+class AccountReplay:
     """The accounts alive at one time.
 
-    A snapshot of the files is what the venue says and replaces what a replay had done to the
-    account. A position without an entry price has its entry at the first mark that is known once
-    it is held.
+    A snapshot of the files is the venue's word: it replaces all that a replay did to the account. A
+    position without an entry price has its entry at the first mark known from its snapshot on.
 
     Parameters
     ----------
@@ -37,7 +36,7 @@ class HeldAccounts:
     def __init__(self, history: AccountHistory) -> None:
         self._history = history
         self._segment = np.full(len(history.account_ids), _ABSENT, dtype=np.int64)
-        self._held: dict[int, Account] = {}
+        self._account_of: dict[int, Account] = {}
         self._unpriced: set[int] = set()
         self._book: Book | None = None
         self._rows: Ints = np.zeros(0, dtype=np.int64)
@@ -47,23 +46,23 @@ class HeldAccounts:
         self._renew(view.as_of)
         self._enter(view)
         if self._book is None:
-            self._rows = np.array(sorted(self._held), dtype=np.int64)
-            self._book = Book.of([self._held[row] for row in self._rows.tolist()])
+            self._rows = np.array(sorted(self._account_of), dtype=np.int64)
+            self._book = Book.of([self._account_of[row] for row in self._rows.tolist()])
         return self._book, self._rows
 
     def account(self, row: int) -> Account:
         """One account by its index in the ids of the files."""
-        return self._held[row]
+        return self._account_of[row]
 
     def replace(self, row: int, account: Account) -> None:
-        """Let an account hold something else until its next snapshot."""
-        self._held[row] = account
+        """Replace an account until its next snapshot."""
+        self._account_of[row] = account
         self._book = None
 
     def remove(self, rows: Iterable[int]) -> None:
-        """Accounts that are closed for good, whatever later snapshots say."""
+        """Close accounts for good, whatever later snapshots say."""
         for row in rows:
-            if self._held.pop(row, None) is not None:
+            if self._account_of.pop(row, None) is not None:
                 self._book = None
             self._segment[row] = _CLOSED
             self._unpriced.discard(row)
@@ -80,40 +79,40 @@ class HeldAccounts:
             return
         self._segment, self._book = now, None
         for row in changed[now[changed] == _ABSENT].tolist():
-            self._held.pop(row, None)
+            self._account_of.pop(row, None)
             self._unpriced.discard(row)
         fresh = changed[now[changed] >= 0]
         for row, account in zip(
             fresh.tolist(), self._history.book_of(now[fresh]).accounts(), strict=True
         ):
-            self._held[row] = account
+            self._account_of[row] = account
             self._unpriced.add(row)
 
     def _enter(self, view: MarketView) -> None:
-        """Give positions without an entry price that of this moment, where there is a mark."""
+        """Enter positions without an entry price at the mark of this time, where there is one."""
         marks = MarketMarks(view) if self._unpriced else None
         for row in sorted(self._unpriced):
-            account = self._held[row]
+            account = self._account_of[row]
             positions = tuple(
-                replace(one, entry_price=_mark(one.instrument, marks))
-                if one.entry_price is None and marks is not None
-                else one
-                for one in account.positions
+                replace(position, entry_price=_mark(position.instrument, marks))
+                if position.entry_price is None and marks is not None
+                else position
+                for position in account.positions
             )
             if positions != account.positions:
                 self.replace(row, replace(account, positions=positions))
-            if all(_entered(one) for one in positions):
+            if not any(_needs_mark(position) for position in positions):
                 self._unpriced.discard(row)
 
 
-def _entered(position: Position) -> bool:
-    """Whether nothing is wanted of later marks: options count at their value, without an entry."""
+def _needs_mark(position: Position) -> bool:
+    """Whether a later mark gives the entry price: options count at their value, without one."""
     if position.entry_price is not None:
-        return True
+        return False
     try:
-        return parse_instrument(position.instrument).kind == "option"
+        return parse_instrument(position.instrument).kind != "option"
     except InstrumentError:
-        return True  # no mark will ever be known of it
+        return False  # no mark will ever be known of it
 
 
 def _mark(name: str, marks: MarketMarks) -> float | None:

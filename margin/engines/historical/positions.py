@@ -1,8 +1,8 @@
-"""What of a portfolio moves with its underlyings, and what it gains when they do."""
+"""What of a portfolio moves with its underlyings, and its profit when they do."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,13 @@ _YEAR_SECONDS = 365.0 * 86_400.0
     DISCOUNT,
     VALUE,
 ) = range(9)
-"""Columns in `Exposures.terms`."""
+"""Columns in `ShockedPositions.terms`."""
 _WIDTH = 9
 
 
-@dataclass(frozen=True, slots=True)
-class Exposures:
-    """The legs of N portfolios, and the collateral that is shocked with its underlying.
+class ShockedPositions(NamedTuple):
+    """The legs of N portfolios, and the collateral that moves with its underlying; compiled
+    kernels take it as it is.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Exposures:
         return out
 
 
-def exposures_of(portfolios: Portfolios) -> Exposures:
+def shocked_positions(portfolios: Portfolios) -> ShockedPositions:
     """What of N portfolios moves: every leg and the risk-cancelling collateral."""
     pledges, underlyings, expiries = portfolios.pledges, portfolios.underlyings, portfolios.expiries
     n, legs = len(portfolios), len(portfolios.kind)
@@ -89,7 +89,7 @@ def exposures_of(portfolios: Portfolios) -> Exposures:
     order = np.argsort(owner, kind="stable")
     start = np.zeros(n + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner, minlength=n), out=start[1:])
-    return Exposures(
+    return ShockedPositions(
         start=start,
         underlying=np.concatenate([at, pledges.underlying[shocked]])[order],
         leg=np.concatenate([np.arange(legs), np.full(len(shocked), -1)])[order],
@@ -99,7 +99,7 @@ def exposures_of(portfolios: Portfolios) -> Exposures:
 
 @njit(cache=True, error_model="numpy")
 def profit(term, growth):  # type: ignore[no-untyped-def]
-    """Profit of one exposure, a row of `Exposures.terms`, when its underlying moves by `growth`."""
+    """Profit of a row of `ShockedPositions.terms` when its underlying moves by `growth`."""
     if term[IS_OPTION] == 0.0:
         return term[LINEAR] * growth
     return term[LINEAR] * (_value(term, growth) - term[VALUE])
