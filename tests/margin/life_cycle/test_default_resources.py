@@ -63,7 +63,7 @@ def accounts_of(rows: list[tuple[float, float]]) -> AccountHistory:
     """Accounts as (leverage, signed quantity), entered at 100."""
     return make_history(
         [
-            (
+            AccountUpdates(
                 0,
                 Book.of(
                     [
