@@ -13,11 +13,11 @@ from market.bars.bar_cleaning import SymbolBars
 from market.bars.bar_versions import Clock
 from market.bars.panel import CLOSE
 from market.bars.quality import Agreement
+from market.core.arrays import Floats, Ints
 from market.core.clock import DAY, Interval
 from market.core.errors import DataError
 from market.sources.base import BarKind, BarSource
 
-Floats = npt.NDArray[np.float64]
 Sources = npt.NDArray[np.int16]
 
 MARK_ORDER: tuple[BarKind, ...] = ("mark", "perp", "spot")
@@ -97,8 +97,8 @@ class Sourced:
         return closes
 
 
-def grid_of(loaded: Sequence[Loaded], interval: Interval) -> npt.NDArray[np.int64]:
-    """Opens from the first bar of any file to the last.
+def grid_of(loaded: Sequence[Loaded], interval: Interval) -> Ints:
+    """Ints from the first bar of any file to the last.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def grid_of(loaded: Sequence[Loaded], interval: Interval) -> npt.NDArray[np.int6
 def put_together(
     loaded: Sequence[Loaded],
     symbols: Sequence[str],
-    grid: npt.NDArray[np.int64],
+    grid: Ints,
     interval: Interval,
     clock: Clock,
 ) -> tuple[Sourced, list[int]]:
@@ -164,9 +164,7 @@ def _nothing(rows: int, symbols: int) -> Series:
     )
 
 
-def _fill_in(
-    series: Series, rows: npt.NDArray[np.int64], column: int, values: Floats, source: int
-) -> int:
+def _fill_in(series: Series, rows: Ints, column: int, values: Floats, source: int) -> int:
     fresh = series.source[rows, column] == NO_SOURCE
     series.values[rows[fresh], column] = values[fresh]
     series.source[rows[fresh], column] = source

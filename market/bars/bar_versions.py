@@ -19,13 +19,13 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import SECOND, Interval
 
 Clock = Literal["at_close", "settled", "newest"]
-Bars = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
-"""Opens (n,) and values (n, 5)."""
+Bars = tuple[Ints, Floats]
+"""Ints (n,) and values (n, 5)."""
 
 EARLY: tuple[Clock, ...] = ("at_close", "settled")
 """The clocks of features."""
@@ -35,11 +35,11 @@ GRACE = 30 * SECOND
 
 
 def select_versions(
-    opens: npt.NDArray[np.int64],
-    known: npt.NDArray[np.int64] | None,
+    opens: Ints,
+    known: Ints | None,
     step: Interval,
     clock: Clock,
-) -> npt.NDArray[np.bool_]:
+) -> Bools:
     """Which rows count by a clock, one of each open; shape (n,).
 
     Parameters

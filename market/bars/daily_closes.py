@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from market.core.arrays import Floats, Ints
 from market.core.clock import DAY, format_time
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 MOST_DAYS = 3_653
 """Ten years: what older days tell is forgotten."""

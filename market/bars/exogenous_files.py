@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -29,12 +28,10 @@ from market.bars.panel import (
     BarPanel,
 )
 from market.bars.quality import ContextQuality
+from market.core.arrays import Floats, Ints
 from market.core.clock import HOUR, MINUTE
 from market.core.errors import DataError
 from market.core.parquet_columns import floats, timestamps
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 LONGEST_FUNDING_HOURS = 24.0
 """A settlement says its own interval, or it is the distance to the one before, at most this."""

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from market.bars.bar_sources import Loaded, Series, Sourced, put_together
 from market.bars.bar_versions import Clock
 from market.bars.outlier_filter import (
     SUSPECT,
-    Bools,
     FilteredBars,
-    Floats,
     PriceGuard,
     Quarantine,
     filter_history,
@@ -25,6 +22,7 @@ from market.bars.outlier_filter import (
 from market.bars.panel import CLOSE
 from market.bars.quality import MAX_TIMES
 from market.bars.recorded_rows import RecordedRows, RecordedUse
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import Interval, format_time
 
 RECENT_ROWS = 200
@@ -43,7 +41,7 @@ class Corrections:
         The whole rows as later ones build on them, shape (n, S, 5).
     """
 
-    opens: npt.NDArray[np.int64]
+    opens: Ints
     values: Floats
 
 
@@ -122,7 +120,7 @@ class GuardedBars:
 def guard_bars(
     loaded: Sequence[Loaded],
     symbols: Sequence[str],
-    grid: npt.NDArray[np.int64],
+    grid: Ints,
     interval: Interval,
     guard: PriceGuard | None,
     recorded: RecordedRows | None = None,
@@ -191,7 +189,7 @@ def guard_bars(
     )
 
 
-def _corrections(bars: Floats, settled: Floats, grid: npt.NDArray[np.int64]) -> Corrections | None:
+def _corrections(bars: Floats, settled: Floats, grid: Ints) -> Corrections | None:
     same = (bars == settled) | (np.isnan(bars) & np.isnan(settled))
     rows = np.flatnonzero(~same.all(axis=(1, 2)))
     return Corrections(grid[rows], settled[rows]) if len(rows) else None
@@ -209,7 +207,7 @@ def _known(known: Series, settled: Series) -> Floats:
 
 
 def _findings(
-    used: Sequence[int], parts: Sequence[tuple[Series, FilteredBars]], grid: npt.NDArray[np.int64]
+    used: Sequence[int], parts: Sequence[tuple[Series, FilteredBars]], grid: Ints
 ) -> list[FileFindings]:
     """What became of the bars of each file; a bar that is both bar and mark counts once."""
     names = ("suspect", "rejected", "limited")

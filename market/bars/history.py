@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from market.bars import outlier_filter
 from market.bars.bar_cleaning import load_bars
@@ -37,12 +36,10 @@ from market.bars.outlier_filter import (
 from market.bars.panel import BASIS, CLOSE, CONTEXT_WIDTH, HIGH, LOW, BarPanel
 from market.bars.quality import QualityReport
 from market.bars.recorded_rows import RecordedRows, RecordedSource, RecordedUse
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import Interval
 from market.core.errors import DataError
 from market.sources.base import BarSource
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 MAX_GAP_HOURS = outlier_filter.MAX_GAP_HOURS
 """A mark is held through a gap of at most this long; beyond it the symbol counts as absent."""
@@ -125,7 +122,7 @@ class MarketHistory:
         suspect: Bools = self.waiting[row]
         return suspect
 
-    def suspect_bars_at(self, row: int) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+    def suspect_bars_at(self, row: int) -> tuple[Floats, Ints] | None:
         """Close of each bar that waits for confirmation at the close of `row`, and its time.
 
         As the endpoint says it,
@@ -302,7 +299,7 @@ def _report(
 def _basis(
     loaded: Sequence[Loaded],
     symbols: Sequence[str],
-    grid: npt.NDArray[np.int64],
+    grid: Ints,
     interval: Interval,
     guarded: GuardedBars,
 ) -> Floats | None:

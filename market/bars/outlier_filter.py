@@ -32,10 +32,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import Interval
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 Verdicts = npt.NDArray[np.int8]
 
 MAX_GAP_HOURS = 24
@@ -99,8 +98,8 @@ class Quarantine:
         only its extremes were limited; int8, shape (n,).
     """
 
-    rows: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.int64]
+    rows: Ints
+    columns: Ints
     told: Floats
     verdicts: Verdicts
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from market.core.arrays import Floats, Ints
 from market.core.clock import Interval
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
@@ -43,12 +43,12 @@ class BarPanel:
 
     interval: Interval
     symbols: tuple[str, ...]
-    opens: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64]
-    context: npt.NDArray[np.float64] | None = None
+    opens: Ints
+    values: Floats
+    context: Floats | None = None
 
     @property
-    def closes(self) -> npt.NDArray[np.int64]:
+    def closes(self) -> Ints:
         """Bar closes in nanoseconds: when each row is known, and so the decision times."""
         return self.opens + np.int64(self.interval.nanoseconds)
 

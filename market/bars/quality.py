@@ -79,7 +79,7 @@ class FileQuality:
     limited:
         Bars used whose open or extremes the outlier filter limited.
     suspect_times:
-        Opens of the first `MAX_TIMES` suspect bars, ISO 8601.
+        Ints of the first `MAX_TIMES` suspect bars, ISO 8601.
     """
 
     folder: str

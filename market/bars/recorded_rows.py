@@ -14,11 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from market.bars.panel import CLOSE, CONTEXT_WIDTH, BarPanel
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import Interval
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Opens = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +38,19 @@ class RecordedRows:
         Quoted marks near the close, which the outlier filter holds bars against, shape (n, S, 2).
     """
 
-    opens: Opens
+    opens: Ints
     bars: Floats
     corrected: Bools
     context: Floats
     references: Floats
 
-    def extend(self, grid: Opens, interval: Interval) -> Opens:
+    def extend(self, grid: Ints, interval: Interval) -> Ints:
         """The grid through the last of these rows."""
         step, last = interval.nanoseconds, int(self.opens[-1])
         more = np.arange(int(grid[-1]) + step, last + step, step, dtype=np.int64)
         return np.concatenate([grid, more]) if len(more) else grid
 
-    def merge(self, values: Floats, grid: Opens) -> RecordedUse:
+    def merge(self, values: Floats, grid: Ints) -> RecordedUse:
         """Put the bars into those of the files, shape (T, S, 5), in place."""
         at = self._places(grid)
         files = values[at]
@@ -73,7 +70,7 @@ class RecordedRows:
             places=frozenset(zip(self.opens[rows].tolist(), columns.tolist(), strict=True)),
         )
 
-    def beside(self, others: Floats | None, grid: Opens) -> Floats | None:
+    def beside(self, others: Floats | None, grid: Ints) -> Floats | None:
         """References of the files, shape (T, S, K), and these beside them; None without any."""
         if np.isnan(self.references).all():
             return others
@@ -91,7 +88,7 @@ class RecordedRows:
         context[at] = np.where(np.isnan(self.context), context[at], self.context)
         return replace(panel, context=context)
 
-    def _places(self, grid: Opens) -> npt.NDArray[np.intp]:
+    def _places(self, grid: Ints) -> npt.NDArray[np.intp]:
         return np.searchsorted(grid, self.opens)
 
 
@@ -118,5 +115,5 @@ class RecordedUse:
     places: frozenset[tuple[int, int]]
 
 
-RecordedSource = Callable[[Sequence[str], Interval, Opens], RecordedRows | None]
+RecordedSource = Callable[[Sequence[str], Interval, Ints], RecordedRows | None]
 """Recorded rows of these symbols from the first row of a grid on; None where there are none."""

@@ -21,20 +21,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from market.accounts.account_files import CLOSED, AccountHistory, Event, make_history
+from market.core.arrays import Floats, Ints
 from market.core.clock import HOUR
 from market.simulator.behaviour_rates import Behaviour, Hazard
 from market.simulator.counter_rng import mix, slot_key, uniform
 from market.simulator.population import LIFE, SampledAccounts
 from market.sources.base import AccountUpdates
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 DEPOSIT, WITHDRAWAL, REDUCTION = "deposit", "withdrawal", "reduction"
 """Kinds of events beside `CLOSED`; the amount is signed USD: paid in, paid out (negative), and
@@ -150,8 +149,7 @@ def simulate_behaviour(
     """
     hours = float(decision_times[1] - decision_times[0]) / HOUR
     hazards = (behaviour.closing, behaviour.reduction, behaviour.top_up, behaviour.withdrawal)
-    inputs = (
-        np.uint64(seed),
+    accounts = _Accounts(
         lives.slot.astype(np.uint64),
         lives.epoch.astype(np.uint64),
         lives.birth_row,
@@ -161,26 +159,27 @@ def simulate_behaviour(
         lives.leg_symbol,
         lives.leg_quantity,
         lives.leg_entry_price,
-        decision_times.astype(np.uint64),
-        np.ascontiguousarray(mark, dtype=np.float64),
-        hours,
-        np.array([_figures(hazard) for hazard in hazards]),
-        np.array(
-            [
-                behaviour.reduction_share.least,
-                behaviour.reduction_share.most,
-                behaviour.withdrawal_share.least,
-                behaviour.withdrawal_share.most,
-                behaviour.limits.leverage_limit,
-                np.log(behaviour.top_up_size.median),
-                behaviour.top_up_size.log_sigma,
-                behaviour.top_up_size.most,
-            ]
-        ),
     )
-    count = _walk(*inputs, np.empty((0, 3), dtype=np.int64), np.empty((0, 3)), False)
-    which, figures = np.empty((count, 3), dtype=np.int64), np.empty((count, 3))
-    _walk(*inputs, which, figures, True)
+    model = _Model(
+        np.array([_figures(hazard) for hazard in hazards]),
+        behaviour.reduction_share.least,
+        behaviour.reduction_share.most,
+        behaviour.withdrawal_share.least,
+        behaviour.withdrawal_share.most,
+        behaviour.limits.leverage_limit,
+        np.log(behaviour.top_up_size.median),
+        behaviour.top_up_size.log_sigma,
+        behaviour.top_up_size.most,
+    )
+    time, mark = decision_times.astype(np.uint64), np.ascontiguousarray(mark, dtype=np.float64)
+
+    def simulate(size: int) -> tuple[int, Ints, Floats]:
+        which, figures = np.empty((size, 3), dtype=np.int64), np.empty((size, 3))
+        count = _walk(np.uint64(seed), accounts, model, time, mark, hours, which, figures)
+        return count, which, figures
+
+    count, _, _ = simulate(0)
+    _, which, figures = simulate(count)
     life, row, kind = which.T.copy()
     end_row = lives.end_row.copy()
     closed = kind == _CLOSES
@@ -193,28 +192,49 @@ def _figures(hazard: Hazard) -> tuple[float, float, float, float]:
     return hazard.rate, hazard.by_leverage, hazard.by_loss, hazard.by_gain
 
 
+class _Accounts(NamedTuple):
+    """`SampledAccounts` as the kernel wants them."""
+
+    slot: npt.NDArray[np.uint64]
+    epoch: npt.NDArray[np.uint64]
+    birth_row: Ints
+    end_row: Ints
+    birth_cash: Floats
+    leg_start: Ints
+    leg_symbol: Ints
+    leg_quantity: Floats
+    leg_entry_price: Floats
+
+
+class _Model(NamedTuple):
+    """`Behaviour` as the kernel wants it: `hazards` (4, 4) by kind, rate and effects; sizes."""
+
+    hazards: Floats
+    least_reduction: float
+    most_reduction: float
+    least_withdrawal: float
+    most_withdrawal: float
+    leverage_limit: float
+    log_top_up: float
+    log_sigma: float
+    most_top_up: float
+
+
 @njit(cache=True, error_model="numpy")
 def _walk(
     seed: np.uint64,
-    slot: npt.NDArray[np.uint64],
-    epoch: npt.NDArray[np.uint64],
-    birth_row: Ints,
-    end_row: Ints,
-    birth_cash: Floats,
-    leg_start: Ints,
-    leg_symbol: Ints,
-    leg_quantity: Floats,
-    leg_entry_price: Floats,
+    accounts: _Accounts,
+    model: _Model,
     time: npt.NDArray[np.uint64],
     mark: Floats,
     hours: float,
-    hazards: Floats,
-    sizes: Floats,
     which: Ints,
     figures: Floats,
-    record: bool,
 ) -> int:
-    """Count the actions and, where asked, record them; both walks draw the same numbers."""
+    """Count the actions and write as many as `which` and `figures` have rows for."""
+    slot, epoch, birth_row, end_row, birth_cash = accounts[:5]
+    leg_start, leg_symbol, leg_quantity, leg_entry_price = accounts[5:]
+    hazards = model.hazards
     found = 0
     rates = np.empty(4)
     for n in range(len(slot)):
@@ -256,7 +276,8 @@ def _walk(
                         break
                     left -= rates[k]
             if kind == _CUTS:
-                part = sizes[0] + (sizes[1] - sizes[0]) * uniform(key, _SIZE_1, time[row])
+                width = model.most_reduction - model.least_reduction
+                part = model.least_reduction + width * uniform(key, _SIZE_1, time[row])
                 amount = -part * gross
                 cash += part * profit
                 kept *= 1.0 - part
@@ -264,18 +285,19 @@ def _walk(
                 normal = np.sqrt(-2.0 * np.log(uniform(key, _SIZE_1, time[row]))) * np.cos(
                     2.0 * np.pi * uniform(key, _SIZE_2, time[row])
                 )
-                amount = equity * min(np.exp(sizes[5] + sizes[6] * normal), sizes[7])
+                size = np.exp(model.log_top_up + model.log_sigma * normal)
+                amount = equity * min(size, model.most_top_up)
             elif kind == _WITHDRAWS:
-                free = min(equity - gross / sizes[4], cash)
+                free = min(equity - gross / model.leverage_limit, cash)
                 if free <= 0.0:
                     continue
-                amount = -free * (
-                    sizes[2] + (sizes[3] - sizes[2]) * uniform(key, _SIZE_1, time[row])
-                )
+                width = model.most_withdrawal - model.least_withdrawal
+                share = model.least_withdrawal + width * uniform(key, _SIZE_1, time[row])
+                amount = -free * share
             if kind in (_TOPS_UP, _WITHDRAWS):
                 cash += amount
                 reference = equity + amount
-            if record:
+            if found < len(which):
                 which[found, 0], which[found, 1], which[found, 2] = n, row, kind
                 figures[found, 0], figures[found, 1], figures[found, 2] = amount, cash, kept
             found += 1

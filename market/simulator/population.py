@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,14 +27,11 @@ from msgspec import Meta
 from numba import njit
 
 from market.accounts.book import Book
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import HOUR, format_time
 from market.core.errors import ConfigError, DataError
 from market.simulator.behaviour_rates import Behaviour
 from market.simulator.counter_rng import mix, slot_key, uniform
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 MAX_COUNT = 100_000
 """Largest number of accounts alive at a time; slots are written with five digits."""
@@ -284,14 +281,16 @@ def sample_lives(
         birth_row,
         np.ascontiguousarray(mark, dtype=np.float64),
         np.ascontiguousarray(eligible, dtype=np.bool_),
-        population.coins.least,
-        population.coins.most,
-        np.log(population.leverage.median),
-        population.leverage.log_sigma,
-        population.leverage.least,
-        population.leverage.most,
-        population.legs.long_probability,
-        population.equity,
+        _Books(
+            population.coins.least,
+            population.coins.most,
+            np.log(population.leverage.median),
+            population.leverage.log_sigma,
+            population.leverage.least,
+            population.leverage.most,
+            population.legs.long_probability,
+            population.equity,
+        ),
     )
     born = legs > 0
     held = np.arange(symbol.shape[1]) < legs[born, np.newaxis]
@@ -382,6 +381,19 @@ def _offsets(seed: np.uint64, count: int, life_hours: np.uint64) -> Ints:
     return offsets
 
 
+class _Books(NamedTuple):
+    """Distribution of the books: `Population` as the kernel wants it."""
+
+    least_coins: int
+    most_coins: int
+    log_median: float
+    log_sigma: float
+    least_leverage: float
+    most_leverage: float
+    long_probability: float
+    equity: float
+
+
 @njit(cache=True)
 def _draw(
     seed: np.uint64,
@@ -390,20 +402,13 @@ def _draw(
     birth_row: Ints,
     mark: Floats,
     eligible: Bools,
-    least_coins: int,
-    most_coins: int,
-    log_median: float,
-    log_sigma: float,
-    least_leverage: float,
-    most_leverage: float,
-    long_probability: float,
-    equity: float,
+    books: _Books,
 ) -> tuple[Ints, Ints, Floats]:
     """Number of legs (N,), and symbol and signed quantity (N, most_coins) of each life."""
     lives, symbols = len(slot), eligible.shape[1]
     legs = np.zeros(lives, dtype=np.int64)
-    chosen = np.zeros((lives, most_coins), dtype=np.int64)
-    quantity = np.zeros((lives, most_coins))
+    chosen = np.zeros((lives, books.most_coins), dtype=np.int64)
+    quantity = np.zeros((lives, books.most_coins))
     rank = np.empty(symbols)
     for n in range(lives):
         row = birth_row[n]
@@ -414,8 +419,8 @@ def _draw(
             if eligible[row, s]:
                 rank[s] = uniform(key, _PICK, np.uint64(s))
                 available += 1
-        spread = most_coins - least_coins + 1
-        coins = least_coins + int(uniform(key, _COINS, _ZERO) * spread)
+        spread = books.most_coins - books.least_coins + 1
+        coins = books.least_coins + int(uniform(key, _COINS, _ZERO) * spread)
         coins = min(coins, available)
         if coins == 0:
             continue
@@ -425,16 +430,16 @@ def _draw(
         normal = np.sqrt(-2.0 * np.log(uniform(key, _LEVERAGE_1, _ZERO))) * np.cos(
             2.0 * np.pi * uniform(key, _LEVERAGE_2, _ZERO)
         )
-        leverage = np.exp(log_median + log_sigma * normal)
-        leverage = min(max(leverage, least_leverage), most_leverage)
+        leverage = np.exp(books.log_median + books.log_sigma * normal)
+        leverage = min(max(leverage, books.least_leverage), books.most_leverage)
         total = 0.0
         for k in range(coins):
             weight = -np.log(uniform(key, _WEIGHT, np.uint64(k)))
             quantity[n, k] = weight
             total += weight
         for k in range(coins):
-            long = uniform(key, _SIDE, np.uint64(k)) < long_probability
-            notional = leverage * equity * quantity[n, k] / total
+            long = uniform(key, _SIDE, np.uint64(k)) < books.long_probability
+            notional = leverage * books.equity * quantity[n, k] / total
             chosen[n, k] = picked[k]
             quantity[n, k] = (notional if long else -notional) / mark[row, picked[k]]
         legs[n] = coins

@@ -40,7 +40,7 @@ def reference_prices(posted: Floats | None) -> Floats | None:
 
 
 def steps_near(ts: int, interval: Interval) -> Iterator[int]:
-    """Opens of the steps that close within `SOURCE_INTERVALS` of a time, rising."""
+    """Ints of the steps that close within `SOURCE_INTERVALS` of a time, rising."""
     step = interval.nanoseconds
     reach = SOURCE_INTERVALS * step
     first = -(-(ts - reach) // step) * step

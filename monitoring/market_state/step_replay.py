@@ -205,7 +205,7 @@ def _start(moment: LiveMarketState, first: int) -> Checkpoint:
 
 
 def _grid(last: int | None, at: int, newest: int, interval: Interval) -> range:
-    """Opens from `at` to `newest` before which the market is kept, those after `last`: every
+    """Ints from `at` to `newest` before which the market is kept, those after `last`: every
     `KEPT_STEPS` steps of the clock, so that they do not depend on how the bars were posted."""
     length = live_steps.KEPT_STEPS * interval.nanoseconds
     first = -(-at // length) * length

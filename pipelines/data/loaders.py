@@ -17,7 +17,8 @@ from margin.rules.ruleset import RuleSet
 from market.bars.exogenous_files import ContextSources, add_context
 from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import PriceGuard
-from market.bars.recorded_rows import Opens, RecordedRows, RecordedSource
+from market.bars.recorded_rows import RecordedRows, RecordedSource
+from market.core.arrays import Ints
 from market.core.clock import Interval
 from market.core.errors import DataError, RuleSetError
 from market.simulator.account_behaviour import AccountTrajectories, simulate_behaviour
@@ -62,7 +63,7 @@ def read_history(config: Config, recorded: RecordedSource | None = None) -> Mark
         folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
         rows: RecordedRows | None = None
 
-        def asked(symbols: Sequence[str], interval: Interval, grid: Opens) -> RecordedRows | None:
+        def asked(symbols: Sequence[str], interval: Interval, grid: Ints) -> RecordedRows | None:
             nonlocal rows
             rows = None if recorded is None else recorded(symbols, interval, grid)
             return rows

@@ -150,8 +150,8 @@ def _facts(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
         "## Stylised facts of bars",
         f"{len(panel.symbols)} coins by the hour, {len(panel) // 24} days; real, and the mean, "
         f"lowest and highest of {len(markets)} simulated histories of the same length. Definitions "
-        "in `research/simulator_fit/stylised_facts.py`; a test holds the mean of three histories to the "
-        "tolerance.",
+        "in `research/simulator_fit/stylised_facts.py`; a test holds the mean of three histories "
+        "to the tolerance.",
         _table(("fact", "real", "simulated", "range", "tolerance", "near"), rows),
     ]
 
