@@ -1,6 +1,6 @@
-"""What travels over HTTP: one definition gives decoding, validation and the OpenAPI page.
+"""Messages about accounts and decisions: one definition decodes, validates and documents them.
 
-What tells of bars, quotes and accounts stands in `market.sources.http`.
+The account itself is in `market.sources.http`, with bars and quotes.
 
 Money is in the settlement currency, sizes in units of the underlying, times are ISO 8601 in UTC.
 """
@@ -11,12 +11,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from market.sources.http import MAX_POSITIONS, AccountIn, BarIn, Name, Time
+from market.sources.http import MAX_POSITIONS, AccountIn, Name, Time
 
 MAX_ACCOUNTS = 20_000
-MAX_BARS = 20_000
 
-BarStatus = Literal["applied", "duplicate", "late", "corrected", "suspect", "rejected"]
 Binding = Literal["floor", "model", "cap", "dead_band", "step", "release", "fallback"]
 
 
@@ -131,42 +129,3 @@ class ScoreResponse(Struct, frozen=True):
 
     decisions: list[Decision]
     errors: list[AccountProblem]
-
-
-class BarsRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Bars that have closed.
-
-    `final`: their steps and all before them are complete; they count and take no more bars.
-    `correct` (scope `admin`): bars that are late are corrections, which count from the next step.
-    """
-
-    interval: str
-    bars: Annotated[list[BarIn], Meta(min_length=1, max_length=MAX_BARS)]
-    final: bool = False
-    correct: bool = False
-
-
-class BarResult(Struct, frozen=True, omit_defaults=True):
-    """What became of one bar."""
-
-    symbol: str
-    ts: str
-    status: BarStatus
-    detail: str | None = None
-
-
-class BarsResponse(Struct, frozen=True):
-    """Results in the order of the bars, and the close of the newest step that counts."""
-
-    results: list[BarResult]
-    as_of: str | None
-
-
-class Problem(Struct, frozen=True, omit_defaults=True):
-    """A machine-readable problem (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[AccountProblem] = []

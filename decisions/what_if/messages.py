@@ -1,4 +1,4 @@
-"""What travels over ``POST /v1/what-if``; units as in `decisions.messages`."""
+"""Messages of ``POST /v1/what-if``; units as in `decisions.messages`."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class MarketHistory:
         """Close of each bar that waits for confirmation at the close of `row`, and its time.
 
         As the endpoint says it,
-        `monitoring.market_state.live_market_state.LiveMarketState.suspect_bars`.
+        `monitoring.market_state.state.LiveMarketState.suspect_bars`.
 
         Returns
         -------

@@ -39,8 +39,9 @@ def recorded_dataset(config: Config, market: Market, ruleset: RuleSet, bundle: B
             decision = record.payload["decision"]
             row = int(np.searchsorted(closes, record.as_of or 0, side="right")) - 1
             if decision["model"] == bundle.sha256 and decision["probability"] and row >= 0:
-                told = msgspec.convert(record.payload["account"], AccountIn)
-                found[told.account_id, row] = account_update(told, record.as_of or 0).account
+                message = msgspec.convert(record.payload["account"], AccountIn)
+                account = account_update(message, record.as_of or 0).account
+                found[account.account_id, row] = account
     if not found:
         raise DataError(
             f"the ledger holds no decision of bundle {bundle.sha256} after its training; score "

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
-from decisions.decision import PreviousAddOn, decide
+from decisions.book_scoring import PreviousAddOn
+from decisions.decision import Outcome, decide
 from decisions.messages import AccountProblem, Decision
-from decisions.recording import Outcome, Recording
-from decisions.records import levels_in_force
+from decisions.records import Recording, levels_in_force
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
@@ -171,12 +171,8 @@ def _recording(
     by_id = {account.account_id: account for account in batch}
 
     def decide_on(names: Sequence[str], previous: Mapping[str, PreviousAddOn]) -> Outcome:
-        answers = decide([by_id[name] for name in names], snapshot, ruleset, model, previous)
-        return Outcome(
-            [answer for answer in answers if isinstance(answer, Decision)],
-            [answer for answer in answers if isinstance(answer, AccountProblem)],
-            model,
-        )
+        chosen = [by_id[name] for name in names]
+        return Outcome.of(decide(chosen, snapshot, ruleset, model, previous), model)
 
     return Recording(
         {name: account_message(account) for name, account in by_id.items()},

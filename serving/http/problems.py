@@ -11,7 +11,14 @@ import msgspec
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from decisions.messages import AccountProblem, Problem
+from decisions.errors import (
+    NoAccountScoredError,
+    NoMarketError,
+    NoRulesError,
+    NotFoundError,
+    RequestError,
+)
+from decisions.messages import AccountProblem
 from ledger.idempotency import LedgerConflictError
 from market.core.errors import LedgerError, MargincastError, UnrecordableError
 
@@ -27,8 +34,18 @@ _DETAILS = {
 }
 
 
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A machine-readable problem (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[AccountProblem] = []
+
+
 class ProblemError(MargincastError):
-    """A request that cannot be answered.
+    """A request that HTTP itself refuses: its body, its parameters or its key.
 
     Parameters
     ----------
@@ -59,24 +76,39 @@ class ProblemError(MargincastError):
         self.headers = dict(headers or {})
 
 
-def invalid(detail: str, errors: Sequence[AccountProblem] = ()) -> ProblemError:
-    """422: the request cannot be understood or answered as it is."""
-    return ProblemError(422, "invalid-request", detail, errors)
-
-
-def not_found(detail: str) -> ProblemError:
-    """404."""
-    return ProblemError(404, "not-found", detail)
-
-
-def unavailable(kind: str, detail: str) -> ProblemError:
-    """503: the same request may be answered later."""
-    return ProblemError(503, kind, detail)
+def invalid(detail: str) -> ProblemError:
+    """422: the request cannot be read."""
+    return ProblemError(422, "invalid-request", detail)
 
 
 def on_problem(_: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
-    """Answer a problem of our own."""
+    """Answer what HTTP itself refuses."""
     return _respond(error.problem, error.headers)
+
+
+def on_request_error(_: Request[Any, Any, Any], error: RequestError) -> Response[bytes]:
+    """422: the request cannot be carried out as it stands."""
+    return _respond(invalid(str(error)).problem)
+
+
+def on_no_account(_: Request[Any, Any, Any], error: NoAccountScoredError) -> Response[bytes]:
+    """422: no account of the request could be decided on."""
+    return _respond(ProblemError(422, "no-account-answered", str(error), error.problems).problem)
+
+
+def on_not_found(_: Request[Any, Any, Any], error: NotFoundError) -> Response[bytes]:
+    """404."""
+    return _respond(ProblemError(404, "not-found", str(error)).problem)
+
+
+def on_no_market(_: Request[Any, Any, Any], error: NoMarketError) -> Response[bytes]:
+    """503: the market has no bar yet."""
+    return _respond(ProblemError(503, "no-market", str(error)).problem)
+
+
+def on_no_rules(_: Request[Any, Any, Any], error: NoRulesError) -> Response[bytes]:
+    """503: no rules are in force now."""
+    return _respond(ProblemError(503, "no-rules", str(error)).problem)
 
 
 def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -108,7 +140,7 @@ def on_ledger_error(_: Request[Any, Any, Any], error: LedgerError) -> Response[b
     """503: without a record there is no answer. What the database said stays in the log."""
     _LOG.error("the ledger failed", exc_info=error)
     detail = "the ledger cannot be read or written; nothing was recorded, try again later"
-    return _respond(unavailable("ledger-unavailable", detail).problem)
+    return _respond(ProblemError(503, "ledger-unavailable", detail).problem)
 
 
 def on_unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -119,6 +151,11 @@ def on_unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
     ProblemError: on_problem,
+    NoAccountScoredError: on_no_account,
+    RequestError: on_request_error,
+    NotFoundError: on_not_found,
+    NoMarketError: on_no_market,
+    NoRulesError: on_no_rules,
     HTTPException: on_http_error,
     LedgerConflictError: on_conflict,
     UnrecordableError: on_unrecordable,

@@ -47,15 +47,15 @@ def test_files_and_messages_move_the_live_market_alike(
     for live, bars, recorded in zip(lives, (updates, posted(market)), entries, strict=True):
         results = live.post("1h", sorted(bars), record=recorded.append).results
         assert {result.status for result in results} == {"applied"}
-    filed, sent = (live.moment for live in lives)
+    filed, sent = (live.state for live in lives)
     assert filed.newest_close == sent.newest_close == int(market.panel.closes[START + ROWS - 1])
-    for name in ("mark", "mark_before", "guard"):
+    for name in ("mark", "mark_before", "filter_state"):
         assert getattr(filed, name).tobytes() == getattr(sent, name).tobytes(), name
     for name in ("values", "correlation", "fast_correlation", "age"):
         left, right = getattr(filed.features, name), getattr(sent.features, name)
         assert left.tobytes() == right.tobytes(), name
-    assert {o: v.tobytes() for o, v in filed.told.items()} == {
-        o: v.tobytes() for o, v in sent.told.items()
+    assert {o: v.tobytes() for o, v in filed.received_bars.items()} == {
+        o: v.tobytes() for o, v in sent.received_bars.items()
     }
     assert [entry.payload for entry in entries[0]] == [entry.payload for entry in entries[1]]
 
@@ -66,4 +66,4 @@ def test_a_bar_that_was_known_before_it_closed_is_rejected(market: Any) -> None:
     results = live.post("1h", posted(market, close - SECOND), now=close - SECOND).results
     early = {result.ts for result in results if result.status == "rejected"}
     assert early == {format_time(int(market.panel.opens[START + ROWS - 1]))}
-    assert np.isfinite(live.moment.mark).all()
+    assert np.isfinite(live.state.mark).all()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from decisions.records import replay
+from decisions.replay import replay
 from market.core.clock import DAY, format_time
 from market.sources.http import BarIn, bar_updates
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
-from monitoring.market_state.live_steps import StepRule
+from monitoring.market_state.steps import StepRule
 
 START = 220
 

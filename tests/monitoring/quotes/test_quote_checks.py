@@ -9,9 +9,9 @@ from market.bars.panel import FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST
 from market.core.clock import DAY, HOUR, format_time, parse_time
 from market.core.instruments import parse_expiry
 from market.quotes.quote_store import QuoteField
-from market.sources.base import QuoteUpdate
+from market.sources.base import Figure, QuoteUpdate
 from market.sources.http import QuoteIn, SviIn, quote_updates
-from monitoring.quotes.quote_checks import (
+from monitoring.quotes.checks import (
     AHEAD_OF_CLOCK,
     EXOGENOUS_COLUMNS,
     MAX_RATE,
@@ -32,13 +32,13 @@ def check(
     return batch.unreadable[0] if batch.unreadable else checks.check(batch.updates[0])
 
 
-def figures(instrument: str, **fields: Any) -> dict[tuple[str, str], tuple[float, ...]]:
+def figures(instrument: str, **fields: Any) -> dict[tuple[str, Figure], tuple[float, ...]]:
     fields_ = check(instrument, **fields)
     assert not isinstance(fields_, str), fields_
     return {(field.instrument, field.figure): field.value for field in fields_}
 
 
-def test_an_option_tells_of_itself_and_of_its_expiry() -> None:
+def test_an_option_quotes_itself_and_its_expiry() -> None:
     assert figures(
         OPTION, mark=5.0, vol=0.6, confidence=0.9, forward=6e4, rate=0.04, vol_confidence=0.8
     ) == {
@@ -51,9 +51,9 @@ def test_an_option_tells_of_itself_and_of_its_expiry() -> None:
     }
 
 
-def test_vols_are_told_by_rising_strike_and_svi_as_it_is() -> None:
-    told = figures(EXPIRY, vols={"60000": 0.6, "5.5e4": 0.62, "70000.5": 0.7})
-    assert told == {(EXPIRY, "vols"): (5.5e4, 0.62, 6e4, 0.6, 70_000.5, 0.7)}
+def test_vols_are_sorted_by_strike_and_svi_stays_as_it_is() -> None:
+    fields = figures(EXPIRY, vols={"60000": 0.6, "5.5e4": 0.62, "70000.5": 0.7})
+    assert fields == {(EXPIRY, "vols"): (5.5e4, 0.62, 6e4, 0.6, 70_000.5, 0.7)}
     assert figures(EXPIRY, svi=SviIn(**SVI)) == {(EXPIRY, "svi"): tuple(SVI.values())}
 
 
@@ -64,14 +64,14 @@ def test_one_confidence_of_an_expiry_stands_for_all_and_the_least_counts() -> No
     }
 
 
-def test_funding_is_kept_an_hour_of_the_interval_that_it_is_for() -> None:
+def test_funding_is_stored_per_hour() -> None:
     assert figures("BTCUSDT-PERP", funding=8e-4) == {("BTCUSDT-PERP", "funding"): (1e-4,)}
     assert figures("BTCUSDT-PERP", funding=8e-4, interval_hours=4.0) == {
         ("BTCUSDT-PERP", "funding"): (2e-4,)
     }
 
 
-def test_a_perpetual_tells_the_exogenous_series_of_its_symbol() -> None:
+def test_a_perpetual_quotes_the_exogenous_series_of_its_symbol() -> None:
     fields = figures("ETHUSDT-PERP", mark=1.0, funding=8e-4, open_interest=5.0, implied_vol=0.5)
     columns = {
         EXOGENOUS_COLUMNS[name]: value for (_, name), value in fields.items() if name != "mark"
@@ -81,17 +81,17 @@ def test_a_perpetual_tells_the_exogenous_series_of_its_symbol() -> None:
 
 @pytest.mark.parametrize("instrument", ["SOL-27MAR26", "SOL-27MAR26-100-P", "SOL-PERP", "USD"])
 def test_symbols_without_quote_currency_and_cash_are_known(instrument: str) -> None:
-    told = {"forward": 1.0} if "27MAR26" in instrument else {"mark": 1.0}
-    assert figures(instrument, **told)
+    fields = {"forward": 1.0} if "27MAR26" in instrument else {"mark": 1.0}
+    assert figures(instrument, **fields)
 
 
 def test_without_a_time_it_holds_now_and_up_to_the_newest_time_it_may_be_given() -> None:
-    (now,) = check(EXPIRY, forward=1.0)
-    assert isinstance(now, QuoteField)
-    assert now.ts == NOW
-    (latest,) = check(EXPIRY, forward=1.0, ts=format_time(NOW + DAY))
-    assert isinstance(latest, QuoteField)
-    assert latest.ts == NOW + DAY
+    now = check(EXPIRY, forward=1.0)
+    assert not isinstance(now, str)
+    assert [field.ts for field in now] == [NOW]
+    latest = check(EXPIRY, forward=1.0, ts=format_time(NOW + DAY))
+    assert not isinstance(latest, str)
+    assert [field.ts for field in latest] == [NOW + DAY]
 
 
 def test_a_quote_is_not_ahead_of_the_time_at_which_it_became_known() -> None:

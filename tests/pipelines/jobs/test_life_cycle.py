@@ -22,7 +22,7 @@ from market.bars.history import MarketHistory
 from market.bars.panel import BarPanel
 from market.core.clock import DAY, HOUR, Interval, parse_time
 from market.core.instruments import parse_expiry
-from monitoring.quotes.posted_quotes import QUOTES
+from monitoring.quotes.quote_updates import QUOTES
 from pipelines.cli.main import app
 from pipelines.config.config import load_config
 from pipelines.data.loaders import read_history, read_rule_history

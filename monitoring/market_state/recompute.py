@@ -1,4 +1,4 @@
-"""Compute the live market through its steps, from a kept state on.
+"""Compute the live market through its steps, from a checkpoint on.
 
 One row of the newest step is one call of `MarketState.advance`, older steps are one call of many
 rows: the same kernels as for a history, so the result is that of the batch to the last bit.
@@ -15,21 +15,20 @@ from features.state.market_state import MarketFeatures
 from market.bars.outlier_filter import MISSED, PriceGuard, Verdicts, filter_bars
 from market.bars.panel import CLOSE, CONTEXT_WIDTH, BarPanel
 from market.core.clock import Interval
-from monitoring.market_state import live_steps
-from monitoring.market_state.live_market_state import LiveMarketState
-from monitoring.market_state.live_steps import AheadMarks, Checkpoint, Floats, Step
-from monitoring.market_state.reference_prices import reference_prices
+from monitoring.market_state import steps as live_steps
+from monitoring.market_state.state import LiveMarketState
+from monitoring.market_state.steps import AheadMarks, Checkpoint, Floats, Step
 
 _PIECE_ROWS = 1_024  # steps are advanced in pieces, which bounds memory
 
 
 class _Filter:
-    """Filters the bars of step after step and keeps the marks by what was accepted."""
+    """Filters the bars of step after step, and keeps the marks by the accepted ones."""
 
     def __init__(
-        self, guard_state: Floats, mark: Floats, guard: PriceGuard | None, interval: Interval
+        self, filter_state: Floats, mark: Floats, guard: PriceGuard | None, interval: Interval
     ) -> None:
-        self.state, self.mark = guard_state.copy(), mark
+        self.state, self.mark = filter_state.copy(), mark
         self._guard, self._interval = guard, interval
 
     def skip(self, steps: int) -> None:
@@ -40,9 +39,8 @@ class _Filter:
         """The bars as they count, shape (S, 5), and the verdicts, shape (S,)."""
         bars, verdicts = step.bars, np.zeros(len(step.bars), dtype=np.int8)
         if self._guard is not None:
-            references = reference_prices(step.posted)
             bars, verdicts = filter_bars(
-                step.bars, self.state, self._guard, self._interval, references
+                step.bars, self.state, self._guard, self._interval, step.reference_prices
             )
         close = bars[:, CLOSE]
         self.mark = np.where(np.isnan(close), self.mark, close)
@@ -51,25 +49,27 @@ class _Filter:
         return bars, verdicts
 
 
-class _Replay:
-    """Moves a market through steps; the checkpoint that it starts from is never changed."""
+class _Advance:
+    """Advances a market through steps; the checkpoint that it starts from is never changed."""
 
     def __init__(
         self, start: Checkpoint, steps: Mapping[int, Step], guard: PriceGuard | None
     ) -> None:
         self._state, self._shared = start.state, True
-        self._filter = _Filter(start.guard, start.mark, guard, start.state.interval)
+        self._filter = _Filter(start.filter_state, start.mark, guard, start.state.interval)
         self._steps = steps
         self.verdicts: dict[int, Verdicts] = {}
 
     def checkpoint(self) -> Checkpoint:
-        """The market as it stands."""
+        """The market at this point."""
         self._shared = True
         return Checkpoint(self._state, self._filter.mark, self._filter.state.copy())
 
     def through(self, first: int, stop: int) -> MarketFeatures | None:
-        """Move through the steps that open from `first` on and before `stop`; features of the
-        last piece, None where there was no step."""
+        """Advance through the steps that open from `first` on and before `stop`.
+
+        Returns the features of the last piece; None where there was no step.
+        """
         features, step = None, self._state.interval.nanoseconds
         for begin in range(first, stop, _PIECE_ROWS * step):
             opens = np.arange(begin, min(begin + _PIECE_ROWS * step, stop), step, dtype=np.int64)
@@ -81,7 +81,7 @@ class _Replay:
             self._state, self._shared = self._state.copy(), False
         symbols = len(self._state.symbols)
         bars = np.full((len(opens), symbols, 5), np.nan)
-        context: Floats | None = None
+        series: Floats | None = None
         for row, open_ in enumerate(opens.tolist()):
             step = self._steps.get(open_)
             if step is None:
@@ -90,15 +90,15 @@ class _Replay:
             bars[row], self.verdicts[open_] = self._filter.apply(step)
             exogenous = step.exogenous
             if exogenous is not None:
-                if context is None:
-                    context = np.full((len(opens), symbols, CONTEXT_WIDTH), np.nan)
-                context[row] = exogenous
-        panel = BarPanel(self._state.interval, self._state.symbols, opens, bars, context)
+                if series is None:
+                    series = np.full((len(opens), symbols, CONTEXT_WIDTH), np.nan)
+                series[row] = exogenous
+        panel = BarPanel(self._state.interval, self._state.symbols, opens, bars, series)
         return self._state.advance(panel)
 
 
 def recompute(
-    moment: LiveMarketState,
+    state: LiveMarketState,
     steps: Mapping[int, Step],
     first: int,
     newest: int,
@@ -108,14 +108,14 @@ def recompute(
 
     Parameters
     ----------
-    moment:
+    state:
         The market before.
     steps:
         The steps that count, by their opens; those before the kept ones are left out.
     first:
-        Open of the first one that is not as it was in `moment`.
+        Open of the first one that is not as it was in `state`.
     newest:
-        Open of the newest one, no older than the newest one of `moment`.
+        Open of the newest one, no older than the newest one of `state`.
     guard:
         Filters the bars; None: all are taken as they are.
 
@@ -123,89 +123,90 @@ def recompute(
     -------
     The market, and the verdicts on the bars of each step that was computed, by their opens.
     """
-    steps = _with_posted(moment, steps, newest)
-    start = _start(moment, first)
+    steps = _merge_exogenous(state, steps, newest)
+    start = _start(state, first)
     at = min(steps) if start.next_open is None else start.next_open
-    replay = _Replay(start, steps, guard)
-    checkpoints = [c for c in moment.checkpoints if c.next_open is None or c.next_open <= at]
-    for stop in _grid(checkpoints[-1].next_open, at, newest, moment.interval):
-        replay.through(at, stop)
+    run = _Advance(start, steps, guard)
+    checkpoints = [c for c in state.checkpoints if c.next_open is None or c.next_open <= at]
+    for stop in _grid(checkpoints[-1].next_open, at, newest, state.interval):
+        run.through(at, stop)
         at = stop
-        checkpoints.append(replay.checkpoint())
-    replay.through(at, newest)
-    before = replay.checkpoint()
-    features = replay.through(newest, newest + moment.interval.nanoseconds)
-    head = replay.checkpoint()
-    kept = tuple(checkpoints[-2:])
-    if kept[0] is not moment.checkpoints[0]:
-        oldest = kept[0].next_open
+        checkpoints.append(run.checkpoint())
+    run.through(at, newest)
+    before = run.checkpoint()
+    features = run.through(newest, newest + state.interval.nanoseconds)
+    head = run.checkpoint()
+    newest_two = tuple(checkpoints[-2:])
+    if newest_two[0] is not state.checkpoints[0]:
+        oldest = newest_two[0].next_open
         steps = {o: s for o, s in steps.items() if oldest is None or o >= oldest}
     after = replace(
-        moment,
+        state,
         committed=before.state,
         head=head.state,
         features=features,
         mark=head.mark,
         mark_before=before.mark,
-        guard=head.guard,
-        guard_before=before.guard,
-        checkpoints=kept,
+        filter_state=head.filter_state,
+        filter_state_before=before.filter_state,
+        checkpoints=newest_two,
         steps=steps,
-        posted_context={o: v for o, v in moment.posted_context.items() if o >= newest},
+        quote_series={o: v for o, v in state.quote_series.items() if o >= newest},
     )
-    return after, replay.verdicts
+    return after, run.verdicts
 
 
 def ahead_marks(
-    moment: LiveMarketState, guard: PriceGuard | None
+    state: LiveMarketState, guard: PriceGuard | None
 ) -> tuple[tuple[AheadMarks, ...], dict[int, Verdicts]]:
     """Marks by the bars of the waiting steps, step after step, and the verdicts on these bars."""
-    step = moment.interval.nanoseconds
-    closes = np.zeros(len(moment.mark), dtype=np.int64)
-    filtered = _Filter(moment.guard, moment.mark, guard, moment.interval)
-    last = moment.head.last_open
-    found: list[AheadMarks] = []
+    step = state.interval.nanoseconds
+    closes = np.zeros(len(state.mark), dtype=np.int64)
+    filtered = _Filter(state.filter_state, state.mark, guard, state.interval)
+    last = state.head.last_open
+    marks: list[AheadMarks] = []
     verdicts: dict[int, Verdicts] = {}
-    for open_ in sorted(moment.waiting):
+    for open_ in sorted(state.waiting):
         if last is not None:
             filtered.skip((open_ - last) // step - 1)
         last = open_
-        posted = moment.posted_context.get(open_)
-        bars, verdicts[open_] = filtered.apply(replace(moment.waiting[open_], posted=posted))
+        step_ahead = replace(state.waiting[open_], quote_series=state.quote_series.get(open_))
+        bars, verdicts[open_] = filtered.apply(step_ahead)
         closes = np.where(np.isnan(bars[:, CLOSE]), closes, open_ + step)
-        found.append(AheadMarks(open_ + step, filtered.mark, closes, filtered.state.copy()))
-    return tuple(found), verdicts
+        marks.append(AheadMarks(open_ + step, filtered.mark, closes, filtered.state.copy()))
+    return tuple(marks), verdicts
 
 
-def _with_posted(
-    moment: LiveMarketState, steps: Mapping[int, Step], newest: int
+def _merge_exogenous(
+    state: LiveMarketState, steps: Mapping[int, Step], newest: int
 ) -> dict[int, Step]:
-    """The steps up to `newest` with what quotes told of them."""
-    found = dict(steps)
-    if newest not in found:
-        found[newest] = Step.empty(len(moment.mark))
+    """The steps up to `newest`, with their exogenous series from quotes."""
+    merged = dict(steps)
+    if newest not in merged:
+        merged[newest] = Step.empty(len(state.mark))
     # A market without any bar begins with its first one.
-    begin = min(found) if moment.head.last_open is None else 0
-    for open_, posted in moment.posted_context.items():
+    begin = min(merged) if state.head.last_open is None else 0
+    for open_, series in state.quote_series.items():
         if begin <= open_ <= newest:
-            found[open_] = replace(found.get(open_) or Step.empty(len(moment.mark)), posted=posted)
-    return found
+            step = merged.get(open_) or Step.empty(len(state.mark))
+            merged[open_] = replace(step, quote_series=series)
+    return merged
 
 
-def _start(moment: LiveMarketState, first: int) -> Checkpoint:
-    """The newest market that is kept from before the step `first`."""
-    last = moment.head.last_open
+def _start(state: LiveMarketState, first: int) -> Checkpoint:
+    """The newest known market from before the step `first`."""
+    last = state.head.last_open
     if last is not None and first > last:
-        return Checkpoint(moment.head, moment.mark, moment.guard)
+        return Checkpoint(state.head, state.mark, state.filter_state)
     if first == last:
-        return Checkpoint(moment.committed, moment.mark_before, moment.guard_before)
+        return Checkpoint(state.committed, state.mark_before, state.filter_state_before)
     return next(
-        c for c in reversed(moment.checkpoints) if c.next_open is None or c.next_open <= first
+        c for c in reversed(state.checkpoints) if c.next_open is None or c.next_open <= first
     )
 
 
 def _grid(last: int | None, at: int, newest: int, interval: Interval) -> range:
-    """Ints from `at` to `newest` before which the market is kept, those after `last`: every
+    """Opens from `at` to `newest`, after `last`, before which a checkpoint is made: every
     `KEPT_STEPS` steps of the clock, so that they do not depend on how the bars were posted."""
     length = live_steps.KEPT_STEPS * interval.nanoseconds
     first = -(-at // length) * length

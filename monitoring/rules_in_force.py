@@ -1,4 +1,4 @@
-"""Which version of the rules applies: to a decision, now, or at a time that is asked for."""
+"""Which version of the rules applies: at the time of a decision, or now."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from decisions.errors import NoRulesError, NotFoundError, RequestError
 from margin.rules.history import RuleHistory
 from margin.rules.ruleset import RuleSet
 from market.core.clock import parse_time
 from market.core.errors import DataError, RuleSetError
 from monitoring.market_state.live_market import LiveMarket
-from serving.http.problems import invalid, not_found, unavailable
-from serving.schemas.read_messages import RuleSetInfo
-from serving.settings import ServingSettings
+from monitoring.market_state.state import Clock
 
 
 @dataclass(frozen=True, slots=True)
 class RulesInForce:
-    """The versions of the rules beside the clock of an endpoint.
+    """The versions of the rules beside a clock.
 
     Attributes
     ----------
@@ -26,28 +25,45 @@ class RulesInForce:
         The versions.
     live:
         Whose bars and quotes are the clock where the wall clock does not count.
-    settings:
+    clock:
         Which clock counts.
     """
 
     history: RuleHistory
     live: LiveMarket
-    settings: ServingSettings
+    clock: Clock
 
-    def of_decision(self, as_of: int, *, asked: bool) -> RuleSet:
+    def of_decision(self, as_of: int, *, requested: bool) -> RuleSet:
         """The version in force at the time of a decision.
 
         Raises
         ------
-        ProblemError
-            None is: 422 where the request named the time, else 503.
+        RequestError
+            No version is in force at the time that the request gave.
+        NoRulesError
+            No version is in force now.
         """
         try:
             return self.history.at(as_of)
         except RuleSetError as error:
-            if asked:
-                raise invalid(str(error)) from None
-            raise unavailable("no-rules", str(error)) from None
+            raise (RequestError if requested else NoRulesError)(str(error)) from None
+
+    def at(self, as_of: str | None) -> RuleSet:
+        """The version in force at an ISO 8601 time, or now.
+
+        Raises
+        ------
+        RequestError
+            The time is not one.
+        NotFoundError
+            No version is in force then.
+        """
+        try:
+            return self.now() if as_of is None else self.history.at(parse_time(as_of))
+        except DataError as error:
+            raise RequestError(str(error)) from None
+        except RuleSetError as error:
+            raise NotFoundError(str(error)) from None
 
     def now(self) -> RuleSet:
         """The version in force now; before the first bar of a market's clock the newest one.
@@ -55,14 +71,14 @@ class RulesInForce:
         Raises
         ------
         RuleSetError
-            None is.
+            No version is in force now.
         """
-        now = self.live.moment.newest_known
-        if self.settings.clock == "wall":
+        now = self.live.state.newest_known
+        if self.clock == "wall":
             now = max(time.time_ns(), now or 0)
         return self.history.versions[-1] if now is None else self.history.at(now)
 
-    def trouble(self) -> str | None:
+    def health_error(self) -> str | None:
         """Why no rules are in force now; None where some are."""
         try:
             self.now()
@@ -71,30 +87,14 @@ class RulesInForce:
         return None
 
     def targets(self) -> Collection[int]:
-        """Horizons that the rules in force now target; none where no rules are."""
+        """Horizons in hours that the rules in force now target; none without rules."""
         try:
             return self.now().add_on.targets
         except RuleSetError:
             return ()
 
     def cash_assets(self) -> frozenset[str]:
-        """What counts as cash in any version."""
+        """Assets that count as cash in any version."""
         return frozenset(
             asset for version in self.history.versions for asset in version.collateral.cash_assets
         )
-
-    def shown(self, as_of: str | None) -> RuleSetInfo:
-        """The version in force at a time, or now.
-
-        Raises
-        ------
-        ProblemError
-            422: the time is not one; 404: no version is in force then.
-        """
-        try:
-            ruleset = self.now() if as_of is None else self.history.at(parse_time(as_of))
-        except DataError as error:
-            raise invalid(str(error)) from None
-        except RuleSetError as error:
-            raise not_found(str(error)) from None
-        return RuleSetInfo(ruleset.sha256, ruleset.content())

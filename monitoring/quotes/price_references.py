@@ -1,10 +1,10 @@
-"""What the outlier filter holds a quoted price against in the live market, and what confirms it.
+"""Reference prices of quotes for the outlier filter, and the sources that confirm a quote.
 
 The last good price of a mark is the newest of the last good marks of the symbol and of its
 perpetual and the symbol's last accepted close; of a forward its own while it is fresh, else that
 of its underlying; of a cash asset its own, else 1. Sources of an underlying are its two marks and
-the close of its newest bar, good or suspect: each may confirm the others. Vols have references of
-their own (`monitoring.quotes.vol_references`).
+the close of its newest bar, good or suspect: each may confirm the others. Vols have their
+own references (`monitoring.quotes.vol_references`).
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from market.quotes.quote_filter import (
     within,
 )
 from market.quotes.quote_store import QuoteField, QuoteStoreBuilder, expiry_end
-from monitoring.market_state.live_market_state import LiveMarketState
+from monitoring.market_state.state import LiveMarketState
 from monitoring.quotes.vol_references import VolReferences
 
 _PERPETUAL = "-PERP"
 
 PRICES = ("mark", "forward")
-"""Figures whose suspect values prices confirm."""
+"""Fields whose suspect values prices confirm."""
 
 
 @dataclass(frozen=True, slots=True)
-class QuoteReferences:
+class PriceReferences:
     """Prices around a quote.
 
     Attributes
     ----------
-    moment:
+    state:
         The market with its bars.
-    intake:
+    store:
         The quotes so far.
     guard:
         Parameters of the outlier filter.
@@ -52,54 +52,54 @@ class QuoteReferences:
         Column of each symbol.
     """
 
-    moment: LiveMarketState
-    intake: QuoteStoreBuilder
+    state: LiveMarketState
+    store: QuoteStoreBuilder
     guard: PriceGuard
     columns: Mapping[str, int]
 
     def verdict(
-        self, figure: QuoteField, column: int | None, beside: Sequence[QuoteField] = ()
+        self, field: QuoteField, column: int | None, beside: Sequence[QuoteField] = ()
     ) -> QuoteVerdict:
-        """What the filter says of a figure; anything but a price or a vol of options is good.
+        """The verdict of the filter on a field; anything but a price or a vol of options is good.
 
         Parameters
         ----------
-        figure:
+        field:
             Newer than what is known of it.
         column:
             Of its symbol; None for options, expiries and cash assets.
         beside:
-            Figures of the same quote that passed the filter.
+            Fields of the same quote that passed the filter.
         """
-        if figure.figure in ("vol", "svi", "vols"):
-            return self.vols.verdict(figure, beside)
-        price = TimedPrice(figure.ts, figure.value[0])
-        own = self._in_force(figure.instrument, figure.figure)
-        newest = self.intake.newest(figure.instrument, figure.figure)
-        held = None
-        if newest is not None and newest.suspect and abs(newest.ts - figure.ts) <= self._reach:
-            held = newest
+        if field.figure in ("vol", "svi", "vols"):
+            return self.vols.verdict(field, beside)
+        price = TimedPrice(field.ts, field.value[0])
+        in_force = self._in_force(field.instrument, field.figure)
+        newest = self.store.newest(field.instrument, field.figure)
+        waiting = None
+        if newest is not None and newest.suspect and abs(newest.ts - field.ts) <= self._reach:
+            waiting = newest
         reference: TimedPrice | None
         sources: Iterable[TimedPrice] = ()
         kind: Kind = "price"
-        if figure.figure == "forward":
-            underlying = self.underlying(figure.instrument)
+        if field.figure == "forward":
+            underlying = self.underlying(field.instrument)
             if underlying is None:
                 return GOOD
-            fresh = own is not None and abs(own.ts - figure.ts) <= self._reach
-            reference = own if fresh else self._last_good(underlying) or own
-            sources = self._sources(underlying, figure)
-        elif figure.figure == "mark" and column is not None:
+            fresh = in_force is not None and abs(in_force.ts - field.ts) <= self._reach
+            reference = in_force if fresh else self._last_good(underlying) or in_force
+            sources = self._sources(underlying, field)
+        elif field.figure == "mark" and column is not None:
             reference = self._last_good(column)
-            sources = self._sources(column, figure)
-        elif figure.figure == "mark" and self._is_cash(figure.instrument):
-            reference, kind = own or TimedPrice(0, 1.0), "cash"
+            sources = self._sources(column, field)
+        elif field.figure == "mark" and self._is_cash(field.instrument):
+            reference, kind = in_force or TimedPrice(0, 1.0), "cash"
         else:
             return GOOD
         context = QuoteContext(
             reference,
-            None if held is None else _price(held),
-            0 if held is None else held.since,
+            None if waiting is None else _price(waiting),
+            0 if waiting is None else waiting.since,
             sources,
             kind,
         )
@@ -110,22 +110,22 @@ class QuoteReferences:
 
         Returns
         -------
-        The figures that count now.
+        The fields that count now.
         """
         confirmed = []
-        for figure in self.intake.suspects():
-            if figure.figure not in PRICES or abs(figure.ts - price.ts) > self._reach:
+        for field in self.store.suspects():
+            if field.figure not in PRICES or abs(field.ts - price.ts) > self._reach:
                 continue
-            own = self.underlying(figure.instrument) == column
-            if own and within(_price(figure), price, self.guard):
-                counts = self.intake.confirm(figure, price.ts)
+            same_symbol = self.underlying(field.instrument) == column
+            if same_symbol and within(_price(field), price, self.guard):
+                counts = self.store.confirm(field, price.ts)
                 confirmed += [] if counts is None else [counts]
         return confirmed
 
     @property
     def vols(self) -> VolReferences:
-        """What quoted vols of options are held against."""
-        return VolReferences(self.intake, self.guard, self._reach, self._spot, self._index)
+        """The references of quoted vols of options."""
+        return VolReferences(self.store, self.guard, self._reach, self._spot, self._index)
 
     def underlying(self, instrument: str) -> int | None:
         """Column of the symbol that a mark or forward is of; None for anything else."""
@@ -136,12 +136,12 @@ class QuoteReferences:
 
     def newest_bar(self, column: int, ts: int) -> TimedPrice | None:
         """Close of the newest bar of a symbol near a time, good or suspect."""
-        step = self.moment.interval.nanoseconds
+        step = self.state.interval.nanoseconds
         last = self._last_close(column)
         hard = math.log(self.guard.hard_band)
-        near = (o for o in self.moment.told if abs(o + step - ts) <= self._reach)
+        near = (o for o in self.state.received_bars if abs(o + step - ts) <= self._reach)
         for open_ in sorted(near, reverse=True):
-            close = float(self.moment.told[open_][column, CLOSE])
+            close = float(self.state.received_bars[open_][column, CLOSE])
             if math.isnan(close):
                 continue
             # A bar that was rejected is no source.
@@ -151,7 +151,7 @@ class QuoteReferences:
 
     @property
     def _reach(self) -> int:
-        return SOURCE_INTERVALS * self.moment.interval.nanoseconds
+        return SOURCE_INTERVALS * self.state.interval.nanoseconds
 
     def _spot(self, expiry: str) -> TimedPrice | None:
         column = self.underlying(expiry)
@@ -162,19 +162,19 @@ class QuoteReferences:
         column = self.underlying(expiry)
         names = () if column is None else self._marks(column)
         known = [self._in_force(name, "implied_vol") for name in names]
-        found = [vol for vol in known if vol is not None]
-        return max(found, key=lambda vol: vol.ts, default=None)
+        vols = [vol for vol in known if vol is not None]
+        return max(vols, key=lambda vol: vol.ts, default=None)
 
     def _is_cash(self, instrument: str) -> bool:
-        # Options have marks too, with nothing to hold them against.
+        # Options have marks too, without a reference.
         return "-" not in instrument
 
-    def _in_force(self, instrument: str, figure: str) -> TimedPrice | None:
-        known = self.intake.in_force(instrument, figure)
+    def _in_force(self, instrument: str, field: str) -> TimedPrice | None:
+        known = self.store.in_force(instrument, field)
         return None if known is None else _price(known)
 
     def _marks(self, column: int) -> tuple[str, str]:
-        symbol = self.moment.head.symbols[column]
+        symbol = self.state.head.symbols[column]
         return symbol, f"{symbol}{_PERPETUAL}"
 
     def _last_good(self, column: int) -> TimedPrice | None:
@@ -185,25 +185,25 @@ class QuoteReferences:
 
     def _last_close(self, column: int) -> TimedPrice | None:
         """The last accepted close: the mark of the bars."""
-        value = float(self.moment.mark[column])
-        newest, features = self.moment.newest_close, self.moment.features
+        value = float(self.state.mark[column])
+        newest, features = self.state.newest_close, self.state.features
         if math.isnan(value) or newest is None or features is None:
             return None
         hours = float(features.age[0, column])
         hours = MAX_GAP_HOURS if math.isnan(hours) else hours
         return TimedPrice(newest - round(hours * HOUR), value)
 
-    def _sources(self, column: int, figure: QuoteField) -> Iterator[TimedPrice]:
+    def _sources(self, column: int, field: QuoteField) -> Iterator[TimedPrice]:
         for name in self._marks(column):
-            known = self.intake.newest(name, "mark")
-            if known is None or name == figure.instrument:
+            known = self.store.newest(name, "mark")
+            if known is None or name == field.instrument:
                 continue
-            if abs(known.ts - figure.ts) <= self._reach:
+            if abs(known.ts - field.ts) <= self._reach:
                 yield _price(known)
-        bar = self.newest_bar(column, figure.ts)
+        bar = self.newest_bar(column, field.ts)
         if bar is not None:
             yield bar
 
 
-def _price(figure: QuoteField) -> TimedPrice:
-    return TimedPrice(figure.ts, figure.value[0])
+def _price(field: QuoteField) -> TimedPrice:
+    return TimedPrice(field.ts, field.value[0])

@@ -1,4 +1,4 @@
-"""What is asked of accounts as they stand: remedies, marginal requirements, largest sizes."""
+"""What-if analysis of accounts as they stand: remedies, marginal requirements, largest sizes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET, UnsetType
 
+from decisions.book_scoring import DecisionBasis, meets_opening_requirement
+from decisions.errors import RequestError
 from decisions.messages import AccountChange, PositionChange
-from decisions.opening_check import DecisionBasis, opening_fits
 from decisions.what_if.changes import apply_changes, trade_prices
 from decisions.what_if.messages import (
     LargestIn,
@@ -31,68 +32,72 @@ from margin.what_if.sizing import search_largest, size_unit
 from market.accounts.book import Account
 from market.core.errors import CaseError, DataError, ModelError
 from market.sources.http import AccountIn
-from serving.http.problems import invalid
 
 MAX_WORK = 2_500
-"""What one call may ask: the squares of the accounts' numbers of positions add up to no more. A
-remedy margins some 200 portfolios for each position of an account, each with all its positions."""
+"""Most work of one call: the sum of the squared numbers of positions of its accounts. A remedy
+margins some 200 portfolios for each position of an account, each with all its positions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """Answers in the order of the request; UNSET where nothing was asked."""
+class Analysis:
+    """Results in the order of the request; UNSET for what was not requested."""
 
     remedies: list[RemediesOut] | UnsetType
     marginal: list[MarginalOut] | UnsetType
     largest: list[LargestOut] | UnsetType
 
 
-def check_questions(request: WhatIfRequest) -> None:
-    """Raise `ProblemError` (422) where nothing or too much is asked, or of an account that is not
-    in the request."""
+def check_analysis(request: WhatIfRequest) -> None:
+    """Check that a request asks for something, not too much, and only about its own accounts.
+
+    Raises
+    ------
+    RequestError
+        It does not.
+    """
     accounts = {account.account_id: account for account in request.accounts}
     of_all = request.target_headroom is not None or request.marginal
     if not (request.changes or request.largest or of_all):
-        raise invalid(
+        raise RequestError(
             "nothing is asked; give changes, target_headroom, marginal or largest, or post the "
             "accounts to /v1/score"
         )
-    for kind, asked in (("a change", request.changes), ("largest", request.largest)):
-        for one in asked:
-            if one.account_id not in accounts:
-                raise invalid(
-                    f"{kind} names account {one.account_id!r}, which is not among the accounts of "
+    for kind, items in (("a change", request.changes), ("largest", request.largest)):
+        for item in items:
+            if item.account_id not in accounts:
+                raise RequestError(
+                    f"{kind} names account {item.account_id!r}, which is not among the accounts of "
                     "the request; add it there or leave it out"
                 )
-    named = {one.account_id for one in request.largest}
+    named = {item.account_id for item in request.largest}
     work = _work(request.accounts if of_all else (accounts[name] for name in named))
     if work > MAX_WORK:
-        raise invalid(
+        raise RequestError(
             "target_headroom, marginal and largest are asked of too much at once: the squares of "
             f"the accounts' numbers of positions add up to {work}, and at most {MAX_WORK} are "
             "taken (25 accounts of 10 positions, one of 50); send fewer accounts a call"
         )
 
 
-def answer_questions(
+def analyse(
     request: WhatIfRequest, accounts: Mapping[str, Account], basis: DecisionBasis
-) -> Answers:
-    """Answers about accounts as they stand.
+) -> Analysis:
+    """Analysis about accounts as they stand.
 
     Parameters
     ----------
     request:
         Checked.
     accounts:
-        Those that could be decided on, by id; the others have no answers here, but a word in
-        `largest` where it names them.
+        Those that could be decided on, by id; of the others only `largest` says that they could
+        not.
     basis:
-        Of the decisions.
+        Market, rules, model and add-ons in force of the decisions.
     """
     view, ruleset = basis.snapshot.view(), basis.ruleset
     # Sizes up to a million times an account are tried; what overflows does not fit.
     with np.errstate(over="ignore", invalid="ignore"):
-        return Answers(
+        return Analysis(
             remedies=UNSET
             if request.target_headroom is None
             else [
@@ -103,8 +108,8 @@ def answer_questions(
             if request.marginal
             else UNSET,
             largest=[
-                _largest(asked, accounts.get(asked.account_id), basis, view)
-                for asked in request.largest
+                _largest(item, accounts.get(item.account_id), basis, view)
+                for item in request.largest
             ]
             if request.largest
             else UNSET,
@@ -115,54 +120,54 @@ def _remedies(account: Account, view: MarketView, ruleset: RuleSet, target: floa
     portfolio = account_portfolio(account, view, ruleset).portfolio
     names = [position.name for position in portfolio.positions]
     costs = half_spreads(names, view, ruleset)
-    found = find_remedies(portfolio, ruleset, target, costs)
-    return msgspec.convert({"account_id": account.account_id, **asdict(found)}, RemediesOut)
+    remedies = find_remedies(portfolio, ruleset, target, costs)
+    return msgspec.convert({"account_id": account.account_id, **asdict(remedies)}, RemediesOut)
 
 
 def _marginal(account: Account, view: MarketView, ruleset: RuleSet) -> MarginalOut:
-    found = marginal_requirements(account_portfolio(account, view, ruleset).portfolio, ruleset)
+    marginal = marginal_requirements(account_portfolio(account, view, ruleset).portfolio, ruleset)
     return MarginalOut(
         account.account_id,
-        [PositionMarginal(one.instrument, one.initial, one.maintenance) for one in found],
+        [PositionMarginal(part.instrument, part.initial, part.maintenance) for part in marginal],
     )
 
 
 def _largest(
-    asked: LargestIn, account: Account | None, basis: DecisionBasis, view: MarketView
+    trade: LargestIn, account: Account | None, basis: DecisionBasis, view: MarketView
 ) -> LargestOut:
     """The largest trade after which equity still meets the opening requirement and what the
-    decision on the changed account requires: no size that is advised triggers a call."""
+    decision on the changed account requires: no size that it returns triggers a call."""
 
-    def answer(
-        size: float | None, *, unlimited: bool = False, why: str | None = None
+    def result(
+        size: float | None, *, unlimited: bool = False, detail: str | None = None
     ) -> LargestOut:
-        return LargestOut(asked.account_id, asked.instrument, asked.side, size, unlimited, why)
+        return LargestOut(trade.account_id, trade.instrument, trade.side, size, unlimited, detail)
 
     if account is None:
-        return answer(None, why="the account could not be decided on, see the errors before")
+        return result(None, detail="the account could not be decided on, see the errors before")
     try:
-        held = account_portfolio(account, view, basis.ruleset, [asked.instrument])
-        unit = size_unit(held.portfolio, held.listed[asked.instrument], basis.ruleset)
+        current = account_portfolio(account, view, basis.ruleset, [trade.instrument])
+        unit = size_unit(current.portfolio, current.listed[trade.instrument], basis.ruleset)
     except (CaseError, DataError) as error:
-        return answer(None, why=str(error))
-    side = 1.0 if asked.side == "buy" else -1.0
+        return result(None, detail=str(error))
+    side = 1.0 if trade.side == "buy" else -1.0
     prices = trade_prices(view, basis.ruleset)
 
     def fits(sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        trades = [PositionChange(asked.instrument, side * size) for size in sizes.tolist()]
-        changes = [AccountChange(account.account_id, positions=[trade]) for trade in trades]
+        orders = [PositionChange(trade.instrument, side * size) for size in sizes.tolist()]
+        changes = [AccountChange(account.account_id, positions=[order]) for order in orders]
         changed = [
             apply_changes({account.account_id: account}, [change], prices) for change in changes
         ]
-        return opening_fits([one[account.account_id] for one in changed], basis)
+        return meets_opening_requirement([book[account.account_id] for book in changed], basis)
 
     try:
         size = search_largest(fits, unit)
     except ModelError as error:
-        return answer(None, why=str(error))
+        return result(None, detail=str(error))
     if np.isinf(size):
-        return answer(None, unlimited=True)
-    return answer(side * size)
+        return result(None, unlimited=True)
+    return result(side * size)
 
 
 def _work(accounts: Iterable[AccountIn]) -> int:

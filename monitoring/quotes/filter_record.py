@@ -1,4 +1,4 @@
-"""What the outlier filter said of quoted figures, as the ledger holds it beside them."""
+"""Verdicts of the outlier filter on quoted fields, as the ledger holds them with the quotes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from market.sources.base import Figure
 
 
 @dataclass(frozen=True, slots=True)
-class FilteredFigures:
-    """What the outlier filter said of posted figures, as it is recorded beside them.
+class FilterRecord:
+    """Verdicts of the outlier filter on posted quotes.
 
     Attributes
     ----------
     suspects:
-        Figures of the post that are suspect.
+        Fields of the post that are suspect.
     confirmed:
-        Suspect figures, of this post or an earlier one, that count from now on.
+        Suspect fields, of this post or an earlier one, that count from now on.
     """
 
     suspects: Sequence[QuoteField] = ()
     confirmed: Sequence[QuoteField] = ()
 
     @classmethod
-    def recorded(cls, payload: Mapping[str, Any]) -> FilteredFigures:
-        """Read what was recorded; nothing where quotes were not filtered yet.
+    def from_payload(cls, payload: Mapping[str, Any]) -> FilterRecord:
+        """Read the record of a ledger entry; empty where quotes were not filtered yet.
 
         Raises
         ------
@@ -41,30 +41,30 @@ class FilteredFigures:
         confirmed = msgspec.convert(payload.get("confirmed", ()), kind)
         return cls(
             [
-                QuoteField(name, figure, ts, _numbers(value), UNCONFIRMED, since)
-                for name, figure, ts, value, since in suspects
+                QuoteField(name, field, ts, _numbers(value), UNCONFIRMED, since)
+                for name, field, ts, value, since in suspects
             ],
             [
-                QuoteField(name, figure, ts, _numbers(value), at)
-                for name, figure, ts, value, at in confirmed
+                QuoteField(name, field, ts, _numbers(value), at)
+                for name, field, ts, value, at in confirmed
             ],
         )
 
     def payload(self) -> dict[str, Any]:
-        """Plain form; no key for what there is none of."""
+        """Plain form; without the keys that would be empty."""
         suspects = [[f.instrument, f.figure, f.ts, _plain(f), f.since] for f in self.suspects]
         return ({"suspects": suspects} if suspects else {}) | confirmed_payload(self.confirmed)
 
 
 def confirmed_payload(confirmed: Iterable[QuoteField]) -> dict[str, Any]:
-    """Plain form of confirmed figures; empty where there are none."""
-    found = [[f.instrument, f.figure, f.ts, _plain(f), f.confirmed] for f in confirmed]
-    return {"confirmed": found} if found else {}
+    """Plain form of confirmed fields; empty where there are none."""
+    rows = [[f.instrument, f.figure, f.ts, _plain(f), f.confirmed] for f in confirmed]
+    return {"confirmed": rows} if rows else {}
 
 
-def _plain(figure: QuoteField) -> float | list[float]:
-    """A number; of a surface the list of its numbers."""
-    return list(figure.value) if figure.key[1] == SURFACE else figure.value[0]
+def _plain(field: QuoteField) -> float | list[float]:
+    """The value as a number, of a surface as a list of numbers."""
+    return list(field.value) if field.key[1] == SURFACE else field.value[0]
 
 
 def _numbers(value: float | tuple[float, ...]) -> tuple[float, ...]:

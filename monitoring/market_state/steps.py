@@ -1,4 +1,4 @@
-"""Steps of the live market: what has arrived for each of them, and when one counts.
+"""Steps of the live market: what has arrived for each, and when a step counts.
 
 A step is one bar interval of all symbols. It waits until enough symbols have delivered
 (`StepRule`), then it counts; it stays open to bars that it lacks while it is among the kept steps
@@ -27,6 +27,12 @@ Reason = Literal["quorum", "grace", "final", "joined", "correction"]
 KEPT_STEPS = 400
 """At least so many steps behind the newest one stay open, at most twice as many; and at most so
 many steps wait ahead of it."""
+
+SPOT_MARK, PERPETUAL_MARK = -2, -1
+"""Columns of a row of quote series, from its end: marks of the symbol and of its perpetual."""
+
+QUOTE_SERIES_WIDTH = CONTEXT_WIDTH + 2
+"""Columns of a row of quote series: those of `BarPanel.context` and the two marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +77,11 @@ class Step:
         Bars before the outlier filter, shape (S, 5); NaN where there is none.
     received:
         Wall-clock time of its first bar, nanoseconds; None where no wall clock counts.
-    context:
-        Exogenous series of the step that files tell, shape (S, 7), see `BarPanel.context`; None:
-        nothing.
-    posted:
-        What quotes told of it while it was the newest step or a later one, shape (S,
-        `monitoring.market_state.reference_prices.POSTED_WIDTH`); goes before `context`.
+    file_series:
+        Exogenous series of the step from files, shape (S, 7), see `BarPanel.context`; None without.
+    quote_series:
+        Exogenous series and marks from quotes that came while it was the newest step or a later
+        one, shape (S, `QUOTE_SERIES_WIDTH`); takes precedence over `file_series`. None without.
     mark:
         Marks at its close that do not come from its bars, shape (S,); NaN where the bar decides.
         None: all come from bars.
@@ -84,8 +89,8 @@ class Step:
 
     bars: Floats
     received: int | None = None
-    context: Floats | None = None
-    posted: Floats | None = None
+    file_series: Floats | None = None
+    quote_series: Floats | None = None
     mark: Floats | None = None
 
     @classmethod
@@ -101,14 +106,23 @@ class Step:
 
     @property
     def exogenous(self) -> Floats | None:
-        """Exogenous series of the step, shape (S, 7): quotes before files; None: nothing."""
-        if self.posted is None:
-            return self.context
-        posted = self.posted[:, :CONTEXT_WIDTH]
-        return posted if self.context is None else np.where(np.isnan(posted), self.context, posted)
+        """Exogenous series of the step, shape (S, 7): quotes before files; None without any."""
+        if self.quote_series is None:
+            return self.file_series
+        quoted = self.quote_series[:, :CONTEXT_WIDTH]
+        if self.file_series is None:
+            return quoted
+        return np.where(np.isnan(quoted), self.file_series, quoted)
+
+    @property
+    def reference_prices(self) -> Floats | None:
+        """Quoted marks near the close of the step, shape (S, 2); None where nothing was quoted."""
+        if self.quote_series is None:
+            return None
+        return np.ascontiguousarray(self.quote_series[:, SPOT_MARK:])
 
     def with_bars(self, bars: Floats) -> Step:
-        """This step with the bars of some symbols, shape (S, 5), NaN where they stay."""
+        """A copy with other bars of some symbols, shape (S, 5), NaN where a bar stays."""
         new = ~np.isnan(bars[:, CLOSE])
         mark = None if self.mark is None else np.where(new, np.nan, self.mark)
         return replace(self, bars=np.where(new[:, None], bars, self.bars), mark=mark)
@@ -116,7 +130,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The market before a step, to compute that step and those after it again.
+    """The market before a step, from which that step and those after it are computed again.
 
     Attributes
     ----------
@@ -124,13 +138,13 @@ class Checkpoint:
         Through the step before.
     mark:
         Last mark of each symbol, shape (S,).
-    guard:
+    filter_state:
         State of the outlier filter, shape (S, 4).
     """
 
     state: MarketState
     mark: Floats
-    guard: Floats
+    filter_state: Floats
 
     @property
     def next_open(self) -> int | None:
@@ -152,32 +166,32 @@ class AheadMarks:
     closes:
         Close of the waiting bar that the mark comes from, nanoseconds, int64, shape (S,); 0 where
         it comes from a step that counts.
-    guard:
+    filter_state:
         State of the outlier filter, shape (S, 4).
     """
 
     close: int
     mark: Floats
     closes: npt.NDArray[np.int64]
-    guard: Floats
+    filter_state: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """How one request makes steps count: by the rule, or as it was recorded.
+    """How one request makes steps count: by the rule, or as recorded.
 
     Attributes
     ----------
     rule:
-        The rule; not asked where `until` is given.
+        The rule; not used in a replay.
     now:
         Wall clock, nanoseconds; None: bars and quotes are the clock, and no grace runs out.
     final:
         Whether the bars of the request end their steps and all before them.
     replayed:
-        Whether a record is replayed: then `until` and `final_until` say all.
+        Whether a record is replayed: then `until` and `final_until` decide.
     until:
-        Open of the newest step that counted then; None: no further one did.
+        Open of the newest step that counted then; None: no further step did.
     final_until:
         Open of the newest step that was ended then.
     """

@@ -20,7 +20,7 @@ NAMES = ("skew_25d", "atm_term_slope", "smile_curvature")
 
 
 def expiry(live: LiveMarket, days: int) -> str:
-    at = live.moment.newest_close
+    at = live.state.newest_close
     assert at is not None
     day = datetime.fromtimestamp((at + days * DAY) / 1e9, UTC)
     return f"BTC-{day.day}{day:%b%y}".upper()
@@ -28,13 +28,13 @@ def expiry(live: LiveMarket, days: int) -> str:
 
 def surface(live: LiveMarket, days: int, a: float, ts: int | None = None) -> dict[str, Any]:
     svi = SviIn(a, 0.08, -0.4, 0.02, 0.2)
-    told: dict[str, Any] = {
+    quote: dict[str, Any] = {
         "instrument": expiry(live, days),
         "forward": 60_000.0,
         "rate": 0.0,
         "svi": svi,
     }
-    return told if ts is None else told | {"ts": format_time(ts)}
+    return quote if ts is None else quote | {"ts": format_time(ts)}
 
 
 def post(live: LiveMarket, *quotes: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ def post(live: LiveMarket, *quotes: dict[str, Any]) -> None:
 
 
 def columns(live: LiveMarket) -> list[float]:
-    at = live.moment.newest_close
+    at = live.state.newest_close
     assert at is not None
     features = live.snapshot(at).features
     column = features.symbols.index("BTCUSDT")
@@ -51,7 +51,7 @@ def columns(live: LiveMarket) -> list[float]:
 
 
 def pending(market: Any) -> LiveMarket:
-    """A market whose newest step has its bars and can still be told something."""
+    """A market whose newest step has its bars and still takes exogenous values."""
     last = len(market.panel) - 1
     live: LiveMarket = market.head(last).live()
     live.post(
@@ -66,7 +66,7 @@ def test_quoted_surface_moves_the_pending_step(market: Any) -> None:
     post(live, surface(live, 30, 0.01))
     assert np.isnan(columns(live)).all()  # one expiry is no surface
     post(live, surface(live, 90, 0.03))
-    at = live.moment.newest_close
+    at = live.state.newest_close
     assert at is not None
     board = live.snapshot(at).quotes
     assert board is not None
@@ -101,7 +101,7 @@ def test_quoted_surface_is_in_the_features_as_context_of_history_is(
 
 
 @pytest.mark.parametrize("days", [2, 400])
-def test_what_is_told_of_a_coin_without_bars_moves_no_context(market: Any, days: int) -> None:
+def test_quotes_of_a_coin_without_bars_change_no_exogenous_series(market: Any, days: int) -> None:
     live = pending(market)
     other = [surface(live, days, 0.01), surface(live, days + 5, 0.01)]
     quotes = [QuoteIn(**(one | {"instrument": f"N{one['instrument']}"})) for one in other]

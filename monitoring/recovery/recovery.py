@@ -1,7 +1,7 @@
-"""What the ledger holds of a market is applied again, in the order in which it was recorded.
+"""Recover the live market: apply the recorded bars and quotes in the order of their recording.
 
-Bars are read from the newest step of the history on. Quotes change what is known without an end,
-so the whole board is recorded once in a while, and they are read from there on.
+Bars are read from the newest step of the history on. Quotes never end, so the whole board is
+recorded once in a while, and they are read from there on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from decisions.messages import BarResult
+from decisions.errors import NoMarketError
 from ledger.records import Entry, Record
 from ledger.store import Ledger
 from market.bars.outlier_filter import PriceGuard
@@ -24,20 +24,21 @@ from market.quotes.quote_store import QuoteField, QuoteStoreBuilder, restored_qu
 from market.sources.base import BarUpdate, Figure
 from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
 from monitoring.market_state.bar_checks import MAX_AHEAD_DAYS, BarChecks
-from monitoring.market_state.exogenous_updates import apply_exogenous, from_records, to_records
-from monitoring.market_state.live_market_state import LiveMarketState
-from monitoring.market_state.live_steps import Counting, StepRule
-from monitoring.market_state.posted_bars import BARS, Correction, apply_bars
-from monitoring.quotes.filtered_figures import FilteredFigures
+from monitoring.market_state.bar_updates import BARS, Correction, apply_bars
+from monitoring.market_state.exogenous import apply_exogenous, from_records, to_records
+from monitoring.market_state.messages import BarResult
+from monitoring.market_state.state import LiveMarketState
+from monitoring.market_state.steps import Counting, StepRule
+from monitoring.quotes.checks import AHEAD_OF_BARS, AHEAD_OF_CLOCK, QuoteChecks
+from monitoring.quotes.filter_record import FilterRecord
 from monitoring.quotes.messages import QuoteResult
-from monitoring.quotes.posted_quotes import QUOTES, apply_quotes
-from monitoring.quotes.quote_checks import AHEAD_OF_BARS, AHEAD_OF_CLOCK, QuoteChecks
+from monitoring.quotes.quote_updates import QUOTES, apply_quotes
 
 QUOTE_BOARD = "quote_board"
 """Kind of the ledger entries that hold all that is quoted."""
 
 SAVED_EVERY = 10_000
-"""So many recorded quotes, or four times the figures known, lie between two of them."""
+"""So many recorded quotes, or four times the fields known, lie between two saved boards."""
 
 _NAMED_BARS = 5
 
@@ -45,8 +46,8 @@ _LOG = logging.getLogger("margincast.serving")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What recorded bars and quotes are held against.
+class RecoveryInputs:
+    """What recovery checks recorded bars and quotes with.
 
     Attributes
     ----------
@@ -67,57 +68,57 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayedMarket:
-    """A market after what was recorded: how many bars counted, and quotes since the saved board."""
+class RecoveredMarket:
+    """A market after recovery: how many bars counted, and how many quotes since the saved board."""
 
-    moment: LiveMarketState
+    state: LiveMarketState
     bars: int
     unsaved: int
 
 
 def quote_checks(
-    moment: LiveMarketState,
+    state: LiveMarketState,
     columns: Mapping[str, int],
     cash_assets: Collection[str],
     now: int | None,
 ) -> QuoteChecks:
-    """What quotes are held against now.
+    """The checks of quotes now.
 
     Raises
     ------
-    DataError
+    NoMarketError
         Without a wall clock: there is no bar yet.
     """
     if now is not None:
         # To the microsecond: what is recorded is what counted.
-        known = max(now - now % 1_000, moment.newest_known or 0)
+        known = max(now - now % 1_000, state.newest_known or 0)
         return QuoteChecks(columns, cash_assets, known, now + AHEAD_OF_CLOCK)
-    newest, known_now = moment.newest_close, moment.newest_known
+    newest, known_now = state.newest_close, state.newest_known
     if newest is None or known_now is None:
-        raise DataError("the market has no bar yet; post bars first")
+        raise NoMarketError("the market has no bar yet; post bars first")
     return QuoteChecks(columns, cash_assets, known_now, newest + AHEAD_OF_BARS)
 
 
-def saved_board(moment: LiveMarketState) -> Entry:
-    """All that is quoted, to start from."""
+def saved_board(state: LiveMarketState) -> Entry:
+    """An entry with all fields in force, to start recovery from."""
     payload = {
         "figures": [
-            [figure.instrument, figure.figure, figure.ts, list(figure.value)]
-            for figure in moment.quotes.figures_in_force()
+            [field.instrument, field.figure, field.ts, list(field.value)]
+            for field in state.quotes.figures_in_force()
         ],
-        "context": to_records(moment.posted_context, moment.head.symbols),
-        **FilteredFigures(moment.quotes.suspect_figures()).payload(),
+        "context": to_records(state.quote_series, state.head.symbols),
+        **FilterRecord(state.quotes.suspect_figures()).payload(),
     }
-    return Entry(QUOTE_BOARD, payload, as_of=moment.newest_known)
+    return Entry(QUOTE_BOARD, payload, as_of=state.newest_known)
 
 
 def replay_market_records(
-    moment: LiveMarketState,
+    state: LiveMarketState,
     ledger: Ledger,
-    known: Known,
+    inputs: RecoveryInputs,
     now: int | None,
-) -> ReplayedMarket:
-    """The market after the recorded bars and quotes, see `LiveMarket.catch_up`.
+) -> RecoveredMarket:
+    """The market after the recorded bars and quotes, see `LiveMarket.recover`.
 
     Raises
     ------
@@ -128,26 +129,26 @@ def replay_market_records(
     """
     bars = unsaved = 0
     lost: list[BarResult] = []
-    begin, guard = moment.newest_close, known.guard
+    begin, guard = state.newest_close, inputs.guard
     latest = None if now is None else now + AHEAD_OF_CLOCK
-    for record in _recorded(ledger, moment.newest_close):
+    for record in _recorded(ledger, state.newest_close):
         try:
             if record.kind == BARS:
                 if not _is_older(record, begin):
-                    moment, counted, late = _bars(moment, record.payload, known)
+                    state, counted, lost_now = _apply_bars(state, record.payload, inputs)
                     bars += counted
-                    lost += late
-                moment = _confirmed(moment, record.payload)
+                    lost += lost_now
+                state = _confirm(state, record.payload)
                 continue
-            checks = _checks_then(moment, known.columns, known.cash_assets, latest)
+            checks = _recorded_checks(state, inputs.columns, inputs.cash_assets, latest)
             if record.kind == QUOTE_BOARD:
-                moment = _board(moment, record.payload, checks, guard)
+                state = _restore_board(state, record.payload, checks, guard)
                 unsaved = 0
             else:
                 messages = msgspec.convert(record.payload["quotes"], list[QuoteIn])
                 quotes = quote_updates(messages).readable()
-                filtered = FilteredFigures.recorded(record.payload)
-                moment, posted = apply_quotes(moment, quotes, checks, guard, filtered)
+                filtered = FilterRecord.from_payload(record.payload)
+                state, posted = apply_quotes(state, quotes, checks, guard, filtered)
                 unsaved += len(quotes)
                 _warn(posted.response.results)
         except (KeyError, msgspec.ValidationError) as error:
@@ -156,7 +157,7 @@ def replay_market_records(
                 "another version, start from a newer history"
             ) from error
     _warn_of_lost(lost)
-    return ReplayedMarket(moment, bars, unsaved)
+    return RecoveredMarket(state, bars, unsaved)
 
 
 def _recorded(ledger: Ledger, newest_close: int | None) -> Iterator[Record]:
@@ -178,80 +179,80 @@ def _is_older(record: Record, newest_close: int | None) -> bool:
     return record.as_of is None or record.as_of < newest_close
 
 
-def _confirmed(moment: LiveMarketState, payload: Mapping[str, Any]) -> LiveMarketState:
-    """The market with the quotes confirmed that recorded bars confirmed."""
-    confirmed = FilteredFigures.recorded(payload).confirmed
+def _confirm(state: LiveMarketState, payload: Mapping[str, Any]) -> LiveMarketState:
+    """The market with the quotes that recorded bars confirmed."""
+    confirmed = FilterRecord.from_payload(payload).confirmed
     if not confirmed:
-        return moment
-    intake = QuoteStoreBuilder(moment.quotes)
-    for figure in confirmed:
-        intake.confirm(figure, figure.confirmed)
+        return state
+    store = QuoteStoreBuilder(state.quotes)
+    for field in confirmed:
+        store.confirm(field, field.confirmed)
     # The time does not matter: what is over was dropped when quotes came.
-    return replace(moment, quotes=intake.told(0))
+    return replace(state, quotes=store.told(0))
 
 
-def _checks_then(
-    moment: LiveMarketState,
+def _recorded_checks(
+    state: LiveMarketState,
     columns: Mapping[str, int],
     cash_assets: Collection[str],
     latest: int | None,
 ) -> QuoteChecks:
-    """What quotes are held against when they were recorded: what expired since had not then."""
+    """The checks of quotes at their recording: what expired since had not expired then."""
     if latest is None:
-        latest = (moment.newest_close or 0) + AHEAD_OF_BARS
-    return QuoteChecks(columns, cash_assets, moment.newest_known or 0, latest)
+        latest = (state.newest_close or 0) + AHEAD_OF_BARS
+    return QuoteChecks(columns, cash_assets, state.newest_known or 0, latest)
 
 
-def _board(
-    moment: LiveMarketState,
+def _restore_board(
+    state: LiveMarketState,
     payload: Mapping[str, Any],
     checks: QuoteChecks,
     guard: PriceGuard | None,
 ) -> LiveMarketState:
     content = msgspec.convert(payload["figures"], list[tuple[str, Figure, int, tuple[float, ...]]])
-    figures = [QuoteField(*parts) for parts in content]
-    fit = [f for f in figures if f.ts <= checks.latest and checks.fits(f.instrument)]
-    if len(fit) < len(figures):
+    fields = [QuoteField(*parts) for parts in content]
+    fit = [f for f in fields if f.ts <= checks.latest and checks.fits(f.instrument)]
+    if len(fit) < len(fields):
         _LOG.warning(
             "%d of %d recorded quotes no longer fit this market",
-            len(figures) - len(fit),
-            len(figures),
+            len(fields) - len(fit),
+            len(fields),
         )
-    suspects = FilteredFigures.recorded(payload).suspects
+    suspects = FilterRecord.from_payload(payload).suspects
     quotes = restored_quotes(fit, [f for f in suspects if checks.fits(f.instrument)])
-    facts = from_records(payload["context"], checks.columns, moment.interval)
-    return apply_exogenous(replace(moment, quotes=quotes), facts, guard, by_record=True)
+    updates = from_records(payload["context"], checks.columns, state.interval)
+    return apply_exogenous(replace(state, quotes=quotes), updates, guard, by_record=True)
 
 
-def _bars(
-    moment: LiveMarketState,
+def _apply_bars(
+    state: LiveMarketState,
     payload: Mapping[str, Any],
-    known: Known,
+    inputs: RecoveryInputs,
 ) -> tuple[LiveMarketState, int, list[BarResult]]:
-    """The market after recorded bars, how many counted, and those that counted then and do not
-    any more, with the status they had."""
-    columns, guard = known.columns, known.guard
+    """The market after recorded bars, how many counted, and those that counted when they were
+    recorded and do not any more, with their recorded status."""
+    columns, guard = inputs.columns, inputs.guard
     bars = bar_updates(msgspec.convert(payload["bars"], list[BarIn])).readable()
-    context = from_records(payload.get("context", ()), columns, moment.interval)
-    moment = apply_exogenous(moment, context, guard, by_record=True)
-    checks = BarChecks(moment.interval, columns, MAX_AHEAD_DAYS)
+    series = from_records(payload.get("context", ()), columns, state.interval)
+    state = apply_exogenous(state, series, guard, by_record=True)
+    checks = BarChecks(state.interval, columns, MAX_AHEAD_DAYS)
     results = msgspec.convert(payload["results"], list[BarResult])
     late = [i for i, result in enumerate(results) if result.status == "late"]
     correction = payload.get("correction")
-    moment, posted = apply_bars(
-        moment,
+    state, posted = apply_bars(
+        state,
         str(payload["interval"]),
         bars,
         checks,
         guard,
-        _counting_then(payload, bars, late),
+        _recorded_counting(payload, bars, late),
         correction=None if correction is None else Correction(str(correction["author"])),
         late=late,
     )
     # What the outlier filter rejected was recorded as that.
     _warn(
-        now
-        for now, then in zip(posted.response.results, results, strict=True)
+        result
+        for result, then in zip(posted.response.results, results, strict=True)
         if then.status != "rejected"
     )
     lost = [
@@ -259,13 +260,13 @@ def _bars(
         for now, then in zip(posted.response.results, results, strict=True)
         if now.status == "late"
         and then.status in ("applied", "corrected", "suspect")
-        and (parse_time(then.ts), columns[then.symbol]) not in known.in_history
+        and (parse_time(then.ts), columns[then.symbol]) not in inputs.in_history
     ]
     counted = sum(r.status in ("applied", "corrected") for r in posted.response.results)
-    return moment, counted, lost
+    return state, counted, lost
 
 
-def _counting_then(
+def _recorded_counting(
     payload: Mapping[str, Any], bars: Sequence[BarUpdate], late: Collection[int]
 ) -> Counting:
     """Which steps came to count when these bars were recorded."""
@@ -285,13 +286,13 @@ def _counting_then(
 
 def _warn_of_lost(lost: Sequence[BarResult]) -> None:
     if lost:
-        named = ", ".join(f"{bar.symbol} {bar.ts} ({bar.status})" for bar in lost[:_NAMED_BARS])
+        names = ", ".join(f"{bar.symbol} {bar.ts} ({bar.status})" for bar in lost[:_NAMED_BARS])
         _LOG.warning(
             "recorded bars that counted are not in this market: %d, their steps are older than "
             "the newest one of the history (%s); put them into the bar files and start again, or "
             "post them as corrections",
             len(lost),
-            named + (", …" if lost[_NAMED_BARS:] else ""),
+            names + (", …" if lost[_NAMED_BARS:] else ""),
         )
 
 

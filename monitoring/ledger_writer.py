@@ -1,4 +1,4 @@
-"""Recording, and whether it can be relied on now."""
+"""Append to the ledger, and know whether it is writable now."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ledger.schema import records
 from ledger.store import Ledger
 from market.core.errors import LedgerError, UnrecordableError
 
-DOUBT_SECONDS = 30.0
-"""So long after a failed record the ledger does not count as writable."""
+UNHEALTHY_SECONDS = 30.0
+"""The ledger does not count as writable for so long after a failed record."""
 
 PROBE_SECONDS = 1.0
-"""A probe waits for other writers no longer than this, so that a health check is answered."""
+"""A probe waits for other writers no longer than this, so that a health check ends."""
 
 _LOG = logging.getLogger("margincast.serving")
 
@@ -41,19 +41,19 @@ class LedgerWriter:
         answer: IdempotentAnswer | None = None,
     ) -> None:
         """Record, see `Ledger.append`."""
-        with self._watched():
+        with self._noting_failures():
             self._ledger.append(entries, contents=contents, answer=answer)
 
     def append_decisions(
         self, draft: Draft, renew: Callable[[Mapping[str, Record]], Draft]
     ) -> Draft:
         """Record decisions, see `Ledger.append_decisions`."""
-        with self._watched():
+        with self._noting_failures():
             return self._ledger.append_decisions(draft, renew)
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Remember a failure of the database; what a request holds says nothing about it."""
+    def _noting_failures(self) -> Iterator[None]:
+        """Remember a failure of the database, not one of what a request holds."""
         try:
             yield
         except (LedgerDuplicateError, LedgerConflictError, UnrecordableError):
@@ -63,10 +63,10 @@ class LedgerWriter:
             raise
         self._failed = None
 
-    def trouble(self) -> str | None:
-        """Why nothing could be recorded now; None if it could."""
+    def health_error(self) -> str | None:
+        """Why nothing could be recorded now; None if something could."""
         failed = self._failed
-        if failed is not None and time.monotonic() - failed < DOUBT_SECONDS:
+        if failed is not None and time.monotonic() - failed < UNHEALTHY_SECONDS:
             return "the ledger refused the last record"
         try:
             # Takes the write lock and gives it back: read-only and unreachable databases fail.
