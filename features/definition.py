@@ -41,7 +41,7 @@ class MarketFeature:
         computed from beside bars, other numbers in its code that decide its values, and a number
         to raise when its values change though nothing else here does.
     needs_context:
-        True if it comes from `BarPanel.context`, which a market may lack: then it is NaN and the
+        True if it comes from `BarPanel.exogenous`, which a market may lack: then it is NaN and the
         symbol can be scored all the same.
     survives_gaps:
         True if it is a long memory that a gap over `MAX_GAP_HOURS` does not erase; every other

@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from market.bars.history import MAX_GAP_HOURS
-from market.bars.panel import CONTEXT_WIDTH, BarPanel
+from market.bars.outlier_filter import MAX_GAP_HOURS
+from market.bars.panel import EXOGENOUS_WIDTH, BarPanel
 from market.core.clock import HOUR as HOUR_NANOSECONDS
 
 Floats = npt.NDArray[np.float64]
@@ -65,8 +65,8 @@ LAST_CLOSE, SINCE_LAST, SINCE_FIRST, SEEN = range(4)
 """Columns of the input state: last close, bars since it, bars since the first one after a reset,
 bars seen in all. Then the held values of the context and their ages in bars."""
 _HELD = 4
-_AGES = _HELD + CONTEXT_WIDTH
-STATE_SIZE = _AGES + CONTEXT_WIDTH
+_AGES = _HELD + EXOGENOUS_WIDTH
+STATE_SIZE = _AGES + EXOGENOUS_WIDTH
 
 
 def new_state(symbols: int) -> Floats:
@@ -98,10 +98,10 @@ def build(panel: BarPanel, state: Floats, inputs: Floats) -> tuple[Floats, Float
     history = np.empty((rows, symbols))
     seen = np.empty((rows, symbols))
     per_hour = panel.interval.per_hour
-    context = panel.context
+    context = panel.exogenous
     if context is None:
         # One row of nothing, read again for every bar.
-        context = np.broadcast_to(np.nan, (rows, symbols, CONTEXT_WIDTH))
+        context = np.broadcast_to(np.nan, (rows, symbols, EXOGENOUS_WIDTH))
     _build(
         panel.values,
         context,
@@ -158,7 +158,7 @@ def _build(  # type: ignore[no-untyped-def]
             age[t, s] = own[SINCE_LAST] / per_hour
             history[t, s] = np.nan if np.isnan(own[LAST_CLOSE]) else own[SINCE_FIRST] / per_hour
             seen[t, s] = np.nan if np.isnan(own[LAST_CLOSE]) else own[SEEN] / per_hour
-            for c in range(CONTEXT_WIDTH):
+            for c in range(EXOGENOUS_WIDTH):
                 news = context[t, s, c]
                 if not np.isnan(news):
                     own[_HELD + c] = news

@@ -31,7 +31,7 @@ NO_SOURCE = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedBars:
     """Bars of one symbol from one source."""
 
     source: BarSource
@@ -56,7 +56,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Sourced:
+class MergedSources:
     """Files put together by one clock.
 
     Attributes
@@ -83,7 +83,7 @@ class Sourced:
                 chosen.source[take] = other.source[take]
         return chosen
 
-    def references(self, series: Series, loaded: Sequence[Loaded]) -> Floats | None:
+    def references(self, series: Series, loaded: Sequence[LoadedBars]) -> Floats | None:
         """Closes of the other kinds at each bar of a series, shape (T, S, K); None if one kind."""
         if len(self.by_kind) == 1:
             return None
@@ -97,7 +97,7 @@ class Sourced:
         return closes
 
 
-def grid_of(loaded: Sequence[Loaded], interval: Interval) -> Ints:
+def common_grid(loaded: Sequence[LoadedBars], interval: Interval) -> Ints:
     """Ints from the first bar of any file to the last.
 
     Raises
@@ -115,13 +115,13 @@ def grid_of(loaded: Sequence[Loaded], interval: Interval) -> Ints:
     return np.arange(first, last + interval.nanoseconds, interval.nanoseconds, dtype=np.int64)
 
 
-def put_together(
-    loaded: Sequence[Loaded],
+def merge_sources(
+    loaded: Sequence[LoadedBars],
     symbols: Sequence[str],
     grid: Ints,
     interval: Interval,
     clock: Clock,
-) -> tuple[Sourced, list[int]]:
+) -> tuple[MergedSources, list[int]]:
     """Files on one grid by one clock, and how many bars of each file were used."""
     column = {symbol: i for i, symbol in enumerate(symbols)}
     kinds = list(dict.fromkeys(file.source.kind for file in loaded))
@@ -135,10 +135,10 @@ def put_together(
         if file.source.kind != "mark" and len(kinds) > 1:
             fresh = _fill_in(bars, rows, s, values, i)
         used.append(fresh)
-    return Sourced(bars, by_kind), used
+    return MergedSources(bars, by_kind), used
 
 
-def compare_files(loaded: Sequence[Loaded]) -> tuple[Agreement, ...]:
+def compare_files(loaded: Sequence[LoadedBars]) -> tuple[Agreement, ...]:
     """Equal closes of each two files of one symbol that overlap by a day of bars or more."""
     found = []
     for first, second in combinations(loaded, 2):

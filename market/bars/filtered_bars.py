@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from market.bars.bar_sources import Loaded, Series, Sourced, put_together
+from market.bars.bar_sources import LoadedBars, MergedSources, Series, merge_sources
 from market.bars.bar_versions import Clock
 from market.bars.outlier_filter import (
     SUSPECT,
     FilteredBars,
-    PriceGuard,
+    OutlierFilter,
     Quarantine,
     filter_history,
     is_dropped,
@@ -51,7 +51,7 @@ class HistoryEnd:
 
     Attributes
     ----------
-    guard:
+    outlier_filter:
         Parameters of the outlier filter; None where there is none.
     state:
         Of the filter before the last row, shape (S, 4).
@@ -61,7 +61,7 @@ class HistoryEnd:
         Last mark of each symbol after the corrections of the last row, shape (S,).
     """
 
-    guard: PriceGuard | None
+    outlier_filter: OutlierFilter | None
     state: Floats
     told: Floats
     mark: Floats
@@ -79,7 +79,7 @@ class FileFindings:
 
 
 @dataclass(frozen=True, slots=True)
-class GuardedBars:
+class CombinedBars:
     """Bars and marks of S symbols on a grid of T rows.
 
     Attributes
@@ -117,22 +117,22 @@ class GuardedBars:
     recorded: RecordedUse | None = None
 
 
-def guard_bars(
-    loaded: Sequence[Loaded],
+def combine_bars(
+    loaded: Sequence[LoadedBars],
     symbols: Sequence[str],
     grid: Ints,
     interval: Interval,
-    guard: PriceGuard | None,
+    outlier_filter: OutlierFilter | None,
     recorded: RecordedRows | None = None,
-) -> GuardedBars:
+) -> CombinedBars:
     """Put files together and filter what they tell; without a filter all of it is good.
 
     Recorded rows lie on the grid. Their bars go beside those of the files by every clock, as bar
     and as mark: at the endpoint a posted bar is both.
     """
 
-    def by(clock: Clock) -> tuple[Sourced, list[int]]:
-        return put_together(loaded, symbols, grid, interval, clock)
+    def by(clock: Clock) -> tuple[MergedSources, list[int]]:
+        return merge_sources(loaded, symbols, grid, interval, clock)
 
     newest, used = by("newest")
     marks = newest.marks()
@@ -152,17 +152,19 @@ def guard_bars(
     dropped = np.zeros(marks.source.shape, dtype=np.bool_)
     told = later_bars.values[-RECENT_ROWS:].copy()
     waiting, quarantine, state = None, None, new_state(len(symbols))
-    if guard is not None:
+    if outlier_filter is not None:
 
         def beside(references: Floats | None) -> Floats | None:
             return references if recorded is None else recorded.beside(references, grid)
 
-        def judged(series: Series, of: Sourced, later: Series | None = None) -> FilteredBars:
+        def judged(series: Series, of: MergedSources, later: Series | None = None) -> FilteredBars:
             after = None
             if versioned and later is not None:
                 after = (later.values, beside(settled.references(later, loaded)))
             seen = beside(of.references(series, loaded))
-            return filter_history(series.values, guard, interval, seen, after, in_place=True)
+            return filter_history(
+                series.values, outlier_filter, interval, seen, after, in_place=True
+            )
 
         # One kind of price is its own mark, and what never changed is judged once.
         of_bars = judged(bars, early, later_bars)
@@ -175,7 +177,7 @@ def guard_bars(
         state, quarantine = of_bars.state, of_bars.quarantine
         filtered = [(bars, of_bars), (marks, of_marks)][: 1 if marks is bars else 2]
         findings = _findings(used, filtered, grid)
-    return GuardedBars(
+    return CombinedBars(
         bars=bars.values,
         corrections=_corrections(bars.values, later_bars.values, grid) if versioned else None,
         marks=marks,
@@ -183,7 +185,7 @@ def guard_bars(
         known_mark=_known(known, later_known) if versioned else None,
         waiting=waiting,
         quarantine=quarantine,
-        end=HistoryEnd(guard, state, told, last_values(later_known.values[:, :, CLOSE])),
+        end=HistoryEnd(outlier_filter, state, told, last_values(later_known.values[:, :, CLOSE])),
         findings=tuple(findings),
         recorded=use,
     )

@@ -56,7 +56,7 @@ STATE_SIZE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class PriceGuard:
+class OutlierFilter:
     """Parameters of the filter, the table ``[price_guard]`` of a rule set.
 
     Attributes
@@ -159,7 +159,7 @@ def new_state(symbols: int) -> Floats:
 def filter_bars(
     bars: Floats,
     state: Floats,
-    guard: PriceGuard,
+    outlier_filter: OutlierFilter,
     interval: Interval,
     references: Floats | None = None,
 ) -> tuple[Floats, Verdicts]:
@@ -171,7 +171,7 @@ def filter_bars(
         As told, shape (S, 5); NaN where there is none.
     state:
         Of the filter, shape (S, 4).
-    guard, interval:
+    outlier_filter, interval:
         Limits, and the length of a step.
     references:
         Prices of other sources at the same time, shape (S, K); NaN where there is none.
@@ -183,13 +183,15 @@ def filter_bars(
     counted = bars[None].copy()
     others = np.empty((1, len(bars), 0)) if references is None else references[None]
     verdicts = np.zeros((1, len(bars)), dtype=np.int8)
-    _filter_rows(counted, None, (others, others), state, _limits(guard, interval), True, verdicts)
+    _filter_rows(
+        counted, None, (others, others), state, _limits(outlier_filter, interval), True, verdicts
+    )
     return counted[0], verdicts[0]
 
 
 def filter_history(
     bars: Floats,
-    guard: PriceGuard,
+    outlier_filter: OutlierFilter,
     interval: Interval,
     references: Floats | None = None,
     settled: tuple[Floats, Floats | None] | None = None,
@@ -202,7 +204,7 @@ def filter_history(
     ----------
     bars:
         As told by each row's close, shape (T, S, 5).
-    guard, interval:
+    outlier_filter, interval:
         Limits, and the length of a row.
     references:
         Closes of other sources, shape (T, S, K).
@@ -217,7 +219,7 @@ def filter_history(
     later, later_others = (None, none) if settled is None else settled
     later_others = none if later_others is None else later_others
     verdicts = np.zeros(bars.shape[:2], dtype=np.int8)
-    limits = _limits(guard, interval)
+    limits = _limits(outlier_filter, interval)
 
     def run(target: Floats, write: bool) -> Floats:
         state = new_state(bars.shape[1])
@@ -243,14 +245,14 @@ def filter_history(
     return FilteredBars(counted, verdicts, quarantine, before)
 
 
-def filter_closes(closes: Floats, guard: PriceGuard, interval: Interval) -> Verdicts:
+def filter_closes(closes: Floats, outlier_filter: OutlierFilter, interval: Interval) -> Verdicts:
     """Verdicts on closes alone, shape (T, S); `closes` are not changed."""
     rows, symbols = closes.shape
     # One close in the place of all five columns, without a copy of it.
     bars = np.lib.stride_tricks.as_strided(closes, (rows, symbols, 5), (*closes.strides, 0))
     none = np.empty((rows, symbols, 0))
     verdicts = np.zeros((rows, symbols), dtype=np.int8)
-    limits = _limits(guard, interval)
+    limits = _limits(outlier_filter, interval)
     _filter_rows(bars, None, (none, none), new_state(symbols), limits, False, verdicts)
     return verdicts
 
@@ -266,13 +268,13 @@ class _Limits(NamedTuple):
     max_gap: int
 
 
-def _limits(guard: PriceGuard, interval: Interval) -> _Limits:
+def _limits(outlier_filter: OutlierFilter, interval: Interval) -> _Limits:
     per_hour = interval.per_hour
     return _Limits(
-        guard.band,
-        guard.wick_band,
-        guard.agreement,
-        math.log(guard.hard_band),
+        outlier_filter.band,
+        outlier_filter.wick_band,
+        outlier_filter.agreement,
+        math.log(outlier_filter.hard_band),
         float(per_hour),
         MAX_GAP_HOURS * per_hour,
     )

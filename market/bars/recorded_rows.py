@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from market.bars.panel import CLOSE, CONTEXT_WIDTH, BarPanel
+from market.bars.panel import CLOSE, EXOGENOUS_WIDTH, BarPanel
 from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import Interval
 
@@ -31,9 +31,9 @@ class RecordedRows:
         there is none.
     corrected:
         Where the bar goes before that of the files, shape (n, S).
-    context:
-        What quotes told of the step, shape (n, S, 7), see `BarPanel.context`; goes before that of
-        the files. NaN where they told nothing.
+    exogenous:
+        Exogenous series of the rows by quotes, shape (n, S, 7), see `BarPanel.exogenous`; go before
+        those of the files. NaN where nothing was quoted.
     references:
         Quoted marks near the close, which the outlier filter holds bars against, shape (n, S, 2).
     """
@@ -41,7 +41,7 @@ class RecordedRows:
     opens: Ints
     bars: Floats
     corrected: Bools
-    context: Floats
+    exogenous: Floats
     references: Floats
 
     def extend(self, grid: Ints, interval: Interval) -> Ints:
@@ -59,7 +59,7 @@ class RecordedRows:
         replaced, filled = there & known & self.corrected & ~same, there & ~known
         values[at] = np.where((replaced | filled)[:, :, None], self.bars, files)
         changed = (replaced | filled).any(axis=1)
-        for told in (self.context, self.references):
+        for told in (self.exogenous, self.references):
             changed |= ~np.isnan(told).all(axis=(1, 2))
         rows, columns = np.nonzero(filled | replaced | same)
         return RecordedUse(
@@ -78,15 +78,15 @@ class RecordedRows:
         own[self._places(grid)] = self.references
         return own if others is None else np.concatenate([others, own], axis=2)
 
-    def with_context(self, panel: BarPanel) -> BarPanel:
+    def with_exogenous(self, panel: BarPanel) -> BarPanel:
         """A panel that also knows what quotes told; as it is where they told nothing."""
-        if np.isnan(self.context).all():
+        if np.isnan(self.exogenous).all():
             return panel
-        shape = (len(panel), len(panel.symbols), CONTEXT_WIDTH)
-        context = np.full(shape, np.nan) if panel.context is None else panel.context.copy()
+        shape = (len(panel), len(panel.symbols), EXOGENOUS_WIDTH)
+        context = np.full(shape, np.nan) if panel.exogenous is None else panel.exogenous.copy()
         at = self._places(panel.opens)
-        context[at] = np.where(np.isnan(self.context), context[at], self.context)
-        return replace(panel, context=context)
+        context[at] = np.where(np.isnan(self.exogenous), context[at], self.exogenous)
+        return replace(panel, exogenous=context)
 
     def _places(self, grid: Ints) -> npt.NDArray[np.intp]:
         return np.searchsorted(grid, self.opens)

@@ -139,7 +139,7 @@ def simulate_behaviour(
     Parameters
     ----------
     lives:
-        From `market.simulator.population.sample_lives` with the same seed, times and marks.
+        From `market.simulator.population.sample_population` with the same seed, times and marks.
     behaviour:
         Hazards and sizes.
     seed:

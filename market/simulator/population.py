@@ -212,7 +212,7 @@ class SampledAccounts:
         )
 
 
-def sample_lives(
+def sample_population(
     population: Population,
     count: int,
     seed: int,

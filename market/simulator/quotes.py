@@ -89,13 +89,13 @@ class ShownQuotes(NamedTuple):
     """What a venue shows beside bars: `context` (T, S, 7) as in `market.bars.panel.BarPanel`,
     `half_spread` and `depth` (T, S)."""
 
-    context: Floats
+    exogenous: Floats
     half_spread: Floats
     depth: Floats
 
     def rows(self, rows: slice) -> ShownQuotes:
         """Some rows; a view."""
-        return ShownQuotes(self.context[rows], self.half_spread[rows], self.depth[rows])
+        return ShownQuotes(self.exogenous[rows], self.half_spread[rows], self.depth[rows])
 
 
 class Quotes:

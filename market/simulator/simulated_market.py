@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from market.bars.panel import CONTEXT_WIDTH, BarPanel
+from market.bars.panel import EXOGENOUS_WIDTH, BarPanel
 from market.core.arrays import Bools, Floats
 from market.core.clock import DAY, Interval, parse_time
 from market.core.errors import ConfigError
@@ -119,7 +119,9 @@ def simulate_market(
     plan = _Plan.of(seed, days, symbols, interval, end, parameters)
     panel = plan.panel
     shape = panel.values.shape[:2]
-    shown = ShownQuotes(np.full((*shape, CONTEXT_WIDTH), np.nan), np.empty(shape), np.empty(shape))
+    shown = ShownQuotes(
+        np.full((*shape, EXOGENOUS_WIDTH), np.nan), np.empty(shape), np.empty(shape)
+    )
     volatility = np.empty(shape)
     stress = np.empty(len(panel), dtype=np.bool_)
     coins = plan.coins
@@ -131,7 +133,7 @@ def simulate_market(
         stress[chunk.bars] = chunk.stress
         quotes.fill(chunk, panel.opens, panel.values, shown)
     return SimulatedMarket(
-        panel=BarPanel(interval, panel.symbols, panel.opens, panel.values, shown.context),
+        panel=BarPanel(interval, panel.symbols, panel.opens, panel.values, shown.exogenous),
         half_spread=shown.half_spread,
         depth=shown.depth,
         volatility=volatility,

@@ -21,15 +21,15 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from market.bars.outlier_filter import PriceGuard
-from market.bars.panel import CLOSE, CONTEXT_WIDTH
+from market.bars.outlier_filter import OutlierFilter
+from market.bars.panel import CLOSE, EXOGENOUS_WIDTH
 from market.core.clock import DAY, Interval
 from market.quotes.quote_filter import SOURCE_INTERVALS
 from monitoring.market_state.recompute import ahead_marks, recompute
 from monitoring.market_state.state import LiveMarketState
 from monitoring.market_state.steps import QUOTE_SERIES_WIDTH, SPOT_MARK, Floats
 
-_Kind = Annotated[int, msgspec.Meta(ge=SPOT_MARK, lt=CONTEXT_WIDTH)]
+_Kind = Annotated[int, msgspec.Meta(ge=SPOT_MARK, lt=EXOGENOUS_WIDTH)]
 
 _MAX_WAIT = 7 * DAY
 """Values older than this before the newest one cannot count any more."""
@@ -39,7 +39,7 @@ _MAX_WAIT = 7 * DAY
 class ExogenousUpdate:
     """One value for a step: its open, the symbol's column, the column of the series, the value.
 
-    Kinds are columns of `BarPanel.context`, or `SPOT_MARK` and `PERPETUAL_MARK`.
+    Kinds are columns of `BarPanel.exogenous`, or `SPOT_MARK` and `PERPETUAL_MARK`.
     """
 
     open: int
@@ -64,7 +64,7 @@ def first_open(state: LiveMarketState) -> int | None:
 def apply_exogenous(
     state: LiveMarketState,
     updates: Iterable[ExogenousUpdate],
-    guard: PriceGuard | None,
+    outlier_filter: OutlierFilter | None,
     *,
     by_record: bool = False,
 ) -> LiveMarketState:
@@ -100,10 +100,10 @@ def apply_exogenous(
     current = {o: v for o, v in series.items() if o >= oldest or o == state.pending}
     state = replace(state, quote_series=current)
     if state.pending is not None and changes_pending:
-        state, _ = recompute(state, state.steps, state.pending, state.pending, guard)
+        state, _ = recompute(state, state.steps, state.pending, state.pending, outlier_filter)
     if not updated.isdisjoint(state.waiting):
         # A bar of a step that waits may be confirmed by what was quoted near its close.
-        ahead, _ = ahead_marks(state, guard)
+        ahead, _ = ahead_marks(state, outlier_filter)
         state = replace(state, ahead=ahead)
     return state
 
@@ -120,7 +120,7 @@ def to_records(series: Mapping[int, Floats], symbols: tuple[str, ...]) -> list[l
         [
             open_,
             symbols[column],
-            kind if kind < CONTEXT_WIDTH else kind - QUOTE_SERIES_WIDTH,
+            kind if kind < EXOGENOUS_WIDTH else kind - QUOTE_SERIES_WIDTH,
             float(series[open_][column, kind]),
         ]
         for open_ in sorted(series)

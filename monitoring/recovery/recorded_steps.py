@@ -17,7 +17,7 @@ import numpy as np
 
 from ledger.records import Record
 from ledger.store import Ledger
-from market.bars.panel import CLOSE, CONTEXT_WIDTH
+from market.bars.panel import CLOSE, EXOGENOUS_WIDTH
 from market.bars.recorded_rows import RecordedRows, RecordedSource
 from market.core.arrays import Ints
 from market.core.clock import Interval, parse_time
@@ -188,8 +188,8 @@ class _Steps:
             np.array(opens, dtype=np.int64),
             bars,
             corrected,
-            series[:, :, :CONTEXT_WIDTH].copy(),
-            series[:, :, CONTEXT_WIDTH:].copy(),
+            series[:, :, :EXOGENOUS_WIDTH].copy(),
+            series[:, :, EXOGENOUS_WIDTH:].copy(),
         )
 
     def _newest_after(self, payload: Mapping[str, Any]) -> int | None:

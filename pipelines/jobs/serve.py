@@ -61,7 +61,7 @@ def market_of(history: MarketHistory, state: MarketState, rule: StepRule) -> Liv
         history.last_mark(len(bars) - 2),
         features,
         recent=told.rows(0, -1),
-        guard=end.guard,
+        outlier_filter=end.outlier_filter,
         filter_state=end.state,
         rule=rule,
         recorded=frozenset() if history.recorded is None else history.recorded.places,

@@ -21,7 +21,7 @@ from market.bars.outlier_filter import (
     SUSPECT,
     WAITING,
     FilteredBars,
-    PriceGuard,
+    OutlierFilter,
     filter_bars,
     filter_closes,
     filter_history,
@@ -35,7 +35,7 @@ from market.core.clock import INTERVALS
 Floats = npt.NDArray[np.float64]
 
 HOURLY, FIVE_MINUTES = INTERVALS["1h"], INTERVALS["5m"]
-GUARD = PriceGuard(band=0.25, wick_band=0.5, agreement=0.1)
+GUARD = OutlierFilter(band=0.25, wick_band=0.5, agreement=0.1)
 NAN = float("nan")
 
 

@@ -18,7 +18,7 @@ from market.simulator.account_behaviour import (
     simulate_behaviour,
 )
 from market.simulator.behaviour_rates import Behaviour, Hazard
-from market.simulator.population import Population, sample_lives
+from market.simulator.population import Population, sample_population
 
 START = parse_time("2025-01-01T01:00:00Z")
 SYMBOLS = ("ADAUSDT", "BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
@@ -56,7 +56,7 @@ def acted(
     mark: Floats, count: int = 300, seed: int = 7, how: Behaviour | None = None
 ) -> AccountTrajectories:
     times = hours(len(mark))
-    lives = sample_lives(POPULATION, count, seed, times, mark, np.ones(mark.shape, dtype=bool))
+    lives = sample_population(POPULATION, count, seed, times, mark, np.ones(mark.shape, dtype=bool))
     return simulate_behaviour(lives, how or behaviour(), seed, times, mark)
 
 
@@ -106,7 +106,7 @@ def test_a_part_of_the_history_acts_as_the_whole_does() -> None:
     """Lives born after the part begins are the same: times enter the hash, not rows."""
     mark, skip = walk(700), 200
     times = hours(700)
-    part = sample_lives(
+    part = sample_population(
         POPULATION, 100, 7, times[skip:], mark[skip:], np.ones((500, len(SYMBOLS)), dtype=bool)
     )
     later = simulate_behaviour(part, behaviour(), 7, times[skip:], mark[skip:])
@@ -176,7 +176,7 @@ def test_finer_decision_times_do_not_make_owners_busier() -> None:
     hourly = walk(400, size=0.002)
     half = np.repeat(hourly, 2, axis=0)[1:]
     times = START + np.arange(len(half), dtype=np.int64) * (HOUR // 2)
-    lives = sample_lives(POPULATION, 300, 7, times, half, np.ones(half.shape, dtype=bool))
+    lives = sample_population(POPULATION, 300, 7, times, half, np.ones(half.shape, dtype=bool))
     hazard = Hazard(rate=0.02, by_leverage=0.0, by_loss=0.0, by_gain=0.0)
     often = len(simulate_behaviour(lives, only(reduction=hazard), 7, times, half).life)
     once = len(acted(hourly, how=only(reduction=hazard)).life)
@@ -205,7 +205,7 @@ def test_missing_marks_hold_owners_still() -> None:
     mark = walk(400)
     mark[200:260] = np.nan
     times = hours(400)
-    lives = sample_lives(POPULATION, 200, 7, times, mark, np.isfinite(mark))
+    lives = sample_population(POPULATION, 200, 7, times, mark, np.isfinite(mark))
     found = simulate_behaviour(lives, behaviour(), 7, times, mark)
     assert not ((found.row >= 200) & (found.row < 260)).any()
     assert (found.row >= 260).any()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from market.core.clock import DAY, HOUR, MINUTE, parse_time
 from market.core.errors import ConfigError, DataError
-from market.simulator.population import Population, SampledAccounts, sample_lives
+from market.simulator.population import Population, SampledAccounts, sample_population
 
 START = parse_time("2025-01-01T01:00:00Z")
 REFERENCE = Population.load("reference-v1")
@@ -47,7 +47,7 @@ def walk(rows: int, symbols: int = 5) -> Floats:
 
 
 def sample(rows: int, count: int = 200, seed: int = 7, symbols: int = 5) -> SampledAccounts:
-    return sample_lives(
+    return sample_population(
         REFERENCE, count, seed, hours(rows), walk(rows, symbols), np.ones((rows, symbols), bool)
     )
 
@@ -80,7 +80,7 @@ def test_reference_figures_are_frozen() -> None:
 
 
 def test_reference_book_is_frozen() -> None:
-    lives = sample_lives(
+    lives = sample_population(
         REFERENCE, 3, 7, hours(168), np.full((168, 5), 100.0), np.ones((168, 5), bool)
     )
     assert [lives.account_id(i) for i in range(3)] == FROZEN_IDS
@@ -173,9 +173,11 @@ def test_any_part_of_a_span_samples_the_same_lives(
     rows = 1000
     prices, times = walk(rows), hours(rows)
     eligible = np.random.default_rng(1).random(prices.shape) < 0.6
-    whole = sample_lives(REFERENCE, count, seed, times, prices, eligible)
+    whole = sample_population(REFERENCE, count, seed, times, prices, eligible)
     window = slice(first, first + length)
-    part = sample_lives(REFERENCE, count, seed, times[window], prices[window], eligible[window])
+    part = sample_population(
+        REFERENCE, count, seed, times[window], prices[window], eligible[window]
+    )
     inside = np.flatnonzero((whole.birth_row >= first) & (whole.birth_row < first + length))
     assert np.array_equal(whole.slot[inside], part.slot)
     assert np.array_equal(whole.epoch[inside], part.epoch)
@@ -196,7 +198,7 @@ def test_finer_grid_holds_the_same_lives() -> None:
     coarse = sample(300, count=20)
     times = START + np.arange(300 * 12 - 11, dtype=np.int64) * 5 * MINUTE
     prices = np.repeat(walk(300), 12, axis=0)[: len(times)]
-    fine = sample_lives(REFERENCE, 20, 7, times, prices, np.ones(prices.shape, bool))
+    fine = sample_population(REFERENCE, 20, 7, times, prices, np.ones(prices.shape, bool))
     assert np.array_equal(fine.birth_row, coarse.birth_row * 12)
     assert np.array_equal(fine.leg_quantity, coarse.leg_quantity)
     ended = coarse.end_row < 300
@@ -214,7 +216,7 @@ def test_only_coins_eligible_at_birth_are_drawn() -> None:
     eligible[:, 1] = True
     eligible[300:, [2, 4]] = True
     prices = np.where(eligible, walk(rows), np.nan)
-    lives = sample_lives(REFERENCE, 300, 7, hours(rows), prices, eligible)
+    lives = sample_population(REFERENCE, 300, 7, hours(rows), prices, eligible)
     birth = np.repeat(lives.birth_row, np.diff(lives.leg_start))
     assert eligible[birth, lives.leg_symbol].all()
     assert np.isfinite(lives.leg_quantity).all()
@@ -230,11 +232,11 @@ def test_lives_without_an_eligible_coin_are_left_out() -> None:
     rows = 500
     eligible = np.zeros((rows, 5), bool)
     eligible[200:] = True
-    lives = sample_lives(REFERENCE, 100, 7, hours(rows), walk(rows), eligible)
+    lives = sample_population(REFERENCE, 100, 7, hours(rows), walk(rows), eligible)
     assert lives.birth_row.min() >= 200
     assert (np.diff(lives.leg_start) > 0).all()
     assert len(lives.alive(200 + 168)) == 100
-    none = sample_lives(REFERENCE, 100, 7, hours(rows), walk(rows), np.zeros((rows, 5), bool))
+    none = sample_population(REFERENCE, 100, 7, hours(rows), walk(rows), np.zeros((rows, 5), bool))
     assert len(none) == 0
     assert len(none.book_at(10, SYMBOLS)) == 0
 
@@ -286,12 +288,12 @@ def test_negative_seed_is_refused() -> None:
 def test_uneven_or_coarse_grid_is_refused(times: npt.NDArray[np.int64]) -> None:
     prices = np.ones((len(times), 2))
     with pytest.raises(DataError, match="even steps that divide an hour"):
-        sample_lives(REFERENCE, 1, 1, times, prices, np.ones(prices.shape, bool))
+        sample_population(REFERENCE, 1, 1, times, prices, np.ones(prices.shape, bool))
 
 
 def test_grid_that_misses_the_hours_is_refused() -> None:
     with pytest.raises(DataError, match="expected a multiple"):
-        sample_lives(
+        sample_population(
             REFERENCE, 1, 1, hours(5) + 30 * MINUTE, np.ones((5, 1)), np.ones((5, 1), bool)
         )
 
@@ -301,12 +303,12 @@ def test_eligible_coin_without_a_price_is_refused(price: float) -> None:
     prices = np.ones((5, 2))
     prices[3, 1] = price
     with pytest.raises(DataError, match="symbol 1 is eligible at 2025-01-01T04:00:00Z"):
-        sample_lives(REFERENCE, 1, 1, hours(5), prices, np.ones((5, 2), bool))
+        sample_population(REFERENCE, 1, 1, hours(5), prices, np.ones((5, 2), bool))
 
 
 def test_shapes_that_disagree_are_refused() -> None:
     with pytest.raises(DataError, match="must both be"):
-        sample_lives(REFERENCE, 1, 1, hours(5), np.ones((4, 2)), np.ones((4, 2), bool))
+        sample_population(REFERENCE, 1, 1, hours(5), np.ones((4, 2)), np.ones((4, 2), bool))
 
 
 @pytest.mark.parametrize("name", ["reference-v9", "../reference-v1", ""])

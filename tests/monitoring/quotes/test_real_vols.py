@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.core.clock import HOUR, SECOND
 from market.quotes.quote_filter import TimedPrice
 from market.quotes.quote_store import (
@@ -70,7 +70,7 @@ def test_chains_of_consecutive_days_pass(
     def unknown(_: str) -> TimedPrice | None:
         return None
 
-    references = VolReferences(intake, PriceGuard(), 2 * HOUR, unknown, unknown)
+    references = VolReferences(intake, OutlierFilter(), 2 * HOUR, unknown, unknown)
     for quotes in islice(snapshots(data_dir / "options_chain_daily", exchange), 0, None, every):
         for figures in reversed(quotes) if reverse else quotes:
             for figure in figures:
@@ -98,7 +98,7 @@ def test_hourly_vol_index_of_four_years_is_never_suspect(data_dir: Path) -> None
     def spot(_: str) -> TimedPrice | None:
         return TimedPrice(0, 50_000.0)
 
-    references = VolReferences(intake, PriceGuard(), 2 * HOUR, spot, lambda _: None)
+    references = VolReferences(intake, OutlierFilter(), 2 * HOUR, spot, lambda _: None)
     found = Counter[str]()
     for ts, close in zip(table["ts"].to_pylist(), table["dvol_close"].to_pylist(), strict=True):
         figure = QuoteField(

@@ -15,7 +15,7 @@ from market.accounts.book import Account, Balance, Book, Position
 from market.core.clock import HOUR, MINUTE
 from market.core.errors import DataError
 from market.simulator.account_behaviour import AccountTrajectories
-from market.simulator.population import Population, SampledAccounts, sample_lives
+from market.simulator.population import Population, SampledAccounts, sample_population
 from market.sources.base import AccountUpdates
 from training.labels.book_intervals import BookIntervals, account_keys, from_history, from_lives
 
@@ -30,7 +30,7 @@ MARK = np.array([40_000.0, 2_000.0, 100.0]) * np.exp(
 
 def sampled() -> SampledAccounts:
     eligible = np.ones(MARK.shape, dtype=bool)
-    return sample_lives(Population.load("reference-v1"), 12, 9, TIMES, MARK, eligible)
+    return sample_population(Population.load("reference-v1"), 12, 9, TIMES, MARK, eligible)
 
 
 def recorded(
