@@ -106,8 +106,8 @@ def filter_quote(
     if distance > math.log(outlier_filter.hard_band):
         return QuoteVerdict(
             "rejected",
-            f"{price.value:g} is beyond a factor of {outlier_filter.hard_band:g} from the last good "
-            f"{_noun(context)} {_named(reference)}; {_ADVICE[context.kind]}",
+            f"{price.value:g} is beyond a factor of {outlier_filter.hard_band:g} from the last "
+            f"good {_noun(context)} {_named(reference)}; {_ADVICE[context.kind]}",
         )
     if abs(move) <= _band(price, context, outlier_filter) or agree(
         price, context.sources, outlier_filter

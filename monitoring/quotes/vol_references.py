@@ -273,8 +273,8 @@ class VolReferences:
             return None
         return (
             f"{new[worst]:g} at the strike {strikes[worst]:g} is beyond a factor of "
-            f"{self.outlier_filter.hard_band:g} from that of the surface in force; quote vols annual and as "
-            "a fraction, 0.5 for 50%"
+            f"{self.outlier_filter.hard_band:g} from that of the surface in force; quote vols "
+            "annual and as a fraction, 0.5 for 50%"
         )
 
 

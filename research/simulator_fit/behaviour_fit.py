@@ -159,8 +159,8 @@ def exposures_of_records(records: ExchangeRecords) -> Exposures:
 def exposures_of_lives(acted: AccountTrajectories, mark: Floats) -> Exposures:
     """The same list of sampled accounts on an hourly grid: an action follows what the owner saw at
     that decision time. Accounts that are closed for want of equity are left out from there."""
-    lives = acted.lives
-    first = np.searchsorted(acted.life, np.arange(len(lives) + 1))
+    lives = acted.accounts
+    first = np.searchsorted(acted.account, np.arange(len(lives) + 1))
     rows = []
     for i in range(len(lives)):
         legs = slice(lives.leg_start[i], lives.leg_start[i + 1])
@@ -168,7 +168,7 @@ def exposures_of_lives(acted: AccountTrajectories, mark: Floats) -> Exposures:
         prices = mark[:, lives.leg_symbol[legs]]
         cash, kept, reference, n = lives.cash[i], 1.0, lives.cash[i], first[i]
         # The row at which a life closed is its end_row, and an exposure too.
-        for row in range(lives.birth_row[i] + 1, min(lives.end_row[i] + 1, len(mark))):
+        for row in range(lives.opening_row[i] + 1, min(lives.end_row[i] + 1, len(mark))):
             mine = n < first[i + 1] and acted.row[n] == row
             if row == lives.end_row[i] and not mine:
                 break
@@ -184,8 +184,10 @@ def exposures_of_lives(acted: AccountTrajectories, mark: Floats) -> Exposures:
                     sizes[kind] = amount / equity
                     reference = equity + float(acted.amount[n])
                 else:
-                    sizes[kind] = 1.0 if kind == CLOSED else 1.0 - acted.kept[n] / kept
-                cash, kept, n = acted.cash[n], acted.kept[n], n + 1
+                    sizes[kind] = (
+                        1.0 if kind == CLOSED else 1.0 - acted.remaining_fraction[n] / kept
+                    )
+                cash, kept, n = acted.cash[n], acted.remaining_fraction[n], n + 1
             rows.append((*seen, *sizes.values()))
     leverage, change, *sizes_of = np.array(rows).T
     return _exposures(leverage, change, dict(zip(KINDS, sizes_of, strict=True)))

@@ -76,7 +76,7 @@ def from_lives(lives: SampledAccounts) -> BookIntervals:
         account=np.arange(len(counts), dtype=np.int64),
         account_ids=ids,
         account_key=account_keys(ids),
-        first_row=lives.birth_row,
+        first_row=lives.opening_row,
         last_row=lives.end_row,
         cash=lives.cash - invested,
         leg_start=lives.leg_start,

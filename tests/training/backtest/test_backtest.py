@@ -283,8 +283,8 @@ def test_at_risk_hours_end_with_the_first_breach_without_top_ups(world: World) -
         own = slice(times.start[i], times.start[i + 1])
         headroom = times.rows.headroom[own]
         breach = np.flatnonzero(headroom < 0.0)
-        alive = np.arange(len(headroom)) < (breach[0] if len(breach) else len(headroom))
-        assert np.array_equal(paths.at_risk[own], alive & times.usable[own])
+        open_at = np.arange(len(headroom)) < (breach[0] if len(breach) else len(headroom))
+        assert np.array_equal(paths.at_risk[own], open_at & times.usable[own])
         begin = int(times.start[i]) + i * FOLLOW_HOURS
         for n in range(0, len(headroom), 37):
             after = paths.headroom[begin + n + 1 : begin + n + 1 + FOLLOW_HOURS]
@@ -330,9 +330,9 @@ def test_closing_cost_is_the_liquidity_floor_without_extra_days(world: World) ->
         row,
         world.history.mark[row],
     ).view()
-    alive = world.lives.alive(row)
+    open_at = world.lives.open_at(row)
     requirement = compute_requirement(
-        world.lives.book_of(alive, world.history.bars.symbols), view, world.ruleset
+        world.lives.book_of(open_at, world.history.bars.symbols), view, world.ruleset
     )
     expected = liquidity_floor(requirement, view, floors)
     here = np.flatnonzero(times.rows.row == row)
