@@ -195,7 +195,7 @@ def _drop_faulty(
     quality: FileQuality,
 ) -> tuple[Ints, Floats, FileQuality]:
     aligned = opens % interval.nanoseconds == 0
-    sound = possible(values)
+    sound = is_possible(values)
     quality = replace(
         quality,
         misaligned=int((~aligned).sum()),
@@ -213,7 +213,7 @@ def _drop_faulty(
     return opens, values, quality
 
 
-def possible(values: Floats) -> Bools:
+def is_possible(values: Floats) -> Bools:
     """Which rows of shape (n, 5) are bars that can exist; NaN and infinities are not.
 
     Prices lie within `MIN_PRICE` and `MAX_PRICE` and volumes, but for 0, within `MIN_VOLUME` and

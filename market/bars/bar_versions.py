@@ -1,6 +1,6 @@
 """The two clocks of a bar: when it happened, and when each version of it became known.
 
-A bar may be told several times. For the step that closes at time c and is followed by one that
+A bar may come several times. For the step that closes at time c and is followed by one that
 closes at n, three versions count, each the newest of those known in time:
 
 * ``at_close``, known by c plus `GRACE`: what a decision at c sees.
@@ -31,7 +31,7 @@ EARLY: tuple[Clock, ...] = ("at_close", "settled")
 """The clocks of features."""
 
 GRACE = 30 * SECOND
-"""A feed tells of a bar a moment after it has closed, and no decision is taken before it did."""
+"""A feed gives a bar a moment after it has closed, and no decision is taken before it did."""
 
 
 def select_versions(

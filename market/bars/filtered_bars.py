@@ -1,4 +1,4 @@
-"""Files on one grid, by both clocks and filtered: what features and marks may see."""
+"""Bars of several files on one grid, by both clocks, past the outlier filter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import Interval, format_time
 
 RECENT_ROWS = 200
-"""So many of the newest rows are kept as they were told: the endpoint knows them again."""
+"""So many of the newest rows are kept as they came: the endpoint knows them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,15 @@ class HistoryEnd:
         Parameters of the outlier filter; None where there is none.
     state:
         Of the filter before the last row, shape (S, 4).
-    told:
-        The newest `RECENT_ROWS` rows as they were told, corrections included, shape (R, S, 5).
+    recent_bars:
+        The newest `RECENT_ROWS` rows before the filter, corrections included, shape (R, S, 5).
     mark:
         Last mark of each symbol after the corrections of the last row, shape (S,).
     """
 
     outlier_filter: OutlierFilter | None
     state: Floats
-    told: Floats
+    recent_bars: Floats
     mark: Floats
 
 
@@ -125,7 +125,7 @@ def combine_bars(
     outlier_filter: OutlierFilter | None,
     recorded: RecordedRows | None = None,
 ) -> CombinedBars:
-    """Put files together and filter what they tell; without a filter all of it is good.
+    """Merge files on one grid and filter them; without a filter every bar is good.
 
     Recorded rows lie on the grid. Their bars go beside those of the files by every clock, as bar
     and as mark: at the endpoint a posted bar is both.
@@ -150,33 +150,35 @@ def combine_bars(
         use, *_ = [recorded.merge(series.values, grid) for series in parts.values()]
     findings = [FileFindings(count) for count in used]
     dropped = np.zeros(marks.source.shape, dtype=np.bool_)
-    told = later_bars.values[-RECENT_ROWS:].copy()
+    recent_bars = later_bars.values[-RECENT_ROWS:].copy()
     waiting, quarantine, state = None, None, new_state(len(symbols))
     if outlier_filter is not None:
 
-        def beside(references: Floats | None) -> Floats | None:
-            return references if recorded is None else recorded.beside(references, grid)
+        def with_recorded(references: Floats | None) -> Floats | None:
+            return references if recorded is None else recorded.with_references(references, grid)
 
-        def judged(series: Series, of: MergedSources, later: Series | None = None) -> FilteredBars:
+        def filtered(
+            series: Series, of: MergedSources, later: Series | None = None
+        ) -> FilteredBars:
             after = None
             if versioned and later is not None:
-                after = (later.values, beside(settled.references(later, loaded)))
-            seen = beside(of.references(series, loaded))
+                after = (later.values, with_recorded(settled.references(later, loaded)))
+            references = with_recorded(of.references(series, loaded))
             return filter_history(
-                series.values, outlier_filter, interval, seen, after, in_place=True
+                series.values, outlier_filter, interval, references, after, in_place=True
             )
 
-        # One kind of price is its own mark, and what never changed is judged once.
-        of_bars = judged(bars, early, later_bars)
-        of_marks = of_bars if marks is bars else judged(marks, newest)
+        # One kind of price is its own mark, and what never changed is filtered once.
+        of_bars = filtered(bars, early, later_bars)
+        of_marks = of_bars if marks is bars else filtered(marks, newest)
         of_known = of_bars if known is bars else of_marks
         if versioned and known is not bars:
-            of_known = judged(known, early, later_known)
+            of_known = filtered(known, early, later_known)
         waiting = of_bars.waiting | of_known.waiting
         dropped = is_dropped(of_marks.verdicts)
         state, quarantine = of_bars.state, of_bars.quarantine
-        filtered = [(bars, of_bars), (marks, of_marks)][: 1 if marks is bars else 2]
-        findings = _findings(used, filtered, grid)
+        results = [(bars, of_bars), (marks, of_marks)][: 1 if marks is bars else 2]
+        findings = _findings(used, results, grid)
     return CombinedBars(
         bars=bars.values,
         corrections=_corrections(bars.values, later_bars.values, grid) if versioned else None,
@@ -185,7 +187,9 @@ def combine_bars(
         known_mark=_known(known, later_known) if versioned else None,
         waiting=waiting,
         quarantine=quarantine,
-        end=HistoryEnd(outlier_filter, state, told, last_values(later_known.values[:, :, CLOSE])),
+        end=HistoryEnd(
+            outlier_filter, state, recent_bars, last_values(later_known.values[:, :, CLOSE])
+        ),
         findings=tuple(findings),
         recorded=use,
     )

@@ -102,11 +102,11 @@ class MarketHistory:
 
         What a decision at that close may know. `mark` says more: whether a gap that has begun
         will be a short one, and what was corrected since, which only the path of an account may
-        be told.
+        know.
         """
         if self.known_mark is not None:
-            told: Floats = self.known_mark[row]
-            return told
+            known: Floats = self.known_mark[row]
+            return known
         return last_values(self.mark[: row + 1 or None])
 
     def decidable(self) -> Bools:
@@ -149,7 +149,7 @@ class MarketHistory:
             last = int(np.flatnonzero(own)[-1])
             at = int(held.rows[last])
             if np.isnan(self.bars.values[at : row + 1, column, CLOSE]).all():
-                price[column], ts[column] = held.told[last, CLOSE], self.bars.closes[at]
+                price[column], ts[column] = held.values[last, CLOSE], self.bars.closes[at]
         return None if np.isnan(price).all() else (price, ts)
 
     @classmethod
@@ -164,9 +164,9 @@ class MarketHistory:
         if recorded is not None:
             bars = _extended(bars, recorded)
             use = recorded.merge(bars.values, bars.opens)
-            references = recorded.beside(None, bars.opens)
+            references = recorded.with_references(None, bars.opens)
             bars = recorded.with_exogenous(bars)
-        told, waiting, quarantine = bars.values[-RECENT_ROWS:].copy(), None, None
+        recent_bars, waiting, quarantine = bars.values[-RECENT_ROWS:].copy(), None, None
         state = new_state(len(bars.symbols))
         if outlier_filter is not None:
             filtered = filter_history(bars.values, outlier_filter, bars.interval, references)
@@ -184,7 +184,7 @@ class MarketHistory:
             report=QualityReport(),
             waiting=waiting,
             quarantine=quarantine,
-            end=HistoryEnd(outlier_filter, state, told, last_values(mark)),
+            end=HistoryEnd(outlier_filter, state, recent_bars, last_values(mark)),
             recorded=use,
         )
 
@@ -207,7 +207,7 @@ def load_history(
     symbols:
         Bar symbols to load; all that are found when empty.
     outlier_filter:
-        Filters bars and marks; without one they are taken as told.
+        Filters bars and marks; without one they are taken as they are.
     recorded:
         Asked for what the ledger records of these symbols; the history goes on through its bars.
         Context is left out: `RecordedRows.with_exogenous` puts it before that of the files.

@@ -1,6 +1,6 @@
 """Outlier filter for bars: a close that is not plausible waits until something confirms it.
 
-A bar is judged when it closes, by nothing that came later. Its distance is the absolute value of
+A bar is filtered when it closes, by nothing that came later. Its distance is the absolute value of
 ``log(close / last good close)``.
 
 * Farther than ``log(hard_band)`` from the last good close, and from the close that waits on the
@@ -49,7 +49,7 @@ GOOD, LIMITED, REJECTED, SUSPECT, WAITING, REJECTED_WAITING = range(6)
 """Verdicts: as it is (or missing), extremes limited, beyond the hard band, held until confirmed,
 missing while a suspect bar waits, beyond the hard band while one waits."""
 
-LAST, MISSED, SIDE, HELD = range(4)
+LAST, MISSED, SIDE, SUSPECT_CLOSE = range(4)
 """Columns of the state: last good close, bars since it, side (+1, -1; 0: none) and close of the
 suspect bar that waits."""
 STATE_SIZE = 4
@@ -91,8 +91,8 @@ class Quarantine:
     ----------
     rows, columns:
         Where, int64, shape (n,).
-    told:
-        The bars as they were told, shape (n, 5).
+    values:
+        The bars before the filter, shape (n, 5).
     verdicts:
         `SUSPECT`, `REJECTED` or `REJECTED_WAITING` where the bar is missing now, `LIMITED` where
         only its extremes were limited; int8, shape (n,).
@@ -100,7 +100,7 @@ class Quarantine:
 
     rows: Ints
     columns: Ints
-    told: Floats
+    values: Floats
     verdicts: Verdicts
 
     @classmethod
@@ -144,7 +144,7 @@ def is_rejected(verdicts: Verdicts) -> Bools:
 
 
 def is_dropped(verdicts: Verdicts) -> Bools:
-    """Where a bar that was told counts as missing, suspect or rejected; the shape of `verdicts`."""
+    """Where a bar counts as missing, suspect or rejected; the shape of `verdicts`."""
     dropped: Bools = is_rejected(verdicts) | (verdicts == SUSPECT)
     return dropped
 
@@ -152,7 +152,7 @@ def is_dropped(verdicts: Verdicts) -> Bools:
 def new_state(symbols: int) -> Floats:
     """State before any bar, shape (S, 4)."""
     state = np.zeros((symbols, STATE_SIZE))
-    state[:, [LAST, HELD]] = np.nan
+    state[:, [LAST, SUSPECT_CLOSE]] = np.nan
     return state
 
 
@@ -168,7 +168,7 @@ def filter_bars(
     Parameters
     ----------
     bars:
-        As told, shape (S, 5); NaN where there is none.
+        Shape (S, 5); NaN where there is none.
     state:
         Of the filter, shape (S, 4).
     outlier_filter, interval:
@@ -203,14 +203,14 @@ def filter_history(
     Parameters
     ----------
     bars:
-        As told by each row's close, shape (T, S, 5).
+        As known at each row's close, shape (T, S, 5).
     outlier_filter, interval:
         Limits, and the length of a row.
     references:
         Closes of other sources, shape (T, S, K).
     settled:
         The same bars with the corrections that came before the next row, and their references:
-        later rows are judged after these. Changed in place. None where nothing was corrected.
+        later rows are filtered after these. Changed in place. None where nothing was corrected.
     in_place:
         Change `bars` themselves instead of a copy of them.
     """
@@ -233,7 +233,7 @@ def filter_history(
             )
         return before
 
-    # Looked through first: most histories hold nothing to change, and what was told is kept.
+    # Looked through first: most histories hold nothing to change, and the bars before are kept.
     before = run(bars, write=False)
     changed = (verdicts == LIMITED) | is_dropped(verdicts)
     if not changed.any() and settled is None:
@@ -349,7 +349,7 @@ def _filter_bar(bar, references, state, limits, write):  # type: ignore[no-untyp
 def _filter_rows(  # type: ignore[no-untyped-def]
     bars, settled, references, state, limits, write, verdicts
 ):
-    """Rows in turn; with `settled`, each row is judged as told and the next after it as settled.
+    """Rows in turn; with `settled`, each row is filtered as known and the next after it as settled.
 
     `references` are those of `bars` and those of `settled`.
     """

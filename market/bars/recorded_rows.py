@@ -1,4 +1,4 @@
-"""Rows that the ledger records beside the files: posted bars, their references and context.
+"""Rows that the ledger records beside the files: posted bars, references, exogenous series.
 
 A bar that was posted fills what the files lack. One that was corrected goes before that of the
 files, which may still hold it as it was first posted. Where the files hold another price than a
@@ -59,8 +59,8 @@ class RecordedRows:
         replaced, filled = there & known & self.corrected & ~same, there & ~known
         values[at] = np.where((replaced | filled)[:, :, None], self.bars, files)
         changed = (replaced | filled).any(axis=1)
-        for told in (self.exogenous, self.references):
-            changed |= ~np.isnan(told).all(axis=(1, 2))
+        for part in (self.exogenous, self.references):
+            changed |= ~np.isnan(part).all(axis=(1, 2))
         rows, columns = np.nonzero(filled | replaced | same)
         return RecordedUse(
             filled=int(filled.sum()),
@@ -70,7 +70,7 @@ class RecordedRows:
             places=frozenset(zip(self.opens[rows].tolist(), columns.tolist(), strict=True)),
         )
 
-    def beside(self, others: Floats | None, grid: Ints) -> Floats | None:
+    def with_references(self, others: Floats | None, grid: Ints) -> Floats | None:
         """References of the files, shape (T, S, K), and these beside them; None without any."""
         if np.isnan(self.references).all():
             return others
@@ -79,7 +79,7 @@ class RecordedRows:
         return own if others is None else np.concatenate([others, own], axis=2)
 
     def with_exogenous(self, panel: BarPanel) -> BarPanel:
-        """A panel that also knows what quotes told; as it is where they told nothing."""
+        """A panel with the series that quotes gave before its own; the same panel without any."""
         if np.isnan(self.exogenous).all():
             return panel
         shape = (len(panel), len(panel.symbols), EXOGENOUS_WIDTH)

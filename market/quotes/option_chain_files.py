@@ -1,4 +1,4 @@
-"""Option chains from parquet files: units told by the exchange, faults counted."""
+"""Option chains from parquet files: units by exchange, faults counted."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def simulate_market(
 
     Parameters and errors are those of `simulate_bars`, and so are the bars, to the last bit.
     Funding is known at 00:00, 08:00 and 16:00 UTC and NaN at other closes; the index of implied
-    volatility is NaN for coins that have none, and so is all that the surface of options tells;
+    volatility is NaN for coins that have none, and so are skew, term slope and curvature;
     nothing else is missing.
     """
     plan = _Plan.of(seed, days, symbols, interval, end, parameters)

@@ -176,7 +176,7 @@ class _QuoteBatch:
                 return QuoteResult(quote.instrument, ts, "rejected", detail)
             fields.append(filtered)
             notes += [f"{field.figure} {detail}"] if detail else []
-        taken = [(field, self._store.take(field)) for field in fields]
+        taken = [(field, self._store.add(field)) for field in fields]
         good = [field for field, status in taken if status == "applied" and not field.suspect]
         late = [field.figure for field, status in taken if status == "late"]
         suspect = [field for field, status in taken if status == "applied" and field.suspect]
@@ -215,7 +215,7 @@ class _QuoteBatch:
         if self._recorded is not None:
             for field in self._recorded.confirmed:
                 self._count(self._store.confirm(field, field.confirmed))
-        state = replace(self._state, quotes=self._store.told(now))
+        state = replace(self._state, quotes=self._store.build(now))
         surfaces = surface_updates(state.quotes, self._applied, state.interval, self._columns)
         return apply_exogenous(state, [*self._updates, *surfaces], self._outlier_filter)
 

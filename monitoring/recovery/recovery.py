@@ -20,7 +20,7 @@ from ledger.store import Ledger
 from market.bars.outlier_filter import OutlierFilter
 from market.core.clock import format_time, parse_time
 from market.core.errors import DataError
-from market.quotes.quote_store import QuoteField, QuoteStoreBuilder, restored_quotes
+from market.quotes.quote_store import QuoteField, QuoteStoreBuilder, restore_quotes
 from market.sources.base import BarUpdate, Figure
 from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
 from monitoring.market_state.bar_checks import MAX_AHEAD_DAYS, BarChecks
@@ -188,7 +188,7 @@ def _confirm(state: LiveMarketState, payload: Mapping[str, Any]) -> LiveMarketSt
     for field in confirmed:
         store.confirm(field, field.confirmed)
     # The time does not matter: what is over was dropped when quotes came.
-    return replace(state, quotes=store.told(0))
+    return replace(state, quotes=store.build(0))
 
 
 def _recorded_checks(
@@ -219,7 +219,7 @@ def _restore_board(
             len(fields),
         )
     suspects = FilterRecord.from_payload(payload).suspects
-    quotes = restored_quotes(fit, [f for f in suspects if checks.fits(f.instrument)])
+    quotes = restore_quotes(fit, [f for f in suspects if checks.fits(f.instrument)])
     updates = from_records(payload["context"], checks.columns, state.interval)
     return apply_exogenous(replace(state, quotes=quotes), updates, outlier_filter, by_record=True)
 

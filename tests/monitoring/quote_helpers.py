@@ -47,7 +47,7 @@ def start(market: Any, rows: int = START, quorum: float = 0.0) -> LiveMarket:
     features = advance_through(state, history.bars, None)
     outlier_filter = end.state.copy()
     outlier_filter[:, LAST] = history.bars.values[-1, :, CLOSE]
-    recent = replace(history.bars.rows(-len(end.told), None), values=end.told)
+    recent = replace(history.bars.rows(-len(end.recent_bars), None), values=end.recent_bars)
     rule = StepRule(quorum=quorum)
     return LiveMarket(state, history.last_mark(-1), features, recent, GUARD, outlier_filter, rule)
 

@@ -185,7 +185,7 @@ def test_guarded_panel_of_a_made_market_leaves_the_panel_given_alone(start: int)
     assert panel.values[3, 0, CLOSE] == 300.0
     assert history.mark[:, 0].tolist() == [100.0] * 6
     assert history.end is not None
-    assert history.end.told[3, 0, CLOSE] == 300.0
+    assert history.end.recent_bars[3, 0, CLOSE] == 300.0
 
 
 def _versions(table: pa.Table, *others: tuple[int, int, float]) -> pa.Table:

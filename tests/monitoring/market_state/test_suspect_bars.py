@@ -51,7 +51,7 @@ def from_history(history: MarketHistory) -> LiveMarket:
     assert end is not None
     state = MarketState(bars.symbols, bars.interval)
     features = advance_through(state, bars.rows(0, -1), history.corrections)
-    received = replace(bars.rows(-len(end.told), None), values=end.told)
+    received = replace(bars.rows(-len(end.recent_bars), None), values=end.recent_bars)
     live = LiveMarket(
         state,
         history.last_mark(len(bars) - 2),

@@ -50,7 +50,7 @@ def start(market: Any) -> LiveMarket:
     features = advance_through(state, history.bars, None)
     outlier_filter = history.end.state.copy()
     outlier_filter[:, LAST] = history.bars.values[-1, :, CLOSE]
-    recent = history.bars.rows(-len(history.end.told), None)
+    recent = history.bars.rows(-len(history.end.recent_bars), None)
     return LiveMarket(state, history.last_mark(-1), features, recent, GUARD, outlier_filter)
 
 
