@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from features.account.frame import AccountRows, LegGreeks, compute_moments
+from features.account.frame import AccountRows, LegGreeks, compute_aggregates
 from features.registry import STALE_INTERVALS, WARM_UP_HOURS
 from features.state.snapshot import MarketSnapshot
 from margin.add_on.add_on import (
@@ -25,17 +25,16 @@ from margin.add_on.add_on import (
     in_stress,
     opening_requirement,
 )
+from margin.book.account_figures import AccountFigures
 from margin.book.requirement import Requirement, compute_requirement
 from margin.floors import active_floors, largest_floor
 from margin.rules.ruleset import RuleSet
 from margin.valuation.marks import suspect_view
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import HOUR
 from models.forecaster import Forecaster
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 CARRIED_HOURS = 24.0
 """Most hours of pacing that a level gathers while the model does not answer."""
@@ -331,7 +330,7 @@ def _forecast(
         reasons[i] = reasons[i] or "the account's cap exceeds what float64 can hold"
     available = np.flatnonzero([reason is None for reason in reasons])
     rows = account_rows(requirement, available)
-    moments = compute_moments(rows, snapshot.features)
+    moments = compute_aggregates(rows, snapshot.features)
     columns = model.features(moments)
     on_stage("featured")
     probability = model.probability(columns)
@@ -354,7 +353,7 @@ def _forecast(
     )
 
 
-def account_rows(requirement: Requirement, chosen: npt.NDArray[np.intp]) -> AccountRows:
+def account_rows(requirement: AccountFigures, chosen: npt.NDArray[np.intp]) -> AccountRows:
     """The chosen accounts (indices) as feature rows: each one's positions, then its collateral in
     coins, all at the one row of a snapshot's features."""
     owner, legs = _entries(requirement.leg_start, chosen)
@@ -387,16 +386,14 @@ def account_rows(requirement: Requirement, chosen: npt.NDArray[np.intp]) -> Acco
     )
 
 
-def _greeks(requirement: Requirement, legs: npt.NDArray[np.int64]) -> LegGreeks | None:
+def _greeks(requirement: AccountFigures, legs: Ints) -> LegGreeks | None:
     options = requirement.options
     if options is None:
         return None
     return LegGreeks(options.option[legs], options.gamma[legs], options.vega[legs])
 
 
-def _entries(
-    start: npt.NDArray[np.int64], chosen: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _entries(start: Ints, chosen: npt.NDArray[np.intp]) -> tuple[Ints, Ints]:
     """Entries of the chosen rows of a sparse matrix, and which of the chosen each belongs to."""
     counts = start[chosen + 1] - start[chosen]
     before = np.cumsum(counts) - counts

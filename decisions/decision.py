@@ -1,4 +1,4 @@
-"""Decide on accounts: scores of the book in words, with the reasons of each decision.
+"""Decide on accounts: the scores of each account as a decision, with its reasons.
 
 A pure function of what was known. The endpoint, the batch scorer and the replay call the same
 `decide`, so that a replay makes the decision that was recorded.
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import UNSET, UnsetType
 
 from decisions.book_scoring import (
@@ -37,12 +36,11 @@ from margin.floors import floor_terms
 from margin.rules.ruleset import RuleSet
 from margin.valuation.marks_used import MarksUsed
 from market.accounts.book import Account, Book
+from market.core.arrays import Floats
 from market.core.clock import format_time
 from market.core.errors import DataError, InstrumentError
 from models.forecaster import Forecaster
 from models.trees.contributions import contribution_names, horizon_contributions
-
-Floats = npt.NDArray[np.float64]
 
 NO_BUNDLE = "no model: no bundle has been promoted yet"
 
@@ -316,7 +314,7 @@ def model_reasons(forecast: Forecast, model: Forecaster | None) -> list[list[Rea
 
 def missing_inputs_reason(snapshot: MarketSnapshot, model: Forecaster) -> str | None:
     """Which inputs the model was trained on and no file or quote provides now; None if none."""
-    missing = snapshot.lacks(model.bundle.schema.features)
+    missing = snapshot.absent_series(model.bundle.schema.features)
     if not missing:
         return None
     return (

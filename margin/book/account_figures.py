@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from margin.book.segment_sums import row_entries
 from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
@@ -74,6 +76,11 @@ class OptionLegs:
     vega: Floats
     age_hours: Floats
 
+    @classmethod
+    def none(cls, legs: int) -> OptionLegs:
+        """Of so many positions of which none is an option."""
+        return cls(np.zeros(legs, dtype=np.bool_), *(np.zeros(legs) for _ in range(4)))
+
 
 @dataclass(frozen=True, slots=True)
 class LegPrices:
@@ -140,3 +147,99 @@ class AccountFigures:
 
     def __len__(self) -> int:
         return len(self.equity)
+
+    def take(self, index: Ints) -> AccountFigures:
+        """Figures of chosen accounts, in the order given."""
+        leg_start, legs = row_entries(self.leg_start, index)
+        start, balances = row_entries(self.collateral.start, index)
+        held, options = self.collateral, self.options
+        problems = self.problems
+        return AccountFigures(
+            equity=self.equity[index],
+            initial_margin=self.initial_margin[index],
+            maintenance_margin=self.maintenance_margin[index],
+            headroom=self.headroom[index],
+            gross_notional=self.gross_notional[index],
+            leg_start=leg_start,
+            leg_symbol=self.leg_symbol[legs],
+            leg_notional=self.leg_notional[legs],
+            leg_prices=LegPrices(self.leg_prices.age_hours[legs], self.leg_prices.suspect[legs]),
+            problems={
+                i: problems[account]
+                for i, account in (enumerate(index.tolist()) if problems else ())
+                if account in problems
+            },
+            collateral=Collateral(
+                start,
+                held.symbol[balances],
+                held.value[balances],
+                held.haircut[balances],
+                None if held.premium is None else held.premium[balances],
+            ),
+            options=None
+            if options is None
+            else OptionLegs(
+                options.option[legs],
+                options.value[legs],
+                options.gamma[legs],
+                options.vega[legs],
+                options.age_hours[legs],
+            ),
+        )
+
+
+def concatenate_figures(parts: Sequence[AccountFigures]) -> AccountFigures:
+    """Figures of one or more groups of accounts over the same symbols, one after the other."""
+
+    def joined(name: str) -> Floats:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    held = [part.collateral for part in parts]
+    premiums = None
+    if any(one.premium is not None for one in held):
+        premiums = np.concatenate(
+            [np.zeros(len(one.value)) if one.premium is None else one.premium for one in held]
+        )
+    options = None
+    if any(part.options is not None for part in parts):
+        legs = [part.options or OptionLegs.none(len(part.leg_symbol)) for part in parts]
+        options = OptionLegs(
+            np.concatenate([own.option for own in legs]),
+            *(
+                np.concatenate([getattr(own, name) for own in legs])
+                for name in ("value", "gamma", "vega", "age_hours")
+            ),
+        )
+    first = np.cumsum([0, *(len(part) for part in parts)]).tolist()
+    return AccountFigures(
+        equity=joined("equity"),
+        initial_margin=joined("initial_margin"),
+        maintenance_margin=joined("maintenance_margin"),
+        headroom=joined("headroom"),
+        gross_notional=joined("gross_notional"),
+        leg_start=_joined_offsets([part.leg_start for part in parts]),
+        leg_symbol=np.concatenate([part.leg_symbol for part in parts]),
+        leg_notional=joined("leg_notional"),
+        leg_prices=LegPrices(
+            np.concatenate([part.leg_prices.age_hours for part in parts]),
+            np.concatenate([part.leg_prices.suspect for part in parts]),
+        ),
+        problems={
+            begin + i: problem
+            for begin, part in zip(first, parts, strict=False)
+            for i, problem in part.problems.items()
+        },
+        collateral=Collateral(
+            _joined_offsets([one.start for one in held]),
+            np.concatenate([one.symbol for one in held]),
+            np.concatenate([one.value for one in held]),
+            np.concatenate([one.haircut for one in held]),
+            premiums,
+        ),
+        options=options,
+    )
+
+
+def _joined_offsets(starts: Sequence[Ints]) -> Ints:
+    counts = np.concatenate([np.diff(start) for start in starts])
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Sums over the legs of each account, in compressed sparse rows and in a fixed order."""
+"""Compressed sparse rows, the legs of each account: sums in a fixed order, and chosen rows."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def row_sums(start: Ints, values: Floats) -> Floats:
     """
     sums: Floats = _row_sums(start, values)
     return sums
+
+
+def row_entries(start: Ints, index: Ints) -> tuple[Ints, Ints]:
+    """Offsets and entries of chosen rows, in the order given, shapes (len(index) + 1,) and (E,)."""
+    counts = start[index + 1] - start[index]
+    chosen = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return chosen, np.arange(chosen[-1]) + np.repeat(start[index] - chosen[:-1], counts)
 
 
 @njit(cache=True)

@@ -20,7 +20,7 @@ MAX_AHEAD_DAYS_UNCLOCKED = 7
 
 @dataclass(frozen=True, slots=True)
 class BarChecks:
-    """What a bar is held against.
+    """The market and the times that a bar must fit.
 
     Attributes
     ----------

@@ -21,6 +21,7 @@ from ledger.records import Entry
 from market.bars.filtered_bars import RECENT_ROWS
 from market.bars.outlier_filter import LIMITED, SUSPECT, OutlierFilter, Verdicts, is_rejected
 from market.bars.panel import CLOSE
+from market.core.arrays import Bools, Floats
 from market.core.clock import format_time
 from market.sources.base import BarUpdate, BarValues
 from market.sources.http import bar_message
@@ -30,7 +31,7 @@ from monitoring.market_state.exogenous import to_records
 from monitoring.market_state.messages import BarResult, BarsResponse, BarStatus
 from monitoring.market_state.recompute import ahead_marks, recompute
 from monitoring.market_state.state import LiveMarketState
-from monitoring.market_state.steps import Bools, Counting, Floats, Reason, Step
+from monitoring.market_state.steps import Counting, Reason, Step
 from monitoring.quotes.filter_record import confirmed_payload
 from monitoring.quotes.quote_updates import confirm_by_bars
 

@@ -23,11 +23,12 @@ import numpy as np
 
 from market.bars.outlier_filter import OutlierFilter
 from market.bars.panel import CLOSE, EXOGENOUS_WIDTH
+from market.core.arrays import Floats
 from market.core.clock import DAY, Interval
 from market.quotes.quote_filter import SOURCE_INTERVALS
 from monitoring.market_state.recompute import ahead_marks, recompute
 from monitoring.market_state.state import LiveMarketState
-from monitoring.market_state.steps import QUOTE_SERIES_WIDTH, SPOT_MARK, Floats
+from monitoring.market_state.steps import QUOTE_SERIES_WIDTH, SPOT_MARK
 
 _Kind = Annotated[int, msgspec.Meta(ge=SPOT_MARK, lt=EXOGENOUS_WIDTH)]
 
@@ -64,7 +65,7 @@ def first_open(state: LiveMarketState) -> int | None:
 def apply_exogenous(
     state: LiveMarketState,
     updates: Iterable[ExogenousUpdate],
-    outlier_filter: OutlierFilter | None,
+    guard: OutlierFilter | None,
     *,
     by_record: bool = False,
 ) -> LiveMarketState:
@@ -100,10 +101,10 @@ def apply_exogenous(
     current = {o: v for o, v in series.items() if o >= oldest or o == state.pending}
     state = replace(state, quote_series=current)
     if state.pending is not None and changes_pending:
-        state, _ = recompute(state, state.steps, state.pending, state.pending, outlier_filter)
+        state, _ = recompute(state, state.steps, state.pending, state.pending, guard)
     if not updated.isdisjoint(state.waiting):
         # A bar of a step that waits may be confirmed by what was quoted near its close.
-        ahead, _ = ahead_marks(state, outlier_filter)
+        ahead, _ = ahead_marks(state, guard)
         state = replace(state, ahead=ahead)
     return state
 

@@ -19,7 +19,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
@@ -27,6 +26,7 @@ from ledger.records import Entry
 from ledger.store import Ledger
 from market.bars.outlier_filter import OutlierFilter, new_state
 from market.bars.panel import BarPanel
+from market.core.arrays import Floats
 from market.core.clock import format_time
 from market.core.errors import DataError
 from market.sources.base import BarUpdate, QuoteUpdate
@@ -50,7 +50,6 @@ from monitoring.recovery.recovery import (
     saved_board,
 )
 
-Floats = npt.NDArray[np.float64]
 _NAMED_SYMBOLS = 5
 
 
@@ -348,7 +347,7 @@ def _last_row(features: MarketFeatures) -> MarketFeatures:
         fast_correlation=features.fast_correlation[-1:].copy(),
         age=features.age[-1:].copy(),
         history=features.history[-1:].copy(),
-        seen=features.seen[-1:].copy(),
+        bar_hours=features.bar_hours[-1:].copy(),
         daily=features.daily_at(-1),
     )
 

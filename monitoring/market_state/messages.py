@@ -27,7 +27,7 @@ class BarsRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BarResult(Struct, frozen=True, omit_defaults=True):
-    """What became of one bar."""
+    """The result of one bar."""
 
     symbol: str
     ts: str

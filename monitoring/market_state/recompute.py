@@ -14,10 +14,11 @@ import numpy as np
 from features.state.market_state import MarketFeatures
 from market.bars.outlier_filter import MISSED, OutlierFilter, Verdicts, filter_bars
 from market.bars.panel import CLOSE, EXOGENOUS_WIDTH, BarPanel
+from market.core.arrays import Floats
 from market.core.clock import Interval
 from monitoring.market_state import steps as live_steps
 from monitoring.market_state.state import LiveMarketState
-from monitoring.market_state.steps import AheadMarks, Checkpoint, Floats, Step
+from monitoring.market_state.steps import AheadMarks, Checkpoint, Step
 
 _PIECE_ROWS = 1_024  # steps are advanced in pieces, which bounds memory
 

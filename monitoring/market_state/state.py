@@ -17,10 +17,11 @@ from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
 from market.bars.outlier_filter import MISSED, SIDE, SUSPECT_CLOSE
 from market.bars.panel import CLOSE
+from market.core.arrays import Bools, Floats
 from market.core.clock import DAY, HOUR, Interval, format_time, parse_time
 from market.core.errors import DataError
 from market.quotes.quote_store import SURFACE, QuoteField, QuoteStore, QuoteStoreBuilder
-from monitoring.market_state.steps import AheadMarks, Bools, Checkpoint, Floats, Step
+from monitoring.market_state.steps import AheadMarks, Checkpoint, Step
 from monitoring.quotes.vol_references import surface_level
 
 Clock = Literal["wall", "market"]
@@ -240,18 +241,17 @@ class LiveMarketState:
             waited = (as_of - ahead.closes) / HOUR
             mark_age = np.where(ahead.closes > 0, waited, self.features.age[0] + late)
         suspect_mark, suspect_ts = self._suspect_bars(filter_state, close) or (None, None)
-        return MarketSnapshot.at(
-            as_of,
-            self.interval,
-            self.features,
-            0,
-            mark,
-            filter_state[:, SIDE] != 0.0,
-            self.quotes.board(as_of),
-            suspect_mark,
-            suspect_ts,
-            mark_max_age,
-            mark_age,
+        return MarketSnapshot(
+            as_of=as_of,
+            interval=self.interval,
+            features=self.features.at(0, as_of),
+            mark=mark,
+            suspect=filter_state[:, SIDE] != 0.0,
+            quotes=self.quotes.board(as_of),
+            suspect_mark=suspect_mark,
+            suspect_ts=suspect_ts,
+            mark_max_age=mark_max_age,
+            mark_age=mark_age,
         )
 
 

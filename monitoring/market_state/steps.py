@@ -13,15 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from features.state.market_state import MarketState
 from market.bars.panel import CLOSE, EXOGENOUS_WIDTH
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import SECOND
 from market.core.errors import ConfigError
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 Reason = Literal["quorum", "grace", "final", "joined", "correction"]
 
 KEPT_STEPS = 400
@@ -172,7 +170,7 @@ class AheadMarks:
 
     close: int
     mark: Floats
-    closes: npt.NDArray[np.int64]
+    closes: Ints
     filter_state: Floats
 
 

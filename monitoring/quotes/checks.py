@@ -1,4 +1,4 @@
-"""Quotes, one by one: can these figures exist, and do they fit this market?"""
+"""Check quotes one by one: can these values exist, and do they fit this market?"""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ EXOGENOUS_COLUMNS: Mapping[Figure, int] = {
     "open_interest": OPEN_INTEREST,
     "implied_vol": IMPLIED_VOLATILITY,
 }
-"""Columns of the figures that belong to a bar, see `market.bars.panel`."""
+"""Columns of the fields that belong to a bar, see `market.bars.panel`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class _Target:
 
 @dataclass(frozen=True, slots=True)
 class QuoteChecks:
-    """What a quote is held against.
+    """The market and the times that a quote must fit.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class QuoteChecks:
     now:
         Time of a quote without one; what expired before it has expired.
     latest:
-        Newest time that a quote may have that does not tell when it became known.
+        Newest time of a quote without a time at which it became known.
     """
 
     columns: Mapping[str, int]
@@ -105,7 +105,7 @@ class QuoteChecks:
     latest: int
 
     def check(self, quote: QuoteUpdate) -> tuple[QuoteField, ...] | str:
-        """What the quote tells of its instrument and expiry, or why it is rejected."""
+        """The fields of the quote, of its instrument and expiry, or why it is rejected."""
         try:
             target = self._target(quote.instrument)
             ts = self._time(quote)
@@ -176,15 +176,17 @@ def _check_figures(quote: QuoteUpdate, target: _Target) -> None:
     foreign = [name for name in figures if name not in known and name != "interval_hours"]
     if foreign:
         raise DataError(
-            f"{', '.join(foreign)} is no figure of the {target.kind} {quote.instrument!r}; "
+            f"{', '.join(foreign)} is no field of the {target.kind} {quote.instrument!r}; "
             f"expected {', '.join(known)}"
         )
     if figures.keys() <= {"interval_hours"}:
-        raise DataError(f"nothing is told of {quote.instrument!r}; give one of {', '.join(known)}")
+        raise DataError(
+            f"the quote of {quote.instrument!r} has no field; give one of {', '.join(known)}"
+        )
     if "interval_hours" in figures and "funding" not in figures:
-        raise DataError("interval_hours says what a funding is for; give funding with it")
+        raise DataError("interval_hours is the interval of a funding; give funding with it")
     if "vols" in figures and "svi" in figures:
-        raise DataError("vols and svi both tell the vols of the expiry; give one of them")
+        raise DataError("vols and svi both give the vols of the expiry; give one of them")
     for name, (low, high, expected) in _LIMITS.items():
         (value,) = figures.get(name, (low,))
         if not low <= value <= high:

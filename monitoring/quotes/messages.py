@@ -14,16 +14,16 @@ MAX_INSTRUMENTS = 50_000
 
 
 class QuotesRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is new of instruments."""
+    """Quotes of instruments."""
 
     quotes: Annotated[list[QuoteIn], Meta(min_length=1, max_length=MAX_QUOTES)]
 
 
 class QuoteResult(Struct, frozen=True, omit_defaults=True):
-    """What became of one quote; `detail` says why, or which of its figures were late.
+    """The result of one quote; `detail` says why, or which of its fields were late.
 
     Of a `suspect` quote the price waits for confirmation and the last good one stays in force; its
-    other figures count.
+    other fields count.
     """
 
     instrument: str

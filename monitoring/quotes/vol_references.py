@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from margin.valuation.option_vol import YEAR
 from market.bars.outlier_filter import MAX_GAP_HOURS, OutlierFilter
+from market.core.arrays import Bools, Floats
 from market.core.clock import DAY
 from market.core.instruments import parse_instrument
 from market.quotes.quote_filter import (
@@ -38,8 +38,6 @@ from market.quotes.quote_store import (
     expiry_end,
     expiry_of_option,
 )
-
-Floats = npt.NDArray[np.float64]
 
 NEAR_MONEY = 0.05
 """Options whose strike lies within this log distance of the forward quote the vol at the money."""
@@ -302,12 +300,12 @@ def _vols_at(surface: QuoteField, strikes: Floats, forward: float) -> Floats:
         return np.asarray(np.sqrt(squares), dtype=np.float64)
 
 
-def _covered(surface: QuoteField, strikes: Floats) -> npt.NDArray[np.bool_]:
+def _covered(surface: QuoteField, strikes: Floats) -> Bools:
     """Where a surface gives the vol: between its outermost strikes, SVI everywhere."""
     if surface.figure == "svi":
         return np.ones(len(strikes), dtype=np.bool_)
     low, high = surface.value[0], surface.value[-2]
-    inside: npt.NDArray[np.bool_] = (low <= strikes) & (strikes <= high)
+    inside: Bools = (low <= strikes) & (strikes <= high)
     return inside
 
 

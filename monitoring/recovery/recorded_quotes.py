@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from copy import copy
 
 import msgspec
 
@@ -58,9 +59,20 @@ class RecordedQuotes:
         fields = _fields(ledger, symbols, cash_assets, until)
         # Of fields of one time the later one corrects, so the sort has to be stable.
         self._fields = sorted(fields, key=lambda field: field.ts)
-        self._until, self._last = until, -(2**63)
-        self._next = 0
-        self._quotes = QuoteStore()
+        self._until = until
+        self._rewind()
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def from_start(self) -> RecordedQuotes:
+        """The same quotes from the first time on; the ledger is not read again."""
+        again = copy(self)
+        again._rewind()
+        return again
+
+    def _rewind(self) -> None:
+        self._last, self._next, self._quotes = -(2**63), 0, QuoteStore()
 
     def board(self, as_of: int) -> QuoteBoard | None:
         """The board at `as_of`; the same one while no quote is new.

@@ -19,7 +19,7 @@ from ledger.records import Record
 from ledger.store import Ledger
 from market.bars.panel import CLOSE, EXOGENOUS_WIDTH
 from market.bars.recorded_rows import RecordedRows, RecordedSource
-from market.core.arrays import Ints
+from market.core.arrays import Floats, Ints
 from market.core.clock import Interval, parse_time
 from market.core.errors import DataError
 from market.sources.base import BarValues
@@ -27,7 +27,7 @@ from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
 from monitoring.market_state.bar_updates import BARS
 from monitoring.market_state.exogenous import ExogenousUpdate, from_records, is_better, steps_near
 from monitoring.market_state.messages import BarResult
-from monitoring.market_state.steps import PERPETUAL_MARK, QUOTE_SERIES_WIDTH, SPOT_MARK, Floats
+from monitoring.market_state.steps import PERPETUAL_MARK, QUOTE_SERIES_WIDTH, SPOT_MARK
 from monitoring.quotes.messages import QuoteResult
 from monitoring.quotes.quote_updates import QUOTES
 from monitoring.recovery.recovery import QUOTE_BOARD

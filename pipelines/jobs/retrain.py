@@ -22,7 +22,7 @@ from margin.rules.ruleset import RuleSet
 from market.core.clock import HOUR
 from market.core.errors import DataError, ModelError
 from models.bundle.bundle import (
-    DRAFT,
+    DRAFT_PREFIX,
     Bundle,
     bundle_files,
     load_bundle,
@@ -31,14 +31,14 @@ from models.bundle.bundle import (
 )
 from models.bundle.manifest import TrainingRecord
 from models.bundle.pointer import CHAMPION, PREVIOUS, promote, read_pointer
-from models.gates import Decision, decide, parity_gate
+from models.gates import PromotionVerdict, decide_promotion, parity_gate
 from models.mlflow.registry import find_challenger, set_aliases
 from models.onnx.export import export
 from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_rows
 from models.onnx.scorer import Scorer
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import read_dataset, read_segments
+from pipelines.data.accounts import read_dataset, read_intervals
 from pipelines.data.loaders import (
     Market,
     describe,
@@ -108,8 +108,8 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         market = read_market(config)
         ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
     with stages.stage("labels"):
-        segments = read_segments(config, market, ruleset)
-        data = read_dataset(config, market, segments, ruleset)
+        intervals = read_intervals(config, market, ruleset)
+        data = read_dataset(config, market, intervals, ruleset)
         data_sha = data.sha256()
         data.write(config.serving.bundles.parent / "dataset.parquet")
     ends = split_ends(config, int(data.time[0]), int(data.time[-1]))
@@ -124,7 +124,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     root = config.serving.bundles
     root.mkdir(parents=True, exist_ok=True)
     remove_unfinished(root)
-    draft_folder = tempfile.TemporaryDirectory(dir=root, prefix=DRAFT)
+    draft_folder = tempfile.TemporaryDirectory(dir=root, prefix=DRAFT_PREFIX)
     with stages.stage("evaluate"), draft_folder as folder:
         draft = _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
         bundle = load_bundle(Path(folder) / draft)
@@ -141,7 +141,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         bundle = load_bundle(root / sha)
     with stages.stage("review"):
         trained = TrainingArtifacts(
-            config, market, segments, ruleset, data, block, ends, fitted, bundle, test
+            config, market, intervals, ruleset, data, block, ends, fitted, bundle, test
         )
         review = examine(trained, stages)
     champion = read_pointer(root, CHAMPION)
@@ -153,7 +153,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             *no_worse_than_champion(root, champion, sha, test, forecasts),
             *stress_and_segments(evaluation),
         ]
-        decision = decide(
+        decision = decide_promotion(
             gates, has_champion=champion not in (None, sha), is_champion=champion == sha
         )
     with stages.stage("drift"):
@@ -177,9 +177,9 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         run = log_run(config, bundle, report, review, onnx)
         report["mlflow_run"] = run
         report["champion"] = _settle(config, market, bundle, decision, report)
-        trouble = align_aliases(config, decision.verdict, sha)
-        if trouble is not None:
-            report["reasons"].append(trouble)
+        alias_error = align_aliases(config, decision.verdict, sha)
+        if alias_error is not None:
+            report["reasons"].append(alias_error)
     return report
 
 
@@ -279,7 +279,7 @@ def _settle(
     config: Config,
     market: Market,
     bundle: Bundle,
-    decision: Decision,
+    decision: PromotionVerdict,
     report: Mapping[str, Any],
 ) -> str | None:
     """Record the verdict, save the market state, and move the pointer last."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from market.core.clock import DAY, format_time
 from market.quotes.option_chain import VENUES, YEAR, OptionChain
 from market.quotes.option_chain_files import read_option_chain
 from pipelines.jobs.surface import MISFIT, fit_surfaces
+from research.pages.markdown import table
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "surface.md"
@@ -104,7 +105,7 @@ def _data(chains: Sequence[OptionChain], report: Mapping[str, Any]) -> list[str]
         )
     return [
         "## What the chains hold",
-        _table(
+        table(
             ("exchange", "rows", "snapshots", "slices", "no bid", "no ask", "crossed or dropped"),
             rows,
         ),
@@ -114,7 +115,7 @@ def _data(chains: Sequence[OptionChain], report: Mapping[str, Any]) -> list[str]
         f"{'; '.join(basis)}.",
         "- Expiry: the files give a date. With the hour at which both exchanges settle, 08:00 UTC, "
         "prices follow from mark vols; median distance of the two in coin over options of under "
-        f"five days, with expiry at 0, 8 and 16 h UTC: {'; '.join(map(_hours, chains))}.",
+        f"five days, with expiry at 0, 8 and 16 h UTC: {'; '.join(map(_expiry_hours, chains))}.",
         "- Units: prices in coin times the forward are USD; vols are per cent on Deribit and "
         "fractions on OKX, and a file whose median does not fit its exchange is refused.",
     ]
@@ -146,7 +147,7 @@ def _fit(report: Mapping[str, Any]) -> list[str]:
         "beside the same share of the exchange's own marks, which is what a fit to marks can "
         "reach at best. The rmse counts all points alike; where it exceeds the width, it is the "
         "far strikes with the widest quotes, which the fit counts least.",
-        _table(
+        table(
             (
                 "exchange",
                 "tenor",
@@ -163,7 +164,7 @@ def _fit(report: Mapping[str, Any]) -> list[str]:
             ),
             rows,
         ),
-        f"Time of one core: {', '.join(_pace(file) for file in report['files'])}, repair included.",
+        f"Time of one core: {', '.join(map(_fit_time, report['files']))}, repair included.",
     ]
 
 
@@ -187,7 +188,7 @@ def _repair(report: Mapping[str, Any]) -> list[str]:
         "Slices whose free fit has a butterfly, or crosses the slice before it anywhere on the "
         "line; in quotes: where both expiries have strikes; slices that the repair moved; and what "
         "is left.",
-        _table(
+        table(
             (
                 "exchange",
                 "tenor",
@@ -227,7 +228,7 @@ def _failures(report: Mapping[str, Any]) -> list[str]:
         f"others miss their quotes by more than {MISFIT:g} half widths (root mean square). They "
         "stay in the surface, free of arbitrage, and are named so that nobody takes them for a "
         "good fit.",
-        _table(("exchange", "coin", "snapshot", "expiry", "days", "reason"), rows),
+        table(("exchange", "coin", "snapshot", "expiry", "days", "reason"), rows),
     ]
 
 
@@ -262,7 +263,7 @@ def _stress(report: Mapping[str, Any]) -> list[str]:
         f"{snapshots[day][:10]}, by {rises[day - 1] * 100:.1f} points; it is mild (the jump of 19 "
         "to 21 August 2026 that the source has is not in this part). Skew: 25-delta call less "
         "put, in vol points. Curvature: their mean less the vol at the money.",
-        _table(
+        table(
             (
                 "coin",
                 "snapshot (UTC)",
@@ -282,19 +283,19 @@ def _limits(report: Mapping[str, Any]) -> list[str]:
         "On the last day the vols of far strikes rise in a way that five parameters do not follow "
         f"({sum(line['failed'] for line in short)} of {sum(line['slices'] for line in short)} "
         "slices of under a day fail). The points are the exchange's marks, themselves a model; on "
-        f"OKX {_outside(report, 'okx'):.0%} of them lie outside the bid and ask of the same "
-        "snapshot, and a fit to them does too. The files do not tell how far apart the quotes of "
-        "one snapshot were taken. The wings beyond the last strike are extrapolation held only "
+        f"OKX {_marks_outside_share(report, 'okx'):.0%} of them lie outside the bid and ask of the "
+        "same snapshot, and a fit to them does too. The files do not tell how far apart the quotes "
+        "of one snapshot were taken. The wings beyond the last strike are extrapolation held only "
         "by Lee's bound, the neighbours in time and g; where the repair has to choose which of two "
         "guessed wings gives way, it takes the cheaper one, not the true one. It goes from "
         "neighbour to neighbour and not over all slices at once, so that a slice may be moved "
         "further than the best joint fit would move it. Between expiries total variance is "
         "linear: calendars cannot come in, butterflies are not excluded; "
-        f"{_between(report)}. One month of daily snapshots holds no crash.",
+        f"{_butterflies_between(report)}. One month of daily snapshots holds no crash.",
     ]
 
 
-def _between(report: Mapping[str, Any]) -> str:
+def _butterflies_between(report: Mapping[str, Any]) -> str:
     """How often g is negative a quarter, half and three quarters of the way between expiries."""
     found = looked_at = 0
     reach = np.sinh(np.linspace(-8.0, 8.0, 801))
@@ -314,7 +315,7 @@ def _between(report: Mapping[str, Any]) -> str:
     return f"{found} of {looked_at:,} smiles between two expiries of these chains have one"
 
 
-def _pace(file: Mapping[str, Any]) -> str:
+def _fit_time(file: Mapping[str, Any]) -> str:
     each = 1_000.0 * file["seconds"] / file["slices"]
     return (
         f"{file['exchange']} {file['slices']} slices in {file['seconds']:.0f} s, {each:.0f} ms each"
@@ -340,7 +341,7 @@ def _total(report: Mapping[str, Any], name: str) -> int:
     return sum(line[name] for line in report["summary"])
 
 
-def _outside(report: Mapping[str, Any], exchange: str) -> float:
+def _marks_outside_share(report: Mapping[str, Any], exchange: str) -> float:
     """Share of the quoted marks of an exchange that lie outside bid and ask."""
     own = [e for e in report["slices"] if e["exchange"] == exchange and e["svi"] and e["quoted"]]
     inside = sum(entry["marks_inside"] * entry["quoted"] for entry in own)
@@ -362,7 +363,7 @@ def _stated_prices(chain: OptionChain) -> dict[tuple[str, str, str], float]:
     return out
 
 
-def _hours(chain: OptionChain) -> str:
+def _expiry_hours(chain: OptionChain) -> str:
     """Median distance of mark price and mark vol with other hours of expiry."""
     out = []
     for hour in (0, 8, 16):
@@ -384,11 +385,6 @@ def _hours(chain: OptionChain) -> str:
 
 def _signed(value: float) -> str:
     return f"{100.0 * value:+.1f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ def market_bars(
     request: Request[str, Any, State],
     service: NamedDependency[Service],
 ) -> Response[BarsResponse]:
-    """Take in closed bars; what is new is on record when the answer leaves.
+    """Post closed bars; what is new is on record when the answer leaves.
 
     A step counts once bars of more than a quorum of the live symbols are there, on the wall clock
     also after a grace, or when the request says `final`; until then decisions do not see it. It
@@ -236,13 +236,13 @@ def market_bars(
 def market_quotes(
     data: JSONBody[QuotesRequest], service: NamedDependency[Service]
 ) -> Response[QuotesResponse]:
-    """Take in quotes; what is new is on record when the answer leaves.
+    """Post quotes; what is new is on record when the answer leaves.
 
-    A quote tells some figures of an option (`BTC-27MAR26-60000-C`), an expiry (`BTC-27MAR26`), a
+    A quote gives some fields of an option (`BTC-27MAR26-60000-C`), an expiry (`BTC-27MAR26`), a
     perpetual (`BTCUSDT-PERP`), a spot symbol (`BTCUSDT`) or a cash asset of the rule set (`USDT`);
-    figures that it leaves out stay as they are. Each figure goes by its own time: the newer one
+    fields that it leaves out stay as they are. Each field goes by its own time: the newer one
     counts, an older one is recorded as late. Funding, open interest, implied volatility and the
-    basis of marks are context of the bar that closes next.
+    basis of marks are exogenous series of the bar that closes next.
     """
     return json_response(msgspec.json.encode(service.post_quotes(data)))
 

@@ -32,6 +32,14 @@ _DETAILS = {
     405: "the route does not know this method; the header Allow names those it knows",
     413: "the body is longer than this endpoint takes; send fewer accounts, bars or quotes at once",
 }
+_REFUSALS: dict[type, tuple[int, str]] = {
+    NoAccountScoredError: (422, "no-account-answered"),
+    RequestError: (422, "invalid-request"),
+    NotFoundError: (404, "not-found"),
+    NoMarketError: (503, "no-market"),
+    NoRulesError: (503, "no-rules"),
+}
+"""Status and kind of problem by the error of `decisions.errors`."""
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -86,29 +94,11 @@ def on_problem(_: Request[Any, Any, Any], error: ProblemError) -> Response[bytes
     return _respond(error.problem, error.headers)
 
 
-def on_request_error(_: Request[Any, Any, Any], error: RequestError) -> Response[bytes]:
-    """422: the request cannot be carried out as it stands."""
-    return _respond(invalid(str(error)).problem)
-
-
-def on_no_account(_: Request[Any, Any, Any], error: NoAccountScoredError) -> Response[bytes]:
-    """422: no account of the request could be decided on."""
-    return _respond(ProblemError(422, "no-account-answered", str(error), error.problems).problem)
-
-
-def on_not_found(_: Request[Any, Any, Any], error: NotFoundError) -> Response[bytes]:
-    """404."""
-    return _respond(ProblemError(404, "not-found", str(error)).problem)
-
-
-def on_no_market(_: Request[Any, Any, Any], error: NoMarketError) -> Response[bytes]:
-    """503: the market has no bar yet."""
-    return _respond(ProblemError(503, "no-market", str(error)).problem)
-
-
-def on_no_rules(_: Request[Any, Any, Any], error: NoRulesError) -> Response[bytes]:
-    """503: no rules are in force now."""
-    return _respond(ProblemError(503, "no-rules", str(error)).problem)
+def on_refusal(_: Request[Any, Any, Any], error: MargincastError) -> Response[bytes]:
+    """Answer why a request cannot be carried out, see `decisions.errors`."""
+    status, kind = next(_REFUSALS[cls] for cls in type(error).__mro__ if cls in _REFUSALS)
+    problems = error.problems if isinstance(error, NoAccountScoredError) else ()
+    return _respond(ProblemError(status, kind, str(error), problems).problem)
 
 
 def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -151,11 +141,7 @@ def on_unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
     ProblemError: on_problem,
-    NoAccountScoredError: on_no_account,
-    RequestError: on_request_error,
-    NotFoundError: on_not_found,
-    NoMarketError: on_no_market,
-    NoRulesError: on_no_rules,
+    **dict.fromkeys(_REFUSALS, on_refusal),
     HTTPException: on_http_error,
     LedgerConflictError: on_conflict,
     UnrecordableError: on_unrecordable,

@@ -19,7 +19,7 @@ from sqlalchemy import insert
 from typer.testing import CliRunner
 
 import decisions.replay as replay_module
-from decisions.records import CALCULATION, recorded_previous
+from decisions.records import CALCULATION, levels_in_force
 from decisions.replay import CHANGES, Change, replay
 from ledger.records import Record
 from ledger.schema import contents, records
@@ -30,7 +30,7 @@ from models.forecaster import Forecaster
 from pipelines.cli.main import app
 
 FOLDER = Path(__file__).parent / "ledgers"
-KEPT = sorted(path.stem for path in FOLDER.glob("*.json"))
+KEPT_LEDGERS = sorted(path.stem for path in FOLDER.glob("*.json"))
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,7 +47,7 @@ class Kept:
         return Forecaster(load_bundle(self.bundles / sha))
 
 
-@pytest.fixture(params=KEPT)
+@pytest.fixture(params=KEPT_LEDGERS)
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     content = json.loads((FOLDER / f"{request.param}.json").read_text(encoding="utf-8"))
     bundles = tmp_path / "kept-bundles"
@@ -103,7 +103,7 @@ def test_pace_goes_on_from_the_level_before_kept_fallbacks(kept: Kept) -> None:
     of_account = [record for record in kept.decisions if record.account_id == "two coins"]
     by_model = [r for r in of_account if r.payload["decision"]["binding"] != "fallback"]
     assert [r.payload["decision"]["binding"] for r in of_account[-2:]] == ["fallback"] * 2
-    level = recorded_previous(kept.ledger, ["two coins"])["two coins"]
+    level = levels_in_force(kept.ledger, ["two coins"]).previous["two coins"]
     assert level.amount == by_model[-1].payload["decision"]["add_on"]
     assert level.as_of == by_model[-1].as_of
     assert level.carried

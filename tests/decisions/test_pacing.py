@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from decisions.book_scoring import CARRIED_HOURS, PreviousAddOn
-from decisions.records import LOOK_BACK, level_in_force, levels_in_force, recorded_previous
+from decisions.records import LOOK_BACK, level_in_force, levels_in_force
 from ledger.records import Entry
 from ledger.store import Ledger
 from market.core.clock import DAY, HOUR, format_time, parse_time
@@ -69,7 +69,7 @@ def test_an_add_on_that_a_request_gave_is_carried_through_a_fallback(
         broken.setattr(Scorer, "probability", returns_nan)
         endpoint.score(account | {"previous_add_on": {"amount": 2.5, "as_of": as_of}})
     assert only(endpoint.score(account))["binding"] in ("step", "floor")
-    level = recorded_previous(endpoint.ledger, ["acc-1"])["acc-1"]
+    level = levels_in_force(endpoint.ledger, ["acc-1"]).previous["acc-1"]
     assert level.amount < 500.0
 
 

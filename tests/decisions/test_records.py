@@ -11,7 +11,7 @@ import pytest
 
 from decisions.book_scoring import PreviousAddOn
 from decisions.decision import Outcome, decide
-from decisions.records import entries, recorded_previous
+from decisions.records import entries, levels_in_force
 from decisions.replay import replay
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
@@ -20,7 +20,7 @@ from market.accounts.book import Account, Balance, Position
 from market.core.clock import DAY, HOUR
 from market.core.errors import BundleError, LedgerError
 from market.sources.http import account_message, account_update
-from models.bundle.bundle import MODEL, load_bundle
+from models.bundle.bundle import MODEL_FILE, load_bundle
 from models.forecaster import Forecaster
 
 Load = Callable[[str], Forecaster]
@@ -117,7 +117,7 @@ def test_previous_add_on_is_that_of_the_last_record(
 ) -> None:
     record(ledger, market, ruleset, load(champion), row=-2)
     record(ledger, market, ruleset, load(champion))
-    previous = recorded_previous(ledger, ["a", "c", "unknown"])
+    previous = levels_in_force(ledger, ["a", "c", "unknown"]).previous
     assert set(previous) == {"a", "c"}
     last = ledger.last_decisions(["a"])["a"].payload
     assert previous["a"] == PreviousAddOn(
@@ -130,7 +130,7 @@ def test_previous_add_on_is_that_of_the_last_record(
 
 def test_fallback_is_no_add_on_to_go_on_from(ledger: Ledger, market: Any, ruleset: RuleSet) -> None:
     record(ledger, market, ruleset, None)
-    assert recorded_previous(ledger, ["a", "c"]) == {}
+    assert levels_in_force(ledger, ["a", "c"]).previous == {}
 
 
 def test_other_model_shows_in_the_replay(
@@ -148,7 +148,7 @@ def test_tampered_bundle_is_detected(
     ledger: Ledger, market: Any, ruleset: RuleSet, bundles: Any, load: Load, champion: str
 ) -> None:
     name = record(ledger, market, ruleset, load(champion))[0]
-    path = bundles.root / champion / MODEL
+    path = bundles.root / champion / MODEL_FILE
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     with pytest.raises(BundleError, match="checksum"):
         replay(ledger, name, load)

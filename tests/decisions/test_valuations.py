@@ -12,7 +12,7 @@ import pytest
 from decisions.book_scoring import value_book
 from decisions.decision import decide
 from decisions.messages import AccountProblem, Decision
-from decisions.records import recorded_previous
+from decisions.records import levels_in_force
 from features.state.snapshot import MarketSnapshot
 from margin.valuation.marks import suspect_view
 from market.accounts.book import Account, Position
@@ -165,7 +165,9 @@ def test_the_level_in_force_goes_by_the_margin_at_the_last_good_prices(
     assert posted["results"][0]["status"] == "suspect"
     during = endpoint.score(account).json()["decisions"][0]
     assert during["valuations"]["suspect"]["headroom"] == during["headroom"] < before["headroom"]
-    level = recorded_previous(endpoint.ledger, [account["account_id"]])[account["account_id"]]
+    level = levels_in_force(endpoint.ledger, [account["account_id"]]).previous[
+        account["account_id"]
+    ]
     assert level.amount == before["add_on"]
     assert level.initial_margin == before["initial_margin"]
     again = {**account, "positions": [{"instrument": PERP, "quantity": 0.05}]}

@@ -7,12 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import UNSET
 from numba import njit
 
-from margin.engines.tier.rules import Bracket
+from margin.engines.tier.rules import Bracket, TierRules
 from margin.rules.ruleset import RuleSet
-from market.core.errors import RuleSetError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -86,21 +84,6 @@ class TierTable:
     initial_rates: Floats
     initial_deductions: Floats
 
-    @classmethod
-    def build(cls, ruleset: RuleSet, symbols: tuple[str, ...]) -> TierTable:
-        """The table of a rule set whose maintenance margin is one of notional alone.
-
-        It is kept, so asking again costs nothing. What follows margins through history works on
-        this table: of the initial margin it knows the brackets, and no open interest.
-
-        Raises
-        ------
-        RuleSetError
-            The rule set has another engine, or its maintenance margin depends on sizes.
-        """
-        check_label_support(ruleset)
-        return bracket_table(ruleset, symbols)
-
     def maintenance(self, notional: Floats, row: Ints) -> Floats:
         """Maintenance margin of positions of signed `notional` in the symbols of `row`.
 
@@ -119,36 +102,16 @@ class TierTable:
         return margins
 
 
-def check_label_support(ruleset: RuleSet) -> None:
-    """Raise `RuleSetError` unless margins can be followed through history by notional alone.
-
-    Training values every account at every price of its life, from brackets of notional.
-    """
-    if ruleset.engine != "tier":
-        reason = f"has the engine {ruleset.engine!r}"
-    elif ruleset.tiers.scaled_by_size:
-        reason = "scales margins with the size of a position in units of its underlying"
-    elif ruleset.collateral.weights is not UNSET:
-        reason = "weighs collateral by its amount"
-    else:
-        return
-    raise RuleSetError(
-        f"rule set {ruleset.name!r} {reason}, and training follows margins of brackets by "
-        "notional; choose a rule set of the engine 'tier' without imf_factor and weights, such as "
-        "linear-tiers"
-    )
-
-
 @lru_cache(maxsize=64)
 def bracket_table(ruleset: RuleSet, symbols: tuple[str, ...]) -> TierTable:
-    """The brackets of a rule set for these symbols, whatever else scales its margins."""
-    brackets = [ruleset.tiers.of_symbol(symbol) for symbol in symbols]
+    """The brackets of a rule set for these symbols, whatever else scales its margins; kept."""
+    brackets = [ruleset.engine_rules(TierRules).table_of(symbol).brackets for symbol in symbols]
     width = max((len(own) for own in brackets), default=1)
     padded = [own + own[-1:] * (width - len(own)) for own in brackets]
     bounds = _column(padded, width, "upper_bound")
     maintenance = _column(padded, width, "maintenance_rate")
     initial = _column(padded, width, "initial_rate")
-    whole = ruleset.tiers.initial_margin_basis == "whole_notional"
+    whole = ruleset.engine_rules(TierRules).initial_margin_basis == "whole_notional"
     arrays = (
         bounds,
         maintenance,

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from decisions.book_scoring import account_rows
-from features.account.frame import compute_features, compute_moments
+from features.account.frame import compute_aggregates, compute_features
 from features.registry import ACCOUNT_COLUMNS
 from features.state.market_state import MarketState
 from features.state.snapshot import MarketSnapshot
 from margin.add_on.add_on import add_on_cap
 from margin.book.requirement import compute_requirement
-from margin.engines.tier.tiers import TierTable
 from margin.floors import active_floors, largest_floor
 from margin.rules.ruleset import load_ruleset
 from market.accounts.account_files import write_accounts
@@ -25,8 +24,9 @@ from market.core.clock import INTERVALS
 from market.simulator.simulated_market import simulate_bars
 from market.sources.base import AccountUpdates
 from training.backtest.add_on_policy import rule_bounds
-from training.labels.account_panel import take_panel, value_panel
+from training.labels.account_panel import AccountTimes, take_panel, value_panel
 from training.labels.book_intervals import from_history
+from training.labels.market_path import LabelMarket
 
 RULES = load_ruleset("emir-tiers")
 
@@ -52,13 +52,11 @@ def test_floors_of_a_recorded_book_are_those_of_a_decision(tmp_path: Path) -> No
     recorded = write_accounts(tmp_path, [AccountUpdates(int(closes[0]), book)])
     times = value_panel(
         from_history(recorded, closes, symbols, mark, RULES),
-        np.array([1, 0, 1]),
-        np.array([row, row, row - 1]),
-        np.array([0, 1, 2, 3]),
-        1.0,
-        history,
-        market,
-        TierTable.build(RULES, symbols),
+        AccountTimes(
+            np.array([1, 0, 1]), np.array([row, row, row - 1]), np.array([0, 1, 2, 3]), 1.0
+        ),
+        LabelMarket(history, market),
+        RULES,
     )
     view = MarketSnapshot.of_history(history, market, int(closes[row])).view()
     requirement = compute_requirement(book, view, RULES)
@@ -73,8 +71,8 @@ def test_floors_of_a_recorded_book_are_those_of_a_decision(tmp_path: Path) -> No
     at_last_row = replace(
         account_rows(requirement, np.arange(2)), row=np.full(2, row, dtype=np.int64)
     )
-    served = compute_features(compute_moments(at_last_row, market))
-    learnt = compute_features(compute_moments(times.rows, market))[[1, 0]]
+    served = compute_features(compute_aggregates(at_last_row, market))
+    learnt = compute_features(compute_aggregates(times.rows, market))[[1, 0]]
     np.testing.assert_allclose(learnt, served, rtol=1e-9)
     share, wrong_way = (
         served[:, ACCOUNT_COLUMNS.index(name)] for name in ("collateral_share", "wrong_way_share")
