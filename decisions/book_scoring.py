@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from features.account.frame import AccountRows, LegGreeks, compute_moments
+from features.account.frame import AccountRows, LegGreeks, compute_aggregates
 from features.registry import STALE_INTERVALS, WARM_UP_HOURS
 from features.state.snapshot import MarketSnapshot
 from margin.add_on.add_on import (
@@ -330,7 +330,7 @@ def _forecast(
         reasons[i] = reasons[i] or "the account's cap exceeds what float64 can hold"
     available = np.flatnonzero([reason is None for reason in reasons])
     rows = account_rows(requirement, available)
-    moments = compute_moments(rows, snapshot.features)
+    moments = compute_aggregates(rows, snapshot.features)
     columns = model.features(moments)
     on_stage("featured")
     probability = model.probability(columns)

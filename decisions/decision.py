@@ -314,7 +314,7 @@ def model_reasons(forecast: Forecast, model: Forecaster | None) -> list[list[Rea
 
 def missing_inputs_reason(snapshot: MarketSnapshot, model: Forecaster) -> str | None:
     """Which inputs the model was trained on and no file or quote provides now; None if none."""
-    missing = snapshot.lacks(model.bundle.schema.features)
+    missing = snapshot.absent_series(model.bundle.schema.features)
     if not missing:
         return None
     return (

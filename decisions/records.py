@@ -23,6 +23,7 @@ from ledger.decisions import Draft
 from ledger.idempotency import IdempotentAnswer
 from ledger.records import Entry, Record, new_id
 from ledger.store import Ledger
+from margin.engines.registry import engine_of
 from margin.rules.ruleset import RuleSet
 from market.bars.daily_closes import DailyCloses
 from market.core.clock import DAY, parse_time
@@ -84,7 +85,7 @@ def entries(
     if snapshot.quotes is not None:
         shared.append(("quotes", _quotes_content(snapshot.quotes)))
     daily = snapshot.features.daily
-    if ruleset.method == "simulation" and daily is not None:
+    if engine_of(ruleset).needs_daily_history and daily is not None:
         shared.append(("daily_closes", _daily_content(daily)))
     contents = {f"{kind}_sha256": content.sha256 for kind, content in shared}
     recorded: list[Entry] = []

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import UNSET
 
 from margin.book.account_errors import AccountProblems
 from margin.book.book_portfolios import BookPortfolios, book_portfolios, take_portfolios
-from margin.book.portfolio_batch import CollateralBalances, Portfolios, Underlyings
+from margin.book.portfolio_batch import Portfolios
 from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins, engine_of
 from margin.rules.ruleset import RuleSet
@@ -73,13 +72,14 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
     RuleSetError
         The rules settle in coin, and what an account of a book has is in the settlement currency.
     """
-    if ruleset.standard is not UNSET and ruleset.standard.settlement == "coin":
+    engine = engine_of(ruleset)
+    if engine.settles_in_coin(ruleset):
         raise RuleSetError(
             f"rule set {ruleset.name!r} settles in coin, and accounts here are in the settlement "
             'currency; choose rules that settle in "quote", or margin single cases with '
             "margincast margin --cases"
         )
-    options = engine_of(ruleset).options
+    options = engine.margins_options
     held = book_portfolios(book, view, ruleset.collateral, options=options)
     with np.errstate(over="ignore", invalid="ignore"):  # found with the figures
         try:
@@ -88,7 +88,7 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
             _isolate_failures(held.portfolios, ruleset, held.problems)
             held = book_portfolios(book, view, ruleset.collateral, held.problems, options=options)
             margins = compute_margins(held.portfolios, ruleset)
-        exposures = leg_exposures(held.portfolios, discounted=marks_discounted(ruleset))
+        exposures = leg_exposures(held.portfolios, discounted=engine.discounts_options)
         headroom = margins.maintenance_net
     shares = _LegShares.of(held, book.leg_quantity)
     greeks = [exposures.value, exposures.gamma, exposures.vega]
@@ -106,26 +106,6 @@ def book_margins(book: Book, view: MarketView, ruleset: RuleSet) -> BookMargins:
         position_maintenance=shares.spread(margins.leg_maintenance),
         position_exposures=Exposures(shares.spread(exposures.delta), *optional),
     )
-
-
-def marks_discounted(ruleset: RuleSet) -> bool:
-    """Whether the engine marks options at their discounted value; the standard engine does not."""
-    return ruleset.engine != "standard"
-
-
-def collateral_haircuts(pledges: CollateralBalances, on: Underlyings, ruleset: RuleSet) -> Floats:
-    """Share of a positive value that counts for nothing in maintenance, shape (B,).
-
-    Under the standard engine a coin of an underlying has its ``base_factor`` in the haircut's
-    place.
-    """
-    haircut = np.where(pledges.cash, 0.0, pledges.maintenance_haircut)
-    rules = ruleset.standard
-    if rules is UNSET:
-        return haircut
-    factor = np.array([rules.figure("base_factor", name) for name in (*on.name, "")])
-    base = (pledges.underlying >= 0) & ~pledges.cash
-    return np.where(base, np.clip(1.0 - factor[pledges.underlying], 0.0, 1.0), haircut)
 
 
 @dataclass(frozen=True, slots=True)

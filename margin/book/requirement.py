@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from margin.book.account_errors import AccountProblems
 from margin.book.account_figures import AccountFigures, Collateral, LegPrices, OptionLegs
-from margin.book.book_margins import BookMargins, book_margins, collateral_haircuts
+from margin.book.book_margins import BookMargins, book_margins
 from margin.book.book_portfolios import BookPortfolios
 from margin.book.segment_sums import row_sums
+from margin.engines.registry import engine_of
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView
 from market.accounts.book import Book
@@ -90,7 +91,7 @@ def _collateral_of(held: BookPortfolios, ruleset: RuleSet) -> Collateral:
         pledges.start,
         balances.symbol,
         balances.value(held.stable_price),
-        collateral_haircuts(pledges, held.portfolios.underlyings, ruleset),
+        engine_of(ruleset).collateral_haircuts(pledges, held.portfolios.underlyings, ruleset),
         pledges.maintenance_premium,
     )
 

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from margin.book.book_margins import marks_discounted
 from margin.book.book_portfolios import BookPortfolios
 from margin.book.portfolio_batch import OPTION
 from margin.book.requirement import Requirement
+from margin.engines.registry import engine_of
 from margin.pricing.black76 import black76_price
 from margin.rules.ruleset import RuleSet
 from margin.valuation.exposures import YEAR_SECONDS
@@ -63,7 +63,7 @@ class MarksUsed:
         held = requirement.margined.book
         self._leg_start, self._row = requirement.leg_start, held.position_row
         self._balance_start, self._asset = requirement.collateral.start, held.balances.asset
-        self._instruments = _instrument_marks(held, discounted=marks_discounted(ruleset))
+        self._instruments = _instrument_marks(held, discounted=engine_of(ruleset).discounts_options)
         self._assets = _asset_marks(held)
 
     def of(self, account: int) -> tuple[MarkUsed, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from margin.book.book_margins import marks_discounted
 from margin.book.book_portfolios import book_portfolios
 from margin.book.portfolio_batch import OPTION, PERP
 from margin.engines.registry import engine_of
@@ -35,13 +34,13 @@ def trade_price(instrument: str, view: MarketView, ruleset: RuleSet) -> TradePri
     """The price of an instrument in a market under a rule set: of spot and perps that of
     `margin.valuation.marks`, of an option its value at its vol."""
     one = Account("what-if", 0.0, (Position(instrument, 1.0),))
-    options = engine_of(ruleset).options
-    held = book_portfolios(Book.of([one]), view, ruleset.collateral, options=options)
+    engine = engine_of(ruleset)
+    held = book_portfolios(Book.of([one]), view, ruleset.collateral, options=engine.margins_options)
     if held.problems.found:
         return TradePrice(math.nan)
     kind, on = held.portfolios.kind[0], held.portfolios.underlyings
     if kind == OPTION:
-        exposures = leg_exposures(held.portfolios, discounted=marks_discounted(ruleset))
+        exposures = leg_exposures(held.portfolios, discounted=engine.discounts_options)
         return TradePrice(float(exposures.value[0]), premium=True)
     row = held.portfolios.underlying[0]
     return TradePrice(float((on.perp_price if kind == PERP else on.spot)[row]))

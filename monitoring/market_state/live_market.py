@@ -345,7 +345,7 @@ def _last_row(features: MarketFeatures) -> MarketFeatures:
         fast_correlation=features.fast_correlation[-1:].copy(),
         age=features.age[-1:].copy(),
         history=features.history[-1:].copy(),
-        seen=features.seen[-1:].copy(),
+        bar_hours=features.bar_hours[-1:].copy(),
         daily=features.daily_at(-1),
     )
 

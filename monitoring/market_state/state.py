@@ -241,18 +241,17 @@ class LiveMarketState:
             waited = (as_of - ahead.closes) / HOUR
             mark_age = np.where(ahead.closes > 0, waited, self.features.age[0] + late)
         suspect_mark, suspect_ts = self._suspect_bars(filter_state, close) or (None, None)
-        return MarketSnapshot.at(
-            as_of,
-            self.interval,
-            self.features,
-            0,
-            mark,
-            filter_state[:, SIDE] != 0.0,
-            self.quotes.board(as_of),
-            suspect_mark,
-            suspect_ts,
-            mark_max_age,
-            mark_age,
+        return MarketSnapshot(
+            as_of=as_of,
+            interval=self.interval,
+            features=self.features.at(0, as_of),
+            mark=mark,
+            suspect=filter_state[:, SIDE] != 0.0,
+            quotes=self.quotes.board(as_of),
+            suspect_mark=suspect_mark,
+            suspect_ts=suspect_ts,
+            mark_max_age=mark_max_age,
+            mark_age=mark_age,
         )
 
 

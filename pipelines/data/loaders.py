@@ -117,7 +117,7 @@ def read_market(config: Config, recorded: RecordedSource | None = None) -> Marke
     before = advance_through(state, history.bars.rows(0, -2), history.corrections)
     earlier = state.copy()
     last = advance_through(state, history.bars.rows(-2, None), history.corrections)
-    return Market(history, before.followed_by(last), earlier, bool(config.market.bars))
+    return Market(history, before.append(last), earlier, bool(config.market.bars))
 
 
 def read_rule_history(config: Config) -> RuleHistory:

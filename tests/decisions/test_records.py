@@ -20,7 +20,7 @@ from market.accounts.book import Account, Balance, Position
 from market.core.clock import DAY, HOUR
 from market.core.errors import BundleError, LedgerError
 from market.sources.http import account_message, account_update
-from models.bundle.bundle import MODEL, load_bundle
+from models.bundle.bundle import MODEL_FILE, load_bundle
 from models.forecaster import Forecaster
 
 Load = Callable[[str], Forecaster]
@@ -148,7 +148,7 @@ def test_tampered_bundle_is_detected(
     ledger: Ledger, market: Any, ruleset: RuleSet, bundles: Any, load: Load, champion: str
 ) -> None:
     name = record(ledger, market, ruleset, load(champion))[0]
-    path = bundles.root / champion / MODEL
+    path = bundles.root / champion / MODEL_FILE
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     with pytest.raises(BundleError, match="checksum"):
         replay(ledger, name, load)

@@ -73,7 +73,7 @@ def assert_equals_batch(live: LiveMarket, market: Any, values: Any, context: Any
     features = state.advance(panel)
     assert_same_state(live.state.head, state)
     assert live.state.features is not None
-    for name in ("values", "correlation", "fast_correlation", "age", "history", "seen"):
+    for name in ("values", "correlation", "fast_correlation", "age", "history", "bar_hours"):
         mine = getattr(live.state.features, name)[-1]
         assert mine.tobytes() == np.ascontiguousarray(getattr(features, name)[-1]).tobytes(), name
     closes = values[:, :, CLOSE]

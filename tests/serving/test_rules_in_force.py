@@ -125,7 +125,7 @@ def test_without_rules_in_force_nothing_is_decided(
 def test_one_rule_set_for_all_times_is_used_beyond_its_dates_with_a_reason(
     serve: Any, account: dict[str, Any], champion: str, ruleset: RuleSet, change: int
 ) -> None:
-    endpoint = serve(rules=RuleHistory.chosen(version(ruleset, "1", change, None)))
+    endpoint = serve(rules=RuleHistory.constant(version(ruleset, "1", change, None)))
     decision = endpoint.score(account).json()["decisions"][0]
     (expired,) = [r for r in decision["reasons"] if r["name"] == "out_of_force"]
     assert format_time(change) in expired["text"]

@@ -143,7 +143,7 @@ def from_book(
     found = book_symbols(book, symbols, ruleset.collateral)
     kinds = {name: parse_instrument(name).kind for name in dict.fromkeys(book.leg_instrument)}
     options = [name for name, kind in kinds.items() if kind == "option"]
-    if options and not engine_of(ruleset).options:
+    if options and not engine_of(ruleset).margins_options:
         raise DataError(
             f"{options[0]!r} in the account files is an option, and rule set {ruleset.name!r} "
             "margins spot and perpetuals only; leave it out, or choose rules that margin options, "

@@ -144,7 +144,7 @@ class Run:
     def client(self, ledger: Ledger, preset: str, *, model: bool) -> TestClient[Any]:
         root = self.bundles if model else self.empty
         settings = ServingSettings("127.0.0.1", 8000, root, "market", "off")
-        rules = RuleHistory.chosen(load_ruleset(preset))
+        rules = RuleHistory.constant(load_ruleset(preset))
         return TestClient(create_app(settings, ledger, rules, self.live()))
 
     def record(self, ledger: Ledger) -> None:

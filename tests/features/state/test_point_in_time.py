@@ -145,7 +145,7 @@ def test_pieces_of_a_corrected_history_equal_the_whole(tmp_path: Path) -> None:
         state = MarketState(history.bars.symbols, HOURLY)
         first = advance_through(state, history.bars.rows(0, cut), history.corrections)
         rest = advance_through(state, history.bars.rows(cut, None), history.corrections)
-        assert_same(first.followed_by(rest), whole, slice(None))
+        assert_same(first.append(rest), whole, slice(None))
 
 
 def test_history_without_corrections_is_advanced_as_ever() -> None:

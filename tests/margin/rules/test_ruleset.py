@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from margin.engines.tier.rules import TierRules
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
 from market.bars.outlier_filter import PriceGuard
 from market.core.errors import RuleSetError
@@ -26,7 +29,7 @@ def with_change(ruleset: RuleSet, path: str, value: Any) -> dict[str, Any]:
 
 def test_embedded_preset_is_two_and_four_per_cent(linear_tiers: RuleSet) -> None:
     assert "linear-tiers" in list_rulesets()
-    (bracket,) = linear_tiers.tiers.of_symbol("ANYTHING")
+    (bracket,) = linear_tiers.engine_rules(TierRules).table_of("ANYTHING").brackets
     assert (bracket.maintenance_rate, bracket.initial_rate) == (0.02, 0.04)
     assert linear_tiers.add_on.targets == {1: 0.002, 8: 0.01, 24: 0.02}
     assert linear_tiers.floors.enabled() == ("liquidity", "stale_data")
@@ -64,6 +67,16 @@ def test_replay_from_ledger_json_gives_the_same_identity(name: str) -> None:
     assert again == ruleset
     assert (again != ruleset) is False
     assert hash(again) == hash(ruleset)
+
+
+@pytest.mark.parametrize("name", list_rulesets())
+def test_a_rule_set_reaches_another_process_as_it_is(name: str) -> None:
+    ruleset = load_ruleset(name)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        again = pickle.loads(pickle.dumps(ruleset, protocol))  # noqa: S301 - made here
+        assert again == ruleset
+        assert again.table == ruleset.table
+    assert copy.deepcopy(ruleset) == ruleset
 
 
 def test_identity_ignores_spelling_and_sees_every_value(

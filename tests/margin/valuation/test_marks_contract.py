@@ -10,7 +10,8 @@ import pytest
 from margin.book.account_portfolio import account_portfolio
 from margin.book.requirement import Requirement, compute_requirement
 from margin.floors import FLOORS, active_floors
-from margin.liquidation.book_step import book_step
+from margin.life_cycle.account_replay import AccountReplay
+from margin.liquidation.book_liquidation import book_step
 from margin.pricing.black76 import black76_price
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset
 from margin.valuation.marks_used import MarksUsed
@@ -23,7 +24,6 @@ from market.core.clock import HOUR
 from market.core.instruments import parse_expiry
 from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
 from market.sources.base import AccountUpdates
-from pipelines.data.account_replay import HeldAccounts
 
 SPOT, PERP = "BTCUSDT", "BTCUSDT-PERP"
 CLOSE, MARK = 100_000.0, 60_000.0
@@ -225,7 +225,7 @@ def test_whatever_prices_an_account_prices_it_alike(market: MarketView, preset: 
 
 def test_a_position_without_an_entry_price_enters_at_the_mark(market: MarketView) -> None:
     account = Account("a", 1.0, (Position(PERP, 1.0), Position("ETHUSDT", 1.0)))
-    held = HeldAccounts(make_history([AccountUpdates(0, Book.of([account]))]))
+    held = AccountReplay(make_history([AccountUpdates(0, Book.of([account]))]))
     book, _ = held.at(marked(market))
     assert dict(zip(book.leg_instrument, book.leg_entry_price.tolist(), strict=True)) == {
         PERP: MARK,

@@ -35,7 +35,7 @@ quantities = st.floats(-5.0, 5.0).filter(lambda q: abs(q) > 1e-3)
 
 
 def takes_options(rules: RuleSet) -> bool:
-    return rules.engine != "tier"
+    return engine_of(rules).margins_options
 
 
 @st.composite
@@ -84,7 +84,7 @@ def account(content: dict[str, Any], rules: RuleSet) -> Portfolio:
     kept = content["positions"]
     if not takes_options(rules):
         kept = [held for held in kept if held["kind"] != "option"]
-    history = {"history": HISTORY} if rules.method == "simulation" else {}
+    history = {"history": HISTORY} if engine_of(rules).needs_daily_history else {}
     return portfolio_from(content | {"positions": kept} | history)
 
 

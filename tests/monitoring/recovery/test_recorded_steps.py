@@ -120,7 +120,7 @@ def crash(panel: BarPanel, row: int = START, factor: float = 0.65) -> BarPanel:
 
 def assert_same_market(found: MarketSnapshot, live: MarketSnapshot) -> None:
     def rows(features: MarketFeatures) -> list[Any]:
-        return [features.values[0], features.age[0], features.correlation[0], features.seen[0]]
+        return [features.values[0], features.age[0], features.correlation[0], features.bar_hours[0]]
 
     for a, b in zip(rows(found.features), rows(live.features), strict=True):
         assert np.array_equal(a, b, equal_nan=True)
