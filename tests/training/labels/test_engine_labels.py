@@ -24,7 +24,7 @@ from market.bars.panel import BarPanel
 from market.core.clock import HOUR, INTERVALS, MINUTE
 from market.core.errors import DataError, RuleSetError
 from market.quotes.quotes import ExpiryQuote, QuoteBoard
-from training.backtest.backtest import backtest
+from training.backtest.backtest import BacktestSettings, backtest
 from training.labels.account_panel import AccountTimes, value_panel
 from training.labels.book_intervals import BookIntervals, from_history
 from training.labels.dataset import DatasetOptions, build_dataset
@@ -244,7 +244,5 @@ def test_options_are_refused_by_the_backtest_alone(tmp_path: Path) -> None:
             held,
             RULES,
             None,  # type: ignore[arg-type]
-            calibrate=(first, middle),
-            test=(middle, last),
-            seed=1,
+            BacktestSettings(calibrate=(first, middle), test=(middle, last), seed=1),
         )
