@@ -17,8 +17,8 @@ import numpy as np
 
 from benchmarks.fuzz.caller import Caller
 from benchmarks.fuzz.generators.scene import Scene
-from features.identity import digests_of
-from features.registry import ACCOUNT_FEATURES, CONTEXT_SOURCES, HORIZONS, prior_column
+from features.identity import digests_of, market_columns_of
+from features.registry import ACCOUNT_FEATURES, HORIZONS, REQUIRED_COLUMNS, prior_column
 from ledger.keys import Keys
 from ledger.store import Ledger
 from margin.engines.registry import engine_of
@@ -188,7 +188,7 @@ class World:
 
     def scene(self, endpoint: Endpoint, session: int) -> Scene:
         """What bodies may refer to at the start of a session."""
-        moment = endpoint.live.moment
+        moment = endpoint.live.state
         symbols = moment.head.symbols
         newest = endpoint.newest_close
         collateral = self.ruleset.collateral
@@ -217,7 +217,8 @@ def _newest_close(live: LiveMarket) -> int:
 
 def _small_bundle(ruleset: RuleSet) -> dict[str, bytes]:
     """A bundle without trees: the structural prior, calibrated."""
-    learned = [feature for feature in ACCOUNT_FEATURES if feature.name not in CONTEXT_SOURCES]
+    required = set(REQUIRED_COLUMNS)
+    learned = [f for f in ACCOUNT_FEATURES if market_columns_of([f.name]) <= required]
     names = tuple(feature.name for feature in learned)
     schema = ModelSchema.of_columns(
         features=names,

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from market.bars.bar_files import timestamps
 from market.core.errors import DataError
+from market.core.parquet_columns import timestamps
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -9,12 +9,13 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from market.bars.bar_files import BarFolder, BarKind, SymbolBars
+from market.bars.bar_cleaning import SymbolBars
 from market.bars.bar_versions import Clock
 from market.bars.panel import CLOSE
 from market.bars.quality import Agreement
 from market.core.clock import DAY, Interval
 from market.core.errors import DataError
+from market.sources.base import BarKind, BarSource
 
 Floats = npt.NDArray[np.float64]
 Sources = npt.NDArray[np.int16]
@@ -31,9 +32,9 @@ NO_SOURCE = -1
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One file that was read."""
+    """Bars of one symbol from one source."""
 
-    folder: BarFolder
+    source: BarSource
     symbol: str
     bars: SymbolBars
 
@@ -86,7 +87,7 @@ class Sourced:
         """Closes of the other kinds at each bar of a series, shape (T, S, K); None if one kind."""
         if len(self.by_kind) == 1:
             return None
-        kinds = np.array([*(MARK_ORDER.index(file.folder.kind) for file in loaded), -1])
+        kinds = np.array([*(MARK_ORDER.index(file.source.kind) for file in loaded), -1])
         own = kinds[series.source]  # NO_SOURCE finds the last one
         closes = np.empty((*own.shape, len(self.by_kind)))
         for k, (kind, other) in enumerate(self.by_kind.items()):
@@ -104,7 +105,7 @@ def grid_of(loaded: Sequence[Loaded], interval: Interval) -> npt.NDArray[np.int6
     DataError
         No file of traded prices holds a bar.
     """
-    if all(file.folder.kind == "mark" for file in loaded):
+    if all(file.source.kind == "mark" for file in loaded):
         raise DataError("every spot and perp file is empty once faulty bars are dropped")
     # Marks may begin or end elsewhere; the grid covers everything that was read.
     clocks: tuple[Clock, ...] = ("newest", "settled", "at_close")
@@ -123,15 +124,15 @@ def put_together(
 ) -> tuple[Sourced, list[int]]:
     """Files on one grid by one clock, and how many bars of each file were used."""
     column = {symbol: i for i, symbol in enumerate(symbols)}
-    kinds = list(dict.fromkeys(file.folder.kind for file in loaded))
+    kinds = list(dict.fromkeys(file.source.kind for file in loaded))
     by_kind = {kind: _nothing(len(grid), len(symbols)) for kind in kinds}
     bars = by_kind[kinds[0]] if len(kinds) == 1 else _nothing(len(grid), len(symbols))
     used = []
     for i, file in enumerate(loaded):
         opens, values = file.bars.as_known(clock)
         rows, s = (opens - grid[0]) // interval.nanoseconds, column[file.symbol]
-        fresh = _fill_in(by_kind[file.folder.kind], rows, s, values, i)
-        if file.folder.kind != "mark" and len(kinds) > 1:
+        fresh = _fill_in(by_kind[file.source.kind], rows, s, values, i)
+        if file.source.kind != "mark" and len(kinds) > 1:
             fresh = _fill_in(bars, rows, s, values, i)
         used.append(fresh)
     return Sourced(bars, by_kind), used
@@ -150,9 +151,9 @@ def compare_files(loaded: Sequence[Loaded]) -> tuple[Agreement, ...]:
             continue
         equal = float(np.mean(first.bars.values[a, CLOSE] == second.bars.values[b, CLOSE]))
         verdict = ""
-        if (first.folder.kind == second.folder.kind) != (equal >= SAME_PRICES):
+        if (first.source.kind == second.source.kind) != (equal >= SAME_PRICES):
             verdict = "differ" if equal < SAME_PRICES else "mix-up"
-        ends = [(str(file.folder.path), file.folder.kind) for file in (first, second)]
+        ends = [(file.source.name, file.source.kind) for file in (first, second)]
         found.append(Agreement(first.symbol, ends[0], ends[1], len(opens), equal, verdict))
     return tuple(found)
 

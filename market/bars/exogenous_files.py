@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market.bars.bar_files import MAX_VOLUME, floats, timestamps
+from market.bars.bar_cleaning import MAX_VOLUME
 from market.bars.history import MarketHistory
 from market.bars.panel import (
     CONTEXT_WIDTH,
@@ -31,6 +31,7 @@ from market.bars.panel import (
 from market.bars.quality import ContextQuality
 from market.core.clock import HOUR, MINUTE
 from market.core.errors import DataError
+from market.core.parquet_columns import floats, timestamps
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from market.bars import outlier_filter
-from market.bars.bar_files import BarFolder, find_files, read_bars
+from market.bars.bar_cleaning import load_bars
 from market.bars.bar_sources import MARK_ORDER, Loaded, compare_files, grid_of, put_together
 from market.bars.filtered_bars import (
     RECENT_ROWS,
@@ -39,6 +39,7 @@ from market.bars.quality import QualityReport
 from market.bars.recorded_rows import RecordedRows, RecordedSource, RecordedUse
 from market.core.clock import Interval
 from market.core.errors import DataError
+from market.sources.base import BarSource
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -128,7 +129,7 @@ class MarketHistory:
         """Close of each bar that waits for confirmation at the close of `row`, and its time.
 
         As the endpoint says it,
-        `monitoring.market_state.live_market_state.LiveMarketState.suspect_bars`.
+        `monitoring.market_state.state.LiveMarketState.suspect_bars`.
 
         Returns
         -------
@@ -189,17 +190,17 @@ class MarketHistory:
 
 
 def load_history(
-    folders: Sequence[BarFolder],
+    sources: Sequence[BarSource],
     interval: Interval,
     symbols: Sequence[str] = (),
     guard: PriceGuard | None = None,
     recorded: RecordedSource | None = None,
 ) -> MarketHistory:
-    """Load bars from folders.
+    """Load bars from sources.
 
     Parameters
     ----------
-    folders:
+    sources:
         In order of precedence.
     interval:
         The interval of the panel; finer files are aggregated.
@@ -217,13 +218,13 @@ def load_history(
         A folder, file or symbol is missing or breaks the data contract.
     """
     read = [
-        Loaded(folder, symbol, read_bars(path, folder.kind, interval))
-        for folder in folders
-        for symbol, path in find_files(folder, symbols).items()
+        Loaded(source, symbol, load_bars(source, symbol, interval))
+        for source in sources
+        for symbol in source.symbols(symbols)
     ]
-    traded = sorted({file.symbol for file in read if file.folder.kind != "mark"})
+    traded = sorted({file.symbol for file in read if file.source.kind != "mark"})
     if missing := sorted(set(symbols) - set(traded)):
-        where = ", ".join(str(folder.path) for folder in folders)
+        where = ", ".join(source.name for source in sources)
         raise DataError(f"no spot or perp bars for symbol(s) {', '.join(missing)} in {where}")
     if not traded:
         raise DataError("no spot or perp bars found; [market] bars needs at least one such folder")
@@ -284,7 +285,7 @@ def _report(
     # By identity: equality would compare arrays.
     used = set(map(id, loaded))
     files += [file.bars.quality for file in read if id(file) not in used]
-    kind_of = [MARK_ORDER.index(file.folder.kind) for file in loaded]
+    kind_of = [MARK_ORDER.index(file.source.kind) for file in loaded]
     kinds = np.array([*kind_of, len(MARK_ORDER)])[guarded.marks.source]
     present = [kind for k, kind in enumerate(MARK_ORDER) if k in kind_of]
     counts: dict[str, dict[str, int]] = {
@@ -309,7 +310,7 @@ def _basis(
     None where there are none."""
     closes = {}
     for kind in ("perp", "spot"):
-        of_kind = [file for file in loaded if file.folder.kind == kind]
+        of_kind = [file for file in loaded if file.source.kind == kind]
         if not of_kind:
             return None
         sourced, _ = put_together(of_kind, symbols, grid, interval, "at_close")
@@ -341,10 +342,9 @@ def _fine_marks(
     column = {symbol: i for i, symbol in enumerate(panel.symbols)}
     for kind in MARK_ORDER:
         for file in loaded:
-            if file.folder.kind != kind or file.bars.interval == panel.interval:
+            if file.source.kind != kind or file.bars.interval == panel.interval:
                 continue
-            path = file.folder.path / f"{file.symbol}.parquet"
-            own = read_bars(path, kind, file.bars.interval)
+            own = load_bars(file.source, file.symbol, file.bars.interval)
             # A fine bar ends where a step of the finest grid ends.
             ends = (own.opens + own.interval.nanoseconds - panel.opens[0]) // finest.nanoseconds - 1
             inside = (ends >= 0) & (ends < len(fine))

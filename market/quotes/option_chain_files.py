@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market.bars.bar_files import floats, timestamps
 from market.core.errors import DataError
+from market.core.parquet_columns import floats, timestamps
 from market.quotes.option_chain import VENUES, ChainQuality, OptionChain, expiry_moment
 
 Floats = npt.NDArray[np.float64]

@@ -22,6 +22,7 @@ from market.core.clock import format_time
 from market.core.errors import DataError, InstrumentError
 from market.core.instruments import parse_expiry, parse_instrument
 from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
+from market.sources.base import Figure
 
 HISTORY_DEPTH = 16
 """So many values of a figure are kept: the newest one and those before it."""
@@ -30,23 +31,6 @@ UNCONFIRMED = 2**63 - 1
 """`QuoteField.confirmed` of a suspect figure."""
 
 _END = UNCONFIRMED - 1  # after every time at which something counts
-
-Figure = Literal[
-    "mark",
-    "vol",
-    "funding",
-    "confidence",
-    "open_interest",
-    "implied_vol",
-    "forward",
-    "rate",
-    "svi",
-    "vols",
-    "forward_confidence",
-    "vol_confidence",
-]
-"""What can be told. An expiry has either ``svi`` or ``vols``: the newer one takes the place of the
-other, and all strikes are told anew."""
 
 Status = Literal["applied", "duplicate", "late"]
 

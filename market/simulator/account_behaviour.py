@@ -27,11 +27,11 @@ import numpy.typing as npt
 from numba import njit
 
 from market.accounts.account_files import CLOSED, AccountHistory, Event, make_history
-from market.accounts.book import Book
 from market.core.clock import HOUR
 from market.simulator.behaviour_rates import Behaviour, Hazard
 from market.simulator.counter_rng import mix, slot_key, uniform
 from market.simulator.population import LIFE, SampledAccounts
+from market.sources.base import AccountUpdates
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -86,7 +86,7 @@ class AccountTrajectories:
         """The lives as recorded accounts; `symbols` name the columns of the mark."""
         return make_history(self.snapshots(symbols, decision_times), self.events(decision_times))
 
-    def snapshots(self, symbols: Sequence[str], decision_times: Ints) -> Iterator[tuple[int, Book]]:
+    def snapshots(self, symbols: Sequence[str], decision_times: Ints) -> Iterator[AccountUpdates]:
         """Each time at which books begin or change, rising, with those books in order of life.
 
         An account that closes has no snapshot at that row; see `events`.
@@ -102,7 +102,7 @@ class AccountTrajectories:
         for when, own in zip(rows, np.split(order, first[1:]), strict=True):
             born = lives.book_of(life[own], symbols)
             legs = np.diff(born.leg_start)
-            yield (
+            yield AccountUpdates(
                 int(decision_times[when]),
                 replace(
                     born,

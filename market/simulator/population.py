@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -187,13 +187,6 @@ class SampledAccounts:
     def book_at(self, row: int, symbols: Sequence[str]) -> Book:
         """The book of all lives held at a row, sorted by account id; see `book_of`."""
         return self.book_of(self.alive(row), symbols)
-
-    def births(self, symbols: Sequence[str]) -> Iterator[tuple[int, Book]]:
-        """Each row at which lives are born, rising, with the book of those lives."""
-        order = np.argsort(self.birth_row, kind="stable")
-        rows, first = np.unique(self.birth_row[order], return_index=True)
-        for row, lives in zip(rows, np.split(order, first[1:]), strict=True):
-            yield int(row), self.book_of(lives, symbols)
 
     def book_of(self, lives: Ints, symbols: Sequence[str]) -> Book:
         """The books of chosen lives, one account each, in the order given.

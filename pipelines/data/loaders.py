@@ -13,7 +13,6 @@ from features.state.point_in_time import advance_through
 from margin.rules.history import RuleHistory
 from margin.rules.history import load_history as load_rule_history
 from margin.rules.ruleset import RuleSet
-from market.bars.bar_files import BarFolder
 from market.bars.exogenous_files import ContextSources, add_context
 from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import PriceGuard
@@ -24,6 +23,7 @@ from market.simulator.account_behaviour import AccountTrajectories, simulate_beh
 from market.simulator.market_parameters import MarketParameters
 from market.simulator.population import Population, SampledAccounts, sample_lives
 from market.simulator.simulated_market import SimulatedMarket, simulate_market
+from market.sources.parquet import BarFolder
 from pipelines.config.config import Config
 
 
@@ -117,7 +117,7 @@ def read_market(config: Config, recorded: RecordedSource | None = None) -> Marke
     before = advance_through(state, history.bars.rows(0, -2), history.corrections)
     earlier = state.copy()
     last = advance_through(state, history.bars.rows(-2, None), history.corrections)
-    return Market(history, before.followed_by(last), earlier, bool(config.market.bars))
+    return Market(history, before.append(last), earlier, bool(config.market.bars))
 
 
 def read_rule_history(config: Config) -> RuleHistory:

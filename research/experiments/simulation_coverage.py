@@ -31,10 +31,10 @@ from margin.engines.registry import compute_margins
 from margin.floors import active_floors, largest_floor
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from market.accounts.book import Account, Book, Position
-from market.bars.bar_files import BarFolder
 from market.bars.history import MarketHistory, load_history
 from market.core.clock import DAY, INTERVALS, format_time
 from market.core.errors import DataError
+from market.sources.parquet import BarFolder
 from training.backtest.var_backtests import conditional_coverage, kupiec
 
 MARKETS: Mapping[str, tuple[str, tuple[str, ...]]] = {

@@ -25,7 +25,7 @@ from market.simulator.market_parameters import (
 )
 from market.simulator.quotes import INDEX_HOURS
 from market.simulator.simulated_market import simulate_market
-from market.simulator.venue_statistics import memory
+from research.simulator_fit.venue_statistics import memory
 
 Floats = npt.NDArray[np.float64]
 

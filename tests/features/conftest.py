@@ -166,8 +166,8 @@ def same_bits() -> Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], 
 
     def compare(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> bool:
         # Zeros of other sign are other bits, which comparing values would not see.
-        a, b = (np.where(np.isnan(x), np.nan, x).view(np.int64) for x in (a, b))
-        return np.array_equal(a, b)
+        bits = [np.where(np.isnan(x), np.nan, x).view(np.int64) for x in (a, b)]
+        return np.array_equal(bits[0], bits[1])
 
     return compare
 
@@ -275,7 +275,7 @@ def by_sql() -> Callable[[BarPanel, str, dict[str, float]], npt.NDArray[np.float
         """  # noqa: S608 - text of our own tests
         with duckdb.connect() as connection:
             connection.register("bars", table)
-            values = connection.execute(query).fetchnumpy()["value"]
-        return np.ma.filled(values.astype(np.float64), np.nan).reshape(rows, count)
+            values = connection.execute(query).df()["value"].to_numpy(np.float64)
+        return values.reshape(rows, count)
 
     return evaluate

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.account.frame import AccountRows, LegGreeks, compute_features, compute_moments
+from features.account.frame import AccountRows, LegGreeks, compute_aggregates, compute_features
 from features.registry import (
     ACCOUNT_FEATURES,
     CROSS_FEATURES,
@@ -104,7 +104,7 @@ def values() -> dict[str, list[float | None]]:
     for feature in (*MARKET_FEATURES, *CROSS_FEATURES):
         column = features.values[list(KEPT_ROWS), :, MARKET_COLUMNS.index(feature.name)]
         found[f"{feature.name}@{feature.revision}"] = _plain(column)
-    columns = compute_features(compute_moments(accounts(), features))
+    columns = compute_features(compute_aggregates(accounts(), features))
     for i, account in enumerate(ACCOUNT_FEATURES):
         found[f"{account.name}@{account.revision}"] = _plain(columns[:, i])
     return found

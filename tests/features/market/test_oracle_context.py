@@ -139,7 +139,7 @@ def test_open_interest_days(
     got = advance(panel).column("open_interest_days_168h")
     for s, bars in enumerate(frames(panel)):
         value = _held(bars["open_interest"], 48, n) * bars["close"].ffill()
-        days = np.log(value / (24.0 * n * _mean(bars["turnover"], 168 * n)))
+        days = pd.Series(np.log(value / (24.0 * n * _mean(bars["turnover"], 168 * n))))
         np.testing.assert_allclose(got[:, s], _expected(days, len(panel)), rtol=1e-9)
 
 

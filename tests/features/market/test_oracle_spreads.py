@@ -169,7 +169,7 @@ def _edge(bars: pd.DataFrame, width: int) -> pd.Series:
     prices = bars[PRICES].copy()
     prices.loc[prices["close"].shift(1).isna(), "open"] = np.nan
     # `edge_rolling` counts a window by its bars, of which it takes one off, as of `min_periods`.
-    spread = edge_rolling(prices, window=width + 1, min_periods=width // 2 + 1)
+    spread: pd.Series = edge_rolling(prices, window=width + 1, min_periods=width // 2 + 1)
     return spread.where(spread.index >= width - 1)
 
 

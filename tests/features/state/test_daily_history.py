@@ -94,7 +94,7 @@ def test_pieces_and_restarts_give_the_days_of_the_whole(
     first = state.advance(bars.rows(0, cut))
     state.save(tmp_path / "state.npz")
     rest = MarketState.load(tmp_path / "state.npz").advance(bars.rows(cut, None))
-    together = first.followed_by(rest)
+    together = first.append(rest)
     for row in range(0, len(bars), 7):
         assert same_days(daily(together, row), daily(whole(bars), row), same_bits), row
 
@@ -125,7 +125,7 @@ def test_a_correction_after_midnight_counts_from_the_next_row(same_bits: SameBit
     assert later.until == bars.closes[row]
     assert later.close[-1, 0] == corrected[0, CLOSE]
     assert same_bits(later.close[:-1], daily(told, row).close[:-1])
-    assert state.daily.ended.close[4, 0] == corrected[0, CLOSE]
+    assert state.daily.days.close[4, 0] == corrected[0, CLOSE]
 
 
 def test_memory_is_of_ten_years() -> None:
@@ -157,8 +157,9 @@ def test_content_survives_to_the_last_bit(same_bits: SameBits) -> None:
 def test_view_brings_the_days_and_a_snapshot_refuses_those_of_another_market() -> None:
     bars = panel()
     features = whole(bars)
-    marks = np.ones(3)
-    snapshot = MarketSnapshot.at(int(bars.closes[-1]), HOURLY, features, -1, marks)
+    as_of = int(bars.closes[-1])
+    quiet = np.zeros(3, dtype=np.bool_)
+    snapshot = MarketSnapshot(as_of, HOURLY, features.at(-1, as_of), np.ones(3), quiet)
     assert snapshot.view().daily is snapshot.features.daily
     others = no_days(("X",))
     with pytest.raises(DataError, match="do not fit the market"):

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
-from market.bars.bar_files import BarFolder
 from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import PriceGuard
 from market.bars.panel import CLOSE, BarPanel
 from market.core.clock import HOUR, INTERVALS, MINUTE
 from market.simulator.simulated_market import simulate_bars
+from market.sources.parquet import BarFolder
 
 HOURLY = INTERVALS["1h"]
 ROWS = 200
@@ -145,7 +145,7 @@ def test_pieces_of_a_corrected_history_equal_the_whole(tmp_path: Path) -> None:
         state = MarketState(history.bars.symbols, HOURLY)
         first = advance_through(state, history.bars.rows(0, cut), history.corrections)
         rest = advance_through(state, history.bars.rows(cut, None), history.corrections)
-        assert_same(first.followed_by(rest), whole, slice(None))
+        assert_same(first.append(rest), whole, slice(None))
 
 
 def test_history_without_corrections_is_advanced_as_ever() -> None:

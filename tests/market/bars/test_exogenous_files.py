@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from market.bars.bar_files import BarFolder
 from market.bars.exogenous_files import ContextSources, add_context
 from market.bars.history import MarketHistory, load_history
 from market.bars.panel import (
@@ -27,6 +26,7 @@ from market.bars.panel import (
 )
 from market.core.clock import HOUR, INTERVALS, MINUTE, parse_time
 from market.core.errors import DataError
+from market.sources.parquet import BarFolder
 
 START = parse_time("2025-01-01T00:00:00Z")
 ROWS = 48

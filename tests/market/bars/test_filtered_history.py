@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from market.bars.bar_files import BarFolder, BarKind
 from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import PriceGuard
 from market.bars.panel import CLOSE, BarPanel
 from market.bars.quality import FileQuality
 from market.core.clock import HOUR, INTERVALS, MINUTE, format_time, parse_time
+from market.sources.base import BarKind
+from market.sources.parquet import BarFolder
 
 HOURLY = INTERVALS["1h"]
 GUARD = PriceGuard()
@@ -56,7 +57,7 @@ def quality(history: MarketHistory, name: str) -> FileQuality:
 
 
 def closes(history: MarketHistory) -> list[float]:
-    return history.bars.values[:, 0, CLOSE].tolist()
+    return list(history.bars.values[:, 0, CLOSE].tolist())
 
 
 def test_bad_tick_neither_marks_nor_is_seen_and_is_reported_with_its_time(

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.bars.bar_files import BarFolder, BarKind
 from market.bars.history import MAX_GAP_HOURS, MarketHistory, load_history
 from market.bars.outlier_filter import PriceGuard
 from market.bars.panel import CLOSE, HIGH, LOW, VOLUME, BarPanel
@@ -20,6 +19,8 @@ from market.bars.quality import FileQuality
 from market.bars.recorded_rows import RecordedRows
 from market.core.clock import DAY, HOUR, INTERVALS, MINUTE
 from market.core.errors import DataError
+from market.sources.base import BarKind
+from market.sources.parquet import BarFolder
 
 HOURLY = INTERVALS["1h"]
 NAN = float("nan")

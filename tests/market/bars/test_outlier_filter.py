@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.bars.bar_files import possible
+from market.bars.bar_cleaning import possible
 from market.bars.outlier_filter import (
     GOOD,
     LIMITED,

@@ -26,7 +26,8 @@ def kernel(x):
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small tree of packages with one kernel and, in another file, its constant."""
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    monkeypatch.setattr(numba.config, "CACHE_DIR", numba.config.CACHE_DIR)  # put back afterwards
+    folder = vars(numba.config)["CACHE_DIR"]
+    monkeypatch.setattr(numba.config, "CACHE_DIR", folder)  # put back afterwards
     for package in PACKAGES:
         (tmp_path / package).mkdir()
     source = Path(sys.modules["market.core.kernel_cache"].__file__ or "").read_text("utf-8")

@@ -6,17 +6,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market.bars.bar_files import read_bars
+from market.bars.bar_cleaning import load_bars
 from market.bars.panel import BASIS, FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST
+from market.core.arrays import Ints
 from market.core.clock import HOUR, Interval
 from market.simulator.market_writer import write_bars, write_quotes
 from market.simulator.simulated_market import simulate_bars, simulate_market
+from market.sources.parquet import BarFolder
 
 HOURLY = Interval.parse("1h")
 
 
-def times(table: pa.Table) -> np.ndarray:
-    return table["ts"].cast(pa.int64()).to_numpy()
+def times(table: pa.Table) -> Ints:
+    return np.asarray(table["ts"].cast(pa.int64()).to_numpy(), dtype=np.int64)
 
 
 def test_written_bars_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
@@ -25,7 +27,7 @@ def test_written_bars_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["BTCUSDT.parquet", "ETHUSDT.parquet"]
     assert str(pq.read_schema(paths[0]).field("ts").type) == "timestamp[ns, tz=UTC]"
     for column, path in enumerate(paths):
-        bars = read_bars(path, "spot", HOURLY)
+        bars = load_bars(BarFolder(path.parent, "spot"), path.stem, HOURLY)
         assert np.array_equal(bars.opens, panel.opens)
         assert np.array_equal(bars.values, panel.values[:, column])
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from market.core.clock import DAY, format_time, parse_time
-from models.bundle.bundle import MANIFEST, load_bundle, write_bundle
+from models.bundle.bundle import MANIFEST_FILE, load_bundle, write_bundle
 from pipelines.scheduler.schedule_state import JobState, ScheduleState
 from training.drift.reference import REFERENCE_FILE
 
@@ -92,7 +92,7 @@ def test_bundle_from_before_there_were_references_says_so(
 ) -> None:
     bundle = load_bundle(workspace.bundles / trained.champion)
     files = {name: bundle.read(name) for name in bundle.checksums if name != REFERENCE_FILE}
-    assert MANIFEST in files
+    assert MANIFEST_FILE in files
     older = workspace.bundles / write_bundle(workspace.bundles, files)
     found = workspace.report("drift", "--bundle", older)
     assert found["verdict"] == "unavailable"

@@ -19,6 +19,7 @@ from market.bars.history import MarketHistory
 from market.bars.panel import BarPanel
 from market.core.clock import HOUR, INTERVALS
 from market.core.errors import DataError
+from market.simulator.account_behaviour import AccountTrajectories
 from market.simulator.population import Population, SampledAccounts, sample_lives
 from market.simulator.simulated_market import simulate_bars
 from training.labels.book_intervals import BookIntervals, from_history, from_sampled_accounts
@@ -144,7 +145,7 @@ def test_order_of_rows_in_the_account_files_does_not_change_the_hash(
     world: World, tmp_path: Path
 ) -> None:
     panel = world.panel
-    births = ((int(panel.closes[r]), book) for r, book in world.lives.births(panel.symbols))
+    births = AccountTrajectories.idle(world.lives).snapshots(panel.symbols, panel.closes)
     write_accounts(tmp_path, births)
 
     def sha() -> str:
