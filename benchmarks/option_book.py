@@ -61,7 +61,7 @@ def sample_portfolios(count: int, seed: int = 1) -> Portfolios:
             np.ones(len(DAYS)),
             np.ones(len(DAYS)),
         ),
-        pledges=CollateralBalances(
+        collateral=CollateralBalances(
             np.zeros(count + 1, dtype=np.int64),
             (),
             np.zeros(0, dtype=np.int64),

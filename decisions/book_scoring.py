@@ -16,7 +16,7 @@ from decisions.valuations import BookValuations, value_book
 from features.account.frame import AccountRows, LegGreeks, compute_moments
 from features.registry import STALE_INTERVALS, WARM_UP_HOURS
 from features.state.snapshot import MarketSnapshot
-from margin.add_on.add_on import (
+from margin.add_on.bounds import (
     AddOn,
     ModelLevel,
     add_on_cap,
@@ -78,7 +78,7 @@ class BookScores:
     total_requirement:
         Maintenance margin plus the level, shape (N,).
     opening_requirement:
-        What new risk must meet, see `margin.add_on.add_on.opening_requirement`, shape (N,).
+        What new risk must meet, see `margin.add_on.bounds.opening_requirement`, shape (N,).
     deposit:
         What is missing to the level, whole cents, shape (N,).
     """

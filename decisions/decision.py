@@ -23,7 +23,7 @@ from margin.add_on.explain import explain, explain_engine
 from margin.add_on.reduction import reduction_fractions
 from margin.floors import floor_terms
 from margin.rules.ruleset import RuleSet
-from margin.valuation.marks_used import MarksUsed
+from margin.valuation.account_marks import AccountMarks
 from market.accounts.book import Account, Book
 from market.core.clock import HOUR, format_time
 from market.core.errors import DataError, InstrumentError
@@ -177,12 +177,10 @@ def decide(
 def _cuts(figures: BookScores, ruleset: RuleSet) -> Floats:
     """Share of every position of each account whose closing leaves nothing missing, (N,)."""
     valuations, level = figures.valuations, figures.add_on.level
-    cuts = reduction_fractions(valuations.last_good.margined, ruleset, level)
+    cuts = reduction_fractions(valuations.last_good, ruleset, level)
     if valuations.suspect is None:
         return cuts
-    return valuations.driving(
-        cuts, reduction_fractions(valuations.suspect.margined, ruleset, level)
-    )
+    return valuations.driving(cuts, reduction_fractions(valuations.suspect, ruleset, level))
 
 
 def _problems(figures: BookScores) -> dict[int, DataError]:
@@ -235,8 +233,8 @@ def _facts(figures: BookScores) -> list[dict[str, Any]]:
 
 def _marks(valuations: BookValuations, ruleset: RuleSet) -> list[list[MarkUsed]]:
     """The marks behind the figures of each account; none of one without figures."""
-    good = MarksUsed(valuations.last_good, ruleset)
-    other = None if valuations.suspect is None else MarksUsed(valuations.suspect, ruleset)
+    good = AccountMarks(valuations.last_good, ruleset)
+    other = None if valuations.suspect is None else AccountMarks(valuations.suspect, ruleset)
     found: list[list[MarkUsed]] = []
     for i in range(len(valuations.last_good)):
         if i in valuations.last_good.problems:

@@ -74,8 +74,7 @@ def value_book(book: Book, view: MarketView, ruleset: RuleSet) -> BookValuations
 
 def _entered(book: Book, good: Requirement) -> Book:
     """The book with the last good marks where entry prices are missing."""
-    held = good.margined.book
-    entry = np.where(
-        np.isnan(book.leg_entry_price), held.listing.price[held.position_row], book.leg_entry_price
-    )
+    entries = good.portfolios.entries
+    price = entries.instruments.price[entries.position_row]
+    entry = np.where(np.isnan(book.leg_entry_price), price, book.leg_entry_price)
     return replace(book, leg_entry_price=entry)

@@ -9,17 +9,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from margin.add_on.add_on import BINDINGS, AddOn, ModelLevel, deposit_to_meet
+from margin.add_on.bounds import BINDINGS, AddOn, ModelLevel, deposit_to_meet
 from margin.book.requirement import Requirement
 from margin.engines.margins import Part, RankedScenario
 from margin.engines.registry import engine_of
 from margin.floors.term import FloorTerm
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Book
-
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 _WORST = 3
 """Scenarios that an explanation names."""
@@ -120,7 +118,7 @@ class Explanation:
     before_clamp:
         The level after dead-band, step, release and freeze; None without one.
     binding:
-        What decided the level, see `margin.add_on.add_on.bound_add_on`.
+        What decided the level, see `margin.add_on.bounds.bound_add_on`.
     deposit:
         Counterfactual: this much more cash and nothing is missing.
     cut_share:
@@ -212,7 +210,7 @@ def explain(
 
 
 def explain_engine(
-    account: int, requirement: Requirement, ruleset: RuleSet, cut: float
+    account: int, requirement: Requirement, ruleset: RuleSet, reduction_fraction: float
 ) -> EngineParts:
     """How the engine came to the margins of an account without problems.
 
@@ -222,10 +220,10 @@ def explain_engine(
         Its index.
     requirement, ruleset:
         What the decision was made of.
-    cut:
-        Its share from `margin.add_on.reduction`.
+    reduction_fraction:
+        Of the account, from `margin.add_on.reduction`.
     """
-    alone = requirement.margined.book.portfolios.between(account, account + 1)
+    alone = requirement.portfolios.between(account, account + 1)
     parts, worst = engine_of(ruleset).explained(alone, 0, ruleset, _WORST)
     legs = slice(requirement.leg_start[account], requirement.leg_start[account + 1])
     charged = math.fsum(requirement.leg_maintenance_margin[legs].tolist())
@@ -233,7 +231,7 @@ def explain_engine(
         parts=parts,
         unallocated=float(requirement.maintenance_margin[account]) - charged,
         worst_scenarios=worst,
-        cut_share=cut,
+        cut_share=reduction_fraction,
     )
 
 

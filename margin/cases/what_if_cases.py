@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio
-from margin.book.portfolio_batch import flatten
 from margin.cases.margin_cases import CaseRun, answer_case, read_case
 from margin.engines.registry import engine_of
 from margin.rules.ruleset import RuleSet

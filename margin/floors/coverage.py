@@ -6,15 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from margin.book.account_figures import AccountFigures
+from margin.book.requirement import Requirement
 from margin.floors.term import FloorTerm
 from margin.rules.floors import CorrelationRules, CoverageRules, FloorRules, table_of
 from margin.valuation.view import MarketView
-
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class Coverage:
 
 
 def coverage(
-    requirement: AccountFigures, volatility: Floats, view: MarketView, rules: FloorRules
+    requirement: Requirement, volatility: Floats, view: MarketView, rules: FloorRules
 ) -> Coverage:
     r"""Margin that covers a book at the declared confidence over the declared period.
 
@@ -107,6 +105,48 @@ def coverage(
         cap,
     )
     return Coverage(leg_alone, alone, demand)
+
+
+@dataclass(frozen=True, slots=True)
+class JointMargin:
+    """``max(maintenance margin, demand(volatility))`` of N accounts, on which other floors build.
+
+    Attributes
+    ----------
+    coverage:
+        The demand and its parts.
+    margin:
+        Settlement currency, shape (N,); NaN for an account without figures.
+    """
+
+    coverage: Coverage
+    margin: Floats
+
+    def terms(self) -> tuple[FloorTerm, ...]:
+        """The margin in parts."""
+        return (
+            *self.coverage.terms(),
+            FloorTerm(
+                "rules_ask_more",
+                "the rules ask for more than the volatility",
+                "account",
+                self.margin - self.coverage.demand,
+            ),
+        )
+
+
+def current_margin(requirement: Requirement, view: MarketView, rules: FloorRules) -> JointMargin:
+    """The joint margin at the newest volatility."""
+    cover = table_of(rules.coverage, "coverage")
+    return joint_margin(current_volatility(view, cover), requirement, view, rules)
+
+
+def joint_margin(
+    volatility: Floats, requirement: Requirement, view: MarketView, rules: FloorRules
+) -> JointMargin:
+    """The joint margin at an hourly volatility, known everywhere, shape (S,)."""
+    demand = coverage(requirement, volatility, view, rules)
+    return JointMargin(demand, np.maximum(requirement.maintenance_margin, demand.demand))
 
 
 def margin_share(volatility: Floats, multiple: float) -> Floats:

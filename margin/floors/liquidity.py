@@ -6,21 +6,18 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from margin.book.account_figures import AccountFigures
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import row_sums
+from margin.book.requirement import Requirement
 from margin.floors.depth import DepthTable, slippage_share
 from margin.floors.term import FloorTerm
 from margin.rules.floors import FloorRules, LiquidityRules
 from margin.valuation.view import MarketView
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from market.core.arrays import Floats, Ints
 
 
-def liquidity_floor(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> Floats:
+def liquidity_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
     r"""Cost of closing each account, with the risk of the extra days where it is concentrated.
 
     For a position of absolute notional n, with daily volatility ``s = volatility * sqrt(24)``,
@@ -67,7 +64,7 @@ def liquidity_floor(requirement: AccountFigures, view: MarketView, rules: FloorR
 
 
 def explain_liquidity(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
     """Terms of `liquidity_floor`, each by position; same parameters and NaN policy."""
     costs = _of_requirement(requirement, view, rules.liquidity)
@@ -145,7 +142,7 @@ def closing_costs(
 
 
 def _of_requirement(
-    requirement: AccountFigures, view: MarketView, rules: LiquidityRules
+    requirement: Requirement, view: MarketView, rules: LiquidityRules
 ) -> ClosingCosts:
     symbol = requirement.leg_symbol
     # One NaN more, which is what −1 takes.

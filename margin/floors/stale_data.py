@@ -8,19 +8,18 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.book.account_figures import AccountFigures
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import row_sums
+from margin.book.requirement import Requirement
 from margin.floors.term import FloorTerm
 from margin.rules.floors import FloorRules
 from margin.valuation.view import MarketView
-
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 STALE_AFTER_INTERVALS = 2.0
 """A symbol is stale when its newest bar closed longer ago than this many intervals."""
 
 
-def stale_data_floor(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> Floats:
+def stale_data_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
     """Price risk of the positions whose data are stale.
 
     ``sum(n * volatility * confidence * sqrt(age_hours))`` over the positions, of absolute
@@ -59,7 +58,7 @@ def stale_data_floor(requirement: AccountFigures, view: MarketView, rules: Floor
 
 
 def explain_stale_data(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
     """Terms of `stale_data_floor`, each by position; same parameters and NaN policy."""
     cost, quarantined = _drifts(requirement, view, rules)
@@ -80,7 +79,7 @@ def explain_stale_data(
 
 
 def _drifts(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Price risk of each position, and whether its price is suspect; shape (L,)."""
     own = rules.stale_data
@@ -92,8 +91,8 @@ def _drifts(
         nothing if options is None else options.gamma,
         nothing if options is None else options.age_hours,
         view.volatility_or(own.unknown_volatility),
-        requirement.leg_prices.age_hours,
-        requirement.leg_prices.suspect,
+        requirement.leg_age_hours,
+        requirement.leg_suspect,
         STALE_AFTER_INTERVALS * view.interval_hours,
         own.confidence,
         own.unknown_volatility,

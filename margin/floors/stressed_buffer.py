@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from margin.book.account_figures import AccountFigures
-from margin.floors.joint_margin import JointMargin, current_margin
+from margin.book.requirement import Requirement
+from margin.floors.coverage import JointMargin, current_margin
 from margin.floors.term import FloorTerm, beyond_maintenance
 from margin.rules.floors import FloorRules, remaining_share, table_of
 from margin.valuation.view import MarketView
+from market.core.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 
-
-def stressed_buffer_floor(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
-) -> Floats:
+def stressed_buffer_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
     """Level that lifts the margin to the current one with what remains of the buffer.
 
     ``min(gross notional, M * (1 + buffer * remaining(stress))) - maintenance margin``, where M is
-    the current margin, see `margin.floors.joint_margin`, and `remaining` goes in straight lines
+    the current margin, see `margin.floors.coverage`, and `remaining` goes in straight lines
     through the declared schedule, see `margin.rules.floors.remaining_share`. A function of the view
     alone: what was drawn down before plays no part.
 
@@ -52,7 +48,7 @@ def stressed_buffer_floor(
 
 
 def explain_stressed_buffer(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
     """Terms of `stressed_buffer_floor`; same parameters, NaN policy and errors."""
     share, buffer, kept, current = _parts(requirement, view, rules)
@@ -88,7 +84,7 @@ def market_stress(view: MarketView) -> float:
 
 
 def _parts(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[float, Floats, Floats, JointMargin]:
     """Remaining share, buffer, what of it fits under the notional, current margin."""
     own = table_of(rules.stressed_buffer, "stressed_buffer")

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from margin.book.account_figures import AccountFigures
-from margin.floors.coverage import coverage, lookback_volatility
-from margin.floors.joint_margin import JointMargin, current_margin
+from margin.book.requirement import Requirement
+from margin.floors.coverage import JointMargin, coverage, current_margin, lookback_volatility
 from margin.floors.term import FloorTerm, beyond_maintenance
 from margin.rules.floors import FloorRules, table_of
 from margin.valuation.view import MarketView
+from market.core.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 
-
-def stressed_weight_floor(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
-) -> Floats:
+def stressed_weight_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
     """Level that lifts the margin to the weighted mean of current and stressed margin.
 
     ``(1 - weight) * M + weight * max(M, demand(stressed volatility)) - maintenance margin``,
-    where M is the current margin, see `margin.floors.joint_margin`, and the demand is that of
+    where M is the current margin, see `margin.floors.coverage`, and the demand is that of
     `margin.floors.coverage`. A market worse than any on record is its own stress.
 
     Where the stressed volatility is not known, or its history is shorter than the declared
@@ -55,7 +50,7 @@ def stressed_weight_floor(
 
 
 def explain_stressed_weight(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
     """Terms of `stressed_weight_floor`; same parameters, NaN policy and errors."""
     added, current = _parts(requirement, view, rules)
@@ -77,7 +72,7 @@ def explain_stressed_weight(
 
 
 def _parts(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[Floats, JointMargin]:
     """What the stressed observations add, current margin."""
     own = table_of(rules.stressed_weight, "stressed_weight")

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from margin.book.account_figures import AccountFigures
-
-Floats = npt.NDArray[np.float64]
+from margin.book.requirement import Requirement
+from market.core.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class FloorTerm:
     amount: Floats
 
 
-def less_maintenance(requirement: AccountFigures, total: Floats) -> tuple[FloorTerm, FloorTerm]:
+def less_maintenance(requirement: Requirement, total: Floats) -> tuple[FloorTerm, FloorTerm]:
     """The terms that lead from a total to the level on top of maintenance margin, at least 0."""
     maintenance = requirement.maintenance_margin
     return (
@@ -50,6 +48,6 @@ def less_maintenance(requirement: AccountFigures, total: Floats) -> tuple[FloorT
     )
 
 
-def beyond_maintenance(requirement: AccountFigures, total: Floats) -> Floats:
+def beyond_maintenance(requirement: Requirement, total: Floats) -> Floats:
     """Level on top of maintenance margin that a total asks for, at least 0, shape (N,)."""
     return np.maximum(0.0, total - requirement.maintenance_margin)

@@ -9,24 +9,22 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.book.account_figures import AccountFigures, Collateral
-from margin.book.segment_sums import row_sums
-from margin.floors.coverage import current_volatility, net_by_underlying
-from margin.floors.joint_margin import JointMargin, margin_at
+from margin.book.portfolio_batch import row_sums
+from margin.book.requirement import Collateral, Requirement
+from margin.floors.coverage import JointMargin, current_volatility, joint_margin, net_by_underlying
 from margin.floors.term import FloorTerm, beyond_maintenance
 from margin.rules.floors import CoverageRules, FloorRules, table_of
 from margin.valuation.view import MarketView
-
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 _HEDGED = 1e-12
 """A book whose variance is below this share of its variance without offsets does not lose."""
 
 
-def wrong_way_floor(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> Floats:
+def wrong_way_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
     r"""Loss of the collateral, beyond its haircut, in the scenario in which the book loses.
 
-    The scenario is the loss that the margin M covers, see `margin.floors.joint_margin`, at the
+    The scenario is the loss that the margin M covers, see `margin.floors.coverage`, at the
     larger of newest and long volatility: what a calm market makes of collateral is no comfort
     for the day on which it is needed. A balance of value v in an asset of hourly volatility s
     then loses in expectation::
@@ -80,7 +78,7 @@ def wrong_way_floor(requirement: AccountFigures, view: MarketView, rules: FloorR
 
 
 def explain_wrong_way(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
     """Terms of `wrong_way_floor`; same parameters, NaN policy and errors."""
     parts = _parts(requirement, view, rules)
@@ -122,12 +120,12 @@ class _Parts:
     joint: JointMargin
 
 
-def _parts(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> _Parts:
+def _parts(requirement: Requirement, view: MarketView, rules: FloorRules) -> _Parts:
     table_of(rules.wrong_way, "wrong_way")
     cover = table_of(rules.coverage, "coverage")
     collateral = requirement.collateral
     volatility = _scenario_volatility(view, cover)
-    margin = margin_at(volatility, requirement, view, rules)
+    margin = joint_margin(volatility, requirement, view, rules)
     fast = view.fast_correlation
     loss = _collateral_losses(
         requirement.leg_start,

@@ -10,9 +10,8 @@ import numpy.typing as npt
 from numba import njit
 
 from margin.pricing.normal import normal_cdf, normal_pdf
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
 from margin.surface.svi import g_of, w_of
-
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 _REACH = 12.0
 """The grid ends at sinh(12), about 80,000 widths of the smile, from its middle."""

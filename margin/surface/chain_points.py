@@ -13,11 +13,9 @@ import numpy.typing as npt
 
 from margin.surface.implied_vol import implied_vol
 from margin.surface.slice_fit import SlicePoints
+from market.core.arrays import Bools, Floats
 from market.core.errors import DataError
 from market.quotes.option_chain import OptionChain
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 _LEAST_SPOT_SHARE = 0.1
 

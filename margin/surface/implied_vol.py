@@ -10,9 +10,8 @@ from numba import njit
 
 from margin.pricing.black76 import price as black76
 from margin.pricing.normal import normal_pdf
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 MAX_SPREAD = 16.0
 """Highest ``vol sqrt(tau)`` looked for: from there on a price is its bound to the last digit."""

@@ -19,14 +19,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from margin.surface.arbitrage import butterfly_margin, calendar_margin
 from margin.surface.slice_fit import SliceFit, SlicePoints, fit_slice_within, measured
 from margin.surface.svi import MAX_WING, total_variance, wings
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 _CHEAP = (0.25, 0.0, -1.0)
 """So much squared error, in half widths, is paid for the first way tried before others are."""

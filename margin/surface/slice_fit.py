@@ -6,14 +6,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from margin.surface.least_squares import refine, scaled_raw
 from margin.surface.slice_start import starts
 from margin.surface.svi import MAX_WING, total_variance
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 MIN_POINTS = 5
 """A slice has five parameters."""

@@ -23,10 +23,8 @@ from numba import njit
 
 from margin.surface.arbitrage import butterfly_margin, calendar_margin
 from margin.surface.svi import check_raw, w_of
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
-Floats2d = npt.NDArray[np.float64]
 
 DELTA = 0.25
 
@@ -66,7 +64,7 @@ class VolSurface:
 
     tau: Floats
     forward: Floats
-    raw: Floats2d
+    raw: Floats
 
     @classmethod
     def of(cls, tau: npt.ArrayLike, forward: npt.ArrayLike, raw: npt.ArrayLike) -> VolSurface:

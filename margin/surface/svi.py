@@ -15,12 +15,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 MAX_WING = 2.0
 """Steepest slope that total variance may have in a wing (Lee)."""

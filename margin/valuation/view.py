@@ -8,10 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from market.bars.daily_closes import DailyCloses
+from market.core.arrays import Bools, Floats
 from market.quotes.quotes import QuoteBoard
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio
-from margin.book.portfolio_batch import flatten
 from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins
 from margin.rules.ruleset import RuleSet
 from margin.what_if.trades import Change, coin_settled, traded
-
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)

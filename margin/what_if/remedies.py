@@ -7,16 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from margin.add_on.add_on import deposit_to_meet
+from margin.add_on.bounds import deposit_to_meet
 from margin.book.case_portfolio import Portfolio
 from margin.rules.ruleset import RuleSet
 from margin.what_if.outcome import Outcome, closed, outcome, outcomes
 from margin.what_if.trades import Change, coin_settled
-
-Floats = npt.NDArray[np.float64]
-Floats2d = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 _STEPS = 6
 _WIDTH = 32
@@ -181,14 +178,14 @@ class _Search:
             for i, one in enumerate(outcomes(portfolio, upto, self._ruleset))
         ]
 
-    def _nets(self, portfolio: Portfolio) -> Floats2d:
+    def _nets(self, portfolio: Portfolio) -> Floats:
         """Headroom after cutting each share of `_SHARES` of each position alone, shape (P, S)."""
         held = range(len(portfolio.positions))
         found = self._after(portfolio, [(i, share) for i in held for share in _SHARES])
         nets = np.array([one.maintenance_net_margin for one in found])
         return nets.reshape(len(held), len(_SHARES))
 
-    def _sufficient(self, portfolio: Portfolio, nets: Floats2d) -> tuple[Cut, ...]:
+    def _sufficient(self, portfolio: Portfolio, nets: Floats) -> tuple[Cut, ...]:
         enough = nets >= self._target
         chosen = np.flatnonzero(enough.any(axis=1)).tolist()
         first = enough.argmax(axis=1)[chosen]

@@ -8,16 +8,13 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from margin.book.case_portfolio import Holding, Portfolio
 from margin.rules.ruleset import RuleSet
 from margin.what_if.outcome import Outcome, outcomes
 from margin.what_if.trades import Change, coin_settled
+from market.core.arrays import Bools, Floats
 from market.core.errors import CaseError
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 Level = Literal["initial", "maintenance"]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.valuation.option_vol import YEAR
+from margin.valuation.marks import YEAR
 from market.bars.outlier_filter import MAX_GAP_HOURS, PriceGuard
 from market.core.clock import DAY
 from market.core.instruments import parse_instrument

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from margin.add_on.add_on import AddOn, bound_add_on, opening_requirement
+from margin.add_on.bounds import AddOn, bound_add_on, opening_requirement
 from margin.rules.history import load_history
 from margin.rules.ruleset import load_ruleset
 from market.core.clock import format_time

@@ -20,9 +20,9 @@ from numba import njit
 from features.account.frame import compute_moments, set_headroom
 from features.state.market_state import MarketFeatures
 from features.state.snapshot import MarketSnapshot
-from margin.add_on.add_on import add_on_cap, bound_add_on, in_stress
-from margin.book.account_figures import AccountFigures, Collateral, LegPrices
-from margin.book.segment_sums import row_sums
+from margin.add_on.bounds import add_on_cap, bound_add_on, in_stress
+from margin.book.portfolio_batch import row_sums
+from margin.book.requirement import Collateral, Requirement
 from margin.floors import active_floors, largest_floor
 from margin.rules.ruleset import AddOnRules, RuleSet
 from margin.valuation.marks import spot_marks
@@ -225,14 +225,12 @@ def _by_row(row: Ints) -> list[tuple[int, Ints]]:
     return list(zip(rows.tolist(), np.split(order, first[1:]), strict=True))
 
 
-def _figures(
-    times: AccountPanel, index: Ints, view: MarketView, ruleset: RuleSet
-) -> AccountFigures:
+def _figures(times: AccountPanel, index: Ints, view: MarketView, ruleset: RuleSet) -> Requirement:
     """The rules' figures at one time, as the floors read them: history has bar closes alone."""
     chosen = take_panel(times, index, np.arange(len(index) + 1))
     rows = chosen.rows
-    marks = spot_marks(view)
-    return AccountFigures(
+    marks, unknown = spot_marks(view), np.full(len(rows.leg_symbol), np.nan)
+    return Requirement(
         equity=rows.headroom + rows.maintenance_margin,
         initial_margin=chosen.initial_margin,
         maintenance_margin=rows.maintenance_margin,
@@ -241,10 +239,13 @@ def _figures(
         leg_start=rows.leg_start,
         leg_symbol=rows.leg_symbol,
         leg_notional=rows.leg_notional,
-        leg_prices=LegPrices(marks.age_hours[rows.leg_symbol], marks.suspect[rows.leg_symbol]),
+        leg_unrealised_pnl=unknown,
+        leg_initial_margin=unknown,
+        leg_maintenance_margin=unknown,
+        leg_age_hours=marks.age_hours[rows.leg_symbol],
+        leg_suspect=marks.suspect[rows.leg_symbol],
         problems={},
         collateral=_collateral(chosen, view.symbols, ruleset),
-        options=None,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.state.market_state import MarketFeatures
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import row_sums
 from margin.engines.tier.tiers import TierTable
 from margin.rules.ruleset import RuleSet
 from market.bars.history import MarketHistory

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from features.account.frame import AccountRows
 from features.state.market_state import MarketFeatures
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import row_sums
 from margin.engines.tier.tiers import TierTable
 from market.bars.history import MarketHistory
 from training.labels.book_intervals import BookIntervals

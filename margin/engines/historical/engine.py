@@ -8,15 +8,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from margin.book.portfolio_batch import Portfolios
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import Portfolios, row_sums
 from margin.engines.historical.exposures import Exposures, exposures_of
 from margin.engines.historical.losses import Losses, simulated_losses, tail_length
 from margin.engines.historical.rules import SimulationRules, StressedObservationRules
 from margin.engines.historical.scenarios import Scenarios, ScenarioSet, scenarios_of
 from margin.engines.margins import Margins, Part, RankedScenario
 from margin.rules.ruleset import RuleSet
-from margin.valuation.collateral import pledge_values
+from margin.valuation.collateral import collateral_values
 from market.bars.daily_closes import DailyCloses, no_days
 from market.core.clock import format_time
 from market.core.errors import CaseError
@@ -79,7 +78,7 @@ def simulation_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
     rules = ruleset.simulated
     exposures, found, _ = _simulate(portfolios, rules)
     start, legs = portfolios.start, len(portfolios.kind)
-    held = pledge_values(portfolios)
+    held = collateral_values(portfolios)
     pnl = row_sums(start, portfolios.unrealised)
     value = row_sums(start, exposures.option_values(legs))
     extra = rules.initial_multiple - 1.0
@@ -111,7 +110,7 @@ def simulation_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
 
 
 def simulation_parts(portfolios: Portfolios, account: int, ruleset: RuleSet) -> tuple[Part, ...]:
-    """The parts of one portfolio: cash, profits, option values, pledges, and of its margin the
+    """The parts of one portfolio: cash, profits, option values, balances, and of its margin the
     historical periods that it comes from by their dates; same errors as `simulation_margins`."""
     rules = ruleset.simulated
     exposures, found, scenarios = _simulate(portfolios, rules)
@@ -124,7 +123,7 @@ def simulation_parts(portfolios: Portfolios, account: int, ruleset: RuleSet) -> 
             parts.append(Part("unrealised profit and loss", name, pnl, pnl))
         if values[leg] != 0.0:
             parts.append(Part("option value", name, float(values[leg]), float(values[leg])))
-    parts += pledge_values(portfolios).parts(portfolios, account)
+    parts += collateral_values(portfolios).parts(portfolios, account)
 
     def margin(name: str, amount: float) -> None:
         if amount != 0.0:
@@ -212,7 +211,7 @@ def _larger(portfolios: Portfolios, one: Losses, other: Losses) -> tuple[Floats,
 def _history(portfolios: Portfolios) -> DailyCloses:
     if portfolios.history is not None:
         return portfolios.history
-    if len(portfolios.kind) == 0 and not portfolios.pledges.risk_cancelling.any():
+    if len(portfolios.kind) == 0 and not portfolios.collateral.risk_cancelling.any():
         return no_days(())
     raise CaseError(
         "the rule set simulates history and none is given; add to the portfolio "

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.book.portfolio_batch import OPTION, Portfolios
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import OPTION, Portfolios, row_sums
 from margin.engines.margins import Margins, Part, RankedScenario
 from margin.engines.scenario.contingencies import Contingencies, contingencies
 from margin.engines.scenario.grid import BASIS, scenario_name
@@ -16,7 +15,7 @@ from margin.engines.scenario.kernel import NOTHING
 from margin.engines.scenario.results import ScenarioResults, scenario_results
 from margin.engines.scenario.units import Units, units_of
 from margin.rules.ruleset import RuleSet
-from margin.valuation.collateral import PledgeValues, pledge_values
+from margin.valuation.collateral import CollateralValues, collateral_values
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,7 +25,7 @@ class _Calculation:
     """Everything that margins and parts are read from."""
 
     units: Units
-    held: PledgeValues
+    held: CollateralValues
     results: ScenarioResults
     asked: Contingencies
     im_factor: float
@@ -74,7 +73,7 @@ def scenario_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
         }
 
     oracle = row_sums(start, asked.oracle)
-    oracle += row_sums(portfolios.pledges.start, asked.oracle_of_pledge)
+    oracle += row_sums(portfolios.collateral.start, asked.oracle_of_balance)
     initial = components(found.im_factor) | {
         "depeg": 0.0 + found.peg_factor * (scenario + basis - lacking),
         "perp_initial_extra": 0.0 - row_sums(start, asked.perp_initial_extra),
@@ -139,10 +138,10 @@ def _parts(one: Portfolios, found: _Calculation, ruleset: RuleSet) -> tuple[Part
             for leg, name in enumerate(one.name)
             if least[leg] != 0.0 or extra[leg] != 0.0
         ]
-    first = one.pledges.start[0]
+    first = one.collateral.start[0]
     parts += [
-        Part("oracle confidence", one.pledges.asset[first + b], -float(amount), 0.0)
-        for b, amount in enumerate(asked.oracle_of_pledge)
+        Part("oracle confidence", one.collateral.asset[first + b], -float(amount), 0.0)
+        for b, amount in enumerate(asked.oracle_of_balance)
         if amount != 0.0
     ]
     return tuple(parts)
@@ -174,7 +173,7 @@ def _ranked(
 def _calculate(portfolios: Portfolios, ruleset: RuleSet) -> _Calculation:
     rules = ruleset.scenarios
     units = units_of(portfolios, ruleset)
-    held = pledge_values(portfolios)
+    held = collateral_values(portfolios)
     return _Calculation(
         units=units,
         held=held,

@@ -1,4 +1,4 @@
-"""What pledged base assets, and other collateral, count with."""
+"""What base assets held as collateral, and other collateral, count with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from margin.book.portfolio_batch import Portfolios
 from margin.engines.standard.figures import Figures
 from margin.engines.standard.rules import StandardRules
 from margin.rules.ruleset import CollateralRules
-from margin.valuation.collateral import pledge_values
+from margin.valuation.collateral import collateral_values
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -58,22 +58,22 @@ def base_collateral(
     Parameters
     ----------
     portfolios, rules, figures:
-        What is pledged and asked.
+        The collateral and the rules.
     unit:
         Of the settlement currency, shape (U,).
     haircuts:
         ``[collateral]`` of the rule set.
     """
-    pledges = portfolios.pledges
-    held = pledge_values(portfolios)
-    base = (pledges.underlying >= 0) & ~pledges.cash
-    value = held.own_value.copy()
-    initial = value - held.own_initial_haircut
-    maintenance = value - held.own_maintenance_haircut
+    balances = portfolios.collateral
+    held = collateral_values(portfolios)
+    base = (balances.underlying >= 0) & ~balances.cash
+    value = held.balance_value.copy()
+    initial = value - held.balance_initial_haircut
+    maintenance = value - held.balance_maintenance_haircut
     confidence = np.zeros(len(value))
-    row = pledges.underlying[base]
+    row = balances.underlying[base]
     spot = portfolios.underlyings.spot[row]
-    worth = pledges.amount[base] * spot / unit[row]
+    worth = balances.amount[base] * spot / unit[row]
     value[base] = worth
     if rules.settlement == "coin":
         initial[base] = maintenance[base] = worth
@@ -83,7 +83,7 @@ def base_collateral(
     maintenance[base] = worth * factor
     initial[base] = worth * factor * scale
     if haircuts.initial_extra_haircuts is not UNSET:
-        extra = np.array([haircuts.initial_extra_haircut(asset) for asset in pledges.asset])[base]
+        extra = np.array([haircuts.initial_extra_haircut(asset) for asset in balances.asset])[base]
         kept = np.maximum(factor * scale - extra, 0.0)
         initial[base] = np.where((worth > 0.0) & (extra > 0.0), worth * kept, initial[base])
     trust = portfolios.underlyings.spot_confidence[row]

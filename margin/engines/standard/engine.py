@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from margin.book.portfolio_batch import OPTION, Portfolios
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import OPTION, Portfolios, row_sums
 from margin.engines.margins import Margins
 from margin.engines.standard.breakdown import Breakdown, break_down
 from margin.engines.standard.expiry_margin import ExpiryMargins
@@ -35,7 +34,7 @@ def standard_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
     """
     found = break_down(portfolios, ruleset)
     linear, options, collateral = found.linear, found.options, found.collateral
-    start, pledged = portfolios.start, portfolios.pledges.start
+    start, balance_start = portfolios.start, portfolios.collateral.start
     positions = portfolios.cash + row_sums(start, linear.pnl) + row_sums(start, options.value)
     extra = found.extra.depeg + found.extra.confidence
     initial_margin = row_sums(start, linear.initial + extra) + _option_requirement(
@@ -46,7 +45,7 @@ def standard_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
         options.unpaired_initial,
     )
     initial_margin += row_sums(
-        pledged, collateral.maintenance - collateral.initial + collateral.confidence
+        balance_start, collateral.maintenance - collateral.initial + collateral.confidence
     )
     maintenance_margin = row_sums(start, linear.maintenance) + _option_requirement(
         portfolios,
@@ -56,11 +55,11 @@ def standard_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
         options.unpaired_maintenance,
     )
     return Margins(
-        mark_to_market=positions + row_sums(pledged, collateral.value),
-        equity=positions + row_sums(pledged, collateral.maintenance),
+        mark_to_market=positions + row_sums(balance_start, collateral.value),
+        equity=positions + row_sums(balance_start, collateral.maintenance),
         initial_margin=initial_margin,
         maintenance_margin=maintenance_margin,
-        collateral_haircut=row_sums(pledged, collateral.value - collateral.maintenance),
+        collateral_haircut=row_sums(balance_start, collateral.value - collateral.maintenance),
         initial=_components(
             portfolios,
             found,
@@ -114,7 +113,7 @@ def _components(
     credit: Floats,
 ) -> dict[str, Floats]:
     options, collateral = found.options, found.collateral
-    start, pledged = portfolios.start, portfolios.pledges.start
+    start, balance_start = portfolios.start, portfolios.collateral.start
     in_loss = options.legs_by_loss(by_loss)
     counted = np.where(in_loss, 0.0, options.counted)
     isolated = np.where(in_loss, 0.0, leg_net - options.counted)
@@ -126,8 +125,8 @@ def _components(
         "option_margin": row_sums(start, isolated),
         "max_loss": row_sums(options.start, np.where(by_loss, options.worst_payoff, 0.0)),
         "unpaired_calls": row_sums(options.start, np.where(by_loss, unpaired, 0.0)),
-        "base_collateral": row_sums(pledged, np.where(collateral.base, credit, 0.0)),
-        "collateral": row_sums(pledged, np.where(collateral.base, 0.0, credit)),
+        "base_collateral": row_sums(balance_start, np.where(collateral.base, credit, 0.0)),
+        "collateral": row_sums(balance_start, np.where(collateral.base, 0.0, credit)),
     }
 
 
@@ -138,6 +137,6 @@ def _contingencies(portfolios: Portfolios, found: Breakdown) -> dict[str, Floats
         row_sums(portfolios.start, found.extra.depeg),
         row_sums(portfolios.start, np.where(option, 0.0, doubt)),
         row_sums(portfolios.start, np.where(option, doubt, 0.0)),
-        row_sums(portfolios.pledges.start, found.collateral.confidence),
+        row_sums(portfolios.collateral.start, found.collateral.confidence),
     )
     return {name: 0.0 - charge for name, charge in zip(CONTINGENCIES, charges, strict=True)}

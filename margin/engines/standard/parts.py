@@ -63,10 +63,10 @@ def _expiries(portfolios: Portfolios, found: Breakdown, account: int) -> Iterato
 
 
 def _collateral(portfolios: Portfolios, found: Breakdown, account: int) -> Iterator[Part]:
-    pledges, held = portfolios.pledges, found.collateral
-    for b in range(pledges.start[account], pledges.start[account + 1]):
+    balances, held = portfolios.collateral, found.collateral
+    for b in range(balances.start[account], balances.start[account + 1]):
         name = "base collateral" if held.base[b] else "collateral after haircut"
-        yield Part(name, pledges.asset[b], float(held.initial[b]), float(held.maintenance[b]))
+        yield Part(name, balances.asset[b], float(held.initial[b]), float(held.maintenance[b]))
 
 
 def _depeg(portfolios: Portfolios, found: Breakdown, account: int) -> Iterator[Part]:
@@ -89,13 +89,13 @@ def _confidence(portfolios: Portfolios, found: Breakdown, account: int) -> Itera
             kind = "option" if portfolios.kind[leg] == OPTION else "perp"
             name = f"low {kind} confidence: {feed} {trust:.12g}"
             yield Part(name, portfolios.name[leg], 0.0 - charge, 0.0)
-    pledges = portfolios.pledges
-    for b in range(pledges.start[account], pledges.start[account + 1]):
+    balances = portfolios.collateral
+    for b in range(balances.start[account], balances.start[account + 1]):
         charge = float(found.collateral.confidence[b])
         if charge != 0.0:
-            trust = portfolios.underlyings.spot_confidence[pledges.underlying[b]]
+            trust = portfolios.underlyings.spot_confidence[balances.underlying[b]]
             name = f"low base confidence: spot {trust:.12g}"
-            yield Part(name, pledges.asset[b], 0.0 - charge, 0.0)
+            yield Part(name, balances.asset[b], 0.0 - charge, 0.0)
 
 
 def _least_trusted(portfolios: Portfolios, leg: int) -> tuple[str, float]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from margin.book.portfolio_batch import OPTION, PERP, Portfolios
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import OPTION, PERP, Portfolios, row_sums
 from margin.engines.margins import Margins, Part
 from margin.engines.tier.scaling import LegMargins, leg_margins, scaling_of
 from margin.rules.ruleset import RuleSet
-from margin.valuation.collateral import pledge_values
+from margin.valuation.collateral import collateral_values
 from market.core.errors import InstrumentError
 
 Floats = npt.NDArray[np.float64]
@@ -36,7 +35,7 @@ def tier_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
     """
     margins = _leg_margins(portfolios, ruleset)
     start = portfolios.start
-    held = pledge_values(portfolios)
+    held = collateral_values(portfolios)
     pnl = row_sums(start, portfolios.unrealised)
 
     def components(haircut: Floats, legs: Floats) -> dict[str, Floats]:
@@ -63,7 +62,7 @@ def tier_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
 
 def tier_parts(portfolios: Portfolios, account: int, ruleset: RuleSet) -> tuple[Part, ...]:
     """The parts of one portfolio: cash, each leg's profit and what its margin is made of, each
-    pledge."""
+    collateral balance."""
     margins = _leg_margins(portfolios, ruleset)
     cash = float(portfolios.cash[account])
     parts = [Part("cash", "", cash, cash)]
@@ -75,7 +74,7 @@ def tier_parts(portfolios: Portfolios, account: int, ruleset: RuleSet) -> tuple[
             part = Part(step, name, 0.0 - float(initial[leg]), 0.0 - float(maintenance[leg]))
             if step == "tier margin" or part.initial != 0.0 or part.maintenance != 0.0:
                 parts.append(part)
-    return (*parts, *pledge_values(portfolios).parts(portfolios, account))
+    return (*parts, *collateral_values(portfolios).parts(portfolios, account))
 
 
 def _leg_margins(portfolios: Portfolios, ruleset: RuleSet) -> LegMargins:

@@ -6,12 +6,11 @@ import math
 from decimal import Decimal
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from margin.add_on.add_on import (
+from margin.add_on.bounds import (
     BINDINGS,
     AddOn,
     add_on_cap,
@@ -20,8 +19,6 @@ from margin.add_on.add_on import (
     in_stress,
 )
 from margin.rules.ruleset import AddOnRules
-
-Floats = npt.NDArray[np.float64]
 
 NAN, INF = math.nan, math.inf
 RULES = AddOnRules()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from margin.add_on.add_on import ModelLevel, add_on_cap, bound_add_on, deposit_to_meet
+from margin.add_on.bounds import ModelLevel, add_on_cap, bound_add_on, deposit_to_meet
 from margin.add_on.explain import Explanation, explain, explain_engine
 from margin.add_on.reduction import reduction_fractions
 from margin.book.requirement import compute_requirement

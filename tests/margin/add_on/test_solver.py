@@ -6,18 +6,16 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from margin.add_on.add_on import ModelLevel
+from margin.add_on.bounds import ModelLevel
 from margin.add_on.solver import RELATIVE_PRECISION, required_level
+from market.core.arrays import Floats, Ints
 from market.core.errors import ModelError
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Model = Callable[[Floats, Ints], Floats]
 
 NAN, INF = math.nan, math.inf

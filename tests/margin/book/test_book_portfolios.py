@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin.book.book_margins import book_margins
 from margin.book.book_portfolios import BookPortfolios, book_portfolios, take_portfolios
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
-from margin.book.portfolio_batch import OPTION, PERP, flatten
+from margin.book.portfolio_batch import OPTION, PERP
+from margin.book.requirement import book_margins
 from margin.rules.ruleset import CollateralRules, RuleSet
-from margin.valuation.option_vol import YEAR, option_vol
+from margin.valuation.marks import YEAR, option_vol
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Balance, Book, Position
 from market.core.clock import HOUR, SECOND
@@ -126,7 +127,7 @@ def test_book_gives_the_legs_that_a_portfolio_of_the_same_prices_does(market: Ma
         assert np.array_equal(getattr(mine, key), getattr(want, key)), key
     for key in ("strike", "vol", "call", "unrealised", "position_leg"):
         np.testing.assert_allclose(getattr(mine, key), getattr(want, key), rtol=1e-15, err_msg=key)
-    for table in ("underlyings", "expiries", "pledges"):
+    for table in ("underlyings", "expiries", "collateral"):
         mine_table, want_table = getattr(mine, table), getattr(want, table)
         for column in dataclasses.fields(mine_table):
             a, b = getattr(mine_table, column.name), getattr(want_table, column.name)
@@ -255,7 +256,7 @@ def test_an_account_with_a_problem_leaves_the_others_as_they_are(market: MarketV
     again = take_portfolios(both.portfolios, np.array([1]))
     for key in ("cash", "start", "quantity", "vol", "strike", "unrealised", "name"):
         np.testing.assert_array_equal(getattr(again, key), getattr(alone, key), err_msg=key)
-    assert again.pledges.asset == alone.pledges.asset == ("ETH",)
+    assert again.collateral.asset == alone.collateral.asset == ("ETH",)
 
 
 def linear_book(seed: int, count: int) -> list[Account]:

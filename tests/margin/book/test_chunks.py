@@ -9,9 +9,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
 from margin.book.chunks import chunks_of, compute_chunks
-from margin.book.portfolio_batch import Portfolios, flatten
+from margin.book.portfolio_batch import Portfolios
 from margin.engines.registry import compute_margins
 from margin.rules.ruleset import RuleSet, load_ruleset
 from market.core.errors import InstrumentError
@@ -72,7 +73,7 @@ def test_a_chunk_keeps_names_positions_and_pledges_of_its_own(pmrm2: RuleSet) ->
     for i, one in enumerate(chunks_of(whole, 1)):
         start, end = whole.start[i], whole.start[i + 1]
         assert one.name == whole.name[start:end]
-        assert one.pledges.asset == ("USDE",) * (i % 3)
+        assert one.collateral.asset == ("USDE",) * (i % 3)
         for field in fields(whole):
             mine, all_of = getattr(one, field.name), getattr(whole, field.name)
             if field.name == "position_leg" or not isinstance(all_of, np.ndarray):

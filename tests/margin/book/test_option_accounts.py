@@ -11,14 +11,14 @@ import pytest
 
 from margin.add_on.explain import explain_engine
 from margin.add_on.reduction import reduction_fractions
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Expiry, Holding, Portfolio, Underlying
-from margin.book.portfolio_batch import flatten
 from margin.book.requirement import Requirement, compute_requirement
 from margin.engines.registry import compute_margins, engine_of
 from margin.floors import active_floors, floor_terms
 from margin.rules.floors import FloorRules
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
-from margin.valuation.trade_price import trade_price
+from margin.valuation.account_marks import trade_price
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Balance, Book, Position
 from market.core.clock import HOUR, SECOND
@@ -454,7 +454,7 @@ def test_collateral_rules_of_the_set_apply_to_books(market: MarketView) -> None:
     moved = msgspec.structs.replace(rules, collateral=collateral)
     got = margin(market, moved, held, bare)
     assert got.margined is not None
-    assert got.margined.book.portfolios.pledges.risk_cancelling.tolist() == [True]
+    assert got.margined.book.portfolios.collateral.risk_cancelling.tolist() == [True]
     assert got.equity[0] - got.equity[1] == pytest.approx(90_000.0)
     # The coin rises with the call that is owed.
     assert got.maintenance_margin[0] < got.maintenance_margin[1]

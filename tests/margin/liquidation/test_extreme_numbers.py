@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from margin.add_on.add_on import deposit_to_meet
+from margin.add_on.bounds import deposit_to_meet
 from margin.add_on.explain import explain_engine
 from margin.add_on.reduction import reduction_fractions
 from margin.add_on.solver import required_level
@@ -25,7 +25,7 @@ from margin.rules.liquidation import LiquidationRules, PartialRules
 from margin.rules.ruleset import list_rulesets, load_ruleset
 from margin.surface.repair import _lifted
 from margin.surface.slice_fit import SliceFit, SlicePoints, measured
-from margin.valuation.option_vol import option_vol, svi_variance, vol_at_strike
+from margin.valuation.marks import option_vol, svi_variance, vol_at_strike
 from margin.valuation.view import MarketView
 from margin.what_if.remedies import find_remedies
 from market.accounts.book import Account, Balance, Book, Position

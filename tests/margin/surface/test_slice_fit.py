@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,9 +11,8 @@ from scipy.optimize import least_squares
 
 from margin.surface.slice_fit import SlicePoints, fit_slice, measured
 from margin.surface.svi import check_raw, total_variance
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 SCIPY_MARGIN = 1.005
 """scipy's best of many starts has an error at most so many times smaller than ours."""

@@ -3,7 +3,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,9 +11,8 @@ from scipy.optimize import minimize
 from margin.surface.repair import repair_slices, without_butterflies
 from margin.surface.slice_fit import SlicePoints, fit_slice, measured
 from margin.surface.svi import durrleman, total_variance
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 FAR = np.sinh(np.linspace(-9.0, 9.0, 20_001))
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import QuantLib as ql  # noqa: N813
 from hypothesis import given
@@ -20,9 +19,8 @@ from margin.surface.svi import (
     total_variance,
     wings,
 )
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 K = np.linspace(-1.5, 1.5, 301)
 SMILE = np.array([0.01, 0.12, -0.3, 0.05, 0.2])

@@ -13,8 +13,7 @@ from margin.floors import FLOORS, active_floors
 from margin.liquidation.book_step import book_step
 from margin.pricing.black76 import black76_price
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset
-from margin.valuation.marks_used import MarksUsed
-from margin.valuation.trade_price import trade_price
+from margin.valuation.account_marks import AccountMarks, trade_price
 from margin.valuation.view import MarketView
 from margin.what_if.outcome import outcome
 from market.accounts.account_files import make_history
@@ -116,7 +115,7 @@ def test_the_newer_price_counts_and_on_a_tie_the_mark(
     got = figures(marked(market, mark_age, bar_age=1.0), rules)
     assert got.leg_notional[0] == (MARK if used else CLOSE)
     assert same(got, figures(unmarked(market), rules), 0) != used
-    perp, coin = MarksUsed(got, rules).of(0)
+    perp, coin = AccountMarks(got, rules).of(0)
     assert {perp.source, coin.source} == {"quote" if used else "bar"}
     assert perp.age_seconds == coin.age_seconds == 3_600.0 * (mark_age if used else 1.0)
     assert not perp.stale
@@ -154,7 +153,7 @@ def test_stale_prices_are_flagged_and_named(market: MarketView, preset: str) -> 
         (unmarked(market, bar_age=9.0), [True, True]),
         (marked(market, 7.0, bar_age=1.0), [False, False]),
     ):
-        used = MarksUsed(figures(view, rules), rules)
+        used = AccountMarks(figures(view, rules), rules)
         assert used.stale().tolist() == stale
         assert [any(mark.stale for mark in used.of(i)) for i in range(2)] == stale
 
@@ -200,7 +199,7 @@ def test_marks_of_an_account_are_named_once(market: MarketView) -> None:
         (Balance("BTC", 1.0), Balance("USD", 1.0), Balance("ETH", 2.0)),
     )
     got = compute_requirement(Book.of([account, OTHER]), marked(market), rules)
-    used = MarksUsed(got, rules)
+    used = AccountMarks(got, rules)
     assert [(mark.instrument, mark.price) for mark in used.of(0)] == [
         (SPOT, MARK),
         (PERP, MARK),
@@ -258,7 +257,7 @@ def test_an_option_is_marked_at_the_value_of_one_unit(
     view = dataclasses.replace(view, quotes=board)
     got = compute_requirement(Book.of([Account("a", 0.0, (Position(call, 2.0),))]), view, rules)
     assert got.problems == {}
-    (mark,) = MarksUsed(got, rules).of(0)
+    (mark,) = AccountMarks(got, rules).of(0)
     expected = black76_price(101_000.0, 100_000.0, 30 / 365, 0.6, True, rate)
     assert mark.price == pytest.approx(float(expected), rel=1e-12)
     assert (mark.instrument, mark.source, mark.age_seconds) == (call, "quote", 3_600.0)

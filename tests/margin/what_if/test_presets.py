@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio, portfolio_from
-from margin.book.portfolio_batch import flatten
 from margin.engines.margins import total
 from margin.engines.registry import engine_of
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset

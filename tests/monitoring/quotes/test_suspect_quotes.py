@@ -17,8 +17,7 @@ from features.state.point_in_time import advance_through
 from features.state.snapshot import MarketSnapshot
 from ledger.records import Entry
 from ledger.store import Ledger
-from margin.valuation.marks import perpetual_marks, spot_marks, suspect_view
-from margin.valuation.option_vol import YEAR
+from margin.valuation.marks import YEAR, perpetual_marks, spot_marks, suspect_view
 from market.bars.history import MarketHistory
 from market.bars.outlier_filter import LAST, PriceGuard
 from market.bars.panel import BASIS, CLOSE

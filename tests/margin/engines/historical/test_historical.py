@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin.book.book_margins import marks_discounted
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import (
     CollateralBalance,
     Expiry,
@@ -25,7 +25,8 @@ from margin.book.case_portfolio import (
     Portfolio,
     Underlying,
 )
-from margin.book.portfolio_batch import Portfolios, flatten
+from margin.book.portfolio_batch import Portfolios
+from margin.book.requirement import marks_discounted
 from margin.cases.margin_cases import run_case
 from margin.engines.historical.exposures import exposures_of
 from margin.engines.historical.losses import tail_length

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from margin.add_on.add_on import add_on_cap, bound_add_on
+from margin.add_on.bounds import add_on_cap, bound_add_on
 from margin.add_on.reduction import _cut
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio, portfolio_from
-from margin.book.portfolio_batch import flatten
 from margin.cases.margin_cases import run_case
 from margin.engines.registry import compute_margins, engine_of
 from margin.engines.tier.scaling import leg_margins
