@@ -76,6 +76,12 @@ def sample_portfolios(count: int, seed: int = 1) -> Portfolios:
     )
 
 
+def chunks_of(portfolios: Portfolios, size: int) -> Iterator[Portfolios]:
+    """The portfolios in their order, `size` at a time."""
+    for begin in range(0, len(portfolios), size):
+        yield portfolios.between(begin, min(begin + size, len(portfolios)))
+
+
 def growing_book(count: int, chunk: int) -> Iterator[Portfolios]:
     """`count` portfolios in chunks made on the way, each with quantities of its own."""
     first = sample_portfolios(chunk)

@@ -43,7 +43,7 @@ def decide(
     by_horizon = np.array([[NAN, NAN], [0.0, model]])
     search = ModelLevel((1, 8), by_horizon, levels) if known else None
     terms = floor_terms(requirement, view, rules.floors)
-    cut = float(reduction_fractions(requirement.margined, rules, add_on.level)[1])
+    cut = float(reduction_fractions(requirement, rules, add_on.level)[1])
     engine = explain_engine(1, requirement, rules, cut)
     return explain(1, book, requirement, floors, terms, search, add_on, engine)
 

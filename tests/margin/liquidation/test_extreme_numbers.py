@@ -177,7 +177,7 @@ def test_a_cut_of_any_account_is_a_share_and_its_parts_are_numbers(
     book = Book.of([wild, Account("sound", 1.0, (Position("BTCUSDT-PERP", 0.01),))])
     got = compute_requirement(book, market, rules)
     assert got.problems.keys() <= {0}
-    shares = reduction_fractions(got.margined, rules, np.full(2, level))
+    shares = reduction_fractions(got, rules, np.full(2, level))
     assert 0.0 <= shares[1] <= 1.0
     for i in {0, 1} - got.problems.keys():
         assert 0.0 <= shares[i] <= 1.0

@@ -184,7 +184,7 @@ def test_a_suspect_quote_makes_its_positions_suspect(market: MarketView) -> None
     board = QuoteBoard(instruments={**view.quotes.instruments, PERP: waiting})
     doubted = dataclasses.replace(view, quotes=board)
     got = figures(doubted, rules)
-    assert got.leg_prices.suspect.tolist() == [True, False]
+    assert got.leg_suspect.tolist() == [True, False]
     assert same(got, figures(view, rules), 0)
     floors = active_floors(got, doubted, rules.floors)
     assert floors["stale_data"][0] > floors["stale_data"][1] == 0.0

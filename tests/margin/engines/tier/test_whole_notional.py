@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from margin.add_on.bounds import add_on_cap, bound_add_on
-from margin.add_on.reduction import _cut
+from margin.add_on.reduction import _reduce
 from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio, portfolio_from
 from margin.cases.margin_cases import run_case
@@ -261,7 +261,7 @@ def test_a_cut_shrinks_the_initial_margin_in_proportion_at_least() -> None:
     whole = compute_margins(held, BINANCE)
     taken = whole.mark_to_market - whole.initial_net
     for share in np.linspace(0.0, 1.0, 41):
-        cut = compute_margins(_cut(held, np.array([share]), np.zeros(1)), BINANCE)
+        cut = compute_margins(_reduce(held, np.array([share]), np.zeros(1)), BINANCE)
         left = cut.mark_to_market - cut.initial_net
         assert left[0] <= (1.0 - share) * taken[0] * (1 + 1e-12)
 
