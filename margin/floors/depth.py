@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -16,8 +16,7 @@ from market.core.arrays import Floats, Ints
 from market.core.instruments import parse_instrument
 
 
-@dataclass(frozen=True, slots=True)
-class DepthTable:
+class DepthTable(NamedTuple):
     """Slippage curves of S symbols.
 
     Attributes
@@ -90,7 +89,7 @@ def half_spreads(names: Iterable[str], view: MarketView, ruleset: RuleSet) -> di
 
 @njit(cache=True, error_model="numpy")
 def slippage_share(size, half_spread, begin, end, notional, share):  # type: ignore[no-untyped-def]
-    """Cost of a trade as a share of its notional, from points ``begin:end``; 0 without points.
+    """Cost of a trade as a share of its notional, by points ``begin:end``; 0 without points.
 
     Straight lines from the half-spread at no size through the points; beyond the last the cost
     grows with the root of the size, as by the square-root law of impact.

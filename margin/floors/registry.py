@@ -23,7 +23,11 @@ from market.core.arrays import Floats
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """A floor and its explanation, both functions of (requirement, view, rules).
+    """A floor and its explanation, both pure functions of (requirement, view, rules).
+
+    A floor is a level on top of maintenance margin, settlement currency, shape (N,): finite and
+    never negative; NaN for an account without figures. Both raise `RuleSetError` where the rule
+    set lacks a table that they read.
 
     Attributes
     ----------

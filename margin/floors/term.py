@@ -1,4 +1,4 @@
-"""The terms that a floor is the sum of: its explain twin, for a whole book at once."""
+"""The terms that a floor is the sum of: its explanation, for a whole book at once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ class FloorTerm:
     reason:
         What it is, in words.
     of:
-        Whose amounts they are: each ``position``'s, each ``collateral`` balance's or each
-        ``account``'s.
+        Owner of the amounts: each ``position``, each ``collateral`` balance or each ``account``.
     amount:
         Settlement currency, signed, shape (L,), (B,) or (N,) accordingly.
     """
@@ -34,11 +33,17 @@ class FloorTerm:
     amount: Floats
 
 
+def maintenance_term(maintenance_margin: Floats) -> FloorTerm:
+    """The maintenance margin, which a floor comes on top of."""
+    reason = "the rules ask for this already"
+    return FloorTerm("maintenance_margin", reason, "account", -maintenance_margin)
+
+
 def less_maintenance(requirement: Requirement, total: Floats) -> tuple[FloorTerm, FloorTerm]:
     """The terms that lead from a total to the level on top of maintenance margin, at least 0."""
     maintenance = requirement.maintenance_margin
     return (
-        FloorTerm("maintenance_margin", "the rules ask for this already", "account", -maintenance),
+        maintenance_term(maintenance),
         FloorTerm(
             "not_below_zero",
             "the rules ask for more than this floor",

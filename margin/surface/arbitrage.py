@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from margin.surface.svi import g_of, w_of
+from margin.surface.svi import durrleman, variance
 from market.core.arrays import Floats
 
 _REACH = 12.0
@@ -108,5 +108,5 @@ def _dip(low, high, around, earlier, later, gap):  # type: ignore[no-untyped-def
 def _at(u, around, earlier, later, gap):  # type: ignore[no-untyped-def]
     k = around[3] + around[4] * math.sinh(u)
     if gap:
-        return w_of(later, k) - w_of(earlier, k)
-    return g_of(earlier, k)
+        return variance(later, k) - variance(earlier, k)
+    return durrleman(earlier, k)

@@ -222,7 +222,9 @@ def test_own_vol_goes_before_strike_interpolation_and_svi() -> None:
 
 
 def test_perp_counts_at_its_own_quote_and_else_at_the_bar_close(market: MarketView) -> None:
-    got = portfolios_of(market, Position("BTCUSDT-PERP", 1.0, 100_000.0), Position("ETHUSDT-PERP", 1.0))
+    got = portfolios_of(
+        market, Position("BTCUSDT-PERP", 1.0, 100_000.0), Position("ETHUSDT-PERP", 1.0)
+    )
     on = got.underlyings
     assert on.name == ("BTC", "ETH")
     assert on.perp_price.tolist() == [100_050.0, 2_000.0]
@@ -244,9 +246,7 @@ def test_splitting_and_permuting_positions_gives_the_same_legs(market: MarketVie
         Position(perp, 0.5, 90_000.0),
     )
     for key in ("kind", "quantity", "unrealised", "strike", "vol", "start"):
-        np.testing.assert_array_equal(
-            getattr(whole, key), getattr(parts, key), err_msg=key
-        )
+        np.testing.assert_array_equal(getattr(whole, key), getattr(parts, key), err_msg=key)
     assert parts.entries.position_leg.tolist() == [1, 0, 1, 0]
 
 

@@ -23,8 +23,8 @@ from margin.liquidation.partial import next_step, smallest_share
 from margin.liquidation.prices import bankruptcy_crossing, liquidation_crossing
 from margin.rules.liquidation import LiquidationRules, PartialRules
 from margin.rules.ruleset import list_rulesets, load_ruleset
-from margin.surface.repair import _lifted
-from margin.surface.slice_fit import SliceFit, SlicePoints, measured
+from margin.surface.repair import _lift
+from margin.surface.slice_fit import SliceFit, SlicePoints, measure_fit
 from margin.valuation.marks import option_vol, svi_variance, vol_at_strike
 from margin.valuation.view import MarketView
 from margin.what_if.remedies import find_remedies
@@ -225,10 +225,10 @@ def test_a_vol_from_extreme_quotes_is_a_number_or_none(
 def test_a_slice_is_lifted_or_refused(level: float) -> None:
     k = np.linspace(-0.5, 0.5, 9)
     points = SlicePoints(0.1, k, np.full(9, 0.5), np.full(9, 0.01))
-    fit: SliceFit = measured(points, np.array([0.02, 0.1, -0.3, 0.0, 0.2]))
+    fit: SliceFit = measure_fit(points, np.array([0.02, 0.1, -0.3, 0.0, 0.2]))
     earlier = np.array([level, 0.0, 0.0, 0.0, 0.1])
     try:
-        lifted = _lifted(points, fit, earlier).raw[0]
+        lifted = _lift(points, fit, earlier).raw[0]
     except DataError:
         assert not 1e-18 <= level < 1e6
         return

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
-from margin.surface.slice_fit import SlicePoints, fit_slice, measured
+from margin.surface.slice_fit import SlicePoints, fit_slice, measure_fit
 from margin.surface.svi import check_raw, total_variance
 from market.core.arrays import Floats
 from market.core.errors import DataError
@@ -94,7 +94,7 @@ def test_scipy_finds_nothing_much_better(seed: int) -> None:
     ]
     found = [least_squares(miss, begin, bounds=(low, high)) for begin in begins]
     errors = [
-        measured(points, result.x * unit).error
+        measure_fit(points, result.x * unit).error
         for result in found
         if total_variance(result.x * unit, np.linspace(-10, 10, 201)).min() > 0.0
     ]
