@@ -176,23 +176,23 @@ class _Pace(NamedTuple):
 @njit(cache=True, error_model="numpy")
 def _paced_level(model_level, previous, hours, initial_margin, pace):  # type: ignore[no-untyped-def]
     """Steps 1 to 5: the level before the clamp and what decided it."""
-    wanted = max(0.0, model_level)
+    target = max(0.0, model_level)
     if not (0.0 <= previous < np.inf) or math.isnan(hours):
-        return wanted, _MODEL
+        return target, _MODEL
     hours = max(0.0, hours)
-    if wanted != previous and abs(wanted - previous) <= pace.dead_band * previous:
+    if target != previous and abs(target - previous) <= pace.dead_band * previous:
         return previous, _DEAD_BAND
-    if wanted > previous:
+    if target > previous:
         highest = previous + pace.step_per_hour * initial_margin * hours
-        return (highest, _STEP) if highest < wanted else (wanted, _MODEL)
-    if wanted < previous:
+        return (highest, _STEP) if highest < target else (target, _MODEL)
+    if target < previous:
         if pace.frozen:
             return previous, _RELEASE
-        kept = 0.5 ** (hours / pace.half_life) if pace.half_life > 0.0 else 0.0
-        released = wanted + (previous - wanted) * kept
-        if released > wanted:
+        left = 0.5 ** (hours / pace.half_life) if pace.half_life > 0.0 else 0.0
+        released = target + (previous - target) * left
+        if released > target:
             return min(released, previous), _RELEASE
-    return wanted, _MODEL
+    return target, _MODEL
 
 
 @njit(cache=True, error_model="numpy")
@@ -232,8 +232,8 @@ def opening_requirement(
     NaN gives NaN.
     """
     highest = np.where(add_on.cap < np.inf, np.fmax(add_on.floor, add_on.cap), add_on.floor)
-    wanted = np.where(np.isnan(add_on.model_level), add_on.floor, add_on.model_level)
-    unpaced = np.maximum(add_on.floor, np.minimum(wanted, highest))
+    target = np.where(np.isnan(add_on.model_level), add_on.floor, add_on.model_level)
+    unpaced = np.maximum(add_on.floor, np.minimum(target, highest))
     opening: Floats = np.maximum(initial_margin, maintenance_margin + unpaced)
     return opening
 

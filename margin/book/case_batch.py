@@ -120,27 +120,27 @@ class _Table:
         )
 
     def _underlyings(self) -> Underlyings:
-        given = [underlying for _, underlying in self.underlyings]
+        table = [underlying for _, underlying in self.underlyings]
         return Underlyings(
             name=tuple(name for name, _ in self.underlyings),
-            spot=_floats([one.spot for one in given]),
-            spot_confidence=_floats([one.spot_confidence for one in given]),
-            perp_price=_floats([one.perp_price for one in given]),
-            perp_confidence=_floats([one.perp_confidence for one in given]),
-            open_interest=_floats([one.open_interest for one in given]),
+            spot=_floats([one.spot for one in table]),
+            spot_confidence=_floats([one.spot_confidence for one in table]),
+            perp_price=_floats([one.perp_price for one in table]),
+            perp_confidence=_floats([one.perp_confidence for one in table]),
+            open_interest=_floats([one.open_interest for one in table]),
         )
 
     def _expiries(self) -> Expiries:
-        given = [expiry for _, expiry in self.expiries]
+        table = [expiry for _, expiry in self.expiries]
         return Expiries(
             underlying=_ints([row for row, _ in self.expiries]),
-            seconds=_floats([one.seconds_to_expiry for one in given]),
-            forward=_floats([one.forward for one in given]),
-            rate=_floats([one.rate for one in given]),
+            seconds=_floats([one.seconds_to_expiry for one in table]),
+            forward=_floats([one.forward for one in table]),
+            rate=_floats([one.rate for one in table]),
             forward_confidence=_floats(
-                [min(one.confidence, one.forward_confidence) for one in given]
+                [min(one.confidence, one.forward_confidence) for one in table]
             ),
-            vol_confidence=_floats([min(one.confidence, one.vol_confidence) for one in given]),
+            vol_confidence=_floats([min(one.confidence, one.vol_confidence) for one in table]),
         )
 
 
@@ -151,21 +151,21 @@ def _flatten_balances(
 ) -> CollateralBalances:
     """Collateral as arrays: of each balance the row of its underlying and whether scenarios move
     it; `counts` is how many each portfolio has."""
-    given = [balance for *_, balance in balances]
-    haircuts = [_haircuts(balance, rules) for balance in given]
-    cash = [rules.is_cash(one.asset) and one.maintenance_haircut is None for one in given]
+    plain = [balance for *_, balance in balances]
+    haircuts = [_haircuts(balance, rules) for balance in plain]
+    cash = [rules.is_cash(one.asset) and one.maintenance_haircut is None for one in plain]
     return CollateralBalances(
         start=_offsets(counts),
-        asset=tuple(balance.asset for balance in given),
+        asset=tuple(balance.asset for balance in plain),
         underlying=_ints([row for row, *_ in balances]),
-        amount=_floats([balance.amount for balance in given]),
-        price=_floats([balance.price for balance in given]),
-        confidence=_floats([balance.confidence for balance in given]),
+        amount=_floats([balance.amount for balance in plain]),
+        price=_floats([balance.price for balance in plain]),
+        confidence=_floats([balance.confidence for balance in plain]),
         maintenance_haircut=_floats([least for least, _ in haircuts]),
         initial_haircut=_floats([whole for _, whole in haircuts]),
         risk_cancelling=np.array([moves for _, moves, _ in balances], dtype=np.bool_),
         cash=np.array(cash, dtype=np.bool_),
-        **_premiums(given, rules),
+        **_premiums(plain, rules),
     )
 
 
@@ -177,15 +177,15 @@ def _offsets(counts: Sequence[int]) -> Ints:
 
 
 def _shared_history(portfolios: Sequence[Portfolio]) -> DailyCloses | None:
-    given = [portfolio.history for portfolio in portfolios if portfolio.history is not None]
-    if not given:
+    histories = [portfolio.history for portfolio in portfolios if portfolio.history is not None]
+    if not histories:
         return None
-    if any(history != given[0] for history in given):
+    if any(history != histories[0] for history in histories):
         raise CaseError(
             "portfolios with different histories are margined together; margin each on its own, "
             "or give all of them the same"
         )
-    return given[0].daily_closes()
+    return histories[0].daily_closes()
 
 
 def _place_balance(
@@ -228,9 +228,9 @@ def _haircuts(balance: CollateralBalance, rules: CollateralRules) -> tuple[float
             balance.maintenance_haircut + balance.initial_extra_haircut,
         )
     extra = balance.initial_extra_haircut or rules.initial_extra_haircut(balance.asset)
-    own = rules.weights_of(balance.asset)
-    if own is not None:
-        whole, least = own.haircuts(balance.amount)
+    sized = rules.weights_of(balance.asset)
+    if sized is not None:
+        whole, least = sized.haircuts(balance.amount)
         return least, min(whole + extra, 1.0)
     least = rules.haircut(balance.asset)
     return least, min(least + extra, 1.0)
@@ -242,8 +242,8 @@ def _premiums(balances: Sequence[CollateralBalance], rules: CollateralRules) -> 
         return {}
     weights = [rules.weights_of(balance.asset) for balance in balances]
     premiums = [
-        (0.0, 0.0) if own is None else own.premiums(balance.amount)
-        for own, balance in zip(weights, balances, strict=True)
+        (0.0, 0.0) if sized is None else sized.premiums(balance.amount)
+        for sized, balance in zip(weights, balances, strict=True)
     ]
     return {
         "initial_premium": _floats([initial for initial, _ in premiums]),
@@ -255,11 +255,11 @@ def _net(same: Sequence[Holding], underlying: Underlying) -> tuple[float, float,
     """Quantity and unrealised profit, also in coin, of the lines of one instrument."""
     _check_same(same)
     if same[0].kind == "option":
-        return _sum([held.quantity for held in same]), 0.0, 0.0
+        return _sum([line.quantity for line in same]), 0.0, 0.0
     return (
-        _sum([held.quantity for held in same]),
-        _sum([_unrealised(held, underlying) for held in same]),
-        _sum([_unrealised_inverse(held, underlying) for held in same]),
+        _sum([line.quantity for line in same]),
+        _sum([_unrealised(line, underlying) for line in same]),
+        _sum([_unrealised_inverse(line, underlying) for line in same]),
     )
 
 

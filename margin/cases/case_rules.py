@@ -1,4 +1,4 @@
-"""The rules of a margin case: a preset, or a preset with figures of the case's own."""
+"""The rules of a margin case: a preset, or a preset with other figures."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def case_rules(ruleset: object) -> RuleSet:
         raise CaseError(
             f"ruleset has the unknown key {unknown[0]!r}; expected {', '.join(sorted(_KEYS))}"
         )
-    given = dict(parameters)
+    figures = dict(parameters)
     if "grid" in ruleset:
         if engine != "scenario":
             raise CaseError(f"ruleset has a grid, which the {engine} engine does not use")
-        given["grid"] = ruleset["grid"]
-    return ruleset_from_content(_content(engine, name, given), origin=name)
+        figures["grid"] = ruleset["grid"]
+    return ruleset_from_content(_content(engine, name, figures), origin=name)
 
 
-def _content(engine: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
+def _content(engine: str, name: str, figures: dict[str, Any]) -> dict[str, Any]:
     if name not in list_rulesets():
         return {
             "name": name,
             "version": "given",
             "engine": engine,
             "source": "given",
-            engine: given,
+            engine: figures,
         }
     content = _preset(name).content()
     if content["engine"] != engine:
@@ -69,9 +69,9 @@ def _content(engine: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
             "the preset's own engine, or a name that is no preset"
         )
     table = "simulation" if "simulation" in content else engine
-    if "grid" in given and table == "simulation":
+    if "grid" in figures and table == "simulation":
         raise CaseError(f"ruleset {name!r} simulates history and takes no grid; leave it out")
-    content[table] |= given
+    content[table] |= figures
     return content
 
 

@@ -13,7 +13,7 @@ from market.core.errors import CaseError
 
 
 def run_liquidation_case(line: bytes, number: int = 1) -> dict[str, Any]:
-    """What a case's rules say of its liquidation.
+    """Liquidation figures of a case under its rules.
 
     Parameters
     ----------
@@ -34,14 +34,14 @@ def run_liquidation_case(line: bytes, number: int = 1) -> dict[str, Any]:
 def _figures(case: Mapping[str, Any]) -> dict[str, Any]:
     portfolio, ruleset = read_case(case)
     ruleset = _with_table(ruleset, case.get("liquidation"))
-    found = liquidation_of(portfolio, ruleset, _isolated(case.get("isolated")))
-    names = [leg.instrument for leg in found.legs if not leg.isolated]
+    liquidation = liquidation_of(portfolio, ruleset, _isolated_margins(case.get("isolated")))
+    names = [leg.instrument for leg in liquidation.legs if not leg.isolated]
     return {
-        "maintenance_net_margin": found.net,
-        "mark_to_market": found.mark_to_market,
+        "maintenance_net_margin": liquidation.net,
+        "mark_to_market": liquidation.mark_to_market,
         "underlyings": {
             name: {"price": portfolio.underlyings[name].spot, **asdict(levels)}
-            for name, levels in found.underlyings.items()
+            for name, levels in liquidation.underlyings.items()
         },
         "legs": [
             {
@@ -50,17 +50,17 @@ def _figures(case: Mapping[str, Any]) -> dict[str, Any]:
                 "price": leg.price,
                 **asdict(leg.levels),
             }
-            for leg in found.legs
+            for leg in liquidation.legs
         ],
-        "step": asdict(found.step)
+        "step": asdict(liquidation.step)
         | {
             "shares": [
                 {"instrument": name, "share": share}
-                for name, share in zip(names, found.step.shares, strict=True)
+                for name, share in zip(names, liquidation.step.shares, strict=True)
             ]
         },
-        "auction": [asdict(offer) for offer in found.auction],
-        "auction_fee": found.auction_fee,
+        "auction": [asdict(offer) for offer in liquidation.auction],
+        "auction_fee": liquidation.auction_fee,
         "rules": "default" if "liquidation" not in ruleset.content() else "rule set",
         "ruleset_sha256": ruleset.sha256,
     }
@@ -73,15 +73,15 @@ def _with_table(ruleset: RuleSet, table: object) -> RuleSet:
     return ruleset_from_content(content, origin=f"{ruleset.name} with the case's liquidation")
 
 
-def _isolated(given: object) -> dict[str, float]:
-    if given is None:
+def _isolated_margins(margins: object) -> dict[str, float]:
+    if margins is None:
         return {}
-    if not isinstance(given, dict) or not all(
+    if not isinstance(margins, dict) or not all(
         isinstance(margin, int | float) and not isinstance(margin, bool)
-        for margin in given.values()
+        for margin in margins.values()
     ):
         raise CaseError(
-            f"isolated is {given!r}; expected an object of margins by instrument, as in "
+            f"isolated is {margins!r}; expected an object of margins by instrument, as in "
             '{"BTC-PERP": 100.0}'
         )
-    return {name: float(margin) for name, margin in given.items()}
+    return {name: float(margin) for name, margin in margins.items()}

@@ -175,17 +175,17 @@ def loss_correlations(view: MarketView, rules: FloorRules) -> tuple[Floats, Floa
     Correlation within [−1, 1], shape (S, S), 0 where not known; trust, shape (S, S); the cap.
     """
     slow = np.clip(view.correlation, -1.0, 1.0)
-    own = rules.correlation
+    table = rules.correlation
     cap = 1.0
-    if isinstance(own, CorrelationRules) and own.enabled:
+    if isinstance(table, CorrelationRules) and table.enabled:
         fast = (
             np.full_like(slow, np.nan) if view.fast_correlation is None else view.fast_correlation
         )
         apart = np.abs(np.clip(fast, -1.0, 1.0) - slow)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            trust = np.maximum(0.0, 1.0 - apart / own.full_divergence)
+            trust = np.maximum(0.0, 1.0 - apart / table.full_divergence)
         trust = np.where(apart == 0.0, 1.0, trust)
-        cap = own.offset_cap
+        cap = table.offset_cap
     else:
         trust = np.ones_like(slow)
     unknown = np.isnan(slow) | np.isnan(trust)
@@ -224,22 +224,22 @@ def _cover(start, symbol, notional, share, slow, trust, cap):  # type: ignore[no
         most = max(most, start[i + 1] - start[i])
     under, net = np.zeros(most, dtype=np.int64), np.zeros(most)
     for i in range(n):
-        found = net_by_underlying(start[i], start[i + 1], symbol, notional, under, net)
-        if found < 0:
+        count = net_by_underlying(start[i], start[i + 1], symbol, notional, under, net)
+        if count < 0:
             alone[i] = demand[i] = np.nan
             continue
         for leg in range(start[i], start[i + 1]):
-            for p in range(found):
+            for p in range(count):
                 if under[p] == symbol[leg] and net[p] != 0.0:
                     sign = 1.0 if net[p] > 0.0 else -1.0
                     leg_alone[leg] = sign * notional[leg] * share[under[p]]
-        for p in range(found):
+        for p in range(count):
             alone[i] += abs(net[p]) * share[under[p]]
         if alone[i] == 0.0:
             continue
         # Shares of the whole keep squares of large and small books within range.
         joint = 0.0
-        for p in range(found):
+        for p in range(count):
             w = net[p] * share[under[p]] / alone[i]
             joint += w * w
             for q in range(p):
@@ -247,8 +247,8 @@ def _cover(start, symbol, notional, share, slow, trust, cap):  # type: ignore[no
                 both = abs(w * x)
                 rho = slow[under[p], under[q]] if w * x > 0.0 else -slow[under[p], under[q]]
                 joint += 2.0 * both * (1.0 - trust[under[p], under[q]] * (1.0 - rho))
-        kept = math.sqrt(min(1.0, max(0.0, joint)))
-        demand[i] = alone[i] * (1.0 - cap * (1.0 - kept))
+        left = math.sqrt(min(1.0, max(0.0, joint)))
+        demand[i] = alone[i] * (1.0 - cap * (1.0 - left))
     return leg_alone, alone, demand
 
 
@@ -258,16 +258,16 @@ def net_by_underlying(begin, end, symbol, notional, under, net):  # type: ignore
 
     Returns how many underlyings there are; −1 where a leg cannot be valued.
     """
-    found = 0
+    count = 0
     for leg in range(begin, end):
         if symbol[leg] < 0:
             return -1
         place = 0
-        while place < found and under[place] != symbol[leg]:
+        while place < count and under[place] != symbol[leg]:
             place += 1
-        if place == found:
+        if place == count:
             under[place] = symbol[leg]
             net[place] = 0.0
-            found += 1
+            count += 1
         net[place] += notional[leg]
-    return found
+    return count

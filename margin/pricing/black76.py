@@ -173,15 +173,15 @@ def _columns(
     rate: npt.ArrayLike,
 ) -> tuple[Floats, tuple[int, ...]]:
     """The arguments as rows of one length, shape (6, n), and the shape they make together."""
-    given = [
+    arrays = [
         np.asarray(value, dtype=np.float64)
         for value in (forward, strike, tau, vol, np.asarray(call, dtype=np.bool_), rate)
     ]
-    for name, column in (("forward", given[0]), ("strike", given[1])):
+    for name, column in (("forward", arrays[0]), ("strike", arrays[1])):
         wrong = (column <= 0.0) | np.isinf(column)
         if wrong.any():
             raise DataError(
                 f"{name} {column[wrong].flat[0]} cannot be priced; expected a price above 0"
             )
-    together = np.broadcast_arrays(*given)
+    together = np.broadcast_arrays(*arrays)
     return np.stack([column.ravel() for column in together]), together[0].shape

@@ -135,11 +135,11 @@ def remove_butterflies(points: SlicePoints, fit: SliceFit) -> SliceFit:
     if butterfly_margin(fit.raw) >= 0.0:
         return fit
     flat = _flatten(fit.raw)
-    found = [
+    fits = [
         measure_fit(points, _flatten(fit_slice_within(points, start).raw))
         for start in (fit.raw, flat)
     ]
-    return min([*found, measure_fit(points, flat)], key=lambda other: other.error)
+    return min([*fits, measure_fit(points, flat)], key=lambda other: other.error)
 
 
 def _separate(
@@ -276,10 +276,10 @@ def _steepen(raw: Floats, earlier: Floats) -> Floats:
     a, _, _, m, sigma = raw
     # Steeper by what b and rho can still tell.
     least = np.array(wings(earlier)) * (1.0 + 1e-9) + 1e-12
-    own = np.array(wings(raw))
-    left, right = np.minimum(np.maximum(own, least), _STEEPEST)
+    slopes = np.array(wings(raw))
+    left, right = np.minimum(np.maximum(slopes, least), _STEEPEST)
     total = left + right
-    if total <= 0.0 or np.array_equal((left, right), own):
+    if total <= 0.0 or np.array_equal((left, right), slopes):
         return raw
     return np.array([a, 0.5 * total, (right - left) / total, m, sigma])
 

@@ -153,8 +153,8 @@ def fit_slice(points: SlicePoints) -> SliceFit:
     band of widths, are refined and the best is kept. The order of the points changes no bit.
     """
     problem = _Problem(points)
-    found = [problem.refine(p) for p in problem.starts()]
-    return measure_fit(points, problem.raw(min(found, key=_cost)[0]))
+    fits = [problem.refine(p) for p in problem.starts()]
+    return measure_fit(points, problem.raw(min(fits, key=_cost)[0]))
 
 
 def fit_slice_within(
@@ -176,15 +176,15 @@ def fit_slice_within(
     """
     problem = _Problem(points, earlier, later, least_wings, most_wings)
     first = (problem.parameters(start), *problem.starts())
-    found = [problem.refine(p, _PENALTIES[0], _FIRST_STEPS) for p in first]
-    found = sorted(found, key=_cost)[:_KEPT]
+    fits = [problem.refine(p, _PENALTIES[0], _FIRST_STEPS) for p in first]
+    fits = sorted(fits, key=_cost)[:_KEPT]
     for weight in _PENALTIES[1:]:
-        found = [problem.refine(p, weight) for p, _ in found]
-    return measure_fit(points, problem.raw(min(found, key=_cost)[0]))
+        fits = [problem.refine(p, weight) for p, _ in fits]
+    return measure_fit(points, problem.raw(min(fits, key=_cost)[0]))
 
 
-def _cost(found: tuple[Floats, float]) -> float:
-    return found[1]
+def _cost(fits: tuple[Floats, float]) -> float:
+    return fits[1]
 
 
 class _Problem:
@@ -237,7 +237,7 @@ class _Problem:
 
     def starts(self) -> list[Floats]:
         vol = self.points.vol
-        found, cost = starts(
+        fits, cost = starts(
             self.x,
             (vol / self.unit) ** 2,
             # A miss of w is one of vol times 2 vol.
@@ -246,7 +246,7 @@ class _Problem:
             self.high,
             _BANDS,
         )
-        return [p for p, error in zip(found, cost, strict=True) if math.isfinite(error)]
+        return [p for p, error in zip(fits, cost, strict=True) if math.isfinite(error)]
 
     def refine(
         self, start: Floats, penalty: float = 0.0, steps: int = _STEPS
