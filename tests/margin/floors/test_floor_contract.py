@@ -4,42 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import permutations
+from typing import get_args
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from margin.book.requirement import Requirement, compute_requirement
 from margin.floors import FLOORS, active_floors, floor_terms, largest_floor
 from margin.floors.term import FloorTerm
 from margin.rules.floors import (
-    CorrelationRules,
     CoverageRules,
     FloorRules,
+    FloorTable,
     LiquidityRules,
     SlippageCurve,
-    StressedBufferRules,
-    StressedWeightRules,
-    VolatilityRules,
-    WrongWayRules,
 )
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Balance, Book, Position
 
-ALL = FloorRules(
-    liquidity=LiquidityRules(
-        depth={"BTCUSDT": SlippageCurve(0.0001, ((1e4, 0.0005), (1e6, 0.004)))},
-        depth_of_others=SlippageCurve(0.0005, ((1e4, 0.002),)),
-    ),
-    volatility=VolatilityRules(),
-    stressed_buffer=StressedBufferRules(),
-    stressed_weight=StressedWeightRules(),
-    correlation=CorrelationRules(),
-    wrong_way=WrongWayRules(),
-    coverage=CoverageRules(),
+DEPTH = LiquidityRules(
+    depth={"BTCUSDT": SlippageCurve(0.0001, ((1e4, 0.0005), (1e6, 0.004)))},
+    depth_of_others=SlippageCurve(0.0005, ((1e4, 0.002),)),
 )
+
+
+def all_floors() -> FloorRules:
+    """Every floor that has a table, switched on with the defaults of its table."""
+    tables: dict[str, Struct] = {"liquidity": DEPTH, "coverage": CoverageRules()}
+    for field in msgspec.structs.fields(FloorRules):
+        for kind in (field.type, *get_args(field.type)):
+            if isinstance(kind, type) and issubclass(kind, FloorTable):
+                tables.setdefault(field.name, kind())
+    return msgspec.structs.replace(FloorRules(), **tables)
+
+
+ALL = all_floors()
+
+
+def test_every_table_has_its_line_in_the_registry_and_every_line_its_table() -> None:
+    assert set(FLOORS) == set(ALL.enabled())
 
 NAN = float("nan")
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "XUSDT")
