@@ -45,10 +45,6 @@ def all_floors() -> FloorRules:
 
 ALL = all_floors()
 
-
-def test_every_table_has_its_line_in_the_registry_and_every_line_its_table() -> None:
-    assert set(FLOORS) == set(ALL.enabled())
-
 NAN = float("nan")
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "XUSDT")
 NAMES = ("BTCUSDT", "BTCUSDT-PERP", "ETHUSDT-PERP", "XUSDT")
@@ -238,14 +234,8 @@ def test_order_of_symbols_does_not_matter(busy: MarketView, linear_tiers: RuleSe
         fast_correlation=busy.fast_correlation[turned, turned],
         **{key: getattr(busy, key)[turned] for key in (*fields, "history_hours", "suspect")},
     )
-    rules = FloorRules(
-        volatility=ALL.volatility,
-        stressed_buffer=ALL.stressed_buffer,
-        stressed_weight=ALL.stressed_weight,
-        correlation=ALL.correlation,
-        wrong_way=ALL.wrong_way,
-        coverage=ALL.coverage,
-    )
+    # Depth curves are those of symbols by their names.
+    rules = msgspec.structs.replace(ALL, liquidity=LiquidityRules())
     book = [
         Account("a", 10.0, (Position("BTCUSDT", 2.0), Position("ETHUSDT", -9.0))),
         Account("b", 10.0, (Position("XUSDT", 2e4), Position("ETHUSDT", 9.0))),
