@@ -61,7 +61,7 @@ def chain_points(chain: OptionChain, rows: slice, use_marks: bool = True) -> Cha
     Raises
     ------
     DataError
-        No forward can be told, or too few strikes have a vol.
+        No forward can be derived, or too few strikes have a vol.
     """
     strike, call = chain.strike[rows], chain.call[rows]
     mark = chain.mark[rows] if use_marks else np.full(strike.shape, np.nan)

@@ -46,8 +46,7 @@ class MarketView:
     suspect:
         Whether the newest price is quarantined, shape (S,).
     quotes:
-        What is told of options, perpetuals and coins beside the bars, none of it after `as_of`;
-        None where nothing is.
+        Quotes of options, perpetuals and coins, none after `as_of`; None where there are none.
     suspect_mark:
         Close of the newest bar where the outlier filter has not confirmed it yet, shape (S,); NaN
         where there is none. `mark` is then the last good close.

@@ -38,8 +38,16 @@ def bound(
     stress: bool = False,
     rules: AddOnRules = RULES,
 ) -> AddOn:
-    arrays = (np.array([x]) for x in (model, floor, cap, previous, hours, initial_margin))
-    return bound_add_on(*arrays, stress, rules)
+    return bound_add_on(
+        np.array([model]),
+        np.array([floor]),
+        np.array([cap]),
+        np.array([previous]),
+        np.array([hours]),
+        np.array([initial_margin]),
+        stress,
+        rules,
+    )
 
 
 def outcome(*args: float, **kwargs: object) -> tuple[float, str]:
@@ -51,7 +59,7 @@ def outcome(*args: float, **kwargs: object) -> tuple[float, str]:
 
 
 @pytest.mark.parametrize(
-    ("given_", "expected"),
+    ("changes", "expected"),
     [
         ({"model": 40.0}, (40.0, "model")),
         ({"model": 0.0}, (0.0, "model")),
@@ -91,8 +99,8 @@ def outcome(*args: float, **kwargs: object) -> tuple[float, str]:
         ({"model": 300.0, "previous": 100.0, "hours": NAN}, (300.0, "model")),
     ],
 )
-def test_each_bound_by_hand(given_: dict[str, float], expected: tuple[float, str]) -> None:
-    assert outcome(**given_) == expected
+def test_worked_bounds(changes: dict[str, float], expected: tuple[float, str]) -> None:
+    assert outcome(**changes) == expected
 
 
 def test_release_without_half_life_is_immediate() -> None:
@@ -196,7 +204,7 @@ def test_cap_is_a_multiple_of_initial_margin() -> None:
         (INF, 0.0, INF),
     ],
 )
-def test_cents_by_hand(level: float, headroom: float, expected: float) -> None:
+def test_worked_cents(level: float, headroom: float, expected: float) -> None:
     assert deposit_to_meet(np.array([level]), np.array([headroom])).tolist() == [expected]
 
 

@@ -307,8 +307,8 @@ def test_what_the_engine_refuses_is_an_error_of_its_account_alone(
     assert "account 'long'" in str(error)
     rest = [account for i, account in enumerate(accounts) if i not in (7, 13)]
     want = compute_requirement(Book.of(rest), market, linear_tiers)
-    kept = np.delete(np.arange(20), [7, 13])
-    assert np.array_equal(got.headroom[kept], want.headroom)
+    others = np.delete(np.arange(20), [7, 13])
+    assert np.array_equal(got.headroom[others], want.headroom)
 
 
 def test_large_book_is_turned_in_less_than_half_a_second(market: MarketView) -> None:

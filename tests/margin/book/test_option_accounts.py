@@ -174,7 +174,7 @@ def test_parts_and_positions_add_up_to_the_margins(preset: str, market: MarketVi
 
 
 @every_preset
-def test_what_leaves_float64_is_a_problem_of_its_account_and_warns_nobody(
+def test_overflow_is_a_problem_of_its_account_without_a_warning(
     preset: str, market: MarketView
 ) -> None:
     rules = load_ruleset(preset)
@@ -193,22 +193,22 @@ def test_what_leaves_float64_is_a_problem_of_its_account_and_warns_nobody(
     ]
     sound = random_book(4, 3)
     got = compute_requirement(Book.of([*sound, *wild]), market, rules)
-    kept = sorted(set(range(len(sound) + len(wild))) - got.problems.keys())
-    assert len(sound) < len(kept) < len(wild)
+    valued = sorted(set(range(len(sound) + len(wild))) - got.problems.keys())
+    assert len(sound) < len(valued) < len(wild)
     assert min(got.problems) >= len(sound)
     alone = margin(market, rules, *sound)
     assert np.array_equal(alone.headroom, got.headroom[: len(sound)])
     assert got.options is not None
-    legs = np.repeat(np.isin(np.arange(len(got.headroom)), kept), np.diff(got.leg_start))
+    legs = np.repeat(np.isin(np.arange(len(got.headroom)), valued), np.diff(got.leg_start))
     for greek in (got.options.value, got.options.gamma, got.options.vega, got.leg_notional):
         assert np.isfinite(greek[legs]).all()
     floors = active_floors(got, market, table)
     terms = floor_terms(got, market, table)
     assert terms.keys() == floors.keys()
-    assert all(np.isfinite(floor[kept]).all() for floor in floors.values())
+    assert all(np.isfinite(floor[valued]).all() for floor in floors.values())
     got.collateral.counted()
     shares = reduction_fractions(got, rules, np.full(len(got.headroom), 1e300))
-    for i in kept:
+    for i in valued:
         explain_engine(i, got, rules, float(shares[i]))
 
 

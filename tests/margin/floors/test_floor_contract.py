@@ -305,10 +305,10 @@ def test_switched_off_is_absent_not_zero(busy: MarketView, linear_tiers: RuleSet
     assert largest_floor(everything, requirement)[0] == max(f[0] for f in everything.values())
     for name in FLOORS:
         table = type(getattr(ALL, name))(enabled=False)
-        kept = {key: getattr(ALL, key) for key in FloorRules.__struct_fields__}
-        rest = active_floors(requirement, busy, FloorRules(**(kept | {name: table})))
+        tables = {key: getattr(ALL, key) for key in FloorRules.__struct_fields__}
+        rest = active_floors(requirement, busy, FloorRules(**(tables | {name: table})))
         assert list(rest) == [other for other in FLOORS if other != name]
-        assert name not in floor_terms(requirement, busy, FloorRules(**(kept | {name: table})))
+        assert name not in floor_terms(requirement, busy, FloorRules(**(tables | {name: table})))
 
 
 def test_account_with_a_problem_has_no_floor(busy: MarketView, linear_tiers: RuleSet) -> None:

@@ -142,8 +142,9 @@ def test_nan_stays_nan() -> None:
     for i in range(4):
         bad = list(good)
         bad[i] = math.nan
-        assert math.isnan(float(black76_price(*bad, True)))
-        greeks = black76_greeks(*bad, True)
+        forward, strike, tau, vol = bad
+        assert math.isnan(float(black76_price(forward, strike, tau, vol, True)))
+        greeks = black76_greeks(forward, strike, tau, vol, True)
         assert math.isnan(float(greeks.theta))
 
 
@@ -171,8 +172,8 @@ def test_scalar_kernel_is_the_array_function() -> None:
     options = grid()
     array = black76_price(*options)
     alone = [
-        price(*option[:5], math.exp(-option[5] * option[2]))
-        for option in zip(*options, strict=True)
+        price(forward, strike, tau, vol, call, math.exp(-rate * tau))
+        for forward, strike, tau, vol, call, rate in zip(*options, strict=True)
     ]
     np.testing.assert_array_equal(array, alone)
 

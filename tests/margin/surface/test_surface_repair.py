@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,17 +75,20 @@ def test_a_butterfly_is_taken_out_at_little_cost() -> None:
     repaired = remove_butterflies(points, measure_fit(points, vogt))
     assert durrleman(repaired.raw, grid(repaired.raw)).min() >= 0.0
     coarse = np.linspace(-4.0, 4.0, 161)
-    theirs = minimize(
-        lambda p: measure_fit(points, p).error ** 2,
-        repaired.raw,
-        method="SLSQP",
-        bounds=[(-1, 1), (1e-3, 1), (-0.99, 0.99), (-2, 2), (0.01, 3)],
-        constraints=[
+    problem: dict[str, Any] = {
+        "method": "SLSQP",
+        "bounds": [(-1, 1), (1e-3, 1), (-0.99, 0.99), (-2, 2), (0.01, 3)],
+        "constraints": [
             {"type": "ineq", "fun": lambda p: durrleman(p, coarse)},
             {"type": "ineq", "fun": lambda p: total_variance(p, coarse) - 1e-6},
         ],
-        options={"maxiter": 500},
-    )
+        "options": {"maxiter": 500},
+    }
+
+    def squared_error(p: Floats) -> float:
+        return measure_fit(points, p).error ** 2
+
+    theirs = minimize(squared_error, repaired.raw, **problem)
     assert repaired.error <= 1.05 * measure_fit(points, theirs.x).error
 
 
