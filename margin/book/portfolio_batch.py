@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -88,15 +86,21 @@ class CollateralBalances:
 
     def take(self, start: Ints, rows: slice | Ints) -> CollateralBalances:
         """Chosen balances under new offsets."""
-        asset = self.asset[rows] if isinstance(rows, slice) else _items(self.asset, rows)
-        chosen: dict[str, Any] = {"start": start, "asset": asset}
-        for name in _BALANCE_COLUMNS:
-            column = getattr(self, name)
-            chosen[name] = None if column is None else column[rows]
-        return CollateralBalances(**chosen)
-
-
-_BALANCE_COLUMNS = tuple(one.name for one in fields(CollateralBalances))[2:]
+        initial, maintenance = self.initial_premium, self.maintenance_premium
+        return CollateralBalances(
+            start=start,
+            asset=_items(self.asset, rows),
+            underlying=self.underlying[rows],
+            amount=self.amount[rows],
+            price=self.price[rows],
+            confidence=self.confidence[rows],
+            maintenance_haircut=self.maintenance_haircut[rows],
+            initial_haircut=self.initial_haircut[rows],
+            risk_cancelling=self.risk_cancelling[rows],
+            cash=self.cash[rows],
+            initial_premium=None if initial is None else initial[rows],
+            maintenance_premium=None if maintenance is None else maintenance[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,16 +273,12 @@ class Portfolios:
         legs = slice(self.start[begin], self.start[end])
         first, last = self._position(legs.start), self._position(legs.stop)
         starts = self.collateral.start[begin : end + 1]
-        return replace(
-            self,
-            cash=self.cash[begin:end],
-            stable_price=self.stable_price[begin:end],
-            start=self.start[begin : end + 1] - legs.start,
-            name=self.name[legs],
-            **self._legs(legs),
-            position_leg=self.position_leg[first:last] - legs.start,
-            collateral=self.collateral.take(starts - starts[0], slice(starts[0], starts[-1])),
-            book=None,
+        return self._part(
+            slice(begin, end),
+            self.start[begin : end + 1] - legs.start,
+            legs,
+            self.position_leg[first:last] - legs.start,
+            self.collateral.take(starts - starts[0], slice(starts[0], starts[-1])),
         )
 
     def take(self, accounts: Ints) -> Portfolios:
@@ -287,25 +287,38 @@ class Portfolios:
         `position_leg` is then one position for each leg.
         """
         start, legs = _take_rows(self.start, accounts)
-        return replace(
-            self,
+        collateral = self.collateral.take(*_take_rows(self.collateral.start, accounts))
+        return self._part(accounts, start, legs, np.arange(len(legs)), collateral)
+
+    def _part(
+        self,
+        accounts: slice | Ints,
+        start: Ints,
+        legs: slice | Ints,
+        position_leg: Ints,
+        collateral: CollateralBalances,
+    ) -> Portfolios:
+        inverse = self.unrealised_inverse
+        return Portfolios(
             cash=self.cash[accounts],
             stable_price=self.stable_price[accounts],
             start=start,
             name=_items(self.name, legs),
-            **self._legs(legs),
-            position_leg=np.arange(len(legs)),
-            collateral=self.collateral.take(*_take_rows(self.collateral.start, accounts)),
-            book=None,
+            kind=self.kind[legs],
+            underlying=self.underlying[legs],
+            expiry=self.expiry[legs],
+            quantity=self.quantity[legs],
+            strike=self.strike[legs],
+            vol=self.vol[legs],
+            call=self.call[legs],
+            unrealised=self.unrealised[legs],
+            position_leg=position_leg,
+            underlyings=self.underlyings,
+            expiries=self.expiries,
+            collateral=collateral,
+            history=self.history,
+            unrealised_inverse=None if inverse is None else inverse[legs],
         )
-
-    def _legs(self, rows: slice | Ints) -> Mapping[str, Any]:
-        """The columns of some legs."""
-        inverse = self.unrealised_inverse
-        return {
-            **{name: getattr(self, name)[rows] for name in _LEG_COLUMNS},
-            "unrealised_inverse": None if inverse is None else inverse[rows],
-        }
 
     def _position(self, leg: int) -> int:
         """The first position of the portfolio that begins with a leg: positions stand by
@@ -313,12 +326,6 @@ class Portfolios:
         return bisect_left(
             range(len(self.position_leg)), True, key=lambda p: bool(self.position_leg[p] >= leg)
         )
-
-
-_LEG_COLUMNS = (
-    *("kind", "underlying", "expiry", "quantity", "strike", "vol", "call"),
-    "unrealised",
-)
 
 
 def row_sums(start: Ints, values: Floats) -> Floats:
@@ -359,5 +366,7 @@ def _take_rows(start: Ints, accounts: Ints) -> tuple[Ints, Ints]:
     return out, np.arange(out[-1]) + np.repeat(start[accounts] - out[:-1], counts)
 
 
-def _items(names: tuple[str, ...], rows: Ints) -> tuple[str, ...]:
+def _items(names: tuple[str, ...], rows: slice | Ints) -> tuple[str, ...]:
+    if isinstance(rows, slice):
+        return names[rows]
     return tuple([names[row] for row in rows.tolist()])
