@@ -27,7 +27,7 @@ from benchmarks.desk import (
     slice_book,
 )
 from benchmarks.measure import Result
-from benchmarks.sample_book import (
+from benchmarks.workloads.sample_book import (
     POSITIONS,
     SCHEMA,
     SYMBOLS,

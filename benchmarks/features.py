@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.feature_job import CHUNK, INTERVAL, JOBS, save
 from benchmarks.measure import Result
-from benchmarks.pandas_columns import COLUMNS
+from benchmarks.workloads.feature_job import CHUNK, INTERVAL, JOBS, save
+from benchmarks.workloads.pandas_columns import COLUMNS
 from features.registry import MARKET_COLUMNS
 from market.simulator.simulated_market import simulate_market
 
@@ -74,7 +74,7 @@ def run() -> Result:
 
 
 def _job(who: str, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.feature_job", who, str(folder)]
+    command = [sys.executable, "-m", "benchmarks.workloads.feature_job", who, str(folder)]
     environment = {**os.environ, **_ONE_THREAD}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
     report: dict[str, Any] = json.loads(done.stdout)

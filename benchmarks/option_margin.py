@@ -18,7 +18,7 @@ import QuantLib as ql  # noqa: N813
 from numba import njit
 
 from benchmarks.measure import Result, median_seconds, process_peak_megabytes
-from benchmarks.option_book import OPTIONS, chunks_of, growing_book, sample_portfolios
+from benchmarks.workloads.option_book import OPTIONS, chunks_of, growing_book, sample_portfolios
 from margin.book.portfolio_batch import Portfolios
 from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins

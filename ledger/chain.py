@@ -86,8 +86,7 @@ def stored_hash(row: Row[Any]) -> str:
     """
     if not isinstance(row.payload, str):
         raise AlteredError(f"payload of record {row.id!r} is not text; it was altered")
-    columns = {name: value for name, value in row._mapping.items() if name != "hash"}
-    return record_hash(**{**columns, "payload": row.payload.encode()})
+    return record_hash(dict(row._mapping))
 
 
 def to_record(row: Row[Any]) -> Record:
@@ -125,8 +124,7 @@ def _head(connection: Connection, chain: str) -> tuple[int, str, int]:
 def _row(
     entry: Entry, chain: str, seq: int, recorded_at: int, previous_hash: str
 ) -> dict[str, Any]:
-    payload = canonical_bytes(entry.payload)
-    header: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "chain": chain,
         "seq": seq,
         "id": entry.id or new_id(),
@@ -134,13 +132,10 @@ def _row(
         "account_id": entry.account_id,
         "as_of": entry.as_of,
         "recorded_at": recorded_at,
+        "payload": canonical_bytes(entry.payload).decode(),
         "previous_hash": previous_hash,
     }
-    return {
-        **header,
-        "payload": payload.decode(),
-        "hash": record_hash(**header, payload=payload),
-    }
+    return {**columns, "hash": record_hash(columns)}
 
 
 def _refuse_missing_contents(connection: Connection, entries: Sequence[Entry]) -> None:

@@ -142,7 +142,7 @@ def page_of_account(account_id: str, limit: int, before: int | None) -> Select[A
     return query
 
 
-def rest_of_microsecond(account_id: str, recorded_at: int, known: list[str]) -> Select[Any]:
+def rest_of_microsecond(account_id: str, recorded_at: int, taken: list[str]) -> Select[Any]:
     """Decisions of an account recorded in the same microsecond, not later and not yet known."""
     return (
         select(records)
@@ -151,7 +151,7 @@ def rest_of_microsecond(account_id: str, recorded_at: int, known: list[str]) -> 
             records.c.account_id == account_id,
             records.c.recorded_at >= microseconds(recorded_at) * _MICROSECOND,
             records.c.recorded_at <= recorded_at,
-            records.c.id.not_in(known),
+            records.c.id.not_in(taken),
         )
         .order_by(*_NEWEST_FIRST)
     )

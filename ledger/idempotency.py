@@ -90,7 +90,7 @@ class Answers:
             return _find(connection, owner, key, body_sha256)
 
 
-def save(connection: Connection, answer: IdempotentAnswer) -> None:
+def save(connection: Connection, response: IdempotentAnswer) -> None:
     """Save an answer inside a write transaction of the caller.
 
     Raises
@@ -100,11 +100,11 @@ def save(connection: Connection, answer: IdempotentAnswer) -> None:
     LedgerConflictError
         The key was used with another body.
     """
-    if insert_if_absent(connection, answers, asdict(answer)):
+    if insert_if_absent(connection, answers, asdict(response)):
         return
-    stored = _find(connection, answer.owner, answer.key, answer.body_sha256)
+    stored = _find(connection, response.owner, response.key, response.body_sha256)
     if stored is None:
-        raise LedgerError(f"the answer under Idempotency-Key {answer.key!r} vanished; try again")
+        raise LedgerError(f"the answer under Idempotency-Key {response.key!r} vanished; try again")
     raise LedgerDuplicateError(stored)
 
 

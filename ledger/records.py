@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,18 @@ from market.core.errors import UnrecordableError
 
 FIRST_PREVIOUS_HASH = "0" * 64
 """What the first record of a chain names as its predecessor."""
+
+HASHED_COLUMNS = (
+    "chain",
+    "seq",
+    "id",
+    "kind",
+    "account_id",
+    "as_of",
+    "recorded_at",
+    "previous_hash",
+)
+"""Columns of a record that its hash covers, besides the payload."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _INT64 = range(-(2**63), 2**63)
@@ -95,40 +108,21 @@ class Record:
     hash: str
 
 
-def record_hash(
-    *,
-    chain: str,
-    seq: int,
-    id: str,  # noqa: A002  the name the hash is defined over
-    kind: str,
-    account_id: str | None,
-    as_of: int | None,
-    recorded_at: int,
-    payload: bytes,
-    previous_hash: str,
-) -> str:
+def record_hash(columns: Mapping[str, Any]) -> str:
     """Hash of a record: SHA-256 over the canonical JSON of its columns.
 
-    The payload, given as its canonical bytes, enters by its own SHA-256 under
-    ``payload_sha256``.
+    Parameters
+    ----------
+    columns:
+        `HASHED_COLUMNS` and ``payload``, the canonical JSON as text. The payload enters by its
+        own SHA-256 under ``payload_sha256``. Other columns do not count.
 
     References
     ----------
     Haber and Stornetta (1991), How to time-stamp a digital document, Journal of Cryptology 3.
     """
-    return sha256_of(
-        {
-            "chain": chain,
-            "seq": seq,
-            "id": id,
-            "kind": kind,
-            "account_id": account_id,
-            "as_of": as_of,
-            "recorded_at": recorded_at,
-            "payload_sha256": sha256_hex(payload),
-            "previous_hash": previous_hash,
-        }
-    )
+    header = {name: columns[name] for name in HASHED_COLUMNS}
+    return sha256_of({**header, "payload_sha256": sha256_hex(columns["payload"].encode())})
 
 
 def new_id() -> str:

@@ -184,10 +184,6 @@ class Ledger:
             raise LedgerError(f"record {id!r} is not in the ledger; give an id that was returned")
         return found[0]
 
-    def last_decision(self, account_id: str) -> Record | None:
-        """The decision recorded last for an account, on any chain."""
-        return self.last_decisions([account_id]).get(account_id)
-
     def last_decisions(self, account_ids: Sequence[str]) -> dict[str, Record]:
         """The decision recorded last for each account that has one, on any chain.
 

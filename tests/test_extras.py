@@ -106,9 +106,9 @@ def declared(extra: str | None) -> set[str]:
 def distributions(modules: Iterable[str], among: set[str]) -> set[str]:
     """The distribution of each module: one of those declared where several ship it."""
     owners = importlib.metadata.packages_distributions()
-    found = set()
+    found: set[str] = set()
     for module in modules:
-        names = {canonicalize_name(name) for name in owners.get(module, [module])}
+        names: set[str] = {canonicalize_name(name) for name in owners.get(module, [module])}
         found.update(names & among or names)
     return found
 

@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 from typing import Any
 from urllib.parse import unquote
 
-from benchmarks.fuzz.requests import Request
+from benchmarks.fuzz.generators.requests import Request
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("market", "margin", "ledger", "features", "models", "serving")

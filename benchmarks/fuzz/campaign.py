@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.fuzz.draw import Draw
 from benchmarks.fuzz.endpoint import MODES, Mode, World
-from benchmarks.fuzz.mutation import garbage, mutated
-from benchmarks.fuzz.requests import (
+from benchmarks.fuzz.generators.draw import Draw
+from benchmarks.fuzz.generators.mutation import garbage, mutated
+from benchmarks.fuzz.generators.requests import (
     BARS,
     QUOTES,
     SCORE,
@@ -24,7 +24,7 @@ from benchmarks.fuzz.requests import (
     score_request,
     what_if_request,
 )
-from benchmarks.fuzz.scene import Scene
+from benchmarks.fuzz.generators.scene import Scene
 from benchmarks.fuzz.session import Session
 from benchmarks.fuzz.shrink import shrink
 from market.core.clock import DAY, HOUR, MINUTE, SECOND

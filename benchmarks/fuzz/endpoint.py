@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.fuzz.caller import Caller
-from benchmarks.fuzz.scene import Scene
+from benchmarks.fuzz.generators.scene import Scene
 from features.identity import digests_of
 from features.registry import ACCOUNT_FEATURES, CONTEXT_SOURCES, HORIZONS, prior_column
 from ledger.keys import Keys

@@ -9,18 +9,25 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.fuzz.accounts import control_account, control_value
 from benchmarks.fuzz.caller import Answer, describe
-from benchmarks.fuzz.checks import answer_faults, decoded_request
 from benchmarks.fuzz.endpoint import Endpoint, World
-from benchmarks.fuzz.relations import (
+from benchmarks.fuzz.generators.accounts import control_account, control_value
+from benchmarks.fuzz.generators.requests import (
+    BARS,
+    IDEMPOTENCY_KEY,
+    QUOTES,
+    SCORE,
+    WHAT_IF,
+    Request,
+)
+from benchmarks.fuzz.generators.scene import Scene
+from benchmarks.fuzz.oracles.answers import answer_faults, decoded_request
+from benchmarks.fuzz.oracles.relations import (
     decision_text,
     deposit_faults,
     neighbour_faults,
     price_count,
 )
-from benchmarks.fuzz.requests import BARS, IDEMPOTENCY_KEY, QUOTES, SCORE, WHAT_IF, Request
-from benchmarks.fuzz.scene import Scene
 from decisions.records import replay
 from ledger.canonical import canonical_bytes
 from ledger.verify import verify

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.fuzz.mutation import places
-from benchmarks.fuzz.requests import Request
+from benchmarks.fuzz.generators.mutation import places
+from benchmarks.fuzz.generators.requests import Request
 
 Fails = Callable[[Sequence[Request], Request], bool]
 """Whether a request, after others, shows the failure on a fresh endpoint."""

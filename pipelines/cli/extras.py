@@ -10,6 +10,7 @@ from market.core.errors import MissingExtraError
 MODULES: Mapping[str, tuple[str, ...]] = {
     "training": (
         "apscheduler",
+        "filelock",
         "jinja2",
         "lightgbm",
         "markupsafe",

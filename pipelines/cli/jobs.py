@@ -33,13 +33,15 @@ def drift(
     """Compare the newest accounts with a bundle's training; exit 5 if they have drifted."""
     require("training", "drift")
     from models.bundle.pointer import CHAMPION
-    from pipelines.jobs.drift import watch
+    from pipelines.jobs.drift import check_drift
     from pipelines.reports.report import bars_line, drift_table, write_json
     from pipelines.scheduler.notify import run_and_notify
 
     settings = load_config(config)
     path = bundle or settings.serving.bundles / CHAMPION
-    report = run_and_notify(settings, "drift", lambda: watch(settings, path, recorded=recorded))
+    report = run_and_notify(
+        settings, "drift", lambda: check_drift(settings, path, recorded=recorded)
+    )
     write_json(report, json)
     bars_line(report["bars"])
     drift_table(report)

@@ -266,11 +266,11 @@ def _missing(config: Config) -> Iterator[str]:
         )
 
 
-def _wrong(key: str, given: object, expected: str) -> str:
-    return _line(f"{key} is {_shown(key, given)}{_origin(key)}; it should be {expected}")
+def _wrong(key: str, value: object, expected: str) -> str:
+    return _line(f"{key} is {_shown(key, value)}{_origin(key)}; it should be {expected}")
 
 
-def _unknown_key(location: tuple[str | int, ...], given: object) -> str:
+def _unknown_key(location: tuple[str | int, ...], value: object) -> str:
     section, *inner = location
     beside: type[BaseModel] = Config
     if inner:
@@ -280,7 +280,7 @@ def _unknown_key(location: tuple[str | int, ...], given: object) -> str:
     key = _dotted(location)
     known = ", ".join(beside.model_fields)
     return _line(
-        f"{key} is not a key{_origin(key)}, given {_shown(key, given)}; known here: {known}"
+        f"{key} is not a key{_origin(key)}, given {_shown(key, value)}; known here: {known}"
     )
 
 
@@ -300,14 +300,14 @@ def _dotted(location: tuple[str | int, ...]) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def _shown(key: str, given: object) -> str:
+def _shown(key: str, value: object) -> str:
     """What was given for a key, on no account a secret."""
     section, _, name = key.partition(".")
-    if not isinstance(given, str) or not given or section not in _ADDRESSES:
-        return repr(str(given) if isinstance(given, Path) else given)
-    if "://" in given or "@" in given or name in ("uri", "url", "webhook", ""):
-        return repr(_ADDRESSES[section](given))
-    return repr(given)
+    if not isinstance(value, str) or not value or section not in _ADDRESSES:
+        return repr(str(value) if isinstance(value, Path) else value)
+    if "://" in value or "@" in value or name in ("uri", "url", "webhook", ""):
+        return repr(_ADDRESSES[section](value))
+    return repr(value)
 
 
 def _origin(key: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from market.core.errors import ConfigError
 from pipelines.config.sections import Count, Section, _impossible, _is_loopback
-from pipelines.scheduler.crontab import parse_cron
+from pipelines.scheduler.cron import parse_cron
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -57,7 +57,7 @@ class ScheduleConfig(Section):
 
     @field_validator("timezone")
     @classmethod
-    def _known_zone(cls, name: str) -> str:
+    def _check_zone(cls, name: str) -> str:
         try:
             ZoneInfo(name)
         except (KeyError, ValueError, OSError):

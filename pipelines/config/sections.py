@@ -45,7 +45,7 @@ def _filled(text: str) -> str:
     return text
 
 
-def _path_given(value: object) -> object:
+def _nonempty_path(value: object) -> object:
     if value == "":
         raise _impossible("a path that is not empty")
     return value
@@ -55,7 +55,7 @@ def _time_as_text(value: object) -> object:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def _known_time(text: str) -> str:
+def _check_time(text: str) -> str:
     if text:
         try:
             parse_time(text)
@@ -79,7 +79,7 @@ def _readable_address(address: str) -> str:
     return address
 
 
-def _known_duration(text: str) -> str:
+def _check_duration(text: str) -> str:
     if text:
         try:
             parse_duration(text)
@@ -97,9 +97,9 @@ Seed = Annotated[int, Field(strict=True, ge=0)]
 Folds = Annotated[int, Field(strict=True, ge=0, le=20)]
 Bytes = Annotated[int, Field(strict=True, ge=0, le=2**30)]
 Text = Annotated[str, AfterValidator(_filled)]
-Time = Annotated[str, BeforeValidator(_time_as_text), AfterValidator(_known_time)]
-Duration = Annotated[str, AfterValidator(_known_duration)]
-GivenPath = Annotated[Path, BeforeValidator(_path_given)]
+Time = Annotated[str, BeforeValidator(_time_as_text), AfterValidator(_check_time)]
+Duration = Annotated[str, AfterValidator(_check_duration)]
+GivenPath = Annotated[Path, BeforeValidator(_nonempty_path)]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
@@ -157,7 +157,7 @@ class MarketConfig(Section):
 
     @field_validator("interval")
     @classmethod
-    def _known_interval(cls, interval: str) -> str:
+    def _check_interval(cls, interval: str) -> str:
         if interval not in INTERVALS:
             raise _impossible("one of " + ", ".join(INTERVALS))
         return interval
@@ -296,7 +296,7 @@ class TrainingConfig(Section):
 
     @field_validator("horizons")
     @classmethod
-    def _known_and_rising(cls, horizons: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_rising(cls, horizons: tuple[int, ...]) -> tuple[int, ...]:
         if not horizons or horizons != tuple(hour for hour in HORIZONS if hour in horizons):
             raise _impossible(f"some of {list(HORIZONS)} in rising order, each once")
         return horizons

@@ -223,7 +223,7 @@ def sample_accounts(config: Config, market: Market) -> SampledAccounts:
 
 
 def act_accounts(
-    config: Config, market: Market, lives: SampledAccounts
+    config: Config, market: Market, accounts: SampledAccounts
 ) -> AccountTrajectories | None:
     """The same accounts with what their owners do; None where the population holds still."""
     behaviour = Population.load(config.accounts.population).behaviour
@@ -231,7 +231,7 @@ def act_accounts(
         return None
     history = market.history
     return simulate_behaviour(
-        lives, behaviour, config.accounts.seed, history.bars.closes, history.mark
+        accounts, behaviour, config.accounts.seed, history.bars.closes, history.mark
     )
 
 

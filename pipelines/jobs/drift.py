@@ -72,7 +72,7 @@ def measure_drift(config: Config, bundle: Bundle, data: Dataset) -> dict[str, An
     return named | report.to_dict()
 
 
-def watch(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]:
+def check_drift(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]:
     """Drift of a bundle on the configured accounts, or on those of recorded decisions.
 
     Raises

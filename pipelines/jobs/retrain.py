@@ -122,7 +122,8 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         parity = _check_parity(fitted, onnx)
     training = _training_record(config, data, block, ends, fitted)
     root = config.serving.bundles
-    remove_unfinished(_made(root))
+    root.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(root)
     draft_folder = tempfile.TemporaryDirectory(dir=root, prefix=DRAFT)
     with stages.stage("evaluate"), draft_folder as folder:
         draft = _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
@@ -329,8 +330,3 @@ def align_aliases(config: Config, verdict: str, bundle: str) -> str | None:
     except ModelError as error:
         return f"MLflow's aliases were not moved ({error}); margincast promote aligns them"
     return None
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

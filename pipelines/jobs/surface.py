@@ -164,21 +164,21 @@ def _fit(
     return entries
 
 
-def _figures(found: ChainPoints, repair: Repair) -> dict[str, Any]:
-    points, fit = found.points, repair.repaired
+def _figures(fits: ChainPoints, repair: Repair) -> dict[str, Any]:
+    points, fit = fits.points, repair.repaired
     vol = np.sqrt(total_variance(fit.raw, points.k) / points.tau)
     quoted = np.isfinite(points.width)
     width = float(np.median(points.width[quoted])) if quoted.any() else None
 
     def inside(vols: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
-        between = (found.bid_vol[quoted] <= vols[quoted]) & (vols[quoted] <= found.ask_vol[quoted])
+        between = (fits.bid_vol[quoted] <= vols[quoted]) & (vols[quoted] <= fits.ask_vol[quoted])
         return float(between.mean()) if quoted.any() else None
 
     return {
-        "forward": found.forward,
-        "forward_from": found.forward_from,
+        "forward": fits.forward,
+        "forward_from": fits.forward_from,
         "points": len(points.k),
-        "from_marks": found.from_marks,
+        "from_marks": fits.from_marks,
         "quoted": int(quoted.sum()),
         "svi": fit.raw.tolist(),
         "width": width,
@@ -188,7 +188,7 @@ def _figures(found: ChainPoints, repair: Repair) -> dict[str, Any]:
         "error": fit.error,
         "rmse_over_width": fit.rmse / width if width else None,
         "inside": inside(vol),
-        "marks_inside": inside(points.vol) if found.from_marks else None,
+        "marks_inside": inside(points.vol) if fits.from_marks else None,
         "butterfly_before": repair.butterfly_before,
         "butterfly_after": repair.butterfly_after,
         "calendar_free_before": _free(repair.calendar_before),
@@ -209,11 +209,11 @@ def _free(margin: float | None) -> bool | None:
     return None if margin is None else margin >= 0.0
 
 
-def _misfit(found: ChainPoints, repair: Repair) -> str | None:
+def _misfit(fits: ChainPoints, repair: Repair) -> str | None:
     """Why a slice misses its quotes; None where it does not."""
     if repair.repaired.error <= MISFIT:
         return None
-    points, free = found.points, repair.free
+    points, free = fits.points, repair.free
     miss = np.sqrt(total_variance(free.raw, points.k) / points.tau) - points.vol
     worst = int(np.argmax(np.abs(miss / points.deviation)))
     if free.error > MISFIT:

@@ -72,7 +72,7 @@ def calibrated_and_better(
         gates += calibration_gates(
             hours, figures["models"][MODEL], quantile, figures["predicted_over_observed"]
         )
-        gates.append(_rival(test, hours, models[MODEL], FLOOR_BASELINE, models, "safety"))
+        gates.append(_baseline_gate(test, hours, models[MODEL], FLOOR_BASELINE, models, "safety"))
     return gates
 
 
@@ -114,16 +114,16 @@ def stress_and_segments(evaluation: Mapping[str, Any]) -> list[Gate]:
     return [*judged, weak_groups_gate(holm_adjusted(p_values), LEAST_EVENTS, kind)]
 
 
-def _rival(
+def _baseline_gate(
     test: Dataset,
     hours: int,
-    own: npt.NDArray[np.float64],
+    forecast: npt.NDArray[np.float64],
     name: str,
     models: Mapping[str, npt.NDArray[np.float64]],
     kind: Kind,
 ) -> Gate:
     y = test.labels[:, test.horizons.index(hours)]
-    mine, other = (log_loss_rows(y, clip_probability(p)) for p in (own, models[name]))
+    mine, other = (log_loss_rows(y, clip_probability(p)) for p in (forecast, models[name]))
     return not_worse_gate(
         hours,
         name,
@@ -144,16 +144,16 @@ def no_worse_than_champion(
     if champion is None or champion == sha:
         return []
     try:
-        rival = forecast(load_bundle(root / champion), test)
+        incumbent = forecast(load_bundle(root / champion), test)
     except ModelError as error:
         return [Gate("comparable_with_champion", "report", False, None, 0.0, str(error))]
     return [
-        _rival(
+        _baseline_gate(
             test,
             hours,
             forecasts.by_horizon[hours][MODEL],
             CHAMPION,
-            {CHAMPION: rival.by_horizon[hours][MODEL]},
+            {CHAMPION: incumbent.by_horizon[hours][MODEL]},
             "promotion",
         )
         for hours in test.horizons

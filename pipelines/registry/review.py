@@ -86,17 +86,17 @@ def _reviewed(config: Config, version: Version) -> Reviewed:
     )
 
 
-def _summary(one: Reviewed) -> dict[str, Any]:
-    horizons = one.evaluation["horizons"]
+def _summary(run: Reviewed) -> dict[str, Any]:
+    horizons = run.evaluation["horizons"]
     return {
-        "version": one.version,
-        "bundle": one.bundle,
-        "aliases": list(one.aliases),
-        "created": one.created,
-        "verdict": one.verdict,
-        "reasons": list(one.reasons),
-        "span": one.evaluation["span"],
-        "rows": one.evaluation["rows"],
+        "version": run.version,
+        "bundle": run.bundle,
+        "aliases": list(run.aliases),
+        "created": run.created,
+        "verdict": run.verdict,
+        "reasons": list(run.reasons),
+        "span": run.evaluation["span"],
+        "rows": run.evaluation["rows"],
         "log_loss": {
             hours: {
                 name: figures["log_loss"]
@@ -113,7 +113,7 @@ def _summary(one: Reviewed) -> dict[str, Any]:
         "predicted_over_observed": {
             hours: horizon["predicted_over_observed"] for hours, horizon in horizons.items()
         },
-        "gates": {name: gate["passed"] for name, gate in one.gates.items()},
+        "gates": {name: gate["passed"] for name, gate in run.gates.items()},
     }
 
 

@@ -157,14 +157,14 @@ def _name(listed: object) -> tuple[str, str]:
     return f"{base}{quote}", ""
 
 
-def _merge(found: Mapping[str, list[Tier]]) -> tuple[tuple[Bracket, ...], str]:
+def _merge(rows: Mapping[str, list[Tier]]) -> tuple[tuple[Bracket, ...], str]:
     """The one table that a symbol has at a time, or what is wrong with it."""
-    tables = [_brackets(table) for table in found.values()]
+    tables = [_brackets(table) for table in rows.values()]
     for _, reason in tables:
         if reason:
             return (), reason
     if any(brackets != tables[0][0] for brackets, _ in tables):
-        names = " and ".join(found)
+        names = " and ".join(rows)
         return (), f"different brackets under the names {names}"
     return tables[0][0], ""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import tomli_w
 
 from margin.engines.tier.rules import Bracket
 from margin.rules.history import RuleHistory
@@ -19,7 +20,6 @@ from market.core.clock import format_time
 from market.core.errors import DataError, RuleSetError
 from market.core.files import replace_file
 from pipelines.rulesets.bracket_record import BracketRecord, read_brackets
-from pipelines.rulesets.toml_text import toml_text
 
 HEADER = "# Written by `margincast rulesets import`; import again in the place of editing.\n"
 
@@ -86,7 +86,7 @@ def import_rulesets(
         end = steps[i + 1][0] if i + 1 < len(steps) else None
         ruleset = _version(rules, name or rules.name, moment, end, tables, source.name, digest)
         file = f"{_stamp(moment)}.toml"
-        files[file] = (HEADER + "\n" + toml_text(ruleset.content())).encode()
+        files[file] = (HEADER + "\n" + ruleset_toml(ruleset)).encode()
         versions.append(_checked(ruleset, files[file], file))
         reported.append(
             {
@@ -117,6 +117,18 @@ def import_rulesets(
     }
 
 
+def ruleset_toml(ruleset: RuleSet) -> str:
+    """A rule set as TOML; read back it has the same digest, floats to the last bit."""
+    return tomli_w.dumps(_without_nulls(ruleset.content()))
+
+
+def _without_nulls(content: Any) -> Any:
+    """The content without absent values, which TOML cannot hold."""
+    if isinstance(content, dict):
+        return {k: _without_nulls(value) for k, value in content.items() if value is not None}
+    return [_without_nulls(value) for value in content] if isinstance(content, list) else content
+
+
 def _check_symbols(record: BracketRecord, symbols: Sequence[str], source: Path) -> None:
     listed = {name for tables in record.listings.values() for name in tables}
     unknown = sorted(set(symbols) - listed)
@@ -128,13 +140,13 @@ def _check_symbols(record: BracketRecord, symbols: Sequence[str], source: Path) 
 
 
 def _steps(
-    record: BracketRecord, wanted: frozenset[str]
+    record: BracketRecord, chosen: frozenset[str]
 ) -> list[tuple[int, _Tables, dict[str, int]]]:
     """When the brackets in force changed, to what, and what became of the tables listed then."""
     steps: list[tuple[int, _Tables, dict[str, int]]] = []
     current: dict[str, tuple[Bracket, ...]] = {}
     for moment, listing in record.listings.items():
-        listed = {name: own for name, own in listing.items() if not wanted or name in wanted}
+        listed = {name: own for name, own in listing.items() if not chosen or name in chosen}
         counts = {"new": 0, "changed": 0, "relisted": 0}
         for symbol, brackets in listed.items():
             before = current.get(symbol)
@@ -149,7 +161,7 @@ def _steps(
 def _version(
     base: RuleSet,
     name: str,
-    moment: int,
+    start: int,
     end: int | None,
     tables: _Tables,
     source: str,
@@ -164,7 +176,7 @@ def _version(
         f"like-{names[0]}": {"symbols": names, "brackets": msgspec.to_builtins(brackets)}
         for brackets, names in shared.items()
     }
-    since = format_time(moment)
+    since = format_time(start)
     content |= {
         "name": name,
         "version": since,
@@ -190,9 +202,9 @@ def _checked(ruleset: RuleSet, text: bytes, file: str) -> RuleSet:
     return again
 
 
-def _stamp(moment: int) -> str:
+def _stamp(time: int) -> str:
     """Time in a file's name: names sort like times."""
-    return format_time(moment).replace("-", "").replace(":", "")
+    return format_time(time).replace("-", "").replace(":", "")
 
 
 def _replace_folder(out: Path, files: Mapping[str, bytes]) -> bool:

@@ -1,17 +1,15 @@
-"""One job at a time: a lock that dies with its process.
+"""One job at a time: a lock that the operating system frees with its process.
 
-The lock is the kernel's (`flock`), not the file: whoever dies, by whatever signal, holds it no
-more, and the file that stays behind means nothing. The file is never removed, since between an
-unlink and the next open two processes could each hold "the" lock. What stands in it tells a person
-who has it. On a network file system locks may not reach other machines: keep the folder local, or
-run the job on one machine only.
+The lock is the kernel's, not the file: a process that dies, by whatever signal, holds it no more,
+and the file that stays behind means nothing. The text in the file tells people who holds it. On a
+network file system locks may not reach other machines: keep the folder local, or run the job on
+one machine only.
 
-Reference: Linux manual pages, flock(2).
+Reference: filelock documentation, ``FileLock``; Linux manual pages, flock(2).
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -19,7 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import time_ns
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from market.core.clock import SECOND, format_time
 from market.core.errors import BusyError
@@ -38,47 +37,39 @@ def exclusive(path: Path, job: str) -> Iterator[None]:
         Another process holds it; the message names it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Never truncated on opening: whoever waits must not wipe the holder's name.
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                f"another {job} is running ({_holder(file)}, lock {path}); wait for it to end"
-            ) from None
-        _sign(file)
-        try:
-            yield
-        finally:
-            # Left with no name, so that a freed lock names nobody.
-            with suppress(OSError):
-                file.truncate(0)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BusyError(
+            f"another {job} is running ({_holder(path)}, lock {path}); wait for it to end"
+        ) from None
+    started = format_time(time_ns() // SECOND * SECOND)
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": started}
+    try:
+        path.write_text(json.dumps(holder), encoding="utf-8")
+        yield
+    finally:
+        with suppress(OSError):  # a free lock names nobody
+            os.truncate(path, 0)
+        lock.release()
 
 
 def is_held(path: Path) -> bool:
     """Whether a process holds the lock at this moment."""
-    try:
-        with path.open("r+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
+    if not path.exists():
         return False
-    return False
-
-
-def _sign(file: IO[str]) -> None:
-    file.truncate(0)
-    started = format_time(time_ns() // SECOND * SECOND)
-    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": started}, file)
-    file.flush()
-
-
-def _holder(file: IO[str]) -> str:
-    """Who holds it, as far as the file says: it is for people, the lock does not rest on it."""
-    file.seek(0)
     try:
-        said = json.loads(file.read(1024))
-        return f"process {int(said['pid'])} on {said['host']} since {said['since']}"
-    except (ValueError, KeyError, TypeError):
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _holder(path: Path) -> str:
+    """Who holds it, as far as the file says: it is for people, the lock does not rest on it."""
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {int(holder['pid'])} on {holder['host']} since {holder['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
         return "by a process that left no name"

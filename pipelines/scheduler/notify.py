@@ -106,12 +106,12 @@ def message(job: str, report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def send(config: Config, told: Mapping[str, Any]) -> list[dict[str, Any]]:
+def send(config: Config, message: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Send a message to whom `[notify]` names; what came of it, one entry a channel."""
     settings = config.notify
-    if not set(told["events"]) & set(settings.on):
+    if not set(message["events"]) & set(settings.on):
         return []
-    body = json.dumps(told, allow_nan=False, default=str).encode()
+    body = json.dumps(message, allow_nan=False, default=str).encode()
     outcomes: list[dict[str, Any]] = []
     if settings.command:
         outcomes.append({"channel": "command"} | _run(settings, body))
@@ -119,9 +119,9 @@ def send(config: Config, told: Mapping[str, Any]) -> list[dict[str, Any]]:
         outcomes.append({"channel": "webhook"} | _post(settings, body))
     for outcome in outcomes:
         if not outcome["ok"]:
-            _log(f"notification of {told['job']} by {outcome['channel']}: {outcome['detail']}")
+            _log(f"notification of {message['job']} by {outcome['channel']}: {outcome['detail']}")
     if outcomes:
-        _record(config, told, outcomes)
+        _record(config, message, outcomes)
     return outcomes
 
 
@@ -185,19 +185,19 @@ def _outcome(ok: bool, detail: str, attempts: int, **more: bool) -> dict[str, An
     return {"ok": ok, "detail": detail, "attempts": attempts, **more}
 
 
-def _record(config: Config, told: Mapping[str, Any], outcomes: list[dict[str, Any]]) -> None:
+def _record(config: Config, message: Mapping[str, Any], outcomes: list[dict[str, Any]]) -> None:
     payload = {
-        "job": told["job"],
-        "events": told["events"],
-        "bundle": told["bundle"],
-        "message_id": told["id"],
+        "job": message["job"],
+        "events": message["events"],
+        "bundle": message["bundle"],
+        "message_id": message["id"],
         "outcomes": outcomes,
     }
     try:
         with Ledger(config.ledger.url, chain="registry") as ledger:
             ledger.append([Entry(kind="notification", payload=payload)])
     except LedgerError as error:
-        _log(f"notification of {told['job']} is not recorded: {error}")
+        _log(f"notification of {message['job']} is not recorded: {error}")
 
 
 def _log(text: str) -> None:

@@ -35,10 +35,10 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from market.core.errors import ConfigError
 from pipelines.config.config import Config, load_config
-from pipelines.scheduler.cron_trigger import cron_trigger
 from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive, is_held
 from pipelines.scheduler.notify import message, send
 from pipelines.scheduler.schedule_state import Finished, JobState, ScheduleState
+from pipelines.scheduler.trigger import cron_trigger
 
 if TYPE_CHECKING:
     from apscheduler.triggers.cron import CronTrigger
@@ -123,7 +123,7 @@ class Scheduler:
                 "[schedule] cron and drift_cron are both empty; give at least one a cron line"
             )
         self._file = file
-        self._command = command or _own_verbs(file)
+        self._command = command or _verbs(file)
         self._folder = config.serving.bundles.parent / FOLDER
         zone, jitter = ZoneInfo(config.schedule.timezone), config.schedule.jitter
         self._triggers = {
@@ -326,7 +326,7 @@ class Scheduler:
                 child.kill()
 
 
-def _own_verbs(file: Path | None) -> Command:
+def _verbs(file: Path | None) -> Command:
     config = [] if file is None else ["--config", str(file)]
 
     def command(job: str, report: Path) -> list[str]:
@@ -364,8 +364,8 @@ def _read(report: Path) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
+def _text(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat()
 
 
 def _now() -> str:

@@ -244,7 +244,7 @@ class Absent(importlib.abc.MetaPathFinder):
 
 
 sys.meta_path.insert(0, Absent())
-from pipelines import cli
+from pipelines.cli import main as cli
 
 for line in sys.stdin:
     sys.argv = ["margincast", *json.loads(line)]

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from benchmarks.fuzz.campaign import faults_of, next_request, run_campaign
-from benchmarks.fuzz.decision_checks import decision_faults
-from benchmarks.fuzz.draw import Draw
 from benchmarks.fuzz.endpoint import MODES, World
-from benchmarks.fuzz.hostile import RAW
-from benchmarks.fuzz.relations import price_count
-from benchmarks.fuzz.requests import BARS, QUOTES, SCORE, WHAT_IF, Request, dumps
+from benchmarks.fuzz.generators.draw import Draw
+from benchmarks.fuzz.generators.hostile import RAW
+from benchmarks.fuzz.generators.requests import BARS, QUOTES, SCORE, WHAT_IF, Request, dumps
+from benchmarks.fuzz.oracles.decisions import decision_faults
+from benchmarks.fuzz.oracles.relations import price_count
 from benchmarks.fuzz.shrink import shrink
 from market.core.clock import HOUR, format_time
 from market.core.errors import LedgerError
@@ -199,15 +199,13 @@ def test_an_unexpected_error_is_named_by_its_place(
 def test_a_decision_that_depends_on_its_neighbours_is_found(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from serving import service
-
-    decide = service.decide
+    from decisions.decision import decide
 
     def crowded(accounts: Sequence[Any], *rest: Any, **named: Any) -> Any:
         answers = decide(accounts, *rest, **named)
         return answers[:1] if len(accounts) > 1 else answers
 
-    monkeypatch.setattr(service, "decide", crowded)
+    monkeypatch.setattr("serving.service.decide", crowded)
     found = names(faults_of(world, [score(ACCOUNT, CASH)]))
     assert "refused for a neighbour" in found
     assert not any("neighbour" in name for name in names(faults_of(world, [score(ACCOUNT)])))
@@ -229,7 +227,7 @@ def test_a_lost_quote_shows_at_the_restart(world: World, monkeypatch: pytest.Mon
 
     quotes = Request("POST", QUOTES, {"quotes": [{"instrument": "USDT", "mark": 0.999}]})
     assert faults_of(world, [quotes]) == []
-    monkeypatch.setattr(live_market, "caught_up", lambda moment, *_: _CaughtUp(moment))
+    monkeypatch.setattr(live_market, "replay_market_records", lambda moment, *_: _CaughtUp(moment))
     assert names(faults_of(world, [quotes])) == {"restart gives another market"}
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from benchmarks.fuzz.endpoint import Mode, World
-from benchmarks.fuzz.requests import BARS, QUOTES, SCORE, WHAT_IF, Request
+from benchmarks.fuzz.generators.requests import BARS, QUOTES, SCORE, WHAT_IF, Request
 from benchmarks.fuzz.session import Session
 
 SOUND = {

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks import desk as bench
-from benchmarks import sample_book
 from benchmarks.desk import Answer, Desk, joined, slice_book
-from benchmarks.sample_book import Sample
+from benchmarks.workloads import sample_book
+from benchmarks.workloads.sample_book import Sample
 from decisions.book_scoring import score_book
 from margin.rules.ruleset import RuleSet
 from models.bundle.bundle import load_bundle

@@ -163,7 +163,7 @@ def test_an_account_that_is_degraded_for_long_needs_one_look_up(
     found = levels_in_force(ledger, ["a"])
     assert found.previous["a"] == PreviousAddOn(**level, carried=True)
     assert looked_back == []
-    last = ledger.last_decision("a")
+    last = ledger.last_decisions(["a"])["a"]
     assert last is not None
     assert found.based_on == {"a": last.id}
 

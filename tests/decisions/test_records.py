@@ -109,7 +109,7 @@ def test_previous_add_on_is_that_of_the_last_record(
     record(ledger, market, ruleset, load(champion))
     previous = recorded_previous(ledger, ["a", "c", "unknown"])
     assert set(previous) == {"a", "c"}
-    last = ledger.last_decision("a").payload
+    last = ledger.last_decisions(["a"])["a"].payload
     assert previous["a"] == PreviousAddOn(
         last["decision"]["add_on"],
         int(market.features.closes[-1]),

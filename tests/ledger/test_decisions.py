@@ -26,7 +26,7 @@ def never(last: Mapping[str, Record]) -> Draft:
 
 def test_decision_on_the_newest_record_is_recorded_as_it_is(ledger: Ledger) -> None:
     ledger.append_decisions(Draft([decision("a", 1.0)], based_on={"a": None}), never)
-    first = ledger.last_decision("a")
+    first = ledger.last_decisions(["a"])["a"]
     assert first is not None
     draft = Draft([decision("a", 2.0), decision("b", 3.0)], based_on={"a": first.id, "b": None})
     assert ledger.append_decisions(draft, never) is draft
@@ -63,7 +63,7 @@ def test_decision_counts_as_later_than_the_one_it_continues_also_if_a_clock_is_b
         (first,) = ahead.append([decision("a", 1.0)])
     monkeypatch.setattr("ledger.chain.time.time_ns", lambda: 10**18)
     ledger.append_decisions(Draft([decision("a", 2.0)], based_on={"a": first.id}), never)
-    last = ledger.last_decision("a")
+    last = ledger.last_decisions(["a"])["a"]
     assert last is not None
     assert last.payload == {"add_on": 2.0}
     assert last.recorded_at > first.recorded_at
@@ -95,7 +95,7 @@ def test_concurrent_decisions_of_an_account_each_continue_from_the_one_before(
     def work(n: int) -> None:
         with Ledger(url, chain=f"worker-{n % 3}") as own:
             for _ in range(5):
-                last = own.last_decision("a")
+                last = own.last_decisions(["a"]).get("a")
                 count = 0.0 if last is None else last.payload["add_on"]
                 based_on = None if last is None else last.id
                 own.append_decisions(

@@ -80,7 +80,7 @@ def test_decisions_on_postgres_each_continue_from_the_one_before(url: str) -> No
     def work(n: int) -> None:
         with Ledger(url, chain=f"worker-{n}") as own:
             for _ in range(10):
-                last = own.last_decision("a")
+                last = own.last_decisions(["a"]).get("a")
                 count = 0.0 if last is None else last.payload["n"]
                 based_on = None if last is None else last.id
                 own.append_decisions(

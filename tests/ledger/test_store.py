@@ -73,7 +73,7 @@ def test_recorded_at_rises_also_when_the_clock_steps_back(
     monkeypatch.setattr("ledger.chain.time.time_ns", lambda: first.recorded_at - 10**12)
     (second,) = ledger.append([decision("a")])
     assert second.recorded_at > first.recorded_at
-    assert ledger.last_decision("a") == second
+    assert ledger.last_decisions(["a"])["a"] == second
 
 
 def test_failed_append_leaves_nothing_behind(ledger: Ledger) -> None:
@@ -86,7 +86,7 @@ def test_failed_append_leaves_nothing_behind(ledger: Ledger) -> None:
         ledger.append([decision("a"), decision("b", float("nan"))])
     with pytest.raises(LedgerError, match="not in the ledger"):
         ledger.get(sha256_of({"x": 1}))
-    assert ledger.last_decision("a") is None
+    assert ledger.last_decisions(["a"]) == {}
     assert ledger.append([decision("a")])[0].seq == 2
 
 
@@ -117,7 +117,7 @@ def test_altered_record_is_not_returned(ledger: Ledger, tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="altered"):
         ledger.get_record(record.id)
     with pytest.raises(LedgerError, match="altered"):
-        ledger.last_decision("a")
+        ledger.last_decisions(["a"])["a"]
 
 
 def test_record_that_depends_on_a_missing_content_is_refused(ledger: Ledger) -> None:
@@ -137,7 +137,7 @@ def test_last_decisions_of_a_large_book_and_over_chains(url: str, ledger: Ledger
     assert set(last) == set(book)
     assert last["account-7"].payload == {"add_on": 2.0}
     assert last["account-8"].payload == {"add_on": 1.0}
-    assert ledger.last_decision("stranger") is None
+    assert ledger.last_decisions(["stranger"]) == {}
     assert ledger.last_decisions([]) == {}
 
 
@@ -223,7 +223,7 @@ def test_lost_table_is_a_ledger_error(ledger: Ledger, tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="could not record: no such table"):
         ledger.append([decision("a")])
     with pytest.raises(LedgerError, match="could not read: no such table"):
-        ledger.last_decision("a")
+        ledger.last_decisions(["a"])["a"]
 
 
 def tamper(folder: Path, statement: str) -> None:

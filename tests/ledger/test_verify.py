@@ -258,7 +258,7 @@ def rewrite(url: str, first: int, last: int) -> None:
             if row["seq"] == first:
                 row["payload"] = canonical_bytes({"add_on": 0.0}).decode()
             row["previous_hash"] = previous
-            row_hash = record_hash(**{**row, "payload": row["payload"].encode()})
+            row_hash = record_hash(row)
             connection.execute(
                 "UPDATE records SET payload = ?, previous_hash = ?, hash = ? "
                 "WHERE chain = 'main' AND seq = ?",

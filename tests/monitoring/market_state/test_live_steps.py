@@ -498,7 +498,7 @@ def test_recovery_keeps_what_quotes_told_of_each_step(
     def funding(row: int, symbol: int, rate: float) -> None:
         context[row, symbol, FUNDING] = rate
         told = QuoteIn(
-            f"{market.bars.panel.symbols[symbol]}-PERP",
+            f"{market.panel.symbols[symbol]}-PERP",
             format_time(int(market.panel.opens[row]) + 60 * SECOND),
             funding=rate,
             interval_hours=1.0,

@@ -226,7 +226,7 @@ def test_posted_context_equals_that_of_files_to_the_last_bit(
             context[row, column, kind] = value * scale / scale
             past = data.draw(st.integers(1, 60)) * MINUTE
             told = {
-                "instrument": f"{market.bars.panel.symbols[column]}{suffix}",
+                "instrument": f"{market.panel.symbols[column]}{suffix}",
                 name: value * scale if kind != FUNDING else value,
                 "ts": format_time(int(market.panel.opens[row]) + past),
             }

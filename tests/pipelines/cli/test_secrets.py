@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,11 @@ def test_bundle_that_is_not_registered_names_the_store_without_the_password(
     monkeypatch.setattr(pipelines.registry.promotion, "Forecaster", lambda _: None)
     monkeypatch.setattr(pipelines.registry.promotion, "list_versions", lambda _: [])
     monkeypatch.setattr(pipelines.registry.promotion, "read_pointer", lambda *_: "0" * 64)
-    for verb in (lambda: promote(config, "0" * 64), lambda: rollback(config)):
+    verbs: list[Callable[[], object]] = [
+        lambda: promote(config, "0" * 64),
+        lambda: rollback(config),
+    ]
+    for verb in verbs:
         with pytest.raises(ModelError, match="is not registered at") as error:
             verb()
         assert "127.0.0.1" in str(error.value)

@@ -86,6 +86,7 @@ def test_training_run_explains_itself_and_holds_its_folds(
     with mlflow_client(tracking) as client:
         run = client.get_run(parent)
         experiment = client.get_experiment_by_name("margincast")
+        assert experiment is not None
         folds = client.search_runs(
             [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"
         )

@@ -272,7 +272,11 @@ def test_only_what_was_asked_for_is_told(
 ) -> None:
     hook = server(200)
     config = make(f"webhook = '{hook.url}'\non = {json.dumps(events)}")
-    drift = {"verdict": "drift" if drifted else "stable", "drifted": [], "undecided": []}
+    drift: dict[str, Any] = {
+        "verdict": "drift" if drifted else "stable",
+        "drifted": [],
+        "undecided": [],
+    }
     send(config, message("retrain", REPORT | {"verdict": verdict, "drift": drift}))
     assert len(hook.got) == expected
 

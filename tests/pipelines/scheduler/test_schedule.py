@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from market.core.errors import BusyError, ConfigError
 from pipelines.cli.main import app
 from pipelines.config.config import Config, load_config
-from pipelines.scheduler.cron_trigger import cron_trigger
 from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive
 from pipelines.scheduler.schedule import Scheduler, first_start, next_starts
 from pipelines.scheduler.schedule_state import Finished, JobState, ScheduleState
+from pipelines.scheduler.trigger import cron_trigger
 
 NOW = datetime(2026, 11, 24, 14, 30, tzinfo=UTC)
 DAILY = "0 3 * * *"
@@ -289,7 +289,7 @@ def test_retraining_that_outlived_its_scheduler_is_not_started_beside_itself(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = load_config(config_of(tmp_path, f"[schedule]\ncron = '{DAILY}'\n"))
-    planned = (datetime.now(UTC) + timedelta(hours=5)).isoformat()
+    planned = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
     begun = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
     ScheduleState(folder_of(config) / "state.json").put(
         "retrain", JobState(f"{DAILY} UTC", planned, due=begun, running=begun)
@@ -333,7 +333,7 @@ def test_once_that_was_stopped_does_not_pass_for_the_run_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {"due": "d", "started": "s", "ended": "e", "exit": 0, "verdict": "kept"}
-    job = {"last": before, "running": "2026-11-24T03:00:00+00:00"}
+    job: dict[str, Any] = {"last": before, "running": "2026-11-24T03:00:00+00:00"}
     monkeypatch.setattr(
         Scheduler, "run_due", lambda _: {"jobs": {"retrain": job}, "ran": ["retrain"]}
     )

@@ -1,4 +1,4 @@
-"""The same columns as `benchmarks.pandas_columns`, as polars expressions over one symbol's bars."""
+"""The columns of `pandas_columns` as polars expressions over the bars of one symbol."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from benchmarks.pandas_columns import context_of
+from benchmarks.workloads.pandas_columns import context_of
 from market.bars.panel import BASIS, FUNDING, OPEN_INTEREST, BarPanel
 
 PRICES = ("open", "high", "low", "close", "volume")

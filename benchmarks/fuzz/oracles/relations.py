@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.fuzz.caller import Answer
-from benchmarks.fuzz.checks import decoded_request
-from benchmarks.fuzz.requests import Request
+from benchmarks.fuzz.generators.requests import Request
+from benchmarks.fuzz.oracles.answers import decoded_request
 
 Json = dict[str, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from benchmarks.fuzz.draw import Draw
-from benchmarks.fuzz.scene import UNDERLYINGS, Scene
+from benchmarks.fuzz.generators.draw import Draw
+from benchmarks.fuzz.generators.scene import UNDERLYINGS, Scene
 from market.core.clock import HOUR, format_time
 
 Json = dict[str, Any]

@@ -6,7 +6,7 @@ import math
 import sys
 from typing import Any
 
-from benchmarks.fuzz.draw import Draw
+from benchmarks.fuzz.generators.draw import Draw
 from market.core.clock import DAY, HOUR, MINUTE, SECOND, format_time
 
 RAW = "\N{REPLACEMENT CHARACTER}raw:"

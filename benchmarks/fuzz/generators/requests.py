@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote as url_quote
 
-from benchmarks.fuzz.accounts import plausible_account
-from benchmarks.fuzz.draw import Draw
-from benchmarks.fuzz.hostile import NAMES, RAW, TIMES, hostile_time
-from benchmarks.fuzz.scene import UNDERLYINGS, Scene
+from benchmarks.fuzz.generators.accounts import plausible_account
+from benchmarks.fuzz.generators.draw import Draw
+from benchmarks.fuzz.generators.hostile import NAMES, RAW, TIMES, hostile_time
+from benchmarks.fuzz.generators.scene import UNDERLYINGS, Scene
 from market.core.clock import HOUR, MINUTE, SECOND, format_time
 
 Json = dict[str, Any]

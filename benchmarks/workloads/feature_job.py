@@ -1,4 +1,4 @@
-"""``python -m benchmarks.feature_job WHO FOLDER``: one contender of the feature bench, alone.
+"""One contender of the feature bench, alone: ``feature_job CONTENDER FOLDER``.
 
 It runs in a process of its own on one core, so that its peak memory is its own, and prints what
 it found as JSON: seconds, peak memory, and the last row of every column.
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import process_peak_megabytes
-from benchmarks.pandas_columns import context_of
+from benchmarks.workloads.pandas_columns import context_of
 from market.bars.panel import BarPanel
 from market.core.clock import INTERVALS, Interval
 
@@ -60,7 +60,7 @@ def every_feature(panel: BarPanel) -> Last:
 
 def shared_kernels(panel: BarPanel) -> Last:
     """The columns that the others have too."""
-    from benchmarks.pandas_columns import COLUMNS
+    from benchmarks.workloads.pandas_columns import COLUMNS
     from features.market import inputs
     from features.registry import MARKET_FEATURES
 
@@ -81,7 +81,7 @@ def shared_kernels(panel: BarPanel) -> Last:
 
 def by_pandas(panel: BarPanel) -> Last:
     """One whole column at a time."""
-    from benchmarks.pandas_columns import COLUMNS, Frames
+    from benchmarks.workloads.pandas_columns import COLUMNS, Frames
 
     frames = Frames.of(panel)
     return {name: column(frames).iloc[-1].to_numpy().copy() for name, column in COLUMNS.items()}
@@ -89,7 +89,7 @@ def by_pandas(panel: BarPanel) -> Last:
 
 def by_polars(panel: BarPanel) -> Last:
     """One symbol at a time, all its columns in one query."""
-    from benchmarks.polars_columns import columns, frame_of
+    from benchmarks.workloads.polars_columns import columns, frame_of
 
     expressions = columns(panel.interval.per_hour)
     rows = [

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market.core.errors import ConfigError
-from pipelines.scheduler.cron_trigger import cron_trigger
-from pipelines.scheduler.crontab import parse_cron
+from pipelines.scheduler.cron import parse_cron
+from pipelines.scheduler.trigger import cron_trigger
 
 TUESDAY = datetime(2026, 11, 24, 14, 30, tzinfo=UTC)
 
@@ -40,6 +40,7 @@ def starts(line: str, count: int, after: datetime = TUESDAY, zone: str = "UTC") 
         ("*/20 * * * *", ["Tue 24 14:40:00", "Tue 24 15:00:00"]),
         ("*/15 * * * * *", ["Tue 24 14:30:00", "Tue 24 14:30:15"]),
         ("0 0 1 jan *", ["Fri 01 00:00:00"]),
+        ("0 22-1 * * *", ["Tue 24 22:00:00", "Tue 24 23:00:00", "Wed 25 00:00:00"]),
         ("5 10/6 * * *", ["Tue 24 16:05:00", "Tue 24 22:05:00", "Wed 25 10:05:00"]),
     ],
 )
@@ -64,12 +65,14 @@ def test_time_zone_is_the_lines_own_through_the_change_of_the_clocks() -> None:
         ("* * 0 * *", "day '0'"),
         ("* * * 13 *", "month '13'"),
         ("* * * * 8", "day of week '8'"),
-        ("* 5-3 * * *", "hour '5-3'"),
         ("*/0 * * * *", r"minute '\*/0'"),
         ("0 3 last * *", "day 'last'"),
         ("0 3 1 * 1", "day of month and weekday"),
-        ("1,,2 * * * *", "minute ''"),
+        ("1,,2 * * * *", "minute '1,,2'"),
         ("@daily", "1 fields"),
+        ("0 0 l * *", "day 'l'"),
+        ("0 0 * * 5#2", "day of week '5#2'"),
+        ("r * * * *", "minute 'r'"),
         ("٣ * * * *", "minute '٣'"),
     ],
 )

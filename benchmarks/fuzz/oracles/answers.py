@@ -9,8 +9,8 @@ from typing import Any, get_args
 import msgspec
 
 from benchmarks.fuzz.caller import Answer
-from benchmarks.fuzz.decision_checks import decision_faults
-from benchmarks.fuzz.requests import BARS, QUOTES, SCORE, WHAT_IF, Request
+from benchmarks.fuzz.generators.requests import BARS, QUOTES, SCORE, WHAT_IF, Request
+from benchmarks.fuzz.oracles.decisions import decision_faults
 from decisions.messages import BarResult, BarsResponse, Problem, ScoreRequest, ScoreResponse
 from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
 from monitoring.quotes.messages import QuoteResult, QuotesResponse

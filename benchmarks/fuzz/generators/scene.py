@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks.fuzz.draw import Draw
+from benchmarks.fuzz.generators.draw import Draw
 from market.core.clock import DAY, Interval
 
 UNDERLYINGS = ("BTC", "ETH")

@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.fuzz.draw import Draw
-from benchmarks.fuzz.hostile import (
+from benchmarks.fuzz.generators.draw import Draw
+from benchmarks.fuzz.generators.hostile import (
     OTHER_TYPES,
     RAW,
     hostile_name,
@@ -16,8 +16,8 @@ from benchmarks.fuzz.hostile import (
     hostile_scale,
     hostile_time,
 )
-from benchmarks.fuzz.requests import IDEMPOTENCY_KEY, Request
-from benchmarks.fuzz.scene import Scene
+from benchmarks.fuzz.generators.requests import IDEMPOTENCY_KEY, Request
+from benchmarks.fuzz.generators.scene import Scene
 
 Place = tuple[Any, Any]
 """A container and the key or index of a value in it."""

@@ -1,0 +1,1 @@
+"""Generators of requests: plausible ones, and hostile values put into them."""

@@ -1,0 +1,1 @@
+"""What must hold of answers, of decisions and between answers."""

@@ -1,0 +1,1 @@
+"""What the benchmarks compute on, and the peers they are compared with."""

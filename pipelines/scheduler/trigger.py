@@ -1,0 +1,28 @@
+"""APScheduler's trigger of a cron line; needs the extra ``training``."""
+
+from __future__ import annotations
+
+from datetime import UTC, tzinfo
+
+from apscheduler.triggers.cron import CronTrigger
+
+from pipelines.scheduler.cron import WEEKDAYS, parse_cron
+
+
+def cron_trigger(line: str, zone: tzinfo = UTC, jitter: int = 0) -> CronTrigger:
+    """APScheduler's trigger of a cron line.
+
+    Parameters
+    ----------
+    line:
+        The cron line, see `parse_cron`.
+    zone:
+        Time zone in which the fields are read.
+    jitter:
+        Seconds over which starts are spread.
+    """
+    numbers = parse_cron(line)
+    texts = {name: ",".join(map(str, values)) or "*" for name, values in numbers.items()}
+    if numbers["day_of_week"]:
+        texts["day_of_week"] = ",".join(WEEKDAYS[day] for day in numbers["day_of_week"])
+    return CronTrigger(**texts, timezone=zone, jitter=jitter or None)

@@ -1,0 +1,96 @@
+"""Dead code: no shipped function, method or class is used by nothing that ships.
+
+Vulture reads the shipped packages without tests, benchmarks and research. What it finds is wired
+or deleted. Names that a library calls, or that a reader of the public interface calls, are listed
+here with the reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vulture import Vulture
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES: list[str] = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+
+REGISTERED = ["@app.*", "@*_app.*", "@get", "@post", "@field_validator", "@model_validator"]
+"""Decorators that hand a function to typer, Litestar or pydantic."""
+
+CALLED_BY_LIBRARIES = {
+    "get_field_value": "pydantic-settings reads a source through it",
+    "settings_customise_sources": "pydantic-settings asks for the order of sources",
+    "redirect_request": "urllib asks whether to follow a redirection",
+    "handle": "Litestar calls a middleware by it",
+    "decode_bytes": "Litestar's interface of a DTO",
+    "create_for_field_definition": "Litestar's interface of a DTO",
+    "create_openapi_schema": "Litestar's interface of a DTO",
+    "generate_field_definitions": "Litestar's interface of a DTO",
+    "detect_nested_field": "Litestar's interface of a DTO",
+}
+
+
+def unused(folder: Path, packages: list[str]) -> list[str]:
+    finder = Vulture(ignore_decorators=REGISTERED)
+    before = Path.cwd()
+    os.chdir(folder)  # vulture names files relative to the working directory
+    try:
+        finder.scavenge(packages)
+        return [
+            f"{item.filename}:{item.first_lineno} {item.typ} {item.name}"
+            for item in finder.get_unused_code(min_confidence=60)
+            if item.typ in ("function", "method", "class", "property")
+            and item.name not in CALLED_BY_LIBRARIES
+        ]
+    finally:
+        os.chdir(before)
+
+
+def modules() -> dict[str, Path]:
+    """Every shipped module by its dotted name; packages by the name of the folder."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    }
+
+
+def imported(path: Path) -> Iterator[str]:
+    """What a file imports, also inside functions: modules, and names that may be modules."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_shipped_module_is_reached_from_the_command_line() -> None:
+    known = modules()
+    reached, waiting = set(), ["pipelines.cli.main"]
+    while waiting:
+        name = waiting.pop()
+        if name in known and name not in reached:
+            reached.add(name)
+            waiting += imported(known[name])
+    faces = {name for name, path in known.items() if path.name == "__init__.py"}
+    assert not sorted(set(known) - reached - faces), "no verb reaches these modules"
+
+
+def test_no_shipped_code_is_reached_by_tests_alone() -> None:
+    found = unused(ROOT, PACKAGES)
+    assert not found, "wire or delete:\n" + "\n".join(found)
+
+
+def test_a_function_that_nothing_calls_is_found(tmp_path: Path) -> None:
+    package = tmp_path / "shipped"
+    package.mkdir()
+    (package / "used.py").write_text("def used() -> int:\n    return 1\n\n\nvalue = used()\n")
+    (package / "unused.py").write_text("def forgotten() -> int:\n    return 1\n")
+    assert [line.rpartition(" ")[2] for line in unused(tmp_path, ["shipped"])] == ["forgotten"]
