@@ -75,10 +75,6 @@ class AddOn:
     cap: Floats
     unclamped: Floats
 
-    def binding_names(self) -> list[str]:
-        """The rule that decided each level, by name."""
-        return [BINDINGS[code] for code in self.binding]
-
 
 def add_on_cap(initial_margin: Floats, rules: AddOnRules) -> Floats:
     """C: `cap_im_multiple` times the rule's initial margin, shape (N,)."""

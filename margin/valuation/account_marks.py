@@ -18,7 +18,7 @@ from margin.rules.ruleset import RuleSet
 from margin.valuation.exposures import YEAR_SECONDS, leg_exposures
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
-from market.core.arrays import Bools, Floats, Ints
+from market.core.arrays import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +86,6 @@ class AccountMarks:
                 mark = self._coin(symbol)
                 marks.setdefault(mark.instrument, mark)
         return tuple(marks.values())
-
-    def stale(self) -> Bools:
-        """Whether a price behind each account is stale, shape (N,)."""
-        stale = [mark is not None and mark.stale for mark in self._instruments]
-        legs = np.array(stale, dtype=np.bool_)[self._row]
-        balances = np.append(self._spot.stale, False)[self._balance_symbol]
-        return _any(self._leg_start, legs) | _any(self._balance_start, balances)
 
     def _coin(self, symbol: int) -> InstrumentMark:
         spot = self._spot
@@ -168,10 +161,3 @@ def _mark(name: str, price: float, quoted: bool, age_hours: float, stale: bool) 
     # To the microsecond: what hours in float64 leave beyond that is noise.
     age = None if np.isnan(age_hours) else round(age_hours * 3_600.0, 6)
     return InstrumentMark(name, price, "quote" if quoted else "bar", age, stale)
-
-
-def _any(start: Ints, flags: Bools) -> Bools:
-    """Whether any entry of each row is set, shape (N,)."""
-    counts = np.concatenate([[0], np.cumsum(flags)])
-    set_in_row: Bools = counts[start[1:]] > counts[start[:-1]]
-    return set_in_row

@@ -52,7 +52,7 @@ def bound(
 
 def outcome(*args: float, **kwargs: object) -> tuple[float, str]:
     add_on = bound(*args, **kwargs)  # type: ignore[arg-type]
-    return float(add_on.level[0]), add_on.binding_names()[0]
+    return float(add_on.level[0]), BINDINGS[add_on.binding[0]]
 
 
 # --- the bounds ---------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_level_stays_within_floor_and_cap_for_every_float(
     rules: AddOnRules,
 ) -> None:
     add_on = bound(model, floor, cap, previous, hours, initial_margin, stress, rules)
-    level, binding = float(add_on.level[0]), add_on.binding_names()[0]
+    level, binding = float(add_on.level[0]), BINDINGS[add_on.binding[0]]
     highest = max(floor, cap) if math.isfinite(cap) else floor
     assert floor <= level <= highest
     truth = {
@@ -176,8 +176,8 @@ def test_accounts_do_not_mix() -> None:
         RULES,
     )
     np.testing.assert_array_equal(add_on.level, [40.0, 7.0, 99.0, NAN])
-    assert add_on.binding_names() == ["model", "fallback", "cap", "fallback"]
-    assert set(add_on.binding_names()) <= set(BINDINGS)
+    bindings = [BINDINGS[code] for code in add_on.binding]
+    assert bindings == ["model", "fallback", "cap", "fallback"]
 
 
 def test_cap_is_a_multiple_of_initial_margin() -> None:
