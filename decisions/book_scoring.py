@@ -25,7 +25,7 @@ from margin.add_on.bounds import (
     in_stress,
     opening_requirement,
 )
-from margin.book.requirement import Requirement
+from margin.book.account_requirement import Requirement
 from margin.floors import active_floors, largest_floor
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Book

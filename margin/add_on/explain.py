@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from margin.add_on.bounds import BINDINGS, AddOn, ModelLevel, deposit_to_meet
-from margin.book.requirement import Requirement
+from margin.book.account_requirement import Requirement
 from margin.engines.margins import Part, RankedScenario
 from margin.engines.registry import engine_of
 from margin.floors.term import FloorTerm

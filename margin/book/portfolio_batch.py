@@ -286,8 +286,8 @@ class Portfolios:
 
         `position_leg` is then one position for each leg.
         """
-        start, legs = _take_rows(self.start, accounts)
-        collateral = self.collateral.take(*_take_rows(self.collateral.start, accounts))
+        start, legs = row_entries(self.start, accounts)
+        collateral = self.collateral.take(*row_entries(self.collateral.start, accounts))
         return self._part(accounts, start, legs, np.arange(len(legs)), collateral)
 
     def _part(
@@ -358,12 +358,11 @@ def _row_sums(start, values):  # type: ignore[no-untyped-def]
     return sums
 
 
-def _take_rows(start: Ints, accounts: Ints) -> tuple[Ints, Ints]:
-    """Offsets and entries of some rows of a sparse matrix."""
-    counts = start[accounts + 1] - start[accounts]
-    out = np.zeros(len(accounts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=out[1:])
-    return out, np.arange(out[-1]) + np.repeat(start[accounts] - out[:-1], counts)
+def row_entries(start: Ints, index: Ints) -> tuple[Ints, Ints]:
+    """Offsets and entries of chosen rows, in the order given, shapes (len(index) + 1,) and (E,)."""
+    counts = start[index + 1] - start[index]
+    chosen = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return chosen, np.arange(chosen[-1]) + np.repeat(start[index] - chosen[:-1], counts)
 
 
 def _items(names: tuple[str, ...], rows: slice | Ints) -> tuple[str, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from msgspec import UNSET
 
+from margin.book.account_requirement import Collateral, OptionLegs, Requirement
 from margin.book.book_portfolios import AccountErrors, book_portfolios
 from margin.book.portfolio_batch import (
     OPTION,
@@ -22,139 +22,10 @@ from margin.rules.ruleset import RuleSet
 from margin.valuation.exposures import leg_exposures
 from margin.valuation.view import MarketView
 from market.accounts.book import Book
-from market.core.arrays import Bools, Floats, Ints
-from market.core.errors import CaseError, DataError, InstrumentError, RuleSetError
+from market.core.arrays import Floats, Ints
+from market.core.errors import BatchError, CaseError, DataError, InstrumentError, RuleSetError
 
-
-@dataclass(frozen=True, slots=True)
-class Collateral:
-    """B balances of N accounts.
-
-    Attributes
-    ----------
-    start:
-        Offsets of each account's balances, shape (N + 1,).
-    symbol:
-        Row of each asset's price in the view's symbols, shape (B,); −1 for a cash asset, and
-        where there is no price.
-    value:
-        Amount at the mark, before haircuts, settlement currency, shape (B,); negative for a
-        debt, NaN where there is no price.
-    haircut:
-        Share of a positive value that does not count, shape (B,); 0 for cash assets.
-    premium:
-        Share of a debt that is required on top of it, shape (B,); None where no debt has one.
-    """
-
-    start: Ints
-    symbol: Ints
-    value: Floats
-    haircut: Floats
-    premium: Floats | None = None
-
-    @classmethod
-    def none(cls, accounts: int) -> Collateral:
-        """The collateral of N accounts that have none."""
-        start = np.zeros(accounts + 1, dtype=np.int64)
-        return cls(start, np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
-
-    def counted(self) -> Floats:
-        """What each balance counts for, shape (B,): a debt in full, and with its premium."""
-        with np.errstate(over="ignore", invalid="ignore"):  # a problem of the account
-            debt = self.value if self.premium is None else self.value * (1.0 + self.premium)
-            return np.where(self.value < 0, debt, self.value * (1.0 - self.haircut))
-
-
-@dataclass(frozen=True, slots=True)
-class OptionLegs:
-    """What L positions are beyond their delta exposure, every array of shape (L,).
-
-    Attributes
-    ----------
-    option:
-        Whether it is an option.
-    value, gamma, vega:
-        Settlement currency, see `margin.valuation.exposures.Exposures`: 0 of spot and perps, NaN
-        where a position cannot be valued.
-    age_hours:
-        Age of the older of the quotes of an option's forward and vol; 0 for others.
-    """
-
-    option: Bools
-    value: Floats
-    gamma: Floats
-    vega: Floats
-    age_hours: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """What the rules say about N accounts with L positions, settlement currency.
-
-    Attributes
-    ----------
-    equity:
-        Cash + collateral after haircuts + unrealised profit and loss, shape (N,).
-    initial_margin, maintenance_margin:
-        Shape (N,): summed apart from equity.
-    headroom:
-        ``equity - maintenance_margin``, shape (N,).
-    gross_notional:
-        Sum of absolute `leg_notional`, shape (N,): options with their delta exposure.
-    leg_start:
-        Offsets of each account's positions, shape (N + 1,).
-    leg_symbol:
-        Row of each position in the view's symbols, −1 where it cannot be valued, shape (L,).
-    leg_notional:
-        Signed, shape (L,); NaN where it cannot be valued: quantity times mark of spot and perps,
-        the delta exposure of an option (`margin.valuation.exposures.Exposures.delta`), which is
-        what hedges it in its underlying.
-    leg_unrealised_pnl, leg_initial_margin, leg_maintenance_margin:
-        Shape (L,); NaN where not known. The unrealised profit of an option is 0: it counts at its
-        value.
-    leg_age_hours:
-        Age of the price that values the position, of an option that of its underlying, shape
-        (L,); NaN where it is not known.
-    leg_suspect:
-        Whether a newer price of the position waits for confirmation, shape (L,).
-    problems:
-        Why an account has no figures, by its index: its first error. All its figures are NaN; the
-        other accounts are not touched.
-    collateral:
-        The balances inside `equity`.
-    options:
-        What positions are beyond their exposure; None where there is no option among them.
-    priced:
-        What the engine margined; None where the figures come from elsewhere.
-    """
-
-    equity: Floats
-    initial_margin: Floats
-    maintenance_margin: Floats
-    headroom: Floats
-    gross_notional: Floats
-    leg_start: Ints
-    leg_symbol: Ints
-    leg_notional: Floats
-    leg_unrealised_pnl: Floats
-    leg_initial_margin: Floats
-    leg_maintenance_margin: Floats
-    leg_age_hours: Floats
-    leg_suspect: Bools
-    problems: dict[int, DataError]
-    collateral: Collateral
-    options: OptionLegs | None = None
-    priced: Portfolios | None = None
-
-    def __len__(self) -> int:
-        return len(self.equity)
-
-    @property
-    def portfolios(self) -> Portfolios:
-        """What the engine margined; raises `DataError` where the figures come from elsewhere."""
-        if self.priced is None:
-            raise DataError("the requirement has no portfolios; compute it from a book")
-        return self.priced
+__all__ = ["Requirement", "compute_requirement"]
 
 
 def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requirement:
@@ -278,6 +149,10 @@ def _isolate_failures(portfolios: Portfolios, ruleset: RuleSet, errors: AccountE
         accounts = groups.pop()
         try:
             compute_margins(portfolios.take(accounts), ruleset)
+        except BatchError as error:
+            for i, cause in error.by_account.items():
+                errors.add(int(accounts[i]), str(cause), cause.instrument)
+            groups.append(np.delete(accounts, list(error.by_account)))
         except (DataError, CaseError) as error:
             if len(accounts) > 1:
                 half = len(accounts) // 2

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from margin.book.portfolio_batch import Portfolios
+from margin.engines.equity_paths import BookPaths, MarketPath
 from margin.engines.historical.engine import simulation_margins, simulation_parts, worst_periods
 from margin.engines.margins import Margins, Part, RankedScenario
 from margin.engines.scenario.engine import (
@@ -19,7 +20,9 @@ from margin.engines.scenario.engine import (
 from margin.engines.standard.engine import standard_margins
 from margin.engines.standard.parts import standard_parts
 from margin.engines.tier.engine import tier_margins, tier_parts
+from margin.engines.tier.paths import tier_paths
 from margin.rules.ruleset import RuleSet
+from market.accounts.book import Book
 from market.core.errors import RuleSetError
 
 _QUIET = np.errstate(over="ignore", invalid="ignore")
@@ -42,6 +45,9 @@ class Engine:
         Parts and worst scenarios in one go; None where that saves nothing.
     options:
         Whether it margins options.
+    book_paths:
+        Books along a market path in a way of its own, faster than `margin.book.book_paths` row by
+        row; None, and an answer of None, where it has none.
     """
 
     margins: Callable[[Portfolios, RuleSet], Margins]
@@ -56,6 +62,7 @@ class Engine:
         | None
     ) = None
     options: bool = True
+    book_paths: Callable[[Book, MarketPath, RuleSet], BookPaths | None] | None = None
 
     @_QUIET
     def explained(
@@ -73,7 +80,7 @@ class Engine:
 
 ENGINES: Mapping[str, Engine] = {
     "standard": Engine(standard_margins, standard_parts),
-    "tier": Engine(tier_margins, tier_parts, options=False),
+    "tier": Engine(tier_margins, tier_parts, options=False, book_paths=tier_paths),
     "simulation": Engine(simulation_margins, simulation_parts, worst_periods),
     "scenario": Engine(scenario_margins, scenario_parts, worst_scenarios, parts_and_worst),
 }

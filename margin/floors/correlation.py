@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from margin.book.requirement import Requirement
+from margin.book.account_requirement import Requirement
 from margin.floors.coverage import Coverage, coverage, current_volatility
 from margin.floors.term import FloorTerm, beyond_maintenance, less_maintenance
 from margin.rules.floors import FloorRules, table_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from margin.book.requirement import Requirement
+from margin.book.account_requirement import Requirement
 from margin.floors.term import FloorTerm
 from margin.rules.floors import CorrelationRules, CoverageRules, FloorRules, table_of
 from margin.valuation.view import MarketView

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from margin.book.account_requirement import Requirement
 from margin.book.portfolio_batch import row_sums
-from margin.book.requirement import Requirement
 from margin.floors.depth import DepthTable, slippage_share
 from margin.floors.term import FloorTerm
 from margin.rules.floors import FloorRules, LiquidityRules

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from margin.book.requirement import Requirement
+from margin.book.account_requirement import Requirement
 from margin.floors.correlation import correlation_floor, explain_correlation
 from margin.floors.liquidity import explain_liquidity, liquidity_floor
 from margin.floors.stale_data import explain_stale_data, stale_data_floor

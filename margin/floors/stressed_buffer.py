@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from margin.book.requirement import Requirement
+from margin.book.account_requirement import Requirement
 from margin.floors.coverage import JointMargin, current_margin
 from margin.floors.term import FloorTerm, beyond_maintenance, maintenance_term
 from margin.rules.floors import FloorRules, remaining_share, table_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from margin.book.requirement import Requirement
+from margin.book.account_requirement import Requirement
 from margin.floors.coverage import JointMargin, coverage, current_margin, lookback_volatility
 from margin.floors.term import FloorTerm, beyond_maintenance, maintenance_term
 from margin.rules.floors import FloorRules, table_of

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from margin.book.requirement import Requirement
+from margin.book.account_requirement import Requirement
 from market.core.arrays import Floats
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from margin.book.account_requirement import Collateral, Requirement
 from margin.book.portfolio_batch import row_sums
-from margin.book.requirement import Collateral, Requirement
 from margin.floors.coverage import JointMargin, current_volatility, joint_margin, net_by_underlying
 from margin.floors.term import FloorTerm, beyond_maintenance, maintenance_term
 from margin.rules.floors import CoverageRules, FloorRules, table_of

@@ -109,6 +109,22 @@ class Book:
             )
         )
 
+    def take(self, index: Ints) -> Book:
+        """Chosen accounts, in the order given; one may be chosen several times."""
+        leg_start, legs = _entries(self.leg_start, index)
+        balance_start, balances = _entries(self.balance_start, index)
+        return Book(
+            account_ids=tuple([self.account_ids[i] for i in index.tolist()]),
+            cash=self.cash[index],
+            leg_start=leg_start,
+            leg_instrument=tuple([self.leg_instrument[leg] for leg in legs.tolist()]),
+            leg_quantity=self.leg_quantity[legs],
+            leg_entry_price=self.leg_entry_price[legs],
+            balance_start=balance_start,
+            balance_asset=tuple([self.balance_asset[b] for b in balances.tolist()]),
+            balance_amount=self.balance_amount[balances],
+        )
+
     @classmethod
     def of(cls, accounts: Sequence[Account]) -> Book:
         """Flatten accounts, keeping their order."""
@@ -128,6 +144,12 @@ class Book:
             balance_asset=tuple(balance.asset for balance in balances),
             balance_amount=np.array([balance.amount for balance in balances], dtype=np.float64),
         )
+
+
+def _entries(start: Ints, index: Ints) -> tuple[Ints, Ints]:
+    counts = start[index + 1] - start[index]
+    chosen = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return chosen, np.arange(chosen[-1]) + np.repeat(start[index] - chosen[:-1], counts)
 
 
 def _offsets(counts: list[int]) -> Ints:

@@ -6,6 +6,7 @@
     ├── ConfigError          a configuration key is unknown or impossible
     ├── DataError            market or account data break the data contract
     │   └── InstrumentError  an instrument or asset is unknown or has no price
+    │       └── BatchError   several accounts of a batch are refused, each for its own instrument
     ├── RuleSetError         a rule set is missing, malformed or inconsistent
     ├── CaseError            a margin case cannot be computed
     ├── ModelError           a model cannot be trained, exported or scored
@@ -21,6 +22,8 @@ Every message says what was given, what was expected and what to do.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class MargincastError(Exception):
@@ -49,6 +52,21 @@ class InstrumentError(DataError):
     def __init__(self, message: str, instrument: str) -> None:
         super().__init__(message)
         self.instrument = instrument
+
+
+class BatchError(InstrumentError):
+    """Several accounts of a batch are refused; the message is that of the first.
+
+    Parameters
+    ----------
+    by_account:
+        What is wrong with each, by its index in the batch; at least one.
+    """
+
+    def __init__(self, by_account: Mapping[int, InstrumentError]) -> None:
+        first = by_account[min(by_account)]
+        super().__init__(str(first), first.instrument)
+        self.by_account = by_account
 
 
 class RuleSetError(MargincastError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from copy import copy
 
 import msgspec
 
@@ -58,9 +59,20 @@ class RecordedQuotes:
         figures = _figures(ledger, symbols, cash_assets, until)
         # Of figures of one time that told later corrects, so the sort has to be stable.
         self._figures = sorted(figures, key=lambda figure: figure.ts)
-        self._until, self._asked = until, -(2**63)
-        self._next = 0
-        self._told = QuoteStore()
+        self._until = until
+        self._rewind()
+
+    def __len__(self) -> int:
+        return len(self._figures)
+
+    def from_start(self) -> RecordedQuotes:
+        """The same quotes, to be asked for all times again; the ledger is not read."""
+        again = copy(self)
+        again._rewind()
+        return again
+
+    def _rewind(self) -> None:
+        self._asked, self._next, self._told = -(2**63), 0, QuoteStore()
 
     def board(self, as_of: int) -> QuoteBoard | None:
         """What was quoted by `as_of`; the same board while nothing new was told.

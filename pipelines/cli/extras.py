@@ -13,7 +13,6 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "filelock",
         "jinja2",
         "lightgbm",
-        "markupsafe",
         "matplotlib",
         "mlflow",
         "onnx",

@@ -1,23 +1,29 @@
-"""Accounts for training and evaluation: sampled lives or recorded histories, as segments."""
+"""Accounts for training and evaluation, sampled or recorded, as book intervals."""
 
 from __future__ import annotations
 
+from functools import cache
+
+from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.accounts.account_files import read_accounts
+from market.core.errors import DataError
+from monitoring.recovery.recorded_quotes import RecordedQuotes
 from pipelines.config.config import Config
 from pipelines.data.loaders import Market, act_accounts, sample_accounts
-from training.labels.book_intervals import BookIntervals, from_history, from_lives
-from training.labels.dataset import Dataset, build_dataset
+from training.labels.book_intervals import BookIntervals, from_history, from_sampled_accounts
+from training.labels.dataset import Dataset, DatasetOptions, build_dataset
+from training.labels.market_path import LabelMarket
 
 
-def read_segments(config: Config, market: Market, ruleset: RuleSet) -> BookIntervals:
+def read_intervals(config: Config, market: Market, ruleset: RuleSet) -> BookIntervals:
     """The configured accounts over this market."""
     bars = market.history.bars
     if config.accounts.path is None:
         lives = sample_accounts(config, market)
         acted = act_accounts(config, market, lives)
         if acted is None:
-            return from_lives(lives)
+            return from_sampled_accounts(lives, bars.symbols)
         history = acted.history(bars.symbols, bars.closes)
     else:
         history = read_accounts(config.accounts.path)
@@ -27,7 +33,7 @@ def read_segments(config: Config, market: Market, ruleset: RuleSet) -> BookInter
 def read_dataset(
     config: Config,
     market: Market,
-    segments: BookIntervals,
+    intervals: BookIntervals,
     ruleset: RuleSet,
     *,
     start: int | None = None,
@@ -37,15 +43,57 @@ def read_dataset(
     `start`, nanoseconds, replaces the first decision time of the configuration.
     """
     return build_dataset(
+        label_market(config, market, intervals, ruleset),
+        intervals,
+        ruleset,
+        dataset_options(config, start=config.market.start_ns if start is None else start),
+    )
+
+
+def dataset_options(config: Config, start: int | None) -> DatasetOptions:
+    """What the configuration says of a data set that begins at `start`."""
+    training = config.training
+    return DatasetOptions(
+        horizons=training.horizons,
+        start=start,
+        end=config.market.end_ns,
+        extremes=training.extremes,
+        book=training.book,
+        max_rows=training.max_rows,
+        seed=config.accounts.seed,
+    )
+
+
+def label_market(
+    config: Config, market: Market, intervals: BookIntervals, ruleset: RuleSet
+) -> LabelMarket:
+    """The market that labels follow, with the quotes that the ledger holds.
+
+    The ledger is read once, and only where an engine or an option asks for quotes.
+
+    Raises
+    ------
+    DataError
+        An account holds an option and the ledger holds no quotes.
+    """
+    bars = market.history.bars
+
+    @cache
+    def recorded() -> RecordedQuotes:
+        with Ledger(config.ledger.url) as ledger:
+            cash = ruleset.collateral.cash_assets
+            return RecordedQuotes(ledger, bars.symbols, cash, int(bars.closes[-1]))
+
+    option = intervals.first_option()
+    if option is not None and not len(recorded()):
+        raise DataError(
+            f"an account holds the option {option!r}, and the ledger holds no quotes by which it "
+            "could be valued; post forwards and vols of its expiry to /v1/market/quotes, or leave "
+            "the account out"
+        )
+    return LabelMarket(
         market.history,
         market.features,
-        segments,
-        ruleset,
-        horizons=config.training.horizons,
-        start=config.market.start_ns if start is None else start,
-        end=config.market.end_ns,
-        extremes=config.training.extremes,
-        book=config.training.book,
-        max_rows=config.training.max_rows,
-        seed=config.accounts.seed,
+        lambda: recorded().from_start().board,
+        config.market.mark_max_age_ns,
     )

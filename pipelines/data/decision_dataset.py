@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 
@@ -13,6 +15,7 @@ from market.accounts.book import Account, Book
 from market.core.errors import DataError
 from models.bundle.bundle import Bundle
 from pipelines.config.config import Config
+from pipelines.data.accounts import dataset_options, label_market
 from pipelines.data.loaders import Market
 from training.labels.book_intervals import from_book
 from training.labels.dataset import Dataset, build_dataset
@@ -51,7 +54,7 @@ def recorded_dataset(config: Config, market: Market, ruleset: RuleSet, bundle: B
     ids = tuple(sorted({name for name, _ in keys}))
     number = {name: i for i, name in enumerate(ids)}
     first = np.array([row for _, row in keys], dtype=np.int64)
-    segments = from_book(
+    intervals = from_book(
         Book.of([found[key] for key in keys]),
         np.array([number[name] for name, _ in keys], dtype=np.int64),
         ids,
@@ -61,17 +64,9 @@ def recorded_dataset(config: Config, market: Market, ruleset: RuleSet, bundle: B
         history.mark,
         ruleset,
     )
-    training = config.training
     return build_dataset(
-        history,
-        market.features,
-        segments,
+        label_market(config, market, intervals, ruleset),
+        intervals,
         ruleset,
-        horizons=training.horizons,
-        start=config.market.start_ns,
-        end=config.market.end_ns,
-        extremes=training.extremes,
-        book="static",
-        max_rows=training.max_rows,
-        seed=config.accounts.seed,
+        replace(dataset_options(config, config.market.start_ns), book="static"),
     )

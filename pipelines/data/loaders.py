@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
-from margin.engines.tier.tiers import check_label_support
 from margin.rules.history import RuleHistory
 from margin.rules.history import load_history as load_rule_history
 from margin.rules.ruleset import RuleSet
@@ -174,21 +173,13 @@ def read_label_rules(config: Config, market: Market) -> RuleSet:
     Raises
     ------
     RuleSetError
-        It cannot be read, or has no brackets by which margins can be followed through history.
+        It cannot be read.
     """
     own = config.training
     named = (
         (own.path or own.ruleset) if own.ruleset else (config.rules.path or config.rules.ruleset)
     )
-    ruleset = load_rule_history(named).at(_end(config, market))
-    try:
-        check_label_support(ruleset)
-    except RuleSetError as error:
-        raise RuleSetError(
-            f"{error}; another than the one in force can make the labels: "
-            '[training] ruleset = "linear-tiers"'
-        ) from error
-    return ruleset
+    return load_rule_history(named).at(_end(config, market))
 
 
 def usable(market: Market) -> npt.NDArray[np.bool_]:

@@ -15,10 +15,10 @@ from models.bundle.bundle import Bundle, load_bundle
 from models.forecaster import Forecaster
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import read_dataset, read_segments
+from pipelines.data.accounts import label_market, read_dataset, read_intervals
 from pipelines.data.loaders import Market, describe, describe_rules, read_label_rules, read_market
 from pipelines.jobs.retrain import split_ends
-from training.backtest.backtest import backtest
+from training.backtest.backtest import BacktestSettings, backtest
 from training.evaluation.evaluate import evaluate, forecast
 from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
@@ -43,8 +43,8 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
             market = read_market(config)
             ruleset = read_label_rules(config, market)
         with stages.stage("labels"):
-            segments = read_segments(config, market, ruleset)
-            data, left_out = _unseen_rows(config, market, segments, ruleset, bundle)
+            intervals = read_intervals(config, market, ruleset)
+            data, left_out = _unseen_rows(config, market, intervals, ruleset, bundle)
         with stages.stage("evaluate"):
             report = evaluate(
                 data,
@@ -79,16 +79,16 @@ def training_end(training: Mapping[str, Any]) -> int:
 
 
 def _unseen_rows(
-    config: Config, market: Market, segments: BookIntervals, ruleset: RuleSet, bundle: Bundle
+    config: Config, market: Market, intervals: BookIntervals, ruleset: RuleSet, bundle: Bundle
 ) -> tuple[Dataset, int]:
     """Rows from the configured start on, or without one from the end of the bundle's training data
     on; and how many account-times that left out."""
     if config.market.start_ns is not None:
-        return read_dataset(config, market, segments, ruleset), 0
+        return read_dataset(config, market, intervals, ruleset), 0
     start = training_end(bundle.manifest["training"])
-    left_out = _account_times_before(start, segments, market)
+    left_out = _account_times_before(start, intervals, market)
     try:
-        return read_dataset(config, market, segments, ruleset, start=start), left_out
+        return read_dataset(config, market, intervals, ruleset, start=start), left_out
     except DataError as error:
         raise DataError(
             f"{error}. {left_out:,} account-times before {format_time(start)}, the end of the "
@@ -97,10 +97,10 @@ def _unseen_rows(
         ) from error
 
 
-def _account_times_before(start: int, segments: BookIntervals, market: Market) -> int:
+def _account_times_before(start: int, intervals: BookIntervals, market: Market) -> int:
     """Account-times whose decision time is before `start`."""
     row = int(np.searchsorted(market.history.bars.closes, start, side="left"))
-    rows = np.minimum(segments.last_row, row) - np.minimum(segments.first_row, row)
+    rows = np.minimum(intervals.last_row, row) - np.minimum(intervals.first_row, row)
     return int(rows.sum())
 
 
@@ -128,22 +128,19 @@ def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
         with stages.stage("features"):
             market = read_market(config)
             ruleset = read_label_rules(config, market)
-            segments = read_segments(config, market, ruleset)
+            intervals = read_intervals(config, market, ruleset)
         with stages.stage("backtest"):
             closes = market.history.bars.closes
-            first = max(int(closes[segments.first_row.min()]), config.market.start_ns or 0)
+            first = max(int(closes[intervals.first_row.min()]), config.market.start_ns or 0)
             last = min(int(closes[-1]), config.market.end_ns or int(closes[-1]))
             ends = split_ends(config, first, last - config.training.horizons[-1] * HOUR)
             report = backtest(
-                market.history,
-                market.features,
-                segments,
+                label_market(config, market, intervals, ruleset),
+                intervals,
                 ruleset,
                 forecaster,
-                calibrate=(ends[0], ends[1]),
-                test=(ends[1], ends[2]),
-                seed=config.accounts.seed,
-                progress=stages.within,
+                BacktestSettings((ends[0], ends[1]), (ends[1], ends[2]), config.accounts.seed),
+                stages.within,
             )
     return {
         "bundle": forecaster.bundle.sha256,

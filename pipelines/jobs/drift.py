@@ -23,7 +23,7 @@ from models.bundle.bundle import Bundle, load_bundle
 from models.forecaster import Forecaster
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import read_dataset, read_segments
+from pipelines.data.accounts import read_dataset, read_intervals
 from pipelines.data.decision_dataset import recorded_dataset
 from pipelines.data.loaders import Market, read_label_rules, read_market, sample_accounts
 from training.drift.monitors import Floors, drift_report
@@ -92,8 +92,8 @@ def check_drift(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]
             if recorded:
                 data = recorded_dataset(config, market, ruleset, bundle)
             else:
-                segments = read_segments(config, market, ruleset)
-                data = read_dataset(config, market, segments, ruleset)
+                intervals = read_intervals(config, market, ruleset)
+                data = read_dataset(config, market, intervals, ruleset)
         with stages.stage("drift"):
             report = measure_drift(config, bundle, data)
     return report | {

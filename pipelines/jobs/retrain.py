@@ -38,7 +38,7 @@ from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_ro
 from models.onnx.scorer import Scorer
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import read_dataset, read_segments
+from pipelines.data.accounts import read_dataset, read_intervals
 from pipelines.data.loaders import (
     Market,
     describe,
@@ -108,8 +108,8 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         market = read_market(config)
         ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
     with stages.stage("labels"):
-        segments = read_segments(config, market, ruleset)
-        data = read_dataset(config, market, segments, ruleset)
+        intervals = read_intervals(config, market, ruleset)
+        data = read_dataset(config, market, intervals, ruleset)
         data_sha = data.sha256()
         data.write(config.serving.bundles.parent / "dataset.parquet")
     ends = split_ends(config, int(data.time[0]), int(data.time[-1]))
@@ -141,7 +141,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         bundle = load_bundle(root / sha)
     with stages.stage("review"):
         trained = TrainingArtifacts(
-            config, market, segments, ruleset, data, block, ends, fitted, bundle, test
+            config, market, intervals, ruleset, data, block, ends, fitted, bundle, test
         )
         review = examine(trained, stages)
     champion = read_pointer(root, CHAMPION)
@@ -177,9 +177,9 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         run = log_run(config, bundle, report, review, onnx)
         report["mlflow_run"] = run
         report["champion"] = _settle(config, market, bundle, decision, report)
-        trouble = align_aliases(config, decision.verdict, sha)
-        if trouble is not None:
-            report["reasons"].append(trouble)
+        alias_error = align_aliases(config, decision.verdict, sha)
+        if alias_error is not None:
+            report["reasons"].append(alias_error)
     return report
 
 

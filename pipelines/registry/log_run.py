@@ -14,14 +14,13 @@ from pipelines.config.config import Config
 from pipelines.data.provenance import git_commit, library_versions, source_sha256
 from training.reports.charts import review_charts
 from training.reports.model_card import model_card
-from training.reports.plots import training_plots
 from training.reports.review_note import fold_note, training_note
 from training.reports.review_page import review_page
 from training.reports.review_tables import csv_bytes, review_tables
-from training.reports.run_record import Reviewed
+from training.reports.run_record import RunRecord
 
 PAGE = "review.html"
-RIVAL_TAG = "champion_before"
+INCUMBENT_TAG = "champion_before"
 """Tag of a run that names the bundle which was champion then, ``none`` where there was none."""
 
 
@@ -52,7 +51,7 @@ def log_run(
     record = {name: part for name, part in review.items() if name != "backtest"} | {
         "provenance": {"code_sha256": code, "git_commit": commit, "libraries": library_versions()}
     }
-    subject = Reviewed(
+    subject = RunRecord(
         bundle=bundle.sha256,
         verdict=report["verdict"],
         reasons=report["reasons"],
@@ -62,7 +61,7 @@ def log_run(
         review=record,
         backtest=review["backtest"],
         params=_params(config, bundle),
-        rival=report["champion_before"],
+        incumbent=report["champion_before"],
     )
     made = subject.completed_backtest
     card = model_card(
@@ -88,10 +87,7 @@ def log_run(
         reasons=subject.reasons,
         onnx=onnx,
         manifest=bundle.read("manifest.json"),
-        plots={
-            **training_plots(subject.evaluation, made),
-            **{f"{name}.svg": svg.encode() for name, svg in charts.items()},
-        },
+        plots={f"{name}.svg": svg.encode() for name, svg in charts.items()},
         model_card=card,
         backtest=subject.backtest,
         review=record,
@@ -99,7 +95,7 @@ def log_run(
         tags={
             "code_sha256": code,
             "git_commit": commit or "none",
-            RIVAL_TAG: report["champion_before"] or "none",
+            INCUMBENT_TAG: report["champion_before"] or "none",
         },
         files={
             PAGE: review_page(subject).encode(),

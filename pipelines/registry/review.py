@@ -13,10 +13,10 @@ from models.bundle.pointer import CHAMPION
 from models.mlflow.registry import Version, list_versions
 from models.mlflow.run_reader import load_run
 from pipelines.config.config import Config
-from pipelines.registry.log_run import RIVAL_TAG, tracking
+from pipelines.registry.log_run import INCUMBENT_TAG, tracking
 from training.evaluation.comparison import Comparison, compare
 from training.reports.review_page import review_page
-from training.reports.run_record import Reviewed
+from training.reports.run_record import RunRecord
 
 
 def review(config: Config, out: Path | None) -> dict[str, Any]:
@@ -46,11 +46,11 @@ def review(config: Config, out: Path | None) -> dict[str, Any]:
         raise ModelError("no model is registered yet; run margincast retrain first")
     newest = versions[-1]
     champion = next((v for v in versions if CHAMPION in v.aliases), None)
-    subject = _reviewed(config, newest)
+    subject = _run_record(config, newest)
     report = {"newest": _summary(subject)}
     comparison: Comparison | None = None
     if champion is not None:
-        other = subject if champion == newest else _reviewed(config, champion)
+        other = subject if champion == newest else _run_record(config, champion)
         report["champion"] = _summary(other)
         if other is not subject:
             comparison = compare(other, subject)
@@ -61,14 +61,14 @@ def review(config: Config, out: Path | None) -> dict[str, Any]:
     return report
 
 
-def _reviewed(config: Config, version: Version) -> Reviewed:
+def _run_record(config: Config, version: Version) -> RunRecord:
     if version.run_id is None:
         raise ModelError(
             f"version {version.version} of model {config.tracking.model!r} names no run; only "
             "what margincast retrain registered can be reviewed"
         )
     run = load_run(tracking(config), version.run_id)
-    return Reviewed(
+    return RunRecord(
         bundle=version.bundle_sha256 or "",
         verdict=run.tags.get("verdict", "unknown"),
         reasons=json.loads(run.tags.get("reasons", "[]")),
@@ -78,7 +78,7 @@ def _reviewed(config: Config, version: Version) -> Reviewed:
         review=run.review,
         backtest=run.backtest,
         params=run.params,
-        rival=run.tags.get(RIVAL_TAG),
+        incumbent=run.tags.get(INCUMBENT_TAG),
         version=version.version,
         created=version.created,
         aliases=version.aliases,
@@ -86,7 +86,7 @@ def _reviewed(config: Config, version: Version) -> Reviewed:
     )
 
 
-def _summary(run: Reviewed) -> dict[str, Any]:
+def _summary(run: RunRecord) -> dict[str, Any]:
     horizons = run.evaluation["horizons"]
     return {
         "version": run.version,

@@ -14,8 +14,9 @@ from models.bundle.bundle import Bundle
 from models.forecaster import Forecaster
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
+from pipelines.data.accounts import label_market
 from pipelines.data.loaders import Market, describe
-from training.backtest.backtest import backtest
+from training.backtest.backtest import BacktestSettings, backtest
 from training.evaluation.attribution import ablation, mean_contributions
 from training.fitting.candidate import Candidate
 from training.fitting.folds import cut_folds, evaluate_fold
@@ -29,7 +30,7 @@ class TrainingArtifacts:
 
     Attributes
     ----------
-    config, market, segments, ruleset:
+    config, market, intervals, ruleset:
         What it was made from.
     data, block:
         All rows and the block of each.
@@ -41,7 +42,7 @@ class TrainingArtifacts:
 
     config: Config
     market: Market
-    segments: BookIntervals
+    intervals: BookIntervals
     ruleset: RuleSet
     data: Dataset
     block: npt.NDArray[np.int8]
@@ -95,15 +96,14 @@ def _backtest(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
     fit_end, calibrate_end, test_end = trained.ends
     try:
         return backtest(
-            trained.market.history,
-            trained.market.features,
-            trained.segments,
+            label_market(trained.config, trained.market, trained.intervals, trained.ruleset),
+            trained.intervals,
             trained.ruleset,
             Forecaster(trained.bundle),
-            calibrate=(fit_end, calibrate_end),
-            test=(calibrate_end, test_end),
-            seed=trained.config.accounts.seed,
-            progress=stages.within,
+            BacktestSettings(
+                (fit_end, calibrate_end), (calibrate_end, test_end), trained.config.accounts.seed
+            ),
+            stages.within,
         )
     except MargincastError as error:
         return {"not_evaluated": str(error)}

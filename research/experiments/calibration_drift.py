@@ -1,8 +1,8 @@
 """Walk-forward comparison of calibration lines.
 
 Reads the data set that ``margincast retrain --config configs/binance-hourly.toml`` leaves in
-``var/real``. At each quarter's start the prior is calibrated on what was known then, and judged
-on the 91 days that follow. The test block of the main job is never read.
+``var/real``. At each quarter's start the prior is calibrated on what was known at that time, and
+evaluated on the 91 days that follow. The test block of the main job is never read.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 from training.evaluation.bootstrap import utc_day
 from training.evaluation.metrics import clip_probability, log_loss_rows
 from training.fitting.calibration import fit_platt, platt_probability
-from training.fitting.kalman_calibration import QUARTER_DAYS, filtered_platt
+from training.fitting.kalman_calibration import QUARTER_DAYS, fit_kalman_line
 
 DATASET = Path("var/real/dataset.parquet")
 MONTHS = [f"{year}-{month:02d}" for year in (2022, 2023, 2024, 2025) for month in (1, 4, 7, 10)]
 QUARTERS = MONTHS[2:13]
-"""2022-07 to 2025-01, of which the seven from 2023-07 are judged."""
-JUDGED = QUARTERS[4:]
+"""2022-07 to 2025-01, of which the seven from 2023-07 are evaluated."""
+EVALUATED_QUARTERS = QUARTERS[4:]
 FIXED = (0.05, 0.1, 0.2, 0.5, 1.0)
 PURGE_DAYS = 1
 
@@ -32,27 +32,27 @@ Ints = npt.NDArray[np.int64]
 
 
 def main() -> None:
-    """Print the lines of the quarters, the drifts found and the comparison, as tables."""
+    """Print the slope of each quarter, the fitted drifts and the comparison, as tables."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else DATASET
     slopes: list[list[str]] = []
     drifts: list[list[str]] = []
-    judged: list[str] = []
+    comparison: list[str] = []
     for hours in (1, 8, 24):
         table = pq.read_table(path, columns=["ts", f"prior_logit_{hours}h", f"label_{hours}h"])
         day = utc_day(table["ts"].cast("int64").to_numpy())
         raw, y = table[1].to_numpy(), table[2].to_numpy().astype(np.float64)
         slopes.append([f"{slope:.2f}" for slope in quarter_slopes(raw, y, day)])
-        scores, found = compare(raw, y, day)
-        drifts.append([f"{drift:.3g}" for drift in found])
-        judged += [
+        scores, quarter_drifts = compare(raw, y, day)
+        drifts.append([f"{drift:.3g}" for drift in quarter_drifts])
+        comparison += [
             f"| {hours} h | {name} | {loss:.6f} | {off:.3f} |"
             for name, (loss, off) in scores.items()
         ]
     print_table("slope of the quarter from", QUARTERS, slopes)
-    print_table("drift found before", JUDGED, drifts)
+    print_table("drift found before", EVALUATED_QUARTERS, drifts)
     print("| horizon | line from | log loss | abs log of predicted over observed |")
     print("|---|---|---|---|")
-    print("\n".join(judged))
+    print("\n".join(comparison))
 
 
 def quarter_slopes(raw: Floats, y: Floats, day: Ints) -> list[float]:
@@ -64,17 +64,17 @@ def quarter_slopes(raw: Floats, y: Floats, day: Ints) -> list[float]:
 def compare(
     raw: Floats, y: Floats, day: Ints
 ) -> tuple[dict[str, tuple[float, float]], list[float]]:
-    """Mean log loss and error of the count by method, and the drift found at each start."""
+    """Mean log loss and error of the count by method, and the drift fitted at each start."""
     scores: dict[str, list[tuple[float, float]]] = {}
     drifts: list[float] = []
-    for start in map(first_day, JUDGED):
+    for start in map(first_day, EVALUATED_QUARTERS):
         known = day < start - PURGE_DAYS
         recent = known & (day >= start - PURGE_DAYS - QUARTER_DAYS)
         ahead = (day >= start) & (day < start + QUARTER_DAYS)
         sample = raw[known], y[known], day[known]
-        filtered = filtered_platt(*sample)
+        filtered = fit_kalman_line(*sample)
         drifts.append(filtered.drift)
-        fixed = {q: filtered_platt(*sample, drifts=(q,)) for q in FIXED}
+        fixed = {q: fit_kalman_line(*sample, drifts=(q,)) for q in FIXED}
         lines = {
             "all rows": fit_platt(raw[known], y[known]),
             "the last quarter": fit_platt(raw[recent], y[recent]),
@@ -86,7 +86,7 @@ def compare(
             loss = log_loss_rows(y[ahead], clip_probability(p)).mean()
             off = abs(np.log(p.mean() / y[ahead].mean()))
             scores.setdefault(name, []).append((float(loss), float(off)))
-    means = {name: np.mean(found, axis=0) for name, found in scores.items()}
+    means = {name: np.mean(values, axis=0) for name, values in scores.items()}
     return {name: (float(loss), float(off)) for name, (loss, off) in means.items()}, drifts
 
 

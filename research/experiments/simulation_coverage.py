@@ -64,8 +64,9 @@ Ints = npt.NDArray[np.int64]
 class Market:
     """A market with its portfolios at D days.
 
-    `price` and `loss` have shapes (D, S) and (K, D); `gross` is the notional, shape (K, D); `wild`
-    marks the tenth of the days that began in the highest volatility over that of ten years.
+    `price` and `loss` have shapes (D, S) and (K, D); `gross` is the notional, shape (K, D);
+    `volatile` marks the tenth of the days that began in the highest volatility over that of ten
+    years.
     """
 
     history: MarketHistory
@@ -76,14 +77,14 @@ class Market:
     book: Book
     loss: Floats
     gross: Floats
-    wild: npt.NDArray[np.bool_]
+    volatile: npt.NDArray[np.bool_]
 
 
 def main() -> None:
     """Print a table for each market."""
     data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("../shared/data")
     for name, (folder, symbols) in MARKETS.items():
-        market = read(data / folder, symbols)
+        market = read_market(data / folder, symbols)
         closes = market.history.bars.closes[market.rows]
         print(
             f"\n### {name}: {len(closes)} days, {format_time(int(closes[0]))[:10]} to "
@@ -91,9 +92,9 @@ def main() -> None:
         )
         print(HEAD)
         for label, ruleset in variants().items():
-            print(f"| {label} | {figures(market, simulated(market, ruleset))} |", flush=True)
+            print(f"| {label} | {figures(market, simulated_margin(market, ruleset))} |", flush=True)
         for label, ruleset in with_floors().items():
-            print(f"| {label} | {figures(market, floored(market, ruleset))} |", flush=True)
+            print(f"| {label} | {figures(market, floored_margin(market, ruleset))} |", flush=True)
 
 
 HEAD = (
@@ -106,24 +107,24 @@ HEAD = (
 
 def variants() -> dict[str, RuleSet]:
     """Measure, filter and option in all combinations; then the filter's figures one by one."""
-    found = {}
+    rulesets = {}
     for measure in ("var", "es"):
         for half_life in (None, 10.0):
             for option in OPTIONS:
                 name = "unfiltered" if half_life is None else "10 d"
-                found[f"{measure}, {name}, {option}"] = variant(measure, half_life, option)
+                rulesets[f"{measure}, {name}, {option}"] = variant(measure, half_life, option)
     for half_life in (3.0, 5.0, 20.0, 40.0):
         label = f"var, {half_life:g} d, long_volatility"
-        found[label] = variant("var", half_life, "long_volatility")
+        rulesets[label] = variant("var", half_life, "long_volatility")
     for least, most in ((1.0, 3.0), (0.5, 2.0), (0.25, 6.0)):
-        found[f"var, 10 d within {least:g} to {most:g}, long_volatility"] = variant(
+        rulesets[f"var, 10 d within {least:g} to {most:g}, long_volatility"] = variant(
             "var", 10.0, "long_volatility", {"least_ratio": least, "most_ratio": most}
         )
     for option in OPTIONS[1:]:
-        found[f"var, 20 d within 0.5 to 2, {option}"] = variant(
+        rulesets[f"var, 20 d within 0.5 to 2, {option}"] = variant(
             "var", 20.0, option, {"least_ratio": 0.5, "most_ratio": 2.0}
         )
-    return found
+    return rulesets
 
 
 def variant(
@@ -132,30 +133,30 @@ def variant(
     """`emir-ccp` with another measure, filter and option against procyclicality."""
     content = load_ruleset("emir-ccp").content()
     del content["regulation"]
-    own = content["simulation"]
-    own["measure"] = measure
+    simulation = content["simulation"]
+    simulation["measure"] = measure
     if half_life is None:
-        own.pop("filter", None)
+        simulation.pop("filter", None)
     else:
-        own["volatility_half_life_days"] = half_life
-        own["filter"] = ratios or {"least_ratio": 0.5, "most_ratio": 3.0}
+        simulation["volatility_half_life_days"] = half_life
+        simulation["filter"] = ratios or {"least_ratio": 0.5, "most_ratio": 3.0}
     for name in OPTIONS[1:]:
-        own[name]["enabled"] = name == option
+        simulation[name]["enabled"] = name == option
     return msgspec.convert(content, RuleSet)
 
 
 def with_floors() -> dict[str, RuleSet]:
     """The presets with the floors on coverage, the others switched off."""
-    found = {}
+    rulesets = {}
     for name in ("emir-ccp", "emir-tiers"):
         content = load_ruleset(name).content()
         for floor in ("liquidity", "stale_data", "wrong_way"):
             content["floors"][floor]["enabled"] = False
-        found[f"`{name}` and floors on coverage"] = msgspec.convert(content, RuleSet)
-    return found
+        rulesets[f"`{name}` and floors on coverage"] = msgspec.convert(content, RuleSet)
+    return rulesets
 
 
-def read(folder: Path, symbols: tuple[str, ...]) -> Market:
+def read_market(folder: Path, symbols: tuple[str, ...]) -> Market:
     """The market, its days after the look-back, and the portfolios held through them."""
     guard = load_ruleset("emir-ccp").price_guard.guard()
     history = load_history([BarFolder(folder, "spot")], INTERVALS["1h"], symbols, guard)
@@ -165,9 +166,9 @@ def read(folder: Path, symbols: tuple[str, ...]) -> Market:
     whole = midnight[~np.isnan(mark[midnight]).any(axis=1)]
     rows = whole[LOOKBACK_DAYS:-PERIOD_DAYS].astype(np.int64)
     price = mark[rows]
-    weight = draw(len(symbols))
+    weight = draw_weights(len(symbols))
     quantity = weight / price[0]
-    moved = mark[rows + 24 * PERIOD_DAYS] - price
+    change = mark[rows + 24 * PERIOD_DAYS] - price
     names = history.bars.symbols
     stress = np.array([_stress(features, row) for row in rows.tolist()])
     accounts = [
@@ -179,9 +180,9 @@ def read(folder: Path, symbols: tuple[str, ...]) -> Market:
         features,
         rows,
         price,
-        holding(names, quantity),
+        flat_portfolios(names, quantity),
         Book.of(accounts),
-        -(quantity @ moved.T),
+        -(quantity @ change.T),
         np.abs(quantity) @ price.T,
         stress >= np.quantile(stress, 0.9),
     )
@@ -194,7 +195,7 @@ def _stress(features: MarketFeatures, row: int) -> float:
     return scenarios_of(daily, load_ruleset("emir-ccp").simulated).stress
 
 
-def draw(coins: int) -> Floats:
+def draw_weights(coins: int) -> Floats:
     """Signed weights as `reference-v1` draws them, shape (K, S): one to four coins, exponential
     weights, seven of ten long."""
     rng = np.random.default_rng(SEED)
@@ -208,7 +209,7 @@ def draw(coins: int) -> Floats:
     return out
 
 
-def holding(names: tuple[str, ...], quantity: Floats) -> Portfolios:
+def flat_portfolios(names: tuple[str, ...], quantity: Floats) -> Portfolios:
     """The portfolios as arrays, at prices of 1."""
     portfolios = []
     for own in quantity:
@@ -227,7 +228,7 @@ def holding(names: tuple[str, ...], quantity: Floats) -> Portfolios:
     return flatten(portfolios, load_ruleset("emir-ccp").collateral)
 
 
-def simulated(market: Market, ruleset: RuleSet) -> Floats:
+def simulated_margin(market: Market, ruleset: RuleSet) -> Floats:
     """Maintenance margin of every portfolio on every day, shape (K, D)."""
     names = market.history.bars.symbols
     column = [names.index(name) for name in market.portfolios.underlyings.name]
@@ -244,7 +245,7 @@ def simulated(market: Market, ruleset: RuleSet) -> Floats:
     return out
 
 
-def floored(market: Market, ruleset: RuleSet) -> Floats:
+def floored_margin(market: Market, ruleset: RuleSet) -> Floats:
     """Maintenance margin plus the largest floor, shape (K, D)."""
     out = np.empty(market.loss.shape)
     for d, row in enumerate(market.rows.tolist()):
@@ -270,7 +271,7 @@ def figures(market: Market, margin: Floats) -> str:
     cells: list[Any] = [
         f"{rate.mean():.1%}",
         f"{hits.mean():.2%}",
-        f"{hits[:, market.wild].mean():.2%}",
+        f"{hits[:, market.volatile].mean():.2%}",
         f"{hits.mean(axis=1).max():.2%}",
         f"{np.median(counted):.3f}",
         f"{np.median(joint):.3f}",

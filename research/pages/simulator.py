@@ -34,7 +34,7 @@ from pipelines.config.config import load_config
 from pipelines.data.loaders import read_history
 from research.simulator_fit.behaviour_fit import (
     Exposures,
-    exposures_of_lives,
+    exposures_of_accounts,
     exposures_of_records,
     fit_rates,
 )
@@ -217,7 +217,9 @@ def _quotes(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
         + "); the real index drifts over months and follows realised volatility more closely than "
         "the model's expectation does.",
         "The formula of the exchange, applied to the hourly mean of the real basis, gives the "
-        "settled rates: the correlations are " + _formula(pairs, funding, interest) + ".",
+        "settled rates: the correlations are "
+        + _formula_correlation(pairs, funding, interest)
+        + ".",
         "## Spread and depth",
         "Real: medians of one ordinary day (12 to 13 February 2026). Simulated: medians of the "
         "whole history, and over the 1% most volatile hours. Basis points of mid, and USD that can "
@@ -241,7 +243,7 @@ def _persistence(pairs: Any) -> str:
     return ", ".join(found)
 
 
-def _formula(pairs: Any, funding: Any, interest: float) -> str:
+def _formula_correlation(pairs: Any, funding: Any, interest: float) -> str:
     found = []
     for symbol, pair in pairs.items():
         basis = np.log(pair.perpetual / pair.spot)
@@ -320,7 +322,7 @@ def _behaviour(market: SimulatedMarket) -> list[str]:
     lives = sample_lives(
         population, 400, 7, panel.closes, mark, np.ones(mark.shape, dtype=np.bool_)
     )
-    sampled = exposures_of_lives(
+    sampled = exposures_of_accounts(
         simulate_behaviour(lives, population.behaviour, 7, panel.closes, mark), mark
     )
     real_rates, own_rates = fit_rates(records), fit_rates(sampled)
@@ -364,7 +366,7 @@ def _bands(real: Exposures, sampled: Exposures) -> str:
         cells = []
         for kind in KINDS:
             shares = [
-                1e3 * float(e.happened[kind][(e.leverage >= low) & (e.leverage < high)].mean())
+                1e3 * float(e.events[kind][(e.leverage >= low) & (e.leverage < high)].mean())
                 for e in (real, sampled)
             ]
             cells.append(f"{shares[0]:.1f} / {shares[1]:.1f}")

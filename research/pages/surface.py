@@ -115,7 +115,7 @@ def _data(chains: Sequence[OptionChain], report: Mapping[str, Any]) -> list[str]
         f"{'; '.join(basis)}.",
         "- Expiry: the files give a date. With the hour at which both exchanges settle, 08:00 UTC, "
         "prices follow from mark vols; median distance of the two in coin over options of under "
-        f"five days, with expiry at 0, 8 and 16 h UTC: {'; '.join(map(_hours, chains))}.",
+        f"five days, with expiry at 0, 8 and 16 h UTC: {'; '.join(map(_expiry_hours, chains))}.",
         "- Units: prices in coin times the forward are USD; vols are per cent on Deribit and "
         "fractions on OKX, and a file whose median does not fit its exchange is refused.",
     ]
@@ -164,7 +164,7 @@ def _fit(report: Mapping[str, Any]) -> list[str]:
             ),
             rows,
         ),
-        f"Time of one core: {', '.join(_pace(file) for file in report['files'])}, repair included.",
+        f"Time of one core: {', '.join(map(_fit_time, report['files']))}, repair included.",
     ]
 
 
@@ -283,19 +283,19 @@ def _limits(report: Mapping[str, Any]) -> list[str]:
         "On the last day the vols of far strikes rise in a way that five parameters do not follow "
         f"({sum(line['failed'] for line in short)} of {sum(line['slices'] for line in short)} "
         "slices of under a day fail). The points are the exchange's marks, themselves a model; on "
-        f"OKX {_outside(report, 'okx'):.0%} of them lie outside the bid and ask of the same "
-        "snapshot, and a fit to them does too. The files do not tell how far apart the quotes of "
-        "one snapshot were taken. The wings beyond the last strike are extrapolation held only "
+        f"OKX {_marks_outside_share(report, 'okx'):.0%} of them lie outside the bid and ask of the "
+        "same snapshot, and a fit to them does too. The files do not tell how far apart the quotes "
+        "of one snapshot were taken. The wings beyond the last strike are extrapolation held only "
         "by Lee's bound, the neighbours in time and g; where the repair has to choose which of two "
         "guessed wings gives way, it takes the cheaper one, not the true one. It goes from "
         "neighbour to neighbour and not over all slices at once, so that a slice may be moved "
         "further than the best joint fit would move it. Between expiries total variance is "
         "linear: calendars cannot come in, butterflies are not excluded; "
-        f"{_between(report)}. One month of daily snapshots holds no crash.",
+        f"{_butterflies_between(report)}. One month of daily snapshots holds no crash.",
     ]
 
 
-def _between(report: Mapping[str, Any]) -> str:
+def _butterflies_between(report: Mapping[str, Any]) -> str:
     """How often g is negative a quarter, half and three quarters of the way between expiries."""
     found = looked_at = 0
     reach = np.sinh(np.linspace(-8.0, 8.0, 801))
@@ -322,7 +322,7 @@ def _slopes(raw: Floats, k: Floats) -> tuple[Floats, Floats]:
     return b * (rho + (k - m) / np.sqrt(square)), b * sigma * sigma / square**1.5
 
 
-def _pace(file: Mapping[str, Any]) -> str:
+def _fit_time(file: Mapping[str, Any]) -> str:
     each = 1_000.0 * file["seconds"] / file["slices"]
     return (
         f"{file['exchange']} {file['slices']} slices in {file['seconds']:.0f} s, {each:.0f} ms each"
@@ -348,7 +348,7 @@ def _total(report: Mapping[str, Any], name: str) -> int:
     return sum(line[name] for line in report["summary"])
 
 
-def _outside(report: Mapping[str, Any], exchange: str) -> float:
+def _marks_outside_share(report: Mapping[str, Any], exchange: str) -> float:
     """Share of the quoted marks of an exchange that lie outside bid and ask."""
     own = [e for e in report["slices"] if e["exchange"] == exchange and e["svi"] and e["quoted"]]
     inside = sum(entry["marks_inside"] * entry["quoted"] for entry in own)
@@ -370,7 +370,7 @@ def _stated_prices(chain: OptionChain) -> dict[tuple[str, str, str], float]:
     return out
 
 
-def _hours(chain: OptionChain) -> str:
+def _expiry_hours(chain: OptionChain) -> str:
     """Median distance of mark price and mark vol with other hours of expiry."""
     out = []
     for hour in (0, 8, 16):

@@ -1,4 +1,4 @@
-"""How often account owners act: rates from recorded accounts, in the form populations use.
+"""Fit the rates at which account owners act, from recorded accounts.
 
 Accounts are rebuilt by the hour from trades and transfers. Each hour with an open position is an
 exposure with three covariates (log of leverage over five, loss, gain; see
@@ -35,7 +35,7 @@ from market.simulator.account_behaviour import (
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-LEAST_CUT, WHOLE = 0.05, 0.95
+MIN_REDUCTION, FULL_REDUCTION = 0.05, 0.95
 """Part of the position given up within an hour: less is noise, more is a closing."""
 
 _USUAL_LEVERAGE = 5.0
@@ -74,12 +74,12 @@ class ExchangeRecords:
 
 @dataclass(frozen=True, slots=True)
 class Exposures:
-    """H account-hours: covariates (H, 3), and for each kind whether it happened in the hour after,
-    and how large it was (over equity for transfers, part of the position for the rest; 0 where
+    """H account-hours: covariates (H, 3), for each kind of action whether it occurred in the
+    hour after, and its size (over equity for transfers, part of the position for the rest; 0 where
     none), shape (H,)."""
 
     covariates: Floats
-    happened: dict[str, npt.NDArray[np.bool_]]
+    events: dict[str, npt.NDArray[np.bool_]]
     size: dict[str, Floats]
 
     @property
@@ -102,8 +102,8 @@ class Rate:
 def exposures_of_records(records: ExchangeRecords) -> Exposures:
     """Rebuild every account by the hour and list its hours with an open position.
 
-    A coin is marked at its last trade of anyone. Hours in and just before which an account was
-    liquidated are left out: those closings were not its owner's.
+    A coin is marked at the last trade of any user. Hours in and just before which an account was
+    liquidated are left out: its owner did not choose those closings.
     """
     hours = int(max(records.trade_hour.max(), records.transfer_hour.max())) + 1
     users = int(max(records.trade_user.max(), records.transfer_user.max())) + 1
@@ -118,27 +118,34 @@ def exposures_of_records(records: ExchangeRecords) -> Exposures:
     traded = (records.trade_hour, records.trade_user)
     np.add.at(position, (*traded, records.trade_coin), records.trade_quantity)
     np.add.at(cash, traded, -records.trade_quantity * records.trade_price)
-    moved = np.zeros((hours, users))
-    np.add.at(moved, (records.transfer_hour, records.transfer_user), records.transfer_usd)
-    position, cash = position.cumsum(axis=0), (cash + moved).cumsum(axis=0)
+    transfers = np.zeros((hours, users))
+    np.add.at(transfers, (records.transfer_hour, records.transfer_user), records.transfer_usd)
+    position, cash = position.cumsum(axis=0), (cash + transfers).cumsum(axis=0)
     equity = cash + np.einsum("tuc,tc->tu", position, price)
     gross = np.einsum("tuc,tc->tu", np.abs(position), price)
-    still = np.einsum("tuc,tc->tu", np.abs(position[1:]), price[:-1])  # at the marks before
-    forced = np.zeros((hours + 1, users), dtype=bool)
-    forced[records.liquidation_hour, records.liquidation_user] = True
+    unchanged = np.einsum("tuc,tc->tu", np.abs(position[1:]), price[:-1])  # at the marks before
+    liquidated = np.zeros((hours + 1, users), dtype=bool)
+    liquidated[records.liquidation_hour, records.liquidation_user] = True
 
     rows = []
     for user in range(users):
         reference = np.nan
         for t in range(hours - 1):
-            own, notional, paid = equity[t, user], gross[t, user], moved[t + 1, user]
-            if notional <= _LEAST_USD or own <= _LEAST_USD:
+            account_equity, notional, paid = equity[t, user], gross[t, user], transfers[t + 1, user]
+            if notional <= _LEAST_USD or account_equity <= _LEAST_USD:
                 reference = np.nan
                 continue
-            reference = own if np.isnan(reference) else reference
-            cut = 1.0 - still[t, user] / notional
-            if not (forced[t, user] or forced[t + 1, user]):
-                rows.append((notional / own, own / reference - 1.0, paid / own, cut))
+            reference = account_equity if np.isnan(reference) else reference
+            cut = 1.0 - unchanged[t, user] / notional
+            if not (liquidated[t, user] or liquidated[t + 1, user]):
+                rows.append(
+                    (
+                        notional / account_equity,
+                        account_equity / reference - 1.0,
+                        paid / account_equity,
+                        cut,
+                    )
+                )
             if paid != 0.0:
                 reference = equity[t + 1, user]
     if not rows:
@@ -150,43 +157,48 @@ def exposures_of_records(records: ExchangeRecords) -> Exposures:
         {
             DEPOSIT: np.maximum(paid_share, 0.0),
             WITHDRAWAL: np.maximum(-paid_share, 0.0),
-            REDUCTION: np.where((cut_share > LEAST_CUT) & (cut_share < WHOLE), cut_share, 0.0),
-            CLOSED: np.where(cut_share >= WHOLE, 1.0, 0.0),
+            REDUCTION: np.where(
+                (cut_share > MIN_REDUCTION) & (cut_share < FULL_REDUCTION), cut_share, 0.0
+            ),
+            CLOSED: np.where(cut_share >= FULL_REDUCTION, 1.0, 0.0),
         },
     )
 
 
-def exposures_of_lives(acted: AccountTrajectories, mark: Floats) -> Exposures:
-    """The same list of sampled accounts on an hourly grid: an action follows what the owner saw at
-    that decision time. Accounts that are closed for want of equity are left out from there."""
-    lives = acted.lives
-    first = np.searchsorted(acted.life, np.arange(len(lives) + 1))
+def exposures_of_accounts(trajectories: AccountTrajectories, mark: Floats) -> Exposures:
+    """List the hours of sampled accounts on an hourly grid, as `exposures_of_records` does.
+
+    An action follows the covariates of its decision time. An account's hours end when its equity
+    is used up.
+    """
+    lives = trajectories.lives
+    first = np.searchsorted(trajectories.life, np.arange(len(lives) + 1))
     rows = []
     for i in range(len(lives)):
         legs = slice(lives.leg_start[i], lives.leg_start[i + 1])
         quantity, entry = lives.leg_quantity[legs], lives.leg_entry_price[legs]
         prices = mark[:, lives.leg_symbol[legs]]
-        cash, kept, reference, n = lives.cash[i], 1.0, lives.cash[i], first[i]
+        cash, remaining, reference, n = lives.cash[i], 1.0, lives.cash[i], first[i]
         # The row at which a life closed is its end_row, and an exposure too.
         for row in range(lives.birth_row[i] + 1, min(lives.end_row[i] + 1, len(mark))):
-            mine = n < first[i + 1] and acted.row[n] == row
-            if row == lives.end_row[i] and not mine:
+            acts = n < first[i + 1] and trajectories.row[n] == row
+            if row == lives.end_row[i] and not acts:
                 break
-            held = kept * quantity
-            equity = cash + float(held @ (prices[row] - entry))
+            positions = remaining * quantity
+            equity = cash + float(positions @ (prices[row] - entry))
             if not equity > 0.0:
                 break
-            seen = [float(np.abs(held) @ prices[row]) / equity, equity / reference - 1.0]
+            covariates = [float(np.abs(positions) @ prices[row]) / equity, equity / reference - 1.0]
             sizes = dict.fromkeys(KINDS, 0.0)
-            if mine:
-                kind, amount = KINDS[acted.kind[n]], abs(float(acted.amount[n]))
+            if acts:
+                kind, amount = KINDS[trajectories.kind[n]], abs(float(trajectories.amount[n]))
                 if kind in (DEPOSIT, WITHDRAWAL):
                     sizes[kind] = amount / equity
-                    reference = equity + float(acted.amount[n])
+                    reference = equity + float(trajectories.amount[n])
                 else:
-                    sizes[kind] = 1.0 if kind == CLOSED else 1.0 - acted.kept[n] / kept
-                cash, kept, n = acted.cash[n], acted.kept[n], n + 1
-            rows.append((*seen, *sizes.values()))
+                    sizes[kind] = 1.0 if kind == CLOSED else 1.0 - trajectories.kept[n] / remaining
+                cash, remaining, n = trajectories.cash[n], trajectories.kept[n], n + 1
+            rows.append((*covariates, *sizes.values()))
     leverage, change, *sizes_of = np.array(rows).T
     return _exposures(leverage, change, dict(zip(KINDS, sizes_of, strict=True)))
 
@@ -197,14 +209,14 @@ def fit_rates(exposures: Exposures) -> dict[str, Rate]:
     design = np.column_stack([np.ones(hours), exposures.covariates])
     prior = np.diag([0.0, *(1.0 / _PRIOR_VARIANCE for _ in range(3))])
     rates = {}
-    for kind, happened in exposures.happened.items():
-        events = int(happened.sum())
+    for kind, occurred in exposures.events.items():
+        events = int(occurred.sum())
         if not events:
             raise DataError(f"no {kind} among {hours} account-hours; nothing can be fitted")
         point = np.array([np.log(events / hours), 0.0, 0.0, 0.0])
         for _ in range(100):
             expected = np.exp(design @ point)
-            slope = design.T @ (happened - expected) - prior @ point
+            slope = design.T @ (occurred - expected) - prior @ point
             curvature = (design * expected[:, None]).T @ design + prior
             step = np.linalg.solve(curvature, slope)
             # Far from the top a full step overshoots.

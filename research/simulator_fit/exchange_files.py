@@ -1,4 +1,4 @@
-"""Records of an exchange's accounts, as the fit of behaviour reads them."""
+"""Read an exchange's account records for the fit of behaviour."""
 
 from __future__ import annotations
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import tomli_w
 
 from market.bars.panel import CLOSE
 from market.core.clock import Interval, format_time
@@ -42,7 +43,7 @@ _DIGITS = 5
 
 @dataclass(frozen=True, slots=True)
 class QuoteFiles:
-    """Optional sources beside the configured bars; what is not given stays as assumed.
+    """Optional sources beside the configured bars; parameters of an absent source stay as assumed.
 
     Attributes
     ----------
@@ -111,10 +112,10 @@ def fit_market(
         fitted = fit_index(fitted, index, closes)
         notes.append(f"Implied volatility of {', '.join(index)}.")
     if files.liquidity:
-        everywhere = read_depths(files.liquidity)
+        all_venues = read_depths(files.liquidity)
         simulated = {coin.symbol for coin in fitted.coins}
-        own = {s: d for (venue, s), d in everywhere.items() if venue == VENUE and s in simulated}
-        fitted = fit_liquidity(fitted, own, everywhere)
+        own = {s: d for (venue, s), d in all_venues.items() if venue == VENUE and s in simulated}
+        fitted = fit_liquidity(fitted, own, all_venues)
         notes.append(f"Spread and depth of {', '.join(own)} on {VENUE}.")
     if files.interest:
         fitted = fit_interest(fitted, read_interest(files.interest))
@@ -154,40 +155,33 @@ def _command(files: QuoteFiles, base: str, steps: int, out: Path) -> str:
 
 def to_toml(parameters: MarketParameters) -> str:
     """The parameters as a file of ``market/simulator/parameters``, rounded to five digits."""
-    content = msgspec.to_builtins(parameters)
-    coins = content.pop("coins")
-    lines = [
-        "# Written by python -m research.simulator_fit; where a figure comes from stands in",
-        "# [provenance] and, for each coin, in `fitted`: what is not named there is assumed.",
-        "",
-        f"name = {_value(content.pop('name'))}",
-    ]
-    for name, table in content.items():
-        lines += ["", f"[{name}]", *(f"{key} = {_value(value)}" for key, value in table.items())]
-    for coin in coins:
-        lines += ["", "[[coins]]", *(f"{key} = {_value(value)}" for key, value in coin.items())]
-    return "\n".join(lines) + "\n"
+    return (
+        "# Written by python -m research.simulator_fit; where a figure comes from stands in\n"
+        "# [provenance] and, for each coin, in `fitted`: what is not named there is assumed.\n\n"
+        + tomli_w.dumps(_rounded(msgspec.to_builtins(parameters)))
+    )
 
 
-def _value(value: object) -> str:
+def _rounded(value: Any) -> Any:
     if isinstance(value, float):
-        return repr(float(f"{value:.{_DIGITS}g}"))
+        return float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    # A JSON text is a TOML text.
-    return msgspec.json.encode(value).decode()
+        return [_rounded(part) for part in value]
+    return value
 
 
 def _names(config: Config, files: QuoteFiles) -> list[str]:
-    """Folders and files by their last names: where they lie is this machine's business."""
+    """Last names of the folders and files, without the paths of this machine."""
     return [path.name if path.is_dir() else path.parent.name for path in _paths(config, files)]
 
 
 def _paths(config: Config, files: QuoteFiles) -> list[Path]:
-    given = [entry.path for entry in config.market.bars]
-    given += [config.market.funding, *config.market.implied_vol.values()]  # type: ignore[list-item]
-    given += [files.spot, files.perpetual, files.liquidity, files.interest]  # type: ignore[list-item]
-    return [path for path in given if path is not None]
+    paths = [entry.path for entry in config.market.bars]
+    paths += [config.market.funding, *config.market.implied_vol.values()]  # type: ignore[list-item]
+    paths += [files.spot, files.perpetual, files.liquidity, files.interest]  # type: ignore[list-item]
+    return [path for path in paths if path is not None]
 
 
 def _sources(config: Config, files: QuoteFiles) -> Iterable[Path]:

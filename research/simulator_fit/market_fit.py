@@ -1,14 +1,14 @@
 """Fit the simulated market to real bars.
 
-What bars show directly is taken from them: price, volatility, turnover and market share of each
-coin, and the hours of the day. The hidden parameters (log-volatility, leverage, jumps, regimes,
+Price, volatility, turnover and market share of each coin and the hours of the day are measured on
+the bars. The hidden parameters (log-volatility, leverage, jumps, regimes,
 volume) are found by the simulated method of moments: simulate as long a history as the real one
 with fixed seeds, measure the same stylised facts on both, and move the parameters until the facts
 agree. Sample facts of long-memory series are biased in short histories; equal lengths give both
 the same bias.
 
 Each fact counts in units of its tolerance; a weak pull to the starting values decides between
-parameters that the facts cannot tell apart.
+parameters that the facts do not identify.
 
 References
 ----------
@@ -39,7 +39,7 @@ Floats = npt.NDArray[np.float64]
 FIT_SEEDS = (101, 102)
 """Seeds of the histories that are simulated at every step of a fit."""
 
-LEAST_KNOWN = 0.8
+MIN_COVERAGE = 0.8
 """Part of the bars that a coin must have to enter a fit."""
 
 TURNOVER_DAYS = 365
@@ -52,17 +52,17 @@ _STEP = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class _Free:
-    """A parameter that the simulated moments decide: where it stands, and its scale."""
+class _FreeParameter:
+    """A parameter that the simulated moments decide: its place, and its map to the search line."""
 
     table: str
     key: str
-    to_free: Callable[[float], float]
-    of_free: Callable[[float], float]
+    encode: Callable[[float], float]
+    decode: Callable[[float], float]
 
 
-def _log(table: str, key: str, most: float) -> _Free:
-    return _Free(table, key, lambda x: float(np.log(max(x, 1e-6))), _exp_below(most))
+def _log(table: str, key: str, most: float) -> _FreeParameter:
+    return _FreeParameter(table, key, lambda x: float(np.log(max(x, 1e-6))), _exp_below(most))
 
 
 def _exp_below(most: float) -> Callable[[float], float]:
@@ -77,17 +77,19 @@ _FREE = (
     _log("volatility", "fast_half_life_hours", 200.0),
     _log("volatility", "own_half_life_hours", 500.0),
     _log("volatility", "noise", 1.0),
-    _Free("volatility", "leverage", lambda x: float(np.arctanh(x)), lambda y: float(np.tanh(y))),
+    _FreeParameter(
+        "volatility", "leverage", lambda x: float(np.arctanh(x)), lambda y: float(np.tanh(y))
+    ),
     _log("jumps", "common_per_year", 200.0),
     _log("jumps", "own_per_year", 400.0),
     _log("jumps", "size", 2.0),
-    _Free(
+    _FreeParameter(
         "regimes",
         "stress_volatility",
         lambda x: float(np.log(max(x - 1.0, 1e-3))),
         lambda y: 1.0 + float(min(np.exp(y), 4.0)),
     ),
-    _Free("regimes", "stress_lift", lambda x: float(logit(x)), lambda y: float(expit(y))),
+    _FreeParameter("regimes", "stress_lift", lambda x: float(logit(x)), lambda y: float(expit(y))),
     _log("volume", "elasticity", 4.0),
     _log("volume", "noise", 2.0),
     _log("volume", "half_life_hours", 500.0),
@@ -95,22 +97,22 @@ _FREE = (
 
 
 def usable_coins(panel: BarPanel) -> BarPanel:
-    """The coins that have at least `LEAST_KNOWN` of the bars."""
+    """The coins that have at least `MIN_COVERAGE` of the bars."""
     known = np.isfinite(panel.values[:, :, CLOSE]).mean(axis=0)
-    kept = np.flatnonzero(known >= LEAST_KNOWN)
-    if len(kept) < 2:
+    usable = np.flatnonzero(known >= MIN_COVERAGE)
+    if len(usable) < 2:
         raise DataError(
-            f"{len(kept)} of {len(panel.symbols)} coins have {LEAST_KNOWN:.0%} of the bars; a "
+            f"{len(usable)} of {len(panel.symbols)} coins have {MIN_COVERAGE:.0%} of the bars; a "
             "market is fitted to 2 or more: choose a span that the bars cover"
         )
-    symbols = tuple(panel.symbols[i] for i in kept)
+    symbols = tuple(panel.symbols[i] for i in usable)
     return BarPanel(
-        panel.interval, symbols, panel.opens, np.ascontiguousarray(panel.values[:, kept])
+        panel.interval, symbols, panel.opens, np.ascontiguousarray(panel.values[:, usable])
     )
 
 
 def fit_bars(panel: BarPanel, start: MarketParameters, steps: int = 8) -> MarketParameters:
-    """Fit to hourly bars all that bars can tell.
+    """Fit what hourly bars can identify.
 
     Parameters
     ----------
@@ -135,7 +137,7 @@ def fit_bars(panel: BarPanel, start: MarketParameters, steps: int = 8) -> Market
     target = measure_facts(panel)
     season = _season(panel)
     coins = _coins(panel, start)
-    alone = msgspec.structs.replace(
+    fitted = msgspec.structs.replace(
         start,
         volatility=msgspec.structs.replace(
             start.volatility, season=season, sub_steps=_FIT_SUB_STEPS
@@ -146,18 +148,18 @@ def fit_bars(panel: BarPanel, start: MarketParameters, steps: int = 8) -> Market
     days = len(panel) * panel.interval.nanoseconds // DAY
     names = [name for name in FACTS if name not in _DIRECT]
     scale = np.array([TOLERANCE[name] for name in names])
-    wanted = np.array([target[name] for name in names])
-    origin = np.array([free.to_free(_get(start, free)) for free in _FREE] + [0.0])
+    goal = np.array([target[name] for name in names])
+    origin = np.array([free.encode(_parameter_value(start, free)) for free in _FREE] + [0.0])
 
     def residuals(point: Floats) -> Floats:
-        moved = _moved(alone, origin + point - 1.0)
-        found = np.zeros(len(names))
+        candidate = _parameters_at(fitted, origin + point - 1.0)
+        mean = np.zeros(len(names))
         for seed in FIT_SEEDS:
             end = int(panel.closes[-1])
-            bars = simulate_bars(seed, days, len(coins), panel.interval, end, moved)
+            bars = simulate_bars(seed, days, len(coins), panel.interval, end, candidate)
             facts = measure_facts(bars)
-            found += [facts[name] for name in names]
-        return np.asarray(np.r_[(found / len(FIT_SEEDS) - wanted) / scale, _PULL * (point - 1.0)])
+            mean += [facts[name] for name in names]
+        return np.asarray(np.r_[(mean / len(FIT_SEEDS) - goal) / scale, _PULL * (point - 1.0)])
 
     # Around 1, because the step of the numeric derivative is relative.
     search = least_squares(
@@ -167,24 +169,24 @@ def fit_bars(panel: BarPanel, start: MarketParameters, steps: int = 8) -> Market
         max_nfev=steps,
         loss="soft_l1",
     )
-    best = _moved(alone, origin + search.x - 1.0)
+    best = _parameters_at(fitted, origin + search.x - 1.0)
     return msgspec.structs.replace(
         best,
         volatility=msgspec.structs.replace(best.volatility, sub_steps=start.volatility.sub_steps),
         implied_volatility=start.implied_volatility,
-        coins=_ordered(best.coins, start.coins),
+        coins=_in_order_of(best.coins, start.coins),
     )
 
 
-def _get(parameters: MarketParameters, free: _Free) -> float:
+def _parameter_value(parameters: MarketParameters, free: _FreeParameter) -> float:
     return float(getattr(getattr(parameters, free.table), free.key))
 
 
-def _moved(parameters: MarketParameters, point: Floats) -> MarketParameters:
+def _parameters_at(parameters: MarketParameters, point: Floats) -> MarketParameters:
     """The parameters at a point of the search; its last coordinate shifts all market shares."""
     tables: dict[str, dict[str, float]] = {}
     for free, value in zip(_FREE, point[:-1], strict=True):
-        tables.setdefault(free.table, {})[free.key] = free.of_free(float(value))
+        tables.setdefault(free.table, {})[free.key] = free.decode(float(value))
     jumps = tables["jumps"]
     share = (jumps["common_per_year"] + jumps["own_per_year"]) * jumps["size"] ** 2 / 365.0
     if share > 0.5:
@@ -202,11 +204,11 @@ def _moved(parameters: MarketParameters, point: Floats) -> MarketParameters:
     return msgspec.structs.replace(parameters, coins=coins, **changes)
 
 
-def _ordered(fitted: tuple[Coin, ...], start: tuple[Coin, ...]) -> tuple[Coin, ...]:
+def _in_order_of(fitted: tuple[Coin, ...], start: tuple[Coin, ...]) -> tuple[Coin, ...]:
     """Coins in the order of the start, new ones last, so that "the first n" stays what it was."""
-    found = {coin.symbol: coin for coin in fitted}
-    known = [found.pop(coin.symbol, coin) for coin in start]
-    return (*known, *found.values())
+    by_symbol = {coin.symbol: coin for coin in fitted}
+    known = [by_symbol.pop(coin.symbol, coin) for coin in start]
+    return (*known, *by_symbol.values())
 
 
 def _season(panel: BarPanel) -> tuple[float, ...]:

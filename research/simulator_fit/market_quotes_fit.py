@@ -1,7 +1,7 @@
-"""Fit what a simulated venue shows beside its bars: basis, funding, index, liquidity, interest.
+"""Fit the quotes of a simulated venue: basis, funding, index, liquidity, open interest.
 
-All of it by moments taken directly from the data; each function changes one table of the
-parameters and the coins that the data name, and keeps the rest.
+Every figure is a moment of the data; each function changes one table of the parameters and the
+coins that the data name, and keeps the rest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LAGS = np.array([1, 2, 4, 8, 24, 48, 96, 168])
 _MOMENTUM_HALF_LIVES = (6.0, 12.0, 24.0, 48.0, 96.0)
 _TENTH = 1.2816  # the lower tenth of a normal lies so many standard deviations below its mean
 _MONTH = 30
-_AT_INTEREST = 1e-5  # nearer than this to the interest a rate does not tell the premium
+_AT_INTEREST = 1e-5  # a rate nearer to the interest than this does not show the premium
 _INDEX_SEEDS = (201, 202, 203, 204)
 
 
@@ -96,7 +96,9 @@ def fit_basis(
     standard = {symbol: (b - b.mean()) / b.std() for symbol, b in basis.items()}
     correlation, half_life = max(
         (
-            float(np.mean([_follows(standard[s], pairs[s].perpetual, h) for s in pairs])),
+            float(
+                np.mean([_momentum_correlation(standard[s], pairs[s].perpetual, h) for s in pairs])
+            ),
             h,
         )
         for h in _MOMENTUM_HALF_LIVES
@@ -114,7 +116,7 @@ def fit_basis(
         slow_share=slow_share,
         slow_half_life_hours=slow,
         fast_half_life_hours=fast,
-        common_share=_common(list(rest.values())),
+        common_share=_common_share(list(rest.values())),
     )
     # Eight hours of basis vary less than one; a rate is as wide as the first.
     narrowing = float(np.median([_eight_hours(b).std() / b.std() for b in basis.values()]))
@@ -137,10 +139,10 @@ def fit_basis(
     def change(coin: Coin) -> Coin:
         mean, spread = measured.get(coin.symbol, usual)
         changed = msgspec.structs.replace(coin, basis_mean=mean, basis_spread=spread)
-        return _marked(changed, "basis") if coin.symbol in measured else changed
+        return _with_group(changed, "basis") if coin.symbol in measured else changed
 
     return msgspec.structs.replace(
-        parameters, basis=tables, funding=terms, coins=_each(parameters, change)
+        parameters, basis=tables, funding=terms, coins=_map_coins(parameters, change)
     )
 
 
@@ -161,27 +163,27 @@ def fit_index(
     closes:
         Hourly closes at the same times, shape (T,).
     """
-    premiums, lacking, memories = [], [], []
+    premiums, excess, memories = [], [], []
     for symbol, level in index.items():
         squared = np.r_[np.nan, np.diff(np.log(closes[symbol])) ** 2] * HOURS_PER_YEAR
         both = np.isfinite(level) & np.isfinite(squared)
         premiums.append(np.sqrt((level[both] ** 2).mean() / squared[both].mean()) - 1.0)
-        lacking.append(
+        excess.append(
             np.nanvar(np.log(level)) - _expected_variance(parameters, symbol, len(level) // 24)
         )
-        past = np.stack([_trailing(squared, hours) for hours in (24, 168, int(INDEX_HOURS))])
+        past = np.stack([_trailing_mean(squared, hours) for hours in (24, 168, int(INDEX_HOURS))])
         known = np.isfinite(level) & np.isfinite(past).all(axis=0)
         design = np.column_stack([np.ones(int(known.sum())), np.log(past[:, known]).T])
         rest = np.full(len(level), np.nan)
         log_level = np.log(level[known])
         rest[known] = log_level - design @ np.linalg.lstsq(design, log_level, rcond=None)[0]
         memories.append(memory(rest, int(INDEX_HOURS)))
-    lasting = float(np.clip(np.mean(memories), 0.05, 0.95))
+    persistence = float(np.clip(np.mean(memories), 0.05, 0.95))
     table = msgspec.structs.replace(
         parameters.implied_volatility,
         premium=float(np.mean(premiums)),
-        noise=float(np.sqrt(max(0.0, np.mean(lacking)))),
-        half_life_hours=float(INDEX_HOURS * np.log(0.5) / np.log(lasting)),
+        noise=float(np.sqrt(max(0.0, np.mean(excess)))),
+        half_life_hours=float(INDEX_HOURS * np.log(0.5) / np.log(persistence)),
     )
     return msgspec.structs.replace(parameters, implied_volatility=table)
 
@@ -205,7 +207,7 @@ def _expected_variance(parameters: MarketParameters, symbol: str, days: int) -> 
 def fit_liquidity(
     parameters: MarketParameters,
     venue: Mapping[str, Depths],
-    everywhere: Mapping[tuple[str, str], Depths],
+    all_venues: Mapping[tuple[str, str], Depths],
 ) -> MarketParameters:
     """Spread and depth: level and noise as quoted, elasticities as quoted or as theory has them.
 
@@ -221,7 +223,7 @@ def fit_liquidity(
     ----------
     venue:
         Quotes of the venue that sets the level, by symbol, at least one.
-    everywhere:
+    all_venues:
         Quotes by venue and symbol.
 
     Raises
@@ -239,8 +241,12 @@ def fit_liquidity(
         raise DataError(
             f"liquidity is given for {sorted(venue)}; expected one or more of {sorted(turnover)}"
         )
-    spread_slope, _, _ = _pooled([(d.movement, d.half_spread) for d in everywhere.values()])
-    cost_slope, noise, lasting = _pooled([(d.movement, d.cost) for d in everywhere.values()])
+    spread_slope, _, _ = _pooled_regression(
+        [(d.movement, d.half_spread) for d in all_venues.values()]
+    )
+    cost_slope, noise, persistence = _pooled_regression(
+        [(d.movement, d.cost) for d in all_venues.values()]
+    )
     level = {
         symbol: (float(np.median(d.half_spread)), 1e6 * 1e-3 / float(np.median(d.cost)))
         for symbol, d in venue.items()
@@ -251,7 +257,7 @@ def fit_liquidity(
         if coin.symbol in level:
             spread, depth = level[coin.symbol]
             quoted = msgspec.structs.replace(coin, half_spread=spread, depth=depth)
-            return _marked(quoted, "liquidity")
+            return _with_group(quoted, "liquidity")
         size = coin.turnover / turnover[anchor]
         return msgspec.structs.replace(
             coin, half_spread=level[anchor][0] / size**0.5, depth=level[anchor][1] * size
@@ -262,9 +268,11 @@ def fit_liquidity(
         spread_elasticity=max(spread_slope, (2.0 - elasticity) / 3.0, 0.0),
         depth_elasticity=max(cost_slope, (4.0 - 2.0 * elasticity) / 3.0, 0.0),
         noise=noise,
-        half_life_hours=float(np.log(0.5) / np.log(np.clip(lasting, 0.05, 0.99))),
+        half_life_hours=float(np.log(0.5) / np.log(np.clip(persistence, 0.05, 0.99))),
     )
-    return msgspec.structs.replace(parameters, liquidity=table, coins=_each(parameters, change))
+    return msgspec.structs.replace(
+        parameters, liquidity=table, coins=_map_coins(parameters, change)
+    )
 
 
 def fit_interest(
@@ -282,27 +290,29 @@ def fit_interest(
         float(np.corrcoef(np.diff(log), np.diff(np.log(d.close)))[0, 1])
         for log, d in zip(logs, own.values(), strict=True)
     ]
-    lasting = float(np.clip(np.median([memory(log, _MONTH) for log in logs]), 0.05, 0.99))
+    persistence = float(np.clip(np.median([memory(log, _MONTH) for log in logs]), 0.05, 0.99))
     table = msgspec.structs.replace(
         parameters.open_interest,
         spread=float(np.median([log.std() for log in logs])),
-        half_life_hours=float(_MONTH * 24.0 * np.log(0.5) / np.log(lasting)),
+        half_life_hours=float(_MONTH * 24.0 * np.log(0.5) / np.log(persistence)),
         trend=float(np.median(trends)),
     )
     usual = float(np.median(list(days.values())))
 
     def change(coin: Coin) -> Coin:
         changed = msgspec.structs.replace(coin, open_interest_days=days.get(coin.symbol, usual))
-        return _marked(changed, "interest") if coin.symbol in days else changed
+        return _with_group(changed, "interest") if coin.symbol in days else changed
 
-    return msgspec.structs.replace(parameters, open_interest=table, coins=_each(parameters, change))
+    return msgspec.structs.replace(
+        parameters, open_interest=table, coins=_map_coins(parameters, change)
+    )
 
 
-def _each(parameters: MarketParameters, change: Callable[[Coin], Coin]) -> tuple[Coin, ...]:
+def _map_coins(parameters: MarketParameters, change: Callable[[Coin], Coin]) -> tuple[Coin, ...]:
     return tuple(change(coin) for coin in parameters.coins)
 
 
-def _marked(coin: Coin, group: str) -> Coin:
+def _with_group(coin: Coin, group: str) -> Coin:
     return msgspec.structs.replace(coin, fitted=tuple(dict.fromkeys((*coin.fitted, group))))
 
 
@@ -315,7 +325,7 @@ def _momentum(closes: Floats, half_life: float) -> Floats:
     return np.asarray(moved / moved.std())
 
 
-def _follows(deviation: Floats, closes: Floats, half_life: float) -> float:
+def _momentum_correlation(deviation: Floats, closes: Floats, half_life: float) -> float:
     return float(np.corrcoef(deviation, _momentum(closes, half_life))[0, 1])
 
 
@@ -349,7 +359,7 @@ def _premium_noise(basis: Floats, rates: Floats, terms: FundingParameters) -> fl
     return float((settled - formula)[moved].std() / basis.std())
 
 
-def _common(series: list[Floats]) -> float:
+def _common_share(series: list[Floats]) -> float:
     """Mean correlation of the coins' daily means, which the fast part hardly reaches."""
     if len(series) < 2:
         return 0.0
@@ -359,14 +369,14 @@ def _common(series: list[Floats]) -> float:
     return float(np.clip(pairs.mean(), 0.0, 1.0))
 
 
-def _trailing(series: Floats, hours: int) -> Floats:
+def _trailing_mean(series: Floats, hours: int) -> Floats:
     """Mean of the last `hours` values, NaN while one is missing."""
     past = np.full(len(series), np.nan)
     past[hours - 1 :] = np.lib.stride_tricks.sliding_window_view(series, hours).mean(axis=1)
     return past
 
 
-def _pooled(groups: list[tuple[Floats, Floats]]) -> tuple[float, float, float]:
+def _pooled_regression(groups: list[tuple[Floats, Floats]]) -> tuple[float, float, float]:
     """Slope of log y on log x within groups; spread and memory of what it leaves."""
     logs = [(np.log(x), np.log(y)) for x, y in groups]
     inner = [(x - x.mean(), y - y.mean()) for x, y in logs]

@@ -1,4 +1,4 @@
-"""Files of what a venue shows beside its bars, as the fit of the simulated market reads them."""
+"""Read the quote files of a venue for the fit of the simulated market."""
 
 from __future__ import annotations
 

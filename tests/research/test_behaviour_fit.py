@@ -24,7 +24,7 @@ from market.simulator.simulated_market import simulate_bars
 from research.simulator_fit.behaviour_fit import (
     ExchangeRecords,
     Exposures,
-    exposures_of_lives,
+    exposures_of_accounts,
     exposures_of_records,
     fit_rates,
 )
@@ -57,32 +57,32 @@ def records() -> ExchangeRecords:
     )
 
 
-def own_hours(found: Exposures) -> np.ndarray:
+def hours_of_user(found: Exposures) -> np.ndarray:
     return np.flatnonzero(found.leverage > 0.05 * 5.0)
 
 
 def test_an_account_is_rebuilt_hour_by_hour() -> None:
     found = exposures_of_records(records())
-    mine = own_hours(found)
+    user_hours = hours_of_user(found)
     # Open at the ends of hours 1 to 5: equity 100, 80, 120, 120, 130 and notional 200, 180, 180,
     # 90, 100.
     np.testing.assert_allclose(
-        found.leverage[mine], [2.0, 180 / 80, 180 / 120, 90 / 120, 100 / 130]
+        found.leverage[user_hours], [2.0, 180 / 80, 180 / 120, 90 / 120, 100 / 130]
     )
-    loss, gain = found.covariates[mine, 1], found.covariates[mine, 2]
+    loss, gain = found.covariates[user_hours, 1], found.covariates[user_hours, 2]
     np.testing.assert_allclose(loss, [0.0, 0.2, 0.0, 0.0, 0.0], atol=1e-12)
     np.testing.assert_allclose(gain, [0.0, 0.0, 0.0, 0.0, 10 / 120], atol=1e-12)
-    np.testing.assert_allclose(found.size[DEPOSIT][mine], [0.0, 40 / 80, 0.0, 0.0, 0.0])
-    np.testing.assert_allclose(found.size[REDUCTION][mine], [0.0, 0.0, 0.5, 0.0, 0.0])
-    np.testing.assert_allclose(found.size[CLOSED][mine], [0.0, 0.0, 0.0, 0.0, 1.0])
-    assert not found.happened[WITHDRAWAL].any()
+    np.testing.assert_allclose(found.size[DEPOSIT][user_hours], [0.0, 40 / 80, 0.0, 0.0, 0.0])
+    np.testing.assert_allclose(found.size[REDUCTION][user_hours], [0.0, 0.0, 0.5, 0.0, 0.0])
+    np.testing.assert_allclose(found.size[CLOSED][user_hours], [0.0, 0.0, 0.0, 0.0, 1.0])
+    assert not found.events[WITHDRAWAL].any()
 
 
-def test_liquidated_hours_are_not_the_owners() -> None:
+def test_liquidated_hours_are_left_out() -> None:
     forced = replace(records(), liquidation_hour=np.array([6]), liquidation_user=np.array([0]))
     found = exposures_of_records(forced)
-    assert not found.happened[CLOSED].any()
-    assert len(own_hours(found)) == 4
+    assert not found.events[CLOSED].any()
+    assert len(hours_of_user(found)) == 4
 
 
 def test_rates_agree_with_statsmodels() -> None:
@@ -100,15 +100,15 @@ def test_rates_agree_with_statsmodels() -> None:
     np.testing.assert_allclose(found.errors, theirs.bse[1:], rtol=0.05)
 
 
-def test_sampled_owners_give_back_the_hazards_they_were_sampled_from() -> None:
+def test_hazards_of_sampled_accounts_are_recovered() -> None:
     population = Population.load("behaving-v1")
     bars = simulate_bars(1, 60, 6, Interval.parse("1h"))
     mark = bars.values[:, :, CLOSE]
-    lives = sample_lives(population, 150, 7, bars.closes, mark, np.ones(mark.shape, dtype=bool))
+    accounts = sample_lives(population, 150, 7, bars.closes, mark, np.ones(mark.shape, dtype=bool))
     assert population.behaviour is not None
     rates = fit_rates(
-        exposures_of_lives(
-            simulate_behaviour(lives, population.behaviour, 7, bars.closes, mark), mark
+        exposures_of_accounts(
+            simulate_behaviour(accounts, population.behaviour, 7, bars.closes, mark), mark
         )
     )
     for kind in (CLOSED, REDUCTION, DEPOSIT):  # a withdrawal needs free equity besides
@@ -119,7 +119,7 @@ def test_sampled_owners_give_back_the_hazards_they_were_sampled_from() -> None:
     assert rates[WITHDRAWAL].rate < 1.1 * HAZARDS[WITHDRAWAL].rate
 
 
-def test_a_kind_that_never_happens_is_refused() -> None:
+def test_action_without_events_is_refused() -> None:
     nothing = np.zeros(10, dtype=bool)
     with pytest.raises(DataError, match="no deposit among 10 account-hours"):
         fit_rates(Exposures(np.zeros((10, 3)), {DEPOSIT: nothing}, {DEPOSIT: nothing * 1.0}))

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
 from market.bars.panel import BASIS, CLOSE, BarPanel
 from market.core.clock import Interval
@@ -21,7 +20,7 @@ from market.simulator.market_writer import write_bars, write_quotes
 from market.simulator.simulated_market import SimulatedMarket, simulate_market
 from pipelines.config.config import Config, load_config
 from pipelines.data.loaders import simulated_market
-from research.simulator_fit.__main__ import app
+from research.simulator_fit.__main__ import main
 from research.simulator_fit.fit_market import QuoteFiles, fit_market, to_toml
 from research.simulator_fit.quote_files import read_depths, read_funding, read_index, read_pairs
 
@@ -108,7 +107,7 @@ def stored(venue: Path) -> Path:
     return out
 
 
-def test_stored_parameters_load_and_say_where_they_come_from(venue: Path, stored: Path) -> None:
+def test_stored_parameters_load_with_their_provenance(venue: Path, stored: Path) -> None:
     parameters = MarketParameters.read(stored)
     provenance = parameters.provenance
     assert provenance.source == (
@@ -145,11 +144,10 @@ def test_command_writes_the_file_and_reports_it(venue: Path, tmp_path: Path) -> 
     out, report = tmp_path / "verb.toml", tmp_path / "report.json"
     arguments = ["--config", str(venue / "fit.toml"), "--out", str(out)]
     arguments += ["--spot", str(venue / "spot"), "--perp", str(venue / "perp"), "--steps", "1"]
-    done = CliRunner().invoke(app, [*arguments, "--json", str(report)])
-    assert done.exit_code == 0, done.output
-    told = json.loads(report.read_text())
-    assert told["sha256"] == MarketParameters.read(out).sha256
-    assert told["coins_fitted"] == ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
+    main([*arguments, "--json", str(report)])
+    written = json.loads(report.read_text())
+    assert written["sha256"] == MarketParameters.read(out).sha256
+    assert written["coins_fitted"] == ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
 
 
 def test_every_group_is_taken_from_its_file(
@@ -181,7 +179,7 @@ def test_the_same_data_give_the_same_file_and_other_data_another_digest(
     assert digests[0] != digests[1]
 
 
-def test_what_is_not_given_stays_as_assumed(venue: Path, tmp_path: Path) -> None:
+def test_parameters_of_an_absent_source_stay_as_assumed(venue: Path, tmp_path: Path) -> None:
     (venue / "bars.toml").write_text("[market]\nbars = ['spot']\n")
     out = tmp_path / "bars-only.toml"
     fit_market(load_config(venue / "bars.toml"), out, QuoteFiles(), "assumed", 1)

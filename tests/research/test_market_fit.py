@@ -81,13 +81,11 @@ def test_direct_figures_are_those_of_the_bars(
     assert season[14] / np.median(season) == pytest.approx(1.4, abs=0.12)
 
 
-def test_volume_follows_volatility_as_it_did(
-    fitted: MarketParameters, truth: MarketParameters
-) -> None:
+def test_volume_elasticity_is_recovered(fitted: MarketParameters, truth: MarketParameters) -> None:
     assert fitted.volume.elasticity == pytest.approx(truth.volume.elasticity, abs=0.2)
 
 
-def test_what_bars_cannot_tell_and_the_order_of_coins_are_kept(fitted: MarketParameters) -> None:
+def test_figures_beyond_the_bars_and_the_order_of_coins_stay(fitted: MarketParameters) -> None:
     assert fitted.basis == ASSUMED.basis
     assert fitted.liquidity == ASSUMED.liquidity
     assert fitted.implied_volatility == ASSUMED.implied_volatility

@@ -83,7 +83,7 @@ def test_noise_of_the_premium_is_recovered_from_settled_rates(market: SimulatedM
     assert found.funding.noise == pytest.approx(market.parameters.funding.noise, rel=0.2)
 
 
-def test_funding_alone_tells_the_basis_of_a_coin(market: SimulatedMarket) -> None:
+def test_basis_of_a_coin_is_estimated_from_funding_alone(market: SimulatedMarket) -> None:
     symbols = market.panel.symbols
     only = symbols[5]
     found = fit_basis(
@@ -96,7 +96,7 @@ def test_funding_alone_tells_the_basis_of_a_coin(market: SimulatedMarket) -> Non
     assert "basis" in own.fitted
 
 
-def test_a_coin_without_basis_takes_the_medians_and_is_not_called_fitted(
+def test_coin_without_basis_takes_the_medians_and_is_not_marked_as_fitted(
     market: SimulatedMarket,
 ) -> None:
     found = fit_basis(ASSUMED, {s: pair(market, s) for s in market.panel.symbols[:3]}, {})

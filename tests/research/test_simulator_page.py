@@ -7,7 +7,7 @@ from market.simulator.market_parameters import MarketParameters
 PAGE = Path(__file__).parents[2] / "docs" / "simulator.md"
 
 
-def test_page_is_of_the_stored_market_and_no_fact_stands_apart() -> None:
+def test_page_shows_the_stored_market_and_every_fact_within_tolerance() -> None:
     """The page needs real data to be written; a refit without it would leave it out of date."""
     text = PAGE.read_text(encoding="utf-8")
     stored = MarketParameters.load()

@@ -1,4 +1,4 @@
-"""A made-up data set whose truth is known, for what is judged on whole data sets."""
+"""A synthetic data set whose truth is known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from market.core.clock import HOUR, parse_time
 from training.evaluation.evaluate import MODEL, Forecasts, evaluate
 from training.fitting.baselines import BASELINES
 from training.labels.dataset import Dataset
-from training.reports.run_record import Reviewed
+from training.reports.run_record import RunRecord
 
 START = "2022-10-15T00:00:00Z"
 
@@ -107,9 +107,9 @@ def evaluation(dataset: Dataset) -> dict[str, Any]:
 
 
 @pytest.fixture
-def reviewed(evaluation: dict[str, Any]) -> Reviewed:
+def record(evaluation: dict[str, Any]) -> RunRecord:
     """A training with everything that a review can have; a copy of its own for each test."""
-    return Reviewed(
+    return RunRecord(
         bundle="f" * 64,
         verdict="kept",
         reasons=["log-loss skill against champion is -0.01, limit 0"],
@@ -123,7 +123,7 @@ def reviewed(evaluation: dict[str, Any]) -> Reviewed:
         review=_review(evaluation),
         backtest=_backtest(),
         params={"ruleset": "linear-tiers", "max_rows": 1000},
-        rival="f" * 64,
+        incumbent="f" * 64,
         version=2,
         created="2026-01-01T00:00:00.000000Z",
         aliases=("challenger",),
@@ -179,7 +179,7 @@ def _review(evaluation: dict[str, Any]) -> dict[str, Any]:
         "ablation": {"8": {"log_loss": 0.4, "without": {"account": without}}},
         "folds": [
             {**fold, "evaluation": evaluation},
-            {**fold, "name": "walk_forward_2", "not_evaluated": "nobody was called"},
+            {**fold, "name": "walk_forward_2", "not_evaluated": "no account was called"},
         ],
         "provenance": {
             "code_sha256": "e" * 64,

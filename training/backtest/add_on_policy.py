@@ -1,8 +1,8 @@
 """The add-on as a margin policy over history: model level, rule floor, cap and hysteresis.
 
-To try many scalars the model is asked once, at `LEVEL_SHARES` of each cap, and the level for any
-tolerated probability is interpolated: between two shares the log odds are taken as linear in the
-level. The level found lies within the two shares that bracket the exact one, a factor 1.37 apart.
+To try many scalars the model is evaluated once, at `LEVEL_SHARES` of each cap, and the level for
+any tolerated probability is interpolated: between two shares the log odds are taken as linear in
+the level. The result lies within the two shares that bracket the exact level, a factor 1.37 apart.
 On the structural model it is within 2% of the exact one: a little high at small levels, where log
 odds fall like the logarithm of the level, a little low at large ones, where they fall like its
 square. Trees fall in steps and can use more of the bracket.
@@ -21,23 +21,19 @@ from features.account.frame import compute_moments, set_headroom
 from features.state.market_state import MarketFeatures
 from features.state.snapshot import MarketSnapshot
 from margin.add_on.bounds import add_on_cap, bound_add_on, in_stress
-from margin.book.portfolio_batch import row_sums
-from margin.book.requirement import Collateral, Requirement
 from margin.floors import active_floors, largest_floor
 from margin.rules.ruleset import AddOnRules, RuleSet
-from margin.valuation.marks import spot_marks
-from margin.valuation.view import MarketView
 from market.bars.history import MarketHistory
 from market.core.errors import ModelError
 from models.forecaster import Forecaster
 from training.backtest.policies import Policy
-from training.labels.account_panel import AccountPanel, take_panel, take_rows
+from training.labels.account_panel import AccountPanel, take_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 LEVEL_SHARES: Floats = np.concatenate([[0.0], np.geomspace(1.0 / 200.0, 1.0, 18)])
-"""Shares of the cap at which the model is asked, dense near 0."""
+"""Shares of the cap at which the model is evaluated, dense near 0."""
 
 SMALLEST_SCALAR = 1e-6
 """Of the tolerated probabilities; nearly every level is then at the cap."""
@@ -48,14 +44,14 @@ _CLIP = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class RuleBounds:
-    """What the rules alone say at N account-times, settlement currency.
+    """Bounds of the add-on by the rules alone at N account-times, settlement currency.
 
     Attributes
     ----------
     floor, cap:
         F and C, shape (N,).
     stress:
-        Whether the declared state rule holds levels, shape (N,).
+        Whether the rule for stress forbids a release, shape (N,).
     """
 
     floor: Floats
@@ -73,7 +69,7 @@ def rule_bounds(
         as_of = int(market.closes[row])
         snapshot = MarketSnapshot.of_history(history, market, as_of)
         view = snapshot.view()
-        figures = _figures(times, index, view, ruleset)
+        figures = times.figures.take(index)
         floor[index] = largest_floor(active_floors(figures, view, ruleset.floors), figures)
         stress[index] = in_stress(snapshot.volatility_ratio(), ruleset.add_on)
     return RuleBounds(floor, add_on_cap(times.initial_margin, ruleset.add_on), stress)
@@ -87,11 +83,11 @@ def add_on_policy(
     forecaster: Forecaster,
     progress: Callable[[float], None] | None = None,
 ) -> Policy:
-    """The add-on with every targeted p* multiplied by one scalar.
+    """Make the add-on policy, with every targeted p* multiplied by one scalar.
 
-    ``A = bound(G(s p*), F, C, previous A)``, walked forward from each account's first time, at
-    which there is no previous add-on. Without usable market data the model is not asked and the
-    level is the floor. A tolerated probability of 1 or more asks for nothing.
+    ``A = bound(G(s p*), F, C, previous A)``, computed forward from each account's first time, at
+    which there is no previous add-on. Without usable market data the model is not evaluated and
+    the level is the floor. A tolerated probability of 1 or more needs no level.
 
     Parameters
     ----------
@@ -102,7 +98,7 @@ def add_on_policy(
     ruleset, forecaster:
         Rules and model.
     progress:
-        Told the share of the model's answers that is there.
+        Called with the share of the forecasts that is done.
 
     Raises
     ------
@@ -116,8 +112,8 @@ def add_on_policy(
     owner = times.owner()
 
     def levels(scalar: float) -> Floats:
-        wanted = interpolate_level(log_odds, bounds.cap, targets, scalar)
-        return walk_add_on(times, owner, by_row, wanted, bounds, ruleset.add_on)
+        model_level = interpolate_level(log_odds, bounds.cap, targets, scalar)
+        return simulate_add_on(times, owner, by_row, model_level, bounds, ruleset.add_on)
 
     return Policy(levels, 1.0 / min(targets.values()), SMALLEST_SCALAR)
 
@@ -132,7 +128,7 @@ def log_odds_by_level(
 ) -> Floats:
     """Log odds of a call with headroom at `LEVEL_SHARES` of the cap, for targeted horizons.
 
-    Shape (N, number of shares, number of targets); NaN where the model cannot be asked.
+    Shape (N, number of shares, number of targets); NaN without usable market data.
 
     Raises
     ------
@@ -141,15 +137,15 @@ def log_odds_by_level(
     """
     if missing := sorted(set(targets) - set(forecaster.horizons)):
         raise ModelError(
-            f"the rule set targets horizons {missing} h and the model answers "
+            f"the rule set targets horizons {missing} h and the model forecasts "
             f"{list(forecaster.horizons)} h; retrain with them or drop them from add_on.p_star"
         )
     columns = [forecaster.horizons.index(hours) for hours in targets]
     names = forecaster.bundle.schema.features
     out = np.full((len(times), len(LEVEL_SHARES), len(targets)), np.nan)
-    asked = np.flatnonzero(times.usable).astype(np.int64)
-    for begin in range(0, len(asked), _CHUNK):
-        part = asked[begin : begin + _CHUNK]
+    usable = np.flatnonzero(times.usable).astype(np.int64)
+    for begin in range(0, len(usable), _CHUNK):
+        part = usable[begin : begin + _CHUNK]
         moments = compute_moments(take_rows(times.rows, part), market)
         features = forecaster.features(moments)
         for k, share in enumerate(LEVEL_SHARES):
@@ -158,7 +154,7 @@ def log_odds_by_level(
             out[part, k] = np.log(p) - np.log1p(-p)
             if progress is not None:
                 done = begin + len(part) * (k + 1) / len(LEVEL_SHARES)
-                progress(done / len(asked))
+                progress(done / len(usable))
     return out
 
 
@@ -167,7 +163,7 @@ def interpolate_level(
 ) -> Floats:
     """G: smallest level at which every targeted horizon is tolerated, shape (N,).
 
-    Infinite where even the cap does not suffice; NaN where the model did not answer.
+    Infinite where even the cap does not suffice; NaN where there is no forecast.
 
     Parameters
     ----------
@@ -185,15 +181,15 @@ def interpolate_level(
         tolerated = np.where(p < 1.0, np.log(p) - np.log1p(-np.minimum(p, 1.0)), np.inf)
     share = np.empty(len(cap))
     _interpolate(log_odds, tolerated, LEVEL_SHARES, share)
-    # Nothing is enough without a cap too, and infinity times zero is no number.
+    # Infinity times a cap of zero would be NaN.
     return np.where(np.isinf(share), np.inf, np.where(np.isinf(share), 0.0, share) * cap)
 
 
-def walk_add_on(
+def simulate_add_on(
     times: AccountPanel,
     owner: Ints,
     by_row: list[tuple[int, Ints]],
-    wanted: Floats,
+    model_level: Floats,
     bounds: RuleBounds,
     rules: AddOnRules,
 ) -> Floats:
@@ -204,7 +200,7 @@ def walk_add_on(
     for _, index in by_row:
         accounts = owner[index]
         bounded = bound_add_on(
-            wanted[index],
+            model_level[index],
             bounds.floor[index],
             bounds.cap[index],
             previous[accounts],
@@ -223,42 +219,6 @@ def _by_row(row: Ints) -> list[tuple[int, Ints]]:
     order = np.argsort(row, kind="stable")
     rows, first = np.unique(row[order], return_index=True)
     return list(zip(rows.tolist(), np.split(order, first[1:]), strict=True))
-
-
-def _figures(times: AccountPanel, index: Ints, view: MarketView, ruleset: RuleSet) -> Requirement:
-    """The rules' figures at one time, as the floors read them: history has bar closes alone."""
-    chosen = take_panel(times, index, np.arange(len(index) + 1))
-    rows = chosen.rows
-    marks, unknown = spot_marks(view), np.full(len(rows.leg_symbol), np.nan)
-    return Requirement(
-        equity=rows.headroom + rows.maintenance_margin,
-        initial_margin=chosen.initial_margin,
-        maintenance_margin=rows.maintenance_margin,
-        headroom=rows.headroom,
-        gross_notional=row_sums(rows.leg_start, np.abs(rows.leg_notional)),
-        leg_start=rows.leg_start,
-        leg_symbol=rows.leg_symbol,
-        leg_notional=rows.leg_notional,
-        leg_unrealised_pnl=unknown,
-        leg_initial_margin=unknown,
-        leg_maintenance_margin=unknown,
-        leg_age_hours=marks.age_hours[rows.leg_symbol],
-        leg_suspect=marks.suspect[rows.leg_symbol],
-        problems={},
-        collateral=_collateral(chosen, view.symbols, ruleset),
-    )
-
-
-def _collateral(times: AccountPanel, symbols: tuple[str, ...], ruleset: RuleSet) -> Collateral:
-    """The balances, one for each leg: a position's is worth nothing."""
-    counted = times.rows.leg_collateral
-    if counted is None:
-        return Collateral.none(len(times))
-    haircuts = [ruleset.collateral.haircut(name.removesuffix("USDT")) for name in symbols]
-    haircut = np.array(haircuts)[times.rows.leg_symbol]
-    # A haircut of all of it leaves nothing to lose.
-    kept = np.where((counted > 0.0) & (haircut < 1.0), 1.0 - haircut, 1.0)
-    return Collateral(times.rows.leg_start, times.rows.leg_symbol, counted / kept, haircut)
 
 
 @njit(cache=True, error_model="numpy")

@@ -1,7 +1,7 @@
 """The add-on against reference policies at equal average margin: ``backtest --json``.
 
 Each policy has one scalar. It is solved on the calibration span, so that the average margin is
-the budget there, and frozen. On the test span the policy is walked at scalars around it, and its
+the budget there, and frozen. On the test span the policy is simulated at scalars around it, and its
 figures are read off that frontier at exactly the test span's budget: counts are therefore not
 whole numbers. ``matched`` says whether the budget lies within the frontier.
 """
@@ -27,7 +27,7 @@ from training.backtest.budget_matching import (
     solve_scalar,
     trace_frontier,
 )
-from training.backtest.margin_paths import LifePaths, follow_lives
+from training.backtest.margin_paths import MarginPaths, sample_margin_paths
 from training.backtest.policies import (
     FLAT_BUFFER,
     STRESS_QUANTILE,
@@ -45,6 +45,7 @@ from training.backtest.reference_portfolios import (
 )
 from training.labels.account_panel import AccountPanel
 from training.labels.book_intervals import BookIntervals
+from training.labels.market_path import LabelMarket
 
 MODEL = "margincast"
 HIGH_COVERAGE = 0.99
@@ -54,39 +55,50 @@ Span = tuple[int, int]
 Progress = Callable[[float], None]
 
 
+@dataclass(frozen=True, slots=True)
+class BacktestSettings:
+    """Spans and sample of a backtest.
+
+    Attributes
+    ----------
+    calibrate, test:
+        First and last nanosecond of the decisions and of the 24 hours that follow them. The
+        calibration span ends no later than the test span begins.
+    seed, max_account_hours:
+        Seed and size of the sample of each span, chosen by a hash of the account.
+    """
+
+    calibrate: Span
+    test: Span
+    seed: int
+    max_account_hours: int = MAX_ACCOUNT_HOURS
+
+
 def backtest(
-    history: MarketHistory,
-    market: MarketFeatures,
-    segments: BookIntervals,
+    market: LabelMarket,
+    intervals: BookIntervals,
     ruleset: RuleSet,
     forecaster: Forecaster,
-    *,
-    calibrate: Span,
-    test: Span,
-    max_account_hours: int = MAX_ACCOUNT_HOURS,
-    seed: int,
+    settings: BacktestSettings,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The object that ``backtest --json`` writes.
+    """Compare the add-on with the reference policies: the object of ``backtest --json``.
 
-    Sums (breaches, shortfall, calls) run over the sampled lives; ``account_hours`` counts the
+    Sums (breaches, shortfall, calls) run over the sampled accounts; ``account_hours`` counts the
     at-risk account-hours that averages go over, the same for every policy.
 
     Parameters
     ----------
-    history, market:
-        Marks and market features on the same grid.
-    segments:
-        Books of the accounts, each walked as one life.
+    market:
+        Marks and market features.
+    intervals:
+        Books and when accounts hold them, without options; each is simulated on its own.
     ruleset, forecaster:
         Rules and model.
-    calibrate, test:
-        First and last nanosecond of the decisions and of the 24 hours that follow them. The
-        calibration span ends no later than the test span begins.
-    max_account_hours, seed:
-        Size of the sample of each span, chosen by a seeded hash of the account.
+    settings:
+        Spans and sample.
     progress:
-        Told the share of the work that is done, from 0 to 1.
+        Called with the share of the work that is done, from 0 to 1.
 
     Returns
     -------
@@ -95,30 +107,45 @@ def backtest(
     Raises
     ------
     DataError
-        The spans overlap, or one of them has no account-hour or no whole day.
+        The spans overlap, one of them has no account-hour or no whole day, or a book holds an
+        option.
     ModelError
         The rule set targets a horizon that the model does not answer.
     """
+    calibrate, test, seed = settings.calibrate, settings.test, settings.seed
     if calibrate[1] > test[0]:
         raise DataError(
             f"calibration ends {format_time(calibrate[1])}, after the test begins "
             f"{format_time(test[0])}; scalars must be fixed before they are tested"
         )
+    option = intervals.first_option()
+    if option is not None:
+        raise DataError(
+            f"an account holds the option {option!r}; the backtest takes the cost of closing a "
+            "book and the loss of its reference portfolios from spot and perpetuals alone, under "
+            "rules of any engine: leave accounts with options out, or use evaluate"
+        )
     before, after = (
-        follow_lives(
-            segments, history, market, ruleset, span, max_account_hours=max_account_hours, seed=seed
+        sample_margin_paths(
+            intervals,
+            market,
+            ruleset,
+            span,
+            max_account_hours=settings.max_account_hours,
+            seed=seed,
         )
         for span in (calibrate, test)
     )
-    ratio = volatility_ratio(before.times, history, market)[before.at_risk]
-    sources = _Sources(
-        history, market, ruleset, forecaster, float(np.quantile(ratio, STRESS_QUANTILE))
+    history = market.history
+    ratio = volatility_ratio(before.times, history, market.features)[before.at_risk]
+    sources = _PolicySources(
+        history, market.features, ruleset, forecaster, float(np.quantile(ratio, STRESS_QUANTILE))
     )
-    portfolios = draw_portfolios(segments, history, market, ruleset, test, seed)
+    portfolios = draw_portfolios(intervals, market, ruleset, test, seed)
     works = [len(before.times), len(after.times), len(portfolios.times)]
     steps = _steps(works, progress)
     calibration = _Calibration(before, sources.policies(before.times, next(steps)))
-    trial = _Trial(
+    test_span = _TestSpan(
         after,
         sources.policies(after.times, next(steps)),
         portfolios,
@@ -126,16 +153,16 @@ def backtest(
     )
 
     covering = covering_buffer(
-        draw_portfolios(segments, history, market, ruleset, calibrate, seed), HIGH_COVERAGE
+        draw_portfolios(intervals, market, ruleset, calibrate, seed), HIGH_COVERAGE
     )
     covered = calibration.scalars(covering)
-    main = _table(calibration, trial, FLAT_BUFFER, calibration.scalars(FLAT_BUFFER), covered)
-    high = _table(calibration, trial, covering, covered, covered)
+    main = _table(calibration, test_span, FLAT_BUFFER, calibration.scalars(FLAT_BUFFER), covered)
+    high = _table(calibration, test_span, covering, covered, covered)
     if progress is not None:
         progress(1.0)
     return {
-        "span": _texts(test),
-        "calibration_span": _texts(calibrate),
+        "span": _format_span(test),
+        "calibration_span": _format_span(calibrate),
         **main,
         "matched_on": "average_margin",
         "lives": len(after),
@@ -146,8 +173,8 @@ def backtest(
 
 
 @dataclass(frozen=True, slots=True)
-class _Sources:
-    """Where every policy gets its figures from."""
+class _PolicySources:
+    """The inputs of every policy."""
 
     history: MarketHistory
     market: MarketFeatures
@@ -167,7 +194,7 @@ class _Sources:
 class _Calibration:
     """The calibration span, on which scalars are solved."""
 
-    def __init__(self, paths: LifePaths, policies: dict[str, Policy]) -> None:
+    def __init__(self, paths: MarginPaths, policies: dict[str, Policy]) -> None:
         self.paths = paths
         self.averages = {name: AverageMargin(paths, policy) for name, policy in policies.items()}
 
@@ -185,10 +212,10 @@ class _Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
-    """The test span: lives and portfolios, with the policies at each."""
+class _TestSpan:
+    """Accounts and portfolios of the test span, with the policies at each."""
 
-    paths: LifePaths
+    paths: MarginPaths
     policies: dict[str, Policy]
     portfolios: ReferencePortfolios
     portfolio_policies: dict[str, Policy]
@@ -196,39 +223,39 @@ class _Trial:
 
 def _table(
     calibration: _Calibration,
-    trial: _Trial,
+    test_span: _TestSpan,
     buffer: float,
     matched: dict[str, float],
     covered: dict[str, float],
 ) -> dict[str, Any]:
     """Every policy at the budget of one flat buffer, and the frontiers it is read from."""
-    budget = _flat_average(trial.paths, buffer)
+    budget = _flat_average(test_span.paths, buffer)
     figures: dict[str, Any] = {}
     points: dict[str, Any] = {}
-    for name, policy in trial.policies.items():
+    for name, policy in test_span.policies.items():
         scalars = frontier_scalars(
             calibration.averages[name], calibration.budget(buffer), matched[name]
         )
-        frontier = trace_frontier(trial.paths, policy, scalars)
+        frontier = trace_frontier(test_span.paths, policy, scalars)
         outcome, inside = frontier.at(budget)
-        on_portfolios = trial.portfolio_policies[name].levels
+        on_portfolios = test_span.portfolio_policies[name].levels
         figures[name] = {
             "matched": inside and policy.scalable,
             **asdict(outcome),
-            **coverage_figures(trial.portfolios, on_portfolios(covered[name])),
-            **procyclicality_figures(trial.portfolios, on_portfolios(matched[name])),
+            **coverage_figures(test_span.portfolios, on_portfolios(covered[name])),
+            **procyclicality_figures(test_span.portfolios, on_portfolios(matched[name])),
             "scalar": matched[name] if policy.scalable else None,
         }
         points[name] = frontier.points()
     return {"budget": budget, "policies": figures, "frontier": points}
 
 
-def _flat_average(paths: LifePaths, buffer: float) -> float:
+def _flat_average(paths: MarginPaths, buffer: float) -> float:
     return average_margin(paths, buffer * paths.times.maintenance_margin)
 
 
 def _steps(works: list[int], progress: Progress | None) -> Iterator[Progress | None]:
-    """For each part of the work a progress of its own, mapped into the whole."""
+    """For each part of the work a progress that is mapped into the whole."""
     total, done = sum(works), 0
     for work in works:
         yield _Part(progress, done / total, work / total) if progress is not None else None
@@ -247,5 +274,5 @@ class _Part:
         self.whole(self.begin + self.width * share)
 
 
-def _texts(span: Span) -> list[str]:
-    return [format_time(moment) for moment in span]
+def _format_span(span: Span) -> list[str]:
+    return [format_time(time) for time in span]

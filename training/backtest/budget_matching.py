@@ -1,4 +1,4 @@
-"""Matching policies to a budget, so that they are compared at equal money."""
+"""Match policies to a budget, so that they are compared at equal average margin."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from training.backtest.margin_paths import LifePaths
+from training.backtest.margin_paths import MarginPaths
 from training.backtest.policies import Policy
-from training.backtest.policy_simulation import MarginOutcome, average_margin, walk_margins
+from training.backtest.policy_simulation import MarginOutcome, average_margin, simulate_policy
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,7 +25,7 @@ _HALVINGS = 50
 class AverageMargin:
     """Average margin of one policy by its scalar; each scalar is computed once."""
 
-    def __init__(self, paths: LifePaths, policy: Policy) -> None:
+    def __init__(self, paths: MarginPaths, policy: Policy) -> None:
         self._paths = paths
         self._known: dict[float, float] = {}
         self.policy = policy
@@ -99,10 +99,10 @@ def solve_scalar(
     low, high = math.log(policy.least), math.log(policy.most)
     scalar = math.exp(0.5 * (low + high))
     for _ in range(_HALVINGS):
-        found = average(scalar)
-        if abs(found - budget) <= tolerance * budget:
+        margin = average(scalar)
+        if abs(margin - budget) <= tolerance * budget:
             break
-        if found < budget:
+        if margin < budget:
             low = math.log(scalar)
         else:
             high = math.log(scalar)
@@ -123,9 +123,9 @@ def frontier_scalars(average: AverageMargin, budget: float, matched: float) -> t
     return tuple(sorted({matched, *around}))
 
 
-def trace_frontier(paths: LifePaths, policy: Policy, scalars: Sequence[float]) -> Frontier:
-    """Walk the lives at each scalar."""
-    outcomes = [walk_margins(paths, policy.levels(scalar)) for scalar in scalars]
+def trace_frontier(paths: MarginPaths, policy: Policy, scalars: Sequence[float]) -> Frontier:
+    """Simulate the accounts at each scalar."""
+    outcomes = [simulate_policy(paths, policy.levels(scalar)) for scalar in scalars]
     outcomes.sort(key=lambda outcome: outcome.average_margin)
     distinct = outcomes[:1]
     for outcome in outcomes[1:]:

@@ -1,7 +1,7 @@
-"""Paths of sampled account lives without any top-up: the ground that every margin policy walks.
+"""Margin paths: headroom and equity of sampled accounts without top-ups, for every policy alike.
 
-Decisions are taken at whole hours. A life is a book from its first hour to its last, in the
-span asked for; it is followed, with its book unchanged, `FOLLOW_HOURS` beyond its last decision.
+Decisions are taken at whole hours. A path is that of one book from its first hour in the span to
+its last, and goes on, with the book unchanged, `FOLLOW_HOURS` beyond the last decision.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 from features.registry import ADV, CROSS_VOLATILITY
 from features.state.market_state import MarketFeatures
 from margin.book.portfolio_batch import row_sums
-from margin.engines.tier.tiers import TierTable
 from margin.floors.liquidity import closing_costs
 from margin.rules.floors import LiquidityRules
 from margin.rules.ruleset import RuleSet
-from market.bars.history import MarketHistory
 from market.core.clock import HOUR, format_time
 from market.core.errors import DataError
 from training.labels.account_panel import (
     AccountPanel,
+    AccountTimes,
     hashed_order,
     offsets,
     ranges,
@@ -32,6 +31,7 @@ from training.labels.account_panel import (
     value_panel,
 )
 from training.labels.book_intervals import BookIntervals
+from training.labels.market_path import LabelMarket
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -42,10 +42,10 @@ FOLLOW_HOURS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class LifePaths:
-    """K lives with N decision hours and P = N + K·`FOLLOW_HOURS` hours of path.
+class MarginPaths:
+    """K accounts with N decision hours and P = N + K·`FOLLOW_HOURS` hours of path.
 
-    The path of life i begins at ``times.start[i] + i * FOLLOW_HOURS``, in step with its hours.
+    The path of account i begins at ``times.start[i] + i * FOLLOW_HOURS``, in step with its hours.
 
     Attributes
     ----------
@@ -72,28 +72,27 @@ class LifePaths:
         return len(self.times.start) - 1
 
 
-def follow_lives(
-    segments: BookIntervals,
-    history: MarketHistory,
-    market: MarketFeatures,
+def sample_margin_paths(
+    intervals: BookIntervals,
+    market: LabelMarket,
     ruleset: RuleSet,
     span: tuple[int, int],
     *,
     max_account_hours: int,
     seed: int,
-) -> LifePaths:
-    """Follow whole lives through a span.
+) -> MarginPaths:
+    """Follow whole accounts through a span.
 
-    Accounts are taken in a hashed order while their hours fit into `max_account_hours`. A life
-    that breached before the span, or stands in breach when it begins, is not in it. A life ends
-    where a mark of the following `FOLLOW_HOURS` is missing.
+    Accounts are taken in a hashed order while their hours fit into `max_account_hours`. An
+    account that breached before the span, or is in breach when it begins, is not in it. A path
+    ends where a mark of the following `FOLLOW_HOURS` is missing.
 
     Parameters
     ----------
-    segments:
-        Books and when they were held.
-    history, market:
-        Marks and market features on the same grid.
+    intervals:
+        Books and when accounts hold them.
+    market:
+        Marks and market features.
     ruleset:
         Margins, and the parameters of the closing cost.
     span:
@@ -106,36 +105,31 @@ def follow_lives(
     DataError
         No account-hour can be used.
     """
+    history = market.history
     hourly = np.flatnonzero(history.bars.closes % HOUR == 0).astype(np.int64)
-    times = history.bars.closes[hourly]
-    begin = int(np.searchsorted(times, span[0]))
-    end = int(np.searchsorted(times, min(span[1], times[-1]) - FOLLOW_HOURS * HOUR, side="right"))
-    born = np.searchsorted(hourly, segments.first_row).astype(np.int64)
-    first = np.maximum(born, begin)
-    hours = np.minimum(np.searchsorted(hourly, segments.last_row), end) - first
-    hours[np.diff(segments.leg_start) == 0] = 0
+    closes = history.bars.closes[hourly]
+    begin = int(np.searchsorted(closes, span[0]))
+    end = int(np.searchsorted(closes, min(span[1], closes[-1]) - FOLLOW_HOURS * HOUR, side="right"))
+    opened = np.searchsorted(hourly, intervals.first_row).astype(np.int64)
+    first = np.maximum(opened, begin)
+    hours = np.minimum(np.searchsorted(hourly, intervals.last_row), end) - first
+    hours[np.diff(intervals.symbol_start) == 0] = 0
     np.maximum(hours, 0, out=hours)
-    chosen = _choose(segments, hours, max_account_hours, seed)
-    born, first, hours = born[chosen], first[chosen], hours[chosen]
+    chosen = _choose(intervals, hours, max_account_hours, seed)
+    opened, first, hours = opened[chosen], first[chosen], hours[chosen]
 
-    # Valued from birth, for a life that breached before the span is over.
-    lengths = first + hours + FOLLOW_HOURS - born
-    whole = value_panel(
-        segments,
-        np.repeat(chosen, lengths),
-        hourly[ranges(born, lengths)],
-        offsets(lengths),
-        1.0,
-        history,
-        market,
-        TierTable.build(ruleset, history.bars.symbols),
+    # Valued from the opening, because an account that breached before the span is left out.
+    lengths = first + hours + FOLLOW_HOURS - opened
+    times = AccountTimes(
+        np.repeat(chosen, lengths), hourly[ranges(opened, lengths)], offsets(lengths), 1.0
     )
-    lead = first - born
+    whole = value_panel(intervals, times, market, ruleset)
+    lead = first - opened
     for i in range(len(chosen)):
         headroom = whole.rows.headroom[whole.start[i] : whole.start[i + 1]]
         hours[i] = _usable_hours(headroom, int(lead[i]), int(hours[i]))
     lead, hours, start = lead[hours > 0], hours[hours > 0], whole.start[:-1][hours > 0]
-    paths = _assemble(whole, start + lead, hours, market, ruleset.floors.liquidity)
+    paths = _assemble(whole, start + lead, hours, market.features, ruleset.floors.liquidity)
     if not paths.at_risk.any():
         raise DataError(
             f"no account-hour between {format_time(span[0])} and {format_time(span[1])} can be "
@@ -163,17 +157,17 @@ def closing_cost(times: AccountPanel, market: MarketFeatures, rules: LiquidityRu
     return row_sums(rows.leg_start, costs.cost)
 
 
-def _choose(segments: BookIntervals, hours: Ints, limit: int, seed: int) -> Ints:
-    """Segments with hours, of the first accounts in the hashed order that fit the limit."""
-    by_account = np.bincount(segments.account, hours, len(segments.account_ids))
-    order = hashed_order(segments.account_key, seed)
+def _choose(intervals: BookIntervals, hours: Ints, limit: int, seed: int) -> Ints:
+    """Intervals with hours, of the first accounts in the hashed order that fit the limit."""
+    by_account = np.bincount(intervals.account, hours, len(intervals.account_ids))
+    order = hashed_order(intervals.account_key, seed)
     fits = np.zeros(len(order), dtype=np.bool_)
     fits[order] = np.cumsum(by_account[order]) <= limit
-    return np.flatnonzero(fits[segments.account] & (hours > 0)).astype(np.int64)
+    return np.flatnonzero(fits[intervals.account] & (hours > 0)).astype(np.int64)
 
 
 def _usable_hours(headroom: Floats, lead: int, hours: int) -> int:
-    """Decision hours of one life after `lead` hours; 0 if it was over by then."""
+    """Decision hours of one account after `lead` hours; 0 if it had breached by then."""
     missing = np.flatnonzero(np.isnan(headroom))
     known = int(missing[0]) if len(missing) else len(headroom)
     if known <= lead or headroom[: lead + 1].min() < 0.0:
@@ -187,23 +181,23 @@ def _assemble(
     hours: Ints,
     market: MarketFeatures,
     rules: LiquidityRules,
-) -> LifePaths:
+) -> MarginPaths:
     start = offsets(hours)
     times = take_panel(whole, ranges(first, hours), start)
     path = ranges(first, hours + FOLLOW_HOURS)
     followed = take_panel(whole, path, offsets(hours + FOLLOW_HOURS))
     headroom = followed.rows.headroom
     equity = headroom + followed.maintenance_margin
-    standing = np.empty(len(times), dtype=np.bool_)
+    unbreached = np.empty(len(times), dtype=np.bool_)
     lowest = np.empty(len(times))
     for i in range(len(hours)):
-        own = slice(start[i], start[i + 1])
-        walked = headroom[followed.start[i] : followed.start[i + 1]]
-        standing[own] = np.minimum.accumulate(walked[: hours[i]]) >= 0.0
-        lowest[own] = sliding_window_view(walked[1:], FOLLOW_HOURS).min(axis=1)
-    return LifePaths(
+        decision_hours = slice(start[i], start[i + 1])
+        path_headroom = headroom[followed.start[i] : followed.start[i + 1]]
+        unbreached[decision_hours] = np.minimum.accumulate(path_headroom[: hours[i]]) >= 0.0
+        lowest[decision_hours] = sliding_window_view(path_headroom[1:], FOLLOW_HOURS).min(axis=1)
+    return MarginPaths(
         times=times,
-        at_risk=standing & (times.rows.headroom > 0.0) & times.usable,
+        at_risk=unbreached & (times.rows.headroom > 0.0) & times.usable,
         headroom=headroom,
         closed_equity=equity - closing_cost(followed, market, rules),
         lowest_headroom=lowest,

@@ -1,8 +1,7 @@
 """The reference policies that the add-on is compared with.
 
-Every policy asks for maintenance margin plus a level, and has one scalar by which it is matched
-to a budget. In an hour without usable market data none of them asks for anything beyond
-maintenance margin.
+Every policy requires maintenance margin plus a level, and has one scalar by which it is matched
+to a budget. In an hour without usable market data its level is zero.
 """
 
 from __future__ import annotations
@@ -32,8 +31,6 @@ STRESS_QUANTILE = 0.95
 
 ORACLE_HOURS = 24
 
-REFERENCE_POLICIES = ("none", "flat_buffer", "vol_scaled", "emir_buffer", "volatility_oracle")
-
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -44,8 +41,8 @@ class Policy:
     levels:
         Level on top of maintenance margin for a scalar; settlement currency, shape (N,).
     least, most:
-        Positive scalars that ask for least and for most; equal where there is nothing to scale.
-        On the way from one to the other the average level never falls, up to hysteresis.
+        Positive scalars of the lowest and the highest level; equal where nothing can be scaled.
+        Between them the average level rises with the scalar, up to hysteresis.
     """
 
     levels: Callable[[float], Floats]
@@ -61,12 +58,12 @@ class Policy:
 def reference_policies(
     times: AccountPanel, history: MarketHistory, market: MarketFeatures, stress_ratio: float
 ) -> dict[str, Policy]:
-    """The policies in `REFERENCE_POLICIES`, by name.
+    """Every reference policy, by name.
 
     With maintenance margin MM and the book's volatility ratio r (`volatility_ratio`):
     ``none`` 0; ``flat_buffer`` k·MM; ``vol_scaled`` k·MM·r; ``emir_buffer`` k·MM, halved while r
     is above `stress_ratio`; ``volatility_oracle`` k·sigma, with the book's volatility sigma that
-    is going to be realised within `ORACLE_HOURS`: a limit, not a policy anyone can have.
+    is realised within the next `ORACLE_HOURS`: a limit, not a policy.
 
     Parameters
     ----------

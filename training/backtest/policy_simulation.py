@@ -1,4 +1,4 @@
-"""What a margin policy would have collected and lost: each life walked hour by hour."""
+"""Simulation of a margin policy: what it collects and loses, account by account, hour by hour."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from training.backtest.margin_paths import FOLLOW_HOURS, LifePaths
+from training.backtest.margin_paths import FOLLOW_HOURS, MarginPaths
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class MarginOutcome:
-    """What a policy asked for and what came of it; settlement currency and counts.
+    """Margin, calls and losses under a policy; settlement currency and counts.
 
     Attributes
     ----------
@@ -24,12 +24,12 @@ class MarginOutcome:
     average_collected:
         Sum of all top-ups over the number of at-risk account-hours, the same for every policy.
     breaches:
-        Lives that fell under maintenance margin in spite of their top-ups.
+        Accounts that fell below maintenance margin in spite of their top-ups.
     shortfall:
-        Sum over lives of what closing out left below zero. More margin never breaches more lives,
-        but it can lose more: a life that it saves from one fall may meet a worse one.
+        Sum over accounts of the negative equity after closing out. More margin never breaches more
+        accounts, but it can lose more: an account that survives one fall may meet a worse one.
     calls_issued, calls_needed, calls_in_vain:
-        Top-ups demanded; those without which the life would have breached within
+        Top-ups demanded; those without which the account would have breached within
         `FOLLOW_HOURS`; the others.
     """
 
@@ -47,13 +47,13 @@ class MarginOutcome:
         return MarginOutcome(*(a + weight * (b - a) for a, b in pairs))
 
 
-def average_margin(paths: LifePaths, level: Floats) -> float:
+def average_margin(paths: MarginPaths, level: Floats) -> float:
     """Mean of maintenance margin plus add-on over the at-risk account-hours."""
     return float((paths.times.maintenance_margin + level)[paths.at_risk].mean())
 
 
-def walk_margins(paths: LifePaths, level: Floats) -> MarginOutcome:
-    """Walk every life under a policy.
+def simulate_policy(paths: MarginPaths, level: Floats) -> MarginOutcome:
+    """Simulate every account under a policy.
 
     At each decision hour with usable data, an account whose headroom, top-ups included, is under
     its add-on level is called and tops up to the level at once. Where its headroom is negative
@@ -72,7 +72,7 @@ def walk_margins(paths: LifePaths, level: Floats) -> MarginOutcome:
     Cont (2015), "The end of the waterfall: default resources of central counterparties", for
     shortfall beyond margin.
     """
-    collected, breaches, shortfall, issued, needed = _walk(
+    collected, breaches, shortfall, issued, needed = _simulate_accounts(
         paths.times.start,
         paths.times.usable,
         paths.headroom,
@@ -93,13 +93,13 @@ def walk_margins(paths: LifePaths, level: Floats) -> MarginOutcome:
 
 
 @njit(cache=True)
-def _walk(start, usable, headroom, closed_equity, lowest, level, follow):  # type: ignore[no-untyped-def]
+def _simulate_accounts(start, usable, headroom, closed_equity, lowest, level, follow):  # type: ignore[no-untyped-def]
     collected, shortfall = 0.0, 0.0
     breaches, issued, needed = 0, 0, 0
-    for life in range(len(start) - 1):
+    for account in range(len(start) - 1):
         paid = 0.0
-        for n in range(start[life], start[life + 1]):
-            p = n + life * follow
+        for n in range(start[account], start[account + 1]):
+            p = n + account * follow
             missing = level[n] - (headroom[p] + paid)
             if usable[n] and missing > 0.0:
                 issued += 1

@@ -1,4 +1,4 @@
-"""Fixed reference portfolios: what coverage and procyclicality are measured on."""
+"""Fixed reference portfolios, on which coverage and procyclicality are measured."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.state.market_state import MarketFeatures
+from margin.book.book_paths import book_paths
 from margin.book.portfolio_batch import row_sums
-from margin.engines.tier.tiers import TierTable
 from margin.rules.ruleset import RuleSet
-from market.bars.history import MarketHistory
+from market.accounts.book import Book
 from market.core.clock import DAY
 from market.core.errors import DataError
 from training.backtest.var_backtests import (
@@ -20,8 +19,16 @@ from training.backtest.var_backtests import (
     conditional_coverage,
     kupiec,
 )
-from training.labels.account_panel import AccountPanel, hashed_order, offsets, ranges, value_panel
+from training.labels.account_panel import (
+    AccountPanel,
+    AccountTimes,
+    hashed_order,
+    offsets,
+    ranges,
+    value_panel,
+)
 from training.labels.book_intervals import BookIntervals
+from training.labels.market_path import LabelMarket
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -31,7 +38,9 @@ EXCEEDANCE_RATE = 0.01
 REJECTED_BELOW = 0.05
 INCREASE_DAYS = (1, 5, 20)
 
-_DRAW = 0x9E37  # the draw of portfolios is not the draw of lives
+_ENTRY_PRICE = 1e-300  # the whole notional is profit, and cash what is left of the equity
+
+_DRAW = 0x9E37  # portfolios are drawn apart from the sampled accounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +64,8 @@ class ReferencePortfolios:
 
 
 def draw_portfolios(
-    segments: BookIntervals,
-    history: MarketHistory,
-    market: MarketFeatures,
+    intervals: BookIntervals,
+    market: LabelMarket,
     ruleset: RuleSet,
     span: tuple[int, int],
     seed: int,
@@ -72,10 +80,10 @@ def draw_portfolios(
 
     Parameters
     ----------
-    segments:
+    intervals:
         Books of the accounts.
-    history, market:
-        Marks and market features on the same grid.
+    market:
+        Marks and market features.
     ruleset:
         Gives the margins.
     span:
@@ -88,38 +96,40 @@ def draw_portfolios(
     DataError
         The span holds no whole day, or no book can be held through it.
     """
+    history = market.history
     closes, per_day = history.bars.closes, 24 * history.bars.interval.per_hour
     last = min(span[1], int(closes[-1]))
     inside = (closes % DAY == 0) & (closes >= span[0]) & (closes + DAY <= last)
-    usable = market.usable(history.bars.interval) & history.decidable()
+    usable = market.usable()
     # Days before any symbol has enough history are warm-up, not part of the span.
     days = np.flatnonzero(inside & usable.any(axis=1)).astype(np.int64)
     if not len(days):
         raise DataError(
             "the span holds no whole day from 00:00 UTC with usable data; the backtest needs one"
         )
-    held = usable[days].all(axis=0) & ~np.isnan(history.mark[days[-1] + per_day])
-    leverage, weight = _books(segments, history.mark)
-    fits = row_sums(segments.leg_start, (~held[segments.leg_symbol]).astype(np.float64)) == 0.0
+    available = usable[days].all(axis=0) & ~np.isnan(history.mark[days[-1] + per_day])
+    leverage, weight = _leverage_and_weights(intervals, market, ruleset)
+    unavailable = (~available[intervals.symbol]).astype(np.float64)
+    fits = row_sums(intervals.symbol_start, unavailable) == 0.0
     fits &= np.isfinite(leverage) & (leverage > 0.0)
-    fits &= (segments.first_row <= days[-1]) & (segments.last_row > days[0])
-    order = hashed_order(segments.account_key[segments.account], seed ^ _DRAW)
+    fits &= (intervals.first_row <= days[-1]) & (intervals.last_row > days[0])
+    order = hashed_order(intervals.account_key[intervals.account], seed ^ _DRAW)
     chosen = order[fits[order]][:count]
     if not len(chosen):
         raise DataError(
             "no book of the accounts has usable data through the whole span; check the bars"
         )
-    portfolios = _hold(segments, chosen, leverage, weight, history.mark[days[0]])
-    portfolio = np.repeat(np.arange(len(chosen)), len(days))
+    portfolios = _fixed_books(intervals, chosen, leverage, weight, history.mark[days[0]])
     times = value_panel(
         portfolios,
-        portfolio,
-        np.tile(days, len(chosen)),
-        offsets(np.full(len(chosen), len(days))),
-        24.0,
-        history,
+        AccountTimes(
+            np.repeat(np.arange(len(chosen)), len(days)),
+            np.tile(days, len(chosen)),
+            offsets(np.full(len(chosen), len(days))),
+            24.0,
+        ),
         market,
-        TierTable.build(ruleset, history.bars.symbols),
+        ruleset,
     )
     rows = times.rows
     owner = np.repeat(rows.row, np.diff(rows.leg_start))
@@ -129,7 +139,7 @@ def draw_portfolios(
 
 
 def coverage_figures(portfolios: ReferencePortfolios, level: Floats) -> dict[str, Any]:
-    """How often the margin at a window's start covered the loss of its 24 hours.
+    """Measure how often the margin at a window's start covered the loss of its 24 hours.
 
     ``coverage`` is one minus the share of exceedances (loss > maintenance margin + level) of all
     windows. ``kupiec_p``, ``christoffersen_p`` (conditional coverage) and
@@ -144,7 +154,7 @@ def coverage_figures(portfolios: ReferencePortfolios, level: Floats) -> dict[str
     margin = portfolios.by_day(portfolios.times.maintenance_margin + level)
     hits = portfolios.loss > margin
     windows = hits.shape[1]
-    counted = [kupiec(int(own.sum()), windows, EXCEEDANCE_RATE).p_value for own in hits]
+    counted = [kupiec(int(row.sum()), windows, EXCEEDANCE_RATE).p_value for row in hits]
     figures: dict[str, Any] = {
         "coverage": 1.0 - float(hits.mean()),
         "kupiec_p": float(np.median(counted)),
@@ -153,8 +163,8 @@ def coverage_figures(portfolios: ReferencePortfolios, level: Floats) -> dict[str
         "share_not_rejected": None,
     }
     if windows > 1:
-        joint = np.array([conditional_coverage(own, EXCEEDANCE_RATE).p_value for own in hits])
-        apart = [christoffersen_independence(own).p_value for own in hits]
+        joint = np.array([conditional_coverage(row, EXCEEDANCE_RATE).p_value for row in hits])
+        apart = [christoffersen_independence(row).p_value for row in hits]
         figures["christoffersen_p"] = float(np.median(joint))
         figures["christoffersen_independence_p"] = float(np.median(apart))
         figures["share_not_rejected"] = float((joint >= REJECTED_BELOW).mean())
@@ -162,7 +172,7 @@ def coverage_figures(portfolios: ReferencePortfolios, level: Floats) -> dict[str
 
 
 def procyclicality_figures(portfolios: ReferencePortfolios, level: Floats) -> dict[str, Any]:
-    """How much margin over notional moves while quantities stay.
+    """Measure how much margin over notional changes while quantities stay.
 
     ``peak_to_trough`` is the largest over the smallest day; ``n_day_max_increase`` the largest
     ``M(t + n) / M(t) - 1`` for n in `INCREASE_DAYS`, None where the span is not longer than n
@@ -193,38 +203,50 @@ def _increase(rate: Floats, days: int) -> float | None:
     return float(np.median((rate[:, days:] / rate[:, :-days] - 1.0).max(axis=1)))
 
 
-def _books(segments: BookIntervals, mark: Floats) -> tuple[Floats, Floats]:
-    """Leverage of each book and signed weight of each leg at its first row."""
-    owner = np.repeat(np.arange(len(segments)), np.diff(segments.leg_start))
+def _leverage_and_weights(
+    intervals: BookIntervals, market: LabelMarket, ruleset: RuleSet
+) -> tuple[Floats, Floats]:
+    """Leverage of each book and signed weight of each position at its first row."""
     # A book that is never held in the data has no leverage.
-    row = np.minimum(segments.first_row, len(mark) - 1)
-    price = mark[row[owner], segments.leg_symbol]
-    notional = segments.leg_margin_quantity * price
-    gross = row_sums(segments.leg_start, np.abs(notional))
-    equity = segments.cash + row_sums(segments.leg_start, segments.leg_value_quantity * price)
+    row = np.minimum(intervals.first_row, len(market.history.mark) - 1)
+    paths = book_paths(intervals.book, market, ruleset)
+    figures = paths.figures(np.arange(len(intervals)), row)
+    gross = figures.gross_notional
+    owner = np.repeat(np.arange(len(intervals)), np.diff(figures.leg_start))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return gross / equity, notional / gross[owner]
+        return gross / figures.equity, figures.leg_notional / gross[owner]
 
 
-def _hold(
-    segments: BookIntervals, chosen: Ints, leverage: Floats, weight: Floats, mark: Floats
+def _fixed_books(
+    intervals: BookIntervals, chosen: Ints, leverage: Floats, weight: Floats, mark: Floats
 ) -> BookIntervals:
-    """The chosen books at the given marks, each with an equity of 1."""
-    counts = segments.leg_start[chosen + 1] - segments.leg_start[chosen]
-    legs = ranges(segments.leg_start[chosen], counts)
-    symbol = segments.leg_symbol[legs]
-    notional = np.repeat(leverage[chosen], counts) * weight[legs]
+    """The chosen books at the given marks, each with an equity of 1, without collateral."""
+    book = intervals.book
+    counts = book.leg_start[chosen + 1] - book.leg_start[chosen]
+    legs = ranges(book.leg_start[chosen], counts)
     start = offsets(counts)
-    nobody = np.zeros(len(chosen), dtype=np.int64)
+    first = intervals.symbol_start[chosen]
+    symbol = intervals.symbol[ranges(first, counts)]
+    notional = np.repeat(leverage[chosen], counts) * weight[legs]
+    unused = np.zeros(len(chosen), dtype=np.int64)
+    ids = tuple(intervals.account_ids[a] for a in intervals.account[chosen])
     return BookIntervals(
         account=np.arange(len(chosen), dtype=np.int64),
-        account_ids=tuple(segments.account_ids[a] for a in segments.account[chosen]),
-        account_key=segments.account_key[segments.account[chosen]],
-        first_row=nobody,
-        last_row=nobody,
-        cash=1.0 - row_sums(start, notional),
-        leg_start=start,
-        leg_symbol=symbol,
-        leg_value_quantity=notional / mark[symbol],
-        leg_margin_quantity=notional / mark[symbol],
+        account_ids=ids,
+        account_key=intervals.account_key[intervals.account[chosen]],
+        first_row=unused,
+        last_row=unused,
+        book=Book(
+            account_ids=ids,
+            cash=1.0 - row_sums(start, notional),
+            leg_start=start,
+            leg_instrument=tuple([book.leg_instrument[leg] for leg in legs.tolist()]),
+            leg_quantity=notional / mark[symbol],
+            leg_entry_price=np.full(len(legs), _ENTRY_PRICE),
+            balance_start=np.zeros(len(chosen) + 1, dtype=np.int64),
+            balance_asset=(),
+            balance_amount=np.zeros(0),
+        ),
+        symbol_start=start,
+        symbol=symbol,
     )

@@ -1,4 +1,4 @@
-"""Tests of coverage: are exceedances as many as promised, and do they come one by one?"""
+"""Backtests of value at risk: number and independence of exceedances."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LikelihoodRatio:
     statistic:
         At least 0.
     p_value:
-        Probability of a larger statistic if the promise holds (chi-squared).
+        Probability of a larger statistic under the stated rate (chi-squared).
     """
 
     statistic: float
@@ -31,7 +31,7 @@ class LikelihoodRatio:
 
 
 def kupiec(exceedances: int, windows: int, rate: float) -> LikelihoodRatio:
-    """Proportion of failures: is the rate of exceedances the promised one?
+    """Test whether exceedances come at the stated rate (proportion of failures).
 
     ``LR = 2 [ln L(x/n) - ln L(rate)]`` with ``ln L(q) = x ln q + (n - x) ln(1 - q)``, chi-squared
     with one degree of freedom.
@@ -41,7 +41,7 @@ def kupiec(exceedances: int, windows: int, rate: float) -> LikelihoodRatio:
     exceedances, windows:
         x of n windows, ``0 <= x <= n``, n at least 1.
     rate:
-        Promised probability of an exceedance, in (0, 1).
+        Stated probability of an exceedance, in (0, 1).
 
     Raises
     ------
@@ -58,15 +58,15 @@ def kupiec(exceedances: int, windows: int, rate: float) -> LikelihoodRatio:
             f"{exceedances} exceedances of {windows} windows at rate {rate} cannot be tested; "
             "expected 0 to n of n >= 1 windows and a rate between 0 and 1"
         )
-    kept = windows - exceedances
-    ratio = _log_likelihood(exceedances, kept, exceedances / windows) - _log_likelihood(
-        exceedances, kept, rate
+    covered = windows - exceedances
+    ratio = _log_likelihood(exceedances, covered, exceedances / windows) - _log_likelihood(
+        exceedances, covered, rate
     )
     return _test(ratio, 1)
 
 
 def christoffersen_independence(hits: Bools) -> LikelihoodRatio:
-    """Is an exceedance as likely after an exceedance as after none?
+    """Test whether an exceedance is as likely after an exceedance as after none.
 
     With n_ij the transitions from i to j, ``LR = 2 [ln L(pi_0, pi_1) - ln L(pi)]`` for the
     first-order Markov chain against one rate, chi-squared with one degree of freedom. Where no
@@ -92,12 +92,12 @@ def christoffersen_independence(hits: Bools) -> LikelihoodRatio:
     before, after = hits[:-1], hits[1:]
     n00, n01 = int((~before & ~after).sum()), int((~before & after).sum())
     n10, n11 = int((before & ~after).sum()), int((before & after).sum())
-    chain = _best(n01, n00) + _best(n11, n10)
-    return _test(chain - _best(n01 + n11, n00 + n10), 1)
+    chain = _max_log_likelihood(n01, n00) + _max_log_likelihood(n11, n10)
+    return _test(chain - _max_log_likelihood(n01 + n11, n00 + n10), 1)
 
 
 def conditional_coverage(hits: Bools, rate: float) -> LikelihoodRatio:
-    """Right rate and independence together: the sum of both statistics, two degrees of freedom.
+    """Test rate and independence together: the sum of both statistics, two degrees of freedom.
 
     Parameters and errors as for `kupiec` and `christoffersen_independence`.
 
@@ -109,14 +109,14 @@ def conditional_coverage(hits: Bools, rate: float) -> LikelihoodRatio:
     return _test(0.5 * sum(part.statistic for part in parts), 2)
 
 
-def _log_likelihood(exceeded: int, kept: int, rate: float) -> float:
-    return float(xlogy(exceeded, rate) + xlog1py(kept, -rate))
+def _log_likelihood(exceeded: int, covered: int, rate: float) -> float:
+    return float(xlogy(exceeded, rate) + xlog1py(covered, -rate))
 
 
-def _best(exceeded: int, kept: int) -> float:
+def _max_log_likelihood(exceeded: int, covered: int) -> float:
     """Log likelihood at the observed rate; 0 without observations."""
-    total = exceeded + kept
-    return _log_likelihood(exceeded, kept, exceeded / total) if total else 0.0
+    total = exceeded + covered
+    return _log_likelihood(exceeded, covered, exceeded / total) if total else 0.0
 
 
 def _test(log_ratio: float, degrees: int) -> LikelihoodRatio:

@@ -1,4 +1,4 @@
-"""Drift monitors: is what comes in, goes out and comes of it still as in training?
+"""Drift monitors: are features, scores and outcomes still as in training?
 
 A monitor alarms only if its effect reaches a floor *and* chance does not explain it. The floor
 comes first: in a large sample every difference is significant, and most are of no consequence.
@@ -22,10 +22,10 @@ from training.drift.permutation import (
     PERMUTATIONS,
     Effect,
     Exchanges,
-    holm_adjusted,
     longest_run,
 )
 from training.drift.reference import Profile, Reference
+from training.evaluation.bootstrap import holm_adjusted
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["feature", "missing", "score", "labels"]
@@ -43,12 +43,12 @@ class Floors:
     missing:
         Change of a feature's share of missing rows.
     ratio:
-        Factor by which the mean probability, or observed over predicted calls, has moved; the
+        Factor by which the mean probability, or observed over predicted calls, changed; the
         default is the calibration gate's.
     slope:
         Change of the calibration slope; the default is the gate's.
     loss:
-        Log of the factor by which the log loss over its expectation has moved.
+        Log of the factor by which the log loss over its expectation changed.
     """
 
     distribution: float = 0.1
@@ -105,7 +105,7 @@ class DriftReport:
     reference, current:
         Spans, rows and blocks.
     block_days, runs, permutations, level:
-        How chance was judged; `runs` has the blocks that were exchanged together, by kind.
+        Settings of the permutation; `runs` has the blocks that were exchanged together, by kind.
     """
 
     verdict: Verdict
@@ -197,7 +197,7 @@ def drift_report(
     for kind, (old, new), comparisons in families:
         runs[kind] = longest_run(old, new, len(comparisons), level, permutations)
         exchanges = Exchanges(old, new, runs[kind], permutations, seed=seed)
-        monitors += _judged(kind, comparisons, exchanges, level)
+        monitors += _monitors(kind, comparisons, exchanges, level)
     verdicts = {monitor.verdict for monitor in monitors}
     worst: Verdict = (
         "drift" if "drift" in verdicts else "undecided" if "undecided" in verdicts else "stable"
@@ -205,8 +205,8 @@ def drift_report(
     return DriftReport(
         worst,
         tuple(monitors),
-        _described(reference.profile),
-        _described(current),
+        _span_summary(reference.profile),
+        _span_summary(current),
         reference.days,
         runs,
         permutations,
@@ -244,7 +244,7 @@ def _missing(
             f"missing_{reference.columns[c]}",
             reference.profile.histograms.counts[:, c].astype(np.float64),
             current.histograms.counts[:, c].astype(np.float64),
-            _apart(stat.missing_share),
+            _absolute_difference(stat.missing_share),
             floors.missing,
             stat.missing_share,
         )
@@ -263,7 +263,7 @@ def _scores(
             f"mean_probability_{hours}h",
             sides[0],
             sides[1],
-            _apart(stat.log_mean),
+            _absolute_difference(stat.log_mean),
             float(np.log(floors.ratio)),
             lambda sums: np.exp(stat.log_mean(sums)),
         )
@@ -288,13 +288,13 @@ def _labels(reference: Reference, current: Profile, floors: Floors) -> Iterator[
                 f"{name}_{hours}h",
                 reference.profile.outcomes.sums[:, h],
                 current.outcomes.sums[:, h],
-                _apart(figure),
+                _absolute_difference(figure),
                 floor,
                 _exponential(figure) if is_log else figure,
             )
 
 
-def _apart(figure: Callable[[Floats], Floats]) -> Effect:
+def _absolute_difference(figure: Callable[[Floats], Floats]) -> Effect:
     return lambda reference, current: np.abs(figure(current) - figure(reference))
 
 
@@ -302,16 +302,16 @@ def _exponential(figure: Callable[[Floats], Floats]) -> Callable[[Floats], Float
     return lambda sums: np.exp(figure(sums))
 
 
-def _judged(
+def _monitors(
     kind: Kind, comparisons: list[_Comparison], exchanges: Exchanges, level: float
 ) -> list[Monitor]:
     """All monitors of one kind: one family for Holm's correction."""
-    found = {c.name: exchanges.p_value(c.reference, c.current, c.effect) for c in comparisons}
-    adjusted = holm_adjusted({name: p for name, (_, p) in found.items()})
+    effects = {c.name: exchanges.p_value(c.reference, c.current, c.effect) for c in comparisons}
+    adjusted = holm_adjusted({name: p for name, (_, p) in effects.items()})
     provable = len(comparisons) * exchanges.smallest_p <= level
     monitors = []
     for c in comparisons:
-        effect, p = found[c.name]
+        effect, p = effects[c.name]
         sides = c.reference.sum(axis=0), c.current.sum(axis=0)
         verdict: Verdict = "stable"
         if effect >= c.floor:  # NaN is not
@@ -336,7 +336,7 @@ def _judged(
     return monitors
 
 
-def _described(profile: Profile) -> dict[str, Any]:
+def _span_summary(profile: Profile) -> dict[str, Any]:
     return {
         "span": [format_time(profile.span[0]), format_time(profile.span[1])],
         "rows": profile.rows,

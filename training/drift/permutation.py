@@ -1,15 +1,15 @@
-"""Block permutation: how large would the effect be if the blocks of two spans were exchanged?
+"""Block permutation: the distribution of an effect when the blocks of two spans are exchanged.
 
 Weeks that follow each other are alike: volatility comes in regimes that last for weeks. Exchanging
 single weeks would break these regimes up and make the spread of chance too small. So blocks are
 exchanged in runs of neighbours, as they come in time: the longer the runs, the more of the
-dependence survives, and the fewer different exchanges there are to judge by.
+dependence survives, and the fewer different exchanges exist.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +80,7 @@ class Exchanges:
     Raises
     ------
     ModelError
-        A side has no block, the run is not within the current blocks, or no exchange is asked for.
+        A side has no block, the run is not within the current blocks, or there is no exchange.
 
     References
     ----------
@@ -109,12 +109,12 @@ class Exchanges:
         gaps = np.diff(edges, axis=1) - 1
         order = lengths[rng.random((n, k)).argsort(axis=1)]
         starts = np.cumsum(gaps + order, axis=1) - order + rng.integers(0, blocks, (n, 1))
-        self._chosen = np.zeros((n, blocks))
+        self._membership = np.zeros((n, blocks))
         rows = np.arange(n)[:, None]
         for step in range(run):
             inside = step < order
             places = (starts + step) % blocks
-            self._chosen[np.broadcast_to(rows, places.shape)[inside], places[inside]] = 1.0
+            self._membership[np.broadcast_to(rows, places.shape)[inside], places[inside]] = 1.0
 
     def p_value(self, reference: Floats, current: Floats, effect: Effect) -> tuple[float, float]:
         """The effect between the spans and the share of exchanges with at least as large a one.
@@ -143,25 +143,10 @@ class Exchanges:
         observed = float(effect(reference.sum(axis=0), current.sum(axis=0)))
         if math.isnan(observed):
             return observed, 1.0
-        moved = self._chosen @ blocks
-        drawn = effect(total - moved, moved)
+        exchanged = self._membership @ blocks
+        drawn = effect(total - exchanged, exchanged)
         large = np.isnan(drawn) | (drawn >= observed - _TIES * max(1.0, abs(observed)))
         return observed, float((1 + np.count_nonzero(large)) / (len(drawn) + 1))
-
-
-def holm_adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's adjusted p-values: reject what is at most the level to keep the family's error there.
-
-    References
-    ----------
-    Holm (1979), "A simple sequentially rejective multiple test procedure".
-    """
-    adjusted: dict[str, float] = {}
-    running = 0.0
-    for k, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        running = max(running, min(1.0, (len(p_values) - k) * p))
-        adjusted[name] = running
-    return {name: adjusted[name] for name in p_values}
 
 
 def _run_lengths(current: int, run: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""A span of rows, summed by block of days: all that a drift monitor needs to know of it.
+"""Sums of a span of rows by block of days: the input of the drift monitors.
 
 Rows of one day share one market, and calm or stormy weeks hang together, so the unit of chance is
 the block, not the row. Every statistic of `training.drift` is a function of sums over blocks;

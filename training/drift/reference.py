@@ -1,9 +1,9 @@
-"""What a model was trained on, in the form that drift is measured against.
+"""The drift reference of a model: a summary of the rows it was trained on.
 
 The reference travels in the bundle as ``reference.json``: sums over blocks of days, no rows and no
-accounts, so that years later a bundle alone says what "as in training" means. Features and scores
+accounts, so that a bundle alone defines "as in training" years later. Features and scores
 are those of the fit and calibration rows; outcomes those of the calibration rows only, since the
-trees know the answers of the fit rows.
+trees were fitted to the outcomes of the fit rows.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SEED = 1
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One span: what went in, what came out, what came of it.
+    """One span of rows: features, scores and outcomes.
 
     Attributes
     ----------
@@ -146,21 +146,21 @@ def make_reference(
     data, block:
         The data set and each row's part in training.
     """
-    seen = data.take(np.flatnonzero((block == Block.FIT) | (block == Block.CALIBRATE)))
+    training = data.take(np.flatnonzero((block == Block.FIT) | (block == Block.CALIBRATE)))
     calibrate = data.take(np.flatnonzero(block == Block.CALIBRATE))
-    chosen = seen.take(_sampled(seen))
+    chosen = training.take(_sample_rows(training))
     X = _model_rows(schema, chosen)
     outcomes = outcome_sums(
         calibrate.labels, scorer.probability(_model_rows(schema, calibrate)), calibrate.time
     )
     reference = reference_of_rows(schema, X, scorer.probability(X), chosen.time, outcomes)
-    return replace(reference, profile=replace(reference.profile, **_whole(seen)))
+    return replace(reference, profile=replace(reference.profile, **_span_and_rows(training)))
 
 
 def reference_of_rows(
     schema: ModelSchema, X: Floats, probability: Floats, time: Ints, outcomes: OutcomeSums | None
 ) -> Reference:
-    """The reference of given rows, with bins of equal count on them.
+    """Make the reference of some rows, with bins of equal count on them.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def reference_of_rows(
     X, probability, time:
         Features (n, F), probabilities (n, H), decision times in nanoseconds (n,).
     outcomes:
-        What came of rows the trees had not seen.
+        Outcomes of rows that the trees were not fitted to.
     """
     edges = tuple(quantile_edges(column) for column in _columns(X, probability))
     profile = profile_of_rows(edges, BLOCK_DAYS, X, probability, time, outcomes)
@@ -184,7 +184,7 @@ def profile_of_rows(
     time: Ints,
     outcomes: OutcomeSums | None,
 ) -> Profile:
-    """The profile of given rows in given bins and blocks; see `reference_of_rows`.
+    """Summarise rows in these bins and blocks; see `reference_of_rows`.
 
     Raises
     ------
@@ -236,17 +236,17 @@ def current_profile(bundle: Bundle, reference: Reference, data: Dataset) -> Prof
     if not len(data):
         raise ModelError("there is no account-time to compare with training; give a later span")
     scorer, schema = bundle.scorer, bundle.schema
-    chosen = data.take(_sampled(data))
+    chosen = data.take(_sample_rows(data))
     X = _model_rows(schema, chosen)
     p_all = scorer.probability(_model_rows(schema, data))
     outcomes = outcome_sums(data.labels, p_all, data.time, reference.days)
     profile = profile_of_rows(
         reference.edges, reference.days, X, scorer.probability(X), chosen.time, outcomes
     )
-    return replace(profile, **_whole(data))
+    return replace(profile, **_span_and_rows(data))
 
 
-def _whole(data: Dataset) -> dict[str, Any]:
+def _span_and_rows(data: Dataset) -> dict[str, Any]:
     """Span and number of all rows, of which only a sample is binned."""
     return {"span": (int(data.time.min()), int(data.time.max())), "rows": len(data)}
 
@@ -270,7 +270,7 @@ def _expected(probability: Floats, time: Ints, days: int) -> Floats:
     return np.stack([np.bincount(code, weights=p, minlength=len(block)) for p in probability.T], 1)
 
 
-def _sampled(data: Dataset) -> Ints:
+def _sample_rows(data: Dataset) -> Ints:
     """At most `MAX_ROWS` rows by a hash of account and time, in rising order."""
     if len(data) <= MAX_ROWS:
         return np.arange(len(data), dtype=np.int64)

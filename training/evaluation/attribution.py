@@ -1,4 +1,4 @@
-"""What the model leans on: contributions to its score, and what it loses without a family."""
+"""Attribution: contributions of features to the score, and the loss without a feature family."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def feature_families(schema: ModelSchema) -> dict[str, str]:
 
 
 def mean_contributions(candidate: Candidate, test: Dataset) -> dict[str, Any]:
-    """How much each column moves the raw score between accounts, on the test block.
+    """Measure how much each column moves the raw score between accounts, on the test block.
 
     The figure is the mean absolute deviation of a column's path contribution from its own mean,
     ``mean_i |c_i − mean c|`` in log odds; for ``prior`` (the logit that the trees correct) that
-    of the logit itself. A column's total contribution says little otherwise, for its mean is a
-    constant like the bias.
+    of the logit itself. The mean of a contribution is left out, for it is a constant
+    like the bias.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def mean_contributions(candidate: Candidate, test: Dataset) -> dict[str, Any]:
 
 
 def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -> dict[str, Any]:
-    """What the trees lose when they must do without a family of features.
+    """Measure what the trees lose without each family of features.
 
     For each horizon that has trees they are fitted anew with all columns, without each family,
     and not at all (the structural prior alone): the same rows, the same number of rounds, seed
@@ -168,7 +168,7 @@ def _refit(
     rounds: int,
 ) -> dict[str, Floats]:
     """Raw scores, prior included, of trees on some of the columns; without columns the prior."""
-    own = {name: np.ascontiguousarray(part[:, keep]) for name, part in X.items()}
+    columns = {name: np.ascontiguousarray(part[:, keep]) for name, part in X.items()}
     start = {name: part[:, prior].copy() for name, part in X.items()}
     if not keep:
         return start
@@ -182,19 +182,21 @@ def _refit(
     }
     booster = lightgbm.train(
         parameters,
-        lightgbm.Dataset(own["fit"], y, init_score=start["fit"], params=parameters),
+        lightgbm.Dataset(columns["fit"], y, init_score=start["fit"], params=parameters),
         num_boost_round=rounds,
     )
     return {
         name: start[name] + np.asarray(booster.predict(part, raw_score=True))
-        for name, part in own.items()
+        for name, part in columns.items()
         if name != "fit"
     }
 
 
 def _spreads(columns: Mapping[str, Floats]) -> dict[str, float]:
-    found = {name: float(np.abs(column - column.mean()).mean()) for name, column in columns.items()}
-    ranked = sorted(found.items(), key=lambda item: -item[1])
+    spreads = {
+        name: float(np.abs(column - column.mean()).mean()) for name, column in columns.items()
+    }
+    ranked = sorted(spreads.items(), key=lambda item: -item[1])
     return {name: value for name, value in ranked if value > 0.0}
 
 

@@ -22,6 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 RESAMPLES = 1000
+LEVEL = 0.95
+"""Coverage of the percentile intervals."""
 CELLS_AT_ONCE = 4_000_000
 
 
@@ -37,9 +39,8 @@ def skill_interval(
     n: int = RESAMPLES,
     *,
     seed: int,
-    level: float = 0.95,
 ) -> tuple[float, float] | None:
-    """Interval of the skill ``1 − mean(model)/mean(baseline)``, paired by row.
+    """95% interval of the skill ``1 − mean(model)/mean(baseline)``, paired by row.
 
     Parameters
     ----------
@@ -51,13 +52,11 @@ def skill_interval(
         Number of resamples.
     seed:
         Seed of the resamples.
-    level:
-        Coverage of the percentile interval.
 
     Returns
     -------
     tuple or None
-        Lower and upper bound; None with fewer than two days, which say nothing of the spread.
+        Lower and upper bound; None with fewer than two days, which have no spread.
 
     Raises
     ------
@@ -68,103 +67,30 @@ def skill_interval(
     ----------
     Davison and Hinkley (1997), Bootstrap Methods and their Application, 2.4 and 3.8.
     """
-    interval = ratio_interval(losses_model, losses_baseline, day_index, n, seed=seed, level=level)
-    return None if interval is None else (1.0 - interval[1], 1.0 - interval[0])
-
-
-def ratio_interval(
-    numerator: npt.ArrayLike,
-    denominator: npt.ArrayLike,
-    day_index: npt.ArrayLike,
-    n: int = RESAMPLES,
-    *,
-    seed: int,
-    level: float = 0.95,
-) -> tuple[float, float] | None:
-    """Percentile interval of ``Σ numerator / Σ denominator``; otherwise as `skill_interval`.
-
-    Raises
-    ------
-    ModelError
-        Also when a resample's denominator is not positive: the ratio has no interval then.
-    """
-    sums, _ = _day_sums((numerator, denominator), day_index)
-    if len(sums) < 2:
-        return None
-    top, bottom = _resampled_sums(sums, n, seed).T
-    if not (bottom > 0.0).all():
-        raise ModelError(
-            "the denominator of a bootstrapped ratio is not positive on some resample of days; "
-            "expected positive sums: use a longer span"
-        )
-    return _percentiles(top / bottom, level)
-
-
-def day_intervals(
-    columns: Mapping[str, npt.ArrayLike],
-    day_index: npt.ArrayLike,
-    n: int = RESAMPLES,
-    *,
-    seed: int,
-    level: float = 0.95,
-) -> dict[str, tuple[float, float] | None]:
-    """Percentile interval of the mean of each column, all under the same resamples.
-
-    The mean of a resample is its sum over its own number of rows. None for every column with
-    fewer than two days.
-
-    Raises
-    ------
-    ModelError
-        Shapes disagree or a value is not finite.
-    """
-    sums, rows = _day_sums(tuple(columns.values()), day_index)
-    if len(sums) < 2:
-        return dict.fromkeys(columns)
-    resampled = _resampled_sums(np.column_stack((sums, rows)), n, seed)
-    means = resampled[:, :-1] / resampled[:, -1:]
-    return {name: _percentiles(means[:, j], level) for j, name in enumerate(columns)}
-
-
-def worse_p_value(
-    losses_model: npt.ArrayLike,
-    losses_baseline: npt.ArrayLike,
-    day_index: npt.ArrayLike,
-    n: int = RESAMPLES,
-    *,
-    seed: int,
-) -> float | None:
-    """One-sided p-value of "the model is not worse than the baseline", paired by row.
-
-    ``(1 + #{resamples whose mean difference model − baseline is ≤ 0}) / (n + 1)``; small means
-    that the model is worse. None with fewer than two days.
-
-    Raises
-    ------
-    ModelError
-        Shapes disagree or a value is not finite.
-
-    References
-    ----------
-    Davison and Hinkley (1997), Bootstrap Methods and their Application, 4.2.
-    """
     sums, _ = _day_sums((losses_model, losses_baseline), day_index)
     if len(sums) < 2:
         return None
-    difference = _resampled_sums((sums[:, 0] - sums[:, 1])[:, None], n, seed)[:, 0]
-    return float((1 + np.count_nonzero(difference <= 0.0)) / (n + 1))
+    model, baseline = _resampled_sums(sums, n, seed).T
+    if not (baseline > 0.0).all():
+        raise ModelError(
+            "the baseline's loss is not positive on some resample of days; expected positive sums: "
+            "use a longer span"
+        )
+    return _skill_percentiles(model / baseline)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSkill:
-    """What the bootstrap says of one group.
+    """Skill of one group under the bootstrap.
 
     Attributes
     ----------
     interval:
         Of the skill; None with fewer than two days.
     worse_p:
-        One-sided p-value of "the model is not worse than the baseline"; None likewise.
+        One-sided p-value of "the model is not worse than the baseline", None likewise:
+        ``(1 + #{resamples whose mean difference model − baseline is ≤ 0}) / (n + 1)``; small
+        means that the model is worse.
     """
 
     interval: tuple[float, float] | None
@@ -179,12 +105,11 @@ def group_skills(
     n: int = RESAMPLES,
     *,
     seed: int,
-    level: float = 0.95,
 ) -> dict[str, GroupSkill]:
-    """`skill_interval` and `worse_p_value` of many groups of rows under the same resamples.
+    """`GroupSkill` of many groups of rows under the same resamples.
 
     Days are drawn from all days of the sample, so a group's own number of days varies between
-    resamples, as that of a domain does. A resample without any row of a group says nothing of its
+    resamples, as that of a domain does. A resample without any row of a group has no
     skill, and counts as "not worse".
 
     Parameters
@@ -195,8 +120,8 @@ def group_skills(
         Day of each row, any integers, shape (rows,).
     groups:
         By name the rows of the group, boolean, shape (rows,); each with at least one row.
-    n, seed, level:
-        Resamples, their seed, and the coverage of the intervals.
+    n, seed:
+        Resamples and their seed.
 
     Raises
     ------
@@ -211,7 +136,7 @@ def group_skills(
     day = np.asarray(day_index)
     if not (baseline > 0.0).all():
         raise ModelError("skill of groups needs positive losses of the baseline on every row")
-    whole, _ = _day_sums((model, baseline), day)  # checks what it was given
+    whole, _ = _day_sums((model, baseline), day)
     if len(whole) < 2:
         return dict.fromkeys(groups, GroupSkill(None, None))
     _, code = np.unique(day, return_inverse=True)
@@ -222,23 +147,24 @@ def group_skills(
         for losses in (model, baseline)
     ]
     resampled = _resampled_sums(np.column_stack(sums or [whole]), n, seed)
-    found: dict[str, GroupSkill] = {}
+    skills: dict[str, GroupSkill] = {}
     for g, (name, rows) in enumerate(groups.items()):
         if len(np.unique(code[rows])) < 2:
-            found[name] = GroupSkill(None, None)
+            skills[name] = GroupSkill(None, None)
             continue
         top, bottom = resampled[:, 2 * g], resampled[:, 2 * g + 1]
         drawn = bottom > 0.0
-        low, high = _percentiles(top[drawn] / bottom[drawn], level)
+        interval = _skill_percentiles(top[drawn] / bottom[drawn])
         not_worse = int(np.count_nonzero(top - bottom <= 0.0))
-        found[name] = GroupSkill((1.0 - high, 1.0 - low), (1 + not_worse) / (n + 1))
-    return found
+        skills[name] = GroupSkill(interval, (1 + not_worse) / (n + 1))
+    return skills
 
 
 def holm_adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's adjusted p-values: a hypothesis is rejected at a level where its own is below it.
+    """Holm's adjusted p-values: a hypothesis is rejected at a level that its own does not exceed.
 
-    Sorted ascending, the k-th of m (k from 0) becomes ``max(previous, min(1, (m − k)·p))``.
+    Sorted ascending, the k-th of m (k from 0) becomes ``max(previous, min(1, (m − k)·p))``; the
+    order of the names is kept.
 
     References
     ----------
@@ -249,25 +175,7 @@ def holm_adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
     for k, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         running = max(running, min(1.0, (len(p_values) - k) * p_value))
         adjusted[name] = running
-    return adjusted
-
-
-def holm_rejected(p_values: Mapping[str, float], level: float = 0.05) -> tuple[str, ...]:
-    """Names of the hypotheses that Holm's step-down procedure rejects, smallest p first.
-
-    The k-th smallest of m p-values (k from 0) is held against ``level/(m − k)``; the first that
-    passes ends the rejections.
-
-    References
-    ----------
-    Holm (1979), "A simple sequentially rejective multiple test procedure".
-    """
-    rejected: list[str] = []
-    for name, p_value in sorted(p_values.items(), key=lambda item: item[1]):
-        if p_value > level / (len(p_values) - len(rejected)):
-            break
-        rejected.append(name)
-    return tuple(rejected)
+    return {name: adjusted[name] for name in p_values}
 
 
 def ece_quantile(
@@ -339,19 +247,19 @@ def _weighted_gap(
     bins = min(BINS, total)
     size, larger = total // bins, total % bins
     bin_index = 0
-    room = size + (1 if larger > 0 else 0)
+    space = size + (1 if larger > 0 else 0)
     for i in range(len(residual)):
         left = count[day[i]]
         while left > 0:
-            take = min(left, room)
+            take = min(left, space)
             inside += take * residual[i]
             left -= take
-            room -= take
-            if room == 0:
+            space -= take
+            if space == 0:
                 gap += abs(inside)
                 inside = 0.0
                 bin_index += 1
-                room = size + (1 if bin_index < larger else 0)
+                space = size + (1 if bin_index < larger else 0)
     return gap
 
 
@@ -392,8 +300,7 @@ def _resampled_sums(sums: FloatArray, n: int, seed: int) -> FloatArray:
     return np.concatenate([counts @ sums for counts in _day_counts(len(sums), n, seed)])
 
 
-def _percentiles(values: FloatArray, level: float) -> tuple[float, float]:
-    if not 0.0 < level < 1.0:
-        raise ModelError(f"interval level {level!r} is not between 0 and 1; 0.95 is usual")
-    low, high = np.quantile(values, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return float(low), float(high)
+def _skill_percentiles(ratio: FloatArray) -> tuple[float, float]:
+    """95% interval of ``1 − ratio`` over the resamples."""
+    low, high = np.quantile(ratio, [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
+    return float(1.0 - high), float(1.0 - low)

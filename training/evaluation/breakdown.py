@@ -1,4 +1,4 @@
-"""The forecast group by group: calendar months, stress windows, segments of accounts.
+"""Figures of a forecast by group: calendar months, stress windows, segments of accounts.
 
 The bounds of the segments are fixed numbers, not quantiles of a sample and not parameters of a
 population, so that the same segment means the same in every report.
@@ -29,7 +29,7 @@ RESAMPLES = 4000
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """One way to tell accounts apart.
+    """One way to divide accounts into bands.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ def stress_windows(data: Dataset) -> Groups:
 
 def segments(data: Dataset) -> dict[str, Groups]:
     """Rows of each band of each segmentation; bands without rows are left out."""
-    found: dict[str, Groups] = {}
+    groups: dict[str, Groups] = {}
     for segmentation in SEGMENTATIONS:
         value = segmentation.value(data)
         edges = (-np.inf, *segmentation.edges, np.inf)
@@ -136,8 +136,8 @@ def segments(data: Dataset) -> dict[str, Groups]:
             label: (value >= low) & (value < high)
             for label, (low, high) in zip(segmentation.labels, pairwise(edges), strict=True)
         }
-        found[segmentation.name] = {label: rows for label, rows in bands.items() if rows.any()}
-    return found
+        groups[segmentation.name] = {label: rows for label, rows in bands.items() if rows.any()}
+    return groups
 
 
 def breakdown(
@@ -186,7 +186,7 @@ def breakdown(
         skill: GroupSkill = skills[name]
         observed = int(y[rows].sum())
         predicted = {each: float(models[each][rows].sum()) for each in counted}
-        mine, other = (float(losses[each][rows].mean()) for each in (model, baseline))
+        loss, baseline_loss = (float(losses[each][rows].mean()) for each in (model, baseline))
         report[name] = {
             "rows": int(rows.sum()),
             "observed": observed,
@@ -194,8 +194,8 @@ def breakdown(
             "predicted_over_observed": {
                 each: count / observed if observed else None for each, count in predicted.items()
             },
-            "log_loss": {model: mine, baseline: other},
-            "log_loss_skill": log_loss_skill(mine, other),
+            "log_loss": {model: loss, baseline: baseline_loss},
+            "log_loss_skill": log_loss_skill(loss, baseline_loss),
             "log_loss_skill_ci95": skill.interval,
             "worse_p": skill.worse_p,
         }

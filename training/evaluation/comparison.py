@@ -1,4 +1,4 @@
-"""Champion against challenger: figures side by side, what they were made from, what decides."""
+"""Comparison of champion and challenger: figures, inputs, and gates that decide."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from training.reports.run_record import Reviewed
+from training.reports.run_record import RunRecord
 
 MODEL = "margincast"
 CHAMPION = "champion"
@@ -68,8 +68,8 @@ class Comparison:
     champion, challenger:
         The trainings.
     same_rows:
-        Whether both were judged on the same data over the same span: if not, their figures are
-        of different rows, and only the paired gates compare like with like.
+        Whether both were evaluated on the same data over the same span: if not, their figures are
+        of different rows, and only the paired gates compare the same rows.
     lines:
         Figures side by side.
     paired:
@@ -81,8 +81,8 @@ class Comparison:
         Names of gates that one passed and the other did not, with who passed.
     """
 
-    champion: Reviewed
-    challenger: Reviewed
+    champion: RunRecord
+    challenger: RunRecord
     same_rows: bool
     lines: tuple[Line, ...]
     paired: Mapping[str, Mapping[str, Any]]
@@ -90,11 +90,11 @@ class Comparison:
     gates_changed: Mapping[str, str]
 
 
-def compare(champion: Reviewed, challenger: Reviewed) -> Comparison:
+def compare(champion: RunRecord, challenger: RunRecord) -> Comparison:
     """Set two trainings side by side; horizons that one of them lacks are left out."""
     differences = tuple(_differences(champion, challenger))
     changed = {item.what for item in differences}
-    alike = challenger.rival == champion.bundle
+    same_champion = challenger.incumbent == champion.bundle
     return Comparison(
         champion=champion,
         challenger=challenger,
@@ -103,7 +103,7 @@ def compare(champion: Reviewed, challenger: Reviewed) -> Comparison:
         paired={
             name: gate
             for name, gate in challenger.gates.items()
-            if alike and f"than_{CHAMPION}_" in name
+            if same_champion and f"than_{CHAMPION}_" in name
         },
         differences=differences,
         gates_changed={
@@ -117,17 +117,19 @@ def compare(champion: Reviewed, challenger: Reviewed) -> Comparison:
 
 def _lines(champion: Mapping[str, Any], challenger: Mapping[str, Any]) -> list[Line]:
     lines: list[Line] = []
-    for hours, theirs in champion["horizons"].items():
-        ours = challenger["horizons"].get(hours)
-        if ours is None:
+    for hours, before in champion["horizons"].items():
+        after = challenger["horizons"].get(hours)
+        if after is None:
             continue
         pairs = [
-            (title, theirs["models"][MODEL].get(key), ours["models"][MODEL].get(key), side)
+            (title, before["models"][MODEL].get(key), after["models"][MODEL].get(key), side)
             for title, key, side in _FIGURES
-        ] + [(title, theirs.get(key), ours.get(key), side) for title, key, side in _HORIZON_FIGURES]
+        ] + [
+            (title, before.get(key), after.get(key), side) for title, key, side in _HORIZON_FIGURES
+        ]
         lines += [
-            Line(int(hours), title, before, after, _better(before, after, side))
-            for title, before, after, side in pairs
+            Line(int(hours), title, old, new, _better(old, new, side))
+            for title, old, new, side in pairs
         ]
     return lines
 
@@ -141,10 +143,10 @@ def _better(champion: float | None, challenger: float | None, side: str) -> str:
     return "challenger" if higher == (side == "higher") else CHAMPION
 
 
-def _differences(champion: Reviewed, challenger: Reviewed) -> list[Difference]:
-    def facts(one: Reviewed) -> dict[str, str]:
-        manifest, evaluation = one.manifest, one.evaluation
-        provenance = (one.review or {}).get("provenance") or {}
+def _differences(champion: RunRecord, challenger: RunRecord) -> list[Difference]:
+    def facts(run: RunRecord) -> dict[str, str]:
+        manifest, evaluation = run.manifest, run.evaluation
+        provenance = (run.review or {}).get("provenance") or {}
         return {
             "data": str(manifest["training_data_sha256"])[:12],
             "rule set": str(manifest["ruleset_sha256"])[:12],
@@ -158,7 +160,7 @@ def _differences(champion: Reviewed, challenger: Reviewed) -> list[Difference]:
                 f"library {name}": str(version)
                 for name, version in sorted(manifest["versions"].items())
             },
-            **{f"setting {name}": str(value) for name, value in sorted(one.params.items())},
+            **{f"setting {name}": str(value) for name, value in sorted(run.params.items())},
         }
 
     before, after = facts(champion), facts(challenger)

@@ -1,4 +1,4 @@
-"""Curves of a forecast with what chance allows: reliability, and precision against recall."""
+"""Curves of a forecast: reliability with its intervals, and precision against recall."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 
 CURVE_POINTS = 60
 ALERT_BUDGETS = (0.01, 0.05)
-"""Shares of account-hours that a desk can look at."""
+"""Shares of account-hours that a desk can review."""
 
 
 def reliability(y: npt.ArrayLike, p: npt.ArrayLike, day_index: npt.ArrayLike) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def reliability(y: npt.ArrayLike, p: npt.ArrayLike, day_index: npt.ArrayLike) ->
 
 
 def wilson_interval(share: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share seen in `n` (effective) trials, within [0, 1]."""
+    """Wilson's score interval of a share observed in `n` (effective) trials, within [0, 1]."""
     z = float(ndtri((1.0 + level) / 2.0))
     centre = share + z * z / (2.0 * n)
     half = z * float(np.sqrt(share * (1.0 - share) / n + z * z / (4.0 * n * n)))
@@ -110,8 +110,8 @@ def precision_recall(y: npt.ArrayLike, p: npt.ArrayLike) -> list[list[float]]:
         return []
     precision, recall, _ = precision_recall_curve(y, p)
     precision, recall = precision[-2::-1], recall[-2::-1]  # without the made-up end at recall 0
-    wanted = np.linspace(0.0, 1.0, CURVE_POINTS + 1)[1:]
-    at = np.unique(np.searchsorted(recall, wanted, side="left").clip(max=len(recall) - 1))
+    levels = np.linspace(0.0, 1.0, CURVE_POINTS + 1)[1:]
+    at = np.unique(np.searchsorted(recall, levels, side="left").clip(max=len(recall) - 1))
     return [[float(recall[i]), float(precision[i])] for i in at]
 
 
@@ -124,8 +124,8 @@ def recall_at_budgets(y: npt.ArrayLike, p: npt.ArrayLike) -> dict[str, float | N
     outcome = np.asarray(y, dtype=np.float64)
     order = np.argsort(-np.asarray(p, dtype=np.float64), kind="stable")
     total = outcome.sum()
-    found: dict[str, float | None] = {}
+    recalls: dict[str, float | None] = {}
     for budget in ALERT_BUDGETS:
         alerts = max(1, round(budget * len(order)))
-        found[f"{budget:g}"] = float(outcome[order[:alerts]].sum() / total) if total else None
-    return found
+        recalls[f"{budget:g}"] = float(outcome[order[:alerts]].sum() / total) if total else None
+    return recalls

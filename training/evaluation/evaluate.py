@@ -1,4 +1,4 @@
-"""The report on a bundle: its figures beside those of the baselines it was trained with."""
+"""The evaluation of a bundle beside the baselines that it was trained with."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def forecasts_of(
 
 
 def baseline_columns(data: Dataset) -> dict[str, Floats]:
-    """Inputs of the baselines: the data set's own and the distances among its features."""
+    """Inputs of the baselines: the columns of the data set and the distances among its features."""
     distances = {
         name: data.features[:, i]
         for i, name in enumerate(ACCOUNT_COLUMNS)

@@ -1,4 +1,4 @@
-"""Figures that a probability forecast is held to.
+"""Metrics of a probability forecast.
 
 A figure that the sample does not define (one class only, say) is None, JSON's null, never NaN.
 """
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from market.core.errors import ModelError
-from training.fitting.logistic import fit_logistic, separable, standard_scale
+from training.fitting.calibration import fit_line
+from training.fitting.logistic import separable
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -60,6 +61,12 @@ class ReliabilityBins:
         """``Σ (n_b/n) · |mean p − mean y|``."""
         gap = np.abs(self.predicted - self.observed)
         return float((self.count * gap).sum() / self.count.sum())
+
+    @property
+    def top_ratio(self) -> float | None:
+        """Mean predicted over observed of the highest bin; None if nothing happened in it."""
+        predicted, observed = float(self.predicted[-1]), float(self.observed[-1])
+        return predicted / observed if observed > 0.0 else None
 
 
 def clip_probability(p: npt.ArrayLike) -> FloatArray:
@@ -131,19 +138,6 @@ def reliability_bins(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = BINS) -> Re
     )
 
 
-def expected_calibration_error(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
-    """``Σ (n_b/n) · |mean p − mean y|`` over the ten bins of `reliability_bins`."""
-    return reliability_bins(y, p).expected_calibration_error
-
-
-def top_decile_ratio(y: npt.ArrayLike, p: npt.ArrayLike) -> float | None:
-    """Mean predicted over observed in the highest tenth of ``p``; None if nothing happened.
-
-    The tenth is the last bin of `reliability_bins`.
-    """
-    return _top_ratio(reliability_bins(y, p))
-
-
 def predicted_over_observed(y: npt.ArrayLike, p: npt.ArrayLike) -> float | None:
     """Predicted over observed count, ``Σ p / Σ y``; None if nothing happened."""
     outcome, probability = _checked(y, p)
@@ -173,11 +167,7 @@ def calibration_line(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[float, float] 
     logit = np.log(clipped) - np.log1p(-clipped)
     if logit.min() == logit.max() or separable(logit, outcome):
         return None
-    columns = logit[:, None]
-    mean, scale = standard_scale(columns)
-    coef, centre = fit_logistic(columns, outcome, mean=mean, scale=scale)
-    slope = float(coef[0] / scale[0])
-    return slope, float(centre - slope * mean[0])
+    return fit_line(logit, outcome)
 
 
 def evaluate_probability(
@@ -231,7 +221,7 @@ def evaluate_probability(
         ece_over_base_rate=ece / base_rate if base_rate > 0.0 else None,
         calibration_slope=line[0] if line else None,
         calibration_intercept=line[1] if line else None,
-        top_decile_ratio=_top_ratio(bins),
+        top_decile_ratio=bins.top_ratio,
     )
 
 
@@ -242,11 +232,6 @@ def _discrimination(y: FloatArray, p: FloatArray) -> tuple[float | None, float |
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     return float(roc_auc_score(y, p)), float(average_precision_score(y, p))
-
-
-def _top_ratio(bins: ReliabilityBins) -> float | None:
-    predicted, observed = float(bins.predicted[-1]), float(bins.observed[-1])
-    return predicted / observed if observed > 0.0 else None
 
 
 def _checked(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -1,4 +1,4 @@
-"""The market's stress events, each held out in turn."""
+"""Stress windows of real markets."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from market.core.errors import ModelError
+from training.fitting.fit import RoundSearch
 from training.fitting.logistic import LogisticModel
 from training.labels.splits import time_ordered_tail
 
@@ -59,7 +60,6 @@ def fit_baselines(
     columns: Mapping[str, npt.ArrayLike],
     y: npt.ArrayLike,
     horizon: int,
-    distance_columns: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Fit every baseline but the plain LightGBM on training rows.
 
@@ -67,7 +67,8 @@ def fit_baselines(
     - ``lagged_breaches``: logistic regression on ``log(1e-6 + trailing breach rate)``.
     - ``first_passage``: the probability 2Φ(−d) as it stands; nothing to fit.
     - ``first_passage_isotonic``: the same through a rising isotonic regression, kept as knots.
-    - ``logistic_distance``: logistic regression on the logs of all distances.
+    - ``logistic_distance``: logistic regression on the logs of all distances, the columns named
+      ``distance_*``.
 
     Parameters
     ----------
@@ -78,9 +79,6 @@ def fit_baselines(
         Outcomes, 0 or 1, shape (n,).
     horizon:
         Horizon in hours; it picks the first-passage column.
-    distance_columns:
-        Columns of ``logistic_distance``; None takes all whose name starts with ``distance_``,
-        in the order of their names.
 
     Returns
     -------
@@ -105,8 +103,7 @@ def fit_baselines(
             "shape (n,)"
         )
     rows = len(outcome)
-    if distance_columns is None:
-        distance_columns = sorted(name for name in columns if name.startswith(DISTANCE_PREFIX))
+    distance_columns = sorted(name for name in columns if name.startswith(DISTANCE_PREFIX))
     if not distance_columns:
         raise ModelError(
             f"logistic_distance was given no distances; expected columns {DISTANCE_PREFIX}*"
@@ -198,17 +195,11 @@ def fit_plain(
     t: npt.ArrayLike,
     horizon_hours: int,
     feature_names: Sequence[str],
-    *,
-    seed: int,
-    num_threads: int = 1,
-    max_rounds: int = 1000,
-    patience: int = 50,
-    tail_share: float = 0.1,
+    search: RoundSearch,
 ) -> lightgbm.Booster:
-    """Plain LightGBM: the same feature columns, no prior, no constraints, usual parameters.
+    """Fit plain LightGBM: the same feature columns, no prior, no constraints, usual parameters.
 
-    The number of trees is chosen on the latest part of the fit rows: the last `tail_share` of
-    their time span validates, and rows whose label reaches into it are purged from training.
+    Rows whose label reaches into the part that validates are purged from training.
 
     Parameters
     ----------
@@ -222,12 +213,8 @@ def fit_plain(
         Label horizon.
     feature_names:
         Names of the columns, length k.
-    seed, num_threads:
-        Passed to LightGBM, which is deterministic for one seed and version.
-    max_rounds, patience:
-        Most trees, and rounds without improvement before stopping.
-    tail_share:
-        Share of the span that validates.
+    search:
+        How the number of trees is chosen.
 
     Returns
     -------
@@ -253,26 +240,20 @@ def fit_plain(
             f"plain LightGBM was given features {x.shape}, outcomes {outcome.shape}, times "
             f"{times.shape} and {len(feature_names)} names; expected (n, k), (n,), (n,) and k"
         )
-    if not 0.0 < tail_share < 1.0:
-        raise ModelError(f"tail share {tail_share!r} is not between 0 and 1; 0.1 is usual")
-    train, validate = time_ordered_tail(times, horizon_hours, tail_share)
+    train, validate = time_ordered_tail(times, horizon_hours, search.tail_share)
     for part, index in (("training", train), ("stopping", validate)):
         if len(np.unique(outcome[index])) < 2:
             raise ModelError(
                 f"the {part} part of plain LightGBM has {len(index)} rows of fewer than two "
                 "classes; widen the fit span"
             )
-    parameters = {**PLAIN_PARAMETERS, "seed": seed, "num_threads": num_threads}
-    # Subsets share the binned matrix, so the rows are not copied a second time.
+    parameters = {
+        **PLAIN_PARAMETERS,
+        "seed": search.seed,
+        "num_threads": search.num_threads,
+    }
     data = lightgbm.Dataset(x, outcome, feature_name=list(feature_names), params=parameters)
-    data.construct()
-    return lightgbm.train(
-        parameters,
-        data.subset(train.tolist()),
-        num_boost_round=max_rounds,
-        valid_sets=[data.subset(validate.tolist())],
-        callbacks=[lightgbm.early_stopping(patience, verbose=False)],
-    )
+    return search.train(data, parameters, train, validate)
 
 
 def _fit_isotonic(p: FloatArray, y: FloatArray) -> dict[str, list[float]]:

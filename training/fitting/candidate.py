@@ -32,8 +32,8 @@ from training.evaluation.evaluate import (
     plain_schema,
 )
 from training.fitting.baselines import fit_baselines, fit_plain
-from training.fitting.fit import Ensemble, fit_trees
-from training.fitting.kalman_calibration import DriftingLine, filtered_platt
+from training.fitting.fit import Ensemble, RoundSearch, fit_trees
+from training.fitting.kalman_calibration import KalmanLine, fit_kalman_line
 from training.labels.dataset import Dataset
 from training.labels.splits import Block
 
@@ -64,7 +64,7 @@ class Candidate:
     schema: ModelSchema
     ensembles: dict[int, Ensemble]
     trees: dict[int, TreeTable]
-    lines: dict[int, DriftingLine]
+    lines: dict[int, KalmanLine]
     baselines: dict[str, Any]
     plain: dict[str, bytes]
 
@@ -99,7 +99,7 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
     Raises
     ------
     ModelError
-        A block says too little to fit on; the message names it.
+        A block is too small to fit on; the message names it.
     """
     fit, calibrate = np.flatnonzero(block == Block.FIT), np.flatnonzero(block == Block.CALIBRATE)
     schema = trained_schema(data, fit)
@@ -107,14 +107,16 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
     X_calibrate = np.ascontiguousarray(data.features[calibrate][:, model_columns(schema)])
     columns = {name: column[fit] for name, column in baseline_columns(data).items()}
     threads = os.cpu_count() or 1
+    search = RoundSearch(SEED, threads)
+    plain_search = RoundSearch(SEED, threads, max_rounds=1000, patience=50, tail_share=0.1)
     ensembles: dict[int, Ensemble] = {}
     trees: dict[int, TreeTable] = {}
-    lines: dict[int, DriftingLine] = {}
+    lines: dict[int, KalmanLine] = {}
     baselines: dict[str, Any] = {}
     plain: dict[str, bytes] = {}
     for h, hours in enumerate(data.horizons):
         y = data.labels[fit, h]
-        ensemble = fit_trees(X, y, data.time[fit], schema, hours, seed=SEED, num_threads=threads)
+        ensemble = fit_trees(X, y, data.time[fit], schema, hours, search)
         ensembles[hours] = ensemble
         trees[hours] = (
             TreeTable.empty(len(schema.features))
@@ -123,50 +125,51 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
         )
         prior = schema.prior_columns()[h]
         raw = [part[:, prior] + trees[hours].raw_score(part) for part in (X, X_calibrate)]
-        seen = np.concatenate((fit, calibrate))
-        lines[hours] = filtered_platt(
-            np.concatenate(raw), data.labels[seen, h], utc_day(data.time[seen])
+        known = np.concatenate((fit, calibrate))
+        lines[hours] = fit_kalman_line(
+            np.concatenate(raw), data.labels[known, h], utc_day(data.time[known])
         )
         baselines[str(hours)] = fit_baselines(columns, y, hours)
-        own = plain_schema(schema, hours)
+        schema_of_plain = plain_schema(schema, hours)
         booster = fit_plain(
-            np.ascontiguousarray(data.features[fit][:, model_columns(own)]),
+            np.ascontiguousarray(data.features[fit][:, model_columns(schema_of_plain)]),
             y,
             data.time[fit],
             hours,
-            own.features,
-            seed=SEED,
-            num_threads=threads,
+            schema_of_plain.features,
+            plain_search,
         )
-        table = trees_from_booster(booster, len(own.features), average=True)
-        plain[PLAIN_FILE.format(hours=hours)] = export(own, {hours: table}, {hours: (1.0, 0.0)})
+        table = trees_from_booster(booster, len(schema_of_plain.features), average=True)
+        plain[PLAIN_FILE.format(hours=hours)] = export(
+            schema_of_plain, {hours: table}, {hours: (1.0, 0.0)}
+        )
     return Candidate(schema, ensembles, trees, lines, baselines, plain)
 
 
 def trained_schema(data: Dataset, fit: npt.NDArray[np.intp]) -> ModelSchema:
-    """Columns that are present often enough; priors of the trained horizons only, and what speaks
-    of options only where accounts hold some."""
+    """Columns that are present often enough, with priors of the trained horizons only, and option
+    columns only where accounts hold options."""
     priors = tuple(prior_column(hours) for hours in data.horizons)
     presence = 1.0 - np.isnan(data.features[fit]).mean(axis=0)
-    silent = {
+    without_options = {
         name
         for name in OPTION_FEATURES
         if not data.features[fit, ACCOUNT_COLUMNS.index(name)].any()
     }
-    kept = [
+    features = [
         feature
         for feature, share in zip(ACCOUNT_FEATURES, presence, strict=True)
         if share >= MIN_PRESENCE
-        and feature.name not in silent
+        and feature.name not in without_options
         and (feature.name in priors or not feature.name.startswith("prior_logit_"))
     ]
-    missing = [name for name in priors if name not in {feature.name for feature in kept}]
+    missing = [name for name in priors if name not in {feature.name for feature in features}]
     if missing:
         raise ModelError(f"prior column(s) {', '.join(missing)} are mostly missing; check the data")
     return ModelSchema.of_columns(
-        features=tuple(feature.name for feature in kept),
-        monotone=tuple(feature.monotone for feature in kept),
+        features=tuple(feature.name for feature in features),
+        monotone=tuple(feature.monotone for feature in features),
         horizons=data.horizons,
         prior=priors,
-        feature_digests=digests_of(feature.name for feature in kept),
+        feature_digests=digests_of(feature.name for feature in features),
     )

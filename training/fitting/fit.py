@@ -40,6 +40,50 @@ PARAMETERS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
+class RoundSearch:
+    """How the number of trees is chosen: by early stopping on the latest part of the rows.
+
+    Attributes
+    ----------
+    seed, num_threads:
+        Passed to LightGBM, which is deterministic for one seed and version.
+    max_rounds, patience:
+        Most trees, and rounds without improvement before stopping.
+    tail_share:
+        Share of the time span that validates.
+    """
+
+    seed: int
+    num_threads: int
+    max_rounds: int = 300
+    patience: int = 25
+    tail_share: float = 0.15
+
+    def train(
+        self,
+        data: lightgbm.Dataset,
+        parameters: Mapping[str, Any],
+        train: npt.NDArray[np.intp],
+        tail: npt.NDArray[np.intp],
+    ) -> lightgbm.Booster:
+        """Train on the rows `train` of `data` until the loss on `tail` stops falling.
+
+        ``best_iteration`` of the result is the number of trees.
+        """
+        import lightgbm  # four seconds that only training pays
+
+        # Subsets share the binned matrix, so the rows are not copied a second time.
+        data.construct()
+        return lightgbm.train(
+            dict(parameters),
+            data.subset(train.tolist()),
+            num_boost_round=self.max_rounds,
+            valid_sets=[data.subset(tail.tolist())],
+            callbacks=[lightgbm.early_stopping(self.patience, verbose=False)],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Ensemble:
     """Trees of one horizon.
 
@@ -50,7 +94,7 @@ class Ensemble:
     rounds:
         Number of trees.
     prior_loss, tree_loss:
-        Log loss on the tail of the fit block, each after its own Platt line.
+        Log loss on the tail of the fit block, each after a Platt line.
     """
 
     booster: lightgbm.Booster | None
@@ -65,17 +109,12 @@ def fit_trees(
     time: npt.NDArray[np.int64],
     schema: ModelSchema,
     horizon: int,
-    *,
-    seed: int,
-    num_threads: int,
-    max_rounds: int = 300,
-    patience: int = 25,
-    tail_share: float = 0.15,
+    search: RoundSearch,
 ) -> Ensemble:
     """Fit the trees of one horizon on rows of the fit block.
 
     The prior logit of the horizon is the initial score. The number of trees is chosen on the
-    latest `tail_share` of the span, purged by label end; then the trees are fitted anew on all
+    latest rows (see `RoundSearch`), purged by label end; then the trees are fitted anew on all
     rows, so that the latest market is not left out. Where trees do not beat the prior on the tail
     beyond chance (95% interval over days) there are none: the model is the structural model.
 
@@ -91,8 +130,8 @@ def fit_trees(
         Columns, constraints and priors.
     horizon:
         In hours.
-    seed, num_threads:
-        Passed to LightGBM, which is deterministic for one seed and version.
+    search:
+        How the number of trees is chosen.
 
     Raises
     ------
@@ -106,7 +145,7 @@ def fit_trees(
     import lightgbm  # four seconds that only training pays
 
     prior = features[:, schema.prior_columns()[schema.horizons.index(horizon)]].copy()
-    train, tail = time_ordered_tail(time, horizon, tail_share)
+    train, tail = time_ordered_tail(time, horizon, search.tail_share)
     for name, part in (("earlier part", train), ("tail", tail)):
         if not 0 < int(labels[part].sum()) < len(part):
             raise ModelError(
@@ -116,8 +155,8 @@ def fit_trees(
     parameters = {
         **PARAMETERS,
         "monotone_constraints": list(schema.monotone),
-        "seed": seed,
-        "num_threads": num_threads,
+        "seed": search.seed,
+        "num_threads": search.num_threads,
     }
     data = lightgbm.Dataset(
         features,
@@ -127,33 +166,26 @@ def fit_trees(
         params=parameters,
         free_raw_data=False,
     )
-    data.construct()
-    trial = lightgbm.train(
-        parameters,
-        data.subset(train.tolist()),
-        num_boost_round=max_rounds,
-        valid_sets=[data.subset(tail.tolist())],
-        callbacks=[lightgbm.early_stopping(patience, verbose=False)],
-    )
+    trial = search.train(data, parameters, train, tail)
     corrected = prior[tail] + np.asarray(trial.predict(features[tail], raw_score=True))
     prior_loss = _platt_loss(prior[tail], labels[tail])
     tree_loss = _platt_loss(corrected, labels[tail])
-    if not _better(corrected, prior[tail], labels[tail], time[tail]):
+    if not _beats_prior(corrected, prior[tail], labels[tail], time[tail]):
         return Ensemble(None, 0, prior_loss, tree_loss)
     rounds = int(trial.best_iteration)
     booster = lightgbm.train(parameters, data, num_boost_round=rounds)
     return Ensemble(booster, rounds, prior_loss, tree_loss)
 
 
-def _better(
+def _beats_prior(
     corrected: Floats,
     prior: Floats,
     labels: npt.NDArray[np.int8],
     time: npt.NDArray[np.int64],
 ) -> bool:
     """Whether the trees' skill against the prior is above zero beyond chance, day by day."""
-    mine, other = _platt_losses(corrected, labels), _platt_losses(prior, labels)
-    interval = skill_interval(mine, other, utc_day(time), seed=0)
+    trees, structure = _platt_losses(corrected, labels), _platt_losses(prior, labels)
+    interval = skill_interval(trees, structure, utc_day(time), seed=0)
     return interval is not None and interval[0] > 0.0
 
 

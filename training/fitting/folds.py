@@ -1,8 +1,7 @@
-"""Folds: trainings on earlier or other parts of the data, judged where they did not learn.
+"""Folds: trainings on earlier or other parts of the data, evaluated on rows they did not see.
 
 Walk-forward folds train on everything known before a stretch of time; stress folds on everything
-but one stress window and its embargo. The rows of the test block take part in none: they judge
-the model itself, once.
+but one stress window and its embargo. The rows of the test block take part in no fold.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from training.labels.dataset import Dataset
 from training.labels.splits import Block, held_out_window, time_ordered_tail, walk_forward
 
 FOLD_ROWS = 40_000
-"""Most rows of a fold to learn from, and most to judge it on; a seeded draw takes them."""
+"""Largest number of training rows and of test rows of a fold; a seeded draw takes them."""
 
 CALIBRATE_SHARE = 0.25
-"""Share of the time learnt from that calibrates, as 20 of 80 per cent in the default split."""
+"""Share of the training time that calibrates, as 20 of 80 per cent in the default split."""
 
 FOLD_SEED = 20_240_102
 
@@ -73,7 +72,7 @@ def cut_folds(
     Raises
     ------
     ModelError
-        A walk-forward fold has nothing to learn from or to be judged on.
+        A walk-forward fold has no training rows or no test rows.
 
     References
     ----------
@@ -82,22 +81,22 @@ def cut_folds(
     before = np.flatnonzero(time + horizon_hours * HOUR <= end)
     if walk:
         stretches = walk_forward(time[before], walk, horizon_hours)
-        for k, (train, held) in enumerate(stretches, 1):
-            block = _blocks(time, before[train], before[held], horizon_hours)
+        for k, (train, test) in enumerate(stretches, 1):
+            block = _blocks(time, before[train], before[test], horizon_hours)
             yield Fold(f"walk_forward_{k}", "walk_forward", block)
     for window in STRESS_WINDOWS if stress and len(before) else ():
         if window.start < time[before[0]] or window.end > time[before[-1]]:
             continue
         split = held_out_window(time[before], window.start, window.end, horizon_hours)
-        train, held = before[split.train], before[split.held]
-        if len(held) and len(train):
-            yield Fold(window.name, "stress", _blocks(time, train, held, horizon_hours))
+        train, test = before[split.train], before[split.held]
+        if len(test) and len(train):
+            yield Fold(window.name, "stress", _blocks(time, train, test, horizon_hours))
 
 
 def evaluate_fold(
     data: Dataset, fold: Fold, description: Mapping[str, str], symbols: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Train on a fold and judge it where it was held out.
+    """Train on a fold and evaluate it on the rows held out.
 
     Of each block at most `FOLD_ROWS` rows are drawn (fit and calibrate together), so that a fold
     costs a bounded time whatever the size of the data: its figures compare models within the
@@ -107,10 +106,10 @@ def evaluate_fold(
     -------
     dict
         ``name``, ``kind``, ``rows`` by block and ``evaluation`` (the object of
-        ``evaluate --json``); where the fold says too little to train on, ``not_evaluated`` with
-        the reason takes the place of the evaluation.
+        ``evaluate --json``); where the fold is too small to train on, ``not_evaluated`` with the
+        reason takes the place of the evaluation.
     """
-    chosen = _drawn(fold.block)
+    chosen = _sample_rows(fold.block)
     part = data.take(chosen)
     block = fold.block[chosen]
     report: dict[str, Any] = {
@@ -129,27 +128,27 @@ def evaluate_fold(
             "not_evaluated": "too short a time is left to learn from; use fewer folds",
         }
     fit = block == Block.FIT
-    held = part.take(np.flatnonzero(block == Block.TEST))
-    learnt = part.time[fit | (block == Block.CALIBRATE)]
+    test = part.take(np.flatnonzero(block == Block.TEST))
+    training_time = part.time[fit | (block == Block.CALIBRATE)]
     training = {
-        "span_ns": [int(learnt[0]), int(learnt[-1])],
+        "span_ns": [int(training_time[0]), int(training_time[-1])],
         "base_rates": {
             str(hours): float(part.labels[fit, h].mean()) for h, hours in enumerate(data.horizons)
         },
     }
     try:
-        forecasts = fit_candidate(part, block).forecast(held)
-        evaluation = evaluate(held, forecasts, training, description, symbols)
+        forecasts = fit_candidate(part, block).forecast(test)
+        evaluation = evaluate(test, forecasts, training, description, symbols)
     except ModelError as error:
         return {**report, "not_evaluated": str(error)}
-    # What was learnt from may lie on both sides of what was held out; no label window is shared.
+    # Training rows may lie on both sides of the test rows; no label window is shared.
     return {**report, "evaluation": evaluation | {"overlap_with_training_hours": 0.0}}
 
 
 def _blocks(
     time: npt.NDArray[np.int64],
     train: npt.NDArray[np.intp],
-    held: npt.NDArray[np.intp],
+    test: npt.NDArray[np.intp],
     horizon_hours: int,
 ) -> npt.NDArray[np.int8]:
     """Codes of all rows, the latest part of the train rows calibrating."""
@@ -157,18 +156,18 @@ def _blocks(
     block = np.full(len(time), Block.PURGED, dtype=np.int8)
     block[train[fit]] = Block.FIT
     block[train[calibrate]] = Block.CALIBRATE
-    block[held] = Block.TEST
+    block[test] = Block.TEST
     return block
 
 
-def _drawn(block: npt.NDArray[np.int8]) -> npt.NDArray[np.intp]:
+def _sample_rows(block: npt.NDArray[np.int8]) -> npt.NDArray[np.intp]:
     """Rows of the fold, thinned evenly by a seeded draw, in their order."""
     rng = np.random.default_rng(FOLD_SEED)
-    held = np.flatnonzero(block == Block.TEST)
-    learnt = np.flatnonzero((block == Block.FIT) | (block == Block.CALIBRATE))
+    test = np.flatnonzero(block == Block.TEST)
+    train = np.flatnonzero((block == Block.FIT) | (block == Block.CALIBRATE))
     parts = [
         part if len(part) <= FOLD_ROWS else rng.choice(part, FOLD_ROWS, replace=False)
-        for part in (learnt, held)
+        for part in (train, test)
     ]
     return np.sort(np.concatenate(parts))
 

@@ -1,4 +1,4 @@
-"""Platt calibration of a market that drifts: a local-level filter over the lines of quarters."""
+"""Platt calibration of a drifting market: a Kalman filter over the lines of quarters."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ IntArray = npt.NDArray[np.int64]
 
 QUARTER_DAYS = 91
 MIN_BREACH_DAYS = 10
-"""Days with a positive outcome that a line of its own needs; shorter stretches are joined."""
+"""Days with a positive outcome that one line needs; shorter stretches are joined."""
 
 DRIFTS: tuple[float, ...] = (0.0, *np.geomspace(1e-3, 10.0, 81).tolist())
 """Drifts that are tried, twenty a decade."""
 
 
 @dataclass(frozen=True, slots=True)
-class DriftingLine:
+class KalmanLine:
     """The line at the end of the sample.
 
     Attributes
@@ -34,7 +34,7 @@ class DriftingLine:
         Variance of one quarter's step over the mean sampling variance of a quarter's line;
         0 where the quarters do not differ beyond chance.
     quarters:
-        Number of lines the filter has seen.
+        Number of lines that were filtered.
     """
 
     slope: float
@@ -43,13 +43,13 @@ class DriftingLine:
     quarters: int
 
 
-def filtered_platt(
+def fit_kalman_line(
     raw: npt.ArrayLike,
     y: npt.ArrayLike,
     day: npt.ArrayLike,
     drifts: Sequence[float] = DRIFTS,
-) -> DriftingLine:
-    """The calibration line of today, filtered from the lines of the quarters before.
+) -> KalmanLine:
+    """Fit the calibration line at the end of the sample, filtered from the lines of its quarters.
 
     Model: quarter k has the line theta_k (slope, intercept), of which its rows give the estimate
     t_k with cluster-robust covariance ``V_k = H^-1 (sum_d g_d g_d') H^-1`` (H the Hessian, g_d
@@ -110,7 +110,7 @@ def filtered_platt(
             f"the calibration slope is {line[0]:.4g}; expected it above 0: the score ranks the "
             "rows the wrong way, retrain on more data"
         )
-    return DriftingLine(float(line[0]), float(line[1]), drift, len(stretches))
+    return KalmanLine(float(line[0]), float(line[1]), drift, len(stretches))
 
 
 def local_level(
@@ -129,9 +129,9 @@ def local_level(
     """
     step = drift * covariance.mean(axis=0)
     mean, spread, likelihood = observed[0], covariance[0], 0.0
-    for seen, noise in zip(observed[1:], covariance[1:], strict=True):
+    for line, noise in zip(observed[1:], covariance[1:], strict=True):
         spread = spread + step
-        total, surprise = spread + noise, seen - mean
+        total, surprise = spread + noise, line - mean
         likelihood -= 0.5 * float(
             surprise @ np.linalg.solve(total, surprise) + np.linalg.slogdet(total)[1]
         )

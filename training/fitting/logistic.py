@@ -1,36 +1,36 @@
-"""Logistic regression by Newton's method, kept as plain numbers.
+"""Logistic regression by scikit-learn's Newton solver, kept as plain numbers.
 
-One solver serves the calibration line of the metrics, Platt's calibrator and the logistic
-baselines. It walks the rows in blocks, so that four million of them need no second copy.
+One fit serves the calibration line of the metrics, Platt's calibrator and the logistic baselines.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_expit
+from scipy.special import expit
 
 from market.core.errors import ModelError
 
 FloatArray = npt.NDArray[np.float64]
 
-BLOCK_ROWS = 1 << 18
-MAX_ITERATIONS = 100
-MAX_HALVINGS = 40
-NEWTON_DECREMENT = 1e-14
-"""Convergence: the squared Newton decrement, in units of log likelihood."""
-RELATIVE_STEP = 1e-6
-"""Convergence too: on separable classes the likelihood flattens while the steps stay long."""
+RIDGE = 1.0
+"""Penalty of the baselines: negligible beside thousands of rows, it keeps separable or collinear
+columns finite."""
+TOLERANCE = 1e-13
+"""The solver stops at this gradient of the mean log loss; see `docs/experiments/logistic.md`."""
+MAX_GRADIENT = 1e-8
+"""Largest gradient of the mean log loss that counts as converged."""
 
 
 def standard_scale(x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation of the columns of ``x``, shape (n, k).
 
-    A constant column gets scale 1: centring makes it 0, and it then says nothing.
+    A constant column gets scale 1: centring makes it 0.
     """
     mean = x.mean(axis=0)
     constant = x.min(axis=0) == x.max(axis=0)
@@ -54,87 +54,83 @@ def separable(x: FloatArray, y: npt.ArrayLike) -> bool:
 
 
 def fit_logistic(
-    x: FloatArray,
+    z: FloatArray,
     y: npt.ArrayLike,
     weight: npt.ArrayLike | None = None,
     *,
-    mean: FloatArray,
-    scale: FloatArray,
     ridge: float = 0.0,
 ) -> tuple[FloatArray, float]:
     """Coefficients and intercept of a logistic regression on standardised columns.
 
     Maximises ``Σ w (y log p + (1 − y) log(1 − p)) − ridge/2 · |coef|²`` with
-    ``p = expit(intercept + z·coef)`` and ``z = (x − mean)/scale``, by Newton steps that are
-    halved until the objective does not fall. The intercept is never penalised.
+    ``p = expit(intercept + z·coef)``. The intercept is never penalised.
 
     Parameters
     ----------
-    x:
-        Shape (n, k), finite.
+    z:
+        Standardised columns (see `standard_scale`), shape (n, k), finite.
     y:
-        Targets in [0, 1], shape (n,); soft targets are allowed.
+        Outcomes, 0 or 1, shape (n,).
     weight:
         Weights ≥ 0, shape (n,); None weighs every row 1.
-    mean, scale:
-        Shape (k,), as `standard_scale` gives them.
     ridge:
-        Penalty on the coefficients of the standardised columns, ≥ 0.
+        Penalty on the coefficients, ≥ 0.
 
     Returns
     -------
     tuple
-        ``coef`` of shape (k,) for the standardised columns, and the intercept.
+        ``coef`` of shape (k,), and the intercept.
 
     Raises
     ------
     ModelError
-        Shapes disagree, a value is not finite, only one class is present, or the maximum does
-        not exist (separable or collinear columns without ridge).
+        Shapes disagree, an outcome or weight is impossible, only one class is present, or the
+        solver did not reach the maximum.
 
     References
     ----------
-    Hastie, Tibshirani and Friedman (2009), The Elements of Statistical Learning, 4.4.1.
+    Hastie, Tibshirani and Friedman (2009), The Elements of Statistical Learning, 4.4.1;
+    scikit-learn, ``LogisticRegression``.
     """
-    x = np.asarray(x, dtype=np.float64)
-    if x.ndim != 2 or not np.isfinite(x).all():
-        raise ModelError(
-            f"logistic regression was given columns of shape {x.shape} or non-finite values; "
-            "give a finite matrix (n, k), with missing values replaced first"
-        )
-    targets, weights = _checked_targets(y, weight, len(x))
-    total = weights.sum()
-    share = float((weights * targets).sum() / total) if total > 0 else 0.0
-    if not 0.0 < share < 1.0:
-        raise ModelError(
-            f"logistic regression was given {len(x)} rows with a base rate of {share:g}; "
-            "it needs both classes: widen the fit span"
-        )
+    # scikit-learn takes seconds to import.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
 
-    beta = np.zeros(x.shape[1] + 1)
-    beta[-1] = np.log(share) - np.log1p(-share)
-    value = _objective(x, targets, weights, mean, scale, ridge, beta)
-    for _ in range(MAX_ITERATIONS):
-        gradient, hessian = _derivatives(x, targets, weights, mean, scale, ridge, beta)
-        step = _newton_step(gradient, hessian)
-        decrement = float(gradient @ step)
-        # Rounding in a sum of n logs must not be mistaken for a descent.
-        slack = 1e-13 * abs(value)
-        for _ in range(MAX_HALVINGS):
-            candidate = _objective(x, targets, weights, mean, scale, ridge, beta + step)
-            if candidate >= value - slack:
-                break
-            step *= 0.5
-        else:
-            break
-        beta, value = beta + step, candidate
-        settled = np.abs(step).max() <= RELATIVE_STEP * max(1.0, float(np.abs(beta).max()))
-        if decrement <= NEWTON_DECREMENT and settled:
-            return beta[:-1], float(beta[-1])
-    raise ModelError(
-        f"logistic regression of {len(x)} rows did not converge; the classes are separable or "
-        "the columns collinear: add ridge or drop columns"
+    outcome = np.asarray(y, dtype=np.float64)
+    weights = np.ones(len(z)) if weight is None else np.asarray(weight, dtype=np.float64)
+    if z.ndim != 2 or outcome.shape != (len(z),) or weights.shape != (len(z),):
+        raise ModelError(
+            f"logistic regression was given columns of shape {z.shape}, outcomes {outcome.shape} "
+            f"and weights {weights.shape}; expected (n, k), (n,) and (n,)"
+        )
+    if not ((outcome == 0.0) | (outcome == 1.0)).all():
+        raise ModelError("logistic regression needs outcomes of 0 or 1; check the labels")
+    # Written so that NaN fails too.
+    if not ((weights >= 0.0) & (weights < np.inf)).all():
+        raise ModelError("logistic weights must be finite and at least 0; check the weights")
+    total, positive = float(weights.sum()), float(weights @ outcome)
+    if not 0.0 < positive < total:
+        raise ModelError(
+            f"logistic regression was given {len(z)} rows with {positive:g} positives of "
+            f"{total:g} by weight; it needs both classes: widen the fit span"
+        )
+    solver = LogisticRegression(
+        C=1.0 / ridge if ridge else np.inf, solver="newton-cholesky", tol=TOLERANCE
     )
+    with warnings.catch_warnings():
+        # It warns of every fallback to another solver; the gradient shows whether one succeeded.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        solver.fit(z, outcome, sample_weight=weights)
+    coef, intercept = np.asarray(solver.coef_[0], dtype=np.float64), float(solver.intercept_[0])
+    residual = weights * (outcome - expit(z @ coef + intercept))
+    gradient = np.append(z.T @ residual - ridge * coef, residual.sum()) / total
+    if not np.abs(gradient).max() <= MAX_GRADIENT:
+        raise ModelError(
+            f"logistic regression of {len(z)} rows did not converge: the gradient of its mean log "
+            f"loss is {np.abs(gradient).max():.3g}, expected at most {MAX_GRADIENT:g}; the classes "
+            "may be separable or the columns collinear: add ridge or drop columns"
+        )
+    return coef, intercept
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +160,8 @@ class LogisticModel:
     intercept: float
 
     @classmethod
-    def fit(
-        cls,
-        features: Sequence[str],
-        x: FloatArray,
-        y: npt.ArrayLike,
-        weight: npt.ArrayLike | None = None,
-        *,
-        ridge: float = 1.0,
-    ) -> LogisticModel:
-        """Fit on the columns of ``x``, shape (n, k), named by ``features``.
-
-        ``ridge`` is the penalty of `fit_logistic`; its default of 1 is negligible beside
-        thousands of rows, and keeps separable or collinear columns finite.
+    def fit(cls, features: Sequence[str], x: FloatArray, y: npt.ArrayLike) -> LogisticModel:
+        """Fit on the columns of ``x``, shape (n, k), named by ``features``, with `RIDGE`.
 
         Raises
         ------
@@ -184,15 +169,15 @@ class LogisticModel:
             A column holds an infinity or nothing but NaN, or `fit_logistic` refuses.
         """
         x = _matrix(x, features)
-        empty = [name for name, column in zip(features, x.T, strict=True) if _all_nan(column)]
+        empty = [name for name, column in zip(features, x.T, strict=True) if np.isnan(column).all()]
         if empty:
             raise ModelError(
                 f"columns {empty} have no value in training; drop them or widen the fit span"
             )
         median = np.nanmedian(x, axis=0)
-        filled = _fill(x, median)
+        filled = np.where(np.isnan(x), median, x)
         mean, scale = standard_scale(filled)
-        coef, intercept = fit_logistic(filled, y, weight, mean=mean, scale=scale, ridge=ridge)
+        coef, intercept = fit_logistic((filled - mean) / scale, y, ridge=RIDGE)
         return cls(
             features=tuple(features),
             median=tuple(median.tolist()),
@@ -210,7 +195,8 @@ class LogisticModel:
         ModelError
             The number of columns is wrong or a value is infinite.
         """
-        filled = _fill(_matrix(x, self.features), np.array(self.median))
+        x = _matrix(x, self.features)
+        filled = np.where(np.isnan(x), np.array(self.median), x)
         z = (filled - np.array(self.mean)) / np.array(self.scale)
         return np.asarray(expit(z @ np.array(self.coef) + self.intercept), dtype=np.float64)
 
@@ -247,78 +233,6 @@ class LogisticModel:
         return model
 
 
-def _checked_targets(
-    y: npt.ArrayLike, weight: npt.ArrayLike | None, rows: int
-) -> tuple[FloatArray, FloatArray]:
-    targets = np.asarray(y, dtype=np.float64)
-    weights = np.ones(rows) if weight is None else np.asarray(weight, dtype=np.float64)
-    if targets.shape != (rows,) or weights.shape != (rows,):
-        raise ModelError(
-            f"logistic regression was given {rows} rows, targets of shape {targets.shape} and "
-            f"weights of shape {weights.shape}; expected one of each a row"
-        )
-    # Written so that NaN fails too.
-    if not ((targets >= 0.0) & (targets <= 1.0)).all():
-        raise ModelError("logistic targets must be finite and in [0, 1]; check the labels")
-    if not ((weights >= 0.0) & (weights < np.inf)).all():
-        raise ModelError("logistic weights must be finite and at least 0; check the weights")
-    return targets, weights
-
-
-def _objective(
-    x: FloatArray,
-    y: FloatArray,
-    weight: FloatArray,
-    mean: FloatArray,
-    scale: FloatArray,
-    ridge: float,
-    beta: FloatArray,
-) -> float:
-    value = -0.5 * ridge * float(beta[:-1] @ beta[:-1])
-    for start in range(0, len(x), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        eta = ((x[rows] - mean) / scale) @ beta[:-1] + beta[-1]
-        row_value = y[rows] * log_expit(eta) + (1.0 - y[rows]) * log_expit(-eta)
-        value += float(weight[rows] @ row_value)
-    return value
-
-
-def _derivatives(
-    x: FloatArray,
-    y: FloatArray,
-    weight: FloatArray,
-    mean: FloatArray,
-    scale: FloatArray,
-    ridge: float,
-    beta: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Gradient of the objective and the negative of its Hessian, intercept last."""
-    penalty = np.full(len(beta), ridge)
-    penalty[-1] = 0.0
-    gradient = -penalty * beta
-    hessian = np.diag(penalty)
-    for start in range(0, len(x), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        z = (x[rows] - mean) / scale
-        z = np.column_stack((z, np.ones(len(z))))
-        eta = z @ beta
-        p = expit(eta)
-        gradient += z.T @ (weight[rows] * (y[rows] - p))
-        # 1 − p would lose every digit where p rounds to 1.
-        hessian += z.T @ (z * (weight[rows] * p * expit(-eta))[:, None])
-    return gradient, hessian
-
-
-def _newton_step(gradient: FloatArray, hessian: FloatArray) -> FloatArray:
-    try:
-        return np.asarray(np.linalg.solve(hessian, gradient), dtype=np.float64)
-    except np.linalg.LinAlgError:
-        raise ModelError(
-            "logistic regression has no unique maximum: a column is constant or collinear; "
-            "drop it or add ridge"
-        ) from None
-
-
 def _matrix(x: FloatArray, features: Sequence[str]) -> FloatArray:
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 2 or x.shape[1] != len(features) or len(x) == 0:
@@ -330,11 +244,3 @@ def _matrix(x: FloatArray, features: Sequence[str]) -> FloatArray:
     if infinite:
         raise ModelError(f"columns {infinite} hold infinities; bound them before the model")
     return x
-
-
-def _fill(x: FloatArray, median: FloatArray) -> FloatArray:
-    return np.where(np.isnan(x), median, x)
-
-
-def _all_nan(column: FloatArray) -> bool:
-    return bool(np.isnan(column).all())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from features.account.frame import AccountRows
-from features.state.market_state import MarketFeatures
+from decisions.book_scoring import account_rows
+from features.account.frame import AccountRows, LegGreeks
+from margin.book.account_requirement import Requirement
+from margin.book.book_paths import book_paths
 from margin.book.portfolio_batch import row_sums
-from margin.engines.tier.tiers import TierTable
-from market.bars.history import MarketHistory
+from margin.engines.equity_paths import BookPaths
+from margin.rules.ruleset import RuleSet
 from training.labels.book_intervals import BookIntervals
+from training.labels.market_path import LabelMarket
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -20,31 +23,55 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class AccountPanel:
+class AccountTimes:
     """N account-times: K accounts, each at evenly spaced decision times.
 
     Attributes
     ----------
+    index, row:
+        Which book at which market row, shape (N,).
     start:
         Offsets of each account's times, in rising order, shape (K + 1,).
     step_hours:
         Hours from one time of an account to the next.
+    """
+
+    index: Ints
+    row: Ints
+    start: Ints
+    step_hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPanel:
+    """Figures of N account-times.
+
+    Attributes
+    ----------
+    start, step_hours:
+        See `AccountTimes`.
     rows:
-        Market row, positions, headroom and maintenance margin of each account-time.
-    initial_margin:
-        The rule's, settlement currency, shape (N,).
+        What the features read of each.
+    figures:
+        What the rules say of each.
     usable:
-        Whether every symbol of the book has enough history and fresh data, shape (N,).
+        Whether every symbol of the book has enough history and fresh data, and the rules have
+        figures of it, shape (N,).
     """
 
     start: Ints
     step_hours: float
     rows: AccountRows
-    initial_margin: Floats
+    figures: Requirement
     usable: Bools
 
     def __len__(self) -> int:
-        return len(self.initial_margin)
+        return len(self.rows.row)
+
+    @property
+    def initial_margin(self) -> Floats:
+        """The rule's, settlement currency, shape (N,)."""
+        return self.figures.initial_margin
 
     @property
     def maintenance_margin(self) -> Floats:
@@ -61,56 +88,36 @@ class AccountPanel:
 
 
 def value_panel(
-    segments: BookIntervals,
-    segment: Ints,
-    row: Ints,
-    start: Ints,
-    step_hours: float,
-    history: MarketHistory,
-    market: MarketFeatures,
-    table: TierTable,
+    intervals: BookIntervals, times: AccountTimes, market: LabelMarket, ruleset: RuleSet
 ) -> AccountPanel:
-    """Value the book of a segment at a market row, N times.
+    """Value books at account-times under a rule set of any engine.
 
-    Parameters
-    ----------
-    segments:
-        Books; collateral is a leg without margin quantity.
-    segment, row:
-        Which book at which row, shape (N,).
-    start, step_hours:
-        See `AccountPanel`.
-    history, market:
-        Marks and market features on the same grid. A missing mark gives NaN figures.
-    table:
-        Margins by symbol and notional.
+    A missing mark, and an account that the rules have no figures of, gives NaN figures.
     """
-    counts = segments.leg_start[segment + 1] - segments.leg_start[segment]
-    leg_start = offsets(counts)
-    legs = ranges(segments.leg_start[segment], counts)
-    leg_row, symbol = np.repeat(row, counts), segments.leg_symbol[legs]
-    mark = history.mark[leg_row, symbol]
-    notional = segments.leg_margin_quantity[legs] * mark
-    equity = segments.cash[segment] + row_sums(leg_start, segments.leg_value_quantity[legs] * mark)
-    maintenance = row_sums(leg_start, table.maintenance(notional, symbol))
-    usable = market.usable(history.bars.interval) & history.decidable()
-    collateral = (segments.leg_value_quantity - segments.leg_margin_quantity)[legs] * mark
-    headroom = equity - maintenance
-    unusable = row_sums(leg_start, (~usable[leg_row, symbol]).astype(np.float64))
-    return AccountPanel(
-        start=start,
-        step_hours=step_hours,
-        rows=AccountRows(row, leg_start, symbol, notional, headroom, maintenance, collateral),
-        initial_margin=row_sums(leg_start, table.initial(notional, symbol)),
-        usable=unusable == 0.0,
-    )
+    paths = book_paths(intervals.book, market, ruleset)
+    rows, figures = value_rows(paths, times.index, times.row)
+    counts = np.diff(intervals.symbol_start)[times.index]
+    legs = ranges(intervals.symbol_start[times.index], counts)
+    unusable = ~market.usable()[np.repeat(times.row, counts), intervals.symbol[legs]]
+    usable = row_sums(offsets(counts), unusable.astype(np.float64)) == 0.0
+    usable[list(figures.problems)] = False
+    return AccountPanel(times.start, times.step_hours, rows, figures, usable)
 
 
-def take_panel(times: AccountPanel, index: Ints, start: Ints) -> AccountPanel:
+def value_rows(paths: BookPaths, index: Ints, row: Ints) -> tuple[AccountRows, Requirement]:
+    """Books at market rows: what features and rules read of them, as decisions do."""
+    figures = paths.figures(index, row)
+    return replace(account_rows(figures, np.arange(len(figures))), row=row), figures
+
+
+def take_panel(panel: AccountPanel, index: Ints, start: Ints) -> AccountPanel:
     """Chosen account-times, regrouped by `start`."""
-    rows = take_rows(times.rows, index)
     return AccountPanel(
-        start, times.step_hours, rows, times.initial_margin[index], times.usable[index]
+        start,
+        panel.step_hours,
+        take_rows(panel.rows, index),
+        panel.figures.take(index),
+        panel.usable[index],
     )
 
 
@@ -118,7 +125,7 @@ def take_rows(rows: AccountRows, index: Ints) -> AccountRows:
     """Chosen account rows, in the order given."""
     counts = rows.leg_start[index + 1] - rows.leg_start[index]
     legs = ranges(rows.leg_start[index], counts)
-    collateral = rows.leg_collateral
+    collateral, greeks = rows.leg_collateral, rows.leg_greeks
     return AccountRows(
         rows.row[index],
         offsets(counts),
@@ -127,6 +134,9 @@ def take_rows(rows: AccountRows, index: Ints) -> AccountRows:
         rows.headroom[index],
         rows.maintenance_margin[index],
         None if collateral is None else collateral[legs],
+        None
+        if greeks is None
+        else LegGreeks(greeks.option[legs], greeks.gamma[legs], greeks.vega[legs]),
     )
 
 

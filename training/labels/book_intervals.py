@@ -1,20 +1,19 @@
-"""Pieces of account life during which the book does not change.
+"""Intervals of account life during which the book does not change.
 
-A segment is one book over a range of decision times. Sampled lives are one segment each; recorded
-accounts give one segment a snapshot.
+Sampled accounts are one interval each; recorded accounts give one interval a snapshot.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from margin.book.book_symbols import book_symbols
+from margin.engines.registry import engine_of
 from margin.rules.ruleset import RuleSet
-from margin.valuation.marks import QUOTE_COIN
 from market.accounts.account_files import AccountHistory
 from market.accounts.book import Book
 from market.core.errors import DataError
@@ -27,10 +26,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class BookIntervals:
-    """N segments of A accounts, in order of account and time.
-
-    Equity at marks m is ``cash + sum value_quantity * m``, notional ``|margin_quantity| * m``: a
-    position counts in both (its entry is in `cash`), collateral only in the first.
+    """N intervals of A accounts, in order of account and time.
 
     Attributes
     ----------
@@ -42,12 +38,11 @@ class BookIntervals:
         A 64-bit hash of each account, by which rows are chosen; uint64, shape (A,).
     first_row, last_row:
         Decision rows during which the book is held: ``first_row <= row < last_row``.
-    cash:
-        Settlement currency, shape (N,).
-    leg_start:
-        Offsets into the legs, shape (N + 1,).
-    leg_symbol, leg_value_quantity, leg_margin_quantity:
-        Shape (L,).
+    book:
+        The N books. Positions other than options have an entry price.
+    symbol_start, symbol:
+        Market columns that each book rests on, in compressed sparse rows: offsets (N + 1,) and
+        those of its positions, then of its collateral that is no cash.
     """
 
     account: Ints
@@ -55,34 +50,32 @@ class BookIntervals:
     account_key: npt.NDArray[np.uint64]
     first_row: Ints
     last_row: Ints
-    cash: Floats
-    leg_start: Ints
-    leg_symbol: Ints
-    leg_value_quantity: Floats
-    leg_margin_quantity: Floats
+    book: Book
+    symbol_start: Ints
+    symbol: Ints
 
     def __len__(self) -> int:
         return len(self.account)
 
+    def first_option(self) -> str | None:
+        """An option that some book holds; None where none does."""
+        names = dict.fromkeys(self.book.leg_instrument)
+        return next((name for name in names if parse_instrument(name).kind == "option"), None)
 
-def from_lives(lives: SampledAccounts) -> BookIntervals:
-    """Segments of sampled lives: one each."""
-    counts = np.diff(lives.leg_start)
-    owner = np.repeat(np.arange(len(counts)), counts)
-    invested = np.zeros(len(counts))
-    np.add.at(invested, owner, lives.leg_quantity * lives.leg_entry_price)
-    ids = tuple(lives.account_id(i) for i in range(len(counts)))
+
+def from_sampled_accounts(accounts: SampledAccounts, symbols: tuple[str, ...]) -> BookIntervals:
+    """Intervals of sampled accounts over the market's columns: one each."""
+    count = len(accounts)
+    book = accounts.book_of(np.arange(count), symbols)
     return BookIntervals(
-        account=np.arange(len(counts), dtype=np.int64),
-        account_ids=ids,
-        account_key=account_keys(ids),
-        first_row=lives.birth_row,
-        last_row=lives.end_row,
-        cash=lives.cash - invested,
-        leg_start=lives.leg_start,
-        leg_symbol=lives.leg_symbol,
-        leg_value_quantity=lives.leg_quantity,
-        leg_margin_quantity=lives.leg_quantity,
+        account=np.arange(count, dtype=np.int64),
+        account_ids=book.account_ids,
+        account_key=account_keys(book.account_ids),
+        first_row=accounts.birth_row,
+        last_row=accounts.end_row,
+        book=book,
+        symbol_start=accounts.leg_start,
+        symbol=accounts.leg_symbol,
     )
 
 
@@ -93,23 +86,26 @@ def from_history(
     mark: Floats,
     ruleset: RuleSet,
 ) -> BookIntervals:
-    """Segments of recorded accounts: from each snapshot to the next.
-
-    A position without an entry price entered at the mark of its snapshot's decision time.
+    """Intervals of recorded accounts: from each snapshot to the next.
 
     Raises
     ------
     DataError
-        An instrument or asset has no bars, or is nothing the rule set knows.
+        As `from_book`.
     """
     spans = history.segments
     first = np.searchsorted(decision_times, spans.begin)
     last = np.searchsorted(decision_times, spans.end)
-    seen = np.flatnonzero(first < last)  # the rest is replaced before the next decision
-    first, last = first[seen], last[seen]
-    book = history.book_of(seen)
+    decided = np.flatnonzero(first < last)  # the rest is replaced before the next decision
     return from_book(
-        book, spans.account[seen], history.account_ids, first, last, symbols, mark, ruleset
+        history.book_of(decided),
+        spans.account[decided],
+        history.account_ids,
+        first[decided],
+        last[decided],
+        symbols,
+        mark,
+        ruleset,
     )
 
 
@@ -123,7 +119,7 @@ def from_book(
     mark: Floats,
     ruleset: RuleSet,
 ) -> BookIntervals:
-    """One segment an entry of a book, in order of account and time.
+    """One interval an entry of a book, in order of account and time.
 
     Parameters
     ----------
@@ -135,58 +131,38 @@ def from_book(
         Decision rows during which each is held, shape (N,).
     symbols, mark:
         The market's columns, and marks of shape (T, S). A position without an entry price entered
-        at the mark of its first row.
+        at the mark of its first row; an option counts at its value and needs none.
     ruleset:
-        Says what is cash, and gives the haircuts of the rest.
+        Says what is cash and whether options are margined.
 
     Raises
     ------
     DataError
-        An instrument or asset has no bars, or is nothing the rule set knows.
+        An instrument or asset has no bars, or is an option that the rule set does not margin.
     """
-    column = {symbol: i for i, symbol in enumerate(symbols)}
-
-    leg_symbol = _columns(column, book.leg_instrument, _instrument_symbol)
+    found = book_symbols(book, symbols, ruleset.collateral)
+    kinds = {name: parse_instrument(name).kind for name in dict.fromkeys(book.leg_instrument)}
+    options = [name for name, kind in kinds.items() if kind == "option"]
+    if options and not engine_of(ruleset).options:
+        raise DataError(
+            f"{options[0]!r} in the account files is an option, and rule set {ruleset.name!r} "
+            "margins spot and perpetuals only; leave it out, or choose rules that margin options, "
+            "such as derive-pmrm2"
+        )
     entry = book.leg_entry_price.copy()
     owner = np.repeat(np.arange(len(book)), np.diff(book.leg_start))
-    without = np.isnan(entry)
-    entry[without] = mark[first[owner[without]], leg_symbol[without]]
-    invested = np.bincount(owner, weights=book.leg_quantity * entry, minlength=len(book))
-
-    keeper = np.repeat(np.arange(len(book)), np.diff(book.balance_start))
-    rules, assets = ruleset.collateral, book.balance_asset
-    # A debt counts in full: a haircut never makes it smaller.
-    rates = 1.0 - np.array([rules.haircut(asset) for asset in assets], dtype=np.float64)
-    counted = book.balance_amount * np.where(book.balance_amount > 0.0, rates, 1.0)
-    # Cash has no price that moves, nor has the coin that prices are in.
-    fixed = np.array(
-        [
-            rules.is_cash(asset) or (asset == QUOTE_COIN and f"{asset}USDT" not in column)
-            for asset in assets
-        ],
-        dtype=np.bool_,
-    )
-    cash = book.cash + np.bincount(keeper[fixed], weights=counted[fixed], minlength=len(book))
-    coins = np.flatnonzero(~fixed)
-    keeper, counted = keeper[coins], counted[coins]
-    balance_symbol = _columns(
-        column, [assets[b] for b in coins.tolist()], lambda asset: f"{asset}USDT"
-    )
-
-    order = np.argsort(np.r_[owner, keeper], kind="stable")
-    start = np.zeros(len(book) + 1, dtype=np.int64)
-    np.cumsum(np.diff(book.leg_start) + np.bincount(keeper, minlength=len(book)), out=start[1:])
+    linear = np.array([kinds[name] != "option" for name in book.leg_instrument], dtype=np.bool_)
+    without = np.isnan(entry) & linear
+    entry[without] = mark[first[owner[without]], found.leg[without]]
     return BookIntervals(
         account=account,
         account_ids=account_ids,
         account_key=account_keys(account_ids),
         first_row=first,
         last_row=last,
-        cash=cash - invested,
-        leg_start=start,
-        leg_symbol=np.r_[leg_symbol, balance_symbol][order],
-        leg_value_quantity=np.r_[book.leg_quantity, counted][order],
-        leg_margin_quantity=np.r_[book.leg_quantity, np.zeros(len(counted))][order],
+        book=replace(book, leg_entry_price=entry),
+        symbol_start=found.start,
+        symbol=found.symbol,
     )
 
 
@@ -194,24 +170,3 @@ def account_keys(ids: tuple[str, ...]) -> npt.NDArray[np.uint64]:
     """First eight bytes of the SHA-256 of each account id."""
     digests = b"".join(hashlib.sha256(name.encode()).digest()[:8] for name in ids)
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
-
-
-def _instrument_symbol(identifier: str) -> str:
-    instrument = parse_instrument(identifier)
-    if instrument.kind == "option":
-        raise DataError(
-            f"{identifier!r} in the account files is an option; only spot and perpetuals have bars"
-        )
-    return instrument.symbol
-
-
-def _columns(column: dict[str, int], names: Sequence[str], symbol: Callable[[str], str]) -> Ints:
-    """Market column of each name."""
-    found = {name: column.get(symbol(name)) for name in dict.fromkeys(names)}
-    for name, place in found.items():
-        if place is None:
-            raise DataError(
-                f"{name!r} in the account files has no bars (symbol {symbol(name)}); "
-                "add its bars to [market] bars or leave it out"
-            )
-    return np.array([found[name] for name in names], dtype=np.int64)

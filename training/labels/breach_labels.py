@@ -1,31 +1,64 @@
 """What happens to each account after each decision time: the first breach of its margin.
 
-Labels are computed by the rule engine on the marks that followed. A breach is equity under
-maintenance margin at a step of the path in ``(t, t + h]``. Three kinds of path (``extremes``):
-``close`` sees the marks at bar closes, ``finest`` those at the closes of the finest bars,
-``bound`` the worst price of each leg within each bar, all at once - an upper bound.
+Labels rest on the headroom that the margin engine gives on the marks that followed. A breach is
+equity under maintenance margin at a step of the path in ``(t, t + h]``. Three kinds of path
+(``extremes``): ``close`` sees the marks at bar closes, ``finest`` those at the closes of the finest
+bars, ``bound`` the worst price of each leg within each bar, all at once - an upper bound.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.engines.tier.tiers import TierTable, tier_margin
-from market.bars.history import MarketHistory
+from margin.engines.equity_paths import BookPaths, Extremes, RowSpans
 from training.labels.book_intervals import BookIntervals
+from training.labels.market_path import LabelMarket
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Extremes = Literal["close", "bound", "finest"]
 Holding = Literal["static", "as_traded"]
 
 NEVER = 2**63 - 1
 """Breach step of an account that does not breach within the longest horizon."""
+
+_CHUNK = 2_000_000
+"""Account-times whose paths are in memory at once, but for one account that has more."""
+
+_COUNTS = ("warm_up", "already_called", "horizon_past_end", "closed", "not_valued")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRules:
+    """Which account-times get a label, and how.
+
+    Attributes
+    ----------
+    first_row, last_row:
+        Decision rows of the span, ``first_row <= row < last_row``.
+    longest_step:
+        Longest horizon in rows.
+    extremes:
+        See the top of this file.
+    book:
+        ``static``: each book is followed as it stands; ``as_traded``: through what replaces it.
+    keep_share, seed:
+        Share of account-times to keep, chosen by a hash of account and time, never by outcome.
+    """
+
+    first_row: int
+    last_row: int
+    longest_step: int
+    extremes: Extremes = "close"
+    book: Holding = "static"
+    keep_share: float = 1.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +67,25 @@ class Outcomes:
 
     Attributes
     ----------
-    segment, row:
+    interval, row:
         Which book, at which decision row; shape (N,).
     headroom, maintenance_margin:
         At the decision time, settlement currency.
     breach_step:
         Decision rows until the first breach, 1 for one within the next bar; `NEVER` if none.
     dropped:
-        Account-times left out, by reason.
+        Account-times left out, by reason; ``not_valued`` only where the engine could not value
+        some account-times although all marks were known.
     considered:
         Account-times in the span.
     calls, at_risk:
         Breaches within the bar that ends at each row, and accounts that had headroom before it;
         over all accounts, shape (T,).
+    problems:
+        Why books could not be valued: account-times by reason.
     """
 
-    segment: Ints
+    interval: Ints
     row: Ints
     headroom: Floats
     maintenance_margin: Floats
@@ -58,101 +94,147 @@ class Outcomes:
     considered: int
     calls: Floats
     at_risk: Floats
+    problems: Counter[str]
+
+
+class _Intervals(NamedTuple):
+    """`path_end` is the row at which the book stops being followed, `until` that at which the next
+    one of its group begins."""
+
+    key: Any
+    first_row: Any
+    last_row: Any
+    path_end: Any
+    until: Any
+    symbol_start: Any
+    symbol: Any
+
+
+class _Paths(NamedTuple):
+    start: Any
+    headroom: Any
+    maintenance_margin: Any
+    lowest_headroom: Any
+
+
+class _Market(NamedTuple):
+    times: Any
+    usable: Any
+    marked: Any
+
+
+class _Choice(NamedTuple):
+    first_row: int
+    last_row: int
+    longest_step: int
+    threshold: Any
+    as_traded: bool
+
+
+class _Tally(NamedTuple):
+    """Filled in place: considered and `_COUNTS`, and the two series of `Outcomes`."""
+
+    counts: Any
+    calls: Any
+    at_risk: Any
 
 
 def breach_labels(
-    segments: BookIntervals,
-    history: MarketHistory,
-    table: TierTable,
-    usable: npt.NDArray[np.bool_],
-    *,
-    first_row: int,
-    last_row: int,
-    longest_step: int,
-    extremes: Extremes,
-    book: Holding,
-    keep_share: float,
-    seed: int,
+    intervals: BookIntervals, paths: BookPaths, market: LabelMarket, rules: LabelRules
 ) -> Outcomes:
-    """Follow every segment through the marks.
+    """Follow every book through the marks, in chunks of accounts that bound the memory.
 
     Parameters
     ----------
-    segments:
+    intervals:
         Books and when they were held.
-    history:
-        Marks.
-    table:
-        Maintenance margin by symbol and notional.
-    usable:
-        Which symbols have enough history and fresh data at each row, shape (T, S).
-    first_row, last_row:
-        Decision rows of the span, ``first_row <= row < last_row``.
-    longest_step:
-        Longest horizon in rows.
-    extremes, book:
-        Conventions, see the top of this file.
-    keep_share, seed:
-        Share of account-times to keep, chosen by a hash of account and time, never by outcome.
+    paths:
+        Their headroom, by the margin engine.
+    market:
+        Marks, and which symbols can be decided on at each row.
+    rules:
+        What to label.
     """
-    if extremes == "bound":
-        low, high, sub = history.mark_low, history.mark_high, 1
-    elif extremes == "finest":
-        low = high = history.fine_mark
-        sub = len(low) // len(history.mark)
-    else:
-        low = high = history.mark
-        sub = 1
-    threshold = np.uint64(min(int(keep_share * 2.0**64), 2**64 - 1))
-    keys = segments.account_key ^ np.uint64((seed * 0x9E3779B97F4A7C15) % 2**64)
-    groups = _account_groups(segments) if book == "as_traded" else _alone(segments)
-    result = _follow(
-        groups,
-        segments.account,
-        keys,
-        segments.first_row,
-        segments.last_row,
-        segments.cash,
-        segments.leg_start,
-        segments.leg_symbol,
-        segments.leg_value_quantity,
-        segments.leg_margin_quantity,
-        history.mark,
-        low,
-        high,
-        sub,
-        table.bounds,
-        table.maintenance_rates,
-        table.maintenance_deductions,
-        usable,
-        first_row,
-        last_row,
-        longest_step,
-        threshold,
-        history.bars.closes,
-        book == "as_traded",
+    history, rows = market.history, len(market.history.mark)
+    as_traded = rules.book == "as_traded"
+    groups = _account_groups(intervals) if as_traded else np.arange(len(intervals) + 1)
+    until = np.append(intervals.first_row[1:], 0)
+    newest = groups[1:] - 1
+    until[newest] = np.minimum(rows, intervals.last_row[newest] + rules.longest_step)
+    # A static book is followed to the end of the longest horizon; a traded one until it is
+    # replaced or the account is closed.
+    path_end = intervals.last_row if as_traded else until
+    keys = intervals.account_key ^ np.uint64((rules.seed * 0x9E3779B97F4A7C15) % 2**64)
+    columns = _Intervals(
+        keys[intervals.account],
+        intervals.first_row,
+        intervals.last_row,
+        path_end,
+        until,
+        intervals.symbol_start,
+        intervals.symbol,
     )
-    chosen_segment, row, headroom, margin, step, counts, calls, at_risk = result
-    dropped = dict(
-        zip(
-            ("warm_up", "already_called", "horizon_past_end", "closed"),
-            counts[1:].tolist(),
-            strict=True,
+    grid = _Market(history.bars.closes, market.usable(), ~np.isnan(history.mark))
+    choice = _Choice(
+        rules.first_row,
+        rules.last_row,
+        rules.longest_step,
+        np.uint64(min(int(rules.keep_share * 2.0**64), 2**64 - 1)),
+        as_traded,
+    )
+    tally = _Tally(np.zeros(1 + len(_COUNTS), np.int64), np.zeros(rows), np.zeros(rows))
+    spans = RowSpans(np.arange(len(intervals)), intervals.first_row, path_end, rows)
+    chosen: list[tuple[npt.NDArray[Any], ...]] = []
+    problems: Counter[str] = Counter()
+    for part in _chunks(groups, spans.lengths):
+        books = slice(part[0], part[-1])
+        found = paths.equity_paths(
+            RowSpans(spans.index[books], spans.first_row[books], spans.last_row[books], rows),
+            rules.extremes,
         )
+        problems.update(found.problems)
+        figures = _Paths(
+            found.start, found.headroom, found.maintenance_margin, found.lowest_headroom
+        )
+        chosen.append(_label(part, columns, figures, grid, choice, tally))
+    interval, row, headroom, margin, step = (
+        np.concatenate(column) for column in zip(*chosen, strict=True)
     )
+    counts = dict(zip(_COUNTS, tally.counts[1:].tolist(), strict=True))
+    if not counts["not_valued"]:
+        del counts["not_valued"]
+    considered = int(tally.counts[0])
     return Outcomes(
-        chosen_segment, row, headroom, margin, step, dropped, int(counts[0]), calls, at_risk
+        interval,
+        row,
+        headroom,
+        margin,
+        step,
+        counts,
+        considered,
+        tally.calls,
+        tally.at_risk,
+        problems,
     )
 
 
-def _alone(segments: BookIntervals) -> Ints:
-    return np.arange(len(segments) + 1, dtype=np.int64)
+def _account_groups(intervals: BookIntervals) -> Ints:
+    """Offsets of runs of intervals that belong to one account."""
+    starts = np.flatnonzero(np.r_[True, np.diff(intervals.account) != 0])
+    return np.append(starts, len(intervals)).astype(np.int64)
 
 
-def _account_groups(segments: BookIntervals) -> Ints:
-    """Offsets of runs of segments that belong to one account."""
-    starts = np.flatnonzero(np.r_[True, np.diff(segments.account) != 0])
-    return np.append(starts, len(segments)).astype(np.int64)
+def _chunks(groups: Ints, lengths: Ints) -> Iterator[Ints]:
+    """Runs of groups with about `_CHUNK` account-times each, as their offsets."""
+    times = np.concatenate([[0], np.cumsum(lengths)])[groups]
+    begin = 0
+    while True:
+        end = int(np.searchsorted(times, times[begin] + _CHUNK, side="right")) - 1
+        end = min(max(end, begin + 1), len(groups) - 1)
+        yield groups[begin : end + 1]
+        if end == len(groups) - 1:
+            return
+        begin = end
 
 
 @njit(cache=True)
@@ -164,130 +246,38 @@ def _mix(x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _at_marks(  # type: ignore[no-untyped-def]
-    n,
-    k,
-    low,
-    high,
-    cash,
-    leg_start,
-    leg_symbol,
-    value_quantity,
-    margin_quantity,
-    bounds,
-    rates,
-    deductions,
-):
-    """Equity and maintenance margin of segment n at step k, each leg at its worse price."""
-    equity, margin = cash[n], 0.0
-    for leg in range(leg_start[n], leg_start[n + 1]):
-        s = leg_symbol[leg]
-        worst_equity, worst_margin, worst = 0.0, 0.0, np.inf
-        for price in (low[k, s], high[k, s]):
-            value = value_quantity[leg] * price
-            need = tier_margin(
-                abs(margin_quantity[leg]) * price, bounds[s], rates[s], deductions[s]
-            )
-            if not value - need >= worst:
-                worst_equity, worst_margin, worst = value, need, value - need
-        equity += worst_equity
-        margin += worst_margin
-    return equity, margin
-
-
-@njit(cache=True, error_model="numpy")
-def _follow(  # type: ignore[no-untyped-def]
-    groups,
-    account,
-    keys,
-    first,
-    last,
-    cash,
-    leg_start,
-    leg_symbol,
-    value_quantity,
-    margin_quantity,
-    mark,
-    low,
-    high,
-    sub,
-    bounds,
-    rates,
-    deductions,
-    usable,
-    first_row,
-    last_row,
-    longest,
-    threshold,
-    times,
-    as_traded,
-):
-    rows = len(times)
+def _label(groups, intervals, paths, market, choice, tally):  # type: ignore[no-untyped-def]
+    """Chosen account-times of some groups: interval, row, headroom, margin and breach step."""
+    rows, longest = len(market.times), choice.longest_step
+    first, last = intervals.first_row, intervals.last_row
+    leg_start, leg_symbol = intervals.symbol_start, intervals.symbol
+    counts = tally.counts
     size = 1024
-    out_segment = np.empty(size, np.int64)
+    out_interval = np.empty(size, np.int64)
     out_row = np.empty(size, np.int64)
     out_headroom = np.empty(size)
     out_margin = np.empty(size)
     out_step = np.empty(size, np.int64)
     used = 0
-    counts = np.zeros(5, np.int64)  # considered, warm-up, already called, past end, closed
-    calls, at_risk = np.zeros(rows), np.zeros(rows)
     headroom, margin = np.empty(rows), np.empty(rows)
     worst = np.empty(rows)  # lowest headroom within the bar that ends at the row
-    open_legs = np.empty(rows, np.bool_)
+    holder = np.empty(rows, np.int64)  # interval in force at the row, −1 for none or an empty one
     for g in range(len(groups) - 1):
         begin, end = first[groups[g]], 0
         for n in range(groups[g], groups[g + 1]):
-            is_last = n == groups[g + 1] - 1
-            until = min(rows, last[n] + longest) if is_last else first[n + 1]
-            # A static book is followed to the end of the longest horizon; a traded one until it
-            # is replaced or the account is closed.
-            follow_to = until if is_last and not as_traded else last[n]
-            for k in range(first[n], follow_to):
-                equity, need = _at_marks(
-                    n,
-                    k,
-                    mark,
-                    mark,
-                    cash,
-                    leg_start,
-                    leg_symbol,
-                    value_quantity,
-                    margin_quantity,
-                    bounds,
-                    rates,
-                    deductions,
-                )
-                headroom[k], margin[k] = equity - need, need
+            until, path_end = intervals.until[n], intervals.path_end[n]
+            at = paths.start[n - groups[0]] - first[n]
+            for k in range(first[n], path_end):
+                headroom[k] = paths.headroom[at + k]
+                margin[k] = paths.maintenance_margin[at + k]
                 if k == first[n] and n > groups[g]:
                     worst[k] = min(worst[k], headroom[k])  # a new book can begin in breach
-                open_legs[k] = leg_start[n + 1] > leg_start[n]
-            for k in range(first[n] + 1, min(follow_to + 1, rows)):
-                lowest = headroom[k] if k < follow_to else np.inf
-                for j in range(k * sub, (k + 1) * sub):
-                    equity, need = _at_marks(
-                        n,
-                        j,
-                        low,
-                        high,
-                        cash,
-                        leg_start,
-                        leg_symbol,
-                        value_quantity,
-                        margin_quantity,
-                        bounds,
-                        rates,
-                        deductions,
-                    )
-                    value = equity - need
-                    if np.isnan(value) or np.isnan(lowest):
-                        lowest = np.nan
-                    elif value < lowest:
-                        lowest = value
-                worst[k] = lowest
-            for k in range(follow_to, until):  # nothing is held
-                headroom[k], margin[k], open_legs[k] = np.nan, np.nan, False
-            for k in range(follow_to + 1, min(until + 1, rows)):
+                holder[k] = n if leg_start[n + 1] > leg_start[n] else -1
+            for k in range(first[n] + 1, min(path_end + 1, rows)):
+                worst[k] = paths.lowest_headroom[at + k]
+            for k in range(path_end, until):  # nothing is held
+                headroom[k], margin[k], holder[k] = np.nan, np.nan, -1
+            for k in range(path_end + 1, min(until + 1, rows)):
                 worst[k] = np.inf
             end = until
         held_to = last[groups[g + 1] - 1]
@@ -296,17 +286,20 @@ def _follow(  # type: ignore[no-untyped-def]
             while k >= last[n]:
                 n += 1
             if k + 1 < min(end, held_to) and headroom[k] > 0.0:
-                at_risk[k + 1] += 1.0
+                tally.at_risk[k + 1] += 1.0
                 if worst[k + 1] < 0.0:
-                    calls[k + 1] += 1.0
-            if k < first_row or k >= last_row or not open_legs[k]:
+                    tally.calls[k + 1] += 1.0
+            if k < choice.first_row or k >= choice.last_row or holder[k] < 0:
                 continue
             counts[0] += 1
             ready = True
             for leg in range(leg_start[n], leg_start[n + 1]):
-                ready = ready and usable[k, leg_symbol[leg]]
-            if not ready or np.isnan(headroom[k]):
+                ready = ready and market.usable[k, leg_symbol[leg]]
+            if not ready:
                 counts[1] += 1
+                continue
+            if np.isnan(headroom[k]):
+                counts[5 if _all_marked(n, k, intervals, market.marked) else 1] += 1
                 continue
             if headroom[k] <= 0.0:
                 counts[2] += 1
@@ -314,44 +307,56 @@ def _follow(  # type: ignore[no-untyped-def]
             if k + longest >= end:
                 counts[3] += 1
                 continue
-            step, complete, closed = NEVER, True, False
+            step, missing, closed = NEVER, -1, False
             for j in range(k + 1, k + longest + 1):
                 if np.isnan(worst[j]):
-                    complete = False
+                    missing = j
                     break
                 if step > longest and worst[j] < 0.0:
                     step = j - k
-                if not open_legs[j] and step > longest:
+                if holder[j] < 0 and step > longest:
                     closed = True
-            if not complete:
-                counts[3] += 1
+            if missing >= 0:
+                known = True
+                for n_held in (holder[missing - 1], holder[missing]):
+                    if n_held >= 0 and not _all_marked(n_held, missing, intervals, market.marked):
+                        known = False
+                counts[5 if known else 3] += 1
                 continue
             if closed:
                 counts[4] += 1
                 continue
-            key = _mix(keys[account[n]] + np.uint64(times[k]) * np.uint64(0x9E3779B97F4A7C15))
-            if key > threshold:
+            key = _mix(
+                intervals.key[n] + np.uint64(market.times[k]) * np.uint64(0x9E3779B97F4A7C15)
+            )
+            if key > choice.threshold:
                 continue
             if used == size:
                 size *= 2
-                out_segment = _grow(out_segment, size)
+                out_interval = _grow(out_interval, size)
                 out_row = _grow(out_row, size)
                 out_headroom = _grow(out_headroom, size)
                 out_margin = _grow(out_margin, size)
                 out_step = _grow(out_step, size)
-            out_segment[used], out_row[used], out_step[used] = n, k, step
+            out_interval[used], out_row[used], out_step[used] = n, k, step
             out_headroom[used], out_margin[used] = headroom[k], margin[k]
             used += 1
     return (
-        out_segment[:used],
+        out_interval[:used],
         out_row[:used],
         out_headroom[:used],
         out_margin[:used],
         out_step[:used],
-        counts,
-        calls,
-        at_risk,
     )
+
+
+@njit(cache=True)
+def _all_marked(n, k, intervals, marked):  # type: ignore[no-untyped-def]
+    """Whether every symbol of a book has a mark at a row."""
+    for leg in range(intervals.symbol_start[n], intervals.symbol_start[n + 1]):
+        if not marked[k, intervals.symbol[leg]]:
+            return False
+    return True
 
 
 @njit(cache=True)

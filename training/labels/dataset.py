@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,20 +12,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.account.frame import AccountRows, compute_features, compute_moments
+from features.account.frame import compute_features, compute_moments
 from features.registry import ACCOUNT_COLUMNS
-from features.state.market_state import MarketFeatures
-from margin.engines.tier.tiers import TierTable
+from margin.book.book_paths import book_paths
+from margin.engines.equity_paths import Extremes
 from margin.rules.ruleset import RuleSet
-from market.bars.history import MarketHistory
 from market.core.errors import DataError
 from training.fitting.oracle import (
     first_passage_probability,
     oracle_first_passage,
     realised_squares,
 )
+from training.labels.account_panel import value_rows
 from training.labels.book_intervals import BookIntervals
-from training.labels.breach_labels import Extremes, Holding, Outcomes, breach_labels
+from training.labels.breach_labels import Holding, LabelRules, Outcomes, breach_labels
+from training.labels.market_path import LabelMarket
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -132,30 +134,12 @@ class Dataset:
         partial.replace(path)
 
 
-def build_dataset(
-    history: MarketHistory,
-    market: MarketFeatures,
-    segments: BookIntervals,
-    ruleset: RuleSet,
-    *,
-    horizons: tuple[int, ...],
-    start: int | None,
-    end: int | None,
-    extremes: Extremes,
-    book: Holding,
-    max_rows: int,
-    seed: int,
-) -> Dataset:
-    """Follow the accounts, choose account-times, compute their features.
+@dataclass(frozen=True, slots=True)
+class DatasetOptions:
+    """What a data set is made of.
 
-    Parameters
+    Attributes
     ----------
-    history, market:
-        Marks and market features on the same grid.
-    segments:
-        Books of the accounts.
-    ruleset:
-        Gives the maintenance margin.
     horizons:
         Rising, in hours.
     start, end:
@@ -164,38 +148,73 @@ def build_dataset(
         Conventions, see `training.labels.breach_labels`.
     max_rows, seed:
         At most about so many account-times are kept, by a seeded hash.
+    """
+
+    horizons: tuple[int, ...]
+    start: int | None = None
+    end: int | None = None
+    extremes: Extremes = "close"
+    book: Holding = "static"
+    max_rows: int = 4_000_000
+    seed: int = 0
+
+
+def build_dataset(
+    market: LabelMarket, intervals: BookIntervals, ruleset: RuleSet, options: DatasetOptions
+) -> Dataset:
+    """Label the accounts, choose account-times, compute their features.
+
+    Parameters
+    ----------
+    market:
+        Marks, market features and quotes.
+    intervals:
+        Books of the accounts.
+    ruleset:
+        Gives the maintenance margin; of any engine.
+    options:
+        Span, horizons and conventions.
 
     Raises
     ------
     DataError
         No account-time is left.
+    RuleSetError
+        The engine cannot follow the extremes asked for.
     """
+    history, horizons = market.history, options.horizons
     closes = history.bars.closes
-    first = 0 if start is None else int(np.searchsorted(closes, start, side="left"))
-    last = len(closes) if end is None else int(np.searchsorted(closes, end, side="right"))
+    first, last = 0, len(closes)
+    if options.start is not None:
+        first = int(np.searchsorted(closes, options.start, side="left"))
+    if options.end is not None:
+        last = int(np.searchsorted(closes, options.end, side="right"))
     per_hour = history.bars.interval.per_hour
-    inside = np.minimum(segments.last_row, last) - np.maximum(segments.first_row, first)
+    inside = np.minimum(intervals.last_row, last) - np.maximum(intervals.first_row, first)
     candidates = int(np.maximum(inside, 0).sum())
+    paths = book_paths(intervals.book, market, ruleset)
     outcomes = breach_labels(
-        segments,
-        history,
-        TierTable.build(ruleset, history.bars.symbols),
-        market.usable(history.bars.interval) & history.decidable(),
-        first_row=first,
-        last_row=last,
-        longest_step=horizons[-1] * per_hour,
-        extremes=extremes,
-        book=book,
-        keep_share=min(1.0, max_rows / candidates) if candidates else 1.0,
-        seed=seed,
+        intervals,
+        paths,
+        market,
+        LabelRules(
+            first_row=first,
+            last_row=last,
+            longest_step=horizons[-1] * per_hour,
+            extremes=options.extremes,
+            book=options.book,
+            keep_share=min(1.0, options.max_rows / candidates) if candidates else 1.0,
+            seed=options.seed,
+        ),
     )
     if not len(outcomes.row):
         raise DataError(
             f"no account-time can be used: {outcomes.considered} considered, dropped "
-            f"{outcomes.dropped}; widen [market] start/end or check bars and accounts"
+            f"{outcomes.dropped}{_most_frequent(outcomes.problems)}; widen [market] start/end or "
+            "check bars and accounts"
         )
-    order = np.lexsort((segments.account[outcomes.segment], outcomes.row))
-    segment, row = outcomes.segment[order], outcomes.row[order]
+    order = np.lexsort((intervals.account[outcomes.interval], outcomes.row))
+    interval, row = outcomes.interval[order], outcomes.row[order]
     headroom, margin = outcomes.headroom[order], outcomes.maintenance_margin[order]
     step = outcomes.breach_step[order]
     features = np.empty((len(row), len(ACCOUNT_COLUMNS)))
@@ -208,22 +227,21 @@ def build_dataset(
     squares = realised_squares(history)
     for begin in range(0, len(row), _CHUNK):
         part = slice(begin, begin + _CHUNK)
-        rows = _account_rows(
-            segments, history, segment[part], row[part], headroom[part], margin[part]
-        )
-        moments = compute_moments(rows, market)
+        rows, _ = value_rows(paths, interval[part], row[part])
+        rows = replace(rows, headroom=headroom[part], maintenance_margin=margin[part])
+        moments = compute_moments(rows, market.features)
         features[part] = compute_features(moments)
         for hours in horizons:
             columns[f"first_passage_{hours}"][part] = first_passage_probability(moments, hours)
-            oracle = oracle_first_passage(rows, history, squares, market, hours)
+            oracle = oracle_first_passage(rows, history, squares, market.features, hours)
             if oracle is not None:
                 name = f"oracle_first_passage_{hours}"
                 columns.setdefault(name, np.empty(len(row)))[part] = oracle
     labels = np.stack([step <= hours * per_hour for hours in horizons], axis=1).astype(np.int8)
     return Dataset(
         time=closes[row],
-        account=segments.account[segment],
-        account_ids=segments.account_ids,
+        account=intervals.account[interval],
+        account_ids=intervals.account_ids,
         features=features,
         labels=labels,
         horizons=horizons,
@@ -234,24 +252,12 @@ def build_dataset(
     )
 
 
-def _account_rows(
-    segments: BookIntervals,
-    history: MarketHistory,
-    segment: Ints,
-    row: Ints,
-    headroom: Floats,
-    margin: Floats,
-) -> AccountRows:
-    """Positions and collateral of the chosen account-times at their marks."""
-    counts = segments.leg_start[segment + 1] - segments.leg_start[segment]
-    start = np.zeros(len(segment) + 1, dtype=np.int64)
-    np.cumsum(counts, out=start[1:])
-    legs = np.arange(start[-1]) + np.repeat(segments.leg_start[segment] - start[:-1], counts)
-    symbol = segments.leg_symbol[legs]
-    mark = history.mark[np.repeat(row, counts), symbol]
-    notional = segments.leg_margin_quantity[legs] * mark
-    collateral = (segments.leg_value_quantity - segments.leg_margin_quantity)[legs] * mark
-    return AccountRows(row, start, symbol, notional, headroom, margin, collateral)
+def _most_frequent(problems: Mapping[str, int]) -> str:
+    """The reason for which most account-times could not be valued, as a part of a message."""
+    if not problems:
+        return ""
+    reason = max(sorted(problems), key=lambda text: problems[text])
+    return f"; most could not be valued because {reason}"
 
 
 def _lagged_breach_rate(outcomes: Outcomes, window: int) -> Floats:

@@ -1,4 +1,4 @@
-"""The model card: what a bundle is for, what it learned from, how good it is, where it ends."""
+"""The model card: intended use, training data, figures and limits of a bundle."""
 
 from __future__ import annotations
 
@@ -216,9 +216,9 @@ def _gates(gates: Mapping[str, Mapping[str, Any]], verdict: str, reasons: Sequen
 
 
 def limits(data: Mapping[str, str]) -> list[str]:
-    """What the figures do not say, by what is real and what is sampled; one sentence each."""
-    own = [text for (key, value), text in _LIMITS.items() if data.get(key) == value]
-    return [*own, *_GENERAL_LIMITS]
+    """Limits of the figures, by what is real and what is sampled; one sentence each."""
+    specific = [text for (key, value), text in _LIMITS.items() if data.get(key) == value]
+    return [*specific, *_GENERAL_LIMITS]
 
 
 def reliance(data: Mapping[str, str], verdict: str) -> list[str]:
@@ -228,7 +228,7 @@ def reliance(data: Mapping[str, str], verdict: str) -> list[str]:
             "Nobody, for a decision on a real account: it learned from simulated prices and shows "
             "how the software works."
         ]
-    found = [
+    sentences = [
         {
             "promoted": "A risk desk, for add-ons under the rule set named here: they are never "
             "below the rule floor nor above its cap, whatever the model answers.",
@@ -239,12 +239,12 @@ def reliance(data: Mapping[str, str], verdict: str) -> list[str]:
         }.get(verdict, "Nobody: its training did not finish.")
     ]
     if data.get("accounts") != "files":
-        found.append(
-            "Its accounts are sampled, so a venue judges it on its own accounts first "
+        sentences.append(
+            "Its accounts are sampled, so a venue evaluates it on its own accounts first "
             "(`margincast evaluate`, which never fits)."
         )
-    found.append("Nobody, for a forecast of prices or for trading.")
-    return found
+    sentences.append("Nobody, for a forecast of prices or for trading.")
+    return sentences
 
 
 def _hashes(manifest: Mapping[str, Any], bundle_sha256: str) -> str:

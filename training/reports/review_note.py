@@ -1,4 +1,4 @@
-"""What MLflow shows as the description of a run: the outcome in a screenful of Markdown."""
+"""The description of a run in MLflow: its outcome in a screenful of Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.reports.model_card import MODEL, limits, reliance
-from training.reports.run_record import Reviewed
+from training.reports.run_record import RunRecord
 
 _HEADER = (
     "| horizon | calls | log loss | best baseline | its log loss | skill | 95% interval | "
@@ -14,7 +14,7 @@ _HEADER = (
 )
 
 
-def training_note(subject: Reviewed) -> str:
+def training_note(subject: RunRecord) -> str:
     """Verdict, reasons, figures by horizon, failed gates, data, and where to read on."""
     evaluation = subject.evaluation
     data = evaluation["data"]
@@ -28,8 +28,8 @@ def training_note(subject: Reviewed) -> str:
     lines = [
         f"**{subject.verdict.capitalize()}**: {'; '.join(subject.reasons)}",
         "",
-        f"Prices {data['prices']}, accounts {data['accounts']}; judged on {evaluation['rows']:,} "
-        f"rows, {start} to {end}.",
+        f"Prices {data['prices']}, accounts {data['accounts']}; evaluated on "
+        f"{evaluation['rows']:,} rows, {start} to {end}.",
         "",
         _figures(evaluation),
         "",
@@ -45,12 +45,12 @@ def training_note(subject: Reviewed) -> str:
 
 
 def fold_note(fold: Mapping[str, Any]) -> str:
-    """What was learnt from and held out, and the figures or why there are none."""
+    """Training span, test span and figures of a fold, or why it has none."""
     if "evaluation" not in fold:
         return f"Not evaluated: {fold['not_evaluated']}"
-    learnt, held = fold["learnt_from"], fold["held_out"]
+    train, test = fold["learnt_from"], fold["held_out"]
     return (
-        f"Learnt from {learnt[0]} to {learnt[1]}, judged on {held[0]} to {held[1]}.\n\n"
+        f"Trained on {train[0]} to {train[1]}, evaluated on {test[0]} to {test[1]}.\n\n"
         f"{_figures(fold['evaluation'])}"
     )
 
@@ -58,14 +58,14 @@ def fold_note(fold: Mapping[str, Any]) -> str:
 def _figures(evaluation: Mapping[str, Any]) -> str:
     rows = [_HEADER]
     for hours, horizon in evaluation["horizons"].items():
-        own, best = horizon["models"][MODEL], horizon["best_baseline"]
+        model, best = horizon["models"][MODEL], horizon["best_baseline"]
         low, high = horizon["log_loss_skill_ci95"] or (None, None)
         rows.append(
-            f"| {hours} h | {horizon['positives']:,} | {_number(own['log_loss'])} | {best} | "
+            f"| {hours} h | {horizon['positives']:,} | {_number(model['log_loss'])} | {best} | "
             f"{_number(horizon['models'][best]['log_loss'])} | "
             f"{_percent(horizon['log_loss_skill'])} | {_percent(low)} to {_percent(high)} | "
             f"{_number(horizon['predicted_over_observed'])} | "
-            f"{_number(own['calibration_slope'])} |"
+            f"{_number(model['calibration_slope'])} |"
         )
     return "\n".join(rows)
 

@@ -44,7 +44,7 @@ def review_tables(
     dict
         Some of `TABLES`; rows of one table have the same keys in one order.
     """
-    given = review or {}
+    parts = review or {}
     tables = {
         "metrics": _metrics(evaluation),
         "reliability": _reliability(evaluation),
@@ -64,9 +64,9 @@ def review_tables(
             for window, horizons in evaluation.get("stress", {}).items()
             for hours, figures in horizons.items()
         ],
-        "contributions": _contributions(given.get("contributions") or {}),
-        "ablation": _ablation(given.get("ablation") or {}),
-        "folds": list(_folds(given.get("folds") or [])),
+        "contributions": _contributions(parts.get("contributions") or {}),
+        "ablation": _ablation(parts.get("ablation") or {}),
+        "folds": list(_folds(parts.get("folds") or [])),
         "gates": [
             {
                 "gate": name,
@@ -163,7 +163,7 @@ def _folds(folds: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
             continue
         for hours, horizon in fold["evaluation"]["horizons"].items():
             low, high = horizon["log_loss_skill_ci95"] or (None, None)
-            own = horizon["models"]["margincast"]
+            model = horizon["models"]["margincast"]
             yield {
                 "fold": fold["name"],
                 "kind": fold["kind"],
@@ -173,13 +173,13 @@ def _folds(folds: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
                 "rows_held_out": fold["rows"]["test"],
                 "horizon": int(hours),
                 "positives": horizon["positives"],
-                "log_loss": own["log_loss"],
+                "log_loss": model["log_loss"],
                 "best_baseline": horizon["best_baseline"],
                 "skill": horizon["log_loss_skill"],
                 "skill_low": low,
                 "skill_high": high,
                 "predicted_over_observed": horizon["predicted_over_observed"],
-                "calibration_slope": own["calibration_slope"],
+                "calibration_slope": model["calibration_slope"],
             }
 
 

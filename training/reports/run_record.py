@@ -1,4 +1,4 @@
-"""A training as it is reviewed, fresh from the job or read back from its run."""
+"""The record of a training run that a review is made from: fresh from the job, or from its run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Reviewed:
-    """A training as it is reviewed.
+class RunRecord:
+    """Figures, gates and settings of one training run.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Reviewed:
         made.
     params:
         Settings of the training.
-    rival:
+    incumbent:
         The bundle that was champion while this was trained, which its paired gates compare with;
         None where there was none or it is not known.
     version, created, aliases, run_id:
@@ -44,7 +44,7 @@ class Reviewed:
     review: Mapping[str, Any] | None
     backtest: Mapping[str, Any] | None
     params: Mapping[str, Any]
-    rival: str | None = None
+    incumbent: str | None = None
     version: int | None = None
     created: str | None = None
     aliases: Sequence[str] = ()
@@ -53,5 +53,5 @@ class Reviewed:
     @property
     def completed_backtest(self) -> Mapping[str, Any] | None:
         """The backtest, or None where there is none or the data did not allow it."""
-        found = self.backtest
-        return found if found is not None and "policies" in found else None
+        backtest = self.backtest
+        return backtest if backtest is not None and "policies" in backtest else None

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from margin.book.portfolio_batch import OPTION, PERP, Portfolios
 from margin.rules.ruleset import RuleSet
-from market.core.errors import DataError, InstrumentError
+from market.core.errors import BatchError, DataError, InstrumentError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -148,17 +148,20 @@ def _raise_at(
 
 
 def _check_one(portfolios: Portfolios, portfolio: Ints, underlying: Ints, ruleset: RuleSet) -> None:
-    again = np.flatnonzero(portfolio[1:] == portfolio[:-1])
+    again = np.unique(portfolio[1:][portfolio[1:] == portfolio[:-1]])
     if not len(again):
         return
-    of = portfolio[again[0]]
-    names = [portfolios.underlyings.name[row] for row in underlying[portfolio == of]]
-    raise InstrumentError(
-        f"one account holds the underlyings {', '.join(names)}, and rule set {ruleset.name!r} "
-        'margins one underlying an account; split the account, or set underlyings = "sum" in its '
-        "table [scenario]",
-        names[1],
-    )
+    first, last = (np.searchsorted(portfolio, again, side=side) for side in ("left", "right"))
+    errors = {}
+    for account, begin, end in zip(again.tolist(), first.tolist(), last.tolist(), strict=True):
+        names = [portfolios.underlyings.name[row] for row in underlying[begin:end]]
+        errors[account] = InstrumentError(
+            f"one account holds the underlyings {', '.join(names)}, and rule set {ruleset.name!r} "
+            'margins one underlying an account; split the account, or set underlyings = "sum" in '
+            "its table [scenario]",
+            names[1],
+        )
+    raise BatchError(errors)
 
 
 def _check_balances(portfolios: Portfolios, owner: Ints, portfolio: Ints) -> None:

@@ -7,12 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import UNSET
 from numba import njit
 
 from margin.engines.tier.rules import Bracket
 from margin.rules.ruleset import RuleSet
-from market.core.errors import RuleSetError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -98,7 +96,6 @@ class TierTable:
         RuleSetError
             The rule set has another engine, or its maintenance margin depends on sizes.
         """
-        check_label_support(ruleset)
         return bracket_table(ruleset, symbols)
 
     def maintenance(self, notional: Floats, row: Ints) -> Floats:
@@ -117,26 +114,6 @@ class TierTable:
             notional, row, self.bounds, self.initial_rates, self.initial_deductions
         )
         return margins
-
-
-def check_label_support(ruleset: RuleSet) -> None:
-    """Raise `RuleSetError` unless margins can be followed through history by notional alone.
-
-    Training values every account at every price of its life, from brackets of notional.
-    """
-    if ruleset.engine != "tier":
-        reason = f"has the engine {ruleset.engine!r}"
-    elif ruleset.tiers.scaled_by_size:
-        reason = "scales margins with the size of a position in units of its underlying"
-    elif ruleset.collateral.weights is not UNSET:
-        reason = "weighs collateral by its amount"
-    else:
-        return
-    raise RuleSetError(
-        f"rule set {ruleset.name!r} {reason}, and training follows margins of brackets by "
-        "notional; choose a rule set of the engine 'tier' without imf_factor and weights, such as "
-        "linear-tiers"
-    )
 
 
 @lru_cache(maxsize=64)

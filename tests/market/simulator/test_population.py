@@ -320,7 +320,7 @@ def test_shapes_that_disagree_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["reference-v9", "../reference-v1", ""])
 def test_unknown_population_is_refused_and_the_known_are_named(name: str) -> None:
-    with pytest.raises(ConfigError, match="choose one of behaving-v1, reference-v1"):
+    with pytest.raises(ConfigError, match="choose one of behaving-v1, one-coin-v1, reference-v1"):
         Population.load(name)
 
 

@@ -41,7 +41,7 @@ from training.backtest.add_on_policy import (
     log_odds_by_level,
     rule_bounds,
 )
-from training.backtest.backtest import backtest
+from training.backtest.backtest import BacktestSettings, backtest
 from training.backtest.budget_matching import (
     FRONTIER_FACTORS,
     AverageMargin,
@@ -49,18 +49,31 @@ from training.backtest.budget_matching import (
     solve_scalar,
     trace_frontier,
 )
-from training.backtest.margin_paths import FOLLOW_HOURS, LifePaths, closing_cost, follow_lives
-from training.backtest.policies import REFERENCE_POLICIES, reference_policies, volatility_ratio
+from training.backtest.margin_paths import (
+    FOLLOW_HOURS,
+    MarginPaths,
+    closing_cost,
+    sample_margin_paths,
+)
+from training.backtest.policies import reference_policies, volatility_ratio
 from training.backtest.policy_simulation import MarginOutcome, average_margin
 from training.backtest.reference_portfolios import covering_buffer, draw_portfolios
 from training.labels.account_panel import AccountPanel, take_rows
-from training.labels.book_intervals import BookIntervals, from_lives
+from training.labels.book_intervals import BookIntervals, from_sampled_accounts
+from training.labels.market_path import LabelMarket
 
 Floats = npt.NDArray[np.float64]
 
 DAYS, SYMBOLS, SLOTS = 34, 4, 30
 HOURS_LIMIT = 1500
-POLICIES = {"margincast", *REFERENCE_POLICIES}
+POLICIES = {
+    "margincast",
+    "none",
+    "flat_buffer",
+    "vol_scaled",
+    "emir_buffer",
+    "volatility_oracle",
+}
 FIGURES = {
     "matched",
     "average_margin",
@@ -83,16 +96,20 @@ FIGURES = {
 class World:
     history: MarketHistory
     market: MarketFeatures
-    lives: SampledAccounts
-    segments: BookIntervals
+    accounts: SampledAccounts
+    intervals: BookIntervals
     ruleset: RuleSet
     calibrate: tuple[int, int]
     test: tuple[int, int]
 
-    def paths(self, span: tuple[int, int] | None = None, **changes: int) -> LifePaths:
+    @property
+    def label_market(self) -> LabelMarket:
+        return LabelMarket(self.history, self.market)
+
+    def paths(self, span: tuple[int, int] | None = None, **changes: int) -> MarginPaths:
         settings = {"max_account_hours": HOURS_LIMIT, "seed": 1} | changes
-        return follow_lives(
-            self.segments, self.history, self.market, self.ruleset, span or self.test, **settings
+        return sample_margin_paths(
+            self.intervals, self.label_market, self.ruleset, span or self.test, **settings
         )
 
 
@@ -102,7 +119,7 @@ def features_of(panel: BarPanel) -> tuple[MarketHistory, MarketFeatures]:
 
 
 def steady() -> MarketParameters:
-    """A market without moods: what is tested here must not hang on how rough its last days are."""
+    """A market without slow volatility or stress, so that no test depends on its last days."""
     assumed = MarketParameters.load("assumed")
     volatility = msgspec.structs.replace(assumed.volatility, slow_spread=0.0, fast_spread=0.35)
     regimes = msgspec.structs.replace(assumed.regimes, stress_share=0.0)
@@ -115,16 +132,16 @@ def world() -> World:
     panel = simulate_bars(5, DAYS, SYMBOLS, INTERVALS["1h"], parameters=steady())
     history, market = features_of(panel)
     population = Population.load("reference-v1")
-    daring = msgspec.structs.replace(population.leverage, median=15.0)
-    population = msgspec.structs.replace(population, leverage=daring)
+    leverage = msgspec.structs.replace(population.leverage, median=15.0)
+    population = msgspec.structs.replace(population, leverage=leverage)
     eligible = market.usable(panel.interval)
-    lives = sample_lives(population, SLOTS, 7, panel.closes, history.mark, eligible)
+    accounts = sample_lives(population, SLOTS, 7, panel.closes, history.mark, eligible)
     middle = int(panel.closes[0]) + 20 * DAY
     return World(
         history,
         market,
-        lives,
-        from_lives(lives),
+        accounts,
+        from_sampled_accounts(accounts, panel.symbols),
         load_ruleset("linear-tiers"),
         (int(panel.closes[0]), middle),
         (middle, int(panel.closes[-1])),
@@ -154,15 +171,11 @@ def forecaster(tmp_path_factory: pytest.TempPathFactory) -> Forecaster:
 @pytest.fixture(scope="module")
 def report(world: World, forecaster: Forecaster) -> dict[str, Any]:
     return backtest(
-        world.history,
-        world.market,
-        world.segments,
+        world.label_market,
+        world.intervals,
         world.ruleset,
         forecaster,
-        calibrate=world.calibrate,
-        test=world.test,
-        max_account_hours=HOURS_LIMIT,
-        seed=1,
+        BacktestSettings(world.calibrate, world.test, 1, HOURS_LIMIT),
     )
 
 
@@ -247,25 +260,21 @@ def test_calls_are_needed_or_in_vain(report: dict[str, Any]) -> None:
 def test_report_is_the_same_twice(
     world: World, forecaster: Forecaster, report: dict[str, Any]
 ) -> None:
-    seen: list[float] = []
+    progress: list[float] = []
     again = backtest(
-        world.history,
-        world.market,
-        world.segments,
+        world.label_market,
+        world.intervals,
         world.ruleset,
         forecaster,
-        calibrate=world.calibrate,
-        test=world.test,
-        max_account_hours=HOURS_LIMIT,
-        seed=1,
-        progress=seen.append,
+        BacktestSettings(world.calibrate, world.test, 1, HOURS_LIMIT),
+        progress.append,
     )
     assert again == report
-    assert seen == sorted(seen)
-    assert seen[-1] == 1.0
+    assert progress == sorted(progress)
+    assert progress[-1] == 1.0
 
 
-# Lives
+# Margin paths
 
 
 def test_sample_is_of_whole_accounts_within_the_limit(world: World) -> None:
@@ -311,8 +320,8 @@ def test_a_life_ends_where_a_following_mark_is_missing(world: World) -> None:
     row = int(np.searchsorted(world.history.bars.closes, world.test[0])) + 150
     mark = world.history.mark.copy()
     mark[row] = np.nan
-    torn = replace(world, history=replace(world.history, mark=mark))
-    paths = torn.paths(max_account_hours=10**6)
+    interrupted = replace(world, history=replace(world.history, mark=mark))
+    paths = interrupted.paths(max_account_hours=10**6)
     assert not np.isnan(paths.headroom).any()
     rows = paths.times.rows.row
     assert not ((rows > row - FOLLOW_HOURS - 1) & (rows <= row)).any()
@@ -330,9 +339,9 @@ def test_closing_cost_is_the_liquidity_floor_without_extra_days(world: World) ->
         row,
         world.history.mark[row],
     ).view()
-    alive = world.lives.alive(row)
+    alive = world.accounts.alive(row)
     requirement = compute_requirement(
-        world.lives.book_of(alive, world.history.bars.symbols), view, world.ruleset
+        world.accounts.book_of(alive, world.history.bars.symbols), view, world.ruleset
     )
     expected = liquidity_floor(requirement, view, floors)
     here = np.flatnonzero(times.rows.row == row)
@@ -346,14 +355,11 @@ def test_closing_cost_is_the_liquidity_floor_without_extra_days(world: World) ->
 def test_spans_that_overlap_are_refused(world: World, forecaster: Forecaster) -> None:
     with pytest.raises(DataError, match="calibration ends"):
         backtest(
-            world.history,
-            world.market,
-            world.segments,
+            world.label_market,
+            world.intervals,
             world.ruleset,
             forecaster,
-            calibrate=(world.calibrate[0], world.test[0] + 1),
-            test=world.test,
-            seed=1,
+            BacktestSettings((world.calibrate[0], world.test[0] + 1), world.test, 1),
         )
 
 
@@ -430,7 +436,7 @@ def test_future_bars_change_no_earlier_margin_except_the_oracles(
     )
 
 
-def test_oracle_knows_the_returns_of_the_day_to_come(world: World) -> None:
+def test_oracle_is_the_volatility_of_the_next_day(world: World) -> None:
     times = world.paths().times
     level = reference_policies(times, world.history, world.market, 1.0)["volatility_oracle"].levels(
         1.0
@@ -492,7 +498,7 @@ def test_level_is_linear_in_log_odds_between_two_shares() -> None:
     assert found[0] == pytest.approx(5.0 * (LEVEL_SHARES[8] + LEVEL_SHARES[9]))
 
 
-def test_level_is_nan_where_the_model_is_silent_and_infinite_where_nothing_suffices() -> None:
+def test_level_is_nan_without_a_forecast_and_infinite_where_the_cap_does_not_suffice() -> None:
     odds = np.full((3, len(LEVEL_SHARES), 1), 5.0)
     odds[0, 3] = np.nan
     odds[2] = -5.0
@@ -502,7 +508,7 @@ def test_level_is_nan_where_the_model_is_silent_and_infinite_where_nothing_suffi
     assert found[2] == 0.0
 
 
-def test_more_tolerance_never_asks_for_a_higher_level(world: World, forecaster: Forecaster) -> None:
+def test_more_tolerance_never_needs_a_higher_level(world: World, forecaster: Forecaster) -> None:
     times = world.paths().times
     targets = world.ruleset.add_on.targets
     bounds = rule_bounds(times, world.history, world.market, world.ruleset)
@@ -514,7 +520,7 @@ def test_more_tolerance_never_asks_for_a_higher_level(world: World, forecaster: 
     assert (levels[-1][known] == 0.0).all()  # 500 times 0.002 tolerates everything
 
 
-def test_hysteresis_is_the_rules_own_walked_account_by_account(
+def test_hysteresis_equals_the_rules_applied_account_by_account(
     world: World, forecaster: Forecaster
 ) -> None:
     times = world.paths(max_account_hours=700).times
@@ -524,14 +530,14 @@ def test_hysteresis_is_the_rules_own_walked_account_by_account(
     level = policy.levels(scalar)
     bounds = rule_bounds(times, world.history, world.market, world.ruleset)
     odds = log_odds_by_level(times, world.market, bounds.cap, forecaster, rules.targets)
-    wanted = interpolate_level(odds, bounds.cap, rules.targets, scalar)
+    model_level = interpolate_level(odds, bounds.cap, rules.targets, scalar)
     bindings: set[str] = set()
     for i in range(len(times.start) - 1):
         previous = np.array([np.nan])
         for n in range(times.start[i], times.start[i + 1]):
             own = slice(n, n + 1)
             step = bound_add_on(
-                wanted[own],
+                model_level[own],
                 bounds.floor[own],
                 bounds.cap[own],
                 previous,
@@ -550,13 +556,13 @@ def test_unusable_hours_fall_back_to_the_floor(world: World, forecaster: Forecas
     times = world.paths().times
     usable = times.usable.copy()
     usable[::3] = False
-    torn = replace(times, usable=usable)
-    bounds = rule_bounds(torn, world.history, world.market, world.ruleset)
-    level = add_on_policy(torn, world.history, world.market, world.ruleset, forecaster).levels(1.0)
+    gappy = replace(times, usable=usable)
+    bounds = rule_bounds(gappy, world.history, world.market, world.ruleset)
+    level = add_on_policy(gappy, world.history, world.market, world.ruleset, forecaster).levels(1.0)
     assert np.array_equal(level[::3], bounds.floor[::3])
 
 
-def test_a_targeted_horizon_the_model_lacks_is_refused(world: World, tmp_path: Path) -> None:
+def test_targeted_horizon_that_the_model_lacks_is_refused(world: World, tmp_path: Path) -> None:
     short = make_forecaster(tmp_path, (1, 8))
     with pytest.raises(ModelError, match="24"):
         add_on_policy(world.paths().times, world.history, world.market, world.ruleset, short)
@@ -575,7 +581,7 @@ def test_scalar_beyond_its_range_is_the_end_of_it(world: World) -> None:
     assert solve_scalar(policies["none"], average, 1.0) == policies["none"].least
 
 
-def test_frontier_is_read_off_between_neighbours_and_not_beyond_its_ends(
+def test_frontier_is_interpolated_between_neighbours_and_not_beyond_its_ends(
     world: World, report: dict[str, Any]
 ) -> None:
     points = np.array(report["frontier"]["flat_buffer"])
@@ -594,7 +600,7 @@ def test_frontier_is_read_off_between_neighbours_and_not_beyond_its_ends(
 
 def test_portfolios_hold_fixed_quantities_of_books_from_the_population(world: World) -> None:
     portfolios = draw_portfolios(
-        world.segments, world.history, world.market, world.ruleset, world.test, seed=1, count=20
+        world.intervals, world.label_market, world.ruleset, world.test, seed=1, count=20
     )
     count, days = portfolios.loss.shape
     rows = portfolios.times.rows
@@ -619,7 +625,7 @@ def test_portfolios_hold_fixed_quantities_of_books_from_the_population(world: Wo
 
 def test_covering_buffer_covers_99_per_cent_and_no_less_does(world: World) -> None:
     portfolios = draw_portfolios(
-        world.segments, world.history, world.market, world.ruleset, world.test, seed=1
+        world.intervals, world.label_market, world.ruleset, world.test, seed=1
     )
     margin = portfolios.by_day(portfolios.times.maintenance_margin)
     buffer = covering_buffer(portfolios, 0.99)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import training.evaluation.attribution
@@ -20,14 +21,14 @@ from training.fitting.candidate import Candidate, fit_candidate
 from training.labels.dataset import Dataset
 from training.labels.splits import Block, purged_split
 
-Blocks = np.ndarray
+Blocks = npt.NDArray[np.int8]
 
 
 @pytest.fixture(scope="module")
 def block(dataset: Dataset) -> Blocks:
     first, last = int(dataset.time[0]), int(dataset.time[-1])
-    ends = [first + (last - first) * k // 10 for k in (6, 8)]
-    return purged_split(dataset.time, 8, *ends, last + 10**15)
+    fit_end, calibrate_end = (first + (last - first) * k // 10 for k in (6, 8))
+    return purged_split(dataset.time, 8, fit_end, calibrate_end, last + 10**15)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,9 @@ def ablated(
     return ablation(candidate, dataset, block)
 
 
-def test_family_that_decides_is_missed_and_noise_is_not(ablated: dict[str, Any]) -> None:
+def test_loss_rises_without_the_family_that_decides_and_not_without_noise(
+    ablated: dict[str, Any],
+) -> None:
     assert set(ablated) == {"1", "8"}
     for figures in ablated.values():
         without = figures["without"]

@@ -17,9 +17,9 @@ SEED = 5
 
 
 def report(data: Dataset, model: np.ndarray, groups: dict[str, Any]) -> dict[str, Any]:
-    models = {"margincast": model, "rival": data.columns["first_passage_8"]}
+    models = {"margincast": model, "baseline": data.columns["first_passage_8"]}
     return breakdown(
-        data, 8, models, groups, model="margincast", baseline="rival", counted=tuple(models),
+        data, 8, models, groups, model="margincast", baseline="baseline", counted=tuple(models),
         seed=SEED,
     )  # fmt: skip
 
@@ -91,4 +91,4 @@ def test_nothing_observed_has_no_ratio(dataset: Dataset) -> None:
     quiet = {"quiet": dataset.labels[:, 1] == 0}
     found = report(dataset, dataset.columns["first_passage_8"], quiet)["quiet"]
     assert found["observed"] == 0
-    assert found["predicted_over_observed"] == {"margincast": None, "rival": None}
+    assert found["predicted_over_observed"] == {"margincast": None, "baseline": None}

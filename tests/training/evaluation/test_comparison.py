@@ -8,10 +8,10 @@ import dataclasses
 import pytest
 
 from training.evaluation.comparison import compare
-from training.reports.run_record import Reviewed
+from training.reports.run_record import RunRecord
 
 
-def better(champion: Reviewed, challenger: Reviewed, figure: str) -> str:
+def better(champion: RunRecord, challenger: RunRecord, figure: str) -> str:
     (line,) = [
         line
         for line in compare(champion, challenger).lines
@@ -33,33 +33,32 @@ def better(champion: Reviewed, challenger: Reviewed, figure: str) -> str:
     ],
 )
 def test_better_side(
-    reviewed: Reviewed, figure: str, key: str, before: float | None, after: float, side: str
+    record: RunRecord, figure: str, key: str, before: float | None, after: float, side: str
 ) -> None:
     champion, challenger = (
-        dataclasses.replace(reviewed, evaluation=copy.deepcopy(reviewed.evaluation))
-        for _ in range(2)
+        dataclasses.replace(record, evaluation=copy.deepcopy(record.evaluation)) for _ in range(2)
     )
     champion.evaluation["horizons"]["8"]["models"]["margincast"][key] = before
     challenger.evaluation["horizons"]["8"]["models"]["margincast"][key] = after
     assert better(champion, challenger, figure) == side
 
 
-def test_equal_trainings_differ_in_nothing(reviewed: Reviewed) -> None:
-    found = compare(reviewed, reviewed)
+def test_equal_trainings_differ_in_nothing(record: RunRecord) -> None:
+    found = compare(record, record)
     assert found.same_rows
     assert found.differences == ()
     assert found.gates_changed == {}
     assert not [line for line in found.lines if line.better]
 
 
-def test_data_code_rules_and_settings_that_differ_are_named(reviewed: Reviewed) -> None:
+def test_data_code_rules_and_settings_that_differ_are_named(record: RunRecord) -> None:
     challenger = dataclasses.replace(
-        reviewed,
-        manifest={**reviewed.manifest, "ruleset_sha256": "7" * 64, "versions": {"numpy": "3"}},
-        review={**(reviewed.review or {}), "provenance": {"code_sha256": "6" * 64}},
+        record,
+        manifest={**record.manifest, "ruleset_sha256": "7" * 64, "versions": {"numpy": "3"}},
+        review={**(record.review or {}), "provenance": {"code_sha256": "6" * 64}},
         params={"ruleset": "emir-ccp"},
     )
-    found = {d.what: (d.champion, d.challenger) for d in compare(reviewed, challenger).differences}
+    found = {d.what: (d.champion, d.challenger) for d in compare(record, challenger).differences}
     assert found == {
         "rule set": ("b" * 12, "7" * 12),
         "code": ("e" * 12, "6" * 12),
@@ -69,27 +68,27 @@ def test_data_code_rules_and_settings_that_differ_are_named(reviewed: Reviewed) 
     }
 
 
-def test_figures_of_other_rows_are_not_called_the_same(reviewed: Reviewed) -> None:
+def test_figures_of_other_rows_are_marked_as_such(record: RunRecord) -> None:
     other = dataclasses.replace(
-        reviewed, evaluation={**reviewed.evaluation, "span": ["2023-01-01", "2023-02-01"]}
+        record, evaluation={**record.evaluation, "span": ["2023-01-01", "2023-02-01"]}
     )
-    assert not compare(reviewed, other).same_rows
+    assert not compare(record, other).same_rows
 
 
-def test_horizon_that_one_lacks_is_left_out(reviewed: Reviewed) -> None:
-    short = copy.deepcopy(dict(reviewed.evaluation))
+def test_horizon_that_one_lacks_is_left_out(record: RunRecord) -> None:
+    short = copy.deepcopy(dict(record.evaluation))
     del short["horizons"]["1"]
-    found = compare(reviewed, dataclasses.replace(reviewed, evaluation=short))
+    found = compare(record, dataclasses.replace(record, evaluation=short))
     assert {line.horizon for line in found.lines} == {8}
 
 
-def test_paired_gates_are_the_challengers_against_the_champion(reviewed: Reviewed) -> None:
-    assert list(compare(reviewed, reviewed).paired) == ["not_worse_than_champion_8h"]
+def test_paired_gates_are_the_challengers_against_the_champion(record: RunRecord) -> None:
+    assert list(compare(record, record).paired) == ["not_worse_than_champion_8h"]
 
 
-@pytest.mark.parametrize("rival", ["d" * 64, "none", None])
+@pytest.mark.parametrize("incumbent", ["d" * 64, "none", None])
 def test_gates_against_another_champion_are_not_shown_as_of_this_one(
-    reviewed: Reviewed, rival: str | None
+    record: RunRecord, incumbent: str | None
 ) -> None:
-    challenger = dataclasses.replace(reviewed, rival=rival)
-    assert compare(reviewed, challenger).paired == {}
+    challenger = dataclasses.replace(record, incumbent=incumbent)
+    assert compare(record, challenger).paired == {}

@@ -1,4 +1,4 @@
-"""Curves: intervals that know of days, points that lie on the curve, budgets that are kept."""
+"""Curves: intervals clustered by day, points on the curve, alert budgets."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,17 +14,14 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 
 from market.core.errors import ModelError
 from training.evaluation.metrics import (
-    ProbabilityMetrics,
     calibration_line,
     clip_probability,
     evaluate_probability,
-    expected_calibration_error,
     log_loss_rows,
     log_loss_skill,
     oracle_gap_closed,
     predicted_over_observed,
     reliability_bins,
-    top_decile_ratio,
 )
 
 
@@ -55,9 +53,11 @@ def test_ece_by_hand_with_uneven_bins() -> None:
     p = np.array([0.05, 0.1, 0.2, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
     y = np.array([0, 1, 0, 0, 0, 1, 1, 0, 1, 1, 1, 1])
     gaps = [0.85, 0.5, 0.35, 0.6, 0.5, 0.6, 0.3, 0.2, 0.1, 0.0]
-    assert expected_calibration_error(y, p) == pytest.approx(math.fsum(gaps) / 12, rel=1e-14)
+    assert reliability_bins(y, p).expected_calibration_error == pytest.approx(
+        math.fsum(gaps) / 12, rel=1e-14
+    )
     shuffled = np.random.default_rng(1).permutation(12)
-    assert expected_calibration_error(y[shuffled], p[shuffled]) == pytest.approx(
+    assert reliability_bins(y[shuffled], p[shuffled]).expected_calibration_error == pytest.approx(
         math.fsum(gaps) / 12, rel=1e-14
     )
     assert reliability_bins(y, p).count.tolist() == [2, 2] + [1] * 8
@@ -71,12 +71,14 @@ def test_ties_keep_the_order_of_rows() -> None:
     order = sorted(range(2000), key=p.__getitem__)
     observed = y[order].reshape(10, 200).mean(axis=1)
     np.testing.assert_array_equal(reliability_bins(y, p).observed, observed)
-    assert top_decile_ratio(y, p) == pytest.approx(0.5 / observed[-1])
-    assert expected_calibration_error(np.repeat([0, 1], 10), np.full(20, 0.5)) == 0.5
-    assert expected_calibration_error(np.tile([0, 1], 10), np.full(20, 0.5)) == 0.0
+    assert reliability_bins(y, p).top_ratio == pytest.approx(0.5 / observed[-1])
+    assert (
+        reliability_bins(np.repeat([0, 1], 10), np.full(20, 0.5)).expected_calibration_error == 0.5
+    )
+    assert reliability_bins(np.tile([0, 1], 10), np.full(20, 0.5)).expected_calibration_error == 0.0
 
 
-def test_skill_is_against_the_training_base_rate_not_the_tests_own() -> None:
+def test_skill_is_against_the_base_rate_of_training_not_of_test() -> None:
     y = np.array([0, 0, 0, 1])
     p = np.full(4, 0.1)
     figures = evaluate_probability(y, p, 0.1)
@@ -174,7 +176,7 @@ def test_bad_base_rate_is_refused() -> None:
 def test_every_sample_gives_finite_numbers_or_none(rows: list[tuple[bool, float]]) -> None:
     y = np.array([outcome for outcome, _ in rows])
     p = np.array([probability for _, probability in rows])
-    figures: ProbabilityMetrics = evaluate_probability(y, p, 0.2)
+    figures = cast("dict[str, float | None]", evaluate_probability(y, p, 0.2))
     assert all(value is None or math.isfinite(value) for value in figures.values())
     order = np.argsort(p, kind="stable")
     parts = [part for part in np.array_split(order, 10) if len(part)]

@@ -20,19 +20,19 @@ def data() -> Any:
     return SimpleNamespace(features=features, horizons=HORIZONS)
 
 
-def test_population_without_options_leaves_out_what_speaks_of_them(data: Any) -> None:
-    kept = trained_schema(data, np.arange(50)).features
-    assert set(kept) == set(ACCOUNT_COLUMNS) - set(OPTION_FEATURES)
+def test_population_without_options_has_no_option_columns(data: Any) -> None:
+    features = trained_schema(data, np.arange(50)).features
+    assert set(features) == set(ACCOUNT_COLUMNS) - set(OPTION_FEATURES)
 
 
-def test_one_option_in_the_fit_rows_brings_in_the_column_that_it_moves(data: Any) -> None:
+def test_one_option_in_the_fit_rows_adds_the_column_that_it_changes(data: Any) -> None:
     data.features[7, ACCOUNT_COLUMNS.index("vega_share")] = -0.5
     assert "vega_share" in trained_schema(data, np.arange(50)).features
     assert "vega_share" not in trained_schema(data, np.arange(7)).features
     assert "gamma_share" not in trained_schema(data, np.arange(50)).features
 
 
-def test_zeros_of_other_columns_keep_them(data: Any) -> None:
+def test_other_columns_of_zeros_stay(data: Any) -> None:
     data.features[:, ACCOUNT_COLUMNS.index("collateral_share")] = 0.0
     assert "collateral_share" in trained_schema(data, np.arange(50)).features
 

@@ -10,7 +10,7 @@ from scipy.special import expit
 from market.core.clock import DAY, HOUR
 from market.core.errors import ModelError
 from models.bundle.schema import ModelSchema
-from training.fitting.fit import Ensemble, fit_trees
+from training.fitting.fit import Ensemble, RoundSearch, fit_trees
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,9 +37,9 @@ def rows(skill: float, seed: int = 0) -> tuple[Floats, npt.NDArray[np.int8], npt
     return np.column_stack([prior, distance, share]), labels, time
 
 
-def fitted(skill: float, **options: int) -> Ensemble:
-    settings = {"seed": 1, "num_threads": 1, "max_rounds": 60} | options
-    return fit_trees(*rows(skill), SCHEMA, 8, **settings)  # type: ignore[arg-type]
+def fitted(skill: float, *, seed: int = 1, num_threads: int = 1, max_rounds: int = 60) -> Ensemble:
+    search = RoundSearch(seed, num_threads, max_rounds)
+    return fit_trees(*rows(skill), SCHEMA, 8, search)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_more_threads_give_the_same_trees() -> None:
     np.testing.assert_array_equal(one.predict(X, raw_score=True), two.predict(X, raw_score=True))
 
 
-def test_features_without_skill_leave_the_prior_alone() -> None:
+def test_features_without_skill_give_no_trees() -> None:
     ensemble = fitted(0.0)
     assert ensemble.booster is None
     assert ensemble.rounds == 0
@@ -94,4 +94,4 @@ def test_deposit_never_raises_the_score_in_the_fitted_trees(skilled: Ensemble) -
 def test_block_without_a_breach_is_refused() -> None:
     X, labels, time = rows(0.0)
     with pytest.raises(ModelError, match="0 breaches"):
-        fit_trees(X, np.zeros_like(labels), time, SCHEMA, 8, seed=1, num_threads=1)
+        fit_trees(X, np.zeros_like(labels), time, SCHEMA, 8, RoundSearch(1, 1))

@@ -1,4 +1,4 @@
-"""Folds never learn from what they are judged on, nor from the test block."""
+"""Folds never train on the rows they are evaluated on, nor on the test block."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_window_at_the_edge_of_the_data_is_not_held_out(
     assert folds_of(late, 0) == []
 
 
-def test_window_that_leaves_nothing_to_learn_from_is_not_held_out(
+def test_window_that_leaves_no_training_rows_is_not_held_out(
     make_dataset: Callable[..., Dataset],
 ) -> None:
     # The embargo after the window reaches beyond the end.
@@ -91,14 +91,14 @@ def test_window_that_leaves_nothing_to_learn_from_is_not_held_out(
     assert list(cut_folds(short.time, HORIZON, end, 0, stress=True)) == []
 
 
-def test_fold_with_too_little_to_learn_from_says_so(dataset: Dataset) -> None:
+def test_fold_with_too_few_training_rows_reports_the_reason(dataset: Dataset) -> None:
     fold = folds_of(dataset)[0]
     block = np.where(fold.block == Block.FIT, np.int8(Block.PURGED), fold.block)
     report = evaluate_fold(dataset, Fold(fold.name, fold.kind, block), DESCRIPTION, ())
     assert "too short a time" in report["not_evaluated"]
 
 
-def test_stress_fold_that_learns_on_both_sides_reports_no_overlap(
+def test_stress_fold_that_trains_on_both_sides_reports_no_overlap(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training.fitting.folds, "FOLD_ROWS", 4000)
@@ -119,7 +119,7 @@ def reported(dataset: Dataset) -> dict[str, Any]:
     return evaluate_fold(dataset, folds_of(dataset)[1], DESCRIPTION, ("BTCUSDT",))
 
 
-def test_fold_is_judged_against_every_baseline_where_it_was_held_out(
+def test_fold_is_evaluated_against_every_baseline_on_its_test_rows(
     reported: dict[str, Any], dataset: Dataset
 ) -> None:
     fold = folds_of(dataset)[1]
@@ -146,14 +146,14 @@ def test_rows_of_a_fold_are_bounded_and_the_same_again(
     assert parse_time(first["learnt_from"][1]) < parse_time(first["held_out"][0])
 
 
-def test_fold_that_cannot_be_trained_says_why_and_has_no_figures(
+def test_fold_that_cannot_be_trained_reports_the_reason_and_no_figures(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training.fitting.folds, "fit_candidate", _no_training)
     report = evaluate_fold(dataset, folds_of(dataset)[0], DESCRIPTION, ())
-    assert report["not_evaluated"] == "nobody was called"
+    assert report["not_evaluated"] == "no account was called"
     assert "evaluation" not in report
 
 
 def _no_training(*_: Any) -> None:
-    raise ModelError("nobody was called")
+    raise ModelError("no account was called")

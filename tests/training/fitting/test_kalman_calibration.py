@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 
 from market.core.errors import ModelError
 from training.fitting.calibration import fit_platt
-from training.fitting.kalman_calibration import QUARTER_DAYS, filtered_platt, local_level
+from training.fitting.kalman_calibration import QUARTER_DAYS, fit_kalman_line, local_level
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -61,41 +61,41 @@ def test_without_drift_it_is_the_precision_weighted_mean() -> None:
     np.testing.assert_allclose(local_level(observed, noise, 0.0)[0], expected[:, 0], rtol=1e-9)
 
 
-def test_calm_market_gives_the_line_of_all_its_rows() -> None:
+def test_market_without_drift_gives_the_line_of_all_rows() -> None:
     raw, y, day = sample(3, [-0.3] * 6, slope=0.8, shock=0.4)
-    line = filtered_platt(raw, y, day)
+    line = fit_kalman_line(raw, y, day)
     assert line.quarters == 6
     assert (line.slope, line.intercept) == pytest.approx(fit_platt(raw, y), abs=0.03)
 
 
 def test_drifting_market_is_followed_to_its_end() -> None:
     raw, y, day = sample(4, [-1.0, -0.7, -0.4, 0.0, 0.4, 0.8], shock=0.2)
-    line = filtered_platt(raw, y, day)
+    line = fit_kalman_line(raw, y, day)
     assert line.drift > 0.1
     assert line.intercept == pytest.approx(0.8, abs=0.15)
     assert abs(fit_platt(raw, y)[1]) < 0.3  # the mean of all quarters says something else
 
 
-def test_odd_stretch_of_few_breaches_moves_the_line_little() -> None:
+def test_stretch_of_few_breaches_changes_the_line_little() -> None:
     """A few days after a calm history are no quarter of their own."""
     raw, y, day = sample(5, [0.0] * 4, shock=0.5)
     odd = np.random.default_rng(6).normal(-1.0, 1.5, size=500)
     late = 4 * QUARTER_DAYS + np.arange(500) // 100
-    after = filtered_platt(
+    after = fit_kalman_line(
         np.concatenate((raw, odd)),
         np.concatenate((y, np.ones(500))),
         np.concatenate((day, late)),
     )
-    before = filtered_platt(raw, y, day)
+    before = fit_kalman_line(raw, y, day)
     # All 500 rows are positive: alone they would push the intercept beyond every bound.
     assert abs(after.intercept - before.intercept) < 0.3
 
 
-def test_days_weigh_not_rows() -> None:
+def test_days_and_not_rows_carry_weight() -> None:
     raw, y, day = sample(7, [0.0, 0.2, 0.4], shock=0.3)
     thrice = np.where(day >= 2 * QUARTER_DAYS, 3, 1)
-    again = filtered_platt(np.repeat(raw, thrice), np.repeat(y, thrice), np.repeat(day, thrice))
-    once = filtered_platt(raw, y, day)
+    again = fit_kalman_line(np.repeat(raw, thrice), np.repeat(y, thrice), np.repeat(day, thrice))
+    once = fit_kalman_line(raw, y, day)
     assert (again.slope, again.intercept, again.drift) == pytest.approx(
         (once.slope, once.intercept, once.drift), rel=1e-7
     )
@@ -104,14 +104,14 @@ def test_days_weigh_not_rows() -> None:
 def test_order_of_the_rows_does_not_matter() -> None:
     raw, y, day = sample(8, [0.0, 0.5, 0.2])
     mixed = np.random.default_rng(9).permutation(len(raw))
-    one, other = filtered_platt(raw, y, day), filtered_platt(raw[mixed], y[mixed], day[mixed])
+    one, other = fit_kalman_line(raw, y, day), fit_kalman_line(raw[mixed], y[mixed], day[mixed])
     assert (one.slope, one.intercept) == pytest.approx((other.slope, other.intercept), rel=1e-9)
 
 
 def test_short_sample_is_one_platt_line() -> None:
     raw, y, day = sample(10, [0.1], rows=20)
     few = day < 5
-    line = filtered_platt(raw[few], y[few], day[few])
+    line = fit_kalman_line(raw[few], y[few], day[few])
     assert (line.slope, line.intercept) == fit_platt(raw[few], y[few])
     assert (line.drift, line.quarters) == (0.0, 1)
 
@@ -128,4 +128,4 @@ def test_undefined_calibrations_are_refused(
     raw: list[float], y: list[int], day: list[int], message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        filtered_platt(raw, y, day)
+        fit_kalman_line(raw, y, day)

@@ -1,21 +1,33 @@
-"""Books over time: sampled lives and recorded accounts are the same thing."""
+"""Books over time: sampled and recorded accounts become the same intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from margin.book.requirement import compute_requirement
-from margin.rules.ruleset import load_ruleset
+from margin.book.requirement import Requirement, compute_requirement
+from margin.engines.equity_paths import MarketStep, RowSpans
+from margin.engines.tier.paths import TierPaths
+from margin.rules.ruleset import RuleSet, load_ruleset
 from margin.valuation.view import MarketView
 from market.accounts.account_files import CLOSED, Event, write_accounts
 from market.accounts.book import Account, Balance, Book, Position
-from market.core.clock import HOUR, MINUTE
+from market.bars.history import MarketHistory
+from market.bars.panel import BarPanel
+from market.core.clock import HOUR, INTERVALS, MINUTE
 from market.core.errors import DataError
 from market.simulator.population import Population, SampledAccounts, sample_lives
-from training.labels.book_intervals import BookIntervals, account_keys, from_history, from_lives
+from training.labels.book_intervals import (
+    BookIntervals,
+    account_keys,
+    from_history,
+    from_sampled_accounts,
+)
 
 RULES = load_ruleset("linear-tiers")
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
@@ -38,7 +50,7 @@ def recorded(
     return from_history(write_accounts(folder, books, events), TIMES, SYMBOLS, MARK, RULES)
 
 
-def test_lives_written_with_births_and_closings_are_read_as_they_were(tmp_path: Path) -> None:
+def test_sampled_accounts_written_to_files_are_read_as_they_were(tmp_path: Path) -> None:
     lives = sampled()
     births = [(int(TIMES[row]), book) for row, book in lives.births(SYMBOLS)]
     closings = [
@@ -48,66 +60,59 @@ def test_lives_written_with_births_and_closings_are_read_as_they_were(tmp_path: 
     ]
     assert closings
     history = write_accounts(tmp_path, births, closings)
-    read, own = from_history(history, TIMES, SYMBOLS, MARK, RULES), from_lives(lives)
+    read, own = (
+        from_history(history, TIMES, SYMBOLS, MARK, RULES),
+        from_sampled_accounts(lives, SYMBOLS),
+    )
     assert read.account_ids == own.account_ids
-    for name in (
-        "account",
-        "account_key",
-        "first_row",
-        "last_row",
-        "leg_start",
-        "leg_symbol",
-        "leg_value_quantity",
-        "leg_margin_quantity",
-    ):
+    for name in ("account", "account_key", "first_row", "last_row", "symbol_start", "symbol"):
         np.testing.assert_array_equal(getattr(read, name), getattr(own, name), err_msg=name)
-    np.testing.assert_allclose(read.cash, own.cash, rtol=0.0, atol=1e-12)
+    assert read.book.leg_instrument == own.book.leg_instrument
+    np.testing.assert_array_equal(read.book.leg_quantity, own.book.leg_quantity)
+    np.testing.assert_array_equal(read.book.leg_entry_price, own.book.leg_entry_price)
+    np.testing.assert_allclose(read.book.cash, own.book.cash, rtol=0.0, atol=1e-12)
 
 
-def test_equity_of_a_life_is_its_cash_at_birth() -> None:
+@dataclass(frozen=True)
+class Marks:
+    """A market of which only marks are known."""
+
+    history: MarketHistory
+    age_hours: npt.NDArray[np.float64]
+
+    def steps(self, rows: npt.NDArray[np.int64], *, fine: bool = False) -> Iterator[MarketStep]:
+        raise AssertionError("brackets of notional are followed by marks alone")
+
+
+def market() -> Marks:
+    values = np.repeat(MARK[:, :, None], 5, axis=2)
+    panel = BarPanel(INTERVALS["1h"], SYMBOLS, TIMES - HOUR, values)
+    return Marks(MarketHistory.from_panel(panel), np.zeros(MARK.shape))
+
+
+def test_equity_of_a_sampled_account_is_its_cash_at_birth() -> None:
     lives = sampled()
-    segments = from_lives(lives)
-    for n in range(len(segments)):
-        legs = slice(segments.leg_start[n], segments.leg_start[n + 1])
-        marks = MARK[segments.first_row[n], segments.leg_symbol[legs]]
-        equity = segments.cash[n] + segments.leg_value_quantity[legs] @ marks
-        assert equity == pytest.approx(lives.cash[n], rel=1e-12)
+    intervals = from_sampled_accounts(lives, SYMBOLS)
+    paths = TierPaths(intervals.book, market(), RULES)
+    figures = paths.figures(np.arange(len(intervals)), intervals.first_row)
+    np.testing.assert_allclose(figures.equity, lives.cash, rtol=1e-12)
 
 
-def test_collateral_is_haircut_and_a_debt_counts_in_full(tmp_path: Path) -> None:
-    account = Account(
-        "a",
-        50.0,
-        (Position("ETHUSDT-PERP", 2.0, 1_900.0),),
-        (Balance("BTC", 0.5), Balance("SOL", -3.0)),
-    )
-    found = recorded(tmp_path, (int(TIMES[4]), account))
-    legs = dict(
-        zip(
-            found.leg_symbol.tolist(),
-            zip(found.leg_value_quantity, found.leg_margin_quantity, strict=True),
-            strict=True,
-        )
-    )
-    assert legs == {1: (2.0, 2.0), 0: (0.5 * 0.95, 0.0), 2: (-3.0, 0.0)}
-    assert found.cash.tolist() == [50.0 - 2.0 * 1_900.0]
-
-
-def test_segments_value_an_account_as_the_rule_engine_does(tmp_path: Path) -> None:
-    account = Account(
+def mixed_account() -> Account:
+    return Account(
         "a",
         500.0,
-        (Position("BTCUSDT-PERP", -0.2, 41_000.0), Position("ETHUSDT", 2.0)),
-        (Balance("BTC", 0.5), Balance("ETH", -1.5), Balance("USDT", 70.0)),
+        (Position("BTCUSDT-PERP", -0.2, 41_000.0), Position("ETHUSDT", 2.0, float(MARK[4, 1]))),
+        (
+            Balance("BTC", 0.5),
+            Balance("ETH", -1.5),
+            Balance("SOL", -3.0),
+            Balance("USDT", 70.0),
+        ),
     )
-    found = recorded(tmp_path, (int(TIMES[4]), account))
-    row = 900
-    entered = Account(
-        account.account_id,
-        account.cash,
-        (account.positions[0], Position("ETHUSDT", 2.0, float(MARK[4, 1]))),
-        account.collateral,
-    )
+
+
+def requirement_at(row: int, account: Account, ruleset: RuleSet = RULES) -> Requirement:
     unknown = np.full(3, np.nan)
     view = MarketView(
         as_of=int(TIMES[row]),
@@ -119,12 +124,27 @@ def test_segments_value_an_account_as_the_rule_engine_does(tmp_path: Path) -> No
         correlation=np.full((3, 3), np.nan),
         interval_hours=1.0,
     )
-    requirement = compute_requirement(Book.of([entered]), view, RULES)
-    marks = MARK[row, found.leg_symbol]
-    assert found.cash[0] + found.leg_value_quantity @ marks == pytest.approx(requirement.equity[0])
-    assert np.abs(found.leg_margin_quantity) @ marks == pytest.approx(
-        requirement.maintenance_margin[0] / 0.02
-    )
+    return compute_requirement(Book.of([account]), view, ruleset)
+
+
+def test_paths_value_an_account_as_the_rule_engine_does(tmp_path: Path) -> None:
+    account = mixed_account()
+    without_entry = replace(account, positions=(account.positions[0], Position("ETHUSDT", 2.0)))
+    intervals = recorded(tmp_path, (int(TIMES[4]), without_entry))
+    paths = TierPaths(intervals.book, market(), RULES)
+    rows = np.array([900, 7, 1500])
+    figures = paths.figures(np.zeros(3, dtype=np.int64), rows)
+    spans = RowSpans(np.array([0]), np.array([4]), np.array([1600]), ROWS)
+    along = paths.equity_paths(spans, "close")
+    for i, row in enumerate(rows.tolist()):
+        expected = requirement_at(row, account)
+        for name in ("equity", "headroom", "maintenance_margin", "initial_margin"):
+            assert getattr(figures, name)[i] == pytest.approx(getattr(expected, name)[0], rel=1e-9)
+        at = figures.take(np.array([i]))
+        np.testing.assert_array_equal(at.leg_notional, expected.leg_notional)
+        np.testing.assert_array_equal(at.collateral.symbol, expected.collateral.symbol)
+        np.testing.assert_array_equal(at.collateral.counted(), expected.collateral.counted())
+        assert along.headroom[row - 4] == pytest.approx(expected.headroom[0], rel=1e-9)
 
 
 def test_snapshot_between_decisions_is_held_from_the_next_one(tmp_path: Path) -> None:
@@ -140,8 +160,8 @@ def test_snapshot_between_decisions_is_held_from_the_next_one(tmp_path: Path) ->
     )
     assert found.first_row.tolist() == [3, 6]
     assert found.last_row.tolist() == [6, 9]
-    assert found.leg_value_quantity.tolist() == [1.0, 3.0]
-    assert found.cash.tolist() == [100.0 - MARK[3, 0], 100.0 - 3.0 * MARK[6, 0]]
+    assert found.book.leg_quantity.tolist() == [1.0, 3.0]
+    assert found.book.leg_entry_price.tolist() == [MARK[3, 0], MARK[6, 0]]
 
 
 def test_closed_account_that_comes_back_leaves_a_gap(tmp_path: Path) -> None:
@@ -179,21 +199,10 @@ def test_coins_of_account_files_are_cash_where_the_rule_set_says_so(
     tmp_path: Path, name: str
 ) -> None:
     rules = load_ruleset(name)
-    balances = (Balance("USDT", 70.0), Balance("BTC", 0.5))
+    balances: tuple[Balance, ...] = (Balance("USDT", 70.0), Balance("BTC", 0.5))
     balances += (Balance("USDC", 30.0),) if rules.collateral.is_cash("USDC") else ()
     account = Account("a", 100.0, (Position("BTCUSDT-PERP", 1.0, 40_000.0),), balances)
     history = write_accounts(tmp_path, [(int(TIMES[4]), Book.of([account]))])
     found = from_history(history, TIMES, SYMBOLS, MARK, rules)
-    row, unknown = 900, np.full(3, np.nan)
-    view = MarketView(
-        as_of=int(TIMES[row]),
-        symbols=SYMBOLS,
-        mark=MARK[row],
-        age_hours=np.zeros(3),
-        volatility=unknown,
-        adv=unknown,
-        correlation=np.full((3, 3), np.nan),
-    )
-    requirement = compute_requirement(Book.of([account]), view, rules)
-    equity = found.cash[0] + found.leg_value_quantity @ MARK[row, found.leg_symbol]
-    assert equity == pytest.approx(requirement.equity[0])
+    figures = TierPaths(found.book, market(), rules).figures(np.array([0]), np.array([900]))
+    assert figures.equity == pytest.approx(requirement_at(900, account, rules).equity)

@@ -12,19 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin.engines.tier.tiers import TierTable
+from features.registry import MARKET_COLUMNS
+from features.state.market_state import MarketFeatures
+from margin.engines.tier.paths import TierPaths
 from margin.rules.ruleset import load_ruleset
+from market.accounts.book import Book
 from market.bars.history import MarketHistory
 from market.bars.panel import BarPanel
 from market.bars.quality import QualityReport
 from market.core.clock import INTERVALS
 from training.labels.book_intervals import BookIntervals, account_keys
-from training.labels.breach_labels import NEVER, Outcomes, breach_labels
+from training.labels.breach_labels import NEVER, LabelRules, Outcomes, breach_labels
+from training.labels.market_path import LabelMarket
 
 Floats = npt.NDArray[np.float64]
 
 SYMBOLS = ("AUSDT", "BUSDT", "CUSDT")
-TABLE = TierTable.build(load_ruleset("linear-tiers"), SYMBOLS)
+RULES = load_ruleset("linear-tiers")
 RATE = 0.02
 HOUR = INTERVALS["1h"]
 
@@ -42,24 +46,48 @@ class Held:
     def headroom(self, low: Floats, high: Floats) -> float:
         """Each leg at its worse price; under one flat rate that is plain arithmetic."""
         worst = (min(q * p - RATE * abs(q) * p for p in (low[s], high[s])) for s, q in self.legs)
-        return self.cash + sum(worst)
+        return self.cash + float(sum(worst))
 
 
-def segments(books: Sequence[Held]) -> BookIntervals:
+def intervals(books: Sequence[Held]) -> BookIntervals:
     names = tuple(f"acc-{i}" for i in range(1 + max(book.account for book in books)))
     legs = [leg for book in books for leg in book.legs]
-    quantity = np.array([q for _, q in legs], dtype=np.float64)
+    start = np.cumsum([0, *(len(book.legs) for book in books)])
     return BookIntervals(
         account=np.array([book.account for book in books]),
         account_ids=names,
         account_key=account_keys(names),
         first_row=np.array([book.first for book in books]),
         last_row=np.array([book.last for book in books]),
-        cash=np.array([book.cash for book in books]),
-        leg_start=np.cumsum([0, *(len(book.legs) for book in books)]),
-        leg_symbol=np.array([s for s, _ in legs], dtype=np.int64),
-        leg_value_quantity=quantity,
-        leg_margin_quantity=quantity,
+        book=Book(
+            account_ids=tuple(names[book.account] for book in books),
+            cash=np.array([book.cash for book in books]),
+            leg_start=start,
+            leg_instrument=tuple(f"{SYMBOLS[s]}-PERP" for s, _ in legs),
+            leg_quantity=np.array([q for _, q in legs], dtype=np.float64),
+            leg_entry_price=np.zeros(len(legs)),
+            balance_start=np.zeros(len(books) + 1, dtype=np.int64),
+            balance_asset=(),
+            balance_amount=np.zeros(0),
+        ),
+        symbol_start=start,
+        symbol=np.array([s for s, _ in legs], dtype=np.int64),
+    )
+
+
+def features(usable: npt.NDArray[np.bool_]) -> MarketFeatures:
+    """Features of which nothing is missing but, where a symbol is not usable, its history."""
+    rows, symbols = usable.shape
+    square = np.ones((rows, symbols, symbols))
+    return MarketFeatures(
+        symbols=SYMBOLS,
+        closes=np.arange(1, rows + 1, dtype=np.int64) * HOUR.nanoseconds,
+        values=np.ones((rows, symbols, len(MARKET_COLUMNS))),
+        correlation=square,
+        fast_correlation=square,
+        age=np.zeros((rows, symbols)),
+        history=np.where(usable, 1000.0, 0.0),
+        seen=np.full((rows, symbols), 1000.0),
     )
 
 
@@ -79,18 +107,14 @@ def history(
     )
 
 
-def followed(books: Sequence[Held], market: MarketHistory, **changes: Any) -> Outcomes:
-    options: dict[str, Any] = {
-        "first_row": 0,
-        "last_row": len(market.mark),
-        "longest_step": 6,
-        "extremes": "close",
-        "book": "static",
-        "keep_share": 1.0,
-        "seed": 0,
-    } | changes
-    usable = options.pop("usable", ~np.isnan(market.mark))
-    return breach_labels(segments(books), market, TABLE, usable, **options)
+def labelled(books: Sequence[Held], history: MarketHistory, **changes: Any) -> Outcomes:
+    usable = changes.pop("usable", ~np.isnan(history.mark))
+    market = LabelMarket(history, features(usable))
+    rules = LabelRules(
+        **{"first_row": 0, "last_row": len(history.mark), "longest_step": 6, **changes}
+    )
+    held = intervals(books)
+    return breach_labels(held, TierPaths(held.book, market, RULES), market, rules)
 
 
 def flat(rows: int) -> Floats:
@@ -111,7 +135,7 @@ def test_breach_hour_of_each_convention(extremes: str, step: int) -> None:
     fine[10, 0] = FALLEN  # the first half of the bar that ends at row 5
     fine[12, 0] = 100.0
     market = history(mark, low=low, fine=fine)
-    found = followed([Held(0, 0, 1, -89.0, THREE_LEGS)], market, extremes=extremes)
+    found = labelled([Held(0, 0, 1, -89.0, THREE_LEGS)], market, extremes=extremes)
     assert found.breach_step.tolist() == [step]
     assert found.headroom[0] == pytest.approx(5.0)
     assert found.maintenance_margin[0] == pytest.approx(6.0)
@@ -123,28 +147,28 @@ def test_high_hurts_a_short_under_bound_only() -> None:
     high[2, 1] = 110.0
     market = history(mark, high=high)
     books = [Held(0, 0, 1, -89.0, THREE_LEGS)]
-    assert followed(books, market, extremes="bound").breach_step.tolist() == [2]
-    assert followed(books, market, extremes="close").breach_step.tolist() == [NEVER]
+    assert labelled(books, market, extremes="bound").breach_step.tolist() == [2]
+    assert labelled(books, market, extremes="close").breach_step.tolist() == [NEVER]
 
 
 def test_breach_after_the_longest_horizon_is_none() -> None:
     mark = flat(12)
     mark[7:, 0] = FALLEN
-    found = followed([Held(0, 0, 2, -89.0, THREE_LEGS)], history(mark))
+    found = labelled([Held(0, 0, 2, -89.0, THREE_LEGS)], history(mark))
     assert found.breach_step.tolist() == [NEVER, 6]
 
 
 def test_already_called_is_dropped_and_counted() -> None:
     mark = flat(12)
     mark[2:4, 0] = FALLEN
-    found = followed([Held(0, 0, 5, -89.0, THREE_LEGS)], history(mark))
+    found = labelled([Held(0, 0, 5, -89.0, THREE_LEGS)], history(mark))
     assert found.row.tolist() == [0, 1, 4]
     assert found.dropped["already_called"] == 2
     assert found.considered == 5
 
 
 def test_horizon_past_end_of_data_is_dropped_and_counted() -> None:
-    found = followed([Held(0, 0, 10, -89.0, THREE_LEGS)], history(flat(10)))
+    found = labelled([Held(0, 0, 10, -89.0, THREE_LEGS)], history(flat(10)))
     assert found.row.tolist() == [0, 1, 2, 3]
     assert found.dropped["horizon_past_end"] == 6
 
@@ -152,7 +176,7 @@ def test_horizon_past_end_of_data_is_dropped_and_counted() -> None:
 def test_horizon_past_end_of_a_dead_contract_is_dropped_not_labelled_safe() -> None:
     mark = flat(20)
     mark[9:, 2] = np.nan
-    found = followed([Held(0, 0, 12, -89.0, THREE_LEGS)], history(mark))
+    found = labelled([Held(0, 0, 12, -89.0, THREE_LEGS)], history(mark))
     assert found.row.tolist() == [0, 1, 2]
     assert found.dropped["horizon_past_end"] == 6
     assert found.dropped["warm_up"] == 3
@@ -161,7 +185,7 @@ def test_horizon_past_end_of_a_dead_contract_is_dropped_not_labelled_safe() -> N
 def test_unusable_symbol_is_warm_up() -> None:
     usable = np.ones((12, 3), dtype=bool)
     usable[:3, 2] = False
-    found = followed([Held(0, 0, 5, -89.0, THREE_LEGS)], history(flat(12)), usable=usable)
+    found = labelled([Held(0, 0, 5, -89.0, THREE_LEGS)], history(flat(12)), usable=usable)
     assert found.row.tolist() == [3, 4]
     assert found.dropped["warm_up"] == 3
 
@@ -170,24 +194,24 @@ def test_static_book_ignores_the_later_trade_that_as_traded_follows() -> None:
     mark = flat(16)
     mark[5:, 0] = FALLEN
     books = [Held(0, 0, 3, -89.0, THREE_LEGS), Held(0, 3, 16, 50.0, ((1, -0.1),))]
-    static, traded = (followed(books, history(mark), book=book) for book in ("static", "as_traded"))
+    static, traded = (labelled(books, history(mark), book=book) for book in ("static", "as_traded"))
     assert static.breach_step[:3].tolist() == [5, 4, 3]
     assert traded.breach_step[:3].tolist() == [NEVER] * 3
 
 
 def test_account_that_goes_flat_is_censored_in_as_traded() -> None:
     books = [Held(0, 0, 4, -89.0, THREE_LEGS), Held(0, 4, 16, 11.0, ())]
-    found = followed(books, history(flat(16)), book="as_traded")
+    found = labelled(books, history(flat(16)), book="as_traded")
     assert len(found.row) == 0
     assert found.dropped["closed"] == 4
 
 
 def test_closed_account_is_censored_in_as_traded_and_followed_in_static() -> None:
     books = [Held(0, 0, 8, -89.0, THREE_LEGS)]
-    traded = followed(books, history(flat(20)), book="as_traded")
+    traded = labelled(books, history(flat(20)), book="as_traded")
     assert traded.row.tolist() == [0, 1]
     assert traded.dropped["closed"] == 6
-    assert len(followed(books, history(flat(20))).row) == 8
+    assert len(labelled(books, history(flat(20))).row) == 8
 
 
 def test_gap_between_closing_and_reopening_holds_no_book() -> None:
@@ -198,8 +222,8 @@ def test_gap_between_closing_and_reopening_holds_no_book() -> None:
         Held(1, 14, 20, -89.0, THREE_LEGS),
         Held(1, 20, 30, -89.0, THREE_LEGS),
     ]
-    found = followed(books, history(mark), book="as_traded")
-    rows = found.row[found.segment > 0]
+    found = labelled(books, history(mark), book="as_traded")
+    rows = found.row[found.interval > 0]
     assert rows.tolist() == [0, 1, *range(14, 24)]
     assert found.considered == 25 + 8 + 6 + 10
 
@@ -207,7 +231,7 @@ def test_gap_between_closing_and_reopening_holds_no_book() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_keep_share_is_kept(share: float) -> None:
     books = [Held(i, 0, 60, -80.0, THREE_LEGS) for i in range(60)]
-    found = followed(books, history(flat(70)), keep_share=share)
+    found = labelled(books, history(flat(70)), keep_share=share)
     assert len(found.row) / (60 * 60) == pytest.approx(share, abs=0.03)
 
 
@@ -216,12 +240,12 @@ def test_selection_depends_on_account_and_time_never_on_the_outcome() -> None:
     calm, crash = flat(60), flat(60)
     crash[41:, 0] = 50.0
     chosen = [
-        set(zip(found.segment.tolist(), found.row.tolist(), strict=True))
+        set(zip(found.interval.tolist(), found.row.tolist(), strict=True))
         for found in (
-            followed(books, history(calm), keep_share=0.3),
-            followed(books, history(crash), keep_share=0.3),
-            followed(books[::2], history(calm), keep_share=0.3),
-            followed(books, history(calm), keep_share=0.3, seed=1),
+            labelled(books, history(calm), keep_share=0.3),
+            labelled(books, history(crash), keep_share=0.3),
+            labelled(books[::2], history(calm), keep_share=0.3),
+            labelled(books, history(calm), keep_share=0.3, seed=1),
         )
     ]
     assert chosen[0] == chosen[1]
@@ -325,7 +349,7 @@ def random_world(seed: int) -> tuple[list[Held], MarketHistory]:
 )
 def test_kernel_equals_a_plain_oracle(seed: int, extremes: str, traded: bool, longest: int) -> None:
     books, market = random_world(seed)
-    found = followed(
+    found = labelled(
         books,
         market,
         extremes=extremes,
@@ -333,7 +357,22 @@ def test_kernel_equals_a_plain_oracle(seed: int, extremes: str, traded: bool, lo
         longest_step=longest,
     )
     kept, dropped = expected(books, market, extremes, traded, longest)
-    keys = zip(found.segment.tolist(), found.row.tolist(), strict=True)
+    keys = zip(found.interval.tolist(), found.row.tolist(), strict=True)
     assert dict(zip(keys, found.breach_step.tolist(), strict=True)) == kept
     assert found.dropped == dropped
     assert found.considered == len(kept) + sum(dropped.values())
+
+
+@pytest.mark.parametrize("traded", [False, True])
+def test_accounts_in_chunks_have_the_labels_of_all_at_once(
+    traded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books, market = random_world(11)
+    book = "as_traded" if traded else "static"
+    whole = labelled(books, market, book=book)
+    monkeypatch.setattr("training.labels.breach_labels._CHUNK", 30)
+    parts = labelled(books, market, book=book)
+    assert len(whole.row)
+    for name in ("interval", "row", "headroom", "maintenance_margin", "breach_step", "calls"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name), err_msg=name)
+    assert (parts.dropped, parts.considered) == (whole.dropped, whole.considered)

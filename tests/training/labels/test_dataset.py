@@ -21,8 +21,9 @@ from market.core.clock import HOUR, INTERVALS
 from market.core.errors import DataError
 from market.simulator.population import Population, SampledAccounts, sample_lives
 from market.simulator.simulated_market import simulate_bars
-from training.labels.book_intervals import BookIntervals, from_history, from_lives
-from training.labels.dataset import Dataset, build_dataset
+from training.labels.book_intervals import BookIntervals, from_history, from_sampled_accounts
+from training.labels.dataset import Dataset, DatasetOptions, build_dataset
+from training.labels.market_path import LabelMarket
 
 RULES = load_ruleset("linear-tiers")
 HORIZONS = (1, 8, 24)
@@ -34,25 +35,15 @@ CUT = 225
 class World:
     panel: BarPanel
     lives: SampledAccounts
-    segments: BookIntervals
+    intervals: BookIntervals
     data: Dataset
 
 
-def build(panel: BarPanel, segments: BookIntervals, end: int | None = None) -> Dataset:
-    market = MarketState(panel.symbols, panel.interval).advance(panel)
-    return build_dataset(
-        MarketHistory.from_panel(panel),
-        market,
-        segments,
-        RULES,
-        horizons=HORIZONS,
-        start=None,
-        end=end,
-        extremes="bound",
-        book="static",
-        max_rows=10**9,
-        seed=3,
-    )
+def build(panel: BarPanel, intervals: BookIntervals, end: int | None = None) -> Dataset:
+    features = MarketState(panel.symbols, panel.interval).advance(panel)
+    market = LabelMarket(MarketHistory.from_panel(panel), features)
+    options = DatasetOptions(HORIZONS, end=end, extremes="bound", max_rows=10**9, seed=3)
+    return build_dataset(market, intervals, RULES, options)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +54,8 @@ def world() -> World:
     lives = sample_lives(
         Population.load("reference-v1"), 600, 5, panel.closes, history.mark, eligible
     )
-    segments = from_lives(lives)
-    return World(panel, lives, segments, build(panel, segments))
+    intervals = from_sampled_accounts(lives, panel.symbols)
+    return World(panel, lives, intervals, build(panel, intervals))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +64,7 @@ def changed(world: World) -> Dataset:
     values = world.panel.values.copy()
     noise = np.random.default_rng(0).uniform(0.6, 0.7, values[CUT + 1 :, :, :1].shape)
     values[CUT + 1 :] *= noise
-    return build(replace(world.panel, values=values), world.segments)
+    return build(replace(world.panel, values=values), world.intervals)
 
 
 def before(data: Dataset, time: int) -> Dataset:
@@ -140,13 +131,13 @@ def test_every_account_time_is_kept_or_counted(world: World) -> None:
 
 def test_end_bounds_decisions_not_labels(world: World) -> None:
     end = int(world.panel.closes[CUT])
-    part = build(world.panel, world.segments, end)
+    part = build(world.panel, world.intervals, end)
     assert part.time[-1] == end
     assert part.sha256() == before(world.data, end).sha256()
 
 
 def test_same_inputs_give_the_same_hash(world: World) -> None:
-    assert build(world.panel, world.segments).sha256() == world.data.sha256()
+    assert build(world.panel, world.intervals).sha256() == world.data.sha256()
 
 
 def test_order_of_rows_in_the_account_files_does_not_change_the_hash(
@@ -159,8 +150,8 @@ def test_order_of_rows_in_the_account_files_does_not_change_the_hash(
     def sha() -> str:
         mark = MarketHistory.from_panel(panel).mark
         accounts = read_accounts(tmp_path)
-        segments = from_history(accounts, panel.closes, panel.symbols, mark, RULES)
-        return build(panel, segments).sha256()
+        intervals = from_history(accounts, panel.closes, panel.symbols, mark, RULES)
+        return build(panel, intervals).sha256()
 
     first = sha()
     rng = np.random.default_rng(1)
@@ -221,4 +212,4 @@ def test_parquet_round_trip(world: World, tmp_path: Path) -> None:
 def test_no_row_left_is_refused_with_the_counts(world: World) -> None:
     panel = world.panel.rows(0, 175)
     with pytest.raises(DataError, match="horizon_past_end"):
-        build(panel, replace(world.segments, last_row=np.minimum(world.segments.last_row, 175)))
+        build(panel, replace(world.intervals, last_row=np.minimum(world.intervals.last_row, 175)))

@@ -15,7 +15,6 @@ from features.state.market_state import MarketState
 from features.state.snapshot import MarketSnapshot
 from margin.add_on.bounds import add_on_cap
 from margin.book.requirement import compute_requirement
-from margin.engines.tier.tiers import TierTable
 from margin.floors import active_floors, largest_floor
 from margin.rules.ruleset import load_ruleset
 from market.accounts.account_files import write_accounts
@@ -24,8 +23,9 @@ from market.bars.history import MarketHistory
 from market.core.clock import INTERVALS
 from market.simulator.simulated_market import simulate_bars
 from training.backtest.add_on_policy import rule_bounds
-from training.labels.account_panel import take_panel, value_panel
+from training.labels.account_panel import AccountTimes, take_panel, value_panel
 from training.labels.book_intervals import from_history
+from training.labels.market_path import LabelMarket
 
 RULES = load_ruleset("emir-tiers")
 
@@ -51,13 +51,11 @@ def test_floors_of_a_recorded_book_are_those_of_a_decision(tmp_path: Path) -> No
     recorded = write_accounts(tmp_path, [(int(closes[0]), book)], ())
     times = value_panel(
         from_history(recorded, closes, symbols, mark, RULES),
-        np.array([1, 0, 1]),
-        np.array([row, row, row - 1]),
-        np.array([0, 1, 2, 3]),
-        1.0,
-        history,
-        market,
-        TierTable.build(RULES, symbols),
+        AccountTimes(
+            np.array([1, 0, 1]), np.array([row, row, row - 1]), np.array([0, 1, 2, 3]), 1.0
+        ),
+        LabelMarket(history, market),
+        RULES,
     )
     view = MarketSnapshot.of_history(history, market, int(closes[row])).view()
     requirement = compute_requirement(book, view, RULES)

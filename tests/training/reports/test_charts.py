@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import copy
 import re
+import sys
 from typing import Any
 from xml.etree import ElementTree
 
@@ -11,40 +12,58 @@ import pytest
 
 from market.core.errors import ModelError
 from training.reports.charts import (
-    bars_chart,
+    contributions_chart,
     frontier_chart,
+    log_loss_chart,
     precision_recall_chart,
     reliability_chart,
     review_charts,
     skill_chart,
 )
-from training.reports.run_record import Reviewed
+from training.reports.run_record import RunRecord
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def texts(svg: str) -> list[str]:
-    return [node.text or "" for node in ElementTree.fromstring(svg).iter() if node.text]  # noqa: S314
+    return [node.text or "" for node in ElementTree.fromstring(svg).iter(f"{SVG}text")]  # noqa: S314
 
 
-def test_every_chart_is_well_formed_and_refers_to_nothing_outside(reviewed: Reviewed) -> None:
-    charts = review_charts(reviewed.evaluation, reviewed.review, reviewed.backtest)
+def markers(svg: str, artist: str) -> list[tuple[float, float]]:
+    """Places of the markers of a named artist, in points from the upper left corner."""
+    root = ElementTree.fromstring(svg)  # noqa: S314
+    (group,) = (node for node in root.iter(f"{SVG}g") if node.get("id") == artist)
+    return [(float(use.get("x", "")), float(use.get("y", ""))) for use in group.iter(f"{SVG}use")]
+
+
+def test_every_chart_is_well_formed_and_refers_to_nothing_outside(record: RunRecord) -> None:
+    charts = review_charts(record.evaluation, record.review, record.backtest)
+    names = ("reliability", "log_loss", "precision_recall", "months")
     assert set(charts) == {
-        *(f"{name}_{h}h" for name in ("reliability", "precision_recall", "months") for h in (1, 8)),
+        *(f"{name}_{h}h" for name in names for h in (1, 8)),
         "contributions_8h",
         "frontier",
     }
     for svg in charts.values():
         ElementTree.fromstring(svg)  # noqa: S314
         addresses = re.findall(r"[a-z]+://[^\"' ]+", svg)
-        assert set(addresses) == {"http://www.w3.org/2000/svg"}
+        assert all(address.startswith("http://www.w3.org/") for address in addresses)
         assert "nan" not in svg
-        assert not re.search(r"\bhref|url\(|<script|<image", svg)
+        assert not re.search(r'href="[^#]|url\([^#]|<script|<image', svg)
 
 
-def test_same_figures_give_the_same_bytes(reviewed: Reviewed) -> None:
-    once, again = (
-        review_charts(reviewed.evaluation, reviewed.review, reviewed.backtest) for _ in range(2)
+def test_same_figures_give_the_same_bytes_without_a_date(record: RunRecord) -> None:
+    first, second = (
+        review_charts(record.evaluation, record.review, record.backtest) for _ in range(2)
     )
-    assert once == again
+    assert first == second
+    assert not any("<metadata" in svg for svg in first.values())
+
+
+def test_pyplot_state_is_not_touched(record: RunRecord) -> None:
+    before = "matplotlib.pyplot" in sys.modules
+    review_charts(record.evaluation, record.review, record.backtest)
+    assert ("matplotlib.pyplot" in sys.modules) == before
 
 
 def test_bin_without_events_is_hollow_and_one_forecast_at_zero_is_left_out() -> None:
@@ -56,26 +75,41 @@ def test_bin_without_events_is_hollow_and_one_forecast_at_zero_is_left_out() -> 
         "count": [10, 10, 10, 10],
     }
     svg = reliability_chart("8", bins)
-    assert svg.count("<circle") == 3
-    assert svg.count('fill="#ffffff" stroke') == 1
-    assert any("observed 1.200%" in text for text in texts(svg))
+    assert len(markers(svg, "bins")) == 2
+    assert len(markers(svg, "bins_without_events")) == 1
     with pytest.raises(ModelError, match="no bin to draw"):
         reliability_chart("8", {"predicted": [0.0], "observed": [0.0]})
 
 
-def test_bins_logged_without_intervals_are_drawn_without() -> None:
-    svg = reliability_chart("8", {"predicted": [0.01, 0.2], "observed": [0.012, 0.19]})
-    assert svg.count("<circle") == 2
-
-
-def test_point_of_a_curve_lies_where_its_figures_say() -> None:
-    svg = precision_recall_chart("8", {"margincast": [[0.5, 0.5], [1.0, 0.0]]}, 0.1)
-    (points,) = re.findall(r'points="([^"]+)"', svg)
-    (x0, y0), (x1, y1) = ([float(v) for v in pair.split(",")] for pair in points.split())
-    assert x1 == pytest.approx(340 - 22, abs=0.1)
-    assert y1 == pytest.approx(300 - 44, abs=0.1)
-    assert y0 < y1
+def test_bin_above_the_diagonal_is_drawn_above_it() -> None:
+    svg = reliability_chart("8", {"predicted": [0.01, 0.1], "observed": [0.01, 0.2]})
+    (x0, y0), (x1, y1) = markers(svg, "bins")
+    low, high = reliability_chart("8", {"predicted": [0.01, 0.1], "observed": [0.01, 0.1]}), svg
+    on_diagonal = markers(low, "bins")
     assert x0 < x1
+    assert y1 < y0
+    assert y1 <= on_diagonal[1][1]
+    assert low != high
+
+
+@pytest.mark.parametrize(("predicted", "observed"), [(1.0, 1.0), (0.01, 0.0)])
+def test_one_bin_has_axes_all_the_same(predicted: float, observed: float) -> None:
+    svg = reliability_chart("1", {"predicted": [predicted], "observed": [observed]})
+    assert "forecast probability" in texts(svg)
+
+
+def test_best_model_is_on_top_and_an_evaluation_without_models_is_refused() -> None:
+    svg = log_loss_chart("1", {"first_passage": 0.04, "margincast": 0.03})
+    names = [text for text in texts(svg) if text in {"first_passage", "margincast"}]
+    assert names == ["margincast", "first_passage"]
+    with pytest.raises(ModelError, match="evaluation of 1 h has no models"):
+        log_loss_chart("1", {})
+
+
+def test_model_and_baseline_are_named_in_the_legend() -> None:
+    curves = {"margincast": [[0.5, 0.5], [1.0, 0.0]], "margin_ratio": [[0.5, 0.4], [1.0, 0.0]]}
+    svg = precision_recall_chart("8", curves, 0.1)
+    assert {"margincast", "margin_ratio", "precision"} <= set(texts(svg))
 
 
 @pytest.mark.parametrize("interval", [None, [-9.0, 0.05]])
@@ -85,20 +119,30 @@ def test_skill_of_a_group_is_green_above_zero_and_red_below(interval: Any) -> No
         "2025-05": {"log_loss_skill": -0.02, "log_loss_skill_ci95": interval},
     }
     svg = skill_chart("8 h", groups)
-    dots = re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)" r="3.2" fill="(#\w+)"', svg)
-    assert [colour for _, colour in dots] == ["#2f7d4f", "#b42318"]
-    assert float(dots[0][0]) < float(dots[1][0])
-    numbers = [float(v) for v in re.findall(r'(?:y1|y2|cy)="([\d.-]+)"', svg)]
-    assert all(math.isfinite(v) and 0.0 <= v <= 260.0 for v in numbers)
+    used = re.findall(r"<use [^>]*fill: (#2f7d4f|#b42318)", svg)
+    assert list(dict.fromkeys(used)) == ["#2f7d4f", "#b42318"]
+    assert {"2025-04", "2025-05"} <= set(texts(svg))
 
 
 def test_bars_beyond_fourteen_are_summed_up() -> None:
-    svg = bars_chart("8 h", {f"feature_{i}": 1.0 / (i + 1) for i in range(20)})
-    assert svg.count("<rect") == 15
+    svg = contributions_chart("8 h", {f"feature_{i}": 1.0 / (i + 1) for i in range(20)})
     rest = sum(1.0 / (i + 1) for i in range(14, 20))
-    assert {"6 others, together", f"{rest:.3g}"} <= set(texts(svg))
+    assert {"feature_13", "6 others, together", f"{rest:.3g}"} <= set(texts(svg))
+    assert "feature_14" not in texts(svg)
 
 
 def test_frontier_of_equal_points_has_axes_all_the_same() -> None:
     flat = {"budget": 0.1, "frontier": {"none": [[0.1, 0.0]], "margincast": []}}
-    assert "none" in texts(frontier_chart(flat))
+    assert {"none", "budget"} <= set(texts(frontier_chart(flat)))
+
+
+def test_frontier_does_not_depend_on_the_order_of_its_points(record: RunRecord) -> None:
+    assert record.backtest is not None
+    backwards = copy.deepcopy(dict(record.backtest))
+    backwards["frontier"]["margincast"].reverse()
+    assert frontier_chart(backwards) == frontier_chart(record.backtest)
+
+
+def test_frontier_without_points_is_refused() -> None:
+    with pytest.raises(ModelError, match="no point"):
+        frontier_chart({"budget": 1.0, "frontier": {"none": []}})

@@ -101,7 +101,7 @@ def test_figures_that_are_undefined_show_as_not_available_and_never_as_none() ->
     assert oracle.count("n/a") == 7
 
 
-def test_best_baseline_is_pointed_out() -> None:
+def test_best_baseline_is_marked() -> None:
     assert "| first_passage (best baseline) | 0.0345 |" in card()
     assert "skill against first_passage 0.0412 (95% interval 0.021 to 0.063)" in card()
 
@@ -169,4 +169,4 @@ def test_who_may_rely_on_it_follows_from_data_and_verdict(
 ) -> None:
     found = reliance({"prices": prices, "accounts": "sampled"}, verdict)
     assert found[0].startswith(first)
-    assert any("judges it on its own accounts" in line for line in found) == (prices == "real")
+    assert any("evaluates it on its own accounts" in line for line in found) == (prices == "real")

@@ -8,28 +8,28 @@ from typing import Any
 
 from training.reports.review_note import fold_note, training_note
 from training.reports.review_tables import TABLES, csv_bytes, review_tables
-from training.reports.run_record import Reviewed
+from training.reports.run_record import RunRecord
 
 
-def tables(reviewed: Reviewed) -> dict[str, list[dict[str, Any]]]:
-    return review_tables(reviewed.evaluation, reviewed.gates, reviewed.review)
+def tables(record: RunRecord) -> dict[str, list[dict[str, Any]]]:
+    return review_tables(record.evaluation, record.gates, record.review)
 
 
-def test_full_review_has_every_table_and_rows_of_one_form(reviewed: Reviewed) -> None:
-    found = tables(reviewed)
+def test_full_review_has_every_table_and_rows_of_one_form(record: RunRecord) -> None:
+    found = tables(record)
     assert tuple(found) == TABLES
     for rows in found.values():
         assert len({tuple(row) for row in rows}) == 1
 
 
-def test_without_a_review_the_tables_of_the_evaluation_remain(reviewed: Reviewed) -> None:
-    found = review_tables(reviewed.evaluation, reviewed.gates, None)
+def test_without_a_review_the_tables_of_the_evaluation_remain(record: RunRecord) -> None:
+    found = review_tables(record.evaluation, record.gates, None)
     assert set(TABLES) - set(found) == {"contributions", "ablation", "folds"}
 
 
-def test_csv_reads_back_to_the_last_bit_and_null_is_empty(reviewed: Reviewed) -> None:
-    reviewed.evaluation["horizons"]["8"]["models"]["margincast"]["auc"] = None
-    rows = tables(reviewed)["metrics"]
+def test_csv_reads_back_to_the_last_bit_and_null_is_empty(record: RunRecord) -> None:
+    record.evaluation["horizons"]["8"]["models"]["margincast"]["auc"] = None
+    rows = tables(record)["metrics"]
     read = list(csv.DictReader(io.StringIO(csv_bytes(rows).decode())))
     assert len(read) == len(rows)
     for written, row in zip(rows, read, strict=True):
@@ -37,9 +37,9 @@ def test_csv_reads_back_to_the_last_bit_and_null_is_empty(reviewed: Reviewed) ->
         assert row["auc"] == ("" if written["auc"] is None else repr(written["auc"]))
 
 
-def test_months_and_segments_count_all_rows(reviewed: Reviewed) -> None:
-    found = tables(reviewed)
-    total = reviewed.evaluation["rows"]
+def test_months_and_segments_count_all_rows(record: RunRecord) -> None:
+    found = tables(record)
+    total = record.evaluation["rows"]
     for horizon in (1, 8):
         assert sum(r["rows"] for r in found["months"] if r["horizon"] == horizon) == total
         for segment in ("direction", "leverage"):
@@ -51,15 +51,15 @@ def test_months_and_segments_count_all_rows(reviewed: Reviewed) -> None:
             assert sum(rows) == total
 
 
-def test_fold_that_was_not_evaluated_has_no_row(reviewed: Reviewed) -> None:
-    assert {row["fold"] for row in tables(reviewed)["folds"]} == {"walk_forward_1"}
+def test_fold_that_was_not_evaluated_has_no_row(record: RunRecord) -> None:
+    assert {row["fold"] for row in tables(record)["folds"]} == {"walk_forward_1"}
 
 
 def test_note_names_verdict_failed_gates_figures_and_who_may_rely_on_it(
-    reviewed: Reviewed,
+    record: RunRecord,
 ) -> None:
-    note = training_note(reviewed)
-    own = reviewed.evaluation["horizons"]["8"]
+    note = training_note(record)
+    own = record.evaluation["horizons"]["8"]
     for part in (
         "**Kept**",
         "not_worse_than_champion_8h",
@@ -72,8 +72,8 @@ def test_note_names_verdict_failed_gates_figures_and_who_may_rely_on_it(
     assert "calibration_slope_8h" not in note, "it passed"
 
 
-def test_note_of_a_fold_has_figures_or_the_reason_for_none(reviewed: Reviewed) -> None:
-    assert reviewed.review is not None
-    made, skipped = reviewed.review["folds"]
+def test_note_of_a_fold_has_figures_or_the_reason_for_none(record: RunRecord) -> None:
+    assert record.review is not None
+    made, skipped = record.review["folds"]
     assert "| 8 h |" in fold_note(made)
-    assert fold_note(skipped) == "Not evaluated: nobody was called"
+    assert fold_note(skipped) == "Not evaluated: no account was called"
