@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 
 from margin.add_on.bounds import BINDINGS, AddOn, ModelLevel, deposit_to_meet
 from margin.book.account_requirement import Requirement
@@ -45,8 +46,7 @@ class PositionPart:
     vega: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineParts:
+class EngineParts(Struct, frozen=True, rename={"reduction_fraction": "cut_share"}):
     """How the engine came to one account's margins, settlement currency.
 
     Attributes
@@ -57,14 +57,14 @@ class EngineParts:
         Maintenance margin that no position is charged with.
     worst_scenarios:
         The worst first; empty where the engine has none.
-    cut_share:
-        See `Explanation`, from `margin.add_on.reduction`.
+    reduction_fraction:
+        See `Explanation`; in JSON ``cut_share``.
     """
 
     parts: tuple[Part, ...]
     unallocated: float
     worst_scenarios: tuple[RankedScenario, ...]
-    cut_share: float
+    reduction_fraction: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,7 @@ class FloorPart:
     by: tuple[Portion, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True, rename={"reduction_fraction": "cut_share"}):
     """One decision, explained. Settlement currency; None where there is no figure.
 
     ``total_requirement`` is the sum, in order, of the maintenance margins of `positions`, plus
@@ -121,7 +120,7 @@ class Explanation:
         What decided the level, see `margin.add_on.bounds.bound_add_on`.
     deposit:
         Counterfactual: this much more cash and nothing is missing.
-    cut_share:
+    reduction_fraction:
         Counterfactual: closing this share of every position at its mark, and nothing is missing.
         1 where not even closing all of it would do.
     engine:
@@ -141,7 +140,7 @@ class Explanation:
     add_on: float
     total_requirement: float
     deposit: float
-    cut_share: float
+    reduction_fraction: float
     engine: EngineParts
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,7 +203,7 @@ def explain(
         add_on=float(level[0]),
         total_requirement=float(total[0]),
         deposit=float(deposit_to_meet(level, requirement.headroom[one])[0]),
-        cut_share=engine.cut_share,
+        reduction_fraction=engine.reduction_fraction,
         engine=engine,
     )
 
@@ -231,7 +230,7 @@ def explain_engine(
         parts=parts,
         unallocated=float(requirement.maintenance_margin[account]) - charged,
         worst_scenarios=worst,
-        cut_share=reduction_fraction,
+        reduction_fraction=reduction_fraction,
     )
 
 

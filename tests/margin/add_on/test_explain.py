@@ -60,8 +60,8 @@ def test_worked_decision(view: MarketView, linear_tiers: RuleSet) -> None:
     assert got.floor == max(got.floors.values()) == got.floors["liquidity"]
     assert got.total_requirement == pytest.approx(1_300)
     assert got.deposit == pytest.approx(300)
-    assert got.cut_share == pytest.approx(1 - 1_000 / 1_300, abs=2.0**-16)
-    assert got.total_requirement * (1 - got.cut_share) <= 1_000
+    assert got.reduction_fraction == pytest.approx(1 - 1_000 / 1_300, abs=2.0**-16)
+    assert got.total_requirement * (1 - got.reduction_fraction) <= 1_000
     json.dumps(got.to_dict(), allow_nan=False)
 
 
@@ -119,7 +119,7 @@ def test_after_the_deposit_or_the_cut_nothing_is_missing(
     required = before.total_requirement
     assert cash + before.deposit >= required * (1 - 1e-12) - 1e-9
     if cash > 0:
-        assert cash >= required * (1 - before.cut_share) * (1 - 1e-9)
+        assert cash >= required * (1 - before.reduction_fraction) * (1 - 1e-9)
 
 
 def test_deposit_counterfactual_is_the_decision_field(
