@@ -70,7 +70,7 @@ def price_collateral(
     cash: Bools = np.array([one.cash for one in assets], dtype=np.bool_)[asset]
     moves = np.zeros(count, dtype=np.bool_)
     if rules.risk_cancelling is not UNSET and count and len(position_row):
-        held = _underlyings_held(book, instruments, position_row)
+        places = _underlyings_held(book, instruments, position_row)
         owner = np.repeat(np.arange(len(book)), np.diff(book.balance_start))
         rows = {name: row for row, name in enumerate(instruments.underlyings.name)}
         for code_of_asset, name in enumerate(names):
@@ -79,7 +79,7 @@ def price_collateral(
             for other in () if coin is None else (f"{coin}USDT", coin):
                 if other in rows:
                     chosen = np.flatnonzero(asset == code_of_asset)
-                    chosen = chosen[np.isin(owner[chosen] * len(rows) + rows[other], held)]
+                    chosen = chosen[np.isin(owner[chosen] * len(rows) + rows[other], places)]
                     underlying[chosen], moves[chosen] = rows[other], True
     maintenance, initial, premiums = _haircuts(rules, names, asset, book.balance_amount)
     balances = CollateralBalances(
