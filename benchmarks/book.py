@@ -37,7 +37,7 @@ from benchmarks.workloads.sample_book import (
 )
 from decisions.book_scoring import account_rows
 from decisions.decision import decide
-from features.account.frame import compute_features, compute_moments, set_headroom
+from features.account.frame import compute_aggregates, compute_features, set_headroom
 from margin.add_on.bounds import ModelLevel, add_on_cap
 from margin.add_on.solver import RELATIVE_PRECISION, required_level
 from margin.book.requirement import compute_requirement
@@ -127,16 +127,16 @@ def compare(desk: Desk, book: Book, boosters: Sequence[lightgbm.Booster]) -> dic
     some = slice_book(book, 0, PEER_ACCOUNTS)
     requirement = compute_requirement(some, desk.snapshot.view(), desk.ruleset)
     rows = account_rows(requirement, np.arange(len(some)))
-    moments = compute_moments(rows, desk.snapshot.features)
+    aggregates = compute_aggregates(rows, desk.snapshot.features)
     upper = add_on_cap(requirement.initial_margin, desk.ruleset.add_on)
     targets = desk.ruleset.add_on.targets
 
     def halve(ask: Ask) -> ModelLevel:
-        columns = compute_features(moments, SCHEMA.features)
+        columns = compute_features(aggregates, SCHEMA.features)
 
         def probability(level: Floats, accounts: Ints) -> Floats:
             asked = columns[accounts]
-            set_headroom(moments[accounts], asked, SCHEMA.features, level)
+            set_headroom(aggregates[accounts], asked, SCHEMA.features, level)
             return ask(asked)
 
         return required_level(probability, upper, targets, SCHEMA.horizons)
@@ -148,7 +148,7 @@ def compare(desk: Desk, book: Book, boosters: Sequence[lightgbm.Booster]) -> dic
         ]
         return np.asarray(np.maximum.accumulate(expit(np.stack(scores, axis=1)), axis=1))
 
-    own, own_seconds = _timed(lambda: desk.model.required_level(moments, upper, targets))
+    own, own_seconds = _timed(lambda: desk.model.required_level(aggregates, upper, targets))
     onnx, onnx_seconds = _timed(lambda: halve(desk.model.probability))
     peer, peer_seconds = _timed(lambda: halve(by_lightgbm))
     return {

@@ -22,9 +22,9 @@ from benchmarks.workloads.option_book import OPTIONS, chunks_of, growing_book, s
 from margin.book.portfolio_batch import Portfolios
 from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins
-from margin.engines.scenario.engine import scenario_margins
 from margin.engines.scenario.grid import Grid
-from margin.engines.scenario.revaluation import fill_values
+from margin.engines.scenario.revaluation import Option, Rows, fill_values
+from margin.engines.scenario.rules import ScenarioRules
 from margin.rules.ruleset import RuleSet, load_ruleset
 
 Floats = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ GROWTH_CHUNK = 5_000
 def run() -> Result:
     """Revaluations a second, seconds of a book on two cores, growth to a million portfolios."""
     ruleset = load_ruleset(RULES)
-    scenarios = len(ruleset.scenarios.grid)
+    scenarios = len(ruleset.engine_rules(ScenarioRules).grid)
     medians, ratios = revaluations(scenarios)
     book = sample_portfolios(PORTFOLIOS)
 
@@ -50,7 +50,7 @@ def run() -> Result:
 
         return job
 
-    whole = scenario_margins(book, ruleset)
+    whole = compute_margins(book, ruleset)
     cut = list(margins_of_chunks(chunks_of(book, CHUNK), ruleset, WORKERS))
     equal = np.array_equal(np.concatenate([one.initial_net for one in cut]), whole.initial_net)
     if not equal:
@@ -106,7 +106,7 @@ def margins_of_chunks(
 
 def revaluations(scenarios: int) -> tuple[dict[str, float], dict[str, float]]:
     """Values a second of the kernel and its peers on one core, and how far they are apart."""
-    grid = Grid.of(load_ruleset(RULES).scenarios)
+    grid = Grid.of(load_ruleset(RULES).engine_rules(ScenarioRules))
     job = _Job(sample_portfolios(KERNEL_OPTIONS // OPTIONS), grid, scenarios)
     values, plain = np.empty((2, KERNEL_OPTIONS, scenarios))
     own = _rate(job.by(_with_table, values), values.size)
@@ -175,10 +175,11 @@ class _Job:
 
 @njit(cache=True, error_model="numpy")
 def _with_table(forward, tau, strike, call, vols, at, logs, move, out):  # type: ignore[no-untyped-def]
-    room = np.empty(2 * len(at))
+    scratch = np.empty(2 * len(at))
+    rows = Rows(at, logs, move)
     for i in range(len(strike)):
-        moneyness = math.log(forward / strike[i])
-        fill_values(strike[i], moneyness, tau, vols[i], call[i], at, logs, move, room, out[i])
+        option = Option(strike[i], math.log(forward / strike[i]), tau, call[i])
+        fill_values(option, vols[i], rows, scratch, out[i])
 
 
 @njit(cache=True, error_model="numpy")
@@ -204,7 +205,7 @@ def grow(count: int) -> tuple[float, float]:
 
 def _grow(count: int) -> tuple[float, float]:
     ruleset = load_ruleset(RULES)
-    scenario_margins(sample_portfolios(1), ruleset)  # compiles, or reads what is compiled
+    compute_margins(sample_portfolios(1), ruleset)  # compiles, or reads what is compiled
     start = time.perf_counter()
     called = 0
     for margins in margins_of_chunks(growing_book(count, GROWTH_CHUNK), ruleset, WORKERS):

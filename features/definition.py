@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from market.core.clock import Interval
 
+Floats = npt.NDArray[np.float64]
 Family = Literal["volatility", "liquidity", "correlation", "momentum", "account"]
+BookForm = Literal["volatility", "mean"]
 Kernel = Callable[..., None]
 
 
-@dataclass(frozen=True, slots=True)
-class MarketFeature:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """What every feature states.
+
+    Attributes
+    ----------
+    name:
+        The column.
+    family, unit, formula, reference:
+        For the reader.
+    kernel:
+        Compiled function; each kind of feature says how it is called.
+    inputs:
+        Columns, roles and sources that it reads beside bars, see `features.identity`.
+    constants:
+        Other numbers in its code that decide its values.
+    revision:
+        To be raised when its values change though nothing else here does.
+    doc:
+        Docstring of its factory, set by the decorator `feature`.
+    """
+
+    name: str
+    family: Family
+    unit: str
+    formula: str
+    reference: str
+    kernel: Kernel
+    inputs: tuple[str, ...] = ()
+    constants: tuple[float, ...] = ()
+    revision: int = 1
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketFeature(Feature):
     """One number per symbol, kept up to date by a kernel.
 
     The kernel is called as ``kernel(inputs, state, out, *params)``. It moves `state`, float64 of
@@ -26,47 +64,32 @@ class MarketFeature:
 
     Attributes
     ----------
-    name, family, unit, formula, reference:
-        For the reader; `name` is also the column.
-    kernel:
-        Compiled function as above.
     params, state_size:
         From the bar interval: the extra arguments of the kernel, and the width of the state.
     settings:
-        Windows and half-lives in hours; part of the column's identity.
-    is_volatility:
-        True if it estimates the standard deviation of the hourly log return.
-    inputs, constants, revision:
-        Part of the column's identity, see `features.identity`: the columns and sources that it is
-        computed from beside bars, other numbers in its code that decide its values, and a number
-        to raise when its values change though nothing else here does.
-    needs_context:
-        True if it comes from `BarPanel.context`, which a market may lack: then it is NaN and the
-        symbol can be scored all the same.
+        Windows and half-lives in hours, the warm-up first; part of the column's identity.
+    book_form:
+        How a model sees it: ``volatility`` (a standard deviation of the hourly log return) gives
+        the distance and the volatility of a book under it, ``mean`` its average over a book; None
+        leaves it to other features.
+    needs_exogenous:
+        True if it comes from the series beside bars, which a market may lack: then it is NaN and
+        the symbol can be scored all the same.
     survives_gaps:
         True if it is a long memory that a gap over `MAX_GAP_HOURS` does not erase; every other
         feature starts anew after one.
     """
 
-    name: str
-    family: Family
-    unit: str
-    formula: str
-    reference: str
-    kernel: Kernel
     params: Callable[[Interval], tuple[float, ...]]
     state_size: Callable[[Interval], int]
     settings: tuple[float, ...]
-    is_volatility: bool = False
-    needs_context: bool = False
+    book_form: BookForm | None = None
+    needs_exogenous: bool = False
     survives_gaps: bool = False
-    inputs: tuple[str, ...] = ()
-    constants: tuple[float, ...] = ()
-    revision: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class CrossFeature:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossFeature(Feature):
     """One number per symbol from the correlations of all symbols.
 
     The kernel is called as ``kernel(market, state, out, *params)`` with a `CrossInputs`, float64
@@ -75,25 +98,17 @@ class CrossFeature:
     Attributes
     ----------
     params:
-        Extra arguments of the kernel.
+        Extra arguments of the kernel; part of the column's identity.
     state_width:
         Numbers kept for each symbol.
-    needs_context, inputs, constants, revision:
+    book_form, needs_exogenous:
         As for `MarketFeature`.
     """
 
-    name: str
-    family: Family
-    unit: str
-    formula: str
-    reference: str
-    kernel: Kernel
     params: tuple[int, ...] = ()
     state_width: int = 0
-    needs_context: bool = False
-    inputs: tuple[str, ...] = ()
-    constants: tuple[float, ...] = ()
-    revision: int = 1
+    book_form: BookForm | None = None
+    needs_exogenous: bool = False
 
 
 class CrossInputs(NamedTuple):
@@ -111,45 +126,54 @@ class CrossInputs(NamedTuple):
         Of the options' surface of each symbol that has one, annual vol, shape (S, T).
     """
 
-    slow: npt.NDArray[np.float64]
-    fast: npt.NDArray[np.float64]
-    volatility: npt.NDArray[np.float64]
-    implied_volatility: npt.NDArray[np.float64]
-    skew: npt.NDArray[np.float64]
-    term_slope: npt.NDArray[np.float64]
-    curvature: npt.NDArray[np.float64]
+    slow: Floats
+    fast: Floats
+    volatility: Floats
+    implied_volatility: Floats
+    skew: Floats
+    term_slope: Floats
+    curvature: Floats
 
 
-@dataclass(frozen=True, slots=True)
-class AccountFeature:
-    """One number per account, from its moments (`features.account.aggregates`).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountFeature(Feature):
+    """One number per account, from the aggregates of its book (`features.account.aggregates`).
 
-    The kernel is called as ``kernel(moments, out, *params)`` with float64 arrays of shapes (N, M)
-    and (N,).
+    The kernel is called as ``kernel(aggregates, out, *params)`` with float64 arrays of shapes
+    (N, M) and (N,).
 
     Attributes
     ----------
+    params:
+        Extra arguments of the kernel; no part of the identity, for they may be columns of the
+        aggregates, which shift when a feature is added.
     monotone:
         Direction in which the probability of a call may move with the feature: 1, -1, or 0 for
         either.
     uses_equity:
         True if the feature changes when the account deposits; such a feature must be monotone.
+    options_only:
+        True if it is 0 in every book without options.
     family:
-        What it speaks of: that of the market features it is made from, else the account.
-    inputs, constants, revision:
-        As for `MarketFeature`. `params` are no part of the identity: they may be places in the
-        moments, which move when a feature is added.
+        That of the market features it is made from, else the account.
     """
 
-    name: str
-    unit: str
-    formula: str
-    reference: str
-    kernel: Kernel
+    family: Family = "account"
     params: tuple[Any, ...] = ()
     monotone: int = 0
     uses_equity: bool = False
-    family: Family = "account"
-    inputs: tuple[str, ...] = ()
-    constants: tuple[float, ...] = ()
-    revision: int = 1
+    options_only: bool = False
+
+
+_Arguments = ParamSpec("_Arguments")
+_Kind = TypeVar("_Kind", MarketFeature, CrossFeature, AccountFeature)
+
+
+def feature(factory: Callable[_Arguments, _Kind]) -> Callable[_Arguments, _Kind]:
+    """Decorate a factory so that its features carry its docstring."""
+
+    @wraps(factory)
+    def build(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Kind:
+        return replace(factory(*args, **kwargs), doc=inspect.getdoc(factory) or "")
+
+    return build

@@ -19,14 +19,12 @@ from importlib.resources import files
 from typing import Any
 
 from features import registry
-from features.definition import AccountFeature, CrossFeature, MarketFeature
+from features.definition import AccountFeature, CrossFeature, Feature, MarketFeature
 from features.market import inputs
-from market.bars.history import MAX_GAP_HOURS
+from market.bars.outlier_filter import MAX_GAP_HOURS
 from market.core.errors import ModelError
 
-Feature = MarketFeature | CrossFeature | AccountFeature
-
-_CONTEXT = (
+_EXOGENOUS = (
     "funding",
     "open_interest",
     "implied_volatility",
@@ -35,10 +33,11 @@ _CONTEXT = (
     "term_slope",
     "curvature",
 )
-"""Series beside bars, in the order of `features.market.inputs.HOLD_HOURS`."""
+"""Exogenous series, in the order of `features.market.inputs.HOLD_HOURS`. Their names in digests
+begin with ``context.``, as they did when the first bundles were written."""
 
-SOURCES = ("correlation.slow", "correlation.fast", *(f"context.{name}" for name in _CONTEXT))
-"""Inputs that are no columns: the correlation matrices and the series beside bars."""
+SOURCES = ("correlation.slow", "correlation.fast", *(f"context.{name}" for name in _EXOGENOUS))
+"""Inputs that are no columns: the correlation matrices and the exogenous series."""
 
 ROLES = ("cross_volatility", "average_daily_volume", "prior_volatilities")
 """Inputs that stand for the market columns which the registry chooses for them."""
@@ -52,73 +51,69 @@ def column_digests() -> dict[str, str]:
     ModelError
         A feature names an input that does not exist.
     """
-    features, roles, found = _features(), _roles(), _source_digests()
+    features, roles, digests = _features(), _roles(), _source_digests()
 
     def digest(name: str, reader: str) -> str:
-        if name in found:
-            return found[name]
+        if name in digests:
+            return digests[name]
         if name in roles:
             return _sha256([digest(column, name) for column in roles[name]])
         if name not in features:
             raise ModelError(f"feature {reader!r} reads {name!r}, which is no column and no source")
         feature = features[name]
         read = {source: digest(source, name) for source in feature.inputs}
-        found[name] = _sha256(_content(feature) | {"inputs": read})
-        return found[name]
+        digests[name] = _sha256(_content(feature) | {"inputs": read})
+        return digests[name]
 
     return {name: digest(name, name) for name in features}
 
 
 def digests_of(names: Iterable[str]) -> tuple[str, ...]:
-    """SHA-256 of some columns, in their order.
+    """SHA-256 of each named column, in the order of the names.
 
     Raises
     ------
     ModelError
         This version computes no such column.
     """
-    every, wanted = column_digests(), tuple(names)
-    unknown = [name for name in wanted if name not in every]
+    digests, columns = column_digests(), tuple(names)
+    unknown = [name for name in columns if name not in digests]
     if unknown:
         raise ModelError(
             f"this version computes no column {', '.join(unknown)}; "
-            "docs/features.md lists those there are"
+            "docs/features.md lists the columns that it computes"
         )
-    return tuple(every[name] for name in wanted)
+    return tuple(digests[name] for name in columns)
 
 
 def columns_that_differ(recorded: Mapping[str, str]) -> list[str]:
     """Columns of a record, name to SHA-256, that this version computes otherwise or not at all."""
-    here = column_digests()
-    return sorted(name for name, digest in recorded.items() if here.get(name) != digest)
+    digests = column_digests()
+    return sorted(name for name, digest in recorded.items() if digests.get(name) != digest)
 
 
 def digests_of_registry(sha256: str) -> dict[str, str] | None:
-    """Digests of all columns of a registry that was recorded by one hash over the whole of it.
+    """Digests of all columns of a registry that is named by one hash over the whole of it.
 
-    Bundles and market states of that time name the hash alone. None where it is not known.
+    Early bundles and market states name that hash alone. None where it is not known.
     """
     known = _revision_one()
     return dict(known["columns"]) if sha256 == known["registry_sha256"] else None
 
 
 def market_columns_of(account_columns: Iterable[str]) -> set[str]:
-    """Market columns that account columns are computed from; those of cross features not."""
+    """Market columns that account columns read directly, not those behind cross features."""
     features, roles = _features(), _roles()
-    found: set[str] = set()
+    columns: set[str] = set()
     for name in account_columns:
         for source in features[name].inputs:
-            found.update(roles.get(source, (source,)))
-    return found - set(SOURCES)
+            columns.update(roles.get(source, (source,)))
+    return columns - set(SOURCES)
 
 
 def _features() -> dict[str, Feature]:
-    every: tuple[Feature, ...] = (
-        *registry.MARKET_FEATURES,
-        *registry.CROSS_FEATURES,
-        *registry.ACCOUNT_FEATURES,
-    )
-    return {feature.name: feature for feature in every}
+    features = (*registry.MARKET_FEATURES, *registry.CROSS_FEATURES, *registry.ACCOUNT_FEATURES)
+    return {feature.name: feature for feature in features}
 
 
 def _roles() -> dict[str, tuple[str, ...]]:
@@ -127,11 +122,11 @@ def _roles() -> dict[str, tuple[str, ...]]:
 
 
 def _source_digests() -> dict[str, str]:
-    held = zip(_CONTEXT, inputs.HOLD_HOURS, strict=True)
+    limits = zip(_EXOGENOUS, inputs.HOLD_HOURS, strict=True)
     return {
         "correlation.slow": _sha256([registry.CORRELATION_HALF_LIFE_HOURS, MAX_GAP_HOURS]),
         "correlation.fast": _sha256([registry.FAST_CORRELATION_HALF_LIFE_HOURS, MAX_GAP_HOURS]),
-        **{f"context.{name}": _sha256([hours]) for name, hours in held},
+        **{f"context.{name}": _sha256([hours]) for name, hours in limits},
     }
 
 

@@ -39,7 +39,7 @@ class Entry:
     ----------
     kind:
         decision, market, ruleset, bars, quotes, quote_board, promotion, rollback, keys, retrain,
-        notification, life_cycle, transition or liquidation.
+        notification, life_cycle, transition, liquidation, shortfall or deleverage.
     payload:
         The fact itself; see `ledger.canonical.canonical_bytes` for what it may hold. Under the
         key ``contents`` it names the shared contents it depends on: a list of SHA-256, or an

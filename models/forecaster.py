@@ -1,4 +1,4 @@
-"""A bundle at work: probabilities of accounts, and the headroom that the model asks for."""
+"""Forecasts of one bundle: probabilities of accounts, and the headroom that the model requires."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _BLOCK = 1_024
-"""Accounts searched at once: their places in the trees stay in the cache."""
+"""Accounts searched at once: their nodes in the trees stay in the cache."""
 
 _RUN_ERRORS = (runtime.Fail, runtime.InvalidArgument, runtime.RuntimeException, RuntimeError)
 
 
 class Forecaster:
-    """Scores moments of accounts (`features.account.aggregates`) with one bundle."""
+    """Scores aggregates of accounts (`features.account.aggregates`) with one bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Take a bundle that was audited.
+        """Check that an audited bundle reads columns as this version computes them.
 
         Raises
         ------
         BundleError
             The bundle reads columns that this version does not compute, or otherwise.
         """
-        differ = columns_that_differ(_columns_of(bundle))
+        differ = columns_that_differ(_digests_of(bundle))
         if differ:
             raise BundleError(
                 f"bundle {bundle.sha256} was trained on other features: this version computes "
@@ -47,12 +47,12 @@ class Forecaster:
         self.horizons = bundle.schema.horizons
         self._guesser = LevelGuesser(bundle.schema, bundle.trees, bundle.calibration)
 
-    def features(self, moments: Floats) -> Floats:
+    def features(self, aggregates: Floats) -> Floats:
         """The model's columns, shape (N, F)."""
-        return compute_features(moments, self.bundle.schema.features)
+        return compute_features(aggregates, self.bundle.schema.features)
 
     def probability(self, features: Floats) -> Floats:
-        """Probability of a call within each horizon, shape (N, H); NaN where it cannot say.
+        """Probability of a call within each horizon, shape (N, H); NaN where the prior is NaN.
 
         Raises
         ------
@@ -64,11 +64,11 @@ class Forecaster:
         except _RUN_ERRORS as error:
             raise ModelError(
                 f"bundle {self.bundle.sha256} failed on {len(features)} rows: {error}; "
-                "roll back to the bundle before"
+                "roll back to the previous bundle"
             ) from error
 
     def required_level(
-        self, moments: Floats, upper: Floats, p_star: Mapping[int, float]
+        self, aggregates: Floats, upper: Floats, p_star: Mapping[int, float]
     ) -> ModelLevel:
         """Smallest headroom at which each account is tolerated, see `margin.add_on.solver`.
 
@@ -76,8 +76,8 @@ class Forecaster:
         """
         target_horizons(p_star, self.horizons)
         parts = [
-            self._levels(moments[start : start + _BLOCK], upper[start : start + _BLOCK], p_star)
-            for start in range(0, max(len(moments), 1), _BLOCK)
+            self._levels(aggregates[start : start + _BLOCK], upper[start : start + _BLOCK], p_star)
+            for start in range(0, max(len(aggregates), 1), _BLOCK)
         ]
         return ModelLevel(
             parts[0].horizons,
@@ -85,23 +85,23 @@ class Forecaster:
             np.concatenate([part.level for part in parts]),
         )
 
-    def _levels(self, moments: Floats, upper: Floats, p_star: Mapping[int, float]) -> ModelLevel:
+    def _levels(self, aggregates: Floats, upper: Floats, p_star: Mapping[int, float]) -> ModelLevel:
         names = self.bundle.schema.features
-        columns = compute_features(moments, names)
+        columns = compute_features(aggregates, names)
 
         def probability(level: Floats, rows: Ints) -> Floats:
-            asked = columns[rows]
-            set_headroom(moments[rows], asked, names, level)
-            return self.probability(asked)
+            features = columns[rows]
+            set_headroom(aggregates[rows], features, names, level)
+            return self.probability(features)
 
-        # Of accounts near the end of float64 a guess may be NaN: the search goes without it.
+        # Near the limits of float64 a guess may be NaN: the search then runs without it.
         with np.errstate(over="ignore", invalid="ignore"):
-            guess = self._guesser.levels(moments, columns, upper, p_star)
+            guess = self._guesser.levels(aggregates, columns, upper, p_star)
         return required_level(probability, upper, p_star, self.horizons, guess)
 
 
-def _columns_of(bundle: Bundle) -> dict[str, str]:
-    """Digests of the columns that a bundle reads, by name.
+def _digests_of(bundle: Bundle) -> dict[str, str]:
+    """SHA-256 of each column that a bundle reads, by name.
 
     Raises
     ------

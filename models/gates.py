@@ -1,4 +1,4 @@
-"""Promotion gates: a pure function from measured figures to a verdict with reasons.
+"""Promotion gates: a pure function from the figures of an evaluation to a verdict with reasons.
 
 Safety gates decide whether a model may ever serve; promotion gates whether it replaces the
 champion. Without a champion only the safety gates apply. Gates of kind ``report`` are shown and
@@ -29,13 +29,13 @@ class Gate:
     Attributes
     ----------
     name:
-        What is held against a limit.
+        The figure that is compared with a limit.
     kind:
         ``safety``, ``promotion`` or ``report``.
     passed:
         Whether it holds.
     value, limit:
-        The figure and what it was held against; the limit is a number or a range.
+        The figure and its limit, a number or a range.
     detail:
         One sentence for the reader.
     """
@@ -53,8 +53,8 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """Verdict of all gates.
+class PromotionVerdict:
+    """Verdict of all gates on a model.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Decision:
 
 
 def parity_gate(max_difference: float, rows: int, limit: float) -> Gate:
-    """ONNX equals LightGBM plus prior plus calibrator."""
+    """The ONNX graph equals LightGBM plus prior plus calibration."""
     return Gate(
         "parity",
         "safety",
@@ -85,7 +85,7 @@ def parity_gate(max_difference: float, rows: int, limit: float) -> Gate:
 
 
 def bounds_gate(violations: int, checked: int) -> Gate:
-    """Every add-on lies within its floor and cap."""
+    """Every add-on lies within [floor, max(floor, cap)]."""
     return Gate(
         "floor_and_cap",
         "safety",
@@ -147,37 +147,42 @@ def calibration_gates(
 
 
 def not_worse_gate(
-    horizon: int, rival: str, skill: float, interval: tuple[float, float] | None, kind: Kind
+    horizon: int, baseline: str, skill: float, interval: tuple[float, float] | None, kind: Kind
 ) -> Gate:
-    """Log loss is not worse than a rival's beyond chance: the interval of the skill reaches 0."""
+    """Log loss is not worse than a baseline's beyond chance: the skill's interval reaches 0."""
     upper = skill if interval is None else interval[1]
     return Gate(
-        f"not_worse_than_{rival}_{horizon}h",
+        f"not_worse_than_{baseline}_{horizon}h",
         kind,
         upper >= 0.0,
         skill,
         0.0,
-        f"log-loss skill against {rival} at {horizon} h, upper bound {_text(upper)}",
+        f"log-loss skill against {baseline} at {horizon} h, upper bound {_text(upper)}",
     )
 
 
 def stress_gate(
-    window: str, horizon: int, rival: str, own: float | None, other: float | None, kind: Kind
+    window: str,
+    horizon: int,
+    baseline: str,
+    ratio: float | None,
+    baseline_ratio: float | None,
+    kind: Kind,
 ) -> Gate | None:
-    """Predicted over observed in a stress window is no farther from 1 than a rival's.
+    """Predicted over observed in a stress window is no farther from 1 than a baseline's.
 
     The distance of a ratio r is ``|ln r|``, so that half and double are equally far. None where
     nothing was observed, for there is no ratio then.
     """
-    if own is None or other is None:
+    if ratio is None or baseline_ratio is None:
         return None
     return Gate(
         f"stress_{window}_{horizon}h",
         kind,
-        _distance(own) <= _distance(other),
-        own,
-        other,
-        f"predicted over observed in {window} at {horizon} h (the limit is that of {rival}; "
+        _distance(ratio) <= _distance(baseline_ratio),
+        ratio,
+        baseline_ratio,
+        f"predicted over observed in {window} at {horizon} h (the limit is that of {baseline}; "
         "nearer to 1 passes)",
     )
 
@@ -191,13 +196,13 @@ def weak_groups_gate(adjusted: Mapping[str, float], least_events: int, kind: Kin
         Holm-adjusted one-sided p-values of the groups with more than `least_events` events;
         small means worse. May be empty.
     least_events:
-        For the reader.
+        Least events of a group, for the reader.
     kind:
         Of the gate.
     """
     worse = sorted(name for name, p in adjusted.items() if p <= WEAK_GROUP_LEVEL)
     smallest = min(adjusted.values(), default=None)
-    found = f"; worse in {', '.join(worse)}" if worse else ""
+    groups = f"; worse in {', '.join(worse)}" if worse else ""
     return Gate(
         "no_weak_stress_or_segment",
         kind,
@@ -205,11 +210,13 @@ def weak_groups_gate(adjusted: Mapping[str, float], least_events: int, kind: Kin
         smallest,
         WEAK_GROUP_LEVEL,
         f"smallest adjusted p-value of being worse than the best baseline among {len(adjusted)} "
-        f"stress windows and segments of over {least_events} events{found}",
+        f"stress windows and segments of over {least_events} events{groups}",
     )
 
 
-def decide(gates: list[Gate], *, has_champion: bool, is_champion: bool = False) -> Decision:
+def decide_promotion(
+    gates: list[Gate], *, has_champion: bool, is_champion: bool = False
+) -> PromotionVerdict:
     """The verdict of the gates.
 
     Parameters
@@ -219,19 +226,19 @@ def decide(gates: list[Gate], *, has_champion: bool, is_champion: bool = False) 
     has_champion:
         Whether another model is champion, which promotion gates compare with.
     is_champion:
-        Whether the judged model itself is.
+        Whether the model itself is champion.
     """
     failed_safety = [gate for gate in gates if gate.kind == "safety" and not gate.passed]
     failed = [gate for gate in gates if gate.kind == "promotion" and not gate.passed]
     by_name = {gate.name: gate for gate in gates}
     if failed_safety:
-        return Decision("refused", _sentences(failed_safety), by_name)
+        return PromotionVerdict("refused", _sentences(failed_safety), by_name)
     if has_champion and failed:
-        return Decision("kept", _sentences(failed), by_name)
+        return PromotionVerdict("kept", _sentences(failed), by_name)
     if has_champion:
-        return Decision("promoted", ("all gates passed",), by_name)
+        return PromotionVerdict("promoted", ("all gates passed",), by_name)
     why = "this very bundle is the champion" if is_champion else "there was no champion"
-    return Decision("promoted", (f"all safety gates passed; {why}",), by_name)
+    return PromotionVerdict("promoted", (f"all safety gates passed; {why}",), by_name)
 
 
 def _within(name: str, value: float | None, limits: tuple[float, float], detail: str) -> Gate:

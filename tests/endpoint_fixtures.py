@@ -13,11 +13,11 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
-from features.identity import digests_of
+from features.identity import digests_of, market_columns_of
 from features.registry import (
     ACCOUNT_FEATURES,
-    CONTEXT_SOURCES,
     HORIZONS,
+    REQUIRED_COLUMNS,
     prior_column,
 )
 from features.state.market_state import MarketFeatures, MarketState
@@ -37,7 +37,7 @@ from models.bundle.schema import ModelSchema
 from models.onnx.export import export
 from models.trees.tree_table import TreeTable
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.live_steps import StepRule
+from monitoring.market_state.steps import StepRule
 from serving.http.app import ServingSettings, create_app
 
 HOUR = Interval.parse("1h")
@@ -119,7 +119,12 @@ class Bundles:
         horizons: tuple[int, ...] = HORIZONS,
     ) -> str:
         """Without what the market of these tests lacks, as a model that is trained on it is."""
-        learned = [f for f in ACCOUNT_FEATURES if with_context or f.name not in CONTEXT_SOURCES]
+        required = set(REQUIRED_COLUMNS)
+        learned = [
+            feature
+            for feature in ACCOUNT_FEATURES
+            if with_context or market_columns_of([feature.name]) <= required
+        ]
         names = tuple(feature.name for feature in learned)
         schema = ModelSchema.of_columns(
             features=names,
@@ -216,7 +221,7 @@ def serve(
             options: dict[str, Any] = {"clock": "market", "auth": "off"} | rest
             settings = ServingSettings("127.0.0.1", 8000, bundles.root, **options)
             moved = at.live() if live is None else live
-            held = RuleHistory.chosen(ruleset) if rules is None else rules
+            held = RuleHistory.constant(ruleset) if rules is None else rules
             app = create_app(settings, ledger, held, moved)
             client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
             return Endpoint(client, moved, ledger, at)

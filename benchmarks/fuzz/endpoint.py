@@ -17,10 +17,12 @@ import numpy as np
 
 from benchmarks.fuzz.caller import Caller
 from benchmarks.fuzz.generators.scene import Scene
-from features.identity import digests_of
-from features.registry import ACCOUNT_FEATURES, CONTEXT_SOURCES, HORIZONS, prior_column
+from features.identity import digests_of, market_columns_of
+from features.registry import ACCOUNT_FEATURES, HORIZONS, REQUIRED_COLUMNS, prior_column
 from ledger.keys import Keys
 from ledger.store import Ledger
+from margin.engines.registry import engine_of
+from margin.engines.scenario.rules import ScenarioRules
 from margin.rules.ruleset import RuleSet, load_ruleset
 from market.core.clock import MINUTE
 from market.core.errors import DataError
@@ -122,7 +124,7 @@ class World:
     @cached_property
     def config(self) -> Config:
         """Of the market that the endpoints start from."""
-        history = self.ruleset.method == "simulation"
+        history = engine_of(self.ruleset).needs_daily_history
         return Config(
             simulate=SimulateConfig(
                 seed=5, days=_DAYS_OF_HISTORY if history else _DAYS, symbols=SYMBOLS
@@ -186,7 +188,7 @@ class World:
 
     def scene(self, endpoint: Endpoint, session: int) -> Scene:
         """What bodies may refer to at the start of a session."""
-        moment = endpoint.live.moment
+        moment = endpoint.live.state
         symbols = moment.head.symbols
         newest = endpoint.newest_close
         collateral = self.ruleset.collateral
@@ -200,8 +202,8 @@ class World:
             begun=newest,
             cash_assets=collateral.cash_assets,
             haircut_assets=tuple(sorted({*collateral.haircuts, *weighted})),
-            options=self.ruleset.engine != "tier",
-            one_underlying=self.ruleset.method == "scenario",
+            options=engine_of(self.ruleset).margins_options,
+            one_underlying=isinstance(getattr(self.ruleset, self.ruleset.table), ScenarioRules),
             session=session,
         )
 
@@ -215,7 +217,8 @@ def _newest_close(live: LiveMarket) -> int:
 
 def _small_bundle(ruleset: RuleSet) -> dict[str, bytes]:
     """A bundle without trees: the structural prior, calibrated."""
-    learned = [feature for feature in ACCOUNT_FEATURES if feature.name not in CONTEXT_SOURCES]
+    required = set(REQUIRED_COLUMNS)
+    learned = [f for f in ACCOUNT_FEATURES if market_columns_of([f.name]) <= required]
     names = tuple(feature.name for feature in learned)
     schema = ModelSchema.of_columns(
         features=names,

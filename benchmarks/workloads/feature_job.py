@@ -70,7 +70,7 @@ def shared_kernels(panel: BarPanel) -> Last:
     last: Last = {}
     for first in range(0, len(panel), CHUNK):
         chunk = panel.rows(first, first + CHUNK)
-        columns = inputs.room_for(chunk)
+        columns = inputs.new_inputs(chunk)
         inputs.build(chunk, state, columns)
         column = np.empty((len(panel.symbols), len(chunk)))
         for feature, own in zip(shared, states, strict=True):

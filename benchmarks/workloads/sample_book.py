@@ -14,8 +14,8 @@ from scipy.special import expit
 
 from benchmarks.desk import slice_book
 from decisions.book_scoring import account_rows
-from features.account import aggregates as moment
-from features.account.frame import compute_features, compute_moments
+from features.account.aggregates import HEADROOM, HERFINDAHL, PRIOR_VOLATILITY
+from features.account.frame import compute_aggregates, compute_features
 from features.identity import digests_of
 from features.registry import (
     ACCOUNT_COLUMNS,
@@ -30,7 +30,7 @@ from margin.rules.ruleset import RuleSet
 from market.accounts.book import Book
 from market.bars.history import MarketHistory
 from market.core.clock import INTERVALS
-from market.simulator.population import Population, sample_lives
+from market.simulator.population import Population, sample_population
 from market.simulator.simulated_market import simulate_bars
 from models.bundle.bundle import bundle_files, write_bundle
 from models.bundle.manifest import TrainingRecord
@@ -89,7 +89,7 @@ def sample(accounts: int) -> Sample:
         coins=msgspec.structs.replace(reference.coins, least=POSITIONS, most=POSITIONS),
     )
     usable = features.usable(INTERVAL) & ~np.isnan(history.mark)
-    lives = sample_lives(population, accounts, SEED, history.bars.closes, history.mark, usable)
+    lives = sample_population(population, accounts, SEED, history.bars.closes, history.mark, usable)
     return Sample(
         history,
         features,
@@ -109,12 +109,12 @@ def write_model(root: Path, found: Sample, ruleset: RuleSet) -> tuple[str, list[
     requirement = compute_requirement(book, found.snapshot.view(), ruleset)
     repeats = -(-TRAINING_ROWS // len(book))
     rows = account_rows(requirement, np.arange(len(book)))
-    one = compute_moments(rows, found.snapshot.features)
-    moments = np.repeat(one, repeats, axis=0)[:TRAINING_ROWS]
-    sigma = moments[:, moment.PRIOR_VOLATILITY]
-    moments[:, moment.HEADROOM] = sigma * np.exp(rng.uniform(np.log(0.3), np.log(40.0), len(sigma)))
-    X = compute_features(moments, SCHEMA.features)
-    crowding = moments[:, moment.HERFINDAHL] - 0.35
+    one = compute_aggregates(rows, found.snapshot.features)
+    aggregates = np.repeat(one, repeats, axis=0)[:TRAINING_ROWS]
+    sigma = aggregates[:, PRIOR_VOLATILITY]
+    aggregates[:, HEADROOM] = sigma * np.exp(rng.uniform(np.log(0.3), np.log(40.0), len(sigma)))
+    X = compute_features(aggregates, SCHEMA.features)
+    crowding = aggregates[:, HERFINDAHL] - 0.35
     boosters = []
     for column in SCHEMA.prior_columns():
         truth = 0.8 * X[:, column] + 3.0 * crowding + 0.5 * np.sin(X[:, column])

@@ -6,12 +6,13 @@ import numpy as np
 from numba import njit
 
 from features.account.aggregates import ADV_SHARE
-from features.definition import AccountFeature
+from features.definition import AccountFeature, feature
 
 LIMIT = 1e6
 """More days of all trading than this count as equal, as where nothing is traded at all."""
 
 
+@feature
 def adv_share() -> AccountFeature:
     """Largest position against its symbol's average daily volume, as a logarithm.
 
@@ -35,10 +36,10 @@ def adv_share() -> AccountFeature:
 
 
 @njit(cache=True, error_model="numpy")
-def kernel(moments, out):  # type: ignore[no-untyped-def]
+def kernel(aggregates, out):  # type: ignore[no-untyped-def]
     """One number per account."""
-    for n in range(len(moments)):
-        days = moments[n, ADV_SHARE]
+    for n in range(len(aggregates)):
+        days = aggregates[n, ADV_SHARE]
         if days > LIMIT:  # so that NaN stays NaN
             days = LIMIT
         out[n] = np.log(1e-12 + days)

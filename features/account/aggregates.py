@@ -1,11 +1,11 @@
-"""Moments of a book: the few numbers per account from which all account features follow.
+"""Aggregates of a book: the few numbers per account from which all account features follow.
 
 Columns: headroom, maintenance margin, gross and net notional, largest share of a symbol's average
 daily volume, Herfindahl index, return of the book over the last day, funding paid an hour,
 correlation with the market factor, exposure to the market by beta, value of the collateral that is
 not cash and its own exposure by beta, of the options their net delta exposure, their gamma and
-vega, net and gross, prior volatility, then one book
-volatility per estimate in `VOLATILITIES`, then one average per market column in `BOOK_MEANS`.
+vega, net and gross, prior volatility, then one book volatility per market feature whose `book_form`
+is ``volatility``, then one average per market feature whose `book_form` is ``mean``.
 
 Notionals x are those of spot and perps at the mark and the delta exposures of options.
 Volatilities are standard deviations of the book's profit and loss over one hour, in the
@@ -17,6 +17,7 @@ profit and loss up to the second order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,81 +49,110 @@ Ints = npt.NDArray[np.int64]
 ) = range(19)
 
 
-def columns(market_columns: Sequence[str], names: Sequence[str]) -> Ints:
-    """Positions of market columns by name."""
-    return np.array([list(market_columns).index(name) for name in names], dtype=np.int64)
+class Legs(NamedTuple):
+    """Legs of N accounts as compressed sparse rows, see `features.account.frame.AccountRows`.
+
+    Attributes
+    ----------
+    start:
+        Offsets, shape (N + 1,).
+    symbol, notional, collateral, option, gamma, vega:
+        Of each leg, shape (L,): symbol index, signed notional at the mark, what it counts for as
+        collateral, whether it is an option, its cash gamma and vega.
+    """
+
+    start: Ints
+    symbol: Ints
+    notional: Floats
+    collateral: Floats
+    option: npt.NDArray[np.bool_]
+    gamma: Floats
+    vega: Floats
 
 
-def width(volatilities: int, means: int) -> int:
-    """Number of moments."""
-    return FIRST_VOLATILITY + volatilities + means
+class MarketColumns(NamedTuple):
+    """Positions of the market columns that aggregates are computed from.
+
+    Attributes
+    ----------
+    volatilities, means:
+        Columns by `book_form`, in the order of the aggregates.
+    prior:
+        Positions among `volatilities` of those of the prior.
+    cross, factor, beta, adv, trailing_return, funding:
+        The volatility of the correlation matrix, correlation with and beta to the market, average
+        daily volume, return and funding of the last day.
+    """
+
+    volatilities: Ints
+    means: Ints
+    prior: Ints
+    cross: int
+    factor: int
+    beta: int
+    adv: int
+    trailing_return: int
+    funding: int
+
+    @property
+    def width(self) -> int:
+        """Number of aggregates."""
+        return FIRST_VOLATILITY + len(self.volatilities) + len(self.means)
+
+
+class MarketRows(NamedTuple):
+    """Features of T market rows: values (T, S, F) and slow correlations (T, S, S)."""
+
+    values: Floats
+    correlation: Floats
+
+
+def positions(columns: Sequence[str], names: Sequence[str]) -> Ints:
+    """Positions of some columns by name."""
+    return np.array([list(columns).index(name) for name in names], dtype=np.int64)
 
 
 @njit(cache=True, error_model="numpy")
-def fill(  # type: ignore[no-untyped-def]
-    row,
-    leg_start,
-    leg_symbol,
-    leg_notional,
-    leg_collateral,
-    leg_option,
-    leg_gamma,
-    leg_vega,
-    headroom,
-    maintenance,
-    market,
-    correlation,
-    volatility_columns,
-    prior_columns,
-    cross_column,
-    factor_column,
-    beta_column,
-    adv_column,
-    return_column,
-    funding_column,
-    mean_columns,
-    out,
-):
+def fill(row, headroom, maintenance, legs, market, columns, out):  # type: ignore[no-untyped-def]
     """Fill `out`, shape (N, M).
 
-    `row`, shape (N,), is each account's row in `market` (T, S, F) and `correlation` (T, S, S);
-    legs are compressed sparse rows with signed notionals at the mark, with what they count for as
-    collateral, and with whether they are options, their cash gamma and vega. A market feature in
-    warm-up makes the moments that need it NaN. Every sum runs over an account's own legs in their
-    order, so an account gives the same bits alone and among others.
+    `row`, shape (N,), is each account's row in `market`, a `MarketRows`; `legs` are `Legs` and
+    `columns` are `MarketColumns`. A market feature in warm-up makes the aggregates that need it
+    NaN. Every sum runs over an account's own legs in their order, so an account gives the same
+    bits alone and among others.
     """
-    volatilities = len(volatility_columns)
+    values = market.values
+    first_mean = FIRST_VOLATILITY + len(columns.volatilities)
     for n in range(len(row)):
         t = row[n]
-        first, last = leg_start[n], leg_start[n + 1]
+        first, last = legs.start[n], legs.start[n + 1]
         out[n, :] = 0.0
         gross, squares = 0.0, 0.0
         for a in range(first, last):
-            s, x, c = leg_symbol[a], leg_notional[a], leg_collateral[a]
+            s, x, c = legs.symbol[a], legs.notional[a], legs.collateral[a]
             if c != 0.0:
                 out[n, COLLATERAL] += c
-                out[n, COLLATERAL_BETA] += c * market[t, s, beta_column]
-            if leg_option[a]:
+                out[n, COLLATERAL_BETA] += c * values[t, s, columns.beta]
+            if legs.option[a]:
                 out[n, OPTION_DELTA] += x
-                out[n, GAMMA] += leg_gamma[a]
-                out[n, GROSS_GAMMA] += abs(leg_gamma[a])
-                out[n, VEGA] += leg_vega[a]
-                out[n, GROSS_VEGA] += abs(leg_vega[a])
+                out[n, GAMMA] += legs.gamma[a]
+                out[n, GROSS_GAMMA] += abs(legs.gamma[a])
+                out[n, VEGA] += legs.vega[a]
+                out[n, GROSS_VEGA] += abs(legs.vega[a])
             if x == 0.0:
-                continue  # what is not held says nothing, known or not
+                continue  # a symbol without a position has no part, known or not
             gross += abs(x)
             squares += x * x
             out[n, NET] += x
-            share = abs(x) / market[t, s, adv_column]
+            share = abs(x) / values[t, s, columns.adv]
             # A share that is not known makes the largest one unknown, whichever leg comes first.
             if not (out[n, ADV_SHARE] >= share or np.isnan(out[n, ADV_SHARE])):
                 out[n, ADV_SHARE] = share
-            out[n, RETURN] += x * market[t, s, return_column]
-            out[n, FUNDING] += x * market[t, s, funding_column]
-            out[n, BETA_EXPOSURE] += x * market[t, s, beta_column]
-            for m in range(len(mean_columns)):
-                value = market[t, s, mean_columns[m]]
-                out[n, FIRST_VOLATILITY + volatilities + m] += abs(x) * value
+            out[n, RETURN] += x * values[t, s, columns.trailing_return]
+            out[n, FUNDING] += x * values[t, s, columns.funding]
+            out[n, BETA_EXPOSURE] += x * values[t, s, columns.beta]
+            for m in range(len(columns.means)):
+                out[n, first_mean + m] += abs(x) * values[t, s, columns.means[m]]
         out[n, HEADROOM] = headroom[n]
         out[n, MAINTENANCE] = maintenance[n]
         out[n, GROSS] = gross
@@ -130,75 +160,61 @@ def fill(  # type: ignore[no-untyped-def]
             out[n, HERFINDAHL] = squares / (gross * gross)
             out[n, RETURN] /= gross
             out[n, FUNDING] /= gross
-            for m in range(len(mean_columns)):
-                out[n, FIRST_VOLATILITY + volatilities + m] /= gross
-        for v in range(volatilities):
-            out[n, FIRST_VOLATILITY + v] = _volatility(
-                t,
-                first,
-                last,
-                leg_symbol,
-                leg_notional,
-                leg_gamma,
-                market,
-                correlation,
-                volatility_columns[v],
-            )
+            for m in range(len(columns.means)):
+                out[n, first_mean + m] /= gross
+        for v in range(len(columns.volatilities)):
+            sigma = _volatility(t, first, last, legs, market, columns.volatilities[v])
+            out[n, FIRST_VOLATILITY + v] = sigma
         variance = 0.0
-        for p in range(len(prior_columns)):
-            sigma = out[n, FIRST_VOLATILITY + prior_columns[p]]
+        for p in range(len(columns.prior)):
+            sigma = out[n, FIRST_VOLATILITY + columns.prior[p]]
             variance += sigma * sigma
-        out[n, PRIOR_VOLATILITY] = np.sqrt(variance / len(prior_columns))
-        book = _volatility(
-            t, first, last, leg_symbol, leg_notional, leg_gamma, market, correlation, cross_column
-        )
+        out[n, PRIOR_VOLATILITY] = np.sqrt(variance / len(columns.prior))
+        book = _volatility(t, first, last, legs, market, columns.cross)
         common = 0.0
         for a in range(first, last):
-            s = leg_symbol[a]
-            if leg_notional[a] == 0.0:
-                continue
-            common += leg_notional[a] * market[t, s, cross_column] * market[t, s, factor_column]
+            s, x = legs.symbol[a], legs.notional[a]
+            if x != 0.0:
+                common += x * values[t, s, columns.cross] * values[t, s, columns.factor]
         out[n, MARKET_CORRELATION] = common / book if book != 0.0 else 0.0
 
 
 @njit(cache=True, error_model="numpy")
-def _volatility(  # type: ignore[no-untyped-def]
-    t, first, last, leg_symbol, leg_notional, leg_gamma, market, correlation, column
-):
+def _volatility(t, first, last, legs, market, column):  # type: ignore[no-untyped-def]
     variance = 0.0
     for a in range(first, last):
-        i = leg_symbol[a]
-        if leg_notional[a] == 0.0:
+        i = legs.symbol[a]
+        if legs.notional[a] == 0.0:
             continue
-        x = leg_notional[a] * market[t, i, column]
+        x = legs.notional[a] * market.values[t, i, column]
         variance += x * x
         for b in range(first, a):
-            j = leg_symbol[b]
-            if leg_notional[b] == 0.0:
+            j = legs.symbol[b]
+            if legs.notional[b] == 0.0:
                 continue
-            y = leg_notional[b] * market[t, j, column]
-            variance += 2.0 * x * y * correlation[t, i, j]
-    curved = _gamma_variance(t, first, last, leg_symbol, leg_gamma, market, correlation, column)
+            y = legs.notional[b] * market.values[t, j, column]
+            variance += 2.0 * x * y * market.correlation[t, i, j]
+    curved = _gamma_variance(t, first, last, legs, market, column)
     # A hedged book can round to just below zero; NaN must stay NaN.
     return np.sqrt(curved) if variance <= 0.0 else np.sqrt(variance + curved)
 
 
 @njit(cache=True, error_model="numpy")
-def _gamma_variance(t, first, last, leg_symbol, leg_gamma, market, correlation, column):  # type: ignore[no-untyped-def]
+def _gamma_variance(t, first, last, legs, market, column):  # type: ignore[no-untyped-def]
     """Variance of ``sum_i g_i r_i^2 / 2`` for normal returns r; exactly 0 without gamma."""
     variance = 0.0
     for a in range(first, last):
-        i = leg_symbol[a]
-        if leg_gamma[a] == 0.0:
+        i = legs.symbol[a]
+        if legs.gamma[a] == 0.0:
             continue
-        x = market[t, i, column]
-        variance += 0.5 * (leg_gamma[a] * x * x) ** 2
+        x = market.values[t, i, column]
+        variance += 0.5 * (legs.gamma[a] * x * x) ** 2
         for b in range(first, a):
-            j = leg_symbol[b]
-            if leg_gamma[b] == 0.0:
+            j = legs.symbol[b]
+            if legs.gamma[b] == 0.0:
                 continue
-            y = x * market[t, j, column] * correlation[t, i, j]
-            variance += leg_gamma[a] * leg_gamma[b] * y * y
+            y = x * market.values[t, j, column] * market.correlation[t, i, j]
+            variance += legs.gamma[a] * legs.gamma[b] * y * y
     if variance < 0.0:  # by rounding
         return 0.0
     return variance

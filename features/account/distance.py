@@ -1,17 +1,21 @@
-"""Distance to a call, in standard deviations of the book's hourly profit and loss."""
+"""Distance to a call: headroom in standard deviations of profit and loss, or in market shocks."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-from features.account.aggregates import FIRST_VOLATILITY, HEADROOM
-from features.definition import AccountFeature
+from features.account.aggregates import BETA_EXPOSURE, FIRST_VOLATILITY, HEADROOM
+from features.definition import AccountFeature, feature
 
 LIMIT = 1_000.0
-"""Beyond this many standard deviations distances count as equal."""
+"""Beyond this many standard deviations or shocks distances count as equal."""
+
+SHOCK = 0.10
+"""The scenario: the market moves by so much, either way."""
 
 
+@feature
 def distance(index: int, volatility: str) -> AccountFeature:
     """Headroom over the book's volatility under one estimate.
 
@@ -28,11 +32,38 @@ def distance(index: int, volatility: str) -> AccountFeature:
         unit="hourly standard deviations",
         formula=f"max(0, headroom) / sigma, sigma from {volatility}",
         reference="Merton (1974)",
-        kernel=kernel,
+        kernel=_distance,
         inputs=(volatility, "correlation.slow"),
         constants=(LIMIT,),
         family="volatility",
         params=(FIRST_VOLATILITY + index,),
+        monotone=-1,
+        uses_equity=True,
+    )
+
+
+@feature
+def shock_distance() -> AccountFeature:
+    """Headroom over the loss in the worse of two shocks of the whole market.
+
+    Formula: ``max(0, headroom) / (0.10 |sum_i x_i beta_i|)``, at most 1000: every symbol moves by
+    its beta times 10%, up or down. Unit: shocks that the account can bear. Zero at and below zero
+    headroom; NaN in warm-up. Says nothing of a book without market exposure (1000).
+
+    References
+    ----------
+    CME Group, SPAN methodology (worst of a set of scenarios); Sharpe, Management Science 9 (1963)
+    277-293.
+    """
+    return AccountFeature(
+        name="shock_distance",
+        unit="market shocks of 10%",
+        formula="max(0, headroom) / (0.10 |sum x beta|)",
+        reference="CME SPAN, Sharpe (1963)",
+        kernel=_shock_distance,
+        inputs=("market_beta",),
+        constants=(SHOCK, LIMIT),
+        family="correlation",
         monotone=-1,
         uses_equity=True,
     )
@@ -51,7 +82,14 @@ def ratio(headroom, sigma):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def kernel(moments, out, column):  # type: ignore[no-untyped-def]
-    """`column` is the moment that holds the volatility."""
-    for n in range(len(moments)):
-        out[n] = ratio(moments[n, HEADROOM], moments[n, column])
+def _distance(aggregates, out, column):  # type: ignore[no-untyped-def]
+    """`column` is the aggregate that holds the volatility."""
+    for n in range(len(aggregates)):
+        out[n] = ratio(aggregates[n, HEADROOM], aggregates[n, column])
+
+
+@njit(cache=True, error_model="numpy")
+def _shock_distance(aggregates, out):  # type: ignore[no-untyped-def]
+    """One number per account."""
+    for n in range(len(aggregates)):
+        out[n] = ratio(aggregates[n, HEADROOM], SHOCK * abs(aggregates[n, BETA_EXPOSURE]))

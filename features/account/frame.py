@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from features.account import aggregates as moment
+from features.account.aggregates import (
+    HEADROOM,
+    Legs,
+    MarketColumns,
+    MarketRows,
+    fill,
+    positions,
+)
 from features.registry import (
     ACCOUNT_COLUMNS,
     ACCOUNT_FEATURES,
@@ -27,7 +34,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class LegGreeks:
-    """Of L legs, every array of shape (L,).
+    """Options among L legs and their greeks, every array of shape (L,).
 
     Attributes
     ----------
@@ -43,12 +50,12 @@ class LegGreeks:
 
     @classmethod
     def none(cls, legs: int) -> LegGreeks:
-        """Of legs of which none is an option."""
+        """Greeks of legs of which none is an option."""
         nothing = np.zeros(legs)
         return cls(np.zeros(legs, dtype=np.bool_), nothing, nothing)
 
     def padded(self, more: int, order: Ints) -> LegGreeks:
-        """With so many legs more that are no options, in another order."""
+        """These and `more` legs that are no options, in another order."""
         nothing = LegGreeks.none(more)
         return LegGreeks(
             np.concatenate([self.option, nothing.option])[order],
@@ -73,7 +80,7 @@ class AccountRows:
         Settlement currency, shape (N,).
     leg_collateral:
         What each leg counts for as collateral, after haircuts, shape (L,): 0 for a position. None
-        where there is none but cash, or none was told.
+        where there is none but cash, or none is known.
     leg_greeks:
         Which legs are options, and how they are curved; None where no leg is one.
     """
@@ -88,58 +95,67 @@ class AccountRows:
     leg_greeks: LegGreeks | None = None
 
 
-def compute_moments(rows: AccountRows, market: MarketFeatures) -> Floats:
-    """Moments of each account, shape (N, M); see `features.account.aggregates`."""
-    out = np.empty((len(rows.row), moment.width(len(VOLATILITIES), len(BOOK_MEANS))))
-    collateral = rows.leg_collateral
-    greeks = rows.leg_greeks or LegGreeks.none(len(rows.leg_notional))
-    moment.fill(
+_COLUMNS = MarketColumns(
+    volatilities=positions(MARKET_COLUMNS, VOLATILITIES),
+    means=positions(MARKET_COLUMNS, BOOK_MEANS),
+    prior=positions(VOLATILITIES, PRIOR_VOLATILITIES),
+    cross=MARKET_COLUMNS.index(CROSS_VOLATILITY),
+    factor=MARKET_COLUMNS.index("market_correlation"),
+    beta=MARKET_COLUMNS.index("market_beta"),
+    adv=MARKET_COLUMNS.index(ADV),
+    trailing_return=MARKET_COLUMNS.index("trailing_return_24h"),
+    funding=MARKET_COLUMNS.index("funding_rate_24h"),
+)
+AGGREGATES = _COLUMNS.width
+"""Number M of the aggregates of an account."""
+
+_BY_NAME = {feature.name: feature for feature in ACCOUNT_FEATURES}
+
+
+def compute_aggregates(rows: AccountRows, market: MarketFeatures) -> Floats:
+    """Aggregates of each account, shape (N, M); see `features.account.aggregates`."""
+    legs = len(rows.leg_notional)
+    greeks = rows.leg_greeks or LegGreeks.none(legs)
+    out = np.empty((len(rows.row), AGGREGATES))
+    fill(
         rows.row,
-        rows.leg_start,
-        rows.leg_symbol,
-        rows.leg_notional,
-        np.zeros(len(rows.leg_notional)) if collateral is None else collateral,
-        greeks.option,
-        greeks.gamma,
-        greeks.vega,
         rows.headroom,
         rows.maintenance_margin,
-        market.values,
-        market.correlation,
-        moment.columns(MARKET_COLUMNS, VOLATILITIES),
-        moment.columns(VOLATILITIES, PRIOR_VOLATILITIES),
-        MARKET_COLUMNS.index(CROSS_VOLATILITY),
-        MARKET_COLUMNS.index("market_correlation"),
-        MARKET_COLUMNS.index("market_beta"),
-        MARKET_COLUMNS.index(ADV),
-        MARKET_COLUMNS.index("trailing_return_24h"),
-        MARKET_COLUMNS.index("funding_rate_24h"),
-        moment.columns(MARKET_COLUMNS, BOOK_MEANS),
+        Legs(
+            rows.leg_start,
+            rows.leg_symbol,
+            rows.leg_notional,
+            np.zeros(legs) if rows.leg_collateral is None else rows.leg_collateral,
+            greeks.option,
+            greeks.gamma,
+            greeks.vega,
+        ),
+        MarketRows(market.values, market.correlation),
+        _COLUMNS,
         out,
     )
     return out
 
 
-def compute_features(moments: Floats, names: Iterable[str] = ACCOUNT_COLUMNS) -> Floats:
+def compute_features(aggregates: Floats, names: Sequence[str] = ACCOUNT_COLUMNS) -> Floats:
     """The named account features, shape (N, number of names), C-contiguous."""
-    wanted = list(names)
-    out = np.empty((len(moments), len(wanted)))
-    column = np.empty(len(moments))
-    by_name = {feature.name: feature for feature in ACCOUNT_FEATURES}
-    for i, name in enumerate(wanted):
-        feature = by_name[name]
-        feature.kernel(moments, column, *feature.params)
+    out = np.empty((len(aggregates), len(names)))
+    column = np.empty(len(aggregates))
+    for i, name in enumerate(names):
+        feature = _BY_NAME[name]
+        feature.kernel(aggregates, column, *feature.params)
         out[:, i] = column
     return out
 
 
-def set_headroom(moments: Floats, features: Floats, names: Iterable[str], headroom: Floats) -> None:
-    """Put the accounts at another headroom, in place: only what depends on equity is redone."""
-    moments[:, moment.HEADROOM] = headroom
-    column = np.empty(len(moments))
-    by_name = {feature.name: feature for feature in ACCOUNT_FEATURES}
+def set_headroom(
+    aggregates: Floats, features: Floats, names: Iterable[str], headroom: Floats
+) -> None:
+    """Put the accounts at another headroom, in place: only what depends on equity is recomputed."""
+    aggregates[:, HEADROOM] = headroom
+    column = np.empty(len(aggregates))
     for i, name in enumerate(names):
-        feature = by_name[name]
+        feature = _BY_NAME[name]
         if feature.uses_equity:
-            feature.kernel(moments, column, *feature.params)
+            feature.kernel(aggregates, column, *feature.params)
             features[:, i] = column

@@ -9,7 +9,7 @@ from numba import njit
 
 from features.account.aggregates import HEADROOM, PRIOR_VOLATILITY
 from features.account.distance import ratio
-from features.definition import AccountFeature
+from features.definition import AccountFeature, feature
 
 CLIP = 1e-9
 """The prior probability lies in [CLIP, 1 - CLIP]."""
@@ -33,6 +33,7 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
+@feature
 def prior_logit(horizon_hours: int) -> AccountFeature:
     """Log odds that a driftless Brownian motion of uncertain volatility falls by the headroom.
 
@@ -82,15 +83,15 @@ def first_passage(headroom, sigma):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def kernel(moments, out, root_hours, share, shift, multipliers, weights):  # type: ignore[no-untyped-def]
+def kernel(aggregates, out, root_hours, share, shift, multipliers, weights):  # type: ignore[no-untyped-def]
     """`root_hours` is the square root of the horizon, `share` and `shift` the discrete looks."""
-    for n in range(len(moments)):
-        sigma = moments[n, PRIOR_VOLATILITY] * root_hours
+    for n in range(len(aggregates)):
+        sigma = aggregates[n, PRIOR_VOLATILITY] * root_hours
         p = 0.0
         for k in range(len(weights)):
-            d = ratio(moments[n, HEADROOM], sigma * multipliers[k])
+            d = ratio(aggregates[n, HEADROOM], sigma * multipliers[k])
             p += weights[k] * share * math.erfc((d + shift) / math.sqrt(2.0))
-        if moments[n, HEADROOM] <= 0.0 and not np.isnan(p):
+        if aggregates[n, HEADROOM] <= 0.0 and not np.isnan(p):
             p = 1.0
         if np.isnan(p):
             out[n] = np.nan

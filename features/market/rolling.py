@@ -1,7 +1,7 @@
 """A rolling mean over the last `window` bars, one state row per symbol.
 
 State row: position, filled slots, valid slots, sum, then the ring of `window` slots. A slot may
-be NaN (nothing observed); it counts as filled, not as valid. The sum is taken anew whenever the
+be NaN (nothing observed); it counts as filled, not as valid. The sum is recomputed whenever the
 ring wraps, which keeps rounding from building up, at a constant cost per bar.
 """
 
@@ -30,6 +30,13 @@ def bars_in(hours: float, interval: Interval) -> int:
 def window_params(hours: float) -> Callable[[Interval], tuple[float, ...]]:
     """Kernel arguments of a window: its length in bars."""
     return lambda interval: (bars_in(hours, interval),)
+
+
+def window_and_rate(
+    hours: float, rate_hours: float = 1.0
+) -> Callable[[Interval], tuple[float, ...]]:
+    """Kernel arguments of a window: its length in bars, and the bars of `rate_hours`."""
+    return lambda interval: (bars_in(hours, interval), rate_hours * interval.per_hour)
 
 
 @njit(cache=True, error_model="numpy")
@@ -74,12 +81,27 @@ def mean(row, window):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
+def root(variance, scale):  # type: ignore[no-untyped-def]
+    """``sqrt(scale * variance)``, NaN for NaN; rounding can leave a variance just below zero."""
+    return np.sqrt(scale * max(variance, 0.0)) if variance == variance else np.nan
+
+
+@njit(cache=True, error_model="numpy")
 def fold_mean(values, resets, state, out, window):  # type: ignore[no-untyped-def]
     """The rolling mean itself, down the bars of every symbol; all arrays of shape (S, T)."""
     for s in range(values.shape[0]):
-        own = state[s]
+        row = state[s]
         for t in range(values.shape[1]):
             if resets[s, t] == 1.0:
-                clear(own)
-            push(own, window, values[s, t])
-            out[s, t] = mean(own, window)
+                clear(row)
+            push(row, window, values[s, t])
+            out[s, t] = mean(row, window)
+
+
+@njit(cache=True, error_model="numpy")
+def fold_root_mean(variances, resets, state, out, window, scale):  # type: ignore[no-untyped-def]
+    """`root` of `scale` times the rolling mean of one-bar variances; arrays of shape (S, T)."""
+    fold_mean(variances, resets, state, out, window)
+    for s in range(out.shape[0]):
+        for t in range(out.shape[1]):
+            out[s, t] = root(out[s, t], scale)

@@ -1,11 +1,11 @@
-"""The state of the market: moved by bars, one at a time or a whole history at once."""
+"""The state of the market: advanced by bars, one at a time or a whole history at once."""
 
 from __future__ import annotations
 
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,11 @@ from features.registry import (
     STALE_INTERVALS,
     WARM_UP_HOURS,
 )
-from features.state.daily_history import DailyMemory
+from features.state.daily_history import DailyHistory
 from market.bars.daily_closes import DailyCloses
-from market.bars.history import MAX_GAP_HOURS
+from market.bars.outlier_filter import MAX_GAP_HOURS
 from market.bars.panel import BarPanel
-from market.core.clock import INTERVALS, Interval
+from market.core.clock import HOUR, INTERVALS, Interval
 from market.core.errors import DataError
 from market.core.files import replace_file
 
@@ -41,21 +41,23 @@ Floats = npt.NDArray[np.float64]
 
 _INPUTS, _SLOW, _FAST, _LAST_OPEN = "inputs", "slow_correlation", "fast_correlation", "last_open"
 _HALF_LIFE_HOURS = {_SLOW: CORRELATION_HALF_LIFE_HOURS, _FAST: FAST_CORRELATION_HALF_LIFE_HOURS}
+_ROWS = ("closes", "values", "correlation", "fast_correlation", "age", "history", "bar_hours")
+"""Fields of `MarketFeatures` that have one entry a row."""
 _REQUIRED = [MARKET_COLUMNS.index(name) for name in REQUIRED_COLUMNS]
-_FORGOTTEN = np.array([not feature.survives_gaps for feature in MARKET_FEATURES])
-"""Market features that an absent symbol has not; the memories that rules compare with stay."""
+_CLEARED = np.array([not feature.survives_gaps for feature in MARKET_FEATURES])
+"""Market features that are NaN for an absent symbol; those that survive gaps stay."""
 _IDENTITY: dict[str, tuple[str, int | None]] = {
     "interval": ("U", 1),
     "symbols": ("U", None),
     _LAST_OPEN: ("i", 1),
 }
-"""Kind and length of the arrays that say whose state it is."""
+"""Kind and length of the arrays that say of which market the state is."""
 _COLUMNS, _DIGESTS, _REGISTRY = "columns", "column_sha256", "registry_sha256"
 """Market columns by name with their identities; earlier versions saved one hash of the registry."""
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
 _MAX_STATE_BYTES = 1 << 30
 _BLOCK_BARS = 1 << 13
-"""Bars of all symbols that are worked on at once: their inputs and features fit into a cache."""
+"""Bars of all symbols in one block: their inputs and features fit into a cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +79,14 @@ class MarketFeatures:
         Hours since the close of the symbol's newest bar, shape (T, S); NaN before the first.
     history:
         Hours of history since the last gap of over a day, shape (T, S); NaN before the first bar.
-    seen:
-        Hours of bars seen in all, what gaps left out not counted: how far the features that
-        survive gaps look back, shape (T, S); NaN before the first bar.
+    bar_hours:
+        Hours of bars in all, without gaps: how far the features that survive gaps look back,
+        shape (T, S); NaN before the first bar.
     daily:
-        Daily closes of all days that had ended at the last row; None where whoever made this was
-        not told.
-    daily_as_decided:
+        Daily closes of all days that had ended at the last row; None where they are not known.
+    daily_at_decision:
         The same as known at a row whose bar was corrected after its day had ended, by its close.
-    unrecorded:
+    missing_columns:
         Columns that a record of an earlier version does not have; NaN in `values`.
     """
 
@@ -96,53 +97,65 @@ class MarketFeatures:
     fast_correlation: Floats
     age: Floats
     history: Floats
-    seen: Floats
+    bar_hours: Floats
     daily: DailyCloses | None = None
-    daily_as_decided: Mapping[int, DailyCloses] = field(default_factory=dict)
-    unrecorded: tuple[str, ...] = ()
+    daily_at_decision: Mapping[int, DailyCloses] = field(default_factory=dict)
+    missing_columns: tuple[str, ...] = ()
 
     def column(self, name: str) -> Floats:
         """One market feature, shape (T, S)."""
         return self.values[:, :, MARKET_COLUMNS.index(name)]
 
-    def followed_by(self, later: MarketFeatures) -> MarketFeatures:
+    @staticmethod
+    def concatenate(
+        parts: Sequence[MarketFeatures],
+        daily: DailyCloses | None,
+        daily_at_decision: Mapping[int, DailyCloses],
+    ) -> MarketFeatures:
+        """The rows of one market in several parts, with the daily closes of all of them."""
+        rows: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in _ROWS
+        }
+        return replace(parts[0], **rows, daily=daily, daily_at_decision=daily_at_decision)
+
+    def append(self, later: MarketFeatures) -> MarketFeatures:
         """These rows and then those of `later`."""
-        return MarketFeatures(
-            symbols=self.symbols,
-            closes=np.concatenate([self.closes, later.closes]),
-            values=np.concatenate([self.values, later.values]),
-            correlation=np.concatenate([self.correlation, later.correlation]),
-            fast_correlation=np.concatenate([self.fast_correlation, later.fast_correlation]),
-            age=np.concatenate([self.age, later.age]),
-            history=np.concatenate([self.history, later.history]),
-            seen=np.concatenate([self.seen, later.seen]),
-            daily=None
-            if self.daily is None or later.daily is None
-            else self.daily.followed_by(later.daily),
-            daily_as_decided={**self.daily_as_decided, **later.daily_as_decided},
+        daily = None
+        if self.daily is not None and later.daily is not None:
+            daily = self.daily.followed_by(later.daily)
+        return MarketFeatures.concatenate(
+            (self, later), daily, {**self.daily_at_decision, **later.daily_at_decision}
         )
+
+    def at(self, row: int, as_of: int) -> MarketFeatures:
+        """One row, its ages counted to `as_of`, no earlier than its close."""
+        late = (as_of - int(self.closes[row])) / HOUR
+        rows = slice(row, row + 1 or None)
+        fields: dict[str, Any] = {name: getattr(self, name)[rows] for name in _ROWS}
+        fields |= {name: fields[name] + late for name in ("age", "history")}
+        return replace(self, **fields, daily=self.daily_at(row), daily_at_decision={})
 
     def daily_at(self, row: int) -> DailyCloses | None:
         """Daily closes as they were known at a row."""
         close = int(self.closes[row])
-        if close in self.daily_as_decided:
-            return self.daily_as_decided[close]
+        if close in self.daily_at_decision:
+            return self.daily_at_decision[close]
         return None if self.daily is None else self.daily.known_at(close)
 
     def usable(self, interval: Interval) -> npt.NDArray[np.bool_]:
         """Which symbols can be scored, shape (T, S).
 
         A symbol needs `WARM_UP_HOURS` of history, a newest bar of at most `STALE_INTERVALS` of
-        age, and every market feature in `REQUIRED_COLUMNS` but those `unrecorded`.
+        age, and every market feature in `REQUIRED_COLUMNS` but the `missing_columns`.
         """
         fresh = self.age <= STALE_INTERVALS / interval.per_hour
-        required = [f for f in _REQUIRED if MARKET_COLUMNS[f] not in self.unrecorded]
+        required = [f for f in _REQUIRED if MARKET_COLUMNS[f] not in self.missing_columns]
         complete = ~np.isnan(self.values[:, :, required]).any(axis=2)
         return (self.history >= WARM_UP_HOURS) & fresh & complete
 
 
 class MarketState:
-    """Everything the market kernels remember, as plain arrays.
+    """Everything that the market kernels keep from bar to bar, as plain arrays.
 
     `advance` over a panel equals `advance` over its pieces to the last bit, because both run the
     same compiled kernels over the same arrays.
@@ -154,8 +167,8 @@ class MarketState:
         self.symbols = symbols
         self.interval = interval
         self.last_open: int | None = None
-        self.daily = DailyMemory(symbols)
-        self._room = (np.empty(0), np.empty(0))
+        self.daily = DailyHistory(symbols)
+        self._buffer = (np.empty(0), np.empty(0))
         self.arrays: dict[str, Floats] = {
             _INPUTS: inputs.new_state(len(symbols)),
             _SLOW: ewma_correlation.new_state(len(symbols)),
@@ -167,7 +180,7 @@ class MarketState:
             self.arrays[cross.name] = np.zeros((len(symbols), cross.state_width))
 
     def advance(self, panel: BarPanel) -> MarketFeatures:
-        """Move through the bars of a panel and say what was known at each close.
+        """Advance through the bars of a panel; returns the features at each close.
 
         Raises
         ------
@@ -197,7 +210,7 @@ class MarketState:
             np.empty((rows, symbols)),
         )
         block = max(1, _BLOCK_BARS // max(1, symbols))
-        daily = self.daily.ended
+        daily = self.daily.days
         for first in range(0, rows, block):
             piece = panel.rows(first, first + block)
             daily = daily.followed_by(self._advance(piece, features, slice(first, first + block)))
@@ -206,17 +219,18 @@ class MarketState:
         return replace(features, daily=daily)
 
     def _advance(self, panel: BarPanel, features: MarketFeatures, rows: slice) -> DailyCloses:
-        """Move through a block that the caches hold, and fill its rows of the features."""
+        """Advance through a block that fits into the caches, and fill its rows of the features."""
         columns, by_feature = self._buffers(len(panel))
-        age, history, seen = inputs.build(panel, self.arrays[_INPUTS], columns)
-        features.age[rows], features.history[rows], features.seen[rows] = age, history, seen
+        ages = inputs.build(panel, self.arrays[_INPUTS], columns)
+        features.age[rows], features.history[rows] = ages.age, ages.history
+        features.bar_hours[rows] = ages.bar_hours
         for f, feature in enumerate(MARKET_FEATURES):
             feature.kernel(
                 columns, self.arrays[feature.name], by_feature[f], *feature.params(self.interval)
             )
         # A symbol before its first bar, or long after its last one, has no features but those that
-        # survive gaps, and takes no part in those of the others: its correlations stand still.
-        absent = ~(age <= MAX_GAP_HOURS)
+        # survive gaps, and takes no part in those of the others: its correlations do not change.
+        absent = ~(ages.age <= MAX_GAP_HOURS)
         volatility = by_feature[MARKET_COLUMNS.index(CROSS_VOLATILITY)].T.copy()
         volatility[absent] = np.nan
         market = CrossInputs(
@@ -231,16 +245,16 @@ class MarketState:
         across = np.empty((len(CROSS_FEATURES), *absent.shape))
         for c, cross in enumerate(CROSS_FEATURES):
             cross.kernel(market, self.arrays[cross.name], across[c], *cross.params)
-        _interleave(by_feature, across, absent, _FORGOTTEN, features.values[rows])
+        _interleave(by_feature, across, absent, _CLEARED, features.values[rows])
         return self.daily.advance(columns, panel.closes)
 
     def _buffers(self, rows: int) -> tuple[Floats, Floats]:
-        """Room for the inputs and the features of so many rows, kept from block to block: fresh
+        """Arrays for the inputs and the features of so many rows, reused from block to block: fresh
         memory costs more than the kernels that fill it."""
         bars = rows * len(self.symbols)
-        if len(self._room[0]) < inputs.WIDTH * bars:
-            self._room = (np.empty(inputs.WIDTH * bars), np.empty(len(MARKET_FEATURES) * bars))
-        columns, by_feature = self._room
+        if len(self._buffer[0]) < inputs.WIDTH * bars:
+            self._buffer = (np.empty(inputs.WIDTH * bars), np.empty(len(MARKET_FEATURES) * bars))
+        columns, by_feature = self._buffer
         return (
             columns[: inputs.WIDTH * bars].reshape(inputs.WIDTH, -1, rows),
             by_feature[: len(MARKET_FEATURES) * bars].reshape(len(MARKET_FEATURES), -1, rows),
@@ -261,7 +275,7 @@ class MarketState:
         """An independent copy."""
         twin = MarketState.__new__(MarketState)
         twin.symbols, twin.interval, twin.last_open = self.symbols, self.interval, self.last_open
-        twin._room = (np.empty(0), np.empty(0))
+        twin._buffer = (np.empty(0), np.empty(0))
         twin.daily = self.daily.copy()
         twin.arrays = {name: array.copy() for name, array in self.arrays.items()}
         return twin
@@ -288,8 +302,8 @@ class MarketState:
         Raises
         ------
         DataError
-            The file is missing, damaged, or holds no memory of some column as it is computed
-            here; the message names the columns. What it holds of other columns is left out.
+            The file is missing, damaged, or lacks the state of some column as it is computed
+            here; the message names the columns. The state of other columns is left out.
         """
         content = _read(path)
         _check_columns(path, content)
@@ -303,7 +317,7 @@ class MarketState:
                 raise DataError(f"market state {path} is damaged: array {name!r} does not fit")
             state.arrays[name] = saved
         try:
-            state.daily = DailyMemory.of_arrays(state.symbols, content)
+            state.daily = DailyHistory.of_arrays(state.symbols, content)
         except DataError as error:
             raise DataError(f"market state {path} cannot be read: {error}") from error
         (last_open,) = content[_LAST_OPEN].tolist()
@@ -312,27 +326,29 @@ class MarketState:
 
 
 @njit(cache=True, error_model="numpy")
-def _interleave(own, across, absent, forgotten, values):  # type: ignore[no-untyped-def]
-    """Fill `values`, shape (T, S, F), from `own` (F1, S, T) and then `across` (F2, T, S); NaN
-    where a symbol is absent and a feature `forgotten`. A cache line of bars at a time."""
-    features, symbols, rows = own.shape
+def _interleave(by_feature, across, absent, cleared, values):  # type: ignore[no-untyped-def]
+    """Fill `values` (T, S, F) from `by_feature` (F1, S, T) and then `across` (F2, T, S).
+
+    NaN where a symbol is absent and a feature is `cleared`. A cache line of bars at a time.
+    """
+    features, symbols, rows = by_feature.shape
     for s in range(symbols):
         for first in range(0, rows, 8):
             last = min(first + 8, rows)
             for f in range(features):
                 for t in range(first, last):
-                    values[t, s, f] = own[f, s, t]
+                    values[t, s, f] = by_feature[f, s, t]
             for t in range(first, last):
                 for c in range(across.shape[0]):
                     values[t, s, features + c] = np.nan if absent[t, s] else across[c, t, s]
                 if absent[t, s]:
                     for f in range(features):
-                        if forgotten[f]:
+                        if cleared[f]:
                             values[t, s, f] = np.nan
 
 
 def _check_columns(path: Path, content: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Refuse a state that lacks a column, or remembers one that is computed otherwise now."""
+    """Refuse a state that lacks a column, or has one that is computed otherwise now."""
     if _REGISTRY in content:
         saved = digests_of_registry(str(content[_REGISTRY].ravel()[0])) or {}
     else:

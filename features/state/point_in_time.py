@@ -1,8 +1,8 @@
-"""History with corrections: each row as it was decided, later rows on what was known by then."""
+"""Point-in-time features: each row as known at its close, later rows on the corrected bars."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from market.bars.panel import BarPanel
 def advance_through(
     state: MarketState, bars: BarPanel, corrections: Corrections | None
 ) -> MarketFeatures:
-    """Move a state through bars as `MarketState.advance` does, minding corrections.
+    """Advance a state through bars as `MarketState.advance` does, applying corrections.
 
-    The features of a corrected row are those of the row as it was known at its close. Then it is
-    taken again as corrected, from the state before it, and later rows build on that: what the
+    The features of a corrected row are those of the row as known at its close. Then the state
+    before it is advanced through the corrected row, and later rows build on that: what the
     endpoint does while a step is pending. No older row changes.
 
     Parameters
@@ -27,41 +27,30 @@ def advance_through(
     bars:
         As known at each close.
     corrections:
-        Rows that became known otherwise before the next close; those outside `bars` do not count.
+        Rows that were corrected before the next close; those outside `bars` do not count.
     """
     if corrections is None:
         return state.advance(bars)
     inside = np.flatnonzero(np.isin(corrections.opens, bars.opens))
     parts: list[MarketFeatures] = []
-    days, decided_days = state.daily.ended, {}
+    days, days_at_decision = state.daily.days, {}
     done = 0
 
     def advance(panel: BarPanel) -> MarketFeatures:
         nonlocal days
-        moved = state.advance(panel)
-        days = days if moved.daily is None else days.followed_by(moved.daily)
-        return moved
+        features = state.advance(panel)
+        days = days if features.daily is None else days.followed_by(features.daily)
+        return features
 
     for i in inside.tolist():
         row = int(np.searchsorted(bars.opens, corrections.opens[i]))
         parts.append(advance(bars.rows(done, row)))
-        as_decided = bars.rows(row, row + 1)
-        decided = state.copy().advance(as_decided)
-        if decided.daily is not None and decided.daily.until == as_decided.closes[0]:
-            decided_days[decided.daily.until] = decided.daily
-        parts.append(decided)
-        advance(replace(as_decided, values=corrections.values[i : i + 1]))
+        as_known = bars.rows(row, row + 1)
+        features = state.copy().advance(as_known)
+        if features.daily is not None and features.daily.until == as_known.closes[0]:
+            days_at_decision[features.daily.until] = features.daily
+        parts.append(features)
+        advance(replace(as_known, values=corrections.values[i : i + 1]))
         done = row + 1
     parts.append(advance(bars.rows(done, None)))
-    joined = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in (column.name for column in fields(MarketFeatures))
-        if name not in ("symbols", "daily", "daily_as_decided", "unrecorded")
-    }
-    return MarketFeatures(
-        symbols=bars.symbols,
-        **joined,
-        daily=days,
-        daily_as_decided=decided_days,
-        unrecorded=(),
-    )
+    return MarketFeatures.concatenate(parts, days, days_at_decision)

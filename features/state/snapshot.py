@@ -1,4 +1,4 @@
-"""The market at one decision time: all that a decision may know, in a form that can be recorded."""
+"""The market at one decision time: all that a decision may use, in a form that can be recorded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.identity import market_columns_of
-from features.registry import ADV, CONTEXT_SOURCES, CROSS_VOLATILITY, MARKET_COLUMNS
+from features.registry import ADV, CROSS_VOLATILITY, MARKET_COLUMNS, REQUIRED_COLUMNS
 from features.state.market_state import MarketFeatures
 from margin.valuation.view import MarketView
 from market.bars.daily_closes import DailyCloses
@@ -58,10 +58,10 @@ class MarketSnapshot:
     suspect:
         Whether the newest bar or mark is quarantined, shape (S,).
     quotes:
-        What is quoted, none of it after `as_of`; None where nothing is.
+        Quotes, none of them after `as_of`; None where there are none.
     suspect_mark:
         Close of the newest bar where the outlier filter has not confirmed it yet, shape (S,); NaN
-        where there is none. None: no bar waits, or it is not known (records of earlier versions).
+        elsewhere. None: no bar waits, or it is not known (records of earlier versions).
     suspect_ts:
         When that bar closed, nanoseconds, int64, shape (S,); 0 where there is none.
     mark_max_age:
@@ -80,47 +80,6 @@ class MarketSnapshot:
     mark_age: Floats | None = None
 
     @classmethod
-    def at(
-        cls,
-        as_of: int,
-        interval: Interval,
-        features: MarketFeatures,
-        row: int,
-        mark: Floats,
-        suspect: Bools | None = None,
-        quotes: QuoteBoard | None = None,
-        suspect_mark: Floats | None = None,
-        suspect_ts: npt.NDArray[np.int64] | None = None,
-        mark_max_age: int | None = None,
-        mark_age: Floats | None = None,
-    ) -> MarketSnapshot:
-        """The market at `as_of`, no earlier than the close of `row`, which is the newest bar."""
-        late = (as_of - int(features.closes[row])) / HOUR
-        one = slice(row, row + 1 or None)
-        return cls(
-            as_of,
-            interval,
-            MarketFeatures(
-                symbols=features.symbols,
-                closes=features.closes[one],
-                values=features.values[one],
-                correlation=features.correlation[one],
-                fast_correlation=features.fast_correlation[one],
-                age=features.age[one] + late,
-                history=features.history[one] + late,
-                seen=features.seen[one],
-                daily=features.daily_at(row),
-            ),
-            mark,
-            np.zeros(len(mark), dtype=np.bool_) if suspect is None else suspect,
-            quotes,
-            suspect_mark,
-            suspect_ts,
-            mark_max_age,
-            mark_age,
-        )
-
-    @classmethod
     def of_history(
         cls,
         history: MarketHistory,
@@ -129,7 +88,7 @@ class MarketSnapshot:
         quotes: QuoteBoard | None = None,
         mark_max_age: int | None = None,
     ) -> MarketSnapshot:
-        """The market of a history as it was known at `as_of`, with the quotes known then.
+        """The market of a history as known at `as_of`, with the quotes known then.
 
         Raises
         ------
@@ -140,21 +99,20 @@ class MarketSnapshot:
         if row < 0:
             raise DataError("no bar had closed by the decision time; ask for a later one")
         suspect_mark, suspect_ts = history.suspect_bars_at(row) or (None, None)
-        return cls.at(
-            as_of,
-            history.bars.interval,
-            features,
-            row,
-            history.last_mark(row),
-            history.suspect_at(row),
-            quotes,
-            suspect_mark,
-            suspect_ts,
-            mark_max_age,
+        return cls(
+            as_of=as_of,
+            interval=history.bars.interval,
+            features=features.at(row, as_of),
+            mark=history.last_mark(row),
+            suspect=history.suspect_at(row),
+            quotes=quotes,
+            suspect_mark=suspect_mark,
+            suspect_ts=suspect_ts,
+            mark_max_age=mark_max_age,
         )
 
     def view(self) -> MarketView:
-        """What the rules may know."""
+        """The part of the market that the rules may use."""
         return MarketView(
             as_of=self.as_of,
             symbols=self.features.symbols,
@@ -166,7 +124,7 @@ class MarketSnapshot:
             interval_hours=1.0 / self.interval.per_hour,
             long_volatility=self.features.column(LONG_VOLATILITY)[0],
             stressed_volatility=self.features.column(STRESSED_VOLATILITY)[0],
-            history_hours=self.features.seen[0],
+            history_hours=self.features.bar_hours[0],
             fast_correlation=self.features.fast_correlation[0],
             suspect=self.suspect,
             daily=self.features.daily,
@@ -177,7 +135,7 @@ class MarketSnapshot:
         )
 
     def usable(self) -> npt.NDArray[np.bool_]:
-        """Which symbols the model can be asked about, shape (S,)."""
+        """Which symbols the model can score, shape (S,)."""
         usable: npt.NDArray[np.bool_] = self.features.usable(self.interval)[0]
         return usable & ~np.isnan(self.mark)
 
@@ -187,10 +145,10 @@ class MarketSnapshot:
         known = ratio[np.isfinite(ratio)]
         return float(np.median(known)) if len(known) else float("nan")
 
-    def lacks(self, account_features: Iterable[str]) -> list[str]:
-        """Market features that these account features come from and no symbol has, sorted."""
-        needed = {CONTEXT_SOURCES[name] for name in account_features if name in CONTEXT_SOURCES}
-        return sorted(name for name in needed if np.isnan(self.features.column(name)[0]).all())
+    def absent_series(self, account_features: Iterable[str]) -> list[str]:
+        """Optional market features that these account features read and no symbol has, sorted."""
+        optional = market_columns_of(account_features).difference(REQUIRED_COLUMNS)
+        return sorted(name for name in optional if np.isnan(self.features.column(name)[0]).all())
 
     def content(self) -> dict[str, Any]:
         """Plain form for the ledger; floats survive it to the last bit, NaN becomes null.
@@ -208,20 +166,20 @@ class MarketSnapshot:
             optional["mark_age"] = _lists(self.mark_age)
         if self.mark_max_age is not None:
             optional["mark_max_age"] = self.mark_max_age
-        absent = self.features.unrecorded
-        recorded = [f for f, name in enumerate(MARKET_COLUMNS) if name not in absent]
+        missing = self.features.missing_columns
+        columns = [f for f, name in enumerate(MARKET_COLUMNS) if name not in missing]
         return optional | {
             "as_of": self.as_of,
             "interval": self.interval.name,
             "symbols": list(self.features.symbols),
-            "columns": [MARKET_COLUMNS[f] for f in recorded],
+            "columns": [MARKET_COLUMNS[f] for f in columns],
             "close": int(self.features.closes[0]),
-            "values": _lists(self.features.values[0][:, recorded]),
+            "values": _lists(self.features.values[0][:, columns]),
             "correlation": _lists(self.features.correlation[0]),
             "fast_correlation": _lists(self.features.fast_correlation[0]),
             "age": _lists(self.features.age[0]),
             "history": _lists(self.features.history[0]),
-            "seen": _lists(self.features.seen[0]),
+            "seen": _lists(self.features.bar_hours[0]),
             "mark": _lists(self.mark),
             "suspect": self.suspect.tolist(),
         }
@@ -236,8 +194,8 @@ class MarketSnapshot:
             It lacks a column that the rules need.
         """
         place = {name: f for f, name in enumerate(content["columns"])}
-        unrecorded = tuple(name for name in MARKET_COLUMNS if name not in place)
-        _refuse_missing(set(unrecorded) & RULE_COLUMNS, "the rules need")
+        missing = tuple(name for name in MARKET_COLUMNS if name not in place)
+        _refuse_missing(set(missing) & RULE_COLUMNS, "the rules need")
         values = np.array(content["values"], dtype=np.float64)
         chosen = np.full((len(values), len(MARKET_COLUMNS)), np.nan)
         for f, name in enumerate(MARKET_COLUMNS):
@@ -255,8 +213,8 @@ class MarketSnapshot:
             fast_correlation=row("fast_correlation"),
             age=row("age"),
             history=row("history"),
-            seen=row("seen"),
-            unrecorded=unrecorded,
+            bar_hours=row("seen"),
+            missing_columns=missing,
         )
         return cls(
             int(content["as_of"]),
@@ -274,10 +232,10 @@ class MarketSnapshot:
         )
 
     def check_columns(self, account_features: Iterable[str]) -> None:
-        """Raise `DataError` where a column that these account features come from is unrecorded."""
-        if self.features.unrecorded:
+        """Raise `DataError` where a column that these account features come from is missing."""
+        if self.features.missing_columns:
             needed = market_columns_of(account_features)
-            _refuse_missing(needed & set(self.features.unrecorded), "the model needs")
+            _refuse_missing(needed & set(self.features.missing_columns), "the model needs")
 
     def with_daily(self, daily: DailyCloses) -> MarketSnapshot:
         """This market with the daily closes that were recorded beside it.

@@ -14,7 +14,7 @@ from msgspec import Struct
 from margin.add_on.bounds import BINDINGS, AddOn, ModelLevel, deposit_to_meet
 from margin.book.account_requirement import Requirement
 from margin.engines.margins import Part, RankedScenario
-from margin.engines.registry import engine_of
+from margin.engines.registry import explain_margins
 from margin.floors.term import FloorTerm
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Book
@@ -223,13 +223,13 @@ def explain_engine(
         Of the account, from `margin.add_on.reduction`.
     """
     alone = requirement.portfolios.between(account, account + 1)
-    parts, worst = engine_of(ruleset).explained(alone, 0, ruleset, _WORST)
+    parts, worst = explain_margins(alone, 0, ruleset, _WORST)
     legs = slice(requirement.leg_start[account], requirement.leg_start[account + 1])
     charged = math.fsum(requirement.leg_maintenance_margin[legs].tolist())
     return EngineParts(
         parts=parts,
         unallocated=float(requirement.maintenance_margin[account]) - charged,
-        worst_scenarios=worst,
+        worst_scenarios=worst or (),
         reduction_fraction=reduction_fraction,
     )
 

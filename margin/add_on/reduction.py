@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
+from margin.book.account_requirement import Requirement
 from margin.book.portfolio_batch import Portfolios, row_sums
-from margin.book.requirement import Requirement, marks_discounted
-from margin.engines.registry import compute_margins
+from margin.engines.registry import compute_margins, engine_of
 from margin.rules.ruleset import RuleSet
 from margin.valuation.exposures import leg_exposures
 from market.core.arrays import Bools, Floats
@@ -49,7 +49,7 @@ def reduction_fractions(requirement: Requirement, ruleset: RuleSet, level: Float
     if not len(short):
         return fractions
     portfolios, required = requirement.portfolios.take(short), level[short]
-    exposures = leg_exposures(portfolios, discounted=marks_discounted(ruleset))
+    exposures = leg_exposures(portfolios, discounted=engine_of(ruleset).discounts_options)
     proceeds = row_sums(portfolios.start, portfolios.unrealised)
     proceeds = proceeds + row_sums(portfolios.start, exposures.value)
 

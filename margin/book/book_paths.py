@@ -36,8 +36,7 @@ def book_paths(book: Book, market: MarketPath, ruleset: RuleSet) -> BookPaths:
     DataError
         An instrument or asset has no bars.
     """
-    engine = engine_of(ruleset)
-    special = None if engine.book_paths is None else engine.book_paths(book, market, ruleset)
+    special = engine_of(ruleset).book_paths(book, market, ruleset)
     return RequirementPaths(book, market, ruleset) if special is None else special
 
 

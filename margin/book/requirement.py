@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from msgspec import UNSET
 
 from margin.book.account_requirement import Collateral, OptionLegs, Requirement
 from margin.book.book_portfolios import AccountErrors, book_portfolios
 from margin.book.portfolio_batch import (
     OPTION,
-    CollateralBalances,
     Portfolios,
-    Underlyings,
     row_sums,
 )
 from margin.engines.margins import Margins
@@ -47,7 +44,8 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
     RuleSetError
         The rules settle in coin, and what an account of a book has is in the settlement currency.
     """
-    if ruleset.standard is not UNSET and ruleset.standard.settlement == "coin":
+    engine = engine_of(ruleset)
+    if engine.settles_in_coin(ruleset):
         raise RuleSetError(
             f"rule set {ruleset.name!r} settles in coin, and accounts here are in the settlement "
             'currency; choose rules that settle in "quote", or margin single cases with '
@@ -57,7 +55,7 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
     portfolios, margins = _compute_margins(book, view, ruleset, errors)
     entries = portfolios.entries
     row, instruments = entries.position_row, entries.instruments
-    exposures = leg_exposures(portfolios, discounted=marks_discounted(ruleset))
+    exposures = leg_exposures(portfolios, discounted=engine.discounts_options)
     share = _leg_shares(portfolios, entries.position_leg, book.leg_quantity)
 
     def by_position(values: Floats) -> Floats:
@@ -105,33 +103,11 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
     )
 
 
-def marks_discounted(ruleset: RuleSet) -> bool:
-    """Whether the engine marks options at their discounted value; the standard engine does not."""
-    return ruleset.engine != "standard"
-
-
-def collateral_haircuts(
-    balances: CollateralBalances, underlyings: Underlyings, ruleset: RuleSet
-) -> Floats:
-    """Share of a positive value that counts for nothing in maintenance, shape (B,).
-
-    Under the standard engine a coin of an underlying has its ``base_factor`` in the haircut's
-    place.
-    """
-    haircut = np.where(balances.cash, 0.0, balances.maintenance_haircut)
-    rules = ruleset.standard
-    if rules is UNSET:
-        return haircut
-    factor = np.array([rules.figure("base_factor", name) for name in (*underlyings.name, "")])
-    base = (balances.underlying >= 0) & ~balances.cash
-    return np.where(base, np.clip(1.0 - factor[balances.underlying], 0.0, 1.0), haircut)
-
-
 def _compute_margins(
     book: Book, view: MarketView, ruleset: RuleSet, errors: AccountErrors
 ) -> tuple[Portfolios, Margins]:
     """The portfolios of a book and their margins; accounts that the engine refuses get an error."""
-    options = engine_of(ruleset).options
+    options = engine_of(ruleset).margins_options
     portfolios = book_portfolios(book, view, ruleset.collateral, errors, options=options)
     try:
         return portfolios, compute_margins(portfolios, ruleset)
@@ -201,7 +177,7 @@ def _collateral_of(portfolios: Portfolios, ruleset: RuleSet) -> Collateral:
         balances.start,
         symbol,
         np.where(balances.valued(), value, np.nan),
-        collateral_haircuts(balances, portfolios.underlyings, ruleset),
+        engine_of(ruleset).collateral_haircuts(balances, portfolios.underlyings, ruleset),
         balances.maintenance_premium,
     )
 

@@ -1,11 +1,12 @@
-"""The rules of a margin case: a preset, or a preset with other figures."""
+"""The rules of a margin case: a preset, or a preset with figures of the case's own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from margin.rules.ruleset import ENGINES, RuleSet, list_rulesets, load_ruleset, ruleset_from_content
+from margin.engines.registry import ENGINES, engine_names, tables_of
+from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
 from market.core.errors import CaseError
 
 _KEYS = frozenset({"engine", "name", "grid", "parameters"})
@@ -34,8 +35,8 @@ def case_rules(ruleset: object) -> RuleSet:
     if not isinstance(ruleset, Mapping):
         raise CaseError(f"ruleset is {ruleset!r}; expected a preset's name or an object")
     engine, name, parameters = (_required(ruleset, key) for key in ("engine", "name", "parameters"))
-    if engine not in ENGINES:
-        raise CaseError(f"engine {engine!r} is not known; available: {', '.join(ENGINES)}")
+    if engine not in engine_names():
+        raise CaseError(f"engine {engine!r} is not known; available: {', '.join(engine_names())}")
     if not isinstance(name, str) or not name:
         raise CaseError(f"ruleset has name {name!r}; expected a preset, or a name of your own")
     if not isinstance(parameters, Mapping):
@@ -45,34 +46,28 @@ def case_rules(ruleset: object) -> RuleSet:
         raise CaseError(
             f"ruleset has the unknown key {unknown[0]!r}; expected {', '.join(sorted(_KEYS))}"
         )
-    figures = dict(parameters)
+    table, content = _base(engine, name)
+    content[table] |= parameters
     if "grid" in ruleset:
-        if engine != "scenario":
-            raise CaseError(f"ruleset has a grid, which the {engine} engine does not use")
-        figures["grid"] = ruleset["grid"]
-    return ruleset_from_content(_content(engine, name, figures), origin=name)
+        if "grid" not in ENGINES[table].rules.__struct_fields__:
+            raise CaseError(f"ruleset has a grid, and the table [{table}] takes none; leave it out")
+        content[table]["grid"] = ruleset["grid"]
+    return ruleset_from_content(content, origin=name)
 
 
-def _content(engine: str, name: str, figures: dict[str, Any]) -> dict[str, Any]:
+def _base(engine: str, name: str) -> tuple[str, dict[str, Any]]:
+    """Table of the engine, and the content that the figures of a case go into."""
     if name not in list_rulesets():
-        return {
-            "name": name,
-            "version": "given",
-            "engine": engine,
-            "source": "given",
-            engine: figures,
-        }
-    content = _preset(name).content()
-    if content["engine"] != engine:
+        table = tables_of(engine)[0]
+        text = {"name": name, "version": "given", "engine": engine, "source": "given"}
+        return table, {**text, table: {}}
+    preset = _preset(name)
+    if preset.engine != engine:
         raise CaseError(
-            f"ruleset {name!r} is of engine {content['engine']!r}, the case says {engine!r}; give "
+            f"ruleset {name!r} is of engine {preset.engine!r}, the case says {engine!r}; give "
             "the preset's own engine, or a name that is no preset"
         )
-    table = "simulation" if "simulation" in content else engine
-    if "grid" in figures and table == "simulation":
-        raise CaseError(f"ruleset {name!r} simulates history and takes no grid; leave it out")
-    content[table] |= figures
-    return content
+    return preset.table, preset.content()
 
 
 def _preset(name: str) -> RuleSet:

@@ -13,7 +13,7 @@ from market.core.errors import CaseError
 
 
 def run_liquidation_case(line: bytes, number: int = 1) -> dict[str, Any]:
-    """Liquidation figures of a case under its rules.
+    """Compute the liquidation figures of a case under its rules.
 
     Parameters
     ----------
@@ -25,23 +25,24 @@ def run_liquidation_case(line: bytes, number: int = 1) -> dict[str, Any]:
     -------
     ``{"id", "maintenance_net_margin", "mark_to_market", "underlyings", "legs", "step", "auction",
     "auction_fee", "rules", "ruleset_sha256"}``. Prices are null where none between a thousandth and
-    a hundred times today's liquidates; ``passed`` says that the account is below already. Nothing
-    is sent anywhere. A case that cannot be computed gives ``{"id", "error"}``.
+    a hundred times today's liquidates; ``passed`` says that the account is below already;
+    ``limit_price`` in the step is null where the rules limit no order. Nothing is sent anywhere. A
+    case that cannot be computed gives ``{"id", "error"}``.
     """
-    return answer_case(line, number, _figures)
+    return answer_case(line, number, _liquidation_figures)
 
 
-def _figures(case: Mapping[str, Any]) -> dict[str, Any]:
+def _liquidation_figures(case: Mapping[str, Any]) -> dict[str, Any]:
     portfolio, ruleset = read_case(case)
     ruleset = _with_table(ruleset, case.get("liquidation"))
-    liquidation = liquidation_of(portfolio, ruleset, _isolated_margins(case.get("isolated")))
-    names = [leg.instrument for leg in liquidation.legs if not leg.isolated]
+    figures = liquidation_of(portfolio, ruleset, _isolated(case.get("isolated")))
+    names = [leg.instrument for leg in figures.legs if not leg.isolated]
     return {
-        "maintenance_net_margin": liquidation.net,
-        "mark_to_market": liquidation.mark_to_market,
+        "maintenance_net_margin": figures.net,
+        "mark_to_market": figures.mark_to_market,
         "underlyings": {
             name: {"price": portfolio.underlyings[name].spot, **asdict(levels)}
-            for name, levels in liquidation.underlyings.items()
+            for name, levels in figures.underlyings.items()
         },
         "legs": [
             {
@@ -50,17 +51,19 @@ def _figures(case: Mapping[str, Any]) -> dict[str, Any]:
                 "price": leg.price,
                 **asdict(leg.levels),
             }
-            for leg in liquidation.legs
+            for leg in figures.legs
         ],
-        "step": asdict(liquidation.step)
+        "step": asdict(figures.step)
         | {
             "shares": [
-                {"instrument": name, "share": share}
-                for name, share in zip(names, liquidation.step.shares, strict=True)
+                {"instrument": name, "share": share, "limit_price": limit}
+                for name, share, limit in zip(
+                    names, figures.step.shares, figures.limit_prices, strict=True
+                )
             ]
         },
-        "auction": [asdict(offer) for offer in liquidation.auction],
-        "auction_fee": liquidation.auction_fee,
+        "auction": [asdict(offer) for offer in figures.auction],
+        "auction_fee": figures.auction_fee,
         "rules": "default" if "liquidation" not in ruleset.content() else "rule set",
         "ruleset_sha256": ruleset.sha256,
     }
@@ -73,7 +76,7 @@ def _with_table(ruleset: RuleSet, table: object) -> RuleSet:
     return ruleset_from_content(content, origin=f"{ruleset.name} with the case's liquidation")
 
 
-def _isolated_margins(margins: object) -> dict[str, float]:
+def _isolated(margins: object) -> dict[str, float]:
     if margins is None:
         return {}
     if not isinstance(margins, dict) or not all(

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio
 from margin.cases.margin_cases import CaseRun, answer_case, read_case
-from margin.engines.registry import engine_of
+from margin.engines.registry import explain_margins
 from margin.rules.ruleset import RuleSet
 from margin.what_if.difference import difference
 from margin.what_if.outcome import Outcome, marginal_requirements, outcomes
@@ -101,14 +101,13 @@ def what_if_case(line: bytes, number: int = 1) -> dict[str, Any]:
 def _explain(case: Mapping[str, Any]) -> dict[str, Any]:
     portfolio, ruleset = read_case(case)
     portfolios = flatten([portfolio], ruleset.collateral)
-    engine = engine_of(ruleset)
+    parts, worst = explain_margins(portfolios, 0, ruleset, _WORST)
     answer: dict[str, Any] = {
-        "parts": msgspec.to_builtins(engine.parts(portfolios, 0, ruleset)),
+        "parts": msgspec.to_builtins(parts),
         "marginal": msgspec.to_builtins(marginal_requirements(portfolio, ruleset)),
         "ruleset_sha256": ruleset.sha256,
     }
-    if engine.worst_scenarios is not None:
-        worst = engine.worst_scenarios(portfolios, 0, ruleset, _WORST)
+    if worst is not None:
         answer["worst_scenarios"] = msgspec.to_builtins(worst)
     return answer
 

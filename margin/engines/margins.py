@@ -1,4 +1,4 @@
-"""What an engine answers: net margins in components that add up, and how the legs share them."""
+"""Results of an engine: net margins in components that add up, and each leg's share of them."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ class Margins:
     equity:
         Cash, marked positions and collateral as it counts for maintenance, shape (N,).
     initial_margin, maintenance_margin:
-        The requirement, shape (N,): summed from its own parts, never from equity, so that no
-        amount of cash takes a digit from it. An option that counts for less than its mark, and
-        collateral that counts for less initially, are required as margin.
+        The requirement, shape (N,): summed from its own parts, never from equity, so that its
+        precision does not depend on the cash. What an option counts below its mark, and what
+        collateral counts less initially, is part of the margin.
     collateral_haircut:
         What maintenance haircuts take from the collateral, shape (N,).
     initial, maintenance:
         Signed components by name, shape (N,) each: they add up to the net margin, and 0 or more is
         healthy.
     leg_initial, leg_maintenance:
-        What each leg takes from its net margin, beyond what it adds to `mark_to_market`, shape
-        (L,): positive where it needs margin, negative where it hedges. What no leg can be
-        charged with is the difference to the portfolio's requirement.
+        Margin that each leg is charged with, shape (L,): negative where it hedges. Their sum
+        differs from the portfolio's requirement by what no single leg causes.
     scenario_pnl:
         Of every scenario, shape (N, R); None where the engine has none.
     """
@@ -56,16 +55,16 @@ class Margins:
     @property
     def initial_net(self) -> Floats:
         """``equity - initial_margin``, shape (N,)."""
-        return _less(self.equity, self.initial_margin)
+        return _net(self.equity, self.initial_margin)
 
     @property
     def maintenance_net(self) -> Floats:
         """``equity - maintenance_margin``, shape (N,): the headroom."""
-        return _less(self.equity, self.maintenance_margin)
+        return _net(self.equity, self.maintenance_margin)
 
 
-def _less(equity: Floats, margin: Floats) -> Floats:
-    with np.errstate(over="ignore", invalid="ignore"):  # whoever reads a figure checks it
+def _net(equity: Floats, margin: Floats) -> Floats:
+    with np.errstate(over="ignore", invalid="ignore"):  # readers check that figures are finite
         net: Floats = equity - margin
     return net
 

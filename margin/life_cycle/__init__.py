@@ -1,5 +1,6 @@
-"""Life cycle of a margin call: states, rules and transitions; pure, and with no clock of its own.
+"""Life cycle of a margin call: states, transitions, and the replay of a whole book.
 
-``states`` holds what is known of N accounts, ``advance`` moves them with new figures, and every
-change comes back as a transition with its reason.
+``states`` holds N accounts, ``advance`` moves them with a new margin status (pure, no clock), and
+``replay`` walks the accounts of files over the closes of a market: calls, liquidation steps or
+auction sales, insurance fund and auto-deleverage.
 """

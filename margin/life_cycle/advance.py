@@ -1,4 +1,4 @@
-"""One step of the life cycle: new figures in, new states and the transitions out.
+"""One step of the life cycle: margin status in, new states and transitions out.
 
 With MM the maintenance margin and L the call level (MM, or MM plus the add-on), equity is
 
@@ -8,8 +8,8 @@ With MM the maintenance margin and L the call level (MM, or MM plus the add-on),
     low       below  L + warning_share * MM
     calm      from   L + (warning_share + calm_share) * MM
 
-Between restored and breached, and between calm and low, nothing changes: a figure that moves to
-and fro within such a band changes a state once.
+Between restored and breached, and between calm and low, nothing changes: equity that moves to and
+fro within such a band changes a state once.
 
     healthy, warning, cured, called, reduce_only  -> liquidating  stopped
     healthy, warning, cured                       -> called       breached
@@ -21,10 +21,10 @@ and fro within such a band changes a state once.
     liquidating                                   -> closed       nothing left to close
     liquidating                                   -> cured        restored
 
-Rules may let several follow from one set of figures; each is a transition of its own, and in
-their order nothing is skipped: a liquidation without stop-out comes after a call and a missed
-deadline. Figures that are not known change nothing, and what fell due meanwhile is done when they
-are. A call that is met is met, also when the first figures that show it come after the deadline.
+One margin status may cause several transitions; each is recorded, and none is skipped: a
+liquidation without stop-out comes after a call and a missed deadline. An unknown margin status
+changes nothing, and what fell due meanwhile is done once it is known. A call that is met counts as
+met, also when the first status that shows it comes after the deadline.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.life_cycle.states import NEVER, Figures, Reason, State, States, Transitions
+from margin.life_cycle.states import NEVER, MarginStatus, Reason, State, States, Transitions
 from margin.rules.life_cycle import LifeCycleRules
 from market.core.clock import HOUR, format_time
 from market.core.errors import DataError
@@ -45,35 +45,35 @@ Codes = npt.NDArray[np.int8]
 Bools = npt.NDArray[np.bool_]
 
 _LAST = int(np.iinfo(np.int64).max)
-"""The last time there is: what is due beyond it is due then."""
+"""The last representable time: a deadline beyond it falls on it."""
 
 _MOST = len(State)
-"""No account changes more often at one time: no state is entered twice with the same figures."""
+"""No account changes more often at one time: no state is entered twice with the same status."""
 
 
 def advance(
-    states: States, figures: Figures, now: int, rules: LifeCycleRules
+    states: States, status: MarginStatus, now: int, rules: LifeCycleRules
 ) -> tuple[States, Transitions]:
     """Move N accounts to `now`.
 
-    Pure and total: any state with any figures has exactly one answer. The same figures at the same
-    time once more change nothing.
+    Pure and total: any state with any margin status has exactly one result. The same status at the
+    same time once more changes nothing.
 
     Parameters
     ----------
     states:
-        As they were; not changed.
-    figures:
+        Before the step; not changed.
+    status:
         At `now`, of the same accounts.
     now:
-        Nanoseconds; not before the last figures.
+        Nanoseconds; not before the last status.
     rules:
         ``[life_cycle]`` of the rule set.
 
     Raises
     ------
     DataError
-        Time went back, or the figures are of another number of accounts.
+        Time went back, or the status is of another number of accounts.
 
     References
     ----------
@@ -81,31 +81,33 @@ def advance(
     """
     if now < states.as_of:
         raise DataError(
-            f"figures are of {format_time(now)}, and these accounts were judged at "
-            f"{format_time(states.as_of)} already; give figures in the order of time"
+            f"the margin status is of {format_time(now)}, and these accounts were advanced to "
+            f"{format_time(states.as_of)} already; give it in the order of time"
         )
-    if len(figures) != len(states):
+    if len(status) != len(states):
         raise DataError(
-            f"figures of {len(figures)} accounts for {len(states)} states; give one each"
+            f"margin status of {len(status)} accounts for {len(states)} states; give one each"
         )
-    levels = _Levels.of(figures, rules)
-    says = np.zeros(len(states), dtype=np.bool_) if figures.disputed is None else figures.disputed
+    levels = _Levels.of(status, rules)
+    dispute = status.disputed
+    if dispute is None:
+        dispute = np.zeros(len(states), dtype=np.bool_)
     columns = _Columns(
         states.state.copy(), states.since.copy(), states.deadline.copy(), states.disputed.copy()
     )
-    found = [_end_disputes(columns, says, now), _begin_disputes(columns, says, now)]
+    parts = [_end_disputes(columns, dispute, now), _begin_disputes(columns, dispute, now)]
     for _ in range(_MOST):
         changed = _pass(columns, levels, now, rules)
         if not len(changed):
             break
-        found.append(changed)
+        parts.append(changed)
     else:
         raise DataError("a state was entered twice at one time; the rules contradict themselves")
     # A dispute is about a call, and ends with it; one about a call of just now begins.
     columns.disputed[columns.state != State.CALLED] = NEVER
-    found.append(_begin_disputes(columns, says, now))
+    parts.append(_begin_disputes(columns, dispute, now))
     after = States(columns.state, columns.since, columns.deadline, columns.disputed, now)
-    return after, _in_order(found, now)
+    return after, _by_account(parts, now)
 
 
 @dataclass(slots=True)
@@ -120,7 +122,7 @@ class _Columns:
 
 @dataclass(frozen=True, slots=True)
 class _Levels:
-    """What holds of each account's figures, shape (N,) each; all False where they are not known."""
+    """Which levels each account's equity is beyond, shape (N,) each; False where it is unknown."""
 
     known: Bools
     stopped: Bools
@@ -132,22 +134,22 @@ class _Levels:
     owing: Bools
 
     @classmethod
-    def of(cls, figures: Figures, rules: LifeCycleRules) -> _Levels:
-        equity, margin = figures.equity, figures.maintenance
-        level = margin + figures.add_on if rules.call_level == "total" else margin
+    def of(cls, status: MarginStatus, rules: LifeCycleRules) -> _Levels:
+        equity, margin = status.equity, status.maintenance
+        level = margin + status.add_on if rules.call_level == "total" else margin
         known = np.isfinite(equity) & np.isfinite(level)
         low_at = level + rules.warning_share * margin
         with np.errstate(invalid="ignore"):
-            holds = (
+            tests = (
                 equity < rules.stop_out_share * margin,
                 equity < level,
                 equity >= level + rules.cure_share * margin,
                 equity < low_at,
                 equity >= low_at + rules.calm_share * margin,
-                figures.positions == 0,
+                status.positions == 0,
                 equity < 0.0,
             )
-        return cls(known, *(known & one for one in holds))
+        return cls(known, *(known & test for test in tests))
 
 
 def _pass(columns: _Columns, levels: _Levels, now: int, rules: LifeCycleRules) -> Transitions:
@@ -192,7 +194,7 @@ def _pass(columns: _Columns, levels: _Levels, now: int, rules: LifeCycleRules) -
         [after == State.CALLED, after == State.REDUCE_ONLY],
         [
             np.int64(min(now + _nanoseconds(rules.call_hours), _LAST)),
-            # The grace follows the deadline, not the moment at which somebody looked.
+            # The grace counts from the deadline, not from the time of the status.
             _later(previous, _nanoseconds(rules.grace_hours)),
         ],
         default=np.int64(NEVER),
@@ -205,21 +207,21 @@ def _nanoseconds(hours: float) -> int:
 
 
 def _later(times: Ints, nanoseconds: int) -> Ints:
-    """Times so much later, no later than the last one there is."""
+    """Times so many nanoseconds later, `_LAST` at most."""
     least = min(nanoseconds, _LAST)
     return np.where(times > _LAST - least, _LAST, times + np.int64(min(least, _LAST)))
 
 
-def _begin_disputes(columns: _Columns, says: Bools, now: int) -> Transitions:
+def _begin_disputes(columns: _Columns, dispute: Bools, now: int) -> Transitions:
     """Stop the clock of calls that are disputed."""
-    begun = np.flatnonzero((columns.state == State.CALLED) & says & (columns.disputed == NEVER))
+    begun = np.flatnonzero((columns.state == State.CALLED) & dispute & (columns.disputed == NEVER))
     columns.disputed[begun] = now
     return _stay_called(columns, begun, Reason.DISPUTE, now)
 
 
-def _end_disputes(columns: _Columns, says: Bools, now: int) -> Transitions:
-    """Start it again where a dispute has ended, as late as it had stood still."""
-    ended = np.flatnonzero((columns.state == State.CALLED) & ~says & (columns.disputed != NEVER))
+def _end_disputes(columns: _Columns, dispute: Bools, now: int) -> Transitions:
+    """Restart the clock where a dispute has ended, later by its length."""
+    ended = np.flatnonzero((columns.state == State.CALLED) & ~dispute & (columns.disputed != NEVER))
     columns.deadline[ended] += now - columns.disputed[ended]
     columns.disputed[ended] = NEVER
     return _stay_called(columns, ended, Reason.DISPUTE_ENDED, now)
@@ -231,14 +233,14 @@ def _stay_called(columns: _Columns, account: Ints, reason: Reason, now: int) -> 
     return Transitions(account, called, called, why, columns.deadline[account], now)
 
 
-def _in_order(found: list[Transitions], now: int) -> Transitions:
-    """All of them by account; of one account as they happened."""
-    order = np.argsort(np.concatenate([one.account for one in found]), kind="stable")
+def _by_account(parts: list[Transitions], now: int) -> Transitions:
+    """All transitions by account; of one account in the order in which they happened."""
+    order = np.argsort(np.concatenate([part.account for part in parts]), kind="stable")
     return Transitions(
-        np.concatenate([one.account for one in found])[order],
-        np.concatenate([one.before for one in found])[order],
-        np.concatenate([one.after for one in found])[order],
-        np.concatenate([one.reason for one in found])[order],
-        np.concatenate([one.deadline for one in found])[order],
+        np.concatenate([part.account for part in parts])[order],
+        np.concatenate([part.before for part in parts])[order],
+        np.concatenate([part.after for part in parts])[order],
+        np.concatenate([part.reason for part in parts])[order],
+        np.concatenate([part.deadline for part in parts])[order],
         now,
     )

@@ -1,17 +1,14 @@
-"""States of N accounts, the figures they are judged by, and the transitions between them."""
+"""States of N accounts, their margin status, and the transitions between states."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from margin.rules.life_cycle import LifeCycleRules
-from market.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -20,7 +17,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class State(IntEnum):
-    """Where an account stands.
+    """Life-cycle state of an account.
 
     ``CURED`` met a call and is not calm yet; ``REDUCE_ONLY`` missed its deadline and may only
     close positions; ``CLOSED`` has no positions left and is done.
@@ -75,7 +72,7 @@ NEVER = -1
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """What is known of N accounts.
+    """Life-cycle states of N accounts.
 
     Attributes
     ----------
@@ -88,7 +85,7 @@ class States:
     disputed:
         Since when the call is disputed, `NEVER` where it is not, shape (N,).
     as_of:
-        Time of the newest figures; `NEVER` before any.
+        Time of the newest margin status; `NEVER` before any.
     """
 
     state: Codes
@@ -102,19 +99,19 @@ class States:
 
     @classmethod
     def healthy(cls, count: int) -> States:
-        """Accounts of which nothing is known yet."""
+        """Accounts without any margin status yet."""
         since, deadline, disputed = np.full((3, count), NEVER, dtype=np.int64)
         return cls(np.full(count, State.HEALTHY, dtype=np.int8), since, deadline, disputed, NEVER)
 
     def take(self, rows: Ints) -> States:
-        """The states of these accounts; row −1 gives an account of which nothing is known."""
-        known = rows >= 0
-        fresh = States.healthy(len(rows))
-        fresh.state[known] = self.state[rows[known]]
-        fresh.since[known] = self.since[rows[known]]
-        fresh.deadline[known] = self.deadline[rows[known]]
-        fresh.disputed[known] = self.disputed[rows[known]]
-        return replace(fresh, as_of=self.as_of)
+        """The states of some of the accounts."""
+        return States(
+            self.state[rows],
+            self.since[rows],
+            self.deadline[rows],
+            self.disputed[rows],
+            self.as_of,
+        )
 
     def put(self, rows: Ints, states: States) -> States:
         """These states with others in the place of some rows; nothing is changed."""
@@ -130,38 +127,10 @@ class States:
         reduces: Bools = (state == State.REDUCE_ONLY) | (state == State.LIQUIDATING)
         return reduces | (state == State.CALLED) if rules.reduce_only == "call" else reduces
 
-    def content(self) -> dict[str, Any]:
-        """Plain form, to be kept; `from_content` gives the same states again."""
-        return {
-            "state": [State(code).label for code in self.state.tolist()],
-            "since": self.since.tolist(),
-            "deadline": self.deadline.tolist(),
-            "disputed": self.disputed.tolist(),
-            "as_of": self.as_of,
-        }
-
-    @classmethod
-    def from_content(cls, content: Mapping[str, Any]) -> States:
-        """States from their plain form; raises `DataError` where it is none."""
-        try:
-            since, deadline, disputed = (
-                np.array(content[key], dtype=np.int64) for key in ("since", "deadline", "disputed")
-            )
-            codes = [State[name.upper()] for name in content["state"]]
-            states = cls(
-                np.array(codes, dtype=np.int8), since, deadline, disputed, int(content["as_of"])
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"life-cycle states: {error!r} is missing or impossible") from error
-        lengths = {len(column) for column in (states.since, states.deadline, states.disputed)}
-        if lengths != {len(states)}:
-            raise DataError("life-cycle states: columns differ in length; expected one of each")
-        return states
-
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """What N accounts are judged by, settlement currency.
+class MarginStatus:
+    """Equity, margin and positions of N accounts at one time, settlement currency.
 
     Attributes
     ----------
@@ -170,9 +139,9 @@ class Figures:
     add_on:
         Level on top of the maintenance margin, shape (N,); counts where the rules ask for it.
     positions:
-        How many are held, int64, shape (N,): 0 once everything is closed.
+        Number of positions, int64, shape (N,): 0 once everything is closed.
     disputed:
-        Whether the owner disputes the call, shape (N,); None where nobody does.
+        Whether the owner disputes the call, shape (N,); None: no dispute.
     """
 
     equity: Floats

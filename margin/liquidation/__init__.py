@@ -1,6 +1,7 @@
 """Liquidation arithmetic: prices, steps and shares of the loss. Nothing here sends an order.
 
-``prices`` finds where an account is liquidated or bankrupt under any engine, ``bracket_price`` and
-``bankruptcy`` give the closed forms of a single contract, ``partial`` and ``auction`` how much is
-closed, ``insurance_fund`` and ``deleverage`` who bears what is left.
+``prices`` finds where an account is liquidated or bankrupt under any engine, ``partial`` and
+``auction`` say how much is closed and at what price, ``book_liquidation`` applies them to accounts
+of a book, ``insurance_fund``, ``shortfall`` and ``deleverage`` say who bears what is left,
+``account`` collects the figures of one account.
 """

@@ -14,14 +14,14 @@ from market.core.errors import CaseError
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What an auction offers at one moment, settlement currency.
+    """An offer of an auction at one moment, settlement currency.
 
     Attributes
     ----------
     seconds:
         Since the auction began.
     solvent:
-        The buyer pays; else the fund pays the buyer.
+        Whether the buyer pays; else the fund pays the buyer.
     price_factor:
         Share of the mark-to-market asked; 0 in an insolvent auction.
     price:
@@ -57,7 +57,7 @@ def price_factor(seconds: float, rules: AuctionRules) -> float:
         return rules.start - (rules.start - rules.knee) * seconds / rules.fast_seconds
     if seconds == 0.0:
         return rules.start
-    return rules.knee * (1.0 - _passed(seconds - rules.fast_seconds, rules.slow_seconds))
+    return rules.knee * (1.0 - _elapsed_share(seconds - rules.fast_seconds, rules.slow_seconds))
 
 
 def largest_share(
@@ -93,7 +93,7 @@ def largest_share(
 
 
 def auction_fee(net: float, mark_to_market: float, rules: AuctionRules) -> float:
-    """Paid to the fund at the start of a solvent auction: the fee rate on ``f_max * MtM``.
+    """Fee to the fund at the start of a solvent auction: the fee rate on ``f_max * MtM``.
 
     0 where the mark-to-market is not above 0: such an auction begins insolvent.
     """
@@ -105,7 +105,7 @@ def auction_fee(net: float, mark_to_market: float, rules: AuctionRules) -> float
 def solvent_offer(
     net: float, mark_to_market: float, seconds: float, rules: AuctionRules, reserved: float = 0.0
 ) -> Offer:
-    """What a solvent auction offers; `mark_to_market` must be above `reserved` cash."""
+    """Offer of a solvent auction; its price is 0 where `reserved` cash is all there is."""
     factor = price_factor(seconds, rules)
     return Offer(
         seconds,
@@ -119,7 +119,7 @@ def solvent_offer(
 def insolvent_offer(
     net: float, mark_to_market: float, seconds: float, rules: AuctionRules
 ) -> Offer:
-    """What an insolvent auction offers: the fund pays ever more to whoever takes the account.
+    """Offer of an insolvent auction: the fund pays ever more to the buyer of the account.
 
     The price falls linearly from ``min(0, MtM)`` to the net maintenance margin within
     `insolvent_seconds`, and is 0 for an account that meets it; everything is for sale.
@@ -133,14 +133,14 @@ def insolvent_offer(
         return Offer(seconds, False, 0.0, 0.0, 1.0)
     start = min(0.0, mark_to_market)
     end = min(start, net)
-    passed = _passed(seconds, rules.insolvent_seconds)
-    return Offer(seconds, False, 0.0, start + (end - start) * passed, 1.0)
+    elapsed = _elapsed_share(seconds, rules.insolvent_seconds)
+    return Offer(seconds, False, 0.0, start + (end - start) * elapsed, 1.0)
 
 
 def auction_steps(
     net: float, mark_to_market: float, rules: AuctionRules, count: int = 5
 ) -> tuple[Offer, ...]:
-    """Offers over an auction, were the market to stand still.
+    """Offers over an auction in a market that stands still.
 
     An account worth something begins solvent: `count` offers in each phase, then the insolvent
     auction from its end on; one worth nothing begins insolvent. Each phase includes both ends.
@@ -161,8 +161,8 @@ def auction_steps(
     return tuple(offers)
 
 
-def _passed(seconds: float, length: float) -> float:
-    """Share of a phase that is over; of one without length all of it, but at its first moment."""
+def _elapsed_share(seconds: float, length: float) -> float:
+    """Share of a phase that has elapsed; a phase of length 0 is over right after it began."""
     if length == 0.0:
         return 1.0 if seconds > 0.0 else 0.0
     return min(1.0, seconds / length)

@@ -1,4 +1,4 @@
-"""Where something first becomes true along a path of numbers."""
+"""Search for the first place on a path of numbers where a condition holds."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 _INSIDE = 16
-"""Points asked at once within an interval: the engines answer many portfolios faster than one."""
+"""Points computed at once within an interval: engines margin many portfolios faster than one."""
 
 _ROUNDS = 16
 """17 ** 16 is beyond what float64 can tell apart."""
 
 
 def first_true(holds: Callable[[Floats], Bools], path: Floats) -> tuple[float, float] | None:
-    """The place on a path where `holds` first becomes true, to the last bits.
+    """Find where `holds` first becomes true on a path, to the last bits.
 
-    Looks at the points of the path in order, then divides the step to the first that holds. What
-    is true only between two neighbouring points of the path is not seen.
+    Tests the points of the path in order, then divides the step to the first that holds. What is
+    true only between two neighbouring points of the path is missed.
 
     Parameters
     ----------
     holds:
-        Answers for an array of any length.
+        Condition on an array of any length.
     path:
         Rising or falling, shape (P,), P ≥ 2.
 
     Returns
     -------
-    The last number looked at before, where it does not hold, and the first where it does; equal
-    when it holds at the start of the path; None when nowhere.
+    The last number where it does not hold, and the first where it does; equal when it holds at the
+    start of the path; None when nowhere.
     """
-    found = np.flatnonzero(holds(path))
-    if not len(found):
+    true_at = np.flatnonzero(holds(path))
+    if not len(true_at):
         return None
-    first = int(found[0])
+    first = int(true_at[0])
     if first == 0:
         return float(path[0]), float(path[0])
     before, after = float(path[first - 1]), float(path[first])
@@ -47,8 +47,8 @@ def first_true(holds: Callable[[Floats], Bools], path: Floats) -> tuple[float, f
         inside = inside[(inside != before) & (inside != after)]
         if not len(inside):
             break
-        there = np.flatnonzero(holds(inside))
-        k = int(there[0]) if len(there) else len(inside)
+        true_at = np.flatnonzero(holds(inside))
+        k = int(true_at[0]) if len(true_at) else len(inside)
         before = float(inside[k - 1]) if k > 0 else before
         after = float(inside[k]) if k < len(inside) else after
     return before, after

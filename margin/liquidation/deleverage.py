@@ -1,4 +1,4 @@
-"""Auto-deleverage: which winners on the other side are closed when nobody else bears a loss."""
+"""Auto-deleverage: which winners are closed when the insurance fund cannot pay a loss."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from market.core.errors import CaseError
 
 
 @dataclass(frozen=True, slots=True)
 class Winner:
-    """One position on the other side of the one that is closed; linear, settlement currency.
+    """A position on the other side of the one that is closed; linear, settlement currency.
 
     Attributes
     ----------
     account_id:
-        Whose it is.
+        Its owner.
     quantity:
         Signed, units of the underlying.
     entry_price, mark:
@@ -39,27 +37,19 @@ class Winner:
     maintenance: float
     wallet: float
 
+    @property
+    def profit(self) -> float:
+        """Unrealised profit of the position."""
+        return self.quantity * (self.mark - self.entry_price)
+
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A place in the queue.
+class QueuePlace:
+    """A place in the queue: the winner, its score (the higher the earlier), the signed quantity
+    that is closed of its position."""
 
-    Attributes
-    ----------
-    account_id:
-        Who stands there.
-    score:
-        The higher the earlier.
-    quantile:
-        Share of the side's size that stands here or before, rounded up to fifths: the lights that
-        venues show, all five lit at 0.2.
-    closed:
-        Signed quantity that is closed of the position.
-    """
-
-    account_id: str
+    winner: Winner
     score: float
-    quantile: float
     closed: float
 
 
@@ -75,10 +65,10 @@ def profit_leverage(winner: Winner) -> float:
     """
     side = math.copysign(1.0, winner.quantity)
     rate = side * ((winner.mark - winner.entry_price) / winner.entry_price)
-    leverage = _over(abs(winner.quantity) * winner.mark, winner.equity)
+    leverage = _ratio(abs(winner.quantity) * winner.mark, winner.equity)
     if rate == 0.0:
         return 0.0
-    return rate * leverage if rate > 0.0 else _over(rate, leverage)
+    return rate * leverage if rate > 0.0 else _ratio(rate, leverage)
 
 
 def profit_margin_ratio(winner: Winner) -> float:
@@ -89,10 +79,10 @@ def profit_margin_ratio(winner: Winner) -> float:
     Binance, "What Is Auto-Deleveraging (ADL) and How Does It Work" (unrealised profit over
     collateral times the margin ratio).
     """
-    profit = _profit(winner)
-    if profit == 0.0:
+    profit = winner.profit
+    if profit == 0.0 or winner.maintenance == 0.0:
         return 0.0
-    return _over(profit, winner.wallet) * _over(winner.maintenance, winner.equity)
+    return _ratio(profit, winner.wallet) * _ratio(winner.maintenance, winner.equity)
 
 
 def price_leverage(winner: Winner) -> float:
@@ -108,7 +98,7 @@ def price_leverage(winner: Winner) -> float:
     ratio = winner.mark / winner.entry_price
     if winner.quantity < 0.0:
         ratio = 1.0 / ratio
-    return ratio * _over(abs(winner.quantity) * winner.mark, winner.equity)
+    return ratio * _ratio(abs(winner.quantity) * winner.mark, winner.equity)
 
 
 def account_order(winner: Winner) -> float:
@@ -126,8 +116,8 @@ RANKINGS: Mapping[str, Callable[[Winner], float]] = {
 """By the names of ``[liquidation.deleverage] ranking``."""
 
 
-def deleverage(quantity: float, winners: Sequence[Winner], ranking: str) -> tuple[Place, ...]:
-    """The queue against a position, and how much of each place is closed.
+def deleverage(quantity: float, winners: Sequence[Winner], ranking: str) -> tuple[QueuePlace, ...]:
+    """The queue against a position, and how much of each winner's position is closed.
 
     Parameters
     ----------
@@ -152,50 +142,40 @@ def deleverage(quantity: float, winners: Sequence[Winner], ranking: str) -> tupl
     if score_of is None:
         raise CaseError(f"ranking {ranking!r} is not known; choose one of {', '.join(RANKINGS)}")
     _check(quantity, winners)
-    scored = sorted(
+    queue = sorted(
         ((score_of(winner), winner) for winner in winners),
-        key=lambda pair: (-pair[0], pair[1].account_id),
+        key=lambda place: (-place[0], place[1].account_id),
     )
-    sizes = np.array([abs(winner.quantity) for _, winner in scored])
-    # Shares of the largest, so that no sum leaves the range of float64.
-    standing = np.cumsum(sizes / sizes.max(initial=0.0))
     # The exact rest is handed on, so that what is closed adds up to the quantity.
     left = abs(quantity)
     places = []
-    for (score, winner), size, here in zip(scored, sizes, standing, strict=True):
-        closed = min(left, float(size))
+    for score, winner in queue:
+        closed = min(left, abs(winner.quantity))
         left -= closed
-        fifths = math.ceil(round(5.0 * float(here) / float(standing[-1]), 9))
-        places.append(
-            Place(winner.account_id, score, fifths / 5.0, math.copysign(closed, winner.quantity))
-        )
+        places.append(QueuePlace(winner, score, math.copysign(closed, winner.quantity)))
     return tuple(places)
 
 
 def _check(quantity: float, winners: Sequence[Winner]) -> None:
     if not math.isfinite(quantity) or quantity == 0.0:
         raise CaseError(f"quantity to take off is {quantity}; expected a finite number, not 0")
-    seen = set()
+    accounts = set()
     for winner in winners:
         if not (winner.quantity < 0.0 < quantity or quantity < 0.0 < winner.quantity):
             raise CaseError(
                 f"account {winner.account_id!r} holds {winner.quantity}; expected the other side "
                 f"of {quantity}"
             )
-        if winner.account_id in seen:
+        if winner.account_id in accounts:
             raise CaseError(f"account {winner.account_id!r} is listed twice; net its positions")
         if not (winner.entry_price > 0.0 and winner.mark > 0.0):
             raise CaseError(
                 f"account {winner.account_id!r} has entry price {winner.entry_price} and mark "
                 f"{winner.mark}; expected prices above 0"
             )
-        seen.add(winner.account_id)
+        accounts.add(winner.account_id)
 
 
-def _profit(winner: Winner) -> float:
-    return winner.quantity * (winner.mark - winner.entry_price)
-
-
-def _over(value: float, by: float) -> float:
-    """A ratio that is infinite, with the sign of `value`, where there is nothing to divide by."""
+def _ratio(value: float, by: float) -> float:
+    """``value / by``; infinite with the sign of `value` where `by` is not above 0."""
     return value / by if by > 0.0 else math.copysign(math.inf, value)

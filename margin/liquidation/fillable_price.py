@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from market.core.errors import CaseError
+from msgspec import UNSET
+
+from margin.rules.liquidation import FundRules
 
 
 def fillable_price(
-    quantity: float,
-    mark: float,
-    maintenance: float,
-    equity: float,
-    total_maintenance: float,
-    *,
-    fill_spread: float,
-    bankruptcy_adjustment: float = 1.0,
+    quantity: float, mark: float, maintenance: float, margin_cover: float, rules: FundRules
 ) -> float:
     """``(q p - ABR * spread * MM) / q`` with ``ABR = clamp(BA (1 - equity / total MM), 0, 1)``.
 
@@ -21,31 +16,24 @@ def fillable_price(
 
     Parameters
     ----------
-    quantity, mark:
-        Of the position; signed, settlement currency.
-    maintenance:
-        Maintenance margin of the position.
-    equity, total_maintenance:
-        Of the account.
-    fill_spread:
-        At an equity of 0, as a multiple of the maintenance margin.
-    bankruptcy_adjustment:
-        BA: 1 or more reaches the whole spread earlier.
+    quantity, mark, maintenance:
+        Of the position: signed and not 0, mark and maintenance margin in settlement currency.
+    margin_cover:
+        ``equity / total MM`` of the account.
+    rules:
+        ``[liquidation.fund]``: `fill_spread` is the spread at an equity of 0, as a multiple of the
+        maintenance margin; BA is `bankruptcy_adjustment`, 1 or more reaches it earlier.
 
-    Raises
-    ------
-    CaseError
-        The position is flat, or the account has no maintenance margin.
+    Returns
+    -------
+    The mark itself where the rules have no spread.
 
     References
     ----------
     dYdX v4-chain, ``x/clob/keeper/liquidations.go`` (fillable price); "Contract loss mechanisms
     on dYdX Chain" (largest spread 1.5 times the maintenance margin requirement).
     """
-    if quantity == 0.0 or not total_maintenance > 0.0:
-        raise CaseError(
-            f"quantity is {quantity} and the account's maintenance margin {total_maintenance}; "
-            "a fillable price needs a position and a margin above 0"
-        )
-    rating = bankruptcy_adjustment * (1.0 - equity / total_maintenance)
-    return mark - min(1.0, max(0.0, rating)) * fill_spread * maintenance / quantity
+    if rules.fill_spread is UNSET:
+        return mark
+    rating = min(1.0, max(0.0, rules.bankruptcy_adjustment * (1.0 - margin_cover)))
+    return mark - rating * rules.fill_spread * maintenance / quantity

@@ -1,70 +1,63 @@
-"""Insurance fund: what it pays for an account that ends below nothing, and what is left over."""
+"""Insurance fund: what it takes in, and what it pays for accounts that end below zero."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
+from margin.rules.liquidation import FundRules
 from market.core.errors import CaseError
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """What a fund gave or took, settlement currency.
+@dataclass(slots=True)
+class InsuranceFund:
+    """A fund and its account book, settlement currency; the balance never falls below zero.
 
     Attributes
     ----------
-    shortfall:
-        What was missing; 0 where something was left over.
-    paid:
-        By the fund.
-    uncovered:
-        Of the shortfall: the others bear it.
-    gained:
-        Left over and kept by the fund.
-    fund:
-        What it holds afterwards.
-    """
-
-    shortfall: float
-    paid: float
-    uncovered: float
-    gained: float
-    fund: float
-
-
-def draw(equity: float, fund: float, *, max_draw: float = math.inf) -> Draw:
-    """Settle an account that was closed: the fund pays a shortfall, and keeps what is left.
-
-    Parameters
-    ----------
-    equity:
-        Of the account after everything was closed, beyond what stays with its owner: below 0 a
-        shortfall. At a close of q at price p beside a bankruptcy price b it is ``q (p - b)``.
-    fund:
-        What the fund holds, 0 or more.
-    max_draw:
-        Most that it pays for one account.
-
-    Raises
-    ------
-    CaseError
-        A number is not finite, or the fund or its limit is below 0.
+    balance:
+        What it holds now.
+    fees, paid:
+        Liquidation fees that it took in, and shortfalls that it paid.
 
     References
     ----------
     Bybit Help Center, "Insurance Fund"; dYdX, "Contract Loss Mechanisms".
     """
-    if not math.isfinite(equity):
-        raise CaseError(f"equity after the close is {equity}; expected a finite number")
-    if not 0.0 <= fund < math.inf or not max_draw >= 0.0:
-        raise CaseError(f"fund is {fund} and max_draw {max_draw}; expected 0 or more")
-    if equity >= 0.0:
-        return Draw(0.0, 0.0, 0.0, equity, fund + equity)
-    paid = min(-equity, fund, max_draw)
-    return Draw(-equity, paid, -equity - paid, 0.0, fund - paid)
+
+    balance: float
+    fees: float = 0.0
+    paid: float = 0.0
+
+    @classmethod
+    def of_rules(cls, rules: FundRules) -> InsuranceFund:
+        """A fund with the balance that ``[liquidation.fund]`` gives; without one it is empty."""
+        return cls(0.0 if rules.balance is UNSET else rules.balance)
+
+    def collect(self, fee: float) -> None:
+        """Take in a liquidation fee."""
+        _check_amount("fee", fee)
+        self.balance += fee
+        self.fees += fee
+
+    def pay(self, shortfall: float, rules: FundRules) -> float:
+        """Pay for one account: ``min(shortfall, balance, max_draw)``, which is returned.
+
+        Raises
+        ------
+        CaseError
+            The shortfall is below 0 or not finite.
+        """
+        _check_amount("shortfall", shortfall)
+        limit = math.inf if rules.max_draw is UNSET else rules.max_draw
+        payment = min(shortfall, self.balance, limit)
+        self.balance -= payment
+        self.paid += payment
+        return payment
 
 
-def close_equity(quantity: float, close_price: float, bankruptcy_price: float) -> float:
-    """``q (p - b)``: what a position closed at p leaves beside its bankruptcy price b, linear."""
-    return quantity * (close_price - bankruptcy_price)
+def _check_amount(name: str, amount: float) -> None:
+    if not 0.0 <= amount < math.inf:
+        raise CaseError(f"{name} is {amount}; expected a finite amount of 0 or more")

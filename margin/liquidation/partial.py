@@ -1,7 +1,7 @@
 """Partial liquidation: how much of which position is closed.
 
-What is closed is closed at the mark: an account swaps the value of a position for cash, pays the
-fee and is freed of the margin. `margin.liquidation.auction` sells at a discount instead.
+Positions are closed at the mark: an account swaps the value of a position for cash, pays the fee
+and is freed of the margin. `margin.liquidation.auction` sells at a discount instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from margin.book.case_portfolio import Portfolio
 from margin.engines.margins import Margins
 from margin.liquidation.crossing import first_true
 from margin.liquidation.prices import margins_of
-from margin.liquidation.shocked_portfolio import notional, reduced
+from margin.liquidation.shocked_portfolio import notional_of, reduce_positions
 from margin.rules.liquidation import LiquidationRules, PartialRules
 from margin.rules.ruleset import RuleSet
 
@@ -65,15 +65,15 @@ class Step:
 
 
 def smallest_share(surplus: Callable[[Floats], Floats]) -> float:
-    """Smallest share in [0, 1] at which a surplus is 0 or more; 1 where none is.
+    """Find the smallest share in [0, 1] at which a surplus is 0 or more; 1 where none is.
 
     Parameters
     ----------
     surplus:
-        Of shares of any number: the same shape.
+        From shares, shape (K,), to their surplus of the same shape.
     """
-    found = first_true(lambda shares: surplus(shares) >= 0.0, _PATH)
-    return 1.0 if found is None else found[1]
+    bounds = first_true(lambda shares: surplus(shares) >= 0.0, _PATH)
+    return 1.0 if bounds is None else bounds[1]
 
 
 def allowed_shortage(rules: PartialRules, shortage: float, elapsed_seconds: float) -> float:
@@ -91,14 +91,14 @@ def allowed_shortage(rules: PartialRules, shortage: float, elapsed_seconds: floa
 
 
 class Closable(Protocol):
-    """An account with P positions, and what closing shares of them would leave.
+    """An account with P positions, and the effect of closing shares of them.
 
     Attributes
     ----------
     net:
         Net maintenance margin, ``value - requirement``.
     value, requirement:
-        What the requirement is counted from, and the requirement.
+        Equity or mark-to-market, and the requirement that is subtracted from it.
     notionals:
         Absolute, shape (P,).
     """
@@ -112,7 +112,7 @@ class Closable(Protocol):
         """The requirement after rows of shares, shape (K, P): shape (K,)."""
 
     def largest_first(self) -> list[int]:
-        """Positions by the maintenance margin that they take, falling; then by name."""
+        """Positions by their maintenance margin, falling; then by name."""
 
 
 def liquidation_step(
@@ -125,7 +125,7 @@ def liquidation_step(
     """The next step of closing a portfolio, see `next_step`; `portfolio` is not changed."""
     return next_step(
         _PortfolioAccount(portfolio, ruleset),
-        ruleset.liquidations,
+        ruleset.liquidation_or_default,
         elapsed_seconds=elapsed_seconds,
         since_last_seconds=since_last_seconds,
     )
@@ -160,15 +160,15 @@ def next_step(
     Hyperliquid, "Liquidations" (20% of positions above 100,000 USDC); Drift v2, "Liquidation
     Engine"; dYdX, "Liquidations"; Paradex, "Liquidations" (a multiple of 20% of all positions).
     """
-    none, every = np.zeros(len(account.notionals)), np.ones(len(account.notionals))
+    none, whole = np.zeros(len(account.notionals)), np.ones(len(account.notionals))
     if account.net >= 0.0:
         return _step(account, rules.partial, none)
     backstop = rules.backstop_share
     if backstop > 0.0 and account.value < backstop * account.requirement:
-        return _step(account, rules.partial, every, backstop=True)
+        return _step(account, rules.partial, whole, backstop=True)
     method = rules.partial.method
     if method == "whole":
-        return _step(account, rules.partial, every)
+        return _step(account, rules.partial, whole)
     if method == "share":
         return _step(account, rules.partial, _large_and_small(account, rules, since_last_seconds))
     return _step(account, rules.partial, _to_buffer(account, rules.partial, elapsed_seconds))
@@ -221,45 +221,45 @@ def _large_and_small(account: Closable, rules: LiquidationRules, since_last: flo
 
 def _to_buffer(account: Closable, rules: PartialRules, elapsed: float) -> Floats:
     allowed = allowed_shortage(rules, -account.net, elapsed)
-    # What may stay open of today's shortage, beyond the buffer: nothing once all may be freed.
+    # The part of today's shortage that may stay open, beyond the buffer: 0 once all may be freed.
     target = (1.0 - allowed) * account.net
 
     def surplus(shares: Floats) -> Floats:
         net, requirement = _after(account, rules, shares)
-        wanted: Floats = net - rules.buffer * requirement if allowed == 1.0 else net - target
-        return wanted
+        excess: Floats = net - rules.buffer * requirement if allowed == 1.0 else net - target
+        return excess
 
     ones = np.ones(len(account.notionals))
     if rules.order == "pro_rata":
         share = smallest_share(lambda shares: surplus(np.outer(shares, ones)))
-        return _rounded_up(share, rules.multiple_of) * ones
+        return _round_up(share, rules.multiple_of) * ones
     closed = np.zeros(len(account.notionals))
     for position in account.largest_first():
-        share = smallest_share(partial(_one_more, surplus, closed.copy(), position))
-        closed[position] = _rounded_up(share, rules.multiple_of)
+        share = smallest_share(partial(_surplus_with, surplus, closed.copy(), position))
+        closed[position] = _round_up(share, rules.multiple_of)
         if surplus(closed[None, :])[0] >= 0.0:
             break
     return closed
 
 
-def _rounded_up(share: float, multiple: float) -> float:
+def _round_up(share: float, multiple: float) -> float:
     steps = share / multiple if multiple > 0.0 else math.inf
     if not steps < _WHOLE_FROM:  # finer than float64 tells shares apart
         return share
     return min(1.0, math.ceil(round(steps, 9)) * multiple)
 
 
-def _one_more(
+def _surplus_with(
     surplus: Callable[[Floats], Floats], closed: Floats, position: int, parts: Floats
 ) -> Floats:
-    """The surplus after these parts of one more position."""
+    """The surplus once these parts of one further position are closed too."""
     rows = np.tile(closed, (len(parts), 1))
     rows[:, position] = parts
     return surplus(rows)
 
 
 class _PortfolioAccount:
-    """A portfolio; what its requirement is counted from is its mark-to-market."""
+    """A portfolio; its requirement is subtracted from its mark-to-market."""
 
     def __init__(self, portfolio: Portfolio, ruleset: RuleSet) -> None:
         self._portfolio, self._ruleset = portfolio, ruleset
@@ -268,24 +268,24 @@ class _PortfolioAccount:
         self.value = float(self._margins.mark_to_market[0])
         self.requirement = float(_requirement(self._margins)[0])
         self.notionals = np.array(
-            [notional(portfolio, position) for position in portfolio.positions]
+            [notional_of(portfolio, position) for position in portfolio.positions]
         )
 
     def requirement_after(self, shares: Floats) -> Floats:
         margins: Margins = margins_of(
-            [reduced(self._portfolio, row.tolist()) for row in shares], self._ruleset
+            [reduce_positions(self._portfolio, row.tolist()) for row in shares], self._ruleset
         )
         # Closing at the mark turns value into cash, which the requirement does not see.
         return _requirement(margins)
 
     def largest_first(self) -> list[int]:
         legs = flatten([self._portfolio], self._ruleset.collateral)
-        taken = self._margins.leg_maintenance[legs.position_leg]
+        margin = self._margins.leg_maintenance[legs.position_leg]
         names = [position.name for position in self._portfolio.positions]
-        return sorted(range(len(names)), key=lambda i: (-taken[i], names[i], i))
+        return sorted(range(len(names)), key=lambda i: (-margin[i], names[i], i))
 
 
 def _requirement(margins: Margins) -> Floats:
-    """What maintenance takes from the mark-to-market of each portfolio: margin and haircuts."""
-    taken: Floats = margins.maintenance_margin + margins.collateral_haircut
-    return taken
+    """Maintenance requirement of each portfolio: margin and collateral haircuts."""
+    requirement: Floats = margins.maintenance_margin + margins.collateral_haircut
+    return requirement

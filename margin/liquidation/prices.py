@@ -13,7 +13,7 @@ from margin.book.case_portfolio import Portfolio
 from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins
 from margin.liquidation.crossing import first_true
-from margin.liquidation.shocked_portfolio import moved
+from margin.liquidation.shocked_portfolio import shock_portfolio
 from margin.rules.ruleset import RuleSet
 from market.core.errors import CaseError
 
@@ -23,10 +23,10 @@ Bools = npt.NDArray[np.bool_]
 _Figure = Callable[[Margins], Floats]
 
 LOWEST, HIGHEST = 1e-3, 1e2
-"""Multiples of today's price between which is looked."""
+"""Multiples of today's price that bound the search."""
 
 _STEP = 0.01
-"""Largest relative step of the first look."""
+"""Largest relative step of the first pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Crossing:
     down, up:
         Below and above 1; None where no price between `LOWEST` and `HIGHEST` does it.
     passed:
-        It is below zero today; `down` and `up` are None then.
+        The figure is below zero today; `down` and `up` are None then.
     """
 
     down: float | None
@@ -47,17 +47,18 @@ class Crossing:
 
 
 def liquidation_crossing(portfolio: Portfolio, underlying: str, ruleset: RuleSet) -> Crossing:
-    """Where the net maintenance margin falls below zero as one underlying moves.
+    """Find where the net maintenance margin falls below zero as one underlying moves.
 
-    Spot, perpetual and forwards move together (`margin.liquidation.shocked_portfolio.moved`),
-    everything else stays. Search in both directions over relative steps of 1%, then to the last
-    bits: a dip below zero that lies between two such steps is not seen.
+    Spot, perpetual and forwards move together, see
+    `margin.liquidation.shocked_portfolio.shock_portfolio`; everything else stays. Search in both
+    directions over relative steps of 1%, then to the last bits: a dip below zero between two such
+    steps is missed.
     """
     return _crossing(portfolio, underlying, ruleset, lambda margins: margins.maintenance_net)
 
 
 def bankruptcy_crossing(portfolio: Portfolio, underlying: str, ruleset: RuleSet) -> Crossing:
-    """Where mark-to-market, cash and collateral before haircuts included, falls below zero.
+    """Find where mark-to-market, cash and collateral before haircuts included, falls below zero.
 
     Like `liquidation_crossing`. Haircuts and margins only take away, so the account is liquidated
     on the way.
@@ -82,12 +83,12 @@ def _crossing(portfolio: Portfolio, underlying: str, ruleset: RuleSet, figure: _
         )
 
     def below(multiples: Floats) -> Bools:
-        at = [
-            moved(portfolio, underlying, float(multiple), ruleset.collateral)
+        shocked = [
+            shock_portfolio(portfolio, underlying, float(multiple), ruleset.collateral)
             for multiple in multiples
         ]
-        found: Bools = figure(margins_of(at, ruleset)) < 0.0
-        return found
+        negative: Bools = figure(margins_of(shocked, ruleset)) < 0.0
+        return negative
 
     if below(np.ones(1))[0]:
         return Crossing(None, None, True)

@@ -6,39 +6,41 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
+from margin.book.case_portfolio import CollateralBalance, Holding, Portfolio, Underlying
 from margin.rules.ruleset import CollateralRules
 
 
-def moved(
+def shock_portfolio(
     portfolio: Portfolio, underlying: str, multiple: float, rules: CollateralRules
 ) -> Portfolio:
-    """The portfolio after one underlying's prices were multiplied.
+    """Multiply one underlying's prices; `portfolio` itself is not changed.
 
     Spot, perpetual and every forward move together, and with them open interest, which is a
-    notional, and collateral of that underlying: by its name, by that of the pledge, or by the coin
-    that the rule set says it moves with. Vols stay with their strikes. A position without an entry
-    price has its entry at the price before the move. `portfolio` is not changed.
+    notional, and collateral of that underlying: by its name, by that of the balance, or by the
+    coin that the rule set says it moves with. Vols stay with their strikes. A position without an
+    entry price has its entry at the price before the move.
     """
     before = portfolio.underlyings[underlying]
     return replace(
         portfolio,
-        underlyings={**portfolio.underlyings, underlying: _priced(before, multiple)},
+        underlyings={**portfolio.underlyings, underlying: _shock_prices(before, multiple)},
         positions=tuple(
-            _carried(position, before, multiple) if position.underlying == underlying else position
+            _enter_at_price(position, before, multiple)
+            if position.underlying == underlying
+            else position
             for position in portfolio.positions
         ),
         collateral=tuple(
-            replace(pledge, price=pledge.price * multiple)
-            if _moves_with(pledge, underlying, rules)
-            else pledge
-            for pledge in portfolio.collateral
+            replace(balance, price=balance.price * multiple)
+            if _moves_with(balance, underlying, rules)
+            else balance
+            for balance in portfolio.collateral
         ),
     )
 
 
-def reduced(portfolio: Portfolio, shares: Sequence[float]) -> Portfolio:
-    """The portfolio with a share of each position gone; nothing is paid for it yet.
+def reduce_positions(portfolio: Portfolio, shares: Sequence[float]) -> Portfolio:
+    """Take away a share of each position; nothing is paid for it yet.
 
     Parameters
     ----------
@@ -50,46 +52,44 @@ def reduced(portfolio: Portfolio, shares: Sequence[float]) -> Portfolio:
     return replace(
         portfolio,
         positions=tuple(
-            _cut(position, 1.0 - share)
+            _reduce(position, 1.0 - share)
             for position, share in zip(portfolio.positions, shares, strict=True)
         ),
     )
 
 
-def notional(portfolio: Portfolio, position: Holding) -> float:
+def notional_of(portfolio: Portfolio, position: Holding) -> float:
     """``|quantity| * price``: of the perpetual, else the spot; settlement currency."""
     underlying = portfolio.underlyings[position.underlying]
     return abs(position.quantity) * price_of(underlying, position)
 
 
 def price_of(underlying: Underlying, position: Holding) -> float:
-    """The price that a position's notional counts at."""
+    """Price at which the notional of a position counts."""
     if position.kind == "perp" and underlying.perp_price is not None:
         return underlying.perp_price
     return underlying.spot
 
 
-def _moves_with(pledge: CollateralBalance, underlying: str, rules: CollateralRules) -> bool:
-    names = {pledge.asset, rules.coin(pledge.asset) or pledge.asset}
-    return underlying in {pledge.underlying, *names, *(f"{name}USDT" for name in names)}
+def _moves_with(balance: CollateralBalance, underlying: str, rules: CollateralRules) -> bool:
+    names = {balance.asset, rules.coin(balance.asset) or balance.asset}
+    return underlying in {balance.underlying, *names, *(f"{name}USDT" for name in names)}
 
 
-def _priced(underlying: Underlying, multiple: float) -> Underlying:
+def _shock_prices(underlying: Underlying, multiple: float) -> Underlying:
     perp, interest = underlying.perp_price, underlying.open_interest
     return replace(
         underlying,
         spot=underlying.spot * multiple,
         perp_price=None if perp is None else perp * multiple,
         open_interest=None if interest is None else interest * multiple,
-        expiries=tuple(_forwarded(expiry, multiple) for expiry in underlying.expiries),
+        expiries=tuple(
+            replace(expiry, forward=expiry.forward * multiple) for expiry in underlying.expiries
+        ),
     )
 
 
-def _forwarded(expiry: Expiry, multiple: float) -> Expiry:
-    return replace(expiry, forward=expiry.forward * multiple)
-
-
-def _carried(position: Holding, before: Underlying, multiple: float) -> Holding:
+def _enter_at_price(position: Holding, before: Underlying, multiple: float) -> Holding:
     if position.kind == "option" or position.entry_price is not None:
         return position
     price = price_of(before, position)
@@ -99,7 +99,7 @@ def _carried(position: Holding, before: Underlying, multiple: float) -> Holding:
     return replace(position, unrealised_pnl=position.unrealised_pnl + gained)
 
 
-def _cut(position: Holding, left: float) -> Holding:
+def _reduce(position: Holding, left: float) -> Holding:
     pnl = position.unrealised_pnl
     return replace(
         position,

@@ -70,7 +70,7 @@ class CoverageRules(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SlippageCurve(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the order books of one symbol asked, as shares of the notional.
+    """Cost of trading one symbol through its order books, as shares of the notional.
 
     Attributes
     ----------
@@ -245,7 +245,7 @@ def table_of(table: Table | UnsetType, name: str) -> Table:
     """
     if isinstance(table, UnsetType):
         raise RuleSetError(
-            f"the rule set has no table [floors.{name}], whose figures were asked for; add it"
+            f"the rule set has no table [floors.{name}], whose figures are needed here; add it"
         )
     return table
 
@@ -255,11 +255,11 @@ LEAST_STAND_IN = 0.005
 MOST_DIVERGENCE = 2.0
 
 
-def check_emir(rules: FloorRules, simulated: tuple[str, ...] = ()) -> None:
+def check_emir(rules: FloorRules, engine_measures: tuple[str, ...] = ()) -> None:
     """Raise ValueError unless the floors keep the figures of the EMIR margin articles.
 
-    `simulated` names the measures of Article 28(1) that a historical simulation takes itself: one
-    there takes the place of one here.
+    `engine_measures` names the measures of Article 28(1) that the engine takes itself: one there
+    takes the place of one here.
 
     Article 24: confidence at least 99.5% (OTC) and 99% (others). 25: look-back at least 12
     months. 26: period at least 5 days (OTC) and 2 days (others); a market that never closes has
@@ -272,8 +272,7 @@ def check_emir(rules: FloorRules, simulated: tuple[str, ...] = ()) -> None:
     ----------
     Commission Delegated Regulation (EU) No 153/2013, Articles 24 to 28.
     """
-    measures = [f"simulation.{name}" for name in simulated]
-    measures += [name for name in rules.enabled() if name in EMIR_MEASURES]
+    measures = [*engine_measures, *(name for name in rules.enabled() if name in EMIR_MEASURES)]
     if len(measures) != 1:
         raise ValueError(
             f"regulation = 'emir' and the floors on against procyclicality are "
@@ -318,8 +317,8 @@ def check_emir(rules: FloorRules, simulated: tuple[str, ...] = ()) -> None:
     ):
         if value < LEAST_STAND_IN:
             raise ValueError(
-                f"regulation = 'emir' and floors.{key} = {value}; a stand-in for a volatility that "
-                f"is not known must be at least {LEAST_STAND_IN} an hour, or it vouches for it"
+                f"regulation = 'emir' and floors.{key} = {value}; the value in place of an unknown "
+                f"volatility must be at least {LEAST_STAND_IN} an hour"
             )
     divergence = table_of(rules.correlation, "correlation").full_divergence
     if divergence > MOST_DIVERGENCE:

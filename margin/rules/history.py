@@ -38,7 +38,7 @@ class RuleHistory:
             raise RuleSetError(
                 f"{len(self.versions)} versions of a rule set are given for all times; give one"
             )
-        _check_alike(self.versions)
+        _check_one_name(self.versions)
         for earlier, later in pairwise(self.versions):
             _check_joined(earlier, later)
 
@@ -54,7 +54,7 @@ class RuleHistory:
         return cls(tuple(sorted(versions, key=_order)))
 
     @classmethod
-    def chosen(cls, ruleset: RuleSet) -> RuleHistory:
+    def constant(cls, ruleset: RuleSet) -> RuleHistory:
         """One rule set for all times."""
         return cls((ruleset,), fixed=True)
 
@@ -111,7 +111,7 @@ def load_history(name_or_path: str | Path) -> RuleHistory:
     folder = Path(name_or_path)
     is_preset = isinstance(name_or_path, str) and name_or_path in list_rulesets()
     if is_preset or not folder.is_dir():
-        return RuleHistory.chosen(load_ruleset(name_or_path))
+        return RuleHistory.constant(load_ruleset(name_or_path))
     files = sorted(folder.glob("*.toml"))
     if not files:
         raise RuleSetError(
@@ -129,7 +129,7 @@ def _order(version: RuleSet) -> tuple[bool, int]:
     return (begin is not None, begin or 0)
 
 
-def _check_alike(versions: tuple[RuleSet, ...]) -> None:
+def _check_one_name(versions: tuple[RuleSet, ...]) -> None:
     names = sorted({version.name for version in versions})
     if len(names) > 1:
         raise RuleSetError(

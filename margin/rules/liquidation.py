@@ -63,7 +63,7 @@ class AuctionRules(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes
     ----------
     start, knee:
-        Share of the mark-to-market asked at first, and at the end of the fast phase.
+        Share of the mark-to-market that is the price at first, and at the end of the fast phase.
     fast_seconds, slow_seconds:
         Length of the fast phase, and of the slow one from `knee` to nothing.
     insolvent_seconds:
@@ -85,7 +85,7 @@ class AuctionRules(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.knee > self.start:
             raise ValueError(
-                f"knee {self.knee} is above start {self.start}; the price asked must not rise"
+                f"knee {self.knee} is above start {self.start}; the price must not rise"
             )
 
 
@@ -94,6 +94,9 @@ class FundRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes
     ----------
+    balance:
+        What it holds when a replay begins, settlement currency; absent: nothing, and the fees of
+        liquidations fill it.
     max_draw:
         Most that one account's shortfall may take; absent: all there is.
     fill_spread:
@@ -103,13 +106,14 @@ class FundRules(Struct, frozen=True, forbid_unknown_fields=True):
         How fast the spread widens as equity falls below the requirement.
     """
 
+    balance: NonNegative | UnsetType = UNSET
     max_draw: NonNegative | UnsetType = UNSET
     fill_spread: NonNegative | UnsetType = UNSET
     bankruptcy_adjustment: NonNegative = 1.0
 
 
 class DeleverageRules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[liquidation.deleverage]``: who is closed when the fund is empty.
+    """``[liquidation.deleverage]``: whose profitable positions are closed when the fund cannot pay.
 
     `ranking` is one of those of `margin.liquidation.deleverage`.
     """

@@ -14,17 +14,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from margin.engines.historical.rules import SimulationRules, check_emir_simulation
-from margin.engines.scenario.rules import ScenarioRules
-from margin.engines.standard.rules import StandardRules
-from margin.engines.tier.rules import TierRules
 from margin.rules.asset_weights import AssetWeights
-from margin.rules.floors import FloorRules, check_emir
+from margin.rules.floors import FloorRules
 from margin.rules.life_cycle import LifeCycleRules
 from margin.rules.liquidation import LiquidationRules
 from margin.rules.values import NonNegative, Probability, Share, Text
@@ -33,20 +29,15 @@ from market.bars.outlier_filter import (
     DEFAULT_CASH_BAND,
     DEFAULT_HARD_BAND,
     DEFAULT_VOL_BAND,
-    PriceGuard,
+    OutlierFilter,
 )
 from market.core.clock import parse_time
 from market.core.errors import DataError, RuleSetError
 
-ENGINES = ("tier", "scenario", "standard")
-"""How a requirement can be computed; each reads the table of its name, `scenario` that or
-``simulation``."""
-
-_TABLES = ("tier", "scenario", "standard", "simulation")
-
 _FOLDER = Path(__file__).parent / "presets"
 
 Horizon = Literal["1", "8", "24"]
+Table = TypeVar("Table", bound=Struct)
 
 
 class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,8 +110,8 @@ class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[price_guard]``, see `market.bars.outlier_filter`.
 
     `hard_band`, `cash_band` and `vol_band` came later and stay out of the digest of a rule set that
-    does not name them: absent they are those of `PriceGuard`, and the hard band is then no narrower
-    than the other bands. One that is named decides also where a band is wider.
+    does not name them: absent they are those of `OutlierFilter`, and the hard band is then no
+    narrower than the other bands. One that is named decides also where a band is wider.
     """
 
     enabled: bool = True
@@ -131,7 +122,7 @@ class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
     cash_band: NonNegative | UnsetType = UNSET
     vol_band: NonNegative | UnsetType = UNSET
 
-    def guard(self) -> PriceGuard | None:
+    def outlier_filter(self) -> OutlierFilter | None:
         """Parameters of the outlier filter; None where it is switched off."""
         if not self.enabled:
             return None
@@ -143,7 +134,9 @@ class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
             # Beyond the range of float64 no price is too far.
             factor = math.exp(widest) if widest < math.log(sys.float_info.max) else math.inf
             hard_band = max(DEFAULT_HARD_BAND, factor)
-        return PriceGuard(self.band, self.wick_band, self.agreement, hard_band, cash_band, vol_band)
+        return OutlierFilter(
+            self.band, self.wick_band, self.agreement, hard_band, cash_band, vol_band
+        )
 
 
 class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -166,16 +159,18 @@ class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=True):
-    """One version of the rules of one venue or house.
+    """One version of the rules of one venue.
 
-    Two rule sets are equal when their canonical forms are.
+    What is loaded is a subclass with the tables of the engines as further fields, see
+    `margin.engines.registry.ruleset_type`; exactly one of them is there. Two rule sets are equal
+    when their canonical forms are.
 
     Attributes
     ----------
     name, version:
         What the rules are called.
     engine:
-        How the requirement is computed; see `ENGINES`.
+        Name of the engine that computes the requirement.
     source:
         Where the figures come from.
     effective_from, effective_to:
@@ -183,11 +178,6 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
         `margin.rules.history` for the version in force at a time.
     spot:
         How a plain symbol counts: ``linear``, like a perpetual.
-    tier, scenario, standard:
-        What the engine reads; exactly the one of its name is there.
-    simulation:
-        Scenarios of history in the place of `scenario`, whose grid is given: the engine
-        ``scenario`` has exactly one of the two.
     regulation:
         ``emir``: the floors are held to its articles, see `margin.rules.floors.check_emir`.
         Absent: the rule set claims none.
@@ -198,12 +188,8 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
 
     name: Text
     version: Text
-    engine: Literal["tier", "scenario", "standard"]
+    engine: Text
     source: Text
-    tier: TierRules | UnsetType = UNSET
-    scenario: ScenarioRules | UnsetType = UNSET
-    standard: StandardRules | UnsetType = UNSET
-    simulation: SimulationRules | UnsetType = UNSET
     effective_from: str = ""
     effective_to: str = ""
     spot: Literal["linear"] = "linear"
@@ -216,18 +202,6 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     life_cycle: LifeCycleRules | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        if self.regulation == "emir":
-            simulation = None if self.simulation is UNSET else self.simulation
-            check_emir(self.floors, () if simulation is None else simulation.measures())
-            if simulation is not None:
-                check_emir_simulation(simulation)
-        given = [name for name in _TABLES if getattr(self, name) is not UNSET]
-        own = ["scenario", "simulation"] if self.engine == "scenario" else [self.engine]
-        if len(given) != 1 or given[0] not in own:
-            raise ValueError(
-                f"engine {self.engine!r} with the tables of {given or 'no engine'}; give the table "
-                f"[{'] or ['.join(own)}] and no other engine's"
-            )
         begin, end = self.validity
         if begin is not None and end is not None and begin >= end:
             raise ValueError(
@@ -235,60 +209,47 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
                 f"effective_to {self.effective_to}"
             )
 
-    @property
-    def method(self) -> str:
+    @cached_property
+    def table(self) -> str:
         """Name of the one table that its engine reads."""
-        return "simulation" if self.simulation is not UNSET else self.engine
+        tables = type(self).__struct_fields__[len(RuleSet.__struct_fields__) :]
+        return next(name for name in tables if getattr(self, name) is not UNSET)
 
-    @property
-    def simulated(self) -> SimulationRules:
-        """``[simulation]``; raises `RuleSetError` where nothing is simulated."""
-        if self.simulation is UNSET:
+    def engine_rules(self, kind: type[Table]) -> Table:
+        """The table that its engine reads, as the type that the engine gives it.
+
+        Raises
+        ------
+        RuleSetError
+            Another engine computes.
+        """
+        rules = getattr(self, self.table)
+        if not isinstance(rules, kind):
             raise RuleSetError(
-                f"rule set {self.name!r} has no table [simulation], and history is simulated "
-                "here; choose a rule set that has one, such as 'emir-ccp'"
+                f"rule set {self.name!r} has the engine {self.engine!r} and the table "
+                f"[{self.table}], and {kind.__name__} are needed here; choose a rule set that has "
+                "them"
             )
-        return self.simulation
+        return rules
 
     @cached_property
     def validity(self) -> tuple[int | None, int | None]:
         """When the rules hold, in nanoseconds: from the first, inclusive, to the second,
         exclusive; None where that side is open."""
         return (
-            _moment("effective_from", self.effective_from),
-            _moment("effective_to", self.effective_to),
+            _parse_time_or_none("effective_from", self.effective_from),
+            _parse_time_or_none("effective_to", self.effective_to),
         )
 
     @property
-    def tiers(self) -> TierRules:
-        """``[tier]``; raises `RuleSetError` where another engine computes."""
-        if self.tier is UNSET:
-            raise RuleSetError(
-                f"rule set {self.name!r} has the engine {self.engine!r}, and brackets are needed "
-                "here; choose a rule set of the engine 'tier'"
-            )
-        return self.tier
-
-    @property
-    def liquidations(self) -> LiquidationRules:
+    def liquidation_or_default(self) -> LiquidationRules:
         """``[liquidation]``, its defaults where it is absent."""
         return LiquidationRules() if self.liquidation is UNSET else self.liquidation
 
     @property
-    def calls(self) -> LifeCycleRules:
+    def life_cycle_or_default(self) -> LifeCycleRules:
         """``[life_cycle]``, its defaults where it is absent."""
         return LifeCycleRules() if self.life_cycle is UNSET else self.life_cycle
-
-    @property
-    def scenarios(self) -> ScenarioRules:
-        """``[scenario]``; raises `RuleSetError` where another engine computes."""
-        if self.scenario is UNSET:
-            raise RuleSetError(
-                f"rule set {self.name!r} has the engine {self.engine!r} without a grid of "
-                "scenarios, which is needed here; choose a rule set of the engine 'scenario' with "
-                "a table [scenario]"
-            )
-        return self.scenario
 
     def content(self) -> dict[str, Any]:
         """Every field, defaults included, as plain JSON values: what the ledger keeps.
@@ -309,6 +270,9 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
             allow_nan=False,
         )
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def __reduce__(self) -> tuple[Any, ...]:  # its type is made, so pickle cannot find it by name
+        return ruleset_from_content, (self.content(),)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RuleSet) and self.sha256 == other.sha256
@@ -368,22 +332,25 @@ def ruleset_from_content(content: Mapping[str, Any], origin: str = "recorded con
     RuleSetError
         A key is unknown, missing or impossible.
     """
+    # Engines are built on rule sets; only what a rule set decodes to depends on the engines.
+    from margin.engines.registry import engine_names, ruleset_type
+
     engine = content.get("engine")
-    if isinstance(engine, str) and engine not in ENGINES:
+    if isinstance(engine, str) and engine not in engine_names():
         raise RuleSetError(
             f"rule set {origin}: engine = {engine!r} is not available in this version; "
-            f"available: {', '.join(ENGINES)}"
+            f"available: {', '.join(engine_names())}"
         )
     for key, number in _numbers(content, "$"):
         if not math.isfinite(number):
             raise RuleSetError(f"rule set {origin}: {key} = {number}; expected a finite number")
     try:
-        return msgspec.convert(dict(content), RuleSet)
+        return msgspec.convert(dict(content), ruleset_type())
     except msgspec.ValidationError as error:
         raise RuleSetError(f"rule set {origin}: {error}") from error
 
 
-def _moment(key: str, text: str) -> int | None:
+def _parse_time_or_none(key: str, text: str) -> int | None:
     if not text:
         return None
     try:

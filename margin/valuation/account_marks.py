@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from margin.book.account_requirement import Requirement
 from margin.book.book_portfolios import book_portfolios
 from margin.book.portfolio_batch import OPTION, PERP, InstrumentTable
-from margin.book.requirement import Requirement, marks_discounted
 from margin.engines.registry import engine_of
 from margin.pricing.black76 import black76_price
 from margin.rules.ruleset import RuleSet
@@ -68,7 +68,7 @@ class AccountMarks:
             entries.instruments.marks.spot,
         )
         self._instruments = _instrument_marks(
-            entries.instruments, discounted=marks_discounted(ruleset)
+            entries.instruments, discounted=engine_of(ruleset).discounts_options
         )
         self._coins: dict[int, InstrumentMark] = {}
 
@@ -120,13 +120,13 @@ def trade_price(instrument: str, view: MarketView, ruleset: RuleSet) -> TradePri
     """The price of an instrument in a market under a rule set: of spot and perps that of
     `margin.valuation.marks`, of an option its value at its vol."""
     account = Account("what-if", 0.0, (Position(instrument, 1.0),))
-    options = engine_of(ruleset).options
+    options = engine_of(ruleset).margins_options
     portfolios = book_portfolios(Book.of([account]), view, ruleset.collateral, options=options)
     if portfolios.entries.problems:
         return TradePrice(math.nan)
     kind, underlyings = portfolios.kind[0], portfolios.underlyings
     if kind == OPTION:
-        exposures = leg_exposures(portfolios, discounted=marks_discounted(ruleset))
+        exposures = leg_exposures(portfolios, discounted=engine_of(ruleset).discounts_options)
         return TradePrice(float(exposures.value[0]), premium=True)
     row = portfolios.underlying[0]
     return TradePrice(float((underlyings.perp_price if kind == PERP else underlyings.spot)[row]))

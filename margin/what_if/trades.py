@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-from msgspec import UNSET
 
 from margin.book.case_portfolio import Holding, Portfolio, check_position
+from margin.engines.registry import engine_of
 from margin.rules.ruleset import RuleSet
 
 
@@ -32,7 +32,7 @@ class Change:
 
 def coin_settled(ruleset: RuleSet) -> bool:
     """Whether cash, profits and margins are in the coin of the underlying."""
-    return ruleset.standard is not UNSET and ruleset.standard.settlement == "coin"
+    return engine_of(ruleset).settles_in_coin(ruleset)
 
 
 def apply_trades(

@@ -2,8 +2,8 @@
 
 A bundle is a folder ``<sha256>/`` of plain files::
 
-    model.onnx       the graph that answers
-    trees.npz        its trees, which explain the answers and check the graph
+    model.onnx       the graph that scores
+    trees.npz        its trees, which explain the scores and check the graph
     manifest.json    schema, calibration, hashes, metrics, baselines, versions
     checksums.json   SHA-256 and size of every other file
     …                further files, such as baseline graphs
@@ -36,13 +36,13 @@ from models.onnx.parity import check_parity, threshold_adjacent_rows
 from models.onnx.scorer import Scorer
 from models.trees.tree_table import TreeTable, trees_from_bytes, trees_sha256, trees_to_bytes
 
-MODEL = "model.onnx"
-TREES = "trees.npz"
-MANIFEST = "manifest.json"
-CHECKSUMS = "checksums.json"
-REQUIRED = (MODEL, TREES, MANIFEST)
-DRAFT = ".draft-"
-"""Prefix of folders in which a bundle is tried before it is written for good."""
+MODEL_FILE = "model.onnx"
+TREES_FILE = "trees.npz"
+MANIFEST_FILE = "manifest.json"
+CHECKSUMS_FILE = "checksums.json"
+REQUIRED_FILES = (MODEL_FILE, TREES_FILE, MANIFEST_FILE)
+DRAFT_PREFIX = ".draft-"
+"""Prefix of temporary folders in which a bundle is tested before it is written."""
 
 MAX_FILES = 64
 MAX_FILE_BYTES = 256 * 2**20
@@ -75,7 +75,7 @@ class Bundle:
     calibration:
         Slope and intercept of each horizon.
     scorer:
-        The graph, ready to answer.
+        The graph, ready to score.
     checksums:
         SHA-256 of each file by name.
     """
@@ -135,14 +135,14 @@ def bundle_files(
         A value cannot be written as JSON, or a hash is malformed.
     """
     return {
-        MODEL: model,
-        TREES: trees_to_bytes(trees),
-        MANIFEST: manifest_bytes(schema, trees, calibration, record),
+        MODEL_FILE: model,
+        TREES_FILE: trees_to_bytes(trees),
+        MANIFEST_FILE: manifest_bytes(schema, trees, calibration, record),
     }
 
 
 def write_bundle(root: Path, files: Mapping[str, bytes]) -> str:
-    """Write a bundle whole or not at all; one that is there already is verified and kept.
+    """Write a bundle as a whole or not at all; an existing one is verified and stays.
 
     Parameters
     ----------
@@ -161,9 +161,9 @@ def write_bundle(root: Path, files: Mapping[str, bytes]) -> str:
         A name is not plain, a required file is missing, a limit is passed, or a folder of this
         name holds something else.
     """
-    missing = [name for name in REQUIRED if name not in files]
+    missing = [name for name in REQUIRED_FILES if name not in files]
     if missing:
-        raise BundleError(f"bundle lacks {missing}; give all of {list(REQUIRED)}")
+        raise BundleError(f"bundle lacks {missing}; give all of {list(REQUIRED_FILES)}")
     checksums = canonical_json(
         {name: {"sha256": _sha256(data), "size": len(data)} for name, data in files.items()}
     )
@@ -173,7 +173,7 @@ def write_bundle(root: Path, files: Mapping[str, bytes]) -> str:
     incoming = root / f".incoming-{secrets.token_hex(8)}"
     incoming.mkdir()
     try:
-        for name, data in {**files, CHECKSUMS: checksums}.items():
+        for name, data in {**files, CHECKSUMS_FILE: checksums}.items():
             write_durably(incoming / name, data)
         sync_folder(incoming)
         if not (root / sha).exists():
@@ -186,12 +186,14 @@ def write_bundle(root: Path, files: Mapping[str, bytes]) -> str:
 
 
 def remove_unfinished(root: Path) -> None:
-    """Remove what a killed writer left in the folder of the bundles: folders that begin with a dot.
+    """Remove the temporary folders of a killed writer from the folder of the bundles.
 
-    Only for whoever is sure to be the one writer, as the retraining is under its lock.
+    Only for a caller that is sure to be the only writer, as the retraining is under its lock.
     """
     for entry in os.scandir(root):
-        if entry.name.startswith((".incoming-", DRAFT)) and entry.is_dir(follow_symlinks=False):
+        if entry.name.startswith((".incoming-", DRAFT_PREFIX)) and entry.is_dir(
+            follow_symlinks=False
+        ):
             shutil.rmtree(entry.path, ignore_errors=True)
 
 
@@ -199,7 +201,7 @@ def _move(incoming: Path, target: Path) -> None:
     try:
         incoming.rename(target)
     except OSError as error:
-        # Another process may have written the same bundle; the audit that follows tells.
+        # Another process may have written the same bundle; the audit that follows checks it.
         if not target.is_dir():
             raise BundleError(f"bundle {target} cannot be written ({error.strerror})") from error
 
@@ -246,9 +248,9 @@ def _audit_files(folder: Path) -> dict[str, bytes]:
     if folder.is_symlink() or not folder.is_dir():
         raise BundleError(f"{folder} is not a bundle folder; give one, or a pointer file")
     try:
-        encoded = read_plain(folder / CHECKSUMS, MAX_JSON_BYTES)
+        encoded = read_plain(folder / CHECKSUMS_FILE, MAX_JSON_BYTES)
     except FileNotFoundError:
-        raise BundleError(f"{folder} has no {CHECKSUMS}; it is not a bundle") from None
+        raise BundleError(f"{folder} has no {CHECKSUMS_FILE}; it is not a bundle") from None
     sha = _sha256(encoded)
     if sha != folder.absolute().name:
         raise BundleError(
@@ -256,10 +258,11 @@ def _audit_files(folder: Path) -> dict[str, bytes]:
             "restore the bundle"
         )
     checksums = _parse_checksums(encoded)
-    found = {entry.name for entry in os.scandir(folder)}
-    if found != {*checksums, CHECKSUMS}:
-        odd = sorted(found ^ {*checksums, CHECKSUMS})
-        raise BundleError(f"{folder} lacks files or has unlisted ones: {odd}; restore the bundle")
+    odd = {entry.name for entry in os.scandir(folder)} ^ {*checksums, CHECKSUMS_FILE}
+    if odd:
+        raise BundleError(
+            f"{folder} lacks files or has unlisted ones: {sorted(odd)}; restore the bundle"
+        )
     return {name: _audit_file(folder / name, listed) for name, listed in checksums.items()}
 
 
@@ -277,14 +280,14 @@ def _parse_checksums(encoded: bytes) -> dict[str, _File]:
     try:
         files = msgspec.json.decode(encoded, type=dict[str, _File])
     except msgspec.MsgspecError as error:
-        raise BundleError(f"{CHECKSUMS} is malformed ({error}); restore the bundle") from error
-    if len(files) > MAX_FILES or not set(REQUIRED) <= set(files):
+        raise BundleError(f"{CHECKSUMS_FILE} is malformed ({error}); restore the bundle") from error
+    if len(files) > MAX_FILES or not set(REQUIRED_FILES) <= set(files):
         raise BundleError(
-            f"{CHECKSUMS} lists {sorted(files)}; expected {list(REQUIRED)} and at most {MAX_FILES} "
-            "files"
+            f"{CHECKSUMS_FILE} lists {sorted(files)}; expected {list(REQUIRED_FILES)} and at most "
+            f"{MAX_FILES} files"
         )
     for name, listed in files.items():
-        if not _PLAIN_NAME.fullmatch(name) or name == CHECKSUMS:
+        if not _PLAIN_NAME.fullmatch(name) or name == CHECKSUMS_FILE:
             raise BundleError(
                 f"{name!r} may not be a bundle file; use lower-case letters, digits, '_', '.', '-'"
             )
@@ -293,28 +296,30 @@ def _parse_checksums(encoded: bytes) -> dict[str, _File]:
     if sum(listed.size for listed in files.values()) > MAX_BUNDLE_BYTES:
         raise BundleError(f"bundle has over {MAX_BUNDLE_BYTES} bytes; keep large files elsewhere")
     if encoded != canonical_json(msgspec.to_builtins(files)):
-        raise BundleError(f"{CHECKSUMS} is not in canonical form; write it with write_bundle")
+        raise BundleError(f"{CHECKSUMS_FILE} is not in canonical form; write it with write_bundle")
     return files
 
 
 def _construct(folder: Path, files: Mapping[str, bytes]) -> Bundle:
-    manifest, schema = parse_manifest(files[MANIFEST])
-    trees = trees_from_bytes(files[TREES], schema.horizons, len(schema.features))
+    manifest, schema = parse_manifest(files[MANIFEST_FILE])
+    trees = trees_from_bytes(files[TREES_FILE], schema.horizons, len(schema.features))
     for horizon, table in trees.items():
         if trees_sha256(table) != manifest.trees_sha256[horizon]:
-            raise BundleError(f"{TREES} has other trees of {horizon} h than {MANIFEST} names")
-    scorer = Scorer(files[MODEL], schema)
+            raise BundleError(
+                f"{TREES_FILE} has other trees of {horizon} h than {MANIFEST_FILE} names"
+            )
+    scorer = Scorer(files[MODEL_FILE], schema)
     rows = threshold_adjacent_rows(schema, trees, LOAD_PARITY_ROWS, seed=0)
     report = check_parity(scorer, trees, manifest.calibration, rows)
     if not report.passed:
         raise BundleError(
-            f"{MODEL} differs from {TREES} by {report.max_difference:.3g} on {report.rows} rows; "
-            f"at most {report.limit:.0e} is allowed, export the model again"
+            f"{MODEL_FILE} differs from {TREES_FILE} by {report.max_difference:.3g} on "
+            f"{report.rows} rows; at most {report.limit:.0e} is allowed, export the model again"
         )
     return Bundle(
         sha256=folder.absolute().name,
         path=folder,
-        manifest=msgspec.json.decode(files[MANIFEST]),
+        manifest=msgspec.json.decode(files[MANIFEST_FILE]),
         schema=schema,
         trees=trees,
         calibration=dict(manifest.calibration),

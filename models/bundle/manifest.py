@@ -1,4 +1,4 @@
-"""The manifest of a bundle: what a model is, what it learned from and how well it did."""
+"""The manifest of a bundle: schema, training data, parameters and figures of a model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrainingRecord:
     versions:
         Library versions by name.
     training:
-        What else is known of the training: span, rows, base rates, parameters.
+        Span, rows, base rates and parameters of the training.
     metrics:
         Figures of the evaluation; None where there is none, for JSON has no NaN.
     baselines:

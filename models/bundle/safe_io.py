@@ -1,4 +1,4 @@
-"""Files that are read without trust and written so that they survive a crash."""
+"""Reading of files that are not trusted, and writing that survives a crash."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_plain(path: Path, limit: int) -> bytes:
             f"{path} cannot be read ({error.strerror}); it must be a regular file, not a link"
         ) from error
     if len(data) > limit:
-        raise BundleError(f"{path} is longer than {limit} bytes; it is not one of our files")
+        raise BundleError(f"{path} is longer than {limit} bytes; it is no file of a bundle")
     return data
 
 

@@ -1,4 +1,4 @@
-"""The registered model: its versions, each tied to a bundle, and the aliases on them.
+"""The registered model in MLflow: its versions, each of one bundle, and their aliases.
 
 MLflow keeps no history of aliases and serving does not read them: they mirror the pointer files
 for review, while the ledger records promotions.
@@ -97,16 +97,16 @@ def set_aliases(
     ----------
     MLflow documentation, "Model registry: model aliases".
     """
-    wanted = {"champion": champion, "challenger": challenger, "previous": previous}
+    bundles = {"champion": champion, "challenger": challenger, "previous": previous}
     with mlflow_client(tracking) as client:
         versions = read_versions(client, tracking)
         targets = {
             alias: _version_of(versions, sha, tracking)
-            for alias, sha in wanted.items()
+            for alias, sha in bundles.items()
             if sha is not None
         }
         current = {alias: v.version for v in versions for alias in v.aliases}
-        for alias in wanted:
+        for alias in bundles:
             target = targets.get(alias)
             if target == current.get(alias):
                 continue
@@ -117,7 +117,7 @@ def set_aliases(
 
 
 def find_challenger(tracking: Tracking) -> str | None:
-    """The bundle that the alias challenger stands on, or None.
+    """The bundle of the alias challenger, or None.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def find_challenger(tracking: Tracking) -> str | None:
 
 
 def read_versions(client: MlflowClient, tracking: Tracking) -> list[Version]:
-    """Like `list_versions`, through a client that is open already."""
+    """`list_versions` through an open client."""
     registered = _registered_model(client, tracking)
     if registered is None:
         return []

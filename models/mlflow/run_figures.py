@@ -21,27 +21,27 @@ def evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
     ``log_loss_skill_low_{h}h`` and ``_high_``; ``rows``. What an evaluation leaves undefined
     (null) has no metric.
     """
-    found: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     horizons = evaluation["horizons"]
     # MLflow lists metrics in the order they were logged: the headlines first.
     for hours, horizon in horizons.items():
         low, high = horizon.get("log_loss_skill_ci95") or (None, None)
-        found[f"log_loss_skill_{hours}h"] = horizon.get("log_loss_skill")
-        found[f"log_loss_skill_low_{hours}h"] = low
-        found[f"log_loss_skill_high_{hours}h"] = high
+        metrics[f"log_loss_skill_{hours}h"] = horizon.get("log_loss_skill")
+        metrics[f"log_loss_skill_low_{hours}h"] = low
+        metrics[f"log_loss_skill_high_{hours}h"] = high
     for hours, horizon in horizons.items():
         for figure in _HORIZON_FIGURES:
-            found[f"{figure}_{hours}h"] = horizon.get(figure)
-    found["rows"] = evaluation["rows"]
+            metrics[f"{figure}_{hours}h"] = horizon.get(figure)
+    metrics["rows"] = evaluation["rows"]
     for hours, horizon in horizons.items():
         for model, figures in horizon["models"].items():
-            for metric, value in (figures or {}).items():
-                found[f"{model}_{metric}_{hours}h"] = value
+            for figure, value in (figures or {}).items():
+                metrics[f"{model}_{figure}_{hours}h"] = value
         for model, budgets in horizon.get("recall_at_alert_budget", {}).items():
             for budget, recall in budgets.items():
                 share = f"{100 * float(budget):g}pct"
-                found[f"{model}_recall_at_{share}_{hours}h"] = recall
-    return {name: float(value) for name, value in found.items() if value is not None}
+                metrics[f"{model}_recall_at_{share}_{hours}h"] = recall
+    return {name: float(value) for name, value in metrics.items() if value is not None}
 
 
 def training_metrics(
@@ -52,15 +52,15 @@ def training_metrics(
     """`evaluation_metrics`, ``parity_max_difference``, how many gates of each kind failed, and
     ``backtest_{policy}_{figure}`` for margin, shortfall, breaches and coverage of each policy.
     """
-    found = evaluation_metrics(evaluation)
+    metrics = evaluation_metrics(evaluation)
     parity = gates.get("parity", {}).get("value")
     if parity is not None:
-        found["parity_max_difference"] = float(parity)
+        metrics["parity_max_difference"] = float(parity)
     for kind in {str(gate.get("kind", "safety")) for gate in gates.values()}:
         failed = [g for g in gates.values() if g.get("kind", "safety") == kind and not g["passed"]]
-        found[f"gates_failed_{kind}"] = float(len(failed))
+        metrics[f"gates_failed_{kind}"] = float(len(failed))
     for policy, figures in (backtest or {}).get("policies", {}).items():
         for figure in ("average_margin", "shortfall", "breaches", "coverage"):
             if figures.get(figure) is not None:
-                found[f"backtest_{policy}_{figure}"] = float(figures[figure])
-    return found
+                metrics[f"backtest_{policy}_{figure}"] = float(figures[figure])
+    return metrics

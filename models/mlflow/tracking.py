@@ -1,4 +1,4 @@
-"""Trainings as MLflow runs: parameters, figures, artifacts and the graph itself."""
+"""Log of a training as an MLflow run: parameters, figures, artifacts and the graph itself."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ _PLOT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}(\.png|\.svg)?")
 _FILE_NAME = re.compile(r"([a-z0-9_]{1,32}/)?[a-z0-9_]{1,64}\.(csv|html|json|md)")
 _NOTE = "mlflow.note.content"
 _EXPERIMENT_TAGS = {
-    # Opens the experiment as model training, not as a language model's traces.
+    # Ints the experiment as model training, not as a language model's traces.
     "mlflow.experimentKind": "custom_model_development",
     _NOTE: "Trainings of Margincast. Each run is one `margincast retrain`; its description says "
-    "what came of it, `review.html` among its artifacts shows everything, and its child runs are "
+    "the outcome, `review.html` among its artifacts shows everything, and its child runs are "
     "its folds. `margincast review` sets the newest beside the champion.",
 }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingRun:
-    """All that is known of one training when it ends.
+    """A training when it ends, with everything that is logged of it.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class TrainingRun:
     backtest:
         The object of ``backtest --json``, or None.
     review:
-        What else a reviewer needs, or None: contributions, ablation, folds, provenance.
+        Further figures for a reviewer, or None: contributions, ablation, folds, provenance.
     note:
         Markdown that MLflow shows as the description of the run and of the registered version.
     tags:
@@ -117,18 +117,18 @@ class TrainingRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
-    """Where a training went: its run and the registered version of its bundle."""
+class LoggedTraining:
+    """A training in MLflow: its run and the registered version of its bundle."""
 
     run_id: str
     version: int
 
 
-def log_training(tracking: Tracking, run: TrainingRun) -> Logged:
+def log_training(tracking: Tracking, run: TrainingRun) -> LoggedTraining:
     """Log a training as one run and register its graph once per bundle.
 
     Everything is checked and written as text before MLflow is touched. The version is registered
-    last, so that a run which broke off half-way has none; a bundle that is registered already
+    last, so that an unfinished run has none; a bundle that is registered already
     keeps its version, which the new run names in the tag ``registered_version``.
 
     Parameters
@@ -182,7 +182,7 @@ def log_training(tracking: Tracking, run: TrainingRun) -> Logged:
                     description=run.note,
                 )
             client.set_tag(run_id, VERSION_TAG, str(version))
-    return Logged(run_id, version)
+    return LoggedTraining(run_id, version)
 
 
 def _graph(onnx_bytes: bytes) -> Any:
@@ -225,7 +225,7 @@ def _files(run: TrainingRun) -> dict[str, bytes]:
 
 
 def _readable_json(value: Mapping[str, Any]) -> bytes:
-    """JSON for readers: keys stay in the order given, which is that of horizons and bands."""
+    """JSON for people: keys keep their order, which is that of horizons and bands."""
     canonical_json(value)  # refuses what JSON cannot say
     return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
 
@@ -240,11 +240,11 @@ def _tags(run: TrainingRun) -> dict[str, str]:
     for name, sha in hashes.items():
         if not is_sha256(sha):
             raise ModelError(f"{name} is {sha!r}; expected 64 lower-case hex digits")
-    own = {_NOTE: run.note} if run.note else {}
+    note = {_NOTE: run.note} if run.note else {}
     provenance = {f"data_{key}": str(value) for key, value in run.evaluation["data"].items()}
     return {
         **run.tags,
-        **own,
+        **note,
         **provenance,
         **hashes,
         "margincast_version": installed_version("margincast"),
@@ -266,7 +266,7 @@ def _experiment_id(client: MlflowClient, tracking: Tracking) -> str:
 
 @contextmanager
 def _active_run(tracking: Tracking, run_id: str) -> Iterator[None]:
-    """The run ends with the block, as FAILED if the block fails.
+    """Run of the block: it ends with it, as FAILED if the block fails.
 
     ``log_model`` takes no client: it logs to the process-wide address and active run.
     """
@@ -280,7 +280,7 @@ def _active_run(tracking: Tracking, run_id: str) -> Iterator[None]:
 def _log_graph(graph: Any, schema: ModelSchema, bundle_sha256: str) -> str:
     """Log the graph to the active run; returns the id of the logged model.
 
-    Signature and requirements are given: MLflow takes seconds to infer them, and would guess.
+    Signature and requirements are passed: MLflow would take seconds to guess them.
     """
     import mlflow.onnx
 
@@ -325,16 +325,16 @@ def _log_figures(
     from mlflow.entities import Metric, Param
 
     now = time.time_ns() // 1_000_000
-    given = [Param(name, str(value)) for name, value in params.items()]
+    settings = [Param(name, str(value)) for name, value in params.items()]
     figures = [Metric(name, value, now, 0) for name, value in metrics.items()]
-    for start in range(0, len(given), _PARAMS_PER_BATCH):
-        client.log_batch(run_id, params=given[start : start + _PARAMS_PER_BATCH])
+    for start in range(0, len(settings), _PARAMS_PER_BATCH):
+        client.log_batch(run_id, params=settings[start : start + _PARAMS_PER_BATCH])
     for start in range(0, len(figures), _METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=figures[start : start + _METRICS_PER_BATCH])
 
 
 def _log_dataset(client: MlflowClient, run_id: str, run: TrainingRun) -> None:
-    """Name the training rows; MLflow has room for 36 of the 64 digits of their hash."""
+    """Name the training rows; MLflow takes 36 of the 64 digits of their hash."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     source = json.dumps({"data_sha256": run.data_sha256})

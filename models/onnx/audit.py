@@ -1,4 +1,4 @@
-"""What an ONNX file asks for, read before ONNX Runtime sees it.
+"""Audit of an ONNX file before ONNX Runtime loads it.
 
 ONNX Runtime reports inputs and outputs but neither operators nor files outside the graph, and
 the `onnx` package is not part of serving: so the few protobuf fields that matter are walked here.
@@ -48,7 +48,7 @@ def audit_onnx(data: bytes) -> None:
     Raises
     ------
     BundleError
-        The file is not an ONNX model or asks for something refused.
+        The file is not an ONNX model or uses something refused.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Does the exported graph answer as the trees do, where it is hardest: at the split thresholds."""
+"""Parity of the exported graph and its trees, tested at the split thresholds."""
 
 from __future__ import annotations
 
@@ -117,41 +117,13 @@ def reference_score(X: Floats, schema: ModelSchema, raw: Mapping[int, RawScore])
 
 
 def reference_probability(
-    X: Floats,
-    schema: ModelSchema,
-    raw: Mapping[int, RawScore],
-    calibration: Mapping[int, tuple[float, float]],
-) -> Floats:
-    """What the graph must answer, in numpy.
-
-    ``p_h = max over k ≤ h of 1 / (1 + exp(-(a_k·s_k + b_k)))``.
-
-    Parameters
-    ----------
-    X:
-        float64, shape (N, F).
-    schema:
-        Columns, horizons and prior.
-    raw:
-        Raw score of each horizon's trees: `TreeTable.raw_score`, or LightGBM's own.
-    calibration:
-        Slope and intercept of each horizon.
-
-    Returns
-    -------
-    float64, shape (N, H); NaN where the prior is NaN, and at every longer horizon.
-
-    Raises
-    ------
-    ModelError
-        X is not float64 of shape (N, F).
-    """
-    return _calibrated(reference_score(X, schema, raw), schema, calibration)
-
-
-def _calibrated(
     score: Floats, schema: ModelSchema, calibration: Mapping[int, tuple[float, float]]
 ) -> Floats:
+    """Probabilities of raw scores of shape (N, H) in numpy, as the graph must give them.
+
+    ``p_h = max over k ≤ h of 1 / (1 + exp(-(a_k·s_k + b_k)))`` with slope a and intercept b of
+    each horizon; NaN where the prior is NaN, and at every longer horizon.
+    """
     slope, intercept = np.array([calibration[horizon] for horizon in schema.horizons]).T
     # Overflow of exp gives infinity and so the right limit, 0.
     with np.errstate(over="ignore"):
@@ -208,14 +180,14 @@ def check_parity(
         difference = max(
             difference,
             _max_difference(raw, score),
-            _max_difference(probability, _calibrated(score, schema, calibration)),
+            _max_difference(probability, reference_probability(score, schema, calibration)),
         )
     return ParityReport(rows=len(X), max_difference=difference, limit=limit)
 
 
-def _max_difference(found: Floats, expected: Floats) -> float:
-    equal = (found == expected) | (np.isnan(found) & np.isnan(expected))
+def _max_difference(values: Floats, expected: Floats) -> float:
+    equal = (values == expected) | (np.isnan(values) & np.isnan(expected))
     if equal.all():
         return 0.0
-    difference = np.abs(found[~equal] - expected[~equal])
+    difference = np.abs(values[~equal] - expected[~equal])
     return float(np.max(np.where(np.isnan(difference), np.inf, difference)))

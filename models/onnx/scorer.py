@@ -32,10 +32,10 @@ _LOAD_ERRORS = (
 
 
 class Scorer:
-    """An audited ONNX graph that answers with probabilities.
+    """An audited ONNX graph that gives probabilities.
 
-    One thread and no spinning: equal rows give equal bits in every batch, and a busy neighbour
-    costs nothing. Safe to share between threads.
+    One thread and no spinning: equal rows give equal bits in every batch, and other processes lose
+    no time. Safe to share between threads.
 
     Parameters
     ----------
@@ -92,9 +92,9 @@ class Scorer:
         results = [np.empty((len(rows), len(self.schema.horizons))) for _ in outputs]
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = slice(start, start + CHUNK_ROWS)
-            answers = self._session.run(outputs, {INPUT: rows[chunk]})
-            for result, answer in zip(results, answers, strict=True):
-                result[chunk] = answer
+            parts = self._session.run(outputs, {INPUT: rows[chunk]})
+            for result, part in zip(results, parts, strict=True):
+                result[chunk] = part
         return results
 
 
@@ -134,9 +134,9 @@ def _check_session(session: Any, schema: ModelSchema) -> None:
                     f"ONNX {side[:-1]} {node.name} is {node.type} {node.shape}; expected "
                     f"tensor(double) ['N', {width}]"
                 )
-    found = session.get_modelmeta().custom_metadata_map.get(SCHEMA_KEY)
-    if found != schema.sha256():
+    recorded = session.get_modelmeta().custom_metadata_map.get(SCHEMA_KEY)
+    if recorded != schema.sha256():
         raise BundleError(
-            f"ONNX graph was exported with schema {found}; this schema is {schema.sha256()}, keep "
-            "graph and manifest of one export together"
+            f"ONNX graph was exported with schema {recorded}; this schema is {schema.sha256()}, "
+            "keep graph and manifest of one export together"
         )

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
 from models.bundle.schema import ModelSchema
-from models.trees.tree_table import Floats, TreeTable, as_rows
+from models.trees.tree_table import Floats, TreeTable, as_rows, goes_left
 
 BIAS = "bias"
 PRIOR = "prior"
@@ -44,17 +43,7 @@ def contributions(X: Floats, trees: TreeTable) -> Floats:
     """
     rows = as_rows(X, trees.n_features)
     parts = np.zeros((len(rows), trees.n_features + 1))
-    _contributions(
-        rows,
-        trees.tree_start,
-        trees.feature,
-        trees.threshold,
-        trees.left,
-        trees.right,
-        trees.default_left,
-        trees.value,
-        parts,
-    )
+    _add_paths(rows, trees.arrays, parts)
     return parts
 
 
@@ -106,26 +95,15 @@ def horizon_contributions(
 
 
 @njit(cache=True)
-def _contributions(
-    X: Floats,
-    tree_start: npt.NDArray[np.int64],
-    feature: npt.NDArray[np.int32],
-    threshold: Floats,
-    left: npt.NDArray[np.int32],
-    right: npt.NDArray[np.int32],
-    default_left: npt.NDArray[np.bool_],
-    value: Floats,
-    parts: Floats,
-) -> None:
+def _add_paths(X, trees, parts):  # type: ignore[no-untyped-def]
     bias = parts.shape[1] - 1
     for i in range(X.shape[0]):
-        for tree in range(len(tree_start) - 1):
-            node = tree_start[tree]
-            parts[i, bias] += value[node]
-            while feature[node] >= 0:
-                column = feature[node]
-                x = X[i, column]
-                goes_left = default_left[node] if np.isnan(x) else x <= threshold[node]
-                child = np.int64(left[node] if goes_left else right[node])
-                parts[i, column] += value[child] - value[node]
+        for tree in range(len(trees.tree_start) - 1):
+            node = trees.tree_start[tree]
+            parts[i, bias] += trees.value[node]
+            while trees.feature[node] >= 0:
+                column = trees.feature[node]
+                left = goes_left(trees, node, X[i, column])
+                child = np.int64(trees.left[node] if left else trees.right[node])
+                parts[i, column] += trees.value[child] - trees.value[node]
                 node = child

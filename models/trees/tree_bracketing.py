@@ -1,15 +1,16 @@
-"""Where the search for a level begins: the level by the trees themselves, without the graph.
+"""First guess of a level, from the trees alone, without the ONNX graph.
 
-The graph answers for the whole model and for whole rows. That is what a decision must rest on, and
-far more than a search needs: once the bracket of an account is narrow, nearly every split sends
-both its ends the same way. Here each tree is entered where the two ends part, and is left alone
-once they share a leaf. The result is a guess; `margin.add_on.solver` asks the graph about it.
+The graph scores the whole model on whole rows. A decision must rest on it, but a search needs less:
+once the bracket of an account is narrow, nearly every split sends both its ends the same way. Here
+each tree is entered at the node where the two ends part, and skipped once they share a leaf.
+`margin.add_on.solver` checks the guess against the graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from numba import njit
 from features.account.frame import set_headroom
 from margin.add_on.solver import RELATIVE_PRECISION
 from models.bundle.schema import ModelSchema
-from models.trees.tree_table import TreeTable
+from models.trees.tree_table import TreeArrays, TreeTable, goes_left
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -26,14 +27,14 @@ Nodes = npt.NDArray[np.int32]
 
 _PRECISION = 0.25 * RELATIVE_PRECISION
 _SAFE_SIDE = 1e-11
-"""Log odds by which a guess suffices: more than graph and trees differ by, and far less than a
-level changes over `_PRECISION`."""
+"""Log odds by which a guess is on the safe side: more than graph and trees differ by, and far less
+than they change over `_PRECISION` of a level."""
 _ROUNDS = 128
-"""Far more than any bracket needs; a search that ends here has a rough guess, no wrong level."""
+"""Far more than any bracket needs; a search that ends here gives a rough guess, no wrong level."""
 
 
 class LevelGuesser:
-    """Guesses the levels of one model.
+    """First guesses of the levels of one model.
 
     Parameters
     ----------
@@ -55,16 +56,16 @@ class LevelGuesser:
         )
 
     def levels(
-        self, moments: Floats, columns: Floats, upper: Floats, p_star: Mapping[int, float]
+        self, aggregates: Floats, columns: Floats, upper: Floats, p_star: Mapping[int, float]
     ) -> Floats:
         """Smallest level in [0, upper] at which the trees tolerate each account at each horizon.
 
-        All but what the last bits of the graph would say. Each account's guess is its own: alone
-        or in a book, the same bits.
+        Equal to the level by the graph but for rounding. An account gets the same bits alone and
+        in a book.
 
         Parameters
         ----------
-        moments, columns:
+        aggregates, columns:
             Of N accounts, shapes (N, M) and (N, F), at any headroom; see `features.account`.
         upper:
             Shape (N,).
@@ -83,18 +84,21 @@ class LevelGuesser:
         computation process".
         """
         targets = sorted(p_star)
-        own = [self._schema.horizons.index(hours) for hours in targets]
+        ensembles = [self._schema.horizons.index(hours) for hours in targets]
         limits = self._limits([p_star[hours] for hours in targets])
         n, k = len(upper), len(targets)
 
         def search(account: Ints, target: Ints, ensemble: Ints) -> Floats:
-            limit = limits[target, ensemble]
-            return self._run(account, ensemble, limit, upper, moments, columns)
+            items = _Items(account, ensemble, limits[target, ensemble], upper[account])
+            accounts = _Accounts(aggregates, columns, self._schema.features)
+            return _Search(items, accounts, self._prior, self._forest).run()
 
-        level = search(np.repeat(np.arange(n), k), np.tile(np.arange(k), n), np.tile(own, n))
+        level = search(np.repeat(np.arange(n), k), np.tile(np.arange(k), n), np.tile(ensembles, n))
         level = level.reshape(n, k)
         # p never falls from one horizon to the next: an earlier one must meet the limit as well.
-        pairs = [_earlier(level, own, limits, t, e) for t in range(k) for e in range(own[t])]
+        pairs = [
+            _earlier(level, ensembles, limits, t, e) for t in range(k) for e in range(ensembles[t])
+        ]
         if pairs:
             account, target, ensemble = np.concatenate(pairs, axis=1)
             np.maximum.at(level, (account, target), search(account, target, ensemble))
@@ -109,68 +113,49 @@ class LevelGuesser:
         limits: Floats = (odds - intercept) / slope - _SAFE_SIDE
         return limits
 
-    def _run(
-        self,
-        account: Ints,
-        ensemble: Ints,
-        limit: Floats,
-        upper: Floats,
-        moments: Floats,
-        columns: Floats,
-    ) -> Floats:
-        names, forest = self._schema.features, self._forest
-        return _Search(
-            account, ensemble, limit, upper[account], moments, columns, names, self._prior, forest
-        ).run()
 
+def _earlier(
+    level: Floats, ensembles: Sequence[int], limits: Floats, target: int, other: int
+) -> Ints:
+    """Accounts that may need more for a target because of an earlier ensemble.
 
-def _earlier(level: Floats, own: Sequence[int], limits: Floats, target: int, other: int) -> Ints:
-    """Which accounts may need more for a target because of an earlier ensemble.
-
-    Three rows: account, target, ensemble. None do where the earlier one is targeted itself, at a
-    limit no looser, and asks for no more.
+    Three rows: account, target, ensemble. None where the earlier one is itself a target, at a
+    limit no looser, and needs no more.
     """
-    doubtful = np.ones(len(level), dtype=np.bool_)
-    if other in own and limits[own.index(other), other] <= limits[target, other]:
-        doubtful = level[:, own.index(other)] > level[:, target]
-    account = np.flatnonzero(doubtful)
+    open_ = np.ones(len(level), dtype=np.bool_)
+    if other in ensembles and limits[ensembles.index(other), other] <= limits[target, other]:
+        open_ = level[:, ensembles.index(other)] > level[:, target]
+    account = np.flatnonzero(open_)
     return np.stack([account, np.full_like(account, target), np.full_like(account, other)])
 
 
-@dataclass(frozen=True, slots=True)
-class _Forest:
-    """The trees of all horizons, one after the other; nodes as in `TreeTable`.
+class _Forest(NamedTuple):
+    """The trees of all horizons, one after the other.
 
-    The roots of ensemble e are ``root[first[e]:first[e + 1]]``.
+    ``trees.tree_start[first[e]:first[e + 1]]`` are the roots of ensemble e.
     """
 
     first: Ints
-    root: Nodes
-    feature: Nodes
-    threshold: Floats
-    left: Nodes
-    right: Nodes
-    default_left: npt.NDArray[np.bool_]
-    value: Floats
+    trees: TreeArrays
 
     @classmethod
     def of(cls, tables: Sequence[TreeTable]) -> _Forest:
         nodes = np.cumsum([0, *(len(table.feature) for table in tables)])
         pairs = list(zip(tables, nodes.tolist(), strict=False))
 
-        def moved(name: str) -> Nodes:
+        def shifted(name: str) -> Nodes:
             return np.concatenate([getattr(t, name) + at for t, at in pairs]).astype(np.int32)
 
-        return cls(
-            first=np.cumsum([0, *(table.n_trees for table in tables)]),
-            root=np.concatenate([t.tree_start[:-1] + at for t, at in pairs]).astype(np.int32),
+        trees = TreeArrays(
+            tree_start=np.concatenate([t.tree_start[:-1] + at for t, at in pairs]),
             feature=np.concatenate([table.feature for table in tables]),
             threshold=np.concatenate([table.threshold for table in tables]),
-            left=moved("left"),
-            right=moved("right"),
+            left=shifted("left"),
+            right=shifted("right"),
             default_left=np.concatenate([table.default_left for table in tables]),
             value=np.concatenate([table.value for table in tables]),
         )
+        return cls(np.cumsum([0, *(table.n_trees for table in tables)]), trees)
 
     @property
     def widest(self) -> int:
@@ -178,180 +163,161 @@ class _Forest:
         return int(np.diff(self.first).max(initial=0))
 
 
-@dataclass(slots=True)
-class _Search:
-    """One root an item: the level of one account at one horizon. All items take steps together.
+class _Items(NamedTuple):
+    """What is searched: each item is the level of one account at one horizon, shape (I,) each.
 
-    Attributes
-    ----------
-    account, ensemble, limit, upper:
-        Of each item, shape (I,): row in `moments`, trees, highest score in log odds, and highest
-        level.
+    Row of the account, ensemble, highest score in log odds, and highest level.
     """
 
     account: Ints
     ensemble: Ints
     limit: Floats
     upper: Floats
-    moments: Floats
+
+
+class _Accounts(NamedTuple):
+    """Aggregates (N, M) and model columns (N, F) of the accounts, and the columns' names."""
+
+    aggregates: Floats
     columns: Floats
     names: Sequence[str]
+
+    def at_level(self, account: Ints, level: Floats) -> Floats:
+        """Model columns of some accounts at other headrooms."""
+        rows = self.columns[account]
+        set_headroom(self.aggregates[account], rows, self.names, level)
+        return rows
+
+
+class _Brackets(NamedTuple):
+    """Ends of each item's bracket as model rows, and how far the trees are settled between them.
+
+    ``node[i, :open_trees[i]]`` are the nodes that every row of item i's bracket passes in the trees
+    where its ends still part, and ``settled[i]`` is the sum over all other trees.
+    """
+
+    low_rows: Floats
+    high_rows: Floats
+    node: Nodes
+    open_trees: Ints
+    settled: Floats
+
+
+class _Progress(NamedTuple):
+    """State of Chandrupatla's method for each item.
+
+    `points`, shape (I, 6): level and excess of the newest point, of the other end of the bracket
+    and of the point before. `part`, shape (I,): where in the bracket the next point lies. `guess`.
+    """
+
+    points: Floats
+    part: Floats
+    guess: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """One root an item; all items take their steps together."""
+
+    items: _Items
+    accounts: _Accounts
     prior: Ints
     forest: _Forest
-    low_rows: Floats = field(init=False)
-    high_rows: Floats = field(init=False)
-    node: Nodes = field(init=False)
-    count: Ints = field(init=False)
-    settled: Floats = field(init=False)
 
     def run(self) -> Floats:
         """The guess of each item, shape (I,)."""
-        n = len(self.account)
+        upper, account = self.items.upper, self.items.account
+        n = len(account)
         every = np.arange(n)
-        self.low_rows = self._rows(every, np.zeros(n))
-        self.high_rows = self._rows(every, self.upper)
-        self.node = np.empty((n, self.forest.widest), dtype=np.int32)
-        self.count = np.full(n, -1, dtype=np.int64)
-        self.settled = np.zeros(n)
-        at_upper = self._excess(every, self.high_rows)
-        at_zero = self._excess(every, self.low_rows)
-        guess = np.where(at_zero <= 0.0, 0.0, self.upper)
+        brackets = _Brackets(
+            low_rows=self.accounts.at_level(account, np.zeros(n)),
+            high_rows=self.accounts.at_level(account, upper),
+            node=np.empty((n, self.forest.widest), dtype=np.int32),
+            open_trees=np.full(n, -1, dtype=np.int64),
+            settled=np.zeros(n),
+        )
+        at_upper = self._excess(every, brackets.high_rows, brackets)
+        at_zero = self._excess(every, brackets.low_rows, brackets)
+        guess = np.where(at_zero <= 0.0, 0.0, upper)
         guess[np.isnan(at_upper) | np.isnan(at_zero)] = np.nan
         open_ = np.flatnonzero((at_zero > 0.0) & (at_upper <= 0.0))
-        # Newest point, the other end of the bracket, and the point before: level and excess.
-        points = np.empty((n, 6))
-        points[:, 0], points[:, 1] = self.upper, at_upper
-        points[:, 2], points[:, 3] = 0.0, at_zero
-        points[:, 4], points[:, 5] = self.upper, at_upper
-        part = np.full(n, 0.5)
+        points = np.stack([upper, at_upper, np.zeros(n), at_zero, upper, at_upper], axis=1)
+        progress = _Progress(points, np.full(n, 0.5), guess)
         for _ in range(_ROUNDS):
             if not len(open_):
                 break
             newest = points[open_, 0]
-            level = newest + part[open_] * (points[open_, 2] - newest)
-            rows = self._rows(open_, level)
-            excess = self._excess(open_, rows)
-            going = _step(
-                open_,
-                level,
-                excess,
-                rows,
-                self.upper,
-                points,
-                part,
-                guess,
-                self.low_rows,
-                self.high_rows,
-            )
-            open_ = open_[going]
+            level = newest + progress.part[open_] * (points[open_, 2] - newest)
+            rows = self.accounts.at_level(account[open_], level)
+            trial = _Trial(level, self._excess(open_, rows, brackets), rows)
+            open_ = open_[_step(open_, trial, upper, progress, brackets)]
         return guess
 
-    def _rows(self, items: Ints, level: Floats) -> Floats:
-        account = self.account[items]
-        rows = self.columns[account]
-        set_headroom(self.moments[account], rows, self.names, level)
-        return rows
-
-    def _excess(self, items: Ints, rows: Floats) -> Floats:
+    def _excess(self, items: Ints, rows: Floats, brackets: _Brackets) -> Floats:
         """Score less limit of items at rows within their brackets."""
         out = np.empty(len(items))
-        forest = self.forest
-        _scores(
-            items,
-            rows,
-            self.low_rows,
-            self.high_rows,
-            self.ensemble,
-            self.prior,
-            forest.first,
-            forest.root,
-            forest.feature,
-            forest.threshold,
-            forest.left,
-            forest.right,
-            forest.default_left,
-            forest.value,
-            self.node,
-            self.count,
-            self.settled,
-            out,
-        )
-        return out - self.limit[items]
+        _scores(items, rows, self.items.ensemble, self.prior, self.forest, brackets, out)
+        return out - self.items.limit[items]
+
+
+class _Trial(NamedTuple):
+    """New points of some items: level, excess and model row."""
+
+    level: Floats
+    excess: Floats
+    rows: Floats
 
 
 @njit(cache=True, error_model="numpy")
-def _goes_left(x, threshold, default_left):  # type: ignore[no-untyped-def]
-    return default_left if np.isnan(x) else x <= threshold
+def _scores(items, rows, ensemble, prior, forest, brackets, out):  # type: ignore[no-untyped-def]
+    """Raw score of items at `rows`; settles the trees that no longer part the ends of a bracket.
 
-
-@njit(cache=True, error_model="numpy")
-def _scores(  # type: ignore[no-untyped-def]
-    items,
-    rows,
-    low_rows,
-    high_rows,
-    ensemble,
-    prior,
-    first,
-    root,
-    feature,
-    threshold,
-    left,
-    right,
-    default_left,
-    value,
-    node,
-    count,
-    settled,
-    out,
-):
-    """Raw score of items at `rows`.
-
-    ``node[i, :count[i]]`` are the nodes that every row of item i's bracket passes in the trees
-    where its ends still part, and ``settled[i]`` is the sum over all other trees. Every feature
-    that moves with the level is monotone in it, so where both ends go the same way all go.
+    Every feature that moves with the level is monotone in it, so where both ends of a bracket go
+    the same way all its rows go.
     """
+    trees, node, count = forest.trees, brackets.node, brackets.open_trees
     for j in range(len(items)):
         i = items[j]
         e = ensemble[i]
         if count[i] < 0:  # not begun: at the roots
-            count[i] = first[e + 1] - first[e]
-            node[i, : count[i]] = root[first[e] : first[e + 1]]
-        low, high, row = low_rows[i], high_rows[i], rows[j]
-        total, kept = 0.0, 0
+            count[i] = forest.first[e + 1] - forest.first[e]
+            node[i, : count[i]] = trees.tree_start[forest.first[e] : forest.first[e + 1]]
+        low, high, row = brackets.low_rows[i], brackets.high_rows[i], rows[j]
+        total, open_ = 0.0, 0
         for t in range(count[i]):
             at = node[i, t]
-            while feature[at] >= 0:
-                f, cut, default = feature[at], threshold[at], default_left[at]
-                goes_left = _goes_left(low[f], cut, default)
-                if goes_left != _goes_left(high[f], cut, default):
+            while trees.feature[at] >= 0:
+                f = trees.feature[at]
+                left = goes_left(trees, at, low[f])
+                if left != goes_left(trees, at, high[f]):
                     break
-                at = left[at] if goes_left else right[at]
-            if feature[at] < 0:
-                settled[i] += value[at]
+                at = trees.left[at] if left else trees.right[at]
+            if trees.feature[at] < 0:
+                brackets.settled[i] += trees.value[at]
                 continue
-            node[i, kept] = at
-            kept += 1
-            while feature[at] >= 0:
-                goes_left = _goes_left(row[feature[at]], threshold[at], default_left[at])
-                at = left[at] if goes_left else right[at]
-            total += value[at]
-        count[i] = kept
-        out[j] = total + settled[i]
+            node[i, open_] = at
+            open_ += 1
+            while trees.feature[at] >= 0:
+                left = goes_left(trees, at, row[trees.feature[at]])
+                at = trees.left[at] if left else trees.right[at]
+            total += trees.value[at]
+        count[i] = open_
+        out[j] = total + brackets.settled[i]
         if prior[e] >= 0:
             out[j] += row[prior[e]]
 
 
 @njit(cache=True, error_model="numpy")
-def _step(items, level, excess, rows, upper, points, part, guess, low_rows, high_rows):  # type: ignore[no-untyped-def]
-    """One step of Chandrupatla's method for each item: take the answer in, choose the next point.
+def _step(items, trial, upper, progress, brackets):  # type: ignore[no-untyped-def]
+    """One step of Chandrupatla's method for each item: add its new point, choose the next one.
 
     Returns which items are still open.
     """
     going = np.ones(len(items), dtype=np.bool_)
+    points, guess = progress.points, progress.guess
     for j in range(len(items)):
         i = items[j]
-        x, f = level[j], excess[j]
+        x, f = trial.level[j], trial.excess[j]
         if np.isnan(f):
             guess[i] = np.nan
             going[j] = False
@@ -365,9 +331,9 @@ def _step(items, level, excess, rows, upper, points, part, guess, low_rows, high
         points[i, 0], points[i, 1], points[i, 2], points[i, 3] = x1, f1, x2, f2
         points[i, 4], points[i, 5] = x3, f3
         if f > 0.0:
-            low_rows[i] = rows[j]
+            brackets.low_rows[i] = trial.rows[j]
         else:
-            high_rows[i] = rows[j]
+            brackets.high_rows[i] = trial.rows[j]
             guess[i] = x
         least = 0.5 * _PRECISION * upper[i] / abs(x2 - x1)
         if not least < 0.5:
@@ -378,5 +344,5 @@ def _step(items, level, excess, rows, upper, points, part, guess, low_rows, high
         if phi * phi < xi and (1.0 - phi) * (1.0 - phi) < 1.0 - xi:
             t = f1 / (f2 - f1) * f3 / (f2 - f3)
             t += (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (f3 - f2)
-        part[i] = min(max(t, least), 1.0 - least)
+        progress.part[i] = min(max(t, least), 1.0 - least)
     return going

@@ -1,4 +1,4 @@
-"""Gradient boosted trees as flat arrays: the one form that is scored, explained and hashed."""
+"""Gradient boosted trees as flat arrays: the form that is scored, explained and hashed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,18 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "value": np.dtype("<f8"),
 }
 MAX_NODES = 50_000_000
+
+
+class TreeArrays(NamedTuple):
+    """The arrays of a `TreeTable`, in a form that kernels take."""
+
+    tree_start: npt.NDArray[np.int64]
+    feature: npt.NDArray[np.int32]
+    threshold: Floats
+    left: npt.NDArray[np.int32]
+    right: npt.NDArray[np.int32]
+    default_left: npt.NDArray[np.bool_]
+    value: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +91,11 @@ class TreeTable:
         _check_table(self)
 
     @property
+    def arrays(self) -> TreeArrays:
+        """The arrays for kernels."""
+        return TreeArrays(*(getattr(self, name) for name in TreeArrays._fields))
+
+    @property
     def n_trees(self) -> int:
         """Number of trees T."""
         return len(self.tree_start) - 1
@@ -109,17 +126,7 @@ class TreeTable:
         """
         rows = as_rows(X, self.n_features)
         score = np.zeros(len(rows))
-        _raw_score(
-            rows,
-            self.tree_start,
-            self.feature,
-            self.threshold,
-            self.left,
-            self.right,
-            self.default_left,
-            self.value,
-            score,
-        )
+        _raw_score(rows, self.arrays, score)
         return score
 
 
@@ -133,27 +140,22 @@ def as_rows(X: Floats, n_features: int) -> Floats:
     return np.ascontiguousarray(X)
 
 
+@njit(cache=True, error_model="numpy")
+def goes_left(trees, node, x):  # type: ignore[no-untyped-def]
+    """Whether a value passes a split of `trees`, `TreeArrays`, to the left."""
+    return trees.default_left[node] if np.isnan(x) else x <= trees.threshold[node]
+
+
 @njit(cache=True)
-def _raw_score(
-    X: Floats,
-    tree_start: npt.NDArray[np.int64],
-    feature: npt.NDArray[np.int32],
-    threshold: Floats,
-    left: npt.NDArray[np.int32],
-    right: npt.NDArray[np.int32],
-    default_left: npt.NDArray[np.bool_],
-    value: Floats,
-    score: Floats,
-) -> None:
+def _raw_score(X, trees, score):  # type: ignore[no-untyped-def]
     for i in range(X.shape[0]):
         total = 0.0
-        for tree in range(len(tree_start) - 1):
-            node = tree_start[tree]
-            while feature[node] >= 0:
-                x = X[i, feature[node]]
-                goes_left = default_left[node] if np.isnan(x) else x <= threshold[node]
-                node = np.int64(left[node] if goes_left else right[node])
-            total += value[node]
+        for tree in range(len(trees.tree_start) - 1):
+            node = trees.tree_start[tree]
+            while trees.feature[node] >= 0:
+                left = goes_left(trees, node, X[i, trees.feature[node]])
+                node = np.int64(trees.left[node] if left else trees.right[node])
+            total += trees.value[node]
         score[i] = total
 
 
@@ -187,11 +189,11 @@ def _check_links(table: TreeTable) -> None:
     """Every node but a root has exactly one parent, before it and in its own tree: no cycles."""
     nodes = len(table.feature)
     start = table.tree_start
-    own = np.arange(nodes)
+    node = np.arange(nodes)
     split = table.feature >= 0
     tree_end = np.repeat(start[1:], np.diff(start))
     for child in (table.left, table.right):
-        inside = (child > own) & (child < tree_end)
+        inside = (child > node) & (child < tree_end)
         if not np.where(split, inside, child == -1).all():
             raise ModelError(
                 "a tree node has a child outside its tree or before itself, or a leaf has one"
@@ -269,10 +271,10 @@ def trees_from_bytes(data: bytes, horizons: Sequence[int], n_features: int) -> d
 def _array(member: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     stream = io.BytesIO(member)
     np.lib.format.read_magic(stream)
-    shape, _, found = np.lib.format.read_array_header_1_0(stream)
+    shape, _, stored = np.lib.format.read_array_header_1_0(stream)
     size = len(member) - stream.tell()
-    if found != dtype or len(shape) != 1 or not 0 <= shape[0] <= MAX_NODES:
-        raise ModelError(f"tree array is {found} of shape {shape}; expected one row of {dtype}")
+    if stored != dtype or len(shape) != 1 or not 0 <= shape[0] <= MAX_NODES:
+        raise ModelError(f"tree array is {stored} of shape {shape}; expected one row of {dtype}")
     if shape[0] * dtype.itemsize != size:
         raise ModelError(f"tree array claims {shape[0]} entries but has {size} bytes")
     return np.frombuffer(member, dtype, offset=stream.tell()).copy()

@@ -22,7 +22,7 @@ from margin.rules.ruleset import RuleSet
 from market.core.clock import HOUR
 from market.core.errors import DataError, ModelError
 from models.bundle.bundle import (
-    DRAFT,
+    DRAFT_PREFIX,
     Bundle,
     bundle_files,
     load_bundle,
@@ -31,7 +31,7 @@ from models.bundle.bundle import (
 )
 from models.bundle.manifest import TrainingRecord
 from models.bundle.pointer import CHAMPION, PREVIOUS, promote, read_pointer
-from models.gates import Decision, decide, parity_gate
+from models.gates import PromotionVerdict, decide_promotion, parity_gate
 from models.mlflow.registry import find_challenger, set_aliases
 from models.onnx.export import export
 from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_rows
@@ -124,7 +124,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     root = config.serving.bundles
     root.mkdir(parents=True, exist_ok=True)
     remove_unfinished(root)
-    draft_folder = tempfile.TemporaryDirectory(dir=root, prefix=DRAFT)
+    draft_folder = tempfile.TemporaryDirectory(dir=root, prefix=DRAFT_PREFIX)
     with stages.stage("evaluate"), draft_folder as folder:
         draft = _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
         bundle = load_bundle(Path(folder) / draft)
@@ -153,7 +153,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             *no_worse_than_champion(root, champion, sha, test, forecasts),
             *stress_and_segments(evaluation),
         ]
-        decision = decide(
+        decision = decide_promotion(
             gates, has_champion=champion not in (None, sha), is_champion=champion == sha
         )
     with stages.stage("drift"):
@@ -279,7 +279,7 @@ def _settle(
     config: Config,
     market: Market,
     bundle: Bundle,
-    decision: Decision,
+    decision: PromotionVerdict,
     report: Mapping[str, Any],
 ) -> str | None:
     """Record the verdict, save the market state, and move the pointer last."""

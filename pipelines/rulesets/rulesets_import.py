@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import tomli_w
 
+from margin.engines.registry import engine_of
 from margin.engines.tier.rules import Bracket
 from margin.rules.history import RuleHistory
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
@@ -70,11 +70,6 @@ def import_rulesets(
         The base is unknown or of another engine.
     """
     rules = load_ruleset(base)
-    if rules.engine != "tier":
-        raise RuleSetError(
-            f"rule set {rules.name!r} has the engine {rules.engine!r}; brackets are of the engine "
-            "'tier', choose a base of that"
-        )
     record = read_brackets(source)
     _check_symbols(record, symbols, source)
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
@@ -167,17 +162,8 @@ def _version(
     source: str,
     digest: str,
 ) -> RuleSet:
-    content = base.content()
-    shared: dict[tuple[Bracket, ...], list[str]] = {}
-    for symbol in sorted(tables):
-        shared.setdefault(tables[symbol], []).append(symbol)
-    tier = {key: value for key, value in content["tier"].items() if key != "classes"}
-    classes = {
-        f"like-{names[0]}": {"symbols": names, "brackets": msgspec.to_builtins(brackets)}
-        for brackets, names in shared.items()
-    }
     since = format_time(start)
-    content |= {
+    content = engine_of(base).with_brackets(base, tables) | {
         "name": name,
         "version": since,
         "source": (
@@ -187,7 +173,6 @@ def _version(
         ),
         "effective_from": since,
         "effective_to": "" if end is None else format_time(end),
-        "tier": tier | {"symbols": {}, "classes": classes},
     }
     return ruleset_from_content(content, origin=f"version {since}")
 

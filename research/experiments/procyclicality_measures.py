@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -20,7 +19,7 @@ import pandas as pd
 from margin.book.requirement import compute_requirement
 from margin.floors import active_floors, largest_floor
 from margin.rules.floors import EMIR_MEASURES, FloorRules
-from margin.rules.ruleset import RuleSet, load_ruleset
+from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
 
@@ -66,7 +65,7 @@ def with_measure(base: RuleSet, measure: str | None) -> RuleSet:
     content["floors"]["liquidity"]["enabled"] = False
     content["tier"]["brackets"][0] = {"maintenance_rate": 0.001, "initial_rate": 0.001}
     del content["regulation"]
-    return msgspec.convert(content, RuleSet)
+    return ruleset_from_content(content)
 
 
 def margins(

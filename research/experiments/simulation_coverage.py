@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -27,15 +26,16 @@ from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio, Underlying
 from margin.book.portfolio_batch import Portfolios
 from margin.book.requirement import compute_requirement
-from margin.engines.historical.scenarios import scenarios_of
+from margin.engines.historical.rules import SimulationRules
+from margin.engines.historical.scenarios import historical_scenarios
 from margin.engines.registry import compute_margins
 from margin.floors import active_floors, largest_floor
-from margin.rules.ruleset import RuleSet, load_ruleset
+from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from market.accounts.book import Account, Book, Position
-from market.bars.bar_files import BarFolder
 from market.bars.history import MarketHistory, load_history
 from market.core.clock import DAY, INTERVALS, format_time
 from market.core.errors import DataError
+from market.sources.parquet import BarFolder
 from training.backtest.var_backtests import conditional_coverage, kupiec
 
 MARKETS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -142,7 +142,7 @@ def variant(
         simulation["filter"] = ratios or {"least_ratio": 0.5, "most_ratio": 3.0}
     for name in OPTIONS[1:]:
         simulation[name]["enabled"] = name == option
-    return msgspec.convert(content, RuleSet)
+    return ruleset_from_content(content)
 
 
 def with_floors() -> dict[str, RuleSet]:
@@ -152,14 +152,14 @@ def with_floors() -> dict[str, RuleSet]:
         content = load_ruleset(name).content()
         for floor in ("liquidity", "stale_data", "wrong_way"):
             content["floors"][floor]["enabled"] = False
-        rulesets[f"`{name}` and floors on coverage"] = msgspec.convert(content, RuleSet)
+        rulesets[f"`{name}` and floors on coverage"] = ruleset_from_content(content)
     return rulesets
 
 
 def read_market(folder: Path, symbols: tuple[str, ...]) -> Market:
     """The market, its days after the look-back, and the portfolios held through them."""
-    guard = load_ruleset("emir-ccp").price_guard.guard()
-    history = load_history([BarFolder(folder, "spot")], INTERVALS["1h"], symbols, guard)
+    outlier_filter = load_ruleset("emir-ccp").price_guard.outlier_filter()
+    history = load_history([BarFolder(folder, "spot")], INTERVALS["1h"], symbols, outlier_filter)
     features = MarketState(history.bars.symbols, history.bars.interval).advance(history.bars)
     mark = np.array([history.last_mark(row) for row in range(len(history.mark))])
     midnight = np.flatnonzero(history.bars.closes % DAY == 0)
@@ -192,7 +192,9 @@ def _stress(features: MarketFeatures, row: int) -> float:
     daily = features.daily_at(row)
     if daily is None:
         raise DataError("the features bring no daily closes; advance a market state to make them")
-    return scenarios_of(daily, load_ruleset("emir-ccp").simulated).stress
+    return historical_scenarios(
+        daily, load_ruleset("emir-ccp").engine_rules(SimulationRules)
+    ).stress
 
 
 def draw_weights(coins: int) -> Floats:

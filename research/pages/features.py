@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from features.definition import AccountFeature, CrossFeature, MarketFeature
+from features.definition import AccountFeature, Feature
 from features.registry import (
     ACCOUNT_FEATURES,
     CORRELATION_HALF_LIFE_HOURS,
@@ -19,10 +16,9 @@ from features.registry import (
     PRIOR_VOLATILITIES,
     WARM_UP_HOURS,
 )
+from research.pages.markdown import table
 
 FEATURES_PAGE = Path(__file__).resolve().parents[2] / "docs" / "features.md"
-
-Feature = MarketFeature | CrossFeature | AccountFeature
 
 _COLUMNS = ("name", "family", "unit", "formula", "NaN", "monotone", "reference")
 _DIRECTION = {1: "rises", -1: "falls", 0: "free"}
@@ -63,7 +59,7 @@ def features_page() -> str:
         "model through account features only, so the direction is stated there.",
     ]
     for title, text, features in sections:
-        parts += [f"## {title}", text, _table(map(_row, features))]
+        parts += [f"## {title}", text, table(_COLUMNS, map(_row, features))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -87,26 +83,9 @@ def _row(feature: Feature) -> tuple[str, ...]:
 
 def _nan_policy(feature: Feature) -> str:
     """The sentences of the factory's docstring that say when there is no number."""
-    kernel: Any = feature.kernel
-    module = sys.modules[kernel.py_func.__module__]
-    kinds = {kind.__name__ for kind in (MarketFeature, CrossFeature, AccountFeature)}
-    (factory,) = (
-        function
-        for _, function in inspect.getmembers(module, inspect.isfunction)
-        if function.__module__ == module.__name__
-        and function.__annotations__.get("return") in kinds
-    )
-    text = " ".join((inspect.getdoc(factory) or "").partition("References\n---")[0].split())
-    said = [clause.strip(" .") for clause in re.split(r"[.;] ", text) if "NaN" in clause]
-    return "; ".join(clause.removeprefix("NaN ") for clause in said) or "never"
-
-
-def _table(rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [_COLUMNS, tuple("---" for _ in _COLUMNS), *rows]
-    # A bar would end the cell, in code too.
-    return "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
-    )
+    text = " ".join(feature.doc.partition("References\n---")[0].split())
+    clauses = [clause.strip(" .") for clause in re.split(r"[.;] ", text) if "NaN" in clause]
+    return "; ".join(clause.removeprefix("NaN ") for clause in clauses) or "never"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -21,17 +21,11 @@ from market.bars.panel import BASIS, CLOSE, FUNDING, IMPLIED_VOLATILITY, BarPane
 from market.core.clock import HOUR
 from market.simulator.account_behaviour import KINDS, simulate_behaviour
 from market.simulator.market_parameters import MarketParameters
-from market.simulator.population import Population, sample_lives
+from market.simulator.population import Population, sample_population
 from market.simulator.simulated_market import SimulatedMarket, simulate_market
-from market.simulator.stylised_facts import FACTS, TOLERANCE, measure_facts
-from market.simulator.venue_statistics import (
-    correlation,
-    measure_basis,
-    measure_funding,
-    measure_index,
-)
 from pipelines.config.config import load_config
 from pipelines.data.loaders import read_history
+from research.pages.markdown import table
 from research.simulator_fit.behaviour_fit import (
     Exposures,
     exposures_of_accounts,
@@ -41,6 +35,13 @@ from research.simulator_fit.behaviour_fit import (
 from research.simulator_fit.exchange_files import read_exchange_records
 from research.simulator_fit.market_fit import usable_coins
 from research.simulator_fit.quote_files import read_depths, read_funding, read_index, read_pairs
+from research.simulator_fit.stylised_facts import FACTS, TOLERANCE, measure_facts
+from research.simulator_fit.venue_statistics import (
+    correlation,
+    measure_basis,
+    measure_funding,
+    measure_index,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "simulator.md"
@@ -150,9 +151,9 @@ def _facts(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
         "## Stylised facts of bars",
         f"{len(panel.symbols)} coins by the hour, {len(panel) // 24} days; real, and the mean, "
         f"lowest and highest of {len(markets)} simulated histories of the same length. Definitions "
-        "in `market/simulator/stylised_facts.py`; a test holds the mean of three histories to the "
-        "tolerance.",
-        _table(("fact", "real", "simulated", "range", "tolerance", "near"), rows),
+        "in `research/simulator_fit/stylised_facts.py`; a test holds the mean of three histories "
+        "to the tolerance.",
+        table(("fact", "real", "simulated", "range", "tolerance", "near"), rows),
     ]
 
 
@@ -167,7 +168,7 @@ def _quotes(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
     months = slice(0, 24 * 243)  # as long as the real funding and basis
 
     def columns(market: SimulatedMarket, symbols: Iterable[str], field: int) -> list[Floats]:
-        context = market.panel.context
+        context = market.panel.exogenous
         if context is None:
             return []
         own = [context[:, market.panel.symbols.index(symbol), field] for symbol in symbols]
@@ -208,8 +209,8 @@ def _quotes(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
         "## Funding, basis and implied volatility",
         f"Funding of {', '.join(funding)} and basis of {', '.join(pairs)}, January to August 2025; "
         f"index of {_INDEXED}, {len(panel) // 24} days. Fractions of notional a settlement; "
-        "definitions in `market/simulator/venue_statistics.py`.",
-        _table(("fact", "real", "simulated", "range"), rows),
+        "definitions in `research/simulator_fit/venue_statistics.py`.",
+        table(("fact", "real", "simulated", "range"), rows),
         "Standing apart: simulated funding is remembered for longer than real funding, because the "
         "real basis returns faster when it is low than when it is high (slope of a settlement's "
         "mean basis on the one before, below / above the median: "
@@ -275,7 +276,7 @@ def _liquidity(market: SimulatedMarket) -> str:
                 _usd(float(np.median(depth[wild]))),
             )
         )
-    return _table(
+    return table(
         (
             "coin",
             "half-spread, real",
@@ -292,7 +293,7 @@ def _liquidity(market: SimulatedMarket) -> str:
 def _parameters(stored: MarketParameters) -> list[str]:
     assumed = MarketParameters.load("assumed")
     rows = []
-    for table in (
+    for group in (
         "volatility",
         "jumps",
         "regimes",
@@ -303,13 +304,13 @@ def _parameters(stored: MarketParameters) -> list[str]:
         "implied_volatility",
         "open_interest",
     ):
-        now, before = (msgspec.structs.asdict(getattr(p, table)) for p in (stored, assumed))
+        now, before = (msgspec.structs.asdict(getattr(p, group)) for p in (stored, assumed))
         rows += [
-            (f"`{table}.{key}`", _digits(value), _digits(before[key]))
+            (f"`{group}.{key}`", _digits(value), _digits(before[key]))
             for key, value in now.items()
             if isinstance(value, float | int)
         ]
-    return ["## Parameters", _table(("figure", "stored", "assumed"), rows)]
+    return ["## Parameters", table(("figure", "stored", "assumed"), rows)]
 
 
 def _behaviour(market: SimulatedMarket) -> list[str]:
@@ -319,7 +320,7 @@ def _behaviour(market: SimulatedMarket) -> list[str]:
         raise SystemExit(f"population {POPULATION} has no behaviour to describe")
     panel = market.panel.rows(0, 24 * 120)
     mark = panel.values[:, :, CLOSE]
-    lives = sample_lives(
+    lives = sample_population(
         population, 400, 7, panel.closes, mark, np.ones(mark.shape, dtype=np.bool_)
     )
     sampled = exposures_of_accounts(
@@ -346,7 +347,7 @@ def _behaviour(market: SimulatedMarket) -> list[str]:
         "out; the same regression on "
         f"{len(sampled.covariates):,} sampled account-hours is beside it. Real (standard error) / "
         "sampled; rate an hour at a leverage of five.",
-        _table(("action", "events", "rate", "by leverage", "by loss", "by gain"), rows),
+        table(("action", "events", "rate", "by leverage", "by loss", "by gain"), rows),
         "Share of hours with an action, in thousandths, real / sampled:",
         _bands(records, sampled),
         "Assumed and not measured: the share of free equity that is withdrawn, the leverage that a "
@@ -371,16 +372,16 @@ def _bands(real: Exposures, sampled: Exposures) -> str:
             ]
             cells.append(f"{shares[0]:.1f} / {shares[1]:.1f}")
         rows.append((f"{low:g} to {high:g}", *cells))
-    return _table(("leverage", *KINDS), rows)
+    return table(("leverage", *KINDS), rows)
 
 
 def _aave() -> str:
-    table = pq.read_table(
+    records = pq.read_table(
         DATA / "accounts_aave_btc_collateral" / "user_actions.parquet",
         columns=["ts", "action_type"],
     )
-    hour = table["ts"].cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64()).to_numpy() // HOUR
-    kind = np.array(table["action_type"].to_pylist())
+    hour = records["ts"].cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64()).to_numpy() // HOUR
+    kind = np.array(records["action_type"].to_pylist())
     panel = _real_bars()
     close = np.log(panel.values[:, panel.symbols.index(_INDEXED), CLOSE])
     opens = panel.opens[24:] // HOUR
@@ -398,7 +399,7 @@ def _aave() -> str:
         label = f"below {high:+.0%}" if low == -1.0 else label
         label = f"above {low:+.0%}" if high == 1.0 else label
         rows.append((label, f"{int(inside.sum()):,}", *cells))
-    return _table(("BTC, 24 hours", "hours", "repayments", "deposits"), rows)
+    return table(("BTC, 24 hours", "hours", "repayments", "deposits"), rows)
 
 
 def _digits(value: float) -> str:
@@ -407,11 +408,6 @@ def _digits(value: float) -> str:
 
 def _usd(value: float) -> str:
     return f"{value / 1e6:.2f} M"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from market.core.clock import DAY, format_time
 from market.quotes.option_chain import VENUES, YEAR, OptionChain
 from market.quotes.option_chain_files import read_option_chain
 from pipelines.jobs.surface import MISFIT, fit_surfaces
+from research.pages.markdown import table
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "surface.md"
@@ -105,7 +106,7 @@ def _data(chains: Sequence[OptionChain], report: Mapping[str, Any]) -> list[str]
         )
     return [
         "## What the chains hold",
-        _table(
+        table(
             ("exchange", "rows", "snapshots", "slices", "no bid", "no ask", "crossed or dropped"),
             rows,
         ),
@@ -147,7 +148,7 @@ def _fit(report: Mapping[str, Any]) -> list[str]:
         "beside the same share of the exchange's own marks, which is what a fit to marks can "
         "reach at best. The rmse counts all points alike; where it exceeds the width, it is the "
         "far strikes with the widest quotes, which the fit counts least.",
-        _table(
+        table(
             (
                 "exchange",
                 "tenor",
@@ -188,7 +189,7 @@ def _repair(report: Mapping[str, Any]) -> list[str]:
         "Slices whose free fit has a butterfly, or crosses the slice before it anywhere on the "
         "line; in quotes: where both expiries have strikes; slices that the repair moved; and what "
         "is left.",
-        _table(
+        table(
             (
                 "exchange",
                 "tenor",
@@ -228,7 +229,7 @@ def _failures(report: Mapping[str, Any]) -> list[str]:
         f"others miss their quotes by more than {MISFIT:g} half widths (root mean square). They "
         "stay in the surface, free of arbitrage, and are named so that nobody takes them for a "
         "good fit.",
-        _table(("exchange", "coin", "snapshot", "expiry", "days", "reason"), rows),
+        table(("exchange", "coin", "snapshot", "expiry", "days", "reason"), rows),
     ]
 
 
@@ -263,7 +264,7 @@ def _stress(report: Mapping[str, Any]) -> list[str]:
         f"{snapshots[day][:10]}, by {rises[day - 1] * 100:.1f} points; it is mild (the jump of 19 "
         "to 21 August 2026 that the source has is not in this part). Skew: 25-delta call less "
         "put, in vol points. Curvature: their mean less the vol at the money.",
-        _table(
+        table(
             (
                 "coin",
                 "snapshot (UTC)",
@@ -392,11 +393,6 @@ def _expiry_hours(chain: OptionChain) -> str:
 
 def _signed(value: float) -> str:
     return f"{100.0 * value:+.1f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from decisions.records import replay
+from decisions.replay import replay
 from margin.rules.history import RuleHistory, load_history
 from margin.rules.ruleset import load_ruleset
 from market.core.clock import DAY, HOUR, MINUTE, format_time
@@ -202,7 +202,7 @@ def test_a_stable_coin_off_its_peg_asks_for_more_initial_margin(
     serve: Any, book: dict[str, Any], quoted: list[dict[str, Any]]
 ) -> None:
     ruleset = load_ruleset("derive-pmrm2")
-    endpoint = serve(rules=RuleHistory.chosen(ruleset))
+    endpoint = serve(rules=RuleHistory.constant(ruleset))
     post(endpoint, quoted)
     pegged = decided(endpoint.score(book))
     post(endpoint, [{"instrument": ruleset.collateral.cash_assets[0], "mark": 0.8}])

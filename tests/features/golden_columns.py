@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.account.frame import AccountRows, LegGreeks, compute_features, compute_moments
+from features.account.frame import AccountRows, LegGreeks, compute_aggregates, compute_features
 from features.registry import (
     ACCOUNT_FEATURES,
     CROSS_FEATURES,
@@ -23,7 +23,7 @@ from features.registry import (
     MARKET_FEATURES,
 )
 from features.state.market_state import MarketFeatures, MarketState
-from market.bars.panel import CONTEXT_WIDTH, BarPanel
+from market.bars.panel import EXOGENOUS_WIDTH, BarPanel
 from market.core.clock import HOUR, INTERVALS, parse_time
 
 Floats = npt.NDArray[np.float64]
@@ -39,8 +39,8 @@ def panel() -> BarPanel:
 
     From a generator written out here: values must not move with a library's.
     """
-    draws = _uniform(ROWS * len(SYMBOLS) * (5 + CONTEXT_WIDTH))
-    shape = (ROWS, len(SYMBOLS), 5 + CONTEXT_WIDTH)
+    draws = _uniform(ROWS * len(SYMBOLS) * (5 + EXOGENOUS_WIDTH))
+    shape = (ROWS, len(SYMBOLS), 5 + EXOGENOUS_WIDTH)
     u = draws.reshape(shape)
     scale = np.array([0.004, 0.01, 0.02])
     market = 2.0 * u[:, :1, 0] - 1.0
@@ -104,7 +104,7 @@ def values() -> dict[str, list[float | None]]:
     for feature in (*MARKET_FEATURES, *CROSS_FEATURES):
         column = features.values[list(KEPT_ROWS), :, MARKET_COLUMNS.index(feature.name)]
         found[f"{feature.name}@{feature.revision}"] = _plain(column)
-    columns = compute_features(compute_moments(accounts(), features))
+    columns = compute_features(compute_aggregates(accounts(), features))
     for i, account in enumerate(ACCOUNT_FEATURES):
         found[f"{account.name}@{account.revision}"] = _plain(columns[:, i])
     return found

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from features import identity, registry
-from features.account.frame import AccountRows, LegGreeks, compute_features, compute_moments
+from features.account.frame import AccountRows, LegGreeks, compute_aggregates, compute_features
 from features.definition import CrossFeature, CrossInputs, MarketFeature
 from features.identity import (
     SOURCES,
@@ -163,7 +163,7 @@ def accounts() -> AccountRows:
 
 def moved_columns(market: MarketFeatures, other: MarketFeatures) -> set[str]:
     rows = accounts()
-    before, after = (compute_features(compute_moments(rows, m)) for m in (market, other))
+    before, after = (compute_features(compute_aggregates(rows, m)) for m in (market, other))
     return {
         name
         for f, name in enumerate(registry.ACCOUNT_COLUMNS)
@@ -199,21 +199,23 @@ def test_market_features_read_the_series_that_they_declare(
     feature: MarketFeature, make_panel: MakePanel
 ) -> None:
     panel = make_panel(300)
-    assert panel.context is not None
+    assert panel.exogenous is not None
     read = set()
-    for c, source in enumerate(source for source in SOURCES if source.startswith("context.")):
-        context = panel.context.copy()
-        context[100:, :, c] *= 1.0 + 0.01 * np.arange(200)[:, None]
-        outputs = [run(feature, replace(panel, context=each)) for each in (panel.context, context)]
-        if not np.array_equal(*outputs, equal_nan=True):
+    for k, source in enumerate(source for source in SOURCES if source.startswith("context.")):
+        context = panel.exogenous.copy()
+        context[100:, :, k] *= 1.0 + 0.01 * np.arange(200)[:, None]
+        before, after = (
+            run(feature, replace(panel, exogenous=c)) for c in (panel.exogenous, context)
+        )
+        if not np.array_equal(before, after, equal_nan=True):
             read.add(source)
     assert read == set(feature.inputs)
-    assert feature.needs_context == bool(read)
+    assert feature.needs_exogenous == bool(read)
 
 
 def run(feature: MarketFeature, panel: BarPanel) -> Floats:
     symbols = len(panel.symbols)
-    columns = inputs.room_for(panel)
+    columns = inputs.new_inputs(panel)
     inputs.build(panel, inputs.new_state(symbols), columns)
     state = np.zeros((symbols, feature.state_size(panel.interval)))
     out = np.empty((symbols, len(panel)))
@@ -250,8 +252,8 @@ def test_cross_features_read_the_inputs_that_they_declare(
         values = getattr(market, field) * rng.uniform(0.8, 1.0, getattr(market, field).shape)
         times = slice(300, 320)
         values[times if len(values) == len(walked.closes) else (slice(None), times)] = np.nan
-        outputs = [cross(feature, each) for each in (market, market._replace(**{field: values}))]
-        if not np.array_equal(*outputs, equal_nan=True):
+        other = market._replace(**{field: values})
+        if not np.array_equal(cross(feature, market), cross(feature, other), equal_nan=True):
             read.add(source)
     # Some read it only where no correlation is known: in a market of one symbol.
     assert read | {"cross_volatility"} == set(feature.inputs)

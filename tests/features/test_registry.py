@@ -6,50 +6,41 @@ import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 import features
 from features import registry
-from features.definition import AccountFeature, CrossFeature, MarketFeature
+from features.definition import AccountFeature, CrossFeature, Feature, MarketFeature
 from features.registry import ACCOUNT_FEATURES, CROSS_FEATURES, MARKET_FEATURES
-
-Feature = MarketFeature | CrossFeature | AccountFeature
 
 FEATURES: tuple[Feature, ...] = (*MARKET_FEATURES, *CROSS_FEATURES, *ACCOUNT_FEATURES)
 FAMILIES = ("market.volatility", "market.liquidity", "market.correlation", "account")
-SHARED = {"ewma_correlation", "market_factor", "aggregates", "frame"}
-"""Files of the families that serve features without being one."""
+KINDS = ("MarketFeature", "CrossFeature", "AccountFeature")
 
 every_feature = pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
 
 
-def _modules() -> list[str]:
+def _factories() -> list[Callable[..., Feature]]:
+    """Every public function in the families' files that makes a feature."""
     root = Path(features.__file__).parent
-    return [
-        f"features.{family}.{path.stem}"
+    modules = [
+        importlib.import_module(f"features.{family}.{path.stem}")
         for family in FAMILIES
         for path in sorted((root / family.replace(".", "/")).glob("*.py"))
-        if not path.stem.startswith("_")
     ]
-
-
-def _factories(module: ModuleType) -> list[Callable[..., Feature]]:
-    kinds = {kind.__name__ for kind in (MarketFeature, CrossFeature, AccountFeature)}
     return [
         function
+        for module in modules
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
         and not name.startswith("_")
-        and function.__annotations__.get("return") in kinds
+        and function.__annotations__.get("return") in KINDS
     ]
 
 
-def _module_of(feature: Feature) -> str:
-    kernel: Any = feature.kernel
-    return str(kernel.py_func.__module__)
+every_factory = pytest.mark.parametrize("factory", _factories(), ids=lambda f: f.__name__)
 
 
 def test_names_are_unique_over_all_levels() -> None:
@@ -60,7 +51,7 @@ def test_names_are_unique_over_all_levels() -> None:
 
 
 @every_feature
-def test_feature_tells_unit_formula_and_reference(feature: Feature) -> None:
+def test_feature_states_unit_formula_and_reference(feature: Feature) -> None:
     assert feature.name
     assert feature.unit
     assert feature.formula
@@ -70,28 +61,20 @@ def test_feature_tells_unit_formula_and_reference(feature: Feature) -> None:
 
 @every_feature
 def test_feature_is_documented(feature: Feature) -> None:
-    module = importlib.import_module(_module_of(feature))
-    (factory,) = _factories(module)
-    doc = inspect.getdoc(factory) or ""
     kernel: Any = feature.kernel
-    assert module.__doc__
     assert kernel.py_func.__doc__
+    assert feature.doc, f"put @feature over the factory of {feature.name}"
     for part in ("Formula:", "Unit:", "NaN", "References\n----------\n"):
         if part == "NaN" and isinstance(feature, AccountFeature):
             continue  # some need nothing that has a warm-up
-        assert part in doc, f"{factory.__name__} does not say {part!r}"
+        assert part in feature.doc, f"{feature.name} does not say {part!r}"
 
 
-@pytest.mark.parametrize("name", _modules())
-def test_every_factory_file_is_registered(name: str) -> None:
-    module = importlib.import_module(name)
-    factories = _factories(module)
-    if name.rpartition(".")[2] in SHARED:
-        assert factories == []
-        return
-    assert len(factories) == 1, f"{name} should hold one factory"
-    registered = {_module_of(feature) for feature in FEATURES}
-    assert name in registered, f"{name} has no line in features/registry.py"
+@every_factory
+def test_every_factory_is_registered(factory: Callable[..., Feature]) -> None:
+    registered = getattr(registry, factory.__name__, None)
+    assert registered is factory, f"{factory.__name__} has no line in features/registry.py"
+    assert inspect.getdoc(factory) in {feature.doc for feature in FEATURES}
 
 
 def test_named_columns_exist() -> None:
@@ -100,11 +83,19 @@ def test_named_columns_exist() -> None:
         registry.ADV,
         "market_correlation",
         "trailing_return_24h",
+        "funding_rate_24h",
         *registry.PRIOR_VOLATILITIES,
-        *registry.BOOK_MEANS,
     }
     assert named <= set(registry.MARKET_COLUMNS)
     assert {*registry.PRIOR_VOLATILITIES, registry.CROSS_VOLATILITY} <= set(registry.VOLATILITIES)
+
+
+def test_market_features_reach_the_model_in_the_form_that_they_state() -> None:
+    market: tuple[MarketFeature | CrossFeature, ...] = (*MARKET_FEATURES, *CROSS_FEATURES)
+    for feature in market:
+        columns = registry.ACCOUNT_COLUMNS
+        assert (f"distance_{feature.name}" in columns) == (feature.book_form == "volatility")
+        assert (f"book_{feature.name}" in columns) == (feature.book_form is not None)
 
 
 @pytest.mark.parametrize("horizon", registry.HORIZONS)

@@ -1,4 +1,4 @@
-"""A bundle at work on moments of accounts."""
+"""A bundle at work on aggregates of accounts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from features.account import aggregates as moment
-from features.account.frame import compute_features
+from features.account.aggregates import (
+    FIRST_VOLATILITY,
+    GROSS,
+    HEADROOM,
+    MAINTENANCE,
+    PRIOR_VOLATILITY,
+)
+from features.account.frame import AGGREGATES, compute_features
 from features.identity import digests_of
 from features.registry import (
     ACCOUNT_FEATURES,
-    BOOK_MEANS,
     HORIZONS,
     VOLATILITIES,
     prior_column,
@@ -63,40 +68,40 @@ def forecaster(tmp_path_factory: pytest.TempPathFactory) -> Forecaster:
 def accounts(n: int = 40) -> Floats:
     """Moments of plausible accounts with an hourly volatility of 1 to 3 per cent of notional."""
     rng = np.random.default_rng(5)
-    found = rng.uniform(0.01, 0.5, (n, moment.width(len(VOLATILITIES), len(BOOK_MEANS))))
-    found[:, moment.GROSS] = rng.uniform(1_000.0, 50_000.0, n)
-    found[:, moment.MAINTENANCE] = 0.02 * found[:, moment.GROSS]
-    found[:, moment.HEADROOM] = found[:, moment.GROSS] * rng.uniform(0.01, 0.4, n)
-    volatilities = slice(moment.PRIOR_VOLATILITY, moment.FIRST_VOLATILITY + len(VOLATILITIES))
+    found = rng.uniform(0.01, 0.5, (n, AGGREGATES))
+    found[:, GROSS] = rng.uniform(1_000.0, 50_000.0, n)
+    found[:, MAINTENANCE] = 0.02 * found[:, GROSS]
+    found[:, HEADROOM] = found[:, GROSS] * rng.uniform(0.01, 0.4, n)
+    volatilities = slice(PRIOR_VOLATILITY, FIRST_VOLATILITY + len(VOLATILITIES))
     width = found[:, volatilities].shape[1]
-    found[:, volatilities] = found[:, [moment.GROSS]] * rng.uniform(0.01, 0.03, (n, width))
+    found[:, volatilities] = found[:, [GROSS]] * rng.uniform(0.01, 0.03, (n, width))
     return found
 
 
-def at_headroom(forecaster: Forecaster, moments: Floats, headroom: Floats) -> Floats:
-    moved = moments.copy()
-    moved[:, moment.HEADROOM] = headroom
+def at_headroom(forecaster: Forecaster, aggregates: Floats, headroom: Floats) -> Floats:
+    moved = aggregates.copy()
+    moved[:, HEADROOM] = headroom
     return forecaster.probability(forecaster.features(moved))
 
 
 def test_level_suffices_and_a_little_less_does_not(forecaster: Forecaster) -> None:
-    moments = accounts()
-    found = forecaster.required_level(moments, moments[:, moment.GROSS], P_STAR)
+    aggregates = accounts()
+    found = forecaster.required_level(aggregates, aggregates[:, GROSS], P_STAR)
     limits = np.array([P_STAR[hours] for hours in HORIZONS])
     assert np.isfinite(found.level).all()
     assert (found.level > 0.0).all()
-    assert (at_headroom(forecaster, moments, found.level) <= limits).all()
-    below = found.level - 2.0**-31 * moments[:, moment.GROSS]
-    assert (at_headroom(forecaster, moments, below) > limits).any(axis=1).all()
+    assert (at_headroom(forecaster, aggregates, found.level) <= limits).all()
+    below = found.level - 2.0**-31 * aggregates[:, GROSS]
+    assert (at_headroom(forecaster, aggregates, below) > limits).any(axis=1).all()
 
 
 def test_each_horizon_has_its_own_smallest_level(forecaster: Forecaster) -> None:
-    moments = accounts()
-    upper = moments[:, moment.GROSS]
-    found = forecaster.required_level(moments, upper, P_STAR)
+    aggregates = accounts()
+    upper = aggregates[:, GROSS]
+    found = forecaster.required_level(aggregates, upper, P_STAR)
     for k, hours in enumerate(HORIZONS):
-        p = at_headroom(forecaster, moments, found.by_horizon[:, k])[:, k]
-        below = at_headroom(forecaster, moments, found.by_horizon[:, k] - 2.0**-31 * upper)[:, k]
+        p = at_headroom(forecaster, aggregates, found.by_horizon[:, k])[:, k]
+        below = at_headroom(forecaster, aggregates, found.by_horizon[:, k] - 2.0**-31 * upper)[:, k]
         assert (p <= P_STAR[hours]).all()
         assert (below > P_STAR[hours]).all()
     np.testing.assert_array_equal(found.level, found.by_horizon.max(axis=1))
@@ -104,44 +109,46 @@ def test_each_horizon_has_its_own_smallest_level(forecaster: Forecaster) -> None
 
 def test_level_does_not_depend_on_the_equity_the_account_has(forecaster: Forecaster) -> None:
     poor, rich = accounts(), accounts()
-    rich[:, moment.HEADROOM] *= 3.0
-    upper = poor[:, moment.GROSS]
+    rich[:, HEADROOM] *= 3.0
+    upper = poor[:, GROSS]
     np.testing.assert_array_equal(
         forecaster.required_level(poor, upper, P_STAR).level,
         forecaster.required_level(rich, upper, P_STAR).level,
     )
 
 
-def test_search_leaves_the_moments_as_they_were(forecaster: Forecaster) -> None:
-    moments = accounts(5)
-    kept = moments.copy()
-    forecaster.required_level(moments, moments[:, moment.GROSS], P_STAR)
-    np.testing.assert_array_equal(moments, kept)
+def test_search_leaves_the_aggregates_unchanged(forecaster: Forecaster) -> None:
+    aggregates = accounts(5)
+    kept = aggregates.copy()
+    forecaster.required_level(aggregates, aggregates[:, GROSS], P_STAR)
+    np.testing.assert_array_equal(aggregates, kept)
 
 
 def test_upper_that_does_not_suffice_gives_infinity(forecaster: Forecaster) -> None:
-    moments = accounts(5)
-    found = forecaster.required_level(moments, np.full(5, 1e-3), P_STAR)
+    aggregates = accounts(5)
+    found = forecaster.required_level(aggregates, np.full(5, 1e-3), P_STAR)
     assert np.isinf(found.level).all()
 
 
 def test_account_in_warm_up_gives_nan_and_its_neighbours_are_untouched(
     forecaster: Forecaster,
 ) -> None:
-    moments = accounts(6)
-    upper = moments[:, moment.GROSS].copy()
-    sound = forecaster.required_level(moments, upper, P_STAR).level
-    moments[2, moment.PRIOR_VOLATILITY] = np.nan
-    found = forecaster.required_level(moments, upper, P_STAR).level
+    aggregates = accounts(6)
+    upper = aggregates[:, GROSS].copy()
+    sound = forecaster.required_level(aggregates, upper, P_STAR).level
+    aggregates[2, PRIOR_VOLATILITY] = np.nan
+    found = forecaster.required_level(aggregates, upper, P_STAR).level
     assert np.isnan(found).tolist() == [False, False, True, False, False, False]
     others = [0, 1, 3, 4, 5]
     np.testing.assert_array_equal(found[others], sound[others])
 
 
 def test_features_are_the_columns_of_the_schema(forecaster: Forecaster) -> None:
-    moments = accounts(4)
+    aggregates = accounts(4)
     names = forecaster.bundle.schema.features
-    np.testing.assert_array_equal(forecaster.features(moments), compute_features(moments, names))
+    np.testing.assert_array_equal(
+        forecaster.features(aggregates), compute_features(aggregates, names)
+    )
 
 
 def test_bundle_of_another_registry_is_refused(tmp_path: Path) -> None:

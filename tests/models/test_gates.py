@@ -13,7 +13,7 @@ from models.gates import (
     Gate,
     bounds_gate,
     calibration_gates,
-    decide,
+    decide_promotion,
     not_worse_gate,
     parity_gate,
     stress_gate,
@@ -41,7 +41,7 @@ def test_report_gates_decide_nothing(
     safety: bool, promotion: bool, champion: bool, verdict: str
 ) -> None:
     gates = [gate("promotion", promotion), gate("safety", safety), gate("report", False)]
-    decision = decide(gates, has_champion=champion)
+    decision = decide_promotion(gates, has_champion=champion)
     assert decision.verdict == verdict
     assert "report" not in " ".join(decision.reasons)
     assert "report_False" in decision.gates
@@ -61,11 +61,11 @@ def test_report_gates_decide_nothing(
 )
 def test_verdict(safety: bool, promotion: bool, champion: bool, verdict: str) -> None:
     gates = [gate("promotion", promotion), gate("safety", safety)]
-    assert decide(gates, has_champion=champion).verdict == verdict
+    assert decide_promotion(gates, has_champion=champion).verdict == verdict
 
 
 def test_reasons_name_the_failed_safety_gates_only() -> None:
-    decision = decide(
+    decision = decide_promotion(
         [gate("safety", False), gate("safety", True), gate("promotion", False)], has_champion=True
     )
     assert decision.reasons == ("the safety figure is 1, limit 0.5",)
@@ -73,8 +73,8 @@ def test_reasons_name_the_failed_safety_gates_only() -> None:
 
 
 def test_champion_that_is_trained_again_is_not_said_to_be_the_first() -> None:
-    first = decide([], has_champion=False)
-    again = decide([], has_champion=False, is_champion=True)
+    first = decide_promotion([], has_champion=False)
+    again = decide_promotion([], has_champion=False, is_champion=True)
     assert first.verdict == again.verdict == "promoted"
     assert first.reasons == ("all safety gates passed; there was no champion",)
     assert again.reasons == ("all safety gates passed; this very bundle is the champion",)

@@ -67,7 +67,7 @@ def wire(
 ) -> Iterator[tuple[httpx.Client, Ledger]]:
     """A client over a socket: the server decodes paths, as it does in operation."""
     settings = ServingSettings("127.0.0.1", 8000, bundles.root, "market", "off")
-    app = create_app(settings, ledger, RuleHistory.chosen(ruleset), market.live())
+    app = create_app(settings, ledger, RuleHistory.constant(ruleset), market.live())
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -159,7 +159,7 @@ def test_decisions_of_the_score_job_are_among_those_of_an_account(
     assert found == ids[::-1]
 
 
-@given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20))
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_any_id_becomes_one_segment(name: str) -> None:
     encoded = quote(name, safe="")
     whole = f"/v1/accounts/{encoded}/decisions"

@@ -130,7 +130,7 @@ def score_many(url: str, bundles: str, chain: str, times: int, ready: Any) -> No
     settings = ServingSettings("127.0.0.1", 8000, Path(bundles), "market", "off")
     newest = int(panel.closes[-1])
     with Ledger(url, chain=chain) as ledger:
-        rules = RuleHistory.chosen(load_ruleset("linear-tiers"))
+        rules = RuleHistory.constant(load_ruleset("linear-tiers"))
         service = Service(settings, ledger, rules, live, Metrics())
         price = float(panel.values[-1, 0, 3])
         account = {

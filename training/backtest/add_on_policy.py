@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from features.account.frame import compute_moments, set_headroom
+from features.account.frame import compute_aggregates, set_headroom
 from features.state.market_state import MarketFeatures
 from features.state.snapshot import MarketSnapshot
 from margin.add_on.bounds import add_on_cap, bound_add_on, in_stress
@@ -146,10 +146,10 @@ def log_odds_by_level(
     usable = np.flatnonzero(times.usable).astype(np.int64)
     for begin in range(0, len(usable), _CHUNK):
         part = usable[begin : begin + _CHUNK]
-        moments = compute_moments(take_rows(times.rows, part), market)
-        features = forecaster.features(moments)
+        aggregates = compute_aggregates(take_rows(times.rows, part), market)
+        features = forecaster.features(aggregates)
         for k, share in enumerate(LEVEL_SHARES):
-            set_headroom(moments, features, names, share * cap[part])
+            set_headroom(aggregates, features, names, share * cap[part])
             p = np.clip(forecaster.probability(features)[:, columns], _CLIP, 1.0 - _CLIP)
             out[part, k] = np.log(p) - np.log1p(-p)
             if progress is not None:

@@ -125,7 +125,7 @@ def long_run_volatility(history: MarketHistory) -> Floats:
     ``sqrt(n * mean r^2)`` with n bars an hour. NaN before the first return.
     """
     bars = history.bars
-    columns = inputs.room_for(bars)
+    columns = inputs.new_inputs(bars)
     inputs.build(bars, inputs.new_state(len(bars.symbols)), columns)
     squares = columns[inputs.LOG_RETURN].T ** 2
     known = np.cumsum(~np.isnan(squares), axis=0).astype(np.float64)

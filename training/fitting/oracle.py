@@ -19,14 +19,14 @@ from market.bars.history import MarketHistory
 Floats = npt.NDArray[np.float64]
 
 
-def first_passage_probability(moments: Floats, horizon_hours: int) -> Floats:
+def first_passage_probability(aggregates: Floats, horizon_hours: int) -> Floats:
     """``2 Phi(-d)``, d = headroom over the prior volatility times the root of the horizon.
 
-    `moments` as in `features.account.aggregates`; shape (N,).
+    `aggregates` as in `features.account.aggregates`; shape (N,).
     """
-    sigma = moments[:, PRIOR_VOLATILITY] * np.sqrt(horizon_hours)
-    out = np.empty(len(moments))
-    _first_passages(moments[:, HEADROOM], sigma, out)
+    sigma = aggregates[:, PRIOR_VOLATILITY] * np.sqrt(horizon_hours)
+    out = np.empty(len(aggregates))
+    _first_passages(aggregates[:, HEADROOM], sigma, out)
     return out
 
 

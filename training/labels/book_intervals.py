@@ -71,7 +71,7 @@ def from_sampled_accounts(accounts: SampledAccounts, symbols: tuple[str, ...]) -
         account=np.arange(count, dtype=np.int64),
         account_ids=book.account_ids,
         account_key=account_keys(book.account_ids),
-        first_row=accounts.birth_row,
+        first_row=accounts.opening_row,
         last_row=accounts.end_row,
         book=book,
         symbol_start=accounts.leg_start,
@@ -143,7 +143,7 @@ def from_book(
     found = book_symbols(book, symbols, ruleset.collateral)
     kinds = {name: parse_instrument(name).kind for name in dict.fromkeys(book.leg_instrument)}
     options = [name for name, kind in kinds.items() if kind == "option"]
-    if options and not engine_of(ruleset).options:
+    if options and not engine_of(ruleset).margins_options:
         raise DataError(
             f"{options[0]!r} in the account files is an option, and rule set {ruleset.name!r} "
             "margins spot and perpetuals only; leave it out, or choose rules that margin options, "

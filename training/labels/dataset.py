@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.account.frame import compute_features, compute_moments
+from features.account.frame import compute_aggregates, compute_features
 from features.registry import ACCOUNT_COLUMNS
 from margin.book.book_paths import book_paths
 from margin.engines.equity_paths import Extremes
@@ -229,10 +229,10 @@ def build_dataset(
         part = slice(begin, begin + _CHUNK)
         rows, _ = value_rows(paths, interval[part], row[part])
         rows = replace(rows, headroom=headroom[part], maintenance_margin=margin[part])
-        moments = compute_moments(rows, market.features)
-        features[part] = compute_features(moments)
+        aggregates = compute_aggregates(rows, market.features)
+        features[part] = compute_features(aggregates)
         for hours in horizons:
-            columns[f"first_passage_{hours}"][part] = first_passage_probability(moments, hours)
+            columns[f"first_passage_{hours}"][part] = first_passage_probability(aggregates, hours)
             oracle = oracle_first_passage(rows, history, squares, market.features, hours)
             if oracle is not None:
                 name = f"oracle_first_passage_{hours}"

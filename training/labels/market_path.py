@@ -72,14 +72,13 @@ class LabelMarket:
     def _view(
         self, row: int, time: int, mark: Floats, quotes: QuoteBoard | None, age: Floats
     ) -> MarketView:
-        return MarketSnapshot.at(
-            time,
-            self.history.bars.interval,
-            self.features,
-            row,
-            mark,
-            self.history.suspect_at(row),
-            quotes,
+        return MarketSnapshot(
+            as_of=time,
+            interval=self.history.bars.interval,
+            features=self.features.at(row, time),
+            mark=mark,
+            suspect=self.history.suspect_at(row),
+            quotes=quotes,
             mark_max_age=self.mark_max_age,
             mark_age=age,
         ).view()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import CrossFeature
+from features.definition import CrossFeature, feature
 
 MAX_STEPS = 200
 TOLERANCE = 1e-13
@@ -14,6 +14,7 @@ NUDGE = 1e-3
 """Every bar starts this far beside the last eigenvector, or one that no longer leads would stay."""
 
 
+@feature
 def absorption_ratio() -> CrossFeature:
     """Largest eigenvalue of the correlation matrix over the number of symbols.
 
@@ -38,6 +39,7 @@ def absorption_ratio() -> CrossFeature:
         inputs=("correlation.slow", "cross_volatility"),
         constants=(MAX_STEPS, TOLERANCE, NUDGE),
         state_width=1,
+        book_form="mean",
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market import rolling
 from features.market.inputs import LOG_RETURN, RESET, TURNOVER
 
 
+@feature
 def amihud_illiquidity(hours: float) -> MarketFeature:
     """Mean absolute return per million of turnover over the last `hours`.
 
@@ -31,6 +32,7 @@ def amihud_illiquidity(hours: float) -> MarketFeature:
         params=rolling.window_params(hours),
         state_size=rolling.state_size(hours),
         settings=(hours,),
+        book_form="mean",
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market import rolling
 from features.market.inputs import RESET, TURNOVER
-from market.core.clock import Interval
 
 
+@feature
 def average_daily_volume(hours: float) -> MarketFeature:
     """Mean turnover a day over the last `hours`.
 
@@ -21,10 +21,6 @@ def average_daily_volume(hours: float) -> MarketFeature:
     ----------
     Regulation (EU) 153/2013, Article 24 and Annex I (liquidity of positions).
     """
-
-    def params(interval: Interval) -> tuple[float, ...]:
-        return (rolling.bars_in(hours, interval), 24.0 * interval.per_hour)
-
     return MarketFeature(
         name=f"average_daily_volume_{hours:g}h",
         family="liquidity",
@@ -32,7 +28,7 @@ def average_daily_volume(hours: float) -> MarketFeature:
         formula="24 n mean(V C)",
         reference="EU 153/2013",
         kernel=kernel,
-        params=params,
+        params=rolling.window_and_rate(hours, 24.0),
         state_size=rolling.state_size(hours),
         settings=(hours,),
     )

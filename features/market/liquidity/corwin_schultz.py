@@ -7,11 +7,12 @@ import math
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market import rolling
 from features.market.inputs import BODY, DOWN, GAP, RESET, UP
 
 
+@feature
 def corwin_schultz_spread(hours: float) -> MarketFeature:
     """Mean relative spread estimated from pairs of neighbouring bars.
 
@@ -35,6 +36,7 @@ def corwin_schultz_spread(hours: float) -> MarketFeature:
         params=rolling.window_params(hours),
         state_size=lambda interval: rolling.state_size(hours)(interval) + 2,
         settings=(hours,),
+        book_form="mean",
     )
 
 

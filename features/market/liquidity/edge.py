@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market import rolling
 from features.market.inputs import BODY, CLOSE, DOWN, GAP, HIGH, LOW, OPEN, RESET, UP
 from market.core.clock import Interval
@@ -17,6 +17,7 @@ _PAIR = 6  # numbers kept of each pair: r1, r4, r5, tau, po, pc
 _LAST = 4  # of the bar before: high, low and close, and close over its middle
 
 
+@feature
 def edge_spread(hours: float) -> MarketFeature:
     """Efficient estimate of the relative spread from the pairs of bars of the last `hours`.
 
@@ -48,6 +49,7 @@ def edge_spread(hours: float) -> MarketFeature:
         params=rolling.window_params(hours),
         state_size=state_size,
         settings=(hours,),
+        book_form="mean",
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market import joint_rolling, rolling
 from features.market.inputs import BODY, LOG_RETURN, RESET, TURNOVER
 from features.market.joint_rolling import HEADER as FIRST
 
 
+@feature
 def kyle_lambda(hours: float) -> MarketFeature:
     """Slope of returns on signed turnover over the last `hours`, through the origin.
 
@@ -34,6 +35,7 @@ def kyle_lambda(hours: float) -> MarketFeature:
         params=rolling.window_params(hours),
         state_size=joint_rolling.state_size(hours, 2),
         settings=(hours,),
+        book_form="mean",
     )
 
 
@@ -41,15 +43,15 @@ def kyle_lambda(hours: float) -> MarketFeature:
 def kernel(inputs, state, out, window):  # type: ignore[no-untyped-def]
     """State: `features.market.joint_rolling` of r q and of q squared."""
     for s in range(inputs.shape[1]):
-        own = state[s]
+        row = state[s]
         for t in range(inputs.shape[2]):
             if inputs[RESET, s, t] == 1.0:
-                rolling.clear(own)
+                rolling.clear(row)
             turnover = inputs[TURNOVER, s, t] * 1e-6
             signed = turnover * np.sign(inputs[BODY, s, t])
             product = inputs[LOG_RETURN, s, t] * signed if turnover > 0.0 else np.nan
-            joint_rolling.push(own, window, (product, signed * signed))
-            if own[FIRST + 1] > 0.0 and not np.isnan(joint_rolling.count(own, window)):
-                out[s, t] = own[FIRST] / own[FIRST + 1]
+            joint_rolling.push(row, window, (product, signed * signed))
+            if row[FIRST + 1] > 0.0 and not np.isnan(joint_rolling.count(row, window)):
+                out[s, t] = row[FIRST] / row[FIRST + 1]
             else:
                 out[s, t] = np.nan

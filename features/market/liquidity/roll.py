@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market import joint_rolling, rolling
 from features.market.inputs import LOG_RETURN, RESET
 from features.market.joint_rolling import HEADER as FIRST
 
 
+@feature
 def roll_spread(hours: float) -> MarketFeature:
     """Relative spread from the covariance of neighbouring returns.
 
@@ -32,6 +33,7 @@ def roll_spread(hours: float) -> MarketFeature:
         params=rolling.window_params(hours),
         state_size=lambda interval: joint_rolling.state_size(hours, 3)(interval) + 1,
         settings=(hours,),
+        book_form="mean",
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market import rolling
 from features.market.inputs import RESET, TURNOVER
 from market.core.clock import Interval
 
 
+@feature
 def relative_turnover(short_hours: float, long_hours: float) -> MarketFeature:
     """Log of the mean turnover of a short window over that of a long one.
 
@@ -38,6 +39,7 @@ def relative_turnover(short_hours: float, long_hours: float) -> MarketFeature:
             rolling.state_size(short_hours)(interval) + rolling.state_size(long_hours)(interval)
         ),
         settings=(long_hours, short_hours),
+        book_form="mean",
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market import joint_rolling, rolling
 from features.market.inputs import RESET, TURNOVER
 from features.market.joint_rolling import HEADER as FIRST
 
 
+@feature
 def volume_zscore(hours: float) -> MarketFeature:
     """Standardised logarithm of the last bar's turnover against the last `hours`.
 
@@ -33,6 +34,7 @@ def volume_zscore(hours: float) -> MarketFeature:
         params=rolling.window_params(hours),
         state_size=lambda interval: joint_rolling.state_size(hours, 2)(interval) + 1,
         settings=(hours,),
+        book_form="mean",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market import rolling
 from features.market.inputs import CLOSE, RESET
 
@@ -13,6 +13,7 @@ _HEADER = 4
 _BARS, _HEAD, _LENGTH, _LAST = range(_HEADER)
 
 
+@feature
 def drawdown(hours: float) -> MarketFeature:
     """Distance of the close below the highest close of the last `hours`.
 
@@ -34,6 +35,7 @@ def drawdown(hours: float) -> MarketFeature:
         params=rolling.window_params(hours),
         state_size=lambda interval: _HEADER + 2 * rolling.bars_in(hours, interval),
         settings=(hours,),
+        book_form="mean",
     )
 
 
@@ -42,20 +44,20 @@ def kernel(inputs, state, out, window):  # type: ignore[no-untyped-def]
     """State: bars seen, head and length of the queue, last close; then the queue, a ring of
     falling closes and of their bar numbers."""
     for s in range(inputs.shape[1]):
-        own = state[s]
-        closes, bars = own[_HEADER : _HEADER + window], own[_HEADER + window :]
+        row = state[s]
+        closes, bars = row[_HEADER : _HEADER + window], row[_HEADER + window :]
         for t in range(inputs.shape[2]):
             if inputs[RESET, s, t] == 1.0:
-                own[:] = 0.0
-            number = own[_BARS]
-            own[_BARS] += 1.0
-            head, length = int(own[_HEAD]), int(own[_LENGTH])
+                row[:] = 0.0
+            number = row[_BARS]
+            row[_BARS] += 1.0
+            head, length = int(row[_HEAD]), int(row[_LENGTH])
             if length > 0 and bars[head] <= number - window:
                 head = head + 1 if head + 1 < window else 0
                 length -= 1
             if not np.isnan(inputs[CLOSE, s, t]):
-                own[_LAST] = inputs[CLOSE, s, t]
-            close = own[_LAST]
+                row[_LAST] = inputs[CLOSE, s, t]
+            close = row[_LAST]
             if close > 0.0:
                 end = head + length
                 end = end if end < window else end - window
@@ -65,5 +67,5 @@ def kernel(inputs, state, out, window):  # type: ignore[no-untyped-def]
                     length -= 1
                 closes[end], bars[end] = close, number
                 length += 1
-            own[_HEAD], own[_LENGTH] = head, length
-            out[s, t] = np.log(closes[head] / close) if own[_BARS] >= window else np.nan
+            row[_HEAD], row[_LENGTH] = head, length
+            out[s, t] = np.log(closes[head] / close) if row[_BARS] >= window else np.nan

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market.inputs import LOG_RETURN, RESET
 from market.core.clock import Interval
 
 
+@feature
 def ewma_volatility(half_life_hours: float) -> MarketFeature:
     """Volatility with exponentially falling weights.
 
@@ -36,7 +37,7 @@ def ewma_volatility(half_life_hours: float) -> MarketFeature:
         params=params,
         state_size=lambda _: 3,
         settings=(half_life_hours,),
-        is_volatility=True,
+        book_form="volatility",
     )
 
 

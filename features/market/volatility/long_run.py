@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market.inputs import HOUR, LOG_RETURN
 from market.core.clock import Interval
 
@@ -14,6 +14,7 @@ WEEKS = 522
 _WEEK_HOURS = 168.0
 
 
+@feature
 def long_volatility() -> MarketFeature:
     """Root of the mean squared log return of the last ten years, or of all there is.
 
@@ -40,7 +41,7 @@ def long_volatility() -> MarketFeature:
         params=params,
         state_size=lambda _: 4 + 2 * WEEKS,
         settings=(_WEEK_HOURS,),
-        is_volatility=True,
+        book_form="volatility",
         survives_gaps=True,
     )
 
@@ -50,32 +51,32 @@ def kernel(inputs, state, out, per_hour):  # type: ignore[no-untyped-def]
     """State: week in hand, bars since the first return, sum of squares and count, then a ring of
     both by week."""
     for s in range(inputs.shape[1]):
-        own = state[s]
-        squares, counts = own[4 : 4 + WEEKS], own[4 + WEEKS :]
+        row = state[s]
+        squares, counts = row[4 : 4 + WEEKS], row[4 + WEEKS :]
         for t in range(inputs.shape[2]):
             r = inputs[LOG_RETURN, s, t]
             week = np.floor((inputs[HOUR, s, t] - 0.5 / per_hour) / _WEEK_HOURS)
-            if own[1] > 0.0 and week > own[0]:
+            if row[1] > 0.0 and week > row[0]:
                 # Empty the slots of all weeks that have passed, and sum anew.
-                for passed in range(int(min(week - own[0], WEEKS))):
+                for passed in range(int(min(week - row[0], WEEKS))):
                     slot = int(week - passed) % WEEKS
                     squares[slot], counts[slot] = 0.0, 0.0
-                own[2], own[3] = 0.0, 0.0
+                row[2], row[3] = 0.0, 0.0
                 for slot in range(WEEKS):
-                    own[2] += squares[slot]
-                    own[3] += counts[slot]
-                own[0] = week
+                    row[2] += squares[slot]
+                    row[3] += counts[slot]
+                row[0] = week
             if not np.isnan(r):
-                if own[1] == 0.0:
-                    own[0] = week
+                if row[1] == 0.0:
+                    row[0] = week
                 slot = int(week) % WEEKS
                 squares[slot] += r * r
                 counts[slot] += 1.0
-                own[2] += r * r
-                own[3] += 1.0
-            if not np.isnan(r) or own[1] > 0.0:
-                own[1] += 1.0
-            if own[1] < _WEEK_HOURS * per_hour or own[3] == 0.0:
+                row[2] += r * r
+                row[3] += 1.0
+            if not np.isnan(r) or row[1] > 0.0:
+                row[1] += 1.0
+            if row[1] < _WEEK_HOURS * per_hour or row[3] == 0.0:
                 out[s, t] = np.nan
             else:
-                out[s, t] = np.sqrt(per_hour * own[2] / own[3])
+                out[s, t] = np.sqrt(per_hour * row[2] / row[3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market.inputs import LOG_RETURN, RESET
 from market.core.clock import Interval
 
@@ -13,6 +13,7 @@ LIMIT = 100.0
 """Beyond this many standard deviations surprises count as equal."""
 
 
+@feature
 def return_zscore(half_life_hours: float) -> MarketFeature:
     """Last return over the volatility that was expected before it.
 
@@ -40,6 +41,7 @@ def return_zscore(half_life_hours: float) -> MarketFeature:
         params=params,
         state_size=lambda _: 4,
         settings=(half_life_hours,),
+        book_form="mean",
     )
 
 
@@ -47,18 +49,18 @@ def return_zscore(half_life_hours: float) -> MarketFeature:
 def kernel(inputs, state, out, decay, warm_up):  # type: ignore[no-untyped-def]
     """State: weighted sum of squares, sum of weights, number of returns, last score."""
     for s in range(inputs.shape[1]):
-        own = state[s]
+        row = state[s]
         for t in range(inputs.shape[2]):
             if inputs[RESET, s, t] == 1.0:
-                own[:] = 0.0
+                row[:] = 0.0
             r = inputs[LOG_RETURN, s, t]
             if not np.isnan(r):
-                if own[0] > 0.0:
-                    score = r / np.sqrt(own[0] / own[1])
-                    own[3] = min(LIMIT, max(-LIMIT, score))
+                if row[0] > 0.0:
+                    score = r / np.sqrt(row[0] / row[1])
+                    row[3] = min(LIMIT, max(-LIMIT, score))
                 else:
-                    own[3] = 0.0
-                own[0] = decay * own[0] + r * r
-                own[1] = decay * own[1] + 1.0
-                own[2] += 1.0
-            out[s, t] = own[3] if own[2] >= warm_up else np.nan
+                    row[3] = 0.0
+                row[0] = decay * row[0] + r * r
+                row[1] = decay * row[1] + 1.0
+                row[2] += 1.0
+            out[s, t] = row[3] if row[2] >= warm_up else np.nan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market.inputs import HOUR, LOG_RETURN
 from market.core.clock import Interval
 
@@ -14,6 +14,7 @@ PRIOR_WEEKS = 8.0
 """Weeks of average hours that every hour of the week starts with."""
 
 
+@feature
 def hour_of_week_seasonality() -> MarketFeature:
     """Expected size of a return in the hour to come against that of an average hour.
 
@@ -42,6 +43,7 @@ def hour_of_week_seasonality() -> MarketFeature:
         params=params,
         state_size=lambda _: 2 * SLOTS + 3,
         settings=(float(SLOTS), PRIOR_WEEKS),
+        book_form="mean",
         survives_gaps=True,
     )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market import rolling
 from features.market.inputs import LOG_RETURN, RESET
 
 
+@feature
 def trailing_return(hours: float) -> MarketFeature:
     """Log return over the last `hours`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from features.definition import MarketFeature
+from features.definition import MarketFeature, feature
 from features.market import joint_rolling, rolling
 from features.market.inputs import LOG_RETURN, RESET
 from features.market.joint_rolling import HEADER as FIRST
@@ -14,6 +14,7 @@ from market.core.clock import Interval
 _EWMA = 3
 
 
+@feature
 def volatility_of_volatility(half_life_hours: float, hours: float) -> MarketFeature:
     """Standard deviation of the log of a fast exponentially weighted volatility.
 
@@ -40,6 +41,7 @@ def volatility_of_volatility(half_life_hours: float, hours: float) -> MarketFeat
         params=params,
         state_size=lambda interval: _EWMA + joint_rolling.state_size(hours, 2)(interval),
         settings=(hours, half_life_hours),
+        book_form="mean",
     )
 
 

@@ -1,1 +1,1 @@
-"""Historical simulation: what the past would do to a portfolio today, and the margin it asks."""
+"""Historical simulation: margin from the losses of past market moves at today's prices."""

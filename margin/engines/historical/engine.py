@@ -9,14 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.portfolio_batch import Portfolios, row_sums
-from margin.engines.historical.exposures import Exposures, exposures_of
+from margin.engines.base import Engine
 from margin.engines.historical.losses import Losses, simulated_losses, tail_length
-from margin.engines.historical.rules import SimulationRules, StressedObservationRules
-from margin.engines.historical.scenarios import Scenarios, ScenarioSet, scenarios_of
+from margin.engines.historical.positions import ShockedPositions, shocked_positions
+from margin.engines.historical.rules import (
+    SimulationRules,
+    StressedObservationRules,
+    check_emir_simulation,
+)
+from margin.engines.historical.scenarios import Scenarios, ScenarioSet, historical_scenarios
 from margin.engines.margins import Margins, Part, RankedScenario
 from margin.rules.ruleset import RuleSet
 from margin.valuation.collateral import collateral_values
-from market.bars.daily_closes import DailyCloses, no_days
+from market.bars.daily_closes import DailyCloses, empty_daily_closes
 from market.core.clock import format_time
 from market.core.errors import CaseError
 
@@ -25,7 +30,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Simulated:
+class SimulatedMargin:
     """The simulated margin of N portfolios in parts that add up to it.
 
     Attributes
@@ -48,140 +53,149 @@ class Simulated:
         return self.current.total + self.measure
 
 
-def simulation_margins(portfolios: Portfolios, ruleset: RuleSet) -> Margins:
-    r"""Margins by historical simulation.
+class HistoricalEngine(Engine):
+    """Margin from the losses that the past would bring today."""
 
-    With M the losses of `margin.engines.historical.losses.simulated_losses` in the current
-    scenarios of `margin.engines.historical.scenarios.scenarios_of`, the measure of Article 28(1)
-    that is on makes of it
+    name = "scenario"
+    table = "simulation"
+    rules = SimulationRules
+    needs_daily_history = True
 
-    * (a) ``M * (1 + buffer * remaining(stress))``, see `margin.floors.stressed_buffer`;
-    * (b) ``(1 - weight) * M + weight * max(M, M of the stressed observations)``;
-    * (c) ``max(M, M at the volatility of ten years)``.
+    def margins(self, portfolios: Portfolios, ruleset: RuleSet) -> Margins:
+        r"""Margins by historical simulation.
 
-    Net maintenance margin = cash + unrealised profit and loss + option value + collateral after
-    haircuts − that; the initial margin takes `initial_multiple` of it. A leg takes its losses in
-    the scenarios that make the margin, so that legs add up to it, apart from collateral that is
-    shocked with its underlying.
+        With M the losses of `margin.engines.historical.losses.simulated_losses` in the current
+        scenarios of `margin.engines.historical.scenarios.historical_scenarios`, the measure of
+        Article 28(1) that is on makes of it
 
-    Raises
-    ------
-    CaseError
-        The portfolios bring no history.
-    RuleSetError
-        The rule set has no table ``[simulation]``.
+        * (a) ``M * (1 + buffer * remaining(stress))``, see `margin.floors.stressed_buffer`;
+        * (b) ``(1 - weight) * M + weight * max(M, M of the stressed observations)``;
+        * (c) ``max(M, M at the volatility of ten years)``.
 
-    References
-    ----------
-    Commission Delegated Regulation (EU) No 153/2013, Articles 24 to 28.
-    """
-    rules = ruleset.simulated
-    exposures, found, _ = _simulate(portfolios, rules)
-    start, legs = portfolios.start, len(portfolios.kind)
-    held = collateral_values(portfolios)
-    pnl = row_sums(start, portfolios.unrealised)
-    value = row_sums(start, exposures.option_values(legs))
-    extra = rules.initial_multiple - 1.0
+        Net maintenance margin = cash + unrealised profit and loss + option value + collateral
+        after haircuts − that; the initial margin takes `initial_multiple` of it. A leg takes its
+        losses in the scenarios that make the margin, so that legs add up to it, apart from
+        collateral that is shocked with its underlying.
 
-    def components(haircut: Floats) -> dict[str, Floats]:
-        return {
-            "cash": portfolios.cash,
-            "unrealised_pnl": pnl,
-            "option_value": value,
-            "collateral": held.value,
-            "collateral_haircut": 0.0 - haircut,
-            "simulated_loss": 0.0 - found.current.joint,
-            "limited_offset": found.current.joint - found.current.netted,
-            "unknown_history": 0.0 - found.current.unknown,
-            "anti_procyclicality": 0.0 - found.measure,
-        }
+        Raises
+        ------
+        CaseError
+            The portfolios bring no history.
 
-    return Margins(
-        mark_to_market=portfolios.cash + pnl + value + held.value,
-        equity=portfolios.cash + pnl + value + held.counted,
-        initial_margin=rules.initial_multiple * found.margin + held.initial_extra,
-        maintenance_margin=found.margin,
-        collateral_haircut=held.maintenance_haircut,
-        initial=components(held.initial_haircut) | {"initial_extra": 0.0 - extra * found.margin},
-        maintenance=components(held.maintenance_haircut),
-        leg_initial=rules.initial_multiple * found.leg,
-        leg_maintenance=found.leg,
-    )
+        References
+        ----------
+        Commission Delegated Regulation (EU) No 153/2013, Articles 24 to 28.
+        """
+        rules = ruleset.engine_rules(SimulationRules)
+        positions, found, _ = _simulate(portfolios, rules)
+        start, legs = portfolios.start, len(portfolios.kind)
+        held = collateral_values(portfolios)
+        pnl = row_sums(start, portfolios.unrealised)
+        value = row_sums(start, positions.option_values(legs))
+        extra = rules.initial_multiple - 1.0
 
+        def components(haircut: Floats) -> dict[str, Floats]:
+            return {
+                "cash": portfolios.cash,
+                "unrealised_pnl": pnl,
+                "option_value": value,
+                "collateral": held.value,
+                "collateral_haircut": 0.0 - haircut,
+                "simulated_loss": 0.0 - found.current.joint,
+                "limited_offset": found.current.joint - found.current.netted,
+                "unknown_history": 0.0 - found.current.unknown,
+                "anti_procyclicality": 0.0 - found.measure,
+            }
 
-def simulation_parts(portfolios: Portfolios, account: int, ruleset: RuleSet) -> tuple[Part, ...]:
-    """The parts of one portfolio: cash, profits, option values, balances, and of its margin the
-    historical periods that it comes from by their dates; same errors as `simulation_margins`."""
-    rules = ruleset.simulated
-    exposures, found, scenarios = _simulate(portfolios, rules)
-    cash = float(portfolios.cash[account])
-    parts = [Part("cash", "", cash, cash)]
-    values = exposures.option_values(len(portfolios.kind))
-    for leg in range(portfolios.start[account], portfolios.start[account + 1]):
-        name, pnl = portfolios.name[leg], float(portfolios.unrealised[leg])
-        if pnl != 0.0:
-            parts.append(Part("unrealised profit and loss", name, pnl, pnl))
-        if values[leg] != 0.0:
-            parts.append(Part("option value", name, float(values[leg]), float(values[leg])))
-    parts += collateral_values(portfolios).parts(portfolios, account)
-
-    def margin(name: str, amount: float) -> None:
-        if amount != 0.0:
-            parts.append(Part(name, "", -rules.initial_multiple * amount, -amount))
-
-    current = found.current
-    for name, amount in _periods(current, account, scenarios.current, rules):
-        margin(name, amount)
-    margin(
-        f"offset between underlyings beyond {rules.offset_cap:.0%} of their difference",
-        float(current.netted[account] - current.joint[account]),
-    )
-    margin(
-        f"flat shock of {rules.unknown_move:.0%} or worse for want of history",
-        float(current.unknown[account]),
-    )
-    margin(_measure_in_words(rules, scenarios), float(found.measure[account]))
-    return tuple(parts)
-
-
-def worst_periods(
-    portfolios: Portfolios, account: int, ruleset: RuleSet, count: int
-) -> tuple[RankedScenario, ...]:
-    """The worst periods of one portfolio by their dates, the worst first: of the current scenarios
-    so many as the tail of the measure holds, `count` at most; same errors as
-    `simulation_margins`."""
-    rules = msgspec.structs.replace(ruleset.simulated, measure="es")
-    one = portfolios.between(account, account + 1)
-    scenarios = scenarios_of(_history(one), ruleset.simulated)
-    found = simulated_losses(
-        exposures_of(one),
-        len(one.kind),
-        _columns(one, _history(one)),
-        scenarios.current,
-        rules,
-    )
-    rows = found.tail_row[0][found.tail_row[0] >= 0]
-    held = dict.fromkeys(one.underlyings.name[row] for row in one.underlying.tolist())
-    return tuple(
-        RankedScenario(
-            _period(scenarios.current, row, rules),
-            ", ".join(held),
-            -len(rows) * float(found.tail_loss[0, k]),
+        return Margins(
+            mark_to_market=portfolios.cash + pnl + value + held.value,
+            equity=portfolios.cash + pnl + value + held.counted,
+            initial_margin=rules.initial_multiple * found.margin + held.initial_extra,
+            maintenance_margin=found.margin,
+            collateral_haircut=held.maintenance_haircut,
+            initial=components(held.initial_haircut)
+            | {"initial_extra": 0.0 - extra * found.margin},
+            maintenance=components(held.maintenance_haircut),
+            leg_initial=rules.initial_multiple * found.leg,
+            leg_maintenance=found.leg,
         )
-        for k, row in enumerate(rows.tolist()[:count])
-    )
+
+    def parts(self, portfolios: Portfolios, account: int, ruleset: RuleSet) -> tuple[Part, ...]:
+        """Cash, profits, option values, collateral, and of the margin the historical periods that
+        it comes from, by their dates."""
+        rules = ruleset.engine_rules(SimulationRules)
+        positions, found, scenarios = _simulate(portfolios, rules)
+        cash = float(portfolios.cash[account])
+        parts = [Part("cash", "", cash, cash)]
+        values = positions.option_values(len(portfolios.kind))
+        for leg in range(portfolios.start[account], portfolios.start[account + 1]):
+            name, pnl = portfolios.name[leg], float(portfolios.unrealised[leg])
+            if pnl != 0.0:
+                parts.append(Part("unrealised profit and loss", name, pnl, pnl))
+            if values[leg] != 0.0:
+                parts.append(Part("option value", name, float(values[leg]), float(values[leg])))
+        parts += collateral_values(portfolios).parts(portfolios, account)
+
+        def margin(name: str, amount: float) -> None:
+            if amount != 0.0:
+                parts.append(Part(name, "", -rules.initial_multiple * amount, -amount))
+
+        current = found.current
+        for name, amount in _periods(current, account, scenarios.current, rules):
+            margin(name, amount)
+        margin(
+            f"offset between underlyings beyond {rules.offset_cap:.0%} of their difference",
+            float(current.netted[account] - current.joint[account]),
+        )
+        margin(
+            f"flat shock of {rules.unknown_move:.0%} or worse for want of history",
+            float(current.unknown[account]),
+        )
+        margin(_measure_in_words(rules, scenarios), float(found.measure[account]))
+        return tuple(parts)
+
+    def worst_scenarios(
+        self, portfolios: Portfolios, account: int, ruleset: RuleSet, count: int
+    ) -> tuple[RankedScenario, ...]:
+        """The worst periods by their dates: of the current scenarios as many as the tail of the
+        measure holds."""
+        rules = msgspec.structs.replace(ruleset.engine_rules(SimulationRules), measure="es")
+        one = portfolios.between(account, account + 1)
+        scenarios = historical_scenarios(_history(one), ruleset.engine_rules(SimulationRules))
+        found = simulated_losses(
+            shocked_positions(one),
+            len(one.kind),
+            _columns(one, _history(one)),
+            scenarios.current,
+            rules,
+        )
+        rows = found.tail_row[0][found.tail_row[0] >= 0]
+        held = dict.fromkeys(one.underlyings.name[row] for row in one.underlying.tolist())
+        return tuple(
+            RankedScenario(
+                _period(scenarios.current, row, rules),
+                ", ".join(held),
+                -len(rows) * float(found.tail_loss[0, k]),
+            )
+            for k, row in enumerate(rows.tolist()[:count])
+        )
+
+    def emir_measures(self, ruleset: RuleSet) -> tuple[str, ...]:
+        rules = ruleset.engine_rules(SimulationRules)
+        check_emir_simulation(rules)
+        return tuple(f"{self.table}.{name}" for name in rules.measures())
 
 
 def _simulate(
     portfolios: Portfolios, rules: SimulationRules
-) -> tuple[Exposures, Simulated, Scenarios]:
+) -> tuple[ShockedPositions, SimulatedMargin, Scenarios]:
     history = _history(portfolios)
-    scenarios = scenarios_of(history, rules)
-    exposures = exposures_of(portfolios)
+    scenarios = historical_scenarios(history, rules)
+    positions = shocked_positions(portfolios)
     column = _columns(portfolios, history)
 
     def losses(moves: ScenarioSet) -> Losses:
-        return simulated_losses(exposures, len(portfolios.kind), column, moves, rules)
+        return simulated_losses(positions, len(portfolios.kind), column, moves, rules)
 
     current = losses(scenarios.current)
     margin, leg = current.total, current.leg
@@ -198,21 +212,21 @@ def _simulate(
         measured_leg = (1.0 - weight) * leg + weight * worse_leg
     elif scenarios.long is not None:
         measured, measured_leg = _larger(portfolios, current, losses(scenarios.long))
-    return exposures, Simulated(current, measured - margin, measured_leg), scenarios
+    return positions, SimulatedMargin(current, measured - margin, measured_leg), scenarios
 
 
-def _larger(portfolios: Portfolios, one: Losses, other: Losses) -> tuple[Floats, Floats]:
+def _larger(portfolios: Portfolios, first: Losses, second: Losses) -> tuple[Floats, Floats]:
     """The larger of two margins of each portfolio, and the legs of it."""
-    more = other.total > one.total
+    more = second.total > first.total
     owner = np.repeat(np.arange(len(portfolios)), np.diff(portfolios.start))
-    return np.where(more, other.total, one.total), np.where(more[owner], other.leg, one.leg)
+    return np.where(more, second.total, first.total), np.where(more[owner], second.leg, first.leg)
 
 
 def _history(portfolios: Portfolios) -> DailyCloses:
     if portfolios.history is not None:
         return portfolios.history
     if len(portfolios.kind) == 0 and not portfolios.collateral.risk_cancelling.any():
-        return no_days(())
+        return empty_daily_closes(())
     raise CaseError(
         "the rule set simulates history and none is given; add to the portfolio "
         '"history": {"until": "2025-06-01T00:00:00Z", "closes": {"BTC": [...]}}, the daily closes '

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.engines.historical.exposures import IS_OPTION, LINEAR, Exposures, profit
+from margin.engines.historical.positions import IS_OPTION, LINEAR, ShockedPositions, profit
 from margin.engines.historical.rules import SimulationRules
 from margin.engines.historical.scenarios import ScenarioSet
 
@@ -19,8 +19,7 @@ _MOVES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """Points of the flat shock: an option can lose most between its ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Losses:
+class Losses(NamedTuple):
     """Simulated losses of N portfolios, settlement currency, never negative.
 
     Attributes
@@ -55,8 +54,39 @@ class Losses:
         return self.netted + self.unknown
 
 
+class _Moves(NamedTuple):
+    """What the kernels read of U underlyings and of K scenarios of S symbols.
+
+    Attributes
+    ----------
+    column:
+        Symbol of each underlying, −1 without one, shape (U,).
+    growth, known:
+        As in `ScenarioSet`, growth of shape (S, K).
+    flat:
+        The flat shock.
+    """
+
+    column: Ints
+    growth: Floats
+    known: npt.NDArray[np.bool_]
+    flat: Floats
+
+
+class _Measure(NamedTuple):
+    """See `SimulationRules`; `shortfall`: the mean of the tail, else its mildest loss."""
+
+    confidence: float
+    shortfall: bool
+    offset_cap: float
+
+
 def simulated_losses(
-    exposures: Exposures, legs: int, column: Ints, moves: ScenarioSet, rules: SimulationRules
+    positions: ShockedPositions,
+    legs: int,
+    column: Ints,
+    moves: ScenarioSet,
+    rules: SimulationRules,
 ) -> Losses:
     r"""Revalue every portfolio in every scenario and measure its losses.
 
@@ -82,8 +112,8 @@ def simulated_losses(
 
     Parameters
     ----------
-    exposures:
-        See `margin.engines.historical.exposures`.
+    positions:
+        See `margin.engines.historical.positions`.
     legs:
         L.
     column:
@@ -99,25 +129,21 @@ def simulated_losses(
     "On the coherence of expected shortfall".
     """
     tail = tail_length(len(moves.ended), rules.confidence)
-    n = len(exposures.start) - 1
-    joint, netted, unknown = np.empty(n), np.empty(n), np.empty(n)
-    leg = np.zeros(legs)
-    tail_row = np.full((n, tail), -1, dtype=np.int64)
-    tail_loss = np.zeros((n, tail))
-    used = np.zeros(n, dtype=np.int64)
-    _simulate(
-        exposures.start,
-        exposures.underlying,
-        exposures.leg,
-        exposures.terms,
-        column,
-        np.ascontiguousarray(moves.growth.T),
-        moves.known,
-        (rules.confidence, rules.measure == "es", rules.offset_cap),
-        rules.unknown_move * np.array(_MOVES),
-        (joint, netted, unknown, leg, tail_row, tail_loss, used),
+    n = len(positions.start) - 1
+    losses = Losses(
+        joint=np.empty(n),
+        netted=np.empty(n),
+        unknown=np.empty(n),
+        leg=np.zeros(legs),
+        tail_row=np.full((n, tail), -1, dtype=np.int64),
+        tail_loss=np.zeros((n, tail)),
+        used=np.zeros(n, dtype=np.int64),
     )
-    return Losses(joint, netted, unknown, leg, tail_row, tail_loss, used)
+    growth = np.ascontiguousarray(moves.growth.T)
+    flat = rules.unknown_move * np.array(_MOVES)
+    measure = _Measure(rules.confidence, rules.measure == "es", rules.offset_cap)
+    _simulate(positions, _Moves(column, growth, moves.known, flat), measure, losses)
+    return losses
 
 
 def tail_length(scenarios: int, confidence: float) -> int:
@@ -152,15 +178,15 @@ def _worst(profits, length, rows, losses):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _measure(profits, confidence, shortfall, rows, losses):  # type: ignore[no-untyped-def]
+def _measure(profits, measure, rows, losses):  # type: ignore[no-untyped-def]
     """The measure of some profits, at least 0, the first and last (exclusive) of the losses that
     it is the mean of, and how many profits are known. No loss counts for a measure of 0."""
     known = 0
     for k in range(profits.shape[0]):
         if profits[k] == profits[k]:
             known += 1
-    last = _worst(profits, _tail_length(known, confidence), rows, losses)
-    first = 0 if shortfall else max(0, last - 1)
+    last = _worst(profits, _tail_length(known, measure.confidence), rows, losses)
+    first = 0 if measure.shortfall else max(0, last - 1)
     value = 0.0
     for k in range(first, last):
         value += losses[k] / (last - first)
@@ -170,109 +196,107 @@ def _measure(profits, confidence, shortfall, rows, losses):  # type: ignore[no-u
 
 
 @njit(cache=True, error_model="numpy")
-def _charge(  # type: ignore[no-untyped-def]
-    of, begin, end, place, leg, terms, growth, share, leg_loss
-):
+def _charge(of, begin, place, positions, growth, share, leg_loss):  # type: ignore[no-untyped-def]
     """Charge each leg of underlying `of` with its share of a loss at one move."""
-    for x in range(begin, end):
-        if place[x - begin] == of and leg[x] >= 0:
-            leg_loss[leg[x]] -= share * profit(terms[x], growth)
+    for x in range(begin, begin + len(place)):
+        leg = positions.leg[x]
+        if place[x - begin] == of and leg >= 0:
+            leg_loss[leg] -= share * profit(positions.terms[x], growth)
 
 
 @njit(cache=True, error_model="numpy")
-def _profits(begin, end, place, found, terms, column, own, growth):  # type: ignore[no-untyped-def]
-    """Profit of each underlying of a portfolio in every scenario, shape (found, K)."""
-    out = np.zeros((found, growth.shape[1]))
-    for x in range(begin, end):
+def _profits(begin, place, own, positions, moves):  # type: ignore[no-untyped-def]
+    """Profit of each of the underlyings `own` of a portfolio in every scenario."""
+    out = np.zeros((len(own), moves.growth.shape[1]))
+    for x in range(begin, begin + len(place)):
         p = place[x - begin]
-        c, term, mine = column[own[p]], terms[x], out[p]
+        c, term, mine = moves.column[own[p]], positions.terms[x], out[p]
         if c < 0:
             mine[:] = np.nan
         elif term[IS_OPTION] == 0.0:
-            value, moves = term[LINEAR], growth[c]
-            for k in range(moves.shape[0]):
-                mine[k] += value * moves[k]
+            value, growth = term[LINEAR], moves.growth[c]
+            for k in range(growth.shape[0]):
+                mine[k] += value * growth[k]
         else:
-            moves = growth[c]
-            for k in range(moves.shape[0]):
-                mine[k] += profit(term, moves[k]) if moves[k] == moves[k] else np.nan
+            growth = moves.growth[c]
+            for k in range(growth.shape[0]):
+                mine[k] += profit(term, growth[k]) if growth[k] == growth[k] else np.nan
     return out
 
 
 @njit(cache=True, error_model="numpy")
-def _flat_shock(of, begin, end, place, terms, flat, moves):  # type: ignore[no-untyped-def]
+def _flat_shock(of, begin, place, positions, flat, growth):  # type: ignore[no-untyped-def]
     """Worst loss of an underlying at the flat moves and at those it is known to have made, and
     the move; 0 at no move where none loses."""
     worst, at = 0.0, 0.0
-    for m in range(flat.shape[0] + moves.shape[0]):
-        g = flat[m] if m < flat.shape[0] else moves[m - flat.shape[0]]
+    for m in range(flat.shape[0] + growth.shape[0]):
+        g = flat[m] if m < flat.shape[0] else growth[m - flat.shape[0]]
         if g != g:
             continue
         loss = 0.0
-        for x in range(begin, end):
+        for x in range(begin, begin + len(place)):
             if place[x - begin] == of:
-                loss -= profit(terms[x], g)
+                loss -= profit(positions.terms[x], g)
         if loss > worst:
             worst, at = loss, g
     return worst, at
 
 
 @njit(cache=True, error_model="numpy")
-def _simulate(  # type: ignore[no-untyped-def]
-    start, underlying, leg, terms, column, growth, known, rules, flat, out
-):
-    """Fill `out`, the arrays of `Losses`; growth has shape (S, K)."""
-    confidence, shortfall, cap = rules
-    joint, netted, unknown, leg_loss, tail_row, tail_loss, used = out
-    scenarios, width = growth.shape[1], tail_row.shape[1]
+def _simulate(positions, moves, measure, out):  # type: ignore[no-untyped-def]
+    """Fill `out`, the `Losses`."""
+    scenarios, width = moves.growth.shape[1], out.tail_row.shape[1]
     rows, losses = np.empty(width, dtype=np.int64), np.empty(width)
     no_moves = np.empty(0)
-    for i in range(joint.shape[0]):
-        begin, end = start[i], start[i + 1]
+    for i in range(out.joint.shape[0]):
+        begin, end = positions.start[i], positions.start[i + 1]
         own = np.empty(end - begin, dtype=np.int64)
         place = np.empty(end - begin, dtype=np.int64)
-        found = 0
+        count = 0
         for x in range(begin, end):  # its underlyings in order of appearance
             p = 0
-            while p < found and own[p] != underlying[x]:
+            while p < count and own[p] != positions.underlying[x]:
                 p += 1
-            if p == found:
-                own[p] = underlying[x]
-                found += 1
+            if p == count:
+                own[p] = positions.underlying[x]
+                count += 1
             place[x - begin] = p
-        profits = _profits(begin, end, place, found, terms, column, own, growth)
+        profits = _profits(begin, place, own[:count], positions, moves)
         together = np.zeros(scenarios)
         alone = 0.0
-        counts = np.zeros(found, dtype=np.bool_)
-        for p in range(found):
-            c = column[own[p]]
-            counts[p] = c >= 0 and known[c]
+        counts = np.zeros(count, dtype=np.bool_)
+        for p in range(count):
+            c = moves.column[own[p]]
+            counts[p] = c >= 0 and moves.known[c]
             if counts[p]:
                 together += profits[p]
-                alone += _measure(profits[p], confidence, shortfall, rows, losses)[0]
-        value, first, last, used[i] = _measure(together, confidence, shortfall, rows, losses)
-        apart = 2 * used[i] < scenarios
-        joint[i] = alone if apart else value
-        netted[i] = max(joint[i], alone - cap * (alone - joint[i]))
+                alone += _measure(profits[p], measure, rows, losses)[0]
+        value, first, last, out.used[i] = _measure(together, measure, rows, losses)
+        apart = 2 * out.used[i] < scenarios
+        joint = alone if apart else value
+        out.joint[i] = joint
+        out.netted[i] = max(joint, alone - measure.offset_cap * (alone - joint))
         # What of the netted loss is the joint one's; the rest is that of each underlying alone.
-        share = 0.0 if apart else (1.0 if joint[i] >= alone else cap)
+        share = 0.0 if apart else (1.0 if joint >= alone else measure.offset_cap)
         for k in range(first, 0 if apart else last):
-            tail_row[i, k - first] = rows[k]
-            tail_loss[i, k - first] = losses[k] / (last - first)
-            for p in range(found):
+            out.tail_row[i, k - first] = rows[k]
+            out.tail_loss[i, k - first] = losses[k] / (last - first)
+            part = share / (last - first)
+            for p in range(count):
                 if counts[p]:
-                    g = growth[column[own[p]], rows[k]]
-                    _charge(p, begin, end, place, leg, terms, g, share / (last - first), leg_loss)
-        unknown[i] = 0.0
-        for p in range(found):
-            c = column[own[p]]
+                    g = moves.growth[moves.column[own[p]], rows[k]]
+                    _charge(p, begin, place, positions, g, part, out.leg)
+        out.unknown[i] = 0.0
+        for p in range(count):
+            c = moves.column[own[p]]
             if not counts[p]:
-                moves = growth[c] if c >= 0 else no_moves
-                worst, g = _flat_shock(p, begin, end, place, terms, flat, moves)
-                unknown[i] += worst
-                _charge(p, begin, end, place, leg, terms, g, 1.0, leg_loss)
+                growth = moves.growth[c] if c >= 0 else no_moves
+                worst, g = _flat_shock(p, begin, place, positions, moves.flat, growth)
+                out.unknown[i] += worst
+                _charge(p, begin, place, positions, g, 1.0, out.leg)
             elif share < 1.0:
-                _, first, last, _ = _measure(profits[p], confidence, shortfall, rows, losses)
+                _, first, last, _ = _measure(profits[p], measure, rows, losses)
                 for k in range(first, last):
                     part = (1.0 - share) / (last - first)
-                    _charge(p, begin, end, place, leg, terms, growth[c, rows[k]], part, leg_loss)
+                    g = moves.growth[c, rows[k]]
+                    _charge(p, begin, place, positions, g, part, out.leg)

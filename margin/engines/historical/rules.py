@@ -20,7 +20,7 @@ Coverage = Annotated[float, Meta(ge=0.5, le=1)]
 
 LEAST_MOVE = 0.10
 """Two standard deviations of two days at the least stand-in volatility of the floors, rounded up:
-a smaller flat shock would vouch for what is not known."""
+a smaller flat shock would take unknown history for calm."""
 
 LEAST_KNOWN = 0.90
 """What a look-back may lack to days without a price."""
@@ -167,5 +167,5 @@ def check_emir_simulation(rules: SimulationRules) -> None:
         if value < bound:
             raise ValueError(
                 f"regulation = 'emir' and simulation.{key} = {value}; expected at least {bound}, "
-                "or it vouches for a history that is not known"
+                "or a history that is not known would pass for a calm one"
             )

@@ -46,7 +46,7 @@ class ScenarioSet:
 
 @dataclass(frozen=True, slots=True)
 class Scenarios:
-    """What a rule set simulates at one moment.
+    """Scenario sets of a rule set at one time.
 
     Attributes
     ----------
@@ -70,8 +70,8 @@ class Scenarios:
 
 
 @lru_cache(maxsize=8)
-def scenarios_of(history: DailyCloses, rules: SimulationRules) -> Scenarios:
-    r"""The scenarios of a history; kept, so asking again costs nothing.
+def historical_scenarios(history: DailyCloses, rules: SimulationRules) -> Scenarios:
+    r"""The scenarios of a history; the result is cached.
 
     With daily variance v_d, its half-life H and the period p, everything by symbol::
 
@@ -128,7 +128,7 @@ def scenarios_of(history: DailyCloses, rules: SimulationRules) -> Scenarios:
     stressed = None
     own = rules.stressed_weight
     if isinstance(own, StressedObservationRules) and own.enabled:
-        chosen = _wildest(stress_by_day, own.observations)
+        chosen = _most_volatile(stress_by_day, own.observations)
         stressed = _scenario_set(
             ended[chosen], returns[chosen], own.observations, rules.least_known_share
         )
@@ -184,13 +184,13 @@ def _long_volatility(variance: Floats) -> Floats:
     return volatility
 
 
-def _scenario_set(ended: Ints, scaled: Floats, wanted: int, share: float) -> ScenarioSet:
-    enough = np.isfinite(scaled).sum(axis=0) >= max(share * wanted, 1.0)
+def _scenario_set(ended: Ints, scaled: Floats, expected: int, share: float) -> ScenarioSet:
+    enough = np.isfinite(scaled).sum(axis=0) >= max(share * expected, 1.0)
     growth = np.where(np.isfinite(scaled), np.expm1(scaled), np.nan)
     return ScenarioSet(ended, np.ascontiguousarray(growth), enough)
 
 
-def _wildest(stress: Floats, count: int) -> Ints:
+def _most_volatile(stress: Floats, count: int) -> Ints:
     """Rows of the highest median stress in order of time; ties go to the older ones."""
     finite = np.where(np.isfinite(stress), stress, np.nan)
     by_day = np.full(len(stress), np.nan)

@@ -1,4 +1,4 @@
-"""Portfolio margin: the worst of a grid of scenarios, and what is asked beside it.
+"""Portfolio margin: the worst of a grid of scenarios, and contingencies.
 
 One account and one underlying with spot S, in the settlement currency; the parameters are those of
 `margin.engines.scenario.rules.ScenarioRules`.

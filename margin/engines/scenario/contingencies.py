@@ -1,4 +1,4 @@
-"""What is asked beside the scenarios: for perps, naked short options, untrusted prices, deltas."""
+"""Contingencies beside the scenarios: perps, naked short options, untrusted prices; deltas."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Contingencies:
-    """Amounts asked, 0 or more, settlement currency.
+    """Charges, 0 or more, settlement currency.
 
     Attributes
     ----------
@@ -49,12 +49,12 @@ class Contingencies:
 
     @property
     def leg_maintenance(self) -> Floats:
-        """What each leg is asked, shape (L,)."""
+        """Maintenance charge of each leg, shape (L,)."""
         return self.perp + self.naked_short
 
     @property
     def leg_initial(self) -> Floats:
-        """The same for initial margin, that of maintenance included."""
+        """Initial charge of each leg, that of maintenance included, shape (L,)."""
         extra = self.perp_initial_extra + self.naked_short_initial_extra
         return self.leg_maintenance + extra + self.oracle
 
@@ -83,8 +83,8 @@ def contingencies(
         perp_initial_extra=rules.perp_im_extra_contingency * linear,
         naked_short=rules.short_option_mm_contingency * naked,
         naked_short_initial_extra=rules.short_option_im_extra_contingency * naked,
-        oracle=_distrust(least, notional, rules),
-        oracle_of_balance=_distrust(balance_least, np.maximum(held.balance_value, 0.0), rules),
+        oracle=_oracle_charge(least, notional, rules),
+        oracle_of_balance=_oracle_charge(balance_least, np.maximum(held.balance_value, 0.0), rules),
     )
 
 
@@ -94,9 +94,9 @@ def position_deltas(legs: Legs, terms: Terms) -> Floats:
     return deltas
 
 
-def _distrust(confidence: Floats, amount: Floats, rules: ScenarioRules) -> Floats:
-    asked = (1.0 - confidence) * rules.oracle_conf_factor * amount
-    return np.where(confidence < rules.oracle_conf_threshold, asked, 0.0)
+def _oracle_charge(confidence: Floats, amount: Floats, rules: ScenarioRules) -> Floats:
+    charge = (1.0 - confidence) * rules.oracle_conf_factor * amount
+    return np.where(confidence < rules.oracle_conf_threshold, charge, 0.0)
 
 
 def _leg_confidence(portfolios: Portfolios, units: Units) -> Floats:

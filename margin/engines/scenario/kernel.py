@@ -1,4 +1,4 @@
-"""The compiled heart of the scenario engine: every account in every scenario, in one pass."""
+"""The kernel of the scenario engine: every account in every scenario, in one pass."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy.typing as npt
 from numba import njit
 
 from margin.book.portfolio_batch import OPTION
-from margin.engines.scenario.grid import LINEAR
-from margin.engines.scenario.parameters import SECONDS_PER_YEAR
+from margin.engines.scenario.grid import LINEAR, Grid
+from margin.engines.scenario.parameters import SECONDS_PER_YEAR, Parameters
 from margin.engines.scenario.revaluation import (
     MOVES,
+    Option,
+    Rows,
     discounts,
     fill_forwards,
     fill_values,
@@ -25,8 +27,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-NOTHING = -1
-"""In the place of the worst row: nothing loses."""
+NO_LOSS = -1
+"""In the place of the worst row: no row loses."""
 
 
 class Legs(NamedTuple):
@@ -52,8 +54,17 @@ class Terms(NamedTuple):
     rate: Floats
 
 
+class Inputs(NamedTuple):
+    """What every unit is revalued with."""
+
+    legs: Legs
+    terms: Terms
+    grid: Grid
+    parameters: Parameters
+
+
 @njit(cache=True, error_model="numpy", nogil=True)
-def scenario_kernel(start, legs, terms, collateral, grid, parameters):  # type: ignore[no-untyped-def]
+def scenario_kernel(start, inputs, collateral):  # type: ignore[no-untyped-def]
     """Profit and loss of G units (an account in one underlying) in R scenarios.
 
     Per expiry: x, the sum of the options' values in the scenario, is discounted statically, by
@@ -66,43 +77,42 @@ def scenario_kernel(start, legs, terms, collateral, grid, parameters):  # type: 
     ----------
     start:
         Offsets of the units' legs, shape (G + 1,).
-    legs, terms, grid, parameters:
-        `Legs`, `Terms`, `margin.engines.scenario.grid.Grid`,
-        `margin.engines.scenario.parameters.Parameters`.
+    inputs:
+        `Inputs`.
     collateral:
         Value that moves with the spot, shape (G,).
 
     Returns
     -------
     Profit and loss, shape (G, R); basis contingency, at most 0, shape (G,); worst row, shape (G,):
-    its number, R for the basis contingency, `NOTHING`; value today of each option, 0 for other
+    its number, R for the basis contingency, `NO_LOSS`; value today of each option, 0 for other
     legs, shape (L,); share of each leg in the worst, shape (L,).
     """
+    grid = inputs.grid
     units, rows = len(start) - 1, len(grid.spot) - 3
     pnl = np.zeros((units, rows))
     basis = np.zeros(units)
-    worst = np.full(units, NOTHING, dtype=np.int64)
-    value = np.zeros(len(legs.kind))
-    share = np.zeros(len(legs.kind))
-    room = np.empty((4, rows + 3))
+    worst = np.full(units, NO_LOSS, dtype=np.int64)
+    value = np.zeros(len(inputs.legs.kind))
+    share = np.zeros(len(inputs.legs.kind))
+    scratch = np.empty((4, rows + 3))
     for unit in range(units):
-        basis[unit] = _fill_pnl(
-            start[unit], start[unit + 1], legs, terms, grid, parameters, room, pnl[unit]
-        )
+        begin, end = start[unit], start[unit + 1]
+        basis[unit] = _fill_pnl(begin, end, inputs, scratch, pnl[unit])
         for row in range(rows):
             pnl[unit, row] += collateral[unit] * (grid.spot[row] - 1.0) * grid.dampening[row]
         worst[unit] = _worst_row(pnl[unit], basis[unit])
-        _fill_shares(
-            start[unit], start[unit + 1], legs, terms, grid, parameters, worst[unit], value, share
-        )
+        _fill_shares(begin, end, inputs, worst[unit], value, share)
     return pnl, basis, worst, value, share
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _fill_pnl(leg, end, legs, terms, grid, parameters, room, pnl):  # type: ignore[no-untyped-def]
+def _fill_pnl(leg, end, inputs, scratch, pnl):  # type: ignore[no-untyped-def]
     """Add the results of the legs of one unit to `pnl`; returns its basis contingency."""
+    legs, terms, grid, parameters = inputs
     rows = len(pnl)
-    at, logs, own, total = room[0], room[1], room[2], room[3]
+    own, total = scratch[2], scratch[3]
+    shocked = Rows(scratch[0], scratch[1], grid.move)
     nodes = np.empty(2 * (rows + 3))
     vols = np.empty(MOVES)
     basis = 0.0
@@ -116,16 +126,14 @@ def _fill_pnl(leg, end, legs, terms, grid, parameters, room, pnl):  # type: igno
         e = legs.expiry[leg]
         tau = terms.seconds[e] / SECONDS_PER_YEAR
         forward = terms.forward[e]
-        fill_forwards(terms.seconds[e], forward, grid.spot, grid.log_spot, at, logs)
+        fill_forwards(terms.seconds[e], forward, grid.spot, grid.log_spot, shocked)
         up, down = vol_multipliers(terms.seconds[e], parameters)
         total[:] = 0.0
         while leg < end and legs.kind[leg] == OPTION and legs.expiry[leg] == e:
             strike, quantity = legs.strike[leg], legs.quantity[leg]
-            moneyness = math.log(forward / strike)
-            fill_vols(legs.vol[leg], moneyness, tau, up, down, parameters, vols)
-            fill_values(
-                strike, moneyness, tau, vols, legs.call[leg], at, logs, grid.move, nodes, own
-            )
+            option = Option(strike, math.log(forward / strike), tau, legs.call[leg])
+            fill_vols(legs.vol[leg], option.moneyness, tau, up, down, parameters, vols)
+            fill_values(option, vols, shocked, nodes, own)
             for row in range(rows + 3):
                 total[row] += quantity * own[row]
             leg += 1
@@ -147,7 +155,7 @@ def _fill_pnl(leg, end, legs, terms, grid, parameters, room, pnl):  # type: igno
 @njit(cache=True, error_model="numpy", nogil=True)
 def _worst_row(pnl, basis):  # type: ignore[no-untyped-def]
     """Row of the lowest result below 0, the first of equals; a NaN counts as the worst."""
-    worst, lowest = NOTHING, 0.0
+    worst, lowest = NO_LOSS, 0.0
     for row in range(len(pnl)):
         if math.isnan(pnl[row]):
             return row
@@ -159,22 +167,23 @@ def _worst_row(pnl, basis):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _fill_shares(leg, end, legs, terms, grid, parameters, worst, value, share):  # type: ignore[no-untyped-def]
-    """Value of the options of one unit today, and what each leg has of the worst result.
+def _fill_shares(leg, end, inputs, worst, value, share):  # type: ignore[no-untyped-def]
+    """Fill today's value of the options of one unit, and each leg's share of the worst result.
 
     Values are computed as in `_fill_pnl`, so the shares add up to the worst but for rounding.
     """
+    legs, terms, grid, parameters = inputs
     rows = len(grid.spot) - 3
     is_basis = worst == rows
     pick = np.full(3, rows + 2)
     if is_basis:
         pick[0], pick[1] = rows, rows + 1
-    elif worst != NOTHING:
+    elif worst != NO_LOSS:
         pick[0] = worst
     spot, log_spot, move = grid.spot[pick], grid.log_spot[pick], grid.move[pick]
-    at, logs, own, nodes = np.empty(3), np.empty(3), np.empty(3), np.empty(6)
-    vols = np.empty(MOVES)
-    shocked = np.empty((2, end - leg))
+    shocked = Rows(np.empty(3), np.empty(3), move)
+    own, nodes, vols = np.empty(3), np.empty(6), np.empty(MOVES)
+    changed = np.empty((2, end - leg))
     while leg < end:
         if legs.kind[leg] != OPTION:
             if 0 <= worst < rows:
@@ -185,23 +194,23 @@ def _fill_shares(leg, end, legs, terms, grid, parameters, worst, value, share): 
         e, first = legs.expiry[leg], leg
         tau = terms.seconds[e] / SECONDS_PER_YEAR
         forward = terms.forward[e]
-        fill_forwards(terms.seconds[e], forward, spot, log_spot, at, logs)
+        fill_forwards(terms.seconds[e], forward, spot, log_spot, shocked)
         up, down = vol_multipliers(terms.seconds[e], parameters)
         discount, long, short = discounts(tau, terms.rate[e], parameters)
         today, one, other = 0.0, 0.0, 0.0
         while leg < end and legs.kind[leg] == OPTION and legs.expiry[leg] == e:
             strike, quantity = legs.strike[leg], legs.quantity[leg]
-            moneyness = math.log(forward / strike)
-            fill_vols(legs.vol[leg], moneyness, tau, up, down, parameters, vols)
-            fill_values(strike, moneyness, tau, vols, legs.call[leg], at, logs, move, nodes, own)
-            shocked[0, leg - first] = discount * quantity * own[0]
-            shocked[1, leg - first] = discount * quantity * own[1]
+            option = Option(strike, math.log(forward / strike), tau, legs.call[leg])
+            fill_vols(legs.vol[leg], option.moneyness, tau, up, down, parameters, vols)
+            fill_values(option, vols, shocked, nodes, own)
+            changed[0, leg - first] = discount * quantity * own[0]
+            changed[1, leg - first] = discount * quantity * own[1]
             value[leg] = discount * quantity * own[2]
-            one += shocked[0, leg - first]
-            other += shocked[1, leg - first]
+            one += changed[0, leg - first]
+            other += changed[1, leg - first]
             today += value[leg]
             leg += 1
-        if worst == NOTHING:
+        if worst == NO_LOSS:
             continue
         case, factor = 0, 1.0
         if is_basis:
@@ -215,4 +224,4 @@ def _fill_shares(leg, end, legs, terms, grid, parameters, worst, value, share): 
             if move[0] >= LINEAR and one * factor > today:
                 weight = -weight
         for i in range(leg - first):
-            share[first + i] = (shocked[case, i] * factor - value[first + i]) * weight
+            share[first + i] = (changed[case, i] * factor - value[first + i]) * weight

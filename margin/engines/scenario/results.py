@@ -1,4 +1,4 @@
-"""What the scenarios make of N portfolios: the losses, and who takes which share of them."""
+"""Results of the scenarios for N portfolios: losses, and the share of each leg."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from margin.book.portfolio_batch import Portfolios, row_sums
 from margin.engines.scenario.contingencies import position_deltas
 from margin.engines.scenario.grid import Grid
-from margin.engines.scenario.kernel import NOTHING, Legs, Terms, scenario_kernel
+from margin.engines.scenario.kernel import NO_LOSS, Inputs, Legs, Terms, scenario_kernel
 from margin.engines.scenario.parameters import Parameters
 from margin.engines.scenario.rules import ScenarioRules
 from margin.engines.scenario.units import Units, leg_prices
@@ -34,13 +34,13 @@ class ScenarioResults:
     worst:
         Row of the worst, R for the basis contingency, −1 where nothing loses, shape (G,).
     worst_pnl:
-        What it comes to, at most 0, shape (G,).
+        Result of the worst, at most 0, shape (G,).
     delta_floor:
-        What is lacking to the least loss that the deltas ask, 0 or more, shape (G,).
+        Shortfall of the worst loss below the least loss by deltas, 0 or more, shape (G,).
     value:
         Of each option today, discounted, 0 for other legs, shape (L,).
     leg_pnl:
-        What each leg has of ``worst_pnl - delta_floor``, shape (L,).
+        Share of each leg in ``worst_pnl - delta_floor``, shape (L,).
     """
 
     pnl: Floats
@@ -56,7 +56,7 @@ def scenario_results(
     portfolios: Portfolios, units: Units, held: CollateralValues, ruleset: RuleSet
 ) -> ScenarioResults:
     """Run the grid of a rule set over every unit."""
-    rules = ruleset.scenarios
+    rules = ruleset.engine_rules(ScenarioRules)
     legs = Legs(
         portfolios.kind,
         portfolios.expiry,
@@ -72,11 +72,11 @@ def scenario_results(
     collateral = np.zeros(len(units.portfolio))
     np.add.at(collateral, units.of_balance, moved)
     pnl, basis, worst, value, leg_pnl = scenario_kernel(
-        units.start, legs, terms, collateral, Grid.of(rules), Parameters.of(rules)
+        units.start, Inputs(legs, terms, Grid.of(rules), Parameters.of(rules)), collateral
     )
     rows = pnl.shape[1]
     scenario = pnl[np.arange(len(worst)), np.clip(worst, 0, rows - 1)]
-    worst_pnl = np.where(worst == rows, basis, np.where(worst == NOTHING, 0.0, scenario))
+    worst_pnl = np.where(worst == rows, basis, np.where(worst == NO_LOSS, 0.0, scenario))
     lacking = np.zeros(len(worst))
     if rules.delta_net_rate > 0.0 or rules.delta_hedged_rate > 0.0:
         lacking, leg_pnl = _delta_floor(

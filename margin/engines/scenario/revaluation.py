@@ -1,10 +1,12 @@
-"""What a scenario does to one expiry and one option: forwards, vols, values and discounts."""
+"""Kernels of one expiry and one option in a scenario: forwards, vols, values, discounts."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from margin.engines.scenario.grid import ABSOLUTE, DOWN, LINEAR, NONE, UP
@@ -14,53 +16,79 @@ from margin.pricing.normal import normal_cdf
 MOVES = 5
 """Kinds of vol moves."""
 
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Option(NamedTuple):
+    """One option: its strike, ``ln(F / K)`` today, and the years that are left."""
+
+    strike: float
+    moneyness: float
+    tau: float
+    call: bool
+
+
+class Rows(NamedTuple):
+    """One expiry in R scenarios, shape (R,) each.
+
+    Attributes
+    ----------
+    forward, log_move:
+        Forward, and its logarithm less that of today's forward.
+    vol_move:
+        Code of the vol move.
+    """
+
+    forward: Floats
+    log_move: Floats
+    vol_move: Ints
+
+
 _SHORT_TERM = 30.0 * SECONDS_PER_DAY
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def fill_values(strike, moneyness, tau, vols, call, at, logs, move, room, out):  # type: ignore[no-untyped-def]
+def fill_values(option, vols, rows, scratch, out):  # type: ignore[no-untyped-def]
     """Undiscounted Black-76 values of one option in R rows, into `out`.
 
     Parameters
     ----------
-    strike, moneyness, tau, call:
-        Of the option, moneyness ``ln(F / K)`` today; scalars.
+    option, rows:
+        `Option` and `Rows`.
     vols:
         Vol of each move, shape (5,).
-    at, logs:
-        Forward of each row, and its logarithm less that of today's forward, shape (R,).
-    move:
-        Which of the vols a row takes, shape (R,).
-    room:
-        Scratch, shape (2 R,).
+    scratch:
+        Shape (2 R,).
     out:
         Filled, shape (R,): the intrinsic value without vol, time or a forward above 0; at an
         infinite vol the forward for a call and the strike for a put.
     """
-    rows = len(at)
-    side = 1.0 if call else -1.0
-    root = math.sqrt(tau)
+    strike, forward, log_move, vol_move = option.strike, rows.forward, rows.log_move, rows.vol_move
+    count = len(forward)
+    side = 1.0 if option.call else -1.0
+    root = math.sqrt(option.tau)
     # Three loops and not one: each becomes vector instructions.
-    for row in range(rows):
-        spread = vols[move[row]] * root
-        middle = side * (moneyness + logs[row]) / spread
+    for row in range(count):
+        spread = vols[vol_move[row]] * root
+        middle = side * (option.moneyness + log_move[row]) / spread
         half = 0.5 * side * spread
-        room[row] = middle + half
-        room[row + rows] = middle - half
-    for i in range(2 * rows):
-        room[i] = normal_cdf(room[i])
-    for row in range(rows):
-        worth = side * (at[row] * room[row] - strike * room[row + rows])
-        intrinsic = side * (at[row] - strike)
+        scratch[row] = middle + half
+        scratch[row + count] = middle - half
+    for i in range(2 * count):
+        scratch[i] = normal_cdf(scratch[i])
+    for row in range(count):
+        worth = side * (forward[row] * scratch[row] - strike * scratch[row + count])
+        intrinsic = side * (forward[row] - strike)
         least = max(0.0, intrinsic)
         # Without vol, time or a forward the quotient above is no number: intrinsic value.
-        bare = root <= 0.0 or vols[move[row]] * root <= 0.0 or at[row] <= 0.0
+        bare = root <= 0.0 or vols[vol_move[row]] * root <= 0.0 or forward[row] <= 0.0
         out[row] = least if worth < least or bare else worth
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def fill_forwards(seconds, forward, spot, log_spot, at, logs):  # type: ignore[no-untyped-def]
-    """Forward of each row of one expiry, and its logarithm less that of today's forward.
+def fill_forwards(seconds, forward, spot, log_spot, rows):  # type: ignore[no-untyped-def]
+    """Fill forwards and log moves of `rows` for one expiry.
 
     ``F' = (F - fixed) * spot + fixed``, where ``fixed = F * (1800 - t) / 1800`` has settled when t
     of the last 1 800 seconds are left; at t = 0 nothing moves.
@@ -68,17 +96,17 @@ def fill_forwards(seconds, forward, spot, log_spot, at, logs):  # type: ignore[n
     if seconds < SETTLING_SECONDS:
         fixed = forward * (SETTLING_SECONDS - seconds) / SETTLING_SECONDS
         for row in range(len(spot)):
-            at[row] = (forward - fixed) * spot[row] + fixed
-            logs[row] = math.log(at[row] / forward)
+            rows.forward[row] = (forward - fixed) * spot[row] + fixed
+            rows.log_move[row] = math.log(rows.forward[row] / forward)
     else:
         for row in range(len(spot)):
-            at[row] = forward * spot[row]
-            logs[row] = log_spot[row]
+            rows.forward[row] = forward * spot[row]
+            rows.log_move[row] = log_spot[row]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def vol_multipliers(seconds, parameters):  # type: ignore[no-untyped-def]
-    """What the vols of an expiry are multiplied with: up, and down, the latter at least 0.
+    """Multipliers of the vols of an expiry: up, and down, the latter at least 0.
 
     ``1 + vol_range_up * m`` and ``max(0, 1 - vol_range_down * m)`` with ``m = (30 d / max(t,
     dte_floor))^p``. Without a floor m is infinite at t = 0 for p > 0, and so is the vol up; a
@@ -112,11 +140,11 @@ def fill_vols(vol, moneyness, tau, up, down, parameters, out):  # type: ignore[n
     out[DOWN] = vol * down
     root = math.sqrt(tau)
     k = -moneyness
-    width = parameters.vol_param_static + root * parameters.vol_param_scale
-    width = max(parameters.min_kstar, root * parameters.width_scale * width)
-    cap = parameters.linear_base_cap + parameters.linear_cbase * root
+    width = parameters.skew_vol_param_static + root * parameters.skew_vol_param_scale
+    width = max(parameters.skew_min_kstar, root * parameters.skew_width_scale * width)
+    cap = parameters.skew_linear_base_cap + parameters.skew_linear_cbase * root
     out[LINEAR] = _times(vol, _skew(k, cap, width))
-    cap = parameters.absolute_base_cap + parameters.absolute_cbase * root
+    cap = parameters.skew_abs_base_cap + parameters.skew_abs_cbase * root
     out[ABSOLUTE] = _times(vol, _skew(abs(k), cap, width))
 
 
@@ -146,12 +174,12 @@ def discounts(tau, rate, parameters):  # type: ignore[no-untyped-def]
     """
     positive = max(rate, 0.0)
     discount = math.exp(-tau * positive)
-    long = parameters.long_discount * math.exp(
+    long = parameters.static_discount_long * math.exp(
         -tau * (positive * parameters.long_rate_mult + parameters.long_rate_add)
     )
     short = 0.0
-    if parameters.short_discount != 0.0:
-        short = parameters.short_discount / math.exp(
+    if parameters.static_discount_short != 0.0:
+        short = parameters.static_discount_short / math.exp(
             -tau * (positive * parameters.short_rate_mult + parameters.short_rate_add)
         )
     return discount, long, min(1.0 / discount, short)

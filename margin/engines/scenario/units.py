@@ -1,4 +1,4 @@
-"""What is stressed together: an account in one underlying."""
+"""Units of stress: an account in one underlying."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.portfolio_batch import OPTION, PERP, Portfolios
+from margin.engines.scenario.rules import ScenarioRules
 from margin.rules.ruleset import RuleSet
 from market.core.errors import BatchError, DataError, InstrumentError
 
@@ -75,8 +76,8 @@ def units_of(portfolios: Portfolios, ruleset: RuleSet) -> Units:
     counts = np.append(counts, np.zeros(len(keys) - len(counts), dtype=np.int64))[order]
     portfolio, underlying = keys // size, keys % size
     underlying[underlying == size - 1] = -1
-    if ruleset.scenarios.underlyings == "one":
-        _check_one(portfolios, portfolio, underlying, ruleset)
+    if ruleset.engine_rules(ScenarioRules).underlyings == "one":
+        _check_single_underlying(portfolios, portfolio, underlying, ruleset)
     _check_balances(portfolios, balance_owner, portfolio)
     of_balance = np.searchsorted(portfolio, balance_owner)
     by_key = np.argsort(keys)
@@ -133,21 +134,24 @@ def _check_prices(portfolios: Portfolios) -> None:
 
 
 def _raise_at(
-    wrong: Bools,
-    what: str,
+    invalid: Bools,
+    name: str,
     values: Floats,
     portfolios: Portfolios,
     expected: str = "a price above 0",
 ) -> None:
-    if wrong.any():
-        leg = int(np.flatnonzero(wrong)[0])
-        name = portfolios.name[leg]
+    if invalid.any():
+        leg = int(np.flatnonzero(invalid)[0])
+        instrument = portfolios.name[leg]
         raise InstrumentError(
-            f"{name!r} cannot be margined: {what} is {values[leg]}; expected {expected}", name
+            f"{instrument!r} cannot be margined: {name} is {values[leg]}; expected {expected}",
+            instrument,
         )
 
 
-def _check_one(portfolios: Portfolios, portfolio: Ints, underlying: Ints, ruleset: RuleSet) -> None:
+def _check_single_underlying(
+    portfolios: Portfolios, portfolio: Ints, underlying: Ints, ruleset: RuleSet
+) -> None:
     again = np.unique(portfolio[1:][portfolio[1:] == portfolio[:-1]])
     if not len(again):
         return

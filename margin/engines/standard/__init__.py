@@ -17,9 +17,8 @@ Net margin = cash + unrealised profit and loss + base assets − the margins. Lo
 nothing on their own, or with ``long_option_value`` at their mark. The same figures serve Derive's
 standard margin and, without ``max_loss_offset``, Deribit's.
 
-One concept a file: `option_margin`, `max_loss`, `expiry_margin`, `linear_margin`,
-`base_collateral`, `contingencies`; `figures` reads the parameters by underlying, `breakdown` puts
-them together and `engine` answers.
+One concept a file: `option_margin`, `expiry_margin`, `linear_margin`, `base_collateral`,
+`contingencies`; `breakdown` puts them together and `engine` makes margins and parts of them.
 
 References
 ----------

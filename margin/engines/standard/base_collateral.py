@@ -1,4 +1,4 @@
-"""What base assets held as collateral, and other collateral, count with."""
+"""Value that base assets and other collateral count with."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from margin.book.portfolio_batch import Portfolios
-from margin.engines.standard.figures import Figures
-from margin.engines.standard.rules import StandardRules
+from margin.engines.standard.rules import Figures, StandardRules
 from margin.rules.ruleset import CollateralRules
 from margin.valuation.collateral import collateral_values
 
@@ -58,7 +57,7 @@ def base_collateral(
     Parameters
     ----------
     portfolios, rules, figures:
-        The collateral and the rules.
+        The balances and the rules.
     unit:
         Of the settlement currency, shape (U,).
     haircuts:

@@ -1,4 +1,4 @@
-"""Everything that makes the margins of a portfolio under the standard rules."""
+"""The terms that the standard margins are summed from."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ from margin.book.portfolio_batch import OPTION, PERP, Portfolios
 from margin.engines.standard.base_collateral import BaseCollateral, base_collateral
 from margin.engines.standard.contingencies import Contingencies, contingencies
 from margin.engines.standard.expiry_margin import ExpiryMargins, expiry_margins
-from margin.engines.standard.figures import (
-    Figures,
-    settlement_unit,
-    standard_rules,
-    underlying_figures,
-)
 from margin.engines.standard.linear_margin import LinearMargins, linear_margins
 from margin.engines.standard.option_margin import option_marks
+from margin.engines.standard.rules import Figures, StandardRules
 from margin.rules.ruleset import RuleSet
 from market.core.errors import InstrumentError
 
@@ -37,18 +32,10 @@ class Breakdown:
 
 
 def break_down(portfolios: Portfolios, ruleset: RuleSet) -> Breakdown:
-    """Compute every part of the margins.
-
-    Raises
-    ------
-    InstrumentError
-        A leg has no price, or is not of the coin in which the account settles.
-    RuleSetError
-        The rule set is of another engine.
-    """
-    rules = standard_rules(ruleset)
+    """Compute every part of the margins; raises as `StandardEngine.margins` does."""
+    rules = ruleset.engine_rules(StandardRules)
     _check_priced(portfolios)
-    figures = underlying_figures(rules, portfolios.underlyings.name)
+    figures = rules.figures(portfolios.underlyings.name)
     unit = settlement_unit(portfolios, rules)
     marks = option_marks(portfolios)
     return Breakdown(
@@ -58,6 +45,40 @@ def break_down(portfolios: Portfolios, ruleset: RuleSet) -> Breakdown:
         base_collateral(portfolios, rules, figures, unit, ruleset.collateral),
         contingencies(portfolios, figures, unit),
     )
+
+
+def settlement_unit(portfolios: Portfolios, rules: StandardRules) -> Floats:
+    """Value of one unit of the settlement currency in the quote currency, shape (U,): 1, or the
+    spot of the coin.
+
+    Raises
+    ------
+    InstrumentError
+        Settlement is in coin, and a portfolio has positions or collateral of more than one of them.
+    """
+    if rules.settlement == "quote":
+        return np.ones(len(portfolios.underlyings.name))
+    balances = portfolios.collateral
+    counts = (np.diff(portfolios.start), np.diff(balances.start))
+    legs, balance_owner = (np.repeat(np.arange(len(portfolios)), count) for count in counts)
+    owner = np.concatenate([legs, balance_owner[~balances.cash]])
+    row = np.concatenate([portfolios.underlying, balances.underlying[~balances.cash]])
+    coin = np.full(len(portfolios), -1)
+    coin[owner[::-1]] = row[::-1]  # of several the first stays
+    wrong = np.flatnonzero((row != coin[owner]) | (row < 0))
+    if len(wrong):
+        assets = [
+            asset for asset, cash in zip(balances.asset, balances.cash, strict=True) if not cash
+        ]
+        name = (*portfolios.name, *assets)[wrong[0]]
+        first = coin[owner[wrong[0]]]
+        settles = "its coin" if first < 0 else portfolios.underlyings.name[first]
+        raise InstrumentError(
+            f"{name!r} is not of {settles}, in which the account settles; give an account for "
+            "each coin, and collateral the underlying that it is",
+            name,
+        )
+    return portfolios.underlyings.spot
 
 
 def _check_priced(portfolios: Portfolios) -> None:
@@ -73,15 +94,15 @@ def _check_priced(portfolios: Portfolios) -> None:
         ("strike", np.where(option, portfolios.strike, 1.0)),
     )
     for key, price in needed:
-        _refuse(portfolios, key, price, "a price above 0", (price > 0.0) & np.isfinite(price))
+        _check_valid(portfolios, key, price, "a price above 0", (price > 0.0) & np.isfinite(price))
     vol = np.where(option, portfolios.vol, 0.0)
-    _refuse(portfolios, "vol", vol, "0 or more", (vol >= 0.0) & np.isfinite(vol))
+    _check_valid(portfolios, "vol", vol, "0 or more", (vol >= 0.0) & np.isfinite(vol))
 
 
-def _refuse(
-    portfolios: Portfolios, key: str, given: Floats, expected: str, sound: npt.NDArray[np.bool_]
+def _check_valid(
+    portfolios: Portfolios, key: str, values: Floats, expected: str, valid: npt.NDArray[np.bool_]
 ) -> None:
-    wrong = np.flatnonzero(~sound)
+    wrong = np.flatnonzero(~valid)
     if len(wrong):
         name = portfolios.name[wrong[0]]
-        raise InstrumentError(f"{name!r} has {key} {given[wrong[0]]}; expected {expected}", name)
+        raise InstrumentError(f"{name!r} has {key} {values[wrong[0]]}; expected {expected}", name)

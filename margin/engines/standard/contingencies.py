@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.portfolio_batch import OPTION, PERP, Portfolios
-from margin.engines.standard.figures import Figures
+from margin.engines.standard.rules import Figures
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ def contingencies(portfolios: Portfolios, figures: Figures, unit: Floats) -> Con
     Parameters
     ----------
     portfolios, figures:
-        What is held and asked.
+        The positions and the rules.
     unit:
         Of the settlement currency, shape (U,).
 

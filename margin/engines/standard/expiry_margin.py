@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from margin.book.portfolio_batch import OPTION, Portfolios
-from margin.engines.standard.figures import Figures
-from margin.engines.standard.max_loss import option_payoff, worst_settlement
 from margin.engines.standard.option_margin import isolated_margins
-from margin.engines.standard.rules import StandardRules
+from margin.engines.standard.rules import Figures, StandardRules
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+DUST = 1e-12
+"""Share of an expiry's largest quantity under which a leg is what rounding left of a closed
+position: its strike is not looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExpiryMargins:
-    """What decides each of G expiries, an expiry being that of one underlying in one portfolio.
+    """Margins of G expiries, an expiry being that of one underlying in one portfolio.
 
     Money is in the settlement currency, signed as it adds to the net margin.
 
@@ -69,61 +72,77 @@ class ExpiryMargins:
         return out
 
 
+class _Options(NamedTuple):
+    """What the kernels read of L legs, shape (L,) each."""
+
+    quantity: Floats
+    strike: Floats
+    call: Bools
+
+
+class _Expiries(NamedTuple):
+    """What the kernels read of G expiries, shape (G,) each.
+
+    `unpaired` is the cost of one call that is short on balance, quote currency, initial and
+    maintenance, shape (2, G); `unit` that of the settlement currency.
+    """
+
+    begin: Ints
+    end: Ints
+    unpaired: Floats
+    unit: Floats
+
+
 def expiry_margins(
     portfolios: Portfolios, rules: StandardRules, figures: Figures, unit: Floats, marks: Floats
 ) -> ExpiryMargins:
-    """The margin of every expiry, as the standard rules have it.
+    """The margin of every expiry: the sum of isolated margins, or the largest loss if smaller.
 
     Parameters
     ----------
     portfolios, rules, figures:
-        What is held and asked.
+        The positions and the rules.
     unit:
         Of the settlement currency, shape (U,), see
-        `margin.engines.standard.figures.settlement_unit`.
+        `margin.engines.standard.breakdown.settlement_unit`.
     marks:
         Of one unit of each option, quote currency, shape (L,).
     """
-    row = portfolios.underlying
-    scale = unit[row]
+    scale = unit[portfolios.underlying]
     short = np.minimum(portfolios.quantity, 0.0)
     value = portfolios.quantity * marks / scale
     counted = value if rules.long_option_value else short * marks / scale
-    initial, maintenance = (
-        np.where(portfolios.quantity < 0.0, short * margin / scale, counted)
-        for margin in isolated_margins(portfolios, marks, figures)
+    legs = np.stack(
+        [
+            np.where(portfolios.quantity < 0.0, short * margin / scale, counted)
+            for margin in isolated_margins(portfolios, marks, figures)
+        ]
     )
     begin, end, start = _groups(portfolios)
-    underlying = row[begin]
+    row = portfolios.underlying[begin]
     forward = portfolios.expiries.forward[portfolios.expiry[begin]]
-    price, payoff, calls, unpaired_initial, unpaired_maintenance, by_loss = _decide(
-        begin,
-        end,
-        portfolios.quantity,
-        portfolios.strike,
-        portfolios.call,
-        figures["unpaired_im"][underlying] * forward,
-        figures["unpaired_mm"][underlying] * forward,
-        unit[underlying],
+    unpaired = np.stack([figures[key][row] * forward for key in ("unpaired_im", "unpaired_mm")])
+    price, payoff, calls, unpaired_margin, by_loss = _decide(
+        _Expiries(begin, end, unpaired, unit[row]),
+        _Options(portfolios.quantity, portfolios.strike, portfolios.call),
+        legs,
         rules.max_loss_offset,
-        initial,
-        maintenance,
     )
     return ExpiryMargins(
-        start,
-        begin,
-        end,
-        price,
-        payoff,
-        calls,
-        unpaired_initial,
-        unpaired_maintenance,
-        by_loss[0],
-        by_loss[1],
-        value,
-        counted,
-        initial,
-        maintenance,
+        start=start,
+        begin=begin,
+        end=end,
+        worst_price=price,
+        worst_payoff=payoff,
+        unpaired_calls=calls,
+        unpaired_initial=unpaired_margin[0],
+        unpaired_maintenance=unpaired_margin[1],
+        initial_by_loss=by_loss[0],
+        maintenance_by_loss=by_loss[1],
+        value=value,
+        counted=counted,
+        leg_initial=legs[0],
+        leg_maintenance=legs[1],
     )
 
 
@@ -146,34 +165,76 @@ def _groups(portfolios: Portfolios) -> tuple[Ints, Ints, Ints]:
 
 
 @njit(cache=True, error_model="numpy")
-def _decide(  # type: ignore[no-untyped-def]
-    begin, end, quantity, strike, call, unpaired_im, unpaired_mm, unit, offset, initial, maintenance
-):
-    """Choose the better margin of each expiry; where it is the largest loss, the legs take what
-    they pay at that settlement price."""
-    count = len(begin)
+def _decide(expiries, options, legs, offset):  # type: ignore[no-untyped-def]
+    """Choose the better margin of each expiry; where it is the largest loss, its legs in `legs`,
+    shape (2, L), take what they pay at that settlement price."""
+    count = len(expiries.begin)
     price = np.zeros(count)
     payoff = np.zeros(count)
     calls = np.zeros(count)
     by_loss = np.zeros((2, count), dtype=np.bool_)
     unpaired = np.zeros((2, count))
     for g in range(count):
-        worst_price, worst, net_calls = worst_settlement(begin[g], end[g], quantity, strike, call)
+        begin, end, unit = expiries.begin[g], expiries.end[g], expiries.unit[g]
+        worst_price, worst, net_calls = _worst_settlement(begin, end, options)
         price[g] = worst_price
-        payoff[g] = min(worst, 0.0) / unit[g]
+        payoff[g] = min(worst, 0.0) / unit
         calls[g] = min(net_calls, 0.0)
-        unpaired[0, g] = unpaired_im[g] * calls[g] / unit[g]
-        unpaired[1, g] = unpaired_mm[g] * calls[g] / unit[g]
-        if not offset:
-            continue
         for level in range(2):
-            legs = initial if level == 0 else maintenance
+            unpaired[level, g] = expiries.unpaired[level, g] * calls[g] / unit
+            if not offset:
+                continue
             isolated = 0.0
-            for leg in range(begin[g], end[g]):
-                isolated += legs[leg]
+            for leg in range(begin, end):
+                isolated += legs[level, leg]
             if payoff[g] + unpaired[level, g] > isolated:
                 by_loss[level, g] = True
-                for leg in range(begin[g], end[g]):
-                    paid = option_payoff(worst_price, quantity[leg], strike[leg], call[leg])
-                    legs[leg] = paid / unit[g]
-    return price, payoff, calls, unpaired[0], unpaired[1], by_loss
+                for leg in range(begin, end):
+                    legs[level, leg] = _leg_payoff(worst_price, leg, options) / unit
+    return price, payoff, calls, unpaired, by_loss
+
+
+@njit(cache=True, error_model="numpy")
+def _worst_settlement(begin, end, options):  # type: ignore[no-untyped-def]
+    """Where the options in rows `begin` to `end` lose most, and what they pay there.
+
+    The payoff is linear between strikes, so its minimum over the prices up to the highest strike
+    is at 0 or at a strike; what calls short on balance lose above it is charged as unpaired calls.
+    Of equal prices the lowest counts.
+
+    Returns
+    -------
+    Settlement price, payoff there (quote currency, not capped), and the calls on balance.
+    """
+    largest = 0.0
+    calls = 0.0
+    for leg in range(begin, end):
+        largest = max(largest, abs(options.quantity[leg]))
+        if options.call[leg]:
+            calls += options.quantity[leg]
+    worst_price = 0.0
+    worst = _payoff(0.0, begin, end, options)
+    for at in range(begin, end):
+        if abs(options.quantity[at]) > DUST * largest:
+            payoff = _payoff(options.strike[at], begin, end, options)
+            if payoff < worst:
+                worst = payoff
+                worst_price = options.strike[at]
+    if abs(calls) <= DUST * largest:
+        calls = 0.0
+    return worst_price, worst, calls
+
+
+@njit(cache=True, error_model="numpy")
+def _payoff(price, begin, end, options):  # type: ignore[no-untyped-def]
+    payoff = 0.0
+    for leg in range(begin, end):
+        payoff += _leg_payoff(price, leg, options)
+    return payoff
+
+
+@njit(cache=True, error_model="numpy")
+def _leg_payoff(price, leg, options):  # type: ignore[no-untyped-def]
+    """Payoff at a settlement price: ``quantity * max(+-(price - strike), 0)``."""
+    inner = price - options.strike[leg] if options.call[leg] else options.strike[leg] - price
+    return options.quantity[leg] * inner if inner > 0.0 else 0.0

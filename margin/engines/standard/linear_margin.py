@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.portfolio_batch import OPTION, PERP, Portfolios
-from margin.engines.standard.figures import Figures
-from margin.engines.standard.rules import StandardRules
+from margin.engines.standard.rules import Figures, StandardRules
 from market.core.errors import RuleSetError
 
 Floats = npt.NDArray[np.float64]
@@ -44,7 +43,7 @@ def linear_margins(
     Parameters
     ----------
     portfolios, rules, figures:
-        What is held and asked.
+        The positions and the rules.
     unit:
         Of the settlement currency, shape (U,).
 
@@ -64,7 +63,7 @@ def linear_margins(
     if rules.settlement == "coin":
         if portfolios.unrealised_inverse is None:
             raise RuleSetError(
-                "settlement is 'coin', and the portfolios tell no profit and loss in coin; build "
+                "settlement is 'coin', and the portfolios have no profit and loss in coin; build "
                 "them with margin.book.portfolio_batch.flatten"
             )
         pnl = portfolios.unrealised_inverse

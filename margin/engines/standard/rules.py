@@ -6,11 +6,17 @@ formulas.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from msgspec import UNSET, Struct, UnsetType
 
 from margin.rules.values import NonNegative
+
+Figures = Mapping[str, npt.NDArray[np.float64]]
+"""Every figure of U underlyings by its key, shape (U,) each."""
 
 
 class UnderlyingFigures(Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,3 +93,12 @@ class StandardRules(Struct, frozen=True, forbid_unknown_fields=True):
         own = getattr(self.underlyings.get(name), key, UNSET)
         value: float = getattr(self, key) if own is UNSET else own
         return value
+
+    def figures(self, underlyings: tuple[str, ...]) -> Figures:
+        """Every figure of U underlyings by its key, shape (U,) each."""
+        place = {name: i for i, name in enumerate(dict.fromkeys(underlyings))}
+        row = np.array([place[name] for name in underlyings], dtype=np.int64)
+        return {
+            key: np.array([self.figure(key, name) for name in place], dtype=np.float64)[row]
+            for key in FIGURES
+        }

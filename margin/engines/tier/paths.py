@@ -13,6 +13,7 @@ from margin.book.account_requirement import Collateral, Requirement
 from margin.book.book_symbols import BookSymbols, book_symbols
 from margin.book.portfolio_batch import row_entries, row_sums
 from margin.engines.equity_paths import EquityPaths, Extremes, MarketPath, RowSpans
+from margin.engines.tier.rules import TierRules
 from margin.engines.tier.tiers import TierTable, bracket_table, tier_margin
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Book
@@ -70,7 +71,7 @@ def tier_paths(book: Book, market: MarketPath, ruleset: RuleSet) -> TierPaths | 
     DataError
         An instrument or asset has no bars.
     """
-    rules = ruleset.tiers
+    rules = ruleset.engine_rules(TierRules)
     if rules.scaled_by_size or ruleset.collateral.weights is not UNSET:
         return None
     return TierPaths(book, market, ruleset)

@@ -118,7 +118,7 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
         if twice:
             raise ValueError(f"{twice[0]} is in more than one place in classes; keep it in one")
 
-    def own_table(self, symbol: str) -> Brackets | None:
+    def specific_table(self, symbol: str) -> Brackets | None:
         """The table of a symbol, else of its class; None where it has neither."""
         own = self.symbols.get(symbol)
         if own is not None:
@@ -127,11 +127,7 @@ class TierRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     def table_of(self, symbol: str) -> Brackets:
         """What holds for a symbol: its own table or its class's, else the default."""
-        return self.own_table(symbol) or self._default
-
-    def of_symbol(self, symbol: str) -> tuple[Bracket, ...]:
-        """Brackets of a symbol: its own or its class's, else the default."""
-        return self.table_of(symbol).brackets
+        return self.specific_table(symbol) or self._default
 
     @property
     def scaled_by_size(self) -> bool:

@@ -1,4 +1,4 @@
-"""What scales a tier margin beyond brackets of notional: size, open interest and rounding."""
+"""Scaling of a tier margin beyond brackets of notional: size, open interest and rounding."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from margin.engines.tier.rounding import round_up
+from margin.engines.tier.rules import TierRules
 from margin.engines.tier.tiers import bracket_table
 from margin.rules.asset_weights import liability_weight
 from margin.rules.ruleset import RuleSet
@@ -43,7 +44,7 @@ class Scaling:
     quantum: float
 
     @property
-    def capped(self) -> Bools:
+    def has_caps(self) -> Bools:
         """Whose initial margin depends on the open interest, shape (S,)."""
         return np.isfinite(self.upper)
 
@@ -57,7 +58,7 @@ def scaling_of(ruleset: RuleSet, symbols: tuple[str, ...]) -> Scaling | None:
     RuleSetError
         The rule set has another engine.
     """
-    rules = ruleset.tiers
+    rules = ruleset.engine_rules(TierRules)
     tables = [rules.table_of(symbol) for symbol in symbols]
     quantum = 0.0 if rules.quantum is UNSET else rules.quantum
     if quantum == 0.0 and all(table.imf == 0.0 and table.caps is None for table in tables):
@@ -83,11 +84,10 @@ def leg_margins(
 ) -> LegMargins:
     """Margins of L legs, each on its own.
 
-    In this order, whatever the rule set has of it:
+    In this order, each step where the rule set has it:
 
     1. brackets: ``m = |notional| * rate - deduction``, `margin.engines.tier.tiers`, the initial
-    margin without
-       deduction where the rule set takes it on the whole notional;
+       margin without deduction where the rule set takes it on the whole notional;
     2. size: ``max(m, 0.8 m + imf * sqrt(|quantity|) * |notional|)``, both margins;
     3. open interest: ``m + clamp((OI - lower) / (upper - lower), 0, 1) * (|notional| - m)``, the
        initial margin alone. With one bracket that is ``|notional|`` times
@@ -131,7 +131,7 @@ def leg_margins(
         steps.append(("size premium", raised[0] - initial, raised[1] - maintenance))
         initial, maintenance = raised
     unscaled = initial
-    if scaling.capped.any():
+    if scaling.has_caps.any():
         initial = _scale(initial, size, scaling, row, open_interest)
         steps.append(("open interest", initial - unscaled, np.zeros_like(maintenance)))
     if scaling.quantum > 0.0:

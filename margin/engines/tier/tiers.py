@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from margin.engines.tier.rules import Bracket
+from margin.engines.tier.rules import Bracket, TierRules
 from margin.rules.ruleset import RuleSet
 
 Floats = npt.NDArray[np.float64]
@@ -84,20 +84,6 @@ class TierTable:
     initial_rates: Floats
     initial_deductions: Floats
 
-    @classmethod
-    def build(cls, ruleset: RuleSet, symbols: tuple[str, ...]) -> TierTable:
-        """The table of a rule set whose maintenance margin is one of notional alone.
-
-        It is kept, so asking again costs nothing. What follows margins through history works on
-        this table: of the initial margin it knows the brackets, and no open interest.
-
-        Raises
-        ------
-        RuleSetError
-            The rule set has another engine, or its maintenance margin depends on sizes.
-        """
-        return bracket_table(ruleset, symbols)
-
     def maintenance(self, notional: Floats, row: Ints) -> Floats:
         """Maintenance margin of positions of signed `notional` in the symbols of `row`.
 
@@ -118,14 +104,14 @@ class TierTable:
 
 @lru_cache(maxsize=64)
 def bracket_table(ruleset: RuleSet, symbols: tuple[str, ...]) -> TierTable:
-    """The brackets of a rule set for these symbols, whatever else scales its margins."""
-    brackets = [ruleset.tiers.of_symbol(symbol) for symbol in symbols]
+    """The brackets of a rule set for these symbols, whatever else scales its margins; kept."""
+    brackets = [ruleset.engine_rules(TierRules).table_of(symbol).brackets for symbol in symbols]
     width = max((len(own) for own in brackets), default=1)
     padded = [own + own[-1:] * (width - len(own)) for own in brackets]
     bounds = _column(padded, width, "upper_bound")
     maintenance = _column(padded, width, "maintenance_rate")
     initial = _column(padded, width, "initial_rate")
-    whole = ruleset.tiers.initial_margin_basis == "whole_notional"
+    whole = ruleset.engine_rules(TierRules).initial_margin_basis == "whole_notional"
     arrays = (
         bounds,
         maintenance,

@@ -1,9 +1,9 @@
 """Replay a kept ledger and serve its bundle in a version that has more features, and print how.
 
 The registry is changed before anything else is imported: a volatility in the middle (which moves
-the places of all that follow), a market feature that every symbol needs, and its mean over a book.
+the places of all that follow) and a market feature that every symbol needs, with its book mean.
 
-    PYTHONPATH=. python tests/serving/ledgers/with_more_features.py LEDGER_URL BUNDLE_FOLDER
+    PYTHONPATH=. python tests/decisions/ledgers/with_more_features.py LEDGER_URL BUNDLE_FOLDER
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import msgspec
 LINES = (
     ("    ewma_volatility(3),\n", "    ewma_volatility(3),\n    ewma_volatility(6),\n"),
     ("    volume_zscore(168),\n", "    volume_zscore(96),\n    volume_zscore(168),\n"),
-    ('    "volume_zscore_168h",\n', '    "volume_zscore_96h",\n    "volume_zscore_168h",\n'),
 )
 
 
@@ -36,7 +35,7 @@ def grow_registry() -> None:
     exec(compile(text, spec.origin, "exec"), module.__dict__)  # noqa: S102 - our own text
     import features
 
-    features.registry = module  # type: ignore[attr-defined]
+    features.registry = module
 
 
 def served(bundle: Path) -> list[dict[str, Any]]:
@@ -70,7 +69,7 @@ def served(bundle: Path) -> list[dict[str, Any]]:
 def main(url: str, bundles: Path) -> None:
     from sqlalchemy import select
 
-    from decisions.records import replay
+    from decisions.replay import replay
     from features import registry
     from ledger.schema import records
     from ledger.store import Ledger

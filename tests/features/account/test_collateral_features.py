@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from features.account.frame import AccountRows, compute_features, compute_moments
-from features.account.headroom_share import LIMIT
+from features.account.bounded_shares import LIMIT
+from features.account.frame import AccountRows, compute_aggregates, compute_features
 from features.registry import ACCOUNT_COLUMNS
 from features.state.market_state import MarketFeatures
 from market.bars.panel import BarPanel
@@ -40,7 +40,7 @@ def _features(
         maintenance_margin=np.array([1.0]),
         leg_collateral=np.array(collateral),
     )
-    (row,) = compute_features(compute_moments(rows, market)).tolist()
+    (row,) = compute_features(compute_aggregates(rows, market)).tolist()
     return dict(zip(ACCOUNT_COLUMNS, row, strict=True))
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.account import adv_share, distance, headroom_share
-from features.account.frame import AccountRows, compute_features, compute_moments, set_headroom
+from features.account import adv_share, bounded_shares, distance
+from features.account.frame import AccountRows, compute_aggregates, compute_features, set_headroom
 from features.definition import AccountFeature
 from features.registry import (
     ACCOUNT_COLUMNS,
@@ -21,7 +21,6 @@ from features.registry import (
     ADV,
     HORIZONS,
     MARKET_COLUMNS,
-    OPTION_FEATURES,
     VOLATILITIES,
 )
 from features.state.market_state import MarketFeatures
@@ -38,14 +37,6 @@ PRIORS = tuple(f"prior_logit_{hours}h" for hours in HORIZONS)
 BOOK_VOLATILITIES = tuple(f"book_{name}" for name in VOLATILITIES)
 EQUITY = tuple(feature for feature in ACCOUNT_FEATURES if feature.uses_equity)
 
-WITHOUT_MARKET = {
-    "headroom_share",
-    "equity_share",
-    "collateral_share",
-    "net_share",
-    "herfindahl",
-    *OPTION_FEATURES,
-}
 every_feature = pytest.mark.parametrize("name", ACCOUNT_COLUMNS)
 every_equity_feature = pytest.mark.parametrize("feature", EQUITY, ids=lambda f: f.name)
 
@@ -78,7 +69,7 @@ def _rows(accounts: list[_Holding]) -> AccountRows:
 
 
 def _features(accounts: list[_Holding], market: MarketFeatures) -> Floats:
-    return compute_features(compute_moments(_rows(accounts), market))
+    return compute_features(compute_aggregates(_rows(accounts), market))
 
 
 def _column(values: Floats, name: str) -> Floats:
@@ -181,8 +172,8 @@ def test_subset_of_columns_equals_all_of_them(
     batch: Floats,
     same_bits: SameBits,
 ) -> None:
-    moments = compute_moments(_rows(accounts), market)
-    only = compute_features(moments, [name])
+    aggregates = compute_aggregates(_rows(accounts), market)
+    only = compute_features(aggregates, [name])
     assert only.flags.c_contiguous
     assert same_bits(only[:, 0], _column(batch, name))
 
@@ -244,10 +235,10 @@ def test_set_headroom_equals_recomputation(
     expected = [
         dataclasses.replace(a, headroom=float(h)) for a, h in zip(accounts, headroom, strict=True)
     ]
-    moments, values = compute_moments(_rows(accounts), market), batch.copy()
-    set_headroom(moments, values, ACCOUNT_COLUMNS, headroom)
+    aggregates, values = compute_aggregates(_rows(accounts), market), batch.copy()
+    set_headroom(aggregates, values, ACCOUNT_COLUMNS, headroom)
     assert same_bits(values, _features(expected, market))
-    assert same_bits(moments, compute_moments(_rows(expected), market))
+    assert same_bits(aggregates, compute_aggregates(_rows(expected), market))
 
 
 def _louder(market: MarketFeatures, name: str, factor: float) -> MarketFeatures:
@@ -310,8 +301,8 @@ def test_position_in_a_market_that_does_not_trade_is_not_infinite(
 def test_warm_up_is_nan_or_finite_never_infinite(name: str, market: MarketFeatures) -> None:
     cold = _column(_features([_Holding(2, (0, 1), (50.0, -20.0), 1.0)], market), name)
     assert not np.isinf(cold).any()
-    needs_market = name not in WITHOUT_MARKET
-    assert np.isnan(cold[0]) == needs_market
+    (feature,) = [feature for feature in ACCOUNT_FEATURES if feature.name == name]
+    assert np.isnan(cold[0]) == bool(feature.inputs)
 
 
 @every_feature
@@ -374,6 +365,6 @@ def test_market_exposure_is_that_of_the_symbol_and_of_its_short(market: MarketFe
 
 def test_headroom_share_is_bounded_without_positions(market: MarketFeatures) -> None:
     flat = [_Holding(200, (), (), h) for h in (-1.0, 0.0, 1.0)]
-    limit = headroom_share.LIMIT
+    limit = bounded_shares.LIMIT
     got = _column(_features(flat, market), "headroom_share")
     assert got.tolist() == [-limit, -limit, limit]

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.account import aggregates as moment
-from features.account.frame import AccountRows, LegGreeks, compute_features, compute_moments
+from features.account.aggregates import FIRST_VOLATILITY
+from features.account.frame import AccountRows, LegGreeks, compute_aggregates, compute_features
 from features.registry import (
     ACCOUNT_COLUMNS,
     ACCOUNT_FEATURES,
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 SameBits = Callable[[Floats, Floats], bool]
 
 LAST = 259
-VOLATILITY = moment.FIRST_VOLATILITY + VOLATILITIES.index(CROSS_VOLATILITY)
+VOLATILITY = FIRST_VOLATILITY + VOLATILITIES.index(CROSS_VOLATILITY)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def rows(
 
 
 def feature(account: AccountRows, market: MarketFeatures, name: str) -> float:
-    values = compute_features(compute_moments(account, market))[0]
+    values = compute_features(compute_aggregates(account, market))[0]
     return float(values[ACCOUNT_COLUMNS.index(name)])
 
 
@@ -75,25 +75,25 @@ def test_volatility_is_that_of_simulated_profit_to_the_second_order(
     covariance = np.outer(sigma, sigma) * market.correlation[LAST]
     moves = np.random.default_rng(3).multivariate_normal(np.zeros(3), covariance, 400_000)
     profit = moves @ x + 0.5 * (moves**2) @ g
-    got = compute_moments(rows(x.tolist(), g.tolist()), market)[0, VOLATILITY]
+    got = compute_aggregates(rows(x.tolist(), g.tolist()), market)[0, VOLATILITY]
     assert got == pytest.approx(profit.std(), rel=0.01)
-    alone = compute_moments(rows(x.tolist(), [0.0] * 3), market)[0, VOLATILITY]
+    alone = compute_aggregates(rows(x.tolist(), [0.0] * 3), market)[0, VOLATILITY]
     assert got > 1.1 * alone  # so that the curvature is tested at all
 
 
 def test_gamma_of_one_underlying_nets(market: MarketFeatures) -> None:
     flat = rows([5.0, 7.0], [1e6, -1e6], symbols=[1, 1])
     sigma = market.column(CROSS_VOLATILITY)[LAST, 1]
-    assert compute_moments(flat, market)[0, VOLATILITY] == pytest.approx(12.0 * sigma)
+    assert compute_aggregates(flat, market)[0, VOLATILITY] == pytest.approx(12.0 * sigma)
     curved = rows([0.0, 0.0], [1e6, 2e6], symbols=[1, 1])
     want = np.sqrt(0.5) * 3e6 * sigma**2
-    assert compute_moments(curved, market)[0, VOLATILITY] == pytest.approx(want)
+    assert compute_aggregates(curved, market)[0, VOLATILITY] == pytest.approx(want)
 
 
 def test_book_without_options_keeps_every_bit(market: MarketFeatures, same_bits: SameBits) -> None:
     with_zeros = rows([1e4, -5e3, 0.1], [0.0] * 3, options=[False] * 3)
     without = dataclasses.replace(with_zeros, leg_greeks=None)
-    ours, plain = (compute_moments(account, market) for account in (with_zeros, without))
+    ours, plain = (compute_aggregates(account, market) for account in (with_zeros, without))
     assert same_bits(ours, plain)
     for name in OPTION_FEATURES:
         assert feature(without, market, name) == 0.0
@@ -144,4 +144,4 @@ def test_curvature_on_a_symbol_in_warm_up_is_not_known(market: MarketFeatures) -
     values[:, 1] = np.nan
     blind = dataclasses.replace(market, values=values)
     hedged = rows([0.0, 3.0], [5.0, 0.0], symbols=[1, 0])
-    assert np.isnan(compute_moments(hedged, blind)[0, VOLATILITY])
+    assert np.isnan(compute_aggregates(hedged, blind)[0, VOLATILITY])

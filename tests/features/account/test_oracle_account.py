@@ -13,15 +13,17 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from features.account import aggregates as moment
-from features.account.frame import AccountRows, compute_features, compute_moments
+from features.account.aggregates import PRIOR_VOLATILITY
+from features.account.frame import AccountRows, compute_aggregates, compute_features
 from features.registry import (
     ACCOUNT_COLUMNS,
     ACCOUNT_FEATURES,
     ADV,
     BOOK_MEANS,
     CORRELATION_HALF_LIFE_HOURS,
+    CROSS_FEATURES,
     MARKET_COLUMNS,
+    MARKET_FEATURES,
     PRIOR_VOLATILITIES,
     REQUIRED_COLUMNS,
 )
@@ -83,7 +85,7 @@ def _rows(book: _Book) -> AccountRows:
 
 
 def _features(book: _Book, market: MarketFeatures) -> dict[str, float]:
-    values = compute_features(compute_moments(_rows(book), market))[0]
+    values = compute_features(compute_aggregates(_rows(book), market))[0]
     return dict(zip(ACCOUNT_COLUMNS, values.tolist(), strict=True))
 
 
@@ -111,11 +113,10 @@ def test_book_mean_is_the_average_weighted_by_absolute_notional(
     assert got == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
-def test_every_book_column_is_a_mean_a_volatility_or_funding_or_return() -> None:
-    means = {f"book_{name}" for name in BOOK_MEANS}
-    assert means <= set(ACCOUNT_COLUMNS)
-    families = {f.name: f.family for f in ACCOUNT_FEATURES}
-    assert {families[name] for name in means} == {"volatility", "liquidity", "correlation"}
+def test_book_means_have_the_family_of_their_market_feature() -> None:
+    families = {f.name: f.family for f in (*MARKET_FEATURES, *CROSS_FEATURES, *ACCOUNT_FEATURES)}
+    for name in BOOK_MEANS:
+        assert families[f"book_{name}"] == families[name]
 
 
 @every_book
@@ -123,10 +124,10 @@ def test_book_funding_is_what_the_positions_pay(
     book: _Book, panel: BarPanel, market: MarketFeatures
 ) -> None:
     # From the settlements: a long position pays a positive rate, a short one is paid it.
-    assert panel.context is not None
+    assert panel.exogenous is not None
     paid = 0.0
     for s, x in book.legs:
-        rates = pd.Series(panel.context[: book.row + 1, s, FUNDING]).ffill()[-24:]
+        rates = pd.Series(panel.exogenous[: book.row + 1, s, FUNDING]).ffill()[-24:]
         paid += math.fsum(x * rate for rate in rates) / 24.0
     got = _features(book, market)["book_funding"]
     assert got == pytest.approx(paid / book.gross, rel=1e-9, abs=1e-18)
@@ -227,7 +228,7 @@ def test_prior_volatility_is_the_root_of_the_mean_variance(
 ) -> None:
     row = _features(book, market)
     variances = [(row[f"book_{name}"] * book.gross) ** 2 for name in PRIOR_VOLATILITIES]
-    got = compute_moments(_rows(book), market)[0, moment.PRIOR_VOLATILITY]
+    got = compute_aggregates(_rows(book), market)[0, PRIOR_VOLATILITY]
     assert got == pytest.approx(math.sqrt(math.fsum(variances) / 4.0), rel=1e-12)
 
 

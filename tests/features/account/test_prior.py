@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from features.account import aggregates as moment
+from features.account.aggregates import HEADROOM, PRIOR_VOLATILITY
 from features.account.distance import LIMIT
+from features.account.frame import AGGREGATES
 from features.account.prior import (
     CLIP,
     TAIL_WIDENING,
@@ -30,9 +31,9 @@ CLIPPED = float(math.log(1.0 - CLIP) - math.log(CLIP))
 
 def _prior(headroom: Floats, sigma: Floats, hours: int) -> Floats:
     feature = prior_logit(hours)
-    rows = np.full((len(headroom), moment.width(6, 0)), np.nan)
-    rows[:, moment.HEADROOM] = headroom
-    rows[:, moment.PRIOR_VOLATILITY] = sigma
+    rows = np.full((len(headroom), AGGREGATES), np.nan)
+    rows[:, HEADROOM] = headroom
+    rows[:, PRIOR_VOLATILITY] = sigma
     out = np.empty(len(rows))
     feature.kernel(rows, out, *feature.params)
     return out

@@ -22,10 +22,11 @@ from features.registry import (
     WARM_UP_HOURS,
 )
 from features.state.market_state import MarketFeatures, MarketState
-from market.bars.bar_files import BarFolder
-from market.bars.history import MAX_GAP_HOURS, load_history
+from market.bars.history import load_history
+from market.bars.outlier_filter import MAX_GAP_HOURS
 from market.bars.panel import BarPanel
 from market.core.clock import INTERVALS
+from market.sources.parquet import BarFolder
 
 Floats = npt.NDArray[np.float64]
 Advance = Callable[[BarPanel], MarketFeatures]
@@ -52,19 +53,12 @@ def _in_pieces(panel: BarPanel, borders: list[int], rows_of: RowsOf) -> MarketFe
     state = MarketState(panel.symbols, panel.interval)
     edges = [0, *sorted(borders), len(panel)]
     parts = [state.advance(rows_of(panel, first, last)) for first, last in pairwise(edges)]
-    return _joined(parts)
-
-
-def _joined(parts: list[MarketFeatures]) -> MarketFeatures:
-    fields = ("closes", "values", "correlation", "fast_correlation", "age", "history", "seen")
-    return MarketFeatures(
-        parts[0].symbols, *(np.concatenate([getattr(p, field) for p in parts]) for field in fields)
-    )
+    return MarketFeatures.concatenate(parts, None, {})
 
 
 def _different(a: MarketFeatures, b: MarketFeatures, same_bits: SameBits) -> list[str]:
     names = [name for name in MARKET_COLUMNS if not same_bits(a.column(name), b.column(name))]
-    arrays = ("correlation", "fast_correlation", "age", "history", "seen")
+    arrays = ("correlation", "fast_correlation", "age", "history", "bar_hours")
     return names + [x for x in arrays if not same_bits(getattr(a, x), getattr(b, x))]
 
 
@@ -130,12 +124,12 @@ def test_wild_future_never_changes_the_past(
     same_bits: SameBits,
 ) -> None:
     rng = np.random.default_rng(seed)
-    assert hazard_panel.context is not None
-    values, context = hazard_panel.values.copy(), hazard_panel.context.copy()
+    assert hazard_panel.exogenous is not None
+    values, context = hazard_panel.values.copy(), hazard_panel.exogenous.copy()
     for wild in (values, context):
         wild[cut:] *= np.exp(rng.normal(0.0, 5.0, wild[cut:].shape))
         wild[cut:][rng.random(wild[cut:].shape[:2]) < 0.3] = np.nan
-    changed = advance(replace(hazard_panel, values=values, context=context))
+    changed = advance(replace(hazard_panel, values=values, exogenous=context))
     for field in ("values", "correlation", "fast_correlation", "age", "history"):
         assert same_bits(getattr(changed, field)[:cut], getattr(batch, field)[:cut]), field
 
@@ -383,8 +377,8 @@ def test_hours_seen_outlive_a_gap_that_resets_the_history(
 ) -> None:
     s, gap = batch.symbols.index("LONG_GAP"), hazards["LONG_GAP"]
     assert batch.history[gap.stop, s] == 1.0
-    assert batch.seen[gap.stop - 1 : gap.stop + 1, s].tolist() == [gap.start, gap.start + 1]
-    assert np.isnan(batch.seen[:, batch.symbols.index("NEVER")]).all()
+    assert batch.bar_hours[gap.stop - 1 : gap.stop + 1, s].tolist() == [gap.start, gap.start + 1]
+    assert np.isnan(batch.bar_hours[:, batch.symbols.index("NEVER")]).all()
 
 
 def test_correlations_are_symmetric_bounded_and_one_on_the_diagonal(

@@ -25,13 +25,13 @@ MakePanel = Callable[..., BarPanel]
 
 def _pair(a: Floats, b: Floats, half_life: float, rows: int) -> Floats:
     # Log returns over gaps, then only the bars that both have.
-    returns = [np.log(pd.Series(x).dropna()).diff() for x in (a, b)]
+    returns = [pd.Series(np.log(pd.Series(x).dropna())).diff() for x in (a, b)]
     both = pd.concat(returns, axis=1, keys=["a", "b"]).dropna()
-    moments = pd.DataFrame(
+    products = pd.DataFrame(
         {"ab": both["a"] * both["b"], "aa": both["a"] ** 2, "bb": both["b"] ** 2}
     )
-    mean = moments.ewm(halflife=half_life, adjust=True, min_periods=int(half_life)).mean()
-    correlation = mean["ab"] / np.sqrt(mean["aa"] * mean["bb"])
+    mean = products.ewm(halflife=half_life, adjust=True, min_periods=int(half_life)).mean()
+    correlation: pd.Series = mean["ab"] / np.sqrt(mean["aa"] * mean["bb"])
     return correlation.reindex(range(rows)).ffill().to_numpy()
 
 
@@ -119,10 +119,10 @@ def test_market_correlation_is_that_with_the_sum_of_returns(
     features = advance(panel)
     returns = pd.DataFrame(np.diff(np.log(panel.values[:, :, CLOSE]), axis=0))
     market = returns.sum(axis=1)
-    mean = {"halflife": CORRELATION_HALF_LIFE_HOURS, "adjust": True}
-    together = returns.mul(market, axis=0).ewm(**mean).mean()
-    own = (returns**2).ewm(**mean).mean()
-    whole = (market**2).ewm(**mean).mean()
+    hours = CORRELATION_HALF_LIFE_HOURS
+    together = returns.mul(market, axis=0).ewm(halflife=hours, adjust=True).mean()
+    own = (returns**2).ewm(halflife=hours, adjust=True).mean()
+    whole = (market**2).ewm(halflife=hours, adjust=True).mean()
     expected = together.div(np.sqrt(own.mul(whole, axis=0))).to_numpy()
     got = features.column("market_correlation")
     np.testing.assert_allclose(got[80:], expected[79:], rtol=1e-9)

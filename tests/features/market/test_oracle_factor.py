@@ -103,7 +103,8 @@ def _correlations(returns: Floats, per_hour: int = 1) -> Floats:
     scale = np.sqrt(np.diagonal(mean, axis1=1, axis2=2))
     scales = scale[:, :, None] * scale[:, None, :]
     # A symbol that has not moved yet has no correlation.
-    return np.divide(mean, scales, out=np.zeros_like(mean), where=scales > 0.0)
+    correlation: Floats = np.divide(mean, scales, out=np.zeros_like(mean), where=scales > 0.0)
+    return correlation
 
 
 def _shares(returns: Floats, per_hour: int = 1) -> Floats:

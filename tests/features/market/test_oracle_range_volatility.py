@@ -71,19 +71,19 @@ def _yang_zhang(bars: pd.DataFrame, width: int, there: pd.Series, periods: int) 
     """calc="yang.zhang" with its default alpha = 1.34; n is the number of bars that are there."""
     alpha = 1.34
     k = (alpha - 1.0) / (alpha + (there + 1.0) / (there - 1.0))
-    gap = np.log(bars["open"] / bars["close"].ffill().shift(1)).where(bars["open"].notna())
+    gap = pd.Series(np.log(bars["open"] / bars["close"].ffill().shift(1)))
+    gap = gap.where(bars["open"].notna())
     gap.iloc[0] = 0.0  # TTR waits one bar longer instead
-    body = np.log(bars["close"] / bars["open"])
+    body = pd.Series(np.log(bars["close"] / bars["open"]))
     one_bar = np.log(bars["high"] / bars["close"]) * np.log(bars["high"] / bars["open"]) + np.log(
         bars["low"] / bars["close"]
     ) * np.log(bars["low"] / bars["open"])
-    past = {"window": width, "min_periods": 2}
     variance = (
-        gap.rolling(**past).var(ddof=1)
-        + k * body.rolling(**past).var(ddof=1)
-        + (1.0 - k) * one_bar.rolling(**past).mean()
+        gap.rolling(width, min_periods=2).var(ddof=1)
+        + k * body.rolling(width, min_periods=2).var(ddof=1)
+        + (1.0 - k) * pd.Series(one_bar).rolling(width, min_periods=2).mean()
     )
-    return np.sqrt(periods * variance)
+    return pd.Series(np.sqrt(periods * variance))
 
 
 def test_trend_within_bars_is_no_rogers_satchell_volatility(

@@ -112,8 +112,8 @@ def test_drawdown(interval: str, holed_panel: Panels, advance: Advance, frames: 
     got = advance(panel).column("drawdown_168h")
     for s, bars in enumerate(frames(panel)):
         close = bars["close"].ffill()
-        expected = np.log(close.rolling(width).max() / close)
-        np.testing.assert_allclose(got[:, s], expected.to_numpy(), rtol=1e-10, atol=1e-14)
+        expected = np.log((close.rolling(width).max() / close).to_numpy())
+        np.testing.assert_allclose(got[:, s], expected, rtol=1e-10, atol=1e-14)
 
 
 def test_drawdown_forgets_a_high_after_a_week(make_panel: MakePanel, advance: Advance) -> None:

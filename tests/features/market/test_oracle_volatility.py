@@ -108,7 +108,7 @@ def test_ewma_volatility(
     got = advance(panel).column(feature.name)
     for s in range(len(panel.symbols)):
         close = pd.Series(panel.values[:, s, CLOSE]).dropna()
-        squares = (np.log(close).diff() ** 2).dropna()
+        squares = (pd.Series(np.log(close)).diff() ** 2).dropna()
         mean = squares.ewm(halflife=bars, adjust=True, min_periods=int(bars)).mean()
         # A missing bar changes nothing: the last value stands.
         expected = np.sqrt(n * mean).reindex(range(len(panel))).ffill()

@@ -1,4 +1,4 @@
-"""What a window says when half of its bars are missing, by the policy each docstring states."""
+"""Windows of which half the bars are missing, by the policy that each docstring states."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from features.registry import MARKET_COLUMNS
+from features.definition import MarketFeature
+from features.registry import MARKET_COLUMNS, MARKET_FEATURES
 from features.state.market_state import MarketFeatures
 from market.bars.panel import BarPanel
 
@@ -17,32 +18,26 @@ MakePanel = Callable[..., BarPanel]
 ROWS = 400
 SETTLED = 345
 
-MEANS_OF_BARS = (
-    "parkinson_volatility_24h",
-    "garman_klass_volatility_24h",
-    "rogers_satchell_volatility_24h",
-    "yang_zhang_volatility_24h",
-    "volatility_of_volatility_168h",
-    "amihud_illiquidity_24h",
-    "kyle_lambda_24h",
-    "volume_zscore_168h",
-    "relative_turnover_24h",
-    "average_daily_volume_168h",
-    "open_interest_days_168h",
+
+def _doc(feature: MarketFeature) -> str:
+    return " ".join(feature.doc.split())
+
+
+MEANS = [feature for feature in MARKET_FEATURES if "under half of" in _doc(feature)]
+MEANS_OF_PAIRS = tuple(feature.name for feature in MEANS if " pair" in _doc(feature))
+"""Means over pairs of neighbouring bars."""
+
+MEANS_OF_BARS = tuple(
+    feature.name
+    for feature in MEANS
+    if feature.name not in MEANS_OF_PAIRS
+    and ("issing bar" in _doc(feature) or not feature.needs_exogenous)
 )
 """Means over the bars that are there: unknown while those are under half of the window."""
 
-MEANS_OF_PAIRS = (
-    "jump_share_24h",
-    "roll_spread_24h",
-    "corwin_schultz_spread_24h",
-    "edge_spread_24h",
-)
-"""Means over pairs of neighbouring bars."""
-
 OTHERS = tuple(n for n in MARKET_COLUMNS if n not in MEANS_OF_BARS + MEANS_OF_PAIRS)
-"""Sums in which a missing bar is zero, memories in which it takes no part, and what the context
-says whether there are bars or not."""
+"""Sums in which a missing bar is zero, long memories in which it takes no part, and means of the
+exogenous series, which are known whether there are bars or not."""
 
 
 @pytest.fixture(scope="module")

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from features.registry import ADV, WARM_UP_HOURS
+from features.state.market_state import MarketFeatures
 from features.state.snapshot import RULE_COLUMNS, MarketSnapshot
 from market.bars.history import MarketHistory
+from market.bars.panel import BarPanel
 from market.core.clock import HOUR, INTERVALS
 from market.core.errors import DataError
 from market.quotes.quotes import InstrumentQuote, QuoteBoard
 
+Floats = npt.NDArray[np.float64]
+SameBits = Callable[[Floats, Floats], bool]
+Market = tuple[MarketHistory, MarketFeatures]
+
 
 @pytest.fixture(scope="module")
-def market(hazard_panel, advance):
+def market(hazard_panel: BarPanel, advance: Callable[[BarPanel], MarketFeatures]) -> Market:
     return MarketHistory.from_panel(hazard_panel), advance(hazard_panel)
 
 
-def at(market, row, later=0):
+def at(market: Market, row: int, later: int = 0) -> MarketSnapshot:
     history, features = market
     return MarketSnapshot.of_history(history, features, int(features.closes[row]) + later)
 
 
 @pytest.mark.parametrize("row", [10, 262, 430, -1])
-def test_content_survives_json_to_the_last_bit(market, same_bits, row):
+def test_content_survives_json_to_the_last_bit(
+    market: Market, same_bits: SameBits, row: int
+) -> None:
     snapshot = at(market, row, later=1234567)
     text = json.dumps(snapshot.content(), allow_nan=False)
     read = MarketSnapshot.from_content(json.loads(text))
@@ -40,7 +51,7 @@ def test_content_survives_json_to_the_last_bit(market, same_bits, row):
         assert same_bits(getattr(read.features, name), getattr(snapshot.features, name))
 
 
-def test_quotes_and_the_age_limit_of_marks_reach_the_view_and_the_record(market):
+def test_quotes_and_the_age_limit_of_marks_reach_the_view_and_the_record(market: Market) -> None:
     history, features = market
     as_of = int(features.closes[430])
     quotes = QuoteBoard({}, {"USDT": InstrumentQuote(as_of, mark=0.99)})
@@ -52,7 +63,7 @@ def test_quotes_and_the_age_limit_of_marks_reach_the_view_and_the_record(market)
     assert at(market, 430).view().mark_max_age_hours is None
 
 
-def test_later_as_of_only_ages_the_market(market, same_bits):
+def test_later_as_of_only_ages_the_market(market: Market, same_bits: SameBits) -> None:
     now, later = at(market, -1), at(market, -1, later=90 * HOUR // 60)
     np.testing.assert_allclose(later.features.age, now.features.age + 1.5, rtol=1e-12)
     np.testing.assert_allclose(later.features.history, now.features.history + 1.5, rtol=1e-12)
@@ -60,14 +71,14 @@ def test_later_as_of_only_ages_the_market(market, same_bits):
     assert same_bits(later.mark, now.mark)
 
 
-def test_nothing_after_the_decision_time_is_seen(market):
+def test_nothing_after_the_decision_time_is_seen(market: Market) -> None:
     features = market[1]
     just_before = at(market, 300, later=-1)
     assert just_before.features.closes.tolist() == [features.closes[299]]
     assert at(market, 300).features.closes.tolist() == [features.closes[300]]
 
 
-def test_a_silent_symbol_keeps_its_last_price(market):
+def test_a_silent_symbol_keeps_its_last_price(market: Market) -> None:
     history, features = market
     silent = np.where(np.arange(len(history.mark))[:, None] > 300, np.nan, history.mark)
     snapshot = MarketSnapshot.of_history(
@@ -77,27 +88,27 @@ def test_a_silent_symbol_keeps_its_last_price(market):
     np.testing.assert_array_equal(snapshot.mark, known.mark)
 
 
-def test_time_before_any_close_is_refused(market):
+def test_time_before_any_close_is_refused(market: Market) -> None:
     history, features = market
     with pytest.raises(DataError, match="later"):
         MarketSnapshot.of_history(history, features, int(features.closes[0]) - 1)
 
 
-def test_two_intervals_of_age_are_usable_and_more_are_stale(market):
+def test_two_intervals_of_age_are_usable_and_more_are_stale(market: Market) -> None:
     symbols = market[1].symbols
     full = symbols.index("FULL")
     assert at(market, -1, later=2 * HOUR).usable()[full]
     assert not at(market, -1, later=2 * HOUR + 1_000_000).usable()[full]
 
 
-def test_warm_up_is_unusable_to_the_hour(market):
+def test_warm_up_is_unusable_to_the_hour(market: Market) -> None:
     full = market[1].symbols.index("FULL")
     assert not at(market, WARM_UP_HOURS - 2).usable()[full]
     # One return more than bars are needed by the longest window, so the hour may be the next.
     assert at(market, WARM_UP_HOURS).usable()[full]
 
 
-def test_dead_and_never_traded_symbols_are_unusable(market):
+def test_dead_and_never_traded_symbols_are_unusable(market: Market) -> None:
     snapshot = at(market, -1)
     usable = dict(zip(snapshot.features.symbols, snapshot.usable().tolist(), strict=True))
     assert not usable["DEATH"]
@@ -105,12 +116,12 @@ def test_dead_and_never_traded_symbols_are_unusable(market):
     assert usable["FULL"]
 
 
-def test_symbol_without_a_mark_is_unusable(market):
+def test_symbol_without_a_mark_is_unusable(market: Market) -> None:
     snapshot = at(market, -1)
     assert not replace(snapshot, mark=np.full_like(snapshot.mark, np.nan)).usable().any()
 
 
-def test_view_says_the_same(market, same_bits):
+def test_view_says_the_same(market: Market, same_bits: SameBits) -> None:
     snapshot = at(market, 430, later=HOUR)
     view = snapshot.view()
     assert view.as_of == snapshot.as_of
@@ -119,19 +130,21 @@ def test_view_says_the_same(market, same_bits):
     assert same_bits(view.mark, snapshot.mark)
 
 
-def test_volatility_ratio_is_nan_in_warm_up_only(market):
+def test_volatility_ratio_is_nan_in_warm_up_only(market: Market) -> None:
     assert np.isnan(at(market, 3).volatility_ratio())
     assert at(market, -1).volatility_ratio() > 0.0
 
 
-def without(content, *names):
+def without(content: dict[str, Any], *names: str) -> dict[str, Any]:
     """The content as a version without some columns would have recorded it."""
     kept = [f for f, name in enumerate(content["columns"]) if name not in names]
     values = [[row[f] for f in kept] for row in content["values"]]
     return content | {"columns": [content["columns"][f] for f in kept], "values": values}
 
 
-def test_columns_are_read_by_name_whatever_their_order_and_number(market, same_bits):
+def test_columns_are_read_by_name_whatever_their_order_and_number(
+    market: Market, same_bits: SameBits
+) -> None:
     snapshot = at(market, -1)
     content = snapshot.content()
     turned = content | {
@@ -142,11 +155,13 @@ def test_columns_are_read_by_name_whatever_their_order_and_number(market, same_b
     assert same_bits(read.features.values, snapshot.features.values)
 
 
-def test_a_market_recorded_before_a_column_existed_is_read_without_it(market, same_bits):
+def test_a_market_recorded_before_a_column_existed_is_read_without_it(
+    market: Market, same_bits: SameBits
+) -> None:
     snapshot = at(market, -1)
     read = MarketSnapshot.from_content(without(snapshot.content(), "ewma_volatility_3h"))
     assert np.isnan(read.features.column("ewma_volatility_3h")).all()
-    assert read.features.unrecorded == ("ewma_volatility_3h",)
+    assert read.features.missing_columns == ("ewma_volatility_3h",)
     assert same_bits(read.features.column(ADV), snapshot.features.column(ADV))
     np.testing.assert_array_equal(read.usable(), snapshot.usable())
     assert read.content() == without(snapshot.content(), "ewma_volatility_3h")
@@ -156,7 +171,9 @@ def test_a_market_recorded_before_a_column_existed_is_read_without_it(market, sa
 
 
 @pytest.mark.parametrize("name", sorted(RULE_COLUMNS))
-def test_a_market_without_a_column_that_rules_read_is_refused_by_name(market, name):
+def test_a_market_without_a_column_that_rules_read_is_refused_by_name(
+    market: Market, name: str
+) -> None:
     content = without(at(market, -1).content(), name)
     with pytest.raises(DataError, match=f"without {name}, which the rules need"):
         MarketSnapshot.from_content(content)

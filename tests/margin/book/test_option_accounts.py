@@ -459,7 +459,7 @@ def test_collateral_rules_of_the_set_apply_to_books(market: MarketView) -> None:
     assert extra == pytest.approx([-5_000.0, 0.0])
 
 
-def test_parts_and_worst_scenarios_in_one_go_are_those_asked_for_one_by_one(
+def test_explanation_is_parts_and_worst_scenarios(
     market: MarketView,
 ) -> None:
     for preset in PRESETS:
@@ -467,9 +467,6 @@ def test_parts_and_worst_scenarios_in_one_go_are_those_asked_for_one_by_one(
         found = margin(market, rules, *random_book(8, 12))
         held, engine = found.portfolios, engine_of(rules)
         for i in range(len(held)):
-            parts, worst = engine.explained(held, i, rules, 4)
+            parts, worst = engine.explain(held, i, rules, 4)
             assert parts == engine.parts(held, i, rules)
-            if engine.worst_scenarios is None:
-                assert worst == ()
-            else:
-                assert worst == engine.worst_scenarios(held, i, rules, 4)
+            assert worst == engine.worst_scenarios(held, i, rules, 4)

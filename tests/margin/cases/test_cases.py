@@ -210,7 +210,8 @@ def test_impossible_case_says_what_is_wrong(path: str, value: object, named: str
 def test_a_grid_that_is_none_is_refused_and_not_that_of_the_preset(grid: object) -> None:
     ruleset = {"engine": "scenario", "name": "derive-pmrm2", "parameters": {}, "grid": grid}
     assert "grid" in run(changed("ruleset", ruleset))["error"]
-    assert "grid" in run(changed("ruleset", ruleset | {"engine": "standard"}))["error"]
+    other = ruleset | {"engine": "standard", "name": "derive-srm"}
+    assert "grid" in run(changed("ruleset", other))["error"]
     misspelt = {"engine": "tier", "name": "linear-tiers", "parameters": {}, "gird": []}
     assert "'gird'" in run(changed("ruleset", misspelt))["error"]
 

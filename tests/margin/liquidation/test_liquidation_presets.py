@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from margin.book.case_portfolio import Expiry, Holding, Portfolio, Underlying, portfolio_from
 from margin.book.requirement import compute_requirement
+from margin.engines.tier.tiers import bracket_table
 from margin.liquidation.account import liquidation_of
 from margin.liquidation.auction import largest_share
-from margin.liquidation.book_step import book_step
-from margin.liquidation.bracket_price import MaintenanceBrackets, liquidation_price
+from margin.liquidation.book_liquidation import book_step
 from margin.liquidation.partial import liquidation_step
 from margin.liquidation.prices import bankruptcy_crossing, liquidation_crossing, margins_of
-from margin.liquidation.shocked_portfolio import moved
+from margin.liquidation.shocked_portfolio import shock_portfolio
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
@@ -69,7 +69,9 @@ def options(cash: float, *legs: tuple[str, float, float]) -> Portfolio:
 
 
 def net_at(portfolio: Portfolio, name: str, multiples: list[float], rules: RuleSet) -> list[float]:
-    found = margins_of([moved(portfolio, name, one, rules.collateral) for one in multiples], rules)
+    found = margins_of(
+        [shock_portfolio(portfolio, name, one, rules.collateral) for one in multiples], rules
+    )
     return [float(net) for net in found.maintenance_net]
 
 
@@ -117,8 +119,8 @@ def test_step_of_a_proportional_requirement_is_the_published_share(
     """``f_max = BM / (BM - MtM)``: at no discount the share that Derive auctions and the smallest
     that restores the buffer are one."""
     rules = load_ruleset("derive-srm")
-    auction = msgspec.to_builtins(rules.liquidations.auction)
-    assert auction["buffer"] == rules.liquidations.partial.buffer == 0.15
+    auction = msgspec.to_builtins(rules.liquidation_or_default.auction)
+    assert auction["buffer"] == rules.liquidation_or_default.partial.buffer == 0.15
     bare = options(0.0, ("put", put, -1.0), ("call", call, -1.0))
     margins = margins_of([bare], rules)
     value, net = float(margins.mark_to_market[0]), float(margins.maintenance_net[0])
@@ -130,7 +132,7 @@ def test_step_of_a_proportional_requirement_is_the_published_share(
         float(found.maintenance_net[0]),
         float(found.mark_to_market[0]),
         1.0,
-        rules.liquidations.auction,  # type: ignore[arg-type]
+        rules.liquidation_or_default.auction,  # type: ignore[arg-type]
     )
     assert step.shares == pytest.approx((expected, expected), rel=1e-9)
     auctioned = liquidation_of(portfolio, rules)
@@ -155,13 +157,11 @@ def test_step_of_a_proportional_requirement_is_the_published_share(
     ],
 )
 def test_search_finds_the_closed_forms_of_the_venues(
-    side: float, name: str, size: float, rate: float
+    closed_form: Callable[..., float | None], side: float, name: str, size: float, rate: float
 ) -> None:
     portfolio = perps(size * 6_000.0, side * size)
     found = liquidation_crossing(portfolio, "BTC", load_ruleset(name))
-    expected = liquidation_price(
-        side * size, 60_000.0, portfolio.cash, MaintenanceBrackets.flat(rate)
-    )
+    expected = closed_form(side * size, 60_000.0, portfolio.cash, [(math.inf, rate, 0.0)])
     at = found.down if side > 0.0 else found.up
     assert at is not None
     assert at * 60_000.0 == pytest.approx(expected, rel=1e-8)
@@ -169,13 +169,20 @@ def test_search_finds_the_closed_forms_of_the_venues(
 
 @pytest.mark.parametrize("name", ["binance-usdm", "hyperliquid"])
 @pytest.mark.parametrize("quantity", [0.5, -20.0, 900.0, -4_000.0])
-def test_search_finds_the_bracket_of_the_liquidation_price(name: str, quantity: float) -> None:
+def test_search_finds_the_bracket_of_the_liquidation_price(
+    closed_form: Callable[..., float | None], name: str, quantity: float
+) -> None:
     rules = load_ruleset(name)
     portfolio = perps(abs(quantity) * 15_000.0, quantity)
     found = liquidation_crossing(portfolio, "BTC", rules)
-    expected = liquidation_price(
-        quantity, 60_000.0, portfolio.cash, MaintenanceBrackets.of_symbol(rules, "BTCUSDT")
+    table = bracket_table(rules, ("BTCUSDT",))
+    brackets = zip(
+        table.bounds[0].tolist(),
+        table.maintenance_rates[0].tolist(),
+        table.maintenance_deductions[0].tolist(),
+        strict=True,
     )
+    expected = closed_form(quantity, 60_000.0, portfolio.cash, list(brackets))
     if found.passed:
         assert expected is not None
         assert math.copysign(1.0, quantity) * (expected - 60_000.0) > 0.0
@@ -217,17 +224,17 @@ def test_steps_of_a_book_with_options_keep_their_worth(
         instruments={"BTCUSDT-PERP": InstrumentQuote(as_of, mark=100_050.0)},
     )
     view = dataclasses.replace(make_view(), as_of=as_of, quotes=board)
-    held = (
+    positions = (
         Position(f"{near}-100000-P", -1.0),
         Position(f"{near}-120000-C", -1.0),
         Position("BTCUSDT-PERP", 0.5, 99_000.0),
     )
-    rules, booked = load_ruleset(name), Account("a", cash, held)
+    rules, booked = load_ruleset(name), Account("a", cash, positions)
     before = compute_requirement(Book.of([booked]), view, rules)
     assert not before.problems
     after, step = book_step(booked, view, rules)
     now = compute_requirement(Book.of([after]), view, rules)
-    assert booked.positions == held
+    assert booked.positions == positions
     assert now.equity[0] == pytest.approx(before.equity[0] - step.fee, abs=1e-6)
     assert now.headroom[0] == pytest.approx(step.net_after, abs=1e-6)
     if before.headroom[0] >= 0.0:

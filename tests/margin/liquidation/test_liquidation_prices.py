@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,23 +17,15 @@ from hypothesis import strategies as st
 from margin.book.case_portfolio import CollateralBalance, Holding, Portfolio, Underlying
 from margin.cases.liquidation_cases import run_liquidation_case
 from margin.liquidation.account import liquidation_of
-from margin.liquidation.bankruptcy import bankruptcy_price, inverse_bankruptcy_price
-from margin.liquidation.bracket_price import (
-    MaintenanceBrackets,
-    inverse_liquidation_price,
-    liquidation_price,
-)
 from margin.liquidation.crossing import first_true
 from margin.liquidation.prices import (
     bankruptcy_crossing,
     liquidation_crossing,
     margins_of,
 )
-from margin.liquidation.shocked_portfolio import moved, reduced
+from margin.liquidation.shocked_portfolio import reduce_positions, shock_portfolio
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from market.core.errors import CaseError
-
-SETTINGS = settings(max_examples=60, deadline=None)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +47,7 @@ def tiered() -> RuleSet:
     )
 
 
-def account(cash: float, *held: tuple[str, float, float], btc: float = 0.0) -> Portfolio:
+def account(cash: float, *positions: tuple[str, float, float], btc: float = 0.0) -> Portfolio:
     """An account of perpetuals (underlying, quantity, entry), BTC at 60,000 and ETH at 2,000."""
     return Portfolio(
         cash=cash,
@@ -65,7 +58,7 @@ def account(cash: float, *held: tuple[str, float, float], btc: float = 0.0) -> P
         },
         positions=tuple(
             Holding(kind="perp", underlying=name, quantity=quantity, entry_price=entry)
-            for name, quantity, entry in held
+            for name, quantity, entry in positions
         ),
         collateral=(CollateralBalance(asset="BTC", amount=btc, price=60_000.0, underlying="BTC"),)
         if btc
@@ -73,93 +66,13 @@ def account(cash: float, *held: tuple[str, float, float], btc: float = 0.0) -> P
     )
 
 
-BRACKETS = MaintenanceBrackets(
-    np.array([50_000.0, 250_000.0, np.inf]),
-    np.array([0.005, 0.02, 0.1]),
-    np.array([0.0, 750.0, 20_750.0]),
-)
-COIN_BRACKETS = MaintenanceBrackets(
-    np.array([1.0, 5.0, np.inf]), np.array([0.005, 0.02, 0.1]), np.array([0.0, 0.015, 0.415])
-)
+BRACKETS = ((50_000.0, 0.005, 0.0), (250_000.0, 0.02, 750.0), (math.inf, 0.1, 20_750.0))
 
 
-def margin(notional: float, table: MaintenanceBrackets) -> float:
-    k = int(np.searchsorted(table.bounds, notional))
-    return notional * float(table.rates[k]) - float(table.deductions[k])
-
-
-@SETTINGS
-@given(
-    st.sampled_from([1.0, -1.0]),
-    st.floats(0.01, 50.0),
-    st.floats(1_000.0, 100_000.0),
-    st.floats(0.001, 2.0),
-)
-def test_closed_form_is_the_zero_of_the_net_margin(
-    side: float, size: float, entry: float, funded: float
-) -> None:
-    quantity, balance = side * size, funded * size * entry
-    price = liquidation_price(quantity, entry, balance, BRACKETS)
-
-    def net(at: float) -> float:
-        return balance + quantity * (at - entry) - margin(size * at, BRACKETS)
-
-    if price is None:
-        assert side > 0.0
-        assert net(1e-9 * entry) > 0.0
-        return
-    scale = size * max(entry, price) + balance
-    assert abs(net(price)) <= 1e-9 * scale
-    # A price near 0 is known no better than the profit that leads to it is.
-    step = max(1e-6 * price, 1e-12 * entry)
-    assert net(price + side * step) > 0.0 > net(price - side * step)
-    bankrupt = bankruptcy_price(quantity, entry, balance)
-    assert bankrupt is None or side * (price - bankrupt) > 0.0
-
-
-@SETTINGS
-@given(
-    st.sampled_from([1.0, -1.0]),
-    st.floats(100.0, 1e7),
-    st.floats(1_000.0, 100_000.0),
-    st.floats(0.001, 1.5),
-)
-def test_inverse_closed_form_is_the_zero_of_the_net_margin(
-    side: float, units: float, entry: float, funded: float
-) -> None:
-    size, balance = side * units, funded * units / entry
-    price = inverse_liquidation_price(size, entry, balance, COIN_BRACKETS)
-
-    def net(at: float) -> float:
-        return balance + size * (1.0 / entry - 1.0 / at) - margin(units / at, COIN_BRACKETS)
-
-    if price is None:
-        assert side < 0.0
-        assert net(1e9 * entry) >= 0.0
-        return
-    assert abs(net(price)) <= 1e-9 * (balance + units / min(entry, price))
-    assert net(price * (1.0 + side * 1e-6)) > 0.0 > net(price * (1.0 - side * 1e-6))
-    bankrupt = inverse_bankruptcy_price(size, entry, balance)
-    assert bankrupt is None or side * (price - bankrupt) > 0.0
-
-
-def test_a_fully_paid_long_and_a_covered_inverse_short_have_no_price() -> None:
-    assert liquidation_price(1.0, 100.0, 100.0, BRACKETS) is None
-    assert bankruptcy_price(1.0, 100.0, 100.0) is None
-    assert inverse_liquidation_price(-100.0, 100.0, 1.0, COIN_BRACKETS) is None
-    assert inverse_bankruptcy_price(-100.0, 100.0, 1.5) is None
-
-
-@pytest.mark.parametrize(
-    ("quantity", "entry", "balance"),
-    [(0.0, 1.0, 1.0), (math.nan, 1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 1.0, math.inf)],
-)
-def test_numbers_that_are_no_position_are_refused(
-    quantity: float, entry: float, balance: float
-) -> None:
-    for function in (bankruptcy_price, inverse_bankruptcy_price):
-        with pytest.raises(CaseError, match=r"expected|flat"):
-            function(quantity, entry, balance)
+def margin(notional: float) -> float:
+    return next(
+        notional * rate - deduction for bound, rate, deduction in BRACKETS if notional <= bound
+    )
 
 
 @settings(max_examples=15, deadline=None)
@@ -170,16 +83,21 @@ def test_numbers_that_are_no_position_are_refused(
     st.floats(-20.0, 20.0),
 )
 def test_search_agrees_with_the_closed_form_in_every_bracket(
-    tiered: RuleSet, side: float, size: float, funded: float, other: float
+    tiered: RuleSet,
+    closed_form: Callable[..., float | None],
+    side: float,
+    size: float,
+    funded: float,
+    other: float,
 ) -> None:
     btc, eth = side * size, round(other, 3)
-    held = [("BTC", btc, 60_500.0)] + ([("ETH", eth, 2_010.0)] if eth else [])
-    portfolio = account(funded * size * 60_000.0 + 3_000.0, *held)
+    positions = [("BTC", btc, 60_500.0)] + ([("ETH", eth, 2_010.0)] if eth else [])
+    portfolio = account(funded * size * 60_000.0 + 3_000.0, *positions)
     crossing = liquidation_crossing(portfolio, "BTC", tiered)
     others = 0.0
     if eth:
-        others = eth * (2_001.0 - 2_010.0) - margin(abs(eth) * 2_001.0, BRACKETS)
-    price = liquidation_price(btc, 60_500.0, portfolio.cash + others, BRACKETS)
+        others = eth * (2_001.0 - 2_010.0) - margin(abs(eth) * 2_001.0)
+    price = closed_form(btc, 60_500.0, portfolio.cash + others, BRACKETS)
     if crossing.passed:
         assert price is None or side * (price - 60_030.0) >= 0.0
         return
@@ -215,7 +133,7 @@ def test_margin_is_zero_and_changes_sign_at_the_price(
                 assert way * end >= way * at
             there = margins_of(
                 [
-                    moved(portfolio, name, at * (1.0 + k * 1e-9 * way), tiered.collateral)
+                    shock_portfolio(portfolio, name, at * (1.0 + k * 1e-9 * way), tiered.collateral)
                     for k in (-1, 0, 1)
                 ],
                 tiered,
@@ -230,29 +148,35 @@ def test_margin_is_zero_and_changes_sign_at_the_price(
 
 def test_a_move_takes_everything_of_the_underlying_along(linear_tiers: RuleSet) -> None:
     portfolio = account(0.0, ("BTC", 1.0, 60_000.0), ("ETH", 1.0, 2_000.0), btc=1.0)
-    own = Holding(kind="perp", underlying="BTC", quantity=2.0)
-    told = Holding(kind="perp", underlying="BTC", quantity=2.0, unrealised_pnl=5.0)
-    portfolio = msgspec.structs.replace(portfolio, positions=(*portfolio.positions, own, told))
-    shifted = moved(portfolio, "BTC", 1.5, linear_tiers.collateral)
+    unpriced = Holding(kind="perp", underlying="BTC", quantity=2.0)
+    profitable = Holding(kind="perp", underlying="BTC", quantity=2.0, unrealised_pnl=5.0)
+    portfolio = msgspec.structs.replace(
+        portfolio, positions=(*portfolio.positions, unpriced, profitable)
+    )
+    shifted = shock_portfolio(portfolio, "BTC", 1.5, linear_tiers.collateral)
     assert shifted.underlyings["BTC"].perp_price == 60_030.0 * 1.5
     assert shifted.underlyings["ETH"] == portfolio.underlyings["ETH"]
     assert shifted.collateral[0].price == 90_000.0
     assert shifted.positions[2].entry_price == 60_030.0
     assert shifted.positions[3].unrealised_pnl == pytest.approx(5.0 + 2.0 * 60_030.0 * 0.5)
-    assert moved(portfolio, "BTC", 1.0, linear_tiers.collateral).positions[3].unrealised_pnl == 5.0
+    assert (
+        shock_portfolio(portfolio, "BTC", 1.0, linear_tiers.collateral).positions[3].unrealised_pnl
+        == 5.0
+    )
 
 
 def test_reduced_keeps_the_share_that_is_left() -> None:
     portfolio = account(10.0, ("BTC", 1.0, 60_000.0), ("ETH", -4.0, 2_000.0))
-    left = reduced(portfolio, [0.25, 1.0])
-    assert [one.quantity for one in left.positions] == [0.75, 0.0]
+    left = reduce_positions(portfolio, [0.25, 1.0])
+    assert [leg.quantity for leg in left.positions] == [0.75, 0.0]
 
 
 def test_isolated_position_stands_alone(linear_tiers: RuleSet) -> None:
     portfolio = account(100_000.0, ("BTC", 1.0, 60_030.0), ("ETH", 10.0, 2_001.0))
     found = liquidation_of(portfolio, linear_tiers, {"BTC-PERP": 6_003.0})
     btc, eth = found.legs
-    alone = liquidation_price(1.0, 60_030.0, 6_003.0, MaintenanceBrackets.flat(0.02))
+    # 6,003 + p - 60,030 = 0.02 p.
+    alone = (60_030.0 - 6_003.0) / 0.98
     assert btc.isolated
     assert btc.levels.liquidation.down == pytest.approx(alone, rel=1e-12)
     assert btc.levels.bankruptcy.down == pytest.approx(60_030.0 - 6_003.0)
@@ -318,11 +242,19 @@ def test_case_gives_prices_and_a_step_of_nothing() -> None:
     # 500 - 0.1 (p - 100,000) = 0.02 * 0.1 p.
     assert got["legs"][0]["liquidation"]["up"] == pytest.approx(10_500.0 / 0.102)
     assert got["underlyings"]["BTC"]["bankruptcy"]["up"] == pytest.approx(105_000.0)
-    assert got["step"]["shares"] == [{"instrument": "BTC-PERP", "share": 0.0}]
+    assert got["step"]["shares"] == [{"instrument": "BTC-PERP", "share": 0.0, "limit_price": None}]
     assert (got["rules"], got["auction"]) == ("default", [])
 
 
-def test_case_with_a_table_of_its_own() -> None:
+def test_case_names_how_far_a_closing_order_may_go() -> None:
+    """dYdX: equity 150 of a margin of 200; 1.5 times the margin at an equity of 0."""
+    low = copy.deepcopy(CASE["portfolio"]) | {"cash": 150.0}
+    got = answer(portfolio=low, liquidation={"fund": {"fill_spread": 1.5}})
+    step = got["step"]["shares"][0]
+    assert step["limit_price"] == pytest.approx(100_000.0 + 0.25 * 1.5 * 200.0 / 0.1)
+
+
+def test_a_table_of_the_case_replaces_that_of_the_rule_set() -> None:
     table = {
         "auction": {
             "start": 0.95,
@@ -349,14 +281,14 @@ def test_case_with_a_table_of_its_own() -> None:
         ({"portfolio": {}}, "missing required field"),
     ],
 )
-def test_bad_cases_are_told(changes: dict[str, object], message: str) -> None:
+def test_bad_cases_are_answered_with_an_error(changes: dict[str, object], message: str) -> None:
     assert message in answer(**changes)["error"]
 
 
 def test_open_interest_is_a_notional_and_moves_with_the_price(linear_tiers: RuleSet) -> None:
-    held = Underlying(spot=60_000.0, perp_price=60_030.0, open_interest=1e9)
-    portfolio = msgspec.structs.replace(account(0.0), underlyings={"BTC": held})
-    after = moved(portfolio, "BTC", 1.25, linear_tiers.collateral).underlyings["BTC"]
+    btc = Underlying(spot=60_000.0, perp_price=60_030.0, open_interest=1e9)
+    portfolio = msgspec.structs.replace(account(0.0), underlyings={"BTC": btc})
+    after = shock_portfolio(portfolio, "BTC", 1.25, linear_tiers.collateral).underlyings["BTC"]
     assert (after.spot, after.perp_price, after.open_interest) == (75_000.0, 75_037.5, 1.25e9)
 
 
@@ -369,5 +301,5 @@ def test_wrapped_collateral_moves_with_its_coin() -> None:
             CollateralBalance(asset="USDC", amount=1.0, price=1.0),
         ),
     )
-    prices = [pledge.price for pledge in moved(portfolio, "BTC", 0.5, rules).collateral]
+    prices = [balance.price for balance in shock_portfolio(portfolio, "BTC", 0.5, rules).collateral]
     assert prices == [30_000.0, 1.0]

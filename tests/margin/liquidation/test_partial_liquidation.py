@@ -14,13 +14,10 @@ from hypothesis import strategies as st
 from margin.book.case_portfolio import Holding, Portfolio, Underlying
 from margin.book.requirement import compute_requirement
 from margin.liquidation.auction import auction_steps, largest_share
-from margin.liquidation.book_step import book_step
-from margin.liquidation.deleverage import RANKINGS, Winner, deleverage, profit_margin_ratio
-from margin.liquidation.fillable_price import fillable_price
-from margin.liquidation.insurance_fund import draw
+from margin.liquidation.book_liquidation import book_step
 from margin.liquidation.partial import allowed_shortage, liquidation_step
 from margin.liquidation.prices import margins_of
-from margin.liquidation.shocked_portfolio import reduced
+from margin.liquidation.shocked_portfolio import reduce_positions
 from margin.rules.liquidation import AuctionRules, LiquidationRules, PartialRules
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from margin.valuation.view import MarketView
@@ -28,13 +25,14 @@ from market.accounts.book import Account, Book, Position
 from market.core.errors import CaseError, DataError
 
 
-def with_rules(**tables: object) -> RuleSet:
+def with_rules(partial: PartialRules | None = None, backstop_share: float = 0.0) -> RuleSet:
     return msgspec.structs.replace(
-        load_ruleset("linear-tiers"), liquidation=LiquidationRules(**tables)
+        load_ruleset("linear-tiers"),
+        liquidation=LiquidationRules(partial or PartialRules(), backstop_share),
     )
 
 
-def account(cash: float, *held: float) -> Portfolio:
+def account(cash: float, *notionals: float) -> Portfolio:
     prices = (60_000.0, 2_000.0, 10.0)
     names = ("BTC", "ETH", "X")
     return Portfolio(
@@ -46,7 +44,7 @@ def account(cash: float, *held: float) -> Portfolio:
         },
         positions=tuple(
             Holding(kind="perp", underlying=name, quantity=quantity / price, entry_price=price)
-            for name, quantity, price in zip(names, held, prices, strict=False)
+            for name, quantity, price in zip(names, notionals, prices, strict=False)
         ),
         collateral=(),
     )
@@ -54,11 +52,11 @@ def account(cash: float, *held: float) -> Portfolio:
 
 def surplus(portfolio: Portfolio, rules: RuleSet, shares: list[float]) -> float:
     """What is left over beyond the buffer, by another way: close, pay, margin again."""
-    partial = rules.liquidations.partial
-    left = reduced(portfolio, shares)
+    partial = rules.liquidation_or_default.partial
+    left = reduce_positions(portfolio, shares)
     closed = sum(
-        share * abs(one.quantity) * portfolio.underlyings[one.underlying].spot
-        for share, one in zip(shares, portfolio.positions, strict=True)
+        share * abs(leg.quantity) * portfolio.underlyings[leg.underlying].spot
+        for share, leg in zip(shares, portfolio.positions, strict=True)
     )
     paid = msgspec.structs.replace(left, cash=left.cash - partial.fee_rate * closed)
     margins = margins_of([paid], rules)
@@ -75,11 +73,11 @@ def surplus(portfolio: Portfolio, rules: RuleSet, shares: list[float]) -> float:
     st.floats(0.0, 0.01),
 )
 def test_smallest_that_restores_the_buffer(
-    order: str, held: list[float], funded: float, buffer: float, fee: float
+    order: str, notionals: list[float], funded: float, buffer: float, fee: float
 ) -> None:
     rules = with_rules(partial=PartialRules(order=order, buffer=buffer, fee_rate=fee))  # type: ignore[arg-type]
-    gross = sum(map(abs, held))
-    portfolio = account(0.02 * gross * funded, *held)
+    gross = sum(map(abs, notionals))
+    portfolio = account(0.02 * gross * funded, *notionals)
     before = copy.deepcopy(portfolio)
     step = liquidation_step(portfolio, rules)
     shares = list(step.shares)
@@ -89,7 +87,7 @@ def test_smallest_that_restores_the_buffer(
     assert step.net_before < 0.0
     assert step.fee == pytest.approx(fee * step.notional)
     if not step.restored:
-        assert shares == [1.0] * len(held)
+        assert shares == [1.0] * len(notionals)
         assert surplus(portfolio, rules, shares) < scale
         return
     assert surplus(portfolio, rules, shares) >= -scale
@@ -98,8 +96,8 @@ def test_smallest_that_restores_the_buffer(
     if order == "pro_rata":
         little_less = [share * (1.0 - 1e-6) for share in shares]
     else:
-        taken = sorted(last, key=lambda k: abs(held[k]))
-        little_less[taken[0]] *= 1.0 - 1e-6
+        smallest = min(last, key=lambda k: abs(notionals[k]))
+        little_less[smallest] *= 1.0 - 1e-6
     assert surplus(portfolio, rules, little_less) < 0.0
 
 
@@ -153,16 +151,16 @@ def test_largest_first_closes_as_few_positions_as_it_can() -> None:
     rules = with_rules(partial=PartialRules(order="largest_first", buffer=0.0))
     # 2% of 200,000 is 4,000; equity 2,500 carries 125,000: 75,000 go, all of them BTC.
     step = liquidation_step(account(2_500.0, -120_000.0, 80_000.0), rules)
-    assert step.shares == (pytest.approx(75_000.0 / 120_000.0), 0.0)
+    assert step.shares == pytest.approx((75_000.0 / 120_000.0, 0.0))
     step = liquidation_step(account(1_000.0, -120_000.0, 80_000.0), rules)
-    assert step.shares == (1.0, pytest.approx(30_000.0 / 80_000.0))
+    assert step.shares == pytest.approx((1.0, 30_000.0 / 80_000.0))
 
 
 def test_a_healthy_account_is_left_alone() -> None:
     for method in ("buffer", "share", "whole"):
         step = liquidation_step(
             account(2_000.0, 100_000.0),
-            with_rules(partial=PartialRules(method=method, buffer=0.0)),  # type: ignore[arg-type]
+            with_rules(partial=PartialRules(method=method, buffer=0.0)),
         )
         assert (step.shares, step.notional, step.restored) == ((0.0,), 0.0, True)
 
@@ -245,97 +243,17 @@ def test_steps_of_an_auction_fall_without_a_jump_up() -> None:
         auction_steps(-200.0, 300.0, rules, 1)
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.floats(-1e6, 1e6), st.floats(0.0, 1e6), st.floats(0.0, 1e6))
-def test_fund_and_shortfall_add_up(equity: float, fund: float, limit: float) -> None:
-    settled = draw(equity, fund, max_draw=limit)
-    assert settled.paid <= min(fund, limit)
-    assert settled.paid + settled.uncovered == pytest.approx(max(0.0, -equity))
-    assert settled.fund == pytest.approx(fund + settled.gained - settled.paid)
-    assert settled.fund >= 0.0
-
-
-WINNERS = st.lists(
-    st.tuples(st.floats(0.01, 100.0), st.floats(10.0, 100.0), st.floats(-10.0, 1e4)),
-    min_size=1,
-    max_size=8,
-)
-
-
-@pytest.mark.parametrize("ranking", list(RANKINGS))
-@settings(max_examples=40, deadline=None)
-@given(WINNERS, st.floats(0.01, 500.0), st.sampled_from([1.0, -1.0]), st.randoms())
-def test_deleverage_fills_exactly_the_deficit(
-    ranking: str,
-    rows: list[tuple[float, float, float]],
-    quantity: float,
-    side: float,
-    random: object,
-) -> None:
-    winners = [
-        Winner(f"a{k}", side * size, entry, 50.0, equity, 0.01 * size * 50.0, equity - 1.0)
-        for k, (size, entry, equity) in enumerate(rows)
-    ]
-    queue = deleverage(-side * quantity, winners, ranking)
-    total = sum(size for size, _, _ in rows)
-    closed = [abs(place.closed) for place in queue]
-    assert sum(closed) == pytest.approx(min(quantity, total), rel=1e-12)
-    by_name = {winner.account_id: winner for winner in winners}
-    for place in queue:
-        assert abs(place.closed) <= abs(by_name[place.account_id].quantity)
-    # Whoever stands earlier is closed whole before the next is touched.
-    partly = [k for k, place in enumerate(queue) if place.closed]
-    for k in partly[:-1]:
-        assert closed[k] == abs(by_name[queue[k].account_id].quantity)
-    scores = [place.score for place in queue]
-    assert scores == sorted(scores, reverse=True)
-    shuffled = list(winners)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert deleverage(-side * quantity, shuffled, ranking) == queue
-
-
-def test_ties_stand_in_the_order_of_ids_and_more_profit_first() -> None:
-    def winner(name: str, entry: float, equity: float) -> Winner:
-        return Winner(name, -1.0, entry, 100.0, equity, 1.0, 50.0)
-
-    even = deleverage(1.0, [winner("b", 120.0, 50.0), winner("a", 120.0, 50.0)], "profit_leverage")
-    assert [place.account_id for place in even] == ["a", "b"]
-    for ranking in ("profit_leverage", "profit_margin_ratio", "price_leverage"):
-        queue = deleverage(1.0, [winner("less", 110.0, 50.0), winner("more", 150.0, 50.0)], ranking)
-        assert queue[0].account_id == "more", ranking
-        queue = deleverage(
-            1.0, [winner("safe", 120.0, 500.0), winner("bold", 120.0, 10.0)], ranking
-        )
-        assert queue[0].account_id == "bold", ranking
-
-
-@pytest.mark.parametrize(
-    ("quantity", "winners", "message"),
-    [
-        (0.0, [], "quantity to take off is 0"),
-        (1.0, [Winner("a", 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)], "expected the other side"),
-        (1.0, [Winner("a", -1.0, 1.0, 1.0, 1.0, 1.0, 1.0)] * 2, "listed twice"),
-        (1.0, [Winner("a", -1.0, 0.0, 1.0, 1.0, 1.0, 1.0)], "expected prices above 0"),
-    ],
-)
-def test_bad_queues_are_refused(quantity: float, winners: list[Winner], message: str) -> None:
-    with pytest.raises(CaseError, match=message):
-        deleverage(quantity, winners, "account")
-
-
 def test_rules_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="must not rise"):
         AuctionRules(0.5, 0.7, 1.0, 1.0, 1.0)
-    with pytest.raises(CaseError, match="'luck' is not known"):
-        deleverage(1.0, [], "luck")
 
 
 def test_default_table_leaves_the_identity_of_a_rule_set(linear_tiers: RuleSet) -> None:
     assert "liquidation" not in linear_tiers.content()
     assert "life_cycle" not in linear_tiers.content()
-    assert linear_tiers.liquidations == LiquidationRules()
+    assert linear_tiers.liquidation_or_default == LiquidationRules()
     assert with_rules().sha256 != linear_tiers.sha256
-    assert np.isfinite(linear_tiers.calls.call_hours)
+    assert np.isfinite(linear_tiers.life_cycle_or_default.call_hours)
 
 
 def test_step_of_a_book_is_that_of_its_portfolio(
@@ -344,18 +262,18 @@ def test_step_of_a_book_is_that_of_its_portfolio(
     """The same account through both doors: as a margin case and as an account of a book."""
     rules = with_rules(partial=PartialRules(buffer=0.2, fee_rate=0.001))
     view = make_view(mark=[60_000.0, 2_000.0, 10.0])
-    held = (-120_000.0, 80_000.0)
+    notionals = (-120_000.0, 80_000.0)
     names = ("BTCUSDT-PERP", "ETHUSDT-PERP")
     booked = Account(
         "a",
         3_000.0,
         tuple(
             Position(name, size / price, price)
-            for name, size, price in zip(names, held, (60_000.0, 2_000.0), strict=True)
+            for name, size, price in zip(names, notionals, (60_000.0, 2_000.0), strict=True)
         ),
     )
     after, step = book_step(booked, view, rules)
-    expected = liquidation_step(account(3_000.0, *held), rules)
+    expected = liquidation_step(account(3_000.0, *notionals), rules)
     assert step.shares == pytest.approx(expected.shares, rel=1e-12)
     now = compute_requirement(Book.of([after]), view, rules)
     assert now.headroom[0] == pytest.approx(step.net_after)
@@ -366,16 +284,3 @@ def test_step_of_a_book_is_that_of_its_portfolio(
     assert (closed.positions, closed.cash) == ((), 3_000.0)
     with pytest.raises(DataError, match="no symbol SOLUSDT"):
         book_step(Account("a", 1.0, (Position("SOLUSDT", 1.0),)), view, rules)
-
-
-def test_profit_counts_by_the_margin_ratio_of_the_account() -> None:
-    """Profit 20 on a wallet of 100, margin 6 of an equity of 120: 0.2 * 0.05."""
-    winner = Winner("a", 2.0, 50.0, 60.0, equity=120.0, maintenance=6.0, wallet=100.0)
-    assert profit_margin_ratio(winner) == pytest.approx(0.01)
-
-
-def test_a_bankruptcy_adjustment_widens_the_fillable_price_earlier() -> None:
-    given = (2.0, 100.0, 10.0, 15.0, 20.0)
-    assert fillable_price(*given, fill_spread=1.5) == pytest.approx(100.0 - 0.25 * 1.5 * 5.0)
-    wider = fillable_price(*given, fill_spread=1.5, bankruptcy_adjustment=2.0)
-    assert wider == pytest.approx(100.0 - 0.5 * 1.5 * 5.0)

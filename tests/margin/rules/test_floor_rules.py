@@ -46,12 +46,12 @@ def test_floors_that_a_rule_set_does_not_use_are_no_part_of_its_identity(
     assert ruleset_from_content(off).floors.enabled() == ("liquidity", "stale_data")
 
 
-@pytest.mark.parametrize("chosen", EMIR_MEASURES)
-def test_each_measure_alone_is_accepted(emir: RuleSet, chosen: str) -> None:
+@pytest.mark.parametrize("measure", EMIR_MEASURES)
+def test_each_measure_alone_is_accepted(emir: RuleSet, measure: str) -> None:
     content = emir.content()
     for name in EMIR_MEASURES:
-        content["floors"][name]["enabled"] = name == chosen
-    assert chosen in ruleset_from_content(content).floors.enabled()
+        content["floors"][name]["enabled"] = name == measure
+    assert measure in ruleset_from_content(content).floors.enabled()
 
 
 @pytest.mark.parametrize(

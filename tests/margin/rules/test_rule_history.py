@@ -102,7 +102,7 @@ def test_preset_file_and_folder_are_all_histories(tmp_path: Path) -> None:
     assert load_history(tmp_path / "b.toml").at(parse_time(DAYS[1])).version == "b"
 
 
-def test_one_that_was_chosen_by_name_or_file_is_used_at_any_time(tmp_path: Path) -> None:
+def test_a_rule_set_loaded_by_name_or_file_is_used_at_any_time(tmp_path: Path) -> None:
     text = TOML.format(label="b", begin=DAYS[1], end=DAYS[2])
     (tmp_path / "b.toml").write_text(text)
     for time in DAYS:

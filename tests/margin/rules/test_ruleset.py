@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from margin.engines.tier.rules import TierRules
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.core.errors import RuleSetError
 
 
@@ -26,26 +29,26 @@ def with_change(ruleset: RuleSet, path: str, value: Any) -> dict[str, Any]:
 
 def test_embedded_preset_is_two_and_four_per_cent(linear_tiers: RuleSet) -> None:
     assert "linear-tiers" in list_rulesets()
-    (bracket,) = linear_tiers.tiers.of_symbol("ANYTHING")
+    (bracket,) = linear_tiers.engine_rules(TierRules).table_of("ANYTHING").brackets
     assert (bracket.maintenance_rate, bracket.initial_rate) == (0.02, 0.04)
     assert linear_tiers.add_on.targets == {1: 0.002, 8: 0.01, 24: 0.02}
     assert linear_tiers.floors.enabled() == ("liquidity", "stale_data")
 
 
 def test_price_guard_is_what_the_rules_say_and_can_be_switched_off(linear_tiers: RuleSet) -> None:
-    assert linear_tiers.price_guard.guard() == PriceGuard(0.25, 0.5, 0.1)
+    assert linear_tiers.price_guard.outlier_filter() == OutlierFilter(0.25, 0.5, 0.1)
     wide = ruleset_from_content(with_change(linear_tiers, "price_guard.band", 0.4))
-    assert wide.price_guard.guard() == PriceGuard(0.4, 0.5, 0.1)
+    assert wide.price_guard.outlier_filter() == OutlierFilter(0.4, 0.5, 0.1)
     hard = ruleset_from_content(with_change(linear_tiers, "price_guard.hard_band", 3.0))
-    assert hard.price_guard.guard() == PriceGuard(0.25, 0.5, 0.1, 3.0)
+    assert hard.price_guard.outlier_filter() == OutlierFilter(0.25, 0.5, 0.1, 3.0)
     assert hard.sha256 != linear_tiers.sha256
     # A hard band that is not named is no narrower than the others; a named one decides.
     wider = ruleset_from_content(with_change(linear_tiers, "price_guard.band", 2.0)).price_guard
-    assert wider.guard() == PriceGuard(2.0, 0.5, 0.1, math.exp(2.0))
+    assert wider.outlier_filter() == OutlierFilter(2.0, 0.5, 0.1, math.exp(2.0))
     huge = ruleset_from_content(with_change(linear_tiers, "price_guard.band", 1e300)).price_guard
-    assert huge.guard() == PriceGuard(1e300, 0.5, 0.1, math.inf)
+    assert huge.outlier_filter() == OutlierFilter(1e300, 0.5, 0.1, math.inf)
     off = ruleset_from_content(with_change(linear_tiers, "price_guard.enabled", False))
-    assert off.price_guard.guard() is None
+    assert off.price_guard.outlier_filter() is None
     assert len({linear_tiers.sha256, wide.sha256, off.sha256}) == 3
 
 
@@ -64,6 +67,16 @@ def test_replay_from_ledger_json_gives_the_same_identity(name: str) -> None:
     assert again == ruleset
     assert (again != ruleset) is False
     assert hash(again) == hash(ruleset)
+
+
+@pytest.mark.parametrize("name", list_rulesets())
+def test_a_rule_set_reaches_another_process_as_it_is(name: str) -> None:
+    ruleset = load_ruleset(name)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        again = pickle.loads(pickle.dumps(ruleset, protocol))  # noqa: S301 - made here
+        assert again == ruleset
+        assert again.table == ruleset.table
+    assert copy.deepcopy(ruleset) == ruleset
 
 
 def test_identity_ignores_spelling_and_sees_every_value(

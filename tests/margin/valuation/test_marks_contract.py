@@ -11,7 +11,8 @@ import pytest
 from margin.book.account_portfolio import account_portfolio
 from margin.book.requirement import Requirement, compute_requirement
 from margin.floors import FLOORS, active_floors
-from margin.liquidation.book_step import book_step
+from margin.life_cycle.account_replay import AccountReplay
+from margin.liquidation.book_liquidation import book_step
 from margin.pricing.black76 import black76_price
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset
 from margin.valuation.account_marks import AccountMarks, trade_price
@@ -22,7 +23,7 @@ from market.accounts.book import Account, Balance, Book, Position
 from market.core.clock import HOUR
 from market.core.instruments import parse_expiry
 from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
-from pipelines.data.account_replay import HeldAccounts
+from market.sources.base import AccountUpdates
 
 SPOT, PERP = "BTCUSDT", "BTCUSDT-PERP"
 CLOSE, MARK = 100_000.0, 60_000.0
@@ -223,7 +224,7 @@ def test_whatever_prices_an_account_prices_it_alike(market: MarketView, preset: 
 
 def test_a_position_without_an_entry_price_enters_at_the_mark(market: MarketView) -> None:
     account = Account("a", 1.0, (Position(PERP, 1.0), Position("ETHUSDT", 1.0)))
-    held = HeldAccounts(make_history([(0, Book.of([account]))]))
+    held = AccountReplay(make_history([AccountUpdates(0, Book.of([account]))]))
     book, _ = held.at(with_marks(market))
     assert dict(zip(book.leg_instrument, book.leg_entry_price.tolist(), strict=True)) == {
         PERP: MARK,

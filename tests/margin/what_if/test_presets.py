@@ -35,7 +35,7 @@ quantities = st.floats(-5.0, 5.0).filter(lambda q: abs(q) > 1e-3)
 
 
 def takes_options(rules: RuleSet) -> bool:
-    return rules.engine != "tier"
+    return engine_of(rules).margins_options
 
 
 @st.composite
@@ -83,8 +83,8 @@ def contents(draw: st.DrawFn) -> dict[str, Any]:
 def account(content: dict[str, Any], rules: RuleSet) -> Portfolio:
     positions = content["positions"]
     if not takes_options(rules):
-        positions = [held for held in positions if held["kind"] != "option"]
-    history = {"history": HISTORY} if rules.method == "simulation" else {}
+        positions = [position for position in positions if position["kind"] != "option"]
+    history = {"history": HISTORY} if engine_of(rules).needs_daily_history else {}
     return portfolio_from(content | {"positions": positions} | history)
 
 

@@ -17,37 +17,37 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_no_pointer_yet(root):
+def test_no_pointer_yet(root: Path) -> None:
     assert read_pointer(root, "champion") is None
 
 
-def test_pointer_is_one_line(root):
+def test_pointer_is_one_line(root: Path) -> None:
     write_pointer(root, "champion", A)
     assert (root / "champion").read_text() == A + "\n"
     assert read_pointer(root, "champion") == A
 
 
-def test_replacing_leaves_no_other_files(root):
+def test_replacing_leaves_no_other_files(root: Path) -> None:
     write_pointer(root, "champion", A)
     write_pointer(root, "champion", B)
     assert {path.name for path in root.iterdir()} == {A, B, C, "champion"}
 
 
-def test_promote_keeps_the_old_champion(root):
+def test_promote_keeps_the_old_champion(root: Path) -> None:
     promote(root, A)
     assert read_pointer(root, "previous") is None
     promote(root, B)
     assert (read_pointer(root, "champion"), read_pointer(root, "previous")) == (B, A)
 
 
-def test_promoting_the_champion_does_not_lose_the_previous(root):
+def test_promoting_the_champion_does_not_lose_the_previous(root: Path) -> None:
     promote(root, A)
     promote(root, B)
     promote(root, B)
     assert (read_pointer(root, "champion"), read_pointer(root, "previous")) == (B, A)
 
 
-def test_rollback_twice_is_where_it_began(root):
+def test_rollback_twice_is_where_it_began(root: Path) -> None:
     promote(root, A)
     promote(root, B)
     assert rollback(root) == A
@@ -55,7 +55,7 @@ def test_rollback_twice_is_where_it_began(root):
     assert rollback(root) == B
 
 
-def test_rollback_without_a_previous_is_refused(root):
+def test_rollback_without_a_previous_is_refused(root: Path) -> None:
     with pytest.raises(BundleError, match="no earlier champion"):
         rollback(root)
     promote(root, A)
@@ -63,7 +63,7 @@ def test_rollback_without_a_previous_is_refused(root):
         rollback(root)
 
 
-def test_failed_promotion_changes_nothing(root):
+def test_failed_promotion_changes_nothing(root: Path) -> None:
     promote(root, A)
     promote(root, B)
     for wrong in ("d" * 64, "../" + A, A.upper(), ""):
@@ -72,7 +72,7 @@ def test_failed_promotion_changes_nothing(root):
     assert (read_pointer(root, "champion"), read_pointer(root, "previous")) == (B, A)
 
 
-def test_rollback_to_a_lost_bundle_changes_nothing(root):
+def test_rollback_to_a_lost_bundle_changes_nothing(root: Path) -> None:
     promote(root, A)
     promote(root, B)
     (root / A).rmdir()
@@ -82,20 +82,20 @@ def test_rollback_to_a_lost_bundle_changes_nothing(root):
 
 
 @pytest.mark.parametrize("content", [b"", b"../x", A[:-1].encode(), b"\xff" * 64, b"a" * 10_000])
-def test_damaged_pointer_is_refused(root, content):
+def test_damaged_pointer_is_refused(root: Path, content: bytes) -> None:
     (root / "champion").write_bytes(content)
     with pytest.raises(BundleError):
         read_pointer(root, "champion")
 
 
-def test_linked_pointer_is_refused(root):
+def test_linked_pointer_is_refused(root: Path) -> None:
     write_pointer(root, "previous", A)
     (root / "champion").symlink_to(root / "previous")
     with pytest.raises(BundleError, match="link"):
         read_pointer(root, "champion")
 
 
-def test_other_names_are_refused(root):
+def test_other_names_are_refused(root: Path) -> None:
     for name in ("challenger", "../champion"):
         with pytest.raises(BundleError, match="not known"):
             write_pointer(root, name, A)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,11 @@ SCHEMA = ModelSchema(
 )
 
 
-def test_survives_json():
+def test_survives_json() -> None:
     assert ModelSchema.from_dict(json.loads(canonical_json(SCHEMA.to_dict()))) == SCHEMA
 
 
-def test_prior_columns_are_positions():
+def test_prior_columns_are_positions() -> None:
     swapped = replace(SCHEMA, prior=("prior_8", "prior_1"))
     assert swapped.prior_columns() == (1, 0)
     assert replace(SCHEMA, prior=()).prior_columns() == ()
@@ -38,7 +39,7 @@ def test_prior_columns_are_positions():
         {"features_sha256": "1" * 64},
     ],
 )
-def test_hash_sees_every_part(change):
+def test_hash_sees_every_part(change: dict[str, Any]) -> None:
     assert replace(SCHEMA, **change).sha256() != SCHEMA.sha256()
 
 
@@ -59,7 +60,7 @@ def test_hash_sees_every_part(change):
         ("features_sha256", {"features_sha256": "A" * 64}),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(hazard, change):
+def test_parts_that_do_not_fit_are_refused(hazard: str, change: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=hazard):
         replace(SCHEMA, **change)
 
@@ -75,12 +76,12 @@ def test_parts_that_do_not_fit_are_refused(hazard, change):
         {"prior": ["prior_1", 8]},
     ],
 )
-def test_malformed_dictionary_is_refused(change):
+def test_malformed_dictionary_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="schema"):
         ModelSchema.from_dict(SCHEMA.to_dict() | change)
 
 
-def test_missing_key_is_refused():
+def test_missing_key_is_refused() -> None:
     data = SCHEMA.to_dict()
     del data["prior"]
     with pytest.raises(ModelError, match="prior"):
@@ -88,10 +89,10 @@ def test_missing_key_is_refused():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, {1, 2}, np.float32(1)])
-def test_what_json_cannot_say_is_refused(value):
+def test_what_json_cannot_say_is_refused(value: object) -> None:
     with pytest.raises(ModelError, match="JSON"):
         canonical_json({"value": value})
 
 
-def test_canonical_json_ignores_insertion_order():
+def test_canonical_json_ignores_insertion_order() -> None:
     assert canonical_json({"b": 1, "a": 2}) == canonical_json({"a": 2, "b": 1}) == b'{"a":2,"b":1}'

@@ -28,7 +28,7 @@ from models.mlflow.registry import list_versions, set_aliases
 from models.mlflow.run_figures import training_metrics
 from models.mlflow.run_reader import load_run
 from models.mlflow.store import Tracking, mlflow_client
-from models.mlflow.tracking import Logged, TrainingRun, log_training
+from models.mlflow.tracking import LoggedTraining, TrainingRun, log_training
 from models.onnx.export import export
 from models.onnx.scorer import Scorer
 from models.trees.tree_table import TreeTable
@@ -114,7 +114,7 @@ def tracking(store: str) -> Tracking:
 
 
 @pytest.fixture(scope="session")
-def logged(tracking: Tracking) -> Logged:
+def logged(tracking: Tracking) -> LoggedTraining:
     return log_training(tracking, training_run())
 
 
@@ -133,7 +133,7 @@ def runs(tracking: Tracking) -> list[Any]:
     return [run for run in found if "mlflow.parentRunId" not in run.data.tags]
 
 
-def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: Logged) -> None:
+def test_run_reads_back_as_it_was_logged(tracking: Tracking, logged: LoggedTraining) -> None:
     summary = load_run(tracking, logged.run_id)
     assert summary.status == "FINISHED"
     assert summary.name == f"kept/{A[:12]}"
@@ -184,13 +184,16 @@ def test_metrics_are_flat_and_leave_out_what_is_undefined() -> None:
 def children(tracking: Tracking, run_id: str) -> list[Any]:
     with mlflow_client(tracking) as client:
         experiment = client.get_experiment_by_name(tracking.experiment)
+        assert experiment is not None
         filter_ = f"tags.`mlflow.parentRunId` = '{run_id}'"
         return sorted(
             client.search_runs([experiment.experiment_id], filter_), key=lambda r: r.info.run_name
         )
 
 
-def test_folds_are_runs_nested_under_their_training(tracking: Tracking, logged: Logged) -> None:
+def test_folds_are_runs_nested_under_their_training(
+    tracking: Tracking, logged: LoggedTraining
+) -> None:
     first, second = children(tracking, logged.run_id)
     assert (first.info.run_name, first.info.status) == ("walk_forward_1", "FINISHED")
     assert first.data.metrics == {"margincast_log_loss_8h": 0.03}
@@ -201,13 +204,16 @@ def test_folds_are_runs_nested_under_their_training(tracking: Tracking, logged: 
         assert [a.path for a in client.list_artifacts(first.info.run_id)] == ["fold.json"]
 
 
-def test_run_version_and_model_explain_themselves(tracking: Tracking, logged: Logged) -> None:
+def test_run_version_and_model_explain_themselves(
+    tracking: Tracking, logged: LoggedTraining
+) -> None:
     with mlflow_client(tracking) as client:
         run = client.get_run(logged.run_id)
         version = client.get_model_version(tracking.model, str(logged.version))
         model = client.get_registered_model(tracking.model)
     assert run.data.tags["mlflow.note.content"] == version.description == "**Kept**: a note"
     assert "rollback" in model.description
+    assert run.inputs is not None
     (rows,) = run.inputs.dataset_inputs
     assert rows.dataset.digest == ("1" * 64)[:36]
     assert json.loads(rows.dataset.source) == {"data_sha256": "1" * 64}
@@ -219,7 +225,7 @@ def test_run_without_a_review_reads_back_without_one(own_model: Tracking) -> Non
     assert (summary.review, summary.backtest) == (None, None)
 
 
-def test_artifacts_lie_beside_the_sqlite_file(tracking: Tracking, logged: Logged) -> None:
+def test_artifacts_lie_beside_the_sqlite_file(tracking: Tracking, logged: LoggedTraining) -> None:
     folder = Path(tracking.uri.removeprefix("sqlite:///")).parent / "mlartifacts"
     artifacts = folder / logged.run_id / "artifacts"
     found = {str(p.relative_to(artifacts)) for p in artifacts.rglob("*") if p.is_file()}
@@ -241,7 +247,7 @@ def test_artifacts_lie_beside_the_sqlite_file(tracking: Tracking, logged: Logged
 
 
 def test_registered_graph_is_ours_in_float64_without_pickle_or_code(
-    tracking: Tracking, logged: Logged, tmp_path: Path
+    tracking: Tracking, logged: LoggedTraining, tmp_path: Path
 ) -> None:
     with mlflow_client(tracking) as client:
         entry = client.get_model_version(tracking.model, str(logged.version))
@@ -398,7 +404,7 @@ def test_many_params_and_metrics_pass_the_limits_of_one_request(own_model: Track
     assert summary.metrics["margincast_m1099_1h"] == 1099.0
 
 
-def test_unknown_run_is_named(tracking: Tracking, logged: Logged) -> None:
+def test_unknown_run_is_named(tracking: Tracking, logged: LoggedTraining) -> None:
     missing = "0" * 32
     with pytest.raises(ModelError, match=f"run '{missing}' is not at sqlite"):
         load_run(tracking, missing)
@@ -476,7 +482,7 @@ def test_logging_is_silent(
 
 
 def test_fresh_process_is_silent_with_telemetry_off_and_imports_mlflow_only_when_used(
-    tracking: Tracking, logged: Logged
+    tracking: Tracking, logged: LoggedTraining
 ) -> None:
     program = """
 import json, os, sys

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -12,9 +13,13 @@ from onnx import TensorProto, helper
 from market.core.errors import BundleError, ModelError
 from models.onnx import scorer as scorer_module
 from models.onnx.scorer import Scorer
+from models.trees.tree_table import Floats
+
+if TYPE_CHECKING:
+    from tests.models.conftest import SmallModel
 
 
-def test_one_row_and_a_batch_agree_to_the_last_bit(small):
+def test_one_row_and_a_batch_agree_to_the_last_bit(small: SmallModel) -> None:
     scorer = Scorer(small.onnx, small.schema)
     raw, probability = scorer.score(small.X[:300])
     for i in range(300):
@@ -23,7 +28,7 @@ def test_one_row_and_a_batch_agree_to_the_last_bit(small):
         np.testing.assert_array_equal(one_probability[0], probability[i])
 
 
-def test_chunks_leave_no_seam(small, monkeypatch):
+def test_chunks_leave_no_seam(small: SmallModel, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Scorer(small.onnx, small.schema).probability(small.X[:1000])
     monkeypatch.setattr(scorer_module, "CHUNK_ROWS", 7)
     np.testing.assert_array_equal(
@@ -31,7 +36,7 @@ def test_chunks_leave_no_seam(small, monkeypatch):
     )
 
 
-def test_no_rows_give_no_answers(small):
+def test_no_rows_give_no_answers(small: SmallModel) -> None:
     scorer = Scorer(small.onnx, small.schema)
     raw, probability = scorer.score(np.empty((0, 7)))
     assert raw.shape == probability.shape == (0, 3)
@@ -39,7 +44,7 @@ def test_no_rows_give_no_answers(small):
     assert answer.shape == (0, 3)
 
 
-def test_rows_in_column_order_of_memory_score_alike(small):
+def test_rows_in_column_order_of_memory_score_alike(small: SmallModel) -> None:
     scorer = Scorer(small.onnx, small.schema)
     np.testing.assert_array_equal(
         scorer.probability(np.asfortranarray(small.X[:50])), scorer.probability(small.X[:50])
@@ -49,18 +54,18 @@ def test_rows_in_column_order_of_memory_score_alike(small):
 @pytest.mark.parametrize(
     "X", [np.ones((2, 6)), np.ones((2, 8)), np.ones(7), np.ones((2, 7), np.float32)]
 )
-def test_wrong_input_is_refused(small, X):
+def test_wrong_input_is_refused(small: SmallModel, X: Floats) -> None:
     with pytest.raises(ModelError, match="float64 of shape"):
         Scorer(small.onnx, small.schema).probability(X)
 
 
 @pytest.mark.parametrize("data", [b"", b"not a graph", b"\x00" * 64])
-def test_noise_is_refused(small, data):
+def test_noise_is_refused(small: SmallModel, data: bytes) -> None:
     with pytest.raises(BundleError, match="ONNX"):
         Scorer(data, small.schema)
 
 
-def test_schema_of_another_export_is_refused(small):
+def test_schema_of_another_export_is_refused(small: SmallModel) -> None:
     with pytest.raises(BundleError, match="exported with schema"):
         Scorer(small.onnx, replace(small.schema, features_sha256="b" * 64))
     with pytest.raises(BundleError, match="probability"):
@@ -68,7 +73,7 @@ def test_schema_of_another_export_is_refused(small):
 
 
 @pytest.mark.parametrize("hazard", ["float32", "fixed rows", "other name"])
-def test_other_inputs_and_outputs_are_refused(small, hazard):
+def test_other_inputs_and_outputs_are_refused(small: SmallModel, hazard: str) -> None:
     kind = TensorProto.FLOAT if hazard == "float32" else TensorProto.DOUBLE
     count = 5 if hazard == "fixed rows" else "N"
     name = "answer" if hazard == "other name" else "probability"
@@ -85,7 +90,7 @@ def test_other_inputs_and_outputs_are_refused(small, hazard):
         Scorer(model.SerializeToString(), small.schema)
 
 
-def test_serving_side_imports_none_of_the_slow_libraries():
+def test_serving_side_imports_none_of_the_slow_libraries() -> None:
     # numba looks up the version of an installed scipy: its bare root, not its routines.
     code = (
         "import sys; import models.bundle.bundle, models.onnx.scorer, models.bundle.pointer, "

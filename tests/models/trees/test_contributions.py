@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from models.onnx.scorer import Scorer
 from models.trees.contributions import contribution_names, contributions, score_contributions
 from models.trees.tree_table import TreeTable
 
+if TYPE_CHECKING:
+    from tests.models.conftest import SmallModel
 
-def test_contributions_add_up_to_the_raw_score(small):
+
+def test_contributions_add_up_to_the_raw_score(small: SmallModel) -> None:
     X = threshold_adjacent_rows(small.schema, small.trees, 5_000, seed=0)
     for table in small.trees.values():
         parts = contributions(X, table)
@@ -20,7 +24,7 @@ def test_contributions_add_up_to_the_raw_score(small):
         np.testing.assert_allclose(parts.sum(axis=1), table.raw_score(X), rtol=0, atol=1e-12)
 
 
-def test_score_contributions_add_up_to_the_score_of_the_graph(small):
+def test_score_contributions_add_up_to_the_score_of_the_graph(small: SmallModel) -> None:
     X = threshold_adjacent_rows(small.schema, small.trees, 2_000, seed=1)
     parts = score_contributions(X, small.schema, small.trees)
     raw, _ = Scorer(small.onnx, small.schema).score(X)
@@ -28,7 +32,7 @@ def test_score_contributions_add_up_to_the_score_of_the_graph(small):
     np.testing.assert_allclose(parts.sum(axis=2), raw, rtol=0, atol=1e-12)
 
 
-def test_prior_is_named_apart_from_its_column(small):
+def test_prior_is_named_apart_from_its_column(small: SmallModel) -> None:
     names = contribution_names(small.schema)
     trees = {h: TreeTable.empty(7) for h in small.schema.horizons}
     parts = score_contributions(small.X[:5], small.schema, trees)
@@ -36,13 +40,13 @@ def test_prior_is_named_apart_from_its_column(small):
     assert not parts[:, :, : names.index("prior")].any()
 
 
-def test_without_prior_its_part_is_zero(small):
+def test_without_prior_its_part_is_zero(small: SmallModel) -> None:
     schema = replace(small.schema, prior=())
     parts = score_contributions(small.X[:5], schema, small.trees)
     assert not parts[:, :, -1].any()
 
 
-def test_only_features_on_the_path_contribute(small):
+def test_only_features_on_the_path_contribute(small: SmallModel) -> None:
     table = small.trees[1]
     unused = sorted(set(range(7)) - set(table.feature[table.feature >= 0].tolist()))
     parts = contributions(small.X, table)
@@ -51,11 +55,11 @@ def test_only_features_on_the_path_contribute(small):
     np.testing.assert_allclose(parts[:, -1], bias, rtol=0, atol=1e-15)
 
 
-def test_the_feature_that_drives_the_label_leads(small):
+def test_the_feature_that_drives_the_label_leads(small: SmallModel) -> None:
     parts = np.abs(contributions(small.X, small.trees[1])[:, :-1]).mean(axis=0)
     assert parts[6] < parts[[3, 4, 5]].min()
 
 
-def test_wrong_width_is_refused(small):
+def test_wrong_width_is_refused(small: SmallModel) -> None:
     with pytest.raises(ModelError, match="shape"):
         contributions(small.X[:, :6], small.trees[1])

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import lightgbm
 import numpy as np
 import pytest
 
 from market.core.errors import ExportError
 from models.trees.lightgbm_trees import ZERO_BAND, trees_from_booster
-from models.trees.tree_table import trees_sha256
+from models.trees.tree_table import Floats, trees_sha256
+
+if TYPE_CHECKING:
+    from tests.models.conftest import SmallModel
+
 
 PARAMETERS = {
     "objective": "binary",
@@ -19,14 +25,14 @@ PARAMETERS = {
 }
 
 
-def rows(n: int = 800) -> tuple[np.ndarray, np.ndarray]:
+def rows(n: int = 800) -> tuple[Floats, Floats]:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, 3))
     X[:, 2] = rng.integers(0, 5, n)
     return X, (X[:, 0] + X[:, 2] + rng.normal(size=n) > 2).astype(float)
 
 
-def train(changes: dict | None = None, **dataset) -> lightgbm.Booster:
+def train(changes: dict[str, Any] | None = None, **dataset: Any) -> lightgbm.Booster:
     X, y = rows()
     parameters = PARAMETERS | (changes or {})
     data = lightgbm.Dataset(X, y, params=parameters, **dataset)
@@ -45,17 +51,19 @@ def train(changes: dict | None = None, **dataset) -> lightgbm.Booster:
         ("base rate", {"min_data_in_leaf": 700}, {}),
     ],
 )
-def test_model_that_cannot_be_exported_exactly_is_refused(hazard, changes, dataset):
+def test_model_that_cannot_be_exported_exactly_is_refused(
+    hazard: str, changes: dict[str, Any], dataset: dict[str, Any]
+) -> None:
     with pytest.raises(ExportError, match=hazard):
         trees_from_booster(train(changes, **dataset), 3)
 
 
-def test_other_width_is_refused():
+def test_other_width_is_refused() -> None:
     with pytest.raises(ExportError, match="3 features"):
         trees_from_booster(train(), 4)
 
 
-def test_base_rate_is_exact_where_it_is_accepted():
+def test_base_rate_is_exact_where_it_is_accepted() -> None:
     booster = train({"boost_from_average": True})
     X, _ = rows()
     table = trees_from_booster(booster, 3, average=True)
@@ -63,14 +71,14 @@ def test_base_rate_is_exact_where_it_is_accepted():
 
 
 @pytest.mark.parametrize("boosting", ["gbdt", "dart"])
-def test_boosting_kinds_are_exact(boosting):
+def test_boosting_kinds_are_exact(boosting: str) -> None:
     booster = train({"boosting": boosting})
     X, _ = rows()
     table = trees_from_booster(booster, 3)
     np.testing.assert_array_equal(table.raw_score(X), booster.predict(X, raw_score=True))
 
 
-def test_nan_where_training_had_none_is_compared_as_zero():
+def test_nan_where_training_had_none_is_compared_as_zero() -> None:
     booster = train()
     X, _ = rows()
     X[::2, 0] = np.nan
@@ -79,7 +87,7 @@ def test_nan_where_training_had_none_is_compared_as_zero():
     np.testing.assert_array_equal(table.raw_score(X), booster.predict(X, raw_score=True))
 
 
-def test_values_in_the_zero_band_go_where_lightgbm_sends_them():
+def test_values_in_the_zero_band_go_where_lightgbm_sends_them() -> None:
     rng = np.random.default_rng(1)
     X = rng.choice([-1.0, 0.0, 1.0], (900, 1))
     y = (X[:, 0] != 0).astype(float)
@@ -92,7 +100,7 @@ def test_values_in_the_zero_band_go_where_lightgbm_sends_them():
     np.testing.assert_array_equal(table.raw_score(probe), booster.predict(probe, raw_score=True))
 
 
-def test_infinite_inputs_are_exact(small):
+def test_infinite_inputs_are_exact(small: SmallModel) -> None:
     X = small.X[:200].copy()
     X[::3, 3] = np.inf
     X[1::3, 6] = -np.inf
@@ -100,7 +108,7 @@ def test_infinite_inputs_are_exact(small):
         np.testing.assert_array_equal(small.trees[horizon].raw_score(X), raw(X))
 
 
-def test_best_iteration_is_used():
+def test_best_iteration_is_used() -> None:
     booster = train()
     booster.best_iteration = 2
     X, _ = rows()
@@ -109,7 +117,7 @@ def test_best_iteration_is_used():
     np.testing.assert_array_equal(table.raw_score(X), booster.predict(X, raw_score=True))
 
 
-def test_equal_training_gives_equal_hash_and_a_reload_keeps_it():
+def test_equal_training_gives_equal_hash_and_a_reload_keeps_it() -> None:
     booster = train()
     sha = trees_sha256(trees_from_booster(booster, 3))
     assert sha == trees_sha256(trees_from_booster(train(), 3))

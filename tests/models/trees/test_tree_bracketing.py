@@ -11,13 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from features.account import aggregates as moment
-from features.account.frame import compute_features, set_headroom
+from features.account.aggregates import (
+    FIRST_VOLATILITY,
+    GROSS,
+    HEADROOM,
+    HERFINDAHL,
+    MAINTENANCE,
+    MARKET_CORRELATION,
+    PRIOR_VOLATILITY,
+)
+from features.account.frame import AGGREGATES, compute_features, set_headroom
 from features.identity import digests_of
 from features.registry import (
     ACCOUNT_COLUMNS,
     ACCOUNT_FEATURES,
-    BOOK_MEANS,
     HORIZONS,
     VOLATILITIES,
     prior_column,
@@ -61,26 +68,26 @@ PARAMETERS: dict[str, Any] = {
 def accounts(n: int, seed: int = 5) -> Floats:
     """Moments of plausible accounts with an hourly volatility of 1 to 3 per cent of notional."""
     rng = np.random.default_rng(seed)
-    found = rng.uniform(0.01, 0.5, (n, moment.width(len(VOLATILITIES), len(BOOK_MEANS))))
-    found[:, moment.GROSS] = rng.lognormal(9.0, 2.0, n)
-    found[:, moment.MAINTENANCE] = 0.02 * found[:, moment.GROSS]
-    volatilities = slice(moment.PRIOR_VOLATILITY, moment.FIRST_VOLATILITY + len(VOLATILITIES))
+    found = rng.uniform(0.01, 0.5, (n, AGGREGATES))
+    found[:, GROSS] = rng.lognormal(9.0, 2.0, n)
+    found[:, MAINTENANCE] = 0.02 * found[:, GROSS]
+    volatilities = slice(PRIOR_VOLATILITY, FIRST_VOLATILITY + len(VOLATILITIES))
     width = found[:, volatilities].shape[1]
-    found[:, volatilities] = found[:, [moment.GROSS]] * rng.uniform(0.01, 0.03, (n, width))
-    found[:, moment.HEADROOM] = 0.1 * found[:, moment.GROSS]
+    found[:, volatilities] = found[:, [GROSS]] * rng.uniform(0.01, 0.03, (n, width))
+    found[:, HEADROOM] = 0.1 * found[:, GROSS]
     return found
 
 
 def grown(trees: int) -> dict[int, TreeTable]:
     """Monotone trees that correct the prior by every column."""
     rng = np.random.default_rng(3)
-    moments = accounts(6_000, seed=4)
-    sigma = moments[:, moment.PRIOR_VOLATILITY]
-    moments[:, moment.HEADROOM] = sigma * np.exp(rng.uniform(-1.0, 3.5, len(sigma)))
-    X = compute_features(moments, ACCOUNT_COLUMNS)
+    aggregates = accounts(6_000, seed=4)
+    sigma = aggregates[:, PRIOR_VOLATILITY]
+    aggregates[:, HEADROOM] = sigma * np.exp(rng.uniform(-1.0, 3.5, len(sigma)))
+    X = compute_features(aggregates, ACCOUNT_COLUMNS)
     tables = {}
     for hours, column in zip(HORIZONS, SCHEMA.prior_columns(), strict=True):
-        score = 0.7 * X[:, column] + 4.0 * (moments[:, moment.HERFINDAHL] - 0.25)
+        score = 0.7 * X[:, column] + 4.0 * (aggregates[:, HERFINDAHL] - 0.25)
         y = (score + rng.logistic(size=len(X)) > 0.0).astype(np.float64)
         data = lightgbm.Dataset(X, y, init_score=X[:, column].copy())
         booster = lightgbm.train(PARAMETERS, data, trees)
@@ -110,14 +117,14 @@ def forecaster(trees: dict[int, TreeTable], tmp_path_factory: pytest.TempPathFac
 
 
 def halved(
-    forecaster: Forecaster, moments: Floats, upper: Floats, p_star: Mapping[int, float]
+    forecaster: Forecaster, aggregates: Floats, upper: Floats, p_star: Mapping[int, float]
 ) -> ModelLevel:
     """The same search on the graph alone, by halving."""
-    columns = forecaster.features(moments)
+    columns = forecaster.features(aggregates)
 
     def probability(level: Floats, rows: Ints) -> Floats:
         asked = columns[rows]
-        set_headroom(moments[rows], asked, ACCOUNT_COLUMNS, level)
+        set_headroom(aggregates[rows], asked, ACCOUNT_COLUMNS, level)
         return forecaster.probability(asked)
 
     return required_level(probability, upper, p_star, HORIZONS)
@@ -132,11 +139,11 @@ def assert_same(found: ModelLevel, other: ModelLevel, upper: Floats) -> None:
 
 
 def test_guided_search_finds_what_halving_finds_on_real_trees(forecaster: Forecaster) -> None:
-    moments = accounts(300)
-    upper = moments[:, moment.GROSS] * np.random.default_rng(1).uniform(0.01, 0.4, 300)
-    found = forecaster.required_level(moments, upper, P_STAR)
+    aggregates = accounts(300)
+    upper = aggregates[:, GROSS] * np.random.default_rng(1).uniform(0.01, 0.4, 300)
+    found = forecaster.required_level(aggregates, upper, P_STAR)
     assert 0.1 < np.isinf(found.level).mean() < 0.9
-    assert_same(found, halved(forecaster, moments, upper, P_STAR), upper)
+    assert_same(found, halved(forecaster, aggregates, upper, P_STAR), upper)
 
 
 def test_two_questions_a_horizon_are_enough(
@@ -151,32 +158,32 @@ def test_two_questions_a_horizon_are_enough(
         return answer(self, features)
 
     monkeypatch.setattr(Forecaster, "probability", counting)
-    moments = accounts(300)
-    forecaster.required_level(moments, moments[:, moment.GROSS], P_STAR)
+    aggregates = accounts(300)
+    forecaster.required_level(aggregates, aggregates[:, GROSS], P_STAR)
     assert asked <= 6 * 300
 
 
 def test_guess_of_an_account_alone_is_that_in_a_book(trees: dict[int, TreeTable]) -> None:
     guesser = LevelGuesser(SCHEMA, trees, CALIBRATION)
-    moments = accounts(40)
-    columns, upper = compute_features(moments, ACCOUNT_COLUMNS), 0.3 * moments[:, moment.GROSS]
-    whole = guesser.levels(moments, columns, upper, P_STAR)
+    aggregates = accounts(40)
+    columns, upper = compute_features(aggregates, ACCOUNT_COLUMNS), 0.3 * aggregates[:, GROSS]
+    whole = guesser.levels(aggregates, columns, upper, P_STAR)
     for i in range(40):
         one = slice(i, i + 1)
-        alone = guesser.levels(moments[one], columns[one], upper[one], P_STAR)
+        alone = guesser.levels(aggregates[one], columns[one], upper[one], P_STAR)
         np.testing.assert_array_equal(alone[0], whole[i])
 
 
 def test_level_of_an_account_does_not_depend_on_where_its_block_ends(
     forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moments = accounts(50)
-    upper = 0.2 * moments[:, moment.GROSS]
-    whole = forecaster.required_level(moments, upper, P_STAR)
+    aggregates = accounts(50)
+    upper = 0.2 * aggregates[:, GROSS]
+    whole = forecaster.required_level(aggregates, upper, P_STAR)
     monkeypatch.setattr("models.forecaster._BLOCK", 7)
-    parts = forecaster.required_level(moments, upper, P_STAR)
+    parts = forecaster.required_level(aggregates, upper, P_STAR)
     np.testing.assert_array_equal(parts.by_horizon, whole.by_horizon)
-    none = forecaster.required_level(moments[:0], upper[:0], P_STAR)
+    none = forecaster.required_level(aggregates[:0], upper[:0], P_STAR)
     assert none.by_horizon.shape == (0, 3)
 
 
@@ -193,15 +200,15 @@ def test_earlier_horizon_that_asks_for_more_is_heard(tmp_path: Path) -> None:
     )
     nothing = TreeTable.empty(len(ACCOUNT_COLUMNS))
     forecaster = Forecaster(made(tmp_path, {1: alarm, 8: nothing, 24: nothing}))
-    moments = accounts(60)
-    upper = 2.0 * moments[:, moment.GROSS]
+    aggregates = accounts(60)
+    upper = 2.0 * aggregates[:, GROSS]
     for p_star in (P_STAR, {24: 0.02}, {8: 0.01, 24: 0.5}):
-        found = forecaster.required_level(moments, upper, p_star)
+        found = forecaster.required_level(aggregates, upper, p_star)
         assert np.isfinite(found.level).all()
-        assert_same(found, halved(forecaster, moments, upper, p_star), upper)
-        columns = forecaster.features(moments)
+        assert_same(found, halved(forecaster, aggregates, upper, p_star), upper)
+        columns = forecaster.features(aggregates)
         guess = LevelGuesser(SCHEMA, {1: alarm, 8: nothing, 24: nothing}, CALIBRATION).levels(
-            moments, columns, upper, p_star
+            aggregates, columns, upper, p_star
         )
         apart = np.abs(guess - found.by_horizon)
         assert (apart <= RELATIVE_PRECISION * upper[:, None]).all()
@@ -210,44 +217,43 @@ def test_earlier_horizon_that_asks_for_more_is_heard(tmp_path: Path) -> None:
 def test_missing_columns_are_followed_and_a_missing_prior_gives_no_guess(
     forecaster: Forecaster, trees: dict[int, TreeTable]
 ) -> None:
-    moments = accounts(30)
-    moments[::3, moment.MARKET_CORRELATION] = np.nan
-    moments[1::3, moment.FIRST_VOLATILITY + 1] = np.nan
-    upper = 0.3 * moments[:, moment.GROSS]
-    found = forecaster.required_level(moments, upper, P_STAR)
+    aggregates = accounts(30)
+    aggregates[::3, MARKET_CORRELATION] = np.nan
+    aggregates[1::3, FIRST_VOLATILITY + 1] = np.nan
+    upper = 0.3 * aggregates[:, GROSS]
+    found = forecaster.required_level(aggregates, upper, P_STAR)
     assert not np.isnan(found.level).any()
-    assert_same(found, halved(forecaster, moments, upper, P_STAR), upper)
-    moments[4, moment.PRIOR_VOLATILITY] = np.nan
-    columns = compute_features(moments, ACCOUNT_COLUMNS)
+    assert_same(found, halved(forecaster, aggregates, upper, P_STAR), upper)
+    aggregates[4, PRIOR_VOLATILITY] = np.nan
+    columns = compute_features(aggregates, ACCOUNT_COLUMNS)
     upper[5] = np.nan
-    guess = LevelGuesser(SCHEMA, trees, CALIBRATION).levels(moments, columns, upper, P_STAR)
-    assert np.isnan(guess).all(axis=1).nonzero()[0].tolist() == [4, 5]
-    assert np.isnan(forecaster.required_level(moments, upper, P_STAR).level).nonzero()[
-        0
-    ].tolist() == [4, 5]
+    guess = LevelGuesser(SCHEMA, trees, CALIBRATION).levels(aggregates, columns, upper, P_STAR)
+    assert np.flatnonzero(np.isnan(guess).all(axis=1)).tolist() == [4, 5]
+    level = forecaster.required_level(aggregates, upper, P_STAR).level
+    assert np.flatnonzero(np.isnan(level)).tolist() == [4, 5]
 
 
 def test_certain_and_impossible_tolerances_end_at_the_ends(trees: dict[int, TreeTable]) -> None:
     guesser = LevelGuesser(SCHEMA, trees, CALIBRATION)
-    moments = accounts(5)
-    columns, upper = compute_features(moments, ACCOUNT_COLUMNS), 0.3 * moments[:, moment.GROSS]
-    assert (guesser.levels(moments, columns, upper, {8: 1.0}) == 0.0).all()
-    np.testing.assert_array_equal(guesser.levels(moments, columns, upper, {8: 0.0})[:, 0], upper)
+    aggregates = accounts(5)
+    columns, upper = compute_features(aggregates, ACCOUNT_COLUMNS), 0.3 * aggregates[:, GROSS]
+    assert (guesser.levels(aggregates, columns, upper, {8: 1.0}) == 0.0).all()
+    np.testing.assert_array_equal(guesser.levels(aggregates, columns, upper, {8: 0.0})[:, 0], upper)
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.5, 2.0, np.nan, np.inf])
 def test_wrong_guess_changes_no_level_by_more_than_the_precision(
     forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch, wrong: float
 ) -> None:
-    moments = accounts(20)
-    upper = 0.3 * moments[:, moment.GROSS]
-    right = forecaster.required_level(moments, upper, P_STAR)
+    aggregates = accounts(20)
+    upper = 0.3 * aggregates[:, GROSS]
+    right = forecaster.required_level(aggregates, upper, P_STAR)
     levels = LevelGuesser.levels
     monkeypatch.setattr(LevelGuesser, "levels", lambda *args: levels(*args) * wrong)
-    found = forecaster.required_level(moments, upper, P_STAR)
+    found = forecaster.required_level(aggregates, upper, P_STAR)
     assert_same(found, right, upper)
     finite = np.isfinite(found.level)
-    columns = forecaster.features(moments)
-    set_headroom(moments, columns, ACCOUNT_COLUMNS, np.where(finite, found.level, 0.0))
+    columns = forecaster.features(aggregates)
+    set_headroom(aggregates, columns, ACCOUNT_COLUMNS, np.where(finite, found.level, 0.0))
     limits = np.array([P_STAR[hours] for hours in HORIZONS])
     assert (forecaster.probability(columns)[finite] <= limits).all()

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market.core.clock import HOUR, INTERVALS, SECOND, parse_time
-from market.core.errors import ConfigError, RuleSetError
+from market.core.errors import ConfigError
 from market.simulator.simulated_market import simulate_bars
 from pipelines.config.config import Config, load_config
 from pipelines.data.loaders import Market, read_label_rules
@@ -592,7 +592,7 @@ def test_port_is_a_whole_number_in_range_or_refused_by_name(value: object) -> No
                 load_config(ROOT / "margincast.toml")
 
 
-def test_labels_take_brackets_of_the_rules_in_force_or_their_own(load: Load) -> None:
+def test_labels_take_the_rules_in_force_or_their_own(load: Load) -> None:
     market = cast(
         Market,
         SimpleNamespace(history=SimpleNamespace(bars=simulate_bars(1, 1, 1, INTERVALS["1h"]))),
@@ -600,7 +600,7 @@ def test_labels_take_brackets_of_the_rules_in_force_or_their_own(load: Load) -> 
     assert read_label_rules(load(""), market).name == "linear-tiers"
     own = "[rules]\nruleset = 'emir-ccp'\n[training]\nruleset = 'emir-tiers'\n"
     assert read_label_rules(load(own), market).name == "emir-tiers"
-    with pytest.raises(RuleSetError, match=r"'emir-ccp' has the engine 'scenario'.*\[training\]"):
-        read_label_rules(load("[rules]\nruleset = 'emir-ccp'\n"), market)
+    portfolio = "[rules]\nruleset = 'derive-pmrm2'\n"
+    assert read_label_rules(load(portfolio), market).name == "derive-pmrm2"
     with pytest.raises(ConfigError, match=r"training\.ruleset is .*no\.toml"):
         load("[training]\nruleset = 'no.toml'\n")

@@ -9,7 +9,7 @@ import pytest
 
 from market.accounts.account_files import read_accounts
 from pipelines.config.config import Config, load_config
-from pipelines.data.accounts import read_dataset, read_segments
+from pipelines.data.accounts import read_dataset, read_intervals
 from pipelines.data.loaders import Market, read_market, read_rules
 from pipelines.jobs.simulate import simulate
 
@@ -36,23 +36,25 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Market:
     return read_market(configured(tmp_path_factory.mktemp("market"), "behaving-v1", "as_traded"))
 
 
-def test_written_accounts_give_the_segments_that_training_sees(
+def test_written_accounts_give_the_intervals_that_training_sees(
     market: Market, tmp_path: Path
 ) -> None:
     config = configured(tmp_path, "behaving-v1", "as_traded")
     report = simulate(config, tmp_path / "out")
     assert report["actions"] > 100
     rules = read_rules(config, market)
-    sampled = read_segments(config, market, rules)
+    sampled = read_intervals(config, market, rules)
     (tmp_path / "files.toml").write_text(
         (tmp_path / "behaving-v1-as_traded.toml")
         .read_text()
         .replace('population = "behaving-v1"\ncount = 60', 'source = "out/accounts"')
     )
-    read = read_segments(load_config(tmp_path / "files.toml"), market, rules)
+    read = read_intervals(load_config(tmp_path / "files.toml"), market, rules)
     assert read.account_ids == sampled.account_ids
-    for name in ("account", "first_row", "last_row", "cash", "leg_start", "leg_value_quantity"):
+    for name in ("account", "first_row", "last_row", "symbol_start", "symbol"):
         np.testing.assert_array_equal(getattr(read, name), getattr(sampled, name))
+    for name in ("cash", "leg_quantity", "leg_entry_price"):
+        np.testing.assert_array_equal(getattr(read.book, name), getattr(sampled.book, name))
 
 
 def test_owners_act_in_as_traded_books_only(market: Market, tmp_path: Path) -> None:
@@ -61,7 +63,7 @@ def test_owners_act_in_as_traded_books_only(market: Market, tmp_path: Path) -> N
     for book in ("static", "as_traded"):
         config = configured(tmp_path, "behaving-v1", book)
         rules = read_rules(config, market)
-        data = read_dataset(config, market, read_segments(config, market, rules), rules)
+        data = read_dataset(config, market, read_intervals(config, market, rules), rules)
         rows[book] = len(data.labels)
         assert set(np.unique(data.labels)) == {0.0, 1.0}
     assert 0 < rows["as_traded"] < rows["static"]
@@ -72,8 +74,8 @@ def test_the_reference_population_holds_still(market: Market, tmp_path: Path) ->
     assert simulate(config, tmp_path / "out")["actions"] == 0
     history = read_accounts(tmp_path / "out" / "accounts")
     assert history.events.kinds in {("closed",), ()}
-    segments = read_segments(config, market, read_rules(config, market))
-    assert len(segments) == len(segments.account_ids)
+    intervals = read_intervals(config, market, read_rules(config, market))
+    assert len(intervals) == len(intervals.account_ids)
 
 
 def test_simulate_writes_what_the_market_shows(tmp_path: Path) -> None:

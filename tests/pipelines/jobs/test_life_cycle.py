@@ -1,8 +1,9 @@
-"""The life cycle as a job: recorded once, replayed bit for bit, refused where it differs."""
+"""The life cycle as a job: recorded once, continued, replayed bit for bit, or found different."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -12,21 +13,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import insert
 from typer.testing import CliRunner
 
 import margin
 from ledger.records import Entry
+from ledger.schema import contents, records
 from ledger.store import Ledger
+from ledger.verify import verify
 from margin.pricing.black76 import black76_price
-from market.bars.history import MarketHistory
-from market.bars.panel import BarPanel
-from market.core.clock import DAY, HOUR, Interval, parse_time
+from market.core.clock import DAY, parse_time
+from market.core.errors import LedgerError
 from market.core.instruments import parse_expiry
-from monitoring.quotes.posted_quotes import QUOTES
+from monitoring.quotes.quote_updates import QUOTES
 from pipelines.cli.main import app
 from pipelines.config.config import load_config
 from pipelines.data.loaders import read_history, read_rule_history
-from pipelines.jobs.life_cycle import _Ages, _Views, run_life_cycle
+from pipelines.jobs.life_cycle import _Views, run_life_cycle
 from pipelines.jobs.simulate import simulate
 
 CONFIG = """
@@ -96,8 +99,8 @@ def test_recorded_once_and_replayed_to_the_last_bit(folder: Path) -> None:
     assert other["difference"]["recorded"] != other["difference"]["replayed"]
     # A run of other rules is another run.
     rules = (Path(margin.__file__).parent / "rules" / "presets" / "linear-tiers.toml").read_text()
-    (folder / "house.toml").write_text(rules + "\n[life_cycle]\ncall_hours = 1.0\n")
-    config = CONFIG.format(seed=1) + '[rules]\nruleset = "house.toml"\n'
+    (folder / "venue.toml").write_text(rules + "\n[life_cycle]\ncall_hours = 1.0\n")
+    config = CONFIG.format(seed=1) + '[rules]\nruleset = "venue.toml"\n'
     (folder / "3.toml").write_text(config)
     assert lifecycle(folder, 3)["run"] != first["run"]
 
@@ -130,12 +133,13 @@ def sold_call(folder: Path, cash: float) -> Path:
     """Account files of one account that has sold a call, without an entry price."""
     accounts = folder / "accounts"
     accounts.mkdir()
-    own = {"ts": [datetime.fromisoformat(BEGIN)], "account_id": ["seller"]}
+    snapshot = {"ts": [datetime.fromisoformat(BEGIN)], "account_id": ["seller"]}
     pq.write_table(
-        pa.table(own | {"instrument": [SOLD], "quantity": [-1.0]}), accounts / "positions.parquet"
+        pa.table(snapshot | {"instrument": [SOLD], "quantity": [-1.0]}),
+        accounts / "positions.parquet",
     )
     pq.write_table(
-        pa.table(own | {"asset": ["USD"], "amount": [cash]}), accounts / "collateral.parquet"
+        pa.table(snapshot | {"asset": ["USD"], "amount": [cash]}), accounts / "collateral.parquet"
     )
     return accounts
 
@@ -173,21 +177,21 @@ def test_options_are_replayed_at_the_quotes_that_were_known(tmp_path: Path) -> N
     assert found["unknown"]["account_bars"] == found["unknown"]["of"] == found["bars"]
     assert f"its expiry {EXPIRY} is not quoted" in found["unknown"]["problems"]["seller"]
 
-    jump, told = "2025-01-12T00:00:00Z", 170_000.0
-    quote(config, (BEGIN, 110_000.0, 0.5), (jump, told, 0.8))
+    jump, forward = "2025-01-12T00:00:00Z", 170_000.0
+    quote(config, (BEGIN, 110_000.0, 0.5), (jump, forward, 0.8))
     differs = run_life_cycle(load_config(config), accounts, BEGIN, END)
-    # Told since: the history that is recorded is not theirs.
+    # Quotes recorded since give another history than the recorded one.
     assert (differs["recorded"], differs["equal"]) == (False, False)
     other = tmp_path / "other.toml"
     other.write_text(config.read_text().replace("ledger.db", "other.db"))
-    quote(other, (BEGIN, 110_000.0, 0.5), (jump, told, 0.8))
+    quote(other, (BEGIN, 110_000.0, 0.5), (jump, forward, 0.8))
     first = run_life_cycle(load_config(other), accounts, BEGIN, END, out=tmp_path / "first.jsonl")
     assert first["unknown"]["account_bars"] == 0
     events = [json.loads(line) for line in (tmp_path / "first.jsonl").read_text().splitlines()]
     stop = events[0]
     assert (stop["reason"], stop["as_of"]) == ("stop_out", jump)
     years = (parse_expiry(EXPIRY) - parse_time(jump)) / (365 * DAY)
-    worth = float(black76_price(told, STRIKE, years, 0.8, True))
+    worth = float(black76_price(forward, STRIKE, years, 0.8, True))
     assert stop["figures"]["equity"] == pytest.approx(60_000.0 - worth)
     assert events[1]["closed"] == [{"instrument": SOLD, "share": 1.0}]
     again = run_life_cycle(load_config(other), accounts, BEGIN, END, replay=True)
@@ -228,14 +232,120 @@ def test_views_carry_the_age_of_bars_and_the_limit_of_marks(
     assert {view.mark_max_age_hours for view in views} == {0.5}
 
 
-def test_ages_of_a_replay_count_from_the_newest_accepted_bar() -> None:
-    rows = np.full((6, 2, 5), np.nan)
-    rows[[0, 3], 0] = 1.0
-    rows[2, 1] = 1.0
-    opens = HOUR * np.arange(6, dtype=np.int64)
-    panel = BarPanel(Interval.parse("1h"), ("A", "B"), opens, rows)
-    ages = _Ages(MarketHistory.from_panel(panel))
-    found = [ages.at(row).tolist() for row in range(1, 6)]
-    np.testing.assert_array_equal(
-        found, [[1.0, np.nan], [2.0, 0.0], [0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
-    )
+KEPT = Path(__file__).parent / "kept_life_cycle"
+KEPT_SPAN = ("2025-01-01T02:00:00Z", "2025-01-02T12:00:00Z")
+
+
+def kept_venue(tmp_path: Path, *, recorded: bool) -> Path:
+    """Config of a venue whose bars crash, with or without the record that an earlier version made.
+
+    Two longs go bankrupt at the same close; the rule set has a fee, a fund and deleverage.
+    """
+    shutil.copytree(KEPT, tmp_path / "venue")
+    config = tmp_path / "venue" / "margincast.toml"
+    if recorded:
+        rows = json.loads((KEPT / "ledger.json").read_text())
+        with (
+            Ledger(load_config(config).ledger.url) as ledger,
+            ledger.transaction() as connection,
+        ):
+            connection.execute(insert(contents), rows["contents"])
+            connection.execute(insert(records), rows["records"])
+    return config
+
+
+def replay_venue(config: Path, end: str = KEPT_SPAN[1], **options: Any) -> dict[str, Any]:
+    accounts = config.parent / "accounts"
+    return run_life_cycle(load_config(config), accounts, KEPT_SPAN[0], end, **options)
+
+
+def test_a_record_of_an_earlier_version_is_compared_and_continued_as_it_was_begun(
+    tmp_path: Path,
+) -> None:
+    config = kept_venue(tmp_path, recorded=True)
+    found = replay_venue(config, replay=True)
+    assert (found["calculation"], found["equal"], found["recorded"]) == (0, True, False)
+    assert found["default_resources"] is None
+    assert found["run"] == "5480af143a6b4a31761c239f543f32851500b9f06070eaab17de1e6c948defab"
+    assert found["liquidation"]["shortfall"] == 2867.150295999996
+    longer = replay_venue(config, "2025-01-02T20:00:00Z")
+    assert (longer["calculation"], longer["equal"], longer["recorded"]) == (0, True, True)
+    assert longer["run"] == found["run"]
+    fresh = replay_venue(kept_venue(tmp_path / "fresh", recorded=False))
+    assert (fresh["calculation"], fresh["equal"], fresh["recorded"]) == (1, None, True)
+    assert fresh["liquidation"]["shortfall"] == found["liquidation"]["shortfall"]
+
+
+def test_a_shortfall_is_paid_by_the_fund_and_borne_by_winners(tmp_path: Path) -> None:
+    config = kept_venue(tmp_path, recorded=False)
+    found = replay_venue(config, out=tmp_path / "events.jsonl")
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    resources = found["default_resources"]
+    # The fund holds the fees of both liquidations, and the first account takes all of them.
+    assert resources["fund"]["paid"] == resources["fund"]["fees"] == found["liquidation"]["fees"]
+    assert resources["fund"]["balance"] == 0.0
+    shortfalls = [event for event in events if event["event"] == "shortfall"]
+    assert [event["account_id"] for event in shortfalls] == ["long-20x", "long-25x"]
+    for event in shortfalls:
+        assert event["shortfall"] == pytest.approx(
+            event["fund_paid"] + event["deleveraged"] + event["uncovered"]
+        )
+    # Shorts of 0.9 BTC are left for the second account's 1.0: a tenth of its loss finds nobody.
+    assert shortfalls[0]["uncovered"] == 0.0
+    assert shortfalls[1]["uncovered"] == pytest.approx(0.1 * shortfalls[1]["shortfall"])
+    assert resources["uncovered"] == shortfalls[1]["uncovered"]
+    losses = [event["loss"] for event in events if event["event"] == "deleverage"]
+    assert resources["deleveraged"] == {
+        "accounts": 2,
+        "positions": len(losses),
+        "loss": pytest.approx(sum(losses)),
+    }
+    with Ledger(load_config(config).ledger.url) as ledger:
+        recorded = [record.payload for record in ledger.records("deleverage")]
+    assert [payload["loss"] for payload in recorded] == losses
+
+
+def test_a_longer_span_continues_the_record_and_a_shorter_one_is_part_of_it(
+    tmp_path: Path,
+) -> None:
+    config = kept_venue(tmp_path, recorded=False)
+    middle, end = "2025-01-01T20:00:00Z", "2025-01-02T20:00:00Z"
+    first = replay_venue(config, middle)
+    with pytest.raises(LedgerError, match="it up to 2025-01-01T20:00:00Z is"):
+        replay_venue(config, end, replay=True)
+    longer = replay_venue(config, end, out=tmp_path / "continued.jsonl")
+    assert (longer["recorded"], longer["equal"], longer["run"]) == (True, True, first["run"])
+    for span in (middle, KEPT_SPAN[1], end):
+        again = replay_venue(config, span, replay=True)
+        assert (again["recorded"], again["equal"], again["run"]) == (False, True, first["run"])
+    at_once = kept_venue(tmp_path / "once", recorded=False)
+    replay_venue(at_once, end, out=tmp_path / "once.jsonl")
+
+    def events(name: str) -> list[dict[str, Any]]:
+        lines = (tmp_path / name).read_text().splitlines()
+        return [{**json.loads(line), "run": None} for line in lines]
+
+    assert events("continued.jsonl") == events("once.jsonl")
+    counts = []
+    for venue in (config, at_once):
+        with Ledger(load_config(venue).ledger.url) as ledger:
+            assert verify(ledger.engine).problems == []
+            kinds = ("transition", "liquidation", "shortfall", "deleverage")
+            counts.append([len(list(ledger.records(kind))) for kind in kinds])
+    assert counts[0] == counts[1]
+    assert all(counts[0])
+
+
+def test_a_longer_span_over_other_bars_is_different_and_appends_nothing(tmp_path: Path) -> None:
+    config = kept_venue(tmp_path, recorded=False)
+    replay_venue(config)
+    path = config.parent / "bars" / "BTCUSDT.parquet"
+    bars = pq.read_table(path).to_pylist()
+    for bar in bars[25:]:
+        bar |= {key: 0.99 * bar[key] for key in ("open", "high", "low", "close")}
+    pq.write_table(pa.Table.from_pylist(bars), path)
+    longer = replay_venue(config, "2025-01-02T20:00:00Z")
+    assert (longer["recorded"], longer["equal"]) == (False, False)
+    assert longer["difference"]["recorded"] != longer["difference"]["replayed"]
+    with Ledger(load_config(config).ledger.url) as ledger:
+        assert len(list(ledger.records("life_cycle"))) == 1

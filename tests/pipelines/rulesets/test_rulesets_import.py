@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from margin.engines.tier.tiers import TierTable
+from margin.engines.tier.rules import TierRules
+from margin.engines.tier.tiers import bracket_table
 from margin.rules.history import load_history
 from margin.rules.ruleset import load_ruleset
 from market.core.clock import format_time, parse_time
@@ -75,13 +76,16 @@ def test_one_version_for_each_time_at_which_something_changed(tmp_path: Path) ->
     }
     counts = [(v["new"], v["changed"], v["relisted"]) for v in report["versions"]]
     assert counts == [(2, 0, 0), (0, 1, 0), (1, 0, 0)]
-    before = history.at(parse_time(moment(2)) - 1).tiers
-    after = history.at(parse_time(moment(2))).tiers
-    rates = [[b.maintenance_rate for b in tiers.of_symbol("ETHUSDT")] for tiers in (before, after)]
+    before = history.at(parse_time(moment(2)) - 1).engine_rules(TierRules)
+    after = history.at(parse_time(moment(2))).engine_rules(TierRules)
+    rates = [
+        [b.maintenance_rate for b in tiers.table_of("ETHUSDT").brackets]
+        for tiers in (before, after)
+    ]
     assert rates == [[0.01, 0.05], [0.02, 0.05]]
-    assert [b.initial_rate for b in after.of_symbol("BTCUSDT")] == [0.02, 0.1]
-    assert after.of_symbol("BTCUSDT")[-1].upper_bound is None
-    assert before.of_symbol("SOLUSDT") == before.brackets  # the base's default
+    assert [b.initial_rate for b in after.table_of("BTCUSDT").brackets] == [0.02, 0.1]
+    assert after.table_of("BTCUSDT").brackets[-1].upper_bound is None
+    assert before.table_of("SOLUSDT").brackets == before.brackets  # the base's default
     assert after.initial_margin_basis == "whole_notional"  # the base's too
 
 
@@ -196,8 +200,8 @@ def test_a_bad_table_is_named_and_the_one_before_stays(
     assert found["ts"] == moment(1)
     assert found["rows"] == len(bad)
     assert reason in found["reason"]
-    newest = load_history(tmp_path / "out").versions[-1].tiers
-    assert [b.maintenance_rate for b in newest.of_symbol("BTCUSDT")] == [0.01, 0.05]
+    newest = load_history(tmp_path / "out").versions[-1].engine_rules(TierRules)
+    assert [b.maintenance_rate for b in newest.table_of("BTCUSDT").brackets] == [0.01, 0.05]
     with pytest.raises(DataError, match="no sound table of brackets; the first: BTCUSDT"):
         import_rulesets(write(tmp_path, bad), tmp_path / "none")
     assert not (tmp_path / "none").exists()
@@ -278,7 +282,7 @@ def test_the_record_of_binance_becomes_one_unbroken_history(data_dir: Path, tmp_
     sizes = np.geomspace(1e3, 1e8, 7)
     for text in ("2022-06-01", "2023-01-15T20:57:21Z", "2023-09-01", "2025-01-01"):
         as_of = parse_time(text)
-        table_of = TierTable.build(history.at(as_of), tuple(names))
+        table_of = bracket_table(history.at(as_of), tuple(names))
         for row, base in enumerate(names.values()):
             own = frame.filter(
                 pl.col("symbol").is_in([base, f"{base}:USDT"])
@@ -298,13 +302,18 @@ def test_the_preset_is_the_version_of_its_day(data_dir: Path, tmp_path: Path) ->
     """The transcription by hand and the import agree where both have a symbol."""
     preset = load_ruleset("binance-usdm")
     import_rulesets(
-        data_dir / "margin_params" / RECORD, tmp_path / "out", symbols=tuple(preset.tiers.symbols)
+        data_dir / "margin_params" / RECORD,
+        tmp_path / "out",
+        symbols=tuple(preset.engine_rules(TierRules).symbols),
     )
     history = load_history(tmp_path / "out")
     version = history.at(parse_time(preset.effective_from))
     assert format_time(parse_time(preset.effective_from)) == version.effective_from
-    for symbol in preset.tiers.symbols:
-        own, imported = preset.tiers.of_symbol(symbol), version.tiers.of_symbol(symbol)
+    for symbol in preset.engine_rules(TierRules).symbols:
+        own, imported = (
+            preset.engine_rules(TierRules).table_of(symbol).brackets,
+            version.engine_rules(TierRules).table_of(symbol).brackets,
+        )
         assert [b.upper_bound for b in own] == [b.upper_bound for b in imported]
         np.testing.assert_allclose(
             [(b.maintenance_rate, b.initial_rate) for b in own],

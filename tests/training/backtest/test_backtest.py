@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from features.account.frame import compute_moments
+from features.account.frame import compute_aggregates
 from features.identity import digests_of
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
@@ -26,7 +26,7 @@ from market.bars.panel import CLOSE, VOLUME, BarPanel
 from market.core.clock import DAY, HOUR, INTERVALS
 from market.core.errors import DataError, ModelError
 from market.simulator.market_parameters import MarketParameters
-from market.simulator.population import Population, SampledAccounts, sample_lives
+from market.simulator.population import Population, SampledAccounts, sample_population
 from market.simulator.simulated_market import simulate_bars
 from models.bundle.bundle import bundle_files, load_bundle, write_bundle
 from models.bundle.manifest import TrainingRecord
@@ -135,7 +135,7 @@ def world() -> World:
     leverage = msgspec.structs.replace(population.leverage, median=15.0)
     population = msgspec.structs.replace(population, leverage=leverage)
     eligible = market.usable(panel.interval)
-    accounts = sample_lives(population, SLOTS, 7, panel.closes, history.mark, eligible)
+    accounts = sample_population(population, SLOTS, 7, panel.closes, history.mark, eligible)
     middle = int(panel.closes[0]) + 20 * DAY
     return World(
         history,
@@ -332,13 +332,8 @@ def test_closing_cost_is_the_liquidity_floor_without_extra_days(world: World) ->
     floors = msgspec.structs.replace(world.ruleset.floors, liquidity=rules)
     times = world.paths().times
     row = int(times.rows.row[len(times) // 2])
-    view = MarketSnapshot.at(
-        int(world.market.closes[row]),
-        world.history.bars.interval,
-        world.market,
-        row,
-        world.history.mark[row],
-    ).view()
+    as_of = int(world.market.closes[row])
+    view = MarketSnapshot.of_history(world.history, world.market, as_of).view()
     alive = world.accounts.alive(row)
     requirement = compute_requirement(
         world.accounts.book_of(alive, world.history.bars.symbols), view, world.ruleset
@@ -475,12 +470,12 @@ def test_interpolated_level_is_the_exact_one_within_two_per_cent(
     bounds = rule_bounds(whole, world.history, world.market, world.ruleset)
     cap = bounds.cap[sample]
     odds = log_odds_by_level(whole, world.market, bounds.cap, forecaster, targets)[sample]
-    moments = compute_moments(take_rows(whole.rows, sample), world.market)
+    aggregates = compute_aggregates(take_rows(whole.rows, sample), world.market)
     compared = 0
     for scalar in (0.02, 1.0, 20.0, 150.0, 400.0):
         found = interpolate_level(odds, cap, targets, scalar)
         tolerated = {hours: p * scalar for hours, p in targets.items() if p * scalar < 1.0}
-        exact = forecaster.required_level(moments, cap, tolerated).level
+        exact = forecaster.required_level(aggregates, cap, tolerated).level
         assert np.array_equal(np.isinf(found), np.isinf(exact))
         inside = np.isfinite(exact) & (exact > LEVEL_SHARES[1] * cap)
         compared += int(inside.sum())

@@ -87,7 +87,7 @@ def features(usable: npt.NDArray[np.bool_]) -> MarketFeatures:
         fast_correlation=square,
         age=np.zeros((rows, symbols)),
         history=np.where(usable, 1000.0, 0.0),
-        seen=np.full((rows, symbols), 1000.0),
+        bar_hours=np.full((rows, symbols), 1000.0),
     )
 
 

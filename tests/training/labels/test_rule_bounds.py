@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from decisions.book_scoring import account_rows
-from features.account.frame import compute_features, compute_moments
+from features.account.frame import compute_aggregates, compute_features
 from features.registry import ACCOUNT_COLUMNS
 from features.state.market_state import MarketState
 from features.state.snapshot import MarketSnapshot
@@ -22,6 +22,7 @@ from market.accounts.book import Account, Balance, Book, Position
 from market.bars.history import MarketHistory
 from market.core.clock import INTERVALS
 from market.simulator.simulated_market import simulate_bars
+from market.sources.base import AccountUpdates
 from training.backtest.add_on_policy import rule_bounds
 from training.labels.account_panel import AccountTimes, take_panel, value_panel
 from training.labels.book_intervals import from_history
@@ -48,7 +49,7 @@ def test_floors_of_a_recorded_book_are_those_of_a_decision(tmp_path: Path) -> No
         Account("b", 9_000.0, legs[:1], (Balance(coins[2], 7e3 / mark[row, 2]),)),
     ]
     book = Book.of(accounts)
-    recorded = write_accounts(tmp_path, [(int(closes[0]), book)], ())
+    recorded = write_accounts(tmp_path, [AccountUpdates(int(closes[0]), book)])
     times = value_panel(
         from_history(recorded, closes, symbols, mark, RULES),
         AccountTimes(
@@ -70,8 +71,8 @@ def test_floors_of_a_recorded_book_are_those_of_a_decision(tmp_path: Path) -> No
     at_last_row = replace(
         account_rows(requirement, np.arange(2)), row=np.full(2, row, dtype=np.int64)
     )
-    served = compute_features(compute_moments(at_last_row, market))
-    learnt = compute_features(compute_moments(times.rows, market))[[1, 0]]
+    served = compute_features(compute_aggregates(at_last_row, market))
+    learnt = compute_features(compute_aggregates(times.rows, market))[[1, 0]]
     np.testing.assert_allclose(learnt, served, rtol=1e-9)
     share, wrong_way = (
         served[:, ACCOUNT_COLUMNS.index(name)] for name in ("collateral_share", "wrong_way_share")

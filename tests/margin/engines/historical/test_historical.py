@@ -26,13 +26,13 @@ from margin.book.case_portfolio import (
     Underlying,
 )
 from margin.book.portfolio_batch import Portfolios
-from margin.book.requirement import marks_discounted
 from margin.cases.margin_cases import run_case
-from margin.engines.historical.exposures import exposures_of
 from margin.engines.historical.losses import tail_length
-from margin.engines.historical.scenarios import ewma_volatility, scenarios_of
+from margin.engines.historical.positions import shocked_positions
+from margin.engines.historical.rules import SimulationRules
+from margin.engines.historical.scenarios import ewma_volatility, historical_scenarios
 from margin.engines.margins import Margins
-from margin.engines.registry import compute_margins, engine_of
+from margin.engines.registry import compute_margins, engine_of, ruleset_type
 from margin.pricing.black76 import black76_price
 from margin.rules.ruleset import RuleSet, load_ruleset
 from margin.valuation.exposures import leg_exposures
@@ -71,7 +71,7 @@ def rules(**changes: Any) -> RuleSet:
             own.pop(key, None)
         else:
             own[key] = value
-    return msgspec.convert(content, RuleSet)
+    return msgspec.convert(content, ruleset_type())
 
 
 def portfolio(*positions: Holding, collateral: tuple[CollateralBalance, ...] = ()) -> Portfolio:
@@ -219,7 +219,7 @@ BOOKS = {
 @pytest.mark.parametrize("book", BOOKS)
 def test_the_margin_is_that_of_a_plain_sort(book: str, filtered: bool, measure: str) -> None:
     ruleset = rules(measure=measure, **({} if filtered else {"filter": None}))
-    own = ruleset.simulated
+    own = ruleset.engine_rules(SimulationRules)
     growth = oracle_scenarios(history(), own, "newest" if filtered else None)
     expected = oracle_margin(BOOKS[book], growth, own)
     assert expected > 0.0
@@ -229,7 +229,7 @@ def test_the_margin_is_that_of_a_plain_sort(book: str, filtered: bool, measure: 
 def test_the_scenarios_of_numpy_quantile_agree_where_the_definitions_meet() -> None:
     """(n + 1) * 0.99 is whole at n = 399: the loss of rank 396 has numpy's ``weibull`` quantile."""
     ruleset = rules(measure="var", filter=None, lookback_days=399)
-    growth = oracle_scenarios(history(), ruleset.simulated, None)[:, 0]
+    growth = oracle_scenarios(history(), ruleset.engine_rules(SimulationRules), None)[:, 0]
     expected = np.quantile(-5_000.0 * 1.001 * growth, 0.99, method="weibull")
     assert simulated(ruleset, perp("BTC", 5_000.0)) == pytest.approx(expected, rel=1e-9)
 
@@ -249,7 +249,7 @@ def test_the_tail_holds_as_many_losses_as_the_confidence_leaves_out(
 
 def test_the_long_volatility_is_a_floor() -> None:
     closes = history()
-    own = rules(long_volatility={}).simulated
+    own = rules(long_volatility={}).engine_rules(SimulationRules)
     parts = [
         oracle_margin(BOOKS["spread"], oracle_scenarios(closes, own, target), own)
         for target in ("newest", "long")
@@ -270,7 +270,7 @@ def test_the_buffer_is_whole_in_calm_and_gone_in_stress() -> None:
 def test_stressed_observations_weigh_in_and_never_take_away() -> None:
     closes = history()
     plain, weighed = rules(), rules(stressed_weight={"weight": 0.25, "observations": 60})
-    own = plain.simulated
+    own = plain.engine_rules(SimulationRules)
     weights = 0.5 ** (np.arange(len(closes)) / own.volatility_half_life_days)
     long = np.sqrt(closes.variance.mean(0))
     stress = {
@@ -304,8 +304,8 @@ def test_options_have_the_value_by_which_exposures_and_trades_mark_them(rate: fl
         for name, one in held.underlyings.items()
     }
     flat, found = margined(ruleset, msgspec.structs.replace(held, underlyings=expiries))
-    marked = leg_exposures(flat, discounted=marks_discounted(ruleset)).value
-    assert exposures_of(flat).option_values(2) == pytest.approx(marked, rel=1e-12)
+    marked = leg_exposures(flat, discounted=engine_of(ruleset).discounts_options).value
+    assert shocked_positions(flat).option_values(2) == pytest.approx(marked, rel=1e-12)
     assert found.equity[0] == pytest.approx(1_000.0 + marked.sum(), rel=1e-12)
 
 
@@ -442,7 +442,7 @@ def test_days_without_a_price_are_left_out_of_the_scenarios() -> None:
     moves = np.log(close[2:, 0] / close[:-2, 0])[-365:]
     moves = moves[np.isfinite(moves)]
     assert len(moves) == 363
-    expected = oracle_measure(1_001.0 * np.expm1(moves), plain.simulated)
+    expected = oracle_measure(1_001.0 * np.expm1(moves), plain.engine_rules(SimulationRules))
     found = simulated(plain, perp("BTC", 1_000.0), closes=replace(closes, close=close))
     assert found == pytest.approx(expected, rel=1e-9)
 
@@ -498,11 +498,11 @@ def test_worst_periods_are_those_of_a_sort_and_part_of_a_book_keeps_its_history(
     )
     assert flat.between(1, 2).history is closes
     worst = engine_of(ruleset).worst_scenarios
-    assert worst is not None
-    found = worst(flat, 1, ruleset, 2)
+    ranked = worst(flat, 1, ruleset, 2)
+    assert ranked is not None
     moves = np.sort(closes.close[-365:, 0] / closes.close[-367:-2, 0])
-    assert [one.pnl for one in found] == pytest.approx((1_001.0 * (moves[:2] - 1.0)).tolist())
-    assert {one.underlying for one in found} == {"BTC"}
+    assert [one.pnl for one in ranked] == pytest.approx((1_001.0 * (moves[:2] - 1.0)).tolist())
+    assert {one.underlying for one in ranked} == {"BTC"}
     assert worst(flat, 0, ruleset, 2) == ()
 
 
@@ -628,9 +628,9 @@ def test_least_known_share_of_nothing_asks_for_one_return() -> None:
     closes = history()
     closes.close[:-4, 2] = np.nan
     few = rules(filter=None, least_known_share=0.0)
-    known = scenarios_of(closes, few.simulated).current.known
+    known = historical_scenarios(closes, few.engine_rules(SimulationRules)).current.known
     np.testing.assert_array_equal(known, [True, True, True])
     closes = replace(closes, close=closes.close.copy())
     closes.close[:, 2] = np.nan
-    known = scenarios_of(closes, few.simulated).current.known
+    known = historical_scenarios(closes, few.engine_rules(SimulationRules)).current.known
     np.testing.assert_array_equal(known, [True, True, False])

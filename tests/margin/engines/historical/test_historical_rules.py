@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from margin.engines.historical.rules import SimulationRules
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from market.core.errors import RuleSetError
 
@@ -29,9 +30,9 @@ def changed(emir: RuleSet, **values: Any) -> dict[str, Any]:
 
 
 def test_preset_states_the_figures_of_the_articles(emir: RuleSet) -> None:
-    own = emir.simulated
+    own = emir.engine_rules(SimulationRules)
     assert emir.engine == "scenario"
-    assert emir.method == "simulation"
+    assert emir.table == "simulation"
     assert emir.regulation == "emir"
     assert (own.confidence, own.period_days, own.offset_cap) == (0.99, 2, 0.8)
     assert own.lookback_days >= 365
@@ -40,10 +41,10 @@ def test_preset_states_the_figures_of_the_articles(emir: RuleSet) -> None:
     assert {"correlation", "wrong_way", "liquidity", "stale_data"} == set(emir.floors.enabled())
 
 
-@pytest.mark.parametrize("chosen", MEASURES)
-def test_each_measure_alone_is_accepted(emir: RuleSet, chosen: str) -> None:
-    content = changed(emir, **{name: {"enabled": name == chosen} for name in MEASURES})
-    assert ruleset_from_content(content).simulated.measures() == (chosen,)
+@pytest.mark.parametrize("measure", MEASURES)
+def test_each_measure_alone_is_accepted(emir: RuleSet, measure: str) -> None:
+    content = changed(emir, **{name: {"enabled": name == measure} for name in MEASURES})
+    assert ruleset_from_content(content).engine_rules(SimulationRules).measures() == (measure,)
 
 
 def test_none_or_several_measures_are_refused(emir: RuleSet) -> None:
@@ -107,16 +108,16 @@ def test_figures_below_the_articles_are_refused(
         ruleset_from_content(changed(emir, **values))
 
 
-def test_without_the_claim_a_house_may_ask_for_less(emir: RuleSet) -> None:
+def test_without_the_claim_lower_figures_are_accepted(emir: RuleSet) -> None:
     content = changed(emir, confidence=0.95, period_days=1, lookback_days=100)
     del content["regulation"]
     content["simulation"].pop("long_volatility")
-    assert ruleset_from_content(content).simulated.measures() == ()
+    assert ruleset_from_content(content).engine_rules(SimulationRules).measures() == ()
 
 
 def test_otc_figures_are_accepted_where_all_of_them_are_kept(emir: RuleSet) -> None:
     otc = changed(emir, product="otc", confidence=0.995, period_days=5)
-    assert ruleset_from_content(otc).simulated.product == "otc"
+    assert ruleset_from_content(otc).engine_rules(SimulationRules).product == "otc"
 
 
 def test_a_scenario_rule_set_has_a_grid_or_a_history(emir: RuleSet) -> None:
@@ -128,5 +129,5 @@ def test_a_scenario_rule_set_has_a_grid_or_a_history(emir: RuleSet) -> None:
     del neither["simulation"]
     with pytest.raises(RuleSetError, match=r"\[scenario\] or \[simulation\]"):
         ruleset_from_content(neither)
-    with pytest.raises(RuleSetError, match=r"no table \[simulation\]"):
-        _ = load_ruleset("linear-tiers").simulated
+    with pytest.raises(RuleSetError, match="SimulationRules"):
+        _ = load_ruleset("linear-tiers").engine_rules(SimulationRules)

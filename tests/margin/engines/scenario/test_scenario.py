@@ -21,11 +21,10 @@ from margin.book.case_portfolio import (
 )
 from margin.book.portfolio_batch import Portfolios
 from margin.cases.what_if_cases import explain_case
-from margin.engines.margins import Margins
+from margin.engines.margins import Margins, RankedScenario
 from margin.engines.registry import compute_margins, engine_of
-from margin.engines.scenario.engine import scenario_parts, worst_scenarios
 from margin.engines.scenario.grid import scenario_name
-from margin.engines.scenario.rules import GridRow
+from margin.engines.scenario.rules import GridRow, ScenarioRules
 from margin.pricing.black76 import black76_price
 from margin.rules.ruleset import CollateralRules, RuleSet, load_ruleset, ruleset_from_content
 from market.core.errors import DataError, InstrumentError, RuleSetError
@@ -137,7 +136,7 @@ def test_collateral_counts_after_haircuts_and_moves_where_it_cancels(pmrm2: Rule
         initial_extra_haircut=0.01,
         risk_cancelling=True,
     )
-    still = replace_pledge(pledge, risk_cancelling=False)
+    still = replace_balance(pledge, risk_cancelling=False)
     _, margins = margins_of(
         pmrm2,
         account(perp(-1.0), collateral=(pledge,)),
@@ -150,8 +149,8 @@ def test_collateral_counts_after_haircuts_and_moves_where_it_cancels(pmrm2: Rule
     np.testing.assert_allclose(margins.mark_to_market, 70_000.0)
 
 
-def replace_pledge(pledge: CollateralBalance, **more: Any) -> CollateralBalance:
-    fields = {name: getattr(pledge, name) for name in pledge.__struct_fields__}
+def replace_balance(balance: CollateralBalance, **more: Any) -> CollateralBalance:
+    fields = {name: getattr(balance, name) for name in balance.__struct_fields__}
     return CollateralBalance(**{**fields, **more})
 
 
@@ -242,8 +241,16 @@ def test_basis_contingency_is_named(pmrm2: RuleSet) -> None:
     flat, margins = margins_of(ruleset, account(option(1.0, 70_000.0)))
     assert margins.initial["basis_contingency"][0] < 0.0
     assert margins.initial["worst_scenario"][0] == 0.0
-    names = [part.name for part in scenario_parts(flat, 0, ruleset)]
+    names = [part.name for part in engine_of(ruleset).parts(flat, 0, ruleset)]
     assert "basis contingency" in names
+
+
+def worst_scenarios(
+    portfolios: Portfolios, account: int, ruleset: RuleSet, count: int
+) -> tuple[RankedScenario, ...]:
+    ranked = engine_of(ruleset).worst_scenarios(portfolios, account, ruleset, count)
+    assert ranked is not None
+    return ranked
 
 
 def test_worst_scenarios_are_ranked(pmrm2: RuleSet) -> None:
@@ -293,7 +300,7 @@ def test_two_underlyings_are_refused_or_summed(pmrm2: RuleSet) -> None:
     ]
     assert margins.initial_net[0] == pytest.approx(1.0 + sum(alone))
     assert [
-        part.subject for part in scenario_parts(flat, 0, summed) if "scenario" in part.name
+        part.subject for part in engine_of(summed).parts(flat, 0, summed) if "scenario" in part.name
     ] == [
         "BTC",
         "ETH",
@@ -322,7 +329,7 @@ def test_collateral_of_another_underlying_counts_for_one(pmrm2: RuleSet) -> None
     assert margins.initial["worst_scenario"][0] == pytest.approx(-12_960.0)
     assert margins.initial["worst_scenario"][1] == pytest.approx(-25_200.0)
     assert len(worst_scenarios(flat, 0, summed, 99)) == 64
-    homeless = replace_pledge(moving, underlying=None)
+    homeless = replace_balance(moving, underlying=None)
     two = account(
         perp(1.0),
         perp(1.0, "ETH"),
@@ -355,7 +362,7 @@ def test_least_for_deltas_is_the_published_example() -> None:
     assert margins.initial["delta_floor"][0] == pytest.approx(-140.0, rel=1e-9)
     assert margins.maintenance["delta_floor"][0] == pytest.approx(-70.0, rel=1e-9)
     assert margins.leg_initial.sum() == pytest.approx(140.0, rel=1e-9)
-    parts = scenario_parts(flat, 0, ruleset)
+    parts = engine_of(ruleset).parts(flat, 0, ruleset)
     assert [part.initial for part in parts if part.name == "least for deltas"] == [
         pytest.approx(-140.0)
     ]
@@ -449,8 +456,10 @@ def test_arrays_that_cannot_be_valued_are_named(
     owner = flat if table is None else getattr(flat, table)
     values = getattr(owner, column).copy()
     values[row] = value
-    changed_table = replace(owner, **{column: values})
-    broken = changed_table if table is None else replace(flat, **{table: changed_table})
+    changed: dict[str, Any] = {column: values}
+    if table is not None:
+        changed = {table: replace(owner, **changed)}
+    broken = replace(flat, **changed)
     with pytest.raises(InstrumentError, match=error) as caught:
         compute_margins(broken, pmrm2)
     assert caught.value.instrument.startswith("BTC")
@@ -478,5 +487,5 @@ def test_overflow_is_not_a_margin(pmrm2: RuleSet) -> None:
 
 
 def test_rule_set_of_another_engine_has_no_grid(linear_tiers: RuleSet) -> None:
-    with pytest.raises(RuleSetError, match="engine 'scenario'"):
-        _ = linear_tiers.scenarios
+    with pytest.raises(RuleSetError, match="ScenarioRules"):
+        linear_tiers.engine_rules(ScenarioRules)

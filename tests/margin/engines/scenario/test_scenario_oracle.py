@@ -19,8 +19,7 @@ import QuantLib as ql  # noqa: N813
 from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Expiry, Holding, Portfolio, Underlying, check_portfolio
 from margin.cases.margin_cases import run_cases
-from margin.engines.registry import compute_margins
-from margin.engines.scenario.engine import worst_scenarios
+from margin.engines.registry import compute_margins, engine_of
 from margin.engines.scenario.rules import GridRow, ScenarioRules
 from margin.rules.ruleset import load_ruleset, ruleset_from_content
 
@@ -61,14 +60,17 @@ def test_engine_is_the_rules_written_out(preset: str) -> None:
     assert margins.scenario_pnl is not None
     for i, portfolio in enumerate(portfolios):
         scale = 1e-11 * (1.0 + sum(abs(one.quantity) for one in portfolio.positions) * 400.0)
-        expected = slow_pnl(portfolio, ruleset.scenarios)
+        expected = slow_pnl(portfolio, ruleset.engine_rules(ScenarioRules))
         np.testing.assert_allclose(margins.scenario_pnl[i], expected, rtol=1e-9, atol=scale)
-        initial, maintenance = slow_margins(portfolio, ruleset.scenarios)
+        initial, maintenance = slow_margins(portfolio, ruleset.engine_rules(ScenarioRules))
         assert margins.initial_net[i] == pytest.approx(initial, rel=1e-9, abs=scale)
         assert margins.maintenance_net[i] == pytest.approx(maintenance, rel=1e-9, abs=scale)
-        ranked = worst_scenarios(flat, i, ruleset, 100)
+        ranked = engine_of(ruleset).worst_scenarios(flat, i, ruleset, 100)
+        assert ranked is not None
         basis = next(one.pnl for one in ranked if one.name == "basis contingency")
-        assert basis == pytest.approx(slow_basis(portfolio, ruleset.scenarios), rel=1e-9, abs=scale)
+        assert basis == pytest.approx(
+            slow_basis(portfolio, ruleset.engine_rules(ScenarioRules)), rel=1e-9, abs=scale
+        )
 
 
 @pytest.mark.parametrize(
@@ -102,9 +104,9 @@ def test_ends_of_parameters_are_the_limits_of_the_rules(ends: dict[str, Any]) ->
     assert margins.scenario_pnl is not None
     for i, portfolio in enumerate(portfolios):
         scale = 1e-11 * (1.0 + sum(abs(one.quantity) for one in portfolio.positions) * 400.0)
-        expected = slow_pnl(portfolio, ruleset.scenarios)
+        expected = slow_pnl(portfolio, ruleset.engine_rules(ScenarioRules))
         np.testing.assert_allclose(margins.scenario_pnl[i], expected, rtol=1e-9, atol=scale)
-        initial, maintenance = slow_margins(portfolio, ruleset.scenarios)
+        initial, maintenance = slow_margins(portfolio, ruleset.engine_rules(ScenarioRules))
         assert margins.initial_net[i] == pytest.approx(initial, rel=1e-9, abs=scale)
         assert margins.maintenance_net[i] == pytest.approx(maintenance, rel=1e-9, abs=scale)
 
@@ -304,7 +306,7 @@ def _vol(option: Holding, expiry: Expiry, move: str, rules: ScenarioRules) -> fl
     floored = max(days, rules.dte_floor_days)
     if floored == 0.0:
         return vol  # settled: the vol does not matter
-    reach = (30.0 / floored) ** power
+    reach = math.pow(30.0 / floored, power)
     if move == "up":
         return max(vol * (1.0 + rules.vol_range_up * reach), rules.min_vol_after_up_shock)
     if move == "down":

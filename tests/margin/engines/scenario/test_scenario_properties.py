@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from margin.book.case_batch import flatten
 from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
 from margin.engines.margins import Margins
-from margin.engines.registry import compute_margins
-from margin.engines.scenario.engine import scenario_parts
+from margin.engines.registry import compute_margins, engine_of
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 
 SECONDS = (900.0, 86_400.0, 40 * 86_400.0)
@@ -155,7 +154,7 @@ def test_parts_and_components_add_up(
 ) -> None:
     flat = flatten([account(held, collateral, 5.0)], ruleset.collateral)
     margins = compute_margins(flat, ruleset)
-    parts = scenario_parts(flat, 0, ruleset)
+    parts = engine_of(ruleset).parts(flat, 0, ruleset)
     scale = 1e-11 * (1.0 + sum(abs(one.quantity) for one in held) * 400.0)
     for net, total in (
         (margins.initial_net[0], sum(part.initial for part in parts)),
@@ -165,7 +164,7 @@ def test_parts_and_components_add_up(
 
 
 @given(positions, PRESETS)
-def test_legs_carry_all_that_is_asked(held: list[Holding], ruleset: RuleSet) -> None:
+def test_legs_carry_the_whole_requirement(held: list[Holding], ruleset: RuleSet) -> None:
     margins = margins_of(ruleset, account(held))
     scale = 1e-11 * (1.0 + sum(abs(one.quantity) for one in held) * 400.0)
     for net, leg in (

@@ -23,8 +23,8 @@ def make() -> Callable[..., dict[str, Any]]:
     or replaces."""
 
     def build(**given: Any) -> dict[str, Any]:
-        eth = {"spot": 2_000.0, "perp_price": 2_001.0}
-        btc = {"spot": 28_000.0, "perp_price": 28_020.0}
+        eth: dict[str, Any] = {"spot": 2_000.0, "perp_price": 2_001.0}
+        btc: dict[str, Any] = {"spot": 28_000.0, "perp_price": 28_020.0}
         for coin, forward in ((eth, 2_000.0), (btc, 28_000.0)):
             coin["expiries"] = [{"seconds_to_expiry": 14 * DAY, "forward": forward, "rate": 0.0}]
         return {

@@ -11,7 +11,7 @@ import pytest
 
 from margin.book.portfolio_batch import Portfolios
 from margin.engines.registry import compute_margins
-from margin.engines.standard.engine import standard_margins
+from margin.engines.standard.engine import StandardEngine
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from market.core.errors import InstrumentError, RuleSetError
 
@@ -63,8 +63,10 @@ def test_arrays_without_a_price_are_refused_by_the_leg(
     portfolios = flat(make(positions=[option(-1.0, "put", 1_900.0), perp]), ruleset=srm)
     table, _, key = array.rpartition(".")
     at = getattr(portfolios, table) if table else portfolios
-    at = dataclasses.replace(at, **{key: np.full_like(getattr(at, key), value)})
-    broken = dataclasses.replace(portfolios, **{table: at}) if table else at
+    changed: dict[str, Any] = {key: np.full_like(getattr(at, key), value)}
+    if table:
+        changed = {table: dataclasses.replace(at, **changed)}
+    broken = dataclasses.replace(portfolios, **changed)
     with pytest.raises(InstrumentError, match=named) as caught:
         compute_margins(broken, srm)
     expected = "ETH-PERP" if named in ("spot", "perp_price") else "ETH-1209600.0s-1900.0-P"
@@ -121,8 +123,8 @@ def test_impossible_rules_are_refused_by_key(
 def test_rules_of_another_engine_are_refused(
     make: Make, flat: Flat, linear_tiers: RuleSet, srm: RuleSet
 ) -> None:
-    with pytest.raises(RuleSetError, match="standard"):
-        standard_margins(flat(make(), ruleset=srm), linear_tiers)
+    with pytest.raises(RuleSetError, match="StandardRules"):
+        StandardEngine().margins(flat(make(), ruleset=srm), linear_tiers)
 
 
 def test_bar_symbols_take_the_figures_of_their_coin(

@@ -26,10 +26,11 @@ def mark_of(option: Portfolio, forward: float) -> float:
 
 
 def payoff_at(price: float, options: list[Portfolio]) -> float:
-    return sum(
+    payoffs = (
         o["quantity"] * max(0.0, (price - o["strike"]) * (1 if o["type"] == "call" else -1))
         for o in options
     )
+    return float(sum(payoffs))
 
 
 def isolated(option: Portfolio, spot: float, forward: float, p: Figures) -> tuple[float, float]:
@@ -62,7 +63,7 @@ def of_expiry(
 def charge(confidence: float, kind: str, spot: float, size: float, p: Figures) -> float:
     if confidence >= p[f"{kind}_threshold"]:
         return 0.0
-    return (1 - confidence) * p["oc_factor"] * spot * size
+    return float((1 - confidence) * p["oc_factor"] * spot * size)
 
 
 def nets(portfolio: Portfolio, rules: Figures) -> tuple[float, float]:

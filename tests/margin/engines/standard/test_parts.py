@@ -11,7 +11,7 @@ import pytest
 from margin.book.portfolio_batch import Portfolios
 from margin.engines.margins import Part
 from margin.engines.registry import compute_margins, engine_of
-from margin.engines.standard.parts import expiry_name
+from margin.engines.standard.engine import expiry_name
 from margin.rules.ruleset import RuleSet
 
 Make = Callable[..., dict[str, Any]]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from margin.engines.tier.tiers import TierTable, tier_margin
+from margin.engines.tier.tiers import TierTable, bracket_table, tier_margin
 from margin.rules.ruleset import RuleSet, ruleset_from_content
 
 # BTCUSDT brackets in the form that Binance publishes: bound, maintenance rate, 1 / leverage, and
@@ -34,7 +34,7 @@ def tiers(content: dict[str, Any]) -> RuleSet:
 
 @pytest.fixture(scope="module")
 def table(linear_tiers: RuleSet) -> TierTable:
-    return TierTable.build(tiers(linear_tiers.content()), ("BTCUSDT", "ETHUSDT"))
+    return bracket_table(tiers(linear_tiers.content()), ("BTCUSDT", "ETHUSDT"))
 
 
 def maintenance(table: TierTable, notional: float, row: int = 0) -> float:

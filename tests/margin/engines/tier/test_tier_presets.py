@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from margin.cases.margin_cases import run_case
+from margin.engines.tier.rules import TierRules
 from margin.engines.tier.scaling import leg_margins
 from margin.engines.tier.tiers import bracket_table
 from margin.rules.asset_weights import asset_weight, liability_weight
@@ -106,7 +107,7 @@ def test_binance_maintenance_amount_of_the_brackets_of_2020() -> None:
 def test_binance_brackets_are_those_on_record(data_dir: Path) -> None:
     """The transcription by hand against the last listing of each symbol."""
     record = pd.read_parquet(data_dir / "margin_params" / "binance_leverage_tier_changes.parquet")
-    rules = load_ruleset("binance-usdm").tiers
+    rules = load_ruleset("binance-usdm").engine_rules(TierRules)
     assert len(rules.symbols) == 5
     for symbol, table in rules.symbols.items():
         own = record[record["symbol"] == f"{symbol.removesuffix('USDT')}/USDT:USDT"]
@@ -123,7 +124,7 @@ def test_binance_default_is_never_milder_than_any_symbol_on_record(data_dir: Pat
     record = pd.read_parquet(data_dir / "margin_params" / "binance_leverage_tier_changes.parquet")
     own = record[record["symbol"].str.endswith("/USDT:USDT")]
     last = own[own["ts"] == own.groupby("symbol")["ts"].transform("max")]
-    default = load_ruleset("binance-usdm").tiers.brackets
+    default = load_ruleset("binance-usdm").engine_rules(TierRules).brackets
     for bracket in default:
         least = bracket.upper_bound or np.inf
         reached = last[last["min_notional"] < least]

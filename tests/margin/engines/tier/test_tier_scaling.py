@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,12 +18,19 @@ from margin.book.case_batch import flatten
 from margin.book.case_portfolio import portfolio_from
 from margin.book.portfolio_batch import Portfolios
 from margin.cases.margin_cases import run_case
+from margin.engines.equity_paths import MarketStep
 from margin.engines.registry import compute_margins, engine_of
+from margin.engines.tier.paths import tier_paths
 from margin.engines.tier.rounding import round_up
+from margin.engines.tier.rules import TierRules
 from margin.engines.tier.scaling import leg_margins, scaling_of
-from margin.engines.tier.tiers import TierTable, bracket_table
+from margin.engines.tier.tiers import bracket_table
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
+from market.accounts.book import Account, Book, Position
+from market.bars.history import MarketHistory
+from market.core.clock import INTERVALS
 from market.core.errors import InstrumentError, RuleSetError
+from market.simulator.simulated_market import simulate_bars
 
 BRACKETS = [
     {"maintenance_rate": 0.01, "initial_rate": 0.02, "upper_bound": 10_000.0},
@@ -73,7 +83,7 @@ def test_margins_of_bracket_rule_sets_are_the_table_to_the_last_bit(linear_tiers
     row = np.zeros(6, dtype=np.int64)
     unit = np.ones(6)
     got = leg_margins(plain, ("XUSDT",), row, unit, notional, np.array([math.nan]))
-    table = TierTable.build(plain, ("XUSDT",))
+    table = bracket_table(plain, ("XUSDT",))
     assert got.initial.tobytes() == table.initial(notional, row).tobytes()
     assert got.maintenance.tobytes() == table.maintenance(notional, row).tobytes()
     assert [name for name, *_ in got.steps] == ["tier margin"]
@@ -182,7 +192,7 @@ def test_margins_are_continuous_in_the_notional(
 
 @pytest.mark.parametrize("name", TIER_PRESETS)
 def test_margins_are_continuous_at_every_bound(name: str) -> None:
-    rules_of = load_ruleset(name).tiers
+    rules_of = load_ruleset(name).engine_rules(TierRules)
     classes = {} if not isinstance(rules_of.classes, dict) else rules_of.classes
     symbols = ("ZZZUSDT", *rules_of.symbols, *(own.symbols[0] for own in classes.values()))
     table = bracket_table(load_ruleset(name), symbols)
@@ -313,13 +323,13 @@ def test_own_table_of_a_symbol_goes_before_that_of_its_class(linear_tiers: RuleS
     """So that a case may give figures of its own for a symbol that the preset has in a class."""
     classes = {"a": {"brackets": BRACKETS, "symbols": ["XUSDT", "YUSDT"], "imf_factor": 0.5}}
     own = {"XUSDT": {"brackets": [{"maintenance_rate": 0.3, "initial_rate": 0.6}]}}
-    tiers = rules(linear_tiers, classes=classes, symbols=own).tiers
+    tiers = rules(linear_tiers, classes=classes, symbols=own).engine_rules(TierRules)
     assert (tiers.table_of("XUSDT").brackets[0].initial_rate, tiers.table_of("XUSDT").imf) == (
         0.6,
         0.0,
     )
     assert tiers.table_of("YUSDT").imf == 0.5
-    assert tiers.own_table("ZUSDT") is None
+    assert tiers.specific_table("ZUSDT") is None
     assert tiers.table_of("ZUSDT").brackets == tiers.brackets
 
 
@@ -337,33 +347,40 @@ def test_weights_that_favour_the_account_at_the_initial_level_are_refused(
             rules(linear_tiers, {"SOL": sound | wrong})
 
 
-def test_training_refuses_what_brackets_of_notional_do_not_hold(linear_tiers: RuleSet) -> None:
-    for ruleset, reason in (
-        (load_ruleset("drift-v2"), "size of a position"),
-        (rules(linear_tiers, imf_factor=0.001), "size of a position"),
-        (
-            rules(
-                linear_tiers,
-                {
-                    "SOL": {
-                        "initial_asset": 0.8,
-                        "maintenance_asset": 0.9,
-                        "initial_liability": 1.2,
-                        "maintenance_liability": 1.1,
-                    }
-                },
-            ),
-            "weighs collateral by its amount",
-        ),
+def test_brackets_of_notional_are_followed_in_one_pass_and_no_others(
+    linear_tiers: RuleSet,
+) -> None:
+    bars = simulate_bars(1, 1, 1, INTERVALS["1h"])
+    market = Bars(MarketHistory.from_panel(bars))
+    book = Book.of([Account("a", 1.0, (Position(f"{bars.symbols[0]}-PERP", 1.0, 1.0),))])
+    weights = {
+        "initial_asset": 0.8,
+        "maintenance_asset": 0.9,
+        "initial_liability": 1.2,
+        "maintenance_liability": 1.1,
+    }
+    for ruleset in (
+        load_ruleset("drift-v2"),
+        rules(linear_tiers, imf_factor=0.001),
+        rules(linear_tiers, {"SOL": weights}),
     ):
-        with pytest.raises(RuleSetError, match=rf"{ruleset.name!r} .*{reason}.*linear-tiers"):
-            TierTable.build(ruleset, ("BTCUSDT",))
-    for name in ("derive-srm", "deribit-standard"):
-        engine = load_ruleset(name).engine
-        with pytest.raises(RuleSetError, match=f"{name}' has the engine '{engine}'.*linear-tiers"):
-            TierTable.build(load_ruleset(name), ("BTCUSDT",))
+        assert tier_paths(book, market, ruleset) is None
     for name in ("linear-tiers", "binance-usdm", "hyperliquid", "dydx-v4"):
-        TierTable.build(load_ruleset(name), ("BTCUSDT",))
+        assert tier_paths(book, market, load_ruleset(name)) is not None
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A market path of bars alone."""
+
+    history: MarketHistory
+
+    @property
+    def age_hours(self) -> npt.NDArray[np.float64]:
+        return np.zeros(self.history.mark.shape)
+
+    def steps(self, rows: npt.NDArray[np.int64], *, fine: bool = False) -> Iterator[MarketStep]:
+        raise AssertionError("brackets of notional are followed by marks alone")
 
 
 def test_a_case_without_open_interest_names_rule_set_and_underlying() -> None:

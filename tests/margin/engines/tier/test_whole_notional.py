@@ -17,9 +17,10 @@ from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio, portfolio_from
 from margin.cases.margin_cases import run_case
 from margin.engines.registry import compute_margins, engine_of
+from margin.engines.tier.rules import TierRules
 from margin.engines.tier.scaling import leg_margins
-from margin.engines.tier.tiers import TierTable, bracket_table
-from margin.liquidation.bracket_price import MaintenanceBrackets, liquidation_price
+from margin.engines.tier.tiers import bracket_table
+from margin.liquidation.prices import liquidation_crossing
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
 from margin.what_if.outcome import marginal_requirements
 from margin.what_if.sizing import largest_size
@@ -43,7 +44,7 @@ def initial(ruleset: RuleSet, symbol: str, notional: float) -> float:
 
 def symbols_of(ruleset: RuleSet) -> tuple[str, ...]:
     """One symbol of every table, and one without."""
-    rules = ruleset.tiers
+    rules = ruleset.engine_rules(TierRules)
     classes = rules.classes if isinstance(rules.classes, dict) else {}
     return ("ZZZUSDT", *rules.symbols, *(own.symbols[0] for own in classes.values()))
 
@@ -152,11 +153,11 @@ def test_case_answers_the_initial_margin_of_the_whole_notional() -> None:
 def test_basis_of_each_preset_is_that_of_its_venue(name: str) -> None:
     """dYdX, Drift and the generic sets have one bracket a symbol: both bases are the same there."""
     ruleset = load_ruleset(name)
-    whole = ruleset.tiers.initial_margin_basis == "whole_notional"
+    whole = ruleset.engine_rules(TierRules).initial_margin_basis == "whole_notional"
     assert whole == (name in ON_WHOLE_NOTIONAL)
     if not whole:
         for symbol in symbols_of(ruleset):
-            assert len(ruleset.tiers.of_symbol(symbol)) == 1
+            assert len(ruleset.engine_rules(TierRules).table_of(symbol).brackets) == 1
 
 
 @pytest.mark.parametrize("name", TIER_PRESETS)
@@ -268,17 +269,16 @@ def test_a_cut_shrinks_the_initial_margin_in_proportion_at_least() -> None:
 
 def test_liquidation_price_is_that_of_the_maintenance_margin_alone() -> None:
     for basis in ("marginal", "whole_notional"):
-        brackets = MaintenanceBrackets.of_symbol(with_basis(BINANCE, basis), "BTCUSDT")
-        price = liquidation_price(9_600.0, 50_000.0, 60e6, brackets)
-        assert price is not None
-        notional = 9_600.0 * price
+        found = liquidation_crossing(book(60e6, 9_600.0), "BTC", with_basis(BINANCE, basis))
+        assert found.down is not None
+        notional = 9_600.0 * 50_000.0 * found.down
         table = bracket_table(BINANCE, ("BTCUSDT",))
         margin = table.maintenance(np.array([notional]), np.array([0]))[0]
         assert 60e6 + notional - 480e6 == pytest.approx(margin, rel=1e-9)
 
 
 def test_training_reads_the_initial_margin_of_the_venue() -> None:
-    table = TierTable.build(BINANCE, ("BTCUSDT",))
+    table = bracket_table(BINANCE, ("BTCUSDT",))
     got = table.initial(np.array([480e6]), np.array([0]))
     assert got[0] == pytest.approx(96e6)
 

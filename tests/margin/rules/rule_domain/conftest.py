@@ -21,10 +21,10 @@ from margin.engines.registry import compute_margins
 from margin.floors import active_floors, floor_terms
 from margin.floors.term import FloorTerm
 from margin.life_cycle.advance import advance
-from margin.life_cycle.states import Figures, States
+from margin.life_cycle.states import MarginStatus, States
 from margin.liquidation.auction import auction_fee, auction_steps, insolvent_offer, price_factor
 from margin.liquidation.fillable_price import fillable_price
-from margin.liquidation.insurance_fund import draw
+from margin.liquidation.insurance_fund import InsuranceFund
 from margin.liquidation.partial import allowed_shortage, liquidation_step
 from margin.rules.ruleset import RuleSet, load_ruleset
 from margin.valuation.view import MarketView
@@ -32,7 +32,7 @@ from market.accounts.book import Account, Balance, Book, Position
 from market.bars.daily_closes import DailyCloses
 from market.bars.outlier_filter import filter_history
 from market.core.clock import DAY, HOUR, Interval
-from market.quotes.quote_filter import QuoteContext, TimedPrice, filter_quote
+from market.quotes.quote_filter import FilterInputs, TimedPrice, filter_quote
 
 Floats = npt.NDArray[np.float64]
 Probe = Callable[[RuleSet], Floats]
@@ -234,32 +234,32 @@ def add_on(ruleset: RuleSet) -> Floats:
 
 
 def price_guard(ruleset: RuleSet) -> Floats:
-    guard = ruleset.price_guard.guard()
-    assert guard is not None
+    outlier_filter = ruleset.price_guard.outlier_filter()
+    assert outlier_filter is not None
     closes = np.array([100.0, 100.0, 101.0, 150.0, 150.5, 100.0, 700.0, 100.0])
     bars = np.repeat(closes[:, None, None], 5, axis=2)
     bars[1, 0, 1] = 130.0
     sources = np.full((len(closes), 1, 1), np.nan)
     sources[3] = 155.0
-    found = filter_history(bars, guard, Interval.parse("1h"), sources)
+    found = filter_history(bars, outlier_filter, Interval.parse("1h"), sources)
     verdicts = found.verdicts.astype(np.float64).ravel()
-    stable = QuoteContext(TimedPrice(0, 1.0), kind="cash")
+    stable = FilterInputs(TimedPrice(0, 1.0), kind="cash")
     quoted = [
         float(("good", "suspect", "rejected").index(verdict.status))
         for price in (1.0, 1.02, 1.3, 9.0)
-        for verdict in [filter_quote(TimedPrice(1, price), stable, guard)]
+        for verdict in [filter_quote(TimedPrice(1, price), stable, outlier_filter)]
     ]
-    vol = QuoteContext(TimedPrice(0, 0.5), kind="vol")
+    vol = FilterInputs(TimedPrice(0, 0.5), kind="vol")
     quoted += [
         float(("good", "suspect", "rejected").index(verdict.status))
         for value in (0.5, 0.51, 0.9, 2.0)
-        for verdict in [filter_quote(TimedPrice(1, value), vol, guard)]
+        for verdict in [filter_quote(TimedPrice(1, value), vol, outlier_filter)]
     ]
     return np.concatenate([verdicts, found.bars[1, 0], quoted])
 
 
 def liquidation(ruleset: RuleSet) -> Floats:
-    rules = ruleset.liquidations
+    rules = ruleset.liquidation_or_default
     portfolio = perps_book(cash=2_000.0)
     out: list[float] = []
     for since in (5.0, np.inf):
@@ -273,15 +273,10 @@ def liquidation(ruleset: RuleSet) -> Floats:
         offers = auction_steps(-9.0, 100.0, rules.auction)
         assert np.isfinite([(offer.price, offer.share, offer.seconds) for offer in offers]).all()
     if rules.fund:
-        spread = rules.fund.fill_spread or 0.0
-        speed = rules.fund.bankruptcy_adjustment
-        out.append(
-            fillable_price(
-                2.0, 100.0, 10.0, 3.0, 10.0, fill_spread=spread, bankruptcy_adjustment=speed
-            )
-        )
-        most = rules.fund.max_draw
-        out.append(draw(-50.0, 40.0, max_draw=most if isinstance(most, float) else 1e9).paid)
+        out.append(fillable_price(2.0, 100.0, 10.0, 0.3, rules.fund))
+        fund = InsuranceFund.of_rules(rules.fund)
+        fund.collect(5.0)
+        out += [fund.pay(50.0, rules.fund), fund.balance]
     return np.array(out)
 
 
@@ -291,8 +286,10 @@ def life_cycle(ruleset: RuleSet) -> Floats:
     count = np.full(len(equity), 2)
     out = []
     for hour, shift in ((0, 0.0), (1, 4.0), (30, 4.0), (31, 40.0), (90, 2.0)):
-        figures = Figures(equity + shift, np.full(len(equity), 100.0), np.ones(len(equity)), count)
-        states, changes = advance(states, figures, hour * HOUR, ruleset.calls)
+        figures = MarginStatus(
+            equity + shift, np.full(len(equity), 100.0), np.ones(len(equity)), count
+        )
+        states, changes = advance(states, figures, hour * HOUR, ruleset.life_cycle_or_default)
         out += [states.state.astype(np.float64), changes.deadline.astype(np.float64)]
     return np.concatenate(out)
 
@@ -360,7 +357,7 @@ def _liquidated() -> dict[str, Any]:
             "partial": {"buffer": 0.1},
             "auction": {"start": 0.98, "knee": 0.7, "fast_seconds": 900.0}
             | {"slow_seconds": 3_600.0, "insolvent_seconds": 7_200.0, "fee_rate": 0.01},
-            "fund": {"max_draw": 30.0, "fill_spread": 1.5},
+            "fund": {"balance": 40.0, "max_draw": 30.0, "fill_spread": 1.5},
         }
     )
 

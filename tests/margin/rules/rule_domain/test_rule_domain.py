@@ -22,6 +22,7 @@ from msgspec import inspect
 
 from margin.book.case_portfolio import Portfolio
 from margin.cases.margin_cases import run_case
+from margin.engines.registry import ruleset_type
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from market.core.errors import MargincastError, RuleSetError
 
@@ -309,6 +310,7 @@ PARAMETERS: dict[str, Parameter] = {
     "AuctionRules.insolvent_seconds": liquidated("auction.insolvent_seconds"),
     "AuctionRules.buffer": liquidated("auction.buffer"),
     "AuctionRules.fee_rate": liquidated("auction.fee_rate", **SHARE),
+    "FundRules.balance": liquidated("fund.balance"),
     "FundRules.max_draw": liquidated("fund.max_draw"),
     "FundRules.fill_spread": liquidated("fund.fill_spread"),
     "FundRules.bankruptcy_adjustment": liquidated("fund.bankruptcy_adjustment"),
@@ -368,7 +370,7 @@ def _numbers(kind: inspect.Type, name: str, seen: set[type]) -> Iterator[tuple[s
             yield from _numbers(inner, f"{name}[{i}]", seen)
 
 
-DECLARED = dict(_numbers(inspect.type_info(RuleSet), "", set()))
+DECLARED = dict(_numbers(inspect.type_info(ruleset_type()), "", set()))
 
 
 def test_every_number_of_a_rule_set_has_a_domain_here() -> None:
@@ -478,13 +480,14 @@ ENGINE_PARAMETERS = [
 
 def case_of(portfolio: Portfolio, ruleset: RuleSet, preset: str) -> dict[str, Any]:
     """The answer to a case whose rule set has the parameters of `ruleset`."""
-    parameters = ruleset.content()[ruleset.method]
+    parameters = ruleset.content()[ruleset.table]
     own = {"engine": ruleset.engine, "name": preset, "parameters": parameters}
     if "grid" in parameters:
         own["grid"] = parameters.pop("grid")
     content = msgspec.to_builtins(portfolio) | {"history": HISTORY}
     line = json.dumps({"id": 1, "portfolio": content, "ruleset": own})
-    return msgspec.json.decode(msgspec.json.encode(run_case(line.encode())))
+    answer: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(run_case(line.encode())))
+    return answer
 
 
 HISTORY = {
