@@ -27,7 +27,7 @@ from margin.add_on.bounds import (
 )
 from margin.book.account_requirement import Requirement
 from margin.book.requirement import compute_requirement
-from margin.floors import active_floors, largest_floor
+from margin.floors.registry import active_floors, largest_floor
 from margin.rules.ruleset import RuleSet
 from margin.valuation.marks import suspect_view
 from margin.valuation.view import MarketView

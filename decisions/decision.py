@@ -32,7 +32,7 @@ from decisions.messages import (
 from features.state.snapshot import MarketSnapshot
 from margin.add_on.explain import Explanation, explain, explain_engine
 from margin.add_on.reduction import reduction_fractions
-from margin.floors import floor_terms
+from margin.floors.registry import floor_terms
 from margin.rules.ruleset import RuleSet
 from margin.valuation.account_marks import AccountMarks
 from market.accounts.book import Account, Book

@@ -4,6 +4,6 @@ A floor is one file in this folder, one table ``[floors.<name>]`` in `margin.rul
 key ``enabled``, and one line in `margin.floors.registry`.
 """
 
-from margin.floors.registry import FLOORS, Floor, active_floors, floor_terms, largest_floor
+import lazy_loader
 
-__all__ = ["FLOORS", "Floor", "active_floors", "floor_terms", "largest_floor"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.add_on.bounds import BINDINGS, AddOn, bound_add_on, opening_requirement
 from margin.rules.history import load_history

@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from margin.add_on.bounds import deposit_to_meet
 from margin.add_on.explain import explain_engine

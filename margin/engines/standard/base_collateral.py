@@ -9,7 +9,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from margin.book.portfolio_batch import Portfolios
-from margin.engines.standard.rules import Figures, StandardRules
+from margin.engines.standard.rules import FiguresByName, StandardRules
 from margin.rules.ruleset import CollateralRules
 from margin.valuation.collateral import collateral_values
 
@@ -43,7 +43,7 @@ class BaseCollateral:
 def base_collateral(
     portfolios: Portfolios,
     rules: StandardRules,
-    figures: Figures,
+    figures: FiguresByName,
     unit: Floats,
     haircuts: CollateralRules,
 ) -> BaseCollateral:

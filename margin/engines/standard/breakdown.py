@@ -13,7 +13,7 @@ from margin.engines.standard.contingencies import Contingencies, contingencies
 from margin.engines.standard.expiry_margin import ExpiryMargins, expiry_margins
 from margin.engines.standard.linear_margin import LinearMargins, linear_margins
 from margin.engines.standard.option_margin import option_marks
-from margin.engines.standard.rules import Figures, StandardRules
+from margin.engines.standard.rules import FiguresByName, StandardRules
 from margin.rules.ruleset import RuleSet
 from market.core.errors import InstrumentError
 
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 class Breakdown:
     """Perps and spot, options by expiry, collateral and contingencies of N portfolios."""
 
-    figures: Figures
+    figures: FiguresByName
     linear: LinearMargins
     options: ExpiryMargins
     collateral: BaseCollateral

@@ -8,14 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.add_on.bounds import ModelLevel, add_on_cap, bound_add_on, deposit_to_meet
 from margin.add_on.explain import Explanation, explain, explain_engine
 from margin.add_on.reduction import reduction_fractions
 from margin.book.requirement import compute_requirement
-from margin.floors import active_floors, floor_terms, largest_floor
+from margin.floors.registry import active_floors, floor_terms, largest_floor
 from margin.rules.ruleset import RuleSet, load_ruleset
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Balance, Book, Position

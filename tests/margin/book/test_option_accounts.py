@@ -15,7 +15,7 @@ from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Expiry, Holding, Portfolio, Underlying
 from margin.book.requirement import Requirement, compute_requirement
 from margin.engines.registry import compute_margins, engine_of
-from margin.floors import active_floors, floor_terms
+from margin.floors.registry import active_floors, floor_terms
 from margin.rules.floors import FloorRules
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from margin.valuation.account_marks import trade_price

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.book.requirement import Requirement, compute_requirement
 from margin.rules.ruleset import RuleSet

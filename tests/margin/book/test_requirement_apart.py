@@ -8,8 +8,7 @@ from functools import cache
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.book.case_batch import flatten
 from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying

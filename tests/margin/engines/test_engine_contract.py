@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Portfolio, portfolio_from

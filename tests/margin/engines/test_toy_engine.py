@@ -24,7 +24,7 @@ from margin.cases.what_if_cases import explain_case
 from margin.engines.base import Engine
 from margin.engines.margins import Margins, Part
 from margin.engines.registry import engine_of, register
-from margin.floors import active_floors, largest_floor
+from margin.floors.registry import active_floors, largest_floor
 from margin.liquidation.partial import liquidation_step
 from margin.liquidation.prices import liquidation_crossing
 from margin.rules.history import load_history

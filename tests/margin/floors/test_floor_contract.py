@@ -9,12 +9,11 @@ from typing import get_args
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from msgspec import Struct
 
 from margin.book.requirement import Requirement, compute_requirement
-from margin.floors import FLOORS, active_floors, floor_terms, largest_floor
+from margin.floors.registry import FLOORS, active_floors, floor_terms, largest_floor
 from margin.floors.term import FloorTerm
 from margin.rules.floors import (
     CoverageRules,

@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from scipy.stats import norm
 
 from margin.book.requirement import compute_requirement
-from margin.floors import FLOORS
+from margin.floors.registry import FLOORS
 from margin.rules.floors import CoverageRules, FloorRules, WrongWayRules
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView

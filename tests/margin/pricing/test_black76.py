@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 import QuantLib as ql  # noqa: N813
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from margin.pricing.black76 import black76_greeks, black76_price, price
 from market.core.errors import DataError

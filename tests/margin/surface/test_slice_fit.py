@@ -5,8 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.optimize import least_squares
 
 from margin.surface.slice_fit import SlicePoints, fit_slice, measure_fit

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 import QuantLib as ql  # noqa: N813
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.surface.arbitrage import butterfly_margin, calendar_margin
 from margin.surface.svi import (

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 import QuantLib as ql  # noqa: N813
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.surface.surface import VolSurface
 from margin.surface.svi import durrleman, total_variance

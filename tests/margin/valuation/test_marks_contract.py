@@ -10,7 +10,7 @@ import pytest
 
 from margin.book.account_portfolio import account_portfolio
 from margin.book.requirement import Requirement, compute_requirement
-from margin.floors import FLOORS, active_floors
+from margin.floors.registry import FLOORS, active_floors
 from margin.life_cycle.account_replay import AccountReplay
 from margin.liquidation.book_liquidation import book_step
 from margin.pricing.black76 import black76_price

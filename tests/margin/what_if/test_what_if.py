@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.book.case_portfolio import Holding, Portfolio, portfolio_from
 from margin.cases.what_if_cases import explain_against, explain_case, what_if_case

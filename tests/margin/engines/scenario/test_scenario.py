@@ -155,9 +155,9 @@ def replace_balance(balance: CollateralBalance, **more: Any) -> CollateralBalanc
 
 
 def test_haircuts_and_coin_of_the_rule_set_apply_where_a_pledge_has_none(pmrm2: RuleSet) -> None:
-    pledges = (CollateralBalance(asset="CBBTC", amount=1.0, price=70_000.0),)
+    collateral = (CollateralBalance(asset="CBBTC", amount=1.0, price=70_000.0),)
     flat, margins = margins_of(
-        pmrm2, account(perp(-1.0), collateral=pledges), account(collateral=pledges)
+        pmrm2, account(perp(-1.0), collateral=collateral), account(collateral=collateral)
     )
     np.testing.assert_array_equal(flat.collateral.risk_cancelling, [True, False])
     np.testing.assert_allclose(flat.collateral.initial_haircut, 0.055)

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.add_on.bounds import BINDINGS, add_on_cap, bound_add_on
 from margin.add_on.reduction import _reduce

@@ -18,7 +18,7 @@ from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Portfolio, portfolio_from
 from margin.book.requirement import Requirement, compute_requirement
 from margin.engines.registry import compute_margins
-from margin.floors import active_floors, floor_terms
+from margin.floors.registry import active_floors, floor_terms
 from margin.floors.term import FloorTerm
 from margin.life_cycle.advance import advance
 from margin.life_cycle.states import MarginStatus, States
