@@ -161,7 +161,7 @@ def accounts() -> AccountRows:
     )
 
 
-def moved_columns(market: MarketFeatures, other: MarketFeatures) -> set[str]:
+def changed_columns(market: MarketFeatures, other: MarketFeatures) -> set[str]:
     rows = accounts()
     before, after = (compute_features(compute_aggregates(rows, m)) for m in (market, other))
     return {
@@ -181,7 +181,7 @@ def test_account_columns_read_the_market_columns_that_they_declare(
     for f, column in enumerate(registry.MARKET_COLUMNS):
         values = walked.values.copy()
         values[:, :, f] = 1.37 * values[:, :, f] + 1e-3
-        assert moved_columns(walked, replace(walked, values=values)) == readers[column], column
+        assert changed_columns(walked, replace(walked, values=values)) == readers[column], column
 
 
 def test_account_columns_read_the_correlations_that_they_declare(walked: MarketFeatures) -> None:
@@ -191,7 +191,7 @@ def test_account_columns_read_the_correlations_that_they_declare(walked: MarketF
     ):
         other = replace(walked, **{field: 0.9 * getattr(walked, field)})
         declared = {f.name for f in ACCOUNT_FEATURES if source in f.inputs}
-        assert moved_columns(walked, other) == declared, source
+        assert changed_columns(walked, other) == declared, source
 
 
 @pytest.mark.parametrize("feature", MARKET_FEATURES, ids=lambda feature: feature.name)

@@ -371,7 +371,7 @@ def test_age_and_history_count_hours(batch: MarketFeatures, hazards: Hazards) ->
     assert late[listed] == 1.0
 
 
-def test_hours_seen_outlive_a_gap_that_resets_the_history(
+def test_bar_hours_survive_a_gap_that_resets_the_history(
     batch: MarketFeatures, hazards: Hazards
 ) -> None:
     s, gap = batch.symbols.index("LONG_GAP"), hazards["LONG_GAP"]
