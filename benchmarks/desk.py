@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import process_peak_megabytes
-from decisions.book_scoring import score_book
+from decisions.book_scoring import DecisionBasis, score_book
 from features.state.snapshot import MarketSnapshot
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Book
@@ -44,24 +44,17 @@ class Desk:
     def answer(self, book: Book) -> tuple[Answer, Floats]:
         """What is decided on a batch, each with one entry an account; and seconds by stage."""
         laps = [time.perf_counter()]
-        figures = score_book(
-            book,
-            self.snapshot,
-            self.ruleset,
-            self.model,
-            _none_before,
-            "",
-            lambda _: laps.append(time.perf_counter()),
-        )
+        basis = DecisionBasis(self.snapshot, self.ruleset, self.model, {})
+        scores = score_book(book, basis, on_stage=lambda _: laps.append(time.perf_counter()))
         answer: Answer = {
-            "level": figures.add_on.level,
-            "binding": figures.add_on.binding,
-            "floor": figures.add_on.floor,
-            "model_level": figures.forecast.level.level,
-            "by_horizon": figures.forecast.level.by_horizon,
-            "probability": figures.forecast.probability,
-            "deposit": figures.deposit,
-            "headroom": figures.requirement.headroom,
+            "level": scores.add_on.level,
+            "binding": scores.add_on.binding,
+            "floor": scores.add_on.floor,
+            "model_level": scores.forecast.level.level,
+            "by_horizon": scores.forecast.level.by_horizon,
+            "probability": scores.forecast.probability,
+            "deposit": scores.deposit,
+            "headroom": scores.requirement.headroom,
         }
         return answer, np.diff(laps)
 
@@ -127,11 +120,6 @@ def slice_book(book: Book, first: int, last: int) -> Book:
         balance_asset=book.balance_asset[balances],
         balance_amount=book.balance_amount[balances],
     )
-
-
-def _none_before(initial_margin: Floats) -> tuple[Floats, Floats]:
-    unknown = np.full(len(initial_margin), np.nan)
-    return unknown, unknown
 
 
 _desk: Desk

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import Result, seconds_of_each
-from decisions.messages import BarIn
 from features.registry import MARKET_COLUMNS, WARM_UP_HOURS
 from features.state.market_state import MarketState
 from market.bars.panel import CLOSE, BarPanel
-from market.core.clock import INTERVALS, Interval, format_time
+from market.core.clock import INTERVALS, Interval
 from market.simulator.simulated_market import simulate_bars
+from market.sources.base import BarUpdate
 from monitoring.market_state.live_market import LiveMarket
 
 Floats = npt.NDArray[np.float64]
@@ -66,7 +66,7 @@ def post_milliseconds() -> Floats:
     live = LiveMarket(state, panel.values[WARM_UP_HOURS - 1, :, CLOSE], features)
     bodies = (
         [
-            BarIn(symbol, format_time(int(panel.opens[t])), *panel.values[t, s].tolist())
+            BarUpdate(symbol, int(panel.opens[t]), tuple(panel.values[t, s].tolist()))
             for s, symbol in enumerate(panel.symbols)
         ]
         for t in range(WARM_UP_HOURS, len(panel))

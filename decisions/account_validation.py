@@ -1,4 +1,4 @@
-"""The accounts of a request: those that can be decided on, and what is wrong with the others."""
+"""Validate the accounts of a request: those to decide on, and what is wrong with the others."""
 
 from __future__ import annotations
 
@@ -6,59 +6,59 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from decisions.decision import PreviousAddOn
-from decisions.messages import AccountIn, AccountProblem
-from decisions.records import LevelsInForce, levels_in_force, to_account
+from decisions.book_scoring import PreviousAddOn
+from decisions.messages import AccountProblem
+from decisions.records import LevelsInForce, levels_in_force
 from ledger.canonical import canonical_bytes
 from ledger.store import Ledger
 from market.accounts.book import Account
 from market.core.clock import format_time, parse_time
 from market.core.errors import DataError, LedgerError
+from market.sources.http import AccountIn, account_update
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class ValidatedAccounts:
     """The accounts of one request.
 
     Attributes
     ----------
-    asked:
+    account_ids:
         Ids in the order of the request.
-    accounts:
+    requests:
         Those to decide on, by id in that order.
-    given:
-        Their add-on in force where the request says it.
+    accounts:
+        The same in domain form.
     levels:
-        That of the others by the ledger.
+        Add-ons in force by the ledger, of the accounts without one in `stated`.
+    stated:
+        Add-ons in force that the request states, by account id.
     problems:
         What is wrong with the others.
     """
 
-    asked: tuple[str, ...]
-    accounts: dict[str, AccountIn]
-    given: dict[str, PreviousAddOn]
+    account_ids: tuple[str, ...]
+    requests: dict[str, AccountIn]
+    accounts: dict[str, Account]
     levels: LevelsInForce
+    stated: dict[str, PreviousAddOn]
     problems: list[AccountProblem]
 
     @property
     def previous(self) -> dict[str, PreviousAddOn]:
         """The add-on in force of each account that has one."""
-        return self.levels.previous | self.given
+        return self.levels.previous | self.stated
 
-    def book(self) -> dict[str, Account]:
-        """The accounts to decide on, as they stand."""
-        return {name: to_account(account) for name, account in self.accounts.items()}
-
-    def all_problems(self, found: Sequence[AccountProblem]) -> list[AccountProblem]:
-        """Problems of the intake and those found later, in the order of the request."""
-        place = {name: i for i, name in enumerate(dict.fromkeys(self.asked))}
-        return sorted([*self.problems, *found], key=lambda problem: place[problem.account_id])
+    def all_problems(self, later: Sequence[AccountProblem]) -> list[AccountProblem]:
+        """Problems of the validation and later ones, in the order of the request."""
+        place = {name: i for i, name in enumerate(dict.fromkeys(self.account_ids))}
+        return sorted([*self.problems, *later], key=lambda problem: place[problem.account_id])
 
 
 def validate_accounts(
     accounts: Sequence[AccountIn], as_of: int, ledger: Ledger, max_history_bytes: int
-) -> Intake:
-    """Sort the accounts of a request.
+) -> ValidatedAccounts:
+    """Validate the accounts of a request, and look up their add-ons in force.
 
     An account that is named twice is ambiguous and not decided on at all. A previous add-on must
     not be of a time after the decision.
@@ -68,10 +68,10 @@ def validate_accounts(
     LedgerError
         The recorded decisions cannot be read.
     """
-    asked = tuple(account.account_id for account in accounts)
-    times = Counter(asked)
-    sound: dict[str, AccountIn] = {}
-    given: dict[str, PreviousAddOn] = {}
+    account_ids = tuple(account.account_id for account in accounts)
+    times = Counter(account_ids)
+    valid: dict[str, AccountIn] = {}
+    stated: dict[str, PreviousAddOn] = {}
     problems: dict[str, AccountProblem] = {}
     for account in accounts:
         name = account.account_id
@@ -82,19 +82,20 @@ def validate_accounts(
         try:
             _check_history(account, max_history_bytes)
             _check_named_once(account)
-            previous = _given_previous(account, as_of)
+            previous = _stated_add_on(account, as_of)
         except DataError as error:
             problems[name] = AccountProblem(name, "account", str(error))
             continue
-        sound[name] = account
+        valid[name] = account
         if previous is not None:
-            given[name] = previous
-    levels = levels_in_force(ledger, [name for name in sound if name not in given])
-    return Intake(asked, sound, given, levels, list(problems.values()))
+            stated[name] = previous
+    levels = levels_in_force(ledger, [name for name in valid if name not in stated])
+    domain = {name: account_update(valid[name], as_of).account for name in valid}
+    return ValidatedAccounts(account_ids, valid, domain, levels, stated, list(problems.values()))
 
 
 def _check_named_once(account: AccountIn) -> None:
-    """Two lines of one instrument are ambiguous: one position, or two of a hedge?"""
+    """Refuse an account that names an instrument or asset twice: is it one position or a hedge?"""
     positions = Counter(position.instrument for position in account.positions)
     balances = Counter(balance.asset for balance in account.collateral)
     repeated = [name for name, times in (positions | balances).items() if times > 1]
@@ -118,14 +119,14 @@ def _check_history(account: AccountIn, limit: int) -> None:
         )
 
 
-def _given_previous(account: AccountIn, as_of: int) -> PreviousAddOn | None:
-    given = account.previous_add_on
-    if given is None:
+def _stated_add_on(account: AccountIn, as_of: int) -> PreviousAddOn | None:
+    stated = account.previous_add_on
+    if stated is None:
         return None
-    decided = parse_time(given.as_of)
+    decided = parse_time(stated.as_of)
     if decided > as_of:
         raise DataError(
-            f"account {account.account_id!r}: previous_add_on is of {given.as_of}, after the "
+            f"account {account.account_id!r}: previous_add_on is of {stated.as_of}, after the "
             f"decision time {format_time(as_of)}; give the one in force before it"
         )
-    return PreviousAddOn(given.amount, decided)
+    return PreviousAddOn(stated.amount, decided)

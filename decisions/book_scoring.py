@@ -1,18 +1,18 @@
-"""The figures of a book, before anything is said about them: rules, features, model, add-on.
+"""Score a book: requirement, features, model forecast and add-on, as arrays over its accounts.
 
-Arrays from end to end; `decisions.decision` puts them into words. A pure function of what was
-known.
+A pure function of what was known at the decision time; `decisions.decision` turns the scores of
+each account into a decision. A book is valued at the last good prices and, while prices wait for
+confirmation by the outlier filter, at those too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from decisions.valuations import BookValuations, value_book
 from features.account.frame import AccountRows, LegGreeks, compute_aggregates
 from features.registry import STALE_INTERVALS, WARM_UP_HOURS
 from features.state.snapshot import MarketSnapshot
@@ -26,54 +26,142 @@ from margin.add_on.add_on import (
     opening_requirement,
 )
 from margin.book.account_figures import AccountFigures
-from margin.book.requirement import Requirement
+from margin.book.requirement import Requirement, compute_requirement
 from margin.floors import active_floors, largest_floor
 from margin.rules.ruleset import RuleSet
-from market.accounts.book import Book
+from margin.valuation.marks import suspect_view
+from margin.valuation.view import MarketView
+from market.accounts.book import Account, Book
+from market.core.arrays import Bools, Floats, Ints
+from market.core.clock import HOUR
 from models.forecaster import Forecaster
 
-Floats = npt.NDArray[np.float64]
+CARRIED_HOURS = 24.0
+"""Most hours of pacing that a level gathers while the model does not answer."""
 
-Previous = Callable[[Floats], tuple[Floats, Floats]]
-"""From the initial margin of N accounts the level of the add-on in force and the hours since it
-was set, shape (N,) each; NaN for none."""
+
+@dataclass(frozen=True, slots=True)
+class PreviousAddOn:
+    """The add-on in force of one account.
+
+    Attributes
+    ----------
+    amount:
+        Level above maintenance margin, settlement currency.
+    as_of:
+        When it was decided, nanoseconds.
+    initial_margin:
+        Initial margin of the book it was decided on; None where that book is not known.
+    positions:
+        Quantity of each instrument in that book.
+    carried:
+        Whether the decisions since were fallbacks, which set no level.
+    """
+
+    amount: float
+    as_of: int
+    initial_margin: float | None = None
+    positions: Mapping[str, float] = field(default_factory=dict)
+    carried: bool = False
+
+    def hours_since(self, as_of: int) -> float:
+        """Hours in which the level may have moved by a decision at `as_of`.
+
+        They go on while the model does not answer, up to `CARRIED_HOURS`.
+        """
+        hours = (as_of - self.as_of) / HOUR
+        return min(hours, CARRIED_HOURS) if self.carried else hours
+
+    def level(self, positions: Mapping[str, float], initial_margin: float) -> float:
+        """The level for the book as it is now; NaN where there is none to go by.
+
+        Pacing is for the market's moves, not for the account's own: once its positions have
+        changed the level scales with the initial margin, and a book that was empty says nothing
+        of a full one.
+
+        Parameters
+        ----------
+        positions:
+            Quantity of each instrument now, zero quantities left out.
+        initial_margin:
+            Initial margin now.
+        """
+        if self.initial_margin is None or self.positions == positions:
+            return self.amount
+        if self.initial_margin <= 0.0:
+            return float("nan")
+        return self.amount * (initial_margin / self.initial_margin)
+
+
+@dataclass(frozen=True, slots=True)
+class BookValuations:
+    """The requirement of N accounts under each set of prices.
+
+    Attributes
+    ----------
+    last_good:
+        The requirement at the last good prices.
+    suspect:
+        The requirement with every unconfirmed price in the place of the last good one; None where
+        no price waits for confirmation.
+    suspect_drives:
+        Where the suspect prices give the lower headroom, shape (N,): there they drive equity,
+        margins, headroom and deposit. Floors, cap and pace of the add-on and the features of the
+        model stay with the last good prices: one bad tick must not move them.
+    """
+
+    last_good: Requirement
+    suspect: Requirement | None
+    suspect_drives: Bools
+
+    def of_account(self, i: int) -> Requirement:
+        """The requirement that drives account i."""
+        if self.suspect is not None and self.suspect_drives[i]:
+            return self.suspect
+        return self.last_good
+
+    def column(self, name: str) -> Floats:
+        """One column of `Requirement`, each account's from the valuation that drives it, (N,)."""
+        good: Floats = getattr(self.last_good, name)
+        if self.suspect is None:
+            return good
+        return np.where(self.suspect_drives, getattr(self.suspect, name), good)
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What the model said of N accounts.
+    """The model's forecast for N accounts.
 
     Attributes
     ----------
     probability:
-        Shape (N, H); NaN where it was not asked or did not answer.
+        Shape (N, H); NaN without an answer of the model.
     level:
-        The headroom it asks for; NaN likewise.
-    silence:
-        Why it said nothing, for each account; None where it spoke.
+        The headroom that the model requires; NaN likewise.
+    unavailable_reason:
+        Why an account has no forecast; None where it has one.
     features:
-        Its input columns, shape (N, F).
+        Input columns of the model, shape (N, F).
     """
 
     probability: Floats
     level: ModelLevel
-    silence: list[str | None]
+    unavailable_reason: list[str | None]
     features: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class BookScores:
-    """What rules and model say about the N accounts of a book.
+    """Requirement, forecast and add-on of the N accounts of a book.
 
     Attributes
     ----------
     book, valuations:
-        The accounts and what the rules demand of them. Accounts in ``requirement.problems``
-        have no figures.
+        The accounts and their requirement. Accounts in ``requirement.problems`` have no scores.
     floors:
         Every active rule floor by name, shape (N,).
     forecast:
-        What the model said.
+        The model's.
     add_on:
         The level, with floor and cap.
     total_requirement:
@@ -95,55 +183,68 @@ class BookScores:
 
     @property
     def requirement(self) -> Requirement:
-        """What the rules demand at the last good prices."""
+        """The requirement at the last good prices."""
         return self.valuations.last_good
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionBasis:
+    """What decisions rest on beside the accounts.
+
+    Attributes
+    ----------
+    snapshot, ruleset:
+        The market as known at the decision time, and the rules.
+    model:
+        The champion; None: the rule floor takes the place of its level.
+    previous:
+        The add-on in force by account id.
+    """
+
+    snapshot: MarketSnapshot
+    ruleset: RuleSet
+    model: Forecaster | None
+    previous: Mapping[str, PreviousAddOn]
 
 
 def score_book(
     book: Book,
-    snapshot: MarketSnapshot,
-    ruleset: RuleSet,
-    model: Forecaster | None,
-    previous: Previous,
-    no_model: str,
-    done: Callable[[str], None] = lambda stage: None,
+    basis: DecisionBasis,
+    no_model: str = "",
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> BookScores:
-    """The figures of a book at the snapshot's time.
+    """Score a book at the time of its market snapshot.
 
-    Each account's are its own: alone or in a book, the same to the last bit.
+    The scores of an account are the same to the last bit alone and in any book.
 
     Parameters
     ----------
     book:
         The accounts.
-    snapshot:
-        The market as known at the decision time.
-    ruleset:
-        The rules.
-    model:
-        The champion, or None: then every level is the rule floor.
-    previous:
-        The add-on in force.
+    basis:
+        Market, rules, model and the add-ons in force. Without a model every level is the rule
+        floor.
     no_model:
         Why there is no model.
-    done:
-        Told of each stage at its end: margined, featured, scored, given add-ons.
+    on_stage:
+        Called with the name of each stage at its end: margined, featured, scored, given add-ons.
     """
+    snapshot, ruleset = basis.snapshot, basis.ruleset
     view = snapshot.view()
     valuations = value_book(book, view, ruleset)
     requirement = valuations.last_good
     initial_margin = requirement.initial_margin
     floors = active_floors(requirement, view, ruleset.floors)
     floor = largest_floor(floors, requirement)
-    with np.errstate(over="ignore"):  # figures that overflow are refused by account
+    with np.errstate(over="ignore"):  # accounts whose sums overflow are refused one by one
         cap = add_on_cap(initial_margin, ruleset.add_on)
-    done("margined")
-    forecast = _forecast(requirement, snapshot, ruleset, model, np.fmax(floor, cap), no_model, done)
+    on_stage("margined")
+    forecast = _forecast(requirement, basis, np.fmax(floor, cap), no_model, on_stage)
     add_on = bound_add_on(
         forecast.level.level,
         floor,
         cap,
-        *previous(initial_margin),
+        *_previous_levels(book, initial_margin, basis.previous, snapshot.as_of),
         initial_margin,
         in_stress(snapshot.volatility_ratio(), ruleset.add_on),
         ruleset.add_on,
@@ -155,121 +256,170 @@ def score_book(
             valuations.column("initial_margin"), maintenance_margin, add_on
         )
     deposit = deposit_to_meet(add_on.level, valuations.column("headroom"))
-    done("given add-ons")
+    on_stage("given add-ons")
     return BookScores(book, valuations, floors, forecast, add_on, total, opening, deposit)
+
+
+def value_book(book: Book, view: MarketView, ruleset: RuleSet) -> BookValuations:
+    """Value a book at the last good prices and, where prices wait for confirmation, at those.
+
+    A position without an entry price entered at the last good mark, in both. An account without
+    a requirement at the suspect prices is driven by the last good ones.
+    """
+    good = compute_requirement(book, view, ruleset)
+    other = suspect_view(view)
+    if other is None:
+        return BookValuations(good, None, np.zeros(len(good), dtype=np.bool_))
+    valued = good.margined.book
+    marks = valued.listing.price[valued.position_row]
+    entry = np.where(np.isnan(book.leg_entry_price), marks, book.leg_entry_price)
+    suspect = compute_requirement(replace(book, leg_entry_price=entry), other, ruleset)
+    with np.errstate(invalid="ignore"):
+        drives = suspect.headroom < good.headroom
+    return BookValuations(good, suspect, drives)
+
+
+def meets_opening_requirement(accounts: Sequence[Account], basis: DecisionBasis) -> Bools:
+    """Whether each account meets its opening requirement and triggers no call, shape (N,).
+
+    ``equity >= max(IM, MM + A*)``, and ``headroom >= A`` for the add-on A that the decision on the
+    account would require now. False for an account without scores.
+    """
+    scores = score_book(Book.of(accounts), basis)
+    column = scores.valuations.column
+    with np.errstate(invalid="ignore"):
+        meets: Bools = (column("equity") >= scores.opening_requirement) & (
+            column("headroom") >= scores.add_on.level
+        )
+    return meets & np.isfinite(scores.opening_requirement)
+
+
+def _previous_levels(
+    book: Book, initial_margin: Floats, previous: Mapping[str, PreviousAddOn], as_of: int
+) -> tuple[Floats, Floats]:
+    """Previous level of each account and hours since it was set, shape (N,); NaN without one."""
+    levels, hours = np.full(len(book), np.nan), np.full(len(book), np.nan)
+    for i, account_id in enumerate(book.account_ids):
+        before = previous.get(account_id)
+        if before is not None:
+            legs = slice(book.leg_start[i], book.leg_start[i + 1])
+            quantities = book.leg_quantity[legs].tolist()
+            pairs = zip(book.leg_instrument[legs], quantities, strict=True)
+            positions = {name: quantity for name, quantity in pairs if quantity != 0.0}
+            levels[i] = before.level(positions, float(initial_margin[i]))
+            hours[i] = before.hours_since(as_of)
+    return levels, hours
 
 
 def _forecast(
     requirement: Requirement,
-    snapshot: MarketSnapshot,
-    ruleset: RuleSet,
-    model: Forecaster | None,
+    basis: DecisionBasis,
     upper: Floats,
     no_model: str,
-    done: Callable[[str], None],
+    on_stage: Callable[[str], None],
 ) -> Forecast:
-    """Ask the model about the accounts whose market it can judge."""
-    n = len(requirement)
-    targets = ruleset.add_on.targets
+    """The model's forecast for the accounts whose market data suffice."""
+    n, model, snapshot = len(requirement), basis.model, basis.snapshot
+    targets = basis.ruleset.add_on.targets
     horizons = tuple(sorted(targets))
     if model is None:
-        silent = ModelLevel(horizons, np.full((n, len(horizons)), np.nan), np.full(n, np.nan))
-        return Forecast(np.full((n, 0), np.nan), silent, [no_model] * n, np.empty((n, 0)))
-    silence = _silences(requirement, snapshot)
+        no_level = ModelLevel(horizons, np.full((n, len(horizons)), np.nan), np.full(n, np.nan))
+        return Forecast(np.full((n, 0), np.nan), no_level, [no_model] * n, np.empty((n, 0)))
+    reasons = _unavailable_reasons(requirement, snapshot)
     for i in np.flatnonzero(~np.isfinite(upper)).tolist():
-        silence[i] = silence[i] or "the account's cap exceeds what float64 can hold"
-    asked = np.flatnonzero([reason is None for reason in silence])
-    rows = account_rows(requirement, asked)
+        reasons[i] = reasons[i] or "the account's cap exceeds what float64 can hold"
+    available = np.flatnonzero([reason is None for reason in reasons])
+    rows = account_rows(requirement, available)
     moments = compute_aggregates(rows, snapshot.features)
     columns = model.features(moments)
-    done("featured")
-    answered = model.probability(columns)
-    done("scored")
-    found = model.required_level(moments, upper[asked], targets)
-    mute = np.isnan(answered).any(axis=1) | np.isnan(found.level)
-    answered[mute] = np.nan
-    found.level[mute] = np.nan
-    for i in asked[mute].tolist():
-        silence[i] = "the model returned no number for this account"
+    on_stage("featured")
+    probability = model.probability(columns)
+    on_stage("scored")
+    required = model.required_level(moments, upper[available], targets)
+    unanswered = np.isnan(probability).any(axis=1) | np.isnan(required.level)
+    probability[unanswered] = np.nan
+    required.level[unanswered] = np.nan
+    for i in available[unanswered].tolist():
+        reasons[i] = "the model returned no number for this account"
     return Forecast(
-        probability=_spread(answered, asked, n),
+        probability=_spread(probability, available, n),
         level=ModelLevel(
-            found.horizons, _spread(found.by_horizon, asked, n), _spread(found.level, asked, n)
+            required.horizons,
+            _spread(required.by_horizon, available, n),
+            _spread(required.level, available, n),
         ),
-        silence=silence,
-        features=_spread(columns, asked, n),
+        unavailable_reason=reasons,
+        features=_spread(columns, available, n),
     )
 
 
-def account_rows(requirement: AccountFigures, asked: npt.NDArray[np.intp]) -> AccountRows:
-    """Chosen accounts as rows at the one row of a snapshot's features: each account's positions,
-    then its collateral in coins."""
-    owner, legs = _entries(requirement.leg_start, asked)
+def account_rows(requirement: AccountFigures, chosen: npt.NDArray[np.intp]) -> AccountRows:
+    """The chosen accounts (indices) as feature rows: each one's positions, then its collateral in
+    coins, all at the one row of a snapshot's features."""
+    owner, legs = _entries(requirement.leg_start, chosen)
     symbol, notional = requirement.leg_symbol[legs], requirement.leg_notional[legs]
     counted = None
     greeks = _greeks(requirement, legs)
-    held = requirement.collateral
-    if (held.symbol >= 0).any():
-        of_balance, balances = _entries(held.start, asked)
-        coins = held.symbol[balances] >= 0
+    collateral = requirement.collateral
+    if (collateral.symbol >= 0).any():
+        of_balance, balances = _entries(collateral.start, chosen)
+        coins = collateral.symbol[balances] >= 0
         of_balance, balances = of_balance[coins], balances[coins]
         order = np.argsort(np.concatenate([owner, of_balance]), kind="stable")
         owner = np.concatenate([owner, of_balance])[order]
-        symbol = np.concatenate([symbol, held.symbol[balances]])[order]
+        symbol = np.concatenate([symbol, collateral.symbol[balances]])[order]
         notional = np.concatenate([notional, np.zeros(len(balances))])[order]
-        counted = np.concatenate([np.zeros(len(legs)), held.counted()[balances]])[order]
+        counted = np.concatenate([np.zeros(len(legs)), collateral.counted()[balances]])[order]
         if greeks is not None:
             greeks = greeks.padded(len(balances), order)
-    start = np.zeros(len(asked) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(owner, minlength=len(asked)), out=start[1:])
+    start = np.zeros(len(chosen) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(owner, minlength=len(chosen)), out=start[1:])
     return AccountRows(
-        row=np.zeros(len(asked), dtype=np.int64),
+        row=np.zeros(len(chosen), dtype=np.int64),
         leg_start=start,
         leg_symbol=symbol,
         leg_notional=notional,
-        headroom=requirement.headroom[asked],
-        maintenance_margin=requirement.maintenance_margin[asked],
+        headroom=requirement.headroom[chosen],
+        maintenance_margin=requirement.maintenance_margin[chosen],
         leg_collateral=counted,
         leg_greeks=greeks,
     )
 
 
-def _greeks(requirement: AccountFigures, legs: npt.NDArray[np.int64]) -> LegGreeks | None:
+def _greeks(requirement: AccountFigures, legs: Ints) -> LegGreeks | None:
     options = requirement.options
     if options is None:
         return None
     return LegGreeks(options.option[legs], options.gamma[legs], options.vega[legs])
 
 
-def _entries(
-    start: npt.NDArray[np.int64], asked: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _entries(start: Ints, chosen: npt.NDArray[np.intp]) -> tuple[Ints, Ints]:
     """Entries of the chosen rows of a sparse matrix, and which of the chosen each belongs to."""
-    counts = start[asked + 1] - start[asked]
+    counts = start[chosen + 1] - start[chosen]
     before = np.cumsum(counts) - counts
-    owner = np.repeat(np.arange(len(asked)), counts)
-    return owner, np.arange(len(owner)) + np.repeat(start[asked] - before, counts)
+    owner = np.repeat(np.arange(len(chosen)), counts)
+    return owner, np.arange(len(owner)) + np.repeat(start[chosen] - before, counts)
 
 
-def _silences(requirement: Requirement, snapshot: MarketSnapshot) -> list[str | None]:
+def _unavailable_reasons(requirement: Requirement, snapshot: MarketSnapshot) -> list[str | None]:
     """Why the model cannot be asked about each account; None where it can."""
-    by_symbol = _symbol_silences(snapshot)
-    silences: list[str | None] = [None] * len(requirement)
+    by_symbol = _symbol_reasons(snapshot)
+    reasons: list[str | None] = [None] * len(requirement)
     for i in requirement.problems:
-        silences[i] = "the account has no figures"
+        reasons[i] = "the account has no figures"
     if not any(by_symbol):
-        return silences
+        return reasons
     # A leg of symbol -1 cannot be valued, and its account is among the problems.
-    silent = np.array([reason is not None for reason in by_symbol])[requirement.leg_symbol]
-    legs = np.flatnonzero(silent & (requirement.leg_symbol >= 0))
+    unavailable = np.array([reason is not None for reason in by_symbol])[requirement.leg_symbol]
+    legs = np.flatnonzero(unavailable & (requirement.leg_symbol >= 0))
     owner = np.searchsorted(requirement.leg_start, legs, side="right") - 1
     for i, s in zip(owner.tolist(), requirement.leg_symbol[legs].tolist(), strict=True):
-        if silences[i] is None:
-            silences[i] = by_symbol[s]
-    return silences
+        if reasons[i] is None:
+            reasons[i] = by_symbol[s]
+    return reasons
 
 
-def _symbol_silences(snapshot: MarketSnapshot) -> list[str | None]:
+def _symbol_reasons(snapshot: MarketSnapshot) -> list[str | None]:
     features, per_hour = snapshot.features, snapshot.interval.per_hour
     reasons: list[str | None] = []
     for s, (name, usable) in enumerate(zip(features.symbols, snapshot.usable(), strict=True)):

@@ -1,4 +1,6 @@
-"""What travels over HTTP: one definition gives decoding, validation and the OpenAPI page.
+"""Messages about accounts and decisions: one definition decodes, validates and documents them.
+
+The account itself is in `market.sources.http`, with bars and quotes.
 
 Money is in the settlement currency, sizes in units of the underlying, times are ISO 8601 in UTC.
 """
@@ -9,48 +11,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from market.sources.http import MAX_POSITIONS, AccountIn, Name, Time
+
 MAX_ACCOUNTS = 20_000
-MAX_POSITIONS = 1_000
-MAX_BARS = 20_000
 
-# No control characters: a database may not take them, and a log may obey them.
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f])")]
-Time = Annotated[str, Meta(min_length=10, max_length=40)]
-BarStatus = Literal["applied", "duplicate", "late", "corrected", "suspect", "rejected"]
 Binding = Literal["floor", "model", "cap", "dead_band", "step", "release", "fallback"]
-
-
-class PositionIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """A signed quantity; without an entry price it entered at the mark."""
-
-    instrument: Name
-    quantity: float
-    entry_price: float | None = None
-
-
-class BalanceIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """An amount of a collateral asset."""
-
-    asset: Name
-    amount: float
-
-
-class PreviousAddOnIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """The add-on in force and when it was decided."""
-
-    amount: Annotated[float, Meta(ge=0)]
-    as_of: Time
-
-
-class AccountIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """One account as it stands; `history` is kept with the decision."""
-
-    account_id: Name
-    cash: float
-    positions: Annotated[list[PositionIn], Meta(max_length=MAX_POSITIONS)]
-    collateral: Annotated[list[BalanceIn], Meta(max_length=MAX_POSITIONS)] = []
-    previous_add_on: PreviousAddOnIn | None = None
-    history: dict[str, Any] | None = None
 
 
 class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,54 +129,3 @@ class ScoreResponse(Struct, frozen=True):
 
     decisions: list[Decision]
     errors: list[AccountProblem]
-
-
-class BarIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """One bar; `ts` is its open."""
-
-    symbol: Name
-    ts: Time
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-
-
-class BarsRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Bars that have closed.
-
-    `final`: their steps and all before them are complete; they count and take no more bars.
-    `correct` (scope `admin`): bars that are late are corrections, which count from the next step.
-    """
-
-    interval: str
-    bars: Annotated[list[BarIn], Meta(min_length=1, max_length=MAX_BARS)]
-    final: bool = False
-    correct: bool = False
-
-
-class BarResult(Struct, frozen=True, omit_defaults=True):
-    """What became of one bar."""
-
-    symbol: str
-    ts: str
-    status: BarStatus
-    detail: str | None = None
-
-
-class BarsResponse(Struct, frozen=True):
-    """Results in the order of the bars, and the close of the newest step that counts."""
-
-    results: list[BarResult]
-    as_of: str | None
-
-
-class Problem(Struct, frozen=True, omit_defaults=True):
-    """A machine-readable problem (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[AccountProblem] = []

@@ -1,65 +1,48 @@
-"""Decisions in the ledger: what is recorded, and how it is replayed."""
+"""Decisions in the ledger: what is recorded with each, and the add-ons in force by the records.
+
+`Recording` appends the decisions of one request, each after the one that it continues from.
+"""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, lru_cache
 from importlib.metadata import version
-from typing import Any
 
 import msgspec
 
-from decisions.comparison import Replay, compare
-from decisions.decision import PreviousAddOn, decide
-from decisions.messages import AccountIn, AccountProblem, Decision
-from decisions.revisions import CALCULATION, SCHEMA, RecordedBasis
+from decisions.book_scoring import PreviousAddOn
+from decisions.decision import Outcome
+from decisions.messages import AccountProblem, Decision
 from features.state.snapshot import MarketSnapshot
-from ledger.canonical import sha256_of
+from ledger.canonical import canonical_bytes, sha256_of
 from ledger.contents import CanonicalContent
+from ledger.decisions import Draft
+from ledger.idempotency import IdempotentAnswer
 from ledger.records import Entry, Record, new_id
 from ledger.store import Ledger
 from margin.engines.registry import engine_of
-from margin.rules.ruleset import RuleSet, ruleset_from_content
-from market.accounts.book import Account, Balance, Position
+from margin.rules.ruleset import RuleSet
 from market.bars.daily_closes import DailyCloses
 from market.core.clock import DAY, parse_time
-from market.core.errors import LedgerError
+from market.core.errors import UnrecordableError
 from market.quotes.quotes import QuoteBoard
-from models.forecaster import Forecaster
+from market.sources.http import AccountIn
+
+SCHEMA = 1
+"""Raise it with every field that a decision gains or loses (`decisions.messages.Decision`)."""
+
+CALCULATION = 1
+"""Raise it with every change that moves results on purpose, and add the change to
+`decisions.replay.CHANGES`."""
 
 LOOK_BACK = DAY
 """How far back a level is looked for in records that do not carry it, nanoseconds."""
 
 _FALLBACK = '"binding":"fallback"'
 """Part of the canonical JSON of a decision that the model did not answer."""
-
-
-def to_account(account: AccountIn) -> Account:
-    """The account that a request describes; cash-like collateral stays collateral."""
-    return Account(
-        account.account_id,
-        account.cash,
-        tuple(Position(p.instrument, p.quantity, p.entry_price) for p in account.positions),
-        tuple(Balance(b.asset, b.amount) for b in account.collateral),
-    )
-
-
-def from_account(account: Account) -> AccountIn:
-    """The request that describes an account."""
-    return msgspec.convert(
-        {
-            "account_id": account.account_id,
-            "cash": account.cash,
-            "positions": [
-                {"instrument": p.instrument, "quantity": p.quantity, "entry_price": p.entry_price}
-                for p in account.positions
-            ],
-            "collateral": [{"asset": b.asset, "amount": b.amount} for b in account.collateral],
-        },
-        AccountIn,
-    )
 
 
 @cache
@@ -72,11 +55,6 @@ def fingerprint() -> dict[str, str]:
         "python": platform.python_version(),
         "cpu_features": sha256_of(_cpu_features())[:16],
     }
-
-
-def _machine(recorded: Mapping[str, str]) -> dict[str, str]:
-    """A fingerprint without the hash of the feature registry, which earlier versions put there."""
-    return {name: part for name, part in recorded.items() if name != "features"}
 
 
 def _cpu_features() -> list[str]:
@@ -98,7 +76,7 @@ def entries(
     Daily closes are among the contents where the rule set simulates history: they are the same
     for all decisions of a day, and stored once.
     """
-    # Quotes on their own: they are large, and stay while the clock goes on.
+    # Quotes apart: they are large, and stay while the clock goes on.
     market = replace(snapshot, quotes=None).content()
     shared = [
         ("market", CanonicalContent.of(market)),
@@ -110,43 +88,43 @@ def entries(
     if engine_of(ruleset).needs_daily_history and daily is not None:
         shared.append(("daily_closes", _daily_content(daily)))
     contents = {f"{kind}_sha256": content.sha256 for kind, content in shared}
-    found: list[Entry] = []
-    named: list[Decision] = []
+    recorded: list[Entry] = []
+    identified: list[Decision] = []
     for decision in decisions:
         before = previous.get(decision.account_id)
-        own = msgspec.structs.replace(decision, decision_id=new_id())
-        named.append(own)
-        found.append(
+        decision = msgspec.structs.replace(decision, decision_id=new_id())
+        identified.append(decision)
+        recorded.append(
             Entry(
                 kind="decision",
-                id=str(own.decision_id),
-                account_id=own.account_id,
+                id=str(decision.decision_id),
+                account_id=decision.account_id,
                 as_of=snapshot.as_of,
                 payload={
                     "schema": SCHEMA,
                     "calculation": CALCULATION,
-                    "decision": msgspec.to_builtins(own, str_keys=True),
-                    "account": msgspec.to_builtins(accounts[own.account_id]),
+                    "decision": msgspec.to_builtins(decision, str_keys=True),
+                    "account": msgspec.to_builtins(accounts[decision.account_id]),
                     "previous": None if before is None else asdict(before),
                     # Why there was no model is then why the decision is degraded.
-                    "no_model": own.degraded if own.model is None else None,
+                    "no_model": decision.degraded if decision.model is None else None,
                     "fingerprint": fingerprint(),
                     "contents": contents,
                 },
             )
         )
-    return found, shared, named
+    return recorded, shared, identified
 
 
 def _quotes_content(board: QuoteBoard) -> CanonicalContent:
-    """The canonical JSON of a board, made once for all decisions on it: of the last board it is
-    kept, told by identity, for boards never change."""
+    """The canonical JSON of a board. That of the last board is cached by identity, for boards never
+    change."""
     known = _LAST_BOARD.get("last")
     if known is not None and known[0] is board:
         return known[1]
-    made = CanonicalContent.of(board.content)
-    _LAST_BOARD["last"] = board, made
-    return made
+    content = CanonicalContent.of(board.content)
+    _LAST_BOARD["last"] = board, content
+    return content
 
 
 _LAST_BOARD: dict[str, tuple[QuoteBoard, CanonicalContent]] = {}
@@ -166,8 +144,8 @@ class LevelsInForce:
     previous:
         By account id; accounts without one are left out.
     based_on:
-        Id of the record that each rests on, None for an account without any: every account asked
-        about is here.
+        Id of the record that each rests on, None for an account without any; by account id, all of
+        them.
     """
 
     previous: dict[str, PreviousAddOn]
@@ -175,10 +153,10 @@ class LevelsInForce:
 
     def renewed(self, last: Mapping[str, Record]) -> LevelsInForce:
         """These after newer decisions of some accounts."""
-        kept = {name: level for name, level in self.previous.items() if name not in last}
-        found = {name: level_in_force(record) for name, record in last.items()}
+        current = {name: level for name, level in self.previous.items() if name not in last}
+        newer = {name: level_in_force(record) for name, record in last.items()}
         return LevelsInForce(
-            kept | {name: level for name, level in found.items() if level is not None},
+            current | {name: level for name, level in newer.items() if level is not None},
             self.based_on | {name: record.id for name, record in last.items()},
         )
 
@@ -187,7 +165,7 @@ def levels_in_force(ledger: Ledger, account_ids: Sequence[str]) -> LevelsInForce
     """The level that the model last set for each account.
 
     A fallback to the rule floor sets no level; its record carries the one before. Fallbacks that
-    earlier versions recorded carry none: the level is looked for in the `LOOK_BACK` before them.
+    earlier versions recorded carry none: the level is searched in the `LOOK_BACK` before them.
 
     Raises
     ------
@@ -196,12 +174,12 @@ def levels_in_force(ledger: Ledger, account_ids: Sequence[str]) -> LevelsInForce
     """
     last = ledger.last_decisions(account_ids)
     levels = LevelsInForce({}, dict.fromkeys(account_ids)).renewed(last)
-    silent = {
+    fallbacks = {
         name: record.recorded_at - LOOK_BACK
         for name, record in last.items()
         if name not in levels.previous and "calculation" not in record.payload
     }
-    for name, record in ledger.last_decisions_without(silent, _FALLBACK).items():
+    for name, record in ledger.last_decisions_without(fallbacks, _FALLBACK).items():
         before = level_in_force(record)
         if before is not None:
             levels.previous[name] = replace(before, carried=True)
@@ -230,69 +208,119 @@ def level_in_force(record: Record) -> PreviousAddOn | None:
     )
 
 
-def recorded_previous(ledger: Ledger, account_ids: Sequence[str]) -> dict[str, PreviousAddOn]:
-    """The add-on in force of each account that has one, see `levels_in_force`."""
-    return levels_in_force(ledger, account_ids).previous
-
-
-def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecaster]) -> Replay:
-    """Decide again from what was recorded, and compare what was recorded.
-
-    Fields that decisions gained since are not compared.
-
-    Parameters
-    ----------
-    ledger:
-        Where the decision is.
-    decision_id:
-        Its id.
-    load_model:
-        Gives the model of a bundle's SHA-256.
-
-    Raises
-    ------
-    LedgerError
-        There is no such decision, or what it rests on is missing.
-    DataError
-        The market was recorded without a column that rules or model need.
-    """
-    record = ledger.get_record(decision_id)
-    if record.kind != "decision":
-        raise LedgerError(f"record {decision_id!r} is a {record.kind}, not a decision")
-    payload = record.payload
-    recorded: dict[str, Any] = payload["decision"]
-    named = payload["contents"]
-    market = ledger.get(named["market_sha256"])
-    if "quotes_sha256" in named:
-        market["quotes"] = ledger.get(named["quotes_sha256"])
-    snapshot = MarketSnapshot.from_content(market)
-    ruleset = ruleset_from_content(ledger.get(named["ruleset_sha256"]))
-    if "daily_closes_sha256" in named:
-        snapshot = snapshot.with_daily(
-            DailyCloses.from_content(ledger.get(named["daily_closes_sha256"]))
-        )
-    model = load_model(recorded["model"]) if recorded["model"] else None
-    if model is not None:
-        snapshot.check_columns(model.bundle.schema.features)
-    account = msgspec.convert(payload["account"], AccountIn)
-    before = payload["previous"]
-    answer = decide(
-        [to_account(account)],
-        snapshot,
-        ruleset,
-        model,
-        {} if before is None else {account.account_id: PreviousAddOn(**before)},
-        no_model=payload["no_model"] or "",
-    )[0]
-    if isinstance(answer, AccountProblem):
-        raise LedgerError(f"decision {decision_id} cannot be made again: {answer.detail}")
-    again = msgspec.structs.replace(answer, decision_id=decision_id)
-    replayed = msgspec.to_builtins(again, str_keys=True)
-    same_machine = _machine(payload["fingerprint"]) == _machine(fingerprint())
-    return compare(recorded, replayed, RecordedBasis(payload, market, ruleset), same_machine)
-
-
 def _as_of(record: Record) -> int:
     if record.as_of is None:
         return parse_time(record.payload["decision"]["as_of"])
     return record.as_of
+
+
+Decide = Callable[[Sequence[str], Mapping[str, PreviousAddOn]], Outcome]
+"""Decides on the accounts of some ids with these add-ons in force."""
+
+Respond = Callable[[list[Decision], list[AccountProblem]], IdempotentAnswer | None]
+"""The answer to keep under its idempotency key; None where the request carried none."""
+
+Append = Callable[[Draft, Callable[[Mapping[str, Record]], Draft]], Draft]
+"""`Ledger.append_decisions`."""
+
+
+def _no_answer(decisions: list[Decision], problems: list[AccountProblem]) -> None:
+    return None
+
+
+@dataclass(slots=True)
+class Recording:
+    """Decisions of one request on their way into the ledger.
+
+    Attributes
+    ----------
+    accounts:
+        What was decided on, by id.
+    levels:
+        Add-ons in force by the ledger. An account whose request gave its add-on is in
+        `stated` instead.
+    stated:
+        Add-ons in force that the request states, by account id.
+    snapshot, ruleset:
+        Market and rules of the decisions.
+    decide, respond:
+        Make the decisions, and the answer that is recorded with them.
+    decisions, problems:
+        The results; decisions have their ids once `record` returned.
+    """
+
+    accounts: Mapping[str, AccountIn]
+    levels: LevelsInForce
+    stated: dict[str, PreviousAddOn]
+    snapshot: MarketSnapshot
+    ruleset: RuleSet
+    decide: Decide
+    respond: Respond = _no_answer
+    decisions: list[Decision] = field(default_factory=list)
+    problems: list[AccountProblem] = field(default_factory=list)
+    _entries: Sequence[Entry] = ()
+
+    def run(self) -> None:
+        """Decide on all accounts."""
+        outcome = self.decide(list(self.accounts), self.levels.previous | self.stated)
+        self.decisions, self.problems = outcome.decisions, outcome.problems
+
+    def record(self, append: Append) -> None:
+        """Put the decisions on record.
+
+        An account whose decision cannot be recorded for what it holds becomes a problem; the
+        others are recorded. Nothing is appended where no decision is left.
+
+        Raises
+        ------
+        LedgerDuplicateError, LedgerConflictError, LedgerError
+            As `Ledger.append_decisions`; nothing was recorded.
+        UnrecordableError
+            What all decisions share cannot be recorded.
+        """
+        if not self.decisions:
+            return
+        try:
+            append(self._draft(), self._renew)
+        except UnrecordableError:
+            if not self._move_unrecordable_to_problems():
+                raise
+            if self.decisions:
+                append(self._draft(), self._renew)
+
+    def _draft(self) -> Draft:
+        self._entries, contents, self.decisions = entries(
+            self.decisions,
+            self.accounts,
+            self.levels.previous | self.stated,
+            self.snapshot,
+            self.ruleset,
+        )
+        recorded = {decision.account_id for decision in self.decisions}
+        based_on = {name: last for name, last in self.levels.based_on.items() if name in recorded}
+        return Draft(self._entries, contents, self.respond(self.decisions, self.problems), based_on)
+
+    def _renew(self, last: Mapping[str, Record]) -> Draft:
+        """Decide again on accounts on which another decision was recorded meanwhile."""
+        self.levels = self.levels.renewed(last)
+        outcome = self.decide(list(last), self.levels.previous)
+        renewed = {decision.account_id: decision for decision in outcome.decisions}
+        current = {d.account_id: d for d in self.decisions if d.account_id not in last} | renewed
+        self.decisions = [current[d.account_id] for d in self.decisions if d.account_id in current]
+        self.problems = self.problems + outcome.problems
+        return self._draft()
+
+    def _move_unrecordable_to_problems(self) -> bool:
+        """Turn decisions without a canonical form into problems; whether there were any."""
+        unrecordable: dict[str, str] = {}
+        for entry in self._entries:
+            try:
+                canonical_bytes(entry.payload)
+            except UnrecordableError as error:
+                unrecordable[str(entry.account_id)] = str(error)
+        self.problems = self.problems + [
+            AccountProblem(name, "unrecordable", f"account {name!r}: the decision {why}")
+            for name, why in unrecordable.items()
+        ]
+        self.decisions = [d for d in self.decisions if d.account_id not in unrecordable]
+        return bool(unrecordable)

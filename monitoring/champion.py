@@ -1,22 +1,28 @@
-"""The champion: which bundle answers now, watched through its pointer file."""
+"""The champion: the bundle that answers now, followed through its pointer file."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from decisions.decision import NO_BUNDLE
+from decisions.book_scoring import PreviousAddOn
+from decisions.decision import NO_BUNDLE, Outcome, decide
+from features.state.snapshot import MarketSnapshot
+from margin.rules.ruleset import RuleSet
+from market.accounts.book import Account
 from market.core.errors import BundleError, ModelError
 from models.bundle.bundle import load_bundle
 from models.bundle.pointer import CHAMPION, read_pointer
 from models.forecaster import Forecaster
 
+MODEL_FAILED = "no model: the model failed to answer"
+
 CHECK_SECONDS = 1.0
-"""The pointer is looked at no more often than this."""
+"""The pointer is read no more often than this."""
 
 RETRY_SECONDS = 30.0
 """A bundle that failed its audit is tried again after this, in case it was restored."""
@@ -28,24 +34,24 @@ _Signature = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """Who answers.
+    """The model that answers now.
 
     Attributes
     ----------
     model:
-        The model, or None: the rule floor answers.
-    silence:
+        The model, or None: the rule floor takes its place.
+    unavailable_reason:
         Why there is none; empty with a model.
-    trouble:
+    health_error:
         What is wrong with the bundle that should answer; None if nothing is.
     """
 
     model: Forecaster | None
-    silence: str
-    trouble: str | None
+    unavailable_reason: str
+    health_error: str | None
 
-    def answering(self, horizons: Collection[int]) -> Champion:
-        """Itself, or nobody where the model lacks a horizon that the rules target."""
+    def for_horizons(self, horizons: Collection[int]) -> Champion:
+        """Itself, or no model where it lacks a horizon that the rules target."""
         if self.model is None:
             return self
         missing = sorted(set(horizons) - set(self.model.horizons))
@@ -55,19 +61,41 @@ class Champion:
         cause = f"bundle {name} lacks horizons {missing} h, which the rule set in force targets"
         return Champion(None, f"no model: {cause}", f"{cause}: no model answers")
 
+    def decide(
+        self,
+        accounts: Sequence[Account],
+        snapshot: MarketSnapshot,
+        ruleset: RuleSet,
+        previous: Mapping[str, PreviousAddOn],
+    ) -> Outcome:
+        """Decide on accounts; by the rule floor where the model fails or does not fit the rules.
 
-_NOBODY = Champion(None, NO_BUNDLE, NO_BUNDLE)
+        Parameters are those of `decisions.decision.decide`.
+        """
+        champion = self.for_horizons(ruleset.add_on.targets)
+        model, no_model = champion.model, champion.unavailable_reason
+        try:
+            results = decide(accounts, snapshot, ruleset, model, previous, no_model=no_model)
+        except ModelError as error:
+            _LOG.error("the model failed; the rule floor answers: %s", error)
+            model = None
+            results = decide(accounts, snapshot, ruleset, None, previous, no_model=MODEL_FAILED)
+        return Outcome.of(results, model)
+
+
+_NO_CHAMPION = Champion(None, NO_BUNDLE, NO_BUNDLE)
 
 
 class ChampionWatch:
-    """Follows the pointer file ``champion``: audit first, then switch, else keep the old model.
+    """Follows the pointer file ``champion``: audits a new bundle, then switches to it, else keeps
+    the old model.
 
     Parameters
     ----------
     bundles:
         Folder of the bundles and of the pointer file.
     horizons:
-        Gives the horizons in hours that the rule set in force targets; a bundle without one of
+        Returns the horizons in hours that the rule set in force targets; a bundle without one of
         them is refused.
     """
 
@@ -75,14 +103,14 @@ class ChampionWatch:
         self._bundles = bundles
         self._horizons = horizons
         self._lock = threading.Lock()
-        self._seen: _Signature | None = None
+        self._signature: _Signature | None = None
         self._tried = self._checked = time.monotonic()
-        self._champion = _NOBODY
+        self._champion = _NO_CHAMPION
         with self._lock:
             self._refresh()
 
     def current(self) -> Champion:
-        """Who answers now. While a new bundle loads, the others go on with the old one."""
+        """The champion now. While a new bundle loads, other threads go on with the old one."""
         if time.monotonic() - self._checked >= CHECK_SECONDS and self._lock.acquire(blocking=False):
             try:
                 self._refresh()
@@ -94,15 +122,17 @@ class ChampionWatch:
         self._checked = time.monotonic()
         # The signature is taken first: a pointer replaced while it is read shows the next time.
         try:
-            seen = _signature(self._bundles / CHAMPION)
+            signature = _signature(self._bundles / CHAMPION)
         except OSError as error:
             _LOG.warning("the pointer file champion cannot be looked at: %s", error)
             self._keep("the pointer file cannot be read")
             return
-        failed = self._champion.trouble is not None and self._checked - self._tried >= RETRY_SECONDS
-        if seen == self._seen and not failed:
+        failed = (
+            self._champion.health_error is not None and self._checked - self._tried >= RETRY_SECONDS
+        )
+        if signature == self._signature and not failed:
             return
-        self._seen, self._tried = seen, self._checked
+        self._signature, self._tried = signature, self._checked
         self._follow()
 
     def _follow(self) -> None:
@@ -110,7 +140,7 @@ class ChampionWatch:
         try:
             sha = read_pointer(self._bundles, CHAMPION)
             if sha is None:
-                self._champion = _NOBODY
+                self._champion = _NO_CHAMPION
                 return
             model = self._champion.model
             if model is None or model.bundle.sha256 != sha:
@@ -134,7 +164,7 @@ class ChampionWatch:
         return model
 
     def _keep(self, cause: str) -> None:
-        """Go on with what there is, and say what is wrong."""
+        """Keep the current model, and name what is wrong."""
         model = self._champion.model
         if model is None:
             self._champion = Champion(None, f"no model: {cause}", f"{cause}: no model answers")
@@ -146,7 +176,7 @@ class ChampionWatch:
 def _signature(path: Path) -> _Signature | None:
     """What changes when the pointer is replaced; None where there is no file."""
     try:
-        found = path.stat(follow_symlinks=False)
+        status = path.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return status.st_mtime_ns, status.st_ino, status.st_size

@@ -37,7 +37,7 @@ from models.bundle.schema import ModelSchema
 from models.onnx.export import export
 from models.trees.tree_table import TreeTable
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.live_steps import StepRule
+from monitoring.market_state.steps import StepRule
 from serving.http.app import ServingSettings, create_app
 
 HOUR = Interval.parse("1h")

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 import typer.main
 
-from decisions.messages import BarsRequest, Decision, ScoreRequest
+from decisions.messages import Decision, ScoreRequest
 from decisions.what_if.messages import WhatIfRequest
+from monitoring.market_state.messages import BarsRequest
 from monitoring.quotes.messages import QuotesRequest
 from pipelines.cli.main import app
 

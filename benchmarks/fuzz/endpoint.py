@@ -188,7 +188,7 @@ class World:
 
     def scene(self, endpoint: Endpoint, session: int) -> Scene:
         """What bodies may refer to at the start of a session."""
-        moment = endpoint.live.moment
+        moment = endpoint.live.state
         symbols = moment.head.symbols
         newest = endpoint.newest_close
         collateral = self.ruleset.collateral

@@ -28,7 +28,7 @@ from benchmarks.fuzz.oracles.relations import (
     neighbour_faults,
     price_count,
 )
-from decisions.records import replay
+from decisions.replay import replay
 from ledger.canonical import canonical_bytes
 from ledger.verify import verify
 from market.bars.outlier_filter import MAX_GAP_HOURS
@@ -113,7 +113,7 @@ class Session:
         if answer.status != 200 or self._steps % _READY_EVERY == 0:
             faults += self._ready_faults()
         self.scene.newest = self._endpoint.newest_close
-        self.scene.known = self._endpoint.live.moment.newest_known or self.scene.newest
+        self.scene.known = self._endpoint.live.state.newest_known or self.scene.newest
         return answer, faults
 
     def finish(self) -> list[str]:
@@ -260,6 +260,6 @@ class Session:
 
 
 def _market(endpoint: Endpoint) -> bytes:
-    moment = endpoint.live.moment
+    moment = endpoint.live.state
     newest = moment.newest_known or endpoint.newest_close
     return canonical_bytes(moment.snapshot(newest).content())

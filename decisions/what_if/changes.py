@@ -1,4 +1,4 @@
-"""What would change: trades and deposits applied to accounts as they stand."""
+"""Apply trades and deposits to accounts as they stand."""
 
 from __future__ import annotations
 
@@ -60,10 +60,12 @@ def _trade(account: Account, instrument: str, delta: float, prices: Prices) -> A
         if leg.instrument == instrument:
             before, after = account.positions[:i], account.positions[i + 1 :]
             leg, realised = _merge(leg, delta, at.price)
-            kept = (leg,) if leg.quantity != 0.0 else ()
+            remaining = (leg,) if leg.quantity != 0.0 else ()
             # The premium holds all that an option realises.
-            gained = 0.0 if at.premium else realised
-            return replace(account, cash=account.cash + gained, positions=(*before, *kept, *after))
+            profit = 0.0 if at.premium else realised
+            return replace(
+                account, cash=account.cash + profit, positions=(*before, *remaining, *after)
+            )
     return replace(account, positions=(*account.positions, Position(instrument, delta)))
 
 

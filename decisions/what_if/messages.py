@@ -1,4 +1,4 @@
-"""What travels over ``POST /v1/what-if``; units as in `decisions.messages`."""
+"""Messages of ``POST /v1/what-if``; units as in `decisions.messages`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from decisions.messages import (
-    MAX_ACCOUNTS,
-    AccountChange,
-    AccountIn,
-    Name,
-    ScoreResponse,
-    Time,
-)
+from decisions.messages import MAX_ACCOUNTS, AccountChange, ScoreResponse
+from market.sources.http import AccountIn, Name, Time
 
 MAX_LARGEST = 20
 _MOST_MONEY = 1e15

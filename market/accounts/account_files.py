@@ -28,18 +28,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market.accounts.account_columns import numbers, prices, recode, sorted_union, strings, times
 from market.accounts.book import SETTLEMENT_CURRENCY, Book
+from market.core.arrays import Floats, Ints
 from market.core.clock import format_time
 from market.core.errors import DataError
 from market.core.files import replace_file
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from market.sources.base import AccountUpdates
 
 CLOSED = "closed"
 """Kind of the event that ends an account."""
@@ -229,7 +227,7 @@ def read_accounts(folder: Path) -> AccountHistory:
 
 
 def write_accounts(
-    folder: Path, snapshots: Iterable[tuple[int, Book]], events: Sequence[Event] = ()
+    folder: Path, snapshots: Iterable[AccountUpdates], events: Sequence[Event] = ()
 ) -> AccountHistory:
     """Write account files and return them as `read_accounts` would.
 
@@ -242,7 +240,7 @@ def write_accounts(
     folder:
         Made where it does not exist; its account files are replaced.
     snapshots:
-        Times in nanoseconds, strictly rising, each with a book.
+        By time, strictly rising.
     events:
         In any order.
 
@@ -262,18 +260,19 @@ def write_accounts(
 
 
 def make_history(
-    snapshots: Iterable[tuple[int, Book]], events: Sequence[Event] = ()
+    snapshots: Iterable[AccountUpdates], events: Sequence[Event] = ()
 ) -> AccountHistory:
     """What `write_accounts` would return, without files; parameters and errors are the same."""
     return _history(Path("in memory"), *_tables(snapshots), _event_table(events))
 
 
-def _tables(snapshots: Iterable[tuple[int, Book]]) -> tuple[pa.Table, pa.Table]:
+def _tables(snapshots: Iterable[AccountUpdates]) -> tuple[pa.Table, pa.Table]:
     legs: list[tuple[int, str, str, float, float]] = []
     balances: list[tuple[int, str, str, float]] = []
     last_held: dict[str, str] = {}
     before: int | None = None
-    for time, book in snapshots:
+    for snapshot in snapshots:
+        time, book = snapshot.ts, snapshot.book
         if before is not None and time <= before:
             raise DataError(
                 f"snapshot at {format_time(time)} follows one at {format_time(before)}; "

@@ -9,14 +9,15 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from market.bars.bar_files import BarFolder, BarKind, SymbolBars
+from market.bars.bar_cleaning import SymbolBars
 from market.bars.bar_versions import Clock
 from market.bars.panel import CLOSE
 from market.bars.quality import Agreement
+from market.core.arrays import Floats, Ints
 from market.core.clock import DAY, Interval
 from market.core.errors import DataError
+from market.sources.base import BarKind, BarSource
 
-Floats = npt.NDArray[np.float64]
 Sources = npt.NDArray[np.int16]
 
 MARK_ORDER: tuple[BarKind, ...] = ("mark", "perp", "spot")
@@ -30,10 +31,10 @@ NO_SOURCE = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """One file that was read."""
+class LoadedBars:
+    """Bars of one symbol from one source."""
 
-    folder: BarFolder
+    source: BarSource
     symbol: str
     bars: SymbolBars
 
@@ -55,7 +56,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Sourced:
+class MergedSources:
     """Files put together by one clock.
 
     Attributes
@@ -82,11 +83,11 @@ class Sourced:
                 chosen.source[take] = other.source[take]
         return chosen
 
-    def references(self, series: Series, loaded: Sequence[Loaded]) -> Floats | None:
+    def references(self, series: Series, loaded: Sequence[LoadedBars]) -> Floats | None:
         """Closes of the other kinds at each bar of a series, shape (T, S, K); None if one kind."""
         if len(self.by_kind) == 1:
             return None
-        kinds = np.array([*(MARK_ORDER.index(file.folder.kind) for file in loaded), -1])
+        kinds = np.array([*(MARK_ORDER.index(file.source.kind) for file in loaded), -1])
         own = kinds[series.source]  # NO_SOURCE finds the last one
         closes = np.empty((*own.shape, len(self.by_kind)))
         for k, (kind, other) in enumerate(self.by_kind.items()):
@@ -96,15 +97,15 @@ class Sourced:
         return closes
 
 
-def grid_of(loaded: Sequence[Loaded], interval: Interval) -> npt.NDArray[np.int64]:
-    """Opens from the first bar of any file to the last.
+def common_grid(loaded: Sequence[LoadedBars], interval: Interval) -> Ints:
+    """Ints from the first bar of any file to the last.
 
     Raises
     ------
     DataError
         No file of traded prices holds a bar.
     """
-    if all(file.folder.kind == "mark" for file in loaded):
+    if all(file.source.kind == "mark" for file in loaded):
         raise DataError("every spot and perp file is empty once faulty bars are dropped")
     # Marks may begin or end elsewhere; the grid covers everything that was read.
     clocks: tuple[Clock, ...] = ("newest", "settled", "at_close")
@@ -114,30 +115,30 @@ def grid_of(loaded: Sequence[Loaded], interval: Interval) -> npt.NDArray[np.int6
     return np.arange(first, last + interval.nanoseconds, interval.nanoseconds, dtype=np.int64)
 
 
-def put_together(
-    loaded: Sequence[Loaded],
+def merge_sources(
+    loaded: Sequence[LoadedBars],
     symbols: Sequence[str],
-    grid: npt.NDArray[np.int64],
+    grid: Ints,
     interval: Interval,
     clock: Clock,
-) -> tuple[Sourced, list[int]]:
+) -> tuple[MergedSources, list[int]]:
     """Files on one grid by one clock, and how many bars of each file were used."""
     column = {symbol: i for i, symbol in enumerate(symbols)}
-    kinds = list(dict.fromkeys(file.folder.kind for file in loaded))
+    kinds = list(dict.fromkeys(file.source.kind for file in loaded))
     by_kind = {kind: _nothing(len(grid), len(symbols)) for kind in kinds}
     bars = by_kind[kinds[0]] if len(kinds) == 1 else _nothing(len(grid), len(symbols))
     used = []
     for i, file in enumerate(loaded):
         opens, values = file.bars.as_known(clock)
         rows, s = (opens - grid[0]) // interval.nanoseconds, column[file.symbol]
-        fresh = _fill_in(by_kind[file.folder.kind], rows, s, values, i)
-        if file.folder.kind != "mark" and len(kinds) > 1:
+        fresh = _fill_in(by_kind[file.source.kind], rows, s, values, i)
+        if file.source.kind != "mark" and len(kinds) > 1:
             fresh = _fill_in(bars, rows, s, values, i)
         used.append(fresh)
-    return Sourced(bars, by_kind), used
+    return MergedSources(bars, by_kind), used
 
 
-def compare_files(loaded: Sequence[Loaded]) -> tuple[Agreement, ...]:
+def compare_files(loaded: Sequence[LoadedBars]) -> tuple[Agreement, ...]:
     """Equal closes of each two files of one symbol that overlap by a day of bars or more."""
     found = []
     for first, second in combinations(loaded, 2):
@@ -150,9 +151,9 @@ def compare_files(loaded: Sequence[Loaded]) -> tuple[Agreement, ...]:
             continue
         equal = float(np.mean(first.bars.values[a, CLOSE] == second.bars.values[b, CLOSE]))
         verdict = ""
-        if (first.folder.kind == second.folder.kind) != (equal >= SAME_PRICES):
+        if (first.source.kind == second.source.kind) != (equal >= SAME_PRICES):
             verdict = "differ" if equal < SAME_PRICES else "mix-up"
-        ends = [(str(file.folder.path), file.folder.kind) for file in (first, second)]
+        ends = [(file.source.name, file.source.kind) for file in (first, second)]
         found.append(Agreement(first.symbol, ends[0], ends[1], len(opens), equal, verdict))
     return tuple(found)
 
@@ -163,9 +164,7 @@ def _nothing(rows: int, symbols: int) -> Series:
     )
 
 
-def _fill_in(
-    series: Series, rows: npt.NDArray[np.int64], column: int, values: Floats, source: int
-) -> int:
+def _fill_in(series: Series, rows: Ints, column: int, values: Floats, source: int) -> int:
     fresh = series.source[rows, column] == NO_SOURCE
     series.values[rows[fresh], column] = values[fresh]
     series.source[rows[fresh], column] = source

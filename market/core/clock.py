@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from market.core.errors import ConfigError, DataError
 
@@ -122,6 +123,7 @@ def _shown(text: object) -> str:
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
+@lru_cache(maxsize=4_096)
 def format_time(nanoseconds: int) -> str:
     """ISO 8601 text in UTC, to the second, or to the microsecond where there is one."""
     seconds, rest = divmod(int(nanoseconds), SECOND)

@@ -6,14 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from decisions.messages import BarIn
-from market.bars.bar_files import MAX_PRICE, MAX_VOLUME, MIN_PRICE, MIN_VOLUME, possible
-from market.core.clock import DAY, Interval, format_time, parse_time
-from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
+from market.bars.bar_cleaning import MAX_PRICE, MAX_VOLUME, MIN_PRICE, MIN_VOLUME, is_possible
+from market.core.clock import DAY, Interval, format_time
+from market.sources.base import BarUpdate
 
 MAX_AHEAD_DAYS = 400
 """A bar further beyond the newest one is a mistake, and would age every symbol at once."""
@@ -23,17 +19,8 @@ MAX_AHEAD_DAYS_UNCLOCKED = 7
 
 
 @dataclass(frozen=True, slots=True)
-class SoundBar:
-    """A bar that can be applied: its open, its symbol's column, its five values as in a panel."""
-
-    open: int
-    column: int
-    values: Floats
-
-
-@dataclass(frozen=True, slots=True)
 class BarChecks:
-    """What a bar is held against.
+    """The market and the times that a bar must fit.
 
     Attributes
     ----------
@@ -41,53 +28,39 @@ class BarChecks:
         Of the market.
     columns:
         Column of each symbol.
-    now:
-        Wall clock in nanoseconds; None where the bars themselves are the clock.
     max_ahead_days:
         How far beyond the newest bar a bar may open.
     """
 
     interval: Interval
     columns: Mapping[str, int]
-    now: int | None
     max_ahead_days: int
 
-    def check(self, interval: str, bars: Sequence[BarIn]) -> list[SoundBar | str]:
-        """Each bar in plain numbers, or why it is rejected."""
-        values = np.array([[b.open, b.high, b.low, b.close, b.volume] for b in bars], dtype=float)
-        can_exist = possible(values.reshape(-1, 5)).tolist()
+    def check(self, interval: str, bars: Sequence[BarUpdate]) -> list[str | None]:
+        """Why each bar is rejected; None where it can be applied."""
+        values = np.array([bar.values for bar in bars], dtype=np.float64)
+        can_exist = is_possible(values.reshape(-1, 5)).tolist()
         return [
-            self._check(interval, bar, own, sound)
-            for bar, own, sound in zip(bars, values, can_exist, strict=True)
+            self._check(interval, bar, sound) for bar, sound in zip(bars, can_exist, strict=True)
         ]
 
-    def _check(
-        self, interval: str, bar: BarIn, values: npt.NDArray[np.float64], can_exist: bool
-    ) -> SoundBar | str:
+    def _check(self, interval: str, bar: BarUpdate, can_exist: bool) -> str | None:
         if interval != self.interval.name:
             return f"the interval is {interval!r}; this market has bars of {self.interval.name}"
-        column = self.columns.get(bar.symbol)
-        if column is None:
+        if bar.symbol not in self.columns:
             return f"symbol {bar.symbol!r} is unknown to this market"
-        try:
-            open_ = parse_time(bar.ts)
-        except DataError as error:
-            return str(error)
         if not can_exist:
             return (
                 f"such a bar cannot exist: expected prices from {MIN_PRICE:g} to {MAX_PRICE:g}, a "
                 "high no lower and a low no higher than open and close, and a volume of 0 or from "
                 f"{MIN_VOLUME:g} to {MAX_VOLUME:g}"
             )
-        return self._check_time(open_) or SoundBar(open_, column, values)
-
-    def _check_time(self, open_: int) -> str | None:
-        step = self.interval.nanoseconds
-        if open_ % step:
+        close = bar.ts + self.interval.nanoseconds
+        if bar.ts % self.interval.nanoseconds:
             return f"ts must be the open of a bar, a whole multiple of {self.interval.name}"
-        if self.now is not None and open_ + step > self.now:
+        if bar.known_at is not None and close > bar.known_at:
             return (
-                f"the bar closes at {format_time(open_ + step)} and it is {format_time(self.now)}; "
+                f"the bar closes at {format_time(close)} and it is {format_time(bar.known_at)}; "
                 "post it once it has closed"
             )
         return None

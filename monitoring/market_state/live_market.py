@@ -1,15 +1,15 @@
-"""The live market: moved by posted bars, step by step, and by quotes.
+"""The live market: updated by bars, step by step, and by quotes.
 
 A step waits until enough symbols have delivered, then it counts
-(`monitoring.market_state.live_steps`). The newest step that counts is computed again with each of
+(`monitoring.market_state.steps`). The newest step that counts is computed again with each of
 its bars, an older one with each bar that it lacked, from a kept state on. So the features after
 all bars are those of the batch to the last bit, in whatever order the bars came. The outlier
 filter takes the bars of a step together, by what stood before the step: a suspect bar is recorded
 and counts as missing.
 
-Quotes count at once, each figure by its own time (`market.quotes.quote_store`); what they tell of
-funding, open interest, implied volatility and basis is context of the newest step or a later one
-(`monitoring.market_state.exogenous_updates`).
+Quotes count at once, each field by its own time (`market.quotes.quote_store`); funding, open
+interest, implied volatility and basis from quotes are exogenous series of the newest step or a
+later one (`monitoring.market_state.exogenous`).
 """
 
 from __future__ import annotations
@@ -19,58 +19,57 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from decisions.messages import BarIn, BarsResponse
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
 from ledger.records import Entry
 from ledger.store import Ledger
-from market.bars.outlier_filter import PriceGuard, new_state
+from market.bars.outlier_filter import OutlierFilter, new_state
 from market.bars.panel import BarPanel
+from market.core.arrays import Floats
 from market.core.clock import format_time
 from market.core.errors import DataError
+from market.sources.base import BarUpdate, QuoteUpdate
 from monitoring.market_state.bar_checks import (
     MAX_AHEAD_DAYS,
     MAX_AHEAD_DAYS_UNCLOCKED,
     BarChecks,
 )
-from monitoring.market_state.bar_intake import MEMORY_STEPS
-from monitoring.market_state.live_market_state import LiveMarketState
-from monitoring.market_state.live_steps import Checkpoint, Counting, Step, StepRule
-from monitoring.market_state.posted_bars import Correction, apply_bars
-from monitoring.market_state.step_replay import recompute
-from monitoring.quotes.messages import QuoteIn, QuotesResponse
-from monitoring.quotes.posted_quotes import apply_quotes
-from monitoring.recovery.market_replay import (
+from monitoring.market_state.bar_updates import MEMORY_STEPS, Correction, apply_bars
+from monitoring.market_state.messages import BarsResponse
+from monitoring.market_state.recompute import recompute
+from monitoring.market_state.state import LiveMarketState
+from monitoring.market_state.steps import Checkpoint, Counting, Step, StepRule
+from monitoring.quotes.messages import QuotesResponse
+from monitoring.quotes.quote_updates import apply_quotes
+from monitoring.recovery.recovery import (
     SAVED_EVERY,
-    Known,
+    RecoveryInputs,
     quote_checks,
     replay_market_records,
     saved_board,
 )
 
-Floats = npt.NDArray[np.float64]
 _NAMED_SYMBOLS = 5
 
 
 class LiveMarket:
-    """A market that posted bars and quotes move. Safe to use from several threads.
+    """A market that bars and quotes update. Safe to use from several threads.
 
     Parameters
     ----------
-    state:
+    market_state:
         Advanced through the history; taken over.
     mark:
         Last mark of each symbol, shape (S,); NaN where there is none.
     features:
         Features of the history, of which the last row counts; None without history.
     recent:
-        Bars of the history as told, the newest of which are known when they come again.
-    guard:
-        Judges the bars; None takes them as they are told.
-    guard_state:
-        Where it stands after the history, shape (S, 4); None: before any bar.
+        Bars of the history as received, the newest of which are recognised as duplicates.
+    outlier_filter:
+        Parameters of the outlier filter; None: bars are not filtered.
+    filter_state:
+        State of the filter after the history, shape (S, 4); None: before any bar.
     rule:
         When a step counts.
     recorded:
@@ -84,69 +83,73 @@ class LiveMarket:
 
     def __init__(
         self,
-        state: MarketState,
+        market_state: MarketState,
         mark: Floats,
         features: MarketFeatures | None,
         recent: BarPanel | None = None,
-        guard: PriceGuard | None = None,
-        guard_state: Floats | None = None,
+        outlier_filter: OutlierFilter | None = None,
+        filter_state: Floats | None = None,
         rule: StepRule | None = None,
         recorded: frozenset[tuple[int, int]] = frozenset(),
     ) -> None:
-        newest = None if state.last_open is None else state.last_open + state.interval.nanoseconds
+        last, symbols = market_state.last_open, market_state.symbols
+        newest = None if last is None else last + market_state.interval.nanoseconds
         at = None if features is None or not len(features.closes) else int(features.closes[-1])
-        if mark.shape != (len(state.symbols),) or at != newest:
+        if mark.shape != (len(symbols),) or at != newest:
             raise DataError(
-                f"a live market needs a mark for each of {len(state.symbols)} symbols and features "
-                f"at {newest}; got marks of shape {mark.shape} and features at {at}"
+                f"a live market needs a mark for each of {len(symbols)} symbols and features at "
+                f"{newest}; got marks of shape {mark.shape} and features at {at}"
             )
         self._unsaved, self._recorded = 0, recorded
-        begun = new_state(len(state.symbols)) if guard_state is None else guard_state.copy()
-        if begun.shape != new_state(len(state.symbols)).shape:
+        initial = new_state(len(symbols))
+        begin = initial if filter_state is None else filter_state.copy()
+        if begin.shape != initial.shape:
             raise DataError(
-                f"a price guard of shape {begun.shape} does not fit {len(state.symbols)} symbols"
+                f"a filter state of shape {begin.shape} does not fit {len(symbols)} symbols"
             )
-        self._guard = guard
+        self._outlier_filter = outlier_filter
         self._rule = StepRule() if rule is None else rule
-        self._columns = {symbol: i for i, symbol in enumerate(state.symbols)}
+        self._columns = {symbol: i for i, symbol in enumerate(symbols)}
         self._lock = threading.Lock()
-        self._moment = LiveMarketState(
-            committed=state,
-            head=state,
+        self._state = LiveMarketState(
+            committed=market_state,
+            head=market_state,
             features=None if features is None or at is None else _last_row(features),
             mark=mark.copy(),
             mark_before=mark.copy(),
-            told={} if recent is None else _told(recent, state),
-            guard=begun,
-            guard_before=begun,
-            checkpoints=(Checkpoint(state, mark.copy(), begun),),
+            received_bars={} if recent is None else _received_bars(recent, market_state),
+            filter_state=begin,
+            filter_state_before=begin,
+            checkpoints=(Checkpoint(market_state, mark.copy(), begin),),
         )
 
     @property
-    def moment(self) -> LiveMarketState:
-        """What is known now; a caller that uses it twice sees the same market twice."""
-        return self._moment
+    def state(self) -> LiveMarketState:
+        """The state now; a caller that keeps it sees the same market again."""
+        return self._state
 
     @property
     def newest_close(self) -> int | None:
         """Close of the newest step that counts, nanoseconds; None before the first bar."""
-        return self._moment.newest_close
+        return self._state.newest_close
 
     def snapshot(self, as_of: int) -> MarketSnapshot:
         """The market now for a decision at `as_of`, see `LiveMarketState.snapshot`."""
-        return self._moment.snapshot(as_of)
+        return self._state.snapshot(as_of)
 
     def post(
         self,
         interval: str,
-        bars: Sequence[BarIn],
+        bars: Sequence[BarUpdate],
         *,
         now: int | None = None,
         final: bool = False,
         correction: Correction | None = None,
         record: Callable[[Entry], object] | None = None,
     ) -> BarsResponse:
-        """Take in bars of any steps in any order; each step is computed once.
+        """Apply bars of any steps in any order; each step is computed once.
+
+        A bar that became known before it closed is rejected.
 
         Parameters
         ----------
@@ -155,8 +158,8 @@ class LiveMarket:
         bars:
             The bars.
         now:
-            Wall clock; bars that have not closed by then are rejected. None: the bars are the
-            clock, and none may open more than a week ahead of the newest step.
+            Wall clock; None: the bars are the clock, and none may open more than a week ahead of
+            the newest step.
         final:
             Whether their steps and all before them are complete: they count and are closed.
         correction:
@@ -170,19 +173,19 @@ class LiveMarket:
         """
         with self._lock:
             ahead = MAX_AHEAD_DAYS_UNCLOCKED if now is None else MAX_AHEAD_DAYS
-            checks = BarChecks(self._moment.interval, self._columns, now, ahead)
-            moment, posted = apply_bars(
-                self._moment,
+            checks = BarChecks(self._state.interval, self._columns, ahead)
+            state, posted = apply_bars(
+                self._state,
                 interval,
                 bars,
                 checks,
-                self._guard,
+                self._outlier_filter,
                 Counting(self._rule, now, final),
                 correction=correction,
             )
             if posted.entry is not None and record is not None:
                 record(posted.entry)
-            self._moment = moment
+            self._state = state
         return posted.response
 
     def count_due(self, now: int, record: Callable[[Entry], object] | None = None) -> None:
@@ -196,17 +199,17 @@ class LiveMarket:
             As in `post`.
         """
         counting = Counting(self._rule, now)
-        if counting.due(self._moment.waiting) is None:
+        if counting.due(self._state.waiting) is None:
             return
         with self._lock:
-            interval = self._moment.interval
-            checks = BarChecks(interval, self._columns, now, MAX_AHEAD_DAYS)
-            moment, posted = apply_bars(
-                self._moment, interval.name, (), checks, self._guard, counting
+            interval = self._state.interval
+            checks = BarChecks(interval, self._columns, MAX_AHEAD_DAYS)
+            state, posted = apply_bars(
+                self._state, interval.name, (), checks, self._outlier_filter, counting
             )
             if posted.entry is not None and record is not None:
                 record(posted.entry)
-            self._moment = moment
+            self._state = state
 
     def waiting_reason(self, now: int | None) -> str | None:
         """Which steps wait for which symbols; None where none does.
@@ -214,29 +217,29 @@ class LiveMarket:
         On the wall clock the newest step waits for the other symbols after each of its first bars,
         at most for its grace: that is no fault.
         """
-        moment = self._moment
-        if not moment.waiting or (now is not None and len(moment.waiting) == 1):
+        state = self._state
+        if not state.waiting or (now is not None and len(state.waiting) == 1):
             return None
-        first = min(moment.waiting)
-        lacking = moment.live & ~moment.waiting[first].present
-        names = [s for s, lacks in zip(moment.head.symbols, lacking, strict=True) if lacks]
-        live = int(moment.live.sum())
-        count = len(moment.waiting)
+        first = min(state.waiting)
+        lacking = state.live & ~state.waiting[first].present
+        names = [s for s, lacks in zip(state.head.symbols, lacking, strict=True) if lacks]
+        live = int(state.live.sum())
+        count = len(state.waiting)
         which = "1 step waits" if count == 1 else f"{count} steps wait"
         return (
             f"{which} for a quorum of {self._rule.needed(live)} bars, {live} symbols are live; "
-            f"{format_time(first)} lacks {named(names)}"
+            f"{format_time(first)} lacks {first_names(names)}"
         )
 
     def post_quotes(
         self,
-        quotes: Sequence[QuoteIn],
+        quotes: Sequence[QuoteUpdate],
         *,
         cash_assets: Collection[str] = (),
         now: int | None = None,
         record: Callable[[Sequence[Entry]], object] | None = None,
     ) -> QuotesResponse:
-        """Take in quotes in their order; what each tells goes by its own time.
+        """Apply quotes in their order; each field goes by its own time.
 
         Parameters
         ----------
@@ -256,47 +259,47 @@ class LiveMarket:
 
         Raises
         ------
-        DataError
+        NoMarketError
             Without a wall clock: there is no bar yet.
         """
         with self._lock:
-            checks = quote_checks(self._moment, self._columns, cash_assets, now)
-            moment, posted = apply_quotes(self._moment, quotes, checks, self._guard)
+            checks = quote_checks(self._state, self._columns, cash_assets, now)
+            state, posted = apply_quotes(self._state, quotes, checks, self._outlier_filter)
             entries = [] if posted.entry is None else [posted.entry]
             unsaved = self._unsaved + posted.count
-            if entries and unsaved >= max(SAVED_EVERY, 4 * len(moment.quotes.histories)):
-                entries.append(saved_board(moment))
+            if entries and unsaved >= max(SAVED_EVERY, 4 * len(state.quotes.histories)):
+                entries.append(saved_board(state))
                 unsaved = 0
             if entries and record is not None:
                 record(entries)
-            self._moment, self._unsaved = moment, unsaved
+            self._state, self._unsaved = state, unsaved
         return posted.response
 
     def open_step(self, bars: BarPanel, mark: Floats) -> None:
-        """Take the newest step of a history: it stays open, and its bars can still be replaced.
+        """Add the newest step of a history: it stays open, and its bars can still be replaced.
 
         Parameters
         ----------
         bars:
-            One row as told, later than what is known; NaN where a symbol has no bar. Its context
-            stays with the step, whatever bars are corrected.
+            One row as received, later than what is known; NaN where a symbol has no bar. Its
+            exogenous series stay with the step, whatever bars are corrected.
         mark:
             Mark of each symbol at its close, shape (S,).
         """
         with self._lock:
             (open_,) = bars.opens.tolist()
-            context = None if bars.context is None else bars.context[0].copy()
-            step = Step(bars.values[0].copy(), context=context, mark=mark.copy())
-            steps = {**self._moment.steps, open_: step}
-            moment, _ = recompute(self._moment, steps, open_, open_, self._guard)
-            unmoved = moment.suspect & (mark == self._moment.mark)
+            series = None if bars.exogenous is None else bars.exogenous[0].copy()
+            step = Step(bars.values[0].copy(), file_series=series, mark=mark.copy())
+            steps = {**self._state.steps, open_: step}
+            state, _ = recompute(self._state, steps, open_, open_, self._outlier_filter)
+            unmoved = state.suspect & (mark == self._state.mark)
             if unmoved.any():
                 # The bar marks its symbol once it is confirmed: nothing else does.
                 step = replace(step, mark=np.where(unmoved, np.nan, mark))
-                moment = replace(moment, steps={**moment.steps, open_: step})
-            self._moment = replace(moment, told={**moment.told, open_: step.bars})
+                state = replace(state, steps={**state.steps, open_: step})
+            self._state = replace(state, received_bars={**state.received_bars, open_: step.bars})
 
-    def catch_up(
+    def recover(
         self, ledger: Ledger, cash_assets: Collection[str] = (), now: int | None = None
     ) -> int:
         """Apply the recorded bars that are not older than the newest step, and the recorded quotes.
@@ -322,13 +325,15 @@ class LiveMarket:
             A record holds no bars or quotes.
         """
         with self._lock:
-            known = Known(self._columns, self._guard, cash_assets, self._recorded)
-            found = replay_market_records(self._moment, ledger, known, now)
-            self._moment, self._unsaved = found.moment, found.unsaved
-        return found.bars
+            inputs = RecoveryInputs(
+                self._columns, self._outlier_filter, cash_assets, self._recorded
+            )
+            recovered = replay_market_records(self._state, ledger, inputs, now)
+            self._state, self._unsaved = recovered.state, recovered.unsaved
+        return recovered.bars
 
 
-def named(names: Sequence[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
     """The first few names, for a message."""
     return ", ".join(names[:_NAMED_SYMBOLS]) + (", …" if names[_NAMED_SYMBOLS:] else "")
 
@@ -347,7 +352,7 @@ def _last_row(features: MarketFeatures) -> MarketFeatures:
     )
 
 
-def _told(recent: BarPanel, state: MarketState) -> dict[int, Floats]:
+def _received_bars(recent: BarPanel, state: MarketState) -> dict[int, Floats]:
     if recent.symbols != state.symbols or recent.interval != state.interval:
         raise DataError(
             f"recent bars of {len(recent.symbols)} symbols at {recent.interval.name} do not fit a "

@@ -1,4 +1,4 @@
-"""The quotes that the ledger holds, as they stood at a time: what batch jobs price with."""
+"""The recorded quotes as of a time, for the valuation in batch jobs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from market.core.clock import format_time
 from market.core.errors import DataError
 from market.quotes.quote_store import QuoteField, QuoteStore, QuoteStoreBuilder
 from market.quotes.quotes import QuoteBoard
-from monitoring.market_state.posted_bars import BARS
-from monitoring.quotes.filtered_figures import FilteredFigures
-from monitoring.quotes.messages import QuoteIn
-from monitoring.quotes.posted_quotes import QUOTES
-from monitoring.quotes.quote_checks import QuoteChecks
+from market.sources.http import QuoteIn, quote_updates
+from monitoring.market_state.bar_updates import BARS
+from monitoring.quotes.checks import QuoteChecks
+from monitoring.quotes.filter_record import FilterRecord
+from monitoring.quotes.quote_updates import QUOTES
 
 
 def recorded_quotes(
     ledger: Ledger, symbols: Sequence[str], cash_assets: Collection[str], as_of: int
 ) -> QuoteBoard | None:
-    """What was quoted by `as_of`, each figure by its own time; None where nothing was.
+    """The board of the quotes up to `as_of`, each field by its own time; None without any.
 
     Every recorded quote is read: the decision time may lie anywhere in their history.
 
@@ -48,82 +48,82 @@ def recorded_quotes(
 
 
 class RecordedQuotes:
-    """The boards of rising times: the ledger is read once, and each figure taken once.
+    """Boards at rising times: the ledger is read once, and each field is taken once.
 
-    Parameters and errors are those of `recorded_quotes`; no time after `until` may be asked for.
+    Parameters and errors are those of `recorded_quotes`; no time may be after `until`.
     """
 
     def __init__(
         self, ledger: Ledger, symbols: Sequence[str], cash_assets: Collection[str], until: int
     ) -> None:
-        figures = _figures(ledger, symbols, cash_assets, until)
-        # Of figures of one time that told later corrects, so the sort has to be stable.
-        self._figures = sorted(figures, key=lambda figure: figure.ts)
+        fields = _fields(ledger, symbols, cash_assets, until)
+        # Of fields of one time the later one corrects, so the sort has to be stable.
+        self._fields = sorted(fields, key=lambda field: field.ts)
         self._until = until
         self._rewind()
 
     def __len__(self) -> int:
-        return len(self._figures)
+        return len(self._fields)
 
     def from_start(self) -> RecordedQuotes:
-        """The same quotes, to be asked for all times again; the ledger is not read."""
+        """The same quotes from the first time on; the ledger is not read again."""
         again = copy(self)
         again._rewind()
         return again
 
     def _rewind(self) -> None:
-        self._asked, self._next, self._told = -(2**63), 0, QuoteStore()
+        self._last, self._next, self._quotes = -(2**63), 0, QuoteStore()
 
     def board(self, as_of: int) -> QuoteBoard | None:
-        """What was quoted by `as_of`; the same board while nothing new was told.
+        """The board at `as_of`; the same one while no quote is new.
 
         Raises
         ------
         DataError
-            `as_of` is before the last one asked for, or after the last quotes that were read.
+            `as_of` is before that of the call before, or after the last quotes that were read.
         """
-        if not self._asked <= as_of <= self._until:
+        if not self._last <= as_of <= self._until:
             raise DataError(
-                f"quotes as of {format_time(as_of)} were asked for after those of a later time, or "
+                f"quotes as of {format_time(as_of)} were requested after those of a later time, or "
                 f"beyond {format_time(self._until)}, until when they were read; ask in the order "
                 "of time"
             )
-        self._asked = as_of
-        if self._next < len(self._figures) and self._figures[self._next].ts <= as_of:
-            intake = QuoteStoreBuilder(self._told)
-            while self._next < len(self._figures) and self._figures[self._next].ts <= as_of:
-                intake.take(self._figures[self._next])
+        self._last = as_of
+        if self._next < len(self._fields) and self._fields[self._next].ts <= as_of:
+            store = QuoteStoreBuilder(self._quotes)
+            while self._next < len(self._fields) and self._fields[self._next].ts <= as_of:
+                store.add(self._fields[self._next])
                 self._next += 1
-            self._told = intake.told(as_of)
-        return self._told.board(as_of)
+            self._quotes = store.build(as_of)
+        return self._quotes.board(as_of)
 
 
-def _figures(
+def _fields(
     ledger: Ledger, symbols: Sequence[str], cash_assets: Collection[str], until: int
 ) -> list[QuoteField]:
-    """Every figure of a time up to `until`, in the order in which they were told."""
+    """Every field of a time up to `until`, in the order of recording."""
     columns = {symbol: i for i, symbol in enumerate(symbols)}
-    told: list[QuoteField] = []
+    fields: list[QuoteField] = []
     suspects: dict[QuoteField, QuoteField] = {}
     for record in ledger.records(QUOTES):
         try:
-            quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
-            filtered = FilteredFigures.recorded(record.payload)
+            messages = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+            filtered = FilterRecord.from_payload(record.payload)
         except (KeyError, msgspec.ValidationError) as error:
             raise DataError(
                 f"record {record.id} does not hold quotes ({error}); it was written by another "
                 "version, score with that one"
             ) from error
-        suspects |= {figure: figure for figure in (*filtered.suspects, *filtered.confirmed)}
-        # Held against the time of each record: what has expired since had not then.
+        suspects |= {field: field for field in (*filtered.suspects, *filtered.confirmed)}
+        # Checked at the time of each record: what expired since had not expired then.
         checks = QuoteChecks(columns, cash_assets, 0, until)
-        for quote in quotes:
-            sound = checks.check(quote)
-            if not isinstance(sound, str):
-                told += [figure for figure in sound.figures if figure.ts <= until]
-    if any(figure.suspect for figure in suspects.values()):
+        for quote in quote_updates(messages).updates:
+            quoted = checks.check(quote)
+            if not isinstance(quoted, str):
+                fields += [field for field in quoted if field.ts <= until]
+    if any(field.suspect for field in suspects.values()):
         for record in ledger.records(BARS):
-            confirmed = FilteredFigures.recorded(record.payload).confirmed
-            suspects |= {figure: figure for figure in confirmed}
-    # A figure that another one confirmed counts from then on, as it did at the endpoint.
-    return [suspects.get(figure, figure) for figure in told]
+            confirmed = FilterRecord.from_payload(record.payload).confirmed
+            suspects |= {field: field for field in confirmed}
+    # A field that another one confirmed counts from then on, as it did at the endpoint.
+    return [suspects.get(field, field) for field in fields]

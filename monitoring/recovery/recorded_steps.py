@@ -1,9 +1,9 @@
-"""The steps that the ledger holds, as rows to put beside the files of a history.
+"""The recorded steps, as rows beside the bar files of a history.
 
 Which bars counted is read from the record and not decided again: late ones are left out, a
-correction counts once a later step does, and a step counts once its entry says so. Quoted marks
-and context of a step are recorded with the bars that end it; those of the newest step are built
-from the quotes since.
+correction counts once a later step does, and a step counts once its entry says so. Exogenous series
+and quoted marks of a step are recorded with the bars that end it; those of the newest step are
+built from the quotes since.
 """
 
 from __future__ import annotations
@@ -15,26 +15,22 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from decisions.messages import BarIn, BarResult
 from ledger.records import Record
 from ledger.store import Ledger
-from market.bars.panel import CLOSE, CONTEXT_WIDTH
-from market.bars.recorded_rows import Opens, RecordedRows, RecordedSource
+from market.bars.panel import CLOSE, EXOGENOUS_WIDTH
+from market.bars.recorded_rows import RecordedRows, RecordedSource
+from market.core.arrays import Floats, Ints
 from market.core.clock import Interval, parse_time
 from market.core.errors import DataError
-from monitoring.market_state.exogenous_updates import from_records
-from monitoring.market_state.live_steps import Floats
-from monitoring.market_state.posted_bars import BARS
-from monitoring.market_state.reference_prices import (
-    PERPETUAL_MARK,
-    POSTED_WIDTH,
-    SPOT_MARK,
-    is_better,
-    steps_near,
-)
-from monitoring.quotes.messages import QuoteIn, QuoteResult
-from monitoring.quotes.posted_quotes import QUOTES
-from monitoring.recovery.market_replay import QUOTE_BOARD
+from market.sources.base import BarValues
+from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
+from monitoring.market_state.bar_updates import BARS
+from monitoring.market_state.exogenous import ExogenousUpdate, from_records, is_better, steps_near
+from monitoring.market_state.messages import BarResult
+from monitoring.market_state.steps import PERPETUAL_MARK, QUOTE_SERIES_WIDTH, SPOT_MARK
+from monitoring.quotes.messages import QuoteResult
+from monitoring.quotes.quote_updates import QUOTES
+from monitoring.recovery.recovery import QUOTE_BOARD
 
 _PERPETUAL = "-PERP"
 
@@ -43,7 +39,7 @@ def rows_known_at(ledger: Ledger, as_of: int) -> RecordedSource:
     """The recorded rows as they stood when the newest step had closed by `as_of`: what a batch
     job puts beside the files to see what the endpoint saw."""
 
-    def source(symbols: Sequence[str], interval: Interval, grid: Opens) -> RecordedRows | None:
+    def source(symbols: Sequence[str], interval: Interval, grid: Ints) -> RecordedRows | None:
         steps = _Steps(symbols, interval, int(grid[0]))
         last, following = None, None
         for record in ledger.records(BARS):
@@ -52,8 +48,8 @@ def rows_known_at(ledger: Ledger, as_of: int) -> RecordedSource:
                 following = record
                 break
             last = record
-            steps.take(record)
-        steps.take_quotes(ledger, last, following, as_of)
+            steps.add(record)
+        steps.add_quotes(ledger, last, following, as_of)
         end = int(grid[-1]) if steps.newest is None else max(int(grid[-1]), steps.newest)
         return steps.rows(min(end, as_of - interval.nanoseconds))
 
@@ -63,17 +59,17 @@ def rows_known_at(ledger: Ledger, as_of: int) -> RecordedSource:
 def rows_before_the_newest(ledger: Ledger) -> RecordedSource:
     """All recorded rows before the newest step of the files: what a restart puts beside them.
 
-    That step and later ones are followed by `monitoring.recovery.market_replay`. A correction that
+    That step and later ones are followed by `monitoring.recovery.recovery`. A correction that
     waits for the next step counts at once.
     """
 
-    def source(symbols: Sequence[str], interval: Interval, grid: Opens) -> RecordedRows | None:
+    def source(symbols: Sequence[str], interval: Interval, grid: Ints) -> RecordedRows | None:
         steps = _Steps(symbols, interval, int(grid[0]))
         last = None
         for record in ledger.records(BARS):
             last = record
-            steps.take(record)
-        steps.take_quotes(ledger, last, None, None)
+            steps.add(record)
+        steps.add_quotes(ledger, last, None, None)
         steps.settle()
         return steps.rows(int(grid[-1]) - interval.nanoseconds)
 
@@ -90,37 +86,35 @@ class _Steps:
         self._interval, self._first = interval, first
         self._bars: dict[int, Floats] = {}
         self._corrected: set[tuple[int, int]] = set()
-        self._pending: dict[tuple[int, int], Floats] = {}
-        self._posted: dict[int, Floats] = {}
+        self._pending: dict[tuple[int, int], BarValues] = {}
+        self._series: dict[int, Floats] = {}
 
     def newest_close_after(self, record: Record) -> int | None:
         """Close of the newest step once this entry counted; None before the first one."""
         newest = self._newest_after(record.payload)
         return None if newest is None else newest + self._interval.nanoseconds
 
-    def take(self, record: Record) -> None:
-        """Take in one entry."""
+    def add(self, record: Record) -> None:
+        """Add one entry."""
         payload = record.payload
         if payload.get("interval") != self._interval.name:
             return
         try:
-            bars = msgspec.convert(payload["bars"], list[BarIn])
+            bars = bar_updates(msgspec.convert(payload["bars"], list[BarIn])).readable()
             results = msgspec.convert(payload["results"], list[BarResult])
-            facts = from_records(payload.get("context", ()), self._columns, self._interval)
+            updates = from_records(payload.get("context", ()), self._columns, self._interval)
         except (KeyError, msgspec.ValidationError) as error:
             raise _unreadable(record, error) from error
-        for fact in facts:
-            self._tell(fact.open, fact.column, fact.kind, fact.value)
+        for update in updates:
+            self._set_series(update)
         for bar, result in zip(bars, results, strict=True):
             column = self._columns.get(bar.symbol)
-            open_ = parse_time(bar.ts)
-            if column is None or open_ < self._first or result.status == "late":
+            if column is None or bar.ts < self._first or result.status == "late":
                 continue
-            values = np.array([bar.open, bar.high, bar.low, bar.close, bar.volume])
-            if self._is_correction(payload, result, open_):
-                self._pending[open_, column] = values
+            if self._is_correction(payload, result, bar.ts):
+                self._pending[bar.ts, column] = bar.values
             else:
-                self._put(open_, column, values, corrected=result.status == "corrected")
+                self._put(bar.ts, column, bar.values, corrected=result.status == "corrected")
         newest = self._newest_after(payload)
         if newest != self.newest:
             self.newest = newest
@@ -135,10 +129,10 @@ class _Steps:
             self._put(open_, column, values, corrected=True)
         self._pending = {}
 
-    def take_quotes(
+    def add_quotes(
         self, ledger: Ledger, last: Record | None, following: Record | None, as_of: int | None
     ) -> None:
-        """Take in the marks quoted since the entry `last` and before `following`.
+        """Add the marks quoted since the entry `last` and before `following`.
 
         They are references of the newest step and of later ones; those of older steps came with
         `last`.
@@ -152,40 +146,41 @@ class _Steps:
             and (as_of is None or (board.as_of or 0) <= as_of)
         ):
             since = board.recorded_at
-            for fact in from_records(board.payload["context"], self._columns, self._interval):
-                self._tell(fact.open, fact.column, fact.kind, fact.value)
+            for update in from_records(board.payload["context"], self._columns, self._interval):
+                self._set_series(update)
         newest: dict[str, int] = {}
         for record in ledger.records(QUOTES, since_recorded=since):
             if following is not None and record.recorded_at >= following.recorded_at:
                 break
             try:
-                quotes = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+                messages = msgspec.convert(record.payload["quotes"], list[QuoteIn])
+                quotes = quote_updates(messages).readable()
                 results = msgspec.convert(record.payload.get("results", ()), list[QuoteResult])
             except (KeyError, msgspec.ValidationError) as error:
                 raise _unreadable(record, error) from error
             late = {i for i, result in enumerate(results) if result.status == "late"}
             for i, quote in enumerate(quotes):
-                if quote.mark is None or quote.ts is None or i in late:
+                mark = quote.figures.get("mark")
+                if mark is None or quote.ts is None or i in late:
                     continue
-                ts = parse_time(quote.ts)
-                known = newest.get(quote.instrument, ts)
-                if ts < known or (as_of is not None and ts > as_of):
+                known = newest.get(quote.instrument, quote.ts)
+                if quote.ts < known or (as_of is not None and quote.ts > as_of):
                     continue
-                newest[quote.instrument] = ts
-                self._refer(quote.instrument, ts, quote.mark)
+                newest[quote.instrument] = quote.ts
+                self._add_reference(quote.instrument, quote.ts, mark[0])
 
     def rows(self, last: int) -> RecordedRows | None:
         """The rows that open up to `last`; None where nothing is recorded of any."""
-        opens = sorted(o for o in self._bars.keys() | self._posted.keys() if o <= last)
+        opens = sorted(o for o in self._bars.keys() | self._series.keys() if o <= last)
         if not opens:
             return None
         shape = (len(opens), len(self._columns))
-        bars, posted = np.full((*shape, 5), np.nan), np.full((*shape, POSTED_WIDTH), np.nan)
+        bars, series = np.full((*shape, 5), np.nan), np.full((*shape, QUOTE_SERIES_WIDTH), np.nan)
         corrected = np.zeros(shape, dtype=np.bool_)
         place = {open_: row for row, open_ in enumerate(opens)}
         for open_, row in place.items():
             bars[row] = self._bars.get(open_, np.nan)
-            posted[row] = self._posted.get(open_, np.nan)
+            series[row] = self._series.get(open_, np.nan)
         for open_, column in self._corrected:
             if open_ in place:
                 corrected[place[open_], column] = True
@@ -193,8 +188,8 @@ class _Steps:
             np.array(opens, dtype=np.int64),
             bars,
             corrected,
-            posted[:, :, :CONTEXT_WIDTH].copy(),
-            posted[:, :, CONTEXT_WIDTH:].copy(),
+            series[:, :, :EXOGENOUS_WIDTH].copy(),
+            series[:, :, EXOGENOUS_WIDTH:].copy(),
         )
 
     def _newest_after(self, payload: Mapping[str, Any]) -> int | None:
@@ -217,7 +212,7 @@ class _Steps:
             return False
         return open_ < self.newest or (self._closed is not None and open_ <= self._closed)
 
-    def _put(self, open_: int, column: int, values: Floats, *, corrected: bool) -> None:
+    def _put(self, open_: int, column: int, values: BarValues, *, corrected: bool) -> None:
         bars = self._bars.get(open_)
         if bars is None:
             bars = self._bars[open_] = np.full((len(self._columns), 5), np.nan)
@@ -225,17 +220,17 @@ class _Steps:
             self._corrected.add((open_, column))
         bars[column] = values
 
-    def _tell(self, open_: int, column: int, kind: int, value: float) -> None:
-        if open_ < self._first:
+    def _set_series(self, update: ExogenousUpdate) -> None:
+        if update.open < self._first:
             return
-        posted = self._posted.get(open_)
-        if posted is None:
-            posted = np.full((len(self._columns), POSTED_WIDTH), np.nan)
-            self._posted[open_] = posted
-        posted[column, kind] = value
+        series = self._series.get(update.open)
+        if series is None:
+            series = np.full((len(self._columns), QUOTE_SERIES_WIDTH), np.nan)
+            self._series[update.open] = series
+        series[update.column, update.kind] = update.value
 
-    def _refer(self, instrument: str, ts: int, value: float) -> None:
-        """A quoted mark as a reference of the steps that close near it and can still be told."""
+    def _add_reference(self, instrument: str, ts: int, value: float) -> None:
+        """Add a quoted mark as reference of the open steps that close near it."""
         column = self._columns.get(instrument.removesuffix(_PERPETUAL))
         if column is None:
             return
@@ -243,11 +238,11 @@ class _Steps:
         for open_ in steps_near(ts, self._interval):
             if self.newest is not None and open_ < self.newest:
                 continue
-            posted, bars = self._posted.get(open_), self._bars.get(open_)
-            known = math.nan if posted is None else float(posted[column, kind])
+            series, bars = self._series.get(open_), self._bars.get(open_)
+            known = math.nan if series is None else float(series[column, kind])
             close = math.nan if bars is None else float(bars[column, CLOSE])
             if is_better(value, known, close):
-                self._tell(open_, column, kind, value)
+                self._set_series(ExogenousUpdate(open_, column, kind, value))
 
 
 def _unreadable(record: Record, error: Exception) -> DataError:

@@ -7,12 +7,11 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from decisions.messages import AccountIn
-from decisions.records import to_account
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Account, Book
 from market.core.errors import DataError
+from market.sources.http import AccountIn, account_update
 from models.bundle.bundle import Bundle
 from pipelines.config.config import Config
 from pipelines.data.accounts import dataset_options, label_market
@@ -43,8 +42,9 @@ def recorded_dataset(config: Config, market: Market, ruleset: RuleSet, bundle: B
             decision = record.payload["decision"]
             row = int(np.searchsorted(closes, record.as_of or 0, side="right")) - 1
             if decision["model"] == bundle.sha256 and decision["probability"] and row >= 0:
-                told = msgspec.convert(record.payload["account"], AccountIn)
-                found[told.account_id, row] = to_account(told)
+                message = msgspec.convert(record.payload["account"], AccountIn)
+                account = account_update(message, record.as_of or 0).account
+                found[account.account_id, row] = account
     if not found:
         raise DataError(
             f"the ledger holds no decision of bundle {bundle.sha256} after its training; score "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from decisions.records import replay
+from decisions.replay import replay
 from ledger.heads import heads, read_heads, write_heads
 from ledger.schema import open_engine
 from ledger.store import Ledger

@@ -14,18 +14,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
-from decisions.decision import PreviousAddOn, decide
+from decisions.book_scoring import PreviousAddOn
+from decisions.decision import Outcome, decide
 from decisions.messages import AccountProblem, Decision
-from decisions.recording import Outcome, Recording
-from decisions.records import from_account, levels_in_force
+from decisions.records import Recording, levels_in_force
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
-from market.accounts.account_files import read_accounts
 from market.accounts.book import Account
 from market.bars.recorded_rows import RecordedUse
 from market.core.clock import parse_time
 from market.core.errors import DataError
+from market.sources.base import AccountSource
+from market.sources.http import account_message
+from market.sources.parquet import AccountFolder
 from models.bundle.bundle import load_bundle
 from models.bundle.pointer import CHAMPION, read_pointer
 from models.forecaster import Forecaster
@@ -66,7 +68,8 @@ def score_book(
                 mark_max_age=config.market.mark_max_age_ns,
             )
         with stages.stage("accounts"):
-            book = read_accounts(accounts).book_at(time).accounts()
+            source: AccountSource = AccountFolder(accounts)
+            book = [update.account for update in source.accounts_at(time)]
             if not book:
                 raise DataError(
                     f"no account in {accounts} has a snapshot at or before {as_of}; check --as-of"
@@ -168,15 +171,11 @@ def _recording(
     by_id = {account.account_id: account for account in batch}
 
     def decide_on(names: Sequence[str], previous: Mapping[str, PreviousAddOn]) -> Outcome:
-        answers = decide([by_id[name] for name in names], snapshot, ruleset, model, previous)
-        return Outcome(
-            [answer for answer in answers if isinstance(answer, Decision)],
-            [answer for answer in answers if isinstance(answer, AccountProblem)],
-            model,
-        )
+        chosen = [by_id[name] for name in names]
+        return Outcome.of(decide(chosen, snapshot, ruleset, model, previous), model)
 
     return Recording(
-        {name: from_account(account) for name, account in by_id.items()},
+        {name: account_message(account) for name, account in by_id.items()},
         levels_in_force(ledger, list(by_id)),
         {},
         snapshot,

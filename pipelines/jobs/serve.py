@@ -15,7 +15,7 @@ from market.bars.history import MarketHistory
 from market.core.clock import SECOND, format_time
 from market.core.errors import ConfigError, DataError
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.live_steps import StepRule
+from monitoring.market_state.steps import StepRule
 from monitoring.recovery.recorded_steps import rows_before_the_newest
 from pipelines.config.config import Config
 from pipelines.data.loaders import read_history, read_rule_history
@@ -30,7 +30,7 @@ def live_market(config: Config, ledger: Ledger) -> LiveMarket:
     """The market as of its newest bar: saved state and the bars since, or all bars anew.
 
     Recorded bars, context and reference prices of older steps go beside the files
-    (`monitoring.recovery.recorded_steps`); newer ones are followed by `LiveMarket.catch_up`.
+    (`monitoring.recovery.recorded_steps`); newer ones are followed by `LiveMarket.recover`.
     """
     history = read_history(config, rows_before_the_newest(ledger))
     rule = StepRule(config.serving.step_quorum, config.serving.step_grace * SECOND)
@@ -55,19 +55,19 @@ def market_of(history: MarketHistory, state: MarketState, rule: StepRule) -> Liv
     end = history.end
     if end is None:
         raise DataError("the endpoint starts from bars that were loaded or simulated")
-    told = replace(bars.rows(-len(end.told), None), values=end.told)
+    recent = replace(bars.rows(-len(end.recent_bars), None), values=end.recent_bars)
     live = LiveMarket(
         state,
         history.last_mark(len(bars) - 2),
         features,
-        recent=told.rows(0, -1),
-        guard=end.guard,
-        guard_state=end.state,
+        recent=recent.rows(0, -1),
+        outlier_filter=end.outlier_filter,
+        filter_state=end.state,
         rule=rule,
         recorded=frozenset() if history.recorded is None else history.recorded.places,
     )
-    # As told: the endpoint judges the newest step itself, which is still open to corrections.
-    live.open_step(told.rows(-1, None), end.mark)
+    # Unfiltered: the endpoint filters the newest step itself, which is still open to corrections.
+    live.open_step(recent.rows(-1, None), end.mark)
     return live
 
 

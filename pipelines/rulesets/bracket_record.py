@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from margin.engines.tier.rules import Bracket, Brackets
-from market.bars.bar_files import timestamps
 from market.core.clock import format_time
 from market.core.errors import DataError
+from market.core.parquet_columns import timestamps
 
 COLUMNS = (
     *("ts", "symbol", "tier", "min_notional", "max_notional"),

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from market.bars.bar_files import floats, timestamps
 from market.core.clock import format_time
 from market.core.errors import DataError
 from market.core.files import replace_file
+from market.core.parquet_columns import floats, timestamps
 
 Floats = npt.NDArray[np.float64]
 

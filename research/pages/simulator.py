@@ -21,15 +21,8 @@ from market.bars.panel import BASIS, CLOSE, FUNDING, IMPLIED_VOLATILITY, BarPane
 from market.core.clock import HOUR
 from market.simulator.account_behaviour import KINDS, simulate_behaviour
 from market.simulator.market_parameters import MarketParameters
-from market.simulator.population import Population, sample_lives
+from market.simulator.population import Population, sample_population
 from market.simulator.simulated_market import SimulatedMarket, simulate_market
-from market.simulator.stylised_facts import FACTS, TOLERANCE, measure_facts
-from market.simulator.venue_statistics import (
-    correlation,
-    measure_basis,
-    measure_funding,
-    measure_index,
-)
 from pipelines.config.config import load_config
 from pipelines.data.loaders import read_history
 from research.pages.markdown import table
@@ -42,6 +35,13 @@ from research.simulator_fit.behaviour_fit import (
 from research.simulator_fit.exchange_files import read_exchange_records
 from research.simulator_fit.market_fit import usable_coins
 from research.simulator_fit.quote_files import read_depths, read_funding, read_index, read_pairs
+from research.simulator_fit.stylised_facts import FACTS, TOLERANCE, measure_facts
+from research.simulator_fit.venue_statistics import (
+    correlation,
+    measure_basis,
+    measure_funding,
+    measure_index,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "simulator.md"
@@ -151,8 +151,8 @@ def _facts(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
         "## Stylised facts of bars",
         f"{len(panel.symbols)} coins by the hour, {len(panel) // 24} days; real, and the mean, "
         f"lowest and highest of {len(markets)} simulated histories of the same length. Definitions "
-        "in `market/simulator/stylised_facts.py`; a test holds the mean of three histories to the "
-        "tolerance.",
+        "in `research/simulator_fit/stylised_facts.py`; a test holds the mean of three histories "
+        "to the tolerance.",
         table(("fact", "real", "simulated", "range", "tolerance", "near"), rows),
     ]
 
@@ -168,7 +168,7 @@ def _quotes(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
     months = slice(0, 24 * 243)  # as long as the real funding and basis
 
     def columns(market: SimulatedMarket, symbols: Iterable[str], field: int) -> list[Floats]:
-        context = market.panel.context
+        context = market.panel.exogenous
         if context is None:
             return []
         own = [context[:, market.panel.symbols.index(symbol), field] for symbol in symbols]
@@ -209,7 +209,7 @@ def _quotes(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
         "## Funding, basis and implied volatility",
         f"Funding of {', '.join(funding)} and basis of {', '.join(pairs)}, January to August 2025; "
         f"index of {_INDEXED}, {len(panel) // 24} days. Fractions of notional a settlement; "
-        "definitions in `market/simulator/venue_statistics.py`.",
+        "definitions in `research/simulator_fit/venue_statistics.py`.",
         table(("fact", "real", "simulated", "range"), rows),
         "Standing apart: simulated funding is remembered for longer than real funding, because the "
         "real basis returns faster when it is low than when it is high (slope of a settlement's "
@@ -320,7 +320,7 @@ def _behaviour(market: SimulatedMarket) -> list[str]:
         raise SystemExit(f"population {POPULATION} has no behaviour to describe")
     panel = market.panel.rows(0, 24 * 120)
     mark = panel.values[:, :, CLOSE]
-    lives = sample_lives(
+    lives = sample_population(
         population, 400, 7, panel.closes, mark, np.ones(mark.shape, dtype=np.bool_)
     )
     sampled = exposures_of_accounts(

@@ -32,7 +32,7 @@ from market.core.clock import DAY, HOUR
 from market.core.errors import DataError
 from market.simulator.market_parameters import HOURS_PER_YEAR, Coin, MarketParameters
 from market.simulator.simulated_market import simulate_bars
-from market.simulator.stylised_facts import FACTS, TOLERANCE, measure_facts
+from research.simulator_fit.stylised_facts import FACTS, TOLERANCE, measure_facts
 
 Floats = npt.NDArray[np.float64]
 

@@ -25,7 +25,7 @@ from market.simulator.market_parameters import (
 )
 from market.simulator.quotes import INDEX_HOURS
 from market.simulator.simulated_market import simulate_market
-from market.simulator.venue_statistics import memory
+from research.simulator_fit.venue_statistics import memory
 
 Floats = npt.NDArray[np.float64]
 
@@ -198,7 +198,7 @@ def _expected_variance(parameters: MarketParameters, symbol: str, days: int) -> 
     hourly = Interval.parse("1h")
     found = []
     for seed in _INDEX_SEEDS:
-        context = simulate_market(seed, days, 1, hourly, parameters=alone).panel.context
+        context = simulate_market(seed, days, 1, hourly, parameters=alone).panel.exogenous
         if context is not None:
             found.append(np.log(context[:, 0, IMPLIED_VOLATILITY]).var())
     return float(np.mean(found))

@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from market.bars.bar_files import BarFolder, find_files, read_bars, timestamps
+from market.bars.bar_cleaning import load_bars
 from market.bars.panel import CLOSE
 from market.core.clock import HOUR, Interval
 from market.core.errors import DataError
+from market.core.parquet_columns import timestamps
+from market.sources.parquet import BarFolder
 from research.simulator_fit.market_quotes_fit import DailyInterest, Depths, PairBars
 
 Floats = npt.NDArray[np.float64]
@@ -42,11 +44,10 @@ def _numbers(table: pa.Table, name: str) -> Floats:
 
 def read_pairs(spot: Path, perpetual: Path) -> dict[str, PairBars]:
     """Hourly closes of the coins that both folders have, at the hours that both have."""
-    sides = (find_files(BarFolder(spot, "spot"), ()), find_files(BarFolder(perpetual, "perp"), ()))
+    sides = BarFolder(spot, "spot"), BarFolder(perpetual, "perp")
     pairs = {}
-    for symbol in sorted(sides[0].keys() & sides[1].keys()):
-        cash = read_bars(sides[0][symbol], "spot", _HOURLY)
-        future = read_bars(sides[1][symbol], "perp", _HOURLY)
+    for symbol in sorted({*sides[0].symbols()} & {*sides[1].symbols()}):
+        cash, future = (load_bars(side, symbol, _HOURLY) for side in sides)
         _, left, right = np.intersect1d(cash.opens, future.opens, return_indices=True)
         pairs[symbol] = PairBars(cash.values[left, CLOSE], future.values[right, CLOSE])
     return pairs

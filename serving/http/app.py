@@ -18,25 +18,20 @@ from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, RawB
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from litestar.types import Receive, Scope, Send
 
-from decisions.messages import (
-    BarsRequest,
-    BarsResponse,
-    Problem,
-    ScoreRequest,
-    ScoreResponse,
-)
+from decisions.messages import ScoreRequest, ScoreResponse
 from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
 from ledger.canonical import sha256_hex
 from ledger.keys import Keys
 from ledger.store import Ledger
 from margin.rules.history import RuleHistory
 from monitoring.market_state.live_market import LiveMarket
+from monitoring.market_state.messages import BarsRequest, BarsResponse
 from monitoring.quotes.messages import QuotesRequest, QuotesResponse
 from serving.http.account_paths import one_segment
 from serving.http.auth import Access, require, requires
 from serving.http.docs_page import DocsPage
 from serving.http.metrics import CONTENT_TYPE, Metrics, RequestTimer, count_response
-from serving.http.problems import EXCEPTION_HANDLERS, PROBLEM_JSON, json_response
+from serving.http.problems import EXCEPTION_HANDLERS, PROBLEM_JSON, Problem, json_response
 from serving.http.strict_body import StrictBody
 from serving.schemas.read_messages import (
     Alive,
@@ -98,7 +93,7 @@ def create_app(
     """
     metrics = Metrics()
     service = Service(settings, ledger, rules, live, metrics)
-    service.catch_up()
+    service.recover()
     access = Access(Keys(ledger) if settings.auth == "keys" else None)
 
     def provide_service() -> Service:
@@ -215,7 +210,7 @@ def market_bars(
     request: Request[str, Any, State],
     service: NamedDependency[Service],
 ) -> Response[BarsResponse]:
-    """Take in closed bars; what is new is on record when the answer leaves.
+    """Post closed bars; what is new is on record when the answer leaves.
 
     A step counts once bars of more than a quorum of the live symbols are there, on the wall clock
     also after a grace, or when the request says `final`; until then decisions do not see it. It
@@ -241,13 +236,13 @@ def market_bars(
 def market_quotes(
     data: JSONBody[QuotesRequest], service: NamedDependency[Service]
 ) -> Response[QuotesResponse]:
-    """Take in quotes; what is new is on record when the answer leaves.
+    """Post quotes; what is new is on record when the answer leaves.
 
-    A quote tells some figures of an option (`BTC-27MAR26-60000-C`), an expiry (`BTC-27MAR26`), a
+    A quote gives some fields of an option (`BTC-27MAR26-60000-C`), an expiry (`BTC-27MAR26`), a
     perpetual (`BTCUSDT-PERP`), a spot symbol (`BTCUSDT`) or a cash asset of the rule set (`USDT`);
-    figures that it leaves out stay as they are. Each figure goes by its own time: the newer one
+    fields that it leaves out stay as they are. Each field goes by its own time: the newer one
     counts, an older one is recorded as late. Funding, open interest, implied volatility and the
-    basis of marks are context of the bar that closes next.
+    basis of marks are exogenous series of the bar that closes next.
     """
     return json_response(msgspec.json.encode(service.post_quotes(data)))
 
@@ -309,7 +304,7 @@ def rules_in_force(
     service: NamedDependency[Service], as_of: FromQuery[str | None] = None
 ) -> Response[RuleSetInfo]:
     """The version of the rules in force at `as_of`, an ISO 8601 time, or now."""
-    return json_response(msgspec.json.encode(service.in_force.shown(as_of)))
+    return json_response(msgspec.json.encode(service.ruleset(as_of)))
 
 
 @get("/health/live", sync_to_thread=False, security=[])
@@ -330,7 +325,7 @@ def health_ready(service: NamedDependency[Service]) -> Response[Readiness]:
 
 @get("/metrics", sync_to_thread=True, security=[], media_type=MediaType.TEXT)
 def prometheus(service: NamedDependency[Service]) -> Response[bytes]:
-    """Figures for Prometheus."""
+    """Metrics for Prometheus."""
     return Response(service.exposition(), media_type=CONTENT_TYPE)
 
 

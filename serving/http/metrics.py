@@ -1,4 +1,4 @@
-"""Figures for Prometheus, in a registry of the application's own."""
+"""Metrics for Prometheus, in a registry of each application."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from decisions.messages import BarResult, Decision
+from decisions.messages import Decision
+from monitoring.market_state.messages import BarResult
 from monitoring.quotes.messages import QuoteResult
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
@@ -119,7 +120,7 @@ class Metrics:
         usable: int,
         suspects: int,
     ) -> bytes:
-        """Everything in Prometheus text form, with the state of this moment."""
+        """Everything in Prometheus text form, with the state of this state."""
         self._model.clear()
         if model is not None:
             self._model.labels(model).set(1.0)

@@ -11,7 +11,14 @@ import msgspec
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from decisions.messages import AccountProblem, Problem
+from decisions.errors import (
+    NoAccountScoredError,
+    NoMarketError,
+    NoRulesError,
+    NotFoundError,
+    RequestError,
+)
+from decisions.messages import AccountProblem
 from ledger.idempotency import LedgerConflictError
 from market.core.errors import LedgerError, MargincastError, UnrecordableError
 
@@ -25,10 +32,28 @@ _DETAILS = {
     405: "the route does not know this method; the header Allow names those it knows",
     413: "the body is longer than this endpoint takes; send fewer accounts, bars or quotes at once",
 }
+_REFUSALS: dict[type, tuple[int, str]] = {
+    NoAccountScoredError: (422, "no-account-answered"),
+    RequestError: (422, "invalid-request"),
+    NotFoundError: (404, "not-found"),
+    NoMarketError: (503, "no-market"),
+    NoRulesError: (503, "no-rules"),
+}
+"""Status and kind of problem by the error of `decisions.errors`."""
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A machine-readable problem (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[AccountProblem] = []
 
 
 class ProblemError(MargincastError):
-    """A request that cannot be answered.
+    """A request that HTTP itself refuses: its body, its parameters or its key.
 
     Parameters
     ----------
@@ -59,24 +84,21 @@ class ProblemError(MargincastError):
         self.headers = dict(headers or {})
 
 
-def invalid(detail: str, errors: Sequence[AccountProblem] = ()) -> ProblemError:
-    """422: the request cannot be understood or answered as it is."""
-    return ProblemError(422, "invalid-request", detail, errors)
-
-
-def not_found(detail: str) -> ProblemError:
-    """404."""
-    return ProblemError(404, "not-found", detail)
-
-
-def unavailable(kind: str, detail: str) -> ProblemError:
-    """503: the same request may be answered later."""
-    return ProblemError(503, kind, detail)
+def invalid(detail: str) -> ProblemError:
+    """422: the request cannot be read."""
+    return ProblemError(422, "invalid-request", detail)
 
 
 def on_problem(_: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
-    """Answer a problem of our own."""
+    """Answer what HTTP itself refuses."""
     return _respond(error.problem, error.headers)
+
+
+def on_refusal(_: Request[Any, Any, Any], error: MargincastError) -> Response[bytes]:
+    """Answer why a request cannot be carried out, see `decisions.errors`."""
+    status, kind = next(_REFUSALS[cls] for cls in type(error).__mro__ if cls in _REFUSALS)
+    problems = error.problems if isinstance(error, NoAccountScoredError) else ()
+    return _respond(ProblemError(status, kind, str(error), problems).problem)
 
 
 def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -108,7 +130,7 @@ def on_ledger_error(_: Request[Any, Any, Any], error: LedgerError) -> Response[b
     """503: without a record there is no answer. What the database said stays in the log."""
     _LOG.error("the ledger failed", exc_info=error)
     detail = "the ledger cannot be read or written; nothing was recorded, try again later"
-    return _respond(unavailable("ledger-unavailable", detail).problem)
+    return _respond(ProblemError(503, "ledger-unavailable", detail).problem)
 
 
 def on_unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -119,6 +141,7 @@ def on_unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
     ProblemError: on_problem,
+    **dict.fromkeys(_REFUSALS, on_refusal),
     HTTPException: on_http_error,
     LedgerConflictError: on_conflict,
     UnrecordableError: on_unrecordable,

@@ -1,4 +1,4 @@
-"""What the reading routes answer."""
+"""Responses of the reading routes."""
 
 from __future__ import annotations
 

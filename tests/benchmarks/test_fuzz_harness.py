@@ -205,7 +205,7 @@ def test_a_decision_that_depends_on_its_neighbours_is_found(
         answers = decide(accounts, *rest, **named)
         return answers[:1] if len(accounts) > 1 else answers
 
-    monkeypatch.setattr("serving.service.decide", crowded)
+    monkeypatch.setattr("monitoring.champion.decide", crowded)
     found = names(faults_of(world, [score(ACCOUNT, CASH)]))
     assert "refused for a neighbour" in found
     assert not any("neighbour" in name for name in names(faults_of(world, [score(ACCOUNT)])))
@@ -224,18 +224,14 @@ def test_a_refused_record_shows_as_unready(world: World, monkeypatch: pytest.Mon
 
 def test_a_lost_quote_shows_at_the_restart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from monitoring.market_state import live_market
+    from monitoring.recovery.recovery import RecoveredMarket
 
     quotes = Request("POST", QUOTES, {"quotes": [{"instrument": "USDT", "mark": 0.999}]})
     assert faults_of(world, [quotes]) == []
-    monkeypatch.setattr(live_market, "replay_market_records", lambda moment, *_: _CaughtUp(moment))
+    monkeypatch.setattr(
+        live_market, "replay_market_records", lambda state, *_: RecoveredMarket(state, 0, 0)
+    )
     assert names(faults_of(world, [quotes])) == {"restart gives another market"}
-
-
-class _CaughtUp:
-    bars = unsaved = 0
-
-    def __init__(self, moment: Any) -> None:
-        self.moment = moment
 
 
 def test_shrinking_keeps_the_failure_and_drops_the_rest() -> None:

@@ -1,7 +1,8 @@
-"""The figures of a book: the same bits alone, in batches and in two processes."""
+"""The scores of a book: the same bits alone, in batches and in two processes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from benchmarks import desk as bench
 from benchmarks.desk import Answer, Desk, joined, slice_book
 from benchmarks.workloads import sample_book
 from benchmarks.workloads.sample_book import Sample
-from decisions.book_scoring import score_book
+from decisions.book_scoring import DecisionBasis, score_book
 from margin.rules.ruleset import RuleSet
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
@@ -62,18 +63,15 @@ def test_model_moves_a_good_part_of_the_reference_book(sampled: Sample, desk: De
     assert np.isfinite(whole["level"]).all()
 
 
-def test_stages_are_told_in_order(sampled: Sample, desk: Desk) -> None:
-    told: list[str] = []
-
-    def none_before(initial_margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return (np.full(len(initial_margin), np.nan),) * 2
-
+def test_stages_are_reported_in_order(sampled: Sample, desk: Desk) -> None:
+    stages: list[str] = []
     book = slice_book(sampled.book, 0, 3)
-    score_book(book, desk.snapshot, desk.ruleset, desk.model, none_before, "", told.append)
-    assert tuple(told) == bench.STAGES
-    told.clear()
-    score_book(book, desk.snapshot, desk.ruleset, None, none_before, "none", told.append)
-    assert told == ["margined", "given add-ons"]
+    basis = DecisionBasis(desk.snapshot, desk.ruleset, desk.model, {})
+    score_book(book, basis, on_stage=stages.append)
+    assert tuple(stages) == bench.STAGES
+    stages.clear()
+    score_book(book, replace(basis, model=None), "none", stages.append)
+    assert stages == ["margined", "given add-ons"]
 
 
 @pytest.mark.slow

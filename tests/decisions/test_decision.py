@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from decisions.decision import PreviousAddOn, decide
+from decisions.book_scoring import PreviousAddOn
+from decisions.decision import decide
 from decisions.messages import AccountProblem, Decision
 from features.state.snapshot import MarketSnapshot
 from margin.rules.ruleset import RuleSet
@@ -20,26 +23,28 @@ from market.core.clock import HOUR
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 
+Floats = npt.NDArray[np.float64]
+
 
 class BrokenModel(Forecaster):
     """Answers NaN for every account."""
 
-    def probability(self, features):
+    def probability(self, features: Floats) -> Floats:
         return np.full((len(features), len(self.horizons)), np.nan)
 
 
 @pytest.fixture(scope="module")
-def forecaster(made_bundles) -> Forecaster:
+def forecaster(made_bundles: tuple[Path, str]) -> Forecaster:
     root, sha = made_bundles
     return Forecaster(load_bundle(root / sha))
 
 
-def at(market, row: int = -1, later: int = 0) -> MarketSnapshot:
+def at(market: Any, row: int = -1, later: int = 0) -> MarketSnapshot:
     as_of = int(market.features.closes[row]) + later
     return MarketSnapshot.of_history(market.history, market.features, as_of)
 
 
-def book(market, n: int = 30) -> list[Account]:
+def book(market: Any, n: int = 30) -> list[Account]:
     """Accounts of leverage 1 to 30 in one to three coins, some with collateral and debts."""
     rng = np.random.default_rng(8)
     mark, symbols = market.history.mark[-1], market.panel.symbols
@@ -82,7 +87,9 @@ def assert_fallback(decision: Decision, reason: str) -> None:
     assert decision.model_add_on is None
 
 
-def test_add_on_is_between_floor_and_cap(market, ruleset, forecaster) -> None:
+def test_add_on_is_between_floor_and_cap(
+    market: Any, ruleset: RuleSet, forecaster: Forecaster
+) -> None:
     found = decisions(book(market), at(market), ruleset, forecaster)
     assert {"model", "cap"} <= {decision.binding for decision in found}
     for decision in found:
@@ -91,12 +98,15 @@ def test_add_on_is_between_floor_and_cap(market, ruleset, forecaster) -> None:
         assert decision.total_requirement == pytest.approx(
             decision.maintenance_margin + decision.add_on
         )
+        assert decision.probability is not None
         assert list(decision.probability) == ["1", "8", "24"]
         assert sorted(decision.probability.values()) == list(decision.probability.values())
 
 
 @pytest.mark.parametrize("amount", [0.0, 1.0, 1e6])
-def test_previous_add_on_never_leads_out_of_the_bounds(market, ruleset, forecaster, amount) -> None:
+def test_previous_add_on_never_leads_out_of_the_bounds(
+    market: Any, ruleset: RuleSet, forecaster: Forecaster, amount: float
+) -> None:
     snapshot = at(market)
     accounts = book(market)
     before = {a.account_id: PreviousAddOn(amount, snapshot.as_of - HOUR) for a in accounts}
@@ -104,7 +114,9 @@ def test_previous_add_on_never_leads_out_of_the_bounds(market, ruleset, forecast
         assert decision.floor <= decision.add_on <= max(decision.floor, decision.cap)
 
 
-def test_account_alone_equals_itself_in_a_book_to_the_last_bit(market, ruleset, forecaster) -> None:
+def test_account_alone_equals_itself_in_a_book_to_the_last_bit(
+    market: Any, ruleset: RuleSet, forecaster: Forecaster
+) -> None:
     accounts, snapshot = book(market), at(market)
     before = {"acc-3": PreviousAddOn(500.0, snapshot.as_of - 3 * HOUR)}
     together = decisions(accounts, snapshot, ruleset, forecaster, before)
@@ -114,7 +126,9 @@ def test_account_alone_equals_itself_in_a_book_to_the_last_bit(market, ruleset, 
         assert encoded(alone) == encoded(one) == encoded(other)
 
 
-def test_no_model_gives_the_rule_floor_marked_degraded(market, ruleset, forecaster) -> None:
+def test_no_model_gives_the_rule_floor_marked_degraded(
+    market: Any, ruleset: RuleSet, forecaster: Forecaster
+) -> None:
     with_model = decisions(book(market), at(market), ruleset, forecaster)
     without = decisions(book(market), at(market), ruleset, None, no_model="no model: removed")
     for decision, full in zip(without, with_model, strict=True):
@@ -123,7 +137,9 @@ def test_no_model_gives_the_rule_floor_marked_degraded(market, ruleset, forecast
         assert decision.floor == full.floor
 
 
-def test_stale_market_gives_the_rule_floor_marked_degraded(market, ruleset, forecaster) -> None:
+def test_stale_market_gives_the_rule_floor_marked_degraded(
+    market: Any, ruleset: RuleSet, forecaster: Forecaster
+) -> None:
     accounts = book(market, 5)
     fresh = decisions(accounts, at(market, later=2 * HOUR), ruleset, forecaster)
     stale = decisions(accounts, at(market, later=3 * HOUR), ruleset, forecaster)
@@ -133,12 +149,16 @@ def test_stale_market_gives_the_rule_floor_marked_degraded(market, ruleset, fore
         assert decision.floor > before.floor  # the price risk of old data is held too
 
 
-def test_warm_up_gives_the_rule_floor_marked_degraded(market, ruleset, forecaster) -> None:
+def test_warm_up_gives_the_rule_floor_marked_degraded(
+    market: Any, ruleset: RuleSet, forecaster: Forecaster
+) -> None:
     for decision in decisions(book(market, 5), at(market, 100), ruleset, forecaster):
         assert_fallback(decision, "warm-up")
 
 
-def test_one_stale_symbol_silences_only_its_own_accounts(market, ruleset, forecaster) -> None:
+def test_one_stale_symbol_degrades_only_its_own_accounts(
+    market: Any, ruleset: RuleSet, forecaster: Forecaster
+) -> None:
     snapshot = at(market)
     age = snapshot.features.age.copy()
     age[0, 0] += 5.0
@@ -157,7 +177,9 @@ def test_one_stale_symbol_silences_only_its_own_accounts(market, ruleset, foreca
     assert found[1].degraded is None
 
 
-def test_nan_from_the_model_gives_the_rule_floor_never_zero(market, ruleset, made_bundles) -> None:
+def test_nan_from_the_model_gives_the_rule_floor_never_zero(
+    market: Any, ruleset: RuleSet, made_bundles: tuple[Path, str]
+) -> None:
     root, sha = made_bundles
     for decision in decisions(
         book(market, 5), at(market), ruleset, BrokenModel(load_bundle(root / sha))
@@ -166,7 +188,9 @@ def test_nan_from_the_model_gives_the_rule_floor_never_zero(market, ruleset, mad
         assert decision.model == sha
 
 
-def test_after_the_deposit_nothing_more_is_asked(market, ruleset, forecaster) -> None:
+def test_after_the_deposit_nothing_more_is_required(
+    market: Any, ruleset: RuleSet, forecaster: Forecaster
+) -> None:
     accounts, snapshot = book(market), at(market)
     first = decisions(accounts, snapshot, ruleset, forecaster)
     assert any(decision.deposit_to_meet > 0.0 for decision in first)
@@ -186,7 +210,7 @@ def test_after_the_deposit_nothing_more_is_asked(market, ruleset, forecaster) ->
 
 
 def test_pace_is_for_the_market_not_for_the_accounts_own_trades(
-    market, ruleset, forecaster
+    market: Any, ruleset: RuleSet, forecaster: Forecaster
 ) -> None:
     """Scored flat first, or small first, a book asks for what it asks when seen fresh."""
     snapshot = at(market)
@@ -202,8 +226,10 @@ def test_pace_is_for_the_market_not_for_the_accounts_own_trades(
     previous = PreviousAddOn(
         before.add_on, snapshot.as_of, before.initial_margin, {"BTCUSDT-PERP": 0.01}
     )
-    assert previous.level(small, before.initial_margin) == before.add_on
-    assert previous.level(book_now, fresh.initial_margin) == pytest.approx(5.0 * before.add_on)
+    assert previous.level({"BTCUSDT-PERP": 0.01}, before.initial_margin) == before.add_on
+    assert previous.level({"BTCUSDT-PERP": 0.05}, fresh.initial_margin) == pytest.approx(
+        5.0 * before.add_on
+    )
     # A level that was given without its book is taken as it is, pace and all.
     (held_back,) = decisions(
         [book_now], snapshot, ruleset, forecaster, {"a": PreviousAddOn(0.0, snapshot.as_of)}
@@ -211,16 +237,22 @@ def test_pace_is_for_the_market_not_for_the_accounts_own_trades(
     assert held_back.add_on < fresh.add_on
 
 
-def test_deposit_never_raises_the_probability(market, ruleset, forecaster) -> None:
+def test_deposit_never_raises_the_probability(
+    market: Any, ruleset: RuleSet, forecaster: Forecaster
+) -> None:
     accounts, snapshot = book(market), at(market)
     richer = [replace(account, cash=account.cash + 250.0) for account in accounts]
     poor = decisions(accounts, snapshot, ruleset, forecaster)
     rich = decisions(richer, snapshot, ruleset, forecaster)
-    for one, other in zip(poor, rich, strict=True):
-        assert all(other.probability[h] <= one.probability[h] for h in one.probability)
+    for before, after in zip(poor, rich, strict=True):
+        assert before.probability is not None
+        assert after.probability is not None
+        assert all(after.probability[h] <= p for h, p in before.probability.items())
 
 
-def test_unknown_instrument_is_a_problem_of_its_account_only(market, ruleset, forecaster) -> None:
+def test_unknown_instrument_is_a_problem_of_its_account_only(
+    market: Any, ruleset: RuleSet, forecaster: Forecaster
+) -> None:
     good = book(market, 1)[0]
     bad = Account("bad", 1.0, (Position("NOPEUSDT-PERP", 1.0),))
     answers = decide([bad, good], at(market), ruleset, forecaster, {})
@@ -229,7 +261,9 @@ def test_unknown_instrument_is_a_problem_of_its_account_only(market, ruleset, fo
     assert answers[1] == decide([good], at(market), ruleset, forecaster, {})[0]
 
 
-def test_account_without_positions_needs_nothing(market, ruleset, forecaster) -> None:
+def test_account_without_positions_needs_nothing(
+    market: Any, ruleset: RuleSet, forecaster: Forecaster
+) -> None:
     (decision,) = decisions([Account("flat", 10.0)], at(market), ruleset, forecaster)
     assert decision.add_on == 0.0
     assert decision.deposit_to_meet == 0.0

@@ -18,9 +18,9 @@ import pytest
 from sqlalchemy import insert
 from typer.testing import CliRunner
 
-from decisions import comparison, revisions
-from decisions.records import recorded_previous, replay
-from decisions.revisions import CHANGES, Change
+import decisions.replay as replay_module
+from decisions.records import CALCULATION, levels_in_force
+from decisions.replay import CHANGES, Change, replay
 from ledger.records import Record
 from ledger.schema import contents, records
 from ledger.store import Ledger
@@ -30,7 +30,7 @@ from models.forecaster import Forecaster
 from pipelines.cli.main import app
 
 FOLDER = Path(__file__).parent / "ledgers"
-KEPT = sorted(path.stem for path in FOLDER.glob("*.json"))
+KEPT_LEDGERS = sorted(path.stem for path in FOLDER.glob("*.json"))
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,7 +47,7 @@ class Kept:
         return Forecaster(load_bundle(self.bundles / sha))
 
 
-@pytest.fixture(params=KEPT)
+@pytest.fixture(params=KEPT_LEDGERS)
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     content = json.loads((FOLDER / f"{request.param}.json").read_text(encoding="utf-8"))
     bundles = tmp_path / "kept-bundles"
@@ -74,14 +74,14 @@ def test_kept_ledger_is_intact(kept: Kept) -> None:
 def test_every_kept_decision_replays_as_equal_or_superseded_by_changes_since(kept: Kept) -> None:
     for record in kept.decisions:
         found = replay(kept.ledger, record.id, kept.load)
-        told = (record.account_id, found.differences)
-        assert found.verdict in ("equal", "superseded"), told
-        assert (found.verdict == "equal") == found.equal == (found.superseded_by == ()), told
+        context = (record.account_id, found.differences)
+        assert found.verdict in ("equal", "superseded"), context
+        assert (found.verdict == "equal") == found.equal == (found.superseded_by == ()), context
         since = record.payload.get("calculation", 0)
         assert all(change.revision > since for change in found.superseded_by)
 
 
-def test_kept_decisions_are_answered_as_recorded(kept: Kept, serve: Any, monkeypatch: Any) -> None:
+def test_kept_decisions_are_returned_as_recorded(kept: Kept, serve: Any, monkeypatch: Any) -> None:
     endpoint = serve()
     monkeypatch.setattr(endpoint.ledger, "engine", kept.ledger.engine)
     for record in kept.decisions:
@@ -91,11 +91,11 @@ def test_kept_decisions_are_answered_as_recorded(kept: Kept, serve: Any, monkeyp
     assert [d["account_id"] for d in page["decisions"]] == ["desk/7"]
 
 
-def test_the_market_catches_up_from_a_kept_ledger(kept: Kept, serve: Any, market: Any) -> None:
+def test_the_market_recovers_from_a_kept_ledger(kept: Kept, serve: Any, market: Any) -> None:
     bars = list(kept.ledger.records("bars"))
     assert bars
     live = market.head(150).live()
-    live.catch_up(kept.ledger)
+    live.recover(kept.ledger)
     assert live.newest_close is not None
 
 
@@ -103,7 +103,7 @@ def test_pace_goes_on_from_the_level_before_kept_fallbacks(kept: Kept) -> None:
     of_account = [record for record in kept.decisions if record.account_id == "two coins"]
     by_model = [r for r in of_account if r.payload["decision"]["binding"] != "fallback"]
     assert [r.payload["decision"]["binding"] for r in of_account[-2:]] == ["fallback"] * 2
-    level = recorded_previous(kept.ledger, ["two coins"])["two coins"]
+    level = levels_in_force(kept.ledger, ["two coins"]).previous["two coins"]
     assert level.amount == by_model[-1].payload["decision"]["add_on"]
     assert level.as_of == by_model[-1].as_of
     assert level.carried
@@ -160,7 +160,7 @@ def changed_record(kept: Kept, monkeypatch: pytest.MonkeyPatch, **fields: Any) -
 def one_change(monkeypatch: pytest.MonkeyPatch) -> Change:
     """Revision 1 as if it had moved the initial margin alone, by any amount."""
     change = Change(1, "0099", "another margin", frozenset({"initial_margin"}), lambda basis: True)
-    monkeypatch.setattr(revisions, "CHANGES", (change,))
+    monkeypatch.setattr(replay_module, "CHANGES", (change,))
     return change
 
 
@@ -187,7 +187,7 @@ def test_a_change_by_rounding_alone_explains_no_more_than_rounding(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change = Change(1, "0099", "another order", None, lambda basis: True, rounding_only=True)
-    monkeypatch.setattr(revisions, "CHANGES", (change,))
+    monkeypatch.setattr(replay_module, "CHANGES", (change,))
     record = next(r for r in kept.decisions if r.payload["decision"]["binding"] == "model")
     as_now = replay(kept.ledger, record.id, kept.load)
     now = {key: replayed for key, (_, replayed) in as_now.differences.items()}
@@ -252,5 +252,5 @@ def test_the_command_exits_4_only_for_a_difference_that_nothing_explains(
 
 def test_changes_are_in_order_and_named_by_their_decision_records() -> None:
     assert [change.revision for change in CHANGES] == sorted(c.revision for c in CHANGES)
-    assert max(change.revision for change in CHANGES) == comparison.CALCULATION
+    assert max(change.revision for change in CHANGES) == CALCULATION
     assert all(len(change.adr) == 4 and change.adr.isdigit() for change in CHANGES)

@@ -138,7 +138,7 @@ def test_an_account_near_overflow_is_finite_or_an_error_and_leaves_its_neighbour
     assert endpoint.client.get("/health/ready").status_code == 200
 
 
-def test_a_flat_account_is_told_that_it_has_no_exposure(serve: Any, champion: str) -> None:
+def test_a_flat_account_has_the_reason_that_it_has_no_exposure(serve: Any, champion: str) -> None:
     flat = {"account_id": "flat", "cash": 100.0, "positions": []}
     endpoint = serve()
     for _ in range(2):  # the second follows an add-on in force of 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from decisions.records import replay
+from decisions.replay import replay
 from margin.rules.history import RuleHistory, load_history
 from margin.rules.ruleset import load_ruleset
 from market.core.clock import DAY, HOUR, MINUTE, format_time

@@ -12,7 +12,8 @@ import pytest
 
 from decisions.decision import decide
 from decisions.messages import AccountChange, AccountProblem, Decision, PositionChange
-from decisions.records import entries, from_account, replay
+from decisions.records import entries
+from decisions.replay import replay
 from decisions.what_if.changes import apply_changes, trade_prices
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
@@ -22,6 +23,7 @@ from margin.rules.ruleset import RuleSet, load_ruleset
 from market.accounts.book import Account, Book, Position
 from market.core.clock import DAY, HOUR
 from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
+from market.sources.http import account_message
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 
@@ -125,7 +127,7 @@ def test_decision_replays_to_the_last_bit(
     preset: str, quoted: Quoted, model: Forecaster, ledger: Ledger
 ) -> None:
     rules, book = load_ruleset(preset), accounts(quoted)
-    described = {account.account_id: from_account(account) for account in book}
+    described = {account.account_id: account_message(account) for account in book}
     found, contents, named = entries(
         decided(quoted, rules, model, book), described, {}, quoted.snapshot, rules
     )
@@ -183,22 +185,25 @@ def test_stale_option_quotes_are_charged_by_the_floor(quoted: Quoted) -> None:
 
 
 @every_preset
-def test_rules_that_the_model_did_not_learn_are_said_in_words_and_change_nothing_else(
+def test_rules_that_the_model_did_not_learn_give_a_reason_and_change_nothing_else(
     preset: str, quoted: Quoted, bundles: Any
 ) -> None:
     rules, book = load_ruleset(preset), accounts(quoted)
-    told = {}
+    by_rules = {}
     for learned in (rules.sha256, load_ruleset("linear-tiers").sha256):
         sha = bundles.write(ruleset_sha256=learned)
-        told[learned] = decided(quoted, rules, Forecaster(load_bundle(bundles.root / sha)), book)
-    own, other = told.values()
-    for one, two in zip(own, other, strict=True):
-        assert not [reason for reason in one.reasons if reason.name == "other_rules"]
-        (said,) = (reason for reason in two.reasons if reason.name == "other_rules")
-        assert said.kind == "data"
-        assert rules.name in said.text
-        rest = [reason for reason in two.reasons if reason.name != "other_rules"]
-        assert [one.probability, one.add_on, one.reasons] == [two.probability, two.add_on, rest]
+        by_rules[learned] = decided(
+            quoted, rules, Forecaster(load_bundle(bundles.root / sha)), book
+        )
+    same_rules, other_rules = by_rules.values()
+    for same, other in zip(same_rules, other_rules, strict=True):
+        assert not [reason for reason in same.reasons if reason.name == "other_rules"]
+        (mismatch,) = (reason for reason in other.reasons if reason.name == "other_rules")
+        assert mismatch.kind == "data"
+        assert rules.name in mismatch.text
+        rest = [reason for reason in other.reasons if reason.name != "other_rules"]
+        assert (same.probability, same.add_on) == (other.probability, other.add_on)
+        assert same.reasons == rest
 
 
 @every_preset

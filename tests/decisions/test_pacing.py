@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from decisions.decision import CARRIED_HOURS, PreviousAddOn
-from decisions.records import LOOK_BACK, level_in_force, levels_in_force, recorded_previous
+from decisions.book_scoring import CARRIED_HOURS, PreviousAddOn
+from decisions.records import LOOK_BACK, level_in_force, levels_in_force
 from ledger.records import Entry
 from ledger.store import Ledger
 from market.core.clock import DAY, HOUR, format_time, parse_time
@@ -27,7 +27,7 @@ def only(response: Any) -> dict[str, Any]:
     return dict(decision)
 
 
-def silent(self: Scorer, X: Any) -> Any:
+def returns_nan(self: Scorer, X: Any) -> Any:
     return np.full((len(X), 3), np.nan)
 
 
@@ -49,7 +49,7 @@ def test_fallbacks_neither_lift_the_step_nor_drop_a_released_level(
     paced = only(endpoint.score(account | {"previous_add_on": before}))
     assert paced["binding"] == binding
     with monkeypatch.context() as broken:
-        broken.setattr(Scorer, "probability", silent)
+        broken.setattr(Scorer, "probability", returns_nan)
         for _ in range(fallbacks):
             assert only(endpoint.score(account))["binding"] == "fallback"
     again = only(endpoint.score(account))
@@ -66,10 +66,10 @@ def test_an_add_on_that_a_request_gave_is_carried_through_a_fallback(
     endpoint = serve()
     as_of = format_time(endpoint.live.newest_close)
     with monkeypatch.context() as broken:
-        broken.setattr(Scorer, "probability", silent)
+        broken.setattr(Scorer, "probability", returns_nan)
         endpoint.score(account | {"previous_add_on": {"amount": 2.5, "as_of": as_of}})
     assert only(endpoint.score(account))["binding"] in ("step", "floor")
-    level = recorded_previous(endpoint.ledger, ["acc-1"])["acc-1"]
+    level = levels_in_force(endpoint.ledger, ["acc-1"]).previous["acc-1"]
     assert level.amount < 500.0
 
 
@@ -149,7 +149,12 @@ def decision(add_on: float | None, previous: dict[str, Any] | None = None, **key
 def test_an_account_that_is_degraded_for_long_needs_one_look_up(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    level = {"amount": 3.0, "as_of": 1, "initial_margin": 10.0, "positions": {"BTCUSDT": 1.0}}
+    level: dict[str, Any] = {
+        "amount": 3.0,
+        "as_of": 1,
+        "initial_margin": 10.0,
+        "positions": {"BTCUSDT": 1.0},
+    }
     ledger.append([decision(3.0, calculation=1)])
     for _ in range(40):
         ledger.append([decision(None, level, calculation=1)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from decisions.messages import Decision
-from decisions.revisions import SCHEMA
+from decisions.records import SCHEMA
 
 FIELDS = {
     1: (

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from decisions.decision import PreviousAddOn, decide
-from decisions.records import entries, from_account, recorded_previous, replay, to_account
+from decisions.book_scoring import PreviousAddOn
+from decisions.decision import Outcome, decide
+from decisions.records import entries, levels_in_force
+from decisions.replay import replay
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet, load_ruleset
 from market.accounts.book import Account, Balance, Position
 from market.core.clock import DAY, HOUR
 from market.core.errors import BundleError, LedgerError
+from market.sources.http import account_message, account_update
 from models.bundle.bundle import MODEL_FILE, load_bundle
 from models.forecaster import Forecaster
+
+Load = Callable[[str], Forecaster]
 
 ACCOUNTS = (
     Account("a", 3_000.0, (Position("BTCUSDT-PERP", 0.1), Position("ETHUSDT-PERP", -2.0, 2_500.5))),
@@ -26,7 +33,7 @@ ACCOUNTS = (
 
 
 @pytest.fixture
-def load(bundles, champion):
+def load(bundles: Any, champion: str) -> Load:
     """Loads a bundle of the test's own copy by its name, as an auditor would."""
     return lambda sha: Forecaster(load_bundle(bundles.root / sha))
 
@@ -42,20 +49,23 @@ def record(
     as_of = int(market.features.closes[row])
     snapshot = MarketSnapshot.of_history(market.history, market.features, as_of)
     before = previous or {}
-    decided = decide(ACCOUNTS, snapshot, ruleset, model, before, no_model="none yet")
-    accounts = {account.account_id: from_account(account) for account in ACCOUNTS}
-    found, contents, named = entries(decided, accounts, before, snapshot, ruleset)
+    results = decide(ACCOUNTS, snapshot, ruleset, model, before, no_model="none yet")
+    outcome = Outcome.of(results, model)
+    accounts = {account.account_id: account_message(account) for account in ACCOUNTS}
+    found, contents, named = entries(outcome.decisions, accounts, before, snapshot, ruleset)
     ledger.append(found, contents=contents)
     return [str(decision.decision_id) for decision in named]
 
 
 @pytest.mark.parametrize("account", ACCOUNTS)
 def test_account_survives_the_request_form(account: Account) -> None:
-    assert to_account(from_account(account)) == account
+    assert account_update(account_message(account), 0).account == account
 
 
 @pytest.mark.parametrize("row", [-1, 100])
-def test_replay_is_equal_to_the_last_bit(ledger, market, ruleset, load, champion, row) -> None:
+def test_replay_is_equal_to_the_last_bit(
+    ledger: Ledger, market: Any, ruleset: RuleSet, load: Load, champion: str, row: int
+) -> None:
     as_of = int(market.features.closes[row])
     previous = {"a": PreviousAddOn(0.1 + 0.2, as_of - 3 * HOUR - 7)}
     for name in record(ledger, market, ruleset, load(champion), previous, row):
@@ -66,7 +76,7 @@ def test_replay_is_equal_to_the_last_bit(ledger, market, ruleset, load, champion
         assert found.differences == {}
 
 
-def test_replay_without_a_model_is_equal(ledger, market, ruleset) -> None:
+def test_replay_without_a_model_is_equal(ledger: Ledger, market: Any, ruleset: RuleSet) -> None:
     def never(sha: str) -> Forecaster:
         raise AssertionError(f"no model was used, yet {sha} is asked for")
 
@@ -76,7 +86,7 @@ def test_replay_without_a_model_is_equal(ledger, market, ruleset) -> None:
 
 @pytest.mark.parametrize("row", [-1, 100])
 def test_replay_of_a_simulation_is_equal_to_the_last_bit(
-    ledger, market, load, champion, row
+    ledger: Ledger, market: Any, load: Load, champion: str, row: int
 ) -> None:
     simulating = load_ruleset("emir-ccp")
     for name in record(ledger, market, simulating, load(champion), row=row):
@@ -87,7 +97,7 @@ def test_replay_of_a_simulation_is_equal_to_the_last_bit(
 
 
 def test_daily_closes_are_stored_once_a_day_and_only_where_they_are_simulated(
-    ledger, market, ruleset
+    ledger: Ledger, market: Any, ruleset: RuleSet
 ) -> None:
     names = record(ledger, market, ruleset, None)
     assert "daily_closes_sha256" not in ledger.get_record(names[0]).payload["contents"]
@@ -103,11 +113,11 @@ def test_daily_closes_are_stored_once_a_day_and_only_where_they_are_simulated(
 
 
 def test_previous_add_on_is_that_of_the_last_record(
-    ledger, market, ruleset, load, champion
+    ledger: Ledger, market: Any, ruleset: RuleSet, load: Load, champion: str
 ) -> None:
     record(ledger, market, ruleset, load(champion), row=-2)
     record(ledger, market, ruleset, load(champion))
-    previous = recorded_previous(ledger, ["a", "c", "unknown"])
+    previous = levels_in_force(ledger, ["a", "c", "unknown"]).previous
     assert set(previous) == {"a", "c"}
     last = ledger.last_decisions(["a"])["a"].payload
     assert previous["a"] == PreviousAddOn(
@@ -118,12 +128,14 @@ def test_previous_add_on_is_that_of_the_last_record(
     )
 
 
-def test_fallback_is_no_add_on_to_go_on_from(ledger, market, ruleset) -> None:
+def test_fallback_is_no_add_on_to_go_on_from(ledger: Ledger, market: Any, ruleset: RuleSet) -> None:
     record(ledger, market, ruleset, None)
-    assert recorded_previous(ledger, ["a", "c"]) == {}
+    assert levels_in_force(ledger, ["a", "c"]).previous == {}
 
 
-def test_other_model_shows_in_the_replay(ledger, market, ruleset, bundles, load, champion) -> None:
+def test_other_model_shows_in_the_replay(
+    ledger: Ledger, market: Any, ruleset: RuleSet, bundles: Any, load: Load, champion: str
+) -> None:
     other = load(bundles.write(intercept=0.7))
     name = record(ledger, market, ruleset, load(champion))[0]
     found = replay(ledger, name, lambda sha: other)
@@ -132,7 +144,9 @@ def test_other_model_shows_in_the_replay(ledger, market, ruleset, bundles, load,
     assert {"probability", "model"} <= set(found.differences)
 
 
-def test_tampered_bundle_is_detected(ledger, market, ruleset, bundles, load, champion) -> None:
+def test_tampered_bundle_is_detected(
+    ledger: Ledger, market: Any, ruleset: RuleSet, bundles: Any, load: Load, champion: str
+) -> None:
     name = record(ledger, market, ruleset, load(champion))[0]
     path = bundles.root / champion / MODEL_FILE
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
@@ -141,7 +155,9 @@ def test_tampered_bundle_is_detected(ledger, market, ruleset, bundles, load, cha
 
 
 @pytest.mark.parametrize("kind", ["market", "ruleset"])
-def test_tampered_market_or_rules_are_detected(ledger, market, ruleset, tmp_path, kind) -> None:
+def test_tampered_market_or_rules_are_detected(
+    ledger: Ledger, market: Any, ruleset: RuleSet, tmp_path: Path, kind: str
+) -> None:
     import sqlite3
 
     name = record(ledger, market, ruleset, None)[0]
@@ -161,6 +177,6 @@ def test_tampered_market_or_rules_are_detected(ledger, market, ruleset, tmp_path
         replay(opened, name, lambda sha: pytest.fail(sha))
 
 
-def test_unknown_decision_is_refused(ledger) -> None:
+def test_unknown_decision_is_refused(ledger: Ledger) -> None:
     with pytest.raises(LedgerError):
         replay(ledger, "nothing", lambda sha: pytest.fail(sha))

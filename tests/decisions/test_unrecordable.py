@@ -7,15 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from decisions import decision as decision_module
 from decisions.messages import Decision
 from ledger.verify import verify
-from serving import service
+from monitoring import champion as champion_module
 
 
 @pytest.fixture
 def infinite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decisions on accounts named bad… hold an infinite figure that every check let through."""
-    decide = service.decide
+    decide = decision_module.decide
 
     def with_infinity(*arguments: Any, **rest: Any) -> list[Any]:
         return [
@@ -25,7 +26,7 @@ def infinite(monkeypatch: pytest.MonkeyPatch) -> None:
             for answer in decide(*arguments, **rest)
         ]
 
-    monkeypatch.setattr(service, "decide", with_infinity)
+    monkeypatch.setattr(champion_module, "decide", with_infinity)
 
 
 @pytest.mark.usefixtures("infinite")
@@ -65,7 +66,7 @@ def test_nothing_but_unrecordable_decisions_is_422_and_no_fault_of_the_ledger(
 
 
 @pytest.mark.usefixtures("infinite")
-def test_the_kept_answer_of_an_idempotent_request_names_the_unrecordable(
+def test_the_stored_answer_of_an_idempotent_request_names_the_unrecordable(
     serve: Any, champion: str, account: dict[str, Any]
 ) -> None:
     endpoint = serve()

@@ -9,14 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from decisions.book_scoring import value_book
 from decisions.decision import decide
 from decisions.messages import AccountProblem, Decision
-from decisions.records import recorded_previous
-from decisions.valuations import value_book
+from decisions.records import levels_in_force
 from features.state.snapshot import MarketSnapshot
 from margin.valuation.marks import suspect_view
 from market.accounts.book import Account, Position
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.core.clock import HOUR
 from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
 from models.bundle.bundle import load_bundle
@@ -128,7 +128,7 @@ def test_without_prices_that_wait_the_book_is_valued_once(market: Any, ruleset: 
     assert found.column("equity") is found.last_good.equity
 
 
-def test_a_position_without_an_entry_price_loses_what_the_suspect_price_says(
+def test_a_position_without_an_entry_price_has_the_loss_of_the_suspect_price(
     market: Any, ruleset: Any, forecaster: Any
 ) -> None:
     entered = account(market, 1.0)
@@ -155,17 +155,19 @@ def test_the_level_in_force_goes_by_the_margin_at_the_last_good_prices(
     serve: Any, market: Any, champion: str, account: dict[str, Any]
 ) -> None:
     marks = market.history.last_mark(-1)
-    live = LiveMarket(market.state.copy(), marks, market.features, market.panel, PriceGuard())
+    live = LiveMarket(market.state.copy(), marks, market.features, market.panel, OutlierFilter())
     endpoint = serve(live=live)
     account = {**account, "positions": [{"instrument": PERP, "quantity": 0.1}]}
-    price = float(endpoint.live.moment.mark[endpoint.market.panel.symbols.index("BTCUSDT")])
+    price = float(endpoint.live.state.mark[endpoint.market.panel.symbols.index("BTCUSDT")])
     before = endpoint.score(account).json()["decisions"][0]
     quotes = [{"instrument": PERP, "mark": 0.4 * price}]
     posted = endpoint.client.post("/v1/market/quotes", json={"quotes": quotes}).json()
     assert posted["results"][0]["status"] == "suspect"
     during = endpoint.score(account).json()["decisions"][0]
     assert during["valuations"]["suspect"]["headroom"] == during["headroom"] < before["headroom"]
-    level = recorded_previous(endpoint.ledger, [account["account_id"]])[account["account_id"]]
+    level = levels_in_force(endpoint.ledger, [account["account_id"]]).previous[
+        account["account_id"]
+    ]
     assert level.amount == before["add_on"]
     assert level.initial_margin == before["initial_margin"]
     again = {**account, "positions": [{"instrument": PERP, "quantity": 0.05}]}

@@ -15,8 +15,8 @@ from features.state.market_state import MarketFeatures, MarketState
 from market.bars.panel import (
     BASIS,
     CLOSE,
-    CONTEXT_WIDTH,
     CURVATURE,
+    EXOGENOUS_WIDTH,
     FUNDING,
     HIGH,
     IMPLIED_VOLATILITY,
@@ -54,25 +54,25 @@ def _walk(
     values[:, :, LOW] = np.exp(np.minimum(log_open, log_close) - reach[1])
     values[:, :, VOLUME] = np.exp(rng.normal(12.0, 1.0, (rows, count))) / values[:, :, CLOSE]
     opens = START + np.arange(rows, dtype=np.int64) * interval.nanoseconds
-    return BarPanel(interval, symbols, opens, values, _context(rng, rows, count, interval))
+    return BarPanel(interval, symbols, opens, values, _exogenous(rng, rows, count, interval))
 
 
-def _context(
+def _exogenous(
     rng: np.random.Generator, rows: int, count: int, interval: Interval
 ) -> npt.NDArray[np.float64]:
     """Funding every eight hours, the rest with every bar."""
-    context = np.empty((rows, count, CONTEXT_WIDTH))
-    context[:, :, FUNDING] = rng.normal(1e-5, 1e-5, (rows, count))
-    context[np.arange(rows) % (8 * interval.per_hour) != 0, :, FUNDING] = np.nan
+    exogenous = np.empty((rows, count, EXOGENOUS_WIDTH))
+    exogenous[:, :, FUNDING] = rng.normal(1e-5, 1e-5, (rows, count))
+    exogenous[np.arange(rows) % (8 * interval.per_hour) != 0, :, FUNDING] = np.nan
     steps = rng.standard_normal((3, rows, count)).cumsum(axis=1) / np.sqrt(rows)
-    context[:, :, OPEN_INTEREST] = 1e6 * np.exp(steps[0])
-    context[:, :, IMPLIED_VOLATILITY] = 0.6 * np.exp(0.2 * steps[1])
-    context[:, :, BASIS] = 1e-3 * steps[2]
+    exogenous[:, :, OPEN_INTEREST] = 1e6 * np.exp(steps[0])
+    exogenous[:, :, IMPLIED_VOLATILITY] = 0.6 * np.exp(0.2 * steps[1])
+    exogenous[:, :, BASIS] = 1e-3 * steps[2]
     surface = rng.standard_normal((3, rows, count)).cumsum(axis=1) / np.sqrt(rows)
-    context[:, :, SKEW] = 0.02 + 0.03 * surface[0]
-    context[:, :, TERM_SLOPE] = 0.05 * surface[1]
-    context[:, :, CURVATURE] = 0.01 + 0.01 * surface[2]
-    return context
+    exogenous[:, :, SKEW] = 0.02 + 0.03 * surface[0]
+    exogenous[:, :, TERM_SLOPE] = 0.05 * surface[1]
+    exogenous[:, :, CURVATURE] = 0.01 + 0.01 * surface[2]
+    return exogenous
 
 
 @pytest.fixture(scope="session")
@@ -110,8 +110,8 @@ def hazard_panel() -> BarPanel:
     bars["SHORT_GAPS"][DAY_GAP.start : DAY_GAP.stop] = np.nan
     bars["SILENT"][250:450, VOLUME] = 0.0
     bars["FLAT"][300:350] = [5.0, 5.0, 5.0, 5.0, 0.0]
-    assert panel.context is not None
-    panel.context[np.isnan(panel.values[:, :, CLOSE])] = np.nan
+    assert panel.exogenous is not None
+    panel.exogenous[np.isnan(panel.values[:, :, CLOSE])] = np.nan
     return panel
 
 
@@ -152,10 +152,10 @@ def some_symbols() -> Callable[..., BarPanel]:
     ) -> BarPanel:
         names = symbols or tuple(panel.symbols[s] for s in columns)
         values = np.ascontiguousarray(panel.values[:, columns])
-        context = None
-        if panel.context is not None:
-            context = np.ascontiguousarray(panel.context[:, columns])
-        return BarPanel(panel.interval, names, panel.opens, values, context)
+        exogenous = None
+        if panel.exogenous is not None:
+            exogenous = np.ascontiguousarray(panel.exogenous[:, columns])
+        return BarPanel(panel.interval, names, panel.opens, values, exogenous)
 
     return choose
 
@@ -180,9 +180,9 @@ def gappy_panel(make_panel: MakePanel) -> Callable[[str], BarPanel]:
         panel = make_panel(260 * INTERVALS[interval].per_hour, seed=11, interval=interval)
         panel.values[200:203, 1] = np.nan
         panel.values[230, 2] = np.nan
-        assert panel.context is not None
-        panel.context[200:203, 1] = np.nan
-        panel.context[230, 2] = np.nan
+        assert panel.exogenous is not None
+        panel.exogenous[200:203, 1] = np.nan
+        panel.exogenous[230, 2] = np.nan
         panel.values[180:184, 0, VOLUME] = 0.0
         return panel
 
@@ -204,7 +204,7 @@ def holed_panel(gappy_panel: Callable[[str], BarPanel]) -> Callable[[str], BarPa
 
 @pytest.fixture(scope="session")
 def frames() -> Callable[[BarPanel], list[pd.DataFrame]]:
-    """Each symbol's bars and context as a frame with a row for every row of the panel.
+    """Each symbol's bars and exogenous series as a frame with a row for every row of the panel.
 
     Beside the columns of the panel: opened and closed, the times; r, the log return since the
     symbol's last bar; turnover.
@@ -219,8 +219,8 @@ def frames() -> Callable[[BarPanel], list[pd.DataFrame]]:
         found = []
         for s in range(len(panel.symbols)):
             frame = pd.DataFrame(panel.values[:, s], columns=names)
-            if panel.context is not None:
-                frame[list(more)] = panel.context[:, s]
+            if panel.exogenous is not None:
+                frame[list(more)] = panel.exogenous[:, s]
             frame["opened"] = pd.to_datetime(panel.opens, unit="ns")
             frame["closed"] = pd.to_datetime(panel.closes, unit="ns")
             frame["r"] = np.log(frame["close"].dropna()).diff().reindex(frame.index)

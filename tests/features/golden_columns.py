@@ -23,7 +23,7 @@ from features.registry import (
     MARKET_FEATURES,
 )
 from features.state.market_state import MarketFeatures, MarketState
-from market.bars.panel import CONTEXT_WIDTH, BarPanel
+from market.bars.panel import EXOGENOUS_WIDTH, BarPanel
 from market.core.clock import HOUR, INTERVALS, parse_time
 
 Floats = npt.NDArray[np.float64]
@@ -39,8 +39,8 @@ def panel() -> BarPanel:
 
     From a generator written out here: values must not move with a library's.
     """
-    draws = _uniform(ROWS * len(SYMBOLS) * (5 + CONTEXT_WIDTH))
-    shape = (ROWS, len(SYMBOLS), 5 + CONTEXT_WIDTH)
+    draws = _uniform(ROWS * len(SYMBOLS) * (5 + EXOGENOUS_WIDTH))
+    shape = (ROWS, len(SYMBOLS), 5 + EXOGENOUS_WIDTH)
     u = draws.reshape(shape)
     scale = np.array([0.004, 0.01, 0.02])
     market = 2.0 * u[:, :1, 0] - 1.0
@@ -55,13 +55,13 @@ def panel() -> BarPanel:
     values[150:153, 1] = np.nan
     values[260:286, 2] = np.nan
     values[190:194, 0, 4] = 0.0
-    context = u[:, :, 5:].copy()
-    context *= [1e-5, 1e6, 0.5, 1e-3, 0.04, 0.05, 0.02]
-    context[:, :, 2] += 0.4
-    context[np.isnan(values[:, :, 3])] = np.nan
-    context[:, 1, 2] = np.nan
+    exogenous = u[:, :, 5:].copy()
+    exogenous *= [1e-5, 1e6, 0.5, 1e-3, 0.04, 0.05, 0.02]
+    exogenous[:, :, 2] += 0.4
+    exogenous[np.isnan(values[:, :, 3])] = np.nan
+    exogenous[:, 1, 2] = np.nan
     opens = parse_time("2025-01-01T00:00:00Z") + HOUR * np.arange(ROWS, dtype=np.int64)
-    return BarPanel(INTERVALS["1h"], SYMBOLS, opens, values, context)
+    return BarPanel(INTERVALS["1h"], SYMBOLS, opens, values, exogenous)
 
 
 def market() -> MarketFeatures:

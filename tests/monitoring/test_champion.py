@@ -37,7 +37,7 @@ def test_a_new_champion_answers_without_a_restart(
     assert champion not in text
 
 
-def test_model_that_learned_from_what_nothing_tells_now_says_so(
+def test_model_whose_inputs_are_missing_gives_a_reason(
     serve: Any, bundles: Any, account: dict[str, Any]
 ) -> None:
     bundles.promote(bundles.write(with_context=True))
@@ -50,11 +50,11 @@ def test_model_that_learned_from_what_nothing_tells_now_says_so(
     assert "implied_volatility" in reason
     decision = endpoint.score(account).json()["decisions"][0]
     assert decision["probability"] is not None
-    (told,) = [r for r in decision["reasons"] if r["name"] == "missing_context"]
-    assert told["text"] == reason
+    (reason_in_decision,) = [r for r in decision["reasons"] if r["name"] == "missing_context"]
+    assert reason_in_decision["text"] == reason
 
 
-def test_a_damaged_new_champion_leaves_the_old_one_answering_and_is_told(
+def test_a_damaged_new_champion_leaves_the_old_one_in_use_and_is_reported(
     serve: Any, champion: str, bundles: Any, account: dict[str, Any]
 ) -> None:
     endpoint = serve()
@@ -94,13 +94,13 @@ def test_a_pointer_that_goes_away_or_is_damaged(bundles: Any, champion: str) -> 
     pointer.write_text("../../etc/passwd\n")
     damaged = watch.current()
     assert damaged.model is not None
-    assert "pointer file" in str(damaged.trouble)
+    assert "pointer file" in str(damaged.health_error)
     pointer.unlink()
     assert watch.current().model is None
     pointer.write_text(champion)
     sound = watch.current()
     assert sound.model is not None
-    assert sound.trouble is None
+    assert sound.health_error is None
 
 
 def test_a_bundle_of_other_features_or_without_a_targeted_horizon_is_refused(
@@ -110,7 +110,7 @@ def test_a_bundle_of_other_features_or_without_a_targeted_horizon_is_refused(
     bundles.promote(bundles.write(digest="e" * 64))
     refused = ChampionWatch(bundles.root, lambda: HORIZONS).current()
     assert refused.model is None
-    assert "audit" in refused.silence
+    assert "audit" in refused.unavailable_reason
 
 
 def test_the_pointer_is_not_read_again_while_it_stays_the_same(

@@ -9,8 +9,8 @@ from market.core.clock import Interval
 from market.core.errors import DataError
 from market.simulator.market_parameters import MarketParameters
 from market.simulator.simulated_market import simulate_bars
-from market.simulator.stylised_facts import FACTS, TOLERANCE, StylisedFacts, measure_facts
 from research.simulator_fit.market_fit import FIT_SEEDS, fit_bars, usable_coins
+from research.simulator_fit.stylised_facts import FACTS, TOLERANCE, StylisedFacts, measure_facts
 
 HOURLY = Interval.parse("1h")
 ASSUMED = MarketParameters.load("assumed")

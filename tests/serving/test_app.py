@@ -13,8 +13,8 @@ from sqlalchemy import text
 from ledger.schema import BUSY_SECONDS, writing
 from market.core.clock import format_time, parse_time
 from market.core.errors import ConfigError
+from monitoring.ledger_writer import PROBE_SECONDS
 from serving.http.app import ServingSettings
-from serving.ledger_writer import PROBE_SECONDS
 
 HEAVY = ("lightgbm", "mlflow", "sklearn", "pandas", "shap", "matplotlib", "polars", "onnx")
 
@@ -116,7 +116,7 @@ def test_on_the_wall_clock_a_bar_of_the_future_is_rejected(serve: Any, market: A
     assert "once it has closed" in answer["results"][0]["detail"]
 
 
-def test_a_decision_is_found_by_id_with_its_place_in_the_ledger(
+def test_a_decision_is_returned_by_id_with_its_place_in_the_ledger(
     serve: Any, account: dict[str, Any]
 ) -> None:
     endpoint = serve()
@@ -173,7 +173,7 @@ def test_model_is_404_without_one(serve: Any) -> None:
     assert serve().client.get("/v1/model").status_code == 404
 
 
-def test_live_always_and_ready_says_what_is_missing(serve: Any, market: Any, champion: str) -> None:
+def test_ready_names_what_is_missing(serve: Any, market: Any, champion: str) -> None:
     assert serve().client.get("/health/live").json() == {"status": "live"}
     assert serve().client.get("/health/ready").json() == {"status": "ready", "reasons": []}
     for endpoint, reason in ((serve(clock="wall"), "stale"), (serve(market.head(50)), "warm-up")):
@@ -235,9 +235,9 @@ def test_an_unexpected_error_is_a_500_without_internals(
     serve: Any, account: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise KeyError("secret of the house")
+        raise KeyError("internal secret")
 
-    monkeypatch.setattr("serving.service.decide", fail)
+    monkeypatch.setattr("monitoring.champion.decide", fail)
     response = serve().score(account)
     assert response.status_code == 500
     assert response.headers["content-type"].startswith("application/problem+json")
@@ -289,11 +289,18 @@ def test_docs_list_every_route_and_need_no_network(serve: Any) -> None:
 
 
 def test_settings_refuse_what_cannot_be_and_open_doors_to_the_network(tmp_path: Path) -> None:
-    odd_ones = [{"clock": "sun"}, {"auth": "maybe"}, {"host": "0.0.0.0"}]  # noqa: S104
-    for odd in (*odd_ones, {"max_page": 0}, {"max_body_bytes": -1}, {"mark_max_age": 0}):
-        given: dict[str, Any] = {"host": "::1", "port": 1, "bundles": tmp_path, "auth": "off"} | odd
+    sound: dict[str, Any] = {"host": "::1", "port": 1, "bundles": tmp_path, "auth": "off"}
+    refused: list[dict[str, Any]] = [
+        {"clock": "sun"},
+        {"auth": "maybe"},
+        {"host": "0.0.0.0"},  # noqa: S104
+        {"max_page": 0},
+        {"max_body_bytes": -1},
+        {"mark_max_age": 0},
+    ]
+    for value in refused:
         with pytest.raises(ConfigError):
-            ServingSettings(**given)
+            ServingSettings(**sound | value)
     assert ServingSettings("localhost", 1, tmp_path, auth="off").auth == "off"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from decisions.records import replay
+from decisions.replay import replay
 from margin.rules.history import RuleHistory
 from margin.rules.ruleset import RuleSet, ruleset_from_content
 from market.core.clock import DAY, HOUR, MINUTE, format_time
@@ -62,8 +62,8 @@ def test_a_quote_that_moves_the_markets_clock_moves_the_rules(
     endpoint = serve(rules=RuleHistory.of(versions))
 
     def ruleset() -> tuple[Any, Any]:
-        told = endpoint.client.get("/v1/ruleset").json()
-        return told["sha256"], endpoint.score(account).json()["decisions"][0]["ruleset"]
+        shown = endpoint.client.get("/v1/ruleset").json()
+        return shown["sha256"], endpoint.score(account).json()["decisions"][0]["ruleset"]
 
     assert ruleset() == (versions[0].sha256,) * 2
     quote = {"instrument": "USDT", "mark": 1.0, "ts": format_time(change)}
@@ -122,22 +122,22 @@ def test_without_rules_in_force_nothing_is_decided(
     assert endpoint.client.get("/metrics").status_code == 200
 
 
-def test_one_rule_set_for_all_times_is_used_beyond_its_dates_and_says_so(
+def test_one_rule_set_for_all_times_is_used_beyond_its_dates_with_a_reason(
     serve: Any, account: dict[str, Any], champion: str, ruleset: RuleSet, change: int
 ) -> None:
     endpoint = serve(rules=RuleHistory.constant(version(ruleset, "1", change, None)))
     decision = endpoint.score(account).json()["decisions"][0]
-    (told,) = [r for r in decision["reasons"] if r["name"] == "out_of_force"]
-    assert format_time(change) in told["text"]
+    (expired,) = [r for r in decision["reasons"] if r["name"] == "out_of_force"]
+    assert format_time(change) in expired["text"]
     assert endpoint.client.get("/health/ready").json() == {
         "status": "degraded",
-        "reasons": [told["text"]],
+        "reasons": [expired["text"]],
     }
     inside = endpoint.score(account, as_of=format_time(change)).json()["decisions"][0]
     assert "out_of_force" not in {r["name"] for r in inside["reasons"]}
 
 
-def test_a_champion_without_a_horizon_of_the_rules_in_force_falls_silent(
+def test_a_champion_without_a_horizon_of_the_rules_in_force_does_not_answer(
     serve: Any, account: dict[str, Any], bundles: Any, ruleset: RuleSet, change: int
 ) -> None:
     champion = bundles.promote(bundles.write(horizons=(8, 24)))
@@ -148,11 +148,11 @@ def test_a_champion_without_a_horizon_of_the_rules_in_force_falls_silent(
     endpoint = serve(rules=RuleHistory.of(versions))
     assert endpoint.client.get("/health/ready").json() == {"status": "ready", "reasons": []}
     before = endpoint.score(account).json()["decisions"][0]
-    silent = endpoint.score(account, as_of=format_time(change)).json()["decisions"][0]
+    degraded = endpoint.score(account, as_of=format_time(change)).json()["decisions"][0]
     assert before["model"] == champion
-    assert silent["model"] is None
-    assert silent["binding"] == "fallback"
-    assert "lacks horizons [1] h" in silent["degraded"]
+    assert degraded["model"] is None
+    assert degraded["binding"] == "fallback"
+    assert "lacks horizons [1] h" in degraded["degraded"]
     quote = {"instrument": "USDT", "mark": 1.0, "ts": format_time(change)}
     endpoint.client.post("/v1/market/quotes", json={"quotes": [quote]})
     (reason,) = endpoint.client.get("/health/ready").json()["reasons"]
@@ -168,5 +168,5 @@ def test_cash_of_any_version_can_be_quoted(serve: Any, ruleset: RuleSet, change:
     answer = serve(rules=RuleHistory.of(versions)).client.post(
         "/v1/market/quotes", json={"quotes": quotes}
     )
-    told = [result["status"] for result in answer.json()["results"]]
-    assert told == ["applied", "applied", "rejected"]
+    statuses = [result["status"] for result in answer.json()["results"]]
+    assert statuses == ["applied", "applied", "rejected"]

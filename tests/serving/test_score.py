@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from decisions.records import replay
+from decisions.replay import replay
 from ledger.verify import verify
 from market.core.clock import HOUR, format_time, parse_time
 from models.bundle.bundle import load_bundle
@@ -42,7 +42,7 @@ def test_probabilities_rise_with_the_horizon_and_the_level_stays_within_the_rule
     assert {reason["kind"] for reason in decision["reasons"]} >= {"bound", "rule", "model"}
 
 
-def test_after_the_deposit_nothing_more_is_asked(serve: Any, champion: str) -> None:
+def test_after_the_deposit_nothing_more_is_required(serve: Any, champion: str) -> None:
     endpoint = serve()
     first = only(endpoint.score(leveraged(300.0)))
     assert first["deposit_to_meet"] > 0
@@ -84,8 +84,8 @@ def test_the_answer_without_previous_add_on_rests_on_the_last_recorded_decision(
     }
     decided = "2025-01-02T00:00:00Z"
     given = {"amount": 7.5, "as_of": decided}
-    told = only(endpoint.score(leveraged(300.0, previous_add_on=given)))
-    record = endpoint.ledger.get_record(told["decision_id"])
+    decision = only(endpoint.score(leveraged(300.0, previous_add_on=given)))
+    record = endpoint.ledger.get_record(decision["decision_id"])
     assert record.payload["previous"]["amount"] == 7.5
     assert record.payload["previous"]["as_of"] == parse_time(decided)
     assert record.payload["previous"]["initial_margin"] is None
@@ -192,7 +192,7 @@ def test_without_a_bundle_the_rule_floor_answers_never_zero(
     assert decision["add_on"] == decision["floor"] > 0
 
 
-def test_stale_data_raise_the_floor_and_silence_the_model(
+def test_stale_data_raise_the_floor_without_the_model(
     serve: Any, champion: str, account: dict[str, Any]
 ) -> None:
     endpoint = serve()
@@ -213,7 +213,7 @@ def test_warm_up_is_degraded(
     assert decision["add_on"] == decision["floor"]
 
 
-def test_a_model_that_fails_or_says_nan_gives_the_rule_floor(
+def test_a_model_that_fails_or_returns_nan_gives_the_rule_floor(
     serve: Any, champion: str, account: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
@@ -223,11 +223,11 @@ def test_a_model_that_fails_or_says_nan_gives_the_rule_floor(
     def broken(self: Scorer, X: Any) -> Any:
         raise runtime.RuntimeException("bad node")
 
-    def silent(self: Scorer, X: Any) -> Any:
+    def returns_nan(self: Scorer, X: Any) -> Any:
         return np.full((len(X), 3), np.nan)
 
     endpoint = serve()
-    for failure, reason in ((broken, "failed to answer"), (silent, "no number")):
+    for failure, reason in ((broken, "failed to answer"), (returns_nan, "no number")):
         monkeypatch.setattr(Scorer, "probability", failure)
         decision = only(endpoint.score(account))
         assert reason in decision["degraded"]
@@ -321,8 +321,8 @@ def test_one_key_from_many_threads_while_bars_arrive_is_one_decision(
     assert len(list(endpoint.ledger.records("decision"))) == 1
     assert verify(endpoint.ledger.engine).intact
     restarted = market.head(200).live()
-    restarted.catch_up(endpoint.ledger)
-    ours, theirs = endpoint.live.moment, restarted.moment
+    restarted.recover(endpoint.ledger)
+    ours, theirs = endpoint.live.state, restarted.state
     assert ours.features.values.tobytes() == theirs.features.values.tobytes()
     assert ours.mark.tobytes() == theirs.mark.tobytes()
 

@@ -11,10 +11,11 @@ import msgspec
 from benchmarks.fuzz.caller import Answer
 from benchmarks.fuzz.generators.requests import BARS, QUOTES, SCORE, WHAT_IF, Request
 from benchmarks.fuzz.oracles.decisions import decision_faults
-from decisions.messages import BarResult, BarsResponse, Problem, ScoreRequest, ScoreResponse
+from decisions.messages import ScoreRequest, ScoreResponse
 from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
+from monitoring.market_state.messages import BarResult, BarsResponse
 from monitoring.quotes.messages import QuoteResult, QuotesResponse
-from serving.http.problems import PROBLEM_JSON
+from serving.http.problems import PROBLEM_JSON, Problem
 from serving.schemas.read_messages import (
     DecisionPage,
     ModelInfo,

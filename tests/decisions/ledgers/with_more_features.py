@@ -35,7 +35,7 @@ def grow_registry() -> None:
     exec(compile(text, spec.origin, "exec"), module.__dict__)  # noqa: S102 - our own text
     import features
 
-    features.registry = module  # type: ignore[attr-defined]
+    features.registry = module
 
 
 def served(bundle: Path) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def served(bundle: Path) -> list[dict[str, Any]]:
 def main(url: str, bundles: Path) -> None:
     from sqlalchemy import select
 
-    from decisions.records import replay
+    from decisions.replay import replay
     from features import registry
     from ledger.schema import records
     from ledger.store import Ledger

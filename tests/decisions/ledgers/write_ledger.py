@@ -2,7 +2,7 @@
 
 Run it from the root of a checkout of the version whose records are to be kept::
 
-    PYTHONPATH=. python tests/serving/ledgers/write_ledger.py NAME.json
+    PYTHONPATH=. python tests/decisions/ledgers/write_ledger.py NAME.json
 
 The file holds every row of the tables ``records`` and ``contents`` as stored, and the files of the
 bundle that the decisions name. A file that is in the repository is never written again: it shows
@@ -23,7 +23,8 @@ import numpy as np
 from litestar.testing import TestClient
 from sqlalchemy import select
 
-from features.registry import ACCOUNT_FEATURES, registry_sha256
+from features.identity import digests_of
+from features.registry import ACCOUNT_FEATURES
 from features.state.market_state import MarketState
 from ledger.schema import contents, records
 from ledger.store import Ledger
@@ -72,12 +73,12 @@ def stump(feature: int, threshold: float, left: float, right: float) -> TreeTabl
 def write_model(root: Path) -> str:
     """A bundle of one tree a horizon, promoted."""
     by_name = {feature.name: feature for feature in ACCOUNT_FEATURES}
-    schema = ModelSchema(
+    schema = ModelSchema.of_columns(
         features=FEATURES,
         monotone=tuple(by_name[name].monotone for name in FEATURES),
         horizons=HORIZONS,
         prior=FEATURES[:3],
-        features_sha256=registry_sha256(),
+        feature_digests=digests_of(FEATURES),
     )
     trees = {
         1: stump(3, 4.0, 0.5, -0.25),

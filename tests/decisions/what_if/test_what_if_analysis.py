@@ -145,7 +145,7 @@ def test_largest_size_meets_the_opening_requirement_and_a_little_more_does_not(
     assert free(1.0 + 1e-6) < 0.0
 
 
-def test_what_cannot_be_sized_says_why_and_the_rest_is_answered(
+def test_a_trade_that_cannot_be_sized_has_a_detail_and_the_rest_has_results(
     ready: Any, hurt: Any, option: str
 ) -> None:
     endpoint, account = ready("derive-srm"), hurt("derive-srm")
@@ -162,7 +162,7 @@ def test_what_cannot_be_sized_says_why_and_the_rest_is_answered(
     assert "detail" not in perp
 
 
-def test_an_account_without_figures_is_left_out_of_what_is_asked(ready: Any, hurt: Any) -> None:
+def test_an_account_without_a_requirement_is_not_analysed(ready: Any, hurt: Any) -> None:
     endpoint, good = ready("derive-srm"), hurt("derive-srm")
     bad = {**good, "account_id": "b", "positions": [{"instrument": "NOPEUSDT", "quantity": 1.0}]}
     body = {
@@ -197,7 +197,7 @@ def test_questions_that_make_no_sense_are_422(
     assert said in response.json()["detail"]
 
 
-def test_more_than_can_be_answered_at_once_is_422_and_says_how_much_is(serve: Any) -> None:
+def test_more_work_than_one_call_takes_is_422_with_the_limit(serve: Any) -> None:
     positions = [{"instrument": f"C{i}USDT", "quantity": 1.0} for i in range(51)]
     account = {"account_id": "a", "cash": 1.0, "positions": positions}
     response = ask(serve(), account, target_headroom=0.0)

@@ -22,10 +22,11 @@ from features.registry import (
     WARM_UP_HOURS,
 )
 from features.state.market_state import MarketFeatures, MarketState
-from market.bars.bar_files import BarFolder
-from market.bars.history import MAX_GAP_HOURS, load_history
+from market.bars.history import load_history
+from market.bars.outlier_filter import MAX_GAP_HOURS
 from market.bars.panel import BarPanel
 from market.core.clock import INTERVALS
+from market.sources.parquet import BarFolder
 
 Floats = npt.NDArray[np.float64]
 Advance = Callable[[BarPanel], MarketFeatures]
@@ -123,12 +124,12 @@ def test_wild_future_never_changes_the_past(
     same_bits: SameBits,
 ) -> None:
     rng = np.random.default_rng(seed)
-    assert hazard_panel.context is not None
-    values, context = hazard_panel.values.copy(), hazard_panel.context.copy()
-    for wild in (values, context):
+    assert hazard_panel.exogenous is not None
+    values, exogenous = hazard_panel.values.copy(), hazard_panel.exogenous.copy()
+    for wild in (values, exogenous):
         wild[cut:] *= np.exp(rng.normal(0.0, 5.0, wild[cut:].shape))
         wild[cut:][rng.random(wild[cut:].shape[:2]) < 0.3] = np.nan
-    changed = advance(replace(hazard_panel, values=values, context=context))
+    changed = advance(replace(hazard_panel, values=values, exogenous=exogenous))
     for field in ("values", "correlation", "fast_correlation", "age", "history"):
         assert same_bits(getattr(changed, field)[:cut], getattr(batch, field)[:cut]), field
 

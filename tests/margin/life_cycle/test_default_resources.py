@@ -29,6 +29,7 @@ from margin.valuation.view import MarketView
 from market.accounts.account_files import AccountHistory, make_history
 from market.accounts.book import Account, Book, Position
 from market.core.clock import HOUR
+from market.sources.base import AccountUpdates
 
 AUCTION = AuctionRules(0.95, 0.7, 900.0, 43_200.0, 3_600.0, buffer=0.15, fee_rate=0.1)
 RANKINGS = ["profit_leverage", "profit_margin_ratio", "price_leverage", "account"]
@@ -62,7 +63,7 @@ def accounts_of(rows: list[tuple[float, float]]) -> AccountHistory:
     """Accounts as (leverage, signed quantity), entered at 100."""
     return make_history(
         [
-            (
+            AccountUpdates(
                 0,
                 Book.of(
                     [
@@ -213,7 +214,9 @@ def test_a_winner_that_is_deleveraged_is_advanced_at_the_same_close() -> None:
             Account("short", -8.8, (Position("BTCUSDT-PERP", -2.0, 100.0),)),
         ]
     )
-    history = replay_life_cycle(make_history([(0, book)]), views([93.0]), lambda time: ruleset)
+    history = replay_life_cycle(
+        make_history([AccountUpdates(0, book)]), views([93.0]), lambda time: ruleset
+    )
     *_, shortfall, deleverage, advanced = history.events
     assert (shortfall["account_id"], shortfall["deleveraged"]) == ("long", pytest.approx(4.8))
     # The long is bankrupt at 97.8: the short buys back there instead of at 93.
@@ -262,7 +265,9 @@ def test_a_debt_without_positions_is_owed_to_fund_and_others_alone() -> None:
             Account("short", 50.0, (Position("BTCUSDT-PERP", -1.0, 120.0),)),
         ]
     )
-    history = replay_life_cycle(make_history([(0, book)]), views([100.0]), lambda time: ruleset)
+    history = replay_life_cycle(
+        make_history([AccountUpdates(0, book)]), views([100.0]), lambda time: ruleset
+    )
     (event,) = [event for event in history.events if event["event"] == "shortfall"]
     assert (event["fund_paid"], event["deleveraged"], event["uncovered"]) == (4.0, 0.0, 6.0)
     assert event["fund_balance"] == 0.0

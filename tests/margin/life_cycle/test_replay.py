@@ -23,6 +23,7 @@ from margin.valuation.view import MarketView
 from market.accounts.account_files import AccountHistory, Event, make_history
 from market.accounts.book import Account, Book, Position
 from market.core.clock import HOUR
+from market.sources.base import AccountUpdates
 
 
 def rules(**partial: Any) -> Callable[[int], RuleSet]:
@@ -58,7 +59,7 @@ def views(prices: Sequence[float]) -> list[MarketView]:
 def long(cash: float, quantity: float = 100.0, entry: float | None = 100.0) -> AccountHistory:
     """One account, `quantity` BTC perpetuals from the first hour on; its margin is 2%."""
     positions = (Position("BTCUSDT-PERP", quantity, entry),)
-    return make_history([(0, Book.of([Account("a", cash, positions)]))])
+    return make_history([AccountUpdates(0, Book.of([Account("a", cash, positions)]))])
 
 
 def reasons(history: LifeCycleHistory) -> list[str]:
@@ -129,7 +130,9 @@ def test_a_gap_through_bankruptcy_closes_the_account_and_counts_the_shortfall() 
 def test_a_new_snapshot_replaces_what_the_replay_did() -> None:
     first = Account("a", 290.0, (Position("BTCUSDT-PERP", 100.0, 100.0),))
     second = Account("a", 1_290.0, (Position("BTCUSDT-PERP", 100.0, 100.0),))
-    history = make_history([(0, Book.of([first])), (2 * HOUR, Book.of([second]))])
+    history = make_history(
+        [AccountUpdates(0, Book.of([first])), AccountUpdates(2 * HOUR, Book.of([second]))]
+    )
     done = replay_life_cycle(history, views([100.0, 99.0, 99.0]), rules())
     assert reasons(done) == ["margin_call", "call_met", "reinstated"]
 
@@ -150,7 +153,7 @@ def test_positions_without_an_entry_price_enter_at_the_first_mark() -> None:
 
 def test_closed_accounts_of_the_files_leave() -> None:
     account = Account("a", 290.0, (Position("BTCUSDT-PERP", 100.0, 100.0),))
-    history = make_history([(0, Book.of([account]))], [Event(HOUR, "a", "closed")])
+    history = make_history([AccountUpdates(0, Book.of([account]))], [Event(HOUR, "a", "closed")])
     done = replay_life_cycle(history, views([100.0, 50.0]), rules())
     assert (done.events, done.margined) == ([], 1)
 
@@ -179,7 +182,9 @@ def test_replays_are_equal_to_the_last_bit_and_do_not_depend_on_other_accounts()
     ]
 
     def history(of: Sequence[Account]) -> list[bytes]:
-        done = replay_life_cycle(make_history([(0, Book.of(of))]), views(prices.tolist()), rules())
+        done = replay_life_cycle(
+            make_history([AccountUpdates(0, Book.of(of))]), views(prices.tolist()), rules()
+        )
         return [canonical_bytes(event) for event in done.events]
 
     together = history(accounts)
@@ -203,7 +208,9 @@ def test_longs_through_the_fifth_of_august(data_dir: Path) -> None:
         for leverage in leverages
         if (size := 1_000.0 * leverage / prices[0])
     ]
-    done = replay_life_cycle(make_history([(0, Book.of(accounts))]), views(prices), rules())
+    done = replay_life_cycle(
+        make_history([AccountUpdates(0, Book.of(accounts))]), views(prices), rules()
+    )
     ends = dict(zip(leverages, map(State, done.states.state.tolist()), strict=True))
     lowest = min(prices) / prices[0] - 1.0
     for leverage in leverages:

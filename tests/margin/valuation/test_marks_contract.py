@@ -23,6 +23,7 @@ from market.accounts.book import Account, Balance, Book, Position
 from market.core.clock import HOUR
 from market.core.instruments import parse_expiry
 from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
+from market.sources.base import AccountUpdates
 
 SPOT, PERP = "BTCUSDT", "BTCUSDT-PERP"
 CLOSE, MARK = 100_000.0, 60_000.0
@@ -224,7 +225,7 @@ def test_whatever_prices_an_account_prices_it_alike(market: MarketView, preset: 
 
 def test_a_position_without_an_entry_price_enters_at_the_mark(market: MarketView) -> None:
     account = Account("a", 1.0, (Position(PERP, 1.0), Position("ETHUSDT", 1.0)))
-    held = AccountReplay(make_history([(0, Book.of([account]))]))
+    held = AccountReplay(make_history([AccountUpdates(0, Book.of([account]))]))
     book, _ = held.at(marked(market))
     assert dict(zip(book.leg_instrument, book.leg_entry_price.tolist(), strict=True)) == {
         PERP: MARK,

@@ -20,7 +20,9 @@ from market.accounts.account_files import (
 from market.accounts.book import Account, Balance, Book, Position
 from market.core.clock import HOUR, MINUTE, parse_time
 from market.core.errors import DataError
-from market.simulator.population import Population, sample_lives
+from market.simulator.account_behaviour import AccountTrajectories
+from market.simulator.population import Population, sample_population
+from market.sources.base import AccountUpdates
 
 T0 = parse_time("2025-01-01T00:00:00Z")
 UTC_NS = pa.timestamp("ns", tz="UTC")
@@ -287,7 +289,9 @@ def test_written_files_are_read_back(tmp_path: Path) -> None:
     )
     noon = Book.of([Account("b", 4.0)])
     events = [Event(T0 + MINUTE, "b", "withdrawal", -1.0)]
-    written = write_accounts(folder, [(T0, morning), (T0 + HOUR, noon)], events)
+    written = write_accounts(
+        folder, [AccountUpdates(T0, morning), AccountUpdates(T0 + HOUR, noon)], events
+    )
     for history in (written, read_accounts(folder)):
         assert accounts(history.book_at(T0)) == accounts(morning)
         assert accounts(history.book_at(T0 + HOUR)) == {
@@ -301,12 +305,12 @@ def test_sampled_lives_are_written_and_read_back(tmp_path: Path) -> None:
     times = T0 + np.arange(400, dtype=np.int64) * HOUR
     prices = np.exp(np.random.default_rng(1).normal(size=(400, 2)))
     symbols = ("BTCUSDT", "ETHUSDT")
-    lives = sample_lives(
+    lives = sample_population(
         Population.load("reference-v1"), 5, 7, times, prices, np.ones(prices.shape, bool)
     )
     history = write_accounts(
         tmp_path,
-        [(int(times[row]), book) for row, book in lives.births(symbols)],
+        AccountTrajectories.idle(lives).snapshots(symbols, times),
         [
             Event(int(times[lives.end_row[i]]), lives.account_id(i), "closed")
             for i in np.flatnonzero(lives.end_row < 400).tolist()
@@ -319,14 +323,14 @@ def test_sampled_lives_are_written_and_read_back(tmp_path: Path) -> None:
 def test_nothing_is_written_that_cannot_be_read(tmp_path: Path) -> None:
     twice = Account("a", 1.0, (Position("X", 1.0), Position("X", 2.0)))
     with pytest.raises(DataError, match="repeats instrument 'X'"):
-        write_accounts(tmp_path, [(T0, Book.of([twice]))])
+        write_accounts(tmp_path, [AccountUpdates(T0, Book.of([twice]))])
     assert not list(tmp_path.iterdir())
 
 
 def test_snapshots_out_of_order_are_refused(tmp_path: Path) -> None:
     book = Book.of([Account("a", 1.0)])
     with pytest.raises(DataError, match="follows one at 2025-01-01T00:00:00Z"):
-        write_accounts(tmp_path, [(T0, book), (T0, book)])
+        write_accounts(tmp_path, [AccountUpdates(T0, book), AccountUpdates(T0, book)])
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:

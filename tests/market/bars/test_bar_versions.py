@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from market.bars.bar_files import SymbolBars, read_bars
-from market.bars.bar_versions import GRACE
+from market.bars.bar_cleaning import SymbolBars, load_bars
+from market.bars.bar_versions import EARLY, GRACE, Clock
 from market.bars.panel import CLOSE
 from market.core.clock import HOUR, INTERVALS, MINUTE, SECOND
 from market.core.errors import DataError
+from market.sources.parquet import BarFolder
 
 HOURLY = INTERVALS["1h"]
 
@@ -25,7 +26,9 @@ Read = Callable[[pa.Table], SymbolBars]
 @pytest.fixture
 def read(tmp_path: Path, write_bars: Write) -> Read:
     """Write a table as a spot file and read it at one hour."""
-    return lambda table: read_bars(write_bars(tmp_path, "XUSDT", table), "spot", HOURLY)
+    return lambda table: load_bars(
+        BarFolder(write_bars(tmp_path, "XUSDT", table).parent), "XUSDT", HOURLY
+    )
 
 
 @pytest.fixture
@@ -52,8 +55,8 @@ def versions(bars_table: Table) -> Callable[..., pa.Table]:
     return make
 
 
-def closes(bars: SymbolBars, clock: str) -> list[float]:
-    return bars.as_known(clock)[1][:, CLOSE].tolist()  # type: ignore[arg-type]
+def closes(bars: SymbolBars, clock: Clock) -> list[float]:
+    return list(bars.as_known(clock)[1][:, CLOSE].tolist())
 
 
 def test_file_whose_rows_are_all_known_at_their_close_has_one_version(
@@ -144,8 +147,8 @@ def test_fine_bars_are_known_by_the_close_of_the_coarse_one(
     known[5] += 40 * MINUTE  # ten minutes after it
     table = table.append_column("known_at", pa.array(known, pa.timestamp("ns", tz="UTC")))
     path = write_bars(tmp_path, "XUSDT", table)
-    bars = read_bars(path, "spot", HOURLY)
-    volumes = {c: bars.as_known(c)[1][:, 4].tolist() for c in ("at_close", "settled")}  # type: ignore[arg-type]
+    bars = load_bars(BarFolder(path.parent, "spot"), path.stem, HOURLY)
+    volumes = {c: bars.as_known(c)[1][:, 4].tolist() for c in EARLY}
     assert volumes == {"at_close": [110.0, 120.0], "settled": [120.0, 120.0]}
     assert bars.quality.corrected == 1
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from market.bars.bar_files import BarFolder, find_files
 from market.core.errors import DataError
 from market.core.files import replace_file
+from market.sources.parquet import BarFolder
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
@@ -31,5 +31,5 @@ def test_file_that_holds_many_symbols_is_not_taken_for_one(tmp_path: Path) -> No
     (tmp_path / "candles.parquet").touch()
     (tmp_path / "BTCUSDT.parquet").touch()
     with pytest.raises(DataError, match=r"candles\.parquet is not named for a symbol"):
-        find_files(BarFolder(tmp_path), ())
-    assert list(find_files(BarFolder(tmp_path), ["BTCUSDT"])) == ["BTCUSDT"]
+        BarFolder(tmp_path).symbols(())
+    assert list(BarFolder(tmp_path).symbols(["BTCUSDT"])) == ["BTCUSDT"]

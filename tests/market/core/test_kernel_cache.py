@@ -10,7 +10,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from market.core.kernel_cache import KEPT, PACKAGES, sources_sha256, use_kernel_cache
+from market.core.kernel_cache import MAX_VERSIONS, PACKAGES, sources_sha256, use_kernel_cache
 
 KERNEL = """
 from numba import njit
@@ -26,7 +26,8 @@ def kernel(x):
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small tree of packages with one kernel and, in another file, its constant."""
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    monkeypatch.setattr(numba.config, "CACHE_DIR", numba.config.CACHE_DIR)  # put back afterwards
+    folder = vars(numba.config)["CACHE_DIR"]
+    monkeypatch.setattr(numba.config, "CACHE_DIR", folder)  # put back afterwards
     for package in PACKAGES:
         (tmp_path / package).mkdir()
     source = Path(sys.modules["market.core.kernel_cache"].__file__ or "").read_text("utf-8")
@@ -81,10 +82,10 @@ def test_folder_given_by_the_user_is_the_parent(
 
 
 def test_old_folders_are_removed(tree: Path) -> None:
-    for age in range(KEPT + 3):
+    for age in range(MAX_VERSIONS + 3):
         folder = tree / "__pycache__" / f"kernels-{age}"
         folder.mkdir(parents=True)
         os.utime(folder, (age, age))
     use_kernel_cache(tree)
     left = {path.name for path in (tree / "__pycache__").glob("kernels-*")}
-    assert left == {f"kernels-{age}" for age in range(4, KEPT + 3)}
+    assert left == {f"kernels-{age}" for age in range(4, MAX_VERSIONS + 3)}

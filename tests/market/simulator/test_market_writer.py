@@ -6,17 +6,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market.bars.bar_files import read_bars
+from market.bars.bar_cleaning import load_bars
 from market.bars.panel import BASIS, FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST
+from market.core.arrays import Ints
 from market.core.clock import HOUR, Interval
 from market.simulator.market_writer import write_bars, write_quotes
 from market.simulator.simulated_market import simulate_bars, simulate_market
+from market.sources.parquet import BarFolder
 
 HOURLY = Interval.parse("1h")
 
 
-def times(table: pa.Table) -> np.ndarray:
-    return table["ts"].cast(pa.int64()).to_numpy()
+def times(table: pa.Table) -> Ints:
+    return np.asarray(table["ts"].cast(pa.int64()).to_numpy(), dtype=np.int64)
 
 
 def test_written_bars_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
@@ -25,7 +27,7 @@ def test_written_bars_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["BTCUSDT.parquet", "ETHUSDT.parquet"]
     assert str(pq.read_schema(paths[0]).field("ts").type) == "timestamp[ns, tz=UTC]"
     for column, path in enumerate(paths):
-        bars = read_bars(path, "spot", HOURLY)
+        bars = load_bars(BarFolder(path.parent, "spot"), path.stem, HOURLY)
         assert np.array_equal(bars.opens, panel.opens)
         assert np.array_equal(bars.values, panel.values[:, column])
 
@@ -40,7 +42,7 @@ def test_missing_bars_are_not_written(tmp_path: Path) -> None:
 def test_funding_is_written_a_settlement_and_stamped_when_it_is_settled(tmp_path: Path) -> None:
     market = simulate_market(1, 3, 3, HOURLY)
     write_quotes(market, tmp_path)
-    context = market.panel.context
+    context = market.panel.exogenous
     assert context is not None
     for column, symbol in enumerate(market.panel.symbols):
         table = pq.read_table(tmp_path / "funding" / f"{symbol}.parquet")
@@ -55,7 +57,7 @@ def test_only_coins_with_an_index_get_a_file_of_it_in_per_cent(tmp_path: Path) -
     write_quotes(market, tmp_path)
     assert sorted(p.stem for p in (tmp_path / "implied_vol").iterdir()) == ["BTC", "ETH"]
     table = pq.read_table(tmp_path / "implied_vol" / "BTC.parquet")
-    context = market.panel.context
+    context = market.panel.exogenous
     assert context is not None
     column = market.panel.symbols.index("BTCUSDT")
     np.testing.assert_allclose(
@@ -68,7 +70,7 @@ def test_quotes_are_written_as_they_are(tmp_path: Path) -> None:
     market = simulate_market(1, 2, 2, HOURLY)
     write_quotes(market, tmp_path)
     table = pq.read_table(tmp_path / "quotes" / "ETHUSDT.parquet")
-    context = market.panel.context
+    context = market.panel.exogenous
     assert context is not None
     assert np.array_equal(table["depth"].to_numpy(), market.depth[:, 1])
     assert np.array_equal(table["half_spread"].to_numpy(), market.half_spread[:, 1])

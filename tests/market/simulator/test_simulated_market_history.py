@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from market.bars.bar_files import possible
+from market.bars.bar_cleaning import is_possible
 from market.bars.panel import CLOSE, HIGH, LOW, OPEN, VOLUME, BarPanel
 from market.core.clock import DAY, Interval, parse_time
 from market.core.errors import ConfigError
@@ -75,7 +75,7 @@ def test_grid_is_even_and_complete(name: str) -> None:
 
 
 def test_every_bar_can_exist_and_opens_at_the_last_close(panel: BarPanel) -> None:
-    assert possible(panel.values.reshape(-1, 5)).all()
+    assert is_possible(panel.values.reshape(-1, 5)).all()
     assert (panel.values[:, :, VOLUME] > 0.0).all()
     assert np.array_equal(panel.values[1:, :, OPEN], panel.values[:-1, :, CLOSE])
 
@@ -125,7 +125,8 @@ def test_direction_is_not_predictable(returns: npt.NDArray[np.float64]) -> None:
 
 
 def test_coins_move_together(returns: npt.NDArray[np.float64]) -> None:
-    correlation = np.corrcoef(returns.T)[np.triu_indices(returns.shape[1], 1)]
+    matrix = np.asarray(np.corrcoef(returns.T))
+    correlation = matrix[np.triu_indices(returns.shape[1], 1)]
     assert 0.5 < correlation.mean() < 0.75
     assert (correlation > 0.35).all()
     assert (correlation < 0.9).all()

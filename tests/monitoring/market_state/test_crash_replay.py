@@ -1,4 +1,4 @@
-"""Crashes told by bars and quotes of two sources: no account is solvent on record while it is
+"""Crashes in bars and quotes of two sources: no account is solvent on record while it is
 bankrupt at the consensus of the quotes, and no single source marks anyone down for good."""
 
 from __future__ import annotations
@@ -13,51 +13,53 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from decisions.messages import BarIn
 from features.state.market_state import MarketState
 from margin.book.requirement import compute_requirement
 from margin.rules.ruleset import RuleSet
 from margin.valuation.marks import perpetual_marks, suspect_view
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
-from market.bars.bar_files import BarFolder, read_bars
+from market.bars.bar_cleaning import load_bars
 from market.bars.history import MarketHistory, load_history
-from market.bars.outlier_filter import LAST, PriceGuard
+from market.bars.outlier_filter import LAST, OutlierFilter
 from market.bars.panel import CLOSE, BarPanel
 from market.core.clock import HOUR, INTERVALS, MINUTE, format_time, parse_time
+from market.sources.base import BarUpdate, QuoteUpdate
+from market.sources.parquet import BarFolder
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.quotes.messages import QuoteIn
 
-GUARD = PriceGuard()
+GUARD = OutlierFilter()
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something told: bars of an hour, or marks of one source; `glitch` names a bad one."""
+    """An event: bars of an hour, or marks of one source; `glitch` names a bad one."""
 
     ts: int
-    bars: tuple[BarIn, ...] = ()
-    quotes: tuple[QuoteIn, ...] = ()
+    bars: tuple[BarUpdate, ...] = ()
+    quotes: tuple[QuoteUpdate, ...] = ()
     glitch: str = ""
 
 
 @dataclass
 class Consensus:
-    """What an observer of the quotes knows: the newest mark of each source, as it was told."""
+    """What an observer of the quotes knows: the newest mark of each source."""
 
     symbols: Sequence[str]
-    told: dict[str, tuple[int, float]] = field(default_factory=dict)
+    marks: dict[str, tuple[int, float]] = field(default_factory=dict)
 
-    def take(self, quotes: Sequence[QuoteIn], ts: int) -> None:
-        self.told |= {q.instrument: (ts, q.mark) for q in quotes if q.mark is not None}
+    def take(self, quotes: Sequence[QuoteUpdate], ts: int) -> None:
+        self.marks |= {
+            q.instrument: (ts, q.figures["mark"][0]) for q in quotes if "mark" in q.figures
+        }
 
     def range(self, since: int) -> tuple[Floats, Floats]:
         """Lower and upper of two agreeing sources no older than `since`; NaN where there are
         none."""
         low, high = (np.full(len(self.symbols), np.nan) for _ in range(2))
         for s, symbol in enumerate(self.symbols):
-            found = [self.told.get(name) for name in (symbol, f"{symbol}-PERP")]
+            found = [self.marks.get(name) for name in (symbol, f"{symbol}-PERP")]
             prices = [price for ts, price in filter(None, found) if ts >= since]
             if len(prices) == 2 and abs(math.log(prices[0] / prices[1])) <= GUARD.agreement:
                 low[s], high[s] = min(prices), max(prices)
@@ -69,9 +71,9 @@ def live_from(panel: BarPanel) -> LiveMarket:
     assert history.end is not None
     state = MarketState(panel.symbols, panel.interval)
     features = state.advance(history.bars)
-    guard = history.end.state.copy()
-    guard[:, LAST] = history.bars.values[-1, :, CLOSE]
-    return LiveMarket(state, history.last_mark(-1), features, None, GUARD, guard)
+    outlier_filter = history.end.state.copy()
+    outlier_filter[:, LAST] = history.bars.values[-1, :, CLOSE]
+    return LiveMarket(state, history.last_mark(-1), features, None, GUARD, outlier_filter)
 
 
 def make_book(symbols: Sequence[str], price: Floats, seed: int, count: int = 300) -> Book:
@@ -100,8 +102,9 @@ def equity_at(book: Book, view: MarketView, rules: RuleSet, prices: Floats) -> F
 def equity_on_record(book: Book, view: MarketView, rules: RuleSet) -> Floats:
     """The lower equity at last-good and at suspect prices."""
     views = [view, suspect_view(view)]
-    found = [equity_at(book, v, rules, perpetual_marks(v).price) for v in views if v is not None]
-    return np.min(found, axis=0)
+    equities = [equity_at(book, v, rules, perpetual_marks(v).price) for v in views if v is not None]
+    lowest: Floats = np.min(equities, axis=0)
+    return lowest
 
 
 def worst_bankrupt(book: Book, view: MarketView, rules: RuleSet, low: Floats, high: Floats) -> Any:
@@ -128,7 +131,7 @@ class Replay:
 def replay(live: LiveMarket, events: Sequence[Event], book: Book, rules: RuleSet) -> Replay:
     """Tell events one by one and look at every account after each."""
     found = Replay()
-    consensus = Consensus(live.moment.head.symbols)
+    consensus = Consensus(live.state.head.symbols)
     for event in events:
         if event.bars:
             results = live.post("1h", event.bars).results
@@ -138,11 +141,11 @@ def replay(live: LiveMarket, events: Sequence[Event], book: Book, rules: RuleSet
             (result, *_) = live.post_quotes(event.quotes).results
             if event.glitch:
                 assert result.status in ("suspect", "rejected"), (event, result)
-                named = [name for name, *_ in live.moment.suspect_prices]
+                named = [name for name, *_ in live.state.suspect_prices]
                 assert result.status == "rejected" or event.glitch in named
         snapshot = live.snapshot(event.ts)
         view = snapshot.view()
-        found.suspects += len(live.moment.suspect_prices)
+        found.suspects += len(live.state.suspect_prices)
         newest = live.newest_close
         assert newest is not None
         low, high = consensus.range(newest)
@@ -176,8 +179,8 @@ class CrashPath:
 def synthetic_events(
     rng: np.random.Generator, live: LiveMarket, path: CrashPath, minutes: int
 ) -> Iterator[Event]:
-    """Each source tells of each coin now and then; one of them glitches; bars close each hour."""
-    symbols = live.moment.head.symbols
+    """Each source quotes each coin now and then; one of them glitches; bars close each hour."""
+    symbols = live.state.head.symbols
     assert live.newest_close is not None
     begin = live.newest_close
     due = rng.integers(1, 13, (2, len(symbols)))
@@ -200,17 +203,18 @@ def synthetic_events(
                     yield Event(ts, quotes=(quote(name, true, ts),))
 
 
-def quote(name: str, price: float, ts: int) -> QuoteIn:
-    return QuoteIn(instrument=name, ts=format_time(ts), mark=price)
+def quote(name: str, price: float, ts: int) -> QuoteUpdate:
+    return QuoteUpdate(name, ts, {"mark": (price,)})
 
 
-def hour_bars(prices: Floats, minute: int, symbols: Sequence[str], close: int) -> Iterator[BarIn]:
+def hour_bars(
+    prices: Floats, minute: int, symbols: Sequence[str], close: int
+) -> Iterator[BarUpdate]:
     hour = prices[minute - 60 : minute + 1]
     for s, symbol in enumerate(symbols):
         span = hour[:, s].tolist()
-        yield BarIn(
-            symbol, format_time(close - HOUR), span[0], max(span), min(span), span[-1], 100.0
-        )
+        values = span[0], max(span), min(span), span[-1], 100.0
+        yield BarUpdate(symbol, close - HOUR, values)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -219,10 +223,10 @@ def test_no_account_is_solvent_on_record_through_a_fast_crash(
 ) -> None:
     rng = np.random.default_rng(seed)
     live = live_from(market.panel.rows(0, 220))
-    start = live.moment.mark.copy()
+    start = live.state.mark.copy()
     path = CrashPath(rng, start, 241)
     events = list(synthetic_events(rng, live, path, 241))
-    book = make_book(live.moment.head.symbols, start, seed)
+    book = make_book(live.state.head.symbols, start, seed)
     found = replay(live, events, book, ruleset)
     assert found.hidden == []
     assert len(found.bankrupt) > 20, "the crash is one that matters"
@@ -231,34 +235,34 @@ def test_no_account_is_solvent_on_record_through_a_fast_crash(
     # At the end every price is where it truly is: no glitch stayed, no fall was left out.
     last = perpetual_marks(live.snapshot(events[-1].ts).view()).price
     np.testing.assert_allclose(last, path.perp[-1], rtol=0.25)
-    assert not live.moment.suspect.any()
+    assert not live.state.suspect.any()
 
 
 def test_glitch_of_one_source_is_on_record_only_until_the_next_quote(
     market: Any, ruleset: RuleSet
 ) -> None:
     live = live_from(market.panel.rows(0, 220))
-    symbols, start = live.moment.head.symbols, live.moment.mark.copy()
+    symbols, start = live.state.head.symbols, live.state.mark.copy()
     assert live.newest_close is not None
     at = live.newest_close
     book = make_book(symbols, start, 3)
     name = f"{symbols[0]}-PERP"
 
-    def told(minute: int, factor: float) -> tuple[str, Floats, Floats]:
+    def post_mark(minute: int, factor: float) -> tuple[str, Floats, Floats]:
         ts = at + minute * MINUTE
         (result,) = live.post_quotes([quote(name, factor * float(start[0]), ts)]).results
         view = live.snapshot(ts).view()
         good = equity_at(book, view, ruleset, perpetual_marks(view).price)
         return result.status, good, equity_on_record(book, view, ruleset)
 
-    status, before, record = told(1, 1.0)
+    status, before, record = post_mark(1, 1.0)
     assert status == "applied"
     np.testing.assert_array_equal(before, record)
-    status, good, record = told(2, 0.5)
+    status, good, record = post_mark(2, 0.5)
     assert status == "suspect"
     np.testing.assert_array_equal(good, before)
     assert (record < before).any(), "valued twice while it waits"
-    status, good, record = told(3, 1.0)
+    status, good, record = post_mark(3, 1.0)
     assert status == "applied"
     np.testing.assert_array_equal(good, record)
     np.testing.assert_array_equal(good, before)
@@ -274,27 +278,27 @@ def test_no_account_is_solvent_on_record_through_april_2025(
     perp = BarFolder(data_dir / "ohlcv_5m_binance_perp", "perp")
     panel = load_history([perp], INTERVALS["1h"], symbols).bars
     row = int(np.searchsorted(panel.opens, begin))
-    live = live_from(replace(panel.rows(row - 24 * 20, row), context=None))
-    start = live.moment.mark.copy()
-    quotes: dict[int, list[QuoteIn]] = {}
+    live = live_from(replace(panel.rows(row - 24 * 20, row), exogenous=None))
+    start = live.state.mark.copy()
+    quotes: dict[int, list[QuoteUpdate]] = {}
     for folder, kind, suffix in (
         ("ohlcv_5m_binance_spot_2025", "spot", ""),
         ("ohlcv_5m_binance_perp", "perp", "-PERP"),
     ):
         for symbol in symbols:
-            path = data_dir / folder / f"{symbol}.parquet"
-            fine = read_bars(path, "spot" if kind == "spot" else "perp", INTERVALS["5m"])
+            source = BarFolder(data_dir / folder, "spot" if kind == "spot" else "perp")
+            fine = load_bars(source, symbol, INTERVALS["5m"])
             closes = fine.opens + 5 * MINUTE
             inside = (closes > begin) & (closes <= end)
             for ts, price in zip(closes[inside], fine.values[inside, CLOSE], strict=True):
-                found = quotes.setdefault(int(ts), [])
-                found.append(quote(f"{symbol}{suffix}", float(price), int(ts)))
+                at_time = quotes.setdefault(int(ts), [])
+                at_time.append(quote(f"{symbol}{suffix}", float(price), int(ts)))
     events = []
     for ts in sorted(quotes):
         if ts % HOUR == 0:
             values = panel.values[int(np.searchsorted(panel.closes, ts))]
             bars = [
-                BarIn(symbol, format_time(ts - HOUR), *values[s].tolist())
+                BarUpdate(symbol, ts - HOUR, tuple(values[s].tolist()))
                 for s, symbol in enumerate(symbols)
             ]
             events.append(Event(ts, bars=tuple(bars)))

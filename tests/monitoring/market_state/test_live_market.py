@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisions.messages import BarIn, BarsResponse
 from features.state.market_state import MarketFeatures, MarketState
 from ledger.records import Entry
 from ledger.store import Ledger
-from market.bars.panel import CLOSE, CONTEXT_WIDTH, FUNDING, BarPanel
+from market.bars.panel import CLOSE, EXOGENOUS_WIDTH, FUNDING, BarPanel
 from market.core.clock import HOUR, format_time, parse_time
 from market.core.errors import DataError, LedgerError
 from market.simulator.simulated_market import simulate_bars
+from market.sources.http import BarIn, bar_updates
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.live_steps import StepRule
+from monitoring.market_state.messages import BarResult, BarsResponse
+from monitoring.market_state.steps import StepRule
 
 START = 220
 ANY_BAR = StepRule(quorum=0.0)
@@ -25,7 +26,13 @@ ANY_BAR = StepRule(quorum=0.0)
 
 
 def post(live: LiveMarket, bars: list[dict[str, Any]], **rest: Any) -> BarsResponse:
-    return live.post("1h", [BarIn(**bar) for bar in bars], **rest)
+    batch = bar_updates([BarIn(**bar) for bar in bars], rest.get("now"))
+    response = live.post("1h", batch.updates, **rest)
+
+    def refuse(place: int, why: str) -> BarResult:
+        return BarResult(bars[place]["symbol"], bars[place]["ts"], "rejected", why)
+
+    return BarsResponse(batch.in_order(response.results, refuse), response.as_of)
 
 
 def statuses(response: BarsResponse) -> list[str]:
@@ -46,19 +53,19 @@ def same_bits(a: MarketFeatures | None, b: MarketFeatures | None, row: int = -1)
     assert one.variance.tobytes() == other.variance.tobytes()
 
 
-def same_state(a: LiveMarket, b: LiveMarket) -> None:
+def assert_same_state(a: LiveMarket, b: LiveMarket) -> None:
     for part in ("committed", "head"):
-        left, right = getattr(a.moment, part), getattr(b.moment, part)
+        left, right = getattr(a.state, part), getattr(b.state, part)
         assert left.last_open == right.last_open
         for name, array in left.arrays.items():
             assert array.tobytes() == right.arrays[name].tobytes(), name
         for name, array in left.daily.arrays().items():
             assert array.tobytes() == right.daily.arrays()[name].tobytes(), name
-    same_bits(a.moment.features, b.moment.features)
-    assert a.moment.mark.tobytes() == b.moment.mark.tobytes()
-    assert a.moment.told.keys() == b.moment.told.keys()
-    for open_, values in a.moment.told.items():
-        assert values.tobytes() == b.moment.told[open_].tobytes()
+    same_bits(a.state.features, b.state.features)
+    assert a.state.mark.tobytes() == b.state.mark.tobytes()
+    assert a.state.received_bars.keys() == b.state.received_bars.keys()
+    for open_, values in a.state.received_bars.items():
+        assert values.tobytes() == b.state.received_bars[open_].tobytes()
 
 
 @settings(max_examples=15)
@@ -73,8 +80,8 @@ def test_order_of_bars_within_a_step_and_cut_into_posts_do_not_matter(
         for part in (bars[:cut], bars[cut:]):
             if part:
                 assert set(statuses(post(live, part))) == {"applied"}
-        same_bits(live.moment.features, market.features, row)
-        np.testing.assert_array_equal(live.moment.mark, market.panel.values[row, :, CLOSE])
+        same_bits(live.state.features, market.features, row)
+        np.testing.assert_array_equal(live.state.mark, market.panel.values[row, :, CLOSE])
 
 
 def test_a_month_of_posted_bars_equals_the_batch(market: Any) -> None:
@@ -83,9 +90,9 @@ def test_a_month_of_posted_bars_equals_the_batch(market: Any) -> None:
     response = post(live, whole.bars(range(264, len(whole.panel))))
     assert set(statuses(response)) == {"applied"}
     assert response.as_of == format_time(int(whole.panel.closes[-1]))
-    same_bits(live.moment.features, whole.features)
+    same_bits(live.state.features, whole.features)
     for name, array in whole.state.arrays.items():
-        assert live.moment.head.arrays[name].tobytes() == array.tobytes()
+        assert live.state.head.arrays[name].tobytes() == array.tobytes()
 
 
 def test_missing_steps_and_missing_bars_equal_the_batch_with_nan(market: Any) -> None:
@@ -99,10 +106,10 @@ def test_missing_steps_and_missing_bars_equal_the_batch_with_nan(market: Any) ->
         values[row, column] = market.panel.values[row, column]
     opens = market.panel.opens[: START + 8]
     batch = type(market).of(BarPanel(market.panel.interval, market.panel.symbols, opens, values))
-    same_bits(live.moment.features, batch.features)
+    same_bits(live.state.features, batch.features)
     kept = [market.panel.values[START + 7, 0, CLOSE], market.panel.values[START + 5, 1, CLOSE]]
-    assert live.moment.mark[:2].tolist() == kept
-    np.testing.assert_array_equal(live.moment.mark[2:], market.panel.values[START - 1, 2:, CLOSE])
+    assert live.state.mark[:2].tolist() == kept
+    np.testing.assert_array_equal(live.state.mark[2:], market.panel.values[START - 1, 2:, CLOSE])
 
 
 def test_a_gap_longer_than_one_piece_equals_the_batch(market: Any) -> None:
@@ -114,7 +121,7 @@ def test_a_gap_longer_than_one_piece_equals_the_batch(market: Any) -> None:
     values = np.full((missing + 1, 4, 5), np.nan)
     values[-1, 0] = market.panel.values[0, 0]
     batch = state.advance(BarPanel(market.panel.interval, market.panel.symbols, opens, values))
-    same_bits(live.moment.features, batch)
+    same_bits(live.state.features, batch)
 
 
 def test_the_same_bar_again_is_a_duplicate_pending_committed_or_of_the_history(
@@ -141,24 +148,24 @@ def test_a_corrected_pending_bar_replaces_the_first_one(market: Any) -> None:
         *["applied"] * 3,
     ]
     post(other, market.bars(range(START, START + 1)))
-    same_state(live, other)
+    assert_same_state(live, other)
 
 
 def test_a_late_bar_never_changes_what_was_known_nor_what_follows(market: Any) -> None:
     live, other = market.head(START).live(), market.head(START).live()
     for each in (live, other):
         post(each, market.bars(range(START + 1, START + 2)), final=True)
-    before = live.moment
+    before = live.state
     late = [market.bar(START, 1), market.bar(START - 2, 0) | {"volume": 5.0}]
     response = post(live, late)
     assert statuses(response) == ["late", "late"]
     assert response.results[0].detail
-    assert live.moment.features is before.features
-    assert live.moment.mark is before.mark
+    assert live.state.features is before.features
+    assert live.state.mark is before.mark
     assert statuses(post(live, late)) == ["duplicate", "duplicate"]
     for each in (live, other):
         post(each, market.bars(range(START + 2, START + 4)))
-    same_bits(live.moment.features, other.moment.features)
+    same_bits(live.state.features, other.state.features)
 
 
 @pytest.mark.parametrize(
@@ -186,17 +193,17 @@ def test_an_impossible_bar_is_rejected_and_moves_nothing(
     market: Any, change: dict[str, Any], detail: str
 ) -> None:
     live = market.head(START).live()
-    before = live.moment
+    before = live.state
     entries: list[Entry] = []
     response = post(live, [market.bar(START, 0) | change], record=entries.append)
     assert statuses(response) == ["rejected"]
     assert detail in str(response.results[0].detail)
-    assert live.moment is before
+    assert live.state is before
     assert entries == []
 
 
 def test_bars_of_another_interval_are_rejected(market: Any) -> None:
-    response = market.live().post("5m", [BarIn(**market.bar(0, 0))])
+    response = market.live().post("5m", bar_updates([BarIn(**market.bar(0, 0))]).updates)
     assert statuses(response) == ["rejected"]
     assert "'5m'" in str(response.results[0].detail)
 
@@ -214,7 +221,7 @@ def test_one_bar_far_ahead_does_not_take_the_market_with_it(market: Any) -> None
     mistaken = market.bar(START, 0) | {"ts": "2026-10-20T00:00:00Z"}
     response = post(live, [mistaken, *market.bars(range(START, START + 2))])
     assert statuses(response) == ["rejected", *["applied"] * 8]
-    same_bits(live.moment.features, market.features, START + 1)
+    same_bits(live.state.features, market.features, START + 1)
     vouched = post(live, [mistaken], now=parse_time("2026-10-20T01:00:00Z"))
     assert statuses(vouched) == ["rejected"]
     assert "400 days" in str(vouched.results[0].detail)
@@ -228,8 +235,8 @@ def test_the_newest_step_of_the_history_can_be_corrected(market: Any, ledger: Le
         return live
 
     live = start()
-    same_bits(live.moment.features, market.features, START)
-    assert live.moment.mark.tolist() == [1.0, 2.0, 3.0, 4.0]
+    same_bits(live.state.features, market.features, START)
+    assert live.state.mark.tolist() == [1.0, 2.0, 3.0, 4.0]
     assert statuses(post(live, market.bars(range(START, START + 1)))) == ["duplicate"] * 4
 
     change = market.bar(START, 1)
@@ -238,11 +245,11 @@ def test_the_newest_step_of_the_history_can_be_corrected(market: Any, ledger: Le
         "corrected"
     ]
     # The other symbols keep the mark they have, which may be of another kind than their bars.
-    assert live.moment.mark.tolist() == [1.0, change["low"], 3.0, 4.0]
+    assert live.state.mark.tolist() == [1.0, change["low"], 3.0, 4.0]
 
     restarted = start()
-    assert restarted.catch_up(ledger) == 1
-    same_state(live, restarted)
+    assert restarted.recover(ledger) == 1
+    assert_same_state(live, restarted)
 
 
 def test_results_keep_the_order_of_the_bars_while_steps_are_taken_in_order_of_time(
@@ -253,19 +260,19 @@ def test_results_keep_the_order_of_the_bars_while_steps_are_taken_in_order_of_ti
     response = post(live, bars)
     assert statuses(response) == ["applied"] * 12
     assert [(r.symbol, r.ts) for r in response.results] == [(b["symbol"], b["ts"]) for b in bars]
-    same_bits(live.moment.features, market.features, START + 2)
+    same_bits(live.state.features, market.features, START + 2)
 
 
 def test_bars_that_cannot_be_recorded_do_not_count_and_can_be_posted_again(market: Any) -> None:
     live = market.head(START).live()
-    before = live.moment
+    before = live.state
 
     def refuse(_: Entry) -> None:
         raise LedgerError("disk full")
 
     with pytest.raises(LedgerError):
         post(live, [market.bar(START, 0)], record=refuse)
-    assert live.moment is before
+    assert live.state is before
     assert statuses(post(live, [market.bar(START, 0)])) == ["applied"]
 
 
@@ -284,13 +291,13 @@ def test_a_restart_from_the_ledger_gives_the_same_state_to_the_bit(
     post(live, [market.bar(START + 3, 2) | {"volume": 7.0}], record=record)
     kept = [record.payload["bars"] for record in ledger.records("bars")]
     assert [len(bars) for bars in kept] == [8, 1, 1, 1]
-    assert restarted.catch_up(ledger) == 11
-    same_state(live, restarted)
-    restarted.catch_up(ledger)
-    same_state(live, restarted)
+    assert restarted.recover(ledger) == 11
+    assert_same_state(live, restarted)
+    restarted.recover(ledger)
+    assert_same_state(live, restarted)
     later = market.head(START + 1).live()
-    later.catch_up(ledger)
-    same_bits(later.moment.features, live.moment.features)
+    later.recover(ledger)
+    same_bits(later.state.features, live.state.features)
 
 
 def test_a_market_without_history_starts_with_its_first_bar(market: Any) -> None:
@@ -302,7 +309,7 @@ def test_a_market_without_history_starts_with_its_first_bar(market: Any) -> None
     with pytest.raises(DataError, match="no bar yet"):
         live.snapshot(0)
     post(live, market.bars(range(START)))
-    same_bits(live.moment.features, market.head(START).features)
+    same_bits(live.state.features, market.head(START).features)
 
 
 def test_a_snapshot_before_the_newest_close_is_refused_and_names_both_times(market: Any) -> None:
@@ -322,18 +329,18 @@ def test_parts_that_do_not_fit_are_refused(market: Any) -> None:
 
 
 def test_context_of_the_open_step_survives_its_corrections(market: Any) -> None:
-    context = np.full((START + 1, len(market.panel.symbols), CONTEXT_WIDTH), np.nan)
+    context = np.full((START + 1, len(market.panel.symbols), EXOGENOUS_WIDTH), np.nan)
     context[:, :, FUNDING] = 1e-5
     context[START, :, FUNDING] = 7e-5
-    panel = replace(market.panel.rows(0, START + 1), context=context)
+    panel = replace(market.panel.rows(0, START + 1), exogenous=context)
     whole = MarketState(panel.symbols, panel.interval).advance(panel)
     state = MarketState(panel.symbols, panel.interval)
     features = state.advance(panel.rows(0, START))
     live = LiveMarket(state, panel.values[START - 1, :, CLOSE], features)
     live.open_step(panel.rows(START, None), panel.values[START, :, CLOSE])
-    same_bits(live.moment.features, whole)
+    same_bits(live.state.features, whole)
     (bar, *_) = market.bars(range(START, START + 1))
     assert statuses(post(live, [{**bar, "volume": bar["volume"] + 1.0}])) == ["corrected"]
     assert statuses(post(live, [bar])) == ["corrected"]
-    same_bits(live.moment.features, whole)
+    same_bits(live.state.features, whole)
     assert (whole.column("funding_rate_24h")[-1] > whole.column("funding_rate_24h")[-2]).all()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from decisions.messages import BarIn
-from decisions.records import replay
+from decisions.replay import replay
 from market.core.clock import DAY, format_time
+from market.sources.http import BarIn, bar_updates
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
-from monitoring.market_state.live_steps import StepRule
+from monitoring.market_state.steps import StepRule
 
 START = 220
 
@@ -77,11 +77,11 @@ def test_decision_on_the_wall_clock_records_the_step_whose_grace_is_over(
     live = market.head(START).live(StepRule(grace=0))
     endpoint = serve(market.head(START), live=live, clock="wall")
     first, second = (market.bar(row, 0) for row in (START, START + 1))
-    live.post("1h", [BarIn(**first)], now=at(market, START))
+    live.post("1h", bar_updates([BarIn(**first)]).updates, now=at(market, START))
     assert live.newest_close == at(market, START), "its grace is over when it comes"
     slow = market.head(START).live(StepRule(grace=30 * DAY))
     endpoint = serve(market.head(START), live=slow, clock="wall")
-    slow.post("1h", [BarIn(**second)], now=at(market, START + 1))
+    slow.post("1h", bar_updates([BarIn(**second)]).updates, now=at(market, START + 1))
     assert slow.newest_close == at(market, START - 1)
     endpoint.score(account)
     assert slow.newest_close == at(market, START + 1)

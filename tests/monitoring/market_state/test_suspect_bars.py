@@ -13,25 +13,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisions.messages import BarIn, BarsResponse
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
 from ledger.records import Entry
 from ledger.store import Ledger
-from market.bars.bar_files import BarFolder
 from market.bars.history import MarketHistory, load_history
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.bars.panel import CLOSE, HIGH, BarPanel
 from market.core.clock import HOUR, MINUTE, format_time
+from market.sources.http import BarIn, bar_updates
+from market.sources.parquet import BarFolder
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.live_steps import StepRule
+from monitoring.market_state.messages import BarsResponse
+from monitoring.market_state.steps import StepRule
 
 START, STEPS = 200, 12
-GUARD = PriceGuard()
+GUARD = OutlierFilter()
 
 
 def post(live: LiveMarket, bars: list[dict[str, Any]], **rest: Any) -> BarsResponse:
-    return live.post("1h", [BarIn(**bar) for bar in bars], **rest)
+    return live.post(
+        "1h", bar_updates([BarIn(**bar) for bar in bars], rest.get("now")).updates, **rest
+    )
 
 
 def statuses(response: BarsResponse) -> list[str]:
@@ -48,17 +51,17 @@ def from_history(history: MarketHistory) -> LiveMarket:
     assert end is not None
     state = MarketState(bars.symbols, bars.interval)
     features = advance_through(state, bars.rows(0, -1), history.corrections)
-    told = replace(bars.rows(-len(end.told), None), values=end.told)
+    received = replace(bars.rows(-len(end.recent_bars), None), values=end.recent_bars)
     live = LiveMarket(
         state,
         history.last_mark(len(bars) - 2),
         features,
-        recent=told.rows(0, -1),
-        guard=end.guard,
-        guard_state=end.state,
+        recent=received.rows(0, -1),
+        outlier_filter=end.outlier_filter,
+        filter_state=end.state,
         rule=StepRule(quorum=0.0),  # any bar makes its step count: quorums have their own tests
     )
-    live.open_step(told.rows(-1, None), end.mark)
+    live.open_step(received.rows(-1, None), end.mark)
     return live
 
 
@@ -68,18 +71,18 @@ def features_of(history: MarketHistory) -> MarketFeatures:
 
 
 def same_row(live: LiveMarket, features: MarketFeatures, row: int) -> None:
-    assert live.moment.features is not None
+    assert live.state.features is not None
     for name in ("values", "correlation", "age", "history"):
-        mine = getattr(live.moment.features, name)[-1]
+        mine = getattr(live.state.features, name)[-1]
         assert mine.tobytes() == np.ascontiguousarray(getattr(features, name)[row]).tobytes(), name
 
 
 def same_moment(a: LiveMarket, b: LiveMarket) -> None:
-    for name in ("mark", "mark_before", "guard", "guard_before"):
-        assert getattr(a.moment, name).tobytes() == getattr(b.moment, name).tobytes(), name
+    for name in ("mark", "mark_before", "filter_state", "filter_state_before"):
+        assert getattr(a.state, name).tobytes() == getattr(b.state, name).tobytes(), name
     for part in ("head", "committed"):
-        for name, array in getattr(a.moment, part).arrays.items():
-            assert array.tobytes() == getattr(b.moment, part).arrays[name].tobytes(), name
+        for name, array in getattr(a.state, part).arrays.items():
+            assert array.tobytes() == getattr(b.state, part).arrays[name].tobytes(), name
 
 
 @pytest.fixture
@@ -92,17 +95,17 @@ def test_suspect_bar_is_recorded_and_neither_marks_nor_moves_features(
     market: Any, guarded: LiveMarket
 ) -> None:
     entries: list[Entry] = []
-    mark = guarded.moment.mark.copy()
+    mark = guarded.state.mark.copy()
     bars = market.bars(range(START, START + 1))
     bars[1] = scaled(bars[1], 1.5)
     response = post(guarded, bars, record=entries.append)
     assert statuses(response) == ["applied", "suspect", "applied", "applied"]
     assert "beyond the band of the outlier filter" in str(response.results[1].detail)
-    assert guarded.moment.suspect.tolist() == [False, True, False, False]
-    assert guarded.moment.mark[1] == mark[1]
-    assert guarded.moment.mark[0] == bars[0]["close"]
-    assert guarded.moment.features is not None
-    assert guarded.moment.features.age[0].tolist() == [0.0, 1.0, 0.0, 0.0]
+    assert guarded.state.suspect.tolist() == [False, True, False, False]
+    assert guarded.state.mark[1] == mark[1]
+    assert guarded.state.mark[0] == bars[0]["close"]
+    assert guarded.state.features is not None
+    assert guarded.state.features.age[0].tolist() == [0.0, 1.0, 0.0, 0.0]
     (entry,) = entries
     assert [result["status"] for result in entry.payload["results"]].count("suspect") == 1
     assert statuses(post(guarded, [bars[1]])) == ["duplicate"]
@@ -115,28 +118,28 @@ def test_following_bar_confirms_a_crash_and_forgets_a_bad_tick(
     post(guarded, [scaled(crashed, 0.6), scaled(spiked, 0.6)])
     after = [scaled(market.bar(START + 1, 0), 0.6), market.bar(START + 1, 1)]
     assert statuses(post(guarded, after)) == ["applied", "applied"]
-    assert guarded.moment.mark[:2].tolist() == [bar["close"] for bar in after]
-    assert not guarded.moment.suspect.any()
+    assert guarded.state.mark[:2].tolist() == [bar["close"] for bar in after]
+    assert not guarded.state.suspect.any()
 
 
-def test_correction_of_a_pending_bar_is_judged_by_what_stood_before_it(
+def test_correction_of_a_pending_bar_is_filtered_by_the_state_before_it(
     market: Any, guarded: LiveMarket
 ) -> None:
-    before, bar = guarded.moment.mark.copy(), market.bar(START, 0)
+    before, bar = guarded.state.mark.copy(), market.bar(START, 0)
     assert statuses(post(guarded, [bar])) == ["applied"]
     assert statuses(post(guarded, [scaled(bar, 2.0)])) == ["suspect"]
-    assert guarded.moment.mark.tobytes() == before.tobytes(), "the first close is taken back"
+    assert guarded.state.mark.tobytes() == before.tobytes(), "the first close is taken back"
     assert statuses(post(guarded, [bar])) == ["corrected"]
-    assert guarded.moment.mark[0] == bar["close"]
+    assert guarded.state.mark[0] == bar["close"]
 
 
-def test_bar_told_twice_in_one_post_is_judged_as_it_came(market: Any, guarded: LiveMarket) -> None:
+def test_bar_twice_in_one_post_is_filtered_as_it_came(market: Any, guarded: LiveMarket) -> None:
     bar = market.bar(START, 0)
     response = post(guarded, [scaled(bar, 2.0), bar, scaled(bar, 0.5)])
     assert statuses(response) == ["suspect", "corrected", "suspect"]
 
 
-def test_wick_beyond_its_band_is_limited_and_said_so(market: Any, guarded: LiveMarket) -> None:
+def test_wick_beyond_its_band_is_limited_with_a_detail(market: Any, guarded: LiveMarket) -> None:
     bar = market.bar(START, 0)
     response = post(guarded, [bar | {"high": bar["close"] * 10}])
     assert statuses(response) == ["applied"]
@@ -151,13 +154,13 @@ def test_newest_step_of_the_history_may_be_suspect_and_is_confirmed_live(market:
     )
     history = MarketHistory.from_panel(panel, GUARD)
     live = from_history(history)
-    assert live.moment.suspect.tolist() == history.suspect_at(-1).tolist()
-    assert live.moment.suspect.tolist() == [False, False, True, False]
-    assert live.moment.mark[2] == values[-2, 2, CLOSE]
+    assert live.state.suspect.tolist() == history.suspect_at(-1).tolist()
+    assert live.state.suspect.tolist() == [False, False, True, False]
+    assert live.state.mark[2] == values[-2, 2, CLOSE]
     same_row(live, features_of(history), -1)
     bar = market.bar(START, 2)
     assert statuses(post(live, [scaled(bar, 0.6)])) == ["applied"]
-    assert live.moment.mark[2] == bar["close"] * 0.6
+    assert live.state.mark[2] == bar["close"] * 0.6
 
 
 @pytest.mark.parametrize(("missing", "status"), [(2, "suspect"), (3, "applied")])
@@ -175,10 +178,10 @@ def test_steps_without_any_bar_widen_the_band_as_in_the_batch(
     values[row, 0] = [bar[name] for name in ("open", "high", "low", "close", "volume")]
     batch = MarketHistory.from_panel(replace(market.panel.rows(0, row + 1), values=values), GUARD)
     same_row(guarded, features_of(batch), row)
-    assert guarded.moment.suspect.tolist() == batch.suspect_at(row).tolist()
+    assert guarded.state.suspect.tolist() == batch.suspect_at(row).tolist()
 
 
-def test_endpoint_says_suspect_and_counts_it(market: Any, guarded: LiveMarket, serve: Any) -> None:
+def test_endpoint_names_and_counts_suspects(market: Any, guarded: LiveMarket, serve: Any) -> None:
     endpoint = serve(live=guarded)
     body = {"interval": "1h", "bars": [scaled(market.bar(START, 0), 1.5)]}
     answer = endpoint.client.post("/v1/market/bars", json=body)
@@ -191,7 +194,7 @@ def test_endpoint_says_suspect_and_counts_it(market: Any, guarded: LiveMarket, s
 def test_market_without_a_guard_takes_any_possible_bar(market: Any) -> None:
     live = market.head(START).live()
     assert statuses(post(live, [scaled(market.bar(START, 0), 50.0)])) == ["applied"]
-    assert not live.moment.suspect.any()
+    assert not live.state.suspect.any()
 
 
 Spikes = list[tuple[int, int, float]]
@@ -205,14 +208,15 @@ spikes = st.lists(
 )
 
 
-def spiked_panel(market: Any, told: Spikes, missing: set[tuple[int, int]]) -> BarPanel:
+def spiked_panel(market: Any, factors: Spikes, missing: set[tuple[int, int]]) -> BarPanel:
     values = market.panel.values[: START + STEPS].copy()
-    for row, column, factor in told:
+    for row, column, factor in factors:
         values[row, column, :4] *= factor
         values[row, column, HIGH] *= 1.0 + factor / 3
     for row, column in missing:
         values[row, column] = np.nan
-    return replace(market.panel.rows(0, START + STEPS), values=values)
+    panel: BarPanel = replace(market.panel.rows(0, START + STEPS), values=values)
+    return panel
 
 
 def bar_of(panel: BarPanel, row: int, column: int) -> dict[str, Any]:
@@ -224,15 +228,15 @@ def bar_of(panel: BarPanel, row: int, column: int) -> dict[str, Any]:
 
 @settings(max_examples=30)
 @given(
-    told=spikes,
+    factors=spikes,
     missing=st.sets(
         st.tuples(st.integers(START, START + STEPS - 2), st.integers(0, 3)), max_size=8
     ),
 )
 def test_posted_bars_with_spikes_equal_the_batch_to_the_bit(
-    market: Any, told: Spikes, missing: set[tuple[int, int]]
+    market: Any, factors: Spikes, missing: set[tuple[int, int]]
 ) -> None:
-    panel = spiked_panel(market, told, missing)
+    panel = spiked_panel(market, factors, missing)
     batch = MarketHistory.from_panel(panel, GUARD)
     features = features_of(batch)
     live = from_history(MarketHistory.from_panel(panel.rows(0, START), GUARD))
@@ -245,20 +249,20 @@ def test_posted_bars_with_spikes_equal_the_batch_to_the_bit(
         dropped = [status in ("suspect", "rejected") for status in statuses(response)]
         assert dropped == missed.tolist()
         same_row(live, features, row)
-        assert live.moment.mark.tobytes() == batch.last_mark(row).tobytes()
-        assert live.moment.suspect.tolist() == batch.suspect_at(row).tolist()
-        mine, theirs = live.moment.suspect_bars, batch.suspect_bars_at(row)
+        assert live.state.mark.tobytes() == batch.last_mark(row).tobytes()
+        assert live.state.suspect.tolist() == batch.suspect_at(row).tolist()
+        mine, theirs = live.state.suspect_bars, batch.suspect_bars_at(row)
         assert (mine is None) == (theirs is None)
         for here, there_ in zip(mine or (), theirs or (), strict=True):
             assert here.tobytes() == there_.tobytes()
 
 
 @settings(max_examples=10)
-@given(told=spikes, cut=st.integers(0, 4 * STEPS))
+@given(factors=spikes, cut=st.integers(0, 4 * STEPS))
 def test_replay_from_the_ledger_gives_the_same_state_to_the_bit(
-    market: Any, told: Spikes, cut: int, tmp_path_factory: pytest.TempPathFactory
+    market: Any, factors: Spikes, cut: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    panel = spiked_panel(market, told, set())
+    panel = spiked_panel(market, factors, set())
     start = MarketHistory.from_panel(panel.rows(0, START), GUARD)
     live, restarted = from_history(start), from_history(start)
     bars = [bar_of(panel, row, s) for row in range(START, START + STEPS) for s in range(4)]
@@ -267,7 +271,7 @@ def test_replay_from_the_ledger_gives_the_same_state_to_the_bit(
         for part in (bars[:cut], bars[cut:]):
             if part:
                 post(live, part, record=lambda entry: ledger.append([entry]))
-        restarted.catch_up(ledger)
+        restarted.recover(ledger)
     same_moment(live, restarted)
 
 
@@ -308,7 +312,7 @@ def test_posts_in_order_of_knowledge_equal_the_batch_of_the_same_versions(
 ) -> None:
     panel = market.panel.rows(0, START + STEPS)
     folder = _write(tmp_path_factory.mktemp("versions"), panel, corrections)
-    batch = load_history([folder], panel.interval, guard=GUARD)
+    batch = load_history([folder], panel.interval, outlier_filter=GUARD)
     features = features_of(batch)
     live = from_history(MarketHistory.from_panel(panel.rows(0, START), GUARD))
     # A correction that was known at a close comes after the bars that closed then.
@@ -317,9 +321,9 @@ def test_posts_in_order_of_knowledge_equal_the_batch_of_the_same_versions(
         close = int(panel.closes[row])
         post(live, [bar_of(panel, row, s) for s in range(4)])
         same_row(live, features, row)
-        assert live.moment.mark.tobytes() == batch.last_mark(row).tobytes()
-        for told, s, after, factor in later:
-            known = int(panel.closes[told]) + after
+        assert live.state.mark.tobytes() == batch.last_mark(row).tobytes()
+        for earlier, s, after, factor in later:
+            known = int(panel.closes[earlier]) + after
             if close <= known < close + HOUR:
-                (status,) = statuses(post(live, [scaled(bar_of(panel, told, s), factor)]))
-                assert status == "duplicate" or (status == "late") == (told < row)
+                (status,) = statuses(post(live, [scaled(bar_of(panel, earlier, s), factor)]))
+                assert status == "duplicate" or (status == "late") == (earlier < row)

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisions.messages import BarIn
 from features.state.market_state import MarketState
 from ledger.store import Ledger
 from market.bars.panel import (
     BASIS,
     CLOSE,
-    CONTEXT_WIDTH,
+    EXOGENOUS_WIDTH,
     FUNDING,
     IMPLIED_VOLATILITY,
     OPEN_INTEREST,
@@ -24,27 +23,34 @@ from market.core.clock import DAY, HOUR, MINUTE, SECOND, format_time
 from market.core.errors import DataError, LedgerError
 from market.core.instruments import parse_expiry
 from market.quotes.quotes import QuoteBoard
+from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.quotes.messages import QuoteIn, QuotesResponse
-from monitoring.recovery.market_replay import QUOTE_BOARD
+from monitoring.quotes.messages import QuotesResponse
+from monitoring.recovery.recovery import QUOTE_BOARD
 
 START = 220
 CASH = frozenset({"USDT"})
 
 
 def expiry_after(live: LiveMarket, days: int = 30) -> str:
-    at = live.moment.newest_close
+    at = live.state.newest_close
     assert at is not None
     day = np.datetime64(at + days * DAY, "ns").astype("datetime64[s]").item()
     return f"BTC-{day.day}{day:%b%y}".upper()
 
 
 def quote(live: LiveMarket, quotes: list[dict[str, Any]], **rest: Any) -> QuotesResponse:
-    return live.post_quotes([QuoteIn(**q) for q in quotes], cash_assets=CASH, **rest)
+    return live.post_quotes(
+        quote_updates([QuoteIn(**q) for q in quotes], rest.get("now")).updates,
+        cash_assets=CASH,
+        **rest,
+    )
 
 
 def bars(live: LiveMarket, given_: list[dict[str, Any]], **rest: Any) -> None:
-    response = live.post("1h", [BarIn(**bar) for bar in given_], **rest)
+    response = live.post(
+        "1h", bar_updates([BarIn(**bar) for bar in given_], rest.get("now")).updates, **rest
+    )
     assert {result.status for result in response.results} == {"applied"}
 
 
@@ -53,7 +59,7 @@ def statuses(response: QuotesResponse) -> list[str]:
 
 
 def board(live: LiveMarket) -> QuoteBoard:
-    known = live.moment.newest_known
+    known = live.state.newest_known
     assert known is not None
     found = live.snapshot(known).view().quotes
     assert found is not None
@@ -61,26 +67,26 @@ def board(live: LiveMarket) -> QuoteBoard:
 
 
 def close(live: LiveMarket) -> int:
-    found = live.moment.newest_close
+    found = live.state.newest_close
     assert found is not None
     return found
 
 
-def same(a: LiveMarket, b: LiveMarket) -> None:
+def assert_same_market(a: LiveMarket, b: LiveMarket) -> None:
     for part in ("committed", "head"):
-        left, right = getattr(a.moment, part), getattr(b.moment, part)
+        left, right = getattr(a.state, part), getattr(b.state, part)
         assert left.last_open == right.last_open
         for name, array in left.arrays.items():
             assert array.tobytes() == right.arrays[name].tobytes(), name
-    assert a.moment.features is not None
-    assert b.moment.features is not None
-    assert a.moment.features.values.tobytes() == b.moment.features.values.tobytes()
-    assert a.moment.mark.tobytes() == b.moment.mark.tobytes()
-    assert a.moment.newest_known == b.moment.newest_known
+    assert a.state.features is not None
+    assert b.state.features is not None
+    assert a.state.features.values.tobytes() == b.state.features.values.tobytes()
+    assert a.state.mark.tobytes() == b.state.mark.tobytes()
+    assert a.state.newest_known == b.state.newest_known
     assert board(a) == board(b)
-    assert a.moment.posted_context.keys() == b.moment.posted_context.keys()
-    for open_, told in a.moment.posted_context.items():
-        assert told.tobytes() == b.moment.posted_context[open_].tobytes()
+    assert a.state.quote_series.keys() == b.state.quote_series.keys()
+    for open_, series in a.state.quote_series.items():
+        assert series.tobytes() == b.state.quote_series[open_].tobytes()
 
 
 def test_quotes_reach_the_view_and_move_the_decision_time_on_the_markets_clock(
@@ -118,7 +124,7 @@ def test_a_market_without_quotes_has_none_in_view_and_content(market: Any) -> No
     assert "quotes" not in snapshot.content()
 
 
-def test_what_is_late_or_rejected_or_known_changes_nothing_and_says_so(market: Any) -> None:
+def test_late_rejected_or_known_quotes_change_nothing_and_have_a_detail(market: Any) -> None:
     live = market.live()
     expiry = expiry_after(live)
     now = {"instrument": expiry, "forward": 6e4, "ts": format_time(close(live))}
@@ -135,7 +141,7 @@ def test_what_is_late_or_rejected_or_known_changes_nothing_and_says_so(market: A
     assert board(live).expiries[expiry].rate == 0.05
 
 
-def test_vols_without_a_forward_are_kept_for_it(market: Any) -> None:
+def test_vols_without_a_forward_wait_for_it(market: Any) -> None:
     live = market.live()
     expiry = expiry_after(live)
     (result,) = quote(live, [{"instrument": expiry, "vols": {"60000": 0.5}}]).results
@@ -167,19 +173,19 @@ def test_a_market_without_bars_has_no_clock_of_its_own(market: Any) -> None:
 
 def test_quotes_that_cannot_be_recorded_do_not_count(market: Any) -> None:
     live = market.live()
-    told = [{"instrument": "BTCUSDT-PERP", "mark": 6e4, "funding": 1e-4}]
-    before = live.moment
+    fields = [{"instrument": "BTCUSDT-PERP", "mark": 6e4, "funding": 1e-4}]
+    before = live.state
 
     def refuse(_: object) -> None:
         raise LedgerError("full")
 
     with pytest.raises(LedgerError):
-        quote(live, told, record=refuse)
-    assert live.moment is before
+        quote(live, fields, record=refuse)
+    assert live.state is before
     seen: list[Any] = []
-    assert statuses(quote(live, told, record=seen.extend)) == ["applied"]
+    assert statuses(quote(live, fields, record=seen.extend)) == ["applied"]
     assert [entry.kind for entry in seen] == ["quotes"]
-    assert statuses(quote(live, told, record=seen.extend)) == ["duplicate"]
+    assert statuses(quote(live, fields, record=seen.extend)) == ["duplicate"]
     assert len(seen) == 1
 
 
@@ -216,7 +222,7 @@ def test_posted_context_equals_that_of_files_to_the_last_bit(
 ) -> None:
     """Whether a quote comes before its step begins or while it is pending."""
     rows = range(START, START + 5)
-    context = np.full((START + 5, len(market.panel.symbols), CONTEXT_WIDTH), np.nan)
+    context = np.full((START + 5, len(market.panel.symbols), EXOGENOUS_WIDTH), np.nan)
     live = market.head(START).live()
     waiting: list[tuple[int, dict[str, Any]]] = []
     for row in rows:
@@ -225,17 +231,17 @@ def test_posted_context_equals_that_of_files_to_the_last_bit(
             value = data.draw(st.floats(1e-6, 0.9))
             context[row, column, kind] = value * scale / scale
             past = data.draw(st.integers(1, 60)) * MINUTE
-            told = {
+            fields = {
                 "instrument": f"{market.panel.symbols[column]}{suffix}",
                 name: value * scale if kind != FUNDING else value,
                 "ts": format_time(int(market.panel.opens[row]) + past),
             }
             if kind == FUNDING:
-                told["interval_hours"] = 1.0
-            waiting.append((row, told))
+                fields["interval_hours"] = 1.0
+            waiting.append((row, fields))
     skipped = data.draw(st.sampled_from([None, *rows[1:-1]]))
     for row in rows:
-        own = [told for r, told in waiting if r == row]
+        own = [fields for r, fields in waiting if r == row]
         before = data.draw(st.integers(0, len(own)))
         if before:
             assert statuses(quote(live, own[:before])) == ["applied"] * before
@@ -250,34 +256,34 @@ def test_posted_context_equals_that_of_files_to_the_last_bit(
     if skipped is not None:
         values[skipped] = np.nan
     panel = replace(
-        market.panel.rows(0, START + 5), values=np.ascontiguousarray(values), context=context
+        market.panel.rows(0, START + 5), values=np.ascontiguousarray(values), exogenous=context
     )
     state = MarketState(panel.symbols, panel.interval)
     features = state.advance(panel)
-    assert live.moment.features is not None
-    assert live.moment.features.values[-1].tobytes() == features.values[-1].tobytes()
+    assert live.state.features is not None
+    assert live.state.features.values[-1].tobytes() == features.values[-1].tobytes()
     for name, array in state.arrays.items():
-        assert live.moment.head.arrays[name].tobytes() == array.tobytes(), name
+        assert live.state.head.arrays[name].tobytes() == array.tobytes(), name
 
 
-def test_context_for_a_step_that_is_gone_changes_nothing_and_says_so(market: Any) -> None:
+def test_exogenous_value_for_a_past_step_changes_nothing_and_has_a_detail(market: Any) -> None:
     live, other = market.live(), market.live()
     ts = format_time(close(live) - HOUR)
     (result,) = quote(live, [{"instrument": "BTCUSDT-PERP", "funding": 1e-4, "ts": ts}]).results
     assert result.status == "applied"
-    assert "gone by" in str(result.detail)
-    assert live.moment.features is not None
-    assert other.moment.features is not None
-    assert live.moment.features.values.tobytes() == other.moment.features.values.tobytes()
-    assert live.moment.posted_context == {}
+    assert "is over" in str(result.detail)
+    assert live.state.features is not None
+    assert other.state.features is not None
+    assert live.state.features.values.tobytes() == other.state.features.values.tobytes()
+    assert live.state.quote_series == {}
 
 
 def test_posted_context_goes_before_that_of_the_files_and_survives_corrections(
     market: Any,
 ) -> None:
-    context = np.full((START + 1, 4, CONTEXT_WIDTH), np.nan)
+    context = np.full((START + 1, 4, EXOGENOUS_WIDTH), np.nan)
     context[:, :, FUNDING] = 1e-5
-    panel = replace(market.panel.rows(0, START + 1), context=context)
+    panel = replace(market.panel.rows(0, START + 1), exogenous=context)
     state = MarketState(panel.symbols, panel.interval)
     features = state.advance(panel.rows(0, START))
     live = LiveMarket(state, panel.values[START - 1, :, CLOSE], features)
@@ -285,11 +291,11 @@ def test_posted_context_goes_before_that_of_the_files_and_survives_corrections(
     quote(live, [{"instrument": "ETHUSDT-PERP", "funding": 3e-4, "interval_hours": 1.0}])
     (bar,) = (b for b in market.bars(range(START, START + 1)) if b["symbol"] == "BTCUSDT")
     for volume in (1.0, bar["volume"]):
-        live.post("1h", [BarIn(**{**bar, "volume": volume})])
+        live.post("1h", bar_updates([BarIn(**{**bar, "volume": volume})]).updates)
     context[START, panel.symbols.index("ETHUSDT"), FUNDING] = 3e-4
     whole = MarketState(panel.symbols, panel.interval).advance(panel)
-    assert live.moment.features is not None
-    assert live.moment.features.values[-1].tobytes() == whole.values[-1].tobytes()
+    assert live.state.features is not None
+    assert live.state.features.values[-1].tobytes() == whole.values[-1].tobytes()
 
 
 def test_the_basis_is_that_of_two_marks_of_one_step(market: Any) -> None:
@@ -299,11 +305,11 @@ def test_the_basis_is_that_of_two_marks_of_one_step(market: Any) -> None:
     perp = {"instrument": "BTCUSDT-PERP", "mark": 60_600.0, "ts": format_time(in_next)}
     spot = {"instrument": "BTCUSDT", "mark": 60_000.0}
     quote(live, [perp, spot | {"ts": format_time(after)}])
-    assert live.moment.posted_context == {}
+    assert live.state.quote_series == {}
     quote(live, [perp | {"ts": format_time(after + SECOND)}])
-    (open_,) = live.moment.posted_context
+    (open_,) = live.state.quote_series
     assert open_ == close(live) + HOUR
-    row = live.moment.posted_context[open_]
+    row = live.state.quote_series[open_]
     assert row[btc, BASIS] == pytest.approx(np.log(1.01))
     assert np.isnan(row).sum() == row.size - 1
 
@@ -325,7 +331,7 @@ def traffic(live: LiveMarket, market: Any, rows: range, record: Any) -> None:
         )
         live.post(
             "1h",
-            [BarIn(**bar) for bar in market.bars(range(row, row + 1))],
+            bar_updates([BarIn(**bar) for bar in market.bars(range(row, row + 1))]).updates,
             record=lambda entry: record([entry]),
         )
         quote(
@@ -354,17 +360,17 @@ def test_a_restart_from_the_ledger_gives_the_same_market_to_the_bit(
     boards = len(list(ledger.records(QUOTE_BOARD)))
     assert (boards > 0) == (saved_every < 10_000)
     restarted = market.head(files_end).live()
-    restarted.catch_up(ledger, CASH)
+    restarted.recover(ledger, CASH)
     if files_end == START:
-        same(live, restarted)
-    else:  # the files told no context of the steps between
+        assert_same_market(live, restarted)
+    else:  # the files have no exogenous series of the steps between
         assert board(live) == board(restarted)
     for each in (live, restarted):
         traffic(each, market, range(START + 8, START + 10), lambda entries: None)
     assert board(live) == board(restarted)
     again = market.head(START).live()
-    again.catch_up(ledger, CASH)
-    again.catch_up(ledger, CASH)
+    again.recover(ledger, CASH)
+    again.recover(ledger, CASH)
 
 
 def test_a_restart_on_the_wall_clock_keeps_what_had_not_expired_then(
@@ -372,18 +378,21 @@ def test_a_restart_on_the_wall_clock_keeps_what_had_not_expired_then(
 ) -> None:
     live = market.live()
     expiry, now = expiry_after(live, days=1), close(live) + HOUR + 7
-    told = [
+    quotes: list[dict[str, Any]] = [
         {"instrument": expiry, "forward": 6e4},
         {"instrument": f"{expiry}-60000-C", "vol": 0.6},
         {"instrument": "BUIDL-I", "mark": 1.0},
     ]
     cash = frozenset({"BUIDL-I"})
     response = live.post_quotes(
-        [QuoteIn(**q) for q in told], cash_assets=cash, now=now, record=ledger.append
+        quote_updates([QuoteIn(**q) for q in quotes], now).updates,
+        cash_assets=cash,
+        now=now,
+        record=ledger.append,
     )
     assert statuses(response) == ["applied"] * 3
     restarted = market.live()
-    restarted.catch_up(ledger, cash, now + DAY)
+    restarted.recover(ledger, cash, now + DAY)
     as_of = now + SECOND
     assert restarted.snapshot(as_of).content() == live.snapshot(as_of).content()
     later = restarted.snapshot(parse_expiry(expiry) + 1).quotes
@@ -395,8 +404,8 @@ def test_recorded_quotes_of_another_market_do_not_count(market: Any, ledger: Led
     live = market.live()
     quote(live, [{"instrument": "BTCUSDT-PERP", "mark": 6e4}], record=ledger.append)
     earlier = market.head(START - 40).live()
-    earlier.catch_up(ledger, CASH)
-    assert earlier.moment.newest_known == earlier.moment.newest_close
+    earlier.recover(ledger, CASH)
+    assert earlier.state.newest_known == earlier.state.newest_close
 
 
 def test_expired_options_leave_the_live_board(market: Any) -> None:
@@ -416,4 +425,4 @@ def test_expired_options_leave_the_live_board(market: Any) -> None:
     late = quote(live, [{"instrument": f"{expiry}-60000-C", "vol": 0.6}], now=end + MINUTE)
     assert statuses(late) == ["rejected"]
     quote(live, [{"instrument": "USDT", "mark": 1.0}], now=end + MINUTE)
-    assert live.moment.quotes.instruments == {"USDT"}
+    assert live.state.quotes.instruments == {"USDT"}

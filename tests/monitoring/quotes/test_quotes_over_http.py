@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from decisions.records import replay
+from decisions.replay import replay
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.history import load_history
@@ -27,7 +27,7 @@ def expiry_of(market: Any, days: int = 30) -> str:
 
 
 @pytest.fixture
-def told(market: Any) -> list[dict[str, Any]]:
+def quotes(market: Any) -> list[dict[str, Any]]:
     expiry = expiry_of(market)
     svi = {"a": 0.01, "b": 0.08, "rho": -0.4, "m": 0.05, "sigma": 0.2}
     return [
@@ -40,7 +40,7 @@ def told(market: Any) -> list[dict[str, Any]]:
 
 
 def test_posted_quotes_are_applied_recorded_and_counted(
-    serve: Any, market: Any, told: list[dict[str, Any]]
+    serve: Any, market: Any, quotes: list[dict[str, Any]]
 ) -> None:
     endpoint = serve(market.head(len(market.panel) - 1))
     last = len(market.panel) - 1
@@ -48,18 +48,19 @@ def test_posted_quotes_are_applied_recorded_and_counted(
     endpoint.client.post("/v1/market/bars", json=body)
     metrics = endpoint.client.get("/metrics").text
     assert "margincast_quote_age_seconds NaN" in metrics.splitlines()
-    answer = endpoint.client.post(URL, json={"quotes": told})
+    answer = endpoint.client.post(URL, json={"quotes": quotes})
     assert answer.status_code == 200
     newest = format_time(int(market.panel.closes[-1]))
     assert answer.json() == {
         "results": [
-            {"instrument": quote["instrument"], "ts": newest, "status": "applied"} for quote in told
+            {"instrument": quote["instrument"], "ts": newest, "status": "applied"}
+            for quote in quotes
         ],
         "as_of": newest,
     }
     (record,) = endpoint.ledger.records("quotes")
-    assert record.payload["quotes"] == [quote | {"ts": newest} for quote in told]
-    again = endpoint.client.post(URL, json={"quotes": [*told, {"instrument": "XRPUSDT"}]}).json()
+    assert record.payload["quotes"] == [quote | {"ts": newest} for quote in quotes]
+    again = endpoint.client.post(URL, json={"quotes": [*quotes, {"instrument": "XRPUSDT"}]}).json()
     assert [result["status"] for result in again["results"]] == ["duplicate"] * 5 + ["rejected"]
     assert len(list(endpoint.ledger.records("quotes"))) == 1
     text = endpoint.client.get("/metrics").text.splitlines()
@@ -70,11 +71,11 @@ def test_posted_quotes_are_applied_recorded_and_counted(
 
 
 def test_a_decision_carries_the_quotes_and_replays_to_the_last_bit(
-    serve: Any, champion: str, bundles: Any, account: dict[str, Any], told: list[dict[str, Any]]
+    serve: Any, champion: str, bundles: Any, account: dict[str, Any], quotes: list[dict[str, Any]]
 ) -> None:
     endpoint = serve()
     bare = endpoint.score(account).json()["decisions"][0]
-    endpoint.client.post(URL, json={"quotes": told})
+    endpoint.client.post(URL, json={"quotes": quotes})
     quoted = endpoint.score(account).json()["decisions"][0]
     board = endpoint.live.snapshot(endpoint.live.newest_close).quotes
     contents = endpoint.ledger.get_record(quoted["decision_id"]).payload["contents"]
@@ -99,7 +100,7 @@ def test_a_mark_counts_up_to_the_configured_age_and_the_record_names_the_limit(
 ) -> None:
     endpoint = serve(mark_max_age=mark_max_age)
     close = int(market.panel.closes[-1])
-    mark = float(endpoint.live.moment.mark[market.panel.symbols.index("BTCUSDT")]) * 1.001
+    mark = float(endpoint.live.state.mark[market.panel.symbols.index("BTCUSDT")]) * 1.001
     quote = {"instrument": "BTCUSDT-PERP", "mark": mark, "ts": format_time(close + MINUTE)}
     posted = endpoint.client.post(URL, json={"quotes": [quote]}).json()
     assert posted["results"][0]["status"] == "applied"
@@ -115,10 +116,10 @@ def test_a_mark_counts_up_to_the_configured_age_and_the_record_names_the_limit(
 
 
 def test_quotes_that_do_not_change_are_recorded_once_for_many_decisions(
-    serve: Any, account: dict[str, Any], told: list[dict[str, Any]]
+    serve: Any, account: dict[str, Any], quotes: list[dict[str, Any]]
 ) -> None:
     endpoint = serve(clock="wall")
-    endpoint.client.post(URL, json={"quotes": told[3:]})
+    endpoint.client.post(URL, json={"quotes": quotes[3:]})
     named = set()
     for _ in range(3):
         decision = endpoint.score(account).json()["decisions"][0]
@@ -193,7 +194,7 @@ def test_too_long_a_body_is_413(serve: Any) -> None:
 
 
 def test_quotes_that_cannot_be_recorded_are_503_and_do_not_count(
-    serve: Any, monkeypatch: pytest.MonkeyPatch, told: list[dict[str, Any]]
+    serve: Any, monkeypatch: pytest.MonkeyPatch, quotes: list[dict[str, Any]]
 ) -> None:
     from market.core.errors import LedgerError
 
@@ -204,18 +205,18 @@ def test_quotes_that_cannot_be_recorded_are_503_and_do_not_count(
 
     with monkeypatch.context() as broken:
         broken.setattr(endpoint.ledger, "append", full)
-        assert endpoint.client.post(URL, json={"quotes": told}).status_code == 503
-    assert endpoint.live.moment.quotes.newest is None
-    retried = endpoint.client.post(URL, json={"quotes": told}).json()
+        assert endpoint.client.post(URL, json={"quotes": quotes}).status_code == 503
+    assert endpoint.live.state.quotes.newest is None
+    retried = endpoint.client.post(URL, json={"quotes": quotes}).json()
     assert {result["status"] for result in retried["results"]} == {"applied"}
 
 
 def test_a_restarted_endpoint_knows_the_quotes(
-    serve: Any, market: Any, account: dict[str, Any], told: list[dict[str, Any]], ledger: Ledger
+    serve: Any, market: Any, account: dict[str, Any], quotes: list[dict[str, Any]], ledger: Ledger
 ) -> None:
     start = market.head(200)
     first = serve(start)
-    first.client.post(URL, json={"quotes": told})
+    first.client.post(URL, json={"quotes": quotes})
     body = {"interval": "1h", "bars": market.bars(range(200, 202))}
     first.client.post("/v1/market/bars", json=body)
     second = serve(start)
@@ -256,10 +257,10 @@ def test_the_route_is_documented_with_its_units(serve: Any) -> None:
     assert "cash asset" in operation["description"]
     assert {"200", "401", "403", "413", "422", "503"} == set(operation["responses"])
     fields = document["components"]["schemas"]["QuoteIn"]["properties"]
-    told = {
+    fields_of_the_message = {
         name for name, field in fields.items() if "description" in field or "$ref" in str(field)
     }
-    assert set(fields) - told == {"instrument"}
+    assert set(fields) - fields_of_the_message == {"instrument"}
 
 
 @pytest.mark.parametrize("preset", ["linear-tiers", "hyperliquid", "binance-usdm", "emir-tiers"])

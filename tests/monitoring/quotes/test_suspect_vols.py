@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisions.records import replay
-from decisions.valuations import value_book
+from decisions.book_scoring import value_book
+from decisions.replay import replay
 from features.state.market_state import MarketState
 from features.state.point_in_time import advance_through
 from margin.rules.history import load_history
@@ -21,18 +21,19 @@ from margin.valuation.option_vol import YEAR, option_vol
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
 from market.bars.history import MarketHistory
-from market.bars.outlier_filter import LAST, PriceGuard
+from market.bars.outlier_filter import LAST, OutlierFilter
 from market.bars.panel import CLOSE
 from market.core.clock import DAY, MINUTE, format_time
 from market.core.instruments import parse_expiry
 from market.quotes.quotes import QuoteBoard
+from market.sources.http import QuoteIn, quote_updates
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.quotes.messages import QuoteIn, QuotesResponse
+from monitoring.quotes.messages import QuotesResponse
 
 BTC = "BTCUSDT"
-GUARD = PriceGuard()
+GUARD = OutlierFilter()
 
 Post = dict[str, Any]
 
@@ -47,16 +48,20 @@ def start(market: Any) -> LiveMarket:
     assert history.end is not None
     state = MarketState(history.bars.symbols, history.bars.interval)
     features = advance_through(state, history.bars, None)
-    guard = history.end.state.copy()
-    guard[:, LAST] = history.bars.values[-1, :, CLOSE]
-    recent = history.bars.rows(-len(history.end.told), None)
-    return LiveMarket(state, history.last_mark(-1), features, recent, GUARD, guard)
+    outlier_filter = history.end.state.copy()
+    outlier_filter[:, LAST] = history.bars.values[-1, :, CLOSE]
+    recent = history.bars.rows(-len(history.end.recent_bars), None)
+    return LiveMarket(state, history.last_mark(-1), features, recent, GUARD, outlier_filter)
 
 
 def post(live: LiveMarket, minute: float, *quotes: Post, **rest: Any) -> QuotesResponse:
     ts = format_time(at(live, minute))
-    told = [{"ts": ts, **quote} for quote in quotes]
-    return live.post_quotes(msgspec.convert(told, list[QuoteIn]), cash_assets=frozenset(), **rest)
+    timed = [{"ts": ts, **quote} for quote in quotes]
+    return live.post_quotes(
+        quote_updates(msgspec.convert(timed, list[QuoteIn]), rest.get("now")).updates,
+        cash_assets=frozenset(),
+        **rest,
+    )
 
 
 def statuses(response: QuotesResponse) -> list[str]:
@@ -69,7 +74,7 @@ def at(live: LiveMarket, minute: float) -> int:
 
 
 def price(live: LiveMarket) -> int:
-    return round(float(live.moment.mark[0]))
+    return round(float(live.state.mark[0]))
 
 
 def expiry(live: LiveMarket, days: int = 20) -> str:
@@ -140,7 +145,7 @@ def test_impossible_vol_is_rejected(live: LiveMarket, form: Any, level: float) -
 
 
 @FORMS
-def test_first_vol_is_held_against_what_is_known_of_others(live: LiveMarket, form: Any) -> None:
+def test_first_vol_is_compared_with_the_surfaces_of_others(live: LiveMarket, form: Any) -> None:
     """An option against its surface, a surface against the next expiry."""
     post(live, 0, vols(live, 0.5, days=20 if form is own else 30))
     assert statuses(post(live, 1, form(live, 0.5 * 5.1))) == ["rejected"]
@@ -148,7 +153,7 @@ def test_first_vol_is_held_against_what_is_known_of_others(live: LiveMarket, for
     assert statuses(post(live, 2, form(live, 0.5 * 1.9))) == ["applied"]
 
 
-def test_first_surface_is_held_against_the_vol_index(live: LiveMarket) -> None:
+def test_first_surface_is_compared_with_the_vol_index(live: LiveMarket) -> None:
     post(live, 0, {"instrument": BTC, "implied_vol": 0.5})
     assert statuses(post(live, 1, vols(live, 2.6))) == ["rejected"]
     assert statuses(post(live, 1, vols(live, 1.1))) == ["suspect"]
@@ -288,7 +293,7 @@ def test_marks_near_a_strike_confirm_no_surface(live: LiveMarket) -> None:
 def test_suspect_vols_are_named_with_their_level(live: LiveMarket) -> None:
     post(live, 0, vols(live, 0.5), own(live, 0.5))
     post(live, 1, vols(live, 1.2), own(live, 1.5))
-    assert live.moment.suspect_prices == [
+    assert live.state.suspect_prices == [
         (f"surface of {expiry(live)}", pytest.approx(1.2), at(live, 1)),
         (f"vol of {option(live)}", 1.5, at(live, 1)),
     ]
@@ -316,11 +321,11 @@ def test_order_of_confirmation_does_not_matter(market: Any, data: st.DataObject)
     for one, rank in ((live, range(5)), (shuffled, order)):
         before = (own(one, 0.5), own(one, 0.5, 1.5), own(one, 0.5, 1.02))
         post(one, 0, vols(one, 0.5), *before)
-        told = quotes(one)
+        posts = quotes(one)
         for i in rank:
-            post(one, told[i][0], told[i][1])
+            post(one, posts[i][0], posts[i][1])
     assert board(live, 5) == board(shuffled, 5)
-    assert live.moment.suspect_prices == shuffled.moment.suspect_prices
+    assert live.state.suspect_prices == shuffled.state.suspect_prices
 
 
 def test_hours_widen_the_band_of_a_vol_like_that_of_a_price(live: LiveMarket) -> None:
@@ -352,8 +357,8 @@ def test_decisions_follow_the_lower_headroom_and_replay(
     ]
 
     def decide(minute: int, *quotes: Post) -> tuple[list[str], list[dict[str, Any]]]:
-        told = [{"ts": format_time(at(live, minute)), **quote} for quote in quotes]
-        answer = endpoint.client.post("/v1/market/quotes", json={"quotes": told}).json()
+        timed = [{"ts": format_time(at(live, minute)), **quote} for quote in quotes]
+        answer = endpoint.client.post("/v1/market/quotes", json={"quotes": timed}).json()
         decisions = endpoint.score(*books).json()["decisions"]
         for decision in decisions:
             found = replay(

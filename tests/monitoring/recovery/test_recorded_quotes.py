@@ -1,4 +1,4 @@
-"""The batch scorer prices with what the endpoint was told."""
+"""The batch scorer values with the quotes that the endpoint recorded."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ledger.records import Entry
 from ledger.store import Ledger
 from market.core.clock import DAY, HOUR, format_time
 from market.core.errors import DataError
-from monitoring.quotes.posted_quotes import QUOTES
+from monitoring.quotes.quote_updates import QUOTES
 from monitoring.recovery.recorded_quotes import RecordedQuotes, recorded_quotes
 
 CASH = ("USD", "USDT")
 
 
-def told(endpoint: Any, *quotes: dict[str, Any]) -> None:
+def post_quotes(endpoint: Any, *quotes: dict[str, Any]) -> None:
     answer = endpoint.client.post("/v1/market/quotes", json={"quotes": list(quotes)})
     assert {result["status"] for result in answer.json()["results"]} == {"applied"}, answer.text
 
@@ -29,7 +29,7 @@ def endpoint(serve: Any, market: Any) -> Any:
     day = datetime.fromtimestamp((at + 30 * DAY) / 1e9, UTC)
     found.expiry = f"BTC-{day.day}{day:%b%y}".upper()
     early, late = format_time(at - 2 * HOUR), format_time(at)
-    told(
+    post_quotes(
         found,
         {
             "instrument": found.expiry,
@@ -40,7 +40,7 @@ def endpoint(serve: Any, market: Any) -> Any:
         {"instrument": "BTCUSDT-PERP", "ts": early, "mark": 8.0},
         {"instrument": "USDT", "ts": early, "mark": 0.99},
     )
-    told(found, {"instrument": found.expiry, "ts": late, "forward": 10.0})
+    post_quotes(found, {"instrument": found.expiry, "ts": late, "forward": 10.0})
     return found
 
 
@@ -52,12 +52,12 @@ def test_board_of_the_batch_is_that_of_the_endpoint(endpoint: Any, market: Any) 
     assert recorded_quotes(endpoint.ledger, market.panel.symbols, CASH, at) == live
 
 
-def test_what_was_told_later_is_not_known_before(endpoint: Any, market: Any) -> None:
+def test_later_quotes_are_not_known_before(endpoint: Any, market: Any) -> None:
     at = int(market.panel.closes[-1])
     before = recorded_quotes(endpoint.ledger, market.panel.symbols, CASH, at - HOUR)
     assert before is not None
     assert before.expiries[endpoint.expiry].forward == 9.0
-    assert before == endpoint.live.moment.quotes.board(at - HOUR)
+    assert before == endpoint.live.state.quotes.board(at - HOUR)
     assert recorded_quotes(endpoint.ledger, market.panel.symbols, CASH, at - 3 * HOUR) is None
 
 

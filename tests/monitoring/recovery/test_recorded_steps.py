@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decisions.decision import decide
-from decisions.messages import BarIn, Decision
+from decisions.messages import Decision
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
 from features.state.snapshot import MarketSnapshot
@@ -24,21 +24,22 @@ from ledger.store import Ledger
 from margin.rules.ruleset import load_ruleset
 from market.accounts.book import Account, Position
 from market.bars.history import MarketHistory
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.bars.panel import BarPanel
 from market.bars.recorded_rows import RecordedSource
 from market.core.clock import MINUTE, Interval, format_time
 from market.simulator.simulated_market import simulate_bars
+from market.sources.base import BarUpdate
+from market.sources.http import QuoteIn, quote_updates
+from monitoring.market_state.bar_updates import Correction
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.live_steps import StepRule
-from monitoring.market_state.posted_bars import Correction
-from monitoring.quotes.messages import QuoteIn
+from monitoring.market_state.steps import StepRule
 from monitoring.recovery.recorded_quotes import recorded_quotes
 from monitoring.recovery.recorded_steps import rows_before_the_newest, rows_known_at
 from pipelines.jobs.serve import market_of
 
 START = 220
-GUARD = PriceGuard()
+GUARD = OutlierFilter()
 CASH = frozenset({"USDT"})
 BTC, PERP = "BTCUSDT", "BTCUSDT-PERP"
 RULE = StepRule(quorum=0.5)
@@ -69,13 +70,13 @@ class Feed:
         assert newest is not None
         return newest
 
-    def bar(self, row: int, column: int = 0, factor: float = 1.0) -> BarIn:
+    def bar(self, row: int, column: int = 0, factor: float = 1.0) -> BarUpdate:
         prices = self.panel.values[row, column].copy()
         prices[:4] *= factor
-        ts = format_time(int(self.panel.opens[row]))
-        return BarIn(self.panel.symbols[column], ts, *prices.tolist())
+        opens = int(self.panel.opens[row])
+        return BarUpdate(self.panel.symbols[column], opens, tuple(prices.tolist()))
 
-    def post(self, *bars: BarIn, correct: bool = False, final: bool = False) -> list[str]:
+    def post(self, *bars: BarUpdate, correct: bool = False, final: bool = False) -> list[str]:
         author = Correction("key-1") if correct else None
         answer = self.live.post(
             "1h", bars, final=final, correction=author, record=lambda e: self.ledger.append([e])
@@ -86,12 +87,14 @@ class Feed:
         columns = [c for c in range(len(self.panel.symbols)) if c not in but]
         return self.post(*(self.bar(row, column) for column in columns))
 
-    def quote(self, name: str, ts: int, mark: float, **rest: float) -> str:
+    def quote(self, name: str, ts: int, mark: float, **rest: Any) -> str:
         def record(entries: Any) -> None:
             self.ledger.append(list[Entry](entries))
 
         quote = QuoteIn(name, format_time(ts), mark=mark, **rest)
-        answer = self.live.post_quotes([quote], cash_assets=CASH, record=record)
+        answer = self.live.post_quotes(
+            quote_updates([quote]).updates, cash_assets=CASH, record=record
+        )
         return answer.results[0].status
 
     def batch(self, rows: int) -> MarketSnapshot:
@@ -105,7 +108,7 @@ class Feed:
     def restarted(self, rows: int) -> LiveMarket:
         """The endpoint's market after a restart from files of so many rows."""
         live = self._from_files(rows, rows_before_the_newest(self.ledger))
-        live.catch_up(self.ledger, CASH)
+        live.recover(self.ledger, CASH)
         return live
 
 
@@ -138,7 +141,7 @@ def decided(snapshot: MarketSnapshot, price: float) -> list[Decision]:
 
 def test_bar_that_a_mark_confirmed_is_good_in_the_batch(market: Any, ledger: Ledger) -> None:
     feed = Feed(crash(market.panel), ledger)
-    price = float(feed.live.moment.mark[0])
+    price = float(feed.live.state.mark[0])
     for name in (PERP, BTC):
         feed.quote(name, feed.newest + 20 * MINUTE, 0.65 * price)
     for row in (220, 221, 222):
@@ -153,7 +156,7 @@ def test_mark_quoted_after_the_bar_confirms_it_in_the_batch_not_before(
     market: Any, ledger: Ledger
 ) -> None:
     feed = Feed(crash(market.panel), ledger)
-    price = float(feed.live.moment.mark[0])
+    price = float(feed.live.state.mark[0])
     assert feed.post_row(220)[0] == "suspect"
     assert feed.batch(221).suspect[0]
     feed.quote(PERP, feed.newest, 0.65 * price)
@@ -163,7 +166,7 @@ def test_mark_quoted_after_the_bar_confirms_it_in_the_batch_not_before(
 
 def test_restart_from_newer_files_keeps_what_marks_confirmed(market: Any, ledger: Ledger) -> None:
     feed = Feed(crash(market.panel), ledger)
-    price = float(feed.live.moment.mark[0])
+    price = float(feed.live.state.mark[0])
     feed.quote(PERP, feed.newest + 50 * MINUTE, 0.65 * price)
     for row in (220, 221, 222, 223):
         assert feed.post_row(row)[0] == "applied"
@@ -176,7 +179,7 @@ def test_quote_that_a_bar_confirmed_keeps_its_mark_after_a_restart(
     market: Any, ledger: Ledger
 ) -> None:
     feed = Feed(crash(market.panel), ledger)
-    price = float(feed.live.moment.mark[0])
+    price = float(feed.live.state.mark[0])
     assert feed.quote(PERP, feed.newest + 50 * MINUTE, 0.65 * price) == "suspect"
     for row in (220, 221, 222):
         feed.post_row(row)
@@ -184,7 +187,7 @@ def test_quote_that_a_bar_confirmed_keeps_its_mark_after_a_restart(
     assert known is not None
     assert known.instruments[PERP].mark == 0.65 * price
     again = feed._from_files(223)  # the history alone, without the rows that the ledger holds
-    again.catch_up(ledger, CASH)
+    again.recover(ledger, CASH)
     assert again.snapshot(feed.newest).quotes == known
 
 
@@ -240,7 +243,7 @@ def test_recorded_bars_that_a_history_cannot_take_are_named(
     for row in (220, 221, 222, 223):
         feed.post_row(row)
     feed.post(feed.bar(221, factor=0.97), correct=True)
-    feed._from_files(224).catch_up(ledger, CASH)  # without the rows that the ledger holds
+    feed._from_files(224).recover(ledger, CASH)  # without the rows that the ledger holds
     (message,) = caplog.messages
     assert f"{BTC} {format_time(int(feed.panel.opens[221]))} (corrected)" in message
     assert "put them into the bar files" in message
@@ -300,7 +303,7 @@ def test_batch_and_restart_equal_the_endpoint_to_the_last_bit(
     url = f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.db'}"
     with Ledger(url, chain="serving") as ledger:
         feed, row = Feed(panel, ledger), START
-        price = float(feed.live.moment.mark[0])
+        price = float(feed.live.state.mark[0])
         missing: list[tuple[int, int]] = []
         lacking: list[tuple[int, int]] = []
         quoted: dict[str, int] = {}

@@ -19,6 +19,7 @@ from market.accounts.book import Account, Balance, Book, Position
 from market.bars.quality import FAULTS
 from market.core.clock import HOUR, parse_time
 from market.core.errors import DataError
+from market.sources.base import AccountUpdates
 from pipelines.cli.main import app
 from pipelines.config.config import load_config
 from pipelines.data import data_quality
@@ -167,7 +168,9 @@ def test_accounts_are_held_against_the_market(config: Path) -> None:
     )
     folder = config.parent / "accounts"
     write_accounts(
-        folder, [(START - HOUR, book), (START + 5 * HOUR, book)], [Event(START, "a", "x")]
+        folder,
+        [AccountUpdates(START - HOUR, book), AccountUpdates(START + 5 * HOUR, book)],
+        [Event(START, "a", "x")],
     )
     with config.open("a", encoding="utf-8") as file:
         file.write('[accounts]\nsource = "files"\npath = "accounts"\n')

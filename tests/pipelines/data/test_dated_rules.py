@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from decisions.records import replay
+from decisions.replay import replay
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.core.clock import HOUR, format_time

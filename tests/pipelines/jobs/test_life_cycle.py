@@ -25,7 +25,7 @@ from margin.pricing.black76 import black76_price
 from market.core.clock import DAY, parse_time
 from market.core.errors import LedgerError
 from market.core.instruments import parse_expiry
-from monitoring.quotes.posted_quotes import QUOTES
+from monitoring.quotes.quote_updates import QUOTES
 from pipelines.cli.main import app
 from pipelines.config.config import load_config
 from pipelines.data.loaders import read_history, read_rule_history

@@ -15,9 +15,10 @@ from market.accounts.account_files import write_accounts
 from market.accounts.book import Account, Book, Position
 from market.core.clock import format_time
 from market.core.errors import DataError
+from market.sources.base import AccountUpdates
 from models.bundle.bundle import load_bundle
 from models.bundle.pointer import CHAMPION, promote, read_pointer
-from monitoring.quotes.posted_quotes import QUOTES
+from monitoring.quotes.quote_updates import QUOTES
 from pipelines.config.config import Config, load_config
 from pipelines.data.accounts import read_dataset, read_intervals
 from pipelines.data.loaders import Market, read_label_rules, read_market
@@ -95,7 +96,7 @@ def option_account(market: Market, folder: Path) -> str:
         0.9 * float(mark[row, 0]),
         (Position(f"{coin}USDT-PERP", 1.0), Position(f"{expiry}-{strike}-C", -1.0)),
     )
-    write_accounts(folder, [(int(bars.closes[row]), Book.of([account]))], ())
+    write_accounts(folder, [AccountUpdates(int(bars.closes[row]), Book.of([account]))], ())
     return expiry
 
 

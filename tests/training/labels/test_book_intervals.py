@@ -21,7 +21,9 @@ from market.bars.history import MarketHistory
 from market.bars.panel import BarPanel
 from market.core.clock import HOUR, INTERVALS, MINUTE
 from market.core.errors import DataError
-from market.simulator.population import Population, SampledAccounts, sample_lives
+from market.simulator.account_behaviour import AccountTrajectories
+from market.simulator.population import Population, SampledAccounts, sample_population
+from market.sources.base import AccountUpdates
 from training.labels.book_intervals import (
     BookIntervals,
     account_keys,
@@ -40,19 +42,19 @@ MARK = np.array([40_000.0, 2_000.0, 100.0]) * np.exp(
 
 def sampled() -> SampledAccounts:
     eligible = np.ones(MARK.shape, dtype=bool)
-    return sample_lives(Population.load("reference-v1"), 12, 9, TIMES, MARK, eligible)
+    return sample_population(Population.load("reference-v1"), 12, 9, TIMES, MARK, eligible)
 
 
 def recorded(
     folder: Path, *snapshots: tuple[int, Account], events: tuple[Event, ...] = ()
 ) -> BookIntervals:
-    books = [(time, Book.of([account])) for time, account in snapshots]
+    books = [AccountUpdates(time, Book.of([account])) for time, account in snapshots]
     return from_history(write_accounts(folder, books, events), TIMES, SYMBOLS, MARK, RULES)
 
 
 def test_sampled_accounts_written_to_files_are_read_as_they_were(tmp_path: Path) -> None:
     lives = sampled()
-    births = [(int(TIMES[row]), book) for row, book in lives.births(SYMBOLS)]
+    births = AccountTrajectories.idle(lives).snapshots(SYMBOLS, TIMES)
     closings = [
         Event(int(TIMES[end]), lives.account_id(i), CLOSED)
         for i, end in enumerate(lives.end_row.tolist())
@@ -202,7 +204,7 @@ def test_coins_of_account_files_are_cash_where_the_rule_set_says_so(
     balances: tuple[Balance, ...] = (Balance("USDT", 70.0), Balance("BTC", 0.5))
     balances += (Balance("USDC", 30.0),) if rules.collateral.is_cash("USDC") else ()
     account = Account("a", 100.0, (Position("BTCUSDT-PERP", 1.0, 40_000.0),), balances)
-    history = write_accounts(tmp_path, [(int(TIMES[4]), Book.of([account]))])
+    history = write_accounts(tmp_path, [AccountUpdates(int(TIMES[4]), Book.of([account]))])
     found = from_history(history, TIMES, SYMBOLS, MARK, rules)
     figures = TierPaths(found.book, market(), rules).figures(np.array([0]), np.array([900]))
     assert figures.equity == pytest.approx(requirement_at(900, account, rules).equity)

@@ -19,7 +19,8 @@ from market.bars.history import MarketHistory
 from market.bars.panel import BarPanel
 from market.core.clock import HOUR, INTERVALS
 from market.core.errors import DataError
-from market.simulator.population import Population, SampledAccounts, sample_lives
+from market.simulator.account_behaviour import AccountTrajectories
+from market.simulator.population import Population, SampledAccounts, sample_population
 from market.simulator.simulated_market import simulate_bars
 from training.labels.book_intervals import BookIntervals, from_history, from_sampled_accounts
 from training.labels.dataset import Dataset, DatasetOptions, build_dataset
@@ -51,7 +52,7 @@ def world() -> World:
     panel = simulate_bars(3, 12, 3, INTERVALS["1h"])
     history = MarketHistory.from_panel(panel)
     eligible = MarketState(panel.symbols, panel.interval).advance(panel).usable(panel.interval)
-    lives = sample_lives(
+    lives = sample_population(
         Population.load("reference-v1"), 600, 5, panel.closes, history.mark, eligible
     )
     intervals = from_sampled_accounts(lives, panel.symbols)
@@ -144,7 +145,7 @@ def test_order_of_rows_in_the_account_files_does_not_change_the_hash(
     world: World, tmp_path: Path
 ) -> None:
     panel = world.panel
-    births = ((int(panel.closes[r]), book) for r, book in world.lives.births(panel.symbols))
+    births = AccountTrajectories.idle(world.lives).snapshots(panel.symbols, panel.closes)
     write_accounts(tmp_path, births)
 
     def sha() -> str:

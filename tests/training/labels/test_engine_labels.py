@@ -24,7 +24,8 @@ from market.bars.panel import BarPanel
 from market.core.clock import HOUR, INTERVALS, MINUTE
 from market.core.errors import DataError, RuleSetError
 from market.quotes.quotes import ExpiryQuote, QuoteBoard
-from training.backtest.backtest import backtest
+from market.sources.base import AccountUpdates
+from training.backtest.backtest import BacktestSettings, backtest
 from training.labels.account_panel import AccountTimes, value_panel
 from training.labels.book_intervals import BookIntervals, from_history
 from training.labels.dataset import DatasetOptions, build_dataset
@@ -83,7 +84,7 @@ def label_market(history: MarketHistory, silent: range = range(0)) -> LabelMarke
 
 
 def intervals(folder: Path, history: MarketHistory, *accounts: Account) -> BookIntervals:
-    books = [(int(TIMES[FIRST]), Book.of(accounts))]
+    books = [AccountUpdates(int(TIMES[FIRST]), Book.of(accounts))]
     recorded = write_accounts(folder, books, ())
     return from_history(recorded, TIMES, SYMBOLS, history.mark, RULES)
 
@@ -203,7 +204,9 @@ def test_bound_is_refused_where_the_margin_is_that_of_the_book(tmp_path: Path) -
 
 
 def test_options_are_refused_by_rules_without_them(tmp_path: Path) -> None:
-    recorded = write_accounts(tmp_path, [(int(TIMES[FIRST]), Book.of([SHORT_CALLS]))], ())
+    recorded = write_accounts(
+        tmp_path, [AccountUpdates(int(TIMES[FIRST]), Book.of([SHORT_CALLS]))], ()
+    )
     rules = load_ruleset("linear-tiers")
     with pytest.raises(DataError, match=rf"{OPTION}.*'linear-tiers' margins spot and perpetuals"):
         from_history(recorded, TIMES, SYMBOLS, history().mark, rules)
@@ -213,7 +216,7 @@ def test_options_are_refused_by_rules_without_them(tmp_path: Path) -> None:
 def test_linear_books_are_followed_under_every_engine(tmp_path: Path, name: str) -> None:
     rules, market = load_ruleset(name), label_market(history())
     account = Account("a", 9_000.0, (Position("BTCUSDT-PERP", -0.8, 60_000.0),))
-    recorded = write_accounts(tmp_path, [(int(TIMES[FIRST]), Book.of([account]))], ())
+    recorded = write_accounts(tmp_path, [AccountUpdates(int(TIMES[FIRST]), Book.of([account]))], ())
     held = from_history(recorded, TIMES, SYMBOLS, market.history.mark, rules)
     paths = book_paths(held.book, market, rules)
     span = RowSpans(np.array([0]), np.array([FIRST]), np.array([ROWS]), ROWS)
@@ -244,7 +247,5 @@ def test_options_are_refused_by_the_backtest_alone(tmp_path: Path) -> None:
             held,
             RULES,
             None,  # type: ignore[arg-type]
-            calibrate=(first, middle),
-            test=(middle, last),
-            seed=1,
+            BacktestSettings((first, middle), (middle, last), seed=1),
         )

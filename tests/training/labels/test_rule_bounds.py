@@ -22,6 +22,7 @@ from market.accounts.book import Account, Balance, Book, Position
 from market.bars.history import MarketHistory
 from market.core.clock import INTERVALS
 from market.simulator.simulated_market import simulate_bars
+from market.sources.base import AccountUpdates
 from training.backtest.add_on_policy import rule_bounds
 from training.labels.account_panel import AccountTimes, take_panel, value_panel
 from training.labels.book_intervals import from_history
@@ -48,7 +49,7 @@ def test_floors_of_a_recorded_book_are_those_of_a_decision(tmp_path: Path) -> No
         Account("b", 9_000.0, legs[:1], (Balance(coins[2], 7e3 / mark[row, 2]),)),
     ]
     book = Book.of(accounts)
-    recorded = write_accounts(tmp_path, [(int(closes[0]), book)], ())
+    recorded = write_accounts(tmp_path, [AccountUpdates(int(closes[0]), book)])
     times = value_panel(
         from_history(recorded, closes, symbols, mark, RULES),
         AccountTimes(

@@ -1,0 +1,1 @@
+"""Sources of market facts: bars, quotes and accounts as updates."""

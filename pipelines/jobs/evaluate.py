@@ -1,0 +1,113 @@
+"""Evaluate the forecasts of a bundle on configured data, without fitting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from margin.rules.ruleset import RuleSet
+from market.core.clock import format_time
+from market.core.errors import DataError
+from models.bundle.bundle import Bundle, load_bundle
+from pipelines.cli.progress import Stages
+from pipelines.config.config import Config
+from pipelines.data.accounts import read_dataset, read_intervals
+from pipelines.data.loaders import Market, describe, describe_rules, read_label_rules, read_market
+from training.evaluation.evaluate import evaluate, forecast
+from training.labels.book_intervals import BookIntervals
+from training.labels.dataset import Dataset
+
+
+def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
+    """The object of ``evaluate --json``: the bundle and its own baselines on configured data.
+
+    With an empty ``[market] start`` account-times before the end of the bundle's training data are
+    left out; ``dropped`` counts them as ``in_training``. An explicit start is honoured: where the
+    rows reach back into the training data, ``warnings`` says so.
+
+    Raises
+    ------
+    DataError
+        No account-time is left, for one because all data end before those of the training did.
+    """
+    with Stages(4) as stages:
+        with stages.stage("bundle"):
+            bundle = load_bundle(path)
+        with stages.stage("features"):
+            market = read_market(config)
+            ruleset = read_label_rules(config, market)
+        with stages.stage("labels"):
+            intervals = read_intervals(config, market, ruleset)
+            data, left_out = _unseen_rows(config, market, intervals, ruleset, bundle)
+        with stages.stage("evaluate"):
+            report = evaluate(
+                data,
+                forecast(bundle, data),
+                bundle.manifest["training"],
+                describe(config, market),
+                market.history.bars.symbols,
+            )
+    return {
+        "bundle": bundle.sha256,
+        "ruleset": describe_rules(ruleset),
+        **report,
+        "dropped": report["dropped"] | {"in_training": left_out},
+        "warnings": _overlap_warnings(report, bundle.manifest["training"]),
+        "bars": market.history.report.to_dict(),
+    }
+
+
+def training_end(training: Mapping[str, Any]) -> int:
+    """When the data end from which a bundle was fitted and calibrated, labels included.
+
+    Parameters
+    ----------
+    training:
+        The part ``training`` of the bundle's manifest.
+
+    Returns
+    -------
+    Nanoseconds; the first time at which a row shares nothing with the training.
+    """
+    return max(int(training["ends_ns"][1]), int(training["span_ns"][1]) + 1)
+
+
+def _unseen_rows(
+    config: Config, market: Market, intervals: BookIntervals, ruleset: RuleSet, bundle: Bundle
+) -> tuple[Dataset, int]:
+    """Rows from the configured start on, or without one from the end of the bundle's training data
+    on; and how many account-times that left out."""
+    if config.market.start_ns is not None:
+        return read_dataset(config, market, intervals, ruleset), 0
+    start = training_end(bundle.manifest["training"])
+    left_out = _account_times_before(start, intervals, market)
+    try:
+        return read_dataset(config, market, intervals, ruleset, start=start), left_out
+    except DataError as error:
+        raise DataError(
+            f"{error}. {left_out:,} account-times before {format_time(start)}, the end of the "
+            "bundle's training data, are left out: give newer data, or set [market] start to "
+            "evaluate on the training span all the same"
+        ) from error
+
+
+def _account_times_before(start: int, intervals: BookIntervals, market: Market) -> int:
+    """Account-times whose decision time is before `start`."""
+    row = int(np.searchsorted(market.history.bars.closes, start, side="left"))
+    rows = np.minimum(intervals.last_row, row) - np.minimum(intervals.first_row, row)
+    return int(rows.sum())
+
+
+def _overlap_warnings(report: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
+    hours = report["overlap_with_training_hours"]
+    if not hours:
+        return []
+    begin, end = (format_time(t) for t in training["span_ns"])
+    return [
+        f"{hours:,.0f} h of the evaluated span are within the training data of the bundle, {begin} "
+        f"to {end}: skill and calibration there say nothing of new data; leave [market] start "
+        "empty to evaluate only what follows"
+    ]

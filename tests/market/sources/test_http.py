@@ -1,0 +1,83 @@
+"""Messages of the HTTP API as updates, and back."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from market.accounts.book import Account, Balance, Position
+from market.core.clock import HOUR, parse_time
+from market.core.errors import DataError
+from market.sources.base import BarUpdate, QuoteUpdate
+from market.sources.http import (
+    BarIn,
+    QuoteIn,
+    SviIn,
+    account_message,
+    account_update,
+    bar_message,
+    bar_updates,
+    quote_message,
+    quote_updates,
+)
+
+T0 = parse_time("2025-01-01T00:00:00Z")
+PRICES = st.floats(1e-15, 1e12)
+TIMES = st.integers(0, 10**12).map(lambda micro: T0 + 1_000 * micro)
+
+
+@given(st.tuples(PRICES, PRICES, PRICES, PRICES, PRICES), TIMES)
+def test_a_bar_survives_its_message_to_the_last_bit(
+    values: tuple[float, float, float, float, float], ts: int
+) -> None:
+    update = BarUpdate("BTCUSDT", ts, values)
+    encoded = msgspec.json.encode(bar_message(update))
+    assert bar_updates([msgspec.json.decode(encoded, type=BarIn)]).updates == [update]
+
+
+@given(st.dictionaries(PRICES, st.floats(0.01, 10.0), min_size=1), TIMES)
+def test_vols_survive_their_message_to_the_last_bit(vols: dict[float, float], ts: int) -> None:
+    pairs = tuple(number for strike in sorted(vols) for number in (strike, vols[strike]))
+    update = QuoteUpdate("BTC-27MAR26", ts, {"vols": pairs, "forward": (6e4,)})
+    encoded = msgspec.json.encode(quote_message(update))
+    assert quote_updates([msgspec.json.decode(encoded, type=QuoteIn)]).updates == [update]
+
+
+def test_a_quote_is_recorded_as_it_was_posted() -> None:
+    posted = [
+        QuoteIn(
+            "BTC-27MAR26", "2025-01-01T00:00:00Z", forward=6e4, vols={"55000": 0.6, "60000.5": 0.5}
+        ),
+        QuoteIn("BTC-27MAR26", svi=SviIn(0.01, 0.08, -0.4, 0.05, 0.2), confidence=0.5),
+        QuoteIn("BTCUSDT-PERP", funding=8e-4, interval_hours=4.0, mark=6e4),
+    ]
+    batch = quote_updates(posted, T0)
+    assert {update.known_at for update in batch.updates} == {T0}
+    assert [quote_message(update) for update in batch.updates] == posted
+
+
+def test_an_account_survives_its_message() -> None:
+    positions = (Position("BTCUSDT-PERP", -2.5, 6e4), Position("ETHUSDT", 1.0))
+    account = Account("desk/7", 12.5, positions, (Balance("USDT", 3.0),))
+    update = account_update(account_message(account), T0)
+    assert (update.ts, update.account) == (T0, account)
+
+
+def test_unreadable_messages_are_named_by_their_place_and_the_others_read() -> None:
+    values = (1.0, 1.0, 1.0, 1.0, 0.0)
+    bars = [BarIn("A1", "soon and then", *values), BarIn("A2", "2025-01-01T01:00:00Z", *values)]
+    batch = bar_updates(bars)
+    assert batch.updates == [BarUpdate("A2", T0 + HOUR, values)]
+    assert "ISO 8601" in batch.unreadable[0]
+    assert batch.in_order(["read"], lambda place, _: f"refused {place}") == ["refused 0", "read"]
+    with pytest.raises(DataError, match="message 0: time 'soon and then' is not ISO 8601"):
+        batch.readable()
+
+
+@pytest.mark.parametrize("strike", ["", "nan", "-1", "sixty", "1_000", " 5", "1e999"])
+def test_a_strike_that_is_no_number_makes_its_quote_unreadable(strike: str) -> None:
+    batch = quote_updates([QuoteIn("BTC-27MAR26", vols={strike: 0.5})])
+    assert batch.updates == []
+    assert repr(strike) in batch.unreadable[0]
