@@ -47,8 +47,8 @@ A, B, C = range(3)
 def patchy(holed_panel: Panels) -> Panels:
     """Every exogenous series with holes shorter and longer than it is in force.
 
-    In C 14 hours of bars are missing of which the exogenous series are known; in B funding and index stand
-    alone for a while without the rest.
+    In C 14 hours of bars are missing of which the exogenous series are known; in B only funding and
+    index are known for a while.
     """
 
     def make(interval: str) -> BarPanel:
