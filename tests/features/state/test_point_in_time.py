@@ -38,8 +38,8 @@ def write(folder: Path, panel: BarPanel, late: Late, missing: set[tuple[int, int
                 rows.append(row)
                 values.append(panel.values[row, s] * [factor, factor, factor, factor, 1.0])
                 known.append(int(panel.closes[row]) + after)
-        told = np.array(values)
-        columns = dict(zip(("open", "high", "low", "close", "volume"), told.T, strict=True))
+        table = np.array(values)
+        columns = dict(zip(("open", "high", "low", "close", "volume"), table.T, strict=True))
         stamp = pa.timestamp("ns", tz="UTC")
         pq.write_table(
             pa.table(

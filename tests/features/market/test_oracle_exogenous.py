@@ -45,10 +45,10 @@ A, B, C = range(3)
 
 @pytest.fixture
 def patchy(holed_panel: Panels) -> Panels:
-    """Every kind of context with holes shorter and longer than it is held.
+    """Every exogenous series with holes shorter and longer than it is in force.
 
-    In C 14 hours of bars are missing of which the context is known; in B funding and index stand
-    alone for a while without the rest.
+    In C 14 hours of bars are missing of which the exogenous series are known; in B only funding and
+    index are known for a while.
     """
 
     def make(interval: str) -> BarPanel:
@@ -70,7 +70,7 @@ def patchy(holed_panel: Panels) -> Panels:
     return make
 
 
-def _held(values: pd.Series, hours: int, per_hour: int) -> pd.Series:
+def _in_force(values: pd.Series, hours: int, per_hour: int) -> pd.Series:
     more = hours * per_hour - 1
     return values.ffill(limit=more) if more else values
 
@@ -94,7 +94,7 @@ def test_funding_rate(interval: str, patchy: Panels, advance: Advance, frames: F
     n = panel.interval.per_hour
     got = advance(panel).column("funding_rate_24h")
     for s, bars in enumerate(frames(panel)):
-        expected = _expected(_mean(_held(bars["funding"], 24, n), 24 * n), len(panel))
+        expected = _expected(_mean(_in_force(bars["funding"], 24, n), 24 * n), len(panel))
         np.testing.assert_allclose(got[:, s], expected, rtol=1e-9, atol=1e-16)
     # The last settlement before the hole is of hour 96: in force until 119, and the mean of a day
     # has lost over half of its hours from 132 on.
@@ -110,7 +110,7 @@ def test_basis(interval: str, patchy: Panels, advance: Advance, frames: Frames) 
     got = advance(panel).column("basis_24h")
     for s, bars in enumerate(frames(panel)):
         # Held for an hour: not at all by hourly bars, for one more bar by those of half an hour.
-        expected = _expected(_mean(_held(bars["basis"], 1, n), 24 * n), len(panel))
+        expected = _expected(_mean(_in_force(bars["basis"], 1, n), 24 * n), len(panel))
         np.testing.assert_allclose(got[:, s], expected, rtol=1e-9, atol=1e-16)
     assert np.isnan(got[74 * n, B])
 
@@ -123,7 +123,7 @@ def test_open_interest_change(
     n = panel.interval.per_hour
     got = advance(panel).column("open_interest_change_24h")
     for s, bars in enumerate(frames(panel)):
-        expected = np.log(_held(bars["open_interest"], 48, n)).diff(24 * n)
+        expected = np.log(_in_force(bars["open_interest"], 48, n)).diff(24 * n)
         np.testing.assert_allclose(got[:, s], expected.to_numpy(), rtol=1e-10, atol=1e-13)
     assert np.isfinite(got[24 * n :, B]).all()
     assert (got[129 * n : 142 * n, C] == 0.0).all()
@@ -138,14 +138,16 @@ def test_open_interest_days(
     n = panel.interval.per_hour
     got = advance(panel).column("open_interest_days_168h")
     for s, bars in enumerate(frames(panel)):
-        value = _held(bars["open_interest"], 48, n) * bars["close"].ffill()
+        value = _in_force(bars["open_interest"], 48, n) * bars["close"].ffill()
         days = pd.Series(np.log(value / (24.0 * n * _mean(bars["turnover"], 168 * n))))
         np.testing.assert_allclose(got[:, s], _expected(days, len(panel)), rtol=1e-9)
 
 
 def _indices(panel: BarPanel, bars: list[pd.DataFrame]) -> pd.DataFrame:
     n = panel.interval.per_hour
-    return pd.concat([_held(x["implied_volatility"], 25, n) for x in bars], axis=1, keys=[A, B, C])
+    return pd.concat(
+        [_in_force(x["implied_volatility"], 25, n) for x in bars], axis=1, keys=[A, B, C]
+    )
 
 
 @every_interval
@@ -222,18 +224,18 @@ def test_surface_of_a_symbol_is_its_own_and_of_the_others_the_mean(
     n = INTERVALS[interval].per_hour
     panel = make_panel(200 * n, symbols=("A", "B", "C"), interval=interval)
     assert panel.exogenous is not None
-    told = panel.exogenous[:, :, column]
-    told[:, C] = np.nan
-    told[100 * n : 110 * n, A] = np.nan  # held
-    told[150 * n : 190 * n, A] = np.nan  # forgotten after 25 hours
-    told[160 * n :, B] = np.nan
+    index = panel.exogenous[:, :, column]
+    index[:, C] = np.nan
+    index[100 * n : 110 * n, A] = np.nan  # held
+    index[150 * n : 190 * n, A] = np.nan  # forgotten after 25 hours
+    index[160 * n :, B] = np.nan
     got = advance(panel).column(name)
-    held = pd.DataFrame(told[:, :2]).ffill(limit=25 * n - 1)
-    assert np.isnan(held.to_numpy()[180 * n, A])
-    mean = held.mean(axis=1)
+    in_force = pd.DataFrame(index[:, :2]).ffill(limit=25 * n - 1)
+    assert np.isnan(in_force.to_numpy()[180 * n, A])
+    mean = in_force.mean(axis=1)
     warm = slice(80 * n, None)
     for s in (A, B):
-        np.testing.assert_allclose(got[warm, s], held[s].fillna(mean)[warm], rtol=1e-14)
+        np.testing.assert_allclose(got[warm, s], in_force[s].fillna(mean)[warm], rtol=1e-14)
     np.testing.assert_allclose(got[warm, C], mean[warm], rtol=1e-12)
     assert np.isnan(got[186 * n : 190 * n]).all()
 
