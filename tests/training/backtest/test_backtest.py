@@ -334,9 +334,9 @@ def test_closing_cost_is_the_liquidity_floor_without_extra_days(world: World) ->
     row = int(times.rows.row[len(times) // 2])
     as_of = int(world.market.closes[row])
     view = MarketSnapshot.of_history(world.history, world.market, as_of).view()
-    alive = world.accounts.alive(row)
+    open_accounts = world.accounts.open_at(row)
     requirement = compute_requirement(
-        world.accounts.book_of(alive, world.history.bars.symbols), view, world.ruleset
+        world.accounts.book_of(open_accounts, world.history.bars.symbols), view, world.ruleset
     )
     expected = liquidity_floor(requirement, view, floors)
     here = np.flatnonzero(times.rows.row == row)
