@@ -43,7 +43,7 @@ options = st.builds(
     vol=st.just(0.7),
 )
 positions = st.lists(perps | options, max_size=8)
-collateral = st.lists(
+balances = st.lists(
     st.builds(
         CollateralBalance,
         asset=st.just("U"),
@@ -113,7 +113,7 @@ def scaled(held: list[Holding], factor: float) -> list[Holding]:
     ]
 
 
-@given(positions, collateral, PRESETS, st.randoms(use_true_random=False))
+@given(positions, balances, PRESETS, st.randoms(use_true_random=False))
 def test_permuting_positions_changes_no_bit(
     held: list[Holding], collateral: list[CollateralBalance], ruleset: RuleSet, order: random.Random
 ) -> None:
@@ -147,7 +147,7 @@ def test_scenario_losses_are_sub_additive(one: list[Holding], other: list[Holdin
         assert asked[2] <= asked[0] + asked[1] + slack
 
 
-@given(positions, collateral, PRESETS)
+@given(positions, balances, PRESETS)
 def test_parts_and_components_add_up(
     held: list[Holding], collateral: list[CollateralBalance], ruleset: RuleSet
 ) -> None:

@@ -97,12 +97,12 @@ def nets(portfolio: Portfolio, rules: Parameters) -> tuple[float, float]:
             depegged += short
         slip = max(0.0, p["depeg_threshold"] - portfolio["stable_price"])
         initial -= p["depeg_factor"] * slip * spot * depegged
-        for pledge in portfolio["collateral"]:
-            if pledge["underlying"] == name:
-                credit = pledge["amount"] * spot * p["base_factor"]
+        for balance in portfolio["collateral"]:
+            if balance["underlying"] == name:
+                credit = balance["amount"] * spot * p["base_factor"]
                 maintenance += credit
                 initial += credit * p["base_im_scale"]
-                initial -= charge(coin["spot_confidence"], "base", spot, pledge["amount"], p)
+                initial -= charge(coin["spot_confidence"], "base", spot, balance["amount"], p)
     return initial, maintenance
 
 

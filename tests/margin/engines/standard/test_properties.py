@@ -123,10 +123,10 @@ def test_parts_legs_and_components_add_up(
 ) -> None:
     portfolio = book(make, option, chosen, perp) | {"stable_price": stable}
     portfolio["underlyings"]["ETH"]["spot_confidence"] = trust
-    collateral = [("ETH", "ETH", 2_000.0), ("XAU", None, 3_000.0), ("USDC", None, 1.0)]
+    balances = [("ETH", "ETH", 2_000.0), ("XAU", None, 3_000.0), ("USDC", None, 1.0)]
     portfolio["collateral"] = [
         {"asset": asset, "underlying": coin, "amount": 0.5, "price": price}
-        for asset, coin, price in collateral
+        for asset, coin, price in balances
     ]
     for ruleset in (srm, deribit):
         both = flat(make(cash=7.0), portfolio, ruleset=ruleset)
