@@ -150,7 +150,7 @@ def exposures_of_records(records: ExchangeRecords) -> Exposures:
                 reference = equity[t + 1, user]
     if not rows:
         raise DataError("the records hold no hour with an open position; nothing can be fitted")
-    leverage, change, paid_share, cut_share = np.array(rows).T
+    leverage, change, paid_share, reduction = np.array(rows).T
     return _exposures(
         leverage,
         change,
@@ -158,9 +158,9 @@ def exposures_of_records(records: ExchangeRecords) -> Exposures:
             DEPOSIT: np.maximum(paid_share, 0.0),
             WITHDRAWAL: np.maximum(-paid_share, 0.0),
             REDUCTION: np.where(
-                (cut_share > MIN_REDUCTION) & (cut_share < FULL_REDUCTION), cut_share, 0.0
+                (reduction > MIN_REDUCTION) & (reduction < FULL_REDUCTION), reduction, 0.0
             ),
-            CLOSED: np.where(cut_share >= FULL_REDUCTION, 1.0, 0.0),
+            CLOSED: np.where(reduction >= FULL_REDUCTION, 1.0, 0.0),
         },
     )
 
