@@ -21,7 +21,7 @@ from typing import Any
 from features import registry
 from features.definition import AccountFeature, CrossFeature, Feature, MarketFeature
 from features.market import inputs
-from market.bars.history import MAX_GAP_HOURS
+from market.bars.outlier_filter import MAX_GAP_HOURS
 from market.core.errors import ModelError
 
 _EXOGENOUS = (

@@ -32,7 +32,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from market.core.errors import LedgerError
-from market.core.redaction import redact, shown_address
+from market.core.redaction import display_address, redact
 
 metadata = MetaData()
 
@@ -191,7 +191,7 @@ def _is_sqlite(url: URL) -> bool:
 
 
 def _shown(url: URL) -> str:
-    return shown_address(url.render_as_string())
+    return display_address(url.render_as_string())
 
 
 def _ensure_tables(engine: Engine, create: bool) -> None:

@@ -82,7 +82,6 @@ OLD_NAMES = [
     "own_or_mean",
     "daily_memory",
     "account_times",
-    "AccountTimes",
     "life_paths",
     "margin_walk",
     "drifting_calibration",

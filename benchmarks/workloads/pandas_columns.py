@@ -31,9 +31,9 @@ Frame = pd.DataFrame
 
 def context_of(panel: BarPanel) -> npt.NDArray[np.float64]:
     """The context of a panel that must have one."""
-    if panel.context is None:
+    if panel.exogenous is None:
         raise ValueError("the panel has no context; these columns need one")
-    return panel.context
+    return panel.exogenous
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from margin.rules.ruleset import RuleSet
 from market.accounts.book import Book
 from market.bars.history import MarketHistory
 from market.core.clock import INTERVALS
-from market.simulator.population import Population, sample_lives
+from market.simulator.population import Population, sample_population
 from market.simulator.simulated_market import simulate_bars
 from models.bundle.bundle import bundle_files, write_bundle
 from models.bundle.manifest import TrainingRecord
@@ -89,7 +89,7 @@ def sample(accounts: int) -> Sample:
         coins=msgspec.structs.replace(reference.coins, least=POSITIONS, most=POSITIONS),
     )
     usable = features.usable(INTERVAL) & ~np.isnan(history.mark)
-    lives = sample_lives(population, accounts, SEED, history.bars.closes, history.mark, usable)
+    lives = sample_population(population, accounts, SEED, history.bars.closes, history.mark, usable)
     return Sample(
         history,
         features,

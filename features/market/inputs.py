@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from market.bars.history import MAX_GAP_HOURS
-from market.bars.panel import CONTEXT_WIDTH, BarPanel
+from market.bars.outlier_filter import MAX_GAP_HOURS
+from market.bars.panel import EXOGENOUS_WIDTH, BarPanel
 from market.core.clock import HOUR as HOUR_NANOSECONDS
 
 Floats = npt.NDArray[np.float64]
@@ -67,8 +67,8 @@ LAST_CLOSE, SINCE_LAST, SINCE_FIRST, BARS = range(4)
 """Columns of the input state: last close, bars since it, bars since the first one after a reset,
 bars in all. Then the last values of the exogenous series and their ages in bars."""
 _VALUES = 4
-_AGES = _VALUES + CONTEXT_WIDTH
-STATE_SIZE = _AGES + CONTEXT_WIDTH
+_AGES = _VALUES + EXOGENOUS_WIDTH
+STATE_SIZE = _AGES + EXOGENOUS_WIDTH
 
 
 def new_state(symbols: int) -> Floats:
@@ -114,10 +114,10 @@ def build(panel: BarPanel, state: Floats, inputs: Floats) -> Ages:
     rows, symbols = len(panel), len(panel.symbols)
     ages = Ages(*(np.empty((rows, symbols)) for _ in range(3)))
     per_hour = panel.interval.per_hour
-    exogenous = panel.context
+    exogenous = panel.exogenous
     if exogenous is None:
         # One row of NaN, read again for every bar.
-        exogenous = np.broadcast_to(np.nan, (rows, symbols, CONTEXT_WIDTH))
+        exogenous = np.broadcast_to(np.nan, (rows, symbols, EXOGENOUS_WIDTH))
     _build(
         _Panel(panel.values, exogenous, panel.closes / HOUR_NANOSECONDS),
         state,
@@ -171,7 +171,7 @@ def _build(panel, state, max_gap, per_hour, hold, inputs, ages):  # type: ignore
             ages.age[t, s] = row[SINCE_LAST] / per_hour
             ages.history[t, s] = row[SINCE_FIRST] / per_hour if listed else np.nan
             ages.bar_hours[t, s] = row[BARS] / per_hour if listed else np.nan
-            for c in range(CONTEXT_WIDTH):
+            for c in range(EXOGENOUS_WIDTH):
                 value = panel.exogenous[t, s, c]
                 if not np.isnan(value):
                     row[_VALUES + c] = value

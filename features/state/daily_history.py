@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numba import njit
 
 from features.market.inputs import CLOSE, LOG_RETURN
-from market.bars.daily_closes import DailyCloses, no_days
+from market.bars.daily_closes import DailyCloses, empty_daily_closes
 from market.core.clock import DAY
 from market.core.errors import DataError
 
@@ -35,7 +35,7 @@ class DailyHistory:
     """
 
     def __init__(self, symbols: tuple[str, ...]) -> None:
-        self.days = no_days(symbols)
+        self.days = empty_daily_closes(symbols)
         self._today = np.zeros((len(symbols), 3))
         self._today[:, _LAST] = np.nan
 

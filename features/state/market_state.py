@@ -31,7 +31,7 @@ from features.registry import (
 )
 from features.state.daily_history import DailyHistory
 from market.bars.daily_closes import DailyCloses
-from market.bars.history import MAX_GAP_HOURS
+from market.bars.outlier_filter import MAX_GAP_HOURS
 from market.bars.panel import BarPanel
 from market.core.clock import HOUR, INTERVALS, Interval
 from market.core.errors import DataError

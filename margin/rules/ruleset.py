@@ -29,7 +29,7 @@ from market.bars.outlier_filter import (
     DEFAULT_CASH_BAND,
     DEFAULT_HARD_BAND,
     DEFAULT_VOL_BAND,
-    PriceGuard,
+    OutlierFilter,
 )
 from market.core.clock import parse_time
 from market.core.errors import DataError, RuleSetError
@@ -110,8 +110,8 @@ class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[price_guard]``, see `market.bars.outlier_filter`.
 
     `hard_band`, `cash_band` and `vol_band` came later and stay out of the digest of a rule set that
-    does not name them: absent they are those of `PriceGuard`, and the hard band is then no narrower
-    than the other bands. One that is named decides also where a band is wider.
+    does not name them: absent they are those of `OutlierFilter`, and the hard band is then no
+    narrower than the other bands. One that is named decides also where a band is wider.
     """
 
     enabled: bool = True
@@ -122,7 +122,7 @@ class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
     cash_band: NonNegative | UnsetType = UNSET
     vol_band: NonNegative | UnsetType = UNSET
 
-    def guard(self) -> PriceGuard | None:
+    def outlier_filter(self) -> OutlierFilter | None:
         """Parameters of the outlier filter; None where it is switched off."""
         if not self.enabled:
             return None
@@ -134,7 +134,9 @@ class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
             # Beyond the range of float64 no price is too far.
             factor = math.exp(widest) if widest < math.log(sys.float_info.max) else math.inf
             hard_band = max(DEFAULT_HARD_BAND, factor)
-        return PriceGuard(self.band, self.wick_band, self.agreement, hard_band, cash_band, vol_band)
+        return OutlierFilter(
+            self.band, self.wick_band, self.agreement, hard_band, cash_band, vol_band
+        )
 
 
 class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from market.core.arrays import Floats, Ints
 from market.core.errors import DataError
 from market.core.parquet_columns import timestamps
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 def _column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:

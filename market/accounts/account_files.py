@@ -28,19 +28,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market.accounts.account_columns import numbers, prices, recode, sorted_union, strings, times
 from market.accounts.book import SETTLEMENT_CURRENCY, Book
+from market.core.arrays import Floats, Ints
 from market.core.clock import format_time
 from market.core.errors import DataError
 from market.core.files import replace_file
 from market.sources.base import AccountUpdates
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 CLOSED = "closed"
 """Kind of the event that ends an account."""

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from market.core.arrays import Floats, Ints
 
 SETTLEMENT_CURRENCY = "USD"
 """What accounts settle in: `Account.cash` is an amount of it."""

@@ -30,7 +30,7 @@ class SymbolBars:
     interval, quality:
         Interval of the file, and what was found wrong in it.
     at_close, settled:
-        Opens and values of the versions known when each bar closed, and before the next one did;
+        Ints and values of the versions known when each bar closed, and before the next one did;
         None where these are the newest ones.
     """
 
@@ -47,7 +47,7 @@ class SymbolBars:
         return self.at_close is not None or self.settled is not None
 
     def as_known(self, clock: Clock) -> Bars:
-        """Opens and values by a clock of `market.bars.bar_versions`."""
+        """Ints and values by a clock of `market.bars.bar_versions`."""
         early = {"at_close": self.at_close, "settled": self.settled}.get(clock)
         return (self.opens, self.values) if early is None else early
 
@@ -195,7 +195,7 @@ def _drop_faulty(
     quality: FileQuality,
 ) -> tuple[Ints, Floats, FileQuality]:
     aligned = opens % interval.nanoseconds == 0
-    sound = possible(values)
+    sound = is_possible(values)
     quality = replace(
         quality,
         misaligned=int((~aligned).sum()),
@@ -213,7 +213,7 @@ def _drop_faulty(
     return opens, values, quality
 
 
-def possible(values: Floats) -> Bools:
+def is_possible(values: Floats) -> Bools:
     """Which rows of shape (n, 5) are bars that can exist; NaN and infinities are not.
 
     Prices lie within `MIN_PRICE` and `MAX_PRICE` and volumes, but for 0, within `MIN_VOLUME` and

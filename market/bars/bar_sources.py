@@ -13,11 +13,11 @@ from market.bars.bar_cleaning import SymbolBars
 from market.bars.bar_versions import Clock
 from market.bars.panel import CLOSE
 from market.bars.quality import Agreement
+from market.core.arrays import Floats, Ints
 from market.core.clock import DAY, Interval
 from market.core.errors import DataError
 from market.sources.base import BarKind, BarSource
 
-Floats = npt.NDArray[np.float64]
 Sources = npt.NDArray[np.int16]
 
 MARK_ORDER: tuple[BarKind, ...] = ("mark", "perp", "spot")
@@ -31,7 +31,7 @@ NO_SOURCE = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedBars:
     """Bars of one symbol from one source."""
 
     source: BarSource
@@ -56,7 +56,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Sourced:
+class MergedSources:
     """Files put together by one clock.
 
     Attributes
@@ -83,7 +83,7 @@ class Sourced:
                 chosen.source[take] = other.source[take]
         return chosen
 
-    def references(self, series: Series, loaded: Sequence[Loaded]) -> Floats | None:
+    def references(self, series: Series, loaded: Sequence[LoadedBars]) -> Floats | None:
         """Closes of the other kinds at each bar of a series, shape (T, S, K); None if one kind."""
         if len(self.by_kind) == 1:
             return None
@@ -97,8 +97,8 @@ class Sourced:
         return closes
 
 
-def grid_of(loaded: Sequence[Loaded], interval: Interval) -> npt.NDArray[np.int64]:
-    """Opens from the first bar of any file to the last.
+def common_grid(loaded: Sequence[LoadedBars], interval: Interval) -> Ints:
+    """Ints from the first bar of any file to the last.
 
     Raises
     ------
@@ -115,13 +115,13 @@ def grid_of(loaded: Sequence[Loaded], interval: Interval) -> npt.NDArray[np.int6
     return np.arange(first, last + interval.nanoseconds, interval.nanoseconds, dtype=np.int64)
 
 
-def put_together(
-    loaded: Sequence[Loaded],
+def merge_sources(
+    loaded: Sequence[LoadedBars],
     symbols: Sequence[str],
-    grid: npt.NDArray[np.int64],
+    grid: Ints,
     interval: Interval,
     clock: Clock,
-) -> tuple[Sourced, list[int]]:
+) -> tuple[MergedSources, list[int]]:
     """Files on one grid by one clock, and how many bars of each file were used."""
     column = {symbol: i for i, symbol in enumerate(symbols)}
     kinds = list(dict.fromkeys(file.source.kind for file in loaded))
@@ -135,10 +135,10 @@ def put_together(
         if file.source.kind != "mark" and len(kinds) > 1:
             fresh = _fill_in(bars, rows, s, values, i)
         used.append(fresh)
-    return Sourced(bars, by_kind), used
+    return MergedSources(bars, by_kind), used
 
 
-def compare_files(loaded: Sequence[Loaded]) -> tuple[Agreement, ...]:
+def compare_files(loaded: Sequence[LoadedBars]) -> tuple[Agreement, ...]:
     """Equal closes of each two files of one symbol that overlap by a day of bars or more."""
     found = []
     for first, second in combinations(loaded, 2):
@@ -164,9 +164,7 @@ def _nothing(rows: int, symbols: int) -> Series:
     )
 
 
-def _fill_in(
-    series: Series, rows: npt.NDArray[np.int64], column: int, values: Floats, source: int
-) -> int:
+def _fill_in(series: Series, rows: Ints, column: int, values: Floats, source: int) -> int:
     fresh = series.source[rows, column] == NO_SOURCE
     series.values[rows[fresh], column] = values[fresh]
     series.source[rows[fresh], column] = source

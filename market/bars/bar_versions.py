@@ -1,6 +1,6 @@
 """The two clocks of a bar: when it happened, and when each version of it became known.
 
-A bar may be told several times. For the step that closes at time c and is followed by one that
+A bar may come several times. For the step that closes at time c and is followed by one that
 closes at n, three versions count, each the newest of those known in time:
 
 * ``at_close``, known by c plus `GRACE`: what a decision at c sees.
@@ -19,27 +19,27 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import SECOND, Interval
 
 Clock = Literal["at_close", "settled", "newest"]
-Bars = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
-"""Opens (n,) and values (n, 5)."""
+Bars = tuple[Ints, Floats]
+"""Ints (n,) and values (n, 5)."""
 
 EARLY: tuple[Clock, ...] = ("at_close", "settled")
 """The clocks of features."""
 
 GRACE = 30 * SECOND
-"""A feed tells of a bar a moment after it has closed, and no decision is taken before it did."""
+"""A feed gives a bar a moment after it has closed, and no decision is taken before it did."""
 
 
 def select_versions(
-    opens: npt.NDArray[np.int64],
-    known: npt.NDArray[np.int64] | None,
+    opens: Ints,
+    known: Ints | None,
     step: Interval,
     clock: Clock,
-) -> npt.NDArray[np.bool_]:
+) -> Bools:
     """Which rows count by a clock, one of each open; shape (n,).
 
     Parameters

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from market.core.arrays import Floats, Ints
 from market.core.clock import DAY, format_time
 from market.core.errors import DataError
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
-MOST_DAYS = 3_653
+MAX_DAYS = 3_653
 """Ten years: what older days tell is forgotten."""
 
 
@@ -65,11 +62,11 @@ class DailyCloses:
         return self.until - DAY * np.arange(len(self) - 1, -1, -1, dtype=np.int64)
 
     def known_at(self, moment: int) -> DailyCloses:
-        """The days that had ended by a moment, the newest `MOST_DAYS` of them."""
+        """The days that had ended by a moment, the newest `MAX_DAYS` of them."""
         count = int(np.searchsorted(self.ended, moment, side="right"))
         if count == 0:
-            return no_days(self.symbols)
-        first = max(0, count - MOST_DAYS)
+            return empty_daily_closes(self.symbols)
+        first = max(0, count - MAX_DAYS)
         if first == 0 and count == len(self):
             return self
         until = self.until - DAY * (len(self) - count)
@@ -120,7 +117,7 @@ class DailyCloses:
         return cls(symbols, int(content["until"]), close, variance)
 
 
-def no_days(symbols: tuple[str, ...]) -> DailyCloses:
+def empty_daily_closes(symbols: tuple[str, ...]) -> DailyCloses:
     """Daily closes before the first day has ended."""
     nothing = np.empty((0, len(symbols)))
     return DailyCloses(symbols, 0, nothing, nothing)

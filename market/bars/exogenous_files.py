@@ -12,15 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market.bars.bar_cleaning import MAX_VOLUME
 from market.bars.history import MarketHistory
 from market.bars.panel import (
-    CONTEXT_WIDTH,
     CURVATURE,
+    EXOGENOUS_WIDTH,
     FUNDING,
     IMPLIED_VOLATILITY,
     OPEN_INTEREST,
@@ -28,13 +27,11 @@ from market.bars.panel import (
     TERM_SLOPE,
     BarPanel,
 )
-from market.bars.quality import ContextQuality
+from market.bars.quality import ExogenousQuality
+from market.core.arrays import Floats, Ints
 from market.core.clock import HOUR, MINUTE
 from market.core.errors import DataError
 from market.core.parquet_columns import floats, timestamps
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 LONGEST_FUNDING_HOURS = 24.0
 """A settlement says its own interval, or it is the distance to the one before, at most this."""
@@ -57,7 +54,7 @@ _EXPECTED = {
 
 
 @dataclass(frozen=True, slots=True)
-class ContextSources:
+class ExogenousSources:
     """Where the context comes from; what is None or empty is not known.
 
     Attributes
@@ -81,7 +78,7 @@ class ContextSources:
     option_surface: Mapping[str, Path] | None = None
 
 
-def add_context(history: MarketHistory, sources: ContextSources) -> MarketHistory:
+def add_exogenous(history: MarketHistory, sources: ExogenousSources) -> MarketHistory:
     """A history whose panel also knows these sources; the report counts what was read.
 
     Raises
@@ -90,9 +87,9 @@ def add_context(history: MarketHistory, sources: ContextSources) -> MarketHistor
         A folder or file is missing or breaks its form, or an index belongs to no symbol.
     """
     panel = history.bars
-    shape = (len(panel), len(panel.symbols), CONTEXT_WIDTH)
-    context = np.full(shape, np.nan) if panel.context is None else panel.context.copy()
-    quality: list[ContextQuality] = []
+    shape = (len(panel), len(panel.symbols), EXOGENOUS_WIDTH)
+    context = np.full(shape, np.nan) if panel.exogenous is None else panel.exogenous.copy()
+    quality: list[ExogenousQuality] = []
     for name, folder, column, read in (
         ("funding", sources.funding, FUNDING, _read_funding),
         ("open_interest", sources.open_interest, OPEN_INTEREST, _read_open_interest),
@@ -114,8 +111,8 @@ def add_context(history: MarketHistory, sources: ContextSources) -> MarketHistor
         return history
     return replace(
         history,
-        bars=replace(panel, context=context),
-        report=replace(history.report, context=tuple(quality)),
+        bars=replace(panel, exogenous=context),
+        report=replace(history.report, exogenous=tuple(quality)),
     )
 
 
@@ -150,7 +147,7 @@ def _enter(
     panel: BarPanel,
     known: Ints,
     values: Floats,
-) -> ContextQuality:
+) -> ExogenousQuality:
     """Put facts into the rows in which they became known."""
     order = np.argsort(known, kind="stable")
     known, values = known[order], values[order]
@@ -165,7 +162,7 @@ def _enter(
     rows = -((int(panel.closes[0]) - known) // step)  # rounded up
     inside = sound & (rows >= 0) & (rows < len(panel))
     context[rows[inside], s, column] = values[inside]
-    return ContextQuality(
+    return ExogenousQuality(
         file=str(path),
         symbol=panel.symbols[s],
         rows=len(known),

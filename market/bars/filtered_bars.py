@@ -1,4 +1,4 @@
-"""Files on one grid, by both clocks and filtered: what features and marks may see."""
+"""Bars of several files on one grid, by both clocks, past the outlier filter."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from market.bars.bar_sources import Loaded, Series, Sourced, put_together
+from market.bars.bar_sources import LoadedBars, MergedSources, Series, merge_sources
 from market.bars.bar_versions import Clock
 from market.bars.outlier_filter import (
     SUSPECT,
-    Bools,
     FilteredBars,
-    Floats,
-    PriceGuard,
+    OutlierFilter,
     Quarantine,
     filter_history,
     is_dropped,
@@ -25,10 +22,11 @@ from market.bars.outlier_filter import (
 from market.bars.panel import CLOSE
 from market.bars.quality import MAX_TIMES
 from market.bars.recorded_rows import RecordedRows, RecordedUse
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import Interval, format_time
 
 RECENT_ROWS = 200
-"""So many of the newest rows are kept as they were told: the endpoint knows them again."""
+"""So many of the newest rows are kept as they came: the endpoint knows them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Corrections:
         The whole rows as later ones build on them, shape (n, S, 5).
     """
 
-    opens: npt.NDArray[np.int64]
+    opens: Ints
     values: Floats
 
 
@@ -53,19 +51,19 @@ class HistoryEnd:
 
     Attributes
     ----------
-    guard:
+    outlier_filter:
         Parameters of the outlier filter; None where there is none.
     state:
         Of the filter before the last row, shape (S, 4).
-    told:
-        The newest `RECENT_ROWS` rows as they were told, corrections included, shape (R, S, 5).
+    recent_bars:
+        The newest `RECENT_ROWS` rows before the filter, corrections included, shape (R, S, 5).
     mark:
         Last mark of each symbol after the corrections of the last row, shape (S,).
     """
 
-    guard: PriceGuard | None
+    outlier_filter: OutlierFilter | None
     state: Floats
-    told: Floats
+    recent_bars: Floats
     mark: Floats
 
 
@@ -81,7 +79,7 @@ class FileFindings:
 
 
 @dataclass(frozen=True, slots=True)
-class GuardedBars:
+class CombinedBars:
     """Bars and marks of S symbols on a grid of T rows.
 
     Attributes
@@ -119,22 +117,22 @@ class GuardedBars:
     recorded: RecordedUse | None = None
 
 
-def guard_bars(
-    loaded: Sequence[Loaded],
+def combine_bars(
+    loaded: Sequence[LoadedBars],
     symbols: Sequence[str],
-    grid: npt.NDArray[np.int64],
+    grid: Ints,
     interval: Interval,
-    guard: PriceGuard | None,
+    outlier_filter: OutlierFilter | None,
     recorded: RecordedRows | None = None,
-) -> GuardedBars:
-    """Put files together and filter what they tell; without a filter all of it is good.
+) -> CombinedBars:
+    """Merge files on one grid and filter them; without a filter every bar is good.
 
     Recorded rows lie on the grid. Their bars go beside those of the files by every clock, as bar
     and as mark: at the endpoint a posted bar is both.
     """
 
-    def by(clock: Clock) -> tuple[Sourced, list[int]]:
-        return put_together(loaded, symbols, grid, interval, clock)
+    def by(clock: Clock) -> tuple[MergedSources, list[int]]:
+        return merge_sources(loaded, symbols, grid, interval, clock)
 
     newest, used = by("newest")
     marks = newest.marks()
@@ -152,32 +150,36 @@ def guard_bars(
         use, *_ = [recorded.merge(series.values, grid) for series in parts.values()]
     findings = [FileFindings(count) for count in used]
     dropped = np.zeros(marks.source.shape, dtype=np.bool_)
-    told = later_bars.values[-RECENT_ROWS:].copy()
+    recent_bars = later_bars.values[-RECENT_ROWS:].copy()
     waiting, quarantine, state = None, None, new_state(len(symbols))
-    if guard is not None:
+    if outlier_filter is not None:
 
-        def beside(references: Floats | None) -> Floats | None:
-            return references if recorded is None else recorded.beside(references, grid)
+        def with_recorded(references: Floats | None) -> Floats | None:
+            return references if recorded is None else recorded.with_references(references, grid)
 
-        def judged(series: Series, of: Sourced, later: Series | None = None) -> FilteredBars:
+        def filtered(
+            series: Series, of: MergedSources, later: Series | None = None
+        ) -> FilteredBars:
             after = None
             if versioned and later is not None:
-                after = (later.values, beside(settled.references(later, loaded)))
-            seen = beside(of.references(series, loaded))
-            return filter_history(series.values, guard, interval, seen, after, in_place=True)
+                after = (later.values, with_recorded(settled.references(later, loaded)))
+            references = with_recorded(of.references(series, loaded))
+            return filter_history(
+                series.values, outlier_filter, interval, references, after, in_place=True
+            )
 
-        # One kind of price is its own mark, and what never changed is judged once.
-        of_bars = judged(bars, early, later_bars)
-        of_marks = of_bars if marks is bars else judged(marks, newest)
+        # One kind of price is its own mark, and what never changed is filtered once.
+        of_bars = filtered(bars, early, later_bars)
+        of_marks = of_bars if marks is bars else filtered(marks, newest)
         of_known = of_bars if known is bars else of_marks
         if versioned and known is not bars:
-            of_known = judged(known, early, later_known)
+            of_known = filtered(known, early, later_known)
         waiting = of_bars.waiting | of_known.waiting
         dropped = is_dropped(of_marks.verdicts)
         state, quarantine = of_bars.state, of_bars.quarantine
-        filtered = [(bars, of_bars), (marks, of_marks)][: 1 if marks is bars else 2]
-        findings = _findings(used, filtered, grid)
-    return GuardedBars(
+        results = [(bars, of_bars), (marks, of_marks)][: 1 if marks is bars else 2]
+        findings = _findings(used, results, grid)
+    return CombinedBars(
         bars=bars.values,
         corrections=_corrections(bars.values, later_bars.values, grid) if versioned else None,
         marks=marks,
@@ -185,13 +187,15 @@ def guard_bars(
         known_mark=_known(known, later_known) if versioned else None,
         waiting=waiting,
         quarantine=quarantine,
-        end=HistoryEnd(guard, state, told, last_values(later_known.values[:, :, CLOSE])),
+        end=HistoryEnd(
+            outlier_filter, state, recent_bars, last_values(later_known.values[:, :, CLOSE])
+        ),
         findings=tuple(findings),
         recorded=use,
     )
 
 
-def _corrections(bars: Floats, settled: Floats, grid: npt.NDArray[np.int64]) -> Corrections | None:
+def _corrections(bars: Floats, settled: Floats, grid: Ints) -> Corrections | None:
     same = (bars == settled) | (np.isnan(bars) & np.isnan(settled))
     rows = np.flatnonzero(~same.all(axis=(1, 2)))
     return Corrections(grid[rows], settled[rows]) if len(rows) else None
@@ -209,7 +213,7 @@ def _known(known: Series, settled: Series) -> Floats:
 
 
 def _findings(
-    used: Sequence[int], parts: Sequence[tuple[Series, FilteredBars]], grid: npt.NDArray[np.int64]
+    used: Sequence[int], parts: Sequence[tuple[Series, FilteredBars]], grid: Ints
 ) -> list[FileFindings]:
     """What became of the bars of each file; a bar that is both bar and mark counts once."""
     names = ("suspect", "rejected", "limited")

@@ -12,40 +12,40 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from market.bars import outlier_filter
 from market.bars.bar_cleaning import load_bars
-from market.bars.bar_sources import MARK_ORDER, Loaded, compare_files, grid_of, put_together
+from market.bars.bar_sources import (
+    MARK_ORDER,
+    LoadedBars,
+    common_grid,
+    compare_files,
+    merge_sources,
+)
 from market.bars.filtered_bars import (
     RECENT_ROWS,
+    CombinedBars,
     Corrections,
-    GuardedBars,
     HistoryEnd,
-    guard_bars,
+    combine_bars,
     last_values,
 )
 from market.bars.outlier_filter import (
+    MAX_GAP_HOURS,
     SUSPECT,
-    PriceGuard,
+    OutlierFilter,
     Quarantine,
     filter_closes,
     filter_history,
     is_dropped,
     new_state,
 )
-from market.bars.panel import BASIS, CLOSE, CONTEXT_WIDTH, HIGH, LOW, BarPanel
+from market.bars.panel import BASIS, CLOSE, EXOGENOUS_WIDTH, HIGH, LOW, BarPanel
 from market.bars.quality import QualityReport
 from market.bars.recorded_rows import RecordedRows, RecordedSource, RecordedUse
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import Interval
 from market.core.errors import DataError
 from market.sources.base import BarSource
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-
-MAX_GAP_HOURS = outlier_filter.MAX_GAP_HOURS
-"""A mark is held through a gap of at most this long; beyond it the symbol counts as absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class MarketHistory:
     corrections:
         Rows that later ones see otherwise than `bars`; None where there are none.
     waiting:
-        Where the newest bar or mark of a symbol is suspect, shape (T, S); None without a guard.
+        Where the newest bar or mark of a symbol is suspect, shape (T, S); None without a filter.
     quarantine:
         The bars that the outlier filter changed; None without one.
     end:
@@ -102,11 +102,11 @@ class MarketHistory:
 
         What a decision at that close may know. `mark` says more: whether a gap that has begun
         will be a short one, and what was corrected since, which only the path of an account may
-        be told.
+        know.
         """
         if self.known_mark is not None:
-            told: Floats = self.known_mark[row]
-            return told
+            known: Floats = self.known_mark[row]
+            return known
         return last_values(self.mark[: row + 1 or None])
 
     def decidable(self) -> Bools:
@@ -125,7 +125,7 @@ class MarketHistory:
         suspect: Bools = self.waiting[row]
         return suspect
 
-    def suspect_bars_at(self, row: int) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+    def suspect_bars_at(self, row: int) -> tuple[Floats, Ints] | None:
         """Close of each bar that waits for confirmation at the close of `row`, and its time.
 
         As the endpoint says it,
@@ -149,14 +149,14 @@ class MarketHistory:
             last = int(np.flatnonzero(own)[-1])
             at = int(held.rows[last])
             if np.isnan(self.bars.values[at : row + 1, column, CLOSE]).all():
-                price[column], ts[column] = held.told[last, CLOSE], self.bars.closes[at]
+                price[column], ts[column] = held.values[last, CLOSE], self.bars.closes[at]
         return None if np.isnan(price).all() else (price, ts)
 
     @classmethod
     def from_panel(
         cls,
         bars: BarPanel,
-        guard: PriceGuard | None = None,
+        outlier_filter: OutlierFilter | None = None,
         recorded: RecordedRows | None = None,
     ) -> MarketHistory:
         """History of one panel that is its own mark, as a simulated market is."""
@@ -164,12 +164,12 @@ class MarketHistory:
         if recorded is not None:
             bars = _extended(bars, recorded)
             use = recorded.merge(bars.values, bars.opens)
-            references = recorded.beside(None, bars.opens)
-            bars = recorded.with_context(bars)
-        told, waiting, quarantine = bars.values[-RECENT_ROWS:].copy(), None, None
+            references = recorded.with_references(None, bars.opens)
+            bars = recorded.with_exogenous(bars)
+        recent_bars, waiting, quarantine = bars.values[-RECENT_ROWS:].copy(), None, None
         state = new_state(len(bars.symbols))
-        if guard is not None:
-            filtered = filter_history(bars.values, guard, bars.interval, references)
+        if outlier_filter is not None:
+            filtered = filter_history(bars.values, outlier_filter, bars.interval, references)
             bars = replace(bars, values=filtered.bars)
             waiting, state = filtered.waiting, filtered.state
             quarantine = filtered.quarantine
@@ -184,7 +184,7 @@ class MarketHistory:
             report=QualityReport(),
             waiting=waiting,
             quarantine=quarantine,
-            end=HistoryEnd(guard, state, told, last_values(mark)),
+            end=HistoryEnd(outlier_filter, state, recent_bars, last_values(mark)),
             recorded=use,
         )
 
@@ -193,7 +193,7 @@ def load_history(
     sources: Sequence[BarSource],
     interval: Interval,
     symbols: Sequence[str] = (),
-    guard: PriceGuard | None = None,
+    outlier_filter: OutlierFilter | None = None,
     recorded: RecordedSource | None = None,
 ) -> MarketHistory:
     """Load bars from sources.
@@ -206,11 +206,11 @@ def load_history(
         The interval of the panel; finer files are aggregated.
     symbols:
         Bar symbols to load; all that are found when empty.
-    guard:
-        Filters bars and marks; without one they are taken as told.
+    outlier_filter:
+        Filters bars and marks; without one they are taken as they are.
     recorded:
         Asked for what the ledger records of these symbols; the history goes on through its bars.
-        Context is left out: `RecordedRows.with_context` puts it before that of the files.
+        Context is left out: `RecordedRows.with_exogenous` puts it before that of the files.
 
     Raises
     ------
@@ -218,7 +218,7 @@ def load_history(
         A folder, file or symbol is missing or breaks the data contract.
     """
     read = [
-        Loaded(source, symbol, load_bars(source, symbol, interval))
+        LoadedBars(source, symbol, load_bars(source, symbol, interval))
         for source in sources
         for symbol in source.symbols(symbols)
     ]
@@ -229,17 +229,19 @@ def load_history(
     if not traded:
         raise DataError("no spot or perp bars found; [market] bars needs at least one such folder")
     loaded = [file for file in read if file.symbol in traded and len(file.bars.opens)]
-    grid = grid_of(loaded, interval)
+    grid = common_grid(loaded, interval)
     rows = None if recorded is None else recorded(traded, interval, grid)
     if rows is not None:
         grid = rows.extend(grid, interval)
-    guarded = guard_bars(loaded, traded, grid, interval, guard, rows)
+    combined = combine_bars(loaded, traded, grid, interval, outlier_filter, rows)
 
-    marks = guarded.marks.values
+    marks = combined.marks.values
     mark = _fill(marks[:, :, CLOSE], MAX_GAP_HOURS * interval.per_hour)
-    context = _basis(loaded, traded, grid, interval, guarded)
-    panel = BarPanel(interval, tuple(traded), grid, guarded.bars, context)
-    fine_interval, fine_mark = _fine_marks(loaded, panel, mark, guarded.mark_dropped, guard)
+    context = _basis(loaded, traded, grid, interval, combined)
+    panel = BarPanel(interval, tuple(traded), grid, combined.bars, context)
+    fine_interval, fine_mark = _fine_marks(
+        loaded, panel, mark, combined.mark_dropped, outlier_filter
+    )
     return MarketHistory(
         bars=panel,
         mark=mark,
@@ -247,20 +249,20 @@ def load_history(
         mark_low=_or_mark(marks[:, :, LOW], mark),
         fine_interval=fine_interval,
         fine_mark=fine_mark,
-        report=_report(read, loaded, panel, mark, guarded),
-        known_mark=guarded.known_mark,
-        corrections=guarded.corrections,
-        waiting=guarded.waiting,
-        quarantine=guarded.quarantine,
-        end=guarded.end,
-        recorded=guarded.recorded,
+        report=_report(read, loaded, panel, mark, combined),
+        known_mark=combined.known_mark,
+        corrections=combined.corrections,
+        waiting=combined.waiting,
+        quarantine=combined.quarantine,
+        end=combined.end,
+        recorded=combined.recorded,
     )
 
 
 def _extended(bars: BarPanel, rows: RecordedRows) -> BarPanel:
     """A copy of a panel through the last of some recorded rows."""
     opens = rows.extend(bars.opens, bars.interval)
-    context = None if bars.context is None else _longer(bars.context, len(opens))
+    context = None if bars.exogenous is None else _longer(bars.exogenous, len(opens))
     return BarPanel(bars.interval, bars.symbols, opens, _longer(bars.values, len(opens)), context)
 
 
@@ -272,27 +274,27 @@ def _longer(values: Floats, rows: int) -> Floats:
 
 
 def _report(
-    read: Sequence[Loaded],
-    loaded: Sequence[Loaded],
+    read: Sequence[LoadedBars],
+    loaded: Sequence[LoadedBars],
     panel: BarPanel,
     mark: Floats,
-    guarded: GuardedBars,
+    combined: CombinedBars,
 ) -> QualityReport:
     files = [
         replace(file.bars.quality, **asdict(found))
-        for file, found in zip(loaded, guarded.findings, strict=True)
+        for file, found in zip(loaded, combined.findings, strict=True)
     ]
     # By identity: equality would compare arrays.
     used = set(map(id, loaded))
     files += [file.bars.quality for file in read if id(file) not in used]
     kind_of = [MARK_ORDER.index(file.source.kind) for file in loaded]
-    kinds = np.array([*kind_of, len(MARK_ORDER)])[guarded.marks.source]
+    kinds = np.array([*kind_of, len(MARK_ORDER)])[combined.marks.source]
     present = [kind for k, kind in enumerate(MARK_ORDER) if k in kind_of]
     counts: dict[str, dict[str, int]] = {
         symbol: {str(kind): int((kinds[:, s] == MARK_ORDER.index(kind)).sum()) for kind in present}
         for s, symbol in enumerate(panel.symbols)
     }
-    held = (np.isnan(guarded.marks.values[:, :, CLOSE]) & ~np.isnan(mark)).sum(axis=0)
+    held = (np.isnan(combined.marks.values[:, :, CLOSE]) & ~np.isnan(mark)).sum(axis=0)
     hours = (held / panel.interval.per_hour).tolist()
     return QualityReport(
         tuple(files), counts, dict(zip(panel.symbols, hours, strict=True)), compare_files(loaded)
@@ -300,11 +302,11 @@ def _report(
 
 
 def _basis(
-    loaded: Sequence[Loaded],
+    loaded: Sequence[LoadedBars],
     symbols: Sequence[str],
-    grid: npt.NDArray[np.int64],
+    grid: Ints,
     interval: Interval,
-    guarded: GuardedBars,
+    combined: CombinedBars,
 ) -> Floats | None:
     """Context that knows the basis where both prices of a symbol exist and neither is suspect;
     None where there are none."""
@@ -313,24 +315,24 @@ def _basis(
         of_kind = [file for file in loaded if file.source.kind == kind]
         if not of_kind:
             return None
-        sourced, _ = put_together(of_kind, symbols, grid, interval, "at_close")
+        sourced, _ = merge_sources(of_kind, symbols, grid, interval, "at_close")
         closes[kind] = sourced.bars.values[:, :, CLOSE]
     basis = np.log(closes["perp"] / closes["spot"])
-    if guarded.waiting is not None:
-        basis[guarded.waiting] = np.nan
+    if combined.waiting is not None:
+        basis[combined.waiting] = np.nan
     if np.isnan(basis).all():
         return None
-    context = np.full((*basis.shape, CONTEXT_WIDTH), np.nan)
+    context = np.full((*basis.shape, EXOGENOUS_WIDTH), np.nan)
     context[:, :, BASIS] = basis
     return context
 
 
 def _fine_marks(
-    loaded: Sequence[Loaded],
+    loaded: Sequence[LoadedBars],
     panel: BarPanel,
     mark: Floats,
     dropped: Bools,
-    guard: PriceGuard | None,
+    outlier_filter: OutlierFilter | None,
 ) -> tuple[Interval, Floats]:
     finest = min((file.bars.interval for file in loaded), key=lambda i: i.nanoseconds)
     per_bar = panel.interval.nanoseconds // finest.nanoseconds
@@ -352,8 +354,8 @@ def _fine_marks(
             fresh = np.isnan(fine[ends, column[file.symbol]])
             fine[ends[fresh], column[file.symbol]] = closes[fresh]
     fine[np.repeat(dropped, per_bar, axis=0)] = np.nan
-    if guard is not None:
-        fine[is_dropped(filter_closes(fine, guard, finest))] = np.nan
+    if outlier_filter is not None:
+        fine[is_dropped(filter_closes(fine, outlier_filter, finest))] = np.nan
         closing[:] = mark  # filtered at their own interval
     dead = np.isnan(np.repeat(mark, per_bar, axis=0))
     fine = _fill(fine, MAX_GAP_HOURS * finest.per_hour)

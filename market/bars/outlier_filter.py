@@ -1,6 +1,6 @@
 """Outlier filter for bars: a close that is not plausible waits until something confirms it.
 
-A bar is judged when it closes, by nothing that came later. Its distance is the absolute value of
+A bar is filtered when it closes, by nothing that came later. Its distance is the absolute value of
 ``log(close / last good close)``.
 
 * Farther than ``log(hard_band)`` from the last good close, and from the close that waits on the
@@ -32,10 +32,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import Interval
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 Verdicts = npt.NDArray[np.int8]
 
 MAX_GAP_HOURS = 24
@@ -50,14 +49,14 @@ GOOD, LIMITED, REJECTED, SUSPECT, WAITING, REJECTED_WAITING = range(6)
 """Verdicts: as it is (or missing), extremes limited, beyond the hard band, held until confirmed,
 missing while a suspect bar waits, beyond the hard band while one waits."""
 
-LAST, MISSED, SIDE, HELD = range(4)
+LAST, MISSED, SIDE, SUSPECT_CLOSE = range(4)
 """Columns of the state: last good close, bars since it, side (+1, -1; 0: none) and close of the
 suspect bar that waits."""
 STATE_SIZE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class PriceGuard:
+class OutlierFilter:
     """Parameters of the filter, the table ``[price_guard]`` of a rule set.
 
     Attributes
@@ -92,16 +91,16 @@ class Quarantine:
     ----------
     rows, columns:
         Where, int64, shape (n,).
-    told:
-        The bars as they were told, shape (n, 5).
+    values:
+        The bars before the filter, shape (n, 5).
     verdicts:
         `SUSPECT`, `REJECTED` or `REJECTED_WAITING` where the bar is missing now, `LIMITED` where
         only its extremes were limited; int8, shape (n,).
     """
 
-    rows: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.int64]
-    told: Floats
+    rows: Ints
+    columns: Ints
+    values: Floats
     verdicts: Verdicts
 
     @classmethod
@@ -145,7 +144,7 @@ def is_rejected(verdicts: Verdicts) -> Bools:
 
 
 def is_dropped(verdicts: Verdicts) -> Bools:
-    """Where a bar that was told counts as missing, suspect or rejected; the shape of `verdicts`."""
+    """Where a bar counts as missing, suspect or rejected; the shape of `verdicts`."""
     dropped: Bools = is_rejected(verdicts) | (verdicts == SUSPECT)
     return dropped
 
@@ -153,14 +152,14 @@ def is_dropped(verdicts: Verdicts) -> Bools:
 def new_state(symbols: int) -> Floats:
     """State before any bar, shape (S, 4)."""
     state = np.zeros((symbols, STATE_SIZE))
-    state[:, [LAST, HELD]] = np.nan
+    state[:, [LAST, SUSPECT_CLOSE]] = np.nan
     return state
 
 
 def filter_bars(
     bars: Floats,
     state: Floats,
-    guard: PriceGuard,
+    outlier_filter: OutlierFilter,
     interval: Interval,
     references: Floats | None = None,
 ) -> tuple[Floats, Verdicts]:
@@ -169,10 +168,10 @@ def filter_bars(
     Parameters
     ----------
     bars:
-        As told, shape (S, 5); NaN where there is none.
+        Shape (S, 5); NaN where there is none.
     state:
         Of the filter, shape (S, 4).
-    guard, interval:
+    outlier_filter, interval:
         Limits, and the length of a step.
     references:
         Prices of other sources at the same time, shape (S, K); NaN where there is none.
@@ -184,13 +183,15 @@ def filter_bars(
     counted = bars[None].copy()
     others = np.empty((1, len(bars), 0)) if references is None else references[None]
     verdicts = np.zeros((1, len(bars)), dtype=np.int8)
-    _filter_rows(counted, None, (others, others), state, _limits(guard, interval), True, verdicts)
+    _filter_rows(
+        counted, None, (others, others), state, _limits(outlier_filter, interval), True, verdicts
+    )
     return counted[0], verdicts[0]
 
 
 def filter_history(
     bars: Floats,
-    guard: PriceGuard,
+    outlier_filter: OutlierFilter,
     interval: Interval,
     references: Floats | None = None,
     settled: tuple[Floats, Floats | None] | None = None,
@@ -202,14 +203,14 @@ def filter_history(
     Parameters
     ----------
     bars:
-        As told by each row's close, shape (T, S, 5).
-    guard, interval:
+        As known at each row's close, shape (T, S, 5).
+    outlier_filter, interval:
         Limits, and the length of a row.
     references:
         Closes of other sources, shape (T, S, K).
     settled:
         The same bars with the corrections that came before the next row, and their references:
-        later rows are judged after these. Changed in place. None where nothing was corrected.
+        later rows are filtered after these. Changed in place. None where nothing was corrected.
     in_place:
         Change `bars` themselves instead of a copy of them.
     """
@@ -218,7 +219,7 @@ def filter_history(
     later, later_others = (None, none) if settled is None else settled
     later_others = none if later_others is None else later_others
     verdicts = np.zeros(bars.shape[:2], dtype=np.int8)
-    limits = _limits(guard, interval)
+    limits = _limits(outlier_filter, interval)
 
     def run(target: Floats, write: bool) -> Floats:
         state = new_state(bars.shape[1])
@@ -232,7 +233,7 @@ def filter_history(
             )
         return before
 
-    # Looked through first: most histories hold nothing to change, and what was told is kept.
+    # Looked through first: most histories hold nothing to change, and the bars before are kept.
     before = run(bars, write=False)
     changed = (verdicts == LIMITED) | is_dropped(verdicts)
     if not changed.any() and settled is None:
@@ -244,14 +245,14 @@ def filter_history(
     return FilteredBars(counted, verdicts, quarantine, before)
 
 
-def filter_closes(closes: Floats, guard: PriceGuard, interval: Interval) -> Verdicts:
+def filter_closes(closes: Floats, outlier_filter: OutlierFilter, interval: Interval) -> Verdicts:
     """Verdicts on closes alone, shape (T, S); `closes` are not changed."""
     rows, symbols = closes.shape
     # One close in the place of all five columns, without a copy of it.
     bars = np.lib.stride_tricks.as_strided(closes, (rows, symbols, 5), (*closes.strides, 0))
     none = np.empty((rows, symbols, 0))
     verdicts = np.zeros((rows, symbols), dtype=np.int8)
-    limits = _limits(guard, interval)
+    limits = _limits(outlier_filter, interval)
     _filter_rows(bars, None, (none, none), new_state(symbols), limits, False, verdicts)
     return verdicts
 
@@ -267,13 +268,13 @@ class _Limits(NamedTuple):
     max_gap: int
 
 
-def _limits(guard: PriceGuard, interval: Interval) -> _Limits:
+def _limits(outlier_filter: OutlierFilter, interval: Interval) -> _Limits:
     per_hour = interval.per_hour
     return _Limits(
-        guard.band,
-        guard.wick_band,
-        guard.agreement,
-        math.log(guard.hard_band),
+        outlier_filter.band,
+        outlier_filter.wick_band,
+        outlier_filter.agreement,
+        math.log(outlier_filter.hard_band),
         float(per_hour),
         MAX_GAP_HOURS * per_hour,
     )
@@ -348,7 +349,7 @@ def _filter_bar(bar, references, state, limits, write):  # type: ignore[no-untyp
 def _filter_rows(  # type: ignore[no-untyped-def]
     bars, settled, references, state, limits, write, verdicts
 ):
-    """Rows in turn; with `settled`, each row is judged as told and the next after it as settled.
+    """Rows in turn; with `settled`, each row is filtered as known and the next after it as settled.
 
     `references` are those of `bars` and those of `settled`.
     """

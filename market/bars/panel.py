@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from market.core.arrays import Floats, Ints
 from market.core.clock import Interval
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 """Columns of `BarPanel.values`."""
 
 FUNDING, OPEN_INTEREST, IMPLIED_VOLATILITY, BASIS, SKEW, TERM_SLOPE, CURVATURE = range(7)
-"""Columns of `BarPanel.context`."""
-CONTEXT_WIDTH = 7
+"""Columns of `BarPanel.exogenous`."""
+EXOGENOUS_WIDTH = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class BarPanel:
     values:
         Open, high, low, close (settlement currency) and volume (base units), float64, shape
         (T, S, 5), C-contiguous. A bar that does not exist is NaN in all five.
-    context:
+    exogenous:
         What else became known by each bar's close, shape (T, S, 7), or None where nothing did:
         funding rate an hour (fraction of notional), open interest (base units), implied-volatility
         index (annualised, decimal), basis (log of perpetual over spot price), and of the options'
@@ -43,12 +43,12 @@ class BarPanel:
 
     interval: Interval
     symbols: tuple[str, ...]
-    opens: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64]
-    context: npt.NDArray[np.float64] | None = None
+    opens: Ints
+    values: Floats
+    exogenous: Floats | None = None
 
     @property
-    def closes(self) -> npt.NDArray[np.int64]:
+    def closes(self) -> Ints:
         """Bar closes in nanoseconds: when each row is known, and so the decision times."""
         return self.opens + np.int64(self.interval.nanoseconds)
 
@@ -58,5 +58,5 @@ class BarPanel:
     def rows(self, start: int | None, stop: int | None) -> BarPanel:
         """Some rows as a panel of their own, by the rules of a slice; a view, not a copy."""
         part = slice(start, stop)
-        context = None if self.context is None else self.context[part]
-        return BarPanel(self.interval, self.symbols, self.opens[part], self.values[part], context)
+        exogenous = None if self.exogenous is None else self.exogenous[part]
+        return BarPanel(self.interval, self.symbols, self.opens[part], self.values[part], exogenous)

@@ -79,7 +79,7 @@ class FileQuality:
     limited:
         Bars used whose open or extremes the outlier filter limited.
     suspect_times:
-        Opens of the first `MAX_TIMES` suspect bars, ISO 8601.
+        Ints of the first `MAX_TIMES` suspect bars, ISO 8601.
     """
 
     folder: str
@@ -139,7 +139,7 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class ContextQuality:
+class ExogenousQuality:
     """Counts for one file of funding, open interest or implied volatility.
 
     Attributes
@@ -178,7 +178,7 @@ class QualityReport:
         For each symbol, hours between its first and last mark through which an older one was held.
     agreements:
         One entry for each two files of a symbol that overlap by at least a day.
-    context:
+    exogenous:
         One entry for each file of funding, open interest or implied volatility.
     """
 
@@ -186,14 +186,14 @@ class QualityReport:
     marks: dict[str, dict[str, int]] = field(default_factory=dict)
     held_hours: dict[str, float] = field(default_factory=dict)
     agreements: tuple[Agreement, ...] = ()
-    context: tuple[ContextQuality, ...] = ()
+    exogenous: tuple[ExogenousQuality, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Plain form for JSON."""
         return {
             "files": [asdict(entry) for entry in self.files],
             "marks": self.marks,
-            "context": [asdict(entry) for entry in self.context],
+            "context": [asdict(entry) for entry in self.exogenous],
             "held_hours": self.held_hours,
             "agreements": [asdict(entry) for entry in self.agreements],
         }

@@ -1,4 +1,4 @@
-"""Rows that the ledger records beside the files: posted bars, their references and context.
+"""Rows that the ledger records beside the files: posted bars, references, exogenous series.
 
 A bar that was posted fills what the files lack. One that was corrected goes before that of the
 files, which may still hold it as it was first posted. Where the files hold another price than a
@@ -13,12 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from market.bars.panel import CLOSE, CONTEXT_WIDTH, BarPanel
+from market.bars.panel import CLOSE, EXOGENOUS_WIDTH, BarPanel
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import Interval
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Opens = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +31,26 @@ class RecordedRows:
         there is none.
     corrected:
         Where the bar goes before that of the files, shape (n, S).
-    context:
-        What quotes told of the step, shape (n, S, 7), see `BarPanel.context`; goes before that of
-        the files. NaN where they told nothing.
+    exogenous:
+        Exogenous series of the rows by quotes, shape (n, S, 7), see `BarPanel.exogenous`; go before
+        those of the files. NaN where nothing was quoted.
     references:
         Quoted marks near the close, which the outlier filter holds bars against, shape (n, S, 2).
     """
 
-    opens: Opens
+    opens: Ints
     bars: Floats
     corrected: Bools
-    context: Floats
+    exogenous: Floats
     references: Floats
 
-    def extend(self, grid: Opens, interval: Interval) -> Opens:
+    def extend(self, grid: Ints, interval: Interval) -> Ints:
         """The grid through the last of these rows."""
         step, last = interval.nanoseconds, int(self.opens[-1])
         more = np.arange(int(grid[-1]) + step, last + step, step, dtype=np.int64)
         return np.concatenate([grid, more]) if len(more) else grid
 
-    def merge(self, values: Floats, grid: Opens) -> RecordedUse:
+    def merge(self, values: Floats, grid: Ints) -> RecordedUse:
         """Put the bars into those of the files, shape (T, S, 5), in place."""
         at = self._places(grid)
         files = values[at]
@@ -62,8 +59,8 @@ class RecordedRows:
         replaced, filled = there & known & self.corrected & ~same, there & ~known
         values[at] = np.where((replaced | filled)[:, :, None], self.bars, files)
         changed = (replaced | filled).any(axis=1)
-        for told in (self.context, self.references):
-            changed |= ~np.isnan(told).all(axis=(1, 2))
+        for part in (self.exogenous, self.references):
+            changed |= ~np.isnan(part).all(axis=(1, 2))
         rows, columns = np.nonzero(filled | replaced | same)
         return RecordedUse(
             filled=int(filled.sum()),
@@ -73,7 +70,7 @@ class RecordedRows:
             places=frozenset(zip(self.opens[rows].tolist(), columns.tolist(), strict=True)),
         )
 
-    def beside(self, others: Floats | None, grid: Opens) -> Floats | None:
+    def with_references(self, others: Floats | None, grid: Ints) -> Floats | None:
         """References of the files, shape (T, S, K), and these beside them; None without any."""
         if np.isnan(self.references).all():
             return others
@@ -81,17 +78,17 @@ class RecordedRows:
         own[self._places(grid)] = self.references
         return own if others is None else np.concatenate([others, own], axis=2)
 
-    def with_context(self, panel: BarPanel) -> BarPanel:
-        """A panel that also knows what quotes told; as it is where they told nothing."""
-        if np.isnan(self.context).all():
+    def with_exogenous(self, panel: BarPanel) -> BarPanel:
+        """A panel with the series that quotes gave before its own; the same panel without any."""
+        if np.isnan(self.exogenous).all():
             return panel
-        shape = (len(panel), len(panel.symbols), CONTEXT_WIDTH)
-        context = np.full(shape, np.nan) if panel.context is None else panel.context.copy()
+        shape = (len(panel), len(panel.symbols), EXOGENOUS_WIDTH)
+        context = np.full(shape, np.nan) if panel.exogenous is None else panel.exogenous.copy()
         at = self._places(panel.opens)
-        context[at] = np.where(np.isnan(self.context), context[at], self.context)
-        return replace(panel, context=context)
+        context[at] = np.where(np.isnan(self.exogenous), context[at], self.exogenous)
+        return replace(panel, exogenous=context)
 
-    def _places(self, grid: Opens) -> npt.NDArray[np.intp]:
+    def _places(self, grid: Ints) -> npt.NDArray[np.intp]:
         return np.searchsorted(grid, self.opens)
 
 
@@ -118,5 +115,5 @@ class RecordedUse:
     places: frozenset[tuple[int, int]]
 
 
-RecordedSource = Callable[[Sequence[str], Interval, Opens], RecordedRows | None]
+RecordedSource = Callable[[Sequence[str], Interval, Ints], RecordedRows | None]
 """Recorded rows of these symbols from the first row of a grid on; None where there are none."""

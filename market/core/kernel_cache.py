@@ -18,7 +18,7 @@ from pathlib import Path
 PACKAGES = ("market", "margin", "features", "models", "training")
 """The packages that have kernels, or constants that kernels are compiled with."""
 
-KEPT = 4
+MAX_VERSIONS = 4
 """Folders of so many versions are kept, the newest ones."""
 
 _PREFIX = "kernels-"
@@ -29,17 +29,17 @@ def use_kernel_cache(root: Path = _ROOT) -> Path:
     """Let numba keep its kernels in the folder of the present sources.
 
     The folder lies in ``NUMBA_CACHE_DIR`` if that is set, else in ``__pycache__`` beside the
-    packages. Older ones beyond `KEPT` are removed. Where it cannot be written, numba says so when
-    it compiles.
+    packages. Older ones beyond `MAX_VERSIONS` are removed. Where it cannot be written, numba says
+    so when it compiles.
 
     Returns
     -------
     The folder; it need not exist yet.
     """
-    given = os.environ.get("NUMBA_CACHE_DIR")
-    if given and Path(given).name.startswith(_PREFIX):
-        return Path(given)  # set by this function, in this process or its parent
-    parent = Path(given) if given else root / "__pycache__"
+    configured = os.environ.get("NUMBA_CACHE_DIR")
+    if configured and Path(configured).name.startswith(_PREFIX):
+        return Path(configured)  # set by this function, in this process or its parent
+    parent = Path(configured) if configured else root / "__pycache__"
     folder = parent / f"{_PREFIX}{sources_sha256(root)[:16]}"
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     numba = sys.modules.get("numba")
@@ -63,5 +63,5 @@ def sources_sha256(root: Path) -> str:
 def _remove_old(parent: Path, present: Path) -> None:
     others = [path for path in parent.glob(f"{_PREFIX}*") if path != present]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in others[KEPT - 1 :]:
+    for path in others[MAX_VERSIONS - 1 :]:
         shutil.rmtree(path, ignore_errors=True)  # another process may be at it too

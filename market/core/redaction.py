@@ -51,7 +51,7 @@ def redact_all(value: Any) -> Any:
     return value
 
 
-def shown_address(address: str) -> str:
+def display_address(address: str) -> str:
     """An address fit to be shown: scheme, user, host and path, without password and options.
 
     Also of a text that should be an address and is none: what stands before an ``@`` is hidden.
@@ -62,7 +62,7 @@ def shown_address(address: str) -> str:
     return redact(joined)
 
 
-def shown_host(address: str) -> str:
+def display_host(address: str) -> str:
     """Scheme and host of an address whose path is a secret, as that of a webhook can be."""
     found = _WEB_HOST.match(address)
     return f"{found[1]}{found[2]}/{HIDDEN}" if found else HIDDEN

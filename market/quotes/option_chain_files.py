@@ -1,4 +1,4 @@
-"""Option chains from parquet files: units told by the exchange, faults counted."""
+"""Option chains from parquet files: units by exchange, faults counted."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from market.core.arrays import Bools, Floats, Ints
 from market.core.errors import DataError
 from market.core.parquet_columns import floats, timestamps
 from market.quotes.option_chain import VENUES, ChainQuality, OptionChain, expiry_moment
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 COLUMNS = (
     "ts",
@@ -153,7 +151,7 @@ def _check_unit(vol: Floats, venue: str, path: Path) -> None:
         )
 
 
-def _repeated(ts: npt.NDArray[np.int64], instrument: npt.NDArray[np.str_]) -> Bools:
+def _repeated(ts: Ints, instrument: npt.NDArray[np.str_]) -> Bools:
     """Rows whose instrument stands in the same snapshot further up."""
     order = np.lexsort((np.arange(len(ts)), instrument, ts))
     same = (ts[order][1:] == ts[order][:-1]) & (instrument[order][1:] == instrument[order][:-1])

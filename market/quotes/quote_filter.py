@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from market.bars.outlier_filter import MAX_GAP_HOURS, PriceGuard
+from market.bars.outlier_filter import MAX_GAP_HOURS, OutlierFilter
 from market.core.clock import HOUR, MINUTE, format_time
 
 CONFIRMATION = 5 * MINUTE
@@ -51,7 +51,7 @@ class TimedPrice:
 
 
 @dataclass(frozen=True, slots=True)
-class QuoteContext:
+class FilterInputs:
     """What a quoted price is held against.
 
     Attributes
@@ -91,7 +91,9 @@ class QuoteVerdict:
 GOOD = QuoteVerdict("good")
 
 
-def filter_quote(price: TimedPrice, context: QuoteContext, guard: PriceGuard) -> QuoteVerdict:
+def filter_quote(
+    price: TimedPrice, context: FilterInputs, outlier_filter: OutlierFilter
+) -> QuoteVerdict:
     """Judge a quoted price."""
     reference, held = context.reference, context.held
     if reference is None:
@@ -101,13 +103,15 @@ def filter_quote(price: TimedPrice, context: QuoteContext, guard: PriceGuard) ->
     distance = abs(move)
     if held is not None and same_side:
         distance = min(distance, abs(math.log(price.value / held.value)))
-    if distance > math.log(guard.hard_band):
+    if distance > math.log(outlier_filter.hard_band):
         return QuoteVerdict(
             "rejected",
-            f"{price.value:g} is beyond a factor of {guard.hard_band:g} from the last good "
-            f"{_noun(context)} {_named(reference)}; {_ADVICE[context.kind]}",
+            f"{price.value:g} is beyond a factor of {outlier_filter.hard_band:g} from the last "
+            f"good {_noun(context)} {_named(reference)}; {_ADVICE[context.kind]}",
         )
-    if abs(move) <= _band(price, context, guard) or agree(price, context.sources, guard):
+    if abs(move) <= _band(price, context, outlier_filter) or agree(
+        price, context.sources, outlier_filter
+    ):
         return GOOD
     since = price.ts
     if held is not None and same_side:
@@ -123,29 +127,29 @@ def filter_quote(price: TimedPrice, context: QuoteContext, guard: PriceGuard) ->
     )
 
 
-def agree(price: TimedPrice, sources: Iterable[TimedPrice], guard: PriceGuard) -> bool:
+def agree(price: TimedPrice, sources: Iterable[TimedPrice], outlier_filter: OutlierFilter) -> bool:
     """Whether the majority of a price and its sources lies within ``agreement`` of it.
 
     So does their median then.
     """
-    near = [within(price, source, guard) for source in sources]
+    near = [within(price, source, outlier_filter) for source in sources]
     return any(near) and 2 * (sum(near) + 1) > len(near) + 1
 
 
-def within(price: TimedPrice, other: TimedPrice, guard: PriceGuard) -> bool:
+def within(price: TimedPrice, other: TimedPrice, outlier_filter: OutlierFilter) -> bool:
     """Whether two prices lie within ``agreement`` of each other."""
-    return abs(math.log(price.value / other.value)) <= guard.agreement
+    return abs(math.log(price.value / other.value)) <= outlier_filter.agreement
 
 
-def _band(price: TimedPrice, context: QuoteContext, guard: PriceGuard) -> float:
+def _band(price: TimedPrice, context: FilterInputs, outlier_filter: OutlierFilter) -> float:
     if context.kind == "cash" or context.reference is None:
-        return guard.cash_band
+        return outlier_filter.cash_band
     hours = abs(price.ts - context.reference.ts) / HOUR
-    band = guard.vol_band if context.kind == "vol" else guard.band
+    band = outlier_filter.vol_band if context.kind == "vol" else outlier_filter.band
     return band * math.sqrt(min(MAX_GAP_HOURS, max(context.least_hours, hours)))
 
 
-def _noun(context: QuoteContext) -> str:
+def _noun(context: FilterInputs) -> str:
     return "vol" if context.kind == "vol" else "price"
 
 

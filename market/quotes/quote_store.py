@@ -1,6 +1,6 @@
-"""Quotes as they were told: each figure with its own time, and the board as it stood at a time.
+"""Store of quoted figures, each with its own time, and the board as it stood at a time.
 
-A quote may give some figures of an instrument and leave the others as they are. So what is kept is
+A quote may give some figures of an instrument and leave the others as they are. The store keeps
 not the quote but the figure: its newest value counts, and the few before it are kept for decisions
 that name a time a little ago.
 
@@ -88,7 +88,7 @@ class QuoteField:
 class _History:
     """Values of one figure by rising time, about `HISTORY_DEPTH`; not all of those before `cut`."""
 
-    told: tuple[QuoteField, ...] = ()
+    values: tuple[QuoteField, ...] = ()
     cut: int | None = None
 
     def at(self, as_of: int) -> QuoteField | None:
@@ -100,42 +100,42 @@ class _History:
             It is not kept.
         """
         early = self.cut is not None and as_of < self.cut
-        for figure in reversed(self.told):
+        for figure in reversed(self.values):
             if figure.counts_from <= as_of and not early:
                 return figure
         # One that was dropped may have counted then, unless there never was one that did.
-        if early or (self.cut is not None and not all(figure.suspect for figure in self.told)):
-            first = self.told[0]
+        if early or (self.cut is not None and not all(figure.suspect for figure in self.values)):
+            first = self.values[0]
             raise DataError(
                 f"as_of {format_time(as_of)} is before {format_time(self.cut or 0)}, and what was "
-                f"told of {first.instrument!r} before that is not kept; leave as_of out or give a "
-                "later time"
+                f"quoted of {first.instrument!r} before that is not kept; leave as_of out or give "
+                "a later time"
             )
         return None
 
     def suspect_at(self, as_of: int) -> QuoteField | None:
         """The newest value at a time if it is suspect then."""
-        newest = next((figure for figure in reversed(self.told) if figure.ts <= as_of), None)
+        newest = next((figure for figure in reversed(self.values) if figure.ts <= as_of), None)
         return newest if newest is not None and newest.counts_from > as_of else None
 
     def with_newest(self, figure: QuoteField) -> _History:
         """With a value of the newest time or a later one; a suspect one replaces no good one."""
-        told = self.told
-        if told and told[-1].ts == figure.ts and (told[-1].suspect or not figure.suspect):
-            told = told[:-1]
-        told = (*told, figure)
-        if len(told) <= HISTORY_DEPTH:
-            return _History(told, self.cut)
-        kept = told[-HISTORY_DEPTH:]
-        good = next((old for old in reversed(told[:-HISTORY_DEPTH]) if not old.suspect), None)
-        if good is not None and all(figure.suspect for figure in kept):
-            return _History((good, *kept[1:]), kept[1].ts)
-        return _History(kept, kept[0].ts)
+        values = self.values
+        if values and values[-1].ts == figure.ts and (values[-1].suspect or not figure.suspect):
+            values = values[:-1]
+        values = (*values, figure)
+        if len(values) <= HISTORY_DEPTH:
+            return _History(values, self.cut)
+        recent = values[-HISTORY_DEPTH:]
+        good = next((old for old in reversed(values[:-HISTORY_DEPTH]) if not old.suspect), None)
+        if good is not None and all(figure.suspect for figure in recent):
+            return _History((good, *recent[1:]), recent[1].ts)
+        return _History(recent, recent[0].ts)
 
 
 @dataclass(frozen=True)
 class QuoteStore:
-    """All figures told so far; never changed, only followed by another one.
+    """All figures quoted so far; never changed, only followed by another one.
 
     Attributes
     ----------
@@ -156,17 +156,17 @@ class QuoteStore:
 
     @cached_property
     def instruments(self) -> frozenset[str]:
-        """Identifiers of what something is told of."""
+        """Identifiers of what is quoted."""
         return frozenset(instrument for instrument, _ in self.histories)
 
     def figures_in_force(self) -> list[QuoteField]:
         """The newest value of each figure that counts, sorted by instrument and figure."""
-        found = (self.histories[key].at(_END) for key in sorted(self.histories))
-        return [figure for figure in found if figure is not None]
+        newest = (self.histories[key].at(_END) for key in sorted(self.histories))
+        return [figure for figure in newest if figure is not None]
 
     def suspect_figures(self) -> list[QuoteField]:
         """The newest value of each figure where it is suspect, sorted likewise."""
-        return [self.histories[key].told[-1] for key in sorted(self.suspects)]
+        return [self.histories[key].values[-1] for key in sorted(self.suspects)]
 
     def board(self, as_of: int) -> QuoteBoard | None:
         """What was known at a time; None where nothing was.
@@ -177,7 +177,7 @@ class QuoteStore:
         Raises
         ------
         DataError
-            A figure was told so often since that its value at the time is not kept.
+            A figure was quoted so often since that its value at the time is not kept.
         """
         if self.newest is not None and as_of >= max(self.newest, self.last_confirmed):
             return self._running(as_of, self._whole)
@@ -190,7 +190,10 @@ class QuoteStore:
     @cached_property
     def _first_end(self) -> int:
         """When the first expiry on the board ends."""
-        return min((end for name in self.instruments if (end := ends(name))), default=2**63 - 1)
+        return min(
+            (end for name in self.instruments if (end := end_of_instrument(name))),
+            default=2**63 - 1,
+        )
 
     def _running(self, as_of: int, board: QuoteBoard) -> QuoteBoard | None:
         if as_of > self._first_end:
@@ -213,22 +216,22 @@ class QuoteStore:
         expiries: dict[str, ExpiryQuote] = {}
         instruments: dict[str, InstrumentQuote] = {}
         for name in sorted(by_name.keys() | suspects.keys()):
-            told, waiting = by_name.get(name, {}), suspects.get(name, {})
+            fields, waiting = by_name.get(name, {}), suspects.get(name, {})
             end = expiry_end(name)
             if end is None:
-                instruments[name] = _instrument(told, waiting)
-            elif "forward" in told:
-                expiries[name] = _expiry(end, told, waiting)
+                instruments[name] = _instrument(fields, waiting)
+            elif "forward" in fields:
+                expiries[name] = _expiry(end, fields, waiting)
         return QuoteBoard(expiries, instruments)
 
 
 class QuoteStoreBuilder:
-    """Takes figures one by one, in the order in which they were told.
+    """Adds figures one by one, in the order in which they were quoted.
 
     Parameters
     ----------
     before:
-        What was told before; it stays as it is.
+        What was quoted before; it stays as it is.
     """
 
     def __init__(self, before: QuoteStore) -> None:
@@ -247,21 +250,21 @@ class QuoteStoreBuilder:
         return instrument in self._instruments
 
     def newest(self, instrument: str, figure: str) -> QuoteField | None:
-        """The newest value of a figure, good or suspect; None where none was told."""
+        """The newest value of a figure, good or suspect; None where none was quoted."""
         history = self._histories.get((instrument, figure))
-        return None if history is None else history.told[-1]
+        return None if history is None else history.values[-1]
 
     def in_force(self, instrument: str, figure: str) -> QuoteField | None:
         """The newest value of a figure that counts; None where there is none."""
         history = self._histories.get((instrument, figure))
         if history is None:
             return None
-        newest = history.told[-1]
+        newest = history.values[-1]
         return history.at(_END) if newest.suspect else newest
 
     def suspects(self) -> list[QuoteField]:
         """The figures whose newest value is suspect, sorted by instrument and figure."""
-        return [self._histories[key].told[-1] for key in sorted(self._suspects)]
+        return [self._histories[key].values[-1] for key in sorted(self._suspects)]
 
     def options_with_vol(self, expiry: str) -> Collection[str]:
         """Identifiers of the options of an expiry that have a quoted vol, good or suspect."""
@@ -287,16 +290,16 @@ class QuoteStoreBuilder:
         return self._surfaces.get(underlying, ())
 
     def status(self, figure: QuoteField) -> Status:
-        """What `take` says of a figure."""
+        """What `add` says of a figure."""
         history = self._histories.get(figure.key)
-        if history is None or figure.ts > history.told[-1].ts:
+        if history is None or figure.ts > history.values[-1].ts:
             return "applied"
-        if figure in history.told:
+        if figure in history.values:
             return "duplicate"
-        return "late" if figure.ts < history.told[-1].ts else "applied"
+        return "late" if figure.ts < history.values[-1].ts else "applied"
 
-    def take(self, figure: QuoteField) -> Status:
-        """Take a figure: it is newer than what is known or corrects it, is known, or is late.
+    def add(self, figure: QuoteField) -> Status:
+        """Add a figure: it is newer than what is known or corrects it, is known, or is late.
 
         What is late changes nothing.
         """
@@ -322,40 +325,40 @@ class QuoteStoreBuilder:
     def confirm(self, figure: QuoteField, at: int) -> QuoteField | None:
         """Let a suspect figure count from `at` on; None where it is not known as suspect."""
         history = self._histories.get(figure.key)
-        for i, known in enumerate(() if history is None else history.told):
+        for i, known in enumerate(() if history is None else history.values):
             if history is not None and known == figure and known.suspect:
                 confirmed = replace(known, confirmed=max(at, known.ts))
-                told = (*history.told[:i], confirmed, *history.told[i + 1 :])
-                self._histories[figure.key] = replace(history, told=told)
+                values = (*history.values[:i], confirmed, *history.values[i + 1 :])
+                self._histories[figure.key] = replace(history, values=values)
                 self._last_confirmed = max(self._last_confirmed, confirmed.confirmed)
-                if i == len(told) - 1:
+                if i == len(values) - 1:
                     self._suspects.discard(figure.key)
                 return confirmed
         return None
 
-    def told(self, now: int) -> QuoteStore:
+    def build(self, now: int) -> QuoteStore:
         """All figures; expiries that are over by `now` are dropped, with their options."""
         over = {name for name in self._instruments if _over(name, now)}
-        kept = {key: told for key, told in self._histories.items() if key[0] not in over}
+        running = {key: h for key, h in self._histories.items() if key[0] not in over}
         suspects = frozenset(key for key in self._suspects if key[0] not in over)
-        return QuoteStore(self._newest, kept, suspects, self._last_confirmed)
+        return QuoteStore(self._newest, running, suspects, self._last_confirmed)
 
 
-def restored_quotes(
+def restore_quotes(
     figures: Iterable[QuoteField], suspects: Iterable[QuoteField] = ()
 ) -> QuoteStore:
     """Figures that were in force once, and suspect ones beside them.
 
-    What was told before them is not known.
+    What was quoted before them is not known.
     """
-    intake = QuoteStoreBuilder(
+    builder = QuoteStoreBuilder(
         QuoteStore(None, {figure.key: _History((figure,), figure.ts) for figure in figures})
     )
     for figure in suspects:
-        intake.take(figure)
-    told = intake.told(0)
-    times = (history.told[-1].ts for history in told.histories.values())
-    return replace(told, newest=max(times, default=None))
+        builder.add(figure)
+    store = builder.build(0)
+    times = (history.values[-1].ts for history in store.histories.values())
+    return replace(store, newest=max(times, default=None))
 
 
 @lru_cache(maxsize=65_536)
@@ -373,7 +376,7 @@ def expiry_of_option(identifier: str) -> str:
 
 
 @lru_cache(maxsize=65_536)
-def ends(identifier: str) -> int | None:
+def end_of_instrument(identifier: str) -> int | None:
     """When an expiry or option ends, nanoseconds; None where the instrument never does."""
     if "-" not in identifier or identifier.endswith("-PERP"):
         return None
@@ -388,31 +391,31 @@ def ends(identifier: str) -> int | None:
 
 def _over(identifier: str, at: int) -> bool:
     """Whether it ended before `at`: at its own moment it still counts."""
-    end = ends(identifier)
+    end = end_of_instrument(identifier)
     return end is not None and end < at
 
 
-def _number(told: Mapping[str, QuoteField], figure: str) -> float | None:
-    return told[figure].value[0] if figure in told else None
+def _number(fields: Mapping[str, QuoteField], figure: str) -> float | None:
+    return fields[figure].value[0] if figure in fields else None
 
 
-def _number_or(told: Mapping[str, QuoteField], figure: str, instead: float) -> float:
-    return told[figure].value[0] if figure in told else instead
+def _number_or(fields: Mapping[str, QuoteField], figure: str, instead: float) -> float:
+    return fields[figure].value[0] if figure in fields else instead
 
 
 def _instrument(
-    told: Mapping[str, QuoteField], suspects: Mapping[str, QuoteField]
+    fields: Mapping[str, QuoteField], suspects: Mapping[str, QuoteField]
 ) -> InstrumentQuote:
-    held = [told[name].ts for name in ("vol", "mark") if name in told]
-    times = [figure.ts for figure in (*told.values(), *suspects.values())]
+    dated = [fields[name].ts for name in ("vol", "mark") if name in fields]
+    times = [figure.ts for figure in (*fields.values(), *suspects.values())]
     return InstrumentQuote(
-        ts=held[0] if held else max(times),
-        mark=_number(told, "mark"),
-        vol=_number(told, "vol"),
-        funding=_number(told, "funding"),
-        confidence=_number_or(told, "confidence", 1.0),
-        open_interest=_number(told, "open_interest"),
-        implied_vol=_number(told, "implied_vol"),
+        ts=dated[0] if dated else max(times),
+        mark=_number(fields, "mark"),
+        vol=_number(fields, "vol"),
+        funding=_number(fields, "funding"),
+        confidence=_number_or(fields, "confidence", 1.0),
+        open_interest=_number(fields, "open_interest"),
+        implied_vol=_number(fields, "implied_vol"),
         suspect_mark=_number(suspects, "mark"),
         suspect_vol=_number(suspects, "vol"),
         suspect_ts=max((figure.ts for figure in suspects.values()), default=None),
@@ -420,20 +423,20 @@ def _instrument(
 
 
 def _expiry(
-    end: int, told: Mapping[str, QuoteField], suspects: Mapping[str, QuoteField]
+    end: int, fields: Mapping[str, QuoteField], suspects: Mapping[str, QuoteField]
 ) -> ExpiryQuote:
-    svi, vols, forward = told.get("svi"), told.get("vols"), told["forward"]
+    svi, vols, forward = fields.get("svi"), fields.get("vols"), fields["forward"]
     ts = min(figure.ts for figure in (svi, vols, forward) if figure is not None)
     suspect, svi_waits, vols_wait = (suspects.get(name) for name in ("forward", "svi", "vols"))
     surface = svi_waits or vols_wait
     return ExpiryQuote(
         ts=ts,
         forward=forward.value[0],
-        rate=_number_or(told, "rate", 0.0),
+        rate=_number_or(fields, "rate", 0.0),
         svi=None if svi is None else _svi_at(ts, end, svi),
         vols={} if vols is None else _by_strike(vols),
-        forward_confidence=_number_or(told, "forward_confidence", 1.0),
-        vol_confidence=_number_or(told, "vol_confidence", 1.0),
+        forward_confidence=_number_or(fields, "forward_confidence", 1.0),
+        vol_confidence=_number_or(fields, "vol_confidence", 1.0),
         suspect_forward=None if suspect is None else suspect.value[0],
         suspect_ts=None if suspect is None else suspect.ts,
         suspect_svi=None if svi_waits is None else _svi_at(ts, end, svi_waits),
@@ -446,13 +449,13 @@ def _by_strike(vols: QuoteField) -> dict[float, float]:
     return dict(zip(vols.value[::2], vols.value[1::2], strict=True))
 
 
-def _svi_at(ts: int, end: int, told: QuoteField) -> tuple[float, float, float, float, float]:
-    """SVI parameters of the total variance left at `ts`, for the same vols as when they were told.
+def _svi_at(ts: int, end: int, surface: QuoteField) -> tuple[float, float, float, float, float]:
+    """SVI parameters of the total variance left at `ts`, for the same vols as when quoted.
 
     Total variance is vol squared times the time left, so a and b go with the time left.
     """
-    a, b, rho, m, sigma = told.value
-    if ts != told.ts:
-        scale = (end - ts) / (end - told.ts)
+    a, b, rho, m, sigma = surface.value
+    if ts != surface.ts:
+        scale = (end - ts) / (end - surface.ts)
         a, b = a * scale, b * scale
     return a, b, rho, m, sigma

@@ -1,4 +1,4 @@
-"""Quotes: what is told of instruments beside bars, as it stands at one moment."""
+"""Quotes of instruments and expiries as they stand at one time."""
 
 from __future__ import annotations
 

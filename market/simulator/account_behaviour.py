@@ -1,4 +1,4 @@
-"""What the owners of sampled accounts do: top up, withdraw, cut, close.
+"""Behaviour of the owners of sampled accounts: they top up, withdraw, reduce and close.
 
 At each decision time an account with equity E, gross notional G and leverage ℓ = G / E acts with
 probability 1 - exp(-H · hours), where H is the sum over the kinds of action of
@@ -9,8 +9,8 @@ and the kind is drawn in proportion to h. Loss and gain are of equity against th
 deposit or withdrawal, gain at most 1. The owner acts at the mark in view: what happens at a
 decision time depends on marks up to that time and on nothing later, but for whether a mark is
 held through a gap, which only its end tells (`market.bars.history`). An account whose equity is
-gone is closed. Numbers are hashes of seed, slot, epoch and time, so a life is the same in every
-sample that holds it.
+gone is closed. Numbers are hashes of seed, slot, epoch and time, so an account behaves the same in
+every sample that holds it.
 
 References
 ----------
@@ -21,20 +21,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from market.accounts.account_files import CLOSED, AccountHistory, Event, make_history
+from market.core.arrays import Floats, Ints
 from market.core.clock import HOUR
 from market.simulator.behaviour_rates import Behaviour, Hazard
 from market.simulator.counter_rng import mix, slot_key, uniform
-from market.simulator.population import LIFE, SampledAccounts
+from market.simulator.population import ACCOUNT, SampledAccounts
 from market.sources.base import AccountUpdates
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 DEPOSIT, WITHDRAWAL, REDUCTION = "deposit", "withdrawal", "reduction"
 """Kinds of events beside `CLOSED`; the amount is signed USD: paid in, paid out (negative), and
@@ -46,101 +45,102 @@ KINDS = (CLOSED, REDUCTION, DEPOSIT, WITHDRAWAL)
 _CLOSES, _CUTS, _TOPS_UP, _WITHDRAWS = range(4)
 _USUAL_LEVERAGE = 5.0
 _LEAST_LEVERAGE = 1e-3
-# Purposes of the hash beside those that draw a life.
+# Purposes of the hash beside those that draw an account.
 _CHANCE, _SIZE_1, _SIZE_2 = (np.uint64(100 + purpose) for purpose in range(3))
 
 
 @dataclass(frozen=True, slots=True)
 class AccountTrajectories:
-    """Lives with what their owners did: A actions, sorted by life, then by row.
+    """Sampled accounts with the actions of their owners: A actions, sorted by account, then by row.
 
     Attributes
     ----------
-    lives:
-        The books at birth; a life ends at ``end_row`` here, earlier where its account closed.
-    life, row, kind:
-        Which life acted, at which decision time, and how (index into `KINDS`); int64, shape (A,).
+    accounts:
+        The books at their opening; ``end_row`` is that of the closing where an account closed.
+    account, row, kind:
+        Which account acted, at which decision time, and how (index into `KINDS`); int64, shape
+        (A,).
     amount:
         As the event has it, shape (A,).
     cash:
         Cash after the action, shape (A,).
-    kept:
-        Part of every leg's quantity at birth that is still held after the action, shape (A,).
+    remaining_fraction:
+        Part of every leg's quantity at opening that is still held after the action, shape (A,).
     """
 
-    lives: SampledAccounts
-    life: Ints
+    accounts: SampledAccounts
+    account: Ints
     row: Ints
     kind: Ints
     amount: Floats
     cash: Floats
-    kept: Floats
+    remaining_fraction: Floats
 
     @classmethod
-    def idle(cls, lives: SampledAccounts) -> AccountTrajectories:
-        """Lives whose owners do nothing."""
+    def idle(cls, accounts: SampledAccounts) -> AccountTrajectories:
+        """Accounts whose owners do nothing."""
         none, nothing = np.empty(0, dtype=np.int64), np.empty(0)
-        return cls(lives, none, none, none, nothing, nothing, nothing)
+        return cls(accounts, none, none, none, nothing, nothing, nothing)
 
     def history(self, symbols: Sequence[str], decision_times: Ints) -> AccountHistory:
-        """The lives as recorded accounts; `symbols` name the columns of the mark."""
+        """The history that their account files hold; `symbols` name the columns of the mark."""
         return make_history(self.snapshots(symbols, decision_times), self.events(decision_times))
 
     def snapshots(self, symbols: Sequence[str], decision_times: Ints) -> Iterator[AccountUpdates]:
-        """Each time at which books begin or change, rising, with those books in order of life.
+        """Books that open or change, by rising time, in the order of the accounts.
 
         An account that closes has no snapshot at that row; see `events`.
         """
-        lives = self.lives
+        accounts = self.accounts
         changed = self.kind != _CLOSES
-        life = np.r_[np.arange(len(lives)), self.life[changed]]
-        row = np.r_[lives.birth_row, self.row[changed]]
-        cash = np.r_[lives.cash, self.cash[changed]]
-        kept = np.r_[np.ones(len(lives)), self.kept[changed]]
-        order = np.lexsort((life, row))
+        account = np.r_[np.arange(len(accounts)), self.account[changed]]
+        row = np.r_[accounts.opening_row, self.row[changed]]
+        cash = np.r_[accounts.cash, self.cash[changed]]
+        remaining = np.r_[np.ones(len(accounts)), self.remaining_fraction[changed]]
+        order = np.lexsort((account, row))
         rows, first = np.unique(row[order], return_index=True)
-        for when, own in zip(rows, np.split(order, first[1:]), strict=True):
-            born = lives.book_of(life[own], symbols)
-            legs = np.diff(born.leg_start)
+        for when, chosen in zip(rows, np.split(order, first[1:]), strict=True):
+            opened = accounts.book_of(account[chosen], symbols)
+            legs = np.diff(opened.leg_start)
             yield AccountUpdates(
                 int(decision_times[when]),
                 replace(
-                    born,
-                    cash=cash[own],
-                    leg_quantity=born.leg_quantity * np.repeat(kept[own], legs),
+                    opened,
+                    cash=cash[chosen],
+                    leg_quantity=opened.leg_quantity * np.repeat(remaining[chosen], legs),
                 ),
             )
 
     def events(self, decision_times: Ints) -> list[Event]:
-        """All actions and the closing of every life that ends within the history."""
-        acted = [
-            Event(int(decision_times[r]), self.lives.account_id(i), KINDS[k], a)
+        """All actions, and the closing of every account that ends within the history."""
+        actions = [
+            Event(int(decision_times[r]), self.accounts.account_id(i), KINDS[k], a)
             for i, r, k, a in zip(
-                self.life.tolist(),
+                self.account.tolist(),
                 self.row.tolist(),
                 self.kind.tolist(),
                 self.amount.tolist(),
                 strict=True,
             )
         ]
-        gone = set(self.life[self.kind == _CLOSES].tolist())
-        ended = [
-            Event(int(decision_times[self.lives.end_row[i]]), self.lives.account_id(i), CLOSED)
-            for i in range(len(self.lives))
-            if i not in gone and self.lives.end_row[i] < len(decision_times)
+        closed = set(self.account[self.kind == _CLOSES].tolist())
+        endings = [
+            Event(int(decision_times[end]), self.accounts.account_id(i), CLOSED)
+            for i, end in enumerate(self.accounts.end_row.tolist())
+            if i not in closed and end < len(decision_times)
         ]
-        return acted + ended
+        return actions + endings
 
 
 def simulate_behaviour(
-    lives: SampledAccounts, behaviour: Behaviour, seed: int, decision_times: Ints, mark: Floats
+    accounts: SampledAccounts, behaviour: Behaviour, seed: int, decision_times: Ints, mark: Floats
 ) -> AccountTrajectories:
-    """Let the owners of sampled lives act.
+    """Simulate the actions of the owners of sampled accounts.
 
     Parameters
     ----------
-    lives:
-        From `market.simulator.population.sample_lives` with the same seed, times and marks.
+    accounts:
+        From `market.simulator.population.sample_population` with the same seed, times and marks.
     behaviour:
         Hazards and sizes.
     seed:
@@ -150,84 +150,106 @@ def simulate_behaviour(
     """
     hours = float(decision_times[1] - decision_times[0]) / HOUR
     hazards = (behaviour.closing, behaviour.reduction, behaviour.top_up, behaviour.withdrawal)
-    inputs = (
-        np.uint64(seed),
-        lives.slot.astype(np.uint64),
-        lives.epoch.astype(np.uint64),
-        lives.birth_row,
-        lives.end_row,
-        lives.cash,
-        lives.leg_start,
-        lives.leg_symbol,
-        lives.leg_quantity,
-        lives.leg_entry_price,
-        decision_times.astype(np.uint64),
-        np.ascontiguousarray(mark, dtype=np.float64),
-        hours,
-        np.array([_figures(hazard) for hazard in hazards]),
-        np.array(
-            [
-                behaviour.reduction_share.least,
-                behaviour.reduction_share.most,
-                behaviour.withdrawal_share.least,
-                behaviour.withdrawal_share.most,
-                behaviour.limits.leverage_limit,
-                np.log(behaviour.top_up_size.median),
-                behaviour.top_up_size.log_sigma,
-                behaviour.top_up_size.most,
-            ]
-        ),
+    columns = _Accounts(
+        accounts.slot.astype(np.uint64),
+        accounts.epoch.astype(np.uint64),
+        accounts.opening_row,
+        accounts.end_row,
+        accounts.cash,
+        accounts.leg_start,
+        accounts.leg_symbol,
+        accounts.leg_quantity,
+        accounts.leg_entry_price,
     )
-    count = _walk(*inputs, np.empty((0, 3), dtype=np.int64), np.empty((0, 3)), False)
-    which, figures = np.empty((count, 3), dtype=np.int64), np.empty((count, 3))
-    _walk(*inputs, which, figures, True)
-    life, row, kind = which.T.copy()
-    end_row = lives.end_row.copy()
+    model = _Model(
+        np.array([_figures(hazard) for hazard in hazards]),
+        behaviour.reduction_share.least,
+        behaviour.reduction_share.most,
+        behaviour.withdrawal_share.least,
+        behaviour.withdrawal_share.most,
+        behaviour.limits.leverage_limit,
+        np.log(behaviour.top_up_size.median),
+        behaviour.top_up_size.log_sigma,
+        behaviour.top_up_size.most,
+    )
+    time, mark = decision_times.astype(np.uint64), np.ascontiguousarray(mark, dtype=np.float64)
+
+    def simulate(size: int) -> tuple[int, Ints, Floats]:
+        which, figures = np.empty((size, 3), dtype=np.int64), np.empty((size, 3))
+        count = _walk(np.uint64(seed), columns, model, time, mark, hours, which, figures)
+        return count, which, figures
+
+    count, _, _ = simulate(0)
+    _, which, figures = simulate(count)
+    account, row, kind = which.T.copy()
+    end_row = accounts.end_row.copy()
     closed = kind == _CLOSES
-    end_row[life[closed]] = row[closed]
-    amount, cash, kept = figures.T.copy()
-    return AccountTrajectories(replace(lives, end_row=end_row), life, row, kind, amount, cash, kept)
+    end_row[account[closed]] = row[closed]
+    amount, cash, remaining = figures.T.copy()
+    closed_early = replace(accounts, end_row=end_row)
+    return AccountTrajectories(closed_early, account, row, kind, amount, cash, remaining)
 
 
 def _figures(hazard: Hazard) -> tuple[float, float, float, float]:
     return hazard.rate, hazard.by_leverage, hazard.by_loss, hazard.by_gain
 
 
+class _Accounts(NamedTuple):
+    """`SampledAccounts` as the kernel wants them."""
+
+    slot: npt.NDArray[np.uint64]
+    epoch: npt.NDArray[np.uint64]
+    opening_row: Ints
+    end_row: Ints
+    opening_cash: Floats
+    leg_start: Ints
+    leg_symbol: Ints
+    leg_quantity: Floats
+    leg_entry_price: Floats
+
+
+class _Model(NamedTuple):
+    """`Behaviour` as the kernel wants it: `hazards` (4, 4) by kind, rate and effects; sizes."""
+
+    hazards: Floats
+    least_reduction: float
+    most_reduction: float
+    least_withdrawal: float
+    most_withdrawal: float
+    leverage_limit: float
+    log_top_up: float
+    log_sigma: float
+    most_top_up: float
+
+
 @njit(cache=True, error_model="numpy")
 def _walk(
     seed: np.uint64,
-    slot: npt.NDArray[np.uint64],
-    epoch: npt.NDArray[np.uint64],
-    birth_row: Ints,
-    end_row: Ints,
-    birth_cash: Floats,
-    leg_start: Ints,
-    leg_symbol: Ints,
-    leg_quantity: Floats,
-    leg_entry_price: Floats,
+    accounts: _Accounts,
+    model: _Model,
     time: npt.NDArray[np.uint64],
     mark: Floats,
     hours: float,
-    hazards: Floats,
-    sizes: Floats,
     which: Ints,
     figures: Floats,
-    record: bool,
 ) -> int:
-    """Count the actions and, where asked, record them; both walks draw the same numbers."""
-    found = 0
+    """Count the actions and write as many as `which` and `figures` have rows for."""
+    slot, epoch, opening_row, end_row, opening_cash = accounts[:5]
+    leg_start, leg_symbol, leg_quantity, leg_entry_price = accounts[5:]
+    hazards = model.hazards
+    count = 0
     rates = np.empty(4)
     for n in range(len(slot)):
-        key = mix(mix(slot_key(seed, slot[n]), LIFE), epoch[n])
-        cash, kept = birth_cash[n], 1.0
+        key = mix(mix(slot_key(seed, slot[n]), ACCOUNT), epoch[n])
+        cash, remaining = opening_cash[n], 1.0
         reference = cash
-        for row in range(birth_row[n] + 1, end_row[n]):
+        for row in range(opening_row[n] + 1, end_row[n]):
             profit, gross = 0.0, 0.0
             for leg in range(leg_start[n], leg_start[n + 1]):
                 price = mark[row, leg_symbol[leg]]
-                held = kept * leg_quantity[leg]
-                profit += held * (price - leg_entry_price[leg])
-                gross += abs(held * price)
+                quantity = remaining * leg_quantity[leg]
+                profit += quantity * (price - leg_entry_price[leg])
+                gross += abs(quantity * price)
             equity = cash + profit
             if np.isnan(equity):
                 continue
@@ -256,29 +278,31 @@ def _walk(
                         break
                     left -= rates[k]
             if kind == _CUTS:
-                part = sizes[0] + (sizes[1] - sizes[0]) * uniform(key, _SIZE_1, time[row])
+                width = model.most_reduction - model.least_reduction
+                part = model.least_reduction + width * uniform(key, _SIZE_1, time[row])
                 amount = -part * gross
                 cash += part * profit
-                kept *= 1.0 - part
+                remaining *= 1.0 - part
             elif kind == _TOPS_UP:
                 normal = np.sqrt(-2.0 * np.log(uniform(key, _SIZE_1, time[row]))) * np.cos(
                     2.0 * np.pi * uniform(key, _SIZE_2, time[row])
                 )
-                amount = equity * min(np.exp(sizes[5] + sizes[6] * normal), sizes[7])
+                size = np.exp(model.log_top_up + model.log_sigma * normal)
+                amount = equity * min(size, model.most_top_up)
             elif kind == _WITHDRAWS:
-                free = min(equity - gross / sizes[4], cash)
+                free = min(equity - gross / model.leverage_limit, cash)
                 if free <= 0.0:
                     continue
-                amount = -free * (
-                    sizes[2] + (sizes[3] - sizes[2]) * uniform(key, _SIZE_1, time[row])
-                )
+                width = model.most_withdrawal - model.least_withdrawal
+                share = model.least_withdrawal + width * uniform(key, _SIZE_1, time[row])
+                amount = -free * share
             if kind in (_TOPS_UP, _WITHDRAWS):
                 cash += amount
                 reference = equity + amount
-            if record:
-                which[found, 0], which[found, 1], which[found, 2] = n, row, kind
-                figures[found, 0], figures[found, 1], figures[found, 2] = amount, cash, kept
-            found += 1
+            if count < len(which):
+                which[count, 0], which[count, 1], which[count, 2] = n, row, kind
+                figures[count, 0], figures[count, 1], figures[count, 2] = amount, cash, remaining
+            count += 1
             if kind == _CLOSES:
                 break
-    return found
+    return count

@@ -61,7 +61,7 @@ def write_quotes(market: SimulatedMarket, folder: Path) -> tuple[Path, ...]:
     DataError
         The panel has no context.
     """
-    panel, context = market.panel, market.panel.context
+    panel, context = market.panel, market.panel.exogenous
     if context is None:
         raise DataError("the market has no context to write; simulate it with simulate_market")
     closes = panel.closes

@@ -1,13 +1,13 @@
 """The population sampler: accounts to score where a venue has no account history.
 
-A population has `count` slots. A slot lives in consecutive lives of `life_hours`; each life draws
-its book at birth and holds it to its end (what owners may do meanwhile:
+A population has `count` slots. Each slot holds one account after another, each for `life_hours`; an
+account draws its book at opening and holds it to its end (what owners may do meanwhile:
 `market.simulator.account_behaviour`), so leverage is refreshed weekly while every account has days
-of continuous history. Slots are staggered: births spread evenly over the hours of a life.
+of continuous history. Slots are staggered: openings spread evenly over the hours of a life.
 
-A life is drawn by hashing (seed, slot, epoch), with the epoch counted from 1970. No generator
-is carried from one life to the next, so any part of a span samples exactly the lives that the
-whole span would, in any order.
+An account is drawn by hashing (seed, slot, epoch), with the epoch counted from 1970. No generator
+is carried from one account to the next, so any part of a span samples exactly the accounts that
+the whole span would, in any order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,17 +27,14 @@ from msgspec import Meta
 from numba import njit
 
 from market.accounts.book import Book
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import HOUR, format_time
 from market.core.errors import ConfigError, DataError
 from market.simulator.behaviour_rates import Behaviour
 from market.simulator.counter_rng import mix, slot_key, uniform
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-
 MAX_COUNT = 100_000
-"""Largest number of accounts alive at a time; slots are written with five digits."""
+"""Largest number of accounts open at a time; slots are written with five digits."""
 
 _FOLDER = Path(__file__).with_name("populations")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -46,7 +43,7 @@ _PositiveFloat = Annotated[float, Meta(gt=0.0, le=1e12)]
 
 
 class Leverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Gross notional over equity at birth: log-normal with `median` and `log_sigma`, clipped to
+    """Gross notional over equity at opening: log-normal with `median` and `log_sigma`, clipped to
     [`least`, `most`]."""
 
     median: _PositiveFloat
@@ -78,9 +75,9 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     name:
         Name of the file in ``market/simulator/populations``.
     life_hours:
-        Length of a life.
+        Hours that an account is open.
     equity:
-        Equity at birth in the settlement currency, all of it cash.
+        Equity at opening in the settlement currency, all of it cash.
     leverage, coins, legs:
         What a book holds.
     behaviour:
@@ -142,30 +139,30 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 @dataclass(frozen=True, slots=True)
 class SampledAccounts:
-    """N lives with L legs, sorted by slot, then by epoch (so by account id).
+    """N sampled accounts with L legs, sorted by slot, then by epoch (so by account id).
 
     Attributes
     ----------
     slot, epoch:
         Who: int64, shape (N,).
-    birth_row, end_row:
-        Rows of the decision times at which the life is held: from its birth to before its end,
-        int64, shape (N,). The book is drawn at the birth's mark and so known at it.
+    opening_row, end_row:
+        Rows of the decision times at which the account is open: from its opening to before its
+        end, int64, shape (N,). The book is drawn at the opening's mark and so known at it.
     cash:
-        Settlement currency at birth, shape (N,); equity too, as every leg enters at its mark.
+        Settlement currency at opening, shape (N,); equity too, as every leg enters at its mark.
     leg_start:
-        The legs of life i are rows ``leg_start[i]:leg_start[i + 1]``, int64, shape (N + 1,).
+        The legs of account i are rows ``leg_start[i]:leg_start[i + 1]``, int64, shape (N + 1,).
     leg_symbol:
-        Column of the mark, int64, shape (L,); rising within a life.
+        Column of the mark, int64, shape (L,); rising within an account.
     leg_quantity:
         Signed, units of the underlying, shape (L,).
     leg_entry_price:
-        Mark at birth, shape (L,).
+        Mark at opening, shape (L,).
     """
 
     slot: Ints
     epoch: Ints
-    birth_row: Ints
+    opening_row: Ints
     end_row: Ints
     cash: Floats
     leg_start: Ints
@@ -176,46 +173,47 @@ class SampledAccounts:
     def __len__(self) -> int:
         return len(self.slot)
 
-    def account_id(self, life: int) -> str:
-        """Account id of a life, like ``s00012-002890``."""
-        return f"s{self.slot[life]:05d}-{self.epoch[life]:06d}"
+    def account_id(self, account: int) -> str:
+        """Id of an account by its index, like ``s00012-002890``."""
+        return f"s{self.slot[account]:05d}-{self.epoch[account]:06d}"
 
-    def alive(self, row: int) -> Ints:
-        """Lives held at a row of the decision times, rising, int64."""
-        return np.flatnonzero((self.birth_row <= row) & (row < self.end_row))
+    def open_at(self, row: int) -> Ints:
+        """Indices of the accounts open at a row of the decision times, rising, int64."""
+        return np.flatnonzero((self.opening_row <= row) & (row < self.end_row))
 
     def book_at(self, row: int, symbols: Sequence[str]) -> Book:
-        """The book of all lives held at a row, sorted by account id; see `book_of`."""
-        return self.book_of(self.alive(row), symbols)
+        """The book of all accounts open at a row, sorted by account id; see `book_of`."""
+        return self.book_of(self.open_at(row), symbols)
 
-    def book_of(self, lives: Ints, symbols: Sequence[str]) -> Book:
-        """The books of chosen lives, one account each, in the order given.
+    def book_of(self, accounts: Ints, symbols: Sequence[str]) -> Book:
+        """The books of chosen accounts, in the order given.
 
         Parameters
         ----------
-        lives:
-            Index of each life, int64, shape (n,).
+        accounts:
+            Index of each account, int64, shape (n,).
         symbols:
             Names of the columns of the mark; a leg is the perpetual ``<symbol>-PERP``.
         """
-        counts = np.diff(self.leg_start)[lives]
-        leg_start = np.zeros(len(lives) + 1, dtype=np.int64)
+        counts = np.diff(self.leg_start)[accounts]
+        leg_start = np.zeros(len(accounts) + 1, dtype=np.int64)
         np.cumsum(counts, out=leg_start[1:])
-        legs = np.arange(leg_start[-1]) + np.repeat(self.leg_start[lives] - leg_start[:-1], counts)
+        shift = np.repeat(self.leg_start[accounts] - leg_start[:-1], counts)
+        legs = np.arange(leg_start[-1]) + shift
         return Book(
-            account_ids=tuple(self.account_id(int(life)) for life in lives),
-            cash=self.cash[lives],
+            account_ids=tuple(self.account_id(int(account)) for account in accounts),
+            cash=self.cash[accounts],
             leg_start=leg_start,
             leg_instrument=tuple(f"{symbols[symbol]}-PERP" for symbol in self.leg_symbol[legs]),
             leg_quantity=self.leg_quantity[legs],
             leg_entry_price=self.leg_entry_price[legs],
-            balance_start=np.zeros(len(lives) + 1, dtype=np.int64),
+            balance_start=np.zeros(len(accounts) + 1, dtype=np.int64),
             balance_asset=(),
             balance_amount=np.empty(0),
         )
 
 
-def sample_lives(
+def sample_population(
     population: Population,
     count: int,
     seed: int,
@@ -223,14 +221,14 @@ def sample_lives(
     mark: Floats,
     eligible: Bools,
 ) -> SampledAccounts:
-    """Draw the lives that are born on a grid of decision times.
+    """Draw the accounts that open on a grid of decision times.
 
-    quantity = leverage · weight · sign · equity / mark, all drawn at birth and held to the end.
+    quantity = leverage · weight · sign · equity / mark, all drawn at opening and held to the end.
 
-    A life born before the first row is not sampled, because its marks are unknown: the number
-    of accounts alive rises to `count` over the first `life_hours` rows of an hourly grid with
+    An account that opened before the first row is not sampled, because its marks are unknown: the
+    number of open accounts rises to `count` over the first `life_hours` rows of an hourly grid with
     eligible coins, so give that much warm-up. Where fewer coins are eligible than drawn the book
-    holds as many as there are; where none is, the life is left out.
+    holds as many as there are; where none is, the account is left out.
 
     Parameters
     ----------
@@ -238,7 +236,7 @@ def sample_lives(
         What to draw from. Its figures do not enter the hash: two populations that differ in one
         figure are drawn with common random numbers.
     count:
-        Slots, 1 to `MAX_COUNT`; accounts alive at any time. Slot i is the same for every count.
+        Slots, 1 to `MAX_COUNT`; accounts open at any time. Slot i is the same for every count.
     seed:
         Not negative, below 2**63.
     decision_times:
@@ -250,7 +248,7 @@ def sample_lives(
 
     Returns
     -------
-    Lives
+    SampledAccounts
         Symbols are chosen uniformly among the eligible, by column: another order of the columns
         is another sample.
 
@@ -273,48 +271,52 @@ def sample_lives(
     step = _check_grid(decision_times)
     _check_mark(decision_times, mark, eligible)
 
-    slot, epoch, birth = _births(population.life_hours, count, seed, decision_times)
-    birth_row = (birth - decision_times[0]) // step
-    end_row = np.minimum(birth_row + population.life_hours * HOUR // step, len(decision_times))
+    slot, epoch, opening = _openings(population.life_hours, count, seed, decision_times)
+    opening_row = (opening - decision_times[0]) // step
+    end_row = np.minimum(opening_row + population.life_hours * HOUR // step, len(decision_times))
 
     legs, symbol, quantity = _draw(
         np.uint64(seed),
         slot.astype(np.uint64),
         epoch.astype(np.uint64),
-        birth_row,
+        opening_row,
         np.ascontiguousarray(mark, dtype=np.float64),
         np.ascontiguousarray(eligible, dtype=np.bool_),
-        population.coins.least,
-        population.coins.most,
-        np.log(population.leverage.median),
-        population.leverage.log_sigma,
-        population.leverage.least,
-        population.leverage.most,
-        population.legs.long_probability,
-        population.equity,
+        _Books(
+            population.coins.least,
+            population.coins.most,
+            np.log(population.leverage.median),
+            population.leverage.log_sigma,
+            population.leverage.least,
+            population.leverage.most,
+            population.legs.long_probability,
+            population.equity,
+        ),
     )
-    born = legs > 0
-    held = np.arange(symbol.shape[1]) < legs[born, np.newaxis]
-    leg_symbol = symbol[born][held]
-    leg_start = np.zeros(int(born.sum()) + 1, dtype=np.int64)
-    np.cumsum(legs[born], out=leg_start[1:])
+    opened = legs > 0
+    held = np.arange(symbol.shape[1]) < legs[opened, np.newaxis]
+    leg_symbol = symbol[opened][held]
+    leg_start = np.zeros(int(opened.sum()) + 1, dtype=np.int64)
+    np.cumsum(legs[opened], out=leg_start[1:])
     return SampledAccounts(
-        slot=slot[born],
-        epoch=epoch[born],
-        birth_row=birth_row[born],
-        end_row=end_row[born],
+        slot=slot[opened],
+        epoch=epoch[opened],
+        opening_row=opening_row[opened],
+        end_row=end_row[opened],
         cash=np.full(len(leg_start) - 1, population.equity),
         leg_start=leg_start,
         leg_symbol=leg_symbol,
-        leg_quantity=quantity[born][held],
-        leg_entry_price=mark[np.repeat(birth_row[born], legs[born]), leg_symbol],
+        leg_quantity=quantity[opened][held],
+        leg_entry_price=mark[np.repeat(opening_row[opened], legs[opened]), leg_symbol],
     )
 
 
 def _check_grid(decision_times: Ints) -> int:
     """The step of the grid in nanoseconds."""
     if len(decision_times) < 2:
-        raise DataError(f"lives need at least 2 decision times, given {len(decision_times)}")
+        raise DataError(
+            f"sampled accounts need at least 2 decision times, given {len(decision_times)}"
+        )
     steps = np.diff(decision_times)
     step = int(steps[0])
     if step <= 0 or HOUR % step or (steps != step).any():
@@ -346,27 +348,27 @@ def _check_mark(decision_times: Ints, mark: Floats, eligible: Bools) -> None:
         )
 
 
-def _births(
+def _openings(
     life_hours: int, count: int, seed: int, decision_times: Ints
 ) -> tuple[Ints, Ints, Ints]:
-    """Slot, epoch and time of every birth on the grid, by slot and then epoch.
+    """Slot, epoch and time of every opening on the grid, by slot and then epoch.
 
-    Life (slot, epoch) is born at epoch · life + offset(slot) since 1970.
+    Account (slot, epoch) opens at epoch · life + offset(slot) since 1970.
     """
     life = life_hours * HOUR
     offset = _offsets(np.uint64(seed), count, np.uint64(life_hours)) * HOUR
     first = -((offset - decision_times[0]) // life)
     last = (decision_times[-1] - offset) // life
-    lives = last - first + 1
-    slot = np.repeat(np.arange(count, dtype=np.int64), lives)
-    start = np.cumsum(lives) - lives
+    openings = last - first + 1
+    slot = np.repeat(np.arange(count, dtype=np.int64), openings)
+    start = np.cumsum(openings) - openings
     epoch = np.arange(len(slot), dtype=np.int64) - start[slot] + first[slot]
     return slot, epoch, epoch * life + offset[slot]
 
 
 # What a number is for: no two uses of one key share one. numba mixes uint64 with int64 to float64,
 # so every operand is uint64.
-_OFFSET, LIFE = np.uint64(0), np.uint64(1)
+_OFFSET, ACCOUNT = np.uint64(0), np.uint64(1)
 _COINS, _LEVERAGE_1, _LEVERAGE_2, _PICK, _WEIGHT, _SIDE = (
     np.uint64(purpose) for purpose in range(6)
 )
@@ -375,11 +377,24 @@ _ZERO = np.uint64(0)
 
 @njit(cache=True)
 def _offsets(seed: np.uint64, count: int, life_hours: np.uint64) -> Ints:
-    """Hour within a life at which each slot is born, int64, shape (count,)."""
+    """Hour within a life at which the accounts of each slot open, int64, shape (count,)."""
     offsets = np.empty(count, dtype=np.int64)
     for slot in range(count):
         offsets[slot] = np.int64(mix(slot_key(seed, np.uint64(slot)), _OFFSET) % life_hours)
     return offsets
+
+
+class _Books(NamedTuple):
+    """Distribution of the books: `Population` as the kernel wants it."""
+
+    least_coins: int
+    most_coins: int
+    log_median: float
+    log_sigma: float
+    least_leverage: float
+    most_leverage: float
+    long_probability: float
+    equity: float
 
 
 @njit(cache=True)
@@ -387,35 +402,28 @@ def _draw(
     seed: np.uint64,
     slot: npt.NDArray[np.uint64],
     epoch: npt.NDArray[np.uint64],
-    birth_row: Ints,
+    opening_row: Ints,
     mark: Floats,
     eligible: Bools,
-    least_coins: int,
-    most_coins: int,
-    log_median: float,
-    log_sigma: float,
-    least_leverage: float,
-    most_leverage: float,
-    long_probability: float,
-    equity: float,
+    books: _Books,
 ) -> tuple[Ints, Ints, Floats]:
-    """Number of legs (N,), and symbol and signed quantity (N, most_coins) of each life."""
-    lives, symbols = len(slot), eligible.shape[1]
-    legs = np.zeros(lives, dtype=np.int64)
-    chosen = np.zeros((lives, most_coins), dtype=np.int64)
-    quantity = np.zeros((lives, most_coins))
+    """Number of legs (N,), and symbol and signed quantity (N, most_coins) of each account."""
+    accounts, symbols = len(slot), eligible.shape[1]
+    legs = np.zeros(accounts, dtype=np.int64)
+    chosen = np.zeros((accounts, books.most_coins), dtype=np.int64)
+    quantity = np.zeros((accounts, books.most_coins))
     rank = np.empty(symbols)
-    for n in range(lives):
-        row = birth_row[n]
-        key = mix(mix(slot_key(seed, slot[n]), LIFE), epoch[n])
+    for n in range(accounts):
+        row = opening_row[n]
+        key = mix(mix(slot_key(seed, slot[n]), ACCOUNT), epoch[n])
         available = 0
         for s in range(symbols):
             rank[s] = np.inf
             if eligible[row, s]:
                 rank[s] = uniform(key, _PICK, np.uint64(s))
                 available += 1
-        spread = most_coins - least_coins + 1
-        coins = least_coins + int(uniform(key, _COINS, _ZERO) * spread)
+        spread = books.most_coins - books.least_coins + 1
+        coins = books.least_coins + int(uniform(key, _COINS, _ZERO) * spread)
         coins = min(coins, available)
         if coins == 0:
             continue
@@ -425,16 +433,16 @@ def _draw(
         normal = np.sqrt(-2.0 * np.log(uniform(key, _LEVERAGE_1, _ZERO))) * np.cos(
             2.0 * np.pi * uniform(key, _LEVERAGE_2, _ZERO)
         )
-        leverage = np.exp(log_median + log_sigma * normal)
-        leverage = min(max(leverage, least_leverage), most_leverage)
+        leverage = np.exp(books.log_median + books.log_sigma * normal)
+        leverage = min(max(leverage, books.least_leverage), books.most_leverage)
         total = 0.0
         for k in range(coins):
             weight = -np.log(uniform(key, _WEIGHT, np.uint64(k)))
             quantity[n, k] = weight
             total += weight
         for k in range(coins):
-            long = uniform(key, _SIDE, np.uint64(k)) < long_probability
-            notional = leverage * equity * quantity[n, k] / total
+            long = uniform(key, _SIDE, np.uint64(k)) < books.long_probability
+            notional = leverage * books.equity * quantity[n, k] / total
             chosen[n, k] = picked[k]
             quantity[n, k] = (notional if long else -notional) / mark[row, picked[k]]
         legs[n] = coins

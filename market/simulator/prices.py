@@ -25,14 +25,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
 from market.bars.panel import CLOSE, HIGH, LOW, OPEN, VOLUME
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import DAY, HOUR, Interval
 from market.simulator.market_parameters import (
     DAYS_PER_YEAR,
@@ -41,9 +40,6 @@ from market.simulator.market_parameters import (
     MarketParameters,
 )
 from market.simulator.streams import MARKET, Stream
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 CHUNK = 2_048
 """Bars drawn at once: bounds memory at about 30 MB for all coins."""
@@ -55,8 +51,7 @@ _SHAPE_NORMALS = 4  # beyond the sub-steps, in this order:
 _PART, _JUMP, _OTHER, _NOISE = range(4)  # fast or own volatility; jump; slow or volume; noise
 
 
-@dataclass(frozen=True, slots=True)
-class PriceChunk:
+class PriceChunk(NamedTuple):
     """What one chunk of B bars of S coins leaves behind beside the bars.
 
     Attributes
@@ -74,7 +69,26 @@ class PriceChunk:
     bars: slice
     level: Floats
     log_volatility: Floats
-    stress: npt.NDArray[np.bool_]
+    stress: Bools
+
+
+class _Draws(NamedTuple):
+    """Random numbers of B bars: `normals` (1 + S, B, steps + 4) and `uniforms` (1 + S, B, 2), the
+    market's in row 0; `exponentials` (S, B, 2 · steps)."""
+
+    normals: Floats
+    uniforms: Floats
+    exponentials: Floats
+
+
+class _State(NamedTuple):
+    """State at the close of a bar, carried on in place: `log_price` and `volume_noise` (S,),
+    `log_volatility` (2 + S,), `regime` (1,)."""
+
+    log_price: Floats
+    log_volatility: Floats
+    volume_noise: Floats
+    regime: Ints
 
 
 class _Coefficients(NamedTuple):
@@ -160,36 +174,29 @@ def fill_bars(
     steps = parameters.volatility.sub_steps
     starts = [stream.start(3) for stream in streams]
     market, own = starts[MARKET], starts[MARKET + 1 :]
-    log_price = np.log([coin.price for coin in coins])
-    log_volatility = coefficients.spread * np.r_[market[:2], [start[0] for start in own]]
-    volume_noise = coefficients.volume_noise * np.array([start[1] for start in own])
     in_stress = 0.5 * math.erfc(market[2] / math.sqrt(2.0)) < parameters.regimes.stress_share
-    regime = np.array([in_stress], dtype=np.int64)
+    state = _State(
+        log_price=np.log([coin.price for coin in coins]),
+        log_volatility=coefficients.spread * np.r_[market[:2], [start[0] for start in own]],
+        volume_noise=coefficients.volume_noise * np.array([start[1] for start in own]),
+        regime=np.array([in_stress], dtype=np.int64),
+    )
     for first in range(0, len(values), CHUNK):
         chunk = slice(first, min(first + CHUNK, len(values)))
         bars = chunk.stop - chunk.start
-        state = PriceChunk(
+        hidden = PriceChunk(
             bars=chunk,
             level=np.empty((bars, len(coins))),
-            log_volatility=np.empty((bars, len(log_volatility))),
+            log_volatility=np.empty((bars, 2 + len(coins))),
             stress=np.empty(bars, dtype=np.bool_),
         )
-        _advance(
+        draws = _Draws(
             np.stack([stream.normals(bars, steps + _SHAPE_NORMALS) for stream in streams]),
             np.stack([stream.uniforms(bars, 2) for stream in streams]),
             np.stack([stream.exponentials(bars, 2 * steps) for stream in streams[1:]]),
-            season[chunk],
-            coefficients,
-            log_price,
-            log_volatility,
-            volume_noise,
-            regime,
-            values[chunk],
-            state.level,
-            state.log_volatility,
-            state.stress,
         )
-        yield state
+        _advance(draws, season[chunk], coefficients, state, values[chunk], hidden)
+        yield hidden
 
 
 def mean_power(parameters: MarketParameters, power: float) -> float:
@@ -226,26 +233,18 @@ def _season(opens: Ints, interval: Interval, parameters: MarketParameters) -> Fl
 
 @njit(cache=True, error_model="numpy")
 def _advance(
-    normals: Floats,
-    uniforms: Floats,
-    exponentials: Floats,
+    draws: _Draws,
     season: Floats,
     coefficients: _Coefficients,
-    log_price: Floats,
-    log_volatility: Floats,
-    volume_noise: Floats,
-    regime: Ints,
+    state: _State,
     values: Floats,
-    levels: Floats,
-    log_volatilities: Floats,
-    stress: npt.NDArray[np.bool_],
+    hidden: PriceChunk,
 ) -> None:
-    """Fill the bars of one chunk; row 0 of what concerns streams is the market's.
-
-    `log_price` (S,), `log_volatility` (2 + S,), `volume_noise` (S,) and `regime` (1,) are the
-    state, carried on in place.
-    """
+    """Fill `values` (B, S, 5) and `hidden` with the bars of one chunk and carry `state` on."""
     c = coefficients
+    normals, uniforms, exponentials = draws
+    log_price, log_volatility, volume_noise, regime = state
+    _, levels, log_volatilities, stress = hidden
     bars, coins = values.shape[0], values.shape[1]
     steps = exponentials.shape[2] // 2
     # E exp(2 · log-volatility) = 1, so that the average variance is the declared one.

@@ -25,10 +25,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
 from market.bars.panel import BASIS, CLOSE, FUNDING, IMPLIED_VOLATILITY, OPEN, OPEN_INTEREST
+from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import HOUR, Interval
 from market.simulator.market_parameters import (
     HOURS_PER_YEAR,
@@ -37,9 +37,6 @@ from market.simulator.market_parameters import (
 )
 from market.simulator.prices import FAST, FIRST_OWN, SLOW, PriceChunk, mean_power
 from market.simulator.streams import MARKET, Stream
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 SETTLEMENT_HOURS = 8
 """Hours between two settlements of funding, at 00:00, 08:00 and 16:00 UTC."""
@@ -78,7 +75,7 @@ class _Coefficients(NamedTuple):
     open_interest: Floats
     interest_spread: float
     trend: float
-    indexed: npt.NDArray[np.bool_]
+    indexed: Bools
     index_scale: Floats
     index_noise: float
     jump_share: float
@@ -86,6 +83,19 @@ class _Coefficients(NamedTuple):
     node_decay: Floats
     node_weight: Floats
     stress_mean: Floats
+
+
+class ShownQuotes(NamedTuple):
+    """What a venue shows beside bars: `context` (T, S, 7) as in `market.bars.panel.BarPanel`,
+    `half_spread` and `depth` (T, S)."""
+
+    exogenous: Floats
+    half_spread: Floats
+    depth: Floats
+
+    def rows(self, rows: slice) -> ShownQuotes:
+        """Some rows; a view."""
+        return ShownQuotes(self.exogenous[rows], self.half_spread[rows], self.depth[rows])
 
 
 class Quotes:
@@ -115,32 +125,20 @@ class Quotes:
         self._state[_MOMENTUM] = 0.0
         self._paid = np.zeros((2, len(coins)))  # sum of basis and bars since the last settlement
 
-    def fill(
-        self,
-        chunk: PriceChunk,
-        opens: Ints,
-        values: Floats,
-        context: Floats,
-        half_spread: Floats,
-        depth: Floats,
-    ) -> None:
-        """Fill the chunk's rows of `context` (T, S, 7), `half_spread` and `depth` (T, S)."""
+    def fill(self, chunk: PriceChunk, opens: Ints, values: Floats, shown: ShownQuotes) -> None:
+        """Fill the chunk's rows of `shown`, from the bars `values` (T, S, 5)."""
         rows = chunk.bars
         bars = rows.stop - rows.start
         closes = opens[rows] + self._interval.nanoseconds
         _advance(
             np.stack([stream.quotes(bars, _COLUMNS) for stream in self._streams]),
             closes % (SETTLEMENT_HOURS * HOUR) == 0,
-            chunk.level,
-            chunk.log_volatility,
-            chunk.stress,
+            chunk,
             values[rows],
             self._coefficients,
             self._state,
             self._paid,
-            context[rows],
-            half_spread[rows],
-            depth[rows],
+            shown.rows(rows),
         )
 
 
@@ -207,20 +205,18 @@ def _coefficients(
 @njit(cache=True, error_model="numpy")
 def _advance(
     normals: Floats,
-    settles: npt.NDArray[np.bool_],
-    level: Floats,
-    log_volatility: Floats,
-    stress: npt.NDArray[np.bool_],
+    settles: Bools,
+    hidden: PriceChunk,
     values: Floats,
     coefficients: _Coefficients,
     state: Floats,
     paid: Floats,
-    context: Floats,
-    half_spread: Floats,
-    depth: Floats,
+    shown: ShownQuotes,
 ) -> None:
     """Fill one chunk; `state` (states, S) and `paid` (2, S) are carried on in place."""
     c = coefficients
+    _, level, log_volatility, stress = hidden
+    context, half_spread, depth = shown
     bars, coins = level.shape
     fresh = np.sqrt(1.0 - c.decay * c.decay)
     follow, rest = c.momentum, np.sqrt(1.0 - c.momentum * c.momentum)

@@ -11,17 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from market.bars.panel import CONTEXT_WIDTH, BarPanel
+from market.bars.panel import EXOGENOUS_WIDTH, BarPanel
+from market.core.arrays import Bools, Floats
 from market.core.clock import DAY, Interval, parse_time
 from market.core.errors import ConfigError
 from market.simulator.market_parameters import Coin, MarketParameters
 from market.simulator.prices import PriceChunk, fill_bars
-from market.simulator.quotes import Quotes
+from market.simulator.quotes import Quotes, ShownQuotes
 from market.simulator.streams import MARKET, Stream
-
-Floats = npt.NDArray[np.float64]
 
 DEFAULT_START = parse_time("2025-01-01T00:00:00Z")
 """Open of the first bar unless an end is given: the same data on every day."""
@@ -54,7 +52,7 @@ class SimulatedMarket:
     half_spread: Floats
     depth: Floats
     volatility: Floats
-    stress: npt.NDArray[np.bool_]
+    stress: Bools
     parameters: MarketParameters
 
 
@@ -115,14 +113,16 @@ def simulate_market(
 
     Parameters and errors are those of `simulate_bars`, and so are the bars, to the last bit.
     Funding is known at 00:00, 08:00 and 16:00 UTC and NaN at other closes; the index of implied
-    volatility is NaN for coins that have none, and so is all that the surface of options tells;
+    volatility is NaN for coins that have none, and so are skew, term slope and curvature;
     nothing else is missing.
     """
     plan = _Plan.of(seed, days, symbols, interval, end, parameters)
     panel = plan.panel
     shape = panel.values.shape[:2]
-    context = np.full((*shape, CONTEXT_WIDTH), np.nan)
-    half_spread, depth, volatility = np.empty(shape), np.empty(shape), np.empty(shape)
+    shown = ShownQuotes(
+        np.full((*shape, EXOGENOUS_WIDTH), np.nan), np.empty(shape), np.empty(shape)
+    )
+    volatility = np.empty(shape)
     stress = np.empty(len(panel), dtype=np.bool_)
     coins = plan.coins
     average = np.array([coin.volatility for coin in coins])
@@ -131,11 +131,11 @@ def simulate_market(
     for chunk in plan.chunks():
         volatility[chunk.bars] = chunk.level * average
         stress[chunk.bars] = chunk.stress
-        quotes.fill(chunk, panel.opens, panel.values, context, half_spread, depth)
+        quotes.fill(chunk, panel.opens, panel.values, shown)
     return SimulatedMarket(
-        panel=BarPanel(interval, panel.symbols, panel.opens, panel.values, context),
-        half_spread=half_spread,
-        depth=depth,
+        panel=BarPanel(interval, panel.symbols, panel.opens, panel.values, shown.exogenous),
+        half_spread=shown.half_spread,
+        depth=shown.depth,
         volatility=volatility,
         stress=stress,
         parameters=plan.parameters,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 MARKET = 0
 """Position of the market's streams; coin n has position 1 + n."""

@@ -60,7 +60,7 @@ class BarUpdates:
     symbol:
         Bar symbol.
     ts:
-        Opens, int64, shape (n,).
+        Ints, int64, shape (n,).
     values:
         As `BarValues`, float64, shape (n, 5); NaN where the source has no number.
     known_at:

@@ -1,4 +1,4 @@
-"""Messages of the HTTP API that tell market facts, and the updates that they are.
+"""Messages of the HTTP API with market facts, as updates and back.
 
 Prices are in the settlement currency, sizes in units of the underlying, rates and vols annual
 decimals, times ISO 8601 in UTC. The ledger keeps updates in the form of these messages, so an
@@ -176,12 +176,12 @@ def account_update(account: AccountIn, ts: int) -> AccountUpdate:
 
 
 def bar_message(update: BarUpdate) -> BarIn:
-    """The message that tells a bar."""
+    """The message of a bar."""
     return BarIn(update.symbol, format_time(update.ts), *update.values)
 
 
 def quote_message(update: QuoteUpdate) -> QuoteIn:
-    """The message that tells a quote."""
+    """The message of a quote."""
     fields: dict[str, Any] = {name: value[0] for name, value in update.figures.items()}
     vols, svi = update.figures.get("vols"), update.figures.get("svi")
     if vols is not None:
@@ -194,7 +194,7 @@ def quote_message(update: QuoteUpdate) -> QuoteIn:
 
 
 def account_message(account: Account) -> AccountIn:
-    """The message that tells an account as it stands; raises `msgspec.ValidationError` where it
+    """The message of an account as it stands; raises `msgspec.ValidationError` where it
     has more than a message can hold."""
     return msgspec.convert(msgspec.to_builtins(account), AccountIn)
 

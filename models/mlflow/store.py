@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SADeprecationWarning, SQLAlchemyError
 
 from market.core.errors import ModelError
-from market.core.redaction import redact, shown_address
+from market.core.redaction import display_address, redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,8 +78,8 @@ class Tracking:
 
     @property
     def address(self) -> str:
-        """The uri fit to be shown, see `market.core.redaction.shown_address`."""
-        return shown_address(self.uri)
+        """The uri fit to be shown, see `market.core.redaction.display_address`."""
+        return display_address(self.uri)
 
     @property
     def artifact_location(self) -> str | None:

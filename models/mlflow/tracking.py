@@ -48,7 +48,7 @@ _PLOT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}(\.png|\.svg)?")
 _FILE_NAME = re.compile(r"([a-z0-9_]{1,32}/)?[a-z0-9_]{1,64}\.(csv|html|json|md)")
 _NOTE = "mlflow.note.content"
 _EXPERIMENT_TAGS = {
-    # Opens the experiment as model training, not as a language model's traces.
+    # Ints the experiment as model training, not as a language model's traces.
     "mlflow.experimentKind": "custom_model_development",
     _NOTE: "Trainings of Margincast. Each run is one `margincast retrain`; its description says "
     "the outcome, `review.html` among its artifacts shows everything, and its child runs are "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from market.bars.bar_cleaning import MAX_PRICE, MAX_VOLUME, MIN_PRICE, MIN_VOLUME, possible
+from market.bars.bar_cleaning import MAX_PRICE, MAX_VOLUME, MIN_PRICE, MIN_VOLUME, is_possible
 from market.core.clock import DAY, Interval, format_time
 from market.sources.base import BarUpdate
 
@@ -39,7 +39,7 @@ class BarChecks:
     def check(self, interval: str, bars: Sequence[BarUpdate]) -> list[str | None]:
         """Why each bar is rejected; None where it can be applied."""
         values = np.array([bar.values for bar in bars], dtype=np.float64)
-        can_exist = possible(values.reshape(-1, 5)).tolist()
+        can_exist = is_possible(values.reshape(-1, 5)).tolist()
         return [
             self._check(interval, bar, sound) for bar, sound in zip(bars, can_exist, strict=True)
         ]

@@ -19,7 +19,7 @@ import numpy as np
 
 from ledger.records import Entry
 from market.bars.filtered_bars import RECENT_ROWS
-from market.bars.outlier_filter import LIMITED, SUSPECT, PriceGuard, Verdicts, is_rejected
+from market.bars.outlier_filter import LIMITED, SUSPECT, OutlierFilter, Verdicts, is_rejected
 from market.bars.panel import CLOSE
 from market.core.arrays import Bools, Floats
 from market.core.clock import format_time
@@ -93,7 +93,7 @@ def apply_bars(
     interval: str,
     bars: Sequence[BarUpdate],
     checks: BarChecks,
-    guard: PriceGuard | None,
+    outlier_filter: OutlierFilter | None,
     counting: Counting,
     *,
     correction: Correction | None = None,
@@ -111,7 +111,7 @@ def apply_bars(
         The bars; none where only a grace is over.
     checks:
         Checks each bar alone.
-    guard:
+    outlier_filter:
         Filters them; None: all are taken as they are.
     counting:
         How steps come to count.
@@ -120,7 +120,7 @@ def apply_bars(
     late:
         Places of bars that were recorded as late and stay so.
     """
-    builder = StepBuilder(state, bars, counting, guard, correct=correction is not None)
+    builder = StepBuilder(state, bars, counting, outlier_filter, correct=correction is not None)
     results = builder.results
     valid: list[tuple[int, BarUpdate]] = []
     for i, refusal in enumerate(checks.check(interval, bars) if bars else ()):
@@ -161,7 +161,7 @@ def apply_bars(
         for i, bar in valid
         if final_results[i].status in ("applied", "corrected")
     }
-    after, confirmed = confirm_by_bars(after, accepted, guard)
+    after, confirmed = confirm_by_bars(after, accepted, outlier_filter)
     payload: dict[str, Any] = {
         "interval": interval,
         "bars": [msgspec.to_builtins(bar_message(bars[i])) for i in recorded],
@@ -220,7 +220,7 @@ class StepBuilder:
         The market before.
     counting:
         How steps come to count.
-    guard:
+    outlier_filter:
         Filters the bars; None: all are taken as they are.
     correct:
         Whether bars that are late are corrections.
@@ -231,7 +231,7 @@ class StepBuilder:
         state: LiveMarketState,
         bars: Sequence[BarUpdate],
         counting: Counting,
-        guard: PriceGuard | None,
+        outlier_filter: OutlierFilter | None,
         *,
         correct: bool = False,
     ) -> None:
@@ -240,7 +240,12 @@ class StepBuilder:
         self.results: list[BarResult | None] = [None] * len(bars)
         self.counted: dict[int, tuple[Reason, Bools]] = {}
         self.beyond_hard_band: set[int] = set()
-        self._bars, self._counting, self._guard, self._correct = bars, counting, guard, correct
+        self._bars, self._counting, self._outlier_filter, self._correct = (
+            bars,
+            counting,
+            outlier_filter,
+            correct,
+        )
         self._live = state.live
         self._columns = {symbol: i for i, symbol in enumerate(state.head.symbols)}
         self._steps, self._waiting = dict(state.steps), dict(state.waiting)
@@ -280,7 +285,7 @@ class StepBuilder:
             self._count(due, "grace")
         self._close()
         self._flush()
-        ahead, verdicts = ahead_marks(self.state, self._guard)
+        ahead, verdicts = ahead_marks(self.state, self._outlier_filter)
         self.state = replace(self.state, ahead=ahead)
         self._set_filtered_results(verdicts)
         waiting = self.state.waiting
@@ -426,7 +431,7 @@ class StepBuilder:
         if self.newest is not None and (changed or self.newest != before):
             first = min(changed, default=self.newest)
             self.state, verdicts = recompute(
-                self.state, self._steps, first, self.newest, self._guard
+                self.state, self._steps, first, self.newest, self._outlier_filter
             )
             self._steps = dict(self.state.steps)
         self.state = replace(

@@ -21,8 +21,8 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from market.bars.outlier_filter import PriceGuard
-from market.bars.panel import CLOSE, CONTEXT_WIDTH
+from market.bars.outlier_filter import OutlierFilter
+from market.bars.panel import CLOSE, EXOGENOUS_WIDTH
 from market.core.arrays import Floats
 from market.core.clock import DAY, Interval
 from market.quotes.quote_filter import SOURCE_INTERVALS
@@ -30,7 +30,7 @@ from monitoring.market_state.recompute import ahead_marks, recompute
 from monitoring.market_state.state import LiveMarketState
 from monitoring.market_state.steps import QUOTE_SERIES_WIDTH, SPOT_MARK
 
-_Kind = Annotated[int, msgspec.Meta(ge=SPOT_MARK, lt=CONTEXT_WIDTH)]
+_Kind = Annotated[int, msgspec.Meta(ge=SPOT_MARK, lt=EXOGENOUS_WIDTH)]
 
 _MAX_WAIT = 7 * DAY
 """Values older than this before the newest one cannot count any more."""
@@ -40,7 +40,7 @@ _MAX_WAIT = 7 * DAY
 class ExogenousUpdate:
     """One value for a step: its open, the symbol's column, the column of the series, the value.
 
-    Kinds are columns of `BarPanel.context`, or `SPOT_MARK` and `PERPETUAL_MARK`.
+    Kinds are columns of `BarPanel.exogenous`, or `SPOT_MARK` and `PERPETUAL_MARK`.
     """
 
     open: int
@@ -65,7 +65,7 @@ def first_open(state: LiveMarketState) -> int | None:
 def apply_exogenous(
     state: LiveMarketState,
     updates: Iterable[ExogenousUpdate],
-    guard: PriceGuard | None,
+    guard: OutlierFilter | None,
     *,
     by_record: bool = False,
 ) -> LiveMarketState:
@@ -121,7 +121,7 @@ def to_records(series: Mapping[int, Floats], symbols: tuple[str, ...]) -> list[l
         [
             open_,
             symbols[column],
-            kind if kind < CONTEXT_WIDTH else kind - QUOTE_SERIES_WIDTH,
+            kind if kind < EXOGENOUS_WIDTH else kind - QUOTE_SERIES_WIDTH,
             float(series[open_][column, kind]),
         ]
         for open_ in sorted(series)

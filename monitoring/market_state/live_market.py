@@ -24,7 +24,7 @@ from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
 from ledger.records import Entry
 from ledger.store import Ledger
-from market.bars.outlier_filter import PriceGuard, new_state
+from market.bars.outlier_filter import OutlierFilter, new_state
 from market.bars.panel import BarPanel
 from market.core.arrays import Floats
 from market.core.clock import format_time
@@ -66,7 +66,7 @@ class LiveMarket:
         Features of the history, of which the last row counts; None without history.
     recent:
         Bars of the history as received, the newest of which are recognised as duplicates.
-    guard:
+    outlier_filter:
         Parameters of the outlier filter; None: bars are not filtered.
     filter_state:
         State of the filter after the history, shape (S, 4); None: before any bar.
@@ -87,7 +87,7 @@ class LiveMarket:
         mark: Floats,
         features: MarketFeatures | None,
         recent: BarPanel | None = None,
-        guard: PriceGuard | None = None,
+        outlier_filter: OutlierFilter | None = None,
         filter_state: Floats | None = None,
         rule: StepRule | None = None,
         recorded: frozenset[tuple[int, int]] = frozenset(),
@@ -107,7 +107,7 @@ class LiveMarket:
             raise DataError(
                 f"a filter state of shape {begin.shape} does not fit {len(symbols)} symbols"
             )
-        self._guard = guard
+        self._outlier_filter = outlier_filter
         self._rule = StepRule() if rule is None else rule
         self._columns = {symbol: i for i, symbol in enumerate(symbols)}
         self._lock = threading.Lock()
@@ -179,7 +179,7 @@ class LiveMarket:
                 interval,
                 bars,
                 checks,
-                self._guard,
+                self._outlier_filter,
                 Counting(self._rule, now, final),
                 correction=correction,
             )
@@ -205,7 +205,7 @@ class LiveMarket:
             interval = self._state.interval
             checks = BarChecks(interval, self._columns, MAX_AHEAD_DAYS)
             state, posted = apply_bars(
-                self._state, interval.name, (), checks, self._guard, counting
+                self._state, interval.name, (), checks, self._outlier_filter, counting
             )
             if posted.entry is not None and record is not None:
                 record(posted.entry)
@@ -264,7 +264,7 @@ class LiveMarket:
         """
         with self._lock:
             checks = quote_checks(self._state, self._columns, cash_assets, now)
-            state, posted = apply_quotes(self._state, quotes, checks, self._guard)
+            state, posted = apply_quotes(self._state, quotes, checks, self._outlier_filter)
             entries = [] if posted.entry is None else [posted.entry]
             unsaved = self._unsaved + posted.count
             if entries and unsaved >= max(SAVED_EVERY, 4 * len(state.quotes.histories)):
@@ -288,10 +288,10 @@ class LiveMarket:
         """
         with self._lock:
             (open_,) = bars.opens.tolist()
-            series = None if bars.context is None else bars.context[0].copy()
+            series = None if bars.exogenous is None else bars.exogenous[0].copy()
             step = Step(bars.values[0].copy(), file_series=series, mark=mark.copy())
             steps = {**self._state.steps, open_: step}
-            state, _ = recompute(self._state, steps, open_, open_, self._guard)
+            state, _ = recompute(self._state, steps, open_, open_, self._outlier_filter)
             unmoved = state.suspect & (mark == self._state.mark)
             if unmoved.any():
                 # The bar marks its symbol once it is confirmed: nothing else does.
@@ -325,7 +325,9 @@ class LiveMarket:
             A record holds no bars or quotes.
         """
         with self._lock:
-            inputs = RecoveryInputs(self._columns, self._guard, cash_assets, self._recorded)
+            inputs = RecoveryInputs(
+                self._columns, self._outlier_filter, cash_assets, self._recorded
+            )
             recovered = replay_market_records(self._state, ledger, inputs, now)
             self._state, self._unsaved = recovered.state, recovered.unsaved
         return recovered.bars

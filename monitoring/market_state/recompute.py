@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from features.state.market_state import MarketFeatures
-from market.bars.outlier_filter import MISSED, PriceGuard, Verdicts, filter_bars
-from market.bars.panel import CLOSE, CONTEXT_WIDTH, BarPanel
+from market.bars.outlier_filter import MISSED, OutlierFilter, Verdicts, filter_bars
+from market.bars.panel import CLOSE, EXOGENOUS_WIDTH, BarPanel
 from market.core.arrays import Floats
 from market.core.clock import Interval
 from monitoring.market_state import steps as live_steps
@@ -27,10 +27,14 @@ class _Filter:
     """Filters the bars of step after step, and keeps the marks by the accepted ones."""
 
     def __init__(
-        self, filter_state: Floats, mark: Floats, guard: PriceGuard | None, interval: Interval
+        self,
+        filter_state: Floats,
+        mark: Floats,
+        outlier_filter: OutlierFilter | None,
+        interval: Interval,
     ) -> None:
         self.state, self.mark = filter_state.copy(), mark
-        self._guard, self._interval = guard, interval
+        self._outlier_filter, self._interval = outlier_filter, interval
 
     def skip(self, steps: int) -> None:
         """Pass steps without any bar."""
@@ -39,9 +43,9 @@ class _Filter:
     def apply(self, step: Step) -> tuple[Floats, Verdicts]:
         """The bars as they count, shape (S, 5), and the verdicts, shape (S,)."""
         bars, verdicts = step.bars, np.zeros(len(step.bars), dtype=np.int8)
-        if self._guard is not None:
+        if self._outlier_filter is not None:
             bars, verdicts = filter_bars(
-                step.bars, self.state, self._guard, self._interval, step.reference_prices
+                step.bars, self.state, self._outlier_filter, self._interval, step.reference_prices
             )
         close = bars[:, CLOSE]
         self.mark = np.where(np.isnan(close), self.mark, close)
@@ -54,10 +58,10 @@ class _Advance:
     """Advances a market through steps; the checkpoint that it starts from is never changed."""
 
     def __init__(
-        self, start: Checkpoint, steps: Mapping[int, Step], guard: PriceGuard | None
+        self, start: Checkpoint, steps: Mapping[int, Step], outlier_filter: OutlierFilter | None
     ) -> None:
         self._state, self._shared = start.state, True
-        self._filter = _Filter(start.filter_state, start.mark, guard, start.state.interval)
+        self._filter = _Filter(start.filter_state, start.mark, outlier_filter, start.state.interval)
         self._steps = steps
         self.verdicts: dict[int, Verdicts] = {}
 
@@ -92,7 +96,7 @@ class _Advance:
             exogenous = step.exogenous
             if exogenous is not None:
                 if series is None:
-                    series = np.full((len(opens), symbols, CONTEXT_WIDTH), np.nan)
+                    series = np.full((len(opens), symbols, EXOGENOUS_WIDTH), np.nan)
                 series[row] = exogenous
         panel = BarPanel(self._state.interval, self._state.symbols, opens, bars, series)
         return self._state.advance(panel)
@@ -103,7 +107,7 @@ def recompute(
     steps: Mapping[int, Step],
     first: int,
     newest: int,
-    guard: PriceGuard | None,
+    outlier_filter: OutlierFilter | None,
 ) -> tuple[LiveMarketState, dict[int, Verdicts]]:
     """The market through `newest`, the newest step that counts.
 
@@ -117,7 +121,7 @@ def recompute(
         Open of the first one that is not as it was in `state`.
     newest:
         Open of the newest one, no older than the newest one of `state`.
-    guard:
+    outlier_filter:
         Filters the bars; None: all are taken as they are.
 
     Returns
@@ -127,7 +131,7 @@ def recompute(
     steps = _merge_exogenous(state, steps, newest)
     start = _start(state, first)
     at = min(steps) if start.next_open is None else start.next_open
-    run = _Advance(start, steps, guard)
+    run = _Advance(start, steps, outlier_filter)
     checkpoints = [c for c in state.checkpoints if c.next_open is None or c.next_open <= at]
     for stop in _grid(checkpoints[-1].next_open, at, newest, state.interval):
         run.through(at, stop)
@@ -158,12 +162,12 @@ def recompute(
 
 
 def ahead_marks(
-    state: LiveMarketState, guard: PriceGuard | None
+    state: LiveMarketState, outlier_filter: OutlierFilter | None
 ) -> tuple[tuple[AheadMarks, ...], dict[int, Verdicts]]:
     """Marks by the bars of the waiting steps, step after step, and the verdicts on these bars."""
     step = state.interval.nanoseconds
     closes = np.zeros(len(state.mark), dtype=np.int64)
-    filtered = _Filter(state.filter_state, state.mark, guard, state.interval)
+    filtered = _Filter(state.filter_state, state.mark, outlier_filter, state.interval)
     last = state.head.last_open
     marks: list[AheadMarks] = []
     verdicts: dict[int, Verdicts] = {}

@@ -15,7 +15,7 @@ from decisions.errors import NoMarketError, RequestError
 from features.registry import STALE_INTERVALS
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
-from market.bars.outlier_filter import HELD, MISSED, SIDE
+from market.bars.outlier_filter import MISSED, SIDE, SUSPECT_CLOSE
 from market.bars.panel import CLOSE
 from market.core.arrays import Bools, Floats
 from market.core.clock import DAY, HOUR, Interval, format_time, parse_time
@@ -135,7 +135,7 @@ class LiveMarketState:
         if not suspect.any() or close is None:
             return None
         step = self.interval.nanoseconds
-        price = np.where(suspect, filter_state[:, HELD], np.nan)
+        price = np.where(suspect, filter_state[:, SUSPECT_CLOSE], np.nan)
         # Of a bar that is remembered no more, the first that may have been it.
         missed = np.maximum(filter_state[:, MISSED], 1).astype(np.int64)
         ts = np.where(suspect, close - (missed - 1) * step, 0)

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from features.state.market_state import MarketState
-from market.bars.panel import CLOSE, CONTEXT_WIDTH
+from market.bars.panel import CLOSE, EXOGENOUS_WIDTH
 from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import SECOND
 from market.core.errors import ConfigError
@@ -29,8 +29,8 @@ many steps wait ahead of it."""
 SPOT_MARK, PERPETUAL_MARK = -2, -1
 """Columns of a row of quote series, from its end: marks of the symbol and of its perpetual."""
 
-QUOTE_SERIES_WIDTH = CONTEXT_WIDTH + 2
-"""Columns of a row of quote series: those of `BarPanel.context` and the two marks."""
+QUOTE_SERIES_WIDTH = EXOGENOUS_WIDTH + 2
+"""Columns of a row of quote series: those of `BarPanel.exogenous` and the two marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Step:
     received:
         Wall-clock time of its first bar, nanoseconds; None where no wall clock counts.
     file_series:
-        Exogenous series of the step from files, shape (S, 7), see `BarPanel.context`; None without.
+        Exogenous series of the step from files, shape (S, 7), see `BarPanel.exogenous`, or None.
     quote_series:
         Exogenous series and marks from quotes that came while it was the newest step or a later
         one, shape (S, `QUOTE_SERIES_WIDTH`); takes precedence over `file_series`. None without.
@@ -107,7 +107,7 @@ class Step:
         """Exogenous series of the step, shape (S, 7): quotes before files; None without any."""
         if self.quote_series is None:
             return self.file_series
-        quoted = self.quote_series[:, :CONTEXT_WIDTH]
+        quoted = self.quote_series[:, :EXOGENOUS_WIDTH]
         if self.file_series is None:
             return quoted
         return np.where(np.isnan(quoted), self.file_series, quoted)

@@ -13,14 +13,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from market.bars.outlier_filter import MAX_GAP_HOURS, PriceGuard
+from market.bars.outlier_filter import MAX_GAP_HOURS, OutlierFilter
 from market.bars.panel import CLOSE
 from market.core.clock import HOUR
 from market.quotes.quote_filter import (
     GOOD,
     SOURCE_INTERVALS,
+    FilterInputs,
     Kind,
-    QuoteContext,
     QuoteVerdict,
     TimedPrice,
     filter_quote,
@@ -46,7 +46,7 @@ class PriceReferences:
         The market with its bars.
     store:
         The quotes so far.
-    guard:
+    outlier_filter:
         Parameters of the outlier filter.
     columns:
         Column of each symbol.
@@ -54,7 +54,7 @@ class PriceReferences:
 
     state: LiveMarketState
     store: QuoteStoreBuilder
-    guard: PriceGuard
+    outlier_filter: OutlierFilter
     columns: Mapping[str, int]
 
     def verdict(
@@ -96,14 +96,14 @@ class PriceReferences:
             reference, kind = in_force or TimedPrice(0, 1.0), "cash"
         else:
             return GOOD
-        context = QuoteContext(
+        context = FilterInputs(
             reference,
             None if waiting is None else _price(waiting),
             0 if waiting is None else waiting.since,
             sources,
             kind,
         )
-        return filter_quote(price, context, self.guard)
+        return filter_quote(price, context, self.outlier_filter)
 
     def confirm_near(self, column: int, price: TimedPrice) -> list[QuoteField]:
         """Confirm the suspect quotes of a symbol, and of forwards on it, near a good price.
@@ -117,7 +117,7 @@ class PriceReferences:
             if field.figure not in PRICES or abs(field.ts - price.ts) > self._reach:
                 continue
             same_symbol = self.underlying(field.instrument) == column
-            if same_symbol and within(_price(field), price, self.guard):
+            if same_symbol and within(_price(field), price, self.outlier_filter):
                 counts = self.store.confirm(field, price.ts)
                 confirmed += [] if counts is None else [counts]
         return confirmed
@@ -125,7 +125,7 @@ class PriceReferences:
     @property
     def vols(self) -> VolReferences:
         """The references of quoted vols of options."""
-        return VolReferences(self.store, self.guard, self._reach, self._spot, self._index)
+        return VolReferences(self.store, self.outlier_filter, self._reach, self._spot, self._index)
 
     def underlying(self, instrument: str) -> int | None:
         """Column of the symbol that a mark or forward is of; None for anything else."""
@@ -138,7 +138,7 @@ class PriceReferences:
         """Close of the newest bar of a symbol near a time, good or suspect."""
         step = self.state.interval.nanoseconds
         last = self._last_close(column)
-        hard = math.log(self.guard.hard_band)
+        hard = math.log(self.outlier_filter.hard_band)
         near = (o for o in self.state.received_bars if abs(o + step - ts) <= self._reach)
         for open_ in sorted(near, reverse=True):
             close = float(self.state.received_bars[open_][column, CLOSE])

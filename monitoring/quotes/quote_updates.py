@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from ledger.records import Entry
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.bars.panel import BASIS, CLOSE
 from market.core.clock import format_time
 from market.quotes.quote_filter import TimedPrice
@@ -72,7 +72,7 @@ def apply_quotes(
     state: LiveMarketState,
     quotes: Sequence[QuoteUpdate],
     checks: QuoteChecks,
-    guard: PriceGuard | None,
+    outlier_filter: OutlierFilter | None,
     recorded: FilterRecord | None = None,
 ) -> tuple[LiveMarketState, AppliedQuotes]:
     """The market with these quotes, applied in their order, and the results.
@@ -83,12 +83,12 @@ def apply_quotes(
         The market before them.
     quotes, checks:
         The quotes, and the checks of each alone.
-    guard:
+    outlier_filter:
         Parameters of the outlier filter; None: prices are not filtered.
     recorded:
         Verdicts of the filter from the record: it is not asked again.
     """
-    batch = _QuoteBatch(state, guard, recorded)
+    batch = _QuoteBatch(state, outlier_filter, recorded)
     quotes = [quote._replace(ts=checks.now) if quote.ts is None else quote for quote in quotes]
     results = [batch.add(quote, checks, i) for i, quote in enumerate(quotes)]
     state = batch.finish(checks.now)
@@ -107,7 +107,7 @@ def apply_quotes(
 
 
 def confirm_by_bars(
-    state: LiveMarketState, bars: Collection[tuple[int, int]], guard: PriceGuard | None
+    state: LiveMarketState, bars: Collection[tuple[int, int]], outlier_filter: OutlierFilter | None
 ) -> tuple[LiveMarketState, list[QuoteField]]:
     """Confirm suspect quotes by bars that were accepted.
 
@@ -117,16 +117,16 @@ def confirm_by_bars(
         The market with the bars.
     bars:
         Open and column of each.
-    guard:
+    outlier_filter:
         Parameters of the outlier filter; None: no quote is suspect.
 
     Returns
     -------
     The market after it, and the quoted fields that count now.
     """
-    if guard is None or not state.quotes.suspects:
+    if outlier_filter is None or not state.quotes.suspects:
         return state, []
-    batch = _QuoteBatch(state, guard, None)
+    batch = _QuoteBatch(state, outlier_filter, None)
     for open_, column in sorted(bars):
         batch.confirm_by_bar(open_, column)
     # The time does not matter: what is over was dropped when quotes came.
@@ -137,13 +137,16 @@ class _QuoteBatch:
     """Adds quotes one by one, and gathers the updates of exogenous series."""
 
     def __init__(
-        self, state: LiveMarketState, guard: PriceGuard | None, recorded: FilterRecord | None
+        self,
+        state: LiveMarketState,
+        outlier_filter: OutlierFilter | None,
+        recorded: FilterRecord | None,
     ) -> None:
         self._state = state
         self._store = QuoteStoreBuilder(state.quotes)
         self._columns = {symbol: i for i, symbol in enumerate(state.head.symbols)}
         self._first = first_open(state)
-        self._guard = guard
+        self._outlier_filter = outlier_filter
         self._recorded = recorded
         suspects = () if recorded is None else recorded.suspects
         self._recorded_suspects = {field: field for field in suspects}
@@ -173,7 +176,7 @@ class _QuoteBatch:
                 return QuoteResult(quote.instrument, ts, "rejected", detail)
             fields.append(filtered)
             notes += [f"{field.figure} {detail}"] if detail else []
-        taken = [(field, self._store.take(field)) for field in fields]
+        taken = [(field, self._store.add(field)) for field in fields]
         good = [field for field, status in taken if status == "applied" and not field.suspect]
         late = [field.figure for field, status in taken if status == "late"]
         suspect = [field for field, status in taken if status == "applied" and field.suspect]
@@ -212,9 +215,9 @@ class _QuoteBatch:
         if self._recorded is not None:
             for field in self._recorded.confirmed:
                 self._count(self._store.confirm(field, field.confirmed))
-        state = replace(self._state, quotes=self._store.told(now))
+        state = replace(self._state, quotes=self._store.build(now))
         surfaces = surface_updates(state.quotes, self._applied, state.interval, self._columns)
-        return apply_exogenous(state, [*self._updates, *surfaces], self._guard)
+        return apply_exogenous(state, [*self._updates, *surfaces], self._outlier_filter)
 
     def confirm_by_bar(self, open_: int, column: int) -> None:
         """Confirm suspect quotes near the close of a bar that was accepted."""
@@ -241,9 +244,9 @@ class _QuoteBatch:
         return field, verdict.status, verdict.detail
 
     def _references(self) -> PriceReferences | None:
-        if self._guard is None:
+        if self._outlier_filter is None:
             return None
-        return PriceReferences(self._state, self._store, self._guard, self._columns)
+        return PriceReferences(self._state, self._store, self._outlier_filter, self._columns)
 
     def _confirm(self, column: int | None, fields: Sequence[QuoteField]) -> list[str]:
         """Confirm other quotes and bars by new prices; notes for the result."""
@@ -286,7 +289,7 @@ class _QuoteBatch:
 
     def _apply_reference(self, column: int, field: QuoteField) -> list[str]:
         """Use a mark as reference price of the bars near it; at once where a bar waits for it."""
-        if self._guard is None:
+        if self._outlier_filter is None:
             return []
         kind = PERPETUAL_MARK if field.instrument.endswith("-PERP") else SPOT_MARK
         updates = [
@@ -297,7 +300,7 @@ class _QuoteBatch:
         if waiting is None:
             self._updates += updates
             return []
-        self._state = apply_exogenous(self._state, updates, self._guard)
+        self._state = apply_exogenous(self._state, updates, self._outlier_filter)
         if self._suspect_close(column) is not None:
             return []
         self.confirm_by_bar(waiting - self._state.interval.nanoseconds, column)

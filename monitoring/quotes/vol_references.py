@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from margin.valuation.option_vol import YEAR
-from market.bars.outlier_filter import MAX_GAP_HOURS, PriceGuard
+from market.bars.outlier_filter import MAX_GAP_HOURS, OutlierFilter
 from market.core.arrays import Bools, Floats
 from market.core.clock import DAY
 from market.core.instruments import parse_instrument
 from market.quotes.quote_filter import (
     GOOD,
-    QuoteContext,
+    FilterInputs,
     QuoteVerdict,
     TimedPrice,
     filter_quote,
@@ -61,7 +61,7 @@ class VolReferences:
     ----------
     store:
         The quotes so far.
-    guard:
+    outlier_filter:
         Parameters of the outlier filter.
     reach:
         Fields within this time of each other are compared, nanoseconds.
@@ -70,7 +70,7 @@ class VolReferences:
     """
 
     store: QuoteStoreBuilder
-    guard: PriceGuard
+    outlier_filter: OutlierFilter
     reach: int
     spot: Callable[[str], TimedPrice | None]
     index: Callable[[str], TimedPrice | None]
@@ -107,8 +107,8 @@ class VolReferences:
             level = TimedPrice(field.ts, (waiting if repeated and waiting else at_money).value)
             reference, hours = self._surface_reference(field, forward)
         since = suspect.since if suspect is not None and waiting is not None else 0
-        context = QuoteContext(reference, waiting, since, kind="vol", least_hours=hours)
-        return filter_quote(level, context, self.guard)
+        context = FilterInputs(reference, waiting, since, kind="vol", least_hours=hours)
+        return filter_quote(level, context, self.outlier_filter)
 
     def confirm_by(self, fields: Iterable[QuoteField]) -> list[QuoteField]:
         """Confirm suspect vols and surfaces that agree with new fields.
@@ -184,7 +184,7 @@ class VolReferences:
         return confirmed
 
     def _agrees(self, price: TimedPrice, other: TimedPrice) -> bool:
-        return abs(price.ts - other.ts) <= self.reach and within(price, other, self.guard)
+        return abs(price.ts - other.ts) <= self.reach and within(price, other, self.outlier_filter)
 
     def _forward(self, expiry: str, beside: Sequence[QuoteField] = ()) -> float | None:
         """The forward in force, with the good ones beside it; else the price of the underlying."""
@@ -267,12 +267,12 @@ class VolReferences:
                 distance = np.fmin(distance, nearer)
         distance[~_covered(in_force, strikes)] = 0.0
         worst = int(np.argmax(np.nan_to_num(distance, nan=0.0)))
-        if not distance[worst] > math.log(self.guard.hard_band):
+        if not distance[worst] > math.log(self.outlier_filter.hard_band):
             return None
         return (
             f"{new[worst]:g} at the strike {strikes[worst]:g} is beyond a factor of "
-            f"{self.guard.hard_band:g} from that of the surface in force; quote vols annual and as "
-            "a fraction, 0.5 for 50%"
+            f"{self.outlier_filter.hard_band:g} from that of the surface in force; quote vols "
+            "annual and as a fraction, 0.5 for 50%"
         )
 
 

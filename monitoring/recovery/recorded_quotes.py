@@ -92,9 +92,9 @@ class RecordedQuotes:
         if self._next < len(self._fields) and self._fields[self._next].ts <= as_of:
             store = QuoteStoreBuilder(self._quotes)
             while self._next < len(self._fields) and self._fields[self._next].ts <= as_of:
-                store.take(self._fields[self._next])
+                store.add(self._fields[self._next])
                 self._next += 1
-            self._quotes = store.told(as_of)
+            self._quotes = store.build(as_of)
         return self._quotes.board(as_of)
 
 

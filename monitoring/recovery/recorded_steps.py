@@ -17,9 +17,9 @@ import numpy as np
 
 from ledger.records import Record
 from ledger.store import Ledger
-from market.bars.panel import CLOSE, CONTEXT_WIDTH
-from market.bars.recorded_rows import Opens, RecordedRows, RecordedSource
-from market.core.arrays import Floats
+from market.bars.panel import CLOSE, EXOGENOUS_WIDTH
+from market.bars.recorded_rows import RecordedRows, RecordedSource
+from market.core.arrays import Floats, Ints
 from market.core.clock import Interval, parse_time
 from market.core.errors import DataError
 from market.sources.base import BarValues
@@ -39,7 +39,7 @@ def rows_known_at(ledger: Ledger, as_of: int) -> RecordedSource:
     """The recorded rows as they stood when the newest step had closed by `as_of`: what a batch
     job puts beside the files to see what the endpoint saw."""
 
-    def source(symbols: Sequence[str], interval: Interval, grid: Opens) -> RecordedRows | None:
+    def source(symbols: Sequence[str], interval: Interval, grid: Ints) -> RecordedRows | None:
         steps = _Steps(symbols, interval, int(grid[0]))
         last, following = None, None
         for record in ledger.records(BARS):
@@ -63,7 +63,7 @@ def rows_before_the_newest(ledger: Ledger) -> RecordedSource:
     waits for the next step counts at once.
     """
 
-    def source(symbols: Sequence[str], interval: Interval, grid: Opens) -> RecordedRows | None:
+    def source(symbols: Sequence[str], interval: Interval, grid: Ints) -> RecordedRows | None:
         steps = _Steps(symbols, interval, int(grid[0]))
         last = None
         for record in ledger.records(BARS):
@@ -188,8 +188,8 @@ class _Steps:
             np.array(opens, dtype=np.int64),
             bars,
             corrected,
-            series[:, :, :CONTEXT_WIDTH].copy(),
-            series[:, :, CONTEXT_WIDTH:].copy(),
+            series[:, :, :EXOGENOUS_WIDTH].copy(),
+            series[:, :, EXOGENOUS_WIDTH:].copy(),
         )
 
     def _newest_after(self, payload: Mapping[str, Any]) -> int | None:

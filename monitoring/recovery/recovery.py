@@ -17,10 +17,10 @@ import msgspec
 from decisions.errors import NoMarketError
 from ledger.records import Entry, Record
 from ledger.store import Ledger
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.core.clock import format_time, parse_time
 from market.core.errors import DataError
-from market.quotes.quote_store import QuoteField, QuoteStoreBuilder, restored_quotes
+from market.quotes.quote_store import QuoteField, QuoteStoreBuilder, restore_quotes
 from market.sources.base import BarUpdate, Figure
 from market.sources.http import BarIn, QuoteIn, bar_updates, quote_updates
 from monitoring.market_state.bar_checks import MAX_AHEAD_DAYS, BarChecks
@@ -53,7 +53,7 @@ class RecoveryInputs:
     ----------
     columns:
         Column of each symbol.
-    guard:
+    outlier_filter:
         Parameters of the outlier filter; None: nothing is filtered.
     cash_assets:
         Assets of the rule set that count as cash.
@@ -62,7 +62,7 @@ class RecoveryInputs:
     """
 
     columns: Mapping[str, int]
-    guard: PriceGuard | None
+    outlier_filter: OutlierFilter | None
     cash_assets: Collection[str] = ()
     in_history: frozenset[tuple[int, int]] = frozenset()
 
@@ -129,7 +129,7 @@ def replay_market_records(
     """
     bars = unsaved = 0
     lost: list[BarResult] = []
-    begin, guard = state.newest_close, inputs.guard
+    begin, outlier_filter = state.newest_close, inputs.outlier_filter
     latest = None if now is None else now + AHEAD_OF_CLOCK
     for record in _recorded(ledger, state.newest_close):
         try:
@@ -142,13 +142,13 @@ def replay_market_records(
                 continue
             checks = _recorded_checks(state, inputs.columns, inputs.cash_assets, latest)
             if record.kind == QUOTE_BOARD:
-                state = _restore_board(state, record.payload, checks, guard)
+                state = _restore_board(state, record.payload, checks, outlier_filter)
                 unsaved = 0
             else:
                 messages = msgspec.convert(record.payload["quotes"], list[QuoteIn])
                 quotes = quote_updates(messages).readable()
                 filtered = FilterRecord.from_payload(record.payload)
-                state, posted = apply_quotes(state, quotes, checks, guard, filtered)
+                state, posted = apply_quotes(state, quotes, checks, outlier_filter, filtered)
                 unsaved += len(quotes)
                 _warn(posted.response.results)
         except (KeyError, msgspec.ValidationError) as error:
@@ -188,7 +188,7 @@ def _confirm(state: LiveMarketState, payload: Mapping[str, Any]) -> LiveMarketSt
     for field in confirmed:
         store.confirm(field, field.confirmed)
     # The time does not matter: what is over was dropped when quotes came.
-    return replace(state, quotes=store.told(0))
+    return replace(state, quotes=store.build(0))
 
 
 def _recorded_checks(
@@ -207,7 +207,7 @@ def _restore_board(
     state: LiveMarketState,
     payload: Mapping[str, Any],
     checks: QuoteChecks,
-    guard: PriceGuard | None,
+    outlier_filter: OutlierFilter | None,
 ) -> LiveMarketState:
     content = msgspec.convert(payload["figures"], list[tuple[str, Figure, int, tuple[float, ...]]])
     fields = [QuoteField(*parts) for parts in content]
@@ -219,9 +219,9 @@ def _restore_board(
             len(fields),
         )
     suspects = FilterRecord.from_payload(payload).suspects
-    quotes = restored_quotes(fit, [f for f in suspects if checks.fits(f.instrument)])
+    quotes = restore_quotes(fit, [f for f in suspects if checks.fits(f.instrument)])
     updates = from_records(payload["context"], checks.columns, state.interval)
-    return apply_exogenous(replace(state, quotes=quotes), updates, guard, by_record=True)
+    return apply_exogenous(replace(state, quotes=quotes), updates, outlier_filter, by_record=True)
 
 
 def _apply_bars(
@@ -231,10 +231,10 @@ def _apply_bars(
 ) -> tuple[LiveMarketState, int, list[BarResult]]:
     """The market after recorded bars, how many counted, and those that counted when they were
     recorded and do not any more, with their recorded status."""
-    columns, guard = inputs.columns, inputs.guard
+    columns, outlier_filter = inputs.columns, inputs.outlier_filter
     bars = bar_updates(msgspec.convert(payload["bars"], list[BarIn])).readable()
     series = from_records(payload.get("context", ()), columns, state.interval)
-    state = apply_exogenous(state, series, guard, by_record=True)
+    state = apply_exogenous(state, series, outlier_filter, by_record=True)
     checks = BarChecks(state.interval, columns, MAX_AHEAD_DAYS)
     results = msgspec.convert(payload["results"], list[BarResult])
     late = [i for i, result in enumerate(results) if result.status == "late"]
@@ -244,7 +244,7 @@ def _apply_bars(
         str(payload["interval"]),
         bars,
         checks,
-        guard,
+        outlier_filter,
         _recorded_counting(payload, bars, late),
         correction=None if correction is None else Correction(str(correction["author"])),
         late=late,

@@ -112,7 +112,7 @@ def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
 def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
     """Score a bundle on the configured data against its baselines; never fits."""
     require("training", "evaluate")
-    from pipelines.jobs.assess import evaluate_bundle
+    from pipelines.jobs.evaluate import evaluate_bundle
     from pipelines.reports.report import bars_line, evaluation_tables, write_json
 
     report = evaluate_bundle(load_config(config), bundle)
@@ -127,7 +127,7 @@ def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = Non
 def backtest(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
     """Run the add-on policy against the reference policies."""
     require("training", "backtest")
-    from pipelines.jobs.assess import backtest_bundle
+    from pipelines.jobs.backtest import backtest_bundle
     from pipelines.reports.report import backtest_table, bars_line, write_json
 
     report = backtest_bundle(load_config(config), bundle)

@@ -24,7 +24,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from market.core.errors import ConfigError
-from market.core.redaction import redact, shown_address, shown_host
+from market.core.redaction import display_address, display_host, redact
 from pipelines.config.job_sections import DriftConfig, NotifyConfig, ScheduleConfig
 from pipelines.config.sections import (
     AccountsConfig,
@@ -44,9 +44,9 @@ DEFAULT_FILE = Path("margincast.toml")
 _PREFIX = "MARGINCAST__"
 _SQLITE_FILE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:)(.+)")
 _ADDRESSES: Mapping[str, Callable[[str], str]] = {
-    "tracking": shown_address,
-    "ledger": shown_address,
-    "notify": shown_host,
+    "tracking": display_address,
+    "ledger": display_address,
+    "notify": display_host,
 }
 """Sections with an address that can hold a secret, and what of it is shown."""
 

@@ -31,7 +31,7 @@ def check_data(config: Config) -> dict[str, Any]:
         The data cannot be used at all.
     """
     history = read_history(config)
-    panel, guard = history.bars, history.end and history.end.guard
+    panel, outlier_filter = history.bars, history.end and history.end.outlier_filter
     bars = history.report.to_dict()
     accounts = None
     if config.accounts.path:
@@ -56,7 +56,7 @@ def check_data(config: Config) -> dict[str, Any]:
             for symbol, waits in zip(panel.symbols, history.suspect_at(-1), strict=True)
             if waits
         ],
-        "price_guard": asdict(guard) if guard else None,
+        "price_guard": asdict(outlier_filter) if outlier_filter else None,
         "bars": bars,
         "accounts": accounts.to_dict() if accounts else None,
     }

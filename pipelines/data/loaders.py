@@ -13,15 +13,16 @@ from features.state.point_in_time import advance_through
 from margin.rules.history import RuleHistory
 from margin.rules.history import load_history as load_rule_history
 from margin.rules.ruleset import RuleSet
-from market.bars.exogenous_files import ContextSources, add_context
+from market.bars.exogenous_files import ExogenousSources, add_exogenous
 from market.bars.history import MarketHistory, load_history
-from market.bars.outlier_filter import PriceGuard
-from market.bars.recorded_rows import Opens, RecordedRows, RecordedSource
+from market.bars.outlier_filter import OutlierFilter
+from market.bars.recorded_rows import RecordedRows, RecordedSource
+from market.core.arrays import Ints
 from market.core.clock import Interval
 from market.core.errors import DataError, RuleSetError
 from market.simulator.account_behaviour import AccountTrajectories, simulate_behaviour
 from market.simulator.market_parameters import MarketParameters
-from market.simulator.population import Population, SampledAccounts, sample_lives
+from market.simulator.population import Population, SampledAccounts, sample_population
 from market.simulator.simulated_market import SimulatedMarket, simulate_market
 from market.sources.parquet import BarFolder
 from pipelines.config.config import Config
@@ -51,37 +52,37 @@ class Market:
 
 
 def read_history(config: Config, recorded: RecordedSource | None = None) -> MarketHistory:
-    """Bars as configured, or the simulated market where none are; past the rules' price guard.
+    """Bars as configured, or the simulated market where none are; past the rules' outlier filter.
 
     `recorded` gives what the ledger holds beside them (`monitoring.recovery.recorded_steps`).
     """
     interval = Interval.parse(config.market.interval)
-    guard = _guard(read_rule_history(config))
+    outlier_filter = _outlier_filter(read_rule_history(config))
     if config.market.bars:
         folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
         rows: RecordedRows | None = None
 
-        def asked(symbols: Sequence[str], interval: Interval, grid: Opens) -> RecordedRows | None:
+        def asked(symbols: Sequence[str], interval: Interval, grid: Ints) -> RecordedRows | None:
             nonlocal rows
             rows = None if recorded is None else recorded(symbols, interval, grid)
             return rows
 
-        history = load_history(folders, interval, config.market.symbols, guard, asked)
-        sources = ContextSources(
+        history = load_history(folders, interval, config.market.symbols, outlier_filter, asked)
+        sources = ExogenousSources(
             config.market.funding,
             config.market.open_interest,
             config.market.implied_vol,
             config.market.option_surface,
         )
-        history = add_context(history, sources)
-        return history if rows is None else replace(history, bars=rows.with_context(history.bars))
+        history = add_exogenous(history, sources)
+        return history if rows is None else replace(history, bars=rows.with_exogenous(history.bars))
     panel = simulated_market(config).panel
     rows = None if recorded is None else recorded(panel.symbols, panel.interval, panel.opens)
-    return MarketHistory.from_panel(panel, guard, rows)
+    return MarketHistory.from_panel(panel, outlier_filter, rows)
 
 
 def simulated_market(config: Config) -> SimulatedMarket:
-    """The simulated market as it is told, before any guard.
+    """The simulated market before the outlier filter.
 
     Raises
     ------
@@ -153,8 +154,8 @@ def describe_rules(ruleset: RuleSet) -> dict[str, str]:
     }
 
 
-def _guard(rules: RuleHistory) -> PriceGuard | None:
-    """The guard of all versions: it judges the bars of all times before any version is chosen."""
+def _outlier_filter(rules: RuleHistory) -> OutlierFilter | None:
+    """The outlier filter of all versions: it sees the bars of all times before one is chosen."""
     first, *others = rules.versions
     for other in others:
         if other.price_guard != first.price_guard:
@@ -163,7 +164,7 @@ def _guard(rules: RuleHistory) -> PriceGuard | None:
                 "different tables [price_guard], which judges the bars of all times alike; give "
                 "all versions the same one"
             )
-    return first.price_guard.guard()
+    return first.price_guard.outlier_filter()
 
 
 def read_label_rules(config: Config, market: Market) -> RuleSet:
@@ -197,7 +198,7 @@ def sample_accounts(config: Config, market: Market) -> SampledAccounts:
         Nothing can be sampled: the market is too short for the warm-up.
     """
     accounts = config.accounts
-    lives = sample_lives(
+    lives = sample_population(
         Population.load(accounts.population),
         accounts.count,
         accounts.seed,

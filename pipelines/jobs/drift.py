@@ -138,7 +138,7 @@ def margin_change(
         No account was decided on by both.
     """
     lives = sample_accounts(config, market)
-    row = int(lives.birth_row.max())
+    row = int(lives.opening_row.max())
     closes = market.history.bars.closes
     snapshot = MarketSnapshot.of_history(market.history, market.features, int(closes[row]))
     accounts = lives.book_at(row, market.history.bars.symbols).accounts()[:_ACCOUNTS]

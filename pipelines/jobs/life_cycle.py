@@ -197,7 +197,7 @@ def _report(
     transitions, steps = events["transition"], events["liquidation"]
     deleveraged = events["deleverage"]
     counts = Counter(State(code).label for code in history.states.state.tolist())
-    fund = history.fund
+    fund, life_cycle = history.fund, rules.at(basis.end).life_cycle_or_default
     return {
         "span": [format_time(basis.begin), format_time(basis.end)],
         "bars": history.bars,
@@ -206,9 +206,7 @@ def _report(
         "transitions": len(transitions),
         "reasons": dict(sorted(Counter(event["reason"] for event in transitions).items())),
         "states": {state.label: counts.get(state.label, 0) for state in State},
-        "reduce_only": int(
-            history.states.may_only_reduce(rules.at(basis.end).life_cycle_or_default).sum()
-        ),
+        "reduce_only": int(history.states.may_only_reduce(life_cycle).sum()),
         "liquidation": {
             "steps": len(steps),
             "accounts": len({event["account_id"] for event in steps}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from market.core.redaction import shown_address
+from market.core.redaction import display_address
 from pipelines.config.config import Config
 from pipelines.jobs.retrain import retrain
 from pipelines.jobs.score import degraded_line, score_book
@@ -46,7 +46,7 @@ def where_to_look(config: Config, *, serving: bool) -> None:
         {
             **(endpoint if serving else {"endpoint": "margincast serve"}),
             "decisions": str(config.serving.bundles.parent / "scored.parquet"),
-            "experiments": f"mlflow ui --backend-store-uri {shown_address(config.tracking.uri)}",
+            "experiments": f"mlflow ui --backend-store-uri {display_address(config.tracking.uri)}",
             "review": "margincast review --out review.html",
             "audit": "margincast ledger verify",
         },

@@ -55,19 +55,19 @@ def market_of(history: MarketHistory, state: MarketState, rule: StepRule) -> Liv
     end = history.end
     if end is None:
         raise DataError("the endpoint starts from bars that were loaded or simulated")
-    told = replace(bars.rows(-len(end.told), None), values=end.told)
+    recent = replace(bars.rows(-len(end.recent_bars), None), values=end.recent_bars)
     live = LiveMarket(
         state,
         history.last_mark(len(bars) - 2),
         features,
-        recent=told.rows(0, -1),
-        guard=end.guard,
+        recent=recent.rows(0, -1),
+        outlier_filter=end.outlier_filter,
         filter_state=end.state,
         rule=rule,
         recorded=frozenset() if history.recorded is None else history.recorded.places,
     )
-    # As told: the endpoint judges the newest step itself, which is still open to corrections.
-    live.open_step(told.rows(-1, None), end.mark)
+    # Unfiltered: the endpoint filters the newest step itself, which is still open to corrections.
+    live.open_step(recent.rows(-1, None), end.mark)
     return live
 
 

@@ -34,6 +34,6 @@ def simulate(config: Config, out: Path) -> dict[str, Any]:
         "symbols": list(symbols),
         "bars": 0 if market.real else len(history.bars) * len(symbols),
         "accounts": len(lives),
-        "actions": len(acted.life),
+        "actions": len(acted.account),
         "span": [format_time(int(closes[0])), format_time(int(closes[-1]))],
     }

@@ -43,7 +43,7 @@ _BOUNDS_ACCOUNTS = 2_000
 def check_bounds(config: Config, market: Market, ruleset: RuleSet, bundle: Bundle) -> Gate:
     """Decide on a whole sampled book at the newest close, and count levels out of bounds."""
     lives: SampledAccounts = sample_accounts(config, market)
-    row = int(lives.birth_row.max())
+    row = int(lives.opening_row.max())
     snapshot = MarketSnapshot.of_history(
         market.history, market.features, int(market.history.bars.closes[row])
     )

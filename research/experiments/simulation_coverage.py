@@ -157,8 +157,8 @@ def with_floors() -> dict[str, RuleSet]:
 
 def read_market(folder: Path, symbols: tuple[str, ...]) -> Market:
     """The market, its days after the look-back, and the portfolios held through them."""
-    guard = load_ruleset("emir-ccp").price_guard.guard()
-    history = load_history([BarFolder(folder, "spot")], INTERVALS["1h"], symbols, guard)
+    outlier_filter = load_ruleset("emir-ccp").price_guard.outlier_filter()
+    history = load_history([BarFolder(folder, "spot")], INTERVALS["1h"], symbols, outlier_filter)
     features = MarketState(history.bars.symbols, history.bars.interval).advance(history.bars)
     mark = np.array([history.last_mark(row) for row in range(len(history.mark))])
     midnight = np.flatnonzero(history.bars.closes % DAY == 0)

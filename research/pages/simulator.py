@@ -21,7 +21,7 @@ from market.bars.panel import BASIS, CLOSE, FUNDING, IMPLIED_VOLATILITY, BarPane
 from market.core.clock import HOUR
 from market.simulator.account_behaviour import KINDS, simulate_behaviour
 from market.simulator.market_parameters import MarketParameters
-from market.simulator.population import Population, sample_lives
+from market.simulator.population import Population, sample_population
 from market.simulator.simulated_market import SimulatedMarket, simulate_market
 from pipelines.config.config import load_config
 from pipelines.data.loaders import read_history
@@ -168,7 +168,7 @@ def _quotes(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
     months = slice(0, 24 * 243)  # as long as the real funding and basis
 
     def columns(market: SimulatedMarket, symbols: Iterable[str], field: int) -> list[Floats]:
-        context = market.panel.context
+        context = market.panel.exogenous
         if context is None:
             return []
         own = [context[:, market.panel.symbols.index(symbol), field] for symbol in symbols]
@@ -320,7 +320,7 @@ def _behaviour(market: SimulatedMarket) -> list[str]:
         raise SystemExit(f"population {POPULATION} has no behaviour to describe")
     panel = market.panel.rows(0, 24 * 120)
     mark = panel.values[:, :, CLOSE]
-    lives = sample_lives(
+    lives = sample_population(
         population, 400, 7, panel.closes, mark, np.ones(mark.shape, dtype=np.bool_)
     )
     sampled = exposures_of_accounts(

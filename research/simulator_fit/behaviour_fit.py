@@ -171,18 +171,18 @@ def exposures_of_accounts(trajectories: AccountTrajectories, mark: Floats) -> Ex
     An action follows the covariates of its decision time. An account's hours end when its equity
     is used up.
     """
-    lives = trajectories.lives
-    first = np.searchsorted(trajectories.life, np.arange(len(lives) + 1))
+    accounts = trajectories.accounts
+    first = np.searchsorted(trajectories.account, np.arange(len(accounts) + 1))
     rows = []
-    for i in range(len(lives)):
-        legs = slice(lives.leg_start[i], lives.leg_start[i + 1])
-        quantity, entry = lives.leg_quantity[legs], lives.leg_entry_price[legs]
-        prices = mark[:, lives.leg_symbol[legs]]
-        cash, remaining, reference, n = lives.cash[i], 1.0, lives.cash[i], first[i]
+    for i in range(len(accounts)):
+        legs = slice(accounts.leg_start[i], accounts.leg_start[i + 1])
+        quantity, entry = accounts.leg_quantity[legs], accounts.leg_entry_price[legs]
+        prices = mark[:, accounts.leg_symbol[legs]]
+        cash, remaining, reference, n = accounts.cash[i], 1.0, accounts.cash[i], first[i]
         # The row at which a life closed is its end_row, and an exposure too.
-        for row in range(lives.birth_row[i] + 1, min(lives.end_row[i] + 1, len(mark))):
+        for row in range(accounts.opening_row[i] + 1, min(accounts.end_row[i] + 1, len(mark))):
             acts = n < first[i + 1] and trajectories.row[n] == row
-            if row == lives.end_row[i] and not acts:
+            if row == accounts.end_row[i] and not acts:
                 break
             positions = remaining * quantity
             equity = cash + float(positions @ (prices[row] - entry))
@@ -196,8 +196,12 @@ def exposures_of_accounts(trajectories: AccountTrajectories, mark: Floats) -> Ex
                     sizes[kind] = amount / equity
                     reference = equity + float(trajectories.amount[n])
                 else:
-                    sizes[kind] = 1.0 if kind == CLOSED else 1.0 - trajectories.kept[n] / remaining
-                cash, remaining, n = trajectories.cash[n], trajectories.kept[n], n + 1
+                    sizes[kind] = (
+                        1.0
+                        if kind == CLOSED
+                        else 1.0 - trajectories.remaining_fraction[n] / remaining
+                    )
+                cash, remaining, n = trajectories.cash[n], trajectories.remaining_fraction[n], n + 1
             rows.append((*covariates, *sizes.values()))
     leverage, change, *sizes_of = np.array(rows).T
     return _exposures(leverage, change, dict(zip(KINDS, sizes_of, strict=True)))

@@ -198,7 +198,7 @@ def _expected_variance(parameters: MarketParameters, symbol: str, days: int) -> 
     hourly = Interval.parse("1h")
     found = []
     for seed in _INDEX_SEEDS:
-        context = simulate_market(seed, days, 1, hourly, parameters=alone).panel.context
+        context = simulate_market(seed, days, 1, hourly, parameters=alone).panel.exogenous
         if context is not None:
             found.append(np.log(context[:, 0, IMPLIED_VOLATILITY]).var())
     return float(np.mean(found))

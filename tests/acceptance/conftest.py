@@ -41,7 +41,7 @@ endpoints, venues = _sibling("endpoints"), _sibling("venues")
 
 Endpoint: TypeAlias = Any
 Service: TypeAlias = Any
-Trained: TypeAlias = Any
+TrainedMarket: TypeAlias = Any
 Venue: TypeAlias = Any
 
 
@@ -55,7 +55,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedMarket:
     """Gates are not asked: what is served here must answer, not forecast well."""
     folder = tmp_path_factory.mktemp("acceptance")
     config = folder / "margincast.toml"
@@ -82,7 +82,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         name: pq.read_table(folder / f"simulated/bars/{name}.parquet") for name in endpoints.SYMBOLS
     }
     opened = tables["BTCUSDT"]["ts"][-1].as_py()
-    return endpoints.Trained(
+    return endpoints.TrainedMarket(
         folder,
         bundle,
         (opened.to_pydatetime() if hasattr(opened, "to_pydatetime") else opened)
@@ -151,7 +151,7 @@ def account_files() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def extended_files(trained: Trained) -> Callable[..., Path]:
+def extended_files(trained: TrainedMarket) -> Callable[..., Path]:
     """Writes the bar files once more, with bars at their end that are written as posted."""
 
     def write(folder: Path, posted: Sequence[Mapping[str, Any]]) -> Path:
@@ -209,7 +209,7 @@ Start = Callable[..., Endpoint]
 
 @pytest.fixture(scope="session")
 def start(
-    trained: Trained, tmp_path_factory: pytest.TempPathFactory, servers: list[Any]
+    trained: TrainedMarket, tmp_path_factory: pytest.TempPathFactory, servers: list[Any]
 ) -> Iterator[Start]:
     """Starts endpoints that live until the tests are done."""
     threads: list[threading.Thread] = []
@@ -276,7 +276,7 @@ def served(preset: str, start: Start) -> Endpoint:
 
 @pytest.fixture(scope="session")
 def standalone(
-    trained: Trained, tmp_path_factory: pytest.TempPathFactory
+    trained: TrainedMarket, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[], Service]]:
     """Starts endpoints as processes, ended with the tests at the latest."""
     begun: list[Service] = []

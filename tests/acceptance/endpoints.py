@@ -159,7 +159,7 @@ def run_cli(*arguments: str | Path) -> Finished:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedMarket:
     """A simulated market in files and a bundle that was trained on its first days."""
 
     folder: Path
@@ -182,7 +182,7 @@ class Endpoint:
 
     config: Path
     client: httpx.Client
-    market: Trained
+    market: TrainedMarket
     ruleset: str
     headers: dict[str, str] = field(default_factory=dict)
 

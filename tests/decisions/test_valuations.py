@@ -16,7 +16,7 @@ from decisions.records import levels_in_force
 from features.state.snapshot import MarketSnapshot
 from margin.valuation.marks import suspect_view
 from market.accounts.book import Account, Position
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.core.clock import HOUR
 from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
 from models.bundle.bundle import load_bundle
@@ -155,7 +155,7 @@ def test_the_level_in_force_goes_by_the_margin_at_the_last_good_prices(
     serve: Any, market: Any, champion: str, account: dict[str, Any]
 ) -> None:
     marks = market.history.last_mark(-1)
-    live = LiveMarket(market.state.copy(), marks, market.features, market.panel, PriceGuard())
+    live = LiveMarket(market.state.copy(), marks, market.features, market.panel, OutlierFilter())
     endpoint = serve(live=live)
     account = {**account, "positions": [{"instrument": PERP, "quantity": 0.1}]}
     price = float(endpoint.live.state.mark[endpoint.market.panel.symbols.index("BTCUSDT")])

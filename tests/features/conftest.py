@@ -15,8 +15,8 @@ from features.state.market_state import MarketFeatures, MarketState
 from market.bars.panel import (
     BASIS,
     CLOSE,
-    CONTEXT_WIDTH,
     CURVATURE,
+    EXOGENOUS_WIDTH,
     FUNDING,
     HIGH,
     IMPLIED_VOLATILITY,
@@ -61,7 +61,7 @@ def _context(
     rng: np.random.Generator, rows: int, count: int, interval: Interval
 ) -> npt.NDArray[np.float64]:
     """Funding every eight hours, the rest with every bar."""
-    context = np.empty((rows, count, CONTEXT_WIDTH))
+    context = np.empty((rows, count, EXOGENOUS_WIDTH))
     context[:, :, FUNDING] = rng.normal(1e-5, 1e-5, (rows, count))
     context[np.arange(rows) % (8 * interval.per_hour) != 0, :, FUNDING] = np.nan
     steps = rng.standard_normal((3, rows, count)).cumsum(axis=1) / np.sqrt(rows)
@@ -110,8 +110,8 @@ def hazard_panel() -> BarPanel:
     bars["SHORT_GAPS"][DAY_GAP.start : DAY_GAP.stop] = np.nan
     bars["SILENT"][250:450, VOLUME] = 0.0
     bars["FLAT"][300:350] = [5.0, 5.0, 5.0, 5.0, 0.0]
-    assert panel.context is not None
-    panel.context[np.isnan(panel.values[:, :, CLOSE])] = np.nan
+    assert panel.exogenous is not None
+    panel.exogenous[np.isnan(panel.values[:, :, CLOSE])] = np.nan
     return panel
 
 
@@ -153,8 +153,8 @@ def some_symbols() -> Callable[..., BarPanel]:
         names = symbols or tuple(panel.symbols[s] for s in columns)
         values = np.ascontiguousarray(panel.values[:, columns])
         context = None
-        if panel.context is not None:
-            context = np.ascontiguousarray(panel.context[:, columns])
+        if panel.exogenous is not None:
+            context = np.ascontiguousarray(panel.exogenous[:, columns])
         return BarPanel(panel.interval, names, panel.opens, values, context)
 
     return choose
@@ -180,9 +180,9 @@ def gappy_panel(make_panel: MakePanel) -> Callable[[str], BarPanel]:
         panel = make_panel(260 * INTERVALS[interval].per_hour, seed=11, interval=interval)
         panel.values[200:203, 1] = np.nan
         panel.values[230, 2] = np.nan
-        assert panel.context is not None
-        panel.context[200:203, 1] = np.nan
-        panel.context[230, 2] = np.nan
+        assert panel.exogenous is not None
+        panel.exogenous[200:203, 1] = np.nan
+        panel.exogenous[230, 2] = np.nan
         panel.values[180:184, 0, VOLUME] = 0.0
         return panel
 
@@ -219,8 +219,8 @@ def frames() -> Callable[[BarPanel], list[pd.DataFrame]]:
         found = []
         for s in range(len(panel.symbols)):
             frame = pd.DataFrame(panel.values[:, s], columns=names)
-            if panel.context is not None:
-                frame[list(more)] = panel.context[:, s]
+            if panel.exogenous is not None:
+                frame[list(more)] = panel.exogenous[:, s]
             frame["opened"] = pd.to_datetime(panel.opens, unit="ns")
             frame["closed"] = pd.to_datetime(panel.closes, unit="ns")
             frame["r"] = np.log(frame["close"].dropna()).diff().reindex(frame.index)

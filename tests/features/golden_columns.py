@@ -23,7 +23,7 @@ from features.registry import (
     MARKET_FEATURES,
 )
 from features.state.market_state import MarketFeatures, MarketState
-from market.bars.panel import CONTEXT_WIDTH, BarPanel
+from market.bars.panel import EXOGENOUS_WIDTH, BarPanel
 from market.core.clock import HOUR, INTERVALS, parse_time
 
 Floats = npt.NDArray[np.float64]
@@ -39,8 +39,8 @@ def panel() -> BarPanel:
 
     From a generator written out here: values must not move with a library's.
     """
-    draws = _uniform(ROWS * len(SYMBOLS) * (5 + CONTEXT_WIDTH))
-    shape = (ROWS, len(SYMBOLS), 5 + CONTEXT_WIDTH)
+    draws = _uniform(ROWS * len(SYMBOLS) * (5 + EXOGENOUS_WIDTH))
+    shape = (ROWS, len(SYMBOLS), 5 + EXOGENOUS_WIDTH)
     u = draws.reshape(shape)
     scale = np.array([0.004, 0.01, 0.02])
     market = 2.0 * u[:, :1, 0] - 1.0

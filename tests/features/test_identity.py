@@ -199,12 +199,14 @@ def test_market_features_read_the_series_that_they_declare(
     feature: MarketFeature, make_panel: MakePanel
 ) -> None:
     panel = make_panel(300)
-    assert panel.context is not None
+    assert panel.exogenous is not None
     read = set()
     for k, source in enumerate(source for source in SOURCES if source.startswith("context.")):
-        context = panel.context.copy()
+        context = panel.exogenous.copy()
         context[100:, :, k] *= 1.0 + 0.01 * np.arange(200)[:, None]
-        before, after = (run(feature, replace(panel, context=c)) for c in (panel.context, context))
+        before, after = (
+            run(feature, replace(panel, exogenous=c)) for c in (panel.exogenous, context)
+        )
         if not np.array_equal(before, after, equal_nan=True):
             read.add(source)
     assert read == set(feature.inputs)

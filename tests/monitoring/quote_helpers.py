@@ -10,7 +10,7 @@ import msgspec
 from features.state.market_state import MarketState
 from features.state.point_in_time import advance_through
 from market.bars.history import MarketHistory
-from market.bars.outlier_filter import LAST, PriceGuard
+from market.bars.outlier_filter import LAST, OutlierFilter
 from market.bars.panel import CLOSE
 from market.core.clock import MINUTE, format_time
 from market.quotes.quotes import InstrumentQuote, QuoteBoard
@@ -23,7 +23,7 @@ from monitoring.quotes.messages import QuotesResponse
 START = 220
 
 
-GUARD = PriceGuard()
+GUARD = OutlierFilter()
 
 
 CASH = frozenset({"USDT"})
@@ -45,11 +45,11 @@ def start(market: Any, rows: int = START, quorum: float = 0.0) -> LiveMarket:
     assert end is not None
     state = MarketState(history.bars.symbols, history.bars.interval)
     features = advance_through(state, history.bars, None)
-    guard = end.state.copy()
-    guard[:, LAST] = history.bars.values[-1, :, CLOSE]
-    recent = replace(history.bars.rows(-len(end.told), None), values=end.told)
+    outlier_filter = end.state.copy()
+    outlier_filter[:, LAST] = history.bars.values[-1, :, CLOSE]
+    recent = replace(history.bars.rows(-len(end.recent_bars), None), values=end.recent_bars)
     rule = StepRule(quorum=quorum)
-    return LiveMarket(state, history.last_mark(-1), features, recent, GUARD, guard, rule)
+    return LiveMarket(state, history.last_mark(-1), features, recent, GUARD, outlier_filter, rule)
 
 
 def post_quotes(live: LiveMarket, quotes: list[Post], **rest: Any) -> QuotesResponse:

@@ -139,7 +139,7 @@ def _refuse_constant(name: str) -> None:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedMarket:
     """A workspace after ``simulate`` and ``retrain``, with a champion. Shared: do not change it."""
 
     workspace: Workspace
@@ -156,7 +156,7 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedMarket:
     """One simulation and one training for all tests of the session.
 
     So small a sample may fail a safety gate; the bundle is then promoted by hand, with a reason.
@@ -170,11 +170,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     retrained = json.loads(out.read_text(), parse_constant=_refuse_constant)
     if done.returncode == 3:
         workspace.run("promote", retrained["bundle"], "--override", "small sample")
-    return Trained(workspace, simulated, retrained, done.returncode, workspace.champion)
+    return TrainedMarket(workspace, simulated, retrained, done.returncode, workspace.champion)
 
 
 @pytest.fixture
-def workspace(trained: Trained, tmp_path: Path) -> Workspace:
+def workspace(trained: TrainedMarket, tmp_path: Path) -> Workspace:
     """A copy of the trained workspace that a test may change."""
     copied = tmp_path / "copy"
     shutil.copytree(

@@ -19,7 +19,7 @@ from market.simulator.account_behaviour import (
     simulate_behaviour,
 )
 from market.simulator.behaviour_rates import Hazard
-from market.simulator.population import Population, sample_lives
+from market.simulator.population import Population, sample_population
 from market.simulator.simulated_market import simulate_bars
 from research.simulator_fit.behaviour_fit import (
     ExchangeRecords,
@@ -104,7 +104,9 @@ def test_hazards_of_sampled_accounts_are_recovered() -> None:
     population = Population.load("behaving-v1")
     bars = simulate_bars(1, 60, 6, Interval.parse("1h"))
     mark = bars.values[:, :, CLOSE]
-    accounts = sample_lives(population, 150, 7, bars.closes, mark, np.ones(mark.shape, dtype=bool))
+    accounts = sample_population(
+        population, 150, 7, bars.closes, mark, np.ones(mark.shape, dtype=bool)
+    )
     assert population.behaviour is not None
     rates = fit_rates(
         exposures_of_accounts(

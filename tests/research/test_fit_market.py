@@ -74,7 +74,7 @@ def market() -> SimulatedMarket:
 @pytest.fixture(scope="module")
 def venue(market: SimulatedMarket, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("venue")
-    panel, context = market.panel, market.panel.context
+    panel, context = market.panel, market.panel.exogenous
     assert context is not None
     write_bars(panel, folder / "spot")
     values = panel.values.copy()
@@ -160,8 +160,8 @@ def test_every_group_is_taken_from_its_file(
     assert btc.half_spread == pytest.approx(0.02 / 2e4)
     assert btc.depth == pytest.approx(1e6 * 10.0 / 2.0, rel=0.05)
     assert btc.open_interest_days == pytest.approx(0.3, rel=0.3)
-    assert market.panel.context is not None
-    assert btc.basis_mean == pytest.approx(market.panel.context[:, 0, BASIS].mean(), rel=1e-4)
+    assert market.panel.exogenous is not None
+    assert btc.basis_mean == pytest.approx(market.panel.exogenous[:, 0, BASIS].mean(), rel=1e-4)
 
 
 def test_the_same_data_give_the_same_file_and_other_data_another_digest(
@@ -196,7 +196,7 @@ def test_text_of_a_file_reads_back_to_five_digits(tmp_path: Path) -> None:
 
 
 def test_files_of_a_simulated_venue_read_back(venue: Path, market: SimulatedMarket) -> None:
-    context = market.panel.context
+    context = market.panel.exogenous
     assert context is not None
     pairs = read_pairs(venue / "spot", venue / "perp")
     assert list(pairs) == list(market.panel.symbols)

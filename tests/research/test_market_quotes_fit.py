@@ -39,8 +39,8 @@ def market() -> SimulatedMarket:
 
 
 def context(market: SimulatedMarket, symbol: str, field: int) -> Floats:
-    assert market.panel.context is not None
-    return market.panel.context[:, market.panel.symbols.index(symbol), field]
+    assert market.panel.exogenous is not None
+    return market.panel.exogenous[:, market.panel.symbols.index(symbol), field]
 
 
 def closes(market: SimulatedMarket, symbol: str) -> Floats:

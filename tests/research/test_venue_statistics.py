@@ -26,8 +26,8 @@ def markets() -> list[SimulatedMarket]:
 
 
 def known(market: SimulatedMarket, symbol: str, field: int) -> Floats:
-    assert market.panel.context is not None
-    column = market.panel.context[:, market.panel.symbols.index(symbol), field]
+    assert market.panel.exogenous is not None
+    column = market.panel.exogenous[:, market.panel.symbols.index(symbol), field]
     return column[np.isfinite(column)]
 
 

@@ -71,7 +71,7 @@ def from_sampled_accounts(accounts: SampledAccounts, symbols: tuple[str, ...]) -
         account=np.arange(count, dtype=np.int64),
         account_ids=book.account_ids,
         account_key=account_keys(book.account_ids),
-        first_row=accounts.birth_row,
+        first_row=accounts.opening_row,
         last_row=accounts.end_row,
         book=book,
         symbol_start=accounts.leg_start,

@@ -22,7 +22,7 @@ from margin.engines.historical.scenarios import Scenarios, ScenarioSet, historic
 from margin.engines.margins import Margins, Part, RankedScenario
 from margin.rules.ruleset import RuleSet
 from margin.valuation.collateral import pledge_values
-from market.bars.daily_closes import DailyCloses, no_days
+from market.bars.daily_closes import DailyCloses, empty_daily_closes
 from market.core.clock import format_time
 from market.core.errors import CaseError
 
@@ -227,7 +227,7 @@ def _history(portfolios: Portfolios) -> DailyCloses:
     if portfolios.history is not None:
         return portfolios.history
     if len(portfolios.kind) == 0 and not portfolios.pledges.risk_cancelling.any():
-        return no_days(())
+        return empty_daily_closes(())
     raise CaseError(
         "the rule set simulates history and none is given; add to the portfolio "
         '"history": {"until": "2025-06-01T00:00:00Z", "closes": {"BTC": [...]}}, the daily closes '

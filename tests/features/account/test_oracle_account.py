@@ -124,10 +124,10 @@ def test_book_funding_is_what_the_positions_pay(
     book: _Book, panel: BarPanel, market: MarketFeatures
 ) -> None:
     # From the settlements: a long position pays a positive rate, a short one is paid it.
-    assert panel.context is not None
+    assert panel.exogenous is not None
     paid = 0.0
     for s, x in book.legs:
-        rates = pd.Series(panel.context[: book.row + 1, s, FUNDING]).ffill()[-24:]
+        rates = pd.Series(panel.exogenous[: book.row + 1, s, FUNDING]).ffill()[-24:]
         paid += math.fsum(x * rate for rate in rates) / 24.0
     got = _features(book, market)["book_funding"]
     assert got == pytest.approx(paid / book.gross, rel=1e-9, abs=1e-18)

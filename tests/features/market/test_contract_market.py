@@ -22,7 +22,8 @@ from features.registry import (
     WARM_UP_HOURS,
 )
 from features.state.market_state import MarketFeatures, MarketState
-from market.bars.history import MAX_GAP_HOURS, load_history
+from market.bars.history import load_history
+from market.bars.outlier_filter import MAX_GAP_HOURS
 from market.bars.panel import BarPanel
 from market.core.clock import INTERVALS
 from market.sources.parquet import BarFolder
@@ -123,12 +124,12 @@ def test_wild_future_never_changes_the_past(
     same_bits: SameBits,
 ) -> None:
     rng = np.random.default_rng(seed)
-    assert hazard_panel.context is not None
-    values, context = hazard_panel.values.copy(), hazard_panel.context.copy()
+    assert hazard_panel.exogenous is not None
+    values, context = hazard_panel.values.copy(), hazard_panel.exogenous.copy()
     for wild in (values, context):
         wild[cut:] *= np.exp(rng.normal(0.0, 5.0, wild[cut:].shape))
         wild[cut:][rng.random(wild[cut:].shape[:2]) < 0.3] = np.nan
-    changed = advance(replace(hazard_panel, values=values, context=context))
+    changed = advance(replace(hazard_panel, values=values, exogenous=context))
     for field in ("values", "correlation", "fast_correlation", "age", "history"):
         assert same_bits(getattr(changed, field)[:cut], getattr(batch, field)[:cut]), field
 

@@ -54,17 +54,17 @@ def patchy(holed_panel: Panels) -> Panels:
     def make(interval: str) -> BarPanel:
         panel = holed_panel(interval)
         n = panel.interval.per_hour
-        assert panel.context is not None
-        panel.context[50 * n : 52 * n + 1, A, FUNDING] = np.nan
-        panel.context[100 * n : 161 * n, A, FUNDING] = np.nan
-        panel.context[60 * n : 75 * n, B, BASIS] = np.nan
-        panel.context[100 * n : 101 * n, C, BASIS] = np.nan
-        panel.context[105 * n : 150 * n, B, OPEN_INTEREST] = np.nan
-        panel.context[95 * n : 150 * n, C, OPEN_INTEREST] = np.nan
-        panel.context[80 * n : 90 * n, :, IMPLIED_VOLATILITY] = np.nan
-        panel.context[150 * n : 170 * n, A, IMPLIED_VOLATILITY] = np.nan
-        panel.context[120 * n : 160 * n, B, IMPLIED_VOLATILITY] = np.nan
-        panel.context[:, C, IMPLIED_VOLATILITY] = np.nan
+        assert panel.exogenous is not None
+        panel.exogenous[50 * n : 52 * n + 1, A, FUNDING] = np.nan
+        panel.exogenous[100 * n : 161 * n, A, FUNDING] = np.nan
+        panel.exogenous[60 * n : 75 * n, B, BASIS] = np.nan
+        panel.exogenous[100 * n : 101 * n, C, BASIS] = np.nan
+        panel.exogenous[105 * n : 150 * n, B, OPEN_INTEREST] = np.nan
+        panel.exogenous[95 * n : 150 * n, C, OPEN_INTEREST] = np.nan
+        panel.exogenous[80 * n : 90 * n, :, IMPLIED_VOLATILITY] = np.nan
+        panel.exogenous[150 * n : 170 * n, A, IMPLIED_VOLATILITY] = np.nan
+        panel.exogenous[120 * n : 160 * n, B, IMPLIED_VOLATILITY] = np.nan
+        panel.exogenous[:, C, IMPLIED_VOLATILITY] = np.nan
         return panel
 
     return make
@@ -186,8 +186,8 @@ def test_variance_risk_premium(
 
 def test_index_is_held_for_a_day_and_an_hour(make_panel: MakePanel, advance: Advance) -> None:
     panel = make_panel(300, symbols=("A", "B"))
-    assert panel.context is not None
-    panel.context[201:, :, IMPLIED_VOLATILITY] = np.nan
+    assert panel.exogenous is not None
+    panel.exogenous[201:, :, IMPLIED_VOLATILITY] = np.nan
     features = advance(panel)
     for name in ("implied_volatility", "variance_risk_premium"):
         column = features.column(name)
@@ -199,9 +199,9 @@ def test_implied_volatility_counts_an_index_of_a_market_without_bars(
     make_panel: MakePanel, advance: Advance
 ) -> None:
     panel = make_panel(200, symbols=("A", "B"))
-    assert panel.context is not None
+    assert panel.exogenous is not None
     panel.values[:, B] = np.nan
-    panel.context[:, :, IMPLIED_VOLATILITY] = [0.4, 0.8]
+    panel.exogenous[:, :, IMPLIED_VOLATILITY] = [0.4, 0.8]
     features = advance(panel)
     np.testing.assert_allclose(features.column("implied_volatility")[80:, A], 0.6, rtol=1e-14)
     assert np.isnan(features.column("implied_volatility")[:, B]).all()
@@ -221,8 +221,8 @@ def test_surface_of_a_symbol_is_its_own_and_of_the_others_the_mean(
 ) -> None:
     n = INTERVALS[interval].per_hour
     panel = make_panel(200 * n, symbols=("A", "B", "C"), interval=interval)
-    assert panel.context is not None
-    told = panel.context[:, :, column]
+    assert panel.exogenous is not None
+    told = panel.exogenous[:, :, column]
     told[:, C] = np.nan
     told[100 * n : 110 * n, A] = np.nan  # held
     told[150 * n : 190 * n, A] = np.nan  # forgotten after 25 hours
@@ -240,15 +240,15 @@ def test_surface_of_a_symbol_is_its_own_and_of_the_others_the_mean(
 
 def test_constant_context_by_hand(make_panel: MakePanel, advance: Advance) -> None:
     panel = make_panel(200, symbols=("A",))
-    assert panel.context is not None
+    assert panel.exogenous is not None
     panel.values[:, 0] = [2.0, 2.0, 2.0, 2.0, 50.0]  # 100 an hour: 2,400 a day
-    panel.context[:, 0, FUNDING] = 1.25e-5
-    panel.context[:, 0, BASIS] = -2e-4
-    panel.context[:, 0, OPEN_INTEREST] = 3_600.0  # worth 7,200: three days of trading
-    panel.context[:, 0, IMPLIED_VOLATILITY] = 0.5
-    panel.context[:, 0, SKEW] = 0.07
-    panel.context[:, 0, TERM_SLOPE] = -0.03
-    panel.context[:, 0, CURVATURE] = 0.01
+    panel.exogenous[:, 0, FUNDING] = 1.25e-5
+    panel.exogenous[:, 0, BASIS] = -2e-4
+    panel.exogenous[:, 0, OPEN_INTEREST] = 3_600.0  # worth 7,200: three days of trading
+    panel.exogenous[:, 0, IMPLIED_VOLATILITY] = 0.5
+    panel.exogenous[:, 0, SKEW] = 0.07
+    panel.exogenous[:, 0, TERM_SLOPE] = -0.03
+    panel.exogenous[:, 0, CURVATURE] = 0.01
     features = advance(panel)
     expected = {
         "funding_rate_24h": 1.25e-5,
@@ -270,7 +270,7 @@ def test_market_without_context_has_nan_there_and_the_same_everywhere_else(
     patchy: Panels, advance: Advance, same_bits: SameBits
 ) -> None:
     panel = patchy("1h")
-    full, bare = advance(panel), advance(replace(panel, context=None))
+    full, bare = advance(panel), advance(replace(panel, exogenous=None))
     for name in MARKET_COLUMNS:
         if name in OF_CONTEXT:
             assert np.isnan(bare.column(name)).all(), name
@@ -296,10 +296,10 @@ def test_gap_of_over_a_day_forgets_the_context_of_before(
 ) -> None:
     # Open interest of before the gap would be 31 hours old, which is within its 48.
     panel = make_panel(300, symbols=("A",))
-    assert panel.context is not None
+    assert panel.exogenous is not None
     panel.values[200:230] = np.nan
-    panel.context[200:260, 0, OPEN_INTEREST] = np.nan
-    panel.context[40:80, 0, OPEN_INTEREST] = np.nan
+    panel.exogenous[200:260, 0, OPEN_INTEREST] = np.nan
+    panel.exogenous[40:80, 0, OPEN_INTEREST] = np.nan
     change = advance(panel).column("open_interest_change_24h")[:, 0]
     assert np.isfinite(change[24:200]).all()
     assert np.isnan(change[230 : 260 + 24]).all()
@@ -313,9 +313,9 @@ def test_interval_of_the_bars_does_not_change_how_long_a_rate_is_in_force(
     for interval in ("1h", "30m", "5m"):
         n = INTERVALS[interval].per_hour
         panel = make_panel(60 * n, symbols=("A",), interval=interval)
-        assert panel.context is not None
-        panel.context[:, 0, FUNDING] = np.nan
-        panel.context[n - 1, 0, FUNDING] = 1e-4  # known at the close of the first hour
+        assert panel.exogenous is not None
+        panel.exogenous[:, 0, FUNDING] = np.nan
+        panel.exogenous[n - 1, 0, FUNDING] = 1e-4  # known at the close of the first hour
         column = advance(panel).column("funding_rate_24h")[:, 0]
         last.append(np.flatnonzero(np.isfinite(column))[-1] / n + 2.0 / n)
     # In force from 1 h to before 25 h, so under half of the day before 37 h: the first close of

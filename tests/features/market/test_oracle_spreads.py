@@ -190,7 +190,7 @@ def test_edge_spread(interval: str, holed_panel: Panels, advance: Advance, frame
 def test_edge_spread_of_prices_on_a_coarse_grid(
     interval: str, make_panel: MakePanel, advance: Advance, frames: Frames
 ) -> None:
-    # Opens and closes at the ends of the range, bars that do not move and bars that open where
+    # Ints and closes at the ends of the range, bars that do not move and bars that open where
     # the last one closed: every indicator of the estimator is at work.
     panel = make_panel(160 * INTERVALS[interval].per_hour, seed=41, interval=interval)
     panel.values[:, :, :4] /= panel.values[:1, :, :1]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
 from features.state.snapshot import MarketSnapshot
-from market.bars.daily_closes import MOST_DAYS, DailyCloses, no_days
+from market.bars.daily_closes import MAX_DAYS, DailyCloses, empty_daily_closes
 from market.bars.filtered_bars import Corrections
 from market.bars.panel import CLOSE, BarPanel
 from market.core.clock import DAY, INTERVALS
@@ -130,10 +130,10 @@ def test_a_correction_after_midnight_counts_from_the_next_row(same_bits: SameBit
 
 def test_memory_is_of_ten_years() -> None:
     symbols = ("A",)
-    days = np.arange(1.0, MOST_DAYS + 41.0)[:, None]
+    days = np.arange(1.0, MAX_DAYS + 41.0)[:, None]
     long = DailyCloses(symbols, 30_000 * DAY, days, days)
-    assert len(long.known_at(30_000 * DAY)) == MOST_DAYS
-    assert long.known_at(29_990 * DAY + 5).close[[0, -1], 0].tolist() == [31.0, MOST_DAYS + 30.0]
+    assert len(long.known_at(30_000 * DAY)) == MAX_DAYS
+    assert long.known_at(29_990 * DAY + 5).close[[0, -1], 0].tolist() == [31.0, MAX_DAYS + 30.0]
     assert len(long.known_at(0)) == 0
 
 
@@ -142,7 +142,7 @@ def test_days_that_do_not_follow_are_refused() -> None:
     far = DailyCloses(("A",), 12 * DAY, np.ones((1, 1)), np.ones((1, 1)))
     with pytest.raises(DataError, match="days are missing between them"):
         one.followed_by(far)
-    assert one.followed_by(no_days(("A",))) is one
+    assert one.followed_by(empty_daily_closes(("A",))) is one
     with pytest.raises(DataError, match="00:00 UTC"):
         DailyCloses(("A",), 10 * DAY + 1, np.ones((1, 1)), np.ones((1, 1)))
     with pytest.raises(DataError, match="has shape"):
@@ -161,7 +161,7 @@ def test_view_brings_the_days_and_a_snapshot_refuses_those_of_another_market() -
     quiet = np.zeros(3, dtype=np.bool_)
     snapshot = MarketSnapshot(as_of, HOURLY, features.at(-1, as_of), np.ones(3), quiet)
     assert snapshot.view().daily is snapshot.features.daily
-    others = no_days(("X",))
+    others = empty_daily_closes(("X",))
     with pytest.raises(DataError, match="do not fit the market"):
         snapshot.with_daily(others)
 

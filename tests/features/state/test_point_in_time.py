@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
 from market.bars.history import MarketHistory, load_history
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.bars.panel import CLOSE, BarPanel
 from market.core.clock import HOUR, INTERVALS, MINUTE
 from market.simulator.simulated_market import simulate_bars
@@ -89,14 +89,16 @@ def test_late_correction_changes_no_feature_row_up_to_the_time_it_was_known(
 ) -> None:
     late, missing = versions
     folder = tmp_path_factory.mktemp("late")
-    guard = PriceGuard() if guarded else None
-    whole = features_of(load_history([write(folder, PANEL, late, missing)], HOURLY, guard=guard))
+    outlier_filter = OutlierFilter() if guarded else None
+    whole = features_of(
+        load_history([write(folder, PANEL, late, missing)], HOURLY, outlier_filter=outlier_filter)
+    )
     for row, _, after, _ in late:
         known = int(PANEL.closes[row]) + after
         # The same market in which nothing was heard that was not known by then.
         heard = [version for version in late if int(PANEL.closes[version[0]]) + version[2] < known]
         without = write(tmp_path_factory.mktemp("heard"), PANEL, heard, missing)
-        before = features_of(load_history([without], HOURLY, guard=guard))
+        before = features_of(load_history([without], HOURLY, outlier_filter=outlier_filter))
         upto = int(np.searchsorted(PANEL.closes, known, side="left"))
         assert_same(whole, before, slice(0, upto))
 

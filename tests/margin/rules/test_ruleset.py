@@ -13,7 +13,7 @@ import pytest
 
 from margin.engines.tier.rules import TierRules
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.core.errors import RuleSetError
 
 
@@ -36,19 +36,19 @@ def test_embedded_preset_is_two_and_four_per_cent(linear_tiers: RuleSet) -> None
 
 
 def test_price_guard_is_what_the_rules_say_and_can_be_switched_off(linear_tiers: RuleSet) -> None:
-    assert linear_tiers.price_guard.guard() == PriceGuard(0.25, 0.5, 0.1)
+    assert linear_tiers.price_guard.outlier_filter() == OutlierFilter(0.25, 0.5, 0.1)
     wide = ruleset_from_content(with_change(linear_tiers, "price_guard.band", 0.4))
-    assert wide.price_guard.guard() == PriceGuard(0.4, 0.5, 0.1)
+    assert wide.price_guard.outlier_filter() == OutlierFilter(0.4, 0.5, 0.1)
     hard = ruleset_from_content(with_change(linear_tiers, "price_guard.hard_band", 3.0))
-    assert hard.price_guard.guard() == PriceGuard(0.25, 0.5, 0.1, 3.0)
+    assert hard.price_guard.outlier_filter() == OutlierFilter(0.25, 0.5, 0.1, 3.0)
     assert hard.sha256 != linear_tiers.sha256
     # A hard band that is not named is no narrower than the others; a named one decides.
     wider = ruleset_from_content(with_change(linear_tiers, "price_guard.band", 2.0)).price_guard
-    assert wider.guard() == PriceGuard(2.0, 0.5, 0.1, math.exp(2.0))
+    assert wider.outlier_filter() == OutlierFilter(2.0, 0.5, 0.1, math.exp(2.0))
     huge = ruleset_from_content(with_change(linear_tiers, "price_guard.band", 1e300)).price_guard
-    assert huge.guard() == PriceGuard(1e300, 0.5, 0.1, math.inf)
+    assert huge.outlier_filter() == OutlierFilter(1e300, 0.5, 0.1, math.inf)
     off = ruleset_from_content(with_change(linear_tiers, "price_guard.enabled", False))
-    assert off.price_guard.guard() is None
+    assert off.price_guard.outlier_filter() is None
     assert len({linear_tiers.sha256, wide.sha256, off.sha256}) == 3
 
 

@@ -21,7 +21,7 @@ from market.accounts.book import Account, Balance, Book, Position
 from market.core.clock import HOUR, MINUTE, parse_time
 from market.core.errors import DataError
 from market.simulator.account_behaviour import AccountTrajectories
-from market.simulator.population import Population, sample_lives
+from market.simulator.population import Population, sample_population
 from market.sources.base import AccountUpdates
 
 T0 = parse_time("2025-01-01T00:00:00Z")
@@ -305,7 +305,7 @@ def test_sampled_lives_are_written_and_read_back(tmp_path: Path) -> None:
     times = T0 + np.arange(400, dtype=np.int64) * HOUR
     prices = np.exp(np.random.default_rng(1).normal(size=(400, 2)))
     symbols = ("BTCUSDT", "ETHUSDT")
-    lives = sample_lives(
+    lives = sample_population(
         Population.load("reference-v1"), 5, 7, times, prices, np.ones(prices.shape, bool)
     )
     history = write_accounts(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.bars.bar_cleaning import SymbolBars, aggregate, load_bars, possible
+from market.bars.bar_cleaning import SymbolBars, aggregate, is_possible, load_bars
 from market.bars.panel import CLOSE, VOLUME
 from market.core.clock import DAY, HOUR, INTERVALS, MINUTE
 from market.core.errors import DataError
@@ -104,7 +104,7 @@ def test_impossible_rows_are_dropped(
 
 
 def test_bar_without_range_and_volume_is_possible() -> None:
-    assert possible(np.array([[5.0, 5.0, 5.0, 5.0, 0.0]])).tolist() == [True]
+    assert is_possible(np.array([[5.0, 5.0, 5.0, 5.0, 0.0]])).tolist() == [True]
 
 
 def test_dead_contract_is_cut_after_its_last_trade(

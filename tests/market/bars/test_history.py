@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.bars.history import MAX_GAP_HOURS, MarketHistory, load_history
-from market.bars.outlier_filter import PriceGuard
+from market.bars.history import MarketHistory, load_history
+from market.bars.outlier_filter import MAX_GAP_HOURS, OutlierFilter
 from market.bars.panel import CLOSE, HIGH, LOW, VOLUME, BarPanel
 from market.bars.quality import FileQuality
 from market.bars.recorded_rows import RecordedRows
@@ -323,13 +323,17 @@ def test_recorded_rows_go_on_from_the_files_as_bar_and_as_mark(
     plain = load_history(folders, HOURLY)
     last = float(plain.bars.values[-1, 0, CLOSE])
     rows = _recorded([start + 5 * HOUR, start + 7 * HOUR], [0.6 * last, 0.61 * last], [NAN, NAN])
-    history = load_history(folders, HOURLY, guard=PriceGuard(), recorded=lambda *_: rows)
+    history = load_history(
+        folders, HOURLY, outlier_filter=OutlierFilter(), recorded=lambda *_: rows
+    )
     assert len(history.bars) == 8
     assert np.isnan(_closes(history, "BTCUSDT")[5:7]).all(), "unconfirmed, and a gap"
     assert history.last_mark(6)[0] == last
     assert history.last_mark(7)[0] == 0.61 * last
     rows = _recorded(rows.opens.tolist(), [0.6 * last, 0.61 * last], [0.6 * last, NAN])
-    history = load_history(folders, HOURLY, guard=PriceGuard(), recorded=lambda *_: rows)
+    history = load_history(
+        folders, HOURLY, outlier_filter=OutlierFilter(), recorded=lambda *_: rows
+    )
     assert history.last_mark(5)[0] == 0.6 * last, "a quoted mark confirmed it"
     assert history.recorded is not None
     assert history.recorded.filled == 2

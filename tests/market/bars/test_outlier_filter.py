@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.bars.bar_cleaning import possible
+from market.bars.bar_cleaning import is_possible
 from market.bars.outlier_filter import (
     GOOD,
     LIMITED,
@@ -21,7 +21,7 @@ from market.bars.outlier_filter import (
     SUSPECT,
     WAITING,
     FilteredBars,
-    PriceGuard,
+    OutlierFilter,
     filter_bars,
     filter_closes,
     filter_history,
@@ -35,7 +35,7 @@ from market.core.clock import INTERVALS
 Floats = npt.NDArray[np.float64]
 
 HOURLY, FIVE_MINUTES = INTERVALS["1h"], INTERVALS["5m"]
-GUARD = PriceGuard(band=0.25, wick_band=0.5, agreement=0.1)
+GUARD = OutlierFilter(band=0.25, wick_band=0.5, agreement=0.1)
 NAN = float("nan")
 
 
@@ -188,7 +188,7 @@ def test_wick_is_limited_to_its_band_and_the_close_stays() -> None:
     np.testing.assert_allclose(
         result.bars[1, 0, :4], [102, 102 * reach, 100 / reach, 102], rtol=1e-15
     )
-    assert result.quarantine.told[0, [HIGH, LOW]].tolist() == [400.0, 20.0]
+    assert result.quarantine.values[0, [HIGH, LOW]].tolist() == [400.0, 20.0]
     assert result.quarantine.verdicts.tolist() == [LIMITED]
 
 
@@ -252,7 +252,7 @@ def _filter(bars: Floats) -> tuple[Floats, FilteredBars]:
 def test_what_passes_is_possible_and_within_the_band_or_confirmed(bars: Floats) -> None:
     counted, result = _filter(bars)
     there = ~np.isnan(counted[:, :, CLOSE])
-    assert possible(counted[there]).all()
+    assert is_possible(counted[there]).all()
     assert (counted[there][:, CLOSE] == bars[there][:, CLOSE]).all()
     assert (counted[there][:, HIGH] <= bars[there][:, HIGH]).all()
     assert (counted[there][:, LOW] >= bars[there][:, LOW]).all()
@@ -305,6 +305,6 @@ def test_what_was_changed_can_be_put_back(bars: Floats) -> None:
         is_dropped(found.verdicts).tolist()
         == np.isnan(counted[found.rows, found.columns, CLOSE]).tolist()
     )
-    counted[found.rows, found.columns] = found.told
+    counted[found.rows, found.columns] = found.values
     assert counted.tobytes() == bars.tobytes()
-    assert (counted[found.rows, found.columns, OPEN] == found.told[:, OPEN]).all()
+    assert (counted[found.rows, found.columns, OPEN] == found.values[:, OPEN]).all()

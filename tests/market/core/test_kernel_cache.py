@@ -10,7 +10,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from market.core.kernel_cache import KEPT, PACKAGES, sources_sha256, use_kernel_cache
+from market.core.kernel_cache import MAX_VERSIONS, PACKAGES, sources_sha256, use_kernel_cache
 
 KERNEL = """
 from numba import njit
@@ -82,10 +82,10 @@ def test_folder_given_by_the_user_is_the_parent(
 
 
 def test_old_folders_are_removed(tree: Path) -> None:
-    for age in range(KEPT + 3):
+    for age in range(MAX_VERSIONS + 3):
         folder = tree / "__pycache__" / f"kernels-{age}"
         folder.mkdir(parents=True)
         os.utime(folder, (age, age))
     use_kernel_cache(tree)
     left = {path.name for path in (tree / "__pycache__").glob("kernels-*")}
-    assert left == {f"kernels-{age}" for age in range(4, KEPT + 3)}
+    assert left == {f"kernels-{age}" for age in range(4, MAX_VERSIONS + 3)}

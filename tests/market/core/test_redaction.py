@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.core.redaction import redact, redact_all, shown_address, shown_host
+from market.core.redaction import display_address, display_host, redact, redact_all
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_reports_are_redacted_at_any_depth() -> None:
 
 
 def test_address_that_is_none_is_shown_from_its_host_on() -> None:
-    assert shown_address("postgres//u:p@h/d") == "***@h/d"
-    assert shown_address("postgresql://u:p q@h/d") == "postgresql://u:***@h/d"
-    assert shown_address("var/mlruns") == "var/mlruns"
+    assert display_address("postgres//u:p@h/d") == "***@h/d"
+    assert display_address("postgresql://u:p q@h/d") == "postgresql://u:***@h/d"
+    assert display_address("var/mlruns") == "var/mlruns"
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_address_that_is_none_is_shown_from_its_host_on() -> None:
     ],
 )
 def test_of_a_webhook_only_the_host_is_shown(webhook: str, shown: str) -> None:
-    assert shown_host(webhook) == shown
+    assert display_host(webhook) == shown

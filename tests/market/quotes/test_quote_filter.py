@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.core.clock import HOUR, MINUTE
-from market.quotes.quote_filter import CONFIRMATION, QuoteContext, TimedPrice, filter_quote
+from market.quotes.quote_filter import CONFIRMATION, FilterInputs, TimedPrice, filter_quote
 
-GUARD = PriceGuard()
+GUARD = OutlierFilter()
 NOW = 1_000 * HOUR
 GOOD_PRICE = TimedPrice(NOW - MINUTE, 100.0)
 
 
-def status(value: float, context: QuoteContext, ts: int = NOW) -> str:
+def status(value: float, context: FilterInputs, ts: int = NOW) -> str:
     return filter_quote(TimedPrice(ts, value), context, GUARD).status
 
 
@@ -38,12 +38,12 @@ def status(value: float, context: QuoteContext, ts: int = NOW) -> str:
     ],
 )
 def test_bands_are_symmetric_in_logs(value: float, expected: str) -> None:
-    assert status(value, QuoteContext(GOOD_PRICE)) == expected
+    assert status(value, FilterInputs(GOOD_PRICE)) == expected
 
 
 @pytest.mark.parametrize("hours", [0.1, 23.0, 30.0, 24.0 * 400])
 def test_no_gap_opens_the_hard_band(hours: float) -> None:
-    context = QuoteContext(TimedPrice(NOW - int(hours * HOUR), 100.0))
+    context = FilterInputs(TimedPrice(NOW - int(hours * HOUR), 100.0))
     assert status(1e-15, context) == status(501.0, context) == "rejected"
     # The soft band widens with the root of the hours, for a day at most.
     band = 0.25 * math.sqrt(min(24.0, max(1.0, hours)))
@@ -52,7 +52,7 @@ def test_no_gap_opens_the_hard_band(hours: float) -> None:
 
 
 def test_price_without_any_reference_is_good() -> None:
-    assert status(1e-15, QuoteContext(None)) == "good"
+    assert status(1e-15, FilterInputs(None)) == "good"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_price_without_any_reference_is_good() -> None:
 def test_cash_asset_has_a_tight_band_however_long_ago_its_price_was(
     value: float, expected: str
 ) -> None:
-    assert status(value, QuoteContext(TimedPrice(0, 1.0), kind="cash")) == expected
+    assert status(value, FilterInputs(TimedPrice(0, 1.0), kind="cash")) == expected
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,12 @@ def test_cash_asset_has_a_tight_band_however_long_ago_its_price_was(
 )
 def test_majority_of_the_sources_confirms(sources: list[float], expected: str) -> None:
     near = [TimedPrice(NOW, value) for value in sources]
-    assert status(65.0, QuoteContext(GOOD_PRICE, sources=near)) == expected
+    assert status(65.0, FilterInputs(GOOD_PRICE, sources=near)) == expected
 
 
 def test_sources_that_agree_beyond_the_hard_band_do_not_open_it() -> None:
     near = [TimedPrice(NOW, 1e-15), TimedPrice(NOW, 1e-15)]
-    assert status(1e-15, QuoteContext(GOOD_PRICE, sources=near)) == "rejected"
+    assert status(1e-15, FilterInputs(GOOD_PRICE, sources=near)) == "rejected"
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_next_quote_on_the_same_side_confirms_after_a_time(
     value: float, after: int, expected: str
 ) -> None:
     held = TimedPrice(NOW, 65.0)
-    context = QuoteContext(GOOD_PRICE, held, NOW)
+    context = FilterInputs(GOOD_PRICE, held, NOW)
     assert status(value, context, NOW + after) == expected
 
 
 def test_run_of_suspect_quotes_counts_from_its_first() -> None:
-    context = QuoteContext(GOOD_PRICE, TimedPrice(NOW + MINUTE, 64.0), NOW)
+    context = FilterInputs(GOOD_PRICE, TimedPrice(NOW + MINUTE, 64.0), NOW)
     verdict = filter_quote(TimedPrice(NOW + 2 * MINUTE, 63.0), context, GUARD)
     assert (verdict.status, verdict.since) == ("suspect", NOW)
     turned = filter_quote(TimedPrice(NOW + 2 * MINUTE, 150.0), context, GUARD)
@@ -116,7 +116,7 @@ def test_run_of_suspect_quotes_counts_from_its_first() -> None:
 
 
 def test_verdict_says_how_far_from_what() -> None:
-    detail = filter_quote(TimedPrice(NOW, 65.0), QuoteContext(GOOD_PRICE), GUARD).detail
+    detail = filter_quote(TimedPrice(NOW, 65.0), FilterInputs(GOOD_PRICE), GUARD).detail
     assert "-35.0%" in detail
     assert "100 of 1970-02-11T15:59:00Z" in detail
 
@@ -132,7 +132,7 @@ def test_verdict_does_not_depend_on_the_unit_of_account(
 ) -> None:
     def verdict(unit: float) -> str:
         near = [TimedPrice(NOW, source * unit) for source in sources]
-        context = QuoteContext(TimedPrice(NOW, reference * unit), sources=near)
+        context = FilterInputs(TimedPrice(NOW, reference * unit), sources=near)
         return status(value * unit, context)
 
     limits = (math.log(5), 0.25, 0.1)

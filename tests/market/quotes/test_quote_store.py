@@ -18,7 +18,7 @@ from market.quotes.quote_store import (
     QuoteField,
     QuoteStore,
     QuoteStoreBuilder,
-    restored_quotes,
+    restore_quotes,
 )
 from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
 
@@ -30,10 +30,10 @@ SVI = (0.01, 0.08, -0.4, 0.05, 0.2)
 
 
 def told(*figures: QuoteField, before: QuoteStore | None = None, now: int = NOW) -> QuoteStore:
-    intake = QuoteStoreBuilder(QuoteStore() if before is None else before)
+    builder = QuoteStoreBuilder(QuoteStore() if before is None else before)
     for figure in figures:
-        intake.take(figure)
-    return intake.told(now)
+        builder.add(figure)
+    return builder.build(now)
 
 
 def forward(ts: int, value: float = 60_000.0) -> QuoteField:
@@ -86,15 +86,15 @@ def test_the_board_at_a_time_knows_nothing_later(given_: list[QuoteField], at: i
 
 
 def test_statuses_newer_wins_same_is_known_and_older_is_late() -> None:
-    intake = QuoteStoreBuilder(QuoteStore())
-    assert intake.take(forward(NOW)) == "applied"
-    assert intake.take(forward(NOW)) == "duplicate"
-    assert intake.take(forward(NOW + 1)) == "applied"
-    assert intake.take(forward(NOW)) == "duplicate"
-    assert intake.take(forward(NOW - 1)) == "late"
-    assert intake.take(forward(NOW, 61_000.0)) == "late"
-    assert intake.take(forward(NOW + 1, 62_000.0)) == "applied"  # corrected
-    board = intake.told(NOW).board(NOW + 1)
+    builder = QuoteStoreBuilder(QuoteStore())
+    assert builder.add(forward(NOW)) == "applied"
+    assert builder.add(forward(NOW)) == "duplicate"
+    assert builder.add(forward(NOW + 1)) == "applied"
+    assert builder.add(forward(NOW)) == "duplicate"
+    assert builder.add(forward(NOW - 1)) == "late"
+    assert builder.add(forward(NOW, 61_000.0)) == "late"
+    assert builder.add(forward(NOW + 1, 62_000.0)) == "applied"  # corrected
+    board = builder.build(NOW).board(NOW + 1)
     assert board is not None
     assert board.expiries[EXPIRY].forward == 62_000.0
 
@@ -173,7 +173,7 @@ def test_restored_quotes_give_the_same_board_and_refuse_earlier_times() -> None:
         QuoteField(EXPIRY, "svi", NOW + 1, SVI),
         QuoteField("USDT", "mark", NOW + 1, (0.99,)),
     )
-    again = restored_quotes(whole.figures_in_force())
+    again = restore_quotes(whole.figures_in_force())
     assert again.board(NOW + 2) == whole.board(NOW + 2)
     assert again.newest == whole.newest
     with pytest.raises(DataError):
@@ -252,11 +252,11 @@ def test_suspect_mark_stands_beside_the_good_one_until_a_good_one_follows() -> N
 
 
 def test_confirmed_mark_counts_from_the_time_of_what_confirmed_it() -> None:
-    intake = QuoteStoreBuilder(told(mark(0, 100.0), mark(10, 65.0, suspect=True)))
-    (waiting,) = intake.suspects()
-    assert intake.confirm(waiting, NOW + 15) is not None
-    assert intake.confirm(waiting, NOW + 16) is None, "it waits no more"
-    quotes = intake.told(NOW)
+    builder = QuoteStoreBuilder(told(mark(0, 100.0), mark(10, 65.0, suspect=True)))
+    (waiting,) = builder.suspects()
+    assert builder.confirm(waiting, NOW + 15) is not None
+    assert builder.confirm(waiting, NOW + 16) is None, "it waits no more"
+    quotes = builder.build(NOW)
     assert quotes.suspects == frozenset()
     assert [quoted(quotes, ts) for ts in (9, 10, 14, 15, 99)] == [
         (100.0, None),
@@ -277,7 +277,7 @@ def test_last_good_mark_outlives_any_number_of_suspect_ones() -> None:
     glitches = [mark(ts, 60.0 + ts / 100, suspect=True) for ts in range(1, 4 * HISTORY_DEPTH)]
     quotes = told(mark(0, 100.0), *glitches)
     assert quoted(quotes, 4 * HISTORY_DEPTH) == (100.0, glitches[-1].value[0])
-    assert len(quotes.histories[PERP, "mark"].told) <= HISTORY_DEPTH
+    assert len(quotes.histories[PERP, "mark"].values) <= HISTORY_DEPTH
     with pytest.raises(DataError, match="not kept"):
         quotes.board(NOW + 1)
     with_good = told(mark(500, 101.0), before=quotes)
@@ -304,7 +304,7 @@ def test_suspect_forward_leaves_the_one_in_force() -> None:
 
 def test_restored_quotes_know_what_waits() -> None:
     quotes = told(mark(0, 100.0), mark(10, 65.0, suspect=True), forward(NOW))
-    again = restored_quotes(quotes.figures_in_force(), quotes.suspect_figures())
+    again = restore_quotes(quotes.figures_in_force(), quotes.suspect_figures())
     assert again.board(NOW + 10) == quotes.board(NOW + 10)
     assert again.suspects == quotes.suspects
     assert again.newest == quotes.newest

@@ -18,7 +18,7 @@ from market.simulator.account_behaviour import (
     simulate_behaviour,
 )
 from market.simulator.behaviour_rates import Behaviour, Hazard
-from market.simulator.population import Population, sample_lives
+from market.simulator.population import Population, sample_population
 
 START = parse_time("2025-01-01T01:00:00Z")
 SYMBOLS = ("ADAUSDT", "BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
@@ -56,26 +56,28 @@ def acted(
     mark: Floats, count: int = 300, seed: int = 7, how: Behaviour | None = None
 ) -> AccountTrajectories:
     times = hours(len(mark))
-    lives = sample_lives(POPULATION, count, seed, times, mark, np.ones(mark.shape, dtype=bool))
-    return simulate_behaviour(lives, how or behaviour(), seed, times, mark)
+    accounts = sample_population(
+        POPULATION, count, seed, times, mark, np.ones(mark.shape, dtype=bool)
+    )
+    return simulate_behaviour(accounts, how or behaviour(), seed, times, mark)
 
 
 def actions(found: AccountTrajectories) -> list[tuple[str, int, int, float]]:
     return [
-        (found.lives.account_id(int(i)), int(r), int(k), float(a))
-        for i, r, k, a in zip(found.life, found.row, found.kind, found.amount, strict=True)
+        (found.accounts.account_id(int(i)), int(r), int(k), float(a))
+        for i, r, k, a in zip(found.account, found.row, found.kind, found.amount, strict=True)
     ]
 
 
 def value(
-    found: AccountTrajectories, life: int, row: int, cash: float, kept: float, mark: Floats
+    found: AccountTrajectories, account: int, row: int, cash: float, kept: float, mark: Floats
 ) -> Floats:
-    """Equity and gross notional of a life at a row, from its legs."""
-    lives = found.lives
-    legs = slice(lives.leg_start[life], lives.leg_start[life + 1])
-    price = mark[row, lives.leg_symbol[legs]]
-    held = kept * lives.leg_quantity[legs]
-    equity = cash + (held * (price - lives.leg_entry_price[legs])).sum()
+    """Equity and gross notional of an account at a row, from its legs."""
+    accounts = found.accounts
+    legs = slice(accounts.leg_start[account], accounts.leg_start[account + 1])
+    price = mark[row, accounts.leg_symbol[legs]]
+    held = kept * accounts.leg_quantity[legs]
+    equity = cash + (held * (price - accounts.leg_entry_price[legs])).sum()
     return np.array([equity, np.abs(held * price).sum()])
 
 
@@ -106,11 +108,11 @@ def test_a_part_of_the_history_acts_as_the_whole_does() -> None:
     """Lives born after the part begins are the same: times enter the hash, not rows."""
     mark, skip = walk(700), 200
     times = hours(700)
-    part = sample_lives(
+    part = sample_population(
         POPULATION, 100, 7, times[skip:], mark[skip:], np.ones((500, len(SYMBOLS)), dtype=bool)
     )
     later = simulate_behaviour(part, behaviour(), 7, times[skip:], mark[skip:])
-    born = {later.lives.account_id(i) for i in range(len(later.lives))}
+    born = {later.accounts.account_id(i) for i in range(len(later.accounts))}
     whole = [(n, r - skip, k, a) for n, r, k, a in actions(acted(mark, count=100)) if n in born]
     assert actions(later) == whole
 
@@ -120,9 +122,15 @@ def test_accounting_holds_at_every_action() -> None:
     mark = walk(400, size=0.02)
     found = acted(mark)
     limit = behaviour().limits.leverage_limit
-    cash, kept, seen = found.lives.cash.copy(), np.ones(len(found.lives)), set()
+    cash, kept, seen = found.accounts.cash.copy(), np.ones(len(found.accounts)), set()
     for i, r, k, a, c, q in zip(
-        found.life, found.row, found.kind, found.amount, found.cash, found.kept, strict=True
+        found.account,
+        found.row,
+        found.kind,
+        found.amount,
+        found.cash,
+        found.remaining_fraction,
+        strict=True,
     ):
         equity, gross = value(found, i, r, cash[i], kept[i], mark)
         after, left = value(found, i, r, c, q, mark)
@@ -145,17 +153,23 @@ def test_accounting_holds_at_every_action() -> None:
 
 
 def test_hazards_are_met_at_their_rate_and_grow_with_leverage_and_loss() -> None:
-    """Counted against the formula: the exposure of every hour of every life, summed."""
+    """Counted against the formula: the exposure of every hour of every account, summed."""
     hazard = Hazard(rate=0.01, by_leverage=0.5, by_loss=1.5, by_gain=-1.0)
     mark = walk(500, size=0.005)
     found = acted(mark, count=250, how=only(reduction=hazard))
     expected = {True: 0.0, False: 0.0}
     happened = {True: 0, False: 0}
-    at = {(int(i), int(r)): float(q) for i, r, q in zip(found.life, found.row, found.kept)}  # noqa: B905
-    cash_at = {(int(i), int(r)): float(c) for i, r, c in zip(found.life, found.row, found.cash)}  # noqa: B905
-    for i in range(len(found.lives)):
+    at = {
+        (int(i), int(r)): float(q)
+        for i, r, q in zip(found.account, found.row, found.remaining_fraction, strict=True)
+    }
+    cash_at = {
+        (int(i), int(r)): float(c)
+        for i, r, c in zip(found.account, found.row, found.cash, strict=True)
+    }
+    for i in range(len(found.accounts)):
         cash, kept = 1.0, 1.0
-        for row in range(found.lives.birth_row[i] + 1, found.lives.end_row[i]):
+        for row in range(found.accounts.opening_row[i] + 1, found.accounts.end_row[i]):
             equity, gross = value(found, i, row, cash, kept, mark)
             if equity <= 0.0:
                 break
@@ -176,10 +190,10 @@ def test_finer_decision_times_do_not_make_owners_busier() -> None:
     hourly = walk(400, size=0.002)
     half = np.repeat(hourly, 2, axis=0)[1:]
     times = START + np.arange(len(half), dtype=np.int64) * (HOUR // 2)
-    lives = sample_lives(POPULATION, 300, 7, times, half, np.ones(half.shape, dtype=bool))
+    accounts = sample_population(POPULATION, 300, 7, times, half, np.ones(half.shape, dtype=bool))
     hazard = Hazard(rate=0.02, by_leverage=0.0, by_loss=0.0, by_gain=0.0)
-    often = len(simulate_behaviour(lives, only(reduction=hazard), 7, times, half).life)
-    once = len(acted(hourly, how=only(reduction=hazard)).life)
+    often = len(simulate_behaviour(accounts, only(reduction=hazard), 7, times, half).account)
+    once = len(acted(hourly, how=only(reduction=hazard)).account)
     assert once > 800
     assert abs(often - once) < 4.0 * np.sqrt(often + once)
 
@@ -196,25 +210,27 @@ def test_a_closed_life_ends_at_its_closing() -> None:
     found = acted(walk(400))
     closed = found.kind == KINDS.index(CLOSED)
     assert closed.any()
-    assert np.array_equal(found.lives.end_row[found.life[closed]], found.row[closed])
-    last = dict(zip(found.life, found.row, strict=True))
-    assert all(last[i] == r for i, r in zip(found.life[closed], found.row[closed], strict=True))
+    assert np.array_equal(found.accounts.end_row[found.account[closed]], found.row[closed])
+    last = dict(zip(found.account, found.row, strict=True))
+    assert all(last[i] == r for i, r in zip(found.account[closed], found.row[closed], strict=True))
 
 
 def test_missing_marks_hold_owners_still() -> None:
     mark = walk(400)
     mark[200:260] = np.nan
     times = hours(400)
-    lives = sample_lives(POPULATION, 200, 7, times, mark, np.isfinite(mark))
-    found = simulate_behaviour(lives, behaviour(), 7, times, mark)
+    accounts = sample_population(POPULATION, 200, 7, times, mark, np.isfinite(mark))
+    found = simulate_behaviour(accounts, behaviour(), 7, times, mark)
     assert not ((found.row >= 200) & (found.row < 260)).any()
     assert (found.row >= 260).any()
 
 
 def test_nobody_acts_where_every_rate_is_zero() -> None:
     found = acted(walk(400, size=0.0005), how=only())
-    assert not len(found.life)
-    assert np.array_equal(found.lives.end_row, AccountTrajectories.idle(found.lives).lives.end_row)
+    assert not len(found.account)
+    assert np.array_equal(
+        found.accounts.end_row, AccountTrajectories.idle(found.accounts).accounts.end_row
+    )
 
 
 def test_files_hold_each_book_as_it_is_at_every_time(tmp_path: object) -> None:
@@ -227,18 +243,20 @@ def test_files_hold_each_book_as_it_is_at_every_time(tmp_path: object) -> None:
     )
     again = read_accounts(tmp_path)  # type: ignore[arg-type]
     assert again.account_ids == history.account_ids == found.history(SYMBOLS, times).account_ids
-    lives = found.lives
+    accounts = found.accounts
     for row in (150, 240, 399):
         book = again.book_at(int(times[row]))
-        assert book.account_ids == tuple(lives.account_id(int(i)) for i in lives.alive(row))
-        for n, life in enumerate(lives.alive(row)):
-            own = (found.life == life) & (found.row <= row)
+        assert book.account_ids == tuple(accounts.account_id(int(i)) for i in accounts.open_at(row))
+        for n, account in enumerate(accounts.open_at(row)):
+            own = (found.account == account) & (found.row <= row)
             cash = found.cash[own][-1] if own.any() else 1.0
-            kept = found.kept[own][-1] if own.any() else 1.0
-            legs = slice(lives.leg_start[life], lives.leg_start[life + 1])
+            kept = found.remaining_fraction[own][-1] if own.any() else 1.0
+            legs = slice(accounts.leg_start[account], accounts.leg_start[account + 1])
             mine = slice(book.leg_start[n], book.leg_start[n + 1])
             assert book.cash[n] == cash
-            np.testing.assert_array_equal(book.leg_quantity[mine], lives.leg_quantity[legs] * kept)
+            np.testing.assert_array_equal(
+                book.leg_quantity[mine], accounts.leg_quantity[legs] * kept
+            )
 
 
 def test_events_carry_kinds_and_signed_amounts() -> None:

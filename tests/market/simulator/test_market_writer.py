@@ -42,7 +42,7 @@ def test_missing_bars_are_not_written(tmp_path: Path) -> None:
 def test_funding_is_written_a_settlement_and_stamped_when_it_is_settled(tmp_path: Path) -> None:
     market = simulate_market(1, 3, 3, HOURLY)
     write_quotes(market, tmp_path)
-    context = market.panel.context
+    context = market.panel.exogenous
     assert context is not None
     for column, symbol in enumerate(market.panel.symbols):
         table = pq.read_table(tmp_path / "funding" / f"{symbol}.parquet")
@@ -57,7 +57,7 @@ def test_only_coins_with_an_index_get_a_file_of_it_in_per_cent(tmp_path: Path) -
     write_quotes(market, tmp_path)
     assert sorted(p.stem for p in (tmp_path / "implied_vol").iterdir()) == ["BTC", "ETH"]
     table = pq.read_table(tmp_path / "implied_vol" / "BTC.parquet")
-    context = market.panel.context
+    context = market.panel.exogenous
     assert context is not None
     column = market.panel.symbols.index("BTCUSDT")
     np.testing.assert_allclose(
@@ -70,7 +70,7 @@ def test_quotes_are_written_as_they_are(tmp_path: Path) -> None:
     market = simulate_market(1, 2, 2, HOURLY)
     write_quotes(market, tmp_path)
     table = pq.read_table(tmp_path / "quotes" / "ETHUSDT.parquet")
-    context = market.panel.context
+    context = market.panel.exogenous
     assert context is not None
     assert np.array_equal(table["depth"].to_numpy(), market.depth[:, 1])
     assert np.array_equal(table["half_spread"].to_numpy(), market.half_spread[:, 1])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from market.core.clock import DAY, HOUR, MINUTE, parse_time
 from market.core.errors import ConfigError, DataError
-from market.simulator.population import Population, SampledAccounts, sample_lives
+from market.simulator.population import Population, SampledAccounts, sample_population
 
 START = parse_time("2025-01-01T01:00:00Z")
 REFERENCE = Population.load("reference-v1")
@@ -47,19 +47,19 @@ def walk(rows: int, symbols: int = 5) -> Floats:
 
 
 def sample(rows: int, count: int = 200, seed: int = 7, symbols: int = 5) -> SampledAccounts:
-    return sample_lives(
+    return sample_population(
         REFERENCE, count, seed, hours(rows), walk(rows, symbols), np.ones((rows, symbols), bool)
     )
 
 
-def leg_owner(lives: SampledAccounts) -> npt.NDArray[np.int64]:
-    return np.repeat(np.arange(len(lives)), np.diff(lives.leg_start))
+def leg_owner(accounts: SampledAccounts) -> npt.NDArray[np.int64]:
+    return np.repeat(np.arange(len(accounts)), np.diff(accounts.leg_start))
 
 
-def leverage(lives: SampledAccounts) -> Floats:
-    notional = np.abs(lives.leg_quantity * lives.leg_entry_price)
-    gross = np.bincount(leg_owner(lives), weights=notional)
-    return np.asarray(gross / lives.cash, dtype=np.float64)
+def leverage(accounts: SampledAccounts) -> Floats:
+    notional = np.abs(accounts.leg_quantity * accounts.leg_entry_price)
+    gross = np.bincount(leg_owner(accounts), weights=notional)
+    return np.asarray(gross / accounts.cash, dtype=np.float64)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +80,12 @@ def test_reference_figures_are_frozen() -> None:
 
 
 def test_reference_book_is_frozen() -> None:
-    lives = sample_lives(
+    accounts = sample_population(
         REFERENCE, 3, 7, hours(168), np.full((168, 5), 100.0), np.ones((168, 5), bool)
     )
-    assert [lives.account_id(i) for i in range(3)] == FROZEN_IDS
-    assert lives.leg_symbol.tolist() == FROZEN_SYMBOLS
-    np.testing.assert_allclose(lives.leg_quantity, FROZEN_QUANTITIES, rtol=1e-12)
+    assert [accounts.account_id(i) for i in range(3)] == FROZEN_IDS
+    assert accounts.leg_symbol.tolist() == FROZEN_SYMBOLS
+    np.testing.assert_allclose(accounts.leg_quantity, FROZEN_QUANTITIES, rtol=1e-12)
 
 
 def test_leverage_has_the_documented_distribution(many: SampledAccounts) -> None:
@@ -141,23 +141,23 @@ def test_draws_do_not_depend_on_one_another(many: SampledAccounts) -> None:
 def test_equity_is_one_at_birth(many: SampledAccounts) -> None:
     assert (many.cash == 1.0).all()
     prices = walk(168 * 26)
-    born = prices[np.repeat(many.birth_row, np.diff(many.leg_start)), many.leg_symbol]
-    assert np.array_equal(many.leg_entry_price, born)
-    profit = many.leg_quantity * (born - many.leg_entry_price)
+    opened = prices[np.repeat(many.opening_row, np.diff(many.leg_start)), many.leg_symbol]
+    assert np.array_equal(many.leg_entry_price, opened)
+    profit = many.leg_quantity * (opened - many.leg_entry_price)
     assert (many.cash + np.bincount(leg_owner(many), weights=profit) == 1.0).all()
 
 
 def test_count_accounts_are_alive_after_the_first_week(many: SampledAccounts) -> None:
-    assert {len(many.alive(row)) for row in (167, 168, 1000, 168 * 26 - 1)} == {1000}
-    assert len(many.alive(0)) < 30
+    assert {len(many.open_at(row)) for row in (167, 168, 1000, 168 * 26 - 1)} == {1000}
+    assert len(many.open_at(0)) < 30
     full = many.end_row < 168 * 26
-    assert set((many.end_row - many.birth_row)[full]) == {168}
+    assert set((many.end_row - many.opening_row)[full]) == {168}
 
 
 def test_births_are_spread_evenly_over_the_hours_of_a_life(many: SampledAccounts) -> None:
-    births = np.bincount(many.birth_row, minlength=168 * 26)[:168]
-    assert births.sum() == 1000
-    assert births.max() < 20
+    openings = np.bincount(many.opening_row, minlength=168 * 26)[:168]
+    assert openings.sum() == 1000
+    assert openings.max() < 20
 
 
 @settings(max_examples=25)
@@ -173,13 +173,15 @@ def test_any_part_of_a_span_samples_the_same_lives(
     rows = 1000
     prices, times = walk(rows), hours(rows)
     eligible = np.random.default_rng(1).random(prices.shape) < 0.6
-    whole = sample_lives(REFERENCE, count, seed, times, prices, eligible)
+    whole = sample_population(REFERENCE, count, seed, times, prices, eligible)
     window = slice(first, first + length)
-    part = sample_lives(REFERENCE, count, seed, times[window], prices[window], eligible[window])
-    inside = np.flatnonzero((whole.birth_row >= first) & (whole.birth_row < first + length))
+    part = sample_population(
+        REFERENCE, count, seed, times[window], prices[window], eligible[window]
+    )
+    inside = np.flatnonzero((whole.opening_row >= first) & (whole.opening_row < first + length))
     assert np.array_equal(whole.slot[inside], part.slot)
     assert np.array_equal(whole.epoch[inside], part.epoch)
-    assert np.array_equal(whole.birth_row[inside] - first, part.birth_row)
+    assert np.array_equal(whole.opening_row[inside] - first, part.opening_row)
     assert np.array_equal(np.minimum(whole.end_row[inside] - first, length), part.end_row)
     for mine, theirs in enumerate(inside):
         assert_same_life(part, mine, whole, int(theirs))
@@ -188,16 +190,16 @@ def test_any_part_of_a_span_samples_the_same_lives(
 def test_more_slots_keep_the_lives_of_fewer() -> None:
     few, many = sample(400, count=5), sample(400, count=50)
     assert many.slot[: len(few)].max() == 4
-    for life in range(len(few)):
-        assert_same_life(few, life, many, life)
+    for account in range(len(few)):
+        assert_same_life(few, account, many, account)
 
 
 def test_finer_grid_holds_the_same_lives() -> None:
     coarse = sample(300, count=20)
     times = START + np.arange(300 * 12 - 11, dtype=np.int64) * 5 * MINUTE
     prices = np.repeat(walk(300), 12, axis=0)[: len(times)]
-    fine = sample_lives(REFERENCE, 20, 7, times, prices, np.ones(prices.shape, bool))
-    assert np.array_equal(fine.birth_row, coarse.birth_row * 12)
+    fine = sample_population(REFERENCE, 20, 7, times, prices, np.ones(prices.shape, bool))
+    assert np.array_equal(fine.opening_row, coarse.opening_row * 12)
     assert np.array_equal(fine.leg_quantity, coarse.leg_quantity)
     ended = coarse.end_row < 300
     assert np.array_equal(fine.end_row[ended], coarse.end_row[ended] * 12)
@@ -205,7 +207,7 @@ def test_finer_grid_holds_the_same_lives() -> None:
 
 def test_other_seed_other_lives() -> None:
     one, other = sample(400, seed=7), sample(400, seed=8)
-    assert not np.array_equal(one.birth_row, other.birth_row)
+    assert not np.array_equal(one.opening_row, other.opening_row)
 
 
 def test_only_coins_eligible_at_birth_are_drawn() -> None:
@@ -214,12 +216,12 @@ def test_only_coins_eligible_at_birth_are_drawn() -> None:
     eligible[:, 1] = True
     eligible[300:, [2, 4]] = True
     prices = np.where(eligible, walk(rows), np.nan)
-    lives = sample_lives(REFERENCE, 300, 7, hours(rows), prices, eligible)
-    birth = np.repeat(lives.birth_row, np.diff(lives.leg_start))
-    assert eligible[birth, lives.leg_symbol].all()
-    assert np.isfinite(lives.leg_quantity).all()
-    early = lives.birth_row < 300
-    counts = np.diff(lives.leg_start)
+    accounts = sample_population(REFERENCE, 300, 7, hours(rows), prices, eligible)
+    opening = np.repeat(accounts.opening_row, np.diff(accounts.leg_start))
+    assert eligible[opening, accounts.leg_symbol].all()
+    assert np.isfinite(accounts.leg_quantity).all()
+    early = accounts.opening_row < 300
+    counts = np.diff(accounts.leg_start)
     assert (counts[early] == 1).all()
     assert counts[~early].max() == 3
     # Three or four drawn of three that there are.
@@ -230,37 +232,37 @@ def test_lives_without_an_eligible_coin_are_left_out() -> None:
     rows = 500
     eligible = np.zeros((rows, 5), bool)
     eligible[200:] = True
-    lives = sample_lives(REFERENCE, 100, 7, hours(rows), walk(rows), eligible)
-    assert lives.birth_row.min() >= 200
-    assert (np.diff(lives.leg_start) > 0).all()
-    assert len(lives.alive(200 + 168)) == 100
-    none = sample_lives(REFERENCE, 100, 7, hours(rows), walk(rows), np.zeros((rows, 5), bool))
+    accounts = sample_population(REFERENCE, 100, 7, hours(rows), walk(rows), eligible)
+    assert accounts.opening_row.min() >= 200
+    assert (np.diff(accounts.leg_start) > 0).all()
+    assert len(accounts.open_at(200 + 168)) == 100
+    none = sample_population(REFERENCE, 100, 7, hours(rows), walk(rows), np.zeros((rows, 5), bool))
     assert len(none) == 0
     assert len(none.book_at(10, SYMBOLS)) == 0
 
 
 def test_book_holds_the_lives_alive_sorted_by_id() -> None:
-    lives = sample(400, count=30)
-    book = lives.book_at(250, SYMBOLS)
+    accounts = sample(400, count=30)
+    book = accounts.book_at(250, SYMBOLS)
     assert len(book) == 30
     assert list(book.account_ids) == sorted(book.account_ids)
-    for i, life in enumerate(lives.alive(250)):
+    for i, account in enumerate(accounts.open_at(250)):
         mine = slice(book.leg_start[i], book.leg_start[i + 1])
-        theirs = slice(lives.leg_start[life], lives.leg_start[life + 1])
-        assert book.account_ids[i] == lives.account_id(int(life))
-        assert lives.birth_row[life] <= 250 < lives.end_row[life]
-        assert np.array_equal(book.leg_quantity[mine], lives.leg_quantity[theirs])
+        theirs = slice(accounts.leg_start[account], accounts.leg_start[account + 1])
+        assert book.account_ids[i] == accounts.account_id(int(account))
+        assert accounts.opening_row[account] <= 250 < accounts.end_row[account]
+        assert np.array_equal(book.leg_quantity[mine], accounts.leg_quantity[theirs])
         assert list(book.leg_instrument[mine]) == [
-            f"{SYMBOLS[s]}-PERP" for s in lives.leg_symbol[theirs]
+            f"{SYMBOLS[s]}-PERP" for s in accounts.leg_symbol[theirs]
         ]
     assert book.balance_start.tolist() == [0] * 31
 
 
 def test_account_id_tells_slot_and_epoch() -> None:
-    lives = sample(400, count=13)
-    last = len(lives) - 1
-    epoch = (START // HOUR + int(lives.birth_row[last])) // 168
-    assert lives.account_id(last) == f"s00012-{epoch:06d}"
+    accounts = sample(400, count=13)
+    last = len(accounts) - 1
+    epoch = (START // HOUR + int(accounts.opening_row[last])) // 168
+    assert accounts.account_id(last) == f"s00012-{epoch:06d}"
 
 
 @pytest.mark.parametrize("count", [0, 100_001])
@@ -286,12 +288,12 @@ def test_negative_seed_is_refused() -> None:
 def test_uneven_or_coarse_grid_is_refused(times: npt.NDArray[np.int64]) -> None:
     prices = np.ones((len(times), 2))
     with pytest.raises(DataError, match="even steps that divide an hour"):
-        sample_lives(REFERENCE, 1, 1, times, prices, np.ones(prices.shape, bool))
+        sample_population(REFERENCE, 1, 1, times, prices, np.ones(prices.shape, bool))
 
 
 def test_grid_that_misses_the_hours_is_refused() -> None:
     with pytest.raises(DataError, match="expected a multiple"):
-        sample_lives(
+        sample_population(
             REFERENCE, 1, 1, hours(5) + 30 * MINUTE, np.ones((5, 1)), np.ones((5, 1), bool)
         )
 
@@ -301,12 +303,12 @@ def test_eligible_coin_without_a_price_is_refused(price: float) -> None:
     prices = np.ones((5, 2))
     prices[3, 1] = price
     with pytest.raises(DataError, match="symbol 1 is eligible at 2025-01-01T04:00:00Z"):
-        sample_lives(REFERENCE, 1, 1, hours(5), prices, np.ones((5, 2), bool))
+        sample_population(REFERENCE, 1, 1, hours(5), prices, np.ones((5, 2), bool))
 
 
 def test_shapes_that_disagree_are_refused() -> None:
     with pytest.raises(DataError, match="must both be"):
-        sample_lives(REFERENCE, 1, 1, hours(5), np.ones((4, 2)), np.ones((4, 2), bool))
+        sample_population(REFERENCE, 1, 1, hours(5), np.ones((4, 2)), np.ones((4, 2), bool))
 
 
 @pytest.mark.parametrize("name", ["reference-v9", "../reference-v1", ""])

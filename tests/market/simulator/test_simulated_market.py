@@ -20,8 +20,8 @@ def market() -> SimulatedMarket:
 
 
 def context(market: SimulatedMarket) -> Floats:
-    assert market.panel.context is not None
-    return market.panel.context
+    assert market.panel.exogenous is not None
+    return market.panel.exogenous
 
 
 def with_tables(**tables: dict[str, object]) -> MarketParameters:
@@ -39,7 +39,7 @@ def memory(series: Floats, lag: int) -> float:
 def test_bars_are_the_same_with_and_without_quotes(market: SimulatedMarket) -> None:
     bars = simulate_bars(1, 1_095, 8, HOURLY)
     assert np.array_equal(bars.values, market.panel.values)
-    assert bars.context is None
+    assert bars.exogenous is None
 
 
 def test_more_days_and_more_coins_keep_every_earlier_number(market: SimulatedMarket) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from market.bars.bar_cleaning import possible
+from market.bars.bar_cleaning import is_possible
 from market.bars.panel import CLOSE, HIGH, LOW, OPEN, VOLUME, BarPanel
 from market.core.clock import DAY, Interval, parse_time
 from market.core.errors import ConfigError
@@ -75,7 +75,7 @@ def test_grid_is_even_and_complete(name: str) -> None:
 
 
 def test_every_bar_can_exist_and_opens_at_the_last_close(panel: BarPanel) -> None:
-    assert possible(panel.values.reshape(-1, 5)).all()
+    assert is_possible(panel.values.reshape(-1, 5)).all()
     assert (panel.values[:, :, VOLUME] > 0.0).all()
     assert np.array_equal(panel.values[1:, :, OPEN], panel.values[:-1, :, CLOSE])
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from market.accounts.account_files import write_accounts
 from market.accounts.book import Account, Balance, Book, Position
 from market.bars.history import load_history
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.core.clock import HOUR, MINUTE, Interval
 from market.sources.base import (
     AccountSource,
@@ -57,7 +57,7 @@ def test_a_history_is_the_same_from_any_source_of_the_same_bars(
         [bar for name in folder.symbols(()) for bar in folder.read(name)]
     )
     filed, gathered = (
-        load_history([source], Interval.parse("1h"), (), PriceGuard())
+        load_history([source], Interval.parse("1h"), (), OutlierFilter())
         for source in (folder, listed)
     )
     assert filed.bars.symbols == gathered.bars.symbols == ("AUSDT", "BUSDT")

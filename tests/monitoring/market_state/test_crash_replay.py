@@ -21,14 +21,14 @@ from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
 from market.bars.bar_cleaning import load_bars
 from market.bars.history import MarketHistory, load_history
-from market.bars.outlier_filter import LAST, PriceGuard
+from market.bars.outlier_filter import LAST, OutlierFilter
 from market.bars.panel import CLOSE, BarPanel
 from market.core.clock import HOUR, INTERVALS, MINUTE, format_time, parse_time
 from market.sources.base import BarUpdate, QuoteUpdate
 from market.sources.parquet import BarFolder
 from monitoring.market_state.live_market import LiveMarket
 
-GUARD = PriceGuard()
+GUARD = OutlierFilter()
 Floats = npt.NDArray[np.float64]
 
 
@@ -71,9 +71,9 @@ def live_from(panel: BarPanel) -> LiveMarket:
     assert history.end is not None
     state = MarketState(panel.symbols, panel.interval)
     features = state.advance(history.bars)
-    guard = history.end.state.copy()
-    guard[:, LAST] = history.bars.values[-1, :, CLOSE]
-    return LiveMarket(state, history.last_mark(-1), features, None, GUARD, guard)
+    outlier_filter = history.end.state.copy()
+    outlier_filter[:, LAST] = history.bars.values[-1, :, CLOSE]
+    return LiveMarket(state, history.last_mark(-1), features, None, GUARD, outlier_filter)
 
 
 def make_book(symbols: Sequence[str], price: Floats, seed: int, count: int = 300) -> Book:
@@ -278,7 +278,7 @@ def test_no_account_is_solvent_on_record_through_april_2025(
     perp = BarFolder(data_dir / "ohlcv_5m_binance_perp", "perp")
     panel = load_history([perp], INTERVALS["1h"], symbols).bars
     row = int(np.searchsorted(panel.opens, begin))
-    live = live_from(replace(panel.rows(row - 24 * 20, row), context=None))
+    live = live_from(replace(panel.rows(row - 24 * 20, row), exogenous=None))
     start = live.state.mark.copy()
     quotes: dict[int, list[QuoteUpdate]] = {}
     for folder, kind, suffix in (

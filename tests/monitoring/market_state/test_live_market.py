@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from features.state.market_state import MarketFeatures, MarketState
 from ledger.records import Entry
 from ledger.store import Ledger
-from market.bars.panel import CLOSE, CONTEXT_WIDTH, FUNDING, BarPanel
+from market.bars.panel import CLOSE, EXOGENOUS_WIDTH, FUNDING, BarPanel
 from market.core.clock import HOUR, format_time, parse_time
 from market.core.errors import DataError, LedgerError
 from market.simulator.simulated_market import simulate_bars
@@ -329,10 +329,10 @@ def test_parts_that_do_not_fit_are_refused(market: Any) -> None:
 
 
 def test_context_of_the_open_step_survives_its_corrections(market: Any) -> None:
-    context = np.full((START + 1, len(market.panel.symbols), CONTEXT_WIDTH), np.nan)
+    context = np.full((START + 1, len(market.panel.symbols), EXOGENOUS_WIDTH), np.nan)
     context[:, :, FUNDING] = 1e-5
     context[START, :, FUNDING] = 7e-5
-    panel = replace(market.panel.rows(0, START + 1), context=context)
+    panel = replace(market.panel.rows(0, START + 1), exogenous=context)
     whole = MarketState(panel.symbols, panel.interval).advance(panel)
     state = MarketState(panel.symbols, panel.interval)
     features = state.advance(panel.rows(0, START))

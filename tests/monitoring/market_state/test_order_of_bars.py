@@ -14,8 +14,8 @@ from features.state.market_state import MarketState
 from ledger.records import Entry
 from ledger.store import Ledger
 from market.bars.history import MarketHistory
-from market.bars.outlier_filter import PriceGuard
-from market.bars.panel import CLOSE, CONTEXT_WIDTH, FUNDING, BarPanel
+from market.bars.outlier_filter import OutlierFilter
+from market.bars.panel import CLOSE, EXOGENOUS_WIDTH, FUNDING, BarPanel
 from market.core.clock import SECOND, format_time
 from market.sources.http import QuoteIn, quote_updates
 from monitoring.market_state.bar_updates import Correction
@@ -97,8 +97,8 @@ def test_any_order_equals_the_filtered_batch_to_the_last_bit(
     for row, s, factor in spikes:
         values[row, s, :4] *= factor
     panel = replace(market.panel.rows(0, START + steps), values=values)
-    batch = MarketHistory.from_panel(panel, PriceGuard())
-    history = MarketHistory.from_panel(market.panel.rows(0, START + 1), PriceGuard())
+    batch = MarketHistory.from_panel(panel, OutlierFilter())
+    history = MarketHistory.from_panel(market.panel.rows(0, START + 1), OutlierFilter())
     assert history.end is not None
     head = market.head(START)
     live = LiveMarket(
@@ -106,7 +106,7 @@ def test_any_order_equals_the_filtered_batch_to_the_last_bit(
         head.history.last_mark(-1),
         head.features,
         head.panel,
-        PriceGuard(),
+        OutlierFilter(),
         history.end.state,
     )
     cells = [(row, s) for row in range(START, START + steps) for s in range(4)]
@@ -138,7 +138,7 @@ def test_recovery_keeps_the_exogenous_series_of_each_step(
     monkeypatch.setattr("monitoring.market_state.live_market.SAVED_EVERY", saved_every)
     live, restarted = market.head(START).live(), market.head(START).live()
     rows = range(START, START + 6)
-    context = np.full((START + 6, 4, CONTEXT_WIDTH), np.nan)
+    context = np.full((START + 6, 4, EXOGENOUS_WIDTH), np.nan)
 
     def funding(row: int, symbol: int, rate: float) -> None:
         context[row, symbol, FUNDING] = rate

@@ -8,7 +8,7 @@ import pytest
 
 from features.state.snapshot import MarketSnapshot
 from ledger.records import Entry
-from market.bars.outlier_filter import PriceGuard, new_state
+from market.bars.outlier_filter import OutlierFilter, new_state
 from market.bars.panel import CLOSE
 from market.core.clock import DAY, HOUR, SECOND, format_time
 from market.core.errors import ConfigError, LedgerError
@@ -164,7 +164,7 @@ def test_bar_that_waits_is_filtered_as_it_comes(market: Any) -> None:
         head.history.last_mark(-1),
         head.features,
         head.panel,
-        PriceGuard(),
+        OutlierFilter(),
         filter_state,
     )
     bar = market.bar(START, 0)

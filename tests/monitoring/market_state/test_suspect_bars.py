@@ -18,7 +18,7 @@ from features.state.point_in_time import advance_through
 from ledger.records import Entry
 from ledger.store import Ledger
 from market.bars.history import MarketHistory, load_history
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.bars.panel import CLOSE, HIGH, BarPanel
 from market.core.clock import HOUR, MINUTE, format_time
 from market.sources.http import BarIn, bar_updates
@@ -28,7 +28,7 @@ from monitoring.market_state.messages import BarsResponse
 from monitoring.market_state.steps import StepRule
 
 START, STEPS = 200, 12
-GUARD = PriceGuard()
+GUARD = OutlierFilter()
 
 
 def post(live: LiveMarket, bars: list[dict[str, Any]], **rest: Any) -> BarsResponse:
@@ -51,13 +51,13 @@ def from_history(history: MarketHistory) -> LiveMarket:
     assert end is not None
     state = MarketState(bars.symbols, bars.interval)
     features = advance_through(state, bars.rows(0, -1), history.corrections)
-    received = replace(bars.rows(-len(end.told), None), values=end.told)
+    received = replace(bars.rows(-len(end.recent_bars), None), values=end.recent_bars)
     live = LiveMarket(
         state,
         history.last_mark(len(bars) - 2),
         features,
         recent=received.rows(0, -1),
-        guard=end.guard,
+        outlier_filter=end.outlier_filter,
         filter_state=end.state,
         rule=StepRule(quorum=0.0),  # any bar makes its step count: quorums have their own tests
     )
@@ -312,7 +312,7 @@ def test_posts_in_order_of_knowledge_equal_the_batch_of_the_same_versions(
 ) -> None:
     panel = market.panel.rows(0, START + STEPS)
     folder = _write(tmp_path_factory.mktemp("versions"), panel, corrections)
-    batch = load_history([folder], panel.interval, guard=GUARD)
+    batch = load_history([folder], panel.interval, outlier_filter=GUARD)
     features = features_of(batch)
     live = from_history(MarketHistory.from_panel(panel.rows(0, START), GUARD))
     # A correction that was known at a close comes after the bars that closed then.

@@ -14,7 +14,7 @@ from ledger.store import Ledger
 from market.bars.panel import (
     BASIS,
     CLOSE,
-    CONTEXT_WIDTH,
+    EXOGENOUS_WIDTH,
     FUNDING,
     IMPLIED_VOLATILITY,
     OPEN_INTEREST,
@@ -222,7 +222,7 @@ def test_posted_context_equals_that_of_files_to_the_last_bit(
 ) -> None:
     """Whether a quote comes before its step begins or while it is pending."""
     rows = range(START, START + 5)
-    context = np.full((START + 5, len(market.panel.symbols), CONTEXT_WIDTH), np.nan)
+    context = np.full((START + 5, len(market.panel.symbols), EXOGENOUS_WIDTH), np.nan)
     live = market.head(START).live()
     waiting: list[tuple[int, dict[str, Any]]] = []
     for row in rows:
@@ -256,7 +256,7 @@ def test_posted_context_equals_that_of_files_to_the_last_bit(
     if skipped is not None:
         values[skipped] = np.nan
     panel = replace(
-        market.panel.rows(0, START + 5), values=np.ascontiguousarray(values), context=context
+        market.panel.rows(0, START + 5), values=np.ascontiguousarray(values), exogenous=context
     )
     state = MarketState(panel.symbols, panel.interval)
     features = state.advance(panel)
@@ -281,9 +281,9 @@ def test_exogenous_value_for_a_past_step_changes_nothing_and_has_a_detail(market
 def test_posted_context_goes_before_that_of_the_files_and_survives_corrections(
     market: Any,
 ) -> None:
-    context = np.full((START + 1, 4, CONTEXT_WIDTH), np.nan)
+    context = np.full((START + 1, 4, EXOGENOUS_WIDTH), np.nan)
     context[:, :, FUNDING] = 1e-5
-    panel = replace(market.panel.rows(0, START + 1), context=context)
+    panel = replace(market.panel.rows(0, START + 1), exogenous=context)
     state = MarketState(panel.symbols, panel.interval)
     features = state.advance(panel.rows(0, START))
     live = LiveMarket(state, panel.values[START - 1, :, CLOSE], features)

@@ -161,7 +161,7 @@ _POSITIVE = ("nan", "inf", "-inf", "0", "-1", "1e300")
         (EXPIRY, {"forward": 1.0, "ts": "yesterday or so"}, "ISO 8601"),
         (EXPIRY, {"forward": 1.0, "ts": format_time(NOW + DAY + HOUR)}, "newest time"),
         (EXPIRY, {"forward": 1.0, "ts": "1969-12-31T00:00:00Z"}, "1970"),
-        (EXPIRY, {}, "nothing"),
+        (EXPIRY, {}, "has no field"),
         (EXPIRY, {"vol": 0.5}, "vol is no field of the expiry"),
         (EXPIRY, {"funding": 1e-4}, "funding"),
         ("BTCUSDT", {"forward": 1.0}, "spot symbol"),

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.core.clock import HOUR, SECOND
 from market.quotes.quote_filter import TimedPrice
 from market.quotes.quote_store import (
@@ -65,24 +65,24 @@ def test_chains_of_consecutive_days_pass(
     data_dir: Path, exchange: str, every: int, reverse: bool
 ) -> None:
     """None is rejected, and at most one in a thousand waits, first surfaces among them."""
-    intake, found = QuoteStoreBuilder(QuoteStore()), Counter[str]()
+    builder, found = QuoteStoreBuilder(QuoteStore()), Counter[str]()
 
     def unknown(_: str) -> TimedPrice | None:
         return None
 
-    references = VolReferences(intake, PriceGuard(), 2 * HOUR, unknown, unknown)
+    references = VolReferences(builder, OutlierFilter(), 2 * HOUR, unknown, unknown)
     for quotes in islice(snapshots(data_dir / "options_chain_daily", exchange), 0, None, every):
         for figures in reversed(quotes) if reverse else quotes:
             for figure in figures:
                 if figure.figure == "forward":
-                    intake.take(figure)
+                    builder.add(figure)
                     continue
                 verdict = references.verdict(figure)
                 found[verdict.status] += 1
                 if verdict.status == "suspect":
                     figure = replace(figure, confirmed=UNCONFIRMED, since=verdict.since)
                 if verdict.status != "rejected":
-                    intake.take(figure)
+                    builder.add(figure)
                     references.confirm_by([figure])
     assert found["good"] > 40_000 / every
     assert found["rejected"] == 0, found
@@ -93,17 +93,17 @@ def test_chains_of_consecutive_days_pass(
 def test_hourly_vol_index_of_four_years_is_never_suspect(data_dir: Path) -> None:
     """As the surface of an expiry, through every crash from 2021 to 2025."""
     table = pq.read_table(data_dir / "dvol_1h_deribit" / "BTC.parquet")
-    intake = QuoteStoreBuilder(QuoteStore())
+    builder = QuoteStoreBuilder(QuoteStore())
 
     def spot(_: str) -> TimedPrice | None:
         return TimedPrice(0, 50_000.0)
 
-    references = VolReferences(intake, PriceGuard(), 2 * HOUR, spot, lambda _: None)
+    references = VolReferences(builder, OutlierFilter(), 2 * HOUR, spot, lambda _: None)
     found = Counter[str]()
     for ts, close in zip(table["ts"].to_pylist(), table["dvol_close"].to_pylist(), strict=True):
         figure = QuoteField(
             "BTC-31DEC27", "vols", round(ts.timestamp()) * SECOND, (50_000.0, close / 100.0)
         )
         found[references.verdict(figure).status] += 1
-        intake.take(figure)
+        builder.add(figure)
     assert found == {"good": len(table)}

@@ -11,7 +11,7 @@ import pytest
 
 from features.market.option_surface import surface_figures
 from features.state.market_state import MarketState
-from market.bars.panel import CONTEXT_WIDTH, CURVATURE, SKEW, TERM_SLOPE
+from market.bars.panel import CURVATURE, EXOGENOUS_WIDTH, SKEW, TERM_SLOPE
 from market.core.clock import DAY, HOUR, format_time
 from market.sources.http import BarIn, QuoteIn, SviIn, bar_updates, quote_updates
 from monitoring.market_state.live_market import LiveMarket
@@ -92,10 +92,10 @@ def test_quoted_surface_is_in_the_features_as_context_of_history_is(
     assert board is not None
     figures = surface_figures(board, "BTC", at)
     assert figures is not None
-    context = np.full((len(market.panel), len(market.panel.symbols), CONTEXT_WIDTH), np.nan)
+    context = np.full((len(market.panel), len(market.panel.symbols), EXOGENOUS_WIDTH), np.nan)
     column = market.panel.symbols.index("BTCUSDT")
     context[-1, column, [SKEW, TERM_SLOPE, CURVATURE]] = figures
-    panel = replace(market.panel, context=context)
+    panel = replace(market.panel, exogenous=context)
     batch = MarketState(panel.symbols, panel.interval).advance(panel)
     assert live.snapshot(at).features.values.tobytes() == batch.values[-1:].tobytes()
 

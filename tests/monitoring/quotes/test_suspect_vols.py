@@ -21,7 +21,7 @@ from margin.valuation.option_vol import YEAR, option_vol
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
 from market.bars.history import MarketHistory
-from market.bars.outlier_filter import LAST, PriceGuard
+from market.bars.outlier_filter import LAST, OutlierFilter
 from market.bars.panel import CLOSE
 from market.core.clock import DAY, MINUTE, format_time
 from market.core.instruments import parse_expiry
@@ -33,7 +33,7 @@ from monitoring.market_state.live_market import LiveMarket
 from monitoring.quotes.messages import QuotesResponse
 
 BTC = "BTCUSDT"
-GUARD = PriceGuard()
+GUARD = OutlierFilter()
 
 Post = dict[str, Any]
 
@@ -48,10 +48,10 @@ def start(market: Any) -> LiveMarket:
     assert history.end is not None
     state = MarketState(history.bars.symbols, history.bars.interval)
     features = advance_through(state, history.bars, None)
-    guard = history.end.state.copy()
-    guard[:, LAST] = history.bars.values[-1, :, CLOSE]
-    recent = history.bars.rows(-len(history.end.told), None)
-    return LiveMarket(state, history.last_mark(-1), features, recent, GUARD, guard)
+    outlier_filter = history.end.state.copy()
+    outlier_filter[:, LAST] = history.bars.values[-1, :, CLOSE]
+    recent = history.bars.rows(-len(history.end.recent_bars), None)
+    return LiveMarket(state, history.last_mark(-1), features, recent, GUARD, outlier_filter)
 
 
 def post(live: LiveMarket, minute: float, *quotes: Post, **rest: Any) -> QuotesResponse:

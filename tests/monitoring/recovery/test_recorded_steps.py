@@ -24,7 +24,7 @@ from ledger.store import Ledger
 from margin.rules.ruleset import load_ruleset
 from market.accounts.book import Account, Position
 from market.bars.history import MarketHistory
-from market.bars.outlier_filter import PriceGuard
+from market.bars.outlier_filter import OutlierFilter
 from market.bars.panel import BarPanel
 from market.bars.recorded_rows import RecordedSource
 from market.core.clock import MINUTE, Interval, format_time
@@ -39,7 +39,7 @@ from monitoring.recovery.recorded_steps import rows_before_the_newest, rows_know
 from pipelines.jobs.serve import market_of
 
 START = 220
-GUARD = PriceGuard()
+GUARD = OutlierFilter()
 CASH = frozenset({"USDT"})
 BTC, PERP = "BTCUSDT", "BTCUSDT-PERP"
 RULE = StepRule(quorum=0.5)

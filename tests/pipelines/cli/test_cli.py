@@ -131,7 +131,7 @@ NO_REVIEW = {
 """What a retraining does for its review alone takes time, and must not change the bundle."""
 
 Workspace: TypeAlias = Any
-Trained: TypeAlias = Any
+TrainedMarket: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Scored:
 
 
 @pytest.fixture(scope="module")
-def scored(trained: Trained) -> Scored:
+def scored(trained: TrainedMarket) -> Scored:
     workspace = trained.workspace
     out, heads = workspace.folder / "scored.parquet", workspace.folder / "heads.json"
     report = workspace.report(
@@ -200,11 +200,11 @@ def check_evaluation(report: Mapping[str, Any]) -> None:
         assert horizon["log_loss_skill"] == pytest.approx(skill)
 
 
-def score_arguments(trained: Trained, accounts: Path, out: Path) -> tuple[str | Path, ...]:
+def score_arguments(trained: TrainedMarket, accounts: Path, out: Path) -> tuple[str | Path, ...]:
     return ("score", "--accounts", accounts, "--as-of", trained.newest, "--out", out)
 
 
-def test_simulate_writes_bars_and_accounts_in_the_data_contract(trained: Trained) -> None:
+def test_simulate_writes_bars_and_accounts_in_the_data_contract(trained: TrainedMarket) -> None:
     folder = trained.workspace.folder / "simulated"
     bars = {path.stem: pq.read_table(path) for path in (folder / "bars").glob("*.parquet")}
     assert sorted(bars) == trained.simulated["symbols"]
@@ -222,7 +222,7 @@ def test_simulate_writes_bars_and_accounts_in_the_data_contract(trained: Trained
 
 
 def test_retrain_reports_every_key_and_the_verdict_agrees_with_the_exit_code(
-    trained: Trained,
+    trained: TrainedMarket,
 ) -> None:
     report = trained.retrained
     assert report.keys() >= RETRAIN
@@ -241,7 +241,9 @@ def test_retrain_reports_every_key_and_the_verdict_agrees_with_the_exit_code(
     assert report["evaluation"]["bundle"] == report["bundle"]
 
 
-def test_pointer_file_is_one_line_with_the_digest_of_a_bundle_folder(trained: Trained) -> None:
+def test_pointer_file_is_one_line_with_the_digest_of_a_bundle_folder(
+    trained: TrainedMarket,
+) -> None:
     text = (trained.workspace.bundles / "champion").read_text()
     assert SHA256.fullmatch(text.strip())
     assert len(text.splitlines()) == 1
@@ -251,7 +253,7 @@ def test_pointer_file_is_one_line_with_the_digest_of_a_bundle_folder(trained: Tr
 
 @pytest.mark.slow
 def test_second_retrain_makes_the_same_bundle_and_leaves_the_champion(
-    trained: Trained, workspace: Workspace
+    trained: TrainedMarket, workspace: Workspace
 ) -> None:
     # The gates judge the bundle again, and its rival is itself: the code stays what it was.
     report = workspace.report("retrain", code=trained.retrain_code, **NO_REVIEW)
@@ -275,7 +277,7 @@ def test_retrain_beside_another_is_refused_and_changes_nothing(bare: Workspace) 
     assert [path.name for path in bare.bundles.iterdir()] == ["retrain.lock"]
 
 
-def test_evaluate_of_the_pointer_file_answers_every_key(trained: Trained) -> None:
+def test_evaluate_of_the_pointer_file_answers_every_key(trained: TrainedMarket) -> None:
     workspace = trained.workspace
     report = workspace.report("evaluate", "--bundle", workspace.bundles / "champion")
     check_evaluation(report)
@@ -290,7 +292,7 @@ def test_evaluate_of_the_pointer_file_answers_every_key(trained: Trained) -> Non
     assert report["dropped"]["in_training"] > report["considered"], "four fifths of the span"
 
 
-def test_evaluate_from_an_explicit_start_warns_of_the_overlap(trained: Trained) -> None:
+def test_evaluate_from_an_explicit_start_warns_of_the_overlap(trained: TrainedMarket) -> None:
     workspace, out = trained.workspace, trained.workspace.folder / "overlap.json"
     start = {"MARGINCAST__MARKET__START": trained.simulated["span"][0]}
     arguments = ("evaluate", "--bundle", workspace.bundles / "champion", "--json", out)
@@ -305,7 +307,7 @@ def test_evaluate_from_an_explicit_start_warns_of_the_overlap(trained: Trained) 
 
 
 def test_evaluate_of_data_that_end_with_the_training_says_that_nothing_is_left(
-    trained: Trained,
+    trained: TrainedMarket,
 ) -> None:
     workspace = trained.workspace
     manifest = json.loads((workspace.bundles / trained.champion / "manifest.json").read_text())
@@ -317,7 +319,7 @@ def test_evaluate_of_data_that_end_with_the_training_says_that_nothing_is_left(
     assert format_time(manifest["training"]["ends_ns"][1]) in line
 
 
-def test_backtest_of_a_bundle_folder_answers_every_key(trained: Trained) -> None:
+def test_backtest_of_a_bundle_folder_answers_every_key(trained: TrainedMarket) -> None:
     workspace = trained.workspace
     report = workspace.report("backtest", "--bundle", workspace.bundles / trained.champion)
     assert report.keys() >= {"span", "budget", "policies", "matched_on", "frontier"}
@@ -335,7 +337,7 @@ def test_backtest_of_a_bundle_folder_answers_every_key(trained: Trained) -> None
 
 
 def test_score_writes_a_row_an_account_with_probabilities_and_decision_fields(
-    scored: Scored, trained: Trained
+    scored: Scored, trained: TrainedMarket
 ) -> None:
     table = scored.table
     assert set(table.column_names) >= DECISION | {"p_1", "p_8", "p_24"}
@@ -353,7 +355,7 @@ def test_score_writes_a_row_an_account_with_probabilities_and_decision_fields(
 
 
 def test_score_without_a_champion_gives_the_floor_and_says_so(
-    bare: Workspace, trained: Trained
+    bare: Workspace, trained: TrainedMarket
 ) -> None:
     out = bare.folder / "scored.parquet"
     report = bare.report(*score_arguments(trained, trained.workspace.accounts, out), code=5)
@@ -378,7 +380,9 @@ def test_replay_of_a_scored_decision_is_equal(scored: Scored) -> None:
     assert report["differences"] == {}
 
 
-def test_faults_of_bars_are_counted_and_marks_named(workspace: Workspace, trained: Trained) -> None:
+def test_faults_of_bars_are_counted_and_marks_named(
+    workspace: Workspace, trained: TrainedMarket
+) -> None:
     path = workspace.folder / "simulated" / "bars" / "BTCUSDT.parquet"
     table = pq.read_table(path)
     pq.write_table(pa.concat_tables([table, table.slice(5, 2)]), path)
@@ -536,7 +540,7 @@ def test_rulesets_depth_shows_where_the_figures_come_from(bare: Workspace, data_
 
 @pytest.mark.parametrize("name", ["a" * 64, "nobody", "../bundles"])
 def test_promotion_of_an_unknown_bundle_is_one_line_and_moves_nothing(
-    trained: Trained, name: str
+    trained: TrainedMarket, name: str
 ) -> None:
     workspace = trained.workspace
     before = workspace.sql("SELECT count(*) FROM records WHERE chain = 'registry'")
@@ -547,12 +551,12 @@ def test_promotion_of_an_unknown_bundle_is_one_line_and_moves_nothing(
     assert workspace.sql("SELECT count(*) FROM records WHERE chain = 'registry'") == before
 
 
-def test_promotion_without_a_name_needs_a_challenger(trained: Trained) -> None:
+def test_promotion_without_a_name_needs_a_challenger(trained: TrainedMarket) -> None:
     assert "no challenger" in trained.workspace.refusal("promote")
 
 
 def test_bundle_that_failed_a_safety_gate_needs_a_reason_that_is_recorded(
-    workspace: Workspace, trained: Trained
+    workspace: Workspace, trained: TrainedMarket
 ) -> None:
     failed = [
         name
@@ -576,14 +580,14 @@ def test_bundle_that_failed_a_safety_gate_needs_a_reason_that_is_recorded(
     assert payload["failed_gates"] == sorted(failed)
 
 
-def test_rollback_without_a_previous_champion_is_one_line(trained: Trained) -> None:
+def test_rollback_without_a_previous_champion_is_one_line(trained: TrainedMarket) -> None:
     assert "no previous champion" in trained.workspace.refusal("rollback")
     assert trained.workspace.champion == trained.champion
 
 
 @pytest.mark.slow
 def test_promotion_and_rollback_move_pointers_ledger_and_aliases(
-    workspace: Workspace, trained: Trained
+    workspace: Workspace, trained: TrainedMarket
 ) -> None:
     # Other accounts give another bundle; whether the gates like it does not matter here.
     retrained = workspace.report(
@@ -606,7 +610,7 @@ def test_promotion_and_rollback_move_pointers_ledger_and_aliases(
 
 
 def test_promotion_of_a_bundle_that_mlflow_does_not_know_moves_nothing(
-    workspace: Workspace, trained: Trained
+    workspace: Workspace, trained: TrainedMarket
 ) -> None:
     before = workspace.sql("SELECT count(*) FROM records")
     assert "not registered" in workspace.refusal(

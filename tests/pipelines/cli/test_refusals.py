@@ -11,7 +11,7 @@ import pytest
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
 Workspace: TypeAlias = Any
-Trained: TypeAlias = Any
+TrainedMarket: TypeAlias = Any
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_output_that_cannot_be_written_is_one_line_with_its_path(bare: Workspace
     assert "Traceback" not in line
 
 
-def test_taken_port_is_one_line_that_names_it(trained: Trained) -> None:
+def test_taken_port_is_one_line_that_names_it(trained: TrainedMarket) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         line = trained.workspace.refusal("serve", MARGINCAST__SERVING__PORT=port)
@@ -59,7 +59,9 @@ def test_debug_shows_the_traceback_and_nothing_else_does(bare: Workspace) -> Non
     assert "ConfigError" in done.stderr
 
 
-def test_close_only_bars_are_refused_by_file_and_column(bare: Workspace, trained: Trained) -> None:
+def test_close_only_bars_are_refused_by_file_and_column(
+    bare: Workspace, trained: TrainedMarket
+) -> None:
     source = trained.workspace.folder / "simulated" / "bars" / "BTCUSDT.parquet"
     folder = bare.folder / "closes"
     folder.mkdir()
@@ -78,7 +80,7 @@ def test_empty_bar_folder_is_refused(bare: Workspace) -> None:
 
 @pytest.mark.parametrize("hazard", ["absent", "lacks collateral", "no parquet"])
 def test_bad_account_folder_is_one_line_and_writes_no_file(
-    bare: Workspace, trained: Trained, hazard: str
+    bare: Workspace, trained: TrainedMarket, hazard: str
 ) -> None:
     folder, out = bare.folder / "accounts", bare.folder / "scored.parquet"
     if hazard != "absent":

@@ -15,20 +15,20 @@ from training.drift.reference import REFERENCE_FILE
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
 Workspace: TypeAlias = Any
-Trained: TypeAlias = Any
+TrainedMarket: TypeAlias = Any
 
 # Floors so low and a level so high that any difference is an alarm.
 ANXIOUS = {"MARGINCAST__DRIFT__DISTRIBUTION": "0.0001", "MARGINCAST__DRIFT__LEVEL": "0.99"}
 
 
 @pytest.fixture(scope="module")
-def report(trained: Trained) -> dict[str, Any]:
+def report(trained: TrainedMarket) -> dict[str, Any]:
     found: dict[str, Any] = trained.workspace.report("drift", code=(0, 5))
     return found
 
 
 def test_champion_is_held_against_its_own_training(
-    trained: Trained, report: dict[str, Any]
+    trained: TrainedMarket, report: dict[str, Any]
 ) -> None:
     assert report["bundle"] == trained.champion
     assert report["source"] == "data"
@@ -63,7 +63,9 @@ def test_drift_that_is_found_is_exit_code_5_and_told_of(workspace: Workspace) ->
     assert workspace.report("ledger", "verify")["intact"]
 
 
-def test_recent_days_narrow_what_is_looked_at(trained: Trained, report: dict[str, Any]) -> None:
+def test_recent_days_narrow_what_is_looked_at(
+    trained: TrainedMarket, report: dict[str, Any]
+) -> None:
     narrow = trained.workspace.report("drift", code=(0, 5), MARGINCAST__DRIFT__RECENT_DAYS="2")
     first, last = map(parse_time, narrow["current"]["span"])
     assert last - first < 2 * DAY
@@ -71,7 +73,7 @@ def test_recent_days_narrow_what_is_looked_at(trained: Trained, report: dict[str
 
 
 def test_recorded_decisions_are_looked_at_with_the_labels_that_matured(
-    trained: Trained, workspace: Workspace
+    trained: TrainedMarket, workspace: Workspace
 ) -> None:
     out = workspace.folder / "scored.parquet"
     score = ("score", "--accounts", workspace.accounts, "--out", out, "--record", "--as-of")
@@ -88,7 +90,7 @@ def test_recorded_decisions_are_looked_at_with_the_labels_that_matured(
 
 
 def test_bundle_from_before_there_were_references_says_so(
-    trained: Trained, workspace: Workspace
+    trained: TrainedMarket, workspace: Workspace
 ) -> None:
     bundle = load_bundle(workspace.bundles / trained.champion)
     files = {name: bundle.read(name) for name in bundle.checksums if name != REFERENCE_FILE}
@@ -100,7 +102,7 @@ def test_bundle_from_before_there_were_references_says_so(
 
 
 def test_bundle_of_other_horizons_is_no_error_of_the_retraining_beside_it(
-    trained: Trained,
+    trained: TrainedMarket,
 ) -> None:
     found = trained.workspace.report("drift", MARGINCAST__TRAINING__HORIZONS="[1, 8]")
     assert found["verdict"] == "unavailable"

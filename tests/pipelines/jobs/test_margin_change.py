@@ -20,7 +20,7 @@ from pipelines.jobs.drift import compare_with_champion, margin_change
 from training.labels.dataset import Dataset
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
-Trained: TypeAlias = Any
+TrainedMarket: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Setting:
 
 
 @pytest.fixture(scope="module")
-def setting(trained: Trained) -> Setting:
+def setting(trained: TrainedMarket) -> Setting:
     config = load_config(trained.workspace.config)
     champion = load_bundle(trained.workspace.bundles / trained.champion)
     market = read_market(config)

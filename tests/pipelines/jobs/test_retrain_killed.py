@@ -16,7 +16,7 @@ from pipelines.scheduler.lock import is_held
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
 Workspace: TypeAlias = Any
-Trained: TypeAlias = Any
+TrainedMarket: TypeAlias = Any
 
 SECONDS = 300.0
 
@@ -48,7 +48,7 @@ def folders(bundles: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_retraining_killed_at_any_stage_leaves_the_champion_and_a_free_lock(
-    trained: Trained,
+    trained: TrainedMarket,
     workspace: Workspace,
     killed: Callable[[Workspace, Callable[[], bool]], None],
 ) -> None:

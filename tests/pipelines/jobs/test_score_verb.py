@@ -13,7 +13,7 @@ import pytest
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
 Workspace: TypeAlias = Any
-Trained: TypeAlias = Any
+TrainedMarket: TypeAlias = Any
 
 ALL_DEGRADED = 5
 
@@ -24,7 +24,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def test_book_scored_years_after_the_last_bar_exits_5_with_one_line(
-    trained: Trained, bare: Workspace
+    trained: TrainedMarket, bare: Workspace
 ) -> None:
     workspace, out = trained.workspace, bare.folder / "scored.parquet"
     written = bare.folder / "report.json"
@@ -40,7 +40,9 @@ def test_book_scored_years_after_the_last_bar_exits_5_with_one_line(
     assert pc.all(pc.starts_with(pq.read_table(out)["degraded"], "stale market data: ")).as_py()
 
 
-def test_sound_book_prints_its_counts_and_no_warning(trained: Trained, bare: Workspace) -> None:
+def test_sound_book_prints_its_counts_and_no_warning(
+    trained: TrainedMarket, bare: Workspace
+) -> None:
     workspace, written = trained.workspace, bare.folder / "report.json"
     out = bare.folder / "scored.parquet"
     arguments = ("score", "--accounts", workspace.accounts, "--as-of", trained.newest, "--out", out)
@@ -54,7 +56,7 @@ def test_sound_book_prints_its_counts_and_no_warning(trained: Trained, bare: Wor
 
 
 def test_accounts_that_fail_and_those_that_are_degraded_are_counted_apart(
-    trained: Trained, workspace: Workspace
+    trained: TrainedMarket, workspace: Workspace
 ) -> None:
     positions = pq.read_table(workspace.accounts / "positions.parquet")
     held = positions["account_id"].to_pylist()
@@ -81,7 +83,7 @@ def test_accounts_that_fail_and_those_that_are_degraded_are_counted_apart(
 
 
 def test_book_of_which_no_account_can_be_decided_on_exits_5_too(
-    trained: Trained, workspace: Workspace
+    trained: TrainedMarket, workspace: Workspace
 ) -> None:
     positions = pq.read_table(workspace.accounts / "positions.parquet")
     column = positions.column_names.index("instrument")
@@ -97,7 +99,7 @@ def test_book_of_which_no_account_can_be_decided_on_exits_5_too(
 
 
 @pytest.mark.parametrize("as_of", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "soon"])
-def test_time_that_cannot_be_read_is_one_line(trained: Trained, as_of: str) -> None:
+def test_time_that_cannot_be_read_is_one_line(trained: TrainedMarket, as_of: str) -> None:
     workspace = trained.workspace
     out = workspace.folder / "never.parquet"
     line = workspace.refusal(
@@ -109,7 +111,7 @@ def test_time_that_cannot_be_read_is_one_line(trained: Trained, as_of: str) -> N
 
 
 def test_bars_that_only_the_endpoint_was_given_are_in_the_batch(
-    trained: Trained, workspace: Workspace, serve: Any
+    trained: TrainedMarket, workspace: Workspace, serve: Any
 ) -> None:
     symbols = trained.simulated["symbols"]
     last = {

@@ -13,7 +13,7 @@ from market.core.clock import HOUR, format_time, parse_time
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
 Workspace: TypeAlias = Any
-Trained: TypeAlias = Any
+TrainedMarket: TypeAlias = Any
 Serve: TypeAlias = Callable[..., Any]
 
 ACCOUNT = {
@@ -46,7 +46,7 @@ DECISION = {
 }
 
 
-def next_bars(trained: Trained) -> dict[str, Any]:
+def next_bars(trained: TrainedMarket) -> dict[str, Any]:
     """A quiet bar of every symbol right after the newest one."""
     bars = []
     for symbol in trained.simulated["symbols"]:
@@ -71,7 +71,7 @@ def statuses(answer: dict[str, Any]) -> set[str]:
 
 
 def test_every_route_answers_as_written(
-    trained: Trained, workspace: Workspace, serve: Serve
+    trained: TrainedMarket, workspace: Workspace, serve: Serve
 ) -> None:
     endpoint = serve(workspace)
     assert endpoint.get("/health/live") == {"status": "live"}
@@ -121,7 +121,7 @@ def test_every_route_answers_as_written(
 
 
 def test_posted_bars_and_decisions_survive_a_kill(
-    trained: Trained, workspace: Workspace, serve: Serve
+    trained: TrainedMarket, workspace: Workspace, serve: Serve
 ) -> None:
     bars = next_bars(trained)
     moved = format_time(parse_time(trained.newest) + HOUR)
@@ -167,7 +167,7 @@ def test_without_a_champion_it_is_degraded_and_answers_the_floor(
 
 
 def test_keys_open_what_their_scopes_say_and_nothing_once_revoked(
-    trained: Trained, bare: Workspace, serve: Serve
+    trained: TrainedMarket, bare: Workspace, serve: Serve
 ) -> None:
     secret = bare.run("keys", "add", "--scopes", "score").stdout.strip()
     endpoint = serve(bare, MARGINCAST__SERVING__AUTH="keys")

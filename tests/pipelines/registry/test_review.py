@@ -14,11 +14,11 @@ from pipelines.data.provenance import source_sha256
 
 # Defined in conftest.py, which pytest does not let us import.
 Workspace: TypeAlias = Any
-Trained: TypeAlias = Any
+TrainedMarket: TypeAlias = Any
 
 
 @pytest.fixture(scope="module")
-def tracking(trained: Trained) -> Tracking:
+def tracking(trained: TrainedMarket) -> Tracking:
     folder = trained.workspace.folder
     return Tracking(f"sqlite:///{folder}/var/mlflow.db", "margincast", "margincast")
 
@@ -33,7 +33,7 @@ class Review:
 
 
 @pytest.fixture(scope="module")
-def review(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Review:
+def review(trained: TrainedMarket, tmp_path_factory: pytest.TempPathFactory) -> Review:
     folder = tmp_path_factory.mktemp("review")
     page, out = folder / "pages" / "review.html", folder / "review.json"
     shown = trained.workspace.run("review", "--out", page, "--json", out).stdout
@@ -42,7 +42,7 @@ def review(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Review
     return Review(report, page.read_text(encoding="utf-8"), shown)
 
 
-def test_review_sets_champion_beside_newest(review: Review, trained: Trained) -> None:
+def test_review_sets_champion_beside_newest(review: Review, trained: TrainedMarket) -> None:
     newest, champion = review.report["newest"], review.report["champion"]
     assert newest["bundle"] == trained.retrained["bundle"]
     assert newest["verdict"] == trained.retrained["verdict"]
@@ -54,13 +54,15 @@ def test_review_sets_champion_beside_newest(review: Review, trained: Trained) ->
     assert "comparison" not in review.report, "champion and newest are one"
 
 
-def test_terminal_shows_verdict_and_horizons_in_order(review: Review, trained: Trained) -> None:
+def test_terminal_shows_verdict_and_horizons_in_order(
+    review: Review, trained: TrainedMarket
+) -> None:
     assert trained.retrained["verdict"].upper() in review.shown
     assert re.findall(r"│\s+(\d+) │ newest", review.shown) == ["1", "8", "24"]
 
 
 def test_page_stands_alone_and_holds_the_figures_of_the_training(
-    review: Review, trained: Trained
+    review: Review, trained: TrainedMarket
 ) -> None:
     html = review.html
     assert set(re.findall(r"\w+://[^\s\"'<)]+", html)) == {"http://www.w3.org/2000/svg"}
@@ -80,7 +82,7 @@ def test_review_without_a_model_is_one_line(bare: Workspace) -> None:
 
 
 def test_training_run_explains_itself_and_holds_its_folds(
-    trained: Trained, tracking: Tracking
+    trained: TrainedMarket, tracking: Tracking
 ) -> None:
     parent = trained.retrained["mlflow_run"]
     with mlflow_client(tracking) as client:
@@ -114,7 +116,7 @@ def test_training_run_explains_itself_and_holds_its_folds(
     )
 
 
-def test_months_and_segments_are_in_the_evaluation(trained: Trained) -> None:
+def test_months_and_segments_are_in_the_evaluation(trained: TrainedMarket) -> None:
     evaluation = trained.retrained["evaluation"]
     for horizon in evaluation["horizons"].values():
         assert sum(m["rows"] for m in horizon["months"].values()) == evaluation["rows"]

@@ -26,7 +26,7 @@ class Anything:
 
 
 @dataclass
-class Trained:
+class TrainedMarket:
     config: Config
     ends: tuple[int, int, int] = (1, 2, 3)
 
@@ -57,7 +57,7 @@ def _replaced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_the_data_do_not_allow_says_why() -> None:
-    found = examine(Trained(Config()), Anything())  # type: ignore[arg-type]
+    found = examine(TrainedMarket(Config()), Anything())  # type: ignore[arg-type]
     assert found["ablation"] == {"not_evaluated": "one class only"}
     assert found["backtest"] == {"not_evaluated": "the span is too short"}
     (fold,) = found["folds"]
@@ -66,7 +66,7 @@ def test_what_the_data_do_not_allow_says_why() -> None:
 
 def test_what_was_not_asked_for_is_null_and_not_even_tried() -> None:
     config = Config(review=ReviewConfig(ablation=False, backtest=False))
-    found = examine(Trained(config), Anything())  # type: ignore[arg-type]
+    found = examine(TrainedMarket(config), Anything())  # type: ignore[arg-type]
     assert found["ablation"] is None
     assert found["backtest"] is None
 
@@ -76,4 +76,4 @@ def test_other_failures_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         pipelines.registry.training_review, "ablation", refuse(ZeroDivisionError("a bug"))
     )
     with pytest.raises(ZeroDivisionError):
-        examine(Trained(Config()), Anything())  # type: ignore[arg-type]
+        examine(TrainedMarket(Config()), Anything())  # type: ignore[arg-type]

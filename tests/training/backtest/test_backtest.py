@@ -26,7 +26,7 @@ from market.bars.panel import CLOSE, VOLUME, BarPanel
 from market.core.clock import DAY, HOUR, INTERVALS
 from market.core.errors import DataError, ModelError
 from market.simulator.market_parameters import MarketParameters
-from market.simulator.population import Population, SampledAccounts, sample_lives
+from market.simulator.population import Population, SampledAccounts, sample_population
 from market.simulator.simulated_market import simulate_bars
 from models.bundle.bundle import bundle_files, load_bundle, write_bundle
 from models.bundle.manifest import TrainingRecord
@@ -135,7 +135,7 @@ def world() -> World:
     leverage = msgspec.structs.replace(population.leverage, median=15.0)
     population = msgspec.structs.replace(population, leverage=leverage)
     eligible = market.usable(panel.interval)
-    accounts = sample_lives(population, SLOTS, 7, panel.closes, history.mark, eligible)
+    accounts = sample_population(population, SLOTS, 7, panel.closes, history.mark, eligible)
     middle = int(panel.closes[0]) + 20 * DAY
     return World(
         history,
@@ -334,9 +334,9 @@ def test_closing_cost_is_the_liquidity_floor_without_extra_days(world: World) ->
     row = int(times.rows.row[len(times) // 2])
     as_of = int(world.market.closes[row])
     view = MarketSnapshot.of_history(world.history, world.market, as_of).view()
-    alive = world.accounts.alive(row)
+    open_accounts = world.accounts.open_at(row)
     requirement = compute_requirement(
-        world.accounts.book_of(alive, world.history.bars.symbols), view, world.ruleset
+        world.accounts.book_of(open_accounts, world.history.bars.symbols), view, world.ruleset
     )
     expected = liquidity_floor(requirement, view, floors)
     here = np.flatnonzero(times.rows.row == row)

@@ -22,7 +22,7 @@ from market.bars.panel import BarPanel
 from market.core.clock import HOUR, INTERVALS, MINUTE
 from market.core.errors import DataError
 from market.simulator.account_behaviour import AccountTrajectories
-from market.simulator.population import Population, SampledAccounts, sample_lives
+from market.simulator.population import Population, SampledAccounts, sample_population
 from market.sources.base import AccountUpdates
 from training.labels.book_intervals import (
     BookIntervals,
@@ -42,7 +42,7 @@ MARK = np.array([40_000.0, 2_000.0, 100.0]) * np.exp(
 
 def sampled() -> SampledAccounts:
     eligible = np.ones(MARK.shape, dtype=bool)
-    return sample_lives(Population.load("reference-v1"), 12, 9, TIMES, MARK, eligible)
+    return sample_population(Population.load("reference-v1"), 12, 9, TIMES, MARK, eligible)
 
 
 def recorded(

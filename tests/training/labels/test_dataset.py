@@ -20,7 +20,7 @@ from market.bars.panel import BarPanel
 from market.core.clock import HOUR, INTERVALS
 from market.core.errors import DataError
 from market.simulator.account_behaviour import AccountTrajectories
-from market.simulator.population import Population, SampledAccounts, sample_lives
+from market.simulator.population import Population, SampledAccounts, sample_population
 from market.simulator.simulated_market import simulate_bars
 from training.labels.book_intervals import BookIntervals, from_history, from_sampled_accounts
 from training.labels.dataset import Dataset, DatasetOptions, build_dataset
@@ -52,7 +52,7 @@ def world() -> World:
     panel = simulate_bars(3, 12, 3, INTERVALS["1h"])
     history = MarketHistory.from_panel(panel)
     eligible = MarketState(panel.symbols, panel.interval).advance(panel).usable(panel.interval)
-    lives = sample_lives(
+    lives = sample_population(
         Population.load("reference-v1"), 600, 5, panel.closes, history.mark, eligible
     )
     intervals = from_sampled_accounts(lives, panel.symbols)

@@ -32,7 +32,7 @@ from market.accounts.book import Account, Balance, Book, Position
 from market.bars.daily_closes import DailyCloses
 from market.bars.outlier_filter import filter_history
 from market.core.clock import DAY, HOUR, Interval
-from market.quotes.quote_filter import QuoteContext, TimedPrice, filter_quote
+from market.quotes.quote_filter import FilterInputs, TimedPrice, filter_quote
 
 Floats = npt.NDArray[np.float64]
 Probe = Callable[[RuleSet], Floats]
@@ -234,26 +234,26 @@ def add_on(ruleset: RuleSet) -> Floats:
 
 
 def price_guard(ruleset: RuleSet) -> Floats:
-    guard = ruleset.price_guard.guard()
-    assert guard is not None
+    outlier_filter = ruleset.price_guard.outlier_filter()
+    assert outlier_filter is not None
     closes = np.array([100.0, 100.0, 101.0, 150.0, 150.5, 100.0, 700.0, 100.0])
     bars = np.repeat(closes[:, None, None], 5, axis=2)
     bars[1, 0, 1] = 130.0
     sources = np.full((len(closes), 1, 1), np.nan)
     sources[3] = 155.0
-    found = filter_history(bars, guard, Interval.parse("1h"), sources)
+    found = filter_history(bars, outlier_filter, Interval.parse("1h"), sources)
     verdicts = found.verdicts.astype(np.float64).ravel()
-    stable = QuoteContext(TimedPrice(0, 1.0), kind="cash")
+    stable = FilterInputs(TimedPrice(0, 1.0), kind="cash")
     quoted = [
         float(("good", "suspect", "rejected").index(verdict.status))
         for price in (1.0, 1.02, 1.3, 9.0)
-        for verdict in [filter_quote(TimedPrice(1, price), stable, guard)]
+        for verdict in [filter_quote(TimedPrice(1, price), stable, outlier_filter)]
     ]
-    vol = QuoteContext(TimedPrice(0, 0.5), kind="vol")
+    vol = FilterInputs(TimedPrice(0, 0.5), kind="vol")
     quoted += [
         float(("good", "suspect", "rejected").index(verdict.status))
         for value in (0.5, 0.51, 0.9, 2.0)
-        for verdict in [filter_quote(TimedPrice(1, value), vol, guard)]
+        for verdict in [filter_quote(TimedPrice(1, value), vol, outlier_filter)]
     ]
     return np.concatenate([verdicts, found.bars[1, 0], quoted])
 

@@ -1,4 +1,4 @@
-"""Assess a bundle without fitting: evaluate its forecasts, backtest its add-on."""
+"""Evaluate the forecasts of a bundle on configured data, without fitting."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 
 from margin.rules.ruleset import RuleSet
-from market.core.clock import HOUR, format_time
+from market.core.clock import format_time
 from market.core.errors import DataError
 from models.bundle.bundle import Bundle, load_bundle
-from models.forecaster import Forecaster
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import label_market, read_dataset, read_intervals
+from pipelines.data.accounts import read_dataset, read_intervals
 from pipelines.data.loaders import Market, describe, describe_rules, read_label_rules, read_market
-from pipelines.jobs.retrain import split_ends
-from training.backtest.backtest import BacktestSettings, backtest
 from training.evaluation.evaluate import evaluate, forecast
 from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
@@ -114,38 +111,3 @@ def _overlap_warnings(report: Mapping[str, Any], training: Mapping[str, Any]) ->
         f"to {end}: skill and calibration there say nothing of new data; leave [market] start "
         "empty to evaluate only what follows"
     ]
-
-
-def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
-    """The object of ``backtest --json``.
-
-    Scalars are solved between fit_end and calibrate_end and tested from there to test_end; without
-    these the configured span is split 60, 20 and 20 per cent.
-    """
-    with Stages(3) as stages:
-        with stages.stage("bundle"):
-            forecaster = Forecaster(load_bundle(path))
-        with stages.stage("features"):
-            market = read_market(config)
-            ruleset = read_label_rules(config, market)
-            intervals = read_intervals(config, market, ruleset)
-        with stages.stage("backtest"):
-            closes = market.history.bars.closes
-            first = max(int(closes[intervals.first_row.min()]), config.market.start_ns or 0)
-            last = min(int(closes[-1]), config.market.end_ns or int(closes[-1]))
-            ends = split_ends(config, first, last - config.training.horizons[-1] * HOUR)
-            report = backtest(
-                label_market(config, market, intervals, ruleset),
-                intervals,
-                ruleset,
-                forecaster,
-                BacktestSettings((ends[0], ends[1]), (ends[1], ends[2]), config.accounts.seed),
-                stages.within,
-            )
-    return {
-        "bundle": forecaster.bundle.sha256,
-        "data": dict(describe(config, market)),
-        "ruleset": describe_rules(ruleset),
-        **report,
-        "bars": market.history.report.to_dict(),
-    }
