@@ -23,7 +23,7 @@ from market.core.clock import HOUR, format_time
 from market.core.errors import DataError
 from training.labels.account_panel import (
     AccountPanel,
-    AccountTimes,
+    PanelTimes,
     hashed_order,
     offsets,
     ranges,
@@ -120,7 +120,7 @@ def sample_margin_paths(
 
     # Valued from the opening, because an account that breached before the span is left out.
     lengths = first + hours + FOLLOW_HOURS - opened
-    times = AccountTimes(
+    times = PanelTimes(
         np.repeat(chosen, lengths), hourly[ranges(opened, lengths)], offsets(lengths), 1.0
     )
     whole = value_panel(intervals, times, market, ruleset)

@@ -23,7 +23,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class AccountTimes:
+class PanelTimes:
     """N account-times: K accounts, each at evenly spaced decision times.
 
     Attributes
@@ -49,7 +49,7 @@ class AccountPanel:
     Attributes
     ----------
     start, step_hours:
-        See `AccountTimes`.
+        See `PanelTimes`.
     rows:
         What the features read of each.
     figures:
@@ -88,7 +88,7 @@ class AccountPanel:
 
 
 def value_panel(
-    intervals: BookIntervals, times: AccountTimes, market: LabelMarket, ruleset: RuleSet
+    intervals: BookIntervals, times: PanelTimes, market: LabelMarket, ruleset: RuleSet
 ) -> AccountPanel:
     """Value books at account-times under a rule set of any engine.
 
