@@ -30,10 +30,10 @@ def features_page() -> str:
         (
             "Market features",
             "One number per symbol, updated by each bar. r is the log return of a bar, O H L C V "
-            "its open, high, low, close and volume, n the number of bars an hour, W the bars of the "
-            f"window. A symbol is scored once it has {WARM_UP_HOURS} hours of history; features of "
-            "funding, basis, open interest and implied volatility are NaN in a market that lacks "
-            "them. A gap of over a day resets every feature except "
+            "its open, high, low, close and volume, n the number of bars an hour, W the bars of "
+            f"the window. A symbol is scored once it has {WARM_UP_HOURS} hours of history; "
+            "features of funding, basis, open interest and implied volatility are NaN in a market "
+            "that lacks them. A gap of over a day resets every feature except "
             f"{_listed([f.name for f in MARKET_FEATURES if f.survives_gaps])}.",
             MARKET_FEATURES,
         ),

@@ -70,9 +70,9 @@ def _method() -> list[str]:
         "of the bid-ask spread in vol, so an error of 1 is at the bid or the ask. The fit starts "
         "from the best points of a grid of (m, sigma) with the other parameters solved exactly "
         "(De Marco and Martini 2009); Levenberg-Marquardt refines them. Butterflies (Durrleman's g "
-        "under 0) and calendars (total variance that falls in time) are penalised until little is left; a last step, "
-        "which always succeeds, removes the rest. `docs/adr/0022-slices-fitted-and-repaired.md` "
-        "explains the method.",
+        "under 0) and calendars (total variance that falls in time) are penalised until little is "
+        "left; a last step, which always succeeds, removes the rest. "
+        "`docs/adr/0022-slices-fitted-and-repaired.md` explains the method.",
     ]
 
 
