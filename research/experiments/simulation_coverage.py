@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio, Underlying
-from margin.book.portfolio_batch import Portfolios, flatten
+from margin.book.portfolio_batch import Portfolios
 from margin.book.requirement import compute_requirement
 from margin.engines.historical.rules import SimulationRules
 from margin.engines.historical.scenarios import historical_scenarios

@@ -54,21 +54,21 @@ def settlement_unit(portfolios: Portfolios, rules: StandardRules) -> Floats:
     Raises
     ------
     InstrumentError
-        Settlement is in coin, and a portfolio holds or pledges more than one of them.
+        Settlement is in coin, and a portfolio has positions or collateral of more than one of them.
     """
     if rules.settlement == "quote":
         return np.ones(len(portfolios.underlyings.name))
-    pledges = portfolios.pledges
-    counts = (np.diff(portfolios.start), np.diff(pledges.start))
-    legs, balances = (np.repeat(np.arange(len(portfolios)), count) for count in counts)
-    owner = np.concatenate([legs, balances[~pledges.cash]])
-    row = np.concatenate([portfolios.underlying, pledges.underlying[~pledges.cash]])
+    balances = portfolios.collateral
+    counts = (np.diff(portfolios.start), np.diff(balances.start))
+    legs, balance_owner = (np.repeat(np.arange(len(portfolios)), count) for count in counts)
+    owner = np.concatenate([legs, balance_owner[~balances.cash]])
+    row = np.concatenate([portfolios.underlying, balances.underlying[~balances.cash]])
     coin = np.full(len(portfolios), -1)
     coin[owner[::-1]] = row[::-1]  # of several the first stays
     wrong = np.flatnonzero((row != coin[owner]) | (row < 0))
     if len(wrong):
         assets = [
-            asset for asset, cash in zip(pledges.asset, pledges.cash, strict=True) if not cash
+            asset for asset, cash in zip(balances.asset, balances.cash, strict=True) if not cash
         ]
         name = (*portfolios.name, *assets)[wrong[0]]
         first = coin[owner[wrong[0]]]

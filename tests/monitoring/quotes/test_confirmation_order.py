@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.store import Ledger
-from margin.valuation.option_vol import YEAR
+from margin.valuation.marks import YEAR
 from market.core.clock import DAY, MINUTE, format_time
 from market.core.instruments import parse_expiry
 from monitoring.market_state import live_market

@@ -16,8 +16,7 @@ from features.state.market_state import MarketState
 from features.state.point_in_time import advance_through
 from margin.rules.history import load_history
 from margin.rules.ruleset import load_ruleset
-from margin.valuation.marks import suspect_view
-from margin.valuation.option_vol import YEAR, option_vol
+from margin.valuation.marks import YEAR, option_vol, suspect_view
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
 from market.bars.history import MarketHistory

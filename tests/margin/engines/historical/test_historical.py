@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import (
     CollateralBalance,
     Expiry,
@@ -24,7 +25,7 @@ from margin.book.case_portfolio import (
     Portfolio,
     Underlying,
 )
-from margin.book.portfolio_batch import Portfolios, flatten
+from margin.book.portfolio_batch import Portfolios
 from margin.cases.margin_cases import run_case
 from margin.engines.historical.losses import tail_length
 from margin.engines.historical.positions import shocked_positions

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
-from margin.book.portfolio_batch import flatten
 from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins, engine_of
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content

@@ -1,7 +1,7 @@
-"""The add-on: a level on top of maintenance margin, asked for by the model, bounded by the rules.
+"""The bounds of the add-on: the model's level on top of maintenance margin, bounded by the rules.
 
-Everything here is a pure function: the same numbers give the same level, whatever the model says
-the level stays between the rule floor F and ``max(F, C)``, and it says what bound it.
+Everything here is a pure function. The level stays between the rule floor F and ``max(F, C)``,
+whatever the model says, and carries the name of the rule that decided it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from margin.rules.ruleset import AddOnRules
+from market.core.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
-Floats2d = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int8]
 
 BINDINGS = ("floor", "model", "cap", "dead_band", "step", "release", "fallback")
@@ -32,7 +32,7 @@ _MOST_CENTS = 128
 
 @dataclass(frozen=True, slots=True)
 class ModelLevel:
-    """The level that the model asks for, for N accounts.
+    """The add-on level that the model requires, for N accounts.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class ModelLevel:
     """
 
     horizons: tuple[int, ...]
-    by_horizon: Floats2d
+    by_horizon: Floats
     level: Floats
 
 
@@ -59,7 +59,7 @@ class AddOn:
     level:
         A, within [F, max(F, C)].
     binding:
-        What decided the level: index into `BINDINGS`.
+        The rule that decided the level: index into `BINDINGS`.
     model_level:
         G as given.
     floor, cap:
@@ -74,10 +74,6 @@ class AddOn:
     floor: Floats
     cap: Floats
     unclamped: Floats
-
-    def binding_names(self) -> list[str]:
-        """What decided each level, by name."""
-        return [BINDINGS[code] for code in self.binding]
 
 
 def add_on_cap(initial_margin: Floats, rules: AddOnRules) -> Floats:
@@ -139,8 +135,8 @@ def bound_add_on(
 
     Returns
     -------
-    The level and what bound it. NaN where F is not finite: such accounts are refused before,
-    by `Requirement.problems`.
+    The level and the rule that decided it. NaN where F is not finite: such accounts are in
+    `Requirement.problems`.
 
     References
     ----------
@@ -154,51 +150,49 @@ def bound_add_on(
         previous_level,
         hours_since,
         initial_margin,
-        stress and rules.state_rule == "hold_in_stress",
-        rules.dead_band,
-        rules.max_step_up_per_hour,
-        rules.release_half_life_h,
+        _Pace(
+            stress and rules.state_rule == "hold_in_stress",
+            rules.dead_band,
+            rules.max_step_up_per_hour,
+            rules.release_half_life_h,
+        ),
     )
     return AddOn(level, binding, model_level, floor, cap, unclamped)
 
 
+class _Pace(NamedTuple):
+    """How fast a level may move, see `bound_add_on`."""
+
+    frozen: bool
+    dead_band: float
+    step_per_hour: float
+    half_life: float
+
+
 @njit(cache=True, error_model="numpy")
-def _paced(  # type: ignore[no-untyped-def]
-    wanted, previous, hours, initial_margin, frozen, dead_band, step_per_hour, half_life
-):
-    """Steps 1 to 5: the level before the clamp and what set it."""
-    wanted = max(0.0, wanted)
+def _paced_level(model_level, previous, hours, initial_margin, pace):  # type: ignore[no-untyped-def]
+    """Steps 1 to 5: the level before the clamp and what decided it."""
+    target = max(0.0, model_level)
     if not (0.0 <= previous < np.inf) or math.isnan(hours):
-        return wanted, _MODEL
+        return target, _MODEL
     hours = max(0.0, hours)
-    if wanted != previous and abs(wanted - previous) <= dead_band * previous:
+    if target != previous and abs(target - previous) <= pace.dead_band * previous:
         return previous, _DEAD_BAND
-    if wanted > previous:
-        highest = previous + step_per_hour * initial_margin * hours
-        return (highest, _STEP) if highest < wanted else (wanted, _MODEL)
-    if wanted < previous:
-        if frozen:
+    if target > previous:
+        highest = previous + pace.step_per_hour * initial_margin * hours
+        return (highest, _STEP) if highest < target else (target, _MODEL)
+    if target < previous:
+        if pace.frozen:
             return previous, _RELEASE
-        kept = 0.5 ** (hours / half_life) if half_life > 0.0 else 0.0
-        released = wanted + (previous - wanted) * kept
-        if released > wanted:
+        left = 0.5 ** (hours / pace.half_life) if pace.half_life > 0.0 else 0.0
+        released = target + (previous - target) * left
+        if released > target:
             return min(released, previous), _RELEASE
-    return wanted, _MODEL
+    return target, _MODEL
 
 
 @njit(cache=True, error_model="numpy")
-def _bound_all(  # type: ignore[no-untyped-def]
-    model_level,
-    floor,
-    cap,
-    previous,
-    hours,
-    initial_margin,
-    frozen,
-    dead_band,
-    step_per_hour,
-    half_life,
-):
+def _bound_all(model_level, floor, cap, previous, hours, initial_margin, pace):  # type: ignore[no-untyped-def]
     n = model_level.shape[0]
     level, unclamped = np.full(n, np.nan), np.full(n, np.nan)
     binding = np.full(n, _FALLBACK, dtype=np.int8)
@@ -209,19 +203,12 @@ def _bound_all(  # type: ignore[no-untyped-def]
             level[i] = floor[i]
             continue
         highest = cap[i] if floor[i] < cap[i] < np.inf else floor[i]
-        unclamped[i], binding[i] = _paced(
-            model_level[i],
-            previous[i],
-            hours[i],
-            initial_margin[i],
-            frozen,
-            dead_band,
-            step_per_hour,
-            half_life,
+        unclamped[i], binding[i] = _paced_level(
+            model_level[i], previous[i], hours[i], initial_margin[i], pace
         )
         level[i] = unclamped[i]
-        # A level that pace or dead-band put on the cap while the model asks for more is the
-        # cap's.
+        # Where pace or dead-band put the level on the cap and the model level is above it, the cap
+        # decides.
         if level[i] > highest or (level[i] == highest and model_level[i] > highest):
             level[i] = highest
             binding[i] = _CAP if highest > floor[i] else _FLOOR
@@ -241,14 +228,14 @@ def opening_requirement(
     NaN gives NaN.
     """
     highest = np.where(add_on.cap < np.inf, np.fmax(add_on.floor, add_on.cap), add_on.floor)
-    wanted = np.where(np.isnan(add_on.model_level), add_on.floor, add_on.model_level)
-    unpaced = np.maximum(add_on.floor, np.minimum(wanted, highest))
+    target = np.where(np.isnan(add_on.model_level), add_on.floor, add_on.model_level)
+    unpaced = np.maximum(add_on.floor, np.minimum(target, highest))
     opening: Floats = np.maximum(initial_margin, maintenance_margin + unpaced)
     return opening
 
 
 def deposit_to_meet(level: Floats, headroom: Floats) -> Floats:
-    """What is missing to the level: ``max(0, level - headroom)``, rounded up to the cent.
+    """The shortfall to the level: ``max(0, level - headroom)``, rounded up to the cent.
 
     Exact cents are not raised, and the deposit suffices in float64 as well:
     ``headroom + deposit >= level``. From 2**52 on floats are whole and are kept as they are.

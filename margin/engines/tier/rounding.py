@@ -1,11 +1,10 @@
-"""Rounding in the house's favour, at the edge only."""
+"""Rounding up to a quantum, so that no requirement is understated."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 _NOISE = 8.0 * np.finfo(np.float64).eps
 """Relative error of a few products of float64: what is no further than this above a multiple is

@@ -1,19 +1,16 @@
-"""What the rules say about the accounts of a book: the figures that floors and add-on read."""
+"""What the rules say about accounts: the figures that floors, features and add-on read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from margin.book.segment_sums import row_entries
+from margin.book.portfolio_batch import Portfolios, row_entries
+from market.core.arrays import Bools, Floats, Ints
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class Collateral:
 
     @classmethod
     def none(cls, accounts: int) -> Collateral:
-        """That of so many accounts without any."""
+        """The collateral of N accounts that have none."""
         start = np.zeros(accounts + 1, dtype=np.int64)
         return cls(start, np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
 
@@ -67,7 +64,7 @@ class OptionLegs:
         Settlement currency, see `margin.valuation.exposures.Exposures`: 0 of spot and perps, NaN
         where a position cannot be valued.
     age_hours:
-        Since the older of the quotes that an option's forward and vol come from; 0 for others.
+        Age of the older of the quotes of an option's forward and vol; 0 for others.
     """
 
     option: Bools
@@ -78,30 +75,17 @@ class OptionLegs:
 
     @classmethod
     def none(cls, legs: int) -> OptionLegs:
-        """Of so many positions of which none is an option."""
+        """The legs of L positions that are no options."""
         return cls(np.zeros(legs, dtype=np.bool_), *(np.zeros(legs) for _ in range(4)))
 
 
-@dataclass(frozen=True, slots=True)
-class LegPrices:
-    """How good the prices of L positions are, every array of shape (L,).
-
-    Attributes
-    ----------
-    age_hours:
-        Age of the price that values the position, of an option that of its underlying; NaN where
-        it is not known.
-    suspect:
-        Whether a newer price waits for confirmation.
-    """
-
-    age_hours: Floats
-    suspect: Bools
+def _empty() -> Floats:
+    return np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True)
-class AccountFigures:
-    """Equity, margins and exposures of N accounts with L positions, settlement currency.
+class Requirement:
+    """What the rules say about N accounts with L positions, settlement currency.
 
     Attributes
     ----------
@@ -121,15 +105,23 @@ class AccountFigures:
         Signed, shape (L,); NaN where it cannot be valued: quantity times mark of spot and perps,
         the delta exposure of an option (`margin.valuation.exposures.Exposures.delta`), which is
         what hedges it in its underlying.
-    leg_prices:
-        Age of the positions' prices.
+    leg_age_hours:
+        Age of the price that values the position, of an option that of its underlying, shape
+        (L,); NaN where it is not known.
+    leg_suspect:
+        Whether a newer price of the position waits for confirmation, shape (L,).
     problems:
-        Why an account has no figures, by its index: the first thing found wrong with it. All
-        its figures are NaN; the other accounts are not touched.
+        Why an account has no figures, by its index: its first error. All its figures are NaN; the
+        other accounts are not touched.
     collateral:
         The balances inside `equity`.
     options:
         What positions are beyond their exposure; None where there is no option among them.
+    leg_unrealised_pnl, leg_initial_margin, leg_maintenance_margin:
+        Shape (L,). The unrealised profit of an option is 0: it counts at its value. Empty where
+        the engine did not margin portfolios.
+    priced:
+        The portfolios that the engine margined; None where there are none.
     """
 
     equity: Floats
@@ -140,106 +132,96 @@ class AccountFigures:
     leg_start: Ints
     leg_symbol: Ints
     leg_notional: Floats
-    leg_prices: LegPrices
+    leg_age_hours: Floats
+    leg_suspect: Bools
     problems: dict[int, DataError]
     collateral: Collateral
-    options: OptionLegs | None
+    options: OptionLegs | None = None
+    leg_unrealised_pnl: Floats = field(default_factory=_empty)
+    leg_initial_margin: Floats = field(default_factory=_empty)
+    leg_maintenance_margin: Floats = field(default_factory=_empty)
+    priced: Portfolios | None = None
 
     def __len__(self) -> int:
         return len(self.equity)
 
-    def take(self, index: Ints) -> AccountFigures:
-        """Figures of chosen accounts, in the order given."""
-        leg_start, legs = row_entries(self.leg_start, index)
-        start, balances = row_entries(self.collateral.start, index)
-        held, options = self.collateral, self.options
-        problems = self.problems
-        return AccountFigures(
-            equity=self.equity[index],
-            initial_margin=self.initial_margin[index],
-            maintenance_margin=self.maintenance_margin[index],
-            headroom=self.headroom[index],
-            gross_notional=self.gross_notional[index],
-            leg_start=leg_start,
-            leg_symbol=self.leg_symbol[legs],
-            leg_notional=self.leg_notional[legs],
-            leg_prices=LegPrices(self.leg_prices.age_hours[legs], self.leg_prices.suspect[legs]),
+    @property
+    def portfolios(self) -> Portfolios:
+        """The portfolios that the engine margined; raises `DataError` where there are none."""
+        if self.priced is None:
+            raise DataError("the requirement has no portfolios; compute it from a book")
+        return self.priced
+
+    def take(self, accounts: Ints) -> Requirement:
+        """The requirement of chosen accounts, in the order given, without margins of the legs."""
+        start, legs = row_entries(self.leg_start, accounts)
+        collateral, options, problems = self.collateral, self.options, self.problems
+        balance_start, balances = row_entries(collateral.start, accounts)
+        premium = collateral.premium
+        return Requirement(
+            **{name: getattr(self, name)[accounts] for name in _OF_ACCOUNTS},
+            **{name: getattr(self, name)[legs] for name in _OF_LEGS},
+            leg_start=start,
             problems={
                 i: problems[account]
-                for i, account in (enumerate(index.tolist()) if problems else ())
+                for i, account in (enumerate(accounts.tolist()) if problems else ())
                 if account in problems
             },
             collateral=Collateral(
-                start,
-                held.symbol[balances],
-                held.value[balances],
-                held.haircut[balances],
-                None if held.premium is None else held.premium[balances],
+                balance_start,
+                collateral.symbol[balances],
+                collateral.value[balances],
+                collateral.haircut[balances],
+                None if premium is None else premium[balances],
             ),
             options=None
             if options is None
-            else OptionLegs(
-                options.option[legs],
-                options.value[legs],
-                options.gamma[legs],
-                options.vega[legs],
-                options.age_hours[legs],
-            ),
+            else OptionLegs(*(getattr(options, name)[legs] for name in _OF_OPTIONS)),
         )
 
 
-def concatenate_figures(parts: Sequence[AccountFigures]) -> AccountFigures:
-    """Figures of one or more groups of accounts over the same symbols, one after the other."""
+_OF_ACCOUNTS = ("equity", "initial_margin", "maintenance_margin", "headroom", "gross_notional")
+_OF_LEGS = ("leg_symbol", "leg_notional", "leg_age_hours", "leg_suspect")
+_OF_OPTIONS = ("option", "value", "gamma", "vega", "age_hours")
 
-    def joined(name: str) -> Floats:
-        return np.concatenate([getattr(part, name) for part in parts])
 
-    held = [part.collateral for part in parts]
-    premiums = None
-    if any(one.premium is not None for one in held):
-        premiums = np.concatenate(
-            [np.zeros(len(one.value)) if one.premium is None else one.premium for one in held]
+def concatenate_requirements(parts: Sequence[Requirement]) -> Requirement:
+    """The requirements of one or more groups of accounts over the same symbols, one after the
+    other, without margins of the legs."""
+    collateral = [part.collateral for part in parts]
+    premium = None
+    if any(one.premium is not None for one in collateral):
+        premium = np.concatenate(
+            [np.zeros(len(one.value)) if one.premium is None else one.premium for one in collateral]
         )
     options = None
     if any(part.options is not None for part in parts):
         legs = [part.options or OptionLegs.none(len(part.leg_symbol)) for part in parts]
-        options = OptionLegs(
-            np.concatenate([own.option for own in legs]),
-            *(
-                np.concatenate([getattr(own, name) for own in legs])
-                for name in ("value", "gamma", "vega", "age_hours")
-            ),
-        )
+        options = OptionLegs(*(_concatenate(legs, name) for name in _OF_OPTIONS))
     first = np.cumsum([0, *(len(part) for part in parts)]).tolist()
-    return AccountFigures(
-        equity=joined("equity"),
-        initial_margin=joined("initial_margin"),
-        maintenance_margin=joined("maintenance_margin"),
-        headroom=joined("headroom"),
-        gross_notional=joined("gross_notional"),
-        leg_start=_joined_offsets([part.leg_start for part in parts]),
-        leg_symbol=np.concatenate([part.leg_symbol for part in parts]),
-        leg_notional=joined("leg_notional"),
-        leg_prices=LegPrices(
-            np.concatenate([part.leg_prices.age_hours for part in parts]),
-            np.concatenate([part.leg_prices.suspect for part in parts]),
-        ),
+    return Requirement(
+        **{name: _concatenate(parts, name) for name in (*_OF_ACCOUNTS, *_OF_LEGS)},
+        leg_start=_concatenate_offsets([part.leg_start for part in parts]),
         problems={
             begin + i: problem
             for begin, part in zip(first, parts, strict=False)
             for i, problem in part.problems.items()
         },
         collateral=Collateral(
-            _joined_offsets([one.start for one in held]),
-            np.concatenate([one.symbol for one in held]),
-            np.concatenate([one.value for one in held]),
-            np.concatenate([one.haircut for one in held]),
-            premiums,
+            _concatenate_offsets([one.start for one in collateral]),
+            _concatenate(collateral, "symbol"),
+            _concatenate(collateral, "value"),
+            _concatenate(collateral, "haircut"),
+            premium,
         ),
         options=options,
     )
 
 
-def _joined_offsets(starts: Sequence[Ints]) -> Ints:
+def _concatenate(parts: Sequence[object], name: str) -> Any:
+    return np.concatenate([getattr(part, name) for part in parts])
+
+
+def _concatenate_offsets(starts: Sequence[Ints]) -> Ints:
     counts = np.concatenate([np.diff(start) for start in starts])
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
