@@ -1,6 +1,6 @@
 from .account_panel import (
     AccountPanel as AccountPanel,
-    AccountTimes as AccountTimes,
+    PanelTimes as PanelTimes,
     hashed_order as hashed_order,
     offsets as offsets,
     ranges as ranges,
@@ -32,12 +32,12 @@ from .splits import (
 
 __all__ = [
     "AccountPanel",
-    "AccountTimes",
     "Block",
     "BookIntervals",
     "Dataset",
     "DatasetOptions",
     "LabelMarket",
+    "PanelTimes",
     "account_keys",
     "build_dataset",
     "default_boundaries",
