@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from margin.valuation.option_vol import YEAR, option_vol
+from margin.valuation.marks import YEAR, option_vol
 from market.core.clock import DAY
 from market.core.instruments import parse_expiry
 from market.quotes.quotes import ExpiryQuote, QuoteBoard

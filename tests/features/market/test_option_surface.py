@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from features.market.option_surface import QUARTILE, surface_figures
-from margin.valuation.option_vol import YEAR, svi_variance
+from margin.valuation.marks import YEAR, svi_variance
 from market.core.clock import DAY
 from market.core.instruments import parse_expiry
 from market.quotes.quotes import ExpiryQuote, QuoteBoard

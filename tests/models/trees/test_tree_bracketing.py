@@ -29,7 +29,7 @@ from features.registry import (
     VOLATILITIES,
     prior_column,
 )
-from margin.add_on.add_on import ModelLevel
+from margin.add_on.bounds import ModelLevel
 from margin.add_on.solver import RELATIVE_PRECISION, required_level
 from models.bundle.bundle import Bundle, bundle_files, load_bundle, write_bundle
 from models.bundle.manifest import TrainingRecord

@@ -62,11 +62,11 @@ def test_derive_examples_3_and_4_two_assets_a_depeg_and_a_low_confidence(
 
 def test_derive_base_collateral_by_hand(make: Make, run: Make) -> None:
     # "Standard Margin", Base Collateral: 0.8 and 0.9375 for ETH, 0.75 and 0.93 for BTC.
-    pledges = [
+    collateral = [
         {"asset": coin, "underlying": coin, "amount": 1.0, "price": price}
         for coin, price in (("ETH", 2_000.0), ("BTC", 28_000.0))
     ]
-    assert nets(run(make(collateral=pledges), "derive-srm-v2")) == pytest.approx(
+    assert nets(run(make(collateral=collateral), "derive-srm-v2")) == pytest.approx(
         (1_600 * 0.9375 + 21_000 * 0.93, 1_600 + 21_000)
     )
 
