@@ -28,7 +28,7 @@ def _factories() -> list[Callable[..., Feature]]:
     modules = [
         importlib.import_module(f"features.{family}.{path.stem}")
         for family in FAMILIES
-        for path in sorted((root / family.replace(".", "/")).glob("*.py"))
+        for path in sorted((root / family.replace(".", "/")).glob("[a-z]*.py"))
     ]
     return [
         function
