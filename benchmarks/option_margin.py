@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import multiprocessing
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +18,14 @@ import QuantLib as ql  # noqa: N813
 from numba import njit
 
 from benchmarks.measure import Result, median_seconds, process_peak_megabytes
-from benchmarks.workloads.option_book import OPTIONS, growing_book, sample_portfolios
-from margin.book.chunks import chunks_of, compute_chunks
+from benchmarks.workloads.option_book import OPTIONS, chunks_of, growing_book, sample_portfolios
 from margin.book.portfolio_batch import Portfolios
+from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins
 from margin.engines.scenario.grid import Grid
 from margin.engines.scenario.revaluation import Option, Rows, fill_values
 from margin.engines.scenario.rules import ScenarioRules
-from margin.rules.ruleset import load_ruleset
+from margin.rules.ruleset import RuleSet, load_ruleset
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,14 +45,13 @@ def run() -> Result:
 
     def margin(workers: int) -> Callable[[], object]:
         def job() -> object:
-            return [
-                one.initial_net for one in compute_chunks(chunks_of(book, CHUNK), ruleset, workers)
-            ]
+            chunks = chunks_of(book, CHUNK)
+            return [one.initial_net for one in margins_of_chunks(chunks, ruleset, workers)]
 
         return job
 
     whole = compute_margins(book, ruleset)
-    cut = list(compute_chunks(chunks_of(book, CHUNK), ruleset, WORKERS))
+    cut = list(margins_of_chunks(chunks_of(book, CHUNK), ruleset, WORKERS))
     equal = np.array_equal(np.concatenate([one.initial_net for one in cut]), whole.initial_net)
     if not equal:
         raise SystemExit("chunks on two cores and one chunk do not give the same bits")
@@ -88,6 +88,20 @@ def run() -> Result:
             / medians[f"growth_{GROWTH[0]}_peak_megabytes"],
         },
     )
+
+
+def margins_of_chunks(
+    chunks: Iterable[Portfolios], ruleset: RuleSet, workers: int
+) -> Iterator[Margins]:
+    """Margins of each chunk, in order; at most one chunk more than there are threads is ahead."""
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[Future[Margins]] = deque()
+        for chunk in chunks:
+            ahead.append(pool.submit(compute_margins, chunk, ruleset))
+            if len(ahead) > workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def revaluations(scenarios: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -194,7 +208,7 @@ def _grow(count: int) -> tuple[float, float]:
     compute_margins(sample_portfolios(1), ruleset)  # compiles, or reads what is compiled
     start = time.perf_counter()
     called = 0
-    for margins in compute_chunks(growing_book(count, GROWTH_CHUNK), ruleset, WORKERS):
+    for margins in margins_of_chunks(growing_book(count, GROWTH_CHUNK), ruleset, WORKERS):
         called += int(np.count_nonzero(margins.maintenance_net < 0.0))
     seconds = time.perf_counter() - start
     if not 0 < called < count:

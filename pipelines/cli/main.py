@@ -17,8 +17,7 @@ import typer
 
 from market.core.errors import AlteredError, MargincastError
 from market.core.redaction import redact
-from pipelines.cli import jobs as cli_jobs
-from pipelines.cli import margin as cli_margin
+from pipelines.cli import jobs as cli_jobs, margin as cli_margin
 from pipelines.cli.extras import missing_module, require
 from pipelines.cli.rulesets import rulesets_app
 from pipelines.config.config import Config, load_config
@@ -175,8 +174,7 @@ def run(
 ) -> None:
     """Simulate, retrain, gate, register, score the book, then serve."""
     require("training", "run")
-    from pipelines.jobs.run import run as job
-    from pipelines.jobs.run import where_to_look
+    from pipelines.jobs.run import run as job, where_to_look
     from pipelines.reports.report import write_json
 
     settings = load_config(config)

@@ -16,7 +16,8 @@ import numpy as np
 
 from margin.pricing.black76 import black76_price
 from margin.surface.surface import VolSurface
-from margin.surface.svi import slopes, total_variance
+from margin.surface.svi import total_variance
+from market.core.arrays import Floats
 from market.core.clock import DAY, format_time
 from market.quotes.option_chain import VENUES, YEAR, OptionChain
 from market.quotes.option_chain_files import read_option_chain
@@ -303,7 +304,7 @@ def _butterflies_between(report: Mapping[str, Any]) -> str:
         for surface in _surfaces(report, exchange, coin).values():
             for near, far in pairwise(surface.raw):
                 k = np.concatenate([raw[3] + raw[4] * reach for raw in (near, far)])
-                values = [(total_variance(raw, k), *slopes(raw, k)) for raw in (near, far)]
+                values = [(total_variance(raw, k), *_slopes(raw, k)) for raw in (near, far)]
                 for share in (0.25, 0.5, 0.75):
                     w, first, second = (
                         (1.0 - share) * a + share * b for a, b in zip(*values, strict=True)
@@ -313,6 +314,13 @@ def _butterflies_between(report: Mapping[str, Any]) -> str:
                     found += bool(g.min() < 0.0)
                     looked_at += 1
     return f"{found} of {looked_at:,} smiles between two expiries of these chains have one"
+
+
+def _slopes(raw: Floats, k: Floats) -> tuple[Floats, Floats]:
+    """First and second derivative of total variance in k, each of the shape of `k`."""
+    _, b, rho, m, sigma = raw
+    square = (k - m) ** 2 + sigma * sigma
+    return b * (rho + (k - m) / np.sqrt(square)), b * sigma * sigma / square**1.5
 
 
 def _fit_time(file: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from features.registry import ADV, CROSS_VOLATILITY
 from features.state.market_state import MarketFeatures
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import row_sums
 from margin.floors.liquidity import closing_costs
 from margin.rules.floors import LiquidityRules
 from margin.rules.ruleset import RuleSet

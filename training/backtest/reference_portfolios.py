@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.book_paths import book_paths
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import row_sums
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Book
 from market.core.clock import DAY

@@ -13,9 +13,9 @@ from features.account.frame import compute_aggregates, compute_features
 from features.registry import ACCOUNT_COLUMNS
 from features.state.market_state import MarketState
 from features.state.snapshot import MarketSnapshot
-from margin.add_on.add_on import add_on_cap
+from margin.add_on.bounds import add_on_cap
 from margin.book.requirement import compute_requirement
-from margin.floors import active_floors, largest_floor
+from margin.floors.registry import active_floors, largest_floor
 from margin.rules.ruleset import load_ruleset
 from market.accounts.account_files import write_accounts
 from market.accounts.book import Account, Balance, Book, Position
