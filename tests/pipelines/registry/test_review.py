@@ -65,9 +65,9 @@ def test_page_stands_alone_and_holds_the_figures_of_the_training(
     review: Review, trained: TrainedMarket
 ) -> None:
     html = review.html
-    assert set(re.findall(r"\w+://[^\s\"'<)]+", html)) == {"http://www.w3.org/2000/svg"}
+    assert not re.findall(r"\w+://[^\s\"'<)]+", html)
     assert "<script" not in html
-    assert html.count("<svg") >= 9
+    assert html.count("data:image/svg+xml;base64,") >= 9
     for horizon in trained.retrained["evaluation"]["horizons"].values():
         assert f"{horizon['models']['margincast']['log_loss']:.4g}" in html
     for name in trained.retrained["gates"]:
