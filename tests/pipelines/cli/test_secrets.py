@@ -14,7 +14,7 @@ import pipelines.registry.promotion
 from market.core.errors import ModelError
 from pipelines.cli.main import main
 from pipelines.config.config import Config, load_config
-from pipelines.jobs.run import where_to_look
+from pipelines.jobs.run import print_addresses
 from pipelines.registry.promotion import promote, rollback
 from pipelines.scheduler.notify import run_and_notify, send
 
@@ -135,11 +135,11 @@ def test_bundle_that_is_not_registered_names_the_store_without_the_password(
 
 
 @pytest.mark.parametrize("address", [DATABASE, SERVER])
-def test_run_says_where_to_look_without_the_password(
+def test_run_says_print_addresses_without_the_password(
     folder: Path, capfd: Any, address: str
 ) -> None:
     config = load_config(configure(folder, f"[tracking]\nuri = '{address}'\n"))
-    where_to_look(config, serving=True)
+    print_addresses(config, serving=True)
     said = "".join(capfd.readouterr())
     assert "mlflow ui" in said
     assert SECRET not in said
