@@ -1,4 +1,4 @@
-"""The main job on the embedded default: retrain, score the book, serve."""
+"""The main job: simulate, retrain, score the book."""
 
 from __future__ import annotations
 
