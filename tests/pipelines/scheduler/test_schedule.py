@@ -131,10 +131,10 @@ def due_state(config: Config, due: datetime, cron: str = f"{DAILY} UTC") -> None
         "missed",
         "planned",
         "other line",
-        "cut off",
+        "interrupted",
         "still running",
         "clock ran ahead",
-        "cut off while the clock ran ahead",
+        "interrupted while the clock ran ahead",
     ],
 )
 def test_restart_begins_where_the_last_scheduler_was_cut_off(
@@ -155,7 +155,7 @@ def test_state_survives_a_restart_and_a_damaged_one_is_refused(tmp_path: Path) -
     again = ScheduleState(path)
     assert again.get("retrain") == JobState("c", "m", last=last, missed=1)
     path.write_text(path.read_text().replace('"missed"', '"mist"'))
-    with pytest.raises(ConfigError, match="unsound"):
+    with pytest.raises(ConfigError, match="is invalid"):
         ScheduleState(path)
     path.write_text('{"format": 2, "jobs": {}}')
     with pytest.raises(ConfigError, match="format 2"):
