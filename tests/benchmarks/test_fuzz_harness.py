@@ -37,8 +37,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="module")
 def decision(world: World) -> dict[str, Any]:
     with world.endpoint(MODES[0]) as endpoint:
-        answer = endpoint.caller.call(Request("POST", SCORE, {"accounts": [ACCOUNT]}))
-    (found,) = json.loads(answer.body)["decisions"]
+        response = endpoint.caller.call(Request("POST", SCORE, {"accounts": [ACCOUNT]}))
+    (found,) = json.loads(response.body)["decisions"]
     return dict(found)
 
 
@@ -172,12 +172,12 @@ def test_a_call_that_never_returns_is_ended_and_reported(
     slow = World(world.folder, world.preset, limit_seconds=0.3)
     monkeypatch.setattr(Service, "what_if", endless)
     with slow.endpoint(MODES[0]) as endpoint:
-        answer = endpoint.caller.call(
+        response = endpoint.caller.call(
             Request("POST", WHAT_IF, {"accounts": [CASH], "changes": [{"account_id": "b"}]})
         )
-        assert "what_if" in answer.hung
-        assert not answer.stuck
-        assert answer.seconds < 5.0
+        assert "what_if" in response.hang
+        assert not response.stuck
+        assert response.seconds < 5.0
         assert endpoint.caller.call(Request("GET", "/health/live")).status == 200
 
 
@@ -202,8 +202,8 @@ def test_a_decision_that_depends_on_its_neighbours_is_found(
     from decisions.decision import decide
 
     def crowded(accounts: Sequence[Any], *rest: Any, **named: Any) -> Any:
-        answers = decide(accounts, *rest, **named)
-        return answers[:1] if len(accounts) > 1 else answers
+        responses = decide(accounts, *rest, **named)
+        return responses[:1] if len(accounts) > 1 else responses
 
     monkeypatch.setattr("monitoring.champion.decide", crowded)
     found = names(faults_of(world, [score(ACCOUNT, CASH)]))

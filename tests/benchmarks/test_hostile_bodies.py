@@ -118,7 +118,7 @@ def test_hostile_bodies_harm_nobody(
         for hazard, request in HAZARDS.items():
             _, faults = session.step(request, neighbours=clock == "market")
             found[hazard] = [*found.get(hazard, []), *faults]
-            if session.over:
+            if session.is_over:
                 break
         else:
             found["ledger, replay and restart"] = session.finish()
