@@ -109,7 +109,7 @@ def test_a_sound_request_has_no_fault(world: World) -> None:
         ({"explain": {"positions": [{"notional": None}]}}, "null in the explanation"),
     ],
 )
-def test_every_fault_of_a_decision_is_found(
+def test_every_fault_of_a_decision_is_detected(
     decision: dict[str, Any], changes: dict[str, Any], fault: str
 ) -> None:
     assert list(decision_faults(decision, ACCOUNT)) == []
@@ -117,7 +117,7 @@ def test_every_fault_of_a_decision_is_found(
     assert any(found.startswith(fault) for found in faults), faults
 
 
-def test_a_leap_of_the_price_is_found_unless_a_gap_explains_it(
+def test_a_leap_of_the_price_is_detected_unless_a_gap_explains_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(hours: int) -> Request:
@@ -153,7 +153,7 @@ def test_only_an_option_may_be_worth_nothing(decision: dict[str, Any]) -> None:
         {"price": 1.0, "source": "quote", "age_seconds": None},
     ],
 )
-def test_an_impossible_mark_is_found(decision: dict[str, Any], mark: dict[str, Any]) -> None:
+def test_an_impossible_mark_is_detected(decision: dict[str, Any], mark: dict[str, Any]) -> None:
     sound = {"instrument": "BTCUSDT-PERP", "price": 1.0, "source": "bar", "age_seconds": 0.0}
     assert list(decision_faults(decision | {"marks": [sound]}, ACCOUNT)) == []
     (fault,) = decision_faults(decision | {"marks": [sound | mark]}, ACCOUNT)
@@ -196,7 +196,7 @@ def test_an_unexpected_error_is_named_by_its_place(
     ), faults
 
 
-def test_a_decision_that_depends_on_its_neighbours_is_found(
+def test_a_decision_that_depends_on_its_neighbours_is_detected(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from decisions.decision import decide
