@@ -38,7 +38,7 @@ from benchmarks.workloads.sample_book import (
 from decisions.book_scoring import account_rows
 from decisions.decision import decide
 from features.account.frame import compute_aggregates, compute_features, set_headroom
-from margin.add_on.add_on import ModelLevel, add_on_cap
+from margin.add_on.bounds import ModelLevel, add_on_cap
 from margin.add_on.solver import RELATIVE_PRECISION, required_level
 from margin.book.requirement import compute_requirement
 from margin.rules.ruleset import load_ruleset

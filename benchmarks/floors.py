@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.measure import Result, median_seconds
 from margin.book.requirement import compute_requirement
-from margin.floors import FLOORS, active_floors, floor_terms
+from margin.floors.registry import FLOORS, active_floors, floor_terms
 from margin.rules.floors import EMIR_MEASURES
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from margin.valuation.view import MarketView

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import multiprocessing
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -19,14 +20,14 @@ import QuantLib as ql  # noqa: N813
 from numba import njit
 
 from benchmarks.measure import Result, median_seconds, process_peak_megabytes
-from benchmarks.workloads.option_book import OPTIONS, growing_book, sample_portfolios
-from margin.book.chunks import chunks_of, compute_chunks
+from benchmarks.workloads.option_book import OPTIONS, chunks_of, growing_book, sample_portfolios
 from margin.book.portfolio_batch import Portfolios
+from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins
 from margin.engines.scenario.grid import Grid
 from margin.engines.scenario.revaluation import Option, Rows, fill_values
 from margin.engines.scenario.rules import ScenarioRules
-from margin.rules.ruleset import load_ruleset
+from margin.rules.ruleset import RuleSet, load_ruleset
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,7 +46,7 @@ def run() -> Result:
     book = sample_portfolios(PORTFOLIOS)
 
     def initial_margins(workers: int) -> list[Floats]:
-        chunks = compute_chunks(chunks_of(book, CHUNK), ruleset, workers)
+        chunks = margins_of_chunks(chunks_of(book, CHUNK), ruleset, workers)
         return [margins.initial_net for margins in chunks]
 
     whole = compute_margins(book, ruleset)
@@ -87,6 +88,20 @@ def run() -> Result:
             / medians[f"growth_{GROWTH[0]}_peak_megabytes"],
         },
     )
+
+
+def margins_of_chunks(
+    chunks: Iterable[Portfolios], ruleset: RuleSet, workers: int
+) -> Iterator[Margins]:
+    """Margins of each chunk, in order; at most one chunk more than there are threads is pending."""
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[Future[Margins]] = deque()
+        for chunk in chunks:
+            pending.append(pool.submit(compute_margins, chunk, ruleset))
+            if len(pending) > workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def revaluations(scenarios: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -193,7 +208,7 @@ def _grow(count: int) -> tuple[float, float]:
     compute_margins(sample_portfolios(1), ruleset)  # compiles, or reads what is compiled
     start = time.perf_counter()
     called = 0
-    for margins in compute_chunks(growing_book(count, GROWTH_CHUNK), ruleset, WORKERS):
+    for margins in margins_of_chunks(growing_book(count, GROWTH_CHUNK), ruleset, WORKERS):
         called += int(np.count_nonzero(margins.maintenance_net < 0.0))
     seconds = time.perf_counter() - start
     if not 0 < called < count:

@@ -1,1 +1,5 @@
 """Score books of accounts: requirement, forecast, add-on and reasons; records and replay."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

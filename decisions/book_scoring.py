@@ -16,7 +16,7 @@ import numpy.typing as npt
 from features.account.frame import AccountRows, LegGreeks, compute_aggregates
 from features.registry import STALE_INTERVALS, WARM_UP_HOURS
 from features.state.snapshot import MarketSnapshot
-from margin.add_on.add_on import (
+from margin.add_on.bounds import (
     AddOn,
     ModelLevel,
     add_on_cap,
@@ -25,9 +25,9 @@ from margin.add_on.add_on import (
     in_stress,
     opening_requirement,
 )
-from margin.book.account_figures import AccountFigures
-from margin.book.requirement import Requirement, compute_requirement
-from margin.floors import active_floors, largest_floor
+from margin.book.account_requirement import Requirement
+from margin.book.requirement import compute_requirement
+from margin.floors.registry import active_floors, largest_floor
 from margin.rules.ruleset import RuleSet
 from margin.valuation.marks import suspect_view
 from margin.valuation.view import MarketView
@@ -167,7 +167,7 @@ class BookScores:
     total_requirement:
         Maintenance margin plus the level, shape (N,).
     opening_requirement:
-        What new risk must meet, see `margin.add_on.add_on.opening_requirement`, shape (N,).
+        What new risk must meet, see `margin.add_on.bounds.opening_requirement`, shape (N,).
     deposit:
         What is missing to the level, whole cents, shape (N,).
     """
@@ -270,8 +270,8 @@ def value_book(book: Book, view: MarketView, ruleset: RuleSet) -> BookValuations
     other = suspect_view(view)
     if other is None:
         return BookValuations(good, None, np.zeros(len(good), dtype=np.bool_))
-    valued = good.margined.book
-    marks = valued.listing.price[valued.position_row]
+    entries = good.portfolios.entries
+    marks = entries.instruments.price[entries.position_row]
     entry = np.where(np.isnan(book.leg_entry_price), marks, book.leg_entry_price)
     suspect = compute_requirement(replace(book, leg_entry_price=entry), other, ruleset)
     with np.errstate(invalid="ignore"):
@@ -353,7 +353,7 @@ def _forecast(
     )
 
 
-def account_rows(requirement: AccountFigures, chosen: npt.NDArray[np.intp]) -> AccountRows:
+def account_rows(requirement: Requirement, chosen: npt.NDArray[np.intp]) -> AccountRows:
     """The chosen accounts (indices) as feature rows: each one's positions, then its collateral in
     coins, all at the one row of a snapshot's features."""
     owner, legs = _entries(requirement.leg_start, chosen)
@@ -386,7 +386,7 @@ def account_rows(requirement: AccountFigures, chosen: npt.NDArray[np.intp]) -> A
     )
 
 
-def _greeks(requirement: AccountFigures, legs: Ints) -> LegGreeks | None:
+def _greeks(requirement: Requirement, legs: Ints) -> LegGreeks | None:
     options = requirement.options
     if options is None:
         return None

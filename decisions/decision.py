@@ -32,9 +32,9 @@ from decisions.messages import (
 from features.state.snapshot import MarketSnapshot
 from margin.add_on.explain import Explanation, explain, explain_engine
 from margin.add_on.reduction import reduction_fractions
-from margin.floors import floor_terms
+from margin.floors.registry import floor_terms
 from margin.rules.ruleset import RuleSet
-from margin.valuation.marks_used import MarksUsed
+from margin.valuation.account_marks import AccountMarks
 from market.accounts.book import Account, Book
 from market.core.arrays import Floats
 from market.core.clock import format_time
@@ -152,10 +152,10 @@ def decide(
 def _reduction_fractions(scores: BookScores, ruleset: RuleSet) -> Floats:
     """Share of every position of each account whose closing leaves nothing missing, (N,)."""
     valuations, level = scores.valuations, scores.add_on.level
-    cuts = reduction_fractions(valuations.last_good.margined, ruleset, level)
+    cuts = reduction_fractions(valuations.last_good, ruleset, level)
     if valuations.suspect is None:
         return cuts
-    suspect = reduction_fractions(valuations.suspect.margined, ruleset, level)
+    suspect = reduction_fractions(valuations.suspect, ruleset, level)
     return np.where(valuations.suspect_drives, suspect, cuts)
 
 
@@ -211,8 +211,8 @@ def _amounts(scores: BookScores) -> list[dict[str, Any]]:
 
 def _marks(valuations: BookValuations, ruleset: RuleSet) -> list[list[MarkUsed]]:
     """The marks that each account was valued at; none for an account without scores."""
-    good = MarksUsed(valuations.last_good, ruleset)
-    suspect = None if valuations.suspect is None else MarksUsed(valuations.suspect, ruleset)
+    good = AccountMarks(valuations.last_good, ruleset)
+    suspect = None if valuations.suspect is None else AccountMarks(valuations.suspect, ruleset)
     marks: list[list[MarkUsed]] = []
     for i in range(len(valuations.last_good)):
         if i in valuations.last_good.problems:

@@ -29,7 +29,7 @@ from market.bars.daily_closes import DailyCloses
 from market.core.clock import DAY, parse_time
 from market.core.errors import UnrecordableError
 from market.quotes.quotes import QuoteBoard
-from market.sources.http import AccountIn
+from market.sources.http import AccountMessage
 
 SCHEMA = 1
 """Raise it with every field that a decision gains or loses (`decisions.messages.Decision`)."""
@@ -66,7 +66,7 @@ def _cpu_features() -> list[str]:
 
 def entries(
     decisions: Sequence[Decision],
-    accounts: Mapping[str, AccountIn],
+    accounts: Mapping[str, AccountMessage],
     previous: Mapping[str, PreviousAddOn],
     snapshot: MarketSnapshot,
     ruleset: RuleSet,
@@ -249,7 +249,7 @@ class Recording:
         The results; decisions have their ids once `record` returned.
     """
 
-    accounts: Mapping[str, AccountIn]
+    accounts: Mapping[str, AccountMessage]
     levels: LevelsInForce
     stated: dict[str, PreviousAddOn]
     snapshot: MarketSnapshot

@@ -24,7 +24,7 @@ from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet, ruleset_from_content
 from market.bars.daily_closes import DailyCloses
 from market.core.errors import LedgerError
-from market.sources.http import AccountIn, account_update
+from market.sources.http import AccountMessage, account_update
 from models.forecaster import Forecaster
 
 ROUNDING = 1e-9
@@ -196,7 +196,7 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
     model = load_model(recorded["model"]) if recorded["model"] else None
     if model is not None:
         snapshot.check_columns(model.bundle.schema.features)
-    account = msgspec.convert(payload["account"], AccountIn)
+    account = msgspec.convert(payload["account"], AccountMessage)
     before = payload["previous"]
     result = decide(
         [account_update(account, snapshot.as_of).account],

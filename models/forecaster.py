@@ -10,8 +10,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from features.account.frame import compute_features, set_headroom
 from features.identity import columns_that_differ, digests_of_registry
-from margin.add_on.add_on import ModelLevel
-from margin.add_on.solver import required_level, targeted
+from margin.add_on.bounds import ModelLevel
+from margin.add_on.solver import required_level, target_horizons
 from market.core.errors import BundleError, ModelError
 from models.bundle.bundle import Bundle
 from models.trees.tree_bracketing import LevelGuesser
@@ -74,7 +74,7 @@ class Forecaster:
 
         The account keeps its positions; its equity is set so that the headroom is the level.
         """
-        targeted(p_star, self.horizons)
+        target_horizons(p_star, self.horizons)
         parts = [
             self._levels(aggregates[start : start + _BLOCK], upper[start : start + _BLOCK], p_star)
             for start in range(0, max(len(aggregates), 1), _BLOCK)

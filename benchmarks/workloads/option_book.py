@@ -61,7 +61,7 @@ def sample_portfolios(count: int, seed: int = 1) -> Portfolios:
             np.ones(len(DAYS)),
             np.ones(len(DAYS)),
         ),
-        pledges=CollateralBalances(
+        collateral=CollateralBalances(
             np.zeros(count + 1, dtype=np.int64),
             (),
             np.zeros(0, dtype=np.int64),
@@ -74,6 +74,12 @@ def sample_portfolios(count: int, seed: int = 1) -> Portfolios:
             np.zeros(0, dtype=np.bool_),
         ),
     )
+
+
+def chunks_of(portfolios: Portfolios, size: int) -> Iterator[Portfolios]:
+    """The portfolios in their order, `size` at a time."""
+    for begin in range(0, len(portfolios), size):
+        yield portfolios.between(begin, min(begin + size, len(portfolios)))
 
 
 def growing_book(count: int, chunk: int) -> Iterator[Portfolios]:

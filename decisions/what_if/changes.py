@@ -9,7 +9,7 @@ from functools import cache
 
 from decisions.messages import AccountChange
 from margin.rules.ruleset import RuleSet
-from margin.valuation.trade_price import TradePrice, trade_price
+from margin.valuation.account_marks import TradePrice, trade_price
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Position
 

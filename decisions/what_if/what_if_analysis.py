@@ -23,8 +23,8 @@ from decisions.what_if.messages import (
     WhatIfRequest,
 )
 from margin.book.account_portfolio import account_portfolio
+from margin.floors.depth import half_spreads
 from margin.rules.ruleset import RuleSet
-from margin.valuation.half_spreads import half_spreads
 from margin.valuation.view import MarketView
 from margin.what_if.outcome import marginal_requirements
 from margin.what_if.remedies import find_remedies

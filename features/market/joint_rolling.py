@@ -2,7 +2,7 @@
 
 What `features.market.rolling` is for one quantity: a slot holds one number of each, and is valid
 where the first of them is not NaN. State row: position, filled slots, valid slots, the sums, then
-the ring of slots. The sums are taken anew whenever the ring wraps.
+the ring of slots. The sums are recomputed whenever the ring wraps.
 """
 
 from __future__ import annotations

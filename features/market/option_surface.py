@@ -1,6 +1,6 @@
-"""What the surface of options says in three figures: skew, term slope and curvature.
+"""Skew, term slope and curvature of the surface of options.
 
-They enter the market features as context of a bar (`market.bars.panel`): from files in history,
+They enter the market features as exogenous series (`market.bars.panel`): from files in history,
 from quotes in the live market.
 """
 
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from margin.valuation.option_vol import YEAR, option_vol
+from margin.valuation.marks import YEAR, option_vol
 from market.core.clock import DAY
 from market.core.instruments import parse_expiry
 from market.quotes.quotes import ExpiryQuote, QuoteBoard
@@ -19,7 +19,7 @@ QUARTILE = 0.6744897501960817
 """Quantile of the normal distribution at 3/4: d1 of an undiscounted delta of 25%."""
 
 _SHORTEST = DAY
-"""Options with less left are about single hours, not about the surface."""
+"""Options with less time left depend on single hours, not on the surface."""
 _ITERATIONS = 64
 _NEAR = 1e-9
 _WIDEST = 100.0
@@ -28,7 +28,7 @@ option; SVI wings steep enough to lead beyond it have no strike of 25 delta."""
 
 
 class SurfaceFigures(NamedTuple):
-    """Three figures of a surface, annual vol; in the order of the columns of the context."""
+    """Three figures of a surface, annual vol; in the order of the exogenous series."""
 
     skew: float
     term_slope: float
@@ -86,12 +86,12 @@ def _smile(quote: ExpiryQuote, expiry: int, years: float) -> tuple[float, float,
         return None
 
     def vol(k: float) -> float:
-        found = option_vol(quote.forward * math.exp(k), expiry, None, quote)
-        return math.nan if found is None else found[0]
+        known = option_vol(quote.forward * math.exp(k), expiry, None, quote)
+        return math.nan if known is None else known[0]
 
     root = math.sqrt(years)
-    found = (vol(0.0), _vol_of_delta(vol, root, -QUARTILE), _vol_of_delta(vol, root, QUARTILE))
-    return found if all(math.isfinite(one) and one > 0.0 for one in found) else None
+    smile = (vol(0.0), _vol_of_delta(vol, root, -QUARTILE), _vol_of_delta(vol, root, QUARTILE))
+    return smile if all(math.isfinite(value) and value > 0.0 for value in smile) else None
 
 
 def _vol_of_delta(vol: Callable[[float], float], root: float, side: float) -> float:
@@ -99,27 +99,27 @@ def _vol_of_delta(vol: Callable[[float], float], root: float, side: float) -> fl
     that delta: the search leaves ``|k| <= 100`` or does not settle."""
     k = 0.0
     for _ in range(_ITERATIONS):
-        found = vol(k)
-        spread = found * root
+        sigma = vol(k)
+        spread = sigma * root
         if not math.isfinite(spread):
             return math.nan
-        wanted = 0.5 * spread * spread + side * spread
-        if abs(wanted - k) < _NEAR:
-            return found
-        if abs(wanted) > _WIDEST:
+        target = 0.5 * spread * spread + side * spread
+        if abs(target - k) < _NEAR:
+            return sigma
+        if abs(target) > _WIDEST:
             return math.nan
-        k = wanted
+        k = target
     return math.nan
 
 
-def _at(wanted: float, years: Sequence[float], vols: Sequence[float]) -> float:
-    if wanted <= years[0]:
+def _at(target: float, years: Sequence[float], vols: Sequence[float]) -> float:
+    if target <= years[0]:
         return vols[0]
     for (before, low), (after, high) in zip(
         zip(years[:-1], vols[:-1], strict=True), zip(years[1:], vols[1:], strict=True), strict=True
     ):
-        if wanted <= after and after > before:
-            share = (wanted - before) / (after - before)
+        if target <= after and after > before:
+            share = (target - before) / (after - before)
             variance = (1.0 - share) * low * low * before + share * high * high * after
-            return math.sqrt(variance / wanted)
+            return math.sqrt(variance / target)
     return vols[-1]

@@ -1,1 +1,5 @@
 """Market state: features of every symbol, moved bar by bar, and snapshots of it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,17 +9,16 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
+from msgspec import Struct
 
-from margin.add_on.add_on import BINDINGS, AddOn, ModelLevel, deposit_to_meet
-from margin.book.requirement import Requirement
+from margin.add_on.bounds import BINDINGS, AddOn, ModelLevel, deposit_to_meet
+from margin.book.account_requirement import Requirement
 from margin.engines.margins import Part, RankedScenario
 from margin.engines.registry import explain_margins
 from margin.floors.term import FloorTerm
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Book
-
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 _WORST = 3
 """Scenarios that an explanation names."""
@@ -47,8 +46,7 @@ class PositionPart:
     vega: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineParts:
+class EngineParts(Struct, frozen=True, rename={"reduction_fraction": "cut_share"}):
     """How the engine came to one account's margins, settlement currency.
 
     Attributes
@@ -59,14 +57,14 @@ class EngineParts:
         Maintenance margin that no position is charged with.
     worst_scenarios:
         The worst first; empty where the engine has none.
-    cut_share:
-        See `Explanation`, from `margin.add_on.reduction`.
+    reduction_fraction:
+        See `Explanation`; in JSON ``cut_share``.
     """
 
     parts: tuple[Part, ...]
     unallocated: float
     worst_scenarios: tuple[RankedScenario, ...]
-    cut_share: float
+    reduction_fraction: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +96,7 @@ class FloorPart:
     by: tuple[Portion, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True, rename={"reduction_fraction": "cut_share"}):
     """One decision, explained. Settlement currency; None where there is no figure.
 
     ``total_requirement`` is the sum, in order, of the maintenance margins of `positions`, plus
@@ -120,10 +117,10 @@ class Explanation:
     before_clamp:
         The level after dead-band, step, release and freeze; None without one.
     binding:
-        What decided the level, see `margin.add_on.add_on.bound_add_on`.
+        What decided the level, see `margin.add_on.bounds.bound_add_on`.
     deposit:
         Counterfactual: this much more cash and nothing is missing.
-    cut_share:
+    reduction_fraction:
         Counterfactual: closing this share of every position at its mark, and nothing is missing.
         1 where not even closing all of it would do.
     engine:
@@ -143,7 +140,7 @@ class Explanation:
     add_on: float
     total_requirement: float
     deposit: float
-    cut_share: float
+    reduction_fraction: float
     engine: EngineParts
 
     def to_dict(self) -> dict[str, Any]:
@@ -206,13 +203,13 @@ def explain(
         add_on=float(level[0]),
         total_requirement=float(total[0]),
         deposit=float(deposit_to_meet(level, requirement.headroom[one])[0]),
-        cut_share=engine.cut_share,
+        reduction_fraction=engine.reduction_fraction,
         engine=engine,
     )
 
 
 def explain_engine(
-    account: int, requirement: Requirement, ruleset: RuleSet, cut: float
+    account: int, requirement: Requirement, ruleset: RuleSet, reduction_fraction: float
 ) -> EngineParts:
     """How the engine came to the margins of an account without problems.
 
@@ -222,10 +219,10 @@ def explain_engine(
         Its index.
     requirement, ruleset:
         What the decision was made of.
-    cut:
-        Its share from `margin.add_on.reduction`.
+    reduction_fraction:
+        Of the account, from `margin.add_on.reduction`.
     """
-    alone = requirement.margined.book.portfolios.between(account, account + 1)
+    alone = requirement.portfolios.between(account, account + 1)
     parts, worst = explain_margins(alone, 0, ruleset, _WORST)
     legs = slice(requirement.leg_start[account], requirement.leg_start[account + 1])
     charged = math.fsum(requirement.leg_maintenance_margin[legs].tolist())
@@ -233,7 +230,7 @@ def explain_engine(
         parts=parts,
         unallocated=float(requirement.maintenance_margin[account]) - charged,
         worst_scenarios=worst or (),
-        cut_share=cut,
+        reduction_fraction=reduction_fraction,
     )
 
 

@@ -1,31 +1,27 @@
-"""Which share of every position to close so that an account meets a level, on its engine."""
+"""The share of every position to close so that an account meets a level, by its engine."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
 
-from margin.book.book_margins import BookMargins
-from margin.book.book_portfolios import take_portfolios
-from margin.book.portfolio_batch import Portfolios
-from margin.book.segment_sums import row_sums
-from margin.engines.registry import compute_margins
+from margin.book.account_requirement import Requirement
+from margin.book.portfolio_batch import Portfolios, row_sums
+from margin.engines.registry import compute_margins, engine_of
 from margin.rules.ruleset import RuleSet
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from margin.valuation.exposures import leg_exposures
+from market.core.arrays import Bools, Floats
 
 _COARSE = 8
 _HALVINGS = 13
-"""Shares are found to 1 / (8 * 2^13), on the side that suffices."""
+"""Fractions are resolved to 1 / (8 * 2^13), on the side that suffices."""
 
 
-def reduction_fractions(margined: BookMargins, ruleset: RuleSet, level: Floats) -> Floats:
-    """Smallest share s of every position to close at its mark with which nothing is missing.
+def reduction_fractions(requirement: Requirement, ruleset: RuleSet, level: Floats) -> Floats:
+    """Smallest share s of every position to close at its mark that leaves no shortfall.
 
-    Nothing is where ``net maintenance margin after the cut >= (1 - s) * level``: the margin is the
+    There is none where ``net maintenance margin after it >= (1 - s) * level``: the margin is the
     engine's own, which need not shrink in proportion (expiries whose offsets change sides, fixed
     haircuts); the level on top shrinks in proportion at least, as floors and cap do. Closing at the
     mark turns unrealised profit and the value of options into cash.
@@ -35,54 +31,56 @@ def reduction_fractions(margined: BookMargins, ruleset: RuleSet, level: Floats) 
 
     Parameters
     ----------
-    margined:
-        The book, from `margin.book.book_margins`.
+    requirement:
+        Of a book.
     ruleset:
         Its rules.
     level:
-        Wanted on top of maintenance margin, shape (N,).
+        Required on top of maintenance margin, shape (N,).
 
     Returns
     -------
-    Shape (N,): 0 where nothing is missing, 1 where no share suffices; NaN for accounts with a
+    Shape (N,): 0 where there is no shortfall, 1 where no share suffices; NaN for accounts with a
     problem or without a level.
     """
-    short = np.flatnonzero(margined.headroom < level)
-    shares = np.where(np.isnan(margined.headroom) | np.isnan(level), np.nan, 0.0)
+    headroom = requirement.headroom
+    short = np.flatnonzero(headroom < level)
+    fractions = np.where(np.isnan(headroom) | np.isnan(level), np.nan, 0.0)
     if not len(short):
-        return shares
-    held = take_portfolios(margined.book.portfolios, short)
-    value = row_sums(margined.book.portfolios.start, margined.exposures.value)[short]
-    freed = row_sums(held.start, held.unrealised) + value
-    wanted = level[short]
+        return fractions
+    portfolios, required = requirement.portfolios.take(short), level[short]
+    exposures = leg_exposures(portfolios, discounted=engine_of(ruleset).discounts_options)
+    proceeds = row_sums(portfolios.start, portfolios.unrealised)
+    proceeds = proceeds + row_sums(portfolios.start, exposures.value)
 
-    def enough(share: Floats) -> npt.NDArray[np.bool_]:
-        net = compute_margins(_cut(held, share, freed), ruleset).maintenance_net
-        return net >= (1.0 - share) * wanted
+    def suffices(fraction: Floats) -> Bools:
+        reduced = _reduce(portfolios, fraction, proceeds)
+        net = compute_margins(reduced, ruleset).maintenance_net
+        return net >= (1.0 - fraction) * required
 
-    high, found = np.ones(len(short)), np.zeros(len(short), dtype=np.bool_)
+    high, met = np.ones(len(short)), np.zeros(len(short), dtype=np.bool_)
     for step in range(1, _COARSE + 1):
-        sufficient = ~found & enough(np.full(len(short), step / _COARSE))
+        sufficient = ~met & suffices(np.full(len(short), step / _COARSE))
         high[sufficient] = step / _COARSE
-        found |= sufficient
-        if found.all():
+        met |= sufficient
+        if met.all():
             break
     low = high - 1.0 / _COARSE
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        sufficient = enough(middle)
+        sufficient = suffices(middle)
         high = np.where(sufficient, middle, high)
         low = np.where(sufficient, low, middle)
-    shares[short] = np.where(found, high, 1.0)
-    return shares
+    fractions[short] = np.where(met, high, 1.0)
+    return fractions
 
 
-def _cut(held: Portfolios, share: Floats, freed: Floats) -> Portfolios:
-    """The portfolios after closing a share of each, which frees so much of `freed`."""
-    left = np.repeat(1.0 - share, np.diff(held.start))
+def _reduce(portfolios: Portfolios, fraction: Floats, proceeds: Floats) -> Portfolios:
+    """The portfolios after closing a fraction of each, which pays so much of `proceeds`."""
+    left = np.repeat(1.0 - fraction, np.diff(portfolios.start))
     return dataclasses.replace(
-        held,
-        cash=held.cash + share * freed,
-        quantity=held.quantity * left,
-        unrealised=held.unrealised * left,
+        portfolios,
+        cash=portfolios.cash + fraction * proceeds,
+        quantity=portfolios.quantity * left,
+        unrealised=portfolios.unrealised * left,
     )

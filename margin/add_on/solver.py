@@ -1,7 +1,8 @@
-"""The search for the level: the smallest one at which the model tolerates an account.
+"""The solver of the add-on: the smallest level at which the model tolerates an account.
 
-The model is asked about open accounts only, and a guess, where there is one, is asked first. What
-is returned rests on the model's own answers alone: a bad guess costs questions, never a level.
+The model is evaluated for accounts with an open bracket only, at the initial guess first where
+there is one. The result rests on the model's probabilities alone: a bad guess costs evaluations,
+never accuracy.
 """
 
 from __future__ import annotations
@@ -10,39 +11,34 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from margin.add_on.add_on import ModelLevel
+from margin.add_on.bounds import ModelLevel
+from market.core.arrays import Floats, Ints
 from market.core.errors import ModelError
 
-Floats = npt.NDArray[np.float64]
-Floats2d = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
 RELATIVE_PRECISION = 2.0**-32
-"""The search for a level stops when its bracket is this share of the highest level asked."""
+"""The solver stops when a bracket is this share of the highest level."""
 
 _GALLOP = 16.0
-"""Each step away from a guess that was wrong is so many times the step before."""
+"""Factor from each step away from a wrong guess to the next."""
 
 
 def required_level(
-    probability: Callable[[Floats, Ints], Floats2d],
+    probability: Callable[[Floats, Ints], Floats],
     upper: Floats,
     p_star: Mapping[int, float],
     horizons: Sequence[int],
-    guess: Floats2d | None = None,
+    guess: Floats | None = None,
     iterations: int = 64,
 ) -> ModelLevel:
     """Smallest level at which the model tolerates each account.
 
     ``G_h = min {a in [0, upper] : p_h(a) <= p*_h}`` and ``G = max_h G_h``, where p falls with
-    the level a. The upper end of the last bracket is returned, so ``p_h(G_h) <= p*_h`` was
-    seen; ``p_h > p*_h`` was seen at its lower end, at most `RELATIVE_PRECISION` of `upper`
-    below, unless G_h is 0. Every answer narrows the brackets of all horizons. Each account's
-    brackets move by its own answers only: alone or in a book, its level is the same to the last
-    bit.
+    the level a. The upper end of the last bracket is returned, where ``p_h(G_h) <= p*_h`` was
+    evaluated; at its lower end, at most `RELATIVE_PRECISION` of `upper` below, ``p_h > p*_h`` was,
+    unless G_h is 0. Every evaluation narrows the brackets of all horizons. Each account's brackets
+    depend on its own probabilities only: alone or in a book, its level is the same to the last bit.
 
     Without a guess: level 0, `upper`, then halving. With one: the guess, then a point half the
     precision to its other side, which ends the search where the guess was good; else points
@@ -51,9 +47,9 @@ def required_level(
     Parameters
     ----------
     probability:
-        Asked with levels, shape (R,), and the index of the account of each, shape (R,), it
-        gives the probabilities of a call, shape (R, H), when the equity of each account is set
-        so that its headroom is the level.
+        From levels, shape (R,), and the index of the account of each, shape (R,), the
+        probabilities of a call, shape (R, H), when the equity of each account is set so that its
+        headroom is the level.
     upper:
         Highest level of interest, at least 0, shape (N,). NaN gives NaN.
     p_star:
@@ -64,54 +60,54 @@ def required_level(
         Where G_h is expected, shape (N, K) for the K targeted horizons, rising; `upper` or more
         where no level is expected to suffice, NaN where there is no guess.
     iterations:
-        Questions at most, for each account and targeted horizon. The default suffices for
-        every guess.
+        Evaluations at most, for each account and targeted horizon. The default suffices for every
+        guess.
 
     Raises
     ------
     ModelError
-        A targeted horizon is not among `horizons`, or the answer or guess has another shape.
+        A targeted horizon is not among `horizons`, or an array has another shape.
 
     References
     ----------
     Brent (1973), "Algorithms for Minimization without Derivatives", ch. 3 (bisection); Bentley
     and Yao (1976), "An almost optimal algorithm for unbounded searching" (galloping).
     """
-    search = _Search(probability, upper, p_star, horizons, guess)
+    search = _BracketSearch(probability, upper, p_star, horizons, guess)
     for k in range(len(search.targets)):
-        search.close(k, iterations)
+        search.narrow(k, iterations)
     by_horizon = np.where(search.broken[:, None], np.nan, search.high)
     level = by_horizon.max(axis=1, initial=0.0)
     return ModelLevel(search.targets, by_horizon, level)
 
 
-def targeted(p_star: Mapping[int, float], horizons: Sequence[int]) -> tuple[int, ...]:
-    """The targeted horizons, rising; raises `ModelError` where the model lacks one."""
+def target_horizons(p_star: Mapping[int, float], horizons: Sequence[int]) -> tuple[int, ...]:
+    """Horizons with a tolerated probability, rising; raises `ModelError` where one is missing."""
     missing = sorted(set(p_star) - set(horizons))
     if missing:
         raise ModelError(
-            f"the rule set targets horizons {missing} h and the model answers "
+            f"the rule set targets horizons {missing} h and the model has "
             f"{list(horizons)} h; retrain with them or drop them from add_on.p_star"
         )
     return tuple(sorted(p_star))
 
 
-class _Search:
-    """Brackets of every account and targeted horizon, narrowed by each answer of the model.
+class _BracketSearch:
+    """Brackets of every account and targeted horizon, narrowed by each evaluation of the model.
 
-    ``high`` was seen to suffice (infinite: nothing was), ``low`` was seen not to (minus
-    infinity: nothing was).
+    ``high`` suffices (infinite: no sufficient level is known), ``low`` does not (minus infinity:
+    none is known that does not).
     """
 
     def __init__(
         self,
-        probability: Callable[[Floats, Ints], Floats2d],
+        probability: Callable[[Floats, Ints], Floats],
         upper: Floats,
         p_star: Mapping[int, float],
         horizons: Sequence[int],
-        guess: Floats2d | None,
+        guess: Floats | None,
     ) -> None:
-        self.targets = targeted(p_star, horizons)
+        self.targets = target_horizons(p_star, horizons)
         self.broken = ~(np.isfinite(upper) & (upper >= 0))
         self.low = np.full((len(upper), len(self.targets)), -np.inf)
         self.high = np.full_like(self.low, np.inf)
@@ -129,8 +125,8 @@ class _Search:
             )
         self._guess = np.clip(guess, 0.0, self._upper[:, None])
 
-    def close(self, k: int, iterations: int) -> None:
-        """Close the brackets of one horizon."""
+    def narrow(self, k: int, iterations: int) -> None:
+        """Narrow the brackets of one horizon until they are closed."""
         steps = np.zeros(len(self.broken), dtype=np.int64)
         for _ in range(iterations):
             level = _next_levels(
@@ -139,17 +135,17 @@ class _Search:
             rows = np.flatnonzero(~np.isnan(level))
             if not len(rows):
                 return
-            self._ask(level[rows], rows)
+            self._evaluate(level[rows], rows)
 
-    def _ask(self, level: Floats, rows: Ints) -> None:
-        answer = np.asarray(self._probability(level, rows), dtype=np.float64)
-        if answer.shape != (len(rows), self._width):
+    def _evaluate(self, level: Floats, rows: Ints) -> None:
+        probability = np.asarray(self._probability(level, rows), dtype=np.float64)
+        if probability.shape != (len(rows), self._width):
             raise ModelError(
-                f"the model answered an array of shape {answer.shape}; expected "
+                f"the model returned an array of shape {probability.shape}; expected "
                 f"{(len(rows), self._width)}"
             )
-        self.broken[rows] |= np.isnan(answer).any(axis=1)
-        enough = answer[:, self._columns] <= self._tolerated
+        self.broken[rows] |= np.isnan(probability).any(axis=1)
+        enough = probability[:, self._columns] <= self._tolerated
         low, high = self.low[rows], self.high[rows]
         at = np.broadcast_to(level[:, None], enough.shape)
         inside = (low < at) & (at < high)
@@ -159,7 +155,7 @@ class _Search:
 
 @njit(cache=True, error_model="numpy")
 def _next_levels(low, high, guess, upper, broken, steps):  # type: ignore[no-untyped-def]
-    """What to ask each account next, NaN where its bracket is closed; counts the steps taken."""
+    """The next level to evaluate of each account, NaN where its bracket is closed; counts steps."""
     out = np.full(len(low), np.nan)
     for i in range(len(low)):
         if broken[i]:

@@ -6,18 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from margin.book.account_figures import AccountFigures, concatenate_figures
-from margin.book.requirement import Requirement, compute_requirement
+from margin.book.account_requirement import Requirement, concatenate_requirements
+from margin.book.requirement import compute_requirement
 from margin.engines.equity_paths import BookPaths, EquityPaths, Extremes, MarketPath, RowSpans
 from margin.engines.registry import engine_of
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView
 from market.accounts.book import Book
+from market.core.arrays import Ints
 from market.core.errors import RuleSetError
-
-Ints = npt.NDArray[np.int64]
 
 
 def book_paths(book: Book, market: MarketPath, ruleset: RuleSet) -> BookPaths:
@@ -81,17 +79,17 @@ class RequirementPaths:
             problems.update(str(problem) for problem in requirement.problems.values())
         return EquityPaths(start, headroom, margin, lowest, problems)
 
-    def figures(self, index: Ints, row: Ints) -> AccountFigures:
-        """Accounts in `AccountFigures.problems` have NaN figures."""
+    def figures(self, index: Ints, row: Ints) -> Requirement:
+        """Accounts in `Requirement.problems` have NaN figures."""
         order = np.argsort(row, kind="stable").astype(np.int64)
         rows, first = np.unique(row[order], return_index=True)
-        found = [
+        parts = [
             self._requirement(index[part], step.view)
             for part, step in zip(np.split(order, first[1:]), self.market.steps(rows), strict=True)
         ]
         place = np.empty(len(order), dtype=np.int64)
         place[order] = np.arange(len(order))
-        return concatenate_figures(found).take(place)
+        return concatenate_requirements(parts).take(place)
 
     def _requirement(self, index: Ints, view: MarketView) -> Requirement:
         return compute_requirement(self.book.take(index), view, self.ruleset)

@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from margin.rules.ruleset import CollateralRules
 from margin.valuation.marks import QUOTE_COIN
 from market.accounts.book import Book
+from market.core.arrays import Ints
 from market.core.errors import DataError
 from market.core.instruments import parse_instrument
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +77,11 @@ def book_symbols(book: Book, symbols: Sequence[str], rules: CollateralRules) -> 
 
 def _columns(column: dict[str, int], names: Sequence[str], symbol: Callable[[str], str]) -> Ints:
     """Market column of each name."""
-    found = {name: column.get(symbol(name)) for name in dict.fromkeys(names)}
-    for name, place in found.items():
+    columns = {name: column.get(symbol(name)) for name in dict.fromkeys(names)}
+    for name, place in columns.items():
         if place is None:
             raise DataError(
                 f"{name!r} in the account files has no bars (symbol {symbol(name)}); "
                 "add its bars to [market] bars or leave it out"
             )
-    return np.array([found[name] for name in names], dtype=np.int64)
+    return np.array([columns[name] for name in names], dtype=np.int64)

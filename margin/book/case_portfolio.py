@@ -12,14 +12,12 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from msgspec import Struct
 
 from market.bars.daily_closes import DailyCloses
+from market.core.arrays import Floats
 from market.core.clock import DAY, parse_time
 from market.core.errors import CaseError, DataError, InstrumentError
-
-Floats = npt.NDArray[np.float64]
 
 
 class Expiry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,8 +127,8 @@ class History(Struct, frozen=True, forbid_unknown_fields=True):
         close = _days([self.closes[name] for name in symbols], symbols, "closes")
         variance = np.full_like(close, np.nan)
         variance[1:] = np.diff(np.log(close), axis=0) ** 2
-        for name, own in self.variances.items():
-            (column,) = _days([own], (name,), "variances", zero=True).T
+        for name, days in self.variances.items():
+            (column,) = _days([days], (name,), "variances", zero=True).T
             variance[:, symbols.index(name)] = column
         return DailyCloses(symbols, until, close, variance)
 
@@ -193,12 +191,12 @@ def _where_wrong(content: object) -> str | None:
 
 
 def _hint(part: object) -> str:
-    """What a position or a pledge says of itself, as far as it can be read."""
+    """What a position or a balance says of itself, as far as it can be read."""
     if not isinstance(part, Mapping):
         return ""
     keys = ("instrument", "asset", "kind", "underlying", "seconds_to_expiry", "strike", "type")
-    told = [str(part[key]) for key in keys if isinstance(part.get(key), str | int | float)]
-    return f" ({' '.join(told)})" if told else ""
+    names = [str(part[key]) for key in keys if isinstance(part.get(key), str | int | float)]
+    return f" ({' '.join(names)})" if names else ""
 
 
 def check_portfolio(portfolio: Portfolio) -> None:
@@ -216,15 +214,15 @@ def check_portfolio(portfolio: Portfolio) -> None:
         _check_underlying(name, underlying)
     for position in portfolio.positions:
         check_position(position, portfolio.underlyings)
-    for pledge in portfolio.collateral:
-        _check_pledge(pledge, portfolio.underlyings)
+    for balance in portfolio.collateral:
+        _check_balance(balance, portfolio.underlyings)
 
 
 def _check_underlying(name: str, underlying: Underlying) -> None:
     _price(name, "spot", underlying.spot)
     _confidence(name, "spot_confidence", underlying.spot_confidence)
     _confidence(name, "perp_confidence", underlying.perp_confidence)
-    seen = set()
+    seconds = set()
     for expiry in underlying.expiries:
         where = f"{name} expiring in {expiry.seconds_to_expiry:g} s"
         if not 0.0 <= expiry.seconds_to_expiry < math.inf:
@@ -233,9 +231,9 @@ def _check_underlying(name: str, underlying: Underlying) -> None:
                 "expired out",
                 name,
             )
-        if expiry.seconds_to_expiry in seen:
+        if expiry.seconds_to_expiry in seconds:
             raise InstrumentError(f"{where} is listed twice; list each expiry once", name)
-        seen.add(expiry.seconds_to_expiry)
+        seconds.add(expiry.seconds_to_expiry)
         _price(where, "forward", expiry.forward)
         if not math.isfinite(expiry.rate):
             raise InstrumentError(f"{where} has rate {expiry.rate}; expected a finite number", name)
@@ -296,27 +294,27 @@ def _check_option(position: Holding, underlying: Underlying) -> None:
         raise InstrumentError(f"{name!r} has vol {position.vol}; expected 0 or more", name)
 
 
-def _check_pledge(pledge: CollateralBalance, underlyings: Mapping[str, Underlying]) -> None:
-    name = pledge.asset
-    if not math.isfinite(pledge.amount):
+def _check_balance(balance: CollateralBalance, underlyings: Mapping[str, Underlying]) -> None:
+    name = balance.asset
+    if not math.isfinite(balance.amount):
         raise InstrumentError(
-            f"collateral {name!r} has amount {pledge.amount}; expected a finite number", name
+            f"collateral {name!r} has amount {balance.amount}; expected a finite number", name
         )
-    _price(f"collateral {name!r}", "price", pledge.price, name)
-    _confidence(name, "confidence", pledge.confidence)
-    if pledge.underlying is not None and pledge.underlying not in underlyings:
+    _price(f"collateral {name!r}", "price", balance.price, name)
+    _confidence(name, "confidence", balance.confidence)
+    if balance.underlying is not None and balance.underlying not in underlyings:
         raise InstrumentError(
-            f"collateral {name!r} is of underlying {pledge.underlying!r}; portfolio.underlyings "
+            f"collateral {name!r} is of underlying {balance.underlying!r}; portfolio.underlyings "
             f"has {', '.join(underlyings) or 'none'}",
             name,
         )
-    maintenance = pledge.maintenance_haircut
+    maintenance = balance.maintenance_haircut
     least = 0.0 if maintenance is None else maintenance
     # Inputs such as 0.8 + 0.2 may end a rounding error above 1.
-    if not (0 <= least <= 1 and 0 <= pledge.initial_extra_haircut <= 1 + 1e-9 - least):
+    if not (0 <= least <= 1 and 0 <= balance.initial_extra_haircut <= 1 + 1e-9 - least):
         raise InstrumentError(
             f"collateral {name!r} has maintenance_haircut {maintenance} and "
-            f"initial_extra_haircut {pledge.initial_extra_haircut}; expected shares, at most 1 in "
+            f"initial_extra_haircut {balance.initial_extra_haircut}; expected shares, at most 1 in "
             "sum",
             name,
         )

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Portfolio, portfolio_from
-from margin.book.portfolio_batch import flatten
 from margin.cases.case_rules import case_rules
 from margin.engines.margins import total
 from margin.engines.registry import compute_margins

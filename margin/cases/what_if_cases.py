@@ -1,4 +1,4 @@
-"""Margin cases that ask more than the margin: explanations and what-ifs, JSON lines in and out."""
+"""Explanations and what-ifs of margin cases, JSON lines in and out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio
-from margin.book.portfolio_batch import flatten
 from margin.cases.margin_cases import CaseRun, answer_case, read_case
 from margin.engines.registry import explain_margins
 from margin.rules.ruleset import RuleSet
@@ -22,11 +22,11 @@ from margin.what_if.trades import Change
 from market.core.errors import CaseError
 
 _WORST = 5
-"""So many scenarios are named."""
+"""Scenarios that an explanation names."""
 
 
-class _Question(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a what-if case asks, beside its portfolio and rules."""
+class _WhatIf(Struct, frozen=True, forbid_unknown_fields=True):
+    """The key ``what_if`` of a case."""
 
     deposit: float = 0.0
     trades: tuple[Holding, ...] = ()
@@ -47,7 +47,7 @@ def explain_case(line: bytes, number: int = 1) -> dict[str, Any]:
     (`margin.what_if.outcome.MarginalRequirement`) and, under an engine of scenarios, the five
     worst (`margin.engines.margins.RankedScenario`); or ``{"id", "error"}``.
     """
-    return answer_case(line, number, _explained)
+    return answer_case(line, number, _explain)
 
 
 def explain_against(earlier: Path) -> CaseRun:
@@ -78,7 +78,7 @@ def explain_against(earlier: Path) -> CaseRun:
         known[case.get("id")] = case
 
     def run(line: bytes, number: int) -> dict[str, Any]:
-        return answer_case(line, number, lambda case: _explained(case) | _changed(case, known))
+        return answer_case(line, number, lambda case: _explain(case) | _compare(case, known))
 
     return run
 
@@ -95,10 +95,10 @@ def what_if_case(line: bytes, number: int = 1) -> dict[str, Any]:
     ``{"id", "before", "after", "largest", "remedies"}``, the remedies those of the portfolio
     before the change; or ``{"id", "error"}``.
     """
-    return answer_case(line, number, _asked)
+    return answer_case(line, number, _answer)
 
 
-def _explained(case: Mapping[str, Any]) -> dict[str, Any]:
+def _explain(case: Mapping[str, Any]) -> dict[str, Any]:
     portfolio, ruleset = read_case(case)
     portfolios = flatten([portfolio], ruleset.collateral)
     parts, worst = explain_margins(portfolios, 0, ruleset, _WORST)
@@ -112,7 +112,7 @@ def _explained(case: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _changed(case: Mapping[str, Any], known: Mapping[object, dict[str, Any]]) -> dict[str, Any]:
+def _compare(case: Mapping[str, Any], known: Mapping[object, dict[str, Any]]) -> dict[str, Any]:
     earlier = known.get(case.get("id"))
     if earlier is None:
         raise CaseError(f"there is no earlier case {case.get('id')!r} to compare with")
@@ -123,30 +123,30 @@ def _changed(case: Mapping[str, Any], known: Mapping[object, dict[str, Any]]) ->
     return {"changed": msgspec.to_builtins(difference(*before, *after, float(elapsed)))}
 
 
-def _asked(case: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(case: Mapping[str, Any]) -> dict[str, Any]:
     portfolio, ruleset = read_case(case)
     try:
-        asked = msgspec.convert(case.get("what_if", {}), _Question)
+        request = msgspec.convert(case.get("what_if", {}), _WhatIf)
     except msgspec.ValidationError as error:
         raise CaseError(f"what_if: {error}") from error
-    changes = [Change(), Change(asked.deposit, asked.trades)]
+    changes = [Change(), Change(request.deposit, request.trades)]
     before, after = outcomes(portfolio, changes, ruleset)
     remedies = find_remedies(
-        portfolio, ruleset, asked.target_headroom, asked.costs, asked.default_cost
+        portfolio, ruleset, request.target_headroom, request.costs, request.default_cost
     )
     return {
         "before": _plain(before),
         "after": _plain(after),
-        "largest": [_size(portfolio, trade, ruleset, asked) for trade in asked.largest],
+        "largest": [_size(portfolio, trade, ruleset, request) for trade in request.largest],
         "remedies": msgspec.to_builtins(remedies),
         "ruleset_sha256": ruleset.sha256,
     }
 
 
 def _size(
-    portfolio: Portfolio, trade: Holding, ruleset: RuleSet, asked: _Question
+    portfolio: Portfolio, trade: Holding, ruleset: RuleSet, request: _WhatIf
 ) -> dict[str, Any]:
-    size = largest_size(portfolio, trade, ruleset, asked.level, asked.target_headroom)
+    size = largest_size(portfolio, trade, ruleset, request.level, request.target_headroom)
     unlimited = abs(size) == float("inf")
     return {
         "instrument": trade.name,

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from margin.book.account_figures import AccountFigures
+from margin.book.account_requirement import Requirement
 from margin.valuation.view import MarketView
 from market.bars.history import MarketHistory
 
@@ -118,6 +118,6 @@ class BookPaths(Protocol):
         """
         ...
 
-    def figures(self, index: Ints, row: Ints) -> AccountFigures:
+    def figures(self, index: Ints, row: Ints) -> Requirement:
         """Figures of N account-times: book `index` at market row `row`, shape (N,) each."""
         ...

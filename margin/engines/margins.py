@@ -17,7 +17,7 @@ Floats2d = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """Margins of N portfolios with L legs and B pledges, settlement currency, unrounded.
+    """Margins of N portfolios with L legs and B balances, settlement currency, unrounded.
 
     Attributes
     ----------

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
-from margin.book.account_figures import AccountFigures
+from margin.book.account_requirement import Requirement
 from margin.floors.coverage import Coverage, coverage, current_volatility
 from margin.floors.term import FloorTerm, beyond_maintenance, less_maintenance
 from margin.rules.floors import FloorRules, table_of
 from margin.valuation.view import MarketView
+from market.core.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 
-
-def correlation_floor(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> Floats:
+def correlation_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
     """Level that lifts the margin to the current demand with capped offsets.
 
     ``max(0, demand(current volatility) - maintenance margin)``, where the demand keeps at least
     ``1 - offset_cap`` of the difference between the underlyings on their own and together, and a
     pair offsets less the further its fast and slow correlation are apart, nothing from
-    `full_divergence` on. See `margin.floors.coverage`.
+    `full_divergence` on. See `margin.floors.coverage`; shapes, NaN policy and errors as in
+    `margin.floors.registry.Floor`.
 
-    Parameters
-    ----------
-    requirement:
-        Its resolved positions and maintenance margins.
-    view:
-        Volatility, slow and fast correlation. A pair with either correlation unknown offsets
-        nothing; an unknown volatility is `unknown_volatility` of the coverage.
-    rules:
-        ``rules.correlation`` and ``rules.coverage``.
-
-    Returns
-    -------
-    Settlement currency, shape (N,): finite and never negative; NaN for an account without
-    figures.
-
-    Raises
-    ------
-    RuleSetError
-        The rule set lacks the table of this floor or of the coverage.
+    A pair with either correlation unknown offsets nothing; an unknown volatility is
+    `unknown_volatility` of the coverage. Tables: ``correlation``, ``coverage``.
 
     References
     ----------
@@ -50,14 +30,14 @@ def correlation_floor(requirement: AccountFigures, view: MarketView, rules: Floo
 
 
 def explain_correlation(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
-    """Terms of `correlation_floor`; same parameters, NaN policy and errors."""
-    found = _capped(requirement, view, rules)
-    return (*found.terms(), *less_maintenance(requirement, found.demand))
+    """Terms of `correlation_floor`."""
+    capped = _capped(requirement, view, rules)
+    return (*capped.terms(), *less_maintenance(requirement, capped.demand))
 
 
-def _capped(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> Coverage:
+def _capped(requirement: Requirement, view: MarketView, rules: FloorRules) -> Coverage:
     table_of(rules.correlation, "correlation")
     cover = table_of(rules.coverage, "coverage")
     return coverage(requirement, current_volatility(view, cover), view, rules)

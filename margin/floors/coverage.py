@@ -6,15 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from margin.book.account_figures import AccountFigures
+from margin.book.account_requirement import Requirement
 from margin.floors.term import FloorTerm
 from margin.rules.floors import CorrelationRules, CoverageRules, FloorRules, table_of
 from margin.valuation.view import MarketView
-
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class Coverage:
 
 
 def coverage(
-    requirement: AccountFigures, volatility: Floats, view: MarketView, rules: FloorRules
+    requirement: Requirement, volatility: Floats, view: MarketView, rules: FloorRules
 ) -> Coverage:
     r"""Margin that covers a book at the declared confidence over the declared period.
 
@@ -109,6 +107,48 @@ def coverage(
     return Coverage(leg_alone, alone, demand)
 
 
+@dataclass(frozen=True, slots=True)
+class JointMargin:
+    """``max(maintenance margin, demand(volatility))`` of N accounts, on which other floors build.
+
+    Attributes
+    ----------
+    coverage:
+        The demand and its parts.
+    margin:
+        Settlement currency, shape (N,); NaN for an account without figures.
+    """
+
+    coverage: Coverage
+    margin: Floats
+
+    def terms(self) -> tuple[FloorTerm, ...]:
+        """The margin in parts."""
+        return (
+            *self.coverage.terms(),
+            FloorTerm(
+                "rules_ask_more",
+                "the rules ask for more than the volatility",
+                "account",
+                self.margin - self.coverage.demand,
+            ),
+        )
+
+
+def current_margin(requirement: Requirement, view: MarketView, rules: FloorRules) -> JointMargin:
+    """The joint margin at the newest volatility."""
+    cover = table_of(rules.coverage, "coverage")
+    return joint_margin(current_volatility(view, cover), requirement, view, rules)
+
+
+def joint_margin(
+    volatility: Floats, requirement: Requirement, view: MarketView, rules: FloorRules
+) -> JointMargin:
+    """The joint margin at an hourly volatility, known everywhere, shape (S,)."""
+    demand = coverage(requirement, volatility, view, rules)
+    return JointMargin(demand, np.maximum(requirement.maintenance_margin, demand.demand))
+
+
 def margin_share(volatility: Floats, multiple: float) -> Floats:
     """``min(1, multiple * volatility)``, shape (S,), without overflow.
 
@@ -135,17 +175,17 @@ def loss_correlations(view: MarketView, rules: FloorRules) -> tuple[Floats, Floa
     Correlation within [−1, 1], shape (S, S), 0 where not known; trust, shape (S, S); the cap.
     """
     slow = np.clip(view.correlation, -1.0, 1.0)
-    own = rules.correlation
+    table = rules.correlation
     cap = 1.0
-    if isinstance(own, CorrelationRules) and own.enabled:
+    if isinstance(table, CorrelationRules) and table.enabled:
         fast = (
             np.full_like(slow, np.nan) if view.fast_correlation is None else view.fast_correlation
         )
         apart = np.abs(np.clip(fast, -1.0, 1.0) - slow)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            trust = np.maximum(0.0, 1.0 - apart / own.full_divergence)
+            trust = np.maximum(0.0, 1.0 - apart / table.full_divergence)
         trust = np.where(apart == 0.0, 1.0, trust)
-        cap = own.offset_cap
+        cap = table.offset_cap
     else:
         trust = np.ones_like(slow)
     unknown = np.isnan(slow) | np.isnan(trust)
@@ -184,22 +224,22 @@ def _cover(start, symbol, notional, share, slow, trust, cap):  # type: ignore[no
         most = max(most, start[i + 1] - start[i])
     under, net = np.zeros(most, dtype=np.int64), np.zeros(most)
     for i in range(n):
-        found = net_by_underlying(start[i], start[i + 1], symbol, notional, under, net)
-        if found < 0:
+        count = net_by_underlying(start[i], start[i + 1], symbol, notional, under, net)
+        if count < 0:
             alone[i] = demand[i] = np.nan
             continue
         for leg in range(start[i], start[i + 1]):
-            for p in range(found):
+            for p in range(count):
                 if under[p] == symbol[leg] and net[p] != 0.0:
                     sign = 1.0 if net[p] > 0.0 else -1.0
                     leg_alone[leg] = sign * notional[leg] * share[under[p]]
-        for p in range(found):
+        for p in range(count):
             alone[i] += abs(net[p]) * share[under[p]]
         if alone[i] == 0.0:
             continue
         # Shares of the whole keep squares of large and small books within range.
         joint = 0.0
-        for p in range(found):
+        for p in range(count):
             w = net[p] * share[under[p]] / alone[i]
             joint += w * w
             for q in range(p):
@@ -207,8 +247,8 @@ def _cover(start, symbol, notional, share, slow, trust, cap):  # type: ignore[no
                 both = abs(w * x)
                 rho = slow[under[p], under[q]] if w * x > 0.0 else -slow[under[p], under[q]]
                 joint += 2.0 * both * (1.0 - trust[under[p], under[q]] * (1.0 - rho))
-        kept = math.sqrt(min(1.0, max(0.0, joint)))
-        demand[i] = alone[i] * (1.0 - cap * (1.0 - kept))
+        left = math.sqrt(min(1.0, max(0.0, joint)))
+        demand[i] = alone[i] * (1.0 - cap * (1.0 - left))
     return leg_alone, alone, demand
 
 
@@ -218,16 +258,16 @@ def net_by_underlying(begin, end, symbol, notional, under, net):  # type: ignore
 
     Returns how many underlyings there are; −1 where a leg cannot be valued.
     """
-    found = 0
+    count = 0
     for leg in range(begin, end):
         if symbol[leg] < 0:
             return -1
         place = 0
-        while place < found and under[place] != symbol[leg]:
+        while place < count and under[place] != symbol[leg]:
             place += 1
-        if place == found:
+        if place == count:
             under[place] = symbol[leg]
             net[place] = 0.0
-            found += 1
+            count += 1
         net[place] += notional[leg]
-    return found
+    return count

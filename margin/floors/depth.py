@@ -1,22 +1,22 @@
-"""What order books asked for a trade, by symbol and size."""
+"""Half-spreads and slippage of order books, by symbol and size."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
 from margin.rules.floors import LiquidityRules, table_of
+from margin.rules.ruleset import RuleSet
+from margin.valuation.view import MarketView
+from market.core.arrays import Floats, Ints
+from market.core.instruments import parse_instrument
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
-
-@dataclass(frozen=True, slots=True)
-class DepthTable:
+class DepthTable(NamedTuple):
     """Slippage curves of S symbols.
 
     Attributes
@@ -59,9 +59,37 @@ class DepthTable:
         )
 
 
+def half_spreads(names: Iterable[str], view: MarketView, ruleset: RuleSet) -> dict[str, float]:
+    """Half the spread of the symbol that each instrument is on, a share of its price.
+
+    Parameters
+    ----------
+    names:
+        Instruments of the market; an option on X is on symbol X, else XUSDT.
+    view:
+        The market.
+    ruleset:
+        Its ``[floors.liquidity]`` counts, switched on or not.
+
+    Raises
+    ------
+    InstrumentError
+        A name is of no known form.
+    """
+    share = DepthTable.build(ruleset.floors.liquidity, view.symbols).half_spread
+    rows = view.index()
+    spreads = {}
+    for name in names:
+        symbol = parse_instrument(name).symbol
+        row = rows.get(symbol, rows.get(f"{symbol}USDT"))
+        if row is not None:
+            spreads[name] = float(share[row])
+    return spreads
+
+
 @njit(cache=True, error_model="numpy")
 def slippage_share(size, half_spread, begin, end, notional, share):  # type: ignore[no-untyped-def]
-    """Cost of a trade as a share of its notional, from points ``begin:end``; 0 without points.
+    """Cost of a trade as a share of its notional, by points ``begin:end``; 0 without points.
 
     Straight lines from the half-spread at no size through the points; beyond the last the cost
     grows with the root of the size, as by the square-root law of impact.

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from margin.book.account_figures import AccountFigures
-from margin.book.segment_sums import row_sums
+from margin.book.account_requirement import Requirement
+from margin.book.portfolio_batch import row_sums
 from margin.floors.depth import DepthTable, slippage_share
 from margin.floors.term import FloorTerm
 from margin.rules.floors import FloorRules, LiquidityRules
 from margin.valuation.view import MarketView
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from market.core.arrays import Floats, Ints
 
 
-def liquidity_floor(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> Floats:
+def liquidity_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
     r"""Cost of closing each account, with the risk of the extra days where it is concentrated.
 
     For a position of absolute notional n, with daily volatility ``s = volatility * sqrt(24)``,
@@ -41,19 +39,7 @@ def liquidity_floor(requirement: AccountFigures, view: MarketView, rules: FloorR
     volume is not known, `unknown_participation` stands for q. No volume at all costs n. A
     `concentration_share` of 0 closes nothing in a day: d is infinite.
 
-    Parameters
-    ----------
-    requirement:
-        Its resolved positions.
-    view:
-        Volatility (one hour) and average daily volume (settlement currency) by symbol.
-    rules:
-        Parameters in ``rules.liquidity``.
-
-    Returns
-    -------
-    Settlement currency, shape (N,): finite and never negative; NaN for an account with a
-    position that cannot be valued.
+    Shapes, NaN policy and errors as in `margin.floors.registry.Floor`. Table: ``liquidity``.
 
     References
     ----------
@@ -67,9 +53,9 @@ def liquidity_floor(requirement: AccountFigures, view: MarketView, rules: FloorR
 
 
 def explain_liquidity(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
-    """Terms of `liquidity_floor`, each by position; same parameters and NaN policy."""
+    """Terms of `liquidity_floor`, each by position."""
     costs = _of_requirement(requirement, view, rules.liquidity)
     terms = (
         ("half_spread", "half the spread", costs.half_spread),
@@ -124,28 +110,36 @@ def closing_costs(
     rules:
         ``[floors.liquidity]``.
     """
-    depth = DepthTable.build(rules, symbols)
     return ClosingCosts(
         *_closing_costs(
             symbol,
             notional,
             volatility,
             adv,
-            depth.half_spread,
-            depth.start,
-            depth.notional,
-            depth.share,
-            rules.impact,
-            rules.concentration_share,
-            rules.confidence,
-            rules.unknown_volatility,
-            rules.unknown_participation,
+            DepthTable.build(rules, symbols),
+            _CostRules(
+                rules.impact,
+                rules.concentration_share,
+                rules.confidence,
+                rules.unknown_volatility,
+                rules.unknown_participation,
+            ),
         )
     )
 
 
+class _CostRules(NamedTuple):
+    """Figures of ``[floors.liquidity]`` for the kernel."""
+
+    impact: float
+    concentration_share: float
+    confidence: float
+    unknown_volatility: float
+    unknown_participation: float
+
+
 def _of_requirement(
-    requirement: AccountFigures, view: MarketView, rules: LiquidityRules
+    requirement: Requirement, view: MarketView, rules: LiquidityRules
 ) -> ClosingCosts:
     symbol = requirement.leg_symbol
     # One NaN more, which is what −1 takes.
@@ -157,54 +151,45 @@ def _of_requirement(
 
 
 @njit(cache=True, error_model="numpy")
-def _closing_costs(  # type: ignore[no-untyped-def]
-    symbol,
-    notional,
-    volatility,
-    adv,
-    half_spread,
-    depth_start,
-    depth_notional,
-    depth_share,
-    impact,
-    concentration_share,
-    confidence,
-    unknown_volatility,
-    unknown_participation,
-):
+def _closing_costs(symbol, notional, volatility, adv, depth, rules):  # type: ignore[no-untyped-def]
     legs = symbol.shape[0]
-    total, spread, moved, waiting = np.empty(legs), np.empty(legs), np.empty(legs), np.empty(legs)
+    total, spread, impact, waiting = np.empty(legs), np.empty(legs), np.empty(legs), np.empty(legs)
     for leg in range(legs):
         s = symbol[leg]
         if s < 0:
-            total[leg] = spread[leg] = moved[leg] = waiting[leg] = np.nan
+            total[leg] = spread[leg] = impact[leg] = waiting[leg] = np.nan
             continue
         size = abs(notional[leg])
-        hourly = volatility[leg] if volatility[leg] >= 0.0 else unknown_volatility
+        hourly = volatility[leg] if volatility[leg] >= 0.0 else rules.unknown_volatility
         daily = hourly * math.sqrt(24.0)
-        participation = unknown_participation
+        participation = rules.unknown_participation
         if not math.isnan(adv[leg]):
             participation = size / adv[leg] if adv[leg] > 0.0 else np.inf
         extra_days = 0.0
         if participation > 0.0:
-            extra_days = max(0.0, participation / concentration_share - 1.0)
-        at_once = half_spread[s] + impact * daily * math.sqrt(participation)
+            extra_days = max(0.0, participation / rules.concentration_share - 1.0)
+        at_once = depth.half_spread[s] + rules.impact * daily * math.sqrt(participation)
         book = slippage_share(
-            size, half_spread[s], depth_start[s], depth_start[s + 1], depth_notional, depth_share
+            size,
+            depth.half_spread[s],
+            depth.start[s],
+            depth.start[s + 1],
+            depth.notional,
+            depth.share,
         )
         if book > at_once:
             at_once = book
-        later = confidence * daily
+        later = rules.confidence * daily
         if later > 0.0 or participation == np.inf:
             later *= math.sqrt(extra_days / 3.0)
         cost = size * (at_once + later)
-        spread[leg] = size * half_spread[s]
-        moved[leg] = size * at_once - spread[leg]
+        spread[leg] = size * depth.half_spread[s]
+        impact[leg] = size * at_once - spread[leg]
         waiting[leg] = size * later
         if not cost < size:  # a NaN, from 0 * inf, costs the whole position too
             cost = size
-            if not (math.isfinite(moved[leg]) and math.isfinite(waiting[leg])):
+            if not (math.isfinite(impact[leg]) and math.isfinite(waiting[leg])):
                 # Nothing trades: the loss is the position itself.
-                moved[leg], waiting[leg] = size - spread[leg], 0.0
+                impact[leg], waiting[leg] = size - spread[leg], 0.0
         total[leg] = cost
-    return total, spread, moved, waiting
+    return total, spread, impact, waiting

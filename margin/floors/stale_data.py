@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from margin.book.account_figures import AccountFigures
-from margin.book.segment_sums import row_sums
+from margin.book.account_requirement import Requirement
+from margin.book.portfolio_batch import row_sums
 from margin.floors.term import FloorTerm
 from margin.rules.floors import FloorRules
 from margin.valuation.view import MarketView
-
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Bools, Floats, Ints
 
 STALE_AFTER_INTERVALS = 2.0
 """A symbol is stale when its newest bar closed longer ago than this many intervals."""
 
 
-def stale_data_floor(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> Floats:
+def stale_data_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
     """Price risk of the positions whose data are stale.
 
     ``sum(n * volatility * confidence * sqrt(age_hours))`` over the positions, of absolute
@@ -36,19 +35,7 @@ def stale_data_floor(requirement: AccountFigures, view: MarketView, rules: Floor
     move ``m = min(1, volatility * confidence * sqrt(age_hours))``: hedged in the underlying, it
     still drifts.
 
-    Parameters
-    ----------
-    requirement:
-        Its resolved positions, with the age of their prices.
-    view:
-        Volatility (one hour) by symbol.
-    rules:
-        Parameters in ``rules.stale_data``.
-
-    Returns
-    -------
-    Settlement currency, shape (N,): finite and never negative; NaN for an account with a
-    position that cannot be valued.
+    Shapes, NaN policy and errors as in `margin.floors.registry.Floor`. Table: ``stale_data``.
 
     References
     ----------
@@ -59,9 +46,9 @@ def stale_data_floor(requirement: AccountFigures, view: MarketView, rules: Floor
 
 
 def explain_stale_data(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
-    """Terms of `stale_data_floor`, each by position; same parameters and NaN policy."""
+    """Terms of `stale_data_floor`, each by position."""
     cost, quarantined = _drifts(requirement, view, rules)
     return (
         FloorTerm(
@@ -79,67 +66,67 @@ def explain_stale_data(
     )
 
 
-def _drifts(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _drifts(requirement: Requirement, view: MarketView, rules: FloorRules) -> tuple[Floats, Bools]:
     """Price risk of each position, and whether its price is suspect; shape (L,)."""
-    own = rules.stale_data
-    options = requirement.options
-    nothing = np.zeros(len(requirement.leg_symbol))
-    found: tuple[Floats, npt.NDArray[np.bool_]] = _drift_risk(
-        requirement.leg_symbol,
-        requirement.leg_notional,
-        nothing if options is None else options.gamma,
-        nothing if options is None else options.age_hours,
-        view.volatility_or(own.unknown_volatility),
-        requirement.leg_prices.age_hours,
-        requirement.leg_prices.suspect,
+    table, options = rules.stale_data, requirement.options
+    zeros = np.zeros(len(requirement.leg_symbol))
+    drifts: tuple[Floats, Bools] = _drift_risk(
+        _Legs(
+            requirement.leg_symbol,
+            requirement.leg_notional,
+            zeros if options is None else options.gamma,
+            zeros if options is None else options.age_hours,
+            requirement.leg_age_hours,
+            requirement.leg_suspect,
+        ),
+        view.volatility_or(table.unknown_volatility),
         STALE_AFTER_INTERVALS * view.interval_hours,
-        own.confidence,
-        own.unknown_volatility,
-        own.unknown_age_hours,
+        table.confidence,
+        table.unknown_volatility,
+        table.unknown_age_hours,
     )
-    return found
+    return drifts
+
+
+class _Legs(NamedTuple):
+    """Positions for the kernel, see `Requirement`; `quote_age` is that of option quotes."""
+
+    symbol: Ints
+    notional: Floats
+    gamma: Floats
+    quote_age: Floats
+    age_hours: Floats
+    suspect: Bools
 
 
 @njit(cache=True)
 def _drift_risk(  # type: ignore[no-untyped-def]
-    symbol,
-    notional,
-    gamma,
-    quote_age,
-    volatility,
-    age_hours,
-    suspect,
-    fresh_hours,
-    confidence,
-    unknown_volatility,
-    unknown_age_hours,
+    legs, volatility, fresh_hours, confidence, unknown_volatility, unknown_age_hours
 ):
-    risk = np.zeros(symbol.shape[0])
-    quarantined = np.zeros(symbol.shape[0], dtype=np.bool_)
-    for leg in range(symbol.shape[0]):
-        s = symbol[leg]
+    risk = np.zeros(legs.symbol.shape[0])
+    quarantined = np.zeros(legs.symbol.shape[0], dtype=np.bool_)
+    for leg in range(legs.symbol.shape[0]):
+        s = legs.symbol[leg]
         if s < 0:
             risk[leg] = np.nan
             continue
-        quarantined[leg] = suspect[leg]
-        age = age_hours[leg]
-        if age < quote_age[leg]:
-            age = quote_age[leg]
-        if age <= fresh_hours and not suspect[leg]:
+        quarantined[leg] = legs.suspect[leg]
+        age = legs.age_hours[leg]
+        if age < legs.quote_age[leg]:
+            age = legs.quote_age[leg]
+        if age <= fresh_hours and not legs.suspect[leg]:
             continue
-        if math.isnan(age) or (suspect[leg] and age < unknown_age_hours):
-            age = max(unknown_age_hours, quote_age[leg])
-        size = abs(notional[leg])
+        if math.isnan(age) or (legs.suspect[leg] and age < unknown_age_hours):
+            age = max(unknown_age_hours, legs.quote_age[leg])
+        size = abs(legs.notional[leg])
         hourly = volatility[s] if volatility[s] >= 0.0 else unknown_volatility
         move = hourly * confidence * math.sqrt(age)
         cost = size * move
         if not cost < size:  # a NaN, from 0 * inf, costs the whole position too
             cost = size
-        if gamma[leg] != 0.0:
+        if legs.gamma[leg] != 0.0:
             if not move < 1.0:
                 move = 1.0
-            cost += 0.5 * abs(gamma[leg]) * (move * move)
+            cost += 0.5 * abs(legs.gamma[leg]) * (move * move)
         risk[leg] = cost
     return risk, quarantined

@@ -3,59 +3,37 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from margin.book.account_figures import AccountFigures
-from margin.floors.joint_margin import JointMargin, current_margin
-from margin.floors.term import FloorTerm, beyond_maintenance
+from margin.book.account_requirement import Requirement
+from margin.floors.coverage import JointMargin, current_margin
+from margin.floors.term import FloorTerm, beyond_maintenance, maintenance_term
 from margin.rules.floors import FloorRules, remaining_share, table_of
 from margin.valuation.view import MarketView
+from market.core.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 
-
-def stressed_buffer_floor(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
-) -> Floats:
+def stressed_buffer_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
     """Level that lifts the margin to the current one with what remains of the buffer.
 
     ``min(gross notional, M * (1 + buffer * remaining(stress))) - maintenance margin``, where M is
-    the current margin, see `margin.floors.joint_margin`, and `remaining` goes in straight lines
-    through the declared schedule, see `margin.rules.floors.remaining_share`. A function of the view
-    alone: what was drawn down before plays no part.
-
-    Parameters
-    ----------
-    requirement:
-        Its resolved positions, maintenance margins and gross notional.
-    view:
-        Volatility, long volatility and correlations.
-    rules:
-        ``rules.stressed_buffer``, ``rules.coverage`` and ``rules.correlation``.
-
-    Returns
-    -------
-    Settlement currency, shape (N,): finite and never negative; NaN for an account without
-    figures.
-
-    Raises
-    ------
-    RuleSetError
-        The rule set lacks the table of this floor or of the coverage.
+    the current margin, see `margin.floors.coverage.JointMargin`, and `remaining` goes in straight
+    lines through the declared schedule, see `margin.rules.floors.remaining_share`. A function of
+    the view alone: earlier draw-downs play no part. Shapes, NaN policy and errors as in
+    `margin.floors.registry.Floor`. Tables: ``stressed_buffer``, ``coverage``, ``correlation``.
 
     References
     ----------
     Commission Delegated Regulation (EU) No 153/2013, Article 28(1)(a).
     """
-    _, _, kept, current = _parts(requirement, view, rules)
-    return beyond_maintenance(requirement, current.margin + kept)
+    _, _, usable, current = _parts(requirement, view, rules)
+    return beyond_maintenance(requirement, current.margin + usable)
 
 
 def explain_stressed_buffer(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
-    """Terms of `stressed_buffer_floor`; same parameters, NaN policy and errors."""
-    share, buffer, kept, current = _parts(requirement, view, rules)
+    """Terms of `stressed_buffer_floor`."""
+    share, buffer, usable, current = _parts(requirement, view, rules)
     return (
         *current.terms(),
         FloorTerm(
@@ -65,13 +43,10 @@ def explain_stressed_buffer(
             "account",
             buffer,
         ),
-        FloorTerm("not_above_notional", "no margin exceeds the notional", "account", kept - buffer),
         FloorTerm(
-            "maintenance_margin",
-            "the rules ask for this already",
-            "account",
-            -requirement.maintenance_margin,
+            "not_above_notional", "no margin exceeds the notional", "account", usable - buffer
         ),
+        maintenance_term(requirement.maintenance_margin),
     )
 
 
@@ -88,12 +63,12 @@ def market_stress(view: MarketView) -> float:
 
 
 def _parts(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[float, Floats, Floats, JointMargin]:
-    """Remaining share, buffer, what of it fits under the notional, current margin."""
-    own = table_of(rules.stressed_buffer, "stressed_buffer")
+    """Remaining share, buffer, the part of it that fits under the notional, current margin."""
+    table = table_of(rules.stressed_buffer, "stressed_buffer")
     current = current_margin(requirement, view, rules)
-    share = remaining_share(market_stress(view), own)
-    buffer = own.buffer * share * current.margin
+    share = remaining_share(market_stress(view), table)
+    buffer = table.buffer * share * current.margin
     room = np.maximum(0.0, requirement.gross_notional - current.margin)
     return share, buffer, np.minimum(buffer, room), current

@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from margin.book.account_figures import AccountFigures
-from margin.floors.coverage import coverage, lookback_volatility
-from margin.floors.joint_margin import JointMargin, current_margin
-from margin.floors.term import FloorTerm, beyond_maintenance
+from margin.book.account_requirement import Requirement
+from margin.floors.coverage import JointMargin, coverage, current_margin, lookback_volatility
+from margin.floors.term import FloorTerm, beyond_maintenance, maintenance_term
 from margin.rules.floors import FloorRules, table_of
 from margin.valuation.view import MarketView
+from market.core.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 
-
-def stressed_weight_floor(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
-) -> Floats:
+def stressed_weight_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
     """Level that lifts the margin to the weighted mean of current and stressed margin.
 
     ``(1 - weight) * M + weight * max(M, demand(stressed volatility)) - maintenance margin``,
-    where M is the current margin, see `margin.floors.joint_margin`, and the demand is that of
-    `margin.floors.coverage`. A market worse than any on record is its own stress.
+    where M is the current margin, see `margin.floors.coverage.JointMargin`, and the demand that of
+    `margin.floors.coverage`. A market worse than any on record is its own stress. Shapes, NaN
+    policy and errors as in `margin.floors.registry.Floor`.
 
     Where the stressed volatility is not known, or its history is shorter than the declared
-    look-back, it is at least `unknown_stressed_volatility` (hourly).
-
-    Parameters
-    ----------
-    requirement:
-        Its resolved positions and maintenance margins.
-    view:
-        Volatility, stressed volatility, length of history and correlations.
-    rules:
-        ``rules.stressed_weight``, ``rules.coverage`` and ``rules.correlation``.
-
-    Returns
-    -------
-    Settlement currency, shape (N,): finite and never negative; NaN for an account without
-    figures.
-
-    Raises
-    ------
-    RuleSetError
-        The rule set lacks the table of this floor or of the coverage.
+    look-back, it is at least `unknown_stressed_volatility` (hourly). Tables: ``stressed_weight``,
+    ``coverage``, ``correlation``.
 
     References
     ----------
@@ -55,9 +33,9 @@ def stressed_weight_floor(
 
 
 def explain_stressed_weight(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
-    """Terms of `stressed_weight_floor`; same parameters, NaN policy and errors."""
+    """Terms of `stressed_weight_floor`."""
     added, current = _parts(requirement, view, rules)
     return (
         *current.terms(),
@@ -67,24 +45,19 @@ def explain_stressed_weight(
             "account",
             added,
         ),
-        FloorTerm(
-            "maintenance_margin",
-            "the rules ask for this already",
-            "account",
-            -requirement.maintenance_margin,
-        ),
+        maintenance_term(requirement.maintenance_margin),
     )
 
 
 def _parts(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[Floats, JointMargin]:
-    """What the stressed observations add, current margin."""
-    own = table_of(rules.stressed_weight, "stressed_weight")
+    """What the stressed observations add, and the current margin."""
+    table = table_of(rules.stressed_weight, "stressed_weight")
     cover = table_of(rules.coverage, "coverage")
     current = current_margin(requirement, view, rules)
     volatility = lookback_volatility(
-        view.stressed_volatility, view, cover, own.unknown_stressed_volatility
+        view.stressed_volatility, view, cover, table.unknown_stressed_volatility
     )
     stressed = coverage(requirement, volatility, view, rules).demand
-    return own.weight * np.maximum(0.0, stressed - current.margin), current
+    return table.weight * np.maximum(0.0, stressed - current.margin), current

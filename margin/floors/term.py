@@ -1,4 +1,4 @@
-"""The terms that a floor is the sum of: its explain twin, for a whole book at once."""
+"""The terms that a floor is the sum of: its explanation, for a whole book at once."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from margin.book.account_figures import AccountFigures
-
-Floats = npt.NDArray[np.float64]
+from margin.book.account_requirement import Requirement
+from market.core.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +22,7 @@ class FloorTerm:
     reason:
         What it is, in words.
     of:
-        Whose amounts they are: each ``position``'s, each ``collateral`` balance's or each
-        ``account``'s.
+        Owner of the amounts: each ``position``, each ``collateral`` balance or each ``account``.
     amount:
         Settlement currency, signed, shape (L,), (B,) or (N,) accordingly.
     """
@@ -36,11 +33,17 @@ class FloorTerm:
     amount: Floats
 
 
-def less_maintenance(requirement: AccountFigures, total: Floats) -> tuple[FloorTerm, FloorTerm]:
+def maintenance_term(maintenance_margin: Floats) -> FloorTerm:
+    """The maintenance margin, which a floor comes on top of."""
+    reason = "the rules ask for this already"
+    return FloorTerm("maintenance_margin", reason, "account", -maintenance_margin)
+
+
+def less_maintenance(requirement: Requirement, total: Floats) -> tuple[FloorTerm, FloorTerm]:
     """The terms that lead from a total to the level on top of maintenance margin, at least 0."""
     maintenance = requirement.maintenance_margin
     return (
-        FloorTerm("maintenance_margin", "the rules ask for this already", "account", -maintenance),
+        maintenance_term(maintenance),
         FloorTerm(
             "not_below_zero",
             "the rules ask for more than this floor",
@@ -50,6 +53,6 @@ def less_maintenance(requirement: AccountFigures, total: Floats) -> tuple[FloorT
     )
 
 
-def beyond_maintenance(requirement: AccountFigures, total: Floats) -> Floats:
+def beyond_maintenance(requirement: Requirement, total: Floats) -> Floats:
     """Level on top of maintenance margin that a total asks for, at least 0, shape (N,)."""
     return np.maximum(0.0, total - requirement.maintenance_margin)

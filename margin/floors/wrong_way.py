@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from margin.book.account_figures import AccountFigures, Collateral
-from margin.book.segment_sums import row_sums
-from margin.floors.coverage import current_volatility, net_by_underlying
-from margin.floors.joint_margin import JointMargin, margin_at
-from margin.floors.term import FloorTerm, beyond_maintenance
+from margin.book.account_requirement import Collateral, Requirement
+from margin.book.portfolio_batch import row_sums
+from margin.floors.coverage import JointMargin, current_volatility, joint_margin, net_by_underlying
+from margin.floors.term import FloorTerm, beyond_maintenance, maintenance_term
 from margin.rules.floors import CoverageRules, FloorRules, table_of
 from margin.valuation.view import MarketView
-
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Bools, Floats, Ints
 
 _HEDGED = 1e-12
 """A book whose variance is below this share of its variance without offsets does not lose."""
 
 
-def wrong_way_floor(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> Floats:
+def wrong_way_floor(requirement: Requirement, view: MarketView, rules: FloorRules) -> Floats:
     r"""Loss of the collateral, beyond its haircut, in the scenario in which the book loses.
 
-    The scenario is the loss that the margin M covers, see `margin.floors.joint_margin`, at the
+    The scenario is the loss that the margin M covers, see `margin.floors.coverage`, at the
     larger of newest and long volatility: what a calm market makes of collateral is no comfort
     for the day on which it is needed. A balance of value v in an asset of hourly volatility s
     then loses in expectation::
@@ -48,26 +46,8 @@ def wrong_way_floor(requirement: AccountFigures, view: MarketView, rules: FloorR
     that is not known, on which rho depends, rho is the worst there is: 1 held, −1 owed. Without
     fast ones the slow stand alone.
 
-    Parameters
-    ----------
-    requirement:
-        Its resolved positions, collateral, equity and maintenance margins.
-    view:
-        Newest and long volatility, slow and fast correlation.
-    rules:
-        ``rules.wrong_way``, ``rules.coverage`` and ``rules.correlation``.
-
-    Returns
-    -------
-    Settlement currency, shape (N,): finite and never negative; NaN for an account without
-    figures.
-
-    Raises
-    ------
-    DataError
-        The requirement does not tell the collateral.
-    RuleSetError
-        The rule set lacks the table of this floor or of the coverage.
+    Shapes, NaN policy and errors as in `margin.floors.registry.Floor`. Tables: ``wrong_way``,
+    ``coverage``, ``correlation``.
 
     References
     ----------
@@ -80,9 +60,9 @@ def wrong_way_floor(requirement: AccountFigures, view: MarketView, rules: FloorR
 
 
 def explain_wrong_way(
-    requirement: AccountFigures, view: MarketView, rules: FloorRules
+    requirement: Requirement, view: MarketView, rules: FloorRules
 ) -> tuple[FloorTerm, ...]:
-    """Terms of `wrong_way_floor`; same parameters, NaN policy and errors."""
+    """Terms of `wrong_way_floor`."""
     parts = _parts(requirement, view, rules)
     losing = parts.losing
     by_leg = np.repeat(losing, np.diff(requirement.leg_start))
@@ -103,12 +83,7 @@ def explain_wrong_way(
             parts.loss,
         ),
         *book,
-        FloorTerm(
-            "maintenance_margin",
-            "the rules ask for this already",
-            "account",
-            np.where(losing, -requirement.maintenance_margin, 0.0),
-        ),
+        maintenance_term(np.where(losing, requirement.maintenance_margin, -0.0)),
     )
 
 
@@ -118,25 +93,20 @@ class _Parts:
 
     collateral: Collateral
     loss: Floats
-    losing: npt.NDArray[np.bool_]
+    losing: Bools
     joint: JointMargin
 
 
-def _parts(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> _Parts:
+def _parts(requirement: Requirement, view: MarketView, rules: FloorRules) -> _Parts:
     table_of(rules.wrong_way, "wrong_way")
     cover = table_of(rules.coverage, "coverage")
     collateral = requirement.collateral
     volatility = _scenario_volatility(view, cover)
-    margin = margin_at(volatility, requirement, view, rules)
+    margin = joint_margin(volatility, requirement, view, rules)
     fast = view.fast_correlation
     loss = _collateral_losses(
-        requirement.leg_start,
-        requirement.leg_symbol,
-        requirement.leg_notional,
-        collateral.start,
-        collateral.symbol,
-        collateral.value,
-        collateral.haircut,
+        _Positions(requirement.leg_start, requirement.leg_symbol, requirement.leg_notional),
+        _Balances(collateral.start, collateral.symbol, collateral.value, collateral.haircut),
         volatility,
         np.clip(view.correlation, -1.0, 1.0),
         np.clip(view.correlation if fast is None else fast, -1.0, 1.0),
@@ -156,6 +126,23 @@ def _parts(requirement: AccountFigures, view: MarketView, rules: FloorRules) -> 
     return _Parts(collateral, loss, row_sums(collateral.start, loss) > 0.0, margin)
 
 
+class _Positions(NamedTuple):
+    """Positions for the kernel, see `Requirement`."""
+
+    start: Ints
+    symbol: Ints
+    notional: Floats
+
+
+class _Balances(NamedTuple):
+    """Balances for the kernel, see `margin.book.requirement.Collateral`."""
+
+    start: Ints
+    symbol: Ints
+    value: Floats
+    haircut: Floats
+
+
 def _scenario_volatility(view: MarketView, cover: CoverageRules) -> Floats:
     """The larger of newest and long volatility, as far as they are known, shape (S,)."""
     newest = current_volatility(view, cover)
@@ -166,18 +153,18 @@ def _scenario_volatility(view: MarketView, cover: CoverageRules) -> Floats:
 
 
 @njit(cache=True, error_model="numpy")
-def _profit_correlation(asset, found, under, net, volatility, correlation, unknown):  # type: ignore[no-untyped-def]
+def _profit_correlation(asset, count, under, net, volatility, correlation, unknown):  # type: ignore[no-untyped-def]
     """Correlation of an asset with the profit of a book; `unknown` where it is not known."""
     # Shares of the whole, so that no square leaves the range of float64.
     scale, apart = 0.0, 0.0
-    for p in range(found):
+    for p in range(count):
         scale += abs(net[p])
-    for p in range(found):
+    for p in range(count):
         apart += abs(net[p]) / scale * volatility[under[p]]
     if apart == 0.0:
         return 0.0
     covariance, variance = 0.0, 0.0
-    for p in range(found):
+    for p in range(count):
         x = net[p] / scale * volatility[under[p]] / apart
         variance += x * x
         covariance += x * (1.0 if under[p] == asset else correlation[under[p], asset])
@@ -192,37 +179,28 @@ def _profit_correlation(asset, found, under, net, volatility, correlation, unkno
 
 
 @njit(cache=True, error_model="numpy")
-def _collateral_losses(  # type: ignore[no-untyped-def]
-    start,
-    symbol,
-    notional,
-    balance_start,
-    balance_symbol,
-    value,
-    haircut,
-    volatility,
-    slow,
-    fast,
-    multiple,
-):
+def _collateral_losses(positions, balances, volatility, slow, fast, multiple):  # type: ignore[no-untyped-def]
     """Loss of each balance beyond its haircut, all of it counted; NaN without figures."""
+    start, value = positions.start, balances.value
     loss = np.zeros(value.shape[0])
     most = 0
     for i in range(start.shape[0] - 1):
         most = max(most, start[i + 1] - start[i])
     under, net = np.zeros(most, dtype=np.int64), np.zeros(most)
     for i in range(start.shape[0] - 1):
-        if balance_start[i] == balance_start[i + 1]:
+        if balances.start[i] == balances.start[i + 1]:
             continue
-        found = net_by_underlying(start[i], start[i + 1], symbol, notional, under, net)
+        count = net_by_underlying(
+            start[i], start[i + 1], positions.symbol, positions.notional, under, net
+        )
         exposed = 0
-        for p in range(found):  # an underlying that nets to nothing asks for no correlation
+        for p in range(count):  # an underlying that nets to nothing asks for no correlation
             if net[p] != 0.0:
                 under[exposed], net[exposed] = under[p], net[p]
                 exposed += 1
-        for b in range(balance_start[i], balance_start[i + 1]):
-            asset = balance_symbol[b]
-            if found < 0 or math.isnan(value[b]):
+        for b in range(balances.start[i], balances.start[i + 1]):
+            asset = balances.symbol[b]
+            if count < 0 or math.isnan(value[b]):
                 loss[b] = np.nan
             elif asset >= 0 and exposed > 0:
                 worst = 1.0 if value[b] > 0.0 else -1.0
@@ -230,5 +208,6 @@ def _collateral_losses(  # type: ignore[no-untyped-def]
                 quick = _profit_correlation(asset, exposed, under, net, volatility, fast, rho)
                 rho = max(rho, quick) if value[b] > 0.0 else min(rho, quick)
                 fall = min(1.0, multiple * volatility[asset]) * rho
-                loss[b] = max(0.0, value[b] * (fall - haircut[b] if value[b] > 0.0 else fall))
+                share = fall - balances.haircut[b] if value[b] > 0.0 else fall
+                loss[b] = max(0.0, value[b] * share)
     return loss

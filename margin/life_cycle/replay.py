@@ -21,7 +21,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from margin.book.requirement import Requirement, compute_requirement
-from margin.floors import active_floors, largest_floor
+from margin.floors.registry import active_floors, largest_floor
 from margin.life_cycle.account_replay import AccountReplay
 from margin.life_cycle.advance import advance
 from margin.life_cycle.events import (
@@ -64,7 +64,7 @@ class LifeCycleHistory:
         In their order, see `margin.life_cycle.events`.
     states:
         At the end.
-    bars, margined, unknown:
+    bars, valuations, unknown:
         Closes walked over, accounts margined at them, and those of them without figures.
     problems:
         Why accounts had none, by account: the first reason.
@@ -82,7 +82,7 @@ class LifeCycleHistory:
     states: States
     events: list[dict[str, Any]] = field(default_factory=list)
     bars: int = 0
-    margined: int = 0
+    valuations: int = 0
     unknown: int = 0
     problems: dict[str, str] = field(default_factory=dict)
     shortfall: float = 0.0
@@ -162,7 +162,7 @@ class _Replay:
             history.fund = InsuranceFund.of_rules(fund_rules)
         at = _Close(self._accounts, view, ruleset)
         history.bars += 1
-        history.margined += len(at.book)
+        history.valuations += len(at.book)
         history.unknown += len(at.requirement.problems)
         for i, problem in at.requirement.problems.items():
             history.problems.setdefault(at.book.account_ids[i], str(problem))

@@ -5,3 +5,7 @@
 of a book, ``insurance_fund``, ``shortfall`` and ``deleverage`` say who bears what is left,
 ``account`` collects the figures of one account.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio
-from margin.book.portfolio_batch import flatten
 from margin.engines.margins import Margins
 from margin.liquidation.auction import Offer, auction_fee, auction_steps
 from margin.liquidation.fillable_price import fillable_price

@@ -15,8 +15,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Portfolio
-from margin.book.portfolio_batch import flatten
 from margin.engines.margins import Margins
 from margin.liquidation.crossing import first_true
 from margin.liquidation.prices import margins_of

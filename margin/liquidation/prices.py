@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Portfolio
-from margin.book.portfolio_batch import flatten
 from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins
 from margin.liquidation.crossing import first_true

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from margin.book.portfolio_batch import row_sums
 from margin.book.requirement import Requirement
-from margin.book.segment_sums import row_sums
 from margin.liquidation.deleverage import Winner, deleverage
 from market.accounts.book import Book
 

@@ -1,1 +1,5 @@
 """Prices of contracts: Black-76 options, and what linear and inverse contracts are worth."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

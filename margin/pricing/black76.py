@@ -10,9 +10,8 @@ import numpy.typing as npt
 from numba import njit
 
 from margin.pricing.normal import normal_cdf, normal_pdf
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +24,11 @@ class Greeks:
         First and second derivative by the forward.
     vega:
         By the vol, for 1.00 of it.
-    theta:
-        By the time that passes, a year, forward and vol held.
-    rho:
-        By the rate, for 1.00 of it, forward held.
     """
 
     delta: Floats
     gamma: Floats
     vega: Floats
-    theta: Floats
-    rho: Floats
 
 
 def black76_price(
@@ -96,14 +89,13 @@ def black76_greeks(
     """Greeks of European options; arguments, shapes, NaN and errors as in `black76_price`.
 
     ``delta = df * N(d1)`` (put: ``-df * N(-d1)``), ``gamma = df * phi(d1) / (F * vol *
-    sqrt(tau))``, ``vega = df * F * phi(d1) * sqrt(tau)``, ``theta = rate * V - df * F * phi(d1) *
-    vol / (2 * sqrt(tau))``, ``rho = -tau * V``.
+    sqrt(tau))``, ``vega = df * F * phi(d1) * sqrt(tau)``.
 
     Where tau or vol is 0 they are those of the discounted intrinsic value: delta ``df`` or 0, half
     of it at the strike; gamma 0, also at the strike itself, where it has no finite limit.
     """
     columns, shape = _columns(forward, strike, tau, vol, call, rate)
-    out = np.empty((5, columns.shape[1]))
+    out = np.empty((3, columns.shape[1]))
     _greeks(columns, out)
     return Greeks(*(column.reshape(shape) for column in out))
 
@@ -143,7 +135,6 @@ def _greeks(columns, out):  # type: ignore[no-untyped-def]
         left = max(tau[i], 0.0)
         root = math.sqrt(left)
         discount = math.exp(-rate[i] * left)
-        value = price(forward[i], strike[i], tau[i], vol[i], call[i] != 0.0, discount)
         spread = vol[i] * root
         density = 0.0
         if spread <= 0.0:
@@ -157,12 +148,8 @@ def _greeks(columns, out):  # type: ignore[no-untyped-def]
             inside = normal_cdf(side * d1)
             density = normal_pdf(d1)
             out[1, i] = discount * density / (forward[i] * spread)
-        weight = discount * forward[i] * density
         out[0, i] = side * discount * inside
-        out[2, i] = weight * root
-        decay = 0.5 * weight * vol[i] / root if spread > 0.0 else 0.0 * spread
-        out[3, i] = rate[i] * value - decay
-        out[4, i] = -left * value
+        out[2, i] = discount * forward[i] * density * root
 
 
 def _columns(
@@ -174,15 +161,15 @@ def _columns(
     rate: npt.ArrayLike,
 ) -> tuple[Floats, tuple[int, ...]]:
     """The arguments as rows of one length, shape (6, n), and the shape they make together."""
-    given = [
+    arrays = [
         np.asarray(value, dtype=np.float64)
         for value in (forward, strike, tau, vol, np.asarray(call, dtype=np.bool_), rate)
     ]
-    for name, column in (("forward", given[0]), ("strike", given[1])):
+    for name, column in (("forward", arrays[0]), ("strike", arrays[1])):
         wrong = (column <= 0.0) | np.isinf(column)
         if wrong.any():
             raise DataError(
                 f"{name} {column[wrong].flat[0]} cannot be priced; expected a price above 0"
             )
-    together = np.broadcast_arrays(*given)
+    together = np.broadcast_arrays(*arrays)
     return np.stack([column.ravel() for column in together]), together[0].shape

@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 _STEPS = 128
 """Nodes for each unit of x."""

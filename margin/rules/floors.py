@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from statistics import NormalDist
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -25,8 +25,6 @@ Confidence = Annotated[float, Meta(ge=0.5, le=1)]
 
 EMIR_MEASURES = ("volatility", "stressed_buffer", "stressed_weight")
 """Floors that answer to Article 28(1), points (c), (a) and (b)."""
-
-_ON_COVERAGE = (*EMIR_MEASURES, "correlation", "wrong_way")
 
 
 class Cover(Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,10 +93,22 @@ class SlippageCurve(Struct, frozen=True, forbid_unknown_fields=True):
                 )
 
 
-class LiquidityRules(Struct, frozen=True, forbid_unknown_fields=True):
+class FloorTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the table of every floor has: whether it is on.
+
+    Attributes
+    ----------
+    on_coverage:
+        Whether the floor measures the coverage, and needs ``[floors.coverage]``; no TOML key.
+    """
+
+    on_coverage: ClassVar[bool] = False
+    enabled: bool = True
+
+
+class LiquidityRules(FloorTable, frozen=True, forbid_unknown_fields=True):
     """``[floors.liquidity]``, see `margin.floors.liquidity`."""
 
-    enabled: bool = True
     half_spread: NonNegative = 0.0005
     impact: NonNegative = 1.0
     concentration_share: NonNegative = 0.1
@@ -116,23 +126,22 @@ class LiquidityRules(Struct, frozen=True, forbid_unknown_fields=True):
             )
 
 
-class StaleDataRules(Struct, frozen=True, forbid_unknown_fields=True):
+class StaleDataRules(FloorTable, frozen=True, forbid_unknown_fields=True):
     """``[floors.stale_data]``, see `margin.floors.stale_data`."""
 
-    enabled: bool = True
     confidence: NonNegative = 2.33
     unknown_volatility: NonNegative = 0.02
     unknown_age_hours: NonNegative = 24.0
 
 
-class VolatilityRules(Struct, frozen=True, forbid_unknown_fields=True):
+class VolatilityRules(FloorTable, frozen=True, forbid_unknown_fields=True):
     """``[floors.volatility]``, see `margin.floors.volatility`."""
 
-    enabled: bool = True
+    on_coverage: ClassVar[bool] = True
     unknown_long_volatility: NonNegative = 0.02
 
 
-class StressedBufferRules(Struct, frozen=True, forbid_unknown_fields=True):
+class StressedBufferRules(FloorTable, frozen=True, forbid_unknown_fields=True):
     """``[floors.stressed_buffer]``, see `margin.floors.stressed_buffer`.
 
     Attributes
@@ -143,7 +152,7 @@ class StressedBufferRules(Struct, frozen=True, forbid_unknown_fields=True):
         Points (stress ratio, share of the buffer that remains): ratios rise, shares fall from 1.
     """
 
-    enabled: bool = True
+    on_coverage: ClassVar[bool] = True
     buffer: Share = 0.25
     schedule: Annotated[tuple[tuple[NonNegative, Share], ...], Meta(min_length=1)] = (
         (1.5, 1.0),
@@ -174,26 +183,26 @@ def remaining_share(stress: float, rules: StressedBufferRules) -> float:
     return float(np.interp(stress, ratios, shares))
 
 
-class StressedWeightRules(Struct, frozen=True, forbid_unknown_fields=True):
+class StressedWeightRules(FloorTable, frozen=True, forbid_unknown_fields=True):
     """``[floors.stressed_weight]``, see `margin.floors.stressed_weight`."""
 
-    enabled: bool = True
+    on_coverage: ClassVar[bool] = True
     weight: Share = 0.25
     unknown_stressed_volatility: NonNegative = 0.04
 
 
-class CorrelationRules(Struct, frozen=True, forbid_unknown_fields=True):
+class CorrelationRules(FloorTable, frozen=True, forbid_unknown_fields=True):
     """``[floors.correlation]``, see `margin.floors.correlation`."""
 
-    enabled: bool = True
+    on_coverage: ClassVar[bool] = True
     offset_cap: Share = 0.8
     full_divergence: NonNegative = 0.5
 
 
-class WrongWayRules(Struct, frozen=True, forbid_unknown_fields=True):
+class WrongWayRules(FloorTable, frozen=True, forbid_unknown_fields=True):
     """``[floors.wrong_way]``, see `margin.floors.wrong_way`."""
 
-    enabled: bool = True
+    on_coverage: ClassVar[bool] = True
 
 
 class FloorRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -209,7 +218,7 @@ class FloorRules(Struct, frozen=True, forbid_unknown_fields=True):
     coverage: CoverageRules | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        needy = [name for name in self.enabled() if name in _ON_COVERAGE]
+        needy = [name for name in self.enabled() if getattr(self, name).on_coverage]
         if needy and self.coverage is UNSET:
             raise ValueError(
                 f"floors.{needy[0]} is on and measures the coverage; add the table "
@@ -218,8 +227,12 @@ class FloorRules(Struct, frozen=True, forbid_unknown_fields=True):
 
     def enabled(self) -> tuple[str, ...]:
         """Names of the floors that are switched on."""
-        floors = (name for name in self.__struct_fields__ if name != "coverage")
-        return tuple(name for name in floors if getattr(getattr(self, name), "enabled", False))
+        tables = {name: getattr(self, name) for name in self.__struct_fields__}
+        return tuple(
+            name
+            for name, table in tables.items()
+            if isinstance(table, FloorTable) and table.enabled
+        )
 
 
 def table_of(table: Table | UnsetType, name: str) -> Table:

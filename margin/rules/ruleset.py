@@ -19,11 +19,11 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from margin.rules.asset_weights import AssetWeights
 from margin.rules.floors import FloorRules
 from margin.rules.life_cycle import LifeCycleRules
 from margin.rules.liquidation import LiquidationRules
 from margin.rules.values import NonNegative, Probability, Share, Text
-from margin.valuation.asset_weights import AssetWeights
 from market.accounts.book import SETTLEMENT_CURRENCY
 from market.bars.outlier_filter import (
     DEFAULT_CASH_BAND,
@@ -44,7 +44,7 @@ class CollateralRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[collateral]``: what counts as cash, and the haircut of everything else.
 
     An asset in `weights` takes those in the place of a haircut, see
-    `margin.valuation.asset_weights`.
+    `margin.rules.asset_weights`.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[add_on]``: targets of the add-on and how fast it may move, see `margin.add_on.add_on`."""
+    """``[add_on]``: targets of the add-on and how fast it may move, see `margin.add_on.bounds`."""
 
     p_star: Annotated[dict[Horizon, Probability], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: {"1": 0.002, "8": 0.01, "24": 0.02}

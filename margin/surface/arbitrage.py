@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from margin.surface.svi import g_of, w_of
-
-Floats = npt.NDArray[np.float64]
+from margin.surface.svi import durrleman, variance
+from market.core.arrays import Floats
 
 _REACH = 12.0
 """The grid ends at sinh(12), about 80,000 widths of the smile, from its middle."""
@@ -110,5 +108,5 @@ def _dip(low, high, around, earlier, later, gap):  # type: ignore[no-untyped-def
 def _at(u, around, earlier, later, gap):  # type: ignore[no-untyped-def]
     k = around[3] + around[4] * math.sinh(u)
     if gap:
-        return w_of(later, k) - w_of(earlier, k)
-    return g_of(earlier, k)
+        return variance(later, k) - variance(earlier, k)
+    return durrleman(earlier, k)

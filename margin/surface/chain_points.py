@@ -13,11 +13,9 @@ import numpy.typing as npt
 
 from margin.surface.implied_vol import implied_vol
 from margin.surface.slice_fit import SlicePoints
+from market.core.arrays import Bools, Floats
 from market.core.errors import DataError
 from market.quotes.option_chain import OptionChain
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 _LEAST_SPOT_SHARE = 0.1
 
@@ -63,7 +61,7 @@ def chain_points(chain: OptionChain, rows: slice, use_marks: bool = True) -> Cha
     Raises
     ------
     DataError
-        No forward can be told, or too few strikes have a vol.
+        No forward can be derived, or too few strikes have a vol.
     """
     strike, call = chain.strike[rows], chain.call[rows]
     mark = chain.mark[rows] if use_marks else np.full(strike.shape, np.nan)

@@ -10,9 +10,8 @@ from numba import njit
 
 from margin.pricing.black76 import price as black76
 from margin.pricing.normal import normal_pdf
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 MAX_SPREAD = 16.0
 """Highest ``vol sqrt(tau)`` looked for: from there on a price is its bound to the last digit."""
@@ -67,14 +66,16 @@ def implied_vol(
     model", Journal of Finance 37 (the start); Jaeckel (2015), "Let's be rational" (logarithm of
     the price in the wings).
     """
-    given = [np.asarray(column, dtype=np.float64) for column in (value, forward, strike, tau, rate)]
-    for name, column in (("forward", given[1]), ("strike", given[2])):
+    columns = [
+        np.asarray(column, dtype=np.float64) for column in (value, forward, strike, tau, rate)
+    ]
+    for name, column in (("forward", columns[1]), ("strike", columns[2])):
         wrong = (column <= 0.0) | np.isinf(column)
         if wrong.any():
             raise DataError(
                 f"{name} {column[wrong].flat[0]} implies no vol; expected a price above 0"
             )
-    together = np.broadcast_arrays(*given, np.asarray(call, dtype=np.bool_))
+    together = np.broadcast_arrays(*columns, np.asarray(call, dtype=np.bool_))
     price, money, strikes, years, interest, is_call = (
         np.ascontiguousarray(column).ravel() for column in together
     )
@@ -107,15 +108,15 @@ def _spread(left, strike):  # type: ignore[no-untyped-def]
     # Where the price bends: from there Newton converges from one side.
     spread = min(max(math.sqrt(2.0 * far), 1e-3), high)
     for _ in range(_STEPS):
-        found = black76(1.0, strike, 1.0, spread, call, 1.0)
-        if found < left:
+        price = black76(1.0, strike, 1.0, spread, call, 1.0)
+        if price < left:
             low = spread
         else:
             high = spread
         slope = normal_pdf(-math.log(strike) / spread + 0.5 * spread)
-        step = (found - left) / slope
-        if found > 0.0 and spread * spread < 2.0 * far:
-            step = math.log(found / left) * found / slope
+        step = (price - left) / slope
+        if price > 0.0 and spread * spread < 2.0 * far:
+            step = math.log(price / left) * price / slope
         following = spread - step
         if not low < following < high:
             following = 0.5 * (low + high)

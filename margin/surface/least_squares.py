@@ -11,9 +11,12 @@ Reference: Nocedal and Wright (2006), "Numerical Optimization", ch. 10.3.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+
+from market.core.arrays import Floats
 
 PARAMETERS = 5
 _GRID = 101
@@ -31,22 +34,51 @@ def scaled_raw(p):  # type: ignore[no-untyped-def]
     return np.array([p[0] - sigma * math.sqrt(p[1] * p[2]), b, rho, p[3], sigma])
 
 
+class SliceProblem(NamedTuple):
+    """A slice to fit, in scaled units.
+
+    Attributes
+    ----------
+    x, vol, deviation:
+        Scaled moneyness, vol and deviation of each point, shape (P,).
+    unit, w0:
+        Vol and total variance at the money.
+    low, high:
+        Bounds of the parameters, shape (5,).
+    earlier, later:
+        Raw parameters of the slices before and after, scaled; b < 0: none.
+    butterfly, calendar:
+        Weight of the penalty, and the distance from arbitrage that it aims at.
+    """
+
+    x: Floats
+    vol: Floats
+    deviation: Floats
+    unit: float
+    w0: float
+    low: Floats
+    high: Floats
+    earlier: Floats
+    later: Floats
+    butterfly: Floats
+    calendar: Floats
+
+
 @njit(cache=True, error_model="numpy")
-def refine(  # type: ignore[no-untyped-def]
-    start, low, high, x, vol, deviation, unit, w0, butterfly, floor, cap, calendar, iterations
-):
-    """The parameters that fit best from `start` on, within `low` and `high`, and their cost.
+def refine(problem, start, iterations):  # type: ignore[no-untyped-def]
+    """The parameters that fit best from `start` on, within the bounds, and their cost.
 
     Residuals: ``(unit sqrt(w) - vol) / deviation`` of each point; butterfly[0] times what g lacks
-    to butterfly[1] on a grid; calendar[0] times what w lacks to `floor` and has above `cap` (raw,
-    scaled; b < 0: none) with a distance of calendar[1].
+    to butterfly[1] on a grid; calendar[0] times what w lacks to `earlier` and has above `later`
+    with a distance of calendar[1].
     """
+    low, high = problem.low, problem.high
     p = np.minimum(np.maximum(start, low), high)
-    count = len(x) + 3 * _GRID
+    count = len(problem.x) + 3 * _GRID
     residual, trial = np.empty(count), np.empty(count)
     jacobian = np.empty((count, PARAMETERS))
     forward, backward = np.empty(count), np.empty(count)
-    cost = _fill(p, x, vol, deviation, unit, w0, butterfly, floor, cap, calendar, residual)
+    cost = _fill(problem, p, residual)
     damping = 1e-3
     for _ in range(iterations):
         for j in range(PARAMETERS):
@@ -54,8 +86,8 @@ def refine(  # type: ignore[no-untyped-def]
             up, down = p.copy(), p.copy()
             up[j] = min(p[j] + step, high[j])
             down[j] = max(p[j] - step, low[j])
-            _fill(up, x, vol, deviation, unit, w0, butterfly, floor, cap, calendar, forward)
-            _fill(down, x, vol, deviation, unit, w0, butterfly, floor, cap, calendar, backward)
+            _fill(problem, up, forward)
+            _fill(problem, down, backward)
             apart = up[j] - down[j]
             for i in range(count):
                 jacobian[i, j] = (forward[i] - backward[i]) / apart if apart > 0.0 else 0.0
@@ -63,7 +95,7 @@ def refine(  # type: ignore[no-untyped-def]
         improved = False
         for _ in range(12):
             q = _step_to(p, gradient, normal, damping, low, high)
-            tried = _fill(q, x, vol, deviation, unit, w0, butterfly, floor, cap, calendar, trial)
+            tried = _fill(problem, q, trial)
             if tried < cost:
                 improved = True
                 break
@@ -80,32 +112,32 @@ def refine(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _fill(  # type: ignore[no-untyped-def]
-    p, x, vol, deviation, unit, w0, butterfly, floor, cap, calendar, out
-):
+def _fill(problem, p, out):  # type: ignore[no-untyped-def]
     """Residuals into `out`; their sum of squares."""
+    butterfly, calendar = problem.butterfly, problem.calendar
     raw = scaled_raw(p)
-    n = len(x)
+    n = len(problem.x)
     for i in range(n):
-        y = x[i] - raw[3]
+        y = problem.x[i] - raw[3]
         w = raw[0] + raw[1] * (raw[2] * y + math.sqrt(y * y + raw[4] * raw[4]))
-        out[i] = (unit * math.sqrt(max(w, 0.0)) - vol[i]) / deviation[i]
+        vol = problem.unit * math.sqrt(max(w, 0.0))
+        out[i] = (vol - problem.vol[i]) / problem.deviation[i]
     for i in range(n, len(out)):
         out[i] = 0.0
     spread = 1.0 / math.sqrt(_GRID)
     if butterfly[0] > 0.0:
         for i in range(_GRID):
-            g = _scaled_g(raw, raw[3] + raw[4] * _NODES[i], w0)
+            g = _scaled_g(raw, raw[3] + raw[4] * _NODES[i], problem.w0)
             out[n + i] = butterfly[0] * spread * max(butterfly[1] - g, 0.0)
     if calendar[0] > 0.0:
         for i in range(_GRID):
             at = _NODES[i]
             w = _w(raw, at)
-            if floor[1] >= 0.0:
-                lack = _w(floor, at) * (1.0 + calendar[1]) + calendar[1] - w
+            if problem.earlier[1] >= 0.0:
+                lack = _w(problem.earlier, at) * (1.0 + calendar[1]) + calendar[1] - w
                 out[n + _GRID + i] = calendar[0] * spread * max(lack, 0.0) / max(w, 1.0)
-            if cap[1] >= 0.0:
-                excess = w * (1.0 + calendar[1]) + calendar[1] - _w(cap, at)
+            if problem.later[1] >= 0.0:
+                excess = w * (1.0 + calendar[1]) + calendar[1] - _w(problem.later, at)
                 out[n + 2 * _GRID + i] = calendar[0] * spread * max(excess, 0.0) / max(w, 1.0)
     cost = 0.0
     for i in range(len(out)):

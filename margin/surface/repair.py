@@ -19,14 +19,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from margin.surface.arbitrage import butterfly_margin, calendar_margin
-from margin.surface.slice_fit import SliceFit, SlicePoints, fit_slice_within, measured
+from margin.surface.slice_fit import SliceFit, SlicePoints, fit_slice_within, measure_fit
 from margin.surface.svi import MAX_WING, total_variance, wings
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 _CHEAP = (0.25, 0.0, -1.0)
 """So much squared error, in half widths, is paid for the first way tried before others are."""
@@ -65,7 +63,7 @@ class Repair:
     calendar_after: float | None
 
     @property
-    def moved(self) -> bool:
+    def is_changed(self) -> bool:
         """Whether the repair changed the slice."""
         return not np.array_equal(self.free.raw, self.repaired.raw)
 
@@ -88,7 +86,7 @@ def repair_slices(points: Sequence[SlicePoints], free: Sequence[SliceFit]) -> tu
     taus = [slice_points.tau for slice_points in points]
     if any(later <= earlier for earlier, later in pairwise(taus)):
         raise DataError(f"the slices have taus {taus}; expected rising ones, each once")
-    sound = [without_butterflies(p, fit) for p, fit in zip(points, free, strict=True)]
+    sound = [remove_butterflies(p, fit) for p, fit in zip(points, free, strict=True)]
     fits = _ordered(points, sound, _CHEAP[0])
     for cheap in _CHEAP[1:]:
         rises = [new.error - old.error for new, old in zip(fits, sound, strict=True)]
@@ -116,11 +114,11 @@ def _ordered(
     for i in range(len(fits) - 2, -1, -1):
         if _gap(fits[i], fits[i + 1]) < 0.0:
             later = fits[i + 2].raw if i + 2 < len(fits) else None
-            pair = _parted(points[i : i + 2], fits[i : i + 2], later, cheap)
+            pair = _separate(points[i : i + 2], fits[i : i + 2], later, cheap)
             fits[i], fits[i + 1] = pair
     for i in range(1, len(fits)):
         if _gap(fits[i - 1], fits[i]) < 0.0:
-            fits[i] = _raised(points[i : i + 2], fits[i : i + 2], fits[i - 1], cheap)
+            fits[i] = _raise_above(points[i : i + 2], fits[i : i + 2], fits[i - 1], cheap)
     return fits
 
 
@@ -128,7 +126,7 @@ def _total(fits: Sequence[SliceFit]) -> float:
     return sum(fit.error**2 for fit in fits)
 
 
-def without_butterflies(points: SlicePoints, fit: SliceFit) -> SliceFit:
+def remove_butterflies(points: SlicePoints, fit: SliceFit) -> SliceFit:
     """The slice itself where its g is nowhere negative, else the nearest found that has such a g.
 
     It is fitted again with the penalty, from the slice and from its flattened form; of what comes
@@ -136,15 +134,15 @@ def without_butterflies(points: SlicePoints, fit: SliceFit) -> SliceFit:
     """
     if butterfly_margin(fit.raw) >= 0.0:
         return fit
-    flat = _flattened(fit.raw)
-    found = [
-        measured(points, _flattened(fit_slice_within(points, start).raw))
+    flat = _flatten(fit.raw)
+    fits = [
+        measure_fit(points, _flatten(fit_slice_within(points, start).raw))
         for start in (fit.raw, flat)
     ]
-    return min([*found, measured(points, flat)], key=lambda other: other.error)
+    return min([*fits, measure_fit(points, flat)], key=lambda other: other.error)
 
 
-def _parted(
+def _separate(
     points: Sequence[SlicePoints], fits: Sequence[SliceFit], later: Floats | None, cheap: float
 ) -> tuple[SliceFit, SliceFit]:
     """Two neighbours that cross, fitted again so that they hardly do; the second below `later`.
@@ -158,28 +156,28 @@ def _parted(
         return pair[0].error ** 2 + pair[1].error ** 2 - before
 
     def parted(first: SliceFit, second: SliceFit) -> tuple[SliceFit, SliceFit]:
-        return first, _lifted(points[1], second, first.raw)
+        return first, _lift(points[1], second, first.raw)
 
-    below = parted(_refitted(points[0], near, None, far.raw), far)
+    below = parted(_refit(points[0], near, None, far.raw), far)
     if cost(below) <= cheap:  # more is known of the later one's wings: its quotes reach further
         return below
-    best = min(below, parted(near, _refitted(points[1], far, near.raw, later)), key=cost)
+    best = min(below, parted(near, _refit(points[1], far, near.raw, later)), key=cost)
     if cost(best) <= cheap:
         return best
     ends = [np.maximum(wings(fit.raw), 1e-8) for fit in fits]
     for share in _SHARES:
         between = ends[0] ** (1.0 - share) * ends[1] ** share
-        flatter = _refitted(points[0], near, None, None, most_wings=between)
-        steeper = _refitted(points[1], far, None, later, least_wings=between)
+        flatter = _refit(points[0], near, None, None, most_wings=between)
+        steeper = _refit(points[1], far, None, later, least_wings=between)
         tried = (
-            parted(_refitted(points[0], flatter, None, steeper.raw), steeper),
-            parted(flatter, _refitted(points[1], steeper, flatter.raw, later)),
+            parted(_refit(points[0], flatter, None, steeper.raw), steeper),
+            parted(flatter, _refit(points[1], steeper, flatter.raw, later)),
         )
         best = min((best, *tried), key=cost)
     return best
 
 
-def _refitted(
+def _refit(
     points: SlicePoints,
     fit: SliceFit,
     earlier: Floats | None,
@@ -188,10 +186,10 @@ def _refitted(
     most_wings: Floats | None = None,
 ) -> SliceFit:
     again = fit_slice_within(points, fit.raw, earlier, later, least_wings, most_wings)
-    return measured(points, _flattened(again.raw))
+    return measure_fit(points, _flatten(again.raw))
 
 
-def _flattened(raw: Floats) -> Floats:
+def _flatten(raw: Floats) -> Floats:
     """The slice with the largest share found of its own shape that leaves no butterfly.
 
     ``w(0) + share (w(k) - w(0))`` is SVI again, with b times the share; the level at the money
@@ -203,19 +201,19 @@ def _flattened(raw: Floats) -> Floats:
     good, bad = 0.0, 1.0
     for _ in range(_HALVINGS):
         share = 0.5 * (good + bad)
-        if butterfly_margin(_share_of(raw, share, level)) >= 0.0:
+        if butterfly_margin(_flatten_by(raw, share, level)) >= 0.0:
             good = share
         else:
             bad = share
-    return _share_of(raw, good, level)
+    return _flatten_by(raw, good, level)
 
 
-def _share_of(raw: Floats, share: float, level: float) -> Floats:
+def _flatten_by(raw: Floats, share: float, level: float) -> Floats:
     a, b, rho, m, sigma = raw
     return np.array([level + share * (a - level), share * b, rho, m, sigma])
 
 
-def _raised(
+def _raise_above(
     points: Sequence[SlicePoints],
     fits: Sequence[SliceFit],
     earlier: SliceFit,
@@ -227,23 +225,23 @@ def _raised(
 
     def cost(raised: SliceFit) -> float:
         return raised.error**2 + sum(
-            _lifted(points[1], following, raised.raw).error ** 2 for following in after
+            _lift(points[1], following, raised.raw).error ** 2 for following in after
         )
 
-    best = _lifted(points[0], fit, earlier.raw)
+    best = _lift(points[0], fit, earlier.raw)
     least = cost(best)
     if least <= cheap + sum(other.error**2 for other in fits):
         return best
     for bound in [*(following.raw for following in after), None]:
-        again = _refitted(points[0], fit, earlier.raw, bound)
-        raised = _lifted(points[0], again, earlier.raw)
+        again = _refit(points[0], fit, earlier.raw, bound)
+        raised = _lift(points[0], again, earlier.raw)
         dear = cost(raised)
         if dear < least:
             best, least = raised, dear
     return best
 
 
-def _lifted(points: SlicePoints, fit: SliceFit, earlier: Floats) -> SliceFit:
+def _lift(points: SlicePoints, fit: SliceFit, earlier: Floats) -> SliceFit:
     """The slice raised, with wings no flatter than those of `earlier`, until nothing crosses."""
 
     def sound(raw: Floats) -> bool:
@@ -251,7 +249,7 @@ def _lifted(points: SlicePoints, fit: SliceFit, earlier: Floats) -> SliceFit:
 
     if sound(fit.raw):
         return fit
-    raw = _with_wings(fit.raw, earlier)
+    raw = _steepen(fit.raw, earlier)
     unit = float(total_variance(earlier, np.zeros(())))
     lift = max(1e-6 * unit, _LEAST_LIFT)
     for _ in range(_DOUBLINGS):
@@ -270,18 +268,18 @@ def _lifted(points: SlicePoints, fit: SliceFit, earlier: Floats) -> SliceFit:
             good = middle
         else:
             bad = middle
-    return measured(points, raw + np.array([good, 0.0, 0.0, 0.0, 0.0]))
+    return measure_fit(points, raw + np.array([good, 0.0, 0.0, 0.0, 0.0]))
 
 
-def _with_wings(raw: Floats, earlier: Floats) -> Floats:
+def _steepen(raw: Floats, earlier: Floats) -> Floats:
     """The slice with each wing at least a little steeper than that of `earlier`."""
     a, _, _, m, sigma = raw
     # Steeper by what b and rho can still tell.
     least = np.array(wings(earlier)) * (1.0 + 1e-9) + 1e-12
-    own = np.array(wings(raw))
-    left, right = np.minimum(np.maximum(own, least), _STEEPEST)
+    slopes = np.array(wings(raw))
+    left, right = np.minimum(np.maximum(slopes, least), _STEEPEST)
     total = left + right
-    if total <= 0.0 or np.array_equal((left, right), own):
+    if total <= 0.0 or np.array_equal((left, right), slopes):
         return raw
     return np.array([a, 0.5 * total, (right - left) / total, m, sigma])
 

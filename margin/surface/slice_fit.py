@@ -6,14 +6,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from margin.surface.least_squares import refine, scaled_raw
+from margin.surface.least_squares import SliceProblem, refine, scaled_raw
 from margin.surface.slice_start import starts
 from margin.surface.svi import MAX_WING, total_variance
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 MIN_POINTS = 5
 """A slice has five parameters."""
@@ -134,7 +132,7 @@ class SliceFit:
     error: float
 
 
-def measured(points: SlicePoints, raw: Floats) -> SliceFit:
+def measure_fit(points: SlicePoints, raw: Floats) -> SliceFit:
     """A slice with its misses on the points."""
     vol = np.sqrt(np.maximum(total_variance(raw, points.k), 0.0) / points.tau)
     miss = vol - points.vol
@@ -155,8 +153,8 @@ def fit_slice(points: SlicePoints) -> SliceFit:
     band of widths, are refined and the best is kept. The order of the points changes no bit.
     """
     problem = _Problem(points)
-    found = [problem.refine(p) for p in problem.starts()]
-    return measured(points, problem.raw(min(found, key=_cost)[0]))
+    fits = [problem.refine(p) for p in problem.starts()]
+    return measure_fit(points, problem.raw(min(fits, key=_cost)[0]))
 
 
 def fit_slice_within(
@@ -178,15 +176,15 @@ def fit_slice_within(
     """
     problem = _Problem(points, earlier, later, least_wings, most_wings)
     first = (problem.parameters(start), *problem.starts())
-    found = [problem.refine(p, _PENALTIES[0], _FIRST_STEPS) for p in first]
-    found = sorted(found, key=_cost)[:_KEPT]
+    fits = [problem.refine(p, _PENALTIES[0], _FIRST_STEPS) for p in first]
+    fits = sorted(fits, key=_cost)[:_KEPT]
     for weight in _PENALTIES[1:]:
-        found = [problem.refine(p, weight) for p, _ in found]
-    return measured(points, problem.raw(min(found, key=_cost)[0]))
+        fits = [problem.refine(p, weight) for p, _ in fits]
+    return measure_fit(points, problem.raw(min(fits, key=_cost)[0]))
 
 
-def _cost(found: tuple[Floats, float]) -> float:
-    return found[1]
+def _cost(fits: tuple[Floats, float]) -> float:
+    return fits[1]
 
 
 class _Problem:
@@ -212,21 +210,21 @@ class _Problem:
         reach = max(last - first, 1e-3)
         self.low = np.array([_LOWEST, _FLATTEST, _FLATTEST, first - reach, math.log(_NARROWEST)])
         self.high = np.array([_HIGHEST, steepest, steepest, last + reach, math.log(_WIDEST)])
-        self.floor = self.cap = _NONE
+        self.earlier = self.later = _NONE
         self.bounded = earlier is not None or later is not None
         # Room for the distance that is aimed at, out to the wings.
         room = 1.0 + 2.0 * CALENDAR_TARGET
         if least_wings is not None:
             self.low[1:3] = np.clip(least_wings / scale, _FLATTEST, steepest)
         if earlier is not None:
-            self.floor = earlier / self._units
-            least = np.clip(self._wings(self.floor) * room, _FLATTEST, steepest)
+            self.earlier = earlier / self._units
+            least = np.clip(self._wings(self.earlier) * room, _FLATTEST, steepest)
             self.low[1:3] = np.maximum(self.low[1:3], least)
         if most_wings is not None:
             self.high[1:3] = np.clip(most_wings / scale, self.low[1:3], steepest)
         if later is not None:
-            self.cap = later / self._units
-            most = np.clip(self._wings(self.cap) / room, self.low[1:3], steepest)
+            self.later = later / self._units
+            most = np.clip(self._wings(self.later) / room, self.low[1:3], steepest)
             self.high[1:3] = np.minimum(self.high[1:3], most)
 
     def raw(self, p: Floats) -> Floats:
@@ -239,7 +237,7 @@ class _Problem:
 
     def starts(self) -> list[Floats]:
         vol = self.points.vol
-        found, cost = starts(
+        fits, cost = starts(
             self.x,
             (vol / self.unit) ** 2,
             # A miss of w is one of vol times 2 vol.
@@ -248,26 +246,25 @@ class _Problem:
             self.high,
             _BANDS,
         )
-        return [p for p, error in zip(found, cost, strict=True) if math.isfinite(error)]
+        return [p for p, error in zip(fits, cost, strict=True) if math.isfinite(error)]
 
     def refine(
         self, start: Floats, penalty: float = 0.0, steps: int = _STEPS
     ) -> tuple[Floats, float]:
-        p, cost = refine(
-            start,
-            self.low,
-            self.high,
-            self.x,
-            self.points.vol,
-            self.deviation,
-            self.unit,
-            self.w0,
-            np.array([penalty, BUTTERFLY_TARGET]),
-            self.floor,
-            self.cap,
-            np.array([penalty if self.bounded else 0.0, CALENDAR_TARGET]),
-            steps,
+        problem = SliceProblem(
+            x=self.x,
+            vol=self.points.vol,
+            deviation=self.deviation,
+            unit=self.unit,
+            w0=self.w0,
+            low=self.low,
+            high=self.high,
+            earlier=self.earlier,
+            later=self.later,
+            butterfly=np.array([penalty, BUTTERFLY_TARGET]),
+            calendar=np.array([penalty if self.bounded else 0.0, CALENDAR_TARGET]),
         )
+        p, cost = refine(problem, start, steps)
         return np.asarray(p), float(cost)
 
     def _wings(self, scaled: Floats) -> Floats:

@@ -12,7 +12,6 @@ Reference: Gatheral and Jacquier (2014), section 5.3 (interpolation).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
@@ -22,18 +21,16 @@ import numpy.typing as npt
 from numba import njit
 
 from margin.surface.arbitrage import butterfly_margin, calendar_margin
-from margin.surface.svi import check_raw, w_of
+from margin.surface.svi import check_raw, variance
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
-Floats2d = npt.NDArray[np.float64]
 
 DELTA = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class SmileFigures:
-    """What a smile is told by, annual vols.
+    """Level, skew and curvature of a smile, annual vols.
 
     Attributes
     ----------
@@ -66,7 +63,7 @@ class VolSurface:
 
     tau: Floats
     forward: Floats
-    raw: Floats2d
+    raw: Floats
 
     @classmethod
     def of(cls, tau: npt.ArrayLike, forward: npt.ArrayLike, raw: npt.ArrayLike) -> VolSurface:
@@ -128,24 +125,6 @@ class VolSurface:
         years = np.asarray(tau, dtype=np.float64)
         return np.sqrt(self.total_variance(k, years) / np.where(years > 0.0, years, np.nan))
 
-    def forward_at(self, tau: npt.ArrayLike) -> Floats:
-        """Forward for delivery in tau years: its logarithm is linear between expiries and flat
-        outside of them. NaN gives NaN."""
-        return np.exp(np.interp(np.asarray(tau, dtype=np.float64), self.tau, np.log(self.forward)))
-
-    def vol_at_strike(self, strike: npt.ArrayLike, tau: npt.ArrayLike) -> Floats:
-        """Annual vol at a strike above 0 in USD, as `vol`.
-
-        Raises
-        ------
-        DataError
-            A strike is 0 or negative.
-        """
-        strikes = np.asarray(strike, dtype=np.float64)
-        if (strikes <= 0.0).any():
-            raise DataError(f"a strike is {strikes.min()}; expected a price above 0")
-        return self.vol(np.log(strikes / self.forward_at(tau)), tau)
-
     def at_delta(self, delta: float, tau: float, call: bool) -> float:
         """Log-moneyness of the option whose delta has this size: ``N(d1)`` of a call, ``N(-d1)``
         of a put, by the forward, undiscounted, not adjusted for a premium paid in coin.
@@ -171,10 +150,6 @@ class VolSurface:
         low, high, atm = self.vol(np.array([put, call, 0.0]), tau)
         return SmileFigures(float(atm), float(high - low), float(0.5 * (high + low) - atm))
 
-    def term_structure(self, taus: Sequence[float]) -> Floats:
-        """Vol at the money for each tau, shape (len(taus),)."""
-        return self.vol(0.0, np.asarray(taus, dtype=np.float64))
-
 
 @njit(cache=True, error_model="numpy")
 def _interpolate(tau, raw, k, years, out):  # type: ignore[no-untyped-def]
@@ -188,14 +163,14 @@ def _variance(tau, raw, k, years):  # type: ignore[no-untyped-def]
     if not years >= 0.0:
         return np.nan
     if years <= tau[0]:
-        return w_of(raw[0], k) * (years / tau[0])
+        return variance(raw[0], k) * (years / tau[0])
     if years >= tau[last]:
-        return w_of(raw[last], k) + w_of(raw[last], 0.0) * (years / tau[last] - 1.0)
+        return variance(raw[last], k) + variance(raw[last], 0.0) * (years / tau[last] - 1.0)
     j = 1
     while j < last and tau[j] < years:
         j += 1
     share = (years - tau[j - 1]) / (tau[j] - tau[j - 1])
-    return (1.0 - share) * w_of(raw[j - 1], k) + share * w_of(raw[j], k)
+    return (1.0 - share) * variance(raw[j - 1], k) + share * variance(raw[j], k)
 
 
 @njit(cache=True, error_model="numpy")

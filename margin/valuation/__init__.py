@@ -1,1 +1,5 @@
 """Valuation: mark prices, instruments, exposures and collateral."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

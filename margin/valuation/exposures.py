@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from margin.book.portfolio_batch import OPTION, PERP, Portfolios
 from margin.pricing.black76 import black76_greeks, black76_price
-
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 YEAR_SECONDS = 365.0 * 86_400.0
 

@@ -1,27 +1,28 @@
-"""Mark prices: which price each instrument is valued at, where it comes from and how old it is.
+"""Mark prices and vols: what values an instrument, where it comes from and how old it is.
 
-Whatever prices a position, a coin held as collateral or an underlying takes its price from here.
+Positions, collateral in coins and underlyings take their prices from here, options their vols.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from margin.valuation.view import MarketView
-from market.core.clock import HOUR
-from market.quotes.quotes import QuoteBoard
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+from market.core.arrays import Bools, Floats
+from market.core.clock import DAY, HOUR
+from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
 
 POST_IT = "post it to /v1/market/quotes"
 
 QUOTE_COIN = "USDT"
 """The coin that prices are in: a symbol XUSDT is what one X costs in it."""
+
+YEAR = 365 * DAY
+"""Nanoseconds."""
 
 STALE_INTERVALS = 2
 """A bar close, and without another limit a quoted mark, is stale beyond so many intervals."""
@@ -57,6 +58,8 @@ class MarketMarks:
 
     Attributes
     ----------
+    symbols:
+        Those of the view.
     spot:
         Of the symbols themselves: spot, and what collateral in a coin is worth.
     perpetual:
@@ -68,21 +71,21 @@ class MarketMarks:
     """
 
     def __init__(self, view: MarketView) -> None:
-        self._symbols = view.symbols
+        self.symbols = view.symbols
         self.spot = spot_marks(view)
         self.perpetual = perpetual_marks(view)
         self.row = view.index()
         self.oldest_hours = oldest_quote_hours(view)
 
     def find_price(self, name: str, symbol: str, *, perpetual: bool = False) -> tuple[int, str]:
-        """Row of a symbol that has a price; −1 and the reason where it has none.
+        """Row of a symbol that has a price; −1 and an error message where it has none.
 
         Parameters
         ----------
         name:
-            What is priced, for the reason.
+            The instrument or asset that is priced, for the message.
         symbol:
-            Whose price it is, with `perpetual` that of its perpetual.
+            The symbol of the price, with `perpetual` that of its perpetual.
         """
         row = self.row.get(symbol, -1)
         if row < 0:
@@ -231,3 +234,80 @@ def _select(view: MarketView, instruments: Sequence[str]) -> MarkPrices:
         quoted[row] = True
         stale[row] = ~fresh[used]
     return MarkPrices(price, quoted, age, stale, suspect)
+
+
+def option_vol(
+    strike: float, expiry: int, option: InstrumentQuote | None, quote: ExpiryQuote
+) -> tuple[float, int] | None:
+    """Annual vol of an option and the time of its quote, nanoseconds; None where there is none.
+
+    Its own quoted vol goes first, then the vols of its expiry by strike, see `vol_at_strike`, then
+    the SVI of its expiry: ``sqrt(w(k) / tau)`` with ``k = ln(strike / forward)`` and tau the years
+    from the quote to the expiry, because w is the variance that was left then.
+
+    Parameters
+    ----------
+    strike, expiry:
+        Of the option; nanoseconds.
+    option, quote:
+        Quotes of the option (None: not quoted) and of its expiry.
+
+    Returns
+    -------
+    A vol that is no finite number of 0 or more counts as none.
+    """
+    if option is not None and option.vol is not None:
+        return _sound(option.vol, option.ts)
+    if quote.vols:
+        return _sound(vol_at_strike(strike, quote.forward, quote.vols), quote.ts)
+    if quote.svi is None or quote.ts >= expiry:
+        return None
+    variance = svi_variance(_log_ratio(strike, quote.forward), quote.svi)
+    if not variance >= 0.0:
+        return None
+    return _sound(math.sqrt(variance / ((expiry - quote.ts) / YEAR)), quote.ts)
+
+
+def vol_at_strike(strike: float, forward: float, vols: Mapping[float, float]) -> float:
+    """The vol quoted at a strike; between strikes the total variance is linear in
+    ``ln(strike / forward)``, beyond the outermost ones the vol stays as it is.
+
+    At one expiry total variance is the square of the vol times the same years, so the squares are
+    interpolated.
+    """
+    if strike in vols:
+        return vols[strike]
+    strikes = sorted(vols)
+    places = [_log_ratio(each, forward) for each in strikes]
+    squares = [_square(vols[each]) for each in strikes]
+    return math.sqrt(float(np.interp(_log_ratio(strike, forward), places, squares)))
+
+
+def svi_variance(k: float, svi: tuple[float, float, float, float, float]) -> float:
+    """Total variance ``a + b (rho (k - m) + sqrt((k - m)^2 + sigma^2))`` at log-moneyness k.
+
+    References
+    ----------
+    Gatheral and Jacquier, "Arbitrage-free SVI volatility surfaces", Quantitative Finance 14 (2014)
+    59-71 (raw parametrisation).
+    """
+    a, b, rho, m, sigma = svi
+    return a + b * (rho * (k - m) + math.sqrt(_square(k - m) + _square(sigma)))
+
+
+def _sound(vol: float, ts: int) -> tuple[float, int] | None:
+    return (vol, ts) if 0.0 <= vol < math.inf else None
+
+
+def _log_ratio(value: float, by: float) -> float:
+    """``ln(value / by)`` of numbers above 0, also where the ratio leaves the range of float64."""
+    ratio = value / by
+    return math.log(ratio) if 0.0 < ratio < math.inf else math.log(value) - math.log(by)
+
+
+def _square(value: float) -> float:
+    """The square; infinite where it leaves the range of float64."""
+    try:
+        return float(value**2)
+    except OverflowError:
+        return math.inf

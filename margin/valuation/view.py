@@ -8,10 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from market.bars.daily_closes import DailyCloses
+from market.core.arrays import Bools, Floats
 from market.quotes.quotes import QuoteBoard
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,7 @@ class MarketView:
     suspect:
         Whether the newest price is quarantined, shape (S,).
     quotes:
-        What is told of options, perpetuals and coins beside the bars, none of it after `as_of`;
-        None where nothing is.
+        Quotes of options, perpetuals and coins, none after `as_of`; None where there are none.
     suspect_mark:
         Close of the newest bar where the outlier filter has not confirmed it yet, shape (S,); NaN
         where there is none. `mark` is then the last good close.

@@ -1,4 +1,4 @@
-"""What changed between two results: positions, prices, parameters."""
+"""The difference between two results by cause: positions, prices, parameters."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def difference(
             f"elapsed_seconds is {elapsed_seconds}; expected 0 or more, the earlier result first"
         )
     in_coin = coin_settled(rules_before)
-    moved = _at_prices_of(before, after, elapsed_seconds, in_coin)
+    repriced = _at_prices_of(before, after, elapsed_seconds, in_coin)
     (start,) = margins_of([before], rules_before)
-    (held,) = margins_of([moved], rules_before)
+    (traded,) = margins_of([repriced], rules_before)
     (priced,) = margins_of([after], rules_before)
     (end,) = margins_of([after], rules_after)
-    legs = (("positions", start, held), ("prices", held, priced), ("parameters", priced, end))
+    legs = (("positions", start, traded), ("prices", traded, priced), ("parameters", priced, end))
     return tuple(
         Step(name, *(late - early for early, late in zip(first, last, strict=True)))
         for name, first, last in legs
@@ -81,19 +81,20 @@ def difference(
 def _at_prices_of(before: Portfolio, after: Portfolio, elapsed: float, in_coin: bool) -> Portfolio:
     """The later portfolio at the earlier prices, as far as they are known."""
     underlyings = {
-        name: _earlier(before.underlyings.get(name), later, elapsed)
+        name: _earlier_underlying(before.underlyings.get(name), later, elapsed)
         for name, later in after.underlyings.items()
     }
-    vols = {leg_key(held): held.vol for held in before.positions}
-    pledges = {pledge.asset: pledge for pledge in before.collateral}
+    vols = {leg_key(position): position.vol for position in before.positions}
+    balances = {balance.asset: balance for balance in before.collateral}
     return Portfolio(
         after.cash,
         before.stable_price,
         underlyings,
         tuple(
-            _held(position, before, after, vols, elapsed, in_coin) for position in after.positions
+            _earlier_position(position, before, after, vols, elapsed, in_coin)
+            for position in after.positions
         ),
-        tuple(_pledged(pledge, pledges.get(pledge.asset)) for pledge in after.collateral),
+        tuple(_earlier_balance(late, balances.get(late.asset)) for late in after.collateral),
         _history(before, after),
     )
 
@@ -103,11 +104,11 @@ def _history(before: Portfolio, after: Portfolio) -> History | None:
     early, late = before.history, after.history
     if early is None or late is None:
         return late if early is None else early
-    needed = {held.underlying for held in after.positions} & set(late.closes)
+    needed = {position.underlying for position in after.positions} & set(late.closes)
     return early if needed <= set(early.closes) else late
 
 
-def _earlier(before: Underlying | None, after: Underlying, elapsed: float) -> Underlying:
+def _earlier_underlying(before: Underlying | None, after: Underlying, elapsed: float) -> Underlying:
     known = {} if before is None else {one.seconds_to_expiry: one for one in before.expiries}
     expiries = []
     for late in after.expiries:
@@ -118,7 +119,7 @@ def _earlier(before: Underlying | None, after: Underlying, elapsed: float) -> Un
     return msgspec.structs.replace(base, perp_price=perp, expiries=tuple(expiries))
 
 
-def _held(
+def _earlier_position(
     position: Holding,
     before: Portfolio,
     after: Portfolio,
@@ -129,9 +130,9 @@ def _held(
     if position.kind != "option":
         return _linear(position, before, after, in_coin)
     left = None if position.seconds_to_expiry is None else position.seconds_to_expiry + elapsed
-    moved = msgspec.structs.replace(position, seconds_to_expiry=left)
-    vol = vols.get(leg_key(moved))
-    return moved if vol is None else msgspec.structs.replace(moved, vol=vol)
+    position = msgspec.structs.replace(position, seconds_to_expiry=left)
+    vol = vols.get(leg_key(position))
+    return position if vol is None else msgspec.structs.replace(position, vol=vol)
 
 
 def _linear(position: Holding, before: Portfolio, after: Portfolio, in_coin: bool) -> Holding:
@@ -147,16 +148,18 @@ def _linear(position: Holding, before: Portfolio, after: Portfolio, in_coin: boo
         start, end = early.spot, late.spot
     if start is None or end is None:
         return position
-    made = position.quantity * (end - start)
+    gain = position.quantity * (end - start)
     if in_coin:
-        made /= start
+        gain /= start
         position = msgspec.structs.replace(position, quantity=position.quantity * end / start)
     if position.unrealised_pnl is None:
         return position
-    return msgspec.structs.replace(position, unrealised_pnl=position.unrealised_pnl - made)
+    return msgspec.structs.replace(position, unrealised_pnl=position.unrealised_pnl - gain)
 
 
-def _pledged(pledge: CollateralBalance, before: CollateralBalance | None) -> CollateralBalance:
+def _earlier_balance(
+    balance: CollateralBalance, before: CollateralBalance | None
+) -> CollateralBalance:
     if before is None:
-        return pledge
-    return msgspec.structs.replace(pledge, price=before.price, confidence=before.confidence)
+        return balance
+    return msgspec.structs.replace(balance, price=before.price, confidence=before.confidence)

@@ -1,4 +1,4 @@
-"""What a portfolio would need after a change, and what each of its positions needs now."""
+"""The figures of a portfolio after a change, and the marginal requirement of each position."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio
-from margin.book.portfolio_batch import flatten
 from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins
 from margin.rules.ruleset import RuleSet
-from margin.what_if.trades import Change, coin_settled, traded
-
-Floats = npt.NDArray[np.float64]
+from margin.what_if.trades import Change, apply_trades, coin_settled
+from market.core.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ def outcome(portfolio: Portfolio, ruleset: RuleSet) -> Outcome:
 def outcomes(
     portfolio: Portfolio, changes: Sequence[Change], ruleset: RuleSet
 ) -> tuple[Outcome, ...]:
-    """What a portfolio would need after each of some changes, the portfolio left as it is.
+    """The figures of a portfolio after each of some changes; the portfolio stays as it is.
 
     A trade at the mark leaves the mark-to-market as it is: cash pays what a bought option is
     worth, and takes what a closed position has gained. All changes are margined in one go.
@@ -72,7 +70,7 @@ def outcomes(
         A changed portfolio cannot be valued.
     """
     in_coin = coin_settled(ruleset)
-    changed = [traded(portfolio, change.trades, in_coin=in_coin) for change in changes]
+    changed = [apply_trades(portfolio, change.trades, in_coin=in_coin) for change in changes]
     margins = _margins([portfolio, *changed], ruleset)
     value = margins.mark_to_market
     deposits = np.array([change.deposit for change in changes])
@@ -85,8 +83,8 @@ def outcomes(
         (margins.maintenance_margin + margins.collateral_haircut)[1:],
     )
     return tuple(
-        Outcome(msgspec.structs.replace(other, cash=other.cash + more), *row)
-        for other, more, row in zip(
+        Outcome(msgspec.structs.replace(other, cash=other.cash + added), *row)
+        for other, added, row in zip(
             changed, paid.tolist(), np.column_stack(columns).tolist(), strict=True
         )
     )
@@ -100,21 +98,21 @@ def marginal_requirements(
     Each is closed at its mark in turn, the others held. The figures do not add up to the
     requirement where positions offset each other.
     """
-    closing = [Change(trades=(closed(held),)) for held in portfolio.positions]
+    closing = [Change(trades=(closing_trade(position),)) for position in portfolio.positions]
     now, *without = outcomes(portfolio, [Change(), *closing], ruleset)
     return tuple(
         MarginalRequirement(
-            held.name,
+            position.name,
             now.initial_requirement - other.initial_requirement,
             now.maintenance_requirement - other.maintenance_requirement,
         )
-        for held, other in zip(portfolio.positions, without, strict=True)
+        for position, other in zip(portfolio.positions, without, strict=True)
     )
 
 
-def closed(held: Holding, share: float = 1.0) -> Holding:
+def closing_trade(position: Holding, share: float = 1.0) -> Holding:
     """The trade that closes a share of a position."""
-    return msgspec.structs.replace(held, quantity=-share * held.quantity)
+    return msgspec.structs.replace(position, quantity=-share * position.quantity)
 
 
 def margins_of(

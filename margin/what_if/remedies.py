@@ -1,4 +1,4 @@
-"""What brings an account to a headroom: a deposit, or cuts, the cheapest first."""
+"""Remedies that bring an account to a headroom: a deposit, or cuts, the cheapest first."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from margin.add_on.add_on import deposit_to_meet
+from margin.add_on.bounds import deposit_to_meet
 from margin.book.case_portfolio import Portfolio
 from margin.rules.ruleset import RuleSet
-from margin.what_if.outcome import Outcome, closed, outcome, outcomes
+from margin.what_if.outcome import Outcome, closing_trade, outcome, outcomes
 from margin.what_if.trades import Change, coin_settled
-
-Floats = npt.NDArray[np.float64]
-Floats2d = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 _STEPS = 6
 _WIDTH = 32
@@ -51,12 +48,12 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Remedies:
-    """What would bring an account to a headroom.
+    """Ways to bring an account to a headroom.
 
     Attributes
     ----------
     headroom, target:
-        Net maintenance margin now, and wanted.
+        Net maintenance margin now, and to be reached.
     deposit:
         Cash that suffices alone, rounded up to the cent; 0 where nothing is missing.
     single:
@@ -99,7 +96,7 @@ def find_remedies(
     ruleset:
         The rules.
     target:
-        Net maintenance margin wanted, settlement currency.
+        Net maintenance margin to reach, settlement currency.
     costs, default_cost:
         Share of the underlying's price paid for a unit traded, by instrument.
 
@@ -171,8 +168,8 @@ class _Search:
         for _ in range(_STEPS):
             grid = np.linspace(low, high, _WIDTH + 2).tolist()
             changes = [self._change(portfolio, everything, share) for share in grid[1:-1]]
-            found = outcomes(portfolio, changes, self._ruleset)
-            enough = [one.maintenance_net_margin >= self._target for one in found]
+            tried = outcomes(portfolio, changes, self._ruleset)
+            enough = [one.maintenance_net_margin >= self._target for one in tried]
             at = enough.index(True) + 1 if any(enough) else _WIDTH + 1
             low, high = grid[at - 1], grid[at]
         upto = [self._change(portfolio, everything[: i + 1], high) for i in everything]
@@ -181,14 +178,14 @@ class _Search:
             for i, one in enumerate(outcomes(portfolio, upto, self._ruleset))
         ]
 
-    def _nets(self, portfolio: Portfolio) -> Floats2d:
+    def _nets(self, portfolio: Portfolio) -> Floats:
         """Headroom after cutting each share of `_SHARES` of each position alone, shape (P, S)."""
-        held = range(len(portfolio.positions))
-        found = self._after(portfolio, [(i, share) for i in held for share in _SHARES])
-        nets = np.array([one.maintenance_net_margin for one in found])
-        return nets.reshape(len(held), len(_SHARES))
+        count = len(portfolio.positions)
+        cuts = [(i, share) for i in range(count) for share in _SHARES]
+        nets = [after.maintenance_net_margin for after in self._after(portfolio, cuts)]
+        return np.array(nets).reshape(count, len(_SHARES))
 
-    def _sufficient(self, portfolio: Portfolio, nets: Floats2d) -> tuple[Cut, ...]:
+    def _sufficient(self, portfolio: Portfolio, nets: Floats) -> tuple[Cut, ...]:
         enough = nets >= self._target
         chosen = np.flatnonzero(enough.any(axis=1)).tolist()
         first = enough.argmax(axis=1)[chosen]
@@ -206,12 +203,12 @@ class _Search:
     ) -> list[float]:
         for _ in range(_STEPS):
             grid = np.linspace(low, high, _WIDTH + 2, axis=-1)
-            asked = [
+            cuts = [
                 (i, share)
                 for i, row in zip(chosen, grid[:, 1:-1].tolist(), strict=True)
                 for share in row
             ]
-            nets = [one.maintenance_net_margin for one in self._after(portfolio, asked)]
+            nets = [one.maintenance_net_margin for one in self._after(portfolio, cuts)]
             enough = np.array(nets).reshape(len(chosen), _WIDTH) >= self._target
             at = np.where(enough.any(axis=1), enough.argmax(axis=1) + 1, _WIDTH + 1)
             rows = np.arange(len(chosen))
@@ -225,18 +222,18 @@ class _Search:
 
     def _change(self, portfolio: Portfolio, chosen: Sequence[int], share: float) -> Change:
         cost = sum(self._cost(portfolio, i, share) for i in chosen)
-        return Change(-cost, tuple(closed(portfolio.positions[i], share) for i in chosen))
+        return Change(-cost, tuple(closing_trade(portfolio.positions[i], share) for i in chosen))
 
     def _cut(self, portfolio: Portfolio, i: int, share: float, headroom: float) -> Cut:
-        held = portfolio.positions[i]
+        position = portfolio.positions[i]
         cost = self._cost(portfolio, i, share)
-        return Cut(held.name, -share * held.quantity, share, cost, headroom)
+        return Cut(position.name, -share * position.quantity, share, cost, headroom)
 
     def _cost(self, portfolio: Portfolio, i: int, share: float) -> float:
-        held = portfolio.positions[i]
-        rate = self._costs.get(held.name, self._default)
-        price = 1.0 if self._in_coin else portfolio.underlyings[held.underlying].spot
-        return rate * share * abs(held.quantity) * price
+        position = portfolio.positions[i]
+        rate = self._costs.get(position.name, self._default)
+        price = 1.0 if self._in_coin else portfolio.underlyings[position.underlying].spot
+        return rate * share * abs(position.quantity) * price
 
     def _worth(self, portfolio: Portfolio, i: int, share: float, freed: float) -> float:
         cost = self._cost(portfolio, i, share)

@@ -8,16 +8,13 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from margin.book.case_portfolio import Holding, Portfolio
 from margin.rules.ruleset import RuleSet
 from margin.what_if.outcome import Outcome, outcomes
 from margin.what_if.trades import Change, coin_settled
+from market.core.arrays import Bools, Floats
 from market.core.errors import CaseError
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 Level = Literal["initial", "maintenance"]
 
@@ -48,7 +45,7 @@ def search_largest(fits: Callable[[Floats], Bools], unit: float) -> float:
 
     Returns
     -------
-    A size seen to fit; 0 where none does, infinite where every rung does.
+    A size that fits; 0 where none does, infinite where every rung does.
     """
     unit = min(max(unit, _SMALLEST_UNIT), _LARGEST_UNIT)
     sizes = np.concatenate([[0.0], unit * np.logspace(-6, 6, _RUNGS)])
@@ -83,7 +80,7 @@ def largest_size(
 ) -> float:
     """The largest size of a trade after which the net margin is at least `target`.
 
-    See `search_largest`. The rules alone are asked: no add-on.
+    See `search_largest`. By the rules alone: no add-on.
 
     Parameters
     ----------
@@ -96,7 +93,7 @@ def largest_size(
 
     Returns
     -------
-    Signed like the trade, and seen to fit; 0 where no size does, infinite where every rung does.
+    Signed like the trade, and fits; 0 where no size does, infinite where every rung does.
 
     Raises
     ------
@@ -131,7 +128,7 @@ def size_unit(portfolio: Portfolio, trade: Holding, ruleset: RuleSet) -> float:
     cash = abs(portfolio.cash) * (spot if coin_settled(ruleset) else 1.0)
     money = cash + sum(abs(one.amount * one.price) for one in portfolio.collateral)
     money += sum(
-        abs(held.quantity) * portfolio.underlyings[held.underlying].spot
-        for held in portfolio.positions
+        abs(position.quantity) * portfolio.underlyings[position.underlying].spot
+        for position in portfolio.positions
     )
     return money / spot if money > 0.0 else 1.0

@@ -14,16 +14,16 @@ from margin.rules.ruleset import RuleSet
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What would change.
+    """A deposit and trades.
 
     Attributes
     ----------
     deposit:
         Cash paid in, settlement currency; negative for a withdrawal.
     trades:
-        What would be bought, with `quantity` the amount added to the position (negative: sold). Of
-        a position that is held only what names it counts: kind, underlying and, of an option,
-        expiry, strike and type; a new option brings its vol.
+        `quantity` is the amount added to the position (negative: sold). Of an existing position
+        only the identity counts: kind, underlying and, of an option, expiry, strike and type; a
+        new option brings its vol.
     """
 
     deposit: float = 0.0
@@ -35,13 +35,15 @@ def coin_settled(ruleset: RuleSet) -> bool:
     return engine_of(ruleset).settles_in_coin(ruleset)
 
 
-def traded(portfolio: Portfolio, trades: Sequence[Holding], *, in_coin: bool = False) -> Portfolio:
+def apply_trades(
+    portfolio: Portfolio, trades: Sequence[Holding], *, in_coin: bool = False
+) -> Portfolio:
     """The portfolio with its positions changed and its cash as it was.
 
     An increase enters at the mark, so that the unrealised profit or loss stays; a reduction keeps
-    the share that is left of it, and a position that turns or closes keeps none. What a trade
-    costs or brings is what the mark-to-market would change by: see
-    `margin.what_if.outcome.outcomes`, which puts it into cash. `in_coin`: see `coin_settled`.
+    the share that is left of it, and a position that turns or closes keeps none. The cost of a
+    trade is the change of the mark-to-market: `margin.what_if.outcome.outcomes` puts it into cash.
+    `in_coin`: see `coin_settled`.
 
     Raises
     ------
@@ -49,27 +51,27 @@ def traded(portfolio: Portfolio, trades: Sequence[Holding], *, in_coin: bool = F
         The changed portfolio cannot be valued.
     """
     positions = list(portfolio.positions)
-    moved: list[Holding] = []
+    changed: list[Holding] = []
     for trade in trades:
         key = leg_key(trade)
-        same = [i for i, held in enumerate(positions) if leg_key(held) == key]
+        same = [i for i, position in enumerate(positions) if leg_key(position) == key]
         if not same:
-            moved.append(msgspec.structs.replace(trade, entry_price=None, unrealised_pnl=None))
-            positions.append(moved[-1])
+            changed.append(msgspec.structs.replace(trade, entry_price=None, unrealised_pnl=None))
+            positions.append(changed[-1])
             continue
-        netted = _netted([positions[i] for i in same], portfolio, in_coin)
-        left = _changed(netted, trade.quantity)
-        moved.append(left)
+        netted = _net([positions[i] for i in same], portfolio, in_coin)
+        left = _resize(netted, trade.quantity)
+        changed.append(left)
         positions[same[0]] = left
         for i in reversed(same[1:] if left.quantity != 0.0 else same):
             del positions[i]
-    for position in moved:  # the others were checked with the portfolio
+    for position in changed:  # the others were checked with the portfolio
         check_position(position, portfolio.underlyings)
     return msgspec.structs.replace(portfolio, positions=tuple(positions))
 
 
 def leg_key(holding: Holding) -> tuple[object, ...]:
-    """What tells one position from another."""
+    """Identity of a position within a portfolio."""
     if holding.kind != "option":
         return (holding.kind, holding.underlying)
     return (
@@ -100,31 +102,31 @@ def unrealised(holding: Holding, portfolio: Portfolio, in_coin: bool = False) ->
     return gained / holding.entry_price if in_coin else gained
 
 
-def _netted(same: Sequence[Holding], portfolio: Portfolio, in_coin: bool) -> Holding:
+def _net(same: Sequence[Holding], portfolio: Portfolio, in_coin: bool) -> Holding:
     """Lines of one instrument as one: quantities and what they have gained add up."""
     first = same[0]
-    quantity = sum(sorted(held.quantity for held in same))
+    quantity = sum(sorted(line.quantity for line in same))
     if first.kind == "option":
         return msgspec.structs.replace(first, quantity=quantity)
     return msgspec.structs.replace(
         first,
         quantity=quantity,
         entry_price=None,
-        unrealised_pnl=sum(sorted(unrealised(held, portfolio, in_coin) for held in same)),
-        unrealised_funding=sum(sorted(held.unrealised_funding for held in same)),
+        unrealised_pnl=sum(sorted(unrealised(line, portfolio, in_coin) for line in same)),
+        unrealised_funding=sum(sorted(line.unrealised_funding for line in same)),
     )
 
 
-def _changed(held: Holding, delta: float) -> Holding:
-    quantity = held.quantity + delta
-    if held.kind == "option" or held.unrealised_pnl is None:
-        return msgspec.structs.replace(held, quantity=quantity)
-    kept = 1.0
-    if held.quantity * delta < 0.0:
-        kept = max(0.0, quantity / held.quantity)
+def _resize(position: Holding, delta: float) -> Holding:
+    quantity = position.quantity + delta
+    if position.kind == "option" or position.unrealised_pnl is None:
+        return msgspec.structs.replace(position, quantity=quantity)
+    share = 1.0
+    if position.quantity * delta < 0.0:
+        share = max(0.0, quantity / position.quantity)
     return msgspec.structs.replace(
-        held,
+        position,
         quantity=quantity,
-        unrealised_pnl=kept * held.unrealised_pnl,
-        unrealised_funding=kept * held.unrealised_funding,
+        unrealised_pnl=share * position.unrealised_pnl,
+        unrealised_funding=share * position.unrealised_funding,
     )

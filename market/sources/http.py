@@ -127,15 +127,22 @@ class PreviousAddOnIn(Struct, frozen=True, forbid_unknown_fields=True):
     as_of: Time
 
 
-class AccountIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """One account as it stands; `history` is kept with the decision."""
+class AccountMessage(Struct, frozen=True, forbid_unknown_fields=True):
+    """One account as it stands, as the ledger keeps it; `history` is kept with the decision."""
 
     account_id: Name
     cash: float
-    positions: Annotated[list[PositionIn], Meta(max_length=MAX_POSITIONS)]
-    collateral: Annotated[list[BalanceIn], Meta(max_length=MAX_POSITIONS)] = []
+    positions: list[PositionIn]
+    collateral: list[BalanceIn] = []
     previous_add_on: PreviousAddOnIn | None = None
     history: dict[str, Any] | None = None
+
+
+class AccountIn(AccountMessage, frozen=True, forbid_unknown_fields=True):
+    """One account as it stands; `history` is kept with the decision."""
+
+    positions: Annotated[list[PositionIn], Meta(max_length=MAX_POSITIONS)]
+    collateral: Annotated[list[BalanceIn], Meta(max_length=MAX_POSITIONS)] = []
 
 
 def bar_updates(bars: Sequence[BarIn], known_at: int | None = None) -> Batch[BarUpdate]:
@@ -167,7 +174,7 @@ def quote_updates(quotes: Sequence[QuoteIn], known_at: int | None = None) -> Bat
     return _batch(quotes, update)
 
 
-def account_update(account: AccountIn, ts: int) -> AccountUpdate:
+def account_update(account: AccountMessage, ts: int) -> AccountUpdate:
     """The account of a request as it stands at a time; cash-like collateral stays collateral."""
     positions = (Position(p.instrument, p.quantity, p.entry_price) for p in account.positions)
     balances = (Balance(b.asset, b.amount) for b in account.collateral)
@@ -193,10 +200,10 @@ def quote_message(update: QuoteUpdate) -> QuoteIn:
     return QuoteIn(update.instrument, ts, **fields)
 
 
-def account_message(account: Account) -> AccountIn:
-    """The message of an account as it stands; raises `msgspec.ValidationError` where it
-    has more than a message can hold."""
-    return msgspec.convert(msgspec.to_builtins(account), AccountIn)
+def account_message(account: Account) -> AccountMessage:
+    """The message of an account as it stands; raises `msgspec.ValidationError` where a name is
+    none that a message can hold."""
+    return msgspec.convert(msgspec.to_builtins(account), AccountMessage)
 
 
 _NUMBERS = tuple(

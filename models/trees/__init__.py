@@ -1,1 +1,5 @@
 """Gradient-boosted trees as arrays: tables, contributions, bracketing of levels."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -117,12 +117,12 @@ class _Nodes:
         pending: list[tuple[dict[str, Any], list[int], int]] = [(root, [-1], 0)]
         while pending:
             node, links, parent = pending.pop()
-            own = len(self.feature)
-            links[parent] = own
+            index = len(self.feature)
+            links[parent] = index
             if "split_feature" in node:
                 self._append_split(node)
-                pending.append((node["right_child"], self.right, own))
-                pending.append((node["left_child"], self.left, own))
+                pending.append((node["right_child"], self.right, index))
+                pending.append((node["left_child"], self.left, index))
             else:
                 self._append(-1, 0.0, False, float(node["leaf_value"]))
 

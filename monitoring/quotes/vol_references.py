@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from margin.valuation.option_vol import YEAR
+from margin.valuation.marks import YEAR
 from market.bars.outlier_filter import MAX_GAP_HOURS, OutlierFilter
 from market.core.arrays import Bools, Floats
 from market.core.clock import DAY

@@ -163,8 +163,7 @@ def run(
 ) -> None:
     """Simulate, retrain, gate, register, score the book, then serve."""
     require("training", "run")
-    from pipelines.jobs.run import print_addresses
-    from pipelines.jobs.run import run as job
+    from pipelines.jobs.run import print_addresses, run as job
     from pipelines.reports.report import write_json
 
     settings = load_config(config)

@@ -11,7 +11,7 @@ from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Account, Book
 from market.core.errors import DataError
-from market.sources.http import AccountIn, account_update
+from market.sources.http import AccountMessage, account_update
 from models.bundle.bundle import Bundle
 from pipelines.config.config import Config
 from pipelines.data.accounts import dataset_options, label_market
@@ -42,7 +42,7 @@ def recorded_dataset(config: Config, market: Market, ruleset: RuleSet, bundle: B
             decision = record.payload["decision"]
             row = int(np.searchsorted(closes, record.as_of or 0, side="right")) - 1
             if decision["model"] == bundle.sha256 and decision["probability"] and row >= 0:
-                message = msgspec.convert(record.payload["account"], AccountIn)
+                message = msgspec.convert(record.payload["account"], AccountMessage)
                 account = account_update(message, record.as_of or 0).account
                 accounts[account.account_id, row] = account
     if not accounts:

@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
-from margin.rules.history import RuleHistory
-from margin.rules.history import load_history as load_rule_history
+from margin.rules.history import RuleHistory, load_history as load_rule_history
 from margin.rules.ruleset import RuleSet
 from market.bars.exogenous_files import ExogenousSources, add_exogenous
 from market.bars.history import MarketHistory, load_history

@@ -229,7 +229,7 @@ def _report(
         },
         "unknown": {
             "account_bars": history.unknown,
-            "of": history.margined,
+            "of": history.valuations,
             "problems": dict(sorted(history.problems.items())[:_SHOWN]),
         },
     }

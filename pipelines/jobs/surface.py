@@ -186,7 +186,7 @@ def _figures(fits: ChainPoints, repair: Repair) -> dict[str, Any]:
         "butterfly_after": repair.butterfly_after,
         "calendar_free_before": _free(repair.calendar_before),
         "calendar_free_after": _free(repair.calendar_after),
-        "moved": repair.moved,
+        "moved": repair.is_changed,
     }
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from margin.book.requirement import compute_requirement
-from margin.floors import active_floors, largest_floor
+from margin.floors.registry import active_floors, largest_floor
 from margin.rules.floors import EMIR_MEASURES, FloorRules
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from margin.valuation.view import MarketView

@@ -22,13 +22,14 @@ import numpy.typing as npt
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio, Underlying
-from margin.book.portfolio_batch import Portfolios, flatten
+from margin.book.portfolio_batch import Portfolios
 from margin.book.requirement import compute_requirement
 from margin.engines.historical.rules import SimulationRules
 from margin.engines.historical.scenarios import historical_scenarios
 from margin.engines.registry import compute_margins
-from margin.floors import active_floors, largest_floor
+from margin.floors.registry import active_floors, largest_floor
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from market.accounts.book import Account, Book, Position
 from market.bars.history import MarketHistory, load_history

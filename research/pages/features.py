@@ -29,11 +29,11 @@ def features_page() -> str:
     sections: tuple[tuple[str, str, Sequence[Feature]], ...] = (
         (
             "Market features",
-            "One number per symbol, moved by each bar. r is the log return of a bar, O H L C V its "
-            "open, high, low, close and volume, n the number of bars an hour, W the bars of the "
-            f"window. A symbol is scored once it has {WARM_UP_HOURS} hours of history; features of "
-            "funding, basis, open interest and implied volatility are NaN in a market that lacks "
-            "them. A gap of over a day starts every feature anew but "
+            "One number per symbol, updated by each bar. r is the log return of a bar, O H L C V "
+            "its open, high, low, close and volume, n the number of bars an hour, W the bars of "
+            f"the window. A symbol is scored once it has {WARM_UP_HOURS} hours of history; "
+            "features of funding, basis, open interest and implied volatility are NaN in a market "
+            "that lacks them. A gap of over a day resets every feature except "
             f"{_listed([f.name for f in MARKET_FEATURES if f.survives_gaps])}.",
             MARKET_FEATURES,
         ),
@@ -55,7 +55,7 @@ def features_page() -> str:
         "# Features",
         "Generated from `features/registry.py` by `make docs`; do not edit.",
         "Monotone is the direction in which the probability of a call may move as the feature "
-        "rises: it rises, it falls, or is free to do either. Market and cross features reach a "
+        "rises: it rises, falls, or is free to do either. Market and cross features reach a "
         "model through account features only, so the direction is stated there.",
     ]
     for title, text, features in sections:

@@ -87,8 +87,9 @@ def results_page(
             "## The add-on at equal average margin",
             "",
             f"{backtest['account_hours']:,} account-hours, {backtest['span'][0]} to "
-            f"{backtest['span'][1]}; budget {backtest['budget']:.4f}. Counts are read off each "
-            "policy's frontier at the budget, so they need not be whole.",
+            f"{backtest['span'][1]}; budget {backtest['budget']:.4f}. Counts are "
+            "interpolated on each policy's frontier at the budget, so they need not be whole "
+            "numbers.",
             "",
             "| policy | matched | " + " | ".join(POLICY) + " |",
             "|---|---|" + "---|" * len(POLICY),
@@ -102,12 +103,12 @@ def results_page(
         ]
     if score is not None:
         lines += [
-            "## A book",
+            "## Scores of a book",
             "",
             f"{score['decisions']:,} decisions on {score['accounts']:,} accounts; "
             f"{score['with_model_add_on']:,} where the model asked for more than the floor, "
-            f"{score['degraded']:,} degraded, {score['deposit_to_meet']:,.2f} to deposit in all "
-            "(equity at birth is 1 an account).",
+            f"{score['degraded']:,} degraded, {score['deposit_to_meet']:,.2f} of deposits "
+            "required in total (the initial equity of an account is 1).",
             "",
         ]
     return "\n".join(lines)

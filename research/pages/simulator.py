@@ -103,30 +103,30 @@ def _real_bars() -> BarPanel:
 def _model(stored: MarketParameters) -> list[str]:
     provenance = stored.provenance
     return [
-        "## What it is",
+        "## Model",
         "Bars: log-volatility with a slow and a fast common part, a part of each coin and noise of "
         "each bar; leverage; Laplace jumps, common and own; calm and stress as a Markov chain that "
         "raises volatility and the market's share of every coin's variance; hours of the day; "
         "volume as a power of volatility (`market/simulator/prices.py`). Quotes: half-spread and "
         "depth as powers of volatility, basis with momentum, funding by the exchange's formula "
         "from the basis, an index of implied volatility from the model's own expectation over 30 "
-        "days, open interest (`market/simulator/quotes.py`). Bars are the same with and without "
-        "quotes, and more days or coins change none of the earlier numbers.",
-        "Left out: order flow and the impact of liquidations on prices; returns that can be "
+        "days, open interest (`market/simulator/quotes.py`). Bars do not depend on quotes, and "
+        "more days or coins do not change the earlier numbers.",
+        "Not modelled: order flow and the impact of liquidations on prices; returns that can be "
         "forecast; days of the week; delistings and gaps; dated futures and option surfaces.",
-        "## How it was fitted",
+        "## Fit to real data",
         f"Stored as `market/simulator/parameters/{stored.name}.toml` "
         f"(sha256 `{stored.sha256[:16]}`), by",
         f"```\n{provenance.command}\n```",
         f"on {provenance.source}, {provenance.span} (sha256 of the data "
         f"`{provenance.sha256[:16]}`). {provenance.notes}",
-        "Price, volatility, turnover, market share and hours come straight from the bars. The "
-        "hidden figures come from simulated moments: the facts below, measured on two simulated "
-        "histories as long as the real one, each in units of its tolerance, with a weak pull to "
-        "the figures of `assumed.toml`. Share and length of stress are conventions (a tenth of the "
-        "time, two days): the facts cannot tell them from the size of stress. Elasticities of "
-        "spread and depth: one calm day of quotes gives a lower bound; market microstructure "
-        "invariance with the fitted volume elasticity gives the rest.",
+        "Price, volatility, turnover, market share and hours come directly from the bars. The "
+        "unobserved parameters are fitted by simulated moments: the facts below, measured on two "
+        "simulated histories as long as the real one, each in units of its tolerance, with weak "
+        "shrinkage to the figures of `assumed.toml`. Share and length of stress are conventions (a "
+        "tenth of the time, two days): the facts cannot distinguish them from the size of stress. "
+        "Elasticities of spread and depth: one calm day of quotes gives a lower bound; market "
+        "microstructure invariance with the fitted volume elasticity gives the rest.",
     ]
 
 
@@ -151,8 +151,8 @@ def _facts(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
         "## Stylised facts of bars",
         f"{len(panel.symbols)} coins by the hour, {len(panel) // 24} days; real, and the mean, "
         f"lowest and highest of {len(markets)} simulated histories of the same length. Definitions "
-        "in `research/simulator_fit/stylised_facts.py`; a test holds the mean of three histories "
-        "to the tolerance.",
+        "in `research/simulator_fit/stylised_facts.py`; a test requires the mean of three "
+        "histories to be within the tolerance.",
         table(("fact", "real", "simulated", "range", "tolerance", "near"), rows),
     ]
 
@@ -211,8 +211,8 @@ def _quotes(panel: BarPanel, markets: Sequence[SimulatedMarket]) -> list[str]:
         f"index of {_INDEXED}, {len(panel) // 24} days. Fractions of notional a settlement; "
         "definitions in `research/simulator_fit/venue_statistics.py`.",
         table(("fact", "real", "simulated", "range"), rows),
-        "Standing apart: simulated funding is remembered for longer than real funding, because the "
-        "real basis returns faster when it is low than when it is high (slope of a settlement's "
+        "Differences: simulated funding has a longer memory than real funding, because the "
+        "real basis reverts faster when it is low than when it is high (slope of a settlement's "
         "mean basis on the one before, below / above the median: "
         + _persistence(pairs)
         + "); the real index drifts over months and follows realised volatility more closely than "
@@ -338,25 +338,25 @@ def _behaviour(market: SimulatedMarket) -> list[str]:
             (kind, f"{real.events} / {own.events}", f"{real.rate:.4f} / {own.rate:.4f}", *slopes)
         )
     return [
-        "## How account owners behave",
+        "## Behaviour of account owners",
         f"`market/simulator/populations/{POPULATION}.toml`: each hour an owner tops up, "
         "withdraws, cuts or closes with a chance that depends on leverage and on the loss or gain "
-        "since the last transfer (`market/simulator/account_behaviour.py`), at the mark in view "
-        f"and on nothing later. Rates are fitted to {len(records.covariates):,} account-hours of "
-        "an exchange's first months (Hyperliquid, February to May 2023), liquidated hours left "
+        "since the last transfer (`market/simulator/account_behaviour.py`), at the current "
+        f"mark and on nothing later. Rates are fitted to {len(records.covariates):,} account-hours "
+        "of an exchange's first months (Hyperliquid, February to May 2023), liquidated hours left "
         "out; the same regression on "
-        f"{len(sampled.covariates):,} sampled account-hours is beside it. Real (standard error) / "
-        "sampled; rate an hour at a leverage of five.",
+        f"{len(sampled.covariates):,} sampled account-hours is shown beside it. Real (standard "
+        "error) / sampled; hourly rate at a leverage of five.",
         table(("action", "events", "rate", "by leverage", "by loss", "by gain"), rows),
         "Share of hours with an action, in thousandths, real / sampled:",
         _bands(records, sampled),
         "Assumed and not measured: the share of free equity that is withdrawn, the leverage that a "
         "withdrawal may leave, the loss slope of top-ups (between the regression above and the "
-        "table below), and that every action moves all legs alike. The accounts are small, and "
-        "two months long; nothing here is a claim about a venue of today.",
+        "table below), and that every action changes all legs alike. The accounts are small and "
+        "two months long; they do not describe a venue of today.",
         "Aave's borrowers (175 accounts that were liquidated at some time, 2022 to 2025): actions "
-        "an hour by the change of BTC over the 24 hours before. Repayments, the clearest top-up, "
-        "rise with a fall alone.",
+        "per hour by the change of BTC over the previous 24 hours. Repayments, the clearest form "
+        "of top-up, rise only after a fall.",
         _aave(),
     ]
 

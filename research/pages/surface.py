@@ -16,7 +16,8 @@ import numpy as np
 
 from margin.pricing.black76 import black76_price
 from margin.surface.surface import VolSurface
-from margin.surface.svi import slopes, total_variance
+from margin.surface.svi import total_variance
+from market.core.arrays import Floats
 from market.core.clock import DAY, format_time
 from market.quotes.option_chain import VENUES, YEAR, OptionChain
 from market.quotes.option_chain_files import read_option_chain
@@ -64,15 +65,15 @@ def main() -> None:
 
 def _method() -> list[str]:
     return [
-        "## How it is made",
+        "## Method",
         "Each expiry is one raw SVI slice, `w(k) = a + b (rho (k - m) + sqrt((k - m)^2 + "
-        "sigma^2))`, fitted by weighted least squares in vol. A miss counts in half widths of the "
-        "bid-ask spread in vol, so that an error of 1 is at the bid or the ask. The starts are the "
-        "best of a net of (m, sigma) with the rest solved exactly (De Marco and Martini 2009); "
-        "Levenberg-Marquardt refines them. Butterflies (Durrleman's g under 0) and calendars "
-        "(total variance that falls in time) are penalised until little is left; a last step, "
-        "which always succeeds, takes the rest. `docs/adr/0022-slices-fitted-and-repaired.md` "
-        "says why and how.",
+        "sigma^2))`, fitted by weighted least squares in vol. Errors are measured in half widths "
+        "of the bid-ask spread in vol, so an error of 1 is at the bid or the ask. The fit starts "
+        "from the best points of a grid of (m, sigma) with the other parameters solved exactly "
+        "(De Marco and Martini 2009); Levenberg-Marquardt refines them. Butterflies (Durrleman's g "
+        "under 0) and calendars (total variance that falls in time) are penalised until little is "
+        "left; a last step, which always succeeds, removes the rest. "
+        "`docs/adr/0022-slices-fitted-and-repaired.md` explains the method.",
     ]
 
 
@@ -104,17 +105,17 @@ def _data(chains: Sequence[OptionChain], report: Mapping[str, Any]) -> list[str]
             f"({sources[chain.venue, 'marks']} of {len(own)} forwards from marks)"
         )
     return [
-        "## What the chains hold",
+        "## Option chains",
         table(
             ("exchange", "rows", "snapshots", "slices", "no bid", "no ask", "crossed or dropped"),
             rows,
         ),
         "- Forward: put-call parity of the marks in coin, `F = K / (1 - (C - P))`, the median over "
-        "strikes. The column underlying_price follows each expiry on Deribit and is one index for "
-        "all expiries on OKX, where it would bend every smile. Distance of the two: "
+        "strikes. The column underlying_price follows each expiry on Deribit but is one index for "
+        "all expiries on OKX, where it would distort every smile. Difference of the two: "
         f"{'; '.join(basis)}.",
-        "- Expiry: the files give a date. With the hour at which both exchanges settle, 08:00 UTC, "
-        "prices follow from mark vols; median distance of the two in coin over options of under "
+        "- Expiry: the files give a date. At the hour at which both exchanges settle, 08:00 UTC, "
+        "prices agree with mark vols; median difference of the two in coin over options of under "
         f"five days, with expiry at 0, 8 and 16 h UTC: {'; '.join(map(_expiry_hours, chains))}.",
         "- Units: prices in coin times the forward are USD; vols are per cent on Deribit and "
         "fractions on OKX, and a file whose median does not fit its exchange is refused.",
@@ -145,8 +146,8 @@ def _fit(report: Mapping[str, Any]) -> list[str]:
         "in vol (1% is one vol point); error in half widths, as minimised; free is before the "
         "repair. Inside: share of points with bid and ask whose fitted vol lies between them, "
         "beside the same share of the exchange's own marks, which is what a fit to marks can "
-        "reach at best. The rmse counts all points alike; where it exceeds the width, it is the "
-        "far strikes with the widest quotes, which the fit counts least.",
+        "reach at best. The rmse counts all points alike; where it exceeds the width, this is due "
+        "to the far strikes with the widest quotes, which have the least weight in the fit.",
         table(
             (
                 "exchange",
@@ -204,7 +205,7 @@ def _repair(report: Mapping[str, Any]) -> list[str]:
         ),
         f"{_total(report, 'calendars_in_quotes_before')} of "
         f"{_total(report, 'calendars_before')} crossings lie where both expiries are quoted; the "
-        "others come from wings beyond the quotes, whose slope a few strikes do not tell.",
+        "others come from wings beyond the quotes, whose slope a few strikes do not determine.",
     ]
 
 
@@ -226,8 +227,8 @@ def _failures(report: Mapping[str, Any]) -> list[str]:
         "## Slices that failed",
         f"{len(failed)} of {len(report['slices'])}: {unfitted} could not be fitted at all, the "
         f"others miss their quotes by more than {MISFIT:g} half widths (root mean square). They "
-        "stay in the surface, free of arbitrage, and are named so that nobody takes them for a "
-        "good fit.",
+        "stay in the surface, free of arbitrage, and are listed because they are not a good "
+        "fit.",
         table(("exchange", "coin", "snapshot", "expiry", "days", "reason"), rows),
     ]
 
@@ -284,14 +285,14 @@ def _limits(report: Mapping[str, Any]) -> list[str]:
         f"({sum(line['failed'] for line in short)} of {sum(line['slices'] for line in short)} "
         "slices of under a day fail). The points are the exchange's marks, themselves a model; on "
         f"OKX {_marks_outside_share(report, 'okx'):.0%} of them lie outside the bid and ask of the "
-        "same snapshot, and a fit to them does too. The files do not tell how far apart the quotes "
-        "of one snapshot were taken. The wings beyond the last strike are extrapolation held only "
-        "by Lee's bound, the neighbours in time and g; where the repair has to choose which of two "
-        "guessed wings gives way, it takes the cheaper one, not the true one. It goes from "
-        "neighbour to neighbour and not over all slices at once, so that a slice may be moved "
-        "further than the best joint fit would move it. Between expiries total variance is "
-        "linear: calendars cannot come in, butterflies are not excluded; "
-        f"{_butterflies_between(report)}. One month of daily snapshots holds no crash.",
+        "same snapshot, and a fit to them does too. The files do not state how far apart the "
+        "quotes of one snapshot were taken. The wings beyond the last strike are extrapolated, "
+        "bounded only by Lee's bound, the neighbours in time and g; where the repair has to choose "
+        "which of two extrapolated wings to move, it moves the cheaper one, which may be the true "
+        "one. It proceeds from neighbour to neighbour and not over all slices at once, so it may "
+        "move a slice further than the best joint fit would. Between expiries total variance is "
+        "linear: calendar arbitrage is impossible, butterflies are not excluded; "
+        f"{_butterflies_between(report)}. One month of daily snapshots contains no crash.",
     ]
 
 
@@ -303,7 +304,7 @@ def _butterflies_between(report: Mapping[str, Any]) -> str:
         for surface in _surfaces(report, exchange, coin).values():
             for near, far in pairwise(surface.raw):
                 k = np.concatenate([raw[3] + raw[4] * reach for raw in (near, far)])
-                values = [(total_variance(raw, k), *slopes(raw, k)) for raw in (near, far)]
+                values = [(total_variance(raw, k), *_slopes(raw, k)) for raw in (near, far)]
                 for share in (0.25, 0.5, 0.75):
                     w, first, second = (
                         (1.0 - share) * a + share * b for a, b in zip(*values, strict=True)
@@ -313,6 +314,13 @@ def _butterflies_between(report: Mapping[str, Any]) -> str:
                     found += bool(g.min() < 0.0)
                     looked_at += 1
     return f"{found} of {looked_at:,} smiles between two expiries of these chains have one"
+
+
+def _slopes(raw: Floats, k: Floats) -> tuple[Floats, Floats]:
+    """First and second derivative of total variance in k, each of the shape of `k`."""
+    _, b, rho, m, sigma = raw
+    square = (k - m) ** 2 + sigma * sigma
+    return b * (rho + (k - m) / np.sqrt(square)), b * sigma * sigma / square**1.5
 
 
 def _fit_time(file: Mapping[str, Any]) -> str:

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from margin.add_on.add_on import AddOn, bound_add_on, opening_requirement
+from margin.add_on.bounds import BINDINGS, AddOn, bound_add_on, opening_requirement
 from margin.rules.history import load_history
 from margin.rules.ruleset import load_ruleset
 from market.core.clock import format_time
@@ -158,9 +157,9 @@ def test_a_level_that_the_step_puts_on_the_cap_is_bound_by_the_cap() -> None:
     rules = load_ruleset("linear-tiers").add_on
     # No time has passed since the cap was set: the step allows no rise.
     got = bound_add_on(wanted, none, cap, level, none, np.array([100.0]), False, rules)
-    assert (got.level.tolist(), got.binding_names()) == ([300.0], ["cap"])
+    assert (got.level.tolist(), [BINDINGS[code] for code in got.binding]) == ([300.0], ["cap"])
     flat = bound_add_on(wanted, none, none, none, none, none, False, rules)
-    assert (flat.level.tolist(), flat.binding_names()) == ([0.0], ["floor"])
+    assert (flat.level.tolist(), [BINDINGS[code] for code in flat.binding]) == ([0.0], ["floor"])
 
 
 @pytest.mark.parametrize("rules", ["binance-usdm", "derive-srm-v2", "emir-tiers"])

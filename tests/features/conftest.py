@@ -54,25 +54,25 @@ def _walk(
     values[:, :, LOW] = np.exp(np.minimum(log_open, log_close) - reach[1])
     values[:, :, VOLUME] = np.exp(rng.normal(12.0, 1.0, (rows, count))) / values[:, :, CLOSE]
     opens = START + np.arange(rows, dtype=np.int64) * interval.nanoseconds
-    return BarPanel(interval, symbols, opens, values, _context(rng, rows, count, interval))
+    return BarPanel(interval, symbols, opens, values, _exogenous(rng, rows, count, interval))
 
 
-def _context(
+def _exogenous(
     rng: np.random.Generator, rows: int, count: int, interval: Interval
 ) -> npt.NDArray[np.float64]:
     """Funding every eight hours, the rest with every bar."""
-    context = np.empty((rows, count, EXOGENOUS_WIDTH))
-    context[:, :, FUNDING] = rng.normal(1e-5, 1e-5, (rows, count))
-    context[np.arange(rows) % (8 * interval.per_hour) != 0, :, FUNDING] = np.nan
+    exogenous = np.empty((rows, count, EXOGENOUS_WIDTH))
+    exogenous[:, :, FUNDING] = rng.normal(1e-5, 1e-5, (rows, count))
+    exogenous[np.arange(rows) % (8 * interval.per_hour) != 0, :, FUNDING] = np.nan
     steps = rng.standard_normal((3, rows, count)).cumsum(axis=1) / np.sqrt(rows)
-    context[:, :, OPEN_INTEREST] = 1e6 * np.exp(steps[0])
-    context[:, :, IMPLIED_VOLATILITY] = 0.6 * np.exp(0.2 * steps[1])
-    context[:, :, BASIS] = 1e-3 * steps[2]
+    exogenous[:, :, OPEN_INTEREST] = 1e6 * np.exp(steps[0])
+    exogenous[:, :, IMPLIED_VOLATILITY] = 0.6 * np.exp(0.2 * steps[1])
+    exogenous[:, :, BASIS] = 1e-3 * steps[2]
     surface = rng.standard_normal((3, rows, count)).cumsum(axis=1) / np.sqrt(rows)
-    context[:, :, SKEW] = 0.02 + 0.03 * surface[0]
-    context[:, :, TERM_SLOPE] = 0.05 * surface[1]
-    context[:, :, CURVATURE] = 0.01 + 0.01 * surface[2]
-    return context
+    exogenous[:, :, SKEW] = 0.02 + 0.03 * surface[0]
+    exogenous[:, :, TERM_SLOPE] = 0.05 * surface[1]
+    exogenous[:, :, CURVATURE] = 0.01 + 0.01 * surface[2]
+    return exogenous
 
 
 @pytest.fixture(scope="session")
@@ -152,10 +152,10 @@ def some_symbols() -> Callable[..., BarPanel]:
     ) -> BarPanel:
         names = symbols or tuple(panel.symbols[s] for s in columns)
         values = np.ascontiguousarray(panel.values[:, columns])
-        context = None
+        exogenous = None
         if panel.exogenous is not None:
-            context = np.ascontiguousarray(panel.exogenous[:, columns])
-        return BarPanel(panel.interval, names, panel.opens, values, context)
+            exogenous = np.ascontiguousarray(panel.exogenous[:, columns])
+        return BarPanel(panel.interval, names, panel.opens, values, exogenous)
 
     return choose
 
@@ -204,7 +204,7 @@ def holed_panel(gappy_panel: Callable[[str], BarPanel]) -> Callable[[str], BarPa
 
 @pytest.fixture(scope="session")
 def frames() -> Callable[[BarPanel], list[pd.DataFrame]]:
-    """Each symbol's bars and context as a frame with a row for every row of the panel.
+    """Each symbol's bars and exogenous series as a frame with a row for every row of the panel.
 
     Beside the columns of the panel: opened and closed, the times; r, the log return since the
     symbol's last bar; turnover.

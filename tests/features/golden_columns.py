@@ -55,13 +55,13 @@ def panel() -> BarPanel:
     values[150:153, 1] = np.nan
     values[260:286, 2] = np.nan
     values[190:194, 0, 4] = 0.0
-    context = u[:, :, 5:].copy()
-    context *= [1e-5, 1e6, 0.5, 1e-3, 0.04, 0.05, 0.02]
-    context[:, :, 2] += 0.4
-    context[np.isnan(values[:, :, 3])] = np.nan
-    context[:, 1, 2] = np.nan
+    exogenous = u[:, :, 5:].copy()
+    exogenous *= [1e-5, 1e6, 0.5, 1e-3, 0.04, 0.05, 0.02]
+    exogenous[:, :, 2] += 0.4
+    exogenous[np.isnan(values[:, :, 3])] = np.nan
+    exogenous[:, 1, 2] = np.nan
     opens = parse_time("2025-01-01T00:00:00Z") + HOUR * np.arange(ROWS, dtype=np.int64)
-    return BarPanel(INTERVALS["1h"], SYMBOLS, opens, values, context)
+    return BarPanel(INTERVALS["1h"], SYMBOLS, opens, values, exogenous)
 
 
 def market() -> MarketFeatures:

@@ -161,7 +161,7 @@ def accounts() -> AccountRows:
     )
 
 
-def moved_columns(market: MarketFeatures, other: MarketFeatures) -> set[str]:
+def changed_columns(market: MarketFeatures, other: MarketFeatures) -> set[str]:
     rows = accounts()
     before, after = (compute_features(compute_aggregates(rows, m)) for m in (market, other))
     return {
@@ -181,7 +181,7 @@ def test_account_columns_read_the_market_columns_that_they_declare(
     for f, column in enumerate(registry.MARKET_COLUMNS):
         values = walked.values.copy()
         values[:, :, f] = 1.37 * values[:, :, f] + 1e-3
-        assert moved_columns(walked, replace(walked, values=values)) == readers[column], column
+        assert changed_columns(walked, replace(walked, values=values)) == readers[column], column
 
 
 def test_account_columns_read_the_correlations_that_they_declare(walked: MarketFeatures) -> None:
@@ -191,7 +191,7 @@ def test_account_columns_read_the_correlations_that_they_declare(walked: MarketF
     ):
         other = replace(walked, **{field: 0.9 * getattr(walked, field)})
         declared = {f.name for f in ACCOUNT_FEATURES if source in f.inputs}
-        assert moved_columns(walked, other) == declared, source
+        assert changed_columns(walked, other) == declared, source
 
 
 @pytest.mark.parametrize("feature", MARKET_FEATURES, ids=lambda feature: feature.name)
@@ -202,10 +202,10 @@ def test_market_features_read_the_series_that_they_declare(
     assert panel.exogenous is not None
     read = set()
     for k, source in enumerate(source for source in SOURCES if source.startswith("context.")):
-        context = panel.exogenous.copy()
-        context[100:, :, k] *= 1.0 + 0.01 * np.arange(200)[:, None]
+        exogenous = panel.exogenous.copy()
+        exogenous[100:, :, k] *= 1.0 + 0.01 * np.arange(200)[:, None]
         before, after = (
-            run(feature, replace(panel, exogenous=c)) for c in (panel.exogenous, context)
+            run(feature, replace(panel, exogenous=c)) for c in (panel.exogenous, exogenous)
         )
         if not np.array_equal(before, after, equal_nan=True):
             read.add(source)

@@ -29,6 +29,7 @@ def _factories() -> list[Callable[..., Feature]]:
         importlib.import_module(f"features.{family}.{path.stem}")
         for family in FAMILIES
         for path in sorted((root / family.replace(".", "/")).glob("*.py"))
+        if path.stem != "__init__"
     ]
     return [
         function

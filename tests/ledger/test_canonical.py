@@ -5,8 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ledger.canonical import canonical_bytes, read_canonical, sha256_of
 from market.core.errors import LedgerError

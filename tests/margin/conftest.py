@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def make_view() -> Callable[..., MarketView]:
             "correlation": np.eye(3),
             **columns,
         }
-        arrays = {
+        arrays: dict[str, Any] = {
             key: np.array(value, dtype=np.bool_ if key == "suspect" else np.float64)
             for key, value in given.items()
         }

@@ -6,10 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
-from margin.add_on.add_on import deposit_to_meet
+from margin.add_on.bounds import deposit_to_meet
 from margin.add_on.explain import explain_engine
 from margin.add_on.reduction import reduction_fractions
 from margin.add_on.solver import required_level
@@ -21,9 +20,9 @@ from margin.liquidation.partial import next_step, smallest_share
 from margin.liquidation.prices import bankruptcy_crossing, liquidation_crossing
 from margin.rules.liquidation import LiquidationRules, PartialRules
 from margin.rules.ruleset import list_rulesets, load_ruleset
-from margin.surface.repair import _lifted
-from margin.surface.slice_fit import SliceFit, SlicePoints, measured
-from margin.valuation.option_vol import option_vol, svi_variance, vol_at_strike
+from margin.surface.repair import _lift
+from margin.surface.slice_fit import SliceFit, SlicePoints, measure_fit
+from margin.valuation.marks import option_vol, svi_variance, vol_at_strike
 from margin.valuation.view import MarketView
 from margin.what_if.remedies import find_remedies
 from market.accounts.book import Account, Balance, Book, Position
@@ -163,7 +162,7 @@ def test_a_cut_of_any_account_is_a_share_and_its_parts_are_numbers(
     book = Book.of([wild, Account("sound", 1.0, (Position("BTCUSDT-PERP", 0.01),))])
     got = compute_requirement(book, market, rules)
     assert got.problems.keys() <= {0}
-    shares = reduction_fractions(got.margined, rules, np.full(2, level))
+    shares = reduction_fractions(got, rules, np.full(2, level))
     assert 0.0 <= shares[1] <= 1.0
     for i in {0, 1} - got.problems.keys():
         assert 0.0 <= shares[i] <= 1.0
@@ -211,10 +210,10 @@ def test_a_vol_from_extreme_quotes_is_a_number_or_none(
 def test_a_slice_is_lifted_or_refused(level: float) -> None:
     k = np.linspace(-0.5, 0.5, 9)
     points = SlicePoints(0.1, k, np.full(9, 0.5), np.full(9, 0.01))
-    fit: SliceFit = measured(points, np.array([0.02, 0.1, -0.3, 0.0, 0.2]))
+    fit: SliceFit = measure_fit(points, np.array([0.02, 0.1, -0.3, 0.0, 0.2]))
     earlier = np.array([level, 0.0, 0.0, 0.0, 0.1])
     try:
-        lifted = _lifted(points, fit, earlier).raw[0]
+        lifted = _lift(points, fit, earlier).raw[0]
     except DataError:
         assert not 1e-18 <= level < 1e6
         return

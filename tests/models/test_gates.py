@@ -72,7 +72,7 @@ def test_reasons_name_the_failed_safety_gates_only() -> None:
     assert len(decision.gates) == 3
 
 
-def test_champion_that_is_trained_again_is_not_said_to_be_the_first() -> None:
+def test_champion_that_is_trained_again_is_not_reported_as_the_first() -> None:
     first = decide_promotion([], has_champion=False)
     again = decide_promotion([], has_champion=False, is_champion=True)
     assert first.verdict == again.verdict == "promoted"
@@ -169,14 +169,14 @@ def test_not_worse_beyond_chance(
     [(1.1, 1.2, True), (1.2, 1.1, False), (0.5, 2.0, True), (0.49, 2.0, False), (1.5, 0.0, True)],
 )
 def test_stress_ratio_is_to_be_no_farther_from_one(own: float, other: float, passed: bool) -> None:
-    found = stress_gate("ftx", 8, "rival", own, other, "promotion")
+    found = stress_gate("ftx", 8, "baseline", own, other, "promotion")
     assert found is not None
     assert found.passed is passed
     assert (found.name, found.value, found.limit) == ("stress_ftx_8h", own, other)
 
 
-def test_stress_window_without_events_is_not_judged() -> None:
-    assert stress_gate("ftx", 8, "rival", None, None, "promotion") is None
+def test_stress_window_without_events_has_no_gate() -> None:
+    assert stress_gate("ftx", 8, "baseline", None, None, "promotion") is None
 
 
 def test_weak_groups_are_named_and_none_at_all_pass() -> None:

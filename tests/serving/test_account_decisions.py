@@ -13,8 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 import uvicorn
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ledger.records import Entry
 from ledger.store import Ledger

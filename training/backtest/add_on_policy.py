@@ -20,8 +20,8 @@ from numba import njit
 from features.account.frame import compute_aggregates, set_headroom
 from features.state.market_state import MarketFeatures
 from features.state.snapshot import MarketSnapshot
-from margin.add_on.add_on import add_on_cap, bound_add_on, in_stress
-from margin.floors import active_floors, largest_floor
+from margin.add_on.bounds import add_on_cap, bound_add_on, in_stress
+from margin.floors.registry import active_floors, largest_floor
 from margin.rules.ruleset import AddOnRules, RuleSet
 from market.bars.history import MarketHistory
 from market.core.errors import ModelError

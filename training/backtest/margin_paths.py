@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from features.registry import ADV, CROSS_VOLATILITY
 from features.state.market_state import MarketFeatures
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import row_sums
 from margin.floors.liquidity import closing_costs
 from margin.rules.floors import LiquidityRules
 from margin.rules.ruleset import RuleSet
@@ -23,7 +23,7 @@ from market.core.clock import HOUR, format_time
 from market.core.errors import DataError
 from training.labels.account_panel import (
     AccountPanel,
-    AccountTimes,
+    PanelTimes,
     hashed_order,
     offsets,
     ranges,
@@ -120,7 +120,7 @@ def sample_margin_paths(
 
     # Valued from the opening, because an account that breached before the span is left out.
     lengths = first + hours + FOLLOW_HOURS - opened
-    times = AccountTimes(
+    times = PanelTimes(
         np.repeat(chosen, lengths), hourly[ranges(opened, lengths)], offsets(lengths), 1.0
     )
     whole = value_panel(intervals, times, market, ruleset)

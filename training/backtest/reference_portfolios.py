@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.book_paths import book_paths
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import row_sums
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Book
 from market.core.clock import DAY
@@ -21,7 +21,7 @@ from training.backtest.var_backtests import (
 )
 from training.labels.account_panel import (
     AccountPanel,
-    AccountTimes,
+    PanelTimes,
     hashed_order,
     offsets,
     ranges,
@@ -122,7 +122,7 @@ def draw_portfolios(
     portfolios = _fixed_books(intervals, chosen, leverage, weight, history.mark[days[0]])
     times = value_panel(
         portfolios,
-        AccountTimes(
+        PanelTimes(
             np.repeat(np.arange(len(chosen)), len(days)),
             np.tile(days, len(chosen)),
             offsets(np.full(len(chosen), len(days))),

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from decisions.book_scoring import account_rows
 from features.account.frame import AccountRows, LegGreeks
-from margin.book.account_figures import AccountFigures
+from margin.book.account_requirement import Requirement
 from margin.book.book_paths import book_paths
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import row_sums
 from margin.engines.equity_paths import BookPaths
 from margin.rules.ruleset import RuleSet
 from training.labels.book_intervals import BookIntervals
@@ -23,7 +23,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class AccountTimes:
+class PanelTimes:
     """N account-times: K accounts, each at evenly spaced decision times.
 
     Attributes
@@ -49,7 +49,7 @@ class AccountPanel:
     Attributes
     ----------
     start, step_hours:
-        See `AccountTimes`.
+        See `PanelTimes`.
     rows:
         What the features read of each.
     figures:
@@ -62,7 +62,7 @@ class AccountPanel:
     start: Ints
     step_hours: float
     rows: AccountRows
-    figures: AccountFigures
+    figures: Requirement
     usable: Bools
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class AccountPanel:
 
 
 def value_panel(
-    intervals: BookIntervals, times: AccountTimes, market: LabelMarket, ruleset: RuleSet
+    intervals: BookIntervals, times: PanelTimes, market: LabelMarket, ruleset: RuleSet
 ) -> AccountPanel:
     """Value books at account-times under a rule set of any engine.
 
@@ -104,7 +104,7 @@ def value_panel(
     return AccountPanel(times.start, times.step_hours, rows, figures, usable)
 
 
-def value_rows(paths: BookPaths, index: Ints, row: Ints) -> tuple[AccountRows, AccountFigures]:
+def value_rows(paths: BookPaths, index: Ints, row: Ints) -> tuple[AccountRows, Requirement]:
     """Books at market rows: what features and rules read of them, as decisions do."""
     figures = paths.figures(index, row)
     return replace(account_rows(figures, np.arange(len(figures))), row=row), figures

@@ -16,7 +16,7 @@ def new_state(symbols: int) -> Floats:
     """State before any bar, shape (4, P): products, squares of either symbol and count of the
     P = S (S - 1) / 2 pairs, in the rows of the matrix below its diagonal.
 
-    The moments of a pair are kept over the bars that both symbols have, so the correlation stays
+    The moments of a pair are weight over the bars that both symbols have, so the correlation stays
     within [-1, 1] whatever is missing.
     """
     return np.zeros((4, symbols * (symbols - 1) // 2))
@@ -45,7 +45,7 @@ def kernel(inputs, state, out, decay, warm_up):  # type: ignore[no-untyped-def]
     symbols, pairs = inputs.shape[1], state.shape[1]
     products, squares, others, counts = state[0], state[1], state[2], state[3]
     returns, known = np.empty(symbols), np.empty(symbols)
-    a, b, both, found = np.empty(pairs), np.empty(pairs), np.empty(pairs), np.empty(pairs)
+    a, b, both, ratios = np.empty(pairs), np.empty(pairs), np.empty(pairs), np.empty(pairs)
     for t in range(inputs.shape[2]):
         resets = 0.0
         for i in range(symbols):
@@ -62,10 +62,10 @@ def kernel(inputs, state, out, decay, warm_up):  # type: ignore[no-untyped-def]
                 a[p + j], b[p + j], both[p + j] = returns[i], returns[j], known[i] * known[j]
             p += i
         for p in range(pairs):
-            kept = 1.0 - both[p] * (1.0 - decay)
-            products[p] = kept * products[p] + both[p] * (a[p] * b[p])
-            squares[p] = kept * squares[p] + both[p] * (a[p] * a[p])
-            others[p] = kept * others[p] + both[p] * (b[p] * b[p])
+            weight = 1.0 - both[p] * (1.0 - decay)
+            products[p] = weight * products[p] + both[p] * (a[p] * b[p])
+            squares[p] = weight * squares[p] + both[p] * (a[p] * a[p])
+            others[p] = weight * others[p] + both[p] * (b[p] * b[p])
             counts[p] += both[p]
         for p in range(pairs):
             scale = np.sqrt(squares[p] * others[p])
@@ -73,11 +73,11 @@ def kernel(inputs, state, out, decay, warm_up):  # type: ignore[no-untyped-def]
             # Chosen, not min and max, which would branch.
             ratio = ratio if ratio < 1.0 else 1.0  # noqa: FURB136
             ratio = ratio if ratio > -1.0 else -1.0  # noqa: FURB136
-            found[p] = ratio if counts[p] >= warm_up else np.nan
+            ratios[p] = ratio if counts[p] >= warm_up else np.nan
         p = 0
         for i in range(symbols):
             out[t, i, i] = 1.0
             for j in range(i):
-                out[t, i, j] = found[p]
-                out[t, j, i] = found[p]
+                out[t, i, j] = ratios[p]
+                out[t, j, i] = ratios[p]
                 p += 1

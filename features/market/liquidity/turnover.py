@@ -16,8 +16,8 @@ def relative_turnover(short_hours: float, long_hours: float) -> MarketFeature:
     """Log of the mean turnover of a short window over that of a long one.
 
     Formula: ``ln((1 + mean_short(V C)) / (1 + mean_long(V C)))``; one unit of the settlement
-    currency keeps silence finite. Unit: log ratio. Missing bars are left out of the means; NaN
-    until the long window is full or while under half of either is there.
+    currency keeps it finite without trades. Unit: log ratio. Missing bars are left out of the
+    means; NaN until the long window is full or while under half of either is there.
 
     References
     ----------

@@ -8,8 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from margin.book.portfolio_batch import Portfolios
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import Portfolios, row_sums
 from margin.engines.base import Engine
 from margin.engines.historical.losses import Losses, simulated_losses, tail_length
 from margin.engines.historical.positions import ShockedPositions, shocked_positions
@@ -21,7 +20,7 @@ from margin.engines.historical.rules import (
 from margin.engines.historical.scenarios import Scenarios, ScenarioSet, historical_scenarios
 from margin.engines.margins import Margins, Part, RankedScenario
 from margin.rules.ruleset import RuleSet
-from margin.valuation.collateral import pledge_values
+from margin.valuation.collateral import collateral_values
 from market.bars.daily_closes import DailyCloses, empty_daily_closes
 from market.core.clock import format_time
 from market.core.errors import CaseError
@@ -90,7 +89,7 @@ class HistoricalEngine(Engine):
         rules = ruleset.engine_rules(SimulationRules)
         positions, found, _ = _simulate(portfolios, rules)
         start, legs = portfolios.start, len(portfolios.kind)
-        held = pledge_values(portfolios)
+        held = collateral_values(portfolios)
         pnl = row_sums(start, portfolios.unrealised)
         value = row_sums(start, positions.option_values(legs))
         extra = rules.initial_multiple - 1.0
@@ -135,7 +134,7 @@ class HistoricalEngine(Engine):
                 parts.append(Part("unrealised profit and loss", name, pnl, pnl))
             if values[leg] != 0.0:
                 parts.append(Part("option value", name, float(values[leg]), float(values[leg])))
-        parts += pledge_values(portfolios).parts(portfolios, account)
+        parts += collateral_values(portfolios).parts(portfolios, account)
 
         def margin(name: str, amount: float) -> None:
             if amount != 0.0:
@@ -226,7 +225,7 @@ def _larger(portfolios: Portfolios, first: Losses, second: Losses) -> tuple[Floa
 def _history(portfolios: Portfolios) -> DailyCloses:
     if portfolios.history is not None:
         return portfolios.history
-    if len(portfolios.kind) == 0 and not portfolios.pledges.risk_cancelling.any():
+    if len(portfolios.kind) == 0 and not portfolios.collateral.risk_cancelling.any():
         return empty_daily_closes(())
     raise CaseError(
         "the rule set simulates history and none is given; add to the portfolio "

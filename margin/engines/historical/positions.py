@@ -62,10 +62,14 @@ class ShockedPositions(NamedTuple):
 
 def shocked_positions(portfolios: Portfolios) -> ShockedPositions:
     """What of N portfolios moves: every leg and the risk-cancelling collateral."""
-    pledges, underlyings, expiries = portfolios.pledges, portfolios.underlyings, portfolios.expiries
+    balances, underlyings, expiries = (
+        portfolios.collateral,
+        portfolios.underlyings,
+        portfolios.expiries,
+    )
     n, legs = len(portfolios), len(portfolios.kind)
-    pledge_owner = np.repeat(np.arange(n), np.diff(pledges.start))
-    shocked = np.flatnonzero(pledges.risk_cancelling & (pledges.underlying >= 0) & ~pledges.cash)
+    balance_owner = np.repeat(np.arange(n), np.diff(balances.start))
+    shocked = np.flatnonzero(balances.risk_cancelling & (balances.underlying >= 0) & ~balances.cash)
     terms = np.zeros((legs + len(shocked), _WIDTH))
     at = portfolios.underlying
     mark = np.where(portfolios.kind == PERP, underlyings.perp_price[at], underlyings.spot[at])
@@ -82,16 +86,16 @@ def shocked_positions(portfolios: Portfolios) -> ShockedPositions:
     terms[options, IS_CALL] = portfolios.call[options]
     terms[options, DISCOUNT] = np.exp(-years * np.maximum(expiries.rate[expiry], 0.0))
     _fill_values(terms)
-    worth = pledges.amount * pledges.price / portfolios.stable_price[pledge_owner]
+    worth = balances.amount * balances.price / portfolios.stable_price[balance_owner]
     terms[legs:, LINEAR] = worth[shocked]
     owner = np.repeat(np.arange(n), np.diff(portfolios.start))
-    owner = np.concatenate([owner, pledge_owner[shocked]])
+    owner = np.concatenate([owner, balance_owner[shocked]])
     order = np.argsort(owner, kind="stable")
     start = np.zeros(n + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner, minlength=n), out=start[1:])
     return ShockedPositions(
         start=start,
-        underlying=np.concatenate([at, pledges.underlying[shocked]])[order],
+        underlying=np.concatenate([at, balances.underlying[shocked]])[order],
         leg=np.concatenate([np.arange(legs), np.full(len(shocked), -1)])[order],
         terms=terms[order],
     )

@@ -23,3 +23,7 @@ References
 Derive, "Portfolio Margin" (PMRM2): the form in full. Deribit and Paradex, "Portfolio Margin": the
 same form with fewer parts.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,7 +15,7 @@ from margin.engines.scenario.parameters import SECONDS_PER_YEAR
 from margin.engines.scenario.rules import ScenarioRules
 from margin.engines.scenario.units import Units
 from margin.pricing.normal import normal_cdf
-from margin.valuation.collateral import PledgeValues
+from margin.valuation.collateral import CollateralValues
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class Contingencies:
         ``(1 - confidence) * oracle_conf_factor * |size| * spot`` where the smallest confidence
         concerned is under the threshold, shape (L,); of initial margin only. A perp concerns spot
         and perp, an option spot, perp where one is held, and its expiry.
-    oracle_of_pledge:
+    oracle_of_balance:
         The same of each collateral balance and its value, shape (B,).
     """
 
@@ -45,7 +45,7 @@ class Contingencies:
     naked_short: Floats
     naked_short_initial_extra: Floats
     oracle: Floats
-    oracle_of_pledge: Floats
+    oracle_of_balance: Floats
 
     @property
     def leg_maintenance(self) -> Floats:
@@ -60,7 +60,7 @@ class Contingencies:
 
 
 def contingencies(
-    portfolios: Portfolios, units: Units, held: PledgeValues, rules: ScenarioRules
+    portfolios: Portfolios, units: Units, held: CollateralValues, rules: ScenarioRules
 ) -> Contingencies:
     """Contingencies of every leg and collateral balance."""
     underlyings, row = portfolios.underlyings, portfolios.underlying
@@ -71,20 +71,20 @@ def contingencies(
         portfolios.start, portfolios.expiry, portfolios.strike, portfolios.quantity
     ) * np.where(option, underlyings.spot[row], 0.0)
     least = _leg_confidence(portfolios, units)
-    pledges = portfolios.pledges
+    balances = portfolios.collateral
     # A balance without an underlying of its own is backed by that of its account.
-    of = np.where(pledges.underlying < 0, units.underlying[units.of_pledge], pledges.underlying)
+    of = np.where(balances.underlying < 0, units.underlying[units.of_balance], balances.underlying)
     known = of >= 0
     spot_confidence = np.ones(len(of))
     spot_confidence[known] = underlyings.spot_confidence[of[known]]
-    pledge_least = np.minimum(pledges.confidence, spot_confidence)
+    balance_least = np.minimum(balances.confidence, spot_confidence)
     return Contingencies(
         perp=rules.perp_mm_contingency * linear,
         perp_initial_extra=rules.perp_im_extra_contingency * linear,
         naked_short=rules.short_option_mm_contingency * naked,
         naked_short_initial_extra=rules.short_option_im_extra_contingency * naked,
         oracle=_oracle_charge(least, notional, rules),
-        oracle_of_pledge=_oracle_charge(pledge_least, np.maximum(held.own_value, 0.0), rules),
+        oracle_of_balance=_oracle_charge(balance_least, np.maximum(held.balance_value, 0.0), rules),
     )
 
 

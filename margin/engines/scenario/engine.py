@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.book.portfolio_batch import OPTION, Portfolios
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import OPTION, Portfolios, row_sums
 from margin.engines.base import Engine
 from margin.engines.margins import Margins, Part, RankedScenario
 from margin.engines.scenario.contingencies import Contingencies, contingencies
@@ -18,7 +17,7 @@ from margin.engines.scenario.results import ScenarioResults, scenario_results
 from margin.engines.scenario.rules import ScenarioRules
 from margin.engines.scenario.units import Units, units_of
 from margin.rules.ruleset import RuleSet
-from margin.valuation.collateral import PledgeValues, pledge_values
+from margin.valuation.collateral import CollateralValues, collateral_values
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,7 +27,7 @@ class _Calculation:
     """Everything that margins and parts are read from."""
 
     units: Units
-    held: PledgeValues
+    held: CollateralValues
     results: ScenarioResults
     charges: Contingencies
     im_factor: float
@@ -85,7 +84,7 @@ class ScenarioEngine(Engine):
             }
 
         oracle = row_sums(start, charges.oracle)
-        oracle += row_sums(portfolios.pledges.start, charges.oracle_of_pledge)
+        oracle += row_sums(portfolios.collateral.start, charges.oracle_of_balance)
         initial = components(calculation.im_factor) | {
             "depeg": 0.0 + calculation.peg_factor * (scenario + basis - lacking),
             "perp_initial_extra": 0.0 - row_sums(start, charges.perp_initial_extra),
@@ -158,10 +157,10 @@ def _parts(alone: Portfolios, calculation: _Calculation, ruleset: RuleSet) -> tu
             for leg, name in enumerate(alone.name)
             if least[leg] != 0.0 or extra[leg] != 0.0
         ]
-    first = alone.pledges.start[0]
+    first = alone.collateral.start[0]
     parts += [
-        Part("oracle confidence", alone.pledges.asset[first + b], -float(amount), 0.0)
-        for b, amount in enumerate(charges.oracle_of_pledge)
+        Part("oracle confidence", alone.collateral.asset[first + b], -float(amount), 0.0)
+        for b, amount in enumerate(charges.oracle_of_balance)
         if amount != 0.0
     ]
     return tuple(parts)
@@ -184,7 +183,7 @@ def _ranked(
 def _calculate(portfolios: Portfolios, ruleset: RuleSet) -> _Calculation:
     rules = ruleset.engine_rules(ScenarioRules)
     units = units_of(portfolios, ruleset)
-    held = pledge_values(portfolios)
+    held = collateral_values(portfolios)
     return _Calculation(
         units=units,
         held=held,

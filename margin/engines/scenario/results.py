@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.book.portfolio_batch import Portfolios
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import Portfolios, row_sums
 from margin.engines.scenario.contingencies import position_deltas
 from margin.engines.scenario.grid import Grid
 from margin.engines.scenario.kernel import NO_LOSS, Inputs, Legs, Terms, scenario_kernel
@@ -16,7 +15,7 @@ from margin.engines.scenario.parameters import Parameters
 from margin.engines.scenario.rules import ScenarioRules
 from margin.engines.scenario.units import Units, leg_prices
 from margin.rules.ruleset import RuleSet
-from margin.valuation.collateral import PledgeValues
+from margin.valuation.collateral import CollateralValues
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -54,7 +53,7 @@ class ScenarioResults:
 
 
 def scenario_results(
-    portfolios: Portfolios, units: Units, held: PledgeValues, ruleset: RuleSet
+    portfolios: Portfolios, units: Units, held: CollateralValues, ruleset: RuleSet
 ) -> ScenarioResults:
     """Run the grid of a rule set over every unit."""
     rules = ruleset.engine_rules(ScenarioRules)
@@ -69,9 +68,9 @@ def scenario_results(
     )
     expiries = portfolios.expiries
     terms = Terms(expiries.seconds, expiries.forward, expiries.rate)
-    moved = np.where(portfolios.pledges.risk_cancelling, held.own_value, 0.0)
+    moved = np.where(portfolios.collateral.risk_cancelling, held.balance_value, 0.0)
     collateral = np.zeros(len(units.portfolio))
-    np.add.at(collateral, units.of_pledge, moved)
+    np.add.at(collateral, units.of_balance, moved)
     pnl, basis, worst, value, leg_pnl = scenario_kernel(
         units.start, Inputs(legs, terms, Grid.of(rules), Parameters.of(rules)), collateral
     )

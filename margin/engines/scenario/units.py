@@ -29,14 +29,14 @@ class Units:
         Row of the portfolio, shape (G,).
     underlying:
         Row in `margin.book.portfolio_batch.Underlyings`, −1 where nothing names one, shape (G,).
-    of_pledge:
+    of_balance:
         Unit of each collateral balance, shape (B,).
     """
 
     start: Ints
     portfolio: Ints
     underlying: Ints
-    of_pledge: Ints
+    of_balance: Ints
 
     def legs(self) -> Ints:
         """Unit of each leg, shape (L,)."""
@@ -57,15 +57,15 @@ def units_of(portfolios: Portfolios, ruleset: RuleSet) -> Units:
         Legs that belong together do not stand together.
     """
     _check_prices(portfolios)
-    pledges, size = portfolios.pledges, len(portfolios.underlyings.name) + 1
+    balances, size = portfolios.collateral, len(portfolios.underlyings.name) + 1
     owner = np.repeat(np.arange(len(portfolios)), np.diff(portfolios.start))
     key = owner * size + portfolios.underlying
     first = _run_starts(portfolios, key)
     held = key[first]
     counts = np.diff(np.append(first, len(key)))
-    pledge_owner = np.repeat(np.arange(len(portfolios)), np.diff(pledges.start))
-    moved = pledges.risk_cancelling & (pledges.underlying >= 0)
-    named = pledge_owner[moved] * size + pledges.underlying[moved]
+    balance_owner = np.repeat(np.arange(len(portfolios)), np.diff(balances.start))
+    moved = balances.risk_cancelling & (balances.underlying >= 0)
+    named = balance_owner[moved] * size + balances.underlying[moved]
     # Collateral that moves with an underlying of which nothing is held is a unit too, and so is a
     # portfolio that nothing ties to an underlying.
     further = np.setdiff1d(named, held)
@@ -78,12 +78,12 @@ def units_of(portfolios: Portfolios, ruleset: RuleSet) -> Units:
     underlying[underlying == size - 1] = -1
     if ruleset.engine_rules(ScenarioRules).underlyings == "one":
         _check_single_underlying(portfolios, portfolio, underlying, ruleset)
-    _check_pledges(portfolios, pledge_owner, portfolio)
-    of_pledge = np.searchsorted(portfolio, pledge_owner)
+    _check_balances(portfolios, balance_owner, portfolio)
+    of_balance = np.searchsorted(portfolio, balance_owner)
     by_key = np.argsort(keys)
-    of_pledge[moved] = by_key[np.searchsorted(keys, named, sorter=by_key)]
+    of_balance[moved] = by_key[np.searchsorted(keys, named, sorter=by_key)]
     start = np.concatenate([[0], np.cumsum(counts)])
-    return Units(start, portfolio, underlying, of_pledge)
+    return Units(start, portfolio, underlying, of_balance)
 
 
 def leg_prices(portfolios: Portfolios) -> Floats:
@@ -168,13 +168,13 @@ def _check_single_underlying(
     raise BatchError(errors)
 
 
-def _check_pledges(portfolios: Portfolios, owner: Ints, portfolio: Ints) -> None:
+def _check_balances(portfolios: Portfolios, owner: Ints, portfolio: Ints) -> None:
     """Collateral that moves with the underlying must say with which where there are several."""
-    pledges = portfolios.pledges
-    open_ = pledges.risk_cancelling & (pledges.underlying < 0)
+    balances = portfolios.collateral
+    open_ = balances.risk_cancelling & (balances.underlying < 0)
     several = np.bincount(portfolio, minlength=len(portfolios))[owner] > 1
     if (open_ & several).any():
-        asset = pledges.asset[int(np.flatnonzero(open_ & several)[0])]
+        asset = balances.asset[int(np.flatnonzero(open_ & several)[0])]
         raise InstrumentError(
             f"collateral {asset!r} is risk_cancelling in an account of several underlyings; give "
             "its underlying",

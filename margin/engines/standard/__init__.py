@@ -24,3 +24,7 @@ References
 ----------
 Derive, "Standard Margin"; Deribit, "Linear USDC Options" and "Linear Perpetual".
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from margin.book.portfolio_batch import Portfolios
-from margin.engines.standard.rules import Figures, StandardRules
+from margin.engines.standard.rules import FiguresByName, StandardRules
 from margin.rules.ruleset import CollateralRules
-from margin.valuation.collateral import pledge_values
+from margin.valuation.collateral import collateral_values
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -43,7 +43,7 @@ class BaseCollateral:
 def base_collateral(
     portfolios: Portfolios,
     rules: StandardRules,
-    figures: Figures,
+    figures: FiguresByName,
     unit: Floats,
     haircuts: CollateralRules,
 ) -> BaseCollateral:
@@ -63,16 +63,16 @@ def base_collateral(
     haircuts:
         ``[collateral]`` of the rule set.
     """
-    pledges = portfolios.pledges
-    held = pledge_values(portfolios)
-    base = (pledges.underlying >= 0) & ~pledges.cash
-    value = held.own_value.copy()
-    initial = value - held.own_initial_haircut
-    maintenance = value - held.own_maintenance_haircut
+    balances = portfolios.collateral
+    held = collateral_values(portfolios)
+    base = (balances.underlying >= 0) & ~balances.cash
+    value = held.balance_value.copy()
+    initial = value - held.balance_initial_haircut
+    maintenance = value - held.balance_maintenance_haircut
     confidence = np.zeros(len(value))
-    row = pledges.underlying[base]
+    row = balances.underlying[base]
     spot = portfolios.underlyings.spot[row]
-    worth = pledges.amount[base] * spot / unit[row]
+    worth = balances.amount[base] * spot / unit[row]
     value[base] = worth
     if rules.settlement == "coin":
         initial[base] = maintenance[base] = worth
@@ -82,7 +82,7 @@ def base_collateral(
     maintenance[base] = worth * factor
     initial[base] = worth * factor * scale
     if haircuts.initial_extra_haircuts is not UNSET:
-        extra = np.array([haircuts.initial_extra_haircut(asset) for asset in pledges.asset])[base]
+        extra = np.array([haircuts.initial_extra_haircut(asset) for asset in balances.asset])[base]
         kept = np.maximum(factor * scale - extra, 0.0)
         initial[base] = np.where((worth > 0.0) & (extra > 0.0), worth * kept, initial[base])
     trust = portfolios.underlyings.spot_confidence[row]

@@ -13,7 +13,7 @@ from margin.engines.standard.contingencies import Contingencies, contingencies
 from margin.engines.standard.expiry_margin import ExpiryMargins, expiry_margins
 from margin.engines.standard.linear_margin import LinearMargins, linear_margins
 from margin.engines.standard.option_margin import option_marks
-from margin.engines.standard.rules import Figures, StandardRules
+from margin.engines.standard.rules import FiguresByName, StandardRules
 from margin.rules.ruleset import RuleSet
 from market.core.errors import InstrumentError
 
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 class Breakdown:
     """Perps and spot, options by expiry, collateral and contingencies of N portfolios."""
 
-    figures: Figures
+    figures: FiguresByName
     linear: LinearMargins
     options: ExpiryMargins
     collateral: BaseCollateral
@@ -54,21 +54,21 @@ def settlement_unit(portfolios: Portfolios, rules: StandardRules) -> Floats:
     Raises
     ------
     InstrumentError
-        Settlement is in coin, and a portfolio holds or pledges more than one of them.
+        Settlement is in coin, and a portfolio has positions or collateral of more than one of them.
     """
     if rules.settlement == "quote":
         return np.ones(len(portfolios.underlyings.name))
-    pledges = portfolios.pledges
-    counts = (np.diff(portfolios.start), np.diff(pledges.start))
-    legs, balances = (np.repeat(np.arange(len(portfolios)), count) for count in counts)
-    owner = np.concatenate([legs, balances[~pledges.cash]])
-    row = np.concatenate([portfolios.underlying, pledges.underlying[~pledges.cash]])
+    balances = portfolios.collateral
+    counts = (np.diff(portfolios.start), np.diff(balances.start))
+    legs, balance_owner = (np.repeat(np.arange(len(portfolios)), count) for count in counts)
+    owner = np.concatenate([legs, balance_owner[~balances.cash]])
+    row = np.concatenate([portfolios.underlying, balances.underlying[~balances.cash]])
     coin = np.full(len(portfolios), -1)
     coin[owner[::-1]] = row[::-1]  # of several the first stays
     wrong = np.flatnonzero((row != coin[owner]) | (row < 0))
     if len(wrong):
         assets = [
-            asset for asset, cash in zip(pledges.asset, pledges.cash, strict=True) if not cash
+            asset for asset, cash in zip(balances.asset, balances.cash, strict=True) if not cash
         ]
         name = (*portfolios.name, *assets)[wrong[0]]
         first = coin[owner[wrong[0]]]

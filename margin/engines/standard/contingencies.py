@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.portfolio_batch import OPTION, PERP, Portfolios
-from margin.engines.standard.rules import Figures
+from margin.engines.standard.rules import FiguresByName
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class Contingencies:
     confidence: Floats
 
 
-def contingencies(portfolios: Portfolios, figures: Figures, unit: Floats) -> Contingencies:
+def contingencies(portfolios: Portfolios, figures: FiguresByName, unit: Floats) -> Contingencies:
     """``depeg_factor * (threshold - stable price) * S * size`` and ``(1 - confidence) * oc_factor
     * S * size``, the size being that of perps and spot and of short options.
 

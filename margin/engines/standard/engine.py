@@ -14,8 +14,8 @@ from margin.book.portfolio_batch import (
     CollateralBalances,
     Portfolios,
     Underlyings,
+    row_sums,
 )
-from margin.book.segment_sums import row_sums
 from margin.engines.base import Engine
 from margin.engines.margins import Margins, Part
 from margin.engines.standard.breakdown import Breakdown, break_down
@@ -67,20 +67,20 @@ class StandardEngine(Engine):
         """
         breakdown = break_down(portfolios, ruleset)
         linear, options, collateral = breakdown.linear, breakdown.options, breakdown.collateral
-        start, pledged = portfolios.start, portfolios.pledges.start
+        start, balance_start = portfolios.start, portfolios.collateral.start
         initial, maintenance = _levels(breakdown)
         positions = portfolios.cash + row_sums(start, linear.pnl) + row_sums(start, options.value)
         extra = breakdown.extra.depeg + breakdown.extra.confidence
         lacking = collateral.maintenance - collateral.initial + collateral.confidence
         return Margins(
-            mark_to_market=positions + row_sums(pledged, collateral.value),
-            equity=positions + row_sums(pledged, collateral.maintenance),
+            mark_to_market=positions + row_sums(balance_start, collateral.value),
+            equity=positions + row_sums(balance_start, collateral.maintenance),
             initial_margin=row_sums(start, linear.initial + extra)
             + _option_requirement(portfolios, breakdown, initial)
-            + row_sums(pledged, lacking),
+            + row_sums(balance_start, lacking),
             maintenance_margin=row_sums(start, linear.maintenance)
             + _option_requirement(portfolios, breakdown, maintenance),
-            collateral_haircut=row_sums(pledged, collateral.value - collateral.maintenance),
+            collateral_haircut=row_sums(balance_start, collateral.value - collateral.maintenance),
             initial=_components(portfolios, breakdown, initial)
             | _contingencies(portfolios, breakdown),
             maintenance=_components(portfolios, breakdown, maintenance)
@@ -153,7 +153,7 @@ def _option_requirement(portfolios: Portfolios, breakdown: Breakdown, level: _Le
 
 def _components(portfolios: Portfolios, breakdown: Breakdown, level: _Level) -> dict[str, Floats]:
     options, base = breakdown.options, breakdown.collateral.base
-    start, pledged = portfolios.start, portfolios.pledges.start
+    start, balance_start = portfolios.start, portfolios.collateral.start
     in_loss = options.legs_by_loss(level.by_loss)
     counted = np.where(in_loss, 0.0, options.counted)
     isolated = np.where(in_loss, 0.0, level.legs - options.counted)
@@ -165,8 +165,8 @@ def _components(portfolios: Portfolios, breakdown: Breakdown, level: _Level) -> 
         "option_margin": row_sums(start, isolated),
         "max_loss": row_sums(options.start, np.where(level.by_loss, options.worst_payoff, 0.0)),
         "unpaired_calls": row_sums(options.start, np.where(level.by_loss, level.unpaired, 0.0)),
-        "base_collateral": row_sums(pledged, np.where(base, level.collateral, 0.0)),
-        "collateral": row_sums(pledged, np.where(base, 0.0, level.collateral)),
+        "base_collateral": row_sums(balance_start, np.where(base, level.collateral, 0.0)),
+        "collateral": row_sums(balance_start, np.where(base, 0.0, level.collateral)),
     }
 
 
@@ -177,7 +177,7 @@ def _contingencies(portfolios: Portfolios, breakdown: Breakdown) -> dict[str, Fl
         row_sums(portfolios.start, breakdown.extra.depeg),
         row_sums(portfolios.start, np.where(option, 0.0, doubt)),
         row_sums(portfolios.start, np.where(option, doubt, 0.0)),
-        row_sums(portfolios.pledges.start, breakdown.collateral.confidence),
+        row_sums(portfolios.collateral.start, breakdown.collateral.confidence),
     )
     return {name: 0.0 - charge for name, charge in zip(CONTINGENCIES, charges, strict=True)}
 
@@ -217,10 +217,10 @@ def _expiry_parts(portfolios: Portfolios, breakdown: Breakdown, account: int) ->
 
 
 def _collateral_parts(portfolios: Portfolios, breakdown: Breakdown, account: int) -> Iterator[Part]:
-    pledges, held = portfolios.pledges, breakdown.collateral
-    for b in range(pledges.start[account], pledges.start[account + 1]):
+    balances, held = portfolios.collateral, breakdown.collateral
+    for b in range(balances.start[account], balances.start[account + 1]):
         name = "base collateral" if held.base[b] else "collateral after haircut"
-        yield Part(name, pledges.asset[b], float(held.initial[b]), float(held.maintenance[b]))
+        yield Part(name, balances.asset[b], float(held.initial[b]), float(held.maintenance[b]))
 
 
 def _depeg_parts(portfolios: Portfolios, breakdown: Breakdown, account: int) -> Iterator[Part]:
@@ -243,13 +243,13 @@ def _confidence_parts(portfolios: Portfolios, breakdown: Breakdown, account: int
             kind = "option" if portfolios.kind[leg] == OPTION else "perp"
             name = f"low {kind} confidence: {feed} {trust:.12g}"
             yield Part(name, portfolios.name[leg], 0.0 - charge, 0.0)
-    pledges = portfolios.pledges
-    for b in range(pledges.start[account], pledges.start[account + 1]):
+    balances = portfolios.collateral
+    for b in range(balances.start[account], balances.start[account + 1]):
         charge = float(breakdown.collateral.confidence[b])
         if charge != 0.0:
-            trust = portfolios.underlyings.spot_confidence[pledges.underlying[b]]
+            trust = portfolios.underlyings.spot_confidence[balances.underlying[b]]
             name = f"low base confidence: spot {trust:.12g}"
-            yield Part(name, pledges.asset[b], 0.0 - charge, 0.0)
+            yield Part(name, balances.asset[b], 0.0 - charge, 0.0)
 
 
 def _least_trusted(portfolios: Portfolios, leg: int) -> tuple[str, float]:

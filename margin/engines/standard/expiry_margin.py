@@ -11,7 +11,7 @@ from numba import njit
 
 from margin.book.portfolio_batch import OPTION, Portfolios
 from margin.engines.standard.option_margin import isolated_margins
-from margin.engines.standard.rules import Figures, StandardRules
+from margin.engines.standard.rules import FiguresByName, StandardRules
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -94,7 +94,11 @@ class _Expiries(NamedTuple):
 
 
 def expiry_margins(
-    portfolios: Portfolios, rules: StandardRules, figures: Figures, unit: Floats, marks: Floats
+    portfolios: Portfolios,
+    rules: StandardRules,
+    figures: FiguresByName,
+    unit: Floats,
+    marks: Floats,
 ) -> ExpiryMargins:
     """The margin of every expiry: the sum of isolated margins, or the largest loss if smaller.
 

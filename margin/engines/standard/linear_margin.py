@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.portfolio_batch import OPTION, PERP, Portfolios
-from margin.engines.standard.rules import Figures, StandardRules
+from margin.engines.standard.rules import FiguresByName, StandardRules
 from market.core.errors import RuleSetError
 
 Floats = npt.NDArray[np.float64]
@@ -32,7 +32,7 @@ class LinearMargins:
 
 
 def linear_margins(
-    portfolios: Portfolios, rules: StandardRules, figures: Figures, unit: Floats
+    portfolios: Portfolios, rules: StandardRules, figures: FiguresByName, unit: Floats
 ) -> LinearMargins:
     """``(rate + per_unit * |size|) * price * |size|``, like a perpetual for spot too.
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margin.book.portfolio_batch import OPTION, Portfolios
-from margin.engines.standard.rules import Figures
+from margin.engines.standard.rules import FiguresByName
 from margin.pricing.black76 import black76_price
 
 Floats = npt.NDArray[np.float64]
@@ -34,7 +34,7 @@ def option_marks(portfolios: Portfolios) -> Floats:
 
 
 def isolated_margins(
-    portfolios: Portfolios, marks: Floats, figures: Figures
+    portfolios: Portfolios, marks: Floats, figures: FiguresByName
 ) -> tuple[Floats, Floats]:
     """Initial and maintenance margin of one unit of each short option, its mark included.
 

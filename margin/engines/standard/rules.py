@@ -15,7 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from margin.rules.values import NonNegative
 
-Figures = Mapping[str, npt.NDArray[np.float64]]
+FiguresByName = Mapping[str, npt.NDArray[np.float64]]
 """Every figure of U underlyings by its key, shape (U,) each."""
 
 
@@ -94,7 +94,7 @@ class StandardRules(Struct, frozen=True, forbid_unknown_fields=True):
         value: float = getattr(self, key) if own is UNSET else own
         return value
 
-    def figures(self, underlyings: tuple[str, ...]) -> Figures:
+    def figures(self, underlyings: tuple[str, ...]) -> FiguresByName:
         """Every figure of U underlyings by its key, shape (U,) each."""
         place = {name: i for i, name in enumerate(dict.fromkeys(underlyings))}
         row = np.array([place[name] for name in underlyings], dtype=np.int64)

@@ -1,1 +1,5 @@
 """The tier engine: rates that rise with the notional of a position."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

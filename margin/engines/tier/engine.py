@@ -9,8 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from margin.book.portfolio_batch import OPTION, PERP, Portfolios
-from margin.book.segment_sums import row_sums
+from margin.book.portfolio_batch import OPTION, PERP, Portfolios, row_sums
 from margin.engines.base import Engine
 from margin.engines.equity_paths import BookPaths, MarketPath
 from margin.engines.margins import Margins, Part
@@ -18,7 +17,7 @@ from margin.engines.tier.paths import tier_paths
 from margin.engines.tier.rules import Bracket, TierRules
 from margin.engines.tier.scaling import LegMargins, leg_margins, scaling_of
 from margin.rules.ruleset import RuleSet
-from margin.valuation.collateral import pledge_values
+from margin.valuation.collateral import collateral_values
 from market.accounts.book import Book
 from market.core.errors import InstrumentError
 
@@ -55,7 +54,7 @@ class TierEngine(Engine):
         """
         margins = _leg_margins(portfolios, ruleset)
         start = portfolios.start
-        held = pledge_values(portfolios)
+        held = collateral_values(portfolios)
         pnl = row_sums(start, portfolios.unrealised)
 
         def components(haircut: Floats, legs: Floats) -> dict[str, Floats]:
@@ -92,7 +91,7 @@ class TierEngine(Engine):
                 part = Part(step, name, 0.0 - float(initial[leg]), 0.0 - float(maintenance[leg]))
                 if step == "tier margin" or part.initial != 0.0 or part.maintenance != 0.0:
                     parts.append(part)
-        return (*parts, *pledge_values(portfolios).parts(portfolios, account))
+        return (*parts, *collateral_values(portfolios).parts(portfolios, account))
 
     def with_brackets(
         self, ruleset: RuleSet, brackets: Mapping[str, tuple[Bracket, ...]]

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from msgspec import UNSET
 from numba import njit
 
-from margin.book.account_figures import AccountFigures, Collateral, LegPrices
+from margin.book.account_requirement import Collateral, Requirement
 from margin.book.book_symbols import BookSymbols, book_symbols
-from margin.book.segment_sums import row_entries, row_sums
+from margin.book.portfolio_batch import row_entries, row_sums
 from margin.engines.equity_paths import EquityPaths, Extremes, MarketPath, RowSpans
 from margin.engines.tier.rules import TierRules
 from margin.engines.tier.tiers import TierTable, bracket_table, tier_margin
@@ -106,7 +106,7 @@ class TierPaths:
         )
         return EquityPaths(start, headroom, margin, lowest, problems={})
 
-    def figures(self, index: Ints, row: Ints) -> AccountFigures:
+    def figures(self, index: Ints, row: Ints) -> Requirement:
         """A missing mark gives NaN figures."""
         history, books, table = self._market.history, self._linear, self._table
         start, legs = row_entries(books.leg_start, index)
@@ -120,7 +120,7 @@ class TierPaths:
         leg_row = np.repeat(row, np.diff(leg_start))
         leg_notional = self._book.leg_quantity[positions] * history.mark[leg_row, leg_symbol]
         waiting = history.waiting
-        return AccountFigures(
+        return Requirement(
             equity=equity,
             initial_margin=row_sums(start, table.initial(notional, symbol)),
             maintenance_margin=maintenance,
@@ -129,15 +129,14 @@ class TierPaths:
             leg_start=leg_start,
             leg_symbol=leg_symbol,
             leg_notional=leg_notional,
-            leg_prices=LegPrices(
-                self._market.age_hours[leg_row, leg_symbol],
+            leg_age_hours=self._market.age_hours[leg_row, leg_symbol],
+            leg_suspect=(
                 np.zeros(len(leg_row), dtype=np.bool_)
                 if waiting is None
-                else waiting[leg_row, leg_symbol],
+                else waiting[leg_row, leg_symbol]
             ),
             problems={},
             collateral=self._collateral(index, row),
-            options=None,
         )
 
     def _collateral(self, index: Ints, row: Ints) -> Collateral:

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET
 
-from margin.add_on.rounding import round_up
+from margin.engines.tier.rounding import round_up
 from margin.engines.tier.rules import TierRules
 from margin.engines.tier.tiers import bracket_table
+from margin.rules.asset_weights import liability_weight
 from margin.rules.ruleset import RuleSet
-from margin.valuation.asset_weights import liability_weight
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

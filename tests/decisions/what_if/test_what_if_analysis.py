@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from margin.floors.depth import half_spreads
 from margin.rules.history import load_history
 from margin.rules.ruleset import load_ruleset
-from margin.valuation.half_spreads import half_spreads
 from market.core.clock import DAY
 
 RULES = ("linear-tiers", "derive-srm", "derive-pmrm2", "deribit-standard")

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from features.account import adv_share, bounded_shares, distance
 from features.account.frame import AccountRows, compute_aggregates, compute_features, set_headroom

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from features.account.aggregates import FIRST_VOLATILITY
 from features.account.frame import AccountRows, LegGreeks, compute_aggregates, compute_features

@@ -249,7 +249,7 @@ def test_book_mean_is_unknown_only_to_books_that_hold_what_is_unknown(
     assert _features(_Book(()), blind)[f"book_{name}"] == 0.0
 
 
-def test_unknown_context_leaves_the_rest_of_a_book_known(market: MarketFeatures) -> None:
+def test_unknown_exogenous_series_leave_the_rest_of_a_book_known(market: MarketFeatures) -> None:
     blind = market
     for name in MARKET_COLUMNS:
         if name not in REQUIRED_COLUMNS:

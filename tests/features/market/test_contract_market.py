@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from features.definition import MarketFeature
 from features.registry import (
@@ -125,11 +124,11 @@ def test_wild_future_never_changes_the_past(
 ) -> None:
     rng = np.random.default_rng(seed)
     assert hazard_panel.exogenous is not None
-    values, context = hazard_panel.values.copy(), hazard_panel.exogenous.copy()
-    for wild in (values, context):
+    values, exogenous = hazard_panel.values.copy(), hazard_panel.exogenous.copy()
+    for wild in (values, exogenous):
         wild[cut:] *= np.exp(rng.normal(0.0, 5.0, wild[cut:].shape))
         wild[cut:][rng.random(wild[cut:].shape[:2]) < 0.3] = np.nan
-    changed = advance(replace(hazard_panel, values=values, exogenous=context))
+    changed = advance(replace(hazard_panel, values=values, exogenous=exogenous))
     for field in ("values", "correlation", "fast_correlation", "age", "history"):
         assert same_bits(getattr(changed, field)[:cut], getattr(batch, field)[:cut]), field
 
@@ -372,7 +371,7 @@ def test_age_and_history_count_hours(batch: MarketFeatures, hazards: Hazards) ->
     assert late[listed] == 1.0
 
 
-def test_hours_seen_outlive_a_gap_that_resets_the_history(
+def test_bar_hours_survive_a_gap_that_resets_the_history(
     batch: MarketFeatures, hazards: Hazards
 ) -> None:
     s, gap = batch.symbols.index("LONG_GAP"), hazards["LONG_GAP"]

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from features.market.option_surface import QUARTILE, surface_figures
-from margin.valuation.option_vol import YEAR, svi_variance
+from margin.valuation.marks import YEAR, svi_variance
 from market.core.clock import DAY
 from market.core.instruments import parse_expiry
 from market.quotes.quotes import ExpiryQuote, QuoteBoard
@@ -77,7 +77,7 @@ def test_vols_of_25_delta_are_those_that_a_root_finder_finds() -> None:
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.99])
 @pytest.mark.parametrize("b", [2.0, 30.0, 1e6])
 @pytest.mark.parametrize("forward", [1e-15, 100.0, 1e12])
-def test_right_wing_too_steep_for_a_call_of_25_delta_says_nothing(
+def test_right_wing_too_steep_for_a_call_of_25_delta_gives_no_figures(
     forward: float, b: float, rho: float
 ) -> None:
     # Where w(k) >= 2 k for all k the delta of a call never falls below N(0) (Lee 2004).
@@ -123,7 +123,7 @@ def test_figures_are_those_of_the_time_at_which_they_are_read() -> None:
     ],
     ids=["empty", "one expiry", "one that is no number", "no vol", "no vols", "another", "forward"],
 )
-def test_what_is_no_surface_says_nothing(board: QuoteBoard) -> None:
+def test_board_without_a_surface_gives_no_figures(board: QuoteBoard) -> None:
     assert surface_figures(board, "BTC", AS_OF) is None
 
 

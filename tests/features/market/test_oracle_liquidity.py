@@ -91,7 +91,7 @@ def test_relative_turnover(
     np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-11)
 
 
-def test_relative_turnover_of_a_silent_day_is_finite(
+def test_relative_turnover_of_a_day_without_trades_is_finite(
     make_panel: MakePanel, advance: Advance
 ) -> None:
     panel = make_panel(200, symbols=("A",))

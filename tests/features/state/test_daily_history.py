@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
@@ -119,12 +118,12 @@ def test_a_correction_after_midnight_counts_from_the_next_row(same_bits: SameBit
     changes = Corrections(bars.opens[row : row + 1], corrected[None])
     state = MarketState(bars.symbols, bars.interval)
     found = advance_through(state, bars, changes)
-    told = whole(bars)
-    assert same_days(daily(found, row), daily(told, row), same_bits)
+    recomputed = whole(bars)
+    assert same_days(daily(found, row), daily(recomputed, row), same_bits)
     later = daily(found, row + 1)
     assert later.until == bars.closes[row]
     assert later.close[-1, 0] == corrected[0, CLOSE]
-    assert same_bits(later.close[:-1], daily(told, row).close[:-1])
+    assert same_bits(later.close[:-1], daily(recomputed, row).close[:-1])
     assert state.daily.days.close[4, 0] == corrected[0, CLOSE]
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from features.identity import column_digests
 from features.state.market_state import MarketFeatures, MarketState
@@ -41,7 +40,7 @@ def _same_state(a: MarketState, b: MarketState, same_bits: SameBits) -> bool:
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 202, 270, 310, 430, 620])
-def test_saved_state_goes_on_as_if_uninterrupted(
+def test_saved_state_continues_as_if_uninterrupted(
     cut: int,
     hazard_panel: BarPanel,
     advance: Advance,
@@ -203,7 +202,7 @@ def test_state_without_a_column_or_with_another_revision_of_it_is_refused_by_nam
         MarketState.load(path)
 
 
-def test_state_with_a_column_that_is_no_longer_computed_goes_on(
+def test_state_with_a_column_that_is_no_longer_computed_still_loads(
     saved: bytes, tmp_path: Path, same_bits: SameBits
 ) -> None:
     path = tmp_path / "state.npz"

@@ -182,7 +182,9 @@ def test_stressed_volatility(
 
 
 @pytest.fixture(scope="module")
-def kept_and_anew(advance: Advance, make_panel: MakePanel) -> tuple[MarketFeatures, MarketFeatures]:
+def survivors_and_fresh_market(
+    advance: Advance, make_panel: MakePanel
+) -> tuple[MarketFeatures, MarketFeatures]:
     """A symbol with a wild week before its gap of 30 hours, and one listed after that gap."""
     panel = make_panel(590, symbols=("A", "B"), seed=29)
     panel.values[:200, :, :4] **= 3.0
@@ -194,17 +196,17 @@ def kept_and_anew(advance: Advance, make_panel: MakePanel) -> tuple[MarketFeatur
 
 @pytest.mark.parametrize("name", SURVIVORS)
 def test_memory_survives_a_gap_of_over_a_day(
-    name: str, kept_and_anew: tuple[MarketFeatures, MarketFeatures]
+    name: str, survivors_and_fresh_market: tuple[MarketFeatures, MarketFeatures]
 ) -> None:
-    kept, anew = (f.column(name)[LONG_GAP_ROWS.stop :, 1] for f in kept_and_anew)
+    kept, anew = (f.column(name)[LONG_GAP_ROWS.stop :, 1] for f in survivors_and_fresh_market)
     assert np.isfinite(kept).all()
     assert not np.isclose(kept[WEEK:], anew[WEEK:], rtol=1e-4).any()
 
 
 @pytest.mark.parametrize("name", SURVIVORS)
 def test_memory_of_a_symbol_listed_late_waits_for_its_own_first_week(
-    name: str, kept_and_anew: tuple[MarketFeatures, MarketFeatures]
+    name: str, survivors_and_fresh_market: tuple[MarketFeatures, MarketFeatures]
 ) -> None:
-    anew = kept_and_anew[1].column(name)[LONG_GAP_ROWS.stop :, 1]
+    anew = survivors_and_fresh_market[1].column(name)[LONG_GAP_ROWS.stop :, 1]
     assert np.isnan(anew[: WEEK - 1]).all()
     assert np.isfinite(anew[WEEK:]).all()

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.point_in_time import advance_through
@@ -39,8 +38,8 @@ def write(folder: Path, panel: BarPanel, late: Late, missing: set[tuple[int, int
                 rows.append(row)
                 values.append(panel.values[row, s] * [factor, factor, factor, factor, 1.0])
                 known.append(int(panel.closes[row]) + after)
-        told = np.array(values)
-        columns = dict(zip(("open", "high", "low", "close", "volume"), told.T, strict=True))
+        table = np.array(values)
+        columns = dict(zip(("open", "high", "low", "close", "volume"), table.T, strict=True))
         stamp = pa.timestamp("ns", tz="UTC")
         pq.write_table(
             pa.table(

@@ -71,14 +71,14 @@ def test_later_as_of_only_ages_the_market(market: Market, same_bits: SameBits) -
     assert same_bits(later.mark, now.mark)
 
 
-def test_nothing_after_the_decision_time_is_seen(market: Market) -> None:
+def test_snapshot_holds_nothing_after_the_decision_time(market: Market) -> None:
     features = market[1]
     just_before = at(market, 300, later=-1)
     assert just_before.features.closes.tolist() == [features.closes[299]]
     assert at(market, 300).features.closes.tolist() == [features.closes[300]]
 
 
-def test_a_silent_symbol_keeps_its_last_price(market: Market) -> None:
+def test_symbol_without_new_bars_keeps_its_last_price(market: Market) -> None:
     history, features = market
     silent = np.where(np.arange(len(history.mark))[:, None] > 300, np.nan, history.mark)
     snapshot = MarketSnapshot.of_history(
@@ -121,7 +121,7 @@ def test_symbol_without_a_mark_is_unusable(market: Market) -> None:
     assert not replace(snapshot, mark=np.full_like(snapshot.mark, np.nan)).usable().any()
 
 
-def test_view_says_the_same(market: Market, same_bits: SameBits) -> None:
+def test_view_equals_the_snapshot(market: Market, same_bits: SameBits) -> None:
     snapshot = at(market, 430, later=HOUR)
     view = snapshot.view()
     assert view.as_of == snapshot.as_of

@@ -6,12 +6,10 @@ import math
 from decimal import Decimal
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
-from margin.add_on.add_on import (
+from margin.add_on.bounds import (
     BINDINGS,
     AddOn,
     add_on_cap,
@@ -20,8 +18,6 @@ from margin.add_on.add_on import (
     in_stress,
 )
 from margin.rules.ruleset import AddOnRules
-
-Floats = npt.NDArray[np.float64]
 
 NAN, INF = math.nan, math.inf
 RULES = AddOnRules()
@@ -41,20 +37,28 @@ def bound(
     stress: bool = False,
     rules: AddOnRules = RULES,
 ) -> AddOn:
-    arrays = (np.array([x]) for x in (model, floor, cap, previous, hours, initial_margin))
-    return bound_add_on(*arrays, stress, rules)
+    return bound_add_on(
+        np.array([model]),
+        np.array([floor]),
+        np.array([cap]),
+        np.array([previous]),
+        np.array([hours]),
+        np.array([initial_margin]),
+        stress,
+        rules,
+    )
 
 
 def outcome(*args: float, **kwargs: object) -> tuple[float, str]:
     add_on = bound(*args, **kwargs)  # type: ignore[arg-type]
-    return float(add_on.level[0]), add_on.binding_names()[0]
+    return float(add_on.level[0]), BINDINGS[add_on.binding[0]]
 
 
 # --- the bounds ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("given_", "expected"),
+    ("changes", "expected"),
     [
         ({"model": 40.0}, (40.0, "model")),
         ({"model": 0.0}, (0.0, "model")),
@@ -94,8 +98,8 @@ def outcome(*args: float, **kwargs: object) -> tuple[float, str]:
         ({"model": 300.0, "previous": 100.0, "hours": NAN}, (300.0, "model")),
     ],
 )
-def test_each_bound_by_hand(given_: dict[str, float], expected: tuple[float, str]) -> None:
-    assert outcome(**given_) == expected
+def test_worked_bounds(changes: dict[str, float], expected: tuple[float, str]) -> None:
+    assert outcome(**changes) == expected
 
 
 def test_release_without_half_life_is_immediate() -> None:
@@ -142,7 +146,7 @@ def test_level_stays_within_floor_and_cap_for_every_float(
     rules: AddOnRules,
 ) -> None:
     add_on = bound(model, floor, cap, previous, hours, initial_margin, stress, rules)
-    level, binding = float(add_on.level[0]), add_on.binding_names()[0]
+    level, binding = float(add_on.level[0]), BINDINGS[add_on.binding[0]]
     highest = max(floor, cap) if math.isfinite(cap) else floor
     assert floor <= level <= highest
     truth = {
@@ -171,8 +175,8 @@ def test_accounts_do_not_mix() -> None:
         RULES,
     )
     np.testing.assert_array_equal(add_on.level, [40.0, 7.0, 99.0, NAN])
-    assert add_on.binding_names() == ["model", "fallback", "cap", "fallback"]
-    assert set(add_on.binding_names()) <= set(BINDINGS)
+    bindings = [BINDINGS[code] for code in add_on.binding]
+    assert bindings == ["model", "fallback", "cap", "fallback"]
 
 
 def test_cap_is_a_multiple_of_initial_margin() -> None:
@@ -199,7 +203,7 @@ def test_cap_is_a_multiple_of_initial_margin() -> None:
         (INF, 0.0, INF),
     ],
 )
-def test_cents_by_hand(level: float, headroom: float, expected: float) -> None:
+def test_worked_cents(level: float, headroom: float, expected: float) -> None:
     assert deposit_to_meet(np.array([level]), np.array([headroom])).tolist() == [expected]
 
 

@@ -8,14 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from margin.add_on.add_on import ModelLevel, add_on_cap, bound_add_on, deposit_to_meet
+from margin.add_on.bounds import ModelLevel, add_on_cap, bound_add_on, deposit_to_meet
 from margin.add_on.explain import Explanation, explain, explain_engine
 from margin.add_on.reduction import reduction_fractions
 from margin.book.requirement import compute_requirement
-from margin.floors import active_floors, floor_terms, largest_floor
+from margin.floors.registry import active_floors, floor_terms, largest_floor
 from margin.rules.ruleset import RuleSet, load_ruleset
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Balance, Book, Position
@@ -43,7 +42,7 @@ def decide(
     by_horizon = np.array([[NAN, NAN], [0.0, model]])
     search = ModelLevel((1, 8), by_horizon, levels) if known else None
     terms = floor_terms(requirement, view, rules.floors)
-    cut = float(reduction_fractions(requirement.margined, rules, add_on.level)[1])
+    cut = float(reduction_fractions(requirement, rules, add_on.level)[1])
     engine = explain_engine(1, requirement, rules, cut)
     return explain(1, book, requirement, floors, terms, search, add_on, engine)
 
@@ -60,8 +59,8 @@ def test_worked_decision(view: MarketView, linear_tiers: RuleSet) -> None:
     assert got.floor == max(got.floors.values()) == got.floors["liquidity"]
     assert got.total_requirement == pytest.approx(1_300)
     assert got.deposit == pytest.approx(300)
-    assert got.cut_share == pytest.approx(1 - 1_000 / 1_300, abs=2.0**-16)
-    assert got.total_requirement * (1 - got.cut_share) <= 1_000
+    assert got.reduction_fraction == pytest.approx(1 - 1_000 / 1_300, abs=2.0**-16)
+    assert got.total_requirement * (1 - got.reduction_fraction) <= 1_000
     json.dumps(got.to_dict(), allow_nan=False)
 
 
@@ -119,7 +118,7 @@ def test_after_the_deposit_or_the_cut_nothing_is_missing(
     required = before.total_requirement
     assert cash + before.deposit >= required * (1 - 1e-12) - 1e-9
     if cash > 0:
-        assert cash >= required * (1 - before.cut_share) * (1 - 1e-9)
+        assert cash >= required * (1 - before.reduction_fraction) * (1 - 1e-9)
 
 
 def test_deposit_counterfactual_is_the_decision_field(

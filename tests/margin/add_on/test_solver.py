@@ -6,18 +6,15 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 from scipy.optimize import brentq
 
-from margin.add_on.add_on import ModelLevel
+from margin.add_on.bounds import ModelLevel
 from margin.add_on.solver import RELATIVE_PRECISION, required_level
+from market.core.arrays import Floats, Ints
 from market.core.errors import ModelError
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Model = Callable[[Floats, Ints], Floats]
 
 NAN, INF = math.nan, math.inf
@@ -30,7 +27,8 @@ def exponential(scale: Floats) -> Model:
     """p_h(a) = 0.5 * exp(-a / scale) at 1 h; at 8 h and 24 h the scale is 2 and 3 times that."""
 
     def probability(level: Floats, rows: Ints) -> Floats:
-        return 0.5 * np.exp(-level[:, None] / (scale[rows, None] * np.array([1.0, 2.0, 3.0])))
+        decay = level[:, None] / (scale[rows, None] * np.array([1.0, 2.0, 3.0]))
+        return np.asarray(0.5 * np.exp(-decay))
 
     return probability
 
@@ -195,16 +193,17 @@ def test_level_of_a_smooth_curve_is_that_of_a_root_finder_for_every_guess(
     model = exponential(scale)
     found = required_level(model, upper, P_STAR, HORIZONS, guess)
     for i, k in np.ndindex(found.by_horizon.shape):
-        one = np.array([i])
+        row = np.array([i])
 
-        def excess(level: float, i: Ints = one, k: int = k) -> float:
-            return float(np.log(model(np.array([level]), i)[0, k] / LIMITS[k]))
+        def excess(level: float, row: Ints = row, k: int = k) -> float:
+            return float(np.log(model(np.array([level]), row)[0, k] / LIMITS[k]))
 
-        if excess(upper[i]) > 0.0:
+        highest = float(upper[i])
+        if excess(highest) > 0.0:
             assert found.by_horizon[i, k] == INF
             continue
-        root = brentq(excess, 0.0, upper[i], xtol=1e-12 * unit)
-        assert abs(found.by_horizon[i, k] - root) <= 1.001 * RELATIVE_PRECISION * upper[i]
+        root = brentq(lambda level: excess(level), 0.0, highest, xtol=1e-12 * unit)
+        assert abs(found.by_horizon[i, k] - root) <= 1.001 * RELATIVE_PRECISION * highest
 
 
 @given(st.integers(0, 2**32 - 1))

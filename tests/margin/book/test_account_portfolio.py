@@ -68,8 +68,8 @@ def accounts(names: list[str], seed: int, rules: RuleSet) -> list[Account]:
             Position(name, float(rng.normal()), 95_000.0 if name == PERP else None)
             for name in chosen
         )
-        pledged = (Balance("BTC", float(rng.normal())), Balance("ETH", 3.0), Balance(cash, 9.0))
-        found.append(Account(str(i), float(rng.normal(2e4, 2e4)), legs, pledged[: i % 4]))
+        balances = (Balance("BTC", float(rng.normal())), Balance("ETH", 3.0), Balance(cash, 9.0))
+        found.append(Account(str(i), float(rng.normal(2e4, 2e4)), legs, balances[: i % 4]))
     return found
 
 

@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from margin.book.book_margins import book_margins
-from margin.book.book_portfolios import BookPortfolios, book_portfolios, take_portfolios
+from margin.book.book_portfolios import book_portfolios
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
-from margin.book.portfolio_batch import OPTION, PERP, flatten
+from margin.book.portfolio_batch import OPTION, PERP, Portfolios
+from margin.book.requirement import compute_requirement
 from margin.rules.ruleset import CollateralRules, RuleSet
-from margin.valuation.option_vol import YEAR, option_vol
+from margin.valuation.marks import YEAR, option_vol
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Balance, Book, Position
 from market.core.clock import HOUR, SECOND
@@ -50,13 +50,12 @@ def market(make_view: Callable[..., MarketView]) -> MarketView:
     return dataclasses.replace(make_view(), as_of=AS_OF, quotes=BOARD)
 
 
-def found(view: MarketView, *legs: Position, **account: object) -> BookPortfolios:
-    given = Account("a", 5.0, legs, **account)  # type: ignore[arg-type]
-    return book_portfolios(Book.of([given]), view, RULES)
+def portfolios_of(view: MarketView, *legs: Position) -> Portfolios:
+    return book_portfolios(Book.of([Account("a", 5.0, legs)]), view, RULES)
 
 
 def problem(view: MarketView, name: str) -> InstrumentError:
-    error = found(view, Position(name, 1.0)).problems.found[0]
+    error = portfolios_of(view, Position(name, 1.0)).entries.problems[0]
     assert isinstance(error, InstrumentError)
     assert error.instrument == name
     return error
@@ -121,12 +120,12 @@ def test_book_gives_the_legs_that_a_portfolio_of_the_same_prices_does(market: Ma
         ),
     )
     want = flatten([portfolio], RULES)
-    mine = got.portfolios
+    mine = got
     for key in ("cash", "stable_price", "start", "kind", "underlying", "expiry", "quantity"):
         assert np.array_equal(getattr(mine, key), getattr(want, key)), key
     for key in ("strike", "vol", "call", "unrealised", "position_leg"):
         np.testing.assert_allclose(getattr(mine, key), getattr(want, key), rtol=1e-15, err_msg=key)
-    for table in ("underlyings", "expiries", "pledges"):
+    for table in ("underlyings", "expiries", "collateral"):
         mine_table, want_table = getattr(mine, table), getattr(want, table)
         for column in dataclasses.fields(mine_table):
             a, b = getattr(mine_table, column.name), getattr(want_table, column.name)
@@ -134,8 +133,9 @@ def test_book_gives_the_legs_that_a_portfolio_of_the_same_prices_does(market: Ma
                 assert a == b, column.name
             else:
                 np.testing.assert_array_equal(a, b, err_msg=column.name)
-    assert got.listing.quote_age_hours[got.position_row].tolist() == [0.0, 1.0, 0.0, 5.0, 0.0, 0.0]
-    assert got.option.tolist() == [False, True, False, True, False, True]
+    instruments, row = got.entries.instruments, got.entries.position_row
+    assert instruments.quote_age_hours[row].tolist() == [0.0, 1.0, 0.0, 5.0, 0.0, 0.0]
+    assert (instruments.kind[row] == OPTION).tolist() == [False, True, False, True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,9 @@ def test_without_any_quotes_every_option_is_refused_and_nothing_else(
         ]
     )
     got = book_portfolios(book, view, RULES)
-    assert list(got.problems.found) == [0]
-    assert got.portfolios.start.tolist() == [0, 0, 1]
-    assert got.portfolios.underlyings.perp_price.tolist() == [100_000.0]
+    assert list(got.entries.problems) == [0]
+    assert got.start.tolist() == [0, 0, 1]
+    assert got.underlyings.perp_price.tolist() == [100_000.0]
 
 
 def test_own_vol_goes_before_strike_interpolation_and_svi() -> None:
@@ -213,25 +213,31 @@ def test_own_vol_goes_before_strike_interpolation_and_svi() -> None:
         assert option_vol(strike, expiry, None, quote) == (vol, AS_OF)
     flat = dataclasses.replace(quote, vols={})
     left = (expiry - AS_OF) / YEAR
-    assert option_vol(77.0, expiry, None, flat) == (pytest.approx(math.sqrt(0.04 / left)), AS_OF)
+    from_svi = option_vol(77.0, expiry, None, flat)
+    assert from_svi is not None
+    vol, ts = from_svi
+    assert vol == pytest.approx(math.sqrt(0.04 / left))
+    assert ts == AS_OF
 
 
 def test_perp_counts_at_its_own_quote_and_else_at_the_bar_close(market: MarketView) -> None:
-    got = found(market, Position("BTCUSDT-PERP", 1.0, 100_000.0), Position("ETHUSDT-PERP", 1.0))
-    on = got.portfolios.underlyings
+    got = portfolios_of(
+        market, Position("BTCUSDT-PERP", 1.0, 100_000.0), Position("ETHUSDT-PERP", 1.0)
+    )
+    on = got.underlyings
     assert on.name == ("BTC", "ETH")
     assert on.perp_price.tolist() == [100_050.0, 2_000.0]
     assert on.spot.tolist() == [100_000.0, 1_990.0]
     assert on.perp_confidence.tolist() == [0.8, 1.0]
     assert on.spot_confidence.tolist() == [1.0, 0.9]
-    assert got.unrealised.tolist() == [50.0, 0.0]
-    assert got.portfolios.kind.tolist() == [PERP, PERP]
+    assert got.entries.unrealised.tolist() == [50.0, 0.0]
+    assert got.kind.tolist() == [PERP, PERP]
 
 
 def test_splitting_and_permuting_positions_gives_the_same_legs(market: MarketView) -> None:
     call, perp = f"{NEAR}-100000-C", "BTCUSDT-PERP"
-    whole = found(market, Position(perp, 0.75, 90_000.0), Position(call, -3.0))
-    parts = found(
+    whole = portfolios_of(market, Position(perp, 0.75, 90_000.0), Position(call, -3.0))
+    parts = portfolios_of(
         market,
         Position(call, -1.0),
         Position(perp, 0.25, 90_000.0),
@@ -239,23 +245,21 @@ def test_splitting_and_permuting_positions_gives_the_same_legs(market: MarketVie
         Position(perp, 0.5, 90_000.0),
     )
     for key in ("kind", "quantity", "unrealised", "strike", "vol", "start"):
-        np.testing.assert_array_equal(
-            getattr(whole.portfolios, key), getattr(parts.portfolios, key), err_msg=key
-        )
-    assert parts.position_leg.tolist() == [1, 0, 1, 0]
+        np.testing.assert_array_equal(getattr(whole, key), getattr(parts, key), err_msg=key)
+    assert parts.entries.position_leg.tolist() == [1, 0, 1, 0]
 
 
 def test_an_account_with_a_problem_leaves_the_others_as_they_are(market: MarketView) -> None:
     sound = Account("b", 3.0, (Position(f"{NEAR}-90000-P", -1.0),), (Balance("ETH", 1.0),))
     faulty = Account("a", 9.0, (Position("BTCUSDT", 1.0), Position("?", 1.0)), (Balance("BTC", 1),))
-    alone = book_portfolios(Book.of([sound]), market, RULES).portfolios
+    alone = book_portfolios(Book.of([sound]), market, RULES)
     both = book_portfolios(Book.of([faulty, sound, faulty]), market, RULES)
-    assert sorted(both.problems.found) == [0, 2]
-    assert both.position_leg.tolist() == [-1, -1, 0, -1, -1]
-    again = take_portfolios(both.portfolios, np.array([1]))
+    assert sorted(both.entries.problems) == [0, 2]
+    assert both.entries.position_leg.tolist() == [-1, -1, 0, -1, -1]
+    again = both.take(np.array([1]))
     for key in ("cash", "start", "quantity", "vol", "strike", "unrealised", "name"):
         np.testing.assert_array_equal(getattr(again, key), getattr(alone, key), err_msg=key)
-    assert again.pledges.asset == alone.pledges.asset == ("ETH",)
+    assert again.collateral.asset == alone.collateral.asset == ("ETH",)
 
 
 def linear_book(seed: int, count: int) -> list[Account]:
@@ -280,30 +284,30 @@ def test_account_alone_has_the_bits_that_it_has_in_a_book(
     view: MarketView, linear_tiers: RuleSet, seed: int
 ) -> None:
     accounts = linear_book(seed, 8)
-    whole = book_margins(Book.of(accounts), view, linear_tiers)
+    whole = compute_requirement(Book.of(accounts), view, linear_tiers)
     for i, account in enumerate(accounts):
-        alone = book_margins(Book.of([account]), view, linear_tiers)
+        alone = compute_requirement(Book.of([account]), view, linear_tiers)
         for key in ("equity", "initial_margin", "maintenance_margin", "headroom"):
             assert getattr(alone, key)[0] == getattr(whole, key)[i], key
 
 
-def test_what_the_engine_refuses_is_blamed_on_its_account_alone(
+def test_what_the_engine_refuses_is_an_error_of_its_account_alone(
     market: MarketView, linear_tiers: RuleSet
 ) -> None:
     accounts = linear_book(5, 20)
     option = f"{NEAR}-90000-P"
     accounts[7] = Account("short", 1.0, (Position(option, -1.0),))
     accounts[13] = Account("long", 1.0, (Position("BTCUSDT", 1.0), Position(option, 1.0)))
-    got = book_margins(Book.of(accounts), market, linear_tiers)
-    assert sorted(got.book.problems.found) == [7, 13]
-    error = got.book.problems.found[13]
+    got = compute_requirement(Book.of(accounts), market, linear_tiers)
+    assert sorted(got.problems) == [7, 13]
+    error = got.problems[13]
     assert isinstance(error, InstrumentError)
     assert error.instrument == option
     assert "account 'long'" in str(error)
     rest = [account for i, account in enumerate(accounts) if i not in (7, 13)]
-    want = book_margins(Book.of(rest), market, linear_tiers)
-    kept = np.delete(np.arange(20), [7, 13])
-    assert np.array_equal(got.headroom[kept], want.headroom)
+    want = compute_requirement(Book.of(rest), market, linear_tiers)
+    others = np.delete(np.arange(20), [7, 13])
+    assert np.array_equal(got.headroom[others], want.headroom)
 
 
 def test_large_book_is_turned_in_less_than_half_a_second(market: MarketView) -> None:
@@ -326,6 +330,6 @@ def test_large_book_is_turned_in_less_than_half_a_second(market: MarketView) -> 
     before = time.process_time()
     got = book_portfolios(book, market, RULES)
     assert time.process_time() - before < 0.5
-    assert not got.problems.found
-    assert (got.portfolios.kind == OPTION).all()
-    assert len(got.portfolios) == n
+    assert not got.entries.problems
+    assert (got.kind == OPTION).all()
+    assert len(got) == n

@@ -11,14 +11,14 @@ import pytest
 
 from margin.add_on.explain import explain_engine
 from margin.add_on.reduction import reduction_fractions
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Expiry, Holding, Portfolio, Underlying
-from margin.book.portfolio_batch import flatten
 from margin.book.requirement import Requirement, compute_requirement
 from margin.engines.registry import compute_margins, engine_of
-from margin.floors import active_floors, floor_terms
+from margin.floors.registry import active_floors, floor_terms
 from margin.rules.floors import FloorRules
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
-from margin.valuation.trade_price import trade_price
+from margin.valuation.account_marks import trade_price
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Balance, Book, Position
 from market.core.clock import HOUR, SECOND
@@ -103,8 +103,7 @@ def test_figures_are_those_of_the_case_with_the_same_prices(
     rules = load_ruleset(preset)
     accounts = [dataclasses.replace(one, collateral=()) for one in random_book(2, 30)]
     got = margin(market, rules, *accounts)
-    assert got.margined is not None
-    held = got.margined.book.portfolios
+    held = got.portfolios
     for i, account in enumerate(accounts):
         first = held.start[i]
         legs = range(first, held.start[i + 1])
@@ -175,7 +174,7 @@ def test_parts_and_positions_add_up_to_the_margins(preset: str, market: MarketVi
 
 
 @every_preset
-def test_what_leaves_float64_is_a_problem_of_its_account_and_warns_nobody(
+def test_overflow_is_a_problem_of_its_account_without_a_warning(
     preset: str, market: MarketView
 ) -> None:
     rules = load_ruleset(preset)
@@ -194,22 +193,22 @@ def test_what_leaves_float64_is_a_problem_of_its_account_and_warns_nobody(
     ]
     sound = random_book(4, 3)
     got = compute_requirement(Book.of([*sound, *wild]), market, rules)
-    kept = sorted(set(range(len(sound) + len(wild))) - got.problems.keys())
-    assert len(sound) < len(kept) < len(wild)
+    valued = sorted(set(range(len(sound) + len(wild))) - got.problems.keys())
+    assert len(sound) < len(valued) < len(wild)
     assert min(got.problems) >= len(sound)
     alone = margin(market, rules, *sound)
     assert np.array_equal(alone.headroom, got.headroom[: len(sound)])
     assert got.options is not None
-    legs = np.repeat(np.isin(np.arange(len(got.headroom)), kept), np.diff(got.leg_start))
+    legs = np.repeat(np.isin(np.arange(len(got.headroom)), valued), np.diff(got.leg_start))
     for greek in (got.options.value, got.options.gamma, got.options.vega, got.leg_notional):
         assert np.isfinite(greek[legs]).all()
     floors = active_floors(got, market, table)
     terms = floor_terms(got, market, table)
     assert terms.keys() == floors.keys()
-    assert all(np.isfinite(floor[kept]).all() for floor in floors.values())
+    assert all(np.isfinite(floor[valued]).all() for floor in floors.values())
     got.collateral.counted()
-    shares = reduction_fractions(got.margined, rules, np.full(len(got.headroom), 1e300))
-    for i in kept:
+    shares = reduction_fractions(got, rules, np.full(len(got.headroom), 1e300))
+    for i in valued:
         explain_engine(i, got, rules, float(shares[i]))
 
 
@@ -357,9 +356,8 @@ def test_cut_share_does_what_it_says_on_the_engine(preset: str, market: MarketVi
     rules = load_ruleset(preset)
     accounts = random_book(4, 40)
     got = margin(market, rules, *accounts)
-    assert got.margined is not None
     level = np.full(len(accounts), 500.0)
-    shares = reduction_fractions(got.margined, rules, level)
+    shares = reduction_fractions(got, rules, level)
     assert np.array_equal(shares == 0.0, got.headroom >= level)
     partly = np.flatnonzero((shares > 0.0) & (shares < 1.0))
     assert len(partly) >= 2
@@ -453,12 +451,11 @@ def test_collateral_rules_of_the_set_apply_to_books(market: MarketView) -> None:
     bare = Account("b", 0.0, (Position(CALL, -1.0),))
     moved = msgspec.structs.replace(rules, collateral=collateral)
     got = margin(market, moved, held, bare)
-    assert got.margined is not None
-    assert got.margined.book.portfolios.pledges.risk_cancelling.tolist() == [True]
+    assert got.portfolios.collateral.risk_cancelling.tolist() == [True]
     assert got.equity[0] - got.equity[1] == pytest.approx(90_000.0)
     # The coin rises with the call that is owed.
     assert got.maintenance_margin[0] < got.maintenance_margin[1]
-    extra = got.margined.margins.initial["collateral_initial_extra"]
+    extra = compute_margins(got.portfolios, rules).initial["collateral_initial_extra"]
     assert extra == pytest.approx([-5_000.0, 0.0])
 
 
@@ -468,8 +465,7 @@ def test_explanation_is_parts_and_worst_scenarios(
     for preset in PRESETS:
         rules = load_ruleset(preset)
         found = margin(market, rules, *random_book(8, 12))
-        assert found.margined is not None
-        held, engine = found.margined.book.portfolios, engine_of(rules)
+        held, engine = found.portfolios, engine_of(rules)
         for i in range(len(held)):
             parts, worst = engine.explain(held, i, rules, 4)
             assert parts == engine.parts(held, i, rules)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.book.requirement import Requirement, compute_requirement
 from margin.rules.ruleset import RuleSet
@@ -117,8 +116,8 @@ def test_missing_mark_is_a_problem_not_a_zero(
 ) -> None:
     view = make_view(mark=[mark, 2_000.0, 1.0])
     held = Account("held", 1.0, (Position("BTCUSDT-PERP", 1.0),))
-    pledged = Account("pledged", 1.0, (), (Balance("BTC", 1.0),))
-    got = compute_requirement(Book.of([held, pledged]), view, linear_tiers)
+    secured = Account("secured", 1.0, (), (Balance("BTC", 1.0),))
+    got = compute_requirement(Book.of([held, secured]), view, linear_tiers)
     assert sorted(got.problems) == [0, 1]
     assert "no price" in str(got.problems[0])
 

@@ -8,11 +8,10 @@ from functools import cache
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
-from margin.book.portfolio_batch import flatten
 from margin.book.requirement import compute_requirement
 from margin.cases.margin_cases import run_case
 from margin.engines.registry import compute_margins

@@ -115,9 +115,9 @@ def test_given_brackets_override_the_preset(linear_tiers: RuleSet) -> None:
         # 10 001 * 1% - 5 000 * 0.6%, and 2 000 * 0.4%.
         assert got["components"]["maintenance"]["tier_margin"] == pytest.approx(-70.01 - 8)
         assert got["ruleset_sha256"] != linear_tiers.sha256
-    own = {"BTCUSDT": {"brackets": [{"maintenance_rate": 0.5, "initial_rate": 1.0}]}}
-    ruleset = {"engine": "tier", "name": "linear-tiers", "parameters": {"symbols": own}}
-    got = run(changed("ruleset", ruleset))
+    symbols = {"BTCUSDT": {"brackets": [{"maintenance_rate": 0.5, "initial_rate": 1.0}]}}
+    by_symbol = {"engine": "tier", "name": "linear-tiers", "parameters": {"symbols": symbols}}
+    got = run(changed("ruleset", by_symbol))
     assert got["components"]["maintenance"]["tier_margin"] == pytest.approx(-5_000.5 - 40)
 
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from margin.book.book_portfolios import take_portfolios
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Portfolio, portfolio_from
-from margin.book.portfolio_batch import Portfolios, flatten
+from margin.book.portfolio_batch import Portfolios
 from margin.engines.base import Engine
 from margin.engines.margins import Margins
 from margin.engines.registry import ENGINES, compute_margins, engine_of, explain_margins
@@ -202,7 +201,7 @@ def test_an_account_is_margined_alike_in_any_company(
     whole = compute_margins(flat, ruleset)
     rows = list(range(len(contents)))
     order.shuffle(rows)
-    assert_same(compute_margins(take_portfolios(flat, np.array(rows)), ruleset), whole, rows)
+    assert_same(compute_margins(flat.take(np.array(rows)), ruleset), whole, rows)
     for i in rows:
         assert_same(compute_margins(flat.between(i, i + 1), ruleset), whole, [i])
         assert_same(compute_margins(batch([contents[i]], ruleset), ruleset), whole, [i])
@@ -298,8 +297,8 @@ def test_daily_history_is_required_as_declared(ruleset: RuleSet) -> None:
 @given(content=accounts())
 def test_haircuts_are_shares(ruleset: RuleSet, content: dict[str, Any]) -> None:
     flat = batch([content], ruleset)
-    haircuts = engine_of(ruleset).collateral_haircuts(flat.pledges, flat.underlyings, ruleset)
-    assert haircuts.shape == flat.pledges.amount.shape
+    haircuts = engine_of(ruleset).collateral_haircuts(flat.collateral, flat.underlyings, ruleset)
+    assert haircuts.shape == flat.collateral.amount.shape
     assert ((haircuts >= 0.0) & (haircuts <= 1.0)).all()
 
 

@@ -14,24 +14,23 @@ import numpy as np
 import pytest
 from msgspec import Struct
 
-from margin.add_on.add_on import add_on_cap, bound_add_on
+from margin.add_on.bounds import add_on_cap, bound_add_on
 from margin.add_on.explain import explain_engine
 from margin.book.case_portfolio import Holding, Portfolio, Underlying
-from margin.book.portfolio_batch import OPTION, PERP, Portfolios
+from margin.book.portfolio_batch import OPTION, PERP, Portfolios, row_sums
 from margin.book.requirement import compute_requirement
-from margin.book.segment_sums import row_sums
 from margin.cases.margin_cases import run_case
 from margin.cases.what_if_cases import explain_case
 from margin.engines.base import Engine
 from margin.engines.margins import Margins, Part
 from margin.engines.registry import engine_of, register
-from margin.floors import active_floors, largest_floor
+from margin.floors.registry import active_floors, largest_floor
 from margin.liquidation.partial import liquidation_step
 from margin.liquidation.prices import liquidation_crossing
 from margin.rules.history import load_history
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset, ruleset_from_content
 from margin.rules.values import Share
-from margin.valuation.collateral import pledge_values
+from margin.valuation.collateral import collateral_values
 from margin.valuation.view import MarketView
 from margin.what_if.outcome import marginal_requirements, outcomes
 from margin.what_if.remedies import find_remedies
@@ -81,7 +80,7 @@ class FlatEngine(Engine):
         price = np.where(perp, underlyings.perp_price[row], underlyings.spot[row])
         notional = np.abs(portfolios.quantity * price)
         collateral, pnl = (
-            pledge_values(portfolios),
+            collateral_values(portfolios),
             row_sums(portfolios.start, portfolios.unrealised),
         )
         initial, maintenance = (

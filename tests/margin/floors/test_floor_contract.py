@@ -4,42 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import permutations
+from typing import get_args
 
+import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
+from msgspec import Struct
 
 from margin.book.requirement import Requirement, compute_requirement
-from margin.floors import FLOORS, active_floors, floor_terms, largest_floor
+from margin.floors.registry import FLOORS, active_floors, floor_terms, largest_floor
 from margin.floors.term import FloorTerm
 from margin.rules.floors import (
-    CorrelationRules,
     CoverageRules,
     FloorRules,
+    FloorTable,
     LiquidityRules,
     SlippageCurve,
-    StressedBufferRules,
-    StressedWeightRules,
-    VolatilityRules,
-    WrongWayRules,
 )
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Balance, Book, Position
 
-ALL = FloorRules(
-    liquidity=LiquidityRules(
-        depth={"BTCUSDT": SlippageCurve(0.0001, ((1e4, 0.0005), (1e6, 0.004)))},
-        depth_of_others=SlippageCurve(0.0005, ((1e4, 0.002),)),
-    ),
-    volatility=VolatilityRules(),
-    stressed_buffer=StressedBufferRules(),
-    stressed_weight=StressedWeightRules(),
-    correlation=CorrelationRules(),
-    wrong_way=WrongWayRules(),
-    coverage=CoverageRules(),
+DEPTH = LiquidityRules(
+    depth={"BTCUSDT": SlippageCurve(0.0001, ((1e4, 0.0005), (1e6, 0.004)))},
+    depth_of_others=SlippageCurve(0.0005, ((1e4, 0.002),)),
 )
+
+
+def all_floors() -> FloorRules:
+    """Every floor that has a table, switched on with the defaults of its table."""
+    tables: dict[str, Struct] = {"liquidity": DEPTH, "coverage": CoverageRules()}
+    for field in msgspec.structs.fields(FloorRules):
+        for kind in (field.type, *get_args(field.type)):
+            if isinstance(kind, type) and issubclass(kind, FloorTable):
+                tables.setdefault(field.name, kind())
+    return msgspec.structs.replace(FloorRules(), **tables)
+
+
+ALL = all_floors()
 
 NAN = float("nan")
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "XUSDT")
@@ -230,14 +233,8 @@ def test_order_of_symbols_does_not_matter(busy: MarketView, linear_tiers: RuleSe
         fast_correlation=busy.fast_correlation[turned, turned],
         **{key: getattr(busy, key)[turned] for key in (*fields, "history_hours", "suspect")},
     )
-    rules = FloorRules(
-        volatility=ALL.volatility,
-        stressed_buffer=ALL.stressed_buffer,
-        stressed_weight=ALL.stressed_weight,
-        correlation=ALL.correlation,
-        wrong_way=ALL.wrong_way,
-        coverage=ALL.coverage,
-    )
+    # Depth curves are those of symbols by their names.
+    rules = msgspec.structs.replace(ALL, liquidity=LiquidityRules())
     book = [
         Account("a", 10.0, (Position("BTCUSDT", 2.0), Position("ETHUSDT", -9.0))),
         Account("b", 10.0, (Position("XUSDT", 2e4), Position("ETHUSDT", 9.0))),
@@ -307,10 +304,10 @@ def test_switched_off_is_absent_not_zero(busy: MarketView, linear_tiers: RuleSet
     assert largest_floor(everything, requirement)[0] == max(f[0] for f in everything.values())
     for name in FLOORS:
         table = type(getattr(ALL, name))(enabled=False)
-        kept = {key: getattr(ALL, key) for key in FloorRules.__struct_fields__}
-        rest = active_floors(requirement, busy, FloorRules(**(kept | {name: table})))
+        tables = {key: getattr(ALL, key) for key in FloorRules.__struct_fields__}
+        rest = active_floors(requirement, busy, FloorRules(**(tables | {name: table})))
         assert list(rest) == [other for other in FLOORS if other != name]
-        assert name not in floor_terms(requirement, busy, FloorRules(**(kept | {name: table})))
+        assert name not in floor_terms(requirement, busy, FloorRules(**(tables | {name: table})))
 
 
 def test_account_with_a_problem_has_no_floor(busy: MarketView, linear_tiers: RuleSet) -> None:

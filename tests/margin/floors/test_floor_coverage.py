@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from scipy.stats import norm
 
 from margin.book.requirement import compute_requirement
-from margin.floors import FLOORS
+from margin.floors.registry import FLOORS
 from margin.floors.stressed_buffer import market_stress
 from margin.rules.floors import (
     CorrelationRules,
@@ -105,8 +104,8 @@ def test_rules_that_ask_for_more_leave_no_floor(make_view: Make, linear_tiers: R
 def test_short_or_unknown_history_never_vouches_for_a_low_volatility(
     make_view: Make, linear_tiers: RuleSet, long: object, hours: object, counts: float
 ) -> None:
-    given_ = {"long_volatility": long, "history_hours": hours}
-    view = make_view(**{key: value for key, value in given_.items() if value is not None})
+    columns = {"long_volatility": long, "history_hours": hours}
+    view = make_view(**{key: value for key, value in columns.items() if value is not None})
     expected = 1e5 * (Z * counts - 0.02)
     assert floor_of("volatility", view, linear_tiers, RULES, BTC=1.0) == pytest.approx(expected)
 
@@ -158,8 +157,8 @@ def test_offset_shrinks_as_fast_and_slow_correlation_part(
     slow = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 1.0]])
     quick = slow.copy()
     quick[0, 1] = quick[1, 0] = NAN if fast is None else fast
-    given_ = {} if fast is None else {"fast_correlation": quick}
-    view = make_view(correlation=slow, volatility=[0.02, 0.02, 0.02], **given_)
+    columns = {} if fast is None else {"fast_correlation": quick}
+    view = make_view(correlation=slow, volatility=[0.02, 0.02, 0.02], **columns)
     alone = 1e5 * Z * 0.02
     # The losses of long and short correlate by -0.8 when trusted in full.
     c = 1.0 - left * 1.8

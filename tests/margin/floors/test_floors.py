@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.book.requirement import Requirement, compute_requirement
-from margin.floors import FLOORS, active_floors, largest_floor
+from margin.floors.registry import FLOORS, active_floors, largest_floor
 from margin.rules.floors import FloorRules, LiquidityRules, SlippageCurve, StaleDataRules
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from margin.floors import FLOORS
+from margin.floors.registry import FLOORS
 from margin.rules.ruleset import load_ruleset
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "floors.md").read_text(encoding="utf-8")

@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from scipy.stats import norm
 
 from margin.book.requirement import compute_requirement
-from margin.floors import FLOORS
+from margin.floors.registry import FLOORS
 from margin.rules.floors import CoverageRules, FloorRules, WrongWayRules
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView
@@ -59,9 +58,7 @@ def test_bitcoin_that_secures_a_long_bitcoin_book_falls_with_it(
     assert got == pytest.approx(expected, rel=1e-12)
 
 
-def test_calm_market_is_judged_by_the_volatility_of_the_long_run(
-    make_view: Make, linear_tiers: RuleSet
-) -> None:
+def test_calm_market_uses_the_long_volatility(make_view: Make, linear_tiers: RuleSet) -> None:
     view = make_view(volatility=[0.002] * 3, long_volatility=[0.01, np.nan, 0.0], correlation=RHO)
     loss = 1e4 * (Z * 0.01 - HAIRCUT)
     expected = 1e5 * Z * 0.01 + loss - 0.02 * 1e5

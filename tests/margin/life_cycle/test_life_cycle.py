@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from margin.life_cycle.advance import advance
 from margin.life_cycle.states import NEVER, MarginStatus, Reason, State, States, Transitions

@@ -124,7 +124,7 @@ def test_a_gap_through_bankruptcy_closes_the_account_and_counts_the_shortfall() 
     assert done.shortfall == pytest.approx(210.0)
     assert State(done.states.state[0]) == State.CLOSED
     # It is not margined again, whatever the market does.
-    assert done.margined == 2
+    assert done.valuations == 2
 
 
 def test_a_new_snapshot_replaces_what_the_replay_did() -> None:
@@ -155,7 +155,7 @@ def test_closed_accounts_of_the_files_leave() -> None:
     account = Account("a", 290.0, (Position("BTCUSDT-PERP", 100.0, 100.0),))
     history = make_history([AccountUpdates(0, Book.of([account]))], [Event(HOUR, "a", "closed")])
     done = replay_life_cycle(history, views([100.0, 50.0]), rules())
-    assert (done.events, done.margined) == ([], 1)
+    assert (done.events, done.valuations) == ([], 1)
 
 
 def test_the_add_on_counts_where_the_call_level_is_the_total() -> None:

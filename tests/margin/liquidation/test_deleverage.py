@@ -5,8 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from margin.liquidation.deleverage import RANKINGS, Winner, deleverage, profit_margin_ratio
 from margin.liquidation.fillable_price import fillable_price

@@ -9,8 +9,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from margin.book.case_portfolio import Expiry, Holding, Portfolio, Underlying, portfolio_from
 from margin.book.requirement import compute_requirement

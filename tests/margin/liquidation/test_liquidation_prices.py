@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from margin.book.case_portfolio import CollateralBalance, Holding, Portfolio, Underlying
 from margin.cases.liquidation_cases import run_liquidation_case

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from margin.book.case_portfolio import Holding, Portfolio, Underlying
 from margin.book.requirement import compute_requirement

@@ -6,19 +6,21 @@ import math
 from decimal import Decimal, localcontext
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 from scipy import special, stats
 
 from margin.pricing.normal import normal_cdf, normal_pdf
-
-Floats = npt.NDArray[np.float64]
+from market.core.arrays import Floats
 
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
 
 
-@njit
 def cdf(x: Floats) -> Floats:
+    return np.asarray(_cdf(x))
+
+
+@njit
+def _cdf(x):  # type: ignore[no-untyped-def]
     out = np.empty_like(x)
     for i in range(len(x)):
         out[i] = normal_cdf(x[i])

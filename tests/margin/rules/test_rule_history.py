@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.rules.history import RuleHistory, load_history
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content

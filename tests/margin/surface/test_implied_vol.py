@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 import QuantLib as ql  # noqa: N813
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.pricing.black76 import black76_price
 from margin.surface.implied_vol import implied_vol

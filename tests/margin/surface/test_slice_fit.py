@@ -4,17 +4,14 @@ import subprocess
 import sys
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.optimize import least_squares
 
-from margin.surface.slice_fit import SlicePoints, fit_slice, measured
+from margin.surface.slice_fit import SlicePoints, fit_slice, measure_fit
 from margin.surface.svi import check_raw, total_variance
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 SCIPY_MARGIN = 1.005
 """scipy's best of many starts has an error at most so many times smaller than ours."""
@@ -96,7 +93,7 @@ def test_scipy_finds_nothing_much_better(seed: int) -> None:
     ]
     found = [least_squares(miss, begin, bounds=(low, high)) for begin in begins]
     errors = [
-        measured(points, result.x * unit).error
+        measure_fit(points, result.x * unit).error
         for result in found
         if total_variance(result.x * unit, np.linspace(-10, 10, 201)).min() > 0.0
     ]

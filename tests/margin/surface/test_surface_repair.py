@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.optimize import minimize
 
-from margin.surface.repair import repair_slices, without_butterflies
-from margin.surface.slice_fit import SlicePoints, fit_slice, measured
+from margin.surface.repair import remove_butterflies, repair_slices
+from margin.surface.slice_fit import SlicePoints, fit_slice, measure_fit
 from margin.surface.svi import durrleman, total_variance
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 FAR = np.sinh(np.linspace(-9.0, 9.0, 20_001))
 
@@ -63,7 +61,7 @@ def test_what_is_sound_is_left_as_it_is() -> None:
     ]
     free = [fit_slice(p) for p in points]
     repairs = repair_slices(points, free)
-    assert not any(repair.moved for repair in repairs)
+    assert not any(repair.is_changed for repair in repairs)
     assert all(r.repaired is f for r, f in zip(repairs, free, strict=True))
 
 
@@ -73,21 +71,24 @@ def test_a_butterfly_is_taken_out_at_little_cost() -> None:
     vogt = np.array([-0.0410, 0.1331, 0.3060, 0.3586, 0.4153])
     k = np.linspace(-1.5, 1.5, 61)
     points = SlicePoints.of(1.0, k, np.sqrt(total_variance(vogt, k)))
-    repaired = without_butterflies(points, measured(points, vogt))
+    repaired = remove_butterflies(points, measure_fit(points, vogt))
     assert durrleman(repaired.raw, grid(repaired.raw)).min() >= 0.0
     coarse = np.linspace(-4.0, 4.0, 161)
-    theirs = minimize(
-        lambda p: measured(points, p).error ** 2,
-        repaired.raw,
-        method="SLSQP",
-        bounds=[(-1, 1), (1e-3, 1), (-0.99, 0.99), (-2, 2), (0.01, 3)],
-        constraints=[
+    problem: dict[str, Any] = {
+        "method": "SLSQP",
+        "bounds": [(-1, 1), (1e-3, 1), (-0.99, 0.99), (-2, 2), (0.01, 3)],
+        "constraints": [
             {"type": "ineq", "fun": lambda p: durrleman(p, coarse)},
             {"type": "ineq", "fun": lambda p: total_variance(p, coarse) - 1e-6},
         ],
-        options={"maxiter": 500},
-    )
-    assert repaired.error <= 1.05 * measured(points, theirs.x).error
+        "options": {"maxiter": 500},
+    }
+
+    def squared_error(p: Floats) -> float:
+        return measure_fit(points, p).error ** 2
+
+    theirs = minimize(squared_error, repaired.raw, **problem)
+    assert repaired.error <= 1.05 * measure_fit(points, theirs.x).error
 
 
 def test_a_calendar_is_parted_where_the_quotes_allow_it() -> None:

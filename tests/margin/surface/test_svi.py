@@ -3,26 +3,22 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import QuantLib as ql  # noqa: N813
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.surface.arbitrage import butterfly_margin, calendar_margin
 from margin.surface.svi import (
+    _first,
+    _second,
     check_raw,
     durrleman,
     least_variance,
-    natural_from_raw,
-    raw_from_natural,
-    slopes,
     total_variance,
     wings,
 )
+from market.core.arrays import Floats
 from market.core.errors import DataError
-
-Floats = npt.NDArray[np.float64]
 
 K = np.linspace(-1.5, 1.5, 301)
 SMILE = np.array([0.01, 0.12, -0.3, 0.05, 0.2])
@@ -43,7 +39,8 @@ def smiles(draw: st.DrawFn) -> Floats:
 
 @given(smiles())
 def test_derivatives_are_those_of_the_variance(raw: Floats) -> None:
-    first, second = slopes(raw, K)
+    _, b, rho, m, sigma = raw
+    first, second = _first(b, rho, m, sigma, K), _second(b, m, sigma, K)
     h = 1e-4 * raw[4]
     up, here, down = (total_variance(raw, K + step) for step in (h, 0.0, -h))
     scale = raw[1]
@@ -52,19 +49,6 @@ def test_derivatives_are_those_of_the_variance(raw: Floats) -> None:
     np.testing.assert_allclose(
         second, (up - 2 * here + down) / h**2, atol=1e-4 * scale / raw[4] + 8 * rounding
     )
-
-
-@given(smiles())
-def test_natural_parameters_lead_back(raw: Floats) -> None:
-    np.testing.assert_allclose(raw_from_natural(natural_from_raw(raw)), raw, rtol=1e-9, atol=1e-12)
-
-
-@given(smiles())
-def test_natural_parameters_are_of_the_same_smile(raw: Floats) -> None:
-    delta, mu, rho, omega, zeta = natural_from_raw(raw)
-    z = zeta * (K - mu)
-    w = delta + 0.5 * omega * (1 + rho * z + np.sqrt((z + rho) ** 2 + 1 - rho**2))
-    np.testing.assert_allclose(total_variance(raw, K), w, rtol=1e-9, atol=1e-12)
 
 
 def test_quantlib_has_the_same_variance() -> None:
@@ -145,10 +129,6 @@ def test_what_is_no_smile_is_refused(change: tuple[int, float], message: str) ->
         check_raw(raw, "BTC-27MAR26")
 
 
-def test_forms_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(DataError, match="between -1 and 1"):
-        natural_from_raw(np.array([0.1, 0.1, 1.0, 0.0, 0.1]))
-    with pytest.raises(DataError, match="zeta above 0"):
-        raw_from_natural(np.array([0.1, 0.0, 0.2, 0.1, 0.0]))
+def test_another_number_of_parameters_is_refused() -> None:
     with pytest.raises(DataError, match=r"expected \(5,\)"):
         total_variance(np.zeros(4), K)

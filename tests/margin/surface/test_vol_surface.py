@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 import QuantLib as ql  # noqa: N813
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.surface.surface import VolSurface
 from margin.surface.svi import durrleman, total_variance
@@ -64,16 +63,6 @@ def test_no_time_and_unknown_numbers(surface: VolSurface) -> None:
         assert math.isnan(float(surface.total_variance(k, tau)))
 
 
-def test_vol_at_a_strike_is_over_the_forward_of_its_expiry(surface: VolSurface) -> None:
-    forward = math.exp(0.25 * math.log(100.0) + 0.75 * math.log(101.0))
-    assert float(surface.forward_at(0.2)) == pytest.approx(forward)
-    np.testing.assert_allclose(
-        surface.vol_at_strike(forward * np.exp(K), 0.2), surface.vol(K, 0.2), rtol=1e-12
-    )
-    with pytest.raises(DataError, match="expected a price above 0"):
-        surface.vol_at_strike(np.array([100.0, 0.0]), 0.2)
-
-
 @pytest.mark.parametrize("call", [True, False])
 @pytest.mark.parametrize("tau", [0.01, 0.05, 0.13, 1.0, 2.0])
 @pytest.mark.parametrize("delta", [0.1, 0.25, 0.4])
@@ -97,11 +86,6 @@ def test_figures_of_a_smile(surface: VolSurface) -> None:
     assert figures.skew < 0.0 < figures.curvature  # the left wing is the steeper one
     flat = VolSurface.of([0.5], [1.0], [[0.08, 0.0, 0.0, 0.0, 0.1]]).smile(0.5)
     assert (flat.atm, flat.skew, flat.curvature) == pytest.approx((0.4, 0.0, 0.0))
-
-
-def test_term_structure_at_constant_maturity(surface: VolSurface) -> None:
-    found = surface.term_structure([7 / 365, 30 / 365, 90 / 365])
-    assert found == pytest.approx([surface.smile(d / 365).atm for d in (7, 30, 90)])
 
 
 @pytest.mark.parametrize(

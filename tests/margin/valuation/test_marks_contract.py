@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 
 from margin.book.account_portfolio import account_portfolio
 from margin.book.requirement import Requirement, compute_requirement
-from margin.floors import FLOORS, active_floors
+from margin.floors.registry import FLOORS, active_floors
 from margin.life_cycle.account_replay import AccountReplay
 from margin.liquidation.book_liquidation import book_step
 from margin.pricing.black76 import black76_price
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset
-from margin.valuation.marks_used import MarksUsed
-from margin.valuation.trade_price import trade_price
+from margin.valuation.account_marks import AccountMarks, trade_price
 from margin.valuation.view import MarketView
 from margin.what_if.outcome import outcome
 from market.accounts.account_files import make_history
@@ -33,20 +33,20 @@ OTHER = Account("b", 10_000.0, (Position("ETHUSDT-PERP", 1.0, 2_000.0),))
 every_preset = pytest.mark.parametrize("preset", list_rulesets())
 
 
-def marked(
-    market: MarketView, age_hours: float = 0.5, bar_age: float = 1.0, **changes: object
+def with_marks(
+    market: MarketView, age_hours: float = 0.5, bar_age: float = 1.0, **changes: Any
 ) -> MarketView:
-    """The market with BTC and its perpetual marked so long ago, and the bars closed so long ago."""
+    """The market with quoted marks of BTC and its perpetual, and bars, of some age."""
     ts = market.as_of - round(age_hours * HOUR)
     quotes = {} if market.quotes is None else dict(market.quotes.instruments)
     for name in (SPOT, PERP):
         known = quotes.get(name, InstrumentQuote(ts))
         quotes[name] = dataclasses.replace(known, ts=ts, mark=MARK)
-    changed = {"age_hours": np.full(3, bar_age), **changes}
-    return dataclasses.replace(market, quotes=QuoteBoard(instruments=quotes), **changed)
+    changes = {"age_hours": np.full(3, bar_age), **changes}
+    return dataclasses.replace(market, quotes=QuoteBoard(instruments=quotes), **changes)
 
 
-def unmarked(market: MarketView, bar_age: float = 1.0) -> MarketView:
+def without_marks(market: MarketView, bar_age: float = 1.0) -> MarketView:
     return dataclasses.replace(market, age_hours=np.full(3, bar_age))
 
 
@@ -64,7 +64,7 @@ def same(one: Requirement, other: Requirement, account: int) -> bool:
 @every_preset
 def test_equity_after_a_crash_is_that_of_the_posted_marks(market: MarketView, preset: str) -> None:
     bars = dataclasses.replace(market, mark=np.array([91_830.0, 2_000.0, 1.0]))
-    crash = marked(bars)
+    crash = with_marks(bars)
     held = Account("a", 10_000.0, (Position(PERP, 1.0, 91_800.0),))
     got = compute_requirement(Book.of([held]), crash, load_ruleset(preset))
     assert got.equity.tolist() == [10_000.0 + 60_000.0 - 91_800.0]
@@ -74,7 +74,7 @@ def test_equity_after_a_crash_is_that_of_the_posted_marks(market: MarketView, pr
 @every_preset
 def test_a_newer_mark_moves_every_figure(market: MarketView, preset: str) -> None:
     rules = load_ruleset(preset)
-    before, after = figures(unmarked(market), rules), figures(marked(market), rules)
+    before, after = figures(without_marks(market), rules), figures(with_marks(market), rules)
     assert after.equity[0] <= before.equity[0] - (CLOSE - MARK)
     for key in ("initial_margin", "maintenance_margin", "gross_notional"):
         assert getattr(after, key)[0] == pytest.approx(
@@ -89,7 +89,7 @@ def test_a_newer_mark_moves_every_figure(market: MarketView, preset: str) -> Non
 @every_preset
 def test_a_newer_mark_moves_collateral(market: MarketView, preset: str) -> None:
     rules = load_ruleset(preset)
-    before, after = (figures(view, rules) for view in (unmarked(market), marked(market)))
+    before, after = (figures(view, rules) for view in (without_marks(market), with_marks(market)))
     assert before.collateral.value.tolist() == [0.5 * CLOSE]
     assert after.collateral.value.tolist() == [0.5 * MARK]
     ratio = after.collateral.counted() * CLOSE
@@ -99,7 +99,7 @@ def test_a_newer_mark_moves_collateral(market: MarketView, preset: str) -> None:
 @every_preset
 def test_a_newer_mark_moves_the_active_floors(market: MarketView, preset: str) -> None:
     rules = load_ruleset(preset)
-    views = (unmarked(market), marked(market))
+    views = (without_marks(market), with_marks(market))
     before, after = (active_floors(figures(view, rules), view, rules.floors) for view in views)
     assert set(before) <= set(FLOORS)
     for name, floor in before.items():
@@ -114,10 +114,10 @@ def test_the_newer_price_counts_and_on_a_tie_the_mark(
     market: MarketView, preset: str, mark_age: float, used: bool
 ) -> None:
     rules = load_ruleset(preset)
-    got = figures(marked(market, mark_age, bar_age=1.0), rules)
+    got = figures(with_marks(market, mark_age, bar_age=1.0), rules)
     assert got.leg_notional[0] == (MARK if used else CLOSE)
-    assert same(got, figures(unmarked(market), rules), 0) != used
-    perp, coin = MarksUsed(got, rules).of(0)
+    assert same(got, figures(without_marks(market), rules), 0) != used
+    perp, coin = AccountMarks(got, rules).of(0)
     assert {perp.source, coin.source} == {"quote" if used else "bar"}
     assert perp.age_seconds == coin.age_seconds == 3_600.0 * (mark_age if used else 1.0)
     assert not perp.stale
@@ -126,7 +126,7 @@ def test_the_newer_price_counts_and_on_a_tie_the_mark(
 @pytest.mark.parametrize("hours", [1 / 3, 7 / 12, 1.0, 13 / 12, 1.9])
 def test_a_tie_is_one_whatever_the_rounding_of_hours(market: MarketView, hours: float) -> None:
     rules = load_ruleset("linear-tiers")
-    view = marked(market, hours, bar_age=hours)
+    view = with_marks(market, hours, bar_age=hours)
     assert figures(view, rules).leg_notional[0] == MARK
     late = dataclasses.replace(view, age_hours=view.age_hours - 2.0 / HOUR)
     assert figures(late, rules).leg_notional[0] == CLOSE
@@ -141,7 +141,7 @@ def test_a_mark_older_than_its_limit_is_not_used(market: MarketView, preset: str
         (0.25, 0.5, 1.0, False),
         (6.0, 5.0, 7.0, True),
     ):
-        view = marked(market, mark_age, bar_age, mark_max_age_hours=limit)
+        view = with_marks(market, mark_age, bar_age, mark_max_age_hours=limit)
         got = figures(view, rules)
         assert got.leg_notional[0] == (MARK if used else CLOSE), (limit, mark_age)
 
@@ -150,13 +150,12 @@ def test_a_mark_older_than_its_limit_is_not_used(market: MarketView, preset: str
 def test_stale_prices_are_flagged_and_named(market: MarketView, preset: str) -> None:
     rules = load_ruleset(preset)
     for view, stale in (
-        (marked(market, 0.5, bar_age=9.0), [False, True]),  # ETH has a bar of nine hours ago
-        (marked(market, 7.0, bar_age=9.0), [True, True]),
-        (unmarked(market, bar_age=9.0), [True, True]),
-        (marked(market, 7.0, bar_age=1.0), [False, False]),
+        (with_marks(market, 0.5, bar_age=9.0), [False, True]),  # ETH has a bar of nine hours ago
+        (with_marks(market, 7.0, bar_age=9.0), [True, True]),
+        (without_marks(market, bar_age=9.0), [True, True]),
+        (with_marks(market, 7.0, bar_age=1.0), [False, False]),
     ):
-        used = MarksUsed(figures(view, rules), rules)
-        assert used.stale().tolist() == stale
+        used = AccountMarks(figures(view, rules), rules)
         assert [any(mark.stale for mark in used.of(i)) for i in range(2)] == stale
 
 
@@ -171,14 +170,14 @@ def test_the_stale_data_floor_reads_the_age_of_the_price_that_counts(
     def floor(view: MarketView) -> float:
         return float(active_floors(figures(view, rules), view, rules.floors)["stale_data"][0])
 
-    assert floor(unmarked(market, bar_age=9.0)) > 0.0
-    assert floor(marked(market, 0.5, bar_age=9.0)) == 0.0
-    aged = marked(market, 5.0, bar_age=9.0, mark_max_age_hours=6.0)
-    assert 0.0 < floor(aged) < floor(unmarked(market, bar_age=9.0))
+    assert floor(without_marks(market, bar_age=9.0)) > 0.0
+    assert floor(with_marks(market, 0.5, bar_age=9.0)) == 0.0
+    aged = with_marks(market, 5.0, bar_age=9.0, mark_max_age_hours=6.0)
+    assert 0.0 < floor(aged) < floor(without_marks(market, bar_age=9.0))
 
 
 def test_a_suspect_quote_makes_its_positions_suspect(market: MarketView) -> None:
-    rules, view = load_ruleset("linear-tiers"), marked(market)
+    rules, view = load_ruleset("linear-tiers"), with_marks(market)
     assert view.quotes is not None
     waiting = dataclasses.replace(
         view.quotes.instruments[PERP], suspect_mark=30_000.0, suspect_ts=market.as_of
@@ -186,7 +185,7 @@ def test_a_suspect_quote_makes_its_positions_suspect(market: MarketView) -> None
     board = QuoteBoard(instruments={**view.quotes.instruments, PERP: waiting})
     doubted = dataclasses.replace(view, quotes=board)
     got = figures(doubted, rules)
-    assert got.leg_prices.suspect.tolist() == [True, False]
+    assert got.leg_suspect.tolist() == [True, False]
     assert same(got, figures(view, rules), 0)
     floors = active_floors(got, doubted, rules.floors)
     assert floors["stale_data"][0] > floors["stale_data"][1] == 0.0
@@ -200,8 +199,8 @@ def test_marks_of_an_account_are_named_once(market: MarketView) -> None:
         (Position(SPOT, 1.0), Position(PERP, -1.0), Position(PERP, -1.0)),
         (Balance("BTC", 1.0), Balance("USD", 1.0), Balance("ETH", 2.0)),
     )
-    got = compute_requirement(Book.of([account, OTHER]), marked(market), rules)
-    used = MarksUsed(got, rules)
+    got = compute_requirement(Book.of([account, OTHER]), with_marks(market), rules)
+    used = AccountMarks(got, rules)
     assert [(mark.instrument, mark.price) for mark in used.of(0)] == [
         (SPOT, MARK),
         (PERP, MARK),
@@ -212,7 +211,7 @@ def test_marks_of_an_account_are_named_once(market: MarketView) -> None:
 
 @every_preset
 def test_whatever_prices_an_account_prices_it_alike(market: MarketView, preset: str) -> None:
-    rules, view = load_ruleset(preset), marked(market)
+    rules, view = load_ruleset(preset), with_marks(market)
     assert trade_price(PERP, view, rules).price == MARK
     assert trade_price(SPOT, view, rules).price == MARK
     readable = account_portfolio(HELD, view, rules)
@@ -226,7 +225,7 @@ def test_whatever_prices_an_account_prices_it_alike(market: MarketView, preset: 
 def test_a_position_without_an_entry_price_enters_at_the_mark(market: MarketView) -> None:
     account = Account("a", 1.0, (Position(PERP, 1.0), Position("ETHUSDT", 1.0)))
     held = AccountReplay(make_history([AccountUpdates(0, Book.of([account]))]))
-    book, _ = held.at(marked(market))
+    book, _ = held.at(with_marks(market))
     assert dict(zip(book.leg_instrument, book.leg_entry_price.tolist(), strict=True)) == {
         PERP: MARK,
         "ETHUSDT": 2_000.0,
@@ -234,7 +233,7 @@ def test_a_position_without_an_entry_price_enters_at_the_mark(market: MarketView
 
 
 def test_an_impossible_quoted_mark_is_named(market: MarketView) -> None:
-    view = marked(market)
+    view = with_marks(market)
     assert view.quotes is not None
     wrong = dataclasses.replace(view.quotes.instruments[PERP], mark=-1.0)
     board = QuoteBoard(instruments={**view.quotes.instruments, PERP: wrong})
@@ -259,7 +258,7 @@ def test_an_option_is_marked_at_the_value_of_one_unit(
     view = dataclasses.replace(view, quotes=board)
     got = compute_requirement(Book.of([Account("a", 0.0, (Position(call, 2.0),))]), view, rules)
     assert got.problems == {}
-    (mark,) = MarksUsed(got, rules).of(0)
+    (mark,) = AccountMarks(got, rules).of(0)
     expected = black76_price(101_000.0, 100_000.0, 30 / 365, 0.6, True, rate)
     assert mark.price == pytest.approx(float(expected), rel=1e-12)
     assert (mark.instrument, mark.source, mark.age_seconds) == (call, "quote", 3_600.0)

@@ -64,12 +64,12 @@ def test_the_largest_size_is_found_and_does_not_depend_on_the_price() -> None:
     assert sizes[1] == pytest.approx(sizes[0], rel=1e-8)
 
 
-@pytest.mark.parametrize("told_by", ["entry_price", "unrealised_pnl"])
-def test_a_move_of_the_price_is_a_change_of_price_alone(told_by: str) -> None:
+@pytest.mark.parametrize("key", ["entry_price", "unrealised_pnl"])
+def test_a_move_of_the_price_is_a_change_of_price_alone(key: str) -> None:
     # The same 50 000 USD at two marks; nothing was traded.
-    told = {"entry_price": (40_000.0, 40_000.0), "unrealised_pnl": (0.25, 50_000 * 1.5e-5)}[told_by]
-    before = account(50_000.0, 1.0, **{told_by: told[0]})
-    after = account(100_000.0, 0.5, **{told_by: told[1]})
+    values = {"entry_price": (40_000.0, 40_000.0), "unrealised_pnl": (0.25, 50_000 * 1.5e-5)}[key]
+    before = account(50_000.0, 1.0, **{key: values[0]})
+    after = account(100_000.0, 0.5, **{key: values[1]})
     steps = {step.name: step for step in difference(before, RULES, after, RULES)}
     assert steps["positions"].mark_to_market == pytest.approx(0.0, abs=1e-12)
     assert steps["positions"].initial_net_margin == pytest.approx(0.0, abs=1e-12)

@@ -7,11 +7,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio, portfolio_from
-from margin.book.portfolio_batch import flatten
 from margin.engines.margins import total
 from margin.engines.registry import engine_of
 from margin.rules.ruleset import RuleSet, list_rulesets, load_ruleset
@@ -40,7 +39,7 @@ def takes_options(rules: RuleSet) -> bool:
 
 @st.composite
 def contents(draw: st.DrawFn) -> dict[str, Any]:
-    """An account in ETH: perps with profit, a pledge, options of two expiries if wanted."""
+    """An account in ETH: perps with profit, collateral, options of two expiries if wanted."""
     spot = draw(st.floats(1_500.0, 3_000.0))
     expiries = [
         {"seconds_to_expiry": left, "forward": spot * 1.01, "rate": 0.03} for left in (900.0, WEEK)
@@ -81,11 +80,11 @@ def contents(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def account(content: dict[str, Any], rules: RuleSet) -> Portfolio:
-    kept = content["positions"]
+    positions = content["positions"]
     if not takes_options(rules):
-        kept = [held for held in kept if held["kind"] != "option"]
+        positions = [position for position in positions if position["kind"] != "option"]
     history = {"history": HISTORY} if engine_of(rules).needs_daily_history else {}
-    return portfolio_from(content | {"positions": kept} | history)
+    return portfolio_from(content | {"positions": positions} | history)
 
 
 def close(rules: RuleSet, portfolio: Portfolio) -> float:
@@ -132,11 +131,11 @@ def test_trades_at_the_mark_keep_the_value_and_mutate_nothing(
     rules: RuleSet, content: dict[str, Any], quantity: float
 ) -> None:
     portfolio = account(content, rules)
-    kept = msgspec.json.encode(portfolio)
+    encoded = msgspec.json.encode(portfolio)
     change = Change(deposit=12.5, trades=trades(rules, quantity))
     before, after = outcomes(portfolio, [Change(), change], rules)
     allowed = close(rules, portfolio) + close(rules, after.portfolio)
-    assert msgspec.json.encode(portfolio) == kept
+    assert msgspec.json.encode(portfolio) == encoded
     assert after.mark_to_market == pytest.approx(before.mark_to_market + 12.5, abs=allowed)
     assert _figures(outcome(after.portfolio, rules)) == pytest.approx(_figures(after), abs=allowed)
     # And back again: the requirement is what it was.

@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.book.case_portfolio import Holding, Portfolio, portfolio_from
 from margin.cases.what_if_cases import explain_against, explain_case, what_if_case
@@ -80,13 +79,14 @@ def test_nothing_is_mutated_and_lines_of_one_instrument_count_as_one() -> None:
             {"kind": "perp", "underlying": "BTC", "quantity": 0.5, "unrealised_pnl": 600.0},
         ]
     )
-    kept = msgspec.json.encode(split)
+    encoded = msgspec.json.encode(split)
     (after,) = outcomes(
         split, [Change(trades=(msgspec.structs.replace(BTC, quantity=-0.25),))], RULES
     )
-    assert msgspec.json.encode(split) == kept
-    (held,) = after.portfolio.positions
-    assert (held.quantity, held.unrealised_pnl) == (0.75, pytest.approx(750.0))
+    assert msgspec.json.encode(split) == encoded
+    (position,) = after.portfolio.positions
+    assert position.quantity == 0.75
+    assert position.unrealised_pnl == pytest.approx(750.0)
     assert after.portfolio.cash == pytest.approx(5_250.0)
 
 
@@ -114,7 +114,7 @@ def test_largest_size_is_what_the_margin_left_allows() -> None:
     assert sold == pytest.approx(-3.25, rel=1e-8)  # one coin to close first
 
 
-def test_a_hedge_that_makes_room_is_found_though_nothing_fits_without_it() -> None:
+def test_a_hedge_is_found_though_nothing_fits_without_it() -> None:
     poor = book(cash=3_500.0)  # 5 500 against 12 000: selling 1 coin frees 4 000, not enough
     sell = msgspec.structs.replace(BTC, quantity=-1.0)
     assert largest_size(poor, sell, RULES) == 0.0
@@ -222,7 +222,7 @@ def test_a_hedge_is_cut_together_where_closing_either_leg_would_ask_for_more() -
     assert after.maintenance_net_margin == pytest.approx(found.plan[-1].headroom)
 
 
-def test_difference_tells_positions_prices_and_parameters_apart() -> None:
+def test_difference_separates_positions_prices_and_parameters() -> None:
     before = book()
     after = book(
         cash=6_000.0,

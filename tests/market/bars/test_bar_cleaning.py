@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from market.bars.bar_cleaning import SymbolBars, aggregate, is_possible, load_bars
 from market.bars.panel import CLOSE, VOLUME

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import MAX_GAP_HOURS, OutlierFilter

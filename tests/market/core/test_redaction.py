@@ -6,8 +6,7 @@ import string
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from market.core.redaction import display_address, display_host, redact, redact_all
 

@@ -4,8 +4,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from market.accounts.account_files import CLOSED, read_accounts, write_accounts
 from market.core.clock import HOUR, parse_time

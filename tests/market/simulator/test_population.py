@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from market.core.clock import DAY, HOUR, MINUTE, parse_time
 from market.core.errors import ConfigError, DataError

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from market.accounts.book import Account, Balance, Position
 from market.core.clock import HOUR, parse_time
 from market.core.errors import DataError
 from market.sources.base import BarUpdate, QuoteUpdate
 from market.sources.http import (
+    MAX_POSITIONS,
+    AccountIn,
+    AccountMessage,
     BarIn,
     QuoteIn,
     SviIn,
@@ -81,3 +83,12 @@ def test_a_strike_that_is_no_number_makes_its_quote_unreadable(strike: str) -> N
     batch = quote_updates([QuoteIn("BTC-27MAR26", vols={strike: 0.5})])
     assert batch.updates == []
     assert repr(strike) in batch.unreadable[0]
+
+
+def test_account_beyond_the_limit_of_a_request_is_recorded_and_read_again() -> None:
+    positions = tuple(Position(f"C{i}USDT-PERP", 1.0, 2.0) for i in range(MAX_POSITIONS + 1))
+    account = Account("large", 5.0, positions)
+    recorded = msgspec.to_builtins(account_message(account))
+    assert account_update(msgspec.convert(recorded, AccountMessage), T0).account == account
+    with pytest.raises(msgspec.ValidationError, match="length <= 1000"):
+        msgspec.convert(recorded, AccountIn)

@@ -38,7 +38,7 @@ def folder(tmp_path: Path, files: dict[str, bytes]) -> Path:
     return tmp_path / write_bundle(tmp_path, files | {"notes.json": b"{}"})
 
 
-def test_bundle_answers_as_the_model_it_was_made_from(small: SmallModel, folder: Path) -> None:
+def test_bundle_scores_as_the_model_it_was_written_from(small: SmallModel, folder: Path) -> None:
     bundle = load_bundle(folder)
     assert bundle.schema == small.schema
     assert bundle.calibration == small.calibration

@@ -39,7 +39,7 @@ def test_prior_columns_are_positions() -> None:
         {"features_sha256": "1" * 64},
     ],
 )
-def test_hash_sees_every_part(change: dict[str, Any]) -> None:
+def test_hash_changes_with_every_part(change: dict[str, Any]) -> None:
     assert replace(SCHEMA, **change).sha256() != SCHEMA.sha256()
 
 

@@ -36,7 +36,7 @@ def test_chunks_leave_no_seam(small: SmallModel, monkeypatch: pytest.MonkeyPatch
     )
 
 
-def test_no_rows_give_no_answers(small: SmallModel) -> None:
+def test_no_rows_give_no_probabilities(small: SmallModel) -> None:
     scorer = Scorer(small.onnx, small.schema)
     raw, probability = scorer.score(np.empty((0, 7)))
     assert raw.shape == probability.shape == (0, 3)

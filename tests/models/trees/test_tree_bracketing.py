@@ -29,7 +29,7 @@ from features.registry import (
     VOLATILITIES,
     prior_column,
 )
-from margin.add_on.add_on import ModelLevel
+from margin.add_on.bounds import ModelLevel
 from margin.add_on.solver import RELATIVE_PRECISION, required_level
 from models.bundle.bundle import Bundle, bundle_files, load_bundle, write_bundle
 from models.bundle.manifest import TrainingRecord
@@ -187,7 +187,7 @@ def test_level_of_an_account_does_not_depend_on_where_its_block_ends(
     assert none.by_horizon.shape == (0, 3)
 
 
-def test_earlier_horizon_that_asks_for_more_is_heard(tmp_path: Path) -> None:
+def test_earlier_horizon_that_needs_more_sets_the_level(tmp_path: Path) -> None:
     alarm = TreeTable(
         len(ACCOUNT_COLUMNS),
         np.array([0, 1]),

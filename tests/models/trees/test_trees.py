@@ -167,7 +167,7 @@ def test_damaged_archive_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["threshold", "value", "default_left"])
-def test_hash_sees_one_changed_entry(name: str) -> None:
+def test_hash_changes_with_one_entry(name: str) -> None:
     array = getattr(split_table(), name).copy()
     array[0] = not array[0] if array.dtype == bool else np.nextafter(array[0], np.inf)
     assert trees_sha256(replace(split_table(), **{name: array})) != trees_sha256(split_table())

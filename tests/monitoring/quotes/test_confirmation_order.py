@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ledger.store import Ledger
-from margin.valuation.option_vol import YEAR
+from margin.valuation.marks import YEAR
 from market.core.clock import DAY, MINUTE, format_time
 from market.core.instruments import parse_expiry
 from monitoring.market_state import live_market

@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from decisions.book_scoring import value_book
 from decisions.replay import replay
@@ -16,8 +15,7 @@ from features.state.market_state import MarketState
 from features.state.point_in_time import advance_through
 from margin.rules.history import load_history
 from margin.rules.ruleset import load_ruleset
-from margin.valuation.marks import suspect_view
-from margin.valuation.option_vol import YEAR, option_vol
+from margin.valuation.marks import YEAR, option_vol, suspect_view
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
 from market.bars.history import MarketHistory

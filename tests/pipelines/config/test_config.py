@@ -11,8 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from market.core.clock import HOUR, INTERVALS, SECOND, parse_time
 from market.core.errors import ConfigError

@@ -232,7 +232,7 @@ def test_views_carry_the_age_of_bars_and_the_limit_of_marks(
     assert {view.mark_max_age_hours for view in views} == {0.5}
 
 
-KEPT = Path(__file__).parent / "kept_life_cycle"
+RECORD_FOLDER = Path(__file__).parent / "kept_life_cycle"
 KEPT_SPAN = ("2025-01-01T02:00:00Z", "2025-01-02T12:00:00Z")
 
 
@@ -241,10 +241,10 @@ def kept_venue(tmp_path: Path, *, recorded: bool) -> Path:
 
     Two longs go bankrupt at the same close; the rule set has a fee, a fund and deleverage.
     """
-    shutil.copytree(KEPT, tmp_path / "venue")
+    shutil.copytree(RECORD_FOLDER, tmp_path / "venue")
     config = tmp_path / "venue" / "margincast.toml"
     if recorded:
-        rows = json.loads((KEPT / "ledger.json").read_text())
+        rows = json.loads((RECORD_FOLDER / "ledger.json").read_text())
         with (
             Ledger(load_config(config).ledger.url) as ledger,
             ledger.transaction() as connection,

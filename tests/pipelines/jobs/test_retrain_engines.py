@@ -35,7 +35,7 @@ symbols = 2
 [rules]
 ruleset = "derive-pmrm2"
 [training]
-horizons = [1, 8]
+horizons = [1, 8, 24]
 max_rows = 6000
 [review]
 folds = 1

@@ -202,7 +202,7 @@ def test_a_bad_table_is_reported_and_the_previous_one_stays(
     assert reason in found["reason"]
     newest = load_history(tmp_path / "out").versions[-1].engine_rules(TierRules)
     assert [b.maintenance_rate for b in newest.table_of("BTCUSDT").brackets] == [0.01, 0.05]
-    with pytest.raises(DataError, match="no sound table of brackets; the first: BTCUSDT"):
+    with pytest.raises(DataError, match="no valid table of brackets; the first: BTCUSDT"):
         import_rulesets(write(tmp_path, bad), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

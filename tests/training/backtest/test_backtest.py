@@ -17,7 +17,7 @@ from features.account.frame import compute_aggregates
 from features.identity import digests_of
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
-from margin.add_on.add_on import bound_add_on
+from margin.add_on.bounds import BINDINGS, bound_add_on
 from margin.book.requirement import compute_requirement
 from margin.floors.liquidity import liquidity_floor
 from margin.rules.ruleset import AddOnRules, RuleSet, load_ruleset
@@ -543,7 +543,7 @@ def test_hysteresis_equals_the_rules_applied_account_by_account(
             )
             assert step.level[0] == level[n]
             previous = step.level
-            bindings |= set(step.binding_names())
+            bindings |= {BINDINGS[code] for code in step.binding}
     assert {"dead_band", "release"} <= bindings
 
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.lib.stride_tricks import sliding_window_view
 
 from features.account.frame import AccountRows
-from margin.book.account_figures import AccountFigures, Collateral, LegPrices
+from margin.book.account_requirement import Collateral, Requirement
 from training.backtest.margin_paths import FOLLOW_HOURS, MarginPaths
 from training.backtest.policy_simulation import simulate_policy
 from training.labels.account_panel import AccountPanel
@@ -38,7 +37,7 @@ def one_account(
         headroom=path[:hours],
         maintenance_margin=np.full(hours, margin),
     )
-    figures = AccountFigures(
+    figures = Requirement(
         equity=path[:hours] + margin,
         initial_margin=np.full(hours, 2.0 * margin),
         maintenance_margin=rows.maintenance_margin,
@@ -47,7 +46,8 @@ def one_account(
         leg_start=rows.leg_start,
         leg_symbol=rows.leg_symbol,
         leg_notional=none,
-        leg_prices=LegPrices(none, np.zeros(0, dtype=np.bool_)),
+        leg_age_hours=none,
+        leg_suspect=np.zeros(0, dtype=np.bool_),
         problems={},
         collateral=Collateral.none(hours),
         options=None,

@@ -54,14 +54,14 @@ def recorded(
 
 def test_sampled_accounts_written_to_files_are_read_as_they_were(tmp_path: Path) -> None:
     lives = sampled()
-    births = AccountTrajectories.idle(lives).snapshots(SYMBOLS, TIMES)
+    openings = AccountTrajectories.idle(lives).snapshots(SYMBOLS, TIMES)
     closings = [
         Event(int(TIMES[end]), lives.account_id(i), CLOSED)
         for i, end in enumerate(lives.end_row.tolist())
         if end < ROWS
     ]
     assert closings
-    history = write_accounts(tmp_path, births, closings)
+    history = write_accounts(tmp_path, openings, closings)
     read, own = (
         from_history(history, TIMES, SYMBOLS, MARK, RULES),
         from_sampled_accounts(lives, SYMBOLS),

@@ -145,8 +145,8 @@ def test_order_of_rows_in_the_account_files_does_not_change_the_hash(
     world: World, tmp_path: Path
 ) -> None:
     panel = world.panel
-    births = AccountTrajectories.idle(world.lives).snapshots(panel.symbols, panel.closes)
-    write_accounts(tmp_path, births)
+    openings = AccountTrajectories.idle(world.lives).snapshots(panel.symbols, panel.closes)
+    write_accounts(tmp_path, openings)
 
     def sha() -> str:
         mark = MarketHistory.from_panel(panel).mark

@@ -26,7 +26,7 @@ from market.core.errors import DataError, RuleSetError
 from market.quotes.quotes import ExpiryQuote, QuoteBoard
 from market.sources.base import AccountUpdates
 from training.backtest.backtest import BacktestSettings, backtest
-from training.labels.account_panel import AccountTimes, value_panel
+from training.labels.account_panel import PanelTimes, value_panel
 from training.labels.book_intervals import BookIntervals, from_history
 from training.labels.dataset import DatasetOptions, build_dataset
 from training.labels.market_path import LabelMarket
@@ -223,7 +223,7 @@ def test_linear_books_are_followed_under_every_engine(tmp_path: Path, name: str)
     along = paths.equity_paths(span, "close")
     rows = np.array([FIRST + 30, FIRST, FIRST + 30])
     panel = value_panel(
-        held, AccountTimes(np.zeros(3, dtype=np.int64), rows, np.arange(4), 1.0), market, rules
+        held, PanelTimes(np.zeros(3, dtype=np.int64), rows, np.arange(4), 1.0), market, rules
     )
     for row, headroom, initial in zip(
         rows.tolist(), panel.rows.headroom, panel.initial_margin, strict=True

@@ -13,9 +13,9 @@ from features.account.frame import compute_aggregates, compute_features
 from features.registry import ACCOUNT_COLUMNS
 from features.state.market_state import MarketState
 from features.state.snapshot import MarketSnapshot
-from margin.add_on.add_on import add_on_cap
+from margin.add_on.bounds import add_on_cap
 from margin.book.requirement import compute_requirement
-from margin.floors import active_floors, largest_floor
+from margin.floors.registry import active_floors, largest_floor
 from margin.rules.ruleset import load_ruleset
 from market.accounts.account_files import write_accounts
 from market.accounts.book import Account, Balance, Book, Position
@@ -24,7 +24,7 @@ from market.core.clock import INTERVALS
 from market.simulator.simulated_market import simulate_bars
 from market.sources.base import AccountUpdates
 from training.backtest.add_on_policy import rule_bounds
-from training.labels.account_panel import AccountTimes, take_panel, value_panel
+from training.labels.account_panel import PanelTimes, take_panel, value_panel
 from training.labels.book_intervals import from_history
 from training.labels.market_path import LabelMarket
 
@@ -52,9 +52,7 @@ def test_floors_of_a_recorded_book_are_those_of_a_decision(tmp_path: Path) -> No
     recorded = write_accounts(tmp_path, [AccountUpdates(int(closes[0]), book)])
     times = value_panel(
         from_history(recorded, closes, symbols, mark, RULES),
-        AccountTimes(
-            np.array([1, 0, 1]), np.array([row, row, row - 1]), np.array([0, 1, 2, 3]), 1.0
-        ),
+        PanelTimes(np.array([1, 0, 1]), np.array([row, row, row - 1]), np.array([0, 1, 2, 3]), 1.0),
         LabelMarket(history, market),
         RULES,
     )

@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import (
     CollateralBalance,
     Expiry,
@@ -24,7 +24,7 @@ from margin.book.case_portfolio import (
     Portfolio,
     Underlying,
 )
-from margin.book.portfolio_batch import Portfolios, flatten
+from margin.book.portfolio_batch import Portfolios
 from margin.cases.margin_cases import run_case
 from margin.engines.historical.losses import tail_length
 from margin.engines.historical.positions import shocked_positions
@@ -108,7 +108,7 @@ def option(name: str, value: float, moneyness: float = 1.0, side: Any = "call") 
     )
 
 
-def margined(
+def engine_margins(
     ruleset: RuleSet, *accounts: Portfolio, closes: DailyCloses | None = None
 ) -> tuple[Portfolios, Margins]:
     flat = replace(
@@ -119,7 +119,7 @@ def margined(
 
 def simulated(ruleset: RuleSet, *positions: Holding, closes: DailyCloses | None = None) -> float:
     """Maintenance margin of one portfolio without what is not simulated."""
-    _, found = margined(ruleset, portfolio(*positions), closes=closes)
+    _, found = engine_margins(ruleset, portfolio(*positions), closes=closes)
     return float(found.mark_to_market[0] - found.maintenance_net[0])
 
 
@@ -302,7 +302,7 @@ def test_options_have_the_value_by_which_exposures_and_trades_mark_them(rate: fl
         )
         for name, one in held.underlyings.items()
     }
-    flat, found = margined(ruleset, msgspec.structs.replace(held, underlyings=expiries))
+    flat, found = engine_margins(ruleset, msgspec.structs.replace(held, underlyings=expiries))
     marked = leg_exposures(flat, discounted=engine_of(ruleset).discounts_options).value
     assert shocked_positions(flat).option_values(2) == pytest.approx(marked, rel=1e-12)
     assert found.equity[0] == pytest.approx(1_000.0 + marked.sum(), rel=1e-12)
@@ -326,7 +326,7 @@ ES, VAR = rules(measure="es"), rules(measure="var")
 @settings(max_examples=40, deadline=None)
 def test_components_legs_and_parts_add_up(positions: list[Holding]) -> None:
     ruleset = rules(long_volatility={})
-    flat, found = margined(ruleset, portfolio(*positions))
+    flat, found = engine_margins(ruleset, portfolio(*positions))
     taken = found.mark_to_market - found.maintenance_net
     assert taken[0] >= 0.0
     scale = 1e-9 * (1.0 + sum(abs(p.quantity) * SPOT[p.underlying] for p in positions))
@@ -371,9 +371,9 @@ def test_order_and_splitting_of_positions_change_nothing(positions: list[Holding
 
 def test_a_book_gives_each_portfolio_the_bits_it_has_alone() -> None:
     accounts = [portfolio(*positions) for positions in BOOKS.values()]
-    _, together = margined(ES, *accounts)
+    _, together = engine_margins(ES, *accounts)
     for i, account in enumerate(accounts):
-        _, alone = margined(ES, account)
+        _, alone = engine_margins(ES, account)
         assert together.maintenance_net[i] == alone.maintenance_net[0]
         assert together.initial_net[i] == alone.initial_net[0]
 
@@ -460,7 +460,7 @@ def test_an_empty_portfolio_needs_no_history() -> None:
 
 
 def test_collateral_that_is_shocked_hedges_what_it_secures() -> None:
-    pledge = CollateralBalance(
+    balance = CollateralBalance(
         asset="BTC",
         amount=0.1,
         price=60_000.0,
@@ -469,16 +469,16 @@ def test_collateral_that_is_shocked_hedges_what_it_secures() -> None:
         maintenance_haircut=0.0,
     )
     short = perp("BTC", -6_000.0 / 1.001)
-    _, found = margined(ES, portfolio(short, collateral=(pledge,)))
+    _, found = engine_margins(ES, portfolio(short, collateral=(balance,)))
     assert found.maintenance["simulated_loss"][0] == pytest.approx(0.0, abs=1e-9)
-    _, exposed = margined(ES, portfolio(collateral=(pledge,)))
+    _, exposed = engine_margins(ES, portfolio(collateral=(balance,)))
     assert exposed.maintenance["simulated_loss"][0] < -500.0
 
 
 def test_parts_name_the_days_that_the_margin_comes_from() -> None:
     ruleset = rules(filter=None, measure="es")
     closes = history()
-    flat, _ = margined(ruleset, portfolio(perp("BTC", 1_000.0)), closes=closes)
+    flat, _ = engine_margins(ruleset, portfolio(perp("BTC", 1_000.0)), closes=closes)
     parts = engine_of(ruleset).parts(flat, 0, ruleset)
     named = [part for part in parts if "of 365 scenarios" in part.name]
     moves = closes.close[-365:, 0] / closes.close[-367:-2, 0]
@@ -492,7 +492,7 @@ def test_parts_name_the_days_that_the_margin_comes_from() -> None:
 def test_worst_periods_are_those_of_a_sort_and_part_of_a_book_keeps_its_history() -> None:
     ruleset = rules(filter=None)
     closes = history()
-    flat, _ = margined(
+    flat, _ = engine_margins(
         ruleset, portfolio(), portfolio(perp("BTC", 1_000.0)), portfolio(), closes=closes
     )
     assert flat.between(1, 2).history is closes
@@ -526,7 +526,7 @@ def run(content: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_case_is_margined_by_the_history_it_brings() -> None:
     got = run(case())
-    _, found = margined(load_ruleset("emir-ccp"), portfolio(*BOOKS["spread"]))
+    _, found = engine_margins(load_ruleset("emir-ccp"), portfolio(*BOOKS["spread"]))
     assert got["maintenance_net_margin"] == pytest.approx(float(found.maintenance_net[0]))
     assert got["components"]["maintenance"]["simulated_loss"] < 0.0
     assert math.fsum(got["components"]["initial"].values()) == got["initial_net_margin"]
@@ -547,7 +547,7 @@ def test_variances_that_are_not_given_are_squared_returns() -> None:
     closes = history()
     squared = np.full_like(closes.variance, np.nan)
     squared[1:] = np.diff(np.log(closes.close), axis=0) ** 2
-    _, found = margined(
+    _, found = engine_margins(
         load_ruleset("emir-ccp"),
         portfolio(*BOOKS["spread"]),
         closes=replace(closes, variance=squared),

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import (
     CollateralBalance,
     Expiry,
@@ -18,7 +19,7 @@ from margin.book.case_portfolio import (
     Underlying,
     portfolio_from,
 )
-from margin.book.portfolio_batch import Portfolios, flatten
+from margin.book.portfolio_batch import Portfolios
 from margin.cases.what_if_cases import explain_case
 from margin.engines.margins import Margins, RankedScenario
 from margin.engines.registry import compute_margins, engine_of
@@ -126,7 +127,7 @@ def test_settled_share_of_the_forward_stays() -> None:
 
 
 def test_collateral_counts_after_haircuts_and_moves_where_it_cancels(pmrm2: RuleSet) -> None:
-    pledge = CollateralBalance(
+    balance = CollateralBalance(
         asset="BTC",
         amount=1.0,
         price=70_000.0,
@@ -135,10 +136,10 @@ def test_collateral_counts_after_haircuts_and_moves_where_it_cancels(pmrm2: Rule
         initial_extra_haircut=0.01,
         risk_cancelling=True,
     )
-    still = replace_balance(pledge, risk_cancelling=False)
+    still = replace_balance(balance, risk_cancelling=False)
     _, margins = margins_of(
         pmrm2,
-        account(perp(-1.0), collateral=(pledge,)),
+        account(perp(-1.0), collateral=(balance,)),
         account(perp(-1.0), collateral=(still,)),
     )
     assert margins.initial["worst_scenario"][0] == pytest.approx(0.0, abs=1e-9)
@@ -153,13 +154,13 @@ def replace_balance(balance: CollateralBalance, **more: Any) -> CollateralBalanc
     return CollateralBalance(**{**fields, **more})
 
 
-def test_haircuts_and_coin_of_the_rule_set_apply_where_a_pledge_has_none(pmrm2: RuleSet) -> None:
-    pledges = (CollateralBalance(asset="CBBTC", amount=1.0, price=70_000.0),)
+def test_haircuts_and_coin_of_the_rule_set_apply_where_a_balance_has_none(pmrm2: RuleSet) -> None:
+    balances = (CollateralBalance(asset="CBBTC", amount=1.0, price=70_000.0),)
     flat, margins = margins_of(
-        pmrm2, account(perp(-1.0), collateral=pledges), account(collateral=pledges)
+        pmrm2, account(perp(-1.0), collateral=balances), account(collateral=balances)
     )
-    np.testing.assert_array_equal(flat.pledges.risk_cancelling, [True, False])
-    np.testing.assert_allclose(flat.pledges.initial_haircut, 0.055)
+    np.testing.assert_array_equal(flat.collateral.risk_cancelling, [True, False])
+    np.testing.assert_allclose(flat.collateral.initial_haircut, 0.055)
     np.testing.assert_allclose(margins.maintenance["collateral_haircut"], -2_800.0)
     np.testing.assert_allclose(margins.initial["worst_scenario"], 0.0, atol=1e-9)
 

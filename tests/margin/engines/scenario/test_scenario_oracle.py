@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import QuantLib as ql  # noqa: N813
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Expiry, Holding, Portfolio, Underlying, check_portfolio
-from margin.book.portfolio_batch import flatten
 from margin.cases.margin_cases import run_cases
 from margin.engines.registry import compute_margins, engine_of
 from margin.engines.scenario.rules import GridRow, ScenarioRules

@@ -6,11 +6,10 @@ import random
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import CollateralBalance, Expiry, Holding, Portfolio, Underlying
-from margin.book.portfolio_batch import flatten
 from margin.engines.margins import Margins
 from margin.engines.registry import compute_margins, engine_of
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
@@ -44,7 +43,7 @@ options = st.builds(
     vol=st.just(0.7),
 )
 positions = st.lists(perps | options, max_size=8)
-pledges = st.lists(
+balances = st.lists(
     st.builds(
         CollateralBalance,
         asset=st.just("U"),
@@ -114,7 +113,7 @@ def scaled(held: list[Holding], factor: float) -> list[Holding]:
     ]
 
 
-@given(positions, pledges, PRESETS, st.randoms(use_true_random=False))
+@given(positions, balances, PRESETS, st.randoms(use_true_random=False))
 def test_permuting_positions_changes_no_bit(
     held: list[Holding], collateral: list[CollateralBalance], ruleset: RuleSet, order: random.Random
 ) -> None:
@@ -148,7 +147,7 @@ def test_scenario_losses_are_sub_additive(one: list[Holding], other: list[Holdin
         assert asked[2] <= asked[0] + asked[1] + slack
 
 
-@given(positions, pledges, PRESETS)
+@given(positions, balances, PRESETS)
 def test_parts_and_components_add_up(
     held: list[Holding], collateral: list[CollateralBalance], ruleset: RuleSet
 ) -> None:

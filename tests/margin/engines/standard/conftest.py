@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import portfolio_from
-from margin.book.portfolio_batch import Portfolios, flatten
+from margin.book.portfolio_batch import Portfolios
 from margin.cases.margin_cases import run_case
 from margin.rules.ruleset import RuleSet, load_ruleset
 

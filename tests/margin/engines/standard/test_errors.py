@@ -77,10 +77,10 @@ def test_account_in_coin_holds_one_coin(make: Make, option: Make, run: Make) -> 
     eth, btc = option(-1.0, "put", 1_900.0), {"kind": "perp", "underlying": "BTC", "quantity": 1.0}
     got = run(make(positions=[eth, btc]), "deribit-standard", settlement="coin")
     assert "not of BTC" in got["error"]
-    pledge = {"asset": "PAXG", "amount": 1.0, "price": 3_000.0}
-    got = run(make(collateral=[pledge]), "deribit-standard", settlement="coin")
+    balance = {"asset": "PAXG", "amount": 1.0, "price": 3_000.0}
+    got = run(make(collateral=[balance]), "deribit-standard", settlement="coin")
     assert "'PAXG' is not of its coin" in got["error"]
-    wrapped = {**pledge, "asset": "WETH", "underlying": "ETH"}
+    wrapped = {**balance, "asset": "WETH", "underlying": "ETH"}
     got = run(make(positions=[btc], collateral=[wrapped]), "deribit-standard", settlement="coin")
     assert "'WETH' is not of BTC" in got["error"]
     assert "error" not in run(make(positions=[eth, btc]), "deribit-standard")

@@ -62,11 +62,11 @@ def test_derive_examples_3_and_4_two_assets_a_depeg_and_a_low_confidence(
 
 def test_derive_base_collateral_by_hand(make: Make, run: Make) -> None:
     # "Standard Margin", Base Collateral: 0.8 and 0.9375 for ETH, 0.75 and 0.93 for BTC.
-    pledges = [
+    balances = [
         {"asset": coin, "underlying": coin, "amount": 1.0, "price": price}
         for coin, price in (("ETH", 2_000.0), ("BTC", 28_000.0))
     ]
-    assert nets(run(make(collateral=pledges), "derive-srm-v2")) == pytest.approx(
+    assert nets(run(make(collateral=balances), "derive-srm-v2")) == pytest.approx(
         (1_600 * 0.9375 + 21_000 * 0.93, 1_600 + 21_000)
     )
 
@@ -198,10 +198,10 @@ def test_inverse_perpetual_earns_in_coin(make: Make, run: Make) -> None:
     assert got["mark_to_market"] == pytest.approx(0.334)
 
 
-def test_coin_pledged_in_its_own_account_is_cash(make: Make, run: Make) -> None:
-    pledge = {"asset": "ETH", "underlying": "ETH", "amount": 3.0, "price": 2_000.0}
-    debt = {**pledge, "amount": -1.0}
-    got = run(make(collateral=[pledge, debt]), "deribit-standard", settlement="coin")
+def test_coin_in_its_own_account_is_cash(make: Make, run: Make) -> None:
+    balance = {"asset": "ETH", "underlying": "ETH", "amount": 3.0, "price": 2_000.0}
+    debt = {**balance, "amount": -1.0}
+    got = run(make(collateral=[balance, debt]), "deribit-standard", settlement="coin")
     assert nets(got) == (2.0, 2.0)
     assert got["mark_to_market"] == 2.0
 

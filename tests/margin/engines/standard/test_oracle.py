@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import QuantLib
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from margin.rules.ruleset import RuleSet
 
 Portfolio = dict[str, Any]
-Figures = dict[str, Any]
+Parameters = dict[str, Any]
 
 SECONDS = (0, 900, 892_800, 4_953_600)
 COINS = {"ETH": (2_000.0, 2_001.0), "BTC": (28_000.0, 28_020.0)}
@@ -33,7 +32,7 @@ def payoff_at(price: float, options: list[Portfolio]) -> float:
     return float(sum(payoffs))
 
 
-def isolated(option: Portfolio, spot: float, forward: float, p: Figures) -> tuple[float, float]:
+def isolated(option: Portfolio, spot: float, forward: float, p: Parameters) -> tuple[float, float]:
     """Net initial and maintenance margin of one option, signed; nothing where it is long."""
     if option["quantity"] >= 0:
         return 0.0, 0.0
@@ -47,7 +46,7 @@ def isolated(option: Portfolio, spot: float, forward: float, p: Figures) -> tupl
 
 
 def of_expiry(
-    options: list[Portfolio], spot: float, forward: float, p: Figures
+    options: list[Portfolio], spot: float, forward: float, p: Parameters
 ) -> tuple[float, float]:
     alone = [isolated(option, spot, forward, p) for option in options]
     sums = [sum(one[level] for one in alone) for level in (0, 1)]
@@ -60,13 +59,13 @@ def of_expiry(
     return max(sums[0], bounds[0]), max(sums[1], bounds[1])
 
 
-def charge(confidence: float, kind: str, spot: float, size: float, p: Figures) -> float:
+def charge(confidence: float, kind: str, spot: float, size: float, p: Parameters) -> float:
     if confidence >= p[f"{kind}_threshold"]:
         return 0.0
     return float((1 - confidence) * p["oc_factor"] * spot * size)
 
 
-def nets(portfolio: Portfolio, rules: Figures) -> tuple[float, float]:
+def nets(portfolio: Portfolio, rules: Parameters) -> tuple[float, float]:
     """Net margins of a portfolio without equal instruments, from the formulas of the rules."""
     initial = maintenance = portfolio["cash"]
     for name, coin in portfolio["underlyings"].items():
@@ -98,12 +97,12 @@ def nets(portfolio: Portfolio, rules: Figures) -> tuple[float, float]:
             depegged += short
         slip = max(0.0, p["depeg_threshold"] - portfolio["stable_price"])
         initial -= p["depeg_factor"] * slip * spot * depegged
-        for pledge in portfolio["collateral"]:
-            if pledge["underlying"] == name:
-                credit = pledge["amount"] * spot * p["base_factor"]
+        for balance in portfolio["collateral"]:
+            if balance["underlying"] == name:
+                credit = balance["amount"] * spot * p["base_factor"]
                 maintenance += credit
                 initial += credit * p["base_im_scale"]
-                initial -= charge(coin["spot_confidence"], "base", spot, pledge["amount"], p)
+                initial -= charge(coin["spot_confidence"], "base", spot, balance["amount"], p)
     return initial, maintenance
 
 
@@ -175,8 +174,8 @@ def portfolios(draw: st.DrawFn) -> Portfolio:
 
 
 @st.composite
-def figures(draw: st.DrawFn) -> Figures:
-    """Figures that differ from each other, and from a preset's."""
+def figures(draw: st.DrawFn) -> Parameters:
+    """Parameters that differ from each other, and from a preset's."""
     tenth = st.integers(0, 30).map(lambda n: n / 100)
     around_one = st.integers(80, 130).map(lambda n: n / 100)
     shares = ("im_perp", "mm_perp", "max_spot", "min_spot", "mm_call_spot", "mm_put_spot")
@@ -198,7 +197,7 @@ def figures(draw: st.DrawFn) -> Figures:
 @given(portfolio=portfolios(), rules=figures())
 @settings(max_examples=150)
 def test_engine_agrees_under_any_figures(
-    run: Callable[..., Portfolio], portfolio: Portfolio, rules: Figures
+    run: Callable[..., Portfolio], portfolio: Portfolio, rules: Parameters
 ) -> None:
     got = run(portfolio, "derive-srm", **rules)
     found = (got["initial_net_margin"], got["maintenance_net_margin"])

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from margin.book.portfolio_batch import Portfolios
 from margin.engines.registry import compute_margins, engine_of
@@ -124,10 +123,10 @@ def test_parts_legs_and_components_add_up(
 ) -> None:
     portfolio = book(make, option, chosen, perp) | {"stable_price": stable}
     portfolio["underlyings"]["ETH"]["spot_confidence"] = trust
-    pledges = [("ETH", "ETH", 2_000.0), ("XAU", None, 3_000.0), ("USDC", None, 1.0)]
+    balances = [("ETH", "ETH", 2_000.0), ("XAU", None, 3_000.0), ("USDC", None, 1.0)]
     portfolio["collateral"] = [
         {"asset": asset, "underlying": coin, "amount": 0.5, "price": price}
-        for asset, coin, price in pledges
+        for asset, coin, price in balances
     ]
     for ruleset in (srm, deribit):
         both = flat(make(cash=7.0), portfolio, ruleset=ruleset)

@@ -14,8 +14,8 @@ from margin.cases.margin_cases import run_case
 from margin.engines.tier.rules import TierRules
 from margin.engines.tier.scaling import leg_margins
 from margin.engines.tier.tiers import bracket_table
+from margin.rules.asset_weights import asset_weight, liability_weight
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
-from margin.valuation.asset_weights import asset_weight, liability_weight
 
 QUANTUM = 1e-6
 """Of USDC on the dYdX Chain."""

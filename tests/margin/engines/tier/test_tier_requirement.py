@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import CollateralBalance, Holding, Portfolio, Underlying
-from margin.book.portfolio_batch import flatten
 from margin.book.requirement import compute_requirement
 from margin.engines.registry import compute_margins
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from margin.add_on.rounding import round_up
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import portfolio_from
-from margin.book.portfolio_batch import Portfolios, flatten
+from margin.book.portfolio_batch import Portfolios
 from margin.cases.margin_cases import run_case
 from margin.engines.equity_paths import MarketStep
 from margin.engines.registry import compute_margins, engine_of
 from margin.engines.tier.paths import tier_paths
+from margin.engines.tier.rounding import round_up
 from margin.engines.tier.rules import TierRules
 from margin.engines.tier.scaling import leg_margins, scaling_of
 from margin.engines.tier.tiers import bracket_table

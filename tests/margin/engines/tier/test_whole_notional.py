@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from margin.add_on.add_on import add_on_cap, bound_add_on
-from margin.add_on.reduction import _cut
+from margin.add_on.bounds import BINDINGS, add_on_cap, bound_add_on
+from margin.add_on.reduction import _reduce
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio, portfolio_from
-from margin.book.portfolio_batch import flatten
 from margin.cases.margin_cases import run_case
 from margin.engines.registry import compute_margins, engine_of
 from margin.engines.tier.rules import TierRules
@@ -226,7 +225,7 @@ def test_cap_and_step_of_the_add_on_follow_the_jump() -> None:
     np.testing.assert_allclose(cap, [3 * 96e6, 3 * 480.1e6 / 4])
     zero, one = np.zeros(2), np.ones(2)
     found = bound_add_on(np.full(2, 1e12), zero, cap, zero, one, margin, False, rules)
-    assert found.binding_names() == ["step", "step"]
+    assert [BINDINGS[code] for code in found.binding] == ["step", "step"]
     np.testing.assert_allclose(found.level, 0.5 * margin)
 
 
@@ -262,7 +261,7 @@ def test_a_cut_shrinks_the_initial_margin_in_proportion_at_least() -> None:
     whole = compute_margins(held, BINANCE)
     taken = whole.mark_to_market - whole.initial_net
     for share in np.linspace(0.0, 1.0, 41):
-        cut = compute_margins(_cut(held, np.array([share]), np.zeros(1)), BINANCE)
+        cut = compute_margins(_reduce(held, np.array([share]), np.zeros(1)), BINANCE)
         left = cut.mark_to_market - cut.initial_net
         assert left[0] <= (1.0 - share) * taken[0] * (1 + 1e-12)
 

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from margin.add_on.add_on import add_on_cap, bound_add_on, in_stress
+from margin.add_on.bounds import add_on_cap, bound_add_on, in_stress
 from margin.add_on.solver import required_level
+from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Portfolio, portfolio_from
-from margin.book.portfolio_batch import flatten
 from margin.book.requirement import Requirement, compute_requirement
 from margin.engines.registry import compute_margins
-from margin.floors import active_floors, floor_terms
+from margin.floors.registry import active_floors, floor_terms
 from margin.floors.term import FloorTerm
 from margin.life_cycle.advance import advance
 from margin.life_cycle.states import MarginStatus, States

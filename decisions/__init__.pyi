@@ -1,0 +1,82 @@
+from . import what_if as what_if
+from .account_validation import (
+    ValidatedAccounts as ValidatedAccounts,
+    validate_accounts as validate_accounts,
+)
+from .book_scoring import (
+    DecisionBasis as DecisionBasis,
+    PreviousAddOn as PreviousAddOn,
+    account_rows as account_rows,
+    meets_opening_requirement as meets_opening_requirement,
+    score_book as score_book,
+)
+from .decision import (
+    NO_BUNDLE as NO_BUNDLE,
+    Outcome as Outcome,
+    decide as decide,
+    missing_inputs_reason as missing_inputs_reason,
+    ruleset_expired_reason as ruleset_expired_reason,
+)
+from .errors import (
+    NoAccountScoredError as NoAccountScoredError,
+    NoMarketError as NoMarketError,
+    NoRulesError as NoRulesError,
+    NotFoundError as NotFoundError,
+    RequestError as RequestError,
+)
+from .life_cycle_record import (
+    CALCULATION as CALCULATION,
+    CHAIN as CHAIN,
+    ReplayBasis as ReplayBasis,
+    append_history as append_history,
+    find_record as find_record,
+    history_sha256 as history_sha256,
+    payloads as payloads,
+)
+from .messages import (
+    MAX_ACCOUNTS as MAX_ACCOUNTS,
+    AccountChange as AccountChange,
+    AccountProblem as AccountProblem,
+    Decision as Decision,
+    PositionChange as PositionChange,
+    ScoreRequest as ScoreRequest,
+    ScoreResponse as ScoreResponse,
+)
+from .records import Recording as Recording, levels_in_force as levels_in_force
+
+__all__ = [
+    "CALCULATION",
+    "CHAIN",
+    "MAX_ACCOUNTS",
+    "NO_BUNDLE",
+    "AccountChange",
+    "AccountProblem",
+    "Decision",
+    "DecisionBasis",
+    "NoAccountScoredError",
+    "NoMarketError",
+    "NoRulesError",
+    "NotFoundError",
+    "Outcome",
+    "PositionChange",
+    "PreviousAddOn",
+    "Recording",
+    "ReplayBasis",
+    "RequestError",
+    "ScoreRequest",
+    "ScoreResponse",
+    "ValidatedAccounts",
+    "account_rows",
+    "append_history",
+    "decide",
+    "find_record",
+    "history_sha256",
+    "levels_in_force",
+    "meets_opening_requirement",
+    "missing_inputs_reason",
+    "payloads",
+    "ruleset_expired_reason",
+    "score_book",
+    "validate_accounts",
+    "what_if",
+]

@@ -1,0 +1,12 @@
+from .changes import apply_changes as apply_changes, trade_prices as trade_prices
+from .messages import WhatIfRequest as WhatIfRequest, WhatIfResponse as WhatIfResponse
+from .what_if_analysis import analyse as analyse, check_analysis as check_analysis
+
+__all__ = [
+    "WhatIfRequest",
+    "WhatIfResponse",
+    "analyse",
+    "apply_changes",
+    "check_analysis",
+    "trade_prices",
+]

@@ -1,0 +1,37 @@
+from .canonical import (
+    canonical_bytes as canonical_bytes,
+    sha256_hex as sha256_hex,
+    sha256_of as sha256_of,
+)
+from .contents import CanonicalContent as CanonicalContent
+from .decisions import Draft as Draft
+from .heads import read_heads as read_heads, write_heads as write_heads
+from .idempotency import (
+    IdempotentAnswer as IdempotentAnswer,
+    LedgerConflictError as LedgerConflictError,
+    LedgerDuplicateError as LedgerDuplicateError,
+)
+from .keys import Keys as Keys
+from .records import Entry as Entry, Record as Record, new_id as new_id
+from .schema import database_errors as database_errors, open_engine as open_engine
+from .store import Ledger as Ledger
+
+__all__ = [
+    "CanonicalContent",
+    "Draft",
+    "Entry",
+    "IdempotentAnswer",
+    "Keys",
+    "Ledger",
+    "LedgerConflictError",
+    "LedgerDuplicateError",
+    "Record",
+    "canonical_bytes",
+    "database_errors",
+    "new_id",
+    "open_engine",
+    "read_heads",
+    "sha256_hex",
+    "sha256_of",
+    "write_heads",
+]

@@ -1,0 +1,3 @@
+from .engine import StandardEngine as StandardEngine
+
+__all__ = ["StandardEngine"]

@@ -1,0 +1,23 @@
+from .recorded_quotes import RecordedQuotes as RecordedQuotes
+from .recorded_steps import (
+    rows_before_the_newest as rows_before_the_newest,
+    rows_known_at as rows_known_at,
+)
+from .recovery import (
+    SAVED_EVERY as SAVED_EVERY,
+    RecoveryInputs as RecoveryInputs,
+    quote_checks as quote_checks,
+    replay_market_records as replay_market_records,
+    saved_board as saved_board,
+)
+
+__all__ = [
+    "SAVED_EVERY",
+    "RecordedQuotes",
+    "RecoveryInputs",
+    "quote_checks",
+    "replay_market_records",
+    "rows_before_the_newest",
+    "rows_known_at",
+    "saved_board",
+]

@@ -1,0 +1,3 @@
+from .progress import Stages as Stages
+
+__all__ = ["Stages"]

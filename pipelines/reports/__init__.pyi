@@ -1,0 +1,31 @@
+from .report import (
+    backtest_table as backtest_table,
+    bars_line as bars_line,
+    console as console,
+    drift_line as drift_line,
+    drift_table as drift_table,
+    evaluation_tables as evaluation_tables,
+    facts as facts,
+    new_table as new_table,
+    number as number,
+    retrain_tables as retrain_tables,
+    show as show,
+    write_json as write_json,
+)
+from .surface_report import surface_tables as surface_tables
+
+__all__ = [
+    "backtest_table",
+    "bars_line",
+    "console",
+    "drift_line",
+    "drift_table",
+    "evaluation_tables",
+    "facts",
+    "new_table",
+    "number",
+    "retrain_tables",
+    "show",
+    "surface_tables",
+    "write_json",
+]

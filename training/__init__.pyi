@@ -1,0 +1,10 @@
+from . import (
+    backtest as backtest,
+    drift as drift,
+    evaluation as evaluation,
+    fitting as fitting,
+    labels as labels,
+    reports as reports,
+)
+
+__all__ = ["backtest", "drift", "evaluation", "fitting", "labels", "reports"]
