@@ -298,7 +298,7 @@ def test_retraining_that_outlived_its_scheduler_is_not_started_twice(
         job = Scheduler(config, None, stub(0, None)).run_due()["jobs"]["retrain"]
     assert job["last"] is None
     assert job["next"] == planned
-    assert "still goes on" in capfd.readouterr().err
+    assert "is still running" in capfd.readouterr().err
 
 
 def test_start_that_falls_into_the_stopping_is_due_again(tmp_path: Path) -> None:
