@@ -1,7 +1,7 @@
-"""A whole book: margined, featured, scored and given add-ons, on one core and on two.
+"""A whole book: margins, features, scores and add-ons, on one core and on two.
 
-The peer is the same search by halving alone, its questions answered by LightGBM's own boosters;
-and by the same ONNX graph, which shows what the guess is worth.
+The peer is the same search by halving alone, with probabilities from LightGBM's
+boosters, and from the same ONNX graph, which shows the gain of the initial guess.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from benchmarks.desk import (
     BATCH,
     PROCESSES,
     STAGES,
-    Answer,
     Desk,
-    on_one_core,
-    on_two_cores,
+    ScoreColumns,
+    score_on_one_core,
+    score_on_two_cores,
     slice_book,
 )
 from benchmarks.measure import Result
@@ -48,7 +48,7 @@ from models.forecaster import Forecaster
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Ask = Callable[[Floats], Floats]
+Probability = Callable[[Floats], Floats]
 """Probabilities of rows of features, shape (N, F) to (N, H)."""
 
 ACCOUNTS, PEER_ACCOUNTS, WORDED_ACCOUNTS = 100_000, 2_000, 5_000
@@ -58,23 +58,27 @@ RULES = "linear-tiers"
 def run() -> Result:
     """Time by stage on one core, in all on two, and beside the peers."""
     ruleset = load_ruleset(RULES)
-    found = sample(ACCOUNTS)
+    data = sample(ACCOUNTS)
     with tempfile.TemporaryDirectory() as folder:
-        bundle, boosters = write_model(Path(folder), found, ruleset)
-        desk = Desk(found.snapshot, ruleset, Forecaster(load_bundle(Path(folder) / bundle)))
-        one, stages = on_one_core(desk, found.book)
-        two, cost = on_two_cores(found.snapshot, ruleset, Path(folder) / bundle, found.book)
-    equal = all(np.array_equal(one[name], two[name], equal_nan=True) for name in one)
+        bundle, boosters = write_model(Path(folder), data, ruleset)
+        desk = Desk(data.snapshot, ruleset, Forecaster(load_bundle(Path(folder) / bundle)))
+        one_core, stages = score_on_one_core(desk, data.book)
+        two_cores, cost = score_on_two_cores(
+            data.snapshot, ruleset, Path(folder) / bundle, data.book
+        )
+    equal = all(
+        np.array_equal(one_core[name], two_cores[name], equal_nan=True) for name in one_core
+    )
     if not equal:
         raise SystemExit("two processes and one do not give the same bits")
-    worded = desk_seconds(desk, found.book)
-    peers = compare(desk, found.book, boosters)
+    decide_seconds_spent = desk_seconds(desk, data.book)
+    peers = compare(desk, data.book, boosters)
     total = float(stages.sum())
     names = [f"one_core_{name.replace(' ', '_').replace('-', '_')}_seconds" for name in STAGES]
     return Result(
         "book",
         settings={
-            "accounts": len(found.book),
+            "accounts": len(data.book),
             "positions_per_account": POSITIONS,
             "symbols": SYMBOLS,
             "horizons": len(SCHEMA.horizons),
@@ -93,10 +97,10 @@ def run() -> Result:
             **cost,
             "one_core_seconds": total,
             **dict(zip(names, stages.tolist(), strict=True)),
-            "one_core_worded_accounts_per_second": WORDED_ACCOUNTS / worded,
+            "one_core_worded_accounts_per_second": WORDED_ACCOUNTS / decide_seconds_spent,
         },
         ratios={
-            **shares(one),
+            **shares(one_core),
             "one_core_over_two_cores": total / cost["two_cores_seconds"],
             "equal_bits_on_one_and_two_cores": float(equal),
             **peers,
@@ -104,18 +108,18 @@ def run() -> Result:
     )
 
 
-def shares(answer: Answer) -> dict[str, float]:
+def shares(columns: ScoreColumns) -> dict[str, float]:
     """How much of the book the model moves."""
-    asked, floor = answer["model_level"], answer["floor"]
+    level, floor = columns["model_level"], columns["floor"]
     return {
-        "share_with_positive_model_add_on": float(np.mean(asked > floor)),
-        "share_above_the_cap": float(np.mean(np.isinf(asked))),
-        "share_to_deposit": float(np.mean(answer["deposit"] > 0.0)),
+        "share_with_positive_model_add_on": float(np.mean(level > floor)),
+        "share_above_the_cap": float(np.mean(np.isinf(level))),
+        "share_to_deposit": float(np.mean(columns["deposit"] > 0.0)),
     }
 
 
 def desk_seconds(desk: Desk, book: Book) -> float:
-    """Seconds of whole decisions, put into words, on some accounts."""
+    """Seconds of whole decisions, with reasons and explanations, on some accounts."""
     accounts = slice_book(book, 0, WORDED_ACCOUNTS).accounts()
     start = time.perf_counter()
     decide(accounts, desk.snapshot, desk.ruleset, desk.model, {})
@@ -123,21 +127,21 @@ def desk_seconds(desk: Desk, book: Book) -> float:
 
 
 def compare(desk: Desk, book: Book, boosters: Sequence[lightgbm.Booster]) -> dict[str, float]:
-    """Time of the search by halving over time of ours, and how far the levels are apart."""
-    some = slice_book(book, 0, PEER_ACCOUNTS)
-    requirement = compute_requirement(some, desk.snapshot.view(), desk.ruleset)
-    rows = account_rows(requirement, np.arange(len(some)))
+    """Time of the search by halving over time of ours, and the differences of the levels."""
+    sample_slice = slice_book(book, 0, PEER_ACCOUNTS)
+    requirement = compute_requirement(sample_slice, desk.snapshot.view(), desk.ruleset)
+    rows = account_rows(requirement, np.arange(len(sample_slice)))
     aggregates = compute_aggregates(rows, desk.snapshot.features)
     upper = add_on_cap(requirement.initial_margin, desk.ruleset.add_on)
     targets = desk.ruleset.add_on.targets
 
-    def halve(ask: Ask) -> ModelLevel:
+    def halve(probability_of: Probability) -> ModelLevel:
         columns = compute_features(aggregates, SCHEMA.features)
 
         def probability(level: Floats, accounts: Ints) -> Floats:
-            asked = columns[accounts]
-            set_headroom(aggregates[accounts], asked, SCHEMA.features, level)
-            return ask(asked)
+            rows = columns[accounts]
+            set_headroom(aggregates[accounts], rows, SCHEMA.features, level)
+            return probability_of(rows)
 
         return required_level(probability, upper, targets, SCHEMA.horizons)
 
@@ -148,23 +152,23 @@ def compare(desk: Desk, book: Book, boosters: Sequence[lightgbm.Booster]) -> dic
         ]
         return np.asarray(np.maximum.accumulate(expit(np.stack(scores, axis=1)), axis=1))
 
-    own, own_seconds = _timed(lambda: desk.model.required_level(aggregates, upper, targets))
+    search, search_seconds = _timed(lambda: desk.model.required_level(aggregates, upper, targets))
     onnx, onnx_seconds = _timed(lambda: halve(desk.model.probability))
     peer, peer_seconds = _timed(lambda: halve(by_lightgbm))
     return {
-        "lightgbm_halving_over_search": peer_seconds / own_seconds,
-        "onnx_halving_over_search": onnx_seconds / own_seconds,
-        "largest_difference_from_lightgbm_in_precisions": _apart(own, peer, upper),
-        "largest_difference_from_onnx_in_precisions": _apart(own, onnx, upper),
+        "lightgbm_halving_over_search": peer_seconds / search_seconds,
+        "onnx_halving_over_search": onnx_seconds / search_seconds,
+        "largest_difference_from_lightgbm_in_precisions": _level_difference(search, peer, upper),
+        "largest_difference_from_onnx_in_precisions": _level_difference(search, onnx, upper),
     }
 
 
-def _apart(own: ModelLevel, other: ModelLevel, upper: Floats) -> float:
+def _level_difference(search: ModelLevel, other: ModelLevel, upper: Floats) -> float:
     """Largest difference of two searches, in units of the precision they promise."""
-    if not np.array_equal(np.isinf(own.by_horizon), np.isinf(other.by_horizon)):
+    if not np.array_equal(np.isinf(search.by_horizon), np.isinf(other.by_horizon)):
         return float("inf")
-    finite = np.isfinite(own.by_horizon)
-    gap = np.where(finite, own.by_horizon, 0.0) - np.where(finite, other.by_horizon, 0.0)
+    finite = np.isfinite(search.by_horizon)
+    gap = np.where(finite, search.by_horizon, 0.0) - np.where(finite, other.by_horizon, 0.0)
     return float((np.abs(gap) / (RELATIVE_PRECISION * upper[:, None])).max())
 
 

@@ -1,4 +1,4 @@
-"""A desk that decides on books: the same batches on one core and, in two processes, on two.
+"""Scoring of whole books: the same batches on one core and, in two processes, on two.
 
 Its processes import what serving imports, and nothing that trains.
 """
@@ -26,7 +26,7 @@ from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 
 Floats = npt.NDArray[np.float64]
-Answer = dict[str, npt.NDArray[Any]]
+ScoreColumns = dict[str, npt.NDArray[Any]]
 
 BATCH, PROCESSES = 5_000, 2
 STAGES = ("margined", "featured", "scored", "given add-ons")
@@ -35,18 +35,18 @@ _START_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """All that decides on accounts, beside the accounts."""
+    """Market, rules and model that decide on accounts."""
 
     snapshot: MarketSnapshot
     ruleset: RuleSet
     model: Forecaster
 
-    def answer(self, book: Book) -> tuple[Answer, Floats]:
-        """What is decided on a batch, each with one entry an account; and seconds by stage."""
+    def score(self, book: Book) -> tuple[ScoreColumns, Floats]:
+        """Results of a batch, shape (accounts, ...) each, and seconds by stage."""
         laps = [time.perf_counter()]
         basis = DecisionBasis(self.snapshot, self.ruleset, self.model, {})
         scores = score_book(book, basis, on_stage=lambda _: laps.append(time.perf_counter()))
-        answer: Answer = {
+        columns: ScoreColumns = {
             "level": scores.add_on.level,
             "binding": scores.add_on.binding,
             "floor": scores.add_on.floor,
@@ -56,23 +56,25 @@ class Desk:
             "deposit": scores.deposit,
             "headroom": scores.requirement.headroom,
         }
-        return answer, np.diff(laps)
+        return columns, np.diff(laps)
 
 
-def on_one_core(desk: Desk, book: Book) -> tuple[Answer, Floats]:
-    """Answers on the whole book and seconds by stage."""
-    desk.answer(slice_book(book, 0, 50))  # compiles
-    parts = [desk.answer(batch) for batch in batches(book)]
-    return joined([answer for answer, _ in parts]), np.sum([spent for _, spent in parts], axis=0)
+def score_on_one_core(desk: Desk, book: Book) -> tuple[ScoreColumns, Floats]:
+    """Results of the whole book and seconds by stage."""
+    desk.score(slice_book(book, 0, 50))  # compiles
+    parts = [desk.score(batch) for batch in batches(book)]
+    return concatenate_columns([columns for columns, _ in parts]), np.sum(
+        [seconds for _, seconds in parts], axis=0
+    )
 
 
-def on_two_cores(
+def score_on_two_cores(
     snapshot: MarketSnapshot, ruleset: RuleSet, bundle: Path, book: Book
-) -> tuple[Answer, dict[str, float]]:
-    """Answers on the whole book, and what they cost.
+) -> tuple[ScoreColumns, dict[str, float]]:
+    """Results of the whole book, and their cost.
 
-    Wall time runs from the book in this process to all answers back in it; processor time is
-    that of both workers, which a busy neighbour does not lengthen; memory is the larger peak.
+    Wall time runs from the book in this process to all results back in it; processor time is
+    that of both workers, which other processes do not lengthen; memory is the larger peak.
     """
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(PROCESSES + 1)
@@ -82,13 +84,13 @@ def on_two_cores(
             pool.submit(_peak_megabytes, 0.0)
         ready.wait(_START_SECONDS)
         start = time.perf_counter()
-        parts = list(pool.map(_answer, batches(book)))
-        answers = joined([answer for answer, _ in parts])
+        parts = list(pool.map(_score, batches(book)))
+        columns = concatenate_columns([columns for columns, _ in parts])
         elapsed = time.perf_counter() - start
         peak = max(pool.map(_peak_megabytes, [0.2] * PROCESSES))
-    return answers, {
+    return columns, {
         "two_cores_seconds": elapsed,
-        "two_cores_processor_seconds": sum(spent for _, spent in parts),
+        "two_cores_processor_seconds": sum(seconds for _, seconds in parts),
         "two_cores_accounts_per_second": len(book) / elapsed,
         "two_cores_peak_megabytes_per_process": peak,
     }
@@ -100,13 +102,13 @@ def batches(book: Book) -> list[Book]:
     return [slice_book(book, first, min(first + BATCH, len(book))) for first in ends]
 
 
-def joined(answers: Sequence[Answer]) -> Answer:
-    """Answers on parts of a book as those on the whole."""
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+def concatenate_columns(parts: Sequence[ScoreColumns]) -> ScoreColumns:
+    """Results of parts of a book as those of the whole."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def slice_book(book: Book, first: int, last: int) -> Book:
-    """Some accounts in a row, as a book of their own."""
+    """Consecutive accounts as a book."""
     legs = slice(int(book.leg_start[first]), int(book.leg_start[last]))
     balances = slice(int(book.balance_start[first]), int(book.balance_start[last]))
     return Book(
@@ -126,22 +128,22 @@ _desk: Desk
 
 
 def _open_desk(
-    snapshot: MarketSnapshot, ruleset: RuleSet, bundle: Path, some: Book, ready: Barrier
+    snapshot: MarketSnapshot, ruleset: RuleSet, bundle: Path, warm_up: Book, ready: Barrier
 ) -> None:
-    """Make a worker ready: bundle loaded, kernels compiled, and the others as far."""
+    """Make a worker ready: load its bundle, compile kernels, wait for the others."""
     global _desk
     _desk = Desk(snapshot, ruleset, Forecaster(load_bundle(bundle)))
-    _desk.answer(some)
+    _desk.score(warm_up)
     ready.wait(_START_SECONDS)
 
 
-def _answer(book: Book) -> tuple[Answer, float]:
+def _score(book: Book) -> tuple[ScoreColumns, float]:
     start = time.process_time()
-    answer, _ = _desk.answer(book)
-    return answer, time.process_time() - start
+    columns, _ = _desk.score(book)
+    return columns, time.process_time() - start
 
 
-def _peak_megabytes(seconds: float) -> float:
-    """Most memory this worker ever held; it waits, so that each worker is asked once."""
-    time.sleep(seconds)
+def _peak_megabytes(wait_seconds: float) -> float:
+    """Peak memory of this worker; the wait gives each worker one call."""
+    time.sleep(wait_seconds)
     return process_peak_megabytes()

@@ -1,7 +1,7 @@
 """Market features over a year of minute bars: Margincast beside polars and pandas.
 
 Every contender gets the same bars, one core and a process of its own; the kernels of the columns
-that all have are timed beside the whole of Margincast.
+that all have are timed as well as the whole of Margincast.
 """
 
 from __future__ import annotations
@@ -36,12 +36,18 @@ def run() -> Result:
         rows = len(panel)
         save(panel, folder)
         del panel
-        found = {who: [_job(who, folder) for _ in range(REPEATS[who])] for who in JOBS}
+        jobs = {
+            contender: [_job(contender, folder) for _ in range(REPEATS[contender])]
+            for contender in JOBS
+        }
     seconds = {
-        who: float(np.median([run["seconds"] for run in runs])) for who, runs in found.items()
+        contender: float(np.median([run["seconds"] for run in runs]))
+        for contender, runs in jobs.items()
     }
-    peak = {who: max(run["peak_megabytes"] for run in runs) for who, runs in found.items()}
-    last = {who: runs[0]["last"] for who, runs in found.items()}
+    peak = {
+        contender: max(run["peak_megabytes"] for run in runs) for contender, runs in jobs.items()
+    }
+    last = {contender: runs[0]["last"] for contender, runs in jobs.items()}
     return Result(
         "features",
         settings={
@@ -57,8 +63,8 @@ def run() -> Result:
             "the process, the libraries and the bars it read included.",
         },
         medians={
-            **{f"{who}_seconds": value for who, value in seconds.items()},
-            **{f"{who}_peak_megabytes": value for who, value in peak.items()},
+            **{f"{contender}_seconds": value for contender, value in seconds.items()},
+            **{f"{contender}_peak_megabytes": value for contender, value in peak.items()},
             "market_state_bars_per_second": rows * SYMBOLS / seconds["market_state"],
         },
         ratios={
@@ -73,18 +79,18 @@ def run() -> Result:
     )
 
 
-def _job(who: str, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.workloads.feature_job", who, str(folder)]
+def _job(contender: str, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.workloads.feature_job", contender, str(folder)]
     environment = {**os.environ, **_ONE_THREAD}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 
-def _difference(last: dict[str, dict[str, list[float]]], who: str) -> float:
+def _difference(last: dict[str, dict[str, list[float]]], contender: str) -> float:
     """Largest difference between two sets of columns, each on the scale of its column."""
     largest = 0.0
     for name in COLUMNS:
-        ours, theirs = np.array(last["market_state"][name]), np.array(last[who][name])
+        ours, theirs = np.array(last["market_state"][name]), np.array(last[contender][name])
         largest = max(largest, float((np.abs(ours - theirs) / np.abs(theirs).max()).max()))
     return largest

@@ -33,8 +33,8 @@ def run() -> Result:
             "symbols": SYMBOLS,
             "steps": STEPS,
             "columns": len(MARKET_COLUMNS),
-            "note": "a step is one bar for every symbol; a post also checks the bars, judges them "
-            "by the price guard and keeps the step open to corrections",
+            "note": "a step is one bar for every symbol; a post also checks the bars, filters "
+            "outliers and keeps the step open to corrections",
         },
         medians={
             "step_milliseconds": float(np.median(hours)),

@@ -1,4 +1,4 @@
-"""Time, memory and the result every bench leaves behind."""
+"""Time, memory and the result of every bench."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIBRARIES = ("lightgbm", "numba", "numpy", "onnxruntime", "pandas", "sqlalchemy"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a bench found.
+    """Result of a bench.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ def seconds_of_each(job: Callable[[], object], repeats: int) -> list[float]:
 
 
 def peak_megabytes(job: Callable[[], object]) -> float:
-    """Most memory that `job` held at once beyond what was there before, in 10^6 bytes.
+    """Peak memory of `job` above the level before it, in 10^6 bytes.
 
     What Python and numpy allocate; buffers of other native libraries are not seen. Tracing slows
     the job down, so time and memory are measured in calls of their own.
@@ -81,7 +81,7 @@ def process_peak_megabytes() -> float:
     for line in Path("/proc/self/status").read_text("utf-8").splitlines():
         if line.startswith("VmHWM:"):
             return float(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError("this system does not tell the peak memory of a process (VmHWM)")
+    raise RuntimeError("this system does not report the peak memory of a process (VmHWM)")
 
 
 def machine() -> dict[str, str | int]:

@@ -11,6 +11,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,21 +45,19 @@ def run() -> Result:
     medians, ratios = revaluations(scenarios)
     book = sample_portfolios(PORTFOLIOS)
 
-    def margin(workers: int) -> Callable[[], object]:
-        def job() -> object:
-            chunks = chunks_of(book, CHUNK)
-            return [one.initial_net for one in margins_of_chunks(chunks, ruleset, workers)]
-
-        return job
+    def initial_margins(workers: int) -> list[Floats]:
+        chunks = margins_of_chunks(chunks_of(book, CHUNK), ruleset, workers)
+        return [margins.initial_net for margins in chunks]
 
     whole = compute_margins(book, ruleset)
-    cut = list(margins_of_chunks(chunks_of(book, CHUNK), ruleset, WORKERS))
-    equal = np.array_equal(np.concatenate([one.initial_net for one in cut]), whole.initial_net)
+    equal = np.array_equal(np.concatenate(initial_margins(WORKERS)), whole.initial_net)
     if not equal:
         raise SystemExit("chunks on two cores and one chunk do not give the same bits")
-    one, two = (median_seconds(margin(workers), REPEATS) for workers in (1, WORKERS))
-    medians |= {"book_one_core_seconds": one, "book_two_cores_seconds": two}
-    medians["book_one_core_revaluations_per_second"] = PORTFOLIOS * OPTIONS * scenarios / one
+    one_core, two_cores = (
+        median_seconds(partial(initial_margins, workers), REPEATS) for workers in (1, WORKERS)
+    )
+    medians |= {"book_one_core_seconds": one_core, "book_two_cores_seconds": two_cores}
+    medians["book_one_core_revaluations_per_second"] = PORTFOLIOS * OPTIONS * scenarios / one_core
     for count in GROWTH:
         seconds, peak = grow(count)
         medians[f"growth_{count}_seconds"] = seconds
@@ -82,7 +82,7 @@ def run() -> Result:
         medians=medians,
         ratios={
             **ratios,
-            "one_core_over_two_cores": one / two,
+            "one_core_over_two_cores": one_core / two_cores,
             "equal_bits_in_chunks_and_whole": float(equal),
             "peak_of_largest_over_smallest": medians[f"growth_{GROWTH[-1]}_peak_megabytes"]
             / medians[f"growth_{GROWTH[0]}_peak_megabytes"],
@@ -93,107 +93,107 @@ def run() -> Result:
 def margins_of_chunks(
     chunks: Iterable[Portfolios], ruleset: RuleSet, workers: int
 ) -> Iterator[Margins]:
-    """Margins of each chunk, in order; at most one chunk more than there are threads is ahead."""
+    """Margins of each chunk, in order; at most one chunk more than there are threads is pending."""
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[Margins]] = deque()
+        pending: deque[Future[Margins]] = deque()
         for chunk in chunks:
-            ahead.append(pool.submit(compute_margins, chunk, ruleset))
-            if len(ahead) > workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            pending.append(pool.submit(compute_margins, chunk, ruleset))
+            if len(pending) > workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def revaluations(scenarios: int) -> tuple[dict[str, float], dict[str, float]]:
     """Values a second of the kernel and its peers on one core, and how far they are apart."""
     grid = Grid.of(load_ruleset(RULES).engine_rules(ScenarioRules))
-    job = _Job(sample_portfolios(KERNEL_OPTIONS // OPTIONS), grid, scenarios)
+    options = _Options.of(sample_portfolios(KERNEL_OPTIONS // OPTIONS), grid, scenarios)
     values, plain = np.empty((2, KERNEL_OPTIONS, scenarios))
-    own = _rate(job.by(_with_table, values), values.size)
-    erfc = _rate(job.by(_with_erfc, plain), plain.size)
-    theirs = job.by_quantlib(PEER_OPTIONS)
-    quantlib = _rate(lambda: job.by_quantlib(PEER_OPTIONS), theirs.size)
+    kernel = _rate(lambda: _with_table(options, values), values.size)
+    erfc = _rate(lambda: _with_erfc(options, plain), plain.size)
+    peer = _with_quantlib(options, PEER_OPTIONS)
+    quantlib = _rate(lambda: _with_quantlib(options, PEER_OPTIONS), peer.size)
     return (
         {
-            "kernel_revaluations_per_second": own,
+            "kernel_revaluations_per_second": kernel,
             "erfc_kernel_revaluations_per_second": erfc,
             "quantlib_loop_revaluations_per_second": quantlib,
         },
         {
-            "kernel_over_erfc_kernel": own / erfc,
-            "kernel_over_quantlib_loop": own / quantlib,
-            "largest_difference_from_erfc_kernel_in_forwards": _apart(values, plain, job),
-            "largest_difference_from_quantlib_in_forwards": _apart(
-                values[:PEER_OPTIONS], theirs, job
+            "kernel_over_erfc_kernel": kernel / erfc,
+            "kernel_over_quantlib_loop": kernel / quantlib,
+            "largest_difference_from_erfc_kernel_in_forwards": _difference(values, plain, options),
+            "largest_difference_from_quantlib_in_forwards": _difference(
+                values[:PEER_OPTIONS], peer, options
             ),
         },
     )
 
 
-class _Job:
-    """Options of one expiry, forwards and vols moved by the scenarios; no skew."""
+class _Options(NamedTuple):
+    """Options of one expiry without skew, and the scenarios they are revalued in.
 
-    def __init__(self, book: Portfolios, grid: Grid, scenarios: int) -> None:
-        self.forward, self.tau = 60_000.0, 30 / 365
-        self.strike, self.call = book.strike, book.call
-        self.vols = book.vol[:, None] * np.array([1.4, 1.0, 0.7, 1.0, 1.0])
-        self.at = self.forward * grid.spot[:scenarios]
-        self.logs = grid.log_spot[:scenarios].copy()
-        self.move = grid.move[:scenarios].copy()
+    `strike` and `call` have the shape (N,), `vol` the shape (N, moves) and `rows` one entry a
+    scenario.
+    """
 
-    def by(self, kernel: Callable[..., None], out: Floats) -> Callable[[], None]:
-        def job() -> None:
-            kernel(
-                self.forward,
-                self.tau,
-                self.strike,
-                self.call,
-                self.vols,
-                self.at,
-                self.logs,
-                self.move,
-                out,
-            )
+    forward: float
+    tau: float
+    strike: Floats
+    call: npt.NDArray[np.bool_]
+    vol: Floats
+    rows: Rows
 
-        return job
-
-    def by_quantlib(self, options: int) -> Floats:
-        root = math.sqrt(self.tau)
-        forwards, moves = self.at.tolist(), self.move.tolist()
-        rows = []
-        for i in range(options):
-            kind = ql.Option.Call if self.call[i] else ql.Option.Put
-            strike, vols = float(self.strike[i]), self.vols[i].tolist()
-            rows.append(
-                [
-                    ql.blackFormula(kind, strike, forward, vols[move] * root, 1.0)
-                    for forward, move in zip(forwards, moves, strict=True)
-                ]
-            )
-        return np.array(rows)
+    @classmethod
+    def of(cls, book: Portfolios, grid: Grid, scenarios: int) -> _Options:
+        forward = 60_000.0
+        rows = Rows(
+            forward * grid.spot[:scenarios],
+            grid.log_spot[:scenarios].copy(),
+            grid.move[:scenarios].copy(),
+        )
+        vol = book.vol[:, None] * np.array([1.4, 1.0, 0.7, 1.0, 1.0])
+        return cls(forward, 30 / 365, book.strike, book.call, vol, rows)
 
 
 @njit(cache=True, error_model="numpy")
-def _with_table(forward, tau, strike, call, vols, at, logs, move, out):  # type: ignore[no-untyped-def]
-    scratch = np.empty(2 * len(at))
-    rows = Rows(at, logs, move)
-    for i in range(len(strike)):
-        option = Option(strike[i], math.log(forward / strike[i]), tau, call[i])
-        fill_values(option, vols[i], rows, scratch, out[i])
+def _with_table(options, out):  # type: ignore[no-untyped-def]
+    scratch = np.empty(2 * len(options.rows.forward))
+    for i in range(len(options.strike)):
+        strike = options.strike[i]
+        option = Option(strike, math.log(options.forward / strike), options.tau, options.call[i])
+        fill_values(option, options.vol[i], options.rows, scratch, out[i])
 
 
 @njit(cache=True, error_model="numpy")
-def _with_erfc(forward, tau, strike, call, vols, at, logs, move, out):  # type: ignore[no-untyped-def]
-    """What one writes first: d1 and d2 of every value, and the normal CDF from erfc."""
-    root = math.sqrt(tau)
-    for i in range(len(strike)):
-        side = 1.0 if call[i] else -1.0
-        for row in range(len(at)):
-            spread = vols[i, move[row]] * root
-            d1 = math.log(at[row] / strike[i]) / spread + 0.5 * spread
+def _with_erfc(options, out):  # type: ignore[no-untyped-def]
+    """The textbook form: d1 and d2 of every value, and the normal CDF from erfc."""
+    root, forward, move = math.sqrt(options.tau), options.rows.forward, options.rows.vol_move
+    for i in range(len(options.strike)):
+        strike, side = options.strike[i], 1.0 if options.call[i] else -1.0
+        for row in range(len(forward)):
+            spread = options.vol[i, move[row]] * root
+            d1 = math.log(forward[row] / strike) / spread + 0.5 * spread
             near = 0.5 * math.erfc(-side * d1 * math.sqrt(0.5))
             far = 0.5 * math.erfc(-side * (d1 - spread) * math.sqrt(0.5))
-            out[i, row] = side * (at[row] * near - strike[i] * far)
+            out[i, row] = side * (forward[row] * near - strike * far)
+
+
+def _with_quantlib(options: _Options, count: int) -> Floats:
+    """Values of the first `count` options, a call of QuantLib each; shape (count, scenarios)."""
+    root = math.sqrt(options.tau)
+    forwards, moves = options.rows.forward.tolist(), options.rows.vol_move.tolist()
+    values = []
+    for i in range(count):
+        kind = ql.Option.Call if options.call[i] else ql.Option.Put
+        strike, vols = float(options.strike[i]), options.vol[i].tolist()
+        values.append(
+            [
+                ql.blackFormula(kind, strike, forward, vols[move] * root, 1.0)
+                for forward, move in zip(forwards, moves, strict=True)
+            ]
+        )
+    return np.array(values)
 
 
 def grow(count: int) -> tuple[float, float]:
@@ -216,8 +216,8 @@ def _grow(count: int) -> tuple[float, float]:
     return seconds, process_peak_megabytes()
 
 
-def _apart(values: Floats, others: Floats, job: _Job) -> float:
-    return float((np.abs(values - others) / job.at).max())
+def _difference(values: Floats, others: Floats, options: _Options) -> float:
+    return float((np.abs(values - others) / options.rows.forward).max())
 
 
 def _rate(job: Callable[[], object], values: int) -> float:

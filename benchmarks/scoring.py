@@ -65,7 +65,7 @@ class Model:
 
 
 def run() -> Result:
-    """Latency of one row, time of a batch, and how far the raw scores are apart."""
+    """Latency of one row, time of a batch, and the difference of the raw scores."""
     model = train()
     batch = np.random.default_rng(2).standard_normal((BATCH_ROWS, len(ACCOUNT_COLUMNS)))
     row = batch[:1]
@@ -78,7 +78,7 @@ def run() -> Result:
     lightgbm_row = 1e6 * median_seconds(lambda: model.by_lightgbm(row), ONE_ROW_REPEATS)
     onnx_batch = median_seconds(lambda: model.scorer.probability(batch), BATCH_REPEATS)
     lightgbm_batch = median_seconds(lambda: model.by_lightgbm(batch), BATCH_REPEATS)
-    one = float(np.median(onnx_row))
+    row_median = float(np.median(onnx_row))
     return Result(
         "scoring",
         settings={
@@ -92,7 +92,7 @@ def run() -> Result:
             "raw scores of the same trees in a call for each horizon",
         },
         medians={
-            "onnx_row_microseconds": one,
+            "onnx_row_microseconds": row_median,
             "onnx_row_99th_percentile_microseconds": float(np.quantile(onnx_row, 0.99)),
             "lightgbm_row_microseconds": lightgbm_row,
             "onnx_batch_seconds": onnx_batch,
@@ -100,7 +100,7 @@ def run() -> Result:
             "onnx_batch_rows_per_second": BATCH_ROWS / onnx_batch,
         },
         ratios={
-            "lightgbm_over_onnx_row": lightgbm_row / one,
+            "lightgbm_over_onnx_row": lightgbm_row / row_median,
             "lightgbm_over_onnx_batch": lightgbm_batch / onnx_batch,
             "largest_raw_score_difference": float(
                 np.abs(model.scorer.score(batch)[0] - model.by_lightgbm(batch)).max()
@@ -110,7 +110,7 @@ def run() -> Result:
 
 
 def train() -> Model:
-    """Trees of the usual size on random columns: what they say does not matter here."""
+    """Trees of the usual size on random columns: their predictions do not matter here."""
     rng = np.random.default_rng(1)
     X = rng.standard_normal((TRAINING_ROWS, len(ACCOUNT_COLUMNS)))
     boosters = []

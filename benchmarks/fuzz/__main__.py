@@ -20,16 +20,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ruleset", action="append", help="a preset; may be repeated; default all")
     parser.add_argument("--no-shrink", action="store_true", help="leave failing bodies as they are")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         report = run_campaign(
             Path(folder),
-            asked.ruleset or list_rulesets(),
-            asked.count,
-            asked.seed,
-            minimise=not asked.no_shrink,
-            say=lambda text: print(f"[{time.perf_counter() - start:.0f} s] {text}", flush=True),
+            arguments.ruleset or list_rulesets(),
+            arguments.count,
+            arguments.seed,
+            minimise=not arguments.no_shrink,
+            log=lambda text: print(f"[{time.perf_counter() - start:.0f} s] {text}", flush=True),
         )
         _print(report, time.perf_counter() - start)
     sys.stdout.flush()
@@ -41,10 +41,10 @@ def main() -> None:
 def _print(report: Report, seconds: float) -> None:
     print(f"\n{report.bodies} bodies in {seconds:.0f} s, {report.decisions} decisions recorded, ")
     print(f"{report.degraded} of them degraded; slowest calls:")
-    for took, route in reversed(report.slowest):
-        print(f"  {took:8.3f} s  {route}")
+    for duration, route in reversed(report.slowest):
+        print(f"  {duration:8.3f} s  {route}")
     print("\nanswers by route and status")
-    for (route, status), times in sorted(report.answers.items()):
+    for (route, status), times in sorted(report.responses.items()):
         print(f"  {times:>8}  {status}  {route}")
     print(f"\n{len(report.failures)} kinds of failure")
     for key, failure in report.failures.items():

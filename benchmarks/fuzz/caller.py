@@ -32,27 +32,26 @@ class _TimeLimitError(BaseException):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back.
+class Response:
+    """The response to a call.
 
     Attributes
     ----------
     status:
-        0 where nothing did.
+        0 without a response.
     headers:
         Names in lower case.
     body:
         Bytes.
     seconds:
-        How long it took.
-    hung:
-        Where the call was when its time was over, its outermost project frames; empty if it came
-        back in time.
+        Duration of the call.
+    hang:
+        Outermost project frames of a call at its time limit; empty if it ended in time.
     stuck:
-        Whether it could not be ended either.
+        Whether the call could not be interrupted.
     errors:
         Exceptions that were logged or escaped, by their innermost project frame.
-    warned:
+    python_warnings:
         Python warnings, likewise.
     """
 
@@ -60,10 +59,10 @@ class Answer:
     headers: dict[str, str]
     body: bytes
     seconds: float
-    hung: str = ""
+    hang: str = ""
     stuck: bool = False
     errors: tuple[str, ...] = ()
-    warned: tuple[str, ...] = ()
+    python_warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -101,7 +100,7 @@ class Caller:
     app:
         The ASGI application.
     limit_seconds:
-        A call that takes longer is ended and reported as hung.
+        A call that takes longer is interrupted and reported as a hang.
 
     Attributes
     ----------
@@ -129,38 +128,44 @@ class Caller:
         logging.getLogger("margincast").removeHandler(self._log)
         self._loop.close()
 
-    def call(self, request: Request) -> Answer:
-        """Send a request and wait for its answer."""
-        self._log.found.clear()
-        with warnings.catch_warnings(record=True) as warned:
+    def call(self, request: Request) -> Response:
+        """Send a request and wait for its response."""
+        self._log.messages.clear()
+        with warnings.catch_warnings(record=True) as python_warnings:
             warnings.simplefilter("always")
-            answer = self._loop.run_until_complete(self._call(request))
-        said = tuple(f"{w.category.__name__} {_place(w.filename, w.lineno)}" for w in warned)
-        return Answer(
-            **{**answer.__dict__, "errors": (*answer.errors, *self._log.found), "warned": said}
+            response = self._loop.run_until_complete(self._call(request))
+        shown = tuple(
+            f"{w.category.__name__} {_place(w.filename, w.lineno)}" for w in python_warnings
+        )
+        return Response(
+            **{
+                **response.__dict__,
+                "errors": (*response.errors, *self._log.messages),
+                "python_warnings": shown,
+            }
         )
 
-    async def _call(self, request: Request) -> Answer:
+    async def _call(self, request: Request) -> Response:
         exchange = _Exchange(request.body())
         start = time.perf_counter()
         task = asyncio.ensure_future(
             self._app(_scope(request, exchange.body, self.headers), exchange.receive, exchange.send)
         )
         await asyncio.wait({task}, timeout=self._limit)
-        hung, stuck = "", False
+        hang, stuck = "", False
         if not task.done():
-            hung = _end_workers()
+            hang = _interrupt_workers()
             await asyncio.wait({task}, timeout=_GRACE_SECONDS)
             stuck = not task.done()
-        escaped = None if stuck or hung else task.exception()
-        if hung and not stuck:
-            task.exception()  # seen, or the loop complains of it
-        return Answer(
+        escaped = None if stuck or hang else task.exception()
+        if hang and not stuck:
+            task.exception()  # retrieved, or the loop logs it
+        return Response(
             exchange.status,
             exchange.headers,
             b"".join(exchange.parts),
             time.perf_counter() - start,
-            hung,
+            hang,
             stuck,
             () if escaped is None else (f"escaped: {describe(escaped)}",),
         )
@@ -169,22 +174,22 @@ class Caller:
 def describe(error: BaseException) -> str:
     """Kind of an error and its innermost project frame."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_own(frame.filename)]
-    place = _place(own[-1].filename, own[-1].lineno) if own else "outside the project"
+    project = [frame for frame in frames if _is_project_file(frame.filename)]
+    place = _place(project[-1].filename, project[-1].lineno) if project else "outside the project"
     return f"{type(error).__name__} at {place}"
 
 
 class _LogErrors(logging.Handler):
-    """Keeps the errors that the endpoint logs."""
+    """Collects the errors that the endpoint logs."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.found: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one."""
+        """Store a message."""
         error = record.exc_info[1] if record.exc_info else None
-        self.found.append(record.getMessage() if error is None else describe(error))
+        self.messages.append(record.getMessage() if error is None else describe(error))
 
 
 def _scope(request: Request, body: bytes, common: dict[str, str]) -> dict[str, Any]:
@@ -208,7 +213,7 @@ def _scope(request: Request, body: bytes, common: dict[str, str]) -> dict[str, A
     }
 
 
-def _end_workers() -> str:
+def _interrupt_workers() -> str:
     """Raise in every thread that runs project code; where they were, the outermost frame first."""
     frames = sys._current_frames()
     places = []
@@ -216,27 +221,27 @@ def _end_workers() -> str:
         frame = frames.get(thread.ident or 0)
         if thread is threading.main_thread() or frame is None:
             continue
-        own = _own_frames(frame)
-        if own and thread.ident is not None:
-            places.append(" > ".join(own[-1 : -_SHOWN_FRAMES - 1 : -1]))
+        project = _project_frames(frame)
+        if project and thread.ident is not None:
+            places.append(" > ".join(project[-1 : -_SHOWN_FRAMES - 1 : -1]))
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(thread.ident), ctypes.py_object(_TimeLimitError)
             )
     return "; ".join(places) or "no project code"
 
 
-def _own_frames(frame: FrameType | None) -> list[str]:
+def _project_frames(frame: FrameType | None) -> list[str]:
     """Project frames of a stack, the innermost first, with functions in the place of lines."""
-    found = []
+    names = []
     while frame is not None:
-        if _is_own(frame.f_code.co_filename):
+        if _is_project_file(frame.f_code.co_filename):
             file = _place(frame.f_code.co_filename, None)
-            found.append(f"{file} {frame.f_code.co_name}")
+            names.append(f"{file} {frame.f_code.co_name}")
         frame = frame.f_back
-    return found
+    return names
 
 
-def _is_own(filename: str) -> bool:
+def _is_project_file(filename: str) -> bool:
     path = Path(filename)
     return path.is_relative_to(_ROOT) and path.relative_to(_ROOT).parts[0] in _PACKAGES
 

@@ -1,4 +1,4 @@
-"""A campaign: sessions over rule sets, failures counted, told apart and made small."""
+"""A campaign: sessions over rule sets, failures counted by kind and shrunk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.fuzz.endpoint import MODES, Mode, World
 from benchmarks.fuzz.generators.draw import Draw
-from benchmarks.fuzz.generators.mutation import garbage, mutated
+from benchmarks.fuzz.generators.mutation import garbage, mutate
 from benchmarks.fuzz.generators.requests import (
     BARS,
     QUOTES,
@@ -30,29 +30,29 @@ from benchmarks.fuzz.shrink import shrink
 from market.core.clock import DAY, HOUR, MINUTE, SECOND
 
 SESSION_LENGTH = 150
-"""Bodies to one endpoint: what is posted to its market cannot spoil more than these."""
+"""Bodies to one endpoint: posts to its market affect no more than these."""
 
 LIMIT_SECONDS = 5.0
 _FIRST_LIMIT_SECONDS = 600.0  # the first call compiles kernels
 _SHRINK_LIMIT_SECONDS = 2.0
 _SHRINK_TRIES, _SHRINK_SECONDS = 600, 120.0
-_ALONE_SHARE = 0.35
+_SINGLE_SHARE = 0.35
 _CLOCK_SHARE = 0.15
 _ODD_KEY_SHARE = 0.1
 _UNQUOTED_SHARE = 0.1
 _LEAP, _AFTER_LEAP = 3 * DAY, 20
-"""Once the market has leapt so far no model answers any more: a session ends so many bodies
+"""After such a leap of the market no model scores any more: a session ends so many bodies
 later."""
 _MAX_STUCK = 3
 _SHOWN = 8
 
-_IN_FULL = ("status", "hang", "warning", "error in the log", "answer", "replay fails", "restart")
-"""Faults that are told apart by their figures as well."""
+_IN_FULL = ("status", "hang", "warning", "error in the log", "response", "replay fails", "restart")
+"""Kinds of fault whose figures belong to the key."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Something that must not happen.
+    """A fault and the requests that show it.
 
     Attributes
     ----------
@@ -83,32 +83,32 @@ class Failure:
 
     @property
     def key(self) -> str:
-        """What tells it from others: route and fault, without figures."""
+        """Route and fault, without figures: the kind of the failure."""
         key = fault_key(self.fault)
         return key if key.startswith("warning") else f"{self.request.route}: {key}"
 
 
 @dataclass
 class Report:
-    """What a campaign found.
+    """Results of a campaign.
 
     Attributes
     ----------
-    answers:
+    responses:
         How many by route and status.
     failures:
         The first of each kind, by its key.
     times:
-        How often each kind was seen.
+        Number of failures of each kind.
     presets:
         Under which rule sets.
     decisions, degraded:
-        How many decisions were made, and how many of them without a model.
+        Numbers of decisions, and of those without a model.
     slowest:
         The longest calls: seconds and route.
     """
 
-    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    responses: Counter[tuple[str, int]] = field(default_factory=Counter)
     failures: dict[str, Failure] = field(default_factory=dict)
     times: Counter[str] = field(default_factory=Counter)
     presets: dict[str, set[str]] = field(default_factory=dict)
@@ -119,8 +119,8 @@ class Report:
 
     @property
     def bodies(self) -> int:
-        """How many requests were sent, those of checks left out."""
-        return sum(self.answers.values())
+        """Number of requests, without those of checks."""
+        return sum(self.responses.values())
 
     def add(self, failure: Failure) -> bool:
         """Count a failure; whether it is the first of its kind."""
@@ -146,7 +146,7 @@ def run_campaign(
     seed: int,
     *,
     minimise: bool = True,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Send `count` bodies, the same number under each rule set, in turns.
 
@@ -159,9 +159,9 @@ def run_campaign(
     count, seed:
         How many bodies and which: equal figures give equal bodies.
     minimise:
-        Whether to make the first failure of each kind small.
-    say:
-        Called with each new failure, and now and then with how far the campaign is.
+        Whether to shrink the first failure of each kind.
+    log:
+        Called with each new failure and with the progress of the campaign.
     """
     report = Report()
     worlds = [World(folder, preset, LIMIT_SECONDS) for preset in presets]
@@ -175,11 +175,11 @@ def run_campaign(
         for failure in _run_session(world, mode, draw, session, length, report):
             if report.add(failure):
                 if minimise:
-                    failure = report.failures[failure.key] = _minimised(folder, failure)
-                say(f"new: {failure.key}\n{failure}")
+                    failure = report.failures[failure.key] = _minimise(folder, failure)
+                log(f"new: {failure.key}\n{failure}")
         session += 1
         if session % 20 == 0:
-            say(f"{report.bodies} bodies, {len(report.failures)} kinds of failure")
+            log(f"{report.bodies} bodies, {len(report.failures)} kinds of failure")
     return report
 
 
@@ -207,13 +207,13 @@ def _faults_of(
 ) -> list[str]:
     faults: list[str] = []
     with world.endpoint(mode) as endpoint:
-        found = Session(world, endpoint, world.scene(endpoint, session))
+        checks = Session(world, endpoint, world.scene(endpoint, session))
         for request in requests:
             last = request is requests[-1]
-            _, faults = found.step(request, neighbours=last and neighbours)
-            if found.over:
+            _, faults = checks.step(request, neighbours=last and neighbours)
+            if checks.is_over:
                 return faults if last else []
-        return faults + (found.finish() if finish else [])
+        return faults + (checks.finish() if finish else [])
 
 
 def _run_session(
@@ -223,33 +223,33 @@ def _run_session(
     sent: list[Request] = []
     with world.endpoint(mode) as endpoint:
         session = Session(world, endpoint, world.scene(endpoint, number))
-        while len(sent) < length and not session.over:
+        while len(sent) < length and not session.is_over:
             if draw.chance(_CLOCK_SHARE):
                 wait = draw.pick((SECOND, MINUTE, 30 * MINUTE, HOUR, HOUR, 3 * HOUR))
             else:
                 wait = 0
             quoted = bool(sent) or draw.chance(_UNQUOTED_SHARE)
             make = next_request if quoted else opening_quotes
-            request = replace(make(draw, session.scene), waited=wait)
+            request = replace(make(draw, session.scene), delay=wait)
             if mode.keys and draw.chance(_ODD_KEY_SHARE):
-                odd = draw.pick(
+                header = draw.pick(
                     ("", "Bearer", "Bearer x", "Basic eA==", "Bearer \u00e9", "x" * 9_000)
                 )
-                request = replace(request, headers={**request.headers, "authorization": odd})
-            answer, faults = session.step(request, neighbours=draw.chance(_ALONE_SHARE))
-            report.answers[request.route, answer.status] += 1
-            report.stuck += answer.stuck
-            report.slowest = sorted([*report.slowest, (answer.seconds, request.route)])[-5:]
-            if request.target == SCORE and answer.status == 200:
-                report.decisions += answer.body.count(b'"decision_id"')
-                report.degraded += answer.body.count(b'"binding":"fallback","degraded":"')
+                request = replace(request, headers={**request.headers, "authorization": header})
+            response, faults = session.step(request, neighbours=draw.chance(_SINGLE_SHARE))
+            report.responses[request.route, response.status] += 1
+            report.stuck += response.stuck
+            report.slowest = sorted([*report.slowest, (response.seconds, request.route)])[-5:]
+            if request.target == SCORE and response.status == 200:
+                report.decisions += response.body.count(b'"decision_id"')
+                report.degraded += response.body.count(b'"binding":"fallback","degraded":"')
             failures += [
                 Failure(world.preset, mode, number, fault, tuple(sent), request) for fault in faults
             ]
             sent.append(request)
-            if session.scene.newest > session.scene.begun + _LEAP:
+            if session.scene.newest > session.scene.start_time + _LEAP:
                 length = min(length, len(sent) + _AFTER_LEAP)
-        if sent and not session.over:
+        if sent and not session.is_over:
             failures += [
                 Failure(world.preset, mode, number, fault, tuple(sent[:-1]), sent[-1], at_end=True)
                 for fault in session.finish()
@@ -267,7 +267,7 @@ def next_request(draw: Draw, scene: Scene) -> Request:
     make = draw.by_weight(
         [(42, score_request), (20, what_if_request), (13, bars_request), (13, quotes_request)]
     )
-    return mutated(draw, scene, make(draw, scene))
+    return mutate(draw, scene, make(draw, scene))
 
 
 def _warm_up(world: World) -> None:
@@ -280,20 +280,20 @@ def _warm_up(world: World) -> None:
         session.finish()
 
 
-def _minimised(folder: Path, failure: Failure) -> Failure:
+def _minimise(folder: Path, failure: Failure) -> Failure:
     world = World(folder, failure.preset, _SHRINK_LIMIT_SECONDS)
-    wanted = fault_key(failure.fault)
+    key = fault_key(failure.fault)
 
     def fails(before: Sequence[Request], request: Request) -> bool:
-        found = _faults_of(
+        faults = _faults_of(
             world,
             [*before, request],
             failure.mode,
             failure.session,
-            neighbours="neighbour" in wanted,
+            neighbours="neighbour" in key,
             finish=failure.at_end,
         )
-        return wanted in map(fault_key, found)
+        return key in map(fault_key, faults)
 
     before, request = shrink(
         failure.before, failure.request, fails, tries=_SHRINK_TRIES, seconds=_SHRINK_SECONDS

@@ -84,7 +84,7 @@ class WallClock:
 
 @dataclass
 class Endpoint:
-    """An endpoint and what stands behind it."""
+    """An endpoint with its market, ledger and clock."""
 
     caller: Caller
     live: LiveMarket
@@ -100,7 +100,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class World:
-    """What the endpoints of a campaign have in common.
+    """Shared parts of the endpoints of a campaign.
 
     Attributes
     ----------
@@ -144,9 +144,9 @@ class World:
 
     def _promote(self) -> str:
         """Write the champion where there is none yet; its SHA-256."""
-        known = read_pointer(self.bundles, CHAMPION)
-        if known is not None:
-            return known
+        champion = read_pointer(self.bundles, CHAMPION)
+        if champion is not None:
+            return champion
         self.bundles.mkdir(parents=True, exist_ok=True)
         sha = write_bundle(self.bundles, _small_bundle(self.ruleset))
         promote(self.bundles, sha)
@@ -188,18 +188,18 @@ class World:
 
     def scene(self, endpoint: Endpoint, session: int) -> Scene:
         """What bodies may refer to at the start of a session."""
-        moment = endpoint.live.state
-        symbols = moment.head.symbols
+        state = endpoint.live.state
+        symbols = state.head.symbols
         newest = endpoint.newest_close
         collateral = self.ruleset.collateral
         weighted = collateral.weights or {}
         return Scene(
             symbols=symbols,
-            marks=dict(zip(symbols, np.asarray(moment.mark).tolist(), strict=True)),
-            interval=moment.interval,
+            marks=dict(zip(symbols, np.asarray(state.mark).tolist(), strict=True)),
+            interval=state.interval,
             newest=newest,
-            known=newest,
-            begun=newest,
+            newest_update=newest,
+            start_time=newest,
             cash_assets=collateral.cash_assets,
             haircut_assets=tuple(sorted({*collateral.haircuts, *weighted})),
             options=engine_of(self.ruleset).margins_options,

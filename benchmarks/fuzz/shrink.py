@@ -18,7 +18,7 @@ Fails = Callable[[Sequence[Request], Request], bool]
 def shrink(
     before: Sequence[Request], request: Request, fails: Fails, *, tries: int, seconds: float
 ) -> tuple[list[Request], Request]:
-    """Drop what the failure does not need: requests before it, then parts of the bodies.
+    """Remove what the failure does not need: earlier requests, then parts of the bodies.
 
     Parameters
     ----------
@@ -27,47 +27,47 @@ def shrink(
     fails:
         Tries again.
     tries, seconds:
-        Bounds of the search; what is smallest then is returned.
+        Bounds of the search; the smallest failure so far is returned.
     """
     budget = _Budget(tries, time.monotonic() + seconds)
-    kept = list(before)
-    if kept and budget.spend() and fails([], request):
-        kept = []
-    size = max(1, len(kept) // 2)
-    while kept and budget.left():
-        for start in range(0, len(kept), size):
-            fewer = kept[:start] + kept[start + size :]
+    prefix = list(before)
+    if prefix and budget.spend() and fails([], request):
+        prefix = []
+    size = max(1, len(prefix) // 2)
+    while prefix and budget.remaining():
+        for start in range(0, len(prefix), size):
+            fewer = prefix[:start] + prefix[start + size :]
             if not budget.spend():
                 break
             if fails(fewer, request):
-                kept = fewer
+                prefix = fewer
                 break
         else:
             if size == 1:
                 break
             size = max(1, size // 2)
             continue
-        size = min(size, max(1, len(kept)))
-    request = _smaller_body(request, lambda tried: fails(kept, tried), budget)
-    for i, earlier in enumerate(kept):
+        size = min(size, max(1, len(prefix)))
+    request = _smaller_body(request, lambda tried: fails(prefix, tried), budget)
+    for i, earlier in enumerate(prefix):
 
         def still(tried: Request, place: int = i) -> bool:
-            return fails([*kept[:place], tried, *kept[place + 1 :]], request)
+            return fails([*prefix[:place], tried, *prefix[place + 1 :]], request)
 
-        kept[i] = _smaller_body(earlier, still, budget)
-    return kept, request
+        prefix[i] = _smaller_body(earlier, still, budget)
+    return prefix, request
 
 
 class _Budget:
     def __init__(self, tries: int, deadline: float) -> None:
         self._tries, self._deadline = tries, deadline
 
-    def left(self) -> bool:
+    def remaining(self) -> bool:
         return self._tries > 0 and time.monotonic() < self._deadline
 
     def spend(self) -> bool:
         self._tries -= 1
-        return self.left()
+        return self.remaining()
 
 
 def _smaller_body(request: Request, fails: Callable[[Request], bool], budget: _Budget) -> Request:

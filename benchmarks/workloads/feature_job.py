@@ -1,7 +1,7 @@
-"""One contender of the feature bench, alone: ``feature_job CONTENDER FOLDER``.
+"""One contender of the feature bench: ``feature_job CONTENDER FOLDER``.
 
-It runs in a process of its own on one core, so that its peak memory is its own, and prints what
-it found as JSON: seconds, peak memory, and the last row of every column.
+It runs in a process of its own on one core, for a separate peak memory, and prints its results as
+JSON: seconds, peak memory, and the last row of every column.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import process_peak_megabytes
-from benchmarks.workloads.pandas_columns import context_of
+from benchmarks.workloads.pandas_columns import exogenous_of
 from market.bars.panel import BarPanel
 from market.core.clock import INTERVALS, Interval
 
@@ -31,19 +31,19 @@ CHUNK = 6 * INTERVAL.per_hour
 
 
 def save(panel: BarPanel, folder: Path) -> None:
-    """Write a panel where the jobs find it."""
+    """Write a panel for the jobs."""
     np.save(folder / "opens.npy", panel.opens)
     np.save(folder / "values.npy", panel.values)
-    np.save(folder / "context.npy", context_of(panel))
+    np.save(folder / "exogenous.npy", exogenous_of(panel))
 
 
 def load(folder: Path, interval: Interval = INTERVAL) -> BarPanel:
     """Read it."""
-    opens, values, context = (
-        np.load(folder / f"{name}.npy") for name in ("opens", "values", "context")
+    opens, values, exogenous = (
+        np.load(folder / f"{name}.npy") for name in ("opens", "values", "exogenous")
     )
     symbols = tuple(f"COIN{s:02d}USDT" for s in range(values.shape[1]))
-    return BarPanel(interval, symbols, opens, values, context)
+    return BarPanel(interval, symbols, opens, values, exogenous)
 
 
 def every_feature(panel: BarPanel) -> Last:
@@ -59,7 +59,7 @@ def every_feature(panel: BarPanel) -> Last:
 
 
 def shared_kernels(panel: BarPanel) -> Last:
-    """The columns that the others have too."""
+    """The columns that pandas and polars have too."""
     from benchmarks.workloads.pandas_columns import COLUMNS
     from features.market import inputs
     from features.registry import MARKET_FEATURES
@@ -73,8 +73,8 @@ def shared_kernels(panel: BarPanel) -> Last:
         columns = inputs.new_inputs(chunk)
         inputs.build(chunk, state, columns)
         column = np.empty((len(panel.symbols), len(chunk)))
-        for feature, own in zip(shared, states, strict=True):
-            feature.kernel(columns, own, column, *feature.params(panel.interval))
+        for feature, memory in zip(shared, states, strict=True):
+            feature.kernel(columns, memory, column, *feature.params(panel.interval))
             last[feature.name] = column[:, -1].copy()
     return last
 
@@ -108,13 +108,13 @@ JOBS: Mapping[str, Callable[[BarPanel], Last]] = {
 
 
 def main() -> None:
-    """Run one job on one core and print what it found."""
-    who, folder = sys.argv[1], Path(sys.argv[2])
+    """Run one job on one core and print its results."""
+    name, folder = sys.argv[1], Path(sys.argv[2])
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     panel = load(folder)
-    JOBS[who](panel.rows(0, CHUNK))  # compiles and imports
+    JOBS[name](panel.rows(0, CHUNK))  # compiles and imports
     start = time.perf_counter()
-    last = JOBS[who](panel)
+    last = JOBS[name](panel)
     seconds = time.perf_counter() - start
     peak = process_peak_megabytes()
     columns = {name: values.tolist() for name, values in last.items()}

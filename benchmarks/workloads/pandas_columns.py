@@ -1,4 +1,4 @@
-"""The market features that pandas can say in a line or two, for panels without gaps.
+"""Market features as short pandas expressions, for panels without gaps.
 
 Formulas, windows and warm-up are those of `features.registry`; each function takes the bars as
 frames of shape (T, S) and returns a frame of that shape.
@@ -29,16 +29,16 @@ from market.bars.panel import (
 Frame = pd.DataFrame
 
 
-def context_of(panel: BarPanel) -> npt.NDArray[np.float64]:
-    """The context of a panel that must have one."""
+def exogenous_of(panel: BarPanel) -> npt.NDArray[np.float64]:
+    """The exogenous series of a panel."""
     if panel.exogenous is None:
-        raise ValueError("the panel has no context; these columns need one")
+        raise ValueError("the panel has no exogenous series, which these columns need")
     return panel.exogenous
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Bars as frames, and what several columns share."""
+    """Bars and shared terms as frames."""
 
     per_hour: int
     close: Frame
@@ -55,14 +55,14 @@ class Frames:
 
     @classmethod
     def of(cls, panel: BarPanel) -> Frames:
-        """Frames of a panel with a context."""
-        context = context_of(panel)
+        """Frames of a panel with exogenous series."""
+        exogenous = exogenous_of(panel)
 
         def frame(column: int) -> Frame:
             return Frame(panel.values[:, :, column], columns=list(panel.symbols))
 
-        def known(column: int) -> Frame:
-            return Frame(context[:, :, column], columns=list(panel.symbols))
+        def exogenous_frame(column: int) -> Frame:
+            return Frame(exogenous[:, :, column], columns=list(panel.symbols))
 
         opening, high, low, close = (frame(column) for column in (OPEN, HIGH, LOW, CLOSE))
         return cls(
@@ -75,19 +75,19 @@ class Frames:
             body=each(np.log, close / opening),
             gap=each(np.log, opening / close.shift()),
             turnover=frame(VOLUME) * close,
-            funding=known(FUNDING).ffill(),
-            basis=known(BASIS),
-            open_interest=known(OPEN_INTEREST),
+            funding=exogenous_frame(FUNDING).ffill(),
+            basis=exogenous_frame(BASIS),
+            open_interest=exogenous_frame(OPEN_INTEREST),
         )
 
     def mean(self, values: Frame, hours: float) -> Frame:
-        """Rolling mean; the first bar has no return, so one value may miss."""
+        """Rolling mean; the first bar has no return, so one value may be missing."""
         window = int(hours * self.per_hour)
         return values.rolling(window, min_periods=window - 1).mean()
 
 
 def each(function: np.ufunc, frame: Frame) -> Frame:
-    """A function of every value: a frame again, which numpy's types do not say."""
+    """A function of every value: a frame, which numpy's types do not state."""
     result: Frame = function(frame)
     return result
 

@@ -8,18 +8,18 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from benchmarks.workloads.pandas_columns import context_of
+from benchmarks.workloads.pandas_columns import exogenous_of
 from market.bars.panel import BASIS, FUNDING, OPEN_INTEREST, BarPanel
 
 PRICES = ("open", "high", "low", "close", "volume")
 
 
 def frame_of(panel: BarPanel, s: int) -> pl.DataFrame:
-    """The bars of one symbol, with what several columns share."""
-    context = context_of(panel)
+    """The bars of one symbol, with shared terms."""
+    exogenous = exogenous_of(panel)
     columns = {name: panel.values[:, s, column] for column, name in enumerate(PRICES)}
-    known = {"funding": FUNDING, "basis": BASIS, "open_interest": OPEN_INTEREST}
-    columns |= {name: context[:, s, column] for name, column in known.items()}
+    series = {"funding": FUNDING, "basis": BASIS, "open_interest": OPEN_INTEREST}
+    columns |= {name: exogenous[:, s, column] for name, column in series.items()}
     frame = pl.DataFrame({name: np.ascontiguousarray(column) for name, column in columns.items()})
     o, h, l, c = (pl.col(name) for name in PRICES[:4])  # noqa: E741
     return frame.with_columns(

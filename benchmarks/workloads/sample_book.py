@@ -43,7 +43,7 @@ Floats = npt.NDArray[np.float64]
 INTERVAL = INTERVALS["1h"]
 SYMBOLS, DAYS, POSITIONS = 20, 16, 5
 TREES, TRAINING_ROWS, SEED = 300, 20_000, 1
-"""Trees a horizon: as many as `training.fitting.fit` ever grows."""
+"""Trees a horizon: the maximum of `training.fitting.fit`."""
 
 SCHEMA = ModelSchema.of_columns(
     features=ACCOUNT_COLUMNS,
@@ -89,28 +89,30 @@ def sample(accounts: int) -> Sample:
         coins=msgspec.structs.replace(reference.coins, least=POSITIONS, most=POSITIONS),
     )
     usable = features.usable(INTERVAL) & ~np.isnan(history.mark)
-    lives = sample_population(population, accounts, SEED, history.bars.closes, history.mark, usable)
+    sampled = sample_population(
+        population, accounts, SEED, history.bars.closes, history.mark, usable
+    )
     return Sample(
         history,
         features,
         MarketSnapshot.of_history(history, features, int(history.bars.closes[-1])),
-        lives.book_at(len(panel) - 1, panel.symbols),
+        sampled.book_at(len(panel) - 1, panel.symbols),
     )
 
 
-def write_model(root: Path, found: Sample, ruleset: RuleSet) -> tuple[str, list[lightgbm.Booster]]:
+def write_model(root: Path, inputs: Sample, ruleset: RuleSet) -> tuple[str, list[lightgbm.Booster]]:
     """Write a bundle of trees trained on the sample; its name, and a booster a horizon.
 
     The accounts stand at every distance from a call. Breaches are drawn from the prior corrected
     by the book's volatility and concentration, so that the trees have something to learn.
     """
     rng = np.random.default_rng(SEED)
-    book = slice_book(found.book, 0, min(len(found.book), TRAINING_ROWS))
-    requirement = compute_requirement(book, found.snapshot.view(), ruleset)
+    book = slice_book(inputs.book, 0, min(len(inputs.book), TRAINING_ROWS))
+    requirement = compute_requirement(book, inputs.snapshot.view(), ruleset)
     repeats = -(-TRAINING_ROWS // len(book))
     rows = account_rows(requirement, np.arange(len(book)))
-    one = compute_aggregates(rows, found.snapshot.features)
-    aggregates = np.repeat(one, repeats, axis=0)[:TRAINING_ROWS]
+    rows_once = compute_aggregates(rows, inputs.snapshot.features)
+    aggregates = np.repeat(rows_once, repeats, axis=0)[:TRAINING_ROWS]
     sigma = aggregates[:, PRIOR_VOLATILITY]
     aggregates[:, HEADROOM] = sigma * np.exp(rng.uniform(np.log(0.3), np.log(40.0), len(sigma)))
     X = compute_features(aggregates, SCHEMA.features)

@@ -1,4 +1,4 @@
-"""The extras of the installation: which verb needs which, and what to do where it is missing."""
+"""Optional dependencies (extras): checks, and messages that say what to install."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "postgres": ("psycopg",),
 }
-"""What the code imports of each extra, by the name of the import."""
+"""Modules that the code imports from each extra."""
 
 
 def require(extra: str, verb: str) -> None:
-    """Refuse a verb at once where its extra is not installed, and not after half of its work.
+    """Refuse a verb before it starts if its extra is not installed.
 
     Raises
     ------
     MissingExtraError
-        A package of the extra cannot be imported.
+        A module of the extra cannot be imported.
     """
     missing = [name for name in MODULES[extra] if not _installed(name)]
     if missing:
@@ -41,7 +41,7 @@ def require(extra: str, verb: str) -> None:
 
 
 def missing_module(error: ModuleNotFoundError) -> str | None:
-    """What to install where an import of an extra failed; None where it belongs to none."""
+    """What to install after a failed import; None if the module belongs to no extra."""
     name = (error.name or "").partition(".")[0]
     for extra, modules in MODULES.items():
         if name in modules:

@@ -1,4 +1,4 @@
-"""Verbs beside the pipeline: drift, schedule, life cycle, volatility surfaces."""
+"""Verbs: drift, schedule, lifecycle, surface."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.extras import require
+from pipelines.cli.options import AccountFiles, ConfigFile, JsonFile
 from pipelines.config.config import DEFAULT_FILE, load_config
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
-]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
-
-DRIFT_FOUND = 5
+DRIFTED = 5
 HISTORY_DIFFERS = 4
 
 
@@ -25,7 +21,7 @@ def drift(
         typer.Option("--bundle", help="A bundle folder or pointer file; default the champion."),
     ] = None,
     recorded: Annotated[
-        bool, typer.Option("--recorded", help="Look at the ledger's decisions, not the data.")
+        bool, typer.Option("--recorded", help="Use the decisions of the ledger, not the data.")
     ] = False,
     config: ConfigFile = None,
     json: JsonFile = None,
@@ -46,7 +42,7 @@ def drift(
     bars_line(report["bars"])
     drift_table(report)
     if report["verdict"] == "drift":
-        raise typer.Exit(DRIFT_FOUND)
+        raise typer.Exit(DRIFTED)
 
 
 def schedule(
@@ -61,15 +57,13 @@ def schedule(
 ) -> None:
     """Run retraining and drift checks as the configuration says; --once exits 1 if a run failed."""
     require("training", "schedule")
-    from pipelines.reports.report import facts, write_json
+    from pipelines.reports.report import facts, show, write_json
     from pipelines.scheduler.schedule import Scheduler, next_starts
 
     file = (config or DEFAULT_FILE).absolute()
     settings = load_config(config)
     if upcoming:
-        starts = next_starts(settings, upcoming)
-        facts("next starts", starts)
-        write_json(starts, json)
+        show("next starts", next_starts(settings, upcoming), json)
         return
     scheduler = Scheduler(settings, file if file.exists() else None)
     if not once:
@@ -85,7 +79,7 @@ def schedule(
 
 
 def lifecycle(
-    accounts: Annotated[Path, typer.Option("--accounts", help="Folder of the account files.")],
+    accounts: AccountFiles,
     begin: Annotated[str, typer.Option("--from", help="First decision time, ISO 8601 in UTC.")],
     end: Annotated[str, typer.Option("--to", help="Last decision time.")],
     replay: Annotated[
@@ -128,11 +122,3 @@ def surface(
     report = fit_surfaces(source, use_marks=not prices_only)
     write_json(report, json)
     surface_tables(report)
-
-
-def mount(app: typer.Typer) -> None:
-    """Add these verbs to the command line."""
-    app.command()(drift)
-    app.command()(schedule)
-    app.command()(lifecycle)
-    app.command()(surface)

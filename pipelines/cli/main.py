@@ -9,16 +9,17 @@ import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from market.core.errors import AlteredError, MargincastError
 from market.core.redaction import redact
-from pipelines.cli import jobs as cli_jobs, margin as cli_margin
 from pipelines.cli.extras import missing_module, require
+from pipelines.cli.jobs import drift, lifecycle, schedule, surface
+from pipelines.cli.margin import explain, liquidation, margin, what_if
+from pipelines.cli.options import AccountFiles, BundlePath, ConfigFile, JsonFile
 from pipelines.cli.rulesets import rulesets_app
 from pipelines.config.config import Config, load_config
 
@@ -34,17 +35,8 @@ keys_app = typer.Typer(help="Keys of the endpoint.", no_args_is_help=True)
 app.add_typer(rulesets_app, name="rulesets")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(keys_app, name="keys")
-cli_jobs.mount(app)
-cli_margin.mount(app)
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
-]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
-BundlePath = Annotated[
-    Path, typer.Option("--bundle", help="A bundle folder or the pointer file champion.")
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+for verb in (drift, schedule, lifecycle, surface, explain, what_if, liquidation, margin):
+    app.command()(verb)
 
 SAFETY_GATE_FAILED = 3
 NOT_INTACT = 4
@@ -52,7 +44,9 @@ ALL_DEGRADED = 5
 
 
 @app.callback()
-def _options(debug: Debug = False) -> None:
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
     if debug:
         os.environ["MARGINCAST_DEBUG"] = "1"
 
@@ -65,11 +59,9 @@ def simulate(
 ) -> None:
     """Write a simulated market and book in the data contract."""
     from pipelines.jobs.simulate import simulate as job
-    from pipelines.reports.report import facts, write_json
+    from pipelines.reports.report import show
 
-    report = job(load_config(config), out)
-    facts("simulate", report)
-    write_json(report, json)
+    show("simulate", job(load_config(config), out), json)
 
 
 @app.command()
@@ -86,7 +78,7 @@ def data(config: ConfigFile = None, json: JsonFile = None) -> None:
 @app.command()
 def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
     """Train, evaluate, gate and register a model."""
-    from pipelines.reports.report import bars_line, drift_line, evaluation_tables, facts, write_json
+    from pipelines.reports.report import bars_line, drift_line, retrain_tables, write_json
 
     try:
         require("training", "retrain")
@@ -98,10 +90,7 @@ def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
         raise
     write_json(report, json)
     bars_line(report["bars"])
-    evaluation_tables(report["evaluation"])
-    facts(
-        "retrain", {k: report[k] for k in ("verdict", "reasons", "bundle", "champion", "seconds")}
-    )
+    retrain_tables(report)
     drift_line(report["drift"], report["change"])
     if report["verdict"] == "refused":
         raise typer.Exit(SAFETY_GATE_FAILED)
@@ -137,7 +126,7 @@ def backtest(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = Non
 
 @app.command()
 def score(
-    accounts: Annotated[Path, typer.Option("--accounts", help="Folder of the account files.")],
+    accounts: AccountFiles,
     as_of: Annotated[str, typer.Option("--as-of", help="Decision time, ISO 8601 in UTC.")],
     out: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
     record: Annotated[bool, typer.Option("--record", help="Record the decisions.")] = False,
@@ -174,7 +163,7 @@ def run(
 ) -> None:
     """Simulate, retrain, gate, register, score the book, then serve."""
     require("training", "run")
-    from pipelines.jobs.run import run as job, where_to_look
+    from pipelines.jobs.run import print_addresses, run as job
     from pipelines.reports.report import write_json
 
     settings = load_config(config)
@@ -182,30 +171,17 @@ def run(
     write_json(report, json)
     if report["retrain"]["verdict"] == "refused":
         raise typer.Exit(SAFETY_GATE_FAILED)
-    where_to_look(settings, serving=not once)
+    print_addresses(settings, serving=not once)
     if not once:
         _serve(settings)
 
 
 def _serve(config: Config) -> None:
-    # What start-up makes stays: to look for garbage in it meanwhile only costs time.
+    # Objects of the start-up live as long as the process: collecting garbage only costs time.
     gc.disable()
     from pipelines.jobs.serve import serve as job
 
     job(config)
-
-
-@app.command()
-def margin(
-    cases: Annotated[Path, typer.Option("--cases", help="Cases, one JSON object a line.")],
-    out: Annotated[Path, typer.Option("--out", help="Results, one JSON object a line.")],
-    config: ConfigFile = None,
-    json: JsonFile = None,
-) -> None:
-    """Run the rule engine alone."""
-    from margin.cases.margin_cases import run_case
-
-    cli_margin.run_all(cases, out, run_case, config, json)
 
 
 @app.command()
@@ -223,9 +199,9 @@ def promote(
     """Make a bundle the champion."""
     require("training", "promote")
     from pipelines.registry.promotion import promote as job
+    from pipelines.reports.report import show
 
-    settings = load_config(config)
-    _registry(lambda: job(settings, bundle, override), "promote", json)
+    show("promote", job(load_config(config), bundle, override), json)
 
 
 @app.command()
@@ -233,9 +209,9 @@ def rollback(config: ConfigFile = None, json: JsonFile = None) -> None:
     """Go back to the previous champion."""
     require("training", "rollback")
     from pipelines.registry.promotion import rollback as job
+    from pipelines.reports.report import show
 
-    settings = load_config(config)
-    _registry(lambda: job(settings), "rollback", json)
+    show("rollback", job(load_config(config)), json)
 
 
 @app.command()
@@ -257,14 +233,6 @@ def review(
     review_report(report)
 
 
-def _registry(job: Callable[[], dict[str, Any]], title: str, json: Path | None) -> None:
-    from pipelines.reports.report import facts, write_json
-
-    report = job()
-    facts(title, report)
-    write_json(report, json)
-
-
 @ledger_app.command("verify")
 def ledger_verify(
     heads: Annotated[Path | None, typer.Option("--heads", help="Heads kept elsewhere.")] = None,
@@ -273,11 +241,10 @@ def ledger_verify(
 ) -> None:
     """Walk every chain; exit 4 if it is not intact."""
     from pipelines.jobs.audit import verify_ledger
-    from pipelines.reports.report import facts, write_json
+    from pipelines.reports.report import show
 
     report = verify_ledger(load_config(config), heads)
-    facts("ledger verify", report)
-    write_json(report, json)
+    show("ledger verify", report, json)
     if not report["intact"]:
         raise typer.Exit(NOT_INTACT)
 
@@ -290,11 +257,9 @@ def ledger_heads(
 ) -> None:
     """Write the heads of all chains."""
     from pipelines.jobs.audit import write_ledger_heads
-    from pipelines.reports.report import facts, write_json
+    from pipelines.reports.report import show
 
-    report = write_ledger_heads(load_config(config), out)
-    facts("ledger heads", report)
-    write_json(report, json)
+    show("ledger heads", write_ledger_heads(load_config(config), out), json)
 
 
 @ledger_app.command("replay")
@@ -303,18 +268,16 @@ def ledger_replay(
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
-    """Make a decision again and compare; exit 4 if it differs and no change made on purpose since
-    explains it."""
+    """Recompute a decision and compare; exit 4 if it differs and no later ADR explains it."""
     from pipelines.jobs.audit import replay_decision
-    from pipelines.reports.report import facts, write_json
+    from pipelines.reports.report import show
 
     try:
         report = replay_decision(load_config(config), decision)
     except AlteredError as error:
         typer.echo(f"margincast: {redact(str(error))}", err=True)
         raise typer.Exit(NOT_INTACT) from error
-    facts("ledger replay", report)
-    write_json(report, json)
+    show("ledger replay", report, json)
     if report["verdict"] == "superseded":
         changes = "; ".join(f"ADR {c['adr']}: {c['title']}" for c in report["superseded_by"])
         typer.echo(f"margincast: superseded, the record differs as these changes say: {changes}")
@@ -347,20 +310,19 @@ def keys_list(config: ConfigFile = None, json: JsonFile = None) -> None:
     from ledger.keys import Keys
     from ledger.store import Ledger
     from market.core.clock import format_time
-    from pipelines.reports.report import facts, write_json
+    from pipelines.reports.report import show
 
     with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
-        found = Keys(ledger).list_keys()
+        keys = Keys(ledger).list_keys()
     listed = {
         key.key_id: {
             "scopes": list(key.scopes),
             "created_at": format_time(key.created_at),
             "revoked_at": format_time(key.revoked_at) if key.revoked_at is not None else None,
         }
-        for key in found
+        for key in keys
     }
-    facts("keys", listed)
-    write_json(listed, json)
+    show("keys", listed, json)
 
 
 @keys_app.command("revoke")
@@ -380,23 +342,23 @@ def keys_revoke(
 
 
 def main() -> None:
-    """Entry point: deliberate errors and files out of reach become one line and exit code 1.
+    """Entry point: deliberate errors and inaccessible files become one line and exit code 1.
 
-    Tracebacks, shown with ``--debug`` and of errors that nobody foresaw, are without credentials.
+    Tracebacks, of unexpected errors or with ``--debug``, are free of credentials.
     """
-    # Threads that spin while they wait make training four times as slow beside any other job.
+    # Threads that spin while waiting slow training down four times beside any other job.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
-    except Exception as error:  # noqa: BLE001  the last one to see it: shown, and exit code 1
-        line = None if os.environ.get("MARGINCAST_DEBUG") else _line_of(error)
+    except Exception as error:  # noqa: BLE001  the outermost handler: print, and exit code 1
+        line = None if os.environ.get("MARGINCAST_DEBUG") else _error_line(error)
         text = traceback.format_exc() if line is None else f"margincast: {line}\n"
         sys.stderr.write(redact(text))
         sys.exit(1)
 
 
-def _line_of(error: Exception) -> str | None:
-    """The one line that says what went wrong; None where only a traceback can."""
+def _error_line(error: Exception) -> str | None:
+    """What went wrong, in one line; None where only a traceback tells."""
     if isinstance(error, MargincastError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):

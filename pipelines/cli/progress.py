@@ -1,4 +1,4 @@
-"""Progress of a long job: a bar on a terminal, nothing elsewhere."""
+"""Progress of a long job: a bar on a terminal, no output elsewhere."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """One stage."""
+        """Time a stage."""
         self._progress.update(self._task, description=name)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
             yield
         finally:
-            spent = time.perf_counter() - begun
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            elapsed = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
             self._progress.advance(self._task)
 
     def within(self, share: float) -> None:
-        """How far the present stage is, from 0 to 1."""
+        """Show the progress of the current stage, from 0 to 1."""
         self._progress.update(self._task, completed=len(self.seconds) + share)

@@ -7,12 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.cli.options import ConfigFile, JsonFile
 from pipelines.config.config import load_config
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
-]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
 
 rulesets_app = typer.Typer(help="Rule sets: presets and dated versions.", no_args_is_help=True)
 
@@ -28,13 +24,13 @@ def rulesets_list(
     """List the presets, or the versions in a folder."""
     from margin.rules.history import load_history
     from margin.rules.ruleset import list_rulesets, load_ruleset
-    from pipelines.reports.report import facts, write_json
+    from pipelines.reports.report import show
 
     load_config(config)
     if folder is None:
-        found = {name: load_ruleset(name) for name in list_rulesets()}
+        rulesets = {name: load_ruleset(name) for name in list_rulesets()}
     else:
-        found = {rules.version: rules for rules in load_history(folder).versions}
+        rulesets = {rules.version: rules for rules in load_history(folder).versions}
     listed = {
         name: {
             "version": rules.version,
@@ -44,10 +40,9 @@ def rulesets_list(
             "sha256": rules.sha256,
             "floors": list(rules.floors.enabled()),
         }
-        for name, rules in found.items()
+        for name, rules in rulesets.items()
     }
-    facts("rule sets" if folder is None else f"versions in {folder}", listed)
-    write_json(listed, json)
+    show("rule sets" if folder is None else f"versions in {folder}", listed, json)
 
 
 @rulesets_app.command("depth")
@@ -77,7 +72,7 @@ def rulesets_import(
     source: Annotated[Path, typer.Argument(help="Parquet file: a record of brackets.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the versions to write.")],
     base: Annotated[
-        str, typer.Option("--base", help="Rule set that gives what the record does not tell.")
+        str, typer.Option("--base", help="Rule set that gives all that the record does not list.")
     ] = "binance-usdm",
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the rule set; default the base's.")
@@ -93,9 +88,9 @@ def rulesets_import(
     from pipelines.rulesets.rulesets_import import import_rulesets
 
     load_config(config)
-    wanted = tuple(part.strip() for part in symbols.split(",") if part.strip())
-    report = import_rulesets(source, out, base=base, name=name, symbols=wanted)
-    facts("imported rule sets", _shown(report) | {"out": str(out)})
+    selected = tuple(part.strip() for part in symbols.split(",") if part.strip())
+    report = import_rulesets(source, out, base=base, name=name, symbols=selected)
+    facts("imported rule sets", _summary(report) | {"out": str(out)})
     for table in report["bad"]:
         typer.echo(
             f"margincast: left as before: {table['symbol']} at {table['ts']} "
@@ -105,7 +100,7 @@ def rulesets_import(
     write_json(report, json)
 
 
-def _shown(report: dict[str, Any]) -> dict[str, Any]:
+def _summary(report: dict[str, Any]) -> dict[str, Any]:
     versions = report["versions"]
     return {
         "source": report["source"],

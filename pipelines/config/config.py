@@ -1,8 +1,8 @@
-"""The configuration: ``margincast.toml``, with the environment over it.
+"""The configuration: ``margincast.toml``, overridden by the environment.
 
-A variable ``MARGINCAST__SECTION__KEY`` replaces that key of the file; lists, tables and numbers
-are written there as JSON, texts as they are. Relative paths, from either, start at the folder of
-the file. The keys themselves stand in `pipelines.config.sections`.
+A variable ``MARGINCAST__SECTION__KEY`` replaces that key of the file; its lists, tables and
+numbers are JSON, its texts plain. All relative paths start at the folder of the file. The keys are
+defined in `pipelines.config.sections`.
 
 References: TOML 1.0; pydantic-settings, "Customise settings sources".
 """
@@ -48,7 +48,7 @@ _ADDRESSES: Mapping[str, Callable[[str], str]] = {
     "ledger": display_address,
     "notify": display_host,
 }
-"""Sections with an address that can hold a secret, and what of it is shown."""
+"""Sections with an address that can contain a secret, and the function that redacts it."""
 
 _PLAIN_NAMES = {
     "tuple_type": "a list (as JSON in the environment)",
@@ -61,10 +61,10 @@ _PLAIN_NAMES = {
 
 
 class _FileAndEnvironment(PydanticBaseSettingsSource):
-    """The tables of the file, with each key that the environment names in its place.
+    """The tables of the file with the keys of the environment in their place.
 
-    One source and not two: pydantic-settings would merge two tables under one key, and a table
-    of the file could then not be emptied from outside.
+    With two sources pydantic-settings would merge tables under one key, and the environment could
+    not empty a table of the file.
     """
 
     def __init__(self, settings: type[BaseSettings], file: PydanticBaseSettingsSource) -> None:
@@ -83,7 +83,7 @@ class _FileAndEnvironment(PydanticBaseSettingsSource):
             if variable.startswith(_PREFIX):
                 section, _, key = variable.removeprefix(_PREFIX).lower().partition("__")
                 if not key:
-                    tables[section] = text  # a section is no key: refused as not a table
+                    tables[section] = text  # refused later: not a table
                 elif isinstance(table := tables.setdefault(section, {}), dict):
                     table[key] = self._decoded(section, key, text)
         return tables
@@ -96,11 +96,11 @@ class _FileAndEnvironment(PydanticBaseSettingsSource):
         try:
             return json.loads(text)
         except ValueError:
-            return text  # the field's own check names the key and says what it should be
+            return text  # refused by the check of the field, which names the key
 
 
 class Config(BaseSettings):
-    """The whole configuration; `load_config` makes one from a file and the environment."""
+    """The whole configuration; `load_config` reads it from a file and the environment."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", case_sensitive=True)
 
@@ -128,15 +128,15 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Keyword arguments (the file's tables) with the environment over them; nothing else."""
+        """Keyword arguments (the tables of the file), overridden by the environment."""
         return (_FileAndEnvironment(settings_cls, init_settings),)
 
     def sha256(self) -> str:
         """SHA-256 of the sections that determine a training run, as hexadecimal text.
 
-        These are market, simulate, accounts, rules and training. Paths enter relative to the
-        configuration file, so a project that moves as a whole keeps its digest. The content of
-        the files is not read: data and rule set have digests of their own.
+        These are market, simulate, accounts, rules and training. Paths are relative to the
+        configuration file, so the digest does not depend on the folder of a project. Data and
+        rule set have their own digests; their files are not read.
         """
         relative = _map_paths(self, lambda path: Path(os.path.relpath(path, self._folder)))
         sections = {"market", "simulate", "accounts", "rules", "training"}
@@ -152,18 +152,18 @@ def load_config(path: Path | None = None) -> Config:
     Parameters
     ----------
     path:
-        The TOML file; None means ``margincast.toml`` in the current folder, or the defaults
-        where there is none.
+        The TOML file; None means ``margincast.toml`` in the current folder, or the defaults if
+        there is none.
 
     Raises
     ------
     ConfigError
-        The file cannot be read, a key is unknown, a value impossible or a folder missing: one
-        line a problem, with the key's dotted name, what was given and what was expected.
+        The file cannot be read, a key is unknown, a value invalid or a folder missing: one line a
+        problem, with the dotted key, the given value and what is expected.
     """
     file = DEFAULT_FILE if path is None else path
     tables = {} if path is None and not file.exists() else _read(file)
-    # Before the call below, where a name like _env_file would be an instruction to pydantic.
+    # Before the call below, which would take a name like _env_file as an option of pydantic.
     _refuse(_unknown_key((name,), tables[name]) for name in tables.keys() - Config.model_fields)
     try:
         config = Config(**tables)
@@ -196,36 +196,39 @@ def _read(file: Path) -> dict[str, Any]:
         ) from None
 
 
-def _map_paths(config: Config, place: Callable[[Path], Path]) -> Config:
-    """A copy of the configuration with every path put through `place`."""
+def _map_paths(config: Config, convert: Callable[[Path], Path]) -> Config:
+    """A copy of the configuration with every path converted."""
 
-    def placed(path: Path | None) -> Path | None:
-        return place(path) if path else None
+    def optional(path: Path | None) -> Path | None:
+        return convert(path) if path else None
+
+    def name_or_path(section: SimulateConfig | RulesConfig | TrainingConfig, name: str) -> str:
+        return str(optional(section.path) or name)
+
+    def each(paths: Mapping[str, Path]) -> dict[str, Path]:
+        return {asset: convert(path) for asset, path in paths.items()}
 
     def address(url: str) -> str:
         file = _SQLITE_FILE.fullmatch(url)
-        return f"{file[1]}{place(Path(file[2]))}" if file else url
+        return f"{file[1]}{convert(Path(file[2]))}" if file else url
 
+    market = config.market
     changes: dict[str, dict[str, object]] = {
         "market": {
             "bars": tuple(
-                bars.model_copy(update={"path": place(bars.path)}) for bars in config.market.bars
+                bars.model_copy(update={"path": convert(bars.path)}) for bars in market.bars
             ),
-            "funding": placed(config.market.funding),
-            "open_interest": placed(config.market.open_interest),
-            "implied_vol": {
-                asset: place(path) for asset, path in config.market.implied_vol.items()
-            },
-            "option_surface": {
-                asset: place(path) for asset, path in config.market.option_surface.items()
-            },
+            "funding": optional(market.funding),
+            "open_interest": optional(market.open_interest),
+            "implied_vol": each(market.implied_vol),
+            "option_surface": each(market.option_surface),
         },
-        "simulate": {"parameters": str(placed(config.simulate.path) or config.simulate.parameters)},
-        "accounts": {"path": placed(config.accounts.path)},
-        "rules": {"ruleset": str(placed(config.rules.path) or config.rules.ruleset)},
-        "training": {"ruleset": str(placed(config.training.path) or config.training.ruleset)},
+        "simulate": {"parameters": name_or_path(config.simulate, config.simulate.parameters)},
+        "accounts": {"path": optional(config.accounts.path)},
+        "rules": {"ruleset": name_or_path(config.rules, config.rules.ruleset)},
+        "training": {"ruleset": name_or_path(config.training, config.training.ruleset)},
         "tracking": {"uri": address(config.tracking.uri)},
-        "serving": {"bundles": place(config.serving.bundles)},
+        "serving": {"bundles": convert(config.serving.bundles)},
         "ledger": {"url": address(config.ledger.url)},
     }
     sections = {
@@ -236,34 +239,30 @@ def _map_paths(config: Config, place: Callable[[Path], Path]) -> Config:
 
 def _missing(config: Config) -> Iterator[str]:
     """One line for each input folder or file that does not exist."""
-    market, accounts, rules = config.market, config.accounts, config.rules
-    parameters = config.simulate.path
-    for index, bars in enumerate(market.bars):
-        if not bars.path.is_dir():
-            yield _wrong(f"market.bars[{index}]", bars.path, "an existing folder of bars")
-    if market.funding and not market.funding.is_dir():
-        yield _wrong("market.funding", market.funding, "an existing folder of funding rates")
-    if market.open_interest and not market.open_interest.is_dir():
-        yield _wrong("market.open_interest", market.open_interest, "an existing folder")
-    for key in ("implied_vol", "option_surface"):
-        for asset, path in getattr(market, key).items():
-            if not path.is_file():
-                yield _wrong(f"market.{key}.{asset}", path, "an existing parquet file")
-    if parameters and not parameters.is_file():
-        yield _wrong(
-            "simulate.parameters", parameters, "a stored market's name or an existing file"
-        )
-    if accounts.path and not accounts.path.is_dir():
-        yield _wrong("accounts.source", accounts.path, '"sampled" or an existing folder')
-    if rules.path and not rules.path.exists():
-        yield _wrong(
-            "rules.ruleset", rules.path, "a rule set's name, an existing file or a folder of them"
-        )
-    labels = config.training.path
-    if labels and not labels.exists():
-        yield _wrong(
-            "training.ruleset", labels, "a rule set's name, an existing file or a folder of them"
-        )
+    market, ruleset = config.market, "a rule set's name, an existing file or a folder of them"
+    inputs: list[tuple[str, Path | None, Callable[[Path], bool], str]] = [
+        *(
+            (f"market.bars[{index}]", bars.path, Path.is_dir, "an existing folder of bars")
+            for index, bars in enumerate(market.bars)
+        ),
+        ("market.funding", market.funding, Path.is_dir, "an existing folder of funding rates"),
+        ("market.open_interest", market.open_interest, Path.is_dir, "an existing folder"),
+        *(
+            (f"market.{key}.{asset}", path, Path.is_file, "an existing parquet file")
+            for key in ("implied_vol", "option_surface")
+            for asset, path in getattr(market, key).items()
+        ),
+        (
+            *("simulate.parameters", config.simulate.path, Path.is_file),
+            "a stored market's name or an existing file",
+        ),
+        ("accounts.source", config.accounts.path, Path.is_dir, '"sampled" or an existing folder'),
+        ("rules.ruleset", config.rules.path, Path.exists, ruleset),
+        ("training.ruleset", config.training.path, Path.exists, ruleset),
+    ]
+    for key, path, exists, expected in inputs:
+        if path and not exists(path):
+            yield _wrong(key, path, expected)
 
 
 def _wrong(key: str, value: object, expected: str) -> str:
@@ -272,20 +271,20 @@ def _wrong(key: str, value: object, expected: str) -> str:
 
 def _unknown_key(location: tuple[str | int, ...], value: object) -> str:
     section, *inner = location
-    beside: type[BaseModel] = Config
+    table: type[BaseModel] = Config
     if inner:
-        beside = type(Config.model_fields[str(section)].default)
+        table = type(Config.model_fields[str(section)].default)
     if len(inner) > 1:
-        beside = BarsConfig  # the only table inside a section that has keys of its own
+        table = BarsConfig  # the only table with keys inside a section
     key = _dotted(location)
-    known = ", ".join(beside.model_fields)
+    known = ", ".join(table.model_fields)
     return _line(
         f"{key} is not a key{_origin(key)}, given {_shown(key, value)}; known here: {known}"
     )
 
 
 def _problem(error: ErrorDetails) -> str:
-    """One line for one complaint of pydantic."""
+    """An error of pydantic as one line."""
     kind, location = error["type"], error["loc"]
     if kind == "extra_forbidden":
         return _unknown_key(location, error["input"])
@@ -301,7 +300,7 @@ def _dotted(location: tuple[str | int, ...]) -> str:
 
 
 def _shown(key: str, value: object) -> str:
-    """What was given for a key, on no account a secret."""
+    """The value of a key, without secrets."""
     section, _, name = key.partition(".")
     if not isinstance(value, str) or not value or section not in _ADDRESSES:
         return repr(str(value) if isinstance(value, Path) else value)
@@ -316,5 +315,5 @@ def _origin(key: str) -> str:
 
 
 def _line(text: str) -> str:
-    """The text on one line, without the credentials of an address inside it."""
+    """A text on one line, without the credentials of addresses."""
     return redact(text.replace("\n", " "))

@@ -1,7 +1,6 @@
-"""The sections of the retraining job: when it runs, what counts as drift, who is told.
+"""The sections of the retraining job: drift, schedule, notifications.
 
-As in `pipelines.config.sections`: one section is one frozen model, and what cannot be is refused
-here.
+As in `pipelines.config.sections`, a section is a frozen model that refuses invalid values.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator
 
 from market.core.errors import ConfigError
-from pipelines.config.sections import Count, Section, _impossible, _is_loopback
+from pipelines.config.sections import Count, Section, _invalid, _is_loopback
 from pipelines.scheduler.cron import parse_cron
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -24,10 +23,10 @@ Event = Literal["promoted", "kept", "refused", "failed", "drift"]
 
 
 class DriftConfig(Section):
-    """Effects from which drift matters, and the chance of a false alarm that is borne.
+    """Smallest relevant effects of drift, and the accepted chance of a false alarm.
 
-    See `training.drift.monitors.Floors` for the five effects; `level` holds within each kind of
-    monitor, over all its columns. Only the newest `recent_days` are compared with training.
+    See `training.drift.monitors.Floors` for the five effects; `level` applies to each kind of
+    monitor over all its columns. Only the newest `recent_days` are compared with training.
     """
 
     recent_days: Annotated[Count, Field(le=3_650)] = 56
@@ -41,10 +40,10 @@ class DriftConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """When the scheduler runs the jobs: cron lines, five fields or six with seconds first.
+    """Cron lines of the jobs: five fields, or six with seconds first.
 
-    An empty line switches a job off. A start up to `misfire_grace` seconds late is made up for,
-    several missed ones by one run where `coalesce` is true; `jitter` spreads starts over so many
+    An empty line switches a job off. A missed start is run up to `misfire_grace` seconds late;
+    `coalesce` replaces several missed starts by one run; `jitter` spreads starts over so many
     seconds.
     """
 
@@ -61,7 +60,7 @@ class ScheduleConfig(Section):
         try:
             ZoneInfo(name)
         except (KeyError, ValueError, OSError):
-            raise _impossible("a time zone like UTC or Europe/Zurich") from None
+            raise _invalid("a time zone like UTC or Europe/Zurich") from None
         return name
 
     @field_validator("cron", "drift_cron")
@@ -71,15 +70,15 @@ class ScheduleConfig(Section):
             try:
                 parse_cron(line)
             except ConfigError as error:
-                raise _impossible(f"a cron line like '0 3 * * *': {error}") from None
+                raise _invalid(f"a cron line like '0 3 * * *': {error}") from None
         return line
 
 
 class NotifyConfig(Section):
-    """Who is told of a verdict: a command (argument vector, JSON on its stdin) or a webhook.
+    """Receivers of verdicts: a command (argument vector, JSON on its stdin), a webhook, or both.
 
-    Both may be given; neither: nobody is told. The webhook is signed with the secret in the
-    environment variable MARGINCAST_NOTIFY_SECRET, see `pipelines.scheduler.notify`.
+    Without either no notification is sent. The webhook is signed with the secret in the environment
+    variable MARGINCAST_NOTIFY_SECRET, see `pipelines.scheduler.notify`.
     """
 
     command: tuple[str, ...] = ()
@@ -92,9 +91,9 @@ class NotifyConfig(Section):
     @classmethod
     def _a_program_first(cls, command: tuple[str, ...]) -> tuple[str, ...]:
         if command and not command[0].strip():
-            raise _impossible("a list that starts with the program to run, or an empty one")
+            raise _invalid("a list that starts with the program to run, or an empty one")
         if any("\0" in argument for argument in command):
-            raise _impossible("a list of texts without NUL, which no program can be given")
+            raise _invalid("a list of texts without NUL, which no program accepts")
         return command
 
     @field_validator("webhook")
@@ -109,10 +108,10 @@ class NotifyConfig(Section):
         except ValueError:
             host, parts = "", urlsplit("")
         if not re.fullmatch(r"[!-~]+", webhook):
-            raise _impossible("an address in ASCII without blanks (%-encode others)")
+            raise _invalid("an address in ASCII without blanks (%-encode others)")
         local = parts.scheme == "http" and _is_loopback(host)
         if not host or not (parts.scheme == "https" or local) or parts.username is not None:
-            raise _impossible(
+            raise _invalid(
                 "an address like https://example.com/hook without a user name; http only for "
                 "this machine itself (loopback)"
             )

@@ -1,7 +1,7 @@
 """The sections of ``margincast.toml``: every key with its type, default and checks.
 
-One section is one frozen model and one key one field. What cannot be is refused here, key by key;
-where values come from is the business of `pipelines.config.config`.
+A section is a frozen model, a key a field, and invalid values are refused key by key.
+`pipelines.config.config` reads the values.
 
 Reference: pydantic, "Validators".
 """
@@ -35,19 +35,19 @@ from market.simulator.market_parameters import DEFAULT_MARKET
 HORIZONS = (1, 8, 24)
 
 
-def _impossible(expected: str) -> PydanticCustomError:
-    return PydanticCustomError("impossible", "{expected}", {"expected": expected})
+def _invalid(expected: str) -> PydanticCustomError:
+    return PydanticCustomError("invalid", "{expected}", {"expected": expected})
 
 
 def _filled(text: str) -> str:
     if not text.strip():
-        raise _impossible("a text that is not empty")
+        raise _invalid("a text that is not empty")
     return text
 
 
 def _nonempty_path(value: object) -> object:
     if value == "":
-        raise _impossible("a path that is not empty")
+        raise _invalid("a path that is not empty")
     return value
 
 
@@ -60,19 +60,19 @@ def _check_time(text: str) -> str:
         try:
             parse_time(text)
         except DataError:
-            raise _impossible(
+            raise _invalid(
                 f"empty or an ISO 8601 time like 2025-04-01T00:00:00Z, {TIME_RANGE}"
             ) from None
     return text
 
 
 def _readable_address(address: str) -> str:
-    """Refuse what would be read with a part of the password as the host, or shown in errors."""
+    """Refuse an address whose password could be parsed as the host, or shown in errors."""
     scheme, _, rest = address.partition("://")
     user, _, host = rest.partition("?")[0].rpartition("@")
     server = r"(\[[0-9A-Fa-f:.]+\]|[^:/\[\]]*)(:[0-9]{1,5})?(/.*)?"
     if "@" in user or re.search(r"\s", address) or not re.fullmatch(server, host):
-        raise _impossible(
+        raise _invalid(
             f"an address like {scheme}://user:password@host:port/name without blanks; %-encode "
             "other characters than letters and digits in user and password"
         )
@@ -84,11 +84,11 @@ def _check_duration(text: str) -> str:
         try:
             parse_duration(text)
         except DataError:
-            raise _impossible(f"empty or {DURATION_FORM}") from None
+            raise _invalid(f"empty or {DURATION_FORM}") from None
     return text
 
 
-def _nanoseconds(text: str) -> int | None:
+def _to_ns(text: str) -> int | None:
     return parse_time(text) if text else None
 
 
@@ -99,20 +99,20 @@ Bytes = Annotated[int, Field(strict=True, ge=0, le=2**30)]
 Text = Annotated[str, AfterValidator(_filled)]
 Time = Annotated[str, BeforeValidator(_time_as_text), AfterValidator(_check_time)]
 Duration = Annotated[str, AfterValidator(_check_duration)]
-GivenPath = Annotated[Path, BeforeValidator(_nonempty_path)]
+NonemptyPath = Annotated[Path, BeforeValidator(_nonempty_path)]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
 class Section(BaseModel):
-    """What all sections share: frozen, no unknown keys, defaults checked too."""
+    """Base of all sections: frozen, without unknown keys, with checked defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class BarsConfig(Section):
-    """A folder of ``<SYMBOL>.parquet`` bars and what its prices are; a bare path means spot."""
+    """A folder of ``<SYMBOL>.parquet`` bars and the kind of its prices; a bare path is spot."""
 
-    path: GivenPath
+    path: NonemptyPath
     kind: Literal["spot", "perp", "mark"] = "spot"
 
     @model_validator(mode="before")
@@ -122,10 +122,10 @@ class BarsConfig(Section):
 
 
 class MarketConfig(Section):
-    """Where the bars and what is known beside them come from; no bars: simulated.
+    """Sources of bars and exogenous series; without bars the market is simulated.
 
     ``start`` and ``end`` bound decision times; ``start_ns`` and ``end_ns`` are the same in
-    nanoseconds since 1970 UTC, None where empty. A quoted mark older than ``mark_max_age``, a
+    nanoseconds since 1970 UTC, None if empty. A quoted mark older than ``mark_max_age``, a
     duration like ``30m`` or ``2h``, is not used; empty: two intervals.
     """
 
@@ -137,29 +137,29 @@ class MarketConfig(Section):
     mark_max_age: Duration = ""
     funding: OptionalPath = None
     open_interest: OptionalPath = None
-    implied_vol: Mapping[Text, GivenPath] = {}
-    option_surface: Mapping[Text, GivenPath] = {}
+    implied_vol: Mapping[Text, NonemptyPath] = {}
+    option_surface: Mapping[Text, NonemptyPath] = {}
 
     @property
     def start_ns(self) -> int | None:
         """First decision time in nanoseconds."""
-        return _nanoseconds(self.start)
+        return _to_ns(self.start)
 
     @property
     def end_ns(self) -> int | None:
         """Last decision time in nanoseconds."""
-        return _nanoseconds(self.end)
+        return _to_ns(self.end)
 
     @property
     def mark_max_age_ns(self) -> int | None:
-        """Greatest age of a quoted mark in nanoseconds; None: two intervals."""
+        """Largest age of a quoted mark in nanoseconds; None: two intervals."""
         return parse_duration(self.mark_max_age) if self.mark_max_age else None
 
     @field_validator("interval")
     @classmethod
     def _check_interval(cls, interval: str) -> str:
         if interval not in INTERVALS:
-            raise _impossible("one of " + ", ".join(INTERVALS))
+            raise _invalid("one of " + ", ".join(INTERVALS))
         return interval
 
     @field_validator("symbols")
@@ -171,9 +171,9 @@ class MarketConfig(Section):
             except InstrumentError:
                 bar_symbol = False
             if not bar_symbol:
-                raise _impossible(f"a list of bar symbols like BTCUSDT, which {symbol!r} is not")
+                raise _invalid(f"a list of bar symbols like BTCUSDT, which {symbol!r} is not")
         if len(set(symbols)) < len(symbols):
-            raise _impossible("a list that names each symbol once")
+            raise _invalid("a list that names each symbol once")
         return symbols
 
     @field_validator("end")
@@ -181,17 +181,17 @@ class MarketConfig(Section):
     def _after_start(cls, end: str, info: ValidationInfo) -> str:
         start = info.data.get("start", "")
         if start and end and parse_time(end) <= parse_time(start):
-            raise _impossible(f"later than market.start ({start})")
+            raise _invalid(f"later than market.start ({start})")
         return end
 
 
 def _path_of(text: str) -> Path | None:
-    """The path that a text is; None where it is a name."""
+    """A text as a path; None if it is a name."""
     return Path(text) if "/" in text or text.endswith(".toml") else None
 
 
 class SimulateConfig(Section):
-    """The simulated market that stands in where `MarketConfig.bars` is empty.
+    """The simulated market, used if `MarketConfig.bars` is empty.
 
     ``parameters`` is a name in ``market/simulator/parameters``, or a path (ends in .toml or has a
     slash).
@@ -211,8 +211,8 @@ class SimulateConfig(Section):
 class AccountsConfig(Section):
     """The accounts: ``sampled`` from a population, or ``files`` read from the folder `path`.
 
-    A folder given as ``source`` itself means the same as ``files`` with that path. `path` is
-    None exactly where accounts are sampled.
+    A folder as ``source`` means ``files`` with that path. `path` is None exactly if accounts are
+    sampled.
     """
 
     source: Literal["sampled", "files"] = "sampled"
@@ -236,17 +236,17 @@ class AccountsConfig(Section):
     def _path_with_files_only(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         source = info.data.get("source")
         if source == "files" and path is None:
-            raise _impossible('the folder of the account files, as accounts.source is "files"')
+            raise _invalid('the folder of the account files, as accounts.source is "files"')
         if source == "sampled" and path is not None:
-            raise _impossible('left out, as accounts.source is "sampled"')
+            raise _invalid('left out, as accounts.source is "sampled"')
         return path
 
 
 class RulesConfig(Section):
     """The rule set: a name in ``margin/rules/presets``, or a path (ends in .toml or has a slash).
 
-    The path may be that of a folder: each ``.toml`` file in it is one dated version, and the one
-    in force at a decision's time applies.
+    A folder has one dated version in each ``.toml`` file; the one in force at the decision time
+    applies.
     """
 
     ruleset: Text = "linear-tiers"
@@ -260,9 +260,9 @@ class RulesConfig(Section):
 class TrainingConfig(Section):
     """Horizons in hours, the three ends of the split, and the conventions of the labels.
 
-    `ruleset` names the brackets whose maintenance margin makes a call; empty: those of ``[rules]``.
+    `ruleset` has the maintenance margin that defines a call; empty: the one of ``[rules]``.
     ``fit_end_ns``, ``calibrate_end_ns`` and ``test_end_ns`` are the ends in nanoseconds since
-    1970 UTC; all three are None where the span is split 60, 20 and 20 per cent.
+    1970 UTC; all three are None if the span is split 60, 20 and 20 per cent.
     """
 
     horizons: tuple[Annotated[int, Field(strict=True)], ...] = HORIZONS
@@ -282,23 +282,23 @@ class TrainingConfig(Section):
     @property
     def fit_end_ns(self) -> int | None:
         """End of the rows for fitting in nanoseconds."""
-        return _nanoseconds(self.fit_end)
+        return _to_ns(self.fit_end)
 
     @property
     def calibrate_end_ns(self) -> int | None:
         """End of the rows for calibration in nanoseconds."""
-        return _nanoseconds(self.calibrate_end)
+        return _to_ns(self.calibrate_end)
 
     @property
     def test_end_ns(self) -> int | None:
         """End of the rows for testing in nanoseconds."""
-        return _nanoseconds(self.test_end)
+        return _to_ns(self.test_end)
 
     @field_validator("horizons")
     @classmethod
     def _check_rising(cls, horizons: tuple[int, ...]) -> tuple[int, ...]:
         if not horizons or horizons != tuple(hour for hour in HORIZONS if hour in horizons):
-            raise _impossible(f"some of {list(HORIZONS)} in rising order, each once")
+            raise _invalid(f"some of {list(HORIZONS)} in rising order, each once")
         return horizons
 
     @field_validator("test_end")
@@ -310,21 +310,21 @@ class TrainingConfig(Section):
         if not any(ends):
             return test_end
         if not all(ends):
-            raise _impossible("given with fit_end and calibrate_end: all three, or none")
+            raise _invalid("given with fit_end and calibrate_end: all three, or none")
         fit, calibrate, test = map(parse_time, ends)
         if not fit < calibrate < test:
-            raise _impossible(
+            raise _invalid(
                 f"later than calibrate_end ({ends[1]}), and that later than fit_end ({ends[0]})"
             )
         return test_end
 
 
 class ReviewConfig(Section):
-    """What a retraining does for its review alone: no gate reads it, and no bundle changes by it.
+    """Parts of a retraining for its review alone; no gate and no bundle depends on them.
 
-    ``folds`` walk-forward folds before the test block; with ``stress_folds`` each stress window
-    there held out in turn (real prices only); the ``ablation`` of feature families; the
-    ``backtest`` of the add-on with its frontier.
+    ``folds`` is the number of walk-forward folds before the test block; ``stress_folds`` holds out
+    each stress window there in turn (real prices only); ``ablation`` is that of feature families;
+    ``backtest`` that of the add-on with its frontier.
     """
 
     folds: Folds = 2
@@ -343,34 +343,32 @@ class TrackingConfig(Section):
     @field_validator("uri")
     @classmethod
     def _database_or_server(cls, uri: str) -> str:
-        # A bare folder would be MLflow's file store, which version 3 refuses much later.
+        # A bare folder would be MLflow's file store, which version 3 refuses, but only later.
         if not re.match(r"(sqlite|postgresql|mysql|mssql|https?)(\+\w+)?://", uri):
-            raise _impossible(
-                "an address like sqlite:///var/mlflow.db, postgresql://… or https://…"
-            )
+            raise _invalid("an address like sqlite:///var/mlflow.db, postgresql://… or https://…")
         return uri if uri.startswith("sqlite") else _readable_address(uri)
 
     @field_validator("model")
     @classmethod
     def _name_of_a_registered_model(cls, model: str) -> str:
-        # MLflow refuses the first two when all work is done; the quote would end its search.
+        # MLflow refuses the first two after the training; a quotation mark breaks its search.
         if set(model) & set("/:'"):
-            raise _impossible("a name without '/', ':' and quotation marks")
+            raise _invalid("a name without '/', ':' and quotation marks")
         return model
 
 
 class ServingConfig(Section):
-    """The endpoint: where it listens, what it serves, which clock and what access it keeps.
+    """The endpoint: its address, bundles, clock, access and limits.
 
-    A step of the live market counts with more bars than ``step_quorum`` of the number of live
-    symbols; on the wall clock also ``step_grace`` seconds after its first bar.
+    A step of the live market is complete with bars of more than the share ``step_quorum`` of the
+    live symbols; on the wall clock also ``step_grace`` seconds after its first bar.
     ``max_body_bytes``, ``max_history_bytes`` and ``max_page`` limit a request's body, an account's
-    `history` and a page of decisions; 0 stands for the default of `serving.settings`.
+    `history` and a page of decisions; 0 is the default of `serving.settings`.
     """
 
     host: Text = "127.0.0.1"
     port: Annotated[int, Field(strict=True, ge=1, le=65_535)] = 8000
-    bundles: GivenPath = Path("var/bundles")
+    bundles: NonemptyPath = Path("var/bundles")
     clock: Literal["wall", "market"] = "wall"
     auth: Literal["keys", "off"] = "keys"
     step_quorum: Annotated[float, Field(strict=True, ge=0.0, le=1.0)] = 0.5
@@ -384,7 +382,7 @@ class ServingConfig(Section):
     def _open_on_loopback_only(cls, auth: str, info: ValidationInfo) -> str:
         host = info.data.get("host", "localhost")
         if auth == "off" and not _is_loopback(host):
-            raise _impossible(f"'keys' unless serving.host is loopback (it is {host!r})")
+            raise _invalid(f"'keys' unless serving.host is loopback (it is {host!r})")
         return auth
 
 
@@ -404,5 +402,5 @@ class LedgerConfig(Section):
     @classmethod
     def _sqlite_or_postgres(cls, url: str) -> str:
         if not re.match(r"(sqlite|postgresql)(\+\w+)?://", url):
-            raise _impossible("sqlite:///FILE or postgresql+psycopg://…")
+            raise _invalid("sqlite:///FILE or postgresql+psycopg://…")
         return url if url.startswith("sqlite") else _readable_address(url)

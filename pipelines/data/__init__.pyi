@@ -2,12 +2,12 @@ from .accounts import (
     label_market as label_market,
     read_dataset as read_dataset,
     read_intervals as read_intervals,
+    sample_book as sample_book,
 )
 from .data_quality import check_data as check_data, quality_tables as quality_tables
 from .decision_dataset import recorded_dataset as recorded_dataset
 from .loaders import (
     Market as Market,
-    act_accounts as act_accounts,
     describe as describe,
     describe_rules as describe_rules,
     read_history as read_history,
@@ -16,6 +16,7 @@ from .loaders import (
     read_rule_history as read_rule_history,
     read_rules as read_rules,
     sample_accounts as sample_accounts,
+    simulate_trajectories as simulate_trajectories,
     simulated_market as simulated_market,
 )
 from .provenance import (
@@ -26,7 +27,6 @@ from .provenance import (
 
 __all__ = [
     "Market",
-    "act_accounts",
     "check_data",
     "describe",
     "describe_rules",
@@ -43,6 +43,8 @@ __all__ = [
     "read_rules",
     "recorded_dataset",
     "sample_accounts",
+    "sample_book",
+    "simulate_trajectories",
     "simulated_market",
     "source_sha256",
 ]

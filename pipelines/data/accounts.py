@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 
+from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.accounts.account_files import read_accounts
+from market.accounts.book import Account
 from market.core.errors import DataError
 from monitoring.recovery.recorded_quotes import RecordedQuotes
 from pipelines.config.config import Config
-from pipelines.data.loaders import Market, act_accounts, sample_accounts
+from pipelines.data.loaders import Market, sample_accounts, simulate_trajectories
 from training.labels.book_intervals import BookIntervals, from_history, from_sampled_accounts
 from training.labels.dataset import Dataset, DatasetOptions, build_dataset
 from training.labels.market_path import LabelMarket
@@ -20,11 +22,11 @@ def read_intervals(config: Config, market: Market, ruleset: RuleSet) -> BookInte
     """The configured accounts over this market."""
     bars = market.history.bars
     if config.accounts.path is None:
-        lives = sample_accounts(config, market)
-        acted = act_accounts(config, market, lives)
-        if acted is None:
-            return from_sampled_accounts(lives, bars.symbols)
-        history = acted.history(bars.symbols, bars.closes)
+        sampled = sample_accounts(config, market)
+        trajectories = simulate_trajectories(config, market, sampled)
+        if trajectories is None:
+            return from_sampled_accounts(sampled, bars.symbols)
+        history = trajectories.history(bars.symbols, bars.closes)
     else:
         history = read_accounts(config.accounts.path)
     return from_history(history, bars.closes, bars.symbols, market.history.mark, ruleset)
@@ -50,8 +52,19 @@ def read_dataset(
     )
 
 
+def sample_book(
+    config: Config, market: Market, count: int
+) -> tuple[tuple[Account, ...], MarketSnapshot]:
+    """The first `count` sampled accounts at the newest opening, and the market then."""
+    sampled = sample_accounts(config, market)
+    row = int(sampled.opening_row.max())
+    bars = market.history.bars
+    snapshot = MarketSnapshot.of_history(market.history, market.features, int(bars.closes[row]))
+    return sampled.book_at(row, bars.symbols).accounts()[:count], snapshot
+
+
 def dataset_options(config: Config, start: int | None) -> DatasetOptions:
-    """What the configuration says of a data set that begins at `start`."""
+    """The configured options of a data set that begins at `start`."""
     training = config.training
     return DatasetOptions(
         horizons=training.horizons,
@@ -67,9 +80,9 @@ def dataset_options(config: Config, start: int | None) -> DatasetOptions:
 def label_market(
     config: Config, market: Market, intervals: BookIntervals, ruleset: RuleSet
 ) -> LabelMarket:
-    """The market that labels follow, with the quotes that the ledger holds.
+    """The market for labels, with the recorded quotes of the ledger.
 
-    The ledger is read once, and only where an engine or an option asks for quotes.
+    The ledger is read once, and only if an engine or an option needs quotes.
 
     Raises
     ------
@@ -87,9 +100,8 @@ def label_market(
     option = intervals.first_option()
     if option is not None and not len(recorded()):
         raise DataError(
-            f"an account holds the option {option!r}, and the ledger holds no quotes by which it "
-            "could be valued; post forwards and vols of its expiry to /v1/market/quotes, or leave "
-            "the account out"
+            f"an account holds the option {option!r}, and the ledger has no quotes to value it; "
+            "post forwards and vols of its expiry to /v1/market/quotes, or leave the account out"
         )
     return LabelMarket(
         market.history,

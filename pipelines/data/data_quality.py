@@ -1,4 +1,4 @@
-"""The data as configured, looked at and reported on; nothing is computed from them."""
+"""Quality report of the configured data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TIMES = 3  # of suspect bars in a line; the rest stands in the JSON
 
 
 def check_data(config: Config) -> dict[str, Any]:
-    """Read bars and, where they are files, accounts, and say what was found wrong.
+    """Read the bars, and the accounts if they are files, and report faults.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def check_data(config: Config) -> dict[str, Any]:
 
 
 def quality_tables(report: Mapping[str, Any]) -> None:
-    """A line for each file with faults, the files that do not fit together, and the sums."""
+    """Print files with faults, files that do not fit together, and totals."""
     bars = report["bars"]
     faulty = [file for file in bars["files"] if any(_faults(file))]
     if faulty:
@@ -76,15 +76,15 @@ def quality_tables(report: Mapping[str, Any]) -> None:
         f"{report['rows']:,} rows of {len(bars['files'])} files, {len(report['symbols'])} symbols "
         f"at {report['interval']}, {start} to {end}; {len(faulty)} file(s) with faults"
     )
-    held = {symbol: hours for symbol, hours in bars["held_hours"].items() if hours}
-    if held:
-        worst = max(held, key=lambda symbol: held[symbol])
+    gap_hours = {symbol: hours for symbol, hours in bars["held_hours"].items() if hours}
+    if gap_hours:
+        worst = max(gap_hours, key=lambda symbol: gap_hours[symbol])
         console.print(
-            f"marks held through gaps: {sum(held.values()):,.4g} h over {len(held)} symbols, "
-            f"most for {worst} ({held[worst]:,.4g} h)"
+            f"marks held through gaps: {sum(gap_hours.values()):,.4g} h over {len(gap_hours)} "
+            f"symbols, most for {worst} ({gap_hours[worst]:,.4g} h)"
         )
     for file in bars["context"]:
-        console.print(_context_line(file))
+        console.print(_exogenous_line(file))
     if report["suspect_now"]:
         console.print(f"suspect now: {', '.join(report['suspect_now'])}")
     if report["accounts"]:
@@ -121,7 +121,7 @@ def _faults(file: Mapping[str, Any]) -> Iterator[str]:
         yield text
 
 
-def _context_line(file: Mapping[str, Any]) -> str:
+def _exogenous_line(file: Mapping[str, Any]) -> str:
     path = Path(file["file"])
     text = f"{path.parent.name}/{path.name} for {file['symbol']}: {file['rows']:,} rows"
     counts = [f"{file[name]:,} {name}" for name in ("repeated", "impossible") if file[name]]

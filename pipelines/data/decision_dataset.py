@@ -1,4 +1,4 @@
-"""Account-times of recorded decisions: what the endpoint really answered on, and how it ended."""
+"""Account-times of recorded decisions, with the labels that have matured since."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from training.labels.dataset import Dataset, build_dataset
 
 
 def recorded_dataset(config: Config, market: Market, ruleset: RuleSet, bundle: Bundle) -> Dataset:
-    """The decisions of a bundle as rows of a data set, with the labels that have matured since.
+    """The decisions of a bundle as rows of a data set, with their matured labels.
 
-    A decision counts at the newest close it could know; of several in one bar the last one.
-    Features are computed again from the configured bars, by the kernels that served them; its
-    label is that of the positions it saw, held through the horizon.
+    A decision counts at the newest close known to it, the last one of a bar. Features are
+    computed again from the configured bars, by the same kernels; the label is that of the recorded
+    positions, held through the horizon.
 
     Raises
     ------
     DataError
-        The ledger holds no decision of this bundle after its training, or none has matured.
+        The ledger has no decision of this bundle after its training, or none has matured.
     LedgerError
         The ledger cannot be read.
     """
     closes, history = market.history.bars.closes, market.history
     since = int(bundle.manifest["training"]["ends_ns"][1])
-    found: dict[tuple[str, int], Account] = {}
+    accounts: dict[tuple[str, int], Account] = {}
     with Ledger(config.ledger.url) as ledger:
         for record in ledger.records("decision", since_as_of=since):
             decision = record.payload["decision"]
@@ -44,18 +44,18 @@ def recorded_dataset(config: Config, market: Market, ruleset: RuleSet, bundle: B
             if decision["model"] == bundle.sha256 and decision["probability"] and row >= 0:
                 message = msgspec.convert(record.payload["account"], AccountMessage)
                 account = account_update(message, record.as_of or 0).account
-                found[account.account_id, row] = account
-    if not found:
+                accounts[account.account_id, row] = account
+    if not accounts:
         raise DataError(
-            f"the ledger holds no decision of bundle {bundle.sha256} after its training; score "
+            f"the ledger has no decision of bundle {bundle.sha256} after its training; score "
             "with --record or through the endpoint first, or leave --recorded out"
         )
-    keys = sorted(found)
+    keys = sorted(accounts)
     ids = tuple(sorted({name for name, _ in keys}))
     number = {name: i for i, name in enumerate(ids)}
     first = np.array([row for _, row in keys], dtype=np.int64)
     intervals = from_book(
-        Book.of([found[key] for key in keys]),
+        Book.of([accounts[key] for key in keys]),
         np.array([number[name] for name, _ in keys], dtype=np.int64),
         ids,
         first,

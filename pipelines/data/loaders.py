@@ -1,4 +1,4 @@
-"""From configuration to data: market, features, rules and accounts, as every verb needs them."""
+"""Load what every verb needs from the configuration: market, features, rules and accounts."""
 
 from __future__ import annotations
 
@@ -29,19 +29,10 @@ from pipelines.config.config import Config
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """A market's history and its features on the same grid.
+    """A market's history and its features at every close; `real` is False if it is simulated.
 
-    Attributes
-    ----------
-    history:
-        Bars and marks.
-    features:
-        At every close.
-    state:
-        The state before the last two bars: what the endpoint starts from. It catches up with the
-        first and keeps the second open to corrections.
-    real:
-        False for a simulated market.
+    `state` is the feature state before the last two bars, from which the endpoint starts: it
+    applies the first of them and leaves the second open to corrections.
     """
 
     history: MarketHistory
@@ -51,9 +42,9 @@ class Market:
 
 
 def read_history(config: Config, recorded: RecordedSource | None = None) -> MarketHistory:
-    """Bars as configured, or the simulated market where none are; past the rules' outlier filter.
+    """The configured bars, or a simulated market if there are none, after the outlier filter.
 
-    `recorded` gives what the ledger holds beside them (`monitoring.recovery.recorded_steps`).
+    `recorded` reads rows of the ledger that go beside them (`monitoring.recovery.recorded_steps`).
     """
     interval = Interval.parse(config.market.interval)
     outlier_filter = _outlier_filter(read_rule_history(config))
@@ -61,12 +52,14 @@ def read_history(config: Config, recorded: RecordedSource | None = None) -> Mark
         folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
         rows: RecordedRows | None = None
 
-        def asked(symbols: Sequence[str], interval: Interval, grid: Ints) -> RecordedRows | None:
+        def read_rows(
+            symbols: Sequence[str], interval: Interval, grid: Ints
+        ) -> RecordedRows | None:
             nonlocal rows
             rows = None if recorded is None else recorded(symbols, interval, grid)
             return rows
 
-        history = load_history(folders, interval, config.market.symbols, outlier_filter, asked)
+        history = load_history(folders, interval, config.market.symbols, outlier_filter, read_rows)
         sources = ExogenousSources(
             config.market.funding,
             config.market.open_interest,
@@ -86,12 +79,12 @@ def simulated_market(config: Config) -> SimulatedMarket:
     Raises
     ------
     DataError
-        Symbols are named, which a simulated market has none of, or files beside bars are.
+        Symbols or files of exogenous series are configured without bars.
     """
     for name in ("funding", "open_interest", "implied_vol", "option_surface"):
         if getattr(config.market, name):
             raise DataError(
-                f"[market] {name} is set and [market] bars is empty; a simulated market has its "
+                f"[market] {name} is set and [market] bars is empty; a simulated market makes its "
                 f"own: leave {name} out, or give the folders of bars that it belongs to"
             )
     if config.market.symbols:
@@ -114,10 +107,10 @@ def read_market(config: Config, recorded: RecordedSource | None = None) -> Marke
     """The market with all its features; `recorded` as in `read_history`."""
     history = read_history(config, recorded)
     state = MarketState(history.bars.symbols, history.bars.interval)
-    before = advance_through(state, history.bars.rows(0, -2), history.corrections)
-    earlier = state.copy()
-    last = advance_through(state, history.bars.rows(-2, None), history.corrections)
-    return Market(history, before.append(last), earlier, bool(config.market.bars))
+    earlier = advance_through(state, history.bars.rows(0, -2), history.corrections)
+    start = state.copy()
+    newest = advance_through(state, history.bars.rows(-2, None), history.corrections)
+    return Market(history, earlier.append(newest), start, bool(config.market.bars))
 
 
 def read_rule_history(config: Config) -> RuleHistory:
@@ -126,7 +119,7 @@ def read_rule_history(config: Config) -> RuleHistory:
 
 
 def read_rules(config: Config, market: Market) -> RuleSet:
-    """The version of the configured rules that is in force at the end of the data.
+    """The version of the configured rules in force at the end of the data.
 
     Raises
     ------
@@ -136,6 +129,21 @@ def read_rules(config: Config, market: Market) -> RuleSet:
     return read_rule_history(config).at(_end(config, market))
 
 
+def read_label_rules(config: Config, market: Market) -> RuleSet:
+    """The rules whose maintenance margin defines a margin call in training: those of
+    ``[training]``, else those of ``[rules]``; the version in force at the end of the data.
+
+    Raises
+    ------
+    RuleSetError
+        The rules cannot be read, or none are in force then.
+    """
+    training = config.training
+    if not training.ruleset:
+        return read_rules(config, market)
+    return load_rule_history(training.path or training.ruleset).at(_end(config, market))
+
+
 def _end(config: Config, market: Market) -> int:
     last = int(market.history.bars.closes[-1])
     end = config.market.end_ns
@@ -143,43 +151,22 @@ def _end(config: Config, market: Market) -> int:
 
 
 def describe_rules(ruleset: RuleSet) -> dict[str, str]:
-    """Which version of the rules a report rests on."""
-    return {
-        "name": ruleset.name,
-        "version": ruleset.version,
-        "effective_from": ruleset.effective_from,
-        "effective_to": ruleset.effective_to,
-        "sha256": ruleset.sha256,
-    }
+    """Name, version, validity and digest of a rule set, for reports."""
+    names = ("name", "version", "effective_from", "effective_to", "sha256")
+    return {name: getattr(ruleset, name) for name in names}
 
 
 def _outlier_filter(rules: RuleHistory) -> OutlierFilter | None:
-    """The outlier filter of all versions: it sees the bars of all times before one is chosen."""
+    """The one outlier filter of all versions: bars are filtered before a version is selected."""
     first, *others = rules.versions
     for other in others:
         if other.price_guard != first.price_guard:
             raise RuleSetError(
                 f"versions {first.version!r} and {other.version!r} of rule set {first.name!r} have "
-                "different tables [price_guard], which judges the bars of all times alike; give "
-                "all versions the same one"
+                "different tables [price_guard], but one outlier filter applies to all bars; give "
+                "all versions the same table"
             )
     return first.price_guard.outlier_filter()
-
-
-def read_label_rules(config: Config, market: Market) -> RuleSet:
-    """The rule set whose maintenance margin makes a call of an account in training: that of
-    ``[training]``, else the one in force; the version of the end of the data.
-
-    Raises
-    ------
-    RuleSetError
-        It cannot be read.
-    """
-    own = config.training
-    named = (
-        (own.path or own.ruleset) if own.ruleset else (config.rules.path or config.rules.ruleset)
-    )
-    return load_rule_history(named).at(_end(config, market))
 
 
 def usable(market: Market) -> npt.NDArray[np.bool_]:
@@ -197,7 +184,7 @@ def sample_accounts(config: Config, market: Market) -> SampledAccounts:
         Nothing can be sampled: the market is too short for the warm-up.
     """
     accounts = config.accounts
-    lives = sample_population(
+    sampled = sample_population(
         Population.load(accounts.population),
         accounts.count,
         accounts.seed,
@@ -205,18 +192,18 @@ def sample_accounts(config: Config, market: Market) -> SampledAccounts:
         market.history.mark,
         usable(market),
     )
-    if not len(lives):
+    if not len(sampled):
         raise DataError(
             f"no account can be sampled from {len(market.history.bars)} bars: every symbol needs "
             "168 hours of history first; give a longer market"
         )
-    return lives
+    return sampled
 
 
-def act_accounts(
+def simulate_trajectories(
     config: Config, market: Market, accounts: SampledAccounts
 ) -> AccountTrajectories | None:
-    """The same accounts with what their owners do; None where the population holds still."""
+    """The behaviour of sampled accounts over time; None if the population has none."""
     behaviour = Population.load(config.accounts.population).behaviour
     if behaviour is None:
         return None
@@ -227,7 +214,7 @@ def act_accounts(
 
 
 def describe(config: Config, market: Market) -> Mapping[str, str]:
-    """What is real and what is sampled, for every report."""
+    """Which data are real and which are sampled, for every report."""
     sampled = config.accounts.path is None
     return {
         "prices": "real" if market.real else "simulated",

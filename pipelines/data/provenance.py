@@ -1,4 +1,4 @@
-"""Which code ran: a hash over our own sources, the commit they came from, library versions."""
+"""Which code ran: a hash over the sources of the project, their commit, library versions."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _GIT_SECONDS = 10
 
 
 def source_sha256(root: Path = _ROOT) -> str:
-    """SHA-256 over the name and content of every source file of our packages, in name order.
+    """SHA-256 over the name and content of every source file of the packages, in name order.
 
-    It is the same for a checkout and for an installed wheel of it, and changes with any edit,
-    committed or not. Files are those of Python, rule sets, populations and templates.
+    A checkout and its installed wheel have the same digest; any edit, committed or not, changes
+    it. Sources are Python, rule sets, populations and templates.
     """
     digest = hashlib.sha256()
     paths = sorted(
@@ -47,9 +47,9 @@ def source_sha256(root: Path = _ROOT) -> str:
 
 
 def git_commit(root: Path = _ROOT) -> str | None:
-    """The commit checked out at `root`, with ``+changes`` unless no tracked file differs from it.
+    """The commit checked out at `root`, followed by ``+changes`` if a tracked file differs.
 
-    None where no git answers, or `root` is no checkout of its own (an installed wheel).
+    None without git, or if `root` is no checkout (an installed wheel).
     """
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
@@ -62,7 +62,7 @@ def git_commit(root: Path = _ROOT) -> str | None:
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of the libraries that figures can depend on."""
+    """Installed versions of the libraries that results can depend on."""
     return {name: version(name) for name in LIBRARIES}
 
 

@@ -7,7 +7,7 @@ from .backtest import backtest_bundle as backtest_bundle
 from .drift import check_drift as check_drift
 from .evaluate import evaluate_bundle as evaluate_bundle
 from .life_cycle import run_life_cycle as run_life_cycle
-from .run import where_to_look as where_to_look
+from .run import print_addresses as print_addresses
 from .score import degraded_line as degraded_line, score_book as score_book, unusable as unusable
 from .serve import live_market as live_market
 from .surface import MISFIT as MISFIT, fit_surfaces as fit_surfaces
@@ -20,11 +20,11 @@ __all__ = [
     "evaluate_bundle",
     "fit_surfaces",
     "live_market",
+    "print_addresses",
     "replay_decision",
     "run_life_cycle",
     "score_book",
     "unusable",
     "verify_ledger",
-    "where_to_look",
     "write_ledger_heads",
 ]

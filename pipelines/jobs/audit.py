@@ -7,7 +7,6 @@ from typing import Any
 
 from decisions.replay import replay
 from ledger.heads import heads, read_heads, write_heads
-from ledger.schema import open_engine
 from ledger.store import Ledger
 from ledger.verify import verify
 from models.bundle.bundle import load_bundle
@@ -16,12 +15,8 @@ from pipelines.config.config import Config
 
 
 def verify_ledger(config: Config, heads_file: Path | None) -> dict[str, Any]:
-    """Walk every chain; against heads kept elsewhere, truncation and rewriting show too."""
-    engine = open_engine(config.ledger.url, create=False)
-    try:
-        result = verify(engine, read_heads(heads_file) if heads_file else None)
-    finally:
-        engine.dispose()
+    """Check every chain; against heads stored elsewhere also for truncation and rewriting."""
+    result = verify(config.ledger.url, read_heads(heads_file) if heads_file else None)
     return {
         "intact": result.intact,
         "chains": {
@@ -33,18 +28,14 @@ def verify_ledger(config: Config, heads_file: Path | None) -> dict[str, Any]:
 
 
 def write_ledger_heads(config: Config, out: Path) -> dict[str, Any]:
-    """Write the heads of all chains to a file, to be kept where the ledger is not."""
-    engine = open_engine(config.ledger.url, create=False)
-    try:
-        found = heads(engine)
-    finally:
-        engine.dispose()
-    write_heads(out, found)
-    return dict(found)
+    """Write the heads of all chains to a file, to be stored away from the ledger."""
+    current = heads(config.ledger.url)
+    write_heads(out, current)
+    return dict(current)
 
 
 def replay_decision(config: Config, decision_id: str) -> dict[str, Any]:
-    """Make a recorded decision again with the bundle it names, and compare what was recorded."""
+    """Recompute a recorded decision with its bundle and compare it with the record."""
 
     def load(sha: str) -> Forecaster:
         return Forecaster(load_bundle(config.serving.bundles / sha))

@@ -1,8 +1,8 @@
-"""What a retraining is held beside: drift since the champion's training, and what would change.
+"""Drift since the champion's training, and the change of margin under the challenger.
 
 Drift compares the newest account-times with the rows that a bundle was trained on. The change is
-that of add-on and probability on one book when the challenger takes the champion's place: a
-retraining that moves margin materially is an event of its own for those who post it.
+that of add-on and probability on one sampled book if the challenger replaces the champion: clients
+have to fund a material change of margin, whatever its cause.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from decisions.decision import decide
 from decisions.messages import Decision
-from features.state.snapshot import MarketSnapshot
 from margin.rules.ruleset import RuleSet
 from market.core.clock import DAY
 from market.core.errors import BundleError, DataError
@@ -23,18 +22,18 @@ from models.bundle.bundle import Bundle, load_bundle
 from models.forecaster import Forecaster
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import read_dataset, read_intervals
+from pipelines.data.accounts import read_dataset, read_intervals, sample_book
 from pipelines.data.decision_dataset import recorded_dataset
-from pipelines.data.loaders import Market, read_label_rules, read_market, sample_accounts
+from pipelines.data.loaders import Market, read_label_rules, read_market
 from training.drift.monitors import Floors, drift_report
 from training.drift.reference import current_profile, read_reference
 from training.labels.dataset import Dataset
 
 MATERIAL_TOTAL = 0.05
-"""A book's total requirement that moves by more than this share is a change event."""
+"""Share of a book's total requirement above which a change is material."""
 
 MATERIAL_ACCOUNT = 0.25
-"""So is an add-on that moves by more than this share of initial margin on one account in 20."""
+"""Share of initial margin above which a change of the add-on of one account in 20 is material."""
 
 _ACCOUNTS = 2_000
 
@@ -42,24 +41,23 @@ _ACCOUNTS = 2_000
 def measure_drift(config: Config, bundle: Bundle, data: Dataset) -> dict[str, Any]:
     """Monitors of a bundle on the newest rows after its training; the object of ``drift --json``.
 
-    A bundle from before there were references or of other horizons, or no row after its training:
-    verdict ``unavailable`` with the reason.
+    The verdict is ``unavailable``, with the reason, if the bundle has no reference or other
+    horizons, or no row is later than its training.
     """
-    reference = read_reference(bundle)
-    named: dict[str, Any] = {"bundle": bundle.sha256}
+    reference, settings = read_reference(bundle), config.drift
     if reference is None:
-        return named | _unavailable("the bundle carries no reference.json; retrain the model")
+        return _unavailable(bundle, "the bundle carries no reference.json; retrain the model")
     if data.horizons != reference.horizons:
-        return named | _unavailable(
+        return _unavailable(
+            bundle,
             f"the bundle forecasts {list(reference.horizons)} h, [training] horizons are "
-            f"{list(data.horizons)}"
+            f"{list(data.horizons)}",
         )
-    trained_to = int(bundle.manifest["training"]["ends_ns"][1])
-    since = max(trained_to, int(data.time[-1]) - config.drift.recent_days * DAY + 1)
+    training_end = int(bundle.manifest["training"]["ends_ns"][1])
+    since = max(training_end, int(data.time[-1]) - settings.recent_days * DAY + 1)
     newest = np.flatnonzero(data.time >= since)
     if not len(newest):
-        return named | _unavailable("no account-time lies after the rows the bundle learned from")
-    settings = config.drift
+        return _unavailable(bundle, "no account-time is later than the training rows of the bundle")
     report = drift_report(
         reference,
         current_profile(bundle, reference, data.take(newest)),
@@ -69,7 +67,7 @@ def measure_drift(config: Config, bundle: Bundle, data: Dataset) -> dict[str, An
         level=settings.level,
         permutations=settings.permutations,
     )
-    return named | report.to_dict()
+    return {"bundle": bundle.sha256} | report.to_dict()
 
 
 def check_drift(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]:
@@ -124,28 +122,24 @@ def compare_with_champion(
 def margin_change(
     config: Config, market: Market, ruleset: RuleSet, champion: Forecaster, challenger: Forecaster
 ) -> dict[str, Any]:
-    """What the challenger would ask of one sampled book, beside what the champion asks.
+    """Requirements of one sampled book under the challenger against those under the champion.
 
-    Every account is seen fresh, without an add-on in force. ``add_on_over_initial_margin`` has
-    quantiles over accounts of (challenger − champion) / initial margin; ``probability`` those of
-    the difference of the probabilities, and both means. ``material`` says that the total
-    requirement (maintenance margin and add-on) moves by more than `MATERIAL_TOTAL`, or that one
-    account in 20 moves by more than `MATERIAL_ACCOUNT`.
+    No account has a previous add-on. ``add_on_over_initial_margin`` has quantiles over accounts of
+    (challenger - champion) / initial margin; ``probability`` those of the difference of the
+    probabilities, and both means. ``material`` is true if the total requirement (maintenance
+    margin plus add-on) changes by more than `MATERIAL_TOTAL`, or the add-on of one account in 20
+    by more than `MATERIAL_ACCOUNT`.
 
     Raises
     ------
     DataError
-        No account was decided on by both.
+        No account has a decision from both.
     """
-    lives = sample_accounts(config, market)
-    row = int(lives.opening_row.max())
-    closes = market.history.bars.closes
-    snapshot = MarketSnapshot.of_history(market.history, market.features, int(closes[row]))
-    accounts = lives.book_at(row, market.history.bars.symbols).accounts()[:_ACCOUNTS]
-    answers = [decide(accounts, snapshot, ruleset, model, {}) for model in (champion, challenger)]
+    accounts, snapshot = sample_book(config, market, _ACCOUNTS)
+    outcomes = [decide(accounts, snapshot, ruleset, model, {}) for model in (champion, challenger)]
     both = [
         (before, after)
-        for before, after in zip(*answers, strict=True)
+        for before, after in zip(*outcomes, strict=True)
         if isinstance(before, Decision)
         and isinstance(after, Decision)
         and before.probability is not None
@@ -155,13 +149,13 @@ def margin_change(
     if not both:
         raise DataError(
             f"champion and challenger cannot be compared: of {len(accounts)} sampled accounts none "
-            "with a position got an answer from both models; check the newest bars"
+            "with a position has a decision from both models; check the newest bars"
         )
     initial = np.array([before.initial_margin for before, _ in both])
     add_on = np.array([[before.add_on, after.add_on] for before, after in both])
     total = np.array([[d.total_requirement for d in pair] for pair in both]).sum(axis=0)
     shares = (add_on[:, 1] - add_on[:, 0]) / initial
-    moved = float(total[1] / total[0] - 1.0)
+    change = float(total[1] / total[0] - 1.0)
     spread = _spread(shares)
     return {
         "accounts": len(both),
@@ -170,7 +164,7 @@ def margin_change(
         "total_requirement": {
             "champion": float(total[0]),
             "challenger": float(total[1]),
-            "change": moved,
+            "change": change,
         },
         "add_on_over_initial_margin": spread,
         "probability": {
@@ -178,7 +172,7 @@ def margin_change(
             for hours in challenger.horizons
             if hours in champion.horizons
         },
-        "material": abs(moved) > MATERIAL_TOTAL or spread["q95_absolute"] > MATERIAL_ACCOUNT,
+        "material": abs(change) > MATERIAL_TOTAL or spread["q95_absolute"] > MATERIAL_ACCOUNT,
     }
 
 
@@ -198,5 +192,6 @@ def _spread(change: npt.NDArray[np.float64]) -> dict[str, float]:
     }
 
 
-def _unavailable(reason: str) -> dict[str, Any]:
-    return {"verdict": "unavailable", "reason": reason, "drifted": [], "undecided": []}
+def _unavailable(bundle: Bundle, reason: str) -> dict[str, Any]:
+    verdict: dict[str, Any] = {"verdict": "unavailable", "reason": reason}
+    return {"bundle": bundle.sha256} | verdict | {"drifted": [], "undecided": []}

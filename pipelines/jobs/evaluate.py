@@ -22,16 +22,16 @@ from training.labels.dataset import Dataset
 
 
 def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
-    """The object of ``evaluate --json``: the bundle and its own baselines on configured data.
+    """The object of ``evaluate --json``: the bundle and its baselines on configured data.
 
-    With an empty ``[market] start`` account-times before the end of the bundle's training data are
-    left out; ``dropped`` counts them as ``in_training``. An explicit start is honoured: where the
-    rows reach back into the training data, ``warnings`` says so.
+    With an empty ``[market] start``, account-times before the end of the bundle's training data
+    are left out and counted in ``dropped`` as ``in_training``. With an explicit start they are
+    used, and ``warnings`` tells the overlap.
 
     Raises
     ------
     DataError
-        No account-time is left, for one because all data end before those of the training did.
+        No account-time is left, for example because all data are older than the training's end.
     """
     with Stages(4) as stages:
         with stages.stage("bundle"):
@@ -61,25 +61,16 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
 
 
 def training_end(training: Mapping[str, Any]) -> int:
-    """When the data end from which a bundle was fitted and calibrated, labels included.
-
-    Parameters
-    ----------
-    training:
-        The part ``training`` of the bundle's manifest.
-
-    Returns
-    -------
-    Nanoseconds; the first time at which a row shares nothing with the training.
-    """
+    """First time, in nanoseconds, at which a row shares nothing with the training data, labels
+    included; `training` is that part of the bundle's manifest."""
     return max(int(training["ends_ns"][1]), int(training["span_ns"][1]) + 1)
 
 
 def _unseen_rows(
     config: Config, market: Market, intervals: BookIntervals, ruleset: RuleSet, bundle: Bundle
 ) -> tuple[Dataset, int]:
-    """Rows from the configured start on, or without one from the end of the bundle's training data
-    on; and how many account-times that left out."""
+    """Rows from the configured start, else from the end of the bundle's training data, and the
+    number of account-times before it."""
     if config.market.start_ns is not None:
         return read_dataset(config, market, intervals, ruleset), 0
     start = training_end(bundle.manifest["training"])
@@ -108,6 +99,6 @@ def _overlap_warnings(report: Mapping[str, Any], training: Mapping[str, Any]) ->
     begin, end = (format_time(t) for t in training["span_ns"])
     return [
         f"{hours:,.0f} h of the evaluated span are within the training data of the bundle, {begin} "
-        f"to {end}: skill and calibration there say nothing of new data; leave [market] start "
-        "empty to evaluate only what follows"
+        f"to {end}: skill and calibration there do not hold for new data; leave [market] start "
+        "empty to evaluate only later data"
     ]

@@ -1,7 +1,7 @@
 """The retraining job: data, features, labels, fit, calibrate, evaluate, export, gate, register.
 
-The pointer moves last. Whatever fails or is killed before leaves at most an unnamed bundle
-folder, which the next run finds and reuses.
+The pointer moves last: a run that fails or is killed earlier leaves at most an unreferenced
+bundle folder, which the next run reuses.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,7 @@ from pipelines.registry.training_review import TrainingArtifacts, examine
 from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive
 from pipelines.scheduler.notify import run_and_notify
 from training.drift.reference import REFERENCE_FILE, make_reference
-from training.evaluation.evaluate import (
-    evaluate,
-    forecast,
-)
+from training.evaluation.evaluate import evaluate, forecast
 from training.fitting.candidate import Candidate, fit_candidate
 from training.fitting.fit import PARAMETERS, Ensemble
 from training.labels.dataset import Dataset
@@ -78,15 +76,11 @@ def split_ends(config: Config, first: int, last: int) -> tuple[int, int, int]:
     training = config.training
     if training.fit_end_ns is None:
         return default_boundaries(first, last + config.training.horizons[-1] * HOUR)
-    return (
-        training.fit_end_ns,
-        training.calibrate_end_ns or 0,
-        training.test_end_ns or 0,
-    )
+    return training.fit_end_ns, training.calibrate_end_ns or 0, training.test_end_ns or 0
 
 
 def retrain(config: Config) -> dict[str, Any]:
-    """Train, judge and register one model; the object of ``retrain --json``.
+    """Train, gate and register one model; the object of ``retrain --json``.
 
     Raises
     ------
@@ -157,7 +151,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             gates, has_champion=champion not in (None, sha), is_champion=champion == sha
         )
     with stages.stage("drift"):
-        beside = compare_with_champion(config, market, in_force, data, champion, sha)
+        comparison = compare_with_champion(config, market, in_force, data, champion, sha)
     with stages.stage("register"):
         report = {
             "verdict": decision.verdict,
@@ -172,10 +166,9 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             "evaluation": {"bundle": sha, **evaluation},
             "bars": market.history.report.to_dict(),
             "champion_before": champion,
-            **beside,
+            **comparison,
         }
-        run = log_run(config, bundle, report, review, onnx)
-        report["mlflow_run"] = run
+        report["mlflow_run"] = log_run(config, bundle, report, review, onnx)
         report["champion"] = _settle(config, market, bundle, decision, report)
         alias_error = align_aliases(config, decision.verdict, sha)
         if alias_error is not None:
@@ -195,7 +188,7 @@ def _check_blocks(block: npt.NDArray[np.int8], config: Config) -> None:
 
 
 def _check_parity(fitted: Candidate, onnx: bytes) -> ParityReport:
-    """ONNX against LightGBM itself, on rows beside the thresholds."""
+    """Compare ONNX with LightGBM on rows beside the thresholds of the trees."""
 
     def raw(ensemble: Ensemble, X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         if ensemble.booster is None:
@@ -208,10 +201,7 @@ def _check_parity(fitted: Candidate, onnx: bytes) -> ParityReport:
         fitted.trees,
         fitted.calibration,
         rows,
-        boosters={
-            hours: lambda X, own=ensemble: raw(own, X)  # type: ignore[misc]
-            for hours, ensemble in fitted.ensembles.items()
-        },
+        boosters={hours: partial(raw, ensemble) for hours, ensemble in fitted.ensembles.items()},
     )
 
 
@@ -285,25 +275,19 @@ def _settle(
     """Record the verdict, save the market state, and move the pointer last."""
     root = config.serving.bundles
     before = read_pointer(root, CHAMPION)
+    payload = {
+        "verdict": decision.verdict,
+        "reasons": list(decision.reasons),
+        "bundle": bundle.sha256,
+        "champion_before": before,
+        "data_sha256": report["data_sha256"],
+        "ruleset_sha256": report["ruleset_sha256"],
+        "mlflow_run": report["mlflow_run"],
+        "drift": report["drift"] and report["drift"]["verdict"],
+        "change": report["change"],
+    }
     with Ledger(config.ledger.url, chain="registry") as ledger:
-        ledger.append(
-            [
-                Entry(
-                    kind="retrain",
-                    payload={
-                        "verdict": decision.verdict,
-                        "reasons": list(decision.reasons),
-                        "bundle": bundle.sha256,
-                        "champion_before": before,
-                        "data_sha256": report["data_sha256"],
-                        "ruleset_sha256": report["ruleset_sha256"],
-                        "mlflow_run": report["mlflow_run"],
-                        "drift": report["drift"] and report["drift"]["verdict"],
-                        "change": report["change"],
-                    },
-                )
-            ]
-        )
+        ledger.append([Entry(kind="retrain", payload=payload)])
     market.state.save(root / MARKET_STATE)
     if decision.verdict == "promoted" and before != bundle.sha256:
         promote(root, bundle.sha256)
@@ -311,20 +295,18 @@ def _settle(
 
 
 def align_aliases(config: Config, verdict: str, bundle: str) -> str | None:
-    """Let MLflow's aliases follow the pointers; why they do not, or None.
+    """Set MLflow's aliases to the pointers; returns why that failed, or None.
 
-    The pointer decides what is served and has moved already: MLflow failing now makes the aliases
-    late, which ``promote`` and the next training mend, and not the training failed.
+    The pointer decides what is served and has moved already, so a failure of MLflow does not fail
+    the training: ``promote`` or the next training sets the aliases.
     """
     root = config.serving.bundles
     try:
-        challenger = None if verdict == "promoted" else bundle
-        if verdict == "refused":
-            challenger = find_challenger(tracking(config))
+        challenger = find_challenger(tracking(config)) if verdict == "refused" else bundle
         set_aliases(
             tracking(config),
             champion=read_pointer(root, CHAMPION),
-            challenger=challenger,
+            challenger=None if verdict == "promoted" else challenger,
             previous=read_pointer(root, PREVIOUS),
         )
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""The main job on the embedded default: retrain, score the book, serve."""
+"""The main job: simulate, retrain, score the book."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipelines.config.config import Config
 from pipelines.jobs.retrain import retrain
 from pipelines.jobs.score import degraded_line, score_book
 from pipelines.jobs.simulate import simulate
-from pipelines.reports.report import console, evaluation_tables, facts
+from pipelines.reports.report import console, facts, retrain_tables
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -18,11 +18,7 @@ def run(config: Config) -> dict[str, Any]:
     work = config.serving.bundles.parent
     simulated = simulate(config, work / "simulated")
     report = retrain(config)
-    evaluation_tables(report["evaluation"])
-    facts(
-        "retrain",
-        {key: report[key] for key in ("verdict", "reasons", "bundle", "champion", "seconds")},
-    )
+    retrain_tables(report)
     scored = score_book(
         config,
         work / "simulated" / "accounts",
@@ -37,8 +33,8 @@ def run(config: Config) -> dict[str, Any]:
     return {"simulate": simulated, "retrain": report, "score": scored}
 
 
-def where_to_look(config: Config, *, serving: bool) -> None:
-    """Addresses and files of what the job made; those of the endpoint where it is started."""
+def print_addresses(config: Config, *, serving: bool) -> None:
+    """Print the addresses and files of the results; those of the endpoint if it is started."""
     address = f"http://{config.serving.host}:{config.serving.port}"
     endpoint = {"API page": f"{address}/docs", "health": f"{address}/health/ready"}
     facts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,16 +45,15 @@ def score_book(
 ) -> dict[str, Any]:
     """Decide on every account of a folder at one time and write one row each.
 
-    The previous add-on of an account is that of its last recorded decision, options are valued
-    by the quotes that the ledger holds, and the bars that it holds go beside the files. With
-    `record` the decisions are appended to the ledger; their ids stand in the file. The report
-    counts the accounts that were decided on, those of them that are degraded, by `reason_kind`,
-    and those that failed, by kind of problem.
+    The previous add-on of an account is that of its last recorded decision; recorded quotes value
+    options and recorded bars complete the files. With `record` the decisions are appended to the
+    ledger and their ids written to the file. The report counts decisions, degraded ones by
+    `reason_kind`, and failed accounts by kind of problem.
 
     Raises
     ------
     MargincastError
-        The data, the bundle or the ledger refused; no file is written.
+        The data, the bundle or the ledger cannot be used; no file is written.
     """
     time = parse_time(as_of)
     with Stages(3) as stages, Ledger(config.ledger.url, chain="score") as ledger:
@@ -83,14 +82,15 @@ def score_book(
             horizons = model.horizons if model else tuple(config.training.horizons)
             tables: list[pa.Table] = []
             problems: list[AccountProblem] = []
-            for batch in _batches(book):
+            for start in range(0, len(book), _BATCH):
+                batch = book[start : start + _BATCH]
                 recording = _recording(ledger, batch, snapshot, ruleset, model)
                 recording.run()
                 if record:
                     recording.record(ledger.append_decisions)
                 problems += recording.problems
                 tables.append(_table(recording.decisions, horizons))
-                stages.within(min(1.0, len(tables) * _BATCH / len(book)))
+                stages.within((start + len(batch)) / len(book))
     table = pa.concat_tables(tables)
     _write(out, table)
     binding = table["binding"].to_pylist()
@@ -113,31 +113,32 @@ def score_book(
 
 
 def _recorded_bars(use: RecordedUse | None) -> dict[str, int]:
-    """Recorded bars beside the files: how many these lack, were corrected, or say otherwise."""
+    """How many recorded bars the files lack, corrected the files, or differ from them."""
     names = ("filled", "replaced", "differing")
     return {name: 0 if use is None else getattr(use, name) for name in names}
 
 
 def reason_kind(reason: str) -> str:
-    """The kind of a reason for a degraded decision: what stands before its colon."""
+    """The kind of a reason for a degraded decision: the part before its colon."""
     return reason.partition(":")[0]
 
 
 def degraded_line(report: Mapping[str, Any]) -> str | None:
-    """What a `score_book` report says of degraded and failed accounts; None where all are sound."""
-    reasons = [f"{n:,} {kind}" for kind, n in report["degraded_by_reason"].items()]
-    failed = [f"{n:,} {kind}" for kind, n in report["failed_by_reason"].items()]
+    """Degraded and failed accounts of a `score_book` report in one line; None without any."""
+    degraded, failed = (
+        "; ".join(f"{n:,} {kind}" for kind, n in report[counts].items())
+        for counts in ("degraded_by_reason", "failed_by_reason")
+    )
     parts = []
-    if reasons:
+    if degraded:
         parts.append(
             f"{report['degraded']:,} of {report['decisions']:,} decisions are degraded, without "
-            f"a model's level ({'; '.join(reasons)}): check --as-of, the newest bars and the "
-            "champion"
+            f"a model's level ({degraded}): check --as-of, the newest bars and the champion"
         )
     if failed:
         parts.append(
             f"{report['failed']:,} of {report['accounts']:,} accounts could not be decided on "
-            f"({'; '.join(failed)}): --json says why for each"
+            f"({failed}): --json says why for each"
         )
     return "; ".join(parts) or None
 
@@ -148,16 +149,11 @@ def unusable(report: Mapping[str, Any]) -> bool:
 
 
 def champion(config: Config) -> Forecaster | None:
-    """The champion's forecaster, None before the first promotion."""
+    """The champion's forecaster; None before the first promotion."""
     root = config.serving.bundles
     if read_pointer(root, CHAMPION) is None:
         return None
     return Forecaster(load_bundle(root / CHAMPION))
-
-
-def _batches(book: Sequence[Account]) -> Iterator[Sequence[Account]]:
-    for start in range(0, len(book), _BATCH):
-        yield book[start : start + _BATCH]
 
 
 def _recording(
@@ -167,12 +163,12 @@ def _recording(
     ruleset: RuleSet,
     model: Forecaster | None,
 ) -> Recording:
-    """Decisions on some accounts, which go on from the levels that the ledger holds."""
+    """Decisions on a batch of accounts, starting from the add-ons recorded in the ledger."""
     by_id = {account.account_id: account for account in batch}
 
     def decide_on(names: Sequence[str], previous: Mapping[str, PreviousAddOn]) -> Outcome:
-        chosen = [by_id[name] for name in names]
-        return Outcome.of(decide(chosen, snapshot, ruleset, model, previous), model)
+        accounts = [by_id[name] for name in names]
+        return Outcome.of(decide(accounts, snapshot, ruleset, model, previous), model)
 
     return Recording(
         {name: account_message(account) for name, account in by_id.items()},
@@ -185,24 +181,16 @@ def _recording(
 
 
 _MONEY = (
-    "equity",
-    "initial_margin",
-    "maintenance_margin",
-    "headroom",
-    "add_on",
-    "total_requirement",
-    "opening_requirement",
-    "deposit_to_meet",
-    "floor",
-    "model_add_on",
-    "cap",
+    *("equity", "initial_margin", "maintenance_margin", "headroom", "add_on"),
+    *("total_requirement", "opening_requirement", "deposit_to_meet"),
+    *("floor", "model_add_on", "cap"),
 )
 
 
 def _table(decisions: Sequence[Decision], horizons: Sequence[int]) -> pa.Table:
     """One row a decision; nested parts as JSON."""
 
-    def named(names: Sequence[str], kind: pa.DataType) -> dict[str, pa.Array]:
+    def columns(names: Sequence[str], kind: pa.DataType) -> dict[str, pa.Array]:
         return {name: pa.array([getattr(d, name) for d in decisions], kind) for name in names}
 
     ids = [None if d.decision_id is UNSET else d.decision_id for d in decisions]
@@ -210,21 +198,21 @@ def _table(decisions: Sequence[Decision], horizons: Sequence[int]) -> pa.Table:
     return pa.table(
         {
             "decision_id": pa.array(ids, pa.string()),
-            **named(("account_id",), pa.string()),
+            **columns(("account_id",), pa.string()),
             "as_of": pa.array(times, pa.timestamp("ns", tz="UTC")),
-            **named(_MONEY, pa.float64()),
+            **columns(_MONEY, pa.float64()),
             **{
                 f"p_{hours}": pa.array(
                     [(d.probability or {}).get(str(hours)) for d in decisions], pa.float64()
                 )
                 for hours in horizons
             },
-            **named(("binding", "degraded"), pa.string()),
-            "reasons": _as_json([d.reasons for d in decisions]),
-            "marks": _as_json([d.marks for d in decisions]),
-            "valuations": _as_json([d.valuations for d in decisions]),
-            "explain": _as_json([d.explain for d in decisions]),
-            **named(("model", "ruleset"), pa.string()),
+            **columns(("binding", "degraded"), pa.string()),
+            **{
+                name: _as_json([getattr(d, name) for d in decisions])
+                for name in ("reasons", "marks", "valuations", "explain")
+            },
+            **columns(("model", "ruleset"), pa.string()),
         }
     )
 
@@ -236,6 +224,7 @@ def _as_json(values: Sequence[object]) -> pa.Array:
 
 
 def _write(out: Path, table: pa.Table) -> None:
+    """Write a table as a whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     pq.write_table(table, partial)

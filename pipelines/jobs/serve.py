@@ -1,4 +1,4 @@
-"""Start the endpoint: the saved market state, caught up from bars, behind HTTP."""
+"""Start the endpoint: restore the market state, replay newer bars, listen on HTTP."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from serving.http.app import create_app
 from serving.settings import MAX_BODY_BYTES, MAX_HISTORY_BYTES, MAX_PAGE, ServingSettings
 
 MARKET_STATE = "market_state.npz"
-"""File beside the bundles that the endpoint starts from."""
+"""File beside the bundles with the state from which the endpoint starts."""
 
 
 def live_market(config: Config, ledger: Ledger) -> LiveMarket:
-    """The market as of its newest bar: saved state and the bars since, or all bars anew.
+    """The market as of its newest bar: from the saved state and later bars, or from all bars.
 
-    Recorded bars, context and reference prices of older steps go beside the files
-    (`monitoring.recovery.recorded_steps`); newer ones are followed by `LiveMarket.recover`.
+    Recorded bars, exogenous series and reference prices of older steps complete the files
+    (`monitoring.recovery.recorded_steps`); `LiveMarket.recover` applies newer ones.
     """
     history = read_history(config, rows_before_the_newest(ledger))
     rule = StepRule(config.serving.step_quorum, config.serving.step_grace * SECOND)
@@ -43,7 +43,7 @@ def market_of(history: MarketHistory, state: MarketState, rule: StepRule) -> Liv
     Raises
     ------
     DataError
-        There are fewer than two bars, or they were not loaded or simulated.
+        There are fewer than two bars, or they were neither loaded nor simulated.
     """
     bars = history.bars
     if len(bars) < 2:
@@ -88,14 +88,14 @@ def serving_settings(config: Config) -> ServingSettings:
 
 
 def serve(config: Config) -> None:
-    """Run the endpoint until it is told to stop.
+    """Run the endpoint until a signal stops it.
 
     Raises
     ------
     ConfigError
-        The address cannot be listened on.
+        The address cannot be bound.
     MargincastError
-        Bars, rules or ledger refused.
+        Bars, rules or ledger cannot be used.
     """
     import uvicorn
 
@@ -110,10 +110,7 @@ def serve(config: Config) -> None:
             read_rule_history(config),
             live_market(config, ledger),
         )
-        print(  # noqa: T201 - stdout is the log's
-            f"margincast: listening on http://{settings.host}:{settings.port} (/docs)",
-            file=sys.stderr,
-        )
+        _log(f"listening on http://{settings.host}:{settings.port} (/docs)")
         gc.freeze()  # later collections skip what start-up made
         gc.enable()
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
@@ -122,12 +119,11 @@ def serve(config: Config) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A bound TCP socket; asked for first, because a taken port is the likeliest trouble."""
+    """A bound TCP socket; bound first, because a port in use is the likeliest error."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # The protocol is named, because asyncio sets TCP_NODELAY only on connections of sockets
-        # that say they are TCP; without it every answer on a kept connection waits 40 ms for the
-        # acknowledgement of its first part.
+        # With the protocol named asyncio sets TCP_NODELAY; without it every response on a
+        # kept-alive connection waits 40 ms for the acknowledgement of its first part.
         bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -144,7 +140,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _saved_state(config: Config, history: MarketHistory) -> MarketState:
-    """The state that retrain saved where it fits these bars, else a fresh one; says which."""
+    """The saved state of the last retraining if it fits these bars, else an empty one."""
     path = config.serving.bundles / MARKET_STATE
     fresh = MarketState(history.bars.symbols, history.bars.interval)
     if not path.exists():
@@ -152,7 +148,7 @@ def _saved_state(config: Config, history: MarketHistory) -> MarketState:
     try:
         state = MarketState.load(path)
     except DataError as error:
-        print(f"margincast: {error}; computing from all bars", file=sys.stderr)  # noqa: T201
+        _log(f"{error}; computing from all bars")
         return fresh
     opens = history.bars.opens
     fits = (
@@ -162,17 +158,17 @@ def _saved_state(config: Config, history: MarketHistory) -> MarketState:
         and int(opens[0]) <= state.last_open < int(opens[-2])
     )
     changed = None if history.recorded is None else history.recorded.first_change
-    if fits and changed is not None and changed <= (state.last_open or 0):
-        print(  # noqa: T201
-            f"margincast: the ledger holds bars or quotes since {format_time(changed)} that market "
-            f"state {path} does not know; computing from all bars",
-            file=sys.stderr,
-        )
-        return fresh
     if not fits:
-        print(  # noqa: T201
-            f"margincast: market state {path} is of other bars; computing from all bars",
-            file=sys.stderr,
+        _log(f"market state {path} is of other bars; computing from all bars")
+        return fresh
+    if changed is not None and changed <= (state.last_open or 0):
+        _log(
+            f"the ledger holds bars or quotes since {format_time(changed)} that market state "
+            f"{path} does not include; computing from all bars"
         )
         return fresh
     return state
+
+
+def _log(text: str) -> None:
+    print(f"margincast: {text}", file=sys.stderr)  # noqa: T201

@@ -10,30 +10,38 @@ from market.core.clock import format_time
 from market.simulator.account_behaviour import AccountTrajectories
 from market.simulator.market_writer import write_bars, write_quotes
 from pipelines.config.config import Config
-from pipelines.data.loaders import act_accounts, read_market, sample_accounts, simulated_market
+from pipelines.data.loaders import (
+    read_market,
+    sample_accounts,
+    simulate_trajectories,
+    simulated_market,
+)
 
 
 def simulate(config: Config, out: Path) -> dict[str, Any]:
-    """Bars in ``bars/``, what else the market shows in ``funding/``, ``implied_vol/`` and
-    ``quotes/``, and the sampled accounts, from birth to closing, in ``accounts/``.
+    """Write bars to ``bars/``, other market data to ``funding/``, ``implied_vol/`` and
+    ``quotes/``, and the sampled accounts, from opening to closing, to ``accounts/``.
 
-    With real bars configured the accounts are sampled over these, and no market is written.
+    If real bars are configured, accounts are sampled over them and no market is written.
     """
     market = read_market(config)
     history = market.history
-    lives = sample_accounts(config, market)
-    acted = act_accounts(config, market, lives) or AccountTrajectories.idle(lives)
+    sampled = sample_accounts(config, market)
+    trajectories = simulate_trajectories(config, market, sampled) or AccountTrajectories.idle(
+        sampled
+    )
     closes, symbols = history.bars.closes, history.bars.symbols
     if not market.real:
         simulated = simulated_market(config)
         write_bars(simulated.panel, out / "bars")
         write_quotes(simulated, out)
-    write_accounts(out / "accounts", acted.snapshots(symbols, closes), acted.events(closes))
+    snapshots, events = trajectories.snapshots(symbols, closes), trajectories.events(closes)
+    write_accounts(out / "accounts", snapshots, events)
     return {
         "out": str(out),
         "symbols": list(symbols),
         "bars": 0 if market.real else len(history.bars) * len(symbols),
-        "accounts": len(lives),
-        "actions": len(acted.account),
+        "accounts": len(sampled),
+        "actions": len(trajectories.account),
         "span": [format_time(int(closes[0])), format_time(int(closes[-1]))],
     }

@@ -1,4 +1,4 @@
-"""Fit the volatility surface of every snapshot of option chains and say how well it fits."""
+"""Fit the volatility surface of every snapshot of option chains and report the fit."""
 
 from __future__ import annotations
 
@@ -23,24 +23,29 @@ from market.quotes.option_chain import OptionChain
 from market.quotes.option_chain_files import read_option_chain
 
 MISFIT = 2.0
-"""A slice fails where its root mean square miss is more than so many half widths of the quotes."""
+"""Root mean square error, in half widths of the quotes, above which a slice fails."""
 
 TENORS = ((0.0, 1.0), (1.0, 3.0), (3.0, 8.0), (8.0, 35.0), (35.0, 100.0), (100.0, math.inf))
-"""Days to expiry that a summary puts together: above the first, up to the second."""
+"""Bands of days to expiry in a summary: above the first bound, up to the second."""
+
+_MEDIANS = (
+    *("points", "width", "rmse_before", "rmse", "error_before", "error"),
+    *("rmse_over_width", "inside", "marks_inside"),
+)
 
 
 def fit_surfaces(source: Path, use_marks: bool = True) -> dict[str, Any]:
-    """Every snapshot of a chain file, or of every parquet file of a folder.
+    """Fit every snapshot of a chain file, or of every parquet file of a folder.
 
     Returns
     -------
     ``slices`` (one entry an expiry of a snapshot, failures with their reason), ``summary`` by
-    exchange and tenor, ``files`` with what was found wrong in each and the time it took.
+    exchange and tenor, ``files`` with the quality and processor time of each.
 
     Raises
     ------
     DataError
-        The source holds no chain, or a file breaks its form.
+        The source has no chain, or a file is malformed.
     """
     paths = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
     if not paths:
@@ -48,8 +53,8 @@ def fit_surfaces(source: Path, use_marks: bool = True) -> dict[str, Any]:
     files, slices = [], []
     for path in paths:
         chain = read_option_chain(path)
-        began = time.process_time()
-        found = [
+        start = time.process_time()
+        entries = [
             entry for snapshot in chain.snapshots() for entry in _fit(chain, snapshot, use_marks)
         ]
         files.append(
@@ -57,21 +62,22 @@ def fit_surfaces(source: Path, use_marks: bool = True) -> dict[str, Any]:
                 "file": path.name,
                 "exchange": chain.venue,
                 "quality": asdict(chain.quality),
-                "slices": len(found),
-                "seconds": round(time.process_time() - began, 3),
+                "slices": len(entries),
+                "seconds": round(time.process_time() - start, 3),
             }
         )
-        slices += found
+        slices += entries
     return {"files": files, "summary": summaries(slices), "slices": slices}
 
 
 def summaries(slices: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """By exchange and tenor: how many slices, medians of their figures, how many were moved."""
+    """Counts and medians of slices by exchange and tenor."""
+
+    def band(entry: Mapping[str, Any]) -> tuple[str, int]:
+        return entry["exchange"], _tenor(entry["days"])
+
     out = []
-    ordered = sorted(slices, key=lambda entry: (entry["exchange"], _tenor(entry["days"])))
-    for (exchange, tenor), group in groupby(
-        ordered, key=lambda entry: (entry["exchange"], _tenor(entry["days"]))
-    ):
+    for (exchange, tenor), group in groupby(sorted(slices, key=band), key=band):
         entries = list(group)
         fitted = [entry for entry in entries if entry["svi"] is not None]
         first, last = TENORS[tenor]
@@ -81,20 +87,7 @@ def summaries(slices: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "tenor": f"{first:g} to {last:g} d" if math.isfinite(last) else f"over {first:g} d",
                 "slices": len(entries),
                 "failed": sum(entry["failure"] is not None for entry in entries),
-                **{
-                    f"{name}_median": _median(entry[name] for entry in fitted)
-                    for name in (
-                        "points",
-                        "width",
-                        "rmse_before",
-                        "rmse",
-                        "error_before",
-                        "error",
-                        "rmse_over_width",
-                        "inside",
-                        "marks_inside",
-                    )
-                },
+                **{f"{name}_median": _median(entry[name] for entry in fitted) for name in _MEDIANS},
                 "error_highest": max((entry["error"] for entry in fitted), default=None),
                 "butterflies_before": sum(entry["butterfly_before"] < 0.0 for entry in fitted),
                 "butterflies_after": sum(entry["butterfly_after"] < 0.0 for entry in fitted),
@@ -121,9 +114,9 @@ def _median(values: Iterator[float | None]) -> float | None:
 def _fit(
     chain: OptionChain, snapshot: tuple[int, str, tuple[slice, ...]], use_marks: bool
 ) -> list[dict[str, Any]]:
-    """Every expiry of one snapshot of one underlying, the nearest first."""
+    """Entries of every expiry of one snapshot of one underlying, the nearest first."""
     ts, underlying, expiries = snapshot
-    entries, chosen = [], []
+    entries, fits = [], []
     for rows in expiries:
         entry: dict[str, Any] = {
             "exchange": chain.venue,
@@ -137,30 +130,30 @@ def _fit(
         }
         entries.append(entry)
         try:
-            chosen.append((entry, chain_points(chain, rows, use_marks)))
+            fits.append((entry, chain_points(chain, rows, use_marks)))
         except DataError as error:
             entry["failure"] = str(error)
-    points = [found.points for _, found in chosen]
+    points = [fit.points for _, fit in fits]
     if not points:
         return entries
     try:
         repairs = repair_slices(points, [fit_slice(each) for each in points])
-    except DataError as error:  # one slice that cannot be placed leaves no surface
-        for entry, _ in chosen:
+    except DataError as error:  # without each of its slices there is no surface
+        for entry, _ in fits:
             entry["failure"] = str(error)
         return entries
     surface = VolSurface.of(
         [each.tau for each in points],
-        [found.forward for _, found in chosen],
+        [fit.forward for _, fit in fits],
         [repair.repaired.raw for repair in repairs],
     )
-    for i, ((entry, found), repair) in enumerate(zip(chosen, repairs, strict=True)):
-        entry.update(_figures(found, repair))
+    for i, ((entry, fit), repair) in enumerate(zip(fits, repairs, strict=True)):
+        entry.update(_figures(fit, repair))
         entry["crosses_in_quotes_before"] = bool(i) and _cross(
-            points[i - 1], repairs[i - 1].free, found.points, repair.free
+            points[i - 1], repairs[i - 1].free, fit.points, repair.free
         )
-        entry.update(asdict(surface.smile(found.points.tau)))
-        entry["failure"] = _misfit(found, repair)
+        entry.update(asdict(surface.smile(fit.points.tau)))
+        entry["failure"] = _misfit(fit, repair)
     return entries
 
 
@@ -210,17 +203,17 @@ def _free(margin: float | None) -> bool | None:
 
 
 def _misfit(fits: ChainPoints, repair: Repair) -> str | None:
-    """Why a slice misses its quotes; None where it does not."""
+    """Why a slice does not fit its quotes; None if it does."""
     if repair.repaired.error <= MISFIT:
         return None
     points, free = fits.points, repair.free
-    miss = np.sqrt(total_variance(free.raw, points.k) / points.tau) - points.vol
-    worst = int(np.argmax(np.abs(miss / points.deviation)))
+    error = np.sqrt(total_variance(free.raw, points.k) / points.tau) - points.vol
+    worst = int(np.argmax(np.abs(error / points.deviation)))
     if free.error > MISFIT:
         return (
-            f"SVI does not bend like these vols: {free.error:.2f} half widths before any repair, "
-            f"worst at k = {points.k[worst]:.3f}, where it misses {points.vol[worst]:.3f} by "
-            f"{miss[worst]:+.3f}"
+            f"SVI does not fit these vols: {free.error:.2f} half widths before any repair, "
+            f"worst at k = {points.k[worst]:.3f}, where it differs from {points.vol[worst]:.3f} by "
+            f"{error[worst]:+.3f}"
         )
     kinds = [
         kind
@@ -231,6 +224,7 @@ def _misfit(fits: ChainPoints, repair: Repair) -> str | None:
         if margin is not None and margin < 0.0
     ]
     return (
-        f"taking arbitrage out moved it from {free.error:.2f} to {repair.repaired.error:.2f} half "
-        f"widths; it met {' and '.join(kinds) or 'a repaired neighbour'}"
+        f"removing arbitrage raised its error from {free.error:.2f} to "
+        f"{repair.repaired.error:.2f} half widths; it violated "
+        f"{' and '.join(kinds) or 'a repaired neighbour'}"
     )

@@ -1,4 +1,4 @@
-"""A training into MLflow: everything that a reviewer needs, under one run with its folds."""
+"""Log a training to MLflow: all that a reviewer needs, in one run with its folds."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from training.reports.run_record import RunRecord
 
 PAGE = "review.html"
 INCUMBENT_TAG = "champion_before"
-"""Tag of a run that names the bundle which was champion then, ``none`` where there was none."""
+"""Tag of a run with the bundle that was champion before it, or ``none``."""
 
 
 def tracking(config: Config) -> Tracking:
-    """Where experiments are kept."""
+    """The configured store of experiments."""
     return Tracking(config.tracking.uri, config.tracking.experiment, config.tracking.model)
 
 
@@ -38,14 +38,8 @@ def log_run(
 ) -> str:
     """Log a training with its page, tables, charts and folds; returns the run's id.
 
-    Parameters
-    ----------
-    config, bundle, onnx:
-        Settings, what was made, and its graph.
-    report:
-        The object of ``retrain --json`` so far.
-    review:
-        What `pipelines.registry.training_review.examine` found.
+    `report` is the object of ``retrain --json`` so far, `review` the result of
+    `pipelines.registry.training_review.examine`.
     """
     code, commit = source_sha256(), git_commit()
     record = {name: part for name, part in review.items() if name != "backtest"} | {
@@ -63,7 +57,7 @@ def log_run(
         params=_params(config, bundle),
         incumbent=report["champion_before"],
     )
-    made = subject.completed_backtest
+    backtest = subject.completed_backtest
     card = model_card(
         bundle.manifest,
         subject.evaluation,
@@ -71,9 +65,9 @@ def log_run(
         bundle_sha256=bundle.sha256,
         verdict=subject.verdict,
         reasons=subject.reasons,
-        backtest=made,
+        backtest=backtest,
     )
-    charts = review_charts(subject.evaluation, record, made)
+    charts = review_charts(subject.evaluation, record, backtest)
     tables = review_tables(subject.evaluation, subject.gates, record)
     run = TrainingRun(
         bundle_sha256=bundle.sha256,
@@ -107,7 +101,7 @@ def log_run(
 
 
 def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
-    """Settings that a reader wants to filter runs by."""
+    """Settings by which runs can be filtered."""
     training, manifest = config.training, bundle.manifest["training"]
     return {
         **{f"rows_{name}": count for name, count in manifest["rows"].items()},
@@ -127,16 +121,17 @@ def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
 
 def _fold_run(fold: Mapping[str, Any]) -> FoldRun:
     evaluation = fold.get("evaluation")
-    held = fold.get("held_out", ["", ""])
-    learnt = fold.get("learnt_from", ["", ""])
+    test_start, test_end = fold.get("held_out", ["", ""])
+    fit_start, fit_end = fold.get("learnt_from", ["", ""])
+    span = f" {test_start[:10]} to {test_end[:10]}" if test_start else ""
     return FoldRun(
-        name=f"{fold['name']} {held[0][:10]} to {held[1][:10]}" if held[0] else fold["name"],
+        name=fold["name"] + span,
         params={
             **{f"rows_{name}": count for name, count in fold.get("rows", {}).items()},
-            "learnt_from": learnt[0],
-            "learnt_to": learnt[1],
-            "held_out_from": held[0],
-            "held_out_to": held[1],
+            "learnt_from": fit_start,
+            "learnt_to": fit_end,
+            "held_out_from": test_start,
+            "held_out_to": test_end,
         },
         metrics=evaluation_metrics(evaluation) if evaluation else {},
         tags={"fold": fold["name"], "fold_kind": fold["kind"]},

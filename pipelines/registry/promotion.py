@@ -18,22 +18,22 @@ from pipelines.registry.log_run import tracking
 
 
 def promote(config: Config, bundle: str | None, override: str | None = None) -> dict[str, Any]:
-    """Make a bundle the champion; it is audited first and the change is recorded.
+    """Make a bundle the champion: audit it, record the change, move the pointer and the aliases.
 
     Parameters
     ----------
     config:
-        Where bundles, registry and ledger are.
+        Names the bundles, the registry and the ledger.
     bundle:
         SHA-256; None for the challenger.
     override:
-        Why a bundle may serve that failed a safety gate; it stands in the ledger.
+        Reason to serve a bundle that failed a safety gate; recorded in the ledger.
 
     Raises
     ------
     ModelError
-        There is no challenger, the bundle is not registered, or it failed a safety gate and no
-        reason to override is given.
+        There is no challenger, the bundle is not registered, or it failed a safety gate without
+        an override.
     BundleError
         The bundle is missing or damaged.
     """
@@ -43,17 +43,17 @@ def promote(config: Config, bundle: str | None, override: str | None = None) -> 
         raise ModelError("there is no challenger to promote; give the SHA-256 of a bundle")
     before = read_pointer(root, CHAMPION)
     Forecaster(load_bundle(root / sha))
-    failed = _failed_safety_gates(config, _registered(config, sha))
+    failed = _failed_safety_gates(config, _find_version(config, sha))
     if failed and not (override and override.strip()):
         raise ModelError(
             f"bundle {sha} failed the safety gate(s) {', '.join(failed)}; retrain, or give "
-            "--override REASON to let it serve all the same: the reason is recorded"
+            "--override REASON to serve it all the same: the reason is recorded"
         )
     if before != sha:
         overridden = {"override": override, "failed_gates": failed} if failed else {}
         _record(config, "promotion", {"bundle": sha, "champion_before": before, **overridden})
         pointer.promote(root, sha)
-    return _aligned(config)
+    return _align_aliases(config)
 
 
 def rollback(config: Config) -> dict[str, Any]:
@@ -63,25 +63,25 @@ def rollback(config: Config) -> dict[str, Any]:
     if target is None:
         raise ModelError("there is no previous champion to go back to; promote a bundle instead")
     Forecaster(load_bundle(root / target))
-    _registered(config, target)
+    _find_version(config, target)
     _record(config, "rollback", {"bundle": target, "champion_before": before})
     pointer.rollback(root)
-    return _aligned(config)
+    return _align_aliases(config)
 
 
-def _registered(config: Config, sha: str) -> Version:
-    """Refuse before anything moves a bundle whose alias MLflow could not set afterwards."""
+def _find_version(config: Config, sha: str) -> Version:
+    """The registered version of a bundle; without one MLflow could not set its alias."""
     for version in list_versions(tracking(config)):
         if version.bundle_sha256 == sha:
             return version
     raise ModelError(
-        f"bundle {sha} is not registered at {tracking(config).address}; only what margincast "
-        "retrain made with this [tracking] can become champion"
+        f"bundle {sha} is not registered at {tracking(config).address}; only a bundle of "
+        "margincast retrain with this [tracking] can become champion"
     )
 
 
 def _failed_safety_gates(config: Config, version: Version) -> list[str]:
-    """Names of the safety gates that the bundle's own training saw fail."""
+    """Names of the safety gates that failed in the training of the version."""
     if version.run_id is None:
         return ["(no gates on record)"]
     gates = load_run(tracking(config), version.run_id).gates
@@ -95,8 +95,8 @@ def _record(config: Config, kind: str, payload: dict[str, Any]) -> None:
         ledger.append([Entry(kind=kind, payload=payload)])
 
 
-def _aligned(config: Config) -> dict[str, Any]:
-    """MLflow's aliases follow the pointers."""
+def _align_aliases(config: Config) -> dict[str, Any]:
+    """Set MLflow's aliases to the pointers; returns these."""
     root = config.serving.bundles
     champion, previous = read_pointer(root, CHAMPION), read_pointer(root, PREVIOUS)
     challenger = find_challenger(tracking(config))

@@ -1,4 +1,4 @@
-"""What the gates of a retraining look at: bounds on a live book, calibration, the rivals."""
+"""Gates of a retraining: bounds on a live book, calibration, baselines, the champion."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import numpy.typing as npt
 
 from decisions.decision import decide
 from decisions.messages import AccountProblem
-from features.state.snapshot import MarketSnapshot
 from margin.rules.ruleset import RuleSet
 from market.core.errors import ModelError
-from market.simulator.population import SampledAccounts
 from models.bundle.bundle import Bundle, load_bundle
 from models.bundle.pointer import CHAMPION
 from models.forecaster import Forecaster
@@ -28,41 +26,37 @@ from models.gates import (
     weak_groups_gate,
 )
 from pipelines.config.config import Config
-from pipelines.data.loaders import Market, sample_accounts
+from pipelines.data.accounts import sample_book
+from pipelines.data.loaders import Market
 from training.evaluation.bootstrap import ece_quantile, holm_adjusted, skill_interval, utc_day
 from training.evaluation.evaluate import BOOTSTRAP_SEED, FLOOR_BASELINE, MODEL, Forecasts, forecast
 from training.evaluation.metrics import clip_probability, log_loss_rows, log_loss_skill
 from training.labels.dataset import Dataset
 
 LEAST_EVENTS = 200
-"""A stress window or segment must have more events than this to be judged on its own."""
+"""A stress window or segment is tested by itself if it has more events than this."""
 
 _BOUNDS_ACCOUNTS = 2_000
 
 
 def check_bounds(config: Config, market: Market, ruleset: RuleSet, bundle: Bundle) -> Gate:
-    """Decide on a whole sampled book at the newest close, and count levels out of bounds."""
-    lives: SampledAccounts = sample_accounts(config, market)
-    row = int(lives.opening_row.max())
-    snapshot = MarketSnapshot.of_history(
-        market.history, market.features, int(market.history.bars.closes[row])
-    )
-    accounts = lives.book_at(row, market.history.bars.symbols).accounts()[:_BOUNDS_ACCOUNTS]
-    answers = decide(accounts, snapshot, ruleset, Forecaster(bundle), {})
-    out = sum(
+    """Decide on a sampled book at the newest close and count add-ons out of bounds."""
+    accounts, snapshot = sample_book(config, market, _BOUNDS_ACCOUNTS)
+    outcomes = decide(accounts, snapshot, ruleset, Forecaster(bundle), {})
+    outside = sum(
         not (
-            isinstance(answer, AccountProblem)
-            or answer.floor <= answer.add_on <= max(answer.floor, answer.cap)
+            isinstance(outcome, AccountProblem)
+            or outcome.floor <= outcome.add_on <= max(outcome.floor, outcome.cap)
         )
-        for answer in answers
+        for outcome in outcomes
     )
-    return bounds_gate(out, len(answers))
+    return bounds_gate(outside, len(outcomes))
 
 
 def calibrated_and_better(
     test: Dataset, forecasts: Forecasts, evaluation: Mapping[str, Any]
 ) -> list[Gate]:
-    """Calibration of every horizon, and the isotonic first passage that must not be better."""
+    """Calibration of every horizon, and its skill against the isotonic first passage."""
     gates: list[Gate] = []
     days = utc_day(test.time)
     for h, hours in enumerate(test.horizons):
@@ -79,8 +73,7 @@ def calibrated_and_better(
 def stress_and_segments(evaluation: Mapping[str, Any]) -> list[Gate]:
     """Each stress window against the isotonic first passage, and all groups against the best.
 
-    On a simulated market these are for the report only: no gated figure of this kind comes from
-    simulated data.
+    On a simulated market these gates are for the report only.
     """
     kind: Kind = "promotion" if evaluation["data"]["prices"] == "real" else "report"
     gates = [
@@ -110,8 +103,8 @@ def stress_and_segments(evaluation: Mapping[str, Any]) -> list[Gate]:
         for name, figures in groups.items()
         if figures["observed"] > LEAST_EVENTS and figures["worse_p"] is not None
     }
-    judged = [gate for gate in gates if gate is not None]
-    return [*judged, weak_groups_gate(holm_adjusted(p_values), LEAST_EVENTS, kind)]
+    weak_groups = weak_groups_gate(holm_adjusted(p_values), LEAST_EVENTS, kind)
+    return [*(gate for gate in gates if gate is not None), weak_groups]
 
 
 def _baseline_gate(
@@ -123,12 +116,12 @@ def _baseline_gate(
     kind: Kind,
 ) -> Gate:
     y = test.labels[:, test.horizons.index(hours)]
-    mine, other = (log_loss_rows(y, clip_probability(p)) for p in (forecast, models[name]))
+    loss, baseline = (log_loss_rows(y, clip_probability(p)) for p in (forecast, models[name]))
     return not_worse_gate(
         hours,
         name,
-        log_loss_skill(float(mine.mean()), float(other.mean())),
-        skill_interval(mine, other, utc_day(test.time), seed=BOOTSTRAP_SEED),
+        log_loss_skill(float(loss.mean()), float(baseline.mean())),
+        skill_interval(loss, baseline, utc_day(test.time), seed=BOOTSTRAP_SEED),
         kind,
     )
 

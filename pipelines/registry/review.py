@@ -1,4 +1,4 @@
-"""Champion against the newest version, from what MLflow holds: terminal, JSON and one page."""
+"""Champion against the newest version, from MLflow: terminal, JSON and one page."""
 
 from __future__ import annotations
 
@@ -20,21 +20,12 @@ from training.reports.run_record import RunRecord
 
 
 def review(config: Config, out: Path | None) -> dict[str, Any]:
-    """The newest version and the champion side by side.
-
-    Parameters
-    ----------
-    config:
-        Where the registry is.
-    out:
-        HTML file to write, or None.
+    """Compare the newest version with the champion; `out` is an HTML file to write, or None.
 
     Returns
     -------
-    dict
-        ``newest`` and, where there is one, ``champion``: version, bundle, verdict, reasons, log
-        losses, skills and gates; ``comparison`` where they are two; ``page`` where one was
-        written.
+    ``newest`` and, if there is one, ``champion``: version, bundle, verdict, reasons, log losses,
+    skills and gates; ``comparison`` if they are two versions; ``page`` if one was written.
 
     Raises
     ------
@@ -105,13 +96,14 @@ def _summary(run: RunRecord) -> dict[str, Any]:
             }
             for hours, horizon in horizons.items()
         },
-        "best_baseline": {hours: horizon["best_baseline"] for hours, horizon in horizons.items()},
-        "log_loss_skill": {hours: horizon["log_loss_skill"] for hours, horizon in horizons.items()},
-        "log_loss_skill_ci95": {
-            hours: horizon["log_loss_skill_ci95"] for hours, horizon in horizons.items()
-        },
-        "predicted_over_observed": {
-            hours: horizon["predicted_over_observed"] for hours, horizon in horizons.items()
+        **{
+            key: {hours: horizon[key] for hours, horizon in horizons.items()}
+            for key in (
+                "best_baseline",
+                "log_loss_skill",
+                "log_loss_skill_ci95",
+                "predicted_over_observed",
+            )
         },
         "gates": {name: gate["passed"] for name, gate in run.gates.items()},
     }

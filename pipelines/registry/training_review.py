@@ -1,7 +1,8 @@
-"""What a reviewer wants to know beyond the test figures: folds, attribution, the add-on's cost."""
+"""Review figures beyond the test rows: folds, attribution, backtest of the add-on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,19 +27,8 @@ from training.labels.dataset import Dataset
 
 @dataclass(frozen=True, slots=True)
 class TrainingArtifacts:
-    """A training when its bundle is written.
-
-    Attributes
-    ----------
-    config, market, intervals, ruleset:
-        What it was made from.
-    data, block:
-        All rows and the block of each.
-    ends:
-        Ends of the fit, calibrate and test blocks in ns.
-    candidate, bundle, test:
-        What was made, and the test rows.
-    """
+    """Inputs and results of a training: all rows with the block of each, the test rows, and the
+    ends of the fit, calibration and test blocks in nanoseconds."""
 
     config: Config
     market: Market
@@ -55,21 +45,23 @@ class TrainingArtifacts:
 def examine(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
     """Contributions, ablation, folds and backtest: for review only, no gate reads them.
 
-    What ``[review]`` leaves out is null. A fold, ablation or backtest that the data do not allow
-    says why in ``not_evaluated``, and the training goes on.
+    What ``[review]`` switches off is null. Where the data do not suffice for a fold, ablation or
+    backtest, ``not_evaluated`` gives the reason and the training goes on.
     """
-    asked = trained.config.review
+    settings = trained.config.review
     return {
         "contributions": mean_contributions(trained.candidate, trained.test),
-        "ablation": _ablation(trained) if asked.ablation else None,
+        "ablation": _or_reason(
+            lambda: ablation(trained.candidate, trained.data, trained.block), settings.ablation
+        ),
         "folds": _folds(trained),
-        "backtest": _backtest(trained, stages) if asked.backtest else None,
+        "backtest": _or_reason(lambda: _backtest(trained, stages), settings.backtest),
     }
 
 
-def _ablation(trained: TrainingArtifacts) -> dict[str, Any]:
+def _or_reason(part: Callable[[], dict[str, Any]], enabled: bool) -> dict[str, Any] | None:
     try:
-        return ablation(trained.candidate, trained.data, trained.block)
+        return part() if enabled else None
     except MargincastError as error:
         return {"not_evaluated": str(error)}
 
@@ -94,16 +86,13 @@ def _folds(trained: TrainingArtifacts) -> list[dict[str, Any]]:
 
 def _backtest(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
     fit_end, calibrate_end, test_end = trained.ends
-    try:
-        return backtest(
-            label_market(trained.config, trained.market, trained.intervals, trained.ruleset),
-            trained.intervals,
-            trained.ruleset,
-            Forecaster(trained.bundle),
-            BacktestSettings(
-                (fit_end, calibrate_end), (calibrate_end, test_end), trained.config.accounts.seed
-            ),
-            stages.within,
-        )
-    except MargincastError as error:
-        return {"not_evaluated": str(error)}
+    return backtest(
+        label_market(trained.config, trained.market, trained.intervals, trained.ruleset),
+        trained.intervals,
+        trained.ruleset,
+        Forecaster(trained.bundle),
+        BacktestSettings(
+            (fit_end, calibrate_end), (calibrate_end, test_end), trained.config.accounts.seed
+        ),
+        stages.within,
+    )

@@ -6,6 +6,10 @@ from .report import (
     drift_table as drift_table,
     evaluation_tables as evaluation_tables,
     facts as facts,
+    new_table as new_table,
+    number as number,
+    retrain_tables as retrain_tables,
+    show as show,
     write_json as write_json,
 )
 from .surface_report import surface_tables as surface_tables
@@ -18,6 +22,10 @@ __all__ = [
     "drift_table",
     "evaluation_tables",
     "facts",
+    "new_table",
+    "number",
+    "retrain_tables",
+    "show",
     "surface_tables",
     "write_json",
 ]

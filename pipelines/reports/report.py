@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,101 +18,101 @@ from market.core.redaction import redact, redact_all
 console = Console()
 
 _METRICS = ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_base_rate")
+_POLICY_FIGURES = (
+    *("average_margin", "average_collected", "breaches", "shortfall"),
+    *("calls_issued", "calls_in_vain", "coverage", "peak_to_trough"),
+)
 
 
 def write_json(report: Mapping[str, Any], path: Path | None) -> None:
-    """Write a report where it was asked for, without credentials; NaN has no place in it."""
+    """Write a report as JSON, free of credentials; a path of None writes nothing."""
     if path is not None:
         text = json.dumps(redact_all(report), indent=2, allow_nan=False, default=str)
         replace_file(path, text.encode() + b"\n")
 
 
 def bars_line(bars: Mapping[str, Any]) -> None:
-    """What was found wrong in the bars, in one line; nothing where nothing was."""
-    found = {
+    """Print faults of the bars in one line; nothing where there are none."""
+    counts = {
         name: sum(file[name] for file in bars["files"])
         for name in FAULTS
         if name not in ("unsorted", "incomplete", "stale")
     }
-    found["mix-ups"] = sum(pair["verdict"] == "mix-up" for pair in bars["agreements"])
-    wrong = ", ".join(f"{count:,} {name}" for name, count in found.items() if count)
-    if wrong:
+    counts["mix-ups"] = sum(pair["verdict"] == "mix-up" for pair in bars["agreements"])
+    faults = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    if faults:
         rows = sum(file["rows"] for file in bars["files"])
         console.print(
-            f"bars: {wrong} in {rows:,} rows of {len(bars['files'])} files (see margincast data)"
+            f"bars: {faults} in {rows:,} rows of {len(bars['files'])} files (see margincast data)"
         )
 
 
 def evaluation_tables(report: Mapping[str, Any]) -> None:
-    """Every model's figures, one table a horizon."""
+    """Print the metrics of every model, one table a horizon."""
     start, end = report["span"]
     console.print(f"{report['rows']} rows, {start} to {end}, dropped {report['dropped']}")
     for hours, figures in report["horizons"].items():
         low, high = figures["log_loss_skill_ci95"] or (float("nan"), float("nan"))
-        table = Table(
-            padding=(0, 0),
-            title=f"{hours} h: base rate {figures['base_rate']:.3%}, skill against "
+        table = new_table(
+            f"{hours} h: base rate {figures['base_rate']:.3%}, skill against "
             f"{figures['best_baseline']} {figures['log_loss_skill']:+.2%} "
             f"[{low:+.2%}, {high:+.2%}]",
+            ("model",),
+            [metric.replace("_", " ") for metric in _METRICS],
+            padding=(0, 0),
         )
-        table.add_column("model", no_wrap=True)
-        for name in _METRICS:
-            table.add_column(name.replace("_", " "), justify="right", overflow="fold")
+        table.columns[0].no_wrap = True
         for name, values in figures["models"].items():
-            cells = [_cell(values and values[metric]) for metric in _METRICS]
-            table.add_row(name, *cells)
+            table.add_row(name, *(number(values and values[metric]) for metric in _METRICS))
         console.print(table)
 
 
-def backtest_table(report: Mapping[str, Any]) -> None:
-    """Every policy at the budget."""
-    table = Table(title=f"add-on policies at average margin {report['budget']:.4f}")
-    names = (
-        "average_margin",
-        "average_collected",
-        "breaches",
-        "shortfall",
-        "calls_issued",
-        "calls_in_vain",
-        "coverage",
-        "peak_to_trough",
+def retrain_tables(report: Mapping[str, Any]) -> None:
+    """Print the evaluation and the verdict of a retraining."""
+    evaluation_tables(report["evaluation"])
+    facts(
+        "retrain", {k: report[k] for k in ("verdict", "reasons", "bundle", "champion", "seconds")}
     )
-    table.add_column("policy")
-    for name in names:
-        table.add_column(name, justify="right")
+
+
+def backtest_table(report: Mapping[str, Any]) -> None:
+    """Print the figures of every policy at the budget."""
+    title = f"add-on policies at average margin {report['budget']:.4f}"
+    table = new_table(title, ("policy",), _POLICY_FIGURES)
     for policy, figures in report["policies"].items():
         mark = "" if figures["matched"] else " (unmatched)"
-        table.add_row(policy + mark, *(_cell(figures.get(name)) for name in names))
+        table.add_row(policy + mark, *(number(figures.get(name)) for name in _POLICY_FIGURES))
     console.print(table)
 
 
 def drift_table(report: Mapping[str, Any]) -> None:
-    """Monitors that are not stable, and how many are; the rest is in the JSON."""
+    """Print the monitors that are not stable, and how many are; the JSON holds all."""
     if report["verdict"] == "unavailable":
         console.print(escape(f"drift: unavailable, {report['reason']}"))
         return
     monitors = report["monitors"].values()
     shown = [monitor for monitor in monitors if monitor["verdict"] != "stable"]
     span = report["current"]
-    table = Table(
-        title=f"drift: {report['verdict']}; {len(monitors) - len(shown)} of {len(monitors)} "
-        f"monitors stable, {span['rows']} rows, {span['span'][0]} to {span['span'][1]}"
-    )
     names = ("reference", "current", "effect", "floor", "p_holm")
-    for name in ("monitor", "kind", *names, "verdict"):
-        table.add_column(name, justify="right" if name in names else "left", overflow="fold")
+    table = new_table(
+        f"drift: {report['verdict']}; {len(monitors) - len(shown)} of {len(monitors)} "
+        f"monitors stable, {span['rows']} rows, {span['span'][0]} to {span['span'][1]}",
+        ("monitor", "kind"),
+        names,
+    )
+    table.add_column("verdict", overflow="fold")
     for monitor in shown:
-        cells = (_cell(monitor[name]) for name in names)
+        cells = (number(monitor[name]) for name in names)
         table.add_row(monitor["name"], monitor["kind"], *cells, monitor["verdict"])
     console.print(table)
 
 
 def drift_line(drift: Mapping[str, Any] | None, change: Mapping[str, Any] | None) -> None:
-    """Champion's drift and what the challenger changes, a line each; nothing without a champion."""
+    """Print the champion's drift and the challenger's changes, a line each if there is one."""
     if drift is not None:
-        found = ", ".join(drift["drifted"]) or drift.get("reason", "")
-        said = f"drift of the champion: {drift['verdict']}{found and f' ({found})'}"
-        console.print(escape(said))
+        detail = ", ".join(drift["drifted"]) or drift.get("reason", "")
+        line = f"drift of the champion: {drift['verdict']}{detail and f' ({detail})'}"
+        console.print(escape(line))
     if change is not None and change["material"] is not None:
         add_on, total = change["add_on_over_initial_margin"], change["total_requirement"]
         console.print(
@@ -123,15 +123,32 @@ def drift_line(drift: Mapping[str, Any] | None, change: Mapping[str, Any] | None
 
 
 def facts(title: str, values: Mapping[str, Any]) -> None:
-    """A few named values."""
+    """Print named values."""
     table = Table(title=title, show_header=False)
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")  # a digest that is cut is of no use
+    table.add_column(overflow="fold")  # a digest is printed whole
     for name, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value, default=str)
         table.add_row(escape(name), escape(redact(text)))
     console.print(table)
 
 
-def _cell(value: float | None) -> str:
+def show(title: str, report: Mapping[str, Any], path: Path | None) -> None:
+    """Print a report as named values and write it as JSON."""
+    facts(title, report)
+    write_json(report, path)
+
+
+def new_table(title: str, texts: Sequence[str], numbers: Sequence[str], **style: Any) -> Table:
+    """A table with columns of text, then columns of numbers; long cells are folded, never cut."""
+    table = Table(title=title, **style)
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", overflow="fold")
+    return table
+
+
+def number(value: float | None) -> str:
+    """A number to four significant digits; a dash for None."""
     return "-" if value is None else f"{value:.4g}"

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from pipelines.reports.report import console
+from pipelines.reports.report import console, new_table, number
 
 _COLOURS = {"promoted": "green", "kept": "yellow", "refused": "red", "failed": "red"}
 MODEL = "margincast"
@@ -36,7 +36,7 @@ def review_report(report: Mapping[str, Any]) -> None:
             f"{champion['created']}"
         )
         if not comparison["same_rows"]:
-            lines.append("They were judged on different rows: only paired gates compare alike.")
+            lines.append("They were evaluated on different rows: only paired gates compare them.")
     console.print(Panel("\n".join(lines), title="review", border_style=colour))
     console.print(_figures(newest, champion if comparison else None))
     if comparison:
@@ -47,27 +47,26 @@ def review_report(report: Mapping[str, Any]) -> None:
 
 
 def _figures(newest: Mapping[str, Any], champion: Mapping[str, Any] | None) -> Table:
-    who = [("champion", champion)] if champion else []
+    runs = {"newest": newest} if champion is None else {"champion": champion, "newest": newest}
     table = Table(title="figures by horizon")
     table.add_column("h", justify="right")
-    table.add_column("who")
+    table.add_column("model")
     table.add_column("log loss", justify="right", no_wrap=True)
     table.add_column("best baseline", overflow="fold")
     table.add_column("skill, 95% interval", justify="right", no_wrap=True)
     table.add_column("pred/obs", justify="right", no_wrap=True)
     for hours in newest["log_loss"]:
-        for role, one in [*who, ("newest", newest)]:
-            if hours not in one["log_loss"]:
+        for role, run in runs.items():
+            if hours not in run["log_loss"]:
                 continue
-            best = one["best_baseline"][hours]
-            low, high = one["log_loss_skill_ci95"][hours] or (None, None)
+            low, high = run["log_loss_skill_ci95"][hours] or (None, None)
             table.add_row(
                 hours,
                 role,
-                _number(one["log_loss"][hours][MODEL]),
-                best,
-                f"{_percent(one['log_loss_skill'][hours])}, {_percent(low)} {_percent(high)}",
-                _number(one["predicted_over_observed"][hours]),
+                number(run["log_loss"][hours][MODEL]),
+                run["best_baseline"][hours],
+                f"{_percent(run['log_loss_skill'][hours])}, {_percent(low)} {_percent(high)}",
+                number(run["predicted_over_observed"][hours]),
             )
         table.add_section()
     return table
@@ -75,16 +74,13 @@ def _figures(newest: Mapping[str, Any], champion: Mapping[str, Any] | None) -> T
 
 def _differences(comparison: Mapping[str, Any]) -> None:
     if comparison["paired"]:
-        table = Table(title="on the same rows")
-        for name in ("gate", "skill against the champion", "result"):
-            table.add_column(name, justify="right" if name.startswith("skill") else "left")
+        table = new_table("on the same rows", ("gate",), ("skill against the champion",))
+        table.add_column("result")
         for name, gate in comparison["paired"].items():
             table.add_row(name, _percent(gate["value"]), _mark(gate["passed"]))
         console.print(table)
     if comparison["differences"]:
-        table = Table(title="made from, where it differs")
-        for name in ("what", "champion", "newest"):
-            table.add_column(name, overflow="fold")
+        table = new_table("differences of their inputs", ("what", "champion", "newest"), ())
         for item in comparison["differences"]:
             cells = (item["what"], item["champion"], item["challenger"])
             table.add_row(*map(escape, cells))
@@ -100,17 +96,13 @@ def _gates(newest: Mapping[str, Any], champion: Mapping[str, Any] | None) -> Non
     }
     passed = sum(newest["gates"].values())
     console.print(f"gates: {passed} of {len(newest['gates'])} passed")
-    for name, own in shown.items():
-        was = f" (champion: {_mark(before[name])})" if name in before else ""
-        console.print(f"  {_mark(own)} {escape(name)}{was}")
+    for name, result in shown.items():
+        earlier = f" (champion: {_mark(before[name])})" if name in before else ""
+        console.print(f"  {_mark(result)} {escape(name)}{earlier}")
 
 
 def _mark(passed: bool) -> str:
     return "[green]passed[/]" if passed else "[red]failed[/]"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
 
 
 def _percent(value: float | None) -> str:

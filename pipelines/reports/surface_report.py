@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
-
-from pipelines.reports.report import console
+from pipelines.reports.report import console, new_table
 
 _COLUMNS = (
     ("tenor", "tenor", ""),
@@ -25,16 +23,16 @@ _COLUMNS = (
 
 
 def surface_tables(report: Mapping[str, Any]) -> None:
-    """One table an exchange: medians of its slices by tenor, errors in half widths, arbitrage
-    before the repair; then each failure."""
+    """Print one table an exchange (medians of its slices by tenor, errors in half widths,
+    arbitrage before the repair), then each failure."""
     for file in report["files"]:
-        table = Table(
-            padding=(0, 0),
-            title=f"{file['exchange']}: {file['slices']} slices of {file['quality']['rows']:,} "
+        table = new_table(
+            f"{file['exchange']}: {file['slices']} slices of {file['quality']['rows']:,} "
             f"rows in {file['seconds']:.1f} s",
+            (),
+            [name for name, _, _ in _COLUMNS],
+            padding=(0, 0),
         )
-        for name, _, _ in _COLUMNS:
-            table.add_column(name, justify="right", overflow="fold")
         for line in report["summary"]:
             if line["exchange"] == file["exchange"]:
                 cells = (
@@ -43,9 +41,11 @@ def surface_tables(report: Mapping[str, Any]) -> None:
                 )
                 table.add_row(*cells)
         console.print(table)
-    left = sum(line["butterflies_after"] + line["calendars_after"] for line in report["summary"])
+    arbitrage = sum(
+        line["butterflies_after"] + line["calendars_after"] for line in report["summary"]
+    )
     failed = [entry for entry in report["slices"] if entry["failure"] is not None]
-    console.print(f"{left} slices with arbitrage after repair, {len(failed)} failed")
+    console.print(f"{arbitrage} slices with arbitrage after repair, {len(failed)} failed")
     for entry in failed[:20]:
         console.print(
             f"{entry['exchange']} {entry['underlying']} {entry['snapshot']} to {entry['expiry']}: "

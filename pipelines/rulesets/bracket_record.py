@@ -1,4 +1,4 @@
-"""A record of the brackets that a venue listed, change by change."""
+"""Read a record of a venue's brackets, change by change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = (
     *("maintenance_margin_rate", "max_leverage"),
 )
 SETTLED_IN = ("USDT", "USDC", "BUSD", "USD")
-"""Coins in which a notional is taken as one in the settlement currency."""
+"""Coins whose notionals count as ones in the settlement currency."""
 
 Tier = tuple[Any, ...]
 """The columns of `COLUMNS` from ``tier`` on, None where a value is missing."""
@@ -36,18 +36,18 @@ _PLAIN = re.compile(r"([A-Za-z0-9]+)(_[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class BracketRecord:
-    """What was listed when.
+    """Brackets by time of listing.
 
     Attributes
     ----------
     listings:
-        Brackets by symbol, as first shown at each time in nanoseconds, times rising.
+        Brackets by symbol at the time, in nanoseconds, of their first listing; times rise.
     rows:
-        How many rows were read.
+        Number of rows read.
     left_out:
-        Rows of contracts that have no place here, by reason and name in the record.
+        Number of rows of unsupported contracts, by reason and name in the record.
     bad:
-        Tables that were refused: symbol, time, how many rows, and why.
+        Refused tables: symbol, time, number of rows, and reason.
     """
 
     listings: Mapping[int, Mapping[str, tuple[Bracket, ...]]]
@@ -63,41 +63,38 @@ def read_brackets(source: Path) -> BracketRecord:
     ----------
     source:
         Columns ts, symbol, tier (from 1), min_notional, max_notional, maintenance_margin_rate
-        (a share) and max_leverage; others are ignored. All tiers of a symbol stand under the time
-        at which a change of any was first shown. The names ``BTC/USDT`` and ``BTC/USDT:USDT`` are
-        both BTCUSDT.
+        (a share) and max_leverage; others are ignored. A change of any tier lists all tiers of the
+        symbol anew. The names ``BTC/USDT`` and ``BTC/USDT:USDT`` are both BTCUSDT.
 
     A tier's initial rate is 1 / max_leverage. The bound of the last tier, above which a venue
-    takes no position, is dropped: brackets go on.
+    takes no position, is dropped.
 
     Raises
     ------
     DataError
-        The file cannot be read, lacks a column, or holds no sound table.
+        The file cannot be read, lacks a column, or has no valid table.
     """
     rows = _read(source)
     left_out: dict[str, Counter[str]] = defaultdict(Counter)
     tables: dict[tuple[int, str], dict[str, list[Tier]]] = defaultdict(dict)
-    for moment, listed, *tier in rows:
-        name, reason = _name(listed)
-        if reason:
-            left_out[reason][str(listed)] += 1
-        elif moment is None:
-            left_out["no time"][str(listed)] += 1
+    for time, symbol, *tier in rows:
+        name, reason = _bar_symbol(symbol)
+        if reason or time is None:
+            left_out[reason or "no time"][str(symbol)] += 1
         else:
-            tables[moment, name].setdefault(str(listed), []).append(tuple(tier))
+            tables[time, name].setdefault(str(symbol), []).append(tuple(tier))
     listings: dict[int, dict[str, tuple[Bracket, ...]]] = {}
     bad: list[dict[str, Any]] = []
-    for (moment, name), found in sorted(tables.items()):
-        brackets, reason = _merge(found)
+    for (time, name), tiers in sorted(tables.items()):
+        brackets, reason = _merge(tiers)
         if reason:
-            count = sum(map(len, found.values()))
-            bad.append({"symbol": name, "ts": format_time(moment), "rows": count, "reason": reason})
+            count = sum(map(len, tiers.values()))
+            bad.append({"symbol": name, "ts": format_time(time), "rows": count, "reason": reason})
             continue
-        listings.setdefault(moment, {})[name] = brackets
+        listings.setdefault(time, {})[name] = brackets
     if not listings:
         first = f"; the first: {bad[0]['symbol']}, {bad[0]['reason']}" if bad else ""
-        raise DataError(f"{source} holds no sound table of brackets{first}")
+        raise DataError(f"{source} has no valid table of brackets{first}")
     return BracketRecord(
         listings,
         len(rows),
@@ -133,23 +130,22 @@ def _read(source: Path) -> list[tuple[Any, ...]]:
 
 
 def _times(table: pa.Table, source: Path) -> list[int | None]:
-    known = np.asarray(pc.is_valid(table["ts"]))
-    times = np.zeros(len(known), dtype=np.int64)
-    times[known] = timestamps(table.select(["ts"]).filter(pa.array(known)), "ts", source)
-    return [t if k else None for t, k in zip(times.tolist(), known.tolist(), strict=True)]
+    valid = np.asarray(pc.is_valid(table["ts"]))
+    times = iter(timestamps(table.select(["ts"]).filter(pa.array(valid)), "ts", source).tolist())
+    return [next(times) if known else None for known in valid.tolist()]
 
 
-def _name(listed: object) -> tuple[str, str]:
-    """Bar symbol of a name in the record, or why it has none."""
-    if not isinstance(listed, str) or not listed:
+def _bar_symbol(symbol: object) -> tuple[str, str]:
+    """Bar symbol of a symbol in the record, or why it has none."""
+    if not isinstance(symbol, str) or not symbol:
         return "", "no symbol"
-    plain = _PLAIN.fullmatch(listed)
+    plain = _PLAIN.fullmatch(symbol)
     if plain is not None:
         return plain[1], "dated contract" if plain[2] else ""
-    found = _SYMBOL.fullmatch(listed)
-    if found is None:
+    parts = _SYMBOL.fullmatch(symbol)
+    if parts is None:
         return "", "a symbol of another form than BTC/USDT or BTC/USDT:USDT"
-    base, quote, settled, delivery = found.groups()
+    base, quote, settled, delivery = parts.groups()
     if delivery:
         return "", "dated contract"
     if quote not in SETTLED_IN or settled not in (None, quote):
@@ -158,14 +154,13 @@ def _name(listed: object) -> tuple[str, str]:
 
 
 def _merge(rows: Mapping[str, list[Tier]]) -> tuple[tuple[Bracket, ...], str]:
-    """The one table that a symbol has at a time, or what is wrong with it."""
+    """The table of a symbol at one time, or the reason to refuse it."""
     tables = [_brackets(table) for table in rows.values()]
     for _, reason in tables:
         if reason:
             return (), reason
     if any(brackets != tables[0][0] for brackets, _ in tables):
-        names = " and ".join(rows)
-        return (), f"different brackets under the names {names}"
+        return (), f"different brackets under the names {' and '.join(rows)}"
     return tables[0][0], ""
 
 

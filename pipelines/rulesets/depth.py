@@ -22,11 +22,11 @@ from market.core.parquet_columns import floats, timestamps
 Floats = npt.NDArray[np.float64]
 
 SIZES: Mapping[str, float] = {"1k": 1e3, "10k": 1e4, "100k": 1e5, "1m": 1e6}
-"""Notionals whose slippage the source quotes, by the ending of its columns."""
+"""Notionals with a quoted slippage, by the suffix of their columns."""
 
 BASIS_POINT = 1e-4
 FEWEST_BOOKS = 100
-"""Books of a coin below which no quantile is taken."""
+"""A coin with fewer order books has no figures."""
 
 _SIDES = ("ask", "bid")
 _SLIPPAGES = [f"{side}_slip_{size}" for side in _SIDES for size in SIZES]
@@ -37,14 +37,12 @@ _COLUMNS = ["ts", "exchange", "ticker", "spread_bps", "is_aggregated_estimate"]
 def write_depth(source: Path, out: Path, quantile: float = 0.95) -> dict[str, Any]:
     """Write ``[floors.liquidity.depth]`` tables for a rule set, with their provenance.
 
-    A book is one row: one venue and coin at one minute. Left out are rows without a spread and
-    books of aggregated price levels, whose spread is the rounding of the levels. For each coin,
-    over the books of all venues together, the figure is the given quantile of the half-spread
-    and, by size, of the dearer side's slippage from the mid price. A size that a book cannot fill
-    costs more there than any that is filled; a size that more than ``1 - quantile`` of the books
-    cannot fill has no figure and ends the curve. Costs are made to rise with size.
-
-    The curve of the other coins is the dearest of the measured ones at every size.
+    A book is one row: one venue and coin at one minute. Rows without a spread and books of
+    aggregated price levels, whose spread is their rounding, are left out. The figures of a coin
+    are quantiles, over the books of all venues, of the half-spread and, by size, of the dearer
+    side's slippage from the mid price. A size that a book cannot fill counts as infinitely dear; a
+    size that more than ``1 - quantile`` of the books cannot fill ends the curve. Costs are made to
+    rise with size. The curve of other coins is the dearest measured one at every size.
 
     Parameters
     ----------
@@ -70,33 +68,33 @@ def write_depth(source: Path, out: Path, quantile: float = 0.95) -> dict[str, An
         raise DataError(f"quantile is {quantile}; expected a number above 0 and below 1")
     books, digest = _read(source)
     quoted = books.filter(pc.is_valid(books["spread_bps"]))
-    kept = quoted.filter(pc.invert(quoted["is_aggregated_estimate"]))
-    if not len(kept):
+    used = quoted.filter(pc.invert(quoted["is_aggregated_estimate"]))
+    if not len(used):
         raise DataError(f"{source} has no order book with a spread; give one that has")
     curves: dict[str, dict[str, Any]] = {}
-    coins = sorted(pc.unique(kept["ticker"]).to_pylist(), key=str)
+    coins = sorted(pc.unique(used["ticker"]).to_pylist(), key=str)
     for coin in coins:
         if not str(coin).isalnum():
             raise DataError(f"{source} has the ticker {coin!r}; expected letters and digits")
-        of_coin = kept.filter(pc.equal(kept["ticker"], coin))
-        if len(of_coin) >= FEWEST_BOOKS:
-            curves[coin] = _curve(str(coin), of_coin, quantile)
+        coin_books = used.filter(pc.equal(used["ticker"], coin))
+        if len(coin_books) >= FEWEST_BOOKS:
+            curves[coin] = _curve(str(coin), coin_books, quantile)
     if not curves:
         raise DataError(
             f"no coin in {source} has {FEWEST_BOOKS} order books with a spread; give a longer "
             "record"
         )
-    times = timestamps(kept, "ts", source)
+    times = timestamps(used, "ts", source)
     report = {
         "source": source.name,
         "sha256": digest,
         "first": format_time(int(times.min())),
         "last": format_time(int(times.max())),
-        "venues": sorted(pc.unique(kept["exchange"]).to_pylist()),
+        "venues": sorted(pc.unique(used["exchange"]).to_pylist()),
         "rows": {
             "read": len(books),
             "without_spread": len(books) - len(quoted),
-            "aggregated_levels": len(quoted) - len(kept),
+            "aggregated_levels": len(quoted) - len(used),
             "used": sum(curve["books"] for curve in curves.values()),
         },
         "too_few_books": [coin for coin in coins if coin not in curves],
@@ -109,11 +107,11 @@ def write_depth(source: Path, out: Path, quantile: float = 0.95) -> dict[str, An
 
 
 def _read(source: Path) -> tuple[pa.Table, str]:
-    """The rows that are needed, and the SHA-256 over the files in order of their names."""
+    """The columns of the books, and the SHA-256 over the files in order of their names."""
     files = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
     if not files:
         raise DataError(f"{source} holds no parquet file; give the folder or file of the books")
-    wanted = _COLUMNS + _SLIPPAGES + _FILLS
+    columns = _COLUMNS + _SLIPPAGES + _FILLS
     digest = hashlib.sha256()
     tables = []
     for file in files:
@@ -122,9 +120,9 @@ def _read(source: Path) -> tuple[pa.Table, str]:
             table = pq.ParquetFile(file).read()
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{file} is not a parquet file that can be read: {error}") from error
-        if missing := [name for name in wanted if name not in table.column_names]:
+        if missing := [name for name in columns if name not in table.column_names]:
             raise DataError(f"{file} lacks the columns {', '.join(missing)}")
-        tables.append(table.select(wanted))
+        tables.append(table.select(columns))
     try:
         return pa.concat_tables(tables, promote_options="permissive"), digest.hexdigest()
     except pa.ArrowException as error:
@@ -133,25 +131,25 @@ def _read(source: Path) -> tuple[pa.Table, str]:
 
 def _curve(coin: str, books: pa.Table, quantile: float) -> dict[str, Any]:
     """Half-spread and slippage points of one coin, as shares of the notional."""
-    half_spread = floats(books, "spread_bps", Path(coin)) / 2.0
-    highest = _quantile(half_spread, quantile) * BASIS_POINT
+    spreads = floats(books, "spread_bps", Path(coin)) / 2.0
+    half_spread = _quantile(spreads, quantile) * BASIS_POINT
     points = []
-    median = {"half_spread": _quantile(half_spread, 0.5) * BASIS_POINT}
-    floor = highest
+    median = {"half_spread": _quantile(spreads, 0.5) * BASIS_POINT}
+    highest = half_spread
     for name, notional in SIZES.items():
         cost = np.maximum(*(_side_cost(books, side, name) for side in _SIDES))
-        at = _quantile(cost, quantile) * BASIS_POINT
-        if not math.isfinite(at):
+        slippage = _quantile(cost, quantile) * BASIS_POINT
+        if not math.isfinite(slippage):
             break
-        floor = max(floor, at)
-        points.append([notional, floor])
+        highest = max(highest, slippage)
+        points.append([notional, highest])
         median[name] = _quantile(cost, 0.5) * BASIS_POINT
     if not points:
         raise DataError(
             f"more than {1 - quantile:.0%} of the books of {coin} cannot fill "
             f"{next(iter(SIZES.values())):,.0f}; choose a lower quantile"
         )
-    return {"books": len(books), "half_spread": highest, "slippage": points, "median": median}
+    return {"books": len(books), "half_spread": half_spread, "slippage": points, "median": median}
 
 
 def _side_cost(books: pa.Table, side: str, size: str) -> Floats:
@@ -162,7 +160,7 @@ def _side_cost(books: pa.Table, side: str, size: str) -> Floats:
 
 
 def _quantile(values: Floats, quantile: float) -> float:
-    """Linear between order statistics; infinite as soon as one of the two is."""
+    """Linear between two order statistics; infinite if one of the two is."""
     ordered = np.sort(values)
     place = quantile * (len(ordered) - 1)
     low = math.floor(place)

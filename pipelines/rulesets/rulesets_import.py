@@ -1,4 +1,4 @@
-"""Dated versions of a rule set, made from a record of the brackets that a venue listed."""
+"""Write dated versions of a rule set from a record of a venue's brackets."""
 
 from __future__ import annotations
 
@@ -36,36 +36,35 @@ def import_rulesets(
 ) -> dict[str, Any]:
     """Write one TOML file for each time at which the brackets in force changed.
 
-    A version holds from the time at which the record first shows it to that of the next one; the
-    last one is open. A record is refreshed some days after a change, so each version begins late,
-    never early: what was not yet known is not applied. A symbol keeps its brackets until the
-    record lists others; nothing tells of a symbol that was taken off. Listing the same brackets
-    again, under a new name too, is no change.
+    A version is in force from its first listing to that of the next version; the last one is open.
+    Records are refreshed some days after a change, so a version starts late, never early. A symbol
+    keeps its brackets until others are listed; the record does not show delistings. Listing the
+    same brackets again, under a new name too, is no change.
 
     Parameters
     ----------
     source:
         See `pipelines.rulesets.bracket_record.read_brackets`.
     out:
-        Folder of the versions: new, or one that an import wrote, which is then replaced as a whole.
-        `margin.rules.history.load_history` reads it.
+        Folder for `margin.rules.history.load_history`: new, or one of an import, which is then
+        replaced as a whole.
     base:
-        Rule set, by name or path, that gives the brackets of symbols which the record does not
-        list, the quantum, the basis of the initial margin and all tables but ``[tier]``. Its own
-        symbols and classes are left out.
+        Rule set, by name or path, with the brackets of symbols that the record does not list, the
+        quantum, the basis of the initial margin and all tables but ``[tier]``. Its symbols and
+        classes are left out.
     name:
-        Of the rule set; the base's unless given.
+        Name of the rule set; by default that of the base.
     symbols:
-        Bar symbols to keep; empty: all.
+        Bar symbols to import; empty: all.
 
     Returns
     -------
-    Provenance, counts and the versions as written. The same arguments write the same bytes.
+    Provenance, counts and the versions. The same arguments write the same bytes.
 
     Raises
     ------
     DataError
-        The source is no record of brackets, lacks a symbol asked for, or `out` holds other files.
+        The source is no record of brackets, lacks one of `symbols`, or `out` holds other files.
     RuleSetError
         The base is unknown or of another engine.
     """
@@ -77,12 +76,12 @@ def import_rulesets(
     files: dict[str, bytes] = {}
     versions: list[RuleSet] = []
     reported: list[dict[str, Any]] = []
-    for i, (moment, tables, counts) in enumerate(steps):
+    for i, (start, tables, counts) in enumerate(steps):
         end = steps[i + 1][0] if i + 1 < len(steps) else None
-        ruleset = _version(rules, name or rules.name, moment, end, tables, source.name, digest)
-        file = f"{_stamp(moment)}.toml"
+        ruleset = _version(rules, name or rules.name, start, end, tables, source.name, digest)
+        file = ruleset.effective_from.replace("-", "").replace(":", "") + ".toml"  # sorts by time
         files[file] = (HEADER + "\n" + ruleset_toml(ruleset)).encode()
-        versions.append(_checked(ruleset, files[file], file))
+        versions.append(_check_round_trip(ruleset, files[file], file))
         reported.append(
             {
                 "version": ruleset.version,
@@ -96,7 +95,6 @@ def import_rulesets(
         )
     RuleHistory.of(versions)
     written = _replace_folder(out, files)
-    used = sum(sum(counts.values()) for _, _, counts in steps)
     return {
         "source": source.name,
         "sha256": digest,
@@ -104,7 +102,7 @@ def import_rulesets(
         "base": {"name": rules.name, "version": rules.version, "sha256": rules.sha256},
         "rows": record.rows,
         "times": len(record.listings),
-        "tables": used,
+        "tables": sum(sum(counts.values()) for _, _, counts in steps),
         "left_out": record.left_out,
         "bad": list(record.bad),
         "written": written,
@@ -118,7 +116,7 @@ def ruleset_toml(ruleset: RuleSet) -> str:
 
 
 def _without_nulls(content: Any) -> Any:
-    """The content without absent values, which TOML cannot hold."""
+    """The content without None, which TOML does not have."""
     if isinstance(content, dict):
         return {k: _without_nulls(value) for k, value in content.items() if value is not None}
     return [_without_nulls(value) for value in content] if isinstance(content, list) else content
@@ -135,13 +133,13 @@ def _check_symbols(record: BracketRecord, symbols: Sequence[str], source: Path) 
 
 
 def _steps(
-    record: BracketRecord, chosen: frozenset[str]
+    record: BracketRecord, symbols: frozenset[str]
 ) -> list[tuple[int, _Tables, dict[str, int]]]:
-    """When the brackets in force changed, to what, and what became of the tables listed then."""
+    """Times of changes, the brackets in force from then on, and counts of the tables listed."""
     steps: list[tuple[int, _Tables, dict[str, int]]] = []
     current: dict[str, tuple[Bracket, ...]] = {}
-    for moment, listing in record.listings.items():
-        listed = {name: own for name, own in listing.items() if not chosen or name in chosen}
+    for time, listing in record.listings.items():
+        listed = {name: table for name, table in listing.items() if not symbols or name in symbols}
         counts = {"new": 0, "changed": 0, "relisted": 0}
         for symbol, brackets in listed.items():
             before = current.get(symbol)
@@ -149,7 +147,7 @@ def _steps(
             counts[kind] += 1
         current = current | listed
         if counts["new"] or counts["changed"]:
-            steps.append((moment, current, counts))
+            steps.append((time, current, counts))
     return steps
 
 
@@ -177,50 +175,44 @@ def _version(
     return ruleset_from_content(content, origin=f"version {since}")
 
 
-def _checked(ruleset: RuleSet, text: bytes, file: str) -> RuleSet:
-    """The rule set as its file will be read."""
-    again = ruleset_from_content(tomllib.loads(text.decode()), origin=file)
-    if again != ruleset:
-        raise RuleSetError(
-            f"{file} would not give back the rule set it was made from; report the source"
-        )
-    return again
-
-
-def _stamp(time: int) -> str:
-    """Time in a file's name: names sort like times."""
-    return format_time(time).replace("-", "").replace(":", "")
+def _check_round_trip(ruleset: RuleSet, text: bytes, file: str) -> RuleSet:
+    """The rule set as read from its file."""
+    parsed = ruleset_from_content(tomllib.loads(text.decode()), origin=file)
+    if parsed != ruleset:
+        raise RuleSetError(f"{file} does not read back as the same rule set; report the source")
+    return parsed
 
 
 def _replace_folder(out: Path, files: Mapping[str, bytes]) -> bool:
-    """Put the folder in place as a whole; False where it holds just these files already."""
+    """Replace the folder as a whole; False if it has exactly these files already."""
     if out.exists():
         if not out.is_dir():
             raise DataError(f"{out} is a file; give a folder for the versions")
-        held = {path.name: path for path in out.iterdir()}
-        for path in held.values():
-            ours = path.suffix == ".toml" and path.is_file()
-            if not (ours and path.read_bytes().startswith(HEADER.encode())):
+        present: dict[str, bytes] = {}
+        for path in out.iterdir():
+            present[path.name] = path.read_bytes() if path.is_file() else b""
+            imported = present[path.name].startswith(HEADER.encode())
+            if path.suffix != ".toml" or not imported:
                 raise DataError(
-                    f"{out} holds {path.name}, which no import wrote; give a folder of its own"
+                    f"{out} holds {path.name}, which no import wrote; give an empty folder"
                 )
-        if {name: path.read_bytes() for name, path in held.items()} == dict(files):
+        if present == dict(files):
             return False
-    made = out.parent / f".{out.name}.{secrets.token_hex(8)}"
+    new = out.parent / f".{out.name}.{secrets.token_hex(8)}"
     try:
         for name, content in files.items():
-            replace_file(made / name, content)
+            replace_file(new / name, content)
         if not out.exists():
-            made.rename(out)
+            new.rename(out)
             return True
-        before = made.with_name(f"{made.name}.before")
-        out.rename(before)
+        old = new.with_name(f"{new.name}.before")
+        out.rename(old)
         try:
-            made.rename(out)
+            new.rename(out)
         except BaseException:
-            before.rename(out)
+            old.rename(out)
             raise
-        shutil.rmtree(before)
+        shutil.rmtree(old)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
     return True

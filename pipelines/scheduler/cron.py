@@ -27,12 +27,12 @@ _FIELD = re.compile(rf"(?:[0-9*,/-]|{_NAMES})+", re.IGNORECASE)
 
 
 def parse_cron(line: str) -> dict[str, tuple[int, ...]]:
-    """The numbers that each field of a cron line names; an empty tuple where it names all.
+    """The numbers of each field of a cron line; an empty tuple stands for all.
 
-    Fields are minute, hour, day of month, month, weekday; a sixth in front gives seconds, else
-    second 0 is meant. A field is a list of ``*``, ``a``, ``a-b``, each with ``/step``. Months and
-    weekdays may be named; weekday 0 and 7 are Sunday. A line that restricts both day of month and
-    weekday is refused: cron takes either day, other programs only days that are both.
+    Fields are minute, hour, day of month, month, weekday, with seconds (else 0) in front. A field
+    is a list of ``*``, ``a``, ``a-b``, each with ``/step``. Months and weekdays may be names;
+    weekdays 0 and 7 are Sunday. A line that restricts both day of month and weekday is refused:
+    cron starts on either day, other programs only on days that are both.
 
     Raises
     ------
@@ -64,14 +64,13 @@ def parse_cron(line: str) -> dict[str, tuple[int, ...]]:
 
 
 def _expand(line: str, position: int, field: str) -> tuple[int, ...]:
-    """The numbers of one field, by croniter; its extensions to cron (``l``, ``#``, ``r``) are
-    refused."""
-    alone = ["*"] * len(_RANGES)
-    alone[position] = field
+    """The numbers of one field, without croniter's extensions (``l``, ``#``, ``r``)."""
+    fields = ["*"] * len(_RANGES)
+    fields[position] = field
     try:
         if not _FIELD.fullmatch(field):
             raise ValueError(field)
-        expanded, _ = croniter.expand(" ".join(alone), second_at_beginning=True)
+        expanded, _ = croniter.expand(" ".join(fields), second_at_beginning=True)
     except (CroniterError, ValueError):
         name, numbers = list(_RANGES.items())[position]
         raise ConfigError(

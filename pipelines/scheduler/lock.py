@@ -1,9 +1,9 @@
-"""One job at a time: a lock that the operating system frees with its process.
+"""One job at a time: a lock file that the operating system releases with its process.
 
-The lock is the kernel's, not the file: a process that dies, by whatever signal, holds it no more,
-and the file that stays behind means nothing. The text in the file tells people who holds it. On a
-network file system locks may not reach other machines: keep the folder local, or run the job on
-one machine only.
+The kernel holds the lock: it is released when the process ends, by whatever signal, and a file
+that is left over locks nothing. The text in the file names the process for people. On a network
+file system locks may not reach other machines: keep the folder local, or run the job on one
+machine only.
 
 Reference: filelock documentation, ``FileLock``; Linux manual pages, flock(2).
 """
@@ -29,12 +29,12 @@ RETRAIN_LOCK = "retrain.lock"
 
 @contextmanager
 def exclusive(path: Path, job: str) -> Iterator[None]:
-    """Hold a lock file; the kernel frees it when the process ends, however it ends.
+    """Hold a lock file.
 
     Raises
     ------
     BusyError
-        Another process holds it; the message names it.
+        Another process holds it; the message names that process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
@@ -50,7 +50,7 @@ def exclusive(path: Path, job: str) -> Iterator[None]:
         path.write_text(json.dumps(holder), encoding="utf-8")
         yield
     finally:
-        with suppress(OSError):  # a free lock names nobody
+        with suppress(OSError):  # a free lock names no process
             os.truncate(path, 0)
         lock.release()
 
@@ -67,7 +67,7 @@ def is_held(path: Path) -> bool:
 
 
 def _holder(path: Path) -> str:
-    """Who holds it, as far as the file says: it is for people, the lock does not rest on it."""
+    """The process that the file names."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
         return f"process {int(holder['pid'])} on {holder['host']} since {holder['since']}"

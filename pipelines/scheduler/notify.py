@@ -1,11 +1,11 @@
-"""Telling others of a verdict: one JSON object to a command's stdin or to a webhook.
+"""Notifications of a verdict: one JSON object to the stdin of a command or to a webhook.
 
-A message is told at most once a channel and `attempts`; what failed is said on stderr and stands
-in the ledger (kind ``notification``), and never fails the job it reports on.
+A command gets a message once, a webhook at most `attempts` times. Failures are logged on stderr
+and recorded in the ledger (kind ``notification``), and never fail the job.
 
 The webhook carries ``Margincast-Signature: sha256=<hex>``, the HMAC-SHA256 of the body under the
-secret in MARGINCAST_NOTIFY_SECRET; without a secret it is sent unsigned, and the record says so.
-The body names the time and an id, so that a receiver can refuse a message it has seen.
+secret in MARGINCAST_NOTIFY_SECRET; without a secret it is sent unsigned, and recorded as such.
+The body has a time and an id, so that a receiver can refuse a duplicate.
 
 Reference: RFC 2104 (HMAC).
 """
@@ -38,24 +38,28 @@ SECRET = "MARGINCAST_NOTIFY_SECRET"  # noqa: S105  the variable's name
 SIGNATURE = "Margincast-Signature"
 
 _COMMAND_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+_REPORT_KEYS = (
+    *("bundle", "champion_before", "champion", "mlflow_run"),
+    *("data_sha256", "ruleset_sha256", "change"),
+)
 _PAUSE_SECONDS = 0.5
 _SHOWN = 200
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect could lead off the address that was allowed."""
+    """Refuses redirects, which could lead away from the configured address."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def run_and_notify(config: Config, job: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run a job and tell of its verdict, also of its failure; returns its report.
+    """Run a job and send its verdict, or its failure; returns its report.
 
     Raises
     ------
     Exception
-        Whatever the job raises, after it has been told of.
+        Any error of the job, after its notification.
     """
     try:
         report = run()
@@ -68,30 +72,20 @@ def run_and_notify(config: Config, job: str, run: Callable[[], dict[str, Any]]) 
 
 
 def message(job: str, report: Mapping[str, Any]) -> dict[str, Any]:
-    """What is told of a report: verdict, why, which bundle on which data, skill and drift."""
-    drift = report if job == "drift" else report.get("drift")
-    drifted = bool(drift) and drift is not None and drift.get("verdict") == "drift"
+    """The message on a report: verdict, reasons, bundle, data, skill and drift."""
+    drift = (report if job == "drift" else report.get("drift")) or {}
     events = [report["verdict"]] if job == "retrain" or report["verdict"] == "failed" else []
+    if drift.get("verdict") == "drift":
+        events.append("drift")
     evaluation = report.get("evaluation") or {"horizons": {}}
     return {
         "id": new_id(),
         "job": job,
-        "events": [*events, *(["drift"] if drifted else [])],
+        "events": events,
         "sent_at": format_time(time.time_ns() // SECOND * SECOND),
         "verdict": report["verdict"],
         "reasons": list(report.get("reasons", [])),
-        **{
-            key: report.get(key)
-            for key in (
-                "bundle",
-                "champion_before",
-                "champion",
-                "mlflow_run",
-                "data_sha256",
-                "ruleset_sha256",
-                "change",
-            )
-        },
+        **{key: report.get(key) for key in _REPORT_KEYS},
         "log_loss_skill": {
             hours: {
                 "against": figures["best_baseline"],
@@ -107,7 +101,7 @@ def message(job: str, report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def send(config: Config, message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Send a message to whom `[notify]` names; what came of it, one entry a channel."""
+    """Send a message over the channels of `[notify]`; returns the outcome of each."""
     settings = config.notify
     if not set(message["events"]) & set(settings.on):
         return []
@@ -126,14 +120,14 @@ def send(config: Config, message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _run(settings: NotifyConfig, body: bytes) -> dict[str, Any]:
-    kept = {name: os.environ[name] for name in _COMMAND_ENVIRONMENT if name in os.environ}
+    environment = {name: os.environ[name] for name in _COMMAND_ENVIRONMENT if name in os.environ}
     try:
         done = subprocess.run(
             settings.command,
             input=body,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=kept,
+            env=environment,
             timeout=settings.timeout,
             check=False,
         )
@@ -141,15 +135,15 @@ def _run(settings: NotifyConfig, body: bytes) -> dict[str, Any]:
         return _outcome(False, f"no end within {settings.timeout} s", 1)
     except OSError as error:
         return _outcome(False, f"cannot be started ({error.strerror})", 1)
-    except ValueError as error:  # an argument that no program can be given
+    except ValueError as error:  # an argument with a NUL
         return _outcome(False, f"cannot be started ({error})", 1)
-    said = done.stderr.decode(errors="replace").strip()[-_SHOWN:]
-    detail = f"exit {done.returncode}" + (f": {said}" if said else "")
+    output = done.stderr.decode(errors="replace").strip()[-_SHOWN:]
+    detail = f"exit {done.returncode}" + (f": {output}" if output else "")
     return _outcome(done.returncode == 0, detail, 1)
 
 
 def _post(settings: NotifyConfig, body: bytes) -> dict[str, Any]:
-    """Try until it is taken, refused for good (a 4xx but 408 and 429), or tried often enough."""
+    """Post until success, a permanent refusal (4xx except 408 and 429), or the last attempt."""
     secret = os.environb.get(SECRET.encode(), b"")
     headers = {"Content-Type": "application/json", "User-Agent": "margincast"}
     if secret:
@@ -157,14 +151,14 @@ def _post(settings: NotifyConfig, body: bytes) -> dict[str, Any]:
         headers[SIGNATURE] = f"sha256={digest}"
     handlers: list[Any] = [_NoRedirect()]
     if urlsplit(settings.webhook).scheme == "http":
-        handlers.append(urllib.request.ProxyHandler({}))  # this machine itself, by no way round
+        handlers.append(urllib.request.ProxyHandler({}))  # loopback: without a proxy
     opener = urllib.request.build_opener(*handlers)
     detail = ""
     for attempt in range(1, settings.attempts + 1):
         request = urllib.request.Request(settings.webhook, body, headers, method="POST")  # noqa: S310  the scheme is checked by the configuration
         try:
-            with opener.open(request, timeout=settings.timeout) as answer:
-                return _outcome(True, f"status {answer.status}", attempt, signed=bool(secret))
+            with opener.open(request, timeout=settings.timeout) as response:
+                return _outcome(True, f"status {response.status}", attempt, signed=bool(secret))
         except urllib.error.HTTPError as error:
             detail = f"status {error.code}"
             error.close()

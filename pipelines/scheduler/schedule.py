@@ -1,10 +1,9 @@
-"""The scheduler: runs retraining and drift checks when [schedule] says so.
+"""The scheduler: runs retraining and drift checks by the cron lines of [schedule].
 
-APScheduler tells the time; each run is a process of its own, so that its memory is given back and
-its crash is only a failed run. What is planned and what is under way is on disk before it happens
-(`pipelines.scheduler.schedule_state`): after a restart the start that was missed, or the run that
-was cut off, is made up for once, within ``misfire_grace``. Retraining is idempotent, so a run too
-many costs time and nothing else.
+APScheduler keeps the time. Each run is a process, whose memory is returned to the system and whose
+crash is only a failed run. Planned starts and current runs are written to disk first
+(`pipelines.scheduler.schedule_state`): after a restart a missed start or an interrupted run is
+repeated once, within ``misfire_grace``. Retraining is idempotent, so an extra run only costs time.
 
 Reference: APScheduler 3.11, user guide, "Missed job executions and coalescing".
 """
@@ -32,6 +31,7 @@ from apscheduler.events import (
 )
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
+from msgspec.structs import replace
 
 from market.core.errors import ConfigError
 from pipelines.config.config import Config, load_config
@@ -46,15 +46,15 @@ if TYPE_CHECKING:
 FOLDER = "schedule"
 """Folder beside the bundles: state, lock and the newest report of each job."""
 
-OWN_VERDICTS = frozenset({0, 1, 3, 5})
-"""Exit codes with which a job has told of its verdict itself, if it could read its settings."""
+VERDICT_CODES = frozenset({0, 1, 3, 5})
+"""Exit codes of a job that sent its verdict itself, unless it could not read its settings."""
 
 FAILED = 1
 
 _STOP_SECONDS = 10.0
 
 Command = Callable[[str, Path], list[str]]
-"""From the name of a job and the file of its report to an argument vector."""
+"""Argument vector for the name of a job and the file of its report."""
 
 
 def job_lines(config: Config) -> dict[str, str]:
@@ -66,7 +66,7 @@ def job_lines(config: Config) -> dict[str, str]:
 def next_starts(config: Config, count: int) -> dict[str, list[str]]:
     """The next starts of each job, from now, without jitter."""
     zone = ZoneInfo(config.schedule.timezone)
-    found: dict[str, list[str]] = {}
+    starts_by_job: dict[str, list[str]] = {}
     for name, line in job_lines(config).items():
         trigger, at = cron_trigger(line, zone), datetime.now(UTC)
         starts: list[str] = []
@@ -76,18 +76,18 @@ def next_starts(config: Config, count: int) -> dict[str, list[str]]:
                 break
             starts.append(_text(start))
             at = start + timedelta(microseconds=1)
-        found[name] = starts
-    return found
+        starts_by_job[name] = starts
+    return starts_by_job
 
 
 def first_start(
     saved: JobState | None, cron: str, trigger: CronTrigger, now: datetime, *, still_running: bool
 ) -> datetime | None:
-    """The start that a new scheduler begins with; it may lie in the past.
+    """The first start of a new scheduler; it may lie in the past.
 
-    A run that was cut off is due again, unless its process still goes on. Else the start that was
-    planned stands, also if it has passed meanwhile, but none later than the next one from now: a
-    clock that ran ahead would put the job off. Another cron line begins afresh from now.
+    An interrupted run is due again, unless its process is still running. Otherwise the planned
+    start holds, also if it has passed, but not later than the next start from now: the clock may
+    have been ahead. With another cron line the plan starts from now.
     """
     from_now = _start(trigger, now)
     if saved is None or saved.cron != cron or from_now is None:
@@ -105,9 +105,9 @@ class Scheduler:
     config:
         Sections schedule, serving (for the folder) and notify.
     file:
-        The configuration file that the jobs get; None for the defaults.
+        Configuration file of the jobs; None for the defaults.
     command:
-        How a job is started; None for this program's own verbs.
+        Builds the command of a job; None for the verbs of margincast.
 
     Raises
     ------
@@ -134,12 +134,12 @@ class Scheduler:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def run_until_stopped(self) -> dict[str, Any]:
-        """Run jobs until SIGTERM or SIGINT; a run under way is then ended and made up for later.
+        """Run jobs until SIGTERM or SIGINT; a current run is then ended and repeated later.
 
         Raises
         ------
         BusyError
-            Another scheduler works on this folder.
+            Another scheduler uses this folder.
         """
         with exclusive(self._folder / "schedule.lock", "scheduler"):
             state = self._state()
@@ -155,9 +155,9 @@ class Scheduler:
         return state.to_dict()
 
     def run_due(self) -> dict[str, Any]:
-        """Run each job that is due by now and within its grace, once, and plan the next start.
+        """Run each job that is due and within its grace once, and plan its next start.
 
-        The report names the jobs that ran under ``ran``.
+        ``ran`` in the report lists the jobs that ran.
         """
         with exclusive(self._folder / "schedule.lock", "scheduler"):
             state = self._state()
@@ -181,7 +181,7 @@ class Scheduler:
                     ran.append(name)
                 else:
                     state.count(name, "missed")
-                    _log(f"{name}: the start of {_text(start)} is past its grace and given up")
+                    _log(f"{name}: the start of {_text(start)} is past its grace and dropped")
         return {**state.to_dict(), "ran": ran}
 
     @property
@@ -192,31 +192,25 @@ class Scheduler:
         return ScheduleState(self._folder / "state.json")
 
     def _plan(self, state: ScheduleState) -> dict[str, datetime]:
-        """First start of every job, written down before anything runs."""
+        """First start of every job, saved before any job runs."""
         starts: dict[str, datetime] = {}
         state.keep_only(set(self._lines))
         for name, line in self._lines.items():
             cron = f"{line} {self._config.schedule.timezone}"
             saved = state.get(name)
-            goes_on = name == "retrain" and is_held(self._config.serving.bundles / RETRAIN_LOCK)
+            running = name == "retrain" and is_held(self._config.serving.bundles / RETRAIN_LOCK)
             start = first_start(
-                saved, cron, self._triggers[name], datetime.now(UTC), still_running=goes_on
+                saved, cron, self._triggers[name], datetime.now(UTC), still_running=running
             )
             if start is None:
                 raise _never(name, line)
             if saved is not None and saved.running is not None:
-                what = "still goes on by itself" if goes_on else "was cut off and is due again"
-                _log(f"{name}: the run of {saved.running} {what}")
-            kept = saved or JobState(cron=cron, next=_text(start))
+                status = "is still running" if running else "was interrupted and is due again"
+                _log(f"{name}: the run of {saved.running} {status}")
+            planned = saved or JobState(cron=cron, next=_text(start))
             state.put(
                 name,
-                JobState(
-                    cron=cron,
-                    next=_text(start),
-                    last=kept.last,
-                    missed=kept.missed,
-                    skipped=kept.skipped,
-                ),
+                replace(planned, cron=cron, next=_text(start), due=None, running=None, pid=None),
             )
             starts[name] = start
         return starts
@@ -231,11 +225,11 @@ class Scheduler:
             job = clock.get_job(event.job_id)
             if event.code == EVENT_JOB_MISSED:
                 state.count(event.job_id, "missed")
-                _log(f"{event.job_id}: a start is past its grace and given up")
+                _log(f"{event.job_id}: a start is past its grace and dropped")
                 return
             if event.code == EVENT_JOB_MAX_INSTANCES:
                 state.count(event.job_id, "skipped")
-                _log(f"{event.job_id}: the run before still goes on, this start is left out")
+                _log(f"{event.job_id}: the previous run is still going, this start is skipped")
             else:
                 state.change(event.job_id, due=_text(event.scheduled_run_times[-1]))
             if job is not None:
@@ -258,14 +252,14 @@ class Scheduler:
         return clock
 
     def _run(self, state: ScheduleState, name: str) -> None:
-        """One run, from its first trace on disk to its verdict."""
+        """Run a job, from its state on disk to its verdict."""
         started = _now()
         report = self._folder / f"{name}.json"
         report.unlink(missing_ok=True)
         state.change(name, running=started)
         with self._child_lock:
             if self._stopping.is_set():
-                return  # like a run that was cut off: due again
+                return  # due again, like an interrupted run
             child = subprocess.Popen(
                 self._command(name, report), stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -275,30 +269,29 @@ class Scheduler:
         with self._child_lock:
             self._children.pop(name, None)
             if self._stopping.is_set() and code < 0:
-                return  # the state keeps that it was cut off
+                return  # the state still has it as running: interrupted
         self._finish(state, name, started, code, report)
 
     def _finish(
         self, state: ScheduleState, name: str, started: str, code: int, report: Path
     ) -> None:
-        said = _read(report)
-        own = code in OWN_VERDICTS
-        verdict = said.get("verdict") if own else "failed"
+        content = _read(report)
+        has_verdict = code in VERDICT_CODES
+        verdict = content.get("verdict") if has_verdict else "failed"
         saved = state.get(name)
         due = (saved and saved.due) or started
-        bundle = said.get("bundle")
-        last = Finished(due, started, _now(), code, verdict, bundle)
+        last = Finished(due, started, _now(), code, verdict, content.get("bundle"))
         state.change(name, due=None, running=None, pid=None, last=last)
         _log(f"{name}: exit {code}, {verdict or 'no verdict'}")
-        how = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
-        reason = None if own else f"the process of {name} {how} and gave no verdict"
+        end = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
+        reason = None if has_verdict else f"the process of {name} {end} and gave no verdict"
         if code == FAILED:
-            reason = self._unsound_settings()
+            reason = self._config_error()
         if reason is not None:
             send(self._config, message(name, {"verdict": "failed", "reasons": [reason]}))
 
-    def _unsound_settings(self) -> str | None:
-        """Why a job cannot read its settings, and so could tell nobody; None where it can."""
+    def _config_error(self) -> str | None:
+        """Why a job cannot read its settings, and so sent no notification; None if it can."""
         if self._file is None:
             return None
         try:
@@ -330,7 +323,7 @@ def _verbs(file: Path | None) -> Command:
     config = [] if file is None else ["--config", str(file)]
 
     def command(job: str, report: Path) -> list[str]:
-        # -P: the folder the scheduler was started in is no place to import from.
+        # -P: never import from the current folder.
         start = [sys.executable, "-P", "-c", "from pipelines.cli.main import main; main()"]
         return [*start, job, "--json", str(report), *config]
 
@@ -338,7 +331,7 @@ def _verbs(file: Path | None) -> Command:
 
 
 def _last_due(trigger: CronTrigger, start: datetime, now: datetime) -> datetime:
-    """The newest start up to now, from a known one on."""
+    """The newest start from a known one up to now."""
     due = start
     while True:
         following = _start(trigger, due + timedelta(microseconds=1))
@@ -358,10 +351,10 @@ def _never(name: str, line: str) -> ConfigError:
 
 def _read(report: Path) -> dict[str, Any]:
     try:
-        said = json.loads(report.read_bytes())
+        content = json.loads(report.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _text(time: datetime) -> str:

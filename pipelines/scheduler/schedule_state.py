@@ -1,7 +1,7 @@
-"""What a scheduler must remember across restarts, as one JSON file that is whole at every moment.
+"""State of a scheduler across restarts, in one JSON file that is replaced atomically.
 
-APScheduler's own stores keep jobs as pickles, which nothing here may load. The jobs are made anew
-from the configuration at every start; only times and results need to last.
+APScheduler's job stores use pickles, which this project never loads. Jobs are rebuilt from the
+configuration at every start; only times and results are saved.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_BYTES = 2**20
 
 
 class Finished(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A run that ended: when it was due, how it went."""
+    """A finished run: when it was due, its times and its result."""
 
     due: str
     started: str
@@ -31,24 +31,24 @@ class Finished(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class JobState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One job.
+    """State of a job.
 
     Attributes
     ----------
     cron:
-        The line and time zone that `next` was worked out with.
+        Line and time zone from which `next` was computed.
     next:
-        Next start that is planned.
+        Next planned start.
     due:
-        The start that `running` stands for, once it is under way.
+        Planned start of the current run.
     running:
-        When the present run began; a state that is read with this set was cut off in it.
+        When the current run started; if set at a restart, that run was interrupted.
     pid:
-        Process of the present run.
+        Process of the current run.
     last:
-        The newest run that ended.
+        The newest finished run.
     missed, skipped:
-        Starts given up for being later than the grace, and for a run still going.
+        Starts dropped because they were past their grace, or because a run was still going.
     """
 
     cron: str
@@ -67,12 +67,12 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ScheduleState:
-    """The states of all jobs, each change on disk before the next step.
+    """The states of all jobs; every change is written at once.
 
     Raises
     ------
     ConfigError
-        The file is there and damaged.
+        The file exists and is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,13 +91,13 @@ class ScheduleState:
                 raise ValueError(f"format {file.format}, this version reads {_FORMAT}")
         except (msgspec.MsgspecError, ValueError) as error:
             raise ConfigError(
-                f"schedule state {path} is unsound ({error}); remove it to start afresh: a missed "
-                "start is then not made up for"
+                f"schedule state {path} is invalid ({error}); remove it to start anew: a missed "
+                "start is then not repeated"
             ) from error
         self._jobs = dict(file.jobs)
 
     def get(self, job: str) -> JobState | None:
-        """The state of a job; None if it never was scheduled."""
+        """The state of a job; None if it was never scheduled."""
         return self._jobs.get(job)
 
     def put(self, job: str, state: JobState) -> None:
@@ -113,14 +113,14 @@ class ScheduleState:
             self._write()
 
     def count(self, job: str, field: str) -> None:
-        """One more ``missed`` or ``skipped``."""
+        """Increment ``missed`` or ``skipped``."""
         with self._lock:
-            before = self._jobs[job]
-            self._jobs[job] = msgspec.structs.replace(before, **{field: getattr(before, field) + 1})
+            state = self._jobs[job]
+            self._jobs[job] = msgspec.structs.replace(state, **{field: getattr(state, field) + 1})
             self._write()
 
     def keep_only(self, jobs: set[str]) -> None:
-        """Forget jobs that are configured no more."""
+        """Drop jobs that are not configured any more."""
         with self._lock:
             self._jobs = {name: state for name, state in self._jobs.items() if name in jobs}
             self._write()

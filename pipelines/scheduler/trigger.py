@@ -1,4 +1,4 @@
-"""APScheduler's trigger of a cron line; needs the extra ``training``."""
+"""APScheduler's trigger for a cron line; needs the extra ``training``."""
 
 from __future__ import annotations
 
@@ -10,17 +10,7 @@ from pipelines.scheduler.cron import WEEKDAYS, parse_cron
 
 
 def cron_trigger(line: str, zone: tzinfo = UTC, jitter: int = 0) -> CronTrigger:
-    """APScheduler's trigger of a cron line.
-
-    Parameters
-    ----------
-    line:
-        The cron line, see `parse_cron`.
-    zone:
-        Time zone in which the fields are read.
-    jitter:
-        Seconds over which starts are spread.
-    """
+    """The trigger for a cron line in a time zone, with starts spread over `jitter` seconds."""
     numbers = parse_cron(line)
     texts = {name: ",".join(map(str, values)) or "*" for name, values in numbers.items()}
     if numbers["day_of_week"]:

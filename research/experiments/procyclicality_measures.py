@@ -2,8 +2,8 @@
 
 ``python -m research.experiments.procyclicality_measures`` prints the table of `docs/floors.md`. It
 reads hourly closes (``../shared/data``, or the folder given). Each day at 00:00 UTC the floors of
-`emir-tiers` are asked for the margin of one long position of fixed quantity, with none of the three
-measures and with each. Volatilities as the rules see them: newest with a half-life of 72 h, long
+`emir-tiers` give the margin of one long position of fixed quantity, with none of the three
+measures and with each. Volatilities are those of the rules: newest with a half-life of 72 h, long
 over all history so far, stressed the highest week so far. The first year is look-back only.
 """
 

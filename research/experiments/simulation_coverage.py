@@ -157,7 +157,7 @@ def with_floors() -> dict[str, RuleSet]:
 
 
 def read_market(folder: Path, symbols: tuple[str, ...]) -> Market:
-    """The market, its days after the look-back, and the portfolios held through them."""
+    """The market, its days after the look-back, and the portfolios of all these days."""
     outlier_filter = load_ruleset("emir-ccp").price_guard.outlier_filter()
     history = load_history([BarFolder(folder, "spot")], INTERVALS["1h"], symbols, outlier_filter)
     features = MarketState(history.bars.symbols, history.bars.interval).advance(history.bars)
@@ -260,7 +260,7 @@ def floored_margin(market: Market, ruleset: RuleSet) -> Floats:
 
 
 def figures(market: Market, margin: Floats) -> str:
-    """One row of the table; medians over the portfolios unless said otherwise."""
+    """One row of the table; medians over the portfolios unless stated otherwise."""
     hits = market.loss > margin
     apart = hits[:, ::PERIOD_DAYS]
     windows = apart.shape[1]

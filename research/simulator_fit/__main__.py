@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     option = parser.add_argument
     option("--out", type=Path, required=True, help="parameter file to write, NAME.toml")
     option("--spot", type=Path, help="folder of spot bars, for the basis")
-    option("--perp", type=Path, help="folder of perpetual bars beside them")
+    option("--perp", type=Path, help="folder of bars of the perpetuals")
     option("--liquidity", type=Path, help="Parquet file of spreads and slippage")
     option("--interest", type=Path, help="Parquet file of daily open interest")
     option("--base", default="assumed", help="stored market to start from")

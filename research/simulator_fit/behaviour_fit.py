@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 MIN_REDUCTION, FULL_REDUCTION = 0.05, 0.95
-"""Part of the position given up within an hour: less is noise, more is a closing."""
+"""Range of the share of a position closed within an hour: less is noise, more is a closing."""
 
 _USUAL_LEVERAGE = 5.0
 _LEAST_LEVERAGE = 0.1

@@ -63,6 +63,6 @@ def _columns(folder: Path, name: str, columns: tuple[str, ...]) -> dict[str, Any
         raise DataError(
             f"{folder / name} cannot be read with columns {', '.join(columns)}: {error}"
         ) from error
-    found = {name: np.asarray(table[name].to_pylist()) for name in columns if name != "ts"}
+    values = {name: np.asarray(table[name].to_pylist()) for name in columns if name != "ts"}
     stamps = table["ts"].cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64()).to_numpy()
-    return {"ts": stamps // HOUR, **found}
+    return {"ts": stamps // HOUR, **values}

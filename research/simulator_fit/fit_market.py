@@ -43,7 +43,7 @@ _DIGITS = 5
 
 @dataclass(frozen=True, slots=True)
 class QuoteFiles:
-    """Optional sources beside the configured bars; parameters of an absent source stay as assumed.
+    """Optional sources besides the configured bars; without one its parameters stay as assumed.
 
     Attributes
     ----------
@@ -114,9 +114,9 @@ def fit_market(
     if files.liquidity:
         all_venues = read_depths(files.liquidity)
         simulated = {coin.symbol for coin in fitted.coins}
-        own = {s: d for (venue, s), d in all_venues.items() if venue == VENUE and s in simulated}
-        fitted = fit_liquidity(fitted, own, all_venues)
-        notes.append(f"Spread and depth of {', '.join(own)} on {VENUE}.")
+        depths = {s: d for (venue, s), d in all_venues.items() if venue == VENUE and s in simulated}
+        fitted = fit_liquidity(fitted, depths, all_venues)
+        notes.append(f"Spread and depth of {', '.join(depths)} on {VENUE}.")
     if files.interest:
         fitted = fit_interest(fitted, read_interest(files.interest))
         notes.append("Open interest from daily totals.")
@@ -149,8 +149,8 @@ def _command(files: QuoteFiles, base: str, steps: int, out: Path) -> str:
         "--interest": files.interest and files.interest.name,
         "--out": out.name,
     }
-    given = (f"{name} {value}" for name, value in options.items() if value is not None)
-    return " ".join(("python -m research.simulator_fit", *given))
+    arguments = (f"{name} {value}" for name, value in options.items() if value is not None)
+    return " ".join(("python -m research.simulator_fit", *arguments))
 
 
 def to_toml(parameters: MarketParameters) -> str:

@@ -196,12 +196,12 @@ def _expected_variance(parameters: MarketParameters, symbol: str, days: int) -> 
     table = msgspec.structs.replace(parameters.implied_volatility, noise=0.0, symbols=(symbol,))
     alone = msgspec.structs.replace(parameters, implied_volatility=table, coins=(coin,))
     hourly = Interval.parse("1h")
-    found = []
+    variances = []
     for seed in _INDEX_SEEDS:
-        context = simulate_market(seed, days, 1, hourly, parameters=alone).panel.exogenous
-        if context is not None:
-            found.append(np.log(context[:, 0, IMPLIED_VOLATILITY]).var())
-    return float(np.mean(found))
+        exogenous = simulate_market(seed, days, 1, hourly, parameters=alone).panel.exogenous
+        if exogenous is not None:
+            variances.append(np.log(exogenous[:, 0, IMPLIED_VOLATILITY]).var())
+    return float(np.mean(variances))
 
 
 def fit_liquidity(
@@ -281,14 +281,14 @@ def fit_interest(
     """Open interest in days of turnover, its spread, memory over 30 days, and trend: medians over
     the coins that are simulated too."""
     symbols = {coin.symbol for coin in parameters.coins}
-    own = {symbol: daily for symbol, daily in interest.items() if symbol in symbols}
-    if not own:
+    simulated = {symbol: daily for symbol, daily in interest.items() if symbol in symbols}
+    if not simulated:
         raise DataError("no open interest of a simulated coin; expected at least one")
-    days = {s: float(np.median(d.open_interest / d.volume)) for s, d in own.items()}
-    logs = [np.log(d.open_interest) for d in own.values()]
+    days = {s: float(np.median(d.open_interest / d.volume)) for s, d in simulated.items()}
+    logs = [np.log(d.open_interest) for d in simulated.values()]
     trends = [
         float(np.corrcoef(np.diff(log), np.diff(np.log(d.close)))[0, 1])
-        for log, d in zip(logs, own.values(), strict=True)
+        for log, d in zip(logs, simulated.values(), strict=True)
     ]
     persistence = float(np.clip(np.median([memory(log, _MONTH) for log in logs]), 0.05, 0.99))
     table = msgspec.structs.replace(
@@ -337,12 +337,12 @@ def _two_decays(decayed: Floats) -> tuple[float, float, float]:
         fast = 0.5 ** (_LAGS / np.exp(x[2]))
         return np.asarray(x[0] * slow + (1.0 - x[0]) * fast - decayed)
 
-    found = least_squares(
+    solution = least_squares(
         residuals,
         [0.6, np.log(100.0), np.log(1.0)],
         bounds=([0.0, np.log(8.0), np.log(0.1)], [1.0, np.log(2_000.0), np.log(8.0)]),
     ).x
-    return float(found[0]), float(np.exp(found[1])), float(np.exp(found[2]))
+    return float(solution[0]), float(np.exp(solution[1])), float(np.exp(solution[2]))
 
 
 def _eight_hours(series: Floats) -> Floats:

@@ -84,18 +84,18 @@ def read_depths(path: Path) -> dict[tuple[str, str], Depths]:
     hour = timestamps(table, "ts", path) // HOUR
     exchange = np.array(table["exchange"].to_pylist())
     ticker = np.array(table["ticker"].to_pylist())
-    found: dict[tuple[str, str], Depths] = {}
+    series: dict[tuple[str, str], Depths] = {}
     for venue, coin in sorted(set(zip(exchange.tolist(), ticker.tolist(), strict=True))):
-        own = usable & (exchange == venue) & (ticker == coin)
-        rows = [own & (hour == h) for h in np.unique(hour[own])]
+        mask = usable & (exchange == venue) & (ticker == coin)
+        rows = [mask & (hour == h) for h in np.unique(hour[mask])]
         measured = [
             (spread[r].mean() / 2e4, cost[r].mean() / 1e4, np.ptp(np.log(mid[r])))
             for r in rows
             if r.sum() >= _LEAST_SAMPLES and np.ptp(mid[r]) > 0.0
         ]
         if len(measured) >= _LEAST_HOURS:
-            found[venue, f"{coin}USDT"] = Depths(*np.array(measured).T)
-    return found
+            series[venue, f"{coin}USDT"] = Depths(*np.array(measured).T)
+    return series
 
 
 def read_interest(path: Path) -> Mapping[str, DailyInterest]:
@@ -107,9 +107,9 @@ def read_interest(path: Path) -> Mapping[str, DailyInterest]:
     close, volume, interest = (_numbers(table, name)[order] for name in names)
     symbol = symbol[order]
     positive = (close > 0.0) & (volume > 0.0) & (interest > 0.0)
-    found = {}
+    series = {}
     for name in sorted(set(symbol.tolist())):
-        own = positive & (symbol == name)
-        if own.sum() > 365:
-            found[name] = DailyInterest(interest[own], volume[own], close[own])
-    return found
+        mask = positive & (symbol == name)
+        if mask.sum() > 365:
+            series[name] = DailyInterest(interest[mask], volume[mask], close[mask])
+    return series

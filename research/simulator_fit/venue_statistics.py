@@ -1,4 +1,4 @@
-"""Facts of what a venue shows beside its bars, measured alike on real and on simulated data.
+"""Statistics of a venue's data other than bars, with one method for real and simulated data.
 
 References
 ----------

@@ -209,13 +209,13 @@ def test_the_addresses_that_run_prints_show_no_password(
 ) -> None:
     """The last words of ``margincast run`` alone: what comes before takes minutes."""
     from pipelines.config.config import load_config
-    from pipelines.jobs.run import where_to_look
+    from pipelines.jobs.run import print_addresses
 
     config = tmp_path / "margincast.toml"
     uri = f"postgresql://margin:{SECRET}@127.0.0.1:9/mlflow"
     text = endpoint.config.read_text()
     config.write_text(text.replace('uri = "sqlite:///var/mlflow.db"', f'uri = "{uri}"'))
-    where_to_look(load_config(config), serving=False)
+    print_addresses(load_config(config), serving=False)
     said = capsys.readouterr()
     assert "mlflow" in said.out + said.err
     assert SECRET not in re.sub(r"\s", "", said.out + said.err)

@@ -37,8 +37,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="module")
 def decision(world: World) -> dict[str, Any]:
     with world.endpoint(MODES[0]) as endpoint:
-        answer = endpoint.caller.call(Request("POST", SCORE, {"accounts": [ACCOUNT]}))
-    (found,) = json.loads(answer.body)["decisions"]
+        response = endpoint.caller.call(Request("POST", SCORE, {"accounts": [ACCOUNT]}))
+    (found,) = json.loads(response.body)["decisions"]
     return dict(found)
 
 
@@ -109,7 +109,7 @@ def test_a_sound_request_has_no_fault(world: World) -> None:
         ({"explain": {"positions": [{"notional": None}]}}, "null in the explanation"),
     ],
 )
-def test_every_fault_of_a_decision_is_found(
+def test_every_fault_of_a_decision_is_detected(
     decision: dict[str, Any], changes: dict[str, Any], fault: str
 ) -> None:
     assert list(decision_faults(decision, ACCOUNT)) == []
@@ -117,7 +117,7 @@ def test_every_fault_of_a_decision_is_found(
     assert any(found.startswith(fault) for found in faults), faults
 
 
-def test_a_leap_of_the_price_is_found_unless_a_gap_explains_it(
+def test_a_leap_of_the_price_is_detected_unless_a_gap_explains_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(hours: int) -> Request:
@@ -153,7 +153,7 @@ def test_only_an_option_may_be_worth_nothing(decision: dict[str, Any]) -> None:
         {"price": 1.0, "source": "quote", "age_seconds": None},
     ],
 )
-def test_an_impossible_mark_is_found(decision: dict[str, Any], mark: dict[str, Any]) -> None:
+def test_an_impossible_mark_is_detected(decision: dict[str, Any], mark: dict[str, Any]) -> None:
     sound = {"instrument": "BTCUSDT-PERP", "price": 1.0, "source": "bar", "age_seconds": 0.0}
     assert list(decision_faults(decision | {"marks": [sound]}, ACCOUNT)) == []
     (fault,) = decision_faults(decision | {"marks": [sound | mark]}, ACCOUNT)
@@ -172,12 +172,12 @@ def test_a_call_that_never_returns_is_ended_and_reported(
     slow = World(world.folder, world.preset, limit_seconds=0.3)
     monkeypatch.setattr(Service, "what_if", endless)
     with slow.endpoint(MODES[0]) as endpoint:
-        answer = endpoint.caller.call(
+        response = endpoint.caller.call(
             Request("POST", WHAT_IF, {"accounts": [CASH], "changes": [{"account_id": "b"}]})
         )
-        assert "what_if" in answer.hung
-        assert not answer.stuck
-        assert answer.seconds < 5.0
+        assert "what_if" in response.hang
+        assert not response.stuck
+        assert response.seconds < 5.0
         assert endpoint.caller.call(Request("GET", "/health/live")).status == 200
 
 
@@ -196,14 +196,14 @@ def test_an_unexpected_error_is_named_by_its_place(
     ), faults
 
 
-def test_a_decision_that_depends_on_its_neighbours_is_found(
+def test_a_decision_that_depends_on_its_neighbours_is_detected(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from decisions.decision import decide
 
     def crowded(accounts: Sequence[Any], *rest: Any, **named: Any) -> Any:
-        answers = decide(accounts, *rest, **named)
-        return answers[:1] if len(accounts) > 1 else answers
+        responses = decide(accounts, *rest, **named)
+        return responses[:1] if len(accounts) > 1 else responses
 
     monkeypatch.setattr("monitoring.champion.decide", crowded)
     found = names(faults_of(world, [score(ACCOUNT, CASH)]))

@@ -19,7 +19,7 @@ SOUND = {
 BUY = {"account_id": "x", "instrument": "BTCUSDT-PERP", "side": "buy"}
 
 
-def held(quantity: float, **rest: Any) -> dict[str, Any]:
+def holding(quantity: float, **rest: Any) -> dict[str, Any]:
     leg = {"instrument": "BTCUSDT-PERP", "quantity": quantity}
     return {"account_id": "x", "cash": 1_000.0, "positions": [leg], **rest}
 
@@ -50,25 +50,25 @@ def quote(instrument: str, **figures: Any) -> Request:
 HAZARDS: dict[str, Request] = {
     "denormal cash, largest size": what_if(cash(1e-312), largest=[BUY]),
     "least float as cash, largest size": what_if(cash(5e-324), largest=[BUY]),
-    "denormal position, largest size": what_if(held(1e-318) | {"cash": 1e-313}, largest=[BUY]),
+    "denormal position, largest size": what_if(holding(1e-318) | {"cash": 1e-313}, largest=[BUY]),
     "requirements around the largest float": Request(
         "POST",
         SCORE,
         {
             "accounts": [
-                *(held(step * 1e302) | {"account_id": f"{step}"} for step in range(1, 25)),
+                *(holding(step * 1e302) | {"account_id": f"{step}"} for step in range(1, 25)),
                 SOUND,
             ]
         },
     ),
     "what-if beyond floats": what_if(
-        held(1.65e303, cash=1e308), target_headroom=0.0, marginal=True, largest=[BUY]
+        holding(1.65e303, cash=1e308), target_headroom=0.0, marginal=True, largest=[BUY]
     ),
     "figures of 1e308": score(cash(1e308)),
     "add-on beyond floats": score(
-        held(1.0, previous_add_on={"amount": 1.7e308, "as_of": "2025-01-20T00:00:00Z"})
+        holding(1.0, previous_add_on={"amount": 1.7e308, "as_of": "2025-01-20T00:00:00Z"})
     ),
-    "denormal account": score(held(1e-320, cash=1e-315)),
+    "denormal account": score(holding(1e-320, cash=1e-315)),
     "decision at year 1": score(cash(1.0), as_of="0001-01-01T00:00:00Z"),
     "decision at year 1 east of Greenwich": score(cash(1.0), as_of="0001-01-01T00:00:00+23:59"),
     "decision in 1969": score(cash(1.0), as_of="1969-12-31T23:59:59Z"),
@@ -76,7 +76,7 @@ HAZARDS: dict[str, Request] = {
     "decision at year 9999 west of Greenwich": score(cash(1.0), as_of="9999-12-31T23:59:59-23:59"),
     "what-if at year 1": what_if(cash(1.0), marginal=True, as_of="0001-01-01T00:00:00Z"),
     "add-on of year 1": score(
-        held(1.0, previous_add_on={"amount": 1.0, "as_of": "0001-01-01T00:00:00+10:00"})
+        holding(1.0, previous_add_on={"amount": 1.0, "as_of": "0001-01-01T00:00:00+10:00"})
     ),
     "rules of year 1": Request("GET", "/v1/ruleset?as_of=0001-01-01T00:00:00%2B23:59"),
     "rules of year 9999": Request("GET", "/v1/ruleset?as_of=9999-12-31T23:59:59-23:59"),
@@ -108,7 +108,7 @@ HAZARDS: dict[str, Request] = {
 
 @pytest.mark.parametrize("clock", ["market", "wall"])
 @pytest.mark.parametrize("preset", ["linear-tiers", "binance-usdm", "dydx-v4", "derive-pmrm2"])
-def test_hostile_bodies_harm_nobody(
+def test_hostile_bodies_cause_no_fault(
     tmp_path: Path, preset: str, clock: Literal["market", "wall"]
 ) -> None:
     world = World(tmp_path, preset, limit_seconds=60.0)
@@ -118,7 +118,7 @@ def test_hostile_bodies_harm_nobody(
         for hazard, request in HAZARDS.items():
             _, faults = session.step(request, neighbours=clock == "market")
             found[hazard] = [*found.get(hazard, []), *faults]
-            if session.over:
+            if session.is_over:
                 break
         else:
             found["ledger, replay and restart"] = session.finish()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import desk as bench
-from benchmarks.desk import Answer, Desk, joined, slice_book
+from benchmarks.desk import Desk, ScoreColumns, concatenate_columns, slice_book
 from benchmarks.workloads import sample_book
 from benchmarks.workloads.sample_book import Sample
 from decisions.book_scoring import DecisionBasis, score_book
@@ -38,23 +38,23 @@ def desk(sampled: Sample, ruleset: RuleSet, bundle: Path) -> Desk:
     return Desk(sampled.snapshot, ruleset, Forecaster(load_bundle(bundle)))
 
 
-def assert_same_bits(one: Answer, other: Answer) -> None:
+def assert_same_bits(one: ScoreColumns, other: ScoreColumns) -> None:
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
 def test_book_in_parts_has_the_bits_of_the_whole(sampled: Sample, desk: Desk) -> None:
-    whole, _ = desk.answer(sampled.book)
+    whole, _ = desk.score(sampled.book)
     bounds = [0, 1, 2, 9, 64, 200, len(sampled.book)]
     parts = [
-        desk.answer(slice_book(sampled.book, first, last))[0] for first, last in pairwise(bounds)
+        desk.score(slice_book(sampled.book, first, last))[0] for first, last in pairwise(bounds)
     ]
-    assert_same_bits(joined(parts), whole)
+    assert_same_bits(concatenate_columns(parts), whole)
 
 
 def test_model_moves_a_good_part_of_the_reference_book(sampled: Sample, desk: Desk) -> None:
-    whole, seconds = desk.answer(sampled.book)
+    whole, seconds = desk.score(sampled.book)
     assert len(sampled.book) == 300
     assert (np.diff(sampled.book.leg_start) == sample_book.POSITIONS).all()
     assert len(seconds) == len(bench.STAGES)
@@ -79,6 +79,6 @@ def test_two_processes_have_the_bits_of_one(
     sampled: Sample, desk: Desk, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench, "BATCH", 70)
-    one, _ = bench.on_one_core(desk, sampled.book)
-    two, _ = bench.on_two_cores(sampled.snapshot, desk.ruleset, bundle, sampled.book)
+    one, _ = bench.score_on_one_core(desk, sampled.book)
+    two, _ = bench.score_on_two_cores(sampled.snapshot, desk.ruleset, bundle, sampled.book)
     assert_same_bits(one, two)

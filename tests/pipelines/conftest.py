@@ -245,15 +245,15 @@ class Endpoint:
     def _wait(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
-            assert self._process.poll() is None, f"serve ended early: {self._said()}"
+            assert self._process.poll() is None, f"serve ended early: {self._output()}"
             try:
                 if self.client.get("/health/ready").status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.1)
-        pytest.fail(f"serve was not ready within {READY_SECONDS:g} s: {self._said()}")
+        pytest.fail(f"serve was not ready within {READY_SECONDS:g} s: {self._output()}")
 
-    def _said(self) -> str:
+    def _output(self) -> str:
         self._errors.seek(0)
         return self._errors.read()
 

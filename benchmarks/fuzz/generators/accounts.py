@@ -14,9 +14,9 @@ Json = dict[str, Any]
 
 def plausible_account(draw: Draw, scene: Scene, most_legs: int = 4) -> Json:
     """An account as it could stand; leverage log-normal with median 5, equity 10 to 10 million."""
-    known = scene.accounts and draw.chance(0.25)
+    reuse = scene.accounts and draw.chance(0.25)
     account: Json = {
-        "account_id": draw.pick(scene.accounts) if known else scene.new_id(),
+        "account_id": draw.pick(scene.accounts) if reuse else scene.new_id(),
         "cash": 0.0,
         "positions": [],
     }

@@ -215,7 +215,7 @@ _DENORMAL_OR_HUGE = (5e-324, 1e-312, 1e-300, 1e-200, 1e100, 1e200, 1.65e303, 1.7
 
 
 def hostile_scale(draw: Draw) -> float:
-    """A factor on a whole account: what holds for one of 1,000 must hold for one of 1e-312."""
+    """A factor on a whole account: checks must hold at any scale."""
     low, high = draw.by_weight([(4, (-323.0, -305.0)), (3, (280.0, 308.0)), (3, (-305.0, 280.0))])
     return float(10.0 ** draw.between(low, high))
 
@@ -224,7 +224,7 @@ def hostile_number(draw: Draw, value: float) -> Any:
     """A number in the place of `value`: off the list, or near it, or far from it."""
     kind = draw.below(12)
     if abs(value) > sys.float_info.max:
-        value = 1.0  # an integer that no float holds, from the mutation before
+        value = 1.0  # an integer beyond any float, from an earlier mutation
     if kind > 9:
         return draw.sign() * draw.pick(_DENORMAL_OR_HUGE)
     if kind < 5:

@@ -64,14 +64,14 @@ _GARBAGE = (
 )
 
 
-def mutated(draw: Draw, scene: Scene, request: Request) -> Request:
+def mutate(draw: Draw, scene: Scene, request: Request) -> Request:
     """The request with some hostile values: none in a third of all, mostly one or two."""
     count = draw.by_weight([(3.5, 0), (4, 1), (1.5, 2), (1, 4)])
     if request.document is None or count == 0:
         return request
     document = copy.deepcopy(request.document)
     for _ in range(count):
-        document = _mutate(draw, scene, document)
+        document = _mutate_once(draw, scene, document)
     headers = dict(request.headers)
     if IDEMPOTENCY_KEY in headers and draw.chance(0.2):
         headers[IDEMPOTENCY_KEY] = draw.pick(("", " ", "a" * 201, "\u00e9", "a\tb", "'", "a" * 200))
@@ -93,13 +93,13 @@ def places(value: Any) -> Iterator[Place]:
         yield from places(value[key])
 
 
-def _mutate(draw: Draw, scene: Scene, document: Any) -> Any:
+def _mutate_once(draw: Draw, scene: Scene, document: Any) -> Any:
     kind = draw.by_weight(_KINDS)
     if isinstance(document, dict) and ("bars" in document or "quotes" in document):
         kind = "price" if draw.chance(_PRICE_SHARE) else kind
-    found = list(places(document))
+    targets = list(places(document))
     if kind == "number":
-        numbers = [p for p in found if _is_number(p)]
+        numbers = [p for p in targets if _is_number(p)]
         if numbers and draw.chance(0.5):  # the key first: cash is one of many numbers
             key = draw.pick(sorted({str(p[1]) for p in numbers}))
             numbers = [p for p in numbers if str(p[1]) == key]
@@ -109,39 +109,39 @@ def _mutate(draw: Draw, scene: Scene, document: Any) -> Any:
     elif kind == "scale":
         _scale(draw, document)
     elif kind == "name":
-        _replace(draw, [p for p in found if p[1] in _NAMES], lambda _: hostile_name(draw))
+        _replace(draw, [p for p in targets if p[1] in _NAMES], lambda _: hostile_name(draw))
     elif kind == "time":
         _replace(
-            draw, [p for p in found if p[1] in _TIMES], lambda _: hostile_time(draw, scene.newest)
+            draw, [p for p in targets if p[1] in _TIMES], lambda _: hostile_time(draw, scene.newest)
         )
     elif kind == "type":
-        _replace(draw, found, lambda _: copy.deepcopy(draw.pick(OTHER_TYPES)))
+        _replace(draw, targets, lambda _: copy.deepcopy(draw.pick(OTHER_TYPES)))
     elif kind == "same name":
-        names = [p for p in found if p[1] in _NAMES]
+        names = [p for p in targets if p[1] in _NAMES]
         if names:
             container, key = draw.pick(names)
             _replace(draw, [p for p in names if p[1] == key], lambda _: container[key])
     elif kind == "repeat":
-        lists = [c[k] for c, k in found if isinstance(c[k], list) and c[k]]
+        lists = [c[k] for c, k in targets if isinstance(c[k], list) and c[k]]
         if lists:
             chosen = draw.pick(lists)
             chosen.extend([copy.deepcopy(draw.pick(chosen)) for _ in range(draw.pick((1, 1, 2)))])
-    elif kind == "drop" and found:
-        container, key = draw.pick(found)
+    elif kind == "drop" and targets:
+        container, key = draw.pick(targets)
         del container[key]
     elif kind == "unknown":
-        dicts = [c for c, _ in found if isinstance(c, dict)]
+        dicts = [c for c, _ in targets if isinstance(c, dict)]
         if dicts:
             draw.pick(dicts)[draw.pick(("extra", "Cash", "", "__class__"))] = 1.0
     elif kind == "nest":
         depth = draw.pick((3, 200, 900, 1_100, 100_000))
-        _replace(draw, found, lambda _: RAW + "[" * depth + "]" * depth)
+        _replace(draw, targets, lambda _: RAW + "[" * depth + "]" * depth)
     elif kind == "zero all":
         key = draw.pick(("quantity", "amount", "volume", "vol", "mark", "cash"))
         number = draw.pick((0.0, -0.0, 5e-324, 1e-312, 1e-20, 1e300))
-        for container, own in found:
-            if own == key:
-                container[own] = number
+        for container, name in targets:
+            if name == key:
+                container[name] = number
     return document
 
 
@@ -160,7 +160,7 @@ def _scale(draw: Draw, document: Any) -> None:
 
 
 def _reprice(draw: Draw, document: Any) -> None:
-    """Multiply the prices of one quote or bar by one factor: a bar that can exist still does."""
+    """Multiply the prices of one quote or bar by one factor: a possible bar stays possible."""
     parts = document.get("bars", document.get("quotes"))
     if not isinstance(parts, list) or not parts:
         return

@@ -55,8 +55,8 @@ class Request:
         The body itself, in the place of `document`.
     headers:
         Beside content type and length, names in lower case.
-    waited:
-        Nanoseconds by which the wall clock went on before it.
+    delay:
+        Nanoseconds that the wall clock advances before it.
     """
 
     method: str
@@ -64,17 +64,17 @@ class Request:
     document: Any = None
     raw: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    waited: int = 0
+    delay: int = 0
 
     def __str__(self) -> str:
-        waited = f"{self.waited / SECOND:g} s later, " if self.waited else ""
+        delay = f"{self.delay / SECOND:g} s later, " if self.delay else ""
         headers = f" {self.headers}" if self.headers else ""
         body = self.body()[:_SHOWN_BYTES].decode("latin-1")
-        return f"{waited}{self.method} {self.target}{headers} {body}"
+        return f"{delay}{self.method} {self.target}{headers} {body}"
 
     @property
     def route(self) -> str:
-        """Method and path, ids left out: what requests are counted by."""
+        """Method and path, without ids; requests are counted by it."""
         path = self.target.partition("?")[0]
         return f"{self.method} {path if path in _ROUTES else _family(path)}"
 
@@ -109,13 +109,13 @@ def score_request(draw: Draw, scene: Scene) -> Request:
         document["as_of"] = _decision_time(draw, scene)
     headers = {}
     if draw.chance(0.08):
-        if scene.keyed and draw.chance(0.6):
-            key, document = draw.pick(scene.keyed)
+        if scene.idempotent and draw.chance(0.6):
+            key, document = draw.pick(scene.idempotent)
             if draw.chance(0.3):
                 document = {**document, "accounts": [plausible_account(draw, scene)]}
         else:
             key = f"key-{scene.new_id()}"
-            scene.keyed.append((key, document))
+            scene.idempotent.append((key, document))
         headers[IDEMPOTENCY_KEY] = key
     return Request("POST", SCORE, document, headers=headers)
 
@@ -181,7 +181,7 @@ def bars_request(draw: Draw, scene: Scene) -> Request:
     """Mostly the bars of all steps that quotes are past, or of the next one; also steps ahead and
     behind, halves, jumps, repeats."""
     step = scene.interval.nanoseconds
-    missing = min((scene.known - scene.newest) // step, _MOST_STEPS)
+    missing = min((scene.newest_update - scene.newest) // step, _MOST_STEPS)
     first = scene.newest + step * draw.by_weight(
         [(12, 0), (3, -1), (1, -2), (1, 1), (1, 3), (0.3, 30), (0.15, 24 * 6), (0.3, -40)]
     )
@@ -201,14 +201,14 @@ def bars_request(draw: Draw, scene: Scene) -> Request:
 def _bar(draw: Draw, scene: Scene, symbol: str, open_: int) -> Json:
     jump = draw.by_weight([(60, 0.0), (1, math.log(0.65)), (1, 0.3), (0.5, -1.5), (0.5, 2.0)])
     close = scene.marks[symbol] * math.exp(draw.normal(0.004) + jump)
-    opened = close * math.exp(draw.normal(0.003))
+    opening = close * math.exp(draw.normal(0.003))
     wick = abs(draw.normal(0.003)) + draw.by_weight([(40, 0.0), (1, 0.7)])
     return {
         "symbol": symbol,
         "ts": format_time(open_),
-        "open": opened,
-        "high": max(opened, close) * math.exp(wick),
-        "low": min(opened, close) * math.exp(-wick),
+        "open": opening,
+        "high": max(opening, close) * math.exp(wick),
+        "low": min(opening, close) * math.exp(-wick),
         "close": close,
         "volume": draw.pick((0.0, 1.0, 1e3, 1e6)) * draw.between(0.5, 2.0),
     }
@@ -300,7 +300,7 @@ def _surface(draw: Draw, scene: Scene, underlying: str) -> Json:
 
 
 def read_request(draw: Draw, scene: Scene) -> Request:
-    """A reading route, with odd ids, limits and times."""
+    """A read route, with unusual ids, limits and times."""
     kind = draw.below(10)
     if kind < 3:
         known = scene.decisions and draw.chance(0.5)

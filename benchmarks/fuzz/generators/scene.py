@@ -1,4 +1,4 @@
-"""What a plausible body refers to: the market as it stands, and ids that were answered before."""
+"""What a plausible body refers to: the current market, and ids of earlier decisions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.fuzz.generators.draw import Draw
 from market.core.clock import DAY, Interval
 
 UNDERLYINGS = ("BTC", "ETH")
-"""Underlyings of the options that are quoted and held."""
+"""Underlyings of the options that are quoted."""
 
 _EXPIRY_DAYS = (-20, -1, 0, 1, 2, 9, 30, 120, 400)
 
@@ -23,7 +23,7 @@ class Scene:
     ----------
     symbols, marks, interval:
         Of the market; a mark for each symbol.
-    newest, known, begun:
+    newest, newest_update, start_time:
         Close of the newest bar now, time of the newest bar or quote, and when the session began,
         nanoseconds.
     cash_assets, haircut_assets:
@@ -31,12 +31,12 @@ class Scene:
     options:
         Whether the rule set margins options.
     one_underlying:
-        Whether its accounts hold one underlying only.
+        Whether its accounts have a single underlying.
     session:
         Number of the session: part of the ids of its accounts.
     decisions, accounts:
-        Ids that were answered.
-    keyed:
+        Ids of decisions and of their accounts.
+    idempotent:
         Idempotency keys that were used, with the bodies.
     """
 
@@ -44,8 +44,8 @@ class Scene:
     marks: dict[str, float]
     interval: Interval
     newest: int
-    known: int
-    begun: int
+    newest_update: int
+    start_time: int
     cash_assets: tuple[str, ...]
     haircut_assets: tuple[str, ...]
     options: bool
@@ -53,20 +53,20 @@ class Scene:
     session: int
     decisions: list[str] = field(default_factory=list)
     accounts: list[str] = field(default_factory=list)
-    keyed: list[tuple[str, Any]] = field(default_factory=list)
-    _named: int = 0
+    idempotent: list[tuple[str, Any]] = field(default_factory=list)
+    _id_count: int = 0
 
     def new_id(self) -> str:
         """An account id that was not used in the session."""
-        self._named += 1
-        return f"s{self.session}-{self._named}"
+        self._id_count += 1
+        return f"s{self.session}-{self._id_count}"
 
     def expiries(self, underlying: str) -> list[str]:
-        """Expiries around the begin of the session, the first ones over by then."""
-        return [_expiry_name(underlying, self.begun + days * DAY) for days in _EXPIRY_DAYS]
+        """Expiries around the start of the session, the first two in its past."""
+        return [_expiry_name(underlying, self.start_time + days * DAY) for days in _EXPIRY_DAYS]
 
     def live_expiries(self, underlying: str) -> list[str]:
-        """Those that were not over then."""
+        """Expiries that were in the future then."""
         return self.expiries(underlying)[2:]
 
     def strikes(self, underlying: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""What must hold of answers, of decisions and between answers."""
+"""What must hold of responses, of decisions and between responses."""

@@ -32,7 +32,7 @@ def decision_faults(decision: Json, account: Json | None = None) -> Iterator[str
     Parameters
     ----------
     decision:
-        As answered.
+        As returned.
     account:
         As sent; None where it is not known.
     """
@@ -57,9 +57,9 @@ def decision_faults(decision: Json, account: Json | None = None) -> Iterator[str
 def _bound_faults(decision: Json) -> Iterator[str]:
     level, floor, cap = decision["add_on"], decision["floor"], decision["cap"]
     highest = max(floor, cap)
-    told = f"add_on {level!r}, floor {floor!r}, cap {cap!r}, binding {decision['binding']}"
+    bounds = f"add_on {level!r}, floor {floor!r}, cap {cap!r}, binding {decision['binding']}"
     if not (floor >= 0.0 and floor <= level <= highest):
-        yield f"add-on outside its bounds: {told}"
+        yield f"add-on outside its bounds: {bounds}"
     if decision["initial_margin"] < 0.0 or decision["maintenance_margin"] < 0.0:
         yield (
             f"negative margin: initial {decision['initial_margin']!r}, "
@@ -68,14 +68,14 @@ def _bound_faults(decision: Json) -> Iterator[str]:
     model, binding = decision["model_add_on"], decision["binding"]
     degraded = decision["degraded"] is not None
     if (binding == "fallback") != degraded:
-        yield f"binding does not fit degraded: {told}, degraded {decision['degraded']!r}"
+        yield f"binding does not fit degraded: {bounds}, degraded {decision['degraded']!r}"
     if degraded and (model is not None or decision["probability"] is not None or level != floor):
-        yield f"degraded decision is not the floor: {told}, model_add_on {model!r}"
+        yield f"degraded decision is not the floor: {bounds}, model_add_on {model!r}"
     if not degraded and (model is None or decision["probability"] is None):
-        yield f"decision without a model is not degraded: {told}"
+        yield f"decision without a model is not degraded: {bounds}"
     expected = {"floor": floor, "cap": highest, "model": model}.get(binding, level)
     if expected is None or level != expected:
-        yield f"binding does not fit the level: {told}, model_add_on {model!r}"
+        yield f"binding does not fit the level: {bounds}, model_add_on {model!r}"
 
 
 def _sum_faults(decision: Json) -> Iterator[str]:
@@ -131,8 +131,8 @@ def _mark_faults(decision: Json, account: Json | None) -> Iterator[str]:
             or not (age is not None and age >= 0)
         ):
             yield f"mark of {name}: {mark}"
-    held = [] if account is None else [leg["instrument"] for leg in account["positions"]]
-    for name in held:
+    names = [] if account is None else [leg["instrument"] for leg in account["positions"]]
+    for name in names:
         if name not in marks:
             yield f"no mark of a position: {name} is not among {sorted(marks)}"
 

@@ -265,7 +265,7 @@ def test_second_retrain_makes_the_same_bundle_and_leaves_the_champion(
     assert folders == [trained.champion], "nothing half done is left behind"
 
 
-def test_retrain_beside_another_is_refused_and_changes_nothing(bare: Workspace) -> None:
+def test_concurrent_retrain_is_refused_and_changes_nothing(bare: Workspace) -> None:
     bare.bundles.mkdir(parents=True)
     with (bare.bundles / "retrain.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -306,7 +306,7 @@ def test_evaluate_from_an_explicit_start_warns_of_the_overlap(trained: TrainedMa
     assert warning in line
 
 
-def test_evaluate_of_data_that_end_with_the_training_says_that_nothing_is_left(
+def test_evaluate_of_data_that_end_with_the_training_has_no_rows(
     trained: TrainedMarket,
 ) -> None:
     workspace = trained.workspace
@@ -354,7 +354,7 @@ def test_score_writes_a_row_an_account_with_probabilities_and_decision_fields(
     assert scored.report["errors"] == []
 
 
-def test_score_without_a_champion_gives_the_floor_and_says_so(
+def test_score_without_a_champion_gives_the_floor_with_a_reason(
     bare: Workspace, trained: TrainedMarket
 ) -> None:
     out = bare.folder / "scored.parquet"
@@ -367,7 +367,7 @@ def test_score_without_a_champion_gives_the_floor_and_says_so(
     assert (table["add_on"].to_numpy() > 0).all(), "a missing model is no reason for zero"
 
 
-def test_ledger_of_scored_book_is_intact_against_heads_kept_elsewhere(scored: Scored) -> None:
+def test_ledger_of_scored_book_is_intact_against_stored_heads(scored: Scored) -> None:
     report = scored.workspace.report("ledger", "verify", "--heads", scored.heads)
     assert report["intact"] is True
     assert report["problems"] == []
@@ -491,7 +491,7 @@ def test_margin_cases_by_the_name_of_every_tier_preset(bare: Workspace) -> None:
         assert results[name]["initial_net_margin"] < results[name]["maintenance_net_margin"]
 
 
-def test_rulesets_list_tells_when_a_preset_holds(bare: Workspace) -> None:
+def test_rulesets_list_shows_the_validity_of_a_preset(bare: Workspace) -> None:
     out = bare.folder / "rules.json"
     bare.run("rulesets", "list", "--json", out)
     listed = json.loads(out.read_text())

@@ -44,7 +44,7 @@ def test_answers_stand_in_the_order_of_the_cases(tmp_path: Path) -> None:
     assert abs(legs[0]["liquidation"]["down"] / expected - 1.0) < 1e-9
 
 
-def test_a_bad_case_is_told_and_the_others_are_answered(tmp_path: Path) -> None:
+def test_a_bad_case_is_reported_and_the_others_have_results(tmp_path: Path) -> None:
     code, (bad, good) = run(tmp_path, CASE | {"id": "bad", "ruleset": "no such"}, CASE)
     assert code == 2
     assert "no preset" in str(bad["error"])

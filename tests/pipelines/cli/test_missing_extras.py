@@ -48,14 +48,14 @@ from pipelines.cli.main import main
 answers = []
 for arguments in json.loads(sys.argv[2]):
     sys.argv = ["margincast", *arguments]
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(output):
             main()
         code = 0
     except SystemExit as left:
         code = left.code
-    answers.append([code, said.getvalue()])
+    answers.append([code, output.getvalue()])
 print("\\n" + json.dumps(answers))
 """
 
@@ -76,10 +76,10 @@ def run_without(blocked: list[str], verbs: list[list[str]], folder: Path) -> lis
     return answers
 
 
-def test_verbs_of_the_training_extra_say_in_one_line_what_to_install(tmp_path: Path) -> None:
+def test_verbs_of_the_training_extra_name_in_one_line_what_to_install(tmp_path: Path) -> None:
     answers = run_without(list(MODULES["training"]), list(TRAINING_VERBS.values()), tmp_path)
-    for verb, (code, said) in zip(TRAINING_VERBS, answers, strict=True):
-        (line,) = said.splitlines()
+    for verb, (code, output) in zip(TRAINING_VERBS, answers, strict=True):
+        (line,) = output.splitlines()
         assert code == 1, verb
         assert line.startswith(f"margincast: {verb} needs the training extra"), verb
         assert line.endswith("install margincast[training]"), verb
@@ -91,10 +91,10 @@ def test_verbs_of_the_training_extra_say_in_one_line_what_to_install(tmp_path: P
 
 def test_other_verbs_need_nothing_of_the_extras(tmp_path: Path) -> None:
     blocked = [name for modules in MODULES.values() for name in modules] + ["pandas", "polars"]
-    for verb, (code, said) in zip(
+    for verb, (code, output) in zip(
         BASE_VERBS, run_without(blocked, BASE_VERBS, tmp_path), strict=True
     ):
-        assert code == 0, (verb, said)
+        assert code == 0, (verb, output)
 
 
 def test_one_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_one_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["lightgbm", "mlflow.entities", "psycopg"])
-def test_import_that_fails_within_a_verb_says_what_to_install(name: str) -> None:
+def test_import_that_fails_within_a_verb_names_what_to_install(name: str) -> None:
     text = missing_module(ModuleNotFoundError(f"No module named {name!r}", name=name))
     assert text is not None
     assert "install margincast[" in text

@@ -43,7 +43,7 @@ def test_output_that_cannot_be_written_is_one_line_with_its_path(bare: Workspace
     assert "Traceback" not in line
 
 
-def test_taken_port_is_one_line_that_names_it(trained: TrainedMarket) -> None:
+def test_port_in_use_is_one_line_that_names_it(trained: TrainedMarket) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         line = trained.workspace.refusal("serve", MARGINCAST__SERVING__PORT=port)

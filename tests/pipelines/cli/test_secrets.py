@@ -14,7 +14,7 @@ import pipelines.registry.promotion
 from market.core.errors import ModelError
 from pipelines.cli.main import main
 from pipelines.config.config import Config, load_config
-from pipelines.jobs.run import where_to_look
+from pipelines.jobs.run import print_addresses
 from pipelines.registry.promotion import promote, rollback
 from pipelines.scheduler.notify import run_and_notify, send
 
@@ -49,9 +49,9 @@ def fail(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: Any) -> s
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 1
-    said: str = "".join(capfd.readouterr())
-    assert said.strip()
-    return said
+    output: str = "".join(capfd.readouterr())
+    assert output.strip()
+    return output
 
 
 @pytest.mark.parametrize("debug", [[], ["--debug"]], ids=["line", "traceback"])
@@ -78,9 +78,9 @@ def test_ledger_out_of_reach(
     address: str,
 ) -> None:
     configure(folder, f"[ledger]\nurl = '{address}'\n")
-    said = fail([*debug, *verb], monkeypatch, capfd)
-    assert SECRET not in said
-    assert ("Traceback" in said) == bool(debug)
+    output = fail([*debug, *verb], monkeypatch, capfd)
+    assert SECRET not in output
+    assert ("Traceback" in output) == bool(debug)
 
 
 @pytest.mark.parametrize("debug", [[], ["--debug"]], ids=["line", "traceback"])
@@ -95,10 +95,10 @@ def test_tracking_out_of_reach(
     address: str,
 ) -> None:
     configure(folder, f"[tracking]\nuri = '{address}'\n")
-    said = fail([*debug, *verb], monkeypatch, capfd)
-    assert SECRET not in said
-    assert "127.0.0.1" in said
-    assert ("Traceback" in said) == bool(debug)
+    output = fail([*debug, *verb], monkeypatch, capfd)
+    assert SECRET not in output
+    assert "127.0.0.1" in output
+    assert ("Traceback" in output) == bool(debug)
 
 
 def test_unforeseen_error_shows_its_traceback_without_the_password(
@@ -108,10 +108,10 @@ def test_unforeseen_error_shows_its_traceback_without_the_password(
         raise KeyError(f"cannot use {DATABASE}")
 
     monkeypatch.setattr("pipelines.cli.main.load_config", break_down)
-    said = fail(["keys", "list"], monkeypatch, capfd)
-    assert "Traceback" in said
-    assert "KeyError" in said
-    assert SECRET not in said
+    output = fail(["keys", "list"], monkeypatch, capfd)
+    assert "Traceback" in output
+    assert "KeyError" in output
+    assert SECRET not in output
 
 
 @pytest.mark.parametrize("address", [DATABASE, SERVER])
@@ -135,14 +135,12 @@ def test_bundle_that_is_not_registered_names_the_store_without_the_password(
 
 
 @pytest.mark.parametrize("address", [DATABASE, SERVER])
-def test_run_says_where_to_look_without_the_password(
-    folder: Path, capfd: Any, address: str
-) -> None:
+def test_run_prints_addresses_without_the_password(folder: Path, capfd: Any, address: str) -> None:
     config = load_config(configure(folder, f"[tracking]\nuri = '{address}'\n"))
-    where_to_look(config, serving=True)
-    said = "".join(capfd.readouterr())
-    assert "mlflow ui" in said
-    assert SECRET not in said
+    print_addresses(config, serving=True)
+    output = "".join(capfd.readouterr())
+    assert "mlflow ui" in output
+    assert SECRET not in output
 
 
 def test_report_of_a_failed_retraining_and_its_notification_hold_no_password(
@@ -163,13 +161,13 @@ def test_report_of_a_failed_retraining_and_its_notification_hold_no_password(
     )
     out = folder / "report.json"
     arguments = ["retrain", "--config", str(file), "--json", str(out)]
-    said = fail(arguments, monkeypatch, capfd)
-    texts = (said, out.read_text(), sink.read_text())
+    output = fail(arguments, monkeypatch, capfd)
+    texts = (output, out.read_text(), sink.read_text())
     assert all("127.0.0.1" in text for text in texts)
     assert all(SECRET not in text for text in texts)
 
 
-def test_webhook_out_of_reach_is_told_of_without_its_path(folder: Path, capfd: Any) -> None:
+def test_unreachable_webhook_is_reported_without_its_path(folder: Path, capfd: Any) -> None:
     config = load_config(
         configure(
             folder,

@@ -140,7 +140,7 @@ def test_no_file_means_the_file_of_the_current_folder_else_the_defaults(
     assert load_config(None).simulate.seed == 5
 
 
-def test_embedded_default_names_every_key_and_departs_where_it_says() -> None:
+def test_embedded_default_names_every_key_and_its_documented_deviations() -> None:
     text = (ROOT / "margincast.toml").read_text(encoding="utf-8")
     tables = tomllib.loads(text)
     unnamed = {
@@ -288,7 +288,7 @@ def test_impossible_value_is_refused_with_key_value_and_expectation(
     assert expected in line
 
 
-def test_unknown_section_is_refused_even_one_that_pydantic_would_obey(load: Load) -> None:
+def test_unknown_section_is_refused_even_an_option_of_pydantic(load: Load) -> None:
     lines = problems(load, "_cli_parse_args = true\n[servers]\nport = 1\n")
     assert [line.split(" is ")[0] for line in lines] == ["_cli_parse_args", "servers"]
 
@@ -591,7 +591,7 @@ def test_port_is_a_whole_number_in_range_or_refused_by_name(value: object) -> No
                 load_config(ROOT / "margincast.toml")
 
 
-def test_labels_take_the_rules_in_force_or_their_own(load: Load) -> None:
+def test_labels_use_the_rules_in_force_or_those_of_training(load: Load) -> None:
     market = cast(
         Market,
         SimpleNamespace(history=SimpleNamespace(bars=simulate_bars(1, 1, 1, INTERVALS["1h"]))),

@@ -69,7 +69,7 @@ def test_owners_act_in_as_traded_books_only(market: Market, tmp_path: Path) -> N
     assert 0 < rows["as_traded"] < rows["static"]
 
 
-def test_the_reference_population_holds_still(market: Market, tmp_path: Path) -> None:
+def test_the_reference_population_does_not_act(market: Market, tmp_path: Path) -> None:
     config = configured(tmp_path, "reference-v1", "static")
     assert simulate(config, tmp_path / "out")["actions"] == 0
     history = read_accounts(tmp_path / "out" / "accounts")

@@ -112,7 +112,7 @@ def test_terminal_names_the_faulty_file_the_mix_up_and_the_sums(
     assert not any("ETHUSDT" in line for line in lines), "sound files are not listed"
 
 
-def test_terminal_says_how_much_of_the_funding_was_used(
+def test_terminal_shows_how_much_of_the_funding_was_used(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stamps = pa.array(START + HOUR * np.array([8, 16, 16, 24, 99_999]), STAMP)
@@ -155,7 +155,7 @@ def test_counts_of_the_report_are_the_fields_of_a_file() -> None:
     assert all(getattr(whole, fault) == 0 for fault in FAULTS)
 
 
-def test_accounts_are_held_against_the_market(config: Path) -> None:
+def test_accounts_are_checked_against_the_market(config: Path) -> None:
     def account(name: str, instrument: str, *balances: Balance) -> Account:
         return Account(name, 100.0, (Position(instrument, 1.0, None),), balances)
 
@@ -213,7 +213,7 @@ def _printed(report: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[st
 @pytest.mark.parametrize(
     "line", ['funding = "spot"', 'open_interest = "spot"', 'implied_vol = { BTC = "v.parquet" }']
 )
-def test_files_beside_a_simulated_market_are_refused_and_not_ignored(
+def test_files_with_a_simulated_market_are_refused_and_not_ignored(
     tmp_path: Path, line: str
 ) -> None:
     (tmp_path / "spot").mkdir()

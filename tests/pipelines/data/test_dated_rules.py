@@ -94,7 +94,7 @@ def test_the_score_job_follows_the_rules_of_its_time_and_replays(
         assert recorded["tier"]["brackets"][0]["maintenance_rate"] == rate
 
 
-def test_training_uses_the_version_at_the_end_of_the_data_and_says_so(
+def test_training_uses_and_reports_the_version_at_the_end_of_the_data(
     tmp_path: Path, market: Market, change: int
 ) -> None:
     write(tmp_path, "early", None, change)

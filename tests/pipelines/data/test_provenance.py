@@ -49,7 +49,7 @@ def test_caches_and_other_files_do_not_count(tree: Path) -> None:
     assert source_sha256(tree) == before
 
 
-def test_own_sources_are_found() -> None:
+def test_sources_of_the_project_are_hashed() -> None:
     assert source_sha256() == source_sha256(ROOT)
     assert {path.name for path in ROOT.glob("*/__init__.py") if path.parent.name in PACKAGES}
     assert len(set(PACKAGES)) == 10

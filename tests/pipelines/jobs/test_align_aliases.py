@@ -12,7 +12,7 @@ from pipelines.config.config import load_config
 from pipelines.jobs import retrain
 
 
-def test_alias_that_cannot_be_moved_is_told_and_not_raised(
+def test_failed_alias_is_reported_and_not_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "margincast.toml").write_text("", "utf-8")
@@ -24,9 +24,9 @@ def test_alias_that_cannot_be_moved_is_told_and_not_raised(
         raise ModelError("database is locked")
 
     monkeypatch.setattr(retrain, "set_aliases", locked)
-    told = retrain.align_aliases(config, "promoted", "a" * 64)
+    reported = retrain.align_aliases(config, "promoted", "a" * 64)
     assert asked == [{"champion": None, "challenger": None, "previous": None}]
-    assert told is not None
-    assert "database is locked" in told
-    assert "margincast promote" in told
+    assert reported is not None
+    assert "database is locked" in reported
+    assert "margincast promote" in reported
     assert read_pointer(config.serving.bundles, CHAMPION) is None

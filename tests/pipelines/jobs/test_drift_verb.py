@@ -27,7 +27,7 @@ def report(trained: TrainedMarket) -> dict[str, Any]:
     return found
 
 
-def test_champion_is_held_against_its_own_training(
+def test_champion_is_compared_with_its_training(
     trained: TrainedMarket, report: dict[str, Any]
 ) -> None:
     assert report["bundle"] == trained.champion
@@ -51,15 +51,15 @@ def test_champion_is_held_against_its_own_training(
         assert monitor["current"] == pytest.approx(ratio, rel=0.15), "but for the halves added"
 
 
-def test_drift_that_is_found_is_exit_code_5_and_told_of(workspace: Workspace) -> None:
+def test_drift_exits_5_and_sends_a_notification(workspace: Workspace) -> None:
     heard = workspace.folder / "heard.json"
     notify = json.dumps(["/bin/cp", "/dev/stdin", str(heard)])
     found = workspace.report("drift", code=5, MARGINCAST__NOTIFY__COMMAND=notify, **ANXIOUS)
     assert found["verdict"] == "drift"
     assert found["drifted"]
-    told = json.loads(heard.read_text())
-    assert told["events"] == ["drift"]
-    assert told["drift"]["drifted"] == found["drifted"]
+    notification = json.loads(heard.read_text())
+    assert notification["events"] == ["drift"]
+    assert notification["drift"]["drifted"] == found["drifted"]
     assert workspace.report("ledger", "verify")["intact"]
 
 
@@ -89,7 +89,7 @@ def test_recorded_decisions_are_looked_at_with_the_labels_that_matured(
     assert found["current"]["rows"] > 0.8 * scored["decisions"], "but those already called"
 
 
-def test_bundle_from_before_there_were_references_says_so(
+def test_bundle_without_a_reference_is_unavailable(
     trained: TrainedMarket, workspace: Workspace
 ) -> None:
     bundle = load_bundle(workspace.bundles / trained.champion)
@@ -101,7 +101,7 @@ def test_bundle_from_before_there_were_references_says_so(
     assert "reference.json" in found["reason"]
 
 
-def test_bundle_of_other_horizons_is_no_error_of_the_retraining_beside_it(
+def test_champion_of_other_horizons_does_not_fail_a_retraining(
     trained: TrainedMarket,
 ) -> None:
     found = trained.workspace.report("drift", MARGINCAST__TRAINING__HORIZONS="[1, 8]")

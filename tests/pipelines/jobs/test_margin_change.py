@@ -67,7 +67,7 @@ def change(setting: Setting, challenger: Bundle) -> dict[str, Any]:
     )
 
 
-def test_model_that_takes_its_own_place_changes_nothing(setting: Setting) -> None:
+def test_model_that_replaces_itself_changes_nothing(setting: Setting) -> None:
     found = change(setting, setting.champion)
     assert found["accounts"] > 100
     assert found["total_requirement"]["change"] == 0.0
@@ -115,7 +115,7 @@ def test_champion_of_other_features_gives_a_reason_and_fails_nothing(
     assert found["drift"]["verdict"] == "unavailable"
 
 
-def test_before_a_first_champion_there_is_nothing_beside(setting: Setting) -> None:
+def test_without_a_champion_there_is_no_comparison(setting: Setting) -> None:
     nothing: Any = None
     found = compare_with_champion(setting.config, setting.market, setting.rules, nothing, None, "x")
     assert found == {"drift": None, "change": None}

@@ -110,7 +110,7 @@ def test_time_that_cannot_be_read_is_one_line(trained: TrainedMarket, as_of: str
     assert not out.exists()
 
 
-def test_bars_that_only_the_endpoint_was_given_are_in_the_batch(
+def test_bars_posted_to_the_endpoint_are_in_the_batch(
     trained: TrainedMarket, workspace: Workspace, serve: Any
 ) -> None:
     symbols = trained.simulated["symbols"]

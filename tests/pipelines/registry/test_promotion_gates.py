@@ -32,7 +32,7 @@ def evaluation(prices: str = "real", p: float = 0.4) -> dict[str, Any]:
     }
 
 
-def test_every_stress_window_and_horizon_has_a_gate_and_all_groups_one() -> None:
+def test_every_stress_window_and_horizon_has_a_gate_and_all_groups_share_a_gate() -> None:
     gates = {gate.name: gate for gate in stress_and_segments(evaluation())}
     assert set(gates) == {"stress_tariffs_8h", "no_weak_stress_or_segment"}
     assert all(gate.passed for gate in gates.values())

@@ -42,7 +42,7 @@ def review(trained: TrainedMarket, tmp_path_factory: pytest.TempPathFactory) -> 
     return Review(report, page.read_text(encoding="utf-8"), shown)
 
 
-def test_review_sets_champion_beside_newest(review: Review, trained: TrainedMarket) -> None:
+def test_review_compares_champion_and_newest(review: Review, trained: TrainedMarket) -> None:
     newest, champion = review.report["newest"], review.report["champion"]
     assert newest["bundle"] == trained.retrained["bundle"]
     assert newest["verdict"] == trained.retrained["verdict"]
@@ -61,7 +61,7 @@ def test_terminal_shows_verdict_and_horizons_in_order(
     assert re.findall(r"│\s+(\d+) │ newest", review.shown) == ["1", "8", "24"]
 
 
-def test_page_stands_alone_and_holds_the_figures_of_the_training(
+def test_page_is_self_contained_and_has_the_figures_of_the_training(
     review: Review, trained: TrainedMarket
 ) -> None:
     html = review.html
@@ -81,9 +81,7 @@ def test_review_without_a_model_is_one_line(bare: Workspace) -> None:
     assert "run margincast retrain first" in bare.refusal("review")
 
 
-def test_training_run_explains_itself_and_holds_its_folds(
-    trained: TrainedMarket, tracking: Tracking
-) -> None:
+def test_training_run_has_a_note_and_its_folds(trained: TrainedMarket, tracking: Tracking) -> None:
     parent = trained.retrained["mlflow_run"]
     with mlflow_client(tracking) as client:
         run = client.get_run(parent)

@@ -1,4 +1,4 @@
-"""What a review wants to know never stops a training: it says why it is missing instead."""
+"""A part of the review that fails gives its reason and does not stop the training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipelines.registry.training_review import examine
 
 
 class Anything:
-    """Stands for what the replaced functions do not look at."""
+    """An argument that the replaced functions ignore."""
 
     def __getattr__(self, _: str) -> Any:
         return self
@@ -47,6 +47,7 @@ def _replaced(monkeypatch: pytest.MonkeyPatch) -> None:
         pipelines.registry.training_review, "mean_contributions", lambda *_: {"8": {}}
     )
     monkeypatch.setattr(pipelines.registry.training_review, "Forecaster", lambda _: None)
+    monkeypatch.setattr(pipelines.registry.training_review, "label_market", lambda *_: None)
     monkeypatch.setattr(pipelines.registry.training_review, "describe", lambda *_: {})
     monkeypatch.setattr(pipelines.registry.training_review, "label_market", lambda *_: None)
     for name, error in (
@@ -57,19 +58,19 @@ def _replaced(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pipelines.registry.training_review, name, refuse(error))
 
 
-def test_what_the_data_do_not_allow_says_why() -> None:
-    found = examine(TrainedMarket(Config()), Anything())  # type: ignore[arg-type]
-    assert found["ablation"] == {"not_evaluated": "one class only"}
-    assert found["backtest"] == {"not_evaluated": "the span is too short"}
-    (fold,) = found["folds"]
+def test_part_without_enough_data_gives_its_reason() -> None:
+    review = examine(TrainedMarket(Config()), Anything())  # type: ignore[arg-type]
+    assert review["ablation"] == {"not_evaluated": "one class only"}
+    assert review["backtest"] == {"not_evaluated": "the span is too short"}
+    (fold,) = review["folds"]
     assert fold["not_evaluated"] == "use fewer folds"
 
 
-def test_what_was_not_asked_for_is_null_and_not_even_tried() -> None:
+def test_disabled_part_is_null_and_does_not_run() -> None:
     config = Config(review=ReviewConfig(ablation=False, backtest=False))
-    found = examine(TrainedMarket(config), Anything())  # type: ignore[arg-type]
-    assert found["ablation"] is None
-    assert found["backtest"] is None
+    review = examine(TrainedMarket(config), Anything())  # type: ignore[arg-type]
+    assert review["ablation"] is None
+    assert review["backtest"] is None
 
 
 def test_other_failures_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

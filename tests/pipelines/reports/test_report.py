@@ -30,10 +30,10 @@ def test_brackets_are_text_and_not_markup(capsys: pytest.CaptureFixture[str]) ->
     drift_table(report)
     drift_line(report, None)
     facts("score", {"out": "[/data]", "ends": [None, None]})
-    said = capsys.readouterr().out
-    assert said.count(reason) == 2
-    assert "│ [/data]" in said
-    assert "[null, null]" in said
+    output = capsys.readouterr().out
+    assert output.count(reason) == 2
+    assert "│ [/data]" in output
+    assert "[null, null]" in output
 
 
 def test_drifted_monitor_is_named_in_full_on_a_narrow_terminal(
@@ -53,7 +53,7 @@ def text(monkeypatch: pytest.MonkeyPatch) -> StringIO:
     return out
 
 
-def test_models_are_told_apart_by_their_whole_names(text: StringIO) -> None:
+def test_models_are_printed_with_their_whole_names(text: StringIO) -> None:
     names = ("first_passage", "first_passage_isotonic", "volatility_oracle")
     figures = dict.fromkeys(
         ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_base_rate"), -0.0123456

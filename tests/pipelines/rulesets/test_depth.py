@@ -96,7 +96,7 @@ def test_other_coins_take_the_dearest_at_every_size(tmp_path: Path) -> None:
         assert share == max(curve["slippage"][k][1] for curve in curves)
 
 
-def test_file_is_the_table_of_a_rule_set_and_tells_where_it_comes_from(tmp_path: Path) -> None:
+def test_file_is_the_table_of_a_rule_set_with_its_provenance(tmp_path: Path) -> None:
     source = write(tmp_path, books("BTC", 120, 8), books("ETH", 120, 9))
     out = tmp_path / "out.toml"
     report = write_depth(source, out)

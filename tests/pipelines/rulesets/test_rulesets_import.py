@@ -190,7 +190,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_bad_table_is_named_and_the_one_before_stays(
+def test_a_bad_table_is_reported_and_the_previous_one_stays(
     tmp_path: Path, bad: list[dict[str, Any]], reason: str
 ) -> None:
     source = write(tmp_path, table(0, "BTC/USDT"), bad, table(1, "ETH/USDT"))
@@ -202,12 +202,12 @@ def test_a_bad_table_is_named_and_the_one_before_stays(
     assert reason in found["reason"]
     newest = load_history(tmp_path / "out").versions[-1].engine_rules(TierRules)
     assert [b.maintenance_rate for b in newest.table_of("BTCUSDT").brackets] == [0.01, 0.05]
-    with pytest.raises(DataError, match="no sound table of brackets; the first: BTCUSDT"):
+    with pytest.raises(DataError, match="no valid table of brackets; the first: BTCUSDT"):
         import_rulesets(write(tmp_path, bad), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
-def test_rows_that_come_twice_are_one(tmp_path: Path) -> None:
+def test_repeated_rows_count_once(tmp_path: Path) -> None:
     record = read_brackets(write(tmp_path, table(0, "BTC/USDT"), table(0, "BTC/USDT")))
     assert record.bad == ()
     assert len(record.listings[parse_time(moment(0))]["BTCUSDT"]) == 2

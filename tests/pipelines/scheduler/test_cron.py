@@ -49,13 +49,13 @@ def test_starts_are_those_of_cron_with_sunday_as_zero_and_seven(
     assert starts(line, len(expected)) == expected
 
 
-def test_time_zone_is_the_lines_own_through_the_change_of_the_clocks() -> None:
+def test_starts_follow_the_time_zone_through_clock_changes() -> None:
     before = datetime(2026, 3, 28, 12, tzinfo=UTC)
     assert starts("0 3 * * *", 2, before, "Europe/Zurich") == ["Sun 29 01:00:00", "Mon 30 01:00:00"]
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "output"),
     [
         ("", "0 fields"),
         ("0 3 * *", "4 fields"),
@@ -75,8 +75,8 @@ def test_time_zone_is_the_lines_own_through_the_change_of_the_clocks() -> None:
         ("٣ * * * *", "minute '٣'"),
     ],
 )
-def test_line_that_cron_would_not_take_is_refused_and_says_where(line: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_invalid_cron_line_is_refused_and_names_the_field(line: str, output: str) -> None:
+    with pytest.raises(ConfigError, match=output):
         parse_cron(line)
 
 

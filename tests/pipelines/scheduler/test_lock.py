@@ -33,7 +33,7 @@ def holding(path: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_killed_process_leaves_no_lock_behind_and_a_living_one_is_named(tmp_path: Path) -> None:
+def test_killed_process_releases_its_lock_and_a_running_one_is_named(tmp_path: Path) -> None:
     path = tmp_path / "retrain.lock"
     process = holding(path)
     try:
@@ -67,7 +67,7 @@ def test_lock_is_free_and_nameless_after_its_job_also_after_an_error(tmp_path: P
 
 
 @pytest.mark.parametrize("text", ["", "garbage", '{"pid": "x"}', "[1]"])
-def test_holder_without_a_readable_name_still_holds(tmp_path: Path, text: str) -> None:
+def test_lock_without_a_readable_holder_is_still_locked(tmp_path: Path, text: str) -> None:
     path = tmp_path / "retrain.lock"
     with exclusive(path, "retrain"):
         path.write_text(text)
@@ -78,6 +78,6 @@ def test_holder_without_a_readable_name_still_holds(tmp_path: Path, text: str) -
             pass
 
 
-def test_lock_that_never_was_is_not_held(tmp_path: Path) -> None:
+def test_missing_lock_file_is_not_locked(tmp_path: Path) -> None:
     assert not is_held(tmp_path / "absent.lock")
     assert not (tmp_path / "absent.lock").exists()

@@ -138,22 +138,22 @@ def test_command_gets_the_verdict_on_stdin_no_shell_and_none_of_our_secrets(
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "output"),
     [
         ([sys.executable, "-c", "import sys; sys.exit('no route')"], "exit 1: no route"),
         (["/nowhere/at/all"], "cannot be started"),
         ([sys.executable, "-c", "import time; time.sleep(60)"], "no end within 1 s"),
     ],
 )
-def test_command_that_fails_is_told_of_and_recorded_and_fails_nothing(
-    make: Make, capsys: pytest.CaptureFixture[str], command: list[str], said: str
+def test_failing_command_is_logged_and_recorded_and_fails_nothing(
+    make: Make, capsys: pytest.CaptureFixture[str], command: list[str], output: str
 ) -> None:
     config = make(f"command = {json.dumps(command)}\ntimeout = 1")
     assert run_and_notify(config, "retrain", lambda: REPORT) == REPORT
-    assert said in capsys.readouterr().err
+    assert output in capsys.readouterr().err
     (payload,) = recorded(config)
     assert payload["outcomes"][0]["ok"] is False
-    assert said in payload["outcomes"][0]["detail"]
+    assert output in payload["outcomes"][0]["detail"]
 
 
 def test_webhook_is_signed_over_the_very_body(
@@ -197,7 +197,7 @@ def test_webhook_is_tried_again_while_it_may_help_and_never_led_elsewhere(
     assert SIGNATURE not in hook.got[0][0]
 
 
-def test_nobody_listening_is_said_and_both_channels_are_tried(
+def test_unreachable_webhook_is_logged_and_both_channels_are_tried(
     make: Make, server: Callable[..., Server], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = make(
@@ -232,13 +232,13 @@ def test_address_that_cannot_be_sent_to_fails_nothing_and_is_not_repeated(
     unsound = config.notify.model_copy(update={"webhook": address, "command": ("a\0",)})
     config = config.model_copy(update={"notify": unsound})
     assert run_and_notify(config, "retrain", lambda: REPORT) == REPORT
-    said = capsys.readouterr().err
-    assert "by webhook" in said
-    assert "by command: cannot be started" in said
-    assert "S3CRET" not in said + json.dumps(recorded(config))
+    output = capsys.readouterr().err
+    assert "by webhook" in output
+    assert "by command: cannot be started" in output
+    assert "S3CRET" not in output + json.dumps(recorded(config))
 
 
-def test_failed_job_is_told_of_and_still_fails(make: Make, server: Callable[..., Server]) -> None:
+def test_failed_job_is_notified_and_still_fails(make: Make, server: Callable[..., Server]) -> None:
     hook = server(200)
 
     def job() -> dict[str, Any]:
@@ -246,10 +246,10 @@ def test_failed_job_is_told_of_and_still_fails(make: Make, server: Callable[...,
 
     with pytest.raises(BusyError):
         run_and_notify(make(f"webhook = '{hook.url}'"), "retrain", job)
-    told = json.loads(hook.got[0][1])
-    assert (told["events"], told["verdict"]) == (["failed"], "failed")
-    assert told["reasons"] == ["BusyError: another retrain is running"]
-    assert told["bundle"] is None
+    notification = json.loads(hook.got[0][1])
+    assert (notification["events"], notification["verdict"]) == (["failed"], "failed")
+    assert notification["reasons"] == ["BusyError: another retrain is running"]
+    assert notification["bundle"] is None
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_failed_job_is_told_of_and_still_fails(make: Make, server: Callable[...,
         ([], "failed", True, 0),
     ],
 )
-def test_only_what_was_asked_for_is_told(
+def test_only_configured_events_are_sent(
     make: Make,
     server: Callable[..., Server],
     events: list[str],
@@ -281,17 +281,17 @@ def test_only_what_was_asked_for_is_told(
     assert len(hook.got) == expected
 
 
-def test_drift_check_tells_of_drift_alone(make: Make, server: Callable[..., Server]) -> None:
+def test_drift_check_sends_only_drift(make: Make, server: Callable[..., Server]) -> None:
     hook = server(200)
     config = make(f"webhook = '{hook.url}'")
     send(config, message("drift", {"verdict": "stable", "bundle": "b", "drifted": []}))
     send(config, message("drift", {"verdict": "drift", "bundle": "b", "drifted": ["book_return"]}))
-    (told,) = [json.loads(body) for _, body in hook.got]
-    assert told["events"] == ["drift"]
-    assert told["drift"]["drifted"] == ["book_return"]
+    (notification,) = [json.loads(body) for _, body in hook.got]
+    assert notification["events"] == ["drift"]
+    assert notification["drift"]["drifted"] == ["book_return"]
 
 
-def test_ledger_that_cannot_be_written_is_said_and_fails_nothing(
+def test_unwritable_ledger_is_logged_and_fails_nothing(
     tmp_path: Path, server: Callable[..., Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
     hook = server(200)
@@ -302,7 +302,7 @@ def test_ledger_that_cannot_be_written_is_said_and_fails_nothing(
     assert "is not recorded" in capsys.readouterr().err
 
 
-def test_nothing_configured_is_nobody_told_and_nothing_recorded(make: Make) -> None:
+def test_without_channels_nothing_is_sent_or_recorded(make: Make) -> None:
     config = make("")
     assert send(config, message("retrain", REPORT)) == []
     assert recorded(config) == []

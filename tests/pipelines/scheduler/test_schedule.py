@@ -28,7 +28,7 @@ NOW = datetime(2026, 11, 24, 14, 30, tzinfo=UTC)
 DAILY = "0 3 * * *"
 SECONDS = 30.0
 
-# A scheduler process whose job writes a line and, if told to, stays until it is ended.
+# A scheduler process whose job writes a line and, if requested, stays until it is ended.
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -131,10 +131,10 @@ def due_state(config: Config, due: datetime, cron: str = f"{DAILY} UTC") -> None
         "missed",
         "planned",
         "other line",
-        "cut off",
+        "interrupted",
         "still running",
         "clock ran ahead",
-        "cut off while the clock ran ahead",
+        "interrupted while the clock ran ahead",
     ],
 )
 def test_restart_begins_where_the_last_scheduler_was_cut_off(
@@ -145,7 +145,7 @@ def test_restart_begins_where_the_last_scheduler_was_cut_off(
     assert start.isoformat() == expected
 
 
-def test_state_survives_a_restart_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+def test_state_survives_a_restart_and_a_damaged_state_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     state = ScheduleState(path)
     last = Finished("a", "b", "c", 3, "refused", "sha")
@@ -155,7 +155,7 @@ def test_state_survives_a_restart_and_a_damaged_one_is_refused(tmp_path: Path) -
     again = ScheduleState(path)
     assert again.get("retrain") == JobState("c", "m", last=last, missed=1)
     path.write_text(path.read_text().replace('"missed"', '"mist"'))
-    with pytest.raises(ConfigError, match="unsound"):
+    with pytest.raises(ConfigError, match="is invalid"):
         ScheduleState(path)
     path.write_text('{"format": 2, "jobs": {}}')
     with pytest.raises(ConfigError, match="format 2"):
@@ -184,7 +184,7 @@ def test_day_that_never_comes_is_refused(tmp_path: Path) -> None:
 # --- what is due now ----------------------------------------------------------------------------
 
 
-def test_missed_start_is_made_up_for_once_and_planned_anew(tmp_path: Path) -> None:
+def test_missed_start_runs_once_and_the_next_is_planned(tmp_path: Path) -> None:
     config = load_config(
         config_of(tmp_path, f"[schedule]\ncron = '{DAILY}'\nmisfire_grace = 90000")
     )
@@ -202,7 +202,7 @@ def test_missed_start_is_made_up_for_once_and_planned_anew(tmp_path: Path) -> No
     assert again == job, "nothing is due any more"
 
 
-def test_start_past_its_grace_is_given_up_and_counted(tmp_path: Path) -> None:
+def test_start_past_its_grace_is_dropped_and_counted(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     line = f"0 {(now - timedelta(hours=2)).hour} * * *"
     config = load_config(config_of(tmp_path, f"[schedule]\ncron = '{line}'\nmisfire_grace = 60\n"))
@@ -218,7 +218,7 @@ def test_first_start_ever_runs_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "report", "verdict", "told"),
+    ("code", "report", "verdict", "notified"),
     [
         (3, {"verdict": "refused", "bundle": "b"}, "refused", False),
         (1, {"verdict": "failed"}, "failed", False),
@@ -226,8 +226,8 @@ def test_first_start_ever_runs_nothing(tmp_path: Path) -> None:
         (7, None, "failed", True),
     ],
 )
-def test_run_that_dies_without_a_verdict_is_failed_and_told_of_in_its_place(
-    tmp_path: Path, code: int, report: dict[str, Any] | None, verdict: str, told: bool
+def test_run_without_a_verdict_is_failed_and_notified_by_the_scheduler(
+    tmp_path: Path, code: int, report: dict[str, Any] | None, verdict: str, notified: bool
 ) -> None:
     heard = tmp_path / "heard.json"
     program = f"import sys, pathlib; pathlib.Path({str(heard)!r}).write_text(sys.stdin.read())"
@@ -241,12 +241,12 @@ def test_run_that_dies_without_a_verdict_is_failed_and_told_of_in_its_place(
     due_state(config, datetime.now(UTC) - timedelta(hours=1))
     job = Scheduler(config, None, stub(code, report)).run_due()["jobs"]["retrain"]
     assert (job["last"]["exit"], job["last"]["verdict"]) == (code, verdict)
-    assert heard.exists() == told, "a job that ended by itself has told already"
-    if told:
+    assert heard.exists() == notified, "a job that ended by itself has sent its verdict"
+    if notified:
         assert json.loads(heard.read_text())["events"] == ["failed"]
 
 
-def test_settings_spoilt_while_the_scheduler_runs_are_told_of(tmp_path: Path) -> None:
+def test_settings_broken_while_the_scheduler_runs_are_notified(tmp_path: Path) -> None:
     heard = tmp_path / "heard.json"
     program = f"import sys, pathlib; pathlib.Path({str(heard)!r}).write_text(sys.stdin.read())"
     text = (
@@ -285,7 +285,7 @@ def test_second_scheduler_on_the_same_state_is_refused_and_the_first_is_named(
         Scheduler(config, None, stub(0, None)).run_until_stopped()
 
 
-def test_retraining_that_outlived_its_scheduler_is_not_started_beside_itself(
+def test_retraining_that_outlived_its_scheduler_is_not_started_twice(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = load_config(config_of(tmp_path, f"[schedule]\ncron = '{DAILY}'\n"))
@@ -298,7 +298,7 @@ def test_retraining_that_outlived_its_scheduler_is_not_started_beside_itself(
         job = Scheduler(config, None, stub(0, None)).run_due()["jobs"]["retrain"]
     assert job["last"] is None
     assert job["next"] == planned
-    assert "still goes on" in capfd.readouterr().err
+    assert "is still running" in capfd.readouterr().err
 
 
 def test_start_that_falls_into_the_stopping_is_due_again(tmp_path: Path) -> None:
