@@ -13,7 +13,7 @@ from .idempotency import (
 )
 from .keys import Keys as Keys
 from .records import Entry as Entry, Record as Record, new_id as new_id
-from .schema import database_errors as database_errors, open_engine as open_engine
+from .schema import database_errors as database_errors
 from .store import Ledger as Ledger
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "canonical_bytes",
     "database_errors",
     "new_id",
-    "open_engine",
     "read_heads",
     "sha256_hex",
     "sha256_of",

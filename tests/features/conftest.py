@@ -275,7 +275,7 @@ def by_sql() -> Callable[[BarPanel, str, dict[str, float]], npt.NDArray[np.float
         """  # noqa: S608 - text of our own tests
         with duckdb.connect() as connection:
             connection.register("bars", table)
-            values = connection.execute(query).df()["value"].to_numpy(np.float64)
+            values = connection.execute(query).df()["value"].to_numpy(np.float64, copy=True)
         return values.reshape(rows, count)
 
     return evaluate

@@ -28,8 +28,7 @@ def _factories() -> list[Callable[..., Feature]]:
     modules = [
         importlib.import_module(f"features.{family}.{path.stem}")
         for family in FAMILIES
-        for path in sorted((root / family.replace(".", "/")).glob("*.py"))
-        if path.stem != "__init__"
+        for path in sorted((root / family.replace(".", "/")).glob("[a-z]*.py"))
     ]
     return [
         function
