@@ -49,7 +49,6 @@ def _replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipelines.registry.training_review, "Forecaster", lambda _: None)
     monkeypatch.setattr(pipelines.registry.training_review, "label_market", lambda *_: None)
     monkeypatch.setattr(pipelines.registry.training_review, "describe", lambda *_: {})
-    monkeypatch.setattr(pipelines.registry.training_review, "label_market", lambda *_: None)
     for name, error in (
         ("ablation", ModelError("one class only")),
         ("cut_folds", ModelError("use fewer folds")),
