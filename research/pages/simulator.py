@@ -118,7 +118,8 @@ def _model(stored: MarketParameters) -> list[str]:
         f"Stored as `market/simulator/parameters/{stored.name}.toml` "
         f"(sha256 `{stored.sha256[:16]}`), by",
         f"```\n{provenance.command}\n```",
-        f"on {provenance.source}, {provenance.span} (sha256 of the data "
+        f"(today `python -m research.simulator_fit`) on {provenance.source}, {provenance.span} "
+        "(sha256 of the data "
         f"`{provenance.sha256[:16]}`). {provenance.notes}",
         "Price, volatility, turnover, market share and hours come directly from the bars. The "
         "unobserved parameters are fitted by simulated moments: the facts below, measured on two "

@@ -218,7 +218,7 @@ def test_first_start_ever_runs_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "report", "verdict", "notified"),
+    ("code", "report", "verdict", "verdicts"),
     [
         (3, {"verdict": "refused", "bundle": "b"}, "refused", False),
         (1, {"verdict": "failed"}, "failed", False),
@@ -227,7 +227,7 @@ def test_first_start_ever_runs_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_run_without_a_verdict_is_failed_and_notified_by_the_scheduler(
-    tmp_path: Path, code: int, report: dict[str, Any] | None, verdict: str, notified: bool
+    tmp_path: Path, code: int, report: dict[str, Any] | None, verdict: str, verdicts: bool
 ) -> None:
     heard = tmp_path / "heard.json"
     program = f"import sys, pathlib; pathlib.Path({str(heard)!r}).write_text(sys.stdin.read())"
@@ -241,8 +241,8 @@ def test_run_without_a_verdict_is_failed_and_notified_by_the_scheduler(
     due_state(config, datetime.now(UTC) - timedelta(hours=1))
     job = Scheduler(config, None, stub(code, report)).run_due()["jobs"]["retrain"]
     assert (job["last"]["exit"], job["last"]["verdict"]) == (code, verdict)
-    assert heard.exists() == notified, "a job that ended by itself has sent its verdict"
-    if notified:
+    assert heard.exists() == verdicts, "a job that ended by itself has sent its verdict"
+    if verdicts:
         assert json.loads(heard.read_text())["events"] == ["failed"]
 
 
