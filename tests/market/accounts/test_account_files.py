@@ -300,7 +300,7 @@ def test_written_files_are_read_back(tmp_path: Path) -> None:
         assert happened(history) == events
 
 
-def test_sampled_lives_are_written_and_read_back(tmp_path: Path) -> None:
+def test_sampled_accounts_are_written_and_read_back(tmp_path: Path) -> None:
     times = T0 + np.arange(400, dtype=np.int64) * HOUR
     prices = np.exp(np.random.default_rng(1).normal(size=(400, 2)))
     symbols = ("BTCUSDT", "ETHUSDT")

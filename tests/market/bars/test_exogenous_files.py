@@ -125,7 +125,7 @@ def test_impossible_and_outside_facts_are_counted_and_not_used(
     assert known.report.to_dict()["context"]
 
 
-def test_file_without_one_possible_value_is_refused_and_not_taken_as_silence(
+def test_file_without_one_possible_value_is_refused_and_not_read_as_empty(
     history: MarketHistory, write: Write
 ) -> None:
     prices = write("BTCUSDT", [START, START + HOUR], close=[95_000.0, 96_000.0])

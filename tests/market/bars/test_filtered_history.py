@@ -19,7 +19,7 @@ from market.sources.base import BarKind
 from market.sources.parquet import BarFolder
 
 HOURLY = INTERVALS["1h"]
-GUARD = OutlierFilter()
+OUTLIER_FILTER = OutlierFilter()
 NAN = float("nan")
 
 Floats = npt.NDArray[np.float64]
@@ -64,7 +64,7 @@ def test_bad_tick_neither_marks_nor_is_seen_and_is_reported_with_its_time(
     folder: Folder, bars_table: Table, start: int
 ) -> None:
     spot = folder("spot", X=scaled(bars_table(8), {3: 1.5, 7: 0.5}))
-    history = load_history([spot], HOURLY, outlier_filter=GUARD)
+    history = load_history([spot], HOURLY, outlier_filter=OUTLIER_FILTER)
     np.testing.assert_array_equal(closes(history), [100, 101, 102, NAN, 104, 105, 106, NAN])
     held = [100, 101, 102, 102, 104, 105, 106, NAN]
     for marks in (history.mark, history.fine_mark):
@@ -88,7 +88,7 @@ def test_bar_beyond_the_hard_band_is_missing_and_counted_on_its_own(
     folder: Folder, bars_table: Table
 ) -> None:
     spot = folder("spot", X=scaled(bars_table(8), {3: 6.0, 5: 1.5}))
-    history = load_history([spot], HOURLY, outlier_filter=GUARD)
+    history = load_history([spot], HOURLY, outlier_filter=OUTLIER_FILTER)
     np.testing.assert_array_equal(closes(history), [100, 101, 102, NAN, 104, NAN, 106, 107])
     assert history.mark[:, 0].tolist() == [100, 101, 102, 102, 104, 104, 106, 107]
     file = quality(history, "spot")
@@ -100,7 +100,7 @@ def test_bar_beyond_the_hard_band_is_missing_and_counted_on_its_own(
     assert (found[0].tolist(), found[1].tolist()) == ([157.5], [int(history.bars.closes[5])])
     # Two kinds that agree do not open it.
     perp = folder("perp", "perp", X=scaled(bars_table(8, level=100.2), {3: 6.0}))
-    both = load_history([spot, perp], HOURLY, outlier_filter=GUARD)
+    both = load_history([spot, perp], HOURLY, outlier_filter=OUTLIER_FILTER)
     assert np.isnan(closes(both)[3])
     assert (quality(both, "spot").rejected, quality(both, "perp").rejected) == (1, 1)
 
@@ -109,7 +109,9 @@ def test_fine_path_of_a_rejected_hour_is_left_out_with_it(
     folder: Folder, bars_table: Table
 ) -> None:
     fine = scaled(bars_table(48, 5 * MINUTE), dict.fromkeys(range(20, 24), 8.0))
-    path = load_history([folder("spot", X=fine)], HOURLY, outlier_filter=GUARD).fine_mark[:, 0]
+    path = load_history([folder("spot", X=fine)], HOURLY, outlier_filter=OUTLIER_FILTER).fine_mark[
+        :, 0
+    ]
     assert path[11:24].tolist() == [111] * 13
     assert path[24] == 124
 
@@ -118,7 +120,7 @@ def test_symbol_stays_suspect_through_missing_bars_until_the_next_one(
     folder: Folder, bars_table: Table
 ) -> None:
     table = scaled(bars_table(8), {3: 1.5}).take([0, 1, 2, 3, 6, 7])
-    history = load_history([folder("spot", X=table)], HOURLY, outlier_filter=GUARD)
+    history = load_history([folder("spot", X=table)], HOURLY, outlier_filter=OUTLIER_FILTER)
     assert [bool(history.suspect_at(row)[0]) for row in range(8)] == [
         row in (3, 4, 5) for row in range(8)
     ]
@@ -131,13 +133,13 @@ def test_crash_in_both_sources_counts_at_once_and_in_one_only_waits(
     spot = folder("spot", X=scaled(bars_table(8), crash))
     perp = folder("perp", "perp", X=scaled(bars_table(8, level=100.2), crash))
     calm = folder("calm", "perp", X=bars_table(8, level=100.2))
-    alone = load_history([spot], HOURLY, outlier_filter=GUARD)
+    alone = load_history([spot], HOURLY, outlier_filter=OUTLIER_FILTER)
     assert np.isnan(closes(alone)[4])
-    both = load_history([spot, perp], HOURLY, outlier_filter=GUARD)
+    both = load_history([spot, perp], HOURLY, outlier_filter=OUTLIER_FILTER)
     assert closes(both)[4] == 104 * 0.6
     assert both.mark[4, 0] == 104.2 * 0.6
     assert sum(file.suspect for file in both.report.files) == 0
-    torn = load_history([spot, calm], HOURLY, outlier_filter=GUARD)
+    torn = load_history([spot, calm], HOURLY, outlier_filter=OUTLIER_FILTER)
     assert np.isnan(closes(torn)[4])
     assert torn.mark[4, 0] == 104.2, "the perpetual marks, and it is calm"
     assert (quality(torn, "spot").suspect, quality(torn, "calm").suspect) == (1, 0)
@@ -146,7 +148,7 @@ def test_crash_in_both_sources_counts_at_once_and_in_one_only_waits(
 def test_bad_mark_waits_while_the_bars_go_on(folder: Folder, bars_table: Table) -> None:
     spot = folder("spot", X=bars_table(8))
     mark = folder("mark", "mark", X=scaled(bars_table(8), {4: 2.0}))
-    history = load_history([spot, mark], HOURLY, outlier_filter=GUARD)
+    history = load_history([spot, mark], HOURLY, outlier_filter=OUTLIER_FILTER)
     assert closes(history) == [100.0 + row for row in range(8)]
     assert history.mark[:, 0].tolist() == [100, 101, 102, 103, 103, 105, 106, 107]
     assert quality(history, "mark").suspect == 1
@@ -155,7 +157,7 @@ def test_bad_mark_waits_while_the_bars_go_on(folder: Folder, bars_table: Table) 
 
 def test_bad_tick_within_an_hour_is_not_in_its_fine_path(folder: Folder, bars_table: Table) -> None:
     fine = scaled(bars_table(48, 5 * MINUTE), {15: 1.6, 31: 0.4})
-    history = load_history([folder("spot", X=fine)], HOURLY, outlier_filter=GUARD)
+    history = load_history([folder("spot", X=fine)], HOURLY, outlier_filter=OUTLIER_FILTER)
     path = history.fine_mark[:, 0]
     assert path[[14, 15, 16]].tolist() == [114, 114, 116]
     assert path[[30, 31, 32]].tolist() == [130, 130, 132]
@@ -168,19 +170,21 @@ def test_fine_path_of_a_suspect_hour_is_quarantined_with_it(
     """Three steps of a tenth each stay under the fine band, and together they pass the hour's."""
     fall = {row: 0.85 ** min(row - 20, 3) for row in range(21, 48)}
     history = load_history(
-        [folder("spot", X=scaled(bars_table(48, 5 * MINUTE), fall))], HOURLY, outlier_filter=GUARD
+        [folder("spot", X=scaled(bars_table(48, 5 * MINUTE), fall))],
+        HOURLY,
+        outlier_filter=OUTLIER_FILTER,
     )
     assert np.isnan(closes(history)[1])
     assert history.fine_mark[11:24, 0].tolist() == [111] * 13
     assert history.fine_mark[35, 0] == history.mark[2, 0] == closes(history)[2]
 
 
-def test_guarded_panel_of_a_made_market_leaves_the_panel_given_alone(start: int) -> None:
+def test_filtering_a_simulated_market_leaves_its_panel_unchanged(start: int) -> None:
     values = np.full((6, 1, 5), 100.0)
     values[3, 0, :4] = 300.0
     opens = start + HOUR * np.arange(6, dtype=np.int64)
     panel = BarPanel(HOURLY, ("X",), opens, values)
-    history = MarketHistory.from_panel(panel, GUARD)
+    history = MarketHistory.from_panel(panel, OUTLIER_FILTER)
     assert np.isnan(history.bars.values[3]).all()
     assert panel.values[3, 0, CLOSE] == 300.0
     assert history.mark[:, 0].tolist() == [100.0] * 6
@@ -239,11 +243,11 @@ def test_bar_known_only_later_is_missing_to_features_and_marks_outcomes(
     assert quality(history, "spot").late == 1
 
 
-def test_guard_judges_what_was_known_and_what_came_to_be_true_each_on_its_own(
+def test_filter_treats_known_and_newest_versions_separately(
     folder: Folder, bars_table: Table
 ) -> None:
     table = _versions(scaled(bars_table(6), {3: 2.0}), (3, 3 * HOUR, 0.5))
-    history = load_history([folder("spot", X=table)], HOURLY, outlier_filter=GUARD)
+    history = load_history([folder("spot", X=table)], HOURLY, outlier_filter=OUTLIER_FILTER)
     np.testing.assert_array_equal(closes(history), [100, 101, 102, NAN, 104, 105])
     assert history.mark[:, 0].tolist() == [100.0 + row for row in range(6)]
 
@@ -295,7 +299,9 @@ def test_stale_bars_are_runs_without_a_trade_or_for_marks_without_a_move(
 @pytest.mark.realdata
 def test_real_crashes_wait_for_one_bar_and_pass(data_dir: Path) -> None:
     folder = BarFolder(data_dir / "ohlcv_1h_binance_perp", "perp")
-    guarded = load_history([folder], HOURLY, ["ATOMUSDT", "FTTUSDT", "1000SHIBUSDT"], GUARD)
+    guarded = load_history(
+        [folder], HOURLY, ["ATOMUSDT", "FTTUSDT", "1000SHIBUSDT"], OUTLIER_FILTER
+    )
     plain = load_history([folder], HOURLY, ["ATOMUSDT", "FTTUSDT", "1000SHIBUSDT"])
     times = {file.symbol: file.suspect_times for file in guarded.report.files}
     assert times == {
@@ -318,7 +324,7 @@ def test_real_second_source_lets_a_jump_pass_at_once(data_dir: Path) -> None:
     perp = BarFolder(data_dir / "ohlcv_30m_binance_perp", "perp")
     row = parse_time("2025-03-02T15:00:00Z")
     for folders, suspect in (([spot], True), ([spot, perp], False)):
-        history = load_history(folders, HOURLY, ["ADAUSDT"], GUARD)
+        history = load_history(folders, HOURLY, ["ADAUSDT"], OUTLIER_FILTER)
         at = int(np.searchsorted(history.bars.opens, row))
         assert bool(np.isnan(history.bars.values[at, 0, CLOSE])) is suspect
         assert bool(history.suspect_at(at)[0]) is suspect
@@ -348,7 +354,7 @@ def test_real_spot_bars_that_their_source_calls_futures_are_found_out(data_dir: 
 def test_real_faults_that_the_sources_name_are_counted(data_dir: Path) -> None:
     """Gaps, the impossible first open and the bars without volume of 2017 and 2018."""
     folder = BarFolder(data_dir / "ohlcv_1h_binance_spot_2017_2021")
-    history = load_history([folder], HOURLY, ["BTCUSDT", "ETHUSDT"], GUARD)
+    history = load_history([folder], HOURLY, ["BTCUSDT", "ETHUSDT"], OUTLIER_FILTER)
     counts = {
         file.symbol: (file.gaps, file.longest_gap_hours, file.stale, file.suspect, file.limited)
         for file in history.report.files

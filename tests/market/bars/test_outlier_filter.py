@@ -34,7 +34,7 @@ from market.core.clock import INTERVALS
 Floats = npt.NDArray[np.float64]
 
 HOURLY, FIVE_MINUTES = INTERVALS["1h"], INTERVALS["5m"]
-GUARD = OutlierFilter(band=0.25, wick_band=0.5, agreement=0.1)
+OUTLIER_FILTER = OutlierFilter(band=0.25, wick_band=0.5, agreement=0.1)
 NAN = float("nan")
 
 
@@ -49,7 +49,7 @@ def bars_of(*closes: float) -> Floats:
 
 def filtered(bars: Floats, references: Floats | None = None) -> tuple[list[float], list[int]]:
     """Closes as they count, and the verdicts."""
-    result = filter_history(bars, GUARD, HOURLY, references)
+    result = filter_history(bars, OUTLIER_FILTER, HOURLY, references)
     return result.bars[:, 0, CLOSE].tolist(), result.verdicts[:, 0].tolist()
 
 
@@ -135,7 +135,7 @@ def test_rejected_bar_leaves_the_one_that_waits_alone() -> None:
     closes, verdicts = filtered(bars_of(100, 60, 1e-6, 61))
     np.testing.assert_array_equal(closes, [100, NAN, NAN, 61])
     assert verdicts == [GOOD, SUSPECT, REJECTED_WAITING, GOOD]
-    result = filter_history(bars_of(100, 60, 1e-6, 61), GUARD, HOURLY)
+    result = filter_history(bars_of(100, 60, 1e-6, 61), OUTLIER_FILTER, HOURLY)
     assert result.waiting[:, 0].tolist() == [False, True, True, False]
     assert is_rejected(result.verdicts)[:, 0].tolist() == [False, False, True, False]
 
@@ -158,9 +158,13 @@ def test_missing_bars_keep_a_suspect_one_waiting_and_widen_the_band() -> None:
 
 def test_band_holds_for_an_hour_whatever_the_interval() -> None:
     bars = bars_of(100, 124, 100)
-    assert filter_history(bars, GUARD, FIVE_MINUTES).verdicts[:, 0].tolist() == [GOOD] * 3
+    assert filter_history(bars, OUTLIER_FILTER, FIVE_MINUTES).verdicts[:, 0].tolist() == [GOOD] * 3
     closes = np.array([[100.0], [130.0], [100.0]])
-    assert filter_closes(closes, GUARD, FIVE_MINUTES)[:, 0].tolist() == [GOOD, SUSPECT, GOOD]
+    assert filter_closes(closes, OUTLIER_FILTER, FIVE_MINUTES)[:, 0].tolist() == [
+        GOOD,
+        SUSPECT,
+        GOOD,
+    ]
 
 
 @pytest.mark.parametrize(("missing", "verdict"), [(MAX_GAP_HOURS, REJECTED), (25, GOOD)])
@@ -181,7 +185,7 @@ def test_nothing_is_quarantined_for_longer_than_a_gap_may_be() -> None:
 def test_wick_is_limited_to_its_band_and_the_close_stays() -> None:
     bars = bars_of(100, 102, 101)
     bars[1, 0, HIGH], bars[1, 0, LOW] = 400.0, 20.0
-    result = filter_history(bars, GUARD, HOURLY)
+    result = filter_history(bars, OUTLIER_FILTER, HOURLY)
     assert result.verdicts[:, 0].tolist() == [GOOD, LIMITED, GOOD]
     reach = math.exp(0.5)
     np.testing.assert_allclose(
@@ -194,14 +198,14 @@ def test_wick_is_limited_to_its_band_and_the_close_stays() -> None:
 def test_open_of_a_first_bar_is_limited_by_its_own_close() -> None:
     """The first bar of the BTC spot file of 2017 opens at 16,199.91 and closes at 4,308.83."""
     bars = np.array([[[16199.91, 16199.91, 4261.32, 4308.83, 44.51]]])
-    counted = filter_history(bars, GUARD, HOURLY).bars
+    counted = filter_history(bars, OUTLIER_FILTER, HOURLY).bars
     limit = 4308.83 * math.exp(0.5)
     np.testing.assert_allclose(counted[0, 0], [limit, limit, 4261.32, 4308.83, 44.51], rtol=1e-15)
 
 
 def test_sound_history_is_left_as_it_is() -> None:
     bars = bars_of(*np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.02, 500))))
-    result = filter_history(bars, GUARD, HOURLY)
+    result = filter_history(bars, OUTLIER_FILTER, HOURLY)
     assert result.bars is bars
     assert not result.verdicts.any()
     assert len(result.quarantine.rows) == 0
@@ -209,7 +213,7 @@ def test_sound_history_is_left_as_it_is() -> None:
 
 def test_correction_before_the_next_row_is_what_later_rows_are_held_against() -> None:
     told, settled = bars_of(100, 150, 151, 150), bars_of(100, 100, 151, 100)
-    result = filter_history(told, GUARD, HOURLY, settled=(settled, None))
+    result = filter_history(told, OUTLIER_FILTER, HOURLY, settled=(settled, None))
     # Row 1 is suspect as told and good as corrected; so row 2 is the first beyond the band.
     assert result.verdicts[:, 0].tolist() == [GOOD, SUSPECT, SUSPECT, GOOD]
     np.testing.assert_array_equal(settled[:, 0, CLOSE], [100, 100, NAN, 100])
@@ -243,7 +247,7 @@ def wild_bars(draw: st.DrawFn) -> Floats:
 
 
 def _filter(bars: Floats) -> tuple[Floats, FilteredBars]:
-    result = filter_history(bars, GUARD, HOURLY)
+    result = filter_history(bars, OUTLIER_FILTER, HOURLY)
     return result.bars, result
 
 
@@ -279,13 +283,13 @@ def test_step_by_step_equals_the_history_to_the_bit(bars: Floats) -> None:
     for row, told in enumerate(bars):
         if row == len(bars) - 1:
             assert state.tobytes() == result.state.tobytes()
-        counted, verdicts = filter_bars(told, state, GUARD, HOURLY)
+        counted, verdicts = filter_bars(told, state, OUTLIER_FILTER, HOURLY)
         assert counted.tobytes() == whole[row].tobytes()
         assert verdicts.tobytes() == result.verdicts[row].tobytes()
 
 
 @given(bars=wild_bars(), order=st.permutations(range(3)))
-def test_symbols_are_judged_on_their_own(bars: Floats, order: list[int]) -> None:
+def test_symbols_are_filtered_independently(bars: Floats, order: list[int]) -> None:
     whole, _ = _filter(bars)
     turned, _ = _filter(np.ascontiguousarray(bars[:, order]))
     assert turned.tobytes() == np.ascontiguousarray(whole[:, order]).tobytes()
@@ -297,7 +301,7 @@ def test_what_was_changed_can_be_put_back(bars: Floats) -> None:
     counted, result = _filter(bars)
     assert bars.tobytes() == before.tobytes(), "what was told is left alone"
     found = result.quarantine
-    changed = filter_history(before, GUARD, HOURLY, in_place=True)
+    changed = filter_history(before, OUTLIER_FILTER, HOURLY, in_place=True)
     assert before.tobytes() == changed.bars.tobytes() == counted.tobytes()
     counted = counted.copy()
     assert (

@@ -11,13 +11,13 @@ from market.bars.outlier_filter import OutlierFilter
 from market.core.clock import HOUR, MINUTE
 from market.quotes.quote_filter import CONFIRMATION, FilterInputs, TimedPrice, filter_quote
 
-GUARD = OutlierFilter()
+OUTLIER_FILTER = OutlierFilter()
 NOW = 1_000 * HOUR
 GOOD_PRICE = TimedPrice(NOW - MINUTE, 100.0)
 
 
 def status(value: float, context: FilterInputs, ts: int = NOW) -> str:
-    return filter_quote(TimedPrice(ts, value), context, GUARD).status
+    return filter_quote(TimedPrice(ts, value), context, OUTLIER_FILTER).status
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,14 @@ def test_next_quote_on_the_same_side_confirms_after_a_time(
 
 def test_run_of_suspect_quotes_counts_from_its_first() -> None:
     context = FilterInputs(GOOD_PRICE, TimedPrice(NOW + MINUTE, 64.0), NOW)
-    verdict = filter_quote(TimedPrice(NOW + 2 * MINUTE, 63.0), context, GUARD)
+    verdict = filter_quote(TimedPrice(NOW + 2 * MINUTE, 63.0), context, OUTLIER_FILTER)
     assert (verdict.status, verdict.since) == ("suspect", NOW)
-    turned = filter_quote(TimedPrice(NOW + 2 * MINUTE, 150.0), context, GUARD)
+    turned = filter_quote(TimedPrice(NOW + 2 * MINUTE, 150.0), context, OUTLIER_FILTER)
     assert (turned.status, turned.since) == ("suspect", NOW + 2 * MINUTE)
 
 
 def test_verdict_says_how_far_from_what() -> None:
-    detail = filter_quote(TimedPrice(NOW, 65.0), FilterInputs(GOOD_PRICE), GUARD).detail
+    detail = filter_quote(TimedPrice(NOW, 65.0), FilterInputs(GOOD_PRICE), OUTLIER_FILTER).detail
     assert "-35.0%" in detail
     assert "100 of 1970-02-11T15:59:00Z" in detail
 

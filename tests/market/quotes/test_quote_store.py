@@ -179,7 +179,7 @@ def test_restored_quotes_give_the_same_board_and_refuse_earlier_times() -> None:
         again.board(NOW + 1)
 
 
-def test_boards_are_sorted_whatever_the_order_told() -> None:
+def test_boards_are_sorted_whatever_the_order_of_quotes() -> None:
     names = ["SOLUSDT", "BTCUSDT-PERP", "ETHUSDT", "BTCUSDT"]
     board = told(*[QuoteField(name, "mark", NOW, (1.0,)) for name in names]).board(NOW)
     assert board is not None

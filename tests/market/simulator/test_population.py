@@ -153,7 +153,7 @@ def test_count_accounts_are_alive_after_the_first_week(many: SampledAccounts) ->
     assert set((many.end_row - many.opening_row)[full]) == {168}
 
 
-def test_births_are_spread_evenly_over_the_hours_of_a_life(many: SampledAccounts) -> None:
+def test_openings_are_spread_evenly_over_the_hours_of_a_life(many: SampledAccounts) -> None:
     openings = np.bincount(many.opening_row, minlength=168 * 26)[:168]
     assert openings.sum() == 1000
     assert openings.max() < 20
@@ -166,7 +166,7 @@ def test_births_are_spread_evenly_over_the_hours_of_a_life(many: SampledAccounts
     count=st.integers(1, 12),
     seed=st.integers(0, 2**63 - 1),
 )
-def test_any_part_of_a_span_samples_the_same_lives(
+def test_any_part_of_a_span_samples_the_same_accounts(
     first: int, length: int, count: int, seed: int
 ) -> None:
     rows = 1000
@@ -186,14 +186,14 @@ def test_any_part_of_a_span_samples_the_same_lives(
         assert_same_life(part, mine, whole, int(theirs))
 
 
-def test_more_slots_keep_the_lives_of_fewer() -> None:
+def test_more_slots_keep_the_accounts_of_fewer() -> None:
     few, many = sample(400, count=5), sample(400, count=50)
     assert many.slot[: len(few)].max() == 4
     for account in range(len(few)):
         assert_same_life(few, account, many, account)
 
 
-def test_finer_grid_holds_the_same_lives() -> None:
+def test_finer_grid_holds_the_same_accounts() -> None:
     coarse = sample(300, count=20)
     times = START + np.arange(300 * 12 - 11, dtype=np.int64) * 5 * MINUTE
     prices = np.repeat(walk(300), 12, axis=0)[: len(times)]
@@ -204,7 +204,7 @@ def test_finer_grid_holds_the_same_lives() -> None:
     assert np.array_equal(fine.end_row[ended], coarse.end_row[ended] * 12)
 
 
-def test_other_seed_other_lives() -> None:
+def test_another_seed_gives_other_accounts() -> None:
     one, other = sample(400, seed=7), sample(400, seed=8)
     assert not np.array_equal(one.opening_row, other.opening_row)
 
@@ -227,7 +227,7 @@ def test_only_coins_eligible_at_birth_are_drawn() -> None:
     assert np.mean(counts[~early] == 3) == pytest.approx(0.5, abs=0.08)
 
 
-def test_lives_without_an_eligible_coin_are_left_out() -> None:
+def test_accounts_without_an_eligible_coin_are_left_out() -> None:
     rows = 500
     eligible = np.zeros((rows, 5), bool)
     eligible[200:] = True
@@ -240,7 +240,7 @@ def test_lives_without_an_eligible_coin_are_left_out() -> None:
     assert len(none.book_at(10, SYMBOLS)) == 0
 
 
-def test_book_holds_the_lives_alive_sorted_by_id() -> None:
+def test_book_holds_the_open_accounts_sorted_by_id() -> None:
     accounts = sample(400, count=30)
     book = accounts.book_at(250, SYMBOLS)
     assert len(book) == 30
