@@ -63,12 +63,12 @@ class Engine(Protocol):
         DataError, CaseError
             A portfolio cannot be margined, such as one with an instrument that has no price.
         """
-        raise NotImplementedError
+        ...
 
     @abstractmethod
     def parts(self, portfolios: Portfolios, account: int, ruleset: RuleSet) -> tuple[Part, ...]:
         """The parts of one portfolio, by its index: they add up to its net margins."""
-        raise NotImplementedError
+        ...
 
     def worst_scenarios(
         self, portfolios: Portfolios, account: int, ruleset: RuleSet, count: int
