@@ -23,6 +23,7 @@ from market.simulator.account_behaviour import AccountTrajectories, simulate_beh
 from market.simulator.market_parameters import MarketParameters
 from market.simulator.population import Population, SampledAccounts, sample_population
 from market.simulator.simulated_market import SimulatedMarket, simulate_market
+from market.sources.base import BarSource
 from market.sources.parquet import BarFolder
 from pipelines.config.config import Config
 
@@ -49,7 +50,9 @@ def read_history(config: Config, recorded: RecordedSource | None = None) -> Mark
     interval = Interval.parse(config.market.interval)
     outlier_filter = _outlier_filter(read_rule_history(config))
     if config.market.bars:
-        folders = [BarFolder(entry.path, entry.kind) for entry in config.market.bars]
+        sources: list[BarSource] = [
+            BarFolder(entry.path, entry.kind) for entry in config.market.bars
+        ]
         rows: RecordedRows | None = None
 
         def read_rows(
@@ -59,14 +62,14 @@ def read_history(config: Config, recorded: RecordedSource | None = None) -> Mark
             rows = None if recorded is None else recorded(symbols, interval, grid)
             return rows
 
-        history = load_history(folders, interval, config.market.symbols, outlier_filter, read_rows)
-        sources = ExogenousSources(
+        history = load_history(sources, interval, config.market.symbols, outlier_filter, read_rows)
+        exogenous = ExogenousSources(
             config.market.funding,
             config.market.open_interest,
             config.market.implied_vol,
             config.market.option_surface,
         )
-        history = add_exogenous(history, sources)
+        history = add_exogenous(history, exogenous)
         return history if rows is None else replace(history, bars=rows.with_exogenous(history.bars))
     panel = simulated_market(config).panel
     rows = None if recorded is None else recorded(panel.symbols, panel.interval, panel.opens)

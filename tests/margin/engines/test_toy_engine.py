@@ -44,17 +44,17 @@ DIGESTS = {name: load_ruleset(name).sha256 for name in list_rulesets()}
 TOML = """
 name = "toy"
 version = "1"
-engine = "flat_rate"
+engine = "toy_rate"
 source = "made up"
 
-[flat]
+[toy]
 initial_rate = 0.2
 maintenance_rate = 0.1
 """
 
 
-class FlatRules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[flat]``: shares of the notional."""
+class ToyRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[toy]``: shares of the notional."""
 
     initial_rate: Share
     maintenance_rate: Share
@@ -64,16 +64,16 @@ class FlatRules(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"maintenance_rate {self.maintenance_rate} is above initial_rate")
 
 
-class FlatEngine(Engine):
+class ToyEngine(Engine):
     """One rate of the notional of every position."""
 
-    name = "flat_rate"
-    table = "flat"
-    rules = FlatRules
+    name = "toy_rate"
+    table = "toy"
+    rules = ToyRules
     margins_options = False
 
     def margins(self, portfolios: Portfolios, ruleset: RuleSet) -> Margins:
-        rules = ruleset.engine_rules(FlatRules)
+        rules = ruleset.engine_rules(ToyRules)
         assert not (portfolios.kind == OPTION).any()
         underlyings, row = portfolios.underlyings, portfolios.underlying
         perp = portfolios.kind == PERP
@@ -116,7 +116,7 @@ class FlatEngine(Engine):
 @pytest.fixture
 def toy(tmp_path: Path) -> Iterator[RuleSet]:
     """The rule set of a file that names the toy engine, while the engine is registered."""
-    unregister = register(FlatEngine())
+    unregister = register(ToyEngine())
     path = tmp_path / "toy.toml"
     path.write_text(TOML)
     yield load_ruleset(path)
@@ -142,8 +142,8 @@ def portfolio(cash: float = 3_000.0) -> Portfolio:
 def test_a_file_is_loaded_and_listed_and_its_content_gives_it_back(
     toy: RuleSet, tmp_path: Path
 ) -> None:
-    assert toy.table == "flat"
-    assert toy.engine_rules(FlatRules).initial_rate == 0.2
+    assert toy.table == "toy"
+    assert toy.engine_rules(ToyRules).initial_rate == 0.2
     assert load_history(tmp_path).versions == (toy,)
     again = ruleset_from_content(json.loads(json.dumps(toy.content())))
     assert again.sha256 == toy.sha256
@@ -152,11 +152,11 @@ def test_a_file_is_loaded_and_listed_and_its_content_gives_it_back(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("surprise = 1", r"toy\.toml.*`surprise` - at `\$\.flat`"),
+        ("surprise = 1", r"toy\.toml.*`surprise` - at `\$\.toy`"),
         ("[standard]", r"\$\.standard"),
         (
             "[tier]\nbrackets = [{maintenance_rate = 0.1, initial_rate = 0.1}]",
-            r"\[flat\].*no other",
+            r"\[toy\].*no other",
         ),
     ],
 )
@@ -171,8 +171,8 @@ def test_wrong_keys_are_refused_with_their_path(
 
 def test_values_are_refused_by_the_table_itself(toy: RuleSet) -> None:
     content = toy.content()
-    content["flat"]["maintenance_rate"] = 0.3
-    with pytest.raises(RuleSetError, match=r"maintenance_rate 0\.3 is above.*\$\.flat"):
+    content["toy"]["maintenance_rate"] = 0.3
+    with pytest.raises(RuleSetError, match=r"maintenance_rate 0\.3 is above.*\$\.toy"):
         ruleset_from_content(content)
 
 
@@ -245,7 +245,7 @@ def test_cases_take_its_parameters(toy: RuleSet) -> None:
             "underlyings": {"ETH": {"spot": 100.0}},
             "positions": [{"kind": "spot", "underlying": "ETH", "quantity": -2.0}],
         },
-        "ruleset": {"engine": "flat_rate", "name": "new", "parameters": figures},
+        "ruleset": {"engine": "toy_rate", "name": "new", "parameters": figures},
     }
     answer = run_case(json.dumps(case).encode())
     assert (answer["initial_net_margin"], answer["maintenance_net_margin"]) == (-90.0, -40.0)
@@ -261,19 +261,19 @@ def test_no_other_rule_set_changes_while_it_is_registered(toy: RuleSet) -> None:
 def test_an_unregistered_engine_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "toy.toml"
     path.write_text(TOML)
-    unregister = register(FlatEngine())
+    unregister = register(ToyEngine())
     loaded = load_ruleset(path)
-    with pytest.raises(RuleSetError, match=r"\[flat\], a name that is taken"):
-        register(FlatEngine())
+    with pytest.raises(RuleSetError, match=r"\[toy\], a name that is taken"):
+        register(ToyEngine())
     unregister()
     with pytest.raises(RuleSetError, match="no engine reads"):
         engine_of(loaded)
-    with pytest.raises(RuleSetError, match="'flat_rate' is not available"):
+    with pytest.raises(RuleSetError, match="'toy_rate' is not available"):
         load_ruleset(path)
 
 
 def test_a_table_may_not_hide_a_key_of_every_rule_set() -> None:
-    class CollateralEngine(FlatEngine):
+    class CollateralEngine(ToyEngine):
         table = "collateral"
 
     with pytest.raises(RuleSetError, match="taken"):

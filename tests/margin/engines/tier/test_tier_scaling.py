@@ -37,8 +37,11 @@ BRACKETS = [
 ]
 CAPS = {"lower": 20e6, "upper": 50e6}
 TIER_PRESETS = [name for name in list_rulesets() if load_ruleset(name).engine == "tier"]
-ON_WHOLE_NOTIONAL = ("binance-usdm", "hyperliquid")
-"""Presets whose initial margin jumps where a bracket ends, as the venue's does."""
+
+
+def initial_jumps(name: str) -> bool:
+    """Whether the initial margin jumps where a bracket ends, as at some venues."""
+    return load_ruleset(name).engine_rules(TierRules).initial_margin_basis == "whole_notional"
 
 
 def rules(linear_tiers: RuleSet, collateral: object = None, **tier: Any) -> RuleSet:
@@ -185,7 +188,7 @@ def test_margins_are_continuous_in_the_notional(
         # Rounding, and the steepest slope there is: 0.8 w + 1.5 imf sqrt(size) of drift-v2.
         room = 3e-6 + 50.0 * 1e-9 * quantity * 100.0
         assert abs(got.maintenance[1] - got.maintenance[0]) <= room
-        if name not in ON_WHOLE_NOTIONAL:
+        if not initial_jumps(name):
             assert abs(got.initial[1] - got.initial[0]) <= room
 
 
@@ -198,7 +201,7 @@ def test_margins_are_continuous_at_every_bound(name: str) -> None:
     for s in range(len(symbols)):
         bounds = np.unique(table.bounds[s][np.isfinite(table.bounds[s])])
         row = np.full(len(bounds), s)
-        levels = [table.maintenance, *([] if name in ON_WHOLE_NOTIONAL else [table.initial])]
+        levels = [table.maintenance, *([] if initial_jumps(name) else [table.initial])]
         for level in levels:
             at, above = level(bounds, row), level(np.nextafter(bounds, np.inf), row)
             np.testing.assert_allclose(at, above, rtol=1e-9)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from msgspec import UnsetType
 
 from margin.add_on.bounds import BINDINGS, add_on_cap, bound_add_on
 from margin.add_on.reduction import _reduce
@@ -26,7 +27,6 @@ from margin.what_if.sizing import largest_size
 from market.core.errors import RuleSetError
 
 TIER_PRESETS = [name for name in list_rulesets() if load_ruleset(name).engine == "tier"]
-ON_WHOLE_NOTIONAL = {"binance-usdm", "hyperliquid"}
 BINANCE, HYPERLIQUID = load_ruleset("binance-usdm"), load_ruleset("hyperliquid")
 
 
@@ -148,15 +148,19 @@ def test_case_answers_the_initial_margin_of_the_whole_notional() -> None:
     assert marginal["maintenance_net_margin"] == got["maintenance_net_margin"]
 
 
+@pytest.mark.parametrize("ruleset", [BINANCE, HYPERLIQUID], ids=lambda ruleset: ruleset.name)
+def test_venues_that_ask_for_margin_on_the_whole_notional_do_so_here(ruleset: RuleSet) -> None:
+    assert ruleset.engine_rules(TierRules).initial_margin_basis == "whole_notional"
+
+
 @pytest.mark.parametrize("name", TIER_PRESETS)
-def test_basis_of_each_preset_is_that_of_its_venue(name: str) -> None:
+def test_a_preset_with_several_brackets_states_its_basis(name: str) -> None:
     """dYdX, Drift and the generic sets have one bracket a symbol: both bases are the same there."""
     ruleset = load_ruleset(name)
-    whole = ruleset.engine_rules(TierRules).initial_margin_basis == "whole_notional"
-    assert whole == (name in ON_WHOLE_NOTIONAL)
-    if not whole:
+    rules = ruleset.engine_rules(TierRules)
+    if isinstance(rules.initial_margin_basis, UnsetType):
         for symbol in symbols_of(ruleset):
-            assert len(ruleset.engine_rules(TierRules).table_of(symbol).brackets) == 1
+            assert len(rules.table_of(symbol).brackets) == 1, "give initial_margin_basis"
 
 
 @pytest.mark.parametrize("name", TIER_PRESETS)
