@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -54,7 +55,8 @@ _IDENTITY: dict[str, tuple[str, int | None]] = {
 """Kind and length of the arrays that say of which market the state is."""
 _COLUMNS, _DIGESTS, _REGISTRY = "columns", "column_sha256", "registry_sha256"
 """Market columns by name with their identities; earlier versions saved one hash of the registry."""
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, TypeError, tokenize.TokenError)
+"""What zipfile and numpy raise on damaged members, headers of arrays included."""
 _MAX_STATE_BYTES = 1 << 30
 _BLOCK_BARS = 1 << 13
 """Bars of all symbols in one block: their inputs and features fit into a cache."""
@@ -375,7 +377,7 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"market state {path} cannot be read: it is not a zip of arrays")
             content = {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, *_ZIP_ERRORS) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, *_DAMAGE) as error:
         raise DataError(f"market state {path} cannot be read: {error}") from error
     for name, (kind, length) in _IDENTITY.items():
         array = content.get(name)

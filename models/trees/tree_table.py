@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tokenize
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,6 +17,9 @@ from numba import njit
 from market.core.errors import ModelError
 
 Floats = npt.NDArray[np.float64]
+
+_DAMAGE = (zipfile.BadZipFile, NotImplementedError, tokenize.TokenError)
+"""What zipfile and numpy raise on damaged members, headers of arrays included."""
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tree_start": np.dtype("<i8"),
@@ -264,7 +268,7 @@ def trees_from_bytes(data: bytes, horizons: Sequence[int], n_features: int) -> d
                 )
                 for horizon in horizons
             }
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
+    except (ValueError, EOFError, OSError, TypeError, *_DAMAGE) as error:
         raise ModelError(f"tree archive is damaged ({error}); export the model again") from error
 
 

@@ -129,6 +129,18 @@ def saved(make_panel: MakePanel, tmp_path_factory: pytest.TempPathFactory) -> by
     return path.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("sound", "damaged"), [(b"{'descr'", b"('descr'"), (b"{'descr'", b"{b'desc'")]
+)
+def test_damaged_header_of_an_array_is_refused(
+    saved: bytes, sound: bytes, damaged: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.npz"
+    path.write_bytes(saved.replace(sound, damaged, 1))
+    with pytest.raises(DataError, match="cannot be read"):
+        MarketState.load(path)
+
+
 @given(
     place=st.floats(0.0, 1.0, exclude_max=True),
     in_directory=st.booleans(),

@@ -135,6 +135,7 @@ def test_stress_is_declared_above_the_ratio_only() -> None:
 )
 @example(INF, 0.0, 0.0, 1e308, INF, 0.0, False, RULES)
 @example(INF, 0.0, 5.0, 0.0, INF, 0.0, False, RULES)
+@example(2.0, 0.0, 1.0, 1.0, 1.0, -1.0, False, RULES)
 def test_level_stays_within_floor_and_cap_for_every_float(
     model: float,
     floor: float,
@@ -154,7 +155,8 @@ def test_level_stays_within_floor_and_cap_for_every_float(
         "cap": level == cap < max(model, previous),
         "model": level == max(model, 0.0),
         "dead_band": level == previous != model,
-        "step": previous <= level < model,
+        # A requirement below zero steps down; the level stays within its bounds.
+        "step": (previous <= level or initial_margin < 0.0) and level < model,
         "release": max(model, 0.0) < level <= previous,
         "fallback": math.isnan(model) and level == floor,
     }

@@ -78,7 +78,7 @@ def test_recorded_decisions_are_looked_at_with_the_labels_that_matured(
     out = workspace.folder / "scored.parquet"
     score = ("score", "--accounts", workspace.accounts, "--out", out, "--record", "--as-of")
     own = {"MARGINCAST__LEDGER__URL": "sqlite:///var/own.db"}  # others scored into the copied one
-    assert "holds no decision of bundle" in workspace.refusal("drift", "--recorded", **own)
+    assert "has no decision of bundle" in workspace.refusal("drift", "--recorded", **own)
     day = parse_time(trained.newest) - 3 * DAY
     scored = workspace.report(*score, format_time(day + 1_800 * 10**9), **own)
     workspace.run(*score, trained.newest, **own)  # too young to have matured

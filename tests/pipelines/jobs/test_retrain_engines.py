@@ -107,7 +107,7 @@ def test_options_of_account_files_are_valued_from_recorded_quotes(tmp_path: Path
     rules = read_label_rules(config, market)
     expiry = option_account(market, tmp_path / "accounts")
     intervals = read_intervals(config, market, rules)
-    with pytest.raises(DataError, match=rf"{expiry}.*ledger holds no quotes"):
+    with pytest.raises(DataError, match=rf"{expiry}.*ledger has no quotes"):
         read_dataset(config, market, intervals, rules)
 
     bars, mark = market.history.bars, market.history.mark
