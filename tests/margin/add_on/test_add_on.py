@@ -155,8 +155,9 @@ def test_level_stays_within_floor_and_cap_for_every_float(
         "cap": level == cap < max(model, previous),
         "model": level == max(model, 0.0),
         "dead_band": level == previous != model,
-        # A requirement below zero steps down; the level stays within its bounds.
-        "step": (previous <= level or initial_margin < 0.0) and level < model,
+        # A step goes up, and under an initial margin below zero down.
+        "step": level < model
+        and (level <= previous if initial_margin < 0.0 else previous <= level),
         "release": max(model, 0.0) < level <= previous,
         "fallback": math.isnan(model) and level == floor,
     }
