@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PEERS  := .venv-peers
+AUDIT  := .venv-audit
 ARGS   ?=
+WORKERS ?= 2
 CONFIG ?= margincast.toml
 
-.PHONY: setup run test check format bench fuzz docs lock clean
+.PHONY: setup run test check format bench bench-http fuzz docs audit sbom lock clean
 
 setup: $(STAMP)
 
@@ -21,8 +24,10 @@ $(STAMP): pyproject.toml requirements.lock
 run: setup
 	$(BIN)/margincast run --config $(CONFIG) $(ARGS)
 
+# Files of tests are spread over processes, the longest first (tests/conftest.py); WORKERS=0 runs
+# all in this one, one after another.
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .
@@ -37,15 +42,54 @@ format: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
+# The endpoint over the wire beside its peers; ARGS="--only closed_loop --seconds 5" makes it shorter.
+bench-http: setup $(PEERS)/.installed
+	$(BIN)/python -m benchmarks.http $(ARGS)
+
+# The peers' packages stay out of the project's environment and lock file.
+$(PEERS)/.installed: benchmarks/peers/requirements.lock
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
 fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
 docs: setup
 	$(BIN)/python -m research.pages.features
 
-# Needs uv. Writes hashes and environment markers, no index address.
+# Known vulnerabilities of the locked packages, from the service that pip-audit asks. Where it cannot
+# be reached nothing was checked, and the last line says so.
+audit: $(AUDIT)/.installed
+	@mkdir -p var && rm -f var/audit.json
+	@$(AUDIT)/bin/pip-audit --disable-pip --require-hashes --requirement requirements.lock --timeout 10 \
+	    --progress-spinner off --format json --output var/audit.json >var/audit.log 2>&1 || true
+	@$(PYTHON) deploy/audit/report.py var/audit.json
+
+$(AUDIT)/.installed: deploy/audit/requirements.lock
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+# What each installation consists of, in CycloneDX 1.6; the same bytes from the same lock file.
+sbom: setup
+	@mkdir -p var/sbom
+	@for name in serving training; do \
+	    $(BIN)/cyclonedx-py requirements deploy/container/$$name.lock --pyproject pyproject.toml --mc-type application \
+	        --output-reproducible --spec-version 1.6 --output-format JSON --output-file var/sbom/$$name.json || exit 1; \
+	done
+	@echo "var/sbom/serving.json and var/sbom/training.json"
+
+# Needs uv. Writes hashes and environment markers, no index address. The images install parts of the
+# same versions.
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 lock:
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet --output-file requirements.lock
+	$(COMPILE) pyproject.toml --all-extras --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra postgres --extra jwt --constraint requirements.lock --output-file deploy/container/serving.lock
+	$(COMPILE) pyproject.toml --extra postgres --extra jwt --extra training --constraint requirements.lock --output-file deploy/container/training.lock
+	$(COMPILE) deploy/container/build.in --constraint requirements.lock --output-file deploy/container/build.lock
+	$(COMPILE) deploy/audit/requirements.in --output-file deploy/audit/requirements.lock
+	$(COMPILE) benchmarks/peers/requirements.in --output-file benchmarks/peers/requirements.lock
 
 clean:
 	rm -rf var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

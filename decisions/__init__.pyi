@@ -3,6 +3,11 @@ from .account_validation import (
     ValidatedAccounts as ValidatedAccounts,
     validate_accounts as validate_accounts,
 )
+from .batch import (
+    EncodedResponse as EncodedResponse,
+    ScoreBatch as ScoreBatch,
+    ScoreCall as ScoreCall,
+)
 from .book_scoring import (
     DecisionBasis as DecisionBasis,
     PreviousAddOn as PreviousAddOn,
@@ -14,16 +19,21 @@ from .decision import (
     NO_BUNDLE as NO_BUNDLE,
     Outcome as Outcome,
     decide as decide,
-    missing_inputs_reason as missing_inputs_reason,
-    ruleset_expired_reason as ruleset_expired_reason,
+)
+from .decision_group import (
+    CallBasis as CallBasis,
+    DecisionMaker as DecisionMaker,
+    PendingCall as PendingCall,
 )
 from .errors import (
     NoAccountScoredError as NoAccountScoredError,
     NoMarketError as NoMarketError,
     NoRulesError as NoRulesError,
     NotFoundError as NotFoundError,
+    NotReplayableError as NotReplayableError,
     RequestError as RequestError,
 )
+from .levels_in_force import LevelsInForce as LevelsInForce
 from .life_cycle_record import (
     CALCULATION as CALCULATION,
     CHAIN as CHAIN,
@@ -42,7 +52,10 @@ from .messages import (
     ScoreRequest as ScoreRequest,
     ScoreResponse as ScoreResponse,
 )
-from .records import Recording as Recording, levels_in_force as levels_in_force
+from .reasons import (
+    missing_inputs_reason as missing_inputs_reason,
+    ruleset_expired_reason as ruleset_expired_reason,
+)
 
 __all__ = [
     "CALCULATION",
@@ -51,18 +64,25 @@ __all__ = [
     "NO_BUNDLE",
     "AccountChange",
     "AccountProblem",
+    "CallBasis",
     "Decision",
     "DecisionBasis",
+    "DecisionMaker",
+    "EncodedResponse",
+    "LevelsInForce",
     "NoAccountScoredError",
     "NoMarketError",
     "NoRulesError",
     "NotFoundError",
+    "NotReplayableError",
     "Outcome",
+    "PendingCall",
     "PositionChange",
     "PreviousAddOn",
-    "Recording",
     "ReplayBasis",
     "RequestError",
+    "ScoreBatch",
+    "ScoreCall",
     "ScoreRequest",
     "ScoreResponse",
     "ValidatedAccounts",
@@ -71,7 +91,6 @@ __all__ = [
     "decide",
     "find_record",
     "history_sha256",
-    "levels_in_force",
     "meets_opening_requirement",
     "missing_inputs_reason",
     "payloads",

@@ -1,20 +1,24 @@
-"""Validate the accounts of a request: those to decide on, and what is wrong with the others."""
+"""Validate the accounts of a request: those to decide on, and the problems of the others."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from decisions.book_scoring import PreviousAddOn
 from decisions.messages import AccountProblem
-from decisions.records import LevelsInForce, levels_in_force
 from ledger.canonical import canonical_bytes
-from ledger.store import Ledger
 from market.accounts.book import Account
 from market.core.clock import format_time, parse_time
-from market.core.errors import DataError, LedgerError
-from market.sources.http import AccountIn, account_update
+from market.core.errors import DataError
+from market.sources.http import (
+    AccountIn,
+    AccountMessage,
+    History,
+    account_update,
+    read_history,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,6 @@ class ValidatedAccounts:
         Those to decide on, by id in that order.
     accounts:
         The same in domain form.
-    levels:
-        Add-ons in force by the ledger, of the accounts without one in `stated`.
     stated:
         Add-ons in force that the request states, by account id.
     problems:
@@ -38,39 +40,47 @@ class ValidatedAccounts:
     """
 
     account_ids: tuple[str, ...]
-    requests: dict[str, AccountIn]
-    accounts: dict[str, Account]
-    levels: LevelsInForce
-    stated: dict[str, PreviousAddOn]
-    problems: list[AccountProblem]
+    requests: Mapping[str, AccountMessage]
+    accounts: Mapping[str, Account]
+    stated: Mapping[str, PreviousAddOn]
+    problems: Sequence[AccountProblem]
 
     @property
-    def previous(self) -> dict[str, PreviousAddOn]:
-        """The add-on in force of each account that has one."""
-        return self.levels.previous | self.stated
+    def unstated(self) -> list[str]:
+        """Ids of the accounts to decide on whose add-on in force is the one in the ledger."""
+        return [name for name in self.accounts if name not in self.stated]
+
+    def without(self, problems: Collection[AccountProblem]) -> ValidatedAccounts:
+        """These accounts without some that cannot be decided on."""
+        if not problems:
+            return self
+        refused = {problem.account_id for problem in problems}
+        return replace(
+            self,
+            requests={n: one for n, one in self.requests.items() if n not in refused},
+            accounts={n: one for n, one in self.accounts.items() if n not in refused},
+            problems=[*self.problems, *problems],
+        )
 
     def all_problems(self, later: Sequence[AccountProblem]) -> list[AccountProblem]:
         """Problems of the validation and later ones, in the order of the request."""
+        if not self.problems and not later:
+            return []
         place = {name: i for i, name in enumerate(dict.fromkeys(self.account_ids))}
         return sorted([*self.problems, *later], key=lambda problem: place[problem.account_id])
 
 
 def validate_accounts(
-    accounts: Sequence[AccountIn], as_of: int, ledger: Ledger, max_history_bytes: int
+    accounts: Sequence[AccountIn], as_of: int, max_history_bytes: int
 ) -> ValidatedAccounts:
-    """Validate the accounts of a request, and look up their add-ons in force.
+    """Validate the accounts of a request.
 
     An account that is named twice is ambiguous and not decided on at all. A previous add-on must
     not be of a time after the decision.
-
-    Raises
-    ------
-    LedgerError
-        The recorded decisions cannot be read.
     """
     account_ids = tuple(account.account_id for account in accounts)
     times = Counter(account_ids)
-    valid: dict[str, AccountIn] = {}
+    valid: dict[str, AccountMessage] = {}
     stated: dict[str, PreviousAddOn] = {}
     problems: dict[str, AccountProblem] = {}
     for account in accounts:
@@ -80,24 +90,33 @@ def validate_accounts(
             problems[name] = AccountProblem(name, "duplicate", detail)
             continue
         try:
-            _check_history(account, max_history_bytes)
+            history = _history(account, max_history_bytes)
             _check_named_once(account)
             previous = _stated_add_on(account, as_of)
         except DataError as error:
             problems[name] = AccountProblem(name, "account", str(error))
             continue
-        valid[name] = account
+        valid[name] = AccountMessage(
+            name,
+            account.cash,
+            account.positions,
+            account.collateral,
+            account.previous_add_on,
+            history,
+        )
         if previous is not None:
             stated[name] = previous
-    levels = levels_in_force(ledger, [name for name in valid if name not in stated])
     domain = {name: account_update(valid[name], as_of).account for name in valid}
-    return ValidatedAccounts(account_ids, valid, domain, levels, stated, list(problems.values()))
+    return ValidatedAccounts(account_ids, valid, domain, stated, list(problems.values()))
 
 
 def _check_named_once(account: AccountIn) -> None:
     """Refuse an account that names an instrument or asset twice: is it one position or a hedge?"""
-    positions = Counter(position.instrument for position in account.positions)
-    balances = Counter(balance.asset for balance in account.collateral)
+    named = [position.instrument for position in account.positions]
+    assets = [balance.asset for balance in account.collateral]
+    if len(set(named)) == len(named) and len(set(assets)) == len(assets):
+        return
+    positions, balances = Counter(named), Counter(assets)
     repeated = [name for name, times in (positions | balances).items() if times > 1]
     if repeated:
         raise DataError(
@@ -106,17 +125,21 @@ def _check_named_once(account: AccountIn) -> None:
         )
 
 
-def _check_history(account: AccountIn, limit: int) -> None:
-    if account.history is None:
-        return
+def _history(account: AccountIn, limit: int) -> History:
+    """The history of an account: short enough as sent, and as it is recorded."""
     try:
-        size = len(canonical_bytes(account.history))
-    except LedgerError as error:
-        raise DataError(f"account {account.account_id!r}: history: {error}") from None
+        history = read_history(account.history, limit)
+    except DataError as error:
+        raise DataError(f"account {account.account_id!r}: {error}") from None
+    if history is None:
+        return None
+    size = len(canonical_bytes(history, text_keys=True))
     if size > limit:
         raise DataError(
-            f"account {account.account_id!r}: history has {size} bytes; at most {limit} are kept"
+            f"account {account.account_id!r}: history has {size} bytes as it is recorded; at most "
+            f"{limit} are kept"
         )
+    return history
 
 
 def _stated_add_on(account: AccountIn, as_of: int) -> PreviousAddOn | None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.account.frame import AccountRows, LegGreeks, compute_aggregates
-from features.registry import STALE_INTERVALS, WARM_UP_HOURS
+from features.state.market_basis import market_basis
 from features.state.snapshot import MarketSnapshot
 from margin.add_on.bounds import (
     AddOn,
@@ -26,10 +26,11 @@ from margin.add_on.bounds import (
     opening_requirement,
 )
 from margin.book.account_requirement import Requirement
+from margin.book.portfolio_batch import row_entries
 from margin.book.requirement import compute_requirement
 from margin.floors.registry import active_floors, largest_floor
 from margin.rules.ruleset import RuleSet
-from margin.valuation.marks import suspect_view
+from margin.valuation.market_prices import market_prices
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book
 from market.core.arrays import Bools, Floats, Ints
@@ -189,7 +190,7 @@ class BookScores:
 
 @dataclass(frozen=True, slots=True)
 class DecisionBasis:
-    """What decisions rest on beside the accounts.
+    """The inputs of decisions besides the accounts.
 
     Attributes
     ----------
@@ -230,7 +231,8 @@ def score_book(
         Called with the name of each stage at its end: margined, featured, scored, given add-ons.
     """
     snapshot, ruleset = basis.snapshot, basis.ruleset
-    view = snapshot.view()
+    market = market_basis(snapshot)
+    view = market.view
     valuations = value_book(book, view, ruleset)
     requirement = valuations.last_good
     initial_margin = requirement.initial_margin
@@ -246,7 +248,7 @@ def score_book(
         cap,
         *_previous_levels(book, initial_margin, basis.previous, snapshot.as_of),
         initial_margin,
-        in_stress(snapshot.volatility_ratio(), ruleset.add_on),
+        in_stress(market.volatility_ratio, ruleset.add_on),
         ruleset.add_on,
     )
     with np.errstate(over="ignore"):
@@ -267,7 +269,7 @@ def value_book(book: Book, view: MarketView, ruleset: RuleSet) -> BookValuations
     a requirement at the suspect prices is driven by the last good ones.
     """
     good = compute_requirement(book, view, ruleset)
-    other = suspect_view(view)
+    other = market_prices(view).suspect_view
     if other is None:
         return BookValuations(good, None, np.zeros(len(good), dtype=np.bool_))
     entries = good.portfolios.entries
@@ -335,7 +337,7 @@ def _forecast(
     on_stage("featured")
     probability = model.probability(columns)
     on_stage("scored")
-    required = model.required_level(moments, upper[available], targets)
+    required = model.required_level(moments, upper[available], targets, columns)
     unanswered = np.isnan(probability).any(axis=1) | np.isnan(required.level)
     probability[unanswered] = np.nan
     required.level[unanswered] = np.nan
@@ -356,13 +358,15 @@ def _forecast(
 def account_rows(requirement: Requirement, chosen: npt.NDArray[np.intp]) -> AccountRows:
     """The chosen accounts (indices) as feature rows: each one's positions, then its collateral in
     coins, all at the one row of a snapshot's features."""
-    owner, legs = _entries(requirement.leg_start, chosen)
+    start, legs = row_entries(requirement.leg_start, chosen)
     symbol, notional = requirement.leg_symbol[legs], requirement.leg_notional[legs]
     counted = None
     greeks = _greeks(requirement, legs)
     collateral = requirement.collateral
     if (collateral.symbol >= 0).any():
-        of_balance, balances = _entries(collateral.start, chosen)
+        owner = np.repeat(np.arange(len(chosen)), np.diff(start))
+        balance_start, balances = row_entries(collateral.start, chosen)
+        of_balance = np.repeat(np.arange(len(chosen)), np.diff(balance_start))
         coins = collateral.symbol[balances] >= 0
         of_balance, balances = of_balance[coins], balances[coins]
         order = np.argsort(np.concatenate([owner, of_balance]), kind="stable")
@@ -372,8 +376,8 @@ def account_rows(requirement: Requirement, chosen: npt.NDArray[np.intp]) -> Acco
         counted = np.concatenate([np.zeros(len(legs)), collateral.counted()[balances]])[order]
         if greeks is not None:
             greeks = greeks.padded(len(balances), order)
-    start = np.zeros(len(chosen) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(owner, minlength=len(chosen)), out=start[1:])
+        start = np.zeros(len(chosen) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(owner, minlength=len(chosen)), out=start[1:])
     return AccountRows(
         row=np.zeros(len(chosen), dtype=np.int64),
         leg_start=start,
@@ -393,17 +397,9 @@ def _greeks(requirement: Requirement, legs: Ints) -> LegGreeks | None:
     return LegGreeks(options.option[legs], options.gamma[legs], options.vega[legs])
 
 
-def _entries(start: Ints, chosen: npt.NDArray[np.intp]) -> tuple[Ints, Ints]:
-    """Entries of the chosen rows of a sparse matrix, and which of the chosen each belongs to."""
-    counts = start[chosen + 1] - start[chosen]
-    before = np.cumsum(counts) - counts
-    owner = np.repeat(np.arange(len(chosen)), counts)
-    return owner, np.arange(len(owner)) + np.repeat(start[chosen] - before, counts)
-
-
 def _unavailable_reasons(requirement: Requirement, snapshot: MarketSnapshot) -> list[str | None]:
     """Why the model cannot be asked about each account; None where it can."""
-    by_symbol = _symbol_reasons(snapshot)
+    by_symbol = market_basis(snapshot).symbol_reasons
     reasons: list[str | None] = [None] * len(requirement)
     for i in requirement.problems:
         reasons[i] = "the account has no figures"
@@ -419,23 +415,9 @@ def _unavailable_reasons(requirement: Requirement, snapshot: MarketSnapshot) -> 
     return reasons
 
 
-def _symbol_reasons(snapshot: MarketSnapshot) -> list[str | None]:
-    features, per_hour = snapshot.features, snapshot.interval.per_hour
-    reasons: list[str | None] = []
-    for s, (name, usable) in enumerate(zip(features.symbols, snapshot.usable(), strict=True)):
-        age, history = features.age[0, s], features.history[0, s]
-        if usable:
-            reasons.append(None)
-        elif not age <= STALE_INTERVALS / per_hour:
-            reasons.append(f"stale market data: the newest bar of {name} closed {age:.2f} h ago")
-        elif not history >= WARM_UP_HOURS:
-            reasons.append(f"warm-up: {name} has {history:g} h of history, {WARM_UP_HOURS} needed")
-        else:
-            reasons.append(f"incomplete market data: {name} lacks a feature or a mark")
-    return reasons
-
-
 def _spread(values: Floats, rows: npt.NDArray[np.intp], n: int) -> Floats:
+    if len(rows) == n:
+        return values
     out = np.full((n, *values.shape[1:]), np.nan)
     out[rows] = values
     return out

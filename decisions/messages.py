@@ -19,10 +19,11 @@ Binding = Literal["floor", "model", "cap", "dead_band", "step", "release", "fall
 
 
 class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Accounts to decide on, at `as_of` or now."""
+    """Accounts to decide on, at `as_of` or now; with `explain` every decision is explained."""
 
     accounts: Annotated[list[AccountIn], Meta(min_length=1, max_length=MAX_ACCOUNTS)]
     as_of: Time | None = None
+    explain: bool = False
 
 
 class PositionChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +89,10 @@ class Decision(Struct, frozen=True, kw_only=True):
     `total_requirement` is maintenance margin plus add-on; `opening_requirement`, what new risk
     must meet, is ``max(initial margin, maintenance margin + unpaced add-on)``. `valuations` is
     there only while a price of the account waits for confirmation.
+
+    `reasons` are the most important ones, at most three: what bound the level, then what is wrong
+    with the data, then the largest rule floor. `explain` is there only where it was requested: the
+    parts of margins, floors and level, and all reasons under ``reasons``.
     """
 
     decision_id: str | UnsetType = UNSET
@@ -112,7 +117,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     ruleset: str
     marks: list[MarkUsed]
     valuations: Valuations | UnsetType = UNSET
-    explain: dict[str, Any]
+    explain: dict[str, Any] | UnsetType = UNSET
 
 
 class AccountProblem(Struct, frozen=True, omit_defaults=True):

@@ -1,34 +1,42 @@
 """Replay a recorded decision, and compare it: equal, superseded or different.
 
 A record names the set of a decision's fields (``schema``) and the revision of the calculation that
-made it (``calculation``); records of before have neither and count as 0 and 0. Where a rule was
+made it (``calculation``); earlier records have neither and count as 0 and 0. Where a rule was
 changed on purpose, a replay of an older record differs, and the change is named by its ADR. What
 no change explains is a fault.
+
+A replay explains its decision. Records of the schemas 0 and 1 hold all reasons and the explanation,
+and there these are compared too; later ones hold the leading reasons alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from decisions.book_scoring import PreviousAddOn
 from decisions.decision import decide
+from decisions.errors import NotReplayableError
 from decisions.messages import AccountProblem
-from decisions.records import CALCULATION, fingerprint
+from decisions.records import CALCULATION, decision_time, fingerprint
 from features.state.snapshot import MarketSnapshot
 from ledger.canonical import canonical_bytes
-from ledger.store import Ledger
+from ledger.records import Record
 from margin.rules.ruleset import RuleSet, ruleset_from_content
 from market.bars.daily_closes import DailyCloses
-from market.core.errors import LedgerError
+from market.core.errors import DataError, LedgerError
+from market.quotes.quotes import QuoteBoard
 from market.sources.http import AccountMessage, account_update
 from models.forecaster import Forecaster
 
 ROUNDING = 1e-9
 """Relative difference up to which numbers differ by the order of their arithmetic alone."""
+
+_LEADING_REASONS_SCHEMA = 2
+"""The first schema whose records hold the leading reasons alone."""
 
 TOLERANCE = 1e-12
 """Relative difference up to which a replay on another machine counts as equal."""
@@ -149,6 +157,8 @@ class Replay:
         The recorded keys that differ, with recorded and replayed value.
     same_machine:
         Whether libraries and processor are those of the decision.
+    explanation:
+        Of the decision as replayed, with all its reasons under ``reasons``.
     """
 
     verdict: Literal["equal", "superseded", "different"]
@@ -157,10 +167,25 @@ class Replay:
     equal_within: bool
     differences: dict[str, tuple[Any, Any]]
     same_machine: bool
+    explanation: dict[str, Any]
 
 
-def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecaster]) -> Replay:
-    """Make a recorded decision again from what it rests on, and compare the recorded fields.
+class RecordSource(Protocol):
+    """Source of a decision and its inputs: a ledger, or a ledger with its archive."""
+
+    def get_record(self, id: str) -> Record:  # noqa: A002  the column's name
+        """The record of this id; raises `LedgerError` where there is none or it was altered."""
+        ...
+
+    def get(self, sha256: str) -> dict[str, Any]:
+        """A shared content; raises `LedgerError` where it is missing or was altered."""
+        ...
+
+
+def replay(
+    ledger: RecordSource, decision_id: str, load_model: Callable[[str], Forecaster]
+) -> Replay:
+    """Compute a recorded decision again from its inputs, and compare the recorded fields.
 
     Parameters
     ----------
@@ -175,27 +200,24 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
     ------
     LedgerError
         There is no such decision, or what it rests on is missing.
-    DataError
-        The market was recorded without a column that rules or model need.
+    NotReplayableError
+        The market was recorded without a column that rules or model need, or the account can no
+        longer be decided on.
     """
     record = ledger.get_record(decision_id)
     if record.kind != "decision":
         raise LedgerError(f"record {decision_id!r} is a {record.kind}, not a decision")
     payload = record.payload
     recorded: dict[str, Any] = payload["decision"]
-    named = payload["contents"]
-    market = ledger.get(named["market_sha256"])
-    if "quotes_sha256" in named:
-        market["quotes"] = ledger.get(named["quotes_sha256"])
-    snapshot = MarketSnapshot.from_content(market)
-    ruleset = ruleset_from_content(ledger.get(named["ruleset_sha256"]))
-    if "daily_closes_sha256" in named:
-        snapshot = snapshot.with_daily(
-            DailyCloses.from_content(ledger.get(named["daily_closes_sha256"]))
-        )
+    market = ledger.get(payload["contents"]["market_sha256"])
+    ruleset = ruleset_from_content(ledger.get(payload["contents"]["ruleset_sha256"]))
     model = load_model(recorded["model"]) if recorded["model"] else None
-    if model is not None:
-        snapshot.check_columns(model.bundle.schema.features)
+    try:
+        snapshot = _recorded_snapshot(ledger, record, market)
+        if model is not None:
+            snapshot.check_columns(model.bundle.schema.features)
+    except DataError as error:
+        raise NotReplayableError(f"decision {decision_id} cannot be made again: {error}") from error
     account = msgspec.convert(payload["account"], AccountMessage)
     before = payload["previous"]
     result = decide(
@@ -205,13 +227,31 @@ def replay(ledger: Ledger, decision_id: str, load_model: Callable[[str], Forecas
         model,
         {} if before is None else {account.account_id: PreviousAddOn(**before)},
         no_model=payload["no_model"] or "",
+        explain=(account.account_id,),
     )[0]
     if isinstance(result, AccountProblem):
-        raise LedgerError(f"decision {decision_id} cannot be made again: {result.detail}")
+        raise NotReplayableError(f"decision {decision_id} cannot be made again: {result.detail}")
     repeated = msgspec.structs.replace(result, decision_id=decision_id)
     replayed = msgspec.to_builtins(repeated, str_keys=True)
-    same_machine = _machine(payload["fingerprint"]) == _machine(fingerprint())
-    return _compare(recorded, replayed, RecordedBasis(payload, market, ruleset), same_machine)
+    explanation = replayed["explain"]
+    if int(payload.get("schema", 0)) < _LEADING_REASONS_SCHEMA:
+        replayed["reasons"] = explanation["reasons"]
+    return _compare(recorded, replayed, RecordedBasis(payload, market, ruleset), explanation)
+
+
+def _recorded_snapshot(
+    ledger: RecordSource, record: Record, market: Mapping[str, Any]
+) -> MarketSnapshot:
+    """The market of a decision, from its content and the other recorded inputs."""
+    named = record.payload["contents"]
+    board = None
+    if "quotes_sha256" in named:
+        board = QuoteBoard.from_content(ledger.get(named["quotes_sha256"]))
+    snapshot = MarketSnapshot.from_content(market, decision_time(record), board)
+    if "daily_closes_sha256" in named:
+        daily = DailyCloses.from_content(ledger.get(named["daily_closes_sha256"]))
+        snapshot = snapshot.with_daily(daily)
+    return snapshot
 
 
 def _machine(recorded: Mapping[str, str]) -> dict[str, str]:
@@ -223,7 +263,7 @@ def _compare(
     recorded: Mapping[str, Any],
     replayed: Mapping[str, Any],
     basis: RecordedBasis,
-    same_machine: bool,
+    explanation: dict[str, Any],
 ) -> Replay:
     """Compare a decision with its replay, key by recorded key.
 
@@ -233,8 +273,8 @@ def _compare(
         The decision in plain form; keys that only `replayed` has, at any depth, do not count.
     basis:
         What it rests on.
-    same_machine:
-        Libraries and processor are those of the decision.
+    explanation:
+        Of the replay.
     """
     differences = {
         key: (recorded[key], replayed.get(key))
@@ -258,7 +298,8 @@ def _compare(
         equal=not differences,
         equal_within=within and cents,
         differences=differences,
-        same_machine=same_machine,
+        same_machine=_machine(basis.payload["fingerprint"]) == _machine(fingerprint()),
+        explanation=explanation,
     )
 
 

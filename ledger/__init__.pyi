@@ -1,3 +1,4 @@
+from .audit.heads import read_heads as read_heads, write_heads as write_heads
 from .canonical import (
     canonical_bytes as canonical_bytes,
     sha256_hex as sha256_hex,
@@ -5,11 +6,14 @@ from .canonical import (
 )
 from .contents import CanonicalContent as CanonicalContent
 from .decisions import Draft as Draft
-from .heads import read_heads as read_heads, write_heads as write_heads
+from .following import (
+    ChainHead as ChainHead,
+    ChainMovedError as ChainMovedError,
+    SharedChain as SharedChain,
+)
 from .idempotency import (
     IdempotentAnswer as IdempotentAnswer,
     LedgerConflictError as LedgerConflictError,
-    LedgerDuplicateError as LedgerDuplicateError,
 )
 from .keys import Keys as Keys
 from .records import Entry as Entry, Record as Record, new_id as new_id
@@ -18,14 +22,16 @@ from .store import Ledger as Ledger
 
 __all__ = [
     "CanonicalContent",
+    "ChainHead",
+    "ChainMovedError",
     "Draft",
     "Entry",
     "IdempotentAnswer",
     "Keys",
     "Ledger",
     "LedgerConflictError",
-    "LedgerDuplicateError",
     "Record",
+    "SharedChain",
     "canonical_bytes",
     "database_errors",
     "new_id",

@@ -16,11 +16,15 @@ from typing import Any
 from market.core.errors import LedgerError, UnrecordableError
 
 _ENCODER = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+    ensure_ascii=False,
+    check_circular=False,
+    allow_nan=False,
+    sort_keys=True,
+    separators=(",", ":"),
 )
 
 
-def canonical_bytes(value: object) -> bytes:
+def canonical_bytes(value: object, *, text_keys: bool = False) -> bytes:
     """Canonical JSON of a value.
 
     Parameters
@@ -28,6 +32,10 @@ def canonical_bytes(value: object) -> bytes:
     value:
         None, bool, int, finite float, str, and lists, tuples and str-keyed dicts of them. A
         tuple is written as a list.
+    text_keys:
+        Every key at every depth is known to be text, as in what `msgspec.to_builtins` makes with
+        ``str_keys=True`` and in what was read from JSON. Then the encoder alone refuses the rest,
+        and the value is not walked in Python.
 
     Returns
     -------
@@ -46,13 +54,15 @@ def canonical_bytes(value: object) -> bytes:
     Python's `repr`, and integers above 2**53 (nanoseconds) are allowed.
     """
     try:
-        _refuse_foreign(value, "$")
+        if not text_keys:
+            _refuse_foreign(value, "$")
         return _ENCODER.encode(value).encode()
     except RecursionError:
         raise UnrecordableError(
             "the value to record is nested too deeply or contains itself; flatten it"
         ) from None
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
+        _refuse_foreign(value, "$")  # names the path, which the encoder does not
         raise UnrecordableError(f"the value to record has no canonical JSON: {error}") from error
 
 

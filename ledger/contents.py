@@ -1,15 +1,17 @@
-"""Shared facts by content: market views and rule sets, stored once and named by their SHA-256."""
+"""Shared contents: market views and rule sets, stored once and named by their SHA-256."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from ledger.canonical import canonical_bytes, read_canonical, sha256_hex
-from ledger.schema import contents, in_batches, insert_if_absent
+from ledger.packing import pack, unpack
+from ledger.schema import contents, in_batches
+from ledger.statements import contents_present, statements
 from market.core.errors import AlteredError
 
 
@@ -35,18 +37,38 @@ class CanonicalContent:
         return cls(text, sha256_hex(text))
 
 
-def put(connection: Connection, kind: str, content: dict[str, Any] | CanonicalContent) -> str:
-    """Store a content unless it is there; returns the SHA-256 of its canonical JSON.
+def put(
+    connection: Connection, shared: Sequence[tuple[str, dict[str, Any] | CanonicalContent]]
+) -> list[str]:
+    """Store contents that are not stored yet; returns the SHA-256 of each one's canonical JSON.
+
+    Parameters
+    ----------
+    connection:
+        A connection inside a write transaction of the caller.
+    shared:
+        Pairs of kind and content.
 
     Raises
     ------
     LedgerError
-        The content has no canonical JSON.
+        A content has no canonical JSON.
     """
-    made = content if isinstance(content, CanonicalContent) else CanonicalContent.of(content)
-    row = {"sha256": made.sha256, "kind": kind, "content": made.text.decode()}
-    insert_if_absent(connection, contents, row)
-    return made.sha256
+    made = [
+        (kind, content if isinstance(content, CanonicalContent) else CanonicalContent.of(content))
+        for kind, content in shared
+    ]
+    sha256s = [content.sha256 for _, content in made]
+    known = present(connection, sha256s)
+    # In order: two PostgreSQL transactions that put the same ones wait, and do not deadlock.
+    rows = sorted(
+        (bytes.fromhex(content.sha256), kind, pack(content.text))
+        for kind, content in made
+        if content.sha256 not in known
+    )
+    if rows:
+        connection.exec_driver_sql(statements(connection).insert_content, rows)
+    return sha256s
 
 
 def get(connection: Connection, sha256: str) -> dict[str, Any]:
@@ -57,29 +79,40 @@ def get(connection: Connection, sha256: str) -> dict[str, Any]:
     AlteredError
         It is not in the ledger, or no longer what its SHA-256 says.
     """
-    found = select(contents.c.content).where(contents.c.sha256 == sha256)
-    content = connection.execute(found).scalar_one_or_none()
-    if content is None:
+    found = select(contents.c.content).where(contents.c.sha256 == bytes.fromhex(sha256))
+    stored = connection.execute(found).scalar_one_or_none()
+    if stored is None:
         raise AlteredError(
             f"content {sha256!r} is not in the ledger; it was never put or is deleted"
         )
-    if not matches(sha256, content):
-        raise AlteredError(
-            f"content {sha256!r} does not match its SHA-256: it was altered, do not rely on it"
-        )
-    value: dict[str, Any] = read_canonical(content)
+    value: dict[str, Any] = read_canonical(checked_text(sha256, stored))
     return value
 
 
-def matches(sha256: object, content: object) -> bool:
-    """Whether a stored text is the one its SHA-256 names."""
-    return isinstance(content, str) and sha256_hex(content.encode()) == sha256
+def checked_text(sha256: str, stored: object) -> bytes:
+    """The text of a stored content.
+
+    Raises
+    ------
+    AlteredError
+        It is not the one its SHA-256 names.
+    """
+    try:
+        text = unpack(stored)
+    except AlteredError as error:
+        raise AlteredError(f"content {sha256!r}: {error}") from error
+    if sha256_hex(text) != sha256:
+        raise AlteredError(
+            f"content {sha256!r} does not match its SHA-256: it was altered, do not rely on it"
+        )
+    return text
 
 
-def present(connection: Connection, sha256s: Iterable[str]) -> set[str]:
+def present(connection: Connection, sha256s: Collection[str]) -> set[str]:
     """Those of the given SHA-256 that are in the ledger."""
     found: set[str] = set()
     for batch in in_batches(sha256s):
-        some = select(contents.c.sha256).where(contents.c.sha256.in_(batch))
-        found.update(connection.execute(some).scalars())
+        wanted = tuple(map(bytes.fromhex, batch))
+        rows = connection.exec_driver_sql(contents_present(connection, len(wanted)), wanted)
+        found.update(bytes(sha256).hex() for sha256 in rows.scalars())
     return found

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    BigInteger,
-    Connection,
-    Select,
-    String,
-    bindparam,
-    column,
-    select,
-    values,
-)
+from sqlalchemy import Connection, Row, Select, select
 
+from ledger.chain import to_record, unpacked_row
 from ledger.contents import CanonicalContent
-from ledger.idempotency import IdempotentAnswer
-from ledger.records import Entry
-from ledger.schema import in_batches, records
-from market.core.errors import LedgerError
+from ledger.idempotency import IdempotentAnswer, RequestKey
+from ledger.packing import unpack_id
+from ledger.records import EncodedEntry, Record
+from ledger.schema import IS_DECISION, records
+from ledger.statements import json_list, statements
+from market.core.errors import AlteredError, LedgerError
 
 _NEWEST_FIRST = (records.c.recorded_at.desc(), records.c.seq.desc(), records.c.chain.desc())
 _MICROSECOND = 1_000
+_READ_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,98 +28,166 @@ class Draft:
 
     Attributes
     ----------
-    entries, contents, answer:
-        As in `Ledger.append`.
+    rounds:
+        The decisions in order. A round decides on each account once; a later round continues from
+        it and counts as recorded after it.
+    contents:
+        Pairs of kind and shared content, as in `Ledger.append`.
+    answers:
+        Answers to keep under their idempotency keys.
     based_on:
         For each account whose decision continues from its last recorded one, the id of that
         record; None where the account had none.
+    keys:
+        Of all requests that may be repeated, also of those that the draft does not answer: made
+        again, it may.
     """
 
-    entries: Sequence[Entry]
+    rounds: Sequence[Sequence[EncodedEntry]]
     contents: Sequence[tuple[str, dict[str, Any] | CanonicalContent]] = ()
-    answer: IdempotentAnswer | None = None
+    answers: Sequence[IdempotentAnswer] = ()
     based_on: Mapping[str, str | None] = field(default_factory=dict)
+    keys: Collection[RequestKey] = ()
+
+    @property
+    def requests(self) -> set[RequestKey]:
+        """Requests that may have been answered meanwhile."""
+        return {*self.keys, *(answer.request for answer in self.answers)}
+
+    @property
+    def account_ids(self) -> set[str]:
+        """Accounts that are decided on or looked at."""
+        decided = {
+            encoded.entry.account_id
+            for entries in self.rounds
+            for encoded in entries
+            if encoded.entry.account_id is not None
+        }
+        return decided | self.based_on.keys()
 
 
-_FEW = 8
-"""Up to so many accounts are looked up one by one: that statement is compiled once."""
+@dataclass(frozen=True, slots=True)
+class Meanwhile:
+    """What other writers recorded since a draft was made.
 
-_NEWEST_ID = (
-    select(records.c.id, records.c.recorded_at)
-    .where(records.c.kind == "decision", records.c.account_id == bindparam("account"))
-    .order_by(*_NEWEST_FIRST)
-    .limit(1)
-)
+    Attributes
+    ----------
+    newest:
+        The newest record of each account whose decision in the draft is outdated, or why it
+        cannot be relied on.
+    answered:
+        The answers to requests of the draft.
+    gone:
+        Accounts whose record the draft is based on and that have none now, as in an older copy of
+        the database.
+    """
+
+    newest: Mapping[str, Record | AlteredError]
+    answered: Mapping[RequestKey, IdempotentAnswer]
+    gone: Collection[str] = ()
 
 
 def newest_ids(connection: Connection, account_ids: Collection[str]) -> dict[str, tuple[str, int]]:
     """Id and `recorded_at` of the newest decision of each account that has one, on any chain."""
-    found: dict[str, tuple[str, int]] = {}
-    if len(account_ids) <= _FEW:
-        for account_id in account_ids:
-            newest = connection.execute(_NEWEST_ID, {"account": account_id}).first()
-            if newest is not None:
-                found[account_id] = newest.id, newest.recorded_at
-        return found
-    for batch in in_batches(account_ids):
-        for row in connection.execute(
-            newest_decisions(batch).with_only_columns(
-                records.c.account_id, records.c.id, records.c.recorded_at
-            )
-        ):
-            found[row.account_id] = row.id, row.recorded_at
-    return found
+    if not account_ids:
+        return {}
+    rows = connection.exec_driver_sql(statements(connection).newest_ids, json_list(account_ids))
+    return {name: (unpack_id(packed), recorded_at) for name, packed, recorded_at in rows}
 
 
-def newest_decisions(account_ids: list[str]) -> Select[Any]:
-    """Records of the newest decision of each account, one index look-up for each."""
-    wanted = (
-        values(column("account_id", String), name="wanted")
-        .data([(account_id,) for account_id in account_ids])
-        .cte("wanted")
-    )
-    decision = records.alias("decision")
-    newest = (
-        select(decision.c.id)
-        .where(decision.c.kind == "decision", decision.c.account_id == wanted.c.account_id)
-        .order_by(decision.c.recorded_at.desc(), decision.c.seq.desc(), decision.c.chain.desc())
-        .limit(1)
-        .correlate(wanted)
-        .scalar_subquery()
-    )
-    return select(records).join_from(wanted, records, records.c.id == newest)
+class AlteredRecord(NamedTuple):
+    """A record that is not as it was recorded: its place, and what is wrong with it."""
+
+    chain: str
+    seq: int
+    detail: str
 
 
-def newest_without(since: Mapping[str, int], text: str) -> Select[Any]:
-    """Records of the newest decision of each account whose payload does not hold a text.
+class AlteredPageError(AlteredError):
+    """Records of a page were altered.
 
     Parameters
     ----------
-    since:
-        For each account how far to look back, by `recorded_at`.
-    text:
-        The text, without the wild cards of SQL.
+    sound:
+        The other records of the page.
+    altered:
+        Those that were altered.
+    next_before:
+        What leads to the next page, as of `Ledger.decisions_of`.
     """
-    wanted = (
-        values(column("account_id", String), column("since", BigInteger), name="wanted")
-        .data(list(since.items()))
-        .cte("wanted")
+
+    def __init__(
+        self, sound: Sequence[Record], altered: Sequence[AlteredRecord], next_before: int | None
+    ) -> None:
+        super().__init__(altered[0].detail)
+        self.sound, self.altered, self.next_before = sound, altered, next_before
+
+
+def read_page(rows: Sequence[Row[Any]], next_before: int | None) -> list[Record]:
+    """The records of the rows of a page; raises `AlteredPageError` where some were altered."""
+    sound: list[Record] = []
+    altered: list[AlteredRecord] = []
+    for row in rows:
+        record = _checked(row)
+        if isinstance(record, Record):
+            sound.append(record)
+        else:
+            altered.append(AlteredRecord(str(row.chain), row.seq, str(record)))
+    if altered:
+        raise AlteredPageError(sound, altered, next_before)
+    return sound
+
+
+def _checked(row: Row[Any]) -> Record | AlteredError:
+    try:
+        return to_record(row)
+    except AlteredError as error:
+        return error
+
+
+def newest_decisions(
+    connection: Connection, account_ids: Collection[str]
+) -> dict[str, Record | AlteredError]:
+    """The newest decision of each account that has one, on any chain; one index look-up each.
+
+    For an altered record, the error in its place: other accounts are not affected.
+    """
+    if not account_ids:
+        return {}
+    query = statements(connection).newest_decisions
+    rows = connection.exec_driver_sql(query, json_list(account_ids))
+    return {row.account_id: _checked(row) for row in rows}
+
+
+def newest_without(
+    connection: Connection, account_id: str, since: int, text: str
+) -> Record | AlteredError | None:
+    """The newest decision of an account whose payload does not hold a text; None without one.
+
+    Parameters
+    ----------
+    connection:
+        To the database.
+    account_id:
+        The account.
+    since:
+        How far to look back, by `recorded_at`.
+    text:
+        Part of the canonical JSON of payloads that are passed over.
+    """
+    query = (
+        select(records)
+        .where(IS_DECISION, records.c.account_id == account_id, records.c.recorded_at >= since)
+        .order_by(*_NEWEST_FIRST)
     )
-    decision = records.alias("decision")
-    newest = (
-        select(decision.c.id)
-        .where(
-            decision.c.kind == "decision",
-            decision.c.account_id == wanted.c.account_id,
-            decision.c.recorded_at >= wanted.c.since,
-            decision.c.payload.not_like(f"%{text}%"),
-        )
-        .order_by(decision.c.recorded_at.desc(), decision.c.seq.desc(), decision.c.chain.desc())
-        .limit(1)
-        .correlate(wanted)
-        .scalar_subquery()
-    )
-    return select(records).join_from(wanted, records, records.c.id == newest)
+    try:
+        with connection.execution_options(yield_per=_READ_AT_ONCE).execute(query) as rows:
+            found = next(
+                (row for row in rows if text not in unpacked_row(row._mapping)["payload"]), None
+            )
+        return None if found is None else to_record(found)
+    except AlteredError as error:
+        return error
 
 
 def page_of_account(account_id: str, limit: int, before: int | None) -> Select[Any]:
@@ -133,7 +196,7 @@ def page_of_account(account_id: str, limit: int, before: int | None) -> Select[A
         raise LedgerError(f"limit is {limit}; give 1 or more")
     query = (
         select(records)
-        .where(records.c.kind == "decision", records.c.account_id == account_id)
+        .where(IS_DECISION, records.c.account_id == account_id)
         .order_by(*_NEWEST_FIRST)
         .limit(limit)
     )
@@ -142,12 +205,15 @@ def page_of_account(account_id: str, limit: int, before: int | None) -> Select[A
     return query
 
 
-def rest_of_microsecond(account_id: str, recorded_at: int, taken: list[str]) -> Select[Any]:
-    """Decisions of an account recorded in the same microsecond, not later and not yet known."""
+def rest_of_microsecond(account_id: str, recorded_at: int, taken: list[bytes]) -> Select[Any]:
+    """Decisions of an account recorded in the same microsecond, not later and not yet known.
+
+    `taken` are the known ids as they are stored.
+    """
     return (
         select(records)
         .where(
-            records.c.kind == "decision",
+            IS_DECISION,
             records.c.account_id == account_id,
             records.c.recorded_at >= microseconds(recorded_at) * _MICROSECOND,
             records.c.recorded_at <= recorded_at,

@@ -1,4 +1,4 @@
-"""What goes into the ledger and what comes out: entries, records and the hash that links them."""
+"""Entries to record, records of the ledger, and the hash that links them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.canonical import sha256_hex, sha256_of
+from ledger.canonical import canonical_bytes, sha256_hex
+from ledger.packing import pack
 from market.core.errors import UnrecordableError
 
 FIRST_PREVIOUS_HASH = "0" * 64
@@ -39,7 +40,7 @@ class Entry:
     ----------
     kind:
         decision, market, ruleset, bars, quotes, quote_board, promotion, rollback, keys, retrain,
-        notification, life_cycle, transition, liquidation, shortfall or deleverage.
+        drift, notification, life_cycle, transition, liquidation, shortfall, deleverage or shadow.
     payload:
         The fact itself; see `ledger.canonical.canonical_bytes` for what it may hold. Under the
         key ``contents`` it names the shared contents it depends on: a list of SHA-256, or an
@@ -59,7 +60,7 @@ class Entry:
     as_of: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what a database would store as something else, and so break the hash."""
+        """Refuse values that a database would store in another form, which would break the hash."""
         if not isinstance(self.kind, str) or not self.kind:
             raise UnrecordableError(f"entry kind is {self.kind!r}; give a non-empty text")
         if not isinstance(self.payload, dict):
@@ -73,6 +74,34 @@ class Entry:
             raise UnrecordableError(
                 f"entry as_of is {self.as_of!r}; give UTC nanoseconds as a 64-bit int, or None"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedEntry:
+    """An entry with its payload as it is stored, made before a transaction waits for it.
+
+    Attributes
+    ----------
+    entry:
+        The entry.
+    id:
+        Its identifier.
+    payload_sha256:
+        SHA-256 of its payload's canonical JSON.
+    packed:
+        The canonical JSON as `ledger.packing.pack` packs it.
+    """
+
+    entry: Entry
+    id: str
+    payload_sha256: str
+    packed: bytes
+
+    @classmethod
+    def of(cls, entry: Entry, *, text_keys: bool = False) -> EncodedEntry:
+        """Encode an entry; `text_keys` and errors as of `ledger.canonical.canonical_bytes`."""
+        text = canonical_bytes(entry.payload, text_keys=text_keys)
+        return cls(entry, entry.id or new_id(), sha256_hex(text), pack(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +150,14 @@ def record_hash(columns: Mapping[str, Any]) -> str:
     ----------
     Haber and Stornetta (1991), How to time-stamp a digital document, Journal of Cryptology 3.
     """
+    return hash_with_payload(columns, sha256_hex(columns["payload"].encode()))
+
+
+def hash_with_payload(columns: Mapping[str, Any], payload_sha256: str) -> str:
+    """`record_hash` where the SHA-256 of the payload is known."""
     header = {name: columns[name] for name in HASHED_COLUMNS}
-    return sha256_of({**header, "payload_sha256": sha256_hex(columns["payload"].encode())})
+    header["payload_sha256"] = payload_sha256
+    return sha256_hex(canonical_bytes(header, text_keys=True))
 
 
 def new_id() -> str:

@@ -1,14 +1,11 @@
-"""Tables of the ledger and the way to its database: SQLite first, Postgres alike."""
+"""Tables of the ledger, their revision, and transactions that write."""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack, contextmanager
 
 from sqlalchemy import (
     BigInteger,
@@ -19,20 +16,37 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    String,
     Table,
     Text,
-    create_engine,
-    event,
+    insert,
     inspect,
+    literal_column,
     make_url,
+    select,
     text,
 )
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from market.core.errors import LedgerError
-from market.core.redaction import display_address, redact
+from ledger.engines import (
+    BUSY_SECONDS,
+    LOCK_SUFFIX,
+    SqliteConnection,
+    postgres_engine,
+    shown_url,
+    sqlite_engine,
+)
+from market.core.errors import AlteredError, BusyError, LedgerError, UnknownOutcomeError
+from market.core.file_identity import DatabaseFile
+from market.core.file_lock import exclusive_lock
+from market.core.redaction import redact
+
+REVISION = "0002"
+"""Revision of the tables below, see `ledger.migrations`."""
+
+FIRST_REVISION = "0001"
+"""Revision of tables that name none."""
 
 metadata = MetaData()
 
@@ -41,38 +55,58 @@ records = Table(
     metadata,
     Column("chain", Text, primary_key=True),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("id", Text, nullable=False, unique=True),
+    Column("id", LargeBinary, nullable=False, unique=True),
     Column("kind", Text, nullable=False),
     Column("account_id", Text),
     Column("as_of", BigInteger),
     Column("recorded_at", BigInteger, nullable=False),
-    Column("payload", Text, nullable=False),
-    Column("previous_hash", Text, nullable=False),
-    Column("hash", Text, nullable=False),
-    Index("records_by_account", "account_id", "kind", "recorded_at", "seq", "chain"),
+    Column("payload", LargeBinary, nullable=False),
+    Column("previous_hash", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
     Index("records_by_kind", "kind", "recorded_at", "chain", "seq"),
+    Index("records_by_as_of", "kind", "as_of"),
 )
-"""The chains, one row a record; `ledger.records.Record` explains the columns."""
+"""The chains, one row a record; `ledger.records.Record` explains the columns.
+
+Ids, hashes and payloads are stored as `ledger.packing` packs them; `ledger.chain.to_record` reads
+a row back.
+"""
+
+IS_DECISION = records.c.kind == literal_column("'decision'")
+"""Picks decisions by a constant, which `records_by_account` needs to be used."""
+
+Index(
+    "records_by_account",
+    records.c.account_id,
+    records.c.recorded_at,
+    sqlite_where=IS_DECISION,
+    postgresql_where=IS_DECISION,
+)
 
 contents = Table(
     "contents",
     metadata,
-    Column("sha256", Text, primary_key=True),
+    Column("sha256", LargeBinary, primary_key=True),
     Column("kind", Text, nullable=False),
-    Column("content", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
 )
-"""Shared facts by the SHA-256 of their text. The kind is a label for people, no hash covers it."""
+"""Shared facts by the SHA-256 of their text, which is packed. The kind is a label for people, no
+hash covers it."""
 
 answers = Table(
     "answers",
     metadata,
     Column("owner", Text, primary_key=True),
     Column("key", Text, primary_key=True),
-    Column("body_sha256", Text, nullable=False),
+    Column("body_sha256", LargeBinary, nullable=False),
     Column("status", Integer, nullable=False),
     Column("response", LargeBinary, nullable=False),
+    Column("answered_at", BigInteger, nullable=False),
+    Column("record_id", LargeBinary, nullable=False),
+    Index("answers_by_time", "answered_at"),
 )
-"""Answers given under an idempotency key."""
+"""Answers given under an idempotency key. The record of kind ``answer`` that `record_id` names
+covers each of them, also after its row was pruned."""
 
 api_keys = Table(
     "api_keys",
@@ -82,12 +116,33 @@ api_keys = Table(
     Column("scopes", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+    Column("label", Text, nullable=False, server_default=""),
+    Column("expires_at", BigInteger),
+    Column("rate_per_minute", Integer),
 )
 """API keys; scopes are separated by spaces."""
 
-BUSY_SECONDS = 30.0
-"""How long SQLite waits for another writer."""
-_SQLITE_WRITE, _SQLITE_WAIT = "sqlite_write", "sqlite_wait"
+segments = Table(
+    "segments",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("last_hash", LargeBinary, nullable=False),
+    Column("file_sha256", LargeBinary, nullable=False),
+    Column("sealed_at", BigInteger, nullable=False),
+)
+"""Beginnings of chains that were moved to files: what was there, and the hash it ended with."""
+
+versions = Table("ledger_version", metadata, Column("version_num", String(32), primary_key=True))
+"""The revision of the tables, one row. Alembic reads and writes it as well, under a name of our own
+as other software may keep its tables beside these."""
+
+_SQLITE_REFUSALS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
+_UNKNOWN_STATE = "40003"
+_LOST_CLASSES = ("08", "57", "58", "XX")
+"""SQLSTATE of a commit that may have happened: statement completion unknown, lost connections,
+a stop of the server, failures of its system."""
 
 
 def open_engine(url: str, *, create: bool = True) -> Engine:
@@ -107,8 +162,8 @@ def open_engine(url: str, *, create: bool = True) -> Engine:
     Raises
     ------
     LedgerError
-        The URL is malformed, of another database or in memory, the driver is not installed, or
-        the database cannot be reached.
+        The URL is malformed, of another database or in memory, the driver is not installed, the
+        database cannot be reached, or an SQLite file is gone while its lock file or log is there.
 
     References
     ----------
@@ -116,9 +171,15 @@ def open_engine(url: str, *, create: bool = True) -> Engine:
     """
     with database_errors("open its database"):
         parsed = make_url(url)
-        engine = _sqlite_engine(parsed, create) if _is_sqlite(parsed) else _postgres_engine(parsed)
+        file = DatabaseFile(parsed.database or "")
+        if _is_sqlite(parsed):
+            engine = sqlite_engine(parsed, create, file)
+        else:
+            engine = postgres_engine(parsed, BUSY_SECONDS)
         try:
             _ensure_tables(engine, create)
+            if _is_sqlite(parsed):
+                file.remember()
         except BaseException:
             engine.dispose()
             raise
@@ -126,11 +187,28 @@ def open_engine(url: str, *, create: bool = True) -> Engine:
 
 
 @contextmanager
+def engine_of_any_revision(url: str) -> Iterator[Engine]:
+    """An engine to a database that exists, whatever tables it has; raises as `open_engine`.
+
+    It waits for locks of PostgreSQL without limit.
+    """
+    parsed = make_url(url)
+    if _is_sqlite(parsed):
+        engine = sqlite_engine(parsed, create=False, file=DatabaseFile(parsed.database or ""))
+    else:
+        engine = postgres_engine(parsed, None)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
 def database_errors(doing: str) -> Iterator[None]:
     """Turn a failure of the database into a `LedgerError` that says what could not be done."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         cause = getattr(error, "orig", None) or error
         raise LedgerError(
             f"the ledger could not {doing}: {redact(str(cause))}; check that its database is "
@@ -142,14 +220,73 @@ def database_errors(doing: str) -> Iterator[None]:
 def writing(engine: Engine, wait_seconds: float | None = None) -> Iterator[Connection]:
     """A write transaction: committed at the end, rolled back on any error.
 
-    On SQLite it begins with ``BEGIN IMMEDIATE``, so it holds the only write lock from its first
-    statement and what it reads stays true until it commits.
+    Refused where the file of an SQLite database was deleted or replaced, see
+    `market.core.file_identity`. On SQLite it waits for its turn by a lock file and begins with
+    ``BEGIN IMMEDIATE``, so it holds the only write lock from its first statement and what it
+    reads stays true until it commits.
+
+    Raises
+    ------
+    UnknownOutcomeError
+        It failed at the commit or after it, and may be on record; with any other error it is not.
     """
-    options = {_SQLITE_WRITE: True, _SQLITE_WAIT: wait_seconds}
-    with engine.execution_options(**options).begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SET LOCAL synchronous_commit = on"))
-        yield connection
+    wait = BUSY_SECONDS if wait_seconds is None else wait_seconds
+    with ExitStack() as turn:
+        if engine.dialect.name == "sqlite":
+            _take_turn(turn, f"{engine.url.database}{LOCK_SUFFIX}", wait)
+        connection = turn.enter_context(engine.connect())
+        raw: object = connection.connection.dbapi_connection
+        if isinstance(raw, SqliteConnection):
+            raw.for_writing(wait)
+        committing = False
+        try:
+            with connection.begin():
+                _begin_writing(connection, raw)
+                yield connection
+                committing = True
+            if isinstance(raw, SqliteConnection):
+                raw.files.check()  # what went into a deleted file is not acknowledged
+        except (SQLAlchemyError, LedgerError) as error:
+            if not committing or _was_refused(error):
+                raise
+            cause = getattr(error, "orig", None) or error
+            raise UnknownOutcomeError(
+                f"the ledger failed at a commit, which is on record or not: {redact(str(cause))}"
+            ) from error
+
+
+def _begin_writing(connection: Connection, raw: object) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
+    if isinstance(raw, SqliteConnection):
+        raw.files.database.check()
+
+
+def _was_refused(error: Exception) -> bool:
+    """Whether a database answered that it did not commit."""
+    cause = getattr(error, "orig", None)
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", None) in _SQLITE_REFUSALS
+    state = getattr(cause, "sqlstate", None)
+    return state is not None and state != _UNKNOWN_STATE and state[:2] not in _LOST_CLASSES
+
+
+def _take_turn(turn: ExitStack, path: str, wait_seconds: float) -> None:
+    """Wait for the lock file beside an SQLite database.
+
+    SQLite's own wait sleeps in growing steps of up to 100 ms and tries again, so a process that
+    writes without pause hardly ever lets another one in. A file lock wakes who waits
+    (docs/adr/0044-replicas-follow-one-market-chain.md has figures).
+    """
+    try:
+        turn.enter_context(exclusive_lock(path, wait_seconds))
+    except BusyError as error:
+        raise LedgerError(f"the ledger could not record: {error}") from error
+    except OSError as error:
+        raise LedgerError(
+            f"the ledger could not record: lock file {path!r} cannot be opened ({error.strerror}); "
+            "the folder of the database must be writable"
+        ) from error
 
 
 def lock(connection: Connection, name: str) -> None:
@@ -163,22 +300,6 @@ def lock(connection: Connection, name: str) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
 
 
-def insert_if_absent(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
-    """Insert a row unless one with its primary key exists; true if it was inserted.
-
-    A concurrent transaction that inserts the same key is waited for.
-    """
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects import postgresql  # a slow import that SQLite never needs
-
-        insert: Any = postgresql.insert(table).on_conflict_do_nothing()
-    else:
-        insert = sqlite.insert(table).on_conflict_do_nothing()
-    # Without the option SQLAlchemy keeps the count of an UPDATE or DELETE only.
-    result = connection.execute(insert, row, execution_options={"preserve_rowcount": True})
-    return result.rowcount == 1
-
-
 def in_batches(values: Iterable[str], size: int = 500) -> Iterator[list[str]]:
     """Distinct values in lists short enough to be bound in one statement."""
     distinct = sorted(set(values))
@@ -190,84 +311,57 @@ def _is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def _shown(url: URL) -> str:
-    return display_address(url.render_as_string())
-
-
 def _ensure_tables(engine: Engine, create: bool) -> None:
-    if create:
+    if inspect(engine).has_table(records.name):
+        _refuse_other_revision(engine)
+        if create:
+            with writing(engine):
+                pass  # a ledger that cannot be written is refused now, not at the first decision
+    elif create:
         with writing(engine) as connection:
             lock(connection, "schema")
-            metadata.create_all(connection)
-    elif not inspect(engine).has_table(records.name):
+            if not inspect(connection).has_table(records.name):
+                metadata.create_all(connection)
+                connection.execute(insert(versions).values(version_num=REVISION))
+    else:
         raise LedgerError(
-            f"there is no ledger in {_shown(engine.url)}; give the url it was written to"
+            f"there is no ledger in {shown_url(engine.url)}; give the url it was written to"
         )
 
 
-def _sqlite_engine(url: URL, create: bool) -> Engine:
-    path = url.database
-    if not path or ":memory:" in path or url.query.get("mode") == "memory":
+def _refuse_other_revision(engine: Engine) -> None:
+    """Refuse tables of another version of this software."""
+    with engine.connect() as connection:
+        found = revision(connection)
+    if found == REVISION:
+        return
+    if found < REVISION:
         raise LedgerError(
-            f"ledger url {_shown(url)!r} is in memory; a record must survive the "
-            "process, give a file like sqlite:///var/ledger.db"
+            f"the ledger in {shown_url(engine.url)} has tables of revision {found}, this version "
+            f"needs {REVISION}: stop what uses it and run `margincast ledger upgrade`"
         )
-    if create:
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LedgerError(f"the folder of ledger {path!r} cannot be made: {error}") from error
-    elif not Path(path).is_file():
-        raise LedgerError(f"there is no ledger at {path!r}; give the url it was written to")
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
-    event.listen(engine, "connect", _prepare_sqlite)
-    if create:
-        # The mode stays with the file; one that is only read is left as it is.
-        event.listen(engine, "connect", _enter_wal)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
+    raise LedgerError(
+        f"the ledger in {shown_url(engine.url)} has tables of revision {found}, which a newer "
+        f"version made; this one knows {REVISION}: install the newer version"
+    )
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
-    # The driver's own BEGIN comes too late and is never IMMEDIATE: `_begin_sqlite` sends it.
-    connection.isolation_level = None
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
+def revision(connection: Connection) -> str:
+    """Revision of the tables of a ledger; tables without one count as 0001.
 
-
-def _enter_wal(connection: sqlite3.Connection, _: object) -> None:
-    # SQLite does not apply the busy timeout to a change of journal mode.
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    # Connections are pooled, so the time is set anew each time.
-    wait = options.get(_SQLITE_WAIT)
-    milliseconds = round(1_000 * (BUSY_SECONDS if wait is None else wait))
-    connection.exec_driver_sql(f"PRAGMA busy_timeout = {milliseconds}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_SQLITE_WRITE) else "BEGIN")
-
-
-def _postgres_engine(url: URL) -> Engine:
-    if url.get_backend_name() != "postgresql":
-        raise LedgerError(
-            f"ledger url {_shown(url)!r} is not of a known database; "
-            "give sqlite:///… or postgresql+psycopg://…"
+    Raises
+    ------
+    AlteredError
+        The tables are of a later revision, which they no longer name, or name several.
+    """
+    there = inspect(connection)
+    named = there.has_table(versions.name)
+    found = list(connection.execute(select(versions.c.version_num)).scalars()) if named else []
+    if len(found) == 1:
+        return str(found[0])
+    if found or there.has_table(segments.name):  # which revision 0001 did not have
+        raise AlteredError(
+            f"table {versions.name!r} of the ledger names the revisions {found} where one is "
+            "expected: it was altered; restore a copy that `margincast ledger verify` finds intact"
         )
-    try:
-        return create_engine(url, pool_pre_ping=True)
-    except ModuleNotFoundError as error:
-        raise LedgerError(
-            f"the driver of {url.drivername} is not installed ({error}); "
-            "install margincast[postgres] and write postgresql+psycopg://…"
-        ) from error
+    return FIRST_REVISION

@@ -1,8 +1,8 @@
-"""The ledger: append facts to a hash chain, read them back checked."""
+"""The ledger: append records to hash chains and read them back checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -10,23 +10,27 @@ from typing import Any
 from sqlalchemy import Connection, Select, select, tuple_
 
 from ledger import contents as content_store
-from ledger.chain import extend, to_record
+from ledger.chain import extend, extend_in_rounds, to_record
 from ledger.contents import CanonicalContent
 from ledger.decisions import (
     Draft,
+    Meanwhile,
     microseconds,
     newest_decisions,
     newest_ids,
     newest_without,
     page_of_account,
+    read_page,
     rest_of_microsecond,
 )
-from ledger.idempotency import Answers, IdempotentAnswer, save
+from ledger.idempotency import Answers, entry_of, find, save
+from ledger.packing import pack_id
 from ledger.records import Entry, Record
-from ledger.schema import database_errors, in_batches, lock, open_engine, records, writing
-from market.core.errors import LedgerError
+from ledger.schema import database_errors, lock, open_engine, records, writing
+from market.core.errors import AlteredError, LedgerError
 
 _PAGE = 500
+_NO_RECORD = (None, 0)
 
 
 class Ledger:
@@ -76,7 +80,7 @@ class Ledger:
         """A write transaction, for rows that must be committed together with records.
 
         Use `ledger.chain.extend` inside it; committed with fsync at the end. SQLite waits for
-        other writers as long as `wait_seconds` says, by default `ledger.schema.BUSY_SECONDS`.
+        other writers as long as `wait_seconds` says, by default `ledger.engines.BUSY_SECONDS`.
         """
         with database_errors("record"), writing(self.engine, wait_seconds) as connection:
             yield connection
@@ -86,9 +90,8 @@ class Ledger:
         entries: Sequence[Entry],
         *,
         contents: Sequence[tuple[str, dict[str, Any] | CanonicalContent]] = (),
-        answer: IdempotentAnswer | None = None,
     ) -> list[Record]:
-        """Record entries, the contents they rest on and the answer that reports them: all or none.
+        """Record entries and the contents they rest on: all or none.
 
         Parameters
         ----------
@@ -96,8 +99,6 @@ class Ledger:
             What to append to the chain, in this order.
         contents:
             Pairs of kind and content to `put` in the same transaction.
-        answer:
-            The answer to keep under its idempotency key, if the request carried one.
 
         Returns
         -------
@@ -106,36 +107,31 @@ class Ledger:
 
         Raises
         ------
-        LedgerDuplicateError
-            The request is already answered, perhaps by another process; nothing was recorded.
-        LedgerConflictError
-            The idempotency key was used with another body; nothing was recorded.
         UnrecordableError
             A value has no canonical JSON, an id is taken, or a content named by a payload is
             missing; nothing was recorded.
         LedgerError
-            The database failed; nothing was recorded.
+            The database failed; nothing was recorded, unless it is an `UnknownOutcomeError`.
         """
-        draft = Draft(entries, contents, answer)
         with self.transaction() as connection:
-            return self._append(connection, draft, after=0)
+            content_store.put(connection, contents)
+            return extend(connection, self.chain, entries)
 
-    def append_decisions(
-        self, draft: Draft, renew: Callable[[Mapping[str, Record]], Draft]
-    ) -> Draft:
-        """Record decisions, each after the one it continues from: all or none.
+    def append_decisions(self, draft: Draft, renew: Callable[[Meanwhile], Draft]) -> Draft:
+        """Record decisions, each after the one it continues from, and the answers that report
+        them, in one transaction: all or none.
 
-        Decisions of all writers are recorded one transaction after the other. Where another
-        decision of an account was recorded since the one that `draft` is based on, the account
-        is decided again before anything is written.
+        Decisions of all writers are recorded one transaction after the other. Where the newest
+        decision of an account is not the one that `draft` is based on, or a request was answered,
+        it is decided again before anything is written.
 
         Parameters
         ----------
         draft:
             What to record.
         renew:
-            Called at most once, inside the transaction, with the newest record of each account
-            whose decision is outdated; gives what to record instead. It must not use the ledger.
+            Called at most once, inside the transaction, with what was recorded meanwhile; gives
+            what to record instead. It must not use the ledger.
 
         Returns
         -------
@@ -143,34 +139,35 @@ class Ledger:
 
         Raises
         ------
-        LedgerDuplicateError, LedgerConflictError, UnrecordableError, LedgerError
-            As in `append`; nothing was recorded.
+        UnrecordableError, LedgerError
+            As in `append`.
         """
         with self.transaction() as connection:
             lock(connection, "decisions")
-            newest = newest_ids(connection, draft.based_on)
+            newest = newest_ids(connection, draft.account_ids)
             outdated = [
                 account_id
                 for account_id, based_on in draft.based_on.items()
-                if account_id in newest and newest[account_id][0] != based_on
+                if newest.get(account_id, _NO_RECORD)[0] != based_on
             ]
-            if outdated:
-                draft = renew(_last_decisions(connection, outdated))
+            answered = find(connection, draft.requests)
+            if outdated or answered:
+                gone = [account_id for account_id in outdated if account_id not in newest]
+                found = newest_decisions(connection, outdated)
+                draft = renew(Meanwhile(found, answered, gone))
             after = max((recorded_at for _, recorded_at in newest.values()), default=0)
-            self._append(connection, draft, after)
+            stored = content_store.put(connection, draft.contents)
+            covering = [entry_of(answer) for answer in draft.answers]
+            rows = extend_in_rounds(
+                connection, self.chain, [*draft.rounds, covering], after, stored
+            )
+            save(connection, draft.answers, rows[len(rows) - len(covering) :])
         return draft
-
-    def _append(self, connection: Connection, draft: Draft, after: int) -> list[Record]:
-        if draft.answer is not None:
-            save(connection, draft.answer)
-        for kind, content in draft.contents:
-            content_store.put(connection, kind, content)
-        return extend(connection, self.chain, draft.entries, after)
 
     def put(self, kind: str, content: Mapping[str, Any]) -> str:
         """Store a shared content once; returns the SHA-256 of its canonical JSON."""
         with self.transaction() as connection:
-            return content_store.put(connection, kind, dict(content))
+            return content_store.put(connection, [(kind, dict(content))])[0]
 
     def get(self, sha256: str) -> dict[str, Any]:
         """Read a shared content; raises `LedgerError` if it is missing or was altered."""
@@ -179,21 +176,29 @@ class Ledger:
 
     def get_record(self, id: str) -> Record:  # noqa: A002  the column's name
         """The record of this id; raises `LedgerError` if there is none or it was altered."""
-        found = self._fetch(select(records).where(records.c.id == id))
+        found = self._fetch(select(records).where(records.c.id == pack_id(id)))
         if not found:
             raise LedgerError(f"record {id!r} is not in the ledger; give an id that was returned")
         return found[0]
 
-    def last_decisions(self, account_ids: Sequence[str]) -> dict[str, Record]:
+    def last_decisions(self, account_ids: Collection[str]) -> dict[str, Record | AlteredError]:
         """The decision recorded last for each account that has one, on any chain.
 
         Last by the time of recording, not by `as_of`. One index look-up for each account,
-        however long its history is.
+        however long its history is. For an altered record, the error in its place.
         """
         with self._reading() as connection:
-            return _last_decisions(connection, account_ids)
+            return newest_decisions(connection, account_ids)
 
-    def last_decisions_without(self, since: Mapping[str, int], text: str) -> dict[str, Record]:
+    def last_decision_ids(self, account_ids: Collection[str]) -> dict[str, str]:
+        """Id of the decision recorded last for each account that has one, on any chain."""
+        with self._reading() as connection:
+            newest = newest_ids(connection, account_ids)
+        return {account_id: record for account_id, (record, _) in newest.items()}
+
+    def last_decisions_without(
+        self, since: Mapping[str, int], text: str
+    ) -> dict[str, Record | AlteredError]:
         """The newest decision of each account whose payload does not hold a text, on any chain.
 
         Parameters
@@ -203,11 +208,12 @@ class Ledger:
         text:
             A part of the canonical JSON of payloads that are passed over.
         """
-        found: list[Record] = []
-        for batch in in_batches(since):
-            query = newest_without({account_id: since[account_id] for account_id in batch}, text)
-            found.extend(self._fetch(query))
-        return {record.account_id: record for record in found if record.account_id is not None}
+        with self._reading() as connection:
+            found = {
+                account_id: newest_without(connection, account_id, earliest, text)
+                for account_id, earliest in since.items()
+            }
+        return {name: record for name, record in found.items() if record is not None}
 
     def decisions_of(
         self, account_id: str, limit: int, before: int | None = None
@@ -227,13 +233,20 @@ class Ledger:
         Returns
         -------
         A page, and what leads to the next one; None where there can be none.
+
+        Raises
+        ------
+        AlteredPageError
+            Records of the page were altered; it has the others.
         """
-        page = self._fetch(page_of_account(account_id, limit, before))
-        if len(page) < limit:
-            return page, None
-        last = page[-1].recorded_at
-        page += self._fetch(rest_of_microsecond(account_id, last, [record.id for record in page]))
-        return page, microseconds(last)
+        more: int | None = None
+        with self._reading() as connection:
+            rows = list(connection.execute(page_of_account(account_id, limit, before)))
+            if len(rows) >= limit:
+                last, taken = rows[-1].recorded_at, [row.id for row in rows]
+                rows += connection.execute(rest_of_microsecond(account_id, last, taken))
+                more = microseconds(last)
+        return read_page(rows, more), more
 
     def last_record(self, kind: str) -> Record | None:
         """The record of a kind that was recorded last, on any chain; None where there is none."""
@@ -276,11 +289,3 @@ class Ledger:
     def _fetch(self, query: Select[Any]) -> list[Record]:
         with self._reading() as connection:
             return [to_record(row) for row in connection.execute(query)]
-
-
-def _last_decisions(connection: Connection, account_ids: Sequence[str]) -> dict[str, Record]:
-    found: dict[str, Record] = {}
-    for batch in in_batches(account_ids):
-        for row in connection.execute(newest_decisions(batch)):
-            found[row.account_id] = to_record(row)
-    return found

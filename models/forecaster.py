@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-from features.account.frame import compute_features, set_headroom
+from features.account.column_plan import column_plan, rows_at
+from features.account.frame import compute_features
 from features.identity import columns_that_differ, digests_of_registry
 from margin.add_on.bounds import ModelLevel
 from margin.add_on.solver import required_level, target_horizons
@@ -21,8 +21,6 @@ Ints = npt.NDArray[np.int64]
 
 _BLOCK = 1_024
 """Accounts searched at once: their nodes in the trees stay in the cache."""
-
-_RUN_ERRORS = (runtime.Fail, runtime.InvalidArgument, runtime.RuntimeException, RuntimeError)
 
 
 class Forecaster:
@@ -57,47 +55,58 @@ class Forecaster:
         Raises
         ------
         ModelError
-            The features do not fit, or ONNX Runtime failed.
+            The features do not fit, or the model failed in whatever way.
         """
         try:
             return self.bundle.scorer.probability(features)
-        except _RUN_ERRORS as error:
-            raise ModelError(
-                f"bundle {self.bundle.sha256} failed on {len(features)} rows: {error}; "
-                "roll back to the previous bundle"
-            ) from error
+        except Exception as error:
+            raise self._failure(len(features), error) from error
 
     def required_level(
-        self, aggregates: Floats, upper: Floats, p_star: Mapping[int, float]
+        self,
+        aggregates: Floats,
+        upper: Floats,
+        p_star: Mapping[int, float],
+        columns: Floats | None = None,
     ) -> ModelLevel:
         """Smallest headroom at which each account is tolerated, see `margin.add_on.solver`.
 
         The account keeps its positions; its equity is set so that the headroom is the level.
+        `columns` are its `features`, where they are known already.
         """
         target_horizons(p_star, self.horizons)
-        parts = [
-            self._levels(aggregates[start : start + _BLOCK], upper[start : start + _BLOCK], p_star)
-            for start in range(0, max(len(aggregates), 1), _BLOCK)
-        ]
+        if columns is None:
+            columns = self.features(aggregates)
+        blocks = [slice(at, at + _BLOCK) for at in range(0, max(len(aggregates), 1), _BLOCK)]
+        parts = [self._levels(aggregates[b], columns[b], upper[b], p_star) for b in blocks]
+        if len(parts) == 1:
+            return parts[0]
         return ModelLevel(
             parts[0].horizons,
             np.concatenate([part.by_horizon for part in parts]),
             np.concatenate([part.level for part in parts]),
         )
 
-    def _levels(self, aggregates: Floats, upper: Floats, p_star: Mapping[int, float]) -> ModelLevel:
-        names = self.bundle.schema.features
-        columns = compute_features(aggregates, names)
+    def _levels(
+        self, aggregates: Floats, columns: Floats, upper: Floats, p_star: Mapping[int, float]
+    ) -> ModelLevel:
+        of_equity = column_plan(self.bundle.schema.features).of_equity
 
         def probability(level: Floats, rows: Ints) -> Floats:
-            features = columns[rows]
-            set_headroom(aggregates[rows], features, names, level)
-            return self.probability(features)
+            return self.probability(rows_at(of_equity, aggregates, columns, rows, level))
 
         # Near the limits of float64 a guess may be NaN: the search then runs without it.
-        with np.errstate(over="ignore", invalid="ignore"):
+        try:
             guess = self._guesser.levels(aggregates, columns, upper, p_star)
+        except Exception as error:
+            raise self._failure(len(columns), error) from error
         return required_level(probability, upper, p_star, self.horizons, guess)
+
+    def _failure(self, rows: int, error: Exception) -> ModelError:
+        return ModelError(
+            f"bundle {self.bundle.sha256} failed on {rows} rows: {error}; roll back to the "
+            "previous bundle"
+        )
 
 
 def _digests_of(bundle: Bundle) -> dict[str, str]:

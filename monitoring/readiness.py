@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from decisions.decision import missing_inputs_reason, ruleset_expired_reason
+from decisions.reasons import missing_inputs_reason, ruleset_expired_reason
 from features.registry import STALE_INTERVALS, WARM_UP_HOURS
 from features.state.snapshot import MarketSnapshot
 from margin.rules.ruleset import RuleSet
 from market.core.clock import format_time
 from monitoring.champion import Champion
+from monitoring.follower import Follower
 from monitoring.ledger_writer import LedgerWriter
 from monitoring.market_state.live_market import LiveMarket, first_names
 from monitoring.market_state.state import LiveMarketState
 from monitoring.rules_in_force import RulesInForce
 
 
-def health_errors(state: LiveMarketState, rules: RulesInForce, writer: LedgerWriter) -> list[str]:
-    """Why no rule floor can be computed, or no decision recorded; empty where both can be."""
+def health_errors(
+    state: LiveMarketState, rules: RulesInForce, writer: LedgerWriter, follower: Follower
+) -> list[str]:
+    """Why no rule floor can be computed on the market that the others have, or no decision
+    recorded; empty where both can be."""
     marked = bool((state.mark > 0.0).any())
     no_mark = None if marked else "no symbol has a mark: no rule floor can be computed"
-    return [error for error in (no_mark, rules.health_error(), writer.health_error()) if error]
+    errors = (no_mark, rules.health_error(), writer.health_error(), follower.health_error())
+    return [error for error in errors if error]
 
 
 def health_warnings(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from decisions.errors import NoRulesError, NotFoundError, RequestError
+from decisions.errors import NoRulesError, NoRulesThenError, NotFoundError, RequestError
 from margin.rules.history import RuleHistory
 from margin.rules.ruleset import RuleSet
 from market.core.clock import parse_time
@@ -38,7 +38,7 @@ class RulesInForce:
 
         Raises
         ------
-        RequestError
+        NoRulesThenError
             No version is in force at the time that the request gave.
         NoRulesError
             No version is in force now.
@@ -46,7 +46,7 @@ class RulesInForce:
         try:
             return self.history.at(as_of)
         except RuleSetError as error:
-            raise (RequestError if requested else NoRulesError)(str(error)) from None
+            raise (NoRulesThenError if requested else NoRulesError)(str(error)) from None
 
     def at(self, as_of: str | None) -> RuleSet:
         """The version in force at an ISO 8601 time, or now.

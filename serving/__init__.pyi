@@ -1,4 +1,4 @@
-from . import http as http, schemas as schemas
+from . import admission as admission, http as http, schemas as schemas, telemetry as telemetry
 from .service import Service as Service
 from .settings import (
     MAX_BODY_BYTES as MAX_BODY_BYTES,
@@ -13,6 +13,8 @@ __all__ = [
     "MAX_PAGE",
     "Service",
     "ServingSettings",
+    "admission",
     "http",
     "schemas",
+    "telemetry",
 ]

@@ -5,61 +5,75 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from sqlalchemy import select
 
-from decisions.account_validation import ValidatedAccounts, validate_accounts
-from decisions.book_scoring import DecisionBasis, PreviousAddOn
-from decisions.decision import Outcome
-from decisions.errors import NoAccountScoredError, NotFoundError, RequestError
-from decisions.messages import AccountProblem, Decision, ScoreRequest, ScoreResponse
-from decisions.records import Recording
+from decisions.account_validation import validate_accounts
+from decisions.batch import EncodedResponse, ScoreBatch, ScoreCall
+from decisions.book_scoring import DecisionBasis
+from decisions.decision_group import CallBasis, DecisionMaker, PendingCall
+from decisions.errors import (
+    NoAccountScoredError,
+    NoMarketError,
+    NotFoundError,
+    RequestError,
+)
+from decisions.levels_in_force import LevelsInForce
+from decisions.messages import ScoreResponse
+from decisions.replay import replay
 from decisions.what_if.changes import apply_changes, trade_prices
 from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
 from decisions.what_if.what_if_analysis import analyse, check_analysis
 from features.state.snapshot import MarketSnapshot
-from ledger.idempotency import IdempotentAnswer, LedgerDuplicateError
-from ledger.records import Entry
+from ledger.decisions import AlteredPageError, AlteredRecord
+from ledger.packing import pack_id
 from ledger.schema import database_errors, records
 from ledger.store import Ledger
 from margin.rules.history import RuleHistory
-from margin.rules.ruleset import RuleSet
-from market.core.clock import SECOND, Interval
-from market.core.errors import LedgerError, MargincastError
-from market.sources.http import bar_updates, quote_updates
+from market.core.errors import DataError, LedgerError, MargincastError, RuleSetError
+from market.core.redaction import withholding
+from models.bundle.pointer import CHALLENGER
 from monitoring.champion import ChampionWatch
+from monitoring.follower import Follower
 from monitoring.ledger_writer import LedgerWriter
-from monitoring.market_state.bar_updates import Correction
 from monitoring.market_state.live_market import LiveMarket
-from monitoring.market_state.messages import BarResult, BarsRequest, BarsResponse
-from monitoring.quotes.messages import QuoteResult, QuotesRequest, QuotesResponse
+from monitoring.market_state.messages import BarsRequest
+from monitoring.quotes.messages import QuotesRequest
 from monitoring.readiness import health_errors, health_warnings
+from monitoring.recorded_models import RecordedModels
 from monitoring.rules_in_force import RulesInForce
-from serving.http.metrics import Metrics
-from serving.schemas.read_messages import ModelInfo, Readiness, RuleSetInfo, recorded
+from monitoring.shadow import ShadowCall, ShadowScorer
+from monitoring.shared_market import PostOrigin, SharedMarket
+from monitoring.warm_up import warm_up
+from serving.http.problems import encoded_refusal
+from serving.market_posts import MarketPosts
+from serving.schemas.read_messages import (
+    DecisionExplanation,
+    ModelInfo,
+    Readiness,
+    RuleSetInfo,
+    SupersedingChange,
+    decision_page,
+    recorded,
+)
 from serving.settings import ServingSettings
+from serving.telemetry.metrics.market_facts import MarketFactsReader
+from serving.telemetry.metrics.metrics import Metrics
+from serving.telemetry.stages import BatchClock
 
 DEFAULT_PAGE = 50
 """Decisions of a page where no limit is given."""
 
-_MAX_KEY = 200
-_MAX_BEFORE = 2**53
+MAX_BEFORE = 2**53
 _MAX_ID = 128
 _ACCOUNT_ID = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
 """As `market.sources.http.Name`."""
+_UNCOUNTED = "waiting steps cannot count, the log has the cause: the market is older than its bars"
 _LOG = logging.getLogger("margincast.serving")
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedResponse:
-    """An encoded response, and whether it repeats a stored one."""
-
-    body: bytes
-    replayed: bool = False
 
 
 @dataclass(slots=True)
@@ -72,6 +86,12 @@ class Service:
         What it works with and under which limits.
     in_force:
         Which version of the rules applies.
+    follower:
+        Keeps the market at the end of the market chain while its block is entered.
+    shadow:
+        Scores recorded decisions with the challenger; to be started and closed by the caller.
+    facts:
+        Reads what metrics say of market and model.
     """
 
     settings: ServingSettings
@@ -80,86 +100,108 @@ class Service:
     live: LiveMarket
     metrics: Metrics
     in_force: RulesInForce = field(init=False)
+    follower: Follower = field(init=False)
+    shadow: ShadowScorer = field(init=False)
+    facts: MarketFactsReader = field(init=False)
     _champion: ChampionWatch = field(init=False)
+    _market: SharedMarket = field(init=False)
+    _posts: MarketPosts = field(init=False)
+    _levels: LevelsInForce = field(init=False)
     _writer: LedgerWriter = field(init=False)
+    _recorded_models: RecordedModels = field(init=False)
+    _uncounted: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        self._writer = LedgerWriter(self.ledger)
+        self._writer = LedgerWriter(self.ledger, self.metrics.appended)
+        self._levels = LevelsInForce(self.ledger)
         self.in_force = RulesInForce(self.rules, self.live, self.settings.clock)
-        self._champion = ChampionWatch(self.settings.bundles, self.in_force.targets)
+        cash_assets = self.in_force.cash_assets()
+        self._market = SharedMarket(self.live, self.ledger, self._writer, cash_assets)
+        self._posts = MarketPosts(self._market, self.metrics)
+        self.follower = Follower(self._market)
+        bundles, targets = self.settings.bundles, self.in_force.targets
+        self._champion = ChampionWatch(bundles, targets)
+        self.facts = MarketFactsReader(self._champion, self.live, lambda: self._snapshot(None))
+        self._recorded_models = RecordedModels(bundles, self._champion)
+        challenger = ChampionWatch(bundles, targets, CHALLENGER)
+        self.shadow = ShadowScorer(self.ledger, challenger, self.metrics.shadow)
 
     def recover(self) -> None:
-        """Apply the recorded bars and quotes, see `LiveMarket.recover`."""
-        self.live.recover(self.ledger, self.in_force.cash_assets(), self._wall())
+        """Apply the recorded bars and quotes, see `SharedMarket.recover`."""
+        self._market.recover(self._wall())
 
-    def score(
-        self, request: ScoreRequest, owner: str, key: str | None, body_sha256: str
-    ) -> EncodedResponse:
-        """Decide on accounts and record every decision before answering.
+    def warm_up(self) -> None:
+        """Score synthetic accounts and record nothing, see `monitoring.warm_up`.
+
+        Without rules in force or a market nothing is scored; requests report it.
+        """
+        with suppress(NoMarketError, RuleSetError):
+            warm_up(self._champion.current(), self._snapshot(None), self.in_force.now())
+
+    def score_many(self, calls: Sequence[ScoreCall]) -> list[EncodedResponse | MargincastError]:
+        """Decide on calls in arrival order and record every decision before answering.
+
+        Calls without a decision time share one market. All are recorded in one transaction, and
+        each result is the one that the call would get alone.
 
         Parameters
         ----------
-        request:
-            The accounts; one that is named twice is decided on neither time.
-        owner:
-            Whose request it is.
-        key:
-            Its Idempotency-Key, if any.
-        body_sha256:
-            SHA-256 of its body.
+        calls:
+            The calls, in the order of their arrival.
 
-        Raises
-        ------
-        RequestError
-            The decision time is impossible, no rules are in force then, or no account could be
-            decided on.
-        NoMarketError, NoRulesError
-            There is no market yet, or no rules are in force now.
-        LedgerConflictError
-            The key was used with another body.
-        LedgerError
-            A decision could not be recorded; there is none then.
+        Returns
+        -------
+        In the order of the calls, its response, which may repeat a refusal, or its error:
+
+        - `RequestError`: the decision time or the key is impossible, no rules are in force then,
+          or no account could be decided on;
+        - `NoMarketError`, `NoRulesError`: there is no market yet, or no rules are in force now;
+        - `LedgerConflictError`: the key was used with another body;
+        - `CallFailedError`: an unexpected error ended it;
+        - `LedgerError`: its decisions could not be recorded; there are none then.
         """
-        if key is not None:
-            _check_key(key)
-            stored = self.ledger.answers.lookup(owner, key, body_sha256)
-            if stored is not None:
-                return EncodedResponse(stored.response, replayed=True)
-        snapshot, ruleset, validated = self._validated(request)
+        with withholding(lambda: _account_ids(calls)):
+            return self._score_many(calls)
 
-        def decide_on(names: Sequence[str], previous: Mapping[str, PreviousAddOn]) -> Outcome:
-            chosen = [validated.accounts[name] for name in names]
-            return self._champion.current().decide(chosen, snapshot, ruleset, previous)
+    def _score_many(self, calls: Sequence[ScoreCall]) -> list[EncodedResponse | MargincastError]:
+        batch, clock = ScoreBatch(calls), BatchClock()
+        batch.answer_repeated(self.ledger.answers)
+        if batch.open:
+            try:
+                self._count_due()
+            except LedgerError as error:
+                batch.fail(error)
+            batch.validate(self._basis(), self.settings.max_history_bytes)
+            champion = self._champion.current()
+            maker = DecisionMaker(
+                self._levels,
+                champion.decide,
+                champion.decide_or_degrade,
+                clock.timed(self._writer.append_decisions),
+                encoded_refusal,
+            )
+            decided = batch.decide_and_record(maker)
+            clock.finish(self.metrics)
+            self._note(decided)
+        return batch.results()
 
-        def encoded(decisions: list[Decision], problems: list[AccountProblem]) -> bytes:
-            return msgspec.json.encode(ScoreResponse(decisions, validated.all_problems(problems)))
-
-        def respond(
-            decisions: list[Decision], problems: list[AccountProblem]
-        ) -> IdempotentAnswer | None:
-            if key is None:
-                return None
-            body = encoded(decisions, problems)
-            return IdempotentAnswer(owner, key, body_sha256, 200, body)
-
-        recording = Recording(
-            validated.requests,
-            validated.levels,
-            validated.stated,
-            snapshot,
-            ruleset,
-            decide_on,
-            respond,
-        )
-        recording.run()
-        try:
-            recording.record(self._writer.append_decisions)
-        except LedgerDuplicateError as error:
-            return EncodedResponse(error.answer.response, replayed=True)
-        if not recording.decisions:
-            raise NoAccountScoredError(validated.all_problems(recording.problems))
-        self.metrics.decisions(recording.decisions)
-        return EncodedResponse(encoded(recording.decisions, recording.problems))
+    def _note(self, calls: Sequence[PendingCall]) -> None:
+        """Count the decisions of recorded calls, and let the challenger score them."""
+        self.metrics.decisions([decision for call in calls for decision in call.decisions])
+        if not self.shadow.active:
+            return
+        for call in calls:
+            if isinstance(call.basis, MargincastError):
+                continue
+            self.shadow.submit(
+                ShadowCall(
+                    [str(decision.decision_id) for decision in call.decisions],
+                    [call.validated.accounts[d.account_id] for d in call.decisions],
+                    call.basis.snapshot,
+                    call.basis.ruleset,
+                    call.previous,
+                )
+            )
 
     def what_if(self, request: WhatIfRequest) -> WhatIfResponse:
         """Decide on accounts before and after changes, with the same add-on in force.
@@ -170,20 +212,27 @@ class Service:
         Raises
         ------
         RequestError
-            As in `score`; or an account is named that is not in the request, or more is requested
-            than one call takes.
+            As in `score_many`; or an account is named that is not in the request, or more is
+            requested than one call takes.
         NoMarketError, NoRulesError
-            As in `score`.
+            As in `score_many`.
         LedgerError
             The add-ons in force cannot be read.
         """
         check_analysis(request)
-        snapshot, ruleset, validated = self._validated(request)
-        before, previous = validated.accounts, validated.previous
+        self._count_due()
+        basis = self._basis()(request.as_of)
+        snapshot, ruleset = basis.snapshot, basis.ruleset
+        limit = self.settings.max_history_bytes
+        validated = validate_accounts(request.accounts, snapshot.as_of, limit)
+        validated, previous = self._levels.apply(validated)
+        before = validated.accounts
         changes = [change for change in request.changes if change.account_id in before]
         after = apply_changes(before, changes, trade_prices(snapshot.view(), ruleset))
+        champion = self._champion.current()
+        explain = list(before) if request.explain else ()
         outcomes = [
-            self._champion.current().decide(list(book.values()), snapshot, ruleset, previous)
+            champion.decide_or_degrade(list(book.values()), snapshot, ruleset, previous, explain)
             for book in (before, after)
         ]
         responses = [
@@ -194,79 +243,19 @@ class Service:
             raise NoAccountScoredError(responses[0].errors)
         decided = {decision.account_id for decision in responses[0].decisions}
         standing = {name: account for name, account in before.items() if name in decided}
-        basis = DecisionBasis(snapshot, ruleset, outcomes[0].model, previous)
-        analysis = analyse(request, standing, basis)
+        decided_by = DecisionBasis(snapshot, ruleset, outcomes[0].model, previous)
+        analysis = analyse(request, standing, decided_by)
         return WhatIfResponse(
             responses[0], responses[1], analysis.remedies, analysis.marginal, analysis.largest
         )
 
-    def post_bars(self, request: BarsRequest, owner: str) -> BarsResponse:
-        """Post bars to the live market; what is new is on disk before it counts.
+    def post_bars(self, request: BarsRequest, sender: PostOrigin) -> EncodedResponse:
+        """Post bars, see `serving.market_posts.MarketPosts.bars`."""
+        return self._posts.bars(request, sender, self._wall())
 
-        Parameters
-        ----------
-        request:
-            The bars; whether its sender may correct is checked before.
-        owner:
-            Whose request it is.
-
-        Raises
-        ------
-        RequestError
-            There is no such interval.
-        LedgerError
-            The bars could not be recorded; the market did not move.
-        """
-        try:
-            Interval.parse(request.interval)
-        except MargincastError as error:
-            raise RequestError(str(error)) from None
-        now = self._wall()
-        batch = bar_updates(request.bars, now)
-        response = self.live.post(
-            request.interval,
-            batch.updates,
-            now=now,
-            final=request.final,
-            correction=Correction(owner) if request.correct else None,
-            record=self._record,
-        )
-        results = batch.in_order(
-            response.results,
-            lambda i, why: BarResult(request.bars[i].symbol, "", "rejected", why),
-        )
-        # Times are answered as they were posted.
-        pairs = zip(results, request.bars, strict=True)
-        results = [msgspec.structs.replace(result, ts=bar.ts) for result, bar in pairs]
-        self.metrics.bars(results)
-        return BarsResponse(results, response.as_of)
-
-    def post_quotes(self, request: QuotesRequest) -> QuotesResponse:
-        """Post quotes to the live market; what is new is on disk before it counts.
-
-        Raises
-        ------
-        NoMarketError
-            On the market's clock, there is no market yet.
-        LedgerError
-            The quotes could not be recorded; the market did not move.
-        """
-        now = self._wall()
-        batch = quote_updates(request.quotes, now)
-        response = self.live.post_quotes(
-            batch.updates,
-            cash_assets=self.in_force.cash_assets(),
-            now=now,
-            record=self._writer.append,
-        )
-        results = batch.in_order(
-            response.results,
-            lambda i, why: QuoteResult(request.quotes[i].instrument, "", "rejected", why),
-        )
-        pairs = zip(results, request.quotes, strict=True)
-        results = [msgspec.structs.replace(r, ts=quote.ts or r.ts) for r, quote in pairs]
-        self.metrics.quotes(results)
-        return QuotesResponse(results, response.as_of)
+    def post_quotes(self, request: QuotesRequest, sender: PostOrigin) -> EncodedResponse:
+        """Post quotes, see `serving.market_posts.MarketPosts.quotes`."""
+        return self._posts.quotes(request, sender, self._wall())
 
     def decision(self, decision_id: str) -> dict[str, Any]:
         """A recorded decision, as `serving.schemas.read_messages.RecordedDecision`.
@@ -278,7 +267,36 @@ class Service:
         LedgerError
             It cannot be read, or was altered.
         """
-        query = select(records.c.id).where(records.c.id == decision_id)
+        self._check_known(decision_id)
+        return recorded(self.ledger.get_record(decision_id))
+
+    def explanation(self, decision_id: str) -> DecisionExplanation:
+        """A recorded decision, explained by computing it again from its inputs.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such decision.
+        NotReplayableError
+            Its bundle is not available, or its record lacks inputs that this version needs.
+        LedgerError
+            It cannot be read, or was altered.
+        """
+        self._check_known(decision_id)
+        found = replay(self.ledger, decision_id, self._recorded_models.load)
+        return DecisionExplanation(
+            decision_id=decision_id,
+            verdict=found.verdict,
+            superseded_by=[
+                SupersedingChange(change.adr, change.title) for change in found.superseded_by
+            ],
+            differences=list(found.differences),
+            reasons=found.explanation["reasons"],
+            explain=found.explanation,
+        )
+
+    def _check_known(self, decision_id: str) -> None:
+        query = select(records.c.id).where(records.c.id == pack_id(decision_id))
         query = query.where(records.c.kind == "decision")
         with database_errors("read"), self.ledger.engine.connect() as connection:
             known = connection.execute(query).first() is not None
@@ -286,7 +304,6 @@ class Service:
             raise NotFoundError(
                 f"there is no decision {decision_id!r}; give an id that was returned"
             )
-        return recorded(self.ledger.get_record(decision_id))
 
     def decisions_of(
         self, account_id: str, limit: int | None, before: int | None
@@ -303,15 +320,19 @@ class Service:
             limit = min(DEFAULT_PAGE, self.settings.max_page)
         if not 1 <= limit <= self.settings.max_page:
             raise RequestError(f"limit is {limit}; give 1 to {self.settings.max_page}")
-        if before is not None and not 1 <= before <= _MAX_BEFORE:
+        if before is not None and not 1 <= before <= MAX_BEFORE:
             raise RequestError(f"before is {before}; give next_before of the page before")
         if not _ACCOUNT_ID.fullmatch(account_id):
             raise RequestError(
                 f"account id {account_id[:_MAX_ID]!r} cannot be one; give 1 to {_MAX_ID} "
                 "characters and no control characters, URL-encoded"
             )
-        page, more = self.ledger.decisions_of(account_id, limit, before)
-        return {"decisions": [recorded(record) for record in page], "next_before": more}
+        altered: Sequence[AlteredRecord] = ()
+        try:
+            page, more = self.ledger.decisions_of(account_id, limit, before)
+        except AlteredPageError as error:
+            page, more, altered = list(error.sound), error.next_before, error.altered
+        return decision_page(page, altered, more)
 
     def model(self) -> ModelInfo:
         """The model that answers.
@@ -348,59 +369,66 @@ class Service:
         ruleset = self.in_force.at(as_of)
         return RuleSetInfo(ruleset.sha256, ruleset.content())
 
-    def readiness(self) -> Readiness:
-        """Whether a rule floor can be computed and a decision recorded, and what is missing."""
-        errors = health_errors(self.live.state, self.in_force, self._writer)
+    def readiness(self, queue_error: str | None = None) -> Readiness:
+        """Whether a rule floor can be computed and a decision recorded, and what is missing.
+
+        Parameters
+        ----------
+        queue_error:
+            Why no call reaches `score_many`; None if calls do.
+        """
+        errors = health_errors(self.live.state, self.in_force, self._writer, self.follower)
+        errors += [queue_error] if queue_error else []
         if errors:
             return Readiness("unavailable", errors)
         champion = self._champion.current().for_horizons(self.in_force.targets())
         self._try_count_due()
         ruleset, snapshot = self.in_force.now(), self._snapshot(None)
         warnings = health_warnings(self.live, snapshot, ruleset, champion, self._wall())
+        warnings += [_UNCOUNTED] if self._uncounted else []
         return Readiness("degraded" if warnings else "ready", warnings)
 
-    def exposition(self) -> bytes:
-        """Metrics in Prometheus text form."""
-        model = self._champion.current().model
-        self._try_count_due()
-        newest, quoted = self.live.newest_close, self.live.state.quotes.newest
-        age, quote_age, usable = float("nan"), float("nan"), 0
-        if newest is not None:
-            snapshot = self._snapshot(None)
-            age = (snapshot.as_of - newest) / SECOND
-            usable = int(snapshot.usable().sum())
-            if quoted is not None:
-                quote_age = (snapshot.as_of - quoted) / SECOND
-        sha = model.bundle.sha256 if model else None
-        suspects = len(self.live.state.suspect_prices)
-        return self.metrics.exposition(sha, age, quote_age, usable, suspects)
-
-    def _record(self, entry: Entry) -> None:
-        self._writer.append([entry])
-
     def _count_due(self) -> None:
-        """Let the steps count whose grace is over; they are on disk before."""
+        """Let the steps count whose grace is over; they are on disk before.
+
+        Steps that cannot count leave the market as it is, here and in every other process: it is
+        decided on, and readiness is degraded.
+
+        Raises
+        ------
+        LedgerError
+            They cannot be recorded, or this process does not follow the market chain.
+        """
+        self._market.check_following()
         now = self._wall()
-        if now is not None:
-            self.live.count_due(now, self._record)
+        if now is None:
+            return
+        try:
+            self._market.count_due(now)
+        except DataError as error:
+            if str(error) != self._uncounted:
+                _LOG.error("waiting steps cannot count, the market stays as it is: %s", error)
+            self._uncounted = str(error)
+        else:
+            self._uncounted = ""
 
     def _try_count_due(self) -> None:
-        """The same where nothing is decided: a ledger that refuses leaves the market as it is."""
+        """As `_count_due`, but a failure of the ledger is logged and leaves the market as it is."""
         try:
             self._count_due()
         except LedgerError as error:
             _LOG.error("waiting steps cannot be recorded and do not count: %s", error)
 
-    def _validated(
-        self, request: ScoreRequest | WhatIfRequest
-    ) -> tuple[MarketSnapshot, RuleSet, ValidatedAccounts]:
-        """Market and rules at the decision time of a request, and its accounts."""
-        self._count_due()
-        snapshot = self._snapshot(request.as_of)
-        ruleset = self.in_force.of_decision(snapshot.as_of, requested=request.as_of is not None)
-        limit = self.settings.max_history_bytes
-        accounts = validate_accounts(request.accounts, snapshot.as_of, self.ledger, limit)
-        return snapshot, ruleset, accounts
+    def _basis(self) -> Callable[[str | None], CallBasis]:
+        """Gives market and rules at the decision time of a request, by the market as it is now."""
+        state, settings = self.live.state, self.settings
+
+        def basis(as_of: str | None) -> CallBasis:
+            snapshot = state.decision_snapshot(as_of, settings.clock, settings.mark_max_age)
+            ruleset = self.in_force.of_decision(snapshot.as_of, requested=as_of is not None)
+            return CallBasis(snapshot, ruleset)
+
+        return basis
 
     def _snapshot(self, as_of: str | None) -> MarketSnapshot:
         """The market at the decision time of a request."""
@@ -408,10 +436,9 @@ class Service:
         return self.live.state.decision_snapshot(as_of, settings.clock, settings.mark_max_age)
 
     def _wall(self) -> int | None:
-        """The wall clock where it counts."""
+        """The wall clock; None on the market's clock."""
         return time.time_ns() if self.settings.clock == "wall" else None
 
 
-def _check_key(key: str) -> None:
-    if not 1 <= len(key) <= _MAX_KEY or not (key.isascii() and key.isprintable()):
-        raise RequestError(f"Idempotency-Key must be 1 to {_MAX_KEY} printable ASCII characters")
+def _account_ids(calls: Sequence[ScoreCall]) -> Iterator[str]:
+    return (account.account_id for call in calls for account in call.request.accounts)

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.endpoint_fixtures"]
+pytest_plugins = ["tests.endpoint_fixtures", "tests.postgres"]
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("MARGINCAST_DATA") or ROOT.parent / "shared" / "data")
+
+# Threads that wait for each other on a busy machine make training many times slower. Processes that
+# tests start inherit it.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
 # A shared machine makes single examples slow now and then, which says nothing about the code.
 settings.register_profile("margincast", deadline=None, max_examples=50)
@@ -21,8 +25,39 @@ settings.register_profile(
 settings.load_profile("margincast-ci" if os.environ.get("CI") else "margincast")
 
 
+# The files that take longest, in that order (seconds of the JUnit report of CI). They start first,
+# so that no process works on one alone when the others are done.
+LONGEST = (
+    "pipelines/cli/test_cli.py",
+    "pipelines/jobs/test_score_verb.py",
+    "benchmarks/test_fuzz.py",
+    "pipelines/jobs/test_workers.py",
+    "pipelines/registry/test_alias_promotion.py",
+    "margin/rules/rule_domain/test_rule_domain.py",
+    "features/account/test_contract_account.py",
+    "acceptance/test_live_marks.py",
+    "margin/test_extreme_numbers.py",
+    "training/reports/test_review_page.py",
+    "fuzzing/test_openapi_document.py",
+    "margin/what_if/test_presets.py",
+    "models/mlflow/test_registry.py",
+    "acceptance/test_crash.py",
+    "benchmarks/http/test_http_bench.py",
+    "pipelines/cli/test_refusals.py",
+    "acceptance/test_bad_input.py",
+    "acceptance/test_command_line.py",
+    "benchmarks/test_fuzz_harness.py",
+    "test_dependencies.py",
+    "reliability/test_database_faults.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked realdata where there are no data; mark them in the JUnit report."""
+    """Order files by how long they take; skip tests marked realdata where there are no data, and
+    mark them in the JUnit report."""
+    order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    assert all(path.is_file() for path in order), "LONGEST names a file that is gone"
+    items.sort(key=lambda item: order.get(item.path, len(order)))
     missing = pytest.mark.skip(reason=f"no real data in {DATA}; set MARGINCAST_DATA")
     for item in items:
         if item.get_closest_marker("realdata"):

@@ -13,6 +13,8 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from decisions.book_scoring import PreviousAddOn
+from decisions.levels_in_force import LevelsInForce
 from features.identity import digests_of, market_columns_of
 from features.registry import (
     ACCOUNT_FEATURES,
@@ -223,7 +225,9 @@ def serve(
             moved = at.live() if live is None else live
             held = RuleHistory.constant(ruleset) if rules is None else rules
             app = create_app(settings, ledger, held, moved)
-            client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
+            client = stack.enter_context(
+                TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False)
+            )
             return Endpoint(client, moved, ledger, at)
 
         yield start
@@ -240,3 +244,9 @@ def account() -> dict[str, Any]:
             {"instrument": "ETHUSDT-PERP", "quantity": -2.0},
         ],
     }
+
+
+def levels_of(levels: LevelsInForce, *account_ids: str) -> dict[str, PreviousAddOn]:
+    """The add-on in force of each account that has one."""
+    found = levels.of(account_ids)
+    return {name: one.level for name, one in found.items() if one.level is not None}

@@ -24,16 +24,24 @@ REGISTERED = ["@app.*", "@*_app.*", "@get", "@post", "@field_validator", "@model
 """Decorators that hand a function to typer, Litestar or pydantic."""
 
 CALLED_BY_LIBRARIES = {
+    "upgrade": "alembic runs a revision by it",
     "get_field_value": "pydantic-settings reads a source through it",
     "settings_customise_sources": "pydantic-settings asks for the order of sources",
     "redirect_request": "urllib asks whether to follow a redirection",
+    "data_received": "asyncio hands a protocol what came in by it",
+    "on_response_complete": "uvicorn says by it that an answer is sent",
     "handle": "Litestar calls a middleware by it",
     "decode_bytes": "Litestar's interface of a DTO",
     "create_for_field_definition": "Litestar's interface of a DTO",
     "create_openapi_schema": "Litestar's interface of a DTO",
     "generate_field_definitions": "Litestar's interface of a DTO",
     "detect_nested_field": "Litestar's interface of a DTO",
+    "is_plugin_supported_type": "Litestar asks a plugin which types it describes",
+    "to_openapi_schema": "Litestar asks a plugin for the schema of a type",
 }
+RUN_BY_ALEMBIC = ("ledger.migrations.env", "ledger.migrations.versions.")
+"""Scripts that alembic finds in the folder of revisions."""
+
 USED_BESIDE_THE_WHEEL = {
     "simulate_bars": "benchmarks and the fit of the simulator want bars without quotes",
 }
@@ -83,7 +91,8 @@ def test_every_shipped_module_is_reached_from_the_command_line() -> None:
             reached.add(name)
             waiting += imported(known[name])
     faces = {name for name, path in known.items() if path.name == "__init__.py"}
-    assert not sorted(set(known) - reached - faces), "no verb reaches these modules"
+    revisions = {name for name in known if name.startswith(RUN_BY_ALEMBIC)}
+    assert not sorted(set(known) - reached - faces - revisions), "no verb reaches these modules"
 
 
 def test_no_shipped_code_is_reached_by_tests_alone() -> None:

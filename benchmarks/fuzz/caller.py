@@ -22,6 +22,10 @@ from benchmarks.fuzz.generators.requests import Request
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("market", "margin", "ledger", "features", "models", "serving")
 _GRACE_SECONDS = 10.0
+_WORKERS = ("asyncio", "AnyIO worker", "score", "what-ifs", "explanations", "posts", "look-ups")
+"""Names of threads that carry calls begin like this."""
+_IDLE = ("serving/score_queue.py", "serving/admission/lane.py")
+"""Innermost project files of threads that wait for calls."""
 _SHOWN_FRAMES = 6
 
 Asgi = Callable[[Any, Any, Any], Any]
@@ -113,10 +117,13 @@ class Caller:
         self._app = app
         self._limit = limit_seconds
         self._loop = asyncio.new_event_loop()
+        self._lifespan_messages: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        self._lifespan: asyncio.Future[Any]
         self._log = _LogErrors()
         logging.getLogger("margincast").addHandler(self._log)
 
     def __enter__(self) -> Caller:
+        self._loop.run_until_complete(asyncio.wait_for(self._begin(), _GRACE_SECONDS))
         return self
 
     def __exit__(
@@ -125,8 +132,27 @@ class Caller:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._loop.run_until_complete(self._end())
         logging.getLogger("margincast").removeHandler(self._log)
         self._loop.close()
+
+    async def _begin(self) -> None:
+        """Start what the application runs beside its requests."""
+        started = asyncio.Event()
+
+        async def send(message: dict[str, str]) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                started.set()
+
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+        self._lifespan_messages.put_nowait({"type": "lifespan.startup"})
+        self._lifespan = asyncio.ensure_future(self._app(scope, self._lifespan_messages.get, send))
+        await started.wait()
+
+    async def _end(self) -> None:
+        """Let the application end its threads, as far as they can end."""
+        self._lifespan_messages.put_nowait({"type": "lifespan.shutdown"})
+        await asyncio.wait({self._lifespan}, timeout=_GRACE_SECONDS)
 
     def call(self, request: Request) -> Response:
         """Send a request and wait for its response."""
@@ -219,10 +245,10 @@ def _interrupt_workers() -> str:
     places = []
     for thread in threading.enumerate():
         frame = frames.get(thread.ident or 0)
-        if thread is threading.main_thread() or frame is None:
+        if not thread.name.startswith(_WORKERS) or frame is None:
             continue
         project = _project_frames(frame)
-        if project and thread.ident is not None:
+        if project and not project[0].startswith(_IDLE) and thread.ident is not None:
             places.append(" > ".join(project[-1 : -_SHOWN_FRAMES - 1 : -1]))
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(thread.ident), ctypes.py_object(_TimeLimitError)

@@ -148,7 +148,7 @@ class World:
         if champion is not None:
             return champion
         self.bundles.mkdir(parents=True, exist_ok=True)
-        sha = write_bundle(self.bundles, _small_bundle(self.ruleset))
+        sha = write_bundle(self.bundles, small_bundle(self.ruleset))
         promote(self.bundles, sha)
         return sha
 
@@ -215,7 +215,7 @@ def _newest_close(live: LiveMarket) -> int:
     return newest
 
 
-def _small_bundle(ruleset: RuleSet) -> dict[str, bytes]:
+def small_bundle(ruleset: RuleSet, intercept: float = _INTERCEPT) -> dict[str, bytes]:
     """A bundle without trees: the structural prior, calibrated."""
     required = set(REQUIRED_COLUMNS)
     learned = [f for f in ACCOUNT_FEATURES if market_columns_of([f.name]) <= required]
@@ -228,7 +228,7 @@ def _small_bundle(ruleset: RuleSet) -> dict[str, bytes]:
         feature_digests=digests_of(names),
     )
     trees = {hours: TreeTable.empty(len(names)) for hours in HORIZONS}
-    calibration = dict.fromkeys(HORIZONS, (1.0, _INTERCEPT))
+    calibration = dict.fromkeys(HORIZONS, (1.0, intercept))
     return bundle_files(
         model=export(schema, trees, calibration),
         schema=schema,

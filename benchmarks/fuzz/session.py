@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
 from benchmarks.fuzz.caller import Response, describe
 from benchmarks.fuzz.endpoint import Endpoint, World
 from benchmarks.fuzz.generators.accounts import control_account, control_value
@@ -27,7 +25,7 @@ from benchmarks.fuzz.oracles.relations import (
     neighbour_faults,
     price_count,
 )
-from benchmarks.fuzz.oracles.responses import decoded_request, response_faults
+from benchmarks.fuzz.oracles.responses import decoded_request, plain, response_faults
 from decisions.replay import replay
 from ledger.canonical import canonical_bytes
 from ledger.verify import verify
@@ -146,8 +144,9 @@ class Session:
             if times[name] > 1:
                 continue
             document: Json = {
-                "accounts": [msgspec.to_builtins(account)],
+                "accounts": [plain(account)],
                 "changes": [{"account_id": name}],
+                "explain": parameters.explain,
             }
             if parameters.as_of is not None:
                 document["as_of"] = parameters.as_of
@@ -173,7 +172,7 @@ class Session:
                 or response.headers.get("idempotent-replayed") != "true"
             ):
                 yield f"key with the same body: another response, status {response.status}"
-        elif response.status == 200:
+        elif response.status == 200 or _is_kept(response):
             self._first_responses[key] = body, response.body
 
     def _store_ids(self, response: Response) -> None:
@@ -188,7 +187,7 @@ class Session:
         """The largest size that fits must fit when it is traded."""
         content, parameters = (
             json.loads(response.body),
-            msgspec.to_builtins(decoded_request(request)),
+            plain(decoded_request(request)),
         )
         for size in content.get("largest", ())[:1]:
             if not size["quantity"]:
@@ -271,5 +270,15 @@ class Session:
 
 def _market(endpoint: Endpoint) -> bytes:
     state = endpoint.live.state
-    newest = state.newest_known or endpoint.newest_close
-    return canonical_bytes(state.snapshot(newest).content())
+    snapshot = state.snapshot(state.newest_known or endpoint.newest_close)
+    board = None if snapshot.quotes is None else snapshot.quotes.content
+    return canonical_bytes([snapshot.as_of, snapshot.content(), board])
+
+
+def _is_kept(response: Response) -> bool:
+    """Whether a refusal is the outcome of its request, as `decisions.decision_group.is_kept`."""
+    if response.status != 422:
+        return False
+    problem = json.loads(response.body)
+    types = {error["type"] for error in problem.get("errors", ())}
+    return bool(problem["type"].endswith(":no-account-answered") and "unrecordable" not in types)

@@ -24,11 +24,13 @@ class LargestIn(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WhatIfRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Accounts as they stand, what would change, and what is asked of them as they stand."""
+    """Accounts as they stand, what would change, and what is asked of them as they stand; with
+    `explain` every decision is explained."""
 
     accounts: Annotated[list[AccountIn], Meta(min_length=1, max_length=MAX_ACCOUNTS)]
     changes: Annotated[list[AccountChange], Meta(max_length=MAX_ACCOUNTS)] = []
     as_of: Time | None = None
+    explain: bool = False
     target_headroom: Annotated[float, Meta(ge=-_MOST_MONEY, le=_MOST_MONEY)] | None = None
     marginal: bool = False
     largest: Annotated[list[LargestIn], Meta(max_length=MAX_LARGEST)] = []

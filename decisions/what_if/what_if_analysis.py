@@ -79,6 +79,25 @@ def check_analysis(request: WhatIfRequest) -> None:
         )
 
 
+def check_size(request: WhatIfRequest, most: int) -> None:
+    """Check that a request has no more accounts than are decided on, before and after, at once.
+
+    With `explain` an account counts twice.
+
+    Raises
+    ------
+    RequestError
+        It has more.
+    """
+    size = len(request.accounts) * (2 if request.explain else 1)
+    if size > most:
+        raise RequestError(
+            f"the request has {len(request.accounts)} accounts"
+            f"{', which count twice with explain' if request.explain else ''}; at most {most} are "
+            "taken in one what-if, send fewer a call"
+        )
+
+
 def analyse(
     request: WhatIfRequest, accounts: Mapping[str, Account], basis: DecisionBasis
 ) -> Analysis:

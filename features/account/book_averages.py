@@ -24,7 +24,7 @@ def book_mean(column: int, market_feature: str, family: Family) -> AccountFeatur
         unit=f"as {market_feature}",
         formula=f"sum |x| f / sum |x|, f = {market_feature}",
         reference=f"as {market_feature}",
-        kernel=_aggregate,
+        kernel=aggregate_kernel,
         inputs=(market_feature,),
         params=(column,),
         family=family,
@@ -47,7 +47,7 @@ def book_return() -> AccountFeature:
         unit="log return",
         formula="sum x r_24h / sum |x|",
         reference="Moskowitz, Ooi and Pedersen (2012)",
-        kernel=_aggregate,
+        kernel=aggregate_kernel,
         inputs=("trailing_return_24h",),
         params=(RETURN,),
         family="momentum",
@@ -71,7 +71,7 @@ def book_funding() -> AccountFeature:
         unit="of gross per hour",
         formula="sum x f / sum |x|, f = funding_rate_24h",
         reference="He, Manela, Ross and von Wachter (2022)",
-        kernel=_aggregate,
+        kernel=aggregate_kernel,
         inputs=("funding_rate_24h",),
         params=(FUNDING,),
         family="liquidity",
@@ -94,7 +94,7 @@ def concentration() -> AccountFeature:
         unit="fraction",
         formula="sum x^2 / (sum |x|)^2",
         reference="Hirschman (1964)",
-        kernel=_aggregate,
+        kernel=aggregate_kernel,
         params=(HERFINDAHL,),
     )
 
@@ -115,7 +115,7 @@ def market_exposure() -> AccountFeature:
         unit="correlation",
         formula="sum x v rho_m / sigma",
         reference="Sharpe (1963)",
-        kernel=_aggregate,
+        kernel=aggregate_kernel,
         inputs=("market_correlation", "cross_volatility", "correlation.slow"),
         params=(MARKET_CORRELATION,),
         family="correlation",
@@ -123,7 +123,7 @@ def market_exposure() -> AccountFeature:
 
 
 @njit(cache=True, error_model="numpy")
-def _aggregate(aggregates, out, column):  # type: ignore[no-untyped-def]
+def aggregate_kernel(aggregates, out, column):  # type: ignore[no-untyped-def]
     """`column` is the aggregate that the feature is."""
     for n in range(len(aggregates)):
         out[n] = aggregates[n, column]

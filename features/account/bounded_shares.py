@@ -38,7 +38,7 @@ def headroom_share() -> AccountFeature:
         unit="fraction of gross",
         formula="headroom / gross",
         reference="EU 153/2013, Article 41",
-        kernel=_headroom,
+        kernel=headroom_kernel,
         constants=(LIMIT,),
         monotone=-1,
         uses_equity=True,
@@ -62,7 +62,7 @@ def equity_share() -> AccountFeature:
         unit="fraction of gross",
         formula="(headroom + MM) / gross",
         reference="Brunnermeier and Pedersen (2009)",
-        kernel=_equity,
+        kernel=equity_kernel,
         constants=(LIMIT,),
         monotone=-1,
         uses_equity=True,
@@ -116,25 +116,26 @@ def wrong_way_share() -> AccountFeature:
 
 
 @njit(cache=True, error_model="numpy")
-def _bounded(amount, gross):  # type: ignore[no-untyped-def]
+def bounded(amount, gross):  # type: ignore[no-untyped-def]
+    """An amount of one account over its gross notional, within ±`LIMIT`."""
     if abs(amount) >= LIMIT * gross:
         return LIMIT if amount > 0.0 else -LIMIT
     return amount / gross
 
 
 @njit(cache=True, error_model="numpy")
-def _headroom(aggregates, out):  # type: ignore[no-untyped-def]
+def headroom_kernel(aggregates, out):  # type: ignore[no-untyped-def]
     """One number per account."""
     for n in range(len(aggregates)):
-        out[n] = _bounded(aggregates[n, HEADROOM], aggregates[n, GROSS])
+        out[n] = bounded(aggregates[n, HEADROOM], aggregates[n, GROSS])
 
 
 @njit(cache=True, error_model="numpy")
-def _equity(aggregates, out):  # type: ignore[no-untyped-def]
+def equity_kernel(aggregates, out):  # type: ignore[no-untyped-def]
     """One number per account."""
     for n in range(len(aggregates)):
         equity = aggregates[n, HEADROOM] + aggregates[n, MAINTENANCE]
-        out[n] = _bounded(equity, aggregates[n, GROSS])
+        out[n] = bounded(equity, aggregates[n, GROSS])
 
 
 @njit(cache=True, error_model="numpy")
@@ -142,7 +143,7 @@ def _collateral(aggregates, out):  # type: ignore[no-untyped-def]
     """One number per account."""
     for n in range(len(aggregates)):
         amount = aggregates[n, COLLATERAL]
-        out[n] = _bounded(amount, aggregates[n, GROSS]) if amount != 0.0 else 0.0
+        out[n] = bounded(amount, aggregates[n, GROSS]) if amount != 0.0 else 0.0
 
 
 @njit(cache=True, error_model="numpy")
@@ -157,4 +158,4 @@ def _wrong_way(aggregates, out):  # type: ignore[no-untyped-def]
         elif exposure == 0.0 or book == 0.0:
             out[n] = 0.0
         else:
-            out[n] = _bounded(exposure, aggregates[n, GROSS])
+            out[n] = bounded(exposure, aggregates[n, GROSS])

@@ -32,7 +32,7 @@ def distance(index: int, volatility: str) -> AccountFeature:
         unit="hourly standard deviations",
         formula=f"max(0, headroom) / sigma, sigma from {volatility}",
         reference="Merton (1974)",
-        kernel=_distance,
+        kernel=distance_kernel,
         inputs=(volatility, "correlation.slow"),
         constants=(LIMIT,),
         family="volatility",
@@ -60,7 +60,7 @@ def shock_distance() -> AccountFeature:
         unit="market shocks of 10%",
         formula="max(0, headroom) / (0.10 |sum x beta|)",
         reference="CME SPAN, Sharpe (1963)",
-        kernel=_shock_distance,
+        kernel=shock_kernel,
         inputs=("market_beta",),
         constants=(SHOCK, LIMIT),
         family="correlation",
@@ -82,14 +82,20 @@ def ratio(headroom, sigma):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _distance(aggregates, out, column):  # type: ignore[no-untyped-def]
+def shock_ratio(headroom, exposure):  # type: ignore[no-untyped-def]
+    """Shocks that one account of an exposure by beta can bear."""
+    return ratio(headroom, SHOCK * abs(exposure))
+
+
+@njit(cache=True, error_model="numpy")
+def distance_kernel(aggregates, out, column):  # type: ignore[no-untyped-def]
     """`column` is the aggregate that holds the volatility."""
     for n in range(len(aggregates)):
         out[n] = ratio(aggregates[n, HEADROOM], aggregates[n, column])
 
 
 @njit(cache=True, error_model="numpy")
-def _shock_distance(aggregates, out):  # type: ignore[no-untyped-def]
+def shock_kernel(aggregates, out):  # type: ignore[no-untyped-def]
     """One number per account."""
     for n in range(len(aggregates)):
-        out[n] = ratio(aggregates[n, HEADROOM], SHOCK * abs(aggregates[n, BETA_EXPOSURE]))
+        out[n] = shock_ratio(aggregates[n, HEADROOM], aggregates[n, BETA_EXPOSURE])

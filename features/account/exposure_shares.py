@@ -40,7 +40,7 @@ def book_volatility(index: int, volatility: str) -> AccountFeature:
         unit="per sqrt(hour)",
         formula=f"sigma / gross, sigma from {volatility}",
         reference="Markowitz (1952)",
-        kernel=_share,
+        kernel=share_kernel,
         inputs=(volatility, "correlation.slow"),
         family="volatility",
         params=(FIRST_VOLATILITY + index,),
@@ -64,7 +64,7 @@ def net_share() -> AccountFeature:
         unit="fraction of gross",
         formula="net / gross",
         reference="Jorion (2006)",
-        kernel=_share,
+        kernel=share_kernel,
         params=(NET,),
     )
 
@@ -85,7 +85,7 @@ def delta_share() -> AccountFeature:
         unit="fraction of gross",
         formula="sum of option deltas / gross",
         reference=_HULL,
-        kernel=_share,
+        kernel=share_kernel,
         params=(OPTION_DELTA,),
         options_only=True,
     )
@@ -140,11 +140,16 @@ def vega_share() -> AccountFeature:
 
 
 @njit(cache=True, error_model="numpy")
-def _share(aggregates, out, column):  # type: ignore[no-untyped-def]
+def share(amount, gross):  # type: ignore[no-untyped-def]
+    """An amount of one account over its gross notional; 0 without positions."""
+    return amount / gross if gross > 0.0 else 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def share_kernel(aggregates, out, column):  # type: ignore[no-untyped-def]
     """`column` is the aggregate whose share of the gross notional it is."""
     for n in range(len(aggregates)):
-        gross = aggregates[n, GROSS]
-        out[n] = aggregates[n, column] / gross if gross > 0.0 else 0.0
+        out[n] = share(aggregates[n, column], aggregates[n, GROSS])
 
 
 @njit(cache=True, error_model="numpy")

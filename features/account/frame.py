@@ -16,9 +16,9 @@ from features.account.aggregates import (
     fill,
     positions,
 )
+from features.account.column_plan import column_plan, fill_columns
 from features.registry import (
     ACCOUNT_COLUMNS,
-    ACCOUNT_FEATURES,
     ADV,
     BOOK_MEANS,
     CROSS_VOLATILITY,
@@ -109,8 +109,6 @@ _COLUMNS = MarketColumns(
 AGGREGATES = _COLUMNS.width
 """Number M of the aggregates of an account."""
 
-_BY_NAME = {feature.name: feature for feature in ACCOUNT_FEATURES}
-
 
 def compute_aggregates(rows: AccountRows, market: MarketFeatures) -> Floats:
     """Aggregates of each account, shape (N, M); see `features.account.aggregates`."""
@@ -139,12 +137,13 @@ def compute_aggregates(rows: AccountRows, market: MarketFeatures) -> Floats:
 
 def compute_features(aggregates: Floats, names: Sequence[str] = ACCOUNT_COLUMNS) -> Floats:
     """The named account features, shape (N, number of names), C-contiguous."""
+    plan = column_plan(tuple(names))
     out = np.empty((len(aggregates), len(names)))
+    fill_columns(plan.fused, aggregates, out)
     column = np.empty(len(aggregates))
-    for i, name in enumerate(names):
-        feature = _BY_NAME[name]
+    for place, feature in plan.others:
         feature.kernel(aggregates, column, *feature.params)
-        out[:, i] = column
+        out[:, place] = column
     return out
 
 
@@ -153,9 +152,4 @@ def set_headroom(
 ) -> None:
     """Put the accounts at another headroom, in place: only what depends on equity is recomputed."""
     aggregates[:, HEADROOM] = headroom
-    column = np.empty(len(aggregates))
-    for i, name in enumerate(names):
-        feature = _BY_NAME[name]
-        if feature.uses_equity:
-            feature.kernel(aggregates, column, *feature.params)
-            features[:, i] = column
+    fill_columns(column_plan(tuple(names)).of_equity, aggregates, features)

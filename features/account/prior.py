@@ -10,6 +10,7 @@ from numba import njit
 from features.account.aggregates import HEADROOM, PRIOR_VOLATILITY
 from features.account.distance import ratio
 from features.definition import AccountFeature, feature
+from market.core.lean_kernel import lean_kernel
 
 CLIP = 1e-9
 """The prior probability lies in [CLIP, 1 - CLIP]."""
@@ -82,19 +83,25 @@ def first_passage(headroom, sigma):  # type: ignore[no-untyped-def]
     return math.erfc(ratio(headroom, sigma) / math.sqrt(2.0))
 
 
+@lean_kernel
+def log_odds(headroom, volatility, root_hours, share, shift, multipliers, weights):  # type: ignore[no-untyped-def]
+    """The prior of one account, see `prior_logit`; the parameters are those of its kernel."""
+    sigma = volatility * root_hours
+    p = 0.0
+    for k in range(len(weights)):
+        d = ratio(headroom, sigma * multipliers[k])
+        p += weights[k] * share * math.erfc((d + shift) / math.sqrt(2.0))
+    if headroom <= 0.0 and not np.isnan(p):
+        p = 1.0
+    if np.isnan(p):
+        return np.nan
+    p = min(max(p, CLIP), 1.0 - CLIP)
+    return math.log(p) - math.log1p(-p)
+
+
 @njit(cache=True, error_model="numpy")
 def kernel(aggregates, out, root_hours, share, shift, multipliers, weights):  # type: ignore[no-untyped-def]
     """`root_hours` is the square root of the horizon, `share` and `shift` the discrete looks."""
     for n in range(len(aggregates)):
-        sigma = aggregates[n, PRIOR_VOLATILITY] * root_hours
-        p = 0.0
-        for k in range(len(weights)):
-            d = ratio(aggregates[n, HEADROOM], sigma * multipliers[k])
-            p += weights[k] * share * math.erfc((d + shift) / math.sqrt(2.0))
-        if aggregates[n, HEADROOM] <= 0.0 and not np.isnan(p):
-            p = 1.0
-        if np.isnan(p):
-            out[n] = np.nan
-        else:
-            p = min(max(p, CLIP), 1.0 - CLIP)
-            out[n] = math.log(p) - math.log1p(-p)
+        headroom, volatility = aggregates[n, HEADROOM], aggregates[n, PRIOR_VOLATILITY]
+        out[n] = log_odds(headroom, volatility, root_hours, share, shift, multipliers, weights)

@@ -1,9 +1,14 @@
-"""The market at one decision time: all that a decision may use, in a form that can be recorded."""
+"""The market at one decision time: all that a decision may use, in a form that can be recorded.
+
+What is recorded of a market does not depend on the decision time: it holds closes and ages at the
+newest close. A record names that content and the decision time, and `MarketSnapshot.from_content`
+makes the snapshot of both, to the last bit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,11 +53,8 @@ class MarketSnapshot:
         Decision time in nanoseconds.
     interval:
         Bar interval.
-    features:
-        One row; ages count to `as_of`.
-    mark_age:
-        Hours from the close that each mark comes from to `as_of`, shape (S,); None: the ages of
-        the features, whose newest bar is then that of the mark.
+    at_close:
+        One row of features, its ages counted to its close (or to `aged_at`).
     mark:
         Mark price, shape (S,); NaN where there is none.
     suspect:
@@ -66,18 +68,68 @@ class MarketSnapshot:
         When that bar closed, nanoseconds, int64, shape (S,); 0 where there is none.
     mark_max_age:
         A quoted mark older than this many nanoseconds is not used; None: two intervals.
+    mark_close:
+        Close that each mark comes from, nanoseconds, int64, shape (S,); 0: that of the symbol's
+        newest bar, as of all marks where it is None.
+    aged_at, recorded_mark_age:
+        Only of records of earlier versions, which held ages in hours at the decision time: that
+        time, and the age of each mark, shape (S,).
+    features:
+        `at_close` with its ages counted to `as_of`: ``age + (as_of - close) / 1 h``.
     """
 
     as_of: int
     interval: Interval
-    features: MarketFeatures
+    at_close: MarketFeatures
     mark: Floats
     suspect: Bools
     quotes: QuoteBoard | None = None
     suspect_mark: Floats | None = None
     suspect_ts: npt.NDArray[np.int64] | None = None
     mark_max_age: int | None = None
-    mark_age: Floats | None = None
+    mark_close: npt.NDArray[np.int64] | None = None
+    aged_at: int | None = None
+    recorded_mark_age: Floats | None = None
+    features: MarketFeatures = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = self.at_close
+        late = self._hours_since_aged()
+        moved = replace(known, age=known.age + late, history=known.history + late)
+        object.__setattr__(self, "features", moved)
+
+    def _hours_since_aged(self) -> float:
+        """Hours from the time that the ages of `at_close` count to until `as_of`."""
+        aged_at = int(self.at_close.closes[0]) if self.aged_at is None else self.aged_at
+        return (self.as_of - aged_at) / HOUR
+
+    def at(self, as_of: int, quotes: QuoteBoard | None) -> MarketSnapshot:
+        """The same market at another time, no earlier than its close, with the quotes known then.
+
+        Equal to the last bit to a snapshot made at that time.
+
+        Raises
+        ------
+        DataError
+            The time is before the close.
+        """
+        close = int(self.at_close.closes[0])
+        if as_of < close:
+            raise DataError(
+                f"a market that closed at {format_time(close)} has no snapshot at "
+                f"{format_time(as_of)}; give a time that is not before its close"
+            )
+        return replace(self, as_of=as_of, quotes=quotes)
+
+    @property
+    def mark_age(self) -> Floats:
+        """Hours from the close that each mark comes from to `as_of`, shape (S,)."""
+        if self.recorded_mark_age is not None:
+            return self.recorded_mark_age + self._hours_since_aged()
+        age: Floats = self.features.age[0]
+        if self.mark_close is None:
+            return age
+        return np.where(self.mark_close > 0, (self.as_of - self.mark_close) / HOUR, age)
 
     @classmethod
     def of_history(
@@ -102,7 +154,7 @@ class MarketSnapshot:
         return cls(
             as_of=as_of,
             interval=history.bars.interval,
-            features=features.at(row, as_of),
+            at_close=features.at(row, int(features.closes[row])),
             mark=history.last_mark(row),
             suspect=history.suspect_at(row),
             quotes=quotes,
@@ -117,7 +169,7 @@ class MarketSnapshot:
             as_of=self.as_of,
             symbols=self.features.symbols,
             mark=self.mark,
-            age_hours=self.features.age[0] if self.mark_age is None else self.mark_age,
+            age_hours=self.mark_age,
             volatility=self.features.column(CROSS_VOLATILITY)[0],
             adv=self.features.column(ADV)[0],
             correlation=self.features.correlation[0],
@@ -153,40 +205,63 @@ class MarketSnapshot:
     def content(self) -> dict[str, Any]:
         """Plain form for the ledger; floats survive it to the last bit, NaN becomes null.
 
-        Without quotes it has no key for them. Daily closes are a content of their own, for they
-        change once a day: see `with_daily`.
+        It holds neither `as_of` nor quotes, so it stays the same while nothing but the clock and
+        quotes go on. Daily closes are a content of their own, for they change once a day: see
+        `with_daily`.
         """
-        optional: dict[str, Any] = {}
-        if self.quotes is not None:
-            optional["quotes"] = self.quotes.content
+        known, optional = self.at_close, dict[str, Any]()
         if self.suspect_mark is not None and self.suspect_ts is not None:
             optional["suspect_mark"] = _lists(self.suspect_mark)
             optional["suspect_ts"] = self.suspect_ts.tolist()
-        if self.mark_age is not None:
-            optional["mark_age"] = _lists(self.mark_age)
+        if self.mark_close is not None:
+            optional["mark_close"] = self.mark_close.tolist()
         if self.mark_max_age is not None:
             optional["mark_max_age"] = self.mark_max_age
-        missing = self.features.missing_columns
-        columns = [f for f, name in enumerate(MARKET_COLUMNS) if name not in missing]
+        if self.aged_at is not None:
+            optional["as_of"] = self.aged_at
+        if self.recorded_mark_age is not None:
+            optional["mark_age"] = _lists(self.recorded_mark_age)
+        columns = [f for f, name in enumerate(MARKET_COLUMNS) if name not in known.missing_columns]
         return optional | {
-            "as_of": self.as_of,
             "interval": self.interval.name,
-            "symbols": list(self.features.symbols),
+            "symbols": list(known.symbols),
             "columns": [MARKET_COLUMNS[f] for f in columns],
-            "close": int(self.features.closes[0]),
-            "values": _lists(self.features.values[0][:, columns]),
-            "correlation": _lists(self.features.correlation[0]),
-            "fast_correlation": _lists(self.features.fast_correlation[0]),
-            "age": _lists(self.features.age[0]),
-            "history": _lists(self.features.history[0]),
-            "seen": _lists(self.features.bar_hours[0]),
+            "close": int(known.closes[0]),
+            "values": _lists(known.values[0][:, columns]),
+            "correlation": _lists(known.correlation[0]),
+            "fast_correlation": _lists(known.fast_correlation[0]),
+            "age": _lists(known.age[0]),
+            "history": _lists(known.history[0]),
+            "seen": _lists(known.bar_hours[0]),
             "mark": _lists(self.mark),
             "suspect": self.suspect.tolist(),
         }
 
+    @property
+    def recorded_parts(self) -> tuple[object, ...]:
+        """The objects that `content` is made of, none of which ever changes: the same ones give
+        the same content."""
+        return (
+            self.interval,
+            self.at_close,
+            self.mark,
+            self.suspect,
+            self.suspect_mark,
+            self.suspect_ts,
+            self.mark_max_age,
+            self.mark_close,
+            self.aged_at,
+            self.recorded_mark_age,
+        )
+
     @classmethod
-    def from_content(cls, content: Mapping[str, Any]) -> MarketSnapshot:
-        """Read the plain form; columns are taken by name, and those it lacks are NaN.
+    def from_content(
+        cls, content: Mapping[str, Any], as_of: int, quotes: QuoteBoard | None = None
+    ) -> MarketSnapshot:
+        """The market at a decision time, by its plain form and the quotes known then.
+
+        Columns are taken by name, and those that the content lacks are NaN. A content that names
+        its own decision time, as earlier versions recorded it, is read as of that time.
 
         Raises
         ------
@@ -205,6 +280,12 @@ class MarketSnapshot:
         def row(name: str) -> Floats:
             return np.array(content[name], dtype=np.float64)[None]
 
+        def floats(name: str) -> Floats | None:
+            return np.array(content[name], dtype=np.float64) if name in content else None
+
+        def times(name: str) -> npt.NDArray[np.int64] | None:
+            return np.array(content[name], dtype=np.int64) if name in content else None
+
         features = MarketFeatures(
             symbols=tuple(content["symbols"]),
             closes=np.array([content["close"]], dtype=np.int64),
@@ -216,19 +297,20 @@ class MarketSnapshot:
             bar_hours=row("seen"),
             missing_columns=missing,
         )
+        aged_at = content.get("as_of")
         return cls(
-            int(content["as_of"]),
-            Interval.parse(content["interval"]),
-            features,
-            np.array(content["mark"], dtype=np.float64),
-            np.array(content["suspect"], dtype=np.bool_),
-            QuoteBoard.from_content(content["quotes"]) if "quotes" in content else None,
-            np.array(content["suspect_mark"], dtype=np.float64)
-            if "suspect_mark" in content
-            else None,
-            np.array(content["suspect_ts"], dtype=np.int64) if "suspect_ts" in content else None,
-            content.get("mark_max_age"),
-            np.array(content["mark_age"], dtype=np.float64) if "mark_age" in content else None,
+            as_of=as_of if aged_at is None else int(aged_at),
+            interval=Interval.parse(content["interval"]),
+            at_close=features,
+            mark=np.array(content["mark"], dtype=np.float64),
+            suspect=np.array(content["suspect"], dtype=np.bool_),
+            quotes=quotes,
+            suspect_mark=floats("suspect_mark"),
+            suspect_ts=times("suspect_ts"),
+            mark_max_age=content.get("mark_max_age"),
+            mark_close=times("mark_close"),
+            aged_at=aged_at,
+            recorded_mark_age=floats("mark_age"),
         )
 
     def check_columns(self, account_features: Iterable[str]) -> None:
@@ -245,12 +327,12 @@ class MarketSnapshot:
         DataError
             They are of other symbols, or of days after it.
         """
-        if daily.symbols != self.features.symbols or (len(daily) and daily.until > self.as_of):
+        if daily.symbols != self.at_close.symbols or (len(daily) and daily.until > self.as_of):
             raise DataError(
                 f"daily closes of {len(daily.symbols)} symbols do not fit the market of "
-                f"{len(self.features.symbols)} symbols at {format_time(self.as_of)}"
+                f"{len(self.at_close.symbols)} symbols at {format_time(self.as_of)}"
             )
-        return replace(self, features=replace(self.features, daily=daily))
+        return replace(self, at_close=replace(self.at_close, daily=daily))
 
 
 def _refuse_missing(columns: set[str], reader: str) -> None:

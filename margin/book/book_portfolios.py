@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from numba import njit
 
 from margin.book.portfolio_batch import (
     OPTION,
     BookEntries,
     CollateralBalances,
     Portfolios,
-    row_sums,
 )
 from margin.rules.ruleset import CollateralRules
 from margin.valuation.collateral import price_collateral
@@ -126,41 +126,27 @@ def _net_positions(
 ) -> Portfolios:
     """Positions of each sound account, one leg an instrument; fills ``entries.position_leg``."""
     n = len(book)
-    instruments, row, unrealised = entries.instruments, entries.position_row, entries.unrealised
-    owner = np.repeat(np.arange(n), np.diff(book.leg_start))
-    chosen = np.flatnonzero(sound[owner])
-    place = owner[chosen] * (len(instruments.rank) + 1) + instruments.rank[row[chosen]]
-    order = np.argsort(place, kind="stable")
-    first = np.ones(len(chosen), dtype=np.bool_)
-    first[1:] = place[order[1:]] != place[order[:-1]]
-    chosen = chosen[order]
-    if not first.all():
-        # Lines of one instrument by quantity and profit, so that their order changes no sum.
-        run = np.cumsum(first) - 1
-        several = np.flatnonzero(np.bincount(run)[run] > 1)
-        lines = chosen[several]
-        by_size = np.lexsort((unrealised[lines], book.leg_quantity[lines], run[several]))
-        chosen[several] = lines[by_size]
-    runs = np.append(np.flatnonzero(first), len(chosen))
+    instruments, row = entries.instruments, entries.position_row
+    lines = (book.leg_quantity, entries.unrealised)
+    start, line, quantity, unrealised = _net_lines(
+        book.leg_start, sound, instruments.rank[row], lines, entries.position_leg
+    )
+    leg = row[line]
+    names = list(instruments.row)
     position_leg = entries.position_leg
-    position_leg[chosen] = np.cumsum(first) - 1
-    leg = row[chosen[first]]
-    start = np.zeros(n + 1, dtype=np.int64)
-    np.cumsum(np.bincount(owner[chosen[first]], minlength=n), out=start[1:])
-    names = np.array([*instruments.row, ""], dtype=object)
     return Portfolios(
         cash=np.where(sound, book.cash, 0.0),
         stable_price=np.full(n, stable),
         start=start,
-        name=tuple(names[leg].tolist()),
+        name=tuple([names[k] for k in leg.tolist()]),
         kind=instruments.kind[leg],
         underlying=instruments.underlying[leg],
         expiry=instruments.expiry[leg],
-        quantity=row_sums(runs, book.leg_quantity[chosen]),
+        quantity=quantity,
         strike=instruments.strike[leg],
         vol=instruments.vol[leg],
         call=instruments.call[leg],
-        unrealised=row_sums(runs, unrealised[chosen]),
+        unrealised=unrealised,
         position_leg=position_leg[position_leg >= 0],
         underlyings=instruments.underlyings,
         expiries=instruments.expiries,
@@ -168,6 +154,69 @@ def _net_positions(
         history=history,
         book=entries,
     )
+
+
+@njit(cache=True, error_model="numpy")
+def _net_lines(start, sound, rank, lines, position_leg):  # type: ignore[no-untyped-def]
+    """Net the lines of each sound account by instrument, in the order of their ranks.
+
+    Lines of one instrument are added by quantity and then by profit, so that their order changes
+    no sum.
+
+    Parameters
+    ----------
+    start:
+        Offsets of the accounts, shape (N + 1,).
+    sound:
+        Which accounts have legs, shape (N,).
+    rank:
+        Of each position's instrument, shape (P,).
+    lines:
+        Quantity and profit and loss of each position, shape (P,) each.
+    position_leg:
+        Filled with the leg of each position, shape (P,).
+
+    Returns
+    -------
+    Offsets of the accounts, shape (N + 1,); of each leg one of its positions, its quantity and its
+    profit and loss, shape (L,).
+    """
+    quantity, unrealised = lines
+    leg_start = np.zeros(len(start), dtype=np.int64)
+    line = np.empty(len(rank), dtype=np.int64)
+    sums = np.zeros((2, len(rank)))
+    legs = 0
+    for i in range(len(sound)):
+        first, last = start[i], start[i + 1]
+        if sound[i] and last > first:
+            order = first + np.argsort(rank[first:last], kind="mergesort")
+            _sort_ties(order, rank, quantity, unrealised)
+            for k in range(len(order)):
+                p = order[k]
+                if k == 0 or rank[p] != rank[order[k - 1]]:
+                    line[legs] = p
+                    legs += 1
+                sums[0, legs - 1] += quantity[p]
+                sums[1, legs - 1] += unrealised[p]
+                position_leg[p] = legs - 1
+        leg_start[i + 1] = legs
+    return leg_start, line[:legs].copy(), sums[0, :legs].copy(), sums[1, :legs].copy()
+
+
+@njit(cache=True, error_model="numpy")
+def _sort_ties(order, rank, quantity, unrealised):  # type: ignore[no-untyped-def]
+    """Sort positions of equal rank by quantity, then by profit and loss, in place."""
+    for k in range(1, len(order)):
+        p, at = order[k], k
+        while at > 0 and rank[order[at - 1]] == rank[p]:
+            q = order[at - 1]
+            if quantity[q] < quantity[p]:
+                break
+            if quantity[q] == quantity[p] and unrealised[q] <= unrealised[p]:
+                break
+            order[at] = q
+            at -= 1
+        order[at] = p
 
 
 def _balances_of(balances: CollateralBalances, sound: Bools) -> CollateralBalances:

@@ -360,9 +360,20 @@ def _row_sums(start, values):  # type: ignore[no-untyped-def]
 
 def row_entries(start: Ints, index: Ints) -> tuple[Ints, Ints]:
     """Offsets and entries of chosen rows, in the order given, shapes (len(index) + 1,) and (E,)."""
-    counts = start[index + 1] - start[index]
-    chosen = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return chosen, np.arange(chosen[-1]) + np.repeat(start[index] - chosen[:-1], counts)
+    entries: tuple[Ints, Ints] = _row_entries(start, index)
+    return entries
+
+
+@njit(cache=True)
+def _row_entries(start, index):  # type: ignore[no-untyped-def]
+    chosen = np.zeros(len(index) + 1, dtype=np.int64)
+    for i in range(len(index)):
+        chosen[i + 1] = chosen[i] + start[index[i] + 1] - start[index[i]]
+    entries = np.empty(chosen[-1], dtype=np.int64)
+    for i in range(len(index)):
+        for k in range(chosen[i], chosen[i + 1]):
+            entries[k] = start[index[i]] + k - chosen[i]
+    return chosen, entries
 
 
 def _items(names: tuple[str, ...], rows: slice | Ints) -> tuple[str, ...]:

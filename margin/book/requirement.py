@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
 from margin.book.account_requirement import Collateral, OptionLegs, Requirement
 from margin.book.book_portfolios import AccountErrors, book_portfolios
@@ -56,35 +58,29 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
     entries = portfolios.entries
     row, instruments = entries.position_row, entries.instruments
     exposures = leg_exposures(portfolios, discounted=engine.discounts_options)
-    share = _leg_shares(portfolios, entries.position_leg, book.leg_quantity)
-
-    def by_position(values: Floats) -> Floats:
-        return _spread(values, entries.position_leg, share)
-
+    start = book.leg_start
+    positions = _Positions(start, book.leg_quantity, entries.position_leg, portfolios.quantity)
+    notional, gross = _by_position(positions, exposures.delta)
+    maintenance, gross_maintenance = _by_position(positions, margins.leg_maintenance)
+    initial, _ = _by_position(positions, margins.leg_initial)
+    figures = (
+        margins.equity,
+        margins.initial_margin,
+        margins.maintenance_margin,
+        margins.maintenance_net,
+        gross,
+    )
+    checked = [*figures, gross_maintenance]
     option = np.equal(instruments.kind[row], OPTION)
     options = None
     if option.any():
-        options = OptionLegs(
-            option,
-            by_position(exposures.value),
-            by_position(exposures.gamma),
-            by_position(exposures.vega),
-            instruments.quote_age_hours[row],
+        value, gamma, vega = (
+            _by_position(positions, values)[0]
+            for values in (exposures.value, exposures.gamma, exposures.vega)
         )
-    notional = by_position(exposures.delta)
-    maintenance = by_position(margins.leg_maintenance)
-    start = book.leg_start
-    with np.errstate(over="ignore", invalid="ignore"):
-        figures = (
-            margins.equity,
-            margins.initial_margin,
-            margins.maintenance_margin,
-            margins.maintenance_net,
-            row_sums(start, np.abs(notional)),
-        )
-        checked = [*figures, row_sums(start, np.abs(maintenance))]
-        if options is not None:
-            checked.append(row_sums(start, np.abs(options.gamma) + np.abs(options.vega)))
+        options = OptionLegs(option, value, gamma, vega, instruments.quote_age_hours[row])
+        with np.errstate(over="ignore", invalid="ignore"):
+            checked.append(row_sums(start, np.abs(gamma) + np.abs(vega)))
     _check_figures(checked, errors)
     return Requirement(
         *figures,
@@ -92,7 +88,7 @@ def compute_requirement(book: Book, view: MarketView, ruleset: RuleSet) -> Requi
         leg_symbol=entries.position_symbol,
         leg_notional=notional,
         leg_unrealised_pnl=entries.unrealised,
-        leg_initial_margin=by_position(margins.leg_initial),
+        leg_initial_margin=initial,
         leg_maintenance_margin=maintenance,
         leg_age_hours=instruments.price_age_hours[row],
         leg_suspect=instruments.suspect[row],
@@ -138,37 +134,63 @@ def _isolate_failures(portfolios: Portfolios, ruleset: RuleSet, errors: AccountE
             errors.add(int(accounts[0]), str(error), name)
 
 
-def _leg_shares(portfolios: Portfolios, leg: Ints, quantity: Floats) -> Floats | None:
-    """Share of each position in its leg, by quantity, shape (P,); None where all are whole legs.
+class _Positions(NamedTuple):
+    """P positions of N accounts and the legs that they are netted into.
 
-    1 where a position is alone in its leg, 0 in a leg of quantity 0.
+    Attributes
+    ----------
+    start:
+        Offsets of the accounts, shape (N + 1,).
+    quantity, leg:
+        Of each position, shape (P,); leg −1 where it has none.
+    leg_quantity:
+        Of each leg, shape (L,).
     """
-    if not len(portfolios.quantity):
-        return None
-    whole = portfolios.quantity[leg]
-    same = quantity == whole
-    if (same | (leg < 0)).all():
-        return None
-    share = np.where(same, 1.0, 0.0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        np.divide(quantity, whole, out=share, where=~same & (whole != 0.0))
-    return share
+
+    start: Ints
+    quantity: Floats
+    leg: Ints
+    leg_quantity: Floats
 
 
-def _spread(values: Floats, leg: Ints, share: Floats | None) -> Floats:
-    """Share of each position in a figure of its leg, NaN where it has no leg, shape (P,)."""
-    if not len(values):
-        return np.full(len(leg), np.nan)
-    portions = values[leg]
-    if share is not None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            portions *= share
-    portions[leg < 0] = np.nan
-    return portions
+@njit(cache=True, error_model="numpy")
+def _by_position(positions, values):  # type: ignore[no-untyped-def]
+    """Share of each position in a figure of its leg, and the sum of their sizes by account.
+
+    The share is by quantity: 1 where a position is alone in its leg, 0 in a leg of quantity 0.
+
+    Parameters
+    ----------
+    positions:
+        `_Positions`.
+    values:
+        Of the legs, shape (L,).
+
+    Returns
+    -------
+    Shapes (P,), NaN where a position has no leg, and (N,).
+    """
+    out = np.empty(len(positions.leg))
+    sums = np.zeros(len(positions.start) - 1)
+    for i in range(len(sums)):
+        for p in range(positions.start[i], positions.start[i + 1]):
+            leg = positions.leg[p]
+            if leg < 0:
+                out[p] = np.nan
+            else:
+                whole, part = positions.leg_quantity[leg], positions.quantity[p]
+                out[p] = values[leg]
+                if part != whole:
+                    out[p] *= part / whole if whole != 0.0 else 0.0
+            sums[i] += abs(out[p])
+    return out, sums
 
 
 def _collateral_of(portfolios: Portfolios, ruleset: RuleSet) -> Collateral:
     balances, symbol = portfolios.entries.balances, portfolios.entries.balance_symbol
+    if not len(symbol):
+        nothing = np.zeros(0)
+        return Collateral(balances.start, symbol, nothing, nothing, balances.maintenance_premium)
     owner = np.repeat(np.arange(len(portfolios)), np.diff(balances.start))
     with np.errstate(over="ignore", invalid="ignore"):
         value = balances.amount * balances.price / portfolios.stable_price[owner]
@@ -187,5 +209,6 @@ def _check_figures(figures: Sequence[Floats], errors: AccountErrors) -> None:
     finite = np.logical_and.reduce([np.isfinite(figure) for figure in figures])
     for i in np.flatnonzero(~finite).tolist():
         errors.add(i, "its figures exceed what float64 can hold; check its sizes")
-    for figure in figures:
-        figure[list(errors.first)] = np.nan
+    if errors.first:
+        for figure in figures:
+            figure[list(errors.first)] = np.nan

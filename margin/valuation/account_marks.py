@@ -135,14 +135,12 @@ def trade_price(instrument: str, view: MarketView, ruleset: RuleSet) -> TradePri
 def _instrument_marks(table: InstrumentTable, *, discounted: bool) -> list[InstrumentMark | None]:
     price = table.price.copy()
     option = table.valued & (table.kind == OPTION)
-    price[option] = _option_prices(table, np.flatnonzero(option), discounted=discounted)
+    if option.any():
+        price[option] = _option_prices(table, np.flatnonzero(option), discounted=discounted)
     age = np.where(table.kind == OPTION, table.quote_age_hours, table.price_age_hours)
-    return [
-        _mark(name, float(price[k]), bool(table.quoted[k]), float(age[k]), bool(table.stale[k]))
-        if table.valued[k]
-        else None
-        for k, name in enumerate(table.row)
-    ]
+    columns = (table.valued, price, table.quoted, age, table.stale)
+    rows = zip(table.row, *(column.tolist() for column in columns), strict=True)
+    return [_mark(name, *figures) if valued else None for name, valued, *figures in rows]
 
 
 def _option_prices(table: InstrumentTable, rows: Ints, *, discounted: bool) -> Floats:
@@ -159,5 +157,5 @@ def _option_prices(table: InstrumentTable, rows: Ints, *, discounted: bool) -> F
 
 def _mark(name: str, price: float, quoted: bool, age_hours: float, stale: bool) -> InstrumentMark:
     # To the microsecond: what hours in float64 leave beyond that is noise.
-    age = None if np.isnan(age_hours) else round(age_hours * 3_600.0, 6)
+    age = None if math.isnan(age_hours) else round(age_hours * 3_600.0, 6)
     return InstrumentMark(name, price, "quote" if quoted else "bar", age, stale)

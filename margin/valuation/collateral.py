@@ -58,6 +58,8 @@ def price_collateral(
     All balances, the row of each one's price in the view's symbols, shape (B,), −1 for cash and
     where there is none, and why an asset has no price, by its name.
     """
+    if not book.balance_asset:
+        return _no_balances(len(book), rules), np.zeros(0, dtype=np.int64), {}
     names = tuple(dict.fromkeys(book.balance_asset))
     assets, errors = _price_assets(names, instruments, quotes, rules)
     code = {name: row for row, name in enumerate(names)}
@@ -96,6 +98,15 @@ def price_collateral(
         **premiums,
     )
     return balances, symbol, errors
+
+
+def _no_balances(accounts: int, rules: CollateralRules) -> CollateralBalances:
+    """The collateral of accounts that have none."""
+    nothing, rows, flags = np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
+    start = np.zeros(accounts + 1, dtype=np.int64)
+    balances = (rows, nothing, nothing, nothing, nothing, nothing, flags, flags)
+    premiums = () if rules.weights is UNSET else (nothing, nothing)
+    return CollateralBalances(start, (), *balances, *premiums)
 
 
 def _price_assets(
@@ -227,6 +238,10 @@ def collateral_values(portfolios: Portfolios) -> CollateralValues:
     positive value, for it never makes a debt smaller, and a premium its share of a debt."""
     balances = portfolios.collateral
     start = balances.start
+    if not len(balances.amount):
+        return CollateralValues(
+            *(np.zeros(len(portfolios)) for _ in range(5)), *(np.zeros(0) for _ in range(3))
+        )
     owner = np.repeat(np.arange(len(portfolios)), np.diff(start))
     worth = balances.amount * balances.price / portfolios.stable_price[owner]
     value = np.where(balances.cash, balances.amount, worth)

@@ -55,6 +55,8 @@ def leg_exposures(portfolios: Portfolios, *, discounted: bool) -> Exposures:
         delta = quantity * price
     value, gamma, vega = (np.zeros(len(row)) for _ in range(3))
     options = np.flatnonzero(portfolios.kind == OPTION)
+    if not len(options):
+        return Exposures(delta, value, gamma, vega)
     expiry = portfolios.expiry[options]
     forward = expiries.forward[expiry]
     option = (

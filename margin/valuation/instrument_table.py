@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.book.portfolio_batch import OPTION, PERP, SPOT, Expiries, InstrumentTable, Underlyings
-from margin.valuation.marks import POST_IT, MarketMarks, option_vol
+from margin.book.portfolio_batch import OPTION, PERP, SPOT, Expiries, InstrumentTable
+from margin.valuation.market_prices import MarketPrices, market_prices
+from margin.valuation.marks import POST_IT, option_vol
 from margin.valuation.view import MarketView
 from market.core.arrays import Bools, Floats, Ints
 from market.core.clock import HOUR, SECOND
 from market.core.errors import InstrumentError
-from market.core.instruments import Instrument, parse_expiry, parse_instrument
-from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
+from market.core.instruments import Instrument, parse_instrument
+from market.quotes.quotes import ExpiryQuote, InstrumentQuote
 
 
 def price_instruments(
@@ -41,11 +42,16 @@ def price_instruments(
     options:
         Whether the rules margin options; where they do not, an option cannot be valued.
     """
-    builder = _TableBuilder(view, options=options)
-    for name in dict.fromkeys(names):
+    market = market_prices(view)
+    instruments = tuple(dict.fromkeys(names))
+    found = [market.marks.find_price(asset, f"{asset}USDT")[0] for asset in dict.fromkeys(assets)]
+    symbols = [symbol for symbol in found if symbol >= 0]
+    table = market.linear_table(instruments, symbols)
+    if table is not None:
+        return table
+    builder = _TableBuilder(market, symbols, options=options)
+    for name in instruments:
         builder.add(name)
-    for asset in dict.fromkeys(assets):
-        builder.add_asset(asset)
     return builder.table()
 
 
@@ -68,14 +74,12 @@ class _PricedInstrument:
 class _TableBuilder:
     """Collects the instruments of a book and what they refer to."""
 
-    def __init__(self, view: MarketView, *, options: bool) -> None:
-        self._view, self._marks, self._options = view, MarketMarks(view), options
-        self._index = self._marks.row
-        self._board = QuoteBoard() if view.quotes is None else view.quotes
-        self._expiry_quotes = _quotes_by_expiry(self._board)
+    def __init__(self, market: MarketPrices, symbols: Iterable[int], *, options: bool) -> None:
+        self._market, self._options = market, options
+        self._view, self._marks = market.view, market.marks
         self._instruments: dict[str, _PricedInstrument | None] = {}
         self._errors: dict[str, str] = {}
-        self._symbols: set[int] = set()
+        self._symbols: set[int] = set(symbols)
         self._places: dict[tuple[int, int], ExpiryQuote] = {}
 
     def add(self, name: str) -> None:
@@ -86,11 +90,6 @@ class _TableBuilder:
             return
         self._instruments[name] = instrument
         self._symbols.add(instrument.symbol)
-
-    def add_asset(self, asset: str) -> None:
-        row, _ = self._marks.find_price(asset, f"{asset}USDT")
-        if row >= 0:
-            self._symbols.add(row)
 
     def _price(self, instrument: Instrument) -> _PricedInstrument:
         if instrument.kind == "option":
@@ -119,12 +118,12 @@ class _TableBuilder:
                 "choose one of another engine",
                 name,
             )
-        symbol = self._symbol_row(name, on if on in self._index else f"{on}USDT")
+        symbol = self._symbol_row(name, on if on in self._marks.row else f"{on}USDT")
         if expiry <= self._view.as_of:
             raise InstrumentError(
                 f"option {name!r} has expired; settle it and take the position out", name
             )
-        quote = self._expiry_quotes.get((on, expiry))
+        quote = self._market.expiry_quotes.get((on, expiry))
         if quote is None:
             raise InstrumentError(
                 f"option {name!r} has no forward: its expiry {instrument.expiry_id} is not "
@@ -164,10 +163,10 @@ class _TableBuilder:
         return row
 
     def _quote(self, name: str) -> InstrumentQuote | None:
-        return self._board.instruments.get(name)
+        return self._market.board.instruments.get(name)
 
     def table(self) -> InstrumentTable:
-        symbols = sorted(self._symbols, key=self._name)
+        symbols = self._market.by_name(np.array(list(self._symbols), dtype=np.int64)).tolist()
         row_of = {symbol: i for i, symbol in enumerate(symbols)}
         places = sorted(self._places, key=lambda place: (row_of[place[0]], place[1]))
         expiry_of = {place: i for i, place in enumerate(places)}
@@ -201,7 +200,7 @@ class _TableBuilder:
             quoted=np.array([one.quoted for one in known], dtype=np.bool_),
             stale=np.array([one.stale for one in known], dtype=np.bool_),
             rank=np.array([ranks[key] for key in keys], dtype=np.int64),
-            underlyings=self._underlyings(symbols),
+            underlyings=self._market.underlyings(np.array(symbols, dtype=np.int64)),
             expiries=self._expiries(places, row_of),
             underlying_symbol=tuple(symbols),
             marks=self._marks,
@@ -216,34 +215,6 @@ class _TableBuilder:
             age[at], suspect[at] = marks.age_hours[symbol[at]], marks.suspect[symbol[at]]
         return age, suspect
 
-    def _name(self, symbol: int) -> str:
-        """X of a symbol XUSDT, but where the market has a symbol X as well."""
-        full = self._view.symbols[symbol]
-        short = full.removesuffix("USDT")
-        return full if not short or short in self._index else short
-
-    def _underlyings(self, symbols: list[int]) -> Underlyings:
-        row = np.array(symbols, dtype=np.int64)
-        perp_price = self._marks.perpetual.price[row]
-        spots = [self._quote(self._view.symbols[symbol]) for symbol in symbols]
-        perps = [self._quote(f"{self._view.symbols[symbol]}-PERP") for symbol in symbols]
-        return Underlyings(
-            name=tuple(self._name(symbol) for symbol in symbols),
-            spot=self._marks.spot.price[row],
-            spot_confidence=_confidences(spots),
-            perp_price=perp_price,
-            perp_confidence=_confidences(perps),
-            open_interest=np.array(
-                [
-                    np.nan
-                    if perp is None or perp.open_interest is None
-                    else perp.open_interest * price
-                    for perp, price in zip(perps, perp_price.tolist(), strict=True)
-                ],
-                dtype=np.float64,
-            ),
-        )
-
     def _expiries(self, places: list[tuple[int, int]], row_of: dict[int, int]) -> Expiries:
         quotes = [self._places[place] for place in places]
         left = [(expiry - self._view.as_of) / SECOND for _, expiry in places]
@@ -257,16 +228,3 @@ class _TableBuilder:
             ),
             vol_confidence=np.array([quote.vol_confidence for quote in quotes], dtype=np.float64),
         )
-
-
-def _quotes_by_expiry(board: QuoteBoard) -> dict[tuple[str, int], ExpiryQuote]:
-    """Quotes of expiries by underlying and time: ``BTC-7MAR26`` and ``BTC-07MAR26`` are one,
-    and the newer of two quotes counts."""
-    quoted: dict[tuple[str, int], ExpiryQuote] = {}
-    for name, quote in sorted(board.expiries.items(), key=lambda item: (item[1].ts, item[0])):
-        quoted[name.rpartition("-")[0], parse_expiry(name)] = quote
-    return quoted
-
-
-def _confidences(quotes: list[InstrumentQuote | None]) -> Floats:
-    return np.array([1.0 if quote is None else quote.confidence for quote in quotes])

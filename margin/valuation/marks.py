@@ -14,6 +14,7 @@ import numpy as np
 from margin.valuation.view import MarketView
 from market.core.arrays import Bools, Floats
 from market.core.clock import DAY, HOUR
+from market.core.identity_cache import IdentityCache
 from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
 
 POST_IT = "post it to /v1/market/quotes"
@@ -131,6 +132,10 @@ def suspect_view(view: MarketView) -> MarketView | None:
     comes. An expiry keeps the time of its quote, on which its surface rests. None where no price
     waits.
     """
+    board = view.quotes
+    quoted = board is not None and _boards.get((board,), lambda: _has_suspects(board))
+    if view.suspect_mark is None and not quoted:
+        return None
     changed = False
     mark, age = view.mark, view.age_hours
     if view.suspect_mark is not None and view.suspect_ts is not None:
@@ -138,8 +143,8 @@ def suspect_view(view: MarketView) -> MarketView | None:
         changed = bool(known.any())
         mark = np.where(known, view.suspect_mark, mark)
         age = np.where(known, (view.as_of - view.suspect_ts) / HOUR, age)
-    quotes = view.quotes
-    if quotes is not None:
+    quotes = board
+    if quotes is not None and quoted:
         suspects = {
             name: replace(
                 quote,
@@ -168,6 +173,20 @@ def suspect_view(view: MarketView) -> MarketView | None:
         return None
     return replace(
         view, mark=mark, age_hours=age, quotes=quotes, suspect_mark=None, suspect_ts=None
+    )
+
+
+_boards: IdentityCache[bool] = IdentityCache(8)
+
+
+def _has_suspects(board: QuoteBoard) -> bool:
+    """Whether anything on a board waits for confirmation."""
+    return any(
+        quote.suspect_mark is not None or quote.suspect_vol is not None
+        for quote in board.instruments.values()
+    ) or any(
+        quote.suspect_forward is not None or quote.suspect_surface_ts is not None
+        for quote in board.expiries.values()
     )
 
 

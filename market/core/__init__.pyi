@@ -27,9 +27,13 @@ from .errors import (
     MissingExtraError as MissingExtraError,
     ModelError as ModelError,
     RuleSetError as RuleSetError,
+    UnknownOutcomeError as UnknownOutcomeError,
     UnrecordableError as UnrecordableError,
+    WorkerError as WorkerError,
 )
+from .file_lock import exclusive_lock as exclusive_lock
 from .files import replace_file as replace_file
+from .identity_cache import IdentityCache as IdentityCache
 from .instruments import (
     Instrument as Instrument,
     is_symbol as is_symbol,
@@ -63,6 +67,7 @@ __all__ = [
     "DataError",
     "ExportError",
     "Floats",
+    "IdentityCache",
     "Instrument",
     "InstrumentError",
     "Interval",
@@ -72,9 +77,12 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "RuleSetError",
+    "UnknownOutcomeError",
     "UnrecordableError",
+    "WorkerError",
     "display_address",
     "display_host",
+    "exclusive_lock",
     "floats",
     "format_time",
     "is_symbol",

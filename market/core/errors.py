@@ -16,6 +16,7 @@
     │   ├── AlteredError     what the ledger holds is not what was recorded
     │   └── UnrecordableError  an entry cannot be recorded for what it holds
     ├── MissingExtraError    an optional part of the installation is not there
+    ├── WorkerError          a process of the endpoint cannot start or dies again and again
     └── BusyError            another process holds an exclusive job
 
 Every message says what was given, what was expected and what to do.
@@ -98,12 +99,20 @@ class AlteredError(LedgerError):
 
 
 class MissingExtraError(MargincastError):
-    """An optional part of the installation is not there."""
+    """An optional part of the installation is missing."""
 
 
 class UnrecordableError(LedgerError):
-    """An entry cannot be recorded for what it holds; the ledger itself is sound."""
+    """An entry cannot be recorded because of its content; the ledger itself works."""
+
+
+class UnknownOutcomeError(LedgerError):
+    """The ledger failed at the end of a transaction, whose outcome is unknown."""
 
 
 class BusyError(MargincastError):
     """Another process holds an exclusive job."""
+
+
+class WorkerError(MargincastError):
+    """A worker process of the endpoint cannot start, or ends repeatedly."""

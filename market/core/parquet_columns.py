@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from market.core.arrays import Floats, Ints
@@ -33,7 +35,7 @@ def timestamps(table: pa.Table, name: str, path: Path) -> Ints:
             f"{path}: column {name!r} holds times that do not fit into nanoseconds; expected "
             f"{TIME_RANGE}: {error}"
         ) from error
-    times = np.ascontiguousarray(nanoseconds.to_numpy(), dtype=np.int64)
+    times = np.array(_values(nanoseconds), dtype=np.int64)
     beyond = np.flatnonzero((times < FIRST_TIME) | (times >= END_OF_TIME))
     if len(beyond):
         raise DataError(
@@ -54,4 +56,12 @@ def floats(table: pa.Table, name: str, path: Path) -> Floats:
     column = table[name]
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         raise DataError(f"{path}: column {name!r} is {column.type}, expected numbers")
-    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    return np.array(_values(column.cast(pa.float64(), safe=False)), dtype=np.float64)
+
+
+def _values(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Values of a column of numbers, missing ones as NaN."""
+    values = column.combine_chunks()
+    if values.null_count:
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+    return np.from_dlpack(values)  # where pandas is installed, to_numpy imports it: 0.2 s

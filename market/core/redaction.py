@@ -3,23 +3,34 @@
 An address may hold a password (``postgresql://user:password@host/db``), a token in place of the
 user (``https://token@host``) or one among its options (``?password=…``). The configuration takes
 addresses without blanks only, so that one always ends where a blank begins.
+
+Ids of accounts are withheld from logs as well: code that works on accounts declares their ids
+(`withholding`), and the log takes them out of its lines (`withhold`).
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import unquote
 
 HIDDEN = "***"
 
-_PASSWORD = re.compile(r"([A-Za-z][\w+.-]*://[^\s:/?#@]*):\S*@")
-_TOKEN = re.compile(r"([A-Za-z][\w+.-]*://)[^\s:/?#@]+@")
-_OPTIONS = re.compile(r"([A-Za-z][\w+.-]*://[^\s?]*\?)[^\s'\"]+")
+_PASSWORD = re.compile(r"([A-Za-z][\w+.-]{0,30}://[^\s:/?#@]*):\S*@")
+_TOKEN = re.compile(r"([A-Za-z][\w+.-]{0,30}://)[^\s:/?#@]+@")
+_OPTIONS = re.compile(r"([A-Za-z][\w+.-]{0,30}://[^\s?]*\?)[^\s'\"]+")
 _WEB_HOST = re.compile(
     r"(https?://)(?:[^\s/]*@)?((?:[\w.-]+|\[[\dA-Fa-f:]+\])(?::\d+)?)(?=[/?#]|$)"
 )
+
+_SHORT = 4
+"""An id of fewer characters is only taken out where it stands alone."""
+
+_WITHHELD: ContextVar[Callable[[], Iterable[str]] | None] = ContextVar("withheld", default=None)
 
 
 def redact(text: str, *addresses: str) -> str:
@@ -66,6 +77,38 @@ def display_host(address: str) -> str:
     """Scheme and host of an address whose path is a secret, as that of a webhook can be."""
     found = _WEB_HOST.match(address)
     return f"{found[1]}{found[2]}/{HIDDEN}" if found else HIDDEN
+
+
+@contextmanager
+def withholding(ids: Callable[[], Iterable[str]]) -> Iterator[None]:
+    """Keep account ids out of what is logged meanwhile, in this thread or task.
+
+    Parameters
+    ----------
+    ids:
+        Gives the ids; called only when something is logged.
+    """
+    token = _WITHHELD.set(ids)
+    try:
+        yield
+    finally:
+        _WITHHELD.reset(token)
+
+
+def withhold(text: str) -> str:
+    """The text with ``***`` for the account ids that are in work, quoted or not."""
+    ids = _WITHHELD.get()
+    if ids is None:
+        return text
+    forms = {form for name in ids() for form in (name, repr(name)[1:-1], json.dumps(name)[1:-1])}
+    for form in sorted(forms, key=len, reverse=True):
+        if form not in text:
+            continue
+        if len(form) < _SHORT:
+            text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", HIDDEN, text)
+        else:
+            text = text.replace(form, HIDDEN)
+    return text
 
 
 def _secrets(address: str) -> set[str]:

@@ -12,6 +12,7 @@ then.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -180,28 +181,25 @@ class QuoteStore:
             A figure was quoted so often since that its value at the time is not kept.
         """
         if self.newest is not None and as_of >= max(self.newest, self.last_confirmed):
-            return self._running(as_of, self._whole)
-        return self._running(as_of, self._board_at(as_of))
-
-    @cached_property
-    def _whole(self) -> QuoteBoard:
-        return self._board_at(_END)
-
-    @cached_property
-    def _first_end(self) -> int:
-        """When the first expiry on the board ends."""
-        return min(
-            (end for name in self.instruments if (end := end_of_instrument(name))),
-            default=2**63 - 1,
-        )
-
-    def _running(self, as_of: int, board: QuoteBoard) -> QuoteBoard | None:
-        if as_of > self._first_end:
-            board = QuoteBoard(
-                {n: quote for n, quote in board.expiries.items() if not _over(n, as_of)},
-                {n: quote for n, quote in board.instruments.items() if not _over(n, as_of)},
-            )
+            # One object between two expiries: what is made of a board is kept by its identity.
+            over = bisect_left(self._ends, as_of)
+            board = self._newest_boards.get(over)
+            if board is None:
+                board = _running(self._board_at(_END), as_of)
+                self._newest_boards[over] = board
+        else:
+            board = _running(self._board_at(as_of), as_of)
         return board if board.expiries or board.instruments else None
+
+    @cached_property
+    def _newest_boards(self) -> dict[int, QuoteBoard]:
+        """The newest board by how many expiries are over; the other expiries are on it."""
+        return {}
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """When the quoted expiries end, in order."""
+        return sorted({end for name in self.instruments if (end := end_of_instrument(name))})
 
     def _board_at(self, as_of: int) -> QuoteBoard:
         by_name: dict[str, dict[str, QuoteField]] = defaultdict(dict)
@@ -387,6 +385,14 @@ def end_of_instrument(identifier: str) -> int | None:
         return parse_instrument(identifier).expiry
     except InstrumentError:  # a cash asset may have any name
         return None
+
+
+def _running(board: QuoteBoard, as_of: int) -> QuoteBoard:
+    """A board without the expiries that are over, and without their options."""
+    return QuoteBoard(
+        {name: quote for name, quote in board.expiries.items() if not _over(name, as_of)},
+        {name: quote for name, quote in board.instruments.items() if not _over(name, as_of)},
+    )
 
 
 def _over(identifier: str, at: int) -> bool:

@@ -14,6 +14,7 @@ from .http import (
     AccountIn as AccountIn,
     AccountMessage as AccountMessage,
     BarIn as BarIn,
+    History as History,
     Name as Name,
     QuoteIn as QuoteIn,
     Time as Time,
@@ -23,6 +24,7 @@ from .http import (
     bar_updates as bar_updates,
     quote_message as quote_message,
     quote_updates as quote_updates,
+    read_history as read_history,
 )
 from .parquet import AccountFolder as AccountFolder, BarFolder as BarFolder
 
@@ -41,6 +43,7 @@ __all__ = [
     "BarUpdate",
     "BarValues",
     "Figure",
+    "History",
     "Name",
     "QuoteIn",
     "QuoteUpdate",
@@ -51,4 +54,5 @@ __all__ = [
     "bar_updates",
     "quote_message",
     "quote_updates",
+    "read_history",
 ]

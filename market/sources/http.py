@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from market.accounts.book import Account, Balance, Position
 from market.core.clock import format_time, parse_time
@@ -22,6 +22,12 @@ from market.sources.base import AccountUpdate, BarUpdate, Batch, QuoteUpdate, Up
 
 MAX_POSITIONS = 1_000
 MAX_STRIKES = 1_000
+MAX_HISTORY_DEPTH = 64
+
+History = dict[str, Any] | None
+"""What is kept of an account beside a decision: any object of JSON."""
+
+NO_HISTORY = Raw(b"null")
 
 # No control characters: a database may not take them, and a log may obey them.
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f])")]
@@ -135,14 +141,22 @@ class AccountMessage(Struct, frozen=True, forbid_unknown_fields=True):
     positions: list[PositionIn]
     collateral: list[BalanceIn] = []
     previous_add_on: PreviousAddOnIn | None = None
-    history: dict[str, Any] | None = None
+    history: History = None
 
 
-class AccountIn(AccountMessage, frozen=True, forbid_unknown_fields=True):
-    """One account as it stands; `history` is kept with the decision."""
+class AccountIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """One account as it stands; `history` is kept with the decision.
 
+    The history is the JSON of a `History` and is read once its length is known to be allowed
+    (`read_history`): built at once, a long one takes many times its bytes, and seconds.
+    """
+
+    account_id: Name
+    cash: float
     positions: Annotated[list[PositionIn], Meta(max_length=MAX_POSITIONS)]
     collateral: Annotated[list[BalanceIn], Meta(max_length=MAX_POSITIONS)] = []
+    previous_add_on: PreviousAddOnIn | None = None
+    history: Raw = field(default_factory=lambda: NO_HISTORY)
 
 
 def bar_updates(bars: Sequence[BarIn], known_at: int | None = None) -> Batch[BarUpdate]:
@@ -172,6 +186,45 @@ def quote_updates(quotes: Sequence[QuoteIn], known_at: int | None = None) -> Bat
         return QuoteUpdate(quote.instrument, ts, figures, known_at)
 
     return _batch(quotes, update)
+
+
+def read_history(history: Raw, max_bytes: int) -> History:
+    """The history of an account, at most `MAX_HISTORY_DEPTH` objects and arrays in one another.
+
+    Raises
+    ------
+    DataError
+        It is longer than `max_bytes` as sent, nested deeper, or neither an object nor null.
+    """
+    if history is NO_HISTORY:
+        return None
+    size = len(memoryview(history))
+    if size > max_bytes:
+        raise DataError(f"history has {size} bytes; at most {max_bytes} are kept")
+    try:
+        read: History = _HISTORY.decode(history)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DataError(f"history is not an object of JSON: {error}") from None
+    except RecursionError:
+        raise DataError(_TOO_DEEP) from None
+    if _is_deeper(read, MAX_HISTORY_DEPTH):
+        raise DataError(_TOO_DEEP)
+    return read
+
+
+def _is_deeper(value: object, limit: int) -> bool:
+    """Whether objects and arrays are nested deeper than a limit; the work is bounded by it."""
+    level = [value]
+    for _ in range(limit + 1):
+        nested = [item for item in level if isinstance(item, dict | list)]
+        if not nested:
+            return False
+        level = [
+            inner
+            for item in nested
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    return True
 
 
 def account_update(account: AccountMessage, ts: int) -> AccountUpdate:
@@ -208,6 +261,11 @@ def account_message(account: Account) -> AccountMessage:
 
 _NUMBERS = tuple(
     name for name in QuoteIn.__struct_fields__ if name not in ("instrument", "ts", "vols", "svi")
+)
+_HISTORY: msgspec.json.Decoder[History] = msgspec.json.Decoder(History)
+_TOO_DEEP = (
+    f"history is nested too deeply; at most {MAX_HISTORY_DEPTH} objects and arrays may be in one "
+    "another, flatten it"
 )
 _STRIKE = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _Message = TypeVar("_Message")

@@ -26,13 +26,14 @@ from typing import Any
 
 import msgspec
 
-from market.core.errors import BundleError, ModelError
+from market.core.errors import BundleError
+from market.core.files import sync_path
 from models.bundle.manifest import MAX_JSON_BYTES, TrainingRecord, manifest_bytes, parse_manifest
 from models.bundle.pointer import POINTERS, read_pointer
-from models.bundle.safe_io import read_plain, sync_folder, write_durably
+from models.bundle.safe_io import read_plain, write_durably
 from models.bundle.schema import ModelSchema, canonical_json, is_sha256
+from models.bundle.self_test import self_test
 from models.onnx.audit import audit_onnx
-from models.onnx.parity import check_parity, threshold_adjacent_rows
 from models.onnx.scorer import Scorer
 from models.trees.tree_table import TreeTable, trees_from_bytes, trees_sha256, trees_to_bytes
 
@@ -47,7 +48,6 @@ DRAFT_PREFIX = ".draft-"
 MAX_FILES = 64
 MAX_FILE_BYTES = 256 * 2**20
 MAX_BUNDLE_BYTES = 512 * 2**20
-LOAD_PARITY_ROWS = 512
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
@@ -175,12 +175,12 @@ def write_bundle(root: Path, files: Mapping[str, bytes]) -> str:
     try:
         for name, data in {**files, CHECKSUMS_FILE: checksums}.items():
             write_durably(incoming / name, data)
-        sync_folder(incoming)
+        sync_path(incoming)
         if not (root / sha).exists():
             _move(incoming, root / sha)
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
-    sync_folder(root)
+    sync_path(root)
     _audit_files(root / sha)
     return sha
 
@@ -210,7 +210,7 @@ def load_bundle(path: Path) -> Bundle:
     """Audit a bundle and construct it.
 
     In order: plain file names, nothing unlisted, no links, sizes, checksums, the folder's name;
-    manifest; trees; operators of every graph; inputs and outputs; parity of graph and trees.
+    manifest; trees; operators and size of every graph; inputs and outputs; self-test of the model.
 
     Parameters
     ----------
@@ -223,15 +223,15 @@ def load_bundle(path: Path) -> Bundle:
         There is no bundle, or it failed its audit.
     """
     folder = _folder(path)
-    files = _audit_files(folder)
-    for name, data in files.items():
-        if name.endswith(".onnx"):
-            audit_onnx(data)
     try:
+        files = _audit_files(folder)
+        for name, data in files.items():
+            if name.endswith(".onnx"):
+                audit_onnx(data)
         return _construct(folder, files)
     except BundleError:
         raise
-    except ModelError as error:
+    except Exception as error:  # whatever it holds, it is not loaded
         raise BundleError(f"bundle {folder.name} is unsound: {error}") from error
 
 
@@ -309,13 +309,7 @@ def _construct(folder: Path, files: Mapping[str, bytes]) -> Bundle:
                 f"{TREES_FILE} has other trees of {horizon} h than {MANIFEST_FILE} names"
             )
     scorer = Scorer(files[MODEL_FILE], schema)
-    rows = threshold_adjacent_rows(schema, trees, LOAD_PARITY_ROWS, seed=0)
-    report = check_parity(scorer, trees, manifest.calibration, rows)
-    if not report.passed:
-        raise BundleError(
-            f"{MODEL_FILE} differs from {TREES_FILE} by {report.max_difference:.3g} on "
-            f"{report.rows} rows; at most {report.limit:.0e} is allowed, export the model again"
-        )
+    self_test(scorer, schema, trees, manifest.calibration)
     return Bundle(
         sha256=folder.absolute().name,
         path=folder,

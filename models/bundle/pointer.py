@@ -1,18 +1,24 @@
-"""Pointer files beside the bundles: which one is champion, and which one was before."""
+"""Pointer files beside the bundles: the champion, the one before it and the challenger."""
 
 from __future__ import annotations
 
+import logging
 import secrets
 from pathlib import Path
 
 from market.core.errors import BundleError
-from models.bundle.safe_io import read_plain, sync_folder, write_durably
+from market.core.files import sync_path
+from models.bundle.safe_io import read_plain, write_durably
 from models.bundle.schema import is_sha256
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
-POINTERS = (CHAMPION, PREVIOUS)
+CHALLENGER = "challenger"
+"""Scored in shadow beside the champion, see `monitoring.shadow`."""
+POINTERS = (CHAMPION, PREVIOUS, CHALLENGER)
 _MAX_BYTES = 128
+
+_LOG = logging.getLogger("margincast.models")
 
 
 def read_pointer(root: Path, name: str) -> str | None:
@@ -23,12 +29,13 @@ def read_pointer(root: Path, name: str) -> str | None:
     root:
         Folder of the bundles.
     name:
-        `CHAMPION` or `PREVIOUS`.
+        One of `POINTERS`.
 
     Raises
     ------
     BundleError
-        The name is neither, the file is a link or no plain file, or it does not hold one SHA-256.
+        The name is no pointer's, the file is a link or no plain file, or it does not hold one
+        SHA-256.
     """
     path = _pointer_path(root, name)
     try:
@@ -41,6 +48,18 @@ def read_pointer(root: Path, name: str) -> str | None:
             "bundle again"
         )
     return text
+
+
+def read_sound_pointer(root: Path, name: str) -> str | None:
+    """As `read_pointer`, and None with a warning in the log where the pointer is damaged.
+
+    For what replaces the pointer and so repairs it.
+    """
+    try:
+        return read_pointer(root, name)
+    except BundleError as error:
+        _LOG.warning("pointer %s is damaged, what it named is unknown: %s", name, error)
+        return None
 
 
 def write_pointer(root: Path, name: str, sha: str) -> None:
@@ -62,27 +81,44 @@ def write_pointer(root: Path, name: str, sha: str) -> None:
         incoming.replace(path)
     finally:
         incoming.unlink(missing_ok=True)
-    sync_folder(root)
+    sync_path(root)
+
+
+def set_challenger(root: Path, sha: str | None) -> None:
+    """Make a bundle the challenger; None, or the champion itself: there is none.
+
+    Raises
+    ------
+    BundleError
+        As `write_pointer`.
+    """
+    if sha is None or sha == read_pointer(root, CHAMPION):
+        (root / CHALLENGER).unlink(missing_ok=True)
+    elif sha != read_sound_pointer(root, CHALLENGER):
+        write_pointer(root, CHALLENGER, sha)
 
 
 def promote(root: Path, sha: str) -> None:
     """Make a bundle champion; the old champion becomes previous.
 
     Promoting the champion changes nothing. Previous is written first, so that a crash between the
-    two leaves the champion as it was.
+    two leaves the champion as it was. With a damaged pointer the previous champion is unknown:
+    previous then stays at what was champion before that, if it is another bundle.
 
     Raises
     ------
     BundleError
-        The SHA-256 is malformed, its bundle is not there, or a pointer is damaged.
+        The SHA-256 is malformed, or its bundle is not there.
     """
-    champion = read_pointer(root, CHAMPION)
+    champion = read_sound_pointer(root, CHAMPION)
     if champion == sha:
         return
     if not is_sha256(sha) or not (root / sha).is_dir():
         raise BundleError(f"bundle {sha!r} is not in {root}; write the bundle before promoting it")
     if champion is not None:
         write_pointer(root, PREVIOUS, champion)
+    elif read_sound_pointer(root, PREVIOUS) in (None, sha):
+        (root / PREVIOUS).unlink(missing_ok=True)
     write_pointer(root, CHAMPION, sha)
 
 

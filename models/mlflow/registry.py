@@ -27,7 +27,8 @@ MODEL_DESCRIPTION = (
     "Each version is one bundle of `margincast retrain`, named by its tag `bundle_sha256`. "
     "Aliases: **champion** serves, **challenger** is the newest sound version that does not, "
     "**previous** is what `margincast rollback` goes back to. The pointer files beside the "
-    "bundles decide what serves; the aliases mirror them."
+    "bundles decide what serves; the aliases mirror them. After moving the alias champion here, "
+    "run `margincast promote --from-alias`: it adopts the version through the gates."
 )
 
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
@@ -116,16 +117,21 @@ def set_aliases(
                 client.set_registered_model_alias(tracking.model, alias, str(target))
 
 
-def find_challenger(tracking: Tracking) -> str | None:
-    """The bundle of the alias challenger, or None.
+def find_alias(tracking: Tracking, alias: str) -> Version | None:
+    """The version that an alias points to, or None.
 
     Raises
     ------
     ModelError
         MLflow is not installed or its store fails.
     """
-    versions = list_versions(tracking)
-    return next((v.bundle_sha256 for v in versions if CHALLENGER in v.aliases), None)
+    return next((v for v in list_versions(tracking) if alias in v.aliases), None)
+
+
+def find_challenger(tracking: Tracking) -> str | None:
+    """The bundle of the alias challenger, or None; raises as `find_alias`."""
+    version = find_alias(tracking, CHALLENGER)
+    return None if version is None else version.bundle_sha256
 
 
 def read_versions(client: MlflowClient, tracking: Tracking) -> list[Version]:

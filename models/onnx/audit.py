@@ -6,9 +6,9 @@ the `onnx` package is not part of serving: so the few protobuf fields that matte
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from market.core.errors import BundleError
+from models.onnx.extent import check_extent
+from models.onnx.protobuf import fields, message, text
 
 ALLOWED_OPERATORS = frozenset(
     {("ai.onnx.ml", "TreeEnsemble")}
@@ -29,7 +29,6 @@ ALLOWED_OPERATORS = frozenset(
 )
 """Operators that `models.onnx.export` writes, as (domain, name); no others are loaded."""
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 20, 25
 _OPSET_DOMAIN = 1
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
@@ -43,7 +42,8 @@ def audit_onnx(data: bytes) -> None:
     """Refuse a graph that goes beyond plain scoring.
 
     Refused: operators and domains other than `ALLOWED_OPERATORS`, sub-graphs, functions, training
-    information, sparse tensors, and tensors kept in other files.
+    information, sparse tensors, tensors kept in other files, and graphs that take more memory than
+    a model needs (`models.onnx.extent`).
 
     Raises
     ------
@@ -55,48 +55,49 @@ def audit_onnx(data: bytes) -> None:
     ONNX IR specification, ``onnx.proto``; Protocol Buffers encoding.
     """
     graphs = 0
-    for number, value in _fields(memoryview(data)):
+    for number, value in fields(memoryview(data)):
         if number in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
             raise _refusal("training information or functions")
         if number == _MODEL_OPSET:
             domains = {domain for domain, _ in ALLOWED_OPERATORS}
-            for part, domain in _fields(_message(value)):
-                if part == _OPSET_DOMAIN and _text(domain) not in domains:
-                    raise _refusal(f"operator domain {_text(domain)!r}")
+            for part, domain in fields(message(value)):
+                if part == _OPSET_DOMAIN and text(domain) not in domains:
+                    raise _refusal(f"operator domain {text(domain)!r}")
         elif number == _MODEL_GRAPH:
             graphs += 1
-            _audit_graph(_message(value))
+            _audit_graph(message(value))
+            check_extent(message(value))
     if graphs != 1:
         raise BundleError(f"ONNX file holds {graphs} graphs; expected one, export it again")
 
 
 def _audit_graph(graph: memoryview) -> None:
-    for number, value in _fields(graph):
+    for number, value in fields(graph):
         if number == _GRAPH_NODE:
-            _audit_node(_message(value))
+            _audit_node(message(value))
         elif number == _GRAPH_INITIALIZER:
-            _audit_tensor(_message(value))
+            _audit_tensor(message(value))
         elif number == _GRAPH_SPARSE:
             raise _refusal("sparse tensors")
 
 
 def _audit_node(node: memoryview) -> None:
     operator = domain = ""
-    for number, value in _fields(node):
+    for number, value in fields(node):
         if number == _NODE_OPERATOR:
-            operator = _text(value)
+            operator = text(value)
         elif number == _NODE_DOMAIN:
-            domain = _text(value)
+            domain = text(value)
         elif number == _NODE_ATTRIBUTE:
-            _audit_attribute(_message(value))
+            _audit_attribute(message(value))
     if (domain, operator) not in ALLOWED_OPERATORS:
         raise _refusal(f"operator {operator!r} of domain {domain!r}")
 
 
 def _audit_attribute(attribute: memoryview) -> None:
-    for number, value in _fields(attribute):
+    for number, value in fields(attribute):
         if number in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
-            _audit_tensor(_message(value))
+            _audit_tensor(message(value))
         elif number in (
             _ATTRIBUTE_GRAPH,
             _ATTRIBUTE_GRAPHS,
@@ -107,7 +108,7 @@ def _audit_attribute(attribute: memoryview) -> None:
 
 
 def _audit_tensor(tensor: memoryview) -> None:
-    for number, value in _fields(tensor):
+    for number, value in fields(tensor):
         if number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value != 0):
             raise _refusal("tensors kept in other files")
 
@@ -116,49 +117,3 @@ def _refusal(what: str) -> BundleError:
     return BundleError(
         f"ONNX file uses {what}, which a bundle may not; export it with models.onnx.export"
     )
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Field numbers and values of one protobuf message; fixed-width values are skipped."""
-    position = 0
-    while position < len(data):
-        key, position = _varint(data, position)
-        number, wire = key >> 3, key & 7
-        if wire == _VARINT:
-            value, position = _varint(data, position)
-            yield number, value
-            continue
-        if wire == _BYTES:
-            length, position = _varint(data, position)
-        elif wire in (_FIXED64, _FIXED32):
-            length = 8 if wire == _FIXED64 else 4
-        else:
-            raise BundleError(f"ONNX file has protobuf wire type {wire}; it is damaged")
-        if position + length > len(data):
-            raise BundleError("ONNX file ends inside a field; it is damaged, export it again")
-        if wire == _BYTES:
-            yield number, data[position : position + length]
-        position += length
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(data):
-            break
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise BundleError("ONNX file has a broken number; it is damaged, export it again")
-
-
-def _message(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise BundleError("ONNX file has a number where a message belongs; it is damaged")
-    return value
-
-
-def _text(value: int | memoryview) -> str:
-    return bytes(_message(value)).decode("utf-8", "replace")

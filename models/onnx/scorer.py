@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-from market.core.errors import BundleError
+from market.core.errors import BundleError, ModelError
 from models.bundle.schema import ModelSchema
 from models.trees.tree_table import Floats, as_rows
 
@@ -72,7 +72,7 @@ class Scorer:
         Raises
         ------
         ModelError
-            X is not float64 of shape (N, F).
+            X is not float64 of shape (N, F), or the graph gives another shape.
         """
         return self._run(X, (PROBABILITY,))[0]
 
@@ -94,6 +94,11 @@ class Scorer:
             chunk = slice(start, start + CHUNK_ROWS)
             parts = self._session.run(outputs, {INPUT: rows[chunk]})
             for result, part in zip(results, parts, strict=True):
+                if part.shape != result[chunk].shape:
+                    raise ModelError(
+                        f"the graph gives shape {part.shape} for {len(rows[chunk])} rows; expected "
+                        f"{result[chunk].shape}, export the model again"
+                    )
                 result[chunk] = part
         return results
 

@@ -2,28 +2,26 @@
 
 The graph scores the whole model on whole rows. A decision must rest on it, but a search needs less:
 once the bracket of an account is narrow, nearly every split sends both its ends the same way. Here
-each tree is entered at the node where the two ends part, and skipped once they share a leaf.
-`margin.add_on.solver` checks the guess against the graph.
+each tree is entered at the node where the two ends part, and skipped once they share a leaf; and of
+a row only the columns that a split looks at are computed. One compiled call searches all accounts
+and horizons. `margin.add_on.solver` checks the guess against the graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from features.account.frame import set_headroom
+from features.account.column_plan import Columns, column_plan, column_value
 from margin.add_on.solver import RELATIVE_PRECISION
+from market.core.arrays import Bools, Floats, Ints
+from market.core.lean_kernel import lean_kernel
 from models.bundle.schema import ModelSchema
-from models.trees.tree_table import TreeArrays, TreeTable, goes_left
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Nodes = npt.NDArray[np.int32]
+from models.trees.node_table import LEFT, NodeTable, descend_together, feature_of, next_node
+from models.trees.tree_table import TreeTable
 
 _PRECISION = 0.25 * RELATIVE_PRECISION
 _SAFE_SIDE = 1e-11
@@ -31,6 +29,7 @@ _SAFE_SIDE = 1e-11
 than they change over `_PRECISION` of a level."""
 _ROUNDS = 128
 """Far more than any bracket needs; a search that ends here gives a rough guess, no wrong level."""
+_LOW, _HIGH, _TRIAL = range(3)
 
 
 class LevelGuesser:
@@ -48,12 +47,15 @@ class LevelGuesser:
         trees: Mapping[int, TreeTable],
         calibration: Mapping[int, tuple[float, float]],
     ) -> None:
-        self._schema = schema
+        self._horizons = schema.horizons
         self._calibration = calibration
-        self._forest = _Forest.of([trees[hours] for hours in schema.horizons])
-        self._prior = np.array(
-            schema.prior_columns() or (-1,) * len(schema.horizons), dtype=np.int64
-        )
+        columns = column_plan(schema.features).of_equity
+        slot = np.full(len(schema.features), -1, dtype=np.int64)
+        slot[columns.place] = np.arange(len(columns.place))
+        table = NodeTable.of([trees[hours] for hours in schema.horizons])
+        prior = schema.prior_columns() or (-1,) * len(schema.horizons)
+        self._model = _Model(table, np.array(prior, dtype=np.int64), columns, slot)
+        self._last_targets: tuple[tuple[tuple[int, float], ...], _Targets | None] = (), None
 
     def levels(
         self, aggregates: Floats, columns: Floats, upper: Floats, p_star: Mapping[int, float]
@@ -83,30 +85,23 @@ class LevelGuesser:
         a nonlinear function without using derivatives"; Futamura (1971), "Partial evaluation of
         computation process".
         """
-        targets = sorted(p_star)
-        ensembles = [self._schema.horizons.index(hours) for hours in targets]
-        limits = self._limits([p_star[hours] for hours in targets])
-        n, k = len(upper), len(targets)
-
-        def search(account: Ints, target: Ints, ensemble: Ints) -> Floats:
-            items = _Items(account, ensemble, limits[target, ensemble], upper[account])
-            accounts = _Accounts(aggregates, columns, self._schema.features)
-            return _Search(items, accounts, self._prior, self._forest).run()
-
-        level = search(np.repeat(np.arange(n), k), np.tile(np.arange(k), n), np.tile(ensembles, n))
-        level = level.reshape(n, k)
-        # p never falls from one horizon to the next: an earlier one must meet the limit as well.
-        pairs = [
-            _earlier(level, ensembles, limits, t, e) for t in range(k) for e in range(ensembles[t])
-        ]
-        if pairs:
-            account, target, ensemble = np.concatenate(pairs, axis=1)
-            np.maximum.at(level, (account, target), search(account, target, ensemble))
+        targets = self._targets(tuple(sorted(p_star.items())))
+        level = np.empty((len(upper), len(p_star)))
+        _guess_levels(aggregates, columns, upper, targets, self._model, level)
         return level
+
+    def _targets(self, p_star: tuple[tuple[int, float], ...]) -> _Targets:
+        """The targets of a rule set; those of the last call are kept."""
+        key, targets = self._last_targets
+        if key != p_star or targets is None:
+            ensembles = [self._horizons.index(hours) for hours, _ in p_star]
+            targets = _Targets.of(ensembles, self._limits([limit for _, limit in p_star]))
+            self._last_targets = p_star, targets
+        return targets
 
     def _limits(self, tolerated: Sequence[float]) -> Floats:
         """Highest raw score of each ensemble at which each probability is met, shape (K, H)."""
-        slope, intercept = np.array([self._calibration[h] for h in self._schema.horizons]).T
+        slope, intercept = np.array([self._calibration[h] for h in self._horizons]).T
         p = np.array(tolerated)[:, None]
         with np.errstate(divide="ignore"):  # 0 and 1 are infinite log odds
             odds = np.log(p) - np.log1p(-p)
@@ -114,235 +109,286 @@ class LevelGuesser:
         return limits
 
 
-def _earlier(
-    level: Floats, ensembles: Sequence[int], limits: Floats, target: int, other: int
-) -> Ints:
-    """Accounts that may need more for a target because of an earlier ensemble.
+class _Targets(NamedTuple):
+    """K targets of a model of H ensembles.
 
-    Three rows: account, target, ensemble. None where the earlier one is itself a target, at a
-    limit no looser, and needs no more.
-    """
-    open_ = np.ones(len(level), dtype=np.bool_)
-    if other in ensembles and limits[ensembles.index(other), other] <= limits[target, other]:
-        open_ = level[:, ensembles.index(other)] > level[:, target]
-    account = np.flatnonzero(open_)
-    return np.stack([account, np.full_like(account, target), np.full_like(account, other)])
+    p never falls from one horizon to the next: the ensembles before a target's own must meet its
+    limit as well.
 
-
-class _Forest(NamedTuple):
-    """The trees of all horizons, one after the other.
-
-    ``trees.tree_start[first[e]:first[e + 1]]`` are the roots of ensemble e.
+    Attributes
+    ----------
+    ensemble:
+        Of each target, shape (K,).
+    limit:
+        Highest raw score of each ensemble for each target, shape (K, H).
+    stricter:
+        The target of an ensemble whose limit is no looser than that for a later target, shape
+        (K, H): where that target needs no more, the ensemble needs no search for the later one.
+        −1 where there is none.
     """
 
-    first: Ints
-    trees: TreeArrays
-
-    @classmethod
-    def of(cls, tables: Sequence[TreeTable]) -> _Forest:
-        nodes = np.cumsum([0, *(len(table.feature) for table in tables)])
-        pairs = list(zip(tables, nodes.tolist(), strict=False))
-
-        def shifted(name: str) -> Nodes:
-            return np.concatenate([getattr(t, name) + at for t, at in pairs]).astype(np.int32)
-
-        trees = TreeArrays(
-            tree_start=np.concatenate([t.tree_start[:-1] + at for t, at in pairs]),
-            feature=np.concatenate([table.feature for table in tables]),
-            threshold=np.concatenate([table.threshold for table in tables]),
-            left=shifted("left"),
-            right=shifted("right"),
-            default_left=np.concatenate([table.default_left for table in tables]),
-            value=np.concatenate([table.value for table in tables]),
-        )
-        return cls(np.cumsum([0, *(table.n_trees for table in tables)]), trees)
-
-    @property
-    def widest(self) -> int:
-        """Trees of the largest ensemble."""
-        return int(np.diff(self.first).max(initial=0))
-
-
-class _Items(NamedTuple):
-    """What is searched: each item is the level of one account at one horizon, shape (I,) each.
-
-    Row of the account, ensemble, highest score in log odds, and highest level.
-    """
-
-    account: Ints
     ensemble: Ints
     limit: Floats
-    upper: Floats
+    stricter: Ints
+
+    @classmethod
+    def of(cls, ensembles: Sequence[int], limit: Floats) -> _Targets:
+        stricter = np.full(limit.shape, -1, dtype=np.int64)
+        for own, ensemble in enumerate(ensembles):
+            no_looser = limit[own, ensemble] <= limit[:, ensemble]
+            stricter[no_looser, ensemble] = own
+        return cls(np.array(ensembles, dtype=np.int64), limit, stricter)
 
 
-class _Accounts(NamedTuple):
-    """Aggregates (N, M) and model columns (N, F) of the accounts, and the columns' names."""
+class _Model(NamedTuple):
+    """The trees of H ensembles, the place of each one's prior among the F columns (−1: none), the
+    columns that move with the headroom, and the slot of each column among them, (F,), else −1."""
+
+    table: NodeTable
+    prior: Ints
+    columns: Columns
+    slot: Ints
+
+
+class _Rows(NamedTuple):
+    """Three rows of one account: at the ends of its bracket and at a trial between them.
+
+    Attributes
+    ----------
+    aggregates, features:
+        Of the account at any headroom, shapes (M,) and (F,).
+    level:
+        Headroom of each row, shape (3,).
+    value, known:
+        Columns that move with the headroom, and whether each has been computed, shape (3, C).
+    """
 
     aggregates: Floats
-    columns: Floats
-    names: Sequence[str]
-
-    def at_level(self, account: Ints, level: Floats) -> Floats:
-        """Model columns of some accounts at other headrooms."""
-        rows = self.columns[account]
-        set_headroom(self.aggregates[account], rows, self.names, level)
-        return rows
-
-
-class _Brackets(NamedTuple):
-    """Ends of each item's bracket as model rows, and how far the trees are settled between them.
-
-    ``node[i, :open_trees[i]]`` are the nodes that every row of item i's bracket passes in the trees
-    where its ends still part, and ``settled[i]`` is the sum over all other trees.
-    """
-
-    low_rows: Floats
-    high_rows: Floats
-    node: Nodes
-    open_trees: Ints
-    settled: Floats
-
-
-class _Progress(NamedTuple):
-    """State of Chandrupatla's method for each item.
-
-    `points`, shape (I, 6): level and excess of the newest point, of the other end of the bracket
-    and of the point before. `part`, shape (I,): where in the bracket the next point lies. `guess`.
-    """
-
-    points: Floats
-    part: Floats
-    guess: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """One root an item; all items take their steps together."""
-
-    items: _Items
-    accounts: _Accounts
-    prior: Ints
-    forest: _Forest
-
-    def run(self) -> Floats:
-        """The guess of each item, shape (I,)."""
-        upper, account = self.items.upper, self.items.account
-        n = len(account)
-        every = np.arange(n)
-        brackets = _Brackets(
-            low_rows=self.accounts.at_level(account, np.zeros(n)),
-            high_rows=self.accounts.at_level(account, upper),
-            node=np.empty((n, self.forest.widest), dtype=np.int32),
-            open_trees=np.full(n, -1, dtype=np.int64),
-            settled=np.zeros(n),
-        )
-        at_upper = self._excess(every, brackets.high_rows, brackets)
-        at_zero = self._excess(every, brackets.low_rows, brackets)
-        guess = np.where(at_zero <= 0.0, 0.0, upper)
-        guess[np.isnan(at_upper) | np.isnan(at_zero)] = np.nan
-        open_ = np.flatnonzero((at_zero > 0.0) & (at_upper <= 0.0))
-        points = np.stack([upper, at_upper, np.zeros(n), at_zero, upper, at_upper], axis=1)
-        progress = _Progress(points, np.full(n, 0.5), guess)
-        for _ in range(_ROUNDS):
-            if not len(open_):
-                break
-            newest = points[open_, 0]
-            level = newest + progress.part[open_] * (points[open_, 2] - newest)
-            rows = self.accounts.at_level(account[open_], level)
-            trial = _Trial(level, self._excess(open_, rows, brackets), rows)
-            open_ = open_[_step(open_, trial, upper, progress, brackets)]
-        return guess
-
-    def _excess(self, items: Ints, rows: Floats, brackets: _Brackets) -> Floats:
-        """Score less limit of items at rows within their brackets."""
-        out = np.empty(len(items))
-        _scores(items, rows, self.items.ensemble, self.prior, self.forest, brackets, out)
-        return out - self.items.limit[items]
-
-
-class _Trial(NamedTuple):
-    """New points of some items: level, excess and model row."""
-
+    features: Floats
     level: Floats
-    excess: Floats
+    value: Floats
+    known: Bools
+
+
+class _Start(NamedTuple):
+    """Where the searches of one account begin, made once for each ensemble.
+
+    Attributes
+    ----------
+    rows:
+        Columns of the account at headroom 0 and at the highest level, shape (2, F).
+    score:
+        Raw score of each ensemble at both, shape (H, 2).
+    settled:
+        Sum over the trees in which both share a leaf, shape (H,).
+    open_count, node:
+        How many the other trees are, −1 of an ensemble that has not been begun, shape (H,), and
+        the nodes where the two part in them, shape (H, widest).
+    """
+
     rows: Floats
+    score: Floats
+    settled: Floats
+    open_count: Ints
+    node: Ints
+
+
+class _WorkSpace(NamedTuple):
+    """Room for an index of every tree of an ensemble, twice, shape (widest,) each."""
+
+    node: Ints
+    active: Ints
 
 
 @njit(cache=True, error_model="numpy")
-def _scores(items, rows, ensemble, prior, forest, brackets, out):  # type: ignore[no-untyped-def]
-    """Raw score of items at `rows`; settles the trees that no longer part the ends of a bracket.
+def _guess_levels(aggregates, features, upper, targets, model, out):  # type: ignore[no-untyped-def]
+    ensembles, widest = len(model.prior), model.table.widest
+    moving, width = len(model.columns.place), features.shape[1]
+    level, value = np.empty(3), np.empty((3, moving))
+    known = np.empty((3, moving), dtype=np.bool_)
+    start = _Start(
+        np.empty((2, width)),
+        np.empty((ensembles, 2)),
+        np.empty(ensembles),
+        np.empty(ensembles, dtype=np.int64),
+        np.empty((ensembles, widest), dtype=np.int64),
+    )
+    space = _WorkSpace(np.empty(widest, dtype=np.int64), np.empty(widest, dtype=np.int64))
+    alone = np.empty(len(targets.ensemble))
+    for n in range(len(upper)):
+        rows = _Rows(aggregates[n], features[n], level, value, known)
+        start.open_count[:] = -1
+        for f in range(width):
+            start.rows[0, f] = start.rows[1, f] = features[n, f]
+        for c in range(moving):
+            place = model.columns.place[c]
+            start.rows[0, place] = column_value(model.columns, c, aggregates[n], 0.0)
+            start.rows[1, place] = column_value(model.columns, c, aggregates[n], upper[n])
+        for t in range(len(targets.ensemble)):
+            e = targets.ensemble[t]
+            alone[t] = _root(model, e, targets.limit[t, e], upper[n], rows, start, space)
+        for t in range(len(targets.ensemble)):
+            highest = alone[t]
+            for e in range(targets.ensemble[t]):
+                own = targets.stricter[t, e]
+                if own >= 0 and not alone[own] > alone[t]:
+                    continue
+                other = _root(model, e, targets.limit[t, e], upper[n], rows, start, space)
+                if other > highest or np.isnan(other):
+                    highest = other
+            out[n, t] = highest
 
-    Every feature that moves with the level is monotone in it, so where both ends of a bracket go
-    the same way all its rows go.
+
+@lean_kernel
+def _begin(model, e, start, space):  # type: ignore[no-untyped-def]
+    """Score an ensemble at both ends and find the trees that part them."""
+    number, links = model.table.number, model.table.links
+    first, last = model.table.first[e], model.table.first[e + 1]
+    at, active = space.node[: last - first], space.active
+    for t in range(last - first):
+        at[t] = model.table.root[first + t]
+    descend_together(number, links, start.rows[0], start.rows[1], at, active)
+    settled, count = 0.0, 0
+    for t in range(last - first):
+        if links[at[t], LEFT] == at[t]:
+            settled += number[at[t], 0]
+        else:
+            start.node[e, count] = at[t]
+            count += 1
+    start.settled[e], start.open_count[e] = settled, count
+    for end in range(2):
+        at = space.node[:count]
+        for t in range(count):
+            at[t] = start.node[e, t]
+        descend_together(number, links, start.rows[end], start.rows[end], at, active)
+        total = 0.0
+        for t in range(count):
+            total += number[at[t], 0]
+        score = total + settled
+        if model.prior[e] >= 0:
+            score += start.rows[end, model.prior[e]]
+        start.score[e, end] = score
+
+
+@lean_kernel
+def _root(model, ensemble, limit, upper, rows, start, space):  # type: ignore[no-untyped-def]
+    """Smallest level in [0, upper] at which the score of an ensemble is within its limit.
+
+    `upper` where there is none, NaN where the score is NaN. By Chandrupatla's method.
     """
-    trees, node, count = forest.trees, brackets.node, brackets.open_trees
-    for j in range(len(items)):
-        i = items[j]
-        e = ensemble[i]
-        if count[i] < 0:  # not begun: at the roots
-            count[i] = forest.first[e + 1] - forest.first[e]
-            node[i, : count[i]] = trees.tree_start[forest.first[e] : forest.first[e + 1]]
-        low, high, row = brackets.low_rows[i], brackets.high_rows[i], rows[j]
-        total, open_ = 0.0, 0
-        for t in range(count[i]):
-            at = node[i, t]
-            while trees.feature[at] >= 0:
-                f = trees.feature[at]
-                left = goes_left(trees, at, low[f])
-                if left != goes_left(trees, at, high[f]):
-                    break
-                at = trees.left[at] if left else trees.right[at]
-            if trees.feature[at] < 0:
-                brackets.settled[i] += trees.value[at]
-                continue
-            node[i, open_] = at
-            open_ += 1
-            while trees.feature[at] >= 0:
-                left = goes_left(trees, at, row[trees.feature[at]])
-                at = trees.left[at] if left else trees.right[at]
-            total += trees.value[at]
-        count[i] = open_
-        out[j] = total + brackets.settled[i]
-        if prior[e] >= 0:
-            out[j] += row[prior[e]]
-
-
-@njit(cache=True, error_model="numpy")
-def _step(items, trial, upper, progress, brackets):  # type: ignore[no-untyped-def]
-    """One step of Chandrupatla's method for each item: add its new point, choose the next one.
-
-    Returns which items are still open.
-    """
-    going = np.ones(len(items), dtype=np.bool_)
-    points, guess = progress.points, progress.guess
-    for j in range(len(items)):
-        i = items[j]
-        x, f = trial.level[j], trial.excess[j]
+    if start.open_count[ensemble] < 0:
+        _begin(model, ensemble, start, space)
+    f1, f2 = start.score[ensemble, 1] - limit, start.score[ensemble, 0] - limit
+    if np.isnan(f1) or np.isnan(f2):
+        return np.nan
+    if f2 <= 0.0:
+        return 0.0
+    guess = upper
+    if not f1 <= 0.0:
+        return guess
+    low, high, trial = _LOW, _HIGH, _TRIAL
+    rows.known[:] = False
+    rows.level[low], rows.level[high] = 0.0, upper
+    count, settled = start.open_count[ensemble], start.settled[ensemble]
+    for t in range(count):
+        space.node[t] = start.node[ensemble, t]
+    # Level and excess of the newest point, of the other end of the bracket, of the one before.
+    x1, x2, x3, f3 = upper, 0.0, upper, f1
+    part = 0.5
+    for _ in range(_ROUNDS):
+        x = x1 + part * (x2 - x1)
+        rows.level[trial] = x
+        rows.known[trial] = False
+        count, settled, score = _score(
+            model, ensemble, rows, space, count, settled, (low, high, trial)
+        )
+        f = score - limit
         if np.isnan(f):
-            guess[i] = np.nan
-            going[j] = False
-            continue
-        x1, f1, x2, f2 = points[i, 0], points[i, 1], points[i, 2], points[i, 3]
+            return np.nan
         if (f > 0.0) == (f1 > 0.0):
             x3, f3 = x1, f1
         else:
             x3, f3, x2, f2 = x2, f2, x1, f1
         x1, f1 = x, f
-        points[i, 0], points[i, 1], points[i, 2], points[i, 3] = x1, f1, x2, f2
-        points[i, 4], points[i, 5] = x3, f3
         if f > 0.0:
-            brackets.low_rows[i] = trial.rows[j]
+            low, trial = trial, low
         else:
-            brackets.high_rows[i] = trial.rows[j]
-            guess[i] = x
-        least = 0.5 * _PRECISION * upper[i] / abs(x2 - x1)
+            high, trial = trial, high
+            guess = x
+        least = 0.5 * _PRECISION * upper / abs(x2 - x1)
         if not least < 0.5:
-            going[j] = False
-            continue
+            break
         xi, phi = (x1 - x2) / (x3 - x2), (f1 - f2) / (f3 - f2)
-        t = 0.5
+        share = 0.5
         if phi * phi < xi and (1.0 - phi) * (1.0 - phi) < 1.0 - xi:
-            t = f1 / (f2 - f1) * f3 / (f2 - f3)
-            t += (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (f3 - f2)
-        progress.part[i] = min(max(t, least), 1.0 - least)
-    return going
+            share = f1 / (f2 - f1) * f3 / (f2 - f3)
+            share += (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (f3 - f2)
+        part = min(max(share, least), 1.0 - least)
+    return guess
+
+
+@lean_kernel
+def _score(model, ensemble, rows, space, count, settled, places):  # type: ignore[no-untyped-def]
+    """Raw score at a trial between the ends of a bracket, at the rows of these `places`.
+
+    The first `count` nodes in the space are those that every row of the bracket passes in the trees
+    where its ends may part; `settled` is the sum over all other trees. Trees that no longer part
+    the ends are settled: every feature that moves with the level is monotone in it, so where both
+    ends of a bracket go the same way all its rows go. Returns the new count and sum, and the score.
+    """
+    low, high, trial = places
+    number, links = model.table.number, model.table.links
+    slot, node = model.slot, space.node
+    features, value, known = rows.features, rows.value, rows.known
+    total, still_open = 0.0, 0
+    for t in range(count):
+        at = node[t]
+        parted = False
+        while links[at, LEFT] != at:
+            f = feature_of(links, at)
+            c = slot[f]
+            if c < 0:
+                at = next_node(number, links, at, features[f])
+                continue
+            if not known[low, c]:
+                _compute(model.columns, rows, low, c)
+            if not known[high, c]:
+                _compute(model.columns, rows, high, c)
+            following = next_node(number, links, at, value[low, c])
+            if following != next_node(number, links, at, value[high, c]):
+                parted = True
+                break
+            at = following
+        if not parted:
+            settled += number[at, 0]
+            continue
+        node[still_open] = at
+        still_open += 1
+        while links[at, LEFT] != at:
+            f = feature_of(links, at)
+            c = slot[f]
+            if c < 0:
+                at = next_node(number, links, at, features[f])
+            else:
+                if not known[trial, c]:
+                    _compute(model.columns, rows, trial, c)
+                at = next_node(number, links, at, value[trial, c])
+        total += number[at, 0]
+    score = total + settled
+    f = model.prior[ensemble]
+    if f >= 0:
+        c = slot[f]
+        if c < 0:
+            score += features[f]
+        else:
+            if not known[trial, c]:
+                _compute(model.columns, rows, trial, c)
+            score += value[trial, c]
+    return still_open, settled, score
+
+
+@lean_kernel
+def _compute(columns, rows, row, c):  # type: ignore[no-untyped-def]
+    """Compute a column that moves with the headroom, of one row."""
+    rows.value[row, c] = column_value(columns, c, rows.aggregates, rows.level[row])
+    rows.known[row, c] = True

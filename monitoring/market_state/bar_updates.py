@@ -47,7 +47,9 @@ _TOO_OLD = (
     "bar files and start from them"
 )
 _WAS_LATE = "late when it was recorded: what was known stays"
-_REPLACED = "replaced by a later one of the same request"
+REPLACED = "replaced by a later one of the same request"
+"""Detail of a bar that a later one replaced before its step counted."""
+
 _CORRECTION = "counts from the next step on; earlier decisions stay"
 _SUSPECT = (
     "the close is beyond the band of the outlier filter: recorded, and missing until a quoted mark "
@@ -384,12 +386,13 @@ class StepBuilder:
 
         A bar of a step that counts is filtered first; a bar of a waiting step is only replaced.
         """
-        self._count_if_enough(open_)
+        if self._pending[open_, column][0] not in self._counting.replaced:
+            self._count_if_enough(open_)
         if open_ == self.newest:
             self._flush()
         elif not self._behind(open_):
             i, status = self._pending.pop((open_, column))
-            self._set_result(i, status, _REPLACED)
+            self._set_result(i, status, REPLACED)
 
     def _count_if_enough(self, open_: int) -> None:
         step = self._waiting.get(open_)

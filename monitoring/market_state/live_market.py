@@ -15,14 +15,17 @@ later one (`monitoring.market_state.exogenous`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from features.state.market_state import MarketFeatures, MarketState
 from features.state.snapshot import MarketSnapshot
-from ledger.records import Entry
+from ledger.canonical import canonical_bytes, read_canonical
+from ledger.following import ChainHead
+from ledger.records import Entry, Record
 from ledger.store import Ledger
 from market.bars.outlier_filter import OutlierFilter, new_state
 from market.bars.panel import BarPanel
@@ -43,8 +46,12 @@ from monitoring.market_state.steps import Checkpoint, Counting, Step, StepRule
 from monitoring.quotes.messages import QuotesResponse
 from monitoring.quotes.quote_updates import apply_quotes
 from monitoring.recovery.recovery import (
+    QUOTE_BOARD,
     SAVED_EVERY,
     RecoveryInputs,
+    apply_record,
+    first_misfits,
+    market_chain,
     quote_checks,
     replay_market_records,
     saved_board,
@@ -55,6 +62,9 @@ _NAMED_SYMBOLS = 5
 
 class LiveMarket:
     """A market that bars and quotes update. Safe to use from several threads.
+
+    What is posted is decided on by the market as it stands and becomes an entry; then the market
+    moves as everyone moves that reads the entry from the ledger (`recovery.apply_record`).
 
     Parameters
     ----------
@@ -74,6 +84,11 @@ class LiveMarket:
         When a step counts.
     recorded:
         Open and column of the bars that the history has as the ledger records them.
+
+    Attributes
+    ----------
+    history_head:
+        Head of the market chain before the history was read; None: as of `recover`.
 
     Raises
     ------
@@ -101,6 +116,7 @@ class LiveMarket:
                 f"{newest}; got marks of shape {mark.shape} and features at {at}"
             )
         self._unsaved, self._recorded = 0, recorded
+        self.history_head: ChainHead | None = None
         initial = new_state(len(symbols))
         begin = initial if filter_state is None else filter_state.copy()
         if begin.shape != initial.shape:
@@ -146,6 +162,7 @@ class LiveMarket:
         final: bool = False,
         correction: Correction | None = None,
         record: Callable[[Entry], object] | None = None,
+        answered: Callable[[BarsResponse], object] | None = None,
     ) -> BarsResponse:
         """Apply bars of any steps in any order; each step is computed once.
 
@@ -166,6 +183,8 @@ class LiveMarket:
             Given where bars that are late are corrections: they count from the next step on.
         record:
             Called once with what is new, before the market moves: if it raises, nothing moved.
+        answered:
+            Called with what will be returned, before `record`.
 
         Returns
         -------
@@ -174,7 +193,7 @@ class LiveMarket:
         with self._lock:
             ahead = MAX_AHEAD_DAYS_UNCLOCKED if now is None else MAX_AHEAD_DAYS
             checks = BarChecks(self._state.interval, self._columns, ahead)
-            state, posted = apply_bars(
+            _, posted = apply_bars(
                 self._state,
                 interval,
                 bars,
@@ -183,9 +202,10 @@ class LiveMarket:
                 Counting(self._rule, now, final),
                 correction=correction,
             )
-            if posted.entry is not None and record is not None:
-                record(posted.entry)
-            self._state = state
+            if answered is not None:
+                answered(posted.response)
+            if posted.entry is not None:
+                self._move([posted.entry], (), record and (lambda entries: record(*entries)))
         return posted.response
 
     def count_due(self, now: int, record: Callable[[Entry], object] | None = None) -> None:
@@ -199,17 +219,20 @@ class LiveMarket:
             As in `post`.
         """
         counting = Counting(self._rule, now)
-        if counting.due(self._state.waiting) is None:
-            return
         with self._lock:
+            if counting.due(self._state.waiting) is None:
+                return
             interval = self._state.interval
             checks = BarChecks(interval, self._columns, MAX_AHEAD_DAYS)
-            state, posted = apply_bars(
+            _, posted = apply_bars(
                 self._state, interval.name, (), checks, self._outlier_filter, counting
             )
-            if posted.entry is not None and record is not None:
-                record(posted.entry)
-            self._state = state
+            if posted.entry is not None:
+                self._move([posted.entry], (), record and (lambda entries: record(*entries)))
+
+    def is_due(self, now: int) -> bool:
+        """Whether the grace of a waiting step is over."""
+        return Counting(self._rule, now).due(self._state.waiting) is not None
 
     def waiting_reason(self, now: int | None) -> str | None:
         """Which steps wait for which symbols; None where none does.
@@ -238,6 +261,7 @@ class LiveMarket:
         cash_assets: Collection[str] = (),
         now: int | None = None,
         record: Callable[[Sequence[Entry]], object] | None = None,
+        answered: Callable[[QuotesResponse], object] | None = None,
     ) -> QuotesResponse:
         """Apply quotes in their order; each field goes by its own time.
 
@@ -252,6 +276,8 @@ class LiveMarket:
             clock, and none may be more than a day ahead of the newest bar.
         record:
             Called once with what is new, before the market moves: if it raises, nothing moved.
+        answered:
+            As in `post`.
 
         Returns
         -------
@@ -265,15 +291,74 @@ class LiveMarket:
         with self._lock:
             checks = quote_checks(self._state, self._columns, cash_assets, now)
             state, posted = apply_quotes(self._state, quotes, checks, self._outlier_filter)
-            entries = [] if posted.entry is None else [posted.entry]
-            unsaved = self._unsaved + posted.count
-            if entries and unsaved >= max(SAVED_EVERY, 4 * len(state.quotes.histories)):
-                entries.append(saved_board(state))
-                unsaved = 0
-            if entries and record is not None:
-                record(entries)
-            self._state, self._unsaved = state, unsaved
+            if answered is not None:
+                answered(posted.response)
+            if posted.entry is not None:
+                entries = [posted.entry]
+                unsaved = self._unsaved + posted.count
+                if unsaved >= max(SAVED_EVERY, 4 * len(state.quotes.histories)):
+                    entries.append(saved_board(state, checks.received))
+                self._move(entries, cash_assets, record)
         return posted.response
+
+    def _move(
+        self,
+        entries: Sequence[Entry],
+        cash_assets: Collection[str],
+        record: Callable[[Sequence[Entry]], object] | None,
+    ) -> None:
+        """Record entries, then apply them to the market as every follower does."""
+        before = self._state, self._unsaved
+        after = before
+        for entry in entries:
+            payload = read_canonical(canonical_bytes(entry.payload))
+            after = self._after(after, entry.kind, payload, cash_assets)
+        if record is not None:
+            record(entries)
+        self._state, self._unsaved = after
+
+    def follow(self, record: Record, cash_assets: Collection[str] = ()) -> None:
+        """Apply a record of the market chain that another process appended.
+
+        Parameters
+        ----------
+        record:
+            The next one after those that this market holds.
+        cash_assets:
+            As in `post_quotes`.
+
+        Raises
+        ------
+        DataError
+            It holds something else, or what counted by it does not fit this market, which started
+            from another history or configuration.
+        """
+        with self._lock:
+            before = self._state, self._unsaved
+            self._state, self._unsaved = self._after(
+                before, record.kind, record.payload, cash_assets
+            )
+
+    def _after(
+        self,
+        before: tuple[LiveMarketState, int],
+        kind: str,
+        payload: Mapping[str, Any],
+        cash_assets: Collection[str],
+    ) -> tuple[LiveMarketState, int]:
+        """The market and the number of quotes since the saved board after a record."""
+        state, unsaved = before
+        applied = apply_record(state, kind, payload, self._inputs(cash_assets))
+        if applied.misfits:
+            raise DataError(
+                f"what counted by a record of {kind} does not fit this market "
+                f"({first_misfits(applied.misfits)}): it started from another history or "
+                "configuration than the process that recorded it; start it again from the same"
+            )
+        return applied.state, 0 if kind == QUOTE_BOARD else unsaved + applied.quotes
+
+    def _inputs(self, cash_assets: Collection[str]) -> RecoveryInputs:
+        return RecoveryInputs(self._columns, self._outlier_filter, cash_assets, self._recorded)
 
     def open_step(self, bars: BarPanel, mark: Floats) -> None:
         """Add the newest step of a history: it stays open, and its bars can still be replaced.
@@ -300,7 +385,11 @@ class LiveMarket:
             self._state = replace(state, received_bars={**state.received_bars, open_: step.bars})
 
     def recover(
-        self, ledger: Ledger, cash_assets: Collection[str] = (), now: int | None = None
+        self,
+        ledger: Ledger,
+        cash_assets: Collection[str] = (),
+        now: int | None = None,
+        until: ChainHead | None = None,
     ) -> int:
         """Apply the recorded bars that are not older than the newest step, and the recorded quotes.
 
@@ -312,6 +401,8 @@ class LiveMarket:
             Assets of the rule set that count as cash.
         now:
             Wall clock, nanoseconds; None: the bars are the clock.
+        until:
+            Records of the market chain after this one are left out; None: its head now.
 
         Returns
         -------
@@ -325,10 +416,9 @@ class LiveMarket:
             A record holds no bars or quotes.
         """
         with self._lock:
-            inputs = RecoveryInputs(
-                self._columns, self._outlier_filter, cash_assets, self._recorded
-            )
-            recovered = replay_market_records(self._state, ledger, inputs, now)
+            inputs = self._inputs(cash_assets)
+            head = market_chain(ledger).head() if until is None else until
+            recovered = replay_market_records(self._state, ledger, inputs, now, head)
             self._state, self._unsaved = recovered.state, recovered.unsaved
         return recovered.bars
 

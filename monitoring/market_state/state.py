@@ -18,8 +18,9 @@ from features.state.snapshot import MarketSnapshot
 from market.bars.outlier_filter import MISSED, SIDE, SUSPECT_CLOSE
 from market.bars.panel import CLOSE
 from market.core.arrays import Bools, Floats
-from market.core.clock import DAY, HOUR, Interval, format_time, parse_time
+from market.core.clock import DAY, Interval, format_time, parse_time
 from market.core.errors import DataError
+from market.core.identity_cache import IdentityCache
 from market.quotes.quote_store import SURFACE, QuoteField, QuoteStore, QuoteStoreBuilder
 from monitoring.market_state.steps import AheadMarks, Checkpoint, Step
 from monitoring.quotes.vol_references import surface_level
@@ -28,6 +29,9 @@ Clock = Literal["wall", "market"]
 """Decision time where a request names none: the wall clock, or the newest bar or quote."""
 
 _MAX_AHEAD = DAY
+
+_SNAPSHOTS = 8
+"""Snapshots at a close that are kept: of the market now, and of its last states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class LiveMarketState:
         of the files, and its last columns are reference prices of the bars.
     quotes:
         The quotes in force and those that wait for confirmation.
+    snapshots_at_close:
+        Snapshots at the newest close, passed on from state to state: what `snapshot` starts from.
     """
 
     committed: MarketState
@@ -87,6 +93,9 @@ class LiveMarketState:
     corrections: Mapping[int, Floats] = field(default_factory=dict)
     quote_series: Mapping[int, Floats] = field(default_factory=dict)
     quotes: QuoteStore = field(default_factory=QuoteStore)
+    snapshots_at_close: IdentityCache[MarketSnapshot] = field(
+        default_factory=lambda: IdentityCache(_SNAPSHOTS), repr=False, compare=False
+    )
 
     @property
     def suspect(self) -> Bools:
@@ -233,25 +242,35 @@ class LiveMarketState:
                 f"as_of {format_time(as_of)} is before {format_time(self.newest_close)}, the "
                 "close of the newest bar; leave as_of out or give a later time"
             )
-        mark, filter_state, close, mark_age = self.mark, self.filter_state, self.newest_close, None
         ahead = next((a for a in reversed(self.ahead) if a.close <= as_of), None)
+        # Quotes move on more often than bars: states that differ in them alone share a snapshot.
+        features = self.features
+        at_close = self.snapshots_at_close.get(
+            (features, self.mark, self.filter_state, self.received_bars, ahead, mark_max_age),
+            lambda: self._snapshot_at_close(features, ahead, mark_max_age),
+        )
+        return at_close.at(as_of, self.quotes.board(as_of))
+
+    def _snapshot_at_close(
+        self, features: MarketFeatures, ahead: AheadMarks | None, mark_max_age: int | None
+    ) -> MarketSnapshot:
+        """The market at the newest close, with the marks of the waiting steps up to one of them."""
+        at = int(features.closes[0])
+        mark, filter_state, close, mark_close = self.mark, self.filter_state, at, None
         if ahead is not None:
             mark, filter_state, close = ahead.mark, ahead.filter_state, ahead.close
-            late = (as_of - self.newest_close) / HOUR
-            waited = (as_of - ahead.closes) / HOUR
-            mark_age = np.where(ahead.closes > 0, waited, self.features.age[0] + late)
+            mark_close = ahead.closes
         suspect_mark, suspect_ts = self._suspect_bars(filter_state, close) or (None, None)
         return MarketSnapshot(
-            as_of=as_of,
+            as_of=at,
             interval=self.interval,
-            features=self.features.at(0, as_of),
+            at_close=features.at(0, at),
             mark=mark,
             suspect=filter_state[:, SIDE] != 0.0,
-            quotes=self.quotes.board(as_of),
             suspect_mark=suspect_mark,
             suspect_ts=suspect_ts,
             mark_max_age=mark_max_age,
-            mark_age=mark_age,
+            mark_close=mark_close,
         )
 
 

@@ -192,6 +192,9 @@ class Counting:
         Open of the newest step that counted then; None: no further step did.
     final_until:
         Open of the newest step that was ended then.
+    replaced:
+        Places of the bars that a later one of their request replaced then, before their step
+        counted.
     """
 
     rule: StepRule
@@ -200,6 +203,7 @@ class Counting:
     replayed: bool = False
     until: int | None = None
     final_until: int | None = None
+    replaced: frozenset[int] = frozenset()
 
     def reason(self, open_: int, present: Bools, live: Bools) -> Reason | None:
         """Why a step with these bars counts; None while it waits."""

@@ -97,12 +97,15 @@ class QuoteChecks:
         Time of a quote without one; what expired before it has expired.
     latest:
         Newest time of a quote without a time at which it became known.
+    received:
+        Wall-clock time that is recorded with the quotes; None where no wall clock counts.
     """
 
     columns: Mapping[str, int]
     cash_assets: Collection[str]
     now: int
     latest: int
+    received: int | None = None
 
     def check(self, quote: QuoteUpdate) -> tuple[QuoteField, ...] | str:
         """The fields of the quote, of its instrument and expiry, or why it is rejected."""

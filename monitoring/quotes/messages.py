@@ -10,7 +10,9 @@ from market.sources.http import QuoteIn
 
 MAX_QUOTES = 5_000
 MAX_INSTRUMENTS = 50_000
-"""So many instruments and expiries can be quoted at a time."""
+"""Most instruments and expiries with quotes."""
+
+QuoteStatus = Literal["applied", "duplicate", "late", "suspect", "rejected"]
 
 
 class QuotesRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,7 +30,7 @@ class QuoteResult(Struct, frozen=True, omit_defaults=True):
 
     instrument: str
     ts: str
-    status: Literal["applied", "duplicate", "late", "suspect", "rejected"]
+    status: QuoteStatus
     detail: str | None = None
 
 

@@ -91,11 +91,13 @@ def apply_quotes(
     batch = _QuoteBatch(state, outlier_filter, recorded)
     quotes = [quote._replace(ts=checks.now) if quote.ts is None else quote for quote in quotes]
     results = [batch.add(quote, checks, i) for i, quote in enumerate(quotes)]
-    state = batch.finish(checks.now)
+    after = batch.finish(checks.now)
     results = [batch.final_result(i, result) for i, result in enumerate(results)]
+    new = [i for i, result in enumerate(results) if result.status in _RECORDED]
+    if new:
+        state = after
     newest = state.newest_known
     response = QuotesResponse(results, None if newest is None else format_time(newest))
-    new = [i for i, result in enumerate(results) if result.status in _RECORDED]
     if not new:
         return state, AppliedQuotes(response, None, 0)
     payload = {
@@ -103,6 +105,8 @@ def apply_quotes(
         "results": [msgspec.to_builtins(results[i]) for i in new],
         **FilterRecord(batch.suspects, batch.confirmed).payload(),
     }
+    if checks.received is not None:
+        payload["received"] = checks.received
     return state, AppliedQuotes(response, Entry(QUOTES, payload, as_of=newest), len(new))
 
 

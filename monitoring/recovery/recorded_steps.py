@@ -59,14 +59,15 @@ def rows_known_at(ledger: Ledger, as_of: int) -> RecordedSource:
 def rows_before_the_newest(ledger: Ledger) -> RecordedSource:
     """All recorded rows before the newest step of the files: what a restart puts beside them.
 
-    That step and later ones are followed by `monitoring.recovery.recovery`. A correction that
-    waits for the next step counts at once.
+    The newest step and later ones are applied by `monitoring.recovery.recovery`. A correction that
+    waits for the next step counts at once. Records whose bars all closed before the first row of
+    the files are not read.
     """
 
     def source(symbols: Sequence[str], interval: Interval, grid: Ints) -> RecordedRows | None:
         steps = _Steps(symbols, interval, int(grid[0]))
         last = None
-        for record in ledger.records(BARS):
+        for record in ledger.records(BARS, since_as_of=int(grid[0])):
             last = record
             steps.add(record)
         steps.add_quotes(ledger, last, None, None)

@@ -12,6 +12,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "apscheduler",
         "filelock",
         "jinja2",
+        "joblib",
         "lightgbm",
         "matplotlib",
         "mlflow",
@@ -19,7 +20,9 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "scipy",
         "sklearn",
     ),
+    "jwt": ("jwt",),
     "postgres": ("psycopg",),
+    "otel": ("opentelemetry",),
 }
 """Modules that the code imports from each extra."""
 

@@ -1,4 +1,4 @@
-"""Verbs: drift, schedule, lifecycle, surface."""
+"""Verbs: drift, schedule, lifecycle, surface, warm-up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import typer
 
 from pipelines.cli.extras import require
 from pipelines.cli.options import AccountFiles, ConfigFile, JsonFile
-from pipelines.config.config import DEFAULT_FILE, load_config
+from pipelines.cli.settings import load_config
+from pipelines.config.config import DEFAULT_FILE
 
 DRIFTED = 5
 HISTORY_DIFFERS = 4
@@ -55,7 +56,7 @@ def schedule(
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
-    """Run retraining and drift checks as the configuration says; --once exits 1 if a run failed."""
+    """Run retraining, drift checks and heads on their cron lines; --once exits 1 on a failure."""
     require("training", "schedule")
     from pipelines.reports.report import facts, show, write_json
     from pipelines.scheduler.schedule import Scheduler, next_starts
@@ -122,3 +123,11 @@ def surface(
     report = fit_surfaces(source, use_marks=not prices_only)
     write_json(report, json)
     surface_tables(report)
+
+
+def warm_up(config: ConfigFile = None, json: JsonFile = None) -> None:
+    """Compile the kernels of the endpoint under the configured rules, e.g. in an image."""
+    from pipelines.jobs.warm_up import compile_kernels
+    from pipelines.reports.report import show
+
+    show("warm-up", compile_kernels(load_config(config)), json)

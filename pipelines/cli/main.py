@@ -6,6 +6,7 @@ Every verb imports what it needs when it runs, so that the quick ones stay quick
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 import traceback
@@ -14,14 +15,17 @@ from typing import Annotated
 
 import typer
 
-from market.core.errors import AlteredError, MargincastError
+from market.core.errors import MargincastError
 from market.core.redaction import redact
 from pipelines.cli.extras import missing_module, require
-from pipelines.cli.jobs import drift, lifecycle, schedule, surface
+from pipelines.cli.jobs import drift, lifecycle, schedule, surface, warm_up
+from pipelines.cli.keys import keys_app
+from pipelines.cli.ledger import ledger_app
 from pipelines.cli.margin import explain, liquidation, margin, what_if
 from pipelines.cli.options import AccountFiles, BundlePath, ConfigFile, JsonFile
 from pipelines.cli.rulesets import rulesets_app
-from pipelines.config.config import Config, load_config
+from pipelines.cli.settings import load_config, log_as_json, warn
+from pipelines.config.config import Config
 
 app = typer.Typer(
     name="margincast",
@@ -30,16 +34,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-ledger_app = typer.Typer(help="Audit the ledger.", no_args_is_help=True)
-keys_app = typer.Typer(help="Keys of the endpoint.", no_args_is_help=True)
 app.add_typer(rulesets_app, name="rulesets")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(keys_app, name="keys")
-for verb in (drift, schedule, lifecycle, surface, explain, what_if, liquidation, margin):
+for verb in (drift, schedule, lifecycle, surface, warm_up, explain, what_if, liquidation, margin):
     app.command()(verb)
 
 SAFETY_GATE_FAILED = 3
-NOT_INTACT = 4
 ALL_DEGRADED = 5
 
 
@@ -106,7 +107,7 @@ def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = Non
     report = evaluate_bundle(load_config(config), bundle)
     write_json(report, json)
     for warning in report["warnings"]:
-        typer.echo(f"margincast: warning: {warning}", err=True)
+        warn(f"warning: {warning}")
     bars_line(report["bars"])
     evaluation_tables(report)
 
@@ -130,6 +131,9 @@ def score(
     as_of: Annotated[str, typer.Option("--as-of", help="Decision time, ISO 8601 in UTC.")],
     out: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
     record: Annotated[bool, typer.Option("--record", help="Record the decisions.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Fill the column explain with all parts and reasons.")
+    ] = False,
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
@@ -137,21 +141,37 @@ def score(
     from pipelines.jobs.score import degraded_line, score_book, unusable
     from pipelines.reports.report import bars_line, facts, write_json
 
-    report = score_book(load_config(config), accounts, as_of, out, record=record)
+    report = score_book(load_config(config), accounts, as_of, out, record=record, explain=explain)
     write_json(report, json)
     bars_line(report["bars"])
     shown = {key: value for key, value in report.items() if key != "bars"}
     facts("score", shown | {"errors": f"{len(report['errors'])} account(s), see --json"})
     line = degraded_line(report)
     if line is not None:
-        typer.echo(f"margincast: {line}", err=True)
+        warn(line)
     if unusable(report):
         raise typer.Exit(ALL_DEGRADED)
 
 
 @app.command()
-def serve(config: ConfigFile = None) -> None:
+def serve(
+    config: ConfigFile = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes; default \\[serving] workers.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address; default \\[serving] host.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port; default \\[serving] port.")
+    ] = None,
+) -> None:
     """Run the endpoint."""
+    options = {"workers": workers, "host": host, "port": port}
+    for key, value in options.items():
+        if value is not None:
+            # Checked with the rest of the configuration, and stronger than file and environment.
+            os.environ[f"MARGINCAST__SERVING__{key.upper()}"] = str(value)
     _serve(load_config(config))
 
 
@@ -193,6 +213,9 @@ def promote(
         str | None,
         typer.Option("--override", help="Why it may serve despite a failed safety gate; recorded."),
     ] = None,
+    from_alias: Annotated[
+        bool, typer.Option("--from-alias", help="Adopt what MLflow's alias champion points to.")
+    ] = False,
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
@@ -201,7 +224,7 @@ def promote(
     from pipelines.registry.promotion import promote as job
     from pipelines.reports.report import show
 
-    show("promote", job(load_config(config), bundle, override), json)
+    show("promote", job(load_config(config), bundle, override, from_alias=from_alias), json)
 
 
 @app.command()
@@ -219,6 +242,10 @@ def review(
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the review as one HTML page.")
     ] = None,
+    shadow: Annotated[
+        bool,
+        typer.Option("--shadow", help="Compare champion and challenger on recorded decisions too."),
+    ] = False,
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
@@ -228,117 +255,9 @@ def review(
     from pipelines.reports.report import write_json
     from pipelines.reports.review_report import review_report
 
-    report = job(load_config(config), out)
+    report = job(load_config(config), out, shadow=shadow)
     write_json(report, json)
     review_report(report)
-
-
-@ledger_app.command("verify")
-def ledger_verify(
-    heads: Annotated[Path | None, typer.Option("--heads", help="Heads kept elsewhere.")] = None,
-    config: ConfigFile = None,
-    json: JsonFile = None,
-) -> None:
-    """Walk every chain; exit 4 if it is not intact."""
-    from pipelines.jobs.audit import verify_ledger
-    from pipelines.reports.report import show
-
-    report = verify_ledger(load_config(config), heads)
-    show("ledger verify", report, json)
-    if not report["intact"]:
-        raise typer.Exit(NOT_INTACT)
-
-
-@ledger_app.command("heads")
-def ledger_heads(
-    out: Annotated[Path, typer.Option("--out", help="File to keep outside the ledger.")],
-    config: ConfigFile = None,
-    json: JsonFile = None,
-) -> None:
-    """Write the heads of all chains."""
-    from pipelines.jobs.audit import write_ledger_heads
-    from pipelines.reports.report import show
-
-    show("ledger heads", write_ledger_heads(load_config(config), out), json)
-
-
-@ledger_app.command("replay")
-def ledger_replay(
-    decision: Annotated[str, typer.Argument(help="Id of a decision.")],
-    config: ConfigFile = None,
-    json: JsonFile = None,
-) -> None:
-    """Recompute a decision and compare; exit 4 if it differs and no later ADR explains it."""
-    from pipelines.jobs.audit import replay_decision
-    from pipelines.reports.report import show
-
-    try:
-        report = replay_decision(load_config(config), decision)
-    except AlteredError as error:
-        typer.echo(f"margincast: {redact(str(error))}", err=True)
-        raise typer.Exit(NOT_INTACT) from error
-    show("ledger replay", report, json)
-    if report["verdict"] == "superseded":
-        changes = "; ".join(f"ADR {c['adr']}: {c['title']}" for c in report["superseded_by"])
-        typer.echo(f"margincast: superseded, the record differs as these changes say: {changes}")
-    elsewhere = report["equal_within"] and not report["same_machine"]
-    if report["verdict"] == "different" and not elsewhere:
-        raise typer.Exit(NOT_INTACT)
-
-
-@keys_app.command("add")
-def keys_add(
-    scopes: Annotated[str, typer.Option("--scopes", help="score,market,read,admin")],
-    config: ConfigFile = None,
-    json: JsonFile = None,
-) -> None:
-    """Print a new key, once; the JSON names the key and its scopes, never the secret."""
-    from ledger.keys import Keys
-    from ledger.store import Ledger
-    from pipelines.reports.report import write_json
-
-    names = [name.strip() for name in scopes.split(",") if name.strip()]
-    with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
-        key_id, secret = Keys(ledger).add_key(names)
-    write_json({"key_id": key_id, "scopes": names}, json)
-    typer.echo(secret)
-
-
-@keys_app.command("list")
-def keys_list(config: ConfigFile = None, json: JsonFile = None) -> None:
-    """List the keys, never their secrets."""
-    from ledger.keys import Keys
-    from ledger.store import Ledger
-    from market.core.clock import format_time
-    from pipelines.reports.report import show
-
-    with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
-        keys = Keys(ledger).list_keys()
-    listed = {
-        key.key_id: {
-            "scopes": list(key.scopes),
-            "created_at": format_time(key.created_at),
-            "revoked_at": format_time(key.revoked_at) if key.revoked_at is not None else None,
-        }
-        for key in keys
-    }
-    show("keys", listed, json)
-
-
-@keys_app.command("revoke")
-def keys_revoke(
-    key_id: Annotated[str, typer.Argument(help="Id of the key.")],
-    config: ConfigFile = None,
-    json: JsonFile = None,
-) -> None:
-    """Revoke a key."""
-    from ledger.keys import Keys
-    from ledger.store import Ledger
-    from pipelines.reports.report import write_json
-
-    with Ledger(load_config(config).ledger.url, chain="keys") as ledger:
-        Keys(ledger).revoke(key_id)
-    write_json({"key_id": key_id, "revoked": True}, json)
 
 
 def main() -> None:
@@ -346,14 +265,15 @@ def main() -> None:
 
     Tracebacks, of unexpected errors or with ``--debug``, are free of credentials.
     """
-    # Threads that spin while waiting slow training down four times beside any other job.
+    # Threads that spin while waiting make training four times slower if another job runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except Exception as error:  # noqa: BLE001  the outermost handler: print, and exit code 1
         line = None if os.environ.get("MARGINCAST_DEBUG") else _error_line(error)
-        text = traceback.format_exc() if line is None else f"margincast: {line}\n"
-        sys.stderr.write(redact(text))
+        if line is None or not log_as_json(line, logging.ERROR):
+            text = traceback.format_exc() if line is None else f"margincast: {line}\n"
+            sys.stderr.write(redact(text))
         sys.exit(1)
 
 
@@ -363,6 +283,8 @@ def _error_line(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, ModuleNotFoundError):
         return missing_module(error)
+    if isinstance(error, RecursionError):
+        return "an input is nested too deeply to be read; give a plain one"
     if isinstance(error, OSError) and error.filename is not None:
         names = " and ".join(
             repr(str(name)) for name in (error.filename, error.filename2) if name is not None

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.cli.options import Cases, ConfigFile, JsonFile, Results
-from pipelines.config.config import load_config
+from pipelines.cli.settings import load_config, warn
 
 CASE_FAILED = 2
 
@@ -68,5 +68,5 @@ def _run_all(
     failed = run_cases(cases, out, run)
     write_json({"failed": failed, "out": str(out)}, json)
     if failed:
-        typer.echo(f"margincast: {failed} case(s) failed; see the error lines in {out}", err=True)
+        warn(f"{failed} case(s) failed; see the error lines in {out}")
         raise typer.Exit(CASE_FAILED)

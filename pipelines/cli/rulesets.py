@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.cli.options import ConfigFile, JsonFile
-from pipelines.config.config import load_config
+from pipelines.cli.settings import load_config
 
 rulesets_app = typer.Typer(help="Rule sets: presets and dated versions.", no_args_is_help=True)
 

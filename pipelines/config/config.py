@@ -25,11 +25,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from market.core.errors import ConfigError
 from market.core.redaction import display_address, display_host, redact
+from pipelines.config.access_section import JwtConfig
 from pipelines.config.job_sections import DriftConfig, NotifyConfig, ScheduleConfig
+from pipelines.config.ledger_section import LedgerConfig
 from pipelines.config.sections import (
     AccountsConfig,
     BarsConfig,
-    LedgerConfig,
     MarketConfig,
     ReviewConfig,
     RulesConfig,
@@ -38,8 +39,14 @@ from pipelines.config.sections import (
     TrackingConfig,
     TrainingConfig,
 )
+from pipelines.config.telemetry_sections import LoggingConfig, TracingConfig
 
 DEFAULT_FILE = Path("margincast.toml")
+
+_MAX_BYTES = 2**20
+_MAX_DEPTH = 16
+_MAX_SHOWN = 200
+"""Longer values are cut where a message shows them."""
 
 _PREFIX = "MARGINCAST__"
 _SQLITE_FILE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:)(.+)")
@@ -95,7 +102,7 @@ class _FileAndEnvironment(PydanticBaseSettingsSource):
             return text
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text  # refused by the check of the field, which names the key
 
 
@@ -116,6 +123,8 @@ class Config(BaseSettings):
     drift: DriftConfig = DriftConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     notify: NotifyConfig = NotifyConfig()
+    logging: LoggingConfig = LoggingConfig()
+    tracing: TracingConfig = TracingConfig()
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
@@ -184,16 +193,41 @@ def _refuse(problems: Iterable[str]) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise ConfigError(
+                f"configuration file {str(file)!r} has over {_MAX_BYTES} bytes; give a TOML file"
+            )
+        tables = tomllib.loads(data.decode())
     except OSError as error:
         raise ConfigError(
             f"configuration file {str(file)!r} cannot be read ({error.strerror}); "
             "give an existing TOML file"
         ) from None
+    except RecursionError:
+        raise ConfigError(
+            f"configuration file {str(file)!r} is nested too deeply; correct it there"
+        ) from None
     except ValueError as error:
         raise ConfigError(
             f"configuration file {str(file)!r} is not TOML ({error}); correct it there"
         ) from None
+    _refuse(_impossible(tables, ()))
+    return tables
+
+
+def _impossible(value: object, location: tuple[str | int, ...]) -> Iterator[str]:
+    """One line for each text with a null character and each table that is nested too deeply."""
+    if isinstance(value, str) and "\0" in value:
+        yield _line(f"{_dotted(location)} holds a null character; leave it out")
+    elif isinstance(value, Mapping | list):
+        if len(location) >= _MAX_DEPTH:
+            yield _line(f"{_dotted(location)} is nested too deeply; no key needs that")
+            return
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, inner in items:
+            yield from _impossible(inner, (*location, key))
 
 
 def _map_paths(config: Config, convert: Callable[[Path], Path]) -> Config:
@@ -228,8 +262,21 @@ def _map_paths(config: Config, convert: Callable[[Path], Path]) -> Config:
         "rules": {"ruleset": name_or_path(config.rules, config.rules.ruleset)},
         "training": {"ruleset": name_or_path(config.training, config.training.ruleset)},
         "tracking": {"uri": address(config.tracking.uri)},
-        "serving": {"bundles": convert(config.serving.bundles)},
-        "ledger": {"url": address(config.ledger.url)},
+        "serving": {
+            "bundles": convert(config.serving.bundles),
+            "tls_cert": optional(config.serving.tls_cert),
+            "tls_key": optional(config.serving.tls_key),
+            "jwt": config.serving.jwt.model_copy(
+                update={
+                    "jwks": optional(config.serving.jwt.jwks),
+                    "public_key": optional(config.serving.jwt.public_key),
+                }
+            ),
+        },
+        "ledger": {
+            "url": address(config.ledger.url),
+            "heads_dir": optional(config.ledger.heads_dir),
+        },
     }
     sections = {
         name: getattr(config, name).model_copy(update=update) for name, update in changes.items()
@@ -274,8 +321,8 @@ def _unknown_key(location: tuple[str | int, ...], value: object) -> str:
     table: type[BaseModel] = Config
     if inner:
         table = type(Config.model_fields[str(section)].default)
-    if len(inner) > 1:
-        table = BarsConfig  # the only table with keys inside a section
+    if len(inner) > 1:  # the only tables with keys inside a section
+        table = JwtConfig if inner[0] == "jwt" else BarsConfig
     key = _dotted(location)
     known = ", ".join(table.model_fields)
     return _line(
@@ -301,6 +348,11 @@ def _dotted(location: tuple[str | int, ...]) -> str:
 
 def _shown(key: str, value: object) -> str:
     """The value of a key, without secrets."""
+    shown = _whole(key, value)
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
+
+
+def _whole(key: str, value: object) -> str:
     section, _, name = key.partition(".")
     if not isinstance(value, str) or not value or section not in _ADDRESSES:
         return repr(str(value) if isinstance(value, Path) else value)
@@ -316,4 +368,4 @@ def _origin(key: str) -> str:
 
 def _line(text: str) -> str:
     """A text on one line, without the credentials of addresses."""
-    return redact(text.replace("\n", " "))
+    return redact(" ".join(text.splitlines()))

@@ -12,13 +12,12 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
-from market.core.errors import ConfigError
-from pipelines.config.sections import Count, Section, _invalid, _is_loopback
-from pipelines.scheduler.cron import parse_cron
+from pipelines.config.fields import Command, Count, Section, cron_line, invalid, is_loopback
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Seconds = Annotated[int, Field(strict=True, ge=0)]
+CronLine = Annotated[str, cron_line("0 3 * * *")]
 Event = Literal["promoted", "kept", "refused", "failed", "drift"]
 
 
@@ -47,8 +46,8 @@ class ScheduleConfig(Section):
     seconds.
     """
 
-    cron: str = "0 3 * * *"
-    drift_cron: str = ""
+    cron: CronLine = "0 3 * * *"
+    drift_cron: CronLine = ""
     timezone: str = "UTC"
     jitter: Seconds = 0
     misfire_grace: Annotated[int, Field(strict=True, ge=1)] = 21_600
@@ -60,18 +59,8 @@ class ScheduleConfig(Section):
         try:
             ZoneInfo(name)
         except (KeyError, ValueError, OSError):
-            raise _invalid("a time zone like UTC or Europe/Zurich") from None
+            raise invalid("a time zone like UTC or Europe/Zurich") from None
         return name
-
-    @field_validator("cron", "drift_cron")
-    @classmethod
-    def _cron_line(cls, line: str) -> str:
-        if line:
-            try:
-                parse_cron(line)
-            except ConfigError as error:
-                raise _invalid(f"a cron line like '0 3 * * *': {error}") from None
-        return line
 
 
 class NotifyConfig(Section):
@@ -81,20 +70,11 @@ class NotifyConfig(Section):
     variable MARGINCAST_NOTIFY_SECRET, see `pipelines.scheduler.notify`.
     """
 
-    command: tuple[str, ...] = ()
+    command: Command = ()
     webhook: str = Field(default="", repr=False)
     on: tuple[Event, ...] = ("promoted", "kept", "refused", "failed", "drift")
     timeout: Annotated[int, Field(strict=True, ge=1, le=300)] = 10
     attempts: Annotated[Count, Field(le=10)] = 3
-
-    @field_validator("command")
-    @classmethod
-    def _a_program_first(cls, command: tuple[str, ...]) -> tuple[str, ...]:
-        if command and not command[0].strip():
-            raise _invalid("a list that starts with the program to run, or an empty one")
-        if any("\0" in argument for argument in command):
-            raise _invalid("a list of texts without NUL, which no program accepts")
-        return command
 
     @field_validator("webhook")
     @classmethod
@@ -108,10 +88,10 @@ class NotifyConfig(Section):
         except ValueError:
             host, parts = "", urlsplit("")
         if not re.fullmatch(r"[!-~]+", webhook):
-            raise _invalid("an address in ASCII without blanks (%-encode others)")
-        local = parts.scheme == "http" and _is_loopback(host)
+            raise invalid("an address in ASCII without blanks (%-encode others)")
+        local = parts.scheme == "http" and is_loopback(host)
         if not host or not (parts.scheme == "https" or local) or parts.username is not None:
-            raise _invalid(
+            raise invalid(
                 "an address like https://example.com/hook without a user name; http only for "
                 "this machine itself (loopback)"
             )

@@ -10,103 +10,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import date
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from market.core.clock import DURATION_FORM, INTERVALS, TIME_RANGE, parse_duration, parse_time
-from market.core.errors import DataError, InstrumentError
+from market.core.clock import INTERVALS, parse_duration, parse_time
+from market.core.errors import InstrumentError
 from market.core.instruments import parse_instrument
 from market.simulator.market_parameters import DEFAULT_MARKET
+from pipelines.config.access_section import AccessConfig
+from pipelines.config.fields import (
+    Bytes,
+    Count,
+    Duration,
+    Folds,
+    NonemptyPath,
+    OptionalPath,
+    Section,
+    Seed,
+    Text,
+    Time,
+    invalid,
+    is_loopback,
+    readable_address,
+)
+from pipelines.config.serving_limits import ServingLimits
 
 HORIZONS = (1, 8, 24)
 
 
-def _invalid(expected: str) -> PydanticCustomError:
-    return PydanticCustomError("invalid", "{expected}", {"expected": expected})
-
-
-def _filled(text: str) -> str:
-    if not text.strip():
-        raise _invalid("a text that is not empty")
-    return text
-
-
-def _nonempty_path(value: object) -> object:
-    if value == "":
-        raise _invalid("a path that is not empty")
-    return value
-
-
-def _time_as_text(value: object) -> object:
-    return value.isoformat() if isinstance(value, date) else value
-
-
-def _check_time(text: str) -> str:
-    if text:
-        try:
-            parse_time(text)
-        except DataError:
-            raise _invalid(
-                f"empty or an ISO 8601 time like 2025-04-01T00:00:00Z, {TIME_RANGE}"
-            ) from None
-    return text
-
-
-def _readable_address(address: str) -> str:
-    """Refuse an address whose password could be parsed as the host, or shown in errors."""
-    scheme, _, rest = address.partition("://")
-    user, _, host = rest.partition("?")[0].rpartition("@")
-    server = r"(\[[0-9A-Fa-f:.]+\]|[^:/\[\]]*)(:[0-9]{1,5})?(/.*)?"
-    if "@" in user or re.search(r"\s", address) or not re.fullmatch(server, host):
-        raise _invalid(
-            f"an address like {scheme}://user:password@host:port/name without blanks; %-encode "
-            "other characters than letters and digits in user and password"
-        )
-    return address
-
-
-def _check_duration(text: str) -> str:
-    if text:
-        try:
-            parse_duration(text)
-        except DataError:
-            raise _invalid(f"empty or {DURATION_FORM}") from None
-    return text
-
-
 def _to_ns(text: str) -> int | None:
     return parse_time(text) if text else None
-
-
-Count = Annotated[int, Field(strict=True, ge=1)]
-Seed = Annotated[int, Field(strict=True, ge=0)]
-Folds = Annotated[int, Field(strict=True, ge=0, le=20)]
-Bytes = Annotated[int, Field(strict=True, ge=0, le=2**30)]
-Text = Annotated[str, AfterValidator(_filled)]
-Time = Annotated[str, BeforeValidator(_time_as_text), AfterValidator(_check_time)]
-Duration = Annotated[str, AfterValidator(_check_duration)]
-NonemptyPath = Annotated[Path, BeforeValidator(_nonempty_path)]
-OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, without unknown keys, with checked defaults."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class BarsConfig(Section):
@@ -159,7 +94,7 @@ class MarketConfig(Section):
     @classmethod
     def _check_interval(cls, interval: str) -> str:
         if interval not in INTERVALS:
-            raise _invalid("one of " + ", ".join(INTERVALS))
+            raise invalid("one of " + ", ".join(INTERVALS))
         return interval
 
     @field_validator("symbols")
@@ -171,9 +106,9 @@ class MarketConfig(Section):
             except InstrumentError:
                 bar_symbol = False
             if not bar_symbol:
-                raise _invalid(f"a list of bar symbols like BTCUSDT, which {symbol!r} is not")
+                raise invalid(f"a list of bar symbols like BTCUSDT, which {symbol!r} is not")
         if len(set(symbols)) < len(symbols):
-            raise _invalid("a list that names each symbol once")
+            raise invalid("a list that names each symbol once")
         return symbols
 
     @field_validator("end")
@@ -181,7 +116,7 @@ class MarketConfig(Section):
     def _after_start(cls, end: str, info: ValidationInfo) -> str:
         start = info.data.get("start", "")
         if start and end and parse_time(end) <= parse_time(start):
-            raise _invalid(f"later than market.start ({start})")
+            raise invalid(f"later than market.start ({start})")
         return end
 
 
@@ -236,9 +171,9 @@ class AccountsConfig(Section):
     def _path_with_files_only(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         source = info.data.get("source")
         if source == "files" and path is None:
-            raise _invalid('the folder of the account files, as accounts.source is "files"')
+            raise invalid('the folder of the account files, as accounts.source is "files"')
         if source == "sampled" and path is not None:
-            raise _invalid('left out, as accounts.source is "sampled"')
+            raise invalid('left out, as accounts.source is "sampled"')
         return path
 
 
@@ -298,7 +233,7 @@ class TrainingConfig(Section):
     @classmethod
     def _check_rising(cls, horizons: tuple[int, ...]) -> tuple[int, ...]:
         if not horizons or horizons != tuple(hour for hour in HORIZONS if hour in horizons):
-            raise _invalid(f"some of {list(HORIZONS)} in rising order, each once")
+            raise invalid(f"some of {list(HORIZONS)} in rising order, each once")
         return horizons
 
     @field_validator("test_end")
@@ -310,10 +245,10 @@ class TrainingConfig(Section):
         if not any(ends):
             return test_end
         if not all(ends):
-            raise _invalid("given with fit_end and calibrate_end: all three, or none")
+            raise invalid("given with fit_end and calibrate_end: all three, or none")
         fit, calibrate, test = map(parse_time, ends)
         if not fit < calibrate < test:
-            raise _invalid(
+            raise invalid(
                 f"later than calibrate_end ({ends[1]}), and that later than fit_end ({ends[0]})"
             )
         return test_end
@@ -345,23 +280,25 @@ class TrackingConfig(Section):
     def _database_or_server(cls, uri: str) -> str:
         # A bare folder would be MLflow's file store, which version 3 refuses, but only later.
         if not re.match(r"(sqlite|postgresql|mysql|mssql|https?)(\+\w+)?://", uri):
-            raise _invalid("an address like sqlite:///var/mlflow.db, postgresql://… or https://…")
-        return uri if uri.startswith("sqlite") else _readable_address(uri)
+            raise invalid("an address like sqlite:///var/mlflow.db, postgresql://… or https://…")
+        return uri if uri.startswith("sqlite") else readable_address(uri)
 
     @field_validator("model")
     @classmethod
     def _name_of_a_registered_model(cls, model: str) -> str:
         # MLflow refuses the first two after the training; a quotation mark breaks its search.
         if set(model) & set("/:'"):
-            raise _invalid("a name without '/', ':' and quotation marks")
+            raise invalid("a name without '/', ':' and quotation marks")
         return model
 
 
-class ServingConfig(Section):
-    """The endpoint: its address, bundles, clock, access and limits.
+class ServingConfig(AccessConfig, ServingLimits):
+    """The endpoint: its address, bundles, clock, access (`AccessConfig`) and limits.
 
     A step of the live market is complete with bars of more than the share ``step_quorum`` of the
     live symbols; on the wall clock also ``step_grace`` seconds after its first bar.
+    ``workers`` processes share the port. ``replica`` names this installation where several write
+    to one ledger: it is part of the names of its chains of decisions.
     ``max_body_bytes``, ``max_history_bytes`` and ``max_page`` limit a request's body, an account's
     `history` and a page of decisions; 0 is the default of `serving.settings`.
     """
@@ -371,6 +308,8 @@ class ServingConfig(Section):
     bundles: NonemptyPath = Path("var/bundles")
     clock: Literal["wall", "market"] = "wall"
     auth: Literal["keys", "off"] = "keys"
+    workers: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
+    replica: Annotated[str, Field(pattern=r"^([a-z][a-z0-9]{0,31})?$")] = ""
     step_quorum: Annotated[float, Field(strict=True, ge=0.0, le=1.0)] = 0.5
     step_grace: Annotated[int, Field(strict=True, ge=0, le=86_400)] = 60
     max_body_bytes: Bytes = 0
@@ -381,26 +320,13 @@ class ServingConfig(Section):
     @classmethod
     def _open_on_loopback_only(cls, auth: str, info: ValidationInfo) -> str:
         host = info.data.get("host", "localhost")
-        if auth == "off" and not _is_loopback(host):
-            raise _invalid(f"'keys' unless serving.host is loopback (it is {host!r})")
+        if auth == "off" and not is_loopback(host):
+            raise invalid(f"'keys' unless serving.host is loopback (it is {host!r})")
+        if auth == "off":
+            for name, given in (
+                ("metrics_auth", info.data.get("metrics_auth")),
+                ("jwt", getattr(info.data.get("jwt"), "key_file", None)),
+            ):
+                if given:
+                    raise invalid(f"'keys', as serving.{name} is given")
         return auth
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class LedgerConfig(Section):
-    """The database of decisions."""
-
-    url: str = Field(default="sqlite:///var/ledger.db", repr=False)
-
-    @field_validator("url")
-    @classmethod
-    def _sqlite_or_postgres(cls, url: str) -> str:
-        if not re.match(r"(sqlite|postgresql)(\+\w+)?://", url):
-            raise _invalid("sqlite:///FILE or postgresql+psycopg://…")
-        return url if url.startswith("sqlite") else _readable_address(url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import msgspec
@@ -34,7 +35,7 @@ def recorded_dataset(config: Config, market: Market, ruleset: RuleSet, bundle: B
     LedgerError
         The ledger cannot be read.
     """
-    closes, history = market.history.bars.closes, market.history
+    closes = market.history.bars.closes
     since = int(bundle.manifest["training"]["ends_ns"][1])
     accounts: dict[tuple[str, int], Account] = {}
     with Ledger(config.ledger.url) as ledger:
@@ -50,6 +51,20 @@ def recorded_dataset(config: Config, market: Market, ruleset: RuleSet, bundle: B
             f"the ledger has no decision of bundle {bundle.sha256} after its training; score "
             "with --record or through the endpoint first, or leave --recorded out"
         )
+    return dataset_of_books(config, market, ruleset, accounts)
+
+
+def dataset_of_books(
+    config: Config, market: Market, ruleset: RuleSet, accounts: Mapping[tuple[str, int], Account]
+) -> Dataset:
+    """One row of a data set for each account at a row of the bars, by account id and row.
+
+    Raises
+    ------
+    DataError
+        The labels of none have matured.
+    """
+    history = market.history
     keys = sorted(accounts)
     ids = tuple(sorted({name for name, _ in keys}))
     number = {name: i for i, name in enumerate(ids)}

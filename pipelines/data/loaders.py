@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,14 @@ from market.bars.recorded_rows import RecordedRows, RecordedSource
 from market.core.arrays import Ints
 from market.core.clock import Interval
 from market.core.errors import DataError, RuleSetError
-from market.simulator.account_behaviour import AccountTrajectories, simulate_behaviour
-from market.simulator.market_parameters import MarketParameters
-from market.simulator.population import Population, SampledAccounts, sample_population
-from market.simulator.simulated_market import SimulatedMarket, simulate_market
 from market.sources.base import BarSource
 from market.sources.parquet import BarFolder
 from pipelines.config.config import Config
+
+if TYPE_CHECKING:  # the endpoint reads bars from files and starts without the simulator
+    from market.simulator.account_behaviour import AccountTrajectories
+    from market.simulator.population import SampledAccounts
+    from market.simulator.simulated_market import SimulatedMarket
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,9 @@ def simulated_market(config: Config) -> SimulatedMarket:
     DataError
         Symbols or files of exogenous series are configured without bars.
     """
+    from market.simulator.market_parameters import MarketParameters
+    from market.simulator.simulated_market import simulate_market
+
     for name in ("funding", "open_interest", "implied_vol", "option_surface"):
         if getattr(config.market, name):
             raise DataError(
@@ -186,6 +191,8 @@ def sample_accounts(config: Config, market: Market) -> SampledAccounts:
     DataError
         Nothing can be sampled: the market is too short for the warm-up.
     """
+    from market.simulator.population import Population, sample_population
+
     accounts = config.accounts
     sampled = sample_population(
         Population.load(accounts.population),
@@ -207,6 +214,9 @@ def simulate_trajectories(
     config: Config, market: Market, accounts: SampledAccounts
 ) -> AccountTrajectories | None:
     """The behaviour of sampled accounts over time; None if the population has none."""
+    from market.simulator.account_behaviour import simulate_behaviour
+    from market.simulator.population import Population
+
     behaviour = Population.load(config.accounts.population).behaviour
     if behaviour is None:
         return None

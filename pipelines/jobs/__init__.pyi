@@ -1,8 +1,3 @@
-from .audit import (
-    replay_decision as replay_decision,
-    verify_ledger as verify_ledger,
-    write_ledger_heads as write_ledger_heads,
-)
 from .backtest import backtest_bundle as backtest_bundle
 from .drift import check_drift as check_drift
 from .evaluate import evaluate_bundle as evaluate_bundle
@@ -21,10 +16,7 @@ __all__ = [
     "fit_surfaces",
     "live_market",
     "print_addresses",
-    "replay_decision",
     "run_life_cycle",
     "score_book",
     "unusable",
-    "verify_ledger",
-    "write_ledger_heads",
 ]

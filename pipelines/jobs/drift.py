@@ -15,10 +15,13 @@ import numpy.typing as npt
 
 from decisions.decision import decide
 from decisions.messages import Decision
+from ledger.records import Entry
+from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.core.clock import DAY
 from market.core.errors import BundleError, DataError
 from models.bundle.bundle import Bundle, load_bundle
+from models.bundle.pointer import CHAMPION, read_pointer
 from models.forecaster import Forecaster
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
@@ -73,12 +76,16 @@ def measure_drift(config: Config, bundle: Bundle, data: Dataset) -> dict[str, An
 def check_drift(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]:
     """Drift of a bundle on the configured accounts, or on those of recorded decisions.
 
+    The verdict on the champion is recorded in the ledger, where the endpoint's metrics find it.
+
     Raises
     ------
     DataError
         No account-time can be used.
     BundleError
         There is no such bundle, or it failed its audit.
+    LedgerError
+        The verdict cannot be recorded.
     """
     with Stages(4) as stages:
         with stages.stage("bundle"):
@@ -94,10 +101,12 @@ def check_drift(config: Config, path: Path, *, recorded: bool) -> dict[str, Any]
                 data = read_dataset(config, market, intervals, ruleset)
         with stages.stage("drift"):
             report = measure_drift(config, bundle, data)
-    return report | {
-        "source": "ledger" if recorded else "data",
-        "bars": market.history.report.to_dict(),
-    }
+    report["source"] = "ledger" if recorded else "data"
+    if bundle.sha256 == read_pointer(config.serving.bundles, CHAMPION):
+        keys = ("verdict", "bundle", "drifted", "undecided", "source")
+        with Ledger(config.ledger.url, chain="registry") as ledger:
+            ledger.append([Entry(kind="drift", payload={key: report[key] for key in keys})])
+    return report | {"bars": market.history.report.to_dict()}
 
 
 def compare_with_champion(

@@ -31,9 +31,9 @@ from models.bundle.bundle import (
     write_bundle,
 )
 from models.bundle.manifest import TrainingRecord
-from models.bundle.pointer import CHAMPION, PREVIOUS, promote, read_pointer
+from models.bundle.pointer import CHAMPION, PREVIOUS, promote, read_pointer, set_challenger
 from models.gates import PromotionVerdict, decide_promotion, parity_gate
-from models.mlflow.registry import find_challenger, set_aliases
+from models.mlflow.registry import find_alias, find_challenger, set_aliases
 from models.onnx.export import export
 from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_rows
 from models.onnx.scorer import Scorer
@@ -170,9 +170,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         }
         report["mlflow_run"] = log_run(config, bundle, report, review, onnx)
         report["champion"] = _settle(config, market, bundle, decision, report)
-        alias_error = align_aliases(config, decision.verdict, sha)
-        if alias_error is not None:
-            report["reasons"].append(alias_error)
+        report["reasons"] += align_aliases(config, decision.verdict, sha, champion)
     return report
 
 
@@ -291,24 +289,44 @@ def _settle(
     market.state.save(root / MARKET_STATE)
     if decision.verdict == "promoted" and before != bundle.sha256:
         promote(root, bundle.sha256)
+    if decision.verdict != "refused":
+        set_challenger(root, bundle.sha256)
     return read_pointer(root, CHAMPION)
 
 
-def align_aliases(config: Config, verdict: str, bundle: str) -> str | None:
-    """Set MLflow's aliases to the pointers; returns why that failed, or None.
+def align_aliases(
+    config: Config, verdict: str, bundle: str, champion_before: str | None
+) -> list[str]:
+    """Set MLflow's aliases to the pointers; returns what an operator must know of them.
 
     The pointer decides what is served and has moved already, so a failure of MLflow does not fail
-    the training: ``promote`` or the next training sets the aliases.
+    the training: ``promote`` or the next training sets the aliases. An alias champion that was
+    moved by hand is a decision that waits for ``promote --from-alias``: it stays unless this
+    training replaces the champion, and is named either way.
     """
     root = config.serving.bundles
+    champion = read_pointer(root, CHAMPION)
+    notes: list[str] = []
     try:
+        alias = find_alias(tracking(config), CHAMPION)
+        if alias is not None and alias.bundle_sha256 not in (champion_before, champion):
+            waits = verdict != "promoted" and alias.bundle_sha256 is not None
+            name = f"version {alias.version} (bundle {alias.bundle_sha256 or 'unknown'})"
+            notes.append(
+                f"MLflow's alias champion points to {name} and bundle {champion} serves; "
+                "margincast promote --from-alias adopts it"
+                if waits
+                else f"MLflow's alias champion pointed to {name}, which did not serve; it was set "
+                f"to bundle {champion}"
+            )
+            champion = alias.bundle_sha256 if waits else champion
         challenger = find_challenger(tracking(config)) if verdict == "refused" else bundle
         set_aliases(
             tracking(config),
-            champion=read_pointer(root, CHAMPION),
+            champion=champion,
             challenger=None if verdict == "promoted" else challenger,
             previous=read_pointer(root, PREVIOUS),
         )
     except ModelError as error:
-        return f"MLflow's aliases were not moved ({error}); margincast promote aligns them"
-    return None
+        notes.append(f"MLflow's aliases were not moved ({error}); margincast promote aligns them")
+    return notes

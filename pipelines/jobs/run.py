@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from market.core.redaction import display_address
+from pipelines.cli.settings import warn
 from pipelines.config.config import Config
 from pipelines.jobs.retrain import retrain
 from pipelines.jobs.score import degraded_line, score_book
@@ -29,7 +29,7 @@ def run(config: Config) -> dict[str, Any]:
     facts("score", {key: value for key, value in scored.items() if key not in ("errors", "bars")})
     line = degraded_line(scored)
     if line is not None:
-        print(f"margincast: {line}", file=sys.stderr)  # noqa: T201 - stdout is the report's
+        warn(line)
     return {"simulate": simulated, "retrain": report, "score": scored}
 
 

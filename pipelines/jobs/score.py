@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
+from decisions.account_validation import ValidatedAccounts
 from decisions.book_scoring import PreviousAddOn
 from decisions.decision import Outcome, decide
+from decisions.decision_group import CallBasis, DecisionMaker, PendingCall
+from decisions.errors import NoAccountScoredError
+from decisions.levels_in_force import LevelsInForce
 from decisions.messages import AccountProblem, Decision
-from decisions.records import Recording, levels_in_force
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
@@ -41,14 +44,22 @@ _BATCH = 5_000
 
 
 def score_book(
-    config: Config, accounts: Path, as_of: str, out: Path, *, record: bool
+    config: Config,
+    accounts: Path,
+    as_of: str,
+    out: Path,
+    *,
+    record: bool,
+    explain: bool = False,
 ) -> dict[str, Any]:
     """Decide on every account of a folder at one time and write one row each.
 
-    The previous add-on of an account is that of its last recorded decision; recorded quotes value
-    options and recorded bars complete the files. With `record` the decisions are appended to the
-    ledger and their ids written to the file. The report counts decisions, degraded ones by
-    `reason_kind`, and failed accounts by kind of problem.
+    The previous add-on of an account is that of its last recorded decision; an account whose
+    newest record was altered is not decided on, the others are. Recorded quotes value options and
+    recorded bars complete the files. With `record` the decisions are appended to the ledger and
+    their ids written to the file; with `explain` the column ``explain`` is filled, else it is null.
+    The report counts decisions, degraded ones by `reason_kind`, and failed accounts by kind of
+    problem.
 
     Raises
     ------
@@ -82,14 +93,34 @@ def score_book(
             horizons = model.horizons if model else tuple(config.training.horizons)
             tables: list[pa.Table] = []
             problems: list[AccountProblem] = []
+            levels = LevelsInForce(ledger)
+
+            def decide_on(
+                batch: Sequence[Account],
+                snapshot: MarketSnapshot,
+                ruleset: RuleSet,
+                previous: Mapping[str, PreviousAddOn],
+                explained: Collection[str],
+            ) -> Outcome:
+                results = decide(batch, snapshot, ruleset, model, previous, explain=explained)
+                return Outcome.of(results, model)
+
+            maker = DecisionMaker(levels, decide_on, decide_on, ledger.append_decisions)
+            basis = CallBasis(snapshot, ruleset)
             for start in range(0, len(book), _BATCH):
                 batch = book[start : start + _BATCH]
-                recording = _recording(ledger, batch, snapshot, ruleset, model)
-                recording.run()
                 if record:
-                    recording.record(ledger.append_decisions)
-                problems += recording.problems
-                tables.append(_table(recording.decisions, horizons))
+                    decisions, refused = _recorded(maker, batch, basis, explain=explain)
+                else:
+                    sound, previous = levels.apply(_validated(batch))
+                    decisions, refused = [], list(sound.problems)
+                    if sound.accounts:
+                        explained = tuple(sound.accounts) if explain else ()
+                        chosen = list(sound.accounts.values())
+                        outcome = decide_on(chosen, snapshot, ruleset, previous, explained)
+                        decisions, refused = outcome.decisions, refused + outcome.problems
+                problems += refused
+                tables.append(_table(decisions, horizons))
                 stages.within((start + len(batch)) / len(book))
     table = pa.concat_tables(tables)
     _write(out, table)
@@ -156,28 +187,24 @@ def champion(config: Config) -> Forecaster | None:
     return Forecaster(load_bundle(root / CHAMPION))
 
 
-def _recording(
-    ledger: Ledger,
-    batch: Sequence[Account],
-    snapshot: MarketSnapshot,
-    ruleset: RuleSet,
-    model: Forecaster | None,
-) -> Recording:
-    """Decisions on a batch of accounts, starting from the add-ons recorded in the ledger."""
+def _validated(batch: Sequence[Account]) -> ValidatedAccounts:
+    """Accounts of files, which were validated as they were read."""
     by_id = {account.account_id: account for account in batch}
+    messages = {name: account_message(account) for name, account in by_id.items()}
+    return ValidatedAccounts(tuple(by_id), messages, by_id, {}, [])
 
-    def decide_on(names: Sequence[str], previous: Mapping[str, PreviousAddOn]) -> Outcome:
-        accounts = [by_id[name] for name in names]
-        return Outcome.of(decide(accounts, snapshot, ruleset, model, previous), model)
 
-    return Recording(
-        {name: account_message(account) for name, account in by_id.items()},
-        levels_in_force(ledger, list(by_id)),
-        {},
-        snapshot,
-        ruleset,
-        decide_on,
-    )
+def _recorded(
+    maker: DecisionMaker, batch: Sequence[Account], basis: CallBasis, *, explain: bool
+) -> tuple[list[Decision], list[AccountProblem]]:
+    """Decisions on a batch of accounts, on record, starting from the add-ons in the ledger."""
+    call = PendingCall(_validated(batch), basis, explain=explain, requester="batch")
+    maker.decide_and_record([call])
+    if isinstance(call.error, NoAccountScoredError):
+        return [], call.error.problems
+    if call.error is not None:
+        raise call.error
+    return call.decisions, call.problems
 
 
 _MONEY = (

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import gc
+import logging
 import socket
-import sys
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
+
+from litestar import Litestar
 
 from features.state.market_state import MarketState
 from features.state.point_in_time import advance_through
 from ledger.store import Ledger
 from market.bars.history import MarketHistory
 from market.core.clock import SECOND, format_time
-from market.core.errors import ConfigError, DataError
+from market.core.errors import DataError
 from monitoring.market_state.live_market import LiveMarket
 from monitoring.market_state.steps import StepRule
 from monitoring.recovery.recorded_steps import rows_before_the_newest
+from monitoring.recovery.recovery import market_chain
+from pipelines.config.access_section import JwtConfig
 from pipelines.config.config import Config
 from pipelines.data.loaders import read_history, read_rule_history
+from pipelines.jobs.telemetry import start_telemetry
+from pipelines.jobs.workers import WorkerPlace, decision_chain, listen, serve_with_workers
 from serving.http.app import create_app
-from serving.settings import MAX_BODY_BYTES, MAX_HISTORY_BYTES, MAX_PAGE, ServingSettings
+from serving.http.connections.limits import MAX_PENDING_BYTES, ConnectionLimits
+from serving.http.security.tls import Certificate
+from serving.http.server import Transport, run_server
+from serving.http.starting import StartingApplication
+from serving.settings import (
+    MAX_BODY_BYTES,
+    MAX_HISTORY_BYTES,
+    MAX_PAGE,
+    MAX_WHAT_IF_ACCOUNTS,
+    JwtSettings,
+    ServingSettings,
+)
+from serving.telemetry.telemetry import Telemetry
+
+_LOG = logging.getLogger("margincast.serve")
 
 MARKET_STATE = "market_state.npz"
 """File beside the bundles with the state from which the endpoint starts."""
@@ -32,9 +52,13 @@ def live_market(config: Config, ledger: Ledger) -> LiveMarket:
     Recorded bars, exogenous series and reference prices of older steps complete the files
     (`monitoring.recovery.recorded_steps`); `LiveMarket.recover` applies newer ones.
     """
+    # Before anything is read: what others append meanwhile is followed, not taken for history.
+    head = market_chain(ledger).head()
     history = read_history(config, rows_before_the_newest(ledger))
     rule = StepRule(config.serving.step_quorum, config.serving.step_grace * SECOND)
-    return market_of(history, _saved_state(config, history), rule)
+    live = market_of(history, _saved_state(config, history), rule)
+    live.history_head = head
+    return live
 
 
 def market_of(history: MarketHistory, state: MarketState, rule: StepRule) -> LiveMarket:
@@ -84,59 +108,130 @@ def serving_settings(config: Config) -> ServingSettings:
         max_history_bytes=serving.max_history_bytes or MAX_HISTORY_BYTES,
         max_page=serving.max_page or MAX_PAGE,
         mark_max_age=config.market.mark_max_age_ns,
+        call_seconds=serving.call_seconds,
+        what_if_calls=serving.what_if_calls,
+        what_if_accounts=serving.what_if_accounts or MAX_WHAT_IF_ACCOUNTS,
+        hosts=serving.hosts,
+        origins=serving.origins,
+        rate_per_minute=serving.rate_per_minute,
+        metrics_auth=serving.metrics_auth,
+        jwt=_jwt_settings(serving.jwt),
+        answers_days=config.ledger.answers_days,
     )
 
 
+def connection_limits(config: Config) -> ConnectionLimits:
+    """Limits of connections; a limit of 0 is the default one."""
+    serving = config.serving
+    return ConnectionLimits(
+        max_connections=serving.max_connections,
+        head_seconds=serving.head_seconds,
+        body_seconds=serving.body_seconds,
+        idle_seconds=serving.idle_seconds,
+        write_seconds=serving.write_seconds,
+        max_pending_bytes=serving.max_pending_bytes or MAX_PENDING_BYTES,
+        drain_seconds=serving.drain_seconds,
+        stop_seconds=serving.stop_seconds,
+    )
+
+
+def _jwt_settings(jwt: JwtConfig) -> JwtSettings | None:
+    if jwt.key_file is None:
+        return None
+    return JwtSettings(
+        jwt.issuer,
+        jwt.audience,
+        jwt.key_file,
+        is_jwks=jwt.jwks is not None,
+        scope_claim=jwt.scope_claim,
+        leeway=jwt.leeway,
+    )
+
+
+def transport(config: Config) -> Transport:
+    """How requests come in: with TLS or without, by which proxies, within which limits.
+
+    Raises
+    ------
+    ConfigError
+        Certificate or key cannot be used.
+    """
+    serving = config.serving
+    certificate = None
+    if serving.tls_cert is not None and serving.tls_key is not None:
+        certificate = Certificate(serving.tls_cert, serving.tls_key)
+    return Transport(certificate, serving.proxies, connection_limits(config))
+
+
 def serve(config: Config) -> None:
-    """Run the endpoint until a signal stops it.
+    """Run the endpoint until a signal stops it; with several workers if so configured.
+
+    It listens first and answers for its health while the rest starts, see
+    `serving.http.starting`.
 
     Raises
     ------
     ConfigError
         The address cannot be bound.
+    WorkerError
+        A worker could not start, or workers died too often.
     MargincastError
         Bars, rules or ledger cannot be used.
     """
-    import uvicorn
+    serving = config.serving
+    if serving.workers > 1:
+        transport(config)  # refused here, in one line, and not by each worker
+        serve_with_workers(config, answer)
+        return
+    secured = transport(config)
+    # Bound first, because a port in use is the likeliest error.
+    with listen(serving.host, serving.port) as listener:
+        address = f"{secured.scheme}://{serving.host}:{serving.port}"
 
-    settings = config.serving
-    with (
-        _listen(settings.host, settings.port) as listener,
-        Ledger(config.ledger.url, chain="serving") as ledger,
-    ):
-        app = create_app(
-            serving_settings(config),
-            ledger,
-            read_rule_history(config),
-            live_market(config, ledger),
-        )
-        _log(f"listening on http://{settings.host}:{settings.port} (/docs)")
-        gc.freeze()  # later collections skip what start-up made
-        gc.enable()
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-        with suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
+        def started() -> None:
+            _LOG.info("listening on %s (/docs)", address)
+
+        telemetry = start_telemetry(config)
+        with Ledger(config.ledger.url, chain=decision_chain(serving)) as ledger:
+            starting = StartingApplication(
+                lambda: _application(config, ledger, telemetry), started, telemetry
+            )
+            run_server(starting, listener, lambda: None, secured, telemetry)
+        if starting.error is not None:
+            raise starting.error
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A bound TCP socket; bound first, because a port in use is the likeliest error."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # With the protocol named asyncio sets TCP_NODELAY; without it every response on a
-        # kept-alive connection waits 40 ms for the acknowledgement of its first part.
-        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind((host, port))
-        except OSError:
-            bound.close()
-            raise
-    except OSError as error:
-        raise ConfigError(
-            f"[serving] {host} port {port} cannot be listened on ({error.strerror}); stop what "
-            "uses it or give another port"
-        ) from error
-    return bound
+def answer(
+    config: Config, listener: socket.socket, place: WorkerPlace, started: Callable[[], None]
+) -> None:
+    """Run one of several processes of the endpoint on a bound socket until a signal stops it.
+
+    It listens once it can answer: until then the others get its calls.
+
+    Parameters
+    ----------
+    config:
+        The configuration.
+    listener:
+        The socket.
+    place:
+        Where it writes, and the sockets that it serves for others.
+    started:
+        Called once it listens.
+    """
+    telemetry = start_telemetry(config, place.metrics)
+    with Ledger(config.ledger.url, chain=place.chain) as ledger:
+        app = _application(config, ledger, telemetry)
+        run_server(app, listener, started, transport(config), telemetry, place.lent)
+
+
+def _application(config: Config, ledger: Ledger, telemetry: Telemetry) -> Litestar:
+    """The application, ready to answer."""
+    rules, live = read_rule_history(config), live_market(config, ledger)
+    app = create_app(serving_settings(config), ledger, rules, live, telemetry)
+    gc.freeze()  # later collections skip what start-up made
+    gc.enable()
+    return app
 
 
 def _saved_state(config: Config, history: MarketHistory) -> MarketState:
@@ -148,7 +243,7 @@ def _saved_state(config: Config, history: MarketHistory) -> MarketState:
     try:
         state = MarketState.load(path)
     except DataError as error:
-        _log(f"{error}; computing from all bars")
+        _LOG.warning("%s; computing from all bars", error)
         return fresh
     opens = history.bars.opens
     fits = (
@@ -159,16 +254,14 @@ def _saved_state(config: Config, history: MarketHistory) -> MarketState:
     )
     changed = None if history.recorded is None else history.recorded.first_change
     if not fits:
-        _log(f"market state {path} is of other bars; computing from all bars")
+        _LOG.info("market state %s is of other bars; computing from all bars", path)
         return fresh
     if changed is not None and changed <= (state.last_open or 0):
-        _log(
-            f"the ledger holds bars or quotes since {format_time(changed)} that market state "
-            f"{path} does not include; computing from all bars"
+        _LOG.info(
+            "the ledger holds bars or quotes since %s that market state %s does not include; "
+            "computing from all bars",
+            format_time(changed),
+            path,
         )
         return fresh
     return state
-
-
-def _log(text: str) -> None:
-    print(f"margincast: {text}", file=sys.stderr)  # noqa: T201

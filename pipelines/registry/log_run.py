@@ -92,7 +92,7 @@ def log_run(
             INCUMBENT_TAG: report["champion_before"] or "none",
         },
         files={
-            PAGE: review_page(subject).encode(),
+            PAGE: review_page(subject, charts=charts).encode(),
             **{f"tables/{name}.csv": csv_bytes(rows) for name, rows in tables.items()},
         },
         folds=[_fold_run(fold) for fold in review["folds"]],

@@ -37,11 +37,16 @@ def review_report(report: Mapping[str, Any]) -> None:
         )
         if not comparison["same_rows"]:
             lines.append("They were evaluated on different rows: only paired gates compare them.")
+    warning = report["serving"].get("warning")
+    if warning:
+        console.print(Panel(escape(warning), title="ALIAS AND SERVING DIFFER", border_style="red"))
     console.print(Panel("\n".join(lines), title="review", border_style=colour))
     console.print(_figures(newest, champion if comparison else None))
     if comparison:
         _differences(comparison)
     _gates(newest, champion if comparison else None)
+    if "shadow" in report:
+        _shadow(report["shadow"])
     if "page" in report:
         console.print(f"page: {escape(report['page']['path'])}", soft_wrap=True)
 
@@ -70,6 +75,31 @@ def _figures(newest: Mapping[str, Any], champion: Mapping[str, Any] | None) -> T
             )
         table.add_section()
     return table
+
+
+def _shadow(shadow: Mapping[str, Any]) -> None:
+    """Champion and challenger on recorded decisions."""
+    console.print(
+        f"shadow: challenger {shadow['challenger'][:12]} scored {shadow['decisions']:,} decisions, "
+        f"{shadow['rows']:,} have matured; its add-ons total "
+        f"{_percent(shadow['add_on']['change'])} against the champion's"
+    )
+    if "reason" in shadow:
+        console.print(f"  {escape(shadow['reason'])}", soft_wrap=True)
+        return
+    table = new_table(
+        "log loss on matured decisions", ("h",), ("calls", "champion", "challenger", "skill, 95%")
+    )
+    for hours, figures in shadow["horizons"].items():
+        low, high = figures["skill_ci95"] or (None, None)
+        table.add_row(
+            hours,
+            str(figures["positives"]),
+            number(figures["log_loss"]["champion"]),
+            number(figures["log_loss"]["challenger"]),
+            f"{_percent(figures['skill'])}, {_percent(low)} {_percent(high)}",
+        )
+    console.print(table)
 
 
 def _differences(comparison: Mapping[str, Any]) -> None:

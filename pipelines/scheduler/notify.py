@@ -16,9 +16,9 @@ import hashlib
 import hmac
 import http.client
 import json
+import logging
 import os
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -45,9 +45,11 @@ _REPORT_KEYS = (
 _PAUSE_SECONDS = 0.5
 _SHOWN = 200
 
+_LOG = logging.getLogger("margincast.notify")
+
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects, which could lead away from the configured address."""
+    """Refuses redirects, which could lead to another address."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -113,7 +115,10 @@ def send(config: Config, message: Mapping[str, Any]) -> list[dict[str, Any]]:
         outcomes.append({"channel": "webhook"} | _post(settings, body))
     for outcome in outcomes:
         if not outcome["ok"]:
-            _log(f"notification of {message['job']} by {outcome['channel']}: {outcome['detail']}")
+            _LOG.warning(
+                "notification of %s by %s: %s",
+                *(message["job"], outcome["channel"], outcome["detail"]),
+            )
     if outcomes:
         _record(config, message, outcomes)
     return outcomes
@@ -191,8 +196,4 @@ def _record(config: Config, message: Mapping[str, Any], outcomes: list[dict[str,
         with Ledger(config.ledger.url, chain="registry") as ledger:
             ledger.append([Entry(kind="notification", payload=payload)])
     except LedgerError as error:
-        _log(f"notification of {message['job']} is not recorded: {error}")
-
-
-def _log(text: str) -> None:
-    sys.stderr.write(f"margincast: {redact(text)}\n")
+        _LOG.error("notification of %s is not recorded: %s", message["job"], error)

@@ -1,4 +1,4 @@
-"""The scheduler: runs retraining and drift checks by the cron lines of [schedule].
+"""The scheduler: runs retraining, drift checks and heads of the ledger by their cron lines.
 
 APScheduler keeps the time. Each run is a process, whose memory is returned to the system and whose
 crash is only a failed run. Planned starts and current runs are written to disk first
@@ -51,6 +51,9 @@ VERDICT_CODES = frozenset({0, 1, 3, 5})
 
 FAILED = 1
 
+HEADS = "heads"
+"""The job of `margincast ledger heads`."""
+
 _STOP_SECONDS = 10.0
 
 Command = Callable[[str, Path], list[str]]
@@ -59,7 +62,11 @@ Command = Callable[[str, Path], list[str]]
 
 def job_lines(config: Config) -> dict[str, str]:
     """The cron line of each job that has one."""
-    lines = {"retrain": config.schedule.cron, "drift": config.schedule.drift_cron}
+    lines = {
+        "retrain": config.schedule.cron,
+        "drift": config.schedule.drift_cron,
+        HEADS: config.ledger.heads_cron,
+    }
     return {name: line for name, line in lines.items() if line}
 
 
@@ -97,6 +104,9 @@ def first_start(
     return min(from_now, datetime.fromisoformat(saved.next))
 
 
+_LOG = logging.getLogger("margincast.schedule")
+
+
 class Scheduler:
     """Runs the configured jobs.
 
@@ -120,7 +130,8 @@ class Scheduler:
         self._lines = job_lines(config)
         if not self._lines:
             raise ConfigError(
-                "[schedule] cron and drift_cron are both empty; give at least one a cron line"
+                "[schedule] cron and drift_cron are both empty, [ledger] heads_cron too; give at "
+                "least one a cron line"
             )
         self._file = file
         self._command = command or _verbs(file)
@@ -148,7 +159,7 @@ class Scheduler:
             clock = self._clock(state, starts)
             clock.start()
             for name, start in starts.items():
-                _log(f"{name}: {self._lines[name]!r}, next start {_text(start)}")
+                _LOG.info("%s: %r, next start %s", name, self._lines[name], _text(start))
             self._stopping.wait()
             self._end_children()
             clock.shutdown(wait=True)
@@ -181,7 +192,9 @@ class Scheduler:
                     ran.append(name)
                 else:
                     state.count(name, "missed")
-                    _log(f"{name}: the start of {_text(start)} is past its grace and dropped")
+                    _LOG.warning(
+                        "%s: the start of %s is past its grace and dropped", name, _text(start)
+                    )
         return {**state.to_dict(), "ran": ran}
 
     @property
@@ -206,7 +219,7 @@ class Scheduler:
                 raise _never(name, line)
             if saved is not None and saved.running is not None:
                 status = "is still running" if running else "was interrupted and is due again"
-                _log(f"{name}: the run of {saved.running} {status}")
+                _LOG.warning("%s: the run of %s %s", name, saved.running, status)
             planned = saved or JobState(cron=cron, next=_text(start))
             state.put(
                 name,
@@ -225,11 +238,13 @@ class Scheduler:
             job = clock.get_job(event.job_id)
             if event.code == EVENT_JOB_MISSED:
                 state.count(event.job_id, "missed")
-                _log(f"{event.job_id}: a start is past its grace and dropped")
+                _LOG.warning("%s: a start is past its grace and dropped", event.job_id)
                 return
             if event.code == EVENT_JOB_MAX_INSTANCES:
                 state.count(event.job_id, "skipped")
-                _log(f"{event.job_id}: the previous run is still going, this start is skipped")
+                _LOG.warning(
+                    "%s: the previous run is still going, this start is skipped", event.job_id
+                )
             else:
                 state.change(event.job_id, due=_text(event.scheduled_run_times[-1]))
             if job is not None:
@@ -282,7 +297,7 @@ class Scheduler:
         due = (saved and saved.due) or started
         last = Finished(due, started, _now(), code, verdict, content.get("bundle"))
         state.change(name, due=None, running=None, pid=None, last=last)
-        _log(f"{name}: exit {code}, {verdict or 'no verdict'}")
+        _LOG.info("%s: exit %d, %s", name, code, verdict or "no verdict")
         end = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
         reason = None if has_verdict else f"the process of {name} {end} and gave no verdict"
         if code == FAILED:
@@ -325,7 +340,8 @@ def _verbs(file: Path | None) -> Command:
     def command(job: str, report: Path) -> list[str]:
         # -P: never import from the current folder.
         start = [sys.executable, "-P", "-c", "from pipelines.cli.main import main; main()"]
-        return [*start, job, "--json", str(report), *config]
+        verb = ["ledger", "heads"] if job == HEADS else [job]
+        return [*start, *verb, "--json", str(report), *config]
 
     return command
 
@@ -363,8 +379,3 @@ def _text(time: datetime) -> str:
 
 def _now() -> str:
     return _text(datetime.now(UTC))
-
-
-def _log(text: str) -> None:
-    sys.stderr.write(f"margincast: {text}\n")
-    sys.stderr.flush()

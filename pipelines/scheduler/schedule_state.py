@@ -91,7 +91,7 @@ class ScheduleState:
                 raise ValueError(f"format {file.format}, this version reads {_FORMAT}")
         except (msgspec.MsgspecError, ValueError) as error:
             raise ConfigError(
-                f"schedule state {path} is invalid ({error}); remove it to start anew: a missed "
+                f"schedule state {path} is invalid ({error}); remove it to reset it: a missed "
                 "start is then not repeated"
             ) from error
         self._jobs = dict(file.jobs)

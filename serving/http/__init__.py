@@ -1,4 +1,4 @@
-"""HTTP: routes, authentication, problems, metrics."""
+"""HTTP: routes, authentication, problems."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The page at /docs: rendered here from the OpenAPI document, so it works without a network."""
+"""The page at /docs: rendered from the OpenAPI document, so it works without a network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 
-_STYLE = """
+STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
        color: #1b1f24; }
 h1 small { font-weight: normal; color: #57606a; }
@@ -40,7 +40,7 @@ def _page(document: dict[str, Any], source: str) -> Iterator[str]:
     info = document["info"]
     title = escape(info["title"])
     yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-    yield f"<title>{title}</title><style>{_STYLE}</style></head><body>"
+    yield f"<title>{title}</title><style>{STYLE}</style></head><body>"
     yield f"<h1>{title} <small>{escape(info['version'])}</small></h1>"
     yield f"<p>{escape(info.get('description', ''))}</p>"
     yield f'<p>The same as <a href="{escape(source)}">OpenAPI document</a>.</p><h2>Routes</h2>'

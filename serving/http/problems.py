@@ -1,4 +1,4 @@
-"""Problems: every error that leaves the endpoint has the one form of RFC 9457."""
+"""Problems: every error of the endpoint has the form of RFC 9457."""
 
 from __future__ import annotations
 
@@ -16,30 +16,50 @@ from decisions.errors import (
     NoMarketError,
     NoRulesError,
     NotFoundError,
+    NotReplayableError,
     RequestError,
 )
 from decisions.messages import AccountProblem
 from ledger.idempotency import LedgerConflictError
-from market.core.errors import LedgerError, MargincastError, UnrecordableError
+from market.core.errors import LedgerError, MargincastError, UnknownOutcomeError, UnrecordableError
+from monitoring.shared_market import NotFollowingError
+from serving.admission.deadline import DeadlineError
+from serving.admission.lane import LaneFullError
+from serving.score_queue import RETRY_SECONDS, QueueRefusedError
+from serving.telemetry.exchange import note_problem
 
 PROBLEM_JSON = "application/problem+json"
 
 _LOG = logging.getLogger("margincast.serving")
 _TYPE = "urn:margincast:problem:"
 _SERVER_ERROR = 500
+NO_BODY = "the request has no body; send JSON"
 _DETAILS = {
     404: "there is no such route; /docs lists them",
     405: "the route does not know this method; the header Allow names those it knows",
     413: "the body is longer than this endpoint takes; send fewer accounts, bars or quotes at once",
 }
+_UNKNOWN = (
+    "the ledger failed while it recorded, and it is not known whether this request is on record; "
+    "repeat it with the same Idempotency-Key, which never records it twice"
+)
 _REFUSALS: dict[type, tuple[int, str]] = {
     NoAccountScoredError: (422, "no-account-answered"),
     RequestError: (422, "invalid-request"),
     NotFoundError: (404, "not-found"),
+    NotReplayableError: (409, "not-replayable"),
     NoMarketError: (503, "no-market"),
     NoRulesError: (503, "no-rules"),
+    NotFollowingError: (503, "market-not-followed"),
+    LedgerConflictError: (409, "idempotency-conflict"),
+    QueueRefusedError: (503, "overloaded"),
+    LaneFullError: (503, "overloaded"),
+    DeadlineError: (503, "deadline"),
 }
-"""Status and kind of problem by the error of `decisions.errors`."""
+"""Status and kind of problem of errors that are for the caller to read."""
+
+_LATER = (429, 503)
+"""Statuses that say when to try again."""
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,70 +109,106 @@ def invalid(detail: str) -> ProblemError:
     return ProblemError(422, "invalid-request", detail)
 
 
-def on_problem(_: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
-    """Answer what HTTP itself refuses."""
-    return _respond(error.problem, error.headers)
+def bad_request(detail: str) -> ProblemError:
+    """400: the request is not valid HTTP."""
+    return ProblemError(400, _kind(400), detail)
 
 
-def on_refusal(_: Request[Any, Any, Any], error: MargincastError) -> Response[bytes]:
-    """Answer why a request cannot be carried out, see `decisions.errors`."""
-    status, kind = next(_REFUSALS[cls] for cls in type(error).__mro__ if cls in _REFUSALS)
-    problems = error.problems if isinstance(error, NoAccountScoredError) else ()
-    return _respond(ProblemError(status, kind, str(error), problems).problem)
+def too_large() -> ProblemError:
+    """413: the body is longer than the endpoint takes."""
+    return ProblemError(413, _kind(413), _DETAILS[413])
 
 
-def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Answer what the framework refused: no such route, too long a body, a bad parameter."""
-    if isinstance(error, ValidationException):
-        return _respond(invalid(_reasons(error.extra)).problem)
-    status = error.status_code
-    if status >= _SERVER_ERROR:
-        _LOG.error("request failed", exc_info=error)
-        return _internal()
-    phrase = HTTPStatus(status).phrase
-    kind = phrase.lower().replace(" ", "-")
-    problem = Problem(_TYPE + kind, phrase, status, _DETAILS.get(status, error.detail))
-    return _respond(problem, dict(error.headers or {}))
+def problem_of(error: BaseException) -> tuple[Problem, Mapping[str, str]]:
+    """The problem of an error, and further headers; details that it does not show are logged."""
+    problem, headers = _problem_of(error)
+    note_problem(problem.type.removeprefix(_TYPE))
+    return problem, headers
 
 
-def on_conflict(_: Request[Any, Any, Any], error: LedgerConflictError) -> Response[bytes]:
-    """409: an idempotency key came back with another body."""
-    return _respond(ProblemError(409, "idempotency-conflict", str(error)).problem)
+def encoded_refusal(error: MargincastError) -> tuple[int, bytes]:
+    """Status and body of the answer to an error, to be kept under the key of its request."""
+    problem, _ = _problem_of(error)
+    return problem.status, msgspec.json.encode(problem)
 
 
-def on_unrecordable(_: Request[Any, Any, Any], error: UnrecordableError) -> Response[bytes]:
-    """422: what the request leads to cannot be recorded; the ledger is sound."""
-    _LOG.error("a request cannot be recorded", exc_info=error)
-    return _respond(ProblemError(422, "unrecordable", f"nothing was recorded: {error}").problem)
+def note_repeated(body: bytes) -> None:
+    """Say which kind of problem answers the current request once more."""
+    note_problem(msgspec.json.decode(body, type=Problem).type.removeprefix(_TYPE))
 
 
-def on_ledger_error(_: Request[Any, Any, Any], error: LedgerError) -> Response[bytes]:
-    """503: without a record there is no answer. What the database said stays in the log."""
-    _LOG.error("the ledger failed", exc_info=error)
-    detail = "the ledger cannot be read or written; nothing was recorded, try again later"
-    return _respond(ProblemError(503, "ledger-unavailable", detail).problem)
+def _problem_of(error: BaseException) -> tuple[Problem, Mapping[str, str]]:
+    headers: Mapping[str, str] = {}
+    if isinstance(error, ProblemError):
+        problem, headers = error.problem, error.headers
+    elif isinstance(error, HTTPException):
+        problem, headers = _of_http_error(error)
+    else:
+        problem = _problem(error)
+    if problem.status in _LATER and "Retry-After" not in headers:
+        seconds = RETRY_SECONDS
+        if isinstance(error, LaneFullError | DeadlineError):
+            seconds = error.retry_seconds
+        headers = {**headers, "Retry-After": str(seconds)}
+    return problem, headers
 
 
-def on_unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """500 without internals; they are in the log."""
+def _problem(error: BaseException) -> Problem:
+    refusal = next((_REFUSALS[cls] for cls in type(error).__mro__ if cls in _REFUSALS), None)
+    if refusal is not None:
+        status, kind = refusal
+        problems = error.problems if isinstance(error, NoAccountScoredError) else ()
+        return ProblemError(status, kind, str(error), problems).problem
+    if isinstance(error, UnrecordableError):  # the ledger is sound
+        _LOG.error("a request cannot be recorded", exc_info=error)
+        return ProblemError(422, "unrecordable", f"nothing was recorded: {error}").problem
+    if isinstance(error, UnknownOutcomeError):
+        _LOG.error("the ledger failed at a commit", exc_info=error)
+        return ProblemError(503, "ledger-unavailable", _UNKNOWN).problem
+    if isinstance(error, LedgerError):
+        # Without a record there is no answer. What the database said stays in the log.
+        _LOG.error("the ledger failed", exc_info=error)
+        detail = "the ledger cannot be read or written; nothing was recorded, try again later"
+        return ProblemError(503, "ledger-unavailable", detail).problem
     _LOG.error("unexpected error", exc_info=error)
     return _internal()
 
 
+def _of_http_error(error: HTTPException) -> tuple[Problem, Mapping[str, str]]:
+    """What the framework refused: no such route, too long a body, a bad parameter."""
+    if isinstance(error, ValidationException):
+        return invalid(_reasons(error.extra)).problem, {}
+    status = error.status_code
+    if status >= _SERVER_ERROR:
+        _LOG.error("request failed", exc_info=error)
+        return _internal(), {}
+    detail = _DETAILS.get(status, error.detail)
+    return ProblemError(status, _kind(status), detail).problem, error.headers or {}
+
+
+def _on_error(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    problem, headers = problem_of(error)
+    return Response(
+        msgspec.json.encode(problem),
+        status_code=problem.status,
+        media_type=PROBLEM_JSON,
+        headers=dict(headers),
+    )
+
+
 EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
-    ProblemError: on_problem,
-    **dict.fromkeys(_REFUSALS, on_refusal),
-    HTTPException: on_http_error,
-    LedgerConflictError: on_conflict,
-    UnrecordableError: on_unrecordable,
-    LedgerError: on_ledger_error,
-    Exception: on_unexpected,
+    HTTPException: _on_error,
+    Exception: _on_error,
 }
 
 
-def _internal() -> Response[bytes]:
+def _kind(status: int) -> str:
+    return HTTPStatus(status).phrase.lower().replace(" ", "-")
+
+
+def _internal() -> Problem:
     detail = "the request could not be answered; the cause is in the log of the endpoint"
-    return _respond(ProblemError(_SERVER_ERROR, "internal-error", detail).problem)
+    return ProblemError(_SERVER_ERROR, "internal-error", detail).problem
 
 
 def _reasons(extra: object) -> str:
@@ -161,18 +217,15 @@ def _reasons(extra: object) -> str:
         [reason for reason in extra if isinstance(reason, dict)] if isinstance(extra, list) else []
     )
     if any(reason.get("key") == "data" for reason in reasons):
-        return "the request has no body; send JSON"
+        return NO_BODY
     texts = [f"{reason.get('key')}: {reason.get('message')}" for reason in reasons]
     return "; ".join(texts) or "a parameter is missing or malformed"
 
 
-def _respond(problem: Problem, headers: dict[str, str] | None = None) -> Response[bytes]:
-    return Response(
-        msgspec.json.encode(problem),
-        status_code=problem.status,
-        media_type=PROBLEM_JSON,
-        headers=headers or {},
-    )
+def kept_problem(status: int, body: bytes, headers: dict[str, str]) -> Response[Any]:
+    """An encoded problem that was kept, sent as it is."""
+    note_repeated(body)
+    return Response(body, status_code=status, media_type=PROBLEM_JSON, headers=headers)
 
 
 def json_response(body: bytes, headers: dict[str, str] | None = None) -> Response[Any]:

@@ -185,9 +185,9 @@ def restated() -> Callable[[str], Venue]:
     return factory
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def servers() -> Iterator[list[Any]]:
-    """The servers that are running, told to stop when all tests are done."""
+    """The servers that are running, told to stop when the tests of a file are done."""
     import uvicorn
 
     running: list[Any] = []
@@ -207,11 +207,11 @@ def servers() -> Iterator[list[Any]]:
 Start = Callable[..., Endpoint]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start(
     trained: TrainedMarket, tmp_path_factory: pytest.TempPathFactory, servers: list[Any]
 ) -> Iterator[Start]:
-    """Starts endpoints that live until the tests are done."""
+    """Starts endpoints that live until the tests of a file are done; each follows its chain."""
     threads: list[threading.Thread] = []
     clients: list[httpx.Client] = []
 
@@ -256,7 +256,7 @@ def start(
             base_url=f"http://127.0.0.1:{port}", timeout=endpoints.REQUEST_SECONDS, trust_env=False
         )
         clients.append(client)
-        endpoints.wait_until_live(client, failures)
+        endpoints.wait_until_started(client, failures)
         return endpoints.Endpoint(config, client, trained, Path(str(ruleset)).stem)
 
     yield begin

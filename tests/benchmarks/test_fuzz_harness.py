@@ -37,7 +37,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="module")
 def decision(world: World) -> dict[str, Any]:
     with world.endpoint(MODES[0]) as endpoint:
-        response = endpoint.caller.call(Request("POST", SCORE, {"accounts": [ACCOUNT]}))
+        body = {"accounts": [ACCOUNT], "explain": True}
+        response = endpoint.caller.call(Request("POST", SCORE, body))
     (found,) = json.loads(response.body)["decisions"]
     return dict(found)
 
@@ -107,6 +108,9 @@ def test_a_sound_request_has_no_fault(world: World) -> None:
         ({"marks": []}, "no mark of a position"),
         ({"explain": {"floors": {"liquidity": None}}}, "null in the explanation"),
         ({"explain": {"positions": [{"notional": None}]}}, "null in the explanation"),
+        ({"explain": {"add_on": 1.0}}, "explanation of another decision"),
+        ({"explain": {"reasons": []}}, "a reason is not among all reasons"),
+        ({"reasons": []}, "reasons do not lead with what bound"),
     ],
 )
 def test_every_fault_of_a_decision_is_detected(
@@ -175,7 +179,7 @@ def test_a_call_that_never_returns_is_ended_and_reported(
         response = endpoint.caller.call(
             Request("POST", WHAT_IF, {"accounts": [CASH], "changes": [{"account_id": "b"}]})
         )
-        assert "what_if" in response.hang
+        assert "margin/rules/ruleset.py haircut" in response.hang
         assert not response.stuck
         assert response.seconds < 5.0
         assert endpoint.caller.call(Request("GET", "/health/live")).status == 200
@@ -189,7 +193,7 @@ def test_an_unexpected_error_is_named_by_its_place(
     def broken(*_: Any) -> None:
         world.ruleset.collateral.haircut([])  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Service, "score", broken)
+    monkeypatch.setattr(Service, "score_many", broken)
     faults = faults_of(world, [score(ACCOUNT)])
     assert any(
         fault.startswith("status 500: TypeError at margin/rules/ruleset.py") for fault in faults

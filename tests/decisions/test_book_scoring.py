@@ -14,7 +14,7 @@ from benchmarks.desk import Desk, ScoreColumns, concatenate_columns, slice_book
 from benchmarks.workloads import sample_book
 from benchmarks.workloads.sample_book import Sample
 from decisions.book_scoring import DecisionBasis, score_book
-from margin.rules.ruleset import RuleSet
+from margin.rules.ruleset import RuleSet, load_ruleset
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 
@@ -51,6 +51,22 @@ def test_book_in_parts_has_the_bits_of_the_whole(sampled: Sample, desk: Desk) ->
         desk.score(slice_book(sampled.book, first, last))[0] for first, last in pairwise(bounds)
     ]
     assert_same_bits(concatenate_columns(parts), whole)
+
+
+@pytest.mark.parametrize("name", ["linear-tiers", "hyperliquid", "emir-tiers", "derive-srm"])
+def test_batches_of_every_size_have_the_bits_of_accounts_alone(
+    name: str, sampled: Sample, desk: Desk
+) -> None:
+    """1, 2, 50, 51 and 1,000 rows: ONNX Runtime changes its way of working above 50."""
+    rules = replace(desk, ruleset=load_ruleset(name))
+    book = sampled.book.take(np.arange(1_000) % len(sampled.book))
+    whole, _ = rules.score(book)
+    assert np.isfinite(whole["level"]).all()
+    for size in (1, 2, 50, 51):
+        bounds = [0, size, 2 * size]
+        parts = [rules.score(slice_book(book, first, last))[0] for first, last in pairwise(bounds)]
+        some = {column: values[: 2 * size] for column, values in whole.items()}
+        assert_same_bits(concatenate_columns(parts), some)
 
 
 def test_model_moves_a_good_part_of_the_reference_book(sampled: Sample, desk: Desk) -> None:

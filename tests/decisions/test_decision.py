@@ -160,9 +160,9 @@ def test_one_stale_symbol_degrades_only_its_own_accounts(
     market: Any, ruleset: RuleSet, forecaster: Forecaster
 ) -> None:
     snapshot = at(market)
-    age = snapshot.features.age.copy()
+    age = snapshot.at_close.age.copy()
     age[0, 0] += 5.0
-    snapshot = replace(snapshot, features=replace(snapshot.features, age=age))
+    snapshot = replace(snapshot, at_close=replace(snapshot.at_close, age=age))
     stale, fresh = (f"{symbol}-PERP" for symbol in market.panel.symbols[:2])
     found = decisions(
         [

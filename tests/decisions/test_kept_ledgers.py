@@ -6,6 +6,7 @@ import base64
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,19 +16,23 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
 from typer.testing import CliRunner
 
 import decisions.replay as replay_module
-from decisions.records import CALCULATION, levels_in_force
+from decisions.levels_in_force import LevelsInForce
+from decisions.records import CALCULATION
 from decisions.replay import CHANGES, Change, replay
+from ledger.chain import packed_row
+from ledger.contents import put
+from ledger.packing import pack
 from ledger.records import Record
-from ledger.schema import contents, records
+from ledger.statements import statements
 from ledger.store import Ledger
 from ledger.verify import verify
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 from pipelines.cli.main import app
+from tests.endpoint_fixtures import levels_of
 
 FOLDER = Path(__file__).parent / "ledgers"
 KEPT_LEDGERS = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -58,8 +63,10 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     url = f"sqlite:///{tmp_path}/kept.db"
     with Ledger(url, chain="serving") as ledger:
         with ledger.transaction() as connection:
-            connection.execute(insert(contents), content["contents"])
-            connection.execute(insert(records), content["records"])
+            shared = [(row["kind"], json.loads(row["content"])) for row in content["contents"]]
+            put(connection, shared)
+            rows = [packed_row(row, pack(row["payload"].encode())) for row in content["records"]]
+            connection.exec_driver_sql(statements(connection).insert_record, rows)
         yield Kept(url, ledger, bundles, list(ledger.records("decision")))
 
 
@@ -91,6 +98,39 @@ def test_kept_decisions_are_returned_as_recorded(kept: Kept, serve: Any, monkeyp
     assert [d["account_id"] for d in page["decisions"]] == ["desk/7"]
 
 
+def test_kept_decisions_are_explained(
+    kept: Kept, serve: Any, bundles: Any, monkeypatch: Any
+) -> None:
+    shutil.copytree(kept.bundles, bundles.root, dirs_exist_ok=True)
+    endpoint = serve()
+    monkeypatch.setattr(endpoint.ledger, "engine", kept.ledger.engine)
+    for record in kept.decisions:
+        found = endpoint.client.get(f"/v1/decisions/{record.id}/explanation").json()
+        replayed = replay(kept.ledger, record.id, kept.load)
+        assert found["verdict"] == replayed.verdict in ("equal", "superseded")
+        assert found["differences"] == list(replayed.differences)
+        assert bool(found["superseded_by"]) == (found["verdict"] == "superseded")
+        assert found["explain"]["reasons"] == found["reasons"]
+        recorded = record.payload["decision"]
+        if "reasons" not in found["differences"]:
+            assert found["reasons"] == recorded["reasons"]
+        if "explain" not in found["differences"]:
+            assert {key: found["explain"][key] for key in recorded["explain"]} == {
+                **recorded["explain"]
+            }
+
+
+def test_kept_ledgers_are_of_each_schema_that_holds_explanations() -> None:
+    kept = (json.loads((FOLDER / f"{name}.json").read_text("utf-8")) for name in KEPT_LEDGERS)
+    schemas = {
+        json.loads(row["payload"]).get("schema", 0)
+        for content in kept
+        for row in content["records"]
+        if row["kind"] == "decision"
+    }
+    assert {0, 1} <= schemas
+
+
 def test_the_market_recovers_from_a_kept_ledger(kept: Kept, serve: Any, market: Any) -> None:
     bars = list(kept.ledger.records("bars"))
     assert bars
@@ -103,7 +143,7 @@ def test_pace_goes_on_from_the_level_before_kept_fallbacks(kept: Kept) -> None:
     of_account = [record for record in kept.decisions if record.account_id == "two coins"]
     by_model = [r for r in of_account if r.payload["decision"]["binding"] != "fallback"]
     assert [r.payload["decision"]["binding"] for r in of_account[-2:]] == ["fallback"] * 2
-    level = levels_in_force(kept.ledger, ["two coins"]).previous["two coins"]
+    level = levels_of(LevelsInForce(kept.ledger), "two coins")["two coins"]
     assert level.amount == by_model[-1].payload["decision"]["add_on"]
     assert level.as_of == by_model[-1].as_of
     assert level.carried
@@ -147,10 +187,13 @@ def load_script(name: str) -> ModuleType:
 
 
 def changed_record(kept: Kept, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> Record:
-    """The first decision as if it had been recorded with other figures, or payload keys."""
+    """The first decision as if it had been recorded with other figures, or payload keys, before
+    the first revision of the calculation."""
     record = next(r for r in kept.decisions if r.payload["decision"]["binding"] == "model")
     decision = {k: v for k, v in fields.items() if k in record.payload["decision"]}
-    payload = record.payload | {k: v for k, v in fields.items() if k not in decision}
+    payload = (
+        record.payload | {"calculation": 0} | {k: v for k, v in fields.items() if k not in decision}
+    )
     other = replace(record, payload=payload | {"decision": payload["decision"] | decision})
     monkeypatch.setattr(kept.ledger, "get_record", lambda name: other)
     return other

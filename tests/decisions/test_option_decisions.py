@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import UNSET
 
 from decisions.decision import decide
 from decisions.messages import AccountChange, AccountProblem, Decision, PositionChange
@@ -79,7 +80,8 @@ def accounts(quoted: Quoted) -> list[Account]:
 def decided(
     quoted: Quoted, rules: RuleSet, model: Forecaster | None, book: list[Account]
 ) -> list[Decision]:
-    answers = decide(book, quoted.snapshot, rules, model, {})
+    names = [account.account_id for account in book]
+    answers = decide(book, quoted.snapshot, rules, model, {}, explain=names)
     assert not any(isinstance(answer, AccountProblem) for answer in answers), answers
     return answers  # type: ignore[return-value]
 
@@ -92,6 +94,7 @@ def test_model_answers_and_explanation_adds_up(
     for one in decided(quoted, rules, model, accounts(quoted)):
         assert one.degraded is None
         assert one.probability is not None
+        assert one.explain is not UNSET
         engine = one.explain["engine"]
         assert sum(part["maintenance"] for part in engine["parts"]) == pytest.approx(
             one.headroom, abs=0.005
@@ -129,7 +132,12 @@ def test_decision_replays_to_the_last_bit(
     rules, book = load_ruleset(preset), accounts(quoted)
     described = {account.account_id: account_message(account) for account in book}
     found, contents, named = entries(
-        decided(quoted, rules, model, book), described, {}, quoted.snapshot, rules
+        decided(quoted, rules, model, book),
+        described,
+        {},
+        quoted.snapshot,
+        rules,
+        dict.fromkeys(described, "local"),
     )
     ledger.append(found, contents=contents)
     for one in named:
@@ -179,6 +187,8 @@ def test_stale_option_quotes_are_charged_by_the_floor(quoted: Quoted) -> None:
     fresh = decided(quoted, rules, None, book)
     stale = decided(dataclasses.replace(quoted, snapshot=later), rules, None, book)
     for one, other in zip(fresh, stale, strict=True):
+        assert one.explain is not UNSET
+        assert other.explain is not UNSET
         assert one.explain["floors"]["stale_data"] == 0.0
         assert other.explain["floors"]["stale_data"] > 0.0
         assert other.degraded is not None
@@ -201,9 +211,11 @@ def test_rules_that_the_model_did_not_learn_give_a_reason_and_change_nothing_els
         (mismatch,) = (reason for reason in other.reasons if reason.name == "other_rules")
         assert mismatch.kind == "data"
         assert rules.name in mismatch.text
-        rest = [reason for reason in other.reasons if reason.name != "other_rules"]
         assert (same.probability, same.add_on) == (other.probability, other.add_on)
-        assert same.reasons == rest
+        assert same.explain is not UNSET
+        assert other.explain is not UNSET
+        rest = [r for r in other.explain["reasons"] if r["name"] != "other_rules"]
+        assert same.explain["reasons"] == rest
 
 
 @every_preset
@@ -249,7 +261,7 @@ def test_served_with_posted_quotes(serve: Any, market: Any, champion: str, quote
     svi = {"a": 0.01, "b": 0.08, "rho": -0.3, "m": 0.0, "sigma": 0.2}
     quote = {"instrument": quoted.expiry, "forward": quoted.spot, "rate": 0.0, "svi": svi}
     endpoint.client.post("/v1/market/quotes", json={"quotes": [quote]})
-    one = endpoint.score(account).json()["decisions"][0]
+    one = endpoint.score(account, explain=True).json()["decisions"][0]
     assert one["maintenance_margin"] > 0.0
     assert one["explain"]["engine"]["worst_scenarios"]
     assert np.isfinite(one["add_on"])

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from decisions.book_scoring import CARRIED_HOURS, PreviousAddOn
-from decisions.records import LOOK_BACK, level_in_force, levels_in_force
+from decisions.levels_in_force import LOOK_BACK, LevelsInForce, level_after
 from ledger.records import Entry
 from ledger.store import Ledger
 from market.core.clock import DAY, HOUR, format_time, parse_time
@@ -19,6 +19,8 @@ from models.onnx.scorer import Scorer
 from pipelines.config.config import load_config
 from pipelines.jobs.score import score_book
 from pipelines.jobs.simulate import simulate
+from tests.endpoint_fixtures import levels_of
+from tests.ledger.intact import intact
 
 
 def only(response: Any) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def test_an_add_on_that_a_request_gave_is_carried_through_a_fallback(
         broken.setattr(Scorer, "probability", returns_nan)
         endpoint.score(account | {"previous_add_on": {"amount": 2.5, "as_of": as_of}})
     assert only(endpoint.score(account))["binding"] in ("step", "floor")
-    level = levels_in_force(endpoint.ledger, ["acc-1"]).previous["acc-1"]
+    level = levels_of(LevelsInForce(endpoint.ledger), "acc-1")["acc-1"]
     assert level.amount < 500.0
 
 
@@ -165,12 +167,10 @@ def test_an_account_that_is_degraded_for_long_needs_one_look_up(
         return {}
 
     monkeypatch.setattr(ledger, "last_decisions_without", look_back)
-    found = levels_in_force(ledger, ["a"])
-    assert found.previous["a"] == PreviousAddOn(**level, carried=True)
+    found = LevelsInForce(ledger).of(["a"])
+    assert found["a"].level == PreviousAddOn(**level, carried=True)
     assert looked_back == []
-    last = ledger.last_decisions(["a"])["a"]
-    assert last is not None
-    assert found.based_on == {"a": last.id}
+    assert found["a"].record == intact(ledger.last_decisions(["a"]))["a"].id
 
 
 def test_records_of_before_are_looked_through_for_a_day(
@@ -181,18 +181,19 @@ def test_records_of_before_are_looked_through_for_a_day(
     ledger.append([decision(3.0)])
     for _ in range(5):
         ledger.append([decision(None)])
-    assert levels_in_force(ledger, ["a"]).previous["a"].amount == 3.0
-    assert levels_in_force(ledger, ["a"]).previous["a"].carried
+    found = levels_of(LevelsInForce(ledger), "a")["a"]
+    assert found.amount == 3.0
+    assert found.carried
     now += 2 * LOOK_BACK
     ledger.append([decision(None)])
-    assert levels_in_force(ledger, ["a"]).previous == {}
+    assert levels_of(LevelsInForce(ledger), "a") == {}
 
 
 def test_a_level_is_that_of_the_decision_that_set_it(ledger: Ledger) -> None:
     (record,) = ledger.append([decision(3.0, {"amount": 9.0, "as_of": 1})])
-    assert level_in_force(record) == PreviousAddOn(3.0, 7, 10.0, {"BTCUSDT": 1.0})
+    assert level_after(record) == PreviousAddOn(3.0, 7, 10.0, {"BTCUSDT": 1.0})
     (record,) = ledger.append([decision(None)])
-    assert level_in_force(record) is None
+    assert level_after(record) is None
 
 
 def test_decisions_of_the_past_do_not_give_the_present_more_hours(

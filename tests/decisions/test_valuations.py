@@ -11,8 +11,8 @@ import pytest
 
 from decisions.book_scoring import value_book
 from decisions.decision import decide
+from decisions.levels_in_force import LevelsInForce
 from decisions.messages import AccountProblem, Decision
-from decisions.records import levels_in_force
 from features.state.snapshot import MarketSnapshot
 from margin.valuation.marks import suspect_view
 from market.accounts.book import Account, Position
@@ -22,6 +22,7 @@ from market.quotes.quotes import ExpiryQuote, InstrumentQuote, QuoteBoard
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 from monitoring.market_state.live_market import LiveMarket
+from tests.endpoint_fixtures import levels_of
 
 PERP = "BTCUSDT-PERP"
 
@@ -165,9 +166,7 @@ def test_the_level_in_force_goes_by_the_margin_at_the_last_good_prices(
     assert posted["results"][0]["status"] == "suspect"
     during = endpoint.score(account).json()["decisions"][0]
     assert during["valuations"]["suspect"]["headroom"] == during["headroom"] < before["headroom"]
-    level = levels_in_force(endpoint.ledger, [account["account_id"]]).previous[
-        account["account_id"]
-    ]
+    level = levels_of(LevelsInForce(endpoint.ledger), "acc-1")["acc-1"]
     assert level.amount == before["add_on"]
     assert level.initial_margin == before["initial_margin"]
     again = {**account, "positions": [{"instrument": PERP, "quantity": 0.05}]}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import struct
 from decimal import Decimal
 
@@ -45,6 +46,21 @@ def test_values_come_back_and_keep_their_bytes(value: object) -> None:
     assert canonical_bytes(back) == written
 
 
+@given(VALUES)
+def test_the_short_way_gives_the_same_bytes_as_the_plain_encoder(value: object) -> None:
+    plain = json.dumps(
+        value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+    )
+    try:
+        expected = plain.encode()
+    except UnicodeEncodeError:
+        for text_keys in (False, True):
+            with pytest.raises(LedgerError, match="no canonical JSON"):
+                canonical_bytes(value, text_keys=text_keys)
+    else:
+        assert canonical_bytes(value) == canonical_bytes(value, text_keys=True) == expected
+
+
 @given(st.dictionaries(st.text(), LEAVES, max_size=6))
 def test_order_of_keys_does_not_matter(value: dict[str, object]) -> None:
     turned = dict(reversed(value.items()))
@@ -63,12 +79,16 @@ def test_bytes_are_exactly_these() -> None:
 def test_nan_and_infinity_are_refused_by_path(value: float) -> None:
     with pytest.raises(LedgerError, match=r"\$\.curve\[1\]\.24 is .*finite"):
         canonical_bytes({"curve": [0.5, {"24": value}]})
+    with pytest.raises(LedgerError, match=r"\$\.curve\[1\]\.24 is .*finite"):
+        canonical_bytes({"curve": [0.5, {"24": value}]}, text_keys=True)
 
 
 @pytest.mark.parametrize("value", [Decimal(1), np.int64(1), b"x", {1}, object()])
 def test_types_json_lacks_are_refused_by_path(value: object) -> None:
     with pytest.raises(LedgerError, match=r"\$\.a is a .*convert"):
         canonical_bytes({"a": value})
+    with pytest.raises(LedgerError, match=r"\$\.a is a .*convert"):
+        canonical_bytes({"a": value}, text_keys=True)
 
 
 def test_keys_that_json_would_turn_into_text_are_refused() -> None:

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
-from ledger.decisions import Draft
-from ledger.idempotency import IdempotentAnswer, LedgerDuplicateError
-from ledger.records import Entry, Record
+from ledger.decisions import Draft, Meanwhile
+from ledger.idempotency import IdempotentAnswer
+from ledger.packing import pack_id
+from ledger.records import EncodedEntry, Entry, Record
+from ledger.schema import records
 from ledger.store import Ledger
 from ledger.verify import verify
 from market.core.errors import LedgerError, UnrecordableError
+from tests.ledger.intact import intact
 
 
 def decision(account: str, add_on: float) -> Entry:
     return Entry("decision", {"add_on": add_on}, account_id=account)
 
 
-def never(last: Mapping[str, Record]) -> Draft:
-    raise AssertionError(f"nothing is outdated, yet {sorted(last)} are decided again")
+def draft(*entries: Entry, **rest: Any) -> Draft:
+    return Draft([[EncodedEntry.of(entry) for entry in entries]], **rest)
+
+
+def never(meanwhile: Meanwhile) -> Draft:
+    raise AssertionError(f"nothing is outdated, yet {sorted(meanwhile.newest)} are decided again")
 
 
 def test_decision_on_the_newest_record_is_recorded_as_it_is(ledger: Ledger) -> None:
-    ledger.append_decisions(Draft([decision("a", 1.0)], based_on={"a": None}), never)
-    first = ledger.last_decisions(["a"])["a"]
+    ledger.append_decisions(draft(decision("a", 1.0), based_on={"a": None}), never)
+    first = intact(ledger.last_decisions(["a"]))["a"]
     assert first is not None
-    draft = Draft([decision("a", 2.0), decision("b", 3.0)], based_on={"a": first.id, "b": None})
-    assert ledger.append_decisions(draft, never) is draft
-    last = ledger.last_decisions(["a", "b"])
+    second = draft(decision("a", 2.0), decision("b", 3.0), based_on={"a": first.id, "b": None})
+    assert ledger.append_decisions(second, never) is second
+    last = intact(ledger.last_decisions(["a", "b"]))
     assert {name: record.payload["add_on"] for name, record in last.items()} == {"a": 2.0, "b": 3.0}
 
 
@@ -41,14 +48,17 @@ def test_outdated_decision_is_made_again_from_the_newest_record(url: str, ledger
     (untouched,) = ledger.append([decision("b", 1.0)])
     asked: list[dict[str, Record]] = []
 
-    def renew(last: Mapping[str, Record]) -> Draft:
-        asked.append(dict(last))
-        return Draft([decision("a", last["a"].payload["add_on"] + 1.0), decision("b", 2.0)])
+    def renew(meanwhile: Meanwhile) -> Draft:
+        asked.append(intact(meanwhile.newest))
+        return draft(
+            decision("a", intact(meanwhile.newest)["a"].payload["add_on"] + 1.0), decision("b", 2.0)
+        )
 
-    stale = Draft([decision("a", 1.0), decision("b", 2.0)], based_on={"a": None, "b": untouched.id})
+    based_on = {"a": None, "b": untouched.id}
+    stale = draft(decision("a", 1.0), decision("b", 2.0), based_on=based_on)
     ledger.append_decisions(stale, renew)
     assert asked == [{"a": newest}]
-    last = ledger.last_decisions(["a", "b"])
+    last = intact(ledger.last_decisions(["a", "b"]))
     assert {name: record.payload["add_on"] for name, record in last.items()} == {
         "a": 21.0,
         "b": 2.0,
@@ -62,8 +72,8 @@ def test_decision_counts_as_later_than_the_one_it_continues_also_if_a_clock_is_b
         monkeypatch.setattr("ledger.chain.time.time_ns", lambda: 2 * 10**18)
         (first,) = ahead.append([decision("a", 1.0)])
     monkeypatch.setattr("ledger.chain.time.time_ns", lambda: 10**18)
-    ledger.append_decisions(Draft([decision("a", 2.0)], based_on={"a": first.id}), never)
-    last = ledger.last_decisions(["a"])["a"]
+    ledger.append_decisions(draft(decision("a", 2.0), based_on={"a": first.id}), never)
+    last = intact(ledger.last_decisions(["a"]))["a"]
     assert last is not None
     assert last.payload == {"add_on": 2.0}
     assert last.recorded_at > first.recorded_at
@@ -73,19 +83,52 @@ def test_nothing_is_recorded_where_deciding_again_fails_or_the_request_is_answer
     ledger: Ledger,
 ) -> None:
     answer = IdempotentAnswer("o", "k", "a" * 64, 200, b"one")
-    draft = Draft([decision("a", 1.0)], answer=answer, based_on={"a": None})
-    ledger.append_decisions(draft, never)
+    first = draft(decision("a", 1.0), answers=[answer], based_on={"a": None})
+    ledger.append_decisions(first, never)
 
-    def fails(last: Mapping[str, Record]) -> Draft:
+    def fails(meanwhile: Meanwhile) -> Draft:
         raise RuntimeError("no model")
 
     with pytest.raises(RuntimeError, match="no model"):
-        ledger.append_decisions(Draft([decision("a", 2.0)], based_on={"a": None}), fails)
-    with pytest.raises(LedgerDuplicateError):
-        ledger.append_decisions(draft, lambda last: draft)
+        ledger.append_decisions(draft(decision("a", 2.0), based_on={"a": None}), fails)
+    ledger.append_decisions(first, lambda _: Draft([]))
     page, more = ledger.decisions_of("a", 10)
     assert len(page) == 1
     assert more is None
+    assert verify(ledger.engine).intact
+
+
+def test_a_decision_whose_predecessor_is_gone_is_made_again_without_it(ledger: Ledger) -> None:
+    (gone,) = ledger.append([decision("a", 1.0)])
+    (kept,) = ledger.append([decision("b", 1.0)])
+    with ledger.transaction() as connection:
+        connection.execute(delete(records).where(records.c.id == pack_id(gone.id)))
+    asked: list[Meanwhile] = []
+
+    def renew(meanwhile: Meanwhile) -> Draft:
+        asked.append(meanwhile)
+        return draft(decision("a", 9.0), decision("b", 2.0))
+
+    based_on = {"a": gone.id, "b": kept.id, "new": None}
+    ledger.append_decisions(draft(decision("a", 2.0), decision("b", 2.0), based_on=based_on), renew)
+    assert asked == [Meanwhile({}, {}, ["a"])]
+    assert intact(ledger.last_decisions(["a"]))["a"].payload["add_on"] == 9.0
+
+
+def test_rounds_of_one_transaction_are_recorded_one_after_the_other(
+    url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.chain.time.time_ns", lambda: 10**18)
+    rounds = [[EncodedEntry.of(decision(name, float(n))) for name in "ab"] for n in range(3)]
+    ledger.append_decisions(Draft(rounds, based_on={"a": None, "b": None}), never)
+    records = list(ledger.records("decision"))
+    assert [record.recorded_at - 10**18 for record in records] == [0, 0, 1, 1, 2, 2]
+    assert ledger.last_decision_ids(["a", "b", "c"]) == {
+        name: encoded.id for name, encoded in zip("ab", rounds[-1], strict=True)
+    }
+    with Ledger(url, chain="other") as other:
+        other.append_decisions(draft(decision("a", 9.0), based_on={"a": rounds[-1][0].id}), never)
+    assert intact(ledger.last_decisions(["a"]))["a"].recorded_at > 10**18 + 2
     assert verify(ledger.engine).intact
 
 
@@ -95,12 +138,14 @@ def test_concurrent_decisions_of_an_account_each_continue_from_the_one_before(
     def work(n: int) -> None:
         with Ledger(url, chain=f"worker-{n % 3}") as own:
             for _ in range(5):
-                last = own.last_decisions(["a"]).get("a")
+                last = intact(own.last_decisions(["a"])).get("a")
                 count = 0.0 if last is None else last.payload["add_on"]
                 based_on = None if last is None else last.id
                 own.append_decisions(
-                    Draft([decision("a", count + 1.0)], based_on={"a": based_on}),
-                    lambda last: Draft([decision("a", last["a"].payload["add_on"] + 1.0)]),
+                    draft(decision("a", count + 1.0), based_on={"a": based_on}),
+                    lambda meanwhile: draft(
+                        decision("a", intact(meanwhile.newest)["a"].payload["add_on"] + 1.0)
+                    ),
                 )
 
     run_threads(work, 6)
@@ -156,12 +201,12 @@ def test_a_look_back_passes_over_payloads_with_a_text_and_ends_at_its_time(
         (second,) = score.append([decision("a", 2.0)])
     ledger.append([Entry("decision", {"binding": "fallback"}, account_id="a")])
     text = '"binding":"fallback"'
-    assert ledger.last_decisions_without({"a": 0, "b": 0}, text) == {"a": second}
+    assert intact(ledger.last_decisions_without({"a": 0, "b": 0}, text)) == {"a": second}
     since = second.recorded_at + 1
-    assert ledger.last_decisions_without({"a": since}, text) == {}
-    assert ledger.last_decisions_without({"a": 0}, '"add_on":2.0') != {"a": second}
+    assert intact(ledger.last_decisions_without({"a": since}, text)) == {}
+    assert intact(ledger.last_decisions_without({"a": 0}, '"add_on":2.0')) != {"a": second}
     assert first.recorded_at < second.recorded_at
-    assert ledger.last_decisions_without({}, text) == {}
+    assert intact(ledger.last_decisions_without({}, text)) == {}
 
 
 @pytest.mark.parametrize(

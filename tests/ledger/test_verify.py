@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from ledger.audit.heads import Heads, heads, read_heads, write_heads
 from ledger.canonical import canonical_bytes, sha256_of
-from ledger.heads import Heads, heads, read_heads, write_heads
+from ledger.chain import packed_row, unpacked_row
+from ledger.packing import pack
 from ledger.records import FIRST_PREVIOUS_HASH, Entry, record_hash
+from ledger.statements import RECORD_COLUMNS
 from ledger.store import Ledger
 from ledger.verify import verify
 from market.core.errors import LedgerError
@@ -40,6 +43,11 @@ def sql(url: str, *statements: str) -> None:
     connection.close()
 
 
+def packed(text: bytes) -> str:
+    """A text as it is stored, for a statement."""
+    return f"x'{pack(text).hex()}'"
+
+
 def test_untouched_ledger_is_intact(filled: str) -> None:
     read: list[int] = []
     found = verify(filled, heads(filled), progress=read.append)
@@ -63,13 +71,19 @@ def test_untouched_ledger_is_intact(filled: str) -> None:
         ("as_of", "as_of + 1"),
         ("as_of", "NULL"),
         ("recorded_at", "recorded_at + 1"),
-        ("payload", "replace(payload, 'add_on', 'add_no')"),
-        ("payload", "payload || ' '"),
-        ("payload", "CAST(payload AS BLOB)"),
+        ("payload", packed(b'{"add_on":0.0}')),
+        ("payload", packed(b"{")),
+        ("payload", packed(b"\xff")),
+        ("payload", "CAST(payload || x'00' AS BLOB)"),
+        ("payload", "substr(payload, 1, length(payload) - 1)"),
+        ("payload", "CAST(payload AS TEXT)"),
+        ("payload", "x'7f' || substr(payload, 2)"),
+        ("payload", "x''"),
         ("payload", "'{'"),
-        ("payload", "CAST(x'ff' AS TEXT)"),
-        ("previous_hash", "replace(previous_hash, substr(previous_hash, 1, 1), 'x')"),
-        ("hash", "upper(hash) || 'x'"),
+        ("previous_hash", "zeroblob(31) || x'01'"),
+        ("previous_hash", "lower(hex(previous_hash))"),
+        ("hash", "hash || x'00'"),
+        ("hash", "lower(hex(hash))"),
     ],
 )
 @pytest.mark.parametrize("seq", [1, 5, 10])
@@ -172,7 +186,7 @@ def test_chain_that_grew_since_the_heads_is_intact(filled: str) -> None:
 
 
 def test_missing_content_is_found(filled: str) -> None:
-    sql(filled, f"DELETE FROM contents WHERE sha256 = '{sha256_of(OTHER)}'")  # noqa: S608
+    sql(filled, f"DELETE FROM contents WHERE sha256 = x'{sha256_of(OTHER)}'")  # noqa: S608
     (problem,) = verify(filled).problems
     assert "'side' seq 1" in problem
     assert sha256_of(OTHER) in problem
@@ -182,13 +196,15 @@ def test_missing_content_is_found(filled: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "content = replace(content, '0.55', '0.56')",
-        "content = CAST(content AS BLOB)",
-        "sha256 = replace(sha256, substr(sha256, 1, 1), 'x')",
+        f"content = {packed(canonical_bytes(VIEW).replace(b'5', b'6'))}",
+        "content = 'x'",
+        "content = x'01'",
+        "sha256 = zeroblob(32)",
+        "sha256 = 'x'",
     ],
 )
 def test_altered_content_is_found(filled: str, change: str) -> None:
-    sql(filled, f"UPDATE contents SET {change} WHERE sha256 = '{sha256_of(VIEW)}'")  # noqa: S608
+    sql(filled, f"UPDATE contents SET {change} WHERE sha256 = x'{sha256_of(VIEW)}'")  # noqa: S608
     found = verify(filled)
     assert any("altered" in problem for problem in found.problems)
 
@@ -248,22 +264,20 @@ def test_unreadable_and_unwritable_heads_are_ledger_errors(tmp_path: Path) -> No
 def rewrite(url: str, first: int, last: int) -> None:
     """Alter the record at `first` and recompute hashes up to `last`, as a forger with access."""
     connection = sqlite3.connect(url.removeprefix("sqlite:///"))
-    connection.row_factory = sqlite3.Row
-    rows = connection.execute("SELECT * FROM records WHERE chain = 'main' ORDER BY seq").fetchall()
+    every = connection.execute("SELECT * FROM records WHERE chain = 'main' ORDER BY seq")
     previous = FIRST_PREVIOUS_HASH
-    for stored in rows:
-        row = dict(stored)
-        row_hash = row.pop("hash")
+    for stored in every.fetchall():
+        row = unpacked_row(dict(zip(RECORD_COLUMNS, stored, strict=True)))
         if first <= row["seq"] <= last:
             if row["seq"] == first:
                 row["payload"] = canonical_bytes({"add_on": 0.0}).decode()
             row["previous_hash"] = previous
-            row_hash = record_hash(row)
+            row["hash"] = record_hash(row)
             connection.execute(
                 "UPDATE records SET payload = ?, previous_hash = ?, hash = ? "
                 "WHERE chain = 'main' AND seq = ?",
-                (row["payload"], previous, row_hash, row["seq"]),
+                (*packed_row(row, pack(row["payload"].encode()))[-3:], row["seq"]),
             )
-        previous = row_hash
+        previous = row["hash"]
     connection.commit()
     connection.close()

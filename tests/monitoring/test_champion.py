@@ -1,13 +1,30 @@
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from models.bundle.pointer import CHAMPION
+from models.forecaster import Forecaster
 from monitoring.champion import ChampionWatch
 
 HORIZONS = (1, 8, 24)
+WAIT_SECONDS = 30.0
+
+
+def wait_for(holds: Callable[[], object]) -> None:
+    """A later bundle is loaded beside the calls, so it answers a little later."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, "it does not come to hold"
+        time.sleep(0.01)
+
+
+def model_of(endpoint: Any, account: dict[str, Any]) -> Any:
+    return endpoint.score(account).json()["decisions"][0]["model"]
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +46,7 @@ def test_a_new_champion_answers_without_a_restart(
     endpoint = serve()
     before = endpoint.score(account).json()["decisions"][0]
     other = bundles.promote(bundles.write(intercept=2.0))
+    wait_for(lambda: model_of(endpoint, account) == other)
     after = endpoint.score(account).json()["decisions"][0]
     assert (before["model"], after["model"]) == (champion, other)
     assert after["probability"]["24"] > before["probability"]["24"]
@@ -61,6 +79,7 @@ def test_a_damaged_new_champion_leaves_the_old_one_in_use_and_is_reported(
     other = bundles.write(intercept=2.0)
     damage(bundles, other)
     bundles.promote(other)
+    wait_for(lambda: endpoint.client.get("/health/ready").json()["status"] == "degraded")
     decision = endpoint.score(account).json()["decisions"][0]
     assert decision["model"] == champion
     assert decision["degraded"] is None
@@ -85,7 +104,7 @@ def test_a_damaged_only_bundle_gives_the_rule_floor_until_it_is_restored(
     assert decision["add_on"] == decision["floor"] > 0
     (bundles.root / champion / "model.onnx").write_bytes(sound)
     monkeypatch.setattr("monitoring.champion.RETRY_SECONDS", 0.0)
-    assert endpoint.score(account).json()["decisions"][0]["model"] == champion
+    wait_for(lambda: model_of(endpoint, account) == champion)
 
 
 def test_a_pointer_that_goes_away_or_is_damaged(bundles: Any, champion: str) -> None:
@@ -98,8 +117,8 @@ def test_a_pointer_that_goes_away_or_is_damaged(bundles: Any, champion: str) -> 
     pointer.unlink()
     assert watch.current().model is None
     pointer.write_text(champion)
+    wait_for(lambda: watch.current().model is not None)
     sound = watch.current()
-    assert sound.model is not None
     assert sound.health_error is None
 
 
@@ -124,3 +143,63 @@ def test_the_pointer_is_not_read_again_while_it_stays_the_same(
 
     monkeypatch.setattr("monitoring.champion.read_pointer", unexpected)
     assert watch.current() is first
+
+
+def test_no_call_waits_for_a_bundle_that_loads_and_only_one_loads_at_a_time(
+    bundles: Any, champion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = ChampionWatch(bundles.root, lambda: HORIZONS)
+    load = ChampionWatch._load
+    may, entered = threading.Event(), threading.Event()
+    loaded: list[str] = []
+
+    def slow(self: ChampionWatch, sha: str) -> Forecaster:
+        loaded.append(sha)
+        entered.set()
+        assert may.wait(WAIT_SECONDS)
+        return load(self, sha)
+
+    monkeypatch.setattr(ChampionWatch, "_load", slow)
+    second = bundles.promote(bundles.write(intercept=2.0))
+    first = watch.current()
+    assert entered.wait(WAIT_SECONDS)
+    third = bundles.promote(bundles.write(intercept=3.0))
+    for _ in range(5):
+        assert watch.current() is first
+        assert first.model is not None
+    assert loaded == [second]
+    may.set()
+
+    def answers() -> bool:
+        model = watch.current().model
+        assert model is not None
+        return bool(model.bundle.sha256 == third)
+
+    wait_for(answers)
+    assert loaded == [second, third]
+
+
+def test_unexpected_error_of_a_load_keeps_the_old_model_and_is_retried(
+    bundles: Any,
+    champion: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watch = ChampionWatch(bundles.root, lambda: HORIZONS)
+    other = bundles.promote(bundles.write(intercept=2.0))
+
+    def fail(*_: object) -> None:
+        raise IndexError("unexpected error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ChampionWatch, "_load", fail)
+        wait_for(lambda: watch.current().health_error is not None)
+        kept = watch.current()
+        assert kept.model is not None
+        assert kept.model.bundle.sha256 == champion
+        assert "unexpected error" in caplog.text
+    monkeypatch.setattr("monitoring.champion.RETRY_SECONDS", 0.0)
+    wait_for(lambda: watch.current().health_error is None)
+    model = watch.current().model
+    assert model is not None
+    assert model.bundle.sha256 == other

@@ -20,12 +20,16 @@ from typing import Any
 
 import httpx
 import pytest
+from filelock import FileLock
+
+from ledger.packing import pack, unpack
 
 MARGINCAST = str(Path(sys.executable).parent / "margincast")
 SECONDS = 600
 """A verb that takes longer hangs; this is no measure of speed, as machines are shared."""
 
-READY_SECONDS = 20.0
+READY_SECONDS = 180.0
+"""The same for an endpoint that starts; without kept kernels it compiles them first."""
 
 CONFIG = """
 [simulate]
@@ -105,6 +109,11 @@ class Workspace:
     def champion(self) -> str:
         return (self.bundles / "champion").read_text().removesuffix("\n")
 
+    def copied(self, folder: Path) -> Workspace:
+        """A copy of it for tests that change things."""
+        ignored = shutil.ignore_patterns("dataset.parquet")
+        return Workspace(Path(shutil.copytree(self.folder, folder, ignore=ignored)))
+
     def run(
         self, *arguments: str | Path, code: int | tuple[int, ...] = 0, **variables: str
     ) -> subprocess.CompletedProcess[str]:
@@ -129,8 +138,11 @@ class Workspace:
         return only_line(self.run(*arguments, code=1, **variables).stderr)
 
     def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """A statement on the ledger's database behind the ledger's back."""
+        """A statement on the ledger's database behind the ledger's back, which reads and
+        writes packed texts by ``unpacked`` and ``packed``."""
         with closing(sqlite3.connect(self.ledger)) as connection, connection:
+            connection.create_function("packed", 1, lambda text: pack(text.encode()))
+            connection.create_function("unpacked", 1, lambda stored: unpack(stored).decode())
             return connection.execute(statement, values).fetchall()
 
 
@@ -157,11 +169,31 @@ class TrainedMarket:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedMarket:
-    """One simulation and one training for all tests of the session.
+    """One simulation and one training for all tests, in however many processes they run.
+
+    Each process of the tests reads a copy of its own, for verbs write reports beside what they
+    read.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # what the processes of a run have in common
+    kept = folder / "trained.json"
+    with FileLock(folder / "trained.lock"):
+        if not kept.exists():
+            shutil.rmtree(folder / "trained", ignore_errors=True)  # of a process that was killed
+            original = simulate_and_train(Workspace(folder / "trained"))
+            kept.write_text(json.dumps(original))
+        made = json.loads(kept.read_text())
+    workspace = Workspace(folder / "trained").copied(tmp_path_factory.mktemp("margincast") / "copy")
+    return TrainedMarket(workspace, **made, champion=workspace.champion)
+
+
+def simulate_and_train(workspace: Workspace) -> dict[str, Any]:
+    """What the verbs that make a trained market report of it.
 
     So small a sample may fail a safety gate; the bundle is then promoted by hand, with a reason.
     """
-    workspace = Workspace(tmp_path_factory.mktemp("margincast"))
+    workspace.folder.mkdir()
     workspace.config.write_text(CONFIG)
     simulated = workspace.report("simulate", "--out", "simulated")
     out = workspace.folder / "retrain.json"
@@ -170,17 +202,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedMarket:
     retrained = json.loads(out.read_text(), parse_constant=_refuse_constant)
     if done.returncode == 3:
         workspace.run("promote", retrained["bundle"], "--override", "small sample")
-    return TrainedMarket(workspace, simulated, retrained, done.returncode, workspace.champion)
+    return {"simulated": simulated, "retrained": retrained, "retrain_code": done.returncode}
 
 
 @pytest.fixture
 def workspace(trained: TrainedMarket, tmp_path: Path) -> Workspace:
     """A copy of the trained workspace that a test may change."""
-    copied = tmp_path / "copy"
-    shutil.copytree(
-        trained.workspace.folder, copied, ignore=shutil.ignore_patterns("dataset.parquet")
-    )
-    return Workspace(copied)
+    return trained.workspace.copied(tmp_path / "copy")
 
 
 @pytest.fixture
@@ -211,7 +239,7 @@ class Endpoint:
 
     def __enter__(self) -> Endpoint:
         try:
-            self._wait()
+            self.until_ready()
         except BaseException:
             self.kill()
             raise
@@ -242,7 +270,20 @@ class Endpoint:
         self.client.close()
         self._errors.close()
 
-    def _wait(self) -> None:
+    def until_live(self) -> None:
+        """Wait until it listens, for an endpoint that is not entered."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                assert self.get("/health/live") == {"status": "live"}
+            except httpx.TransportError:
+                time.sleep(0.02)
+            else:
+                return
+        pytest.fail(f"serve did not listen within {READY_SECONDS:g} s: {self._output()}")
+
+    def until_ready(self) -> None:
+        """Wait until it is ready."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             assert self._process.poll() is None, f"serve ended early: {self._output()}"
@@ -250,7 +291,8 @@ class Endpoint:
                 if self.client.get("/health/ready").status_code == 200:
                     return
             except httpx.TransportError:
-                time.sleep(0.1)
+                pass
+            time.sleep(0.05)
         pytest.fail(f"serve was not ready within {READY_SECONDS:g} s: {self._output()}")
 
     def _output(self) -> str:
@@ -284,6 +326,19 @@ def retraining() -> Callable[[Workspace], subprocess.Popen[bytes]]:
         )
 
     return start
+
+
+@pytest.fixture
+def begin() -> Iterator[Callable[..., Endpoint]]:
+    """Starts endpoints without waiting for them, and ends them with the test."""
+    with ExitStack() as stack:
+
+        def start(workspace: Workspace, **variables: str) -> Endpoint:
+            endpoint = Endpoint(workspace, **variables)
+            stack.callback(endpoint.kill)
+            return endpoint
+
+        yield start
 
 
 @pytest.fixture

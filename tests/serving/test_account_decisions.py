@@ -173,3 +173,17 @@ def test_any_id_becomes_one_segment(name: str) -> None:
 def test_other_paths_stay(path: str) -> None:
     assert one_segment(path, path.encode()) == path
     assert one_segment(path, None) == path
+
+
+def test_the_documentation_states_the_bounds_of_a_page(serve: Any) -> None:
+    client = serve(max_page=7).client
+    document = client.get("/docs/openapi.json").json()
+    route = document["paths"]["/v1/accounts/{account_id}/decisions"]["get"]
+    stated = {p["name"]: p["schema"] for p in route["parameters"] if p["in"] == "query"}
+    for name, most in (("limit", 7), ("before", 2**53)):
+        number, nothing = stated[name]["oneOf"]
+        assert number == {"type": "integer", "minimum": 1, "maximum": most}
+        assert nothing == {"type": "null"}
+        for value, status in ((0, 422), (1, 200), (most, 200), (most + 1, 422)):
+            answer = client.get("/v1/accounts/a/decisions", params={name: value})
+            assert answer.status_code == status, (name, value)

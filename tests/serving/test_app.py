@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from ledger.schema import BUSY_SECONDS, writing
+from ledger.engines import BUSY_SECONDS
+from ledger.following import SharedChain
+from ledger.schema import writing
 from market.core.clock import format_time, parse_time
-from market.core.errors import ConfigError
-from monitoring.ledger_writer import PROBE_SECONDS
+from market.core.errors import ConfigError, DataError
+from monitoring.ledger_probe import SHARED_SECONDS
+from monitoring.shared_market import SharedMarket
 from serving.http.app import ServingSettings
+from serving.score_queue import ScoreQueue
 
 HEAVY = ("lightgbm", "mlflow", "sklearn", "pandas", "shap", "matplotlib", "polars", "onnx")
 
@@ -82,7 +86,7 @@ def test_bars_that_cannot_be_recorded_are_503_and_do_not_move_the_market(
         raise LedgerError("full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(endpoint.ledger, "append", full)
+        broken.setattr(SharedChain, "append", full)
         assert endpoint.client.post("/v1/market/bars", json=body).status_code == 503
     assert endpoint.live.newest_close == newest
     retried = endpoint.client.post("/v1/market/bars", json=body).json()
@@ -103,8 +107,8 @@ def test_health_is_answered_while_another_process_holds_the_ledger(serve: Any) -
         started = time.monotonic()
         answer = endpoint.client.get("/health/ready")
         waited = time.monotonic() - started
-    assert answer.status_code == 503
-    assert PROBE_SECONDS <= waited < BUSY_SECONDS
+    assert answer.status_code == 200, "a writer that holds the lock is no failure"
+    assert waited < BUSY_SECONDS
     assert endpoint.client.get("/health/ready").status_code == 200
 
 
@@ -126,6 +130,7 @@ def test_a_decision_is_returned_by_id_with_its_place_in_the_ledger(
     assert {key: found[key] for key in decision} == decision
     assert (found["hash"], found["seq"]) == (record.hash, record.seq)
     assert parse_time(found["recorded_at"]) == record.recorded_at // 1_000 * 1_000
+    assert found["requester"] == "local"
 
 
 def test_an_unknown_decision_is_404_and_so_is_a_record_of_another_kind(
@@ -193,10 +198,51 @@ def test_ready_is_503_while_the_ledger_is_not_writable(
 
     endpoint = serve()
     monkeypatch.setattr(endpoint.ledger, "transaction", locked)
+    # The result of a probe that began before is shared for a short time.
+    deadline = time.monotonic() + 20 * SHARED_SECONDS
     answer = endpoint.client.get("/health/ready")
+    while answer.status_code == 200 and time.monotonic() < deadline:
+        time.sleep(0.1)
+        answer = endpoint.client.get("/health/ready")
     assert answer.status_code == 503
     assert answer.json() == {"status": "unavailable", "reasons": ["the ledger is not writable"]}
     assert endpoint.client.get("/health/live").status_code == 200
+
+
+def test_ready_is_503_once_nothing_scores_any_more(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = serve()
+    assert endpoint.client.get("/health/ready").status_code == 200
+    monkeypatch.setattr(ScoreQueue, "health_error", lambda _: "the scoring thread ended")
+    answer = endpoint.client.get("/health/ready")
+    assert answer.status_code == 503
+    assert answer.json() == {"status": "unavailable", "reasons": ["the scoring thread ended"]}
+
+
+def test_steps_that_cannot_count_leave_the_market_as_it_is_and_are_reported(
+    serve: Any,
+    account: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def misfit(*_: object) -> None:
+        raise DataError("the step does not fit")
+
+    endpoint = serve(clock="wall")
+    before = endpoint.score(account).json()["decisions"][0]
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedMarket, "count_due", misfit)
+        for _ in range(2):
+            decision = endpoint.score(account).json()["decisions"][0]
+            assert decision["floor"] == before["floor"]
+            ready = endpoint.client.get("/health/ready")
+            assert ready.status_code == 200
+            assert any("cannot count" in reason for reason in ready.json()["reasons"])
+        assert endpoint.client.get("/metrics").status_code == 200
+        assert sum("the step does not fit" in r.message for r in caplog.records) == 1
+    ready = endpoint.client.get("/health/ready").json()
+    assert not any("cannot count" in reason for reason in ready["reasons"])
 
 
 def test_metrics_count_requests_by_template_decisions_and_the_model(
@@ -216,7 +262,7 @@ def test_metrics_count_requests_by_template_decisions_and_the_model(
         f'margincast_model_info{{sha256="{champion}"}} 1.0',
         "margincast_market_age_seconds 0.0",
         "margincast_symbols_usable 4.0",
-        "margincast_degraded_decisions_total 0.0",
+        'margincast_degraded_decisions_total{reason="no-bundle"} 0.0',
     ):
         assert line in text.splitlines()
     assert "margincast_decisions_total{binding=" in text
@@ -264,6 +310,7 @@ def test_docs_list_every_route_and_need_no_network(serve: Any) -> None:
         "/v1/market/bars",
         "/v1/market/quotes",
         "/v1/decisions/{decision_id}",
+        "/v1/decisions/{decision_id}/explanation",
         "/v1/accounts/{account_id}/decisions",
         "/v1/model",
         "/v1/ruleset",
@@ -278,7 +325,10 @@ def test_docs_list_every_route_and_need_no_network(serve: Any) -> None:
     assert answer["$ref"].endswith("ScoreResponse")
     assert {"401", "409", "413", "422", "503"} <= set(operation["responses"])
     assert "400" not in operation["responses"]
-    assert [p["name"] for p in operation["parameters"]] == ["Idempotency-Key"]
+    history = document["components"]["schemas"]["AccountIn"]["properties"]["history"]
+    kept = {"additionalProperties": {}, "type": "object"}
+    assert history == {"oneOf": [kept, {"type": "null"}]}
+    assert [p["name"] for p in operation["parameters"]] == ["Idempotency-Key", "Request-Timeout"]
     page = client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     links = _Links()

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any
 
 import pytest
 
 from ledger.keys import Keys
+from market.core.clock import HOUR
 
 ROUTES = {
     ("POST", "/v1/score"): "score",
@@ -63,6 +66,24 @@ def test_health_metrics_and_docs_need_no_key(serve: Any) -> None:
     assert {client.get(path).status_code for path in OPEN} == {200}
 
 
+@pytest.mark.parametrize("metrics_auth", [False, True])
+def test_the_documentation_asks_for_a_key_where_the_endpoint_does(
+    serve: Any, metrics_auth: bool
+) -> None:
+    client = serve(auth="keys", metrics_auth=metrics_auth).client
+    document = client.get("/docs/openapi.json").json()
+    needs_key = {
+        (path, method): document["security"] if "security" not in route else route["security"]
+        for path, item in document["paths"].items()
+        for method, route in item.items()
+    }
+    names = {"decision_id": "0" * 32, "account_id": "a"}
+    for (path, method), needed in needs_key.items():
+        status = client.request(method, path.format(**names)).status_code
+        assert (status == 401) == (needed != []), path
+    assert (needs_key["/metrics", "get"] == []) == (not metrics_auth)
+
+
 def test_two_owners_never_share_an_idempotency_key(serve: Any, account: dict[str, Any]) -> None:
     endpoint = serve(auth="keys")
     body = {"accounts": [account]}
@@ -74,3 +95,51 @@ def test_two_owners_never_share_an_idempotency_key(serve: Any, account: dict[str
     ]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].content != answers[1].content
+
+
+def test_metrics_need_the_scope_read_where_they_are_said_to(serve: Any) -> None:
+    endpoint = serve(auth="keys", metrics_auth=True)
+
+    def status(headers: dict[str, str]) -> int:
+        return int(endpoint.client.get("/metrics", headers=headers).status_code)
+
+    assert status({}) == 401
+    assert status(endpoint.key("score")) == 403
+    assert status(endpoint.key("read")) == 200
+    assert endpoint.client.get("/health/ready").status_code == 200
+
+
+def test_an_expired_key_is_401_and_says_so(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = serve(auth="keys")
+    key_id, secret = Keys(endpoint.ledger).add_key(["read"], lifetime=HOUR)
+    headers = {"authorization": f"Bearer {secret}"}
+    assert endpoint.client.get("/v1/ruleset", headers=headers).status_code == 200
+    later = time.time_ns() + HOUR
+    monkeypatch.setattr("ledger.keys.time.time_ns", lambda: later)
+    answer = endpoint.client.get("/v1/ruleset", headers=headers)
+    assert answer.status_code == 401
+    assert f"key {key_id} expired at" in answer.json()["detail"]
+
+
+def test_no_secret_reaches_a_log_or_an_answer(
+    serve: Any, account: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint = serve(auth="keys")
+    caplog.set_level(logging.DEBUG)
+    _, secret = Keys(endpoint.ledger).add_key(["score"])
+    headers = {"authorization": f"Bearer {secret}"}
+    answers = [
+        endpoint.client.post("/v1/score", json={"accounts": [account]}, headers=headers),
+        endpoint.client.post("/v1/score", json={"accounts": []}, headers=headers),
+        endpoint.client.get("/v1/model", headers=headers),
+        endpoint.client.get("/v1/model", headers={"authorization": f"Basic {secret}"}),
+        endpoint.client.get("/v1/model", headers={"authorization": f"Bearer {secret}x"}),
+    ]
+    with endpoint.ledger.transaction() as connection:
+        connection.exec_driver_sql("ALTER TABLE api_keys RENAME TO lost")
+    answers.append(endpoint.client.get("/v1/model", headers=headers))
+    assert [answer.status_code for answer in answers] == [200, 422, 403, 401, 401, 503]
+    token = secret.split("_", 2)[2]
+    assert "the ledger failed" in caplog.text
+    for text in (caplog.text, *(f"{answer.text} {answer.headers}" for answer in answers)):
+        assert token not in text

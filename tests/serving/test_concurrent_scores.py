@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from decisions.batch import EncodedResponse, ScoreCall
+from decisions.levels_in_force import level_after
 from decisions.messages import ScoreRequest
 from features.state.market_state import MarketState
+from ledger.canonical import sha256_of
 from ledger.records import Record
 from ledger.store import Ledger
 from ledger.verify import verify
@@ -20,9 +28,9 @@ from market.bars.history import MarketHistory
 from market.core.clock import HOUR, Interval, format_time
 from market.simulator.simulated_market import simulate_bars
 from monitoring.market_state.live_market import LiveMarket
-from serving.http.metrics import Metrics
 from serving.service import Service
 from serving.settings import ServingSettings
+from serving.telemetry.metrics.metrics import Metrics
 
 STEP_PER_HOUR = 0.5
 """``max_step_up_per_hour`` of linear-tiers."""
@@ -78,18 +86,18 @@ def test_fifty_concurrent_scores_take_one_step_in_total(
 def test_a_batch_is_decided_again_only_for_accounts_that_moved(
     serve: Any, champion: str, account: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endpoint = serve()
+    endpoint, replica = serve(), serve()
     other = account | {"account_id": "other"}
     append = endpoint.ledger.append_decisions
     asked: list[list[str]] = []
 
     def late(draft: Any, renew: Any) -> Any:
         monkeypatch.setattr(endpoint.ledger, "append_decisions", append)
-        endpoint.score(account)  # between reading the add-on in force and recording
+        replica.score(account)  # between reading the add-on in force and recording
 
-        def renewed(last: Any) -> Any:
-            asked.append(sorted(last))
-            return renew(last)
+        def renewed(meanwhile: Any) -> Any:
+            asked.append(sorted(meanwhile.newest))
+            return renew(meanwhile)
 
         return append(draft, renewed)
 
@@ -121,52 +129,79 @@ def test_concurrent_requests_of_one_idempotency_key_record_once(
     assert len(of_account(endpoint.ledger, "acc-1")) == 2
 
 
-def score_many(url: str, bundles: str, chain: str, times: int, ready: Any) -> None:
-    """Another process on the same ledger: its own market, its own chain."""
+@contextmanager
+def served_by_another_process(url: str, bundles: str, chain: str) -> Iterator[Service]:
+    """An endpoint of another process on the same ledger: its own market, its own chain."""
     panel = simulate_bars(1, 9, 2, Interval.parse("1h"))
     state = MarketState(panel.symbols, panel.interval)
     features = state.advance(panel)
     live = LiveMarket(state, MarketHistory.from_panel(panel).last_mark(-1), features, panel)
     settings = ServingSettings("127.0.0.1", 8000, Path(bundles), "market", "off")
-    newest = int(panel.closes[-1])
     with Ledger(url, chain=chain) as ledger:
         rules = RuleHistory.constant(load_ruleset("linear-tiers"))
-        service = Service(settings, ledger, rules, live, Metrics())
-        price = float(panel.values[-1, 0, 3])
-        account = {
-            "account_id": "a/1",
-            "cash": 0.1 * price,
-            "positions": [{"instrument": f"{panel.symbols[0]}-PERP", "quantity": 1.0}],
-        }
+        yield Service(settings, ledger, rules, live, Metrics())
+
+
+def call_of(service: Service, names: list[str], minutes: int, key: str | None = None) -> ScoreCall:
+    """A call on accounts of one book, some minutes after the newest bar."""
+    state = service.live.state
+    price, newest = float(state.mark[0]), state.newest_close
+    assert newest is not None
+    positions = [{"instrument": f"{state.head.symbols[0]}-PERP", "quantity": 1.0}]
+    accounts = [{"account_id": name, "cash": 0.1 * price, "positions": positions} for name in names]
+    body = {"accounts": accounts, "as_of": format_time(newest + minutes * HOUR // 60)}
+    return ScoreCall(
+        msgspec.json.decode(msgspec.json.encode(body), type=ScoreRequest), "o", key, sha256_of(body)
+    )
+
+
+def score_in_batches(url: str, bundles: str, chain: str, batches: list[int], ready: Any) -> None:
+    """Two threads of a process, each with half of the batches; a batch names the account of all
+    processes as often as it is long, beside accounts of its own."""
+    with served_by_another_process(url, bundles, chain) as service:
         ready.wait(120)
-        for n in range(times):
-            body = {"accounts": [account], "as_of": format_time(newest + n * HOUR // 60)}
-            service.score(as_request(body), "o", None, "0" * 64)
+
+        def score(numbered: tuple[int, int]) -> None:
+            number, size = numbered
+            calls = [
+                call_of(service, ["a/1", f"{chain}-{number}-{n}", "b"], n) for n in range(size)
+            ]
+            calls.append(call_of(service, ["once"], 0, key="once"))
+            results = service.score_many(calls)
+            assert all(isinstance(result, EncodedResponse) for result in results)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(score, enumerate(batches)))
 
 
-def as_request(body: dict[str, Any]) -> ScoreRequest:
-    import msgspec
-
-    return msgspec.convert(body, ScoreRequest)
-
-
-def test_two_processes_share_the_pace_of_an_account(
-    ledger: Ledger, bundles: Any, champion: str, tmp_path: Path
-) -> None:
+def run_in_processes(target: Any, arguments: list[tuple[Any, ...]]) -> None:
     spawn = multiprocessing.get_context("spawn")
-    ready = spawn.Barrier(2)
-    url = f"sqlite:///{tmp_path}/ledger.db"
-    workers = [
-        spawn.Process(target=score_many, args=(url, str(bundles.root), f"p{n}", 15, ready))
-        for n in range(2)
-    ]
+    ready = spawn.Barrier(len(arguments))
+    workers = [spawn.Process(target=target, args=(*given, ready)) for given in arguments]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(240)
-    assert [worker.exitcode for worker in workers] == [0, 0]
-    decisions = of_account(ledger, "a/1")
-    assert len(decisions) == 30
-    assert {record.chain for record in decisions} == {"p0", "p1"}
-    check_sequence(decisions)
+    assert [worker.exitcode for worker in workers] == [0] * len(workers)
+
+
+def test_fifty_scores_in_batches_of_threads_and_processes_each_continue_from_the_one_before(
+    ledger: Ledger, bundles: Any, champion: str, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    batches = [1, 4, 2, 1, 3, 5, 1, 2, 4, 2]
+    run_in_processes(
+        score_in_batches, [(url, str(bundles.root), f"p{number}", batches) for number in range(2)]
+    )
+    for name in ("a/1", "b"):
+        decisions = of_account(ledger, name)
+        assert len(decisions) == 50
+        assert {record.chain for record in decisions} == {"p0", "p1"}
+        for before, after in pairwise(decisions):
+            level = level_after(before)
+            assert level is not None
+            assert after.payload["previous"] == asdict(level)
+            assert before.recorded_at < after.recorded_at
+        check_sequence(decisions)
+    assert len(of_account(ledger, "once")) == 1
     assert verify(ledger.engine).intact

@@ -14,7 +14,11 @@ from decisions.errors import (
     RequestError,
 )
 from decisions.messages import AccountProblem
-from market.core.errors import DataError, MargincastError
+from market.core.errors import DataError, LedgerError, MargincastError, UnknownOutcomeError
+from monitoring.shared_market import NotFollowingError
+from serving.admission import DeadlineError, LaneFullError
+from serving.http.problems import ProblemError, problem_of
+from serving.score_queue import QueueRefusedError
 from serving.service import Service
 
 UNPROCESSABLE, UNAVAILABLE = "Unprocessable Entity", "Service Unavailable"
@@ -74,3 +78,31 @@ def test_any_other_error_is_internal(serve: Any, monkeypatch: pytest.MonkeyPatch
     answer = answer_of(serve, monkeypatch, DataError("a detail of the inside"))
     assert answer.status_code == 500
     assert "inside" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LedgerError("why"),
+        UnknownOutcomeError("why"),
+        NoMarketError("why"),
+        NoRulesError("why"),
+        NotFollowingError("why"),
+        QueueRefusedError("why"),
+        LaneFullError("why"),
+        DeadlineError(1.0),
+        ProblemError(429, "rate-limited", "why"),
+    ],
+)
+def test_every_refusal_for_a_while_says_when_to_try_again(error: MargincastError) -> None:
+    problem, headers = problem_of(error)
+    assert problem.status in (429, 503)
+    assert int(headers["Retry-After"]) >= 1
+
+
+def test_what_may_be_on_record_is_not_said_not_to_be() -> None:
+    problem, _ = problem_of(UnknownOutcomeError("why"))
+    assert "not known" in problem.detail
+    assert "Idempotency-Key" in problem.detail
+    assert "nothing was recorded" not in problem.detail
+    assert "nothing was recorded" in problem_of(LedgerError("why"))[0].detail

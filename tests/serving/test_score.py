@@ -10,6 +10,7 @@ import pytest
 from decisions.replay import replay
 from ledger.verify import verify
 from market.core.clock import HOUR, format_time, parse_time
+from market.core.errors import AlteredError
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 
@@ -39,7 +40,7 @@ def test_probabilities_rise_with_the_horizon_and_the_level_stays_within_the_rule
     assert decision["total_requirement"] == pytest.approx(total, rel=1e-15)
     assert decision["model"] == champion
     assert decision["degraded"] is None
-    assert {reason["kind"] for reason in decision["reasons"]} >= {"bound", "rule", "model"}
+    assert "explain" not in decision
 
 
 def test_after_the_deposit_nothing_more_is_required(serve: Any, champion: str) -> None:
@@ -287,12 +288,64 @@ def test_same_idempotency_key_and_body_gives_the_same_bytes_and_one_decision(
     assert other.json()["type"] == "urn:margincast:problem:idempotency-conflict"
 
 
+def test_a_refused_request_under_a_key_is_refused_alike(
+    serve: Any, champion: str, account: dict[str, Any]
+) -> None:
+    """With its status and its problem, whatever the market became since."""
+    endpoint, headers = serve(), {"Idempotency-Key": "k"}
+    body: dict[str, Any] = {"accounts": [account, account]}
+    first = endpoint.client.post("/v1/score", json=body, headers=headers)
+    assert (first.status_code, "idempotent-replayed" in first.headers) == (422, False)
+    for again in (endpoint, serve()):
+        repeated = again.client.post("/v1/score", json=body, headers=headers)
+        assert (repeated.status_code, repeated.content) == (422, first.content)
+        assert repeated.headers["content-type"] == "application/problem+json"
+        assert repeated.headers["idempotent-replayed"] == "true"
+    conflict = endpoint.client.post("/v1/score", json={"accounts": [account]}, headers=headers)
+    assert conflict.status_code == 409
+    (record,) = endpoint.ledger.records("answer")
+    assert record.payload["status"] == 422
+    assert verify(endpoint.ledger.engine).intact
+
+
+def test_a_body_that_cannot_be_read_leaves_its_key_free(
+    serve: Any, champion: str, account: dict[str, Any]
+) -> None:
+    endpoint, headers = serve(), {"Idempotency-Key": "k"}
+    unreadable: list[dict[str, Any]] = [{"accounts": []}, {"accounts": [account], "more": 1}]
+    for body in unreadable:
+        assert endpoint.client.post("/v1/score", json=body, headers=headers).status_code == 422
+    answer = endpoint.client.post("/v1/score", json={"accounts": [account]}, headers=headers)
+    assert answer.status_code == 200
+
+
+def test_a_record_that_was_altered_is_no_outcome_of_a_key(
+    serve: Any, champion: str, account: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, headers = serve(), {"Idempotency-Key": "k"}
+    endpoint.score(account)
+    restarted = serve()
+    broken = AlteredError("it was altered")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            restarted.ledger, "last_decisions", lambda names: dict.fromkeys(names, broken)
+        )
+        for _ in range(2):
+            refused = restarted.client.post(
+                "/v1/score", json={"accounts": [account]}, headers=headers
+            )
+            assert refused.status_code == 422
+            assert "idempotent-replayed" not in refused.headers
+    answer = restarted.client.post("/v1/score", json={"accounts": [account]}, headers=headers)
+    assert answer.status_code == 200, "the ledger was repaired"
+
+
 def test_a_request_answered_meanwhile_elsewhere_gets_that_answer(
     serve: Any, account: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint, headers = serve(), {"Idempotency-Key": "k"}
     first = endpoint.client.post("/v1/score", json={"accounts": [account]}, headers=headers)
-    monkeypatch.setattr(endpoint.ledger.answers, "lookup", lambda *_: None)
+    monkeypatch.setattr(endpoint.ledger.answers, "lookup", lambda *_: {})
     second = endpoint.client.post("/v1/score", json={"accounts": [account]}, headers=headers)
     assert second.content == first.content
     assert second.headers["idempotent-replayed"] == "true"
@@ -358,7 +411,9 @@ def test_an_odd_idempotency_key_is_422(serve: Any, account: dict[str, Any], key:
 def test_an_invalid_body_is_422_and_names_what_is_wrong(
     serve: Any, body: bytes, names: str
 ) -> None:
-    response = serve().client.post("/v1/score", content=body)
+    response = serve().client.post(
+        "/v1/score", content=body, headers={"content-type": "application/json"}
+    )
     assert response.status_code == 422
     assert response.headers["content-type"].startswith("application/problem+json")
     assert names in response.json()["detail"]

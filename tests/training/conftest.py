@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from market.core.clock import HOUR, parse_time
 from training.evaluation.evaluate import MODEL, Forecasts, evaluate
 from training.fitting.baselines import BASELINES
 from training.labels.dataset import Dataset
+from training.reports.charts import review_charts
 from training.reports.run_record import RunRecord
 
 START = "2022-10-15T00:00:00Z"
@@ -70,14 +70,6 @@ def dataset() -> Dataset:
     return made_dataset()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine make training many times slower."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "cpu_count", lambda: 1)
-        yield
-
-
 DESCRIPTION = {
     "prices": "real",
     "accounts": "sampled",
@@ -104,6 +96,12 @@ def evaluation(dataset: Dataset) -> dict[str, Any]:
         }
     training = {"span_ns": [0, 1], "base_rates": {"1": 0.1, "8": 0.2}}
     return evaluate(dataset, Forecasts(by_horizon), training, DESCRIPTION, ("BTCUSDT", "ETHUSDT"))
+
+
+@pytest.fixture(scope="session")
+def charts(evaluation: dict[str, Any]) -> dict[str, str]:
+    """The charts of `record`, for tests of what stands around them: they take seconds to draw."""
+    return review_charts(evaluation, _review(evaluation), _backtest())
 
 
 @pytest.fixture

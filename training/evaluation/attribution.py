@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -172,13 +171,14 @@ def _refit(
     start = {name: part[:, prior].copy() for name, part in X.items()}
     if not keep:
         return start
+    import joblib
     import lightgbm  # four seconds that only training pays
 
     parameters = {
         **PARAMETERS,
         "monotone_constraints": [schema.monotone[i] for i in keep],
         "seed": SEED,
-        "num_threads": os.cpu_count() or 1,
+        "num_threads": joblib.cpu_count(),
     }
     booster = lightgbm.train(
         parameters,

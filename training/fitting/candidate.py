@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 
@@ -106,7 +106,7 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
     X = np.ascontiguousarray(data.features[fit][:, model_columns(schema)])
     X_calibrate = np.ascontiguousarray(data.features[calibrate][:, model_columns(schema)])
     columns = {name: column[fit] for name, column in baseline_columns(data).items()}
-    threads = os.cpu_count() or 1
+    threads = joblib.cpu_count()
     search = RoundSearch(SEED, threads)
     plain_search = RoundSearch(SEED, threads, max_rounds=1000, patience=50, tail_share=0.1)
     ensembles: dict[int, Ensemble] = {}

@@ -64,21 +64,21 @@ class LabelMarket:
             close = int(closes[row])
             for left in range(steps - 1, 0, -1) if fine and row > 0 else ():
                 time, mark = close - left * width, history.fine_mark[(row + 1) * steps - 1 - left]
-                age = np.zeros(len(mark))
-                yield MarketStep(row, False, self._view(row - 1, time, mark, quotes(time), age))
-            view = self._view(row, close, history.mark[row], quotes(close), self.age_hours[row])
+                closed = np.full(len(mark), time)
+                yield MarketStep(row, False, self._view(row - 1, time, mark, quotes(time), closed))
+            view = self._view(row, close, history.mark[row], quotes(close), None)
             yield MarketStep(row, True, view)
 
     def _view(
-        self, row: int, time: int, mark: Floats, quotes: QuoteBoard | None, age: Floats
+        self, row: int, time: int, mark: Floats, quotes: QuoteBoard | None, closed: Ints | None
     ) -> MarketView:
         return MarketSnapshot(
             as_of=time,
             interval=self.history.bars.interval,
-            features=self.features.at(row, time),
+            at_close=self.features.at(row, int(self.features.closes[row])),
             mark=mark,
             suspect=self.history.suspect_at(row),
             quotes=quotes,
             mark_max_age=self.mark_max_age,
-            mark_age=age,
+            mark_close=closed,
         ).view()

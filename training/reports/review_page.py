@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Mapping
 from pathlib import Path
 
 from market.core.clock import format_time
@@ -19,7 +20,11 @@ DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def review_page(subject: RunRecord, comparison: Comparison | None = None) -> str:
+def review_page(
+    subject: RunRecord,
+    comparison: Comparison | None = None,
+    charts: Mapping[str, str] | None = None,
+) -> str:
     """The page of one training, with the champion beside it where there is another.
 
     All text that comes from configuration or data is escaped.
@@ -30,6 +35,9 @@ def review_page(subject: RunRecord, comparison: Comparison | None = None) -> str
         The training under review.
     comparison:
         The champion against it, or None.
+    charts:
+        Its charts where they are drawn already, as `review_charts` gives them; drawing them is
+        most of the time that a page takes.
 
     Returns
     -------
@@ -53,7 +61,8 @@ def review_page(subject: RunRecord, comparison: Comparison | None = None) -> str
         num=number, pct=percent, signed=signed_percent, count=count, words=_words, short=_short
     )
     backtest = subject.completed_backtest
-    charts = review_charts(subject.evaluation, subject.review, backtest)
+    if charts is None:
+        charts = review_charts(subject.evaluation, subject.review, backtest)
     return environment.get_template(TEMPLATE).render(
         it=subject,
         comparison=comparison,

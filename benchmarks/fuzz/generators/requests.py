@@ -16,6 +16,7 @@ from market.core.clock import HOUR, MINUTE, SECOND, format_time
 
 Json = dict[str, Any]
 
+EXPLANATION = "/explanation"
 SCORE, WHAT_IF = "/v1/score", "/v1/what-if"
 BARS, QUOTES = "/v1/market/bars", "/v1/market/quotes"
 
@@ -84,6 +85,8 @@ class Request:
 
 
 def _family(path: str) -> str:
+    if path.startswith("/v1/decisions/") and path.endswith(EXPLANATION):
+        return f"/v1/decisions/...{EXPLANATION}"
     for family in ("/v1/decisions/", "/v1/accounts/", "/health/", "/docs"):
         if path.startswith(family):
             return family + "..."
@@ -107,6 +110,8 @@ def score_request(draw: Draw, scene: Scene) -> Request:
     document: Json = {"accounts": [plausible_account(draw, scene) for _ in range(count)]}
     if draw.chance(0.15):
         document["as_of"] = _decision_time(draw, scene)
+    if draw.chance(0.4):
+        document["explain"] = True
     headers = {}
     if draw.chance(0.08):
         if scene.idempotent and draw.chance(0.6):
@@ -144,6 +149,8 @@ def what_if_request(draw: Draw, scene: Scene) -> Request:
         ]
     if draw.chance(0.1):
         document["as_of"] = _decision_time(draw, scene)
+    if draw.chance(0.2):
+        document["explain"] = True
     return Request("POST", WHAT_IF, document)
 
 
@@ -305,7 +312,8 @@ def read_request(draw: Draw, scene: Scene) -> Request:
     if kind < 3:
         known = scene.decisions and draw.chance(0.5)
         name = draw.pick(scene.decisions) if known else draw.pick(NAMES)
-        return Request("GET", f"/v1/decisions/{_in_url(draw, name)}")
+        part = EXPLANATION if draw.chance(0.4) else ""
+        return Request("GET", f"/v1/decisions/{_in_url(draw, name)}{part}")
     if kind < 7:
         known = scene.accounts and draw.chance(0.6)
         name = draw.pick(scene.accounts) if known else draw.pick(NAMES)

@@ -22,6 +22,7 @@ _REQUIRED = (
 _ABSENT_IN_EXPLANATION = ("model_by_horizon", "model_level", "before_clamp")
 """Keys of an explanation whose figures may be null."""
 
+_MOST_REASONS = 3
 _RELATIVE = 1e-12
 _CENT = 0.01
 
@@ -50,8 +51,23 @@ def decision_faults(decision: Json, account: Json | None = None) -> Iterator[str
     yield from _probability_faults(decision)
     yield from _opening_faults(decision)
     yield from _mark_faults(decision, account)
-    for path in _nulls(decision.get("explain") or {}, "explain"):
+    yield from _reason_faults(decision)
+
+
+def _reason_faults(decision: Json) -> Iterator[str]:
+    reasons, explain = decision["reasons"], decision.get("explain")
+    if not 1 <= len(reasons) <= _MOST_REASONS or reasons[0]["name"] != decision["binding"]:
+        yield f"reasons do not lead with what bound the level: {reasons}"
+    if explain is None:
+        return
+    values = {name: value for name, value in explain.items() if name != "reasons"}
+    for path in _nulls(values, "explain"):
         yield f"null in the explanation: {path}"
+    if not all(reason in explain.get("reasons", ()) for reason in reasons):
+        yield f"a reason is not among all reasons: {reasons}"
+    for name in ("maintenance_margin", "add_on", "total_requirement", "floor", "cap", "binding"):
+        if explain.get(name) != decision[name]:
+            yield f"explanation of another decision: {name} {explain.get(name)!r}"
 
 
 def _bound_faults(decision: Json) -> Iterator[str]:

@@ -9,7 +9,14 @@ from typing import Any, get_args
 import msgspec
 
 from benchmarks.fuzz.caller import Response
-from benchmarks.fuzz.generators.requests import BARS, QUOTES, SCORE, WHAT_IF, Request
+from benchmarks.fuzz.generators.requests import (
+    BARS,
+    EXPLANATION,
+    QUOTES,
+    SCORE,
+    WHAT_IF,
+    Request,
+)
 from benchmarks.fuzz.oracles.decisions import decision_faults
 from decisions.messages import ScoreRequest, ScoreResponse
 from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
@@ -17,6 +24,7 @@ from monitoring.market_state.messages import BarResult, BarsResponse
 from monitoring.quotes.messages import QuoteResult, QuotesResponse
 from serving.http.problems import PROBLEM_JSON, Problem
 from serving.schemas.read_messages import (
+    DecisionExplanation,
     DecisionPage,
     ModelInfo,
     Readiness,
@@ -26,12 +34,16 @@ from serving.schemas.read_messages import (
 
 Json = dict[str, Any]
 
+_EXPLANATIONS = f"/v1/decisions/...{EXPLANATION}"
+"""The route of explanations."""
+
 _STATUSES = {
     f"POST {SCORE}": (200, 401, 403, 409, 413, 422),
     f"POST {WHAT_IF}": (200, 401, 403, 413, 422),
     f"POST {BARS}": (200, 401, 403, 413, 422),
     f"POST {QUOTES}": (200, 401, 403, 413, 422),
     "GET /v1/decisions/": (200, 401, 403, 404),
+    f"GET {_EXPLANATIONS}": (200, 401, 403, 404),
     "GET /v1/accounts/": (200, 401, 403, 404, 422),
     "GET /v1/model": (200, 401, 403, 404),
     "GET /v1/ruleset": (200, 401, 403, 404, 422),
@@ -39,7 +51,7 @@ _STATUSES = {
     "GET /metrics": (200,),
 }
 """Documented statuses. 503 is left out: the ledger of a campaign can be written, its market has
-bars and its rules are in force."""
+bars, its rules are in force, and its bundles are all there, so 409 is no explanation."""
 
 _OTHER_STATUSES = (200, 204, 404, 405)
 
@@ -49,6 +61,7 @@ _RESPONSES: dict[str, Any] = {
     BARS: BarsResponse,
     QUOTES: QuotesResponse,
     "/v1/decisions/": RecordedDecision,
+    _EXPLANATIONS: DecisionExplanation,
     "/v1/accounts/": DecisionPage,
     "/v1/model": ModelInfo,
     "/v1/ruleset": RuleSetInfo,
@@ -88,8 +101,15 @@ def decoded_request(request: Request) -> Any:
         return None
 
 
+def plain(message: object) -> Any:
+    """A request, or a part of one, in plain form; the history of an account as it was sent."""
+    return msgspec.to_builtins(message, enc_hook=lambda raw: json.loads(bytes(raw)))
+
+
 def _route(request: Request) -> str:
     path = request.target.partition("?")[0]
+    if path.startswith("/v1/decisions/") and path.endswith(EXPLANATION):
+        return _EXPLANATIONS
     for family in ("/v1/decisions/", "/v1/accounts/"):
         if path.startswith(family):
             return family
@@ -131,6 +151,8 @@ def _body_faults(route: str, request: Request, response: Response) -> Iterator[s
             yield from decision_faults(decision)
     elif route == "/v1/decisions/":
         yield from decision_faults(content)
+    elif route == _EXPLANATIONS and content["verdict"] != "equal":
+        yield f"replay is {content['verdict']}: {content['differences']}"
 
 
 def _refuse(constant: str) -> float:
@@ -138,7 +160,7 @@ def _refuse(constant: str) -> float:
 
 
 def _score_faults(request: Request, content: Json, *, ids: bool = True) -> Iterator[str]:
-    parameters = msgspec.to_builtins(decoded_request(request))
+    parameters = plain(decoded_request(request))
     accounts: dict[str, Json] = {item["account_id"]: item for item in parameters["accounts"]}
     decided = [decision["account_id"] for decision in content["decisions"]]
     failed = [error["account_id"] for error in content["errors"]]
@@ -149,6 +171,8 @@ def _score_faults(request: Request, content: Json, *, ids: bool = True) -> Itera
     for decision in content["decisions"]:
         if ids != ("decision_id" in decision):
             yield f"decision_id is {decision.get('decision_id')!r}"
+        if parameters["explain"] != ("explain" in decision):
+            yield f"explanation does not match the request: {parameters['explain']}"
         yield from decision_faults(decision, accounts.get(decision["account_id"]))
     for error in content["errors"]:
         if not error["detail"]:

@@ -15,7 +15,7 @@ from margin.engines.equity_paths import BookPaths, MarketPath
 from margin.engines.margins import Margins, Part
 from margin.engines.tier.paths import tier_paths
 from margin.engines.tier.rules import Bracket, TierRules
-from margin.engines.tier.scaling import LegMargins, leg_margins, scaling_of
+from margin.engines.tier.scaling import LegMargins, leg_margins, scaling_of, table_symbols
 from margin.rules.ruleset import RuleSet
 from margin.valuation.collateral import collateral_values
 from market.accounts.book import Book
@@ -121,10 +121,7 @@ def _leg_margins(portfolios: Portfolios, ruleset: RuleSet) -> LegMargins:
         )
     underlyings, row = portfolios.underlyings, portfolios.underlying
     price = np.where(portfolios.kind == PERP, underlyings.perp_price[row], underlyings.spot[row])
-    rules = ruleset.engine_rules(TierRules)
-    symbols = tuple(
-        f"{name}USDT" if rules.specific_table(name) is None else name for name in underlyings.name
-    )
+    symbols = table_symbols(ruleset, underlyings.name)
     scaling = scaling_of(ruleset, symbols)
     if scaling is not None:
         unknown = scaling.has_caps & ~(underlyings.open_interest >= 0.0)

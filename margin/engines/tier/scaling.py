@@ -50,6 +50,21 @@ class Scaling:
 
 
 @lru_cache(maxsize=64)
+def table_symbols(ruleset: RuleSet, underlyings: tuple[str, ...]) -> tuple[str, ...]:
+    """The symbol whose table each underlying X takes: X where the rule set names it, else XUSDT.
+
+    Raises
+    ------
+    RuleSetError
+        The rule set has another engine.
+    """
+    rules = ruleset.engine_rules(TierRules)
+    return tuple(
+        f"{name}USDT" if rules.specific_table(name) is None else name for name in underlyings
+    )
+
+
+@lru_cache(maxsize=64)
 def scaling_of(ruleset: RuleSet, symbols: tuple[str, ...]) -> Scaling | None:
     """How a rule set scales the margins of some symbols; None where brackets are all there is.
 

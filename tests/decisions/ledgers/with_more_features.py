@@ -71,6 +71,7 @@ def main(url: str, bundles: Path) -> None:
 
     from decisions.replay import replay
     from features import registry
+    from ledger.packing import unpack_id
     from ledger.schema import records
     from ledger.store import Ledger
     from models.bundle.bundle import load_bundle
@@ -82,7 +83,7 @@ def main(url: str, bundles: Path) -> None:
     with Ledger(url) as ledger:
         with ledger.engine.connect() as connection:
             ids = connection.execute(select(records.c.id).where(records.c.kind == "decision"))
-            names = list(ids.scalars())
+            names = [unpack_id(name) for name in ids.scalars()]
         for name in names:
             found = replay(ledger, name, lambda sha: Forecaster(load_bundle(bundles / sha)))
             verdicts[name] = found.verdict

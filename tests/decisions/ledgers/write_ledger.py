@@ -26,13 +26,15 @@ from sqlalchemy import select
 from features.identity import digests_of
 from features.registry import ACCOUNT_FEATURES
 from features.state.market_state import MarketState
+from ledger.chain import unpacked_row
+from ledger.packing import unpack
 from ledger.schema import contents, records
 from ledger.store import Ledger
 from margin.rules.history import RuleHistory
 from margin.rules.ruleset import load_ruleset
 from market.bars.history import MarketHistory
 from market.bars.panel import BarPanel
-from market.core.clock import DAY, Interval, format_time
+from market.core.clock import DAY, HOUR, Interval, format_time
 from market.simulator.simulated_market import simulate_bars
 from models.bundle.bundle import bundle_files, write_bundle
 from models.bundle.manifest import TrainingRecord
@@ -145,7 +147,8 @@ class Run:
         root = self.bundles if model else self.empty
         settings = ServingSettings("127.0.0.1", 8000, root, "market", "off")
         rules = RuleHistory.constant(load_ruleset(preset))
-        return TestClient(create_app(settings, ledger, rules, self.live()))
+        app = create_app(settings, ledger, rules, self.live())
+        return TestClient(app, "http://127.0.0.1:8000")
 
     def record(self, ledger: Ledger) -> None:
         """Decisions of the presets, with a model and without, around bars and quotes."""
@@ -191,6 +194,18 @@ class Run:
             post(client, "/v1/score", accounts=book["derive-pmrm2"])
         with self.client(ledger, "emir-tiers", model=False) as client:
             post(client, "/v1/score", accounts=book["emir-tiers"])
+        with self.client(ledger, "emir-ccp", model=True) as client:
+            post(client, "/v1/score", accounts=[account("simulated", spot, {"BTCUSDT": -2.0})])
+        late = [account("late", 0.12 * spot, {"BTCUSDT-PERP": 1.0, "ETHUSDT-PERP": -4.0})]
+        with self.client(ledger, "linear-tiers", model=True) as client:
+            # Ages at a decision time after the newest close; then a mark of a step that waits.
+            later = close + 2 * HOUR + HOUR // 3
+            post(client, "/v1/score", accounts=late, as_of=format_time(later))
+            bars = self.bars(self.started + 2)
+            bars["bars"] = [bar for bar in bars["bars"] if bar["symbol"] == "BTCUSDT"]
+            post(client, "/v1/market/bars", **bars)
+            later = close + 3 * HOUR + HOUR // 7
+            post(client, "/v1/score", accounts=late, as_of=format_time(later))
 
 
 def account(
@@ -214,12 +229,19 @@ def post(client: TestClient[Any], path: str, **body: Any) -> None:
 
 
 def dump(ledger: Ledger, bundle: Path) -> dict[str, Any]:
-    """All rows as stored, and the files of a bundle."""
+    """All rows with their texts, and the files of a bundle."""
     with ledger.engine.connect() as connection:
         every = connection.execute(select(records).order_by(records.c.chain, records.c.seq))
-        rows = [dict(row._mapping) for row in every]
+        rows = [unpacked_row(row._mapping) for row in every]
         shared = connection.execute(select(contents).order_by(contents.c.sha256))
-        facts = [dict(row._mapping) for row in shared]
+        facts = [
+            {
+                "sha256": row.sha256.hex(),
+                "kind": row.kind,
+                "content": unpack(row.content).decode(),
+            }
+            for row in shared
+        ]
     files = {
         path.name: base64.b64encode(path.read_bytes()).decode() for path in sorted(bundle.iterdir())
     }

@@ -77,7 +77,7 @@ def test_before_and_after_are_decided_with_the_same_add_on_in_force_and_nothing_
             ],
         },
     ]
-    response = ask(endpoint, [account], changes)
+    response = ask(endpoint, [account], changes, explain=True)
     assert response.status_code == 200, response.text
     before, after = (response.json()[side]["decisions"][0] for side in ("before", "after"))
     assert "decision_id" not in before
@@ -87,8 +87,10 @@ def test_before_and_after_are_decided_with_the_same_add_on_in_force_and_nothing_
     old = {p["instrument"]: p["notional"] for p in before["explain"]["positions"]}
     assert notional[BTC] == pytest.approx(old[BTC] / 2)
     assert notional["SOLUSDT-PERP"] > 0
+    short = ask(endpoint, [account], changes).json()["before"]["decisions"][0]
+    assert short == {key: value for key, value in before.items() if key != "explain"}
     assert list(endpoint.ledger.records("decision")) == []
-    recorded = endpoint.score(account).json()["decisions"][0]
+    recorded = endpoint.score(account, explain=True).json()["decisions"][0]
     assert {**recorded, "decision_id": None} == {**before, "decision_id": None}
 
 

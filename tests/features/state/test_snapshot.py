@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, strategies as st
 
 from features.registry import ADV, WARM_UP_HOURS
 from features.state.market_state import MarketFeatures
@@ -23,6 +24,8 @@ from market.quotes.quotes import InstrumentQuote, QuoteBoard
 Floats = npt.NDArray[np.float64]
 SameBits = Callable[[Floats, Floats], bool]
 Market = tuple[MarketHistory, MarketFeatures]
+ROWS = ("closes", "values", "correlation", "fast_correlation", "age", "history", "bar_hours")
+"""Fields of the features with one entry a row."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def test_content_survives_json_to_the_last_bit(
 ) -> None:
     snapshot = at(market, row, later=1234567)
     text = json.dumps(snapshot.content(), allow_nan=False)
-    read = MarketSnapshot.from_content(json.loads(text))
+    read = MarketSnapshot.from_content(json.loads(text), snapshot.as_of)
     assert json.dumps(read.content(), allow_nan=False) == text
     assert (read.as_of, read.interval) == (snapshot.as_of, snapshot.interval)
     assert read.features.symbols == snapshot.features.symbols
@@ -59,7 +62,7 @@ def test_quotes_and_the_age_limit_of_marks_reach_the_view_and_the_record(market:
     assert snapshot.view().quotes is quotes
     assert snapshot.view().mark_max_age_hours == 0.5
     content = json.loads(json.dumps(snapshot.content()))
-    assert MarketSnapshot.from_content(content).view().mark_max_age_hours == 0.5
+    assert MarketSnapshot.from_content(content, as_of).view().mark_max_age_hours == 0.5
     assert at(market, 430).view().mark_max_age_hours is None
 
 
@@ -69,6 +72,77 @@ def test_later_as_of_only_ages_the_market(market: Market, same_bits: SameBits) -
     np.testing.assert_allclose(later.features.history, now.features.history + 1.5, rtol=1e-12)
     assert same_bits(later.features.values, now.features.values)
     assert same_bits(later.mark, now.mark)
+
+
+@given(later=st.integers(0, 400 * HOUR), row=st.sampled_from([262, 430, -1]))
+def test_a_snapshot_moved_in_time_is_the_one_made_at_that_time_to_the_last_bit(
+    market: Market, same_bits: SameBits, later: int, row: int
+) -> None:
+    # Later than the next close `of_history` takes another row: it is cut off there.
+    history, features = market
+    close = int(features.closes[row])
+    rows: dict[str, Any] = {name: getattr(features, name)[: row + 1 or None] for name in ROWS}
+    features = replace(features, **rows)
+    made = MarketSnapshot.of_history(history, features, close + later)
+    moved = MarketSnapshot.of_history(history, features, close).at(close + later, None)
+    read = MarketSnapshot.from_content(json.loads(json.dumps(moved.content())), close + later, None)
+    expected = features.at(-1, close + later)
+    for snapshot in (made, moved, read):
+        assert snapshot.as_of == close + later
+        for name in ("age", "history", "values"):
+            assert same_bits(getattr(snapshot.features, name), getattr(expected, name))
+        assert same_bits(snapshot.view().age_hours, expected.age[0])
+
+
+def test_what_is_recorded_of_a_market_does_not_depend_on_the_decision_time(
+    market: Market,
+) -> None:
+    texts = {json.dumps(at(market, -1, later).content()) for later in (0, 1, 1_234_567, 9 * HOUR)}
+    assert len(texts) == 1
+    snapshot = at(market, -1)
+    moved = [snapshot.at(snapshot.as_of + later, None) for later in range(3)]
+    assert len({tuple(map(id, snapshot.recorded_parts)) for snapshot in moved}) == 1
+
+
+def test_a_time_before_the_close_is_refused(market: Market) -> None:
+    snapshot = at(market, 300)
+    with pytest.raises(DataError, match="not before its close"):
+        snapshot.at(snapshot.as_of - 1, None)
+
+
+def test_the_age_of_a_mark_counts_from_its_own_close(market: Market, same_bits: SameBits) -> None:
+    snapshot = at(market, 430, later=1_234_567)
+    closes = np.zeros(len(snapshot.mark), dtype=np.int64)
+    closes[0] = snapshot.as_of - HOUR // 7
+    snapshot = replace(snapshot, mark_close=closes)
+    expected = snapshot.features.age[0].copy()
+    expected[0] = (HOUR // 7) / HOUR
+    read = MarketSnapshot.from_content(json.loads(json.dumps(snapshot.content())), snapshot.as_of)
+    assert same_bits(snapshot.view().age_hours, expected)
+    assert same_bits(read.view().age_hours, expected)
+
+
+def test_a_market_recorded_with_its_decision_time_is_read_as_of_that_time_to_the_last_bit(
+    market: Market, same_bits: SameBits
+) -> None:
+    snapshot = at(market, 430, later=1_234_567)
+    age = snapshot.features.age[0]
+    earlier = snapshot.content() | {
+        "as_of": snapshot.as_of,
+        "age": _plain(age),
+        "history": _plain(snapshot.features.history[0]),
+        "mark_age": _plain(age / 3.0),
+    }
+    read = MarketSnapshot.from_content(json.loads(json.dumps(earlier)), snapshot.as_of)
+    assert read.as_of == snapshot.as_of
+    assert same_bits(read.features.age, snapshot.features.age)
+    assert same_bits(read.features.history, snapshot.features.history)
+    assert same_bits(read.view().age_hours, age / 3.0)
+    assert read.content() == earlier
+
+
+def _plain(values: Floats) -> list[float | None]:
+    return [None if np.isnan(value) else value for value in values.tolist()]
 
 
 def test_snapshot_holds_nothing_after_the_decision_time(market: Market) -> None:
@@ -151,7 +225,7 @@ def test_columns_are_read_by_name_whatever_their_order_and_number(
         "columns": ["older_feature", *content["columns"][::-1]],
         "values": [[1.0, *row[::-1]] for row in content["values"]],
     }
-    read = MarketSnapshot.from_content(json.loads(json.dumps(turned)))
+    read = MarketSnapshot.from_content(json.loads(json.dumps(turned)), snapshot.as_of)
     assert same_bits(read.features.values, snapshot.features.values)
 
 
@@ -159,7 +233,8 @@ def test_a_market_recorded_before_a_column_existed_is_read_without_it(
     market: Market, same_bits: SameBits
 ) -> None:
     snapshot = at(market, -1)
-    read = MarketSnapshot.from_content(without(snapshot.content(), "ewma_volatility_3h"))
+    content = without(snapshot.content(), "ewma_volatility_3h")
+    read = MarketSnapshot.from_content(content, snapshot.as_of)
     assert np.isnan(read.features.column("ewma_volatility_3h")).all()
     assert read.features.missing_columns == ("ewma_volatility_3h",)
     assert same_bits(read.features.column(ADV), snapshot.features.column(ADV))
@@ -176,4 +251,4 @@ def test_a_market_without_a_column_that_rules_read_is_refused_by_name(
 ) -> None:
     content = without(at(market, -1).content(), name)
     with pytest.raises(DataError, match=f"without {name}, which the rules need"):
-        MarketSnapshot.from_content(content)
+        MarketSnapshot.from_content(content, 0)

@@ -268,3 +268,63 @@ def test_model_that_rises_with_the_level_is_still_seen_to_suffice_where_it_says_
     for guess in (None, np.full((1, 1), 4.712), np.full((1, 1), 20.0)):
         found = required_level(probability, np.array([30.0]), {1: 0.002}, HORIZONS, guess).level
         assert np.isinf(found[0]) or probability(found, np.zeros(1, np.int64))[0, 0] <= 0.002
+
+
+# --- one level after the other --------------------------------------------------------------------
+
+
+def one_at_a_time(
+    probability: Model, account: int, upper: float, guess: list[float], iterations: int
+) -> list[float]:
+    """The levels of one account where every level is asked on its own, in the documented order."""
+    low, high = [-INF] * 3, [INF] * 3
+    tolerance, broken = RELATIVE_PRECISION * upper, not 0.0 <= upper < INF
+    for k in range(3):
+        wanted, steps = min(max(guess[k], 0.0), upper), 0
+        for _ in range(iterations):
+            bottom, top = low[k], high[k]
+            if broken or bottom >= upper or top <= 0.0 or top - bottom <= tolerance:
+                break
+            level = 0.0 if bottom < 0.0 else upper if top == INF else bottom + 0.5 * (top - bottom)
+            if bottom < wanted < top:
+                level = wanted
+            elif not math.isnan(guess[k]):
+                step = 0.5 * tolerance * 16.0**steps
+                near = top - step if wanted >= top else bottom + step
+                if max(bottom, 0.0) < near < min(top, upper) and step < 0.5 * (top - bottom):
+                    level, steps = near, steps + 1
+            if not bottom < level < top:
+                break
+            answer = probability(np.array([level]), np.array([account]))[0]
+            broken = broken or bool(np.isnan(answer).any())
+            for h in range(3):
+                if low[h] < level < high[h] and answer[h] <= LIMITS[h]:
+                    high[h] = level
+                elif low[h] < level < high[h]:
+                    low[h] = level
+    return [NAN] * 3 if broken else high
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 5, 64]))
+def test_levels_do_not_depend_on_what_is_asked_together(seed: int, iterations: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = 9
+    scale, upper = rng.lognormal(0.0, 3.0, n), rng.lognormal(2.0, 2.0, n)
+    upper[rng.random(n) < 0.1] = rng.choice([0.0, NAN, INF, -1.0, 1e-310])
+    exact = scale[:, None] * np.array([1.0, 2.0, 3.0]) * np.log(0.5 / LIMITS)
+    guess = exact * rng.choice([1.0, 1.0 + 1e-12, 0.999, 0.0, 3.0, INF, NAN], (n, 3))
+    stairs = rng.choice([0.0, 1e-3, 0.3])
+    hole = rng.choice([INF, 1.0, 20.0])
+
+    def probability(level: Floats, rows: Ints) -> Floats:
+        if stairs:
+            level = np.floor(level / stairs) * stairs
+        p = exponential(scale)(level, rows)
+        p[level > hole * scale[rows]] = NAN
+        return p
+
+    with np.errstate(invalid="ignore"):
+        found = required_level(probability, upper, P_STAR, HORIZONS, guess, iterations)
+        for i in range(n):
+            levels = one_at_a_time(probability, i, float(upper[i]), guess[i].tolist(), iterations)
+            np.testing.assert_array_equal(found.by_horizon[i], levels)

@@ -89,3 +89,45 @@ def test_old_folders_are_removed(tree: Path) -> None:
     use_kernel_cache(tree)
     left = {path.name for path in (tree / "__pycache__").glob("kernels-*")}
     assert left == {f"kernels-{age}" for age in range(4, MAX_VERSIONS + 3)}
+
+
+def test_kernels_that_can_only_be_read_are_used_from_a_copy(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = use_kernel_cache(tree)
+    kept.mkdir(parents=True)
+    (kept / "kernel.nbc").write_bytes(b"compiled")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != kept)  # tests run as root
+    copy = use_kernel_cache(tree)
+    assert copy == tmp_path / "home" / ".cache" / "margincast" / kept.name
+    assert (copy / "kernel.nbc").read_bytes() == b"compiled"
+    assert os.environ["NUMBA_CACHE_DIR"] == str(copy)
+    (copy / "later.nbc").write_bytes(b"compiled here")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    assert use_kernel_cache(tree) == copy
+    assert (copy / "later.nbc").exists(), "what was compiled since is kept"
+
+
+def test_kernels_that_can_be_neither_written_nor_copied_stay_where_they_are(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = use_kernel_cache(tree)
+    kept.mkdir(parents=True)
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    (tmp_path / "home").write_text("no folder", "utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert use_kernel_cache(tree) == kept
+
+
+def test_every_package_with_kernels_is_listed() -> None:
+    root = Path(__file__).resolve().parents[3]
+    found = {
+        path.relative_to(root).parts[0]
+        for package in sorted(root.glob("[a-z]*/__init__.py"))
+        for path in package.parent.rglob("*.py")
+        if "@njit" in path.read_text("utf-8") or "@numba.njit" in path.read_text("utf-8")
+    }
+    assert found - {"tests", "benchmarks", "research"} == set(PACKAGES)

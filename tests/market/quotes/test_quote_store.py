@@ -134,6 +134,20 @@ def test_an_expiry_without_a_forward_is_not_on_the_board() -> None:
     assert QuoteStore().board(NOW) is None
 
 
+def test_boards_of_one_state_are_one_object_until_an_expiry_is_over() -> None:
+    later = "BTC-26JUN26"
+    others = (QuoteField(CALL, "vol", NOW, (0.5,)), QuoteField(later, "forward", NOW, (1.0,)))
+    store = told(forward(NOW), *others)
+    before = [store.board(at) for at in (NOW, NOW + 1, END)]
+    after = [store.board(at) for at in (END + 1, END + 2, END + DAY)]
+    for boards in (before, after):
+        assert boards[0] is not None
+        assert all(board is boards[0] for board in boards)
+    assert set(before[0].expiries) == {EXPIRY, later}  # type: ignore[union-attr]
+    assert set(after[0].expiries) == {later}  # type: ignore[union-attr]
+    assert store.board(NOW) is before[0]
+
+
 def test_expired_options_leave_the_board_after_their_own_moment_only() -> None:
     quotes = told(
         forward(NOW),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
@@ -11,7 +13,9 @@ from market.core.clock import HOUR, parse_time
 from market.core.errors import DataError
 from market.sources.base import BarUpdate, QuoteUpdate
 from market.sources.http import (
+    MAX_HISTORY_DEPTH,
     MAX_POSITIONS,
+    NO_HISTORY,
     AccountIn,
     AccountMessage,
     BarIn,
@@ -23,6 +27,7 @@ from market.sources.http import (
     bar_updates,
     quote_message,
     quote_updates,
+    read_history,
 )
 
 T0 = parse_time("2025-01-01T00:00:00Z")
@@ -92,3 +97,65 @@ def test_account_beyond_the_limit_of_a_request_is_recorded_and_read_again() -> N
     assert account_update(msgspec.convert(recorded, AccountMessage), T0).account == account
     with pytest.raises(msgspec.ValidationError, match="length <= 1000"):
         msgspec.convert(recorded, AccountIn)
+
+
+def nested(depth: int, inner: bytes = b"1") -> bytes:
+    """A history with so many objects in one another."""
+    return b'{"k":' * depth + inner + b"}" * depth
+
+
+_LEAVES = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(-1e9, 1e9) | st.text()
+)
+_VALUES = st.recursive(_LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+
+
+@given(st.none() | st.dictionaries(st.text(), _VALUES, max_size=4))
+def test_a_history_is_read_as_if_it_were_decoded_with_its_account(history: object) -> None:
+    body = msgspec.json.encode(
+        {"account_id": "a", "cash": 1.0, "positions": [], "history": history}
+    )
+    sent = msgspec.json.decode(body, type=AccountIn)
+    whole = msgspec.json.decode(body, type=AccountMessage)
+    assert repr(read_history(sent.history, len(body))) == repr(whole.history)
+
+
+def test_an_account_without_history_has_none() -> None:
+    body = b'{"account_id": "a", "cash": 1, "positions": []}'
+    assert read_history(msgspec.json.decode(body, type=AccountIn).history, 1) is None
+    assert read_history(NO_HISTORY, 1) is None
+
+
+def test_a_name_that_a_history_gives_twice_has_its_last_value() -> None:
+    assert read_history(msgspec.Raw(b'{"a": 1, "a": 2}'), 100) == {"a": 2}
+
+
+@pytest.mark.parametrize("inner", [b"1", b"{}", b"[]", b'[1, {"a": 2}, [3]]'])
+def test_the_depth_of_a_history_counts_objects_and_arrays(inner: bytes) -> None:
+    around = MAX_HISTORY_DEPTH - {b"1": 0, b"{}": 1, b"[]": 1}.get(inner, 2)
+    allowed = nested(around, inner)
+    assert read_history(msgspec.Raw(allowed), len(allowed)) == msgspec.json.decode(allowed)
+    for depth in (around + 1, 500, 990, 100_000):
+        with pytest.raises(DataError, match="nested too deeply; at most 64"):
+            read_history(msgspec.Raw(nested(depth, inner)), 10**7)
+
+
+@pytest.mark.parametrize(
+    "text", [b"5", b"[]", b'"x"', b"true", b'{"a": 1e999}', b'{"a": "\xff"}', b'{"a": NaN}', b"{"]
+)
+def test_a_history_that_is_no_object_of_json_is_refused(text: bytes) -> None:
+    with pytest.raises(DataError, match="history is not an object of JSON"):
+        read_history(msgspec.Raw(text), 100)
+
+
+def test_too_long_a_history_is_refused_before_it_is_built() -> None:
+    history = b'{"a":[' + b"[]," * 100_000 + b"[]]}"
+    body = b'{"account_id":"a","cash":1,"positions":[],"history":' + history + b"}"
+    decoder = msgspec.json.Decoder(AccountIn)
+    tracemalloc.start()
+    account = decoder.decode(body)
+    with pytest.raises(DataError, match=f"history has {len(history)} bytes; at most 65536"):
+        read_history(account.history, 65_536)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000

@@ -257,3 +257,90 @@ def test_wrong_guess_changes_no_level_by_more_than_the_precision(
     set_headroom(aggregates, columns, ACCOUNT_COLUMNS, np.where(finite, found.level, 0.0))
     limits = np.array([P_STAR[hours] for hours in HORIZONS])
     assert (forecaster.probability(columns)[finite] <= limits).all()
+
+
+# --- the same search, one tree and one column after the other -------------------------------------
+
+
+class _Plain:
+    """The search of one account and ensemble, a row at a time and a tree at a time."""
+
+    def __init__(self, aggregates: Floats, columns: Floats, table: TreeTable, prior: int) -> None:
+        self._account, self._table, self._prior = (aggregates, columns), table, prior
+        self._open, self._settled = table.tree_start[:-1].tolist(), 0.0
+
+    def row(self, level: float) -> Floats:
+        aggregates, columns = (one[None].copy() for one in self._account)
+        set_headroom(aggregates, columns, ACCOUNT_COLUMNS, np.array([level]))
+        moved: Floats = columns[0]
+        return moved
+
+    def _next(self, at: int, row: Floats) -> int:
+        table, x = self._table, row[self._table.feature[at]]
+        left = bool(table.default_left[at]) if np.isnan(x) else bool(x <= table.threshold[at])
+        return int(table.left[at] if left else table.right[at])
+
+    def score(self, low: Floats, high: Floats, row: Floats) -> float:
+        total, still = 0.0, []
+        for at in self._open:
+            while self._table.feature[at] >= 0 and self._next(at, low) == self._next(at, high):
+                at = self._next(at, low)
+            if self._table.feature[at] < 0:
+                self._settled += float(self._table.value[at])
+                continue
+            still.append(at)
+            while self._table.feature[at] >= 0:
+                at = self._next(at, row)
+            total += float(self._table.value[at])
+        self._open = still
+        return total + self._settled + float(row[self._prior])
+
+    def root(self, limit: float, upper: float) -> float:
+        low, high = self.row(0.0), self.row(upper)
+        f1 = self.score(low, high, high) - limit
+        f2 = self.score(low, high, low) - limit
+        if f2 <= 0.0 or not f1 <= 0.0:
+            return 0.0 if f2 <= 0.0 else upper
+        guess, part = upper, 0.5
+        x1, x2 = upper, 0.0
+        for _ in range(128):
+            x = x1 + part * (x2 - x1)
+            row = self.row(x)
+            f = self.score(low, high, row) - limit
+            if (f > 0.0) == (f1 > 0.0):
+                x3, f3 = x1, f1
+            else:
+                x3, f3, x2, f2 = x2, f2, x1, f1
+            x1, f1 = x, f
+            low, high, guess = (row, high, guess) if f > 0.0 else (low, row, x)
+            least = 0.5 * 0.25 * RELATIVE_PRECISION * upper / abs(x2 - x1)
+            if not least < 0.5:
+                break
+            xi, phi = (x1 - x2) / (x3 - x2), (f1 - f2) / (f3 - f2)
+            share = 0.5
+            if phi * phi < xi and (1.0 - phi) * (1.0 - phi) < 1.0 - xi:
+                share = f1 / (f2 - f1) * f3 / (f2 - f3)
+                share += (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (f3 - f2)
+            part = min(max(share, least), 1.0 - least)
+        return guess
+
+
+def test_guess_has_the_bits_of_the_search_tree_by_tree(trees: dict[int, TreeTable]) -> None:
+    aggregates = accounts(25)
+    aggregates[::4, MARKET_CORRELATION] = np.nan
+    columns = compute_features(aggregates, ACCOUNT_COLUMNS)
+    upper = aggregates[:, GROSS] * np.random.default_rng(2).uniform(0.01, 0.4, 25)
+    found = LevelGuesser(SCHEMA, trees, CALIBRATION).levels(aggregates, columns, upper, P_STAR)
+    assert 0.1 < (found == upper[:, None]).mean() < 0.9
+    for i in range(25):
+        for t, own in enumerate(HORIZONS):
+            levels = []
+            for hours in HORIZONS[: t + 1]:
+                slope, intercept = CALIBRATION[hours]
+                odds = float(np.log(P_STAR[own]) - np.log1p(-P_STAR[own]))
+                prior = SCHEMA.prior_columns()[HORIZONS.index(hours)]
+                search = _Plain(aggregates[i], columns[i], trees[hours], prior)
+                levels.append(search.root((odds - intercept) / slope - 1e-11, float(upper[i])))
+            # An earlier horizon is searched where it may need more; there it decides.
+            assert found[i, t] in levels
+            assert found[i, t] >= levels[-1]

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from features.state.snapshot import MarketSnapshot
-from ledger.records import Entry
+from ledger.records import FIRST_PREVIOUS_HASH, Entry, Record
 from market.bars.outlier_filter import OutlierFilter, new_state
 from market.bars.panel import CLOSE
 from market.core.clock import DAY, HOUR, SECOND, format_time
 from market.core.errors import ConfigError, LedgerError
+from market.sources.http import QuoteIn, quote_updates
 from monitoring.market_state import steps as live_steps
 from monitoring.market_state.live_market import LiveMarket
 from monitoring.market_state.steps import StepRule
@@ -149,17 +150,60 @@ def test_bar_that_waits_marks_its_symbol_from_its_close_on(market: Any) -> None:
     assert later.view().age_hours.tolist() == [0.5, 1.5, 1.5, 1.5]
     # The features, and how old they are, are those of the newest step that counts.
     assert later.features.age[0].tolist() == [1.5, 1.5, 1.5, 1.5]
-    replayed = MarketSnapshot.from_content(later.content())
+    replayed = MarketSnapshot.from_content(later.content(), later.as_of)
     assert replayed.view().age_hours.tolist() == later.view().age_hours.tolist()
     assert live.state.features is not None
     assert later.features.values.tobytes() == live.state.features.values.tobytes()
 
 
-def test_bar_that_waits_is_filtered_as_it_comes(market: Any) -> None:
+def test_snapshots_of_a_state_share_what_is_recorded_until_a_waiting_bar_has_closed(
+    market: Any,
+) -> None:
+    live = market.head(START).live()
+    post(live, [market.bar(START, 0)])
+    newest, close = at(market, START - 1), at(market, START)
+    early = [live.snapshot(newest + later) for later in (0, 1, HOUR - 1)]
+    late = [live.snapshot(close + later) for later in (0, 1, 3 * HOUR)]
+    for snapshots in (early, late):
+        parts = snapshots[0].recorded_parts
+        assert all(
+            one is other
+            for snapshot in snapshots
+            for one, other in zip(snapshot.recorded_parts, parts, strict=True)
+        )
+    assert early[0].content() != late[0].content()
+    # What was made first does not matter.
+    again = market.head(START).live()
+    post(again, [market.bar(START, 0)])
+    for snapshot in (*late, *early):
+        other = again.snapshot(snapshot.as_of)
+        assert other.content() == snapshot.content()
+        assert other.view().age_hours.tobytes() == snapshot.view().age_hours.tobytes()
+        assert other.features.history.tobytes() == snapshot.features.history.tobytes()
+
+
+def test_a_quote_leaves_what_is_recorded_of_the_bars_as_it_is_and_a_bar_does_not(
+    market: Any,
+) -> None:
+    live = market.head(START).live()
+    first = live.snapshot(at(market, START - 1))
+    quote = QuoteIn("BTCUSDT-PERP", format_time(at(market, START - 1)), mark=50_000.0)
+    live.post_quotes(quote_updates([quote], None).updates)
+    quoted = live.snapshot(at(market, START - 1))
+    assert quoted.quotes is not None
+    assert quoted.at_close is first.at_close
+    post(live, market.bars(range(START, START + 1)))
+    moved = live.snapshot(at(market, START))
+    assert moved.at_close is not first.at_close
+    assert moved.content() != first.content()
+
+
+def filtering(market: Any) -> LiveMarket:
+    """A live market with an outlier filter that knows the last closes."""
     head = market.head(START)
     filter_state = new_state(4)
     filter_state[:, 0] = head.panel.values[-1, :, CLOSE]
-    live = LiveMarket(
+    return LiveMarket(
         head.state.copy(),
         head.history.last_mark(-1),
         head.features,
@@ -167,14 +211,17 @@ def test_bar_that_waits_is_filtered_as_it_comes(market: Any) -> None:
         OutlierFilter(),
         filter_state,
     )
-    bar = market.bar(START, 0)
+
+
+def test_bar_that_waits_is_filtered_as_it_comes(market: Any) -> None:
+    live, bar = filtering(market), market.bar(START, 0)
     bad = bar | {name: bar[name] * 1.6 for name in ("open", "high", "low", "close")}
     response = post(live, [bad])
     assert statuses(response) == ["suspect"]
     assert "waits for a quorum" in str(response.results[0].detail)
     seen = live.snapshot(at(market, START))
     assert seen.suspect.tolist() == [True, False, False, False]
-    assert seen.mark[0] == head.panel.values[-1, 0, CLOSE]
+    assert seen.mark[0] == market.panel.values[START - 1, 0, CLOSE]
     assert statuses(post(live, [bar])) == ["corrected"]
     assert not live.snapshot(at(market, START)).suspect.any()
 
@@ -186,6 +233,34 @@ def test_bar_that_comes_twice_in_one_request_is_replaced_in_a_waiting_step(marke
     assert "replaced by a later one" in str(response.results[0].detail)
     post(live, market.bars(range(START, START + 1))[1:])
     assert_equals_batch(live, market, market.panel.values[: START + 1])
+
+
+def test_impossible_bar_that_the_same_request_replaces_is_recorded_and_followed(
+    market: Any,
+) -> None:
+    live, follower, plain = filtering(market), filtering(market), filtering(market)
+    bars, recorded = market.bars(range(START, START + 1)), list[Entry]()
+    bad = bars[0] | {name: bars[0][name] * 1e-3 for name in ("open", "high", "low", "close")}
+    response = post(live, [bad, *bars], record=recorded.append)
+    assert statuses(response) == ["applied", "corrected", "applied", "applied", "applied"]
+    (entry,) = recorded
+    follower.follow(
+        Record(
+            id="a",
+            chain="market",
+            seq=1,
+            recorded_at=1,
+            kind=entry.kind,
+            account_id=None,
+            as_of=entry.as_of,
+            payload=entry.payload,
+            previous_hash=FIRST_PREVIOUS_HASH,
+            hash=FIRST_PREVIOUS_HASH,
+        )
+    )
+    post(plain, bars)
+    for each in (live, follower):
+        assert_same_state(each.state.head, plain.state.head)
 
 
 def test_no_more_steps_wait_than_are_kept(market: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,7 +175,8 @@ def test_suspect_view_holds_every_price_that_waits(market: Any) -> None:
         ],
     )
     snapshot = live.snapshot(at + HOUR + 2 * MINUTE)
-    for view in (snapshot.view(), MarketSnapshot.from_content(snapshot.content()).view()):
+    read = MarketSnapshot.from_content(snapshot.content(), snapshot.as_of, snapshot.quotes)
+    for view in (snapshot.view(), read.view()):
         assert spot_marks(view).price[:3].tolist() == [btc, eth, sol]
         assert perpetual_marks(view).price[:2].tolist() == [btc, eth]
         suspect = suspect_view(view)

@@ -245,7 +245,7 @@ def test_recorded_bars_that_a_history_cannot_take_are_named(
     feed._from_files(224).recover(ledger, CASH)  # without the rows that the ledger holds
     (message,) = caplog.messages
     assert f"{BTC} {format_time(int(feed.panel.opens[221]))} (corrected)" in message
-    assert "put them into the bar files" in message
+    assert "put bars into the bar files" in message
 
 
 def test_merely_posted_bar_gives_way_to_the_files(market: Any, ledger: Ledger) -> None:

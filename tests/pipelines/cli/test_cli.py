@@ -136,7 +136,7 @@ TrainedMarket: TypeAlias = Any
 
 @dataclass(frozen=True)
 class Scored:
-    """The trained workspace and its book, scored and recorded. Shared: do not change it."""
+    """A trained workspace and its book, scored and recorded. Shared: do not change it."""
 
     workspace: Workspace
     report: dict[str, Any]
@@ -150,8 +150,8 @@ class Scored:
 
 
 @pytest.fixture(scope="module")
-def scored(trained: TrainedMarket) -> Scored:
-    workspace = trained.workspace
+def scored(trained: TrainedMarket, tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    workspace = trained.workspace.copied(tmp_path_factory.mktemp("scored") / "copy")
     out, heads = workspace.folder / "scored.parquet", workspace.folder / "heads.json"
     report = workspace.report(
         "score",
@@ -168,9 +168,9 @@ def scored(trained: TrainedMarket) -> Scored:
 
 
 @pytest.fixture
-def audited(scored: Scored, workspace: Workspace) -> Workspace:
+def audited(scored: Scored, tmp_path: Path) -> Workspace:
     """A copy whose ledger a test may falsify; it holds the decisions of `scored`."""
-    return workspace
+    return scored.workspace.copied(tmp_path / "copy")
 
 
 def check_evaluation(report: Mapping[str, Any]) -> None:
@@ -352,6 +352,20 @@ def test_score_writes_a_row_an_account_with_probabilities_and_decision_fields(
     assert set(table["model"].to_pylist()) == {trained.champion}
     assert set(table["degraded"].to_pylist()) == {None}
     assert scored.report["errors"] == []
+    assert set(table["explain"].to_pylist()) == {None}
+    assert max(len(json.loads(text)) for text in table["reasons"].to_pylist()) <= 3
+
+
+def test_score_explains_every_decision_where_it_is_asked_to(
+    scored: Scored, trained: TrainedMarket
+) -> None:
+    workspace = trained.workspace
+    out = workspace.folder / "explained.parquet"
+    workspace.report(*score_arguments(trained, workspace.accounts, out), "--explain")
+    for row in pq.read_table(out).to_pylist():
+        explain, reasons = json.loads(row["explain"]), json.loads(row["reasons"])
+        assert explain["total_requirement"] == row["total_requirement"]
+        assert all(reason in explain["reasons"] for reason in reasons)
 
 
 def test_score_without_a_champion_gives_the_floor_with_a_reason(
@@ -406,13 +420,16 @@ def test_replay_of_an_unknown_decision_is_one_line(scored: Scored) -> None:
 
 def test_altered_record_is_not_intact(audited: Workspace) -> None:
     audited.sql(
-        "UPDATE records SET payload = replace(payload, '\"add_on\":', '\"add_on\":1')"
+        "UPDATE records SET payload = "
+        "packed(replace(unpacked(payload), '\"add_on\":', '\"add_on\":1'))"
         " WHERE chain = 'score' AND seq = 75"
     )
     report = audited.report("ledger", "verify", code=4)
     assert report["intact"] is False
     assert "75" in report["problems"][0]
-    ((name,),) = audited.sql("SELECT id FROM records WHERE chain = 'score' AND seq = 75")
+    ((name,),) = audited.sql(
+        "SELECT lower(hex(id)) FROM records WHERE chain = 'score' AND seq = 75"
+    )
     assert "was altered" in audited.run("ledger", "replay", name, code=4).stderr
 
 
@@ -573,7 +590,7 @@ def test_bundle_that_failed_a_safety_gate_needs_a_reason_that_is_recorded(
     workspace.run("promote", sha, "--override", "drill of 2025-01")
     assert workspace.champion == sha
     ((content,),) = workspace.sql(
-        "SELECT payload FROM records WHERE chain = 'registry' ORDER BY seq DESC LIMIT 1"
+        "SELECT unpacked(payload) FROM records WHERE chain = 'registry' ORDER BY seq DESC LIMIT 1"
     )
     payload = json.loads(content)
     assert payload["override"] == "drill of 2025-01"

@@ -107,7 +107,7 @@ def test_unforeseen_error_shows_its_traceback_without_the_password(
     def break_down(*_: object) -> Config:
         raise KeyError(f"cannot use {DATABASE}")
 
-    monkeypatch.setattr("pipelines.cli.main.load_config", break_down)
+    monkeypatch.setattr("pipelines.cli.keys.load_config", break_down)
     output = fail(["keys", "list"], monkeypatch, capfd)
     assert "Traceback" in output
     assert "KeyError" in output

@@ -66,13 +66,50 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "bundles": Path("var/bundles"),
         "clock": "wall",
         "auth": "keys",
+        "workers": 1,
+        "replica": "",
         "step_quorum": 0.5,
         "step_grace": 60,
         "max_body_bytes": 0,
         "max_history_bytes": 0,
         "max_page": 0,
+        "max_connections": 0,
+        "max_pending_bytes": 0,
+        "head_seconds": 10.0,
+        "body_seconds": 30.0,
+        "idle_seconds": 75.0,
+        "write_seconds": 60.0,
+        "call_seconds": 30.0,
+        "what_if_calls": 1,
+        "what_if_accounts": 0,
+        "drain_seconds": 0.0,
+        "stop_seconds": 60.0,
+        "hosts": (),
+        "origins": (),
+        "tls_cert": None,
+        "tls_key": None,
+        "proxies": (),
+        "rate_per_minute": 0,
+        "metrics_auth": False,
+        "jwt": {
+            "jwks": None,
+            "public_key": None,
+            "issuer": "",
+            "audience": "",
+            "scope_claim": "scope",
+            "leeway": 30,
+        },
     },
-    "ledger": {"url": "sqlite:///var/ledger.db"},
+    "ledger": {
+        "url": "sqlite:///var/ledger.db",
+        "heads_dir": None,
+        "heads_cron": "",
+        "heads_command": (),
+        "heads_attempts": 3,
+        "heads_timeout": 60,
+        "heads_public_keys": (),
+        "answers_days": 30,
+    },
     "drift": {
         "recent_days": 56,
         "distribution": 0.1,
@@ -98,6 +135,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "timeout": 10,
         "attempts": 3,
     },
+    "logging": {"format": "text", "level": "info"},
+    "tracing": {"enabled": False, "sample": 1.0},
 }
 
 Load = Callable[[str], Config]
@@ -153,7 +192,7 @@ def test_embedded_default_names_every_key_and_its_documented_deviations() -> Non
         (section, key)
         for section in ("simulate", "accounts", "rules", "training", "serving", "market")
         for key, default in DEFAULTS[section].items()
-        if key != "bundles" and getattr(getattr(config, section), key) != default
+        if key != "bundles" and getattr(config, section).model_dump()[key] != default
     }
     assert unnamed == {("accounts", "path")}
     assert departs == {
@@ -250,6 +289,10 @@ def test_misspelt_or_impossible_variable_is_refused_and_named(
         ("serving", "auth = 'none'", "serving.auth is 'none'", "'keys' or 'off'"),
         ("serving", "step_quorum = 1.1", "serving.step_quorum is 1.1", "1"),
         ("serving", "step_grace = -1", "serving.step_grace is -1", "0"),
+        ("serving", "workers = 0", "serving.workers is 0", "1"),
+        ("serving", "workers = 1.5", "serving.workers is 1.5", "whole number"),
+        ("serving", "replica = '1'", "serving.replica is '1'", "a-z"),
+        ("serving", "replica = 'a-1'", "serving.replica is 'a-1'", "a-z"),
         ("serving", "portt = 1", "serving.portt is not a key", "host, port, bundles"),
         ("ledger", "url = 'var/ledger.db'", "ledger.url is 'var/ledger.db'", "sqlite:///FILE"),
         ("drift", "level = 1", "drift.level is 1", "less than 1"),
@@ -267,7 +310,7 @@ def test_misspelt_or_impossible_variable_is_refused_and_named(
         ("schedule", "misfire_grace = 0", "schedule.misfire_grace is 0", "1"),
         ("notify", "command = 'mail'", "notify.command is 'mail'", "a list"),
         ("notify", "command = ['']", "notify.command is ['']", "program"),
-        ("notify", 'command = ["a", "b\\u0000"]', "notify.command", "without NUL"),
+        ("notify", 'command = ["a", "b\\u0000"]', "notify.command", "null character"),
         ("notify", "webhook = 'https://example.com/a b'", "notify.webhook", "without blanks"),
         ("notify", "webhook = 'https://example.com/\xe9'", "notify.webhook", "ASCII"),
         ("notify", f"webhook = 'https://{'a' * 70}.com/'", "notify.webhook", "https://"),

@@ -24,9 +24,8 @@ def test_failed_alias_is_reported_and_not_raised(
         raise ModelError("database is locked")
 
     monkeypatch.setattr(retrain, "set_aliases", locked)
-    reported = retrain.align_aliases(config, "promoted", "a" * 64)
+    (reported,) = retrain.align_aliases(config, "promoted", "a" * 64, None)
     assert asked == [{"champion": None, "challenger": None, "previous": None}]
-    assert reported is not None
     assert "database is locked" in reported
     assert "margincast promote" in reported
     assert read_pointer(config.serving.bundles, CHAMPION) is None

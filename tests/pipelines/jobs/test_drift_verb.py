@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import pytest
 
+from ledger.store import Ledger
 from market.core.clock import DAY, format_time, parse_time
 from models.bundle.bundle import MANIFEST_FILE, load_bundle, write_bundle
 from pipelines.scheduler.schedule_state import JobState, ScheduleState
+from serving.telemetry.metrics.watch import STORED_SECONDS
 from training.drift.reference import REFERENCE_FILE
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
 Workspace: TypeAlias = Any
 TrainedMarket: TypeAlias = Any
+Endpoint: TypeAlias = Any
 
 # Floors so low and a level so high that any difference is an alarm.
 ANXIOUS = {"MARGINCAST__DRIFT__DISTRIBUTION": "0.0001", "MARGINCAST__DRIFT__LEVEL": "0.99"}
@@ -63,6 +69,43 @@ def test_drift_exits_5_and_sends_a_notification(workspace: Workspace) -> None:
     assert workspace.report("ledger", "verify")["intact"]
 
 
+def test_the_metrics_of_a_running_endpoint_show_the_newest_verdict_on_the_champion(
+    workspace: Workspace, trained: TrainedMarket, serve: Callable[..., Endpoint]
+) -> None:
+    begin = "margincast_last_drift_info{"
+
+    def shown(endpoint: Endpoint) -> list[str]:
+        lines = endpoint.client.get("/metrics").text.splitlines()
+        return [line for line in lines if line.startswith(begin)]
+
+    own = {
+        "MARGINCAST__LEDGER__URL": "sqlite:///var/own.db",
+        "MARGINCAST__SERVING__AUTH": "off",
+        "MARGINCAST__SERVING__WORKERS": "2",
+    }
+    endpoint = serve(workspace, **own)
+    assert shown(endpoint) == [], "nothing was recorded in this ledger"
+    started = time.time()
+    workspace.report("drift", code=5, **own, **ANXIOUS)
+    deadline = time.monotonic() + 3 * STORED_SECONDS
+    while shown(endpoint) != [f'{begin}verdict="drift"}} 1.0']:
+        assert time.monotonic() < deadline, shown(endpoint)
+        time.sleep(0.5)
+    (checked,) = re.findall(
+        r"^margincast_last_drift_seconds (\S+)$", endpoint.client.get("/metrics").text, re.MULTILINE
+    )
+    assert started < float(checked) < time.time()
+    bundle = load_bundle(workspace.bundles / trained.champion)
+    files = {name: bundle.read(name) for name in bundle.checksums if name != REFERENCE_FILE}
+    other = workspace.bundles / write_bundle(workspace.bundles, files)
+    workspace.report("drift", "--bundle", other, **own)
+    verify = workspace.report("ledger", "verify", **own)
+    assert verify["intact"]
+    with Ledger(f"sqlite:///{workspace.folder}/var/own.db", chain="registry") as ledger:
+        verdicts = [record.payload["verdict"] for record in ledger.records("drift")]
+    assert verdicts == ["drift"], "a bundle that does not serve is not shown"
+
+
 def test_recent_days_narrow_what_is_looked_at(
     trained: TrainedMarket, report: dict[str, Any]
 ) -> None:
@@ -77,12 +120,11 @@ def test_recorded_decisions_are_looked_at_with_the_labels_that_matured(
 ) -> None:
     out = workspace.folder / "scored.parquet"
     score = ("score", "--accounts", workspace.accounts, "--out", out, "--record", "--as-of")
-    own = {"MARGINCAST__LEDGER__URL": "sqlite:///var/own.db"}  # others scored into the copied one
-    assert "has no decision of bundle" in workspace.refusal("drift", "--recorded", **own)
+    assert "has no decision of bundle" in workspace.refusal("drift", "--recorded")
     day = parse_time(trained.newest) - 3 * DAY
-    scored = workspace.report(*score, format_time(day + 1_800 * 10**9), **own)
-    workspace.run(*score, trained.newest, **own)  # too young to have matured
-    found = workspace.report("drift", "--recorded", code=(0, 5), **own)
+    scored = workspace.report(*score, format_time(day + 1_800 * 10**9))
+    workspace.run(*score, trained.newest)  # too young to have matured
+    found = workspace.report("drift", "--recorded", code=(0, 5))
     assert found["source"] == "ledger"
     assert found["current"]["span"] == [format_time(day), format_time(day)]
     assert 0 < found["current"]["rows"] <= scored["decisions"]

@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import insert
 from typer.testing import CliRunner
 
 import margin
+from ledger.chain import packed_row
+from ledger.contents import put
+from ledger.packing import pack
 from ledger.records import Entry
-from ledger.schema import contents, records
+from ledger.statements import statements
 from ledger.store import Ledger
 from ledger.verify import verify
 from margin.pricing.black76 import black76_price
@@ -249,8 +251,9 @@ def kept_venue(tmp_path: Path, *, recorded: bool) -> Path:
             Ledger(load_config(config).ledger.url) as ledger,
             ledger.transaction() as connection,
         ):
-            connection.execute(insert(contents), rows["contents"])
-            connection.execute(insert(records), rows["records"])
+            put(connection, [(row["kind"], json.loads(row["content"])) for row in rows["contents"]])
+            packed = [packed_row(row, pack(row["payload"].encode())) for row in rows["records"]]
+            connection.exec_driver_sql(statements(connection).insert_record, packed)
     return config
 
 

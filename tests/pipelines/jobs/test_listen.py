@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from market.core.errors import ConfigError
-from pipelines.jobs.serve import _listen
+from pipelines.jobs.workers import listen
 
 
 async def _answer(scope: Any, receive: Any, send: Any) -> None:
@@ -32,7 +32,7 @@ def test_accepted_connections_send_at_once() -> None:
             delays.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             super().connection_made(transport)
 
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         server = uvicorn.Server(
             uvicorn.Config(_answer, http=Recorded, lifespan="off", log_level="warning")
@@ -52,8 +52,8 @@ def test_accepted_connections_send_at_once() -> None:
 
 
 def test_taken_port_is_refused_with_its_number() -> None:
-    with _listen("127.0.0.1", 0) as first:
+    with listen("127.0.0.1", 0) as first:
         first.listen()
         port = first.getsockname()[1]
         with pytest.raises(ConfigError, match=f"port {port} cannot be listened on"):
-            _listen("127.0.0.1", port)
+            listen("127.0.0.1", port)

@@ -11,6 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from ledger.store import Ledger
+from pipelines.config.config import load_config
+
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
 Workspace: TypeAlias = Any
 TrainedMarket: TypeAlias = Any
@@ -96,6 +99,25 @@ def test_book_of_which_no_account_can_be_decided_on_exits_5_too(
     arguments = ("score", "--accounts", workspace.accounts, "--as-of", trained.newest, "--out", out)
     done = workspace.run(*arguments, code=ALL_DEGRADED)
     assert "of 150 accounts could not be decided on" in done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--record",)], ids=["shown", "recorded"])
+def test_an_altered_record_costs_its_account_alone_its_decision(
+    trained: TrainedMarket, workspace: Workspace, options: tuple[str, ...]
+) -> None:
+    out, written = workspace.folder / "scored.parquet", workspace.folder / "report.json"
+    arguments = ("score", "--accounts", workspace.accounts, "--as-of", trained.newest, "--out", out)
+    workspace.run(*arguments, "--record")
+    url = load_config(workspace.folder / "margincast.toml").ledger.url
+    with Ledger(url) as ledger, ledger.transaction() as connection:
+        connection.exec_driver_sql(
+            "UPDATE records SET as_of = as_of + 1 WHERE chain = 'score'"
+            " AND seq = (SELECT max(seq) FROM records WHERE chain = 'score')"
+        )
+    workspace.run(*arguments, *options, "--json", written)
+    report = read_report(written)
+    assert (report["decisions"], report["failed"]) == (149, 1)
+    assert report["failed_by_reason"] == {"altered-record": 1}
 
 
 @pytest.mark.parametrize("as_of", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "soon"])

@@ -88,5 +88,5 @@ def test_digest_in_a_nested_value_is_printed_whole(text: StringIO) -> None:
 
 
 def test_help_of_a_verb_shows_what_is_in_brackets() -> None:
-    shown = " ".join(CliRunner().invoke(app, ["schedule", "--help"]).output.split())
-    assert "as the configuration says" in shown
+    shown = " ".join(CliRunner().invoke(app, ["ledger", "prune", "--help"]).output.split())
+    assert "older than [ledger] answers_days" in shown

@@ -146,11 +146,11 @@ def test_command_gets_the_verdict_on_stdin_no_shell_and_none_of_our_secrets(
     ],
 )
 def test_failing_command_is_logged_and_recorded_and_fails_nothing(
-    make: Make, capsys: pytest.CaptureFixture[str], command: list[str], output: str
+    make: Make, caplog: pytest.LogCaptureFixture, command: list[str], output: str
 ) -> None:
     config = make(f"command = {json.dumps(command)}\ntimeout = 1")
     assert run_and_notify(config, "retrain", lambda: REPORT) == REPORT
-    assert output in capsys.readouterr().err
+    assert output in caplog.text
     (payload,) = recorded(config)
     assert payload["outcomes"][0]["ok"] is False
     assert output in payload["outcomes"][0]["detail"]
@@ -198,7 +198,7 @@ def test_webhook_is_tried_again_while_it_may_help_and_never_led_elsewhere(
 
 
 def test_unreachable_webhook_is_logged_and_both_channels_are_tried(
-    make: Make, server: Callable[..., Server], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make: Make, server: Callable[..., Server], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = make(
         f"webhook = 'http://127.0.0.1:1/'\nattempts = 2\ncommand = {writer(tmp_path / 'got.json')}"
@@ -207,7 +207,7 @@ def test_unreachable_webhook_is_logged_and_both_channels_are_tried(
     assert command["ok"]
     assert not webhook["ok"]
     assert webhook["attempts"] == 2
-    assert "notification of retrain by webhook" in capsys.readouterr().err
+    assert "notification of retrain by webhook" in caplog.text
 
 
 def test_secret_of_any_bytes_signs_and_fails_nothing(
@@ -225,14 +225,14 @@ def test_secret_of_any_bytes_signs_and_fails_nothing(
     "address", ["https://127.0.0.1:1/S3CRET path", "https://127.0.0.1:1/S3CRET\xe9"]
 )
 def test_address_that_cannot_be_sent_to_fails_nothing_and_is_not_repeated(
-    make: Make, capsys: pytest.CaptureFixture[str], address: str
+    make: Make, caplog: pytest.LogCaptureFixture, address: str
 ) -> None:
     # The configuration refuses such addresses; the notification does not rest on that.
     config = make("")
     unsound = config.notify.model_copy(update={"webhook": address, "command": ("a\0",)})
     config = config.model_copy(update={"notify": unsound})
     assert run_and_notify(config, "retrain", lambda: REPORT) == REPORT
-    output = capsys.readouterr().err
+    output = caplog.text
     assert "by webhook" in output
     assert "by command: cannot be started" in output
     assert "S3CRET" not in output + json.dumps(recorded(config))
@@ -292,14 +292,14 @@ def test_drift_check_sends_only_drift(make: Make, server: Callable[..., Server])
 
 
 def test_unwritable_ledger_is_logged_and_fails_nothing(
-    tmp_path: Path, server: Callable[..., Server], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, server: Callable[..., Server], caplog: pytest.LogCaptureFixture
 ) -> None:
     hook = server(200)
     file = tmp_path / "margincast.toml"
     (tmp_path / "ledger.db").write_text("no database")
     file.write_text(f"[notify]\nwebhook = '{hook.url}'\n[ledger]\nurl = 'sqlite:///ledger.db'\n")
     assert run_and_notify(load_config(file), "retrain", lambda: REPORT) == REPORT
-    assert "is not recorded" in capsys.readouterr().err
+    assert "is not recorded" in caplog.text
 
 
 def test_without_channels_nothing_is_sent_or_recorded(make: Make) -> None:

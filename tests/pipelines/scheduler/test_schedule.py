@@ -286,7 +286,7 @@ def test_second_scheduler_on_the_same_state_is_refused_and_the_first_is_named(
 
 
 def test_retraining_that_outlived_its_scheduler_is_not_started_twice(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = load_config(config_of(tmp_path, f"[schedule]\ncron = '{DAILY}'\n"))
     planned = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
@@ -298,7 +298,7 @@ def test_retraining_that_outlived_its_scheduler_is_not_started_twice(
         job = Scheduler(config, None, stub(0, None)).run_due()["jobs"]["retrain"]
     assert job["last"] is None
     assert job["next"] == planned
-    assert "is still running" in capfd.readouterr().err
+    assert "is still running" in caplog.text
 
 
 def test_start_that_falls_into_the_stopping_is_due_again(tmp_path: Path) -> None:

@@ -63,14 +63,18 @@ def test_page_needs_nothing_from_outside(record: RunRecord) -> None:
     assert "default-src 'none'" in html
 
 
-def test_every_link_of_the_page_leads_to_a_section_of_its_own(record: RunRecord) -> None:
-    page = Page(review_page(record, compare(changed(record, bundle="9" * 64), record)))
+def test_every_link_of_the_page_leads_to_a_section_of_its_own(
+    record: RunRecord, charts: dict[str, str]
+) -> None:
+    page = Page(review_page(record, compare(changed(record, bundle="9" * 64), record), charts))
     assert len(set(page.ids)) == len(page.ids)
     assert {link[1:] for link in page.links if link.startswith("#")} == set(page.ids)
 
 
-def test_page_holds_verdict_figures_hashes_gates_and_limits(record: RunRecord) -> None:
-    page = Page(review_page(record))
+def test_page_holds_verdict_figures_hashes_gates_and_limits(
+    record: RunRecord, charts: dict[str, str]
+) -> None:
+    page = Page(review_page(record, charts=charts))
     own = record.evaluation["horizons"]["8"]
     for part in (
         "Kept",
@@ -96,7 +100,9 @@ def test_page_holds_verdict_figures_hashes_gates_and_limits(record: RunRecord) -
 HOSTILE = '<embed src=x onerror=alert(1)>"&'
 
 
-def test_names_from_configuration_and_data_are_escaped(record: RunRecord) -> None:
+def test_names_from_configuration_and_data_are_escaped(
+    record: RunRecord, charts: dict[str, str]
+) -> None:
     evaluation = {**record.evaluation, "symbols": [HOSTILE]}
     evaluation["data"] = {**evaluation["data"], "population": HOSTILE}
     other = changed(
@@ -107,7 +113,7 @@ def test_names_from_configuration_and_data_are_escaped(record: RunRecord) -> Non
         gates={**record.gates, HOSTILE: {**record.gates["parity"], "detail": HOSTILE}},
         manifest={**record.manifest, "versions": {HOSTILE: HOSTILE}},
     )
-    html = review_page(other, compare(record, other))
+    html = review_page(other, compare(record, other), charts)
     page = Page(html)
     assert "embed" not in page.tags
     assert page.text.count(HOSTILE) >= 6
@@ -122,8 +128,11 @@ def test_names_from_configuration_and_data_are_escaped(record: RunRecord) -> Non
     ],
     ids=["logged by an earlier version", "no backtest", "not registered yet"],
 )
-def test_page_names_what_is_missing(record: RunRecord, changes: dict[str, Any]) -> None:
-    page = Page(review_page(changed(record, **changes)))
+def test_page_names_what_is_missing(
+    record: RunRecord, charts: dict[str, str], changes: dict[str, Any]
+) -> None:
+    drawn = charts if "version" in changes else None  # the others have fewer charts
+    page = Page(review_page(changed(record, **changes), charts=drawn))
     expected = {
         "review": ["No fold was evaluated", "No backtest was made", "not logged"],
         "backtest": ["the span is too short"],
@@ -135,9 +144,11 @@ def test_page_names_what_is_missing(record: RunRecord, changes: dict[str, Any]) 
     assert not re.search(r"\b(nan|inf)\b", page.text)
 
 
-def test_ablation_that_was_not_made_gives_the_reason(record: RunRecord) -> None:
+def test_ablation_that_was_not_made_gives_the_reason(
+    record: RunRecord, charts: dict[str, str]
+) -> None:
     review = {**(record.review or {}), "ablation": {"not_evaluated": "one class only"}}
-    text = Page(review_page(changed(record, review=review))).text
+    text = Page(review_page(changed(record, review=review), charts=charts)).text
     assert "The ablation was not made: one class only" in text
 
 
@@ -151,19 +162,22 @@ def test_undefined_figures_are_dashes(record: RunRecord) -> None:
     assert "\N{EN DASH}" in text
 
 
-def test_simulated_prices_are_named_before_any_figure(record: RunRecord) -> None:
+def test_simulated_prices_are_named_before_any_figure(
+    record: RunRecord, charts: dict[str, str]
+) -> None:
     data = {**record.evaluation["data"], "prices": "simulated"}
-    text = Page(review_page(changed(record, evaluation={**record.evaluation, "data": data}))).text
+    simulated = changed(record, evaluation={**record.evaluation, "data": data})
+    text = Page(review_page(simulated, charts=charts)).text
     assert text.index("Simulated prices.") < text.index("the best baseline")
     assert "Nobody, for a decision on a real account" in text
-    assert "Simulated prices." not in Page(review_page(record)).text
+    assert "Simulated prices." not in Page(review_page(record, charts=charts)).text
 
 
-def test_same_training_gives_the_same_page(record: RunRecord) -> None:
-    assert review_page(record) == review_page(record)
+def test_same_training_gives_the_same_page(record: RunRecord, charts: dict[str, str]) -> None:
+    assert review_page(record) == review_page(record, charts=charts)
 
 
-def test_champion_stands_beside_the_challenger(record: RunRecord) -> None:
+def test_champion_stands_beside_the_challenger(record: RunRecord, charts: dict[str, str]) -> None:
     champion = changed(
         record,
         bundle="9" * 64,
@@ -171,7 +185,7 @@ def test_champion_stands_beside_the_challenger(record: RunRecord) -> None:
         gates={**record.gates, "parity": {**record.gates["parity"], "passed": False}},
         manifest={**record.manifest, "training_data_sha256": "8" * 64},
     )
-    text = Page(review_page(record, compare(champion, record))).text
+    text = Page(review_page(record, compare(champion, record), charts)).text
     for part in (
         "The champion is version 1 ( 999999999999 ), the challenger version 2",
         "They were evaluated on different rows",

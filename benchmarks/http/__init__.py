@@ -1,0 +1,1 @@
+"""The endpoint over the wire, beside its peers: ``make bench-http``."""

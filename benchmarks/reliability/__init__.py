@@ -1,0 +1,1 @@
+"""Faults of the whole service as processes: kills, databases, bundles, clocks, bad clients."""

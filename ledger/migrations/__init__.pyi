@@ -1,0 +1,3 @@
+from .ledger_upgrade import Upgraded as Upgraded, upgrade as upgrade
+
+__all__ = ["Upgraded", "upgrade"]

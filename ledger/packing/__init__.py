@@ -1,0 +1,5 @@
+"""Compact, lossless encoding of ids, hashes and texts."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,34 @@
+"""The sections of telemetry: logs and traces.
+
+As in `pipelines.config.sections`, a section is a frozen model that refuses invalid values.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipelines.config.fields import Section
+
+
+class LoggingConfig(Section):
+    """Lines on stderr: ``text`` or one JSON object each, from a level on.
+
+    At ``info`` the endpoint writes a line for every request.
+    """
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class TracingConfig(Section):
+    """Spans of the endpoint by OpenTelemetry, which the extra ``otel`` installs; off by default.
+
+    ``sample`` is the share of new traces that are kept; a request with a ``traceparent`` follows
+    the decision of its caller. Environment variables of OpenTelemetry, such as
+    ``OTEL_EXPORTER_OTLP_ENDPOINT``, define the receiver.
+    """
+
+    enabled: bool = False
+    sample: Annotated[float, Field(strict=True, ge=0.0, le=1.0)] = 1.0

@@ -1,0 +1,3 @@
+from .limits import ConnectionLimits as ConnectionLimits
+
+__all__ = ["ConnectionLimits"]

@@ -1,0 +1,5 @@
+"""Health: liveness and readiness, answered independently of other requests."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

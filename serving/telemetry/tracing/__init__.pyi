@@ -1,0 +1,3 @@
+from .spans import Tracing as Tracing
+
+__all__ = ["Tracing"]
