@@ -56,6 +56,8 @@ def made_dataset(
         dropped={"warm_up": 0, "already_called": 0, "horizon_past_end": 0},
         considered=n,
         oracle_interval="1h",
+        weight=np.ones(n),
+        uniform=np.ones(n, dtype=np.bool_),
     )
 
 

@@ -61,6 +61,12 @@ class Dataset:
         Account-times in the span before any was left out.
     oracle_interval:
         Bar interval of the realised volatility in the oracle.
+    weight:
+        Weight of the account-time in training, the inverse of the chance with which it was drawn;
+        0 where it is only evaluated on. Shape (N,).
+    uniform:
+        Whether the account-time belongs to the uniform draw that models are evaluated on, which
+        has no weights; bool, shape (N,).
     """
 
     time: Ints
@@ -73,6 +79,8 @@ class Dataset:
     dropped: dict[str, int]
     considered: int
     oracle_interval: str
+    weight: Floats
+    uniform: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.time)
@@ -86,6 +94,8 @@ class Dataset:
             features=self.features[rows],
             labels=self.labels[rows],
             columns={name: column[rows] for name, column in self.columns.items()},
+            weight=self.weight[rows],
+            uniform=self.uniform[rows],
         )
 
     def sha256(self) -> str:
@@ -249,6 +259,8 @@ def build_dataset(
         dropped=outcomes.dropped,
         considered=outcomes.considered,
         oracle_interval=history.fine_interval.name,
+        weight=np.ones(len(row)),
+        uniform=np.ones(len(row), dtype=np.bool_),
     )
 
 

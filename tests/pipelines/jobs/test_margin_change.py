@@ -106,6 +106,8 @@ def test_champion_of_other_features_gives_a_reason_and_fails_nothing(
         dropped={},
         considered=1,
         oracle_interval="1h",
+        weight=np.ones(1),
+        uniform=np.ones(1, dtype=np.bool_),
     )
     found = compare_with_champion(
         config, setting.market, setting.rules, data, older.sha256, own.sha256

@@ -433,6 +433,8 @@ def dataset(rows: Rows) -> Dataset:
         dropped={},
         considered=len(X),
         oracle_interval="1h",
+        weight=np.ones(len(X)),
+        uniform=np.ones(len(X), dtype=np.bool_),
     )
 
 

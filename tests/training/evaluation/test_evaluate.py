@@ -90,6 +90,8 @@ def made() -> tuple[Dataset, Forecasts]:
         dropped={"warm_up": 3, "already_called": 2, "horizon_past_end": 1},
         considered=n + 6,
         oracle_interval="1h",
+        weight=np.ones(n),
+        uniform=np.ones(n, dtype=np.bool_),
     )
     return data, Forecasts(by_horizon)
 
