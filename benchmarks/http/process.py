@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.http.ports import free_port
 
 _POLL_SECONDS = 0.005
 _STOP_SECONDS = 20.0
@@ -167,14 +168,6 @@ def running(command: Command, cores: Sequence[int], port: int | None = None) -> 
         yield server
     finally:
         server.stop()
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def choose_cores() -> tuple[int, int]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from benchmarks.http.process import free_port
+from benchmarks.http.ports import free_port
 
 MARGINCAST = str(Path(sys.executable).parent / "margincast")
 WAIT_SECONDS = 300.0

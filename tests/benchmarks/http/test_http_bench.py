@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.http import __main__ as bench, report, wrk
+from benchmarks.http import __main__ as bench, ports, report, wrk
 from benchmarks.http.closed_loop import CONNECTIONS, Turn, check_recorded, summarise
 from benchmarks.http.memory import slope
+from benchmarks.http.ports import free_port
 from benchmarks.http.profile import summarise as summarise_stacks
 from benchmarks.measure import RESULTS
 
@@ -188,8 +189,23 @@ def test_a_short_run_measures_the_real_endpoint_beside_mlflow(
 
 
 def test_a_taken_port_is_not_given_out() -> None:
-    from benchmarks.http.process import free_port
-
     port = free_port()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
+    more = {free_port() for _ in range(50)}
+    assert port not in more, "its server need not listen yet"
+    assert len(more) == 50
+
+
+def test_a_port_that_was_given_out_or_is_taken_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ports, "_FIRST", free_port())
+    monkeypatch.setattr(ports, "_COUNT", 1)
+    with pytest.raises(RuntimeError, match="no port"):
+        free_port()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(ports, "_FIRST", taken.getsockname()[1])
+        with pytest.raises(RuntimeError, match="no port"):
+            free_port()
