@@ -29,6 +29,11 @@ settings.load_profile("margincast-ci" if os.environ.get("CI") else "margincast")
 # so that no process works on one alone when the others are done.
 LONGEST = (
     "pipelines/cli/test_cli.py",
+    "reliability/test_database_faults.py",
+    "acceptance/test_bad_input.py",
+    "pipelines/cli/test_refusals.py",
+    "reliability/test_soak.py",
+    "reliability/test_process_killed.py",
     "pipelines/jobs/test_score_verb.py",
     "benchmarks/test_fuzz.py",
     "pipelines/jobs/test_workers.py",
@@ -43,12 +48,11 @@ LONGEST = (
     "models/mlflow/test_registry.py",
     "acceptance/test_crash.py",
     "benchmarks/http/test_http_bench.py",
-    "pipelines/cli/test_refusals.py",
-    "acceptance/test_bad_input.py",
     "acceptance/test_command_line.py",
+    "acceptance/test_stopping.py",
+    "decisions/test_kept_ledgers.py",
     "benchmarks/test_fuzz_harness.py",
     "test_dependencies.py",
-    "reliability/test_database_faults.py",
 )
 
 

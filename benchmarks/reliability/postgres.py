@@ -19,7 +19,7 @@ import psycopg
 from sqlalchemy.engine import URL, make_url
 
 ROLE = "margincast"
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 300.0
 """A cluster that takes longer hangs; this is no measure of speed, as machines are shared."""
 
 SETTINGS = {

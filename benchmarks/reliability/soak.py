@@ -78,6 +78,7 @@ def soak(workspace: Workspace, url: str, seconds: float, seed: int = 1) -> Soak:
             BadClients(service.port, seed) as bad,
         ):
             load.more(200)
+            service.wait_for(lambda: service.ready_workers() == WORKERS, "all workers are ready")
             first = (service.resident_bytes(), service.descriptors())
             begun = time.monotonic()
             probes, failures = 0, Counter[str]()
@@ -90,8 +91,8 @@ def soak(workspace: Workspace, url: str, seconds: float, seed: int = 1) -> Soak:
                     promote(workspace.root, bundle)
                     swaps += 1
                     next_swap = now + rng.uniform(0.5, 1.5) * _SWAP_SECONDS
-                if now >= next_kill:
-                    kills += _kill_worker(service, rng)
+                if now >= next_kill and _kill_worker(service, rng):
+                    kills += 1
                     next_kill = now + rng.uniform(1.0, 1.5) * _KILL_SECONDS
                 service.check()
                 time.sleep(_PROBE_SECONDS)

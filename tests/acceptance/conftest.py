@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,10 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
+
+from benchmarks.http.ports import free_port
+from tests.waiting import WAIT_SECONDS
 
 
 def _sibling(name: str) -> ModuleType:
@@ -56,28 +61,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedMarket:
-    """Gates are not asked: what is served here must answer, not forecast well."""
-    folder = tmp_path_factory.mktemp("acceptance")
-    config = folder / "margincast.toml"
-    config.write_text(endpoints.TRAINING)
+    """One simulation and one training for all tests of the folder, in however many processes they
+    run; each process has a copy of its own.
 
-    def run(*arguments: str) -> None:
-        done = subprocess.run(
-            [endpoints.MARGINCAST, *arguments, "--config", config],
-            cwd=folder,
-            env=endpoints.clean_environment(),
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode in {0, 3}, done.stderr
-
-    run("simulate", "--out", "simulated")
-    config.write_text('[market]\nbars = ["simulated/bars"]\n' + endpoints.TRAINING)
-    run("retrain", "--json", "retrain.json")
+    Gates are not asked: what is served here must answer, not forecast well.
+    """
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent  # what the processes of a run have in common
+    original, done = common / "accepted", common / "accepted.done"
+    with FileLock(common / "accepted.lock"):
+        if not done.exists():
+            shutil.rmtree(original, ignore_errors=True)  # of a process that was killed
+            _simulate_and_train(original)
+            done.touch()
+    folder = Path(shutil.copytree(original, tmp_path_factory.mktemp("acceptance") / "copy"))
     bundle = json.loads((folder / "retrain.json").read_text())["bundle"]
-    (folder / "var" / "bundles" / "champion").write_text(f"{bundle}\n")
     tables = {
         name: pq.read_table(folder / f"simulated/bars/{name}.parquet") for name in endpoints.SYMBOLS
     }
@@ -89,6 +88,30 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedMarket:
         + timedelta(hours=1),
         {name: table["close"][-1].as_py() for name, table in tables.items()},
     )
+
+
+def _simulate_and_train(folder: Path) -> None:
+    folder.mkdir()
+    config = folder / "margincast.toml"
+    config.write_text(endpoints.TRAINING)
+
+    def run(*arguments: str) -> None:
+        done = subprocess.run(
+            [endpoints.MARGINCAST, *arguments, "--config", config],
+            cwd=folder,
+            env=endpoints.clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=1_200,
+            check=False,
+        )
+        assert done.returncode in {0, 3}, done.stderr
+
+    run("simulate", "--out", "simulated")
+    config.write_text('[market]\nbars = ["simulated/bars"]\n' + endpoints.TRAINING)
+    run("retrain", "--json", "retrain.json")
+    bundle = json.loads((folder / "retrain.json").read_text())["bundle"]
+    (folder / "var" / "bundles" / "champion").write_text(f"{bundle}\n")
 
 
 def _balances(account: Mapping[str, Any]) -> dict[str, float]:
@@ -234,7 +257,7 @@ def start(
             shutil.copytree(trained.bundles, bundles)
         if after is not None:
             shutil.copytree(after.folder / "var", folder / "var")
-        port = endpoints.free_port()
+        port = free_port()
         config = endpoints.write_config(
             folder,
             bars=bars or trained.bars,
@@ -263,7 +286,7 @@ def start(
     for server in servers:
         server.should_exit = True
     for thread in threads:
-        thread.join(10.0)
+        thread.join(WAIT_SECONDS)
     for client in clients:
         client.close()
 
@@ -282,7 +305,7 @@ def standalone(
     begun: list[Service] = []
 
     def begin() -> Service:
-        port = endpoints.free_port()
+        port = free_port()
         config = endpoints.write_config(
             tmp_path_factory.mktemp("service"),
             bars=trained.bars,

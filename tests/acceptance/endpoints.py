@@ -6,12 +6,10 @@ import contextlib
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,11 +20,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.http.starting import STARTING
+from tests.waiting import WAIT_SECONDS
 
 MARGINCAST = Path(sys.executable).parent / "margincast"
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
-READY_SECONDS = 180.0
-REQUEST_SECONDS = 60.0
+READY_SECONDS = 600.0
+REQUEST_SECONDS = 120.0
 """Bounds on what hangs, not measures of speed: machines are shared."""
 
 TRAINING = """
@@ -118,14 +117,6 @@ def clean_environment(**variables: str) -> dict[str, str]:
     """The surrounding environment without settings of Margincast, and with these."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("MARGINCAST")}
     return kept | {"OMP_WAIT_POLICY": "PASSIVE"} | variables
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def write_config(folder: Path, **keys: object) -> Path:
@@ -326,7 +317,9 @@ class Service:
     def __init__(self, config: Path, port: int) -> None:
         self._config = config
         self.folder = config.parent
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
+        self.client = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=REQUEST_SECONDS
+        )
         self.process = self._begin()
 
     def _begin(self) -> subprocess.Popen[bytes]:
@@ -344,20 +337,20 @@ class Service:
     def answers(self) -> bool:
         """Whether it runs and says so."""
         try:
-            return self.client.get("/health/ready", timeout=2.0).status_code == 200
+            return self.client.get("/health/ready").status_code == 200
         except httpx.HTTPError:
             return False
 
     def restart(self) -> None:
         """A new process in the place of one that no longer answers."""
         self.process.kill()
-        self.process.wait(20.0)
+        self.process.wait(WAIT_SECONDS)
         self.process = self._begin()
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.client.get(path, **options)
 
-    def post(self, path: str, body: object, timeout: float = 10.0) -> httpx.Response:
+    def post(self, path: str, body: object, timeout: float = REQUEST_SECONDS) -> httpx.Response:
         return self.client.post(
             path,
             content=json.dumps(body),
@@ -374,4 +367,4 @@ class Service:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(20.0)
+        self.process.wait(WAIT_SECONDS)

@@ -57,7 +57,7 @@ def without_model(endpoint: Endpoint) -> Iterator[None]:
 
 def wait_for(endpoint: Endpoint, held: Mapping[str, Any], *, degraded: bool) -> dict[str, Any]:
     """The first decision with or without the model; the pointer is looked at now and then."""
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + 120.0
     while time.monotonic() < deadline:
         decision: dict[str, Any] = endpoint.decision(held)
         if (decision["degraded"] is not None) == degraded:

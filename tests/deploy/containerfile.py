@@ -273,7 +273,7 @@ class Container:
             ],
             capture_output=True,
             text=True,
-            timeout=60.0,
+            timeout=600.0,
             check=False,
         )
 

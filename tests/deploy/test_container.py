@@ -17,7 +17,7 @@ from tests.deploy.containerfile import Builder, Container, Image, StepError, rea
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINERFILE = ROOT / "deploy" / "container" / "Containerfile"
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 600.0
 SIMULATED = {
     "MARGINCAST__MARKET__BARS": "[]",
     "MARGINCAST__SERVING__CLOCK": "market",
@@ -30,7 +30,7 @@ body = b'{"accounts": [{"account_id": "a", "cash": 3000.0, "positions":'
 body += b' [{"instrument": "BTCUSDT-PERP", "quantity": 0.1}]}]}'
 headers = {"Authorization": "Bearer " + os.environ["KEY"], "Content-Type": "application/json"}
 call = r.Request("http://127.0.0.1:8000/v1/score", body, headers)
-print(r.urlopen(call, timeout=30).read().decode())
+print(r.urlopen(call, timeout=300).read().decode())
 """
 
 

@@ -88,11 +88,11 @@ def test_who_waits_is_woken_by_an_append_elsewhere(url: str) -> None:
 
         thread = threading.Thread(target=follow)
         thread.start()
-        assert listens.wait(30.0)
+        assert listens.wait(120.0)
         time.sleep(0.05)
         assert not followed.is_set()
         a.append(ChainHead(), [entry(1)])
-        assert followed.wait(30.0)
+        assert followed.wait(120.0)
         stop.set()
         thread.join()
 

@@ -133,7 +133,7 @@ def test_concurrent_duplicates_record_once(url: str) -> None:
                 responses.append(meanwhile.answered[KEY].response)
                 return Draft([])
 
-            start.wait(20)
+            start.wait(120)
             ledger.append_decisions(
                 draft(IdempotentAnswer(*KEY, "a" * 64, 200, responses[0])), renew
             )

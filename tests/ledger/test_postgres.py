@@ -91,7 +91,7 @@ def test_writers_on_postgres_share_a_chain_and_an_idempotency_key(url: str) -> N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     found = verify(url)
     assert found.problems == []
     # The decision and the record of its answer are in one chain.
@@ -129,7 +129,7 @@ def test_decisions_on_postgres_each_continue_from_the_one_before_at_any_default_
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     with Ledger(url) as ledger:
         page, before = ledger.decisions_of("a", 30)
         rest, _ = ledger.decisions_of("a", 30, before)
@@ -194,7 +194,7 @@ def test_a_writer_that_hangs_with_the_lock_stops_the_others_no_longer_than_their
         began = time.monotonic()
         with pytest.raises(LedgerError, match="lock timeout") as refused:
             other.append_decisions(Draft([[_counted(1.0)]]), lambda _: Draft([]))
-        assert 0.4 < time.monotonic() - began < 20.0
+        assert 0.4 < time.monotonic() - began < 25.0
         assert not isinstance(refused.value, UnknownOutcomeError)
         problem, headers = problem_of(refused.value)
         assert (problem.status, "Retry-After" in headers) == (503, True)
@@ -232,4 +232,4 @@ def _lose_before_the_commit(ledger: Ledger, other: Ledger) -> None:
 def _end_backend(other: Ledger, connection: Connection) -> None:
     number = connection.execute(text("SELECT pg_backend_pid()")).scalar()
     with other.transaction() as second:
-        second.execute(text("SELECT pg_terminate_backend(:number, 5000)"), {"number": number})
+        second.execute(text("SELECT pg_terminate_backend(:number, 60000)"), {"number": number})

@@ -185,7 +185,7 @@ def test_processes_that_share_a_chain_keep_it_contiguous(url: str) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
     assert [worker.exitcode for worker in workers] == [0, 0]
     found = verify(url)
     assert found.problems == []

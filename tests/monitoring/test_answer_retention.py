@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -17,15 +16,7 @@ from market.core.clock import DAY
 from market.core.errors import LedgerError
 from monitoring import answer_retention
 from monitoring.answer_retention import AnswerRetention
-
-WAIT_SECONDS = 30.0
-
-
-def wait_for(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it does not come to hold"
-        time.sleep(0.01)
+from tests.waiting import WAIT_SECONDS, wait_for
 
 
 def never(meanwhile: Meanwhile) -> Draft:

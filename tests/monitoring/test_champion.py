@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,17 +8,9 @@ import pytest
 from models.bundle.pointer import CHAMPION
 from models.forecaster import Forecaster
 from monitoring.champion import ChampionWatch
+from tests.waiting import WAIT_SECONDS, wait_for
 
 HORIZONS = (1, 8, 24)
-WAIT_SECONDS = 30.0
-
-
-def wait_for(holds: Callable[[], object]) -> None:
-    """A later bundle is loaded beside the calls, so it answers a little later."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it does not come to hold"
-        time.sleep(0.01)
 
 
 def model_of(endpoint: Any, account: dict[str, Any]) -> Any:

@@ -19,7 +19,8 @@ from models.bundle.pointer import CHAMPION, write_pointer
 from models.bundle.self_test import SelfTestError, self_test
 from models.forecaster import Forecaster
 from tests.models.broken_models import broken
-from tests.monitoring.test_champion import model_of, wait_for
+from tests.monitoring.test_champion import model_of
+from tests.waiting import wait_for
 
 SWAPS = 20
 

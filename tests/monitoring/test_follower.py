@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,7 @@ from market.core.errors import LedgerError
 from monitoring.follower import Follower
 from tests.monitoring.market_helpers import START
 from tests.monitoring.test_shared_market import replica, send, whole_row
-
-WAIT_SECONDS = 30.0
-
-
-def wait_for(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it does not come to hold"
-        time.sleep(0.01)
+from tests.waiting import wait_for
 
 
 def test_it_follows_and_goes_on_once_the_database_is_back(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,15 +16,7 @@ from ledger.store import Ledger
 from market.core.errors import LedgerError
 from monitoring import ledger_probe
 from monitoring.ledger_probe import LedgerProbe
-
-WAIT_SECONDS = 30.0
-
-
-def wait_for(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it does not come to hold"
-        time.sleep(0.01)
+from tests.waiting import WAIT_SECONDS, wait_for
 
 
 def threads(name: str) -> int:
@@ -37,6 +27,8 @@ def threads(name: str) -> int:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_probe, "PROBE_SECONDS", 0.02)
     monkeypatch.setattr(ledger_probe, "SHARED_SECONDS", 0.0)
+    # Threads of the tests before may still end: they would be counted as of this one.
+    wait_for(lambda: not threads("ledger-probe") and not threads("file-lock"))
 
 
 @pytest.mark.usefixtures("quick")

@@ -162,7 +162,7 @@ def test_failure_loses_scores_and_counts_them_and_scoring_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(f"monitoring.shadow.{where}", fail)
         scorer.submit(call)
-        assert arrived.acquire(timeout=30.0)
+        assert arrived.acquire(timeout=120.0)
     scorer.submit(call)
     scorer.close()
     assert results == [("failed", 3), ("recorded", 3)]

@@ -94,11 +94,11 @@ def test_a_ledger_that_becomes_read_only_refuses_decisions_until_it_is_writable(
 
 def test_a_start_on_a_read_only_ledger_says_so_in_one_line(workspace: Workspace) -> None:
     with scenarios.serve(workspace, workspace.sqlite) as service:
-        service.kill()
+        service.kill()  # which leaves a log of writes: one that was closed is refused elsewhere
     set_writable(workspace.database, writable=False)
     try:
         refused = read_only_service(workspace)
-        assert refused.process.wait(120.0) == 1
+        assert refused.process.wait(600.0) == 1
     finally:
         set_writable(workspace.database, writable=True)
     (line,) = refused.log().splitlines()

@@ -24,8 +24,8 @@ def test_a_short_soak_fails_no_call_and_leaks_nothing(
     assert found.evidence.problems == ()
     assert found.swaps > 0
     assert found.kills > 0
-    assert found.bad > 100
-    assert found.probes > 20
+    assert found.bad > 10
+    assert found.probes > 5
     assert found.failures.total() <= found.kills, found.failures
     assert found.descriptors[1] < found.descriptors[0] + DESCRIPTORS
     assert found.megabytes[1] < found.megabytes[0] + MEGABYTES

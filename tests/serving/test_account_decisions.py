@@ -72,7 +72,7 @@ def wire(
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            deadline = time.monotonic() + 30.0
+            deadline = time.monotonic() + 120.0
             while not server.started and time.monotonic() < deadline:
                 time.sleep(0.01)
             host, port = listener.getsockname()
@@ -80,7 +80,7 @@ def wire(
                 yield client, ledger
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(120)
 
 
 def names(answer: httpx.Response) -> list[str]:

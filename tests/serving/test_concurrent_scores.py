@@ -159,7 +159,7 @@ def score_in_batches(url: str, bundles: str, chain: str, batches: list[int], rea
     """Two threads of a process, each with half of the batches; a batch names the account of all
     processes as often as it is long, beside accounts of its own."""
     with served_by_another_process(url, bundles, chain) as service:
-        ready.wait(120)
+        ready.wait(300)
 
         def score(numbered: tuple[int, int]) -> None:
             number, size = numbered
@@ -181,7 +181,7 @@ def run_in_processes(target: Any, arguments: list[tuple[Any, ...]]) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(240)
+        worker.join(480)
     assert [worker.exitcode for worker in workers] == [0] * len(workers)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,7 @@ import pytest
 from ledger import schema
 from market.core.file_lock import exclusive_lock
 from monitoring import ledger_probe
-
-
-def wait_for(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30.0
-    while not holds():
-        assert time.monotonic() < deadline, "it does not come to hold"
-        time.sleep(0.01)
+from tests.waiting import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -68,10 +60,10 @@ def test_a_ledger_locked_for_longer_than_the_wait_is_503_and_heals(
 ) -> None:
     endpoint = serve()
     monkeypatch.setattr(schema, "BUSY_SECONDS", 0.05)
-    monkeypatch.setattr("monitoring.ledger_writer.UNHEALTHY_SECONDS", 0.2)
-    with exclusive_lock(f"{tmp_path}/ledger.db.lock", 1.0):
+    with exclusive_lock(f"{tmp_path}/ledger.db.lock", 60.0):
         assert endpoint.score(account).status_code == 503
         assert readiness(endpoint)[0] == 503
+    monkeypatch.setattr("monitoring.ledger_writer.UNHEALTHY_SECONDS", 0.0)
     assert endpoint.score(account).status_code == 200
     wait_for(lambda: readiness(endpoint)[0] == 200)
 

@@ -169,7 +169,7 @@ def test_duplicates_at_two_processes_at_once_are_recorded_once(
     answers: list[Any] = []
 
     def post(endpoint: Any) -> None:
-        start.wait(20)
+        start.wait(120)
         answers.append(endpoint.client.post("/v1/market/bars", json=bars, headers=KEY))
 
     threads = [threading.Thread(target=post, args=(endpoint,)) for endpoint in endpoints]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -17,10 +16,11 @@ from market.sources.http import AccountIn
 from serving.admission import DeadlineError
 from serving.score_queue import MAX_WAITING_BYTES, ScoreQueue
 from tests.serving.test_score_queue import ACCOUNT, Scorer, begin, call, named, queue_of
+from tests.waiting import WAIT_SECONDS
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(main(), 30.0))
+    asyncio.run(asyncio.wait_for(main(), WAIT_SECONDS))
 
 
 async def deadline_of(result: asyncio.Future[Any]) -> None:
@@ -32,12 +32,10 @@ def test_a_call_that_waits_until_its_deadline_is_answered_then_and_never_decided
 
     async def main() -> None:
         first = await begin(queue, scorer, call(0))
-        began = time.monotonic()
         late = [queue.submit(call(n), 1, 0.05) for n in (1, 2)]
-        patient = queue.submit(call(3), 1, 20.0)
+        patient = queue.submit(call(3), 1, WAIT_SECONDS)
         for result in late:
             await deadline_of(result)
-        assert time.monotonic() - began < 5.0
         assert not scorer.batches, "it was answered while the thread was still at work"
         assert scorer.pending() == 2
         scorer.may.set()
@@ -54,9 +52,9 @@ def test_a_call_that_is_being_decided_at_its_deadline_is_answered_when_it_is_don
     scorer = Scorer()
 
     async def main() -> None:
-        first = queue.submit(call(0), 1, 0.05)
-        await asyncio.to_thread(scorer.entered.wait, 20.0)
-        await asyncio.sleep(0.4)
+        first = queue.submit(call(0), 1, 1.0)
+        assert await asyncio.to_thread(scorer.entered.wait, WAIT_SECONDS)
+        await asyncio.sleep(1.4)
         assert not first.done()
         scorer.may.set()
         assert named(await first) == "0"
@@ -71,7 +69,7 @@ def test_what_expired_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         await begin(queue, scorer, call(0))
         await deadline_of(queue.submit(call(1), MAX_WAITING_BYTES - 1, 0.05))
-        accepted = queue.submit(call(2), MAX_WAITING_BYTES - 1, 20.0)
+        accepted = queue.submit(call(2), MAX_WAITING_BYTES - 1, WAIT_SECONDS)
         scorer.may.set()
         assert named(await accepted) == "2"
 
@@ -115,7 +113,7 @@ def test_a_queue_whose_calls_all_expired_goes_on_and_closes() -> None:
             await deadline_of(queue.submit(call(n), 1, 0.02))
         scorer.may.set()
         await first
-        assert named(await queue.submit(call(9), 1, 20.0)) == "9"
+        assert named(await queue.submit(call(9), 1, WAIT_SECONDS)) == "9"
 
     with queue_of(scorer) as queue:
         run(main)

@@ -24,6 +24,7 @@ from serving.score_queue import (
     QueueRefusedError,
     ScoreQueue,
 )
+from tests.waiting import WAIT_SECONDS
 
 ACCOUNT = AccountIn(account_id="a", cash=1.0, positions=[])
 
@@ -48,7 +49,7 @@ class Scorer:
 
     def score_many(self, calls: Sequence[ScoreCall]) -> list[Any]:
         self.entered.set()
-        assert self.may.wait(20.0)
+        assert self.may.wait(WAIT_SECONDS)
         self.batches.append([each.owner for each in calls])
         return [EncodedResponse(each.owner.encode()) for each in calls]
 
@@ -57,7 +58,7 @@ class Scorer:
 
     def batch(self, calls: int, waited: Sequence[float]) -> None:
         assert len(waited) == calls
-        assert all(0.0 <= seconds < 20.0 for seconds in waited)
+        assert all(0.0 <= seconds < WAIT_SECONDS for seconds in waited)
         self.waited.append(calls)
 
 
@@ -72,13 +73,13 @@ def queue_of(scorer: Scorer, score_many: Any = None) -> Iterator[ScoreQueue]:
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(main(), 30.0))
+    asyncio.run(asyncio.wait_for(main(), WAIT_SECONDS))
 
 
 async def begin(queue: ScoreQueue, scorer: Scorer, first: ScoreCall) -> asyncio.Future[Any]:
     """Submit a call and wait until the thread is at work on it alone."""
     result = queue.submit(first, 1)
-    assert await asyncio.to_thread(scorer.entered.wait, 20.0)
+    assert await asyncio.to_thread(scorer.entered.wait, WAIT_SECONDS)
     return result
 
 
@@ -97,7 +98,9 @@ def test_a_lone_call_is_a_batch_of_its_own() -> None:
 
 
 def test_a_lone_caller_is_never_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_queue, "LINGER_SECONDS", 60.0)  # the test would not end in time
+    monkeypatch.setattr(
+        score_queue, "LINGER_SECONDS", 10 * WAIT_SECONDS
+    )  # the test would not end in time
     scorer = Scorer()
     scorer.may.set()
 
@@ -114,14 +117,21 @@ def test_callers_of_the_last_batches_are_waited_for_when_one_comes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(score_queue, "LINGER_SECONDS", 20.0)
-    scorer = Scorer()
+    scorer, came_back = Scorer(), threading.Event()
+
+    def score_many(calls: Sequence[ScoreCall]) -> list[Any]:
+        results = scorer.score_many(calls)
+        if len(scorer.batches) == 2:
+            assert came_back.wait(WAIT_SECONDS)
+        return results
 
     async def main() -> None:
         first = await begin(queue, scorer, call(0))
         others = [queue.submit(call(n), 1) for n in (1, 2)]
         scorer.may.set()
         await first
-        again = queue.submit(call(3), 1)  # four were open at once
+        again = queue.submit(call(3), 1)  # three were open at once again
+        came_back.set()
         await asyncio.gather(*others)
         late = []
         for n in (4, 5, 6):
@@ -129,7 +139,7 @@ def test_callers_of_the_last_batches_are_waited_for_when_one_comes_back(
             late.append(queue.submit(call(n), 1))
         await asyncio.gather(again, *late)
 
-    with queue_of(scorer) as queue:
+    with queue_of(scorer, score_many) as queue:
         run(main)
     assert scorer.batches[0] == ["0"]
     assert [name for batch in scorer.batches[1:] for name in batch] == list("123456")
@@ -307,7 +317,7 @@ def test_event_loops_each_get_their_own_results() -> None:
             thread.start()
         scorer.may.set()
         for thread in threads:
-            thread.join(30.0)
+            thread.join(WAIT_SECONDS)
             assert not thread.is_alive()
     assert sorted(name for batch in scorer.batches for name in batch) == ["0", "1", "2", "3", "99"]
 

@@ -13,6 +13,7 @@ import pytest
 from ledger.keys import Keys
 from serving.score_queue import QueueRefusedError, ScoreQueue
 from serving.service import Service
+from tests.waiting import WAIT_SECONDS
 
 HOST = (b"host", b"127.0.0.1:8000")
 
@@ -101,7 +102,7 @@ def test_a_look_up_that_waits_for_a_server_does_not_hold_up_the_event_loop(
 
     def slow(keys: Keys, secret: str) -> Any:
         asked.set()
-        assert may.wait(20.0)
+        assert may.wait(WAIT_SECONDS)
         return authenticate(keys, secret)
 
     with monkeypatch.context() as patch:
@@ -117,11 +118,11 @@ def test_a_look_up_that_waits_for_a_server_does_not_hold_up_the_event_loop(
 
     thread = threading.Thread(target=post)
     thread.start()
-    assert asked.wait(20.0)
+    assert asked.wait(WAIT_SECONDS)
     assert endpoint.client.get("/health/live").status_code == 200
     assert answers == []
     may.set()
-    thread.join(30.0)
+    thread.join(WAIT_SECONDS)
     assert answers == [200]
 
 
@@ -173,7 +174,7 @@ def test_calls_that_wait_are_decided_together_and_counted(
     def slow(service: Service, calls: Sequence[Any]) -> Any:
         batches.append(len(calls))
         entered.set()
-        assert may.wait(20.0)
+        assert may.wait(WAIT_SECONDS)
         return score_many(service, calls)
 
     submitted: list[None] = []
@@ -196,11 +197,11 @@ def test_calls_that_wait_are_decided_together_and_counted(
 
     threads = [threading.Thread(target=post, args=(f"a{n}",)) for n in range(5)]
     threads[0].start()
-    assert entered.wait(20.0)
+    assert entered.wait(WAIT_SECONDS)
     for thread in threads[1:]:
         thread.start()
     for thread in threads:
-        thread.join(30.0)
+        thread.join(WAIT_SECONDS)
     assert answers == [200] * 5
     assert batches == [1, 4]
     text = endpoint.client.get("/metrics").text.splitlines()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from typing import Any
 
 import httpx
@@ -15,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from market.core.errors import ConfigError
 from pipelines.jobs.workers import listen
+from tests.waiting import WAIT_SECONDS, wait_for
 
 
 async def _answer(scope: Any, receive: Any, send: Any) -> None:
@@ -40,13 +40,11 @@ def test_accepted_connections_send_at_once() -> None:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            deadline = time.monotonic() + 20.0
-            while not server.started and time.monotonic() < deadline:
-                time.sleep(0.01)
-            answer = httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
+            wait_for(lambda: server.started)
+            answer = httpx.get(f"http://127.0.0.1:{port}/", trust_env=False, timeout=WAIT_SECONDS)
         finally:
             server.should_exit = True
-            thread.join(20.0)
+            thread.join(WAIT_SECONDS)
     assert answer.status_code == 204
     assert delays == [1], "without TCP_NODELAY each answer on a kept connection waits"
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
+
+from benchmarks.http.ports import free_port
 
 MARGINCAST = str(Path(sys.executable).parent / "margincast")
 WAIT_SECONDS = 300.0
@@ -40,9 +41,7 @@ ACCOUNT = {"account_id": "a", "cash": 1_000.0, "positions": []}
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A configuration for a free port, and a certificate."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (tmp_path / "margincast.toml").write_text(CONFIG.format(port=port))
     (tmp_path / "port").write_text(str(port))
     subprocess.run(
@@ -80,7 +79,7 @@ def served(folder: Path) -> Iterator[tuple[str, ssl.SSLContext, Path]]:
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(30.0)
+            process.wait(120.0)
         process.kill()
         process.wait()
 
@@ -98,7 +97,7 @@ def test_workers_speak_tls_to_keys_and_log_no_secret(folder: Path) -> None:
     key = {"authorization": f"Bearer {secret}"}
     with served(folder) as (url, trust, log):
         for _ in range(6):  # each on a connection of its own, so that both workers answer
-            with httpx.Client(base_url=url, verify=trust, timeout=30.0, trust_env=False) as client:
+            with httpx.Client(base_url=url, verify=trust, timeout=120.0, trust_env=False) as client:
                 body = {"accounts": [ACCOUNT]}
                 assert client.post("/v1/score", json=body, headers=key).status_code == 200
                 assert client.post("/v1/score", json=body).status_code == 401

@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.http.ports import free_port
 from ledger.store import Ledger
 from tests.serving.http.closed_loop import Clients
 
 MARGINCAST = str(Path(sys.executable).parent / "margincast")
-WAIT_SECONDS = 90.0
+WAIT_SECONDS = 300.0
 CONFIG = """
 [simulate]
 days = 12
@@ -49,9 +50,7 @@ class Served:
     """``margincast serve`` on a free port, with at most so many descriptors."""
 
     def __init__(self, folder: Path, *options: str, descriptors: int = 0, **variables: str) -> None:
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.errors = folder / "serve.err"
 
         def limit() -> None:
@@ -74,7 +73,7 @@ class Served:
             time.sleep(0.05)
 
     def connect(self, sent: bytes = b"") -> socket.socket:
-        client = socket.create_connection(("127.0.0.1", self.port), timeout=20.0)
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_SECONDS)
         client.sendall(sent)
         return client
 
@@ -111,20 +110,20 @@ def score() -> bytes:
 def test_eighty_connections_with_64_descriptors_do_not_stop_the_service(
     start: Callable[..., Served],
 ) -> None:
-    served = start(descriptors=64, MARGINCAST__SERVING__HEAD_SECONDS="4")
+    served = start(descriptors=64, MARGINCAST__SERVING__HEAD_SECONDS="10")
     assert served.status(score()) == 200
+    began = time.monotonic()
     with ExitStack() as stack:
         for _ in range(80):
             try:
                 stack.enter_context(closing(served.connect(HALF_HEAD)))
             except ConnectionError:
                 continue  # it was closed at once
-        began = time.monotonic()
         while served.status(LIVE) != 200:
-            assert time.monotonic() - began < 3.9, "health gets through before the heads are late"
+            assert time.monotonic() - began < 10.0, "health gets through before the heads are late"
             time.sleep(0.1)
         while served.status(score()) != 200:
-            assert time.monotonic() - began < 30.0, "their time is over after four seconds"
+            assert time.monotonic() - began < WAIT_SECONDS, "their time is over after ten seconds"
             time.sleep(0.1)
         assert len(os.listdir(f"/proc/{served.process.pid}/fd")) < 64  # noqa: PTH208
     assert served.process.poll() is None
@@ -142,13 +141,14 @@ def test_no_reset_among_a_thousand_scores_when_sigterm_comes_and_all_are_on_reco
         assert time.monotonic() < deadline, [each.results for each in clients]
         time.sleep(0.01)
     with closing(served.connect(HALF_BODY)) as half:  # holds nothing
-        time.sleep(0.1)
+        for _ in range(20):  # each worker answers some, and has then read the half before them
+            assert served.status(LIVE) == 200
         began = time.monotonic()
         served.process.send_signal(signal.SIGTERM)
         results = clients[0].wait() + clients[1].wait()
         assert half.recv(65_536).startswith(b"HTTP/1.1 503 ")
         assert served.process.wait(WAIT_SECONDS) == (-signal.SIGTERM if workers == 1 else 0)
-    assert time.monotonic() - began < 20.0
+    assert time.monotonic() - began < 60.0
     assert set(results) == {"answered", "refused"}, results
     with Ledger(f"sqlite:///{tmp_path}/var/ledger.db") as ledger:
         page, _ = ledger.decisions_of("one", 100_000, None)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.http.ports import free_port
 from ledger.records import Record
 from ledger.store import Ledger
 from ledger.verify import verify
@@ -31,7 +32,7 @@ from pipelines.jobs.workers import END_SECONDS
 from serving.http.server import CLOSE_SECONDS
 
 MARGINCAST = str(Path(sys.executable).parent / "margincast")
-WAIT_SECONDS = 90.0
+WAIT_SECONDS = 300.0
 """A process that takes longer hangs; this is no measure of speed, as machines are shared."""
 
 CONFIG = """
@@ -59,9 +60,7 @@ class Served:
     """``margincast serve`` on a free port."""
 
     def __init__(self, folder: Path, *options: str, **variables: str) -> None:
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.errors = folder / f"serve-{self.port}.err"
         kept = {n: v for n, v in os.environ.items() if not n.startswith("MARGINCAST")}
@@ -98,7 +97,7 @@ class Served:
 
     def client(self) -> httpx.Client:
         """A connection of its own: the kernel gives it to one of the workers."""
-        return httpx.Client(base_url=self.url, timeout=60.0, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=120.0, trust_env=False)
 
     def get(self, path: str) -> Any:
         with self.client() as client:
@@ -290,6 +289,10 @@ def has_answer(client: socket.socket, seconds: float) -> bool:
     return bool(select.select([client], [], [], seconds)[0])
 
 
+def _answered(clients: list[socket.socket], count: int) -> bool:
+    return sum(has_answer(client, 0.0) for client in clients) >= count
+
+
 def ready_workers(served: Served) -> int:
     with served.client() as client:
         lines = client.get("/metrics").text.splitlines()
@@ -306,9 +309,10 @@ def test_a_killed_worker_loses_no_connection_that_it_had_not_accepted(
         os.kill(victim, signal.SIGSTOP)
         with ExitStack() as stack:
             clients = [stack.enter_context(closing(ask_live(served))) for _ in range(40)]
+            served.wait_for(partial(_answered, clients, 6), "the other worker answers")
             time.sleep(0.5)
             waiting = [client for client in clients if not has_answer(client, 0.05)]
-            assert 5 < len(waiting) < 35, "each worker has a socket of its own"
+            assert len(waiting) > 5, "each worker has a socket of its own"
             os.kill(victim, signal.SIGKILL)
             asked = 0
             while set(served.workers()) <= {victim, other} or asked < 40:
@@ -449,7 +453,8 @@ def test_workers_that_die_again_and_again_end_the_service(start: Callable[..., S
     deadline = time.monotonic() + WAIT_SECONDS
     while served.process.poll() is None and time.monotonic() < deadline:
         for pid in served.workers():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # the kill of the round before has come to it
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
     assert served.process.poll() == 1
     assert "5 workers were restarted within 60 s" in served.log()

@@ -138,17 +138,17 @@ def test_command_gets_the_verdict_on_stdin_no_shell_and_none_of_our_secrets(
 
 
 @pytest.mark.parametrize(
-    ("command", "output"),
+    ("command", "seconds", "output"),
     [
-        ([sys.executable, "-c", "import sys; sys.exit('no route')"], "exit 1: no route"),
-        (["/nowhere/at/all"], "cannot be started"),
-        ([sys.executable, "-c", "import time; time.sleep(60)"], "no end within 1 s"),
+        ([sys.executable, "-c", "import sys; sys.exit('no route')"], 120, "exit 1: no route"),
+        (["/nowhere/at/all"], 120, "cannot be started"),
+        ([sys.executable, "-c", "import time; time.sleep(60)"], 1, "no end within 1 s"),
     ],
 )
 def test_failing_command_is_logged_and_recorded_and_fails_nothing(
-    make: Make, caplog: pytest.LogCaptureFixture, command: list[str], output: str
+    make: Make, caplog: pytest.LogCaptureFixture, command: list[str], seconds: int, output: str
 ) -> None:
-    config = make(f"command = {json.dumps(command)}\ntimeout = 1")
+    config = make(f"command = {json.dumps(command)}\ntimeout = {seconds}")
     assert run_and_notify(config, "retrain", lambda: REPORT) == REPORT
     assert output in caplog.text
     (payload,) = recorded(config)

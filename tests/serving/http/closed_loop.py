@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import closing
 
 from tests.serving.http.small_endpoint import read_answer
+from tests.waiting import WAIT_SECONDS
 
 
 class Clients:
@@ -31,7 +32,7 @@ class Clients:
     def wait(self) -> Counter[str]:
         """The results, once all are refused."""
         for thread in self._threads:
-            thread.join(60.0)
+            thread.join(WAIT_SECONDS)
         return self.results
 
     def _note(self, result: str) -> None:
@@ -41,7 +42,7 @@ class Clients:
     def _run(self) -> None:
         while True:
             try:
-                client = socket.create_connection(("127.0.0.1", self._port), timeout=30.0)
+                client = socket.create_connection(("127.0.0.1", self._port), timeout=WAIT_SECONDS)
             except ConnectionError:
                 self._note("refused")
                 return

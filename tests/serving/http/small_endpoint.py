@@ -14,14 +14,18 @@ from serving.http.security.tls import Certificate
 from serving.http.server import Transport, run_server
 from serving.http.starting import StartingApplication
 from serving.telemetry.telemetry import Telemetry
+from tests.waiting import WAIT_SECONDS, wait_for
 
 LARGE = 32 * 2**20
 """Bytes of the answer to ``/large``: more than socket buffers take."""
 
+WHOLE = b"GET /whole HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """Answers with path and length of the body: ``/early`` before it, ``/slow`` half a second
-    later."""
+    later, ``/slower`` two seconds."""
     if scope["type"] == "lifespan":
         for _ in range(2):
             await send({"type": f"{(await receive())['type']}.complete"})
@@ -36,12 +40,34 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     path = scope["path"]
     if path == "/slow":
         await asyncio.sleep(0.5)
-    if path == "/held":
-        await asyncio.sleep(60.0)
+    if path == "/slower":
+        await asyncio.sleep(2.0)
     text = b"x" * LARGE if path == "/large" else f"{path} {size}".encode()
     headers = [(b"content-length", b"%d" % len(text))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": text})
+
+
+class Gate:
+    """The application, with answers that wait until they may go.
+
+    Attributes
+    ----------
+    entered:
+        Set once a request was received as a whole head.
+    may:
+        To be set for the answers.
+    """
+
+    def __init__(self) -> None:
+        self.entered, self.may = threading.Event(), threading.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            self.entered.set()
+            while not self.may.is_set():
+                await asyncio.sleep(0.01)
+        await application(scope, receive, send)
 
 
 class Endpoint:
@@ -55,6 +81,7 @@ class Endpoint:
         certificate: Certificate | None = None,
     ) -> None:
         up = threading.Event()
+        self.telemetry = telemetry = telemetry or Telemetry()
         self._application = StartingApplication(build, up.set, telemetry)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -62,11 +89,11 @@ class Endpoint:
         arguments = (served, self._listener, lambda: None, transport, telemetry)
         self.thread = threading.Thread(target=run_server, args=arguments, daemon=True)
         self.thread.start()
-        assert up.wait(120.0)  # kernels that the cache lacks are compiled first
+        assert up.wait(5 * WAIT_SECONDS)  # kernels that the cache lacks are compiled first
 
     def connect(self, sent: bytes = b"") -> socket.socket:
         """A connection on which something was sent."""
-        client = socket.create_connection(("127.0.0.1", self.port), timeout=20.0)
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_SECONDS)
         if sent:
             client.sendall(sent)
         return client
@@ -76,6 +103,16 @@ class Endpoint:
         with closing(self.connect(sent)) as client:
             return read_all(client)
 
+    def until_open(self, count: int) -> None:
+        """Wait until the server has accepted so many connections, as a client cannot see."""
+        wait_for(lambda: self.telemetry.connections.open == count, f"{count} are not open")
+
+    def until_received(self) -> None:
+        """Wait until the server has read what was sent before on open connections: each answer to
+        a new one means that its loop has gone round."""
+        for _ in range(3):
+            self.exchange(LAST)
+
     def stop(self) -> None:
         """Stop it, as a signal does."""
         self._application.stop()
@@ -83,7 +120,7 @@ class Endpoint:
     def end(self) -> None:
         """Stop it and wait."""
         self.stop()
-        self.thread.join(20.0)
+        self.thread.join(WAIT_SECONDS)
         self._listener.close()
 
 

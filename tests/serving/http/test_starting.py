@@ -17,6 +17,7 @@ from serving.telemetry.logs.access_log import AccessLog
 from serving.telemetry.logs.lines import LineWriter
 from serving.telemetry.logs.records import LogSettings
 from serving.telemetry.telemetry import Telemetry
+from tests.waiting import WAIT_SECONDS
 
 
 class Server:
@@ -37,7 +38,7 @@ class Server:
 
     async def __aexit__(self, *_: object) -> None:
         await self._events.put({"type": "lifespan.shutdown"})
-        await asyncio.wait_for(self._lifespan, 10.0)
+        await asyncio.wait_for(self._lifespan, WAIT_SECONDS)
 
     async def _note(self, message: Any) -> None:
         self.said.append(message["type"])
@@ -56,14 +57,14 @@ class Server:
         return sent[0]["status"], msgspec.json.decode(sent[1]["body"])
 
     async def _until(self, done: Callable[[], bool]) -> None:
-        for _ in range(2_000):
+        for _ in range(12_000):
             if done():
                 return
             await asyncio.sleep(0.005)
         pytest.fail("it did not happen")
 
     async def until_started(self) -> None:
-        for _ in range(2_000):
+        for _ in range(12_000):
             if (await self.get("/health/ready"))[0] == 200:
                 return
             await asyncio.sleep(0.005)
@@ -92,14 +93,14 @@ class Application:
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 30.0))
+    asyncio.run(asyncio.wait_for(test, WAIT_SECONDS))
 
 
 def test_it_is_live_and_not_ready_until_it_is_built() -> None:
     go_on, inner = threading.Event(), Application()
 
     def build() -> Application:
-        go_on.wait(20.0)
+        go_on.wait(WAIT_SECONDS)
         return inner
 
     async def check() -> None:
@@ -127,7 +128,7 @@ def test_a_request_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> No
     go_on = threading.Event()
 
     def build() -> Application:
-        go_on.wait(20.0)
+        go_on.wait(WAIT_SECONDS)
         return Application()
 
     async def check() -> None:
@@ -151,7 +152,7 @@ def test_what_is_answered_during_the_start_is_one_line_each(
     telemetry = Telemetry(writer=writer, access_log=AccessLog(writer, settings))
 
     def build() -> Application:
-        go_on.wait(20.0)
+        go_on.wait(WAIT_SECONDS)
         return Application()
 
     async def check() -> None:
@@ -187,7 +188,7 @@ def test_a_start_that_fails_stops_the_server_and_keeps_its_error(
         application, stopped = StartingApplication(build, lambda: None), asyncio.Event()
         application.stop = stopped.set
         async with Server(application) as server:
-            await asyncio.wait_for(stopped.wait(), 10.0)
+            await asyncio.wait_for(stopped.wait(), WAIT_SECONDS)
             assert (await server.get("/v1/model"))[0] == 503
         assert message in str(application.error)
 
@@ -198,7 +199,7 @@ def test_a_stop_during_the_start_does_not_wait_for_it() -> None:
     go_on = threading.Event()
 
     def build() -> Application:
-        go_on.wait(20.0)
+        go_on.wait(WAIT_SECONDS)
         return Application()
 
     async def check() -> None:

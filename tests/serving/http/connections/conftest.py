@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from serving.http.connections import ConnectionLimits
-from tests.serving.http.small_endpoint import Endpoint
+from tests.serving.http.small_endpoint import Endpoint, application
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def start() -> Iterator[Callable[..., Endpoint]]:
     switch = sys.getswitchinterval()
     with ExitStack() as stack:
 
-        def start(**limits: Any) -> Endpoint:
-            endpoint = Endpoint(ConnectionLimits(**limits))
+        def start(build: Callable[[], Any] = lambda: application, **limits: Any) -> Endpoint:
+            endpoint = Endpoint(ConnectionLimits(**limits), build)
             stack.callback(endpoint.end)
             return endpoint
 

@@ -14,12 +14,10 @@ import pytest
 from serving.http.connections import ConnectionLimits
 from serving.http.connections.open_connections import HEALTH_RESERVE
 from serving.http.security.tls import Certificate
-from serving.telemetry.telemetry import Telemetry
 from tests.serving.http.security.test_transport import trusting, write_pair
-from tests.serving.http.small_endpoint import Endpoint, read_all, read_answer
+from tests.serving.http.small_endpoint import LAST, WHOLE, Endpoint, read_all, read_answer
+from tests.waiting import WAIT_SECONDS
 
-WHOLE = b"GET /whole HTTP/1.1\r\nHost: a\r\n\r\n"
-LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 Start = Callable[..., "Server"]
 
 
@@ -29,8 +27,7 @@ class Server(Endpoint):
     def __init__(self, folder: Path, limits: ConnectionLimits) -> None:
         cert, key = write_pair(folder, "tls")
         self.trusted = trusting(cert)
-        self.telemetry = Telemetry()
-        super().__init__(limits, telemetry=self.telemetry, certificate=Certificate(cert, key))
+        super().__init__(limits, certificate=Certificate(cert, key))
 
     def secured(self) -> ssl.SSLSocket:
         """A connection after its handshake."""
@@ -52,7 +49,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def test_silent_clients_take_no_connection_from_others(start: Start) -> None:
-    server = start(max_connections=4, head_seconds=60.0)
+    server = start(max_connections=4, head_seconds=120.0)
     with ExitStack() as stack:
         silent = [stack.enter_context(closing(server.connect())) for _ in range(60)]
         for _ in range(3):
@@ -61,7 +58,7 @@ def test_silent_clients_take_no_connection_from_others(start: Start) -> None:
                 assert b"/last 0" in read_all(client)
         # The oldest were closed; as many as may be open are left to shake hands.
         for oldest in silent[: 60 - 4 - HEALTH_RESERVE]:
-            oldest.settimeout(20.0)
+            oldest.settimeout(WAIT_SECONDS)
             try:
                 assert oldest.recv(1) == b""
             except ConnectionResetError:
@@ -71,10 +68,10 @@ def test_silent_clients_take_no_connection_from_others(start: Start) -> None:
 
 def test_a_handshake_has_the_time_of_a_head(start: Start) -> None:
     server = start(head_seconds=0.5)
+    began = time.monotonic()
     with closing(server.connect()) as client:
-        began = time.monotonic()
         assert client.recv(1) == b""
-        assert 0.3 < time.monotonic() - began < 10.0
+        assert time.monotonic() - began > 0.3
 
 
 def test_a_silent_client_does_not_hold_the_stop(start: Start) -> None:
@@ -82,7 +79,7 @@ def test_a_silent_client_does_not_hold_the_stop(start: Start) -> None:
     with closing(server.connect()):
         time.sleep(0.2)
         server.stop()
-        server.thread.join(10.0)
+        server.thread.join(30.0)
         assert not server.thread.is_alive()
 
 
@@ -112,9 +109,9 @@ def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(start: S
 
 
 def test_a_connection_is_kept_and_can_be_idle(start: Start) -> None:
-    server = start(head_seconds=0.4)
+    server = start(head_seconds=1.5)
     with closing(server.secured()) as client:
-        for _ in range(2):
+        for pause in (2.0, 0.0):
             client.sendall(WHOLE)
             assert b"200 OK" in read_answer(client, b"/whole 0")
-            time.sleep(0.6)
+            time.sleep(pause)

@@ -10,55 +10,41 @@ from contextlib import ExitStack, closing
 import pytest
 
 from market.core.errors import ConfigError
-from serving.http.connections import ConnectionLimits
+from serving.http.connections import ConnectionLimits, open_connections
 from serving.http.connections.limits import MOST_CONNECTIONS, connection_limit
 from serving.http.connections.open_connections import HEALTH_RESERVE
-from tests.serving.http.small_endpoint import Endpoint, read_all, read_answer
+from tests.serving.http.small_endpoint import LAST, WHOLE, Endpoint, read_all, read_answer
+from tests.waiting import wait_for
 
 Start = Callable[..., Endpoint]
 HALF_HEAD = b"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-"
-WHOLE = b"GET /whole HTTP/1.1\r\nHost: a\r\n\r\n"
-LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 HEALTH = b"GET /health/live?x=1 HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def test_beyond_the_limit_only_health_is_answered(start: Start) -> None:
-    endpoint = start(max_connections=5, head_seconds=20.0)
+    endpoint = start(max_connections=5, head_seconds=60.0)
     with ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(closing(endpoint.connect(HALF_HEAD)))
-        answer = refused(endpoint, WHOLE)
+        endpoint.until_open(5)
+        answer = endpoint.exchange(WHOLE)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1" in answer
         assert b'"urn:margincast:problem:overloaded"' in answer
         assert endpoint.exchange(HEALTH).startswith(b"HTTP/1.1 200 ")
-    began = time.monotonic()
-    while not answered(endpoint, LAST):
-        assert time.monotonic() - began < 10.0
-        time.sleep(0.02)
+    wait_for(lambda: answered(endpoint, LAST))
 
 
 def test_a_crowd_of_half_sent_requests_is_gone_in_time_and_health_before(start: Start) -> None:
-    endpoint = start(max_connections=5, head_seconds=15.0)
+    endpoint = start(max_connections=5, head_seconds=12.0)
+    began = time.monotonic()
     with ExitStack() as stack:
         crowd = [endpoint.connect(HALF_HEAD) for _ in range(40)]
         for client in crowd:
             stack.enter_context(closing(client))
-        began = time.monotonic()
-        while not answered(endpoint, HEALTH):
-            assert time.monotonic() - began < 12.0, "the reserve is free again after two seconds"
-            time.sleep(0.05)
-        while not answered(endpoint, LAST):
-            assert time.monotonic() - began < 40.0
-            time.sleep(0.05)
-
-
-def refused(endpoint: Endpoint, sent: bytes) -> bytes:
-    """The first answer that is no 200: once the connections before were taken."""
-    began = time.monotonic()
-    while (answer := endpoint.exchange(sent)).startswith(b"HTTP/1.1 200 "):
-        assert time.monotonic() - began < 10.0
-    return answer
+        wait_for(lambda: answered(endpoint, HEALTH))
+        assert time.monotonic() - began < 12.0, "the reserve is free again after two seconds"
+        wait_for(lambda: answered(endpoint, LAST))
 
 
 def answered(endpoint: Endpoint, sent: bytes) -> bool:
@@ -68,15 +54,18 @@ def answered(endpoint: Endpoint, sent: bytes) -> bool:
         return False
 
 
-def test_connections_beyond_the_reserve_are_closed_at_once(start: Start) -> None:
-    endpoint = start(max_connections=5)
+def test_connections_beyond_the_reserve_are_closed_at_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_connections, "SPARE_SECONDS", 60.0)
+    endpoint = start(max_connections=5, head_seconds=60.0)
     with ExitStack() as stack:
         for _ in range(5 + HEALTH_RESERVE):
             stack.enter_context(closing(endpoint.connect(HALF_HEAD)))
-        time.sleep(0.1)
+        endpoint.until_open(5 + HEALTH_RESERVE)
         began = time.monotonic()
         assert endpoint.exchange(b"").startswith(b"HTTP/1.1 503 ")
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 30.0
 
 
 def test_the_longest_idle_connection_makes_room(start: Start) -> None:

@@ -12,6 +12,7 @@ import uvicorn
 
 from pipelines.jobs.workers import listen
 from serving.http.connections.plain_http import PlainHttpProtocol
+from tests.waiting import WAIT_SECONDS
 
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
 HIDDEN = b"POST /hidden HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
@@ -48,10 +49,10 @@ def port() -> Iterator[int]:
         server = Server(config)
         thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
         thread.start()
-        assert ready.wait(20.0)
+        assert ready.wait(WAIT_SECONDS)
         yield listener.getsockname()[1]
         server.should_exit = True
-        thread.join(20.0)
+        thread.join(WAIT_SECONDS)
 
 
 def exchange(port: int, *segments: bytes) -> list[bytes]:
@@ -63,7 +64,7 @@ def exchange(port: int, *segments: bytes) -> list[bytes]:
             writer.write(segment)
             await writer.drain()
             await asyncio.sleep(0.05)
-        answer = await asyncio.wait_for(reader.read(), 20.0)
+        answer = await asyncio.wait_for(reader.read(), WAIT_SECONDS)
         writer.close()
         return answer
 

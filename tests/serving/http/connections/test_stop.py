@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.serving.http.closed_loop import Clients
-from tests.serving.http.small_endpoint import Endpoint, read_all, read_answer
+from tests.serving.http.small_endpoint import WHOLE, Endpoint, Gate, read_all, read_answer
+from tests.waiting import WAIT_SECONDS, wait_for
 
 ROOT = Path(__file__).resolve().parents[4]
 SCRIPT = """
@@ -30,9 +31,6 @@ run_server(application, listener, lambda: print(port, flush=True))
 """
 HALF_HEAD = b"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-"
 HALF_BODY = b"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf"
-WHOLE = b"GET /whole HTTP/1.1\r\nHost: a\r\n\r\n"
-SLOW = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
-HELD = b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 Start = Callable[..., Endpoint]
@@ -46,11 +44,12 @@ def test_half_sent_requests_and_idle_connections_do_not_hold_the_stop(start: Sta
             for sent in (b"", HALF_HEAD, HALF_BODY, WHOLE)
         ]
         assert read_answer(clients[3], b"/whole 0").startswith(b"HTTP/1.1 200 ")
+        endpoint.until_received()
         began = time.monotonic()
         endpoint.stop()
         answers = [read_all(client) for client in clients]
-        endpoint.thread.join(20.0)
-        assert time.monotonic() - began < 5.0
+        endpoint.thread.join(WAIT_SECONDS)
+        assert time.monotonic() - began < 8.0, "the head alone may take ten seconds"
     assert [answer[:12] for answer in answers] == [b"", b"HTTP/1.1 503", b"HTTP/1.1 503", b""]
 
 
@@ -67,27 +66,32 @@ def test_a_body_that_was_answered_before_it_was_complete_gets_no_second_answer(
 
 
 def test_what_was_received_is_answered_and_is_the_last_answer(start: Start) -> None:
-    endpoint = start()
-    with closing(endpoint.connect(SLOW)) as client:
-        time.sleep(0.1)
+    gate = Gate()
+    endpoint = start(lambda: gate)
+    with closing(endpoint.connect()) as idle, closing(endpoint.connect(WHOLE)) as client:
+        assert gate.entered.wait(WAIT_SECONDS)
         endpoint.stop()
+        assert read_all(idle) == b"", "the stop has come to what is not used"
+        gate.may.set()
         answer = read_all(client)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in answer
-    assert answer.endswith(b"/slow 0")
+    assert answer.endswith(b"/whole 0")
 
 
 def test_a_request_that_is_not_answered_holds_the_stop_no_longer_than_its_seconds(
     start: Start,
 ) -> None:
-    endpoint = start(stop_seconds=1.5)
-    with closing(endpoint.connect(HELD)) as client:
-        time.sleep(0.1)
+    gate = Gate()
+    endpoint = start(lambda: gate, stop_seconds=1.5)
+    with closing(endpoint.connect(WHOLE)) as client:
+        assert gate.entered.wait(WAIT_SECONDS)
         began = time.monotonic()
         endpoint.stop()
         assert all_or_reset(client) == b""
-        endpoint.thread.join(20.0)
-    assert 1.0 < time.monotonic() - began < 6.0
+        endpoint.thread.join(WAIT_SECONDS)
+        assert not endpoint.thread.is_alive()
+    assert time.monotonic() - began > 1.0
 
 
 def all_or_reset(client: socket.socket) -> bytes:
@@ -101,12 +105,15 @@ def test_while_it_drains_it_answers_and_says_that_each_answer_is_the_last(start:
     endpoint = start(drain_seconds=5.0)
     began = time.monotonic()
     endpoint.stop()
-    time.sleep(0.3)
-    answer = endpoint.exchange(WHOLE)
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"connection: close" in answer
-    assert time.monotonic() - began < 4.5
-    endpoint.thread.join(20.0)
+
+    def is_last() -> bool:
+        with closing(endpoint.connect(WHOLE)) as client:
+            answer = read_answer(client, b"/whole 0")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        return b"connection: close" in answer
+
+    wait_for(is_last)
+    endpoint.thread.join(WAIT_SECONDS)
     assert time.monotonic() - began > 4.5
 
 
@@ -132,17 +139,17 @@ def test_no_reset_among_a_thousand_requests_when_sigterm_comes(
     with closing(socket.create_connection(("127.0.0.1", port))) as half:
         half.sendall(HALF_BODY)
         clients = Clients(port, WHOLE, b"/whole 0", keep=keep, count=8)
-        while clients.results["answered"] < 1_000:
-            time.sleep(0.005)
+        wait_for(lambda: clients.results["answered"] >= 1_000)
         process.send_signal(signal.SIGTERM)
         results = clients.wait()
-        assert process.wait(20.0) == -signal.SIGTERM
+        assert process.wait(WAIT_SECONDS) == -signal.SIGTERM
     assert set(results) == {"answered", "refused"}, results
     assert results["refused"] == 8, "each client went on until the server was gone"
 
 
 HUNG = """
 import asyncio, socket, time
+from serving.http import server
 from serving.http.connections import ConnectionLimits
 from serving.http.server import Transport, run_server
 from tests.serving.http.small_endpoint import application
@@ -155,6 +162,7 @@ async def hangs(scope, receive, send):
 listener = socket.create_server(("127.0.0.1", 0))
 port = listener.getsockname()[1]
 transport = Transport(limits=ConnectionLimits(stop_seconds=0.5))
+server.CLOSE_SECONDS = 0.5
 run_server(hangs, listener, lambda: print(port, flush=True), transport)
 """
 
@@ -174,7 +182,7 @@ def test_a_thread_that_a_database_holds_does_not_hold_the_stop() -> None:
                 client.sendall(WHOLE)
                 assert read_answer(client, b"/whole 0").startswith(b"HTTP/1.1 200 ")
             process.send_signal(signal.SIGTERM)
-            _, log = process.communicate(timeout=40.0)
+            _, log = process.communicate(timeout=WAIT_SECONDS)
         finally:
             process.kill()
     assert process.returncode == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import ipaddress
 import json
@@ -37,6 +36,7 @@ from serving.http.security.response_headers import security_headers
 from serving.http.security.tls import Certificate
 from serving.http.server import Transport, run_server
 from serving.http.starting import StartingApplication
+from tests.waiting import WAIT_SECONDS, wait_for
 
 EXPECTED = {
     "x-content-type-options": "nosniff",
@@ -74,7 +74,7 @@ def run() -> Iterator[Run]:
 
             def build() -> Any:
                 if may_start is not None:
-                    assert may_start.wait(20.0)
+                    assert may_start.wait(WAIT_SECONDS)
                 return echo
 
             app = StartingApplication(build, ready.set)
@@ -84,10 +84,10 @@ def run() -> Iterator[Run]:
                 target=run_server, args=(app, listener, listening.set, transport)
             )
             thread.start()
-            stack.callback(thread.join, 20.0)
+            stack.callback(thread.join, WAIT_SECONDS)
             stack.callback(lambda: app.stop())
-            assert listening.wait(20.0)
-            assert may_start is not None or ready.wait(20.0)
+            assert listening.wait(WAIT_SECONDS)
+            assert may_start is not None or ready.wait(WAIT_SECONDS)
             return int(listener.getsockname()[1])
 
         yield start
@@ -95,7 +95,7 @@ def run() -> Iterator[Run]:
 
 
 def raw(port: int, request: bytes) -> bytes:
-    with closing(socket.create_connection(("127.0.0.1", port), 20.0)) as connection:
+    with closing(socket.create_connection(("127.0.0.1", port), WAIT_SECONDS)) as connection:
         connection.sendall(request)
         answer = b""
         while part := connection.recv(65_536):
@@ -107,11 +107,11 @@ def test_every_answer_has_the_headers_those_of_the_server_itself_too(run: Run) -
     may_start = threading.Event()
     port = run(Transport(), may_start)
     answers = [
-        httpx.get(f"http://127.0.0.1:{port}/health/ready"),
-        httpx.get(f"http://127.0.0.1:{port}/health/live"),
+        httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=WAIT_SECONDS),
+        httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=WAIT_SECONDS),
     ]
     may_start.set()
-    answers.append(httpx.get(f"http://127.0.0.1:{port}/v1/model"))
+    answers.append(httpx.get(f"http://127.0.0.1:{port}/v1/model", timeout=WAIT_SECONDS))
     assert [answer.status_code for answer in answers] == [503, 200, 200]
     for answer in answers:
         assert answer.headers.items() >= EXPECTED.items()
@@ -162,7 +162,7 @@ def test_only_listed_proxies_are_believed(run: Run) -> None:
 
     def seen(*proxies: str) -> Any:
         port = run(Transport(proxies=proxies))
-        return httpx.get(f"http://127.0.0.1:{port}/", headers=told).json()
+        return httpx.get(f"http://127.0.0.1:{port}/", headers=told, timeout=WAIT_SECONDS).json()
 
     assert seen() == ["127.0.0.1", "http"]
     assert seen("10.0.0.0/8") == ["127.0.0.1", "http"]
@@ -204,7 +204,7 @@ def trusting(cert: Path) -> ssl.SSLContext:
 def test_tls_answers_and_plain_http_does_not(run: Run, tmp_path: Path) -> None:
     cert, key = write_pair(tmp_path, "a")
     port = run(Transport(Certificate(cert, key)))
-    answer = httpx.get(f"https://127.0.0.1:{port}/", verify=trusting(cert))
+    answer = httpx.get(f"https://127.0.0.1:{port}/", verify=trusting(cert), timeout=WAIT_SECONDS)
     assert answer.json() == ["127.0.0.1", "https"]
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
     with pytest.raises(httpx.HTTPError):
@@ -229,13 +229,10 @@ def test_a_renewed_certificate_counts_and_a_broken_one_does_not(
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
         with (
-            closing(socket.create_connection(("127.0.0.1", port), 20.0)) as connection,
+            closing(socket.create_connection(("127.0.0.1", port), WAIT_SECONDS)) as connection,
             plain.wrap_socket(connection) as secured,
         ):
             return secured.getpeercert(binary_form=True) or b""
-
-    def wait_for(holds: Callable[[], bool]) -> None:
-        asyncio.run(asyncio.wait_for(_until(holds), 20.0))
 
     first = served()
     key.write_text("half written")
@@ -245,15 +242,10 @@ def test_a_renewed_certificate_counts_and_a_broken_one_does_not(
     wait_for(lambda: served() != first)
     assert ssl.DER_cert_to_PEM_cert(served()).split() == cert.read_text().split()
     second = served()
-    write_pair(tmp_path, "served", start=-9, end=-1)
     caplog.clear()
+    write_pair(tmp_path, "served", start=-9, end=-1)
     wait_for(lambda: "has expired" in caplog.text)
     assert served() == second
-
-
-async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():
-        await asyncio.sleep(0.02)
 
 
 def test_a_certificate_that_cannot_serve_is_refused_before_it_does(tmp_path: Path) -> None:
