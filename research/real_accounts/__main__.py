@@ -10,6 +10,7 @@ from typing import Any
 
 from market.core.errors import MargincastError
 from pipelines.config.config import load_config
+from pipelines.config.sections import AccountsConfig
 from pipelines.reports.report import write_json
 from research.real_accounts import aave, hyperliquid
 from research.real_accounts.behaviour import behaviour
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     acts.add_argument("--data", type=Path, required=True, help="folder of the recorded data")
     look = verbs.add_parser("study", help="where real liquidations stand in the ranking")
     look.add_argument("--bundle", type=Path, required=True, help="bundle folder or pointer file")
+    look.add_argument("--accounts", type=Path, help="account files in place of the configured")
     look.add_argument("--count", type=int, default=300, help="sampled accounts to compare with")
     for verb in (acts, look):
         verb.add_argument("--config", type=Path, required=True, help="configuration")
@@ -73,6 +75,9 @@ def _run(chosen: Namespace) -> tuple[dict[str, Any], str]:
     if chosen.verb == "behaviour":
         report = behaviour(config, chosen.data)
         return report, behaviour_tables(report)
+    if chosen.accounts:
+        files = AccountsConfig(source="files", path=chosen.accounts.resolve())
+        config = config.model_copy(update={"accounts": files})
     report = study(config, chosen.bundle, chosen.count)
     return report, study_tables(report)
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from market.core.clock import HOUR
-from research.real_accounts.scored_rows import Floats, Ints, ScoredRows
+from research.real_accounts.scored_rows import AccountIndex, Floats, Ints, ScoredRows
 from training.evaluation.curves import wilson_interval
 from training.evaluation.evaluate import MODEL
 
@@ -29,8 +29,8 @@ THRESHOLDS = (0.02, 0.05, 0.1, 0.3, 0.5)
 """Probabilities of a call within 24 h, for the lead time; the first is the default p*."""
 
 LEAST_CONTROLS = 10.0
-"""Account-times without a liquidation for each with one, below which there is no ranking among the
-accounts: their tables hold no accounts that stayed healthy."""
+"""Account-times without a liquidation within 24 h for each with one, below which there is no
+ranking among the accounts: the tables hold hardly an account that stayed healthy."""
 
 RESAMPLES = 400
 _SEED = 14
@@ -48,12 +48,10 @@ def discrimination(rows: ScoredRows, horizon: int) -> dict[str, Any]:
     account, time = data.account[known], data.time[known]
     positive = rows.liquidations.within(account, time, horizon)
     static = data.labels[known, data.horizons.index(horizon)].astype(bool)
-    ranked = positive.sum() > 0 and (~positive).sum() >= LEAST_CONTROLS * positive.sum()
+    ranked = has_controls(rows) and 0 < positive.sum() < len(positive)
     models = {name: p[known] for name, p in rows.models[horizon].items()}
-    windows = [
-        np.flatnonzero((account == a) & (time < t) & (time >= t - horizon * HOUR))
-        for a, t in zip(rows.liquidations.account, rows.liquidations.time, strict=True)
-    ]
+    index = AccountIndex(account, time)
+    windows = [index.rows(a, t - horizon * HOUR - 1, t - 1) for a, t in rows.liquidations.pairs()]
     windows = [window for window in windows if len(window)]
     weights = account_weights(account, RESAMPLES) if ranked else np.empty((0, len(account)))
     areas = {
@@ -65,6 +63,9 @@ def discrimination(rows: ScoredRows, horizon: int) -> dict[str, Any]:
         own: dict[str, Any] = {
             "mean": float(p.mean()),
             "predicted_over_liquidated": _ratio(float(p.sum()), float(positive.sum())),
+            "predicted_over_liquidated_ci95": interval(_ratios(weights @ p, weights @ positive))
+            if ranked
+            else None,
         }
         if ranked:
             own["auc"] = area_under_curve(positive, p, np.ones(len(p)))
@@ -96,14 +97,10 @@ def before_liquidation(
     why an account without such a row has none.
     """
     found: dict[str, Any] = {}
+    index = AccountIndex(rows.data.account, rows.data.time)
     for lead in LEADS:
         known = rows.known(lead)
-        at = [
-            row_before(rows, a, t - lead * HOUR)
-            for a, t in zip(
-                rows.liquidations.account.tolist(), rows.liquidations.time.tolist(), strict=True
-            )
-        ]
+        at = [row_before(index, a, t - lead * HOUR) for a, t in rows.liquidations.pairs()]
         chosen = np.array([row for row in at if row is not None], dtype=np.int64)
         missing = Counter(reason[lead] for row, reason in zip(at, why, strict=True) if row is None)
         figures: dict[str, Any] = {}
@@ -132,59 +129,56 @@ def lead_times(rows: ScoredRows) -> dict[str, Any]:
     share of all runs of all accounts that were over it and ended without liquidation, and
     `account_times` the share of account-times over it.
     """
-    horizon = LEADS[-1]
-    p = rows.models[horizon][MODEL]
-    run = runs_of(rows.data.account, rows.data.time)
-    pairs = list(
-        zip(rows.liquidations.account.tolist(), rows.liquidations.time.tolist(), strict=True)
-    )
-    last = [row_before(rows, a, t - 1) for a, t in pairs]
-    ends = {run[row] for row in last if row is not None}
-    quiet = np.array([r for r in np.unique(run).tolist() if r not in ends], dtype=np.int64)
+    p, time = rows.models[LEADS[-1]][MODEL], rows.data.time
+    index, run = AccountIndex(rows.data.account, time), runs_of(rows.data.account, time)
+    before: list[tuple[int, Ints]] = []  # liquidations and the rows of the run that leads there
+    for a, t in rows.liquidations.pairs():
+        row = row_before(index, a, t - 1)
+        if row is not None:
+            own = index.rows(a, until=t - 1)
+            before.append((t, own[run[own] == run[row]]))
     highest = np.full(int(run.max()) + 1, -np.inf)
     np.maximum.at(highest, run, p)
-    length = [
-        (t - int(rows.data.time[np.flatnonzero(run == run[row])].min())) / HOUR
-        for (_, t), row in zip(pairs, last, strict=True)
-        if row is not None
-    ]
+    quiet = np.delete(highest, [run[own[-1]] for _, own in before])
     found: dict[str, Any] = {
-        "liquidations": len(pairs),
-        "scored": len(length),
-        "hours_open": quantiles(np.array(length)),
+        "liquidations": len(rows.liquidations),
+        "scored": len(before),
+        "hours_open": quantiles(np.array([(t - int(time[own[0]])) / HOUR for t, own in before])),
     }
     for threshold in THRESHOLDS:
         first, lasting = [], []
-        for (_, t), row in zip(pairs, last, strict=True):
-            if row is None:
-                continue
-            own = np.flatnonzero(run == run[row])
-            own = own[(own <= row)]
+        for t, own in before:
             over = p[own] > threshold
             if not over.any():
                 continue
-            first.append((t - int(rows.data.time[own[over][0]])) / HOUR)
+            first.append((t - int(time[own[over][0]])) / HOUR)
             if over[-1]:
-                since = own[np.flatnonzero(~over)[-1] + 1] if not over.all() else own[0]
-                lasting.append((t - int(rows.data.time[since])) / HOUR)
+                under = np.flatnonzero(~over)
+                since = own[under[-1] + 1] if len(under) else own[0]
+                lasting.append((t - int(time[since])) / HOUR)
         found[str(threshold)] = {
-            "alerted": share(len(first), len(length)),
+            "alerted": share(len(first), len(before)),
             "first_hours": quantiles(np.array(first)),
-            "lasting": share(len(lasting), len(length)),
+            "lasting": share(len(lasting), len(before)),
             "lasting_hours": quantiles(np.array(lasting)),
-            "runs_in_vain": share(int((highest[quiet] > threshold).sum()), len(quiet)),
+            "runs_in_vain": share(int((quiet > threshold).sum()), len(quiet)),
             "account_times": float((p > threshold).mean()),
         }
     return found
 
 
-def row_before(rows: ScoredRows, account: int, time: int) -> int | None:
+def has_controls(rows: ScoredRows) -> bool:
+    """Whether the accounts hold enough hours that no liquidation followed, see `LEAST_CONTROLS`."""
+    horizon = LEADS[-1]
+    known = rows.known(horizon)
+    followed = rows.liquidations.within(rows.data.account[known], rows.data.time[known], horizon)
+    return bool((~followed).sum() >= LEAST_CONTROLS * followed.sum())
+
+
+def row_before(index: AccountIndex, account: int, time: int) -> int | None:
     """Row of an account's newest decision within the hour up to and at `time`; None if none."""
-    data = rows.data
-    own = np.flatnonzero((data.account == account) & (data.time <= time))
-    if not len(own) or data.time[own[-1]] <= time - HOUR:
-        return None
-    return int(own[-1])
+    own = index.rows(account, time - HOUR, time)
+    return int(own[-1]) if len(own) else None
 
 
 def runs_of(account: Ints, time: Ints) -> Ints:
@@ -269,3 +263,10 @@ def _alerted(p: Floats, windows: Sequence[Ints], budget: float) -> dict[str, Any
 
 def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator > 0.0 else None
+
+
+def _ratios(numerator: Floats, denominator: Floats) -> Floats:
+    """Ratios; NaN without a denominator."""
+    ratio = np.full(len(numerator), np.nan)
+    np.divide(numerator, denominator, out=ratio, where=denominator > 0.0)
+    return ratio

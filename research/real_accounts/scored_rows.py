@@ -41,6 +41,10 @@ class Liquidations:
     def __len__(self) -> int:
         return len(self.time)
 
+    def pairs(self) -> list[tuple[int, int]]:
+        """Account and time of each."""
+        return list(zip(self.account.tolist(), self.time.tolist(), strict=True))
+
     def within(self, account: Ints, time: Ints, hours: float) -> Bools:
         """Whether each account has a liquidation in ``(t, t + hours]``, shape (N,)."""
         return np.asarray(self.next_after(account, time) <= time + int(hours * HOUR))
@@ -49,12 +53,28 @@ class Liquidations:
         """Time of each account's first liquidation after t; the largest integer if none."""
         never = np.iinfo(np.int64).max
         found = np.full(len(time), never)
+        index = AccountIndex(account, time)
         for a in np.unique(self.account).tolist():
             own = np.sort(self.time[self.account == a])
-            rows = np.flatnonzero(account == a)
-            place = np.searchsorted(own, time[rows], side="right")
-            found[rows] = np.append(own, never)[place]
+            rows = index.rows(a)
+            found[rows] = np.append(own, never)[np.searchsorted(own, time[rows], side="right")]
         return found
+
+
+class AccountIndex:
+    """Finds the rows of an account among N account-times, shape (N,) both."""
+
+    def __init__(self, account: Ints, time: Ints) -> None:
+        self._order = np.lexsort((time, account))
+        self._account, self._time = account[self._order], time[self._order]
+
+    def rows(self, account: int, after: int = -1, until: int | None = None) -> Ints:
+        """Rows of an account with ``after < t <= until``, by time."""
+        first, last = np.searchsorted(self._account, [account, account + 1])
+        times = self._time[first:last]
+        low = int(np.searchsorted(times, after, side="right"))
+        high = len(times) if until is None else int(np.searchsorted(times, until, side="right"))
+        return np.asarray(self._order[first + low : first + high])
 
 
 @dataclass(frozen=True, slots=True)

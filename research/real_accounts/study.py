@@ -28,7 +28,7 @@ from research.real_accounts.ranking import (
     discrimination,
     lead_times,
 )
-from research.real_accounts.scored_rows import Liquidations, ScoredRows, score_accounts
+from research.real_accounts.scored_rows import ScoredRows, score_accounts
 
 POPULATION = "reference-v1"
 
@@ -72,7 +72,7 @@ def study(config: Config, path: Path, count: int = 300) -> dict[str, Any]:
     )
     why = [
         {lead: why_not_scored(history, market, a, t - lead * HOUR) for lead in LEADS}
-        for a, t in _pairs(rows.liquidations)
+        for a, t in rows.liquidations.pairs()
     ]
     return {
         "bundle": bundle.sha256,
@@ -96,8 +96,9 @@ def study(config: Config, path: Path, count: int = 300) -> dict[str, Any]:
 
 
 def why_not_scored(history: AccountHistory, market: Market, account: int, time: int) -> str:
-    """Why an account has no scored row at the newest close up to a time: ``flat``, ``no bars``
-    for something it holds, or ``no headroom``, which the warm-up of a symbol counts as too."""
+    """Why an account has no scored row at the newest close up to a time: ``flat`` or not followed,
+    ``no bars`` for something it holds, or ``no headroom``, which the warm-up and gaps of a symbol
+    count as too."""
     closes, spans = market.history.bars.closes, history.segments
     row = int(np.searchsorted(closes, time, side="right")) - 1
     if row < 0:
@@ -106,17 +107,13 @@ def why_not_scored(history: AccountHistory, market: Market, account: int, time: 
     found = np.flatnonzero((spans.account == account) & (spans.begin <= at) & (at < spans.end))
     book = history.book_of(found)
     if not len(book.leg_instrument):
-        return "flat"
+        return "flat or not followed"
     symbols = market.history.bars.symbols
     held = all(parse_instrument(name).symbol in symbols for name in book.leg_instrument)
-    return "no headroom" if held else "no bars"
+    return "no headroom or a gap of the bars" if held else "no bars"
 
 
 def overlap_hours(rows: ScoredRows, bundle: Bundle) -> float:
     """Hours of the scored span before the end of the bundle's training: 0 is out of sample."""
     begin, end = int(rows.data.time.min()), training_end(bundle.manifest["training"])
     return max(0.0, (min(end, int(rows.data.time.max())) - begin) / HOUR)
-
-
-def _pairs(liquidations: Liquidations) -> list[tuple[int, int]]:
-    return list(zip(liquidations.account.tolist(), liquidations.time.tolist(), strict=True))

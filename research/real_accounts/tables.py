@@ -106,7 +106,7 @@ def _counts(horizons: Mapping[str, Any]) -> str:
                 *(str(found["liquidations_seen"]), f"{found['liquidated_share']:.2%}"),
                 f"{found['models']['margincast']['mean']:.2%}",
                 f"{found['computed_breach_share']:.2%}",
-                _number(found["models"]["margincast"]["predicted_over_liquidated"], ".2f"),
+                _over(found["models"]["margincast"]),
             ]
             for hours, found in horizons.items()
         ],
@@ -237,5 +237,7 @@ def _bounds(bounds: tuple[float, float] | None, form: str) -> str:
     return "" if bounds is None else f"[{bounds[0]:{form}}, {bounds[1]:{form}}]"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else f"{value:{form}}"
+def _over(cell: Mapping[str, Any]) -> str:
+    value = cell["predicted_over_liquidated"]
+    bounds = _bounds(cell["predicted_over_liquidated_ci95"], ".2f")
+    return "-" if value is None else f"{value:.2f} {bounds}".rstrip()
