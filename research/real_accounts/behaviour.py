@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from market.bars.history import MarketHistory
 from market.core.clock import DAY
 from market.core.errors import DataError
 from market.simulator.account_behaviour import simulate_behaviour
@@ -66,7 +67,7 @@ def behaviour(config: Config, data: Path) -> dict[str, Any]:
     return {
         "hyperliquid": {**_rates(recorded), "fit": _fit(recorded)},
         POPULATION: _rates(_sampled(config, market)),
-        "aave": aave_reactions(data, market),
+        "aave": aave_reactions(data, market.history),
     }
 
 
@@ -83,7 +84,7 @@ def rates_by_loss(exposures: Exposures) -> dict[str, dict[str, Any]]:
     }
 
 
-def aave_reactions(data: Path, market: Market) -> dict[str, Any]:
+def aave_reactions(data: Path, history: MarketHistory) -> dict[str, Any]:
     """Deposits and repayments a day of the borrowers in ``user_actions``, by `FALLS`.
 
     An account counts once a day and kind of action. `ratio` is the rate over that within 3%, with
@@ -95,10 +96,10 @@ def aave_reactions(data: Path, market: Market) -> dict[str, Any]:
         table = pq.read_table(path, columns=["ts", "action_type", "account"])
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}; give the recorded data") from error
-    bars = market.history.bars
+    bars = history.bars
     if _BITCOIN not in bars.symbols:
         raise DataError(f"the configured bars have no {_BITCOIN}; add its folder to [market] bars")
-    mark = market.history.mark[:, bars.symbols.index(_BITCOIN)]
+    mark = history.mark[:, bars.symbols.index(_BITCOIN)]
     lag = DAY // bars.interval.nanoseconds
     change = np.full(len(mark), np.nan)
     change[lag:] = mark[lag:] / mark[:-lag] - 1.0
