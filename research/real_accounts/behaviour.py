@@ -29,7 +29,7 @@ from research.simulator_fit.behaviour_fit import (
 from research.simulator_fit.exchange_files import read_exchange_records
 
 POPULATION = "behaving-v1"
-SAMPLED = 300
+SAMPLED = 60
 """Sampled accounts alive at a time."""
 
 LOSSES: Mapping[str, tuple[float, float]] = {

@@ -136,15 +136,20 @@ def score_accounts(
         hours: {name: p for name, p in of_horizon.items() if name != ORACLE}
         for hours, of_horizon in forecast(bundle, data).by_horizon.items()
     }
-    times = (history.positions.time, history.collateral.time, history.events.time)
     return ScoredRows(
         data=data,
         models=models,
         liquidations=liquidations_of(history, LIQUIDATION),
         isolated=liquidations_of(history, ISOLATED_LIQUIDATION),
-        end=max(int(part.max()) for part in times if len(part)),
+        end=newest_record(history),
         coverage={**coverage, "scored": len(data), "dropped": dict(data.dropped)},
     )
+
+
+def newest_record(history: AccountHistory) -> int:
+    """Time of the newest snapshot or event, in nanoseconds."""
+    parts = (history.positions.time, history.collateral.time, history.events.time)
+    return max(int(part.max()) for part in parts if len(part))
 
 
 def liquidations_of(history: AccountHistory, kind: str) -> Liquidations:
@@ -157,8 +162,8 @@ def liquidations_of(history: AccountHistory, kind: str) -> Liquidations:
 def priced_intervals(
     history: AccountHistory, market: Market, ruleset: RuleSet
 ) -> tuple[BookIntervals, dict[str, Any]]:
-    """Intervals of the books that hold something and have bars for all of it, and how many
-    account-hours of open books have none, by instrument.
+    """Intervals of the books that hold something and have bars for all of it, up to the newest
+    record, and how many account-hours of open books have none, by instrument.
 
     Raises
     ------
@@ -167,7 +172,7 @@ def priced_intervals(
     """
     bars, spans = market.history.bars, history.segments
     first = np.searchsorted(bars.closes, spans.begin)
-    last = np.searchsorted(bars.closes, spans.end)
+    last = np.searchsorted(bars.closes, np.minimum(spans.end, newest_record(history) + 1))
     decided = np.flatnonzero(first < last)
     book = history.book_of(decided)
     known = {

@@ -30,6 +30,9 @@ def study_tables(report: Mapping[str, Any]) -> str:
         f"{coverage['priced_account_hours']:,} priced, {coverage['scored']:,} scored. "
         f"{found['count']} liquidations of {found['accounts']} accounts"
         + (f", {found['isolated']} isolated ones besides." if found["isolated"] else "."),
+        "Account-hours without bars by instrument: "
+        + (", ".join(f"{n} {h:,}" for n, h in coverage["hours_without_bars"].items()) or "none")
+        + ".",
     ]
     ranked = any("auc" in f["models"]["margincast"] for f in report["horizons"].values())
     if ranked:

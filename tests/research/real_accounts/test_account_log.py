@@ -17,7 +17,8 @@ def test_partial_close_keeps_the_entry_and_books_the_profit() -> None:
     log.trade(BTC, 2.0, 110.0)
     assert log.entry[BTC] == pytest.approx(105.0)
     log.trade(BTC, -1.0, 125.0)
-    assert (log.quantity[BTC], log.entry[BTC]) == (3.0, pytest.approx(105.0))
+    assert log.quantity[BTC] == 3.0
+    assert log.entry[BTC] == pytest.approx(105.0)
     assert log.cash == pytest.approx(1020.0)
 
 

@@ -61,8 +61,8 @@ def test_books_without_bars_and_empty_books_are_left_out(sampled: Path, tmp_path
     intervals, coverage = priced_intervals(history, market, read_rules(config, market))
     assert (intervals.first_row.tolist(), intervals.last_row.tolist()) == ([200], [260])
     assert coverage["priced_account_hours"] == 60
-    assert coverage["open_account_hours"] == 60 + len(closes) - 200
-    assert coverage["hours_without_bars"] == {"XYZUSDT-PERP": len(closes) - 200}
+    assert coverage["open_account_hours"] == 60 + 61  # to the newest record
+    assert coverage["hours_without_bars"] == {"XYZUSDT-PERP": 61}
     assert holding_hours(history)["hours"]["median"] == 60.0
     assert why_not_scored(history, market, 0, int(closes[270])) == "flat or not followed"
     assert why_not_scored(history, market, 1, int(closes[270])) == "no bars"
