@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs.choices["hyperliquid"].add_argument(
         "--as-recorded", action="store_true", help="leave cash as the records have it"
     )
+    verbs.choices["aave"].add_argument(
+        "--episodes", type=int, default=1000, help="most implied borrowers of a table"
+    )
     acts = verbs.add_parser("behaviour", help="what owners do after losses")
     acts.add_argument("--data", type=Path, required=True, help="folder of the recorded data")
     look = verbs.add_parser("study", help="where real liquidations stand in the ranking")
@@ -68,7 +71,8 @@ def _run(chosen: Namespace) -> tuple[dict[str, Any], str]:
             ("btc-collateral", aave.btc_episodes(chosen.data)),
         ):
             episodes, counts = found
-            aave.implied_borrowers(episodes, chosen.out / name)
+            chosen_episodes = aave.choose(episodes, chosen.episodes)
+            aave.implied_borrowers(chosen_episodes, chosen.out / name)
             report[name] = counts
         return report, rebuilt_lines(report)
     config = load_config(chosen.config)

@@ -14,6 +14,7 @@ negative cash, and is liquidated at ``D = C · threshold`` (`aave-v2.toml`). Two
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -143,6 +144,12 @@ def btc_episodes(data: Path) -> tuple[list[Episode], dict[str, int]]:
             debt = usd / (1.0 + BONUS["WBTC"]) / CLOSE_FACTOR
             found.append(Episode(time, user, "WBTC", usd / seized, debt))
     return found, dict(counts)
+
+
+def choose(episodes: Iterable[Episode], count: int) -> list[Episode]:
+    """At most so many episodes by a hash of borrower and time, in order of time."""
+    drawn = sorted(episodes, key=lambda e: hashlib.sha256(f"{e.user}/{e.time}".encode()).digest())
+    return sorted(drawn[:count])
 
 
 def implied_borrowers(episodes: Iterable[Episode], out: Path) -> AccountHistory:

@@ -1,8 +1,9 @@
 """Where real liquidations stand among all account-times, and how long before they were seen.
 
-One account can be liquidated many times and its hours resemble each other, so intervals of shares
-of liquidations are Wilson's at their number, and those of the area under the curve come from a
-bootstrap that draws whole accounts.
+Liquidations of one UTC day share one market, so intervals of shares of liquidations are Wilson's at
+their number over the design effect of days, and those of means draw whole days. One account can be
+liquidated many times and its hours resemble each other, so intervals of the area under the curve
+draw whole accounts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy.typing as npt
 
 from market.core.clock import HOUR
 from research.real_accounts.scored_rows import AccountIndex, Floats, Ints, ScoredRows
-from training.evaluation.curves import wilson_interval
+from training.evaluation.bootstrap import utc_day
+from training.evaluation.curves import design_effect, wilson_interval
 from training.evaluation.evaluate import MODEL
 
 LEADS = (1, 8, 24)
@@ -51,8 +53,12 @@ def discrimination(rows: ScoredRows, horizon: int) -> dict[str, Any]:
     ranked = has_controls(rows) and 0 < positive.sum() < len(positive)
     models = {name: p[known] for name, p in rows.models[horizon].items()}
     index = AccountIndex(account, time)
-    windows = [index.rows(a, t - horizon * HOUR - 1, t - 1) for a, t in rows.liquidations.pairs()]
-    windows = [window for window in windows if len(window)]
+    windows = [
+        (t, window)
+        for a, t in rows.liquidations.pairs()
+        for window in [index.rows(a, t - horizon * HOUR - 1, t - 1)]
+        if len(window)
+    ]
     weights = account_weights(account, RESAMPLES) if ranked else np.empty((0, len(account)))
     areas = {
         name: np.array([area_under_curve(positive, p, w) for w in weights])
@@ -102,6 +108,9 @@ def before_liquidation(
         known = rows.known(lead)
         at = [row_before(index, a, t - lead * HOUR) for a, t in rows.liquidations.pairs()]
         chosen = np.array([row for row in at if row is not None], dtype=np.int64)
+        day = utc_day(
+            [t for row, t in zip(at, rows.liquidations.time, strict=True) if row is not None]
+        )
         missing = Counter(reason[lead] for row, reason in zip(at, why, strict=True) if row is None)
         figures: dict[str, Any] = {}
         for name, p in rows.models[lead].items():
@@ -111,9 +120,9 @@ def before_liquidation(
             figures[name] = {
                 "probability": quantiles(own),
                 "rank": quantiles(of_these),
-                "mean_rank_ci95": mean_interval(of_these),
+                "mean_rank_ci95": mean_interval(of_these, day),
                 "reference_rank": quantiles(of_reference),
-                "mean_reference_rank_ci95": mean_interval(of_reference),
+                "mean_reference_rank_ci95": mean_interval(of_reference, day),
             }
         found[str(lead)] = {"scored": len(chosen), "missing": dict(missing), "models": figures}
     return found
@@ -137,6 +146,7 @@ def lead_times(rows: ScoredRows) -> dict[str, Any]:
         if row is not None:
             own = index.rows(a, until=t - 1)
             before.append((t, own[run[own] == run[row]]))
+    times = [t for t, _ in before]
     highest = np.full(int(run.max()) + 1, -np.inf)
     np.maximum.at(highest, run, p)
     quiet = np.delete(highest, [run[own[-1]] for _, own in before])
@@ -149,17 +159,16 @@ def lead_times(rows: ScoredRows) -> dict[str, Any]:
         first, lasting = [], []
         for t, own in before:
             over = p[own] > threshold
-            if not over.any():
-                continue
-            first.append((t - int(time[own[over][0]])) / HOUR)
+            if over.any():
+                first.append((t - int(time[own[over][0]])) / HOUR)
             if over[-1]:
                 under = np.flatnonzero(~over)
                 since = own[under[-1] + 1] if len(under) else own[0]
                 lasting.append((t - int(time[since])) / HOUR)
         found[str(threshold)] = {
-            "alerted": share(len(first), len(before)),
+            "alerted": clustered_share([(p[own] > threshold).any() for _, own in before], times),
             "first_hours": quantiles(np.array(first)),
-            "lasting": share(len(lasting), len(before)),
+            "lasting": clustered_share([p[own[-1]] > threshold for _, own in before], times),
             "lasting_hours": quantiles(np.array(lasting)),
             "runs_in_vain": share(int((quiet > threshold).sum()), len(quiet)),
             "account_times": float((p > threshold).mean()),
@@ -228,6 +237,16 @@ def share(count: int, total: int) -> dict[str, Any]:
     return {"count": count, "of": total, "share": part, "ci95": wilson_interval(part, total)}
 
 
+def clustered_share(happened: Sequence[bool], time: Sequence[int]) -> dict[str, Any]:
+    """A share of liquidations with Wilson's interval at their number over the design effect of
+    days; `time` in nanoseconds."""
+    result = share(sum(map(bool, happened)), len(happened))
+    if happened:
+        effect = design_effect(np.array(happened, dtype=np.float64), utc_day(time))
+        result["ci95"] = wilson_interval(result["share"], len(happened) / effect)
+    return result
+
+
 def quantiles(values: Floats) -> dict[str, float] | None:
     """Lower quartile, median, upper quartile and mean; null without values."""
     if not len(values):
@@ -245,20 +264,23 @@ def interval(draws: Floats) -> tuple[float, float] | None:
     return low, high
 
 
-def mean_interval(values: Floats) -> tuple[float, float] | None:
-    """95% bootstrap interval of a mean over independent values; null below two."""
-    if len(values) < 2:
+def mean_interval(values: Floats, group: Ints | None = None) -> tuple[float, float] | None:
+    """95% bootstrap interval of a mean over groups drawn whole, (N,), or over independent values;
+    null below two groups."""
+    code = np.arange(len(values)) if group is None else np.unique(group, return_inverse=True)[1]
+    count = int(code.max()) + 1 if len(code) else 0
+    if count < 2:
         return None
     rng = np.random.default_rng(_SEED)
-    return interval(rng.choice(values, size=(RESAMPLES, len(values))).mean(axis=1))
+    drawn = rng.multinomial(count, np.full(count, 1.0 / count), size=RESAMPLES)
+    sums, sizes = np.bincount(code, weights=values), np.bincount(code)
+    return interval((drawn @ sums) / (drawn @ sizes))
 
 
-def _alerted(p: Floats, windows: Sequence[Ints], budget: float) -> dict[str, Any]:
+def _alerted(p: Floats, windows: Sequence[tuple[int, Ints]], budget: float) -> dict[str, Any]:
     level = float(np.quantile(p, 1.0 - budget))
-    return {
-        "level": level,
-        **share(sum(bool((p[window] > level).any()) for window in windows), len(windows)),
-    }
+    caught = [bool((p[window] > level).any()) for _, window in windows]
+    return {"level": level, **clustered_share(caught, [t for t, _ in windows])}
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:

@@ -96,9 +96,9 @@ def study(config: Config, path: Path, count: int = 300) -> dict[str, Any]:
 
 
 def why_not_scored(history: AccountHistory, market: Market, account: int, time: int) -> str:
-    """Why an account has no scored row at the newest close up to a time: ``flat`` or not followed,
-    ``no bars`` for something it holds, or ``no headroom``, which the warm-up and gaps of a symbol
-    count as too."""
+    """Why an account has no scored row at the newest close up to a time: ``flat`` or not followed;
+    ``no bars`` at all for something it holds, or no price of it then; else no headroom under the
+    rule set, which the warm-up of a symbol counts as too."""
     closes, spans = market.history.bars.closes, history.segments
     row = int(np.searchsorted(closes, time, side="right")) - 1
     if row < 0:
@@ -109,8 +109,12 @@ def why_not_scored(history: AccountHistory, market: Market, account: int, time: 
     if not len(book.leg_instrument):
         return "flat or not followed"
     symbols = market.history.bars.symbols
-    held = all(parse_instrument(name).symbol in symbols for name in book.leg_instrument)
-    return "no headroom or a gap of the bars" if held else "no bars"
+    held = [parse_instrument(name).symbol for name in book.leg_instrument]
+    if not set(held) <= set(symbols):
+        return "no bars"
+    columns = [symbols.index(symbol) for symbol in held]
+    priced = np.isfinite(market.history.mark[row, columns]).all()
+    return "no headroom" if priced else "no price then"
 
 
 def overlap_hours(rows: ScoredRows, bundle: Bundle) -> float:

@@ -18,6 +18,7 @@ from research.real_accounts.aave import (
     Episode,
     borrower,
     btc_episodes,
+    choose,
     health_factor,
     implied_borrowers,
     recorded_borrowers,
@@ -47,6 +48,15 @@ def test_episodes_of_one_borrower_are_accounts_of_their_own(tmp_path: Path) -> N
     later = T + 1000 * HOUR
     episodes = [Episode(t, "x", "WBTC", 5e4, 100.0) for t in (T, later)]
     assert implied_borrowers(episodes, tmp_path).account_ids == ("x/1", "x/2")
+
+
+def test_episodes_are_chosen_by_a_hash_and_stay_in_order() -> None:
+    episodes = [Episode(T + i, f"u{i}", "WETH", 1.0, 1.0) for i in range(50)]
+    chosen = choose(episodes, 10)
+    assert len(chosen) == 10
+    assert chosen == sorted(chosen) == choose(reversed(episodes), 10)
+    assert set(chosen) < set(choose(episodes, 20))
+    assert choose(episodes, 99) == episodes
 
 
 def test_stable_collateral_counts_at_its_threshold() -> None:
