@@ -39,7 +39,7 @@ from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_ro
 from models.onnx.scorer import Scorer
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import read_dataset, read_intervals
+from pipelines.data.accounts import decision_span, read_dataset, read_intervals
 from pipelines.data.loaders import (
     Market,
     describe,
@@ -103,11 +103,14 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
     with stages.stage("labels"):
         intervals = read_intervals(config, market, ruleset)
-        data = read_dataset(config, market, intervals, ruleset)
+        ends = split_ends(config, *decision_span(config, market, intervals))
+        data = read_dataset(
+            config, market, intervals, ruleset, samples="training", test_start=ends[1]
+        )
         data_sha = data.sha256()
         data.write(config.serving.bundles.parent / "dataset.parquet")
-    ends = split_ends(config, int(data.time[0]), int(data.time[-1]))
-    block = purged_split(data.time, data.horizons[-1], *ends)
+    span = purged_split(data.time, data.horizons[-1], *ends)
+    block = data.learning_block(span)
     _check_blocks(block, config)
     with stages.stage("fit"):
         fitted = fit_candidate(data, block)
@@ -129,7 +132,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         )
     with stages.stage("bundle"):
         metrics = {hours: figures["models"] for hours, figures in evaluation["horizons"].items()}
-        reference = make_reference(bundle.scorer, fitted.schema, data, block)
+        reference = make_reference(bundle.scorer, fitted.schema, data, span)
         fitted.plain[REFERENCE_FILE] = reference.to_bytes()
         sha = _write(root, fitted, onnx, training, data_sha, ruleset, metrics)
         bundle = load_bundle(root / sha)
@@ -221,7 +224,13 @@ def _training_record(
             for part in (Block.FIT, Block.CALIBRATE, Block.TEST)
         },
         "base_rates": {
-            str(hours): float(data.labels[fit, h].mean()) for h, hours in enumerate(data.horizons)
+            str(hours): data.base_rate(np.flatnonzero(fit), hours) for hours in data.horizons
+        },
+        "sample": {
+            "considered": data.considered,
+            "kept": len(data),
+            "weighted": int((data.weight > 0.0).sum()),
+            "uniform": int(data.uniform.sum()),
         },
         "parameters": dict(PARAMETERS),
         "calibration": {str(hours): asdict(line) for hours, line in fitted.lines.items()},

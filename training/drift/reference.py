@@ -144,10 +144,12 @@ def make_reference(
     scorer, schema:
         The model.
     data, block:
-        The data set and each row's part in training.
+        The data set and the block of each row in the split. The rows of the uniform draw count:
+        later account-times are compared with them, which are drawn uniformly too.
     """
-    training = data.take(np.flatnonzero((block == Block.FIT) | (block == Block.CALIBRATE)))
-    calibrate = data.take(np.flatnonzero(block == Block.CALIBRATE))
+    fit, calibration = (data.uniform & (block == each) for each in (Block.FIT, Block.CALIBRATE))
+    training = data.take(np.flatnonzero(fit | calibration))
+    calibrate = data.take(np.flatnonzero(calibration))
     chosen = training.take(_sample_rows(training))
     X = _model_rows(schema, chosen)
     outcomes = outcome_sums(

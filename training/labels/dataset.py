@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +29,19 @@ from training.labels.account_panel import value_rows
 from training.labels.book_intervals import BookIntervals
 from training.labels.breach_labels import Holding, LabelRules, Outcomes, breach_labels
 from training.labels.market_path import LabelMarket
+from training.labels.sampling import Draws
+from training.labels.splits import Block
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+Samples = Literal["uniform", "training", "both"]
+
 _CHUNK = 200_000
+
+_UNIFORM_PART = 0.5
+"""Size of the uniform draw where it is made beside the other one, as a part of what a uniform draw
+of `max_rows` would be. Nearly all of it belongs to the other draw too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +108,20 @@ class Dataset:
             uniform=self.uniform[rows],
         )
 
+    def learning_block(self, block: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """The blocks of a split without the rows that have no part in them.
+
+        Fit and calibrate rows without a weight and test rows outside the uniform draw become
+        `training.labels.splits.Block.PURGED`; shape (N,).
+        """
+        has_part = np.where(block == Block.TEST, self.uniform, self.weight > 0.0)
+        return np.where(has_part, block, np.int8(Block.PURGED))
+
+    def base_rate(self, rows: Ints | npt.NDArray[np.intp], hours: int) -> float:
+        """Weighted share of breaches among training rows within a horizon."""
+        y = self.labels[rows, self.horizons.index(hours)]
+        return float(np.average(y, weights=self.weight[rows]))
+
     def sha256(self) -> str:
         """SHA-256 over the content in its sorted order."""
         digest = hashlib.sha256()
@@ -108,6 +132,8 @@ class Dataset:
             digest.update(np.ascontiguousarray(names[self.account[rows]]).data)
             digest.update(np.ascontiguousarray(self.features[rows]).data)
             digest.update(np.ascontiguousarray(self.labels[rows]).data)
+            digest.update(np.ascontiguousarray(self.weight[rows]).data)
+            digest.update(np.ascontiguousarray(self.uniform[rows]).data)
         for name in sorted(self.columns):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(self.columns[name]).data)
@@ -156,8 +182,15 @@ class DatasetOptions:
         Bounds of the decision times in nanoseconds, both inclusive; None for all there is.
     extremes, book:
         Conventions, see `training.labels.breach_labels`.
+    samples:
+        Which draws are made, see `training.labels.sampling`: ``uniform``, to evaluate on;
+        ``training``, both before `test_start` and the uniform one from there on; ``both``, both
+        everywhere.
+    test_start:
+        First decision time of the test span in nanoseconds, with ``training``.
     max_rows, seed:
-        At most about so many account-times are kept, by a seeded hash.
+        At most so many account-times are kept (about so many by the uniform draw alone), chosen
+        by a seeded hash.
     """
 
     horizons: tuple[int, ...]
@@ -165,6 +198,8 @@ class DatasetOptions:
     end: int | None = None
     extremes: Extremes = "close"
     book: Holding = "static"
+    samples: Samples = "uniform"
+    test_start: int | None = None
     max_rows: int = 4_000_000
     seed: int = 0
 
@@ -200,8 +235,6 @@ def build_dataset(
     if options.end is not None:
         last = int(np.searchsorted(closes, options.end, side="right"))
     per_hour = history.bars.interval.per_hour
-    inside = np.minimum(intervals.last_row, last) - np.maximum(intervals.first_row, first)
-    candidates = int(np.maximum(inside, 0).sum())
     paths = book_paths(intervals.book, market, ruleset)
     outcomes = breach_labels(
         intervals,
@@ -213,7 +246,7 @@ def build_dataset(
             longest_step=horizons[-1] * per_hour,
             extremes=options.extremes,
             book=options.book,
-            keep_share=min(1.0, options.max_rows / candidates) if candidates else 1.0,
+            draws=_draws(intervals, closes, options, (first, last)),
             seed=options.seed,
         ),
     )
@@ -259,9 +292,32 @@ def build_dataset(
         dropped=outcomes.dropped,
         considered=outcomes.considered,
         oracle_interval=history.fine_interval.name,
-        weight=np.ones(len(row)),
-        uniform=np.ones(len(row), dtype=np.bool_),
+        weight=outcomes.weight[order],
+        uniform=outcomes.uniform[order],
     )
+
+
+def _draws(
+    intervals: BookIntervals, closes: Ints, options: DatasetOptions, span: tuple[int, int]
+) -> Draws:
+    """`max_rows` is shared between test span and the rest by the account-times that each has."""
+    first, last = span
+
+    def candidates(begin: int, end: int) -> int:
+        inside = np.minimum(intervals.last_row, end) - np.maximum(intervals.first_row, begin)
+        return int(np.maximum(inside, 0).sum())
+
+    total = candidates(first, last)
+    share = min(1.0, options.max_rows / total) if total else 1.0
+    if options.samples == "uniform":
+        return Draws.uniform(len(closes), share)
+    test = last
+    if options.samples == "training" and options.test_start is not None:
+        test = int(np.searchsorted(closes, options.test_start, side="left"))
+    barrier = np.arange(len(closes)) < test
+    left = min(total, options.max_rows) - math.ceil(share * candidates(test, last))
+    uniform = share if share == 1.0 else _UNIFORM_PART * share
+    return Draws(np.where(barrier, uniform, share), barrier, max(left, 0))
 
 
 def _most_frequent(problems: Mapping[str, int]) -> str:
