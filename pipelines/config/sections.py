@@ -38,6 +38,10 @@ from pipelines.config.fields import (
 from pipelines.config.serving_limits import ServingLimits
 
 HORIZONS = (1, 8, 24)
+"""Horizons of the labels where none are configured, hours."""
+
+MAX_HORIZON = 8760
+"""Longest horizon, hours: a year."""
 
 
 def _to_ns(text: str) -> int | None:
@@ -232,8 +236,12 @@ class TrainingConfig(Section):
     @field_validator("horizons")
     @classmethod
     def _check_rising(cls, horizons: tuple[int, ...]) -> tuple[int, ...]:
-        if not horizons or horizons != tuple(hour for hour in HORIZONS if hour in horizons):
-            raise invalid(f"some of {list(HORIZONS)} in rising order, each once")
+        rising = horizons == tuple(sorted(set(horizons)))
+        if not horizons or not rising or horizons[0] < 1 or horizons[-1] > MAX_HORIZON:
+            raise invalid(
+                f"whole hours from 1 to {MAX_HORIZON} in rising order, each once, like "
+                f"{list(HORIZONS)}"
+            )
         return horizons
 
     @field_validator("test_end")
