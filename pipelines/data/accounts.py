@@ -19,6 +19,9 @@ from training.labels.book_intervals import BookIntervals, from_history, from_sam
 from training.labels.dataset import Dataset, DatasetOptions, Samples, build_dataset
 from training.labels.market_path import LabelMarket
 
+DATASET_FILE = "dataset.parquet"
+"""The data set of the newest training, in the folder that holds the bundles' own."""
+
 
 def read_intervals(config: Config, market: Market, ruleset: RuleSet) -> BookIntervals:
     """The configured accounts over this market."""

@@ -39,7 +39,7 @@ from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_ro
 from models.onnx.scorer import Scorer
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import decision_span, read_dataset, read_intervals
+from pipelines.data.accounts import DATASET_FILE, decision_span, read_dataset, read_intervals
 from pipelines.data.loaders import (
     Market,
     describe,
@@ -65,6 +65,7 @@ from training.evaluation.evaluate import evaluate, forecast
 from training.fitting.candidate import Candidate, fit_candidate
 from training.fitting.fit import PARAMETERS, Ensemble
 from training.labels.dataset import Dataset
+from training.labels.dataset_file import write_dataset
 from training.labels.splits import Block, default_boundaries, purged_split
 
 _PARITY_ROWS = 20_000
@@ -108,7 +109,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             config, market, intervals, ruleset, samples="training", test_start=ends[1]
         )
         data_sha = data.sha256()
-        data.write(config.serving.bundles.parent / "dataset.parquet")
+        write_dataset(data, config.serving.bundles.parent / DATASET_FILE)
     span = purged_split(data.time, data.horizons[-1], *ends)
     block = data.learning_block(span)
     _check_blocks(block, config)

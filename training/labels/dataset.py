@@ -6,15 +6,13 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from features.account.frame import compute_aggregates, compute_features
+from features.account.aggregates import PRIOR_VOLATILITY
+from features.account.frame import AccountRows, compute_aggregates, compute_features
 from features.registry import ACCOUNT_COLUMNS
 from margin.book.book_paths import book_paths
 from margin.engines.equity_paths import Extremes
@@ -37,7 +35,8 @@ Ints = npt.NDArray[np.int64]
 
 Samples = Literal["uniform", "training", "both"]
 
-_CHUNK = 200_000
+CHUNK = 200_000
+"""Account-times at once wherever each takes more memory than its figures."""
 
 _UNIFORM_PART = 0.5
 """Size of the uniform draw where it is made beside the other one, as a part of what a uniform draw
@@ -63,8 +62,11 @@ class Dataset:
     horizons:
         In hours, length H.
     columns:
-        What the baselines need, each of shape (N,): ``margin_ratio``, ``lagged_breach_rate``,
-        ``first_passage_<h>`` and, where it can be computed, ``oracle_first_passage_<h>``.
+        Each of shape (N,). What the features and baselines were computed from: ``headroom`` and
+        ``maintenance_margin`` in the settlement currency, ``prior_volatility`` as in
+        `features.account.aggregates`. What the baselines need: ``margin_ratio``,
+        ``lagged_breach_rate``, ``first_passage_<h>`` and, where it can be computed,
+        ``oracle_first_passage_<h>``.
     dropped:
         Account-times left out, by reason; see `training.labels.breach_labels`.
     considered:
@@ -127,8 +129,8 @@ class Dataset:
         digest = hashlib.sha256()
         digest.update(np.ascontiguousarray(self.time).data)
         names = np.array([name.encode() for name in self.account_ids], dtype=np.bytes_)
-        for start in range(0, len(self), _CHUNK):
-            rows = slice(start, start + _CHUNK)
+        for start in range(0, len(self), CHUNK):
+            rows = slice(start, start + CHUNK)
             digest.update(np.ascontiguousarray(names[self.account[rows]]).data)
             digest.update(np.ascontiguousarray(self.features[rows]).data)
             digest.update(np.ascontiguousarray(self.labels[rows]).data)
@@ -138,36 +140,6 @@ class Dataset:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(self.columns[name]).data)
         return digest.hexdigest()
-
-    def write(self, path: Path) -> None:
-        """Write the data set as one parquet file, in row groups of bounded size."""
-        schema = pa.schema(
-            [
-                ("ts", pa.timestamp("ns", tz="UTC")),
-                ("account_id", pa.string()),
-                *((name, pa.float64()) for name in ACCOUNT_COLUMNS),
-                *((name, pa.float64()) for name in self.columns),
-                *((f"label_{hours}h", pa.int8()) for hours in self.horizons),
-            ]
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with pq.ParquetWriter(partial, schema, compression="zstd", compression_level=1) as writer:
-            for start in range(0, len(self), _CHUNK):
-                rows = slice(start, start + _CHUNK)
-                writer.write_table(
-                    pa.table(
-                        [
-                            pa.array(self.time[rows]).cast(pa.timestamp("ns", tz="UTC")),
-                            [self.account_ids[a] for a in self.account[rows]],
-                            *self.features[rows].T,
-                            *(column[rows] for column in self.columns.values()),
-                            *self.labels[rows].T,
-                        ],
-                        schema=schema,
-                    )
-                )
-        partial.replace(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,17 +234,21 @@ def build_dataset(
     step = outcomes.breach_step[order]
     features = np.empty((len(row), len(ACCOUNT_COLUMNS)))
     columns: dict[str, Floats] = {
+        "headroom": headroom,
+        "maintenance_margin": margin,
+        "prior_volatility": np.empty(len(row)),
         "margin_ratio": margin / (headroom + margin),
         "lagged_breach_rate": _lagged_breach_rate(outcomes, 24 * per_hour)[row],
     }
     for hours in horizons:
         columns[f"first_passage_{hours}"] = np.empty(len(row))
     squares = realised_squares(history)
-    for begin in range(0, len(row), _CHUNK):
-        part = slice(begin, begin + _CHUNK)
+    for begin in range(0, len(row), CHUNK):
+        part = slice(begin, begin + CHUNK)
         rows, _ = value_rows(paths, interval[part], row[part])
-        rows = replace(rows, headroom=headroom[part], maintenance_margin=margin[part])
+        rows = with_figures(rows, headroom[part], margin[part])
         aggregates = compute_aggregates(rows, market.features)
+        columns["prior_volatility"][part] = aggregates[:, PRIOR_VOLATILITY]
         features[part] = compute_features(aggregates)
         for hours in horizons:
             columns[f"first_passage_{hours}"][part] = first_passage_probability(aggregates, hours)
@@ -295,6 +271,11 @@ def build_dataset(
         weight=outcomes.weight[order],
         uniform=outcomes.uniform[order],
     )
+
+
+def with_figures(rows: AccountRows, headroom: Floats, maintenance_margin: Floats) -> AccountRows:
+    """Account rows at the figures of their paths, which the labels rest on."""
+    return replace(rows, headroom=headroom, maintenance_margin=maintenance_margin)
 
 
 def _draws(
