@@ -95,6 +95,18 @@ def bounds_gate(violations: int, checked: int) -> Gate:
     )
 
 
+def event_gate(event: str) -> Gate:
+    """Decisions rest on margin calls: a model of another event never serves."""
+    return Gate(
+        "forecasts_calls",
+        "safety",
+        event == "call",
+        float(event == "call"),
+        1.0,
+        f"whether the model forecasts margin calls (it forecasts the event {event!r})",
+    )
+
+
 def ece_limit(horizon: int) -> float:
     """Largest calibration error over base rate: 0.15 up to 8 hours, 0.2 beyond, where a month of
     rows holds too few independent outcomes for less."""

@@ -199,7 +199,8 @@ class RulesConfig(Section):
 class TrainingConfig(Section):
     """Horizons in hours, the three ends of the split, and the conventions of the labels.
 
-    `ruleset` has the maintenance margin that defines a call; empty: the one of ``[rules]``.
+    `ruleset` has the levels that define an event, see `training.labels.events`; empty: the one of
+    ``[rules]``. With `funding`, perpetuals pay the rates of ``[market] funding`` along the paths.
     ``fit_end_ns``, ``calibrate_end_ns`` and ``test_end_ns`` are the ends in nanoseconds since
     1970 UTC; all three are None if the span is split 60, 20 and 20 per cent.
     """
@@ -208,8 +209,10 @@ class TrainingConfig(Section):
     fit_end: Time = ""
     calibrate_end: Time = ""
     test_end: Time = ""
+    event: Literal["warning", "call", "liquidation", "bad_debt"] = "call"
     book: Literal["static", "as_traded"] = "static"
     extremes: Literal["close", "bound", "finest"] = "close"
+    funding: Annotated[bool, Field(strict=True)] = False
     max_rows: Count = 4_000_000
     ruleset: str = ""
 

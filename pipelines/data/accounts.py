@@ -90,8 +90,10 @@ def dataset_options(config: Config, start: int | None) -> DatasetOptions:
         horizons=training.horizons,
         start=start,
         end=config.market.end_ns,
+        event=training.event,
         extremes=training.extremes,
         book=training.book,
+        funding=training.funding,
         max_rows=training.max_rows,
         seed=config.accounts.seed,
     )

@@ -48,7 +48,12 @@ def write_features(
     ruleset = read_label_rules(config, market)
     intervals = read_intervals(config, market, ruleset)
     table = stored_features(
-        source, names, label_market(config, market, intervals, ruleset), intervals, ruleset
+        source,
+        names,
+        label_market(config, market, intervals, ruleset),
+        intervals,
+        ruleset,
+        config.training.event,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, out, compression="zstd")

@@ -32,7 +32,7 @@ from models.bundle.bundle import (
 )
 from models.bundle.manifest import TrainingRecord
 from models.bundle.pointer import CHAMPION, PREVIOUS, promote, read_pointer, set_challenger
-from models.gates import PromotionVerdict, decide_promotion, parity_gate
+from models.gates import PromotionVerdict, decide_promotion, event_gate, parity_gate
 from models.mlflow.registry import find_alias, find_challenger, set_aliases
 from models.onnx.export import export
 from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_rows
@@ -143,19 +143,23 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         )
         review = examine(trained, stages)
     champion = read_pointer(root, CHAMPION)
+    serves = config.training.event == "call"  # other events are compared with no champion
+    rival = champion if serves else None
     with stages.stage("gate"):
         gates = [
             parity_gate(parity.max_difference, parity.rows, parity.limit),
-            check_bounds(config, market, in_force, bundle),
+            check_bounds(config, market, in_force, bundle)
+            if serves
+            else event_gate(config.training.event),
             *calibrated_and_better(test, forecasts, evaluation),
-            *no_worse_than_champion(root, champion, sha, test, forecasts),
+            *no_worse_than_champion(root, rival, sha, test, forecasts),
             *stress_and_segments(evaluation),
         ]
         decision = decide_promotion(
             gates, has_champion=champion not in (None, sha), is_champion=champion == sha
         )
     with stages.stage("drift"):
-        comparison = compare_with_champion(config, market, in_force, data, champion, sha)
+        comparison = compare_with_champion(config, market, in_force, data, rival, sha)
     with stages.stage("register"):
         report = {
             "verdict": decision.verdict,
@@ -218,6 +222,7 @@ def _training_record(
     trained = data.time[fit | (block == Block.CALIBRATE)]
     return {
         "config_sha256": config.sha256(),
+        "event": config.training.event,
         "span_ns": [int(trained[0]), int(trained[-1])],
         "ends_ns": list(ends),
         "rows": {

@@ -1,7 +1,8 @@
 """What happens to each account after each decision time: the first breach of its margin.
 
-Labels rest on the headroom that the margin engine gives on the marks that followed. A breach is
-equity under maintenance margin at a step of the path in ``(t, t + h]``. Three kinds of path
+Labels rest on the headroom that the margin engine gives on the marks that followed: equity less
+the level of the event (`training.labels.events`), the maintenance margin of a call. A breach is
+equity under that level at a step of the path in ``(t, t + h]``. Three kinds of path
 (``extremes``): ``close`` sees the marks at bar closes, ``finest`` those at the closes of the finest
 bars, ``bound`` the worst price of each leg within each bar, all at once - an upper bound.
 """
@@ -48,6 +49,8 @@ class LabelRules:
         Longest horizon in rows.
     extremes:
         See the top of this file.
+    level:
+        Of the event, as a share of the maintenance margin.
     book:
         ``static``: each book is followed as it stands; ``as_traded``: through what replaces it.
     draws, seed:
@@ -59,6 +62,7 @@ class LabelRules:
     last_row: int
     longest_step: int
     extremes: Extremes = "close"
+    level: float = 1.0
     book: Holding = "static"
     draws: Draws | None = None
     seed: int = 0
@@ -72,7 +76,9 @@ class Outcomes:
     ----------
     interval, row:
         Which book, at which decision row; shape (N,).
-    headroom, maintenance_margin:
+    headroom:
+        Equity less the level of the event at the decision time, settlement currency.
+    maintenance_margin:
         At the decision time, settlement currency.
     breach_step:
         Decision rows until the first breach, 1 for one within the next bar; `NEVER` if none.
@@ -193,6 +199,7 @@ def breach_labels(
         found = paths.equity_paths(
             RowSpans(spans.index[books], spans.first_row[books], spans.last_row[books], rows),
             rules.extremes,
+            rules.level,
         )
         problems.update(found.problems)
         figures = _Paths(

@@ -26,6 +26,8 @@ from training.fitting.oracle import (
 from training.labels.account_panel import value_rows
 from training.labels.book_intervals import BookIntervals
 from training.labels.breach_labels import Holding, LabelRules, Outcomes, breach_labels
+from training.labels.events import Event, event_level
+from training.labels.funding_path import FundedPaths, paid_funding
 from training.labels.market_path import LabelMarket
 from training.labels.sampling import Draws
 from training.labels.splits import Block
@@ -62,9 +64,10 @@ class Dataset:
     horizons:
         In hours, length H.
     columns:
-        Each of shape (N,). What the features and baselines were computed from: ``headroom`` and
-        ``maintenance_margin`` in the settlement currency, ``prior_volatility`` as in
-        `features.account.aggregates`. What the baselines need: ``margin_ratio``,
+        Each of shape (N,). What the features and baselines were computed from: ``headroom`` (over
+        the level of the event) and ``maintenance_margin`` in the settlement currency,
+        ``prior_volatility`` as in `features.account.aggregates`. What the baselines need:
+        ``margin_ratio``,
         ``lagged_breach_rate``, ``first_passage_<h>`` and, where it can be computed,
         ``oracle_first_passage_<h>``.
     dropped:
@@ -152,8 +155,12 @@ class DatasetOptions:
         Rising, in hours.
     start, end:
         Bounds of the decision times in nanoseconds, both inclusive; None for all there is.
+    event:
+        What an account is labelled for, see `training.labels.events`.
     extremes, book:
         Conventions, see `training.labels.breach_labels`.
+    funding:
+        Whether perpetuals pay funding along the paths, see `training.labels.funding_path`.
     samples:
         Which draws are made, see `training.labels.sampling`: ``uniform``, to evaluate on;
         ``training``, both before `test_start` and the uniform one from there on; ``both``, both
@@ -168,8 +175,10 @@ class DatasetOptions:
     horizons: tuple[int, ...]
     start: int | None = None
     end: int | None = None
+    event: Event = "call"
     extremes: Extremes = "close"
     book: Holding = "static"
+    funding: bool = False
     samples: Samples = "uniform"
     test_start: int | None = None
     max_rows: int = 4_000_000
@@ -195,9 +204,9 @@ def build_dataset(
     Raises
     ------
     DataError
-        No account-time is left.
+        No account-time is left, or funding is asked for and the market has no rates.
     RuleSetError
-        The engine cannot follow the extremes asked for.
+        The engine cannot follow the extremes asked for, or the rule set has no such event.
     """
     history, horizons = market.history, options.horizons
     closes = history.bars.closes
@@ -207,7 +216,10 @@ def build_dataset(
     if options.end is not None:
         last = int(np.searchsorted(closes, options.end, side="right"))
     per_hour = history.bars.interval.per_hour
+    level = event_level(options.event, ruleset)
     paths = book_paths(intervals.book, market, ruleset)
+    if options.funding:
+        paths = FundedPaths(paths, intervals, paid_funding(history))
     outcomes = breach_labels(
         intervals,
         paths,
@@ -217,6 +229,7 @@ def build_dataset(
             last_row=last,
             longest_step=horizons[-1] * per_hour,
             extremes=options.extremes,
+            level=level,
             book=options.book,
             draws=_draws(intervals, closes, options, (first, last)),
             seed=options.seed,
@@ -237,7 +250,7 @@ def build_dataset(
         "headroom": headroom,
         "maintenance_margin": margin,
         "prior_volatility": np.empty(len(row)),
-        "margin_ratio": margin / (headroom + margin),
+        "margin_ratio": margin / (headroom + level * margin),
         "lagged_breach_rate": _lagged_breach_rate(outcomes, 24 * per_hour)[row],
     }
     for hours in horizons:
@@ -246,7 +259,7 @@ def build_dataset(
     for begin in range(0, len(row), CHUNK):
         part = slice(begin, begin + CHUNK)
         rows, _ = value_rows(paths, interval[part], row[part])
-        rows = with_figures(rows, headroom[part], margin[part])
+        rows = at_level(rows, headroom[part], level * margin[part])
         aggregates = compute_aggregates(rows, market.features)
         columns["prior_volatility"][part] = aggregates[:, PRIOR_VOLATILITY]
         features[part] = compute_features(aggregates)
@@ -273,9 +286,10 @@ def build_dataset(
     )
 
 
-def with_figures(rows: AccountRows, headroom: Floats, maintenance_margin: Floats) -> AccountRows:
-    """Account rows at the figures of their paths, which the labels rest on."""
-    return replace(rows, headroom=headroom, maintenance_margin=maintenance_margin)
+def at_level(rows: AccountRows, headroom: Floats, required: Floats) -> AccountRows:
+    """Account rows at the figures of their paths, which the labels rest on: headroom over the
+    level of the event, and what that level requires."""
+    return replace(rows, headroom=headroom, maintenance_margin=required)
 
 
 def _draws(

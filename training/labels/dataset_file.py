@@ -1,11 +1,11 @@
 """The data set on disk: what cannot be computed again, and the way back to every feature.
 
-One row an account-time: its time ``ts`` and ``account_id``, headroom and requirement, the
-volatility of the structural prior, the trailing breach rate, the oracle's probabilities, labels,
-weight and draw. Features are not stored: they follow from these figures, the bars and the books,
-to the last bit (`stored_features`). So do the other inputs of the baselines: ``margin_ratio`` is
-requirement over their sum, ``first_passage_<h>`` is ``erfc(d / sqrt 2)``, d = headroom over
-``prior_volatility * sqrt h``.
+One row an account-time: its time ``ts`` and ``account_id``, headroom (over the level of the event
+that was labelled), maintenance margin, the volatility of the structural prior, the trailing breach
+rate, the oracle's probabilities, labels, weight and draw. Features are not stored: they follow from
+these figures, the bars and the books, to the last bit (`stored_features`). So do the other inputs
+of the baselines: ``margin_ratio`` is maintenance margin over equity, ``first_passage_<h>`` is
+``erfc(d / sqrt 2)``, d = headroom over ``prior_volatility * sqrt h``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from market.core.arrays import Ints
 from market.core.errors import DataError
 from training.labels.account_panel import value_rows
 from training.labels.book_intervals import BookIntervals
-from training.labels.dataset import CHUNK, Dataset, with_figures
+from training.labels.dataset import CHUNK, Dataset, at_level
+from training.labels.events import Event, event_level
 from training.labels.market_path import LabelMarket
 
 _DERIVED = ("margin_ratio", "first_passage_")
@@ -80,6 +81,7 @@ def stored_features(
     market: LabelMarket,
     intervals: BookIntervals,
     ruleset: RuleSet,
+    event: Event = "call",
 ) -> pa.Table:
     """Account features of the rows of a file, in its order: ``ts``, ``account_id``, then `names`.
 
@@ -89,7 +91,7 @@ def stored_features(
         As `write_dataset` wrote it.
     names:
         Account features, see `features.registry.ACCOUNT_FEATURES`.
-    market, intervals, ruleset:
+    market, intervals, ruleset, event:
         Those that the data set was built from.
 
     Raises
@@ -105,13 +107,14 @@ def stored_features(
             f"{path} cannot be read as a data set: {error}; give the dataset.parquet of a training"
         ) from error
     headroom, margin = (table[name].to_numpy() for name in figures)
+    level = event_level(event, ruleset)
     interval, row = _find(table, market, intervals, path)
     paths = book_paths(intervals.book, market, ruleset)
     out = np.empty((len(row), len(names)))
     for begin in range(0, len(row), CHUNK):
         part = slice(begin, begin + CHUNK)
         rows, _ = value_rows(paths, interval[part], row[part])
-        rows = with_figures(rows, headroom[part], margin[part])
+        rows = at_level(rows, headroom[part], level * margin[part])
         out[part] = compute_features(compute_aggregates(rows, market.features), names)
     columns = dict(zip(names, out.T, strict=True))
     return pa.table({"ts": table["ts"], "account_id": table["account_id"], **columns})

@@ -99,18 +99,23 @@ class Exposures(NamedTuple):
     def of(cls, intervals: BookIntervals, mark: Floats, features: MarketFeatures) -> Exposures:
         """The positions of books that hold no options: an option counts as its amount of coins."""
         book = intervals.book
-        counts = np.diff(book.leg_start)
-        first = np.repeat(intervals.symbol_start[:-1] - book.leg_start[:-1], counts)
-        symbol = intervals.symbol[np.arange(len(first)) + first]
         columns = [MARKET_COLUMNS.index(name) for name in PRIOR_VOLATILITIES]
         return cls(
             book.leg_start,
-            symbol,
+            positions(intervals),
             book.leg_quantity,
             mark,
             np.ascontiguousarray(features.values[:, :, columns]),
             features.correlation,
         )
+
+
+def positions(intervals: BookIntervals) -> Ints:
+    """Market column of every position of the books, collateral left out."""
+    start = intervals.book.leg_start
+    first = np.repeat(intervals.symbol_start[:-1] - start[:-1], np.diff(start))
+    symbol: Ints = intervals.symbol[np.arange(len(first)) + first]
+    return symbol
 
 
 @dataclass(slots=True)
