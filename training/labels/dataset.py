@@ -241,7 +241,9 @@ def build_dataset(
             f"{outcomes.dropped}{_most_frequent(outcomes.problems)}; widen [market] start/end or "
             "check bars and accounts"
         )
-    order = np.lexsort((intervals.account[outcomes.interval], outcomes.row))
+    # An account has one book at a time, so the order is that of one number.
+    key = outcomes.row * len(intervals.account_ids) + intervals.account[outcomes.interval]
+    order = np.argsort(key)
     interval, row = outcomes.interval[order], outcomes.row[order]
     headroom, margin = outcomes.headroom[order], outcomes.maintenance_margin[order]
     step = outcomes.breach_step[order]

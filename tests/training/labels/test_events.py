@@ -92,7 +92,7 @@ def holding(
     )
 
 
-FALLING: Floats = 100.0 - np.arange(ROWS)
+FALLING: Floats = np.array([100.0 - k for k in range(ROWS)])
 """A long of one coin with 8 of cash has equity 8 - k and a margin of about 2 at row k."""
 
 
