@@ -14,6 +14,7 @@ from models.gates import (
     calibration_gates,
     decide_promotion,
     ece_limit,
+    event_gate,
     not_worse_gate,
     parity_gate,
     stress_gate,
@@ -192,3 +193,9 @@ def test_weak_groups_are_named_and_none_at_all_pass() -> None:
 
 def test_calibration_error_has_a_limit_at_every_horizon() -> None:
     assert [ece_limit(hours) for hours in (1, 2, 8, 9, 24, 48)] == [0.15] * 3 + [0.2] * 3
+
+
+def test_only_models_of_calls_may_serve() -> None:
+    calls, debts = event_gate("call"), event_gate("bad_debt")
+    assert calls.passed
+    assert decide_promotion([debts], has_champion=False).verdict == "refused"

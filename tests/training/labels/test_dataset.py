@@ -125,6 +125,22 @@ def test_labels_never_fall_with_the_horizon(world: World) -> None:
     assert world.data.labels.any(axis=0).all()
 
 
+def test_horizons_of_any_whole_hours(world: World) -> None:
+    horizons = (2, 12, 24)
+    options = DatasetOptions(horizons, extremes="bound", max_rows=10**9, seed=3)
+    data = build_dataset(label_market(world), world.intervals, RULES, options)
+    assert data.horizons == horizons
+    np.testing.assert_array_equal(data.time, world.data.time)
+    np.testing.assert_array_equal(data.labels[:, 2], world.data.labels[:, 2])
+    assert (data.labels[:, 0] >= world.data.labels[:, 0]).all()
+    assert (data.labels[:, 1] >= world.data.labels[:, 1]).all()
+    headroom, volatility = data.columns["headroom"], data.columns["prior_volatility"]
+    for hours in horizons:
+        passage = [math.erfc(d) for d in headroom / volatility / math.sqrt(2.0 * hours)]
+        np.testing.assert_allclose(passage, data.columns[f"first_passage_{hours}"], rtol=1e-9)
+        assert f"oracle_first_passage_{hours}" in data.columns
+
+
 def test_lagged_breach_rate_counts_only_breaches_already_seen(world: World) -> None:
     assert (
         world.data.columns["lagged_breach_rate"][world.data.time == world.data.time[0]] == 0
