@@ -32,8 +32,15 @@ class Forecaster:
         Raises
         ------
         BundleError
-            The bundle reads columns that this version does not compute, or otherwise.
+            The bundle reads columns that this version does not compute, or otherwise; or it
+            forecasts another event than a call, whose headroom is not the one decided on.
         """
+        event = bundle.manifest["training"].get("event", "call")
+        if event != "call":
+            raise BundleError(
+                f"bundle {bundle.sha256} forecasts the event {event!r}, and decisions rest on "
+                'margin calls; evaluate it, or retrain with [training] event = "call"'
+            )
         differ = columns_that_differ(_digests_of(bundle))
         if differ:
             raise BundleError(

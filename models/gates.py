@@ -15,7 +15,6 @@ from typing import Any, Literal
 Kind = Literal["safety", "promotion", "report"]
 Verdict = Literal["promoted", "kept", "refused"]
 
-ECE_LIMITS: Mapping[int, float] = {1: 0.15, 8: 0.15, 24: 0.2}
 SLOPE_RANGE = (0.9, 1.1)
 TOP_DECILE_RANGE = (0.85, 1.18)
 COUNT_RANGE = (0.8, 1.25)
@@ -96,6 +95,24 @@ def bounds_gate(violations: int, checked: int) -> Gate:
     )
 
 
+def event_gate(event: str) -> Gate:
+    """Decisions rest on margin calls: a model of another event never serves."""
+    return Gate(
+        "forecasts_calls",
+        "safety",
+        event == "call",
+        float(event == "call"),
+        1.0,
+        f"whether the model forecasts margin calls (it forecasts the event {event!r})",
+    )
+
+
+def ece_limit(horizon: int) -> float:
+    """Largest calibration error over base rate: 0.15 up to 8 hours, 0.2 beyond, where a month of
+    rows holds too few independent outcomes for less."""
+    return 0.15 if horizon <= 8 else 0.2
+
+
 def calibration_gates(
     horizon: int, figures: Mapping[str, Any], ece_quantile: float | None, counts: float | None
 ) -> list[Gate]:
@@ -114,7 +131,7 @@ def calibration_gates(
         Predicted over observed breaches, pooled over all test days.
     """
     ece = figures["ece_over_base_rate"]
-    limit = ECE_LIMITS[horizon]
+    limit = ece_limit(horizon)
     below = [value for value in (ece, ece_quantile) if value is not None]
     return [
         Gate(

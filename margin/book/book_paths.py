@@ -14,7 +14,7 @@ from margin.engines.registry import engine_of
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView
 from market.accounts.book import Book
-from market.core.arrays import Ints
+from market.core.arrays import Floats, Ints
 from market.core.errors import RuleSetError
 
 
@@ -48,7 +48,7 @@ class RequirementPaths:
     market: MarketPath
     ruleset: RuleSet
 
-    def equity_paths(self, spans: RowSpans, extremes: Extremes) -> EquityPaths:
+    def equity_paths(self, spans: RowSpans, extremes: Extremes, level: float = 1.0) -> EquityPaths:
         """All books that are held at a row are margined together."""
         if extremes == "bound":
             raise RuleSetError(
@@ -64,17 +64,20 @@ class RequirementPaths:
         np.add.at(held_at, spans.first_row, 1)
         np.add.at(held_at, until, -1)
         rows = np.flatnonzero(np.cumsum(held_at[:-1])).astype(np.int64)
-        inner: list[Requirement] = []
+        inner: list[Floats] = []
         for step in self.market.steps(rows, fine=extremes == "finest"):
             span = np.flatnonzero((spans.first_row <= step.row) & (step.row < until))
             requirement = self._requirement(spans.index[span], step.view)
-            inner.append(requirement)
+            over = requirement.headroom
+            if level != 1.0:
+                over = requirement.equity - level * requirement.maintenance_margin
+            inner.append(over)
             if not step.at_close:
                 continue
             at = start[span] + step.row - spans.first_row[span]
-            headroom[at] = requirement.headroom
+            headroom[at] = over
             margin[at] = requirement.maintenance_margin
-            lowest[at] = np.min([one.headroom for one in inner], axis=0)
+            lowest[at] = np.min(inner, axis=0)
             inner.clear()
             problems.update(str(problem) for problem in requirement.problems.values())
         return EquityPaths(start, headroom, margin, lowest, problems)

@@ -82,8 +82,9 @@ class RowSpans:
 
 @dataclass(frozen=True, slots=True)
 class EquityPaths:
-    """Figures of K spans, settlement currency: of span k at row r in
-    ``start[k] + r - first_row[k]``.
+    """Figures of K spans, settlement currency, headrooms over the level asked for.
+
+    Those of span k at row r are in ``start[k] + r - first_row[k]``.
 
     Attributes
     ----------
@@ -108,8 +109,8 @@ class EquityPaths:
 class BookPaths(Protocol):
     """N books along one market path under one rule set."""
 
-    def equity_paths(self, spans: RowSpans, extremes: Extremes) -> EquityPaths:
-        """Equity less maintenance margin along spans of rows.
+    def equity_paths(self, spans: RowSpans, extremes: Extremes, level: float = 1.0) -> EquityPaths:
+        """Equity less `level` times the maintenance margin along spans of rows.
 
         Raises
         ------

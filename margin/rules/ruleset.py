@@ -36,7 +36,9 @@ from market.core.errors import DataError, RuleSetError
 
 _FOLDER = Path(__file__).parent / "presets"
 
-Horizon = Literal["1", "8", "24"]
+Horizon = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,3}$")]
+"""Whole hours, as the key of a table."""
+
 Table = TypeVar("Table", bound=Struct)
 
 

@@ -1,4 +1,4 @@
-"""Verbs: drift, schedule, lifecycle, surface, warm-up."""
+"""Verbs: drift, schedule, lifecycle, surface, features, warm-up."""
 
 from __future__ import annotations
 
@@ -123,6 +123,25 @@ def surface(
     report = fit_surfaces(source, use_marks=not prices_only)
     write_json(report, json)
     surface_tables(report)
+
+
+def features(
+    out: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
+    column: Annotated[
+        list[str] | None, typer.Option("--column", help="An account feature; default all.")
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", help="Default that of the newest training.")
+    ] = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Compute features of the rows of a training's data set, which stores none."""
+    require("training", "features")
+    from pipelines.jobs.features import write_features
+    from pipelines.reports.report import show
+
+    show("features", write_features(load_config(config), out, column or (), dataset), json)
 
 
 def warm_up(config: ConfigFile = None, json: JsonFile = None) -> None:

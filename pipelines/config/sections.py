@@ -38,6 +38,10 @@ from pipelines.config.fields import (
 from pipelines.config.serving_limits import ServingLimits
 
 HORIZONS = (1, 8, 24)
+"""Horizons of the labels where none are configured, hours."""
+
+MAX_HORIZON = 8760
+"""Longest horizon, hours: a year."""
 
 
 def _to_ns(text: str) -> int | None:
@@ -195,7 +199,8 @@ class RulesConfig(Section):
 class TrainingConfig(Section):
     """Horizons in hours, the three ends of the split, and the conventions of the labels.
 
-    `ruleset` has the maintenance margin that defines a call; empty: the one of ``[rules]``.
+    `ruleset` has the levels that define an event, see `training.labels.events`; empty: the one of
+    ``[rules]``. With `funding`, perpetuals pay the rates of ``[market] funding`` along the paths.
     ``fit_end_ns``, ``calibrate_end_ns`` and ``test_end_ns`` are the ends in nanoseconds since
     1970 UTC; all three are None if the span is split 60, 20 and 20 per cent.
     """
@@ -204,8 +209,10 @@ class TrainingConfig(Section):
     fit_end: Time = ""
     calibrate_end: Time = ""
     test_end: Time = ""
+    event: Literal["warning", "call", "liquidation", "bad_debt"] = "call"
     book: Literal["static", "as_traded"] = "static"
     extremes: Literal["close", "bound", "finest"] = "close"
+    funding: Annotated[bool, Field(strict=True)] = False
     max_rows: Count = 4_000_000
     ruleset: str = ""
 
@@ -232,8 +239,12 @@ class TrainingConfig(Section):
     @field_validator("horizons")
     @classmethod
     def _check_rising(cls, horizons: tuple[int, ...]) -> tuple[int, ...]:
-        if not horizons or horizons != tuple(hour for hour in HORIZONS if hour in horizons):
-            raise invalid(f"some of {list(HORIZONS)} in rising order, each once")
+        rising = horizons == tuple(sorted(set(horizons)))
+        if not horizons or not rising or horizons[0] < 1 or horizons[-1] > MAX_HORIZON:
+            raise invalid(
+                f"whole hours from 1 to {MAX_HORIZON} in rising order, each once, like "
+                f"{list(HORIZONS)}"
+            )
         return horizons
 
     @field_validator("test_end")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 from features.state.snapshot import MarketSnapshot
@@ -9,13 +10,17 @@ from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.accounts.account_files import read_accounts
 from market.accounts.book import Account
+from market.core.clock import HOUR
 from market.core.errors import DataError
 from monitoring.recovery.recorded_quotes import RecordedQuotes
 from pipelines.config.config import Config
 from pipelines.data.loaders import Market, sample_accounts, simulate_trajectories
 from training.labels.book_intervals import BookIntervals, from_history, from_sampled_accounts
-from training.labels.dataset import Dataset, DatasetOptions, build_dataset
+from training.labels.dataset import Dataset, DatasetOptions, Samples, build_dataset
 from training.labels.market_path import LabelMarket
+
+DATASET_FILE = "dataset.parquet"
+"""The data set of the newest training, in the folder that holds the bundles' own."""
 
 
 def read_intervals(config: Config, market: Market, ruleset: RuleSet) -> BookIntervals:
@@ -39,17 +44,32 @@ def read_dataset(
     ruleset: RuleSet,
     *,
     start: int | None = None,
+    samples: Samples = "uniform",
+    test_start: int | None = None,
 ) -> Dataset:
     """Features and labels of the configured accounts within the configured span.
 
-    `start`, nanoseconds, replaces the first decision time of the configuration.
+    `start`, nanoseconds, replaces the first decision time of the configuration; `samples` and
+    `test_start` as in `training.labels.dataset.DatasetOptions`.
     """
+    options = dataset_options(config, start=config.market.start_ns if start is None else start)
     return build_dataset(
         label_market(config, market, intervals, ruleset),
         intervals,
         ruleset,
-        dataset_options(config, start=config.market.start_ns if start is None else start),
+        replace(options, samples=samples, test_start=test_start),
     )
+
+
+def decision_span(config: Config, market: Market, intervals: BookIntervals) -> tuple[int, int]:
+    """First and last decision time, in nanoseconds, at which an account can have a label."""
+    closes = market.history.bars.closes
+    first = max(int(closes[intervals.first_row.min()]), config.market.start_ns or 0)
+    last = min(
+        int(closes[-1]) - config.training.horizons[-1] * HOUR,
+        config.market.end_ns or int(closes[-1]),
+    )
+    return first, last
 
 
 def sample_book(
@@ -70,8 +90,10 @@ def dataset_options(config: Config, start: int | None) -> DatasetOptions:
         horizons=training.horizons,
         start=start,
         end=config.market.end_ns,
+        event=training.event,
         extremes=training.extremes,
         book=training.book,
+        funding=training.funding,
         max_rows=training.max_rows,
         seed=config.accounts.seed,
     )

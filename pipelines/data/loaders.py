@@ -235,6 +235,7 @@ def describe(config: Config, market: Market) -> Mapping[str, str]:
         "labels": "computed",
         "label_rules": config.training.ruleset or config.rules.ruleset,
         "population": config.accounts.population if sampled else "none",
+        "event": config.training.event,
         "extremes": config.training.extremes,
         "book": config.training.book,
     }

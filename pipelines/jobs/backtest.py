@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from market.core.clock import HOUR
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import label_market, read_intervals
+from pipelines.data.accounts import decision_span, label_market, read_intervals
 from pipelines.data.loaders import describe, describe_rules, read_label_rules, read_market
 from pipelines.jobs.retrain import split_ends
 from training.backtest.backtest import BacktestSettings, backtest
@@ -30,10 +29,7 @@ def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
             ruleset = read_label_rules(config, market)
             intervals = read_intervals(config, market, ruleset)
         with stages.stage("backtest"):
-            closes = market.history.bars.closes
-            first = max(int(closes[intervals.first_row.min()]), config.market.start_ns or 0)
-            last = min(int(closes[-1]), config.market.end_ns or int(closes[-1]))
-            ends = split_ends(config, first, last - config.training.horizons[-1] * HOUR)
+            ends = split_ends(config, *decision_span(config, market, intervals))
             report = backtest(
                 label_market(config, market, intervals, ruleset),
                 intervals,

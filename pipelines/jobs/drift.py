@@ -58,7 +58,7 @@ def measure_drift(config: Config, bundle: Bundle, data: Dataset) -> dict[str, An
         )
     training_end = int(bundle.manifest["training"]["ends_ns"][1])
     since = max(training_end, int(data.time[-1]) - settings.recent_days * DAY + 1)
-    newest = np.flatnonzero(data.time >= since)
+    newest = np.flatnonzero(data.uniform & (data.time >= since))
     if not len(newest):
         return _unavailable(bundle, "no account-time is later than the training rows of the bundle")
     report = drift_report(

@@ -31,11 +31,13 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        No account-time is left, for example because all data are older than the training's end.
+        The bundle forecasts another event than the configured one, or no account-time is left,
+        for example because all data are older than the training's end.
     """
     with Stages(4) as stages:
         with stages.stage("bundle"):
             bundle = load_bundle(path)
+            _check_event(bundle, config)
         with stages.stage("features"):
             market = read_market(config)
             ruleset = read_label_rules(config, market)
@@ -58,6 +60,15 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
         "warnings": _overlap_warnings(report, bundle.manifest["training"]),
         "bars": market.history.report.to_dict(),
     }
+
+
+def _check_event(bundle: Bundle, config: Config) -> None:
+    event = bundle.manifest["training"].get("event", "call")
+    if event != config.training.event:
+        raise DataError(
+            f"bundle {bundle.sha256} forecasts the event {event!r} and [training] event is "
+            f"{config.training.event!r}; set it to that of the bundle"
+        )
 
 
 def training_end(training: Mapping[str, Any]) -> int:

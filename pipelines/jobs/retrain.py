@@ -32,14 +32,14 @@ from models.bundle.bundle import (
 )
 from models.bundle.manifest import TrainingRecord
 from models.bundle.pointer import CHAMPION, PREVIOUS, promote, read_pointer, set_challenger
-from models.gates import PromotionVerdict, decide_promotion, parity_gate
+from models.gates import PromotionVerdict, decide_promotion, event_gate, parity_gate
 from models.mlflow.registry import find_alias, find_challenger, set_aliases
 from models.onnx.export import export
 from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_rows
 from models.onnx.scorer import Scorer
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import read_dataset, read_intervals
+from pipelines.data.accounts import DATASET_FILE, decision_span, read_dataset, read_intervals
 from pipelines.data.loaders import (
     Market,
     describe,
@@ -65,6 +65,7 @@ from training.evaluation.evaluate import evaluate, forecast
 from training.fitting.candidate import Candidate, fit_candidate
 from training.fitting.fit import PARAMETERS, Ensemble
 from training.labels.dataset import Dataset
+from training.labels.dataset_file import write_dataset
 from training.labels.splits import Block, default_boundaries, purged_split
 
 _PARITY_ROWS = 20_000
@@ -103,11 +104,14 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
     with stages.stage("labels"):
         intervals = read_intervals(config, market, ruleset)
-        data = read_dataset(config, market, intervals, ruleset)
+        ends = split_ends(config, *decision_span(config, market, intervals))
+        data = read_dataset(
+            config, market, intervals, ruleset, samples="training", test_start=ends[1]
+        )
         data_sha = data.sha256()
-        data.write(config.serving.bundles.parent / "dataset.parquet")
-    ends = split_ends(config, int(data.time[0]), int(data.time[-1]))
-    block = purged_split(data.time, data.horizons[-1], *ends)
+        write_dataset(data, config.serving.bundles.parent / DATASET_FILE)
+    span = purged_split(data.time, data.horizons[-1], *ends)
+    block = data.learning_block(span)
     _check_blocks(block, config)
     with stages.stage("fit"):
         fitted = fit_candidate(data, block)
@@ -129,7 +133,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         )
     with stages.stage("bundle"):
         metrics = {hours: figures["models"] for hours, figures in evaluation["horizons"].items()}
-        reference = make_reference(bundle.scorer, fitted.schema, data, block)
+        reference = make_reference(bundle.scorer, fitted.schema, data, span)
         fitted.plain[REFERENCE_FILE] = reference.to_bytes()
         sha = _write(root, fitted, onnx, training, data_sha, ruleset, metrics)
         bundle = load_bundle(root / sha)
@@ -139,19 +143,23 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         )
         review = examine(trained, stages)
     champion = read_pointer(root, CHAMPION)
+    serves = config.training.event == "call"  # other events are compared with no champion
+    rival = champion if serves else None
     with stages.stage("gate"):
         gates = [
             parity_gate(parity.max_difference, parity.rows, parity.limit),
-            check_bounds(config, market, in_force, bundle),
+            check_bounds(config, market, in_force, bundle)
+            if serves
+            else event_gate(config.training.event),
             *calibrated_and_better(test, forecasts, evaluation),
-            *no_worse_than_champion(root, champion, sha, test, forecasts),
+            *no_worse_than_champion(root, rival, sha, test, forecasts),
             *stress_and_segments(evaluation),
         ]
         decision = decide_promotion(
             gates, has_champion=champion not in (None, sha), is_champion=champion == sha
         )
     with stages.stage("drift"):
-        comparison = compare_with_champion(config, market, in_force, data, champion, sha)
+        comparison = compare_with_champion(config, market, in_force, data, rival, sha)
     with stages.stage("register"):
         report = {
             "verdict": decision.verdict,
@@ -214,6 +222,7 @@ def _training_record(
     trained = data.time[fit | (block == Block.CALIBRATE)]
     return {
         "config_sha256": config.sha256(),
+        "event": config.training.event,
         "span_ns": [int(trained[0]), int(trained[-1])],
         "ends_ns": list(ends),
         "rows": {
@@ -221,7 +230,13 @@ def _training_record(
             for part in (Block.FIT, Block.CALIBRATE, Block.TEST)
         },
         "base_rates": {
-            str(hours): float(data.labels[fit, h].mean()) for h, hours in enumerate(data.horizons)
+            str(hours): data.base_rate(np.flatnonzero(fit), hours) for hours in data.horizons
+        },
+        "sample": {
+            "considered": data.considered,
+            "kept": len(data),
+            "weighted": int((data.weight > 0.0).sum()),
+            "uniform": int(data.uniform.sum()),
         },
         "parameters": dict(PARAMETERS),
         "calibration": {str(hours): asdict(line) for hours, line in fitted.lines.items()},

@@ -2,7 +2,8 @@
 
 Reads the data set that ``margincast retrain --config configs/binance-hourly.toml`` leaves in
 ``var/real``. At each quarter's start the prior is calibrated on what was known at that time, and
-evaluated on the 91 days that follow. The test block of the main job is never read.
+evaluated on the 91 days that follow, on the rows of the uniform draw. The test block of the main
+job is never read.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from features.account.aggregates import FIRST_VOLATILITY, HEADROOM, PRIOR_VOLATILITY
+from features.account.frame import compute_features
+from features.registry import prior_column
 from training.evaluation.bootstrap import utc_day
 from training.evaluation.metrics import clip_probability, log_loss_rows
 from training.fitting.calibration import fit_platt, platt_probability
@@ -38,9 +42,13 @@ def main() -> None:
     drifts: list[list[str]] = []
     comparison: list[str] = []
     for hours in (1, 8, 24):
-        table = pq.read_table(path, columns=["ts", f"prior_logit_{hours}h", f"label_{hours}h"])
+        columns = ["ts", "headroom", "prior_volatility", f"label_{hours}h"]
+        table = pq.read_table(path, columns=columns, filters=[("uniform", "==", True)])
         day = utc_day(table["ts"].cast("int64").to_numpy())
-        raw, y = table[1].to_numpy(), table[2].to_numpy().astype(np.float64)
+        raw = prior_logits(
+            table["headroom"].to_numpy(), table["prior_volatility"].to_numpy(), hours
+        )
+        y = table[f"label_{hours}h"].to_numpy().astype(np.float64)
         slopes.append([f"{slope:.2f}" for slope in quarter_slopes(raw, y, day)])
         scores, quarter_drifts = compare(raw, y, day)
         drifts.append([f"{drift:.3g}" for drift in quarter_drifts])
@@ -53,6 +61,13 @@ def main() -> None:
     print("| horizon | line from | log loss | abs log of predicted over observed |")
     print("|---|---|---|---|")
     print("\n".join(comparison))
+
+
+def prior_logits(headroom: Floats, volatility: Floats, hours: int) -> Floats:
+    """The structural prior of each row, from the figures that the data set stores."""
+    aggregates = np.zeros((len(headroom), FIRST_VOLATILITY))
+    aggregates[:, HEADROOM], aggregates[:, PRIOR_VOLATILITY] = headroom, volatility
+    return compute_features(aggregates, (prior_column(hours),))[:, 0]
 
 
 def quarter_slopes(raw: Floats, y: Floats, day: Ints) -> list[float]:

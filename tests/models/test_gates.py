@@ -7,13 +7,14 @@ import pytest
 
 from models.gates import (
     COUNT_RANGE,
-    ECE_LIMITS,
     SLOPE_RANGE,
     TOP_DECILE_RANGE,
     Gate,
     bounds_gate,
     calibration_gates,
     decide_promotion,
+    ece_limit,
+    event_gate,
     not_worse_gate,
     parity_gate,
     stress_gate,
@@ -121,14 +122,14 @@ def test_ranges_are_inclusive(end: int) -> None:
     at = figures(
         calibration_slope=SLOPE_RANGE[end],
         top_decile_ratio=TOP_DECILE_RANGE[end],
-        ece_over_base_rate=ECE_LIMITS[8],
+        ece_over_base_rate=ece_limit(8),
     )
     assert failed(at, None, COUNT_RANGE[end]) == []
     step = (-1e-9, 1e-9)[end]
     beyond = figures(
         calibration_slope=SLOPE_RANGE[end] + step,
         top_decile_ratio=TOP_DECILE_RANGE[end] + step,
-        ece_over_base_rate=ECE_LIMITS[8] + 1e-9,
+        ece_over_base_rate=ece_limit(8) + 1e-9,
     )
     assert failed(beyond, None, COUNT_RANGE[end] + step) == [
         "calibration_error_8h",
@@ -188,3 +189,13 @@ def test_weak_groups_are_named_and_none_at_all_pass() -> None:
     assert weak_groups_gate({"fine": 0.0501}, 200, "promotion").passed
     empty = weak_groups_gate({}, 200, "promotion")
     assert (empty.passed, empty.value) == (True, None)
+
+
+def test_calibration_error_has_a_limit_at_every_horizon() -> None:
+    assert [ece_limit(hours) for hours in (1, 2, 8, 9, 24, 48)] == [0.15] * 3 + [0.2] * 3
+
+
+def test_only_models_of_calls_may_serve() -> None:
+    calls, debts = event_gate("call"), event_gate("bad_debt")
+    assert calls.passed
+    assert decide_promotion([debts], has_champion=False).verdict == "refused"

@@ -40,6 +40,7 @@ from training.labels.splits import Block
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.intp]
 
 REFERENCE_FILE = "reference.json"
 MAX_ROWS = 200_000
@@ -144,17 +145,21 @@ def make_reference(
     scorer, schema:
         The model.
     data, block:
-        The data set and each row's part in training.
+        The data set and the block of each row in the split. The rows of the uniform draw count:
+        later account-times are compared with them, which are drawn uniformly too.
     """
-    training = data.take(np.flatnonzero((block == Block.FIT) | (block == Block.CALIBRATE)))
-    calibrate = data.take(np.flatnonzero(block == Block.CALIBRATE))
-    chosen = training.take(_sample_rows(training))
-    X = _model_rows(schema, chosen)
+    fit, calibration = (data.uniform & (block == each) for each in (Block.FIT, Block.CALIBRATE))
+    training, calibrate = np.flatnonzero(fit | calibration), np.flatnonzero(calibration)
+    chosen = _sample_rows(data, training)
+    X = _model_rows(schema, data, chosen)
     outcomes = outcome_sums(
-        calibrate.labels, scorer.probability(_model_rows(schema, calibrate)), calibrate.time
+        data.labels[calibrate],
+        scorer.probability(_model_rows(schema, data, calibrate)),
+        data.time[calibrate],
     )
-    reference = reference_of_rows(schema, X, scorer.probability(X), chosen.time, outcomes)
-    return replace(reference, profile=replace(reference.profile, **_span_and_rows(training)))
+    reference = reference_of_rows(schema, X, scorer.probability(X), data.time[chosen], outcomes)
+    profile = replace(reference.profile, **_span_and_rows(data.time[training]))
+    return replace(reference, profile=profile)
 
 
 def reference_of_rows(
@@ -236,27 +241,29 @@ def current_profile(bundle: Bundle, reference: Reference, data: Dataset) -> Prof
     if not len(data):
         raise ModelError("there is no account-time to compare with training; give a later span")
     scorer, schema = bundle.scorer, bundle.schema
-    chosen = data.take(_sample_rows(data))
-    X = _model_rows(schema, chosen)
-    p_all = scorer.probability(_model_rows(schema, data))
+    everything = np.arange(len(data))
+    chosen = _sample_rows(data, everything)
+    X = _model_rows(schema, data, chosen)
+    p_all = scorer.probability(_model_rows(schema, data, everything))
     outcomes = outcome_sums(data.labels, p_all, data.time, reference.days)
     profile = profile_of_rows(
-        reference.edges, reference.days, X, scorer.probability(X), chosen.time, outcomes
+        reference.edges, reference.days, X, scorer.probability(X), data.time[chosen], outcomes
     )
-    return replace(profile, **_span_and_rows(data))
+    return replace(profile, **_span_and_rows(data.time))
 
 
-def _span_and_rows(data: Dataset) -> dict[str, Any]:
+def _span_and_rows(time: Ints) -> dict[str, Any]:
     """Span and number of all rows, of which only a sample is binned."""
-    return {"span": (int(data.time.min()), int(data.time.max())), "rows": len(data)}
+    return {"span": (int(time.min()), int(time.max())), "rows": len(time)}
 
 
 def _names(schema: ModelSchema) -> tuple[str, ...]:
     return (*schema.features, *(f"score_{hours}h" for hours in schema.horizons))
 
 
-def _model_rows(schema: ModelSchema, data: Dataset) -> Floats:
-    return np.ascontiguousarray(data.features[:, model_columns(schema)])
+def _model_rows(schema: ModelSchema, data: Dataset, rows: Rows) -> Floats:
+    chosen: Floats = data.features[np.ix_(rows, model_columns(schema))]
+    return chosen
 
 
 def _columns(X: Floats, probability: Floats) -> list[Floats]:
@@ -270,13 +277,13 @@ def _expected(probability: Floats, time: Ints, days: int) -> Floats:
     return np.stack([np.bincount(code, weights=p, minlength=len(block)) for p in probability.T], 1)
 
 
-def _sample_rows(data: Dataset) -> Ints:
-    """At most `MAX_ROWS` rows by a hash of account and time, in rising order."""
-    if len(data) <= MAX_ROWS:
-        return np.arange(len(data), dtype=np.int64)
-    keys = account_keys(data.account_ids)[data.account]
-    mixed = keys ^ (data.time.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    return np.sort(hashed_order(mixed, _SEED)[:MAX_ROWS])
+def _sample_rows(data: Dataset, rows: Rows) -> Rows:
+    """At most `MAX_ROWS` of some rows by a hash of account and time, in rising order."""
+    if len(rows) <= MAX_ROWS:
+        return rows
+    keys = account_keys(data.account_ids)[data.account[rows]]
+    mixed = keys ^ (data.time[rows].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    return rows[np.sort(hashed_order(mixed, _SEED)[:MAX_ROWS])]
 
 
 def _from_file(file: _File, schema: ModelSchema) -> Reference:

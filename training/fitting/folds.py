@@ -109,9 +109,10 @@ def evaluate_fold(
         ``evaluate --json``); where the fold is too small to train on, ``not_evaluated`` with the
         reason takes the place of the evaluation.
     """
-    chosen = _sample_rows(fold.block)
+    learning = data.learning_block(fold.block)
+    chosen = _sample_rows(learning)
     part = data.take(chosen)
-    block = fold.block[chosen]
+    block = learning[chosen]
     report: dict[str, Any] = {
         "name": fold.name,
         "kind": fold.kind,
@@ -133,7 +134,7 @@ def evaluate_fold(
     training = {
         "span_ns": [int(training_time[0]), int(training_time[-1])],
         "base_rates": {
-            str(hours): float(part.labels[fit, h].mean()) for h, hours in enumerate(data.horizons)
+            str(hours): part.base_rate(np.flatnonzero(fit), hours) for hours in data.horizons
         },
     }
     try:

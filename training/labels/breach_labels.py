@@ -1,7 +1,8 @@
 """What happens to each account after each decision time: the first breach of its margin.
 
-Labels rest on the headroom that the margin engine gives on the marks that followed. A breach is
-equity under maintenance margin at a step of the path in ``(t, t + h]``. Three kinds of path
+Labels rest on the headroom that the margin engine gives on the marks that followed: equity less
+the level of the event (`training.labels.events`), the maintenance margin of a call. A breach is
+equity under that level at a step of the path in ``(t, t + h]``. Three kinds of path
 (``extremes``): ``close`` sees the marks at bar closes, ``finest`` those at the closes of the finest
 bars, ``bound`` the worst price of each leg within each bar, all at once - an upper bound.
 """
@@ -20,9 +21,11 @@ from numba import njit
 from margin.engines.equity_paths import BookPaths, Extremes, RowSpans
 from training.labels.book_intervals import BookIntervals
 from training.labels.market_path import LabelMarket
+from training.labels.sampling import Draws, Exposures, Reservoir
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 Holding = Literal["static", "as_traded"]
 
 NEVER = 2**63 - 1
@@ -46,18 +49,22 @@ class LabelRules:
         Longest horizon in rows.
     extremes:
         See the top of this file.
+    level:
+        Of the event, as a share of the maintenance margin.
     book:
         ``static``: each book is followed as it stands; ``as_traded``: through what replaces it.
-    keep_share, seed:
-        Share of account-times to keep, chosen by a hash of account and time, never by outcome.
+    draws, seed:
+        Which account-times are kept, by a seeded hash of account and time, never by outcome; see
+        `training.labels.sampling`. None: all.
     """
 
     first_row: int
     last_row: int
     longest_step: int
     extremes: Extremes = "close"
+    level: float = 1.0
     book: Holding = "static"
-    keep_share: float = 1.0
+    draws: Draws | None = None
     seed: int = 0
 
 
@@ -69,10 +76,14 @@ class Outcomes:
     ----------
     interval, row:
         Which book, at which decision row; shape (N,).
-    headroom, maintenance_margin:
+    headroom:
+        Equity less the level of the event at the decision time, settlement currency.
+    maintenance_margin:
         At the decision time, settlement currency.
     breach_step:
         Decision rows until the first breach, 1 for one within the next bar; `NEVER` if none.
+    weight, uniform:
+        See `training.labels.dataset.Dataset`, shape (N,).
     dropped:
         Account-times left out, by reason; ``not_valued`` only where the engine could not value
         some account-times although all marks were known.
@@ -90,6 +101,8 @@ class Outcomes:
     headroom: Floats
     maintenance_margin: Floats
     breach_step: Ints
+    weight: Floats
+    uniform: Bools
     dropped: dict[str, int]
     considered: int
     calls: Floats
@@ -127,8 +140,6 @@ class _Choice(NamedTuple):
     first_row: int
     last_row: int
     longest_step: int
-    threshold: Any
-    as_traded: bool
 
 
 class _Tally(NamedTuple):
@@ -165,6 +176,10 @@ def breach_labels(
     # replaced or the account is closed.
     path_end = intervals.last_row if as_traded else until
     keys = intervals.account_key ^ np.uint64((rules.seed * 0x9E3779B97F4A7C15) % 2**64)
+    reservoir = Reservoir(
+        rules.draws or Draws.uniform(rows, 1.0),
+        Exposures.of(intervals, history.mark, market.features),
+    )
     columns = _Intervals(
         keys[intervals.account],
         intervals.first_row,
@@ -175,31 +190,26 @@ def breach_labels(
         intervals.symbol,
     )
     grid = _Market(history.bars.closes, market.usable(), ~np.isnan(history.mark))
-    choice = _Choice(
-        rules.first_row,
-        rules.last_row,
-        rules.longest_step,
-        np.uint64(min(int(rules.keep_share * 2.0**64), 2**64 - 1)),
-        as_traded,
-    )
+    choice = _Choice(rules.first_row, rules.last_row, rules.longest_step)
     tally = _Tally(np.zeros(1 + len(_COUNTS), np.int64), np.zeros(rows), np.zeros(rows))
     spans = RowSpans(np.arange(len(intervals)), intervals.first_row, path_end, rows)
-    chosen: list[tuple[npt.NDArray[Any], ...]] = []
     problems: Counter[str] = Counter()
     for part in _chunks(groups, spans.lengths):
         books = slice(part[0], part[-1])
         found = paths.equity_paths(
             RowSpans(spans.index[books], spans.first_row[books], spans.last_row[books], rows),
             rules.extremes,
+            rules.level,
         )
         problems.update(found.problems)
         figures = _Paths(
             found.start, found.headroom, found.maintenance_margin, found.lowest_headroom
         )
-        chosen.append(_label(part, columns, figures, grid, choice, tally))
-    interval, row, headroom, margin, step = (
-        np.concatenate(column) for column in zip(*chosen, strict=True)
-    )
+        number, *found_columns = _label(
+            part, columns, figures, grid, choice, reservoir.thresholds(), tally
+        )
+        reservoir.offer(number, tuple(found_columns))
+    (interval, row, headroom, margin, step), weight, uniform = reservoir.close()
     counts = dict(zip(_COUNTS, tally.counts[1:].tolist(), strict=True))
     if not counts["not_valued"]:
         del counts["not_valued"]
@@ -210,6 +220,8 @@ def breach_labels(
         headroom,
         margin,
         step,
+        weight,
+        uniform,
         counts,
         considered,
         tally.calls,
@@ -246,13 +258,15 @@ def _mix(x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _label(groups, intervals, paths, market, choice, tally):  # type: ignore[no-untyped-def]
-    """Chosen account-times of some groups: interval, row, headroom, margin and breach step."""
+def _label(groups, intervals, paths, market, choice, threshold, tally):  # type: ignore[no-untyped-def]
+    """Account-times of some groups whose number is below their row's threshold: that number,
+    interval, row, headroom, margin and breach step."""
     rows, longest = len(market.times), choice.longest_step
     first, last = intervals.first_row, intervals.last_row
     leg_start, leg_symbol = intervals.symbol_start, intervals.symbol
     counts = tally.counts
     size = 1024
+    out_number = np.empty(size)
     out_interval = np.empty(size, np.int64)
     out_row = np.empty(size, np.int64)
     out_headroom = np.empty(size)
@@ -329,19 +343,23 @@ def _label(groups, intervals, paths, market, choice, tally):  # type: ignore[no-
             key = _mix(
                 intervals.key[n] + np.uint64(market.times[k]) * np.uint64(0x9E3779B97F4A7C15)
             )
-            if key > choice.threshold:
+            number = float(key >> np.uint64(11)) * 2.0**-53
+            if not number < threshold[k]:
                 continue
             if used == size:
                 size *= 2
+                out_number = _grow(out_number, size)
                 out_interval = _grow(out_interval, size)
                 out_row = _grow(out_row, size)
                 out_headroom = _grow(out_headroom, size)
                 out_margin = _grow(out_margin, size)
                 out_step = _grow(out_step, size)
             out_interval[used], out_row[used], out_step[used] = n, k, step
+            out_number[used] = number
             out_headroom[used], out_margin[used] = headroom[k], margin[k]
             used += 1
     return (
+        out_number[:used],
         out_interval[:used],
         out_row[:used],
         out_headroom[:used],

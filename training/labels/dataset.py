@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from features.account.frame import compute_aggregates, compute_features
+from features.account.aggregates import PRIOR_VOLATILITY
+from features.account.frame import AccountRows, compute_aggregates, compute_features
 from features.registry import ACCOUNT_COLUMNS
 from margin.book.book_paths import book_paths
 from margin.engines.equity_paths import Extremes
@@ -26,12 +26,23 @@ from training.fitting.oracle import (
 from training.labels.account_panel import value_rows
 from training.labels.book_intervals import BookIntervals
 from training.labels.breach_labels import Holding, LabelRules, Outcomes, breach_labels
+from training.labels.events import Event, event_level
+from training.labels.funding_path import FundedPaths, paid_funding
 from training.labels.market_path import LabelMarket
+from training.labels.sampling import Draws
+from training.labels.splits import Block
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_CHUNK = 200_000
+Samples = Literal["uniform", "training", "both"]
+
+CHUNK = 200_000
+"""Account-times at once wherever each takes more memory than its figures."""
+
+_UNIFORM_PART = 0.5
+"""Size of the uniform draw where it is made beside the other one, as a part of what a uniform draw
+of `max_rows` would be. Nearly all of it belongs to the other draw too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +64,12 @@ class Dataset:
     horizons:
         In hours, length H.
     columns:
-        What the baselines need, each of shape (N,): ``margin_ratio``, ``lagged_breach_rate``,
-        ``first_passage_<h>`` and, where it can be computed, ``oracle_first_passage_<h>``.
+        Each of shape (N,). What the features and baselines were computed from: ``headroom`` (over
+        the level of the event) and ``maintenance_margin`` in the settlement currency,
+        ``prior_volatility`` as in `features.account.aggregates`. What the baselines need:
+        ``margin_ratio``,
+        ``lagged_breach_rate``, ``first_passage_<h>`` and, where it can be computed,
+        ``oracle_first_passage_<h>``.
     dropped:
         Account-times left out, by reason; see `training.labels.breach_labels`.
     considered:
@@ -98,50 +113,36 @@ class Dataset:
             uniform=self.uniform[rows],
         )
 
+    def learning_block(self, block: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """The blocks of a split without the rows that have no part in them.
+
+        Fit and calibrate rows without a weight and test rows outside the uniform draw become
+        `training.labels.splits.Block.PURGED`; shape (N,).
+        """
+        has_part = np.where(block == Block.TEST, self.uniform, self.weight > 0.0)
+        return np.where(has_part, block, np.int8(Block.PURGED))
+
+    def base_rate(self, rows: Ints | npt.NDArray[np.intp], hours: int) -> float:
+        """Weighted share of breaches among training rows within a horizon."""
+        y = self.labels[rows, self.horizons.index(hours)]
+        return float(np.average(y, weights=self.weight[rows]))
+
     def sha256(self) -> str:
         """SHA-256 over the content in its sorted order."""
         digest = hashlib.sha256()
         digest.update(np.ascontiguousarray(self.time).data)
         names = np.array([name.encode() for name in self.account_ids], dtype=np.bytes_)
-        for start in range(0, len(self), _CHUNK):
-            rows = slice(start, start + _CHUNK)
+        for start in range(0, len(self), CHUNK):
+            rows = slice(start, start + CHUNK)
             digest.update(np.ascontiguousarray(names[self.account[rows]]).data)
             digest.update(np.ascontiguousarray(self.features[rows]).data)
             digest.update(np.ascontiguousarray(self.labels[rows]).data)
+            digest.update(np.ascontiguousarray(self.weight[rows]).data)
+            digest.update(np.ascontiguousarray(self.uniform[rows]).data)
         for name in sorted(self.columns):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(self.columns[name]).data)
         return digest.hexdigest()
-
-    def write(self, path: Path) -> None:
-        """Write the data set as one parquet file, in row groups of bounded size."""
-        schema = pa.schema(
-            [
-                ("ts", pa.timestamp("ns", tz="UTC")),
-                ("account_id", pa.string()),
-                *((name, pa.float64()) for name in ACCOUNT_COLUMNS),
-                *((name, pa.float64()) for name in self.columns),
-                *((f"label_{hours}h", pa.int8()) for hours in self.horizons),
-            ]
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with pq.ParquetWriter(partial, schema, compression="zstd", compression_level=1) as writer:
-            for start in range(0, len(self), _CHUNK):
-                rows = slice(start, start + _CHUNK)
-                writer.write_table(
-                    pa.table(
-                        [
-                            pa.array(self.time[rows]).cast(pa.timestamp("ns", tz="UTC")),
-                            [self.account_ids[a] for a in self.account[rows]],
-                            *self.features[rows].T,
-                            *(column[rows] for column in self.columns.values()),
-                            *self.labels[rows].T,
-                        ],
-                        schema=schema,
-                    )
-                )
-        partial.replace(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +155,32 @@ class DatasetOptions:
         Rising, in hours.
     start, end:
         Bounds of the decision times in nanoseconds, both inclusive; None for all there is.
+    event:
+        What an account is labelled for, see `training.labels.events`.
     extremes, book:
         Conventions, see `training.labels.breach_labels`.
+    funding:
+        Whether perpetuals pay funding along the paths, see `training.labels.funding_path`.
+    samples:
+        Which draws are made, see `training.labels.sampling`: ``uniform``, to evaluate on;
+        ``training``, both before `test_start` and the uniform one from there on; ``both``, both
+        everywhere.
+    test_start:
+        First decision time of the test span in nanoseconds, with ``training``.
     max_rows, seed:
-        At most about so many account-times are kept, by a seeded hash.
+        At most so many account-times are kept (about so many by the uniform draw alone), chosen
+        by a seeded hash.
     """
 
     horizons: tuple[int, ...]
     start: int | None = None
     end: int | None = None
+    event: Event = "call"
     extremes: Extremes = "close"
     book: Holding = "static"
+    funding: bool = False
+    samples: Samples = "uniform"
+    test_start: int | None = None
     max_rows: int = 4_000_000
     seed: int = 0
 
@@ -188,9 +204,9 @@ def build_dataset(
     Raises
     ------
     DataError
-        No account-time is left.
+        No account-time is left, or funding is asked for and the market has no rates.
     RuleSetError
-        The engine cannot follow the extremes asked for.
+        The engine cannot follow the extremes asked for, or the rule set has no such event.
     """
     history, horizons = market.history, options.horizons
     closes = history.bars.closes
@@ -200,9 +216,10 @@ def build_dataset(
     if options.end is not None:
         last = int(np.searchsorted(closes, options.end, side="right"))
     per_hour = history.bars.interval.per_hour
-    inside = np.minimum(intervals.last_row, last) - np.maximum(intervals.first_row, first)
-    candidates = int(np.maximum(inside, 0).sum())
+    level = event_level(options.event, ruleset)
     paths = book_paths(intervals.book, market, ruleset)
+    if options.funding:
+        paths = FundedPaths(paths, intervals, paid_funding(history))
     outcomes = breach_labels(
         intervals,
         paths,
@@ -212,8 +229,9 @@ def build_dataset(
             last_row=last,
             longest_step=horizons[-1] * per_hour,
             extremes=options.extremes,
+            level=level,
             book=options.book,
-            keep_share=min(1.0, options.max_rows / candidates) if candidates else 1.0,
+            draws=_draws(intervals, closes, options, (first, last)),
             seed=options.seed,
         ),
     )
@@ -223,23 +241,29 @@ def build_dataset(
             f"{outcomes.dropped}{_most_frequent(outcomes.problems)}; widen [market] start/end or "
             "check bars and accounts"
         )
-    order = np.lexsort((intervals.account[outcomes.interval], outcomes.row))
+    # An account has one book at a time, so the order is that of one number.
+    key = outcomes.row * len(intervals.account_ids) + intervals.account[outcomes.interval]
+    order = np.argsort(key)
     interval, row = outcomes.interval[order], outcomes.row[order]
     headroom, margin = outcomes.headroom[order], outcomes.maintenance_margin[order]
     step = outcomes.breach_step[order]
     features = np.empty((len(row), len(ACCOUNT_COLUMNS)))
     columns: dict[str, Floats] = {
-        "margin_ratio": margin / (headroom + margin),
+        "headroom": headroom,
+        "maintenance_margin": margin,
+        "prior_volatility": np.empty(len(row)),
+        "margin_ratio": margin / (headroom + level * margin),
         "lagged_breach_rate": _lagged_breach_rate(outcomes, 24 * per_hour)[row],
     }
     for hours in horizons:
         columns[f"first_passage_{hours}"] = np.empty(len(row))
     squares = realised_squares(history)
-    for begin in range(0, len(row), _CHUNK):
-        part = slice(begin, begin + _CHUNK)
+    for begin in range(0, len(row), CHUNK):
+        part = slice(begin, begin + CHUNK)
         rows, _ = value_rows(paths, interval[part], row[part])
-        rows = replace(rows, headroom=headroom[part], maintenance_margin=margin[part])
+        rows = at_level(rows, headroom[part], level * margin[part])
         aggregates = compute_aggregates(rows, market.features)
+        columns["prior_volatility"][part] = aggregates[:, PRIOR_VOLATILITY]
         features[part] = compute_features(aggregates)
         for hours in horizons:
             columns[f"first_passage_{hours}"][part] = first_passage_probability(aggregates, hours)
@@ -259,9 +283,38 @@ def build_dataset(
         dropped=outcomes.dropped,
         considered=outcomes.considered,
         oracle_interval=history.fine_interval.name,
-        weight=np.ones(len(row)),
-        uniform=np.ones(len(row), dtype=np.bool_),
+        weight=outcomes.weight[order],
+        uniform=outcomes.uniform[order],
     )
+
+
+def at_level(rows: AccountRows, headroom: Floats, required: Floats) -> AccountRows:
+    """Account rows at the figures of their paths, which the labels rest on: headroom over the
+    level of the event, and what that level requires."""
+    return replace(rows, headroom=headroom, maintenance_margin=required)
+
+
+def _draws(
+    intervals: BookIntervals, closes: Ints, options: DatasetOptions, span: tuple[int, int]
+) -> Draws:
+    """`max_rows` is shared between test span and the rest by the account-times that each has."""
+    first, last = span
+
+    def candidates(begin: int, end: int) -> int:
+        inside = np.minimum(intervals.last_row, end) - np.maximum(intervals.first_row, begin)
+        return int(np.maximum(inside, 0).sum())
+
+    total = candidates(first, last)
+    share = min(1.0, options.max_rows / total) if total else 1.0
+    if options.samples == "uniform":
+        return Draws.uniform(len(closes), share)
+    test = last
+    if options.samples == "training" and options.test_start is not None:
+        test = int(np.searchsorted(closes, options.test_start, side="left"))
+    barrier = np.arange(len(closes)) < test
+    left = min(total, options.max_rows) - math.ceil(share * candidates(test, last))
+    uniform = share if share == 1.0 else _UNIFORM_PART * share
+    return Draws(np.where(barrier, uniform, share), barrier, max(left, 0))
 
 
 def _most_frequent(problems: Mapping[str, int]) -> str:

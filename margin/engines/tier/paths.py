@@ -89,7 +89,7 @@ class TierPaths:
         self._haircut = np.array(haircuts, dtype=np.float64)
         self._linear = _linear_books(book, self._symbols, self._haircut)
 
-    def equity_paths(self, spans: RowSpans, extremes: Extremes) -> EquityPaths:
+    def equity_paths(self, spans: RowSpans, extremes: Extremes, level: float = 1.0) -> EquityPaths:
         """Each leg at its worse price within a bar under "bound": leg by leg that is a bound."""
         history, table = self._market.history, self._table
         low = high = history.mark
@@ -103,6 +103,7 @@ class TierPaths:
             _Brackets(table.bounds, table.maintenance_rates, table.maintenance_deductions),
             _Spans(spans.index, spans.first_row, spans.last_row, start),
             _Prices(history.mark, low, high, len(low) // len(history.mark)),
+            level,
         )
         return EquityPaths(start, headroom, margin, lowest, problems={})
 
@@ -168,8 +169,9 @@ def _linear_books(book: Book, symbols: BookSymbols, haircut: Floats) -> _LinearB
 
 
 @njit(cache=True, error_model="numpy")
-def _at_marks(n, k, low, high, books, brackets):  # type: ignore[no-untyped-def]
-    """Equity and maintenance margin of book n at step k, each leg at its worse price."""
+def _at_marks(n, k, low, high, books, brackets, level):  # type: ignore[no-untyped-def]
+    """Equity and maintenance margin of book n at step k, each leg at its worse price for equity
+    less `level` times the margin."""
     equity, margin = books.cash[n], 0.0
     for leg in range(books.leg_start[n], books.leg_start[n + 1]):
         s = books.leg_symbol[leg]
@@ -182,29 +184,30 @@ def _at_marks(n, k, low, high, books, brackets):  # type: ignore[no-untyped-def]
                 brackets.rates[s],
                 brackets.deductions[s],
             )
-            if not value - need >= worst:
-                worst_equity, worst_margin, worst = value, need, value - need
+            over = value - level * need
+            if not over >= worst:
+                worst_equity, worst_margin, worst = value, need, over
         equity += worst_equity
         margin += worst_margin
     return equity, margin
 
 
 @njit(cache=True, error_model="numpy")
-def _equity_paths(books, brackets, spans, prices):  # type: ignore[no-untyped-def]
+def _equity_paths(books, brackets, spans, prices, level):  # type: ignore[no-untyped-def]
     size = spans.start[-1]
     headroom, margin, lowest = np.empty(size), np.empty(size), np.empty(size)
     for i in range(len(spans.index)):
         n = spans.index[i]
         for at in range(spans.start[i], spans.start[i + 1]):
             k = spans.first_row[i] + at - spans.start[i]
-            equity, need = _at_marks(n, k, prices.mark, prices.mark, books, brackets)
-            headroom[at], margin[at] = equity - need, need
+            equity, need = _at_marks(n, k, prices.mark, prices.mark, books, brackets, level)
+            headroom[at], margin[at] = equity - level * need, need
             # At its end the book may have been replaced: the steps before decide.
             worst = headroom[at] if k < spans.last_row[i] else np.inf
             if at > spans.start[i]:
                 for j in range(k * prices.steps, (k + 1) * prices.steps):
-                    equity, need = _at_marks(n, j, prices.low, prices.high, books, brackets)
-                    value = equity - need
+                    equity, need = _at_marks(n, j, prices.low, prices.high, books, brackets, level)
+                    value = equity - level * need
                     if np.isnan(value) or np.isnan(worst):
                         worst = np.nan
                     elif value < worst:

@@ -106,7 +106,7 @@ def test_targets_are_those_listed_in_rising_order(linear_tiers: RuleSet) -> None
     [
         ("surprise", 1, "surprise"),
         ("tier.surprise", 1, "surprise"),
-        ("add_on.p_star", {"2": 0.01}, "p_star"),
+        ("add_on.p_star", {"2.5": 0.01}, "p_star"),
         ("add_on.p_star", {"8": 1.1}, "p_star"),
         ("add_on.p_star", {"8": -0.1}, "p_star"),
         ("add_on.p_star", {}, "p_star"),

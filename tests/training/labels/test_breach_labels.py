@@ -23,6 +23,7 @@ from market.core.clock import INTERVALS
 from training.labels.book_intervals import BookIntervals, account_keys
 from training.labels.breach_labels import NEVER, LabelRules, Outcomes, breach_labels
 from training.labels.market_path import LabelMarket
+from training.labels.sampling import Draws
 
 Floats = npt.NDArray[np.float64]
 
@@ -108,9 +109,11 @@ def history(
 
 def labelled(books: Sequence[Held], history: MarketHistory, **changes: Any) -> Outcomes:
     usable = changes.pop("usable", ~np.isnan(history.mark))
+    draws = Draws.uniform(len(history.mark), changes.pop("keep_share", 1.0))
     market = LabelMarket(history, features(usable))
     rules = LabelRules(
-        **{"first_row": 0, "last_row": len(history.mark), "longest_step": 6, **changes}
+        **{"first_row": 0, "last_row": len(history.mark), "longest_step": 6, **changes},
+        draws=draws,
     )
     held = intervals(books)
     return breach_labels(held, TierPaths(held.book, market, RULES), market, rules)

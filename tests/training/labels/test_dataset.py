@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from market.simulator.population import Population, SampledAccounts, sample_popu
 from market.simulator.simulated_market import simulate_bars
 from training.labels.book_intervals import BookIntervals, from_history, from_sampled_accounts
 from training.labels.dataset import Dataset, DatasetOptions, build_dataset
+from training.labels.dataset_file import stored_features, write_dataset
 from training.labels.market_path import LabelMarket
 
 RULES = load_ruleset("linear-tiers")
@@ -40,9 +42,17 @@ class World:
     data: Dataset
 
 
-def build(panel: BarPanel, intervals: BookIntervals, end: int | None = None) -> Dataset:
+def market_of(panel: BarPanel) -> LabelMarket:
     features = MarketState(panel.symbols, panel.interval).advance(panel)
-    market = LabelMarket(MarketHistory.from_panel(panel), features)
+    return LabelMarket(MarketHistory.from_panel(panel), features)
+
+
+def label_market(world: World) -> LabelMarket:
+    return market_of(world.panel)
+
+
+def build(panel: BarPanel, intervals: BookIntervals, end: int | None = None) -> Dataset:
+    market = market_of(panel)
     options = DatasetOptions(HORIZONS, end=end, extremes="bound", max_rows=10**9, seed=3)
     return build_dataset(market, intervals, RULES, options)
 
@@ -115,6 +125,22 @@ def test_labels_never_fall_with_the_horizon(world: World) -> None:
     assert world.data.labels.any(axis=0).all()
 
 
+def test_horizons_of_any_whole_hours(world: World) -> None:
+    horizons = (2, 12, 24)
+    options = DatasetOptions(horizons, extremes="bound", max_rows=10**9, seed=3)
+    data = build_dataset(label_market(world), world.intervals, RULES, options)
+    assert data.horizons == horizons
+    np.testing.assert_array_equal(data.time, world.data.time)
+    np.testing.assert_array_equal(data.labels[:, 2], world.data.labels[:, 2])
+    assert (data.labels[:, 0] >= world.data.labels[:, 0]).all()
+    assert (data.labels[:, 1] >= world.data.labels[:, 1]).all()
+    headroom, volatility = data.columns["headroom"], data.columns["prior_volatility"]
+    for hours in horizons:
+        passage = [math.erfc(d) for d in headroom / volatility / math.sqrt(2.0 * hours)]
+        np.testing.assert_allclose(passage, data.columns[f"first_passage_{hours}"], rtol=1e-9)
+        assert f"oracle_first_passage_{hours}" in data.columns
+
+
 def test_lagged_breach_rate_counts_only_breaches_already_seen(world: World) -> None:
     assert (
         world.data.columns["lagged_breach_rate"][world.data.time == world.data.time[0]] == 0
@@ -172,7 +198,7 @@ def test_any_changed_cell_changes_the_hash(world: World) -> None:
         variants += 1
         hashes.add(replace(data, **changes).sha256())  # type: ignore[arg-type]
 
-    for name in ("time", "account", "labels"):
+    for name in ("time", "account", "labels", "weight", "uniform"):
         array = getattr(data, name).copy()
         array.flat[-1] = 1 - array.flat[-1]
         vary(**{name: array})
@@ -195,19 +221,45 @@ def test_account_ids_beyond_ascii_have_a_hash(world: World) -> None:
     assert replace(data, account_ids=names).sha256() != data.sha256()
 
 
-def test_parquet_round_trip(world: World, tmp_path: Path) -> None:
-    data = world.data
-    data.write(tmp_path / "made" / "dataset.parquet")
-    table = pq.read_table(tmp_path / "made" / "dataset.parquet")
-    assert [path.name for path in (tmp_path / "made").iterdir()] == ["dataset.parquet"]
+def test_file_has_the_rows_and_gives_back_every_feature(world: World, tmp_path: Path) -> None:
+    data, path = world.data, tmp_path / "made" / "dataset.parquet"
+    write_dataset(data, path)
+    assert [made.name for made in path.parent.iterdir()] == ["dataset.parquet"]
+    table = pq.read_table(path)
     np.testing.assert_array_equal(table["ts"].cast(pa.int64()).to_numpy(), data.time)
     assert table["account_id"].to_pylist() == [data.account_ids[a] for a in data.account]
+    for name in table.column_names[2:-2]:
+        column = table[name].to_numpy()
+        if name.startswith("label_"):
+            hours = int(name.removeprefix("label_").removesuffix("h"))
+            np.testing.assert_array_equal(column, data.labels[:, HORIZONS.index(hours)])
+        else:
+            assert same_bits(column, data.columns[name]), name
+    assert same_bits(table["weight"].to_numpy(), data.weight)
+    np.testing.assert_array_equal(table["uniform"].to_numpy(), data.uniform)
+    headroom, margin, volatility = (
+        table[name].to_numpy() for name in ("headroom", "maintenance_margin", "prior_volatility")
+    )
+    assert same_bits(margin / (headroom + margin), data.columns["margin_ratio"])
+    passage = [math.erfc(d) for d in headroom / volatility / math.sqrt(2.0 * 24.0)]
+    np.testing.assert_allclose(passage, data.columns["first_passage_24"], rtol=1e-9)
+    features = stored_features(path, ACCOUNT_COLUMNS, label_market(world), world.intervals, RULES)
+    assert features.column_names == ["ts", "account_id", *ACCOUNT_COLUMNS]
     for i, name in enumerate(ACCOUNT_COLUMNS):
-        assert same_bits(table[name].to_numpy(), data.features[:, i]), name
-    for name, column in data.columns.items():
-        assert same_bits(table[name].to_numpy(), column), name
-    for i, hours in enumerate(HORIZONS):
-        np.testing.assert_array_equal(table[f"label_{hours}h"].to_numpy(), data.labels[:, i])
+        assert same_bits(features[name].to_numpy(), data.features[:, i]), name
+
+
+def test_file_of_other_accounts_is_refused(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "dataset.parquet"
+    write_dataset(world.data, path)
+    others = replace(
+        world.intervals,
+        account_ids=tuple(f"other-{name}" for name in world.intervals.account_ids),
+    )
+    with pytest.raises(DataError, match="not among the configured accounts"):
+        stored_features(path, ("net_share",), label_market(world), others, RULES)
+    with pytest.raises(DataError, match="cannot be read as a data set"):
+        stored_features(tmp_path / "none", ("net_share",), label_market(world), others, RULES)
 
 
 def test_no_row_left_is_refused_with_the_counts(world: World) -> None:
