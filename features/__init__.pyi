@@ -40,7 +40,9 @@ from .registry import (
     STALE_INTERVALS as STALE_INTERVALS,
     VOLATILITIES as VOLATILITIES,
     WARM_UP_HOURS as WARM_UP_HOURS,
+    account_feature as account_feature,
     prior_column as prior_column,
+    prior_distances as prior_distances,
 )
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "Kernel",
     "MarketFeature",
     "account",
+    "account_feature",
     "columns_that_differ",
     "digests_of",
     "digests_of_registry",
@@ -83,5 +86,6 @@ __all__ = [
     "market",
     "market_columns_of",
     "prior_column",
+    "prior_distances",
     "state",
 ]

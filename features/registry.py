@@ -6,6 +6,8 @@ CONTRIBUTING.md shows an example.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from features.account.adv_share import adv_share
@@ -30,6 +32,14 @@ from features.account.exposure_shares import (
     gamma_share,
     net_share,
     vega_share,
+)
+from features.account.forecast_distance import (
+    fast_correlation_ratio,
+    forecast_distance,
+    forecast_diversification,
+    forecast_term_structure,
+    long_run_distance,
+    long_run_ratio,
 )
 from features.account.prior import prior_logit
 from features.definition import (
@@ -102,6 +112,7 @@ from features.market.volatility.return_zscore import return_zscore
 from features.market.volatility.seasonality import hour_of_week_seasonality
 from features.market.volatility.trailing_return import trailing_return
 from features.market.volatility.volatility_of_volatility import volatility_of_volatility
+from market.core.errors import ModelError
 
 WARM_UP_HOURS = 168
 """History that a symbol needs before it is scored."""
@@ -233,6 +244,8 @@ _FAMILY = {f.name: f.family for f in _MARKET}
 
 HORIZONS = (1, 8, 24)
 
+_FIRST_FORECAST = FIRST_VOLATILITY + len(VOLATILITIES) + len(BOOK_MEANS)
+
 ACCOUNT_FEATURES: tuple[AccountFeature, ...] = (
     *(prior_logit(hours) for hours in HORIZONS),
     *(distance(i, name) for i, name in enumerate(VOLATILITIES)),
@@ -255,9 +268,20 @@ ACCOUNT_FEATURES: tuple[AccountFeature, ...] = (
     delta_share(),
     gamma_share(),
     vega_share(),
+    *(forecast_distance(hours, _FIRST_FORECAST, FORECAST_HORIZONS) for hours in HORIZONS),
+    long_run_distance(),
+    forecast_term_structure(_FIRST_FORECAST, FORECAST_HORIZONS),
+    forecast_diversification(_FIRST_FORECAST, FORECAST_HORIZONS),
+    long_run_ratio(
+        FIRST_VOLATILITY + len(VOLATILITIES) + BOOK_MEANS.index("log_volatility_long_run")
+    ),
+    fast_correlation_ratio(_FIRST_FORECAST, FORECAST_HORIZONS),
 )
 
 ACCOUNT_COLUMNS: tuple[str, ...] = tuple(f.name for f in ACCOUNT_FEATURES)
+
+_BY_NAME = {feature.name: feature for feature in ACCOUNT_FEATURES}
+_DISTANCE_OF_HORIZON = re.compile(r"forecast_distance_([1-9][0-9]{0,4})h")
 
 OPTION_FEATURES: tuple[str, ...] = tuple(f.name for f in ACCOUNT_FEATURES if f.options_only)
 """Account features that are 0 in every book without options: a population without any says
@@ -267,3 +291,38 @@ nothing of them."""
 def prior_column(horizon: int) -> str:
     """Name of the structural prior's column for a horizon in hours."""
     return f"prior_logit_{horizon}h"
+
+
+def prior_distances(horizon: int) -> tuple[str, str]:
+    """Names of the log distances that a spline prior reads for any whole-hour horizon."""
+    return f"forecast_distance_{horizon}h", "long_run_distance"
+
+
+def find_account_feature(name: str) -> AccountFeature | None:
+    """The account feature of a name, a forecast distance of any whole-hour horizon included.
+
+    None where this version computes no such column.
+    """
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    match = _DISTANCE_OF_HORIZON.fullmatch(name)
+    if match is None:
+        return None
+    return forecast_distance(int(match[1]), _FIRST_FORECAST, FORECAST_HORIZONS)
+
+
+def account_feature(name: str) -> AccountFeature:
+    """As `find_account_feature`.
+
+    Raises
+    ------
+    ModelError
+        This version computes no such column.
+    """
+    found = find_account_feature(name)
+    if found is None:
+        raise ModelError(
+            f"this version computes no account column {name!r}; docs/features.md lists those that "
+            "it computes, and forecast_distance_{hours}h goes by any whole hours"
+        )
+    return found
