@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import joblib
@@ -20,6 +20,7 @@ from market.core.errors import ModelError
 from models.bundle.schema import ModelSchema
 from models.onnx.export import export
 from models.onnx.scorer import Scorer
+from models.prior.spline_prior import SplinePrior
 from models.trees.lightgbm_trees import trees_from_booster
 from models.trees.tree_table import TreeTable
 from training.evaluation.bootstrap import utc_day
@@ -59,6 +60,8 @@ class Candidate:
         Parameters of the fitted baselines, by horizon.
     plain:
         Graph of each horizon's plain LightGBM, by file name.
+    priors:
+        The spline prior of each horizon; empty where the schema names prior columns of logits.
     """
 
     schema: ModelSchema
@@ -67,6 +70,7 @@ class Candidate:
     lines: dict[int, KalmanLine]
     baselines: dict[str, Any]
     plain: dict[str, bytes]
+    priors: dict[int, SplinePrior] = field(default_factory=dict)
 
     @property
     def calibration(self) -> dict[int, tuple[float, float]]:
@@ -81,7 +85,8 @@ class Candidate:
         ModelError
             The data lack a horizon or a column.
         """
-        scorer = Scorer(export(self.schema, self.trees, self.calibration), self.schema)
+        onnx = export(self.schema, self.trees, self.calibration, self.priors)
+        scorer = Scorer(onnx, self.schema)
         return forecasts_of(self.schema, scorer, self.baselines, self.plain.__getitem__, data)
 
 
