@@ -1,4 +1,4 @@
-from . import bundle as bundle, mlflow as mlflow, onnx as onnx, trees as trees
+from . import bundle as bundle, mlflow as mlflow, onnx as onnx, prior as prior, trees as trees
 from .forecaster import Forecaster as Forecaster
 from .gates import (
     Gate as Gate,
@@ -26,6 +26,7 @@ __all__ = [
     "not_worse_gate",
     "onnx",
     "parity_gate",
+    "prior",
     "stress_gate",
     "trees",
     "weak_groups_gate",
