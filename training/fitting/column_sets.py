@@ -122,6 +122,14 @@ SMALL_COLUMNS = (
 """What the small trees on the prior read, beside the distance of their own horizon."""
 
 
+LONG_RUN_DISTANCE = "long_run_distance"
+
+
+def prior_distances(horizons: Sequence[int]) -> tuple[tuple[str, str], ...]:
+    """For each horizon the two columns that its prior reads."""
+    return tuple((f"forecast_distance_{hours}h", LONG_RUN_DISTANCE) for hours in horizons)
+
+
 def forecast_distances(horizons: Sequence[int]) -> tuple[str, ...]:
-    """Names of the distances under the volatility forecast, and of the long-run one."""
-    return (*(f"forecast_distance_{hours}h" for hours in horizons), "long_run_distance")
+    """The columns of `prior_distances`, each once."""
+    return (*(forecast for forecast, _ in prior_distances(horizons)), LONG_RUN_DISTANCE)

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from market.core.arrays import Floats
 from market.core.errors import ModelError
-from models.prior.ramps import ramps
+from models.prior.spline_basis import ramps
 from models.prior.spline_prior import DEFAULT_KNOTS, SplinePrior
 
 CELL = 1.0 / 64.0
@@ -37,7 +37,7 @@ def fit_prior(
     """Fit the log odds of a call to log distances, monotone in each.
 
     Minimises ``sum_i w_i L(y_i, f(x_i)) + RIDGE / 2 |v|^2`` over the intercept and the weights
-    ``v <= 0`` of the ramps (`models.prior.ramps`), L the log loss, by L-BFGS-B with the analytic
+    ``v <= 0`` of the ramps (`models.prior.spline_basis`), L the log loss, by L-BFGS-B with the analytic
     gradient ``sum_i w_i (p_i - y_i) R(x_i) + RIDGE v``. The problem is convex, so the minimum is
     the only one. The intercept is not penalised.
 

@@ -170,8 +170,6 @@ class ColumnSet:
         Positions among the columns of the model.
     monotone:
         Constraint of each column.
-    share:
-        Weight in the blend.
     seeds:
         One booster is trained for each.
     """
@@ -179,10 +177,11 @@ class ColumnSet:
     binned: BinnedRows
     columns: tuple[int, ...]
     monotone: tuple[int, ...]
-    share: float
     seeds: tuple[int, ...]
 
-    def fit(self, rows: TrainingRows, rounds: int, num_threads: int) -> TreePart:
+    def fit(
+        self, rows: TrainingRows, rounds: int, num_threads: int
+    ) -> tuple[lightgbm.Booster, ...]:
         """Fit the boosters of all seeds.
 
         References
@@ -190,7 +189,7 @@ class ColumnSet:
         Ke et al., LightGBM, NeurIPS 30 (2017); Friedman, Annals of Statistics 29 (2001) 1189-1232.
         """
         size = self.binned.size(rows.part)
-        boosters = tuple(
+        return tuple(
             self.binned.train(
                 rows.part,
                 rows.labels,
@@ -201,7 +200,6 @@ class ColumnSet:
             )
             for seed in self.seeds
         )
-        return TreePart(boosters, self.columns, self.share)
 
 
 def _scaled(table: TreeTable, columns: Sequence[int], share: float) -> TreeTable:
