@@ -161,7 +161,10 @@ def model_reasons(
         return {}
     schema = model.bundle.schema
     horizon = schema.horizons[-1]
-    parts = horizon_contributions(forecast.features[answered], schema, model.bundle.trees, horizon)
+    bundle = model.bundle
+    parts = horizon_contributions(
+        forecast.features[answered], schema, bundle.trees, horizon, bundle.priors
+    )
     names = contribution_names(schema)
     text = f"log odds of a call within {horizon} h, before calibration"
     strongest = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :_TOP_CONTRIBUTIONS]

@@ -43,7 +43,7 @@ class Forecaster:
             )
         self.bundle = bundle
         self.horizons = bundle.schema.horizons
-        self._guesser = LevelGuesser(bundle.schema, bundle.trees, bundle.calibration)
+        self._guesser = LevelGuesser(bundle.schema, bundle.trees, bundle.calibration, bundle.priors)
 
     def features(self, aggregates: Floats) -> Floats:
         """The model's columns, shape (N, F)."""

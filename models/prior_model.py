@@ -17,6 +17,7 @@ from models.bundle.bundle import Bundle
 from models.bundle.schema import ModelSchema
 from models.forecaster import Forecaster
 from models.onnx.scorer import Scorer
+from models.prior.score import prior_score
 from models.trees.tree_table import TreeTable, as_rows
 
 
@@ -57,7 +58,7 @@ class _PriorScorer(Scorer):
     def probability(self, X: Floats) -> Floats:
         """As `Scorer.probability`."""
         rows = as_rows(X, len(self.schema.features))
-        prior = rows[:, list(self.schema.prior_columns())]
+        prior = prior_score(rows, self.schema)
         with np.errstate(over="ignore"):
             odds = 1.0 / (1.0 + np.exp(-prior))
         return np.maximum.accumulate(odds, axis=1)

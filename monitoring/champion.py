@@ -231,7 +231,9 @@ class ChampionWatch:
         def test() -> None:
             bundle = model.bundle
             try:
-                self_test(bundle.scorer, bundle.schema, bundle.trees, bundle.calibration)
+                self_test(
+                    bundle.scorer, bundle.schema, bundle.trees, bundle.calibration, bundle.priors
+                )
             except SelfTestError as error:
                 self._disable(failing, error)
             else:

@@ -20,7 +20,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,21 @@ import msgspec
 
 from market.core.errors import BundleError
 from market.core.files import sync_path
-from models.bundle.manifest import MAX_JSON_BYTES, TrainingRecord, manifest_bytes, parse_manifest
+from models.bundle.manifest import (
+    MAX_JSON_BYTES,
+    TrainingRecord,
+    manifest_bytes,
+    parse_manifest,
+    priors_of,
+)
 from models.bundle.pointer import POINTERS, read_pointer
 from models.bundle.safe_io import read_plain, write_durably
 from models.bundle.schema import ModelSchema, canonical_json, is_sha256
 from models.bundle.self_test import self_test
 from models.onnx.audit import audit_onnx
 from models.onnx.scorer import Scorer
+from models.prior.score import Priors
+from models.prior.spline_prior import SplinePrior
 from models.trees.tree_table import TreeTable, trees_from_bytes, trees_sha256, trees_to_bytes
 
 MODEL_FILE = "model.onnx"
@@ -78,6 +86,8 @@ class Bundle:
         The graph, ready to score.
     checksums:
         SHA-256 of each file by name.
+    priors:
+        The spline prior of each horizon; empty where the schema names prior columns of logits.
     """
 
     sha256: str
@@ -88,6 +98,7 @@ class Bundle:
     calibration: dict[int, tuple[float, float]]
     scorer: Scorer
     checksums: dict[str, str]
+    priors: dict[int, SplinePrior] = field(default_factory=dict)
 
     def read(self, name: str) -> bytes:
         """One file of the bundle, compared with its checksum again.
@@ -117,6 +128,7 @@ def bundle_files(
     trees: Mapping[int, TreeTable],
     calibration: Mapping[int, tuple[float, float]],
     record: TrainingRecord,
+    priors: Priors | None = None,
 ) -> dict[str, bytes]:
     """The required files of a bundle, for `write_bundle`; equal parts give equal bytes.
 
@@ -124,7 +136,7 @@ def bundle_files(
     ----------
     model:
         The graph from `models.onnx.export.export`.
-    schema, trees, calibration:
+    schema, trees, calibration, priors:
         What it was exported from.
     record:
         How it was trained and how well it did.
@@ -137,7 +149,7 @@ def bundle_files(
     return {
         MODEL_FILE: model,
         TREES_FILE: trees_to_bytes(trees),
-        MANIFEST_FILE: manifest_bytes(schema, trees, calibration, record),
+        MANIFEST_FILE: manifest_bytes(schema, trees, calibration, record, priors),
     }
 
 
@@ -309,7 +321,8 @@ def _construct(folder: Path, files: Mapping[str, bytes]) -> Bundle:
                 f"{TREES_FILE} has other trees of {horizon} h than {MANIFEST_FILE} names"
             )
     scorer = Scorer(files[MODEL_FILE], schema)
-    self_test(scorer, schema, trees, manifest.calibration)
+    priors = priors_of(manifest, schema)
+    self_test(scorer, schema, trees, manifest.calibration, priors)
     return Bundle(
         sha256=folder.absolute().name,
         path=folder,
@@ -319,6 +332,7 @@ def _construct(folder: Path, files: Mapping[str, bytes]) -> Bundle:
         calibration=dict(manifest.calibration),
         scorer=scorer,
         checksums={name: _sha256(data) for name, data in files.items()},
+        priors=priors,
     )
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from market.core.errors import BundleError
+from market.core.errors import BundleError, ModelError
 from models.bundle.schema import ModelSchema, canonical_json, is_sha256
+from models.prior.score import Priors, checked_priors
+from models.prior.spline_prior import SplinePrior
 from models.trees.tree_table import TreeTable, trees_sha256
 
 FORMAT_VERSION = 1
@@ -57,6 +59,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metrics: dict[str, Any]
     baselines: dict[str, Any]
     versions: dict[str, str]
+    priors: dict[int, dict[str, Any]] = {}
 
 
 def manifest_bytes(
@@ -64,14 +67,18 @@ def manifest_bytes(
     trees: Mapping[int, TreeTable],
     calibration: Mapping[int, tuple[float, float]],
     record: TrainingRecord,
+    priors: Priors | None = None,
 ) -> bytes:
     """``manifest.json`` in canonical form, checked as a reader would check it.
+
+    A model without spline priors has no key for them, so its manifest is that of earlier versions.
 
     Raises
     ------
     ModelError
         A value cannot be written as JSON, a hash is malformed, or the parts do not fit the schema.
     """
+    splines = {str(hours): prior.to_dict() for hours, prior in (priors or {}).items()}
     encoded = canonical_json(
         {
             "format_version": FORMAT_VERSION,
@@ -86,6 +93,7 @@ def manifest_bytes(
             "metrics": dict(record.metrics),
             "baselines": dict(record.baselines),
         }
+        | ({"priors": splines} if splines else {})
     )
     parse_manifest(encoded)
     return encoded
@@ -115,7 +123,26 @@ def parse_manifest(encoded: bytes) -> tuple[Manifest, ModelSchema]:
             raise BundleError(f"manifest has a malformed {name}; expected 64 hex digits")
     schema = ModelSchema.from_dict(manifest.schema)
     _check_against_schema(manifest, schema)
+    priors_of(manifest, schema)
     return manifest, schema
+
+
+def priors_of(manifest: Manifest, schema: ModelSchema) -> dict[int, SplinePrior]:
+    """The spline prior of each horizon, empty for a schema without `prior_distances`.
+
+    Raises
+    ------
+    ModelError
+        One is malformed, its horizon is named, or they do not fit the schema.
+    """
+    priors = {}
+    for horizon, parts in manifest.priors.items():
+        try:
+            priors[horizon] = SplinePrior.from_dict(parts)
+        except ModelError as error:
+            raise BundleError(f"manifest has an unsound prior of {horizon} h: {error}") from error
+    checked_priors(schema, priors)
+    return priors
 
 
 def _check_against_schema(manifest: Manifest, schema: ModelSchema) -> None:

@@ -64,6 +64,10 @@ class ModelSchema:
         made the columns.
     feature_digests:
         SHA-256 of each column, see `features.identity`; empty in bundles of earlier versions.
+    prior_distances:
+        For each horizon the columns of log distances that its `models.prior.SplinePrior` reads,
+        each of them an ordinary column with constraint -1. Empty where `prior` names columns of
+        logits, and in a model without a prior.
 
     Raises
     ------
@@ -77,10 +81,12 @@ class ModelSchema:
     prior: tuple[str, ...]
     features_sha256: str
     feature_digests: tuple[str, ...] = ()
+    prior_distances: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         self._check_columns()
         self._check_horizons()
+        self._check_prior()
         if not is_sha256(self.features_sha256):
             raise ModelError(
                 f"features_sha256 is {self.features_sha256!r}; expected 64 lower-case hex digits"
@@ -96,10 +102,11 @@ class ModelSchema:
         horizons: tuple[int, ...],
         prior: tuple[str, ...],
         feature_digests: tuple[str, ...],
+        prior_distances: tuple[tuple[str, ...], ...] = (),
     ) -> ModelSchema:
         """A schema on columns of known identity: see the attributes."""
         combined = _sha256_of_digests(feature_digests)
-        return cls(features, monotone, horizons, prior, combined, feature_digests)
+        return cls(features, monotone, horizons, prior, combined, feature_digests, prior_distances)
 
     def _check_digests(self) -> None:
         if len(self.feature_digests) != len(self.features):
@@ -142,6 +149,8 @@ class ModelSchema:
             raise ModelError(
                 f"horizons are {self.horizons}; expected 1 to {MAX_HORIZONS} whole hours, rising"
             )
+
+    def _check_prior(self) -> None:
         if self.prior and len(self.prior) != len(self.horizons):
             raise ModelError(
                 f"schema has {len(self.prior)} prior columns for {len(self.horizons)} horizons; "
@@ -154,21 +163,53 @@ class ModelSchema:
                     f"prior column {name!r} must be one of the features, with constraint +1: "
                     "a riskier prior never lowers the probability"
                 )
+        widths = {len(names) for names in self.prior_distances}
+        if self.prior_distances and (
+            self.prior or len(self.prior_distances) != len(self.horizons) or len(widths) != 1
+        ):
+            raise ModelError(
+                f"schema has prior_distances {self.prior_distances} for horizons {self.horizons}; "
+                "give as many columns for each horizon, and then no prior columns of logits"
+            )
+        for name in self.distance_names():
+            if constraints.get(name) != -1:
+                raise ModelError(
+                    f"prior distance {name!r} must be one of the features, with constraint -1: "
+                    "more headroom never raises the probability"
+                )
 
     def prior_columns(self) -> tuple[int, ...]:
-        """Position of each horizon's prior logit among the features; empty without a prior."""
+        """Position of each horizon's prior logit among the features; empty without one."""
         return tuple(self.features.index(name) for name in self.prior)
+
+    def distance_names(self) -> tuple[str, ...]:
+        """The columns of `prior_distances`, each once, in the order of their first mention."""
+        return tuple(dict.fromkeys(name for names in self.prior_distances for name in names))
+
+    def prior_inputs(self) -> tuple[tuple[int, ...], ...]:
+        """Positions of the columns that the prior of each horizon reads, whatever its form.
+
+        Where one of them is NaN so is the prior. Empty for every horizon without a prior.
+        """
+        if self.prior:
+            return tuple((column,) for column in self.prior_columns())
+        if self.prior_distances:
+            return tuple(
+                tuple(self.features.index(name) for name in names) for names in self.prior_distances
+            )
+        return ((),) * len(self.horizons)
 
     def sha256(self) -> str:
         """SHA-256 of the canonical JSON of `to_dict`."""
         return hashlib.sha256(canonical_json(self.to_dict())).hexdigest()
 
     def to_dict(self) -> dict[str, object]:
-        """The schema as lists, numbers and texts; without digests it has no key for them."""
+        """The schema as lists, numbers and texts; what later versions added has no key while it is
+        empty."""
         return {
-            key: list(value) if isinstance(value, tuple) else value
+            key: _as_list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
-            if key != "feature_digests" or value
+            if key not in ("feature_digests", "prior_distances") or value
         }
 
     @classmethod
@@ -189,6 +230,10 @@ class ModelSchema:
             raise ModelError(
                 f"schema is malformed ({error}); export the model again with this version"
             ) from error
+
+
+def _as_list(values: tuple[object, ...]) -> list[object]:
+    return [list(value) if isinstance(value, tuple) else value for value in values]
 
 
 def _sha256_of_digests(digests: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ from market.core.errors import BundleError
 from models.bundle.schema import ModelSchema
 from models.onnx.parity import check_parity, threshold_adjacent_rows
 from models.onnx.scorer import Scorer
+from models.prior.score import Priors
 from models.trees.tree_table import Floats, TreeTable
 
 ROWS = 512
@@ -39,6 +40,7 @@ def self_test(
     schema: ModelSchema,
     trees: Mapping[int, TreeTable],
     calibration: Mapping[int, tuple[float, float]],
+    priors: Priors | None = None,
 ) -> None:
     """Score fixed rows: at the splits, with missing values, extreme ones, one row and none.
 
@@ -48,7 +50,7 @@ def self_test(
 
     Parameters
     ----------
-    scorer, schema, trees, calibration:
+    scorer, schema, trees, calibration, priors:
         The parts of the model.
 
     Raises
@@ -57,7 +59,7 @@ def self_test(
         One of these does not hold, or the graph fails in whatever way.
     """
     try:
-        _check(scorer, schema, trees, calibration)
+        _check(scorer, schema, trees, calibration, priors)
     except SelfTestError:
         raise
     except Exception as error:
@@ -71,8 +73,9 @@ def _check(
     schema: ModelSchema,
     trees: Mapping[int, TreeTable],
     calibration: Mapping[int, tuple[float, float]],
+    priors: Priors | None,
 ) -> None:
-    rows = threshold_adjacent_rows(schema, trees, ROWS, seed=0)
+    rows = threshold_adjacent_rows(schema, trees, ROWS, seed=0, priors=priors)
     started = time.monotonic()
     probability = scorer.probability(rows)
     seconds = time.monotonic() - started
@@ -83,10 +86,10 @@ def _check(
         )
     extreme = _extreme_rows(schema)
     for X in (rows, extreme):
-        report = check_parity(scorer, trees, calibration, X)
+        report = check_parity(scorer, trees, calibration, X, priors=priors)
         if not report.passed:
             raise SelfTestError(
-                f"the graph differs from its trees by {report.max_difference:.3g} on "
+                f"the graph differs from its prior and trees by {report.max_difference:.3g} on "
                 f"{report.rows} rows; at most {report.limit:.0e} is allowed, export the model again"
             )
     _check_bounds(rows, probability, schema)
@@ -101,7 +104,7 @@ def _extreme_rows(schema: ModelSchema) -> Floats:
     """Rows of one value each, and of nothing but missing values, with and without a prior."""
     width = len(schema.features)
     X = np.repeat(np.array([*_EXTREMES, np.nan, np.nan])[:, None], width, axis=1)
-    X[-1, schema.prior_columns()] = 0.0
+    X[-1, [column for columns in schema.prior_inputs() for column in columns]] = 0.0
     return X
 
 
@@ -110,8 +113,8 @@ def _check_bounds(X: Floats, probability: Floats, schema: ModelSchema) -> None:
     within = missing | ((probability >= 0.0) & (probability <= 1.0))
     if not within.all():
         raise SelfTestError("a probability is outside of 0 to 1; export the model again")
-    prior = schema.prior_columns()
-    expected = np.isnan(X[:, prior]) if prior else np.zeros_like(missing)
+    read = schema.prior_inputs()
+    expected = np.column_stack([np.isnan(X[:, columns]).any(axis=1) for columns in read])
     if (missing & ~np.logical_or.accumulate(expected, axis=1)).any():
         raise SelfTestError("a probability is no number though its prior is; export it again")
     if (np.diff(probability, axis=1) < 0.0).any():

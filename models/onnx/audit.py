@@ -21,6 +21,7 @@ ALLOWED_OPERATORS = frozenset(
             "Gather",
             "Identity",
             "Max",
+            "Min",
             "Mul",
             "Neg",
             "Reciprocal",

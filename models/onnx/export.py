@@ -7,24 +7,27 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from market.core.errors import ExportError
 from models.bundle.schema import ModelSchema
+from models.onnx.graph import GraphParts
 from models.onnx.scorer import INPUT, PROBABILITY, RAW_SCORE, SCHEMA_KEY
+from models.onnx.spline_graph import add_spline_prior
+from models.prior.score import Priors, checked_priors
 from models.trees.tree_table import TreeTable
 
 OPSET = 22
 ML_OPSET = 5
 IR_VERSION = 10
 _LANES = 8  # doubles in the widest SIMD vector
-_SUM, _NO_TRANSFORM, _LESS_OR_EQUAL = 1, 0, 0
 
 
 def export(
     schema: ModelSchema,
     trees: Mapping[int, TreeTable],
     calibration: Mapping[int, tuple[float, float]],
+    priors: Priors | None = None,
 ) -> bytes:
     """The model as ONNX, the same bytes for the same model.
 
@@ -41,6 +44,8 @@ def export(
         The ensemble of each horizon; one without trees leaves the prior alone.
     calibration:
         Slope a > 0 and intercept b of each horizon.
+    priors:
+        The spline of each horizon, where the schema has `prior_distances`.
 
     Returns
     -------
@@ -58,9 +63,10 @@ def export(
     ONNX operator `ai.onnx.ml.TreeEnsemble`, version 5.
     """
     _check_parts(schema, trees, calibration)
+    splines = checked_priors(schema, priors)
     tables = [trees[horizon] for horizon in schema.horizons]
-    graph = _Graph()
-    _add_raw_score(graph, schema, tables)
+    graph = GraphParts()
+    _add_raw_score(graph, schema, tables, splines)
     _add_probability(graph, [calibration[horizon] for horizon in schema.horizons])
 
     def matrix(name: str, width: int) -> Any:
@@ -84,30 +90,16 @@ def export(
     return bytes(model.SerializeToString(deterministic=True))
 
 
-class _Graph:
-    """Nodes and constants of a graph while it is put together."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
-        return output
-
-    def constant(self, name: str, value: Any) -> str:
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-
-def _add_raw_score(graph: _Graph, schema: ModelSchema, tables: Sequence[TreeTable]) -> None:
+def _add_raw_score(
+    graph: GraphParts, schema: ModelSchema, tables: Sequence[TreeTable], priors: Priors
+) -> None:
     terms = []
     if schema.prior:
-        columns = graph.constant("prior_columns", np.array(schema.prior_columns(), np.int64))
-        terms.append(graph.add("Gather", [INPUT, columns], "prior", axis=1))
+        terms.append(graph.columns(INPUT, schema.prior_columns(), "prior"))
+    if priors:
+        terms.append(add_spline_prior(graph, schema, priors, "prior"))
     if any(table.n_trees for table in tables):
-        attributes = _ensemble_attributes(tables)
-        terms.append(graph.add("TreeEnsemble", [INPUT], "trees", domain="ai.onnx.ml", **attributes))
+        terms.append(graph.ensemble(tables, "trees"))
     if not terms:
         raise ExportError(
             "model has neither a prior nor a tree; name the prior columns or train trees"
@@ -115,7 +107,7 @@ def _add_raw_score(graph: _Graph, schema: ModelSchema, tables: Sequence[TreeTabl
     graph.add("Add" if len(terms) == 2 else "Identity", terms, RAW_SCORE)
 
 
-def _add_probability(graph: _Graph, calibration: Sequence[tuple[float, float]]) -> None:
+def _add_probability(graph: GraphParts, calibration: Sequence[tuple[float, float]]) -> None:
     horizons = len(calibration)
     slope = graph.constant("slope", np.array([[a for a, _ in calibration]]))
     intercept = graph.constant("intercept", np.array([[b for _, b in calibration]]))
@@ -141,60 +133,6 @@ def _add_probability(graph: _Graph, calibration: Sequence[tuple[float, float]]) 
     for h, column in enumerate(columns[1:], start=1):
         running.append(graph.add("Max", [running[-1], column], f"running_{h}"))
     graph.add("Concat", running, PROBABILITY, axis=1)
-
-
-def _ensemble_attributes(tables: Sequence[TreeTable]) -> dict[str, Any]:
-    """Attributes of one `TreeEnsemble` whose target h is the horizon h.
-
-    The operator numbers splits and leaves apart, and has no tree of a single leaf: such a tree
-    becomes a split with that leaf on both sides.
-    """
-    first_node = np.cumsum([0] + [len(table.feature) for table in tables])
-    feature = np.concatenate([table.feature for table in tables])
-    threshold = np.concatenate([table.threshold for table in tables])
-    default_left = np.concatenate([table.default_left for table in tables])
-    left, right, roots = (
-        np.concatenate([part + first for part, first in zip(parts, first_node, strict=False)])
-        for parts in (
-            [table.left.astype(np.int64) for table in tables],
-            [table.right.astype(np.int64) for table in tables],
-            [table.tree_start[:-1] for table in tables],
-        )
-    )
-    target = np.repeat(np.arange(len(tables)), np.diff(first_node))
-    value = np.concatenate([table.value for table in tables])
-
-    is_leaf = feature < 0
-    is_node = ~is_leaf
-    is_node[roots] = True
-    node_index = np.cumsum(is_node) - 1
-    leaf_index = np.cumsum(is_leaf) - 1
-    own = np.flatnonzero(is_node)
-    true_child = np.where(is_leaf, np.arange(len(feature)), left)[own]
-    false_child = np.where(is_leaf, np.arange(len(feature)), right)[own]
-
-    def link(child: Any) -> list[int]:
-        return [int(i) for i in np.where(is_leaf[child], leaf_index[child], node_index[child])]
-
-    def tensor(name: str, array: Any) -> Any:
-        return numpy_helper.from_array(array, name)
-
-    return {
-        "n_targets": len(tables),
-        "aggregate_function": _SUM,
-        "post_transform": _NO_TRANSFORM,
-        "tree_roots": node_index[roots].tolist(),
-        "nodes_featureids": np.maximum(feature[own], 0).tolist(),
-        "nodes_splits": tensor("nodes_splits", threshold[own]),
-        "nodes_modes": tensor("nodes_modes", np.full(len(own), _LESS_OR_EQUAL, np.uint8)),
-        "nodes_missing_value_tracks_true": default_left[own].astype(np.int64).tolist(),
-        "nodes_truenodeids": link(true_child),
-        "nodes_falsenodeids": link(false_child),
-        "nodes_trueleafs": is_leaf[true_child].astype(np.int64).tolist(),
-        "nodes_falseleafs": is_leaf[false_child].astype(np.int64).tolist(),
-        "leaf_targetids": target[is_leaf].tolist(),
-        "leaf_weights": tensor("leaf_weights", value[is_leaf]),
-    }
 
 
 def _check_parts(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from market.core.errors import ModelError
 from models.bundle.schema import ModelSchema
 from models.onnx.scorer import Scorer
+from models.prior.score import Priors, checked_priors, prior_score
 from models.trees.tree_table import Floats, TreeTable, as_rows
 
 RawScore = Callable[[Floats], Floats]
@@ -48,14 +49,20 @@ class ParityReport:
 
 
 def threshold_adjacent_rows(
-    schema: ModelSchema, trees: Mapping[int, TreeTable], n: int, seed: int
+    schema: ModelSchema,
+    trees: Mapping[int, TreeTable],
+    n: int,
+    seed: int,
+    priors: Priors | None = None,
 ) -> Floats:
     """Rows that sit on the splits: at a threshold, one ulp below and one ulp above.
 
+    The knots of spline priors count as thresholds of the distances that they are on.
+
     Row i holds the i-th of all (column, threshold, step) triples, so every one occurs once n
     exceeds their number; half of the other cells are threshold-adjacent too, the rest uniform
-    over the range of the column's thresholds. A fifth of the rows has missing values, the prior
-    columns excepted.
+    over the range of the column's thresholds. A fifth of the rows has missing values, the columns
+    that a prior reads excepted.
 
     Parameters
     ----------
@@ -67,6 +74,8 @@ def threshold_adjacent_rows(
         Number of rows N.
     seed:
         Seed of the random choices; equal seeds give equal rows.
+    priors:
+        The splines of the model, where it has any.
 
     Returns
     -------
@@ -76,6 +85,11 @@ def threshold_adjacent_rows(
     width = len(schema.features)
     X = rng.normal(0.0, 2.0, (n, width))
     pools = _thresholds(trees, width)
+    prior_inputs = schema.prior_inputs()
+    for horizon, prior in checked_priors(schema, priors).items():
+        columns_read = prior_inputs[schema.horizons.index(horizon)]
+        for column, knots in zip(columns_read, prior.knots, strict=True):
+            pools[column] = np.union1d(pools[column], knots)
     for column, pool in enumerate(pools):
         if not len(pool):
             continue
@@ -86,7 +100,7 @@ def threshold_adjacent_rows(
         X[adjacent, column] = _step(chosen, rng.integers(-1, 2, adjacent.sum()))
 
     missing = (rng.random((n, 1)) < _SHARE_NAN_ROWS) & (rng.random((n, width)) < _SHARE_NAN)
-    missing[:, schema.prior_columns()] = False
+    missing[:, [column for columns in prior_inputs for column in columns]] = False
     X[missing] = np.nan
 
     columns = np.repeat(np.arange(width), [3 * len(pool) for pool in pools])
@@ -109,11 +123,16 @@ def _step(values: Floats, ulps: npt.NDArray[np.int64]) -> Floats:
     return np.where(ulps == 0, values, np.nextafter(values, towards))
 
 
-def reference_score(X: Floats, schema: ModelSchema, raw: Mapping[int, RawScore]) -> Floats:
+def reference_score(
+    X: Floats,
+    schema: ModelSchema,
+    raw: Mapping[int, RawScore],
+    priors: Priors | None = None,
+) -> Floats:
     """Prior plus trees in numpy: ``s_h = prior_h + raw_h(X)``, float64, shape (N, H)."""
     rows = as_rows(X, len(schema.features))
     score = np.column_stack([raw[horizon](rows) for horizon in schema.horizons])
-    return rows[:, schema.prior_columns()] + score if schema.prior else score
+    return prior_score(rows, schema, priors) + score
 
 
 def reference_probability(
@@ -137,6 +156,7 @@ def check_parity(
     calibration: Mapping[int, tuple[float, float]],
     X: Floats,
     *,
+    priors: Priors | None = None,
     boosters: Mapping[int, RawScore] | None = None,
     limit: float = LIMIT,
 ) -> ParityReport:
@@ -146,7 +166,7 @@ def check_parity(
     ----------
     scorer:
         The exported graph.
-    trees, calibration:
+    trees, calibration, priors:
         What it was exported from.
     X:
         float64, shape (N, F), best from `threshold_adjacent_rows`.
@@ -176,7 +196,7 @@ def check_parity(
     raw, probability = scorer.score(X)
     difference = 0.0
     for reference in references:
-        score = reference_score(X, schema, reference)
+        score = reference_score(X, schema, reference, priors)
         difference = max(
             difference,
             _max_difference(raw, score),

@@ -3,6 +3,7 @@ from .contributions import (
     PRIOR as PRIOR,
     contribution_names as contribution_names,
     horizon_contributions as horizon_contributions,
+    of_prior as of_prior,
     score_contributions as score_contributions,
 )
 from .lightgbm_trees import trees_from_booster as trees_from_booster
@@ -25,6 +26,7 @@ __all__ = [
     "as_rows",
     "contribution_names",
     "horizon_contributions",
+    "of_prior",
     "score_contributions",
     "trees_from_booster",
     "trees_from_bytes",

@@ -1,4 +1,4 @@
-"""First guess of a level, from the trees alone, without the ONNX graph.
+"""First guess of a level, from prior and trees, without the ONNX graph.
 
 The graph scores the whole model on whole rows. A decision must rest on it, but a search needs less:
 once the bracket of an account is narrow, nearly every split sends both its ends the same way. Here
@@ -20,6 +20,8 @@ from margin.add_on.solver import RELATIVE_PRECISION
 from market.core.arrays import Bools, Floats, Ints
 from market.core.lean_kernel import lean_kernel
 from models.bundle.schema import ModelSchema
+from models.prior.pieces import PriorPieces, distance_share
+from models.prior.score import Priors, checked_priors
 from models.trees.node_table import LEFT, NodeTable, descend_together, feature_of, next_node
 from models.trees.tree_table import TreeTable
 
@@ -37,7 +39,7 @@ class LevelGuesser:
 
     Parameters
     ----------
-    schema, trees, calibration:
+    schema, trees, calibration, priors:
         As in its bundle.
     """
 
@@ -46,6 +48,7 @@ class LevelGuesser:
         schema: ModelSchema,
         trees: Mapping[int, TreeTable],
         calibration: Mapping[int, tuple[float, float]],
+        priors: Priors | None = None,
     ) -> None:
         self._horizons = schema.horizons
         self._calibration = calibration
@@ -53,8 +56,11 @@ class LevelGuesser:
         slot = np.full(len(schema.features), -1, dtype=np.int64)
         slot[columns.place] = np.arange(len(columns.place))
         table = NodeTable.of([trees[hours] for hours in schema.horizons])
-        prior = schema.prior_columns() or (-1,) * len(schema.horizons)
-        self._model = _Model(table, np.array(prior, dtype=np.int64), columns, slot)
+        splines = checked_priors(schema, priors)
+        prior = PriorPieces.of(
+            schema.prior_inputs(), [splines[hours] for hours in schema.horizons if splines]
+        )
+        self._model = _Model(table, prior, columns, slot)
         self._last_targets: tuple[tuple[tuple[int, float], ...], _Targets | None] = (), None
 
     def levels(
@@ -141,11 +147,11 @@ class _Targets(NamedTuple):
 
 
 class _Model(NamedTuple):
-    """The trees of H ensembles, the place of each one's prior among the F columns (−1: none), the
-    columns that move with the headroom, and the slot of each column among them, (F,), else −1."""
+    """The trees of H ensembles, the priors that they correct, the columns that move with the
+    headroom, and the slot of each of the F columns among them, (F,), else −1."""
 
     table: NodeTable
-    prior: Ints
+    prior: PriorPieces
     columns: Columns
     slot: Ints
 
@@ -202,7 +208,7 @@ class _WorkSpace(NamedTuple):
 
 @njit(cache=True, error_model="numpy")
 def _guess_levels(aggregates, features, upper, targets, model, out):  # type: ignore[no-untyped-def]
-    ensembles, widest = len(model.prior), model.table.widest
+    ensembles, widest = len(model.prior.column), model.table.widest
     moving, width = len(model.columns.place), features.shape[1]
     level, value = np.empty(3), np.empty((3, moving))
     known = np.empty((3, moving), dtype=np.bool_)
@@ -265,8 +271,9 @@ def _begin(model, e, start, space):  # type: ignore[no-untyped-def]
         for t in range(count):
             total += number[at[t], 0]
         score = total + settled
-        if model.prior[e] >= 0:
-            score += start.rows[end, model.prior[e]]
+        for d in range(model.prior.column.shape[1]):
+            x = start.rows[end, model.prior.column[e, d]]
+            score += distance_share(model.prior, e, d, x)
         start.score[e, end] = score
 
 
@@ -375,15 +382,16 @@ def _score(model, ensemble, rows, space, count, settled, places):  # type: ignor
                 at = next_node(number, links, at, value[trial, c])
         total += number[at, 0]
     score = total + settled
-    f = model.prior[ensemble]
-    if f >= 0:
+    for d in range(model.prior.column.shape[1]):
+        f = model.prior.column[ensemble, d]
         c = slot[f]
         if c < 0:
-            score += features[f]
+            x = features[f]
         else:
             if not known[trial, c]:
                 _compute(model.columns, rows, trial, c)
-            score += value[trial, c]
+            x = value[trial, c]
+        score += distance_share(model.prior, ensemble, d, x)
     return still_open, settled, score
 
 

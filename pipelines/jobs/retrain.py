@@ -112,7 +112,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     with stages.stage("fit"):
         fitted = fit_candidate(data, block)
     with stages.stage("export"):
-        onnx = export(fitted.schema, fitted.trees, fitted.calibration)
+        onnx = export(fitted.schema, fitted.trees, fitted.calibration, fitted.priors)
         parity = _check_parity(fitted, onnx)
     training = _training_record(config, data, block, ends, fitted)
     root = config.serving.bundles
@@ -193,12 +193,15 @@ def _check_parity(fitted: Candidate, onnx: bytes) -> ParityReport:
             return np.zeros(len(X))
         return np.asarray(ensemble.booster.predict(X, raw_score=True), dtype=np.float64)
 
-    rows = threshold_adjacent_rows(fitted.schema, fitted.trees, _PARITY_ROWS, seed=1)
+    rows = threshold_adjacent_rows(
+        fitted.schema, fitted.trees, _PARITY_ROWS, seed=1, priors=fitted.priors
+    )
     return check_parity(
         Scorer(onnx, fitted.schema),
         fitted.trees,
         fitted.calibration,
         rows,
+        priors=fitted.priors,
         boosters={hours: partial(raw, ensemble) for hours, ensemble in fitted.ensembles.items()},
     )
 
@@ -259,6 +262,7 @@ def _write(
         trees=fitted.trees,
         calibration=fitted.calibration,
         record=record,
+        priors=fitted.priors,
     )
     return write_bundle(root, {**files, **fitted.plain})
 

@@ -13,6 +13,8 @@ from models.bundle.bundle import bundle_files
 from models.bundle.manifest import TrainingRecord
 from models.bundle.schema import ModelSchema
 from models.onnx.export import export
+from models.prior.score import prior_score
+from models.prior.spline_prior import SplinePrior
 from models.trees.lightgbm_trees import trees_from_booster
 from models.trees.tree_table import Floats, TreeTable
 
@@ -27,6 +29,12 @@ BASE_PARAMETERS: dict[str, Any] = {
     "num_leaves": 15,
     "learning_rate": 0.2,
 }
+RECORD = TrainingRecord(
+    training_data_sha256="1" * 64,
+    ruleset_sha256="2" * 64,
+    versions={"lightgbm": lightgbm.__version__},
+    metrics={"auc": 0.9},
+)
 
 
 @dataclass(frozen=True)
@@ -50,18 +58,12 @@ class SmallModel:
 
     def files(self) -> dict[str, bytes]:
         """Files of its bundle."""
-        record = TrainingRecord(
-            training_data_sha256="1" * 64,
-            ruleset_sha256="2" * 64,
-            versions={"lightgbm": lightgbm.__version__},
-            metrics={"auc": 0.9},
-        )
         return bundle_files(
             model=self.onnx,
             schema=self.schema,
             trees=self.trees,
             calibration=self.calibration,
-            record=record,
+            record=RECORD,
         )
 
 
@@ -101,3 +103,60 @@ def small() -> SmallModel:
     trees = {h: trees_from_booster(booster, 7) for h, booster in boosters.items()}
     calibration = {1: (0.9, 0.1), 8: (1.05, -0.2), 24: (1.0, 0.0)}
     return SmallModel(schema, boosters, trees, calibration, export(schema, trees, calibration), X)
+
+
+DISTANCES = ("forecast_1", "forecast_8", "forecast_24")
+
+
+@dataclass(frozen=True)
+class SplineModel(SmallModel):
+    """The same with a spline prior on two log distances at each horizon."""
+
+    priors: dict[int, SplinePrior]
+
+    def files(self) -> dict[str, bytes]:
+        """Files of its bundle."""
+        return bundle_files(
+            model=self.onnx,
+            schema=self.schema,
+            trees=self.trees,
+            calibration=self.calibration,
+            record=RECORD,
+            priors=self.priors,
+        )
+
+
+def random_prior(seed: int, sparse: float = 0.5) -> SplinePrior:
+    """A prior with random weights, a share of them 0, on the default knots."""
+    rng = np.random.default_rng(seed)
+    weights = -rng.exponential(0.5, 27) * (rng.random(27) > sparse)
+    return SplinePrior.of_parameters(np.array([1.0 + rng.normal(), *weights]))
+
+
+@pytest.fixture(scope="session")
+def spline() -> SplineModel:
+    rng = np.random.default_rng(17)
+    X, labels = training_rows(seed=17)
+    X[:, :3] = rng.normal(1.0, 1.5, (len(X), 3))
+    X = np.column_stack([X, X[:, 1] + 1.5 + rng.normal(0.0, 0.3, len(X))])
+    schema = ModelSchema(
+        features=(*DISTANCES, "volatility", "momentum", "jumps", "trend", "long_run"),
+        monotone=(-1, -1, -1, 1, 0, 0, 0, -1),
+        horizons=HORIZONS,
+        prior=(),
+        features_sha256="a" * 64,
+        prior_distances=tuple((name, "long_run") for name in DISTANCES),
+    )
+    priors = {hours: random_prior(hours) for hours in HORIZONS}
+    start = prior_score(X, schema, priors)
+    parameters = BASE_PARAMETERS | {"monotone_constraints": list(schema.monotone)}
+    boosters = {
+        horizon: lightgbm.train(
+            parameters, lightgbm.Dataset(X, labels[horizon], init_score=start[:, h].copy()), 25
+        )
+        for h, horizon in enumerate(HORIZONS)
+    }
+    trees = {h: trees_from_booster(booster, 8) for h, booster in boosters.items()}
+    calibration = {1: (0.9, 0.1), 8: (1.05, -0.2), 24: (1.0, 0.0)}
+    onnx = export(schema, trees, calibration, priors)
+    return SplineModel(schema, boosters, trees, calibration, onnx, X, priors)

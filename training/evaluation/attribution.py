@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from features.registry import ACCOUNT_FEATURES
 from models.bundle.schema import ModelSchema
-from models.trees.contributions import BIAS, PRIOR, contribution_names, score_contributions
+from models.prior.score import prior_score
+from models.trees.contributions import (
+    BIAS,
+    PRIOR,
+    contribution_names,
+    of_prior,
+    score_contributions,
+)
 from training.evaluation.bootstrap import skill_interval, utc_day
 from training.evaluation.evaluate import BOOTSTRAP_SEED, model_columns
 from training.evaluation.metrics import log_loss_rows, log_loss_skill
@@ -33,20 +40,19 @@ _DRAW_SEED = 20_240_103
 
 
 def feature_families(schema: ModelSchema) -> dict[str, str]:
-    """Family of each column of a model, from the registry; prior columns are `STRUCTURE`."""
+    """Family of each column of a model, from the registry; those of the prior are `STRUCTURE`."""
+    structure = {*schema.prior, *schema.distance_names()}
     registered = {feature.name: str(feature.family) for feature in ACCOUNT_FEATURES}
-    return {
-        name: STRUCTURE if name in schema.prior else registered[name] for name in schema.features
-    }
+    return {name: STRUCTURE if name in structure else registered[name] for name in schema.features}
 
 
 def mean_contributions(candidate: Candidate, test: Dataset) -> dict[str, Any]:
     """Measure how much each column moves the raw score between accounts, on the test block.
 
     The figure is the mean absolute deviation of a column's path contribution from its own mean,
-    ``mean_i |c_i − mean c|`` in log odds; for ``prior`` (the logit that the trees correct) that
-    of the logit itself. The mean of a contribution is left out, for it is a constant
-    like the bias.
+    ``mean_i |c_i − mean c|`` in log odds; for ``prior`` (the logit that the trees correct) and
+    ``prior.<distance>`` (its part from one distance) that of the logit itself. The mean of a
+    contribution is left out, for it is a constant like the bias.
 
     Parameters
     ----------
@@ -64,9 +70,9 @@ def mean_contributions(candidate: Candidate, test: Dataset) -> dict[str, Any]:
     schema = candidate.schema
     rows = _draw(np.arange(len(test)), CONTRIBUTION_ROWS)
     X = np.ascontiguousarray(test.features[rows][:, model_columns(schema)])
-    parts = score_contributions(X, schema, candidate.trees)
+    parts = score_contributions(X, schema, candidate.trees, candidate.priors)
     names = contribution_names(schema)
-    families = {**feature_families(schema), PRIOR: PRIOR}
+    families = {**feature_families(schema), **{n: PRIOR for n in names if of_prior(n)}}
     report: dict[str, Any] = {}
     for h, hours in enumerate(schema.horizons):
         columns = {name: parts[:, h, i] for i, name in enumerate(names) if name != BIAS}
@@ -117,6 +123,7 @@ def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -
         name: np.ascontiguousarray(data.features[rows][:, columns])
         for name, rows in (("fit", fit), ("calibrate", calibrate), ("test", test))
     }
+    priors = {name: prior_score(part, schema, candidate.priors) for name, part in X.items()}
     families = feature_families(schema)
     days = utc_day(data.time[test])
     report: dict[str, Any] = {}
@@ -128,9 +135,9 @@ def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -
             name: data.labels[rows, h]
             for name, rows in (("fit", fit), ("calibrate", calibrate), ("test", test))
         }
-        prior = schema.prior_columns()[h]
+        prior = {name: one[:, h] for name, one in priors.items()}
 
-        def losses(keep: list[int], *, y: Any = y, prior: int = prior, rounds: int = rounds) -> Any:
+        def losses(keep: list[int], *, y: Any = y, prior: Any = prior, rounds: int = rounds) -> Any:
             score = _refit(X, y["fit"], prior, keep, schema, rounds)
             line = fit_platt(score["calibrate"], y["calibrate"])
             return log_loss_rows(y["test"], platt_probability(score["test"], *line))
@@ -161,16 +168,15 @@ def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -
 def _refit(
     X: Mapping[str, Floats],
     y: npt.NDArray[np.int8],
-    prior: int,
+    start: Mapping[str, Floats],
     keep: list[int],
     schema: ModelSchema,
     rounds: int,
 ) -> dict[str, Floats]:
     """Raw scores, prior included, of trees on some of the columns; without columns the prior."""
     columns = {name: np.ascontiguousarray(part[:, keep]) for name, part in X.items()}
-    start = {name: part[:, prior].copy() for name, part in X.items()}
     if not keep:
-        return start
+        return dict(start)
     import joblib
     import lightgbm  # four seconds that only training pays
 
@@ -182,7 +188,7 @@ def _refit(
     }
     booster = lightgbm.train(
         parameters,
-        lightgbm.Dataset(columns["fit"], y, init_score=start["fit"], params=parameters),
+        lightgbm.Dataset(columns["fit"], y, init_score=start["fit"].copy(), params=parameters),
         num_boost_round=rounds,
     )
     return {

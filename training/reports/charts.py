@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from market.core.errors import ModelError
-from models.trees.contributions import PRIOR
+from models.trees.contributions import of_prior
 
 MODEL = "margincast"
 ORACLE = "volatility_oracle"
@@ -95,7 +95,7 @@ def review_charts(
             charts[f"months_{hours}h"] = skill_chart(f"{hours} h", horizon["months"])
     contributions = (review or {}).get("contributions") or {}
     for hours, kinds in contributions.items():
-        corrections = {name: v for name, v in kinds["features"].items() if name != PRIOR}
+        corrections = {name: v for name, v in kinds["features"].items() if not of_prior(name)}
         if corrections:
             charts[f"contributions_{hours}h"] = contributions_chart(f"{hours} h", corrections)
     if backtest is not None and backtest.get("frontier"):

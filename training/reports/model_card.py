@@ -138,7 +138,8 @@ def _data(manifest: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
 
 def _model(manifest: Mapping[str, Any]) -> str:
     schema = manifest["schema"]
-    prior = ", ".join(schema["prior"])
+    distances = [name for names in schema.get("prior_distances", ()) for name in names]
+    prior = ", ".join(schema["prior"] or dict.fromkeys(distances))
     structure = f"the structural prior ({prior}), corrected by trees" if prior else "trees"
     constrained = sum(1 for direction in schema["monotone"] if direction)
     calibration = [

@@ -9,11 +9,16 @@ import pytest
 from market.core.errors import ModelError
 from models.onnx.parity import threshold_adjacent_rows
 from models.onnx.scorer import Scorer
-from models.trees.contributions import contribution_names, contributions, score_contributions
+from models.trees.contributions import (
+    contribution_names,
+    contributions,
+    of_prior,
+    score_contributions,
+)
 from models.trees.tree_table import TreeTable
 
 if TYPE_CHECKING:
-    from tests.models.conftest import SmallModel
+    from tests.models.conftest import SmallModel, SplineModel
 
 
 def test_contributions_add_up_to_the_raw_score(small: SmallModel) -> None:
@@ -38,6 +43,20 @@ def test_prior_is_named_apart_from_its_column(small: SmallModel) -> None:
     parts = score_contributions(small.X[:5], small.schema, trees)
     np.testing.assert_array_equal(parts[:, :, names.index("prior")], small.X[:5, :3])
     assert not parts[:, :, : names.index("prior")].any()
+
+
+def test_distances_of_a_spline_prior_have_their_shares(spline: SplineModel) -> None:
+    names = contribution_names(spline.schema)
+    assert names[-4:] == tuple(
+        f"prior.{name}" for name in ("forecast_1", "long_run", "forecast_8", "forecast_24")
+    )
+    assert [name for name in names if of_prior(name)] == list(names[-4:])
+    X = threshold_adjacent_rows(spline.schema, spline.trees, 2_000, 1, spline.priors)
+    parts = score_contributions(X, spline.schema, spline.trees, spline.priors)
+    raw, _ = Scorer(spline.onnx, spline.schema).score(X)
+    np.testing.assert_allclose(parts.sum(axis=2), raw, rtol=0, atol=1e-12)
+    shares = spline.priors[8].shares(X[:, [1, 7]])
+    np.testing.assert_array_equal(parts[:, 1, -4:], shares[:, [1, 1, 0, 0]] * [0, 1, 1, 0])
 
 
 def test_without_prior_its_part_is_zero(small: SmallModel) -> None:
