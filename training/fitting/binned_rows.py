@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightgbm
@@ -28,9 +28,9 @@ class _Gathered(lightgbm.Sequence):
         return len(self._rows)
 
     def __getitem__(self, index: Any) -> Floats:
-        if isinstance(index, slice):
-            return self._features[self._rows[index][:, None], self._columns]
-        return self._features[self._rows[index], self._columns]
+        rows = self._rows[index]
+        chosen: Floats = self._features[rows[..., None], self._columns]
+        return chosen
 
 
 class BinnedRows:
@@ -110,7 +110,9 @@ class BinnedRows:
             subset.set_label(labels[part].astype(np.float32))
             subset.set_weight(weight[part].astype(np.float32))
             subset.set_init_score(None if start is None else start[part])
-        callbacks = [] if stop_on is None else [lightgbm.early_stopping(stop_on[1], verbose=False)]
+        callbacks: list[Callable[..., Any]] = []
+        if stop_on is not None:
+            callbacks.append(lightgbm.early_stopping(stop_on[1], verbose=False))
         return lightgbm.train(
             dict(parameters),
             self._parts[name][1],

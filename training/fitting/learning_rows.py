@@ -59,7 +59,7 @@ class LearningRows:
         ModelError
             One of the blocks has no breach or nothing but breaches.
         """
-        y = self.data.labels[self.rows, self.data.horizons.index(horizon)]
+        y: npt.NDArray[np.int8] = self.data.labels[self.rows, self.data.horizons.index(horizon)]
         for name, part in (("fit", self.fit), ("calibrate", self.calibrate)):
             breaches = int(y[part].sum())
             if not 0 < breaches < len(part):

@@ -37,9 +37,9 @@ def fit_prior(
     """Fit the log odds of a call to log distances, monotone in each.
 
     Minimises ``sum_i w_i L(y_i, f(x_i)) + RIDGE / 2 |v|^2`` over the intercept and the weights
-    ``v <= 0`` of the ramps (`models.prior.spline_basis`), L the log loss, by L-BFGS-B with the analytic
-    gradient ``sum_i w_i (p_i - y_i) R(x_i) + RIDGE v``. The problem is convex, so the minimum is
-    the only one. The intercept is not penalised.
+    ``v <= 0`` of the ramps (`models.prior.spline_basis`), L the log loss, by L-BFGS-B with the
+    analytic gradient ``sum_i w_i (p_i - y_i) R(x_i) + RIDGE v``. The problem is convex, so the
+    minimum is the only one. The intercept is not penalised.
 
     Rows are first gathered into cells of side `CELL` in every distance: the log odds are smooth,
     and at a cell's mean distances they are right to second order in its width. The cost of a step
@@ -134,4 +134,5 @@ def _cells(
     _, cell = np.unique(cell, return_inverse=True)
     count = np.bincount(cell, weight)
     means = [np.bincount(cell, weight * column) / count for column in distances.T]
-    return np.column_stack(means), count, np.bincount(cell, weight * labels)
+    breaches = np.bincount(cell, weight * labels).astype(np.float64)
+    return np.column_stack(means), count.astype(np.float64), breaches

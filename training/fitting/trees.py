@@ -96,8 +96,10 @@ class TreePart:
     def raw_score(self, X: Floats) -> Floats:
         """Weighted mean score by LightGBM itself of rows with all columns, shape (N, F)."""
         x = np.ascontiguousarray(X[:, self.columns])
-        scores = [np.asarray(booster.predict(x, raw_score=True)) for booster in self.boosters]
-        return self.share / len(scores) * np.sum(scores, axis=0)
+        score = np.zeros(len(x))
+        for booster in self.boosters:
+            score += np.asarray(booster.predict(x, raw_score=True))
+        return self.share / len(self.boosters) * score
 
 
 @dataclass(frozen=True, slots=True)

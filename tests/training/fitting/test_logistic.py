@@ -87,7 +87,7 @@ def test_collinear_columns_share_the_weight_under_ridge() -> None:
 
 def test_unreached_maximum_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = sample(rows=300)
-    monkeypatch.setattr(logistic, "TOLERANCE", 1.0)
+    monkeypatch.setattr(logistic, "BASELINE_TOLERANCE", 1.0)
     with pytest.raises(ModelError, match="did not converge"):
         fit_logistic(standardised(x), y)
 
