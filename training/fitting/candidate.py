@@ -231,8 +231,7 @@ def _gather(rows: LearningRows, names: Sequence[str]) -> Floats:
 
 def _column_sets(rows: LearningRows, schema: ModelSchema) -> tuple[ColumnSet, ColumnSet]:
     """Small set and set of all columns of the model; rows binned."""
-    own = {name for names in schema.prior_distances for name in names}
-    small = tuple(n for n in schema.features if n in SMALL_COLUMNS or n in own)
+    small = tuple(name for name in schema.features if name in SMALL_COLUMNS)
 
     def column_set(names: tuple[str, ...], seeds: tuple[int, ...]) -> ColumnSet:
         places = tuple(schema.features.index(name) for name in names)
