@@ -143,15 +143,23 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
     }
     del columns
     plain: dict[str, bytes] = {}
+    rounds_of_plain: dict[int, int] = {}  # found without the forecast distances, used with them too
     forecast_columns = (*PLAIN_COLUMNS, *forecast_distances(data.horizons))
     for name, read in zip(PLAIN_MODELS, (PLAIN_COLUMNS, forecast_columns), strict=True):
         features = tuple(column for column in schema.features if column in read)
         binned = _binned(rows, features, PLAIN_PARAMETERS)
         for hours in data.horizons:
             table = fit_plain(
-                binned, labels[hours], rows.weight, len(features), seed=SEED, num_threads=threads
+                binned,
+                labels[hours],
+                rows.weight,
+                len(features),
+                seed=SEED,
+                num_threads=threads,
+                rounds=rounds_of_plain.get(hours),
             )
-            baselines[str(hours)][name] = {"features": list(features)}
+            rounds_of_plain[hours] = table.n_trees
+            baselines[str(hours)][name] = {"features": list(features), "rounds": table.n_trees}
             one = plain_schema(schema, hours, baselines[str(hours)], name)
             plain[PLAIN_MODELS[name].format(hours=hours)] = export(
                 one, {hours: table}, {hours: (1.0, 0.0)}
@@ -179,7 +187,7 @@ def _fit_model(
     trial = TrainingRows(FIT, labels, weight, start)
     corrected = start[calibrate].copy()
     for one, share in zip(sets, shares, strict=True):
-        boosters = one.fit(trial, rounds, threads)
+        boosters = one.fit(trial, rounds, threads, seeds=1)
         corrected += share * one.binned.raw_score(boosters, calibrate)
     y, w = labels[calibrate], weight[calibrate]
     line, tree_loss = _platt(corrected, y, w)

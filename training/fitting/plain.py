@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 PLAIN_PARAMETERS: Mapping[str, Any] = {
     "objective": "binary",
     "metric": "binary_logloss",
-    "learning_rate": 0.05,
+    "learning_rate": 0.1,
     "num_leaves": 31,
     "min_data_in_leaf": 200,
     "feature_fraction": 0.8,
-    "bagging_fraction": 0.8,
+    "bagging_fraction": 0.5,
     "bagging_freq": 1,
     "deterministic": True,
     "force_col_wise": True,
@@ -32,7 +32,7 @@ PLAIN_PARAMETERS: Mapping[str, Any] = {
 }
 
 MAX_ROUNDS = 1_000
-PATIENCE = 50
+PATIENCE = 25
 """Rounds without a smaller loss on the calibrate rows before the search for their number stops."""
 
 FIT, ALL, CALIBRATE = "fit", "all", "calibrate"
@@ -47,13 +47,9 @@ def fit_plain(
     *,
     seed: int,
     num_threads: int,
-    max_rounds: int = MAX_ROUNDS,
-    patience: int = PATIENCE,
+    rounds: int | None = None,
 ) -> TreeTable:
-    """Fit plain LightGBM as the model is fitted.
-
-    The number of trees is the one with the smallest weighted log loss on the calibrate rows, of
-    trees fitted to the fit rows; as many are then fitted to both.
+    """Fit plain LightGBM as the model is fitted: the last trees see both blocks.
 
     Parameters
     ----------
@@ -65,14 +61,19 @@ def fit_plain(
         Number of its columns.
     seed, num_threads:
         Passed to LightGBM, which is deterministic for one seed and version.
-    max_rounds, patience:
-        Of the search, see `MAX_ROUNDS` and `PATIENCE`.
+    rounds:
+        Number of trees; None for the one with the smallest weighted log loss on the calibrate
+        rows, of trees fitted to the fit rows.
 
     References
     ----------
     Ke et al. (2017), "LightGBM: a highly efficient gradient boosting decision tree".
     """
     parameters = {**PLAIN_PARAMETERS, "seed": seed, "num_threads": num_threads}
-    trial = binned.train(FIT, labels, weight, parameters, max_rounds, stop_on=(CALIBRATE, patience))
-    booster = binned.train(ALL, labels, weight, parameters, int(trial.best_iteration))
+    if rounds is None:
+        trial = binned.train(
+            FIT, labels, weight, parameters, MAX_ROUNDS, stop_on=(CALIBRATE, PATIENCE)
+        )
+        rounds = int(trial.best_iteration)
+    booster = binned.train(ALL, labels, weight, parameters, rounds)
     return trees_from_booster(booster, n_features, average=True)

@@ -182,9 +182,9 @@ class ColumnSet:
     seeds: tuple[int, ...]
 
     def fit(
-        self, rows: TrainingRows, rounds: int, num_threads: int
+        self, rows: TrainingRows, rounds: int, num_threads: int, seeds: int | None = None
     ) -> tuple[lightgbm.Booster, ...]:
-        """Fit the boosters of all seeds.
+        """Fit the boosters of all seeds, or of the first few.
 
         References
         ----------
@@ -200,7 +200,7 @@ class ColumnSet:
                 rounds,
                 start=rows.start,
             )
-            for seed in self.seeds
+            for seed in self.seeds[:seeds]
         )
 
 
