@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from models.prior.spline_prior import SplinePrior
 from models.trees.tree_table import TreeTable
 from training.evaluation.bootstrap import skill_interval, utc_day
 from training.evaluation.evaluate import (
+    PLAIN,
+    PLAIN_FORECAST,
     PLAIN_MODELS,
     Forecasts,
     baseline_columns,
@@ -142,29 +144,40 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
         for hours in data.horizons
     }
     del columns
-    plain: dict[str, bytes] = {}
-    rounds_of_plain: dict[int, int] = {}  # found without the forecast distances, used with them too
-    forecast_columns = (*PLAIN_COLUMNS, *forecast_distances(data.horizons))
-    for name, read in zip(PLAIN_MODELS, (PLAIN_COLUMNS, forecast_columns), strict=True):
+    plain = _fit_plain_models(rows, labels, schema, baselines, threads)
+    return Candidate(schema, priors, ensembles, trees, lines, baselines, plain)
+
+
+def _fit_plain_models(
+    rows: LearningRows,
+    labels: Mapping[int, npt.NDArray[np.int8]],
+    schema: ModelSchema,
+    baselines: dict[str, Any],
+    threads: int,
+) -> dict[str, bytes]:
+    """Graphs of `PLAIN_MODELS` by file name; adds columns and rounds to `baselines`.
+
+    The one with forecast distances takes over the number of trees of the one without.
+    """
+    graphs: dict[str, bytes] = {}
+    rounds: dict[int, int] = {}
+    forecast_columns = (*PLAIN_COLUMNS, *forecast_distances(schema.horizons))
+    for name, read in ((PLAIN, PLAIN_COLUMNS), (PLAIN_FORECAST, forecast_columns)):
         features = tuple(column for column in schema.features if column in read)
         binned = _binned(rows, features, PLAIN_PARAMETERS)
-        for hours in data.horizons:
+        for hours in schema.horizons:
+            y = labels[hours]
             table = fit_plain(
-                binned,
-                labels[hours],
-                rows.weight,
-                len(features),
-                seed=SEED,
-                num_threads=threads,
-                rounds=rounds_of_plain.get(hours),
+                binned, y, rows.weight, seed=SEED, num_threads=threads, rounds=rounds.get(hours)
             )
-            rounds_of_plain[hours] = table.n_trees
-            baselines[str(hours)][name] = {"features": list(features), "rounds": table.n_trees}
-            one = plain_schema(schema, hours, baselines[str(hours)], name)
-            plain[PLAIN_MODELS[name].format(hours=hours)] = export(
-                one, {hours: table}, {hours: (1.0, 0.0)}
-            )
-    return Candidate(schema, priors, ensembles, trees, lines, baselines, plain)
+            rounds[hours] = table.n_trees
+            fitted = baselines[str(hours)]
+            fitted[name] = {"features": list(features), "rounds": table.n_trees}
+            own = plain_schema(schema, hours, fitted, name)
+            if own is not None:
+                file = PLAIN_MODELS[name].format(hours=hours)
+                graphs[file] = export(own, {hours: table}, {hours: (1.0, 0.0)})
+    return graphs
 
 
 def _fit_model(

@@ -43,7 +43,6 @@ def fit_plain(
     binned: BinnedRows,
     labels: npt.NDArray[np.int8],
     weight: Floats,
-    n_features: int,
     *,
     seed: int,
     num_threads: int,
@@ -57,8 +56,6 @@ def fit_plain(
         Rows with the parts `FIT`, `CALIBRATE` and `ALL`.
     labels, weight:
         Of all its rows, shape (N,).
-    n_features:
-        Number of its columns.
     seed, num_threads:
         Passed to LightGBM, which is deterministic for one seed and version.
     rounds:
@@ -76,4 +73,4 @@ def fit_plain(
         )
         rounds = int(trial.best_iteration)
     booster = binned.train(ALL, labels, weight, parameters, rounds)
-    return trees_from_booster(booster, n_features, average=True)
+    return trees_from_booster(booster, booster.num_feature(), average=True)

@@ -31,7 +31,7 @@ def sample(seed: int = 0) -> tuple[Floats, Labels]:
 
 def fitted(x: Floats, y: Labels, weight: Floats | None = None, seed: int = 1) -> str:
     table = fit_plain(
-        binned(x), y, np.ones(ROWS) if weight is None else weight, 3, seed=seed, num_threads=1
+        binned(x), y, np.ones(ROWS) if weight is None else weight, seed=seed, num_threads=1
     )
     return trees_sha256(table)
 
@@ -48,7 +48,7 @@ def binned(x: Floats) -> BinnedRows:
 def test_it_learns_what_there_is() -> None:
     x, y = sample()
     unseen, outcome = sample(1)
-    table = fit_plain(binned(x), y, np.ones(ROWS), 3, seed=1, num_threads=1)
+    table = fit_plain(binned(x), y, np.ones(ROWS), seed=1, num_threads=1)
     p = expit(table.raw_score(unseen))
     loss = -np.where(outcome, np.log(p), np.log1p(-p)).mean()
     base = outcome.mean()
