@@ -19,7 +19,13 @@ from importlib.resources import files
 from typing import Any
 
 from features import registry
-from features.definition import AccountFeature, CrossFeature, Feature, MarketFeature
+from features.definition import (
+    AccountFeature,
+    CrossFeature,
+    Feature,
+    GroupFeature,
+    MarketFeature,
+)
 from features.market import inputs
 from market.bars.outlier_filter import MAX_GAP_HOURS
 from market.core.errors import ModelError
@@ -43,15 +49,18 @@ ROLES = ("cross_volatility", "average_daily_volume", "prior_volatilities")
 """Inputs that stand for the market columns which the registry chooses for them."""
 
 
-def column_digests() -> dict[str, str]:
-    """SHA-256 of every market and account column by name.
+def column_digests(others: Iterable[str] = ()) -> dict[str, str]:
+    """SHA-256 of every registered market and account column by name.
+
+    With those of `others` that this version computes though no registry lists them: forecast
+    distances of any horizon.
 
     Raises
     ------
     ModelError
         A feature names an input that does not exist.
     """
-    features, roles, digests = _features(), _roles(), _source_digests()
+    features, roles, digests = _features(others), _roles(), _source_digests()
 
     def digest(name: str, reader: str) -> str:
         if name in digests:
@@ -76,7 +85,8 @@ def digests_of(names: Iterable[str]) -> tuple[str, ...]:
     ModelError
         This version computes no such column.
     """
-    digests, columns = column_digests(), tuple(names)
+    columns = tuple(names)
+    digests = column_digests(columns)
     unknown = [name for name in columns if name not in digests]
     if unknown:
         raise ModelError(
@@ -88,7 +98,7 @@ def digests_of(names: Iterable[str]) -> tuple[str, ...]:
 
 def columns_that_differ(recorded: Mapping[str, str]) -> list[str]:
     """Columns of a record, name to SHA-256, that this version computes otherwise or not at all."""
-    digests = column_digests()
+    digests = column_digests(recorded)
     return sorted(name for name, digest in recorded.items() if digests.get(name) != digest)
 
 
@@ -103,17 +113,28 @@ def digests_of_registry(sha256: str) -> dict[str, str] | None:
 
 def market_columns_of(account_columns: Iterable[str]) -> set[str]:
     """Market columns that account columns read directly, not those behind cross features."""
-    features, roles = _features(), _roles()
+    names = tuple(account_columns)
+    features, roles = _features(names), _roles()
     columns: set[str] = set()
-    for name in account_columns:
+    for name in names:
         for source in features[name].inputs:
             columns.update(roles.get(source, (source,)))
     return columns - set(SOURCES)
 
 
-def _features() -> dict[str, Feature]:
-    features = (*registry.MARKET_FEATURES, *registry.CROSS_FEATURES, *registry.ACCOUNT_FEATURES)
-    return {feature.name: feature for feature in features}
+def _features(others: Iterable[str] = ()) -> dict[str, Feature]:
+    features: tuple[Feature, ...] = (
+        *registry.MARKET_FEATURES,
+        *registry.CROSS_FEATURES,
+        *registry.GROUP_FEATURES,
+        *registry.ACCOUNT_FEATURES,
+    )
+    known = {feature.name: feature for feature in features}
+    for name in others:
+        found = None if name in known else registry.find_account_feature(name)
+        if found is not None:
+            known[name] = found
+    return known
 
 
 def _roles() -> dict[str, tuple[str, ...]]:
@@ -141,6 +162,8 @@ def _content(feature: Feature) -> dict[str, Any]:
         content |= {"settings": list(feature.settings), "survives_gaps": feature.survives_gaps}
     elif isinstance(feature, CrossFeature):
         content["settings"] = list(feature.params)
+    elif isinstance(feature, GroupFeature):
+        content["settings"] = list(feature.settings)
     if not isinstance(feature, AccountFeature):
         content["max_gap_hours"] = MAX_GAP_HOURS
     return content

@@ -6,6 +6,10 @@ CONTRIBUTING.md shows an example.
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
+
 from features.account.adv_share import adv_share
 from features.account.aggregates import FIRST_VOLATILITY
 from features.account.book_averages import (
@@ -29,8 +33,23 @@ from features.account.exposure_shares import (
     net_share,
     vega_share,
 )
+from features.account.forecast_distance import (
+    fast_correlation_ratio,
+    forecast_distance,
+    forecast_diversification,
+    forecast_term_structure,
+    long_run_distance,
+    long_run_ratio,
+)
 from features.account.prior import prior_logit
-from features.definition import AccountFeature, BookForm, CrossFeature, MarketFeature
+from features.definition import (
+    AccountFeature,
+    BookForm,
+    CrossFeature,
+    FeatureGroup,
+    GroupFeature,
+    MarketFeature,
+)
 from features.market.correlation.absorption_ratio import absorption_ratio
 from features.market.correlation.market_factor import market_beta, market_correlation
 from features.market.correlation.mean_correlation import correlation_shift, mean_correlation
@@ -46,6 +65,29 @@ from features.market.liquidity.turnover import relative_turnover
 from features.market.liquidity.volume_zscore import volume_zscore
 from features.market.volatility.drawdown import drawdown
 from features.market.volatility.ewma import ewma_volatility
+from features.market.volatility.forecast import forecast
+from features.market.volatility.forecast.coefficients import (
+    FORECAST_HORIZONS as FORECAST_HORIZONS,
+    shipped_coefficients,
+)
+from features.market.volatility.forecast.columns import (
+    absolute_scaled_return,
+    log_ewma_volatility,
+    log_turnover_ratio,
+    log_volatility,
+    log_volatility_dispersion,
+    log_volatility_long_run,
+    scaled_return,
+    seasonal_log_volatility,
+    seasonal_log_volatility_ahead,
+    volatility_forecast,
+)
+from features.market.volatility.forecast.regressors import (
+    HALF_LIVES,
+    REGRESSORS as REGRESSORS,
+    RETURN_WINDOWS,
+    WINDOWS,
+)
 from features.market.volatility.implied import (
     atm_term_slope,
     implied_volatility,
@@ -70,6 +112,7 @@ from features.market.volatility.return_zscore import return_zscore
 from features.market.volatility.seasonality import hour_of_week_seasonality
 from features.market.volatility.trailing_return import trailing_return
 from features.market.volatility.volatility_of_volatility import volatility_of_volatility
+from market.core.errors import ModelError
 
 WARM_UP_HOURS = 168
 """History that a symbol needs before it is scored."""
@@ -129,8 +172,36 @@ CROSS_FEATURES: tuple[CrossFeature, ...] = (
     smile_curvature(),
 )
 
+FEATURE_GROUPS: tuple[FeatureGroup, ...] = (
+    FeatureGroup(
+        name="volatility_forecast",
+        columns=(
+            *(log_volatility(hours) for hours in WINDOWS),
+            *(log_ewma_volatility(hours) for hours in HALF_LIVES),
+            log_volatility_long_run(),
+            log_volatility_dispersion(),
+            *(scaled_return(hours) for hours in RETURN_WINDOWS),
+            absolute_scaled_return(1),
+            absolute_scaled_return(24),
+            seasonal_log_volatility(),
+            log_turnover_ratio(1),
+            log_turnover_ratio(6),
+            *(seasonal_log_volatility_ahead(hours) for hours in FORECAST_HORIZONS),
+            *(volatility_forecast(hours) for hours in FORECAST_HORIZONS),
+        ),
+        kernel=forecast.kernel,
+        state_shapes=forecast.state_shapes,
+        params=(np.array(FORECAST_HORIZONS), shipped_coefficients().values),
+    ),
+)
+GROUP_FEATURES: tuple[GroupFeature, ...] = tuple(f for g in FEATURE_GROUPS for f in g.columns)
+
 _FAMILIES = ("volatility", "liquidity", "correlation", "momentum")
-_MARKET: tuple[MarketFeature | CrossFeature, ...] = (*MARKET_FEATURES, *CROSS_FEATURES)
+_MARKET: tuple[MarketFeature | CrossFeature | GroupFeature, ...] = (
+    *MARKET_FEATURES,
+    *CROSS_FEATURES,
+    *GROUP_FEATURES,
+)
 
 
 def _columns_of_form(form: BookForm) -> tuple[str, ...]:
@@ -142,11 +213,16 @@ def _columns_of_form(form: BookForm) -> tuple[str, ...]:
 MARKET_COLUMNS: tuple[str, ...] = tuple(f.name for f in _MARKET)
 """Columns of the market feature array, in order."""
 
-REQUIRED_COLUMNS: tuple[str, ...] = tuple(f.name for f in _MARKET if not f.needs_exogenous)
+REQUIRED_COLUMNS: tuple[str, ...] = tuple(
+    f.name for f in _MARKET if isinstance(f, GroupFeature) or not f.needs_exogenous
+)
 """What a symbol needs to be scored; the others a market may lack."""
 
 VOLATILITIES = _columns_of_form("volatility")
 """Estimates under which a book's own volatility is taken."""
+
+FORECAST_VOLATILITIES = _columns_of_form("forecast")
+"""Forecasts under which a book's own volatility is taken, by `FORECAST_HORIZONS`."""
 
 BOOK_MEANS = _columns_of_form("mean")
 """Market columns whose average over a book, weighted by notional, is an account feature."""
@@ -167,6 +243,8 @@ PRIOR_VOLATILITIES = (
 _FAMILY = {f.name: f.family for f in _MARKET}
 
 HORIZONS = (1, 8, 24)
+
+_FIRST_FORECAST = FIRST_VOLATILITY + len(VOLATILITIES) + len(BOOK_MEANS)
 
 ACCOUNT_FEATURES: tuple[AccountFeature, ...] = (
     *(prior_logit(hours) for hours in HORIZONS),
@@ -190,9 +268,20 @@ ACCOUNT_FEATURES: tuple[AccountFeature, ...] = (
     delta_share(),
     gamma_share(),
     vega_share(),
+    *(forecast_distance(hours, _FIRST_FORECAST, FORECAST_HORIZONS) for hours in HORIZONS),
+    long_run_distance(),
+    forecast_term_structure(_FIRST_FORECAST, FORECAST_HORIZONS),
+    forecast_diversification(_FIRST_FORECAST, FORECAST_HORIZONS),
+    long_run_ratio(
+        FIRST_VOLATILITY + len(VOLATILITIES) + BOOK_MEANS.index("log_volatility_long_run")
+    ),
+    fast_correlation_ratio(_FIRST_FORECAST, FORECAST_HORIZONS),
 )
 
 ACCOUNT_COLUMNS: tuple[str, ...] = tuple(f.name for f in ACCOUNT_FEATURES)
+
+_BY_NAME = {feature.name: feature for feature in ACCOUNT_FEATURES}
+_DISTANCE_OF_HORIZON = re.compile(r"forecast_distance_([1-9][0-9]{0,4})h")
 
 OPTION_FEATURES: tuple[str, ...] = tuple(f.name for f in ACCOUNT_FEATURES if f.options_only)
 """Account features that are 0 in every book without options: a population without any says
@@ -202,3 +291,38 @@ nothing of them."""
 def prior_column(horizon: int) -> str:
     """Name of the structural prior's column for a horizon in hours."""
     return f"prior_logit_{horizon}h"
+
+
+def prior_distances(horizon: int) -> tuple[str, str]:
+    """Names of the log distances that a spline prior reads for any whole-hour horizon."""
+    return f"forecast_distance_{horizon}h", "long_run_distance"
+
+
+def find_account_feature(name: str) -> AccountFeature | None:
+    """The account feature of a name, a forecast distance of any whole-hour horizon included.
+
+    None where this version computes no such column.
+    """
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    match = _DISTANCE_OF_HORIZON.fullmatch(name)
+    if match is None:
+        return None
+    return forecast_distance(int(match[1]), _FIRST_FORECAST, FORECAST_HORIZONS)
+
+
+def account_feature(name: str) -> AccountFeature:
+    """As `find_account_feature`.
+
+    Raises
+    ------
+    ModelError
+        This version computes no such column.
+    """
+    found = find_account_feature(name)
+    if found is None:
+        raise ModelError(
+            f"this version computes no account column {name!r}; docs/features.md lists those that "
+            "it computes, and forecast_distance_{hours}h goes by any whole hours"
+        )
+    return found

@@ -4,8 +4,11 @@ Columns: headroom, maintenance margin, gross and net notional, largest share of 
 daily volume, Herfindahl index, return of the book over the last day, funding paid an hour,
 correlation with the market factor, exposure to the market by beta, value of the collateral that is
 not cash and its own exposure by beta, of the options their net delta exposure, their gamma and
-vega, net and gross, prior volatility, then one book volatility per market feature whose `book_form`
-is ``volatility``, then one average per market feature whose `book_form` is ``mean``.
+vega, net and gross, prior volatility, under the forecast of a day the sum of the legs' own
+volatilities and the book's volatility with fast correlations, the book's long-run volatility, then
+one book volatility per market feature whose `book_form` is ``volatility``, one average per market
+feature whose `book_form` is ``mean``, and one book volatility per market feature whose `book_form`
+is ``forecast``.
 
 Notionals x are those of spot and perps at the mark and the delta exposures of options.
 Volatilities are standard deviations of the book's profit and loss over one hour, in the
@@ -45,8 +48,14 @@ Ints = npt.NDArray[np.int64]
     VEGA,
     GROSS_VEGA,
     PRIOR_VOLATILITY,
+    FORECAST_SUM,
+    FAST_FORECAST,
+    LONG_RUN_VOLATILITY,
     FIRST_VOLATILITY,
-) = range(19)
+) = range(22)
+
+FORECAST_BASE_HOURS = 24
+"""Horizon of the forecast from which the aggregates beside the book volatilities are made."""
 
 
 class Legs(NamedTuple):
@@ -75,17 +84,22 @@ class MarketColumns(NamedTuple):
 
     Attributes
     ----------
-    volatilities, means:
+    volatilities, means, forecasts:
         Columns by `book_form`, in the order of the aggregates.
     prior:
         Positions among `volatilities` of those of the prior.
     cross, factor, beta, adv, trailing_return, funding:
         The volatility of the correlation matrix, correlation with and beta to the market, average
         daily volume, return and funding of the last day.
+    base:
+        Position among `forecasts` of that of `FORECAST_BASE_HOURS`.
+    long_run:
+        Position among `means` of the mean log volatility in the long run.
     """
 
     volatilities: Ints
     means: Ints
+    forecasts: Ints
     prior: Ints
     cross: int
     factor: int
@@ -93,18 +107,22 @@ class MarketColumns(NamedTuple):
     adv: int
     trailing_return: int
     funding: int
+    base: int
+    long_run: int
 
     @property
     def width(self) -> int:
         """Number of aggregates."""
-        return FIRST_VOLATILITY + len(self.volatilities) + len(self.means)
+        columns = len(self.volatilities) + len(self.means) + len(self.forecasts)
+        return FIRST_VOLATILITY + columns
 
 
 class MarketRows(NamedTuple):
-    """Features of T market rows: values (T, S, F) and slow correlations (T, S, S)."""
+    """Features of T market rows: values (T, S, F), slow and fast correlations (T, S, S)."""
 
     values: Floats
     correlation: Floats
+    fast_correlation: Floats
 
 
 def positions(columns: Sequence[str], names: Sequence[str]) -> Ints:
@@ -123,6 +141,9 @@ def fill(row, headroom, maintenance, legs, market, columns, out):  # type: ignor
     """
     values = market.values
     first_mean = FIRST_VOLATILITY + len(columns.volatilities)
+    first_forecast = first_mean + len(columns.means)
+    base = columns.forecasts[columns.base]
+    at_fast = MarketRows(values, market.fast_correlation, market.fast_correlation)
     for n in range(len(row)):
         t = row[n]
         first, last = legs.start[n], legs.start[n + 1]
@@ -151,6 +172,7 @@ def fill(row, headroom, maintenance, legs, market, columns, out):  # type: ignor
             out[n, RETURN] += x * values[t, s, columns.trailing_return]
             out[n, FUNDING] += x * values[t, s, columns.funding]
             out[n, BETA_EXPOSURE] += x * values[t, s, columns.beta]
+            out[n, FORECAST_SUM] += abs(x) * values[t, s, base]
             for m in range(len(columns.means)):
                 out[n, first_mean + m] += abs(x) * values[t, s, columns.means[m]]
         out[n, HEADROOM] = headroom[n]
@@ -170,6 +192,16 @@ def fill(row, headroom, maintenance, legs, market, columns, out):  # type: ignor
             sigma = out[n, FIRST_VOLATILITY + columns.prior[p]]
             variance += sigma * sigma
         out[n, PRIOR_VOLATILITY] = np.sqrt(variance / len(columns.prior))
+        for f in range(len(columns.forecasts)):
+            sigma = _volatility(t, first, last, legs, market, columns.forecasts[f])
+            out[n, first_forecast + f] = sigma
+        out[n, FAST_FORECAST] = _volatility(t, first, last, legs, at_fast, base)
+        out[n, LONG_RUN_VOLATILITY] = _long_run(
+            out[n, first_forecast + columns.base],
+            out[n, FORECAST_SUM],
+            gross,
+            out[n, first_mean + columns.long_run],
+        )
         book = _volatility(t, first, last, legs, market, columns.cross)
         common = 0.0
         for a in range(first, last):
@@ -177,6 +209,18 @@ def fill(row, headroom, maintenance, legs, market, columns, out):  # type: ignor
             if x != 0.0:
                 common += x * values[t, s, columns.cross] * values[t, s, columns.factor]
         out[n, MARKET_CORRELATION] = common / book if book != 0.0 else 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def _long_run(sigma, total, gross, mean_log):  # type: ignore[no-untyped-def]
+    """Long-run volatility of a book, see `features.account.forecast_distance.long_run_distance`.
+
+    `sigma` and `total` are the book's volatility and the sum of its legs' under the forecast.
+    Without delta exposure there is nothing to average over: the forecast stands.
+    """
+    if gross == 0.0 or total == 0.0:
+        return sigma
+    return sigma * (np.exp(mean_log) * (gross / total))
 
 
 @njit(cache=True, error_model="numpy")

@@ -30,16 +30,17 @@ from features.account.book_averages import aggregate_kernel
 from features.account.bounded_shares import bounded, equity_kernel, headroom_kernel
 from features.account.distance import distance_kernel, ratio, shock_kernel, shock_ratio
 from features.account.exposure_shares import share, share_kernel
+from features.account.forecast_distance import distance_under, log_distance_kernel
 from features.account.prior import log_odds
 from features.definition import AccountFeature
-from features.registry import ACCOUNT_FEATURES
+from features.registry import account_feature
 from market.core.errors import ModelError
 from market.core.lean_kernel import lean_kernel
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_AGGREGATE, _SHARE, _DISTANCE, _SHOCK, _HEADROOM, _EQUITY, _PRIOR = range(7)
+_AGGREGATE, _SHARE, _DISTANCE, _SHOCK, _HEADROOM, _EQUITY, _PRIOR, _LOG_DISTANCE = range(8)
 
 _FORMS: Mapping[Callable[..., Any], int] = {
     aggregate_kernel: _AGGREGATE,
@@ -49,9 +50,10 @@ _FORMS: Mapping[Callable[..., Any], int] = {
     headroom_kernel: _HEADROOM,
     equity_kernel: _EQUITY,
     prior.kernel: _PRIOR,
+    log_distance_kernel: _LOG_DISTANCE,
 }
 
-_BY_NAME = {feature.name: feature for feature in ACCOUNT_FEATURES}
+_OF_AGGREGATE = (_AGGREGATE, _SHARE, _DISTANCE, _LOG_DISTANCE)
 
 
 class Columns(NamedTuple):
@@ -65,10 +67,15 @@ class Columns(NamedTuple):
         Code of its kernel, shape (C,).
     aggregate:
         The aggregate that a kernel of one is about, shape (C,); 0 for the others.
-    root_hours, looks, shift:
-        Parameters of priors (`features.account.prior.kernel`), shape (C,); 0 for the others.
+    root_hours:
+        Of priors and log distances, shape (C,); 0 for the others.
+    looks, shift:
+        Other parameters of priors (`features.account.prior.kernel`), shape (C,).
     multipliers, weights:
         Their mixtures, shape (C, nodes).
+    second, weight:
+        The second aggregate of log distances (`features.account.forecast_distance`) and its weight,
+        shape (C,).
     """
 
     place: Ints
@@ -79,6 +86,8 @@ class Columns(NamedTuple):
     shift: Floats
     multipliers: Floats
     weights: Floats
+    second: Ints
+    weight: Floats
 
     @classmethod
     def of(cls, places: Sequence[int], features: Sequence[AccountFeature]) -> Columns:
@@ -90,8 +99,12 @@ class Columns(NamedTuple):
         for k in priors:
             parameters[:, k] = features[k].params[:3]
             mixtures[:, k] = features[k].params[3:]
+        second, weight = np.zeros(count, dtype=np.int64), np.zeros(count)
+        for k, feature in enumerate(features):
+            if feature.kernel is log_distance_kernel:
+                second[k], weight[k], parameters[0, k] = feature.params[1:]
         about = [
-            feature.params[0] if _FORMS[feature.kernel] in (_AGGREGATE, _SHARE, _DISTANCE) else 0
+            feature.params[0] if _FORMS[feature.kernel] in _OF_AGGREGATE else 0
             for feature in features
         ]
         return cls(
@@ -100,6 +113,8 @@ class Columns(NamedTuple):
             np.array(about, dtype=np.int64),
             *parameters,
             *mixtures,
+            second=second,
+            weight=weight,
         )
 
 
@@ -129,9 +144,9 @@ def column_plan(names: tuple[str, ...]) -> ColumnPlan:
     Raises
     ------
     ModelError
-        A feature that depends on equity has a kernel without a code.
+        There is no such feature, or one that depends on equity has a kernel without a code.
     """
-    features = [(place, _BY_NAME[name]) for place, name in enumerate(names)]
+    features = [(place, account_feature(name)) for place, name in enumerate(names)]
     fused = [(place, one) for place, one in features if one.kernel in _FORMS]
     others = [(place, one) for place, one in features if one.kernel not in _FORMS]
     for _, one in others:
@@ -154,6 +169,14 @@ def column_value(columns, c, aggregates, headroom):  # type: ignore[no-untyped-d
     form = columns.form[c]
     if form == _DISTANCE:
         return ratio(headroom, aggregates[columns.aggregate[c]])
+    if form == _LOG_DISTANCE:
+        return distance_under(
+            headroom,
+            aggregates[columns.aggregate[c]],
+            aggregates[columns.second[c]],
+            columns.weight[c],
+            columns.root_hours[c],
+        )
     if form == _PRIOR:
         return log_odds(
             headroom,

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.account.aggregates import (
+    FORECAST_BASE_HOURS,
     HEADROOM,
     Legs,
     MarketColumns,
@@ -22,6 +23,7 @@ from features.registry import (
     ADV,
     BOOK_MEANS,
     CROSS_VOLATILITY,
+    FORECAST_VOLATILITIES,
     MARKET_COLUMNS,
     PRIOR_VOLATILITIES,
     VOLATILITIES,
@@ -98,6 +100,7 @@ class AccountRows:
 _COLUMNS = MarketColumns(
     volatilities=positions(MARKET_COLUMNS, VOLATILITIES),
     means=positions(MARKET_COLUMNS, BOOK_MEANS),
+    forecasts=positions(MARKET_COLUMNS, FORECAST_VOLATILITIES),
     prior=positions(VOLATILITIES, PRIOR_VOLATILITIES),
     cross=MARKET_COLUMNS.index(CROSS_VOLATILITY),
     factor=MARKET_COLUMNS.index("market_correlation"),
@@ -105,6 +108,8 @@ _COLUMNS = MarketColumns(
     adv=MARKET_COLUMNS.index(ADV),
     trailing_return=MARKET_COLUMNS.index("trailing_return_24h"),
     funding=MARKET_COLUMNS.index("funding_rate_24h"),
+    base=FORECAST_VOLATILITIES.index(f"volatility_forecast_{FORECAST_BASE_HOURS}h"),
+    long_run=BOOK_MEANS.index("log_volatility_long_run"),
 )
 AGGREGATES = _COLUMNS.width
 """Number M of the aggregates of an account."""
@@ -128,7 +133,7 @@ def compute_aggregates(rows: AccountRows, market: MarketFeatures) -> Floats:
             greeks.gamma,
             greeks.vega,
         ),
-        MarketRows(market.values, market.correlation),
+        MarketRows(market.values, market.correlation, market.fast_correlation),
         _COLUMNS,
         out,
     )

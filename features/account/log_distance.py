@@ -8,8 +8,9 @@ import numpy as np
 
 from market.core.lean_kernel import lean_kernel
 
-LOG_LIMIT = math.log(1e6)
-"""Log distances lie in the range ±LOG_LIMIT: ratios in [1e-6, 1e6]."""
+RATIO_LIMIT = 1e6
+LOG_LIMIT = math.log(RATIO_LIMIT)
+"""Log distances lie in the range ±LOG_LIMIT: ratios from 1e-6 to `RATIO_LIMIT`."""
 
 
 @lean_kernel
@@ -30,8 +31,8 @@ def log_distance(headroom, sigma):  # type: ignore[no-untyped-def]
     ratio = headroom / sigma
     if np.isnan(ratio):  # infinity over infinity
         return np.nan
-    if ratio <= 1e-6:
+    if ratio <= 1.0 / RATIO_LIMIT:
         return -LOG_LIMIT
-    if ratio >= 1e6:
+    if ratio >= RATIO_LIMIT:
         return LOG_LIMIT
     return min(max(math.log(ratio), -LOG_LIMIT), LOG_LIMIT)

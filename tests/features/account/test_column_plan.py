@@ -64,7 +64,7 @@ def test_feature_of_equity_without_a_code_is_refused(monkeypatch: pytest.MonkeyP
     by_name = {feature.name: feature for feature in ACCOUNT_FEATURES}
     for equity in (False, True):
         feature = replace(by_name["equity_share"], name="new", kernel=kernel, uses_equity=equity)
-        monkeypatch.setattr(fused, "_BY_NAME", by_name | {"new": feature})
+        monkeypatch.setattr(fused, "account_feature", (by_name | {"new": feature}).__getitem__)
         column_plan.cache_clear()
         if equity:
             with pytest.raises(ModelError, match=r"'new' depends on equity.*column_plan.py"):
