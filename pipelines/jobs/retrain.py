@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,7 +61,7 @@ from pipelines.scheduler.notify import run_and_notify
 from training.drift.reference import REFERENCE_FILE, make_reference
 from training.evaluation.evaluate import evaluate, forecast
 from training.fitting.candidate import Candidate, fit_candidate
-from training.fitting.fit import PARAMETERS, Ensemble
+from training.fitting.trees import PARAMETERS
 from training.labels.dataset import Dataset
 from training.labels.dataset_file import write_dataset
 from training.labels.splits import Block, default_boundaries, purged_split
@@ -195,12 +193,6 @@ def _check_blocks(block: npt.NDArray[np.int8], config: Config) -> None:
 
 def _check_parity(fitted: Candidate, onnx: bytes) -> ParityReport:
     """Compare ONNX with LightGBM on rows beside the thresholds of the trees."""
-
-    def raw(ensemble: Ensemble, X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        if ensemble.booster is None:
-            return np.zeros(len(X))
-        return np.asarray(ensemble.booster.predict(X, raw_score=True), dtype=np.float64)
-
     rows = threshold_adjacent_rows(
         fitted.schema, fitted.trees, _PARITY_ROWS, seed=1, priors=fitted.priors
     )
@@ -210,7 +202,7 @@ def _check_parity(fitted: Candidate, onnx: bytes) -> ParityReport:
         fitted.calibration,
         rows,
         priors=fitted.priors,
-        boosters={hours: partial(raw, ensemble) for hours, ensemble in fitted.ensembles.items()},
+        boosters={hours: ensemble.raw_score for hours, ensemble in fitted.ensembles.items()},
     )
 
 
@@ -242,10 +234,14 @@ def _training_record(
             "uniform": int(data.uniform.sum()),
         },
         "parameters": dict(PARAMETERS),
-        "calibration": {str(hours): asdict(line) for hours, line in fitted.lines.items()},
+        "calibration": {
+            str(hours): {"slope": slope, "intercept": intercept}
+            for hours, (slope, intercept) in fitted.calibration.items()
+        },
         "trees": {
             str(hours): {
                 "rounds": ensemble.rounds,
+                "boosters": sum(len(part.boosters) for part in ensemble.parts),
                 "prior_loss": ensemble.prior_loss,
                 "tree_loss": ensemble.tree_loss,
             }

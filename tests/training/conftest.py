@@ -24,7 +24,8 @@ START = "2022-10-15T00:00:00Z"
 def made_dataset(
     *, days: int = 60, per_hour: int = 5, effect: float = 1.5, start: str = START, seed: int = 3
 ) -> Dataset:
-    """Account-times whose outcome the prior explains, and ``net_share`` beyond it by `effect`.
+    """Account-times whose outcome the forecast distances explain, and ``net_share`` beyond them by
+    `effect`; the prior logits are the log odds without it.
 
     All other columns are noise. Horizons 1 and 8 h.
     """
@@ -37,6 +38,10 @@ def made_dataset(
     features[:, ACCOUNT_COLUMNS.index("net_share")] = share
     for h, horizon in enumerate((1, 8, 24)):
         features[:, ACCOUNT_COLUMNS.index(f"prior_logit_{horizon}h")] = prior + 0.7 * h
+        distance = 1.5 - 0.5 * h - (prior + 2.5) / 2.0
+        features[:, ACCOUNT_COLUMNS.index(f"forecast_distance_{horizon}h")] = distance
+    long_run = 3.0 - (prior + 2.5) / 2.0 + rng.normal(0.0, 0.2, n)
+    features[:, ACCOUNT_COLUMNS.index("long_run_distance")] = long_run
     uniform = rng.random(n)
     score = prior + effect * share
     labels = np.column_stack([uniform < expit(score), uniform < expit(score + 0.7)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from training.evaluation.evaluate import BOOTSTRAP_SEED, model_columns
 from training.evaluation.metrics import log_loss_rows, log_loss_skill
 from training.fitting.calibration import fit_platt, platt_probability
 from training.fitting.candidate import SEED, Candidate
-from training.fitting.fit import PARAMETERS
+from training.fitting.trees import tree_parameters
 from training.labels.dataset import Dataset
 from training.labels.splits import Block
 
@@ -87,11 +88,11 @@ def mean_contributions(candidate: Candidate, test: Dataset) -> dict[str, Any]:
 def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -> dict[str, Any]:
     """Measure what the trees lose without each family of features.
 
-    For each horizon that has trees they are fitted anew with all columns, without each family,
-    and not at all (the structural prior alone): the same rows, the same number of rounds, seed
-    and constraints, each with its own Platt line from the calibrate rows. The prior stays, for
-    the trees correct it. At most `ABLATION_ROWS` rows of each block are drawn: the figures
-    compare refits with each other, not with the model.
+    For each horizon that has trees the small trees are fitted anew with all their columns, without
+    each family, and not at all (the prior alone): the same weighted rows, the same number of
+    rounds, seed and constraints, each with its own Platt line from the calibrate rows. The fitted
+    prior stays, for the trees correct it. At most `ABLATION_ROWS` rows of each block are drawn:
+    the figures compare refits with each other, not with the model.
 
     Parameters
     ----------
@@ -114,10 +115,16 @@ def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -
     covariate out).
     """
     schema = candidate.schema
+    weighted = data.weight > 0.0
     fit, calibrate, test = (
-        _draw(np.flatnonzero(block == part), ABLATION_ROWS)
-        for part in (Block.FIT, Block.CALIBRATE, Block.TEST)
+        _draw(np.flatnonzero(rows), ABLATION_ROWS)
+        for rows in (
+            (block == Block.FIT) & weighted,
+            (block == Block.CALIBRATE) & weighted,
+            block == Block.TEST,
+        )
     )
+    weight = {"fit": data.weight[fit], "calibrate": data.weight[calibrate]}
     columns = model_columns(schema)
     X = {
         name: np.ascontiguousarray(data.features[rows][:, columns])
@@ -138,14 +145,17 @@ def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -
         prior = {name: one[:, h] for name, one in priors.items()}
 
         def losses(keep: list[int], *, y: Any = y, prior: Any = prior, rounds: int = rounds) -> Any:
-            score = _refit(X, y["fit"], prior, keep, schema, rounds)
-            line = fit_platt(score["calibrate"], y["calibrate"])
+            target = _Target(y["fit"], weight["fit"], rounds)
+            score = _refit(X, target, prior, keep, schema)
+            line = fit_platt(score["calibrate"], y["calibrate"], weight["calibrate"])
             return log_loss_rows(y["test"], platt_probability(score["test"], *line))
 
-        everything = list(range(len(schema.features)))
+        small = candidate.ensembles[hours].parts[0]
+        everything = sorted(small.columns)
         full = losses(everything)
         without: dict[str, Any] = {}
-        for family in [*dict.fromkeys(families.values()), "trees"]:
+        present = dict.fromkeys(families[schema.features[i]] for i in everything)
+        for family in [*present, "trees"]:
             if family == STRUCTURE:
                 continue
             keep = [i for i in everything if families[schema.features[i]] != family]
@@ -165,13 +175,21 @@ def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -
     return report
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What trees are fitted to: outcomes and weights of the fit rows, and the number of rounds."""
+
+    labels: npt.NDArray[np.int8]
+    weight: Floats
+    rounds: int
+
+
 def _refit(
     X: Mapping[str, Floats],
-    y: npt.NDArray[np.int8],
+    target: _Target,
     start: Mapping[str, Floats],
     keep: list[int],
     schema: ModelSchema,
-    rounds: int,
 ) -> dict[str, Floats]:
     """Raw scores, prior included, of trees on some of the columns; without columns the prior."""
     columns = {name: np.ascontiguousarray(part[:, keep]) for name, part in X.items()}
@@ -180,17 +198,17 @@ def _refit(
     import joblib
     import lightgbm  # four seconds that only training pays
 
-    parameters = {
-        **PARAMETERS,
-        "monotone_constraints": [schema.monotone[i] for i in keep],
-        "seed": SEED,
-        "num_threads": joblib.cpu_count(),
-    }
-    booster = lightgbm.train(
-        parameters,
-        lightgbm.Dataset(columns["fit"], y, init_score=start["fit"].copy(), params=parameters),
-        num_boost_round=rounds,
+    parameters = tree_parameters(
+        len(target.labels), [schema.monotone[i] for i in keep], SEED, joblib.cpu_count()
     )
+    rows = lightgbm.Dataset(
+        columns["fit"],
+        target.labels,
+        weight=target.weight,
+        init_score=start["fit"].copy(),
+        params=parameters,
+    )
+    booster = lightgbm.train(parameters, rows, num_boost_round=target.rounds)
     return {
         name: start[name] + np.asarray(booster.predict(part, raw_score=True))
         for name, part in columns.items()

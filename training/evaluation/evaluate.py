@@ -35,8 +35,15 @@ MODEL = "margincast"
 FLOOR_BASELINE = "first_passage_isotonic"
 """The baseline that even a first champion must not fall behind."""
 
-PLAIN_FILE = "baseline_plain_{hours}h.onnx"
-"""File of a bundle that holds the plain LightGBM of one horizon."""
+PLAIN = "lightgbm_plain"
+PLAIN_FORECAST = "lightgbm_plain_forecast"
+"""Plain LightGBM that reads the forecast distances too: reported, but no baseline."""
+
+PLAIN_MODELS = {
+    PLAIN: "baseline_plain_{hours}h.onnx",
+    PLAIN_FORECAST: "baseline_plain_forecast_{hours}h.onnx",
+}
+"""File of a bundle that holds the model of one horizon, by name of the model."""
 
 BOOTSTRAP_SEED = 20_240_101
 
@@ -65,9 +72,32 @@ def model_columns(schema: ModelSchema) -> npt.NDArray[np.intp]:
     return np.array([ACCOUNT_COLUMNS.index(name) for name in schema.features])
 
 
-def plain_schema(schema: ModelSchema, horizon: int) -> ModelSchema:
-    """Schema of the plain LightGBM: the same columns without priors or constraints."""
-    features = tuple(name for name in schema.features if name not in schema.prior)
+def plain_schema(
+    schema: ModelSchema, horizon: int, baselines: Mapping[str, Any], name: str
+) -> ModelSchema | None:
+    """Schema of one of `PLAIN_MODELS`, without priors or constraints.
+
+    Parameters
+    ----------
+    schema, horizon:
+        Of the model.
+    baselines:
+        Parameters of the baselines of that horizon. They name the columns; in bundles of earlier
+        versions they do not, and `PLAIN` reads the model's columns without its prior's.
+    name:
+        Of the model.
+
+    Returns
+    -------
+    ModelSchema or None
+        None where the bundle has no such model.
+    """
+    if name in baselines:
+        features = tuple(baselines[name]["features"])
+    elif name == PLAIN:
+        features = tuple(column for column in schema.features if column not in schema.prior)
+    else:
+        return None
     return ModelSchema(features, (0,) * len(features), (horizon,), (), schema.features_sha256)
 
 
@@ -103,11 +133,14 @@ def forecasts_of(
     by_horizon: dict[int, dict[str, Floats]] = {}
     for hours in data.horizons:
         models = {MODEL: probability[:, schema.horizons.index(hours)]}
-        models.update(predict_baselines(baselines[str(hours)], columns))
-        plain = plain_schema(schema, hours)
-        plain_scorer = Scorer(read(PLAIN_FILE.format(hours=hours)), plain)
-        X_plain = np.ascontiguousarray(data.features[:, model_columns(plain)])
-        models["lightgbm_plain"] = plain_scorer.probability(X_plain)[:, 0]
+        fitted = baselines[str(hours)]
+        models.update(predict_baselines(fitted, columns))
+        for name, file in PLAIN_MODELS.items():
+            plain = plain_schema(schema, hours, fitted, name)
+            if plain is not None:
+                plain_scorer = Scorer(read(file.format(hours=hours)), plain)
+                X_plain = np.ascontiguousarray(data.features[:, model_columns(plain)])
+                models[name] = plain_scorer.probability(X_plain)[:, 0]
         by_horizon[hours] = models
     return Forecasts(by_horizon)
 

@@ -9,9 +9,7 @@ from .calibration import (
     platt_probability as platt_probability,
 )
 from .candidate import SEED as SEED, Candidate as Candidate, fit_candidate as fit_candidate
-from .fit import PARAMETERS as PARAMETERS, Ensemble as Ensemble
 from .folds import cut_folds as cut_folds, evaluate_fold as evaluate_fold
-from .kalman_calibration import QUARTER_DAYS as QUARTER_DAYS, fit_kalman_line as fit_kalman_line
 from .logistic import separable as separable
 from .oracle import (
     first_passage_probability as first_passage_probability,
@@ -19,12 +17,13 @@ from .oracle import (
     realised_book_volatility as realised_book_volatility,
     realised_squares as realised_squares,
 )
+from .prior_fit import fit_prior as fit_prior
+from .trees import PARAMETERS as PARAMETERS, Ensemble as Ensemble
 
 __all__ = [
     "BASELINES",
     "ORACLE",
     "PARAMETERS",
-    "QUARTER_DAYS",
     "SEED",
     "Candidate",
     "Ensemble",
@@ -32,9 +31,9 @@ __all__ = [
     "evaluate_fold",
     "first_passage_probability",
     "fit_candidate",
-    "fit_kalman_line",
     "fit_line",
     "fit_platt",
+    "fit_prior",
     "oracle_first_passage",
     "platt_probability",
     "predict_baselines",

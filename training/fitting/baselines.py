@@ -9,18 +9,13 @@ is knowing the average.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from market.core.errors import ModelError
-from training.fitting.fit import RoundSearch
 from training.fitting.logistic import LogisticModel
-from training.labels.splits import time_ordered_tail
-
-if TYPE_CHECKING:
-    import lightgbm
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -41,25 +36,12 @@ DISTANCE_PREFIX = "distance_"
 DISTANCE_BOUNDS = (1e-6, 1e6)
 BREACH_RATE_OFFSET = 1e-6
 
-PLAIN_PARAMETERS: Mapping[str, Any] = {
-    "objective": "binary",
-    "metric": "binary_logloss",
-    "learning_rate": 0.05,
-    "num_leaves": 31,
-    "min_data_in_leaf": 200,
-    "feature_fraction": 0.8,
-    "bagging_fraction": 0.8,
-    "bagging_freq": 1,
-    "deterministic": True,
-    "force_row_wise": True,
-    "verbosity": -1,
-}
-
 
 def fit_baselines(
     columns: Mapping[str, npt.ArrayLike],
     y: npt.ArrayLike,
     horizon: int,
+    weight: npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Fit every baseline but the plain LightGBM on training rows.
 
@@ -79,6 +61,8 @@ def fit_baselines(
         Outcomes, 0 or 1, shape (n,).
     horizon:
         Horizon in hours; it picks the first-passage column.
+    weight:
+        How often each row counts, above 0, shape (n,); None weighs every row 1.
 
     Returns
     -------
@@ -103,6 +87,17 @@ def fit_baselines(
             "shape (n,)"
         )
     rows = len(outcome)
+    weights = np.ones(rows) if weight is None else np.asarray(weight, dtype=np.float64)
+    # Written so that NaN fails too.
+    if weights.shape != (rows,) or not (weights > 0.0).all():
+        raise ModelError(
+            f"baselines were given weights of shape {weights.shape} for {rows} rows; expected one "
+            "above 0 a row: leave out the others"
+        )
+
+    def logistic(names: Sequence[str], x: FloatArray) -> dict[str, Any]:
+        return LogisticModel.fit(names, x, outcome, weights).to_dict()
+
     distance_columns = sorted(name for name in columns if name.startswith(DISTANCE_PREFIX))
     if not distance_columns:
         raise ModelError(
@@ -116,17 +111,15 @@ def fit_baselines(
         )
     return {
         "horizon": int(horizon),
-        "base_rate": float(outcome.mean()),
-        "margin_ratio": LogisticModel.fit(
-            ["margin_ratio"], _margin_ratio(columns, rows), outcome
-        ).to_dict(),
-        "lagged_breaches": LogisticModel.fit(
-            ["log_lagged_breach_rate"], _log_breach_rate(columns, rows), outcome
-        ).to_dict(),
-        "logistic_distance": LogisticModel.fit(
-            distance_columns, _log_distances(columns, distance_columns, rows), outcome
-        ).to_dict(),
-        "first_passage_isotonic": _fit_isotonic(first_passage[known], outcome[known]),
+        "base_rate": float(weights @ outcome / weights.sum()),
+        "margin_ratio": logistic(["margin_ratio"], _margin_ratio(columns, rows)),
+        "lagged_breaches": logistic(["log_lagged_breach_rate"], _log_breach_rate(columns, rows)),
+        "logistic_distance": logistic(
+            distance_columns, _log_distances(columns, distance_columns, rows)
+        ),
+        "first_passage_isotonic": _fit_isotonic(
+            first_passage[known], outcome[known], weights[known]
+        ),
     }
 
 
@@ -189,78 +182,11 @@ def predict_baselines(
     return predictions
 
 
-def fit_plain(
-    x: npt.NDArray[np.floating[Any]],
-    y: npt.ArrayLike,
-    t: npt.ArrayLike,
-    horizon_hours: int,
-    feature_names: Sequence[str],
-    search: RoundSearch,
-) -> lightgbm.Booster:
-    """Fit plain LightGBM: the same feature columns, no prior, no constraints, usual parameters.
-
-    Rows whose label reaches into the part that validates are purged from training.
-
-    Parameters
-    ----------
-    x:
-        Features without prior columns, shape (n, k); NaN is LightGBM's own missing value.
-    y:
-        Outcomes, 0 or 1, shape (n,).
-    t:
-        Decision times in ns, shape (n,), in any order.
-    horizon_hours:
-        Label horizon.
-    feature_names:
-        Names of the columns, length k.
-    search:
-        How the number of trees is chosen.
-
-    Returns
-    -------
-    lightgbm.Booster
-        Its ``best_iteration`` trees are the model; ``predict`` gives probabilities.
-
-    Raises
-    ------
-    ModelError
-        Shapes disagree, or one of the two parts lacks a class.
-
-    References
-    ----------
-    Ke et al. (2017), "LightGBM: a highly efficient gradient boosting decision tree".
-    """
-    # Four seconds of import that the other baselines do not need.
-    import lightgbm
-
-    outcome = np.asarray(y, dtype=np.float64)
-    times = np.asarray(t)
-    if x.ndim != 2 or x.shape != (len(outcome), len(feature_names)) or times.shape != outcome.shape:
-        raise ModelError(
-            f"plain LightGBM was given features {x.shape}, outcomes {outcome.shape}, times "
-            f"{times.shape} and {len(feature_names)} names; expected (n, k), (n,), (n,) and k"
-        )
-    train, validate = time_ordered_tail(times, horizon_hours, search.tail_share)
-    for part, index in (("training", train), ("stopping", validate)):
-        if len(np.unique(outcome[index])) < 2:
-            raise ModelError(
-                f"the {part} part of plain LightGBM has {len(index)} rows of fewer than two "
-                "classes; widen the fit span"
-            )
-    parameters = {
-        **PLAIN_PARAMETERS,
-        "seed": search.seed,
-        "num_threads": search.num_threads,
-    }
-    data = lightgbm.Dataset(x, outcome, feature_name=list(feature_names), params=parameters)
-    return search.train(data, parameters, train, validate)
-
-
-def _fit_isotonic(p: FloatArray, y: FloatArray) -> dict[str, list[float]]:
+def _fit_isotonic(p: FloatArray, y: FloatArray, weight: FloatArray) -> dict[str, list[float]]:
     from sklearn.isotonic import IsotonicRegression
 
     fitted = IsotonicRegression(y_min=0.0, y_max=1.0, increasing=True, out_of_bounds="clip")
-    fitted.fit(p, y)
+    fitted.fit(p, y, sample_weight=weight)
     return {"x": fitted.X_thresholds_.tolist(), "y": fitted.y_thresholds_.tolist()}
 
 

@@ -12,7 +12,9 @@ from training.fitting.logistic import fit_logistic, separable, standard_scale
 FloatArray = npt.NDArray[np.float64]
 
 
-def fit_platt(raw: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
+def fit_platt(
+    raw: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLike | None = None
+) -> tuple[float, float]:
     """Fit `fit_line` and refuse a slope that is not positive.
 
     Raises
@@ -21,7 +23,7 @@ def fit_platt(raw: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
         As `fit_line`, or the slope is not positive: such a calibrator would turn the order of the
         accounts around.
     """
-    slope, intercept = fit_line(raw, y)
+    slope, intercept = fit_line(raw, y, weight)
     if not slope > 0.0:
         raise ModelError(
             f"Platt calibration found slope {slope:g}; expected a positive one: the score ranks "
@@ -30,7 +32,9 @@ def fit_platt(raw: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
     return slope, intercept
 
 
-def fit_line(raw: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
+def fit_line(
+    raw: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLike | None = None
+) -> tuple[float, float]:
     """Fit slope and intercept of ``p = expit(slope · raw + intercept)``.
 
     The joint maximum of the log likelihood, in float64. Where a threshold on the score splits
@@ -42,7 +46,9 @@ def fit_line(raw: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
     raw:
         Raw scores (log odds), finite, shape (n,).
     y:
-        Outcomes, 0 or 1, shape (n,); N₊ ones and N₋ zeros.
+        Outcomes, 0 or 1, shape (n,); N₊ ones and N₋ zeros by weight.
+    weight:
+        How often each row counts, above 0, shape (n,); None weighs every row 1.
 
     Returns
     -------
@@ -71,11 +77,18 @@ def fit_line(raw: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
         raise ModelError("Platt calibration needs finite scores; score the rows again")
     if not ((outcome == 0.0) | (outcome == 1.0)).all():
         raise ModelError("Platt calibration needs outcomes of 0 or 1; check the labels")
-    positives = int(outcome.sum())
-    negatives = len(outcome) - positives
+    weights = np.ones(len(score)) if weight is None else np.asarray(weight, dtype=np.float64)
+    # Written so that NaN fails too.
+    if weights.shape != score.shape or not ((weights > 0.0) & (weights < np.inf)).all():
+        raise ModelError(
+            f"Platt calibration was given weights of shape {weights.shape} for scores "
+            f"{score.shape}; expected one finite weight above 0 a row: leave out the others"
+        )
+    positives = float(weights @ outcome)
+    negatives = float(weights @ (1.0 - outcome))
     if not positives or not negatives:
         raise ModelError(
-            f"Platt calibration was given {positives} positives and {negatives} negatives; "
+            f"Platt calibration was given {positives:g} positives and {negatives:g} negatives; "
             "it needs both: widen the calibration span"
         )
     if score.min() == score.max():
@@ -84,16 +97,15 @@ def fit_line(raw: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
             "train a model that tells accounts apart"
         )
 
-    weight = None
     if separable(score, outcome):
         # A soft target is a positive and a negative row that share the weight.
         high, low = (positives + 1.0) / (positives + 2.0), 1.0 / (negatives + 2.0)
         target = np.where(outcome > 0.0, high, low)
-        weight = np.concatenate((target, 1.0 - target))
+        weights = np.concatenate((target * weights, (1.0 - target) * weights))
         score, outcome = np.tile(score, 2), np.repeat([1.0, 0.0], len(target))
     columns = score[:, None]
     mean, scale = standard_scale(columns)
-    coef, centre = fit_logistic((columns - mean) / scale, outcome, weight)
+    coef, centre = fit_logistic((columns - mean) / scale, outcome, weights)
     slope = float(coef[0] / scale[0])
     return slope, float(centre - slope * mean[0])
 

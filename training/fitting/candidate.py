@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import joblib
@@ -10,38 +11,55 @@ import numpy as np
 import numpy.typing as npt
 
 from features.identity import digests_of
-from features.registry import (
-    ACCOUNT_COLUMNS,
-    ACCOUNT_FEATURES,
-    OPTION_FEATURES,
-    prior_column,
-)
+from features.registry import ACCOUNT_COLUMNS, ACCOUNT_FEATURES, OPTION_FEATURES
+from market.core.arrays import Floats
 from market.core.errors import ModelError
 from models.bundle.schema import ModelSchema
 from models.onnx.export import export
 from models.onnx.scorer import Scorer
 from models.prior.spline_prior import SplinePrior
-from models.trees.lightgbm_trees import trees_from_booster
 from models.trees.tree_table import TreeTable
-from training.evaluation.bootstrap import utc_day
+from training.evaluation.bootstrap import skill_interval, utc_day
 from training.evaluation.evaluate import (
-    PLAIN_FILE,
+    PLAIN,
+    PLAIN_FORECAST,
+    PLAIN_MODELS,
     Forecasts,
     baseline_columns,
     forecasts_of,
-    model_columns,
     plain_schema,
 )
-from training.fitting.baselines import fit_baselines, fit_plain
-from training.fitting.fit import Ensemble, RoundSearch, fit_trees
-from training.fitting.kalman_calibration import KalmanLine, fit_kalman_line
+from training.evaluation.metrics import log_loss_rows
+from training.fitting.baselines import fit_baselines
+from training.fitting.calibration import fit_platt, platt_probability
+from training.fitting.column_sets import (
+    PLAIN_COLUMNS,
+    SMALL_COLUMNS,
+    forecast_distances,
+    prior_distances,
+)
+from training.fitting.learning_rows import LearningRows
+from training.fitting.plain import ALL, CALIBRATE, FIT, PLAIN_PARAMETERS, fit_plain
+from training.fitting.prior_fit import fit_prior
+from training.fitting.trees import (
+    BLEND_FROM_HOURS,
+    PARAMETERS,
+    SEEDS,
+    WIDE_SHARE,
+    ColumnSet,
+    Ensemble,
+    TrainingRows,
+    TreePart,
+    rounds_of,
+)
 from training.labels.dataset import Dataset
-from training.labels.splits import Block
 
 MIN_PRESENCE = 0.6
 """A feature present in a smaller share of the fit rows is left out: it would date the row."""
 
 SEED = 1
+
+_CHUNK = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +70,25 @@ class Candidate:
     ----------
     schema:
         Columns, constraints and horizons.
+    priors:
+        The fitted prior of each horizon.
     ensembles, trees:
         The boosters and their tables, by horizon.
-    lines:
-        Calibration by horizon.
+    calibration:
+        Slope and intercept of the Platt line, by horizon.
     baselines:
         Parameters of the fitted baselines, by horizon.
     plain:
-        Graph of each horizon's plain LightGBM, by file name.
-    priors:
-        The spline prior of each horizon; empty where the schema names prior columns of logits.
+        Graphs of each horizon's plain LightGBM models, by file name.
     """
 
     schema: ModelSchema
+    priors: dict[int, SplinePrior]
     ensembles: dict[int, Ensemble]
     trees: dict[int, TreeTable]
-    lines: dict[int, KalmanLine]
+    calibration: dict[int, tuple[float, float]]
     baselines: dict[str, Any]
     plain: dict[str, bytes]
-    priors: dict[int, SplinePrior] = field(default_factory=dict)
-
-    @property
-    def calibration(self) -> dict[int, tuple[float, float]]:
-        """Slope and intercept by horizon."""
-        return {hours: (line.slope, line.intercept) for hours, line in self.lines.items()}
 
     def forecast(self, data: Dataset) -> Forecasts:
         """Probabilities of the model and all baselines, as the bundle made from this gives them.
@@ -85,96 +98,211 @@ class Candidate:
         ModelError
             The data lack a horizon or a column.
         """
-        onnx = export(self.schema, self.trees, self.calibration, self.priors)
-        scorer = Scorer(onnx, self.schema)
+        graph = export(self.schema, self.trees, self.calibration, self.priors)
+        scorer = Scorer(graph, self.schema)
         return forecasts_of(self.schema, scorer, self.baselines, self.plain.__getitem__, data)
 
 
 def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
-    """Fit trees, calibration and baselines of every horizon.
+    """Fit prior, trees, calibration and baselines of every horizon.
+
+    Rows count by `Dataset.weight`; those without weight take no part. Prior and trees are fitted
+    to the fit rows first. With them the Platt line is fitted on the calibrate rows, and the trees
+    are dropped unless they beat the prior there. Then prior and trees are fitted to both blocks
+    with the same number of trees, and keep the line. The baselines are fitted to both blocks too;
+    plain LightGBM finds its number of trees on the calibrate rows.
 
     Parameters
     ----------
     data:
         All rows.
     block:
-        Code of `training.labels.splits.Block` of each row: trees and baselines see the fit rows,
-        calibration those and the calibrate rows.
+        Code of `training.labels.splits.Block` of each row.
 
     Raises
     ------
     ModelError
         A block is too small to fit on; the message names it.
     """
-    fit, calibrate = np.flatnonzero(block == Block.FIT), np.flatnonzero(block == Block.CALIBRATE)
-    schema = trained_schema(data, fit)
-    X = np.ascontiguousarray(data.features[fit][:, model_columns(schema)])
-    X_calibrate = np.ascontiguousarray(data.features[calibrate][:, model_columns(schema)])
-    columns = {name: column[fit] for name, column in baseline_columns(data).items()}
+    rows = LearningRows.of_block(data, block)
+    schema = trained_schema(data, rows.rows[rows.fit])
     threads = joblib.cpu_count()
-    search = RoundSearch(SEED, threads)
-    plain_search = RoundSearch(SEED, threads, max_rounds=1000, patience=50, tail_share=0.1)
+    labels = {hours: rows.labels(hours) for hours in data.horizons}
+    priors: dict[int, SplinePrior] = {}
     ensembles: dict[int, Ensemble] = {}
-    trees: dict[int, TreeTable] = {}
-    lines: dict[int, KalmanLine] = {}
-    baselines: dict[str, Any] = {}
-    plain: dict[str, bytes] = {}
-    for h, hours in enumerate(data.horizons):
-        y = data.labels[fit, h]
-        ensemble = fit_trees(X, y, data.time[fit], schema, hours, search)
-        ensembles[hours] = ensemble
-        trees[hours] = (
-            TreeTable.empty(len(schema.features))
-            if ensemble.booster is None
-            else trees_from_booster(ensemble.booster, len(schema.features))
+    lines: dict[int, tuple[float, float]] = {}
+    small, wide = _column_sets(rows, schema)
+    for hours in data.horizons:
+        sets = (small, wide) if hours >= BLEND_FROM_HOURS else (small,)
+        fitted = _fit_model(rows, labels[hours], schema, hours, sets, threads)
+        priors[hours], ensembles[hours], lines[hours] = fitted
+    del small, wide, sets
+    trees = {hours: ensemble.table(len(schema.features)) for hours, ensemble in ensembles.items()}
+    columns = {name: column[rows.rows] for name, column in baseline_columns(data).items()}
+    baselines = {
+        str(hours): fit_baselines(columns, labels[hours], hours, rows.weight)
+        for hours in data.horizons
+    }
+    del columns
+    plain = _fit_plain_models(rows, labels, schema, baselines, threads)
+    return Candidate(schema, priors, ensembles, trees, lines, baselines, plain)
+
+
+def _fit_plain_models(
+    rows: LearningRows,
+    labels: Mapping[int, npt.NDArray[np.int8]],
+    schema: ModelSchema,
+    baselines: dict[str, Any],
+    threads: int,
+) -> dict[str, bytes]:
+    """Graphs of `PLAIN_MODELS` by file name; adds columns and rounds to `baselines`.
+
+    The one with forecast distances takes over the number of trees of the one without.
+    """
+    graphs: dict[str, bytes] = {}
+    rounds: dict[int, int] = {}
+    forecast_columns = (*PLAIN_COLUMNS, *forecast_distances(schema.horizons))
+    for name, read in ((PLAIN, PLAIN_COLUMNS), (PLAIN_FORECAST, forecast_columns)):
+        features = tuple(column for column in schema.features if column in read)
+        binned = _binned(rows, features, PLAIN_PARAMETERS)
+        for hours in schema.horizons:
+            y = labels[hours]
+            table = fit_plain(
+                binned, y, rows.weight, seed=SEED, num_threads=threads, rounds=rounds.get(hours)
+            )
+            rounds[hours] = table.n_trees
+            fitted = baselines[str(hours)]
+            fitted[name] = {"features": list(features), "rounds": table.n_trees}
+            own = plain_schema(schema, hours, fitted, name)
+            if own is not None:
+                file = PLAIN_MODELS[name].format(hours=hours)
+                graphs[file] = export(own, {hours: table}, {hours: (1.0, 0.0)})
+    return graphs
+
+
+def _fit_model(
+    rows: LearningRows,
+    labels: npt.NDArray[np.int8],
+    schema: ModelSchema,
+    hours: int,
+    sets: Sequence[ColumnSet],
+    threads: int,
+) -> tuple[SplinePrior, Ensemble, tuple[float, float]]:
+    """Prior, trees and Platt line of one horizon."""
+    names = schema.prior_distances[schema.horizons.index(hours)]
+    distances = _gather(rows, names)
+    weight, fit, calibrate = rows.weight, rows.fit, rows.calibrate
+    shares = _blend_shares(sets)
+
+    prior = fit_prior(distances[fit], labels[fit], weight[fit])
+    start = prior.score(distances)
+    rounds = rounds_of(hours)
+    trial = TrainingRows(FIT, labels, weight, start)
+    corrected = start[calibrate].copy()
+    for one, share in zip(sets, shares, strict=True):
+        boosters = one.fit(trial, rounds, threads, seeds=1)
+        corrected += share * one.binned.raw_score(boosters, calibrate)
+    y, w = labels[calibrate], weight[calibrate]
+    line, tree_loss = _platt(corrected, y, w)
+    prior_line, prior_loss = _platt(start[calibrate], y, w)
+    days = utc_day(rows.data.time[rows.rows[calibrate]])
+    interval = skill_interval(tree_loss, prior_loss, days, seed=0)
+    losses = float(prior_loss.sum() / w.sum()), float(tree_loss.sum() / w.sum())
+
+    prior = fit_prior(distances, labels, weight)
+    if interval is None or not interval[0] > 0.0:
+        return prior, Ensemble((), 0, *losses), prior_line
+    final = TrainingRows(ALL, labels, weight, prior.score(distances))
+    parts = tuple(
+        TreePart(one.fit(final, rounds, threads), one.columns, share)
+        for one, share in zip(sets, shares, strict=True)
+    )
+    return prior, Ensemble(parts, rounds, *losses), line
+
+
+def _platt(
+    score: Floats, labels: npt.NDArray[np.int8], weight: Floats
+) -> tuple[tuple[float, float], Floats]:
+    """The Platt line of some scores, and the weighted log loss of each row under it."""
+    line = fit_platt(score, labels, weight)
+    return line, weight * log_loss_rows(labels, platt_probability(score, *line))
+
+
+def _blend_shares(sets: Sequence[ColumnSet]) -> tuple[float, ...]:
+    return (1.0,) if len(sets) == 1 else (1.0 - WIDE_SHARE, WIDE_SHARE)
+
+
+def _gather(rows: LearningRows, names: Sequence[str]) -> Floats:
+    """Some columns of the learning rows, without a missing value.
+
+    Raises
+    ------
+    ModelError
+        A value is missing.
+    """
+    places = [ACCOUNT_COLUMNS.index(name) for name in names]
+    values = np.column_stack([rows.data.features[rows.rows, place] for place in places])
+    if np.isnan(values).any():
+        raise ModelError(
+            f"{int(np.isnan(values).any(axis=1).sum())} training rows lack one of "
+            f"{', '.join(names)}; rows in warm-up must be left out of the data set"
         )
-        prior = schema.prior_columns()[h]
-        raw = [part[:, prior] + trees[hours].raw_score(part) for part in (X, X_calibrate)]
-        known = np.concatenate((fit, calibrate))
-        lines[hours] = fit_kalman_line(
-            np.concatenate(raw), data.labels[known, h], utc_day(data.time[known])
-        )
-        baselines[str(hours)] = fit_baselines(columns, y, hours)
-        schema_of_plain = plain_schema(schema, hours)
-        booster = fit_plain(
-            np.ascontiguousarray(data.features[fit][:, model_columns(schema_of_plain)]),
-            y,
-            data.time[fit],
-            hours,
-            schema_of_plain.features,
-            plain_search,
-        )
-        table = trees_from_booster(booster, len(schema_of_plain.features), average=True)
-        plain[PLAIN_FILE.format(hours=hours)] = export(
-            schema_of_plain, {hours: table}, {hours: (1.0, 0.0)}
-        )
-    return Candidate(schema, ensembles, trees, lines, baselines, plain)
+    return values
+
+
+def _column_sets(rows: LearningRows, schema: ModelSchema) -> tuple[ColumnSet, ColumnSet]:
+    """Small set and set of all columns of the model; rows binned."""
+    small = tuple(name for name in schema.features if name in SMALL_COLUMNS)
+
+    def column_set(names: tuple[str, ...], seeds: tuple[int, ...]) -> ColumnSet:
+        places = tuple(schema.features.index(name) for name in names)
+        monotone = tuple(schema.monotone[place] for place in places)
+        return ColumnSet(_binned(rows, names, PARAMETERS), places, monotone, seeds)
+
+    return column_set(small, SEEDS), column_set(schema.features, SEEDS[:1])
+
+
+def _binned(rows: LearningRows, names: Sequence[str], parameters: Any) -> Any:
+    # Four seconds of import that only training pays.
+    from training.fitting.binned_rows import BinnedRows
+
+    columns = {name: ACCOUNT_COLUMNS.index(name) for name in names}
+    binned = BinnedRows(rows.data, rows.rows, columns, parameters)
+    binned.add_part(FIT, rows.fit)
+    binned.add_part(CALIBRATE, rows.calibrate)
+    binned.add_part(ALL, np.arange(len(rows.rows)))
+    return binned
 
 
 def trained_schema(data: Dataset, fit: npt.NDArray[np.intp]) -> ModelSchema:
-    """Columns that are present often enough, with priors of the trained horizons only, and option
-    columns only where accounts hold options."""
-    priors = tuple(prior_column(hours) for hours in data.horizons)
-    presence = 1.0 - np.isnan(data.features[fit]).mean(axis=0)
-    without_options = {
-        name
-        for name in OPTION_FEATURES
-        if not data.features[fit, ACCOUNT_COLUMNS.index(name)].any()
-    }
+    """Columns that are present often enough, and option columns only where accounts hold options.
+
+    The logits of the first-passage prior are left out: they are functions of the distances.
+    """
+    present, used = np.zeros(len(ACCOUNT_COLUMNS)), np.zeros(len(ACCOUNT_COLUMNS), dtype=np.bool_)
+    for begin in range(0, len(fit), _CHUNK):
+        part = data.features[fit[begin : begin + _CHUNK]]
+        present += (~np.isnan(part)).sum(axis=0)
+        used |= part.any(axis=0)
+    of_horizons = prior_distances(data.horizons)
     features = [
         feature
-        for feature, share in zip(ACCOUNT_FEATURES, presence, strict=True)
-        if share >= MIN_PRESENCE
-        and feature.name not in without_options
-        and (feature.name in priors or not feature.name.startswith("prior_logit_"))
+        for feature, count, nonzero in zip(ACCOUNT_FEATURES, present, used, strict=True)
+        if count >= MIN_PRESENCE * len(fit)
+        and (nonzero or feature.name not in OPTION_FEATURES)
+        and not feature.name.startswith("prior_logit_")
     ]
-    missing = [name for name in priors if name not in {feature.name for feature in features}]
+    names = tuple(feature.name for feature in features)
+    missing = sorted({name for pair in of_horizons for name in pair} - set(names))
     if missing:
-        raise ModelError(f"prior column(s) {', '.join(missing)} are mostly missing; check the data")
+        raise ModelError(
+            f"prior distance(s) {', '.join(missing)} are mostly missing; check the data"
+        )
     return ModelSchema.of_columns(
-        features=tuple(feature.name for feature in features),
+        features=names,
         monotone=tuple(feature.monotone for feature in features),
         horizons=data.horizons,
-        prior=priors,
-        feature_digests=digests_of(feature.name for feature in features),
+        prior=(),
+        feature_digests=digests_of(names),
+        prior_distances=of_horizons,
     )

@@ -23,20 +23,43 @@ RIDGE = 1.0
 columns finite."""
 TOLERANCE = 1e-13
 """The solver stops at this gradient of the mean log loss; see `docs/experiments/logistic.md`."""
+BASELINE_TOLERANCE = 1e-10
+"""That of the baselines, whose probabilities are then right to 1e-7 in half the time."""
 MAX_GRADIENT = 1e-8
 """Largest gradient of the mean log loss that counts as converged."""
 
 
-def standard_scale(x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of the columns of ``x``, shape (n, k).
+def standard_scale(
+    x: FloatArray, weight: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation of the columns of ``x``, shape (n, k), under row weights.
 
     A constant column gets scale 1: centring makes it 0.
     """
-    mean = x.mean(axis=0)
+    if weight is None:
+        mean, deviation = x.mean(axis=0), x.std(axis=0)
+    else:
+        share = weight / weight.sum()
+        mean = share @ x
+        deviation = np.sqrt(share @ np.square(x - mean))
     constant = x.min(axis=0) == x.max(axis=0)
     # The rounded mean of a constant column can miss the constant by one bit.
     mean = np.where(constant, x[0], mean)
-    return mean, np.where(constant, 1.0, x.std(axis=0))
+    return mean, np.where(constant, 1.0, deviation)
+
+
+def weighted_median(x: FloatArray, weight: FloatArray) -> float:
+    """Median of ``x``, shape (n,), each value counted ``weight`` times; NaN counts nowhere.
+
+    Where the weights split into equal halves it is the mean of the two middle values, so that
+    whole weights give the median of the repeated values.
+    """
+    known = ~np.isnan(x) & (weight > 0.0)
+    order = np.argsort(x[known], kind="stable")
+    values, below = x[known][order], np.cumsum(weight[known][order])
+    half = 0.5 * below[-1]
+    lower, upper = np.searchsorted(below, half, side="left"), np.searchsorted(below, half, "right")
+    return float(0.5 * (values[lower] + values[min(upper, len(values) - 1)]))
 
 
 def separable(x: FloatArray, y: npt.ArrayLike) -> bool:
@@ -59,6 +82,7 @@ def fit_logistic(
     weight: npt.ArrayLike | None = None,
     *,
     ridge: float = 0.0,
+    tolerance: float = TOLERANCE,
 ) -> tuple[FloatArray, float]:
     """Coefficients and intercept of a logistic regression on standardised columns.
 
@@ -75,6 +99,8 @@ def fit_logistic(
         Weights ≥ 0, shape (n,); None weighs every row 1.
     ridge:
         Penalty on the coefficients, ≥ 0.
+    tolerance:
+        Gradient of the mean log loss at which the solver stops.
 
     Returns
     -------
@@ -115,7 +141,7 @@ def fit_logistic(
             f"{total:g} by weight; it needs both classes: widen the fit span"
         )
     solver = LogisticRegression(
-        C=1.0 / ridge if ridge else np.inf, solver="newton-cholesky", tol=TOLERANCE
+        C=1.0 / ridge if ridge else np.inf, solver="newton-cholesky", tol=tolerance
     )
     with warnings.catch_warnings():
         # It warns of every fallback to another solver; the gradient shows whether one succeeded.
@@ -160,8 +186,17 @@ class LogisticModel:
     intercept: float
 
     @classmethod
-    def fit(cls, features: Sequence[str], x: FloatArray, y: npt.ArrayLike) -> LogisticModel:
+    def fit(
+        cls,
+        features: Sequence[str],
+        x: FloatArray,
+        y: npt.ArrayLike,
+        weight: FloatArray | None = None,
+    ) -> LogisticModel:
         """Fit on the columns of ``x``, shape (n, k), named by ``features``, with `RIDGE`.
+
+        A row of weight w counts w times, in the medians and the standardisation too; None
+        weighs every row 1.
 
         Raises
         ------
@@ -174,10 +209,16 @@ class LogisticModel:
             raise ModelError(
                 f"columns {empty} have no value in training; drop them or widen the fit span"
             )
-        median = np.nanmedian(x, axis=0)
+        median = (
+            np.nanmedian(x, axis=0)
+            if weight is None
+            else np.array([weighted_median(column, weight) for column in x.T])
+        )
         filled = np.where(np.isnan(x), median, x)
-        mean, scale = standard_scale(filled)
-        coef, intercept = fit_logistic((filled - mean) / scale, y, ridge=RIDGE)
+        mean, scale = standard_scale(filled, weight)
+        filled -= mean
+        filled /= scale
+        coef, intercept = fit_logistic(filled, y, weight, ridge=RIDGE, tolerance=BASELINE_TOLERANCE)
         return cls(
             features=tuple(features),
             median=tuple(median.tolist()),

@@ -7,17 +7,14 @@ import pytest
 from scipy.stats import norm
 from sklearn.isotonic import IsotonicRegression
 
-from market.core.clock import HOUR
 from market.core.errors import ModelError
 from training.evaluation.metrics import log_loss_rows
 from training.fitting.baselines import (
     BASELINES,
     ORACLE,
     fit_baselines,
-    fit_plain,
     predict_baselines,
 )
-from training.fitting.fit import RoundSearch
 from training.fitting.logistic import LogisticModel
 
 Columns = dict[str, np.ndarray]
@@ -166,60 +163,17 @@ def test_bad_inputs_are_refused() -> None:
         predict_baselines({"horizon": 8}, columns)
 
 
-def matrix(columns: Columns) -> tuple[np.ndarray, list[str], np.ndarray]:
-    names = ["margin_ratio", "distance_ewma", "distance_parkinson"]
-    x = np.column_stack([columns[name] for name in names])
-    return x, names, np.arange(len(x), dtype=np.int64) * HOUR
+def test_weight_counts_as_so_many_equal_rows() -> None:
+    columns, y = sample(1500)
+    count = np.random.default_rng(4).integers(1, 4, len(y))
+    weighted = fit_baselines(columns, y, 8, count)
+    repeated = fit_baselines({n: c.repeat(count) for n, c in columns.items()}, y.repeat(count), 8)
+    assert weighted["base_rate"] == pytest.approx(repeated["base_rate"])
+    for name, p in predict_baselines(weighted, columns).items():
+        np.testing.assert_allclose(p, predict_baselines(repeated, columns)[name], rtol=1e-6)
 
 
-def search(max_rounds: int, patience: int) -> RoundSearch:
-    return RoundSearch(3, 1, max_rounds, patience, tail_share=0.1)
-
-
-def test_plain_lightgbm_learns_and_is_deterministic() -> None:
-    columns, y = sample()
-    x, names, t = matrix(columns)
-    unseen, outcome = sample(seed=1)
-    first = fit_plain(x, y, t, 8, names, search(60, 10))
-    again = fit_plain(x, y, t, 8, names, search(60, 10))
-    assert first.model_to_string() == again.model_to_string()
-    assert first.feature_name() == names
-    p = np.asarray(first.predict(matrix(unseen)[0]))
-    constant = log_loss_rows(outcome, np.full(len(y), y.mean())).mean()
-    assert log_loss_rows(outcome, p).mean() < 0.85 * constant
-
-
-def test_plain_lightgbm_never_trains_on_labels_that_reach_into_its_tail() -> None:
-    columns, y = sample()
-    x, names, t = matrix(columns)
-    cut = t[-1] - int(t[-1] * 0.1)
-    reaching = (t + 8 * HOUR > cut) & (t < cut)
-    assert reaching.any()
-    flipped = np.where(reaching, 1.0 - y, y)
-    plain = fit_plain(x, y, t, 8, names, search(20, 5))
-    assert (
-        plain.model_to_string()
-        == fit_plain(x, flipped, t, 8, names, search(20, 5)).model_to_string()
-    )
-
-
-def test_plain_lightgbm_stops_on_time_order_not_row_order() -> None:
-    columns, y = sample()
-    x, names, t = matrix(columns)
-    fitted = fit_plain(x, y, t, 8, names, search(20, 5))
-    late = t >= t[-1] - int(t[-1] * 0.1)
-    shuffle = np.random.default_rng(0).permutation(len(t))
-    shuffled = fit_plain(x[shuffle], y[shuffle], t[shuffle], 8, names, search(20, 5))
-    for booster in (fitted, shuffled):
-        best = booster.best_score["valid_0"]["binary_logloss"]
-        p = np.asarray(booster.predict(x[late], num_iteration=booster.best_iteration))
-        assert best == pytest.approx(log_loss_rows(y[late], p).mean(), rel=1e-9)
-
-
-def test_plain_lightgbm_refuses_a_part_without_both_classes() -> None:
-    columns, y = sample()
-    x, names, t = matrix(columns)
-    with pytest.raises(ModelError, match="stopping part"):
-        fit_plain(x, np.where(t > 0.85 * t[-1], 0.0, y), t, 8, names, search(20, 5))
-    with pytest.raises(ModelError, match="expected"):
-        fit_plain(x, y, t, 8, names[:1], search(20, 5))
+def test_row_without_weight_is_refused() -> None:
+    columns, y = sample(200)
+    with pytest.raises(ModelError, match="above 0"):
+        fit_baselines(columns, y, 8, np.zeros(200))

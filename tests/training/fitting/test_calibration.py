@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings, strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
@@ -84,3 +85,25 @@ def test_line_may_have_a_negative_slope() -> None:
 def test_undefined_calibrations_are_refused(raw: list[float], y: list[int], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         fit_platt(raw, y)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15)
+def test_weight_counts_as_so_many_equal_rows(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    raw = rng.normal(size=400)
+    y = rng.random(400) < expit(0.7 * raw - 0.5)
+    count = rng.integers(1, 5, 400)
+    weighted = fit_line(raw, y, count)
+    assert weighted == pytest.approx(fit_line(raw.repeat(count), y.repeat(count)), rel=1e-6)
+
+
+def test_separable_scores_count_their_weight_too() -> None:
+    raw, y, count = np.array([-2.0, -1.0, 0.5, 1.0]), np.array([0, 0, 1, 1]), np.array([3, 1, 2, 4])
+    repeated = fit_platt(raw.repeat(count), y.repeat(count))
+    assert fit_platt(raw, y, count) == pytest.approx(repeated, rel=1e-6)
+
+
+def test_row_without_weight_is_refused() -> None:
+    with pytest.raises(ModelError, match="above 0"):
+        fit_platt([0.0, 1.0, 2.0], [0, 1, 1], [1.0, 0.0, 1.0])

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings, strategies as st
 from scipy.special import expit
 
 from market.core.errors import ModelError
-from training.fitting import logistic
 from training.fitting.logistic import (
     RIDGE,
     LogisticModel,
@@ -84,11 +84,10 @@ def test_collinear_columns_share_the_weight_under_ridge() -> None:
     assert model.coef[0] == pytest.approx(model.coef[1], rel=1e-9)
 
 
-def test_unreached_maximum_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreached_maximum_is_refused() -> None:
     x, y = sample(rows=300)
-    monkeypatch.setattr(logistic, "TOLERANCE", 1.0)
     with pytest.raises(ModelError, match="did not converge"):
-        fit_logistic(standardised(x), y)
+        fit_logistic(standardised(x), y, tolerance=1.0)
 
 
 def test_separable_by_a_tie_but_not_by_overlap() -> None:
@@ -154,3 +153,23 @@ def test_bad_inputs_are_refused() -> None:
         LogisticModel.fit(["a", "b", "c"], x, np.full(100, np.nan))
     with pytest.raises(ModelError, match="weights"):
         fit_logistic(x, y, np.full(100, -1.0))
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15)
+def test_weight_counts_as_so_many_equal_rows(seed: int) -> None:
+    """Medians, standardisation and coefficients alike, with missing values."""
+    rng = np.random.default_rng(seed)
+    x, y = sample(300, seed)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    count = rng.integers(1, 5, len(x))
+    weighted = LogisticModel.fit(["a", "b", "c"], x, y, count.astype(np.float64))
+    repeated = LogisticModel.fit(["a", "b", "c"], x.repeat(count, axis=0), y.repeat(count))
+    assert weighted.median == repeated.median
+    np.testing.assert_allclose(weighted.predict(x), repeated.predict(x), rtol=1e-6)
+
+
+def test_weights_of_one_change_nothing_but_rounding() -> None:
+    x, y = sample(300)
+    plain, weighted = (LogisticModel.fit(["a", "b", "c"], x, y, w) for w in (None, np.ones(300)))
+    np.testing.assert_allclose(weighted.predict(x), plain.predict(x), rtol=1e-9)
