@@ -22,7 +22,13 @@ from pipelines.cli.jobs import drift, lifecycle, schedule, surface, warm_up
 from pipelines.cli.keys import keys_app
 from pipelines.cli.ledger import ledger_app
 from pipelines.cli.margin import explain, liquidation, margin, what_if
-from pipelines.cli.options import AccountFiles, BundlePath, ConfigFile, JsonFile
+from pipelines.cli.options import (
+    AccountFiles,
+    BundlePath,
+    ConfigFile,
+    JsonFile,
+    reasons_by_gate,
+)
 from pipelines.cli.rulesets import rulesets_app
 from pipelines.cli.settings import load_config, log_as_json, warn
 from pipelines.config.config import Config
@@ -77,7 +83,19 @@ def data(config: ConfigFile = None, json: JsonFile = None) -> None:
 
 
 @app.command()
-def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
+def retrain(
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept",
+            metavar="GATE=REASON",
+            help="Why a failed stress or segment gate does not hold the model back; recorded. "
+            "Repeatable.",
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
     """Train, evaluate, gate and register a model."""
     from pipelines.reports.report import bars_line, drift_line, retrain_tables, write_json
 
@@ -85,7 +103,7 @@ def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
         require("training", "retrain")
         from pipelines.jobs.retrain import retrain as job
 
-        report = job(load_config(config))
+        report = job(load_config(config), reasons_by_gate(accept or []))
     except MargincastError as error:
         write_json({"verdict": "failed", "reasons": [str(error)]}, json)
         raise

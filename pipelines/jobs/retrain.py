@@ -32,7 +32,14 @@ from models.bundle.bundle import (
 )
 from models.bundle.manifest import TrainingRecord
 from models.bundle.pointer import CHAMPION, PREVIOUS, promote, read_pointer, set_challenger
-from models.gates import PromotionVerdict, decide_promotion, parity_gate
+from models.gates import (
+    Acceptance,
+    PromotionVerdict,
+    accept_gates,
+    check_acceptances,
+    decide_promotion,
+    parity_gate,
+)
 from models.mlflow.registry import find_alias, find_challenger, set_aliases
 from models.onnx.export import export
 from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_rows
@@ -48,6 +55,7 @@ from pipelines.data.loaders import (
     read_market,
     read_rules,
 )
+from pipelines.data.provenance import user_name
 from pipelines.jobs.drift import compare_with_champion
 from pipelines.jobs.serve import MARKET_STATE
 from pipelines.registry.log_run import log_run, tracking
@@ -55,6 +63,7 @@ from pipelines.registry.promotion_gates import (
     calibrated_and_better,
     check_bounds,
     no_worse_than_champion,
+    requirement_change,
     stress_and_segments,
 )
 from pipelines.registry.training_review import TrainingArtifacts, examine
@@ -79,25 +88,41 @@ def split_ends(config: Config, first: int, last: int) -> tuple[int, int, int]:
     return training.fit_end_ns, training.calibrate_end_ns or 0, training.test_end_ns or 0
 
 
-def retrain(config: Config) -> dict[str, Any]:
+def retrain(config: Config, accepted: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Train, gate and register one model; the object of ``retrain --json``.
+
+    Parameters
+    ----------
+    config:
+        The configuration.
+    accepted:
+        By the name of a stress or segment gate the reason for which its failure does not hold the
+        model back. It is recorded with the name of the user that runs this process.
 
     Raises
     ------
     BusyError
         Another retraining is running.
+    ModelError
+        A gate that cannot be accepted was, before anything is trained.
     MargincastError
         Data, model or ledger refused; nothing was promoted.
     """
+    check_acceptances(accepted or {}, config.training.horizons)
+    acceptances = {
+        gate: Acceptance(user_name(), reason) for gate, reason in (accepted or {}).items()
+    }
 
     def job() -> dict[str, Any]:
         with exclusive(config.serving.bundles / RETRAIN_LOCK, "retrain"), Stages(11) as stages:
-            return _retrain(config, stages)
+            return _retrain(config, acceptances, stages)
 
     return run_and_notify(config, "retrain", job)
 
 
-def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
+def _retrain(
+    config: Config, acceptances: Mapping[str, Acceptance], stages: Stages
+) -> dict[str, Any]:
     with stages.stage("features"):
         market = read_market(config)
         ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
@@ -122,7 +147,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     with stages.stage("evaluate"), draft_folder as folder:
         draft = _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
         bundle = load_bundle(Path(folder) / draft)
-        test = data.take(np.flatnonzero(block == Block.TEST))
+        test = data.take(np.flatnonzero((block == Block.TEST) & data.uniform))
         forecasts = forecast(bundle, test)
         evaluation = evaluate(
             test, forecasts, training, describe(config, market), market.history.bars.symbols
@@ -139,19 +164,22 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         )
         review = examine(trained, stages)
     champion = read_pointer(root, CHAMPION)
+    with stages.stage("drift"):
+        comparison = compare_with_champion(config, market, in_force, data, champion, sha)
     with stages.stage("gate"):
         gates = [
             parity_gate(parity.max_difference, parity.rows, parity.limit),
             check_bounds(config, market, in_force, bundle),
             *calibrated_and_better(test, forecasts, evaluation),
             *no_worse_than_champion(root, champion, sha, test, forecasts),
+            *requirement_change(comparison["change"], in_force),
             *stress_and_segments(evaluation),
         ]
         decision = decide_promotion(
-            gates, has_champion=champion not in (None, sha), is_champion=champion == sha
+            accept_gates(gates, acceptances),
+            has_champion=champion not in (None, sha),
+            is_champion=champion == sha,
         )
-    with stages.stage("drift"):
-        comparison = compare_with_champion(config, market, in_force, data, champion, sha)
     with stages.stage("register"):
         report = {
             "verdict": decision.verdict,
@@ -162,6 +190,11 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             "ruleset": describe_rules(ruleset),
             "rows": training["rows"],
             "gates": {name: gate.to_dict() for name, gate in decision.gates.items()},
+            "accepted": {
+                name: asdict(gate.accepted)
+                for name, gate in decision.gates.items()
+                if gate.accepted is not None
+            },
             "seconds": dict(stages.seconds),
             "evaluation": {"bundle": sha, **evaluation},
             "bars": market.history.report.to_dict(),
@@ -212,6 +245,7 @@ def _training_record(
 ) -> dict[str, Any]:
     fit = block == Block.FIT
     trained = data.time[fit | (block == Block.CALIBRATE)]
+    base_rates = np.average(data.labels[fit], axis=0, weights=data.weight[fit])
     return {
         "config_sha256": config.sha256(),
         "span_ns": [int(trained[0]), int(trained[-1])],
@@ -221,7 +255,7 @@ def _training_record(
             for part in (Block.FIT, Block.CALIBRATE, Block.TEST)
         },
         "base_rates": {
-            str(hours): float(data.labels[fit, h].mean()) for h, hours in enumerate(data.horizons)
+            str(hours): float(rate) for hours, rate in zip(data.horizons, base_rates, strict=True)
         },
         "parameters": dict(PARAMETERS),
         "calibration": {str(hours): asdict(line) for hours, line in fitted.lines.items()},
@@ -283,6 +317,7 @@ def _settle(
         "mlflow_run": report["mlflow_run"],
         "drift": report["drift"] and report["drift"]["verdict"],
         "change": report["change"],
+        "accepted": report["accepted"],
     }
     with Ledger(config.ledger.url, chain="registry") as ledger:
         ledger.append([Entry(kind="retrain", payload=payload)])

@@ -4,6 +4,7 @@ from .promotion_gates import (
     calibrated_and_better as calibrated_and_better,
     check_bounds as check_bounds,
     no_worse_than_champion as no_worse_than_champion,
+    requirement_change as requirement_change,
     stress_and_segments as stress_and_segments,
 )
 from .training_review import TrainingArtifacts as TrainingArtifacts, examine as examine
@@ -15,6 +16,7 @@ __all__ = [
     "examine",
     "no_worse_than_champion",
     "promote",
+    "requirement_change",
     "rollback",
     "stress_and_segments",
     "tracking",

@@ -10,7 +10,6 @@ from .calibration import (
 )
 from .candidate import SEED as SEED, Candidate as Candidate, fit_candidate as fit_candidate
 from .fit import PARAMETERS as PARAMETERS, Ensemble as Ensemble
-from .folds import cut_folds as cut_folds, evaluate_fold as evaluate_fold
 from .kalman_calibration import QUARTER_DAYS as QUARTER_DAYS, fit_kalman_line as fit_kalman_line
 from .logistic import separable as separable
 from .oracle import (
@@ -28,8 +27,6 @@ __all__ = [
     "SEED",
     "Candidate",
     "Ensemble",
-    "cut_folds",
-    "evaluate_fold",
     "first_passage_probability",
     "fit_candidate",
     "fit_kalman_line",
