@@ -78,7 +78,7 @@ def _walk_forward(trained: TrainingArtifacts) -> dict[str, Any]:
     cut = cut_blocks(
         int(data.time[0]), trained.ends[2], settings.walk_forward_months, settings.folds
     )
-    results = [_evaluate(trained, fold) for fold in cut.folds(data.time, data.horizons[-1])]
+    results = [_evaluate(trained, fold) for fold in cut.folds(data)]
     return {
         "block_length": cut.length,
         "most_rows": settings.walk_forward_rows,
@@ -90,7 +90,7 @@ def _walk_forward(trained: TrainingArtifacts) -> dict[str, Any]:
 def _stress(trained: TrainingArtifacts) -> list[dict[str, Any]]:
     if not trained.market.real:
         return []
-    folds = stress_folds(trained.data.time, trained.data.horizons[-1], trained.ends[1])
+    folds = stress_folds(trained.data, trained.ends[1])
     return [_evaluate(trained, fold).report for fold in folds]
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from market.core.clock import DAY, HOUR, format_time
 from market.core.errors import ModelError
 from training.evaluation.stress import STRESS_WINDOWS
+from training.labels.dataset import Dataset
 from training.labels.splits import Block, held_out_window, time_ordered_tail
 
 Ints = npt.NDArray[np.int64]
@@ -73,32 +74,28 @@ class BlockCut:
     length: str
     spans: tuple[tuple[int, int], ...]
 
-    def folds(self, time: Ints, horizon_hours: int) -> Iterator[Fold]:
-        """The fold of each block.
+    def folds(self, data: Dataset) -> Iterator[Fold]:
+        """The fold of each block that has rows on both sides.
 
-        Fit and calibrate: rows whose label ended by the block's start, ``t + h ≤ start``; the
-        last quarter of their time, at most `LONGEST_CALIBRATION`, calibrates. Test: rows decided
+        Fit and calibrate: rows of the training sample (``weight > 0``) whose label ended by the
+        block's start, ``t + h ≤ start`` with h the longest horizon; the last quarter of their
+        time, at most `LONGEST_CALIBRATION`, calibrates. Test: rows of the uniform sample decided
         in the block whose label ends by the last block's end. All else is purged.
-
-        Parameters
-        ----------
-        time:
-            Decision times in ns, rising, shape (n,).
-        horizon_hours:
-            The longest label horizon h.
 
         References
         ----------
         López de Prado (2018), Advances in Financial Machine Learning, 7.4 and 12.2.
         """
-        label_end = time + horizon_hours * HOUR
+        time, hours = data.time, data.horizons[-1]
+        label_end = time + hours * HOUR
         last = self.spans[-1][1]
         for start, end in self.spans:
-            train = np.flatnonzero(label_end <= start)
-            test = np.flatnonzero((time >= start) & (time < end) & (label_end <= last))
+            train = np.flatnonzero((label_end <= start) & (data.weight > 0.0))
+            inside = (time >= start) & (time < end) & (label_end <= last)
+            test = np.flatnonzero(inside & data.uniform)
             if len(train) and len(test):
                 name = f"walk_forward_{format_time(start)[:10]}"
-                yield Fold(name, "walk_forward", _blocks(time, train, test, horizon_hours))
+                yield Fold(name, "walk_forward", _blocks(time, train, test, hours))
 
 
 def cut_blocks(first: int, end: int, months: int, most: int) -> BlockCut:
@@ -139,26 +136,22 @@ def cut_blocks(first: int, end: int, months: int, most: int) -> BlockCut:
     return BlockCut(name, tuple(pairwise((*edges, end)))[-most:])
 
 
-def stress_folds(time: Ints, horizon_hours: int, end: int) -> Iterator[Fold]:
-    """Each stress window within the rows whose label ends by `end`, held out in turn.
+def stress_folds(data: Dataset, end: int) -> Iterator[Fold]:
+    """Each stress window within the rows whose label ends by `end` (ns), held out in turn.
 
-    Parameters
-    ----------
-    time:
-        Decision times in ns, rising, shape (n,).
-    horizon_hours:
-        The longest label horizon; labels that reach into what is held out are purged.
-    end:
-        In ns; later rows take part in no fold.
+    Labels that reach into what is held out are purged. Rows of the training sample are trained
+    on, those of the uniform sample held out.
     """
-    before = np.flatnonzero(time + horizon_hours * HOUR <= end)
+    time, hours = data.time, data.horizons[-1]
+    before = np.flatnonzero(time + hours * HOUR <= end)
     for window in STRESS_WINDOWS if len(before) else ():
         if window.start < time[before[0]] or window.end > time[before[-1]]:
             continue
-        split = held_out_window(time[before], window.start, window.end, horizon_hours)
+        split = held_out_window(time[before], window.start, window.end, hours)
         train, test = before[split.train], before[split.held]
+        train, test = train[data.weight[train] > 0.0], test[data.uniform[test]]
         if len(test) and len(train):
-            yield Fold(window.name, "stress", _blocks(time, train, test, horizon_hours))
+            yield Fold(window.name, "stress", _blocks(time, train, test, hours))
 
 
 def _month_starts(first: int, end: int, length: int) -> list[int]:

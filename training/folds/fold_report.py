@@ -48,11 +48,9 @@ def evaluate_fold(
 ) -> FoldResult:
     """Train on a fold and evaluate it on the rows held out.
 
-    It trains on the rows of the training sample (``weight > 0``), with their weights, and is
-    evaluated on those of the uniform sample, without weights. Of each at most `rows` are drawn
-    (fit and calibrate together), so that a fold costs a bounded time whatever the size of the
-    data: the figures compare models within the fold, and are not those of a model trained on all
-    rows.
+    It trains with weights and is evaluated without. Of both sides at most `rows` are drawn (fit
+    and calibrate together), so that a fold costs a bounded time whatever the size of the data:
+    the figures compare models within the fold, and are not those of a model trained on all rows.
 
     Returns
     -------
@@ -62,7 +60,7 @@ def evaluate_fold(
         (the object of ``evaluate --json``); where the fold is too small to train on,
         ``not_evaluated`` with the reason takes the place of the two.
     """
-    chosen = _sample_rows(data, fold.block, rows)
+    chosen = _sample_rows(fold.block, rows)
     part, block = data.take(chosen), fold.block[chosen]
     counts = {
         each.name.lower(): int((block == each).sum())
@@ -78,8 +76,8 @@ def evaluate_fold(
     empty = [name for name, count in counts.items() if not count]
     if empty:
         reason = (
-            f"no row to {' and to '.join(empty)} is left in the samples of the data; use a longer "
-            "span, fewer folds, or a data set with both samples on every span"
+            f"no row to {' and to '.join(empty)} is left; use a longer span, fewer folds, or a "
+            "data set with both samples on every span"
         )
         return FoldResult(report | {"not_evaluated": reason}, {})
     try:
@@ -117,14 +115,13 @@ def _training(part: Dataset, block: npt.NDArray[np.int8]) -> dict[str, Any]:
     }
 
 
-def _sample_rows(data: Dataset, block: npt.NDArray[np.int8], most: int) -> npt.NDArray[np.intp]:
+def _sample_rows(block: npt.NDArray[np.int8], most: int) -> npt.NDArray[np.intp]:
     """Rows of the fold, thinned evenly by a seeded draw, in their order."""
     rng = np.random.default_rng(FOLD_SEED)
-    train = ((block == Block.FIT) | (block == Block.CALIBRATE)) & (data.weight > 0.0)
-    test = (block == Block.TEST) & data.uniform
+    train = (block == Block.FIT) | (block == Block.CALIBRATE)
     parts = [
         part if len(part) <= most else rng.choice(part, most, replace=False)
-        for part in (np.flatnonzero(train), np.flatnonzero(test))
+        for part in (np.flatnonzero(train), np.flatnonzero(block == Block.TEST))
     ]
     return np.sort(np.concatenate(parts))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +24,19 @@ from training.labels.dataset import Dataset
 from training.labels.splits import EMBARGO_HOURS, Block
 
 HORIZON = 8
+
+
+@pytest.fixture(scope="module")
+def bare(make_dataset: Callable[..., Dataset]) -> Callable[..., Dataset]:
+    """Makes data sets of which only times, samples and horizon count."""
+    row = make_dataset(days=1, per_hour=1).take(np.arange(1))
+
+    def make(time: np.ndarray, horizon: int) -> Dataset:
+        n = len(time)
+        ones = np.ones(n)
+        return replace(row, time=time, horizons=(horizon,), weight=ones, uniform=ones > 0.0)
+
+    return make
 
 
 def dates(cut: BlockCut) -> list[str]:
@@ -80,7 +94,7 @@ def test_short_data_are_cut_into_shorter_blocks_which_is_said(
     st.integers(1, 30), st.integers(1, 48),
 )  # fmt: skip
 def test_walk_forward_trains_only_on_matured_labels(
-    first_day: int, days: int, months: int, most: int, horizon: int
+    bare: Callable[..., Dataset], first_day: int, days: int, months: int, most: int, horizon: int
 ) -> None:
     first = parse_time("2016-01-01") + first_day * DAY
     end = first + days * DAY
@@ -88,7 +102,7 @@ def test_walk_forward_trains_only_on_matured_labels(
     cut = cut_blocks(first, end, months, most)
     assert 1 <= len(cut.spans) <= most
     evaluated = np.zeros(len(time), dtype=np.int64)
-    for fold in cut.folds(time, horizon):
+    for fold in cut.folds(bare(time, horizon)):
         fit, calibrate, test = (
             time[fold.block == part] for part in (Block.FIT, Block.CALIBRATE, Block.TEST)
         )
@@ -103,6 +117,24 @@ def test_walk_forward_trains_only_on_matured_labels(
         np.testing.assert_array_equal(evaluated, inside, "each row of a block once")
 
 
+def test_training_rows_have_weight_test_rows_are_uniform_and_calibration_ends_with_the_weights(
+    bare: Callable[..., Dataset],
+) -> None:
+    """Rows without weight, as those of a test block, leave no gap where calibration would be."""
+    start = parse_time("2024-07-01")
+    time = np.arange(parse_time("2023-01-01"), parse_time("2024-10-01"), HOUR, dtype=np.int64)
+    data = bare(time, HORIZON)
+    last = start - 120 * DAY
+    data = replace(
+        data, weight=np.where(time < last, 2.0, 0.0), uniform=np.arange(len(time)) % 2 == 0
+    )
+    fold = list(cut_blocks(int(time[0]), int(time[-1]), 6, 20).folds(data))[-1]
+    calibrate = time[fold.block == Block.CALIBRATE]
+    assert calibrate[-1] == last - HOUR
+    assert (data.weight[(fold.block == Block.FIT) | (fold.block == Block.CALIBRATE)] > 0.0).all()
+    assert data.uniform[fold.block == Block.TEST].all()
+
+
 @pytest.mark.parametrize(("months", "most"), [(5, 1), (0, 1), (6, 0)])
 def test_impossible_blocks_are_refused(months: int, most: int) -> None:
     with pytest.raises(ModelError, match="divisor of 12"):
@@ -115,7 +147,7 @@ def test_empty_span_is_refused() -> None:
 
 
 def test_stress_fold_holds_out_the_window_and_keeps_the_embargo_after_it(dataset: Dataset) -> None:
-    (fold,) = cut_stress(dataset.time, HORIZON, int(dataset.time[-1]))
+    (fold,) = cut_stress(dataset, int(dataset.time[-1]))
     assert fold.kind == "stress"
     (window,) = [w for w in STRESS_WINDOWS if w.name == "ftx"]
     held = dataset.time[fold.block == Block.TEST]
@@ -127,7 +159,7 @@ def test_stress_fold_holds_out_the_window_and_keeps_the_embargo_after_it(dataset
 
 def test_rows_after_the_end_take_part_in_no_stress_fold(dataset: Dataset) -> None:
     end = int(dataset.time[-1]) - 10 * DAY
-    (fold,) = cut_stress(dataset.time, HORIZON, end)
+    (fold,) = cut_stress(dataset, end)
     assert (fold.block[dataset.time + HORIZON * HOUR > end] == Block.PURGED).all()
 
 
@@ -136,4 +168,4 @@ def test_window_at_the_edge_of_the_data_or_without_training_rows_is_not_held_out
 ) -> None:
     for days, start in ((30, "2022-11-06T00:00:00Z"), (12, "2022-11-05T00:00:00Z")):
         data = make_dataset(days=days, start=start)
-        assert list(cut_stress(data.time, HORIZON, int(data.time[-1]) + HORIZON * HOUR)) == []
+        assert list(cut_stress(data, int(data.time[-1]) + HORIZON * HOUR)) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from training.labels.dataset import Dataset
 from training.labels.splits import Block
 
 DESCRIPTION = {"prices": "real", "accounts": "sampled", "labels": "computed"}
-HORIZON = 8
 ROWS = 10_000
 
 
@@ -25,7 +23,7 @@ def block_of(dataset: Dataset) -> Fold:
     """The second half of the data, learnt from the first."""
     first, last = int(dataset.time[0]), int(dataset.time[-1])
     cut = cut_blocks(first, last + DAY, 6, 1)
-    (fold,) = cut.folds(dataset.time, HORIZON)
+    (fold,) = cut.folds(dataset)
     return fold
 
 
@@ -59,32 +57,11 @@ def test_skill_from_sums_by_day_is_that_of_the_rows(result: FoldResult) -> None:
         assert int(totals.rows.sum()) == result.report["evaluation"]["rows"]
 
 
-def test_training_rows_have_weight_and_test_rows_are_uniform(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[Dataset] = []
-
-    def record(part: Dataset, block: Any) -> None:
-        seen.extend(part.take(np.flatnonzero(block == code)) for code in (Block.FIT, Block.TEST))
-        raise ModelError("enough")
-
-    monkeypatch.setattr(training.folds.fold_report, "fit_candidate", record)
-    even = np.arange(len(dataset)) % 2 == 0
-    data = replace(dataset, weight=np.where(even, 3.0, 0.0), uniform=~even)
-    report = evaluate_fold(data, block_of(data), ROWS, DESCRIPTION, ()).report
-    fit, test = seen
-    assert (fit.weight == 3.0).all()
-    assert test.uniform.all()
-    assert report["rows"] == {
-        "fit": len(fit), "calibrate": report["rows"]["calibrate"], "test": len(test),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("sample", ["weight", "uniform"])
-def test_block_without_one_of_the_samples_gives_the_reason(dataset: Dataset, sample: str) -> None:
-    nothing = {sample: np.zeros_like(getattr(dataset, sample))}
-    found = evaluate_fold(replace(dataset, **nothing), block_of(dataset), ROWS, DESCRIPTION, ())
-    assert "both samples" in found.report["not_evaluated"]
+def test_block_without_a_part_gives_the_reason(dataset: Dataset) -> None:
+    fold = block_of(dataset)
+    block = np.where(fold.block == Block.FIT, np.int8(Block.PURGED), fold.block)
+    found = evaluate_fold(dataset, Fold(fold.name, fold.kind, block), ROWS, DESCRIPTION, ())
+    assert "no row to fit is left" in found.report["not_evaluated"]
     assert found.totals == {}
 
 
