@@ -75,7 +75,12 @@ class BlockCut:
     spans: tuple[tuple[int, int], ...]
 
     def folds(self, data: Dataset) -> Iterator[Fold]:
-        """The fold of each block that has rows on both sides.
+        """The fold of each block that has rows on both sides."""
+        folds = (self.fold(data, k) for k in range(len(self.spans)))
+        return (fold for fold in folds if fold is not None)
+
+    def fold(self, data: Dataset, k: int) -> Fold | None:
+        """The fold of block `k`; None where it lacks rows to train on or to evaluate on.
 
         Fit and calibrate: rows of the training sample (``weight > 0``) whose label ended by the
         block's start, ``t + h ≤ start`` with h the longest horizon; the last quarter of their
@@ -88,14 +93,14 @@ class BlockCut:
         """
         time, hours = data.time, data.horizons[-1]
         label_end = time + hours * HOUR
-        last = self.spans[-1][1]
-        for start, end in self.spans:
-            train = np.flatnonzero((label_end <= start) & (data.weight > 0.0))
-            inside = (time >= start) & (time < end) & (label_end <= last)
-            test = np.flatnonzero(inside & data.uniform)
-            if len(train) and len(test):
-                name = f"walk_forward_{format_time(start)[:10]}"
-                yield Fold(name, "walk_forward", _blocks(time, train, test, hours))
+        start, end = self.spans[k]
+        train = np.flatnonzero((label_end <= start) & (data.weight > 0.0))
+        inside = (time >= start) & (time < end) & (label_end <= self.spans[-1][1])
+        test = np.flatnonzero(inside & data.uniform)
+        if not (len(train) and len(test)):
+            return None
+        name = f"walk_forward_{format_time(start)[:10]}"
+        return Fold(name, "walk_forward", _blocks(time, train, test, hours))
 
 
 def cut_blocks(first: int, end: int, months: int, most: int) -> BlockCut:

@@ -137,7 +137,7 @@ def test_page_names_what_is_missing(
     drawn = charts if "version" in changes else None  # the others have fewer charts
     page = Page(review_page(changed(record, **changes), charts=drawn))
     expected = {
-        "review": ["No fold was evaluated", "No backtest was made", "not logged"],
+        "review": ["No walk-forward was made", "No backtest was made", "not logged"],
         "backtest": ["the span is too short"],
         "version": ["bundle ffffffffffff"],
     }
