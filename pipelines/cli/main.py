@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from market.core.errors import MargincastError
+from market.core.errors import ConfigError, MargincastError
 from market.core.redaction import redact
 from pipelines.cli.extras import missing_module, require
 from pipelines.cli.jobs import drift, lifecycle, schedule, surface, warm_up
@@ -234,15 +234,31 @@ def promote(
     from_alias: Annotated[
         bool, typer.Option("--from-alias", help="Adopt what MLflow's alias champion points to.")
     ] = False,
+    rules: Annotated[
+        str | None,
+        typer.Option(
+            "--rules",
+            metavar="REASON",
+            help="Adopt the configured rule versions instead, whatever they change; recorded.",
+        ),
+    ] = None,
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
-    """Make a bundle the champion."""
+    """Make a bundle the champion, or adopt rule versions."""
     require("training", "promote")
     from pipelines.registry.promotion import promote as job
     from pipelines.reports.report import show
 
-    show("promote", job(load_config(config), bundle, override, from_alias=from_alias), json)
+    settings = load_config(config)
+    if rules is not None:
+        from pipelines.registry.rule_adoption import promote_rules
+
+        if bundle is not None or override is not None or from_alias:
+            raise ConfigError("--rules adopts rule versions; give it without a bundle")
+        show("rules", promote_rules(settings, rules), json)
+        return
+    show("promote", job(settings, bundle, override, from_alias=from_alias), json)
 
 
 @app.command()

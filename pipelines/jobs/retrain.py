@@ -66,6 +66,7 @@ from pipelines.registry.promotion_gates import (
     requirement_change,
     stress_and_segments,
 )
+from pipelines.registry.rule_adoption import adopt_first_rules
 from pipelines.registry.training_review import TrainingArtifacts, examine
 from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive
 from pipelines.scheduler.notify import run_and_notify
@@ -321,6 +322,7 @@ def _settle(
     }
     with Ledger(config.ledger.url, chain="registry") as ledger:
         ledger.append([Entry(kind="retrain", payload=payload)])
+        adopt_first_rules(config, ledger)
     market.state.save(root / MARKET_STATE)
     if decision.verdict == "promoted" and before != bundle.sha256:
         promote(root, bundle.sha256)
