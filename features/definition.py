@@ -15,7 +15,7 @@ from market.core.clock import Interval
 
 Floats = npt.NDArray[np.float64]
 Family = Literal["volatility", "liquidity", "correlation", "momentum", "account"]
-BookForm = Literal["volatility", "mean"]
+BookForm = Literal["volatility", "mean", "forecast"]
 Kernel = Callable[..., None]
 
 
@@ -70,8 +70,9 @@ class MarketFeature(Feature):
         Windows and half-lives in hours, the warm-up first; part of the column's identity.
     book_form:
         How a model sees it: ``volatility`` (a standard deviation of the hourly log return) gives
-        the distance and the volatility of a book under it, ``mean`` its average over a book; None
-        leaves it to other features.
+        the distance and the volatility of a book under it, ``mean`` its average over a book,
+        ``forecast`` (a standard deviation of the hourly log return) only the volatility of a book
+        under it, for features that are made of it; None leaves it to other features.
     needs_exogenous:
         True if it comes from the series beside bars, which a market may lack: then it is NaN and
         the symbol can be scored all the same.
@@ -136,6 +137,51 @@ class CrossInputs(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupFeature(Feature):
+    """One number per symbol from the kernel of a `FeatureGroup`; NaN while the symbol is absent.
+
+    Attributes
+    ----------
+    settings:
+        Windows and half-lives in hours; part of the column's identity.
+    book_form:
+        As for `MarketFeature`.
+    """
+
+    settings: tuple[float, ...]
+    book_form: BookForm | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureGroup:
+    """Columns that one kernel computes together, because they share a state.
+
+    The kernel is called as ``kernel(inputs, state, out, *params)`` with `inputs` as for a
+    `MarketFeature`, a tuple of arrays `state`, which it moves, and `out` of shape (F, S, T) for the
+    F columns in their order. A live bar is a call with one bar.
+
+    Attributes
+    ----------
+    name:
+        Names its state.
+    columns:
+        What it computes.
+    kernel:
+        Compiled function; the kernel of every column.
+    state_shapes:
+        From the number of symbols the shape of each array of the state by name; all begin as zeros.
+    params:
+        Extra arguments of the kernel.
+    """
+
+    name: str
+    columns: tuple[GroupFeature, ...]
+    kernel: Kernel
+    state_shapes: Callable[[int], dict[str, tuple[int, ...]]]
+    params: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountFeature(Feature):
     """One number per account, from the aggregates of its book (`features.account.aggregates`).
 
@@ -166,7 +212,7 @@ class AccountFeature(Feature):
 
 
 _Arguments = ParamSpec("_Arguments")
-_Kind = TypeVar("_Kind", MarketFeature, CrossFeature, AccountFeature)
+_Kind = TypeVar("_Kind", MarketFeature, CrossFeature, GroupFeature, AccountFeature)
 
 
 def feature(factory: Callable[_Arguments, _Kind]) -> Callable[_Arguments, _Kind]:

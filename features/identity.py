@@ -19,7 +19,13 @@ from importlib.resources import files
 from typing import Any
 
 from features import registry
-from features.definition import AccountFeature, CrossFeature, Feature, MarketFeature
+from features.definition import (
+    AccountFeature,
+    CrossFeature,
+    Feature,
+    GroupFeature,
+    MarketFeature,
+)
 from features.market import inputs
 from market.bars.outlier_filter import MAX_GAP_HOURS
 from market.core.errors import ModelError
@@ -112,7 +118,12 @@ def market_columns_of(account_columns: Iterable[str]) -> set[str]:
 
 
 def _features() -> dict[str, Feature]:
-    features = (*registry.MARKET_FEATURES, *registry.CROSS_FEATURES, *registry.ACCOUNT_FEATURES)
+    features: tuple[Feature, ...] = (
+        *registry.MARKET_FEATURES,
+        *registry.CROSS_FEATURES,
+        *registry.GROUP_FEATURES,
+        *registry.ACCOUNT_FEATURES,
+    )
     return {feature.name: feature for feature in features}
 
 
@@ -141,6 +152,8 @@ def _content(feature: Feature) -> dict[str, Any]:
         content |= {"settings": list(feature.settings), "survives_gaps": feature.survives_gaps}
     elif isinstance(feature, CrossFeature):
         content["settings"] = list(feature.params)
+    elif isinstance(feature, GroupFeature):
+        content["settings"] = list(feature.settings)
     if not isinstance(feature, AccountFeature):
         content["max_gap_hours"] = MAX_GAP_HOURS
     return content

@@ -6,6 +6,8 @@ CONTRIBUTING.md shows an example.
 
 from __future__ import annotations
 
+import numpy as np
+
 from features.account.adv_share import adv_share
 from features.account.aggregates import FIRST_VOLATILITY
 from features.account.book_averages import (
@@ -30,7 +32,14 @@ from features.account.exposure_shares import (
     vega_share,
 )
 from features.account.prior import prior_logit
-from features.definition import AccountFeature, BookForm, CrossFeature, MarketFeature
+from features.definition import (
+    AccountFeature,
+    BookForm,
+    CrossFeature,
+    FeatureGroup,
+    GroupFeature,
+    MarketFeature,
+)
 from features.market.correlation.absorption_ratio import absorption_ratio
 from features.market.correlation.market_factor import market_beta, market_correlation
 from features.market.correlation.mean_correlation import correlation_shift, mean_correlation
@@ -46,6 +55,29 @@ from features.market.liquidity.turnover import relative_turnover
 from features.market.liquidity.volume_zscore import volume_zscore
 from features.market.volatility.drawdown import drawdown
 from features.market.volatility.ewma import ewma_volatility
+from features.market.volatility.forecast import forecast
+from features.market.volatility.forecast.coefficients import (
+    FORECAST_HORIZONS as FORECAST_HORIZONS,
+    shipped_coefficients,
+)
+from features.market.volatility.forecast.columns import (
+    absolute_scaled_return,
+    log_ewma_volatility,
+    log_turnover_ratio,
+    log_volatility,
+    log_volatility_dispersion,
+    log_volatility_long_run,
+    scaled_return,
+    seasonal_log_volatility,
+    seasonal_log_volatility_ahead,
+    volatility_forecast,
+)
+from features.market.volatility.forecast.regressors import (
+    HALF_LIVES,
+    REGRESSORS as REGRESSORS,
+    RETURN_WINDOWS,
+    WINDOWS,
+)
 from features.market.volatility.implied import (
     atm_term_slope,
     implied_volatility,
@@ -129,8 +161,36 @@ CROSS_FEATURES: tuple[CrossFeature, ...] = (
     smile_curvature(),
 )
 
+FEATURE_GROUPS: tuple[FeatureGroup, ...] = (
+    FeatureGroup(
+        name="volatility_forecast",
+        columns=(
+            *(log_volatility(hours) for hours in WINDOWS),
+            *(log_ewma_volatility(hours) for hours in HALF_LIVES),
+            log_volatility_long_run(),
+            log_volatility_dispersion(),
+            *(scaled_return(hours) for hours in RETURN_WINDOWS),
+            absolute_scaled_return(1),
+            absolute_scaled_return(24),
+            seasonal_log_volatility(),
+            log_turnover_ratio(1),
+            log_turnover_ratio(6),
+            *(seasonal_log_volatility_ahead(hours) for hours in FORECAST_HORIZONS),
+            *(volatility_forecast(hours) for hours in FORECAST_HORIZONS),
+        ),
+        kernel=forecast.kernel,
+        state_shapes=forecast.state_shapes,
+        params=(np.array(FORECAST_HORIZONS), shipped_coefficients().values),
+    ),
+)
+GROUP_FEATURES: tuple[GroupFeature, ...] = tuple(f for g in FEATURE_GROUPS for f in g.columns)
+
 _FAMILIES = ("volatility", "liquidity", "correlation", "momentum")
-_MARKET: tuple[MarketFeature | CrossFeature, ...] = (*MARKET_FEATURES, *CROSS_FEATURES)
+_MARKET: tuple[MarketFeature | CrossFeature | GroupFeature, ...] = (
+    *MARKET_FEATURES,
+    *CROSS_FEATURES,
+    *GROUP_FEATURES,
+)
 
 
 def _columns_of_form(form: BookForm) -> tuple[str, ...]:
@@ -142,11 +202,16 @@ def _columns_of_form(form: BookForm) -> tuple[str, ...]:
 MARKET_COLUMNS: tuple[str, ...] = tuple(f.name for f in _MARKET)
 """Columns of the market feature array, in order."""
 
-REQUIRED_COLUMNS: tuple[str, ...] = tuple(f.name for f in _MARKET if not f.needs_exogenous)
+REQUIRED_COLUMNS: tuple[str, ...] = tuple(
+    f.name for f in _MARKET if isinstance(f, GroupFeature) or not f.needs_exogenous
+)
 """What a symbol needs to be scored; the others a market may lack."""
 
 VOLATILITIES = _columns_of_form("volatility")
 """Estimates under which a book's own volatility is taken."""
+
+FORECAST_VOLATILITIES = _columns_of_form("forecast")
+"""Forecasts under which a book's own volatility is taken, by `FORECAST_HORIZONS`."""
 
 BOOK_MEANS = _columns_of_form("mean")
 """Market columns whose average over a book, weighted by notional, is an account feature."""

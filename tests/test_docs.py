@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from features.definition import AccountFeature, CrossFeature, MarketFeature
-from features.registry import ACCOUNT_FEATURES, CROSS_FEATURES, MARKET_FEATURES
+from features.definition import Feature
+from features.registry import ACCOUNT_FEATURES, CROSS_FEATURES, GROUP_FEATURES, MARKET_FEATURES
 from research.pages.features import features_page
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-FEATURES: tuple[MarketFeature | CrossFeature | AccountFeature, ...] = (
+FEATURES: tuple[Feature, ...] = (
     *MARKET_FEATURES,
     *CROSS_FEATURES,
+    *GROUP_FEATURES,
     *ACCOUNT_FEATURES,
 )
 

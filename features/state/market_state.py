@@ -24,6 +24,8 @@ from features.registry import (
     CROSS_FEATURES,
     CROSS_VOLATILITY,
     FAST_CORRELATION_HALF_LIFE_HOURS,
+    FEATURE_GROUPS,
+    GROUP_FEATURES,
     MARKET_COLUMNS,
     MARKET_FEATURES,
     REQUIRED_COLUMNS,
@@ -58,6 +60,8 @@ _COLUMNS, _DIGESTS, _REGISTRY = "columns", "column_sha256", "registry_sha256"
 _DAMAGE = (zipfile.BadZipFile, zlib.error, TypeError, tokenize.TokenError)
 """What zipfile and numpy raise on damaged members, headers of arrays included."""
 _MAX_STATE_BYTES = 1 << 30
+_WIDTHS = (inputs.WIDTH, len(MARKET_FEATURES), len(GROUP_FEATURES))
+"""Rows of the arrays that `MarketState` computes in."""
 _BLOCK_BARS = 1 << 13
 """Bars of all symbols in one block: their inputs and features fit into a cache."""
 
@@ -170,7 +174,7 @@ class MarketState:
         self.interval = interval
         self.last_open: int | None = None
         self.daily = DailyHistory(symbols)
-        self._buffer = (np.empty(0), np.empty(0))
+        self._buffer = _no_buffer()
         self.arrays: dict[str, Floats] = {
             _INPUTS: inputs.new_state(len(symbols)),
             _SLOW: ewma_correlation.new_state(len(symbols)),
@@ -180,6 +184,9 @@ class MarketState:
             self.arrays[feature.name] = np.zeros((len(symbols), feature.state_size(interval)))
         for cross in CROSS_FEATURES:
             self.arrays[cross.name] = np.zeros((len(symbols), cross.state_width))
+        for group in FEATURE_GROUPS:
+            for part, shape in group.state_shapes(len(symbols)).items():
+                self.arrays[f"{group.name}.{part}"] = np.zeros(shape)
 
     def advance(self, panel: BarPanel) -> MarketFeatures:
         """Advance through the bars of a panel; returns the features at each close.
@@ -222,7 +229,7 @@ class MarketState:
 
     def _advance(self, panel: BarPanel, features: MarketFeatures, rows: slice) -> DailyCloses:
         """Advance through a block that fits into the caches, and fill its rows of the features."""
-        columns, by_feature = self._buffers(len(panel))
+        columns, by_feature, grouped = self._buffers(len(panel))
         ages = inputs.build(panel, self.arrays[_INPUTS], columns)
         features.age[rows], features.history[rows] = ages.age, ages.history
         features.bar_hours[rows] = ages.bar_hours
@@ -247,20 +254,26 @@ class MarketState:
         across = np.empty((len(CROSS_FEATURES), *absent.shape))
         for c, cross in enumerate(CROSS_FEATURES):
             cross.kernel(market, self.arrays[cross.name], across[c], *cross.params)
-        _interleave(by_feature, across, absent, _CLEARED, features.values[rows])
+        first = 0
+        for group in FEATURE_GROUPS:
+            state = tuple(self.arrays[f"{group.name}.{part}"] for part in group.state_shapes(0))
+            last = first + len(group.columns)
+            group.kernel(columns, state, grouped[first:last], *group.params)
+            first = last
+        _interleave((by_feature, across, grouped), absent, _CLEARED, features.values[rows])
         return self.daily.advance(columns, panel.closes)
 
-    def _buffers(self, rows: int) -> tuple[Floats, Floats]:
-        """Arrays for the inputs and the features of so many rows, reused from block to block: fresh
-        memory costs more than the kernels that fill it."""
-        bars = rows * len(self.symbols)
-        if len(self._buffer[0]) < inputs.WIDTH * bars:
-            self._buffer = (np.empty(inputs.WIDTH * bars), np.empty(len(MARKET_FEATURES) * bars))
-        columns, by_feature = self._buffer
-        return (
-            columns[: inputs.WIDTH * bars].reshape(inputs.WIDTH, -1, rows),
-            by_feature[: len(MARKET_FEATURES) * bars].reshape(len(MARKET_FEATURES), -1, rows),
+    def _buffers(self, rows: int) -> tuple[Floats, Floats, Floats]:
+        """Arrays for the inputs, the features and those of groups of so many rows, reused from
+        block to block: fresh memory costs more than the kernels that fill it."""
+        bars, symbols = rows * len(self.symbols), len(self.symbols)
+        if len(self._buffer[0]) < _WIDTHS[0] * bars:
+            self._buffer = tuple(np.empty(width * bars) for width in _WIDTHS)
+        columns, by_feature, grouped = (
+            flat[: width * bars].reshape(width, symbols, rows)
+            for flat, width in zip(self._buffer, _WIDTHS, strict=True)
         )
+        return columns, by_feature, grouped
 
     def _correlation(
         self, columns: Floats, out: Floats, absent: npt.NDArray[np.bool_], name: str
@@ -277,7 +290,7 @@ class MarketState:
         """An independent copy."""
         twin = MarketState.__new__(MarketState)
         twin.symbols, twin.interval, twin.last_open = self.symbols, self.interval, self.last_open
-        twin._buffer = (np.empty(0), np.empty(0))
+        twin._buffer = _no_buffer()
         twin.daily = self.daily.copy()
         twin.arrays = {name: array.copy() for name, array in self.arrays.items()}
         return twin
@@ -327,19 +340,29 @@ class MarketState:
         return state
 
 
-@njit(cache=True, error_model="numpy")
-def _interleave(by_feature, across, absent, cleared, values):  # type: ignore[no-untyped-def]
-    """Fill `values` (T, S, F) from `by_feature` (F1, S, T) and then `across` (F2, T, S).
+def _no_buffer() -> tuple[Floats, ...]:
+    return tuple(np.empty(0) for _ in _WIDTHS)
 
-    NaN where a symbol is absent and a feature is `cleared`. A cache line of bars at a time.
+
+@njit(cache=True, error_model="numpy")
+def _interleave(kinds, absent, cleared, values):  # type: ignore[no-untyped-def]
+    """Fill `values` (T, S, F) from features (F1, S, T), then (F2, T, S), then groups (F3, S, T).
+
+    NaN where a symbol is absent, save for features that are not `cleared`. A cache line of bars at
+    a time.
     """
+    by_feature, across, grouped = kinds
     features, symbols, rows = by_feature.shape
+    start = features + across.shape[0]
     for s in range(symbols):
         for first in range(0, rows, 8):
             last = min(first + 8, rows)
             for f in range(features):
                 for t in range(first, last):
                     values[t, s, f] = by_feature[f, s, t]
+            for g in range(grouped.shape[0]):
+                for t in range(first, last):
+                    values[t, s, start + g] = np.nan if absent[t, s] else grouped[g, s, t]
             for t in range(first, last):
                 for c in range(across.shape[0]):
                     values[t, s, features + c] = np.nan if absent[t, s] else across[c, t, s]

@@ -12,6 +12,7 @@ from features.registry import (
     CORRELATION_HALF_LIFE_HOURS,
     CROSS_FEATURES,
     FAST_CORRELATION_HALF_LIFE_HOURS,
+    GROUP_FEATURES,
     MARKET_FEATURES,
     PRIOR_VOLATILITIES,
     WARM_UP_HOURS,
@@ -43,6 +44,14 @@ def features_page() -> str:
             f"weighted with half-lives of {CORRELATION_HALF_LIFE_HOURS:g} h (slow) and "
             f"{FAST_CORRELATION_HALF_LIFE_HOURS:g} h (fast), and from implied volatilities.",
             CROSS_FEATURES,
+        ),
+        (
+            "Volatility forecast",
+            "One number per symbol from hourly bars, whatever the interval of the market: g is the "
+            "variance of an hour, s the seasonal profile by hour of the week, which all symbols "
+            "share, w = g exp(-s). A gap of over a day erases none of these memories. "
+            "`margincast fit-volatility` fits the coefficients beta.",
+            GROUP_FEATURES,
         ),
         (
             "Account features",

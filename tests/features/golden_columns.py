@@ -19,6 +19,7 @@ from features.account.frame import AccountRows, LegGreeks, compute_aggregates, c
 from features.registry import (
     ACCOUNT_FEATURES,
     CROSS_FEATURES,
+    GROUP_FEATURES,
     MARKET_COLUMNS,
     MARKET_FEATURES,
 )
@@ -101,7 +102,7 @@ def values() -> dict[str, list[float | None]]:
     """Some values of every column under ``name@revision``; null for NaN."""
     features = market()
     found: dict[str, list[float | None]] = {}
-    for feature in (*MARKET_FEATURES, *CROSS_FEATURES):
+    for feature in (*MARKET_FEATURES, *CROSS_FEATURES, *GROUP_FEATURES):
         column = features.values[list(KEPT_ROWS), :, MARKET_COLUMNS.index(feature.name)]
         found[f"{feature.name}@{feature.revision}"] = _plain(column)
     columns = compute_features(compute_aggregates(accounts(), features))

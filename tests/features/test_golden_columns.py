@@ -10,9 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.registry import ACCOUNT_FEATURES, CROSS_FEATURES, MARKET_FEATURES
+from features.registry import ACCOUNT_FEATURES, CROSS_FEATURES, GROUP_FEATURES, MARKET_FEATURES
 
-FEATURES: tuple[Any, ...] = (*MARKET_FEATURES, *CROSS_FEATURES, *ACCOUNT_FEATURES)
+FEATURES: tuple[Any, ...] = (
+    *MARKET_FEATURES,
+    *CROSS_FEATURES,
+    *GROUP_FEATURES,
+    *ACCOUNT_FEATURES,
+)
 TOLERANCE = 1e-9
 """Relative, for processors differ in the last bits; the kept values have 15 digits."""
 

@@ -12,12 +12,29 @@ import pytest
 
 import features
 from features import registry
-from features.definition import AccountFeature, CrossFeature, Feature, MarketFeature
-from features.registry import ACCOUNT_FEATURES, CROSS_FEATURES, MARKET_FEATURES
+from features.definition import (
+    AccountFeature,
+    CrossFeature,
+    Feature,
+    GroupFeature,
+    MarketFeature,
+)
+from features.registry import ACCOUNT_FEATURES, CROSS_FEATURES, GROUP_FEATURES, MARKET_FEATURES
 
-FEATURES: tuple[Feature, ...] = (*MARKET_FEATURES, *CROSS_FEATURES, *ACCOUNT_FEATURES)
-FAMILIES = ("market.volatility", "market.liquidity", "market.correlation", "account")
-KINDS = ("MarketFeature", "CrossFeature", "AccountFeature")
+FEATURES: tuple[Feature, ...] = (
+    *MARKET_FEATURES,
+    *CROSS_FEATURES,
+    *GROUP_FEATURES,
+    *ACCOUNT_FEATURES,
+)
+FAMILIES = (
+    "market.volatility",
+    "market.volatility.forecast",
+    "market.liquidity",
+    "market.correlation",
+    "account",
+)
+KINDS = ("MarketFeature", "CrossFeature", "GroupFeature", "AccountFeature")
 
 every_feature = pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
 
@@ -91,11 +108,31 @@ def test_named_columns_exist() -> None:
 
 
 def test_market_features_reach_the_model_in_the_form_that_they_state() -> None:
-    market: tuple[MarketFeature | CrossFeature, ...] = (*MARKET_FEATURES, *CROSS_FEATURES)
+    columns = registry.ACCOUNT_COLUMNS
+    market: tuple[MarketFeature | CrossFeature | GroupFeature, ...] = (
+        *MARKET_FEATURES,
+        *CROSS_FEATURES,
+        *GROUP_FEATURES,
+    )
     for feature in market:
-        columns = registry.ACCOUNT_COLUMNS
         assert (f"distance_{feature.name}" in columns) == (feature.book_form == "volatility")
-        assert (f"book_{feature.name}" in columns) == (feature.book_form is not None)
+        assert (f"book_{feature.name}" in columns) == (feature.book_form in ("volatility", "mean"))
+        assert (feature.name in registry.FORECAST_VOLATILITIES) == (feature.book_form == "forecast")
+
+
+def test_columns_of_a_group_are_in_the_order_of_its_kernel() -> None:
+    (group,) = registry.FEATURE_GROUPS
+    hours = registry.FORECAST_HORIZONS
+    ahead = tuple(f"seasonal_log_volatility_ahead_{h}h" for h in hours)
+    forecasts = tuple(f"volatility_forecast_{h}h" for h in hours)
+    assert tuple(f.name for f in group.columns) == (*registry.REGRESSORS, *ahead, *forecasts)
+    assert forecasts == registry.FORECAST_VOLATILITIES
+    assert registry.MARKET_COLUMNS[-len(group.columns) :] == (
+        *registry.REGRESSORS,
+        *ahead,
+        *forecasts,
+    )
+    assert {f.kernel for f in group.columns} == {group.kernel}
 
 
 @pytest.mark.parametrize("horizon", registry.HORIZONS)

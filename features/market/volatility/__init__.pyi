@@ -1,3 +1,4 @@
+from . import forecast as forecast
 from .ewma import ewma_volatility as ewma_volatility
 from .implied import (
     atm_term_slope as atm_term_slope,
@@ -24,6 +25,7 @@ __all__ = [
     "atm_term_slope",
     "downside_volatility",
     "ewma_volatility",
+    "forecast",
     "garman_klass_volatility",
     "hour_of_week_seasonality",
     "implied_volatility",

@@ -22,6 +22,7 @@ from features.registry import (
     BOOK_MEANS,
     CORRELATION_HALF_LIFE_HOURS,
     CROSS_FEATURES,
+    GROUP_FEATURES,
     MARKET_COLUMNS,
     MARKET_FEATURES,
     PRIOR_VOLATILITIES,
@@ -114,7 +115,8 @@ def test_book_mean_is_the_average_weighted_by_absolute_notional(
 
 
 def test_book_means_have_the_family_of_their_market_feature() -> None:
-    families = {f.name: f.family for f in (*MARKET_FEATURES, *CROSS_FEATURES, *ACCOUNT_FEATURES)}
+    every = (*MARKET_FEATURES, *CROSS_FEATURES, *GROUP_FEATURES, *ACCOUNT_FEATURES)
+    families = {f.name: f.family for f in every}
     for name in BOOK_MEANS:
         assert families[f"book_{name}"] == families[name]
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings, strategies as st
 from features.definition import MarketFeature
 from features.registry import (
     CROSS_FEATURES,
+    GROUP_FEATURES,
     MARKET_COLUMNS,
     MARKET_FEATURES,
     REQUIRED_COLUMNS,
@@ -37,6 +38,7 @@ Hazards = dict[str, range]
 
 OWN = tuple(feature.name for feature in MARKET_FEATURES)
 CROSS = tuple(feature.name for feature in CROSS_FEATURES)
+GROUPED = tuple(feature.name for feature in GROUP_FEATURES)
 SURVIVORS = {feature.name for feature in MARKET_FEATURES if feature.survives_gaps}
 ITERATED = {"absorption_ratio"}
 """Found by iteration from the bar before, so that another past moves the last bits."""
@@ -167,8 +169,8 @@ def test_relabelling_symbols_permutes_exactly(
     assert same_bits(other.column(name), batch.column(name)[:, order])
 
 
-@every_cross_feature
-def test_relabelling_symbols_permutes_cross_features(
+@pytest.mark.parametrize("name", CROSS + GROUPED)
+def test_relabelling_symbols_permutes_what_comes_from_several(
     name: str, batch: MarketFeatures, permuted: tuple[list[int], MarketFeatures]
 ) -> None:
     order, other = permuted
