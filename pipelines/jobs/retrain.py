@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.identity import coefficients_end
 from ledger.records import Entry
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
@@ -251,6 +252,7 @@ def _training_record(
         "config_sha256": config.sha256(),
         "span_ns": [int(trained[0]), int(trained[-1])],
         "ends_ns": list(ends),
+        "coefficients_end_ns": coefficients_end(fitted.schema.features),
         "rows": {
             part.name.lower(): int((block == part).sum())
             for part in (Block.FIT, Block.CALIBRATE, Block.TEST)
