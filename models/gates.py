@@ -245,27 +245,6 @@ def weak_segments_gate(adjusted: Mapping[str, float], least_events: int, kind: K
     )
 
 
-def uncovered_loss_gate(ratio: float, interval: tuple[float, float] | None) -> Gate:
-    """The uncovered loss is not worse than the champion's beyond chance.
-
-    Parameters
-    ----------
-    ratio:
-        Uncovered loss of the candidate over the champion's, at equal average add-on.
-    interval:
-        Its paired 95% interval, None where it has none: the ratio itself must then not exceed 1.
-    """
-    lower = ratio if interval is None else interval[0]
-    return Gate(
-        "uncovered_loss",
-        "promotion",
-        lower <= 1.0,
-        ratio,
-        1.0,
-        f"uncovered loss over the champion's at equal average add-on, lower bound {_text(lower)}",
-    )
-
-
 def requirement_change_gate(change: float, limit: float, accounts: int) -> Gate:
     """The total requirement of the reference book does not move by more than the rule set allows.
 

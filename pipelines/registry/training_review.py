@@ -22,7 +22,7 @@ from training.evaluation.attribution import ablation, mean_contributions
 from training.fitting.candidate import Candidate
 from training.folds.cut import Fold, cut_blocks, stress_folds
 from training.folds.fold_report import FoldResult, evaluate_fold
-from training.folds.skill_table import pooled_tables
+from training.folds.skill_figures import pooled_tables
 from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
 

@@ -33,7 +33,7 @@ from training.fitting.candidate import fit_candidate
 from training.folds.cut import BlockCut, cut_blocks
 from training.folds.day_totals import DayTotals
 from training.folds.fold_report import forecast_totals
-from training.folds.skill_table import pooled_tables
+from training.folds.skill_figures import pooled_tables
 from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset, build_dataset
 from training.labels.splits import Block

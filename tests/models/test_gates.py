@@ -22,7 +22,6 @@ from models.gates import (
     parity_gate,
     requirement_change_gate,
     stress_gate,
-    uncovered_loss_gate,
     weak_segments_gate,
 )
 
@@ -205,24 +204,6 @@ def test_weak_segments_are_named_and_none_at_all_pass() -> None:
     assert weak_segments_gate({"fine": 0.0501}, 200, "stress").passed
     empty = weak_segments_gate({}, 200, "stress")
     assert (empty.passed, empty.value) == (True, None)
-
-
-@pytest.mark.parametrize(
-    ("ratio", "interval", "passed"),
-    [
-        (1.1, (1.0, 1.2), True),
-        (1.1, (1.0 + 1e-9, 1.2), False),
-        (0.9, (0.8, 0.95), True),
-        (1.0, None, True),
-        (1.0 + 1e-9, None, False),
-    ],
-)
-def test_uncovered_loss_is_not_worse_than_the_champions_beyond_chance(
-    ratio: float, interval: tuple[float, float] | None, passed: bool
-) -> None:
-    found = uncovered_loss_gate(ratio, interval)
-    assert found.passed is passed
-    assert found.kind == "promotion"
 
 
 @pytest.mark.parametrize(

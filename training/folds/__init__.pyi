@@ -10,7 +10,7 @@ from .fold_report import (
     evaluate_fold as evaluate_fold,
     forecast_totals as forecast_totals,
 )
-from .skill_table import pooled_tables as pooled_tables, skill_table as skill_table
+from .skill_figures import pooled_tables as pooled_tables, skill_table as skill_table
 
 __all__ = [
     "BlockCut",

@@ -16,7 +16,7 @@ from training.evaluation.evaluate import Forecasts, evaluate
 from training.fitting.candidate import fit_candidate
 from training.folds.cut import Fold
 from training.folds.day_totals import DayTotals
-from training.folds.skill_table import skill_table
+from training.folds.skill_figures import skill_table
 from training.labels.dataset import Dataset
 from training.labels.splits import Block
 

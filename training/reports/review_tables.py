@@ -155,7 +155,7 @@ def _walk_forward(
 
 
 def _skill(figures: Mapping[str, Any]) -> Row:
-    """Skill, its interval and the counts of one model of `training.folds.skill_table`."""
+    """Skill, its interval and the counts of one model of `training.folds.skill_figures`."""
     low, high = figures["log_loss_skill_ci95"] or (None, None)
     loss = {"log_loss": figures["log_loss"]} if "log_loss" in figures else {}
     return {

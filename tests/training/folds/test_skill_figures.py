@@ -12,7 +12,7 @@ from training.evaluation.bootstrap import skill_interval
 from training.evaluation.evaluate import BOOTSTRAP_SEED
 from training.evaluation.metrics import clip_probability, log_loss_rows
 from training.folds.day_totals import DayTotals
-from training.folds.skill_table import pooled_tables, skill_table
+from training.folds.skill_figures import pooled_tables, skill_table
 
 RNG = np.random.default_rng(5)
 N = 4000
