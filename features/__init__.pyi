@@ -12,6 +12,7 @@ from .definition import (
     feature as feature,
 )
 from .identity import (
+    coefficients_end as coefficients_end,
     columns_that_differ as columns_that_differ,
     digests_of as digests_of,
     digests_of_registry as digests_of_registry,
@@ -79,6 +80,7 @@ __all__ = [
     "MarketFeature",
     "account",
     "account_feature",
+    "coefficients_end",
     "columns_that_differ",
     "digests_of",
     "digests_of_registry",

@@ -27,6 +27,7 @@ from features.definition import (
     MarketFeature,
 )
 from features.market import inputs
+from features.market.volatility.forecast.coefficients import shipped_coefficients
 from market.bars.outlier_filter import MAX_GAP_HOURS
 from market.core.errors import ModelError
 
@@ -120,6 +121,14 @@ def market_columns_of(account_columns: Iterable[str]) -> set[str]:
         for source in features[name].inputs:
             columns.update(roles.get(source, (source,)))
     return columns - set(SOURCES)
+
+
+def coefficients_end(account_columns: Iterable[str]) -> int | None:
+    """End of the data, in nanoseconds, that the coefficients of the volatility forecast were fitted
+    to; None if no column depends on it."""
+    if market_columns_of(account_columns).isdisjoint(registry.FORECAST_VOLATILITIES):
+        return None
+    return shipped_coefficients().end
 
 
 def _features(others: Iterable[str] = ()) -> dict[str, Feature]:

@@ -40,7 +40,8 @@ class Entry:
     ----------
     kind:
         decision, market, ruleset, bars, quotes, quote_board, promotion, rollback, keys, retrain,
-        drift, notification, life_cycle, transition, liquidation, shortfall, deleverage or shadow.
+        rule_adoption, drift, notification, life_cycle, transition, liquidation, shortfall,
+        deleverage or shadow.
     payload:
         The fact itself; see `ledger.canonical.canonical_bytes` for what it may hold. Under the
         key ``contents`` it names the shared contents it depends on: a list of SHA-256, or an

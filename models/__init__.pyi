@@ -1,28 +1,35 @@
 from . import bundle as bundle, mlflow as mlflow, onnx as onnx, prior as prior, trees as trees
 from .forecaster import Forecaster as Forecaster
 from .gates import (
+    Acceptance as Acceptance,
     Gate as Gate,
     Kind as Kind,
     PromotionVerdict as PromotionVerdict,
+    accept_gates as accept_gates,
     bounds_gate as bounds_gate,
     calibration_gates as calibration_gates,
+    check_acceptances as check_acceptances,
     decide_promotion as decide_promotion,
     ece_limit as ece_limit,
     event_gate as event_gate,
     not_worse_gate as not_worse_gate,
     parity_gate as parity_gate,
+    requirement_change_gate as requirement_change_gate,
     stress_gate as stress_gate,
-    weak_groups_gate as weak_groups_gate,
+    weak_segments_gate as weak_segments_gate,
 )
 
 __all__ = [
+    "Acceptance",
     "Forecaster",
     "Gate",
     "Kind",
     "PromotionVerdict",
+    "accept_gates",
     "bounds_gate",
     "bundle",
     "calibration_gates",
+    "check_acceptances",
     "decide_promotion",
     "ece_limit",
     "event_gate",
@@ -31,7 +38,8 @@ __all__ = [
     "onnx",
     "parity_gate",
     "prior",
+    "requirement_change_gate",
     "stress_gate",
     "trees",
-    "weak_groups_gate",
+    "weak_segments_gate",
 ]

@@ -1,24 +1,37 @@
 """Promotion gates: a pure function from the figures of an evaluation to a verdict with reasons.
 
-Safety gates decide whether a model may ever serve; promotion gates whether it replaces the
-champion. Without a champion only the safety gates apply. Gates of kind ``report`` are shown and
-decide nothing: those on stress and segments of a simulated market, which has neither.
+Safety gates decide whether a model may ever serve. Stress gates (stress windows and segments) and
+promotion gates decide whether it is promoted: stress gates with and without a champion, promotion
+gates against a champion only. A failed stress gate can be accepted by a person, with a reason that
+is kept. Gates of kind ``report`` are shown and decide nothing: those on stress and segments of a
+simulated market, which has neither.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-Kind = Literal["safety", "promotion", "report"]
+from market.core.errors import ModelError
+
+Kind = Literal["safety", "stress", "promotion", "report"]
 Verdict = Literal["promoted", "kept", "refused"]
 
 SLOPE_RANGE = (0.9, 1.1)
 TOP_DECILE_RANGE = (0.85, 1.18)
 COUNT_RANGE = (0.8, 1.25)
 WEAK_GROUP_LEVEL = 0.05
+STRESS_GATE = "stress_{horizon}h"
+SEGMENT_GATE = "no_weak_segment"
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A person's decision that a failed stress or segment gate does not hold a model back."""
+
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +43,15 @@ class Gate:
     name:
         The figure that is compared with a limit.
     kind:
-        ``safety``, ``promotion`` or ``report``.
+        ``safety``, ``stress``, ``promotion`` or ``report``.
     passed:
         Whether it holds.
     value, limit:
         The figure and its limit, a number or a range.
     detail:
         One sentence for the reader.
+    accepted:
+        Who accepted its failure, and why; None: nobody.
     """
 
     name: str
@@ -45,6 +60,7 @@ class Gate:
     value: float | None
     limit: float | tuple[float, float]
     detail: str
+    accepted: Acceptance | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain form for JSON."""
@@ -58,8 +74,8 @@ class PromotionVerdict:
     Attributes
     ----------
     verdict:
-        ``refused`` if a safety gate failed, ``kept`` as challenger if a promotion gate failed,
-        else ``promoted``.
+        ``refused`` if a safety gate failed, ``kept`` as challenger if another gate failed that
+        applies and was not accepted, else ``promoted``.
     reasons:
         Why, one sentence each.
     gates:
@@ -179,56 +195,119 @@ def not_worse_gate(
 
 
 def stress_gate(
-    window: str,
     horizon: int,
     baseline: str,
-    ratio: float | None,
-    baseline_ratio: float | None,
+    skill: float,
+    interval: tuple[float, float] | None,
+    windows: int,
     kind: Kind,
-) -> Gate | None:
-    """Predicted over observed in a stress window is no farther from 1 than a baseline's.
+) -> Gate:
+    """Over all stress windows together, log loss is not worse than a baseline's beyond chance.
 
-    The distance of a ratio r is ``|ln r|``, so that half and double are equally far. None where
-    nothing was observed, for there is no ratio then.
+    Counts per window are no gate: no honest model predicts days that were picked for their
+    outcome.
+
+    Parameters
+    ----------
+    horizon:
+        In hours.
+    baseline:
+        Its name.
+    skill, interval:
+        Log-loss skill against it on the rows of all windows, with its paired 95% interval; None
+        with fewer than two days: the skill itself must then not be negative.
+    windows:
+        Number of windows, for the reader.
+    kind:
+        Of the gate.
     """
-    if ratio is None or baseline_ratio is None:
-        return None
+    upper = skill if interval is None else interval[1]
     return Gate(
-        f"stress_{window}_{horizon}h",
+        STRESS_GATE.format(horizon=horizon),
         kind,
-        _distance(ratio) <= _distance(baseline_ratio),
-        ratio,
-        baseline_ratio,
-        f"predicted over observed in {window} at {horizon} h (the limit is that of {baseline}; "
-        "nearer to 1 passes)",
+        upper >= 0.0,
+        skill,
+        0.0,
+        f"log-loss skill against {baseline} at {horizon} h in {windows} stress window(s) together, "
+        f"upper bound {_text(upper)}",
     )
 
 
-def weak_groups_gate(adjusted: Mapping[str, float], least_events: int, kind: Kind) -> Gate:
-    """No stress window or segment is worse than the best baseline beyond chance.
+def weak_segments_gate(adjusted: Mapping[str, float], least_events: int, kind: Kind) -> Gate:
+    """No segment is worse than the best baseline beyond chance.
 
     Parameters
     ----------
     adjusted:
-        Holm-adjusted one-sided p-values of the groups with more than `least_events` events;
+        Holm-adjusted one-sided p-values of the segments with more than `least_events` events;
         small means worse. May be empty.
     least_events:
-        Least events of a group, for the reader.
+        Least events of a segment, for the reader.
     kind:
         Of the gate.
     """
     worse = sorted(name for name, p in adjusted.items() if p <= WEAK_GROUP_LEVEL)
     smallest = min(adjusted.values(), default=None)
-    groups = f"; worse in {', '.join(worse)}" if worse else ""
+    segments = f"; worse in {', '.join(worse)}" if worse else ""
     return Gate(
-        "no_weak_stress_or_segment",
+        SEGMENT_GATE,
         kind,
         not worse,
         smallest,
         WEAK_GROUP_LEVEL,
         f"smallest adjusted p-value of being worse than the best baseline among {len(adjusted)} "
-        f"stress windows and segments of over {least_events} events{groups}",
+        f"segments of over {least_events} events{segments}",
     )
+
+
+def requirement_change_gate(change: float, limit: float, accounts: int) -> Gate:
+    """The total requirement of the reference book does not move by more than the rule set allows.
+
+    Parameters
+    ----------
+    change:
+        Requirement under the candidate over that under the champion, minus 1.
+    limit:
+        Largest change in either direction, of the rule set.
+    accounts:
+        Number of accounts of the book, for the reader.
+    """
+    return Gate(
+        "requirement_change",
+        "promotion",
+        abs(change) <= limit,
+        change,
+        limit,
+        f"change of the total requirement of {accounts} reference accounts (in either direction; "
+        "`margincast promote` adopts it all the same)",
+    )
+
+
+def check_acceptances(names: Iterable[str], horizons: Iterable[int]) -> None:
+    """Refuse acceptances of anything but stress and segment gates.
+
+    Raises
+    ------
+    ModelError
+        A name is that of another gate, or of none.
+    """
+    known = (*(STRESS_GATE.format(horizon=hours) for hours in horizons), SEGMENT_GATE)
+    others = sorted(set(names) - set(known))
+    if others:
+        raise ModelError(
+            f"gate(s) {', '.join(others)} cannot be accepted; only a stress or segment gate can: "
+            f"{', '.join(known)}"
+        )
+
+
+def accept_gates(gates: Iterable[Gate], acceptances: Mapping[str, Acceptance]) -> list[Gate]:
+    """The gates, those stress gates that failed and were accepted marked so."""
+    return [
+        replace(gate, accepted=acceptances.get(gate.name))
+        if gate.kind == "stress" and not gate.passed
+        else gate
+        for gate in gates
+    ]
 
 
 def decide_promotion(
@@ -246,25 +325,31 @@ def decide_promotion(
         Whether the model itself is champion.
     """
     failed_safety = [gate for gate in gates if gate.kind == "safety" and not gate.passed]
-    failed = [gate for gate in gates if gate.kind == "promotion" and not gate.passed]
+    applies = {"stress", "promotion"} if has_champion else {"stress"}
+    failed = [g for g in gates if g.kind in applies and not g.passed and g.accepted is None]
+    accepted = tuple(
+        f"{gate.name} failed and was accepted by {gate.accepted.by}: {gate.accepted.reason}"
+        for gate in gates
+        if gate.accepted is not None
+    )
     by_name = {gate.name: gate for gate in gates}
     if failed_safety:
-        return PromotionVerdict("refused", _sentences(failed_safety), by_name)
-    if has_champion and failed:
-        return PromotionVerdict("kept", _sentences(failed), by_name)
+        return PromotionVerdict("refused", _sentences(failed_safety) + accepted, by_name)
+    if failed:
+        return PromotionVerdict("kept", _sentences(failed) + accepted, by_name)
     if has_champion:
-        return PromotionVerdict("promoted", ("all gates passed",), by_name)
-    why = "this very bundle is the champion" if is_champion else "there was no champion"
-    return PromotionVerdict("promoted", (f"all safety gates passed; {why}",), by_name)
+        why = "all gates passed but those accepted" if accepted else "all gates passed"
+    else:
+        state = "this very bundle is the champion" if is_champion else "there was no champion"
+        stress = any(gate.kind == "stress" for gate in gates)
+        why = f"all {'safety, stress and segment' if stress else 'safety'} gates passed"
+        why += f"{' but those accepted' if accepted else ''}; {state}"
+    return PromotionVerdict("promoted", (why, *accepted), by_name)
 
 
 def _within(name: str, value: float | None, limits: tuple[float, float], detail: str) -> Gate:
     passed = value is not None and limits[0] <= value <= limits[1]
     return Gate(name, "safety", passed, value, limits, detail)
-
-
-def _distance(ratio: float) -> float:
-    return abs(math.log(ratio)) if ratio > 0.0 else math.inf
 
 
 def _sentences(gates: list[Gate]) -> tuple[str, ...]:

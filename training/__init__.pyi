@@ -3,8 +3,9 @@ from . import (
     drift as drift,
     evaluation as evaluation,
     fitting as fitting,
+    folds as folds,
     labels as labels,
     reports as reports,
 )
 
-__all__ = ["backtest", "drift", "evaluation", "fitting", "labels", "reports"]
+__all__ = ["backtest", "drift", "evaluation", "fitting", "folds", "labels", "reports"]

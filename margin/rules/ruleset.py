@@ -23,6 +23,7 @@ from margin.rules.asset_weights import AssetWeights
 from margin.rules.floors import FloorRules
 from margin.rules.life_cycle import LifeCycleRules
 from margin.rules.liquidation import LiquidationRules
+from margin.rules.promotion import PromotionRules
 from margin.rules.values import NonNegative, Probability, Share, Text
 from market.accounts.book import SETTLEMENT_CURRENCY
 from market.bars.outlier_filter import (
@@ -186,6 +187,8 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     liquidation, life_cycle:
         How accounts below their margin are closed, and what comes before; absent: the defaults
         of the tables.
+    promotion:
+        How far a new model may move requirements by itself; absent: the default of the table.
     """
 
     name: Text
@@ -202,6 +205,7 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     regulation: Literal["emir"] | UnsetType = UNSET
     liquidation: LiquidationRules | UnsetType = UNSET
     life_cycle: LifeCycleRules | UnsetType = UNSET
+    promotion: PromotionRules | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         begin, end = self.validity
@@ -252,6 +256,11 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     def life_cycle_or_default(self) -> LifeCycleRules:
         """``[life_cycle]``, its defaults where it is absent."""
         return LifeCycleRules() if self.life_cycle is UNSET else self.life_cycle
+
+    @property
+    def promotion_or_default(self) -> PromotionRules:
+        """``[promotion]``, its default where it is absent."""
+        return PromotionRules() if self.promotion is UNSET else self.promotion
 
     def content(self) -> dict[str, Any]:
         """Every field, defaults included, as plain JSON values: what the ledger keeps.

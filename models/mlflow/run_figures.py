@@ -48,11 +48,30 @@ def training_metrics(
     evaluation: Mapping[str, Any],
     gates: Mapping[str, Mapping[str, Any]],
     backtest: Mapping[str, Any] | None = None,
+    walk_forward: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
-    """`evaluation_metrics`, ``parity_max_difference``, how many gates of each kind failed, and
-    ``backtest_{policy}_{figure}`` for margin, shortfall, breaches and coverage of each policy.
+    """Figures of the walk-forward, `evaluation_metrics`, gates and backtest.
+
+    ``walk_forward_log_loss_skill_{h}h``, ``_low_``, ``_high_`` and
+    ``walk_forward_predicted_over_observed_{h}h``; ``parity_max_difference``, how many gates of
+    each kind failed, and ``backtest_{policy}_{figure}`` for margin, shortfall, breaches and
+    coverage of each policy.
     """
-    metrics = evaluation_metrics(evaluation)
+    metrics: dict[str, float] = {}
+    for hours, table in ((walk_forward or {}).get("pooled") or {}).items():
+        low, high = table["log_loss_skill_ci95"] or (None, None)
+        pooled = {
+            "log_loss_skill": table["log_loss_skill"],
+            "log_loss_skill_low": low,
+            "log_loss_skill_high": high,
+            "predicted_over_observed": table["predicted_over_observed"],
+        }
+        metrics |= {
+            f"walk_forward_{name}_{hours}h": float(value)
+            for name, value in pooled.items()
+            if value is not None
+        }
+    metrics |= evaluation_metrics(evaluation)
     parity = gates.get("parity", {}).get("value")
     if parity is not None:
         metrics["parity_max_difference"] = float(parity)

@@ -157,7 +157,8 @@ def log_training(tracking: Tracking, run: TrainingRun) -> LoggedTraining:
     graph = _graph(run.onnx)
     files = _files(run)
     tags = _tags(run)
-    metrics = training_metrics(run.evaluation, run.gates, run.backtest)
+    walk_forward = (run.review or {}).get("walk_forward")
+    metrics = training_metrics(run.evaluation, run.gates, run.backtest, walk_forward)
 
     with mlflow_client(tracking) as client:
         name = f"{run.verdict}/{run.bundle_sha256[:_SHORT_SHA]}"

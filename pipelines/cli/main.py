@@ -15,14 +15,20 @@ from typing import Annotated
 
 import typer
 
-from market.core.errors import MargincastError
+from market.core.errors import ConfigError, MargincastError
 from market.core.redaction import redact
 from pipelines.cli.extras import missing_module, require
 from pipelines.cli.jobs import drift, features, lifecycle, schedule, surface, warm_up
 from pipelines.cli.keys import keys_app
 from pipelines.cli.ledger import ledger_app
 from pipelines.cli.margin import explain, liquidation, margin, what_if
-from pipelines.cli.options import AccountFiles, BundlePath, ConfigFile, JsonFile
+from pipelines.cli.options import (
+    AccountFiles,
+    BundlePath,
+    ConfigFile,
+    JsonFile,
+    reasons_by_gate,
+)
 from pipelines.cli.rulesets import rulesets_app
 from pipelines.cli.settings import load_config, log_as_json, warn
 from pipelines.config.config import Config
@@ -88,7 +94,19 @@ def data(config: ConfigFile = None, json: JsonFile = None) -> None:
 
 
 @app.command()
-def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
+def retrain(
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept",
+            metavar="GATE=REASON",
+            help="Why a failed stress or segment gate does not hold the model back; recorded. "
+            "Repeatable.",
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
     """Train, evaluate, gate and register a model."""
     from pipelines.reports.report import bars_line, drift_line, retrain_tables, write_json
 
@@ -96,7 +114,7 @@ def retrain(config: ConfigFile = None, json: JsonFile = None) -> None:
         require("training", "retrain")
         from pipelines.jobs.retrain import retrain as job
 
-        report = job(load_config(config))
+        report = job(load_config(config), reasons_by_gate(accept or []))
     except MargincastError as error:
         write_json({"verdict": "failed", "reasons": [str(error)]}, json)
         raise
@@ -227,15 +245,31 @@ def promote(
     from_alias: Annotated[
         bool, typer.Option("--from-alias", help="Adopt what MLflow's alias champion points to.")
     ] = False,
+    rules: Annotated[
+        str | None,
+        typer.Option(
+            "--rules",
+            metavar="REASON",
+            help="Adopt the configured rule versions instead, whatever they change; recorded.",
+        ),
+    ] = None,
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
-    """Make a bundle the champion."""
+    """Make a bundle the champion, or adopt rule versions."""
     require("training", "promote")
     from pipelines.registry.promotion import promote as job
     from pipelines.reports.report import show
 
-    show("promote", job(load_config(config), bundle, override, from_alias=from_alias), json)
+    settings = load_config(config)
+    if rules is not None:
+        from pipelines.registry.rule_adoption import promote_rules
+
+        if bundle is not None or override is not None or from_alias:
+            raise ConfigError("--rules adopts rule versions; give it without a bundle")
+        show("rules", promote_rules(settings, rules), json)
+        return
+    show("promote", job(settings, bundle, override, from_alias=from_alias), json)
 
 
 @app.command()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from market.core.errors import ConfigError
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Configuration; default margincast.toml.")
@@ -17,3 +20,25 @@ BundlePath = Annotated[
 AccountFiles = Annotated[Path, typer.Option("--accounts", help="Folder of the account files.")]
 Cases = Annotated[Path, typer.Option("--cases", help="Cases, one JSON object a line.")]
 Results = Annotated[Path, typer.Option("--out", help="Results, one JSON object a line.")]
+
+
+def reasons_by_gate(accepted: Iterable[str]) -> dict[str, str]:
+    """The values of ``--accept GATE=REASON`` as reasons by gate.
+
+    Raises
+    ------
+    ConfigError
+        One of them has no gate or no reason, or a gate is given twice.
+    """
+    reasons: dict[str, str] = {}
+    for text in accepted:
+        gate, _, reason = (part.strip() for part in text.partition("="))
+        if not gate or not reason:
+            raise ConfigError(
+                f"--accept {text!r} is not GATE=REASON; give the gate and why its failure is "
+                "accepted, as in --accept 'stress_8h=one window of seven days, reviewed'"
+            )
+        if gate in reasons:
+            raise ConfigError(f"--accept names gate {gate!r} twice; give one reason")
+        reasons[gate] = reason
+    return reasons

@@ -268,12 +268,17 @@ class TrainingConfig(Section):
 class ReviewConfig(Section):
     """Parts of a retraining for its review alone; no gate and no bundle depends on them.
 
-    ``folds`` is the number of walk-forward folds before the test block; ``stress_folds`` holds out
-    each stress window there in turn (real prices only); ``ablation`` is that of feature families;
-    ``backtest`` that of the add-on with its frontier.
+    The walk-forward cuts the data into blocks of ``walk_forward_months`` calendar months, trains
+    anew before each and evaluates on it, with at most ``walk_forward_rows`` training rows and as
+    many test rows a block; ``folds`` is the largest number of blocks, the newest ones, 0 for no
+    walk-forward. ``stress_folds`` holds out each stress window before the test block in turn (real
+    prices only); ``ablation`` is that of feature families; ``backtest`` that of the add-on with
+    its frontier.
     """
 
-    folds: Folds = 2
+    folds: Folds = 20
+    walk_forward_months: Literal[1, 2, 3, 4, 6, 12] = 6
+    walk_forward_rows: Annotated[int, Field(strict=True, ge=1_000)] = 100_000
     stress_folds: bool = False
     ablation: bool = True
     backtest: bool = True

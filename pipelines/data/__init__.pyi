@@ -23,6 +23,7 @@ from .provenance import (
     git_commit as git_commit,
     library_versions as library_versions,
     source_sha256 as source_sha256,
+    user_name as user_name,
 )
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "simulate_trajectories",
     "simulated_market",
     "source_sha256",
+    "user_name",
 ]

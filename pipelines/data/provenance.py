@@ -1,8 +1,10 @@
-"""Which code ran: a hash over the sources of the project, their commit, library versions."""
+"""Which code ran, and by whom: a hash over the sources, their commit, library versions, user."""
 
 from __future__ import annotations
 
+import getpass
 import hashlib
+import os
 import shutil
 import subprocess
 from importlib.metadata import version
@@ -64,6 +66,14 @@ def git_commit(root: Path = _ROOT) -> str | None:
 def library_versions() -> dict[str, str]:
     """Installed versions of the libraries that results can depend on."""
     return {name: version(name) for name in LIBRARIES}
+
+
+def user_name() -> str:
+    """Name of the user that runs this process; ``uid`` and its number where it has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no entry in the user database, as in some containers
+        return f"uid {os.getuid()}"
 
 
 def _git(git: str, root: Path, *arguments: str) -> str | None:

@@ -2,7 +2,8 @@
 
 Drift compares the newest account-times with the rows that a bundle was trained on. The change is
 that of add-on and probability on one sampled book if the challenger replaces the champion: clients
-have to fund a material change of margin, whatever its cause.
+have to fund a material change of margin, whatever its cause, so one that exceeds the limit of the
+rule set needs ``margincast promote``.
 """
 
 from __future__ import annotations
@@ -31,9 +32,6 @@ from pipelines.data.loaders import Market, read_label_rules, read_market
 from training.drift.monitors import Floors, drift_report
 from training.drift.reference import current_profile, read_reference
 from training.labels.dataset import Dataset
-
-MATERIAL_TOTAL = 0.05
-"""Share of a book's total requirement above which a change is material."""
 
 MATERIAL_ACCOUNT = 0.25
 """Share of initial margin above which a change of the add-on of one account in 20 is material."""
@@ -136,8 +134,8 @@ def margin_change(
     No account has a previous add-on. ``add_on_over_initial_margin`` has quantiles over accounts of
     (challenger - champion) / initial margin; ``probability`` those of the difference of the
     probabilities, and both means. ``material`` is true if the total requirement (maintenance
-    margin plus add-on) changes by more than `MATERIAL_TOTAL`, or the add-on of one account in 20
-    by more than `MATERIAL_ACCOUNT`.
+    margin plus add-on) changes by more than the rule set's ``[promotion]
+    max_requirement_change``, or the add-on of one account in 20 by more than `MATERIAL_ACCOUNT`.
 
     Raises
     ------
@@ -166,6 +164,7 @@ def margin_change(
     shares = (add_on[:, 1] - add_on[:, 0]) / initial
     change = float(total[1] / total[0] - 1.0)
     spread = _spread(shares)
+    limit = ruleset.promotion_or_default.max_requirement_change
     return {
         "accounts": len(both),
         "champion": champion.bundle.sha256,
@@ -181,7 +180,7 @@ def margin_change(
             for hours in challenger.horizons
             if hours in champion.horizons
         },
-        "material": abs(change) > MATERIAL_TOTAL or spread["q95_absolute"] > MATERIAL_ACCOUNT,
+        "material": abs(change) > limit or spread["q95_absolute"] > MATERIAL_ACCOUNT,
     }
 
 

@@ -26,7 +26,8 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
 
     With an empty ``[market] start``, account-times before the end of the bundle's training data
     are left out and counted in ``dropped`` as ``in_training``. With an explicit start they are
-    used, and ``warnings`` tells the overlap.
+    used, and ``warnings`` tells the overlap. On real prices the data that the volatility
+    forecast's coefficients were fitted to are training data too.
 
     Raises
     ------
@@ -38,6 +39,7 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
         with stages.stage("bundle"):
             bundle = load_bundle(path)
             _check_event(bundle, config)
+            training = bundle.manifest["training"]
         with stages.stage("features"):
             market = read_market(config)
             ruleset = read_label_rules(config, market)
@@ -48,7 +50,7 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
             report = evaluate(
                 data,
                 forecast(bundle, data),
-                bundle.manifest["training"],
+                training | {"span_ns": list(seen_span(training, real=market.real))},
                 describe(config, market),
                 market.history.bars.symbols,
             )
@@ -57,7 +59,7 @@ def evaluate_bundle(config: Config, path: Path) -> dict[str, Any]:
         "ruleset": describe_rules(ruleset),
         **report,
         "dropped": report["dropped"] | {"in_training": left_out},
-        "warnings": _overlap_warnings(report, bundle.manifest["training"]),
+        "warnings": _overlap_warnings(report, seen_span(training, real=market.real)),
         "bars": market.history.report.to_dict(),
     }
 
@@ -71,10 +73,24 @@ def _check_event(bundle: Bundle, config: Config) -> None:
         )
 
 
-def training_end(training: Mapping[str, Any]) -> int:
+def seen_span(training: Mapping[str, Any], *, real: bool) -> tuple[int, int]:
+    """First and last decision time, in nanoseconds, that a training has seen.
+
+    `training` is that part of the bundle's manifest. The coefficients of its volatility forecast,
+    if it reads one, have seen every `real` bar up to ``coefficients_end_ns``; a simulated market
+    has none of those bars.
+    """
+    first, last = (int(end) for end in training["span_ns"])
+    coefficients_end = training.get("coefficients_end_ns")
+    if not real or coefficients_end is None:
+        return first, last
+    return 0, max(last, int(coefficients_end) - 1)
+
+
+def training_end(training: Mapping[str, Any], *, real: bool) -> int:
     """First time, in nanoseconds, at which a row shares nothing with the training data, labels
-    included; `training` is that part of the bundle's manifest."""
-    return max(int(training["ends_ns"][1]), int(training["span_ns"][1]) + 1)
+    and the coefficients of the volatility forecast included; see `seen_span`."""
+    return max(int(training["ends_ns"][1]), seen_span(training, real=real)[1] + 1)
 
 
 def _unseen_rows(
@@ -84,7 +100,7 @@ def _unseen_rows(
     number of account-times before it."""
     if config.market.start_ns is not None:
         return read_dataset(config, market, intervals, ruleset), 0
-    start = training_end(bundle.manifest["training"])
+    start = training_end(bundle.manifest["training"], real=market.real)
     left_out = _account_times_before(start, intervals, market)
     try:
         return read_dataset(config, market, intervals, ruleset, start=start), left_out
@@ -103,13 +119,13 @@ def _account_times_before(start: int, intervals: BookIntervals, market: Market) 
     return int(rows.sum())
 
 
-def _overlap_warnings(report: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
+def _overlap_warnings(report: Mapping[str, Any], seen: tuple[int, int]) -> list[str]:
     hours = report["overlap_with_training_hours"]
     if not hours:
         return []
-    begin, end = (format_time(t) for t in training["span_ns"])
+    begin = f"{format_time(seen[0])} to " if seen[0] else "everything up to "
     return [
-        f"{hours:,.0f} h of the evaluated span are within the training data of the bundle, {begin} "
-        f"to {end}: skill and calibration there do not hold for new data; leave [market] start "
-        "empty to evaluate only later data"
+        f"{hours:,.0f} h of the evaluated span are within the training data of the bundle, {begin}"
+        f"{format_time(seen[1])}: skill and calibration there do not hold for new data; leave "
+        "[market] start empty to evaluate only later data"
     ]

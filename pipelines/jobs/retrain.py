@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.identity import coefficients_end
 from ledger.records import Entry
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
@@ -30,7 +31,15 @@ from models.bundle.bundle import (
 )
 from models.bundle.manifest import TrainingRecord
 from models.bundle.pointer import CHAMPION, PREVIOUS, promote, read_pointer, set_challenger
-from models.gates import PromotionVerdict, decide_promotion, event_gate, parity_gate
+from models.gates import (
+    Acceptance,
+    PromotionVerdict,
+    accept_gates,
+    check_acceptances,
+    decide_promotion,
+    event_gate,
+    parity_gate,
+)
 from models.mlflow.registry import find_alias, find_challenger, set_aliases
 from models.onnx.export import export
 from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_rows
@@ -46,6 +55,7 @@ from pipelines.data.loaders import (
     read_market,
     read_rules,
 )
+from pipelines.data.provenance import user_name
 from pipelines.jobs.drift import compare_with_champion
 from pipelines.jobs.serve import MARKET_STATE
 from pipelines.registry.log_run import log_run, tracking
@@ -53,8 +63,10 @@ from pipelines.registry.promotion_gates import (
     calibrated_and_better,
     check_bounds,
     no_worse_than_champion,
+    requirement_change,
     stress_and_segments,
 )
+from pipelines.registry.rule_adoption import adopt_first_rules
 from pipelines.registry.training_review import TrainingArtifacts, examine
 from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive
 from pipelines.scheduler.notify import run_and_notify
@@ -78,25 +90,41 @@ def split_ends(config: Config, first: int, last: int) -> tuple[int, int, int]:
     return training.fit_end_ns, training.calibrate_end_ns or 0, training.test_end_ns or 0
 
 
-def retrain(config: Config) -> dict[str, Any]:
+def retrain(config: Config, accepted: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Train, gate and register one model; the object of ``retrain --json``.
+
+    Parameters
+    ----------
+    config:
+        The configuration.
+    accepted:
+        By the name of a stress or segment gate the reason for which its failure does not hold the
+        model back. It is recorded with the name of the user that runs this process.
 
     Raises
     ------
     BusyError
         Another retraining is running.
+    ModelError
+        A gate that cannot be accepted was, before anything is trained.
     MargincastError
         Data, model or ledger refused; nothing was promoted.
     """
+    check_acceptances(accepted or {}, config.training.horizons)
+    acceptances = {
+        gate: Acceptance(user_name(), reason) for gate, reason in (accepted or {}).items()
+    }
 
     def job() -> dict[str, Any]:
         with exclusive(config.serving.bundles / RETRAIN_LOCK, "retrain"), Stages(11) as stages:
-            return _retrain(config, stages)
+            return _retrain(config, acceptances, stages)
 
     return run_and_notify(config, "retrain", job)
 
 
-def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
+def _retrain(
+    config: Config, acceptances: Mapping[str, Acceptance], stages: Stages
+) -> dict[str, Any]:
     with stages.stage("features"):
         market = read_market(config)
         ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
@@ -124,7 +152,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     with stages.stage("evaluate"), draft_folder as folder:
         draft = _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
         bundle = load_bundle(Path(folder) / draft)
-        test = data.take(np.flatnonzero(block == Block.TEST))
+        test = data.take(np.flatnonzero((block == Block.TEST) & data.uniform))
         forecasts = forecast(bundle, test)
         evaluation = evaluate(
             test, forecasts, training, describe(config, market), market.history.bars.symbols
@@ -143,6 +171,8 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
     champion = read_pointer(root, CHAMPION)
     serves = config.training.event == "call"  # other events are compared with no champion
     rival = champion if serves else None
+    with stages.stage("drift"):
+        comparison = compare_with_champion(config, market, in_force, data, rival, sha)
     with stages.stage("gate"):
         gates = [
             parity_gate(parity.max_difference, parity.rows, parity.limit),
@@ -151,13 +181,14 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             else event_gate(config.training.event),
             *calibrated_and_better(test, forecasts, evaluation),
             *no_worse_than_champion(root, rival, sha, test, forecasts),
+            *requirement_change(comparison["change"], in_force),
             *stress_and_segments(evaluation),
         ]
         decision = decide_promotion(
-            gates, has_champion=champion not in (None, sha), is_champion=champion == sha
+            accept_gates(gates, acceptances),
+            has_champion=champion not in (None, sha),
+            is_champion=champion == sha,
         )
-    with stages.stage("drift"):
-        comparison = compare_with_champion(config, market, in_force, data, rival, sha)
     with stages.stage("register"):
         report = {
             "verdict": decision.verdict,
@@ -168,6 +199,11 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             "ruleset": describe_rules(ruleset),
             "rows": training["rows"],
             "gates": {name: gate.to_dict() for name, gate in decision.gates.items()},
+            "accepted": {
+                name: asdict(gate.accepted)
+                for name, gate in decision.gates.items()
+                if gate.accepted is not None
+            },
             "seconds": dict(stages.seconds),
             "evaluation": {"bundle": sha, **evaluation},
             "bars": market.history.report.to_dict(),
@@ -220,6 +256,7 @@ def _training_record(
         "event": config.training.event,
         "span_ns": [int(trained[0]), int(trained[-1])],
         "ends_ns": list(ends),
+        "coefficients_end_ns": coefficients_end(fitted.schema.features),
         "rows": {
             part.name.lower(): int((block == part).sum())
             for part in (Block.FIT, Block.CALIBRATE, Block.TEST)
@@ -298,9 +335,11 @@ def _settle(
         "mlflow_run": report["mlflow_run"],
         "drift": report["drift"] and report["drift"]["verdict"],
         "change": report["change"],
+        "accepted": report["accepted"],
     }
     with Ledger(config.ledger.url, chain="registry") as ledger:
         ledger.append([Entry(kind="retrain", payload=payload)])
+        adopt_first_rules(config, ledger)
     market.state.save(root / MARKET_STATE)
     if decision.verdict == "promoted" and before != bundle.sha256:
         promote(root, bundle.sha256)

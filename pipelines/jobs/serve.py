@@ -25,6 +25,7 @@ from pipelines.config.config import Config
 from pipelines.data.loaders import read_history, read_rule_history
 from pipelines.jobs.telemetry import start_telemetry
 from pipelines.jobs.workers import WorkerPlace, decision_chain, listen, serve_with_workers
+from pipelines.registry.rule_adoption import check_rules
 from serving.http.app import create_app
 from serving.http.connections.limits import MAX_PENDING_BYTES, ConnectionLimits
 from serving.http.security.tls import Certificate
@@ -175,10 +176,13 @@ def serve(config: Config) -> None:
         The address cannot be bound.
     WorkerError
         A worker could not start, or workers died too often.
+    RuleSetError
+        A rule version needs ``margincast promote --rules``, see `pipelines.registry.rule_adoption`.
     MargincastError
         Bars, rules or ledger cannot be used.
     """
     serving = config.serving
+    check_rules(config)
     if serving.workers > 1:
         transport(config)  # refused here, in one line, and not by each worker
         serve_with_workers(config, answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ from training.reports.run_record import RunRecord
 PAGE = "review.html"
 INCUMBENT_TAG = "champion_before"
 """Tag of a run with the bundle that was champion before it, or ``none``."""
+ACCEPTED_TAG = "accepted_gates"
+"""Tag of a run with its gates that failed and were accepted: JSON, by whom and why by gate."""
 
 
 def tracking(config: Config) -> Tracking:
@@ -66,6 +69,7 @@ def log_run(
         verdict=subject.verdict,
         reasons=subject.reasons,
         backtest=backtest,
+        walk_forward=review["walk_forward"],
     )
     charts = review_charts(subject.evaluation, record, backtest)
     tables = review_tables(subject.evaluation, subject.gates, record)
@@ -90,6 +94,7 @@ def log_run(
             "code_sha256": code,
             "git_commit": commit or "none",
             INCUMBENT_TAG: report["champion_before"] or "none",
+            ACCEPTED_TAG: json.dumps(report["accepted"]),
         },
         files={
             PAGE: review_page(subject, charts=charts).encode(),
@@ -116,6 +121,8 @@ def _params(config: Config, bundle: Bundle) -> dict[str, str | int | float]:
         "accounts_seed": config.accounts.seed,
         "ruleset": config.rules.ruleset,
         "folds": config.review.folds,
+        "walk_forward_months": config.review.walk_forward_months,
+        "walk_forward_rows": config.review.walk_forward_rows,
     }
 
 

@@ -1,4 +1,4 @@
-"""Gates of a retraining: bounds on a live book, calibration, baselines, the champion."""
+"""Gates of a retraining: bounds on a live book, calibration, baselines, stress, the champion."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from models.gates import (
     bounds_gate,
     calibration_gates,
     not_worse_gate,
+    requirement_change_gate,
     stress_gate,
-    weak_groups_gate,
+    weak_segments_gate,
 )
 from pipelines.config.config import Config
 from pipelines.data.accounts import sample_book
@@ -34,7 +35,7 @@ from training.evaluation.metrics import clip_probability, log_loss_rows, log_los
 from training.labels.dataset import Dataset
 
 LEAST_EVENTS = 200
-"""A stress window or segment is tested by itself if it has more events than this."""
+"""A segment is tested if it has more events than this."""
 
 _BOUNDS_ACCOUNTS = 2_000
 
@@ -71,40 +72,50 @@ def calibrated_and_better(
 
 
 def stress_and_segments(evaluation: Mapping[str, Any]) -> list[Gate]:
-    """Each stress window against the isotonic first passage, and all groups against the best.
+    """All stress windows together against the isotonic first passage, segments against the best.
 
-    On a simulated market these gates are for the report only.
+    Holm's correction is over all segments and horizons with more than `LEAST_EVENTS` events. On a
+    simulated market these gates are for the report only; without a stress window in the test span
+    there is no stress gate.
     """
-    kind: Kind = "promotion" if evaluation["data"]["prices"] == "real" else "report"
+    kind: Kind = "stress" if evaluation["data"]["prices"] == "real" else "report"
     gates = [
         stress_gate(
-            window,
             int(hours),
             FLOOR_BASELINE,
-            figures["predicted_over_observed"][MODEL],
-            figures["predicted_over_observed"][FLOOR_BASELINE],
+            figures["log_loss_skill"],
+            figures["log_loss_skill_ci95"],
+            len(figures["windows"]),
             kind,
         )
-        for window, horizons in evaluation["stress"].items()
-        for hours, figures in horizons.items()
+        for hours, figures in evaluation["stress_pooled"].items()
+        if figures["rows"]
     ]
-    groups = {
-        f"{window} at {hours} h": figures
-        for window, horizons in evaluation["stress"].items()
-        for hours, figures in horizons.items()
-    } | {
-        f"{segmentation} {band} at {hours} h": figures
+    p_values = {
+        f"{segmentation} {band} at {hours} h": figures["worse_p"]
         for hours, horizon in evaluation["horizons"].items()
         for segmentation, bands in horizon["segments"].items()
         for band, figures in bands.items()
-    }
-    p_values = {
-        name: figures["worse_p"]
-        for name, figures in groups.items()
         if figures["observed"] > LEAST_EVENTS and figures["worse_p"] is not None
     }
-    weak_groups = weak_groups_gate(holm_adjusted(p_values), LEAST_EVENTS, kind)
-    return [*(gate for gate in gates if gate is not None), weak_groups]
+    return [*gates, weak_segments_gate(holm_adjusted(p_values), LEAST_EVENTS, kind)]
+
+
+def requirement_change(change: Mapping[str, Any] | None, ruleset: RuleSet) -> list[Gate]:
+    """The change of the reference book's requirement against the limit of the rule set.
+
+    `change` is that of `pipelines.jobs.drift.compare_with_champion`: without a champion, or one
+    that this version can serve, there is none and no gate.
+    """
+    if change is None or change["material"] is None:
+        return []
+    return [
+        requirement_change_gate(
+            change["total_requirement"]["change"],
+            ruleset.promotion_or_default.max_requirement_change,
+            change["accounts"],
+        )
+    ]
 
 
 def _baseline_gate(

@@ -20,7 +20,9 @@ from pipelines.data.loaders import Market, describe
 from training.backtest.backtest import BacktestSettings, backtest
 from training.evaluation.attribution import ablation, mean_contributions
 from training.fitting.candidate import Candidate
-from training.fitting.folds import cut_folds, evaluate_fold
+from training.folds.cut import Fold, cut_blocks, stress_folds
+from training.folds.fold_report import FoldResult, evaluate_fold
+from training.folds.skill_figures import pooled_tables
 from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
 
@@ -43,18 +45,22 @@ class TrainingArtifacts:
 
 
 def examine(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
-    """Contributions, ablation, folds and backtest: for review only, no gate reads them.
+    """Contributions, ablation, walk-forward, folds and backtest: for review only, no gate reads
+    them. ``walk_forward`` pools the blocks whose own reports stand among the ``folds``.
 
     What ``[review]`` switches off is null. Where the data do not suffice for a fold, ablation or
     backtest, ``not_evaluated`` gives the reason and the training goes on.
     """
     settings = trained.config.review
+    walked = _or_reason(lambda: _walk_forward(trained), settings.folds > 0)
+    blocks = (walked or {}).pop("folds", [])
     return {
         "contributions": mean_contributions(trained.candidate, trained.test),
         "ablation": _or_reason(
             lambda: ablation(trained.candidate, trained.data, trained.block), settings.ablation
         ),
-        "folds": _folds(trained),
+        "walk_forward": walked,
+        "folds": blocks + (_stress(trained) if settings.stress_folds else []),
         "backtest": _or_reason(lambda: _backtest(trained, stages), settings.backtest),
     }
 
@@ -66,22 +72,37 @@ def _or_reason(part: Callable[[], dict[str, Any]], enabled: bool) -> dict[str, A
         return {"not_evaluated": str(error)}
 
 
-def _folds(trained: TrainingArtifacts) -> list[dict[str, Any]]:
+def _walk_forward(trained: TrainingArtifacts) -> dict[str, Any]:
+    """How the blocks were cut, their pooled figures, and the report of each in ``folds``."""
+    data, settings = trained.data, trained.config.review
+    cut = cut_blocks(
+        int(data.time[0]), trained.ends[2], settings.walk_forward_months, settings.folds
+    )
+    results = [_evaluate(trained, fold) for fold in cut.folds(data)]
+    return {
+        "block_length": cut.length,
+        "most_rows": settings.walk_forward_rows,
+        "pooled": pooled_tables([result.totals for result in results if result.totals]),
+        "folds": [result.report for result in results],
+    }
+
+
+def _stress(trained: TrainingArtifacts) -> list[dict[str, Any]]:
+    if not trained.market.real:
+        return []
+    folds = stress_folds(trained.data, trained.ends[1])
+    return [_evaluate(trained, fold).report for fold in folds]
+
+
+def _evaluate(trained: TrainingArtifacts, fold: Fold) -> FoldResult:
     config, market = trained.config, trained.market
-    try:
-        folds = list(
-            cut_folds(
-                trained.data.time,
-                trained.data.horizons[-1],
-                trained.ends[1],
-                config.review.folds,
-                stress=config.review.stress_folds and market.real,
-            )
-        )
-    except MargincastError as error:
-        return [{"name": "walk_forward", "kind": "walk_forward", "not_evaluated": str(error)}]
-    description, symbols = describe(config, market), market.history.bars.symbols
-    return [evaluate_fold(trained.data, fold, description, symbols) for fold in folds]
+    return evaluate_fold(
+        trained.data,
+        fold,
+        config.review.walk_forward_rows,
+        describe(config, market),
+        market.history.bars.symbols,
+    )
 
 
 def _backtest(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:

@@ -5,20 +5,25 @@ from typing import Any
 
 import pytest
 
+from market.core.errors import ModelError
 from models.gates import (
     COUNT_RANGE,
     SLOPE_RANGE,
     TOP_DECILE_RANGE,
+    Acceptance,
     Gate,
+    accept_gates,
     bounds_gate,
     calibration_gates,
+    check_acceptances,
     decide_promotion,
     ece_limit,
     event_gate,
     not_worse_gate,
     parity_gate,
+    requirement_change_gate,
     stress_gate,
-    weak_groups_gate,
+    weak_segments_gate,
 )
 
 
@@ -166,28 +171,39 @@ def test_not_worse_beyond_chance(
 
 
 @pytest.mark.parametrize(
-    ("own", "other", "passed"),
-    [(1.1, 1.2, True), (1.2, 1.1, False), (0.5, 2.0, True), (0.49, 2.0, False), (1.5, 0.0, True)],
+    ("horizon", "passed"), [(1, False), (8, False), (12, False), (24, True), (168, True)]
 )
-def test_stress_ratio_is_to_be_no_farther_from_one(own: float, other: float, passed: bool) -> None:
-    found = stress_gate("ftx", 8, "baseline", own, other, "promotion")
-    assert found is not None
+def test_limit_of_the_calibration_error_is_wider_from_a_day_on(horizon: int, passed: bool) -> None:
+    found = calibration_gates(horizon, figures(ece_over_base_rate=0.18), None, 1.0)[0]
     assert found.passed is passed
-    assert (found.name, found.value, found.limit) == ("stress_ftx_8h", own, other)
 
 
-def test_stress_window_without_events_has_no_gate() -> None:
-    assert stress_gate("ftx", 8, "baseline", None, None, "promotion") is None
+@pytest.mark.parametrize(
+    ("skill", "interval", "passed"),
+    [
+        (-0.1, (-0.2, 0.0), True),
+        (-0.1, (-0.2, -1e-9), False),
+        (0.1, (0.0, 0.2), True),
+        (0.0, None, True),
+        (-1e-9, None, False),
+    ],
+)
+def test_stress_is_not_worse_beyond_chance_over_all_windows(
+    skill: float, interval: tuple[float, float] | None, passed: bool
+) -> None:
+    found = stress_gate(8, "first_passage_isotonic", skill, interval, 3, "stress")
+    assert found.passed is passed
+    assert (found.name, found.kind, found.value, found.limit) == ("stress_8h", "stress", skill, 0.0)
 
 
-def test_weak_groups_are_named_and_none_at_all_pass() -> None:
-    found = weak_groups_gate({"fine": 0.4, "weak": 0.05, "weaker": 0.001}, 200, "promotion")
+def test_weak_segments_are_named_and_none_at_all_pass() -> None:
+    found = weak_segments_gate({"fine": 0.4, "weak": 0.05, "weaker": 0.001}, 200, "stress")
     assert not found.passed
     assert found.value == 0.001
     assert "weak, weaker" in found.detail
     assert "fine" not in found.detail
-    assert weak_groups_gate({"fine": 0.0501}, 200, "promotion").passed
-    empty = weak_groups_gate({}, 200, "promotion")
+    assert weak_segments_gate({"fine": 0.0501}, 200, "stress").passed
+    empty = weak_segments_gate({}, 200, "stress")
     assert (empty.passed, empty.value) == (True, None)
 
 
@@ -199,3 +215,53 @@ def test_only_models_of_calls_may_serve() -> None:
     calls, debts = event_gate("call"), event_gate("bad_debt")
     assert calls.passed
     assert decide_promotion([debts], has_champion=False).verdict == "refused"
+
+
+@pytest.mark.parametrize(
+    ("change", "passed"), [(0.05, True), (-0.05, True), (0.0500001, False), (-0.06, False)]
+)
+def test_requirement_may_move_by_the_limit_in_either_direction(change: float, passed: bool) -> None:
+    found = requirement_change_gate(change, 0.05, 2000)
+    assert found.passed is passed
+    assert "margincast promote" in found.detail
+
+
+@pytest.mark.parametrize("champion", [True, False])
+def test_failed_stress_gate_keeps_a_model_with_and_without_a_champion(champion: bool) -> None:
+    gates = [gate("safety", True), gate("stress", False)]
+    decision = decide_promotion(gates, has_champion=champion)
+    assert decision.verdict == "kept"
+    assert decision.reasons == ("the stress figure is 1, limit 0.5",)
+
+
+@pytest.mark.parametrize("champion", [True, False])
+def test_accepted_stress_gate_holds_nothing_back_and_stays_on_record(champion: bool) -> None:
+    acceptance = Acceptance("an operator", "one window of seven days")
+    gates = accept_gates(
+        [gate("safety", True), gate("stress", False), gate("promotion", True)],
+        {"stress_False": acceptance, "promotion_True": acceptance, "elsewhere": acceptance},
+    )
+    decision = decide_promotion(gates, has_champion=champion)
+    assert decision.verdict == "promoted"
+    assert "but those accepted" in decision.reasons[0]
+    assert "accepted by an operator: one window of seven days" in decision.reasons[1]
+    plain = decision.gates["stress_False"].to_dict()
+    assert plain["passed"] is False
+    assert plain["accepted"] == {"by": "an operator", "reason": "one window of seven days"}
+    assert decision.gates["promotion_True"].accepted is None
+
+
+def test_acceptance_of_a_stress_gate_overrides_no_other_gate() -> None:
+    accepted = {"stress_False": Acceptance("an operator", "reviewed")}
+    for kind, verdict in (("safety", "refused"), ("promotion", "kept")):
+        gates = accept_gates([gate("stress", False), gate(kind, False)], accepted)
+        assert decide_promotion(gates, has_champion=True).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "name", ["parity", "calibration_slope_8h", "not_worse_than_champion_8h", "stress_12h", "x"]
+)
+def test_only_stress_and_segment_gates_can_be_accepted(name: str) -> None:
+    with pytest.raises(ModelError, match=rf"{name} cannot be accepted.*stress_8h, no_weak_segment"):
+        check_acceptances(["stress_8h", name], (1, 8))
+    check_acceptances(["stress_1h", "stress_8h", "no_weak_segment"], (1, 8))

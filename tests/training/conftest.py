@@ -123,6 +123,8 @@ def record(evaluation: dict[str, Any]) -> RunRecord:
             "parity": _gate("safety", True, 1e-16, 1e-12, "largest difference"),
             "calibration_slope_8h": _gate("safety", True, 1.01, [0.9, 1.1], "slope at 8 h"),
             "not_worse_than_champion_8h": _gate("promotion", False, -0.01, 0.0, "upper -0.002"),
+            "stress_8h": _gate("stress", False, -0.03, 0.0, "upper -0.01")
+            | {"accepted": {"by": "an operator", "reason": "one window, <reviewed>"}},
         },
         manifest=_manifest(),
         review=_review(evaluation),
@@ -159,9 +161,34 @@ def _manifest() -> dict[str, Any]:
     }
 
 
+def _skill(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """A table of the form of `skill_table`, with the figures of the evaluation."""
+    tables = {}
+    for hours, horizon in evaluation["horizons"].items():
+        own = {
+            "log_loss_skill": horizon["log_loss_skill"],
+            "log_loss_skill_ci95": horizon["log_loss_skill_ci95"],
+            "predicted_over_observed": horizon["predicted_over_observed"],
+        }
+        tables[hours] = {
+            "rows": evaluation["rows"],
+            "days": 60,
+            "positives": horizon["positives"],
+            "base_rate": horizon["base_rate"],
+            "best_baseline": horizon["best_baseline"],
+            **own,
+            "models": {
+                name: {**own, "log_loss": figures["log_loss"]}
+                for name, figures in horizon["models"].items()
+                if figures
+            },
+        }
+    return tables
+
+
 def _review(evaluation: dict[str, Any]) -> dict[str, Any]:
     fold = {
-        "name": "walk_forward_1",
+        "name": "walk_forward_2022-11-16",
         "kind": "walk_forward",
         "rows": {"fit": 300, "calibrate": 100, "test": 200},
         "learnt_from": ["2022-10-15T00:00:00Z", "2022-11-15T00:00:00Z"],
@@ -182,9 +209,15 @@ def _review(evaluation: dict[str, Any]) -> dict[str, Any]:
             },
         },
         "ablation": {"8": {"log_loss": 0.4, "without": {"account": without}}},
+        "walk_forward": {
+            "block_length": "1 calendar month",
+            "most_rows": 100_000,
+            "pooled": _skill(evaluation),
+        },
         "folds": [
-            {**fold, "evaluation": evaluation},
-            {**fold, "name": "walk_forward_2", "not_evaluated": "no account was called"},
+            {**fold, "evaluation": evaluation, "skill": _skill(evaluation)},
+            {**fold, "name": "walk_forward_2022-12-01", "not_evaluated": "no account was called"},
+            {**fold, "name": "ftx", "kind": "stress", "evaluation": evaluation},
         ],
         "provenance": {
             "code_sha256": "e" * 64,

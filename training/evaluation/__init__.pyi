@@ -3,6 +3,7 @@ from .bootstrap import (
     ece_quantile as ece_quantile,
     holm_adjusted as holm_adjusted,
     skill_interval as skill_interval,
+    skill_interval_of_days as skill_interval_of_days,
     utc_day as utc_day,
 )
 from .comparison import Comparison as Comparison, compare as compare
@@ -47,5 +48,6 @@ __all__ = [
     "model_columns",
     "plain_schema",
     "skill_interval",
+    "skill_interval_of_days",
     "utc_day",
 ]

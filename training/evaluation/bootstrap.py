@@ -68,6 +68,20 @@ def skill_interval(
     Davison and Hinkley (1997), Bootstrap Methods and their Application, 2.4 and 3.8.
     """
     sums, _ = _day_sums((losses_model, losses_baseline), day_index)
+    return skill_interval_of_days(sums[:, 0], sums[:, 1], n, seed=seed)
+
+
+def skill_interval_of_days(
+    model_sums: npt.ArrayLike, baseline_sums: npt.ArrayLike, n: int = RESAMPLES, *, seed: int
+) -> tuple[float, float] | None:
+    """`skill_interval` from the sums of losses of each day, finite, shape (days,).
+
+    Raises
+    ------
+    ModelError
+        The baseline's loss is not positive on some resample of days.
+    """
+    sums = np.column_stack([model_sums, baseline_sums]).astype(np.float64)
     if len(sums) < 2:
         return None
     model, baseline = _resampled_sums(sums, n, seed).T

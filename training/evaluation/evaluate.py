@@ -18,6 +18,7 @@ from models.onnx.scorer import Scorer
 from training.evaluation.bootstrap import skill_interval, utc_day
 from training.evaluation.breakdown import Groups, breakdown, months, segments, stress_windows
 from training.evaluation.curves import precision_recall, recall_at_budgets, reliability
+from training.evaluation.lead_time import lead_times
 from training.evaluation.metrics import (
     clip_probability,
     evaluate_probability,
@@ -178,6 +179,8 @@ def evaluate(
     start, end = int(data.time[0]), int(data.time[-1])
     trained_from, trained_to = training["span_ns"]
     overlap = max(0, min(end, trained_to) - max(start, trained_from))
+    # The windows are of the calendar of real markets.
+    real = description["prices"] == "real"
     horizons = {
         str(hours): _horizon(
             data,
@@ -197,8 +200,11 @@ def evaluate(
         "data": dict(description),
         "oracle_interval": data.oracle_interval,
         "horizons": horizons,
-        # The windows are of the calendar of real markets.
-        "stress": _stress(data, forecasts, horizons) if description["prices"] == "real" else {},
+        "stress": _stress(data, forecasts, horizons) if real else {},
+        "stress_pooled": {
+            str(hours): _pooled_stress(data, hours, forecasts.by_horizon[hours])
+            for hours in (data.horizons if real else ())
+        },
     }
 
 
@@ -217,7 +223,43 @@ def _stress(
         )
         for hours in data.horizons
     }
-    return {name: {hours: groups[name] for hours, groups in by_horizon.items()} for name in windows}
+    leads = {
+        str(hours): lead_times(
+            data.labels, data.horizons, forecasts.by_horizon[hours][MODEL], windows
+        )
+        for hours in data.horizons
+    }
+    return {
+        name: {
+            hours: {**groups[name], "lead_time": leads[hours][name]}
+            for hours, groups in by_horizon.items()
+        }
+        for name in windows
+    }
+
+
+def _pooled_stress(data: Dataset, hours: int, models: Mapping[str, Floats]) -> dict[str, Any]:
+    """The rows of all stress windows together, against the isotonic first passage."""
+    windows = stress_windows(data)
+    if not windows:
+        return {"windows": [], "rows": 0}
+    rows = np.logical_or.reduce(list(windows.values()))
+    y = data.labels[rows, data.horizons.index(hours)]
+    losses = {
+        name: log_loss_rows(y, clip_probability(models[name][rows]))
+        for name in (MODEL, FLOOR_BASELINE)
+    }
+    loss = {name: float(values.mean()) for name, values in losses.items()}
+    return {
+        "windows": list(windows),
+        "rows": len(y),
+        "observed": int(y.sum()),
+        "log_loss": loss,
+        "log_loss_skill": log_loss_skill(loss[MODEL], loss[FLOOR_BASELINE]),
+        "log_loss_skill_ci95": skill_interval(
+            losses[MODEL], losses[FLOOR_BASELINE], utc_day(data.time[rows]), seed=BOOTSTRAP_SEED
+        ),
+    }
 
 
 def _by_group(

@@ -9,7 +9,6 @@ from .calibration import (
     platt_probability as platt_probability,
 )
 from .candidate import SEED as SEED, Candidate as Candidate, fit_candidate as fit_candidate
-from .folds import cut_folds as cut_folds, evaluate_fold as evaluate_fold
 from .logistic import separable as separable
 from .oracle import (
     first_passage_probability as first_passage_probability,
@@ -27,8 +26,6 @@ __all__ = [
     "SEED",
     "Candidate",
     "Ensemble",
-    "cut_folds",
-    "evaluate_fold",
     "first_passage_probability",
     "fit_candidate",
     "fit_line",

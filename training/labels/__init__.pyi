@@ -27,7 +27,6 @@ from .splits import (
     held_out_window as held_out_window,
     purged_split as purged_split,
     time_ordered_tail as time_ordered_tail,
-    walk_forward as walk_forward,
 )
 
 __all__ = [
@@ -53,5 +52,4 @@ __all__ = [
     "take_rows",
     "time_ordered_tail",
     "value_panel",
-    "walk_forward",
 ]

@@ -7,10 +7,8 @@ belongs to the later block: at t = boundary the label window opens just after it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -104,46 +102,6 @@ def purged_split(
     block[(times >= fit_end) & (label_end <= calibrate_end)] = Block.CALIBRATE
     block[(times >= calibrate_end) & (label_end <= test_end)] = Block.TEST
     return block
-
-
-def walk_forward(
-    t: npt.ArrayLike, folds: int, horizon_hours: int
-) -> Iterator[tuple[IntArray, IntArray]]:
-    """Expanding folds in time: train on everything known, validate on the next stretch.
-
-    The span of ``t`` is cut into ``folds + 1`` equal stretches of time. Fold k validates on the
-    rows decided in stretch k (k ≥ 1) and trains on the rows whose label ended by its start.
-
-    Yields
-    ------
-    tuple
-        Row numbers to train and to validate on, int64, rising.
-
-    Raises
-    ------
-    ModelError
-        Fewer than one fold, no rows, a fold without rows on either side, a horizon that is not
-        positive, or times that are not integers.
-    """
-    times = _checked_times(t)
-    label_end = times + _horizon(horizon_hours)
-    if folds < 1 or len(times) == 0:
-        raise ModelError(
-            f"walk-forward was asked for {folds} folds of {len(times)} rows; expected at least "
-            "one of each"
-        )
-    first = int(times.min())
-    span = int(times.max()) - first + 1
-    edges = [first + span * k // (folds + 1) for k in range(folds + 2)]
-    for start, end in pairwise(edges[1:]):
-        train = np.flatnonzero(label_end <= start)
-        validate = np.flatnonzero((times >= start) & (times < end))
-        if len(train) == 0 or len(validate) == 0:
-            raise ModelError(
-                f"the walk-forward fold from {format_time(start)} has {len(train)} rows to train "
-                f"and {len(validate)} to validate on; use fewer folds or a longer span"
-            )
-        yield train, validate
 
 
 def time_ordered_tail(

@@ -71,6 +71,7 @@ def model_card(
     verdict: str,
     reasons: Sequence[str],
     backtest: Mapping[str, Any] | None = None,
+    walk_forward: Mapping[str, Any] | None = None,
 ) -> str:
     """The card as Markdown; the same input gives the same text.
 
@@ -88,6 +89,8 @@ def model_card(
         What was decided and why.
     backtest:
         The object of ``backtest --json``, or None: the section is then left out.
+    walk_forward:
+        That of the training's review, or None: likewise.
 
     Returns
     -------
@@ -98,13 +101,15 @@ def model_card(
     ----------
     Mitchell et al. (2019), "Model cards for model reporting".
     """
+    walked = [] if not walk_forward else [("Walk-forward", _walk_forward(walk_forward))]
     policies = [] if backtest is None else [("Add-on policies", _policies(backtest))]
     sections = [
         ("Intended use", INTENDED_USE),
         ("Data", _data(manifest, evaluation)),
         ("Model", _model(manifest)),
+        *walked,
         *(
-            (f"Figures at {hours} h", _figures(horizon))
+            (f"Test block at {hours} h", _figures(horizon))
             for hours, horizon in evaluation["horizons"].items()
         ),
         *policies,
@@ -158,6 +163,32 @@ def _model(manifest: Mapping[str, Any]) -> str:
     )
 
 
+def _walk_forward(walk_forward: Mapping[str, Any]) -> str:
+    """Pooled figures; a training may have none, with a reason."""
+    pooled = walk_forward.get("pooled")
+    if not pooled:
+        return str(walk_forward.get("not_evaluated", "No block was evaluated."))
+    rows = []
+    for hours, table in pooled.items():
+        low, high = table["log_loss_skill_ci95"] or (None, None)
+        rows.append(
+            [
+                f"{hours} h",
+                f"{table['positives']:,}",
+                table["best_baseline"],
+                _number(table["log_loss_skill"]),
+                f"{_number(low)} to {_number(high)}",
+                _number(table["predicted_over_observed"]),
+            ]
+        )
+    header = ["horizon", "calls", "best baseline", "skill", "95% interval", "predicted / observed"]
+    return (
+        f"Blocks of {walk_forward['block_length']}, each evaluated after a training on everything "
+        f"before it (at most {walk_forward['most_rows']:,} rows), pooled.\n\n"
+        f"{_table(header, rows)}"
+    )
+
+
 def _figures(horizon: Mapping[str, Any]) -> str:
     models = horizon["models"]
     best = horizon["best_baseline"]
@@ -203,7 +234,7 @@ def _gates(gates: Mapping[str, Mapping[str, Any]], verdict: str, reasons: Sequen
     rows = [
         [
             name,
-            "passed" if gate["passed"] else "**failed**",
+            _result(gate),
             _value(gate.get("value")),
             _value(gate.get("limit")),
         ]
@@ -214,6 +245,13 @@ def _gates(gates: Mapping[str, Mapping[str, Any]], verdict: str, reasons: Sequen
         parts.append(_list(reasons))
     parts.append(_table(["gate", "result", "value", "limit"], rows))
     return "\n\n".join(parts)
+
+
+def _result(gate: Mapping[str, Any]) -> str:
+    accepted = gate.get("accepted")
+    if accepted:
+        return f"failed, accepted by {accepted['by']}: {accepted['reason']}"
+    return "passed" if gate["passed"] else "**failed**"
 
 
 def limits(data: Mapping[str, str]) -> list[str]:

@@ -21,9 +21,15 @@ def training_note(subject: RunRecord) -> str:
     start, end = evaluation["span"]
     failed = [
         f"- **{name}** ({gate.get('kind', '')}): {gate.get('detail', '')}"
+        + (
+            "; accepted by {by}: {reason}".format(**gate["accepted"])
+            if gate.get("accepted")
+            else ""
+        )
         for name, gate in subject.gates.items()
         if not gate["passed"]
     ]
+    walk = (subject.review or {}).get("walk_forward") or {}
     made_from = ", ".join(f"{key} {value}" for key, value in data.items())
     lines = [
         f"**{subject.verdict.capitalize()}**: {'; '.join(subject.reasons)}",
@@ -31,6 +37,7 @@ def training_note(subject: RunRecord) -> str:
         f"Prices {data['prices']}, accounts {data['accounts']}; evaluated on "
         f"{evaluation['rows']:,} rows, {start} to {end}.",
         "",
+        *_pooled(walk),
         _figures(evaluation),
         "",
         *(["Gates that failed:", "", *failed, ""] if failed else []),
@@ -68,6 +75,21 @@ def _figures(evaluation: Mapping[str, Any]) -> str:
             f"{_number(model['calibration_slope'])} |"
         )
     return "\n".join(rows)
+
+
+def _pooled(walk: Mapping[str, Any]) -> list[str]:
+    """Lines on the walk-forward, over all its blocks; none without one."""
+    lines = []
+    for hours, table in (walk.get("pooled") or {}).items():
+        low, high = table["log_loss_skill_ci95"] or (None, None)
+        lines.append(
+            f"- {hours} h: skill {_percent(table['log_loss_skill'])} ({_percent(low)} to "
+            f"{_percent(high)}) against {table['best_baseline']}, {table['positives']:,} calls, "
+            f"predicted / observed {_number(table['predicted_over_observed'])}"
+        )
+    if not lines:
+        return []
+    return [f"Walk-forward by {walk['block_length']}, pooled:", "", *lines, "", "Test block:", ""]
 
 
 def _number(value: float | None) -> str:

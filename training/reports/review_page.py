@@ -71,6 +71,7 @@ def review_page(
         | review_tables(subject.evaluation, subject.gates, subject.review),
         hours=list(subject.evaluation["horizons"]),
         with_trees=[h for h in subject.evaluation["horizons"] if f"contributions_{h}h" in charts],
+        walk=(subject.review or {}).get("walk_forward") or {},
         backtest=backtest,
         not_backtested=(subject.backtest or {}).get("not_evaluated"),
         not_evaluated=[

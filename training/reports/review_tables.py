@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Row = dict[str, Any]
 
 TABLES = (
+    "walk_forward",
+    "walk_forward_models",
     "metrics",
     "reliability",
     "months",
@@ -37,7 +40,8 @@ def review_tables(
     gates:
         By name ``{"kind", "passed", "value", "limit", "detail"}``.
     review:
-        ``contributions``, ``ablation`` and ``folds``, each of which may be null; or None.
+        ``contributions``, ``ablation``, ``walk_forward`` and ``folds``, each of which may be null;
+        or None.
 
     Returns
     -------
@@ -45,7 +49,15 @@ def review_tables(
         Some of `TABLES`; rows of one table have the same keys in one order.
     """
     parts = review or {}
+    pooled = (parts.get("walk_forward") or {}).get("pooled") or {}
+    folds = [fold for fold in parts.get("folds") or [] if "evaluation" in fold]
     tables = {
+        "walk_forward": _walk_forward(folds, pooled),
+        "walk_forward_models": [
+            {"horizon": int(hours), "model": model, **_skill(figures)}
+            for hours, table in pooled.items()
+            for model, figures in table["models"].items()
+        ],
         "metrics": _metrics(evaluation),
         "reliability": _reliability(evaluation),
         "months": [
@@ -60,13 +72,17 @@ def review_tables(
             for band, figures in bands.items()
         ],
         "stress": [
-            {"window": window, "horizon": int(hours), **group_row(figures)}
-            for window, horizons in evaluation.get("stress", {}).items()
-            for hours, figures in horizons.items()
+            *_stress("test", evaluation),
+            *(
+                row
+                for fold in folds
+                if fold["kind"] == "walk_forward"
+                for row in _stress(fold["name"], fold["evaluation"])
+            ),
         ],
         "contributions": _contributions(parts.get("contributions") or {}),
         "ablation": _ablation(parts.get("ablation") or {}),
-        "folds": list(_folds(parts.get("folds") or [])),
+        "folds": list(_folds(folds)),
         "gates": [
             {
                 "gate": name,
@@ -75,6 +91,8 @@ def review_tables(
                 "value": gate.get("value"),
                 "limit": _range(gate.get("limit")),
                 "detail": gate.get("detail", ""),
+                "accepted_by": (gate.get("accepted") or {}).get("by"),
+                "accepted_because": (gate.get("accepted") or {}).get("reason"),
             }
             for name, gate in gates.items()
         ],
@@ -104,6 +122,66 @@ def group_row(figures: Mapping[str, Any]) -> Row:
         "skill_high": high,
         "worse_p": figures["worse_p"],
     }
+
+
+def _walk_forward(
+    folds: Sequence[Mapping[str, Any]], pooled: Mapping[str, Mapping[str, Any]]
+) -> list[Row]:
+    """A row for each block and horizon, then the blocks together."""
+    blocks: list[tuple[Any, ...]] = [
+        (fold["name"], *fold["held_out"], fold["rows"], hours, table)
+        for fold in folds
+        if fold["kind"] == "walk_forward"
+        for hours, table in fold.get("skill", {}).items()
+    ]
+    together: list[tuple[Any, ...]] = [
+        ("pooled", None, None, {}, hours, table) for hours, table in pooled.items()
+    ]
+    return [
+        {
+            "block": name,
+            "from": begin,
+            "to": end,
+            "rows_learnt": rows["fit"] + rows["calibrate"] if rows else None,
+            "rows": table["rows"],
+            "days": table["days"],
+            "horizon": int(hours),
+            "positives": table["positives"],
+            "best_baseline": table["best_baseline"],
+            **_skill(table),
+        }
+        for name, begin, end, rows, hours, table in (*blocks, *together)
+    ]
+
+
+def _skill(figures: Mapping[str, Any]) -> Row:
+    """Skill, its interval and the counts of one model of `training.folds.skill_figures`."""
+    low, high = figures["log_loss_skill_ci95"] or (None, None)
+    loss = {"log_loss": figures["log_loss"]} if "log_loss" in figures else {}
+    return {
+        **loss,
+        "skill": figures["log_loss_skill"],
+        "skill_low": low,
+        "skill_high": high,
+        "predicted_over_observed": figures["predicted_over_observed"],
+    }
+
+
+def _stress(block: str, evaluation: Mapping[str, Any]) -> Iterator[Row]:
+    """A row for each stress window and horizon of an evaluation."""
+    for window, horizons in evaluation.get("stress", {}).items():
+        for hours, figures in horizons.items():
+            lead = figures.get("lead_time") or {}
+            low, high = lead.get("median_hours") or (None, None)
+            yield {
+                "window": window,
+                "evaluated_in": block,
+                "horizon": int(hours),
+                **group_row(figures),
+                "lead_hours_from": low,
+                "lead_hours_to": high,
+                "found": json.dumps(lead["found"]) if lead else None,
+            }
 
 
 def _metrics(evaluation: Mapping[str, Any]) -> list[Row]:
@@ -157,10 +235,8 @@ def _ablation(ablation: Mapping[str, Any]) -> list[Row]:
 
 
 def _folds(folds: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
-    """A row for each fold and horizon; those that were not evaluated have none."""
+    """A row for each evaluated fold and horizon."""
     for fold in folds:
-        if "evaluation" not in fold:
-            continue
         for hours, horizon in fold["evaluation"]["horizons"].items():
             low, high = horizon["log_loss_skill_ci95"] or (None, None)
             model = horizon["models"]["margincast"]

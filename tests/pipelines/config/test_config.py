@@ -54,7 +54,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "max_rows": 4_000_000,
         "ruleset": "",
     },
-    "review": {"folds": 2, "stress_folds": False, "ablation": True, "backtest": True},
+    "review": {
+        "folds": 20,
+        "walk_forward_months": 6,
+        "walk_forward_rows": 100_000,
+        "stress_folds": False,
+        "ablation": True,
+        "backtest": True,
+    },
     "tracking": {
         "uri": "sqlite:///var/mlflow.db",
         "experiment": "margincast",

@@ -6,54 +6,86 @@ from typing import Any
 
 import pytest
 
-from pipelines.registry.promotion_gates import LEAST_EVENTS, stress_and_segments
+from margin.rules.ruleset import load_ruleset, ruleset_from_content
+from pipelines.registry.promotion_gates import (
+    LEAST_EVENTS,
+    requirement_change,
+    stress_and_segments,
+)
 
 
-def group(observed: int, p: float | None, own: float | None, other: float | None) -> dict[str, Any]:
-    ratios = {"margincast": own, "first_passage_isotonic": other}
-    return {"observed": observed, "worse_p": p, "predicted_over_observed": ratios}
+def group(observed: int, p: float | None) -> dict[str, Any]:
+    return {"observed": observed, "worse_p": p}
 
 
-def evaluation(prices: str = "real", p: float = 0.4) -> dict[str, Any]:
+def evaluation(
+    prices: str = "real", p: float = 0.4, upper: float = 0.01, windows: int = 2
+) -> dict[str, Any]:
+    pooled = {
+        "windows": ["ftx", "tariffs"][:windows],
+        "rows": 100 * windows,
+        "log_loss_skill": -0.02,
+        "log_loss_skill_ci95": [-0.05, upper],
+    }
     return {
         "data": {"prices": prices},
-        "stress": {"tariffs": {"8": group(LEAST_EVENTS + 1, 0.3, 1.1, 1.3)}},
+        "stress_pooled": {"8": pooled},
         "horizons": {
             "8": {
                 "segments": {
                     "leverage": {
-                        "over 20": group(LEAST_EVENTS + 1, p, 1.0, 1.0),
-                        "under 3": group(LEAST_EVENTS, 1e-9, 1.0, 1.0),
-                        "one day": group(LEAST_EVENTS + 1, None, 1.0, 1.0),
-                    }
+                        "over 20": group(LEAST_EVENTS + 1, p),
+                        "under 3": group(LEAST_EVENTS, 1e-9),
+                        "one day": group(LEAST_EVENTS + 1, None),
+                    },
+                    "direction": {"mixed": group(LEAST_EVENTS + 1, 0.3)},
                 }
             }
         },
     }
 
 
-def test_every_stress_window_and_horizon_has_a_gate_and_all_groups_share_a_gate() -> None:
+def test_all_windows_of_a_horizon_share_a_gate_and_all_segments_another() -> None:
     gates = {gate.name: gate for gate in stress_and_segments(evaluation())}
-    assert set(gates) == {"stress_tariffs_8h", "no_weak_stress_or_segment"}
+    assert set(gates) == {"stress_8h", "no_weak_segment"}
     assert all(gate.passed for gate in gates.values())
-    assert "among 2 stress windows and segments" in gates["no_weak_stress_or_segment"].detail
+    assert "among 2 segments" in gates["no_weak_segment"].detail
+    assert "2 stress window(s)" in gates["stress_8h"].detail
+
+
+def test_worse_log_loss_in_stress_beyond_chance_fails() -> None:
+    assert not stress_and_segments(evaluation(upper=-0.001))[0].passed
 
 
 def test_segment_worse_beyond_chance_after_correction_fails() -> None:
-    assert stress_and_segments(evaluation(p=0.03))[-1].passed, "two groups: 0.06 after Holm"
+    assert stress_and_segments(evaluation(p=0.03))[-1].passed, "two segments: 0.06 after Holm"
     failed = stress_and_segments(evaluation(p=0.02))[-1]
     assert not failed.passed
     assert "leverage over 20 at 8 h" in failed.detail
 
 
-@pytest.mark.parametrize(("prices", "kind"), [("real", "promotion"), ("simulated", "report")])
+@pytest.mark.parametrize(("prices", "kind"), [("real", "stress"), ("simulated", "report")])
 def test_no_verdict_hangs_on_stress_or_segments_of_a_simulated_market(
     prices: str, kind: str
 ) -> None:
     assert {gate.kind for gate in stress_and_segments(evaluation(prices))} == {kind}
 
 
-def test_market_without_stress_and_events_passes() -> None:
-    quiet = {"data": {"prices": "real"}, "stress": {}, "horizons": {"8": {"segments": {}}}}
-    (gate,) = stress_and_segments(quiet)
+def test_test_span_without_stress_windows_has_no_stress_gate() -> None:
+    assert [gate.name for gate in stress_and_segments(evaluation(windows=0))] == ["no_weak_segment"]
+
+
+def test_requirement_change_is_held_to_the_limit_of_the_rule_set() -> None:
+    default = load_ruleset("linear-tiers")
+    change = {"material": False, "accounts": 10, "total_requirement": {"change": 0.06}}
+    (gate,) = requirement_change(change, default)
+    assert (gate.passed, gate.kind, gate.limit) == (False, "promotion", 0.05)
+    wide = default.content() | {"promotion": {"max_requirement_change": 0.1}}
+    (gate,) = requirement_change(change, ruleset_from_content(wide))
     assert gate.passed
+
+
+def test_without_a_comparable_champion_there_is_no_such_gate() -> None:
+    rules = load_ruleset("linear-tiers")
+    assert requirement_change(None, rules) == []
+    assert requirement_change({"material": None, "reason": "other features"}, rules) == []

@@ -24,6 +24,9 @@ class Anything:
     def __getitem__(self, _: Any) -> Any:
         return self
 
+    def __int__(self) -> int:
+        return 0
+
 
 @dataclass
 class TrainedMarket:
@@ -51,7 +54,7 @@ def _replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipelines.registry.training_review, "describe", lambda *_: {})
     for name, error in (
         ("ablation", ModelError("one class only")),
-        ("cut_folds", ModelError("use fewer folds")),
+        ("cut_blocks", ModelError("give a span")),
         ("backtest", DataError("the span is too short")),
     ):
         monkeypatch.setattr(pipelines.registry.training_review, name, refuse(error))
@@ -61,15 +64,16 @@ def test_part_without_enough_data_gives_its_reason() -> None:
     review = examine(TrainedMarket(Config()), Anything())  # type: ignore[arg-type]
     assert review["ablation"] == {"not_evaluated": "one class only"}
     assert review["backtest"] == {"not_evaluated": "the span is too short"}
-    (fold,) = review["folds"]
-    assert fold["not_evaluated"] == "use fewer folds"
+    assert review["walk_forward"] == {"not_evaluated": "give a span"}
+    assert review["folds"] == []
 
 
 def test_disabled_part_is_null_and_does_not_run() -> None:
-    config = Config(review=ReviewConfig(ablation=False, backtest=False))
+    config = Config(review=ReviewConfig(ablation=False, backtest=False, folds=0))
     review = examine(TrainedMarket(config), Anything())  # type: ignore[arg-type]
     assert review["ablation"] is None
     assert review["backtest"] is None
+    assert review["walk_forward"] is None
 
 
 def test_other_failures_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from training.evaluation.evaluate import (
     model_columns,
     plain_schema,
 )
+from training.evaluation.metrics import log_loss_rows
+from training.evaluation.stress import STRESS_WINDOWS
 from training.fitting.baselines import BASELINES, ORACLE
 from training.labels.dataset import Dataset
 
@@ -210,3 +213,34 @@ def test_plain_model_has_no_prior_and_no_constraints() -> None:
     )
     plain = plain_schema(schema, 1)
     assert (plain.features, plain.monotone, plain.prior) == (("net_share",), (0,), ())
+
+
+def test_stress_windows_are_pooled_against_the_isotonic_first_passage() -> None:
+    data, forecasts = made()
+    shift = parse_time("2025-04-01T00:00:00Z") - START
+    moved = replace(data, time=data.time + shift)
+    report = evaluate(moved, forecasts, TRAINING, DESCRIPTION, ())
+    (window,) = [w for w in STRESS_WINDOWS if w.name == "tariffs"]
+    rows = (moved.time >= window.start) & (moved.time < window.end)
+    for h, hours in enumerate(HORIZONS):
+        pooled = report["stress_pooled"][str(hours)]
+        assert (pooled["windows"], pooled["rows"]) == (["tariffs"], int(rows.sum()))
+        y = moved.labels[rows, h]
+        own, other = (
+            log_loss_rows(y, forecasts.by_horizon[hours][name][rows]).mean()
+            for name in (MODEL, "first_passage_isotonic")
+        )
+        assert pooled["observed"] == y.sum()
+        assert pooled["log_loss_skill"] == pytest.approx(1.0 - own / other, rel=1e-6)
+        low, high = pooled["log_loss_skill_ci95"]
+        assert low < pooled["log_loss_skill"] < high
+        assert set(report["stress"]["tariffs"][str(hours)]["lead_time"]["found"]) == {"0-1", "1-8"}
+
+
+def test_a_simulated_market_has_no_stress_windows() -> None:
+    report = evaluate(*made(), TRAINING, DESCRIPTION | {"prices": "simulated"}, ())
+    assert (report["stress"], report["stress_pooled"]) == ({}, {})
+
+
+def test_span_without_a_stress_window_has_nothing_to_pool(report: dict[str, Any]) -> None:
+    assert report["stress_pooled"]["8"] == {"windows": [], "rows": 0}

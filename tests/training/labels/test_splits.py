@@ -15,7 +15,6 @@ from training.labels.splits import (
     default_boundaries,
     held_out_window,
     purged_split,
-    walk_forward,
 )
 
 START = parse_time("2024-01-01")
@@ -55,35 +54,6 @@ def test_label_windows_never_overlap_between_blocks(
     for boundary in boundaries:
         crosses |= (t < boundary) & (label_end > boundary)
     np.testing.assert_array_equal(block == Block.PURGED, crosses | (t >= boundaries[-1]))
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(hours, min_size=30, max_size=80, unique=True), st.integers(1, 4), st.integers(1, 24)
-)
-def test_walk_forward_trains_only_on_matured_labels(
-    rows: list[int], folds: int, horizon: int
-) -> None:
-    t = np.array([at(h) for h in rows])
-    try:
-        pairs = list(walk_forward(t, folds, horizon))
-    except ModelError:
-        return
-    assert len(pairs) == folds
-    for train, validate in pairs:
-        assert (t[train] + horizon * HOUR).max() <= t[validate].min()
-    validated = np.concatenate([validate for _, validate in pairs])
-    assert len(np.unique(validated)) == len(validated)
-    assert t[validated].max() == t.max()
-
-
-def test_walk_forward_by_hand_in_any_order() -> None:
-    t = np.array([at(h) for h in range(12)])[::-1]
-    (first, second) = walk_forward(t, 2, 1)
-    assert sorted((t[first[0]] - START) // HOUR) == [0, 1, 2]
-    assert sorted((t[first[1]] - START) // HOUR) == [4, 5, 6, 7]
-    assert sorted((t[second[0]] - START) // HOUR) == list(range(7))
-    assert sorted((t[second[1]] - START) // HOUR) == [8, 9, 10, 11]
 
 
 @settings(max_examples=100, deadline=None)
@@ -144,9 +114,5 @@ def test_impossible_splits_are_refused() -> None:
         purged_split(t / 1.0, 1, at(5), at(6), at(7))
     with pytest.raises(ModelError, match="impossible"):
         held_out_window(t, at(5), at(5), 1)
-    with pytest.raises(ModelError, match="folds"):
-        list(walk_forward(t, 0, 1))
-    with pytest.raises(ModelError, match="fewer folds"):
-        list(walk_forward(t, 2, 24))
     with pytest.raises(ModelError, match="span"):
         default_boundaries(START, START)

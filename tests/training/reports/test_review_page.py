@@ -86,7 +86,10 @@ def test_page_holds_verdict_figures_hashes_gates_and_limits(
         "not from a checkout",
         "0.9 to 1.1",
         "✗ failed",
-        "walk forward 2 was not evaluated:",
+        "Accepted by an operator: one window, <reviewed>",
+        "all blocks",
+        "test block, this bundle",
+        "walk forward 2022-12-01 was not evaluated:",
         "no account was called",
         "No trees at 1 h",
         "ftx",
@@ -134,7 +137,7 @@ def test_page_names_what_is_missing(
     drawn = charts if "version" in changes else None  # the others have fewer charts
     page = Page(review_page(changed(record, **changes), charts=drawn))
     expected = {
-        "review": ["No fold was evaluated", "No backtest was made", "not logged"],
+        "review": ["No walk-forward was made", "No backtest was made", "not logged"],
         "backtest": ["the span is too short"],
         "version": ["bundle ffffffffffff"],
     }

@@ -24,7 +24,9 @@ def test_full_review_has_every_table_and_rows_of_one_form(record: RunRecord) -> 
 
 def test_without_a_review_the_tables_of_the_evaluation_remain(record: RunRecord) -> None:
     found = review_tables(record.evaluation, record.gates, None)
-    assert set(TABLES) - set(found) == {"contributions", "ablation", "folds"}
+    assert set(TABLES) - set(found) == {
+        "walk_forward", "walk_forward_models", "contributions", "ablation", "folds",
+    }  # fmt: skip
 
 
 def test_csv_reads_back_to_the_last_bit_and_null_is_empty(record: RunRecord) -> None:
@@ -52,7 +54,34 @@ def test_months_and_segments_count_all_rows(record: RunRecord) -> None:
 
 
 def test_fold_that_was_not_evaluated_has_no_row(record: RunRecord) -> None:
-    assert {row["fold"] for row in tables(record)["folds"]} == {"walk_forward_1"}
+    assert {row["fold"] for row in tables(record)["folds"]} == {"walk_forward_2022-11-16", "ftx"}
+
+
+def test_walk_forward_has_a_row_for_each_evaluated_block_and_the_pool(record: RunRecord) -> None:
+    rows = tables(record)["walk_forward"]
+    assert [(row["block"], row["horizon"]) for row in rows] == [
+        ("walk_forward_2022-11-16", 1), ("walk_forward_2022-11-16", 8), ("pooled", 1),
+        ("pooled", 8),
+    ]  # fmt: skip
+    models = {row["model"] for row in tables(record)["walk_forward_models"]}
+    assert {"margincast", "first_passage_isotonic"} <= models
+
+
+def test_stress_windows_of_test_block_and_walk_forward_blocks_are_told_apart(
+    record: RunRecord,
+) -> None:
+    rows = tables(record)["stress"]
+    assert {(row["window"], row["evaluated_in"]) for row in rows} == {
+        ("ftx", "test"), ("ftx", "walk_forward_2022-11-16"),
+    }  # fmt: skip
+    assert all(row["lead_hours_to"] in (1, 8) for row in rows)
+
+
+def test_accepted_gate_says_by_whom_and_why(record: RunRecord) -> None:
+    accepted = {row["gate"]: row["accepted_because"] for row in tables(record)["gates"]}
+    assert accepted["stress_8h"] == "one window, <reviewed>"
+    assert accepted["parity"] is None
+    assert "accepted by an operator: one window" in training_note(record)
 
 
 def test_note_names_verdict_failed_gates_figures_and_who_may_rely_on_it(
@@ -74,6 +103,6 @@ def test_note_names_verdict_failed_gates_figures_and_who_may_rely_on_it(
 
 def test_note_of_a_fold_has_figures_or_the_reason_for_none(record: RunRecord) -> None:
     assert record.review is not None
-    made, skipped = record.review["folds"]
+    made, skipped, _ = record.review["folds"]
     assert "| 8 h |" in fold_note(made)
     assert fold_note(skipped) == "Not evaluated: no account was called"

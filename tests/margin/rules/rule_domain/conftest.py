@@ -33,6 +33,7 @@ from market.bars.daily_closes import DailyCloses
 from market.bars.outlier_filter import filter_history
 from market.core.clock import DAY, HOUR, Interval
 from market.quotes.quote_filter import FilterInputs, TimedPrice, filter_quote
+from models.gates import requirement_change_gate
 
 Floats = npt.NDArray[np.float64]
 Probe = Callable[[RuleSet], Floats]
@@ -294,6 +295,12 @@ def life_cycle(ruleset: RuleSet) -> Floats:
     return np.concatenate(out)
 
 
+def promotion(ruleset: RuleSet) -> Floats:
+    limit = ruleset.promotion_or_default.max_requirement_change
+    gates = [requirement_change_gate(change, limit, 100) for change in (0.0, 0.04, 2.0)]
+    return np.array([float(gate.passed) for gate in gates])
+
+
 # --- rule sets that use every parameter ---------------------------------------------------------
 
 
@@ -395,6 +402,7 @@ def probes() -> dict[str, Probe]:
         "price_guard": price_guard,
         "liquidation": liquidation,
         "life_cycle": life_cycle,
+        "promotion": promotion,
     }
 
 
@@ -411,6 +419,7 @@ def contents() -> dict[str, Content]:
         "liquidated slowly": _ramped,
         "one underlying": _of_one_underlying,
         "life cycle": lambda: _on_tiers(life_cycle={}),
+        "promotion": lambda: _on_tiers(promotion={}),
     }
 
 

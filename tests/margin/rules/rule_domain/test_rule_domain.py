@@ -320,6 +320,9 @@ PARAMETERS: dict[str, Parameter] = {
     "LifeCycleRules.stop_out_share": called("stop_out_share", **SHARE),
     "LifeCycleRules.call_hours": called("call_hours"),
     "LifeCycleRules.grace_hours": called("grace_hours"),
+    "PromotionRules.max_requirement_change": Parameter(
+        "promotion.max_requirement_change", "promotion", "promotion"
+    ),
 }
 
 HUGE = 1e300
