@@ -18,7 +18,7 @@ from features.state.market_state import MarketFeatures
 from margin.rules.ruleset import RuleSet
 from market.bars.history import MarketHistory
 from models.forecaster import Forecaster
-from training.backtest.model_levels import LevelCurves, Progress, choose_factors, level_curves
+from training.backtest.model_levels import Progress, choose_factors, level_curves
 from training.backtest.paced_add_on import AddOnWalk, rule_bounds
 from training.fitting.oracle import realised_squares
 from training.labels.account_panel import AccountPanel
@@ -140,6 +140,16 @@ class PolicySources:
         factors = choose_factors(times, counted, self.market, self.forecaster, targets, budgets)
         return replace(self, factors=factors)
 
+    def of_model(self, forecaster: Forecaster) -> PolicySources:
+        """These with another model."""
+        return replace(self, forecaster=forecaster)
+
+    def raw_policy(self, times: AccountPanel, progress: Progress | None = None) -> Policy:
+        """The raw level G of the model, p* multiplied by the scalar."""
+        targets = self.ruleset.add_on.targets
+        curves = level_curves(times, self.market, self.forecaster, targets, self.factors, progress)
+        return Policy(curves.at, (float(curves.factors[0]), float(curves.factors[-1])))
+
     def policies(
         self, times: AccountPanel, book: Ints, progress: Progress | None = None
     ) -> dict[str, Policy]:
@@ -149,26 +159,22 @@ class PolicySources:
         the model; ``margincast_with_hysteresis``, the whole add-on from hour to hour. `book` says
         which book each account-time holds, shape (N,).
         """
-        targets = self.ruleset.add_on.targets
-        curves = level_curves(times, self.market, self.forecaster, targets, self.factors, progress)
-        return self.model_policies(times, book, curves) | self.simple_policies(times)
+        raw = self.raw_policy(times, progress)
+        paced = self.paced_policy(times, book, raw, self.ruleset)
+        return {MODEL: raw, PACED: paced, **self.simple_policies(times)}
 
-    def model_policies(
-        self, times: AccountPanel, book: Ints, curves: LevelCurves
-    ) -> dict[str, Policy]:
-        """The model's level, raw and as the whole add-on."""
+    def paced_policy(
+        self, times: AccountPanel, book: Ints, raw: Policy, ruleset: RuleSet
+    ) -> Policy:
+        """The whole add-on of a raw policy under the floors and ``[add_on]`` of a rule set."""
         walk = AddOnWalk(
             times,
             book,
             self.history.bars.closes,
-            rule_bounds(times, self.history, self.market, self.ruleset),
-            self.ruleset.add_on,
+            rule_bounds(times, self.history, self.market, ruleset),
+            ruleset.add_on,
         )
-        ends = float(curves.factors[0]), float(curves.factors[-1])
-        return {
-            MODEL: Policy(curves.at, ends),
-            PACED: Policy(lambda factor: walk.levels(curves.at(factor)), ends),
-        }
+        return Policy(lambda factor: walk.levels(raw.levels(factor)), raw.scalars)
 
     def simple_policies(self, times: AccountPanel) -> dict[str, Policy]:
         """The policies without a model, by name, each k times a measure of the book.

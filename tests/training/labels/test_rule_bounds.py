@@ -23,7 +23,7 @@ from market.bars.history import MarketHistory
 from market.core.clock import INTERVALS
 from market.simulator.simulated_market import simulate_bars
 from market.sources.base import AccountUpdates
-from training.backtest.add_on_policy import rule_bounds
+from training.backtest.paced_add_on import rule_bounds
 from training.labels.account_panel import PanelTimes, take_panel, value_panel
 from training.labels.book_intervals import from_history
 from training.labels.market_path import LabelMarket
