@@ -160,21 +160,13 @@ class PolicySources:
         which book each account-time holds, shape (N,).
         """
         raw = self.raw_policy(times, progress)
-        paced = self.paced_policy(times, book, raw, self.ruleset)
+        paced = self._paced_policy(times, book, raw)
         return {MODEL: raw, PACED: paced, **self.simple_policies(times)}
 
-    def paced_policy(
-        self, times: AccountPanel, book: Ints, raw: Policy, ruleset: RuleSet
-    ) -> Policy:
-        """The whole add-on of a raw policy under the floors and ``[add_on]`` of a rule set."""
-        walk = AddOnWalk(
-            times,
-            book,
-            self.history.bars.closes,
-            rule_bounds(times, self.history, self.market, ruleset),
-            ruleset.add_on,
-        )
-        return Policy(lambda factor: walk.levels(raw.levels(factor)), raw.scalars)
+    def _paced_policy(self, times: AccountPanel, book: Ints, raw: Policy) -> Policy:
+        bounds = rule_bounds(times, self.history, self.market, self.ruleset)
+        closes, rules = self.history.bars.closes, self.ruleset.add_on
+        return paced_policy(AddOnWalk(times, book, closes, bounds, rules), raw)
 
     def simple_policies(self, times: AccountPanel) -> dict[str, Policy]:
         """The policies without a model, by name, each k times a measure of the book.
@@ -217,6 +209,11 @@ class PolicySources:
         legs = rows.leg_start, rows.leg_symbol, rows.leg_notional
         _book_volatility(rows.row, *legs, self.market.correlation, volatility, out)
         return out
+
+
+def paced_policy(walk: AddOnWalk, raw: Policy) -> Policy:
+    """The whole add-on of a raw policy: its levels walked through floor, cap and pacing."""
+    return Policy(lambda scalar: walk.levels(raw.levels(scalar)), raw.scalars)
 
 
 def is_simple(name: str) -> bool:
