@@ -280,7 +280,9 @@ PARAMETERS: dict[str, Parameter] = {
         "stress_ratio", beside={**WIDE_CAP, "add_on.state_rule": "hold_in_stress"}
     ),
     **{
-        f"ProcyclicalityLimits.{key}": added(f"procyclicality.{key}")
+        f"ProcyclicalityLimits.{key}": Parameter(
+            f"add_on.procyclicality.{key}", "procyclicality", "linear-tiers"
+        )
         for key in (
             "peak_to_trough",
             "increase_1d",
