@@ -94,6 +94,26 @@ class Forecaster:
             np.concatenate([part.level for part in parts]),
         )
 
+    def levels_by_trees(
+        self, aggregates: Floats, upper: Floats, p_star: Mapping[int, float], columns: Floats
+    ) -> Floats:
+        """Levels as those of `required_level`, by the trees without the graph's check, (N,).
+
+        They differ by rounding at most. `upper` where no level suffices, NaN where the score is
+        NaN. For figures over many accounts; decisions rest on `required_level`.
+
+        Raises
+        ------
+        ModelError
+            A targeted horizon is not among the model's, or the model failed in whatever way.
+        """
+        target_horizons(p_star, self.horizons)
+        try:
+            levels: Floats = self._guesser.levels(aggregates, columns, upper, p_star).max(axis=1)
+        except Exception as error:
+            raise self._failure(len(columns), error) from error
+        return levels
+
     def _levels(
         self, aggregates: Floats, columns: Floats, upper: Floats, p_star: Mapping[int, float]
     ) -> ModelLevel:

@@ -310,6 +310,27 @@ def accept_gates(gates: Iterable[Gate], acceptances: Mapping[str, Acceptance]) -
     ]
 
 
+def uncovered_loss_gate(ratio: float, interval: tuple[float, float] | None) -> Gate:
+    """The uncovered loss is not worse than the champion's beyond chance.
+
+    Parameters
+    ----------
+    ratio:
+        Uncovered loss of the candidate over the champion's, at equal average add-on.
+    interval:
+        Its paired 95% interval, None where it has none: the ratio itself must then not exceed 1.
+    """
+    lower = ratio if interval is None else interval[0]
+    return Gate(
+        "uncovered_loss",
+        "promotion",
+        lower <= 1.0,
+        ratio,
+        1.0,
+        f"uncovered loss over the champion's at equal average add-on, lower bound {_text(lower)}",
+    )
+
+
 def decide_promotion(
     gates: list[Gate], *, has_champion: bool, is_champion: bool = False
 ) -> PromotionVerdict:
@@ -364,3 +385,43 @@ def _limit(gate: Gate) -> str:
 
 def _text(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4g}"
+
+
+def procyclicality_gates(
+    ours: Mapping[str, Any], other: Mapping[str, Any], limits: Mapping[str, float]
+) -> list[Gate]:
+    """Margin under the add-on moves no more than under the best simple estimate at equal margin.
+
+    One gate for each limit: peak to trough, and the growth ``1 + increase`` within 1, 5 and 20
+    days and across one extreme return, each over that of the other. A figure that the span is too
+    short for has no gate.
+
+    Parameters
+    ----------
+    ours, other:
+        ``peak_to_trough``, ``n_day_max_increase`` by days and ``response_to_one_extreme_return``.
+    limits:
+        Largest ratio by name: ``peak_to_trough``, ``increase_1d``, ``increase_5d``,
+        ``increase_20d`` and ``response_to_one_extreme_return``.
+    """
+    growth, others = _growth(ours), _growth(other)
+    return [
+        Gate(
+            f"procyclicality_{name}",
+            "promotion",
+            growth[name] / others[name] <= limit,
+            growth[name] / others[name],
+            limit,
+            f"{name.replace('_', ' ')} of margin over that under the best simple estimate",
+        )
+        for name, limit in limits.items()
+        if name in growth and name in others
+    ]
+
+
+def _growth(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Factors by which margin grows; those that are not defined are left out."""
+    rises = {f"increase_{days}d": rise for days, rise in figures["n_day_max_increase"].items()}
+    rises["response_to_one_extreme_return"] = figures["response_to_one_extreme_return"]
+    known = {name: 1.0 + rise for name, rise in rises.items() if rise is not None}
+    return {"peak_to_trough": figures["peak_to_trough"], **known}

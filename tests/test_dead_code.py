@@ -43,6 +43,8 @@ RUN_BY_ALEMBIC = ("ledger.migrations.env", "ledger.migrations.versions.")
 """Scripts that alembic finds in the folder of revisions."""
 
 USED_BESIDE_THE_WHEEL = {
+    "main": "the script margincast of pyproject.toml",
+    "set_headroom": "benchmarks and the oracles of the level search move accounts by it",
     "simulate_bars": "benchmarks and the fit of the simulator want bars without quotes",
 }
 

@@ -142,6 +142,27 @@ class PriceGuardRules(Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+class ProcyclicalityLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[add_on.procyclicality]``: how much more margin under the add-on may move than under the
+    best simple volatility estimate at equal average margin, as a ratio; a release is held to it.
+
+    Attributes
+    ----------
+    peak_to_trough:
+        Largest over smallest margin of a portfolio of fixed quantities.
+    increase_1d, increase_5d, increase_20d:
+        Largest growth within so many days.
+    response_to_one_extreme_return:
+        Growth across the most extreme day.
+    """
+
+    peak_to_trough: NonNegative = 1.0
+    increase_1d: NonNegative = 1.0
+    increase_5d: NonNegative = 1.0
+    increase_20d: NonNegative = 1.0
+    response_to_one_extreme_return: NonNegative = 1.0
+
+
 class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[add_on]``: targets of the add-on and how fast it may move, see `margin.add_on.bounds`."""
 
@@ -154,6 +175,13 @@ class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):
     release_half_life_h: NonNegative = 12.0
     state_rule: Literal["none", "hold_in_stress"] = "none"
     stress_ratio: NonNegative = 2.0
+    procyclicality: ProcyclicalityLimits | UnsetType = UNSET
+
+    @property
+    def procyclicality_limits(self) -> dict[str, float]:
+        """Limits of ``[add_on.procyclicality]`` by name, the defaults where it is absent."""
+        limits = ProcyclicalityLimits() if self.procyclicality is UNSET else self.procyclicality
+        return msgspec.structs.asdict(limits)
 
     @property
     def targets(self) -> dict[int, float]:

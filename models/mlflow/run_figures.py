@@ -54,8 +54,8 @@ def training_metrics(
 
     ``walk_forward_log_loss_skill_{h}h``, ``_low_``, ``_high_`` and
     ``walk_forward_predicted_over_observed_{h}h``; ``parity_max_difference``, how many gates of
-    each kind failed, and ``backtest_{policy}_{figure}`` for margin, shortfall, breaches and
-    coverage of each policy.
+    each kind failed, and ``uncovered_{policy}_{figure}_at_{coverage}pct`` for the loss of each
+    policy and its ratios to the flat one and the best simple one at each budget.
     """
     metrics: dict[str, float] = {}
     for hours, table in ((walk_forward or {}).get("pooled") or {}).items():
@@ -78,8 +78,11 @@ def training_metrics(
     for kind in {str(gate.get("kind", "safety")) for gate in gates.values()}:
         failed = [g for g in gates.values() if g.get("kind", "safety") == kind and not g["passed"]]
         metrics[f"gates_failed_{kind}"] = float(len(failed))
-    for policy, figures in (backtest or {}).get("policies", {}).items():
-        for figure in ("average_margin", "shortfall", "breaches", "coverage"):
-            if figures.get(figure) is not None:
-                metrics[f"backtest_{policy}_{figure}"] = float(figures[figure])
+    for budget in (backtest or {}).get("uncovered", {}).get("budgets", ()):
+        at = f"at_{100 * budget['flat_coverage']:g}pct"
+        for policy, figures in budget["policies"].items():
+            for figure in ("uncovered", "ratio_to_flat", "ratio_to_best_simple"):
+                if figures[figure] is not None:
+                    name = figure.replace("uncovered", "loss")
+                    metrics[f"uncovered_{policy}_{name}_{at}"] = float(figures[figure])
     return metrics

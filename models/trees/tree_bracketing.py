@@ -206,7 +206,7 @@ class _WorkSpace(NamedTuple):
     active: Ints
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _guess_levels(aggregates, features, upper, targets, model, out):  # type: ignore[no-untyped-def]
     ensembles, widest = len(model.prior.column), model.table.widest
     moving, width = len(model.columns.place), features.shape[1]

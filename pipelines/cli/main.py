@@ -143,15 +143,15 @@ def evaluate(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = Non
 
 @app.command()
 def backtest(bundle: BundlePath, config: ConfigFile = None, json: JsonFile = None) -> None:
-    """Run the add-on policy against the reference policies."""
+    """Compare the add-on with other policies at equal average level."""
     require("training", "backtest")
     from pipelines.jobs.backtest import backtest_bundle
-    from pipelines.reports.report import backtest_table, bars_line, write_json
+    from pipelines.reports.report import backtest_tables, bars_line, write_json
 
     report = backtest_bundle(load_config(config), bundle)
     write_json(report, json)
     bars_line(report["bars"])
-    backtest_table(report)
+    backtest_tables(report)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cache
 
@@ -35,6 +36,25 @@ def read_intervals(config: Config, market: Market, ruleset: RuleSet) -> BookInte
     else:
         history = read_accounts(config.accounts.path)
     return from_history(history, bars.closes, bars.symbols, market.history.mark, ruleset)
+
+
+BEHAVING = "behaving-v1"
+"""The population whose calls are simulated: its owners top up, withdraw, reduce and close."""
+
+
+def read_behaving(
+    config: Config, market: Market, ruleset: RuleSet, span: tuple[int, int], account_hours: int
+) -> BookIntervals | None:
+    """Accounts as their owners run them: sampled from `BEHAVING`, enough of them for so many
+    account-hours between two times. None where the configured accounts are recorded: they are
+    such accounts themselves."""
+    if config.accounts.path is not None:
+        return None
+    hours = max(1.0, (span[1] - span[0]) / HOUR)
+    # Many close before their week is over: about half of the hours are lived.
+    count = min(max(1, math.ceil(3.0 * account_hours / hours)), config.accounts.count)
+    accounts = config.accounts.model_copy(update={"population": BEHAVING, "count": count})
+    return read_intervals(config.model_copy(update={"accounts": accounts}), market, ruleset)
 
 
 def read_dataset(

@@ -9,17 +9,17 @@ from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import decision_span, label_market, read_intervals
+from pipelines.data.accounts import decision_span, label_market, read_behaving, read_intervals
 from pipelines.data.loaders import describe, describe_rules, read_label_rules, read_market
 from pipelines.jobs.retrain import split_ends
-from training.backtest.backtest import BacktestSettings, backtest
+from training.backtest.backtest import CALL_HOURS, BacktestSettings, backtest
 
 
 def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
     """The object of ``backtest --json``.
 
-    Scalars are solved between fit_end and calibrate_end and tested from there to test_end; without
-    these the configured span is split 60, 20 and 20 per cent.
+    The best simple estimate is chosen between fit_end and calibrate_end, and figures are of the
+    time from there to test_end; without these the configured span is split 60, 20 and 20 per cent.
     """
     with Stages(3) as stages:
         with stages.stage("bundle"):
@@ -30,12 +30,17 @@ def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
             intervals = read_intervals(config, market, ruleset)
         with stages.stage("backtest"):
             ends = split_ends(config, *decision_span(config, market, intervals))
+            settings = BacktestSettings(
+                (ends[0], ends[1]), (ends[1], ends[2]), config.accounts.seed
+            )
+            behaving = read_behaving(config, market, ruleset, settings.test, CALL_HOURS)
             report = backtest(
                 label_market(config, market, intervals, ruleset),
                 intervals,
+                intervals if behaving is None else behaving,
                 ruleset,
                 forecaster,
-                BacktestSettings((ends[0], ends[1]), (ends[1], ends[2]), config.accounts.seed),
+                settings,
                 stages.within,
             )
     return {

@@ -46,7 +46,13 @@ from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_ro
 from models.onnx.scorer import Scorer
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import DATASET_FILE, decision_span, read_dataset, read_intervals
+from pipelines.data.accounts import (
+    DATASET_FILE,
+    decision_span,
+    label_market,
+    read_dataset,
+    read_intervals,
+)
 from pipelines.data.loaders import (
     Market,
     describe,
@@ -60,6 +66,7 @@ from pipelines.jobs.drift import compare_with_champion
 from pipelines.jobs.serve import MARKET_STATE
 from pipelines.registry.log_run import log_run, tracking
 from pipelines.registry.promotion_gates import (
+    add_on_gates,
     calibrated_and_better,
     check_bounds,
     no_worse_than_champion,
@@ -70,6 +77,8 @@ from pipelines.registry.rule_adoption import adopt_first_rules
 from pipelines.registry.training_review import TrainingArtifacts, examine
 from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive
 from pipelines.scheduler.notify import run_and_notify
+from training.backtest.backtest import BacktestSettings
+from training.backtest.release_checks import RELEASE_HOURS
 from training.drift.reference import REFERENCE_FILE, make_reference
 from training.evaluation.evaluate import evaluate, forecast
 from training.fitting.candidate import Candidate, fit_candidate
@@ -183,6 +192,16 @@ def _retrain(
             *no_worse_than_champion(root, rival, sha, test, forecasts),
             *requirement_change(comparison["change"], in_force),
             *stress_and_segments(evaluation),
+            *add_on_gates(
+                label_market(config, market, intervals, ruleset),
+                intervals,
+                ruleset,
+                bundle,
+                None if champion in (None, sha) else root / champion,
+                BacktestSettings(
+                    (ends[0], ends[1]), (ends[1], ends[2]), config.accounts.seed, RELEASE_HOURS
+                ),
+            ),
         ]
         decision = decide_promotion(
             accept_gates(gates, acceptances),

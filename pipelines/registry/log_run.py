@@ -13,6 +13,7 @@ from models.mlflow.store import Tracking
 from models.mlflow.tracking import TrainingRun, log_training
 from pipelines.config.config import Config
 from pipelines.data.provenance import git_commit, library_versions, source_sha256
+from training.reports.backtest_tables import backtest_tables
 from training.reports.charts import review_charts
 from training.reports.model_card import model_card
 from training.reports.review_note import fold_note, training_note
@@ -72,7 +73,7 @@ def log_run(
         walk_forward=review["walk_forward"],
     )
     charts = review_charts(subject.evaluation, record, backtest)
-    tables = review_tables(subject.evaluation, subject.gates, record)
+    tables = review_tables(subject.evaluation, subject.gates, record) | backtest_tables(backtest)
     run = TrainingRun(
         bundle_sha256=bundle.sha256,
         data_sha256=report["data_sha256"],

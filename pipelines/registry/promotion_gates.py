@@ -12,7 +12,7 @@ import numpy.typing as npt
 from decisions.decision import decide
 from decisions.messages import AccountProblem
 from margin.rules.ruleset import RuleSet
-from market.core.errors import ModelError
+from market.core.errors import MargincastError, ModelError
 from models.bundle.bundle import Bundle, load_bundle
 from models.bundle.pointer import CHAMPION
 from models.forecaster import Forecaster
@@ -22,17 +22,23 @@ from models.gates import (
     bounds_gate,
     calibration_gates,
     not_worse_gate,
+    procyclicality_gates,
     requirement_change_gate,
     stress_gate,
+    uncovered_loss_gate,
     weak_segments_gate,
 )
 from pipelines.config.config import Config
 from pipelines.data.accounts import sample_book
 from pipelines.data.loaders import Market
+from training.backtest.backtest import BacktestSettings
+from training.backtest.release_checks import compare_procyclicality, compare_uncovered
 from training.evaluation.bootstrap import ece_quantile, holm_adjusted, skill_interval, utc_day
 from training.evaluation.evaluate import BOOTSTRAP_SEED, FLOOR_BASELINE, MODEL, Forecasts, forecast
 from training.evaluation.metrics import clip_probability, log_loss_rows, log_loss_skill
+from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
+from training.labels.market_path import LabelMarket
 
 LEAST_EVENTS = 200
 """A segment is tested if it has more events than this."""
@@ -162,3 +168,45 @@ def no_worse_than_champion(
         )
         for hours in test.horizons
     ]
+
+
+def add_on_gates(
+    market: LabelMarket,
+    intervals: BookIntervals,
+    ruleset: RuleSet,
+    candidate: Bundle,
+    champion: Path | None,
+    settings: BacktestSettings,
+) -> list[Gate]:
+    """The add-on: how much it moves margin, and its uncovered loss beside the champion's.
+
+    Parameters
+    ----------
+    market, intervals, ruleset:
+        As in `training.backtest.backtest.backtest`.
+    candidate:
+        The new model.
+    champion:
+        Folder of the champion; None where there is none, or it is the candidate.
+    settings:
+        Spans and sample.
+
+    Returns
+    -------
+    None are given where the data do not suffice: a gate of kind ``report`` says why. A champion
+    that this version cannot serve is not compared.
+    """
+    ours = Forecaster(candidate)
+    inputs = market, intervals, ruleset
+    try:
+        figures, simple = compare_procyclicality(*inputs, ours, settings)
+        gates = procyclicality_gates(figures, simple, ruleset.add_on.procyclicality_limits)
+        if champion is None:
+            return gates
+        theirs = Forecaster(load_bundle(champion))
+        found = compare_uncovered(*inputs, ours, theirs, settings)
+    except MargincastError as error:
+        return [Gate("add_on_comparable", "report", False, None, 0.0, str(error))]
+    if found.ratio is not None:
+        gates.append(uncovered_loss_gate(found.ratio, found.interval))
+    return gates

@@ -15,9 +15,9 @@ from models.bundle.bundle import Bundle
 from models.forecaster import Forecaster
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
-from pipelines.data.accounts import label_market
+from pipelines.data.accounts import label_market, read_behaving
 from pipelines.data.loaders import Market, describe
-from training.backtest.backtest import BacktestSettings, backtest
+from training.backtest.backtest import CALL_HOURS, BacktestSettings, backtest
 from training.evaluation.attribution import ablation, mean_contributions
 from training.fitting.candidate import Candidate
 from training.folds.cut import Fold, cut_blocks, stress_folds
@@ -106,14 +106,18 @@ def _evaluate(trained: TrainingArtifacts, fold: Fold) -> FoldResult:
 
 
 def _backtest(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
+    config, market, ruleset = trained.config, trained.market, trained.ruleset
     fit_end, calibrate_end, test_end = trained.ends
+    settings = BacktestSettings(
+        (fit_end, calibrate_end), (calibrate_end, test_end), config.accounts.seed
+    )
+    behaving = read_behaving(config, market, ruleset, settings.test, CALL_HOURS)
     return backtest(
-        label_market(trained.config, trained.market, trained.intervals, trained.ruleset),
+        label_market(config, market, trained.intervals, ruleset),
         trained.intervals,
-        trained.ruleset,
+        trained.intervals if behaving is None else behaving,
+        ruleset,
         Forecaster(trained.bundle),
-        BacktestSettings(
-            (fit_end, calibrate_end), (calibrate_end, test_end), trained.config.accounts.seed
-        ),
+        settings,
         stages.within,
     )

@@ -1,5 +1,5 @@
 from .report import (
-    backtest_table as backtest_table,
+    backtest_tables as backtest_tables,
     bars_line as bars_line,
     console as console,
     drift_line as drift_line,
@@ -13,7 +13,7 @@ from .report import (
 from .surface_report import surface_tables as surface_tables
 
 __all__ = [
-    "backtest_table",
+    "backtest_tables",
     "bars_line",
     "console",
     "drift_line",

@@ -18,9 +18,10 @@ from market.core.redaction import redact, redact_all
 console = Console()
 
 _METRICS = ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_base_rate")
-_POLICY_FIGURES = (
-    *("average_margin", "average_collected", "breaches", "shortfall"),
-    *("calls_issued", "calls_in_vain", "coverage", "peak_to_trough"),
+_UNCOVERED_FIGURES = ("uncovered", "breach_rate", "ratio_to_flat", "ratio_to_best_simple")
+_CALL_FIGURES = (
+    *("calls", "needed", "in_vain", "prevented_breaches", "missed_breaches"),
+    *("collected", "median_lead_hours", "flips_per_account_day"),
 )
 
 
@@ -75,13 +76,28 @@ def retrain_tables(report: Mapping[str, Any]) -> None:
     )
 
 
-def backtest_table(report: Mapping[str, Any]) -> None:
-    """Print the figures of every policy at the budget."""
-    title = f"add-on policies at average margin {report['budget']:.4f}"
-    table = new_table(title, ("policy",), _POLICY_FIGURES)
-    for policy, figures in report["policies"].items():
-        mark = "" if figures["matched"] else " (unmatched)"
-        table.add_row(policy + mark, *(number(figures.get(name)) for name in _POLICY_FIGURES))
+def backtest_tables(report: Mapping[str, Any]) -> None:
+    """Print uncovered loss at each budget, and the calls at the middle one."""
+    found = report["uncovered"]
+    console.print(
+        f"{report['account_hours']:,} account-hours, {report['span'][0]} to {report['span'][1]}; "
+        f"best simple estimate {found['best_simple']}"
+    )
+    for budget in found["budgets"]:
+        title = (
+            f"uncovered loss at average add-on {budget['average_add_on']:.2%} of notional "
+            f"(flat covers {budget['flat_coverage']:.0%})"
+        )
+        table = new_table(title, ("policy",), (*_UNCOVERED_FIGURES, "95% interval"))
+        for policy, figures in budget["policies"].items():
+            low, high = figures["ratio_to_best_simple_ci95"] or (None, None)
+            cells = (number(figures[name]) for name in _UNCOVERED_FIGURES)
+            mark = "" if figures["matched"] else " (unmatched)"
+            table.add_row(policy + mark, *cells, f"{number(low)} to {number(high)}")
+        console.print(table)
+    table = new_table("calls from where accounts stand", ("policy",), _CALL_FIGURES)
+    for policy, figures in report["calls"]["policies"].items():
+        table.add_row(policy, *(number(figures[name]) for name in _CALL_FIGURES))
     console.print(table)
 
 

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from training.reports.backtest_tables import backtest_tables
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "results.md"
 
 COMMANDS = """```sh
@@ -31,8 +33,8 @@ python -m research.pages.results var/real-retrain.json var/real-backtest.json va
 METRICS = ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_base_rate")
 FAULTS = ("duplicates", "conflicts", "misaligned", "impossible", "dead", "stale", "suspect",
           "rejected", "limited", "gaps")  # fmt: skip
-POLICY = ("average_margin", "average_collected", "breaches", "shortfall", "calls_issued",
-          "calls_in_vain", "coverage", "peak_to_trough")  # fmt: skip
+CALLS = ("calls", "needed", "in_vain", "prevented_breaches", "missed_breaches", "collected",
+         "median_lead_hours", "flips_per_account_day")  # fmt: skip
 
 
 def results_page(
@@ -59,6 +61,7 @@ def results_page(
         "",
         COMMANDS,
         "",
+        *([] if backtest is None else _add_on(backtest)),
         "## Forecasts",
         "",
     ]
@@ -82,25 +85,6 @@ def results_page(
             "",
         ]
     lines += [*_stress(evaluation["stress"]), *_gates(retrain["gates"])]
-    if backtest is not None:
-        lines += [
-            "## The add-on at equal average margin",
-            "",
-            f"{backtest['account_hours']:,} account-hours, {backtest['span'][0]} to "
-            f"{backtest['span'][1]}; budget {backtest['budget']:.4f}. Counts are "
-            "interpolated on each policy's frontier at the budget, so they need not be whole "
-            "numbers.",
-            "",
-            "| policy | matched | " + " | ".join(POLICY) + " |",
-            "|---|---|" + "---|" * len(POLICY),
-            *(
-                f"| {name} | {'yes' if values['matched'] else 'no'} | "
-                + " | ".join(_cell(values, key) for key in POLICY)
-                + " |"
-                for name, values in backtest["policies"].items()
-            ),
-            "",
-        ]
     if score is not None:
         lines += [
             "## Scores of a book",
@@ -112,6 +96,70 @@ def results_page(
             "",
         ]
     return "\n".join(lines)
+
+
+def _add_on(backtest: dict[str, Any]) -> list[str]:
+    """Uncovered loss at each budget, calls, procyclicality and coverage."""
+    tables, found = backtest_tables(backtest), backtest["uncovered"]
+    lines = [
+        "## The add-on at equal average level",
+        "",
+        f"Uncovered loss: how far the worst fall of headroom within {found['horizon_hours']} h "
+        "exceeds the level asked for, over notional. "
+        f"{backtest['account_hours']:,} account-hours, {backtest['span'][0]} to "
+        f"{backtest['span'][1]}; the best simple estimate on the calibration months is "
+        f"{found['best_simple']}. Brackets: 95% intervals, paired bootstrap over blocks of three "
+        "days. volatility_oracle knows the volatility to come.",
+        "",
+    ]
+    for budget in found["budgets"]:
+        lines += [
+            f"Average add-on {budget['average_add_on']:.2%} of notional, at which a flat level "
+            f"covers {budget['flat_coverage']:.0%}:",
+            "",
+            "| policy | uncovered | breach rate | to flat | to best simple |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {row['policy']} | {row['uncovered']:.3e} | {row['breach_rate']:.2%} | "
+                f"{_ratio(row, 'flat')} | {_ratio(row, 'best_simple')} |"
+                for row in tables["uncovered"]
+                if row["flat_coverage"] == budget["flat_coverage"]
+            ),
+            "",
+        ]
+    lines += [
+        "### Calls from where accounts stand",
+        "",
+        f"{backtest['calls']['account_hours']:,} account-hours of accounts whose owners top up, "
+        "withdraw, reduce and close, at the average level of the 95% budget.",
+        "",
+        *_rows(tables["calls"], CALLS),
+        "### Procyclicality and coverage",
+        "",
+        f"{backtest['procyclicality']['portfolios']} portfolios of fixed quantities.",
+        "",
+        *_rows(tables["procyclicality"], tuple(tables["procyclicality"][0])[1:]),
+    ]
+    return lines
+
+
+def _ratio(row: dict[str, Any], other: str) -> str:
+    ratio, low, high = (row[f"ratio_to_{other}{end}"] for end in ("", "_low", "_high"))
+    if ratio is None:
+        return "-"
+    return f"{ratio:.2f}" if low is None else f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _rows(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
+    return [
+        "| policy | " + " | ".join(name.replace("_", " ") for name in columns) + " |",
+        "|---|" + "---|" * len(columns),
+        *(
+            f"| {row['policy']} | " + " | ".join(_cell(row, name) for name in columns) + " |"
+            for row in rows
+        ),
+        "",
+    ]
 
 
 def _bars(files: list[dict[str, Any]]) -> str:

@@ -21,8 +21,10 @@ from models.gates import (
     event_gate,
     not_worse_gate,
     parity_gate,
+    procyclicality_gates,
     requirement_change_gate,
     stress_gate,
+    uncovered_loss_gate,
     weak_segments_gate,
 )
 
@@ -265,3 +267,47 @@ def test_only_stress_and_segment_gates_can_be_accepted(name: str) -> None:
     with pytest.raises(ModelError, match=rf"{name} cannot be accepted.*stress_8h, no_weak_segment"):
         check_acceptances(["stress_8h", name], (1, 8))
     check_acceptances(["stress_1h", "stress_8h", "no_weak_segment"], (1, 8))
+
+
+MOVES = {
+    "peak_to_trough": 1.8,
+    "n_day_max_increase": {"1": 0.2, "5": 0.4, "20": None},
+    "response_to_one_extreme_return": 0.1,
+}
+LIMITS = {
+    "peak_to_trough": 1.0,
+    "increase_1d": 1.0,
+    "increase_5d": 1.0,
+    "increase_20d": 1.0,
+    "response_to_one_extreme_return": 1.05,
+}
+
+
+def test_margin_may_move_no_more_than_under_the_best_simple_estimate() -> None:
+    other = {
+        "peak_to_trough": 2.0,
+        "n_day_max_increase": {"1": 0.0, "5": 0.4, "20": None},
+        "response_to_one_extreme_return": 0.06,
+    }
+    gates = {gate.name: gate for gate in procyclicality_gates(MOVES, other, LIMITS)}
+    assert {gate.kind for gate in gates.values()} == {"promotion"}
+    passed = {name.removeprefix("procyclicality_"): gate.passed for name, gate in gates.items()}
+    assert passed == {
+        "peak_to_trough": True,
+        "increase_1d": False,
+        "increase_5d": True,
+        "response_to_one_extreme_return": True,
+    }
+    assert gates["procyclicality_peak_to_trough"].value == pytest.approx(0.9)
+    assert gates["procyclicality_increase_1d"].value == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "interval", "passed"),
+    [(1.1, (0.98, 1.3), True), (1.1, (1.02, 1.3), False), (0.9, None, True), (1.01, None, False)],
+)
+def test_uncovered_loss_may_not_be_worse_beyond_chance(
+    ratio: float, interval: tuple[float, float] | None, passed: bool
+) -> None:
+    gate = uncovered_loss_gate(ratio, interval)
+    assert (gate.passed, gate.kind, gate.value) == (passed, "promotion", ratio)

@@ -228,24 +228,70 @@ def _review(evaluation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _backtest() -> dict[str, Any]:
-    policy = {
-        "average_margin": 0.15,
-        "shortfall": 0.5,
-        "breaches": 44.5,
+    figures = {
+        "uncovered": 0.0012,
+        "breach_rate": 0.05,
+        "average_add_on": 0.042,
+        "matched": True,
+        "scalar": 1.5,
+        "ratio_to_flat": 0.72,
+        "ratio_to_flat_ci95": [0.65, 0.8],
+        "ratio_to_best_simple": 0.93,
+        "ratio_to_best_simple_ci95": [0.87, 0.99],
+    }
+    best = {**figures, "ratio_to_best_simple": 1.0, "ratio_to_best_simple_ci95": None}
+    policies = {
+        "margincast": figures,
+        "flat": {**figures, "uncovered": 0.0},
+        "sigma_ewma_volatility_72h": best,
+        "volatility_oracle": {**figures, "matched": False},
+    }
+    calls = {
+        "calls": 1200,
+        "needed": 40,
+        "in_vain": 1160,
+        "prevented_breaches": 30,
+        "missed_breaches": 5,
+        "collected": 88.5,
+        "median_lead_hours": 14.0,
+        "flips_per_account_day": 0.4,
+    }
+    moves = {
+        "peak_to_trough": 1.7,
+        "n_day_max_increase": {"1": 0.2, "5": 0.4, "20": None},
+        "response_to_one_extreme_return": 0.1,
+    }
+    covered = {
         "coverage": 0.99,
-        "calls_issued": 6,
-        "calls_in_vain": 1,
-        "peak_to_trough": 1.2,
+        "kupiec_p": 0.4,
+        "christoffersen_p": None,
+        "christoffersen_independence_p": None,
+        "share_not_rejected": None,
     }
     return {
-        "budget": 0.15,
         "span": ["2022-12-01T00:00:00Z", "2022-12-10T00:00:00Z"],
-        "policies": {
-            "margincast": {"matched": True, **policy},
-            "none": {"matched": False, **policy},
+        "account_hours": 250_321,
+        "uncovered": {
+            "horizon_hours": 24,
+            "best_simple": "sigma_ewma_volatility_72h",
+            "budgets": [
+                {"flat_coverage": coverage, "average_add_on": level, "policies": policies}
+                for coverage, level in ((0.9, 0.035), (0.95, 0.05))
+            ],
         },
+        "calls": {
+            "account_hours": 60_112,
+            "average_add_on": 0.05,
+            "policies": {
+                "margincast": calls,
+                "none": {**calls, "calls": 0, "median_lead_hours": None},
+            },
+        },
+        "procyclicality": {"portfolios": 200, "policies": dict.fromkeys(policies, moves)},
+        "coverage": {"policies": dict.fromkeys(policies, covered)},
         "frontier": {
-            "margincast": [[0.12, 0.8], [0.15, 0.5], [0.18, 0.2]],
-            "none": [[0.12, 0.8]],
+            "margincast": [[0.03, 0.002], [0.05, 0.001], [0.08, 0.0]],
+            "sigma_ewma_volatility_72h": [[0.03, 0.003], [0.05, 0.0015]],
+            "emir_buffer": [],
         },
     }

@@ -1,41 +1,34 @@
-"""The add-on against reference policies at equal average margin: ``backtest --json``.
+"""The add-on against other policies at equal average level: ``backtest --json``.
 
-Each policy has one scalar. It is solved on the calibration span, so that the average margin is
-the budget there, and frozen. On the test span the policy is simulated at scalars around it, and its
-figures are read off that frontier at exactly the test span's budget: counts are therefore not
-whole numbers. ``matched`` says whether the budget lies within the frontier.
+The first table, ``uncovered``, says whether levels reduce uncovered loss; the second, ``calls``,
+what a venue's day would look like. Scalars are solved on the test span's levels without what came
+after them; the best simple estimate is chosen on the calibration span.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from features.state.market_state import MarketFeatures
 from margin.rules.ruleset import RuleSet
-from market.bars.history import MarketHistory
-from market.core.clock import format_time
+from market.core.clock import DAY, format_time
 from market.core.errors import DataError
 from models.forecaster import Forecaster
-from training.backtest.add_on_policy import add_on_policy
-from training.backtest.budget_matching import (
-    AverageMargin,
-    frontier_scalars,
-    solve_scalar,
-    trace_frontier,
-)
-from training.backtest.margin_paths import MarginPaths, sample_margin_paths
+from training.backtest.account_hours import FOLLOW_HOURS, AccountHours, sample_account_hours
+from training.backtest.margin_calls import simulate_calls
 from training.backtest.policies import (
-    FLAT_BUFFER,
+    FLAT,
+    MODEL,
+    ORACLE,
+    PACED,
     STRESS_QUANTILE,
     Policy,
-    reference_policies,
+    PolicySources,
     volatility_ratio,
 )
-from training.backtest.policy_simulation import average_margin
 from training.backtest.reference_portfolios import (
     ReferencePortfolios,
     coverage_figures,
@@ -43,13 +36,27 @@ from training.backtest.reference_portfolios import (
     draw_portfolios,
     procyclicality_figures,
 )
-from training.labels.account_panel import AccountPanel
+from training.backtest.uncovered_loss import (
+    CHOICE_COVERAGE,
+    COVERAGES,
+    Match,
+    choose_best_simple,
+    compare_at_budget,
+    flat_budget,
+    match,
+    uncovered,
+    with_known_levels,
+)
 from training.labels.book_intervals import BookIntervals
 from training.labels.market_path import LabelMarket
 
-MODEL = "margincast"
+ACCOUNT_HOURS = 250_000
+CALL_HOURS = 60_000
+"""Account-hours whose calls are simulated."""
+
 HIGH_COVERAGE = 0.99
-MAX_ACCOUNT_HOURS = 60_000
+FRONTIER_COVERAGES = (0.80, 0.85, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
+BEST_SIMPLE = "best_simple"
 
 Span = tuple[int, int]
 Progress = Callable[[float], None]
@@ -62,37 +69,37 @@ class BacktestSettings:
     Attributes
     ----------
     calibrate, test:
-        First and last nanosecond of the decisions and of the 24 hours that follow them. The
-        calibration span ends no later than the test span begins.
-    seed, max_account_hours:
-        Seed and size of the sample of each span, chosen by a hash of the account.
+        In nanoseconds: decisions close after the first, and the 24 hours that follow them no later
+        than the second. The calibration span ends no later than the test span begins.
+    seed, account_hours:
+        Seed of the sample of each span, a hash of the account, and its least size.
     """
 
     calibrate: Span
     test: Span
     seed: int
-    max_account_hours: int = MAX_ACCOUNT_HOURS
+    account_hours: int = ACCOUNT_HOURS
 
 
 def backtest(
     market: LabelMarket,
     intervals: BookIntervals,
+    behaving: BookIntervals,
     ruleset: RuleSet,
     forecaster: Forecaster,
     settings: BacktestSettings,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Compare the add-on with the reference policies: the object of ``backtest --json``.
-
-    Sums (breaches, shortfall, calls) run over the sampled accounts; ``account_hours`` counts the
-    at-risk account-hours that averages go over, the same for every policy.
+    """Compare the add-on with other policies: the object of ``backtest --json``.
 
     Parameters
     ----------
     market:
         Marks and market features.
     intervals:
-        Books and when accounts hold them, without options; each is simulated on its own.
+        Books and when accounts hold them, without options.
+    behaving:
+        Accounts as their owners run them, whose calls are simulated; may be the same.
     ruleset, forecaster:
         Rules and model.
     settings:
@@ -112,146 +119,192 @@ def backtest(
     ModelError
         The rule set targets a horizon that the model does not answer.
     """
-    calibrate, test, seed = settings.calibrate, settings.test, settings.seed
+    check_inputs(intervals, settings)
+    test_span = settings.test
+    sources, best_simple, _ = calibrate(market, intervals, ruleset, forecaster, settings)
+    hours = _sample(market, intervals, ruleset, settings, test_span)
+    budgets = {coverage: flat_budget(hours, coverage) for coverage in FRONTIER_COVERAGES}
+    sources = sources.searching(
+        hours.times,
+        np.flatnonzero(hours.counted).astype(np.int64),
+        (budgets[FRONTIER_COVERAGES[0]][1], budgets[FRONTIER_COVERAGES[-1]][1]),
+    )
+    portfolios = draw_portfolios(intervals, market, ruleset, test_span, settings.seed)
+    owners = sample_account_hours(
+        behaving, market, ruleset, test_span, least_hours=CALL_HOURS, seed=settings.seed
+    )
+    steps = _steps([len(hours), len(portfolios.times), len(owners)], progress)
+    policies = sources.policies(hours.times, hours.interval, next(steps))
+    hours = with_known_levels(hours, policies)
+    on_portfolios = sources.policies(portfolios.times, portfolios.times.owner(), next(steps))
+    on_owners = sources.policies(owners.times, owners.interval, next(steps))
+    covering = covering_buffer(
+        draw_portfolios(intervals, market, ruleset, settings.calibrate, settings.seed),
+        HIGH_COVERAGE,
+    )
+    flat_95 = budgets[CHOICE_COVERAGE][0]
+    rows = hours.times.rows.row[hours.counted]
+    report = {
+        "span": [format_time(time) for time in test_span],
+        "calibration_span": [format_time(time) for time in settings.calibrate],
+        "account_hours": int(hours.counted.sum()),
+        "accounts": len(hours.times.start) - 1,
+        "days": len(np.unique(hours.closes[rows] // DAY)),
+        "uncovered": {
+            "horizon_hours": FOLLOW_HOURS,
+            "best_simple": best_simple,
+            "budgets": [_budget(hours, policies, best_simple, c) for c in COVERAGES],
+        },
+        "calls": _calls(owners, on_owners, best_simple, flat_95),
+        "procyclicality": {
+            "portfolios": len(portfolios.loss),
+            **procyclicality_table(portfolios, on_portfolios, flat_95),
+        },
+        "coverage": {
+            "buffer": covering,
+            "policies": {
+                name: coverage_figures(portfolios, found.levels)
+                for name, found in _match_portfolios(portfolios, on_portfolios, covering).items()
+            },
+        },
+        "frontier": _frontier(hours, policies),
+    }
+    if progress is not None:
+        progress(1.0)
+    return report
+
+
+def check_inputs(intervals: BookIntervals, settings: BacktestSettings) -> None:
+    """Refuse spans that overlap and books with options.
+
+    Raises
+    ------
+    DataError
+        Either is given.
+    """
+    calibrate, test = settings.calibrate, settings.test
     if calibrate[1] > test[0]:
         raise DataError(
             f"calibration ends {format_time(calibrate[1])}, after the test begins "
-            f"{format_time(test[0])}; scalars must be fixed before they are tested"
+            f"{format_time(test[0])}; the best simple estimate must be chosen before it is tested"
         )
     option = intervals.first_option()
     if option is not None:
         raise DataError(
-            f"an account holds the option {option!r}; the backtest takes the cost of closing a "
-            "book and the loss of its reference portfolios from spot and perpetuals alone, under "
-            "rules of any engine: leave accounts with options out, or use evaluate"
+            f"an account holds the option {option!r}; the backtest compares levels with the "
+            "volatility of spot and perpetuals alone, under rules of any engine: leave accounts "
+            "with options out, or use evaluate"
         )
-    before, after = (
-        sample_margin_paths(
-            intervals,
-            market,
-            ruleset,
-            span,
-            max_account_hours=settings.max_account_hours,
-            seed=seed,
-        )
-        for span in (calibrate, test)
-    )
-    history = market.history
-    ratio = volatility_ratio(before.times, history, market.features)[before.at_risk]
-    sources = _PolicySources(
-        history, market.features, ruleset, forecaster, float(np.quantile(ratio, STRESS_QUANTILE))
-    )
-    portfolios = draw_portfolios(intervals, market, ruleset, test, seed)
-    works = [len(before.times), len(after.times), len(portfolios.times)]
-    steps = _steps(works, progress)
-    calibration = _Calibration(before, sources.policies(before.times, next(steps)))
-    test_span = _TestSpan(
-        after,
-        sources.policies(after.times, next(steps)),
-        portfolios,
-        sources.policies(portfolios.times, next(steps)),
-    )
 
-    covering = covering_buffer(
-        draw_portfolios(intervals, market, ruleset, calibrate, seed), HIGH_COVERAGE
+
+def calibrate(
+    market: LabelMarket,
+    intervals: BookIntervals,
+    ruleset: RuleSet,
+    forecaster: Forecaster,
+    settings: BacktestSettings,
+) -> tuple[PolicySources, str, AccountHours]:
+    """What is taken from the calibration span: the limit of stress and the best simple estimate."""
+    hours = _sample(market, intervals, ruleset, settings, settings.calibrate)
+    ratio = volatility_ratio(hours.times, market.history, market.features)[hours.counted]
+    sources = PolicySources(
+        market.history,
+        market.features,
+        ruleset,
+        forecaster,
+        float(np.nanquantile(ratio, STRESS_QUANTILE)),
     )
-    covered = calibration.scalars(covering)
-    main = _table(calibration, test_span, FLAT_BUFFER, calibration.scalars(FLAT_BUFFER), covered)
-    high = _table(calibration, test_span, covering, covered, covered)
-    if progress is not None:
-        progress(1.0)
+    simple = sources.simple_policies(hours.times)
+    hours = with_known_levels(hours, simple)
+    return sources, choose_best_simple(hours, simple), hours
+
+
+def procyclicality_table(
+    portfolios: ReferencePortfolios, policies: Mapping[str, Policy], buffer: float
+) -> dict[str, Any]:
+    """How much each policy's margin moves at the average level of a flat share of maintenance
+    margin."""
     return {
-        "span": _format_span(test),
-        "calibration_span": _format_span(calibrate),
-        **main,
-        "matched_on": "average_margin",
-        "lives": len(after),
-        "account_hours": int(after.at_risk.sum()),
-        "reference_portfolios": {"count": len(portfolios.loss), "days": portfolios.loss.shape[1]},
-        "at_99_coverage": {"buffer": covering, **high},
+        "policies": {
+            name: procyclicality_figures(portfolios, found.levels)
+            for name, found in _match_portfolios(portfolios, policies, buffer).items()
+        }
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _PolicySources:
-    """The inputs of every policy."""
-
-    history: MarketHistory
-    market: MarketFeatures
-    ruleset: RuleSet
-    forecaster: Forecaster
-    stress_ratio: float
-
-    def policies(self, times: AccountPanel, progress: Progress | None) -> dict[str, Policy]:
-        """All policies at these account-times, by name."""
-        add_on = add_on_policy(
-            times, self.history, self.market, self.ruleset, self.forecaster, progress
-        )
-        others = reference_policies(times, self.history, self.market, self.stress_ratio)
-        return {MODEL: add_on, **others}
+def _sample(
+    market: LabelMarket,
+    intervals: BookIntervals,
+    ruleset: RuleSet,
+    settings: BacktestSettings,
+    span: Span,
+) -> AccountHours:
+    return sample_account_hours(
+        intervals,
+        market,
+        ruleset,
+        span,
+        least_hours=settings.account_hours,
+        seed=settings.seed,
+    )
 
 
-class _Calibration:
-    """The calibration span, on which scalars are solved."""
-
-    def __init__(self, paths: MarginPaths, policies: dict[str, Policy]) -> None:
-        self.paths = paths
-        self.averages = {name: AverageMargin(paths, policy) for name, policy in policies.items()}
-
-    def budget(self, buffer: float) -> float:
-        """Average margin of the flat buffer."""
-        return _flat_average(self.paths, buffer)
-
-    def scalars(self, buffer: float) -> dict[str, float]:
-        """The scalar of each policy at the flat buffer's budget."""
-        budget = self.budget(buffer)
-        return {
-            name: solve_scalar(average.policy, average, budget)
-            for name, average in self.averages.items()
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _TestSpan:
-    """Accounts and portfolios of the test span, with the policies at each."""
-
-    paths: MarginPaths
-    policies: dict[str, Policy]
-    portfolios: ReferencePortfolios
-    portfolio_policies: dict[str, Policy]
-
-
-def _table(
-    calibration: _Calibration,
-    test_span: _TestSpan,
-    buffer: float,
-    matched: dict[str, float],
-    covered: dict[str, float],
+def _budget(
+    hours: AccountHours, policies: Mapping[str, Policy], best_simple: str, coverage: float
 ) -> dict[str, Any]:
-    """Every policy at the budget of one flat buffer, and the frontiers it is read from."""
-    budget = _flat_average(test_span.paths, buffer)
-    figures: dict[str, Any] = {}
-    points: dict[str, Any] = {}
-    for name, policy in test_span.policies.items():
-        scalars = frontier_scalars(
-            calibration.averages[name], calibration.budget(buffer), matched[name]
+    """Every policy at the average level at which the flat one has this coverage."""
+    _, budget = flat_budget(hours, coverage)
+    matches = {name: match(hours, policy, budget) for name, policy in policies.items()}
+    return {
+        "flat_coverage": coverage,
+        "average_add_on": budget,
+        "policies": compare_at_budget(hours, matches, best_simple),
+    }
+
+
+def _match_portfolios(
+    portfolios: ReferencePortfolios, policies: Mapping[str, Policy], buffer: float
+) -> dict[str, Match]:
+    """Every policy at the average level of a flat share of maintenance margin on portfolios."""
+    flat = portfolios.share(buffer * portfolios.times.maintenance_margin)
+    if not flat.mean() > 0.0:
+        raise DataError(
+            "maintenance margin alone covers the reference portfolios, so there is no level to "
+            "compare policies at; give a longer calibration span"
         )
-        frontier = trace_frontier(test_span.paths, policy, scalars)
-        outcome, inside = frontier.at(budget)
-        on_portfolios = test_span.portfolio_policies[name].levels
-        figures[name] = {
-            "matched": inside and policy.scalable,
-            **asdict(outcome),
-            **coverage_figures(test_span.portfolios, on_portfolios(covered[name])),
-            **procyclicality_figures(test_span.portfolios, on_portfolios(matched[name])),
-            "scalar": matched[name] if policy.scalable else None,
-        }
-        points[name] = frontier.points()
-    return {"budget": budget, "policies": figures, "frontier": points}
+    budget = float(flat.mean())
+    return {name: match(portfolios, policy, budget) for name, policy in policies.items()}
 
 
-def _flat_average(paths: MarginPaths, buffer: float) -> float:
-    return average_margin(paths, buffer * paths.times.maintenance_margin)
+def _calls(
+    owners: AccountHours, policies: Mapping[str, Policy], best_simple: str, buffer: float
+) -> dict[str, Any]:
+    """Calls under the main policies at the average level of a flat share of maintenance margin."""
+    owners = with_known_levels(owners, policies)
+    budget = buffer * float(owners.share(owners.times.maintenance_margin).mean())
+    names = {MODEL: MODEL, PACED: PACED, FLAT: FLAT, BEST_SIMPLE: best_simple, ORACLE: ORACLE}
+    figures: dict[str, Any] = {}
+    for label, name in names.items():
+        found = match(owners, policies[name], budget)
+        figures[label] = {"matched": found.matched, **simulate_calls(owners, found.levels)}
+    figures["none"] = {"matched": False, **simulate_calls(owners, np.zeros(len(owners)))}
+    return {
+        "account_hours": int(owners.counted.sum()),
+        "accounts": len(owners.times.start) - 1,
+        "average_add_on": budget,
+        "policies": figures,
+    }
+
+
+def _frontier(hours: AccountHours, policies: Mapping[str, Policy]) -> dict[str, Any]:
+    """Average level and uncovered loss of each policy at a range of budgets."""
+    fall = hours.share(hours.fall)
+    points: dict[str, Any] = {}
+    for name, policy in policies.items():
+        found = [match(hours, policy, flat_budget(hours, c)[1]) for c in FRONTIER_COVERAGES]
+        pairs = {(float(m.share.mean()), float(uncovered(fall, m.share).mean())) for m in found}
+        points[name] = [list(pair) for pair in sorted(pairs)]
+    return points
 
 
 def _steps(works: list[int], progress: Progress | None) -> Iterator[Progress | None]:
@@ -272,7 +325,3 @@ class _Part:
 
     def __call__(self, share: float) -> None:
         self.whole(self.begin + self.width * share)
-
-
-def _format_span(span: Span) -> list[str]:
-    return [format_time(time) for time in span]

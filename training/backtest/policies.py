@@ -1,27 +1,48 @@
-"""The reference policies that the add-on is compared with.
-
-Every policy requires maintenance margin plus a level, and has one scalar by which it is matched
-to a budget. In an hour without usable market data its level is zero.
-"""
+"""The policies that are compared: each gives a level on top of maintenance margin and has one
+scalar, by which its average level is made equal to a budget."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
+from scipy.optimize import brentq
 
 from features.market import inputs
+from features.registry import MARKET_COLUMNS
 from features.state.market_state import MarketFeatures
+from margin.rules.ruleset import RuleSet
 from market.bars.history import MarketHistory
-from training.fitting.oracle import realised_book_volatility, realised_squares
+from models.forecaster import Forecaster
+from training.backtest.model_levels import Progress, choose_factors, level_curves
+from training.backtest.paced_add_on import AddOnWalk, rule_bounds
+from training.fitting.oracle import realised_squares
 from training.labels.account_panel import AccountPanel
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
-FLAT_BUFFER = 0.25
-"""Share of maintenance margin that sets the budget (EMIR 28(1)(a))."""
+MODEL = "margincast"
+PACED = "margincast_with_hysteresis"
+FLAT = "flat"
+EMIR = "emir_buffer"
+ORACLE = "volatility_oracle"
+FORECAST = "sigma_forecast"
+FORECAST_COLUMN = "volatility_forecast_24h"
+
+SIMPLE_ESTIMATORS = (
+    "ewma_volatility_12h",
+    "ewma_volatility_72h",
+    "realised_volatility_24h",
+    "realised_volatility_168h",
+    "yang_zhang_volatility_24h",
+    "long_volatility",
+)
+"""Volatility estimates that compete for the best simple policy."""
 
 DRAWN_DOWN = 0.5
 """Share of the buffer that `emir_buffer` keeps in stress."""
@@ -30,6 +51,7 @@ STRESS_QUANTILE = 0.95
 """Quantile of the volatility ratio above which `emir_buffer` is drawn down."""
 
 ORACLE_HOURS = 24
+_TOLERANCE = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,61 +62,163 @@ class Policy:
     ----------
     levels:
         Level on top of maintenance margin for a scalar; settlement currency, shape (N,).
-    least, most:
-        Positive scalars of the lowest and the highest level; equal where nothing can be scaled.
-        Between them the average level rises with the scalar, up to hysteresis.
+    scalars:
+        The two ends of the scalar's range. Between them the average level moves one way, up to
+        pacing. Equal where the level is proportional to the scalar.
     """
 
     levels: Callable[[float], Floats]
-    least: float
-    most: float
+    scalars: tuple[float, float] = (1.0, 1.0)
 
-    @property
-    def scalable(self) -> bool:
-        """Whether the policy can be matched to a budget."""
-        return self.least != self.most
+    def solve(self, average: Callable[[Floats], float], budget: float) -> float:
+        """Scalar at which the average level is the budget; knows nothing of what came after.
+
+        The end of the range where the budget lies beyond it.
+
+        Parameters
+        ----------
+        average:
+            Average of levels over the account-times that count.
+        budget:
+            Above 0.
+
+        References
+        ----------
+        Brent (1973), "Algorithms for Minimization without Derivatives", ch. 4.
+        """
+        low, high = self.scalars
+        if low == high:
+            unit = average(self.levels(1.0))
+            return budget / unit if unit > 0.0 else 0.0
+        known: dict[float, float] = {}
+
+        def excess(log_scalar: float) -> float:
+            if log_scalar not in known:
+                known[log_scalar] = average(self.levels(math.exp(log_scalar))) / budget - 1.0
+            return known[log_scalar]
+
+        ends = sorted((math.log(low), math.log(high)), key=excess)
+        if excess(ends[0]) >= 0.0:
+            return math.exp(ends[0])
+        if excess(ends[1]) <= 0.0:
+            return math.exp(ends[1])
+        brentq(excess, ends[0], ends[1], xtol=_TOLERANCE, rtol=_TOLERANCE)
+        return math.exp(min(known, key=lambda at: abs(known[at])))
 
 
-def reference_policies(
-    times: AccountPanel, history: MarketHistory, market: MarketFeatures, stress_ratio: float
-) -> dict[str, Policy]:
-    """Every reference policy, by name.
+@dataclass(frozen=True, slots=True)
+class PolicySources:
+    """The inputs of every policy.
 
-    With maintenance margin MM and the book's volatility ratio r (`volatility_ratio`):
-    ``none`` 0; ``flat_buffer`` k·MM; ``vol_scaled`` k·MM·r; ``emir_buffer`` k·MM, halved while r
-    is above `stress_ratio`; ``volatility_oracle`` k·sigma, with the book's volatility sigma that
-    is realised within the next `ORACLE_HOURS`: a limit, not a policy.
-
-    Parameters
+    Attributes
     ----------
-    times:
-        Books and their margins.
     history, market:
         Marks and market features on the same grid.
+    ruleset, forecaster:
+        Rules and model.
     stress_ratio:
-        From calibration months, see `STRESS_QUANTILE`.
-
-    References
-    ----------
-    Regulation (EU) 153/2013, Article 28; Murphy, Vasios, Vause (2014), Bank of England FSP 29.
+        Volatility ratio above which `emir_buffer` is drawn down, from calibration months.
+    factors:
+        Factors on p* at which the model is searched.
     """
-    usable, margin = times.usable, times.maintenance_margin
-    ratio = volatility_ratio(times, history, market)
-    buffer = np.where(ratio > stress_ratio, DRAWN_DOWN, 1.0)
-    foresight = realised_book_volatility(
-        times.rows,
-        realised_squares(history),
-        market,
-        ORACLE_HOURS * history.bars.interval.per_hour,
-    )
-    nothing = np.zeros(len(times))
-    return {
-        "none": Policy(lambda _: nothing, 1.0, 1.0),
-        "flat_buffer": _proportional(np.where(usable, margin, 0.0)),
-        "vol_scaled": _proportional(np.where(usable, margin * ratio, 0.0)),
-        "emir_buffer": _proportional(np.where(usable, margin * buffer, 0.0)),
-        "volatility_oracle": _proportional(np.where(usable, foresight, 0.0)),
-    }
+
+    history: MarketHistory
+    market: MarketFeatures
+    ruleset: RuleSet
+    forecaster: Forecaster
+    stress_ratio: float
+    factors: Floats = field(default_factory=lambda: np.ones(1))
+
+    def searching(
+        self, times: AccountPanel, counted: Ints, budgets: tuple[float, float]
+    ) -> PolicySources:
+        """These with the factors at which the model reaches around two average levels.
+
+        See `training.backtest.model_levels.choose_factors`.
+        """
+        targets = self.ruleset.add_on.targets
+        factors = choose_factors(times, counted, self.market, self.forecaster, targets, budgets)
+        return replace(self, factors=factors)
+
+    def of_model(self, forecaster: Forecaster) -> PolicySources:
+        """These with another model."""
+        return replace(self, forecaster=forecaster)
+
+    def raw_policy(self, times: AccountPanel, progress: Progress | None = None) -> Policy:
+        """The raw level G of the model, p* multiplied by the scalar."""
+        targets = self.ruleset.add_on.targets
+        curves = level_curves(times, self.market, self.forecaster, targets, self.factors, progress)
+        return Policy(curves.at, (float(curves.factors[0]), float(curves.factors[-1])))
+
+    def policies(
+        self, times: AccountPanel, book: Ints, progress: Progress | None = None
+    ) -> dict[str, Policy]:
+        """Every policy at these account-times, by name.
+
+        `simple_policies` and, with p* multiplied by the scalar: ``margincast``, the raw level G of
+        the model; ``margincast_with_hysteresis``, the whole add-on from hour to hour. `book` says
+        which book each account-time holds, shape (N,).
+        """
+        raw = self.raw_policy(times, progress)
+        paced = self._paced_policy(times, book, raw)
+        return {MODEL: raw, PACED: paced, **self.simple_policies(times)}
+
+    def _paced_policy(self, times: AccountPanel, book: Ints, raw: Policy) -> Policy:
+        bounds = rule_bounds(times, self.history, self.market, self.ruleset)
+        closes, rules = self.history.bars.closes, self.ruleset.add_on
+        return paced_policy(AddOnWalk(times, book, closes, bounds, rules), raw)
+
+    def simple_policies(self, times: AccountPanel) -> dict[str, Policy]:
+        """The policies without a model, by name, each k times a measure of the book.
+
+        ``flat`` maintenance margin; ``sigma_X`` the book's volatility under estimate X and the
+        correlations known at t, ``sigma_forecast`` under the volatility forecast of 24 h;
+        ``emir_buffer`` maintenance margin, halved while the book's volatility ratio is above
+        `stress_ratio`; ``volatility_oracle`` the book volatility that is realised within the next
+        24 h: a limit, not a policy. NaN in warm-up.
+
+        References
+        ----------
+        Regulation (EU) 153/2013, Article 28; Murphy, Vasios, Vause (2014), Bank of England FSP 29.
+        """
+        margin = times.maintenance_margin
+        ratio = volatility_ratio(times, self.history, self.market)
+        buffer = np.where(ratio > self.stress_ratio, DRAWN_DOWN, 1.0)
+        measures = {FLAT: margin}
+        for estimate in SIMPLE_ESTIMATORS:
+            measures[f"sigma_{estimate}"] = self._book_volatility(
+                times, self.market.column(estimate)
+            )
+        if FORECAST_COLUMN in MARKET_COLUMNS:
+            forecast = self.market.column(FORECAST_COLUMN)
+            measures[FORECAST] = self._book_volatility(times, forecast)
+        measures[EMIR] = margin * buffer
+        measures[ORACLE] = self._book_volatility(times, self._realised_volatility())
+        return {name: _proportional(measure) for name, measure in measures.items()}
+
+    def _realised_volatility(self) -> Floats:
+        """Volatility of each symbol over the `ORACLE_HOURS` after each row, NaN at the end."""
+        squares = realised_squares(self.history)
+        steps = ORACLE_HOURS * self.history.bars.interval.per_hour
+        ahead = np.full(squares.shape, np.nan)
+        ahead[:-steps] = squares[steps:] - squares[:-steps]
+        return np.asarray(np.sqrt(ahead))
+
+    def _book_volatility(self, times: AccountPanel, volatility: Floats) -> Floats:
+        rows, out = times.rows, np.empty(len(times))
+        legs = rows.leg_start, rows.leg_symbol, rows.leg_notional
+        _book_volatility(rows.row, *legs, self.market.correlation, volatility, out)
+        return out
+
+
+def paced_policy(walk: AddOnWalk, raw: Policy) -> Policy:
+    """The whole add-on of a raw policy: its levels walked through floor, cap and pacing."""
+    return Policy(lambda scalar: walk.levels(raw.levels(scalar)), raw.scalars)
+
+
+def is_simple(name: str) -> bool:
+    """Whether a policy competes for the best simple one."""
+    return name.removeprefix("sigma_") in SIMPLE_ESTIMATORS
 
 
 def volatility_ratio(times: AccountPanel, history: MarketHistory, market: MarketFeatures) -> Floats:
@@ -135,4 +259,27 @@ def long_run_volatility(history: MarketHistory) -> Floats:
 
 
 def _proportional(measure: Floats) -> Policy:
-    return Policy(lambda scalar: scalar * measure, 1e-6, 1e6)
+    return Policy(lambda scalar: scalar * measure)
+
+
+@njit(cache=True, error_model="numpy")
+def _book_volatility(  # type: ignore[no-untyped-def]
+    row, leg_start, leg_symbol, leg_notional, correlation, volatility, out
+):
+    """``sqrt(sum_ij x_i x_j rho_ij v_i v_j)`` over the positions x, known at each row."""
+    for n in range(len(row)):
+        t = row[n]
+        variance = 0.0
+        for a in range(leg_start[n], leg_start[n + 1]):
+            i = leg_symbol[a]
+            if leg_notional[a] == 0.0:
+                continue
+            x = leg_notional[a] * volatility[t, i]
+            variance += x * x
+            for b in range(leg_start[n], a):
+                j = leg_symbol[b]
+                if leg_notional[b] != 0.0:
+                    y = leg_notional[b] * volatility[t, j]
+                    variance += 2.0 * x * y * correlation[t, i, j]
+        # A hedged book can round to just below zero; NaN must stay NaN.
+        out[n] = 0.0 if variance <= 0.0 else np.sqrt(variance)

@@ -62,6 +62,10 @@ class ReferencePortfolios:
         """Values of the account-times as (K, D)."""
         return values.reshape(self.loss.shape)
 
+    def share(self, values: Floats) -> Floats:
+        """Values over gross notional, shape (K * D,)."""
+        return values / self.times.gross_notional()
+
 
 def draw_portfolios(
     intervals: BookIntervals,
@@ -176,7 +180,8 @@ def procyclicality_figures(portfolios: ReferencePortfolios, level: Floats) -> di
 
     ``peak_to_trough`` is the largest over the smallest day; ``n_day_max_increase`` the largest
     ``M(t + n) / M(t) - 1`` for n in `INCREASE_DAYS`, None where the span is not longer than n
-    days. Medians over portfolios.
+    days; ``response_to_one_extreme_return`` as in `response_to_extreme_return`. Medians over
+    portfolios.
 
     References
     ----------
@@ -188,7 +193,22 @@ def procyclicality_figures(portfolios: ReferencePortfolios, level: Floats) -> di
     return {
         "peak_to_trough": float(np.median(rate.max(axis=1) / rate.min(axis=1))),
         "n_day_max_increase": {str(n): _increase(rate, n) for n in INCREASE_DAYS},
+        "response_to_one_extreme_return": response_to_extreme_return(portfolios, rate),
     }
+
+
+def response_to_extreme_return(portfolios: ReferencePortfolios, rate: Floats) -> float | None:
+    """Relative rise of margin over notional across the portfolio's most extreme 24 hours.
+
+    ``M(t + 1) / M(t) - 1`` at the day t whose following 24 hours have the largest absolute return
+    on notional; the median over portfolios of rates of shape (K, D). None for a single day.
+    """
+    if rate.shape[1] < 2:
+        return None
+    gross = portfolios.by_day(portfolios.times.gross_notional())
+    day = np.abs(portfolios.loss / gross)[:, :-1].argmax(axis=1)
+    one = np.arange(len(day))
+    return float(np.median(rate[one, day + 1] / rate[one, day] - 1.0))
 
 
 def covering_buffer(portfolios: ReferencePortfolios, coverage: float) -> float:

@@ -4,7 +4,6 @@ from .account_panel import (
     hashed_order as hashed_order,
     offsets as offsets,
     ranges as ranges,
-    take_panel as take_panel,
     take_rows as take_rows,
     value_panel as value_panel,
 )
@@ -48,7 +47,6 @@ __all__ = [
     "offsets",
     "purged_split",
     "ranges",
-    "take_panel",
     "take_rows",
     "time_ordered_tail",
     "value_panel",

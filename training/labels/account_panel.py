@@ -110,17 +110,6 @@ def value_rows(paths: BookPaths, index: Ints, row: Ints) -> tuple[AccountRows, R
     return replace(account_rows(figures, np.arange(len(figures))), row=row), figures
 
 
-def take_panel(panel: AccountPanel, index: Ints, start: Ints) -> AccountPanel:
-    """Chosen account-times, regrouped by `start`."""
-    return AccountPanel(
-        start,
-        panel.step_hours,
-        take_rows(panel.rows, index),
-        panel.figures.take(index),
-        panel.usable[index],
-    )
-
-
 def take_rows(rows: AccountRows, index: Ints) -> AccountRows:
     """Chosen account rows, in the order given."""
     counts = rows.leg_start[index + 1] - rows.leg_start[index]

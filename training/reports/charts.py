@@ -28,12 +28,14 @@ MODEL_COLOUR, BASELINE_COLOUR = "#1f5fa8", "#b45309"
 GOOD, BAD = "#2f7d4f", "#b42318"
 POLICY_COLOURS = {
     MODEL: MODEL_COLOUR,
-    "none": "#7b8794",
-    "flat_buffer": "#b45309",
-    "vol_scaled": "#2f7d4f",
+    "margincast_with_hysteresis": "#5b9bd5",
+    "flat": "#7b8794",
+    "best_simple": "#b45309",
+    "sigma_forecast": "#2f7d4f",
     "emir_buffer": "#7d5ba6",
     ORACLE: FRAME,
 }
+"""Policies that the charts of the add-on show."""
 
 _MOST_BARS = 14
 _MOST_LEVEL_LABELS = 7
@@ -79,7 +81,8 @@ def review_charts(
     """Draw every chart that the figures allow, by name.
 
     ``reliability_{h}h``, ``log_loss_{h}h``, ``precision_recall_{h}h``, ``months_{h}h``,
-    ``contributions_{h}h`` (of the trees, which the prior would dwarf) and ``frontier``.
+    ``contributions_{h}h`` (of the trees, which the prior would dwarf), ``frontier`` and
+    ``uncovered_ratio``.
     """
     charts: dict[str, str] = {}
     for hours, horizon in evaluation["horizons"].items():
@@ -98,8 +101,11 @@ def review_charts(
         corrections = {name: v for name, v in kinds["features"].items() if not of_prior(name)}
         if corrections:
             charts[f"contributions_{hours}h"] = contributions_chart(f"{hours} h", corrections)
-    if backtest is not None and backtest.get("frontier"):
+    if backtest is not None and any(
+        loss > 0.0 for points in backtest["frontier"].values() for _, loss in points
+    ):
         charts["frontier"] = frontier_chart(backtest)
+        charts["uncovered_ratio"] = ratio_chart(backtest)
     return charts
 
 
@@ -266,7 +272,9 @@ def contributions_chart(heading: str, values: Mapping[str, float]) -> str:
 
 
 def frontier_chart(backtest: Mapping[str, Any]) -> str:
-    """Draw the shortfall of each policy against its average margin; the budget is dashed.
+    """Draw the uncovered loss of the main policies against their average add-on.
+
+    Both over gross notional, the loss on a logarithmic axis; the budgets of the table are dashed.
 
     Raises
     ------
@@ -274,36 +282,72 @@ def frontier_chart(backtest: Mapping[str, Any]) -> str:
         No policy has a point.
     """
     frontier = {
-        name: sorted((float(margin), float(loss)) for margin, loss in points)
-        for name, points in backtest["frontier"].items()
-        if points
+        name: sorted((float(level), float(loss)) for level, loss in points if loss > 0.0)
+        for name, points in _main_policies(backtest, backtest["frontier"]).items()
     }
-    if not frontier:
+    if not any(frontier.values()):
         raise ModelError("the backtest's frontier has no point; run it with at least one policy")
 
     def paint(axes: Axes) -> None:
-        axes.set(xlabel="average margin (settlement currency)")
-        axes.set(ylabel="shortfall (settlement currency)")
-        margins = [margin for points in frontier.values() for margin, _ in points]
+        axes.set(xlabel="average add-on (share of notional)")
+        axes.set(ylabel="uncovered loss (share of notional)", yscale="log")
+        _percent(axes, "x")
         for name, points in sorted(frontier.items(), key=lambda item: item[0] != MODEL):
-            axes.plot(
-                *zip(*points, strict=True),
-                color=POLICY_COLOURS.get(name, INK),
-                linewidth=2.6 if name == MODEL else 1.5,
-                linestyle="--" if name == ORACLE else "-",
-                marker="o",
-                zorder=3 if name == MODEL else 2,
-                label=name,
-                gid=name,
-            )
-        budget = backtest.get("budget")
-        if budget is not None and min(margins) <= budget <= max(margins):
-            axes.axvline(budget, color=INK, linestyle="--", linewidth=1)
-            axes.annotate("budget", (budget, 1.01), xycoords=("data", "axes fraction"), ha="center")
-        axes.set_ylim(bottom=0.0)
+            if points:
+                axes.plot(
+                    *zip(*points, strict=True),
+                    color=POLICY_COLOURS.get(name, INK),
+                    linewidth=2.6 if name == MODEL else 1.5,
+                    linestyle="--" if name == ORACLE else "-",
+                    marker="o",
+                    zorder=3 if name == MODEL else 2,
+                    label=name,
+                    gid=name,
+                )
+        for budget in backtest["uncovered"]["budgets"]:
+            level = budget["average_add_on"]
+            axes.axvline(level, color=INK, linestyle="--", linewidth=1)
+            text = f"{100.0 * budget['flat_coverage']:g}%"
+            axes.annotate(text, (level, 1.01), xycoords=("data", "axes fraction"), ha="center")
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
     return _svg("", (720, 340), paint)
+
+
+def ratio_chart(backtest: Mapping[str, Any]) -> str:
+    """Draw each main policy's uncovered loss over the best simple one's, with its 95% interval.
+
+    One band a budget; left of 1 less is uncovered at the same average add-on.
+    """
+    budgets = backtest["uncovered"]["budgets"]
+    bands = [
+        (budget["flat_coverage"], name, figures)
+        for budget in budgets
+        for name, figures in _main_policies(backtest, budget["policies"]).items()
+        if name != "best_simple" and figures["ratio_to_best_simple"] is not None
+    ]
+
+    def paint(axes: Axes) -> None:
+        for place, (_, name, figures) in enumerate(bands):
+            ratio = figures["ratio_to_best_simple"]
+            low, high = figures["ratio_to_best_simple_ci95"] or (ratio, ratio)
+            colour = POLICY_COLOURS.get(name, INK)
+            axes.plot([low, high], [place, place], color=colour, linewidth=2, gid="interval")
+            axes.plot([ratio], [place], color=colour, marker="o", gid="ratio")
+        axes.axvline(1.0, color=INK, linestyle="--", linewidth=1)
+        labels = [f"{name}, {100.0 * coverage:g}%" for coverage, name, _ in bands]
+        axes.set_yticks(range(len(bands)), labels)
+        axes.invert_yaxis()
+        axes.set(xlabel="uncovered loss over that of the best simple estimate")
+
+    return _svg("", (720, 80 + 24 * len(bands)), paint)
+
+
+def _main_policies(backtest: Mapping[str, Any], policies: Mapping[str, Any]) -> dict[str, Any]:
+    """Policies of `POLICY_COLOURS`, the best simple estimate under that name."""
+    best = backtest["uncovered"]["best_simple"]
+    named = {"best_simple" if name == best else name: part for name, part in policies.items()}
+    return {name: named[name] for name in POLICY_COLOURS if name in named}
 
 
 def _bars(heading: str, values: Sequence[tuple[str, float]], colours: Sequence[str]) -> str:

@@ -54,11 +54,10 @@ _FIGURES = (
     ("top_decile_ratio", "top decile"),
 )
 _POLICY_FIGURES = (
-    ("average_margin", "average margin"),
-    ("shortfall", "shortfall"),
-    ("breaches", "breaches"),
-    ("coverage", "coverage"),
-    ("peak_to_trough", "peak to trough"),
+    ("uncovered", "uncovered loss"),
+    ("breach_rate", "breach rate"),
+    ("ratio_to_flat", "to flat"),
+    ("ratio_to_best_simple", "to best simple"),
 )
 
 
@@ -214,20 +213,28 @@ def _model_name(name: str, best: str) -> str:
 
 
 def _policies(backtest: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            name,
-            "yes" if figures.get("matched") else "no",
-            *(_number(figures.get(key)) for key, _ in _POLICY_FIGURES),
-        ]
-        for name, figures in backtest["policies"].items()
+    """Uncovered loss at each budget, with the interval of the ratio to the best simple one."""
+    found = backtest["uncovered"]
+    parts = [
+        f"Uncovered loss within {found['horizon_hours']} h at equal average add-on, both over "
+        f"notional; the best simple estimate is {found['best_simple']}."
     ]
-    header = ["policy", "matched", *(title for _, title in _POLICY_FIGURES)]
-    matched_on = str(backtest["matched_on"]).replace("_", " ")
-    return (
-        f"Policies matched on {matched_on}, at a budget of {_number(backtest['budget'])}.\n\n"
-        f"{_table(header, rows)}"
-    )
+    header = ["policy", *(title for _, title in _POLICY_FIGURES), "95% interval"]
+    for budget in found["budgets"]:
+        rows = [
+            [
+                name,
+                *(_number(figures.get(key)) for key, _ in _POLICY_FIGURES),
+                " to ".join(_number(end) for end in figures["ratio_to_best_simple_ci95"] or ()),
+            ]
+            for name, figures in budget["policies"].items()
+        ]
+        parts.append(
+            f"Average add-on {_number(budget['average_add_on'])}, at which a flat level covers "
+            f"{budget['flat_coverage']:.0%}:"
+        )
+        parts.append(_table(header, rows))
+    return "\n\n".join(parts)
 
 
 def _gates(gates: Mapping[str, Mapping[str, Any]], verdict: str, reasons: Sequence[str]) -> str:

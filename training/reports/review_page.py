@@ -8,6 +8,7 @@ from pathlib import Path
 
 from market.core.clock import format_time
 from training.evaluation.comparison import Comparison
+from training.reports.backtest_tables import backtest_tables
 from training.reports.charts import review_charts
 from training.reports.model_card import INTENDED_USE, limits, reliance
 from training.reports.review_tables import TABLES, review_tables
@@ -68,7 +69,8 @@ def review_page(
         comparison=comparison,
         charts={name: _data_uri(svg) for name, svg in charts.items()},
         tables=dict.fromkeys(TABLES, ())
-        | review_tables(subject.evaluation, subject.gates, subject.review),
+        | review_tables(subject.evaluation, subject.gates, subject.review)
+        | backtest_tables(backtest),
         hours=list(subject.evaluation["horizons"]),
         with_trees=[h for h in subject.evaluation["horizons"] if f"contributions_{h}h" in charts],
         walk=(subject.review or {}).get("walk_forward") or {},

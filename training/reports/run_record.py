@@ -52,6 +52,7 @@ class RunRecord:
 
     @property
     def completed_backtest(self) -> Mapping[str, Any] | None:
-        """The backtest, or None where there is none or the data did not allow it."""
+        """The backtest; None where there is none, the data did not allow it, or an earlier version
+        made it."""
         backtest = self.backtest
-        return backtest if backtest is not None and "policies" in backtest else None
+        return backtest if backtest is not None and "uncovered" in backtest else None

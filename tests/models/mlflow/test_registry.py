@@ -60,6 +60,10 @@ EVALUATION: dict[str, Any] = {
         for hours in ("1", "8")
     },
 }
+BUDGET = {
+    "flat_coverage": 0.95,
+    "policies": {"flat": {"uncovered": 0.7, "ratio_to_flat": 1.0, "ratio_to_best_simple": None}},
+}
 GATES = {"parity": {"passed": True, "value": 2e-16, "limit": 1e-9}}
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 
@@ -91,7 +95,7 @@ def training_run(bundle: str = A, **changes: Any) -> TrainingRun:
         manifest=manifest_bytes(SCHEMA, TREES, CALIBRATION, TrainingRecord(A, B, {})),
         plots={"reliability": PNG, "log_loss.png": PNG, "months_8h.svg": b"<svg/>"},
         model_card="# Card\n",
-        backtest={"budget": 0.05, "policies": {"none": {"shortfall": 0.7, "coverage": None}}},
+        backtest={"uncovered": {"budgets": [BUDGET]}},
         review={"folds": [], "horizons_in_order": {"8": 1, "24": 2, "1": 3}},
         note="**Kept**: a note",
         tags={"code_sha256": "4" * 64},
@@ -175,7 +179,10 @@ def test_metrics_are_flat_and_leave_out_what_is_undefined() -> None:
     assert metrics["rows"] == 1234
     assert metrics["gates_failed_safety"] == 0.0
     with_backtest = training_metrics(EVALUATION, GATES, training_run().backtest)
-    assert with_backtest.keys() - metrics.keys() == {"backtest_none_shortfall"}
+    assert with_backtest.keys() - metrics.keys() == {
+        "uncovered_flat_loss_at_95pct",
+        "uncovered_flat_ratio_to_flat_at_95pct",
+    }
     for absent in ("margincast_brier_skill_1h", "oracle_gap_closed_1h"):
         assert absent not in metrics
     assert not [name for name in metrics if "volatility_oracle" in name]

@@ -72,21 +72,44 @@ RETRAIN = {
     "seconds",
     "evaluation",
 }
-POLICY = {
-    "matched",
-    "average_margin",
-    "average_collected",
-    "breaches",
-    "shortfall",
-    "calls_issued",
-    "calls_needed",
-    "calls_in_vain",
-    "coverage",
-    "kupiec_p",
-    "christoffersen_p",
-    "share_not_rejected",
-    "peak_to_trough",
-    "n_day_max_increase",
+POLICIES = {
+    "margincast",
+    "margincast_with_hysteresis",
+    "flat",
+    "sigma_ewma_volatility_12h",
+    "sigma_ewma_volatility_72h",
+    "sigma_realised_volatility_24h",
+    "sigma_realised_volatility_168h",
+    "sigma_yang_zhang_volatility_24h",
+    "sigma_long_volatility",
+    "emir_buffer",
+    "volatility_oracle",
+}
+UNCOVERED = {
+    "uncovered",
+    "breach_rate",
+    "ratio_to_flat",
+    "ratio_to_flat_ci95",
+    "ratio_to_best_simple",
+    "ratio_to_best_simple_ci95",
+}
+CALLERS = {
+    "margincast",
+    "margincast_with_hysteresis",
+    "none",
+    "flat",
+    "best_simple",
+    "volatility_oracle",
+}
+CALLS = {
+    "calls",
+    "needed",
+    "in_vain",
+    "prevented_breaches",
+    "missed_breaches",
+    "collected",
+    "median_lead_hours",
+    "flips_per_account_day",
 }
 DECISION = {
     "decision_id",
@@ -322,17 +345,25 @@ def test_evaluate_of_data_that_end_with_the_training_has_no_rows(
 def test_backtest_of_a_bundle_folder_answers_every_key(trained: TrainedMarket) -> None:
     workspace = trained.workspace
     report = workspace.report("backtest", "--bundle", workspace.bundles / trained.champion)
-    assert report.keys() >= {"span", "budget", "policies", "matched_on", "frontier"}
-    assert report["matched_on"] == "average_margin"
-    policies = report["policies"]
-    matched = {"margincast", "flat_buffer", "vol_scaled", "emir_buffer", "volatility_oracle"}
-    assert policies.keys() >= matched | {"none"}
-    assert policies["none"]["matched"] is False
-    for name in policies:
-        assert policies[name].keys() >= POLICY, name
-    assert policies["margincast"]["n_day_max_increase"].keys() >= {"1", "5", "20"}
-    assert policies["flat_buffer"]["average_margin"] == pytest.approx(report["budget"])
-    assert report["frontier"].keys() >= {"margincast", "flat_buffer"}
+    assert report.keys() >= {"span", "calibration_span", "account_hours", "days"}
+    found = report["uncovered"]
+    assert found["horizon_hours"] == 24
+    assert [budget["flat_coverage"] for budget in found["budgets"]] == [0.9, 0.95, 0.99]
+    for budget in found["budgets"]:
+        assert budget["policies"].keys() >= POLICIES | {found["best_simple"]}
+        for name, figures in budget["policies"].items():
+            assert figures.keys() >= UNCOVERED, name
+    assert report["calls"]["policies"].keys() == CALLERS
+    for figures in report["calls"]["policies"].values():
+        assert figures.keys() >= CALLS
+    for table in ("procyclicality", "coverage"):
+        assert report[table]["policies"].keys() >= POLICIES
+    moves = report["procyclicality"]["policies"]["margincast"]
+    assert moves.keys() >= {"peak_to_trough", "response_to_one_extreme_return"}
+    assert moves["n_day_max_increase"].keys() >= {"1", "5", "20"}
+    covered = report["coverage"]["policies"]["margincast"]
+    assert covered.keys() >= {"coverage", "kupiec_p", "christoffersen_p", "share_not_rejected"}
+    assert report["frontier"].keys() >= {"margincast", "flat"}
     assert all(len(point) == 2 for points in report["frontier"].values() for point in points)
 
 

@@ -51,6 +51,7 @@ def _replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(pipelines.registry.training_review, "Forecaster", lambda _: None)
     monkeypatch.setattr(pipelines.registry.training_review, "label_market", lambda *_: None)
+    monkeypatch.setattr(pipelines.registry.training_review, "read_behaving", lambda *_: None)
     monkeypatch.setattr(pipelines.registry.training_review, "describe", lambda *_: {})
     for name, error in (
         ("ablation", ModelError("one class only")),

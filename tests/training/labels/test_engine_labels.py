@@ -241,9 +241,10 @@ def test_options_are_refused_by_the_backtest_alone(tmp_path: Path) -> None:
     market = label_market(history())
     held = intervals(tmp_path, market.history, SHORT_CALLS)
     first, middle, last = (int(TIMES[row]) for row in (0, 200, -1))
-    with pytest.raises(DataError, match=rf"{OPTION}.*closing a book.*evaluate"):
+    with pytest.raises(DataError, match=rf"{OPTION}.*alone.*evaluate"):
         backtest(
             market,
+            held,
             held,
             RULES,
             None,  # type: ignore[arg-type]

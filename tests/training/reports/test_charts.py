@@ -16,6 +16,7 @@ from training.reports.charts import (
     frontier_chart,
     log_loss_chart,
     precision_recall_chart,
+    ratio_chart,
     reliability_chart,
     review_charts,
     skill_chart,
@@ -42,6 +43,7 @@ def test_every_chart_is_well_formed_and_refers_to_nothing_outside(charts: dict[s
         *(f"{name}_{h}h" for name in names for h in (1, 8)),
         "contributions_8h",
         "frontier",
+        "uncovered_ratio",
     }
     for svg in charts.values():
         ElementTree.fromstring(svg)  # noqa: S314
@@ -129,9 +131,18 @@ def test_bars_beyond_fourteen_are_summed_up() -> None:
     assert "feature_14" not in texts(svg)
 
 
-def test_frontier_of_equal_points_has_axes_all_the_same() -> None:
-    flat = {"budget": 0.1, "frontier": {"none": [[0.1, 0.0]], "margincast": []}}
-    assert {"none", "budget"} <= set(texts(frontier_chart(flat)))
+def test_frontier_shows_the_main_policies_and_the_budgets(record: RunRecord) -> None:
+    assert record.backtest is not None
+    shown = set(texts(frontier_chart(record.backtest)))
+    assert {"margincast", "best_simple", "90%", "95%"} <= shown
+    assert "emir_buffer" not in shown  # it has no point
+
+
+def test_ratios_are_those_to_the_best_simple_estimate(record: RunRecord) -> None:
+    assert record.backtest is not None
+    shown = set(texts(ratio_chart(record.backtest)))
+    assert {"margincast, 90%", "flat, 95%", "volatility_oracle, 95%"} <= shown
+    assert not any(text.startswith("best_simple") for text in shown)
 
 
 def test_frontier_does_not_depend_on_the_order_of_its_points(record: RunRecord) -> None:
@@ -143,4 +154,4 @@ def test_frontier_does_not_depend_on_the_order_of_its_points(record: RunRecord) 
 
 def test_frontier_without_points_is_refused() -> None:
     with pytest.raises(ModelError, match="no point"):
-        frontier_chart({"budget": 1.0, "frontier": {"none": []}})
+        frontier_chart({"uncovered": {"best_simple": "x"}, "frontier": {"flat": [[0.1, 0.0]]}})

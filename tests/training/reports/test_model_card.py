@@ -127,19 +127,23 @@ def test_limits_follow_the_data() -> None:
     assert "The book is static" not in text
 
 
-def test_backtest_adds_the_policies() -> None:
-    backtest = {
-        "budget": 0.05,
-        "matched_on": "average_margin",
-        "policies": {
-            "margincast": {"matched": True, "average_margin": 0.05, "shortfall": 48.0},
-            "none": {"matched": False},
-        },
+def test_backtest_adds_the_uncovered_loss_at_each_budget() -> None:
+    ours = {
+        "uncovered": 0.0012,
+        "breach_rate": 0.05,
+        "ratio_to_flat": 0.7,
+        "ratio_to_best_simple": 0.9,
+        "ratio_to_best_simple_ci95": [0.8, 0.99],
     }
-    text = card(backtest=backtest)
-    assert "Policies matched on average margin, at a budget of 0.05." in text
-    assert "| margincast | yes | 0.05 | 48 | n/a | n/a | n/a |" in text
-    assert "| none | no | n/a |" in text
+    flat = {**ours, "ratio_to_best_simple": None, "ratio_to_best_simple_ci95": None}
+    policies = {"margincast": ours, "flat": flat}
+    budget = {"flat_coverage": 0.95, "average_add_on": 0.05, "policies": policies}
+    found = {"horizon_hours": 24, "best_simple": "sigma_x", "budgets": [budget]}
+    text = card(backtest={"uncovered": found})
+    assert "the best simple estimate is sigma_x" in text
+    assert "Average add-on 0.05, at which a flat level covers 95%:" in text
+    assert "| margincast | 0.0012 | 0.05 | 0.7 | 0.9 | 0.8 to 0.99 |" in text
+    assert "| flat | 0.0012 | 0.05 | 0.7 | n/a |" in text
 
 
 def test_bars_and_line_breaks_do_not_break_a_table() -> None:

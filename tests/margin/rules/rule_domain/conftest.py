@@ -209,6 +209,11 @@ def _of_account(term: FloorTerm, requirement: Requirement, i: int) -> float:
     return float(term.amount[start[i] : start[i + 1]].sum())
 
 
+def procyclicality(ruleset: RuleSet) -> Floats:
+    """The limits that a release is held to."""
+    return np.array(list(ruleset.add_on.procyclicality_limits.values()))
+
+
 def add_on(ruleset: RuleSet) -> Floats:
     rules = ruleset.add_on
 
@@ -399,6 +404,7 @@ def probes() -> dict[str, Probe]:
         "simulation": simulated_margins,
         "floors": floors,
         "add_on": add_on,
+        "procyclicality": procyclicality,
         "price_guard": price_guard,
         "liquidation": liquidation,
         "life_cycle": life_cycle,

@@ -280,6 +280,18 @@ PARAMETERS: dict[str, Parameter] = {
         "stress_ratio", beside={**WIDE_CAP, "add_on.state_rule": "hold_in_stress"}
     ),
     **{
+        f"ProcyclicalityLimits.{key}": Parameter(
+            f"add_on.procyclicality.{key}", "procyclicality", "linear-tiers"
+        )
+        for key in (
+            "peak_to_trough",
+            "increase_1d",
+            "increase_5d",
+            "increase_20d",
+            "response_to_one_extreme_return",
+        )
+    },
+    **{
         f"PriceGuardRules.{key}": Parameter(f"price_guard.{key}", "price_guard", "linear-tiers")
         for key in ("band", "wick_band", "agreement", "cash_band", "vol_band")
     },
