@@ -18,7 +18,15 @@ import typer
 from market.core.errors import ConfigError, MargincastError
 from market.core.redaction import redact
 from pipelines.cli.extras import missing_module, require
-from pipelines.cli.jobs import drift, features, lifecycle, schedule, surface, warm_up
+from pipelines.cli.jobs import (
+    drift,
+    features,
+    fit_volatility,
+    lifecycle,
+    schedule,
+    surface,
+    warm_up,
+)
 from pipelines.cli.keys import keys_app
 from pipelines.cli.ledger import ledger_app
 from pipelines.cli.margin import explain, liquidation, margin, what_if
@@ -44,16 +52,8 @@ app.add_typer(rulesets_app, name="rulesets")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(keys_app, name="keys")
 for verb in (
-    drift,
-    schedule,
-    lifecycle,
-    surface,
-    features,
-    warm_up,
-    explain,
-    what_if,
-    liquidation,
-    margin,
+    *(drift, schedule, lifecycle, surface, features, fit_volatility, warm_up),
+    *(explain, what_if, liquidation, margin),
 ):
     app.command()(verb)
 
