@@ -116,7 +116,7 @@ def surface(
     json: JsonFile = None,
 ) -> None:
     """Fit the volatility surface of every snapshot, free of arbitrage, and report how it fits."""
-    from pipelines.jobs.surface import fit_surfaces
+    from pipelines.jobs.fits.surface import fit_surfaces
     from pipelines.reports.report import write_json
     from pipelines.reports.surface_report import surface_tables
 
@@ -153,7 +153,7 @@ def fit_volatility(
     json: JsonFile = None,
 ) -> None:
     """Fit the coefficients of the volatility forecast to the bars up to a time."""
-    from pipelines.jobs.fit_volatility import fit_volatility as fit
+    from pipelines.jobs.fits.volatility import fit_volatility as fit
     from pipelines.reports.report import bars_line, facts, write_json
 
     report = fit(load_config(config), end, out)

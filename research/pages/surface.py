@@ -21,7 +21,7 @@ from market.core.arrays import Floats
 from market.core.clock import DAY, format_time
 from market.quotes.option_chain import VENUES, YEAR, OptionChain
 from market.quotes.option_chain_files import read_option_chain
-from pipelines.jobs.surface import MISFIT, fit_surfaces
+from pipelines.jobs.fits.surface import MISFIT, fit_surfaces
 from research.pages.markdown import table
 
 ROOT = Path(__file__).resolve().parents[2]

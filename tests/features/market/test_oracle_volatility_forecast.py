@@ -53,7 +53,8 @@ def _profile(sums: Floats, counts: Floats) -> Floats:
     c = sums / (counts + 4.0)
     weights = {-2: 0.1, -1: 0.2, 0: 0.4, 1: 0.2, 2: 0.1}
     smooth = sum((w * np.roll(c, -shift) for shift, w in weights.items()), np.zeros(WEEK))
-    return smooth - smooth.mean()
+    centred: Floats = smooth - smooth.mean()
+    return centred
 
 
 def _profiles(markets: list[pd.DataFrame], hours: pd.DatetimeIndex) -> dict[pd.Timestamp, Floats]:
@@ -79,7 +80,7 @@ def _profiles(markets: list[pd.DataFrame], hours: pd.DatetimeIndex) -> dict[pd.T
 
 def _regressors(bars: pd.DataFrame, profiles: dict[pd.Timestamp, Floats]) -> pd.DataFrame:
     """A row for every hourly bar, from all bars up to it."""
-    begins = bars.index - pd.Timedelta(hours=1)
+    begins = pd.DatetimeIndex(bars.index) - pd.Timedelta(hours=1)
     s = pd.Series([profiles[b][_slot(b)] for b in begins], bars.index)
     w = bars["g"] * np.exp(-s)
     out = pd.DataFrame(index=bars.index)

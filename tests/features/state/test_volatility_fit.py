@@ -78,7 +78,8 @@ def test_coefficients_solve_the_ridge_regression_of_their_definition(market: Mar
 def _variance(bars: BarPanel) -> Floats:
     opening, high, low, close = np.moveaxis(bars.values[:, :, :4], 2, 0)
     reach, body = np.log(high / low), np.log(close / opening)
-    return np.maximum(0.5 * reach**2 - (2.0 * np.log(2.0) - 1.0) * body**2, 2.5e-8)
+    variance: Floats = 0.5 * reach**2 - (2.0 * np.log(2.0) - 1.0) * body**2
+    return np.maximum(variance, 2.5e-8)
 
 
 def test_bars_after_the_end_are_not_read(market: Market) -> None:

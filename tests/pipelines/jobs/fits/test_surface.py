@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from margin.pricing.black76 import black76_price
 from market.core.errors import DataError
 from pipelines.cli.main import app
-from pipelines.jobs.surface import fit_surfaces
+from pipelines.jobs.fits.surface import fit_surfaces
 
 STRIKES = np.arange(40_000.0, 100_001.0, 5_000.0)
 SNAPSHOT = np.datetime64("2026-07-05T04:00:00", "us")
