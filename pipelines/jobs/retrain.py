@@ -144,7 +144,7 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
         review = examine(trained, stages)
     champion = read_pointer(root, CHAMPION)
     serves = config.training.event == "call"  # other events are compared with no champion
-    rival = champion if serves else None
+    compared = champion if serves else None
     with stages.stage("gate"):
         gates = [
             parity_gate(parity.max_difference, parity.rows, parity.limit),
@@ -152,14 +152,14 @@ def _retrain(config: Config, stages: Stages) -> dict[str, Any]:
             if serves
             else event_gate(config.training.event),
             *calibrated_and_better(test, forecasts, evaluation),
-            *no_worse_than_champion(root, rival, sha, test, forecasts),
+            *no_worse_than_champion(root, compared, sha, test, forecasts),
             *stress_and_segments(evaluation),
         ]
         decision = decide_promotion(
             gates, has_champion=champion not in (None, sha), is_champion=champion == sha
         )
     with stages.stage("drift"):
-        comparison = compare_with_champion(config, market, in_force, data, rival, sha)
+        comparison = compare_with_champion(config, market, in_force, data, compared, sha)
     with stages.stage("register"):
         report = {
             "verdict": decision.verdict,
