@@ -138,7 +138,7 @@ def features(
 ) -> None:
     """Compute features of the rows of a training's data set, which stores none."""
     require("training", "features")
-    from pipelines.jobs.features import write_features
+    from pipelines.data.feature_file import write_features
     from pipelines.reports.report import show
 
     show("features", write_features(load_config(config), out, column or (), dataset), json)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -179,9 +180,9 @@ def _retrain(
         review = examine(trained, stages)
     champion = read_pointer(root, CHAMPION)
     serves = config.training.event == "call"  # other events are compared with no champion
-    rival = champion if serves else None
+    compared = champion if serves else None
     with stages.stage("drift"):
-        comparison = compare_with_champion(config, market, in_force, data, rival, sha)
+        comparison = compare_with_champion(config, market, in_force, data, compared, sha)
     with stages.stage("gate"):
         gates = [
             parity_gate(parity.max_difference, parity.rows, parity.limit),
@@ -189,7 +190,7 @@ def _retrain(
             if serves
             else event_gate(config.training.event),
             *calibrated_and_better(test, forecasts, evaluation),
-            *no_worse_than_champion(root, rival, sha, test, forecasts),
+            *no_worse_than_champion(root, compared, sha, test, forecasts),
             *requirement_change(comparison["change"], in_force),
             *stress_and_segments(evaluation),
             *add_on_gates(

@@ -85,8 +85,7 @@ class FundedPaths:
             for name in dict.fromkeys(book.leg_instrument)
         }
         perpetual = np.array([pays[name] for name in book.leg_instrument], dtype=np.bool_)
-        headroom, lowest = found.headroom.copy(), found.lowest_headroom.copy()
-        _pay(
+        paid = _paid_along(
             spans.index,
             spans.first_row,
             found.start,
@@ -94,10 +93,10 @@ class FundedPaths:
             positions(self.intervals),
             np.where(perpetual, book.leg_quantity, 0.0),
             self.paid,
-            headroom,
-            lowest,
         )
-        return replace(found, headroom=headroom, lowest_headroom=lowest)
+        return replace(
+            found, headroom=found.headroom - paid, lowest_headroom=found.lowest_headroom - paid
+        )
 
     def figures(self, index: Ints, row: Ints) -> Requirement:
         """Those without funding; equity and headroom are not of the path."""
@@ -105,7 +104,9 @@ class FundedPaths:
 
 
 @njit(cache=True, error_model="numpy")
-def _pay(index, first_row, start, leg_start, symbol, quantity, paid, headroom, lowest):  # type: ignore[no-untyped-def]
+def _paid_along(index, first_row, start, leg_start, symbol, quantity, paid):  # type: ignore[no-untyped-def]
+    """What each book has paid since its span began, at every row of its path."""
+    out = np.empty(start[-1])
     for i in range(len(index)):
         n = index[i]
         for at in range(start[i], start[i + 1]):
@@ -115,5 +116,5 @@ def _pay(index, first_row, start, leg_start, symbol, quantity, paid, headroom, l
                 s = symbol[leg]
                 if quantity[leg] != 0.0:
                     total += quantity[leg] * (paid[k, s] - paid[first_row[i], s])
-            headroom[at] -= total
-            lowest[at] -= total
+            out[at] = total
+    return out
