@@ -1,4 +1,4 @@
-"""Verbs: drift, schedule, lifecycle, surface, warm-up."""
+"""Verbs: drift, schedule, lifecycle, surface, fit-volatility, warm-up."""
 
 from __future__ import annotations
 
@@ -123,6 +123,24 @@ def surface(
     report = fit_surfaces(source, use_marks=not prices_only)
     write_json(report, json)
     surface_tables(report)
+
+
+def fit_volatility(
+    end: Annotated[
+        str, typer.Option("--end", help="End of the fitting data, ISO 8601 in UTC, in the bars.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="JSON file to write the coefficients to.")],
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Fit the coefficients of the volatility forecast to the bars up to a time."""
+    from pipelines.jobs.fit_volatility import fit_volatility as fit
+    from pipelines.reports.report import bars_line, facts, write_json
+
+    report = fit(load_config(config), end, out)
+    write_json(report, json)
+    bars_line(report["bars"])
+    facts("volatility forecast", {key: value for key, value in report.items() if key != "bars"})
 
 
 def warm_up(config: ConfigFile = None, json: JsonFile = None) -> None:

@@ -18,7 +18,7 @@ import typer
 from market.core.errors import ConfigError, MargincastError
 from market.core.redaction import redact
 from pipelines.cli.extras import missing_module, require
-from pipelines.cli.jobs import drift, lifecycle, schedule, surface, warm_up
+from pipelines.cli.jobs import drift, fit_volatility, lifecycle, schedule, surface, warm_up
 from pipelines.cli.keys import keys_app
 from pipelines.cli.ledger import ledger_app
 from pipelines.cli.margin import explain, liquidation, margin, what_if
@@ -43,7 +43,10 @@ app = typer.Typer(
 app.add_typer(rulesets_app, name="rulesets")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(keys_app, name="keys")
-for verb in (drift, schedule, lifecycle, surface, warm_up, explain, what_if, liquidation, margin):
+for verb in (
+    *(drift, schedule, lifecycle, surface, fit_volatility, warm_up),
+    *(explain, what_if, liquidation, margin),
+):
     app.command()(verb)
 
 SAFETY_GATE_FAILED = 3
