@@ -3,9 +3,10 @@
     python -m research.experiments.walk_forward CONFIG --seeds 11,12,13 --json OUT
 
 Before each block, the coefficients of the volatility forecast, the model and the baselines are
-fitted to everything known until then, and evaluated on the block's uniform rows. One data set of one seed and block is in memory at a time. The sums of
-each are kept in the folder ``OUT.parts`` as soon as they are known, so that a run that was
-interrupted continues; a change of the configuration or of the code starts anew.
+fitted to everything known until then, and evaluated on the block's uniform rows. One data set of
+one seed and block is in memory at a time. The sums of each are kept in the folder ``OUT.parts`` as
+soon as they are known, so that a run that was interrupted continues; a change of the configuration
+or of the code starts anew.
 """
 
 from __future__ import annotations
