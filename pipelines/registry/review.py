@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -151,8 +152,23 @@ def _summary(run: RunRecord) -> dict[str, Any]:
                 "predicted_over_observed",
             )
         },
+        "walk_forward": {
+            hours: {
+                key: table[key]
+                for key in ("best_baseline", "log_loss_skill", "log_loss_skill_ci95")
+            }
+            for hours, table in _pooled(run).items()
+        },
         "gates": {name: gate["passed"] for name, gate in run.gates.items()},
+        "accepted": {
+            name: gate["accepted"] for name, gate in run.gates.items() if gate.get("accepted")
+        },
     }
+
+
+def _pooled(run: RunRecord) -> Mapping[str, Any]:
+    """Tables of the walk-forward by horizon; empty for a run without one."""
+    return ((run.review or {}).get("walk_forward") or {}).get("pooled") or {}
 
 
 def _plain(comparison: Comparison) -> dict[str, Any]:

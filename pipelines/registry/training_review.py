@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.identity import coefficients_end
 from margin.rules.ruleset import RuleSet
+from market.core.clock import format_time
 from market.core.errors import MargincastError
 from models.bundle.bundle import Bundle
 from models.forecaster import Forecaster
@@ -79,8 +81,10 @@ def _walk_forward(trained: TrainingArtifacts) -> dict[str, Any]:
         int(data.time[0]), trained.ends[2], settings.walk_forward_months, settings.folds
     )
     results = [_evaluate(trained, fold) for fold in cut.folds(data)]
+    end = coefficients_end(trained.candidate.schema.features)
     return {
         "block_length": cut.length,
+        "coefficients_end": None if end is None else format_time(end),
         "most_rows": settings.walk_forward_rows,
         "pooled": pooled_tables([result.totals for result in results if result.totals]),
         "folds": [result.report for result in results],

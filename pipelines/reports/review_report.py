@@ -42,6 +42,12 @@ def review_report(report: Mapping[str, Any]) -> None:
         console.print(Panel(escape(warning), title="ALIAS AND SERVING DIFFER", border_style="red"))
     console.print(Panel("\n".join(lines), title="review", border_style=colour))
     console.print(_figures(newest, champion if comparison else None))
+    for hours, table in newest["walk_forward"].items():
+        low, high = table["log_loss_skill_ci95"] or (None, None)
+        console.print(
+            f"walk-forward, {hours} h: skill {_percent(table['log_loss_skill'])}, "
+            f"{_percent(low)} {_percent(high)} against {table['best_baseline']}"
+        )
     if comparison:
         _differences(comparison)
     _gates(newest, champion if comparison else None)
@@ -128,7 +134,9 @@ def _gates(newest: Mapping[str, Any], champion: Mapping[str, Any] | None) -> Non
     console.print(f"gates: {passed} of {len(newest['gates'])} passed")
     for name, result in shown.items():
         earlier = f" (champion: {_mark(before[name])})" if name in before else ""
-        console.print(f"  {_mark(result)} {escape(name)}{earlier}")
+        accepted = newest["accepted"].get(name)
+        who = f"; accepted by {accepted['by']}: {accepted['reason']}" if accepted else ""
+        console.print(f"  {_mark(result)} {escape(name + who)}{earlier}")
 
 
 def _mark(passed: bool) -> str:

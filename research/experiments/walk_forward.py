@@ -2,10 +2,11 @@
 
     python -m research.experiments.walk_forward CONFIG --seeds 11,12,13 --json OUT
 
-Before each block, model and baselines are trained on everything known until then and evaluated on
-the block's uniform rows. One data set of one seed and block is in memory at a time. The sums of
-each are kept in the folder ``OUT.parts`` as soon as they are known, so that a run that was
-interrupted continues; a change of the configuration or of the code starts anew.
+Before each block, the coefficients of the volatility forecast, the model and the baselines are
+fitted to everything known until then, and evaluated on the block's uniform rows. One data set of
+one seed and block is in memory at a time. The sums of each are kept in the folder ``OUT.parts`` as
+soon as they are known, so that a run that was interrupted continues; a change of the configuration
+or of the code starts anew.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from features.state.volatility_fit import fit_coefficients, under_coefficients
 from margin.rules.ruleset import RuleSet
 from market.core.clock import HOUR, format_time
 from market.core.errors import ModelError
@@ -57,8 +59,6 @@ class Study:
         The blocks.
     first:
         First decision time in ns.
-    known_before:
-        The market with features whose fitted constants know nothing after a time in ns.
     parts:
         Folder of the sums.
     identity:
@@ -70,7 +70,6 @@ class Study:
     ruleset: RuleSet
     cut: BlockCut
     first: int
-    known_before: Callable[[Market, int], Market]
     parts: Path
     identity: str
 
@@ -112,7 +111,7 @@ class Study:
             end=end,
             max_rows=max(1, int(config.training.max_rows * share)),
         )
-        market = self.known_before(self.market, start)
+        market = known_before(self.market, start)
         return build_dataset(
             label_market(config, market, intervals, self.ruleset), intervals, self.ruleset, options
         )
@@ -156,7 +155,6 @@ def walk_forward(config: Config, seeds: Sequence[int], parts: Path) -> dict[str,
         read_label_rules(config, market),
         cut,
         first,
-        as_read,
         parts,
         f"{config.sha256()} {cut.length} {source_sha256()}",
     )
@@ -185,9 +183,11 @@ def walk_forward(config: Config, seeds: Sequence[int], parts: Path) -> dict[str,
     }
 
 
-def as_read(market: Market, _: int) -> Market:
-    """The market itself: none of its features has a constant that is fitted to data."""
-    return market
+def known_before(market: Market, time: int) -> Market:
+    """The market with the coefficients of the volatility forecast fitted to the bars up to a time
+    in ns."""
+    coefficients = fit_coefficients(market.features, market.history, time)
+    return replace(market, features=under_coefficients(market.features, coefficients))
 
 
 def tables(report: Mapping[str, Any]) -> str:
