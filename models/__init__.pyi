@@ -9,7 +9,9 @@ from .gates import (
     decide_promotion as decide_promotion,
     not_worse_gate as not_worse_gate,
     parity_gate as parity_gate,
+    procyclicality_gates as procyclicality_gates,
     stress_gate as stress_gate,
+    uncovered_loss_gate as uncovered_loss_gate,
     weak_groups_gate as weak_groups_gate,
 )
 
@@ -26,7 +28,9 @@ __all__ = [
     "not_worse_gate",
     "onnx",
     "parity_gate",
+    "procyclicality_gates",
     "stress_gate",
     "trees",
+    "uncovered_loss_gate",
     "weak_groups_gate",
 ]
