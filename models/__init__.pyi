@@ -14,8 +14,10 @@ from .gates import (
     event_gate as event_gate,
     not_worse_gate as not_worse_gate,
     parity_gate as parity_gate,
+    procyclicality_gates as procyclicality_gates,
     requirement_change_gate as requirement_change_gate,
     stress_gate as stress_gate,
+    uncovered_loss_gate as uncovered_loss_gate,
     weak_segments_gate as weak_segments_gate,
 )
 
@@ -38,8 +40,10 @@ __all__ = [
     "onnx",
     "parity_gate",
     "prior",
+    "procyclicality_gates",
     "requirement_change_gate",
     "stress_gate",
     "trees",
+    "uncovered_loss_gate",
     "weak_segments_gate",
 ]

@@ -1,6 +1,7 @@
 from .log_run import tracking as tracking
 from .promotion import promote as promote, rollback as rollback
 from .promotion_gates import (
+    add_on_gates as add_on_gates,
     calibrated_and_better as calibrated_and_better,
     check_bounds as check_bounds,
     no_worse_than_champion as no_worse_than_champion,
@@ -12,6 +13,7 @@ from .training_review import TrainingArtifacts as TrainingArtifacts, examine as 
 
 __all__ = [
     "TrainingArtifacts",
+    "add_on_gates",
     "adopt_first_rules",
     "calibrated_and_better",
     "check_bounds",

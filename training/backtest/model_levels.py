@@ -7,6 +7,7 @@ Neighbours are chosen so that the average level grows by about the same share fr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,14 +24,15 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Progress = Callable[[float], None]
 
-KNOTS = 14
-"""Factors at which levels are searched."""
+REACH = 2.8
+"""Average levels that the factors reach beyond the highest budget and below the lowest, as a
+factor: floor, cap and pacing move the average of the whole add-on away from that of G."""
 
-LOWEST, HIGHEST = 0.3, 2.5
-"""Average levels that the factors reach, over the lowest and the highest budget."""
+_STEP = 1.35
+"""Growth of the average level from one factor to the next."""
 
 _TRIAL_FACTORS = np.geomspace(1e-6, 1e3, 37)
-_TRIAL_ROWS = 2_000
+_TRIAL_ROWS = 500
 _CHUNK = 4_096
 _WORKERS = 2
 
@@ -66,6 +68,7 @@ def choose_factors(
     forecaster: Forecaster,
     targets: Mapping[int, float],
     budgets: tuple[float, float],
+    reach: float = REACH,
 ) -> Floats:
     """Factors whose average levels over gross notional reach around the budgets, shape (K,).
 
@@ -79,6 +82,8 @@ def choose_factors(
         The model, and the tolerated probability by horizon.
     budgets:
         Lowest and highest average level over gross notional.
+    reach:
+        See `REACH`.
 
     Raises
     ------
@@ -92,9 +97,9 @@ def choose_factors(
     # Rising in the log of the average; equal averages say nothing of the factor between.
     keep = np.concatenate([[True], np.diff(average) < 0.0]) & (average > 0.0)
     known, factors = np.log(average[keep])[::-1], np.log(_TRIAL_FACTORS[keep])[::-1]
-    wanted = np.linspace(np.log(HIGHEST * budgets[1]), np.log(LOWEST * budgets[0]), KNOTS)
-    found = np.exp(np.interp(wanted, known, factors))
-    return np.unique(np.concatenate([found, [found[0] * 0.5, found[-1] * 2.0]]))
+    highest, lowest = np.log(budgets[1] * reach), np.log(budgets[0] / reach)
+    count = 2 + math.ceil((highest - lowest) / math.log(_STEP))
+    return np.unique(np.exp(np.interp(np.linspace(highest, lowest, count), known, factors)))
 
 
 def level_curves(
@@ -123,7 +128,7 @@ def search_levels(
 ) -> Floats:
     """G of chosen account-times at each factor, at most the gross notional, shape (n, K).
 
-    Threads share the account-times; each account-time has the same bits in any share.
+    Factors must rise. Threads share the account-times; each has the same bits in any share.
     """
     out = np.empty((len(chosen), len(factors)))
     gross = times.gross_notional()
@@ -132,9 +137,11 @@ def search_levels(
         part = chosen[begin : begin + _CHUNK]
         aggregates = compute_aggregates(take_rows(times.rows, part), market)
         columns = forecaster.features(aggregates)
+        level = gross[part]
         for k, factor in enumerate(factors.tolist()):
             tolerated = {hours: min(1.0, factor * p) for hours, p in targets.items()}
-            level = forecaster.levels_by_trees(aggregates, gross[part], tolerated, columns)
+            # What suffices for a smaller factor suffices for a larger one.
+            level = forecaster.levels_by_trees(aggregates, level, tolerated, columns)
             out[begin : begin + len(part), k] = level
         return begin + len(part)
 

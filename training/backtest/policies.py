@@ -12,13 +12,13 @@ import numpy.typing as npt
 from numba import njit
 from scipy.optimize import brentq
 
-from features.market import inputs
+from features.market import inputs as bar_inputs
 from features.registry import MARKET_COLUMNS
 from features.state.market_state import MarketFeatures
 from margin.rules.ruleset import RuleSet
 from market.bars.history import MarketHistory
 from models.forecaster import Forecaster
-from training.backtest.model_levels import Progress, choose_factors, level_curves
+from training.backtest.model_levels import REACH, Progress, choose_factors, level_curves
 from training.backtest.paced_add_on import AddOnWalk, rule_bounds
 from training.fitting.oracle import realised_squares
 from training.labels.account_panel import AccountPanel
@@ -130,14 +130,19 @@ class PolicySources:
     factors: Floats = field(default_factory=lambda: np.ones(1))
 
     def searching(
-        self, times: AccountPanel, counted: Ints, budgets: tuple[float, float]
+        self,
+        times: AccountPanel,
+        counted: Ints,
+        budgets: tuple[float, float],
+        reach: float = REACH,
     ) -> PolicySources:
         """These with the factors at which the model reaches around two average levels.
 
         See `training.backtest.model_levels.choose_factors`.
         """
         targets = self.ruleset.add_on.targets
-        factors = choose_factors(times, counted, self.market, self.forecaster, targets, budgets)
+        inputs = self.market, self.forecaster, targets
+        factors = choose_factors(times, counted, *inputs, budgets, reach)
         return replace(self, factors=factors)
 
     def of_model(self, forecaster: Forecaster) -> PolicySources:
@@ -249,9 +254,9 @@ def long_run_volatility(history: MarketHistory) -> Floats:
     ``sqrt(n * mean r^2)`` with n bars an hour. NaN before the first return.
     """
     bars = history.bars
-    columns = inputs.new_inputs(bars)
-    inputs.build(bars, inputs.new_state(len(bars.symbols)), columns)
-    squares = columns[inputs.LOG_RETURN].T ** 2
+    columns = bar_inputs.new_inputs(bars)
+    bar_inputs.build(bars, bar_inputs.new_state(len(bars.symbols)), columns)
+    squares = columns[bar_inputs.LOG_RETURN].T ** 2
     known = np.cumsum(~np.isnan(squares), axis=0).astype(np.float64)
     known[known == 0.0] = np.nan
     total = np.cumsum(np.nan_to_num(squares), axis=0)

@@ -31,10 +31,13 @@ from training.backtest.uncovered_loss import (
 from training.labels.book_intervals import BookIntervals
 from training.labels.market_path import LabelMarket
 
-RELEASE_HOURS = 40_000
+RELEASE_HOURS = 25_000
 """Account-hours of the sample that two models are compared on."""
 
 _PORTFOLIOS = 100
+
+_REACH = 1.35
+"""See `training.backtest.model_levels.REACH`: raw levels at one budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def compare_uncovered(
             hours.times,
             np.flatnonzero(hours.counted).astype(np.int64),
             (flat_budget(hours, CHOICE_COVERAGE)[1],) * 2,
+            _REACH,
         )
         policies[name] = of_model.raw_policy(hours.times)
     hours = with_known_levels(hours, policies)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from margin.rules.ruleset import load_ruleset, ruleset_from_content
+from market.core.errors import DataError
+from models.gates import Gate
+from pipelines.registry import promotion_gates
 from pipelines.registry.promotion_gates import (
     LEAST_EVENTS,
+    add_on_gates,
     requirement_change,
     stress_and_segments,
 )
+from training.backtest.backtest import BacktestSettings
+from training.backtest.release_checks import UncoveredRatio
 
 
 def group(observed: int, p: float | None) -> dict[str, Any]:
@@ -89,3 +96,44 @@ def test_without_a_comparable_champion_there_is_no_such_gate() -> None:
     rules = load_ruleset("linear-tiers")
     assert requirement_change(None, rules) == []
     assert requirement_change({"material": None, "reason": "other features"}, rules) == []
+MOVES = {
+    "peak_to_trough": 1.5,
+    "n_day_max_increase": {"1": 0.1, "5": 0.2, "20": 0.3},
+    "response_to_one_extreme_return": 0.05,
+}
+
+
+def gates_of_add_on(monkeypatch: pytest.MonkeyPatch, **replaced: Any) -> list[Gate]:
+    """`add_on_gates` with its comparisons replaced."""
+    monkeypatch.setattr(promotion_gates, "Forecaster", lambda bundle: bundle)
+    monkeypatch.setattr(promotion_gates, "load_bundle", lambda path: path)
+    for name, value in replaced.items():
+        monkeypatch.setattr(promotion_gates, name, value)
+    settings = BacktestSettings((0, 1), (1, 2), 7)
+    nothing: Any = None
+    rules = load_ruleset("linear-tiers")
+    return add_on_gates(nothing, nothing, rules, nothing, Path("champion"), settings)
+
+
+def test_a_release_is_held_to_procyclicality_and_to_the_champions_uncovered_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = gates_of_add_on(
+        monkeypatch,
+        compare_procyclicality=lambda *_: (MOVES, MOVES),
+        compare_uncovered=lambda *_: UncoveredRatio(1.2, (1.1, 1.3)),
+    )
+    gates = {gate.name: gate for gate in found}
+    assert len(gates) == 6
+    assert {gate.kind for gate in found} == {"promotion"}
+    assert not gates.pop("uncovered_loss").passed
+    assert all(gate.passed and gate.value == 1.0 for gate in gates.values())
+
+
+def test_an_add_on_that_cannot_be_compared_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise DataError("the span holds no whole day")
+
+    (gate,) = gates_of_add_on(monkeypatch, compare_procyclicality=refuse)
+    assert (gate.kind, gate.passed) == ("report", False)
+    assert "no whole day" in gate.detail
