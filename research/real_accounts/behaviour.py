@@ -24,7 +24,6 @@ from research.simulator_fit.behaviour_fit import (
     Exposures,
     exposures_of_accounts,
     exposures_of_records,
-    fit_rates,
 )
 from research.simulator_fit.exchange_files import read_exchange_records
 
@@ -65,7 +64,7 @@ def behaviour(config: Config, data: Path) -> dict[str, Any]:
     market = read_market(config)
     recorded = exposures_of_records(read_exchange_records(data / FOLDER))
     return {
-        "hyperliquid": {**_rates(recorded), "fit": _fit(recorded)},
+        "hyperliquid": _rates(recorded),
         POPULATION: _rates(_sampled(config, market)),
         "aave": aave_reactions(data, market.history),
     }
@@ -155,18 +154,6 @@ def _rates(exposures: Exposures) -> dict[str, Any]:
         "account_hours": len(exposures.covariates),
         "leverage": quantiles(exposures.leverage),
         "rates": rates_by_loss(exposures),
-    }
-
-
-def _fit(exposures: Exposures) -> dict[str, Any]:
-    return {
-        kind: {
-            "events": rate.events,
-            "rate": rate.rate,
-            "slopes": rate.slopes.tolist(),
-            "errors": rate.errors.tolist(),
-        }
-        for kind, rate in fit_rates(exposures).items()
     }
 
 

@@ -170,7 +170,6 @@ def _check(before: Account, record: Record, *, flat: bool) -> dict[str, Any]:
         mark = record.amount / abs(position.quantity)
         value = before.cash + position.quantity * (mark - (position.entry_price or 0.0))
     return {
-        "account_id": before.account_id,
         "kind": record.name,
         "notional": record.amount,
         "value": record.price,

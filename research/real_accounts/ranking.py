@@ -166,9 +166,11 @@ def lead_times(rows: ScoredRows) -> dict[str, Any]:
                 since = own[under[-1] + 1] if len(under) else own[0]
                 lasting.append((t - int(time[since])) / HOUR)
         found[str(threshold)] = {
-            "alerted": clustered_share([(p[own] > threshold).any() for _, own in before], times),
+            "alerted": clustered_share(
+                [bool((p[own] > threshold).any()) for _, own in before], times
+            ),
             "first_hours": quantiles(np.array(first)),
-            "lasting": clustered_share([p[own[-1]] > threshold for _, own in before], times),
+            "lasting": clustered_share([bool(p[own[-1]] > threshold) for _, own in before], times),
             "lasting_hours": quantiles(np.array(lasting)),
             "runs_in_vain": share(int((quiet > threshold).sum()), len(quiet)),
             "account_times": float((p > threshold).mean()),

@@ -41,6 +41,11 @@ class Liquidations:
     def __len__(self) -> int:
         return len(self.time)
 
+    def between(self, start: int | None, end: int | None) -> Liquidations:
+        """Those from start to end, in nanoseconds; None does not bound."""
+        kept = (self.time >= (start or 0)) & (end is None or self.time <= end)
+        return Liquidations(self.account[kept], self.time[kept])
+
     def pairs(self) -> list[tuple[int, int]]:
         """Account and time of each."""
         return list(zip(self.account.tolist(), self.time.tolist(), strict=True))
@@ -139,7 +144,9 @@ def score_accounts(
     return ScoredRows(
         data=data,
         models=models,
-        liquidations=liquidations_of(history, LIQUIDATION),
+        liquidations=liquidations_of(history, LIQUIDATION).between(
+            config.market.start_ns, config.market.end_ns
+        ),
         isolated=liquidations_of(history, ISOLATED_LIQUIDATION),
         end=newest_record(history),
         coverage={**coverage, "scored": len(data), "dropped": dict(data.dropped)},

@@ -53,11 +53,6 @@ def behaviour_tables(report: Mapping[str, Any]) -> str:
         for kind, bands in kinds.items()
         for band in bands
     ]
-    fit = [
-        [kind, str(own["events"]), f"{1000 * own['rate']:.2g}"]
-        + [f"{s:.2f} ({e:.2f})" for s, e in zip(own["slopes"], own["errors"], strict=True)]
-        for kind, own in report["hyperliquid"]["fit"].items()
-    ]
     aave = report["aave"]
     reactions = [
         [
@@ -71,7 +66,6 @@ def behaviour_tables(report: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             table(["action", "equity since the last transfer", *sides], rows),
-            table(["action", "events", "per 1,000 h", "leverage", "loss", "gain"], fit),
             f"Aave: {aave['accounts']} borrowers, {aave['days']} days.",
             table(["action", "bitcoin, 24 h", "actions", "hours", "a day", "ratio"], reactions),
         ]

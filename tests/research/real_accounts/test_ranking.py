@@ -82,6 +82,12 @@ def test_next_liquidation_is_that_of_the_account_alone() -> None:
     assert found.tolist() == [10, 20, never, never, never]
 
 
+def test_liquidations_outside_the_span_are_left_out() -> None:
+    liquidations = Liquidations(np.array([0, 1, 2]), np.array([5, 7, 9]))
+    assert liquidations.between(None, None).pairs() == [(0, 5), (1, 7), (2, 9)]
+    assert liquidations.between(6, 8).pairs() == [(1, 7)]
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(1, 4)), min_size=2))
 def test_area_is_that_of_scikit_learn(cells: list[tuple[bool, int, int]]) -> None:
     y, p, w = (np.array(column) for column in zip(*cells, strict=True))
