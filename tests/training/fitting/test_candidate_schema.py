@@ -50,10 +50,8 @@ def test_prior_reads_the_distance_of_each_horizon_and_the_long_run_one(data: Any
     assert schema.prior_distances == tuple(
         (f"forecast_distance_{hours}h", "long_run_distance") for hours in HORIZONS
     )
-    other = trained_schema(
-        SimpleNamespace(features=data.features, horizons=(2, 12, 48)), np.arange(50)
-    )
-    assert [names[0] for names in other.prior_distances] == [
+    other: Any = SimpleNamespace(features=data.features, horizons=(2, 12, 48))
+    assert [names[0] for names in trained_schema(other, np.arange(50)).prior_distances] == [
         "forecast_distance_1h",
         "forecast_distance_8h",
         "forecast_distance_24h",
