@@ -111,8 +111,11 @@ class Columns(NamedTuple):
             np.array(places, dtype=np.int64),
             np.array([_FORMS[feature.kernel] for feature in features], dtype=np.int64),
             np.array(about, dtype=np.int64),
-            *parameters,
-            *mixtures,
+            root_hours=parameters[0],
+            looks=parameters[1],
+            shift=parameters[2],
+            multipliers=mixtures[0],
+            weights=mixtures[1],
             second=second,
             weight=weight,
         )
