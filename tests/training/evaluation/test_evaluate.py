@@ -211,7 +211,8 @@ def test_plain_model_has_no_prior_and_no_constraints() -> None:
     schema = ModelSchema(
         ("prior_logit_1h", "net_share"), (1, 1), (1,), ("prior_logit_1h",), "a" * 64
     )
-    plain = plain_schema(schema, 1)
+    plain = plain_schema(schema, 1, {}, "lightgbm_plain")
+    assert plain is not None
     assert (plain.features, plain.monotone, plain.prior) == (("net_share",), (0,), ())
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from features.registry import ACCOUNT_COLUMNS, HORIZONS, OPTION_FEATURES
+from market.core.errors import ModelError
 from training.fitting.candidate import MIN_PRESENCE, trained_schema
 
 
@@ -22,7 +23,8 @@ def data() -> Any:
 
 def test_population_without_options_has_no_option_columns(data: Any) -> None:
     features = trained_schema(data, np.arange(50)).features
-    assert set(features) == set(ACCOUNT_COLUMNS) - set(OPTION_FEATURES)
+    logits = {name for name in ACCOUNT_COLUMNS if name.startswith("prior_logit_")}
+    assert set(features) == set(ACCOUNT_COLUMNS) - set(OPTION_FEATURES) - logits
 
 
 def test_one_option_in_the_fit_rows_adds_the_column_that_it_changes(data: Any) -> None:
@@ -41,3 +43,22 @@ def test_column_that_is_mostly_missing_is_left_out(data: Any) -> None:
     missing = int(50 * (1.0 - MIN_PRESENCE)) + 1
     data.features[:missing, ACCOUNT_COLUMNS.index("net_share")] = np.nan
     assert "net_share" not in trained_schema(data, np.arange(50)).features
+
+
+def test_prior_reads_the_distance_of_each_horizon_and_the_long_run_one(data: Any) -> None:
+    schema = trained_schema(data, np.arange(50))
+    assert schema.prior_distances == tuple(
+        (f"forecast_distance_{hours}h", "long_run_distance") for hours in HORIZONS
+    )
+    other: Any = SimpleNamespace(features=data.features, horizons=(2, 12, 48))
+    assert [names[0] for names in trained_schema(other, np.arange(50)).prior_distances] == [
+        "forecast_distance_1h",
+        "forecast_distance_8h",
+        "forecast_distance_24h",
+    ]
+
+
+def test_missing_prior_distance_is_refused(data: Any) -> None:
+    data.features[:, ACCOUNT_COLUMNS.index("long_run_distance")] = np.nan
+    with pytest.raises(ModelError, match="long_run_distance"):
+        trained_schema(data, np.arange(50))
