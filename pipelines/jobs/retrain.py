@@ -34,6 +34,7 @@ from models.bundle.manifest import TrainingRecord
 from models.bundle.pointer import CHAMPION, PREVIOUS, promote, read_pointer, set_challenger
 from models.gates import (
     Acceptance,
+    Gate,
     PromotionVerdict,
     accept_gates,
     check_acceptances,
@@ -84,6 +85,7 @@ from training.drift.reference import REFERENCE_FILE, make_reference
 from training.evaluation.evaluate import evaluate, forecast
 from training.fitting.candidate import Candidate, fit_candidate
 from training.fitting.trees import PARAMETERS
+from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
 from training.labels.dataset_file import write_dataset
 from training.labels.splits import Block, default_boundaries, purged_split
@@ -193,15 +195,10 @@ def _retrain(
             *no_worse_than_champion(root, compared, sha, test, forecasts),
             *requirement_change(comparison["change"], in_force),
             *stress_and_segments(evaluation),
-            *add_on_gates(
-                label_market(config, market, intervals, ruleset),
-                intervals,
-                ruleset,
-                bundle,
-                None if champion in (None, sha) else root / champion,
-                BacktestSettings(
-                    (ends[0], ends[1]), (ends[1], ends[2]), config.accounts.seed, RELEASE_HOURS
-                ),
+            *(
+                _add_on_gates(config, market, intervals, ruleset, bundle, compared, ends)
+                if serves
+                else ()
             ),
         ]
         decision = decide_promotion(
@@ -234,6 +231,27 @@ def _retrain(
         report["champion"] = _settle(config, market, bundle, decision, report)
         report["reasons"] += align_aliases(config, decision.verdict, sha, champion)
     return report
+
+
+def _add_on_gates(
+    config: Config,
+    market: Market,
+    intervals: BookIntervals,
+    ruleset: RuleSet,
+    bundle: Bundle,
+    champion: str | None,
+    ends: tuple[int, int, int],
+) -> list[Gate]:
+    """Gates on the add-on between the ends of the calibration and test blocks."""
+    spans = (ends[0], ends[1]), (ends[1], ends[2])
+    return add_on_gates(
+        label_market(config, market, intervals, ruleset),
+        intervals,
+        ruleset,
+        bundle,
+        None if champion in (None, bundle.sha256) else config.serving.bundles / str(champion),
+        BacktestSettings(*spans, config.accounts.seed, RELEASE_HOURS),
+    )
 
 
 def _check_blocks(block: npt.NDArray[np.int8], config: Config) -> None:

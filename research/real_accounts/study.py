@@ -119,5 +119,5 @@ def why_not_scored(history: AccountHistory, market: Market, account: int, time: 
 
 def overlap_hours(rows: ScoredRows, bundle: Bundle) -> float:
     """Hours of the scored span before the end of the bundle's training: 0 is out of sample."""
-    begin, end = int(rows.data.time.min()), training_end(bundle.manifest["training"])
+    begin, end = int(rows.data.time.min()), training_end(bundle.manifest["training"], real=True)
     return max(0.0, (min(end, int(rows.data.time.max())) - begin) / HOUR)

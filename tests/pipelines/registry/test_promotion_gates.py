@@ -96,6 +96,8 @@ def test_without_a_comparable_champion_there_is_no_such_gate() -> None:
     rules = load_ruleset("linear-tiers")
     assert requirement_change(None, rules) == []
     assert requirement_change({"material": None, "reason": "other features"}, rules) == []
+
+
 MOVES = {
     "peak_to_trough": 1.5,
     "n_day_max_increase": {"1": 0.1, "5": 0.2, "20": 0.3},
