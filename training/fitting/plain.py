@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 PLAIN_PARAMETERS: Mapping[str, Any] = {
     "objective": "binary",
     "metric": "binary_logloss",
-    "learning_rate": 0.1,
+    "learning_rate": 0.05,
     "num_leaves": 31,
     "min_data_in_leaf": 200,
     "feature_fraction": 0.8,
-    "bagging_fraction": 0.5,
+    "bagging_fraction": 0.8,
     "bagging_freq": 1,
     "deterministic": True,
     "force_col_wise": True,
@@ -32,7 +32,7 @@ PLAIN_PARAMETERS: Mapping[str, Any] = {
 }
 
 MAX_ROUNDS = 1_000
-PATIENCE = 25
+PATIENCE = 50
 """Rounds without a smaller loss on the calibrate rows before the search for their number stops."""
 
 FIT, ALL, CALIBRATE = "fit", "all", "calibrate"
