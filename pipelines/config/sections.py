@@ -278,7 +278,7 @@ class ReviewConfig(Section):
 
     folds: Folds = 20
     walk_forward_months: Literal[1, 2, 3, 4, 6, 12] = 6
-    walk_forward_rows: Annotated[int, Field(strict=True, ge=1_000)] = 100_000
+    walk_forward_rows: Annotated[int, Field(strict=True, ge=1_000)] = 40_000
     stress_folds: bool = False
     ablation: bool = True
     backtest: bool = True

@@ -96,7 +96,7 @@ class Study:
         if fold is None:
             start = format_time(self.cut.spans[k][0])
             raise ModelError(f"the block from {start} has no rows on one side; give more data")
-        candidate = fit_candidate(data, fold.block)
+        candidate = fit_candidate(data, fold.block, with_plain_forecast=True)
         test = data.take(np.flatnonzero(fold.block == Block.TEST))
         del data
         gc.collect()
@@ -110,6 +110,8 @@ class Study:
             dataset_options(config, config.market.start_ns),
             end=end,
             max_rows=max(1, int(config.training.max_rows * share)),
+            samples="training",
+            test_start=start,
         )
         market = known_before(self.market, start)
         return build_dataset(

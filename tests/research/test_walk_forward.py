@@ -49,7 +49,7 @@ class Fits:
 
     spans: list[tuple[int, int, int]]
 
-    def fit(self, data: Dataset, block: npt.NDArray[np.int8]) -> Known:
+    def fit(self, data: Dataset, block: npt.NDArray[np.int8], **_: bool) -> Known:
         learnt = data.time[(block == Block.FIT) | (block == Block.CALIBRATE)]
         held = data.time[block == Block.TEST]
         self.spans.append((int(learnt.max()), int(held.min()), int(held.max())))

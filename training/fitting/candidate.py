@@ -19,7 +19,6 @@ from models.onnx.export import export
 from models.onnx.scorer import Scorer
 from models.prior.spline_prior import SplinePrior
 from models.trees.tree_table import TreeTable
-from training.evaluation.bootstrap import skill_interval, utc_day
 from training.evaluation.evaluate import (
     PLAIN,
     PLAIN_FORECAST,
@@ -103,12 +102,14 @@ class Candidate:
         return forecasts_of(self.schema, scorer, self.baselines, self.plain.__getitem__, data)
 
 
-def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
+def fit_candidate(
+    data: Dataset, block: npt.NDArray[np.int8], *, with_plain_forecast: bool = False
+) -> Candidate:
     """Fit prior, trees, calibration and baselines of every horizon.
 
     Rows count by `Dataset.weight`; those without weight take no part. Prior and trees are fitted
     to the fit rows first. With them the Platt line is fitted on the calibrate rows, and the trees
-    are dropped unless they beat the prior there. Then prior and trees are fitted to both blocks
+    are dropped unless their log loss there is smaller than that of the prior alone. Then prior and trees are fitted to both blocks
     with the same number of trees, and keep the line. The baselines are fitted to both blocks too;
     plain LightGBM finds its number of trees on the calibrate rows.
 
@@ -118,6 +119,9 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
         All rows.
     block:
         Code of `training.labels.splits.Block` of each row.
+    with_plain_forecast:
+        Whether to fit plain LightGBM with the forecast distances too, which is reported and is no
+        baseline.
 
     Raises
     ------
@@ -144,7 +148,10 @@ def fit_candidate(data: Dataset, block: npt.NDArray[np.int8]) -> Candidate:
         for hours in data.horizons
     }
     del columns
-    plain = _fit_plain_models(rows, labels, schema, baselines, threads)
+    columns_of = {PLAIN: PLAIN_COLUMNS}
+    if with_plain_forecast:
+        columns_of[PLAIN_FORECAST] = (*PLAIN_COLUMNS, *forecast_distances(schema.horizons))
+    plain = _fit_plain_models(rows, labels, schema, baselines, columns_of, threads)
     return Candidate(schema, priors, ensembles, trees, lines, baselines, plain)
 
 
@@ -153,16 +160,17 @@ def _fit_plain_models(
     labels: Mapping[int, npt.NDArray[np.int8]],
     schema: ModelSchema,
     baselines: dict[str, Any],
+    columns_of: Mapping[str, Sequence[str]],
     threads: int,
 ) -> dict[str, bytes]:
-    """Graphs of `PLAIN_MODELS` by file name; adds columns and rounds to `baselines`.
+    """Graphs of plain models by file name; adds columns and rounds to `baselines`.
 
-    The one with forecast distances takes over the number of trees of the one without.
+    `columns_of` has the columns of each, some of `PLAIN_MODELS`. The one with forecast distances
+    takes over the number of trees of the one without, which comes first.
     """
     graphs: dict[str, bytes] = {}
     rounds: dict[int, int] = {}
-    forecast_columns = (*PLAIN_COLUMNS, *forecast_distances(schema.horizons))
-    for name, read in ((PLAIN, PLAIN_COLUMNS), (PLAIN_FORECAST, forecast_columns)):
+    for name, read in columns_of.items():
         features = tuple(column for column in schema.features if column in read)
         binned = _binned(rows, features, PLAIN_PARAMETERS)
         for hours in schema.horizons:
@@ -205,12 +213,10 @@ def _fit_model(
     y, w = labels[calibrate], weight[calibrate]
     line, tree_loss = _platt(corrected, y, w)
     prior_line, prior_loss = _platt(start[calibrate], y, w)
-    days = utc_day(rows.data.time[rows.rows[calibrate]])
-    interval = skill_interval(tree_loss, prior_loss, days, seed=0)
     losses = float(prior_loss.sum() / w.sum()), float(tree_loss.sum() / w.sum())
 
     prior = fit_prior(distances, labels, weight)
-    if interval is None or not interval[0] > 0.0:
+    if not losses[1] < losses[0]:
         return prior, Ensemble((), 0, *losses), prior_line
     final = TrainingRows(ALL, labels, weight, prior.score(distances))
     parts = tuple(

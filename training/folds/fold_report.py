@@ -82,7 +82,7 @@ def evaluate_fold(
         return FoldResult(report | {"not_evaluated": reason}, {})
     try:
         test = part.take(np.flatnonzero(block == Block.TEST))
-        forecasts = fit_candidate(part, block).forecast(test)
+        forecasts = fit_candidate(part, block, with_plain_forecast=True).forecast(test)
         evaluation = evaluate(test, forecasts, _training(part, block), description, symbols)
         totals = forecast_totals(test, forecasts)
         skill = {str(hours): skill_table(sums) for hours, sums in totals.items()}

@@ -57,7 +57,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "review": {
         "folds": 20,
         "walk_forward_months": 6,
-        "walk_forward_rows": 100_000,
+        "walk_forward_rows": 40_000,
         "stress_folds": False,
         "ablation": True,
         "backtest": True,

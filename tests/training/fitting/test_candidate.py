@@ -30,7 +30,7 @@ def split(dataset: Dataset) -> Blocks:
 
 @pytest.fixture(scope="module")
 def candidate(dataset: Dataset) -> Candidate:
-    return fit_candidate(dataset, split(dataset))
+    return fit_candidate(dataset, split(dataset), with_plain_forecast=True)
 
 
 def graph(candidate: Candidate) -> bytes:
@@ -71,7 +71,7 @@ def test_same_learning_rows_give_the_same_bytes(candidate: Candidate, dataset: D
     blocks = np.concatenate([block, block[::3]])[order]
     more = more.take(order)
     more.labels[blocks == Block.TEST] ^= 1
-    again = fit_candidate(more, blocks)
+    again = fit_candidate(more, blocks, with_plain_forecast=True)
     assert graph(again) == graph(candidate)
     assert again.plain == candidate.plain
     assert again.baselines == candidate.baselines

@@ -87,5 +87,5 @@ def test_fold_that_cannot_be_trained_reports_the_reason_and_no_figures(
     assert result.totals == {}
 
 
-def _no_training(*_: Any) -> None:
+def _no_training(*_: Any, **__: Any) -> None:
     raise ModelError("no account was called")
