@@ -109,9 +109,9 @@ def fit_candidate(
 
     Rows count by `Dataset.weight`; those without weight take no part. Prior and trees are fitted
     to the fit rows first. With them the Platt line is fitted on the calibrate rows, and the trees
-    are dropped unless their log loss there is smaller than that of the prior alone. Then prior and trees are fitted to both blocks
-    with the same number of trees, and keep the line. The baselines are fitted to both blocks too;
-    plain LightGBM finds its number of trees on the calibrate rows.
+    are dropped unless their log loss there is smaller than that of the prior alone. Then prior and
+    trees are fitted to both blocks with the same number of trees, and keep the line. The baselines
+    are fitted to both blocks too; plain LightGBM finds its number of trees on the calibrate rows.
 
     Parameters
     ----------
