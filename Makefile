@@ -9,7 +9,7 @@ ARGS   ?=
 WORKERS ?= 2
 CONFIG ?= margincast.toml
 
-.PHONY: setup run test check format bench bench-http fuzz docs audit sbom lock clean
+.PHONY: setup run test check format bench bench-http fuzz results docs audit sbom lock clean
 
 setup: $(STAMP)
 
@@ -54,6 +54,10 @@ $(PEERS)/.installed: benchmarks/peers/requirements.lock
 
 fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz $(ARGS)
+
+# The jobs on real data, docs/results.md and the README's tables; about two hours on two cores.
+results: setup
+	$(BIN)/python -m research.pages.results $(ARGS)
 
 docs: setup
 	$(BIN)/python -m research.pages.features

@@ -1,34 +1,22 @@
-"""Write docs/results.md from the JSON of retrain, backtest and score.
+"""``python -m research.pages.results``: run the jobs on real data, write docs/results.md and the
+result tables of the README.
 
-Usage: ``python -m research.pages.results RETRAIN.json BACKTEST.json SCORE.json``.
+With ``--pages-only`` it writes both from the reports of the last run, with ``--only NAME`` it runs
+one job before it does.
 """
 
 from __future__ import annotations
 
-import json
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
+from research.experiments.walk_forward import tables as walk_forward_tables
+from research.pages.results_jobs import JOBS, read_reports, run_jobs
+from research.pages.results_readme import write_readme
 from training.reports.backtest_tables import backtest_tables
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "results.md"
-
-COMMANDS = """```sh
-C="--config configs/binance-hourly.toml"
-B="--bundle var/real/bundles/champion"
-margincast retrain $C --json var/real-retrain.json
-MARGINCAST__MARKET__START= margincast evaluate $B $C --json var/real-evaluate.json
-margincast backtest $B $C --json var/real-backtest.json
-MARGINCAST__ACCOUNTS__COUNT=10000 margincast simulate $C --out var/real-book
-margincast score $C --accounts var/real-book/accounts --as-of 2025-08-31T12:00:00Z \\
-    --out var/real-scored.parquet --record --json var/real-score.json
-margincast serve $C
-margincast review $C --out var/real-review.html
-margincast ledger verify $C
-margincast ledger replay DECISION_ID $C
-python -m research.pages.results var/real-retrain.json var/real-backtest.json var/real-score.json
-```"""
+PAGE = Path("docs/results.md")
 
 METRICS = ("auc", "average_precision", "brier_skill", "log_loss", "ece_over_base_rate")
 FAULTS = ("duplicates", "conflicts", "misaligned", "impossible", "dead", "stale", "suspect",
@@ -37,10 +25,9 @@ CALLS = ("calls", "needed", "in_vain", "prevented_breaches", "missed_breaches", 
          "median_lead_hours", "flips_per_account_day")  # fmt: skip
 
 
-def results_page(
-    retrain: dict[str, Any], backtest: dict[str, Any] | None, score: dict[str, Any] | None
-) -> str:
-    """The page; None where a job was not run."""
+def results_page(reports: dict[str, dict[str, Any]]) -> str:
+    """The page, from the report of each job by name."""
+    retrain, backtest, score = reports["retrain"], reports["backtest"], reports["score"]
     evaluation = retrain["evaluation"]
     start, end = evaluation["span"]
     data = evaluation["data"]
@@ -59,10 +46,15 @@ def results_page(
         "",
         "## Commands",
         "",
-        COMMANDS,
+        "`make results` runs these commands and writes this page:",
         "",
-        *([] if backtest is None else _add_on(backtest)),
-        "## Forecasts",
+        "```sh",
+        *(job.line for job in JOBS),
+        "```",
+        "",
+        *_add_on(backtest),
+        *_walk_forward(reports["walk_forward"]),
+        "## Forecasts of the test block",
         "",
     ]
     for hours, figures in evaluation["horizons"].items():
@@ -85,16 +77,15 @@ def results_page(
             "",
         ]
     lines += [*_stress(evaluation["stress"]), *_gates(retrain["gates"])]
-    if score is not None:
-        lines += [
-            "## Scores of a book",
-            "",
-            f"{score['decisions']:,} decisions on {score['accounts']:,} accounts; "
-            f"{score['with_model_add_on']:,} where the model asked for more than the floor, "
-            f"{score['degraded']:,} degraded, {score['deposit_to_meet']:,.2f} of deposits "
-            "required in total (the initial equity of an account is 1).",
-            "",
-        ]
+    lines += [
+        "## Scores of a book",
+        "",
+        f"{score['decisions']:,} decisions on {score['accounts']:,} accounts; "
+        f"{score['with_model_add_on']:,} where the model asked for more than the floor, "
+        f"{score['degraded']:,} degraded, {score['deposit_to_meet']:,.2f} of deposits "
+        "required in total (the initial equity of an account is 1).",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -141,6 +132,23 @@ def _add_on(backtest: dict[str, Any]) -> list[str]:
         *_rows(tables["procyclicality"], tuple(tables["procyclicality"][0])[1:]),
     ]
     return lines
+
+
+def _walk_forward(report: dict[str, Any]) -> list[str]:
+    """Skill by half-year, by account seed and pooled."""
+    spans = [report["blocks"][0]["from"][:10], report["blocks"][-1]["to"][:10]]
+    return [
+        "## Forecasts in walk-forward",
+        "",
+        f"Blocks of {report['block_length']} from {spans[0]} to {spans[1]}, account seeds "
+        f"{', '.join(str(seed) for seed in report['seeds'])}. Before each block model, baselines "
+        "and the coefficients of the volatility forecast are fitted to what came before it. Skill "
+        "is that against the baseline that is best over all rows of the line, with its 95% "
+        "interval by a paired bootstrap over days.",
+        "",
+        walk_forward_tables(report),
+        "",
+    ]
 
 
 def _ratio(row: dict[str, Any], other: str) -> str:
@@ -220,9 +228,16 @@ def _cell(values: dict[str, Any] | None, key: str) -> str:
 
 
 def main() -> None:
-    """Read the files named on the command line and write the page."""
-    found = [json.loads(Path(name).read_text()) for name in sys.argv[1:4]]
-    PAGE.write_text(results_page(*found, *[None] * (3 - len(found))))
+    """Run the jobs, then write the page and the README's tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pages-only", action="store_true", help="run no job")
+    parser.add_argument("--only", action="append", default=[], help="run the job of this report")
+    given = parser.parse_args()
+    if not given.pages_only:
+        run_jobs(tuple(given.only))
+    reports = read_reports()
+    PAGE.write_text(results_page(reports))
+    write_readme(reports)
 
 
 if __name__ == "__main__":

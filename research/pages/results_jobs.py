@@ -1,0 +1,111 @@
+"""The jobs on real data whose reports make the results page."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+CONFIG = "configs/binance-hourly.toml"
+WALK_FORWARD_CONFIG = "configs/walk-forward.toml"
+SEEDS = "11,12,13"
+BUNDLE = "var/real/bundles/champion"
+BOOK = "var/real-book"
+BOOK_TIME = "2025-08-31T12:00:00Z"
+REPORTS = Path("var/real-results")
+
+
+class Job(NamedTuple):
+    """One command; `report` is the name of its JSON, empty for a command without one."""
+
+    report: str
+    arguments: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def line(self) -> str:
+        """The command as a reader types it."""
+        variables = [f"{name}={value}" for name, value in self.environment]
+        json_out = ["--json", str(REPORTS / f"{self.report}.json")] if self.report else []
+        return " ".join([*variables, *self.arguments, *json_out])
+
+
+JOBS = (
+    Job(
+        "walk_forward",
+        (
+            "python",
+            "-m",
+            "research.experiments.walk_forward",
+            WALK_FORWARD_CONFIG,
+            "--seeds",
+            SEEDS,
+        ),
+    ),
+    Job("retrain", ("margincast", "retrain", "--config", CONFIG)),
+    Job(
+        "evaluate",
+        ("margincast", "evaluate", "--bundle", BUNDLE, "--config", CONFIG),
+        (("MARGINCAST__MARKET__START", ""),),
+    ),
+    Job("backtest", ("margincast", "backtest", "--bundle", BUNDLE, "--config", CONFIG)),
+    Job(
+        "",
+        ("margincast", "simulate", "--config", CONFIG, "--out", BOOK),
+        (("MARGINCAST__ACCOUNTS__COUNT", "10000"),),
+    ),
+    Job(
+        "score",
+        (
+            *("margincast", "score", "--config", CONFIG, "--accounts", f"{BOOK}/accounts"),
+            *("--as-of", BOOK_TIME, "--out", "var/real-scored.parquet", "--record"),
+        ),
+    ),
+)
+
+
+def run_jobs(only: tuple[str, ...]) -> None:
+    """Run the jobs with these reports, or all where `only` is empty, in the repository's folder.
+
+    Raises
+    ------
+    SystemExit
+        A command failed; its own message is above.
+    """
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    programs = Path(sys.executable).parent
+    for job in JOBS:
+        if only and job.report not in only:
+            continue
+        print(job.line, flush=True)
+        json_out = ["--json", str(REPORTS / f"{job.report}.json")] if job.report else []
+        program, *arguments = job.arguments
+        code = subprocess.run(
+            [str(programs / program), *arguments, *json_out],
+            env=os.environ | dict(job.environment),
+            check=False,
+        ).returncode
+        if code:
+            raise SystemExit(f"{job.line} ended with {code}")
+
+
+def read_reports() -> dict[str, dict[str, Any]]:
+    """The report of each job that has one, by name.
+
+    Raises
+    ------
+    SystemExit
+        A job has not run yet.
+    """
+    reports = {}
+    for job in JOBS:
+        if not job.report:
+            continue
+        path = REPORTS / f"{job.report}.json"
+        if not path.exists():
+            raise SystemExit(f"{path} is missing; run: {job.line}")
+        reports[job.report] = json.loads(path.read_text())
+    return reports
