@@ -262,7 +262,7 @@ def _names(schema: ModelSchema) -> tuple[str, ...]:
 
 
 def _model_rows(schema: ModelSchema, data: Dataset, rows: Rows) -> Floats:
-    chosen: Floats = data.features[np.ix_(rows, model_columns(schema))]
+    chosen: Floats = data.features[np.ix_(rows, model_columns(schema, data))]
     return chosen
 
 

@@ -70,7 +70,7 @@ def mean_contributions(candidate: Candidate, test: Dataset) -> dict[str, Any]:
     """
     schema = candidate.schema
     rows = _draw(np.arange(len(test)), CONTRIBUTION_ROWS)
-    X = np.ascontiguousarray(test.features[rows][:, model_columns(schema)])
+    X = np.ascontiguousarray(test.features[rows][:, model_columns(schema, test)])
     parts = score_contributions(X, schema, candidate.trees, candidate.priors)
     names = contribution_names(schema)
     families = {**feature_families(schema), **{n: PRIOR for n in names if of_prior(n)}}
@@ -125,7 +125,7 @@ def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -
         )
     )
     weight = {"fit": data.weight[fit], "calibrate": data.weight[calibrate]}
-    columns = model_columns(schema)
+    columns = model_columns(schema, data)
     X = {
         name: np.ascontiguousarray(data.features[rows][:, columns])
         for name, rows in (("fit", fit), ("calibrate", calibrate), ("test", test))

@@ -56,21 +56,22 @@ class Forecasts:
     by_horizon: dict[int, dict[str, Floats]]
 
 
-def model_columns(schema: ModelSchema) -> npt.NDArray[np.intp]:
-    """Positions of a model's columns among the account features.
+def model_columns(schema: ModelSchema, data: Dataset) -> npt.NDArray[np.intp]:
+    """Positions of a model's columns among the features of a data set.
 
     Raises
     ------
     ModelError
         The model was trained on a feature that is not registered any more.
     """
-    missing = [name for name in schema.features if name not in ACCOUNT_COLUMNS]
+    place = {name: i for i, name in enumerate(data.feature_names)}
+    missing = [name for name in schema.features if name not in place]
     if missing:
         raise ModelError(
             f"the model needs the feature(s) {', '.join(missing)}, which are not registered; "
             "retrain, or use the version that made the bundle"
         )
-    return np.array([ACCOUNT_COLUMNS.index(name) for name in schema.features])
+    return np.array([place[name] for name in schema.features])
 
 
 def plain_schema(
@@ -128,7 +129,7 @@ def forecasts_of(
     data: Dataset,
 ) -> Forecasts:
     """Like `forecast`, from the parts of a bundle; `read` gives a file of it by name."""
-    X = np.ascontiguousarray(data.features[:, model_columns(schema)])
+    X = np.ascontiguousarray(data.features[:, model_columns(schema, data)])
     probability = scorer.probability(X)
     columns = baseline_columns(data)
     by_horizon: dict[int, dict[str, Floats]] = {}
@@ -140,7 +141,7 @@ def forecasts_of(
             plain = plain_schema(schema, hours, fitted, name)
             if plain is not None:
                 plain_scorer = Scorer(read(file.format(hours=hours)), plain)
-                X_plain = np.ascontiguousarray(data.features[:, model_columns(plain)])
+                X_plain = np.ascontiguousarray(data.features[:, model_columns(plain, data)])
                 models[name] = plain_scorer.probability(X_plain)[:, 0]
         by_horizon[hours] = models
     return Forecasts(by_horizon)

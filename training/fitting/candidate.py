@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.identity import digests_of
-from features.registry import ACCOUNT_COLUMNS, ACCOUNT_FEATURES, OPTION_FEATURES
+from features.registry import OPTION_FEATURES, account_feature, prior_distances
 from market.core.arrays import Floats
 from market.core.errors import ModelError
 from models.bundle.schema import ModelSchema
@@ -35,7 +35,6 @@ from training.fitting.column_sets import (
     PLAIN_COLUMNS,
     SMALL_COLUMNS,
     forecast_distances,
-    prior_distances,
 )
 from training.fitting.learning_rows import LearningRows
 from training.fitting.plain import ALL, CALIBRATE, FIT, PLAIN_PARAMETERS, fit_plain
@@ -148,7 +147,7 @@ def fit_candidate(
         for hours in data.horizons
     }
     del columns
-    columns_of = {PLAIN: PLAIN_COLUMNS}
+    columns_of: dict[str, Sequence[str]] = {PLAIN: PLAIN_COLUMNS}
     if with_plain_forecast:
         columns_of[PLAIN_FORECAST] = (*PLAIN_COLUMNS, *forecast_distances(schema.horizons))
     plain = _fit_plain_models(rows, labels, schema, baselines, columns_of, threads)
@@ -246,7 +245,7 @@ def _gather(rows: LearningRows, names: Sequence[str]) -> Floats:
     ModelError
         A value is missing.
     """
-    places = [ACCOUNT_COLUMNS.index(name) for name in names]
+    places = [rows.data.feature_names.index(name) for name in names]
     values = np.column_stack([rows.data.features[rows.rows, place] for place in places])
     if np.isnan(values).any():
         raise ModelError(
@@ -258,7 +257,8 @@ def _gather(rows: LearningRows, names: Sequence[str]) -> Floats:
 
 def _column_sets(rows: LearningRows, schema: ModelSchema) -> tuple[ColumnSet, ColumnSet]:
     """Small set and set of all columns of the model; rows binned."""
-    small = tuple(name for name in schema.features if name in SMALL_COLUMNS)
+    read = (*SMALL_COLUMNS, *forecast_distances(schema.horizons))
+    small = tuple(name for name in schema.features if name in read)
 
     def column_set(names: tuple[str, ...], seeds: tuple[int, ...]) -> ColumnSet:
         places = tuple(schema.features.index(name) for name in names)
@@ -272,7 +272,7 @@ def _binned(rows: LearningRows, names: Sequence[str], parameters: Any) -> Any:
     # Four seconds of import that only training pays.
     from training.fitting.binned_rows import BinnedRows
 
-    columns = {name: ACCOUNT_COLUMNS.index(name) for name in names}
+    columns = {name: rows.data.feature_names.index(name) for name in names}
     binned = BinnedRows(rows.data, rows.rows, columns, parameters)
     binned.add_part(FIT, rows.fit)
     binned.add_part(CALIBRATE, rows.calibrate)
@@ -285,15 +285,18 @@ def trained_schema(data: Dataset, fit: npt.NDArray[np.intp]) -> ModelSchema:
 
     The logits of the first-passage prior are left out: they are functions of the distances.
     """
-    present, used = np.zeros(len(ACCOUNT_COLUMNS)), np.zeros(len(ACCOUNT_COLUMNS), dtype=np.bool_)
+    columns = data.feature_names
+    present, used = np.zeros(len(columns)), np.zeros(len(columns), dtype=np.bool_)
     for begin in range(0, len(fit), _CHUNK):
         part = data.features[fit[begin : begin + _CHUNK]]
         present += (~np.isnan(part)).sum(axis=0)
         used |= part.any(axis=0)
-    of_horizons = prior_distances(data.horizons)
+    of_horizons = tuple(prior_distances(hours) for hours in data.horizons)
     features = [
         feature
-        for feature, count, nonzero in zip(ACCOUNT_FEATURES, present, used, strict=True)
+        for feature, count, nonzero in zip(
+            map(account_feature, columns), present, used, strict=True
+        )
         if count >= MIN_PRESENCE * len(fit)
         and (nonzero or feature.name not in OPTION_FEATURES)
         and not feature.name.startswith("prior_logit_")

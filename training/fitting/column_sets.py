@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from features.registry import HORIZONS
+from features.registry import prior_distances
 
 PLAIN_COLUMNS = (
     "distance_ewma_volatility_3h",
@@ -125,19 +124,6 @@ SMALL_COLUMNS = (
 """What the small trees on the prior read."""
 
 
-LONG_RUN_DISTANCE = "long_run_distance"
-
-
-def prior_distances(horizons: Sequence[int]) -> tuple[tuple[str, str], ...]:
-    """For each horizon in hours the two columns that its prior reads.
-
-    The first is the distance of the registered horizon that is nearest in logarithm: the fit of
-    the prior takes care of the factor between two horizons.
-    """
-    nearest = (min(HORIZONS, key=lambda h: abs(math.log(h / hours))) for hours in horizons)
-    return tuple((f"forecast_distance_{hours}h", LONG_RUN_DISTANCE) for hours in nearest)
-
-
 def forecast_distances(horizons: Sequence[int]) -> tuple[str, ...]:
-    """The columns of `prior_distances`, each once."""
-    return tuple(dict.fromkeys(name for pair in prior_distances(horizons) for name in pair))
+    """The columns that the priors of some horizons in hours read, each once."""
+    return tuple(dict.fromkeys(name for hours in horizons for name in prior_distances(hours)))

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from features.account.aggregates import PRIOR_VOLATILITY
 from features.account.frame import AccountRows, compute_aggregates, compute_features
-from features.registry import ACCOUNT_COLUMNS
+from features.registry import ACCOUNT_COLUMNS, prior_distances
 from margin.book.book_paths import book_paths
 from margin.engines.equity_paths import Extremes
 from margin.rules.ruleset import RuleSet
@@ -58,7 +59,7 @@ class Dataset:
     account_ids:
         All accounts.
     features:
-        Shape (N, F), columns `features.registry.ACCOUNT_COLUMNS`.
+        Shape (N, F), columns `feature_names`.
     labels:
         1 where the account breaches within the horizon, else 0; int8, shape (N, H).
     horizons:
@@ -99,6 +100,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Columns of `features`, see `feature_columns`."""
+        return feature_columns(self.horizons)
 
     def take(self, rows: Ints | npt.NDArray[np.intp]) -> Dataset:
         """Some rows, in the order given."""
@@ -185,6 +191,14 @@ class DatasetOptions:
     seed: int = 0
 
 
+@cache
+def feature_columns(horizons: tuple[int, ...]) -> tuple[str, ...]:
+    """Account features of a data set: all registered ones, and the forecast distances of its
+    horizons that are not among them."""
+    own = (name for hours in horizons for name in prior_distances(hours))
+    return tuple(dict.fromkeys((*ACCOUNT_COLUMNS, *own)))
+
+
 def build_dataset(
     market: LabelMarket, intervals: BookIntervals, ruleset: RuleSet, options: DatasetOptions
 ) -> Dataset:
@@ -247,7 +261,8 @@ def build_dataset(
     interval, row = outcomes.interval[order], outcomes.row[order]
     headroom, margin = outcomes.headroom[order], outcomes.maintenance_margin[order]
     step = outcomes.breach_step[order]
-    features = np.empty((len(row), len(ACCOUNT_COLUMNS)))
+    names = feature_columns(horizons)
+    features = np.empty((len(row), len(names)))
     columns: dict[str, Floats] = {
         "headroom": headroom,
         "maintenance_margin": margin,
@@ -264,7 +279,7 @@ def build_dataset(
         rows = at_level(rows, headroom[part], level * margin[part])
         aggregates = compute_aggregates(rows, market.features)
         columns["prior_volatility"][part] = aggregates[:, PRIOR_VOLATILITY]
-        features[part] = compute_features(aggregates)
+        features[part] = compute_features(aggregates, names)
         for hours in horizons:
             columns[f"first_passage_{hours}"][part] = first_passage_probability(aggregates, hours)
             oracle = oracle_first_passage(rows, history, squares, market.features, hours)

@@ -204,7 +204,7 @@ def test_baselines_read_the_distances_of_the_features() -> None:
 def test_unregistered_feature_is_refused_by_name() -> None:
     schema = ModelSchema(("moonphase",), (0,), (1,), (), "a" * 64)
     with pytest.raises(ModelError, match="moonphase"):
-        model_columns(schema)
+        model_columns(schema, made()[0])
 
 
 def test_plain_model_has_no_prior_and_no_constraints() -> None:

@@ -84,7 +84,7 @@ def test_more_headroom_never_raises_the_probability(
 ) -> None:
     """All columns that equity moves, moved in their direction at once."""
     scorer = Scorer(graph(candidate), candidate.schema)
-    x = dataset.features[row % len(dataset), model_columns(candidate.schema)]
+    x = dataset.features[row % len(dataset), model_columns(candidate.schema, dataset)]
     features = {feature.name: feature for feature in ACCOUNT_FEATURES}
     moved = np.array([features[name].uses_equity for name in candidate.schema.features])
     sign = np.array(candidate.schema.monotone)

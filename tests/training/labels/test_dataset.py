@@ -139,6 +139,13 @@ def test_horizons_of_any_whole_hours(world: World) -> None:
         passage = [math.erfc(d) for d in headroom / volatility / math.sqrt(2.0 * hours)]
         np.testing.assert_allclose(passage, data.columns[f"first_passage_{hours}"], rtol=1e-9)
         assert f"oracle_first_passage_{hours}" in data.columns
+    assert data.feature_names[-2:] == ("forecast_distance_2h", "forecast_distance_12h")
+    two, twelve, day = (
+        data.features[:, data.feature_names.index(f"forecast_distance_{hours}h")]
+        for hours in horizons
+    )
+    assert (two > twelve).all()
+    assert (twelve > day).all()
 
 
 def test_lagged_breach_rate_counts_only_breaches_already_seen(world: World) -> None:
