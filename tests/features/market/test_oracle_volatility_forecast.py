@@ -30,17 +30,19 @@ GAP, LONG_GAP, HOLE, LISTED = range(250, 256), range(400, 440), 500, 300
 def _hourly(frame: pd.DataFrame) -> pd.DataFrame:
     """Bars of whole hours by the hour at which they close; an hour without a bar is left out."""
     hour = frame["closed"].dt.ceil("h")
-    there = frame.dropna(subset="close").groupby(hour)
+    bars = frame.dropna(subset="close").copy()
+    # A return over more than a day is none.
+    bars.loc[bars["closed"].diff() > pd.Timedelta(hours=25), "r"] = np.nan
+    there = bars.groupby(hour)
     bars = there.agg(
         open=("open", "first"), high=("high", "max"), low=("low", "min"), close=("close", "last")
     )
     bars["turnover"] = there["turnover"].sum()
-    bars["r"] = np.log(bars["close"]).diff()
+    bars["r"] = there["r"].sum(min_count=1)
     reach, body = np.log(bars["high"] / bars["low"]), np.log(bars["close"] / bars["open"])
     bars["g"] = (0.5 * reach**2 - (2 * np.log(2) - 1) * body**2).clip(lower=2.5e-8)
     apart = bars.index.to_series().diff() > pd.Timedelta(hours=25)
     bars["part"] = apart.cumsum()
-    bars.loc[apart, "r"] = np.nan
     return bars
 
 
@@ -137,13 +139,13 @@ def expected(panel: BarPanel, frames: Frames) -> list[pd.DataFrame]:
     profiles = _profiles(markets, hours)
     beta = shipped_coefficients().values
     found = []
-    for bars in markets:
+    for bars, frame in zip(markets, frames(panel), strict=True):
         table = _regressors(bars, profiles)[list(REGRESSORS)].reindex(hours).ffill()
         for k, horizon in enumerate(FORECAST_HORIZONS):
             ahead = []
             for hour in hours:
-                coming = pd.date_range(hour, periods=horizon, freq="h")
-                s = profiles[hour][[_slot(c) for c in coming]]
+                coming = (_slot(hour) + np.arange(horizon)) % WEEK
+                s = profiles[hour][coming]
                 ahead.append(0.5 * np.log(np.mean(np.exp(s))))
             x = table[list(REGRESSORS)].to_numpy()
             s_ahead = np.array(ahead)
@@ -161,7 +163,10 @@ def expected(panel: BarPanel, frames: Frames) -> list[pd.DataFrame]:
             quiet = (hour - past.index[-1]) / pd.Timedelta(hours=1)
             if listed < WEEK or quiet > 24:
                 table.loc[hour] = np.nan
+        newest = frame["closed"].where(frame["close"].notna()).ffill()
+        absent = ~((frame["closed"] - newest) <= pd.Timedelta(hours=24)).to_numpy()
         found.append(table.reindex(closed, method="ffill"))
+        found[-1].loc[absent] = np.nan
     return found
 
 
