@@ -157,7 +157,7 @@ def test_report_of_a_failed_retraining_and_its_notification_hold_no_password(
 
     monkeypatch.setattr(
         "pipelines.jobs.retrain.retrain",
-        lambda config: run_and_notify(config, "retrain", break_down),
+        lambda config, accepted: run_and_notify(config, "retrain", break_down),
     )
     out = folder / "report.json"
     arguments = ["retrain", "--config", str(file), "--json", str(out)]

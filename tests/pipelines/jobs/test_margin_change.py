@@ -48,11 +48,12 @@ def shifted(champion: Bundle, root: Path, log_odds: float, features: str | None 
         schema = replace(schema, features_sha256=features, feature_digests=())
     calibration = {h: (a, b + log_odds) for h, (a, b) in champion.calibration.items()}
     files = bundle_files(
-        model=export(schema, champion.trees, calibration),
+        model=export(schema, champion.trees, calibration, champion.priors),
         schema=schema,
         trees=champion.trees,
         calibration=calibration,
         record=TrainingRecord("1" * 64, "2" * 64, {}),
+        priors=champion.priors,
     )
     return load_bundle(root / write_bundle(root, files))
 
