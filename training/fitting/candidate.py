@@ -107,10 +107,11 @@ def fit_candidate(
     """Fit prior, trees, calibration and baselines of every horizon.
 
     Rows count by `Dataset.weight`; those without weight take no part. Prior and trees are fitted
-    to the fit rows first. With them the Platt line is fitted on the calibrate rows, and the trees
-    are dropped unless their log loss there is smaller than that of the prior alone. Then prior and
-    trees are fitted to both blocks with the same number of trees, and keep the line. The baselines
-    are fitted to both blocks too; plain LightGBM finds its number of trees on the calibrate rows.
+    to the fit rows first, and the trees are dropped unless their log loss on the calibrate rows is
+    smaller than that of the prior alone. The Platt line of these first fits is fitted on both
+    blocks. Then prior and trees are fitted to both blocks with the same number of trees, and keep
+    the line. The baselines are fitted to both blocks too; plain LightGBM finds its number of trees
+    on the calibrate rows.
 
     Parameters
     ----------
@@ -205,32 +206,28 @@ def _fit_model(
     start = prior.score(distances)
     rounds = rounds_of(hours)
     trial = TrainingRows(FIT, labels, weight, start)
-    corrected = start[calibrate].copy()
+    corrected = start.copy()
     for one, share in zip(sets, shares, strict=True):
         boosters = one.fit(trial, rounds, threads, seeds=1)
-        corrected += share * one.binned.raw_score(boosters, calibrate)
+        corrected += share * one.binned.raw_score(boosters, np.arange(len(labels)))
     y, w = labels[calibrate], weight[calibrate]
-    line, tree_loss = _platt(corrected, y, w)
-    prior_line, prior_loss = _platt(start[calibrate], y, w)
-    losses = float(prior_loss.sum() / w.sum()), float(tree_loss.sum() / w.sum())
+    losses = _platt_loss(start[calibrate], y, w), _platt_loss(corrected[calibrate], y, w)
 
     prior = fit_prior(distances, labels, weight)
     if not losses[1] < losses[0]:
-        return prior, Ensemble((), 0, *losses), prior_line
+        return prior, Ensemble((), 0, *losses), fit_platt(start, labels, weight)
     final = TrainingRows(ALL, labels, weight, prior.score(distances))
     parts = tuple(
         TreePart(one.fit(final, rounds, threads), one.columns, share)
         for one, share in zip(sets, shares, strict=True)
     )
-    return prior, Ensemble(parts, rounds, *losses), line
+    return prior, Ensemble(parts, rounds, *losses), fit_platt(corrected, labels, weight)
 
 
-def _platt(
-    score: Floats, labels: npt.NDArray[np.int8], weight: Floats
-) -> tuple[tuple[float, float], Floats]:
-    """The Platt line of some scores, and the weighted log loss of each row under it."""
-    line = fit_platt(score, labels, weight)
-    return line, weight * log_loss_rows(labels, platt_probability(score, *line))
+def _platt_loss(score: Floats, labels: npt.NDArray[np.int8], weight: Floats) -> float:
+    """Weighted log loss of some scores under their own Platt line: compares shapes."""
+    p = platt_probability(score, *fit_platt(score, labels, weight))
+    return float(weight @ log_loss_rows(labels, p) / weight.sum())
 
 
 def _blend_shares(sets: Sequence[ColumnSet]) -> tuple[float, ...]:
