@@ -146,6 +146,9 @@ class ProcyclicalityLimits(Struct, frozen=True, forbid_unknown_fields=True):
     """``[add_on.procyclicality]``: how much more margin under the add-on may move than under the
     best simple volatility estimate at equal average margin, as a ratio; a release is held to it.
 
+    1 asks for no more movement than the simple estimate has. The default is a guard against models
+    that move margin far more: docs/results.md has what the present one does.
+
     Attributes
     ----------
     peak_to_trough:
@@ -156,11 +159,11 @@ class ProcyclicalityLimits(Struct, frozen=True, forbid_unknown_fields=True):
         Growth across the most extreme day.
     """
 
-    peak_to_trough: NonNegative = 1.0
-    increase_1d: NonNegative = 1.0
-    increase_5d: NonNegative = 1.0
-    increase_20d: NonNegative = 1.0
-    response_to_one_extreme_return: NonNegative = 1.0
+    peak_to_trough: NonNegative = 2.0
+    increase_1d: NonNegative = 2.0
+    increase_5d: NonNegative = 2.0
+    increase_20d: NonNegative = 2.0
+    response_to_one_extreme_return: NonNegative = 2.0
 
 
 class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):
