@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 CONFIG = "configs/binance-hourly.toml"
-WALK_FORWARD_CONFIG = "configs/walk-forward.toml"
 SEEDS = "11,12,13"
 BUNDLE = "var/real/bundles/champion"
 BOOK = "var/real-book"
@@ -40,7 +39,7 @@ JOBS = (
             "python",
             "-m",
             "research.experiments.walk_forward",
-            WALK_FORWARD_CONFIG,
+            CONFIG,
             "--seeds",
             SEEDS,
         ),
