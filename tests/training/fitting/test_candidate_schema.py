@@ -11,6 +11,7 @@ import pytest
 from features.registry import ACCOUNT_COLUMNS, HORIZONS, OPTION_FEATURES
 from market.core.errors import ModelError
 from training.fitting.candidate import MIN_PRESENCE, trained_schema
+from training.labels.dataset import feature_columns
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def data() -> Any:
     features = np.random.default_rng(2).standard_normal((50, len(ACCOUNT_COLUMNS)))
     for name in OPTION_FEATURES:
         features[:, ACCOUNT_COLUMNS.index(name)] = 0.0
-    return SimpleNamespace(features=features, horizons=HORIZONS)
+    return SimpleNamespace(features=features, horizons=HORIZONS, feature_names=ACCOUNT_COLUMNS)
 
 
 def test_population_without_options_has_no_option_columns(data: Any) -> None:
@@ -50,11 +51,13 @@ def test_prior_reads_the_distance_of_each_horizon_and_the_long_run_one(data: Any
     assert schema.prior_distances == tuple(
         (f"forecast_distance_{hours}h", "long_run_distance") for hours in HORIZONS
     )
-    other: Any = SimpleNamespace(features=data.features, horizons=(2, 12, 48))
+    horizons = (2, 12, 48)
+    more = np.column_stack([data.features, np.ones((50, 3))])
+    other: Any = SimpleNamespace(
+        features=more, horizons=horizons, feature_names=feature_columns(horizons)
+    )
     assert [names[0] for names in trained_schema(other, np.arange(50)).prior_distances] == [
-        "forecast_distance_1h",
-        "forecast_distance_8h",
-        "forecast_distance_24h",
+        f"forecast_distance_{hours}h" for hours in horizons
     ]
 
 
