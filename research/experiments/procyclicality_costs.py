@@ -171,6 +171,7 @@ def rule_variants(base: RuleSet) -> Iterator[tuple[str, RuleSet]]:
     for measure in EMIR_MEASURES:
         content = base.content()
         content["add_on"] |= UNPACED
+        content["floors"].setdefault("coverage", {})
         content["floors"].setdefault(measure, {})["enabled"] = True
         yield f"floor: {measure}", ruleset_from_content(content)
 

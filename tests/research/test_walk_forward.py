@@ -20,8 +20,8 @@ from training.labels.splits import Block
 
 CONFIG = """
 [simulate]
-days = 40
-symbols = 2
+days = 120
+symbols = 8
 
 [accounts]
 count = 40
