@@ -34,7 +34,7 @@ def prior_model(ruleset_sha256: str) -> Forecaster:
         Bundle(
             sha256="0" * 64,
             path=Path(),
-            manifest={"ruleset_sha256": ruleset_sha256},
+            manifest={"ruleset_sha256": ruleset_sha256, "training": {"event": "call"}},
             schema=schema,
             trees={hours: TreeTable.empty(len(ACCOUNT_COLUMNS)) for hours in HORIZONS},
             calibration=dict.fromkeys(HORIZONS, (1.0, 0.0)),

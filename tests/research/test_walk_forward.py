@@ -20,8 +20,8 @@ from training.labels.splits import Block
 
 CONFIG = """
 [simulate]
-days = 50
-symbols = 24
+days = 120
+symbols = 8
 
 [accounts]
 count = 40

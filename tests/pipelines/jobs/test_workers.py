@@ -421,13 +421,23 @@ def test_workers_end_when_their_supervisor_is_killed(start: Callable[..., Served
 
 
 def test_a_worker_that_cannot_start_ends_the_service_with_its_reason(
+    start: Callable[..., Served], folder: Path, made_bundles: tuple[Path, str]
+) -> None:
+    (folder / "var" / "bundles" / made_bundles[1] / "manifest.json").write_text("{}")
+    served = start("--workers", "2")
+    assert served.process.wait(WAIT_SECONDS) == 1
+    (line,) = served.log().splitlines()
+    assert "could not start" in line
+    assert "manifest.json" in line
+
+
+def test_a_ledger_that_cannot_be_opened_is_refused_before_workers_start(
     start: Callable[..., Served], folder: Path
 ) -> None:
     (folder / "var" / "other.db").write_text("this is no database, and longer than a header" * 9)
     served = start("--workers", "2", MARGINCAST__LEDGER__URL="sqlite:///var/other.db")
     assert served.process.wait(WAIT_SECONDS) == 1
     (line,) = served.log().splitlines()
-    assert "could not start" in line
     assert "not a database" in line
 
 
