@@ -143,6 +143,8 @@ def _winners(
         notional = row_sums(book.leg_start, lines * np.nan_to_num(requirement.leg_notional))
         profit = row_sums(book.leg_start, lines * np.nan_to_num(requirement.leg_unrealised_pnl))
         wallet = requirement.equity - row_sums(book.leg_start, requirement.leg_unrealised_pnl)
+        gross = row_sums(book.leg_start, np.abs(requirement.leg_unrealised_pnl))
+        wallet[np.abs(wallet) <= 1e-12 * (np.abs(requirement.equity) + gross)] = 0.0  # rounding
         other_side = quantity * np.sign(position.quantity) < 0.0
         chosen = eligible & other_side & (profit > 0.0) & (requirement.equity > 0.0)
     winners = {}

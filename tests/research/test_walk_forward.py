@@ -20,8 +20,8 @@ from training.labels.splits import Block
 
 CONFIG = """
 [simulate]
-days = 120
-symbols = 8
+days = 88
+symbols = 12
 
 [accounts]
 count = 40

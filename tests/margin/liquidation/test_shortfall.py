@@ -28,10 +28,15 @@ BTC, ETH = MARKS
 MARGIN_RATE = 0.02
 
 LEG = st.tuples(
-    st.sampled_from([BTC, ETH]), st.floats(-3.0, 3.0).filter(lambda x: x), st.floats(0.7, 1.4)
+    st.sampled_from([BTC, ETH]),
+    st.floats(-3.0, 3.0).filter(lambda x: abs(x) > 1e-3),
+    st.floats(0.7, 1.4),
 )
 WINNERS = st.lists(
-    st.tuples(st.floats(-20_000.0, 60_000.0), st.lists(LEG, min_size=1, max_size=3)),
+    st.tuples(
+        st.floats(-20_000.0, 60_000.0).map(lambda cash: round(cash, 4)),
+        st.lists(LEG, min_size=1, max_size=3),
+    ),
     min_size=1,
     max_size=6,
 )
@@ -56,6 +61,7 @@ def expected(
     profit: dict[tuple[str, str], float] = defaultdict(float)
     quantity: dict[tuple[str, str], float] = defaultdict(float)
     equity, notional = {}, {}
+    cash = {member.account_id: member.cash for member in accounts}
     for member in accounts:
         equity[member.account_id], notional[member.account_id] = member.cash, 0.0
         net: dict[str, float] = defaultdict(float)
@@ -81,7 +87,7 @@ def expected(
             entry = mark - profit[key] / quantity[key]
             if entry <= 0.0:
                 continue
-            wallet = worth - sum(profit[account_id, leg] for leg in MARKS)
+            wallet = cash[account_id]
             value = abs(quantity[key]) * mark
             if ranking == "profit_leverage":
                 score = profit[key] / (abs(quantity[key]) * entry) * value / worth

@@ -9,14 +9,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ledger.store import Ledger
 from market.core.clock import DAY, format_time, parse_time
 from models.bundle.bundle import MANIFEST_FILE, load_bundle, write_bundle
+from pipelines.data.accounts import DATASET_FILE
 from pipelines.scheduler.schedule_state import JobState, ScheduleState
 from serving.telemetry.metrics.watch import STORED_SECONDS
 from training.drift.reference import REFERENCE_FILE
+from training.labels.splits import Block, purged_split
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
 Workspace: TypeAlias = Any
@@ -45,9 +50,10 @@ def test_champion_is_compared_with_its_training(
         for part, i in ((report["reference"], 1), (report["current"], 0))
     )
     assert trained_to < ends[1] <= first, "no row is on both sides"
-    assert report["reference"]["rows"] == sum(
-        trained.retrained["rows"][part] for part in ("fit", "calibrate")
-    )
+    kept = pq.read_table(trained.workspace.bundles.parent / DATASET_FILE, columns=["ts", "uniform"])
+    span = purged_split(kept["ts"].cast(pa.int64()).to_numpy(), 24, *ends)
+    learnt = (span == Block.FIT) | (span == Block.CALIBRATE)
+    assert report["reference"]["rows"] == np.sum(learnt & kept["uniform"].to_numpy())
     assert report["current"]["rows"] == trained.retrained["rows"]["test"]
     kinds = {monitor["kind"] for monitor in report["monitors"].values()}
     assert kinds == {"feature", "missing", "score", "labels"}

@@ -25,7 +25,7 @@ effective_to = "{end}"
 
 [[tier.brackets]]
 maintenance_rate = {rate}
-initial_rate = 0.08
+initial_rate = 0.04
 
 [promotion]
 max_requirement_change = {limit}
