@@ -53,7 +53,7 @@ def results_page(reports: dict[str, dict[str, Any]]) -> str:
         "```",
         "",
         *_add_on(backtest),
-        *_walk_forward(reports["walk_forward"]),
+        *(_walk_forward(reports["walk_forward"]) if "walk_forward" in reports else []),
         "## Forecasts of the test block",
         "",
     ]

@@ -15,6 +15,8 @@ BUNDLE = "var/real/bundles/champion"
 BOOK = "var/real-book"
 BOOK_TIME = "2025-08-31T12:00:00Z"
 REPORTS = Path("var/real-results")
+NEEDED = ("retrain", "backtest", "score")
+"""Reports that the page cannot do without; the others are left out where they are missing."""
 
 
 class Job(NamedTuple):
@@ -92,19 +94,15 @@ def run_jobs(only: tuple[str, ...]) -> None:
 
 
 def read_reports() -> dict[str, dict[str, Any]]:
-    """The report of each job that has one, by name.
+    """The report of each job that has run, by name.
 
     Raises
     ------
     SystemExit
-        A job has not run yet.
+        A job that the page cannot do without has not run.
     """
-    reports = {}
+    paths = {job.report: REPORTS / f"{job.report}.json" for job in JOBS if job.report}
     for job in JOBS:
-        if not job.report:
-            continue
-        path = REPORTS / f"{job.report}.json"
-        if not path.exists():
-            raise SystemExit(f"{path} is missing; run: {job.line}")
-        reports[job.report] = json.loads(path.read_text())
-    return reports
+        if job.report in NEEDED and not paths[job.report].exists():
+            raise SystemExit(f"{paths[job.report]} is missing; run: {job.line}")
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}

@@ -69,22 +69,19 @@ def _ratio(values: dict[str, Any]) -> str:
 
 
 def _forecasts(reports: dict[str, dict[str, Any]]) -> list[str]:
-    walk, retrain = reports["walk_forward"], reports["retrain"]
-    hours = list(walk["pooled"])
-    first, last = walk["blocks"][0]["from"][:10], walk["blocks"][-1]["to"][:10]
-    test = retrain["evaluation"]["horizons"]
-    rows = [
-        [f"walk-forward {first} to {last}", *(_skill(walk["pooled"][h]) for h in hours)],
-        [
-            "test block " + " to ".join(time[:10] for time in retrain["evaluation"]["span"]),
-            *(_skill(test[h]) for h in hours),
-        ],
-    ]
+    evaluation, walk = reports["retrain"]["evaluation"], reports.get("walk_forward")
+    test = evaluation["horizons"]
+    first, last = (time[:10] for time in evaluation["span"])
+    rows = [[f"test block {first} to {last}", *(_skill(figures) for figures in test.values())]]
+    if walk is not None:
+        first, last = walk["blocks"][0]["from"][:10], walk["blocks"][-1]["to"][:10]
+        seeds = ", ".join(str(seed) for seed in walk["seeds"])
+        pooled = [_skill(walk["pooled"][hours]) for hours in test]
+        rows.insert(0, [f"walk-forward {first} to {last}, account seeds {seeds}", *pooled])
     return [
-        "**Forecast.** Log-loss skill against the best of six baselines, with its 95% interval: "
-        f"walk-forward by half-years over {len(walk['seeds'])} draws of accounts, everything "
-        f"fitted to the time before each half-year, and the test block of `{CONFIG}`.",
-        table(["rows", *(f"{h} h" for h in hours)], rows),
+        "**Forecast.** Log-loss skill against the best of six baselines, with its 95% interval. All "
+        f"is fitted to the time before the rows, under `{CONFIG}`.",
+        table(["rows", *(f"{hours} h" for hours in test)], rows),
     ]
 
 
