@@ -79,8 +79,8 @@ def _forecasts(reports: dict[str, dict[str, Any]]) -> list[str]:
         pooled = [_skill(walk["pooled"][hours]) for hours in test]
         rows.insert(0, [f"walk-forward {first} to {last}, account seeds {seeds}", *pooled])
     return [
-        "**Forecast.** Log-loss skill against the best of six baselines, with its 95% interval. All "
-        f"is fitted to the time before the rows, under `{CONFIG}`.",
+        "**Forecast.** Log-loss skill against the best of six baselines, with its 95% interval. "
+        f"Everything is fitted to the time before the rows, under `{CONFIG}`.",
         table(["rows", *(f"{hours} h" for hours in test)], rows),
     ]
 
