@@ -20,8 +20,8 @@ from training.labels.splits import Block
 
 CONFIG = """
 [simulate]
-days = 88
-symbols = 12
+days = 120
+symbols = 8
 
 [accounts]
 count = 40
@@ -75,7 +75,7 @@ def test_every_block_of_every_seed_learns_from_the_past_only(
     config: Config, fits: Fits, tmp_path: Path
 ) -> None:
     report = walk_forward(config, [1, 2], tmp_path / "parts")
-    assert report["block_length"].startswith("equal stretches")
+    assert report["block_length"].startswith("1 calendar month")
     assert len(report["blocks"]) == 3
     assert len(fits.spans) == 6
     for learnt, begin, _ in fits.spans:
