@@ -33,6 +33,7 @@ from training.drift.profile import (
 )
 from training.evaluation.evaluate import model_columns
 from training.evaluation.metrics import clip_probability
+from training.fitting.column_sets import BOOK_COLUMNS
 from training.labels.account_panel import hashed_order
 from training.labels.book_intervals import account_keys
 from training.labels.dataset import Dataset
@@ -176,6 +177,7 @@ def reference_of_rows(
     outcomes:
         Outcomes of rows that the trees were not fitted to.
     """
+    X = X[:, _monitored(schema)]
     edges = tuple(quantile_edges(column) for column in _columns(X, probability))
     profile = profile_of_rows(edges, BLOCK_DAYS, X, probability, time, outcomes)
     return Reference(BLOCK_DAYS, _names(schema), schema.horizons, edges, profile)
@@ -244,10 +246,16 @@ def current_profile(bundle: Bundle, reference: Reference, data: Dataset) -> Prof
     everything = np.arange(len(data))
     chosen = _sample_rows(data, everything)
     X = _model_rows(schema, data, chosen)
+    monitored = X[:, _monitored(schema)]
     p_all = scorer.probability(_model_rows(schema, data, everything))
     outcomes = outcome_sums(data.labels, p_all, data.time, reference.days)
     profile = profile_of_rows(
-        reference.edges, reference.days, X, scorer.probability(X), data.time[chosen], outcomes
+        reference.edges,
+        reference.days,
+        monitored,
+        scorer.probability(X),
+        data.time[chosen],
+        outcomes,
     )
     return replace(profile, **_span_and_rows(data.time))
 
@@ -257,8 +265,18 @@ def _span_and_rows(time: Ints) -> dict[str, Any]:
     return {"span": (int(time.min()), int(time.max())), "rows": len(time)}
 
 
+def _monitored(schema: ModelSchema) -> list[int]:
+    """Positions of the columns that are monitored.
+
+    The parts of the volatility forecast are not: the distances under the forecast are, and each
+    further monitor costs all of them power.
+    """
+    return [i for i, name in enumerate(schema.features) if name not in BOOK_COLUMNS]
+
+
 def _names(schema: ModelSchema) -> tuple[str, ...]:
-    return (*schema.features, *(f"score_{hours}h" for hours in schema.horizons))
+    monitored = (schema.features[i] for i in _monitored(schema))
+    return (*monitored, *(f"score_{hours}h" for hours in schema.horizons))
 
 
 def _model_rows(schema: ModelSchema, data: Dataset, rows: Rows) -> Floats:

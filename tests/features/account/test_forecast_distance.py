@@ -166,7 +166,7 @@ def test_log_distance_is_defined_everywhere_and_never_falls(b: float, sigma: flo
 
 def test_log_distance_never_falls_around_the_limits_and_powers_of_two() -> None:
     for ratio in (1e-6, 1e6, 0.5, 1.0, 2.0, 4.0, 3e3):
-        headroom: Floats = ratio * (1.0 + np.arange(-2_000, 2_000) * 2.0**-52)
+        headroom = np.float64(ratio) * (1.0 + np.arange(-2_000.0, 2_000.0) * 2.0**-52)
         found = distances(headroom, np.ones(len(headroom)))
         assert (np.diff(found) >= 0.0).all()
 

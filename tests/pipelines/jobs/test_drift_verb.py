@@ -9,27 +9,26 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from ledger.store import Ledger
 from market.core.clock import DAY, format_time, parse_time
 from models.bundle.bundle import MANIFEST_FILE, load_bundle, write_bundle
-from pipelines.data.accounts import DATASET_FILE
 from pipelines.scheduler.schedule_state import JobState, ScheduleState
 from serving.telemetry.metrics.watch import STORED_SECONDS
 from training.drift.reference import REFERENCE_FILE
-from training.labels.splits import Block, purged_split
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
 Workspace: TypeAlias = Any
 TrainedMarket: TypeAlias = Any
 Endpoint: TypeAlias = Any
 
-# Floors so low and a level so high that any difference is an alarm.
-ANXIOUS = {"MARGINCAST__DRIFT__DISTRIBUTION": "0.0001", "MARGINCAST__DRIFT__LEVEL": "0.99"}
+# Accounts of one coin each, floors so low and a level so high that two weeks of them are an alarm.
+ANXIOUS = {
+    "MARGINCAST__ACCOUNTS__POPULATION": "one-coin-v1",
+    "MARGINCAST__DRIFT__DISTRIBUTION": "0.0001",
+    "MARGINCAST__DRIFT__LEVEL": "0.99",
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +43,17 @@ def test_champion_is_compared_with_its_training(
     assert report["bundle"] == trained.champion
     assert report["source"] == "data"
     assert report["verdict"] in {"stable", "drift", "undecided"}
-    ends = load_bundle(trained.workspace.bundles / trained.champion).manifest["training"]["ends_ns"]
+    training = load_bundle(trained.workspace.bundles / trained.champion).manifest["training"]
+    ends = training["ends_ns"]
     trained_to, first = (
         parse_time(part["span"][i])
         for part, i in ((report["reference"], 1), (report["current"], 0))
     )
     assert trained_to < ends[1] <= first, "no row is on both sides"
-    kept = pq.read_table(trained.workspace.bundles.parent / DATASET_FILE, columns=["ts", "uniform"])
-    span = purged_split(kept["ts"].cast(pa.int64()).to_numpy(), 24, *ends)
-    learnt = (span == Block.FIT) | (span == Block.CALIBRATE)
-    assert report["reference"]["rows"] == np.sum(learnt & kept["uniform"].to_numpy())
+    purged = training["sample"]["uniform"] - sum(
+        report[part]["rows"] for part in ("reference", "current")
+    )
+    assert 0 <= purged <= 0.1 * training["sample"]["uniform"], "all others of the uniform draw"
     assert report["current"]["rows"] == trained.retrained["rows"]["test"]
     kinds = {monitor["kind"] for monitor in report["monitors"].values()}
     assert kinds == {"feature", "missing", "score", "labels"}
