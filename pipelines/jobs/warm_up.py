@@ -24,6 +24,8 @@ from margin.rules.history import RuleHistory
 from margin.rules.ruleset import RuleSet
 from market.core.clock import format_time
 from market.core.errors import MargincastError
+from models.prior.spline_basis import ramps
+from models.prior.spline_prior import DEFAULT_KNOTS, SplinePrior
 from models.prior_model import prior_model
 from monitoring.champion import Champion
 from monitoring.market_state.messages import BarsRequest
@@ -87,6 +89,7 @@ def _use(config: Config, ruleset: RuleSet) -> None:
         model = prior_model(ruleset.sha256)
         for trees in model.bundle.trees.values():  # as the audit of a bundle does
             trees.raw_score(np.zeros((1, trees.n_features)))
+        _use_spline_prior()
         if not warm_up(Champion(model, "", None), snapshot, ruleset):
             raise MargincastError(
                 f"rule set {ruleset.name} {ruleset.version} decides on none of the warm-up's "
@@ -94,6 +97,16 @@ def _use(config: Config, ruleset: RuleSet) -> None:
             )
         service.what_if(_what_if(snapshot))
         service.post_bars(_next_bars(snapshot), PostOrigin("warm-up"))
+
+
+def _use_spline_prior() -> None:
+    """Evaluate a fitted prior, as the self-test of a bundle and an explanation do."""
+    parameters = np.full(1 + sum(len(knots) for knots in DEFAULT_KNOTS), -0.1)
+    prior, distances = SplinePrior.of_parameters(parameters), np.zeros((1, len(DEFAULT_KNOTS)))
+    prior.score(distances)
+    prior.shares(distances)
+    for column, knots in zip(distances.T, DEFAULT_KNOTS, strict=True):
+        ramps(column, knots)
 
 
 def _simulated(config: Config, ruleset: RuleSet, bundles: Path) -> Config:

@@ -420,17 +420,6 @@ def test_workers_end_when_their_supervisor_is_killed(start: Callable[..., Served
     assert not any(map(_runs, workers))
 
 
-def test_a_worker_that_cannot_start_ends_the_service_with_its_reason(
-    start: Callable[..., Served], folder: Path, made_bundles: tuple[Path, str]
-) -> None:
-    (folder / "var" / "bundles" / made_bundles[1] / "manifest.json").write_text("{}")
-    served = start("--workers", "2")
-    assert served.process.wait(WAIT_SECONDS) == 1
-    (line,) = served.log().splitlines()
-    assert "could not start" in line
-    assert "manifest.json" in line
-
-
 def test_a_ledger_that_cannot_be_opened_is_refused_before_workers_start(
     start: Callable[..., Served], folder: Path
 ) -> None:
