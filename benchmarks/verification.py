@@ -115,7 +115,7 @@ def _parts(batch: list[EncodedEntry], size: int) -> Iterator[list[EncodedEntry]]
 
 
 def _never(_: Meanwhile) -> Draft:
-    raise AssertionError("nobody else writes to this ledger")
+    raise AssertionError("another process writes to this ledger")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ between the moment it is chosen and the moment its server listens."""
 
 
 def free_port() -> int:
-    """A port on the loopback interface that nothing listens on and nobody else is given.
+    """A port on the loopback interface that nothing listens on.
 
     The port is claimed, by the name of an abstract socket, until this process ends: no other call
     of this function on the machine returns it, however late its server listens.

@@ -233,7 +233,7 @@ class Stopped:
 
 
 def stop_under_load(workspace: Workspace, url: str, calls: int, clients: int, seed: int) -> Stopped:
-    """SIGTERM among so many calls on connections that stay open; nobody repeats a call."""
+    """SIGTERM among so many calls on connections that stay open; no client repeats a call."""
     plan = Plan(clients=clients, seed=seed, repeat=False)
     with serve(workspace, url) as service, Load(service.port, plan) as load:
         load.wait_for(calls)
