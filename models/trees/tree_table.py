@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tokenize
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -18,8 +18,19 @@ from market.core.errors import ModelError
 
 Floats = npt.NDArray[np.float64]
 
-_DAMAGE = (zipfile.BadZipFile, NotImplementedError, tokenize.TokenError)
-"""What zipfile and numpy raise on damaged members, headers of arrays included."""
+_DAMAGE = (zipfile.BadZipFile, NotImplementedError)
+"""What zipfile raises on damaged members."""
+
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(?P<descr>[<|][a-z]\d)', 'fortran_order': False, "
+    rb"'shape': \((?P<length>\d{1,10}),\), \} *\n",
+    re.DOTALL,
+)
+"""The header of one row in the npy format, version 1.0.
+
+numpy's reader parses it as a Python literal, which fails now and then in Python 3.11 when two
+threads parse at once (CPython issue 106905); bundles are loaded in threads.
+"""
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tree_start": np.dtype("<i8"),
@@ -273,12 +284,13 @@ def trees_from_bytes(data: bytes, horizons: Sequence[int], n_features: int) -> d
 
 
 def _array(member: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    stream = io.BytesIO(member)
-    np.lib.format.read_magic(stream)
-    shape, _, stored = np.lib.format.read_array_header_1_0(stream)
-    size = len(member) - stream.tell()
-    if stored != dtype or len(shape) != 1 or not 0 <= shape[0] <= MAX_NODES:
-        raise ModelError(f"tree array is {stored} of shape {shape}; expected one row of {dtype}")
-    if shape[0] * dtype.itemsize != size:
-        raise ModelError(f"tree array claims {shape[0]} entries but has {size} bytes")
-    return np.frombuffer(member, dtype, offset=stream.tell()).copy()
+    header = _HEADER.match(member)
+    if header is None:
+        raise ModelError("tree array has no header of one row of numbers")
+    stored, length = header["descr"].decode("ascii"), int(header["length"])
+    if stored != dtype.str or length > MAX_NODES:
+        raise ModelError(f"tree array has {length} entries of {stored}; expected {dtype.str}")
+    size = len(member) - header.end()
+    if length * dtype.itemsize != size:
+        raise ModelError(f"tree array claims {length} entries but has {size} bytes")
+    return np.frombuffer(member, dtype, offset=header.end()).copy()
