@@ -1,0 +1,169 @@
+"""Every window, seed, one-sided share and level, with and without feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from margin.rules.ruleset import RuleSet
+from market.core.arrays import Floats
+from market.core.errors import DataError
+from research.experiments.forced_selling.levels import FLAT, Terms, make_plans, solve_scalar
+from research.experiments.forced_selling.simulate import FIGURES, simulate
+from research.experiments.forced_selling.windows import (
+    HOURS,
+    Settings,
+    VenueMarket,
+    draw_book,
+    windows,
+)
+from research.pages.markdown import table
+from training.backtest.uncovered_loss import ratio_interval
+from training.evaluation.stress import STRESS_WINDOWS
+
+WEEKS = 60
+"""Ordinary weeks over which the levels have the same average."""
+
+Runs = Sequence[Mapping[str, Any]]
+
+
+def stress_rows(market: VenueMarket) -> dict[str, int]:
+    """First row of each stress window that lies in the data with a week of usable rows before it.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    closes = market.history.bars.closes
+    begun = int(np.argmax(market.usable.any(axis=1))) + HOURS
+    rows = {w.name: int(np.searchsorted(closes, w.start)) for w in STRESS_WINDOWS}
+    rows = {name: row for name, row in rows.items() if begun <= row < len(closes) - HOURS}
+    if not rows:
+        raise DataError(
+            "no stress window lies in the data with a week of usable bars before it; give more bars"
+        )
+    return rows
+
+
+def study(
+    market: VenueMarket,
+    ruleset: RuleSet,
+    settings: Settings,
+    seeds: Sequence[int],
+    shares: Sequence[float],
+    rows: Mapping[str, int],
+    ordinary_end: int | None = None,
+) -> dict[str, Any]:
+    """Figures of every run, and their summary.
+
+    Parameters
+    ----------
+    seeds, shares:
+        Of the accounts, and parts of the book that are on one side.
+    rows:
+        First row of each window.
+    ordinary_end:
+        Ordinary weeks end before it, nanoseconds; None: with the data.
+    """
+    terms, closes = Terms.of(ruleset), market.history.bars.closes
+    plans = make_plans(ruleset)
+    first = int(np.argmax(market.usable.any(axis=1))) + HOURS
+    last = len(closes) if ordinary_end is None else int(np.searchsorted(closes, ordinary_end))
+    weeks = np.unique(np.linspace(first, last - HOURS - 1, WEEKS).astype(np.int64))
+    ordinary = [
+        (week, draw_book(week, market, terms.maintenance_rate, settings, seeds[0], 0.0))
+        for week in windows(market, {str(row): row for row in weeks.tolist()})
+    ]
+    scalars = {
+        name: solve_scalar(plan, ordinary, terms, settings.budget) for name, plan in plans.items()
+    }
+    runs = []
+    for window in windows(market, rows):
+        for seed in seeds:
+            for share in shares:
+                case = {"window": window.name, "seed": seed, "share": share}
+                book = draw_book(window, market, terms.maintenance_rate, settings, seed, share)
+                for name, plan in plans.items():
+                    by = (book, plan, scalars[name], terms, settings)
+                    for feedback in (False, True):
+                        found = simulate(window, *by, feedback)
+                        runs.append({**case, "level": name, "feedback": feedback, **found})
+    return {
+        "settings": asdict(settings),
+        "scalars": scalars,
+        "windows": list(rows),
+        "seeds": list(seeds),
+        "summary": summary(runs, list(plans)),
+        "runs": runs,
+    }
+
+
+def summary(runs: Runs, levels: Sequence[str]) -> list[dict[str, Any]]:
+    """Means over windows and seeds by share and level, without and with feedback.
+
+    Ratios of means with 95% intervals, whole windows drawn with replacement: to the flat level,
+    and with feedback to without.
+    """
+    names = sorted({run["window"] for run in runs})
+
+    def pick(name: str, *case: object) -> Floats:
+        keys = ("share", "level", "feedback")
+        return np.array([run[name] for run in runs if tuple(run[key] for key in keys) == case])
+
+    rows = []
+    for share in sorted({run["share"] for run in runs}):
+        block = np.searchsorted(names, pick("window", share, FLAT, False))
+        for level in levels:
+            row: dict[str, Any] = {"share": share, "level": level}
+            for feedback, label in ((False, "without"), (True, "with")):
+                case = (share, level, feedback)
+                row[label] = {name: float(pick(name, *case).mean()) for name in FIGURES}
+                for name in ("forced", "uncovered"):
+                    other = pick(name, share, FLAT, feedback)
+                    row[label][f"{name}_to_flat"] = ratio_interval(pick(name, *case), other, block)
+            after, static = (pick("forced", share, level, f) for f in (True, False))
+            rows.append(row | {"with_to_without": ratio_interval(after, static, block)})
+    return rows
+
+
+def tables(report: Mapping[str, Any]) -> str:
+    """The summary as Markdown, one table for each one-sided share."""
+    head = ["level", "feedback", "first and highest", "placed", "paid on calls", "accounts sold"]
+    head += ["forced", "of it in breach", "to flat", "with / without", "extra fall"]
+    head += ["uncovered", "to flat"]
+    lines: dict[float, list[list[str]]] = {}
+    for row in report["summary"]:
+        for label in ("without", "with"):
+            found, moves = row[label], label == "with"
+            lines.setdefault(row["share"], []).append(
+                [
+                    row["level"],
+                    label,
+                    f"{found['first_level']:.1%}, {found['highest_level']:.1%}",
+                    f"{found['placed']:.1%}",
+                    f"{found['paid']:.1%}",
+                    f"{found['accounts_sold']:.0%}",
+                    f"{found['forced']:.1%}",
+                    f"{found['in_breach']:.1%}",
+                    _ratio(*found["forced_to_flat"]),
+                    _ratio(*row["with_to_without"]) if moves else "",
+                    f"{found['extra_fall']:.2%}" if moves else "",
+                    f"{found['uncovered']:.3%}",
+                    _ratio(*found["uncovered_to_flat"]),
+                ]
+            )
+    return "\n\n".join(
+        f"{share:.0%} of the book on one side:\n\n{table(head, cells)}"
+        for share, cells in lines.items()
+    )
+
+
+def _ratio(value: float | None, interval: Sequence[float] | None) -> str:
+    if value is None:
+        return "-"
+    low, high = interval or (float("nan"), float("nan"))
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
