@@ -21,7 +21,14 @@ from market.simulator.simulated_market import simulate_bars
 from pipelines.config.config import load_config
 from pipelines.data.loaders import read_market
 from research.experiments.forced_selling.__main__ import main
-from research.experiments.forced_selling.levels import FLAT, NONE, Terms, make_plans, solve_scalar
+from research.experiments.forced_selling.levels import (
+    FIXED,
+    FLAT,
+    NONE,
+    Terms,
+    make_plans,
+    solve_scalar,
+)
 from research.experiments.forced_selling.simulate import impact, moved_bar, simulate
 from research.experiments.forced_selling.study import stress_rows, study, tables
 from research.experiments.forced_selling.windows import (
@@ -54,6 +61,11 @@ def market() -> VenueMarket:
 @pytest.fixture(scope="module")
 def window(market: VenueMarket) -> Window:
     return windows(market, {"a": ROW})[0]
+
+
+@pytest.fixture
+def few_weeks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(research.experiments.forced_selling.study, "WEEKS", 4)
 
 
 def drawn(market: VenueMarket, window: Window, settings: Settings, share: float) -> VenueBook:
@@ -152,6 +164,19 @@ def test_the_price_falls_further_with_concentration_and_size(
     assert larger["forced"] >= run(market, falling, FLAT, feedback=False)["forced"]
 
 
+def test_a_fixed_level_stays_the_share_of_the_first_hour(window: Window) -> None:
+    one = np.zeros((1, len(window.held)))
+    one[0, np.flatnonzero(window.held)[0]] = 1.0
+    book = VenueBook(one, np.zeros(1), np.zeros(1))
+    fixed, free = (
+        simulate(window, book, PLANS[name], 8.0, TERMS, SETTINGS, False)
+        for name in (FIXED, "forecast")
+    )
+    assert fixed["highest_level"] == pytest.approx(fixed["first_level"], rel=1e-9)
+    assert free["first_level"] == fixed["first_level"]
+    assert free["highest_level"] > 1.01 * free["first_level"]
+
+
 def test_same_seed_same_result(market: VenueMarket, window: Window) -> None:
     again = windows(market, {"a": ROW})[0]
     assert run(market, window, VOLATILITY_LEVELS[0]) == run(market, again, VOLATILITY_LEVELS[0])
@@ -205,19 +230,22 @@ def test_a_market_without_stress_windows_is_refused(market: VenueMarket) -> None
         stress_rows(market)
 
 
-def test_study_pairs_every_run(market: VenueMarket) -> None:
-    report = study(market, RULES, SETTINGS, [1, 2], [0.0, 0.3], {"a": ROW, "b": 700})
-    assert len(report["runs"]) == 2 * 2 * 2 * 2 * len(PLANS)
+def test_study_pairs_every_run(market: VenueMarket, few_weeks: None) -> None:
+    report = study(market, RULES, SETTINGS, [1], [0.0, 0.3], {"a": ROW, "b": 700})
+    assert len(report["runs"]) == 2 * 2 * 2 * len(PLANS)
     flat = [row for row in report["summary"] if row["level"] == FLAT]
     for row in flat:
         assert row["without"]["forced_to_flat"] == (1.0, (1.0, 1.0))
     text = tables(report)
-    assert text.count("| with |") == 2 * len(PLANS)
+    assert len(text.splitlines()) == 2 * (len(PLANS) + 4) + 1
     assert "30% of the book on one side" in text
 
 
 def test_command_writes_the_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    few_weeks: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = tmp_path / "m.toml"
     config.write_text("[simulate]\ndays = 40\nsymbols = 4\n")

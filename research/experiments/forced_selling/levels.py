@@ -17,7 +17,8 @@ from research.experiments.forced_selling.windows import HOURS, VenueBook, Window
 from research.experiments.procyclicality_costs import UNPACED
 from training.backtest.policies import Policy
 
-NONE, FLAT = "no add-on", "flat"
+NONE, FLAT, FIXED = "no add-on", "flat", "forecast of the first hour"
+FORECAST = "volatility_forecast_24h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,13 @@ class Plan:
         Market column of the volatility; `FLAT`: maintenance margin; `NONE`: nothing is asked for.
     rules:
         ``[add_on]``: cap, pacing and state rule.
+    fixed:
+        The share of notional that is asked at a window's first hour is asked throughout.
     """
 
     measure: str
     rules: AddOnRules
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +77,17 @@ def make_plans(ruleset: RuleSet) -> dict[str, Plan]:
         content["add_on"] |= changes
         return ruleset_from_content(content).add_on
 
-    at_once, forecast = rules(**UNPACED), "volatility_forecast_24h"
+    at_once = rules(**UNPACED)
     hold = {"state_rule": "hold_in_stress", "stress_ratio": 1.5}
     return {
         NONE: Plan(NONE, at_once),
         FLAT: Plan(FLAT, at_once),
         "long-run volatility": Plan("long_volatility", at_once),
         "volatility of 12 h": Plan("ewma_volatility_12h", at_once),
-        "forecast": Plan(forecast, at_once),
-        "forecast, paced": Plan(forecast, rules(state_rule="none")),
-        "forecast, paced, held in stress": Plan(forecast, rules(**hold)),
+        FIXED: Plan(FORECAST, at_once, fixed=True),
+        "forecast": Plan(FORECAST, at_once),
+        "forecast, paced": Plan(FORECAST, rules(state_rule="none")),
+        "forecast, paced, held in stress": Plan(FORECAST, rules(**hold)),
     }
 
 

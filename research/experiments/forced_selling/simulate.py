@@ -54,7 +54,7 @@ def simulate(
     accounts, symbols = quantity.shape
     sold, moved, before = np.zeros(symbols), np.zeros(symbols), np.zeros(symbols)
     previous, late = np.full(accounts, np.nan), np.zeros(accounts, dtype=np.int64)
-    ever = np.zeros(accounts, dtype=np.bool_)
+    rate, ever = np.zeros(accounts), np.zeros(accounts, dtype=np.bool_)
     top = crowded(window, settings)
     volume = window.figure(0, ADV)[top]
     total = dict.fromkeys(FIGURES, 0.0)
@@ -64,7 +64,10 @@ def simulate(
             features = state.advance(moved_bar(window.bars.rows(hour, hour + 1), before, moved))
         x = quantity * (window.mark[hour] * np.exp(moved))
         gross, equity = np.abs(x).sum(axis=1), cash + x.sum(axis=1)
-        raw = scalar * measure(plan, x, features, terms)
+        raw = rate * gross
+        if hour == 0 or not plan.fixed:
+            raw = scalar * measure(plan, x, features, terms)
+            rate = np.divide(raw, gross, out=np.zeros(accounts), where=gross > 0.0)
         stress = stressed(window, features, hour, plan.rules)
         level = terms.bounded(plan, raw, gross, previous, stress)
         margin = terms.maintenance_rate * gross

@@ -11,7 +11,7 @@ import numpy as np
 from margin.rules.ruleset import RuleSet
 from market.core.arrays import Floats
 from market.core.errors import DataError
-from research.experiments.forced_selling.levels import FLAT, Terms, make_plans, solve_scalar
+from research.experiments.forced_selling.levels import FIXED, FLAT, Terms, make_plans, solve_scalar
 from research.experiments.forced_selling.simulate import FIGURES, simulate
 from research.experiments.forced_selling.windows import (
     HOURS,
@@ -105,8 +105,8 @@ def study(
 def summary(runs: Runs, levels: Sequence[str]) -> list[dict[str, Any]]:
     """Means over windows and seeds by share and level, without and with feedback.
 
-    Ratios of means with 95% intervals, whole windows drawn with replacement: to the flat level,
-    and with feedback to without.
+    Ratios of means with 95% intervals, whole windows drawn with replacement: to the flat level, to
+    the forecast level of the first hour, and with feedback to without.
     """
     names = sorted({run["window"] for run in runs})
 
@@ -123,39 +123,47 @@ def summary(runs: Runs, levels: Sequence[str]) -> list[dict[str, Any]]:
                 case = (share, level, feedback)
                 row[label] = {name: float(pick(name, *case).mean()) for name in FIGURES}
                 for name in ("forced", "uncovered"):
-                    other = pick(name, share, FLAT, feedback)
-                    row[label][f"{name}_to_flat"] = ratio_interval(pick(name, *case), other, block)
+                    for suffix, level_of in (("flat", FLAT), ("fixed", FIXED)):
+                        other = pick(name, share, level_of, feedback)
+                        ratio = ratio_interval(pick(name, *case), other, block)
+                        row[label][f"{name}_to_{suffix}"] = ratio
             after, static = (pick("forced", share, level, f) for f in (True, False))
             rows.append(row | {"with_to_without": ratio_interval(after, static, block)})
     return rows
 
 
 def tables(report: Mapping[str, Any]) -> str:
-    """The summary as Markdown, one table for each one-sided share."""
-    head = ["level", "feedback", "first and highest", "placed", "paid on calls", "accounts sold"]
-    head += ["forced", "of it in breach", "to flat", "with / without", "extra fall"]
-    head += ["uncovered", "to flat"]
+    """The summary as Markdown, one table for each one-sided share.
+
+    Figures separated by a semicolon are without and with feedback; ratios are with feedback.
+    """
+    head = ["level", "asked, first to highest", "placed", "paid on calls", "accounts sold"]
+    head += ["forced", "in breach", "with / without", "to flat", "to first hour", "extra fall"]
+    head += ["uncovered", "uncovered to flat"]
     lines: dict[float, list[list[str]]] = {}
     for row in report["summary"]:
-        for label in ("without", "with"):
-            found, moves = row[label], label == "with"
-            lines.setdefault(row["share"], []).append(
-                [
-                    row["level"],
-                    label,
-                    f"{found['first_level']:.1%}, {found['highest_level']:.1%}",
-                    f"{found['placed']:.1%}",
-                    f"{found['paid']:.1%}",
-                    f"{found['accounts_sold']:.0%}",
-                    f"{found['forced']:.1%}",
-                    f"{found['in_breach']:.1%}",
-                    _ratio(*found["forced_to_flat"]),
-                    _ratio(*row["with_to_without"]) if moves else "",
-                    f"{found['extra_fall']:.2%}" if moves else "",
-                    f"{found['uncovered']:.3%}",
-                    _ratio(*found["uncovered_to_flat"]),
-                ]
-            )
+        static, after = row["without"], row["with"]
+
+        def both(name: str, form: str, pair: tuple[Any, Any] = (static, after)) -> str:
+            return "; ".join(f"{figures[name]:{form}}" for figures in pair)
+
+        lines.setdefault(row["share"], []).append(
+            [
+                row["level"],
+                f"{after['first_level']:.1%} to {after['highest_level']:.1%}",
+                f"{after['placed']:.1%}",
+                both("paid", ".1%"),
+                both("accounts_sold", ".0%"),
+                both("forced", ".1%"),
+                both("in_breach", ".1%"),
+                _ratio(*row["with_to_without"]),
+                _ratio(*after["forced_to_flat"]),
+                _ratio(*after["forced_to_fixed"]) if "forecast" in row["level"] else "",
+                f"{after['extra_fall']:.2%}",
+                both("uncovered", ".3%"),
+                _ratio(*after["uncovered_to_flat"]),
+            ]
+        )
     return "\n\n".join(
         f"{share:.0%} of the book on one side:\n\n{table(head, cells)}"
         for share, cells in lines.items()
