@@ -237,7 +237,7 @@ def test_study_pairs_every_run(market: VenueMarket, few_weeks: None) -> None:
     for row in flat:
         assert row["without"]["forced_to_flat"] == (1.0, (1.0, 1.0))
     text = tables(report)
-    assert len(text.splitlines()) == 2 * (len(PLANS) + 4) + 1
+    assert len(text.splitlines()) == 2 * (len(PLANS) + 5) + 4 + 2 * 2
     assert "30% of the book on one side" in text
 
 

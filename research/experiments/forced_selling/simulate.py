@@ -14,7 +14,7 @@ from market.core.arrays import Floats
 from research.experiments.forced_selling.levels import Plan, Terms, measure, stressed
 from research.experiments.forced_selling.windows import Settings, VenueBook, Window, crowded
 
-OVER_NOTIONAL = ("forced", "in_breach", "uncovered", "placed", "paid")
+OVER_NOTIONAL = ("forced", "in_breach", "worst_hour", "uncovered", "placed", "paid")
 FIGURES = (*OVER_NOTIONAL, "extra_fall", "accounts_sold", "first_level", "highest_level")
 
 
@@ -39,9 +39,10 @@ def simulate(
 
     Returns
     -------
-    Over the notional of the first hour, and at its marks: ``forced`` sales and repurchases, and
-    those of accounts ``in_breach``. Over that notional too: the ``uncovered`` loss of accounts
-    closed below zero, what was ``placed`` at the first hour and ``paid`` on calls later.
+    Over the notional of the first hour, and at its marks: ``forced`` sales and repurchases, those
+    of accounts ``in_breach`` and those of the ``worst_hour``. Over that notional too: the
+    ``uncovered`` loss of accounts closed below zero, what was ``placed`` at the first hour and
+    ``paid`` on calls later.
     ``accounts_sold``: share of accounts sold at least once. ``extra_fall``: lowest displacement of
     the crowded symbols' price by the sales, weighted by volume, at most 0; 0 without feedback.
     ``first_level`` and ``highest_level``: of all hours, the level over the notional left.
@@ -97,6 +98,7 @@ def simulate(
         total["uncovered"] += float(np.maximum(-cash[gone], 0.0).sum())
         cash[gone] = np.maximum(cash[gone], 0.0)
         total["forced"] += float(at_first.sum())
+        total["worst_hour"] = max(total["worst_hour"], float(at_first.sum()))
         total["in_breach"] += float(at_first[breach].sum())
         total["paid" if hour else "placed"] += float(paid.sum())
         ever |= due

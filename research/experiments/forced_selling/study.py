@@ -11,7 +11,14 @@ import numpy as np
 from margin.rules.ruleset import RuleSet
 from market.core.arrays import Floats
 from market.core.errors import DataError
-from research.experiments.forced_selling.levels import FIXED, FLAT, Terms, make_plans, solve_scalar
+from research.experiments.forced_selling.levels import (
+    FIXED,
+    FLAT,
+    NONE,
+    Terms,
+    make_plans,
+    solve_scalar,
+)
 from research.experiments.forced_selling.simulate import FIGURES, simulate
 from research.experiments.forced_selling.windows import (
     HOURS,
@@ -26,6 +33,9 @@ from training.evaluation.stress import STRESS_WINDOWS
 
 WEEKS = 60
 """Ordinary weeks over which the levels have the same average."""
+
+FORECAST_LEVEL = "forecast"
+MAIN_LEVELS = (NONE, FLAT, FIXED, FORECAST_LEVEL)
 
 Runs = Sequence[Mapping[str, Any]]
 
@@ -127,8 +137,10 @@ def summary(runs: Runs, levels: Sequence[str]) -> list[dict[str, Any]]:
                         other = pick(name, share, level_of, feedback)
                         ratio = ratio_interval(pick(name, *case), other, block)
                         row[label][f"{name}_to_{suffix}"] = ratio
-            after, static = (pick("forced", share, level, f) for f in (True, False))
-            rows.append(row | {"with_to_without": ratio_interval(after, static, block)})
+            for name in ("forced", "uncovered"):
+                after, static = (pick(name, share, level, f) for f in (True, False))
+                row[f"{name}_with_to_without"] = ratio_interval(after, static, block)
+            rows.append(row)
     return rows
 
 
@@ -138,8 +150,8 @@ def tables(report: Mapping[str, Any]) -> str:
     Figures separated by a semicolon are without and with feedback; ratios are with feedback.
     """
     head = ["level", "asked, first to highest", "placed", "paid on calls", "accounts sold"]
-    head += ["forced", "in breach", "with / without", "to flat", "to first hour", "extra fall"]
-    head += ["uncovered", "uncovered to flat"]
+    head += ["forced", "in breach", "worst hour", "with / without", "to flat", "to first hour"]
+    head += ["extra fall", "uncovered", "with / without", "to flat"]
     lines: dict[float, list[list[str]]] = {}
     for row in report["summary"]:
         static, after = row["without"], row["with"]
@@ -156,18 +168,41 @@ def tables(report: Mapping[str, Any]) -> str:
                 both("accounts_sold", ".0%"),
                 both("forced", ".1%"),
                 both("in_breach", ".1%"),
-                _ratio(*row["with_to_without"]),
+                both("worst_hour", ".1%"),
+                _ratio(*row["forced_with_to_without"]),
                 _ratio(*after["forced_to_flat"]),
                 _ratio(*after["forced_to_fixed"]) if "forecast" in row["level"] else "",
                 f"{after['extra_fall']:.2%}",
                 both("uncovered", ".3%"),
+                _ratio(*row["uncovered_with_to_without"]),
                 _ratio(*after["uncovered_to_flat"]),
             ]
         )
-    return "\n\n".join(
+    texts = [
         f"{share:.0%} of the book on one side:\n\n{table(head, cells)}"
         for share, cells in lines.items()
-    )
+    ]
+    return "\n\n".join([*texts, f"Forced, by window:\n\n{window_table(report['runs'])}"])
+
+
+def window_table(runs: Runs) -> str:
+    """Forced volume in each window under the main levels, without and with feedback, and the extra
+    fall under the forecast; means over seeds."""
+
+    def mean(name: str, *case: object) -> float:
+        keys = ("window", "share", "level", "feedback")
+        found = [run[name] for run in runs if tuple(run[key] for key in keys) == case]
+        return float(np.mean(found))
+
+    lines = []
+    for window, share in dict.fromkeys((run["window"], run["share"]) for run in runs):
+        cells = [
+            "; ".join(f"{mean('forced', window, share, level, f):.1%}" for f in (False, True))
+            for level in MAIN_LEVELS
+        ]
+        fall = mean("extra_fall", window, share, FORECAST_LEVEL, True)
+        lines.append([window, f"{share:.0%}", *cells, f"{fall:.2%}"])
+    return table(["window", "on one side", *MAIN_LEVELS, "extra fall"], lines)
 
 
 def _ratio(value: float | None, interval: Sequence[float] | None) -> str:
