@@ -230,6 +230,13 @@ def test_a_market_without_stress_windows_is_refused(market: VenueMarket) -> None
         stress_rows(market)
 
 
+def test_bars_that_are_not_hourly_are_refused(market: VenueMarket) -> None:
+    panel = replace(market.history.bars, interval=INTERVALS["5m"])
+    finer = replace(market, history=replace(market.history, bars=panel))
+    with pytest.raises(DataError, match="hour by hour"):
+        study(finer, RULES, SETTINGS, [1], [0.0], {"a": ROW})
+
+
 def test_study_pairs_every_run(market: VenueMarket, few_weeks: None) -> None:
     report = study(market, RULES, SETTINGS, [1], [0.0, 0.3], {"a": ROW, "b": 700})
     assert len(report["runs"]) == 2 * 2 * 2 * len(PLANS)

@@ -78,9 +78,21 @@ def study(
         First row of each window.
     ordinary_end:
         Ordinary weeks end before it, nanoseconds; None: with the data.
+
+    Raises
+    ------
+    DataError
+        The bars are not hourly.
+    RuleSetError
+        The rule set has more than one margin rate.
     """
-    terms, closes = Terms.of(ruleset), market.history.bars.closes
-    plans = make_plans(ruleset)
+    terms, bars = Terms.of(ruleset), market.history.bars
+    if bars.interval.per_hour != 1:
+        raise DataError(
+            f"the bars have an interval of {bars.interval.name}; the study goes hour by hour: give "
+            '[market] interval = "1h"'
+        )
+    plans, closes = make_plans(ruleset), bars.closes
     first = int(np.argmax(market.usable.any(axis=1))) + HOURS
     last = len(closes) if ordinary_end is None else int(np.searchsorted(closes, ordinary_end))
     weeks = np.unique(np.linspace(first, last - HOURS - 1, WEEKS).astype(np.int64))
