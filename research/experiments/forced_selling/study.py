@@ -144,7 +144,7 @@ def summary(runs: Runs, levels: Sequence[str]) -> list[dict[str, Any]]:
             for feedback, label in ((False, "without"), (True, "with")):
                 case = (share, level, feedback)
                 row[label] = {name: float(pick(name, *case).mean()) for name in FIGURES}
-                for name in ("forced", "uncovered"):
+                for name in ("forced", "in_breach", "uncovered"):
                     for suffix, level_of in (("flat", FLAT), ("fixed", FIXED)):
                         other = pick(name, share, level_of, feedback)
                         ratio = ratio_interval(pick(name, *case), other, block)
