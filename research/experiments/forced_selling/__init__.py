@@ -1,0 +1,1 @@
+"""Whether asking for more margin in stress raises forced selling."""
