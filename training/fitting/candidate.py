@@ -102,7 +102,12 @@ class Candidate:
 
 
 def fit_candidate(
-    data: Dataset, block: npt.NDArray[np.int8], *, with_plain_forecast: bool = False
+    data: Dataset,
+    block: npt.NDArray[np.int8],
+    *,
+    with_plain_forecast: bool = False,
+    plain_rounds: Mapping[int, int] | None = None,
+    threads: int | None = None,
 ) -> Candidate:
     """Fit prior, trees, calibration and baselines of every horizon.
 
@@ -122,6 +127,10 @@ def fit_candidate(
     with_plain_forecast:
         Whether to fit plain LightGBM with the forecast distances too, which is reported and is no
         baseline.
+    plain_rounds:
+        Trees of plain LightGBM by horizon, where they are known; else they are searched for.
+    threads:
+        Of LightGBM; None for those that the process may use. The result does not depend on it.
 
     Raises
     ------
@@ -130,7 +139,7 @@ def fit_candidate(
     """
     rows = LearningRows.of_block(data, block)
     schema = trained_schema(data, rows.rows[rows.fit])
-    threads = joblib.cpu_count()
+    threads = threads or joblib.cpu_count()
     labels = {hours: rows.labels(hours) for hours in data.horizons}
     priors: dict[int, SplinePrior] = {}
     ensembles: dict[int, Ensemble] = {}
@@ -151,7 +160,8 @@ def fit_candidate(
     columns_of: dict[str, Sequence[str]] = {PLAIN: PLAIN_COLUMNS}
     if with_plain_forecast:
         columns_of[PLAIN_FORECAST] = (*PLAIN_COLUMNS, *forecast_distances(schema.horizons))
-    plain = _fit_plain_models(rows, labels, schema, baselines, columns_of, threads)
+    rounds = dict(plain_rounds or {})
+    plain = _fit_plain_models(rows, labels, schema, baselines, columns_of, rounds, threads)
     return Candidate(schema, priors, ensembles, trees, lines, baselines, plain)
 
 
@@ -161,15 +171,16 @@ def _fit_plain_models(
     schema: ModelSchema,
     baselines: dict[str, Any],
     columns_of: Mapping[str, Sequence[str]],
+    rounds: dict[int, int],
     threads: int,
 ) -> dict[str, bytes]:
-    """Graphs of plain models by file name; adds columns and rounds to `baselines`.
+    """Graphs of plain models by file name; adds columns and rounds to `baselines`, and to `rounds`
+    those that it searched for.
 
     `columns_of` has the columns of each, some of `PLAIN_MODELS`. The one with forecast distances
     takes over the number of trees of the one without, which comes first.
     """
     graphs: dict[str, bytes] = {}
-    rounds: dict[int, int] = {}
     for name, read in columns_of.items():
         features = tuple(column for column in schema.features if column in read)
         binned = _binned(rows, features, PLAIN_PARAMETERS)
