@@ -276,6 +276,11 @@ def _label(groups, intervals, paths, market, choice, threshold, tally):  # type:
     headroom, margin = np.empty(rows), np.empty(rows)
     worst = np.empty(rows)  # lowest headroom within the bar that ends at the row
     holder = np.empty(rows, np.int64)  # interval in force at the row, −1 for none or an empty one
+    next_missing, next_breach, next_empty = (
+        np.empty(rows, np.int64),
+        np.empty(rows, np.int64),
+        np.empty(rows, np.int64),
+    )
     for g in range(len(groups) - 1):
         begin, end = first[groups[g]], 0
         for n in range(groups[g], groups[g + 1]):
@@ -294,6 +299,7 @@ def _label(groups, intervals, paths, market, choice, threshold, tally):  # type:
             for k in range(path_end + 1, min(until + 1, rows)):
                 worst[k] = np.inf
             end = until
+        _find_next(worst, holder, begin, end, (next_missing, next_breach, next_empty))
         held_to = last[groups[g + 1] - 1]
         n = groups[g]
         for k in range(begin, held_to):
@@ -321,25 +327,18 @@ def _label(groups, intervals, paths, market, choice, threshold, tally):  # type:
             if k + longest >= end:
                 counts[3] += 1
                 continue
-            step, missing, closed = NEVER, -1, False
-            for j in range(k + 1, k + longest + 1):
-                if np.isnan(worst[j]):
-                    missing = j
-                    break
-                if step > longest and worst[j] < 0.0:
-                    step = j - k
-                if holder[j] < 0 and step > longest:
-                    closed = True
-            if missing >= 0:
+            missing, breach, empty = next_missing[k], next_breach[k], next_empty[k]
+            if missing <= k + longest:
                 known = True
                 for n_held in (holder[missing - 1], holder[missing]):
                     if n_held >= 0 and not _all_marked(n_held, missing, intervals, market.marked):
                         known = False
                 counts[5 if known else 3] += 1
                 continue
-            if closed:
+            if empty <= k + longest and empty < breach:
                 counts[4] += 1
                 continue
+            step = breach - k if breach <= k + longest else NEVER
             key = _mix(
                 intervals.key[n] + np.uint64(market.times[k]) * np.uint64(0x9E3779B97F4A7C15)
             )
@@ -366,6 +365,22 @@ def _label(groups, intervals, paths, market, choice, threshold, tally):  # type:
         out_margin[:used],
         out_step[:used],
     )
+
+
+@njit(cache=True)
+def _find_next(worst, holder, begin, end, out):  # type: ignore[no-untyped-def]
+    """First row after each row of ``[begin, end)`` without a value, in breach, and without a book;
+    `NEVER` where there is none before `end`."""
+    out_missing, out_breach, out_empty = out
+    missing = breach = empty = NEVER
+    for k in range(end - 1, begin - 1, -1):
+        out_missing[k], out_breach[k], out_empty[k] = missing, breach, empty
+        if np.isnan(worst[k]):
+            missing = k
+        elif worst[k] < 0.0:
+            breach = k
+        if holder[k] < 0:
+            empty = k
 
 
 @njit(cache=True)
