@@ -21,7 +21,7 @@ from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
 from pipelines.data.accounts import label_market, read_behaving
 from pipelines.data.loaders import Market, describe
-from training.backtest.backtest import CALL_HOURS, BacktestSettings, backtest
+from training.backtest.backtest import BacktestSettings, backtest
 from training.evaluation.attribution import ablation, mean_contributions
 from training.fitting.candidate import Candidate
 from training.folds.cut import Fold, cut_blocks, stress_folds
@@ -33,9 +33,10 @@ from training.labels.dataset import Dataset
 _MOST_WORKERS = 4
 """Folds that are in memory at once, at most."""
 
-BACKTEST_HOURS = 60_000
-"""Account-hours of the backtest, a quarter of those of the verb; days, not accounts, bound what
-it can tell."""
+BACKTEST_HOURS = 50_000
+CALL_HOURS = 12_000
+"""Account-hours of the backtest, and of its calls: a fifth of those of the verb. Its intervals are
+over blocks of days, which are all there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +167,13 @@ def _backtest(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
     config, market, ruleset = trained.config, trained.market, trained.ruleset
     fit_end, calibrate_end, test_end = trained.ends
     settings = BacktestSettings(
-        (fit_end, calibrate_end), (calibrate_end, test_end), config.accounts.seed, BACKTEST_HOURS
+        (fit_end, calibrate_end),
+        (calibrate_end, test_end),
+        config.accounts.seed,
+        BACKTEST_HOURS,
+        CALL_HOURS,
     )
-    behaving = read_behaving(config, market, ruleset, settings.test, CALL_HOURS)
+    behaving = read_behaving(config, market, ruleset, settings.test, settings.call_hours)
     return backtest(
         label_market(config, market, trained.intervals, ruleset),
         trained.intervals,

@@ -20,8 +20,9 @@ from numba import njit
 
 from margin.engines.equity_paths import BookPaths, Extremes, RowSpans
 from training.labels.book_intervals import BookIntervals
+from training.labels.in_order import in_order
 from training.labels.market_path import LabelMarket
-from training.labels.sampling import Draws, Exposures, Reservoir
+from training.labels.sampling import Columns, Draws, Exposures, Reservoir
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -31,7 +32,7 @@ Holding = Literal["static", "as_traded"]
 NEVER = 2**63 - 1
 """Breach step of an account that does not breach within the longest horizon."""
 
-_CHUNK = 2_000_000
+_CHUNK = 1_000_000
 """Account-times whose paths are in memory at once, but for one account that has more."""
 
 _COUNTS = ("warm_up", "already_called", "horizon_past_end", "closed", "not_valued")
@@ -149,6 +150,11 @@ class _Tally(NamedTuple):
     calls: Any
     at_risk: Any
 
+    @classmethod
+    def zero(cls, rows: int) -> _Tally:
+        """Nothing yet, of so many market rows."""
+        return cls(np.zeros(1 + len(_COUNTS), np.int64), np.zeros(rows), np.zeros(rows))
+
 
 def breach_labels(
     intervals: BookIntervals, paths: BookPaths, market: LabelMarket, rules: LabelRules
@@ -191,29 +197,38 @@ def breach_labels(
     )
     grid = _Market(history.bars.closes, market.usable(), ~np.isnan(history.mark))
     choice = _Choice(rules.first_row, rules.last_row, rules.longest_step)
-    tally = _Tally(np.zeros(1 + len(_COUNTS), np.int64), np.zeros(rows), np.zeros(rows))
+    total = _Tally.zero(rows)
     spans = RowSpans(np.arange(len(intervals)), intervals.first_row, path_end, rows)
     problems: Counter[str] = Counter()
-    for part in _chunks(groups, spans.lengths):
-        books = slice(part[0], part[-1])
-        found = paths.equity_paths(
-            RowSpans(spans.index[books], spans.first_row[books], spans.last_row[books], rows),
-            rules.extremes,
-            rules.level,
-        )
-        problems.update(found.problems)
-        figures = _Paths(
-            found.start, found.headroom, found.maintenance_margin, found.lowest_headroom
-        )
-        number, *found_columns = _label(
-            part, columns, figures, grid, choice, reservoir.thresholds(), tally
-        )
+
+    def followed() -> Iterator[tuple[Ints, _Paths, Floats]]:
+        for part in _chunks(groups, spans.lengths):
+            books = slice(part[0], part[-1])
+            found = paths.equity_paths(
+                RowSpans(spans.index[books], spans.first_row[books], spans.last_row[books], rows),
+                rules.extremes,
+                rules.level,
+            )
+            problems.update(found.problems)
+            figures = _Paths(
+                found.start, found.headroom, found.maintenance_margin, found.lowest_headroom
+            )
+            yield part, figures, reservoir.thresholds()
+
+    def label(one: tuple[Ints, _Paths, Floats]) -> tuple[_Tally, Columns]:
+        part, figures, thresholds = one
+        own = _Tally.zero(rows)
+        return own, _label(part, columns, figures, grid, choice, thresholds, own)
+
+    for own, (number, *found_columns) in in_order(label, followed()):
+        for all_parts, part in zip(total, own, strict=True):
+            all_parts += part
         reservoir.offer(number, tuple(found_columns))
     (interval, row, headroom, margin, step), weight, uniform = reservoir.close()
-    counts = dict(zip(_COUNTS, tally.counts[1:].tolist(), strict=True))
+    counts = dict(zip(_COUNTS, total.counts[1:].tolist(), strict=True))
     if not counts["not_valued"]:
         del counts["not_valued"]
-    considered = int(tally.counts[0])
+    considered = int(total.counts[0])
     return Outcomes(
         interval,
         row,
@@ -224,8 +239,8 @@ def breach_labels(
         uniform,
         counts,
         considered,
-        tally.calls,
-        tally.at_risk,
+        total.calls,
+        total.at_risk,
         problems,
     )
 
@@ -257,7 +272,7 @@ def _mix(x):  # type: ignore[no-untyped-def]
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _label(groups, intervals, paths, market, choice, threshold, tally):  # type: ignore[no-untyped-def]
     """Account-times of some groups whose number is below their row's threshold: that number,
     interval, row, headroom, margin and breach step."""

@@ -192,7 +192,7 @@ def _at_marks(n, k, low, high, books, brackets, level):  # type: ignore[no-untyp
     return equity, margin
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _equity_paths(books, brackets, spans, prices, level):  # type: ignore[no-untyped-def]
     size = spans.start[-1]
     headroom, margin, lowest = np.empty(size), np.empty(size), np.empty(size)
