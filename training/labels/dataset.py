@@ -265,6 +265,10 @@ def build_dataset(
     interval, row = outcomes.interval[order], outcomes.row[order]
     headroom, margin = outcomes.headroom[order], outcomes.maintenance_margin[order]
     step = outcomes.breach_step[order]
+    weight, uniform = outcomes.weight[order], outcomes.uniform[order]
+    lagged = _lagged_breach_rate(outcomes, 24 * per_hour)[row]
+    dropped, considered = outcomes.dropped, outcomes.considered
+    del outcomes, order, key
     names = feature_columns(horizons)
     features = np.empty((len(row), len(names)))
     columns: dict[str, Floats] = {
@@ -272,7 +276,7 @@ def build_dataset(
         "maintenance_margin": margin,
         "prior_volatility": np.empty(len(row)),
         "margin_ratio": margin / (headroom + level * margin),
-        "lagged_breach_rate": _lagged_breach_rate(outcomes, 24 * per_hour)[row],
+        "lagged_breach_rate": lagged,
     }
     for hours in horizons:
         columns[f"first_passage_{hours}"] = np.empty(len(row))
@@ -311,11 +315,11 @@ def build_dataset(
         labels=labels,
         horizons=horizons,
         columns=columns,
-        dropped=outcomes.dropped,
-        considered=outcomes.considered,
+        dropped=dropped,
+        considered=considered,
         oracle_interval=history.fine_interval.name,
-        weight=outcomes.weight[order],
-        uniform=outcomes.uniform[order],
+        weight=weight,
+        uniform=uniform,
     )
 
 
