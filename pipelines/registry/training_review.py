@@ -69,16 +69,16 @@ def examine(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
     settings = trained.config.review
     cores = joblib.cpu_count()
     workers = min(cores, _MOST_WORKERS)
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as waiting:
         side = _SideBySide(trained, pool, cores // workers)
         ablated = pool.submit(
             _or_reason,
             lambda: ablation(trained.candidate, trained.data, trained.block, side.threads),
             settings.ablation,
         )
+        stressed = waiting.submit(_stress, side) if settings.stress_folds else None
         walked = _or_reason(lambda: _walk_forward(side), settings.folds > 0)
-        blocks = (walked or {}).pop("folds", [])
-        folds = blocks + (_stress(side) if settings.stress_folds else [])
+        folds = (walked or {}).pop("folds", []) + (stressed.result() if stressed else [])
         without = ablated.result()
     return {
         "contributions": mean_contributions(trained.candidate, trained.test),
