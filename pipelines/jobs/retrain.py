@@ -6,7 +6,6 @@ bundle folder, which the next run reuses.
 
 from __future__ import annotations
 
-import gc
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -148,7 +147,6 @@ def _retrain(
     with stages.stage("features"):
         market = read_market(config)
         ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
-        gc.collect()  # the panels of the bars that were read are a gigabyte in cycles
     with stages.stage("labels"):
         intervals = read_intervals(config, market, ruleset)
         ends = split_ends(config, *decision_span(config, market, intervals))
