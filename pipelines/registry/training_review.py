@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -104,9 +104,7 @@ class _SideBySide:
     pool: Executor
     threads: int
 
-    def evaluate(
-        self, folds: Iterable[Fold], plain_rounds: Mapping[int, int] | None = None
-    ) -> list[FoldResult]:
+    def evaluate(self, folds: Iterable[Fold]) -> list[FoldResult]:
         """The results in the order of the folds."""
         trained = self.trained
 
@@ -117,8 +115,7 @@ class _SideBySide:
                 trained.config.review.walk_forward_rows,
                 describe(trained.config, trained.market),
                 trained.market.history.bars.symbols,
-                plain_rounds=plain_rounds,
-                threads=self.threads,
+                self.threads,
             )
 
         return list(self.pool.map(one, folds))
@@ -143,24 +140,11 @@ def _walk_forward(side: _SideBySide) -> dict[str, Any]:
 
 
 def _stress(side: _SideBySide) -> list[dict[str, Any]]:
-    """The report of each stress fold.
-
-    All train on the same span but for a week or two. So plain LightGBM searches for its number of
-    trees on the first, and takes it over on the others.
-    """
     trained = side.trained
     if not trained.market.real:
         return []
-    folds = iter(stress_folds(trained.data, trained.ends[1]))
-    results: list[FoldResult] = []
-    rounds: Mapping[int, int] = {}
-    for fold in folds:
-        results += side.evaluate([fold])
-        rounds = results[-1].plain_rounds
-        if rounds:
-            break
-    results += side.evaluate(folds, rounds)
-    return [result.report for result in results]
+    folds = stress_folds(trained.data, trained.ends[1])
+    return [result.report for result in side.evaluate(folds)]
 
 
 def _backtest(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:

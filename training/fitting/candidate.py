@@ -106,7 +106,6 @@ def fit_candidate(
     block: npt.NDArray[np.int8],
     *,
     with_plain_forecast: bool = False,
-    plain_rounds: Mapping[int, int] | None = None,
     threads: int | None = None,
 ) -> Candidate:
     """Fit prior, trees, calibration and baselines of every horizon.
@@ -127,8 +126,6 @@ def fit_candidate(
     with_plain_forecast:
         Whether to fit plain LightGBM with the forecast distances too, which is reported and is no
         baseline.
-    plain_rounds:
-        Trees of plain LightGBM by horizon, where they are known; else they are searched for.
     threads:
         Of LightGBM; None for those that the process may use. The result does not depend on it.
 
@@ -160,8 +157,7 @@ def fit_candidate(
     columns_of: dict[str, Sequence[str]] = {PLAIN: PLAIN_COLUMNS}
     if with_plain_forecast:
         columns_of[PLAIN_FORECAST] = (*PLAIN_COLUMNS, *forecast_distances(schema.horizons))
-    rounds = dict(plain_rounds or {})
-    plain = _fit_plain_models(rows, labels, schema, baselines, columns_of, rounds, threads)
+    plain = _fit_plain_models(rows, labels, schema, baselines, columns_of, threads)
     return Candidate(schema, priors, ensembles, trees, lines, baselines, plain)
 
 
@@ -171,16 +167,15 @@ def _fit_plain_models(
     schema: ModelSchema,
     baselines: dict[str, Any],
     columns_of: Mapping[str, Sequence[str]],
-    rounds: dict[int, int],
     threads: int,
 ) -> dict[str, bytes]:
-    """Graphs of plain models by file name; adds columns and rounds to `baselines`, and to `rounds`
-    those that it searched for.
+    """Graphs of plain models by file name; adds columns and rounds to `baselines`.
 
     `columns_of` has the columns of each, some of `PLAIN_MODELS`. The one with forecast distances
     takes over the number of trees of the one without, which comes first.
     """
     graphs: dict[str, bytes] = {}
+    rounds: dict[int, int] = {}
     for name, read in columns_of.items():
         features = tuple(column for column in schema.features if column in read)
         binned = _binned(rows, features, PLAIN_PARAMETERS)

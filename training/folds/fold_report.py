@@ -12,7 +12,7 @@ import numpy.typing as npt
 from market.core.clock import format_time
 from market.core.errors import ModelError
 from training.evaluation.bootstrap import utc_day
-from training.evaluation.evaluate import PLAIN, Forecasts, evaluate
+from training.evaluation.evaluate import Forecasts, evaluate
 from training.fitting.candidate import fit_candidate
 from training.folds.cut import Fold
 from training.folds.day_totals import DayTotals
@@ -33,13 +33,10 @@ class FoldResult:
         See `evaluate_fold`.
     totals:
         Sums by day of the rows held out, by horizon; empty where the fold was not evaluated.
-    plain_rounds:
-        Trees of plain LightGBM by horizon, empty likewise.
     """
 
     report: dict[str, Any]
     totals: Mapping[int, DayTotals] = field(default_factory=dict)
-    plain_rounds: Mapping[int, int] = field(default_factory=dict)
 
 
 def evaluate_fold(
@@ -48,8 +45,6 @@ def evaluate_fold(
     rows: int,
     description: Mapping[str, str],
     symbols: tuple[str, ...],
-    *,
-    plain_rounds: Mapping[int, int] | None = None,
     threads: int | None = None,
 ) -> FoldResult:
     """Train on a fold and evaluate it on the rows held out.
@@ -68,7 +63,7 @@ def evaluate_fold(
         The most that are drawn.
     description, symbols:
         See `training.evaluation.evaluate.evaluate`.
-    plain_rounds, threads:
+    threads:
         See `training.fitting.candidate.fit_candidate`.
 
     Returns
@@ -105,7 +100,6 @@ def evaluate_fold(
             part,
             block,
             with_plain_forecast=fold.kind == "walk_forward",
-            plain_rounds=plain_rounds,
             threads=threads,
         )
         forecasts = candidate.forecast(test)
@@ -116,8 +110,7 @@ def evaluate_fold(
         return FoldResult(report | {"not_evaluated": str(error)})
     # Training rows may lie on both sides of the test rows; no label window is shared.
     evaluation["overlap_with_training_hours"] = 0.0
-    rounds = {hours: candidate.baselines[str(hours)][PLAIN]["rounds"] for hours in part.horizons}
-    return FoldResult(report | {"skill": skill, "evaluation": evaluation}, totals, rounds)
+    return FoldResult(report | {"skill": skill, "evaluation": evaluation}, totals)
 
 
 def forecast_totals(data: Dataset, forecasts: Forecasts) -> dict[int, DayTotals]:
