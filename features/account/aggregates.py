@@ -130,7 +130,7 @@ def positions(columns: Sequence[str], names: Sequence[str]) -> Ints:
     return np.array([list(columns).index(name) for name in names], dtype=np.int64)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def fill(row, headroom, maintenance, legs, market, columns, out):  # type: ignore[no-untyped-def]
     """Fill `out`, shape (N, M).
 

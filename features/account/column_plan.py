@@ -201,7 +201,7 @@ def column_value(columns, c, aggregates, headroom):  # type: ignore[no-untyped-d
     return aggregates[columns.aggregate[c]]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def fill_columns(columns, aggregates, out):  # type: ignore[no-untyped-def]
     """Write the columns of accounts, `aggregates` (N, M), into their places of `out`, (N, F)."""
     for n in range(len(aggregates)):

@@ -150,23 +150,28 @@ def bound_add_on(
         previous_level,
         hours_since,
         initial_margin,
-        _Pace(
-            stress and rules.state_rule == "hold_in_stress",
-            rules.dead_band,
-            rules.max_step_up_per_hour,
-            rules.release_half_life_h,
-        ),
+        Pace.of(rules, stress),
     )
     return AddOn(level, binding, model_level, floor, cap, unclamped)
 
 
-class _Pace(NamedTuple):
+class Pace(NamedTuple):
     """How fast a level may move, see `bound_add_on`."""
 
     frozen: bool
     dead_band: float
     step_per_hour: float
     half_life: float
+
+    @classmethod
+    def of(cls, rules: AddOnRules, stress: bool) -> Pace:
+        """That of the rules, in or out of stress."""
+        return cls(
+            stress and rules.state_rule == "hold_in_stress",
+            rules.dead_band,
+            rules.max_step_up_per_hour,
+            rules.release_half_life_h,
+        )
 
 
 @njit(cache=True, error_model="numpy")
@@ -192,29 +197,35 @@ def _paced_level(model_level, previous, hours, initial_margin, pace):  # type: i
 
 
 @njit(cache=True, error_model="numpy")
+def bound_level(model_level, floor, cap, previous, hours, initial_margin, pace):  # type: ignore[no-untyped-def]
+    """`bound_add_on` of one account, compiled: level, code of what decided it, unclamped level."""
+    if not math.isfinite(floor):
+        return np.nan, _FALLBACK, np.nan
+    if math.isnan(model_level):
+        return floor, _FALLBACK, np.nan
+    highest = cap if floor < cap < np.inf else floor
+    unclamped, binding = _paced_level(model_level, previous, hours, initial_margin, pace)
+    level = unclamped
+    # Where pace or dead-band put the level on the cap and the model level is above it, the cap
+    # decides.
+    if level > highest or (level == highest and model_level > highest):
+        level = highest
+        binding = _CAP if highest > floor else _FLOOR
+    if level < floor:
+        level = floor
+        binding = _FLOOR
+    return level, binding, unclamped
+
+
+@njit(cache=True, error_model="numpy")
 def _bound_all(model_level, floor, cap, previous, hours, initial_margin, pace):  # type: ignore[no-untyped-def]
     n = model_level.shape[0]
-    level, unclamped = np.full(n, np.nan), np.full(n, np.nan)
-    binding = np.full(n, _FALLBACK, dtype=np.int8)
+    level, unclamped = np.empty(n), np.empty(n)
+    binding = np.empty(n, dtype=np.int8)
     for i in range(n):
-        if not math.isfinite(floor[i]):
-            continue
-        if math.isnan(model_level[i]):
-            level[i] = floor[i]
-            continue
-        highest = cap[i] if floor[i] < cap[i] < np.inf else floor[i]
-        unclamped[i], binding[i] = _paced_level(
-            model_level[i], previous[i], hours[i], initial_margin[i], pace
+        level[i], binding[i], unclamped[i] = bound_level(
+            model_level[i], floor[i], cap[i], previous[i], hours[i], initial_margin[i], pace
         )
-        level[i] = unclamped[i]
-        # Where pace or dead-band put the level on the cap and the model level is above it, the cap
-        # decides.
-        if level[i] > highest or (level[i] == highest and model_level[i] > highest):
-            level[i] = highest
-            binding[i] = _CAP if highest > floor[i] else _FLOOR
-        if level[i] < floor[i]:
-            level[i] = floor[i]
-            binding[i] = _FLOOR
     return level, binding, unclamped
 
 

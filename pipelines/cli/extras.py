@@ -19,6 +19,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "onnx",
         "scipy",
         "sklearn",
+        "threadpoolctl",
     ),
     "jwt": ("jwt",),
     "postgres": ("psycopg",),

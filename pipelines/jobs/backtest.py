@@ -12,7 +12,7 @@ from pipelines.config.config import Config
 from pipelines.data.accounts import decision_span, label_market, read_behaving, read_intervals
 from pipelines.data.loaders import describe, describe_rules, read_label_rules, read_market
 from pipelines.jobs.retrain import split_ends
-from training.backtest.backtest import CALL_HOURS, BacktestSettings, backtest
+from training.backtest.backtest import BacktestSettings, backtest
 
 
 def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def backtest_bundle(config: Config, path: Path) -> dict[str, Any]:
             settings = BacktestSettings(
                 (ends[0], ends[1]), (ends[1], ends[2]), config.accounts.seed
             )
-            behaving = read_behaving(config, market, ruleset, settings.test, CALL_HOURS)
+            behaving = read_behaving(config, market, ruleset, settings.test, settings.call_hours)
             report = backtest(
                 label_market(config, market, intervals, ruleset),
                 intervals,

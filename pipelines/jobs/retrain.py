@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from features.identity import coefficients_end
 from ledger.records import Entry
@@ -128,7 +129,13 @@ def retrain(config: Config, accepted: Mapping[str, str] | None = None) -> dict[s
     }
 
     def job() -> dict[str, Any]:
-        with exclusive(config.serving.bundles / RETRAIN_LOCK, "retrain"), Stages(11) as stages:
+        # The sums of linear algebra depend on its threads, and these waste time on arrays as small
+        # as those of a fit: most of it where another process runs.
+        with (
+            exclusive(config.serving.bundles / RETRAIN_LOCK, "retrain"),
+            threadpool_limits(1, user_api="blas"),
+            Stages(11) as stages,
+        ):
             return _retrain(config, acceptances, stages)
 
     return run_and_notify(config, "retrain", job)

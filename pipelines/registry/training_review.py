@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +21,7 @@ from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
 from pipelines.data.accounts import label_market, read_behaving
 from pipelines.data.loaders import Market, describe
-from training.backtest.backtest import CALL_HOURS, BacktestSettings, backtest
+from training.backtest.backtest import BacktestSettings, backtest
 from training.evaluation.attribution import ablation, mean_contributions
 from training.fitting.candidate import Candidate
 from training.folds.cut import Fold, cut_blocks, stress_folds
@@ -27,6 +29,14 @@ from training.folds.fold_report import FoldResult, evaluate_fold
 from training.folds.skill_figures import pooled_tables
 from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
+
+_MOST_WORKERS = 4
+"""Folds that are in memory at once, at most."""
+
+BACKTEST_HOURS = 50_000
+CALL_HOURS = 12_000
+"""Account-hours of the backtest, and of its calls: a fifth of those of the verb. Its intervals are
+over blocks of days, which are all there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +62,29 @@ def examine(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
 
     What ``[review]`` switches off is null. Where the data do not suffice for a fold, ablation or
     backtest, ``not_evaluated`` gives the reason and the training goes on.
+
+    Folds and ablation run side by side, each on its share of the processor cores: LightGBM gains
+    little from a second core on their few rows.
     """
     settings = trained.config.review
-    walked = _or_reason(lambda: _walk_forward(trained), settings.folds > 0)
-    blocks = (walked or {}).pop("folds", [])
+    cores = joblib.cpu_count()
+    workers = min(cores, _MOST_WORKERS)
+    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as waiting:
+        side = _SideBySide(trained, pool, cores // workers)
+        ablated = pool.submit(
+            _or_reason,
+            lambda: ablation(trained.candidate, trained.data, trained.block, side.threads),
+            settings.ablation,
+        )
+        stressed = waiting.submit(_stress, side) if settings.stress_folds else None
+        walked = _or_reason(lambda: _walk_forward(side), settings.folds > 0)
+        folds = (walked or {}).pop("folds", []) + (stressed.result() if stressed else [])
+        without = ablated.result()
     return {
         "contributions": mean_contributions(trained.candidate, trained.test),
-        "ablation": _or_reason(
-            lambda: ablation(trained.candidate, trained.data, trained.block), settings.ablation
-        ),
+        "ablation": without,
         "walk_forward": walked,
-        "folds": blocks + (_stress(trained) if settings.stress_folds else []),
+        "folds": folds,
         "backtest": _or_reason(lambda: _backtest(trained, stages), settings.backtest),
     }
 
@@ -74,13 +96,39 @@ def _or_reason(part: Callable[[], dict[str, Any]], enabled: bool) -> dict[str, A
         return {"not_evaluated": str(error)}
 
 
-def _walk_forward(trained: TrainingArtifacts) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _SideBySide:
+    """Folds evaluated by the workers of a pool, each with so many threads for LightGBM."""
+
+    trained: TrainingArtifacts
+    pool: Executor
+    threads: int
+
+    def evaluate(self, folds: Iterable[Fold]) -> list[FoldResult]:
+        """The results in the order of the folds."""
+        trained = self.trained
+
+        def one(fold: Fold) -> FoldResult:
+            return evaluate_fold(
+                trained.data,
+                fold,
+                trained.config.review.walk_forward_rows,
+                describe(trained.config, trained.market),
+                trained.market.history.bars.symbols,
+                self.threads,
+            )
+
+        return list(self.pool.map(one, folds))
+
+
+def _walk_forward(side: _SideBySide) -> dict[str, Any]:
     """How the blocks were cut, their pooled figures, and the report of each in ``folds``."""
+    trained = side.trained
     data, settings = trained.data, trained.config.review
     cut = cut_blocks(
         int(data.time[0]), trained.ends[2], settings.walk_forward_months, settings.folds
     )
-    results = [_evaluate(trained, fold) for fold in cut.folds(data)]
+    results = side.evaluate(cut.folds(data))
     end = coefficients_end(trained.candidate.schema.features)
     return {
         "block_length": cut.length,
@@ -91,31 +139,25 @@ def _walk_forward(trained: TrainingArtifacts) -> dict[str, Any]:
     }
 
 
-def _stress(trained: TrainingArtifacts) -> list[dict[str, Any]]:
+def _stress(side: _SideBySide) -> list[dict[str, Any]]:
+    trained = side.trained
     if not trained.market.real:
         return []
     folds = stress_folds(trained.data, trained.ends[1])
-    return [_evaluate(trained, fold).report for fold in folds]
-
-
-def _evaluate(trained: TrainingArtifacts, fold: Fold) -> FoldResult:
-    config, market = trained.config, trained.market
-    return evaluate_fold(
-        trained.data,
-        fold,
-        config.review.walk_forward_rows,
-        describe(config, market),
-        market.history.bars.symbols,
-    )
+    return [result.report for result in side.evaluate(folds)]
 
 
 def _backtest(trained: TrainingArtifacts, stages: Stages) -> dict[str, Any]:
     config, market, ruleset = trained.config, trained.market, trained.ruleset
     fit_end, calibrate_end, test_end = trained.ends
     settings = BacktestSettings(
-        (fit_end, calibrate_end), (calibrate_end, test_end), config.accounts.seed
+        (fit_end, calibrate_end),
+        (calibrate_end, test_end),
+        config.accounts.seed,
+        BACKTEST_HOURS,
+        CALL_HOURS,
     )
-    behaving = read_behaving(config, market, ruleset, settings.test, CALL_HOURS)
+    behaving = read_behaving(config, market, ruleset, settings.test, settings.call_hours)
     return backtest(
         label_market(config, market, trained.intervals, ruleset),
         trained.intervals,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from features.state.volatility_fit import fit_coefficients, under_coefficients
 from margin.rules.ruleset import RuleSet
@@ -135,7 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, required=True, help="file of the result")
     given = parser.parse_args(arguments)
     seeds = [int(text) for text in given.seeds.split(",")]
-    report = walk_forward(load_config(given.config), seeds, given.json.with_suffix(".parts"))
+    with threadpool_limits(1, user_api="blas"):  # as in a retraining
+        report = walk_forward(load_config(given.config), seeds, given.json.with_suffix(".parts"))
     replace_file(given.json, json.dumps(report, indent=1).encode() + b"\n")
     print(tables(report))
 

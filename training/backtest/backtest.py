@@ -52,7 +52,6 @@ from training.labels.market_path import LabelMarket
 
 ACCOUNT_HOURS = 250_000
 CALL_HOURS = 60_000
-"""Account-hours whose calls are simulated."""
 
 HIGH_COVERAGE = 0.99
 FRONTIER_COVERAGES = (0.80, 0.85, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
@@ -73,12 +72,15 @@ class BacktestSettings:
         than the second. The calibration span ends no later than the test span begins.
     seed, account_hours:
         Seed of the sample of each span, a hash of the account, and its least size.
+    call_hours:
+        Account-hours whose calls are simulated.
     """
 
     calibrate: Span
     test: Span
     seed: int
     account_hours: int = ACCOUNT_HOURS
+    call_hours: int = CALL_HOURS
 
 
 def backtest(
@@ -131,7 +133,7 @@ def backtest(
     )
     portfolios = draw_portfolios(intervals, market, ruleset, test_span, settings.seed)
     owners = sample_account_hours(
-        behaving, market, ruleset, test_span, least_hours=CALL_HOURS, seed=settings.seed
+        behaving, market, ruleset, test_span, least_hours=settings.call_hours, seed=settings.seed
     )
     steps = _steps([len(hours), len(portfolios.times), len(owners)], progress)
     policies = sources.policies(hours.times, hours.interval, next(steps))

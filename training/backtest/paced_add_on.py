@@ -1,19 +1,21 @@
 """The whole add-on over history: model level, rule floor, cap, and pacing from hour to hour.
 
-The same functions as in decisions bound each level against the one before it.
+The same compiled function as in decisions bounds each level against the one before it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from decisions.book_scoring import CARRIED_HOURS
 from features.state.market_state import MarketFeatures
 from features.state.snapshot import MarketSnapshot
-from margin.add_on.bounds import add_on_cap, bound_add_on, in_stress
+from margin.add_on.bounds import Pace, add_on_cap, bound_level, in_stress
 from margin.floors.registry import active_floors, largest_floor
 from margin.rules.ruleset import AddOnRules, RuleSet
 from market.bars.history import MarketHistory
@@ -81,10 +83,10 @@ class AddOnWalk:
         bounds: RuleBounds,
         rules: AddOnRules,
     ) -> None:
-        self._times, self._book, self._closes = times, book, closes
-        self._bounds, self._rules = bounds, rules
-        self._owner = times.owner()
-        self._by_row = _by_row(times.rows.row)
+        self._start, self._book = times.start, book
+        self._closes = closes[times.rows.row]
+        self._margin, self._bounds = times.initial_margin, bounds
+        self._paces = Pace.of(rules, stress=False), Pace.of(rules, stress=True)
 
     def levels(self, model_level: Floats) -> Floats:
         """The level in force at every account-time, shape (N,).
@@ -92,39 +94,44 @@ class AddOnWalk:
         Where the model gives no level (NaN) the floor is asked for, and the level before stays the
         one that the next is paced against.
         """
-        level = np.empty(len(self._times))
-        accounts = len(self._times.start) - 1
-        previous, margin = np.full(accounts, np.nan), np.ones(accounts)
-        book = np.full(accounts, -1, dtype=np.int64)
-        set_at = np.zeros(accounts, dtype=np.int64)
-        carried = np.zeros(accounts, dtype=np.bool_)
-        initial_margin, bounds = self._times.initial_margin, self._bounds
-        for row, index in self._by_row:
-            account, now = self._owner[index], int(self._closes[row])
-            before = previous[account]
-            changed = self._book[index] != book[account]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                scaled = before * (initial_margin[index] / margin[account])
-            before = np.where(changed, np.where(margin[account] > 0.0, scaled, np.nan), before)
-            hours = (now - set_at[account]) / HOUR
-            hours = np.where(carried[account], np.minimum(hours, CARRIED_HOURS), hours)
-            bounded = bound_add_on(
-                model_level[index],
-                bounds.floor[index],
-                bounds.cap[index],
-                before,
-                hours,
-                initial_margin[index],
-                bool(bounds.stress[index[0]]),
-                self._rules,
-            ).level
-            level[index] = bounded
-            answered = ~np.isnan(model_level[index])
-            theirs, here = account[answered], index[answered]
-            previous[theirs], margin[theirs] = bounded[answered], initial_margin[here]
-            book[theirs], set_at[theirs] = self._book[here], now
-            carried[account] = ~answered
+        level = np.empty(len(model_level))
+        _walk(
+            self._start,
+            self._book,
+            self._closes,
+            model_level,
+            self._margin,
+            (self._bounds.floor, self._bounds.cap, self._bounds.stress),
+            self._paces,
+            level,
+        )
         return level
+
+
+@njit(cache=True, error_model="numpy")
+def _walk(start, book, closes, model_level, margin, bounds, paces, out):  # type: ignore[no-untyped-def]
+    """Account by account; its times stand one after the other, rising."""
+    floor, cap, stress = bounds
+    calm, stressed = paces
+    for account in range(len(start) - 1):
+        before, carried = -1, False  # the account-time whose level the next is paced against
+        for n in range(start[account], start[account + 1]):
+            previous, hours = np.nan, np.nan
+            if before >= 0:
+                previous = out[before]
+                if book[n] != book[before]:
+                    scale = margin[n] / margin[before]
+                    previous = previous * scale if margin[before] > 0.0 else np.nan
+                hours = (closes[n] - closes[before]) / HOUR
+                if carried:
+                    hours = min(hours, CARRIED_HOURS)
+            pace = stressed if stress[n] else calm
+            out[n], _, _ = bound_level(
+                model_level[n], floor[n], cap[n], previous, hours, margin[n], pace
+            )
+            carried = math.isnan(model_level[n])
+            if not carried:
+                before = n
 
 
 def _by_row(row: Ints) -> list[tuple[int, Ints]]:

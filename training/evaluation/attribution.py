@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 
@@ -85,7 +85,12 @@ def mean_contributions(candidate: Candidate, test: Dataset) -> dict[str, Any]:
     return report
 
 
-def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -> dict[str, Any]:
+def ablation(
+    candidate: Candidate,
+    data: Dataset,
+    block: npt.NDArray[np.int8],
+    threads: int | None = None,
+) -> dict[str, Any]:
     """Measure what the trees lose without each family of features.
 
     For each horizon that has trees the small trees are fitted anew with all their columns, without
@@ -100,6 +105,8 @@ def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -
         Gives columns, families and rounds.
     data, block:
         All rows and the block of each.
+    threads:
+        Of LightGBM; None for those that the process may use. The result does not depend on it.
 
     Returns
     -------
@@ -124,12 +131,13 @@ def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -
             block == Block.TEST,
         )
     )
-    weight = {"fit": data.weight[fit], "calibrate": data.weight[calibrate]}
+    weight = data.weight[calibrate]
     columns = model_columns(schema, data)
-    X = {
-        name: np.ascontiguousarray(data.features[rows][:, columns])
+    X: dict[str, Floats] = {
+        name: data.features[rows[:, np.newaxis], columns]
         for name, rows in (("fit", fit), ("calibrate", calibrate), ("test", test))
     }
+    refits = _Refits(schema, X, data.weight[fit], threads or joblib.cpu_count())
     priors = {name: prior_score(part, schema, candidate.priors) for name, part in X.items()}
     families = feature_families(schema)
     days = utc_day(data.time[test])
@@ -145,9 +153,8 @@ def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -
         prior = {name: one[:, h] for name, one in priors.items()}
 
         def losses(keep: list[int], *, y: Any = y, prior: Any = prior, rounds: int = rounds) -> Any:
-            target = _Target(y["fit"], weight["fit"], rounds)
-            score = _refit(X, target, prior, keep, schema)
-            line = fit_platt(score["calibrate"], y["calibrate"], weight["calibrate"])
+            score = refits.score(keep, y["fit"], prior, rounds)
+            line = fit_platt(score["calibrate"], y["calibrate"], weight)
             return log_loss_rows(y["test"], platt_probability(score["test"], *line))
 
         small = candidate.ensembles[hours].parts[0]
@@ -175,45 +182,58 @@ def ablation(candidate: Candidate, data: Dataset, block: npt.NDArray[np.int8]) -
     return report
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What trees are fitted to: outcomes and weights of the fit rows, and the number of rounds."""
+class _Refits:
+    """Trees refitted on some of the columns, which are binned once for all horizons.
 
-    labels: npt.NDArray[np.int8]
-    weight: Floats
-    rounds: int
+    Parameters
+    ----------
+    schema:
+        Names and constraints of the columns.
+    X:
+        All columns of the ``fit``, ``calibrate`` and ``test`` rows.
+    weight:
+        Of the fit rows.
+    threads:
+        Of LightGBM.
+    """
 
+    def __init__(
+        self, schema: ModelSchema, X: Mapping[str, Floats], weight: Floats, threads: int
+    ) -> None:
+        self._schema, self._X, self._weight, self._threads = schema, X, weight, threads
+        self._binned: dict[tuple[int, ...], Any] = {}
 
-def _refit(
-    X: Mapping[str, Floats],
-    target: _Target,
-    start: Mapping[str, Floats],
-    keep: list[int],
-    schema: ModelSchema,
-) -> dict[str, Floats]:
-    """Raw scores, prior included, of trees on some of the columns; without columns the prior."""
-    columns = {name: np.ascontiguousarray(part[:, keep]) for name, part in X.items()}
-    if not keep:
-        return dict(start)
-    import joblib
-    import lightgbm  # four seconds that only training pays
+    def score(
+        self,
+        keep: Sequence[int],
+        labels: npt.NDArray[np.int8],
+        start: Mapping[str, Floats],
+        rounds: int,
+    ) -> dict[str, Floats]:
+        """Raw scores, prior included, of calibrate and test rows by trees on the columns `keep`;
+        without columns those of the prior, `start`."""
+        if not keep:
+            return dict(start)
+        import lightgbm  # four seconds that only training pays
 
-    parameters = tree_parameters(
-        len(target.labels), [schema.monotone[i] for i in keep], SEED, joblib.cpu_count()
-    )
-    rows = lightgbm.Dataset(
-        columns["fit"],
-        target.labels,
-        weight=target.weight,
-        init_score=start["fit"].copy(),
-        params=parameters,
-    )
-    booster = lightgbm.train(parameters, rows, num_boost_round=target.rounds)
-    return {
-        name: start[name] + np.asarray(booster.predict(part, raw_score=True))
-        for name, part in columns.items()
-        if name != "fit"
-    }
+        parameters = tree_parameters(
+            len(labels), [self._schema.monotone[i] for i in keep], SEED, self._threads
+        )
+        rows = self._binned.get(tuple(keep))
+        if rows is None:
+            rows = lightgbm.Dataset(
+                np.ascontiguousarray(self._X["fit"][:, keep]),
+                weight=self._weight,
+                params=parameters,
+            ).construct()
+            self._binned[tuple(keep)] = rows
+        rows.set_label(labels.astype(np.float32))
+        rows.set_init_score(start["fit"].copy())
+        booster = lightgbm.train(parameters, rows, num_boost_round=rounds)
+        return {
+            name: start[name] + np.asarray(booster.predict(self._X[name][:, keep], raw_score=True))
+            for name in ("calibrate", "test")
+        }
 
 
 def _spreads(columns: Mapping[str, Floats]) -> dict[str, float]:

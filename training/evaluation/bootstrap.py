@@ -7,8 +7,9 @@ and no row is ever copied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -298,10 +299,22 @@ def _day_sums(
     return np.column_stack(sums) if sums else np.empty((len(rows), 0)), rows
 
 
-def _day_counts(days: int, n: int, seed: int) -> Iterator[IntArray]:
+def _day_counts(days: int, n: int, seed: int) -> Iterable[IntArray]:
     """Blocks of resamples: how often each day is drawn, shape (≤ n, days), n rows in all."""
     if n < 1:
         raise ModelError(f"bootstrap was asked for {n} resamples; expected at least 1")
+    if days * n <= CELLS_AT_ONCE:
+        return _kept_counts(days, n, seed)
+    return _draw_counts(days, n, seed)
+
+
+@lru_cache(maxsize=4)
+def _kept_counts(days: int, n: int, seed: int) -> tuple[IntArray, ...]:
+    """The same resamples serve every figure of a report."""
+    return tuple(_draw_counts(days, n, seed))
+
+
+def _draw_counts(days: int, n: int, seed: int) -> Iterator[IntArray]:
     rng = np.random.default_rng(seed)
     share = np.full(days, 1.0 / days)
     at_once = max(1, CELLS_AT_ONCE // days)

@@ -14,7 +14,7 @@ from market.core.clock import HOUR, format_time
 from market.core.errors import ModelError
 from models.bundle.bundle import Bundle
 from models.bundle.schema import ModelSchema
-from models.onnx.scorer import Scorer
+from models.onnx.scorer import CHUNK_ROWS, Scorer
 from training.evaluation.bootstrap import skill_interval, utc_day
 from training.evaluation.breakdown import Groups, breakdown, months, segments, stress_windows
 from training.evaluation.curves import precision_recall, recall_at_budgets, reliability
@@ -129,8 +129,7 @@ def forecasts_of(
     data: Dataset,
 ) -> Forecasts:
     """Like `forecast`, from the parts of a bundle; `read` gives a file of it by name."""
-    X = np.ascontiguousarray(data.features[:, model_columns(schema, data)])
-    probability = scorer.probability(X)
+    probability = _probability(scorer, schema, data)
     columns = baseline_columns(data)
     by_horizon: dict[int, dict[str, Floats]] = {}
     for hours in data.horizons:
@@ -141,10 +140,20 @@ def forecasts_of(
             plain = plain_schema(schema, hours, fitted, name)
             if plain is not None:
                 plain_scorer = Scorer(read(file.format(hours=hours)), plain)
-                X_plain = np.ascontiguousarray(data.features[:, model_columns(plain, data)])
-                models[name] = plain_scorer.probability(X_plain)[:, 0]
+                models[name] = _probability(plain_scorer, plain, data)[:, 0]
         by_horizon[hours] = models
     return Forecasts(by_horizon)
+
+
+def _probability(scorer: Scorer, schema: ModelSchema, data: Dataset) -> Floats:
+    """Probabilities of all rows, shape (N, H); a model's columns are copied a part at a time."""
+    places = model_columns(schema, data)
+    probability = np.empty((len(data), len(schema.horizons)))
+    for begin in range(0, len(data), CHUNK_ROWS):
+        part = slice(begin, begin + CHUNK_ROWS)
+        X = np.ascontiguousarray(data.features[part, places])
+        probability[part] = scorer.probability(X)
+    return probability
 
 
 def baseline_columns(data: Dataset) -> dict[str, Floats]:

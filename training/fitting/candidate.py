@@ -102,7 +102,11 @@ class Candidate:
 
 
 def fit_candidate(
-    data: Dataset, block: npt.NDArray[np.int8], *, with_plain_forecast: bool = False
+    data: Dataset,
+    block: npt.NDArray[np.int8],
+    *,
+    with_plain_forecast: bool = False,
+    threads: int | None = None,
 ) -> Candidate:
     """Fit prior, trees, calibration and baselines of every horizon.
 
@@ -122,6 +126,8 @@ def fit_candidate(
     with_plain_forecast:
         Whether to fit plain LightGBM with the forecast distances too, which is reported and is no
         baseline.
+    threads:
+        Of LightGBM; None for those that the process may use. The result does not depend on it.
 
     Raises
     ------
@@ -130,7 +136,7 @@ def fit_candidate(
     """
     rows = LearningRows.of_block(data, block)
     schema = trained_schema(data, rows.rows[rows.fit])
-    threads = joblib.cpu_count()
+    threads = threads or joblib.cpu_count()
     labels = {hours: rows.labels(hours) for hours in data.horizons}
     priors: dict[int, SplinePrior] = {}
     ensembles: dict[int, Ensemble] = {}

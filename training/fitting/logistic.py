@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ TOLERANCE = 1e-13
 """The solver stops at this gradient of the mean log loss; see `docs/experiments/logistic.md`."""
 BASELINE_TOLERANCE = 1e-10
 """That of the baselines, whose probabilities are then right to 1e-7 in half the time."""
+_WARNINGS = Lock()
+"""Filters of warnings belong to the process: one thread at a time changes them."""
 MAX_GRADIENT = 1e-8
 """Largest gradient of the mean log loss that counts as converged."""
 
@@ -143,7 +146,7 @@ def fit_logistic(
     solver = LogisticRegression(
         C=1.0 / ridge if ridge else np.inf, solver="newton-cholesky", tol=tolerance
     )
-    with warnings.catch_warnings():
+    with _WARNINGS, warnings.catch_warnings():
         # It warns of every fallback to another solver; the gradient shows whether one succeeded.
         warnings.simplefilter("ignore", ConvergenceWarning)
         solver.fit(z, outcome, sample_weight=weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class FoldResult:
     """
 
     report: dict[str, Any]
-    totals: Mapping[int, DayTotals]
+    totals: Mapping[int, DayTotals] = field(default_factory=dict)
 
 
 def evaluate_fold(
@@ -45,12 +45,26 @@ def evaluate_fold(
     rows: int,
     description: Mapping[str, str],
     symbols: tuple[str, ...],
+    threads: int | None = None,
 ) -> FoldResult:
     """Train on a fold and evaluate it on the rows held out.
 
     It trains with weights and is evaluated without. Of both sides at most `rows` are drawn (fit
     and calibrate together), so that a fold costs a bounded time whatever the size of the data:
     the figures compare models within the fold, and are not those of a model trained on all rows.
+    Plain LightGBM with the forecast distances, which is no baseline, is fitted for walk-forward
+    blocks alone.
+
+    Parameters
+    ----------
+    data, fold:
+        All rows, and which of them are trained on and held out.
+    rows:
+        The most that are drawn.
+    description, symbols:
+        See `training.evaluation.evaluate.evaluate`.
+    threads:
+        See `training.fitting.candidate.fit_candidate`.
 
     Returns
     -------
@@ -79,15 +93,21 @@ def evaluate_fold(
             f"no row to {' and to '.join(empty)} is left; use a longer span, fewer folds, or a "
             "data set with both samples on every span"
         )
-        return FoldResult(report | {"not_evaluated": reason}, {})
+        return FoldResult(report | {"not_evaluated": reason})
     try:
         test = part.take(np.flatnonzero(block == Block.TEST))
-        forecasts = fit_candidate(part, block, with_plain_forecast=True).forecast(test)
+        candidate = fit_candidate(
+            part,
+            block,
+            with_plain_forecast=fold.kind == "walk_forward",
+            threads=threads,
+        )
+        forecasts = candidate.forecast(test)
         evaluation = evaluate(test, forecasts, _training(part, block), description, symbols)
         totals = forecast_totals(test, forecasts)
         skill = {str(hours): skill_table(sums) for hours, sums in totals.items()}
     except ModelError as error:
-        return FoldResult(report | {"not_evaluated": str(error)}, {})
+        return FoldResult(report | {"not_evaluated": str(error)})
     # Training rows may lie on both sides of the test rows; no label window is shared.
     evaluation["overlap_with_training_hours"] = 0.0
     return FoldResult(report | {"skill": skill, "evaluation": evaluation}, totals)

@@ -20,8 +20,9 @@ from numba import njit
 
 from margin.engines.equity_paths import BookPaths, Extremes, RowSpans
 from training.labels.book_intervals import BookIntervals
+from training.labels.in_order import in_order
 from training.labels.market_path import LabelMarket
-from training.labels.sampling import Draws, Exposures, Reservoir
+from training.labels.sampling import Columns, Draws, Exposures, Reservoir
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -31,7 +32,7 @@ Holding = Literal["static", "as_traded"]
 NEVER = 2**63 - 1
 """Breach step of an account that does not breach within the longest horizon."""
 
-_CHUNK = 2_000_000
+_CHUNK = 1_000_000
 """Account-times whose paths are in memory at once, but for one account that has more."""
 
 _COUNTS = ("warm_up", "already_called", "horizon_past_end", "closed", "not_valued")
@@ -149,6 +150,11 @@ class _Tally(NamedTuple):
     calls: Any
     at_risk: Any
 
+    @classmethod
+    def zero(cls, rows: int) -> _Tally:
+        """Nothing yet, of so many market rows."""
+        return cls(np.zeros(1 + len(_COUNTS), np.int64), np.zeros(rows), np.zeros(rows))
+
 
 def breach_labels(
     intervals: BookIntervals, paths: BookPaths, market: LabelMarket, rules: LabelRules
@@ -191,29 +197,38 @@ def breach_labels(
     )
     grid = _Market(history.bars.closes, market.usable(), ~np.isnan(history.mark))
     choice = _Choice(rules.first_row, rules.last_row, rules.longest_step)
-    tally = _Tally(np.zeros(1 + len(_COUNTS), np.int64), np.zeros(rows), np.zeros(rows))
+    total = _Tally.zero(rows)
     spans = RowSpans(np.arange(len(intervals)), intervals.first_row, path_end, rows)
     problems: Counter[str] = Counter()
-    for part in _chunks(groups, spans.lengths):
-        books = slice(part[0], part[-1])
-        found = paths.equity_paths(
-            RowSpans(spans.index[books], spans.first_row[books], spans.last_row[books], rows),
-            rules.extremes,
-            rules.level,
-        )
-        problems.update(found.problems)
-        figures = _Paths(
-            found.start, found.headroom, found.maintenance_margin, found.lowest_headroom
-        )
-        number, *found_columns = _label(
-            part, columns, figures, grid, choice, reservoir.thresholds(), tally
-        )
+
+    def followed() -> Iterator[tuple[Ints, _Paths, Floats]]:
+        for part in _chunks(groups, spans.lengths):
+            books = slice(part[0], part[-1])
+            found = paths.equity_paths(
+                RowSpans(spans.index[books], spans.first_row[books], spans.last_row[books], rows),
+                rules.extremes,
+                rules.level,
+            )
+            problems.update(found.problems)
+            figures = _Paths(
+                found.start, found.headroom, found.maintenance_margin, found.lowest_headroom
+            )
+            yield part, figures, reservoir.thresholds()
+
+    def label(one: tuple[Ints, _Paths, Floats]) -> tuple[_Tally, Columns]:
+        part, figures, thresholds = one
+        own = _Tally.zero(rows)
+        return own, _label(part, columns, figures, grid, choice, thresholds, own)
+
+    for own, (number, *found_columns) in in_order(label, followed()):
+        for all_parts, part in zip(total, own, strict=True):
+            all_parts += part
         reservoir.offer(number, tuple(found_columns))
     (interval, row, headroom, margin, step), weight, uniform = reservoir.close()
-    counts = dict(zip(_COUNTS, tally.counts[1:].tolist(), strict=True))
+    counts = dict(zip(_COUNTS, total.counts[1:].tolist(), strict=True))
     if not counts["not_valued"]:
         del counts["not_valued"]
-    considered = int(tally.counts[0])
+    considered = int(total.counts[0])
     return Outcomes(
         interval,
         row,
@@ -224,8 +239,8 @@ def breach_labels(
         uniform,
         counts,
         considered,
-        tally.calls,
-        tally.at_risk,
+        total.calls,
+        total.at_risk,
         problems,
     )
 
@@ -257,7 +272,7 @@ def _mix(x):  # type: ignore[no-untyped-def]
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _label(groups, intervals, paths, market, choice, threshold, tally):  # type: ignore[no-untyped-def]
     """Account-times of some groups whose number is below their row's threshold: that number,
     interval, row, headroom, margin and breach step."""
@@ -276,6 +291,11 @@ def _label(groups, intervals, paths, market, choice, threshold, tally):  # type:
     headroom, margin = np.empty(rows), np.empty(rows)
     worst = np.empty(rows)  # lowest headroom within the bar that ends at the row
     holder = np.empty(rows, np.int64)  # interval in force at the row, −1 for none or an empty one
+    next_missing, next_breach, next_empty = (
+        np.empty(rows, np.int64),
+        np.empty(rows, np.int64),
+        np.empty(rows, np.int64),
+    )
     for g in range(len(groups) - 1):
         begin, end = first[groups[g]], 0
         for n in range(groups[g], groups[g + 1]):
@@ -294,6 +314,7 @@ def _label(groups, intervals, paths, market, choice, threshold, tally):  # type:
             for k in range(path_end + 1, min(until + 1, rows)):
                 worst[k] = np.inf
             end = until
+        _find_next(worst, holder, begin, end, (next_missing, next_breach, next_empty))
         held_to = last[groups[g + 1] - 1]
         n = groups[g]
         for k in range(begin, held_to):
@@ -321,25 +342,18 @@ def _label(groups, intervals, paths, market, choice, threshold, tally):  # type:
             if k + longest >= end:
                 counts[3] += 1
                 continue
-            step, missing, closed = NEVER, -1, False
-            for j in range(k + 1, k + longest + 1):
-                if np.isnan(worst[j]):
-                    missing = j
-                    break
-                if step > longest and worst[j] < 0.0:
-                    step = j - k
-                if holder[j] < 0 and step > longest:
-                    closed = True
-            if missing >= 0:
+            missing, breach, empty = next_missing[k], next_breach[k], next_empty[k]
+            if missing <= k + longest:
                 known = True
                 for n_held in (holder[missing - 1], holder[missing]):
                     if n_held >= 0 and not _all_marked(n_held, missing, intervals, market.marked):
                         known = False
                 counts[5 if known else 3] += 1
                 continue
-            if closed:
+            if empty <= k + longest and empty < breach:
                 counts[4] += 1
                 continue
+            step = breach - k if breach <= k + longest else NEVER
             key = _mix(
                 intervals.key[n] + np.uint64(market.times[k]) * np.uint64(0x9E3779B97F4A7C15)
             )
@@ -366,6 +380,22 @@ def _label(groups, intervals, paths, market, choice, threshold, tally):  # type:
         out_margin[:used],
         out_step[:used],
     )
+
+
+@njit(cache=True)
+def _find_next(worst, holder, begin, end, out):  # type: ignore[no-untyped-def]
+    """First row after each row of ``[begin, end)`` without a value, in breach, and without a book;
+    `NEVER` where there is none before `end`."""
+    out_missing, out_breach, out_empty = out
+    missing = breach = empty = NEVER
+    for k in range(end - 1, begin - 1, -1):
+        out_missing[k], out_breach[k], out_empty[k] = missing, breach, empty
+        if np.isnan(worst[k]):
+            missing = k
+        elif worst[k] < 0.0:
+            breach = k
+        if holder[k] < 0:
+            empty = k
 
 
 @njit(cache=True)

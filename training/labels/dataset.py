@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -29,6 +29,7 @@ from training.labels.book_intervals import BookIntervals
 from training.labels.breach_labels import Holding, LabelRules, Outcomes, breach_labels
 from training.labels.events import Event, event_level
 from training.labels.funding_path import FundedPaths, paid_funding
+from training.labels.in_order import in_order
 from training.labels.market_path import LabelMarket
 from training.labels.sampling import Draws
 from training.labels.splits import Block
@@ -40,6 +41,9 @@ Samples = Literal["uniform", "training", "both"]
 
 CHUNK = 200_000
 """Account-times at once wherever each takes more memory than its figures."""
+
+_AT_ONCE = 50_000
+"""Account-times whose features are computed at once; a few such parts are under way."""
 
 _UNIFORM_PART = 0.5
 """Size of the uniform draw where it is made beside the other one, as a part of what a uniform draw
@@ -261,6 +265,10 @@ def build_dataset(
     interval, row = outcomes.interval[order], outcomes.row[order]
     headroom, margin = outcomes.headroom[order], outcomes.maintenance_margin[order]
     step = outcomes.breach_step[order]
+    weight, uniform = outcomes.weight[order], outcomes.uniform[order]
+    lagged = _lagged_breach_rate(outcomes, 24 * per_hour)[row]
+    dropped, considered = outcomes.dropped, outcomes.considered
+    del outcomes, order, key
     names = feature_columns(horizons)
     features = np.empty((len(row), len(names)))
     columns: dict[str, Floats] = {
@@ -268,24 +276,36 @@ def build_dataset(
         "maintenance_margin": margin,
         "prior_volatility": np.empty(len(row)),
         "margin_ratio": margin / (headroom + level * margin),
-        "lagged_breach_rate": _lagged_breach_rate(outcomes, 24 * per_hour)[row],
+        "lagged_breach_rate": lagged,
     }
     for hours in horizons:
         columns[f"first_passage_{hours}"] = np.empty(len(row))
     squares = realised_squares(history)
-    for begin in range(0, len(row), CHUNK):
-        part = slice(begin, begin + CHUNK)
-        rows, _ = value_rows(paths, interval[part], row[part])
-        rows = at_level(rows, headroom[part], level * margin[part])
+
+    def valued() -> Iterator[tuple[slice, AccountRows]]:
+        for begin in range(0, len(row), _AT_ONCE):
+            part = slice(begin, begin + _AT_ONCE)
+            rows, _ = value_rows(paths, interval[part], row[part])
+            yield part, at_level(rows, headroom[part], level * margin[part])
+
+    def compute(one: tuple[slice, AccountRows]) -> dict[str, Floats]:
+        part, rows = one
         aggregates = compute_aggregates(rows, market.features)
-        columns["prior_volatility"][part] = aggregates[:, PRIOR_VOLATILITY]
         features[part] = compute_features(aggregates, names)
+        found = {"prior_volatility": aggregates[:, PRIOR_VOLATILITY].copy()}
         for hours in horizons:
-            columns[f"first_passage_{hours}"][part] = first_passage_probability(aggregates, hours)
+            found[f"first_passage_{hours}"] = first_passage_probability(aggregates, hours)
             oracle = oracle_first_passage(rows, history, squares, market.features, hours)
             if oracle is not None:
-                name = f"oracle_first_passage_{hours}"
-                columns.setdefault(name, np.empty(len(row)))[part] = oracle
+                found[f"oracle_first_passage_{hours}"] = oracle
+        return found
+
+    done = 0
+    for found in in_order(compute, valued()):
+        for name, values in found.items():
+            column = columns.setdefault(name, np.empty(len(row)))
+            column[done : done + len(values)] = values
+        done += len(found["prior_volatility"])
     labels = np.stack([step <= hours * per_hour for hours in horizons], axis=1).astype(np.int8)
     return Dataset(
         time=closes[row],
@@ -295,11 +315,11 @@ def build_dataset(
         labels=labels,
         horizons=horizons,
         columns=columns,
-        dropped=outcomes.dropped,
-        considered=outcomes.considered,
+        dropped=dropped,
+        considered=considered,
         oracle_interval=history.fine_interval.name,
-        weight=outcomes.weight[order],
-        uniform=outcomes.uniform[order],
+        weight=weight,
+        uniform=uniform,
     )
 
 

@@ -194,7 +194,7 @@ class Reservoir:
         self._count = int(barrier[kept].sum())
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _chances(exposures, interval, row, headroom, number, barrier, bound, out):  # type: ignore[no-untyped-def]
     """Fill in q where ``number < q * bound``; the estimate without diversification, which is no
     lower, decides most of the others."""

@@ -51,7 +51,7 @@ class _Spans(NamedTuple):
 
 
 class _Prices(NamedTuple):
-    """`low` and `high` have `steps` rows for each one of `mark`."""
+    """`low` and `high` have `steps` rows for each one of `mark`; 0 where they are the marks."""
 
     mark: Any
     low: Any
@@ -92,17 +92,18 @@ class TierPaths:
     def equity_paths(self, spans: RowSpans, extremes: Extremes, level: float = 1.0) -> EquityPaths:
         """Each leg at its worse price within a bar under "bound": leg by leg that is a bound."""
         history, table = self._market.history, self._table
-        low = high = history.mark
+        low, high, steps = history.mark, history.mark, 0
         if extremes == "bound":
-            low, high = history.mark_low, history.mark_high
+            low, high, steps = history.mark_low, history.mark_high, 1
         elif extremes == "finest":
             low = high = history.fine_mark
+            steps = len(low) // len(history.mark)
         start = np.concatenate([[0], np.cumsum(spans.lengths)]).astype(np.int64)
         headroom, margin, lowest = _equity_paths(
             self._linear,
             _Brackets(table.bounds, table.maintenance_rates, table.maintenance_deductions),
             _Spans(spans.index, spans.first_row, spans.last_row, start),
-            _Prices(history.mark, low, high, len(low) // len(history.mark)),
+            _Prices(history.mark, low, high, steps),
             level,
         )
         return EquityPaths(start, headroom, margin, lowest, problems={})
@@ -187,12 +188,14 @@ def _at_marks(n, k, low, high, books, brackets, level):  # type: ignore[no-untyp
             over = value - level * need
             if not over >= worst:
                 worst_equity, worst_margin, worst = value, need, over
+            if low[k, s] == high[k, s]:
+                break
         equity += worst_equity
         margin += worst_margin
     return equity, margin
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _equity_paths(books, brackets, spans, prices, level):  # type: ignore[no-untyped-def]
     size = spans.start[-1]
     headroom, margin, lowest = np.empty(size), np.empty(size), np.empty(size)
@@ -205,6 +208,8 @@ def _equity_paths(books, brackets, spans, prices, level):  # type: ignore[no-unt
             # At its end the book may have been replaced: the steps before decide.
             worst = headroom[at] if k < spans.last_row[i] else np.inf
             if at > spans.start[i]:
+                if prices.steps == 0:
+                    worst = headroom[at]
                 for j in range(k * prices.steps, (k + 1) * prices.steps):
                     equity, need = _at_marks(n, j, prices.low, prices.high, books, brackets, level)
                     value = equity - level * need

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 import pipelines.registry.training_review
@@ -13,6 +15,8 @@ from market.core.errors import DataError, ModelError
 from pipelines.config.config import Config
 from pipelines.config.sections import ReviewConfig
 from pipelines.registry.training_review import examine
+from training.folds.cut import Fold
+from training.folds.fold_report import FoldResult
 
 
 class Anything:
@@ -75,6 +79,20 @@ def test_disabled_part_is_null_and_does_not_run() -> None:
     assert review["ablation"] is None
     assert review["backtest"] is None
     assert review["walk_forward"] is None
+
+
+def test_folds_stand_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluate(_: Any, fold: Fold, *__: Any) -> FoldResult:
+        time.sleep(0.02 if fold.name == "luna" else 0.0)
+        return FoldResult({"name": fold.name})
+
+    names = ["luna", "ftx", "yen_carry"]
+    folds = [Fold(name, "stress", np.zeros(1, dtype=np.int8)) for name in names]
+    monkeypatch.setattr(pipelines.registry.training_review, "stress_folds", lambda *_: folds)
+    monkeypatch.setattr(pipelines.registry.training_review, "evaluate_fold", evaluate)
+    config = Config(review=ReviewConfig(stress_folds=True))
+    review = examine(TrainedMarket(config), Anything())  # type: ignore[arg-type]
+    assert [report["name"] for report in review["folds"]] == names
 
 
 def test_other_failures_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,17 @@ def test_block_without_a_part_gives_the_reason(dataset: Dataset) -> None:
     assert found.totals == {}
 
 
+def test_stress_fold_has_the_same_baselines_on_one_thread(
+    dataset: Dataset, result: FoldResult
+) -> None:
+    stress = Fold("luna", "stress", block_of(dataset).block)
+    found = evaluate_fold(dataset, stress, ROWS, DESCRIPTION, (), threads=1)
+    for hours, horizon in found.report["evaluation"]["horizons"].items():
+        walked = result.report["evaluation"]["horizons"][hours]["models"]
+        assert set(walked) - set(horizon["models"]) == {"lightgbm_plain_forecast"}
+        assert all(walked[name] == figures for name, figures in horizon["models"].items())
+
+
 def test_rows_of_a_fold_are_bounded_and_the_same_again(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
