@@ -18,10 +18,12 @@ from margin.rules.ruleset import load_ruleset
 from market.accounts.book import Account
 from market.core.arrays import Floats
 from market.core.clock import parse_time
+from market.core.errors import ConfigError
 from market.sources.parquet import AccountFolder
 from models.bundle.bundle import load_bundle
 from models.bundle.pointer import CHAMPION, promote, read_pointer
 from pipelines.config.config import Config, load_config
+from pipelines.data.accounts import DATASET_FILE
 from pipelines.data.loaders import read_market
 from pipelines.jobs.evaluate import evaluate_bundle
 from pipelines.jobs.retrain import retrain
@@ -117,6 +119,14 @@ def test_free_horizons_reach_the_forecast_and_the_add_on(tmp_path: Path) -> None
     assert (np.diff(p, axis=1) >= 0.0).all()
     assert ((p > 0.0) & (p < 1.0)).all()
     assert_tolerated_at_the_level(config, accounts, as_of)
+
+
+def test_rules_without_the_trained_horizons_are_refused_before_training(tmp_path: Path) -> None:
+    config = configured(tmp_path, "linear-tiers")
+    message = r"linear-tiers has add_on.p_star at \[1, 8, 24\] h .* horizons is \[2, 12, 48\]"
+    with pytest.raises(ConfigError, match=message):
+        retrain(config)
+    assert not (tmp_path / DATASET_FILE).exists()
 
 
 def assert_tolerated_at_the_level(config: Config, folder: Path, as_of: str) -> None:
