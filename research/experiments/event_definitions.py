@@ -100,12 +100,12 @@ def _key(case: Mapping[str, Any]) -> tuple[str, str, bool]:
 
 
 def definitions(base: DatasetOptions, *, funding: bool) -> Iterator[DatasetOptions]:
-    """Every event along every kind of path, and the closes with funding where there are rates."""
-    for event in EVENTS:
-        for extremes in EXTREMES:
+    """Along each kind of path every event, and then closes with funding where there are rates."""
+    for extremes in EXTREMES:
+        for event in EVENTS:
             yield replace(base, event=event, extremes=extremes, funding=False)
-        if funding:
-            yield replace(base, event=event, extremes="close", funding=True)
+    for event in EVENTS if funding else ():
+        yield replace(base, event=event, extremes="close", funding=True)
 
 
 def evaluated(
@@ -159,7 +159,7 @@ def table(definitions: Sequence[Mapping[str, Any]]) -> str:
     head = ["event", "level", "path", "funding", "horizon", "events", "base rate"]
     head += ["skill", "95% interval", "predicted / observed"]
     lines = []
-    for case in definitions:
+    for case in sorted(definitions, key=lambda case: EVENTS.index(case["event"])):
         level = f"{case['level']:g}" if "level" in case else "none"
         first = [case["event"], level, case["extremes"], "yes" if case["funding"] else "no"]
         if "not_evaluated" in case:

@@ -75,7 +75,7 @@ def test_table_has_a_row_a_horizon_and_the_reason_of_what_is_missing() -> None:
             | {"not_evaluated": "no warning"},
         ]
     ).splitlines()
-    assert lines[2].startswith("| call | 1 | close | no | 8 h | 1,234 | 1.230% | 2.0% |")
-    assert lines[2].endswith("| 1.0% to 3.0% | 1.04 |")
-    assert "not evaluated: no warning" in lines[3]
+    assert lines[3].startswith("| call | 1 | close | no | 8 h | 1,234 | 1.230% | 2.0% |")
+    assert lines[3].endswith("| 1.0% to 3.0% | 1.04 |")
+    assert "not evaluated: no warning" in lines[2]
     assert {line.count("|") for line in lines} == {11}
