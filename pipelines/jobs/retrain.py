@@ -22,7 +22,7 @@ from ledger.records import Entry
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.core.clock import HOUR
-from market.core.errors import DataError, ModelError
+from market.core.errors import ConfigError, DataError, ModelError
 from models.bundle.bundle import (
     DRAFT_PREFIX,
     Bundle,
@@ -120,6 +120,8 @@ def retrain(config: Config, accepted: Mapping[str, str] | None = None) -> dict[s
         Another retraining is running.
     ModelError
         A gate that cannot be accepted was, before anything is trained.
+    ConfigError
+        A rule set tolerates a probability at a horizon that is not trained.
     MargincastError
         Data, model or ledger refused; nothing was promoted.
     """
@@ -147,6 +149,8 @@ def _retrain(
     with stages.stage("features"):
         market = read_market(config)
         ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
+        if config.training.event == "call":
+            _check_targets(config, ruleset, in_force)
     with stages.stage("labels"):
         intervals = read_intervals(config, market, ruleset)
         ends = split_ends(config, *decision_span(config, market, intervals))
@@ -259,6 +263,19 @@ def _add_on_gates(
         None if champion in (None, bundle.sha256) else config.serving.bundles / str(champion),
         BacktestSettings(*spans, config.accounts.seed, RELEASE_HOURS),
     )
+
+
+def _check_targets(config: Config, *rulesets: RuleSet) -> None:
+    """Refuse rule sets that tolerate a probability at a horizon that is not trained."""
+    horizons = config.training.horizons
+    for ruleset in rulesets:
+        targets = ruleset.add_on.targets
+        if not targets.keys() <= set(horizons):
+            raise ConfigError(
+                f"rule set {ruleset.name} has add_on.p_star at {sorted(targets)} h and [training] "
+                f"horizons is {list(horizons)}; give a rule set with p_star at these horizons, or "
+                "train the horizons of its p_star"
+            )
 
 
 def _check_blocks(block: npt.NDArray[np.int8], config: Config) -> None:

@@ -5,13 +5,17 @@ event (`training.labels.events`) and each kind of path (closes, finest closes, b
 candidate on its fit and calibrate blocks and evaluates it on the test block. With ``[market]
 funding``, closes also count with funding along the paths. What a rule set or engine does not define
 is named with the reason. `ROWS` bounds each data set, so figures differ from those of a training.
+
+``OUT`` is written after each definition, and a run that was interrupted continues with those that
+it lacks; a change of the configuration, of the rows or of the code starts anew. The figures of the
+documentation are in ``docs/experiments/event-definitions.md``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ import numpy as np
 from margin.engines.equity_paths import Extremes
 from margin.rules.ruleset import RuleSet
 from market.core.errors import MargincastError
+from market.core.files import replace_file
 from pipelines.config.config import Config, load_config
 from pipelines.data.accounts import (
     dataset_options,
@@ -29,7 +34,9 @@ from pipelines.data.accounts import (
     read_intervals,
 )
 from pipelines.data.loaders import Market, describe, read_label_rules, read_market
+from pipelines.data.provenance import source_sha256
 from pipelines.jobs.retrain import split_ends
+from research.pages.markdown import table as markdown_table
 from training.evaluation.evaluate import evaluate
 from training.fitting.candidate import fit_candidate
 from training.labels.book_intervals import BookIntervals
@@ -48,14 +55,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=ROWS)
     arguments = parser.parse_args()
-    figures = compare(load_config(arguments.config), arguments.rows)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print("\n".join(table(figures)))
+    report = compare(load_config(arguments.config), arguments.rows, arguments.json)
+    print(table(report["definitions"]))
 
 
-def compare(config: Config, rows: int) -> list[dict[str, Any]]:
-    """Figures of each definition that the rule set and the engine have."""
+def compare(config: Config, rows: int, out: Path) -> dict[str, Any]:
+    """The object of ``--json``: figures of each definition that the rule set and engine have."""
+    identity = f"{config.sha256()} {rows} {source_sha256()}"
+    report: dict[str, Any] = {"identity": identity, "rows": rows, "definitions": []}
+    if out.exists() and (kept := json.loads(out.read_bytes()))["identity"] == identity:
+        report = kept
     market = read_market(config)
     ruleset = read_label_rules(config, market)
     intervals = read_intervals(config, market, ruleset)
@@ -66,29 +76,36 @@ def compare(config: Config, rows: int) -> list[dict[str, Any]]:
         samples="training",
         test_start=ends[1],
     )
-    found: list[dict[str, Any]] = []
+    known = {_key(case) for case in report["definitions"]}
     for options in definitions(base, funding=config.market.funding is not None):
         case: dict[str, Any] = {
             "event": options.event,
             "extremes": options.extremes,
             "funding": options.funding,
         }
+        if _key(case) in known:
+            continue
         try:
             case["level"] = event_level(options.event, ruleset)
             case |= evaluated(config, market, (intervals, ruleset), options, ends)
         except MargincastError as error:
             case["not_evaluated"] = str(error)
-        found.append(case)
-    return found
+        report["definitions"].append(case)
+        replace_file(out, json.dumps(report, indent=1).encode() + b"\n")
+    return report
+
+
+def _key(case: Mapping[str, Any]) -> tuple[str, str, bool]:
+    return case["event"], case["extremes"], case["funding"]
 
 
 def definitions(base: DatasetOptions, *, funding: bool) -> Iterator[DatasetOptions]:
-    """Every event along every kind of path, and the closes with funding where there are rates."""
-    for event in EVENTS:
-        for extremes in EXTREMES:
+    """Along each kind of path every event, and then closes with funding where there are rates."""
+    for extremes in EXTREMES:
+        for event in EVENTS:
             yield replace(base, event=event, extremes=extremes, funding=False)
-        if funding:
-            yield replace(base, event=event, extremes="close", funding=True)
+    for event in EVENTS if funding else ():
+        yield replace(base, event=event, extremes="close", funding=True)
 
 
 def evaluated(
@@ -137,25 +154,32 @@ def evaluated(
     }
 
 
-def table(figures: list[dict[str, Any]]) -> list[str]:
-    """Lines of a Markdown table, one for each definition and horizon."""
-    lines = [
-        "| event | level | path | funding | horizon | base rate | skill | interval |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for case in figures:
-        head = f"| {case['event']} | {case.get('level', 'none')} | {case['extremes']} "
-        head += f"| {'yes' if case['funding'] else 'no'} "
+def table(definitions: Sequence[Mapping[str, Any]]) -> str:
+    """A Markdown table with a row for each definition and horizon."""
+    head = ["event", "level", "path", "funding", "horizon", "events", "base rate"]
+    head += ["skill", "95% interval", "predicted / observed"]
+    lines = []
+    for case in sorted(definitions, key=lambda case: EVENTS.index(case["event"])):
+        level = f"{case['level']:g}" if "level" in case else "none"
+        first = [case["event"], level, case["extremes"], "yes" if case["funding"] else "no"]
         if "not_evaluated" in case:
-            lines.append(f"{head}| not evaluated: {case['not_evaluated']} | | | |")
+            lines.append([*first, f"not evaluated: {case['not_evaluated']}", *[""] * 5])
             continue
         for hours, figure in case["horizons"].items():
             low, high = figure["log_loss_skill_ci95"] or (float("nan"), float("nan"))
+            ratio = figure["predicted_over_observed"]
             lines.append(
-                f"{head}| {hours} h | {figure['base_rate']:.3%} | {figure['log_loss_skill']:.1%} "
-                f"| {low:.1%} to {high:.1%} |"
+                [
+                    *first,
+                    f"{hours} h",
+                    f"{figure['positives']:,}",
+                    f"{figure['base_rate']:.3%}",
+                    f"{figure['log_loss_skill']:.1%}",
+                    f"{low:.1%} to {high:.1%}",
+                    "-" if ratio is None else f"{ratio:.2f}",
+                ]
             )
-    return lines
+    return markdown_table(head, lines)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from margin.rules.floors import EMIR_MEASURES
 from margin.rules.ruleset import load_ruleset
-from research.experiments.procyclicality_costs import OPTIONS, UNPACED, rule_variants, table
+from research.experiments.procyclicality_costs import (
+    OPTIONS,
+    STRESS_RATIOS,
+    UNPACED,
+    rule_variants,
+    state_rule_variants,
+    table,
+)
 
 
 def test_each_option_stands_alone() -> None:
@@ -22,17 +29,29 @@ def test_each_option_stands_alone() -> None:
         assert enabled == {measure}
 
 
+def test_state_rule_is_all_that_differs() -> None:
+    base = load_ruleset("emir-tiers")
+    (_, without), *held = state_rule_variants(base)
+    assert without.add_on.state_rule == "none"
+    assert tuple(rules.add_on.stress_ratio for _, rules in held) == STRESS_RATIOS
+    for _, rules in held:
+        assert rules.add_on.state_rule == "hold_in_stress"
+        content = rules.content()
+        content["add_on"] |= {"state_rule": "none", "stress_ratio": without.add_on.stress_ratio}
+        assert content == without.content()
+
+
 def test_table_has_a_row_an_option() -> None:
     row = {
         "average_add_on": 0.05,
-        "ratio_to_raw": 1.1,
-        "ratio_to_raw_ci95": None,
+        "ratio": 1.1,
+        "ratio_ci95": None,
         "matched": False,
         "peak_to_trough": 1.5,
         "n_day_max_increase": {"1": 0.1, "5": 0.2, "20": None},
         "response_to_one_extreme_return": 0.05,
     }
-    lines = table({"options": {"dead band 5%": row}})
+    lines = table({"dead band 5%": row}).splitlines()
     assert len(lines) == 3
-    assert lines[2].startswith("| dead band 5% (unmatched) | 5.00% | 1.10 [nan, nan] | 1.50 | 10%")
+    assert lines[2].startswith("| dead band 5% (unmatched) | 5.00% | 1.100 [nan, nan] | 1.50 | 10%")
     assert "| 20% | - | 5% |" in lines[2]
