@@ -16,6 +16,7 @@ DATA = Path(os.environ.get("MARGINCAST_DATA") or ROOT.parent / "shared" / "data"
 # Threads that wait for each other on a busy machine make training many times slower. Processes that
 # tests start inherit it.
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # A shared machine makes single examples slow now and then, which says nothing about the code.
 settings.register_profile("margincast", deadline=None, max_examples=50)

@@ -15,6 +15,7 @@ END = "<!-- end of results -->"
 POLICIES = (
     "margincast",
     "margincast_with_hysteresis",
+    "margincast_with_hysteresis_uncapped",
     "sigma_forecast",
     "flat",
     "volatility_oracle",
@@ -46,7 +47,7 @@ def _add_on(backtest: dict[str, Any]) -> list[str]:
     simple = found["best_simple"]
     head = ["add-on by", *(f"{budget['flat_coverage']:.0%} budget" for budget in found["budgets"])]
     rows = []
-    for name in (*POLICIES[:3], simple, *POLICIES[3:]):
+    for name in (*POLICIES[:4], simple, *POLICIES[4:]):
         figures = [budget["policies"].get(name) for budget in found["budgets"]]
         if all(figures):
             rows.append([f"`{name}`", *(_ratio(values) for values in figures)])

@@ -19,7 +19,7 @@ from margin.rules.ruleset import RuleSet
 from market.bars.history import MarketHistory
 from models.forecaster import Forecaster
 from training.backtest.model_levels import REACH, Progress, choose_factors, level_curves
-from training.backtest.paced_add_on import AddOnWalk, rule_bounds
+from training.backtest.paced_add_on import AddOnWalk, RuleBounds, rule_bounds
 from training.fitting.oracle import realised_squares
 from training.labels.account_panel import AccountPanel
 
@@ -28,6 +28,7 @@ Ints = npt.NDArray[np.int64]
 
 MODEL = "margincast"
 PACED = "margincast_with_hysteresis"
+UNCAPPED = "margincast_with_hysteresis_uncapped"
 FLAT = "flat"
 EMIR = "emir_buffer"
 ORACLE = "volatility_oracle"
@@ -161,15 +162,23 @@ class PolicySources:
         """Every policy at these account-times, by name.
 
         `simple_policies` and, with p* multiplied by the scalar: ``margincast``, the raw level G of
-        the model; ``margincast_with_hysteresis``, the whole add-on from hour to hour. `book` says
-        which book each account-time holds, shape (N,).
+        the model; ``margincast_with_hysteresis``, the whole add-on from hour to hour;
+        ``margincast_with_hysteresis_uncapped``, the same without the cap, which binds where the
+        average level comes near it. `book` says which book each account-time holds, shape (N,).
         """
         raw = self.raw_policy(times, progress)
-        paced = self._paced_policy(times, book, raw)
-        return {MODEL: raw, PACED: paced, **self.simple_policies(times)}
-
-    def _paced_policy(self, times: AccountPanel, book: Ints, raw: Policy) -> Policy:
         bounds = rule_bounds(times, self.history, self.market, self.ruleset)
+        uncapped = replace(bounds, cap=np.full(len(times), np.finfo(np.float64).max))
+        return {
+            MODEL: raw,
+            PACED: self._paced_policy(times, book, bounds, raw),
+            UNCAPPED: self._paced_policy(times, book, uncapped, raw),
+            **self.simple_policies(times),
+        }
+
+    def _paced_policy(
+        self, times: AccountPanel, book: Ints, bounds: RuleBounds, raw: Policy
+    ) -> Policy:
         closes, rules = self.history.bars.closes, self.ruleset.add_on
         return paced_policy(AddOnWalk(times, book, closes, bounds, rules), raw)
 

@@ -75,6 +75,7 @@ RETRAIN = {
 POLICIES = {
     "margincast",
     "margincast_with_hysteresis",
+    "margincast_with_hysteresis_uncapped",
     "flat",
     "sigma_ewma_volatility_12h",
     "sigma_ewma_volatility_72h",

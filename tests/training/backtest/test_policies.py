@@ -10,7 +10,15 @@ import pytest
 from market.bars.panel import CLOSE, VOLUME, BarPanel
 from models.forecaster import Forecaster
 from tests.training.backtest.conftest import SYMBOLS, World, features_of
-from training.backtest.policies import MODEL, ORACLE, PACED, SIMPLE_ESTIMATORS, volatility_ratio
+from training.backtest.paced_add_on import rule_bounds
+from training.backtest.policies import (
+    MODEL,
+    ORACLE,
+    PACED,
+    SIMPLE_ESTIMATORS,
+    UNCAPPED,
+    volatility_ratio,
+)
 
 
 def test_volatility_ratio_by_hand(world: World) -> None:
@@ -78,7 +86,7 @@ def test_future_bars_change_no_earlier_level_except_the_oracles(
     for one in (world, changed):
         hours = one.hours(least_hours=10**9)
         policies = one.sources(forecaster).policies(hours.times, hours.interval)
-        scalars = {MODEL: 20.0, PACED: 20.0}
+        scalars = {MODEL: 20.0, PACED: 20.0, UNCAPPED: 20.0}
         levels.append(
             {name: policy.levels(scalars.get(name, 0.3)) for name, policy in policies.items()}
         )
@@ -90,3 +98,24 @@ def test_future_bars_change_no_earlier_level_except_the_oracles(
         assert not np.array_equal(before[~known], after[~known], equal_nan=True), name
     far = rows <= row - 24
     assert np.array_equal(levels[0][ORACLE][far], levels[1][ORACLE][far])
+
+
+def test_uncapped_levels_differ_from_paced_ones_only_after_the_cap_has_bound(
+    world: World, forecaster: Forecaster
+) -> None:
+    hours = world.hours(least_hours=10**9)
+    times = hours.times
+    sources = world.sources(forecaster)
+    policies = sources.policies(times, hours.interval)
+    capped, uncapped = policies[PACED].levels(0.3), policies[UNCAPPED].levels(0.3)
+    bounds = rule_bounds(times, sources.history, sources.market, sources.ruleset)
+    at_cap = capped >= np.maximum(bounds.cap, bounds.floor)
+    assert at_cap.any()
+    assert np.any(uncapped[at_cap] > capped[at_cap])
+    before = [
+        slice(start, start + int(np.argmax(np.append(at_cap[start:end], True))))
+        for start, end in zip(times.start[:-1], times.start[1:], strict=True)
+    ]
+    assert sum(part.stop - part.start for part in before) > 0
+    for part in before:
+        assert np.array_equal(capped[part], uncapped[part])
