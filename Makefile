@@ -55,7 +55,7 @@ $(PEERS)/.installed: benchmarks/peers/requirements.lock
 fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
-# The jobs on real data, docs/results.md and the README's tables; about two hours on two cores.
+# The jobs on real data, docs/results.md and the README's tables; over an hour on two cores.
 results: setup
 	$(BIN)/python -m research.pages.results $(ARGS)
 

@@ -173,6 +173,7 @@ def walk_forward(config: Config, seeds: Sequence[int], parts: Path) -> dict[str,
         "config_sha256": config.sha256(),
         "code_sha256": source_sha256(),
         "seeds": list(seeds),
+        "max_rows": config.training.max_rows,
         "block_length": cut.length,
         "blocks": [
             {

@@ -141,7 +141,8 @@ def _walk_forward(report: dict[str, Any]) -> list[str]:
         "## Forecasts in walk-forward",
         "",
         f"Blocks of {report['block_length']} from {spans[0]} to {spans[1]}, account seeds "
-        f"{', '.join(str(seed) for seed in report['seeds'])}. Before each block model, baselines "
+        f"{', '.join(str(seed) for seed in report['seeds'])}, at most {report['max_rows']:,} rows "
+        "up to the end of the last block. Before each block model, baselines "
         "and the coefficients of the volatility forecast are fitted to what came before it. Skill "
         "is that against the baseline that is best over all rows of the line, with its 95% "
         "interval by a paired bootstrap over days.",

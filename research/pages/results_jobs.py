@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 CONFIG = "configs/binance-hourly.toml"
-SEEDS = "11,12,13"
+SEEDS = "11"
 BUNDLE = "var/real/bundles/champion"
 BOOK = "var/real-book"
 BOOK_TIME = "2025-08-31T12:00:00Z"
@@ -45,6 +45,7 @@ JOBS = (
             "--seeds",
             SEEDS,
         ),
+        (("MARGINCAST__TRAINING__MAX_ROWS", "2000000"),),
     ),
     Job("retrain", ("margincast", "retrain", "--config", CONFIG)),
     Job(

@@ -78,7 +78,8 @@ def _forecasts(reports: dict[str, dict[str, Any]]) -> list[str]:
         first, last = walk["blocks"][0]["from"][:10], walk["blocks"][-1]["to"][:10]
         seeds = ", ".join(str(seed) for seed in walk["seeds"])
         pooled = [_skill(walk["pooled"][hours]) for hours in test]
-        rows.insert(0, [f"walk-forward {first} to {last}, account seeds {seeds}", *pooled])
+        sample = f"{len(walk['blocks'])} blocks, seed {seeds}, {walk['max_rows']:,} rows"
+        rows.insert(0, [f"walk-forward {first} to {last}, {sample}", *pooled])
     return [
         "**Forecast.** Log-loss skill against the best of six baselines, with its 95% interval. "
         f"Everything is fitted to the time before the rows, under `{CONFIG}`.",
