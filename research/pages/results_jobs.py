@@ -48,11 +48,7 @@ JOBS = (
         (("MARGINCAST__TRAINING__MAX_ROWS", "2000000"),),
     ),
     Job("retrain", ("margincast", "retrain", "--config", CONFIG)),
-    Job(
-        "evaluate",
-        ("margincast", "evaluate", "--bundle", BUNDLE, "--config", CONFIG),
-        (("MARGINCAST__MARKET__START", ""),),
-    ),
+    Job("evaluate", ("margincast", "evaluate", "--bundle", BUNDLE, "--config", CONFIG)),
     Job("backtest", ("margincast", "backtest", "--bundle", BUNDLE, "--config", CONFIG)),
     Job(
         "",
