@@ -48,7 +48,7 @@ def test_a_ledger_file_that_goes_away_stops_acknowledging_at_once(
     path.unlink(missing_ok=True)
     (tmp_path / "away.db").rename(path)
     assert endpoint.score(account).status_code == 200
-    assert readiness(endpoint)[0] == 200
+    wait_for(lambda: readiness(endpoint)[0] == 200, "the next poll finds the file again")
 
 
 def test_a_ledger_locked_for_longer_than_the_wait_is_503_and_heals(
