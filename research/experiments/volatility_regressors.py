@@ -38,7 +38,7 @@ from market.core.files import replace_file
 from pipelines.config.config import load_config
 from pipelines.data.loaders import Market, read_market
 from research.pages.markdown import table as markdown_table
-from training.evaluation.bootstrap import utc_day
+from training.evaluation.bootstrap import skill_interval_of_days, utc_day
 
 HORIZONS = (1, 8, 24)
 WINDOWS = (1, 4, 24)
@@ -55,7 +55,6 @@ LEAST_HOURS = 180 * 24
 """Hours with a candidate before the first block."""
 
 HOURS_A_YEAR = 8_760.0
-DRAWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ def compare(panel: Panel, candidate: Floats, end: int) -> dict[str, Any]:
         base = np.concatenate([panel.own, ahead], axis=2)
         y = panel.target[h] - panel.ahead[h]
         usable = known & np.isfinite(y) & np.isfinite(base).all(axis=2)
-        days, sums = [], []
+        sums = []
         for begin, stop in blocks:
             before = usable & (panel.closes + h * HOUR <= begin)[:, None]
             within = usable & ((panel.closes > begin) & (panel.closes + h * HOUR <= stop))[:, None]
@@ -172,23 +171,17 @@ def compare(panel: Panel, candidate: Floats, end: int) -> dict[str, Any]:
                 y[within] - x[within] @ _ridge(x[before], y[before])
                 for x in (base, np.concatenate([base, candidate], axis=2))
             ]
-            day, place = np.unique(
-                np.repeat(utc_day(panel.closes)[:, None], y.shape[1], axis=1)[within],
-                return_inverse=True,
-            )
-            sums += [np.column_stack([np.bincount(place, e * e) for e in errors])]
-            sums[-1] = np.column_stack([sums[-1], np.bincount(place)])
-            days += [day]
+            day = np.repeat(utc_day(panel.closes)[:, None], y.shape[1], axis=1)[within]
+            _, place = np.unique(day, return_inverse=True)
+            squares = [np.bincount(place, e * e) for e in errors]
+            sums.append(np.column_stack([*squares, np.bincount(place)]))
         result[str(h)] = _gain(np.concatenate(sums))
     return result
 
 
 def _gain(sums: Floats) -> dict[str, Any]:
     """Errors and gain from sums by day: squared errors of both, rows."""
-    rng = np.random.default_rng(0)
-    draws = rng.integers(0, len(sums), (DRAWS, len(sums)))
-    drawn = sums[draws].sum(axis=1)
-    low, high = np.percentile(1.0 - drawn[:, 1] / drawn[:, 0], [2.5, 97.5])
+    interval = skill_interval_of_days(sums[:, 1], sums[:, 0], seed=0)
     own, extended, rows = sums.sum(axis=0)
     return {
         "rows": int(rows),
@@ -196,7 +189,7 @@ def _gain(sums: Floats) -> dict[str, Any]:
         "rmse": float(np.sqrt(own / rows)),
         "rmse_with_candidate": float(np.sqrt(extended / rows)),
         "gain": float(1.0 - extended / own),
-        "gain_ci95": [float(low), float(high)],
+        "gain_ci95": interval,
     }
 
 
