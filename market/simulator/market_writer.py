@@ -83,12 +83,13 @@ def write_quotes(market: SimulatedMarket, folder: Path) -> tuple[Path, ...]:
             }
             asset = symbol.removesuffix("USDT")
             written.append(_write(folder / "implied_vol" / f"{asset}.parquet", index))
+        shown = np.isfinite(own[:, BASIS])
         quotes = {
-            "ts": _times(closes),
-            "half_spread": pa.array(market.half_spread[:, column]),
-            "depth": pa.array(market.depth[:, column]),
-            "basis": pa.array(own[:, BASIS]),
-            "open_interest": pa.array(own[:, OPEN_INTEREST]),
+            "ts": _times(closes[shown]),
+            "half_spread": pa.array(market.half_spread[shown, column]),
+            "depth": pa.array(market.depth[shown, column]),
+            "basis": pa.array(own[shown, BASIS]),
+            "open_interest": pa.array(own[shown, OPEN_INTEREST]),
         }
         written.append(_write(folder / "quotes" / f"{symbol}.parquet", quotes))
     return tuple(written)

@@ -7,8 +7,8 @@ half of the memory. How prices move stands in `market.simulator.prices`, the res
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,38 @@ class SimulatedMarket:
     volatility: Floats
     stress: Bools
     parameters: MarketParameters
+
+    def halted(self, last_close: Mapping[str, int]) -> SimulatedMarket:
+        """This market with the trading of some coins suspended.
+
+        Parameters
+        ----------
+        last_close:
+            By symbol, the close in nanoseconds of its last bar: what the venue shows of it later
+            is NaN.
+
+        Raises
+        ------
+        ConfigError
+            A symbol is not simulated.
+        """
+        symbols = self.panel.symbols
+        unknown = sorted(set(last_close).difference(symbols))
+        if unknown:
+            raise ConfigError(
+                f"simulate.halts names {', '.join(unknown)}; the simulated market has "
+                f"{', '.join(symbols)}"
+            )
+        values, exogenous = self.panel.values.copy(), self.panel.exogenous
+        exogenous = None if exogenous is None else exogenous.copy()
+        half_spread, depth = self.half_spread.copy(), self.depth.copy()
+        for symbol, close in last_close.items():
+            column, later = symbols.index(symbol), self.panel.closes > close
+            for shown in (values, exogenous, half_spread, depth):
+                if shown is not None:
+                    shown[later, column] = np.nan
+        panel = replace(self.panel, values=values, exogenous=exogenous)
+        return replace(self, panel=panel, half_spread=half_spread, depth=depth)
 
 
 def simulate_bars(

@@ -210,19 +210,26 @@ def run(
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
-    """Simulate, retrain, gate, register, score the book, then serve."""
+    """Simulate, retrain, gate, register, score the book, then serve while the market moves on.
+
+    An identical training is left out: what is there serves.
+    """
     require("training", "run")
-    from pipelines.jobs.run import print_addresses, run as job
+    from pipelines.jobs.run import check_run, print_addresses, run as job
     from pipelines.reports.report import write_json
 
     settings = load_config(config)
-    report = job(settings)
+    check_run(settings, serving=not once)
+    report = job(settings, config)
     write_json(report, json)
     if report["retrain"]["verdict"] == "refused":
         raise typer.Exit(SAFETY_GATE_FAILED)
-    print_addresses(settings, serving=not once)
+    print_addresses(settings, serving=not once, config_file=config)
     if not once:
-        _serve(settings)
+        from pipelines.venue.process import venue_beside
+
+        with venue_beside(settings):
+            _serve(settings)
 
 
 def _serve(config: Config) -> None:

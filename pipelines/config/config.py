@@ -151,6 +151,7 @@ class Config(BaseSettings):
         sections = {"market", "simulate", "accounts", "rules", "training"}
         content = relative.model_dump(mode="json", include=sections)
         del content["market"]["mark_max_age"]  # of quotes, which no training reads
+        del content["simulate"]["speed"]  # of what comes after the training data
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

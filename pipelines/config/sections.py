@@ -133,13 +133,17 @@ class SimulateConfig(Section):
     """The simulated market, used if `MarketConfig.bars` is empty.
 
     ``parameters`` is a name in ``market/simulator/parameters``, or a path (ends in .toml or has a
-    slash).
+    slash). ``halts`` names coins and how many hours before the end of ``days`` their last bar
+    closes: their trading is suspended from then on. ``speed`` is how many seconds the market moves
+    on in one second beside the endpoint that ``margincast run`` starts; 0: it stands still.
     """
 
     seed: Seed = 1
     days: Count = 180
     symbols: Count = 8
     parameters: Text = DEFAULT_MARKET
+    halts: Mapping[Text, Annotated[int, Field(strict=True, ge=1, le=1_000)]] = {}
+    speed: Annotated[float, Field(ge=0.0, le=3_600.0, allow_inf_nan=False)] = 0.0
 
     @property
     def path(self) -> Path | None:

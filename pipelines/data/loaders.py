@@ -18,7 +18,7 @@ from market.bars.history import MarketHistory, load_history
 from market.bars.outlier_filter import OutlierFilter
 from market.bars.recorded_rows import RecordedRows, RecordedSource
 from market.core.arrays import Ints
-from market.core.clock import Interval
+from market.core.clock import DAY, HOUR, Interval
 from market.core.errors import DataError, RuleSetError
 from market.sources.base import BarSource
 from market.sources.parquet import BarFolder
@@ -78,13 +78,18 @@ def read_history(config: Config, recorded: RecordedSource | None = None) -> Mark
     return MarketHistory.from_panel(panel, outlier_filter, rows)
 
 
-def simulated_market(config: Config) -> SimulatedMarket:
+def simulated_market(config: Config, later_days: int = 0) -> SimulatedMarket:
     """The simulated market before the outlier filter.
+
+    With `later_days` it goes on for so many days after those of the configuration, whose bars are
+    the same to the last bit.
 
     Raises
     ------
     DataError
         Symbols or files of exogenous series are configured without bars.
+    ConfigError
+        A coin whose trading is suspended is not simulated.
     """
     from market.simulator.market_parameters import MarketParameters
     from market.simulator.simulated_market import simulate_market
@@ -106,9 +111,12 @@ def simulated_market(config: Config) -> SimulatedMarket:
         if simulate.path
         else MarketParameters.load(simulate.parameters)
     )
-    return simulate_market(
-        simulate.seed, simulate.days, simulate.symbols, interval, parameters=parameters
-    )
+    days = simulate.days + later_days
+    market = simulate_market(simulate.seed, days, simulate.symbols, interval, parameters=parameters)
+    if not simulate.halts:
+        return market
+    end = int(market.panel.closes[-1]) - later_days * DAY
+    return market.halted({symbol: end - h * HOUR for symbol, h in simulate.halts.items()})
 
 
 def read_market(config: Config, recorded: RecordedSource | None = None) -> Market:

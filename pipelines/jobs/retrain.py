@@ -77,6 +77,7 @@ from pipelines.registry.promotion_gates import (
     stress_and_segments,
 )
 from pipelines.registry.rule_adoption import adopt_first_rules
+from pipelines.registry.training_inputs import RETRAINED, inputs_sha256
 from pipelines.registry.training_review import TrainingArtifacts, examine
 from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive
 from pipelines.scheduler.notify import run_and_notify
@@ -146,6 +147,7 @@ def retrain(config: Config, accepted: Mapping[str, str] | None = None) -> dict[s
 def _retrain(
     config: Config, acceptances: Mapping[str, Acceptance], stages: Stages
 ) -> dict[str, Any]:
+    inputs = inputs_sha256(config)  # before anything is read: what changes meanwhile is not in it
     with stages.stage("features"):
         market = read_market(config)
         ruleset, in_force = read_label_rules(config, market), read_rules(config, market)
@@ -223,6 +225,7 @@ def _retrain(
             "reasons": list(decision.reasons),
             "bundle": sha,
             "data_sha256": data_sha,
+            "inputs_sha256": inputs,
             "ruleset_sha256": ruleset.sha256,
             "ruleset": describe_rules(ruleset),
             "rows": training["rows"],
@@ -393,6 +396,7 @@ def _settle(
         "bundle": bundle.sha256,
         "champion_before": before,
         "data_sha256": report["data_sha256"],
+        "inputs_sha256": report["inputs_sha256"],
         "ruleset_sha256": report["ruleset_sha256"],
         "mlflow_run": report["mlflow_run"],
         "drift": report["drift"] and report["drift"]["verdict"],
@@ -400,7 +404,7 @@ def _settle(
         "accepted": report["accepted"],
     }
     with Ledger(config.ledger.url, chain="registry") as ledger:
-        ledger.append([Entry(kind="retrain", payload=payload)])
+        ledger.append([Entry(kind=RETRAINED, payload=payload)])
         adopt_first_rules(config, ledger)
     market.state.save(root / MARKET_STATE)
     if decision.verdict == "promoted" and before != bundle.sha256:

@@ -1,51 +1,172 @@
-"""The main job: simulate, retrain, score the book."""
+"""The main job: simulate, retrain, score a book, and say where to look.
+
+What an earlier run left is used again where another run would only repeat it: an identical training
+(`pipelines.registry.training_inputs`) is left out, and the book is not scored again by the same
+model. Then neither MLflow nor LightGBM is loaded, and the endpoint is up within seconds.
+"""
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+from sqlalchemy import select
+
+from ledger.schema import records
+from ledger.store import Ledger
 from market.core.redaction import display_address
+from models.bundle.pointer import CHAMPION, read_pointer
 from pipelines.cli.settings import warn
-from pipelines.config.config import Config
-from pipelines.jobs.retrain import retrain
+from pipelines.config.config import DEFAULT_FILE, Config
+from pipelines.data.loaders import read_market
 from pipelines.jobs.score import degraded_line, score_book
-from pipelines.jobs.simulate import simulate
+from pipelines.jobs.simulate import describe_market, write_market
+from pipelines.jobs.workers import listen
+from pipelines.registry.training_inputs import identical_training
+from pipelines.reports.book_table import book_table, summarise_book
 from pipelines.reports.report import console, facts, retrain_tables
+from pipelines.venue.client_files import write_clients
+from pipelines.venue.process import check_venue
+
+_SCORED = "scored.parquet"
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Simulate a market and a book, retrain, gate, register, score the book."""
+def check_run(config: Config, *, serving: bool) -> None:
+    """Refuse at once what would fail after the training.
+
+    Raises
+    ------
+    ConfigError
+        The port is used, or the simulated market cannot go on beside the endpoint; only where it
+        is to be served.
+    LedgerError
+        The ledger cannot be written.
+    """
+    if serving:
+        check_venue(config)
+        listen(config.serving.host, config.serving.port).close()
+    with Ledger(config.ledger.url) as ledger, ledger.transaction() as connection:
+        connection.execute(select(records.c.seq).limit(1))
+
+
+def run(config: Config, config_file: Path | None = None) -> dict[str, Any]:
+    """Simulate a market and a book, retrain, gate, register, score the book.
+
+    `config_file` is named in what is printed.
+
+    Returns
+    -------
+    dict
+        ``simulate`` and ``score`` are None where what is there was used again; ``retrain`` has
+        ``skipped``; ``book`` is `summarise_book`.
+    """
     work = config.serving.bundles.parent
-    simulated = simulate(config, work / "simulated")
-    report = retrain(config)
-    retrain_tables(report)
+    retrained: dict[str, Any] = {"skipped": False}
+    known = identical_training(config)
+    if known is not None:
+        again = command_line("margincast", "retrain", config_file=config_file)
+        console.print(
+            "retrain: skipped, as data, rules, configuration and code are those of the newest "
+            f"training ({known['verdict']}, bundle {known['bundle'][:12]}); to train anyway: "
+            f"{again}",
+            soft_wrap=True,
+            markup=False,
+            highlight=False,
+        )
+        retrained = {"skipped": True, **known}
+        if _scored_by_champion(config):
+            rows = summarise_book(pq.read_table(work / _SCORED))
+            book_table(rows)
+            return {"simulate": None, "retrain": retrained, "score": None, "book": rows}
+    simulated = _simulate(config, work / "simulated")
+    if known is None:
+        from pipelines.jobs.retrain import retrain
+
+        retrained |= retrain(config)
+        retrain_tables(retrained)
     scored = score_book(
         config,
         work / "simulated" / "accounts",
         simulated["span"][1],
-        work / "scored.parquet",
+        work / _SCORED,
         record=True,
+        explain=True,
     )
     facts("score", {key: value for key, value in scored.items() if key not in ("errors", "bars")})
     line = degraded_line(scored)
     if line is not None:
         warn(line)
-    return {"simulate": simulated, "retrain": report, "score": scored}
+    rows = summarise_book(pq.read_table(work / _SCORED))
+    book_table(rows)
+    return {"simulate": simulated, "retrain": retrained, "score": scored, "book": rows}
 
 
-def print_addresses(config: Config, *, serving: bool) -> None:
-    """Print the addresses and files of the results; those of the endpoint if it is started."""
-    address = f"http://{config.serving.host}:{config.serving.port}"
-    endpoint = {"API page": f"{address}/docs", "health": f"{address}/health/ready"}
-    facts(
-        "look here",
-        {
-            **(endpoint if serving else {"endpoint": "margincast serve"}),
-            "decisions": str(config.serving.bundles.parent / "scored.parquet"),
-            "experiments": f"mlflow ui --backend-store-uri {display_address(config.tracking.uri)}",
-            "review": "margincast review --out review.html",
-            "audit": "margincast ledger verify",
-        },
-    )
+def print_addresses(config: Config, *, serving: bool, config_file: Path | None = None) -> None:
+    """Print the addresses and files of the results, one a line; those of the endpoint if it is
+    started. Commands can be pasted into a shell in the current folder."""
+    console.print("look here", highlight=False)
+    for name, text in addresses(config, serving=serving, config_file=config_file).items():
+        console.print(f"  {name + ':':<13}{text}", soft_wrap=True, markup=False, highlight=False)
     if serving:
         console.print("endpoint runs until Ctrl-C")
+
+
+def addresses(config: Config, *, serving: bool, config_file: Path | None = None) -> dict[str, str]:
+    """Addresses, files and commands by what they show."""
+    url = f"http://{config.serving.host}:{config.serving.port}"
+    here = {"API page": f"{url}/docs", "health": f"{url}/health/ready"}
+    if not serving:
+        here = {"endpoint": command_line("margincast", "serve", config_file=config_file)}
+    store = display_address(config.tracking.uri)
+    return {
+        **here,
+        "decisions": str(_relative(config.serving.bundles.parent / _SCORED)),
+        "experiments": command_line("mlflow", "ui", "--backend-store-uri", store),
+        "review": command_line(
+            "margincast", "review", "--out", "review.html", config_file=config_file
+        ),
+        "audit": command_line("margincast", "ledger", "verify", config_file=config_file),
+    }
+
+
+def command_line(program: str, *arguments: str, config_file: Path | None = None) -> str:
+    """A command as it can be pasted into a fresh shell in the current folder.
+
+    The program is the one beside the running interpreter, where there is one; the configuration is
+    named unless it is what the program reads by default.
+    """
+    beside = Path(sys.executable).with_name(program)
+    path = _relative(beside) if beside.exists() else Path(shutil.which(program) or program)
+    named = config_file is not None and config_file.absolute() != DEFAULT_FILE.absolute()
+    options = ["--config", str(config_file)] if named else []
+    return shlex.join([str(path), *arguments, *options])
+
+
+def _relative(path: Path) -> Path:
+    """A path from the current folder if it is below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _simulate(config: Config, out: Path) -> dict[str, Any]:
+    """Write the market and the clients of its venue."""
+    market = read_market(config)
+    write_market(config, market, out)
+    accounts = write_clients(config, market, out / "accounts")
+    return {"out": str(out), **describe_market(market), "accounts": accounts}
+
+
+def _scored_by_champion(config: Config) -> bool:
+    """Whether the champion scored the book that is there, with all reasons."""
+    work = config.serving.bundles.parent
+    path = work / _SCORED
+    if not (path.is_file() and (work / "simulated" / "accounts" / "positions.parquet").is_file()):
+        return False
+    table = pq.read_table(path, columns=["model", "explain"])
+    models = set(table["model"].to_pylist())
+    champion = read_pointer(config.serving.bundles, CHAMPION)
+    return models == {champion} and table["explain"].null_count == 0

@@ -11,6 +11,7 @@ from market.simulator.account_behaviour import AccountTrajectories
 from market.simulator.market_writer import write_bars, write_quotes
 from pipelines.config.config import Config
 from pipelines.data.loaders import (
+    Market,
     read_market,
     sample_accounts,
     simulate_trajectories,
@@ -31,17 +32,26 @@ def simulate(config: Config, out: Path) -> dict[str, Any]:
         sampled
     )
     closes, symbols = history.bars.closes, history.bars.symbols
+    write_market(config, market, out)
+    snapshots, events = trajectories.snapshots(symbols, closes), trajectories.events(closes)
+    write_accounts(out / "accounts", snapshots, events)
+    accounts = {"accounts": len(sampled), "actions": len(trajectories.account)}
+    return {"out": str(out), **describe_market(market), **accounts}
+
+
+def write_market(config: Config, market: Market, out: Path) -> None:
+    """Write the files of a simulated market; nothing where its bars come from files."""
     if not market.real:
         simulated = simulated_market(config)
         write_bars(simulated.panel, out / "bars")
         write_quotes(simulated, out)
-    snapshots, events = trajectories.snapshots(symbols, closes), trajectories.events(closes)
-    write_accounts(out / "accounts", snapshots, events)
+
+
+def describe_market(market: Market) -> dict[str, Any]:
+    """Symbols, number of simulated bars, and first and last close of a market, for reports."""
+    bars = market.history.bars
     return {
-        "out": str(out),
-        "symbols": list(symbols),
-        "bars": 0 if market.real else len(history.bars) * len(symbols),
-        "accounts": len(sampled),
-        "actions": len(trajectories.account),
-        "span": [format_time(int(closes[0])), format_time(int(closes[-1]))],
+        "symbols": list(bars.symbols),
+        "bars": 0 if market.real else len(bars) * len(bars.symbols),
+        "span": [format_time(int(bars.closes[0])), format_time(int(bars.closes[-1]))],
     }

@@ -1,0 +1,44 @@
+"""The clients of the simulated venue over the configured market, as account files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from market.accounts.account_files import write_accounts
+from market.bars.panel import CLOSE, VOLUME
+from market.core.clock import DAY
+from market.simulator.clients.client_book import PastMarket, draw_client_book
+from market.simulator.clients.client_kinds import ClientKinds
+from pipelines.config.config import Config
+from pipelines.data.loaders import Market, usable
+
+CLIENTS = "venue-v1"
+"""The book that ``margincast run`` scores; no training sees it."""
+
+_TURNOVER_DAYS = 30
+
+
+def write_clients(config: Config, market: Market, folder: Path) -> int:
+    """Draw as many clients as the population has accounts and write their files.
+
+    Returns
+    -------
+    int
+        How many accounts were written.
+    """
+    bars = market.history.bars
+    recent = bars.values[-_TURNOVER_DAYS * DAY // bars.interval.nanoseconds :]
+    traded = np.nan_to_num(recent[:, :, CLOSE] * recent[:, :, VOLUME])
+    past = PastMarket(
+        symbols=bars.symbols,
+        closes=bars.closes,
+        mark=market.history.mark,
+        eligible=usable(market),
+        turnover=traded.sum(axis=0) / (len(traded) * bars.interval.nanoseconds / DAY),
+    )
+    accounts = config.accounts
+    drawn = draw_client_book(ClientKinds.load(CLIENTS), accounts.count, accounts.seed, past)
+    write_accounts(folder, drawn.snapshots(bars.closes), drawn.events(bars.closes))
+    return len(drawn)

@@ -1,0 +1,136 @@
+"""The simulated venue: the market goes on where the training data ended, posted over HTTP.
+
+Every `TICK_SECONDS` it posts the marks at its time, and before them the bars that closed since the
+last tick, with the figures known at their closes. One request follows the answer to the one before:
+where the endpoint is slow, the market waits for it. Where the endpoint's market ended, a restarted
+venue goes on, because the same seed gives the same bars.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from market.core.clock import format_time, parse_time
+from market.core.errors import MargincastError
+from market.simulator.simulated_market import MAX_DAYS
+from pipelines.config.config import Config
+from pipelines.data.loaders import simulated_market
+from pipelines.venue.clock import AcceleratedClock
+from pipelines.venue.endpoint import Endpoint
+from pipelines.venue.simulated_feed import SimulatedFeed
+
+TICK_SECONDS = 1.0
+"""Time between two posts of marks."""
+
+LATER_DAYS = 60
+"""Days that are simulated beyond the training data, and again whenever they are used up."""
+
+_LOG = logging.getLogger("margincast.venue")
+
+
+class SimulatedVenue:
+    """A venue that trades on beside an endpoint.
+
+    Parameters
+    ----------
+    config:
+        With a simulated market whose ``speed`` is above 0.
+    endpoint:
+        What it posts to.
+    stop:
+        Ends it.
+    """
+
+    def __init__(self, config: Config, endpoint: Endpoint, stop: threading.Event) -> None:
+        self._config, self._endpoint, self._stop = config, endpoint, stop
+        self._days = LATER_DAYS
+        self._feed = self._simulate()
+        self._next = config.simulate.days * 24 * self._feed.panel.interval.per_hour
+        """Row of the first bar that has not been posted."""
+
+    def run(self) -> None:
+        """Post until `stop` is set, or until the longest simulated market has ended.
+
+        Raises
+        ------
+        RefusedError
+            The endpoint refused what was posted.
+        """
+        started = self._find_place()
+        if started is None:
+            return
+        clock = AcceleratedClock(started, self._config.simulate.speed, time.monotonic())
+        _LOG.info(
+            "the simulated market goes on from %s, %g times as fast as the clock",
+            format_time(started),
+            self._config.simulate.speed,
+        )
+        while not self._stop.wait(TICK_SECONDS):
+            moment = clock.advance(time.monotonic())
+            if moment >= self._feed.end and not self._extend():
+                _LOG.warning("the simulated market has ended after %d days", MAX_DAYS)
+                return
+            answer = self._post_until(moment)
+            if answer is None:
+                return
+            # Quotes of an earlier run may be ahead of the newest bar.
+            clock.move_to(answer)
+
+    def _find_place(self) -> int | None:
+        """Close of the newest step that the endpoint knows; None: stopped before it answered.
+
+        Its answer to a bar that it has, the last one of the training data, says so.
+        """
+        known = self._post("/v1/market/bars", self._feed.bars(self._next - 1, self._next))
+        if known is None:
+            return None
+        newest = parse_time(known["as_of"])
+        while newest >= self._feed.end and self._extend():
+            pass
+        step = self._feed.panel.interval.nanoseconds
+        self._next = max(self._next, int((newest - int(self._feed.panel.opens[0])) // step))
+        return newest
+
+    def _post_until(self, moment: int) -> int | None:
+        """Post the bars that have closed by a time and the marks at it; the endpoint's time."""
+        last = self._feed.row_at(moment)
+        for row in range(self._next, last):
+            figures = self._post("/v1/market/quotes", self._feed.figures(row))
+            bars = self._post("/v1/market/bars", self._feed.bars(row, row + 1))
+            if figures is None or bars is None:
+                return None
+            self._next = row + 1
+        answer = self._post("/v1/market/quotes", self._feed.marks(moment))
+        return None if answer is None else parse_time(answer["as_of"])
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        found = self._endpoint.post(path, body)
+        return None if found is None else found[1]
+
+    def _extend(self) -> bool:
+        """Simulate more days; whether there are more."""
+        if self._config.simulate.days + self._days >= MAX_DAYS:
+            return False
+        self._days = min(self._days + LATER_DAYS, MAX_DAYS - self._config.simulate.days)
+        self._feed = self._simulate()
+        return True
+
+    def _simulate(self) -> SimulatedFeed:
+        return SimulatedFeed(simulated_market(self._config, self._days).panel)
+
+
+def run_venue(config: Config, stop: threading.Event) -> None:
+    """Run the simulated venue of a configuration until `stop` is set.
+
+    What ends it early is logged: the endpoint serves on with a market that stands still.
+    """
+    endpoint = Endpoint(config.serving.host, config.serving.port, stop)
+    try:
+        SimulatedVenue(config, endpoint, stop).run()
+    except MargincastError as error:
+        _LOG.error("the simulated venue ends: %s", error)
+    finally:
+        endpoint.close()
