@@ -132,9 +132,7 @@ def draw_client_book(
         for number in range(1, count + 1):
             entropy = np.random.SeedSequence([seed, k, number])
             random = np.random.Generator(np.random.Philox(entropy))
-            found = past.client(
-                kind, f"{kind.name}-{number:0{min(width, _digits(count))}d}", random
-            )
+            found = past.client(kind, f"{kind.name}-{number:0{digits}d}", random)
             if found is not None:
                 drawn.append(found)
     drawn.sort(key=lambda found: (found.row, found.account.account_id))
