@@ -29,7 +29,7 @@ from pipelines.jobs.workers import listen
 from pipelines.registry.training_inputs import identical_training
 from pipelines.reports.book_table import book_table, summarise_book
 from pipelines.reports.report import console, facts, retrain_tables
-from pipelines.venue.client_files import write_clients
+from pipelines.venue.client_files import clients_folder, write_clients
 from pipelines.venue.process import check_venue
 
 _SCORED = "scored.parquet"
@@ -90,7 +90,7 @@ def run(config: Config, config_file: Path | None = None) -> dict[str, Any]:
         retrain_tables(retrained)
     scored = score_book(
         config,
-        work / "simulated" / "accounts",
+        clients_folder(config),
         simulated["span"][1],
         work / _SCORED,
         record=True,
@@ -156,15 +156,14 @@ def _simulate(config: Config, out: Path) -> dict[str, Any]:
     """Write the market and the clients of its venue."""
     market = read_market(config)
     write_market(config, market, out)
-    accounts = write_clients(config, market, out / "accounts")
+    accounts = write_clients(config, market)
     return {"out": str(out), **describe_market(market), "accounts": accounts}
 
 
 def _scored_by_champion(config: Config) -> bool:
     """Whether the champion scored the book that is there, with all reasons."""
-    work = config.serving.bundles.parent
-    path = work / _SCORED
-    if not (path.is_file() and (work / "simulated" / "accounts" / "positions.parquet").is_file()):
+    path = config.serving.bundles.parent / _SCORED
+    if not (path.is_file() and (clients_folder(config) / "positions.parquet").is_file()):
         return False
     table = pq.read_table(path, columns=["model", "explain"])
     models = set(table["model"].to_pylist())

@@ -20,7 +20,12 @@ CLIENTS = "venue-v1"
 _TURNOVER_DAYS = 30
 
 
-def write_clients(config: Config, market: Market, folder: Path) -> int:
+def clients_folder(config: Config) -> Path:
+    """Where the account files of the clients are."""
+    return config.serving.bundles.parent / "simulated" / "accounts"
+
+
+def write_clients(config: Config, market: Market) -> int:
     """Draw as many clients as the population has accounts and write their files.
 
     Returns
@@ -40,5 +45,5 @@ def write_clients(config: Config, market: Market, folder: Path) -> int:
     )
     accounts = config.accounts
     drawn = draw_client_book(ClientKinds.load(CLIENTS), accounts.count, accounts.seed, past)
-    write_accounts(folder, drawn.snapshots(bars.closes), drawn.events(bars.closes))
+    write_accounts(clients_folder(config), drawn.snapshots(bars.closes), drawn.events(bars.closes))
     return len(drawn)

@@ -18,11 +18,18 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 ANSWER_SECONDS = 60.0
 """Longest wait for an answer."""
 
+_ANSWERS = (200, 409, 422)
+
 _LOG = logging.getLogger("margincast.venue")
 
 
 class RefusedError(MargincastError):
     """The endpoint refused a request for a reason that a repetition does not cure."""
+
+    @classmethod
+    def of(cls, path: str, status: int, answer: object) -> RefusedError:
+        """The error of an answer."""
+        return cls(f"POST {path} was answered {status}: {str(answer)[:500]}")
 
 
 class Endpoint:
@@ -44,7 +51,7 @@ class Endpoint:
         self._connection: http.client.HTTPConnection | None = None
 
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
-        """Post JSON; the status, 200 or 409, and the answer. None: `stop` was set before one came.
+        """Post JSON; the status, 200, 409 or 422, and the answer. None: `stop` was set before.
 
         Raises
         ------
@@ -60,11 +67,10 @@ class Endpoint:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 status, answer = 0, str(error).encode()
-            if status in (200, 409):
+            if status in _ANSWERS:
                 return status, msgspec.json.decode(answer, type=dict[str, Any])
             if status not in (0, 429, 503):
-                text = answer.decode(errors="replace")[:500]
-                raise RefusedError(f"POST {path} was answered {status}: {text}")
+                raise RefusedError.of(path, status, answer.decode(errors="replace"))
             if attempt == len(RETRY_SECONDS):
                 _LOG.warning("POST %s is not answered (%s); trying on", path, status or answer)
             self._stop.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])

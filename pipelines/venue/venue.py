@@ -1,7 +1,8 @@
 """The simulated venue: the market goes on where the training data ended, posted over HTTP.
 
-Every `TICK_SECONDS` it posts the marks at its time, and before them the bars that closed since the
-last tick, with the figures known at their closes. One request follows the answer to the one before:
+First it tells the endpoint every account of its clients. Then every `TICK_SECONDS` it posts the
+marks at its time, and before them the bars that closed since the last tick, with the figures known
+at their closes and what clients did at them. One request follows the answer to the one before:
 where the endpoint is slow, the market waits for it. Where the endpoint's market ended, a restarted
 venue goes on, because the same seed gives the same bars.
 """
@@ -13,13 +14,17 @@ import threading
 import time
 from typing import Any
 
-from market.core.clock import format_time, parse_time
+from market.bars.panel import CLOSE
+from market.core.clock import HOUR, format_time, parse_time
 from market.core.errors import MargincastError
 from market.simulator.simulated_market import MAX_DAYS
+from market.sources.parquet import AccountFolder
 from pipelines.config.config import Config
 from pipelines.data.loaders import simulated_market
+from pipelines.venue.client_activity import ClientActivity
+from pipelines.venue.client_files import clients_folder
 from pipelines.venue.clock import AcceleratedClock
-from pipelines.venue.endpoint import Endpoint
+from pipelines.venue.endpoint import Endpoint, RefusedError
 from pipelines.venue.simulated_feed import SimulatedFeed
 
 TICK_SECONDS = 1.0
@@ -27,6 +32,8 @@ TICK_SECONDS = 1.0
 
 LATER_DAYS = 60
 """Days that are simulated beyond the training data, and again whenever they are used up."""
+
+_UPDATES = "/v1/accounts/updates"
 
 _LOG = logging.getLogger("margincast.venue")
 
@@ -50,6 +57,10 @@ class SimulatedVenue:
         self._feed = self._simulate()
         self._next = config.simulate.days * 24 * self._feed.panel.interval.per_hour
         """Row of the first bar that has not been posted."""
+        panel = self._feed.panel
+        began = int(panel.closes[self._next - 1])
+        book = AccountFolder(clients_folder(config)).accounts_at(began).book
+        self._clients = ClientActivity(book.accounts(), config.accounts.seed, panel.symbols)
 
     def run(self) -> None:
         """Post until `stop` is set, or until the longest simulated market has ended.
@@ -61,6 +72,8 @@ class SimulatedVenue:
         """
         started = self._find_place()
         if started is None:
+            return
+        if not self._tell_accounts(started):
             return
         clock = AcceleratedClock(started, self._config.simulate.speed, time.monotonic())
         _LOG.info(
@@ -100,14 +113,40 @@ class SimulatedVenue:
         for row in range(self._next, last):
             figures = self._post("/v1/market/quotes", self._feed.figures(row))
             bars = self._post("/v1/market/bars", self._feed.bars(row, row + 1))
-            if figures is None or bars is None:
+            if figures is None or bars is None or not self._let_clients_act(row):
                 return None
             self._next = row + 1
         answer = self._post("/v1/market/quotes", self._feed.marks(moment))
         return None if answer is None else parse_time(answer["as_of"])
 
+    def _let_clients_act(self, row: int) -> bool:
+        """Post what clients do at the close of a bar; False: stopped before the answer."""
+        panel = self._feed.panel
+        time = int(panel.closes[row])
+        hours = panel.interval.nanoseconds / HOUR
+        updates = self._clients.actions(row, time, panel.values[row, :, CLOSE], hours)
+        posted = updates is None or self._post_updates(updates)
+        return posted and self._tell_accounts(time)
+
+    def _tell_accounts(self, time: int) -> bool:
+        """Post the accounts that the endpoint does not know; False: stopped before the answer."""
+        return all(self._post_updates(request) for request in self._clients.snapshots(time))
+
+    def _post_updates(self, request: dict[str, Any]) -> bool:
+        found = self._endpoint.post(_UPDATES, request)
+        if found is None:
+            return False
+        status, answer = found
+        if "results" not in answer:
+            raise RefusedError.of(_UPDATES, status, answer)
+        # 409: an earlier venue, or somebody else, numbered further updates; the answer says so.
+        self._clients.take(answer["results"])
+        return True
+
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
         found = self._endpoint.post(path, body)
+        if found is not None and found[0] != 200:
+            raise RefusedError.of(path, *found)
         return None if found is None else found[1]
 
     def _extend(self) -> bool:
