@@ -7,6 +7,7 @@ import pytest
 
 from market.bars.panel import BASIS, CLOSE, FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST
 from market.core.clock import HOUR, Interval
+from market.core.errors import ConfigError
 from market.simulator.market_parameters import MarketParameters
 from market.simulator.simulated_market import SimulatedMarket, simulate_bars, simulate_market
 
@@ -216,3 +217,23 @@ def test_finer_bars_settle_at_the_same_hours(name: str) -> None:
 def test_basis_reverts(market: SimulatedMarket) -> None:
     basis = context(market)[:, 0, BASIS]
     assert memory(basis, 1) > memory(basis, 24) > memory(basis, 336)
+
+
+def test_a_halted_coin_shows_nothing_later_and_everything_before(market: SimulatedMarket) -> None:
+    close = int(market.panel.closes[-7])
+    halted = market.halted({"AVAXUSDT": close})
+    column = market.panel.symbols.index("AVAXUSDT")
+    later = np.zeros(market.panel.values.shape[:2], dtype=bool)
+    later[-6:, column] = True
+    assert np.isnan(halted.panel.values[later]).all()
+    assert np.array_equal(halted.panel.values[~later], market.panel.values[~later])
+    assert np.isnan(context(halted)[later]).all()
+    assert np.array_equal(context(halted)[~later], context(market)[~later], equal_nan=True)
+    for name in ("half_spread", "depth"):
+        assert np.array_equal(np.isnan(getattr(halted, name)), later)
+    assert np.isfinite(market.panel.values).all(), "the market itself is unchanged"
+
+
+def test_a_halt_of_an_unknown_coin_is_refused(market: SimulatedMarket) -> None:
+    with pytest.raises(ConfigError, match="halts names XUSDT"):
+        market.halted({"XUSDT": 0})
