@@ -222,7 +222,7 @@ def test_the_market_and_its_clients_go_on_and_a_restart_continues(
 def test_the_lines_of_look_here_work_in_a_fresh_shell(known: Workspace) -> None:
     done = known.run("run", "--once")
     lines = done.stdout.partition("look here")[2].splitlines()
-    shown = dict(re.fullmatch(r"  (\w[\w ]*): +(.+)", line).groups() for line in lines if line)  # type: ignore[union-attr]
+    shown = dict(re.findall(r"^  (\w[\w ]*): +(.+)$", "\n".join(lines), re.MULTILINE))
     assert list(shown) == ["endpoint", "decisions", "experiments", "review", "audit"]
     assert (known.folder / shown["decisions"]).is_file()
     for name in ("review", "audit"):
