@@ -35,7 +35,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "implied_vol": {},
         "option_surface": {},
     },
-    "simulate": {"seed": 1, "days": 180, "symbols": 8, "parameters": "binance-2022-2025"},
+    "simulate": {
+        "seed": 1,
+        "days": 180,
+        "symbols": 8,
+        "parameters": "binance-2022-2025",
+        "halts": {},
+        "speed": 0.0,
+    },
     "accounts": {
         "source": "sampled",
         "path": None,
@@ -206,6 +213,8 @@ def test_embedded_default_names_every_key_and_its_documented_deviations() -> Non
     assert unnamed == {("accounts", "path")}
     assert departs == {
         ("simulate", "days"),
+        ("simulate", "halts"),
+        ("simulate", "speed"),
         ("training", "max_rows"),
         ("serving", "clock"),
         ("serving", "auth"),
@@ -274,6 +283,9 @@ def test_misspelt_or_impossible_variable_is_refused_and_named(
         ("simulate", "seed = -1", "simulate.seed is -1", "greater than or equal to 0"),
         ("simulate", "days = 0", "simulate.days is 0", "greater than or equal to 1"),
         ("simulate", "symbols = true", "simulate.symbols is True", "whole number"),
+        ("simulate", "speed = -1", "simulate.speed is -1", "greater than or equal to 0"),
+        ("simulate", "speed = 1e4", "simulate.speed is 10000", "less than or equal to 3600"),
+        ("simulate", "halts = { X = 0 }", "simulate.halts.X is 0", "greater than or equal to 1"),
         ("accounts", "count = 2.5", "accounts.count is 2.5", "whole number"),
         ("accounts", "count = '20'", "accounts.count is '20'", "whole number"),
         ("accounts", "source = 'files'", "accounts.path is None", "folder of the account files"),

@@ -277,5 +277,6 @@ def test_commands_name_program_and_configuration_as_the_shell_needs_them(
     assert shlex.split(plain) == ["a venv/bin/margincast", "serve"]
     other = command_line("margincast", "serve", config_file=Path("my conf.toml"))
     assert shlex.split(other) == ["a venv/bin/margincast", "serve", "--config", "my conf.toml"]
-    monkeypatch.chdir("/")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     assert shlex.split(command_line("margincast"))[0] == f"{tmp_path}/a venv/bin/margincast"

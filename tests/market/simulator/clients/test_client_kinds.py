@@ -42,7 +42,7 @@ def test_the_stored_book_has_makers_and_retail_clients() -> None:
         ('name = "fund"', 'name = "maker"', "each kind once"),
         ("coins = { least = 1, most = 1 }", "coins = { least = 2, most = 1 }", "coins of whale"),
         ("least = 1e3, most = 6e4", "least = 7e4, most = 6e4", "equity of retail"),
-        ("median = 8.0", "median = 80.0", "leverage of whale"),
+        ("median = 10.0", "median = 80.0", "leverage of whale"),
         ("thin = true", "thick = true", "thick"),
         ('name = "fund"', 'name = "fund-1"', "kinds.1..name"),
     ],
