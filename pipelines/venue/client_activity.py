@@ -10,7 +10,7 @@ that the endpoint expects next.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +26,8 @@ RATE = 0.02
 BATCH = 500
 """Most snapshots in one request."""
 
+_MICROSECOND = 1_000
+
 _TRANSFER = (0.01, 0.10)
 _TRADE = (0.05, 0.30)
 """Ranges of a transfer over opening equity and of a trade over an opening position, uniform."""
@@ -37,18 +39,23 @@ class ClientActivity:
     Parameters
     ----------
     accounts:
-        As they stood when the book was drawn.
+        As they opened, with the time in nanoseconds. The number of an account's first update is
+        that time in microseconds, as it is where the files are a source of the live book
+        (`monitoring.book.account_files`): whichever of the two comes second changes nothing.
     seed:
         Of what they do.
     symbols:
         Names of the columns of the marks.
     """
 
-    def __init__(self, accounts: Sequence[Account], seed: int, symbols: Sequence[str]) -> None:
-        self._accounts = {account.account_id: account for account in accounts}
+    def __init__(
+        self, accounts: Iterable[tuple[Account, int]], seed: int, symbols: Sequence[str]
+    ) -> None:
+        opened = {account.account_id: (account, time) for account, time in accounts}
+        self._accounts = {name: account for name, (account, _) in opened.items()}
         self._seed = seed
         self._columns = {symbol: column for column, symbol in enumerate(symbols)}
-        self._next = dict.fromkeys(self._accounts, 1)
+        self._next = {name: time // _MICROSECOND for name, (_, time) in opened.items()}
         self._lost: set[str] = set(self._accounts)
         """Accounts that the endpoint does not know, or has lost track of: they are told whole."""
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from market.accounts.account_files import write_accounts
+from market.accounts.account_files import read_accounts, write_accounts
+from market.accounts.book import Account
 from market.bars.panel import CLOSE, VOLUME
 from market.core.clock import DAY
 from market.simulator.clients.client_book import PastMarket, draw_client_book
@@ -23,6 +24,15 @@ _TURNOVER_DAYS = 30
 def clients_folder(config: Config) -> Path:
     """Where the account files of the clients are."""
     return config.serving.bundles.parent / "simulated" / "accounts"
+
+
+def opened_clients(config: Config, time: int) -> list[tuple[Account, int]]:
+    """The accounts of the files that are open at a time, and when each one opened."""
+    history = read_accounts(clients_folder(config))
+    segments = history.segments
+    chosen = np.flatnonzero((segments.begin <= time) & (time < segments.end))
+    accounts = history.book_of(chosen).accounts()
+    return list(zip(accounts, segments.begin[chosen].tolist(), strict=True))
 
 
 def write_clients(config: Config, market: Market) -> int:

@@ -18,11 +18,10 @@ from market.bars.panel import CLOSE
 from market.core.clock import HOUR, format_time, parse_time
 from market.core.errors import MargincastError
 from market.simulator.simulated_market import MAX_DAYS
-from market.sources.parquet import AccountFolder
 from pipelines.config.config import Config
 from pipelines.data.loaders import simulated_market
 from pipelines.venue.client_activity import ClientActivity
-from pipelines.venue.client_files import clients_folder
+from pipelines.venue.client_files import opened_clients
 from pipelines.venue.clock import AcceleratedClock
 from pipelines.venue.endpoint import Endpoint, RefusedError
 from pipelines.venue.simulated_feed import SimulatedFeed
@@ -59,8 +58,9 @@ class SimulatedVenue:
         """Row of the first bar that has not been posted."""
         panel = self._feed.panel
         began = int(panel.closes[self._next - 1])
-        book = AccountFolder(clients_folder(config)).accounts_at(began).book
-        self._clients = ClientActivity(book.accounts(), config.accounts.seed, panel.symbols)
+        self._clients = ClientActivity(
+            opened_clients(config, began), config.accounts.seed, panel.symbols
+        )
 
     def run(self) -> None:
         """Post until `stop` is set, or until the longest simulated market has ended.

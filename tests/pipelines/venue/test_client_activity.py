@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from market.accounts.book import Account, Balance, Position
+from market.accounts.account_files import write_accounts
+from market.accounts.book import Account, Balance, Book as BookArrays, Position
 from market.core.clock import HOUR, parse_time
+from market.sources.base import AccountUpdates
+from monitoring.book.account_files import AccountFileFeed
 from monitoring.book.book_account import BookAccount, apply_update
-from monitoring.book.messages import UpdatesRequest
+from monitoring.book.messages import AccountUpdateIn, UpdateResult, UpdatesRequest
 from pipelines.venue.client_activity import BATCH, RATE, ClientActivity
 
 START = parse_time("2026-01-01T00:00:00Z")
@@ -19,13 +24,12 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT")
 MARK = np.array([100_000.0, np.nan])
 
 
-def clients(count: int) -> list[Account]:
+def clients(count: int) -> list[tuple[Account, int]]:
+    positions = Position("BTCUSDT-PERP", 0.25, 90_000.0), Position("ETHUSDT-PERP", -1.0, 3_000.0)
     return [
-        Account(
-            f"retail-{n:04d}",
-            1_000.0 + n,
-            (Position("BTCUSDT-PERP", 0.25, 90_000.0), Position("ETHUSDT-PERP", -1.0, 3_000.0)),
-            (Balance("ETH", 0.5),),
+        (
+            Account(f"retail-{n:04d}", 1_000.0 + n, positions, (Balance("ETH", 0.5),)),
+            START - n * HOUR,
         )
         for n in range(count)
     ]
@@ -38,13 +42,24 @@ class Book:
         self.accounts: dict[str, BookAccount] = {}
 
     def post(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        updates = msgspec.convert(request, UpdatesRequest).updates
+        return [msgspec.to_builtins(result) for result in self.apply(updates, START, "")]
+
+    def apply(
+        self, updates: Sequence[AccountUpdateIn], now: int, _requester: str
+    ) -> list[UpdateResult]:
+        """As the store of the ledger does."""
         results = []
-        for update in msgspec.convert(request, UpdatesRequest).updates:
-            applied = apply_update(self.accounts.get(update.account_id), update, START)
+        for update in updates:
+            applied = apply_update(self.accounts.get(update.account_id), update, now)
             if applied.after is not None:
                 self.accounts[update.account_id] = applied.after
-            results.append(msgspec.to_builtins(applied.result))
+            results.append(applied.result)
         return results
+
+    def known(self, account_ids: Sequence[str]) -> set[str]:
+        """As the store of the ledger does."""
+        return set(account_ids) & self.accounts.keys()
 
 
 def told(activity: ClientActivity, book: Book) -> None:
@@ -59,9 +74,29 @@ def test_accounts_are_told_whole_first_and_once() -> None:
     assert [len(request["updates"]) for request in requests] == [BATCH, 3]
     told(activity, book)
     assert {name: kept.account for name, kept in book.accounts.items()} == {
-        account.account_id: account for account in accounts
+        account.account_id: account for account, _ in accounts
     }
     assert activity.snapshots(START) == []
+
+
+@pytest.mark.parametrize("files_first", [True, False])
+def test_files_as_a_source_and_the_venue_do_not_set_each_other_back(
+    files_first: bool, tmp_path: Path
+) -> None:
+    opened, stored = clients(3), Book()
+    by_time = [AccountUpdates(time, BookArrays.of([account])) for account, time in opened]
+    write_accounts(tmp_path, by_time[::-1])
+    feed = AccountFileFeed(stored, tmp_path)  # type: ignore[arg-type]
+    activity = ClientActivity(opened, 7, SYMBOLS)
+    if files_first:
+        assert feed.advance(START) == 3
+    told(activity, stored)
+    request = activity.actions(0, START, MARK, 1e9)
+    assert request is not None
+    assert {result["status"] for result in stored.post(request)} == {"applied"}
+    before = dict(stored.accounts)
+    assert files_first or feed.advance(START) == 0
+    assert stored.accounts == before
 
 
 def test_actions_are_applied_in_sequence_and_as_often_as_the_rate_says() -> None:
@@ -104,7 +139,7 @@ def test_an_account_out_of_sync_is_told_whole_again() -> None:
     book, activity = Book(), ClientActivity(clients(1), 7, SYMBOLS)
     told(activity, book)
     stranger = {"kind": "deposit", "asset": "USD", "amount": 5.0}
-    lost = {"account_id": "retail-0000", "sequence": 9, "deltas": [stranger]}
+    lost = {"account_id": "retail-0000", "sequence": 2**52, "deltas": [stranger]}
     activity.take(book.post({"updates": [lost]}))
     assert not book.accounts["retail-0000"].in_sync
     assert activity.actions(0, START, MARK, 1e9) is None
