@@ -70,7 +70,7 @@ def _binding(binding: str, explain: str | None) -> str:
 def book_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the rows of `summarise_book`."""
     table = new_table(
-        "book in million USD (called: below maintenance margin; short: below it + add-on)",
+        "book in million USD; short: below maintenance margin + add-on, not called",
         ("binding",),
         ["accounts", "equity", "requirement", "add-on", "called", "short", "margined"],
         padding=(0, 0),
