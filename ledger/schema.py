@@ -42,7 +42,7 @@ from market.core.file_identity import DatabaseFile
 from market.core.file_lock import exclusive_lock
 from market.core.redaction import redact
 
-REVISION = "0002"
+REVISION = "0003"
 """Revision of the tables below, see `ledger.migrations`."""
 
 FIRST_REVISION = "0001"
@@ -133,6 +133,32 @@ segments = Table(
     Column("sealed_at", BigInteger, nullable=False),
 )
 """Beginnings of chains that were moved to files: what was there, and the hash it ended with."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("as_of", BigInteger, nullable=False),
+    Column("out_of_sync", BigInteger),
+    Column("state", LargeBinary, nullable=False),
+    Column("update_sha256", LargeBinary, nullable=False),
+    Column("record_seq", BigInteger, nullable=False),
+    Index("accounts_by_record", "record_seq"),
+)
+"""The live book, one row an account: the state after its newest update. `out_of_sync` is the
+sequence number that was expected where one was missing. The record of chain ``accounts`` that
+`record_seq` names covers the row (`monitoring.book.account_store`)."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+"""Who may do what only one process at a time may do: the token rises with every new holder."""
 
 versions = Table("ledger_version", metadata, Column("version_num", String(32), primary_key=True))
 """The revision of the tables, one row. Alembic reads and writes it as well, under a name of our own
