@@ -278,7 +278,9 @@ def _account(row: Row[Any], expected: Mapping[tuple[int, str], str] | None = Non
         content = unpack(row.state)
         stored = _DECODER.decode(content)
     except (AlteredError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise AlteredError(f"{name}: {error}; restore a copy that `ledger verify` accepts") from None
+        raise AlteredError(
+            f"{name}: {error}; restore a copy that `ledger verify` accepts"
+        ) from None
     if expected is not None:
         covered = expected.get((row.record_seq, row.account_id))
         if covered is not None and covered != sha256_hex(content):

@@ -65,10 +65,12 @@ class Lease:
         LedgerError
             The ledger cannot be written.
         """
+        self._renewed = time.monotonic()
+        if not self.held and holder_of(self._ledger, self._name) is not None:
+            return False  # known without a write lock
         with self._ledger.transaction() as connection:
             lock(connection, f"lease:{self._name}")
             self._token = self._take(connection, time.time_ns())
-        self._renewed = time.monotonic()
         return self.held
 
     def _take(self, connection: Connection, now: int) -> int | None:
@@ -85,7 +87,7 @@ class Lease:
         return token
 
     def renew_if_due(self) -> bool:
-        """Renew the lease where a third of its time is over; whether it is held."""
+        """Renew or take the lease where a third of its time is over; whether it is held."""
         due = (time.monotonic() - self._renewed) * SECOND >= self._nanoseconds / 3
         return self.acquire() if due else self.held
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from decisions.records import fingerprint, shared_contents
+from decisions.records import CALCULATION, fingerprint, shared_contents
 from features.state.snapshot import MarketSnapshot
 from ledger import contents as content_store
 from ledger.chain import extend_in_rounds
@@ -19,12 +19,8 @@ from ledger.records import EncodedEntry, Entry, Record
 from ledger.schema import lock, records
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
-from monitoring.evaluation.evaluation_state import CHAIN, EVALUATION, EvaluationState, Pass
 from monitoring.evaluation.lease import Lease
-
-CALCULATION = 1
-"""Raise it with every change that moves evaluations on purpose; a replay of an older record that
-differs is then `superseded`."""
+from monitoring.evaluation.record.evaluation_state import CHAIN, EVALUATION, EvaluationState, Pass
 
 DECISION_CHAIN = "monitoring-decisions"
 """Chain of the decisions that evaluations caused."""
@@ -46,8 +42,6 @@ class EvaluationBasis:
         Why the pass was made: start, bar, mark, accounts, timer, rules or model.
     after:
         Number of the record of the chain whose levels and states it starts from.
-    ids_sha256:
-        SHA-256 of the ids of all accounts in their order, each followed by a line feed.
     """
 
     snapshot: MarketSnapshot
@@ -57,7 +51,6 @@ class EvaluationBasis:
     accounts: ChainHead
     trigger: str
     after: int
-    ids_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +87,9 @@ class PassOutcome:
 
 def evaluation_entry(outcome: PassOutcome, basis: EvaluationBasis, state: EvaluationState) -> Entry:
     """A pass as it is recorded after `state`."""
-    number = state.head.seq + 1
-    base = {**state.base, outcome.which: number} if outcome.whole else dict(state.base)
+    # A model pass looks at the changes of states up to `after`: later ones are read with it.
+    first = basis.after + 1 if outcome.which == "model" else state.head.seq + 1
+    base = {**state.base, outcome.which: first} if outcome.whole else dict(state.base)
     shared = shared_contents(basis.snapshot, basis.ruleset)
     payload = {
         "pass": outcome.which,
@@ -110,7 +104,7 @@ def evaluation_entry(outcome: PassOutcome, basis: EvaluationBasis, state: Evalua
         "after": basis.after,
         "base": base,
         "accounts": outcome.accounts,
-        "ids_sha256": basis.ids_sha256,
+        "whole": outcome.whole,
         "evaluated": outcome.evaluated,
         "problems": outcome.problems,
         "seconds": outcome.seconds,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
 
-from ledger.canonical import sha256_hex
 from ledger.following import ChainHead
 from market.accounts.book import Book
 from market.core.arrays import Ints
-from monitoring.book.live_book import LiveBook
-from monitoring.book.book_account import BookSegment
+from monitoring.book.live_book import BookSegment, LiveBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +76,15 @@ class BookCut:
         """Quantity of each instrument of one account, zero quantities left out."""
         return positions_of(self.take(np.array([row])))
 
-    def ids_sha256(self) -> str:
-        """SHA-256 of all ids in their order, each followed by a line feed."""
-        lines = (f"{name}\n" for segment in self.segments for name in segment.book.account_ids)
-        return sha256_hex("".join(lines).encode())
+    def names(self, begin: int = 0) -> list[str]:
+        """Ids of the accounts in their order, from a number on."""
+        parts = zip(self.first, self.segments, strict=False)
+        return [
+            name
+            for first, segment in parts
+            if first + len(segment.book) > begin
+            for name in segment.book.account_ids[max(0, begin - first) :]
+        ]
 
 
 def positions_of(book: Book) -> dict[str, float]:
@@ -91,6 +94,3 @@ def positions_of(book: Book) -> dict[str, float]:
     """
     pairs = zip(book.leg_instrument, book.leg_quantity.tolist(), strict=True)
     return {name: quantity for name, quantity in pairs if quantity != 0.0}
-
-
-Positions = Mapping[str, float]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from margin.add_on.bounds import BINDINGS
 from market.core.arrays import Bools, Floats, Ints
-from monitoring.evaluation.column_codec import Columns
+from monitoring.evaluation.record.column_codec import Columns
 
 Codes = npt.NDArray[np.int8]
 Probabilities = npt.NDArray[np.float32]

@@ -21,6 +21,7 @@ from margin.valuation.view import MarketView
 from market.accounts.book import Book
 from market.core.arrays import Bools, Floats, Ints
 from market.core.errors import DataError
+from monitoring.evaluation.passes.book_cut import BookCut
 
 URGENT_RATIO = 1.5
 """Accounts with less equity than this multiple of their maintenance margin are urgent."""
@@ -112,6 +113,16 @@ def evaluate_rules(book: Book, amounts: Floats, view: MarketView, ruleset: RuleS
         valuations.suspect_drives,
         np.diff(book.leg_start),
         dict(good.problems),
+    )
+
+
+def evaluate_book(cut: BookCut, amounts: Floats, view: MarketView, ruleset: RuleSet) -> RuleColumns:
+    """The rules for all accounts of a book, segment by segment; see `evaluate_rules`."""
+    return concatenate_rules(
+        [
+            evaluate_rules(segment.book, amounts[rows], view, ruleset)
+            for segment, rows in cut.slices()
+        ]
     )
 
 

@@ -6,7 +6,7 @@ takes over or starts again, of the processes that answer for it, and of a replay
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -16,10 +16,15 @@ from ledger.following import ChainHead, SharedChain
 from ledger.records import Record
 from ledger.store import Ledger
 from margin.life_cycle.states import NEVER, States
-from market.core.arrays import Ints
+from market.core.arrays import Bools
 from market.core.errors import AlteredError
-from monitoring.evaluation.column_codec import decode_columns, encode_columns
-from monitoring.evaluation.levels import LevelColumns
+from monitoring.evaluation.passes.levels import LevelColumns
+from monitoring.evaluation.record.column_codec import (
+    decode_columns,
+    decode_names,
+    encode_columns,
+    encode_names,
+)
 
 EVALUATION = "evaluation"
 """Kind of the ledger entries with the levels and states of the live book."""
@@ -35,40 +40,67 @@ Pass = Literal["rules", "model"]
 class EvaluationState:
     """The live book's levels and states after some records; never changed, only followed.
 
-    Accounts are in the order of the live book, in which none ever moves.
-
     Attributes
     ----------
+    names:
+        Ids of the accounts, in the order of the columns.
     levels, states:
-        Of the accounts that were evaluated.
+        Of these accounts.
     head:
         The newest record that is in it.
     base:
-        Number of the newest record that holds the levels, and that holds the states, of all
-        accounts, by the pass that wrote it; 0 before any.
+        Number of the record from which on the levels, and the states, of all accounts are found,
+        by the pass that moves them; 0 before any.
     newest:
-        As of, recorded at and payload without columns of the newest record of each pass.
+        The newest record of each pass, without its columns.
+    restated:
+        Accounts whose state changed and that no model pass looked at since: the number of the
+        record that changed it.
+    index:
+        Place of each account in the columns.
     """
 
+    names: tuple[str, ...] = ()
     levels: LevelColumns = field(default_factory=lambda: LevelColumns.none(0, 0))
     states: States = field(default_factory=lambda: States.healthy(0))
     head: ChainHead = field(default_factory=ChainHead)
     base: Mapping[Pass, int] = field(default_factory=lambda: {"rules": 0, "model": 0})
     newest: Mapping[Pass, EvaluationFacts] = field(default_factory=dict)
+    restated: Mapping[str, int] = field(default_factory=dict)
+    index: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
-        return len(self.states)
+        return len(self.names)
 
     @property
     def evaluated_at(self) -> int | None:
         """Time of the newest evaluation, nanoseconds; None before any."""
         return max((facts.as_of for facts in self.newest.values()), default=None)
 
-    def grown(self, count: int) -> EvaluationState:
-        """The same with accounts behind that have no level and are healthy, `count` in all."""
-        if count <= len(self):
+    def grown(self, names: Iterable[str]) -> EvaluationState:
+        """The same with the accounts that it lacks behind the others: healthy, without a level."""
+        new = [name for name in names if name not in self.index]
+        if not new:
             return self
-        return replace(self, levels=self.levels.grown(count), states=_grown(self.states, count))
+        known = (*self.names, *new)
+        return replace(
+            self,
+            names=known,
+            index={name: i for i, name in enumerate(known)},
+            levels=self.levels.grown(len(known)),
+            states=_grown(self.states, len(known)),
+        )
+
+    def ordered(self, names: Sequence[str]) -> EvaluationState:
+        """The same with some of the accounts, or all, in another order."""
+        rows = np.array([self.index[name] for name in names], dtype=np.int64)
+        return replace(
+            self,
+            names=tuple(names),
+            index={name: i for i, name in enumerate(names)},
+            levels=self.levels.take(rows),
+            states=self.states.take(rows),
+        )
 
     def after(self, record: Record) -> EvaluationState:
         """The state after one more record of the chain.
@@ -85,15 +117,23 @@ class EvaluationState:
         try:
             which: Pass = payload["pass"]
             columns = decode_columns(payload["columns"])
-            grown = self.grown(int(payload["accounts"]))
-            rows = columns.pop("rows", None)
-            whole = rows is None
-            rows = np.arange(int(payload["accounts"])) if rows is None else rows.astype(np.int64)
-            base = {**self.base, which: record.seq} if whole else self.base
+            names = decode_names(columns.pop("names"))
+            grown = self.grown(names)
+            index = grown.index
+            rows = np.array([index[name] for name in names], dtype=np.int64)
+            restated = dict(self.restated)
             if which == "model":
                 levels = grown.levels.put(rows, LevelColumns.of(columns))
                 grown = replace(grown, levels=levels)
+                for name in restated.keys() & set(names):
+                    if restated[name] <= payload["after"]:
+                        del restated[name]
             else:
+                restated |= {
+                    name: record.seq
+                    for name, changed in zip(names, columns["changed"].tolist(), strict=True)
+                    if changed
+                }
                 given = _states_of(columns, as_of)
                 grown = replace(grown, states=grown.states.put(rows, given))
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -101,7 +141,13 @@ class EvaluationState:
                 f"evaluation record {record.id!r} cannot be applied ({error!r}); verify the ledger"
             ) from error
         facts = EvaluationFacts.of(record)
-        return replace(grown, head=head, base=base, newest={**self.newest, which: facts})
+        return replace(
+            grown,
+            head=head,
+            base=dict(payload["base"]),
+            newest={**self.newest, which: facts},
+            restated=restated,
+        )
 
     def caught_up(self, chain: SharedChain) -> EvaluationState:
         """The state after all that is recorded; raises as `SharedChain.after`."""
@@ -180,16 +226,20 @@ def restore(ledger: Ledger, until: int | None = None) -> EvaluationState:
     return state
 
 
-def level_block(levels: LevelColumns, rows: Ints | None) -> dict[str, Any]:
-    """Levels as they are recorded; rows None: of all accounts."""
-    columns = dict(levels.columns())
-    return encode_columns(columns if rows is None else {"rows": rows.astype(np.int32), **columns})
+def level_block(names: Sequence[str], levels: LevelColumns) -> dict[str, Any]:
+    """Levels of some accounts as they are recorded."""
+    return encode_columns({"names": encode_names(names), **levels.columns()})
 
 
-def state_block(states: States, rows: Ints | None) -> dict[str, Any]:
-    """States as they are recorded; rows None: of all accounts."""
-    columns = {"state": states.state, "since": states.since, "deadline": states.deadline}
-    return encode_columns(columns if rows is None else {"rows": rows.astype(np.int32), **columns})
+def state_block(names: Sequence[str], states: States, changed: Bools) -> dict[str, Any]:
+    """States of some accounts as they are recorded, and which of them the pass changed."""
+    columns: dict[str, Any] = {
+        "changed": changed,
+        "state": states.state,
+        "since": states.since,
+        "deadline": states.deadline,
+    }
+    return encode_columns({"names": encode_names(names)} | columns)
 
 
 def _states_of(columns: Mapping[str, Any], as_of: int) -> States:

@@ -19,7 +19,7 @@ from margin.rules.ruleset import RuleSet
 from market.accounts.book import Book
 from market.core.arrays import Ints
 from models.forecaster import Forecaster
-from monitoring.evaluation.levels import NO_BINDING, UNKNOWN, LevelColumns
+from monitoring.evaluation.passes.levels import NO_BINDING, UNKNOWN, LevelColumns
 
 _FALLBACK = BINDINGS.index("fallback")
 
