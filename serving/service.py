@@ -322,11 +322,7 @@ class Service:
             raise RequestError(f"limit is {limit}; give 1 to {self.settings.max_page}")
         if before is not None and not 1 <= before <= MAX_BEFORE:
             raise RequestError(f"before is {before}; give next_before of the page before")
-        if not _ACCOUNT_ID.fullmatch(account_id):
-            raise RequestError(
-                f"account id {account_id[:_MAX_ID]!r} cannot be one; give 1 to {_MAX_ID} "
-                "characters and no control characters, URL-encoded"
-            )
+        check_account_id(account_id)
         altered: Sequence[AlteredRecord] = ()
         try:
             page, more = self.ledger.decisions_of(account_id, limit, before)
@@ -438,6 +434,15 @@ class Service:
     def _wall(self) -> int | None:
         """The wall clock; None on the market's clock."""
         return time.time_ns() if self.settings.clock == "wall" else None
+
+
+def check_account_id(account_id: str) -> None:
+    """Refuse an id that no account can have; raises `RequestError`."""
+    if not _ACCOUNT_ID.fullmatch(account_id):
+        raise RequestError(
+            f"account id {account_id[:_MAX_ID]!r} cannot be one; give 1 to {_MAX_ID} "
+            "characters and no control characters, URL-encoded"
+        )
 
 
 def _account_ids(calls: Sequence[ScoreCall]) -> Iterator[str]:

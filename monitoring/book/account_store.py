@@ -286,7 +286,7 @@ def _account(row: Row[Any], expected: Mapping[tuple[int, str], str] | None = Non
         if covered is not None and covered != sha256_hex(content):
             raise AlteredError(
                 f"{name} is not what record {row.record_seq} of chain {CHAIN!r} says: the row was "
-                "altered; restore a copy that `margincast ledger verify` accepts"
+                "altered; restore a copy that was not"
             )
     return BookAccount(
         account_update(stored.account, stored.as_of).account,

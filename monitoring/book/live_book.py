@@ -1,4 +1,4 @@
-"""The live book of one process: all accounts in memory, in segments that are margined as a whole."""
+"""The live book of one process: all accounts in memory, in segments of flat arrays."""
 
 from __future__ import annotations
 

@@ -8,8 +8,11 @@ PREFIX = "/v1/accounts/"
 SUFFIXES = ("/decisions",)
 """What may follow an account id."""
 
+_ROUTES = {"updates": "%75pdates"}
+"""Ids that are the name of a route, and how they are encoded where the route is not meant."""
 
-def one_segment(path: str, raw_path: bytes | None) -> str:
+
+def one_segment(path: str, raw_path: bytes | None, method: str = "GET") -> str:
     """A path with its account id encoded, so that a router takes the id as one segment.
 
     Servers decode ``%2F`` before they route, and routers join double slashes: the id is taken from
@@ -21,10 +24,13 @@ def one_segment(path: str, raw_path: bytes | None) -> str:
         Decoded path of the request.
     raw_path:
         The path as sent, perhaps with the query; None where the server does not say.
+    method:
+        Of the request: ``POST /v1/accounts/updates`` is a route, and no account is posted to.
 
     Returns
     -------
-    ``/v1/accounts/<encoded id>/decisions``; any other path as it is.
+    ``/v1/accounts/<encoded id>`` or ``/v1/accounts/<encoded id>/decisions``; any other path as it
+    is.
     """
     if not path.startswith(PREFIX):
         return path
@@ -34,4 +40,7 @@ def one_segment(path: str, raw_path: bytes | None) -> str:
             account_id = unquote(sent[len(PREFIX) : -len(suffix)])
             if account_id:
                 return f"{PREFIX}{quote(account_id, safe='')}{suffix}"
-    return path
+    account_id = unquote(sent[len(PREFIX) :]) if sent.startswith(PREFIX) else ""
+    if not account_id or (method == "POST" and account_id in _ROUTES):
+        return path
+    return PREFIX + _ROUTES.get(account_id, quote(account_id, safe=""))

@@ -23,7 +23,9 @@ from margin.rules.history import RuleHistory
 from monitoring.answer_retention import AnswerRetention
 from monitoring.market_state.live_market import LiveMarket
 from serving.admission.lanes import Lanes
+from serving.book_updates import BookUpdates
 from serving.http.account_paths import one_segment
+from serving.http.account_routes import ACCOUNT_ROUTES
 from serving.http.auth import Access
 from serving.http.docs_page import DocsPage
 from serving.http.handlers import handlers, score_handler
@@ -91,6 +93,11 @@ def create_app(
     def provide_service() -> Service:
         return service
 
+    book_updates = BookUpdates(service, metrics)
+
+    def provide_book_updates() -> BookUpdates:
+        return book_updates
+
     queue = ScoreQueue(service.score_many, metrics, telemetry.tracing)
     lanes = Lanes(settings.what_if_calls)
     route = ScoreRoute(queue, lanes, access, settings)
@@ -127,10 +134,12 @@ def create_app(
         [
             score_handler(route),
             *handlers(settings),
+            *ACCOUNT_ROUTES,
         ],
         dependencies={
             "service": Provide(provide_service, sync_to_thread=False),
             "lanes": Provide(provide_lanes, sync_to_thread=False),
+            "book_updates": Provide(provide_book_updates, sync_to_thread=False),
         },
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
@@ -187,7 +196,7 @@ class _Application(Litestar):
             if scored is not None:
                 await scored.send(send)
         else:
-            scope["path"] = one_segment(scope["path"], scope.get("raw_path"))
+            scope["path"] = one_segment(scope["path"], scope.get("raw_path"), scope["method"])
             await super().__call__(scope, receive, send)
 
 

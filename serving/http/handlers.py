@@ -18,7 +18,7 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
-from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
+from litestar.openapi.spec import OpenAPIType, Parameter, Schema
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
@@ -34,7 +34,14 @@ from serving.admission.deadline import HEADER, call_seconds
 from serving.admission.lane import Lane
 from serving.admission.lanes import Lanes
 from serving.http.auth import AccessScope, guard_metrics, require_also, requires
-from serving.http.problems import PROBLEM_JSON, Problem, json_response, kept_problem
+from serving.http.problems import json_response, kept_problem
+from serving.http.route_docs import (
+    POST_PROBLEMS,
+    READ_PROBLEMS,
+    DocumentedOperation,
+    problem_response,
+    problems,
+)
 from serving.http.score_route import PATH, ScoreRoute, ScoreRouting
 from serving.http.strict_body import Encoded, StrictBody
 from serving.schemas.read_messages import (
@@ -50,20 +57,6 @@ from serving.service import MAX_BEFORE, Service
 from serving.settings import ServingSettings
 from serving.telemetry.exchange import withhold_accounts
 from serving.telemetry.metrics.metrics import CONTENT_TYPE, Metrics
-
-_READ_PROBLEMS = (401, 403, 429, 503)
-_POST_PROBLEMS = (*_READ_PROBLEMS, 413, 415, 422)
-_PROBLEMS = {
-    401: "No valid key.",
-    403: "The key lacks the scope, or the host or origin of the request is not allowed.",
-    404: "There is no such thing.",
-    409: "The Idempotency-Key came with another body.",
-    413: "The body is too long.",
-    415: "The body is not application/json.",
-    422: "The request is invalid.",
-    429: "Too many requests of this key, or too many without a valid one; see Retry-After.",
-    503: "The ledger cannot be reached, or too much is asked at once; see Retry-After.",
-}
 
 IdempotencyKey = Annotated[
     str | None,
@@ -86,16 +79,7 @@ RequestTimeout = Annotated[
 
 
 @dataclass
-class _Operation(Operation):
-    """A route in the OpenAPI document, without the 400 that the framework adds: it is 422 here."""
-
-    def __post_init__(self) -> None:
-        if self.responses is not None:
-            self.responses.pop("400", None)
-
-
-@dataclass
-class _OpenOperation(_Operation):
+class _OpenOperation(DocumentedOperation):
     """A route that needs no key; an empty list at the handler would mean the document's default."""
 
     def __post_init__(self) -> None:
@@ -103,11 +87,11 @@ class _OpenOperation(_Operation):
         self.security = []
 
 
-def _page_operation(max_page: int) -> type[_Operation]:
+def _page_operation(max_page: int) -> type[DocumentedOperation]:
     """The route of an account's decisions, with the bounds of its page."""
 
     @dataclass
-    class PageOperation(_Operation):
+    class PageOperation(DocumentedOperation):
         def __post_init__(self) -> None:
             super().__post_init__()
             bounds = {"limit": (1, max_page), "before": (1, MAX_BEFORE)}
@@ -124,16 +108,6 @@ def _page_operation(max_page: int) -> type[_Operation]:
     return PageOperation
 
 
-def _problems(*statuses: int) -> dict[int, ResponseSpec]:
-    return {status: _problem(_PROBLEMS[status]) for status in statuses}
-
-
-def _problem(description: str) -> ResponseSpec:
-    return ResponseSpec(
-        Problem, description=description, media_type=PROBLEM_JSON, generate_examples=False
-    )
-
-
 def _readiness() -> ResponseSpec:
     return ResponseSpec(Readiness, description="No decision can be made or recorded now.")
 
@@ -146,8 +120,8 @@ def _post(path: str, body: type[StrictBody[Any]], scope: AccessScope, *statuses:
         return_dto=None,
         guards=[requires(scope)],
         status_code=HTTP_200_OK,
-        responses=_problems(*_POST_PROBLEMS, *statuses),
-        operation_class=_Operation,
+        responses=problems(*POST_PROBLEMS, *statuses),
+        operation_class=DocumentedOperation,
     )
 
 
@@ -169,8 +143,8 @@ def score_handler(route: ScoreRoute) -> HTTPRouteHandler:
         return_dto=None,
         status_code=HTTP_200_OK,
         middleware=[ScoreRouting(route)],
-        responses=_problems(*_POST_PROBLEMS, 409),
-        operation_class=_Operation,
+        responses=problems(*POST_PROBLEMS, 409),
+        operation_class=DocumentedOperation,
     )
     async def score(
         data: JSONBody[Encoded[ScoreRequest]],
@@ -272,8 +246,8 @@ def _posted(posted: EncodedResponse) -> Response[Any]:
 @get(
     "/v1/decisions/{decision_id:str}",
     guards=[requires("read")],
-    responses=_problems(*_READ_PROBLEMS, 404),
-    operation_class=_Operation,
+    responses=problems(*READ_PROBLEMS, 404),
+    operation_class=DocumentedOperation,
 )
 async def decision(
     decision_id: FromPath[str],
@@ -287,9 +261,9 @@ async def decision(
 @get(
     "/v1/decisions/{decision_id:str}/explanation",
     guards=[requires("read")],
-    responses=_problems(*_READ_PROBLEMS, 404)
-    | {409: _problem("The bundle or another input of the decision is not available.")},
-    operation_class=_Operation,
+    responses=problems(*READ_PROBLEMS, 404)
+    | {409: problem_response("The bundle or another input of the decision is not available.")},
+    operation_class=DocumentedOperation,
 )
 async def decision_explanation(
     decision_id: FromPath[str],
@@ -306,8 +280,8 @@ async def decision_explanation(
 @get(
     "/v1/accounts/{account_id:str}/decisions",
     guards=[requires("read")],
-    responses=_problems(*_READ_PROBLEMS, 422),
-    operation_class=_Operation,
+    responses=problems(*READ_PROBLEMS, 422),
+    operation_class=DocumentedOperation,
 )
 async def account_decisions(
     account_id: FromPath[str],
@@ -328,7 +302,7 @@ async def account_decisions(
 @get(
     "/v1/model",
     guards=[requires("read")],
-    responses=_problems(*_READ_PROBLEMS, 404),
+    responses=problems(*READ_PROBLEMS, 404),
 )
 async def model(
     service: NamedDependency[Service], lanes: NamedDependency[Lanes]
@@ -341,8 +315,8 @@ async def model(
     "/v1/ruleset",
     guards=[requires("read")],
     sync_to_thread=False,
-    responses=_problems(*_READ_PROBLEMS, 404, 422),
-    operation_class=_Operation,
+    responses=problems(*READ_PROBLEMS, 404, 422),
+    operation_class=DocumentedOperation,
 )
 def rules_in_force(
     service: NamedDependency[Service], as_of: FromQuery[str | None] = None
@@ -367,8 +341,8 @@ async def health_ready() -> Response[Readiness]:
     "/metrics",
     guards=[guard_metrics],
     media_type=MediaType.TEXT,
-    responses=_problems(401, 403, 429),
-    operation_class=_Operation,
+    responses=problems(401, 403, 429),
+    operation_class=DocumentedOperation,
 )
 async def prometheus(request: Request[Any, Any, State]) -> Response[bytes]:
     """Metrics for Prometheus; with `metrics_auth` they need a key with the scope `read`."""

@@ -22,6 +22,7 @@ from decisions.errors import (
 from decisions.messages import AccountProblem
 from ledger.idempotency import LedgerConflictError
 from market.core.errors import LedgerError, MargincastError, UnknownOutcomeError, UnrecordableError
+from monitoring.book.messages import UpdateResult
 from monitoring.shared_market import NotFollowingError
 from serving.admission.deadline import DeadlineError
 from serving.admission.lane import LaneFullError
@@ -70,6 +71,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int
     detail: str
     errors: list[AccountProblem] = []
+    results: list[UpdateResult] = []
+    """What became of each update of accounts."""
 
 
 class ProblemError(MargincastError):
@@ -87,6 +90,8 @@ class ProblemError(MargincastError):
         Problems of single accounts.
     headers:
         Further headers of the answer.
+    results:
+        What became of each update of accounts.
     """
 
     def __init__(
@@ -96,11 +101,11 @@ class ProblemError(MargincastError):
         detail: str,
         errors: Sequence[AccountProblem] = (),
         headers: Mapping[str, str] | None = None,
+        results: Sequence[UpdateResult] = (),
     ) -> None:
         super().__init__(detail)
-        self.problem = Problem(
-            _TYPE + kind, HTTPStatus(status).phrase, status, detail, list(errors)
-        )
+        phrase = HTTPStatus(status).phrase
+        self.problem = Problem(_TYPE + kind, phrase, status, detail, list(errors), list(results))
         self.headers = dict(headers or {})
 
 

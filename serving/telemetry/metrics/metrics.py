@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.values import MultiProcessValue
 
 from decisions.messages import Binding, Decision
+from monitoring.book.messages import UpdateResult, UpdateStatus
 from monitoring.market_state.messages import BarResult, BarStatus
 from monitoring.quotes.messages import QuoteResult, QuoteStatus
 from monitoring.shadow import ShadowResult
@@ -170,6 +171,11 @@ class Metrics:
         self._quotes = self._counter(
             "margincast_quotes", "Quotes posted, by what became of them.", "status"
         )
+        self._updates = self._counter(
+            "margincast_account_updates",
+            "Updates of accounts of the live book, by what became of them.",
+            "status",
+        )
         self._shadow = self._counter(
             "margincast_shadow_accounts",
             "Accounts scored with the challenger, by what became of their scores.",
@@ -202,6 +208,7 @@ class Metrics:
             (self._shadow, get_args(ShadowResult)),
             (self._bars, get_args(BarStatus)),
             (self._quotes, get_args(QuoteStatus)),
+            (self._updates, get_args(UpdateStatus)),
         ):
             for value in values_of:
                 counter.labels(value)
@@ -306,6 +313,11 @@ class Metrics:
             self._append_errors.inc()
         else:
             self._appends.observe(seconds)
+
+    def account_updates(self, results: Sequence[UpdateResult]) -> None:
+        """Count updates of accounts."""
+        for status, count in Tally(result.status for result in results).items():
+            self._updates.labels(status).inc(count)
 
     def shadow(self, result: str, accounts: int) -> None:
         """Count accounts that the challenger scored."""

@@ -1,0 +1,97 @@
+"""Routes of the live book: snapshots and changes of accounts."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from litestar import Request, Response, post, put
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_200_OK
+
+from monitoring.book.messages import (
+    AccountSnapshotIn,
+    UpdateResult,
+    UpdatesRequest,
+    UpdatesResponse,
+)
+from serving.admission.lanes import Lanes
+from serving.book_updates import BookUpdates
+from serving.http.auth import requires
+from serving.http.problems import json_response
+from serving.http.route_docs import POST_PROBLEMS, DocumentedOperation, problems
+from serving.http.strict_body import Encoded, StrictBody
+from serving.service import Service, check_account_id
+from serving.telemetry.exchange import withhold_accounts
+
+
+@put(
+    "/v1/accounts/{account_id:str}",
+    dto=StrictBody[AccountSnapshotIn],
+    return_dto=None,
+    guards=[requires("accounts")],
+    status_code=HTTP_200_OK,
+    responses=problems(*POST_PROBLEMS, 409),
+    operation_class=DocumentedOperation,
+)
+async def put_account(
+    account_id: FromPath[str],
+    data: JSONBody[Encoded[AccountSnapshotIn]],
+    request: Request[str, Any, State],
+    book_updates: NamedDependency[BookUpdates],
+    service: NamedDependency[Service],
+    lanes: NamedDependency[Lanes],
+) -> Response[UpdateResult]:
+    """Give a full snapshot of an account; it is on record when the answer leaves.
+
+    It counts if its `sequence` is above that of the account, and is acknowledged as a duplicate
+    else. The id is URL-encoded and may hold slashes, encoded or not.
+    """
+    name = unquote(account_id)
+    withhold_accounts(lambda: (name,))
+
+    def apply() -> bytes:
+        check_account_id(name)
+        update = data.decode().update(name)
+        return msgspec.json.encode(book_updates.apply([update], request.user)[0])
+
+    return json_response(await lanes.accounts.run(apply, service.settings.call_seconds))
+
+
+@post(
+    "/v1/accounts/updates",
+    dto=StrictBody[UpdatesRequest],
+    return_dto=None,
+    guards=[requires("accounts")],
+    status_code=HTTP_200_OK,
+    responses=problems(*POST_PROBLEMS, 409),
+    operation_class=DocumentedOperation,
+)
+async def post_updates(
+    data: JSONBody[Encoded[UpdatesRequest]],
+    request: Request[str, Any, State],
+    book_updates: NamedDependency[BookUpdates],
+    service: NamedDependency[Service],
+    lanes: NamedDependency[Lanes],
+) -> Response[UpdatesResponse]:
+    """Give snapshots and changes of accounts, in the order in which they are to count.
+
+    The changes of an account (fills, deposits, withdrawals, funding payments, transfers) are
+    numbered without gaps; where a number is missing the account is out of sync until a snapshot
+    arrives. 200 where every update is applied or a duplicate; else a problem whose `results` say
+    what became of each: those that are applied count.
+    """
+
+    def apply() -> bytes:
+        updates = data.decode().updates
+        withhold_accounts(lambda: (update.account_id for update in updates))
+        return msgspec.json.encode(UpdatesResponse(book_updates.apply(updates, request.user)))
+
+    return json_response(await lanes.accounts.run(apply, service.settings.call_seconds))
+
+
+ACCOUNT_ROUTES: tuple[HTTPRouteHandler, ...] = (put_account, post_updates)
