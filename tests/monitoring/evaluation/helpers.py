@@ -27,7 +27,7 @@ from monitoring.ledger_writer import LedgerWriter
 from monitoring.rules_in_force import RulesInForce
 from monitoring.shared_market import SharedMarket
 from tests.endpoint_fixtures import Bundles, SmallMarket
-from tests.monitoring.quote_helpers import CASH
+from tests.monitoring.quote_helpers import CASH, start
 
 COINS = ("BTCUSDT-PERP", "ETHUSDT-PERP")
 
@@ -100,7 +100,7 @@ def watched(
     small: SmallMarket, ruleset: RuleSet, bundles: Bundles, ledger: Ledger, rows: int = 250
 ) -> Watched:
     """A monitor whose market has the first rows of the small market."""
-    live = small.head(rows).live()
+    live = start(small, rows)
     market = SharedMarket(live, ledger, LedgerWriter(ledger), CASH)
     market.recover(None)
     rules = RulesInForce(RuleHistory.constant(ruleset), live, "market")

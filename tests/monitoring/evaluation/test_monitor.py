@@ -209,7 +209,9 @@ def test_a_suspect_price_drives_the_state_and_the_view(start: Start) -> None:
     assert state is not None
     good = w.monitor.columns
     assert good is not None
-    w.marks(0.6, 60)
+    w.marks(1.0, 60)
+    w.settle()
+    w.marks(0.4, 120)
     w.settle()
     columns = w.monitor.columns
     assert columns is not None
