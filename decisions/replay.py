@@ -298,7 +298,8 @@ def _compare(
         equal=not differences,
         equal_within=within and cents,
         differences=differences,
-        same_machine=recorded_machine(basis.payload["fingerprint"]) == recorded_machine(fingerprint()),
+        same_machine=recorded_machine(basis.payload["fingerprint"])
+        == recorded_machine(fingerprint()),
         explanation=explanation,
     )
 

@@ -118,12 +118,10 @@ def evaluate_rules(book: Book, amounts: Floats, view: MarketView, ruleset: RuleS
 
 def evaluate_book(cut: BookCut, amounts: Floats, view: MarketView, ruleset: RuleSet) -> RuleColumns:
     """The rules for all accounts of a book, segment by segment; see `evaluate_rules`."""
-    return concatenate_rules(
-        [
-            evaluate_rules(segment.book, amounts[rows], view, ruleset)
-            for segment, rows in cut.slices()
-        ]
-    )
+    parts = [
+        evaluate_rules(segment.book, amounts[rows], view, ruleset) for segment, rows in cut.slices()
+    ]
+    return concatenate_rules(parts or [evaluate_rules(Book.of([]), amounts, view, ruleset)])
 
 
 def concatenate_rules(parts: Sequence[RuleColumns]) -> RuleColumns:

@@ -125,9 +125,7 @@ def test_evaluating_in_chunks_equals_scoring_the_whole_book(
     assert book.account_ids == state.names
     previous = {
         name: PreviousAddOn(float(a), int(t))
-        for name, a, t in zip(
-            before.names, before.levels.amount, before.levels.as_of, strict=True
-        )
+        for name, a, t in zip(before.names, before.levels.amount, before.levels.as_of, strict=True)
     }
     basis = DecisionBasis(snapshot, w.monitor._inputs.rules.now(), model, previous)
     scores = score_book(book, basis)
@@ -171,7 +169,8 @@ def test_a_restart_after_updates_paces_from_the_positions_that_the_level_was_set
     w.update(snapshot("retail-002", 2, 9_000.0, BTC=0.9), snapshot("new-1", 1, 2_000.0, BTC=0.1))
     again = start()
     again.settle()
-    last = [r for r in again.records() if r.payload["pass"] == "model"][-1]
+    last = again.records()[-1]
+    assert last.payload["trigger"] == "accounts"
     assert again.replay(last).verdict == "equal"
     assert again.replay(last, "new-1").compared == 1
     state = again.monitor.state
@@ -179,19 +178,19 @@ def test_a_restart_after_updates_paces_from_the_positions_that_the_level_was_set
     assert state.levels.sequence[state.index["retail-002"]] == 2
 
 
-def test_a_restart_in_the_middle_of_a_step_decides_on_what_was_restated(start: Start) -> None:
+def test_a_restart_in_the_middle_of_a_step_decides_on_what_was_restated(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     w = start()
     w.update(snapshot("edge", 1, 5_000.0, BTC=0.1))
     w.settle()
     w.marks(0.5, 60)  # far outside: waits for confirmation, and drives the account
     w.market.catch_up()
-    job = w.monitor._next_job
-    w.monitor._next_job = lambda *_: None  # type: ignore[method-assign]  stopped after the states
+    monkeypatch.setattr(w.monitor, "_next_job", lambda *_: None)  # stopped after the states
     w.update(snapshot("edge", 2, 100.0, BTC=0.1))
     w.monitor.step()
     assert w.monitor.state is not None
     assert w.monitor.state.restated.keys() == {"edge"}
-    w.monitor._next_job = job  # type: ignore[method-assign]
     w.monitor.close()
     before = len(list(w.ledger.records("decision")))
     again = start()
@@ -237,7 +236,8 @@ def test_an_account_with_a_problem_is_kept_and_fails_no_other(start: Start) -> N
     )
     w.settle()
     state, columns = w.monitor.state, w.monitor.columns
-    assert state is not None and columns is not None
+    assert state is not None
+    assert columns is not None
     odd = state.index["odd"]
     assert odd in columns.problems
     assert np.isnan(columns.equity[odd])
@@ -250,7 +250,8 @@ def test_an_account_with_a_problem_is_kept_and_fails_no_other(start: Start) -> N
     w.update(snapshot("odd", 2, 3_000.0, BTC=0.1))
     w.settle()
     columns = w.monitor.columns
-    assert columns is not None and not columns.problems
+    assert columns is not None
+    assert not columns.problems
 
 
 def test_an_account_that_falls_is_called_and_decided_on(start: Start) -> None:
@@ -259,12 +260,14 @@ def test_an_account_that_falls_is_called_and_decided_on(start: Start) -> None:
     w.update(snapshot("falls", 1, 0.1 * price * 0.5, BTC=0.1))
     w.settle()
     state = w.monitor.state
-    assert state is not None and state.states.state[0] == State.HEALTHY
+    assert state is not None
+    assert state.states.state[0] == State.HEALTHY
     # Worth far less: equity goes under maintenance margin.
     w.update(snapshot("falls", 2, 0.1 * price * 0.015, BTC=0.1))
     w.settle()
     state = w.monitor.state
-    assert state is not None and state.states.state[0] in (State.CALLED, State.LIQUIDATING)
+    assert state is not None
+    assert state.states.state[0] in (State.CALLED, State.LIQUIDATING)
     newest = list(w.ledger.records("decision"))[-1]
     assert newest.account_id == "falls"
     assert newest.payload["requester"] == "monitor"
