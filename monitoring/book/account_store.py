@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, func, select, text
+from sqlalchemy import Connection, Row, bindparam, select, text
 
 from ledger.canonical import canonical_bytes, sha256_hex
 from ledger.chain import extend, to_record
@@ -212,10 +212,16 @@ class AccountStore:
         with database_errors("read"), self._reading() as connection:
             return _read(connection, [account_id]).get(account_id)
 
-    def count(self) -> int:
-        """How many accounts there are."""
+    def known(self, account_ids: Iterable[str]) -> set[str]:
+        """Which of some accounts there are."""
         with database_errors("read"), self._reading() as connection:
-            return int(connection.execute(select(func.count()).select_from(accounts)).scalar_one())
+            return {
+                row.account_id
+                for batch in in_batches(account_ids)
+                for row in connection.execute(
+                    select(accounts.c.account_id).where(accounts.c.account_id.in_(batch))
+                )
+            }
 
     def updates(self, until: ChainHead | None = None) -> Iterator[tuple[AccountUpdateIn, int]]:
         """All updates that were applied, gaps included, in their order, and when each one held.

@@ -41,6 +41,7 @@ def one_segment(path: str, raw_path: bytes | None, method: str = "GET") -> str:
             if account_id:
                 return f"{PREFIX}{quote(account_id, safe='')}{suffix}"
     account_id = unquote(sent[len(PREFIX) :]) if sent.startswith(PREFIX) else ""
-    if not account_id or (method == "POST" and account_id in _ROUTES):
+    nothing = not account_id or f"/{account_id.strip('/')}" in SUFFIXES
+    if nothing or (method == "POST" and account_id in _ROUTES):
         return path
     return PREFIX + _ROUTES.get(account_id, quote(account_id, safe=""))

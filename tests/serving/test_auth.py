@@ -14,6 +14,8 @@ ROUTES = {
     ("POST", "/v1/what-if"): "score",
     ("POST", "/v1/market/bars"): "market",
     ("POST", "/v1/market/quotes"): "market",
+    ("PUT", "/v1/accounts/x"): "accounts",
+    ("POST", "/v1/accounts/updates"): "accounts",
     ("GET", "/v1/decisions/x"): "read",
     ("GET", "/v1/accounts/x/decisions"): "read",
     ("GET", "/v1/model"): "read",
@@ -30,7 +32,7 @@ def test_every_route_needs_a_key_with_its_scope(serve: Any, method: str, path: s
         return int(endpoint.client.request(method, path, headers=headers).status_code)
 
     assert status({}) == 401
-    for scope in ("score", "market", "read"):
+    for scope in ("score", "market", "accounts", "read"):
         assert (status(endpoint.key(scope)) == 403) == (scope != needed)
     assert status(endpoint.key("admin")) not in (401, 403)
 
