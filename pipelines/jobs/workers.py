@@ -140,7 +140,7 @@ def serve_with_workers(config: Config, answer: Answer) -> None:
     serving = config.serving
     # Without sharing first: another service on this port would otherwise get part of the calls.
     listen(serving.host, serving.port).close()
-    with _stop_signals() as stop, metrics_folder() as folder:
+    with stop_signals() as stop, metrics_folder() as folder:
         supervisor = _Supervisor(config, answer, folder)
         try:
             supervisor.run(stop)
@@ -279,7 +279,7 @@ def _work(
 ) -> None:
     """The body of a worker process."""
     gc.disable()  # until everything is restored, as in a single process
-    _end_with_parent()
+    end_with_parent()
     try:
         with listener:
             chain = decision_chain(config.serving, metrics.worker)
@@ -292,8 +292,8 @@ def _work(
         sys.exit(1)
 
 
-def _end_with_parent() -> None:
-    """End this worker in good order when the supervisor is gone."""
+def end_with_parent() -> None:
+    """End this process in good order when its supervisor is gone."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -306,7 +306,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
+def stop_signals() -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set."""
     stop = threading.Event()
 
