@@ -267,7 +267,7 @@ def _probability(
     book: EvaluatedBook, row: int, horizons: tuple[int, ...]
 ) -> dict[str, float] | None:
     values = book.state.levels.probability[row].tolist()
-    if len(values) != len(horizons) or any(value != value for value in values):
+    if not values or len(values) != len(horizons) or any(value != value for value in values):
         return None
     return {str(hours): value for hours, value in zip(horizons, values, strict=True)}
 

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -81,20 +81,26 @@ def _evaluate(config: Config, stop: threading.Event) -> None:
 
 
 @contextmanager
-def monitor_child(config: Config) -> Iterator[None]:
+def monitor_child(config: Config) -> Iterator[Callable[[], None]]:
     """Keep a monitor running beside an endpoint, where ``[monitoring] enabled`` says so.
 
     One that ends is started again; while it is away another one on the same ledger takes over.
+
+    Yields
+    ------
+    Starts it: to be called once the endpoint answers, so that its start is not slowed down.
     """
-    if not config.monitoring.enabled:
-        yield
-        return
     child = _MonitorChild(config)
-    child.start()
+
+    def start() -> None:
+        if config.monitoring.enabled:
+            child.start()
+
     try:
-        yield
+        yield start
     finally:
-        child.end()
+        if child.is_alive():
+            child.end()
 
 
 class _MonitorChild(threading.Thread):

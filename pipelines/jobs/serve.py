@@ -188,20 +188,25 @@ def serve(config: Config) -> None:
     check_rules(config)
     if serving.workers > 1:
         transport(config)  # refused here, in one line, and not by each worker
-        with monitor_child(config):
-            serve_with_workers(config, answer)
+        with monitor_child(config) as start_monitor:
+            serve_with_workers(config, answer, start_monitor)
         return
     secured = transport(config)
     # Bound first, because a port in use is the likeliest error.
     with listen(serving.host, serving.port) as listener:
         address = f"{secured.scheme}://{serving.host}:{serving.port}"
 
-        def started() -> None:
-            _LOG.info("listening on %s (/docs)", address)
-
         telemetry = start_telemetry(config)
         chain = decision_chain(serving)
-        with monitor_child(config), Ledger(config.ledger.url, chain=chain) as ledger:
+        with (
+            monitor_child(config) as start_monitor,
+            Ledger(config.ledger.url, chain=chain) as ledger,
+        ):
+
+            def started() -> None:
+                _LOG.info("listening on %s (/docs)", address)
+                start_monitor()
+
             starting = StartingApplication(
                 lambda: _application(config, ledger, telemetry), started, telemetry
             )

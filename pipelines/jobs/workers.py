@@ -120,7 +120,9 @@ class _Worker:
     accepts_for: set[int] = field(default_factory=set)
 
 
-def serve_with_workers(config: Config, answer: Answer) -> None:
+def serve_with_workers(
+    config: Config, answer: Answer, on_ready: Callable[[], object] = lambda: None
+) -> None:
     """Run ``[serving] workers`` processes until a signal stops them all.
 
     Parameters
@@ -129,6 +131,8 @@ def serve_with_workers(config: Config, answer: Answer) -> None:
         The configuration; every worker gets it as it is.
     answer:
         What a worker runs.
+    on_ready:
+        Called once all of them listen.
 
     Raises
     ------
@@ -143,7 +147,7 @@ def serve_with_workers(config: Config, answer: Answer) -> None:
     with stop_signals() as stop, metrics_folder() as folder:
         supervisor = _Supervisor(config, answer, folder)
         try:
-            supervisor.run(stop)
+            supervisor.run(stop, on_ready)
         finally:
             supervisor.end()
 
@@ -159,8 +163,8 @@ class _Supervisor:
         self._restarts: deque[float] = deque(maxlen=MOST_RESTARTS)
         self._started = 0.0
 
-    def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set."""
+    def run(self, stop: threading.Event, on_ready: Callable[[], object]) -> None:
+        """Until `stop` is set; `on_ready` is called once all workers listen."""
         serving = self._config.serving
         for number in self._sockets:
             self._start(number)
@@ -178,6 +182,7 @@ class _Supervisor:
                     "%d workers listen on %s://%s:%d (/docs)",
                     *(serving.workers, scheme, serving.host, serving.port),
                 )
+                on_ready()
 
     def end(self) -> None:
         """Stop all workers; those that do not stop in time are killed."""

@@ -66,6 +66,8 @@ class BookCut:
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     def _by_segment(self, rows: Ints) -> Iterator[tuple[int, Ints]]:
+        if not len(rows):
+            return
         segment = np.searchsorted(self.first, rows, side="right") - 1
         begin = np.flatnonzero(np.diff(segment, prepend=-1))
         for start, end in zip(begin.tolist(), [*begin[1:].tolist(), len(rows)], strict=True):
