@@ -15,6 +15,7 @@ from benchmarks import (
     floors,
     ledger,
     live_update,
+    monitoring,
     option_margin,
     scoring,
     writers,
@@ -23,7 +24,9 @@ from benchmarks.fuzz import openapi, wire
 from benchmarks.measure import write
 from benchmarks.reliability import million, report, size, soak
 
-BENCHES = (features, floors, live_update, scoring, option_margin, book, ledger, writers)
+BENCHES = (
+    *(features, floors, live_update, scoring, option_margin, book, monitoring, ledger, writers),
+)
 CAMPAIGNS = {
     "reliability": report.main,
     "soak": soak.main,

@@ -89,7 +89,7 @@ def decide(
     """
     basis = DecisionBasis(snapshot, ruleset, model, previous)
     scores = score_book(Book.of(accounts), basis, no_model)
-    problems = _problems(scores)
+    problems = unanswerable(scores)
     reasons = BookReasons(scores, snapshot, ruleset, model)
     marks = _marks(scores.valuations, ruleset)
     valuations = _valuations(scores.valuations)
@@ -144,7 +144,7 @@ def _explanations(
     return explain_accounts(scores, basis, explained)
 
 
-def _problems(scores: BookScores) -> dict[int, DataError]:
+def unanswerable(scores: BookScores) -> dict[int, DataError]:
     """Why accounts cannot be decided on, by index: what the rules refuse, else an overflow.
 
     Every number of the other accounts is finite.

@@ -213,7 +213,7 @@ def replay(
     ruleset = ruleset_from_content(ledger.get(payload["contents"]["ruleset_sha256"]))
     model = load_model(recorded["model"]) if recorded["model"] else None
     try:
-        snapshot = _recorded_snapshot(ledger, record, market)
+        snapshot = recorded_snapshot(ledger, record, market)
         if model is not None:
             snapshot.check_columns(model.bundle.schema.features)
     except DataError as error:
@@ -239,7 +239,7 @@ def replay(
     return _compare(recorded, replayed, RecordedBasis(payload, market, ruleset), explanation)
 
 
-def _recorded_snapshot(
+def recorded_snapshot(
     ledger: RecordSource, record: Record, market: Mapping[str, Any]
 ) -> MarketSnapshot:
     """The market of a decision, from its content and the other recorded inputs."""
@@ -254,7 +254,7 @@ def _recorded_snapshot(
     return snapshot
 
 
-def _machine(recorded: Mapping[str, str]) -> dict[str, str]:
+def recorded_machine(recorded: Mapping[str, str]) -> dict[str, str]:
     """A fingerprint without the hash of the feature registry, which earlier versions put there."""
     return {name: part for name, part in recorded.items() if name != "features"}
 
@@ -298,7 +298,8 @@ def _compare(
         equal=not differences,
         equal_within=within and cents,
         differences=differences,
-        same_machine=_machine(basis.payload["fingerprint"]) == _machine(fingerprint()),
+        same_machine=recorded_machine(basis.payload["fingerprint"])
+        == recorded_machine(fingerprint()),
         explanation=explanation,
     )
 

@@ -38,6 +38,9 @@ _HEAD = (
     .order_by(records.c.seq.desc())
     .limit(1)
 )
+_AT = select(records.c.seq, records.c.hash).where(
+    records.c.chain == bindparam("name"), records.c.seq == bindparam("seq")
+)
 _AFTER = (
     select(records)
     .where(records.c.chain == bindparam("name"), records.c.seq > bindparam("after"))
@@ -198,6 +201,22 @@ class SharedChain:
         with database_errors("read"), self._ledger.engine.connect() as connection:
             row = connection.execute(_LAST, values).one_or_none()
             return None if row is None else to_record(row)
+
+    def before(self, seq: int) -> ChainHead:
+        """Where the chain ended before record `seq`.
+
+        Raises
+        ------
+        AlteredError
+            There is no such record before it.
+        """
+        if seq <= 1:
+            return ChainHead()
+        with database_errors("read"), self._ledger.engine.connect() as connection:
+            row = connection.execute(_AT, {"name": self.name, "seq": seq - 1}).one_or_none()
+        if row is None:
+            raise self._broken(ChainHead(seq - 1))
+        return ChainHead(row.seq, row.hash.hex())
 
     @contextmanager
     def watch(self) -> Iterator[ChainWatch]:

@@ -133,6 +133,11 @@ class SharedMarket:
         self._head = ChainHead()
         self._misfit: NotFollowingError | None = None
 
+    @property
+    def head(self) -> ChainHead:
+        """The newest record of the chain that the market contains."""
+        return self._head
+
     def recover(self, now: int | None) -> None:
         """Apply the recorded bars and quotes, see `LiveMarket.recover`.
 

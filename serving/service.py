@@ -38,6 +38,8 @@ from market.core.errors import DataError, LedgerError, MargincastError, RuleSetE
 from market.core.redaction import withholding
 from models.bundle.pointer import CHALLENGER
 from monitoring.champion import ChampionWatch
+from monitoring.evaluation.book_follower import BookFollower
+from monitoring.evaluation.view import BookView
 from monitoring.follower import Follower
 from monitoring.ledger_writer import LedgerWriter
 from monitoring.market_state.live_market import LiveMarket
@@ -92,6 +94,10 @@ class Service:
         Scores recorded decisions with the challenger; to be started and closed by the caller.
     facts:
         Reads what metrics say of market and model.
+    book:
+        The live book and its evaluations.
+    book_follower:
+        Keeps it current while its block is entered.
     """
 
     settings: ServingSettings
@@ -103,6 +109,8 @@ class Service:
     follower: Follower = field(init=False)
     shadow: ShadowScorer = field(init=False)
     facts: MarketFactsReader = field(init=False)
+    book: BookView = field(init=False)
+    book_follower: BookFollower = field(init=False)
     _champion: ChampionWatch = field(init=False)
     _market: SharedMarket = field(init=False)
     _posts: MarketPosts = field(init=False)
@@ -119,6 +127,8 @@ class Service:
         self._market = SharedMarket(self.live, self.ledger, self._writer, cash_assets)
         self._posts = MarketPosts(self._market, self.metrics)
         self.follower = Follower(self._market)
+        self.book = BookView(self.ledger)
+        self.book_follower = BookFollower(self.ledger, self.book)
         bundles, targets = self.settings.bundles, self.in_force.targets
         self._champion = ChampionWatch(bundles, targets)
         self.facts = MarketFactsReader(self._champion, self.live, lambda: self._snapshot(None))
@@ -382,7 +392,19 @@ class Service:
         ruleset, snapshot = self.in_force.now(), self._snapshot(None)
         warnings = health_warnings(self.live, snapshot, ruleset, champion, self._wall())
         warnings += [_UNCOUNTED] if self._uncounted else []
+        unwatched = self.book_follower.health_warning() if self.settings.monitoring else None
+        warnings += [unwatched] if unwatched else []
         return Readiness("degraded" if warnings else "ready", warnings)
+
+    def basis_now(self) -> CallBasis:
+        """Market and rules now; raises as `score_many` answers."""
+        self._count_due()
+        return self._basis()(None)
+
+    def horizons(self) -> tuple[int, ...]:
+        """Horizons in hours of the model that answers; none without one."""
+        model = self._champion.current().model
+        return () if model is None else tuple(model.horizons)
 
     def _count_due(self) -> None:
         """Let the steps count whose grace is over; they are on disk before.

@@ -87,6 +87,8 @@ class ServingSettings:
         The issuer whose tokens are accepted beside keys; None: none is.
     answers_days:
         How long answers under idempotency keys are kept; 0: without limit.
+    monitoring:
+        Whether a monitor is to evaluate the live book: readiness says where none does.
 
     Raises
     ------
@@ -112,6 +114,7 @@ class ServingSettings:
     metrics_auth: bool = False
     jwt: JwtSettings | None = None
     answers_days: int = 0
+    monitoring: bool = False
 
     def __post_init__(self) -> None:
         if self.clock not in CLOCKS:

@@ -124,6 +124,23 @@ class Book:
         )
 
     @classmethod
+    def joined(cls, parts: Sequence[Book]) -> Book:
+        """The accounts of one or more books, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            account_ids=tuple(name for part in parts for name in part.account_ids),
+            cash=np.concatenate([part.cash for part in parts]),
+            leg_start=_joined_offsets([part.leg_start for part in parts]),
+            leg_instrument=tuple(name for part in parts for name in part.leg_instrument),
+            leg_quantity=np.concatenate([part.leg_quantity for part in parts]),
+            leg_entry_price=np.concatenate([part.leg_entry_price for part in parts]),
+            balance_start=_joined_offsets([part.balance_start for part in parts]),
+            balance_asset=tuple(name for part in parts for name in part.balance_asset),
+            balance_amount=np.concatenate([part.balance_amount for part in parts]),
+        )
+
+    @classmethod
     def of(cls, accounts: Sequence[Account]) -> Book:
         """Flatten accounts, keeping their order."""
         legs = [position for account in accounts for position in account.positions]
@@ -148,6 +165,11 @@ def _entries(start: Ints, index: Ints) -> tuple[Ints, Ints]:
     counts = start[index + 1] - start[index]
     chosen = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return chosen, np.arange(chosen[-1]) + np.repeat(start[index] - chosen[:-1], counts)
+
+
+def _joined_offsets(starts: Sequence[Ints]) -> Ints:
+    counts = np.concatenate([np.diff(start) for start in starts])
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def _offsets(counts: list[int]) -> Ints:

@@ -1,4 +1,4 @@
-"""Replay a recorded decision."""
+"""Replay a recorded decision or evaluation."""
 
 from __future__ import annotations
 
@@ -8,24 +8,44 @@ from typing import Any
 from decisions.replay import replay
 from ledger.archive.archived import ArchivedRecords
 from ledger.store import Ledger
+from market.core.errors import LedgerError
 from models.bundle.bundle import load_bundle
 from models.forecaster import Forecaster
+from monitoring.evaluation.record.evaluation_state import EVALUATION
+from monitoring.evaluation.record.replay import plain_replay, replay_evaluation
 from pipelines.config.config import Config
 
 
-def replay_decision(
-    config: Config, decision_id: str, archive: Path | None = None
+def replay_record(
+    config: Config, record_id: str, archive: Path | None = None, account: str | None = None
 ) -> dict[str, Any]:
-    """Recompute a recorded decision with its bundle and compare it with the record."""
+    """Recompute a recorded decision or evaluation with its bundle and compare it with the record.
+
+    `account` chooses one account of an evaluation.
+
+    Raises
+    ------
+    LedgerError
+        There is no such record, or what it rests on is missing.
+    NotReplayableError
+        It cannot be made again.
+    """
 
     def load(sha: str) -> Forecaster:
         return Forecaster(load_bundle(config.serving.bundles / sha))
 
     with Ledger(config.ledger.url) as ledger:
         source = ledger if archive is None else ArchivedRecords(ledger, archive)
-        result = replay(source, decision_id, load)
+        if source.get_record(record_id).kind == EVALUATION:
+            found = replay_evaluation(ledger, record_id, load, account)
+            return {"evaluation_id": record_id, **plain_replay(found)}
+        if account is not None:
+            raise LedgerError(
+                f"record {record_id!r} is of one account already; give --account with an evaluation"
+            )
+        result = replay(source, record_id, load)
     return {
-        "decision_id": decision_id,
+        "decision_id": record_id,
         "verdict": result.verdict,
         "superseded_by": [
             {"adr": change.adr, "title": change.title} for change in result.superseded_by

@@ -1,4 +1,4 @@
-"""Verbs: drift, schedule, lifecycle, surface, features, fit-volatility, warm-up."""
+"""Verbs: drift, schedule, lifecycle, surface, features, fit-volatility, warm-up, monitor."""
 
 from __future__ import annotations
 
@@ -168,3 +168,10 @@ def warm_up(config: ConfigFile = None, json: JsonFile = None) -> None:
     from pipelines.reports.report import show
 
     show("warm-up", compile_kernels(load_config(config)), json)
+
+
+def monitor(config: ConfigFile = None) -> None:
+    """Evaluate the live book until a signal stops it; one process a ledger does, others wait."""
+    from pipelines.jobs.monitor import monitor as job
+
+    job(load_config(config))

@@ -121,17 +121,20 @@ def ledger_keygen(json: JsonFile = None) -> None:
 
 @ledger_app.command("replay")
 def ledger_replay(
-    decision: Annotated[str, typer.Argument(help="Id of a decision.")],
+    decision: Annotated[str, typer.Argument(help="Id of a decision, or of an evaluation.")],
+    account: Annotated[
+        str | None, typer.Option("--account", help="Only this account of an evaluation.")
+    ] = None,
     archive: ArchiveFolder = None,
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
-    """Recompute a decision and compare; exit 4 if it differs and no later ADR explains it."""
-    from pipelines.audit.replay import replay_decision
+    """Recompute a record and compare; exit 4 if it differs and no later ADR explains it."""
+    from pipelines.audit.replay import replay_record
     from pipelines.reports.report import show
 
     with _exit_if_altered():
-        report = replay_decision(load_config(config), decision, archive)
+        report = replay_record(load_config(config), decision, archive, account)
     show("ledger replay", report, json)
     if report["verdict"] == "superseded":
         changes = "; ".join(f"ADR {c['adr']}: {c['title']}" for c in report["superseded_by"])

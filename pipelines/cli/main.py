@@ -23,6 +23,7 @@ from pipelines.cli.jobs import (
     features,
     fit_volatility,
     lifecycle,
+    monitor,
     schedule,
     surface,
     warm_up,
@@ -52,7 +53,7 @@ app.add_typer(rulesets_app, name="rulesets")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(keys_app, name="keys")
 for verb in (
-    *(drift, schedule, lifecycle, surface, features, fit_volatility, warm_up),
+    *(drift, schedule, lifecycle, surface, features, fit_volatility, warm_up, monitor),
     *(explain, what_if, liquidation, margin),
 ):
     app.command()(verb)

@@ -28,6 +28,7 @@ from market.core.redaction import display_address, display_host, redact
 from pipelines.config.access_section import JwtConfig
 from pipelines.config.job_sections import DriftConfig, NotifyConfig, ScheduleConfig
 from pipelines.config.ledger_section import LedgerConfig
+from pipelines.config.monitoring_section import MonitoringConfig
 from pipelines.config.sections import (
     AccountsConfig,
     BarsConfig,
@@ -119,6 +120,7 @@ class Config(BaseSettings):
     review: ReviewConfig = ReviewConfig()
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingConfig = ServingConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
     ledger: LedgerConfig = LedgerConfig()
     drift: DriftConfig = DriftConfig()
     schedule: ScheduleConfig = ScheduleConfig()

@@ -118,6 +118,7 @@ def serving_settings(config: Config) -> ServingSettings:
         metrics_auth=serving.metrics_auth,
         jwt=_jwt_settings(serving.jwt),
         answers_days=config.ledger.answers_days,
+        monitoring=config.monitoring.enabled,
     )
 
 
@@ -181,22 +182,31 @@ def serve(config: Config) -> None:
     MargincastError
         Bars, rules or ledger cannot be used.
     """
+    from pipelines.jobs.monitor import monitor_child  # which starts from this module's market
+
     serving = config.serving
     check_rules(config)
     if serving.workers > 1:
         transport(config)  # refused here, in one line, and not by each worker
-        serve_with_workers(config, answer)
+        with monitor_child(config) as start_monitor:
+            serve_with_workers(config, answer, start_monitor)
         return
     secured = transport(config)
     # Bound first, because a port in use is the likeliest error.
     with listen(serving.host, serving.port) as listener:
         address = f"{secured.scheme}://{serving.host}:{serving.port}"
 
-        def started() -> None:
-            _LOG.info("listening on %s (/docs)", address)
-
         telemetry = start_telemetry(config)
-        with Ledger(config.ledger.url, chain=decision_chain(serving)) as ledger:
+        chain = decision_chain(serving)
+        with (
+            monitor_child(config) as start_monitor,
+            Ledger(config.ledger.url, chain=chain) as ledger,
+        ):
+
+            def started() -> None:
+                _LOG.info("listening on %s (/docs)", address)
+                start_monitor()
+
             starting = StartingApplication(
                 lambda: _application(config, ledger, telemetry), started, telemetry
             )

@@ -120,7 +120,9 @@ class _Worker:
     accepts_for: set[int] = field(default_factory=set)
 
 
-def serve_with_workers(config: Config, answer: Answer) -> None:
+def serve_with_workers(
+    config: Config, answer: Answer, on_ready: Callable[[], object] = lambda: None
+) -> None:
     """Run ``[serving] workers`` processes until a signal stops them all.
 
     Parameters
@@ -129,6 +131,8 @@ def serve_with_workers(config: Config, answer: Answer) -> None:
         The configuration; every worker gets it as it is.
     answer:
         What a worker runs.
+    on_ready:
+        Called once all of them listen.
 
     Raises
     ------
@@ -140,10 +144,10 @@ def serve_with_workers(config: Config, answer: Answer) -> None:
     serving = config.serving
     # Without sharing first: another service on this port would otherwise get part of the calls.
     listen(serving.host, serving.port).close()
-    with _stop_signals() as stop, metrics_folder() as folder:
+    with stop_signals() as stop, metrics_folder() as folder:
         supervisor = _Supervisor(config, answer, folder)
         try:
-            supervisor.run(stop)
+            supervisor.run(stop, on_ready)
         finally:
             supervisor.end()
 
@@ -159,8 +163,8 @@ class _Supervisor:
         self._restarts: deque[float] = deque(maxlen=MOST_RESTARTS)
         self._started = 0.0
 
-    def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set."""
+    def run(self, stop: threading.Event, on_ready: Callable[[], object]) -> None:
+        """Until `stop` is set; `on_ready` is called once all workers listen."""
         serving = self._config.serving
         for number in self._sockets:
             self._start(number)
@@ -178,6 +182,7 @@ class _Supervisor:
                     "%d workers listen on %s://%s:%d (/docs)",
                     *(serving.workers, scheme, serving.host, serving.port),
                 )
+                on_ready()
 
     def end(self) -> None:
         """Stop all workers; those that do not stop in time are killed."""
@@ -279,7 +284,7 @@ def _work(
 ) -> None:
     """The body of a worker process."""
     gc.disable()  # until everything is restored, as in a single process
-    _end_with_parent()
+    end_with_parent()
     try:
         with listener:
             chain = decision_chain(config.serving, metrics.worker)
@@ -292,8 +297,8 @@ def _work(
         sys.exit(1)
 
 
-def _end_with_parent() -> None:
-    """End this worker in good order when the supervisor is gone."""
+def end_with_parent() -> None:
+    """End this process in good order when its supervisor is gone."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -306,7 +311,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
+def stop_signals() -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set."""
     stop = threading.Event()
 

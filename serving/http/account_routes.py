@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote
 
 import msgspec
-from litestar import Request, Response, post, put
+from litestar import Request, Response, get, post, put
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from monitoring.book.messages import (
@@ -19,12 +19,19 @@ from monitoring.book.messages import (
     UpdatesRequest,
     UpdatesResponse,
 )
+from serving.account_listing import AccountListing, PageRequest
 from serving.admission.lanes import Lanes
 from serving.book_updates import BookUpdates
 from serving.http.auth import requires
 from serving.http.problems import json_response
-from serving.http.route_docs import POST_PROBLEMS, DocumentedOperation, problems
+from serving.http.route_docs import (
+    POST_PROBLEMS,
+    READ_PROBLEMS,
+    DocumentedOperation,
+    problems,
+)
 from serving.http.strict_body import Encoded, StrictBody
+from serving.schemas.account_messages import AccountDetail, AccountPage
 from serving.service import Service, check_account_id
 from serving.telemetry.exchange import withhold_accounts
 
@@ -94,4 +101,62 @@ async def post_updates(
     return json_response(await lanes.accounts.run(apply, service.settings.call_seconds))
 
 
-ACCOUNT_ROUTES: tuple[HTTPRouteHandler, ...] = (put_account, post_updates)
+@get(
+    "/v1/accounts",
+    guards=[requires("read")],
+    responses=problems(*READ_PROBLEMS, 422),
+    operation_class=DocumentedOperation,
+)
+async def list_accounts(
+    account_listing: NamedDependency[AccountListing],
+    service: NamedDependency[Service],
+    lanes: NamedDependency[Lanes],
+    sort: FromQuery[str] = "deposit_to_meet",
+    account_state: Annotated[str | None, QueryParameter(name="state")] = None,
+    limit: FromQuery[int | None] = None,
+    cursor: FromQuery[str | None] = None,
+) -> Response[AccountPage]:
+    """Accounts of the live book, the most pressing first; `cursor` is `next_cursor` of a page.
+
+    `sort` is deposit_to_meet, margin_ratio, equity or probability (the largest first), headroom
+    (the smallest first) or account_id; `state` is a state of the life cycle.
+    """
+    asked = PageRequest(sort, account_state, limit, cursor)
+
+    def page() -> bytes:
+        return msgspec.json.encode(account_listing.page(asked))
+
+    return json_response(await lanes.read.run(page, service.settings.call_seconds))
+
+
+@get(
+    "/v1/accounts/{account_id:str}",
+    guards=[requires("read")],
+    responses=problems(*READ_PROBLEMS, 404, 422),
+    operation_class=DocumentedOperation,
+)
+async def get_account(
+    account_id: FromPath[str],
+    account_listing: NamedDependency[AccountListing],
+    service: NamedDependency[Service],
+    lanes: NamedDependency[Lanes],
+) -> Response[AccountDetail]:
+    """One account of the live book as it stands, evaluated at the newest market.
+
+    The id is URL-encoded and may hold slashes, encoded or not.
+    """
+    name = unquote(account_id)
+    withhold_accounts(lambda: (name,))
+
+    def found() -> bytes:
+        return msgspec.json.encode(account_listing.account(name))
+
+    return json_response(await lanes.read.run(found, service.settings.call_seconds))
+
+
+ACCOUNT_ROUTES: tuple[HTTPRouteHandler, ...] = (
+    put_account,
+    post_updates,
+    list_accounts,
+    get_account,
+)

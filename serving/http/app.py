@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -22,6 +22,7 @@ from ledger.store import Ledger
 from margin.rules.history import RuleHistory
 from monitoring.answer_retention import AnswerRetention
 from monitoring.market_state.live_market import LiveMarket
+from serving.account_listing import AccountListing
 from serving.admission.lanes import Lanes
 from serving.book_updates import BookUpdates
 from serving.http.account_paths import one_segment
@@ -98,6 +99,11 @@ def create_app(
     def provide_book_updates() -> BookUpdates:
         return book_updates
 
+    account_listing = AccountListing(service, service.book)
+
+    def provide_account_listing() -> AccountListing:
+        return account_listing
+
     queue = ScoreQueue(service.score_many, metrics, telemetry.tracing)
     lanes = Lanes(settings.what_if_calls)
     route = ScoreRoute(queue, lanes, access, settings)
@@ -113,7 +119,9 @@ def create_app(
 
     @asynccontextmanager
     async def follow_market(_: Litestar) -> AsyncGenerator[None]:
-        with service.follower, watch, reader, AnswerRetention(ledger, settings.answers_days):
+        book = service.book_follower if settings.monitoring else nullcontext()
+        retention = AnswerRetention(ledger, settings.answers_days)
+        with service.follower, book, watch, reader, retention:
             yield
 
     async def close() -> None:
@@ -140,6 +148,7 @@ def create_app(
             "service": Provide(provide_service, sync_to_thread=False),
             "lanes": Provide(provide_lanes, sync_to_thread=False),
             "book_updates": Provide(provide_book_updates, sync_to_thread=False),
+            "account_listing": Provide(provide_account_listing, sync_to_thread=False),
         },
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,

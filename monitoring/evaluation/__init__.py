@@ -1,0 +1,5 @@
+"""Continuous evaluation of the live book: passes, triggers, states, and their record."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

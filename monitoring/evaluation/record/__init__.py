@@ -1,0 +1,5 @@
+"""Evaluations in the ledger: blocks of columns, restored and replayed."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
