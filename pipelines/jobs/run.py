@@ -121,6 +121,8 @@ def addresses(config: Config, *, serving: bool, config_file: Path | None = None)
     """Addresses, files and commands by what they show."""
     url = f"http://{config.serving.host}:{config.serving.port}"
     here = {"API page": f"{url}/docs", "health": f"{url}/health/ready"}
+    if config.monitoring.enabled:
+        here["live book"] = f"curl -s '{url}/v1/accounts?sort=deposit_to_meet&limit=5'"
     if not serving:
         here = {"endpoint": command_line("margincast", "serve", config_file=config_file)}
     store = display_address(config.tracking.uri)

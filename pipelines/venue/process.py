@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import connection
-from types import FrameType
 
 from market.core.errors import ConfigError
 from pipelines.config.config import Config
+from pipelines.jobs.workers import end_with_parent, stop_signals
 from serving.telemetry.logs.records import LogSettings, configure_logs
 
 STOP_SECONDS = 5.0
@@ -74,21 +71,7 @@ def _work(config: Config) -> None:
     """The body of the process."""
     from pipelines.venue.venue import run_venue
 
-    stop = threading.Event()
-
-    def on_signal(_: int, __: FrameType | None) -> None:
-        stop.set()
-
-    for which in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(which, on_signal)
     configure_logs(LogSettings(config.logging.format, config.logging.level))
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel, stop), daemon=True).start()
-    run_venue(config, stop)
-
-
-def _end_with(sentinel: int, stop: threading.Event) -> None:
-    """Set `stop` when the process behind a sentinel has ended."""
-    connection.wait([sentinel])
-    stop.set()
+    end_with_parent()
+    with stop_signals() as stop:
+        run_venue(config, stop)

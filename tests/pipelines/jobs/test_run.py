@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -49,7 +50,7 @@ def known(workspace: Workspace) -> Workspace:
     text = workspace.config.read_text().replace(
         "[simulate]", f"[simulate]\nspeed = {SPEED}\nhalts = {{ SOLUSDT = 6 }}"
     )
-    workspace.config.write_text(text)
+    workspace.config.write_text(f"{text}\n[monitoring]\nenabled = true\n")
     config = load_config(workspace.config)
     payload = {
         "verdict": "promoted",
@@ -116,6 +117,16 @@ def market_time(client: httpx.Client) -> int:
 def actions_recorded(workspace: Workspace) -> int:
     """Records of what clients did: the first one tells their accounts."""
     return int(workspace.sql("SELECT count(*) FROM records WHERE chain = 'accounts'")[0][0]) - 1
+
+
+def live_book(workspace: Workspace) -> Any:
+    """The answer to the command that the run shows."""
+    printed = (workspace.folder / "run.out").read_text()
+    (command,) = re.findall(r"^  live book: +(.+)$", printed, re.MULTILINE)
+    shell = pasted(command, workspace.folder)
+    out, errors = shell.communicate(timeout=SECONDS)
+    assert shell.returncode == 0, errors
+    return json.loads(out)
 
 
 def test_a_used_port_is_refused_before_anything_is_simulated(bare: Workspace) -> None:
@@ -199,6 +210,10 @@ def test_the_market_and_its_clients_go_on_and_a_restart_continues(
     with running(known) as client:
         until(lambda: market_time(client) >= parse_time(trained.newest) + 4 * 3_600 * 10**9)
         until(lambda: actions_recorded(known) > 0)
+        listed = live_book(known)
+        assert len(listed["accounts"]) == 5
+        evaluated = parse_time(listed["evaluated_at"])
+        until(lambda: parse_time(live_book(known)["evaluated_at"]) > evaluated)
         reached = market_time(client)
         decided = client.post("/v1/score", json={"accounts": [ACCOUNT]}).json()["decisions"][0]
         assert decided["marks"][0]["source"] == "quote"
