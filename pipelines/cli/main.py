@@ -37,6 +37,7 @@ from pipelines.cli.options import (
     JsonFile,
     reasons_by_gate,
 )
+from pipelines.cli.policy import policy
 from pipelines.cli.rulesets import rulesets_app
 from pipelines.cli.settings import load_config, log_as_json, warn
 from pipelines.config.config import Config
@@ -53,7 +54,7 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(keys_app, name="keys")
 for verb in (
     *(drift, schedule, lifecycle, surface, features, fit_volatility, warm_up),
-    *(explain, what_if, liquidation, margin),
+    *(explain, what_if, liquidation, margin, policy),
 ):
     app.command()(verb)
 
