@@ -27,15 +27,15 @@ def policy_tables(report: Mapping[str, Any]) -> None:
             "cost in basis points of gross notional a year",
             (),
             (
-                *("p* times", "add-on", "calls a year", "prevented", "missed"),
-                *("uncovered", "cost", "change", "low", "high"),
+                *("p* times", "add-on", "calls", "saved", "missed"),
+                *("uncov.", "cost", "change", "low", "high"),
             ),
         )
         for point, cost in zip(span["points"], span["cost"], strict=True):
             table.add_row(
                 f"{point['factor']:.3g}",
-                f"{_number(point['average_add_on']):.2%}",
-                f"{_number(point['calls_per_account_year']):.1f}",
+                f"{_number(point['average_add_on']):.1%}",
+                f"{_number(point['calls_per_account_year']):.0f}",
                 f"{point['prevented_breaches']:,}",
                 f"{point['missed_breaches']:,}",
                 f"{_number(point['uncovered']):.3%}",
@@ -69,7 +69,7 @@ def policy_tables(report: Mapping[str, Any]) -> None:
 
 def _change(difference: float, interval: Sequence[float] | None) -> list[str]:
     bounds = interval or (float("nan"),) * 2
-    return [f"{_BASIS_POINTS * value:+.1f}" for value in (difference, *bounds)]
+    return [f"{_BASIS_POINTS * value:+.0f}" for value in (difference, *bounds)]
 
 
 def _number(value: float | None) -> float:
