@@ -24,6 +24,7 @@ from margin.add_on.bounds import (
     deposit_to_meet,
     in_stress,
     opening_requirement,
+    phased_level,
 )
 from margin.book.account_requirement import Requirement
 from margin.book.portfolio_batch import row_entries
@@ -242,8 +243,12 @@ def score_book(
         cap = add_on_cap(initial_margin, ruleset.add_on)
     on_stage("margined")
     forecast = _forecast(requirement, basis, np.fmax(floor, cap), no_model, on_stage)
+    weight = ruleset.add_on.model_weight(snapshot.as_of)
+    model_level = forecast.level.level
+    if weight < 1.0:
+        model_level = phased_level(model_level, floor, cap, weight)
     add_on = bound_add_on(
-        forecast.level.level,
+        model_level,
         floor,
         cap,
         *_previous_levels(book, initial_margin, basis.previous, snapshot.as_of),
@@ -251,6 +256,8 @@ def score_book(
         in_stress(market.volatility_ratio, ruleset.add_on),
         ruleset.add_on,
     )
+    if weight < 1.0:
+        add_on = replace(add_on, model_weight=weight)
     with np.errstate(over="ignore"):
         maintenance_margin = valuations.column("maintenance_margin")
         total = maintenance_margin + add_on.level

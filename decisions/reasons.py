@@ -203,11 +203,13 @@ def _age(mark: MarkUsed) -> str:
 def market_reasons(
     snapshot: MarketSnapshot, ruleset: RuleSet, model: Forecaster | None
 ) -> list[Reason]:
-    """Reasons that all decisions on a market share: missing inputs, other rules, expired rules."""
+    """Reasons that all decisions on a market share: missing inputs, other rules, expired rules,
+    a phase-in."""
     return [
         *_missing_inputs(snapshot, model),
         *_ruleset_mismatch(ruleset, model),
         *_ruleset_expired(ruleset, snapshot),
+        *_phase_in(ruleset, snapshot),
     ]
 
 
@@ -247,6 +249,18 @@ def ruleset_expired_reason(ruleset: RuleSet, as_of: int) -> str | None:
 def _ruleset_expired(ruleset: RuleSet, snapshot: MarketSnapshot) -> list[Reason]:
     text = ruleset_expired_reason(ruleset, snapshot.as_of)
     return [] if text is None else [Reason("rule", "out_of_force", None, text)]
+
+
+def _phase_in(ruleset: RuleSet, snapshot: MarketSnapshot) -> list[Reason]:
+    """A reason while the model's level does not count in full yet."""
+    phase_in, weight = ruleset.add_on.phase_in, ruleset.add_on.model_weight(snapshot.as_of)
+    if phase_in is UNSET or weight == 1.0:
+        return []
+    text = (
+        f"the model's level counts with a weight of {weight:.4g} during the phase-in from "
+        f"{phase_in.starts} to {phase_in.ends}; rule floors count in full"
+    )
+    return [Reason("rule", "phase_in", weight, text)]
 
 
 _BOUND_TEXT = {

@@ -3,10 +3,21 @@ from . import (
     config as config,
     data as data,
     jobs as jobs,
+    pro_forma as pro_forma,
     registry as registry,
     reports as reports,
     rulesets as rulesets,
     scheduler as scheduler,
 )
 
-__all__ = ["cli", "config", "data", "jobs", "registry", "reports", "rulesets", "scheduler"]
+__all__ = [
+    "cli",
+    "config",
+    "data",
+    "jobs",
+    "pro_forma",
+    "registry",
+    "reports",
+    "rulesets",
+    "scheduler",
+]

@@ -66,6 +66,8 @@ class AddOn:
         F and C.
     unclamped:
         The level after dead-band, step, release and freeze, before the clamp; NaN without G.
+    model_weight:
+        Weight that G counted with, see `phased_level`: `model_level` is the level that counted.
     """
 
     level: Floats
@@ -74,11 +76,32 @@ class AddOn:
     floor: Floats
     cap: Floats
     unclamped: Floats
+    model_weight: float = 1.0
 
 
 def add_on_cap(initial_margin: Floats, rules: AddOnRules) -> Floats:
     """C: `cap_im_multiple` times the rule's initial margin, shape (N,)."""
     return rules.cap_im_multiple * initial_margin
+
+
+def phased_level(model_level: Floats, floor: Floats, cap: Floats, weight: Floats | float) -> Floats:
+    """What counts of G during a phase-in: ``w * min(max(0, G), max(F, C))`` for a weight w under 1.
+
+    G itself where w is 1, so that a level beyond the cap stays one. Between, it rises with w, and
+    whatever bounds it afterwards keeps to [F, max(F, C)]. NaN stays NaN.
+
+    Parameters
+    ----------
+    model_level, floor, cap:
+        G, F and C, settlement currency, shape (N,); a cap that is not finite counts as no more
+        than F, as in `bound_add_on`.
+    weight:
+        From 0 to 1, a number or of shape (N,), see `margin.rules.add_on.PhaseIn.weight`.
+    """
+    highest = np.where(cap < np.inf, np.fmax(floor, cap), floor)
+    with np.errstate(invalid="ignore"):  # a floor that is not finite: the account has no figures
+        weighted = weight * np.minimum(np.maximum(0.0, model_level), highest)
+    return np.where(np.equal(weight, 1.0), model_level, weighted)
 
 
 def in_stress(volatility_ratio: float, rules: AddOnRules) -> bool:

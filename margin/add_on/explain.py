@@ -112,6 +112,8 @@ class Explanation(Struct, frozen=True, rename={"reduction_fraction": "cut_share"
         G_h by hours; None where no level suffices or the model did not answer.
     model_level:
         G; None likewise.
+    model_weight:
+        What G counts with during a phase-in of the rule set; 1 and absent in JSON otherwise.
     cap:
         C.
     before_clamp:
@@ -142,10 +144,13 @@ class Explanation(Struct, frozen=True, rename={"reduction_fraction": "cut_share"
     deposit: float
     reduction_fraction: float
     engine: EngineParts
+    model_weight: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; what says nothing of an account stays out."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
+        if self.model_weight == 1.0:
+            del plain["model_weight"]
         for part in plain["positions"]:
             for key in ("value", "gamma", "vega"):
                 if part[key] is None:
@@ -194,7 +199,7 @@ def explain(
         floor_parts={name: _floor_parts(account, book, terms[name]) for name in floors},
         floor=float(add_on.floor[account]),
         model_by_horizon=by_horizon,
-        model_level=_finite(add_on.model_level[account]),
+        model_level=_finite(add_on.model_level[account] if model is None else model.level[account]),
         cap=float(add_on.cap[account]),
         before_clamp=_finite(add_on.unclamped[account]),
         binding=BINDINGS[add_on.binding[account]],
@@ -205,6 +210,7 @@ def explain(
         deposit=float(deposit_to_meet(level, requirement.headroom[one])[0]),
         reduction_fraction=engine.reduction_fraction,
         engine=engine,
+        model_weight=add_on.model_weight,
     )
 
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from margin.rules.add_on import PhaseIn, PStarReasoning
 from margin.rules.asset_weights import AssetWeights
 from margin.rules.floors import FloorRules
 from margin.rules.life_cycle import LifeCycleRules
@@ -167,7 +168,11 @@ class ProcyclicalityLimits(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[add_on]``: targets of the add-on and how fast it may move, see `margin.add_on.bounds`."""
+    """``[add_on]``: targets of the add-on and how fast it may move, see `margin.add_on.bounds`.
+
+    `reasoning` says how p* was chosen, `phase_in` how a model comes into force; absent: nobody
+    says, and the model counts in full.
+    """
 
     p_star: Annotated[dict[Horizon, Probability], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: {"1": 0.002, "8": 0.01, "24": 0.02}
@@ -179,12 +184,18 @@ class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):
     state_rule: Literal["none", "hold_in_stress"] = "none"
     stress_ratio: NonNegative = 2.0
     procyclicality: ProcyclicalityLimits | UnsetType = UNSET
+    reasoning: PStarReasoning | UnsetType = UNSET
+    phase_in: PhaseIn | UnsetType = UNSET
 
     @property
     def procyclicality_limits(self) -> dict[str, float]:
         """Limits of ``[add_on.procyclicality]`` by name, the defaults where it is absent."""
         limits = ProcyclicalityLimits() if self.procyclicality is UNSET else self.procyclicality
         return msgspec.structs.asdict(limits)
+
+    def model_weight(self, as_of: int) -> float:
+        """Weight of the model's level at a time in nanoseconds; 1 without a phase-in."""
+        return 1.0 if self.phase_in is UNSET else self.phase_in.weight(as_of)
 
     @property
     def targets(self) -> dict[int, float]:

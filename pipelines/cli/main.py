@@ -38,6 +38,8 @@ from pipelines.cli.options import (
     JsonFile,
     reasons_by_gate,
 )
+from pipelines.cli.policy import policy
+from pipelines.cli.report import report_app
 from pipelines.cli.rulesets import rulesets_app
 from pipelines.cli.settings import load_config, log_as_json, warn
 from pipelines.config.config import Config
@@ -52,9 +54,10 @@ app = typer.Typer(
 app.add_typer(rulesets_app, name="rulesets")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(keys_app, name="keys")
+app.add_typer(report_app, name="report")
 for verb in (
     *(drift, schedule, lifecycle, surface, features, fit_volatility, warm_up, monitor),
-    *(explain, what_if, liquidation, margin),
+    *(explain, what_if, liquidation, margin, policy),
 ):
     app.command()(verb)
 

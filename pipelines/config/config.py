@@ -26,7 +26,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from market.core.errors import ConfigError
 from market.core.redaction import display_address, display_host, redact
 from pipelines.config.access_section import JwtConfig
-from pipelines.config.job_sections import DriftConfig, NotifyConfig, ScheduleConfig
+from pipelines.config.job_sections import (
+    DriftConfig,
+    NotifyConfig,
+    PolicyConfig,
+    ScheduleConfig,
+)
 from pipelines.config.ledger_section import LedgerConfig
 from pipelines.config.monitoring_section import MonitoringConfig
 from pipelines.config.sections import (
@@ -123,6 +128,7 @@ class Config(BaseSettings):
     monitoring: MonitoringConfig = MonitoringConfig()
     ledger: LedgerConfig = LedgerConfig()
     drift: DriftConfig = DriftConfig()
+    policy: PolicyConfig = PolicyConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     notify: NotifyConfig = NotifyConfig()
     logging: LoggingConfig = LoggingConfig()

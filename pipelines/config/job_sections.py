@@ -1,4 +1,4 @@
-"""The sections of the retraining job: drift, schedule, notifications.
+"""The sections of the jobs: drift, the choice of p*, schedule, notifications.
 
 As in `pipelines.config.sections`, a section is a frozen model that refuses invalid values.
 """
@@ -16,6 +16,7 @@ from pipelines.config.fields import Command, Count, Section, cron_line, invalid,
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Seconds = Annotated[int, Field(strict=True, ge=0)]
 CronLine = Annotated[str, cron_line("0 3 * * *")]
 Event = Literal["promoted", "kept", "refused", "failed", "drift"]
@@ -36,6 +37,21 @@ class DriftConfig(Section):
     loss: Positive = 0.1
     level: Share = 0.05
     permutations: Annotated[int, Field(strict=True, ge=99, le=100_000)] = 4999
+
+
+class PolicyConfig(Section):
+    """Costs that ``margincast policy`` weighs, see `training.backtest.p_star_choice`.
+
+    ``collateral_cost`` is a share of the add-on a year, ``call_cost`` of each call a share of the
+    gross notional of the account that is called (0.0001: one basis point), ``uncovered_value``
+    what a unit of uncovered loss costs. ``account_hours`` is the least size of the sample of each
+    span.
+    """
+
+    collateral_cost: NonNegative = 0.05
+    call_cost: NonNegative = 0.0001
+    uncovered_value: NonNegative = 1.0
+    account_hours: Count = 60_000
 
 
 class ScheduleConfig(Section):

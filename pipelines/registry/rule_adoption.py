@@ -11,24 +11,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from decisions.decision import decide
-from decisions.messages import Decision
 from ledger.records import Entry, Record
 from ledger.store import Ledger
 from margin.rules.history import RuleHistory
 from margin.rules.ruleset import RuleSet, ruleset_from_content
-from market.core.errors import RuleSetError
+from market.core.errors import DataError, RuleSetError
 from models.bundle.bundle import load_bundle
 from models.bundle.pointer import CHAMPION, read_pointer
 from models.forecaster import Forecaster
 from pipelines.config.config import Config
 from pipelines.data.loaders import read_market, read_rule_history
 from pipelines.data.provenance import user_name
+from pipelines.pro_forma.comparison import (
+    SAMPLED_ACCOUNTS,
+    Regime,
+    RegimeComparison,
+    compare_regimes,
+)
 
 ADOPTION = "rule_adoption"
 """Kind of the records."""
-
-_ACCOUNTS = 2_000
 
 
 def adopt_first_rules(config: Config, ledger: Ledger) -> None:
@@ -60,11 +62,13 @@ def check_rules(config: Config) -> None:
                 f"version {one['version']!r} moves the total requirement of the reference book by "
                 + ("an unknown share" if one["change"] is None else f"{one['change']:+.1%}")
                 + f" against version {one['before']!r}, limit {one['limit']:.1%}"
+                + _calls(one)
                 for one in beyond
             )
             raise RuleSetError(
-                f"rule set {rules.versions[0].name!r}: {named}; margincast promote --rules REASON "
-                "adopts it, or configure the rules of before"
+                f"rule set {rules.versions[0].name!r}: {named}; margincast report pro-forma shows "
+                "what changes, margincast promote --rules REASON adopts it, or configure the rules "
+                "of before"
             )
         _record(ledger, rules, changes, None)
 
@@ -111,35 +115,50 @@ def _changes(
 
 def _change(config: Config, before: RuleSet, after: RuleSet) -> dict[str, Any]:
     limit = before.promotion_or_default.max_requirement_change
-    change = _requirement_change(config, before, after)
+    compared = _pro_forma(config, before, after)
+    change = None if compared is None else compared.change
     return {
         "before": before.version,
         "version": after.version,
         "change": change,
         "limit": limit,
         "within_limit": change is not None and abs(change) <= limit,
+        "pro_forma": None if compared is None else _figures(compared),
     }
 
 
-def _requirement_change(config: Config, before: RuleSet, after: RuleSet) -> float | None:
-    """Total requirement of the reference book under the later rules over that under the earlier,
-    minus 1; None where no account has both. The champion decides under both, if there is one."""
+def _pro_forma(config: Config, before: RuleSet, after: RuleSet) -> RegimeComparison | None:
+    """The reference book under both rules; None where no account has both. The champion decides
+    under both, if there is one."""
     # Labels and the simulator come with it, which the endpoint starts without.
     from pipelines.data.accounts import sample_book
 
     market = read_market(config)
-    accounts, snapshot = sample_book(config, market, _ACCOUNTS)
+    accounts, snapshot = sample_book(config, market, SAMPLED_ACCOUNTS)
     root = config.serving.bundles
     champion = read_pointer(root, CHAMPION)
     model = None if champion is None else Forecaster(load_bundle(root / champion))
-    outcomes = [decide(accounts, snapshot, rules, model, {}) for rules in (before, after)]
-    totals = [
-        (old.total_requirement, new.total_requirement)
-        for old, new in zip(*outcomes, strict=True)
-        if isinstance(old, Decision) and isinstance(new, Decision)
-    ]
-    base = sum(old for old, _ in totals)
-    return sum(new for _, new in totals) / base - 1.0 if base > 0.0 else None
+    try:
+        return compare_regimes(accounts, snapshot, Regime(before, model), Regime(after, model))
+    except DataError:
+        return None
+
+
+def _figures(compared: RegimeComparison) -> dict[str, Any]:
+    """What a record keeps of a comparison: no account by its id."""
+    figures = compared.to_dict()
+    return {name: figures[name] for name in ("accounts", "changed", "requirement", "calls")}
+
+
+def _calls(change: dict[str, Any]) -> str:
+    figures = change["pro_forma"]
+    if figures is None:
+        return ""
+    calls = figures["calls"]
+    return (
+        f" ({figures['changed']:,} of {figures['accounts']:,} accounts change, {calls['new']:,} "
+        f"are called at once and {calls['ended']:,} no longer)"
+    )
 
 
 def _record(

@@ -227,6 +227,20 @@ def _review(evaluation: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _p_star() -> dict[str, Any]:
+    """A frontier of p* whose last point has no breach to prevent, and no intervals."""
+    figures = {"average_add_on": 0.08, "uncovered": 0.001, "prevented_share": 0.9}
+    points = []
+    for factor, scale in ((0.5, 1.2), (1.0, 1.0), (2.0, 0.7)):
+        point: dict[str, Any] = {"factor": factor, "oracle_uncovered": 0.0005 / scale}
+        for name, value in figures.items():
+            point[name] = scale * value if name == "average_add_on" else value / scale**0.5
+            point[f"{name}_ci95"] = [0.9 * point[name], 1.1 * point[name]]
+        points.append(point)
+    points[-1] |= {"prevented_share": None, "prevented_share_ci95": None, "uncovered_ci95": None}
+    return {"p_star": {"1": 0.002, "24": 0.02}, "account_hours": 12_345, "points": points}
+
+
 def _backtest() -> dict[str, Any]:
     figures = {
         "uncovered": 0.0012,
@@ -287,6 +301,7 @@ def _backtest() -> dict[str, Any]:
                 "none": {**calls, "calls": 0, "median_lead_hours": None},
             },
         },
+        "p_star": _p_star(),
         "procyclicality": {"portfolios": 200, "policies": dict.fromkeys(policies, moves)},
         "coverage": {"policies": dict.fromkeys(policies, covered)},
         "frontier": {

@@ -19,6 +19,7 @@ from market.core.errors import DataError
 from models.forecaster import Forecaster
 from training.backtest.account_hours import FOLLOW_HOURS, AccountHours, sample_account_hours
 from training.backtest.margin_calls import simulate_calls
+from training.backtest.p_star_frontier import FACTORS, frontier_table, sample_frontier
 from training.backtest.policies import (
     FLAT,
     MODEL,
@@ -170,6 +171,7 @@ def backtest(
             },
         },
         "frontier": _frontier(hours, policies),
+        "p_star": _p_star(owners, on_owners, ruleset, settings.seed),
     }
     if progress is not None:
         progress(1.0)
@@ -307,6 +309,16 @@ def _frontier(hours: AccountHours, policies: Mapping[str, Policy]) -> dict[str, 
         pairs = {(float(m.share.mean()), float(uncovered(fall, m.share).mean())) for m in found}
         points[name] = [list(pair) for pair in sorted(pairs)]
     return points
+
+
+def _p_star(
+    owners: AccountHours, policies: Mapping[str, Policy], ruleset: RuleSet, seed: int
+) -> dict[str, Any]:
+    """The frontier of p*, at the factors of the grid that the model was searched around."""
+    lowest, highest = policies[PACED].scalars
+    factors = [factor for factor in FACTORS if lowest <= factor <= highest or factor == 1.0]
+    table = frontier_table(sample_frontier(owners, policies, factors), seed)
+    return {"p_star": dict(ruleset.add_on.p_star), **table}
 
 
 def _steps(works: list[int], progress: Progress | None) -> Iterator[Progress | None]:

@@ -85,7 +85,7 @@ def skill_interval_of_days(
     sums = np.column_stack([model_sums, baseline_sums]).astype(np.float64)
     if len(sums) < 2:
         return None
-    model, baseline = _resampled_sums(sums, n, seed).T
+    model, baseline = resampled_sums(sums, n, seed).T
     if not (baseline > 0.0).all():
         raise ModelError(
             "the baseline's loss is not positive on some resample of days; expected positive sums: "
@@ -161,7 +161,7 @@ def group_skills(
         for rows in groups.values()
         for losses in (model, baseline)
     ]
-    resampled = _resampled_sums(np.column_stack(sums or [whole]), n, seed)
+    resampled = resampled_sums(np.column_stack(sums or [whole]), n, seed)
     skills: dict[str, GroupSkill] = {}
     for g, (name, rows) in enumerate(groups.items()):
         if len(np.unique(code[rows])) < 2:
@@ -322,8 +322,24 @@ def _draw_counts(days: int, n: int, seed: int) -> Iterator[IntArray]:
         yield rng.multinomial(days, share, size=min(at_once, n - start))
 
 
-def _resampled_sums(sums: FloatArray, n: int, seed: int) -> FloatArray:
-    """Sums of each resample, shape (n, columns)."""
+def resampled_sums(sums: FloatArray, n: int, seed: int) -> FloatArray:
+    """Sums over whole days drawn with replacement, the same days for every column.
+
+    Parameters
+    ----------
+    sums:
+        Sums of each day or block of days, finite, shape (days, columns).
+    n, seed:
+        Resamples and their seed.
+
+    Returns
+    -------
+    Shape (n, columns).
+
+    References
+    ----------
+    Davison and Hinkley (1997), Bootstrap Methods and their Application, 2.4 and 3.8.
+    """
     return np.concatenate([counts @ sums for counts in _day_counts(len(sums), n, seed)])
 
 

@@ -81,8 +81,8 @@ def review_charts(
     """Draw every chart that the figures allow, by name.
 
     ``reliability_{h}h``, ``log_loss_{h}h``, ``precision_recall_{h}h``, ``months_{h}h``,
-    ``contributions_{h}h`` (of the trees, which the prior would dwarf), ``frontier`` and
-    ``uncovered_ratio``.
+    ``contributions_{h}h`` (of the trees, which the prior would dwarf), ``frontier``,
+    ``uncovered_ratio`` and ``p_star``.
     """
     charts: dict[str, str] = {}
     for hours, horizon in evaluation["horizons"].items():
@@ -106,6 +106,8 @@ def review_charts(
     ):
         charts["frontier"] = frontier_chart(backtest)
         charts["uncovered_ratio"] = ratio_chart(backtest)
+    if backtest is not None and backtest.get("p_star"):  # runs of before have none
+        charts["p_star"] = p_star_chart(backtest["p_star"])
     return charts
 
 
@@ -341,6 +343,66 @@ def ratio_chart(backtest: Mapping[str, Any]) -> str:
         axes.set(xlabel="uncovered loss over that of the best simple estimate")
 
     return _svg("", (720, 80 + 24 * len(bands)), paint)
+
+
+def p_star_chart(frontier: Mapping[str, Any]) -> str:
+    """Draw what factors on p* leave uncovered and prevent, against the average add-on.
+
+    Uncovered loss on the left axis, with that of the volatility oracle at the same average level
+    dashed; the share of breaches prevented on the right one. Bars are 95% intervals. The rule set's
+    own p* is marked.
+
+    Raises
+    ------
+    ModelError
+        There is no point.
+    """
+    points = frontier["points"]
+    if not points:
+        raise ModelError("the frontier of p* has no point; run the backtest again")
+    level = [point["average_add_on"] for point in points]
+
+    def bars(axes: Axes, name: str, colour: str) -> None:
+        known = [point for point in points if point[name] is not None]
+        low_high = [point[f"{name}_ci95"] or [point[name]] * 2 for point in known]
+        axes.errorbar(
+            [point["average_add_on"] for point in known],
+            [point[name] for point in known],
+            [
+                [max(0.0, p[name] - low) for p, (low, _) in zip(known, low_high, strict=True)],
+                [max(0.0, high - p[name]) for p, (_, high) in zip(known, low_high, strict=True)],
+            ],
+            color=colour,
+            marker="o",
+            markersize=4,
+            capsize=2,
+            elinewidth=1.0,
+            linewidth=1.8,
+            label=name.replace("_", " "),
+        )
+
+    def paint(axes: Axes) -> None:
+        axes.set(xlabel="average add-on (share of notional)")
+        axes.set(ylabel="uncovered loss (share of notional)")
+        bars(axes, "uncovered", MODEL_COLOUR)
+        oracle = [point["oracle_uncovered"] for point in points]
+        axes.plot(level, oracle, color=MUTED, linestyle="--", label="volatility oracle")
+        right = axes.twinx()
+        right.grid(visible=False)
+        right.set(ylabel="breaches prevented", ylim=(0.0, 1.05))
+        bars(right, "prevented_share", GOOD)
+        _percent(axes, "xy")
+        _percent(right, "y")
+        for point in points:
+            if point["factor"] == 1.0:
+                axes.axvline(point["average_add_on"], color=INK, linestyle="--", linewidth=1)
+                text = ", ".join(f"{p:.3g} in {h} h" for h, p in frontier["p_star"].items())
+                at = (point["average_add_on"], 1.01)
+                axes.annotate(f"p* {text}", at, xycoords=("data", "axes fraction"), ha="center")
+        handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
+        axes.legend(handles=handles, loc="center right", frameon=True, edgecolor="none")
+
+    return _svg("", (720, 340), paint)
 
 
 def _main_policies(backtest: Mapping[str, Any], policies: Mapping[str, Any]) -> dict[str, Any]:

@@ -126,6 +126,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "heads_public_keys": (),
         "answers_days": 30,
     },
+    "policy": {
+        "collateral_cost": 0.05,
+        "call_cost": 0.0001,
+        "uncovered_value": 1.0,
+        "account_hours": 60_000,
+    },
     "drift": {
         "recent_days": 56,
         "distribution": 0.1,
@@ -324,6 +330,8 @@ def test_misspelt_or_impossible_variable_is_refused_and_named(
         ("drift", "loss = inf", "drift.loss is inf", "finite"),
         ("drift", "slope = 0", "drift.slope is 0", "greater than 0"),
         ("drift", "recent_days = 0", "drift.recent_days is 0", "greater than or equal to 1"),
+        ("policy", "call_cost = -1", "policy.call_cost is -1", "greater than or equal to 0"),
+        ("policy", "collateral_cost = inf", "policy.collateral_cost is inf", "finite"),
         ("drift", "permutations = 10", "drift.permutations is 10", "99"),
         ("schedule", "cron = '0 3 * *'", "schedule.cron is '0 3 * *'", "4 fields"),
         ("schedule", "drift_cron = '@daily'", "schedule.drift_cron is '@daily'", "cron line"),

@@ -15,6 +15,7 @@ from training.reports.charts import (
     contributions_chart,
     frontier_chart,
     log_loss_chart,
+    p_star_chart,
     precision_recall_chart,
     ratio_chart,
     reliability_chart,
@@ -44,6 +45,7 @@ def test_every_chart_is_well_formed_and_refers_to_nothing_outside(charts: dict[s
         "contributions_8h",
         "frontier",
         "uncovered_ratio",
+        "p_star",
     }
     for svg in charts.values():
         ElementTree.fromstring(svg)  # noqa: S314
@@ -155,3 +157,16 @@ def test_frontier_does_not_depend_on_the_order_of_its_points(record: RunRecord) 
 def test_frontier_without_points_is_refused() -> None:
     with pytest.raises(ModelError, match="no point"):
         frontier_chart({"uncovered": {"best_simple": "x"}, "frontier": {"flat": [[0.1, 0.0]]}})
+
+
+def test_p_star_chart_marks_the_rule_sets_own(record: RunRecord) -> None:
+    assert record.backtest is not None
+    frontier = record.backtest["p_star"]
+    shown = texts(p_star_chart(frontier))
+    assert "p* 0.002 in 1 h, 0.02 in 24 h" in shown
+    assert {"uncovered", "prevented share", "volatility oracle"} <= set(shown)
+    with pytest.raises(ModelError, match="no point"):
+        p_star_chart({**frontier, "points": []})
+    before = {name: part for name, part in record.backtest.items() if name != "p_star"}
+    older = review_charts(record.evaluation, record.review, before)
+    assert "p_star" not in older, "runs of before have no such frontier"

@@ -1,0 +1,5 @@
+"""What a rule set or a model would change before it goes live."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
