@@ -20,7 +20,7 @@ from ledger.chain import extend, to_record
 from ledger.following import ChainHead
 from ledger.packing import pack, unpack
 from ledger.records import Entry
-from ledger.schema import accounts, database_errors, in_batches, lock, records
+from ledger.schema import accounts, database_errors, in_batches, lock, records, segments
 from ledger.store import Ledger
 from market.core.clock import parse_time
 from market.core.errors import AlteredError
@@ -55,6 +55,7 @@ _CHANGED = (
     .order_by(accounts.c.record_seq, accounts.c.account_id)
 )
 _RECORDS = select(records).where(records.c.chain == CHAIN)
+_ARCHIVED = select(segments.c.chain).where(segments.c.chain == CHAIN)
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -246,6 +247,39 @@ class AccountStore:
                     yield recorded_update(written), written["as_of"]
             after = page[-1].seq
 
+    def problems(self) -> list[str]:
+        """Rows that are not what the chain says: altered, deleted or inserted ones.
+
+        The records of the chain themselves are not checked here, see `ledger.verify`.
+        """
+        covered: dict[str, str] = {}
+        with database_errors("read"), self._reading() as connection:
+            for row in connection.execute(_RECORDS.order_by(records.c.seq)):
+                for written in to_record(row).payload["updates"]:
+                    covered[written["account_id"]] = written["state_sha256"]
+            found: list[str] = []
+            archived = connection.execute(_ARCHIVED).first() is not None
+            for row in connection.execute(select(accounts).order_by(accounts.c.account_id)):
+                state = covered.pop(row.account_id, None)
+                if state is None and archived:
+                    continue
+                name = f"account {row.account_id!r} of the live book"
+                try:
+                    stored = sha256_hex(unpack(row.state))
+                except AlteredError as error:
+                    found.append(f"{name}: {error}")
+                    continue
+                if state is None:
+                    found.append(f"{name} is in no record of chain {CHAIN!r}: it was inserted")
+                elif stored != state or _differs(row):
+                    found.append(f"{name} is not what chain {CHAIN!r} says: it was altered")
+        found += [
+            f"account {name!r} of the live book is in chain {CHAIN!r} and has no row: it was "
+            "deleted"
+            for name in covered
+        ]
+        return found
+
     def _reading(self) -> Any:
         """A connection whose statements see one state of the database."""
         engine = self._ledger.engine
@@ -277,6 +311,19 @@ def _content(account: BookAccount) -> bytes:
 _DECODER = msgspec.json.Decoder(_Stored)
 
 
+def _differs(row: Row[Any]) -> bool:
+    """Whether a column of a row is not what its state says."""
+    stored = _DECODER.decode(unpack(row.state))
+    columns = (row.account_id, row.sequence, row.as_of, row.out_of_sync, row.update_sha256.hex())
+    return columns != (
+        stored.account.account_id,
+        stored.sequence,
+        stored.as_of,
+        stored.expected,
+        stored.update_sha256,
+    )
+
+
 def _account(row: Row[Any], expected: Mapping[tuple[int, str], str] | None = None) -> BookAccount:
     """The account of a row, checked against the record that covers it."""
     name = f"account {row.account_id!r} of the live book"
@@ -289,7 +336,7 @@ def _account(row: Row[Any], expected: Mapping[tuple[int, str], str] | None = Non
         ) from None
     if expected is not None:
         covered = expected.get((row.record_seq, row.account_id))
-        if covered is not None and covered != sha256_hex(content):
+        if covered is not None and (covered != sha256_hex(content) or _differs(row)):
             raise AlteredError(
                 f"{name} is not what record {row.record_seq} of chain {CHAIN!r} says: the row was "
                 "altered; restore a copy that was not"

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ledger.audit.heads_series import read_kept_heads
+from ledger.store import Ledger
 from ledger.verify import Checks, Verification, verify
 from market.core.clock import DAY, HOUR, format_time, parse_duration
 from market.core.errors import ConfigError
+from monitoring.book.account_store import CHAIN, AccountStore
 from pipelines.config.config import Config
 
 _EARLY = HOUR
@@ -42,6 +44,8 @@ class VerifyOptions:
 def verify_ledger(config: Config, options: VerifyOptions) -> dict[str, Any]:
     """Check every chain; against heads stored elsewhere also for truncation and rewriting.
 
+    The rows of the live book are compared with their chain.
+
     Raises
     ------
     ConfigError
@@ -60,7 +64,12 @@ def verify_ledger(config: Config, options: VerifyOptions) -> dict[str, Any]:
             checks, longest_uncovered=longest, archive=options.archive, public_keys=keys
         ),
     )
-    return verification_report(result)
+    report = verification_report(result)
+    if CHAIN in result.chains and result.intact:
+        with Ledger(config.ledger.url) as ledger:
+            problems = AccountStore(ledger).problems()
+        report |= {"intact": not problems, "problems": problems}
+    return report
 
 
 def ledger_checks(config: Config) -> Checks:

@@ -225,3 +225,27 @@ def test_a_ledger_opens_without_alembic(tmp_path: Path) -> None:
     )
     environment = os.environ | {"PYTHONPATH": str(HERE.parents[2])}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
+def test_a_ledger_of_the_revision_before_gains_the_tables_of_the_live_book(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with Ledger(url) as ledger:
+        ledger.append([Entry(kind="decision", payload={"n": 1})])
+        with ledger.transaction() as connection:
+            for statement in (
+                "DROP TABLE accounts",
+                "DROP TABLE leases",
+                "UPDATE ledger_version SET version_num = '0002'",
+            ):
+                connection.execute(text(statement))
+    with pytest.raises(LedgerError, match="ledger upgrade"):
+        Ledger(url)
+    done = upgrade(url)
+    assert (done.before, done.after, done.records) == ("0002", REVISION, 1)
+    with Ledger(url) as ledger:
+        assert verify(ledger.engine).intact
+        with ledger.engine.connect() as connection:
+            context = MigrationContext.configure(
+                connection, opts={"version_table": "ledger_version"}
+            )
+            assert compare_metadata(context, metadata) == []

@@ -157,6 +157,32 @@ def test_an_altered_row_is_found(ledger: Ledger) -> None:
         LiveBook(ledger).catch_up()
 
 
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("UPDATE accounts SET sequence = 99 WHERE account_id = 'desk/3'", "it was altered"),
+        ("UPDATE accounts SET out_of_sync = 1 WHERE account_id = 'desk/3'", "it was altered"),
+        ("UPDATE accounts SET state = x'00' WHERE account_id = 'desk/3'", "desk/3"),
+        ("DELETE FROM accounts WHERE account_id = 'desk/3'", "it was deleted"),
+        (
+            "INSERT INTO accounts SELECT 'desk/9', sequence, as_of, out_of_sync, state, "
+            "update_sha256, record_seq FROM accounts WHERE account_id = 'desk/3'",
+            "it was inserted",
+        ),
+    ],
+)
+def test_verification_finds_rows_that_the_chain_does_not_cover(
+    ledger: Ledger, statement: str, problem: str
+) -> None:
+    store = AccountStore(ledger)
+    store.apply(stream(30), NOW, "desk")
+    assert store.problems() == []
+    with ledger.transaction() as connection:
+        connection.execute(text(statement))
+    (found,) = store.problems()
+    assert problem in found
+
+
 def test_a_chain_that_was_cut_is_found(ledger: Ledger) -> None:
     AccountStore(ledger).apply(stream(7), NOW, "desk")
     book = loaded(ledger)
