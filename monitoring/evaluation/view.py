@@ -116,7 +116,7 @@ class BookView:
     def _follow(self) -> tuple[BookCut, EvaluationState]:
         # The evaluations first: every account that they know is then in the book.
         state = self._state
-        state = restore(self._ledger) if state is None else state.caught_up(self._chain)
+        state = restore(self._ledger) if state is None else state.advanced(self._chain)
         self._book.catch_up()
         cut = BookCut.of(self._book)
         if len(state) != len(cut) or self._state is None:

@@ -58,6 +58,9 @@ def test_a_score_continues_from_the_newer_of_evaluation_and_decision(
     def load(sha256: str) -> Forecaster:
         return Forecaster(load_bundle(bundles.root / sha256))
 
+    shown = endpoint.client.get("/metrics").text
+    assert "margincast_evaluation_accounts 1.0" in shown
+    assert 'margincast_evaluation_problems{pass="model"} 0.0' in shown
     assert replay(ledger, second["decision_id"], load).verdict == "equal"
 
 
