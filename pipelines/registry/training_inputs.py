@@ -1,8 +1,8 @@
 """Whether a training would only repeat the newest one: the digest of all that goes into it.
 
-A training on the same inputs gives the same model, the same figures and the same verdict
-(`tests/pipelines/jobs/test_retrain_killed.py`), so ``margincast run`` leaves it out. The digest is
-recorded in the ledger with every verdict, and what is compared is the record.
+A training on the same inputs gives the same model, the same figures and the same verdict, so
+``margincast run`` leaves it out. The digest is recorded in the ledger with every verdict, and what
+is compared is the record.
 """
 
 from __future__ import annotations

@@ -76,3 +76,18 @@ def test_quotes_are_written_as_they_are(tmp_path: Path) -> None:
     assert np.array_equal(table["half_spread"].to_numpy(), market.half_spread[:, 1])
     assert np.array_equal(table["basis"].to_numpy(), context[:, 1, BASIS])
     assert np.array_equal(table["open_interest"].to_numpy(), context[:, 1, OPEN_INTEREST])
+
+
+def test_a_halted_coin_has_no_rows_after_its_last_bar(tmp_path: Path) -> None:
+    market = simulate_market(1, 20, 3, Interval.parse("1h"))
+    close = int(market.panel.closes[-11])
+    halted = market.halted({"ETHUSDT": close})
+    write_bars(halted.panel, tmp_path / "bars")
+    write_quotes(halted, tmp_path)
+    for name in ("bars", "quotes"):
+        table = pq.read_table(tmp_path / name / "ETHUSDT.parquet")
+        assert len(table) == len(market.panel) - 10
+        for column in set(table.column_names) - {"ts"}:
+            assert np.isfinite(table[column].to_numpy()).all()
+        other = pq.read_table(tmp_path / name / "BTCUSDT.parquet")
+        assert len(other) == len(market.panel)
