@@ -25,6 +25,8 @@ CLI = (
     "pipelines.cli.jobs",
     "pipelines.cli.ledger",
     "pipelines.cli.margin",
+    "pipelines.cli.policy",
+    "pipelines.cli.report",
     "pipelines.cli.rulesets",
 )
 

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from market.core.errors import ConfigError
-from pipelines.cli.extras import require
 from pipelines.cli.options import ConfigFile, JsonFile
 from pipelines.cli.settings import load_config
 
@@ -37,7 +36,6 @@ def pro_forma(
     json: JsonFile = None,
 ) -> None:
     """Compare what is in force with a rule set or model before it goes live."""
-    require("training", "report pro-forma")
     from pipelines.pro_forma.report import BookAt, Candidate, pro_forma_report
     from pipelines.reports.pro_forma_report import pro_forma_tables
     from pipelines.reports.report import write_json

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,3 +104,12 @@ def test_weight_rises_linearly_between_its_times() -> None:
 def test_impossible_times_are_refused(given: dict[str, str], message: str) -> None:
     with pytest.raises(RuleSetError, match=message):
         ruleset_from_content(content(**given))
+
+
+def test_example_of_the_page_is_a_phase_in() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "policy.md").read_text("utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    plain = load_ruleset("linear-tiers").content()
+    plain["add_on"] |= tomllib.loads(block)["add_on"]
+    rules = ruleset_from_content(plain).add_on
+    assert rules.model_weight(parse_time("2026-02-15T00:00:00Z")) == 0.5

@@ -365,6 +365,7 @@ def test_backtest_of_a_bundle_folder_answers_every_key(trained: TrainedMarket) -
     covered = report["coverage"]["policies"]["margincast"]
     assert covered.keys() >= {"coverage", "kupiec_p", "christoffersen_p", "share_not_rejected"}
     assert report["frontier"].keys() >= {"margincast", "flat"}
+    assert 1.0 in [point["factor"] for point in report["p_star"]["points"]]
     assert all(len(point) == 2 for points in report["frontier"].values() for point in points)
 
 

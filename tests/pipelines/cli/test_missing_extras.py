@@ -17,6 +17,7 @@ TRAINING_VERBS: dict[str, list[str]] = {
     "retrain": ["retrain", "--json", "retrain.json"],
     "evaluate": ["evaluate", "--bundle", "bundle"],
     "backtest": ["backtest", "--bundle", "bundle"],
+    "policy": ["policy", "--bundle", "bundle"],
     "run": ["run", "--once"],
     "promote": ["promote"],
     "rollback": ["rollback"],
@@ -31,6 +32,7 @@ BASE_VERBS: list[list[str]] = [
     ["margin", "--cases", "cases.jsonl", "--out", "answers.jsonl"],
     ["simulate", "--out", "simulated"],
     ["data"],
+    ["report", "pro-forma", "--rules", "emir-tiers", "--out", "report.html"],
     ["lifecycle", "--accounts", "simulated/accounts", "--from", "2025-01-11", "--to", "2025-01-12"],
 ]
 PROGRAM = """

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+import pyarrow.parquet as pq
 import pytest
 
 from margin.rules.ruleset import load_ruleset
+from pipelines.config.config import load_config
 from pipelines.jobs.policy import raised_version, scaled_p_star
+from pipelines.registry.rule_adoption import check_rules
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
 TrainedMarket: TypeAlias = Any
@@ -33,14 +36,14 @@ def test_a_factor_keeps_the_ratio_between_horizons_up_to_certainty() -> None:
 def test_policy_writes_rules_that_load_and_serve(workspace: Workspace) -> None:
     out = workspace.folder / "chosen.toml"
     bundle = workspace.bundles / workspace.champion
-    dear = {"MARGINCAST__POLICY__COLLATERAL_COST": "10.0"}
+    dear = {"MARGINCAST__POLICY__COLLATERAL_COST": "1000.0"}
     report = workspace.report("policy", "--bundle", bundle, "--out", out, **SMALL, **dear)
-    assert report["costs"] == {"collateral": 10.0, "call": 0.0001, "uncovered": 1.0}
+    assert report["costs"] == {"collateral": 1000.0, "call": 0.0001, "uncovered": 1.0}
     (_, end), (begin, _) = report["calibration"]["span"], report["test"]["span"]
     assert end == begin
     choice = report["choice"]
     assert not choice["kept"]
-    assert choice["factor"] > 1.0, "collateral at ten times its value a year asks for less"
+    assert choice["factor"] > 1.0, "so dear a collateral asks for less"
     rules, before = load_ruleset(out), load_ruleset("linear-tiers")
     assert rules.sha256 == report["written"]["sha256"]
     assert rules.version == "1-p1"
@@ -55,11 +58,14 @@ def test_policy_writes_rules_that_load_and_serve(workspace: Workspace) -> None:
     assert reasoning["cost_difference_ci95"] == choice["interval"]
 
     workspace.config.write_text(f'{workspace.config.read_text()}\n[rules]\nruleset = "{out}"\n')
-    scored = workspace.report(
+    scores = workspace.folder / "scores.parquet"
+    workspace.report(
         *("score", "--accounts", workspace.accounts, "--as-of", report["test"]["span"][1]),
-        *("--out", workspace.folder / "scores.parquet"),
+        *("--out", scores),
     )
-    assert scored["ruleset"] == rules.sha256
+    assert set(pq.read_table(scores)["ruleset"].to_pylist()) == {rules.sha256}
+    workspace.run("promote", "--rules", "chosen by cost")
+    check_rules(load_config(workspace.config))  # what serve asks before it starts
 
 
 def test_policy_refuses_what_it_cannot_use(trained: TrainedMarket) -> None:
@@ -71,4 +77,6 @@ def test_policy_refuses_what_it_cannot_use(trained: TrainedMarket) -> None:
     assert "does not end in .toml" in workspace.refusal(
         "policy", "--bundle", bundle, "--out", workspace.folder / "rules.json", **SMALL
     )
-    assert "cannot be read" in workspace.refusal("policy", "--bundle", workspace.folder / "none")
+    assert "not a bundle folder" in workspace.refusal(
+        "policy", "--bundle", workspace.folder / "none"
+    )
