@@ -23,7 +23,7 @@ def policy(
 ) -> None:
     """Choose p* by what collateral, calls and uncovered loss cost (\\[policy]), and write it."""
     require("training", "policy")
-    from pipelines.jobs.policy import choose_policy
+    from pipelines.jobs.fits.policy import choose_policy
     from pipelines.reports.policy_report import policy_tables
     from pipelines.reports.report import bars_line, write_json
 

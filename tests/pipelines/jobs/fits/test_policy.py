@@ -9,7 +9,7 @@ import pytest
 
 from margin.rules.ruleset import load_ruleset
 from pipelines.config.config import load_config
-from pipelines.jobs.policy import raised_version, scaled_p_star
+from pipelines.jobs.fits.policy import raised_version, scaled_p_star
 from pipelines.registry.rule_adoption import check_rules
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
