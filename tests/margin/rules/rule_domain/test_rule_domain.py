@@ -23,6 +23,7 @@ from msgspec import inspect
 from margin.book.case_portfolio import Portfolio
 from margin.cases.margin_cases import run_case
 from margin.engines.registry import ruleset_type
+from margin.rules.add_on import PStarReasoning
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content
 from market.core.errors import MargincastError, RuleSetError
 
@@ -368,7 +369,7 @@ def _numbers(kind: inspect.Type, name: str, seen: set[type]) -> Iterator[tuple[s
     if isinstance(kind, inspect.FloatType | inspect.IntType):
         yield name, kind
     elif isinstance(kind, inspect.StructType):
-        if kind.cls in seen:
+        if kind.cls in seen or kind.cls is PStarReasoning:  # a record: no figure depends on it
             return
         seen.add(kind.cls)
         for one in kind.fields:
