@@ -304,6 +304,13 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
         """``[promotion]``, its default where it is absent."""
         return PromotionRules() if self.promotion is UNSET else self.promotion
 
+    def phased_in(self) -> RuleSet:
+        """These rules with the model counting in full, as at the end of a phase-in."""
+        if self.add_on.phase_in is UNSET:
+            return self
+        add_on = msgspec.structs.replace(self.add_on, phase_in=UNSET)
+        return msgspec.structs.replace(self, add_on=add_on)
+
     def content(self) -> dict[str, Any]:
         """Every field, defaults included, as plain JSON values: what the ledger keeps.
 

@@ -12,7 +12,6 @@ from typing import Any
 from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.history import load_history
-from margin.rules.ruleset import RuleSet, ruleset_from_content
 from market.accounts.book import Account
 from market.core.clock import format_time, parse_time
 from market.core.errors import ConfigError, DataError
@@ -100,10 +99,10 @@ def pro_forma_report(
             "already, so nothing would change; give --rules or --bundle of what is to go live"
         )
     day_one = compare_regimes(accounts, snapshot, incumbent, planned)
-    final = _without_phase_in(planned.ruleset)
+    final = planned.ruleset.phased_in()
     end = (
         None
-        if final is None
+        if final is planned.ruleset
         else compare_regimes(accounts, snapshot, incumbent, replace(planned, ruleset=final))
     )
     report = {
@@ -162,11 +161,3 @@ def _recorded(config: Config, book: BookAt) -> tuple[Sequence[Account], MarketSn
         cash = read_rule_history(config).at(time).collateral.cash_assets
         quotes = recorded_quotes(ledger, snapshot.features.symbols, cash, time)
     return accounts, replace(snapshot, quotes=quotes)
-
-
-def _without_phase_in(ruleset: RuleSet) -> RuleSet | None:
-    """The rules once the model counts in full; None where they have no phase-in."""
-    content = ruleset.content()
-    if content["add_on"].pop("phase_in", None) is None:
-        return None
-    return ruleset_from_content(content)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import UNSET
 from numba import njit
 
 from decisions.book_scoring import CARRIED_HOURS
 from features.state.market_state import MarketFeatures
 from features.state.snapshot import MarketSnapshot
-from margin.add_on.bounds import Pace, add_on_cap, bound_level, in_stress, phased_level
+from margin.add_on.bounds import Pace, add_on_cap, bound_level, in_stress
 from margin.floors.registry import active_floors, largest_floor
 from margin.rules.ruleset import AddOnRules, RuleSet
 from market.bars.history import MarketHistory
@@ -73,7 +72,8 @@ class AddOnWalk:
     closes:
         Close of each market row in nanoseconds.
     bounds, rules:
-        Floor, cap and stress at each account-time, and ``[add_on]`` of the rule set.
+        Floor, cap and stress at each account-time, and ``[add_on]`` of the rule set. A phase-in
+        is left out: backtests, gates and the choice of p* judge the model in full.
     """
 
     def __init__(
@@ -87,11 +87,6 @@ class AddOnWalk:
         self._start, self._book = times.start, book
         self._closes = closes[times.rows.row]
         self._margin, self._bounds = times.initial_margin, bounds
-        phase_in = rules.phase_in
-        self._weight: Floats | None = None
-        if phase_in is not UNSET:
-            weights = [phase_in.weight(as_of) for as_of in self._closes.tolist()]
-            self._weight = np.array(weights, dtype=np.float64)
         self._paces = Pace.of(rules, stress=False), Pace.of(rules, stress=True)
 
     def levels(self, model_level: Floats) -> Floats:
@@ -100,9 +95,6 @@ class AddOnWalk:
         Where the model gives no level (NaN) the floor is asked for, and the level before stays the
         one that the next is paced against.
         """
-        if self._weight is not None:
-            bounds = self._bounds
-            model_level = phased_level(model_level, bounds.floor, bounds.cap, self._weight)
         level = np.empty(len(model_level))
         _walk(
             self._start,

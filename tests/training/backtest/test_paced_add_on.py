@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from decisions.book_scoring import CARRIED_HOURS, PreviousAddOn
-from margin.add_on.bounds import BINDINGS, bound_add_on, phased_level
+from margin.add_on.bounds import BINDINGS, bound_add_on
 from margin.rules.add_on import PhaseIn
-from market.core.clock import HOUR, format_time
+from market.core.clock import HOUR
 from models.forecaster import Forecaster
 from tests.training.backtest.conftest import World
 from training.backtest.account_hours import AccountHours
@@ -88,22 +88,14 @@ def test_add_on_lies_between_floor_and_cap(
     assert (bounds.floor > 0.0).all()
 
 
-def test_walk_in_a_phase_in_weighs_the_model_by_the_hour(
+def test_the_walk_judges_the_model_in_full_whatever_the_phase_in(
     world: World, forecaster: Forecaster
 ) -> None:
     hours = world.hours(least_hours=400)
     raw = raw_policy(world, forecaster, hours).levels(0.05)
     closes = world.history.bars.closes
-    starts, ends = (format_time(int(closes[row])) for row in (22 * 24, 30 * 24))
-    phase_in = PhaseIn(starts, ends)
+    phase_in = PhaseIn("2100-01-01T00:00:00Z", "2100-02-01T00:00:00Z")
     rules = msgspec.structs.replace(world.ruleset.add_on, phase_in=phase_in)
     bounds = rule_bounds(hours.times, world.history, world.market, world.ruleset)
-    times = closes[hours.times.rows.row]
-    weight = np.array([phase_in.weight(int(time)) for time in times])
-    assert {0.0, 1.0} < set(weight.tolist())
     walked = AddOnWalk(hours.times, hours.interval, closes, bounds, rules).levels(raw)
-    counted = phased_level(raw, bounds.floor, bounds.cap, weight)
-    assert walked.tobytes() == walk_of(world, hours).levels(counted).tobytes()
-    full = walk_of(world, hours).levels(raw)
-    assert (walked <= full).all()
-    assert (walked < full).any()
+    assert walked.tobytes() == walk_of(world, hours).levels(raw).tobytes()
