@@ -80,7 +80,9 @@ class Applied:
     after: BookAccount | None
 
 
-def apply_update(before: BookAccount | None, update: AccountUpdateIn, as_of: int) -> Applied:
+def apply_update(
+    before: BookAccount | None, update: AccountUpdateIn, as_of: int, sha256: str | None = None
+) -> Applied:
     """Apply an update to an account.
 
     A snapshot counts if its number is above that of the account, whatever lies between, and ends a
@@ -94,13 +96,15 @@ def apply_update(before: BookAccount | None, update: AccountUpdateIn, as_of: int
         The update.
     as_of:
         When it held, nanoseconds.
+    sha256:
+        Its `update_sha256`, where that is known.
 
     Returns
     -------
     Never raises for the content of an update: the result says what is wrong with it.
     """
     current = 0 if before is None else before.sequence
-    sha256 = update_sha256(update)
+    sha256 = sha256 or update_sha256(update)
     if update.sequence <= current and before is not None:
         return _repeated(before, update, sha256)
     try:
@@ -125,7 +129,7 @@ def apply_update(before: BookAccount | None, update: AccountUpdateIn, as_of: int
 
 def update_sha256(update: AccountUpdateIn) -> str:
     """SHA-256 of the content of an update: its account, number and changes, as they were sent."""
-    return sha256_hex(canonical_bytes(msgspec.to_builtins(update)))
+    return sha256_hex(canonical_bytes(msgspec.to_builtins(update), text_keys=True))
 
 
 def _repeated(before: BookAccount, update: AccountUpdateIn, sha256: str) -> Applied:
