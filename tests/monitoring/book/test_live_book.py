@@ -164,7 +164,7 @@ def test_an_altered_row_is_found(ledger: Ledger) -> None:
             text("UPDATE accounts SET state = :state WHERE account_id = 'desk/3'"),
             {"state": pack(state)},
         )
-    with pytest.raises(AlteredError, match=r"desk/3.*was altered"):
+    with pytest.raises(AlteredError, match=r"place 3 of the live book.*was altered"):
         LiveBook(ledger).catch_up()
 
 
