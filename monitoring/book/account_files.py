@@ -52,7 +52,8 @@ class AccountFileFeed:
         Raises
         ------
         DataError
-            An account cannot be in the live book.
+            An account cannot be in the live book, or the newest snapshot of one is not what it
+            was when it counted.
         LedgerError
             The updates cannot be recorded; the next call tries again.
         """
@@ -62,8 +63,11 @@ class AccountFileFeed:
             results = self._store.apply(updates[start : start + MAX_UPDATES], now, REQUESTER)
             counted += sum(result.status == "applied" for result in results)
             for result in results:
-                if result.status == "invalid":
-                    raise DataError(f"account files: {result.detail}")
+                if result.status in ("invalid", "conflict"):
+                    raise DataError(
+                        f"account files: {result.detail}; where a snapshot was changed that "
+                        "counted already, give it a later time"
+                    )
         self._until = now
         return counted
 
