@@ -14,8 +14,9 @@ from ledger.chain import to_record
 from ledger.packing import pack, unpack
 from ledger.records import Record
 from ledger.schema import accounts, in_batches, records
+from market.accounts.book import Account
 from market.core.errors import AlteredError
-from market.sources.http import AccountMessage, account_message, account_update
+from market.sources.http import account_message
 from monitoring.book.book_account import BookAccount
 
 CHAIN = "accounts"
@@ -33,7 +34,7 @@ _UPSERT = (
 class _Stored(msgspec.Struct, frozen=True):
     """The content of a row, as its canonical JSON has it."""
 
-    account: AccountMessage
+    account: Account
     sequence: int
     as_of: int
     expected: int | None
@@ -98,7 +99,7 @@ class AccountRow:
         ):
             raise _altered(row.place, "its columns are not what its state says")
         account = BookAccount(
-            account_update(stored.account, stored.as_of).account,
+            stored.account,
             stored.sequence,
             stored.as_of,
             stored.expected,
