@@ -104,3 +104,13 @@ def test_a_snapshot_that_was_changed_after_it_counted_is_refused(
     with pytest.raises(DataError, match=r"account 'a'.*give it a later time"):
         AccountFileFeed(store, tmp_path / "changed").advance(START)
     assert held(ledger) == {"a": 1.0, "b": 2.0}
+
+
+@pytest.mark.parametrize("name", ["a" * 129, "line\nbreak"])
+def test_an_id_that_no_account_can_have_is_refused(
+    tmp_path: Path, ledger: Ledger, name: str
+) -> None:
+    write_accounts(tmp_path / "odd", [AccountUpdates(START, Book.of([account(name, 1.0)]))])
+    with pytest.raises(DataError, match="1 to 128 characters"):
+        AccountFileFeed(AccountStore(ledger), tmp_path / "odd").advance(START)
+    assert AccountStore(ledger).head().seq == 0
