@@ -144,11 +144,14 @@ accounts = Table(
     Column("state", LargeBinary, nullable=False),
     Column("update_sha256", LargeBinary, nullable=False),
     Column("record_seq", BigInteger, nullable=False),
+    Column("place", BigInteger, nullable=False),
     Index("accounts_by_record", "record_seq"),
+    Index("accounts_by_place", "place"),
 )
 """The live book, one row an account: the state after its newest update. `out_of_sync` is the
-sequence number that was expected where one was missing. The record of chain ``accounts`` that
-`record_seq` names covers the row (`monitoring.book.account_store`)."""
+sequence number that was expected where one was missing; `place` counts accounts in the order in
+which they first appeared. The record of chain ``accounts`` that `record_seq` names covers the row
+(`monitoring.book.account_rows`)."""
 
 leases = Table(
     "leases",

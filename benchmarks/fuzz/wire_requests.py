@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-POSTS = ("/v1/score", "/v1/what-if", "/v1/market/bars", "/v1/market/quotes")
+POSTS = (
+    *("/v1/score", "/v1/what-if", "/v1/market/bars", "/v1/market/quotes"),
+    "/v1/accounts/updates",
+)
 _CHEAP = (
     "/v1/decisions/{}",
     "/v1/decisions/{}/explanation",
@@ -111,11 +114,26 @@ def _quotes(draw: random.Random) -> dict[str, Any]:
     return {"quotes": [{**quote_, "ts": "2020-01-01T00:00:00Z"}]}
 
 
+def _updates(draw: random.Random) -> dict[str, Any]:
+    account = _account(draw, f"wire-{draw.randrange(20)}")
+    name = account.pop("account_id")
+    amount = draw.choice((1.0, 1e-320, 1e300, draw.random()))
+    deltas = [
+        {"kind": "fill", "instrument": "BTCUSDT-PERP", "quantity": draw.gauss(0, 1), "price": 1e5},
+        {"kind": draw.choice(("deposit", "withdrawal")), "asset": "BTC", "amount": amount},
+        {"kind": "transfer", "asset": "USD", "amount": -amount},
+        {"kind": "funding", "amount": amount},
+    ]
+    change = draw.choice(({"snapshot": account}, {"deltas": draw.sample(deltas, 2)}))
+    return {"updates": [{"account_id": name, "sequence": draw.randrange(1, 9), **change}]}
+
+
 _BODIES: dict[str, Callable[[random.Random], dict[str, Any]]] = {
     "/v1/score": _score,
     "/v1/what-if": _what_if,
     "/v1/market/bars": _bars,
     "/v1/market/quotes": _quotes,
+    "/v1/accounts/updates": _updates,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from market.accounts.account_files import FOREVER, AccountHistory, read_accounts
@@ -52,18 +53,28 @@ class AccountFileFeed:
         Raises
         ------
         DataError
-            An account cannot be in the live book.
+            An account cannot be in the live book, or the newest snapshot of one is not what it
+            was when it counted.
         LedgerError
             The updates cannot be recorded; the next call tries again.
         """
         updates = self._opened(now) + self._closed(now)
         counted = 0
         for start in range(0, len(updates), MAX_UPDATES):
-            results = self._store.apply(updates[start : start + MAX_UPDATES], now, REQUESTER)
+            try:
+                results = self._store.apply(updates[start : start + MAX_UPDATES], now, REQUESTER)
+            except msgspec.ValidationError as error:
+                raise DataError(
+                    f"account files: the name of an account or asset cannot be one ({error}); "
+                    "names have 1 to 128 characters and no control characters"
+                ) from error
             counted += sum(result.status == "applied" for result in results)
             for result in results:
-                if result.status == "invalid":
-                    raise DataError(f"account files: {result.detail}")
+                if result.status in ("invalid", "conflict"):
+                    raise DataError(
+                        f"account files: {result.detail}; where a snapshot was changed that "
+                        "counted already, give it a later time"
+                    )
         self._until = now
         return counted
 

@@ -13,59 +13,40 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, select, text
+from sqlalchemy import Connection, func, select, text
 
-from ledger.canonical import canonical_bytes, sha256_hex
-from ledger.chain import extend, to_record
+from ledger.chain import extend_in_rounds, to_record
 from ledger.following import ChainHead
-from ledger.packing import pack, unpack
-from ledger.records import Entry
-from ledger.schema import accounts, database_errors, in_batches, lock, records, segments
+from ledger.records import EncodedEntry, Entry
+from ledger.schema import accounts, database_errors, in_batches, lock, records
 from ledger.store import Ledger
 from market.core.clock import parse_time
 from market.core.errors import AlteredError
-from market.sources.http import AccountMessage, account_message, account_update
-from monitoring.book.book_account import Applied, BookAccount, apply_update
+from monitoring.book.account_rows import (
+    CHAIN,
+    AccountRow,
+    changed_rows,
+    read_rows,
+    row_problems,
+    write_rows,
+)
+from monitoring.book.book_account import BookAccount, apply_update, update_sha256
 from monitoring.book.messages import AccountUpdateIn, UpdateResult
 
-CHAIN = "accounts"
-"""Chain of the records of updates."""
-
 KIND = "account_updates"
-"""Kind of these records."""
+"""Kind of the records of updates."""
 
 MOST_IN_RECORD = 1_000
 """Most updates in one record."""
 
-_COLUMNS = tuple(column.name for column in accounts.columns)
-_UPSERT = (
-    f"INSERT INTO accounts ({', '.join(_COLUMNS)}) VALUES ({{marks}}) "  # noqa: S608  constants
-    "ON CONFLICT (account_id) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
-)
 _HEAD = (
     select(records.c.seq, records.c.hash)
     .where(records.c.chain == CHAIN)
     .order_by(records.c.seq.desc())
     .limit(1)
 )
-_CHANGED = (
-    select(accounts)
-    .where(accounts.c.record_seq > bindparam("after"))
-    .order_by(accounts.c.record_seq, accounts.c.account_id)
-)
-_RECORDS = select(records).where(records.c.chain == CHAIN)
-_ARCHIVED = select(segments.c.chain).where(segments.c.chain == CHAIN)
-
-
-class _Stored(msgspec.Struct, frozen=True):
-    """The content of a row, as its canonical JSON has it."""
-
-    account: AccountMessage
-    sequence: int
-    as_of: int
-    expected: int | None
-    update_sha256: str
+_RECORDS = select(records).where(records.c.chain == CHAIN).order_by(records.c.seq)
+_NEXT_PLACE = select(func.coalesce(func.max(accounts.c.place) + 1, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +56,44 @@ class BookChanges:
     Attributes
     ----------
     accounts:
-        The changed accounts by id, in the order of their newest records.
+        The changed accounts by id, in the order in which they first appeared.
     head:
         The newest record.
     """
 
     accounts: Mapping[str, BookAccount]
     head: ChainHead
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """An update, when it held, and the SHA-256 of its content."""
+
+    update: AccountUpdateIn
+    as_of: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What updates make of some rows: all that can be computed before it is written.
+
+    Attributes
+    ----------
+    results:
+        One for each update.
+    entries:
+        The records to append.
+    rows:
+        The changed rows, each with its packed content and the number of its entry.
+    fresh:
+        Ids of accounts that had no row, in the order of their first update.
+    """
+
+    results: list[UpdateResult]
+    entries: list[EncodedEntry]
+    rows: list[tuple[AccountRow, bytes, int]]
+    fresh: list[str]
 
 
 class AccountStore:
@@ -106,7 +118,9 @@ class AccountStore:
     ) -> list[UpdateResult]:
         """Apply updates in their order; what counts is on disk when this returns.
 
-        Updates of one account wait for each other, in any number of processes.
+        Updates of one account wait for each other, in any number of processes. The outcome is
+        computed before the transaction, and once more inside it where another one changed one of
+        the accounts meanwhile.
 
         Parameters
         ----------
@@ -121,70 +135,31 @@ class AccountStore:
         ------
         DataError
             A time cannot be read; nothing was applied.
+        AlteredError
+            The row of one of the accounts was altered; nothing was applied.
         """
-        times = [now if update.ts is None else parse_time(update.ts) for update in updates]
+        timed = [
+            _Timed(
+                update,
+                now if update.ts is None else parse_time(update.ts),
+                update_sha256(update),
+            )
+            for update in updates
+        ]
+        names = {update.account_id for update in updates}
+        with database_errors("read"), self._reading() as connection:
+            seen = _head(connection)
+            rows = read_rows(connection, names)
+        draft = _draft(timed, rows, requester)
+        if not draft.entries:
+            return draft.results  # as the accounts stood when they were read
         with self._ledger.transaction() as connection:
             lock(connection, f"chain:{CHAIN}")
-            known = _read(connection, [update.account_id for update in updates])
-            applied: list[Applied] = []
-            changed: list[tuple[AccountUpdateIn, Applied]] = []
-            for update, as_of in zip(updates, times, strict=True):
-                outcome = apply_update(known.get(update.account_id), update, as_of)
-                applied.append(outcome)
-                if outcome.after is not None:
-                    known[update.account_id] = outcome.after
-                    changed.append((update, outcome))
-            self._write(connection, changed, requester)
-        return [outcome.result for outcome in applied]
-
-    def _write(
-        self,
-        connection: Connection,
-        changed: Sequence[tuple[AccountUpdateIn, Applied]],
-        requester: str,
-    ) -> None:
-        if not changed:
-            return
-        entries: list[Entry] = []
-        rows: dict[str, tuple[int, BookAccount, bytes]] = {}
-        for start in range(0, len(changed), MOST_IN_RECORD):
-            written: list[dict[str, Any]] = []
-            for update, outcome in changed[start : start + MOST_IN_RECORD]:
-                after = outcome.after
-                assert after is not None  # noqa: S101  of `changed`
-                content = _content(after)
-                rows[update.account_id] = len(entries), after, content
-                written.append(
-                    {
-                        **msgspec.to_builtins(update),
-                        "status": outcome.result.status,
-                        "as_of": after.as_of,
-                        "state_sha256": sha256_hex(content),
-                    }
-                )
-            payload = {"requester": requester, "updates": written}
-            entries.append(Entry(kind=KIND, payload=payload))
-        recorded = extend(connection, CHAIN, entries)
-        marks = "?" if connection.dialect.name == "sqlite" else "%s"
-        connection.exec_driver_sql(
-            _UPSERT.format(marks=", ".join([marks] * len(_COLUMNS))),
-            [
-                (
-                    account_id,
-                    after.sequence,
-                    after.as_of,
-                    after.expected,
-                    pack(content),
-                    bytes.fromhex(after.update_sha256),
-                    recorded[place].seq,
-                )
-                for account_id, (place, after, content) in rows.items()
-            ],
-        )
-        if connection.dialect.name == "postgresql":
-            connection.execute(
-                text("SELECT pg_notify(:channel, '')"), {"channel": f"margincast_{CHAIN}"}
-            )
+            if not names.isdisjoint(_changed_after(connection, seen)):
+                draft = _draft(timed, read_rows(connection, names), requester)
+            if draft.entries:
+                _write(connection, draft)
+        return draft.results
 
     def head(self) -> ChainHead:
         """The newest record of the chain."""
@@ -203,15 +178,15 @@ class AccountStore:
             head = _head(connection)
             if head == after:
                 return BookChanges({}, head)
-            _check_continues(connection, after, head)
-            rows = connection.execute(_CHANGED, {"after": after.seq}).all()
-            expected = _expected_states(connection, after, {row.record_seq for row in rows})
-        return BookChanges({row.account_id: _account(row, expected) for row in rows}, head)
+            _check_continues(connection, after)
+            rows = list(changed_rows(connection, after.seq))
+        return BookChanges({row.account.account.account_id: row.account for row in rows}, head)
 
     def find(self, account_id: str) -> BookAccount | None:
         """One account as it stands now; None where there is none."""
         with database_errors("read"), self._reading() as connection:
-            return _read(connection, [account_id]).get(account_id)
+            row = read_rows(connection, [account_id]).get(account_id)
+        return None if row is None else row.account
 
     def known(self, account_ids: Iterable[str]) -> set[str]:
         """Which of some accounts there are."""
@@ -235,7 +210,7 @@ class AccountStore:
         last = None if until is None else until.seq
         after = 0
         while True:
-            query = _RECORDS.where(records.c.seq > after).order_by(records.c.seq).limit(100)
+            query = _RECORDS.where(records.c.seq > after).limit(100)
             if last is not None:
                 query = query.where(records.c.seq <= last)
             with database_errors("read"), self._reading() as connection:
@@ -250,35 +225,12 @@ class AccountStore:
     def problems(self) -> list[str]:
         """Rows that are not what the chain says: altered, deleted or inserted ones.
 
-        The records of the chain themselves are not checked here, see `ledger.verify`.
+        An alteration is also found where an update was applied to the altered row since. The
+        records of the chain themselves are not checked here, see `ledger.verify`.
         """
-        covered: dict[str, str] = {}
         with database_errors("read"), self._reading() as connection:
-            for row in connection.execute(_RECORDS.order_by(records.c.seq)):
-                for written in to_record(row).payload["updates"]:
-                    covered[written["account_id"]] = written["state_sha256"]
-            found: list[str] = []
-            archived = connection.execute(_ARCHIVED).first() is not None
-            for row in connection.execute(select(accounts).order_by(accounts.c.account_id)):
-                state = covered.pop(row.account_id, None)
-                if state is None and archived:
-                    continue
-                name = f"account {row.account_id!r} of the live book"
-                try:
-                    stored = sha256_hex(unpack(row.state))
-                except AlteredError as error:
-                    found.append(f"{name}: {error}")
-                    continue
-                if state is None:
-                    found.append(f"{name} is in no record of chain {CHAIN!r}: it was inserted")
-                elif stored != state or _differs(row):
-                    found.append(f"{name} is not what chain {CHAIN!r} says: it was altered")
-        found += [
-            f"account {name!r} of the live book is in chain {CHAIN!r} and has no row: it was "
-            "deleted"
-            for name in covered
-        ]
-        return found
+            streamed = connection.execute(_RECORDS, execution_options={"yield_per": 100})
+            return list(row_problems(connection, map(to_record, streamed)))
 
     def _reading(self) -> Any:
         """A connection whose statements see one state of the database."""
@@ -295,98 +247,76 @@ def recorded_update(written: Mapping[str, Any]) -> AccountUpdateIn:
     return msgspec.convert(fields, AccountUpdateIn)
 
 
-def _content(account: BookAccount) -> bytes:
-    """The canonical JSON of a row."""
-    return canonical_bytes(
-        {
-            "account": msgspec.to_builtins(account_message(account.account)),
-            "sequence": account.sequence,
-            "as_of": account.as_of,
-            "expected": account.expected,
-            "update_sha256": account.update_sha256,
-        }
-    )
+def _draft(timed: Sequence[_Timed], rows: Mapping[str, AccountRow], requester: str) -> _Draft:
+    """What updates make of rows as they stand."""
+    known = dict(rows)
+    results: list[UpdateResult] = []
+    written: list[dict[str, Any]] = []
+    entry_of: dict[str, int] = {}
+    for one in timed:
+        name = one.update.account_id
+        before = known.get(name)
+        account = None if before is None else before.account
+        outcome = apply_update(account, one.update, one.as_of, one.sha256)
+        results.append(outcome.result)
+        if outcome.after is None:
+            continue
+        row = known[name] = AccountRow.of(outcome.after, -1 if before is None else before.place)
+        entry_of[name] = len(written) // MOST_IN_RECORD
+        written.append(
+            {
+                **msgspec.to_builtins(one.update),
+                "status": outcome.result.status,
+                "as_of": outcome.after.as_of,
+                "state_sha256": row.sha256,
+            }
+            | ({} if before is None else {"previous_sha256": before.sha256})
+        )
+    entries = [
+        EncodedEntry.of(
+            Entry(KIND, {"requester": requester, "updates": written[i : i + MOST_IN_RECORD]}),
+            text_keys=True,
+        )
+        for i in range(0, len(written), MOST_IN_RECORD)
+    ]
+    changed = [(known[name], known[name].packed(), entry) for name, entry in entry_of.items()]
+    return _Draft(results, entries, changed, [name for name in entry_of if name not in rows])
 
 
-_DECODER = msgspec.json.Decoder(_Stored)
+def _write(connection: Connection, draft: _Draft) -> None:
+    """Append the records of a draft and write its rows, under the lock of the chain."""
+    place = int(connection.execute(_NEXT_PLACE).scalar_one())
+    places = {name: place + i for i, name in enumerate(draft.fresh)}
+    recorded = extend_in_rounds(connection, CHAIN, [draft.entries])
+    values = []
+    for row, packed, entry in draft.rows:
+        place = places.get(row.account.account.account_id, row.place)
+        values.append(row.values(recorded[entry]["seq"], place, packed))
+    write_rows(connection, values)
+    if connection.dialect.name == "postgresql":
+        notify = text("SELECT pg_notify(:channel, '')")
+        connection.execute(notify, {"channel": f"margincast_{CHAIN}"})
 
 
-def _differs(row: Row[Any]) -> bool:
-    """Whether a column of a row is not what its state says."""
-    stored = _DECODER.decode(unpack(row.state))
-    columns = (row.account_id, row.sequence, row.as_of, row.out_of_sync, row.update_sha256.hex())
-    return columns != (
-        stored.account.account_id,
-        stored.sequence,
-        stored.as_of,
-        stored.expected,
-        stored.update_sha256,
-    )
-
-
-def _account(row: Row[Any], expected: Mapping[tuple[int, str], str] | None = None) -> BookAccount:
-    """The account of a row, checked against the record that covers it."""
-    name = f"account {row.account_id!r} of the live book"
-    try:
-        content = unpack(row.state)
-        stored = _DECODER.decode(content)
-    except (AlteredError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise AlteredError(
-            f"{name}: {error}; restore a copy that `ledger verify` accepts"
-        ) from None
-    if expected is not None:
-        covered = expected.get((row.record_seq, row.account_id))
-        if covered is not None and (covered != sha256_hex(content) or _differs(row)):
-            raise AlteredError(
-                f"{name} is not what record {row.record_seq} of chain {CHAIN!r} says: the row was "
-                "altered; restore a copy that was not"
-            )
-    return BookAccount(
-        account_update(stored.account, stored.as_of).account,
-        stored.sequence,
-        stored.as_of,
-        stored.expected,
-        stored.update_sha256,
-    )
-
-
-def _read(connection: Connection, account_ids: Iterable[str]) -> dict[str, BookAccount]:
-    found: dict[str, BookAccount] = {}
-    for batch in in_batches(account_ids):
-        query = select(accounts).where(accounts.c.account_id.in_(batch))
-        found |= {row.account_id: _account(row) for row in connection.execute(query)}
-    return found
+def _changed_after(connection: Connection, head: ChainHead) -> set[str]:
+    """Accounts whose rows were written after a record."""
+    query = select(accounts.c.account_id).where(accounts.c.record_seq > head.seq)
+    return set(connection.execute(query).scalars())
 
 
 def _head(connection: Connection) -> ChainHead:
     row = connection.execute(_HEAD).one_or_none()
-    return ChainHead() if row is None else ChainHead(row.seq, row.hash.hex())
+    return ChainHead() if row is None else ChainHead(row.seq, bytes(row.hash).hex())
 
 
-def _check_continues(connection: Connection, after: ChainHead, head: ChainHead) -> None:
+def _check_continues(connection: Connection, after: ChainHead) -> None:
+    """Refuse a chain that does not contain a record that was read from it."""
     if not after.seq:
         return
     query = select(records.c.hash).where(records.c.chain == CHAIN, records.c.seq == after.seq)
     found = connection.execute(query).scalar_one_or_none()
-    if head.seq < after.seq or (found is not None and found.hex() != after.hash):
+    if found is None or bytes(found).hex() != after.hash:
         raise AlteredError(
             f"chain {CHAIN!r} does not continue from record {after.seq}, held here: it was cut, "
             "altered or restored from an older copy; verify the ledger and start again"
         )
-
-
-def _expected_states(
-    connection: Connection, after: ChainHead, seqs: set[int]
-) -> dict[tuple[int, str], str]:
-    """SHA-256 of the row that each record wrote for an account, by record and account.
-
-    Records that were moved to an archive are not looked for.
-    """
-    states: dict[tuple[int, str], str] = {}
-    query = _RECORDS.where(records.c.seq > after.seq).order_by(records.c.seq)
-    for row in connection.execute(query):
-        if row.seq in seqs:
-            record = to_record(row)
-            for written in record.payload["updates"]:
-                states[record.seq, written["account_id"]] = written["state_sha256"]
-    return states

@@ -80,7 +80,9 @@ class Applied:
     after: BookAccount | None
 
 
-def apply_update(before: BookAccount | None, update: AccountUpdateIn, as_of: int) -> Applied:
+def apply_update(
+    before: BookAccount | None, update: AccountUpdateIn, as_of: int, sha256: str | None = None
+) -> Applied:
     """Apply an update to an account.
 
     A snapshot counts if its number is above that of the account, whatever lies between, and ends a
@@ -94,13 +96,15 @@ def apply_update(before: BookAccount | None, update: AccountUpdateIn, as_of: int
         The update.
     as_of:
         When it held, nanoseconds.
+    sha256:
+        Its `update_sha256`, where that is known.
 
     Returns
     -------
     Never raises for the content of an update: the result says what is wrong with it.
     """
     current = 0 if before is None else before.sequence
-    sha256 = update_sha256(update)
+    sha256 = sha256 or update_sha256(update)
     if update.sequence <= current and before is not None:
         return _repeated(before, update, sha256)
     try:
@@ -125,7 +129,7 @@ def apply_update(before: BookAccount | None, update: AccountUpdateIn, as_of: int
 
 def update_sha256(update: AccountUpdateIn) -> str:
     """SHA-256 of the content of an update: its account, number and changes, as they were sent."""
-    return sha256_hex(canonical_bytes(msgspec.to_builtins(update)))
+    return sha256_hex(canonical_bytes(msgspec.to_builtins(update), text_keys=True))
 
 
 def _repeated(before: BookAccount, update: AccountUpdateIn, sha256: str) -> Applied:
@@ -232,36 +236,37 @@ def apply_deltas(account: Account, deltas: Sequence[Delta]) -> Account:
 def _fill(positions: dict[str, Position], cash: float, fill: FillIn) -> float:
     """Book a trade; returns the cash after it.
 
-    Of a linear instrument with q held at entry e, a fill of d at p in the same direction gives the
-    entry ``(q e + d p) / (q + d)``; in the other direction ``min(|q|, |d|) sign(q) (p - e)`` is
-    paid to cash, and what goes beyond q is entered at p. An option pays ``d p`` from cash.
+    With q held at entry e, a fill of d at p in the same direction gives the entry
+    ``(q e + d p) / (q + d)``; in the other direction ``min(|q|, |d|) sign(q) (p - e)`` is realised
+    at e, and what goes beyond q is entered at p. A linear instrument pays what is realised to cash;
+    an option pays ``d p`` from cash instead. `decisions.what_if.changes` does the same at the mark.
     """
     if fill.quantity == 0.0 or not math.isfinite(fill.quantity):
         raise DataError(f"the quantity is {fill.quantity}; expected a finite number other than 0")
-    instrument = parse_instrument(fill.instrument)
+    premium = parse_instrument(fill.instrument).kind == "option"
+    if premium:
+        cash = _add(cash, _exact(-fill.quantity, fill.price))
     held = positions.get(fill.instrument)
     quantity = 0.0 if held is None else held.quantity
     after = _add(quantity, fill.quantity)
-    if instrument.kind == "option":
-        cash = _add(cash, _exact(-fill.quantity, fill.price))
-        entry = None if held is None else held.entry_price
-        entry = fill.price if held is None else entry
+    entry: float | None = fill.price
+    if held is None or quantity == 0.0:
+        pass
+    elif held.entry_price is None:
+        if not premium:
+            raise DataError(
+                f"the position in {fill.instrument!r} has no entry price, so that its profit "
+                "is not known; send a snapshot with entry prices before its fills"
+            )
+        entry = None
+    elif (quantity > 0.0) == (fill.quantity > 0.0):
+        entry = _average(quantity, held.entry_price, fill)
     else:
-        entry = fill.price
-        if held is not None and quantity != 0.0:
-            if held.entry_price is None:
-                raise DataError(
-                    f"the position in {fill.instrument!r} has no entry price, so that its profit "
-                    "is not known; send a snapshot with entry prices before its fills"
-                )
-            if (quantity > 0.0) == (fill.quantity > 0.0):
-                entry = _average(quantity, held.entry_price, fill)
-            else:
-                closed = math.copysign(min(abs(quantity), abs(fill.quantity)), quantity)
-                profit = _profit(closed, held.entry_price, fill.price)
-                cash = _add(cash, profit)
-                if abs(fill.quantity) <= abs(quantity):
-                    entry = held.entry_price
+        if not premium:
+            closed = math.copysign(min(abs(quantity), abs(fill.quantity)), quantity)
+            cash = _add(cash, _profit(closed, held.entry_price, fill.price))
+        if abs(fill.quantity) <= abs(quantity):
+            entry = held.entry_price
     if after == 0.0:
         positions.pop(fill.instrument, None)
     else:

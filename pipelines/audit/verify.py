@@ -13,7 +13,8 @@ from ledger.store import Ledger
 from ledger.verify import Checks, Verification, verify
 from market.core.clock import DAY, HOUR, format_time, parse_duration
 from market.core.errors import ConfigError
-from monitoring.book.account_store import CHAIN, AccountStore
+from monitoring.book.account_rows import CHAIN
+from monitoring.book.account_store import AccountStore
 from pipelines.config.config import Config
 
 _EARLY = HOUR

@@ -18,8 +18,10 @@ def upgrade() -> None:
         sa.Column("state", sa.LargeBinary, nullable=False),
         sa.Column("update_sha256", sa.LargeBinary, nullable=False),
         sa.Column("record_seq", sa.BigInteger, nullable=False),
+        sa.Column("place", sa.BigInteger, nullable=False),
     )
     op.create_index("accounts_by_record", "accounts", ["record_seq"])
+    op.create_index("accounts_by_place", "accounts", ["place"])
     op.create_table(
         "leases",
         sa.Column("name", sa.Text, primary_key=True),

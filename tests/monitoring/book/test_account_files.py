@@ -10,6 +10,7 @@ from ledger.store import Ledger
 from market.accounts.account_files import Event, write_accounts
 from market.accounts.book import Account, Book, Position
 from market.core.clock import HOUR, parse_time
+from market.core.errors import DataError
 from market.sources.base import AccountUpdates
 from monitoring.book.account_files import AccountFileFeed
 from monitoring.book.account_store import AccountStore
@@ -91,3 +92,25 @@ def test_changes_follow_the_number_of_a_snapshot(folder: Path, ledger: Ledger) -
     assert found.account.cash == 1_007.0
     feed.advance(START + 2 * HOUR)
     assert held(ledger)["a"] == 3.0
+
+
+def test_a_snapshot_that_was_changed_after_it_counted_is_refused(
+    folder: Path, tmp_path: Path, ledger: Ledger
+) -> None:
+    store = AccountStore(ledger)
+    AccountFileFeed(store, folder).advance(START)
+    changed = [AccountUpdates(START, Book.of([account("a", 9.0), account("b", 2.0)]))]
+    write_accounts(tmp_path / "changed", changed)
+    with pytest.raises(DataError, match=r"account 'a'.*give it a later time"):
+        AccountFileFeed(store, tmp_path / "changed").advance(START)
+    assert held(ledger) == {"a": 1.0, "b": 2.0}
+
+
+@pytest.mark.parametrize("name", ["a" * 129, "line\nbreak"])
+def test_an_id_that_no_account_can_have_is_refused(
+    tmp_path: Path, ledger: Ledger, name: str
+) -> None:
+    write_accounts(tmp_path / "odd", [AccountUpdates(START, Book.of([account(name, 1.0)]))])
+    with pytest.raises(DataError, match="1 to 128 characters"):
+        AccountFileFeed(AccountStore(ledger), tmp_path / "odd").advance(START)
+    assert AccountStore(ledger).head().seq == 0

@@ -8,6 +8,9 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from decisions.messages import AccountChange, PositionChange
+from decisions.what_if.changes import apply_changes
+from margin.valuation.account_marks import TradePrice
 from market.accounts.book import Account, Balance, Position
 from market.core.errors import DataError
 from market.sources.http import BalanceIn, PositionIn
@@ -208,6 +211,36 @@ def test_equity_after_fills_is_the_profit_of_each_fill_less_fees(
     assert math.isclose(
         float(linear_equity(account, mark)), float(exact), rel_tol=0.0, abs_tol=1e-12 * size
     )
+
+
+@given(
+    instrument=st.sampled_from([PERP, CALL]),
+    held=st.tuples(quantities, prices),
+    quantity=quantities,
+    price=prices,
+)
+@settings(max_examples=200, deadline=None)
+def test_a_fill_at_the_mark_is_what_a_what_if_says_of_it(
+    instrument: str, held: tuple[float, float], quantity: float, price: float
+) -> None:
+    account = Account("a", 1_000.0, (Position(instrument, *held),))
+    filled = apply_deltas(account, [FillIn(instrument, quantity, price)])
+    change = AccountChange("a", 0.0, [PositionChange(instrument, quantity)])
+    at = TradePrice(price, premium=instrument == CALL)
+    asked = apply_changes({"a": account}, [change], lambda _: at)["a"]
+    size = 1_000.0 + (abs(held[0]) + abs(quantity)) * (held[1] + price)
+    assert math.isclose(filled.cash, asked.cash, rel_tol=0.0, abs_tol=1e-12 * size)
+    assert len(filled.positions) == len(asked.positions)
+    for mine, other in zip(filled.positions, asked.positions, strict=True):
+        assert math.isclose(mine.quantity, other.quantity, rel_tol=1e-9, abs_tol=1e-9)
+        assert mine.entry_price is not None
+        assert other.entry_price is not None
+        assert math.isclose(mine.entry_price, other.entry_price, rel_tol=1e-9)
+
+
+def test_an_option_without_an_entry_price_can_be_traded() -> None:
+    account = apply_deltas(Account("a", 0.0, (Position(CALL, 1.0),)), [FillIn(CALL, 1.0, 150.0)])
+    assert account == Account("a", -150.0, (Position(CALL, 2.0),))
 
 
 events = st.lists(

@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,9 +29,18 @@ from monitoring.book.messages import AccountUpdateIn, DepositIn, FillIn, Snapsho
 NOW = 1_700_000_000_000_000_000
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    address: str = request.getfixturevalue("postgres_url")
+    return address
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(f"sqlite:///{tmp_path}/ledger.db")
+def ledger(url: str) -> Iterator[Ledger]:
+    with Ledger(url) as opened:
+        yield opened
 
 
 def stream(count: int, accounts: int = 7) -> list[AccountUpdateIn]:
@@ -96,6 +106,7 @@ def test_a_follower_and_a_restart_hold_the_same_book(
     assert contents(follower) == contents(loaded(ledger)) == expected(updates)
     assert [len(segment.book) for segment in follower.segments] == [3, 3, 1]
     assert follower.head == store.head()
+    assert list(contents(follower)) == list(contents(loaded(ledger))) == list(expected(updates))
 
 
 def test_catching_up_names_what_changed_and_rebuilds_only_its_segment(
@@ -153,7 +164,7 @@ def test_an_altered_row_is_found(ledger: Ledger) -> None:
             text("UPDATE accounts SET state = :state WHERE account_id = 'desk/3'"),
             {"state": pack(state)},
         )
-    with pytest.raises(AlteredError, match=r"desk/3.*was altered"):
+    with pytest.raises(AlteredError, match=r"place 3 of the live book.*was altered"):
         LiveBook(ledger).catch_up()
 
 
@@ -162,16 +173,18 @@ def test_an_altered_row_is_found(ledger: Ledger) -> None:
     [
         ("UPDATE accounts SET sequence = 99 WHERE account_id = 'desk/3'", "it was altered"),
         ("UPDATE accounts SET out_of_sync = 1 WHERE account_id = 'desk/3'", "it was altered"),
-        ("UPDATE accounts SET state = x'00' WHERE account_id = 'desk/3'", "desk/3"),
+        ("UPDATE accounts SET state = update_sha256 WHERE account_id = 'desk/3'", "desk/3"),
+        ("UPDATE accounts SET place = 9 WHERE account_id = 'desk/3'", "it was altered"),
+        ("UPDATE accounts SET record_seq = 9 WHERE account_id = 'desk/3'", "it was altered"),
         ("DELETE FROM accounts WHERE account_id = 'desk/3'", "it was deleted"),
         (
             "INSERT INTO accounts SELECT 'desk/9', sequence, as_of, out_of_sync, state, "
-            "update_sha256, record_seq FROM accounts WHERE account_id = 'desk/3'",
+            "update_sha256, record_seq, 7 FROM accounts WHERE account_id = 'desk/3'",
             "it was inserted",
         ),
     ],
 )
-def test_verification_finds_rows_that_the_chain_does_not_cover(
+def test_a_start_and_verification_find_rows_that_the_chain_does_not_cover(
     ledger: Ledger, statement: str, problem: str
 ) -> None:
     store = AccountStore(ledger)
@@ -181,6 +194,61 @@ def test_verification_finds_rows_that_the_chain_does_not_cover(
         connection.execute(text(statement))
     (found,) = store.problems()
     assert problem in found
+    with pytest.raises(AlteredError, match="it was altered or rows are missing"):
+        LiveBook(ledger).catch_up()
+
+
+def test_an_update_of_an_altered_row_does_not_hide_the_alteration(ledger: Ledger) -> None:
+    store = AccountStore(ledger)
+    store.apply([AccountUpdateIn("a", 1, None, SnapshotIn(5.0))], NOW, "desk")
+    with ledger.transaction() as connection:
+        query = text("SELECT state FROM accounts")
+        state = unpack(connection.execute(query).scalar_one()).replace(b'"cash":', b'"cash":9')
+        connection.execute(text("UPDATE accounts SET state = :state"), {"state": pack(state)})
+    (result,) = store.apply(
+        [AccountUpdateIn("a", 2, None, None, [DepositIn("USD", 1.0)])], NOW, "desk"
+    )
+    assert result.status == "applied"
+    (found,) = store.problems()
+    assert "update 2 was applied to a row" in found
+
+
+def test_an_update_that_another_one_overtakes_is_applied_to_the_newer_row(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process writes between the computation of an outcome and its transaction."""
+    store, other = AccountStore(ledger), AccountStore(ledger)
+    store.apply([AccountUpdateIn("a", 1, None, SnapshotIn(5.0))], NOW, "desk")
+    begin = ledger.transaction
+    overtaking = [
+        AccountUpdateIn("new", 1, None, SnapshotIn(1.0)),
+        AccountUpdateIn("a", 2, None, None, [DepositIn("USD", 1.0)]),
+    ]
+
+    def overtaken() -> Any:
+        monkeypatch.setattr(ledger, "transaction", begin)
+        other.apply(overtaking, NOW, "other")
+        return begin()
+
+    monkeypatch.setattr(ledger, "transaction", overtaken)
+    results = store.apply(
+        [
+            AccountUpdateIn("newer", 1, None, SnapshotIn(2.0)),
+            AccountUpdateIn("a", 2, None, None, [DepositIn("USD", 3.0)]),
+            AccountUpdateIn("a", 3, None, None, [DepositIn("USD", 7.0)]),
+        ],
+        NOW,
+        "desk",
+    )
+    assert [one.status for one in results] == ["applied", "conflict", "applied"]
+    book = loaded(ledger)
+    assert {name: one.account.cash for name, one in contents(book).items()} == {
+        "a": 13.0,
+        "new": 1.0,
+        "newer": 2.0,
+    }
+    assert book.place("newer") == (0, 2)
+    assert store.problems() == []
 
 
 def test_a_chain_that_was_cut_is_found(ledger: Ledger) -> None:
@@ -213,8 +281,7 @@ def _post(url: str, accounts: Sequence[str], count: int) -> None:
             )
 
 
-def test_processes_that_post_the_same_updates_apply_each_once(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/ledger.db"
+def test_processes_that_post_the_same_updates_apply_each_once(url: str) -> None:
     Ledger(url).close()
     spawn = multiprocessing.get_context("spawn")
     names = [f"a{i}" for i in range(20)]
@@ -227,6 +294,7 @@ def test_processes_that_post_the_same_updates_apply_each_once(tmp_path: Path) ->
     with Ledger(url) as ledger:
         book = contents(loaded(ledger))
         assert verify(ledger.engine).intact
+        assert AccountStore(ledger).problems() == []
     assert {name: (one.account.cash, one.sequence) for name, one in book.items()} == dict.fromkeys(
         names, (15.0, 15)
     )

@@ -148,4 +148,41 @@ def test_no_account_and_no_secret_shows_whatever_is_sent(
     assert "987654" not in text
 
 
+def test_updates_of_accounts_show_none_in_the_most_detailed_log(
+    logged: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logging.getLogger("margincast").setLevel(logging.DEBUG)
+    name = "desk/secret 7"
+    path = "/v1/accounts/desk%2Fsecret%207"
+    sent = [
+        logged.client.put(path, json={"sequence": 1, "cash": 987_654.25}),
+        logged.client.put(path, json={"sequence": 1, "cash": 1.0}),
+        logged.client.put(path, json={"sequence": 2, "cash": "x"}),
+        _post_deposit(logged, name, 2),
+        _post_deposit(logged, name, 5),
+        _post_deposit(logged, name, 0),
+    ]
+
+    def fail(_: object, updates: Any, *__: object) -> None:
+        raise KeyError(updates[0].account_id)
+
+    monkeypatch.setattr("monitoring.book.account_store.AccountStore.apply", fail)
+    sent += [_post_deposit(logged, name, 6), logged.client.put(path, json=SNAPSHOT)]
+    assert [one.status_code for one in sent] == [200, 409, 422, 200, 409, 422, 500, 500]
+    routes = {line["route"] for line in logged.requests()}
+    assert routes == {"/v1/accounts/{account_id}", "/v1/accounts/updates"}
+    assert "KeyError" in logged.text()
+    assert "secret" not in logged.text()
+    assert "987654" not in logged.text()
+
+
+SNAPSHOT = {"sequence": 6, "cash": 1.0}
+
+
+def _post_deposit(logged: Log, name: str, number: int) -> Any:
+    deposit = {"kind": "deposit", "asset": "USD", "amount": 987_654.25}
+    update = {"account_id": name, "sequence": number, "deltas": [deposit]}
+    return logged.client.post("/v1/accounts/updates", json={"updates": [update]})
+
+
 JSON = {"Content-Type": "application/json"}
