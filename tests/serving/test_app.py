@@ -311,6 +311,7 @@ def test_docs_list_every_route_and_need_no_network(serve: Any) -> None:
         "/v1/market/quotes",
         "/v1/decisions/{decision_id}",
         "/v1/decisions/{decision_id}/explanation",
+        "/v1/accounts",
         "/v1/accounts/updates",
         "/v1/accounts/{account_id}",
         "/v1/accounts/{account_id}/decisions",
