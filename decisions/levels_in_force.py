@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -67,10 +67,19 @@ class LevelsInForce:
         The ledger.
     max_kept:
         Most accounts and positions that are kept.
+    evaluated:
+        Gives the level that the continuous evaluation of the live book last set for an account,
+        None where there is none: it is in force where it is newer than that of the record.
     """
 
-    def __init__(self, ledger: Ledger, max_kept: int = MAX_KEPT) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        max_kept: int = MAX_KEPT,
+        evaluated: Callable[[str], PreviousAddOn | None] | None = None,
+    ) -> None:
         self._ledger = ledger
+        self._evaluated = evaluated
         self._max_kept = max_kept
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, LevelInForce] = OrderedDict()
@@ -90,7 +99,8 @@ class LevelsInForce:
             for name in known:
                 self._kept.move_to_end(name)
         unknown = [name for name in account_ids if name not in known]
-        return known | self.of(unknown) if unknown else known
+        levels = self._newer(known)
+        return levels | self.of(unknown) if unknown else levels
 
     def notice_other_writer(self) -> None:
         """Read the newest ids before each decision for a while: there is another writer."""
@@ -108,6 +118,21 @@ class LevelsInForce:
         LedgerError
             The ledger cannot be read.
         """
+        return self._newer(self._of(account_ids))
+
+    def _newer(self, levels: dict[str, LevelInForce]) -> dict[str, LevelInForce]:
+        """The levels, with those of newer evaluations in their place; records stay."""
+        if self._evaluated is None:
+            return levels
+        newer = dict(levels)
+        for name, found in levels.items():
+            level = self._evaluated(name) if found.altered is None else None
+            if level is not None and (found.level is None or level.as_of > found.level.as_of):
+                newer[name] = found._replace(level=level)
+        return newer
+
+    def _of(self, account_ids: Collection[str]) -> dict[str, LevelInForce]:
+        """The level of each account by its newest record, see `of`."""
         levels = dict.fromkeys(account_ids, LevelInForce(None, None))
         newest = self._ledger.last_decision_ids(account_ids)
         if not newest:

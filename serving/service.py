@@ -121,14 +121,15 @@ class Service:
 
     def __post_init__(self) -> None:
         self._writer = LedgerWriter(self.ledger, self.metrics.appended)
-        self._levels = LevelsInForce(self.ledger)
+        self.book = BookView(self.ledger)
+        self.book_follower = BookFollower(self.ledger, self.book)
+        followed = self.book.level if self.settings.monitoring else None
+        self._levels = LevelsInForce(self.ledger, evaluated=followed)
         self.in_force = RulesInForce(self.rules, self.live, self.settings.clock)
         cash_assets = self.in_force.cash_assets()
         self._market = SharedMarket(self.live, self.ledger, self._writer, cash_assets)
         self._posts = MarketPosts(self._market, self.metrics)
         self.follower = Follower(self._market)
-        self.book = BookView(self.ledger)
-        self.book_follower = BookFollower(self.ledger, self.book)
         bundles, targets = self.settings.bundles, self.in_force.targets
         self._champion = ChampionWatch(bundles, targets)
         self.facts = MarketFactsReader(self._champion, self.live, lambda: self._snapshot(None))

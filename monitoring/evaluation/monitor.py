@@ -19,9 +19,10 @@ from decisions.errors import NoMarketError
 from decisions.records import shared_contents
 from ledger.store import Ledger
 from market.core.arrays import Bools, Ints
-from market.core.clock import format_time
+from market.core.clock import SECOND, format_time
 from market.core.errors import DataError, LedgerError, MargincastError
 from models.forecaster import Forecaster
+from monitoring.book.account_files import AccountFileFeed
 from monitoring.book.live_book import LiveBook
 from monitoring.champion import MODEL_FAILED, ChampionWatch
 from monitoring.evaluation.lease import Lease
@@ -77,6 +78,8 @@ class MonitorInputs:
         Of decisions, as of the endpoint.
     second:
         Scores chunks of model passes in a second process; None: one process does all.
+    files:
+        Account files that are a source of the live book; None: none are.
     """
 
     ledger: Ledger
@@ -87,6 +90,7 @@ class MonitorInputs:
     clock: Clock
     mark_max_age: int | None = None
     second: SecondCore | None = None
+    files: AccountFileFeed | None = None
 
 
 @dataclass(slots=True)
@@ -148,6 +152,7 @@ class BookMonitor:
         self.times = StepTimes()
         self._work: Working | None = None
         self._said = ""
+        self._read: int | None = None
 
     @property
     def state(self) -> EvaluationState | None:
@@ -230,6 +235,8 @@ class BookMonitor:
                 market.count_due(time.time_ns())
             except DataError as error:
                 _LOG.debug("waiting steps cannot count: %s", error)
+        if holds:
+            self._read_files()
         before = BookCut.of(self.book)
         changed = self.book.catch_up()
         if not holds:
@@ -242,11 +249,22 @@ class BookMonitor:
             newest = "there is no evaluation yet" if at is None else f"newest {format_time(at)}"
             _LOG.info("evaluating %d accounts of the live book; %s", len(self.book), newest)
             return work
-        work.state = work.state.caught_up(self._log.chain)
+        work.state = work.state.advanced(self._log.chain)
         if changed:
             work.note_updates(before, changed)
             work.state = work.state.grown(BookCut.of(self.book).names(len(work.state)))
         return work
+
+    def _read_files(self) -> None:
+        """Bring what the account files hold up to now into the book; once a second at most."""
+        files, market = self._inputs.files, self._inputs.market
+        now = time.time_ns() if self._inputs.clock == "wall" else market.live.state.newest_known
+        if files is None or now is None:
+            return
+        if self._read is not None and now < self._read + SECOND:
+            return
+        files.advance(now)
+        self._read = now
 
     def _basis(self) -> CallBasis | None:
         """Market and rules now; None before the first bar."""

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from functools import cached_property
 
+from decisions.book_scoring import PreviousAddOn
 from features.state.snapshot import MarketSnapshot
 from ledger.following import ChainHead, SharedChain
 from ledger.store import Ledger
@@ -20,7 +21,7 @@ from market.core.arrays import Floats
 from market.core.clock import SECOND
 from monitoring.book.book_account import BookAccount
 from monitoring.book.live_book import LiveBook
-from monitoring.evaluation.passes.book_cut import BookCut
+from monitoring.evaluation.passes.book_cut import BookCut, positions_of
 from monitoring.evaluation.passes.rules_pass import RuleColumns, evaluate_book
 from monitoring.evaluation.record.evaluation_state import CHAIN, EvaluationState, restore
 
@@ -84,6 +85,23 @@ class BookView:
         """An account as it stands; None where the book has none of this id."""
         return self._book.find(account_id)
 
+    def level(self, account_id: str) -> PreviousAddOn | None:
+        """The level of an account by the newest evaluation that was followed.
+
+        None without one, and where the account was updated since: the level says nothing of
+        positions that are not known here any more.
+        """
+        state, account = self._state, self._book.find(account_id)
+        row = None if state is None else state.index.get(account_id)
+        if state is None or row is None or account is None:
+            return None
+        levels = state.levels
+        amount, margin = float(levels.amount[row]), float(levels.initial_margin[row])
+        if amount != amount or margin != margin or levels.sequence[row] != account.sequence:
+            return None
+        as_of, carried = int(levels.as_of[row]), bool(levels.carried[row])
+        return PreviousAddOn(amount, as_of, margin, positions_of(account.account), carried)
+
     def follow(self) -> None:
         """Apply what was recorded since.
 
@@ -98,7 +116,7 @@ class BookView:
     def _follow(self) -> tuple[BookCut, EvaluationState]:
         # The evaluations first: every account that they know is then in the book.
         state = self._state
-        state = restore(self._ledger) if state is None else state.caught_up(self._chain)
+        state = restore(self._ledger) if state is None else state.advanced(self._chain)
         self._book.catch_up()
         cut = BookCut.of(self._book)
         if len(state) != len(cut) or self._state is None:

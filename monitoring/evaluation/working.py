@@ -104,8 +104,7 @@ class Working:
         if wanted:
             found = read_accounts(ledger, cut.head, wanted.keys(), wanted).earlier
             for name, account in found.items():
-                legs = account.positions
-                work.moved[name] = {p.instrument: p.quantity for p in legs if p.quantity != 0.0}
+                work.moved[name] = positions_of(account)
         unscored = np.flatnonzero((levels.as_of == UNKNOWN) & (levels.binding < 0))
         work.due = wanted.keys() | state.restated.keys() | {names[i] for i in unscored.tolist()}
         return work
@@ -115,10 +114,10 @@ class Working:
         levels, known = self.state.levels, self.state.index
         for name in changed:
             i = known.get(name)
-            if i is not None and name not in self.moved and i < len(before):
-                row = np.array([i])
-                if levels.sequence[i] == before.sequence(row)[0]:
-                    self.moved[name] = positions_of(before.take(row))
+            if i is None or name in self.moved or i >= len(before):
+                continue
+            if levels.sequence[i] == before.sequence(np.array([i]))[0]:
+                self.moved[name] = before.positions(i)
         self.updated |= set(changed)
         self.due |= set(changed)
 
@@ -186,7 +185,7 @@ class Working:
         for k in np.flatnonzero((set_on == here) | (set_on == UNKNOWN)).tolist():
             self.moved.pop(names[rows[k]], None)
         for k in np.flatnonzero((set_on != here) & (set_on == then)).tolist():
-            self.moved[names[rows[k]]] = positions_of(cut.take(rows[k : k + 1]))
+            self.moved[names[rows[k]]] = cut.positions(int(rows[k]))
         for name in job.input.continued:
             self.continued.pop(name, None)
         distance = np.full(len(self.state), np.nan)

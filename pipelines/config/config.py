@@ -276,6 +276,7 @@ def _map_paths(config: Config, convert: Callable[[Path], Path]) -> Config:
                 }
             ),
         },
+        "monitoring": {"accounts": optional(config.monitoring.accounts)},
         "ledger": {
             "url": address(config.ledger.url),
             "heads_dir": optional(config.ledger.heads_dir),
@@ -307,6 +308,7 @@ def _missing(config: Config) -> Iterator[str]:
             "a stored market's name or an existing file",
         ),
         ("accounts.source", config.accounts.path, Path.is_dir, '"sampled" or an existing folder'),
+        ("monitoring.accounts", config.monitoring.accounts, Path.is_dir, "an existing folder"),
         ("rules.ruleset", config.rules.path, Path.exists, ruleset),
         ("training.ruleset", config.training.path, Path.exists, ruleset),
     ]

@@ -16,6 +16,8 @@ from types import FrameType
 
 from ledger.store import Ledger
 from market.core.errors import MargincastError
+from monitoring.book.account_files import AccountFileFeed
+from monitoring.book.account_store import AccountStore
 from monitoring.champion import ChampionWatch
 from monitoring.evaluation.monitor import BookMonitor, MonitorInputs
 from monitoring.evaluation.passes.second_core import SecondCore
@@ -62,7 +64,7 @@ def _evaluate(config: Config, stop: threading.Event) -> None:
         rules = RulesInForce(history, live, serving.clock)
         market = SharedMarket(live, ledger, LedgerWriter(ledger), rules.cash_assets())
         market.recover(time.time_ns() if serving.clock == "wall" else None)
-        settings = config.monitoring
+        settings, files = config.monitoring, config.monitoring.accounts
         inputs = MonitorInputs(
             ledger,
             market,
@@ -74,6 +76,7 @@ def _evaluate(config: Config, stop: threading.Event) -> None:
             serving.clock,
             config.market.mark_max_age_ns,
             SecondCore(serving.bundles) if (os.cpu_count() or 1) > 1 else None,
+            None if files is None else AccountFileFeed(AccountStore(ledger), files),
         )
         gc.freeze()  # later collections skip what the start made
         gc.enable()

@@ -50,3 +50,30 @@ def test_every_example_is_answered_as_the_page_says(serve: Any) -> None:
             continue
         answer = client.request(one.method, one.path, json=one.body)
         assert (answer.status_code, answer.json()) == (one.status, one.answer), one.path
+
+
+def test_the_answers_of_reading_routes_have_the_shape_and_the_accounts_of_the_page(
+    serve: Any,
+) -> None:
+    client = serve().client
+    for one in exchanges():
+        if one.method != "GET":
+            client.request(one.method, one.path, json=one.body)
+    reads = [one for one in exchanges() if one.method == "GET"]
+    assert reads
+    for one in reads:
+        answer = client.get(one.path)
+        assert answer.status_code == one.status
+        body = answer.json()
+        assert _shape(body) == _shape(one.answer)
+        assert [a["account_id"] for a in body.get("accounts", [])] == [
+            a["account_id"] for a in one.answer.get("accounts", [])
+        ]
+        assert body.get("account") == one.answer.get("account")
+
+
+def _shape(value: Any) -> Any:
+    """Keys at every depth, of the first element of a list."""
+    if isinstance(value, dict):
+        return {key: _shape(inner) for key, inner in value.items()}
+    return [_shape(value[0])] if isinstance(value, list) and value else None

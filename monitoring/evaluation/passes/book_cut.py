@@ -9,7 +9,7 @@ from itertools import accumulate
 import numpy as np
 
 from ledger.following import ChainHead
-from market.accounts.book import Book
+from market.accounts.book import Account, Book
 from market.core.arrays import Ints
 from monitoring.book.live_book import BookSegment, LiveBook
 
@@ -75,8 +75,8 @@ class BookCut:
             yield k, rows[start:end] - self.first[k]
 
     def positions(self, row: int) -> dict[str, float]:
-        """Quantity of each instrument of one account, zero quantities left out."""
-        return positions_of(self.take(np.array([row])))
+        """Quantity of each instrument of one account, see `positions_of`."""
+        return positions_of(self.take(np.array([row])).accounts()[0])
 
     def names(self, begin: int = 0) -> list[str]:
         """Ids of the accounts in their order, from a number on."""
@@ -89,10 +89,10 @@ class BookCut:
         ]
 
 
-def positions_of(book: Book) -> dict[str, float]:
-    """Quantity of each instrument of a book of one account, zero quantities left out.
+def positions_of(account: Account) -> dict[str, float]:
+    """Quantity of each instrument of an account, zero quantities left out.
 
     Where an instrument is named twice its last quantity stands, as in a recorded decision.
     """
-    pairs = zip(book.leg_instrument, book.leg_quantity.tolist(), strict=True)
-    return {name: quantity for name, quantity in pairs if quantity != 0.0}
+    legs = account.positions
+    return {leg.instrument: leg.quantity for leg in legs if leg.quantity != 0.0}

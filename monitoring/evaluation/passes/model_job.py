@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -16,7 +16,8 @@ from decisions.decision import decide
 from decisions.messages import Decision
 from decisions.records import entries, shared_contents
 from ledger.contents import CanonicalContent
-from ledger.records import Entry
+from ledger.records import EncodedEntry
+from market.accounts.book import Account
 from market.core.arrays import Bools, Ints
 from market.sources.http import account_message
 from models.forecaster import Forecaster
@@ -109,7 +110,7 @@ class ModelJob:
     input: ModelJobInput
     second: SecondCore | None
     levels: LevelColumns | None = None
-    decisions: list[Entry] = field(default_factory=list)
+    decisions: list[EncodedEntry] = field(default_factory=list)
     _chunks: list[_Chunk] = field(init=False)
     _open: deque[int] = field(init=False)
     _sent: list[int] = field(default_factory=list)
@@ -226,7 +227,7 @@ class ModelJob:
         job = self.input
         basis = job.basis
         accounts = job.cut.take(job.rows[chosen]).accounts()
-        previous = self._previous(chosen)
+        previous = self._previous(chosen, accounts)
         results = decide(
             accounts, basis.snapshot, basis.ruleset, job.model, previous, no_model=job.no_model
         )
@@ -239,27 +240,24 @@ class ModelJob:
             basis.ruleset,
             {account.account_id: REQUESTER for account in accounts},
         )
-        self.decisions += made
+        # Encoded here, between marks: their parts come from msgspec with text keys.
+        self.decisions += [EncodedEntry.of(entry, text_keys=True) for entry in made]
 
-    def _previous(self, chosen: Ints) -> dict[str, PreviousAddOn]:
+    def _previous(self, chosen: Ints, accounts: Sequence[Account]) -> dict[str, PreviousAddOn]:
         """The level in force of some accounts, with its positions, as decisions record it."""
-        job = self.input
-        levels: dict[str, PreviousAddOn] = {}
-        for place in chosen.tolist():
-            row = np.array([job.rows[place]])
-            book = job.cut.take(row)
-            name = book.account_ids[0]
-            if name in job.moved:
-                levels[name] = job.moved[name]
-                continue
-            amount = float(job.before.amount[place])
-            if amount == amount:
-                margin = float(job.before.initial_margin[place])
-                levels[name] = PreviousAddOn(
+        moved, levels = self.input.moved, self.input.before.take(chosen)
+        previous: dict[str, PreviousAddOn] = {}
+        for i, account in enumerate(accounts):
+            amount, margin = float(levels.amount[i]), float(levels.initial_margin[i])
+            if account.account_id in moved:
+                previous[account.account_id] = moved[account.account_id]
+            elif amount == amount:
+                known = margin == margin
+                previous[account.account_id] = PreviousAddOn(
                     amount,
-                    int(job.before.as_of[place]),
-                    margin if margin == margin else None,
-                    positions_of(book) if margin == margin else {},
-                    bool(job.before.carried[place]),
+                    int(levels.as_of[i]),
+                    margin if known else None,
+                    positions_of(account) if known else {},
+                    bool(levels.carried[i]),
                 )
-        return levels
+        return previous

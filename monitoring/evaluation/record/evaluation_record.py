@@ -134,7 +134,7 @@ class EvaluationLog:
         head: ChainHead,
         entry: Entry,
         contents: Sequence[tuple[str, CanonicalContent]],
-        decisions: Sequence[Entry] = (),
+        decisions: Sequence[EncodedEntry] = (),
     ) -> Record:
         """Record an evaluation and the decisions that come of it: all or none.
 
@@ -148,10 +148,10 @@ class EvaluationLog:
             Nothing was recorded; or, of an `UnknownOutcomeError`, it may be.
         """
         encoded = EncodedEntry.of(entry)
-        decided = [EncodedEntry.of(decision) for decision in decisions]
-        names = [d.account_id for d in decisions if d.account_id is not None]
+        ids = (decision.entry.account_id for decision in decisions)
+        names = [name for name in ids if name is not None]
         with self._ledger.transaction() as connection:
-            if decided:
+            if decisions:
                 lock(connection, "decisions")
             lock(connection, f"chain:{CHAIN}")
             self._lease.check(connection)
@@ -165,7 +165,7 @@ class EvaluationLog:
             rows = extend_in_rounds(connection, CHAIN, [[encoded]], 0, stored)
             newest = newest_ids(connection, names)
             after = max((recorded_at for _, recorded_at in newest.values()), default=0)
-            extend_in_rounds(connection, DECISION_CHAIN, [decided], after, stored)
+            extend_in_rounds(connection, DECISION_CHAIN, [decisions], after, stored)
         return Record(**rows[0], payload=entry.payload)
 
 

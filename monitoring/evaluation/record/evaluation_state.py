@@ -149,7 +149,7 @@ class EvaluationState:
             restated=restated,
         )
 
-    def caught_up(self, chain: SharedChain) -> EvaluationState:
+    def advanced(self, chain: SharedChain) -> EvaluationState:
         """The state after all that is recorded; raises as `SharedChain.after`."""
         state = self
         for record in chain.after(self.head):

@@ -22,6 +22,7 @@ from market.accounts.book import Book
 from market.core.arrays import Bools
 from market.core.errors import DataError, LedgerError
 from models.forecaster import Forecaster
+from monitoring.evaluation.passes.book_cut import positions_of
 from monitoring.evaluation.passes.levels import UNKNOWN, LevelColumns
 from monitoring.evaluation.passes.model_pass import ModelPassInput, score_levels
 from monitoring.evaluation.passes.rules_pass import advance_states, evaluate_rules
@@ -209,7 +210,7 @@ def _moved(
             float(levels.amount[i]),
             int(levels.as_of[i]),
             float(levels.initial_margin[i]),
-            {p.instrument: p.quantity for p in earlier.positions if p.quantity != 0.0},
+            positions_of(earlier),
             bool(levels.carried[i]),
         )
     return moved

@@ -116,6 +116,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "leeway": 30,
         },
     },
+    "monitoring": {
+        "enabled": False,
+        "accounts": None,
+        "mark_threshold": 0.0,
+        "distance_threshold": 0.01,
+        "timer_seconds": 60.0,
+    },
     "ledger": {
         "url": "sqlite:///var/ledger.db",
         "heads_dir": None,
