@@ -230,10 +230,11 @@ def run(
         raise typer.Exit(SAFETY_GATE_FAILED)
     print_addresses(settings, serving=not once, config_file=config)
     if not once:
+        from pipelines.venue.client_files import with_clients
         from pipelines.venue.process import venue_beside
 
         with venue_beside(settings):
-            _serve(settings)
+            _serve(with_clients(settings))
 
 
 def _serve(config: Config) -> None:

@@ -26,6 +26,15 @@ def clients_folder(config: Config) -> Path:
     return config.serving.bundles.parent / "simulated" / "accounts"
 
 
+def with_clients(config: Config) -> Config:
+    """The configuration with the files of the clients as a source of the live book, unless it
+    names other ones."""
+    if config.monitoring.accounts is not None:
+        return config
+    monitoring = config.monitoring.model_copy(update={"accounts": clients_folder(config)})
+    return config.model_copy(update={"monitoring": monitoring})
+
+
 def opened_clients(config: Config, time: int) -> list[tuple[Account, int]]:
     """The accounts of the files that are open at a time, and when each one opened."""
     history = read_accounts(clients_folder(config))
