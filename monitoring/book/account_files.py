@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ REQUESTER = "files"
 """Whose the updates of files are, as their records name it."""
 
 _MICROSECOND = 1_000
+
+_LOG = logging.getLogger("margincast.monitor")
 
 
 class AccountFileFeed:
@@ -50,16 +53,18 @@ class AccountFileFeed:
     def advance(self, now: int) -> int:
         """Apply what the files hold up to a time; gives how many updates counted.
 
+        A snapshot that differs from what the live book holds at the same number is left out and
+        logged: the evaluation of the others goes on.
+
         Raises
         ------
         DataError
-            An account cannot be in the live book, or the newest snapshot of one is not what it
-            was when it counted.
+            An account cannot be in the live book.
         LedgerError
             The updates cannot be recorded; the next call tries again.
         """
         updates = self._opened(now) + self._closed(now)
-        counted = 0
+        counted = contradicted = 0
         for start in range(0, len(updates), MAX_UPDATES):
             try:
                 results = self._store.apply(updates[start : start + MAX_UPDATES], now, REQUESTER)
@@ -70,11 +75,16 @@ class AccountFileFeed:
                 ) from error
             counted += sum(result.status == "applied" for result in results)
             for result in results:
-                if result.status in ("invalid", "conflict"):
-                    raise DataError(
-                        f"account files: {result.detail}; where a snapshot was changed that "
-                        "counted already, give it a later time"
-                    )
+                if result.status == "invalid":
+                    raise DataError(f"account files: {result.detail}")
+                if result.status == "conflict":
+                    contradicted += 1
+        if contradicted:
+            _LOG.error(
+                "%d accounts of the account files are not what the live book holds at the same "
+                "number, and are left as they are; give a changed snapshot a later time",
+                contradicted,
+            )
         self._until = now
         return counted
 

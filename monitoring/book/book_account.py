@@ -128,8 +128,12 @@ def apply_update(
 
 
 def update_sha256(update: AccountUpdateIn) -> str:
-    """SHA-256 of the content of an update: its account, number and changes, as they were sent."""
-    return sha256_hex(canonical_bytes(msgspec.to_builtins(update), text_keys=True))
+    """SHA-256 of the content of an update: its account, number and changes, as they were sent.
+
+    Its time does not count: two sources that tell the same of an account do not contradict.
+    """
+    content = msgspec.to_builtins(msgspec.structs.replace(update, ts=None))
+    return sha256_hex(canonical_bytes(content, text_keys=True))
 
 
 def _repeated(before: BookAccount, update: AccountUpdateIn, sha256: str) -> Applied:

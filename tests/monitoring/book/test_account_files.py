@@ -12,10 +12,11 @@ from market.accounts.book import Account, Book, Position
 from market.core.clock import HOUR, parse_time
 from market.core.errors import DataError
 from market.sources.base import AccountUpdates
+from market.sources.http import PositionIn
 from monitoring.book.account_files import AccountFileFeed
 from monitoring.book.account_store import AccountStore
 from monitoring.book.live_book import LiveBook
-from monitoring.book.messages import AccountUpdateIn, DepositIn
+from monitoring.book.messages import AccountUpdateIn, DepositIn, SnapshotIn
 
 START = parse_time("2026-01-01T00:00:00Z")
 PERP = "BTCUSDT-PERP"
@@ -94,15 +95,30 @@ def test_changes_follow_the_number_of_a_snapshot(folder: Path, ledger: Ledger) -
     assert held(ledger)["a"] == 3.0
 
 
-def test_a_snapshot_that_was_changed_after_it_counted_is_refused(
-    folder: Path, tmp_path: Path, ledger: Ledger
+def test_a_snapshot_that_was_changed_after_it_counted_is_left_out_and_logged(
+    folder: Path, tmp_path: Path, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = AccountStore(ledger)
     AccountFileFeed(store, folder).advance(START)
     changed = [AccountUpdates(START, Book.of([account("a", 9.0), account("b", 2.0)]))]
     write_accounts(tmp_path / "changed", changed)
-    with pytest.raises(DataError, match=r"account 'a'.*give it a later time"):
-        AccountFileFeed(store, tmp_path / "changed").advance(START)
+    assert AccountFileFeed(store, tmp_path / "changed").advance(START) == 0
+    assert "1 accounts of the account files" in caplog.text
+    assert "give a changed snapshot a later time" in caplog.text
+    assert held(ledger) == {"a": 1.0, "b": 2.0}
+
+
+def test_another_source_may_tell_the_same_snapshot_at_another_time(
+    folder: Path, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = AccountStore(ledger)
+    legs = [PositionIn(PERP, 1.0, 60_000.0)]
+    told = AccountUpdateIn(
+        "a", START // 1_000, "2026-01-01T05:00:00Z", SnapshotIn(1_000.0, legs, [])
+    )
+    assert [one.status for one in store.apply([told], START, "desk")] == ["applied"]
+    assert AccountFileFeed(store, folder).advance(START) == 1
+    assert not caplog.records
     assert held(ledger) == {"a": 1.0, "b": 2.0}
 
 
