@@ -48,6 +48,8 @@ ROUTES = (
     "POST /v1/market/quotes",
     "POST /v1/accounts/updates",
     "PUT /v1/accounts/{account_id}",
+    "GET /v1/accounts",
+    "GET /v1/accounts/{account_id}",
     "GET /v1/decisions/{decision_id}",
     "GET /v1/decisions/{decision_id}/explanation",
     "GET /v1/accounts/{account_id}/decisions",
@@ -57,7 +59,7 @@ ROUTES = (
     "GET /health/ready",
     "GET /metrics",
 )
-WITH_INPUT = (*ROUTES[:6], "GET /v1/accounts/{account_id}/decisions", "GET /v1/ruleset")
+WITH_INPUT = (*ROUTES[:7], "GET /v1/accounts/{account_id}/decisions", "GET /v1/ruleset")
 """What the document can be violated for: a body or a parameter that is more than any text."""
 
 KINDS = (

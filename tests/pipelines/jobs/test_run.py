@@ -210,6 +210,7 @@ def test_the_market_and_its_clients_go_on_and_a_restart_continues(
     with running(known) as client:
         until(lambda: market_time(client) >= parse_time(trained.newest) + 4 * 3_600 * 10**9)
         until(lambda: actions_recorded(known) > 0)
+        until(lambda: live_book(known)["evaluated_at"] is not None)
         listed = live_book(known)
         assert len(listed["accounts"]) == 5
         evaluated = parse_time(listed["evaluated_at"])
