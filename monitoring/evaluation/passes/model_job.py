@@ -29,7 +29,7 @@ from monitoring.evaluation.passes.levels import (
     concatenate_levels,
 )
 from monitoring.evaluation.passes.model_pass import ModelPassInput, score_levels
-from monitoring.evaluation.passes.second_core import SecondCore, packed_market
+from monitoring.evaluation.passes.second_core import PassMarket, SecondCore
 from monitoring.evaluation.record.evaluation_record import EvaluationBasis, PassOutcome
 from monitoring.evaluation.record.evaluation_state import level_block
 
@@ -114,7 +114,7 @@ class ModelJob:
     _chunks: list[_Chunk] = field(init=False)
     _open: deque[int] = field(init=False)
     _sent: list[int] = field(default_factory=list)
-    _market: bytes = b""
+    _market: PassMarket | None = None
     _undecided: deque[Ints] | None = None
     _started: float = field(default_factory=time.perf_counter)
 
@@ -131,7 +131,7 @@ class ModelJob:
         self._open = deque(range(len(self._chunks)))
         if self.second is not None and len(self._chunks) > 1:
             sha256 = None if job.model is None else job.model.bundle.sha256
-            self._market = packed_market(job.basis.snapshot, job.basis.ruleset, sha256)
+            self._market = PassMarket(job.basis.snapshot, job.basis.ruleset, sha256)
 
     def advance(self) -> bool:
         """Score one chunk, or decide on some accounts; whether all is done.
@@ -187,7 +187,7 @@ class ModelJob:
 
     def _send(self) -> None:
         """Give the last chunks to the second process."""
-        while self._market and self.second is not None:
+        while self._market is not None and self.second is not None:
             if len(self._sent) >= _AHEAD or len(self._open) < 2:
                 return
             place = self._open.pop()

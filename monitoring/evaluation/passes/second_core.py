@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -13,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import connection
 from pathlib import Path
+from typing import NamedTuple
 
 from features.state.snapshot import MarketSnapshot
 from margin.rules.ruleset import RuleSet
@@ -22,6 +22,14 @@ from monitoring.evaluation.passes.levels import LevelColumns
 from monitoring.evaluation.passes.model_pass import ModelPassInput, score_levels
 
 _LOG = logging.getLogger("margincast.monitor")
+
+
+class PassMarket(NamedTuple):
+    """Market, rules and SHA-256 of the bundle of a pass, as they are sent with each chunk."""
+
+    snapshot: MarketSnapshot
+    ruleset: RuleSet
+    model: str | None
 
 
 class SecondCore:
@@ -37,7 +45,7 @@ class SecondCore:
         self._bundles = bundles
         self._pool: ProcessPoolExecutor | None = None
 
-    def submit(self, chunk: ModelPassInput, market: bytes) -> Future[LevelColumns] | None:
+    def submit(self, chunk: ModelPassInput, market: PassMarket) -> Future[LevelColumns] | None:
         """Start to score a chunk; None where the process cannot be started.
 
         Parameters
@@ -45,7 +53,7 @@ class SecondCore:
         chunk:
             The accounts.
         market:
-            What `packed_market` made.
+            What it is scored on.
         """
         try:
             if self._pool is None:
@@ -64,22 +72,9 @@ class SecondCore:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def packed_market(snapshot: MarketSnapshot, ruleset: RuleSet, model: str | None) -> bytes:
-    """Market, rules and bundle of a pass, as they are sent with each chunk."""
-    return pickle.dumps((snapshot, ruleset, model))
-
-
-def _score(bundles: str, market: bytes, chunk: ModelPassInput) -> LevelColumns:
-    snapshot, ruleset, model = _market(market)
-    return score_levels(
-        chunk, snapshot, ruleset, None if model is None else _model(f"{bundles}/{model}")
-    )
-
-
-@lru_cache(maxsize=1)
-def _market(market: bytes) -> tuple[MarketSnapshot, RuleSet, str | None]:
-    unpacked: tuple[MarketSnapshot, RuleSet, str | None] = pickle.loads(market)  # noqa: S301  own
-    return unpacked
+def _score(bundles: str, market: PassMarket, chunk: ModelPassInput) -> LevelColumns:
+    model = None if market.model is None else _model(f"{bundles}/{market.model}")
+    return score_levels(chunk, market.snapshot, market.ruleset, model)
 
 
 @lru_cache(maxsize=1)
