@@ -170,8 +170,8 @@ class ProcyclicalityLimits(Struct, frozen=True, forbid_unknown_fields=True):
 class AddOnRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[add_on]``: targets of the add-on and how fast it may move, see `margin.add_on.bounds`.
 
-    `reasoning` says how p* was chosen, `phase_in` how a model comes into force; absent: nobody
-    says, and the model counts in full.
+    `reasoning` says how p* was chosen, `phase_in` how a model comes into force. Without
+    `reasoning` the choice of p* is not documented; without `phase_in` the model counts in full.
     """
 
     p_star: Annotated[dict[Horizon, Probability], Meta(min_length=1)] = msgspec.field(

@@ -57,10 +57,10 @@ class ClientActivity:
         self._columns = {symbol: column for column, symbol in enumerate(symbols)}
         self._next = {name: time // _MICROSECOND for name, (_, time) in opened.items()}
         self._lost: set[str] = set(self._accounts)
-        """Accounts that the endpoint does not know, or has lost track of: they are told whole."""
+        """Accounts that need a snapshot: unknown to the endpoint, or out of sync."""
 
     def snapshots(self, time: int) -> list[dict[str, Any]]:
-        """Requests that tell the accounts which the endpoint does not know, as they opened."""
+        """Requests with a snapshot of each account that the endpoint needs one of, as it opened."""
         updates = [self._snapshot(name, time) for name in sorted(self._lost)]
         return [{"updates": updates[i : i + BATCH]} for i in range(0, len(updates), BATCH)]
 
