@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from enforcement.delivery import webhook
 from enforcement.delivery.addresses import is_public
 from enforcement.delivery.sinks import Message
 from enforcement.delivery.webhook import WebhookSink
-from tests.enforcement.delivery.receiver import SECRET, call_event, receiving
+from tests.enforcement.delivery.receiver import SECRET, call_event, make_certificate, receiving
 
 EVENT = call_event("a", 1)
 MESSAGE = Message(EVENT["event_id"], "a", json.dumps(EVENT).encode())
@@ -186,14 +185,7 @@ def test_an_event_id_cannot_bring_a_header_with_it() -> None:
 def test_the_certificate_and_its_name_are_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subprocess.run(
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-        "-subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout key.pem "
-        "-out cert.pem".split(),
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
+    make_certificate(tmp_path)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
