@@ -28,6 +28,7 @@ from monitoring.rules_in_force import RulesInForce
 from monitoring.shared_market import SharedMarket
 from pipelines.config.config import Config
 from pipelines.data.loaders import read_rule_history
+from pipelines.delivery.configured_sinks import delivering
 from pipelines.jobs.serve import live_market
 from pipelines.jobs.telemetry import start_telemetry
 from pipelines.jobs.workers import end_with_parent, stop_signals
@@ -80,7 +81,9 @@ def _evaluate(config: Config, stop: threading.Event) -> None:
         )
         gc.freeze()  # later collections skip what the start made
         gc.enable()
-        BookMonitor(inputs).run(stop)
+        watch = BookMonitor(inputs)
+        with delivering(config, ledger, lambda: watch.leads):
+            watch.run(stop)
 
 
 @contextmanager
