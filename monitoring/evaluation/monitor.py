@@ -249,7 +249,7 @@ class BookMonitor:
         if work is None:
             self._work = work = Working.start(self._inputs.ledger, BookCut.of(self.book))
             if engine is not None:
-                engine.restore(work.evaluated_book)
+                work.earlier |= engine.restore(work.evaluated_book)
             at = work.state.evaluated_at
             newest = "there is no evaluation yet" if at is None else f"newest {format_time(at)}"
             _LOG.info("evaluating %d accounts of the live book; %s", len(self.book), newest)
@@ -352,6 +352,7 @@ class BookMonitor:
                 names,
                 before,
                 evaluated.columns,
+                state.levels.amount[rows],
                 basis.snapshot,
                 basis.ruleset,
                 basis.event,

@@ -13,6 +13,7 @@ from ledger.following import ChainHead
 from margin.life_cycle.states import States, Transitions
 from margin.rules.ruleset import RuleSet
 from market.accounts.book import Account
+from market.core.arrays import Floats
 from monitoring.evaluation.passes.rules_pass import RuleColumns
 from monitoring.evaluation.passes.state_inputs import StateInputs
 
@@ -29,6 +30,8 @@ class StateStep:
         Their states.
     columns:
         What the rules say about them now.
+    amounts:
+        The level that the model pass last set, shape (N,); NaN without one.
     snapshot, ruleset:
         Market and rules.
     event:
@@ -42,6 +45,7 @@ class StateStep:
     names: Sequence[str]
     before: States
     columns: RuleColumns
+    amounts: Floats
     snapshot: MarketSnapshot
     ruleset: RuleSet
     event: tuple[str, int]
@@ -58,8 +62,11 @@ class StateEngine(Protocol):
     """Enforcement as a monitor uses it. One step is `inputs`, `outcome`, and `write` in the
     transaction of the evaluation; a step that is not written is forgotten by `restore`."""
 
-    def restore(self, book: ChainHead) -> None:
-        """Go back to what is recorded; `book` is the live book of the newest evaluation."""
+    def restore(self, book: ChainHead) -> Mapping[str, Account]:
+        """Go back to what is recorded; `book` is the live book of the newest evaluation.
+
+        Gives accounts that were updated since and that enforcement has to know as they were.
+        """
 
     def has_work(self, now: int) -> bool:
         """Whether commands wait, or something is due at a time."""
