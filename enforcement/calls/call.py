@@ -142,9 +142,7 @@ class Call(Struct, frozen=True, forbid_unknown_fields=True):
         """Whether part of the outstanding amount is not disputed."""
         dispute = self.dispute
         return (
-            dispute is not None
-            and dispute.amount is not None
-            and dispute.amount < self.outstanding
+            dispute is not None and dispute.amount is not None and dispute.amount < self.outstanding
         )
 
     def content(self) -> dict[str, Any]:
