@@ -129,6 +129,10 @@ class LiquidationRules(Struct, frozen=True, forbid_unknown_fields=True):
     backstop_share:
         An account with less equity than this share of its maintenance requirement is taken over
         whole; 0: none is.
+    price_impact:
+        ``depth``: closes are made at the price that the figures of ``[floors.liquidity]`` expect,
+        and the account pays the difference from the mark, see `margin.liquidation.price_impact`;
+        ``none``, or absent: at the mark.
     """
 
     partial: PartialRules = PartialRules()
@@ -136,3 +140,4 @@ class LiquidationRules(Struct, frozen=True, forbid_unknown_fields=True):
     auction: AuctionRules | UnsetType = UNSET
     fund: FundRules | UnsetType = UNSET
     deleverage: DeleverageRules | UnsetType = UNSET
+    price_impact: Literal["none", "depth"] | UnsetType = UNSET
