@@ -151,6 +151,22 @@ def sell_at_auction(
     return after, Sale(step, offer, discount, proceeds)
 
 
+def take_over(account: Account, step: Step) -> Account:
+    """What an account keeps whose step says `backstop`: nothing.
+
+    The backstop takes positions, collateral and the equity that is left, which is above 0.
+
+    References
+    ----------
+    Hyperliquid Docs, "Liquidations" (positions and margin are transferred to the liquidator).
+    """
+    if not step.backstop:
+        raise DataError(
+            f"the step of account {account.account_id!r} is no take-over; close it instead"
+        )
+    return Account(account.account_id, 0.0)
+
+
 def close_at_mark(
     account: Account, view: MarketView, ruleset: RuleSet, shares: Floats, payment: float
 ) -> Account:

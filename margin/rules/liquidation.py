@@ -121,6 +121,16 @@ class DeleverageRules(Struct, frozen=True, forbid_unknown_fields=True):
     ranking: Literal["profit_leverage", "profit_margin_ratio", "price_leverage", "account"]
 
 
+class LossSharingRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[liquidation.loss_sharing]``: who bears what fund and deleverage leave, pro rata.
+
+    `basis`: ``profit`` (unrealised), ``equity``, or ``open_interest`` (size held in the closed
+    instrument); see `margin.liquidation.loss_sharing`.
+    """
+
+    basis: Literal["profit", "equity", "open_interest"]
+
+
 class LiquidationRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[liquidation]``; see `margin.liquidation`.
 
@@ -141,3 +151,4 @@ class LiquidationRules(Struct, frozen=True, forbid_unknown_fields=True):
     fund: FundRules | UnsetType = UNSET
     deleverage: DeleverageRules | UnsetType = UNSET
     price_impact: Literal["none", "depth"] | UnsetType = UNSET
+    loss_sharing: LossSharingRules | UnsetType = UNSET
