@@ -21,6 +21,7 @@ from margin.engines.registry import compute_margins
 from margin.floors.registry import active_floors, floor_terms
 from margin.floors.term import FloorTerm
 from margin.life_cycle.advance import advance
+from margin.life_cycle.call_rules import CallRules
 from margin.life_cycle.states import MarginStatus, States
 from margin.liquidation.auction import auction_fee, auction_steps, insolvent_offer, price_factor
 from margin.liquidation.fillable_price import fillable_price
@@ -296,7 +297,9 @@ def life_cycle(ruleset: RuleSet) -> Floats:
         figures = MarginStatus(
             equity + shift, np.full(len(equity), 100.0), np.ones(len(equity)), count
         )
-        states, changes = advance(states, figures, hour * HOUR, ruleset.life_cycle_or_default)
+        states, changes = advance(
+            states, figures, hour * HOUR, CallRules.plain(ruleset.life_cycle_or_default)
+        )
         out += [states.state.astype(np.float64), changes.deadline.astype(np.float64)]
     return np.concatenate(out)
 
