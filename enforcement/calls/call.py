@@ -96,8 +96,9 @@ class Call(Struct, frozen=True, forbid_unknown_fields=True):
         What deposits and trades have met since.
     deadlines, deadline:
         Of each type, and when time alone changes the state.
-    dispute:
-        The open dispute.
+    dispute, dispute_end:
+        The open dispute, and how the newest one ended: ``accepted``, ``rejected``, ``expired``, or
+        the event of the call that ended it.
     cures:
         The newest entries of the cure ledger.
     number, sequence:
@@ -125,6 +126,7 @@ class Call(Struct, frozen=True, forbid_unknown_fields=True):
     deadlines: dict[str, str] = {}
     deadline: str | None = None
     dispute: Dispute | None = None
+    dispute_end: str | None = None
     cures: tuple[Cure, ...] = ()
     number: int = 0
     sequence: int = 0
@@ -142,10 +144,16 @@ class Call(Struct, frozen=True, forbid_unknown_fields=True):
         """Whether part of the outstanding amount is not disputed."""
         dispute = self.dispute
         return (
-            dispute is not None
-            and dispute.amount is not None
-            and dispute.amount < self.outstanding
+            dispute is not None and dispute.amount is not None and dispute.amount < self.outstanding
         )
+
+    def with_credit(self, amount: float) -> Call:
+        """The call once updates of the account have met an amount of it."""
+        return msgspec.structs.replace(self, credited=self.credited + amount)
+
+    def without_dispute(self, end: str) -> Call:
+        """The call once its dispute has ended."""
+        return msgspec.structs.replace(self, dispute=None, dispute_end=end)
 
     def content(self) -> dict[str, Any]:
         """As its row holds it."""

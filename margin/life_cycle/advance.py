@@ -222,9 +222,10 @@ def call_gaps(status: MarginStatus, rules: CallRules) -> Floats:
 
 
 def outstanding(status: MarginStatus, rules: CallRules, types: Codes) -> Floats:
-    """What is missing until every type of a call is met, shape (N,); 0 where nothing is.
+    """What is missing until every type of a call is met, shape (N,).
 
-    The largest over the types of ``level + cure_share * MM - equity``, and of ``-cash``.
+    The largest over the types of ``level + cure_share * MM - equity``, and of ``-cash``; below 0
+    where the account is beyond all of them, and 0 without a type or figures.
 
     Parameters
     ----------
@@ -232,12 +233,12 @@ def outstanding(status: MarginStatus, rules: CallRules, types: Codes) -> Floats:
         Bits of the types of each account's call, shape (N,).
     """
     gaps = call_gaps(status, rules)
-    missing = np.zeros(len(status))
+    missing = np.full(len(status), -np.inf)
     for i, kind in enumerate(rules.types):
         if kind is not None:
-            short = np.nan_to_num(_cure(i, kind, status.maintenance) - gaps[:, i])
-            missing = np.where(has_type(types, i), np.maximum(missing, short), missing)
-    return missing
+            short = _cure(i, kind, status.maintenance) - gaps[:, i]
+            missing = np.where(has_type(types, i), np.fmax(missing, short), missing)
+    return np.where(np.isfinite(missing), missing, 0.0)
 
 
 def has_type(types: Codes, column: int) -> Bools:
@@ -272,9 +273,14 @@ def _follow_types(columns: _Columns, levels: Levels, now: int, rules: CallRules)
 
 
 def _binding_bits(rules: CallRules) -> np.int8:
-    return np.int8(
-        sum(1 << i for i, kind in enumerate(rules.types) if kind and kind.consequence != ADVICE)
-    )
+    made = np.int8(sum(1 << i for i, kind in enumerate(rules.types) if kind))
+    return made & ~advice_bits(rules)
+
+
+def advice_bits(rules: CallRules) -> np.int8:
+    """The types of calls that are advice, bit by bit."""
+    kinds = enumerate(rules.types)
+    return np.int8(sum(1 << i for i, kind in kinds if kind and kind.consequence == ADVICE))
 
 
 def _set_deadlines(columns: _Columns, rules: CallRules) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from margin.rules.approval import ApprovalRules
 from margin.rules.values import NonNegative, Text
 
 CallType = Literal["proactive", "initial_margin", "maintenance_margin", "settlement"]
@@ -93,6 +94,8 @@ class EnforcementRules(Struct, frozen=True, forbid_unknown_fields=True):
         A dispute that nobody resolved ends after this time.
     instruction_seconds:
         An instruction that the venue has not answered is given again after this time.
+    approval:
+        Which overrides need a second person.
     """
 
     proactive: CallTypeRules | UnsetType = UNSET
@@ -103,6 +106,7 @@ class EnforcementRules(Struct, frozen=True, forbid_unknown_fields=True):
     recall_share: NonNegative = 0.1
     dispute_hours: NonNegative = 24.0
     instruction_seconds: NonNegative = 300.0
+    approval: ApprovalRules = ApprovalRules()
 
     def types(self, client_class: str = "") -> tuple[CallTypeRules | None, ...]:
         """The rules of each of `CALL_TYPES` for a class; None where no such call is made."""

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -254,7 +255,7 @@ class BookMonitor:
         if work is None:
             self._work = work = Working.start(self._inputs.ledger, BookCut.of(self.book))
             if engine is not None:
-                engine.restore(work.evaluated_book)
+                work.earlier |= engine.restore(work.evaluated_book)
             at = work.state.evaluated_at
             newest = "there is no evaluation yet" if at is None else f"newest {format_time(at)}"
             _LOG.info("evaluating %d accounts of the live book; %s", len(self.book), newest)
@@ -357,11 +358,14 @@ class BookMonitor:
                 names,
                 before,
                 evaluated.columns,
+                state.levels.amount[rows],
                 basis.snapshot,
                 basis.ruleset,
                 basis.event,
                 earlier,
                 self._account,
+                partial(evaluated.cut.take, rows),
+                len(rows) == len(evaluated.cut),
             )
             inputs = engine.inputs(step)
         after, transitions = advance_states(

@@ -12,7 +12,8 @@ from features.state.snapshot import MarketSnapshot
 from ledger.following import ChainHead
 from margin.life_cycle.states import States, Transitions
 from margin.rules.ruleset import RuleSet
-from market.accounts.book import Account
+from market.accounts.book import Account, Book
+from market.core.arrays import Floats
 from monitoring.evaluation.passes.rules_pass import RuleColumns
 from monitoring.evaluation.passes.state_inputs import StateInputs
 
@@ -29,6 +30,8 @@ class StateStep:
         Their states.
     columns:
         What the rules say about them now.
+    amounts:
+        The level that the model pass last set, shape (N,); NaN without one.
     snapshot, ruleset:
         Market and rules.
     event:
@@ -37,16 +40,23 @@ class StateStep:
         Accounts that were updated since the newest step, as they were before.
     account:
         Gives an account by its id.
+    book:
+        Gives the accounts as a book.
+    whole:
+        Whether they are all accounts.
     """
 
     names: Sequence[str]
     before: States
     columns: RuleColumns
+    amounts: Floats
     snapshot: MarketSnapshot
     ruleset: RuleSet
     event: tuple[str, int]
     earlier: Mapping[str, Account]
     account: Callable[[str], Account]
+    book: Callable[[], Book]
+    whole: bool
 
     @property
     def now(self) -> int:
@@ -58,8 +68,11 @@ class StateEngine(Protocol):
     """Enforcement as a monitor uses it. One step is `inputs`, `outcome`, and `write` in the
     transaction of the evaluation; a step that is not written is forgotten by `restore`."""
 
-    def restore(self, book: ChainHead) -> None:
-        """Go back to what is recorded; `book` is the live book of the newest evaluation."""
+    def restore(self, book: ChainHead) -> Mapping[str, Account]:
+        """Go back to what is recorded; `book` is the live book of the newest evaluation.
+
+        Gives accounts that were updated since and that enforcement has to know as they were.
+        """
 
     def has_work(self, now: int) -> bool:
         """Whether commands wait, or something is due at a time."""
