@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
+from enforcement.record.live_enforcement import LiveEnforcement
 from ledger.store import Ledger
 from market.core.errors import MargincastError
 from monitoring.book.account_files import AccountFileFeed
@@ -28,7 +29,7 @@ from monitoring.rules_in_force import RulesInForce
 from monitoring.shared_market import SharedMarket
 from pipelines.config.config import Config
 from pipelines.data.loaders import read_rule_history
-from pipelines.delivery.configured_sinks import delivering
+from pipelines.delivery.configured_sinks import delivering, subscriptions_of
 from pipelines.jobs.serve import live_market
 from pipelines.jobs.telemetry import start_telemetry
 from pipelines.jobs.workers import end_with_parent, stop_signals
@@ -78,6 +79,9 @@ def _evaluate(config: Config, stop: threading.Event) -> None:
             config.market.mark_max_age_ns,
             SecondCore(serving.bundles) if (os.cpu_count() or 1) > 1 else None,
             None if files is None else AccountFileFeed(AccountStore(ledger), files),
+            LiveEnforcement(ledger, subscriptions_of(config.enforcement))
+            if config.enforcement.enabled
+            else None,
         )
         gc.freeze()  # later collections skip what the start made
         gc.enable()
