@@ -18,7 +18,7 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 ANSWER_SECONDS = 60.0
 """Longest wait for an answer."""
 
-_ANSWERS = (200, 409, 422)
+_ANSWERS = (200, 202, 404, 409, 422)
 
 _LOG = logging.getLogger("margincast.venue")
 
@@ -51,7 +51,7 @@ class Endpoint:
         self._connection: http.client.HTTPConnection | None = None
 
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
-        """Post JSON; the status, 200, 409 or 422, and the answer. None: `stop` was set before.
+        """Post JSON; the status, 200, 202, 404, 409 or 422, and the answer. None: `stop` was set.
 
         Raises
         ------
