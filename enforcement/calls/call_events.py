@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from enforcement.calls.call import Call, CallKind, Cure, Figures, Opening, call_id
+from enforcement.calls.call import (
+    NEWEST_CURES,
+    Call,
+    CallKind,
+    Cure,
+    Figures,
+    Opening,
+    call_id,
+)
 from enforcement.calls.cures import LEAST
-from enforcement.calls.memory import Memory
-from ledger.records import Entry
-from margin.life_cycle.states import NEVER, MarginStatus, States
+from enforcement.calls.event_log import EventLog
+from margin.life_cycle.states import NEVER, MarginStatus, State, States
 from margin.rules.enforcement import CALL_TYPES
 from market.core.arrays import Bools, Floats
 from market.core.clock import format_time
 from monitoring.evaluation.state_engine import StateStep
 
-CALL = "call"
-"""Kind of the records of events of calls."""
+ENDING = frozenset({"met", "reinstated", "closed", "taken_over", "cancelled"})
+"""Events that end a call."""
+
+_DISPUTED = State.DISPUTED.label
 
 
 @dataclass(frozen=True)
@@ -126,102 +135,55 @@ def new_call(facts: CallFacts, i: int, kind: CallKind, sequence: int) -> Call:
     )
 
 
-@dataclass(slots=True)
-class EventLog:
-    """Events that are to be recorded, and the calls that they changed; the memory moves with them.
+def add_event(
+    log: EventLog,
+    facts: CallFacts,
+    i: int,
+    call: Call,
+    event: str,
+    reason: str,
+    states: tuple[str, str],
+    cures: Sequence[Cure],
+) -> Call:
+    """Record an event of a call; gives the call after it.
 
-    Attributes
+    Parameters
     ----------
-    memory:
-        Open calls and numbers of events.
-    entries:
-        Of the chain ``enforcement``, in their order.
-    calls:
-        Each changed call as it is now, and the place of its newest event among the entries.
+    i:
+        Row of the account.
+    event, reason:
+        What happened, and why.
+    states:
+        Labels of the account's state before and after.
+    cures:
+        What changed the outstanding amount since the newest event.
     """
-
-    memory: Memory
-    entries: list[Entry] = field(default_factory=list)
-    calls: dict[str, tuple[Call, int]] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.entries)
-
-    def clear(self) -> None:
-        """Forget what was written."""
-        self.entries, self.calls = [], {}
-
-    def add(
-        self,
-        facts: CallFacts,
-        i: int,
-        call: Call,
-        event: str,
-        reason: str,
-        states: tuple[str, str],
-        cures: Sequence[Cure],
-        *,
-        ends: bool = False,
-    ) -> Call:
-        """Add an event of a call; gives the call after it.
-
-        Parameters
-        ----------
-        i:
-            Row of the account.
-        event, reason:
-            What happened, and why.
-        states:
-            Labels of the account's state before and after.
-        cures:
-            What changed the outstanding amount since the newest event.
-        ends:
-            The call ends with it.
-        """
-        now, known = format_time(facts.step.now), bool(facts.known[i])
-        missing = facts.figure(facts.missing, i, call.outstanding)
-        unmet = facts.types(i, call.kind) or call.types
-        after = msgspec.structs.replace(
-            call,
-            types=call.types if ends else unmet,
-            state=states[1],
-            amount=max(call.amount, missing) if event in ("opened", "stop_out") else call.amount,
-            outstanding=max(0.0, missing),
-            figures=facts.figures(i) if known else call.figures,
-            deadlines={} if call.kind == "advice" or ends else facts.deadlines(i),
-            deadline=None if call.kind == "advice" or ends else facts.deadline(i),
-            cures=(*call.cures, *cures)[-20:],
-            number=call.number + 1,
-            sequence=self.memory.sequence(call.account_id) + 1,
-            closed_at=now if ends else None,
-        )
-        if event == "raised":
-            after = msgspec.structs.replace(after, amount=missing)
-        if call.dispute is not None and after.state != "disputed" and event != "opened":
-            after = after.without_dispute(event)
-        self.put(after, event, reason, (states[0], cures), facts)
-        return after
-
-    def put(
-        self,
-        call: Call,
-        event: str,
-        reason: str,
-        before: tuple[str, Sequence[Cure]],
-        facts: CallFacts,
-    ) -> None:
-        """Keep a call after its newest event, and record the event."""
-        chain, seq = facts.step.event
-        payload = call_payload(call, event, reason, before) | {
-            "trigger": {"chain": chain, "seq": seq},
-            "ruleset_sha256": facts.step.ruleset.sha256,
-            "contents": {"ruleset_sha256": facts.step.ruleset.sha256},
-        }
-        self.entries.append(
-            Entry(CALL, payload, f"{call.call_id}-{call.number}", call.account_id, facts.step.now)
-        )
-        self.calls[call.call_id] = call, len(self.entries) - 1
-        self.memory.keep(call)
+    now, known = format_time(facts.step.now), bool(facts.known[i])
+    missing = facts.figure(facts.missing, i, call.outstanding)
+    ends = event in ENDING
+    timed = call.kind != "advice" and not ends
+    called = missing if event == "raised" else call.amount
+    after = msgspec.structs.replace(
+        call,
+        types=call.types if ends else facts.types(i, call.kind) or call.types,
+        state=states[1],
+        amount=max(0.0, missing) if call.number == 0 else called,
+        outstanding=max(0.0, missing),
+        figures=facts.figures(i) if known else call.figures,
+        deadlines=facts.deadlines(i) if timed else {},
+        deadline=facts.deadline(i) if timed else None,
+        cures=(*call.cures, *cures)[-NEWEST_CURES:],
+        number=call.number + 1,
+        sequence=log.memory.next_sequence(call.account_id),
+        closed_at=now if ends else None,
+    )
+    if after.dispute is not None and after.state != _DISPUTED:
+        after = after.without_dispute(event)
+    chain, seq = facts.step.event
+    payload = call_payload(after, event, reason, (states[0], cures))
+    payload["trigger"] = {"chain": chain, "seq": seq}
+    log.add_call(after, payload, facts.step.now, facts.step.ruleset)
+    return after
 
 
 def call_payload(

@@ -8,19 +8,24 @@ storage: the monitor of a live book and the replay of a history drive the same e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from enforcement.calls.call import Call, Cure, time_or_none
-from enforcement.calls.call_events import CallFacts, EventLog, new_call
+from enforcement.calls.call import Call, CallKind, Cure, time_or_none
+from enforcement.calls.call_events import CallFacts, add_event, new_call
+from enforcement.calls.commands import apply_commands
 from enforcement.calls.cures import LEAST, Credit, credits_of, cures_since
+from enforcement.calls.event_log import EventLog
 from enforcement.calls.memory import Memory
+from enforcement.controls.control_state import ControlState
 from margin.life_cycle.advance import Levels, advice_bits, outstanding
 from margin.life_cycle.call_rules import CallRules, enforcement_of
-from margin.life_cycle.states import ENDED, OPEN_CALL, Reason, State, States, Transitions
+from margin.life_cycle.states import OPEN_CALL, Reason, State, States, Transitions
 from margin.rules.enforcement import CALL_TYPES
-from market.core.arrays import Floats
+from market.core.arrays import Bools, Floats
+from market.core.instruments import parse_instrument
 from monitoring.evaluation.passes.state_inputs import StateInputs, class_rows, margin_status
 from monitoring.evaluation.state_engine import StateStep
 
@@ -41,7 +46,6 @@ EVENT_OF: Mapping[Reason, str] = {
 }
 """The event of a call that a transition makes."""
 
-_ENDS = frozenset({"met", "reinstated", "closed", "taken_over"})
 _OPEN_LABELS = frozenset(State(code).label for code in OPEN_CALL)
 _CALLED = frozenset({*_OPEN_LABELS, State.REDUCE_ONLY.label})
 
@@ -49,6 +53,26 @@ _CALLED = frozenset({*_OPEN_LABELS, State.REDUCE_ONLY.label})
 def type_bits(types: Sequence[str]) -> int:
     """Types of calls by name as bits, see `margin.life_cycle.states.States.types`."""
     return sum(1 << CALL_TYPES.index(name) for name in types if name in CALL_TYPES)
+
+
+def concerned(controls: ControlState, step: StateStep, mode: str) -> Bools | None:
+    """Accounts of a step that a mode concerns, shape (N,); None where it is off.
+
+    A mode of one market concerns the accounts that hold a position there.
+    """
+    count = len(step.names)
+    if mode in controls.mode():
+        return np.ones(count, dtype=np.bool_)
+    markets = {symbol for symbol in controls.modes if mode in controls.mode(symbol)}
+    if not markets:
+        return None
+    book = step.book()
+    held = [parse_instrument(name).symbol in markets for name in book.leg_instrument]
+    rows: Bools = np.zeros(count, dtype=np.bool_)
+    rows[np.repeat(np.arange(count), np.diff(book.leg_start))[np.array(held, dtype=np.bool_)]] = (
+        True
+    )
+    return rows
 
 
 class CallEngine:
@@ -71,9 +95,18 @@ class CallEngine:
         self._credits: dict[str, Credit] = {}
         self._inputs = StateInputs()
 
-    def inputs(self, step: StateStep) -> StateInputs:
-        """Enforcement's part in the states of the accounts of a step."""
+    def inputs(self, step: StateStep, commands: Iterable[Mapping[str, Any]] = ()) -> StateInputs:
+        """Enforcement's part in the states of the accounts of a step.
+
+        Parameters
+        ----------
+        step:
+            The accounts.
+        commands:
+            New commands, which are applied before; only with a step of all accounts.
+        """
         memory, now = self.memory, step.now
+        apply_commands(self.log, commands, step)
         self._credits = self._credit(step)
         self._expire_disputes(now)
         row = {name: i for i, name in enumerate(step.names)} if memory.calls else {}
@@ -89,8 +122,9 @@ class CallEngine:
             flags["disputed"][i] = call.dispute is not None
             flags["undisputed"][i] = call.undisputed
             flags["taken_over"][i] = bool((call.progress or {}).get("taken_over"))
-        suspended = memory.controls.holders(step, "no_calls")
-        floor_only = memory.controls.holders(step, "rules_only")
+        suspended, floor_only = (
+            concerned(memory.controls, step, mode) for mode in ("no_calls", "rules_only")
+        )
         self._inputs = StateInputs(
             {name: flag for name, flag in flags.items() if flag.any()}
             | ({} if suspended is None else {"suspended": suspended})
@@ -174,15 +208,13 @@ class CallEngine:
         if event is None or (call is None and event not in ("opened", "stop_out")):
             return False
         if call is None:
-            kind = "call" if event == "opened" else "liquidation"
+            kind: CallKind = "call" if event == "opened" else "liquidation"
             call = new_call(facts, i, kind, self.memory.sequence(name))
         if reason == Reason.DISPUTE_ENDED and call.dispute_end == "expired":
             event = "dispute_expired"
         cures = self._cures(facts, i, call) if event != "opened" else ()
-        ends = event in _ENDS and not (event == "closed" and state not in ENDED)
-        self.log.add(
-            facts, i, call, event, reason.code, (before.label, state.label), cures, ends=ends
-        )
+        states = before.label, state.label
+        add_event(self.log, facts, i, call, event, reason.code, states, cures)
         return True
 
     def _cures(self, facts: CallFacts, i: int, call: Call) -> Sequence[Cure]:
@@ -216,7 +248,8 @@ class CallEngine:
                     reason = "override"
             if event:
                 cures = self._cures(facts, i, call)
-                self.log.add(facts, i, call, event, reason, (call.state, call.state), cures)
+                states = call.state, call.state
+                add_event(self.log, facts, i, call, event, reason, states, cures)
 
     def _follow_advice(self, facts: CallFacts) -> None:
         """Open and end advice, which changes no state."""
@@ -230,7 +263,7 @@ class CallEngine:
             advice, wanted = advised.get(name), bool(facts.advice[i])
             if advice is None and wanted:
                 new = new_call(facts, i, "advice", self.memory.sequence(name))
-                self.log.add(facts, i, new, "opened", "margin_call", (label, label), ())
+                add_event(self.log, facts, i, new, "opened", "margin_call", (label, label), ())
             elif advice is not None and not wanted:
                 cures = self._cures(facts, i, advice)
-                self.log.add(facts, i, advice, "met", "call_met", (label, label), cures, ends=True)
+                add_event(self.log, facts, i, advice, "met", "call_met", (label, label), cures)

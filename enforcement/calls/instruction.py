@@ -40,8 +40,8 @@ class Instruction(Struct, frozen=True, forbid_unknown_fields=True):
         When it was given, and when it counts as unanswered.
     step:
         Of the liquidation.
-    number:
-        Of its newest event.
+    number, sequence:
+        Of its newest event, within the instruction and within the account.
     answer:
         The venue's newest answer.
     """
@@ -55,7 +55,8 @@ class Instruction(Struct, frozen=True, forbid_unknown_fields=True):
     issued_at: str
     expires_at: str
     step: int
-    number: int = 1
+    number: int = 0
+    sequence: int = 0
     answer: dict[str, Any] | None = None
 
     @property

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from enforcement.calls.call import Call
 from enforcement.calls.instruction import Instruction
-from market.core.arrays import Bools
+from enforcement.controls.control_state import ControlState
 from market.core.clock import parse_time
-from monitoring.evaluation.state_engine import StateStep
-
-
-class Controls(Protocol):
-    """Modes and overrides in force, as the engine of calls asks for them."""
-
-    def holders(self, step: StateStep, mode: str) -> Bools | None:
-        """Accounts of a step that a mode concerns, shape (N,); None where it is off."""
-
-    def add_ons(self, now: int) -> Mapping[str, float]:
-        """Add-ons that approved overrides set, by account."""
-
-    def deadline(self, call_id: str) -> int | None:
-        """The deadline that an approved override sets for a call, nanoseconds."""
 
 
 @dataclass(slots=True)
@@ -42,7 +26,7 @@ class Memory:
         Number of each account's newest event.
     """
 
-    controls: Controls
+    controls: ControlState = field(default_factory=ControlState)
     calls: dict[str, Call] = field(default_factory=dict)
     advice: dict[str, Call] = field(default_factory=dict)
     instructions: dict[str, Instruction] = field(default_factory=dict)
@@ -68,11 +52,16 @@ class Memory:
         self.sequences[call.account_id] = max(self.sequence(call.account_id), call.sequence)
 
     def due(self, now: int) -> bool:
-        """Whether a dispute or an instruction has expired at a time."""
+        """Whether a dispute, an instruction or an override has expired at a time."""
         disputes = (call.dispute for call in self.calls.values() if call.dispute is not None)
         times = [dispute.until for dispute in disputes]
         times += [one.expires_at for one in self.instructions.values()]
-        return any(parse_time(time) <= now for time in times)
+        return any(parse_time(time) <= now for time in times) or bool(self.controls.expired(now)[1])
+
+    def find(self, call_id: str) -> Call | None:
+        """An open call by its id; None where there is none."""
+        every = (*self.calls.values(), *self.advice.values())
+        return next((call for call in every if call.call_id == call_id), None)
 
     def open_instructions(self, account_id: str) -> list[Instruction]:
         """The open instructions of an account."""

@@ -39,10 +39,12 @@ _UNDELIVERED = ("pending", "dead")
 _PRUNED_AT_ONCE = 5_000
 
 _EARLIER = outbox.alias("earlier")
+# No IN: a list is not bound in a statement that is executed for many rows.
+_WAITS = or_(_EARLIER.c.status == "pending", _EARLIER.c.status == "dead")
 _BEHIND = exists().where(
     _EARLIER.c.sink == outbox.c.sink,
     _EARLIER.c.account_id == outbox.c.account_id,
-    _EARLIER.c.status.in_(_UNDELIVERED),
+    _WAITS,
     or_(
         _EARLIER.c.sequence < outbox.c.sequence,
         (_EARLIER.c.sequence == outbox.c.sequence) & (_EARLIER.c.event_id < outbox.c.event_id),
@@ -314,7 +316,7 @@ def _bring_forward(connection: Connection, sink: str, account_id: str) -> None:
         .where(
             _EARLIER.c.sink == sink,
             _EARLIER.c.account_id == account_id,
-            _EARLIER.c.status.in_(_UNDELIVERED),
+            _WAITS,
         )
         .scalar_subquery()
     )

@@ -9,6 +9,7 @@ References: RFC 5321 (SMTP); RFC 3207 (STARTTLS); RFC 5322 (messages).
 from __future__ import annotations
 
 import json
+import logging
 import smtplib
 import socket
 import ssl
@@ -26,6 +27,8 @@ from market.core.redaction import redact
 Encryption = Literal["starttls", "none"]
 
 _LONGEST_SUBJECT = 150
+
+_LOG = logging.getLogger("margincast.delivery")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class SmtpSink:
         return self._name
 
     def send(self, message: Message) -> Outcome:
-        """Hand in one e-mail; the server has it once it accepts it for every recipient."""
+        """Hand in one e-mail; the server has it once it accepts it for one recipient or more."""
         server = self._server
         try:
             mail = self._compose(message)
@@ -103,9 +106,12 @@ class SmtpSink:
             if server.password:
                 detail = detail.replace(server.password, "***")
             return Outcome(False, detail[:SHOWN])
-        if refused:
-            return Outcome(False, f"{len(refused)} of {len(self._recipients)} recipients refused")
-        return Outcome(True, "accepted")
+        if not refused:
+            return Outcome(True, "accepted")
+        # Not sent again: the others would get it at every attempt.
+        lost = f"{len(refused)} of {len(self._recipients)} recipients refused"
+        _LOG.warning("sink %r: event %s: %s", self._name, message.event_id, lost)
+        return Outcome(True, lost)
 
     def _compose(self, message: Message) -> EmailMessage:
         event: dict[str, Any] = json.loads(message.body)

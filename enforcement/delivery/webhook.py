@@ -76,18 +76,24 @@ class WebhookSink:
             status, asked = _post(
                 self._url, message.body, headers, self._allow_hosts, Deadline(self._timeout)
             )
-        except (http.client.InvalidURL, ValueError) as error:
-            # Its text may repeat the address, whose path can be a secret.
-            return Outcome(False, type(error).__name__, final=True)
-        except (OSError, http.client.HTTPException) as error:
+        except http.client.InvalidURL as error:
+            return _malformed(error)
+        except (OSError, http.client.HTTPException) as error:  # a failed TLS check is a ValueError
             detail = redact(f"{type(error).__name__} ({error})", self._url)
             return Outcome(False, detail[:SHOWN])
+        except ValueError as error:
+            return _malformed(error)
         if 200 <= status < 300:
             return Outcome(True, f"status {status}")
         if 300 <= status < 400:
             return Outcome(False, f"status {status}: redirects are refused", final=True)
         final = status < 500 and status not in _AGAIN
         return Outcome(False, f"status {status}", final, asked)
+
+
+def _malformed(error: Exception) -> Outcome:
+    # Its text may repeat the address, whose path can be a secret.
+    return Outcome(False, type(error).__name__, final=True)
 
 
 def _post(

@@ -8,20 +8,25 @@ is read again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, insert
 
 from enforcement.calls.engine import CallEngine
-from enforcement.calls.memory import Controls, Memory
-from enforcement.delivery.outbox import Subscription, outbox_rows
+from enforcement.calls.memory import Memory
+from enforcement.controls.commands import CommandLog
+from enforcement.controls.control_state import STATE_NAME, ControlState
+from enforcement.delivery.outbox import Subscription, outbox_rows, skip
 from enforcement.record.rows import (
     CHAIN,
     read_open_calls,
     read_open_instructions,
     read_sequences,
+    read_state,
     write_calls,
+    write_instructions,
+    write_state,
 )
 from ledger.chain import extend_in_rounds
 from ledger.following import ChainHead, SharedChain
@@ -43,19 +48,14 @@ class LiveEnforcement:
     ----------
     ledger:
         Of the live book.
-    controls:
-        Reads modes and overrides from the ledger.
     sinks:
         What is notified of events.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        controls: Callable[[], Controls],
-        sinks: Sequence[Subscription] = (),
-    ) -> None:
-        self._ledger, self._controls, self._sinks = ledger, controls, tuple(sinks)
+    def __init__(self, ledger: Ledger, sinks: Sequence[Subscription] = ()) -> None:
+        self._ledger, self._sinks = ledger, tuple(sinks)
+        self._commands = CommandLog(ledger)
+        self._controls = ControlState()
         self._engine: CallEngine | None = None
 
     @property
@@ -82,7 +82,9 @@ class LiveEnforcement:
         LedgerError
             The ledger cannot be read, or a row was altered.
         """
-        memory = Memory(self._controls())
+        content = read_state(self._ledger, STATE_NAME)
+        self._controls = ControlState() if content is None else ControlState.of_content(content)
+        memory = Memory(self._controls)
         for call in read_open_calls(self._ledger):
             memory.keep(call)
         memory.instructions = {
@@ -103,11 +105,14 @@ class LiveEnforcement:
 
     def has_work(self, now: int) -> bool:
         """Whether commands wait, or something is due at a time."""
-        return self.engine.memory.due(now)
+        memory = self.engine.memory
+        return self._commands.newest() > memory.controls.seq or memory.due(now)
 
     def inputs(self, step: StateStep) -> StateInputs:
         """Enforcement's part in the states of the accounts of a step."""
-        return self.engine.inputs(step)
+        engine = self.engine
+        commands = self._commands.after(engine.memory.controls.seq) if step.whole else ()
+        return engine.inputs(step, commands)
 
     def outcome(self, step: StateStep, after: States, transitions: Transitions) -> bool:
         """Take the new states; whether there is something to write."""
@@ -119,7 +124,7 @@ class LiveEnforcement:
 
     def write(self, connection: Connection, evaluation: int, stored: Collection[str]) -> None:
         """Record what followed, inside the transaction of evaluation record `evaluation`."""
-        log = self.engine.log
+        log, memory = self.engine.log, self.engine.memory
         if not log.entries:
             return
         for entry in log.entries:
@@ -128,7 +133,17 @@ class LiveEnforcement:
         rows = extend_in_rounds(connection, CHAIN, [encoded], 0, stored)
         numbers = [int(row["seq"]) for row in rows]
         write_calls(connection, ((call, numbers[at]) for call, at in log.calls.values()))
-        events = [entry.payload | {"event_id": entry.id} for entry in log.entries]
+        write_instructions(
+            connection, ((one, numbers[at]) for one, at in log.instructions.values())
+        )
+        if memory.controls is not self._controls:
+            write_state(connection, STATE_NAME, numbers[-1], memory.controls.to_content())
+            self._controls = memory.controls
+        for event_id, sink, reason in log.skipped:
+            skip(connection, event_id, sink, time.time_ns(), reason)
+        events = [
+            entry.payload | {"event_id": entry.id} for entry in log.entries if entry.account_id
+        ]
         waiting = outbox_rows(events, self._sinks, time.time_ns())
         if waiting:
             connection.execute(insert(outbox), waiting)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from enforcement.calls.call import Call, time_or_none
 from enforcement.calls.instruction import Instruction
@@ -92,9 +93,10 @@ def read_sequences(ledger: Ledger) -> dict[str, int]:
     """Number of the newest event of each account that ever had a call."""
     newest: dict[str, int] = {}
     decoder = msgspec.json.Decoder(_Numbered)
-    for row in _rows(ledger, select(calls.c.account_id, calls.c.content)):
-        number = decoder.decode(unpack(row.content)).sequence
-        newest[row.account_id] = max(newest.get(row.account_id, 0), number)
+    for table in (calls, instructions):
+        for row in _rows(ledger, select(table.c.account_id, table.c.content)):
+            number = decoder.decode(unpack(row.content)).sequence
+            newest[row.account_id] = max(newest.get(row.account_id, 0), number)
     return newest
 
 
@@ -125,11 +127,8 @@ def _upsert(
 ) -> None:
     if not rows:
         return
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert
-    statement = insert(table)
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement: Any = dialect.insert(table)
     others = {column.name: statement.excluded[column.name] for column in table.columns}
     del others[key]
     connection.execute(

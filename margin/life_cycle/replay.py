@@ -226,7 +226,7 @@ class _Replay:
             liquidation.last = at.view.as_of
             liquidation.closed = closed_positions(at.book, at.requirement, i, step.shares)
             if self.history.fund is not None:
-                self.history.fund.collect(step.fee)
+                self.history.fund = self.history.fund.collect(step.fee)
         return bool(short)
 
     def _step(
@@ -267,7 +267,8 @@ class _Replay:
         history, rules = self.history, ruleset.liquidation_or_default
         paid = 0.0
         if history.fund is not None and rules.fund is not UNSET:
-            paid = history.fund.pay(shortfall, rules.fund)
+            paid = history.fund.payment(shortfall, rules.fund)
+            history.fund = history.fund.pay(paid)
         left, contributions, at = shortfall - paid, list[Contribution](), None
         liquidation = self._liquidations.get(row)
         closed = liquidation.closed if liquidation and liquidation.last == view.as_of else ()

@@ -1,7 +1,8 @@
 """Liquidation of accounts of a book: partial steps, auction sales and closes at the mark.
 
 Everything goes through the requirement that the endpoint computes. What a position was worth
-becomes cash; a fee, a buyer's discount or a share in somebody's loss is paid out of it.
+becomes cash; a fee, the price impact of a close, a buyer's discount or a share in somebody's loss
+is paid out of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from margin.book.requirement import Requirement, compute_requirement
 from margin.liquidation.auction import Offer, auction_fee, insolvent_offer, solvent_offer
 from margin.liquidation.partial import Step, next_step
+from margin.liquidation.price_impact import ImpactCurves, closing_impact, counts_impact
 from margin.rules.liquidation import AuctionRules
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView
@@ -56,7 +58,9 @@ def book_step(
     elapsed_seconds: float = 0.0,
     since_last_seconds: float = np.inf,
 ) -> tuple[Account, Step]:
-    """One step of closing an account at the mark, and the account after it.
+    """One step of closing an account, and the account after it.
+
+    Closes are made at the mark, and what they move the price is paid beside the fee.
 
     Parameters
     ----------
@@ -80,7 +84,7 @@ def book_step(
         elapsed_seconds=elapsed_seconds,
         since_last_seconds=since_last_seconds,
     )
-    return closable.close(np.array(step.shares), step.fee), step
+    return closable.close(np.array(step.shares), step.fee + step.impact), step
 
 
 def sell_at_auction(
@@ -147,6 +151,22 @@ def sell_at_auction(
     return after, Sale(step, offer, discount, proceeds)
 
 
+def take_over(account: Account, step: Step) -> Account:
+    """What an account keeps whose step says `backstop`: nothing.
+
+    The backstop takes positions, collateral and the equity that is left, which is above 0.
+
+    References
+    ----------
+    Hyperliquid Docs, "Liquidations" (positions and margin are transferred to the liquidator).
+    """
+    if not step.backstop:
+        raise DataError(
+            f"the step of account {account.account_id!r} is no take-over; close it instead"
+        )
+    return Account(account.account_id, 0.0)
+
+
 def close_at_mark(
     account: Account, view: MarketView, ruleset: RuleSet, shares: Floats, payment: float
 ) -> Account:
@@ -172,6 +192,12 @@ class _BookAccount:
         self.requirement = float(requirement.maintenance_margin[0])
         self.notionals = np.abs(requirement.leg_notional)
         self._leg_margin = requirement.leg_maintenance_margin
+        self._curves = None
+        if counts_impact(ruleset.liquidation_or_default):
+            self._curves = ImpactCurves.of_view(requirement.leg_symbol, view, ruleset)
+
+    def impact(self, shares: Floats) -> Floats:
+        return closing_impact(self._curves, shares, self.notionals)
 
     def requirement_after(self, shares: Floats) -> Floats:
         return self._margin([self._reduce(row) for row in shares]).maintenance_margin

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -358,6 +359,8 @@ class BookMonitor:
                 basis.event,
                 earlier,
                 self._account,
+                partial(evaluated.cut.take, rows),
+                len(rows) == len(evaluated.cut),
             )
             inputs = engine.inputs(step)
         after, transitions = advance_states(

@@ -12,7 +12,7 @@ from features.state.snapshot import MarketSnapshot
 from ledger.following import ChainHead
 from margin.life_cycle.states import States, Transitions
 from margin.rules.ruleset import RuleSet
-from market.accounts.book import Account
+from market.accounts.book import Account, Book
 from market.core.arrays import Floats
 from monitoring.evaluation.passes.rules_pass import RuleColumns
 from monitoring.evaluation.passes.state_inputs import StateInputs
@@ -40,6 +40,10 @@ class StateStep:
         Accounts that were updated since the newest step, as they were before.
     account:
         Gives an account by its id.
+    book:
+        Gives the accounts as a book.
+    whole:
+        Whether they are all accounts.
     """
 
     names: Sequence[str]
@@ -51,6 +55,8 @@ class StateStep:
     event: tuple[str, int]
     earlier: Mapping[str, Account]
     account: Callable[[str], Account]
+    book: Callable[[], Book]
+    whole: bool
 
     @property
     def now(self) -> int:

@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from decisions.batch import check_key
 from decisions.errors import NoRulesError
 from enforcement.calls.call import Call
@@ -217,9 +215,7 @@ class _Context:
         row = book.state.index.get(account_id)
         if row is None:
             return None
-        floor, add_on = float(book.columns.floor[row]), float(book.columns.add_on[row])
-        known = np.isfinite((floor, add_on)).tolist()
-        return AccountView(floor if known[0] else None, add_on if known[1] else None)
+        return AccountView(float(book.columns.floor[row]), float(book.columns.add_on[row]))
 
     def _rules(self) -> EnforcementRules:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,9 @@ from enforcement.record.rows import read_open_calls
 from ledger.records import Record
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
-from market.core.arrays import Bools
 from market.core.clock import HOUR, parse_time
-from monitoring.evaluation.state_engine import StateStep
 from tests.endpoint_fixtures import Bundles, SmallMarket
 from tests.monitoring.evaluation.helpers import Watched, deltas, snapshot, watched
-
-
-class NoControls:
-    def holders(self, step: StateStep, mode: str) -> Bools | None:
-        return None
-
-    def add_ons(self, now: int) -> Mapping[str, float]:
-        return {}
-
-    def deadline(self, call_id: str) -> int | None:
-        return None
-
 
 Start = Callable[..., Watched]
 
@@ -41,7 +27,7 @@ FIRST = 230
 def start(market: SmallMarket, ruleset: RuleSet, bundles: Bundles, ledger: Ledger) -> Start:
     def begin(rows: int = FIRST, on: Ledger | None = None) -> Watched:
         where = on or ledger
-        return watched(market, ruleset, bundles, where, rows, LiveEnforcement(where, NoControls))
+        return watched(market, ruleset, bundles, where, rows, LiveEnforcement(where))
 
     return begin
 
