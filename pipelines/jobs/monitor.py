@@ -23,6 +23,7 @@ from monitoring.champion import ChampionWatch
 from monitoring.evaluation.monitor import BookMonitor, MonitorInputs
 from monitoring.evaluation.passes.second_core import SecondCore
 from monitoring.evaluation.record.evaluation_record import DECISION_CHAIN
+from monitoring.evaluation.record.evaluation_state import evaluated_market
 from monitoring.evaluation.triggers import TriggerRules
 from monitoring.ledger_writer import LedgerWriter
 from monitoring.rules_in_force import RulesInForce
@@ -65,7 +66,9 @@ def _evaluate(config: Config, stop: threading.Event) -> None:
         history, live = read_rule_history(config), live_market(config, ledger)
         rules = RulesInForce(history, live, serving.clock)
         market = SharedMarket(live, ledger, LedgerWriter(ledger), rules.cash_assets())
-        market.recover(time.time_ns() if serving.clock == "wall" else None)
+        # Enforcement misses no step: the monitor goes on from the market of its newest evaluation.
+        until = evaluated_market(ledger) if config.enforcement.enabled else None
+        market.recover(time.time_ns() if serving.clock == "wall" else None, until)
         settings, files = config.monitoring, config.monitoring.accounts
         inputs = MonitorInputs(
             ledger,
