@@ -123,7 +123,8 @@ class Liquidator:
         step, since = facts.step, int(facts.after.since[i])
         if not facts.status.positions[i]:
             return None
-        kept = {name: x for name, x in (call.progress or {}).items() if name != "closed"}
+        known = call.progress or {}
+        kept = {name: x for name, x in known.items() if name not in ("closed", "settled")}
         progress = Progress.of_content(kept) if kept else Progress(since=since)
         if progress.since != since and progress.steps <= 1:
             progress = Progress(since=since, steps=progress.steps)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import heapq
 import logging
+import threading
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -22,6 +24,9 @@ from pipelines.venue.fills import carry_out
 from pipelines.venue.inbox import Inbox
 
 UPDATES = "/v1/accounts/updates"
+
+CONNECTIONS = 8
+"""Commands that are posted side by side."""
 
 _TRIES = 3
 """Numbers that an update is sent with, where another sender took the one before."""
@@ -59,11 +64,15 @@ class Desk:
     ) -> None:
         self.inbox = inbox
         self._endpoint, self._clients, self._seed = endpoint, clients, seed
+        self._own = threading.local()
+        self._pool = ThreadPoolExecutor(CONNECTIONS, "venue-desk")
+        self._posted: list[Future[None]] = []
         self._answers: list[tuple[int, int, Answer]] = []
         self._count = 0
 
-    def work(self, now: int, prices: Prices) -> None:
-        """Carry out what has come in, and give the answers whose time has come.
+    def work(self, now: int, prices: Prices) -> bool:
+        """Carry out what has come in, and give the answers whose time has come; whether there was
+        anything to do.
 
         Parameters
         ----------
@@ -77,13 +86,23 @@ class Desk:
         RefusedError
             The endpoint refused what can be no answer to a request of this venue.
         """
-        for event in self.inbox.take():
+        events, given = self.inbox.take(), 0
+        for event in events:
             if event["topic"] == "instruction" and event["event"] == "issued":
                 self._carry_out(event, now, prices)
             elif event["topic"] == "call":
                 self._consider(event, now)
         while self._answers and self._answers[0][0] <= now:
             self._give(heapq.heappop(self._answers)[2], now)
+            given += 1
+        posted, self._posted = self._posted, []
+        for one in posted:
+            one.result()
+        return bool(events or given)
+
+    def close(self) -> None:
+        """Close the connections of its own."""
+        self._pool.shutdown(cancel_futures=True)
 
     def send(self, request: Mapping[str, Any]) -> bool:
         """Post updates of accounts; False: stopped before the answer.
@@ -157,7 +176,13 @@ class Desk:
         return False
 
     def _command(self, path: str, body: Mapping[str, Any]) -> None:
+        """Post a command beside others: each is answered once the leader has applied it."""
+        self._posted.append(self._pool.submit(self._post_command, path, body))
+
+    def _post_command(self, path: str, body: Mapping[str, Any]) -> None:
         """Post a command; one that does not fit any more is not repeated."""
-        found = self._endpoint.post(path, body)
+        if not hasattr(self._own, "endpoint"):
+            self._own.endpoint = self._endpoint.another()
+        found = self._own.endpoint.post(path, body)
         if found is not None and found[0] not in (200, 202):
             _LOG.info("POST %s was answered %d: %s", path, found[0], found[1].get("detail", ""))

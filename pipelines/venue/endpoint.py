@@ -76,6 +76,10 @@ class Endpoint:
             self._stop.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
         return None
 
+    def another(self) -> Endpoint:
+        """The same endpoint over a connection of its own, for another thread."""
+        return Endpoint(self._host, self._port, self._stop)
+
     def close(self) -> None:
         """Close the connection; the next request opens another one."""
         if self._connection is not None:

@@ -91,7 +91,7 @@ class SimulatedVenue:
             format_time(started),
             self._config.simulate.speed,
         )
-        while not self._wait(clock.time):
+        while not self._wait(clock):
             moment = clock.advance(time.monotonic())
             if moment >= self._feed.end and not self._extend():
                 _LOG.warning("the simulated market has ended after %d days", MAX_DAYS)
@@ -102,14 +102,28 @@ class SimulatedVenue:
             # Quotes of an earlier run may be ahead of the newest bar.
             clock.move_to(answer)
 
-    def _wait(self, moment: int) -> bool:
-        """Work at the desk until the next tick, while the market stands still; whether to stop."""
+    def close(self) -> None:
+        """Close the connections of its desk."""
+        self._desk.close()
+
+    def _wait(self, clock: AcceleratedClock) -> bool:
+        """Work at the desk until the next tick; whether to stop.
+
+        The market stands still meanwhile: deadlines of instructions are in its time, and at a
+        multiple of the clock's speed they would pass before a process can answer.
+        """
         end = time.monotonic() + TICK_SECONDS
-        self._desk.work(moment, self._feed)
-        while not self._stop.is_set() and (left := end - time.monotonic()) > 0.0:
-            if self._desk.inbox.arrived.wait(min(left, LOOK_SECONDS)):
-                self._desk.work(moment, self._feed)
-        return self._stop.is_set()
+        while not self._stop.is_set():
+            began = time.monotonic()
+            if self._desk.work(clock.time, self._feed):
+                worked = time.monotonic() - began
+                clock.pause(worked)
+                end += worked
+            left = end - time.monotonic()
+            if left <= 0.0:
+                return False
+            self._desk.inbox.arrived.wait(min(left, LOOK_SECONDS))
+        return True
 
     def _find_place(self) -> int | None:
         """Close of the newest step that the endpoint knows; None: stopped before it answered.
@@ -177,7 +191,11 @@ def run_venue(config: Config, stop: threading.Event) -> None:
     endpoint = Endpoint(config.serving.host, config.serving.port, stop)
     try:
         with open_inbox(config) as inbox:
-            SimulatedVenue(config, endpoint, stop, inbox).run()
+            venue = SimulatedVenue(config, endpoint, stop, inbox)
+            try:
+                venue.run()
+            finally:
+                venue.close()
     except MargincastError as error:
         _LOG.error("the simulated venue ends: %s", error)
     finally:

@@ -48,6 +48,9 @@ class Endpoint:
         self._ahead = ahead
         """Numbers that another sender took."""
 
+    def another(self) -> Endpoint:
+        return self
+
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
         if not path.endswith("updates"):
             self.posts.append((path, body))
