@@ -1,7 +1,8 @@
 """How clients of the simulated venue answer calls: they meet, meet a part, dispute or miss them.
 
-What a client does is drawn by seed and event, so the same events get the same answers. When it
-does it is a share of the time that the call leaves.
+What a client does is drawn by seed and call, so the same calls get the same answers, and a client
+that misses its call does so however often it is raised. When it acts is a share of the time that
+the call leaves.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ class Answer:
     dispute: dict[str, Any] | None = None
 
 
-def draws_of(seed: int, event_id: str) -> np.random.Generator:
-    """Random numbers of an event: the same in every process and in every order of events."""
-    digest = hashlib.sha256(f"{seed}:{event_id}".encode()).digest()
+def draws_of(seed: int, name: str) -> np.random.Generator:
+    """Random numbers of a call or an event: the same in every process and in every order."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16]))
 
 
@@ -79,11 +80,12 @@ def answer_call(event: Mapping[str, Any], seed: int, now: int) -> Answer | None:
 
     Returns
     -------
-    None where it does nothing: a call is missed, is advice only, or nothing new is asked for.
+    None where it does nothing: a call is missed, is advice only, or nothing new is asked for. Of a
+    call that is raised only those hear more that meet it: it replaces their answer.
     """
     if event["event"] not in ("opened", "raised") or event["kind"] != "call":
         return None
-    draw = draws_of(seed, event["event_id"])
+    draw = draws_of(seed, event["call_id"])
     choice = draw.choice(list(CHOICES), p=list(CHOICES.values()))
     when, size = draw.uniform(*_WHEN), draw.random()
     deadline = event.get("deadline")
@@ -91,6 +93,8 @@ def answer_call(event: Mapping[str, Any], seed: int, now: int) -> Answer | None:
     at = now + int(when * window)
     account, call = event["account_id"], event["call_id"]
     outstanding = float(event["outstanding"])
+    if choice != "meet" and event["event"] == "raised":
+        return None
     if choice == "meet":
         return Answer(at, account, call, _cents(outstanding * (1.0 + _SPARE)))
     if choice == "part":

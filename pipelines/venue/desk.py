@@ -28,6 +28,12 @@ UPDATES = "/v1/accounts/updates"
 CONNECTIONS = 8
 """Commands that are posted side by side."""
 
+_GONE = frozenset({"taken_over", "closed", "bad_debt"})
+"""Events after which a client does nothing any more."""
+
+_ANSWERED = _GONE | {"met", "reinstated", "cancelled", "stop_out", "deadline_missed"}
+"""Events after which a client owes no answer to its call."""
+
 _TRIES = 3
 """Numbers that an update is sent with, where another sender took the one before."""
 
@@ -68,6 +74,8 @@ class Desk:
         self._pool = ThreadPoolExecutor(CONNECTIONS, "venue-desk")
         self._posted: list[Future[None]] = []
         self._answers: list[tuple[int, int, Answer]] = []
+        self._newest: dict[str, int] = {}
+        """Number of the answer that counts of each call that is to be answered."""
         self._count = 0
 
     def work(self, now: int, prices: Prices) -> bool:
@@ -93,8 +101,11 @@ class Desk:
             elif event["topic"] == "call":
                 self._consider(event, now)
         while self._answers and self._answers[0][0] <= now:
-            self._give(heapq.heappop(self._answers)[2], now)
-            given += 1
+            _, number, answer = heapq.heappop(self._answers)
+            if self._newest.get(answer.call_id) == number:
+                del self._newest[answer.call_id]
+                self._give(answer, now)
+                given += 1
         posted, self._posted = self._posted, []
         for one in posted:
             one.result()
@@ -123,11 +134,14 @@ class Desk:
         return True
 
     def _consider(self, event: Mapping[str, Any], now: int) -> None:
-        if event["event"] in ("taken_over", "closed", "bad_debt"):
+        if event["event"] in _GONE:
             self._clients.retire(event["account_id"])
+        if event["event"] in _ANSWERED:
+            self._newest.pop(event["call_id"], None)
         answer = answer_call(event, self._seed, now)
         if answer is not None and self._clients.knows(answer.account_id):
             self._count += 1
+            self._newest[answer.call_id] = self._count
             heapq.heappush(self._answers, (answer.at, self._count, answer))
 
     def _give(self, answer: Answer, now: int) -> None:

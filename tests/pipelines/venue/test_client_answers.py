@@ -58,6 +58,19 @@ def test_an_answer_is_in_time_and_never_above_what_is_asked(
         assert answer.dispute.get("amount", outstanding) <= outstanding
 
 
+def test_who_misses_a_call_misses_it_however_often_it_is_raised() -> None:
+    for name in map(str, range(200)):
+        first = answer_call(event(name), 7, NOW)
+        raised = answer_call(
+            event(name, event="raised", event_id=f"{name}-2", outstanding=2_000.0), 7, NOW
+        )
+        if kind_of(first) == "meet":
+            assert raised is not None
+            assert raised.deposit == 2_040.0
+        else:
+            assert raised is None
+
+
 def test_seeds_differ_and_only_new_demands_are_answered() -> None:
     names = [str(n) for n in range(50)]
     assert [answer_call(event(n), 1, NOW) for n in names] != [

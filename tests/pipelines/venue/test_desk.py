@@ -94,8 +94,8 @@ def post(inbox: Inbox, event: Mapping[str, Any], secret: bytes = SECRET) -> int:
 
 def call(name: str) -> dict[str, Any]:
     due = format_time(NOW + 24 * HOUR)
-    changes = {"event_id": name, "topic": "call", "outstanding": 80.0, "deadline": due}
-    return call_event("a/1", 1, **changes)
+    changes = {"event_id": f"{name}-1", "call_id": name, "topic": "call"}
+    return call_event("a/1", 1, **changes, outstanding=80.0, deadline=due)
 
 
 def named(wanted: str) -> dict[str, Any]:
@@ -103,6 +103,8 @@ def named(wanted: str) -> dict[str, Any]:
     for number in range(1_000):
         answer = answer_call(call(f"c-{number}"), 7, NOW)
         found = "miss" if answer is None else "dispute" if answer.dispute else "deposit"
+        if answer is not None and answer.deposit > 80.0:
+            found = "meet"
         if found == wanted:
             return call(f"c-{number}")
     raise AssertionError(wanted)
@@ -126,14 +128,14 @@ def test_unsigned_webhooks_are_refused_and_repetitions_are_dropped(inbox: Inbox)
     assert [post(inbox, call("c-1")) for _ in range(3)] == [204, 204, 204]
     assert post(inbox, call("c-2")) == 204
     assert inbox.arrived.is_set()
-    assert [event["event_id"] for event in inbox.take()] == ["c-1", "c-2"]
+    assert [event["event_id"] for event in inbox.take()] == ["c-1-1", "c-2-1"]
     assert not inbox.arrived.is_set()
     assert inbox.receive(signed_headers(SECRET, "c-3", b"[", time.time()), b"[") == 400
 
 
 def test_a_client_meets_its_call_when_its_time_has_come(inbox: Inbox) -> None:
     endpoint = Endpoint()
-    desk, event = desk_of(inbox, endpoint), named("deposit")
+    desk, event = desk_of(inbox, endpoint), named("meet")
     answer = answer_call(event, 7, NOW)
     assert answer is not None
     post(inbox, event)
@@ -150,7 +152,7 @@ def test_a_client_meets_its_call_when_its_time_has_come(inbox: Inbox) -> None:
 
 def test_a_number_that_another_sender_took_delays_a_deposit_only(inbox: Inbox) -> None:
     endpoint = Endpoint(ahead=3)
-    desk, event = desk_of(inbox, endpoint), named("deposit")
+    desk, event = desk_of(inbox, endpoint), named("meet")
     post(inbox, event)
     desk.work(NOW, Prices())
     desk.work(NOW + 24 * HOUR, Prices())
@@ -167,6 +169,28 @@ def test_a_client_disputes_its_call(inbox: Inbox) -> None:
     ((path, body),) = endpoint.posts
     assert path == f"/v1/calls/{event['call_id'].replace('/', '%2F')}/dispute"
     assert body["reason"]
+
+
+def test_a_raised_call_is_met_once_and_by_what_is_asked_last(inbox: Inbox) -> None:
+    endpoint = Endpoint()
+    desk, event = desk_of(inbox, endpoint), named("meet")
+    for number, outstanding in enumerate((80.0, 300.0, 200.0), start=1):
+        name = {"event_id": f"{event['call_id']}-{number}", "outstanding": outstanding}
+        post(inbox, event | name | {"event": "opened" if number == 1 else "raised"})
+        desk.work(NOW, Prices())
+    desk.work(NOW + 24 * HOUR, Prices())
+    ((_, update),) = endpoint.posts
+    assert update["deltas"][0]["amount"] == 204.0
+
+
+def test_a_call_that_the_market_met_is_not_met_again(inbox: Inbox) -> None:
+    endpoint = Endpoint()
+    desk, event = desk_of(inbox, endpoint), named("meet")
+    post(inbox, event)
+    desk.work(NOW, Prices())
+    post(inbox, event | {"event_id": f"{event['call_id']}-2", "event": "met"})
+    desk.work(NOW + 24 * HOUR, Prices())
+    assert endpoint.posts == []
 
 
 def test_a_missed_call_has_no_answer(inbox: Inbox) -> None:
