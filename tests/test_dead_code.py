@@ -29,6 +29,8 @@ CALLED_BY_LIBRARIES = {
     "settings_customise_sources": "pydantic-settings asks for the order of sources",
     "redirect_request": "urllib asks whether to follow a redirection",
     "_get_socket": "smtplib opens its connection by it",
+    "do_POST": "http.server answers a request by it",
+    "log_message": "http.server logs a request by it",
     "makefile": "http.client reads an answer from it",
     "readinto": "io.BufferedReader fills its buffer by it",
     "data_received": "asyncio hands a protocol what came in by it",
