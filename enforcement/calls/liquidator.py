@@ -37,9 +37,10 @@ _PREPARING = ("cancel_orders", "reduce_only")
 """No step waits for the answer to these."""
 
 
-_LIVE_FIELDS = ("closed", "sequence", "filled_until")
+_LIVE_FIELDS = ("closed", "sequence", "filled_until", "settled")
 """What a call keeps of a liquidation beside its `Progress`: what the newest step takes off, the
-account's update when it was given, and until when the venue may still tell of its fill."""
+account's update when it was given, until when the venue may still tell of its fill, and whether
+its debt is settled."""
 
 
 @dataclass(slots=True)
