@@ -18,6 +18,7 @@ from enforcement.calls.call_events import CallFacts, add_event, new_call
 from enforcement.calls.commands import apply_commands
 from enforcement.calls.cures import LEAST, Credit, credits_of, cures_since
 from enforcement.calls.event_log import EventLog
+from enforcement.calls.liquidator import Acts, Liquidator
 from enforcement.calls.memory import Memory
 from enforcement.controls.control_state import ControlState
 from margin.life_cycle.advance import Levels, advice_bits, outstanding
@@ -87,11 +88,15 @@ class CallEngine:
     ----------
     log:
         Events since they were written last.
+    acts:
+        What the newest step told the venue.
     """
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.log = EventLog(memory)
+        self.acts = Acts({}, {})
+        self._liquidator = Liquidator(self.log)
         self._credits: dict[str, Credit] = {}
         self._inputs = StateInputs()
 
@@ -154,6 +159,7 @@ class CallEngine:
                 seen.add(step.names[i])
         self._follow_open_calls(facts, seen)
         self._follow_advice(facts)
+        self.acts = self._liquidator.act(facts)
         return bool(self.log)
 
     def _credit(self, step: StateStep) -> dict[str, Credit]:

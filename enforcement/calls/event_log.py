@@ -56,6 +56,11 @@ class EventLog:
         self.calls[call.call_id] = call, len(self.entries) - 1
         self.memory.keep(call)
 
+    def touch_call(self, call: Call) -> None:
+        """Keep a call that the newest event changed besides."""
+        self.calls[call.call_id] = call, len(self.entries) - 1
+        self.memory.keep(call)
+
     def add_instruction(self, after: Instruction, event: str, now: int, rules: RuleSet) -> None:
         """Record an event of an instruction, and keep the instruction as it is after it."""
         memory = self.memory

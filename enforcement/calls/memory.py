@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enforcement.calls.call import Call
 from enforcement.calls.instruction import Instruction
 from enforcement.controls.control_state import ControlState
+from enforcement.liquidation.resources import DefaultResources
 from market.core.clock import parse_time
 
 
@@ -24,6 +25,8 @@ class Memory:
         Open instructions by their ids.
     sequences:
         Number of each account's newest event.
+    resources:
+        Fund, and what winners and others have borne.
     """
 
     controls: ControlState = field(default_factory=ControlState)
@@ -31,6 +34,7 @@ class Memory:
     advice: dict[str, Call] = field(default_factory=dict)
     instructions: dict[str, Instruction] = field(default_factory=dict)
     sequences: dict[str, int] = field(default_factory=dict)
+    resources: DefaultResources = field(default_factory=DefaultResources)
 
     def sequence(self, account_id: str) -> int:
         """Number of an account's newest event; 0 before any."""

@@ -17,7 +17,9 @@ from enforcement.calls.engine import CallEngine
 from enforcement.calls.memory import Memory
 from enforcement.controls.commands import CommandLog
 from enforcement.controls.control_state import STATE_NAME, ControlState
-from enforcement.delivery.outbox import Subscription, outbox_rows, skip
+from enforcement.delivery.outbox import outbox_rows, skip
+from enforcement.delivery.topics import Subscription
+from enforcement.liquidation.resources import DefaultResources
 from enforcement.record.rows import (
     CHAIN,
     read_open_calls,
@@ -40,6 +42,9 @@ from monitoring.evaluation.passes.state_inputs import StateInputs
 from monitoring.evaluation.record.recorded_accounts import read_accounts
 from monitoring.evaluation.state_engine import StateStep
 
+RESOURCES = "resources"
+"""Name of the row of ``enforcement_state`` with the default resources."""
+
 
 class LiveEnforcement:
     """The `monitoring.evaluation.state_engine.StateEngine` of a ledger.
@@ -56,6 +61,7 @@ class LiveEnforcement:
         self._ledger, self._sinks = ledger, tuple(sinks)
         self._commands = CommandLog(ledger)
         self._controls = ControlState()
+        self._resources = DefaultResources()
         self._engine: CallEngine | None = None
 
     @property
@@ -85,6 +91,10 @@ class LiveEnforcement:
         content = read_state(self._ledger, STATE_NAME)
         self._controls = ControlState() if content is None else ControlState.of_content(content)
         memory = Memory(self._controls)
+        content = read_state(self._ledger, RESOURCES)
+        if content is not None:
+            memory.resources = DefaultResources.of_content(content)
+        self._resources = memory.resources
         for call in read_open_calls(self._ledger):
             memory.keep(call)
         memory.instructions = {
@@ -139,6 +149,9 @@ class LiveEnforcement:
         if memory.controls is not self._controls:
             write_state(connection, STATE_NAME, numbers[-1], memory.controls.to_content())
             self._controls = memory.controls
+        if memory.resources is not self._resources:
+            write_state(connection, RESOURCES, numbers[-1], memory.resources.to_content())
+            self._resources = memory.resources
         for event_id, sink, reason in log.skipped:
             skip(connection, event_id, sink, time.time_ns(), reason)
         events = [

@@ -48,6 +48,7 @@ from serving.score_queue import ScoreQueue
 from serving.service import Service
 from serving.settings import ServingSettings
 from serving.telemetry.exchange import CURRENT
+from serving.telemetry.metrics.delivery_facts import DeliveryCollector
 from serving.telemetry.metrics.evaluation_facts import EvaluationCollector
 from serving.telemetry.metrics.facts import FactsCollector
 from serving.telemetry.metrics.metrics import Metrics
@@ -115,6 +116,7 @@ def create_app(
 
     watch = ProcessWatch(service, metrics, ledger, telemetry.folders(settings.bundles))
     metrics.register(FactsCollector(service.facts.read, lambda: watch.stored))
+    metrics.register(DeliveryCollector(lambda: watch.stored.outbox))
     if settings.monitoring:
         metrics.register(EvaluationCollector(service.book, service.book_follower))
     # Metrics are read in a thread of their own: they wait for no scoring and no look-up.

@@ -158,7 +158,7 @@ class World:
 
     def liquidate(self, account_id: str) -> None:
         rules = self.rules.liquidation_or_default
-        last = ()
+        last: tuple[ClosedPosition, ...] = ()
         elapsed = 0.0
         for number in range(40):
             account = self.accounts[account_id]
