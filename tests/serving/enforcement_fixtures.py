@@ -10,10 +10,7 @@ from typing import Any
 
 import pytest
 
-from enforcement.calls.instruction import Instruction
 from enforcement.record.live_enforcement import LiveEnforcement
-from enforcement.record.rows import write_instructions
-from ledger.schema import writing
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.core.clock import HOUR, format_time, parse_time
@@ -81,26 +78,6 @@ class Desk:
         if who not in self.keys:
             self.keys[who] = self.endpoint.key(who.partition("-")[0])
         return self.keys[who]
-
-
-def close_of(call_id: str, account_id: str, at: int) -> Instruction:
-    """An instruction to close half a coin."""
-    return Instruction(
-        instruction_id="1" * 32,
-        call_id=call_id,
-        account_id=account_id,
-        kind="close",
-        parameters={"instrument": "BTCUSDT-PERP", "quantity": -0.5, "limit_price": 60_000.0},
-        state="issued",
-        issued_at=format_time(at),
-        expires_at=format_time(at + 24 * HOUR),
-        step=1,
-    )
-
-
-def store_instruction(ledger: Ledger, instruction: Instruction) -> None:
-    with writing(ledger.engine) as connection:
-        write_instructions(connection, [(instruction, 1)])
 
 
 @pytest.fixture

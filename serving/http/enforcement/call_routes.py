@@ -48,7 +48,7 @@ def _call_query(
 
 @get(
     "/v1/calls",
-    dependencies={"query": Provide(_call_query, sync_to_thread=False)},
+    dependencies={"filters": Provide(_call_query, sync_to_thread=False)},
     guards=[requires("read")],
     responses=problems(*READ_PROBLEMS, 422),
     operation_class=DocumentedOperation,
@@ -57,19 +57,19 @@ async def list_calls(
     call_listing: NamedDependency[CallListing],
     service: NamedDependency[Service],
     lanes: NamedDependency[Lanes],
-    query: NamedDependency[CallQuery],
+    filters: NamedDependency[CallQuery],
 ) -> Response[CallPage]:
     """Margin calls, advice and liquidations, the newest first; `cursor` is `next_cursor` of a page.
 
     `state` is a state of the life cycle, `type` proactive, initial_margin, maintenance_margin or
     settlement; `open=true` leaves out those that have ended.
     """
-    if query.account is not None:
-        name = query.account
+    if filters.account is not None:
+        name = filters.account
         withhold_accounts(lambda: (name,))
 
     def page() -> bytes:
-        return msgspec.json.encode(call_listing.page(query))
+        return msgspec.json.encode(call_listing.page(filters))
 
     return json_response(await lanes.read.run(page, service.settings.call_seconds))
 

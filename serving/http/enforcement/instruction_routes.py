@@ -49,7 +49,7 @@ def _instruction_query(
 
 @get(
     "/v1/instructions",
-    dependencies={"query": Provide(_instruction_query, sync_to_thread=False)},
+    dependencies={"filters": Provide(_instruction_query, sync_to_thread=False)},
     guards=[requires("read")],
     responses=problems(*READ_PROBLEMS, 422),
     operation_class=DocumentedOperation,
@@ -58,19 +58,19 @@ async def list_instructions(
     instruction_listing: NamedDependency[InstructionListing],
     service: NamedDependency[Service],
     lanes: NamedDependency[Lanes],
-    query: NamedDependency[InstructionQuery],
+    filters: NamedDependency[InstructionQuery],
 ) -> Response[InstructionPage]:
     """Instructions to the venue, the newest first; `cursor` is `next_cursor` of a page.
 
     `type` is cancel_orders, reduce_only, close, transfer_to_backstop, auction or deleverage;
     `open=true` leaves out those on which the venue has nothing to do any more.
     """
-    if query.account is not None:
-        name = query.account
+    if filters.account is not None:
+        name = filters.account
         withhold_accounts(lambda: (name,))
 
     def page() -> bytes:
-        return msgspec.json.encode(instruction_listing.page(query))
+        return msgspec.json.encode(instruction_listing.page(filters))
 
     return json_response(await lanes.read.run(page, service.settings.call_seconds))
 
