@@ -55,14 +55,14 @@ class Desk:
             raise faults[0]
 
     def get(self, path: str, **query: Any) -> Any:
-        answer = self.endpoint.client.get(path, params=query, headers=self._key("read"))
+        answer = self.endpoint.client.get(path, params=query, headers=self.key("read"))
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def post(self, path: str, body: Any, who: str, **headers: str) -> Any:
-        """The response to a request of the key of a scope; ``approve-2`` is a second key of it."""
+        """The response to a request with a key, see `key`."""
         client = self.endpoint.client
-        return client.post(path, json=body, headers=self._key(who) | headers)
+        return client.post(path, json=body, headers=self.key(who) | headers)
 
     def call(self) -> dict[str, Any]:
         (call,) = self.get("/v1/calls", account="desk/1", open="true")["calls"]
@@ -74,7 +74,8 @@ class Desk:
     def later(self, hours: float) -> str:
         return format_time(self.now() + round(hours * HOUR))
 
-    def _key(self, who: str) -> dict[str, str]:
+    def key(self, who: str) -> dict[str, str]:
+        """Headers with the key of a scope; ``approve-2`` is a second key of it."""
         if who not in self.keys:
             self.keys[who] = self.endpoint.key(who.partition("-")[0])
         return self.keys[who]
