@@ -10,7 +10,7 @@ account gets one step of a liquidation at each close.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,7 @@ class HistoryWalk:
         self._history, self._levels = accounts, levels
         self._accounts = AccountReplay(accounts)
         self._engine = CallEngine(Memory())
+        self._deposited: dict[str, Account] = {}
         self.states = States.healthy(len(accounts.account_ids))
         self.entries: list[Entry] = []
         self.tally = Tally()
@@ -100,6 +101,25 @@ class HistoryWalk:
     def resources(self) -> DefaultResources:
         """Fund, and what others have borne."""
         return self._engine.memory.resources
+
+    @property
+    def calls(self) -> Mapping[str, Call]:
+        """The open calls by account."""
+        return self._engine.memory.calls
+
+    def account(self, account_id: str) -> Account | None:
+        """An account as it is now; None where it has left or was closed."""
+        try:
+            return self._accounts.account(self._accounts.row(account_id))
+        except KeyError:
+            return None
+
+    def deposit(self, account_id: str, amount: float) -> None:
+        """Let an account that is there put in cash, which counts from the next close on."""
+        row = self._accounts.row(account_id)
+        account = self._accounts.account(row)
+        self._deposited.setdefault(account_id, account)
+        self._accounts.replace(row, replace(account, cash=account.cash + amount))
 
     def advance_to(self, snapshot: MarketSnapshot, ruleset: RuleSet) -> None:
         """Bring every account to the close of a snapshot; in the order of time."""
@@ -117,20 +137,14 @@ class HistoryWalk:
 
     def _updated(self, at: _Close) -> dict[str, Account]:
         """Called accounts of which the files have news at a close, as they were before."""
-        view, calls = at.snapshot.view(), self._engine.memory.calls
-        known = {name: self._known(name) for name in calls}
-        self._accounts.at(view)
+        before = {name: self.account(name) for name in self.calls} | self._deposited
+        self._deposited = {}
+        self._accounts.at(at.snapshot.view())
         return {
             name: account
-            for name, account in known.items()
-            if account is not None and self._known(name) not in (None, account)
+            for name, account in before.items()
+            if account is not None and self.account(name) not in (None, account)
         }
-
-    def _known(self, name: str) -> Account | None:
-        try:
-            return self._accounts.account(self._accounts.row(name))
-        except KeyError:  # it has left, or was closed
-            return None
 
     def _round(self, at: _Close, earlier: Mapping[str, Account]) -> Acts:
         """Margin the accounts, move their states, and let the engine act."""
