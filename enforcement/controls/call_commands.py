@@ -37,6 +37,8 @@ def open_dispute(command: Dispute, now: int, context: ControlContext) -> dict[st
             f"call {command.call_id} ({call.kind}) is {call.state}; only a call that is "
             f"{' or '.join(DISPUTABLE)} can be disputed",
         )
+    if call.dispute is not None:
+        raise CommandRefusedError("conflict", f"call {command.call_id} is disputed already")
     if call.dispute_end in _DECIDED:
         raise CommandRefusedError(
             "conflict",

@@ -83,7 +83,7 @@ class InstructionView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """An account, as an override needs it; None where a figure is not known.
+    """An account, as an override needs it; None or NaN where a figure is not known.
 
     Attributes
     ----------

@@ -256,9 +256,15 @@ def _amount(
     value = 0.0 if add_on is None else add_on
     if not math.isfinite(value):
         raise CommandRefusedError("invalid", f"add_on is {value}; give a finite amount")
-    if account.floor is not None and value < account.floor:
+    floor, present = _known_amount(account.floor), _known_amount(account.add_on)
+    if floor is not None and value < floor:
         raise CommandRefusedError(
             "conflict",
-            f"add_on is {value}, below the floor of the rules; give {account.floor} at least",
+            f"add_on is {value}, below the floor of the rules; give {floor} at least",
         )
-    return value if account.add_on is None else abs(value - account.add_on)
+    return value if present is None else abs(value - present)
+
+
+def _known_amount(amount: float | None) -> float | None:
+    """An amount; None where it is not known, or NaN as of an account that cannot be valued."""
+    return amount if amount is not None and math.isfinite(amount) else None

@@ -1,4 +1,4 @@
-from .outbox import Subscription as Subscription, outbox_rows as outbox_rows, skip as skip
+from .outbox import outbox_rows as outbox_rows, skip as skip
 from .retries import RetryPolicy as RetryPolicy
 from .signature import (
     SignatureError as SignatureError,
@@ -6,6 +6,7 @@ from .signature import (
     verify_signature as verify_signature,
 )
 from .sinks import Message as Message, Outcome as Outcome, Sink as Sink
+from .topics import Subscription as Subscription
 from .worker import DeliveryWorker as DeliveryWorker
 
 __all__ = [

@@ -9,7 +9,7 @@ however many wait behind others.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,11 +28,10 @@ from sqlalchemy import (
 )
 
 from enforcement.delivery.sinks import SHOWN, Message
+from enforcement.delivery.topics import Subscription, topic_of
 from ledger.canonical import canonical_bytes
 from ledger.packing import pack, unpack
 from ledger.schema import lock, outbox
-
-Topic = Literal["call", "instruction", "default_resources"]
 
 _LOCK = "outbox"
 _UNDELIVERED = ("pending", "dead")
@@ -51,33 +50,6 @@ _BEHIND = exists().where(
     ),
 )
 """Whether an earlier row of the account waits for the same sink."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """A sink, and the events that it gets.
-
-    Attributes
-    ----------
-    sink:
-        Its name.
-    events:
-        Topics (``call``), or single events of them (``call.opened``); empty: every event.
-    """
-
-    sink: str
-    events: frozenset[str] = frozenset()
-
-    def wants(self, topic: str, event: str) -> bool:
-        """Whether an event of a topic is for this sink."""
-        return not self.events or topic in self.events or f"{topic}.{event}" in self.events
-
-
-def topic_of(event: Mapping[str, Any]) -> Topic:
-    """Which kind of record an event is the payload of, by the fields that only this kind has."""
-    if "instruction_id" in event:
-        return "instruction"
-    return "default_resources" if "shortfall" in event else "call"
 
 
 def outbox_rows(
@@ -345,13 +317,13 @@ class SinkCounts:
     oldest: int | None
 
 
-def count_rows(connection: Connection, sinks: Collection[str] = ()) -> dict[str, SinkCounts]:
-    """Rows of each sink: of those named and of those that have rows."""
+def count_rows(connection: Connection) -> dict[str, SinkCounts]:
+    """Rows of each sink that has any."""
     oldest = func.min(case((outbox.c.status.in_(_UNDELIVERED), outbox.c.created_at)))
     query = select(outbox.c.sink, outbox.c.status, func.count(), oldest).group_by(
         outbox.c.sink, outbox.c.status
     )
-    found: dict[str, SinkCounts] = {sink: SinkCounts({}, None) for sink in sinks}
+    found: dict[str, SinkCounts] = {}
     for sink, status, count, created in connection.execute(query):
         before = found.get(sink, SinkCounts({}, None))
         times = [time for time in (before.oldest, created) if time is not None]

@@ -137,10 +137,10 @@ class DeliveryWorker(BackgroundThread):
         try:
             started = self._round()
         except MargincastError as error:
-            self._say(f"events are not delivered: {error}")
+            self._report(f"events are not delivered: {error}")
             self._stop.wait(RETRY_SECONDS)
         except Exception as error:  # noqa: BLE001  delivery never ends because of an error
-            self._say(f"events are not delivered: unexpected {error!r}", error)
+            self._report(f"events are not delivered: unexpected {error!r}", error)
             self._stop.wait(RETRY_SECONDS)
         else:
             if self._said:
@@ -149,7 +149,7 @@ class DeliveryWorker(BackgroundThread):
             if not started:
                 self._collect(LOOK_SECONDS)
 
-    def _say(self, problem: str, unexpected: Exception | None = None) -> None:
+    def _report(self, problem: str, unexpected: Exception | None = None) -> None:
         if problem != self._said:
             _LOG.error("%s", problem, exc_info=unexpected)
         self._said = problem

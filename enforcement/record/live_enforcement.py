@@ -17,7 +17,8 @@ from enforcement.calls.engine import CallEngine
 from enforcement.calls.memory import Memory
 from enforcement.controls.commands import CommandLog
 from enforcement.controls.control_state import STATE_NAME, ControlState
-from enforcement.delivery.outbox import Subscription, outbox_rows, skip
+from enforcement.delivery.outbox import outbox_rows, skip
+from enforcement.delivery.topics import Subscription
 from enforcement.liquidation.resources import DefaultResources
 from enforcement.record.rows import (
     CHAIN,

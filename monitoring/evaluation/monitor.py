@@ -159,6 +159,11 @@ class BookMonitor:
         self._behind = False
 
     @property
+    def leads(self) -> bool:
+        """Whether this process held the lease when it last looked."""
+        return self._lease.held
+
+    @property
     def state(self) -> EvaluationState | None:
         """Levels and states; None while another process evaluates."""
         return None if self._work is None else self._work.state

@@ -231,6 +231,19 @@ def restore(ledger: Ledger, until: int | None = None) -> EvaluationState:
     return state
 
 
+def evaluated_market(ledger: Ledger) -> ChainHead | None:
+    """The market chain as the newest evaluation saw it; None before any.
+
+    Raises
+    ------
+    LedgerError
+        The records cannot be read.
+    """
+    chain = SharedChain(ledger, CHAIN)
+    newest = chain.last(EVALUATION, chain.head())
+    return None if newest is None else EvaluationFacts.of(newest).market
+
+
 def level_block(names: Sequence[str], levels: LevelColumns) -> dict[str, Any]:
     """Levels of some accounts as they are recorded."""
     return encode_columns({"names": encode_names(names), **levels.columns()})

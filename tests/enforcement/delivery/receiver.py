@@ -15,8 +15,9 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from enforcement.delivery.outbox import Subscription, outbox_rows
+from enforcement.delivery.outbox import outbox_rows
 from enforcement.delivery.signature import verify_signature
+from enforcement.delivery.topics import Subscription
 from ledger.schema import outbox
 from ledger.store import Ledger
 
