@@ -17,9 +17,8 @@ from msgspec import UNSET
 from margin.book.requirement import Requirement, compute_requirement
 from margin.life_cycle.states import NEVER
 from margin.liquidation.book_liquidation import book_step, sell_at_auction, take_over
-from margin.liquidation.fillable_price import fillable_price
 from margin.liquidation.partial import Step
-from margin.liquidation.price_impact import ImpactCurves, counts_impact, worst_price
+from margin.liquidation.price_impact import ImpactCurves, counts_impact, fillable_price, worst_price
 from margin.liquidation.shortfall import ClosedPosition, closed_positions
 from margin.liquidation.waterfall import (
     Transfer,
