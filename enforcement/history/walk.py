@@ -127,7 +127,7 @@ class HistoryWalk:
         self.tally.bars += 1
         acts = self._round(at, self._updated(at))
         while acts.plans or acts.settlements:
-            acts = self._round(at, self._carry_out(acts, at))
+            acts = self._round(at, self._carry_out(acts))
         memory = self._engine.memory
         for row in np.flatnonzero(np.isin(self.states.state, ENDED)).tolist():
             call = memory.calls.get(self._history.account_ids[row])
@@ -174,6 +174,9 @@ class HistoryWalk:
             before, columns, book.account_ids, snapshot.as_of, ruleset, inputs
         )
         self._engine.outcome(step, after, transitions)
+        memory = self._engine.memory
+        for name in sorted({one.account_id for one in memory.instructions.values()}):
+            fill(self._engine.log, name, snapshot.as_of, ruleset)
         self.states = self.states.put(rows, after)
         tally.valuations += len(rows)
         tally.unknown += len(columns.problems)
@@ -183,9 +186,8 @@ class HistoryWalk:
         self._take_entries()
         return self._engine.acts
 
-    def _carry_out(self, acts: Acts, at: _Close) -> dict[str, Account]:
-        """Fill what the engine ordered; the accounts concerned as they were before."""
-        log, now, ruleset = self._engine.log, at.snapshot.as_of, at.ruleset
+    def _carry_out(self, acts: Acts) -> dict[str, Account]:
+        """Change accounts as the engine ordered; they as they were before."""
         before: dict[str, Account] = {}
 
         def change(account: Account) -> None:
@@ -195,16 +197,12 @@ class HistoryWalk:
 
         for name, plan in acts.plans.items():
             change(plan.expected)
-            fill(log, name, now, ruleset)
             self.tally.count_step(name, plan)
         for name, settled in acts.settlements.items():
             for account in settled.accounts:
                 change(account)
-            for winner, _ in settled.drafts:
-                fill(log, winner, now, ruleset)
             # What others paid has made it good; the rest is still owed.
             change(Account(name, -settled.coverage.uncovered))
-        self._take_entries()
         return before
 
     def _take_entries(self) -> None:

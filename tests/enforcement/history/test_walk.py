@@ -141,6 +141,27 @@ def test_a_missed_call_ends_in_a_step_that_restores_the_buffer() -> None:
     assert done.calls == {}
 
 
+def test_an_account_that_may_only_reduce_is_told_once_and_answered_at_once() -> None:
+    rules = msgspec.structs.replace(
+        calling(),
+        enforcement=EnforcementRules(
+            maintenance_margin=CallTypeRules(call_hours=2.0, grace_hours=2.0)
+        ),
+    )
+    done = walked(long(290.0), [100.0, *[99.0] * 6], rules)
+    assert told(done) == [
+        "opened",
+        "deadline_missed",
+        "cancel_orders",
+        "reduce_only",
+        "grace_ended",
+        "close",
+        "reinstated",
+    ]
+    states = {entry.payload["event"] for entry in done.entries if entry.kind == "instruction"}
+    assert states == {"issued", "filled"}
+
+
 def test_what_was_closed_stays_closed_and_the_rest_moves_with_the_market() -> None:
     done = walked(long(290.0), [100.0, 99.0, 99.0, 99.0, 98.0], calling())
     left = 190.0 / 0.022 / 99.0
