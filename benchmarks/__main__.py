@@ -1,7 +1,7 @@
 """``python -m benchmarks [NAME …]``: run every bench, or some, and write each result.
 
-``python -m benchmarks reliability|soak|million|size|wire|openapi …`` run the service as processes
-under faults and load; each has options, see ``--help``, and is run by its name only.
+``python -m benchmarks reliability|chaos|soak|million|size|wire|openapi …`` run the service as
+processes under faults and load; each has options, see ``--help``, and is run by its name only.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from benchmarks import (
 )
 from benchmarks.fuzz import openapi, wire
 from benchmarks.measure import write
-from benchmarks.reliability import million, report, size, soak
+from benchmarks.reliability import chaos, million, report, size, soak
 
 BENCHES = (
     *(features, floors, live_update, scoring, option_margin, book, monitoring, ledger, writers),
 )
 CAMPAIGNS = {
     "reliability": report.main,
+    "chaos": chaos.main,
     "soak": soak.main,
     "million": million.main,
     "size": size.main,

@@ -36,7 +36,7 @@ from ledger.store import Ledger
 from market.core.clock import format_time
 from market.core.errors import LedgerError, MargincastError
 
-SCOPES = ("score", "market", "accounts", "read", "admin")
+SCOPES = ("score", "market", "accounts", "read", "venue", "approve", "admin")
 """What a key may be allowed to do."""
 
 MOST_LABEL = 100

@@ -42,7 +42,7 @@ from market.core.file_identity import DatabaseFile
 from market.core.file_lock import exclusive_lock
 from market.core.redaction import redact
 
-REVISION = "0003"
+REVISION = "0004"
 """Revision of the tables below, see `ledger.migrations`."""
 
 FIRST_REVISION = "0001"
@@ -162,6 +162,71 @@ leases = Table(
     Column("expires_at", BigInteger, nullable=False),
 )
 """Who may do what only one process at a time may do: the token rises with every new holder."""
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("call_id", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("is_open", Integer, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger),
+    Column("record_seq", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Index("calls_by_account", "account_id", "opened_at"),
+    Index("calls_by_state", "is_open", "opened_at", "call_id"),
+)
+"""Margin calls as they stand, one row a call; `content` is packed JSON. The record of chain
+``enforcement`` that `record_seq` names wrote the row."""
+
+instructions = Table(
+    "instructions",
+    metadata,
+    Column("instruction_id", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("call_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("is_open", Integer, nullable=False),
+    Column("issued_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("record_seq", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Index("instructions_by_state", "is_open", "issued_at", "instruction_id"),
+    Index("instructions_by_call", "call_id"),
+)
+"""Instructions to the venue as they stand, one row an instruction; `content` and `record_seq` as
+in `calls`."""
+
+enforcement_state = Table(
+    "enforcement_state",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("record_seq", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+"""What else enforcement restores at start, by name: the state of controls, the head of the
+commands that were applied, the default resources. `content` and `record_seq` as in `calls`."""
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("sink", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", BigInteger),
+    Column("detail", Text, nullable=False, server_default=""),
+    Index("outbox_due", "status", "next_attempt_at"),
+    Index("outbox_by_account", "sink", "account_id", "sequence"),
+)
+"""Notifications by event and sink, in the order of `sequence` within an account. `body` is packed
+JSON; a record of chain ``enforcement`` has the event too, so a delivered row may be deleted."""
 
 versions = Table("ledger_version", metadata, Column("version_num", String(32), primary_key=True))
 """The revision of the tables, one row. Alembic reads and writes it as well, under a name of our own

@@ -138,8 +138,16 @@ class SharedMarket:
         """The newest record of the chain that the market contains."""
         return self._head
 
-    def recover(self, now: int | None) -> None:
+    def recover(self, now: int | None, until: ChainHead | None = None) -> None:
         """Apply the recorded bars and quotes, see `LiveMarket.recover`.
+
+        Parameters
+        ----------
+        now:
+            Wall clock, nanoseconds; None: the bars are the clock.
+        until:
+            Records of the market chain after this one are left to `catch_up`; None: all are
+            applied.
 
         Raises
         ------
@@ -147,13 +155,23 @@ class SharedMarket:
             As there.
         """
         with self._lock:
-            head = self.live.history_head or self._chain.head()
+            head = until or self.live.history_head or self._chain.head()
             self.live.recover(self._ledger, self._cash_assets, now, head)
             self._head = head
-            self.catch_up()
+            if until is None:
+                self.catch_up()
 
-    def catch_up(self) -> None:
+    def catch_up(self, *, one_step: bool = False) -> bool:
         """Apply what other processes appended since.
+
+        Parameters
+        ----------
+        one_step:
+            Stop behind a record with which the newest step changed.
+
+        Returns
+        -------
+        Whether it stopped there, so that there may be more to apply.
 
         Raises
         ------
@@ -164,12 +182,16 @@ class SharedMarket:
             until the end of the chain is reached after all.
         """
         with self._lock:
+            close = self.live.state.newest_close
             try:
                 for record in self._chain.after(self._head):
                     self._apply(record)
+                    if one_step and self.live.state.newest_close != close:
+                        return True
             except AlteredError as error:
                 raise self._note_misfit(str(error)) from error
             self._misfit = None
+            return False
 
     def _apply(self, record: Record) -> None:
         name = f"record {record.seq} of the market chain cannot be applied"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -18,6 +16,8 @@ from market.core.clock import format_time
 from market.core.identity_cache import IdentityCache
 from market.sources.http import account_message
 from monitoring.evaluation.view import BookView, EvaluatedBook
+from serving.cursors import NO_CURSOR, decode_cursor, encode_cursor
+from serving.enforcement.call_listing import CallListing
 from serving.schemas.account_messages import AccountDetail, AccountPage, AccountSummary, Sort
 from serving.service import DEFAULT_PAGE, Service, check_account_id
 
@@ -71,10 +71,12 @@ class AccountListing:
         Market, rules and limits.
     view:
         The book and its evaluations.
+    calls:
+        Reads the calls of an account.
     """
 
-    def __init__(self, service: Service, view: BookView) -> None:
-        self._service, self._view = service, view
+    def __init__(self, service: Service, view: BookView, calls: CallListing) -> None:
+        self._service, self._view, self._calls = service, view, calls
         self._orders = IdentityCache[dict[str, _Order]](2)
 
     def page(self, request: PageRequest) -> AccountPage:
@@ -114,7 +116,7 @@ class AccountListing:
         if len(rows) > limit:
             last = shown[-1]
             name, key = book.state.names[last], float(order.key[last]).hex()
-            cursor = _encoded(_Cursor(request.sort, key, name))
+            cursor = encode_cursor(_Cursor(request.sort, key, name))
         evaluated = book.state.evaluated_at
         return AccountPage(
             format_time(book.as_of),
@@ -154,6 +156,7 @@ class AccountListing:
             account.expected,
             self._summary(book, row),
             newest.get(account_id),
+            self._calls.of_account(account_id),
         )
 
     def _book(self) -> EvaluatedBook:
@@ -186,7 +189,7 @@ class AccountListing:
         self, book: EvaluatedBook, order: _Order, rows: Ints, request: PageRequest
     ) -> int:
         """Place among rows of the first account after the cursor."""
-        cursor = _decoded(str(request.cursor))
+        cursor = decode_cursor(str(request.cursor), _Cursor)
         if cursor.sort != request.sort:
             raise RequestError(
                 f"the cursor is of pages sorted by {cursor.sort!r}, not by {request.sort!r}; begin "
@@ -195,7 +198,7 @@ class AccountListing:
         try:
             key = float.fromhex(cursor.key)
         except ValueError:
-            raise RequestError(_NO_CURSOR) from None
+            raise RequestError(NO_CURSOR) from None
         names = book.state.names
         begin = int(np.searchsorted(order.key[rows], key, side="left"))
         end = int(np.searchsorted(order.key[rows], key, side="right"))
@@ -278,18 +281,3 @@ def _number(value: float) -> float | None:
 
 def _time(nanoseconds: int) -> str | None:
     return None if nanoseconds < 0 else format_time(nanoseconds)
-
-
-_NO_CURSOR = "the cursor is none that was returned; begin with the first page"
-
-
-def _encoded(cursor: _Cursor) -> str:
-    return urlsafe_b64encode(msgspec.json.encode(cursor)).decode("ascii").rstrip("=")
-
-
-def _decoded(text: str) -> _Cursor:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        return msgspec.json.decode(urlsafe_b64decode(padded.encode("ascii")), type=_Cursor)
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise RequestError(_NO_CURSOR) from None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
-from decisions.errors import NoMarketError, RequestError
+from decisions.errors import RequestError
 from market.core.errors import DataError
 from market.core.redaction import withholding
 from monitoring.book.account_store import AccountStore
 from monitoring.book.messages import AccountUpdateIn, UpdateResult, UpdateStatus
+from serving.clock import time_now
 from serving.http.problems import ProblemError
 from serving.service import Service
 from serving.telemetry.metrics.metrics import Metrics
@@ -21,6 +21,8 @@ _PROBLEMS: dict[UpdateStatus, tuple[int, str]] = {
     "invalid": (422, "invalid-update"),
 }
 """Status and kind of the problem that answers what was not applied, the gravest first."""
+
+_REMEDY = "or give the time of each update as ts"
 
 
 class BookUpdates:
@@ -53,7 +55,7 @@ class BookUpdates:
         """
         with withholding(lambda: (update.account_id for update in updates)):
             try:
-                results = self._store.apply(updates, self._now(), requester)
+                results = self._store.apply(updates, time_now(self._service, _REMEDY), requester)
             except DataError as error:
                 raise RequestError(str(error)) from None
         self._metrics.account_updates(results)
@@ -62,18 +64,6 @@ class BookUpdates:
             if refused:
                 raise _refusal(code, kind, refused, results)
         return results
-
-    def _now(self) -> int:
-        """When updates without a time held."""
-        if self._service.settings.clock == "wall":
-            return time.time_ns()
-        newest = self._service.live.state.newest_close
-        if newest is None:
-            raise NoMarketError(
-                "the market's clock stands still until there are bars; post bars, or give the "
-                "time of each update as ts"
-            )
-        return newest
 
 
 def _refusal(

@@ -117,25 +117,69 @@ def closing_costs(
             volatility,
             adv,
             DepthTable.build(rules, symbols),
-            _CostRules(
-                rules.impact,
-                rules.concentration_share,
-                rules.confidence,
-                rules.unknown_volatility,
-                rules.unknown_participation,
-            ),
+            CostRules.of(rules),
         )
     )
 
 
-class _CostRules(NamedTuple):
-    """Figures of ``[floors.liquidity]`` for the kernel."""
+class CostRules(NamedTuple):
+    """Figures of ``[floors.liquidity]`` for the kernels."""
 
     impact: float
     concentration_share: float
     confidence: float
     unknown_volatility: float
     unknown_participation: float
+
+    @classmethod
+    def of(cls, rules: LiquidityRules) -> CostRules:
+        """The figures of a table."""
+        return cls(
+            rules.impact,
+            rules.concentration_share,
+            rules.confidence,
+            rules.unknown_volatility,
+            rules.unknown_participation,
+        )
+
+
+@njit(cache=True, error_model="numpy")
+def share_at_once(size, symbol, volatility, adv, depth, rules):  # type: ignore[no-untyped-def]
+    """Cost of trading a size at once, as a share of it: the larger of law and order books.
+
+    As in `liquidity_floor`, with the stand-ins for what is not known; not capped.
+
+    Parameters
+    ----------
+    size:
+        Absolute notional.
+    symbol:
+        Row in `depth`.
+    volatility, adv:
+        Hourly volatility and average daily volume; NaN where not known.
+    depth, rules:
+        `DepthTable` and `CostRules`.
+    """
+    daily, participation = _daily_and_participation(size, volatility, adv, rules)
+    at_once = depth.half_spread[symbol] + rules.impact * daily * math.sqrt(participation)
+    book = slippage_share(
+        size,
+        depth.half_spread[symbol],
+        depth.start[symbol],
+        depth.start[symbol + 1],
+        depth.notional,
+        depth.share,
+    )
+    return max(at_once, book)
+
+
+@njit(cache=True, error_model="numpy")
+def _daily_and_participation(size, volatility, adv, rules):  # type: ignore[no-untyped-def]
+    hourly = volatility if volatility >= 0.0 else rules.unknown_volatility
+    participation = rules.unknown_participation
+    if not math.isnan(adv):
+        participation = size / adv if adv > 0.0 else np.inf
+    return hourly * math.sqrt(24.0), participation
 
 
 def _of_requirement(
@@ -160,25 +204,11 @@ def _closing_costs(symbol, notional, volatility, adv, depth, rules):  # type: ig
             total[leg] = spread[leg] = impact[leg] = waiting[leg] = np.nan
             continue
         size = abs(notional[leg])
-        hourly = volatility[leg] if volatility[leg] >= 0.0 else rules.unknown_volatility
-        daily = hourly * math.sqrt(24.0)
-        participation = rules.unknown_participation
-        if not math.isnan(adv[leg]):
-            participation = size / adv[leg] if adv[leg] > 0.0 else np.inf
+        daily, participation = _daily_and_participation(size, volatility[leg], adv[leg], rules)
         extra_days = 0.0
         if participation > 0.0:
             extra_days = max(0.0, participation / rules.concentration_share - 1.0)
-        at_once = depth.half_spread[s] + rules.impact * daily * math.sqrt(participation)
-        book = slippage_share(
-            size,
-            depth.half_spread[s],
-            depth.start[s],
-            depth.start[s + 1],
-            depth.notional,
-            depth.share,
-        )
-        if book > at_once:
-            at_once = book
+        at_once = share_at_once(size, s, volatility[leg], adv[leg], depth, rules)
         later = rules.confidence * daily
         if later > 0.0 or participation == np.inf:
             later *= math.sqrt(extra_days / 3.0)

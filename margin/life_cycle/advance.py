@@ -1,25 +1,34 @@
 """One step of the life cycle: margin status in, new states and transitions out.
 
-With MM the maintenance margin and L the call level (MM, or MM plus the add-on), equity is
+With MM the maintenance margin, a type of call has a level L of equity: MM, MM plus the add-on, or
+the opening requirement; a settlement call has the level 0 of cash. With the levels of the types
+that a rule set makes, and L the highest of them, equity is
 
     stopped   below  stop_out_share * MM
-    breached  below  L
-    restored  from   L + cure_share * MM
+    breached  below  the level of a type
+    restored  from   the level + cure_share * MM, of every type of the open call
     low       below  L + warning_share * MM
     calm      from   L + (warning_share + calm_share) * MM
 
 Between restored and breached, and between calm and low, nothing changes: equity that moves to and
 fro within such a band changes a state once.
 
-    healthy, warning, cured, called, reduce_only  -> liquidating  stopped
-    healthy, warning, cured                       -> called       breached
-    healthy                                       -> warning      low
-    warning, cured                                -> healthy      calm
-    called, reduce_only                           -> cured        restored
-    called                                        -> reduce_only  at the deadline
-    reduce_only                                   -> liquidating  at the end of the grace
-    liquidating                                   -> closed       nothing left to close
-    liquidating                                   -> cured        restored
+    healthy, warning, met                       -> called       breached
+    healthy                                     -> warning      low
+    warning, met                                -> healthy      calm
+    called                                      -> partly_met   by a deposit or a trade
+    called, partly_met                          -> disputed     while the owner disputes the call
+    disputed                                    -> called       once the dispute has ended
+    called, partly_met, disputed, reduce_only   -> met          restored
+    called, partly_met, disputed                -> reduce_only  at a deadline
+    reduce_only                                 -> liquidating  at the end of the grace
+    every state with positions                  -> liquidating  stopped
+    liquidating                                 -> met          restored
+    liquidating                                 -> closed, taken_over, bad_debt  nothing to close
+    bad_debt                                    -> closed       equity is not below 0 any more
+
+A type of call that is breached while a call is open joins it with a deadline of its own, and leaves
+it once it is restored. One whose consequence is ``advice`` has no deadline and changes no state.
 
 One margin status may cause several transitions; each is recorded, and none is skipped: a
 liquidation without stop-out comes after a call and a missed deadline. An unknown margin status
@@ -34,8 +43,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from margin.life_cycle.states import NEVER, MarginStatus, Reason, State, States, Transitions
-from margin.rules.life_cycle import LifeCycleRules
+from margin.life_cycle.call_rules import (
+    INITIAL,
+    MAINTENANCE,
+    PROACTIVE,
+    SETTLEMENT,
+    CallRules,
+)
+from margin.life_cycle.states import (
+    NEVER,
+    OPEN_CALL,
+    MarginStatus,
+    Reason,
+    State,
+    States,
+    Transitions,
+)
+from margin.rules.enforcement import CALL_TYPES, CallTypeRules
 from market.core.clock import HOUR, format_time
 from market.core.errors import DataError
 
@@ -43,6 +67,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int8]
 Bools = npt.NDArray[np.bool_]
+
+ADVICE, LIQUIDATION = "advice", "liquidation"
 
 _LAST = int(np.iinfo(np.int64).max)
 """The last representable time: a deadline beyond it falls on it."""
@@ -52,7 +78,7 @@ _MOST = len(State)
 
 
 def advance(
-    states: States, status: MarginStatus, now: int, rules: LifeCycleRules
+    states: States, status: MarginStatus, now: int, rules: CallRules
 ) -> tuple[States, Transitions]:
     """Move N accounts to `now`.
 
@@ -68,7 +94,7 @@ def advance(
     now:
         Nanoseconds; not before the last status.
     rules:
-        ``[life_cycle]`` of the rule set.
+        Of calls, warning and liquidation.
 
     Raises
     ------
@@ -88,26 +114,20 @@ def advance(
         raise DataError(
             f"margin status of {len(status)} accounts for {len(states)} states; give one each"
         )
-    levels = _Levels.of(status, rules)
-    dispute = status.disputed
-    if dispute is None:
-        dispute = np.zeros(len(states), dtype=np.bool_)
-    columns = _Columns(
-        states.state.copy(), states.since.copy(), states.deadline.copy(), states.disputed.copy()
-    )
-    parts = [_end_disputes(columns, dispute, now), _begin_disputes(columns, dispute, now)]
+    levels = Levels.of(status, rules)
+    columns = _Columns(**{name: column.copy() for name, column in states.columns().items()})
+    dispute = _flags(status.disputed, len(states))
+    parts = [_end_disputes(columns, dispute, now)]
     for _ in range(_MOST):
-        changed = _pass(columns, levels, now, rules)
+        _follow_types(columns, levels, now, rules)
+        parts.append(_begin_disputes(columns, dispute, now))
+        changed = _pass(columns, levels, status, now, rules)
+        parts.append(changed)
         if not len(changed):
             break
-        parts.append(changed)
     else:
         raise DataError("a state was entered twice at one time; the rules contradict themselves")
-    # A dispute is about a call, and ends with it; one about a call of just now begins.
-    columns.disputed[columns.state != State.CALLED] = NEVER
-    parts.append(_begin_disputes(columns, dispute, now))
-    after = States(columns.state, columns.since, columns.deadline, columns.disputed, now)
-    return after, _by_account(parts, now)
+    return columns.states(now), _by_account(parts, now)
 
 
 @dataclass(slots=True)
@@ -118,67 +138,208 @@ class _Columns:
     since: Ints
     deadline: Ints
     disputed: Ints
+    types: Codes
+    deadlines: Ints
+
+    def states(self, as_of: int) -> States:
+        """The states that they are now."""
+        return States(
+            self.state, self.since, self.deadline, self.disputed, self.types, self.deadlines, as_of
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class _Levels:
-    """Which levels each account's equity is beyond, shape (N,) each; False where it is unknown."""
+class Levels:
+    """Which levels each account's equity is beyond; False where it is unknown.
+
+    Attributes
+    ----------
+    breached, restored:
+        Of each type of call, shape (N, 4); False and True of types that are not made.
+    stopped, low, calm, flat, owing, whole:
+        Shape (N,): `flat` without positions, `owing` with equity below 0, `whole` where a
+        liquidation is over.
+    known:
+        Whether the account has figures, shape (N,).
+    """
 
     known: Bools
-    stopped: Bools
     breached: Bools
     restored: Bools
+    stopped: Bools
     low: Bools
     calm: Bools
     flat: Bools
     owing: Bools
+    whole: Bools
 
     @classmethod
-    def of(cls, status: MarginStatus, rules: LifeCycleRules) -> _Levels:
-        equity, margin = status.equity, status.maintenance
-        level = margin + status.add_on if rules.call_level == "total" else margin
-        known = np.isfinite(equity) & np.isfinite(level)
-        low_at = level + rules.warning_share * margin
+    def of(cls, status: MarginStatus, rules: CallRules) -> Levels:
+        """The levels of a margin status."""
+        equity, margin, life_cycle = status.equity, status.maintenance, rules.life_cycle
+        gaps = call_gaps(status, rules)
+        known = np.isfinite(equity) & np.isfinite(margin) & np.isfinite(status.add_on)
+        breached, restored = (np.zeros((len(status), len(CALL_TYPES)), np.bool_) for _ in range(2))
+        level, over = margin, equity >= margin * (1.0 + life_cycle.cure_share)
+        ends = [i for i, kind in enumerate(rules.types) if kind and kind.consequence == LIQUIDATION]
         with np.errstate(invalid="ignore"):
-            tests = (
-                equity < rules.stop_out_share * margin,
-                equity < level,
-                equity >= level + rules.cure_share * margin,
-                equity < low_at,
-                equity >= low_at + rules.calm_share * margin,
-                status.positions == 0,
-                equity < 0.0,
+            for i, kind in enumerate(rules.types):
+                if kind is None:
+                    restored[:, i] = True
+                    continue
+                breached[:, i] = known & (gaps[:, i] < 0.0)
+                restored[:, i] = known & (gaps[:, i] >= _cure(i, kind, margin))
+                if kind.consequence != ADVICE and i != SETTLEMENT:
+                    level = np.fmax(level, equity - gaps[:, i])
+            low_at = level + life_cycle.warning_share * margin
+            return cls(
+                known,
+                breached,
+                restored,
+                known & (equity < life_cycle.stop_out_share * margin),
+                known & (equity < low_at),
+                known & (equity >= low_at + life_cycle.calm_share * margin),
+                known & (status.positions == 0),
+                known & (equity < 0.0),
+                known & (restored[:, ends].all(axis=1) if ends else over),
             )
-        return cls(known, *(known & test for test in tests))
 
 
-def _pass(columns: _Columns, levels: _Levels, now: int, rules: LifeCycleRules) -> Transitions:
+def call_gaps(status: MarginStatus, rules: CallRules) -> Floats:
+    """Equity above the level of each type of call, shape (N, 4); below 0 where it is breached.
+
+    NaN for types without figures; types that a rule set does not make have gaps all the same.
+    """
+    equity, margin = status.equity, status.maintenance
+    total = margin + status.add_on
+    unknown = np.full(len(status), np.nan)
+    gaps = np.empty((len(status), len(CALL_TYPES)))
+    gaps[:, PROACTIVE] = equity - total
+    gaps[:, INITIAL] = unknown if status.opening is None else equity - status.opening
+    gaps[:, MAINTENANCE] = equity - (total if rules.total_level else margin)
+    gaps[:, SETTLEMENT] = unknown if status.cash is None else status.cash
+    return gaps
+
+
+def outstanding(status: MarginStatus, rules: CallRules, types: Codes) -> Floats:
+    """What is missing until every type of a call is met, shape (N,).
+
+    The largest over the types of ``level + cure_share * MM - equity``, and of ``-cash``; below 0
+    where the account is beyond all of them, and 0 without a type or figures.
+
+    Parameters
+    ----------
+    types:
+        Bits of the types of each account's call, shape (N,).
+    """
+    gaps = call_gaps(status, rules)
+    missing = np.full(len(status), -np.inf)
+    for i, kind in enumerate(rules.types):
+        if kind is not None:
+            short = _cure(i, kind, status.maintenance) - gaps[:, i]
+            missing = np.where(has_type(types, i), np.fmax(missing, short), missing)
+    return np.where(np.isfinite(missing), missing, 0.0)
+
+
+def has_type(types: Codes, column: int) -> Bools:
+    """Whether a type is among those of each account, shape (N,)."""
+    among: Bools = (types >> column) & 1 == 1
+    return among
+
+
+def _cure(column: int, kind: CallTypeRules, margin: Floats) -> Floats:
+    return np.zeros(len(margin)) if column == SETTLEMENT else kind.cure_share * margin
+
+
+def _follow_types(columns: _Columns, levels: Levels, now: int, rules: CallRules) -> None:
+    """Let types of calls join and leave the open calls, and advice come and go."""
+    called = np.isin(columns.state, (*OPEN_CALL, State.REDUCE_ONLY)) & levels.known
+    for i, kind in enumerate(rules.types):
+        inside = has_type(columns.types, i)
+        if kind is None:
+            ends, joins = inside, np.zeros(len(inside), dtype=np.bool_)
+        elif kind.consequence == ADVICE:
+            ends, joins = inside & levels.restored[:, i], ~inside & levels.breached[:, i]
+        else:
+            others = columns.types & ~np.int8(1 << i) & _binding_bits(rules)
+            ends = called & inside & levels.restored[:, i] & (others != 0)
+            joins = called & ~inside & levels.breached[:, i]
+        columns.types[ends] &= ~np.int8(1 << i)
+        columns.deadlines[ends, i] = NEVER
+        columns.types[joins] |= np.int8(1 << i)
+        if kind is not None and kind.consequence != ADVICE:
+            columns.deadlines[joins, i] = _until(now, kind)
+    _set_deadlines(columns, rules)
+
+
+def _binding_bits(rules: CallRules) -> np.int8:
+    made = np.int8(sum(1 << i for i, kind in enumerate(rules.types) if kind))
+    return made & ~advice_bits(rules)
+
+
+def advice_bits(rules: CallRules) -> np.int8:
+    """The types of calls that are advice, bit by bit."""
+    kinds = enumerate(rules.types)
+    return np.int8(sum(1 << i for i, kind in kinds if kind and kind.consequence == ADVICE))
+
+
+def _set_deadlines(columns: _Columns, rules: CallRules) -> None:
+    """The time of the next event that time alone causes, of accounts with a call."""
+    open_call = np.isin(columns.state, OPEN_CALL)
+    reducing = columns.state == State.REDUCE_ONLY
+    earliest = np.where(columns.deadlines == NEVER, _LAST, columns.deadlines).min(axis=1)
+    ends = np.full(len(columns.state), _LAST, dtype=np.int64)
+    for i, kind in enumerate(rules.types):
+        if kind is not None and kind.consequence == LIQUIDATION:
+            due = columns.deadlines[:, i]
+            after = _later(due, _nanoseconds(kind.grace_hours))
+            ends = np.where(due == NEVER, ends, np.minimum(ends, after))
+    time = np.where(open_call, earliest, np.where(reducing, ends, _LAST))
+    columns.deadline[:] = np.where((open_call | reducing) & (time != _LAST), time, NEVER)
+
+
+def _pass(
+    columns: _Columns, levels: Levels, status: MarginStatus, now: int, rules: CallRules
+) -> Transitions:
     """Every account's next change, applied to `columns`."""
-    state, deadline = columns.state, columns.deadline
-    due = levels.known & (deadline != NEVER) & (now >= deadline) & (columns.disputed == NEVER)
-    healthy, warning, called, cured, reducing, liquidating = (
+    state, deadline, count = columns.state, columns.deadline, len(status)
+    active = ~_flags(status.suspended, count)
+    waits = (state == State.DISPUTED) & ~_flags(status.undisputed, count)
+    due = levels.known & (deadline != NEVER) & (now >= deadline) & ~waits & active
+    binding = _binding_bits(rules)
+    columns_of = [i for i in range(len(CALL_TYPES)) if binding >> i & 1]
+    breached = levels.breached[:, columns_of].any(axis=1)
+    unmet = np.zeros(count, dtype=np.bool_)
+    for i in columns_of:
+        unmet |= has_type(columns.types, i) & ~levels.restored[:, i]
+    restored = levels.known & ~unmet & ~breached
+    is_healthy, called, reducing, liquidating, owed = (
         state == code
         for code in (
             State.HEALTHY,
-            State.WARNING,
             State.CALLED,
-            State.CURED,
             State.REDUCE_ONLY,
             State.LIQUIDATING,
+            State.BAD_DEBT,
         )
     )
-    uncalled = healthy | warning | cured
+    uncalled = np.isin(state, (State.HEALTHY, State.WARNING, State.MET))
+    open_call = np.isin(state, OPEN_CALL)
+    gone = liquidating & levels.flat
     rows: list[tuple[Bools, State, Reason]] = [
-        (liquidating & levels.flat & levels.owing, State.CLOSED, Reason.BANKRUPT),
-        (liquidating & levels.flat, State.CLOSED, Reason.POSITIONS_CLOSED),
-        (liquidating & levels.restored, State.CURED, Reason.REINSTATED),
-        ((uncalled | called | reducing) & levels.stopped, State.LIQUIDATING, Reason.STOP_OUT),
-        (uncalled & levels.breached, State.CALLED, Reason.MARGIN_CALL),
-        (healthy & levels.low, State.WARNING, Reason.LEVEL_DROP),
-        ((warning | cured) & levels.calm, State.HEALTHY, Reason.REINSTATED),
-        ((called | reducing) & levels.restored, State.CURED, Reason.CALL_MET),
-        (called & due, State.REDUCE_ONLY, Reason.DEADLINE_MISSED),
+        (gone & levels.owing, State.BAD_DEBT, Reason.BANKRUPT),
+        (gone & _flags(status.taken_over, count), State.TAKEN_OVER, Reason.BACKSTOP),
+        (gone, State.CLOSED, Reason.POSITIONS_CLOSED),
+        (owed & levels.known & ~levels.owing, State.CLOSED, Reason.DEBT_COVERED),
+        (liquidating & levels.whole, State.MET, Reason.REINSTATED),
+        ((uncalled | open_call | reducing) & levels.stopped, State.LIQUIDATING, Reason.STOP_OUT),
+        (uncalled & breached & active, State.CALLED, Reason.MARGIN_CALL),
+        (is_healthy & levels.low, State.WARNING, Reason.LEVEL_DROP),
+        (uncalled & ~is_healthy & levels.calm, State.HEALTHY, Reason.REINSTATED),
+        ((open_call | reducing) & restored, State.MET, Reason.CALL_MET),
+        (open_call & due, State.REDUCE_ONLY, Reason.DEADLINE_MISSED),
         (reducing & due, State.LIQUIDATING, Reason.GRACE_ENDED),
+        (called & _flags(status.credited, count), State.PARTLY_MET, Reason.PARTLY_MET),
     ]
     conditions = [row[0] for row in rows]
     pick = np.select(conditions, [np.int8(k) for k in range(len(rows))], default=np.int8(-1))
@@ -187,19 +348,33 @@ def _pass(columns: _Columns, levels: _Levels, now: int, rules: LifeCycleRules) -
     before = state[account]
     after = np.array([row[1] for row in rows], dtype=np.int8)[chosen]
     reason = np.array([row[2] for row in rows], dtype=np.int8)[chosen]
-    previous = deadline[account]
     state[account] = after
     columns.since[account] = now
-    deadline[account] = np.select(
-        [after == State.CALLED, after == State.REDUCE_ONLY],
-        [
-            np.int64(min(now + _nanoseconds(rules.call_hours), _LAST)),
-            # The grace counts from the deadline, not from the time of the status.
-            _later(previous, _nanoseconds(rules.grace_hours)),
-        ],
-        default=np.int64(NEVER),
-    )
+    _begin_calls(columns, levels, account[after == State.CALLED], now, rules)
+    ended = account[~np.isin(after, (*OPEN_CALL, State.REDUCE_ONLY))]
+    columns.types[ended] &= ~binding
+    columns.deadlines[ended] = NEVER
+    columns.disputed[columns.state != State.DISPUTED] = NEVER
+    _set_deadlines(columns, rules)
     return Transitions(account, before, after, reason, deadline[account].copy(), now)
+
+
+def _begin_calls(
+    columns: _Columns, levels: Levels, account: Ints, now: int, rules: CallRules
+) -> None:
+    for i, kind in enumerate(rules.types):
+        if kind is not None and kind.consequence != ADVICE:
+            joins = account[levels.breached[account, i]]
+            columns.types[joins] |= np.int8(1 << i)
+            columns.deadlines[joins, i] = _until(now, kind)
+
+
+def _until(now: int, kind: CallTypeRules) -> int:
+    return min(now + _nanoseconds(kind.call_hours), _LAST - 1)
+
+
+def _flags(given: Bools | None, count: int) -> Bools:
+    return np.zeros(count, dtype=np.bool_) if given is None else given
 
 
 def _nanoseconds(hours: float) -> int:
@@ -214,23 +389,32 @@ def _later(times: Ints, nanoseconds: int) -> Ints:
 
 def _begin_disputes(columns: _Columns, dispute: Bools, now: int) -> Transitions:
     """Stop the clock of calls that are disputed."""
-    begun = np.flatnonzero((columns.state == State.CALLED) & dispute & (columns.disputed == NEVER))
-    columns.disputed[begun] = now
-    return _stay_called(columns, begun, Reason.DISPUTE, now)
+    called = np.isin(columns.state, (State.CALLED, State.PARTLY_MET))
+    begun = np.flatnonzero(called & dispute)
+    before = columns.state[begun]
+    columns.state[begun], columns.since[begun], columns.disputed[begun] = State.DISPUTED, now, now
+    return _stated(columns, begun, before, Reason.DISPUTE, now)
 
 
 def _end_disputes(columns: _Columns, dispute: Bools, now: int) -> Transitions:
     """Restart the clock where a dispute has ended, later by its length."""
-    ended = np.flatnonzero((columns.state == State.CALLED) & ~dispute & (columns.disputed != NEVER))
-    columns.deadline[ended] += now - columns.disputed[ended]
+    ended = np.flatnonzero((columns.state == State.DISPUTED) & ~dispute)
+    before = columns.state[ended]
+    length = (now - columns.disputed[ended])[:, None]
+    deadlines = columns.deadlines[ended]
+    columns.deadlines[ended] = np.where(deadlines == NEVER, NEVER, deadlines + length)
+    columns.deadline[ended] += length[:, 0]
     columns.disputed[ended] = NEVER
-    return _stay_called(columns, ended, Reason.DISPUTE_ENDED, now)
+    columns.state[ended], columns.since[ended] = State.CALLED, now
+    return _stated(columns, ended, before, Reason.DISPUTE_ENDED, now)
 
 
-def _stay_called(columns: _Columns, account: Ints, reason: Reason, now: int) -> Transitions:
-    called = np.full(len(account), State.CALLED, dtype=np.int8)
+def _stated(
+    columns: _Columns, account: Ints, before: Codes, reason: Reason, now: int
+) -> Transitions:
     why = np.full(len(account), reason, dtype=np.int8)
-    return Transitions(account, called, called, why, columns.deadline[account], now)
+    after, deadline = columns.state[account].copy(), columns.deadline[account].copy()
+    return Transitions(account, before, after, why, deadline, now)
 
 
 def _by_account(parts: list[Transitions], now: int) -> Transitions:

@@ -24,6 +24,7 @@ from margin.book.requirement import Requirement, compute_requirement
 from margin.floors.registry import active_floors, largest_floor
 from margin.life_cycle.account_replay import AccountReplay
 from margin.life_cycle.advance import advance
+from margin.life_cycle.call_rules import CallRules
 from margin.life_cycle.events import (
     deleverage_event,
     sale_event,
@@ -31,7 +32,7 @@ from margin.life_cycle.events import (
     step_event,
     transition_events,
 )
-from margin.life_cycle.states import NEVER, MarginStatus, State, States
+from margin.life_cycle.states import ENDED, NEVER, MarginStatus, State, States
 from margin.liquidation.book_liquidation import book_step, close_at_mark, sell_at_auction
 from margin.liquidation.insurance_fund import InsuranceFund
 from margin.liquidation.partial import Step
@@ -170,7 +171,7 @@ class _Replay:
         if self._liquidate(at):
             at = _Close(self._accounts, view, ruleset)
             self._advance(at)
-        closed = history.states.state[at.rows] == State.CLOSED
+        closed = np.isin(history.states.state[at.rows], ENDED)
         if not closed.any():
             return
         equity = at.requirement.equity[closed]
@@ -200,7 +201,10 @@ class _Replay:
         )
         states = self.history.states
         after, transitions = advance(
-            states.take(at.rows), status, at.view.as_of, at.ruleset.life_cycle_or_default
+            states.take(at.rows),
+            status,
+            at.view.as_of,
+            CallRules.plain(at.ruleset.life_cycle_or_default),
         )
         self.history.states = states.put(at.rows, after)
         self.history.events += transition_events(
@@ -222,7 +226,7 @@ class _Replay:
             liquidation.last = at.view.as_of
             liquidation.closed = closed_positions(at.book, at.requirement, i, step.shares)
             if self.history.fund is not None:
-                self.history.fund.collect(step.fee)
+                self.history.fund = self.history.fund.collect(step.fee)
         return bool(short)
 
     def _step(
@@ -263,7 +267,8 @@ class _Replay:
         history, rules = self.history, ruleset.liquidation_or_default
         paid = 0.0
         if history.fund is not None and rules.fund is not UNSET:
-            paid = history.fund.pay(shortfall, rules.fund)
+            paid = history.fund.payment(shortfall, rules.fund)
+            history.fund = history.fund.pay(paid)
         left, contributions, at = shortfall - paid, list[Contribution](), None
         liquidation = self._liquidations.get(row)
         closed = liquidation.closed if liquidation and liquidation.last == view.as_of else ()

@@ -1,20 +1,24 @@
 """Liquidation of accounts of a book: partial steps, auction sales and closes at the mark.
 
 Everything goes through the requirement that the endpoint computes. What a position was worth
-becomes cash; a fee, a buyer's discount or a share in somebody's loss is paid out of it.
+becomes cash; a fee, the price impact of a close, a buyer's discount or a share in somebody's loss
+is paid out of it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from margin.book.requirement import Requirement, compute_requirement
 from margin.liquidation.auction import Offer, auction_fee, insolvent_offer, solvent_offer
 from margin.liquidation.partial import Step, next_step
+from margin.liquidation.price_impact import ImpactCurves, closing_impact, counts_impact
 from margin.rules.liquidation import AuctionRules
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView
@@ -55,8 +59,11 @@ def book_step(
     *,
     elapsed_seconds: float = 0.0,
     since_last_seconds: float = np.inf,
+    withheld: Collection[str] = (),
 ) -> tuple[Account, Step]:
-    """One step of closing an account at the mark, and the account after it.
+    """One step of closing an account, and the account after it.
+
+    Closes are made at the mark, and what they move the price is paid beside the fee.
 
     Parameters
     ----------
@@ -67,20 +74,24 @@ def book_step(
     ruleset, elapsed_seconds, since_last_seconds:
         As in `margin.liquidation.partial.next_step`; the requirement is the maintenance margin
         and is counted from equity.
+    withheld:
+        Instruments that may not be closed now: the others are, and nothing is taken over.
 
     Raises
     ------
     DataError
         The account cannot be valued.
     """
-    closable = _BookAccount(account, view, ruleset)
+    rules = ruleset.liquidation_or_default
+    closable = _BookAccount(account, view, ruleset, withheld)
+    if closable.is_restricted:
+        rules = msgspec.structs.replace(rules, backstop_share=0.0)
     step = next_step(
-        closable,
-        ruleset.liquidation_or_default,
-        elapsed_seconds=elapsed_seconds,
-        since_last_seconds=since_last_seconds,
+        closable, rules, elapsed_seconds=elapsed_seconds, since_last_seconds=since_last_seconds
     )
-    return closable.close(np.array(step.shares), step.fee), step
+    shares = np.array(step.shares)
+    after = closable.close(shares, step.fee + step.impact)
+    return after, replace(step, shares=tuple(closable.of_all(shares).tolist()))
 
 
 def sell_at_auction(
@@ -147,6 +158,22 @@ def sell_at_auction(
     return after, Sale(step, offer, discount, proceeds)
 
 
+def take_over(account: Account, step: Step) -> Account:
+    """What an account keeps whose step says `backstop`: nothing.
+
+    The backstop takes positions, collateral and the equity that is left, which is above 0.
+
+    References
+    ----------
+    Hyperliquid Docs, "Liquidations" (positions and margin are transferred to the liquidator).
+    """
+    if not step.backstop:
+        raise DataError(
+            f"the step of account {account.account_id!r} is no take-over; close it instead"
+        )
+    return Account(account.account_id, 0.0)
+
+
 def close_at_mark(
     account: Account, view: MarketView, ruleset: RuleSet, shares: Floats, payment: float
 ) -> Account:
@@ -161,24 +188,55 @@ def close_at_mark(
 
 
 class _BookAccount:
-    """An account of a book in one market; a `margin.liquidation.partial.Closable`."""
+    """An account of a book in one market; a `margin.liquidation.partial.Closable`.
 
-    def __init__(self, account: Account, view: MarketView, ruleset: RuleSet) -> None:
+    Its positions are those that are not withheld; shares are of them.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        view: MarketView,
+        ruleset: RuleSet,
+        withheld: Collection[str] = (),
+    ) -> None:
         self._account, self._view, self._ruleset = account, view, ruleset
         requirement = self._margin([account])
         if requirement.problems:
             raise DataError(str(requirement.problems[0]))
         self.net, self.value = float(requirement.headroom[0]), float(requirement.equity[0])
         self.requirement = float(requirement.maintenance_margin[0])
-        self.notionals = np.abs(requirement.leg_notional)
-        self._leg_margin = requirement.leg_maintenance_margin
+        names = [position.instrument for position in account.positions]
+        self._free = np.array([i for i, name in enumerate(names) if name not in withheld], np.int64)
+        self.is_restricted = len(self._free) < len(names)
+        self.notionals = np.abs(requirement.leg_notional[self._free])
+        self._order = sorted(
+            range(len(self._free)),
+            key=lambda k: (
+                -requirement.leg_maintenance_margin[self._free[k]],
+                names[self._free[k]],
+                k,
+            ),
+        )
+        self._curves = None
+        if counts_impact(ruleset.liquidation_or_default):
+            symbols = requirement.leg_symbol[self._free]
+            self._curves = ImpactCurves.of_view(symbols, view, ruleset)
+
+    def impact(self, shares: Floats) -> Floats:
+        return closing_impact(self._curves, shares, self.notionals)
 
     def requirement_after(self, shares: Floats) -> Floats:
         return self._margin([self._reduce(row) for row in shares]).maintenance_margin
 
     def largest_first(self) -> list[int]:
-        names = [position.instrument for position in self._account.positions]
-        return sorted(range(len(names)), key=lambda i: (-self._leg_margin[i], names[i], i))
+        return list(self._order)
+
+    def of_all(self, shares: Floats) -> Floats:
+        """Shares of all positions; those that are withheld stay."""
+        every = np.zeros(len(self._account.positions))
+        every[self._free] = shares
+        return every
 
     def close(self, shares: Floats, payment: float) -> Account:
         """The account after a close; positions that are closed whole are gone."""
@@ -197,7 +255,7 @@ class _BookAccount:
             account.cash,
             tuple(
                 Position(leg.instrument, leg.quantity * (1.0 - share), leg.entry_price)
-                for leg, share in zip(account.positions, shares.tolist(), strict=True)
+                for leg, share in zip(account.positions, self.of_all(shares).tolist(), strict=True)
             ),
             account.collateral,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from msgspec import UNSET
 
@@ -11,7 +11,7 @@ from margin.rules.liquidation import FundRules
 from market.core.errors import CaseError
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class InsuranceFund:
     """A fund and its account book, settlement currency; the balance never falls below zero.
 
@@ -36,14 +36,19 @@ class InsuranceFund:
         """A fund with the balance that ``[liquidation.fund]`` gives; without one it is empty."""
         return cls(0.0 if rules.balance is UNSET else rules.balance)
 
-    def collect(self, fee: float) -> None:
-        """Take in a liquidation fee."""
-        _check_amount("fee", fee)
-        self.balance += fee
-        self.fees += fee
+    def collect(self, fee: float) -> InsuranceFund:
+        """The fund once it has taken in a liquidation fee.
 
-    def pay(self, shortfall: float, rules: FundRules) -> float:
-        """Pay for one account: ``min(shortfall, balance, max_draw)``, which is returned.
+        Raises
+        ------
+        CaseError
+            The fee is below 0 or not finite.
+        """
+        _check_amount("fee", fee)
+        return replace(self, balance=self.balance + fee, fees=self.fees + fee)
+
+    def payment(self, shortfall: float, rules: FundRules) -> float:
+        """What it pays for one account: ``min(shortfall, balance, max_draw)``.
 
         Raises
         ------
@@ -52,10 +57,20 @@ class InsuranceFund:
         """
         _check_amount("shortfall", shortfall)
         limit = math.inf if rules.max_draw is UNSET else rules.max_draw
-        payment = min(shortfall, self.balance, limit)
-        self.balance -= payment
-        self.paid += payment
-        return payment
+        return min(shortfall, self.balance, limit)
+
+    def pay(self, payment: float) -> InsuranceFund:
+        """The fund once it has made a payment.
+
+        Raises
+        ------
+        CaseError
+            The payment is below 0 or more than the balance.
+        """
+        _check_amount("payment", payment)
+        if payment > self.balance:
+            raise CaseError(f"payment is {payment}; the fund holds {self.balance}")
+        return replace(self, balance=self.balance - payment, paid=self.paid + payment)
 
 
 def _check_amount(name: str, amount: float) -> None:

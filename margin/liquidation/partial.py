@@ -1,7 +1,8 @@
 """Partial liquidation: how much of which position is closed.
 
-Positions are closed at the mark: an account swaps the value of a position for cash, pays the fee
-and is freed of the margin. `margin.liquidation.auction` sells at a discount instead.
+An account swaps the value of a position at the mark for cash, pays the fee and what the close
+moves the price (`margin.liquidation.price_impact`, where the rules count it), and is freed of the
+margin. `margin.liquidation.auction` sells at a discount instead.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Portfolio
 from margin.engines.margins import Margins
 from margin.liquidation.crossing import first_true
+from margin.liquidation.price_impact import ImpactCurves, closing_impact, counts_impact
 from margin.liquidation.prices import margins_of
 from margin.liquidation.shocked_portfolio import notional_of, reduce_positions
 from margin.rules.liquidation import LiquidationRules, PartialRules
@@ -52,6 +54,9 @@ class Step:
         The margin and the buffer are met after the step.
     backstop:
         The account is taken over whole, for its equity is below the venue's backstop.
+    impact:
+        What the closes cost beside the mark; 0 where the rules do not count it, or the account is
+        taken over.
     """
 
     shares: tuple[float, ...]
@@ -62,6 +67,7 @@ class Step:
     requirement_after: float
     restored: bool
     backstop: bool = False
+    impact: float = 0.0
 
 
 def smallest_share(surplus: Callable[[Floats], Floats]) -> float:
@@ -111,6 +117,9 @@ class Closable(Protocol):
     def requirement_after(self, shares: Floats) -> Floats:
         """The requirement after rows of shares, shape (K, P): shape (K,)."""
 
+    def impact(self, shares: Floats) -> Floats:
+        """What closing rows of shares, shape (K, P), costs beside the mark: shape (K,)."""
+
     def largest_first(self) -> list[int]:
         """Positions by their maintenance margin, falling; then by name."""
 
@@ -141,8 +150,9 @@ def next_step(
     """The next step of closing an account, under ``[liquidation]`` of its rule set.
 
     Under ``buffer`` the shares are the smallest for which
-    ``net >= buffer * requirement``, both after the step; where not even closing everything does,
-    everything is closed. An account that meets its margin gets a step that closes nothing.
+    ``net >= buffer * requirement``, both after the step, its fee and its price impact; where no
+    share does, everything is closed. An account that meets its margin gets a step that closes
+    nothing.
 
     Parameters
     ----------
@@ -178,7 +188,9 @@ def _step(
     account: Closable, rules: PartialRules, shares: Floats, *, backstop: bool = False
 ) -> Step:
     rows = shares[None, :]
-    net, requirement = _after(account, rules, rows)
+    # Who takes an account over takes its positions; nothing is traded.
+    impact = np.zeros(1) if backstop else account.impact(rows)
+    net, requirement = _after(account, rules, rows, impact)
     return Step(
         shares=tuple(shares.tolist()),
         notional=float(_closed(account, rows)[0]),
@@ -188,13 +200,17 @@ def _step(
         requirement_after=float(requirement[0]),
         restored=bool(net[0] >= rules.buffer * requirement[0]),
         backstop=backstop,
+        impact=float(impact[0]),
     )
 
 
-def _after(account: Closable, rules: PartialRules, shares: Floats) -> tuple[Floats, Floats]:
+def _after(
+    account: Closable, rules: PartialRules, shares: Floats, impact: Floats
+) -> tuple[Floats, Floats]:
     """Net maintenance margin and requirement after rows of shares."""
     requirement = account.requirement_after(shares)
-    net: Floats = account.value - _fee(account, rules, shares, requirement) - requirement
+    fee = _fee(account, rules, shares, requirement)
+    net: Floats = account.value - fee - impact - requirement
     return net, requirement
 
 
@@ -225,7 +241,7 @@ def _to_buffer(account: Closable, rules: PartialRules, elapsed: float) -> Floats
     target = (1.0 - allowed) * account.net
 
     def surplus(shares: Floats) -> Floats:
-        net, requirement = _after(account, rules, shares)
+        net, requirement = _after(account, rules, shares, account.impact(shares))
         excess: Floats = net - rules.buffer * requirement if allowed == 1.0 else net - target
         return excess
 
@@ -270,6 +286,13 @@ class _PortfolioAccount:
         self.notionals = np.array(
             [notional_of(portfolio, position) for position in portfolio.positions]
         )
+        self._curves = None
+        if counts_impact(ruleset.liquidation_or_default):
+            names = [position.underlying for position in portfolio.positions]
+            self._curves = ImpactCurves.of_names(names, ruleset)
+
+    def impact(self, shares: Floats) -> Floats:
+        return closing_impact(self._curves, shares, self.notionals)
 
     def requirement_after(self, shares: Floats) -> Floats:
         margins: Margins = margins_of(

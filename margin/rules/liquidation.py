@@ -121,6 +121,16 @@ class DeleverageRules(Struct, frozen=True, forbid_unknown_fields=True):
     ranking: Literal["profit_leverage", "profit_margin_ratio", "price_leverage", "account"]
 
 
+class LossSharingRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[liquidation.loss_sharing]``: who bears what fund and deleverage leave, pro rata.
+
+    `basis`: ``profit`` (unrealised), ``equity``, or ``open_interest`` (size held in the closed
+    instrument); see `margin.liquidation.loss_sharing`.
+    """
+
+    basis: Literal["profit", "equity", "open_interest"]
+
+
 class LiquidationRules(Struct, frozen=True, forbid_unknown_fields=True):
     """``[liquidation]``; see `margin.liquidation`.
 
@@ -129,6 +139,10 @@ class LiquidationRules(Struct, frozen=True, forbid_unknown_fields=True):
     backstop_share:
         An account with less equity than this share of its maintenance requirement is taken over
         whole; 0: none is.
+    price_impact:
+        ``depth``: closes are made at the price that the figures of ``[floors.liquidity]`` expect,
+        and the account pays the difference from the mark, see `margin.liquidation.price_impact`;
+        ``none``, or absent: at the mark.
     """
 
     partial: PartialRules = PartialRules()
@@ -136,3 +150,5 @@ class LiquidationRules(Struct, frozen=True, forbid_unknown_fields=True):
     auction: AuctionRules | UnsetType = UNSET
     fund: FundRules | UnsetType = UNSET
     deleverage: DeleverageRules | UnsetType = UNSET
+    price_impact: Literal["none", "depth"] | UnsetType = UNSET
+    loss_sharing: LossSharingRules | UnsetType = UNSET

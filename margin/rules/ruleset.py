@@ -21,6 +21,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from margin.rules.add_on import PhaseIn, PStarReasoning
 from margin.rules.asset_weights import AssetWeights
+from margin.rules.enforcement import EnforcementRules
 from margin.rules.floors import FloorRules
 from margin.rules.life_cycle import LifeCycleRules
 from margin.rules.liquidation import LiquidationRules
@@ -231,6 +232,9 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
         of the tables.
     promotion:
         How far a new model may move requirements by itself; absent: the default of the table.
+    enforcement:
+        Which margin calls are made; absent: those that `life_cycle` implies, see
+        `margin.life_cycle.call_rules`.
     """
 
     name: Text
@@ -248,6 +252,7 @@ class RuleSet(Struct, frozen=True, forbid_unknown_fields=True, eq=False, dict=Tr
     liquidation: LiquidationRules | UnsetType = UNSET
     life_cycle: LifeCycleRules | UnsetType = UNSET
     promotion: PromotionRules | UnsetType = UNSET
+    enforcement: EnforcementRules | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         begin, end = self.validity

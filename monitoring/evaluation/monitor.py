@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from decisions.decision_group import CallBasis
 from decisions.errors import NoMarketError
 from decisions.records import shared_contents
 from ledger.store import Ledger
+from market.accounts.book import Account
 from market.core.arrays import Bools, Ints
 from market.core.clock import SECOND, format_time
 from market.core.errors import DataError, LedgerError, MargincastError
@@ -28,13 +30,9 @@ from monitoring.champion import MODEL_FAILED, ChampionWatch
 from monitoring.evaluation.lease import Lease
 from monitoring.evaluation.passes.book_cut import BookCut
 from monitoring.evaluation.passes.model_job import ModelJob, ModelJobInput
-from monitoring.evaluation.passes.rules_pass import (
-    RuleColumns,
-    advance_states,
-    evaluate_book,
-    evaluate_rules,
-)
+from monitoring.evaluation.passes.rules_pass import RuleColumns, evaluate_book, evaluate_rules
 from monitoring.evaluation.passes.second_core import SecondCore
+from monitoring.evaluation.passes.state_inputs import advance_states
 from monitoring.evaluation.record.evaluation_record import (
     EvaluationBasis,
     EvaluationLog,
@@ -42,6 +40,7 @@ from monitoring.evaluation.record.evaluation_record import (
     evaluation_entry,
 )
 from monitoring.evaluation.record.evaluation_state import EvaluationState, state_block
+from monitoring.evaluation.state_engine import StateEngine, StateStep
 from monitoring.evaluation.triggers import TriggerRules, deadline_due, has_moved, mark_prices
 from monitoring.evaluation.working import Scored, Working
 from monitoring.market_state.state import Clock
@@ -80,6 +79,9 @@ class MonitorInputs:
         Scores chunks of model passes in a second process; None: one process does all.
     files:
         Account files that are a source of the live book; None: none are.
+    engine:
+        Enforcement; None: states move by the rule set's life cycle alone. With it every step of
+        the market is evaluated, also those that were missed while no monitor ran.
     """
 
     ledger: Ledger
@@ -91,6 +93,7 @@ class MonitorInputs:
     mark_max_age: int | None = None
     second: SecondCore | None = None
     files: AccountFileFeed | None = None
+    engine: StateEngine | None = None
 
 
 @dataclass(slots=True)
@@ -153,6 +156,12 @@ class BookMonitor:
         self._work: Working | None = None
         self._said = ""
         self._read: int | None = None
+        self._behind = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process held the lease when it last looked."""
+        return self._lease.held
 
     @property
     def state(self) -> EvaluationState | None:
@@ -228,9 +237,9 @@ class BookMonitor:
 
     def _follow(self, *, holds: bool) -> Working | None:
         """Bring market and book to the end of their chains; None without the lease."""
-        market = self._inputs.market
-        market.catch_up()
-        if self._inputs.clock == "wall":
+        market, engine = self._inputs.market, self._inputs.engine
+        self._behind = market.catch_up(one_step=engine is not None)
+        if self._inputs.clock == "wall" and not self._behind:
             try:
                 market.count_due(time.time_ns())
             except DataError as error:
@@ -245,6 +254,8 @@ class BookMonitor:
         work = self._work
         if work is None:
             self._work = work = Working.start(self._inputs.ledger, BookCut.of(self.book))
+            if engine is not None:
+                work.earlier |= engine.restore(work.evaluated_book)
             at = work.state.evaluated_at
             newest = "there is no evaluation yet" if at is None else f"newest {format_time(at)}"
             _LOG.info("evaluating %d accounts of the live book; %s", len(self.book), newest)
@@ -271,9 +282,10 @@ class BookMonitor:
         inputs = self._inputs
         inputs.market.check_following()
         try:
-            snapshot = inputs.market.live.state.decision_snapshot(
-                None, inputs.clock, inputs.mark_max_age
-            )
+            state = inputs.market.live.state
+            # A step that was missed is evaluated at its own time.
+            clock: Clock = "market" if self._behind else inputs.clock
+            snapshot = state.decision_snapshot(None, clock, inputs.mark_max_age)
         except NoMarketError:
             return None
         return CallBasis(snapshot, inputs.rules.of_decision(snapshot.as_of, requested=False))
@@ -297,6 +309,8 @@ class BookMonitor:
             view = basis.snapshot.view()
             if threshold == 0.0 or has_moved(work.prices, mark_prices(view), threshold):
                 return "mark"
+        if self._inputs.engine is not None and self._inputs.engine.has_work(now):
+            return "enforcement"
         timer = time.monotonic() - work.passed >= rules.timer_seconds
         return "timer" if timer or deadline_due(work.state.states, now) else None
 
@@ -322,7 +336,7 @@ class BookMonitor:
             self.times.urgent = self.times.rules
         work.market, work.passed = heads.market, time.monotonic()
         work.close, work.ruleset = int(basis.snapshot.features.closes[0]), basis.ruleset.sha256
-        work.updated = set()
+        work.updated, work.earlier = set(), {}
 
     def _record_states(
         self,
@@ -334,28 +348,61 @@ class BookMonitor:
         whole: bool = False,
     ) -> None:
         """Move the states of accounts to now; record those that changed, or all of them."""
-        rows, state = evaluated.rows, work.state
-        before = state.states.take(rows)
-        after, _ = advance_states(before, evaluated.columns, basis.snapshot.as_of, basis.ruleset)
+        rows, state, engine = evaluated.rows, work.state, self._inputs.engine
+        names = [state.names[i] for i in rows.tolist()]
+        before, now = state.states.take(rows), basis.snapshot.as_of
+        step, inputs = None, None
+        if engine is not None:
+            earlier = {name: work.earlier.pop(name) for name in names if name in work.earlier}
+            step = StateStep(
+                names,
+                before,
+                evaluated.columns,
+                state.levels.amount[rows],
+                basis.snapshot,
+                basis.ruleset,
+                basis.event,
+                earlier,
+                self._account,
+                partial(evaluated.cut.take, rows),
+                len(rows) == len(evaluated.cut),
+            )
+            inputs = engine.inputs(step)
+        after, transitions = advance_states(
+            before, evaluated.columns, names, now, basis.ruleset, inputs
+        )
+        acted = engine is not None and step is not None and engine.outcome(step, after, transitions)
         changed: Bools = after.state != before.state
-        differs = changed | (after.since != before.since) | (after.deadline != before.deadline)
-        if not whole and not differs.any():
+        differs = changed | after.differs(before)
+        if inputs is not None:
+            differs |= inputs.rows(names)
+        if not (whole or acted or differs.any()):
             return
         chosen = np.arange(len(rows)) if whole else np.flatnonzero(differs)
-        names = [state.names[i] for i in rows[chosen].tolist()]
+        enforced = None
+        if engine is not None and inputs is not None:
+            enforced = inputs.content(chosen) | engine.facts()
         outcome = PassOutcome(
             "rules",
-            state_block(names, after.take(chosen), changed[chosen]),
+            state_block([names[i] for i in chosen.tolist()], after.take(chosen), changed[chosen]),
             whole,
             len(evaluated.cut),
             len(rows),
             len(evaluated.columns.problems),
             time.perf_counter() - began,
+            enforcement=enforced,
         )
         entry = evaluation_entry(outcome, basis, state)
         shared = shared_contents(basis.snapshot, basis.ruleset)
-        work.state = state.after(self._log.append(state.head, entry, shared))
-        work.due |= {state.names[i] for i in rows[np.flatnonzero(changed)].tolist()}
+        within = None if engine is None else engine.write
+        work.state = state.after(self._log.append(state.head, entry, shared, within=within))
+        work.due |= {names[i] for i in np.flatnonzero(changed).tolist()}
+
+    def _account(self, name: str) -> Account:
+        found = self.book.find(name)
+        if found is None:
+            raise DataError(f"account {name!r} is not in the live book")
+        return found.account
 
     def _heads(
         self, work: Working, basis: CallBasis, trigger: str, model: str | None

@@ -11,6 +11,7 @@ import numpy as np
 from decisions.book_scoring import PreviousAddOn
 from ledger.following import ChainHead
 from ledger.store import Ledger
+from market.accounts.book import Account
 from market.core.arrays import Bools, Floats, Ints
 from monitoring.evaluation.passes.book_cut import BookCut, positions_of
 from monitoring.evaluation.passes.levels import UNKNOWN
@@ -47,6 +48,8 @@ class Working:
         Headroom over gross notional of each account when its level was set; NaN where unknown.
     updated:
         Accounts that were updated since the newest rule pass.
+    earlier:
+        Those of them that the pass knew, as they were then.
     due:
         Accounts that the next model pass has to look at.
     moved:
@@ -69,6 +72,7 @@ class Working:
     scored: Scored | None = None
     distance: Floats = field(default_factory=lambda: np.zeros(0))
     updated: set[str] = field(default_factory=set)
+    earlier: dict[str, Account] = field(default_factory=dict)
     due: set[str] = field(default_factory=set)
     moved: dict[str, dict[str, float]] = field(default_factory=dict)
     continued: dict[str, RecordedLevel] = field(default_factory=dict)
@@ -109,11 +113,19 @@ class Working:
         work.due = wanted.keys() | state.restated.keys() | {names[i] for i in unscored.tolist()}
         return work
 
+    @property
+    def evaluated_book(self) -> ChainHead:
+        """The live book that the newest recorded rule pass saw."""
+        facts = self.state.newest.get("rules")
+        return ChainHead() if facts is None else facts.book
+
     def note_updates(self, before: BookCut, changed: Collection[str]) -> None:
         """Remember the positions that levels were set on, before updates change them."""
         levels, known = self.state.levels, self.state.index
         for name in changed:
             i = known.get(name)
+            if i is not None and i < len(before) and name not in self.earlier:
+                self.earlier[name] = before.account(i)
             if i is None or name in self.moved or i >= len(before):
                 continue
             if levels.sequence[i] == before.sequence(np.array([i]))[0]:

@@ -20,7 +20,10 @@ KeyId = Annotated[str, typer.Argument(help="Id of the key.")]
 
 @keys_app.command("add")
 def keys_add(
-    scopes: Annotated[str, typer.Option("--scopes", help="score,market,accounts,read,admin")],
+    scopes: Annotated[
+        str,
+        typer.Option("--scopes", help="score,market,accounts,read,venue,approve,admin"),
+    ],
     label: Annotated[str, typer.Option("--label", help="What people call it.")] = "",
     expires: Lifetime = "",
     rate_per_minute: Annotated[

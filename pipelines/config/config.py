@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from market.core.errors import ConfigError
 from market.core.redaction import display_address, display_host, redact
 from pipelines.config.access_section import JwtConfig
+from pipelines.config.enforcement_section import EnforcementConfig, SmtpConfig, WebhookConfig
 from pipelines.config.job_sections import (
     DriftConfig,
     NotifyConfig,
@@ -60,8 +61,17 @@ _ADDRESSES: Mapping[str, Callable[[str], str]] = {
     "tracking": display_address,
     "ledger": display_address,
     "notify": display_host,
+    "enforcement": display_host,
 }
 """Sections with an address that can contain a secret, and the function that redacts it."""
+
+_INNER_TABLES: Mapping[str, type[BaseModel]] = {
+    "bars": BarsConfig,
+    "jwt": JwtConfig,
+    "webhooks": WebhookConfig,
+    "smtp": SmtpConfig,
+}
+"""Tables and lists of tables inside sections, by their key."""
 
 _PLAIN_NAMES = {
     "tuple_type": "a list (as JSON in the environment)",
@@ -126,6 +136,7 @@ class Config(BaseSettings):
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingConfig = ServingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    enforcement: EnforcementConfig = EnforcementConfig()
     ledger: LedgerConfig = LedgerConfig()
     drift: DriftConfig = DriftConfig()
     policy: PolicyConfig = PolicyConfig()
@@ -191,6 +202,7 @@ def load_config(path: Path | None = None) -> Config:
     config = _map_paths(config, folder.joinpath)
     config._folder = folder
     _refuse(_missing(config))
+    _refuse(_inconsistent(config))
     return config
 
 
@@ -323,6 +335,12 @@ def _missing(config: Config) -> Iterator[str]:
             yield _wrong(key, path, expected)
 
 
+def _inconsistent(config: Config) -> Iterator[str]:
+    """One line for each key that does not go with one of another section."""
+    if config.enforcement.enabled and not config.monitoring.enabled:
+        yield _wrong("enforcement.enabled", True, "false, or [monitoring] enabled be true as well")
+
+
 def _wrong(key: str, value: object, expected: str) -> str:
     return _line(f"{key} is {_shown(key, value)}{_origin(key)}; it should be {expected}")
 
@@ -332,8 +350,8 @@ def _unknown_key(location: tuple[str | int, ...], value: object) -> str:
     table: type[BaseModel] = Config
     if inner:
         table = type(Config.model_fields[str(section)].default)
-    if len(inner) > 1:  # the only tables with keys inside a section
-        table = JwtConfig if inner[0] == "jwt" else BarsConfig
+    if len(inner) > 1:  # the tables with keys inside a section
+        table = _INNER_TABLES[str(inner[0])]
     key = _dotted(location)
     known = ", ".join(table.model_fields)
     return _line(
@@ -365,9 +383,14 @@ def _shown(key: str, value: object) -> str:
 
 def _whole(key: str, value: object) -> str:
     section, _, name = key.partition(".")
+    if section in _ADDRESSES and isinstance(value, Mapping):
+        parts = [f"{name}: {_whole(f'{key}.{name}', inner)}" for name, inner in value.items()]
+        return f"{{{', '.join(parts)}}}"
+    if section in _ADDRESSES and isinstance(value, list):
+        return f"[{', '.join(_whole(key, one) for one in value)}]"
     if not isinstance(value, str) or not value or section not in _ADDRESSES:
         return repr(str(value) if isinstance(value, Path) else value)
-    if "://" in value or "@" in value or name in ("uri", "url", "webhook", ""):
+    if "://" in value or "@" in value or name.rpartition(".")[2] in ("uri", "url", "webhook", ""):
         return repr(_ADDRESSES[section](value))
     return repr(value)
 

@@ -10,6 +10,7 @@ from datetime import date
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -79,6 +80,21 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def web_address(url: str) -> str:
+    """Refuse what is not an address of a web server, without a user name, in ASCII."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:
+        host, parts = "", urlsplit("")
+    if not re.fullmatch(r"[!-~]+", url):
+        raise invalid("an address in ASCII without blanks (%-encode others)")
+    if not host or parts.scheme not in ("https", "http") or parts.username is not None:
+        raise invalid("an address like https://example.com/hook without a user name")
+    return url
 
 
 def cron_line(example: str) -> AfterValidator:

@@ -5,14 +5,21 @@ As in `pipelines.config.sections`, a section is a frozen model that refuses inva
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
-from pipelines.config.fields import Command, Count, Section, cron_line, invalid, is_loopback
+from pipelines.config.fields import (
+    Command,
+    Count,
+    Section,
+    cron_line,
+    invalid,
+    is_loopback,
+    web_address,
+)
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -97,16 +104,8 @@ class NotifyConfig(Section):
     def _encrypted_or_local(cls, webhook: str) -> str:
         if not webhook:
             return webhook
-        try:
-            parts = urlsplit(webhook)
-            host, _ = parts.hostname or "", parts.port
-            host.encode("idna")
-        except ValueError:
-            host, parts = "", urlsplit("")
-        if not re.fullmatch(r"[!-~]+", webhook):
-            raise invalid("an address in ASCII without blanks (%-encode others)")
-        local = parts.scheme == "http" and is_loopback(host)
-        if not host or not (parts.scheme == "https" or local) or parts.username is not None:
+        parts = urlsplit(web_address(webhook))
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             raise invalid(
                 "an address like https://example.com/hook without a user name; http only for "
                 "this machine itself (loopback)"

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
+from enforcement.record.live_enforcement import LiveEnforcement
 from ledger.store import Ledger
 from market.core.errors import MargincastError
 from monitoring.book.account_files import AccountFileFeed
@@ -22,12 +23,14 @@ from monitoring.champion import ChampionWatch
 from monitoring.evaluation.monitor import BookMonitor, MonitorInputs
 from monitoring.evaluation.passes.second_core import SecondCore
 from monitoring.evaluation.record.evaluation_record import DECISION_CHAIN
+from monitoring.evaluation.record.evaluation_state import evaluated_market
 from monitoring.evaluation.triggers import TriggerRules
 from monitoring.ledger_writer import LedgerWriter
 from monitoring.rules_in_force import RulesInForce
 from monitoring.shared_market import SharedMarket
 from pipelines.config.config import Config
 from pipelines.data.loaders import read_rule_history
+from pipelines.delivery.configured_sinks import delivering, subscriptions_of
 from pipelines.jobs.serve import live_market
 from pipelines.jobs.telemetry import start_telemetry
 from pipelines.jobs.workers import end_with_parent, stop_signals
@@ -63,7 +66,9 @@ def _evaluate(config: Config, stop: threading.Event) -> None:
         history, live = read_rule_history(config), live_market(config, ledger)
         rules = RulesInForce(history, live, serving.clock)
         market = SharedMarket(live, ledger, LedgerWriter(ledger), rules.cash_assets())
-        market.recover(time.time_ns() if serving.clock == "wall" else None)
+        # Enforcement misses no step: the monitor goes on from the market of its newest evaluation.
+        until = evaluated_market(ledger) if config.enforcement.enabled else None
+        market.recover(time.time_ns() if serving.clock == "wall" else None, until)
         settings, files = config.monitoring, config.monitoring.accounts
         inputs = MonitorInputs(
             ledger,
@@ -77,10 +82,15 @@ def _evaluate(config: Config, stop: threading.Event) -> None:
             config.market.mark_max_age_ns,
             SecondCore(serving.bundles) if (os.cpu_count() or 1) > 1 else None,
             None if files is None else AccountFileFeed(AccountStore(ledger), files),
+            LiveEnforcement(ledger, subscriptions_of(config.enforcement))
+            if config.enforcement.enabled
+            else None,
         )
         gc.freeze()  # later collections skip what the start made
         gc.enable()
-        BookMonitor(inputs).run(stop)
+        watch = BookMonitor(inputs)
+        with delivering(config, ledger, lambda: watch.leads):
+            watch.run(stop)
 
 
 @contextmanager

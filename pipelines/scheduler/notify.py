@@ -3,29 +3,24 @@
 A command gets a message once, a webhook at most `attempts` times. Failures are logged on stderr
 and recorded in the ledger (kind ``notification``), and never fail the job.
 
-The webhook carries ``Margincast-Signature: sha256=<hex>``, the HMAC-SHA256 of the body under the
-secret in MARGINCAST_NOTIFY_SECRET; without a secret it is sent unsigned, and recorded as such.
-The body has a time and an id, so that a receiver can refuse a duplicate.
-
-Reference: RFC 2104 (HMAC).
+The webhook is signed as those of enforcement are (`enforcement.delivery.signature`), under the
+secret in MARGINCAST_NOTIFY_SECRET; without a secret it is sent unsigned, and recorded as such. The
+event id is that of the message, so that a receiver can refuse a duplicate.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import http.client
 import json
 import logging
 import os
-import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from enforcement.delivery.command import CommandSink
+from enforcement.delivery.sinks import Message, Outcome
+from enforcement.delivery.webhook import WebhookSink
 from ledger.records import Entry, new_id
 from ledger.store import Ledger
 from market.core.clock import SECOND, format_time
@@ -35,24 +30,14 @@ from pipelines.config.config import Config
 from pipelines.config.job_sections import NotifyConfig
 
 SECRET = "MARGINCAST_NOTIFY_SECRET"  # noqa: S105  the variable's name
-SIGNATURE = "Margincast-Signature"
 
-_COMMAND_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 _REPORT_KEYS = (
     *("bundle", "champion_before", "champion", "mlflow_run"),
     *("data_sha256", "ruleset_sha256", "change"),
 )
 _PAUSE_SECONDS = 0.5
-_SHOWN = 200
 
 _LOG = logging.getLogger("margincast.notify")
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects, which could lead to another address."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
 
 
 def run_and_notify(config: Config, job: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -110,9 +95,11 @@ def send(config: Config, message: Mapping[str, Any]) -> list[dict[str, Any]]:
     body = json.dumps(message, allow_nan=False, default=str).encode()
     outcomes: list[dict[str, Any]] = []
     if settings.command:
-        outcomes.append({"channel": "command"} | _run(settings, body))
+        command = CommandSink("notify", settings.command, settings.timeout)
+        ran = command.send(Message(message["id"], "", body))
+        outcomes.append({"channel": "command"} | _shown(ran, 1))
     if settings.webhook:
-        outcomes.append({"channel": "webhook"} | _post(settings, body))
+        outcomes.append({"channel": "webhook"} | _post(settings, body, message["id"]))
     for outcome in outcomes:
         if not outcome["ok"]:
             _LOG.warning(
@@ -124,64 +111,25 @@ def send(config: Config, message: Mapping[str, Any]) -> list[dict[str, Any]]:
     return outcomes
 
 
-def _run(settings: NotifyConfig, body: bytes) -> dict[str, Any]:
-    environment = {name: os.environ[name] for name in _COMMAND_ENVIRONMENT if name in os.environ}
-    try:
-        done = subprocess.run(
-            settings.command,
-            input=body,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environment,
-            timeout=settings.timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return _outcome(False, f"no end within {settings.timeout} s", 1)
-    except OSError as error:
-        return _outcome(False, f"cannot be started ({error.strerror})", 1)
-    except ValueError as error:  # an argument with a NUL
-        return _outcome(False, f"cannot be started ({error})", 1)
-    output = done.stderr.decode(errors="replace").strip()[-_SHOWN:]
-    detail = f"exit {done.returncode}" + (f": {output}" if output else "")
-    return _outcome(done.returncode == 0, detail, 1)
-
-
-def _post(settings: NotifyConfig, body: bytes) -> dict[str, Any]:
-    """Post until success, a permanent refusal (4xx except 408 and 429), or the last attempt."""
+def _post(settings: NotifyConfig, body: bytes, event_id: str) -> dict[str, Any]:
+    """Post until success, a refusal for what the message is, or the last attempt."""
     secret = os.environb.get(SECRET.encode(), b"")
-    headers = {"Content-Type": "application/json", "User-Agent": "margincast"}
-    if secret:
-        digest = hmac.new(secret, body, hashlib.sha256).hexdigest()
-        headers[SIGNATURE] = f"sha256={digest}"
-    handlers: list[Any] = [_NoRedirect()]
-    if urlsplit(settings.webhook).scheme == "http":
-        handlers.append(urllib.request.ProxyHandler({}))  # loopback: without a proxy
-    opener = urllib.request.build_opener(*handlers)
-    detail = ""
+    # The one host that is configured is allowed by that, wherever it is.
+    try:
+        host = urlsplit(settings.webhook).hostname or ""
+    except ValueError:
+        host = ""
+    sink = WebhookSink("notify", settings.webhook, secret, (host,), settings.timeout)
     for attempt in range(1, settings.attempts + 1):
-        request = urllib.request.Request(settings.webhook, body, headers, method="POST")  # noqa: S310  the scheme is checked by the configuration
-        try:
-            with opener.open(request, timeout=settings.timeout) as response:
-                return _outcome(True, f"status {response.status}", attempt, signed=bool(secret))
-        except urllib.error.HTTPError as error:
-            detail = f"status {error.code}"
-            error.close()
-            if error.code < 500 and error.code not in (408, 429):
-                return _outcome(False, detail, attempt, signed=bool(secret))
-        except (http.client.InvalidURL, ValueError) as error:
-            # Its text may repeat the address, whose path can be a secret.
-            return _outcome(False, type(error).__name__, attempt, signed=bool(secret))
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            detail = redact(f"{type(error).__name__} ({reason})", settings.webhook)[:_SHOWN]
-        if attempt < settings.attempts:
-            time.sleep(_PAUSE_SECONDS * 2 ** (attempt - 1))
-    return _outcome(False, detail, settings.attempts, signed=bool(secret))
+        outcome = sink.send(Message(event_id, "", body))
+        if outcome.ok or outcome.final or attempt == settings.attempts:
+            break
+        time.sleep(_PAUSE_SECONDS * 2 ** (attempt - 1))
+    return _shown(outcome, attempt) | {"signed": bool(secret)}
 
 
-def _outcome(ok: bool, detail: str, attempts: int, **more: bool) -> dict[str, Any]:
-    return {"ok": ok, "detail": detail, "attempts": attempts, **more}
+def _shown(outcome: Outcome, attempts: int) -> dict[str, Any]:
+    return {"ok": outcome.ok, "detail": outcome.detail, "attempts": attempts}
 
 
 def _record(config: Config, message: Mapping[str, Any], outcomes: list[dict[str, Any]]) -> None:

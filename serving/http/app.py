@@ -25,10 +25,18 @@ from monitoring.market_state.live_market import LiveMarket
 from serving.account_listing import AccountListing
 from serving.admission.lanes import Lanes
 from serving.book_updates import BookUpdates
+from serving.enforcement import (
+    CallListing,
+    CommandPosts,
+    ControlListing,
+    InstructionListing,
+)
 from serving.http.account_paths import one_segment
 from serving.http.account_routes import ACCOUNT_ROUTES
 from serving.http.auth import Access
 from serving.http.docs_page import DocsPage
+from serving.http.enforcement import CALL_ROUTES, CONTROL_ROUTES, INSTRUCTION_ROUTES
+from serving.http.enforcement.command_route import CommandSender
 from serving.http.handlers import handlers, score_handler
 from serving.http.health.routes import HealthRoutes
 from serving.http.problems import EXCEPTION_HANDLERS
@@ -40,6 +48,7 @@ from serving.score_queue import ScoreQueue
 from serving.service import Service
 from serving.settings import ServingSettings
 from serving.telemetry.exchange import CURRENT
+from serving.telemetry.metrics.delivery_facts import DeliveryCollector
 from serving.telemetry.metrics.evaluation_facts import EvaluationCollector
 from serving.telemetry.metrics.facts import FactsCollector
 from serving.telemetry.metrics.metrics import Metrics
@@ -92,29 +101,22 @@ def create_app(
     tokens = None if settings.jwt is None else JsonWebTokens(settings.jwt)
     access = Access(settings, Keys(ledger), tokens)
 
-    def provide_service() -> Service:
-        return service
-
     book_updates = BookUpdates(service, metrics)
-
-    def provide_book_updates() -> BookUpdates:
-        return book_updates
-
-    account_listing = AccountListing(service, service.book)
-
-    def provide_account_listing() -> AccountListing:
-        return account_listing
+    control_listing = ControlListing(ledger, settings.max_page)
+    call_listing = CallListing(ledger, control_listing, settings.max_page)
+    instruction_listing = InstructionListing(ledger, settings.max_page)
+    command_posts = CommandPosts(service, call_listing, instruction_listing, control_listing)
+    account_listing = AccountListing(service, service.book, call_listing)
 
     queue = ScoreQueue(service.score_many, metrics, telemetry.tracing)
     lanes = Lanes(settings.what_if_calls)
     route = ScoreRoute(queue, lanes, access, settings)
+    sender = CommandSender(command_posts, lanes, settings.call_seconds)
     health = HealthRoutes(lambda: service.readiness(queue.health_error()))
-
-    def provide_lanes() -> Lanes:
-        return lanes
 
     watch = ProcessWatch(service, metrics, ledger, telemetry.folders(settings.bundles))
     metrics.register(FactsCollector(service.facts.read, lambda: watch.stored))
+    metrics.register(DeliveryCollector(lambda: watch.stored.outbox))
     if settings.monitoring:
         metrics.register(EvaluationCollector(service.book, service.book_follower))
     # Metrics are read in a thread of their own: they wait for no scoring and no look-up.
@@ -146,12 +148,20 @@ def create_app(
             score_handler(route),
             *handlers(settings),
             *ACCOUNT_ROUTES,
+            *CALL_ROUTES,
+            *INSTRUCTION_ROUTES,
+            *CONTROL_ROUTES,
         ],
         dependencies={
-            "service": Provide(provide_service, sync_to_thread=False),
-            "lanes": Provide(provide_lanes, sync_to_thread=False),
-            "book_updates": Provide(provide_book_updates, sync_to_thread=False),
-            "account_listing": Provide(provide_account_listing, sync_to_thread=False),
+            "service": _provide(service),
+            "lanes": _provide(lanes),
+            "book_updates": _provide(book_updates),
+            "account_listing": _provide(account_listing),
+            "call_listing": _provide(call_listing),
+            "instruction_listing": _provide(instruction_listing),
+            "control_listing": _provide(control_listing),
+            "command_posts": _provide(command_posts),
+            "command_sender": _provide(sender),
         },
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
@@ -163,6 +173,11 @@ def create_app(
         logging_config=None,
         openapi_config=_openapi(),
     )
+
+
+def _provide(value: object) -> Provide:
+    """Gives routes the one value of its name."""
+    return Provide(lambda: value, sync_to_thread=False)
 
 
 class _Application(Litestar):

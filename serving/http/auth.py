@@ -27,7 +27,7 @@ FAILURES_PER_MINUTE = 60
 MOST_KNOWN = 10_000
 """Most secrets, by their hash, that are remembered as having been valid."""
 
-AccessScope = Literal["score", "market", "accounts", "read", "admin"]
+AccessScope = Literal["score", "market", "accounts", "read", "venue", "approve", "admin"]
 _ADMIN = "admin"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="margincast"'}
 _INVALID = {"WWW-Authenticate": 'Bearer realm="margincast", error="invalid_token"'}

@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from enforcement.calls.call import Call
 from market.sources.http import AccountMessage
 
 Sort = Literal["deposit_to_meet", "headroom", "margin_ratio", "equity", "probability", "account_id"]
@@ -62,7 +63,8 @@ class AccountDetail(Struct, frozen=True):
     """One account of the live book as it stands.
 
     `expected`: the number of the update that is missing, null in sync; `decision_id`: its newest
-    recorded decision, null without one.
+    recorded decision, null without one; `calls`: its open calls and the newest of those that ended,
+    at most ten.
     """
 
     as_of: str
@@ -71,3 +73,4 @@ class AccountDetail(Struct, frozen=True):
     expected: int | None
     evaluation: AccountSummary
     decision_id: str | None
+    calls: list[Call]

@@ -20,6 +20,7 @@ import pytest
 from benchmarks.http.ports import free_port
 from ledger.records import Entry
 from ledger.store import Ledger
+from tests.enforcement.delivery.receiver import call_event, put
 
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -107,6 +108,7 @@ def service(
     (heads / ".copied").write_text("")
     with Ledger(f"sqlite:///{folder}/var/ledger.db", chain="registry") as ledger:
         ledger.append([Entry("retrain", {"verdict": "kept", "drift": "stable"})])
+        put(ledger, [call_event("acc-0", 1)], ["venue"])
     running = Service(folder)
     try:
         wait_for(running.ready, "the service is not ready")
@@ -193,6 +195,16 @@ def test_the_page_lists_every_metric_and_every_alert(service: Service) -> None:
     assert not [name for name in alerts if f"`{name}`" not in page]
 
 
+def test_an_event_that_waits_for_a_sink_is_shown_with_its_age(service: Service) -> None:
+    shown = service.series()
+    waiting = {labels: value for (name, labels), value in shown.items() if "notifications" in name}
+    assert waiting == {
+        f'sink="venue",status="{status}"': float(status == "pending")
+        for status in ("pending", "dead", "delivered", "skipped")
+    }
+    assert shown["margincast_notification_age_seconds", 'sink="venue"'] > 1e9  # created in 1970
+
+
 def tool(name: str) -> str:
     found = shutil.which(name)
     if found is None:
@@ -207,7 +219,7 @@ def promtool(*arguments: str) -> str:
 
 
 def test_promtool_accepts_rules_and_configuration() -> None:
-    assert "21 rules found" in promtool("check", "rules", str(ALERTS))
+    assert "23 rules found" in promtool("check", "rules", str(ALERTS))
     promtool("check", "config", str(ALERTS.parent / "prometheus.yml"))
 
 

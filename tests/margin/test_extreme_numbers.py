@@ -82,6 +82,9 @@ class Debtor:
         left: np.ndarray = ((1.0 - shares) * (self.notionals / self.notionals.sum())).sum(axis=1)
         return self.requirement * left
 
+    def impact(self, shares: np.ndarray) -> np.ndarray:
+        return np.zeros(len(shares))
+
     def largest_first(self) -> list[int]:
         return list(range(len(self.notionals)))
 

@@ -74,9 +74,13 @@ class BookCut:
             k = int(segment[start])
             yield k, rows[start:end] - self.first[k]
 
+    def account(self, row: int) -> Account:
+        """One account."""
+        return self.take(np.array([row])).accounts()[0]
+
     def positions(self, row: int) -> dict[str, float]:
         """Quantity of each instrument of one account, see `positions_of`."""
-        return positions_of(self.take(np.array([row])).accounts()[0])
+        return positions_of(self.account(row))
 
     def names(self, begin: int = 0) -> list[str]:
         """Ids of the accounts in their order, from a number on."""

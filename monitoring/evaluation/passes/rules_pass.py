@@ -14,8 +14,6 @@ import numpy as np
 from decisions.book_scoring import value_book
 from margin.add_on.bounds import add_on_cap
 from margin.floors.registry import active_floors, largest_floor
-from margin.life_cycle.advance import advance
-from margin.life_cycle.states import MarginStatus, State, States, Transitions
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView
 from market.accounts.book import Book
@@ -38,6 +36,8 @@ class RuleColumns:
         shape (N,).
     gross_notional:
         At the last good prices, shape (N,).
+    cash:
+        In the settlement currency, shape (N,).
     floor:
         Largest rule floor, shape (N,).
     add_on:
@@ -56,6 +56,7 @@ class RuleColumns:
     maintenance_margin: Floats
     headroom: Floats
     gross_notional: Floats
+    cash: Floats
     floor: Floats
     add_on: Floats
     suspect_drives: Bools
@@ -108,6 +109,7 @@ def evaluate_rules(book: Book, amounts: Floats, view: MarketView, ruleset: RuleS
         column("maintenance_margin"),
         column("headroom"),
         good.gross_notional,
+        book.cash,
         floor,
         np.where(np.isnan(amounts), floor, bounded),
         valuations.suspect_drives,
@@ -138,25 +140,3 @@ def concatenate_rules(parts: Sequence[RuleColumns]) -> RuleColumns:
         for i, problem in part.problems.items()
     }
     return RuleColumns(**columns, problems=problems)
-
-
-def advance_states(
-    states: States, columns: RuleColumns, now: int, ruleset: RuleSet
-) -> tuple[States, Transitions]:
-    """The life-cycle states of accounts by their columns, see `margin.life_cycle.advance`.
-
-    An account that was closed and holds positions again begins anew, healthy. Accounts with a
-    problem stay as they are.
-
-    Raises
-    ------
-    DataError
-        `now` is before the newest status.
-    """
-    reopened = np.flatnonzero((states.state == State.CLOSED) & (columns.positions > 0))
-    if len(reopened):
-        states = states.put(reopened, States.healthy(len(reopened)))
-    status = MarginStatus(
-        columns.equity, columns.maintenance_margin, columns.add_on, columns.positions
-    )
-    return advance(states, status, now, ruleset.life_cycle_or_default)

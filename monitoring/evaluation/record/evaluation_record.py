@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,9 @@ from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from monitoring.evaluation.lease import Lease
 from monitoring.evaluation.record.evaluation_state import CHAIN, EVALUATION, EvaluationState, Pass
+
+Write = Callable[[Connection, int, Collection[str]], None]
+"""Writes in the transaction of an evaluation: with its number, and the contents that are there."""
 
 DECISION_CHAIN = "monitoring-decisions"
 """Chain of the decisions that evaluations caused."""
@@ -52,6 +55,13 @@ class EvaluationBasis:
     trigger: str
     after: int
 
+    @property
+    def event(self) -> tuple[str, int]:
+        """What caused the pass: a chain, and the number of its newest record."""
+        if self.trigger == "accounts":
+            return "accounts", self.accounts.seq
+        return "market", self.market.seq
+
 
 @dataclass(frozen=True, slots=True)
 class PassOutcome:
@@ -73,6 +83,8 @@ class PassOutcome:
         How long it took.
     continued:
         For accounts whose level continues from a recorded decision, its id.
+    enforcement:
+        Enforcement's part in the states; None: they moved by the rule set's life cycle alone.
     """
 
     which: Pass
@@ -83,6 +95,7 @@ class PassOutcome:
     problems: int
     seconds: float
     continued: Mapping[str, str] = field(default_factory=dict)
+    enforcement: Mapping[str, Any] | None = None
 
 
 def evaluation_entry(outcome: PassOutcome, basis: EvaluationBasis, state: EvaluationState) -> Entry:
@@ -111,6 +124,8 @@ def evaluation_entry(outcome: PassOutcome, basis: EvaluationBasis, state: Evalua
         "continued": dict(outcome.continued),
         "columns": dict(outcome.block),
     }
+    if outcome.enforcement is not None:
+        payload["enforcement"] = dict(outcome.enforcement)
     return Entry(kind=EVALUATION, payload=payload, as_of=basis.snapshot.as_of)
 
 
@@ -135,8 +150,20 @@ class EvaluationLog:
         entry: Entry,
         contents: Sequence[tuple[str, CanonicalContent]],
         decisions: Sequence[EncodedEntry] = (),
+        within: Write | None = None,
     ) -> Record:
-        """Record an evaluation and the decisions that come of it: all or none.
+        """Record an evaluation and what comes of it: all or none.
+
+        Parameters
+        ----------
+        head:
+            Where the chain has to end.
+        entry, contents:
+            The evaluation and the shared contents that it names.
+        decisions:
+            For the chain of decisions.
+        within:
+            Records more in the same transaction.
 
         Raises
         ------
@@ -166,6 +193,8 @@ class EvaluationLog:
             newest = newest_ids(connection, names)
             after = max((recorded_at for _, recorded_at in newest.values()), default=0)
             extend_in_rounds(connection, DECISION_CHAIN, [decisions], after, stored)
+            if within is not None:
+                within(connection, rows[0]["seq"], stored)
         return Record(**rows[0], payload=entry.payload)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ledger.following import ChainHead, SharedChain
 from ledger.records import Record
 from ledger.store import Ledger
-from margin.life_cycle.states import NEVER, States
+from margin.life_cycle.states import States
 from market.core.arrays import Bools
 from market.core.errors import AlteredError
 from monitoring.evaluation.passes.levels import LevelColumns
@@ -88,7 +88,7 @@ class EvaluationState:
             names=known,
             index={name: i for i, name in enumerate(known)},
             levels=self.levels.grown(len(known)),
-            states=_grown(self.states, len(known)),
+            states=self.states.grown(len(known)),
         )
 
     def ordered(self, names: Sequence[str]) -> EvaluationState:
@@ -134,7 +134,7 @@ class EvaluationState:
                     for name, changed in zip(names, columns["changed"].tolist(), strict=True)
                     if changed
                 }
-                given = _states_of(columns, as_of)
+                given = States.of_columns(columns, as_of)
                 grown = replace(grown, states=grown.states.put(rows, given))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise AlteredError(
@@ -173,6 +173,8 @@ class EvaluationFacts:
         How long the pass took.
     accounts, problems:
         How many accounts it evaluated, and how many of them had no figures.
+    market, book:
+        What market and book contained of their chains.
     """
 
     id: str
@@ -184,6 +186,8 @@ class EvaluationFacts:
     seconds: float
     accounts: int
     problems: int
+    market: ChainHead
+    book: ChainHead
 
     @classmethod
     def of(cls, record: Record) -> EvaluationFacts:
@@ -199,6 +203,7 @@ class EvaluationFacts:
             float(payload["seconds"]),
             int(payload["evaluated"]),
             int(payload["problems"]),
+            *(ChainHead(int(payload[k]["seq"]), payload[k]["hash"]) for k in ("market", "book")),
         )
 
 
@@ -226,6 +231,19 @@ def restore(ledger: Ledger, until: int | None = None) -> EvaluationState:
     return state
 
 
+def evaluated_market(ledger: Ledger) -> ChainHead | None:
+    """The market chain as the newest evaluation saw it; None before any.
+
+    Raises
+    ------
+    LedgerError
+        The records cannot be read.
+    """
+    chain = SharedChain(ledger, CHAIN)
+    newest = chain.last(EVALUATION, chain.head())
+    return None if newest is None else EvaluationFacts.of(newest).market
+
+
 def level_block(names: Sequence[str], levels: LevelColumns) -> dict[str, Any]:
     """Levels of some accounts as they are recorded."""
     return encode_columns({"names": encode_names(names), **levels.columns()})
@@ -233,29 +251,5 @@ def level_block(names: Sequence[str], levels: LevelColumns) -> dict[str, Any]:
 
 def state_block(names: Sequence[str], states: States, changed: Bools) -> dict[str, Any]:
     """States of some accounts as they are recorded, and which of them the pass changed."""
-    columns: dict[str, Any] = {
-        "changed": changed,
-        "state": states.state,
-        "since": states.since,
-        "deadline": states.deadline,
-    }
-    return encode_columns({"names": encode_names(names)} | columns)
-
-
-def _states_of(columns: Mapping[str, Any], as_of: int) -> States:
-    state = columns["state"]
-    disputed = np.full(len(state), NEVER, dtype=np.int64)
-    return States(state, columns["since"], columns["deadline"], disputed, as_of)
-
-
-def _grown(states: States, count: int) -> States:
-    if count <= len(states):
-        return states
-    rest = States.healthy(count - len(states))
-    return States(
-        np.concatenate([states.state, rest.state]),
-        np.concatenate([states.since, rest.since]),
-        np.concatenate([states.deadline, rest.deadline]),
-        np.concatenate([states.disputed, rest.disputed]),
-        states.as_of,
-    )
+    columns: dict[str, Any] = {"names": encode_names(names), "changed": changed}
+    return encode_columns(columns | states.columns())

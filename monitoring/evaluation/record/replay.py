@@ -25,7 +25,8 @@ from models.forecaster import Forecaster
 from monitoring.evaluation.passes.book_cut import positions_of
 from monitoring.evaluation.passes.levels import UNKNOWN, LevelColumns
 from monitoring.evaluation.passes.model_pass import ModelPassInput, score_levels
-from monitoring.evaluation.passes.rules_pass import advance_states, evaluate_rules
+from monitoring.evaluation.passes.rules_pass import evaluate_rules
+from monitoring.evaluation.passes.state_inputs import StateInputs, advance_states
 from monitoring.evaluation.record.column_codec import decode_columns, decode_names
 from monitoring.evaluation.record.evaluation_state import EVALUATION, EvaluationState, restore
 from monitoring.evaluation.record.recorded_accounts import RecordedAccounts, read_accounts
@@ -116,7 +117,8 @@ def replay_evaluation(
         recorded = {name: column[at : at + 1] for name, column in recorded.items()}
     if not inside:
         recorded = _unchanged(payload["pass"], before)
-    replayed = _replayed(ledger, record, before, accounts, load_model)
+    inputs = _inputs(payload, len(held), account, held)
+    replayed = _replayed(ledger, record, before, accounts, load_model, inputs)
     differs = {name: _differs(recorded[name], replayed[name]) for name in recorded}
     differences = {
         names[i]: [name for name, column in differs.items() if column[i]]
@@ -155,6 +157,7 @@ def _replayed(
     before: EvaluationState,
     accounts: RecordedAccounts,
     load_model: Callable[[str], Forecaster],
+    inputs: StateInputs | None,
 ) -> Columns:
     payload = record.payload
     named = payload["contents"]
@@ -169,7 +172,7 @@ def _replayed(
     book = Book.of([accounts.accounts[name].account for name in before.names])
     which = payload["pass"]
     if which == "rules":
-        return _states_again(book, before, snapshot, ruleset)
+        return _states_again(book, before, snapshot, ruleset, inputs)
     sequence = np.array([accounts.accounts[name].sequence for name in before.names], dtype=np.int64)
     moved = _moved(before, sequence, accounts)
     chosen = {n: r for n, r in payload["continued"].items() if n in before.index}
@@ -178,17 +181,29 @@ def _replayed(
     return score_levels(again, snapshot, ruleset, model).columns()
 
 
+def _inputs(
+    payload: Mapping[str, Any], count: int, account: str | None, held: Sequence[str]
+) -> StateInputs | None:
+    """Enforcement's part in a rule pass, of all recorded accounts or of one account."""
+    content = payload.get("enforcement")
+    if content is None:
+        return None
+    if account is None or account in held:
+        inputs = StateInputs.of_content(content, count)
+        return inputs if account is None else inputs.take(np.array([held.index(account)]))
+    return StateInputs.of_others(content, 1)
+
+
 def _states_again(
-    book: Book, before: EvaluationState, snapshot: MarketSnapshot, ruleset: RuleSet
+    book: Book,
+    before: EvaluationState,
+    snapshot: MarketSnapshot,
+    ruleset: RuleSet,
+    inputs: StateInputs | None,
 ) -> Columns:
     columns = evaluate_rules(book, before.levels.amount, snapshot.view(), ruleset)
-    after, _ = advance_states(before.states, columns, snapshot.as_of, ruleset)
-    return {
-        "changed": after.state != before.states.state,
-        "state": after.state,
-        "since": after.since,
-        "deadline": after.deadline,
-    }
+    after, _ = advance_states(before.states, columns, before.names, snapshot.as_of, ruleset, inputs)
+    return {"changed": after.state != before.states.state, **after.columns()}
 
 
 def _moved(
@@ -221,12 +236,7 @@ def _unchanged(which: str, before: EvaluationState) -> Columns:
     if which == "model":
         raise NotReplayableError("the account is not in this model pass; ask for a later one")
     states = before.states
-    return {
-        "changed": np.zeros(len(states), dtype=np.bool_),
-        "state": states.state,
-        "since": states.since,
-        "deadline": states.deadline,
-    }
+    return {"changed": np.zeros(len(states), dtype=np.bool_), **states.columns()}
 
 
 def _differs(recorded: npt.NDArray[Any], replayed: npt.NDArray[Any]) -> Bools:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from math import nan
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from enforcement.delivery.outbox import SinkCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class StoredFacts:
         1970, and its verdict; NaN and empty where none did.
     heads_at, heads_copied_at:
         When heads were last written, and last copied outside, in seconds since 1970; NaN without.
+    outbox:
+        Rows of the outbox of enforcement by sink.
     """
 
     ledger_bytes: float = nan
@@ -72,6 +76,7 @@ class StoredFacts:
     last_drift: str = ""
     heads_at: float = nan
     heads_copied_at: float = nan
+    outbox: Mapping[str, SinkCounts] = field(default_factory=dict)
 
 
 class FactsCollector(Collector):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from enforcement.delivery.outbox import SinkCounts, count_rows
 from ledger.schema import database_errors
 from ledger.store import Ledger
 from market.core.clock import SECOND
@@ -58,8 +59,14 @@ def read_stored_facts(ledger: Ledger, folders: Mapping[str, Path]) -> StoredFact
         drift_checked_at=checked_at / SECOND,
         last_drift=last_drift,
         heads_at=nan if heads is None else _newest(heads, "*.json"),
+        outbox=_outbox(ledger),
         heads_copied_at=nan if heads is None else _newest(heads, HEADS_COPIED),
     )
+
+
+def _outbox(ledger: Ledger) -> dict[str, SinkCounts]:
+    with database_errors("read its outbox"), ledger.engine.connect() as connection:
+        return count_rows(connection)
 
 
 def _newest(folder: Path, pattern: str) -> float:

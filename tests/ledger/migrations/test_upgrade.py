@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, make_url, text, update
 
 from ledger.canonical import read_canonical, sha256_hex
 from ledger.engines import LOCK_SUFFIX
@@ -24,7 +24,7 @@ from ledger.idempotency import ANSWER, RequestKey
 from ledger.keys import Keys
 from ledger.migrations.ledger_upgrade import upgrade
 from ledger.records import FIRST_PREVIOUS_HASH, Entry, record_hash
-from ledger.schema import FIRST_REVISION, REVISION, metadata, open_engine
+from ledger.schema import FIRST_REVISION, REVISION, metadata, open_engine, versions
 from ledger.store import Ledger
 from ledger.verify import verify
 from market.core.errors import LedgerError
@@ -227,21 +227,25 @@ def test_a_ledger_opens_without_alembic(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
 
 
-def test_a_ledger_of_the_revision_before_gains_the_tables_of_the_live_book(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/ledger.db"
+TABLES_SINCE = {
+    "0002": ["accounts", "leases", "calls", "instructions", "enforcement_state", "outbox"],
+    "0003": ["calls", "instructions", "enforcement_state", "outbox"],
+}
+"""Tables of this version that each earlier revision lacks."""
+
+
+@pytest.mark.parametrize("before", TABLES_SINCE)
+def test_a_ledger_of_a_revision_between_gains_the_tables_since(url: str, before: str) -> None:
     with Ledger(url) as ledger:
         ledger.append([Entry(kind="decision", payload={"n": 1})])
         with ledger.transaction() as connection:
-            for statement in (
-                "DROP TABLE accounts",
-                "DROP TABLE leases",
-                "UPDATE ledger_version SET version_num = '0002'",
-            ):
-                connection.execute(text(statement))
+            for table in TABLES_SINCE[before]:
+                connection.execute(text(f"DROP TABLE {table}"))
+            connection.execute(update(versions).values(version_num=before))
     with pytest.raises(LedgerError, match="ledger upgrade"):
         Ledger(url)
     done = upgrade(url)
-    assert (done.before, done.after, done.records) == ("0002", REVISION, 1)
+    assert (done.before, done.after, done.records) == (before, REVISION, 1)
     with Ledger(url) as ledger:
         assert verify(ledger.engine).intact
         with ledger.engine.connect() as connection:

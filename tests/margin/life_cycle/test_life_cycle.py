@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from margin.life_cycle.advance import advance
-from margin.life_cycle.states import NEVER, MarginStatus, Reason, State, States, Transitions
+from margin.life_cycle.advance import advance, outstanding
+from margin.life_cycle.call_rules import CallRules
+from margin.life_cycle.states import (
+    NEVER,
+    OPEN_CALL,
+    MarginStatus,
+    Reason,
+    State,
+    States,
+    Transitions,
+)
+from margin.rules.enforcement import CallTypeRules
 from margin.rules.life_cycle import LifeCycleRules
+from margin.rules.ruleset import load_ruleset
 from market.core.clock import HOUR
 from market.core.errors import DataError
 
-RULES = LifeCycleRules(call_hours=2.0, grace_hours=1.0)
+RULES = CallRules.plain(LifeCycleRules(call_hours=2.0, grace_hours=1.0))
 
 
 def figures(
@@ -31,13 +43,13 @@ def figures(
         np.full(count, maintenance),
         np.full(count, add_on),
         np.full(count, positions),
-        None if disputed is None else np.array(disputed),
+        disputed=None if disputed is None else np.array(disputed),
     )
 
 
 def walk(
     path: Sequence[float],
-    rules: LifeCycleRules = RULES,
+    rules: CallRules = RULES,
     start: States | None = None,
     first: int = 0,
 ) -> tuple[States, list[tuple[int, str, str, str]]]:
@@ -62,8 +74,8 @@ def test_a_call_that_is_met() -> None:
     assert history == [
         (1, "healthy", "warning", "level_drop"),
         (2, "warning", "called", "margin_call"),
-        (4, "called", "cured", "call_met"),
-        (6, "cured", "healthy", "reinstated"),
+        (4, "called", "met", "call_met"),
+        (6, "met", "healthy", "reinstated"),
     ]
 
 
@@ -73,7 +85,7 @@ def test_a_call_that_is_missed_and_a_liquidation_that_restores() -> None:
         (0, "healthy", "called", "margin_call"),
         (2, "called", "reduce_only", "deadline_missed"),
         (3, "reduce_only", "liquidating", "grace_ended"),
-        (5, "liquidating", "cured", "reinstated"),
+        (5, "liquidating", "met", "reinstated"),
     ]
     assert states.deadline[0] == NEVER
     assert states.since[0] == 5 * HOUR
@@ -86,7 +98,7 @@ def test_stop_out_waits_for_no_deadline() -> None:
 
 
 def test_no_grace_and_no_time_still_leave_every_step_on_record() -> None:
-    at_once = LifeCycleRules(call_hours=0.0, grace_hours=0.0)
+    at_once = CallRules.plain(LifeCycleRules(call_hours=0.0, grace_hours=0.0))
     _, history = walk([99.0], at_once)
     assert [step[2] for step in history] == ["called", "reduce_only", "liquidating"]
     # Figures that come late catch up with both deadlines; the grace counts from the deadline.
@@ -98,17 +110,22 @@ def test_no_grace_and_no_time_still_leave_every_step_on_record() -> None:
 def test_a_call_met_after_the_deadline_is_met() -> None:
     states, _ = walk([99.0])
     _, changed = advance(states, figures([110.0]), 30 * HOUR, RULES)
-    assert plain(changed) == [("called", "cured", "call_met")]
+    assert plain(changed) == [("called", "met", "call_met")]
 
 
 def test_nothing_left_to_close() -> None:
     states, _ = walk([40.0])
-    for equity, reason in ((5.0, "positions_closed"), (-5.0, "bankrupt")):
+    for equity, reason, state in (
+        (5.0, "positions_closed", "closed"),
+        (-5.0, "bankrupt", "bad_debt"),
+    ):
         closed, changed = advance(states, figures([equity], 0.0, positions=0), HOUR, RULES)
-        assert plain(changed) == [("liquidating", "closed", reason)]
-        same, changed = advance(closed, figures([1e6]), 2 * HOUR, RULES)
-        assert len(changed) == 0
-        assert same.state[0] == State.CLOSED
+        assert plain(changed) == [("liquidating", state, reason)]
+        _, changed = advance(closed, figures([1e6]), 2 * HOUR, RULES)
+        assert plain(changed) == ([("bad_debt", "closed", "debt_covered")] if equity < 0 else [])
+    taken = replace(figures([5.0], 0.0, positions=0), taken_over=np.array([True]))
+    _, changed = advance(states, taken, HOUR, RULES)
+    assert plain(changed) == [("liquidating", "taken_over", "backstop")]
 
 
 def test_unknown_figures_change_nothing_and_what_is_due_is_done_later() -> None:
@@ -120,7 +137,7 @@ def test_unknown_figures_change_nothing_and_what_is_due_is_done_later() -> None:
 
 
 def test_total_requirement_counts_where_the_rules_say_so() -> None:
-    total = LifeCycleRules(call_level="total")
+    total = CallRules.plain(LifeCycleRules(call_level="total"))
     for rules, expected in ((RULES, "healthy"), (total, "called")):
         states, _ = advance(States.healthy(1), figures([160.0], add_on=80.0), 0, rules)
         assert State(states.state[0]).label == expected
@@ -132,16 +149,16 @@ def test_a_dispute_stops_the_deadline_and_gives_the_time_back() -> None:
     states, changed = advance(states, figures([99.0], disputed=[True]), 50 * HOUR, RULES)
     assert len(changed) == 0
     states, changed = advance(states, figures([99.0], disputed=[False]), 60 * HOUR, RULES)
-    assert plain(changed) == [("called", "called", "dispute_ended")]
+    assert plain(changed) == [("disputed", "called", "dispute_ended")]
     assert states.deadline[0] == 62 * HOUR
     stopped, changed = advance(states, figures([40.0], disputed=[True]), 61 * HOUR, RULES)
-    assert plain(changed)[-1] == ("called", "liquidating", "stop_out")
+    assert plain(changed)[-1] == ("disputed", "liquidating", "stop_out")
     assert stopped.disputed[0] == NEVER
 
 
 def test_who_may_only_reduce() -> None:
     states, _ = advance(States.healthy(3), figures([200.0, 99.0, 40.0]), 0, RULES)
-    assert states.may_only_reduce(RULES).tolist() == [False, False, True]
+    assert states.may_only_reduce(RULES.life_cycle).tolist() == [False, False, True]
     early = LifeCycleRules(reduce_only="call")
     assert states.may_only_reduce(early).tolist() == [False, True, True]
 
@@ -154,8 +171,83 @@ def test_time_never_goes_back_and_sizes_agree() -> None:
         advance(states, figures([1.0]), 6 * HOUR, RULES)
 
 
+def test_types_of_a_call_have_deadlines_of_their_own() -> None:
+    """A call on the add-on is joined by one on the maintenance margin, and outlasts it."""
+    rules = CallRules(
+        (
+            CallTypeRules(call_hours=10.0, consequence="reduce_only"),
+            None,
+            CallTypeRules(call_hours=2.0),
+            None,
+        ),
+        LifeCycleRules(),
+    )
+
+    states = States.healthy(1)
+
+    def at(hour: int, equity: float) -> list[tuple[str, str, str]]:
+        nonlocal states
+        states, changed = advance(states, figures([equity], add_on=50.0), hour * HOUR, rules)
+        return plain(changed)
+
+    assert at(0, 140.0) == [("healthy", "called", "margin_call")]
+    assert states.types.tolist() == [0b001]
+    assert states.deadline.tolist() == [10 * HOUR]
+    assert at(1, 95.0) == []
+    assert states.types.tolist() == [0b101]
+    assert states.deadline.tolist() == [3 * HOUR]
+    assert at(2, 120.0) == []
+    assert states.types.tolist() == [0b001]
+    assert states.deadline.tolist() == [10 * HOUR]
+    assert at(10, 120.0) == [("called", "reduce_only", "deadline_missed")]
+    assert states.deadline.tolist() == [NEVER]
+    assert at(500, 120.0) == []
+    assert at(501, 155.0) == [("reduce_only", "met", "call_met")]
+
+
+def test_advice_has_no_deadline_and_changes_no_state() -> None:
+    rules = CallRules.of(load_ruleset("binance-usdm"))
+    states, changed = advance(States.healthy(1), figures([140.0], add_on=50.0), 0, rules)
+    assert plain(changed) == []
+    assert (states.types.tolist(), states.deadline.tolist()) == ([1], [NEVER])
+    states, changed = advance(states, figures([160.0], add_on=50.0), HOUR, rules)
+    assert (plain(changed), states.types.tolist()) == ([], [0])
+    states, changed = advance(states, figures([99.0], add_on=50.0), HOUR, rules)
+    assert plain(changed)[-1] == ("warning", "liquidating", "stop_out") or plain(changed) == [
+        ("healthy", "liquidating", "stop_out")
+    ]
+
+
+def test_the_undisputed_part_of_a_call_stays_due() -> None:
+    states, _ = advance(States.healthy(1), figures([90.0], disputed=[True]), 0, RULES)
+    both = replace(figures([90.0], disputed=[True]), undisputed=np.array([True]))
+    _, changed = advance(states, both, 2 * HOUR, RULES)
+    assert plain(changed) == [("disputed", "reduce_only", "deadline_missed")]
+
+
+def test_no_call_opens_and_no_deadline_counts_while_calls_are_suspended() -> None:
+    states, _ = advance(States.healthy(2), figures([90.0, 200.0]), 0, RULES)
+    waiting = replace(figures([90.0, 90.0]), suspended=np.array([True, True]))
+    states, changed = advance(states, waiting, 9 * HOUR, RULES)
+    assert plain(changed) == [("healthy", "warning", "level_drop")]
+    states, changed = advance(states, figures([90.0, 90.0]), 9 * HOUR, RULES)
+    assert [after for _, after, _ in plain(changed)] == ["reduce_only", "liquidating", "called"]
+
+
+def test_what_is_outstanding_meets_the_call() -> None:
+    rules = CallRules.of(load_ruleset("linear-tiers"))
+    status = replace(figures([90.0], add_on=20.0), cash=np.array([-3.0]))
+    states, _ = advance(States.healthy(1), status, 0, rules)
+    assert states.types.tolist() == [0b1101]
+    missing = outstanding(status, rules, states.types)
+    assert missing.tolist() == [35.0]
+    paid = replace(status, equity=status.equity + missing, cash=missing - 3.0)
+    _, changed = advance(states, paid, HOUR, rules)
+    assert plain(changed)[0] == ("called", "met", "call_met")
+
+
 SHARES = st.sampled_from([0.0, 0.05, 0.25])
-RULE_SETS = st.builds(
+LIFE_CYCLES = st.builds(
     LifeCycleRules,
     call_level=st.sampled_from(["maintenance", "total"]),
     warning_share=SHARES,
@@ -164,6 +256,16 @@ RULE_SETS = st.builds(
     stop_out_share=st.sampled_from([0.0, 0.5, 1.0]),
     call_hours=st.sampled_from([0.0, 1.0, 5.0]),
     grace_hours=st.sampled_from([0.0, 2.0]),
+)
+TYPES = st.none() | st.builds(
+    CallTypeRules,
+    call_hours=st.sampled_from([0.0, 1.0, 5.0]),
+    grace_hours=st.sampled_from([0.0, 2.0]),
+    cure_share=SHARES,
+    consequence=st.sampled_from(["advice", "reduce_only", "liquidation"]),
+)
+RULE_SETS = st.builds(CallRules.plain, LIFE_CYCLES) | st.builds(
+    CallRules, st.tuples(TYPES, TYPES, TYPES, TYPES), LIFE_CYCLES
 )
 MOMENT = st.tuples(
     st.integers(0, 4),
@@ -175,21 +277,24 @@ MOMENT = st.tuples(
     st.sampled_from([0, 1, 2]),
     st.booleans(),
 )
+_OPEN = {State.MET, State.REDUCE_ONLY, State.LIQUIDATING, State.DISPUTED}
 LEGAL = {
     State.HEALTHY: {State.WARNING, State.CALLED, State.LIQUIDATING},
     State.WARNING: {State.HEALTHY, State.CALLED, State.LIQUIDATING},
-    State.CALLED: {State.CALLED, State.CURED, State.REDUCE_ONLY, State.LIQUIDATING},
-    State.CURED: {State.HEALTHY, State.CALLED, State.LIQUIDATING},
-    State.REDUCE_ONLY: {State.CURED, State.LIQUIDATING},
-    State.LIQUIDATING: {State.CURED, State.CLOSED},
+    State.CALLED: _OPEN | {State.PARTLY_MET},
+    State.PARTLY_MET: _OPEN,
+    State.DISPUTED: {State.CALLED} | _OPEN - {State.DISPUTED},
+    State.MET: {State.HEALTHY, State.CALLED, State.LIQUIDATING},
+    State.REDUCE_ONLY: {State.MET, State.LIQUIDATING},
+    State.LIQUIDATING: {State.MET, State.CLOSED, State.TAKEN_OVER, State.BAD_DEBT},
     State.CLOSED: set(),
+    State.TAKEN_OVER: set(),
+    State.BAD_DEBT: {State.CLOSED},
 }
 
 
 def columns(states: States) -> tuple[list[int], ...]:
-    return tuple(
-        column.tolist() for column in (states.state, states.since, states.deadline, states.disputed)
-    )
+    return tuple(column.tolist() for column in states.columns().values())
 
 
 def moments(
@@ -201,7 +306,9 @@ def moments(
         _, margin, equity, add_on, positions, disputed = (
             np.array(column) for column in zip(*rows, strict=True)
         )
-        out.append((now, MarginStatus(equity, margin, add_on, positions, disputed)))
+        more = {"opening": margin + 10.0, "cash": equity - 120.0, "credited": positions == 1}
+        status = MarginStatus(equity, margin, add_on, positions, disputed=disputed, **more)
+        out.append((now, replace(status, taken_over=add_on > 0.0)))
     return out
 
 
@@ -212,7 +319,7 @@ def moments(
     st.data(),
 )
 def test_any_path(
-    rules: LifeCycleRules,
+    rules: CallRules,
     path: list[list[tuple[int, float, float, float, int, bool]]],
     data: st.DataObject,
 ) -> None:
@@ -244,16 +351,18 @@ def test_any_path(
             at[account] = State(after).label
             if after == State.LIQUIDATING and reason != Reason.STOP_OUT:
                 assert first == State.REDUCE_ONLY
-            if reason == Reason.DEADLINE_MISSED:
+            if reason == Reason.DEADLINE_MISSED and sum(map(bool, rules.types)) == 1:
                 assert now >= called_until[account]
-            if after == State.CALLED:
+            if State(after) in OPEN_CALL:
                 called_until[account] = deadline
             history.append((now, account, int(first), int(after), int(reason), deadline))
         assert [State(code).label for code in states.state] == [at[k] for k in range(3)]
-        timed = np.isin(states.state, [State.CALLED, State.REDUCE_ONLY])
-        assert ((states.deadline != NEVER) == timed).all()
+        timed = np.isin(states.state, [*OPEN_CALL, State.REDUCE_ONLY])
+        assert (timed | (states.deadline == NEVER)).all()
+        assert (np.isin(states.state, OPEN_CALL) <= (states.deadline != NEVER)).all()
         # No deadline stands over its time while the figures are known and nobody disputes.
-        late = timed & (states.deadline <= now) & (states.disputed == NEVER)
+        late = timed & (states.deadline != NEVER) & (states.deadline <= now)
+        late &= states.disputed == NEVER
         assert not (late & np.isfinite(now_figures.equity)).any()
     # Restart in the middle, and account by account.
     cut = data.draw(st.integers(0, len(walked)))
@@ -263,13 +372,7 @@ def test_any_path(
     assert columns(resumed) == columns(states)
     alone = States.healthy(1)
     for now, f in walked:
-        status = MarginStatus(
-            f.equity[1:2],
-            f.maintenance[1:2],
-            f.add_on[1:2],
-            f.positions[1:2],
-            None if f.disputed is None else f.disputed[1:2],
-        )
+        status = f.take(np.array([1]))
         alone, _ = advance(alone, status, now, rules)
     assert alone.state[0] == states.state[1]
     assert alone.deadline[0] == states.deadline[1]
@@ -279,7 +382,7 @@ def test_any_path(
 @given(st.lists(st.floats(0.0, 1.0), min_size=4, max_size=40), st.sampled_from(["call", "warning"]))
 def test_no_flapping_within_a_band(moves: list[float], band: str) -> None:
     """Equity that moves within the hysteresis of a level changes the state once at most."""
-    rules = LifeCycleRules(call_hours=1e6)
+    rules = CallRules.plain(LifeCycleRules(call_hours=1e6))
     low, high = (100.0, 105.0) if band == "call" else (125.0, 130.0)
     path = [low - 0.01] + [low + move * (high - low) * 0.999 for move in moves]
     _, history = walk(path, rules)

@@ -83,7 +83,7 @@ def test_a_missed_call_ends_in_a_step_that_restores_the_buffer() -> None:
     cured = done.events[4]["figures"]
     assert cured["equity"] == pytest.approx(190.0)
     assert cured["gross_notional"] == pytest.approx(190.0 / 0.022)
-    assert State(done.states.state[0]) == State.CURED
+    assert State(done.states.state[0]) == State.MET
 
 
 def test_what_was_closed_stays_closed_and_the_rest_moves_with_the_market() -> None:
@@ -122,7 +122,7 @@ def test_a_gap_through_bankruptcy_closes_the_account_and_counts_the_shortfall() 
     done = replay_life_cycle(long(290.0), views([100.0, 95.0, 120.0]), rules())
     assert reasons(done) == ["stop_out", "liquidation", "bankrupt", "shortfall"]
     assert done.shortfall == pytest.approx(210.0)
-    assert State(done.states.state[0]) == State.CLOSED
+    assert State(done.states.state[0]) == State.BAD_DEBT
     # It is not margined again, whatever the market does.
     assert done.valuations == 2
 

@@ -28,14 +28,18 @@ def test_a_fund_pays_what_it_has_up_to_its_limit(
     for is_fee, amount in amounts:
         before = fund.balance
         if is_fee:
-            fund.collect(amount)
+            fund = fund.collect(amount)
             assert fund.balance == before + amount
         else:
-            assert fund.pay(amount, rules) == min(amount, before, limit)
+            payment = fund.payment(amount, rules)
+            assert payment == min(amount, before, limit)
+            fund = fund.pay(payment)
         assert fund.balance >= 0.0
     assert fund.balance == pytest.approx(balance + fund.fees - fund.paid, abs=1e-6)
     with pytest.raises(CaseError, match="shortfall is -1"):
-        fund.pay(-1.0, rules)
+        fund.payment(-1.0, rules)
+    with pytest.raises(CaseError, match="the fund holds"):
+        fund.pay(fund.balance + 1.0)
     assert InsuranceFund.of_rules(FundRules()).balance == 0.0
 
 

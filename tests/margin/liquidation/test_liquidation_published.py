@@ -155,14 +155,15 @@ def test_dydx_fund_covers_the_spread() -> None:
     """dYdX, "Contract Loss Mechanisms": 500 ABC long, bankrupt at 0.80, are closed at 0.77: the
     fund pays 15."""
     fund = InsuranceFund(1_000.0)
-    assert fund.pay(500.0 * (0.80 - 0.77), FundRules()) == pytest.approx(15.0)
-    assert fund.balance == pytest.approx(985.0)
+    payment = fund.payment(500.0 * (0.80 - 0.77), FundRules())
+    assert payment == pytest.approx(15.0)
+    assert fund.pay(payment).balance == pytest.approx(985.0)
 
 
 def test_bybit_fund_pays() -> None:
     """Bybit Help Center, "Insurance Fund": bankrupt at 6,950, a close at 6,930 takes from it."""
     fund = InsuranceFund(100.0)
-    assert fund.pay(6_950.0 - 6_930.0, FundRules()) == 20.0
+    assert fund.payment(6_950.0 - 6_930.0, FundRules()) == 20.0
 
 
 # Derive documentation, "Liquidation Parameters".

@@ -22,6 +22,7 @@ from monitoring.champion import ChampionWatch
 from monitoring.evaluation.monitor import BookMonitor, MonitorInputs
 from monitoring.evaluation.record.evaluation_state import EVALUATION
 from monitoring.evaluation.record.replay import EvaluationReplay, replay_evaluation
+from monitoring.evaluation.state_engine import StateEngine
 from monitoring.evaluation.triggers import TriggerRules
 from monitoring.ledger_writer import LedgerWriter
 from monitoring.rules_in_force import RulesInForce
@@ -41,6 +42,13 @@ class Watched:
     ledger: Ledger
     small: SmallMarket
     bundles: Bundles
+    inputs: MonitorInputs
+    rows: int
+
+    def restart(self) -> None:
+        """Start a monitor that knows what is recorded in place of this one."""
+        self.monitor.close()
+        self.monitor = BookMonitor(self.inputs)
 
     def settle(self, most: int = 500) -> None:
         """Step until nothing is to be done."""
@@ -66,6 +74,17 @@ class Watched:
                 bar[name] *= factor
         bars = bar_updates([BarIn(**bar) for bar in posted], None).updates
         self.market.post("1h", bars, now=None, final=True)
+
+    def post_elsewhere(self, row: int) -> None:
+        """Post the bars of a row by another process: the monitor has them to catch up with."""
+        live = start(self.small, self.rows)
+        other = SharedMarket(live, self.ledger, LedgerWriter(self.ledger), CASH)
+        other.recover(None)
+        own, self.market = self.market, other
+        try:
+            self.bars(row)
+        finally:
+            self.market = own
 
     def marks(self, factor: float, seconds: int, symbol: str = COINS[0]) -> None:
         """Post a mark of a coin: its last close times a factor, after the newest close."""
@@ -97,7 +116,12 @@ Watch = Callable[..., Watched]
 
 
 def watched(
-    small: SmallMarket, ruleset: RuleSet, bundles: Bundles, ledger: Ledger, rows: int = 250
+    small: SmallMarket,
+    ruleset: RuleSet,
+    bundles: Bundles,
+    ledger: Ledger,
+    rows: int = 250,
+    engine: StateEngine | None = None,
 ) -> Watched:
     """A monitor whose market has the first rows of the small market."""
     live = start(small, rows)
@@ -106,5 +130,5 @@ def watched(
     rules = RulesInForce(RuleHistory.constant(ruleset), live, "market")
     champion = ChampionWatch(bundles.root, rules.targets)
     triggers = TriggerRules(timer_seconds=3600.0)
-    inputs = MonitorInputs(ledger, market, rules, champion, triggers, "market")
-    return Watched(BookMonitor(inputs), market, ledger, small, bundles)
+    inputs = MonitorInputs(ledger, market, rules, champion, triggers, "market", engine=engine)
+    return Watched(BookMonitor(inputs), market, ledger, small, bundles, inputs, rows)

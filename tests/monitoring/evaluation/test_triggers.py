@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_accounts_whose_distance_changed() -> None:
 def test_a_deadline_is_due_at_its_time() -> None:
     states = States.healthy(2)
     deadline = np.array([NEVER, 500], dtype=np.int64)
-    states = States(states.state, states.since, deadline, states.disputed, 100)
+    states = replace(states, deadline=deadline, as_of=100)
     assert not deadline_due(states, 499)
     assert deadline_due(states, 500)
     assert not deadline_due(States.healthy(2), 10**18)

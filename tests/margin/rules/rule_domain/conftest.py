@@ -21,6 +21,7 @@ from margin.engines.registry import compute_margins
 from margin.floors.registry import active_floors, floor_terms
 from margin.floors.term import FloorTerm
 from margin.life_cycle.advance import advance
+from margin.life_cycle.call_rules import CallRules
 from margin.life_cycle.states import MarginStatus, States
 from margin.liquidation.auction import auction_fee, auction_steps, insolvent_offer, price_factor
 from margin.liquidation.fillable_price import fillable_price
@@ -270,7 +271,8 @@ def liquidation(ruleset: RuleSet) -> Floats:
     out: list[float] = []
     for since in (5.0, np.inf):
         step = liquidation_step(portfolio, ruleset, elapsed_seconds=20.0, since_last_seconds=since)
-        out += [*step.shares, step.fee, step.net_after, float(step.restored), float(step.backstop)]
+        out += [*step.shares, step.fee, step.impact, step.net_after]
+        out += [float(step.restored), float(step.backstop)]
     out += [allowed_shortage(rules.partial, 40.0, 20.0)]
     if rules.auction:
         out += [price_factor(at, rules.auction) for at in (0.0, 1.0, 900.0, 901.0, 1e6)]
@@ -281,8 +283,8 @@ def liquidation(ruleset: RuleSet) -> Floats:
     if rules.fund:
         out.append(fillable_price(2.0, 100.0, 10.0, 0.3, rules.fund))
         fund = InsuranceFund.of_rules(rules.fund)
-        fund.collect(5.0)
-        out += [fund.pay(50.0, rules.fund), fund.balance]
+        payment = fund.collect(5.0).payment(50.0, rules.fund)
+        out += [payment, fund.collect(5.0).pay(payment).balance]
     return np.array(out)
 
 
@@ -295,7 +297,9 @@ def life_cycle(ruleset: RuleSet) -> Floats:
         figures = MarginStatus(
             equity + shift, np.full(len(equity), 100.0), np.ones(len(equity)), count
         )
-        states, changes = advance(states, figures, hour * HOUR, ruleset.life_cycle_or_default)
+        states, changes = advance(
+            states, figures, hour * HOUR, CallRules.plain(ruleset.life_cycle_or_default)
+        )
         out += [states.state.astype(np.float64), changes.deadline.astype(np.float64)]
     return np.concatenate(out)
 

@@ -1,0 +1,99 @@
+"""Apply commands to calls, instructions and controls, each exactly once and in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from enforcement.calls.call import Call, Dispute
+from enforcement.calls.event_log import EventLog
+from enforcement.calls.instruction import Instruction
+from enforcement.calls.memory import Memory
+from enforcement.controls.context import AccountView
+from margin.life_cycle.call_rules import enforcement_of
+from margin.rules.approval import ApprovalRules
+from margin.rules.ruleset import RuleSet
+from monitoring.evaluation.state_engine import StateStep
+
+_ANSWERED: Mapping[str, str] = {
+    "acknowledged": "acknowledged",
+    "filled": "filled",
+    "partly_filled": "partly_filled",
+    "rejected": "rejected",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """How things stand at a step, for commands; a `enforcement.controls.context.ControlContext`."""
+
+    memory: Memory
+    step: StateStep
+    rows: Mapping[str, int]
+
+    @property
+    def approval(self) -> ApprovalRules:
+        """The approval matrix in force."""
+        return enforcement_of(self.step.ruleset).approval
+
+    @property
+    def dispute_hours(self) -> float:
+        """How long a dispute may stay open."""
+        return enforcement_of(self.step.ruleset).dispute_hours
+
+    def call(self, call_id: str) -> Call | None:
+        """An open call."""
+        return self.memory.find(call_id)
+
+    def instruction(self, instruction_id: str) -> Instruction | None:
+        """An open instruction."""
+        return self.memory.instructions.get(instruction_id)
+
+    def account(self, account_id: str) -> AccountView | None:
+        """An account of the live book."""
+        row = self.rows.get(account_id)
+        if row is None:
+            return None
+        columns = self.step.columns
+        return AccountView(float(columns.floor[row]), float(columns.add_on[row]))
+
+
+def apply_commands(log: EventLog, commands: Iterable[Mapping[str, Any]], step: StateStep) -> None:
+    """End what time ended, then apply commands; all of it goes into the log and its memory."""
+    memory, now = log.memory, step.now
+    memory.controls, ended = memory.controls.expired(now)
+    for record in ended:
+        log.add_control(record, now)
+    context = None
+    for command in commands:
+        if context is None:
+            context = StepContext(memory, step, {name: i for i, name in enumerate(step.names)})
+        memory.controls, outcome = memory.controls.apply(command, now, context)
+        if outcome.record is None:
+            continue
+        log.add_control(outcome.record, now)
+        for effect in outcome.effects:
+            _take_effect(log, effect, now, step.ruleset)
+
+
+def _take_effect(log: EventLog, effect: Mapping[str, Any], now: int, rules: RuleSet) -> None:
+    memory, kind = log.memory, effect["effect"]
+    if kind == "answered":
+        instruction = memory.instructions[effect["instruction_id"]]
+        state = _ANSWERED[effect["answer"]["status"]]
+        after = msgspec.structs.replace(instruction, state=state, answer=dict(effect["answer"]))
+        log.add_instruction(after, state, now, rules)
+    elif kind == "delivery_skipped":
+        log.skipped.append((effect["event_id"], effect["sink"], effect["reason"]))
+    elif kind in ("disputed", "dispute_resolved"):
+        call = memory.find(effect["call_id"])
+        if call is None:
+            return
+        if kind == "disputed":
+            dispute = msgspec.convert(dict(effect["dispute"]), Dispute)
+            memory.keep(msgspec.structs.replace(call, dispute=dispute))
+        else:
+            memory.keep(call.without_dispute(effect["outcome"]))

@@ -1,0 +1,225 @@
+"""Instructions to the venue for accounts that missed a call or are liquidated, and their debts.
+
+An account gets the instructions of one step; the next step waits until the venue has answered all
+of them, or until they have expired. What it owes without positions is settled by the default
+resources of the rule set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import msgspec
+import numpy as np
+
+from enforcement.calls.call import Call, instruction_id
+from enforcement.calls.call_events import CallFacts
+from enforcement.calls.event_log import EventLog
+from enforcement.calls.instruction import Instruction, InstructionKind, InstructionState
+from enforcement.liquidation.plan import Draft, Plan, Progress, plan_step
+from enforcement.liquidation.resources import Settlement, settlement_payload
+from margin.book.requirement import compute_requirement
+from margin.life_cycle.call_rules import enforcement_of
+from margin.life_cycle.states import State
+from margin.liquidation.shortfall import ClosedPosition
+from margin.liquidation.waterfall import Survivors
+from margin.rules.ruleset import RuleSet
+from market.core.arrays import Ints
+from market.core.clock import SECOND, format_time, parse_time
+
+NO_INSTRUCTIONS = "no_instructions"
+"""The mode in which the venue is told nothing."""
+
+
+_PREPARING = ("cancel_orders", "reduce_only")
+"""No step waits for the answer to these."""
+
+
+@dataclass(slots=True)
+class Acts:
+    """What a step told the venue, for a replay that carries it out itself.
+
+    Attributes
+    ----------
+    plans:
+        Steps of liquidations, by account.
+    settlements:
+        Debts that were settled, by account.
+    """
+
+    plans: dict[str, Plan]
+    settlements: dict[str, Settlement]
+
+
+class Liquidator:
+    """Gives the instructions of a book.
+
+    Parameters
+    ----------
+    log:
+        Where they are recorded.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def act(self, facts: CallFacts) -> Acts:
+        """Do what is due after a step: end, give and renew instructions, and settle debts."""
+        memory, step = self._log.memory, facts.step
+        memory.resources = memory.resources.under(step.ruleset)
+        acts = Acts({}, {})
+        waiting = self._end_instructions(facts)
+        if NO_INSTRUCTIONS in memory.controls.mode():
+            return acts
+        controls = memory.controls
+        withheld = {name for name in controls.modes if NO_INSTRUCTIONS in controls.mode(name)}
+        for i, call in _in_state(facts, memory.calls, State.REDUCE_ONLY):
+            if call.account_id not in waiting and call.progress is None:
+                self._restrict(facts, i, call)
+        for i, call in _in_state(facts, memory.calls, State.LIQUIDATING):
+            if call.account_id not in waiting and facts.known[i]:
+                plan = self._step(facts, i, call, withheld)
+                if plan is not None:
+                    acts.plans[call.account_id] = plan
+        if step.whole:
+            for i, call in _in_state(facts, memory.calls, State.BAD_DEBT):
+                if facts.known[i] and not (call.progress or {}).get("settled"):
+                    acts.settlements[call.account_id] = self._settle(facts, i, call)
+        return acts
+
+    def _end_instructions(self, facts: CallFacts) -> set[str]:
+        """Let instructions expire, and take back those whose account needs none any more.
+
+        Returns
+        -------
+        Accounts with a step that the venue has still to answer.
+        """
+        memory, now, waiting = self._log.memory, facts.step.now, set()
+        wanted = (State.LIQUIDATING.label, State.REDUCE_ONLY.label)
+        for one in list(memory.instructions.values()):
+            call = memory.calls.get(one.account_id)
+            needed = one.kind == "deleverage" or (call is not None and call.state in wanted)
+            if parse_time(one.expires_at) <= now:
+                self._end(one, "timed_out", facts)
+            elif not needed:
+                self._end(one, "cancelled", facts)
+            elif one.kind not in _PREPARING:
+                waiting.add(one.account_id)
+        return waiting
+
+    def _end(self, one: Instruction, state: InstructionState, facts: CallFacts) -> None:
+        after = msgspec.structs.replace(one, state=state)
+        self._log.add_instruction(after, state, facts.step.now, facts.step.ruleset)
+
+    def _restrict(self, facts: CallFacts, i: int, call: Call) -> None:
+        """Tell the venue that an account may only close positions."""
+        progress = Progress(since=int(facts.after.since[i]), steps=1)
+        drafts = (Draft("cancel_orders", {}), Draft("reduce_only", {}))
+        self._give(call, drafts, 0, facts)
+        self._keep(call, progress)
+
+    def _step(self, facts: CallFacts, i: int, call: Call, withheld: Collection[str]) -> Plan | None:
+        step, since = facts.step, int(facts.after.since[i])
+        if not facts.status.positions[i]:
+            return None
+        kept = {name: x for name, x in (call.progress or {}).items() if name != "closed"}
+        progress = Progress.of_content(kept) if kept else Progress(since=since)
+        if progress.since != since and progress.steps <= 1:
+            progress = Progress(since=since, steps=progress.steps)
+        view = step.snapshot.view()
+        plan = plan_step(step.account(call.account_id), progress, view, step.ruleset, withheld)
+        if not plan.drafts:
+            return None
+        memory = self._log.memory
+        memory.resources = memory.resources.after_step(plan)
+        self._give(call, plan.drafts, progress.steps, facts, plan)
+        self._keep(call, plan.progress, plan.closed)
+        return plan
+
+    def _give(
+        self,
+        call: Call,
+        drafts: Iterable[Draft],
+        number: int,
+        facts: CallFacts,
+        plan: Plan | None = None,
+    ) -> None:
+        """Record instructions of a step of a call."""
+        step = facts.step
+        expires = step.now + round(enforcement_of(step.ruleset).instruction_seconds * SECOND)
+        for draft in drafts:
+            parameters = dict(draft.parameters)
+            if plan is not None:
+                parameters["step"] = plan.figures()
+            self._issue(call, call.account_id, draft.kind, parameters, number, expires, facts)
+
+    def _issue(
+        self,
+        call: Call,
+        account_id: str,
+        kind: str,
+        parameters: dict[str, object],
+        number: int,
+        expires: int,
+        facts: CallFacts,
+    ) -> None:
+        where = f"{account_id}/{parameters.get('instrument', '')}"
+        one = Instruction(
+            instruction_id(call.call_id, number, kind, where),
+            call.call_id,
+            account_id,
+            msgspec.convert(kind, InstructionKind),
+            parameters,
+            "issued",
+            format_time(facts.step.now),
+            format_time(expires),
+            number,
+        )
+        self._log.add_instruction(one, "issued", facts.step.now, facts.step.ruleset)
+
+    def _keep(self, call: Call, progress: Progress, closed: Sequence[ClosedPosition] = ()) -> None:
+        kept = progress.to_content() | {"closed": [asdict(one) for one in closed]}
+        self._log.touch_call(msgspec.structs.replace(call, progress=kept))
+
+    def _settle(self, facts: CallFacts, i: int, call: Call) -> Settlement:
+        """Settle what an account owes by the default resources of the rule set."""
+        log, step = self._log, facts.step
+        memory, book, view = log.memory, step.book(), step.snapshot.view()
+        requirement = compute_requirement(book, view, step.ruleset)
+        out = (State.LIQUIDATING, State.BAD_DEBT, State.CLOSED, State.TAKEN_OVER)
+        eligible = ~np.isin(facts.after.state, out)
+        survivors = Survivors(book, requirement, eligible)
+        progress = dict(call.progress or {})
+        closed = tuple(msgspec.convert(one, ClosedPosition) for one in progress.pop("closed", ()))
+        memory.resources, settled = memory.resources.settle(
+            step.account(call.account_id),
+            -float(facts.status.equity[i]),
+            closed,
+            survivors,
+            (view, step.ruleset),
+        )
+        payload = settlement_payload(settled.coverage, call.call_id, memory.resources, step.ruleset)
+        log.add_resources(call, payload, step.now, step.ruleset)
+        number = int(progress.get("steps", 0))
+        expires = step.now + round(enforcement_of(step.ruleset).instruction_seconds * SECOND)
+        for account_id, draft in settled.drafts:
+            self._issue(
+                call, account_id, draft.kind, dict(draft.parameters), number, expires, facts
+            )
+        log.touch_call(msgspec.structs.replace(call, progress={**progress, "settled": True}))
+        return settled
+
+
+def _in_state(facts: CallFacts, calls: dict[str, Call], state: State) -> list[tuple[int, Call]]:
+    rows: Ints = np.flatnonzero(facts.after.state == state)
+    found = ((i, calls.get(facts.step.names[i])) for i in rows.tolist())
+    return [(i, call) for i, call in found if call is not None]
+
+
+def fill(log: EventLog, account_id: str, now: int, ruleset: RuleSet) -> None:
+    """Record that the open instructions of an account were carried out as planned."""
+    for one in log.memory.open_instructions(account_id):
+        answer = {"status": "filled", "time": format_time(now)}
+        after = msgspec.structs.replace(one, state="filled", answer=answer)
+        log.add_instruction(after, "filled", now, ruleset)

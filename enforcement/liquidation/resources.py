@@ -1,0 +1,224 @@
+"""Default resources of a venue over time: the fund, and what all others have borne."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from msgspec import UNSET
+
+from enforcement.liquidation.plan import Draft, Plan
+from margin.liquidation.book_liquidation import close_at_mark
+from margin.liquidation.insurance_fund import InsuranceFund
+from margin.liquidation.shortfall import ClosedPosition, Contribution
+from margin.liquidation.waterfall import (
+    Coverage,
+    Survivors,
+    Transfer,
+    cover_shortfall,
+    coverage_transfers,
+    deleverage_transfers,
+)
+from margin.rules.ruleset import RuleSet
+from margin.valuation.view import MarketView
+from market.accounts.book import Account
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How the debt of one account was settled.
+
+    Attributes
+    ----------
+    coverage:
+        Who bears what.
+    accounts:
+        The winners and the accounts that share, as they are afterwards.
+    drafts:
+        What the venue is told about each winner: account and instruction.
+    transfers:
+        Cash that changes hands.
+    """
+
+    coverage: Coverage
+    accounts: tuple[Account, ...]
+    drafts: tuple[tuple[str, Draft], ...]
+    transfers: tuple[Transfer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultResources:
+    """Default resources at one time, settlement currency; a value, never changed.
+
+    Attributes
+    ----------
+    fund:
+        None while no rule set in force has had one.
+    fees:
+        Liquidation fees, whoever took them.
+    impact, discounts:
+        What closes cost beside the mark, and what buyers at auction gained.
+    taken_over:
+        Equity that the backstop took with accounts.
+    shortfall, deleveraged, shared, uncovered:
+        What accounts owed, and who bore it beside the fund.
+    """
+
+    fund: InsuranceFund | None = None
+    fees: float = 0.0
+    impact: float = 0.0
+    discounts: float = 0.0
+    taken_over: float = 0.0
+    shortfall: float = 0.0
+    deleveraged: float = 0.0
+    shared: float = 0.0
+    uncovered: float = 0.0
+
+    def under(self, ruleset: RuleSet) -> DefaultResources:
+        """These resources once a rule set is in force: a fund opens with the first that has one."""
+        rules = ruleset.liquidation_or_default.fund
+        if self.fund is not None or rules is UNSET:
+            return self
+        return replace(self, fund=InsuranceFund.of_rules(rules))
+
+    def after_step(self, plan: Plan) -> DefaultResources:
+        """These resources once a step is filled as planned."""
+        step = plan.step
+        if step is None:
+            return self
+        taken = sum(part.amount for part in plan.transfers if part.reason == "take_over")
+        return replace(
+            self,
+            fund=None if self.fund is None else self.fund.collect(step.fee),
+            fees=self.fees + step.fee,
+            impact=self.impact + step.impact,
+            discounts=self.discounts + (plan.offer or {}).get("discount", 0.0),
+            taken_over=self.taken_over + taken,
+        )
+
+    def settle(
+        self,
+        debtor: Account,
+        shortfall: float,
+        closed: Sequence[ClosedPosition],
+        survivors: Survivors,
+        market: tuple[MarketView, RuleSet],
+    ) -> tuple[DefaultResources, Settlement]:
+        """Settle what an account owes, see `margin.liquidation.waterfall.cover_shortfall`.
+
+        Parameters
+        ----------
+        debtor:
+            Without positions.
+        shortfall:
+            Above 0.
+        closed:
+            What its last step took off.
+        survivors:
+            The other accounts.
+        market:
+            Market and rules.
+
+        Returns
+        -------
+        The resources afterwards, and the settlement.
+        """
+        view, ruleset = market
+        coverage = cover_shortfall(
+            debtor.account_id,
+            shortfall,
+            closed,
+            survivors,
+            self.fund,
+            ruleset.liquidation_or_default,
+        )
+        accounts, transfers = _charge(coverage, survivors, view, ruleset)
+        after = replace(
+            self,
+            fund=coverage.fund,
+            shortfall=self.shortfall + shortfall,
+            deleveraged=self.deleveraged + coverage.deleveraged,
+            shared=self.shared + coverage.shared,
+            uncovered=self.uncovered + coverage.uncovered,
+        )
+        ids = survivors.book.account_ids
+        drafts = tuple(
+            (ids[part.account], _deleverage_draft(part, debtor.account_id))
+            for part in coverage.contributions
+        )
+        flows = (*coverage_transfers(coverage, survivors.book), *transfers)
+        return after, Settlement(coverage, accounts, drafts, flows)
+
+    def to_content(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any]) -> DefaultResources:
+        """The resources that `to_content` wrote."""
+        fund = content["fund"]
+        return cls(**{**content, "fund": None if fund is None else InsuranceFund(**fund)})
+
+
+def settlement_payload(
+    coverage: Coverage, call_id: str, resources: DefaultResources, ruleset: RuleSet
+) -> dict[str, Any]:
+    """A settlement as records of the kind ``default_resources`` hold it."""
+    return {
+        "account_id": coverage.account_id,
+        "call_id": call_id,
+        "shortfall": coverage.shortfall,
+        "fund_paid": coverage.fund_paid,
+        "deleveraged": coverage.deleveraged,
+        "shared": coverage.shared,
+        "uncovered": coverage.uncovered,
+        "fund_balance": 0.0 if resources.fund is None else resources.fund.balance,
+        "ruleset_sha256": ruleset.sha256,
+    }
+
+
+def _charge(
+    coverage: Coverage, survivors: Survivors, view: MarketView, ruleset: RuleSet
+) -> tuple[tuple[Account, ...], tuple[Transfer, ...]]:
+    """The accounts that bear a part of a loss, afterwards, and the cash of their closes."""
+    parts: dict[int, list[Contribution]] = defaultdict(list)
+    for part in coverage.contributions:
+        parts[part.account].append(part)
+    shared: dict[int, float] = defaultdict(float)
+    for share in coverage.shares:
+        shared[share.account] += share.loss
+    accounts, transfers = list[Account](), list[Transfer]()
+    for i in sorted(parts.keys() | shared.keys()):
+        account = _account(survivors, i)
+        if i in parts:
+            closed = {part.instrument: part.share for part in parts[i]}
+            shares = np.array([closed.get(leg.instrument, 0.0) for leg in account.positions])
+            loss = math.fsum(part.loss for part in parts[i])
+            after = close_at_mark(account, view, ruleset, shares, loss)
+            transfers += deleverage_transfers(account, after, loss)
+            account = after
+        accounts.append(replace(account, cash=account.cash - shared[i]))
+    return tuple(accounts), tuple(transfers)
+
+
+def _account(survivors: Survivors, i: int) -> Account:
+    (account,) = survivors.book.take(np.array([i], dtype=np.int64)).accounts()
+    return account
+
+
+def _deleverage_draft(part: Contribution, bankrupt: str) -> Draft:
+    return Draft(
+        "deleverage",
+        {
+            "instrument": part.instrument,
+            "quantity": -part.quantity,
+            "price": part.price,
+            "loss": part.loss,
+            "rank": part.rank,
+            "bankrupt_account": bankrupt,
+        },
+    )

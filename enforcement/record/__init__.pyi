@@ -1,0 +1,3 @@
+from .live_enforcement import LiveEnforcement as LiveEnforcement
+
+__all__ = ["LiveEnforcement"]

@@ -1,0 +1,171 @@
+"""Calls over HTTP: pages of them, and one with its record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from decisions.errors import NotFoundError
+from enforcement.calls.call import Call
+from enforcement.calls.instruction import Instruction
+from ledger.schema import calls, instructions
+from ledger.store import Ledger
+from margin.life_cycle.states import State
+from margin.rules.enforcement import CALL_TYPES
+from serving.cursors import encode_cursor
+from serving.enforcement.control_listing import ControlListing
+from serving.enforcement.stored_rows import (
+    PageCursor,
+    check_choice,
+    check_limit,
+    many,
+    older_than,
+    read_contents,
+    read_cursor,
+    read_deliveries,
+    read_events,
+    read_matching,
+)
+from serving.schemas.enforcement_messages import CallDetail, CallPage
+
+OF_ACCOUNT = 10
+"""Calls that an account shows: its open ones, and the newest."""
+
+MOST_INSTRUCTIONS = 1_000
+"""Newest instructions that a call shows."""
+
+_STATES = tuple(state.label for state in State)
+_NEWEST = (calls.c.opened_at.desc(), calls.c.call_id.desc())
+
+
+@dataclass(frozen=True, slots=True)
+class CallQuery:
+    """Which calls are asked for.
+
+    Attributes
+    ----------
+    state, type, account:
+        Only calls in this state, with this type, of this account; None: all.
+    open:
+        Only open ones, or only ended ones; None: both.
+    limit, cursor:
+        As in `serving.account_listing.PageRequest`.
+    """
+
+    state: str | None = None
+    type: str | None = None
+    account: str | None = None
+    open: bool | None = None
+    limit: int | None = None
+    cursor: str | None = None
+
+
+class CallListing:
+    """Reads calls from a ledger.
+
+    Parameters
+    ----------
+    ledger:
+        Where they are.
+    controls:
+        Reads overrides.
+    max_page:
+        Most calls in a page.
+    """
+
+    def __init__(self, ledger: Ledger, controls: ControlListing, max_page: int) -> None:
+        self._ledger, self._controls, self._max_page = ledger, controls, max_page
+
+    def page(self, query: CallQuery) -> CallPage:
+        """A page of calls, the newest first.
+
+        Raises
+        ------
+        RequestError
+            A filter, the limit or the cursor is impossible.
+        LedgerError
+            The calls cannot be read.
+        """
+        check_choice("state", query.state, _STATES)
+        check_choice("type", query.type, CALL_TYPES)
+        limit = check_limit(query.limit, self._max_page)
+        chosen = select(calls).order_by(*_NEWEST)
+        if query.open is not None:
+            chosen = chosen.where(calls.c.is_open == int(query.open))
+        if query.account is not None:
+            chosen = chosen.where(calls.c.account_id == query.account)
+        if query.state is not None:
+            chosen = chosen.where(calls.c.state == query.state)
+        if query.cursor is not None:
+            after = read_cursor(query.cursor, "calls")
+            chosen = chosen.where(older_than(calls, "opened_at", "call_id", after))
+
+        def wanted(call: Call) -> bool:
+            return query.type is None or query.type in call.types
+
+        found, last = read_matching(self._ledger, Call, chosen, wanted, limit)
+        cursor = None if last is None else PageCursor("calls", last.opened_at, last.call_id)
+        return CallPage(found, None if cursor is None else encode_cursor(cursor))
+
+    def call(self, call_id: str) -> CallDetail:
+        """One call with its record.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such call.
+        LedgerError
+            It cannot be read, or was altered.
+        """
+        call = self.find(call_id)
+        if call is None:
+            raise NotFoundError(f"there is no call {call_id!r}; GET /v1/calls lists them")
+        events = read_events(self._ledger, call_id, call.number)
+        given = (
+            select(instructions)
+            .where(instructions.c.call_id == call_id)
+            .order_by(instructions.c.issued_at.desc(), instructions.c.instruction_id.desc())
+            .limit(MOST_INSTRUCTIONS)
+        )
+        answered = many(read_contents(self._ledger, Instruction, given))
+        names = [str(event["event_id"]) for event in events]
+        names += [f"{one.instruction_id}-{n}" for one in answered for n in range(1, one.number + 1)]
+        return CallDetail(
+            call=call,
+            events=events,
+            cures=_cures(events),
+            instructions=answered[::-1],
+            deliveries=read_deliveries(self._ledger, names),
+            overrides=[
+                override
+                for override in self._controls.state().overrides.values()
+                if override.target in (call_id, call.account_id)
+            ],
+        )
+
+    def find(self, call_id: str) -> Call | None:
+        """A call as it stands; None where there is none."""
+        query = select(calls).where(calls.c.call_id == call_id)
+        found = many(read_contents(self._ledger, Call, query))
+        return found[0] if found else None
+
+    def of_account(self, account_id: str) -> list[Call]:
+        """The open calls of an account, then its newest ones: at most `OF_ACCOUNT` together."""
+        query = (
+            select(calls)
+            .where(calls.c.account_id == account_id)
+            .order_by(calls.c.is_open.desc(), *_NEWEST)
+            .limit(OF_ACCOUNT)
+        )
+        return many(read_contents(self._ledger, Call, query))
+
+
+def _cures(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of the cure ledger of events, each with the number of its event."""
+    return [
+        {"time": event["time"], **cure, "number": event["number"]}
+        for event in events
+        for cure in event["cures"]
+    ]

@@ -1,0 +1,5 @@
+"""Routes of calls, instructions, overrides, modes and notifications."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

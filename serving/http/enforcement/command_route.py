@@ -1,0 +1,126 @@
+"""What every route has in common that posts a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Request, Response, post
+from litestar.datastructures import State
+from litestar.openapi import ResponseSpec
+from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
+
+from enforcement.controls.commands import KeyedRequest
+from ledger.canonical import sha256_hex
+from ledger.idempotency import RequestKey
+from serving.admission.lanes import Lanes
+from serving.enforcement.command_posts import CommandPosts, PostedCommand
+from serving.http.auth import AccessScope, requires
+from serving.http.problems import ProblemError
+from serving.http.route_docs import (
+    POST_PROBLEMS,
+    DocumentedOperation,
+    problem_response,
+    problems,
+)
+from serving.http.strict_body import StrictBody
+from serving.schemas.enforcement_messages import CommandAnswer
+
+_CONFLICT = (
+    "The Idempotency-Key came with another request, or the command does not fit how things stand: "
+    "the detail says why."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSender:
+    """Sends commands of requests to the leader.
+
+    Attributes
+    ----------
+    posts:
+        Puts them on record.
+    lanes:
+        Threads for that.
+    call_seconds:
+        How long a request may wait for a thread.
+    """
+
+    posts: CommandPosts
+    lanes: Lanes
+    call_seconds: float
+
+    async def send(
+        self,
+        request: Request[str, Any, State],
+        body: bytes,
+        key: str | None,
+        command: Callable[[], Mapping[str, Any]],
+    ) -> Response[CommandAnswer]:
+        """Put a command on record and answer what the leader made of it.
+
+        Parameters
+        ----------
+        request:
+            Whose requester the command names.
+        body:
+            Its body as it was sent.
+        key:
+            Its Idempotency-Key.
+        command:
+            Decodes the command, without its requester.
+
+        Returns
+        -------
+        200 with the outcome, or 202 with ``Location`` where the leader has not applied it yet.
+
+        Raises
+        ------
+        ProblemError
+            404, 409 or 422: it cannot be applied.
+        """
+        keyed = None
+        if key is not None:
+            named = f"{request.method} {request.url.path}\n".encode()
+            keyed = KeyedRequest(RequestKey(request.user, key), sha256_hex(named + body))
+
+        def append() -> PostedCommand:
+            return self.posts.append({**command(), "requester": request.user}, keyed)
+
+        posted = await self.lanes.accounts.run(append, self.call_seconds)
+        answer = await self.posts.wait(
+            posted.command_id, lambda find: self.lanes.read.run(find, self.call_seconds)
+        )
+        if answer.result == "refused" and answer.outcome is not None:
+            raise ProblemError(409, "command-refused", answer.outcome["refused"])
+        headers = {"Idempotent-Replayed": "true"} if posted.repeated else {}
+        status = HTTP_200_OK
+        if answer.result == "waiting":
+            status = HTTP_202_ACCEPTED
+            headers["Location"] = f"/v1/commands/{posted.command_id}"
+        return Response(
+            msgspec.json.encode(answer),  # type: ignore[arg-type]  # sent as it is
+            status_code=status,
+            media_type=MediaType.JSON,
+            headers=headers,
+        )
+
+
+def post_command(path: str, body: type[StrictBody[Any]], scope: AccessScope) -> post:
+    """Decorator of a route that posts a command."""
+    waiting = ResponseSpec(
+        CommandAnswer,
+        description="On record, not applied yet: Location shows the outcome.",
+        generate_examples=False,
+    )
+    return post(
+        path,
+        dto=body,
+        return_dto=None,
+        guards=[requires(scope)],
+        status_code=HTTP_200_OK,
+        responses={202: waiting, **problems(*POST_PROBLEMS, 404), 409: problem_response(_CONFLICT)},
+        operation_class=DocumentedOperation,
+    )
