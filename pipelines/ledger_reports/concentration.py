@@ -117,8 +117,8 @@ def _by_underlying(book: BookAtTime, share: float) -> Table:
 
     def of_accounts(s: int) -> Floats:
         mine = symbol == s
-        sizes: Floats = np.bincount(owner[mine], np.abs(notional[mine]), len(book.accounts))
-        return sizes
+        sizes = np.bincount(owner[mine], np.abs(notional[mine]), len(book.accounts))
+        return np.asarray(sizes, dtype=np.float64)
 
     return Table(
         "by_underlying",

@@ -6,17 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from enforcement.calls.call_events import ENDING
+from enforcement.record.rows import CHAIN
 from ledger.following import ChainHead, SharedChain
 from ledger.records import Record
 from ledger.store import Ledger
 from market.core.clock import format_time, parse_time
 from pipelines.ledger_reports.book_at_time import cut_at
 from pipelines.ledger_reports.formats.document import Cell
-
-CHAIN = "enforcement"
-
-ENDED = frozenset({"met", "cancelled", "reinstated", "closed", "bad_debt"})
-"""Events after which a call is not open any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class CallHistory:
         """Time of the first event of those that ended it; None while it is open."""
         end: int | None = None
         for time, payload in zip(self.times, self.events, strict=True):
-            if payload["event"] not in ENDED:
+            if payload["event"] not in ENDING:
                 end = None
             elif end is None:
                 end = time

@@ -12,7 +12,7 @@ import pytest
 
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
-from market.core.clock import HOUR
+from market.core.clock import HOUR, format_time
 from pipelines.ledger_reports.request import Span
 from tests.endpoint_fixtures import Bundles, SmallMarket
 from tests.monitoring.evaluation.helpers import deltas, snapshot, watched
@@ -56,9 +56,9 @@ def days(
         assert start is not None
         for row in range(FIRST_ROW, FIRST_ROW + ROWS):
             if row == FIRST_ROW + 5:
-                w.update(
-                    deltas("client-03", 2, {"kind": "deposit", "asset": "USD", "amount": 250.0})
-                )
+                deposit = {"kind": "deposit", "asset": "USD", "amount": 250.0}
+                when = format_time(start + 5 * HOUR)
+                w.update(deltas("client-03", 2, deposit) | {"ts": when})
             if row == CHANGE_ROW:
                 w.monitor.close()
                 add_on = msgspec.structs.replace(ruleset.add_on, cap_im_multiple=0.5)

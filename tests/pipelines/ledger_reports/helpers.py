@@ -53,49 +53,87 @@ def call(call_id: str, number: int, event: str, as_of: int, account: str, **chan
         "trigger": {"chain": "market", "seq": 7},
         "ruleset_sha256": "a" * 64,
         "sequence": number,
+        "credited": 0.0,
+        "deadlines": {},
+        "dispute": None,
     } | changes
+    if "ruleset_sha256" in changes:
+        payload["contents"] = {"ruleset_sha256": changes["ruleset_sha256"]}
     return Entry("call", payload, f"{call_id}-{number}", account, as_of)
 
 
+def control(number: int, as_of: int, **payload: Any) -> Entry:
+    """What a command did, in the form in which it is recorded."""
+    return Entry(
+        "control", {"command_id": f"o-{number}", **payload}, f"control-{number}", None, as_of
+    )
+
+
 def append_enforcement(ledger: Ledger, start: int, ruleset: str) -> None:
-    """Two calls (one met, one missed and liquidated), overrides, a dispute and a fund draw."""
+    """Two calls (one met, one disputed and missed), an approved override and a fund draw."""
     at = start + 2 * HOUR
     first, second = "c" * 32, "d" * 32
+    whose = "client-é/漢"
     rule = {"ruleset_sha256": ruleset}
+    large = {**rule, "amount": 500.0, "outstanding": 500.0}
+    override = {
+        "override_id": "o-1",
+        "kind": "add_on",
+        "target": "client-03",
+        "reason": "volatile client",
+        "amount": 750.0,
+        "requester": "key-1",
+        "requested_at": format_time(at + HOUR),
+        "expires": format_time(at + 30 * HOUR),
+        "pending_until": format_time(at + 2 * HOUR),
+        "state": "pending",
+        "add_on": 900.0,
+        "deadline": None,
+        "approver": None,
+        "approved_at": None,
+    }
+    approved = {
+        **override,
+        "state": "active",
+        "approver": "key-2",
+        "approved_at": format_time(at + HOUR + MINUTE),
+    }
+    dispute = {
+        "reason": "price",
+        "amount": 120.0,
+        "since": format_time(at + 2 * HOUR),
+        "until": format_time(at + 26 * HOUR),
+        "by": "key-3",
+        "note": "mark of another venue",
+    }
+    fund = {
+        "account_id": whose,
+        "call_id": second,
+        "shortfall": 40.0,
+        "fund_paid": 30.0,
+        "deleveraged": 0.0,
+        "shared": 10.0,
+        "uncovered": 0.0,
+        "fund_balance": 970.0,
+    }
     entries = [
         call(first, 1, "opened", at, "client-03", **rule),
-        call(
-            second, 1, "opened", at + HOUR, "client-é/漢", amount=500.0, outstanding=500.0, **rule
-        ),
-        Entry(
-            "control",
-            {
-                "command": "override",
-                "command_id": "o-1",
-                "requester": "key-1",
-                "time": format_time(at + HOUR),
-                "account_id": "client-03",
-                "add_on": 900.0,
-                "reason": "volatile client",
-                "expires": format_time(at + 30 * HOUR),
-                "status": "pending",
-            },
-            "control-o-1",
-            None,
+        call(second, 1, "opened", at + HOUR, whose, **large),
+        control(
+            1,
             at + HOUR,
+            command="override",
+            requester="key-1",
+            result="pending",
+            overrides=[override],
         ),
-        Entry(
-            "control",
-            {
-                "command": "approve",
-                "command_id": "o-2",
-                "requester": "key-2",
-                "time": format_time(at + HOUR + MINUTE),
-                "of": "o-1",
-            },
-            "control-o-2",
-            None,
+        control(
+            2,
             at + HOUR + MINUTE,
+            command="approve",
+            requester="key-2",
+            result="applied",
+            overrides=[approved],
         ),
         call(
             first,
@@ -106,7 +144,7 @@ def append_enforcement(ledger: Ledger, start: int, ruleset: str) -> None:
             state_before="called",
             state="partly_met",
             outstanding=80.0,
-            cures=[{"source": "deposit", "amount": 120.0}],
+            cures=[{"source": "deposit", "amount": 120.0, "time": format_time(at + 2 * HOUR)}],
             **rule,
         ),
         call(
@@ -114,13 +152,11 @@ def append_enforcement(ledger: Ledger, start: int, ruleset: str) -> None:
             2,
             "disputed",
             at + 2 * HOUR,
-            "client-é/漢",
+            whose,
             state_before="called",
             state="disputed",
-            reason="price",
-            amount=500.0,
-            outstanding=500.0,
-            **rule,
+            dispute=dispute,
+            **large,
         ),
         call(
             first,
@@ -131,72 +167,39 @@ def append_enforcement(ledger: Ledger, start: int, ruleset: str) -> None:
             state_before="partly_met",
             state="met",
             outstanding=0.0,
-            cures=[{"source": "deposit", "amount": 80.0}],
+            cures=[{"source": "price_move", "amount": 80.0, "time": format_time(at + 3 * HOUR)}],
             **rule,
         ),
-        Entry(
-            "control",
-            {
-                "command": "mode",
-                "command_id": "m-1",
-                "requester": "key-1",
-                "time": format_time(at + 3 * HOUR),
-                "mode": "no_instructions",
-                "refused": True,
-                "reason": "no such market",
-            },
-            "control-m-1",
-            None,
+        control(
+            3,
             at + 3 * HOUR,
+            command="mode",
+            requester="key-1",
+            result="refused",
+            refused="no such market",
+            kind="invalid",
         ),
         call(
             second,
             3,
+            "dispute_expired",
+            at + 26 * HOUR,
+            whose,
+            state_before="disputed",
+            **large,
+        ),
+        call(
+            second,
+            4,
             "deadline_missed",
             at + 30 * HOUR,
-            "client-é/漢",
-            state_before="disputed",
+            whose,
+            state_before="called",
             state="reduce_only",
-            amount=500.0,
-            outstanding=500.0,
             deadline=format_time(at + 29 * HOUR),
-            **rule,
+            **{name: value for name, value in large.items() if name != "deadline"},
         ),
-        Entry(
-            "instruction",
-            {
-                "event": "issued",
-                "instruction_id": "e" * 32,
-                "number": 1,
-                "call_id": second,
-                "account_id": "client-é/漢",
-                "kind": "close",
-                "parameters": {"instrument": "BTCUSDT-PERP", "quantity": -0.1},
-                "deadline": format_time(at + 31 * HOUR),
-                "sequence": 4,
-                "ruleset_sha256": ruleset,
-            },
-            f"{'e' * 32}-1",
-            "client-é/漢",
-            at + 30 * HOUR,
-        ),
-        Entry(
-            "default_resources",
-            {
-                "account_id": "client-é/漢",
-                "call_id": second,
-                "shortfall": 40.0,
-                "fund_paid": 30.0,
-                "deleveraged": 0.0,
-                "shared": 10.0,
-                "uncovered": 0.0,
-                "fund_balance": 970.0,
-                "ruleset_sha256": ruleset,
-            },
-            "default-1",
-            "client-é/漢",
-            at + 31 * HOUR,
-        ),
+        Entry("default_resources", fund | rule, "default-1", whose, at + 31 * HOUR),
     ]
     with Ledger(ledger.engine.url.render_as_string(False), chain="enforcement") as enforcement:
         enforcement.append(entries)
