@@ -113,7 +113,7 @@ def _chains(ledger: Ledger) -> list[str]:
 def _slice(ledger: Ledger, name: str, span: Span) -> _ChainSlice:
     """The records from the first of the span on, up to the last of it."""
     chain = SharedChain(ledger, name)
-    first = cut_at(ledger, name, span.start)
+    first = cut_at(ledger, name, span.start) if _has_times(ledger, name) else 0
     found: list[Record] = []
     last = 0
     for record in chain.after(chain.before(first + 1)):
@@ -126,6 +126,12 @@ def _slice(ledger: Ledger, name: str, span: Span) -> _ChainSlice:
         elif found:
             found.append(record)
     return _ChainSlice(name, found[:last])
+
+
+def _has_times(ledger: Ledger, chain: str) -> bool:
+    query = select(records.c.seq).where(records.c.chain == chain, records.c.as_of.is_not(None))
+    with database_errors("read"), ledger.engine.connect() as connection:
+        return connection.execute(query.limit(1)).first() is not None
 
 
 def _times(record: Record) -> list[int]:
