@@ -67,6 +67,24 @@ def pro_forma(
     pro_forma_tables(report)
 
 
+@report_app.command("scheduled")
+def scheduled(
+    day: Annotated[
+        str | None, typer.Option("--date", help="A day (UTC); default the newest whole one.")
+    ] = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Write the reports of [reports] for a day, as the scheduler does."""
+    from pipelines.cli.extras import require
+
+    require("training", "report scheduled")
+    from pipelines.reports.report import show
+    from pipelines.scheduler.scheduled_reports import scheduled_reports
+
+    show("reports", scheduled_reports(load_config(config), day), json)
+
+
 def _ledger_report(kind: str) -> Callable[..., None]:
     """The command of a kind of report that is made from the ledger."""
 
