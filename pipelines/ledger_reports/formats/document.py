@@ -104,10 +104,6 @@ class Report:
         rows = {f"rows_{table.name}": len(table.rows) for table in self.tables}
         return {"report": self.kind, **self.facts, **rows}
 
-    def main_table(self) -> Table:
-        """The table that `main` names."""
-        return next(table for table in self.tables if table.name == self.main)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values: facts, notes, and each table as objects."""
         return {
