@@ -109,18 +109,17 @@ def _ledger_report(kind: str) -> Callable[..., None]:
         config: ConfigFile = None,
         json: JsonFile = None,
     ) -> None:
-        from ledger.store import Ledger
         from pipelines.cli.extras import require
 
         require("training", f"report {kind}")
         from pipelines.ledger_reports.formats.write import check_format, write_report
-        from pipelines.ledger_reports.kinds import make_report
+        from pipelines.ledger_reports.kinds import existing_ledger, make_report
         from pipelines.ledger_reports.request import ReportRequest, Span
         from pipelines.reports.report import facts, write_json
 
         check_format(out)
         request = ReportRequest(Span.of(day, start, end), account, call)
-        with Ledger(load_config(config).ledger.url) as ledger:
+        with existing_ledger(load_config(config).ledger.url) as ledger:
             report = make_report(ledger, kind, request)
         written = write_report(report, out)
         write_json(report.to_dict(), json)

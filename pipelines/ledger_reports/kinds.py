@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ledger.audit.heads import engine_of
 from ledger.store import Ledger
 from market.core.errors import ConfigError
 from pipelines.ledger_reports.audit_extract import audit_extract
@@ -34,6 +35,18 @@ KINDS: Mapping[str, Callable[[Ledger, ReportRequest], Report]] = {
 
 OF_AN_ACCOUNT = frozenset({"daily-margin", "calls", "client-statement"})
 """Kinds that take an account; ``client-statement`` needs one."""
+
+
+def existing_ledger(url: str) -> Ledger:
+    """The ledger of a URL; unlike `Ledger` it makes none where there is none.
+
+    Raises
+    ------
+    LedgerError
+        There is no ledger, or it cannot be opened.
+    """
+    with engine_of(url):
+        return Ledger(url)
 
 
 def make_report(ledger: Ledger, kind: str, request: ReportRequest) -> Report:

@@ -11,7 +11,7 @@ from market.core.errors import DataError
 from monitoring.evaluation.record.evaluation_state import CHAIN, EVALUATION
 from pipelines.config.config import Config
 from pipelines.ledger_reports.formats.write import check_format, write_report
-from pipelines.ledger_reports.kinds import make_report
+from pipelines.ledger_reports.kinds import existing_ledger, make_report
 from pipelines.ledger_reports.request import ReportRequest, Span
 
 LOOK_BACK = frozenset({"coverage", "procyclicality"})
@@ -46,7 +46,7 @@ def scheduled_reports(config: Config, day: str | None = None) -> dict[str, Any]:
         check_format(wanted.folder / f"report.{ending}")
     written: list[str] = []
     left_out: dict[str, str] = {}
-    with Ledger(config.ledger.url) as ledger:
+    with existing_ledger(config.ledger.url) as ledger:
         span = _newest_day(ledger) if day is None else Span.of(day, None, None)
         date = format_time(span.start)[:10]
         back = Span(span.end - wanted.days * DAY, span.end)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ledger.store import Ledger
 from market.core.clock import DAY, format_time
-from market.core.errors import DataError
+from market.core.errors import DataError, LedgerError
 from pipelines.cli.main import app
 from pipelines.config.config import load_config
 from pipelines.scheduler.schedule import Scheduler, job_lines
@@ -63,6 +63,9 @@ def test_a_kind_without_records_of_the_day_is_left_out_with_its_reason(
 
 def test_a_ledger_without_evaluations_is_an_error(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
+    with pytest.raises(LedgerError, match="no ledger"):
+        scheduled_reports(load_config(config_file(tmp_path, url)))
+    assert not (tmp_path / "ledger.db").exists()
     Ledger(url).close()
     with pytest.raises(DataError, match=r"\[monitoring\]"):
         scheduled_reports(load_config(config_file(tmp_path, url)))
