@@ -37,9 +37,10 @@ _PREPARING = ("cancel_orders", "reduce_only")
 """No step waits for the answer to these."""
 
 
-_LIVE_FIELDS = ("closed", "sequence", "filled_until")
+_LIVE_FIELDS = ("closed", "sequence", "filled_until", "settled")
 """What a call keeps of a liquidation beside its `Progress`: what the newest step takes off, the
-account's update when it was given, and until when the venue may still tell of its fill."""
+account's update when it was given, until when the venue may still tell of its fill, and whether
+its debt is settled."""
 
 
 @dataclass(slots=True)
@@ -88,10 +89,12 @@ class Liquidator:
                 plan = self._step(facts, i, call, withheld)
                 if plan is not None:
                     acts.plans[call.account_id] = plan
-        if step.whole:
+        # The next debt is settled with what this one leaves to winners and others.
+        if step.whole and not any(_binds_winner(one) for one in memory.instructions.values()):
             for i, call in _in_state(facts, memory.calls, State.BAD_DEBT):
                 if facts.known[i] and not (call.progress or {}).get("settled"):
                     acts.settlements[call.account_id] = self._settle(facts, i, call)
+                    break
         return acts
 
     def _end_instructions(self, facts: CallFacts) -> set[str]:
@@ -234,6 +237,11 @@ class Liquidator:
             )
         log.touch_call(msgspec.structs.replace(call, progress={**progress, "settled": True}))
         return settled
+
+
+def _binds_winner(one: Instruction) -> bool:
+    """Whether an instruction closes a winner against a bankrupt account."""
+    return one.kind == "deleverage" and "bankrupt_account" in one.parameters
 
 
 def _in_state(facts: CallFacts, calls: dict[str, Call], state: State) -> list[tuple[int, Call]]:

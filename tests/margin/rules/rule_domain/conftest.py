@@ -24,9 +24,9 @@ from margin.life_cycle.advance import advance, outstanding
 from margin.life_cycle.call_rules import CallRules, enforcement_of
 from margin.life_cycle.states import MarginStatus, States
 from margin.liquidation.auction import auction_fee, auction_steps, insolvent_offer, price_factor
-from margin.liquidation.fillable_price import fillable_price
 from margin.liquidation.insurance_fund import InsuranceFund
 from margin.liquidation.partial import allowed_shortage, liquidation_step
+from margin.liquidation.price_impact import fillable_price
 from margin.rules.ruleset import RuleSet, load_ruleset
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Balance, Book, Position
