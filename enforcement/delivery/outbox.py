@@ -80,7 +80,7 @@ def outbox_rows(
         takers = [sink for sink in wanted if sink.wants(topic, str(event.get("event", "")))]
         if not takers:
             continue
-        body = pack(canonical_bytes({**event, "topic": topic}))
+        body = pack(message_body(event))
         rows += [
             {
                 "event_id": event["event_id"],
@@ -97,6 +97,11 @@ def outbox_rows(
             for taker in takers
         ]
     return rows
+
+
+def message_body(event: Mapping[str, Any]) -> bytes:
+    """What is sent of an event: canonical JSON with its topic."""
+    return canonical_bytes({**event, "topic": topic_of(event)})
 
 
 @dataclass(frozen=True, slots=True)

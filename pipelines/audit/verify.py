@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from enforcement.delivery.outbox_check import outbox_problems
 from ledger.audit.heads_series import read_kept_heads
+from ledger.schema import database_errors
 from ledger.store import Ledger
 from ledger.verify import Checks, Verification, verify
 from market.core.clock import DAY, HOUR, format_time, parse_duration
@@ -45,7 +47,7 @@ class VerifyOptions:
 def verify_ledger(config: Config, options: VerifyOptions) -> dict[str, Any]:
     """Check every chain; against heads stored elsewhere also for truncation and rewriting.
 
-    The rows of the live book are compared with their chain.
+    The rows of the live book and of the outbox are compared with their chains.
 
     Raises
     ------
@@ -69,6 +71,8 @@ def verify_ledger(config: Config, options: VerifyOptions) -> dict[str, Any]:
     if CHAIN in result.chains and result.intact:
         with Ledger(config.ledger.url) as ledger:
             problems = AccountStore(ledger).problems()
+            with database_errors("read"), ledger.engine.connect() as connection:
+                problems += outbox_problems(connection)
         report |= {"intact": not problems, "problems": problems}
     return report
 
