@@ -166,6 +166,7 @@ class HistoryWalk:
             (CHAIN, snapshot.as_of // snapshot.interval.nanoseconds),
             earlier,
             lambda name: self._accounts.account(self._accounts.row(name)),
+            lambda name: 0,  # what the engine orders is carried out before the next step
             lambda: book,
             True,
         )
