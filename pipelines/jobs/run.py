@@ -110,7 +110,7 @@ def print_addresses(config: Config, *, serving: bool, config_file: Path | None =
     started. Commands can be pasted into a shell in the current folder."""
     console.print("look here", highlight=False)
     for name, text in addresses(config, serving=serving, config_file=config_file).items():
-        console.print(f"  {name + ':':<13}{text}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"  {name + ':':<14}{text}", soft_wrap=True, markup=False, highlight=False)
     if serving and config.simulate.speed > 0.0:
         console.print(f"the market moves on, {config.simulate.speed:g} times as fast as the clock")
     if serving:
