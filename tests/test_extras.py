@@ -34,6 +34,7 @@ CLI = (
 OPTIONAL = {
     "jwt": "serving.http.security.json_web_tokens",
     "otel": "serving.telemetry.tracing.otel",
+    "pdf": "pipelines.ledger_reports.formats.pdf",
 }
 """The one module that imports what an extra has; the base runs without."""
 

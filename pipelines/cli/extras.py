@@ -22,6 +22,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "threadpoolctl",
     ),
     "jwt": ("jwt",),
+    "pdf": ("reportlab",),
     "postgres": ("psycopg",),
     "otel": ("opentelemetry",),
 }

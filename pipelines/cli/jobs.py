@@ -56,7 +56,7 @@ def schedule(
     config: ConfigFile = None,
     json: JsonFile = None,
 ) -> None:
-    """Run retraining, drift checks and heads on their cron lines; --once exits 1 on a failure."""
+    """Run retraining, drift checks, heads and reports by cron; --once exits 1 on a failure."""
     require("training", "schedule")
     from pipelines.reports.report import facts, show, write_json
     from pipelines.scheduler.schedule import Scheduler, next_starts

@@ -31,6 +31,7 @@ from pipelines.config.job_sections import (
     DriftConfig,
     NotifyConfig,
     PolicyConfig,
+    ReportsConfig,
     ScheduleConfig,
 )
 from pipelines.config.ledger_section import LedgerConfig
@@ -140,6 +141,7 @@ class Config(BaseSettings):
     ledger: LedgerConfig = LedgerConfig()
     drift: DriftConfig = DriftConfig()
     policy: PolicyConfig = PolicyConfig()
+    reports: ReportsConfig = ReportsConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     notify: NotifyConfig = NotifyConfig()
     logging: LoggingConfig = LoggingConfig()
@@ -280,6 +282,7 @@ def _map_paths(config: Config, convert: Callable[[Path], Path]) -> Config:
         },
         "simulate": {"parameters": name_or_path(config.simulate, config.simulate.parameters)},
         "accounts": {"path": optional(config.accounts.path)},
+        "reports": {"folder": convert(config.reports.folder)},
         "rules": {"ruleset": name_or_path(config.rules, config.rules.ruleset)},
         "training": {"ruleset": name_or_path(config.training, config.training.ruleset)},
         "tracking": {"uri": address(config.tracking.uri)},

@@ -5,6 +5,7 @@ As in `pipelines.config.sections`, a section is a frozen model that refuses inva
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ from pydantic import Field, field_validator
 from pipelines.config.fields import (
     Command,
     Count,
+    NonemptyPath,
     Section,
     cron_line,
     invalid,
@@ -26,6 +28,16 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Seconds = Annotated[int, Field(strict=True, ge=0)]
 CronLine = Annotated[str, cron_line("0 3 * * *")]
+ReportKind = Literal[
+    "daily-margin",
+    "calls",
+    "coverage",
+    "procyclicality",
+    "concentration",
+    "overrides",
+    "change-events",
+    "audit-extract",
+]
 Event = Literal["promoted", "kept", "refused", "failed", "drift"]
 
 
@@ -84,6 +96,24 @@ class ScheduleConfig(Section):
         except (KeyError, ValueError, OSError):
             raise invalid("a time zone like UTC or Europe/Zurich") from None
         return name
+
+
+class ReportsConfig(Section):
+    """Reports on the live book that the scheduler writes, see `pipelines.ledger_reports`.
+
+    ``cron``: when, as in `ScheduleConfig`; empty: never. Each run writes the newest whole day of
+    the ledger into a folder of its date below ``folder``, each of ``kinds`` in each of
+    ``formats``; coverage and procyclicality look back ``days`` days.
+    """
+
+    cron: CronLine = ""
+    folder: NonemptyPath = Path("var/reports")
+    kinds: tuple[ReportKind, ...] = (
+        *("daily-margin", "calls", "coverage", "procyclicality", "concentration", "overrides"),
+        "change-events",
+    )
+    formats: tuple[Literal["html", "csv", "parquet", "pdf"], ...] = ("html",)
+    days: Annotated[Count, Field(le=3_650)] = 250
 
 
 class NotifyConfig(Section):

@@ -1,4 +1,4 @@
-"""The scheduler: runs retraining, drift checks and heads of the ledger by their cron lines.
+"""The scheduler: runs retraining, drift checks, heads of the ledger and reports by cron lines.
 
 APScheduler keeps the time. Each run is a process, whose memory is returned to the system and whose
 crash is only a failed run. Planned starts and current runs are written to disk first
@@ -54,6 +54,12 @@ FAILED = 1
 HEADS = "heads"
 """The job of `margincast ledger heads`."""
 
+REPORTS = "reports"
+"""The job of `margincast report scheduled`."""
+
+_WORDS = {HEADS: ("ledger", "heads"), REPORTS: ("report", "scheduled")}
+"""Verbs of jobs that have another name."""
+
 _STOP_SECONDS = 10.0
 
 Command = Callable[[str, Path], list[str]]
@@ -66,6 +72,7 @@ def job_lines(config: Config) -> dict[str, str]:
         "retrain": config.schedule.cron,
         "drift": config.schedule.drift_cron,
         HEADS: config.ledger.heads_cron,
+        REPORTS: config.reports.cron,
     }
     return {name: line for name, line in lines.items() if line}
 
@@ -130,8 +137,8 @@ class Scheduler:
         self._lines = job_lines(config)
         if not self._lines:
             raise ConfigError(
-                "[schedule] cron and drift_cron are both empty, [ledger] heads_cron too; give at "
-                "least one a cron line"
+                "[schedule] cron and drift_cron are both empty, [ledger] heads_cron and [reports] "
+                "cron too; give at least one a cron line"
             )
         self._file = file
         self._command = command or _verbs(file)
@@ -340,8 +347,7 @@ def _verbs(file: Path | None) -> Command:
     def command(job: str, report: Path) -> list[str]:
         # -P: never import from the current folder.
         start = [sys.executable, "-P", "-c", "from pipelines.cli.main import main; main()"]
-        verb = ["ledger", "heads"] if job == HEADS else [job]
-        return [*start, *verb, "--json", str(report), *config]
+        return [*start, *_WORDS.get(job, (job,)), "--json", str(report), *config]
 
     return command
 

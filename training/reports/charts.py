@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -71,6 +71,11 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 _NO_DATE = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+_NO_SOFTWARE = {"Software": None}
+_DOTS_AN_INCH = {"svg": 72, "png": 144}
+
+Form = Literal["svg", "png"]
+"""Formats of a chart."""
 
 
 def review_charts(
@@ -437,7 +442,13 @@ def _percent(axes: Axes, which: str) -> None:
 
 
 def _svg(heading: str, size: tuple[int, int], paint: Callable[[Axes], None]) -> str:
-    """An SVG of this width and height in points, filled by `paint`."""
+    return draw_figure(heading, size, paint, "svg").decode()
+
+
+def draw_figure(
+    heading: str, size: tuple[int, int], paint: Callable[[Axes], None], form: Form
+) -> bytes:
+    """An SVG or PNG of this width and height in points, filled by `paint`."""
     with rc_context(_STYLE):
         width, height = size
         figure = Figure((width / _POINTS_AN_INCH, height / _POINTS_AN_INCH), layout="constrained")
@@ -445,6 +456,7 @@ def _svg(heading: str, size: tuple[int, int], paint: Callable[[Axes], None]) -> 
         axes = figure.add_subplot()
         axes.set_title(heading)
         paint(axes)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata=_NO_DATE)
+        buffer = io.BytesIO()
+        metadata = _NO_DATE if form == "svg" else _NO_SOFTWARE
+        figure.savefig(buffer, format=form, metadata=metadata, dpi=_DOTS_AN_INCH[form])
     return buffer.getvalue()

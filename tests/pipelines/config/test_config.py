@@ -172,6 +172,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "level": 0.05,
         "permutations": 4999,
     },
+    "reports": {
+        "cron": "",
+        "folder": Path("var/reports"),
+        "kinds": (
+            *("daily-margin", "calls", "coverage", "procyclicality", "concentration"),
+            *("overrides", "change-events"),
+        ),
+        "formats": ("html",),
+        "days": 250,
+    },
     "schedule": {
         "cron": "0 3 * * *",
         "drift_cron": "",
@@ -364,6 +374,8 @@ def test_misspelt_or_impossible_variable_is_refused_and_named(
         ("policy", "collateral_cost = inf", "policy.collateral_cost is inf", "finite"),
         ("drift", "permutations = 10", "drift.permutations is 10", "99"),
         ("schedule", "cron = '0 3 * *'", "schedule.cron is '0 3 * *'", "4 fields"),
+        ("reports", "cron = '@daily'", "reports.cron is '@daily'", "cron line"),
+        ("reports", "kinds = ['stress']", "reports.kinds[0] is 'stress'", "daily-margin"),
         ("schedule", "drift_cron = '@daily'", "schedule.drift_cron is '@daily'", "cron line"),
         ("schedule", "timezone = 'Mars'", "schedule.timezone is 'Mars'", "Europe/Zurich"),
         ("schedule", "timezone = '../x'", "schedule.timezone is '../x'", "time zone"),

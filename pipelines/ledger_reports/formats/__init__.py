@@ -1,0 +1,5 @@
+"""A report as a value, and its files: HTML, CSV, Parquet and PDF."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,118 @@
+"""Procyclicality: how far and how fast the requirement of the live book moved.
+
+Reference: Murphy, Vasios, Vause (2014), "An investigation into the procyclicality of risk-based
+initial margin models", Bank of England FSP 29.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ledger.store import Ledger
+from market.core.arrays import Floats
+from market.core.clock import format_time
+from market.core.errors import DataError
+from pipelines.ledger_reports.book_at_time import BookAtTime, RecordedBook
+from pipelines.ledger_reports.daily_margin import book_figures
+from pipelines.ledger_reports.formats.document import Chart, Report, Table
+from pipelines.ledger_reports.request import ReportRequest
+
+INCREASE_DAYS = (1, 5, 20)
+"""Days over which the largest increase is measured."""
+
+_SERIES = ("total_requirement", "maintenance_margin", "add_on", "initial_margin")
+
+
+def procyclicality(ledger: Ledger, request: ReportRequest) -> Report:
+    """The requirement of the book at the end of each day, in money and over gross notional.
+
+    Over notional it is free of what clients trade; in money it is what they had to find.
+
+    Raises
+    ------
+    DataError
+        The book was not evaluated in the span.
+    """
+    recorded = RecordedBook(ledger)
+    rows: list[dict[str, float]] = []
+    times: list[str] = []
+    newest: BookAtTime | None = None
+    for newest in recorded.each(request.span.days()):
+        times.append(format_time(newest.as_of))
+        rows.append(book_figures(newest))
+    if newest is None:
+        raise DataError(
+            f"the live book was not evaluated up to {format_time(request.span.end)}; choose "
+            "another span"
+        )
+    gross = np.array([row["gross_notional"] for row in rows])
+    money = {name: np.array([row[name] for row in rows]) for name in _SERIES}
+    rates = {
+        f"{name}_rate": np.divide(
+            values, gross, out=np.full(len(values), np.nan), where=gross > 0.0
+        )
+        for name, values in money.items()
+    }
+    series = money | rates
+    columns = ("day_end", "gross_notional", *series)
+    daily = Table(
+        "daily",
+        "Requirement at the end of each day",
+        columns,
+        [
+            [time, float(gross[i]), *(_cell(values[i]) for values in series.values())]
+            for i, time in enumerate(times)
+        ],
+        "Names ending in _rate are over gross notional.",
+    )
+    chart = Chart(
+        "rate",
+        "Requirement over gross notional",
+        tuple(time[:10] for time in times),
+        {
+            name: [_cell(v) for v in rates[name].tolist()]
+            for name in ("total_requirement_rate", "maintenance_margin_rate")
+        },
+    )
+    return Report(
+        "procyclicality",
+        f"Procyclicality, {format_time(request.span.start)} to {format_time(request.span.end)}",
+        {**request.span.facts(), **newest.facts(), "days": len(times)},
+        (_measures(series), daily),
+        "daily",
+        (chart,),
+    )
+
+
+def _measures(series: dict[str, Floats]) -> Table:
+    names = ("peak_to_trough", *(f"max_increase_{n}_days" for n in INCREASE_DAYS))
+    return Table(
+        "measures",
+        "Measures of procyclicality",
+        ("series", *names),
+        [
+            [name, peak_to_trough(values), *(max_increase(values, n) for n in INCREASE_DAYS)]
+            for name, values in series.items()
+        ],
+        "Peak-to-trough: max M / min M. n-day increase: max of M(t + n) / M(t) - 1; a dash where "
+        "the span has no more than n days.",
+    )
+
+
+def peak_to_trough(values: Floats) -> float | None:
+    """``max M / min M``; None without two known values above 0."""
+    known = values[values > 0.0]
+    return float(known.max() / known.min()) if len(known) > 1 else None
+
+
+def max_increase(values: Floats, days: int) -> float | None:
+    """The largest ``M(t + n) / M(t) - 1``; None where there are no such days."""
+    if len(values) <= days:
+        return None
+    before, after = values[:-days], values[days:]
+    known = (before > 0.0) & np.isfinite(after)
+    return float((after[known] / before[known] - 1.0).max()) if known.any() else None
+
+
+def _cell(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
