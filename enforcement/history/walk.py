@@ -156,6 +156,7 @@ class HistoryWalk:
         amounts = self._levels(snapshot, book, ruleset)
         columns = evaluate_rules(book, amounts, view, ruleset)
         before = self.states.take(rows)
+        bar = snapshot.as_of // snapshot.interval.nanoseconds
         step = StateStep(
             book.account_ids,
             before,
@@ -163,9 +164,10 @@ class HistoryWalk:
             amounts,
             snapshot,
             ruleset,
-            (CHAIN, snapshot.as_of // snapshot.interval.nanoseconds),
+            (CHAIN, bar),
             earlier,
             lambda name: self._accounts.account(self._accounts.row(name)),
+            lambda name: bar,
             lambda: book,
             True,
         )
