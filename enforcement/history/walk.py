@@ -156,7 +156,6 @@ class HistoryWalk:
         amounts = self._levels(snapshot, book, ruleset)
         columns = evaluate_rules(book, amounts, view, ruleset)
         before = self.states.take(rows)
-        bar = snapshot.as_of // snapshot.interval.nanoseconds
         step = StateStep(
             book.account_ids,
             before,
@@ -164,10 +163,10 @@ class HistoryWalk:
             amounts,
             snapshot,
             ruleset,
-            (CHAIN, bar),
+            (CHAIN, snapshot.as_of // snapshot.interval.nanoseconds),
             earlier,
             lambda name: self._accounts.account(self._accounts.row(name)),
-            lambda name: bar,
+            lambda name: 0,  # what the engine orders is carried out before the next step
             lambda: book,
             True,
         )
