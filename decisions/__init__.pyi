@@ -34,15 +34,6 @@ from .errors import (
     RequestError as RequestError,
 )
 from .levels_in_force import LevelsInForce as LevelsInForce
-from .life_cycle_record import (
-    CALCULATION as CALCULATION,
-    CHAIN as CHAIN,
-    ReplayBasis as ReplayBasis,
-    append_history as append_history,
-    find_record as find_record,
-    history_sha256 as history_sha256,
-    payloads as payloads,
-)
 from .messages import (
     MAX_ACCOUNTS as MAX_ACCOUNTS,
     AccountChange as AccountChange,
@@ -58,8 +49,6 @@ from .reasons import (
 )
 
 __all__ = [
-    "CALCULATION",
-    "CHAIN",
     "MAX_ACCOUNTS",
     "NO_BUNDLE",
     "AccountChange",
@@ -79,7 +68,6 @@ __all__ = [
     "PendingCall",
     "PositionChange",
     "PreviousAddOn",
-    "ReplayBasis",
     "RequestError",
     "ScoreBatch",
     "ScoreCall",
@@ -87,13 +75,9 @@ __all__ = [
     "ScoreResponse",
     "ValidatedAccounts",
     "account_rows",
-    "append_history",
     "decide",
-    "find_record",
-    "history_sha256",
     "meets_opening_requirement",
     "missing_inputs_reason",
-    "payloads",
     "ruleset_expired_reason",
     "score_book",
     "validate_accounts",

@@ -53,13 +53,37 @@ ROUTES = (
     "GET /v1/decisions/{decision_id}",
     "GET /v1/decisions/{decision_id}/explanation",
     "GET /v1/accounts/{account_id}/decisions",
+    "GET /v1/calls",
+    "GET /v1/calls/{call_id}",
+    "POST /v1/calls/{call_id}/dispute",
+    "POST /v1/calls/{call_id}/resolve",
+    "GET /v1/commands/{command_id}",
+    "GET /v1/instructions",
+    "GET /v1/instructions/{instruction_id}",
+    "POST /v1/instructions/{instruction_id}/ack",
+    "GET /v1/overrides",
+    "POST /v1/overrides",
+    "POST /v1/overrides/{override_id}/approve",
+    "POST /v1/overrides/{override_id}/reject",
+    "GET /v1/admin/mode",
+    "POST /v1/admin/mode",
+    "GET /v1/admin/deliveries",
+    "POST /v1/admin/deliveries/{event_id}/skip",
     "GET /v1/model",
     "GET /v1/ruleset",
     "GET /health/live",
     "GET /health/ready",
     "GET /metrics",
 )
-WITH_INPUT = (*ROUTES[:7], "GET /v1/accounts/{account_id}/decisions", "GET /v1/ruleset")
+WITH_INPUT = (
+    *ROUTES[:7],
+    "GET /v1/accounts/{account_id}/decisions",
+    *(route for route in ROUTES[7:] if route.startswith("POST")),
+    "GET /v1/calls",
+    "GET /v1/instructions",
+    "GET /v1/admin/deliveries",
+    "GET /v1/ruleset",
+)
 """What the document can be violated for: a body or a parameter that is more than any text."""
 
 KINDS = (

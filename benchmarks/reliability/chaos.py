@@ -10,6 +10,7 @@ same content; only what names an evaluation differs, as a start evaluates the bo
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sqlite3
@@ -43,6 +44,9 @@ WAIT_SECONDS = 300.0
 _KINDS = ("call", "instruction", "default_resources", "control")
 _DIFFERS = ("evaluation", "trigger")
 """Fields that name the evaluation: a start makes one more, and numbers them otherwise."""
+
+ROUNDING = 1e-9
+"""Relative difference of amounts that counts as rounding."""
 
 _CONFIG = """
 [market]
@@ -170,13 +174,28 @@ def run_span(span: RealSpan, accounts: int, kills: int, seed: int, folder: Path)
 
 
 def compare(undisturbed: Run, disturbed: Run) -> dict[str, list[str]]:
-    """Ids of records that are missing, in excess, or of another content."""
+    """Ids of records that are missing, in excess, or of another content.
+
+    Amounts are equal up to `ROUNDING`: a start evaluates all accounts at once where a monitor that
+    runs on begins with the urgent ones, and vector units round powers by the place in an array.
+    """
     one, other = undisturbed.records, disturbed.records
+    both = one.keys() & other.keys()
     return {
         "missing": sorted(one.keys() - other.keys()),
         "in_excess": sorted(other.keys() - one.keys()),
-        "different": sorted(name for name in one.keys() & other.keys() if one[name] != other[name]),
+        "different": sorted(name for name in both if not _same(one[name], other[name])),
     }
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=ROUNDING, abs_tol=1e-6)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return one == other
 
 
 def main(arguments: list[str]) -> None:
@@ -220,7 +239,10 @@ def main(arguments: list[str]) -> None:
     for name, value in result.medians.items():
         print(f"  {name:<44} {value:>12.6g}")
     if any(differs.values()):
-        sys.exit(f"the records differ: { {name: ids[:5] for name, ids in differs.items()} }")
+        for name, ids in differs.items():
+            for found in ids[:3]:
+                print(name, *(run.records.get(found) for run in runs), sep="\n    ")
+        sys.exit("the records of the two runs differ")
 
 
 def april(days: int) -> RealSpan:

@@ -17,9 +17,11 @@ from sqlalchemy import select
 from benchmarks.workloads.real_span import RealSpan, draw_accounts
 from enforcement.calls.call import Call
 from enforcement.calls.instruction import Instruction
-from enforcement.controls.commands import CommandLog
+from enforcement.controls.commands import CommandLog, KeyedRequest
 from enforcement.record.rows import read_open_calls, read_open_instructions
+from ledger.canonical import canonical_bytes, sha256_hex
 from ledger.chain import to_record
+from ledger.idempotency import RequestKey
 from ledger.records import Record
 from ledger.schema import records
 from ledger.store import Ledger
@@ -99,10 +101,12 @@ class EnforcedClients:
             self._apply(merged, close)
             head = self._head(ACCOUNTS)
             self._wait(lambda r: _knows(r, head.seq), check, seconds, f"updates of step {row}")
-        ids = [
-            self._commands.append(command | {"requester": "venue"}, close).command_id
-            for command in commands
-        ]
+        ids = []
+        for k, command in enumerate(commands):
+            body = canonical_bytes(command)
+            keyed = KeyedRequest(RequestKey("venue", f"{row}-{k}"), sha256_hex(body))
+            given_by = command | {"requester": "venue"}
+            ids.append(self._commands.append(given_by, close, keyed).command_id)
         ends = time.monotonic() + seconds
         while ids and self._commands.outcome(ids[-1]) is None:
             check()

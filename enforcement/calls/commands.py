@@ -16,6 +16,7 @@ from enforcement.controls.context import AccountView
 from margin.life_cycle.call_rules import enforcement_of
 from margin.rules.approval import ApprovalRules
 from margin.rules.ruleset import RuleSet
+from market.core.clock import SECOND
 from monitoring.evaluation.state_engine import StateStep
 
 _ANSWERED: Mapping[str, str] = {
@@ -86,6 +87,12 @@ def _take_effect(log: EventLog, effect: Mapping[str, Any], now: int, rules: Rule
         state = _ANSWERED[effect["answer"]["status"]]
         after = msgspec.structs.replace(instruction, state=state, answer=dict(effect["answer"]))
         log.add_instruction(after, state, now, rules)
+        call = memory.calls.get(instruction.account_id)
+        if state in ("filled", "partly_filled") and call is not None and call.progress is not None:
+            # The next step waits until the venue has told of the account.
+            wait = round(enforcement_of(rules).instruction_seconds * SECOND)
+            progress = call.progress | {"filled_until": now + wait}
+            log.touch_call(msgspec.structs.replace(call, progress=progress))
     elif kind == "delivery_skipped":
         log.skipped.append((effect["event_id"], effect["sink"], effect["reason"]))
     elif kind in ("disputed", "dispute_resolved"):

@@ -27,6 +27,7 @@ from margin.liquidation.waterfall import Survivors
 from margin.rules.ruleset import RuleSet
 from market.core.arrays import Ints
 from market.core.clock import SECOND, format_time, parse_time
+from monitoring.evaluation.state_engine import StateStep
 
 NO_INSTRUCTIONS = "no_instructions"
 """The mode in which the venue is told nothing."""
@@ -34,6 +35,12 @@ NO_INSTRUCTIONS = "no_instructions"
 
 _PREPARING = ("cancel_orders", "reduce_only")
 """No step waits for the answer to these."""
+
+
+_LIVE_FIELDS = ("closed", "sequence", "filled_until", "settled")
+"""What a call keeps of a liquidation beside its `Progress`: what the newest step takes off, the
+account's update when it was given, until when the venue may still tell of its fill, and whether
+its debt is settled."""
 
 
 @dataclass(slots=True)
@@ -82,10 +89,12 @@ class Liquidator:
                 plan = self._step(facts, i, call, withheld)
                 if plan is not None:
                     acts.plans[call.account_id] = plan
-        if step.whole:
+        # The next debt is settled with what this one leaves to winners and others.
+        if step.whole and not any(_binds_winner(one) for one in memory.instructions.values()):
             for i, call in _in_state(facts, memory.calls, State.BAD_DEBT):
                 if facts.known[i] and not (call.progress or {}).get("settled"):
                     acts.settlements[call.account_id] = self._settle(facts, i, call)
+                    break
         return acts
 
     def _end_instructions(self, facts: CallFacts) -> set[str]:
@@ -95,14 +104,16 @@ class Liquidator:
         -------
         Accounts with a step that the venue has still to answer.
         """
-        memory, now, waiting = self._log.memory, facts.step.now, set()
+        memory, now, waiting = self._log.memory, facts.step.now, set[str]()
+        # An account that recovers by an update may have been filled: the venue's answer follows.
+        updated = facts.step.earlier
         wanted = (State.LIQUIDATING.label, State.REDUCE_ONLY.label)
         for one in list(memory.instructions.values()):
             call = memory.calls.get(one.account_id)
             needed = one.kind == "deleverage" or (call is not None and call.state in wanted)
             if parse_time(one.expires_at) <= now:
                 self._end(one, "timed_out", facts)
-            elif not needed:
+            elif not needed and one.account_id not in updated:
                 self._end(one, "cancelled", facts)
             elif one.kind not in _PREPARING:
                 waiting.add(one.account_id)
@@ -123,7 +134,9 @@ class Liquidator:
         step, since = facts.step, int(facts.after.since[i])
         if not facts.status.positions[i]:
             return None
-        kept = {name: x for name, x in (call.progress or {}).items() if name != "closed"}
+        kept = {k: x for k, x in (call.progress or {}).items() if k not in _LIVE_FIELDS}
+        if self._fill_is_unseen(call, step):
+            return None
         progress = Progress.of_content(kept) if kept else Progress(since=since)
         if progress.since != since and progress.steps <= 1:
             progress = Progress(since=since, steps=progress.steps)
@@ -134,8 +147,16 @@ class Liquidator:
         memory = self._log.memory
         memory.resources = memory.resources.after_step(plan)
         self._give(call, plan.drafts, progress.steps, facts, plan)
-        self._keep(call, plan.progress, plan.closed)
+        self._keep(call, plan.progress, plan.closed, step.sequence(call.account_id))
         return plan
+
+    def _fill_is_unseen(self, call: Call, step: StateStep) -> bool:
+        """Whether the venue filled the newest step and has not told of the account since."""
+        progress = call.progress or {}
+        until = progress.get("filled_until")
+        if until is None or step.now >= int(until):
+            return False
+        return step.sequence(call.account_id) <= int(progress.get("sequence", -1))
 
     def _give(
         self,
@@ -178,8 +199,15 @@ class Liquidator:
         )
         self._log.add_instruction(one, "issued", facts.step.now, facts.step.ruleset)
 
-    def _keep(self, call: Call, progress: Progress, closed: Sequence[ClosedPosition] = ()) -> None:
-        kept = progress.to_content() | {"closed": [asdict(one) for one in closed]}
+    def _keep(
+        self,
+        call: Call,
+        progress: Progress,
+        closed: Sequence[ClosedPosition] = (),
+        sequence: int = -1,
+    ) -> None:
+        kept = progress.to_content()
+        kept |= {"closed": [asdict(one) for one in closed], "sequence": sequence}
         self._log.touch_call(msgspec.structs.replace(call, progress=kept))
 
     def _settle(self, facts: CallFacts, i: int, call: Call) -> Settlement:
@@ -209,6 +237,11 @@ class Liquidator:
             )
         log.touch_call(msgspec.structs.replace(call, progress={**progress, "settled": True}))
         return settled
+
+
+def _binds_winner(one: Instruction) -> bool:
+    """Whether an instruction closes a winner against a bankrupt account."""
+    return one.kind == "deleverage" and "bankrupt_account" in one.parameters
 
 
 def _in_state(facts: CallFacts, calls: dict[str, Call], state: State) -> list[tuple[int, Call]]:

@@ -11,7 +11,7 @@ Topic = Literal["call", "instruction", "default_resources"]
 
 EVENTS: Mapping[Topic, tuple[str, ...]] = {
     "call": (
-        *("opened", "raised", "partly_met", "met", "disputed", "dispute_resolved"),
+        *("opened", "raised", "credited", "partly_met", "met", "disputed", "dispute_resolved"),
         *("dispute_expired", "deadline_moved", "deadline_missed", "grace_ended", "stop_out"),
         *("reinstated", "taken_over", "closed", "bad_debt", "cancelled"),
     ),

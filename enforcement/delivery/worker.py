@@ -31,7 +31,7 @@ from market.core.clock import DAY, HOUR, SECOND
 from market.core.errors import MargincastError
 from monitoring.background_thread import BackgroundThread
 
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.1
 """Time between two looks for new rows while nothing happens."""
 
 RETRY_SECONDS = 1.0

@@ -17,9 +17,8 @@ from msgspec import UNSET
 from margin.book.requirement import Requirement, compute_requirement
 from margin.life_cycle.states import NEVER
 from margin.liquidation.book_liquidation import book_step, sell_at_auction, take_over
-from margin.liquidation.fillable_price import fillable_price
 from margin.liquidation.partial import Step
-from margin.liquidation.price_impact import ImpactCurves, counts_impact, worst_price
+from margin.liquidation.price_impact import ImpactCurves, counts_impact, fillable_price, worst_price
 from margin.liquidation.shortfall import ClosedPosition, closed_positions
 from margin.liquidation.waterfall import (
     Transfer,
@@ -141,7 +140,7 @@ def plan_step(
     venue's share of the requirement; or a share of it is auctioned; or its positions are closed,
     each instrument by one signed quantity. What an account that is bankrupt holds is deleveraged
     instead where the rule set has a queue of winners. An account that meets its margin gets
-    nothing.
+    nothing, and so does one that had a step at this time: there is one step at each market time.
 
     ``limit_price`` of a close is the venue's fillable price (`[liquidation.fund] fill_spread`),
     else with ``price_impact = "depth"`` the price that the last unit is expected to reach; without
@@ -166,7 +165,8 @@ def plan_step(
     if requirement.problems:
         raise DataError(str(requirement.problems[0]))
     kept = tuple(sorted({leg.instrument for leg in account.positions if _among(leg, withheld)}))
-    if float(requirement.headroom[0]) >= 0.0 or not account.positions:
+    is_done = float(requirement.headroom[0]) >= 0.0 or not account.positions
+    if is_done or progress.last >= view.as_of:
         return Plan((), None, None, progress, account, withheld=kept)
     rules, as_of = ruleset.liquidation_or_default, view.as_of
     first = progress.last == NEVER

@@ -1,8 +1,8 @@
-"""Life cycle of a margin call: states, transitions, and the replay of a whole book.
+"""Life cycle of a margin call: states and transitions, and accounts of files over time.
 
-``states`` holds N accounts, ``advance`` moves them with a new margin status (pure, no clock), and
-``replay`` walks the accounts of files over the closes of a market: calls, liquidation steps or
-auction sales, insurance fund and auto-deleverage.
+``states`` holds N accounts, ``advance`` moves them with a new margin status (pure, no clock),
+``call_rules`` says what a rule set calls, and ``account_replay`` gives the accounts of files at
+each time with what a replay has done to them.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-from .replay import LifeCycleHistory as LifeCycleHistory, replay_life_cycle as replay_life_cycle
+from .account_replay import AccountReplay as AccountReplay
 from .states import State as State
 
-__all__ = ["LifeCycleHistory", "State", "replay_life_cycle"]
+__all__ = ["AccountReplay", "State"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -35,6 +37,7 @@ class AccountReplay:
 
     def __init__(self, history: AccountHistory) -> None:
         self._history = history
+        self._row_of = {name: row for row, name in enumerate(history.account_ids)}
         self._segment = np.full(len(history.account_ids), _ABSENT, dtype=np.int64)
         self._account_of: dict[int, Account] = {}
         self._unpriced: set[int] = set()
@@ -66,6 +69,42 @@ class AccountReplay:
                 self._book = None
             self._segment[row] = _CLOSED
             self._unpriced.discard(row)
+
+    def row(self, account_id: str) -> int:
+        """Index of an account in the ids of the files."""
+        return self._row_of[account_id]
+
+    def to_content(self) -> dict[str, Any]:
+        """What the replay knows beyond the files, as plain JSON values."""
+        alive = sorted(self._account_of)
+        of_files = dict(zip(alive, self._of_files(alive), strict=True))
+        return {
+            "segments": self._segment.tolist(),
+            "unpriced": sorted(self._unpriced),
+            "accounts": {
+                str(row): msgspec.to_builtins(account)
+                for row, account in sorted(self._account_of.items())
+                if account != of_files[row]
+            },
+        }
+
+    @classmethod
+    def of_content(cls, history: AccountHistory, content: Mapping[str, Any]) -> AccountReplay:
+        """The replay that `to_content` wrote, over the same files."""
+        replay = cls(history)
+        replay._segment = np.array(content["segments"], dtype=np.int64)
+        alive = np.flatnonzero(replay._segment >= 0).tolist()
+        replay._account_of = dict(zip(alive, replay._of_files(alive), strict=True))
+        replay._account_of |= {
+            int(row): msgspec.convert(account, Account)
+            for row, account in content["accounts"].items()
+        }
+        replay._unpriced = set(content["unpriced"])
+        return replay
+
+    def _of_files(self, rows: Sequence[int]) -> tuple[Account, ...]:
+        segments: Ints = self._segment[np.array(rows, dtype=np.int64)]
+        return self._history.book_of(segments).accounts()
 
     def _renew(self, time: int) -> None:
         segments = self._history.segments

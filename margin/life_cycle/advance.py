@@ -177,7 +177,7 @@ class Levels:
     def of(cls, status: MarginStatus, rules: CallRules) -> Levels:
         """The levels of a margin status."""
         equity, margin, life_cycle = status.equity, status.maintenance, rules.life_cycle
-        gaps = call_gaps(status, rules)
+        levels = call_levels(status, rules)
         known = np.isfinite(equity) & np.isfinite(margin) & np.isfinite(status.add_on)
         breached, restored = (np.zeros((len(status), len(CALL_TYPES)), np.bool_) for _ in range(2))
         level, over = margin, equity >= margin * (1.0 + life_cycle.cure_share)
@@ -187,10 +187,11 @@ class Levels:
                 if kind is None:
                     restored[:, i] = True
                     continue
-                breached[:, i] = known & (gaps[:, i] < 0.0)
-                restored[:, i] = known & (gaps[:, i] >= _cure(i, kind, margin))
+                amount = _amount(i, status)
+                breached[:, i] = known & (amount < levels[:, i])
+                restored[:, i] = known & (amount >= levels[:, i] + _cure(i, kind, margin))
                 if kind.consequence != ADVICE and i != SETTLEMENT:
-                    level = np.fmax(level, equity - gaps[:, i])
+                    level = np.fmax(level, levels[:, i])
             low_at = level + life_cycle.warning_share * margin
             return cls(
                 known,
@@ -205,20 +206,25 @@ class Levels:
             )
 
 
-def call_gaps(status: MarginStatus, rules: CallRules) -> Floats:
-    """Equity above the level of each type of call, shape (N, 4); below 0 where it is breached.
+def call_levels(status: MarginStatus, rules: CallRules) -> Floats:
+    """The level of each type of call, shape (N, 4), settlement currency.
 
-    NaN for types without figures; types that a rule set does not make have gaps all the same.
+    Of equity, but of cash for a settlement call; NaN for types without figures. Types that a rule
+    set does not make have levels all the same.
     """
-    equity, margin = status.equity, status.maintenance
-    total = margin + status.add_on
-    unknown = np.full(len(status), np.nan)
-    gaps = np.empty((len(status), len(CALL_TYPES)))
-    gaps[:, PROACTIVE] = equity - total
-    gaps[:, INITIAL] = unknown if status.opening is None else equity - status.opening
-    gaps[:, MAINTENANCE] = equity - (total if rules.total_level else margin)
-    gaps[:, SETTLEMENT] = unknown if status.cash is None else status.cash
-    return gaps
+    margin, total = status.maintenance, status.maintenance + status.add_on
+    levels = np.zeros((len(status), len(CALL_TYPES)))
+    levels[:, PROACTIVE] = total
+    levels[:, INITIAL] = np.nan if status.opening is None else status.opening
+    levels[:, MAINTENANCE] = total if rules.total_level else margin
+    return levels
+
+
+def _amount(column: int, status: MarginStatus) -> Floats:
+    """What a type of call compares with its level: equity or cash."""
+    if column != SETTLEMENT:
+        return status.equity
+    return np.full(len(status), np.nan) if status.cash is None else status.cash
 
 
 def outstanding(status: MarginStatus, rules: CallRules, types: Codes) -> Floats:
@@ -232,11 +238,11 @@ def outstanding(status: MarginStatus, rules: CallRules, types: Codes) -> Floats:
     types:
         Bits of the types of each account's call, shape (N,).
     """
-    gaps = call_gaps(status, rules)
+    levels = call_levels(status, rules)
     missing = np.full(len(status), -np.inf)
     for i, kind in enumerate(rules.types):
         if kind is not None:
-            short = _cure(i, kind, status.maintenance) - gaps[:, i]
+            short = levels[:, i] + _cure(i, kind, status.maintenance) - _amount(i, status)
             missing = np.where(has_type(types, i), np.fmax(missing, short), missing)
     return np.where(np.isfinite(missing), missing, 0.0)
 

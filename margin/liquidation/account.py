@@ -13,8 +13,8 @@ from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Holding, Portfolio
 from margin.engines.margins import Margins
 from margin.liquidation.auction import Offer, auction_fee, auction_steps
-from margin.liquidation.fillable_price import fillable_price
 from margin.liquidation.partial import Step, liquidation_step
+from margin.liquidation.price_impact import fillable_price
 from margin.liquidation.prices import (
     Crossing,
     bankruptcy_crossing,

@@ -1,4 +1,4 @@
-"""What closing moves the price: expected cost and price of the closing trades of an account.
+"""What closing moves the price: expected cost of closing trades, and the limits of their orders.
 
 With ``[liquidation] price_impact = "depth"`` a step pays, for a closed notional n of a symbol with
 daily volatility s and average daily volume V,
@@ -24,12 +24,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import UNSET
 from numba import njit
 
 from margin.floors.depth import DepthTable
 from margin.floors.liquidity import CostRules, share_at_once
 from margin.rules.floors import LiquidityRules
-from margin.rules.liquidation import LiquidationRules
+from margin.rules.liquidation import FundRules, LiquidationRules
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView
 from market.core.arrays import Floats, Ints
@@ -153,6 +154,38 @@ def worst_price(mark: float, quantity: float, cost: float, half_spread_cost: flo
     """
     move = half_spread_cost + _MARGINAL * (cost - half_spread_cost)
     return max(0.0, mark - move / quantity)
+
+
+def fillable_price(
+    quantity: float, mark: float, maintenance: float, margin_cover: float, rules: FundRules
+) -> float:
+    """``(q p - ABR * spread * MM) / q`` with ``ABR = clamp(BA (1 - equity / total MM), 0, 1)``.
+
+    A long is sold below the mark, a short bought above it, the further the less equity is left.
+
+    Parameters
+    ----------
+    quantity, mark, maintenance:
+        Of the position: signed and not 0, mark and maintenance margin in settlement currency.
+    margin_cover:
+        ``equity / total MM`` of the account.
+    rules:
+        ``[liquidation.fund]``: `fill_spread` is the spread at an equity of 0, as a multiple of the
+        maintenance margin; BA is `bankruptcy_adjustment`, 1 or more reaches it earlier.
+
+    Returns
+    -------
+    The mark itself where the rules have no spread.
+
+    References
+    ----------
+    dYdX v4-chain, ``x/clob/keeper/liquidations.go`` (fillable price); "Contract loss mechanisms
+    on dYdX Chain" (largest spread 1.5 times the maintenance margin requirement).
+    """
+    if rules.fill_spread is UNSET:
+        return mark
+    rating = min(1.0, max(0.0, rules.bankruptcy_adjustment * (1.0 - margin_cover)))
+    return mark - rating * rules.fill_spread * maintenance / quantity
 
 
 @njit(cache=True, error_model="numpy")

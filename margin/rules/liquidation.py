@@ -101,7 +101,8 @@ class FundRules(Struct, frozen=True, forbid_unknown_fields=True):
         Most that one account's shortfall may take; absent: all there is.
     fill_spread:
         Furthest a closing order may go from the mark, as a multiple of the position's maintenance
-        margin rate; see `margin.liquidation.fillable_price`. Absent: orders have no such limit.
+        margin rate; see `margin.liquidation.price_impact.fillable_price`. Absent: orders have no
+        such limit.
     bankruptcy_adjustment:
         How fast the spread widens as equity falls below the requirement.
     """

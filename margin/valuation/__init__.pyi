@@ -9,7 +9,6 @@ from .collateral import (
     price_collateral as price_collateral,
 )
 from .exposures import leg_exposures as leg_exposures
-from .history_view import HistoryViews as HistoryViews
 from .instrument_table import price_instruments as price_instruments
 from .marks import (
     POST_IT as POST_IT,
@@ -27,7 +26,6 @@ __all__ = [
     "YEAR",
     "AccountMarks",
     "CollateralValues",
-    "HistoryViews",
     "MarketMarks",
     "MarketView",
     "TradePrice",

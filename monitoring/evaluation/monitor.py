@@ -19,12 +19,12 @@ from decisions.decision_group import CallBasis
 from decisions.errors import NoMarketError
 from decisions.records import shared_contents
 from ledger.store import Ledger
-from market.accounts.book import Account
 from market.core.arrays import Bools, Ints
 from market.core.clock import SECOND, format_time
 from market.core.errors import DataError, LedgerError, MargincastError
 from models.forecaster import Forecaster
 from monitoring.book.account_files import AccountFileFeed
+from monitoring.book.book_account import BookAccount
 from monitoring.book.live_book import LiveBook
 from monitoring.champion import MODEL_FAILED, ChampionWatch
 from monitoring.evaluation.lease import Lease
@@ -363,7 +363,8 @@ class BookMonitor:
                 basis.ruleset,
                 basis.event,
                 earlier,
-                self._account,
+                lambda name: self._known(name).account,
+                lambda name: self._known(name).sequence,
                 partial(evaluated.cut.take, rows),
                 len(rows) == len(evaluated.cut),
             )
@@ -398,11 +399,11 @@ class BookMonitor:
         work.state = state.after(self._log.append(state.head, entry, shared, within=within))
         work.due |= {names[i] for i in np.flatnonzero(changed).tolist()}
 
-    def _account(self, name: str) -> Account:
+    def _known(self, name: str) -> BookAccount:
         found = self.book.find(name)
         if found is None:
             raise DataError(f"account {name!r} is not in the live book")
-        return found.account
+        return found
 
     def _heads(
         self, work: Working, basis: CallBasis, trigger: str, model: str | None

@@ -40,6 +40,8 @@ class StateStep:
         Accounts that were updated since the newest step, as they were before.
     account:
         Gives an account by its id.
+    sequence:
+        Gives the number of an account's newest update.
     book:
         Gives the accounts as a book.
     whole:
@@ -55,6 +57,7 @@ class StateStep:
     event: tuple[str, int]
     earlier: Mapping[str, Account]
     account: Callable[[str], Account]
+    sequence: Callable[[str], int]
     book: Callable[[], Book]
     whole: bool
 

@@ -231,10 +231,12 @@ def run(
     print_addresses(settings, serving=not once, config_file=config)
     if not once:
         from pipelines.venue.client_files import with_clients
+        from pipelines.venue.notified_venue import with_venue
         from pipelines.venue.process import venue_beside
 
+        settings = with_venue(with_clients(settings))
         with venue_beside(settings):
-            _serve(with_clients(settings))
+            _serve(settings)
 
 
 def _serve(config: Config) -> None:

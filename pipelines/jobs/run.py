@@ -123,6 +123,10 @@ def addresses(config: Config, *, serving: bool, config_file: Path | None = None)
     here = {"API page": f"{url}/docs", "health": f"{url}/health/ready"}
     if config.monitoring.enabled:
         here["live book"] = f"curl -s '{url}/v1/accounts?sort=deposit_to_meet&limit=5'"
+    if config.enforcement.enabled:
+        here["calls"] = f"curl -s '{url}/v1/calls?open=true&limit=5'"
+        here["missed"] = f"curl -s '{url}/v1/calls?state=reduce_only&limit=5'"
+        here["instructions"] = f"curl -s '{url}/v1/instructions?limit=5'"
     if not serving:
         here = {"endpoint": command_line("margincast", "serve", config_file=config_file)}
     store = display_address(config.tracking.uri)

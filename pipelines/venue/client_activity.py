@@ -58,6 +58,7 @@ class ClientActivity:
         self._next = {name: time // _MICROSECOND for name, (_, time) in opened.items()}
         self._lost: set[str] = set(self._accounts)
         """Accounts that need a snapshot: unknown to the endpoint, or out of sync."""
+        self._retired: set[str] = set()
 
     def snapshots(self, time: int) -> list[dict[str, Any]]:
         """Requests with a snapshot of each account that the endpoint needs one of, as it opened."""
@@ -83,7 +84,7 @@ class ClientActivity:
         for name in np.array(list(self._accounts))[acts].tolist():
             draws = random.random(3)
             deltas = self._action(self._accounts[name], mark, draws)
-            if deltas and name not in self._lost:
+            if deltas and name not in self._lost and name not in self._retired:
                 updates.append(self._update(name, time, {"deltas": deltas}))
         return {"updates": updates} if updates else None
 
@@ -93,6 +94,31 @@ class ClientActivity:
             name = result["account_id"]
             self._next[name] = result["expected"]
             (self._lost.discard if result["in_sync"] else self._lost.add)(name)
+
+    def knows(self, name: str) -> bool:
+        """Whether an account is of this venue."""
+        return name in self._accounts
+
+    def expected(self, name: str) -> int:
+        """The number that the endpoint expects of an account next."""
+        return self._next[name]
+
+    def retire(self, name: str) -> None:
+        """Let the client of an account that was taken from it do nothing any more."""
+        self._retired.add(name)
+
+    def update(
+        self, name: str, time: int, deltas: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any] | None:
+        """The request with a change of an account; None while the endpoint needs a snapshot."""
+        if name in self._lost:
+            return None
+        return {"updates": [self._update(name, time, {"deltas": list(deltas)})]}
+
+    def emptied(self, name: str, time: int) -> dict[str, Any]:
+        """The request with an account that holds nothing: another one took it over."""
+        nothing = {"cash": 0.0, "positions": [], "collateral": []}
+        return {"updates": [self._update(name, time, {"snapshot": nothing})]}
 
     def _action(self, account: Account, mark: Floats, draws: Floats) -> list[dict[str, Any]]:
         choice, which, size = draws.tolist()

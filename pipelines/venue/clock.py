@@ -33,6 +33,10 @@ class AcceleratedClock:
         self.time += int(passed * self._speed * SECOND)
         return self.time
 
+    def pause(self, seconds: float) -> None:
+        """The market stood still for some of the time since the last advance."""
+        self._last += seconds
+
     def move_to(self, time: int) -> None:
         """Go on from a later market time; an earlier one changes nothing."""
         self.time = max(self.time, time)

@@ -18,7 +18,7 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 ANSWER_SECONDS = 60.0
 """Longest wait for an answer."""
 
-_ANSWERS = (200, 409, 422)
+_ANSWERS = (200, 202, 404, 409, 422)
 
 _LOG = logging.getLogger("margincast.venue")
 
@@ -51,7 +51,7 @@ class Endpoint:
         self._connection: http.client.HTTPConnection | None = None
 
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
-        """Post JSON; the status, 200, 409 or 422, and the answer. None: `stop` was set before.
+        """Post JSON; the status, 200, 202, 404, 409 or 422, and the answer. None: `stop` was set.
 
         Raises
         ------
@@ -75,6 +75,10 @@ class Endpoint:
                 _LOG.warning("POST %s is not answered (%s); trying on", path, status or answer)
             self._stop.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
         return None
+
+    def another(self) -> Endpoint:
+        """The same endpoint over a connection of its own, for another thread."""
+        return Endpoint(self._host, self._port, self._stop)
 
     def close(self) -> None:
         """Close the connection; the next request opens another one."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from market.bars.panel import BASIS, FUNDING, IMPLIED_VOLATILITY, OPEN_INTEREST, BarPanel
+from market.bars.panel import (
+    BASIS,
+    CLOSE,
+    FUNDING,
+    IMPLIED_VOLATILITY,
+    OPEN_INTEREST,
+    VOLUME,
+    BarPanel,
+)
 from market.core.arrays import Floats
-from market.core.clock import format_time
+from market.core.clock import DAY, format_time
 from market.core.errors import DataError
 from market.simulator.mark_path import mark_within
 from market.simulator.quotes import SETTLEMENT_HOURS
@@ -46,6 +55,29 @@ class SimulatedFeed:
     def row_at(self, time: int) -> int:
         """Row of the bar that is open at a time, which must be before `end`."""
         return int((time - int(self.panel.opens[0])) // self.panel.interval.nanoseconds)
+
+    def price(self, instrument: str, time: int) -> float:
+        """Mark of a coin or of its perpetual at a time, as `marks` quotes it; NaN where it is not
+        traded."""
+        name = instrument.removesuffix("-PERP")
+        if name not in self.panel.symbols:
+            return math.nan
+        row, column = self.row_at(time), self.panel.symbols.index(name)
+        part = (time - int(self.panel.opens[row])) / self.panel.interval.nanoseconds
+        spot = float(mark_within(self.panel.values[row], part)[column])
+        if instrument == name:
+            return spot
+        return spot * (1.0 + float(np.nan_to_num(self._exogenous[max(row - 1, 0), column, BASIS])))
+
+    def turnover(self, instrument: str, time: int) -> float:
+        """What was traded of a coin in the day before a time, settlement currency."""
+        name = instrument.removesuffix("-PERP")
+        if name not in self.panel.symbols:
+            return 0.0
+        row, column = self.row_at(time), self.panel.symbols.index(name)
+        bars = DAY // self.panel.interval.nanoseconds
+        recent = self.panel.values[max(row - bars, 0) : row, column]
+        return float(np.nansum(recent[:, CLOSE] * recent[:, VOLUME]))
 
     def bars(self, first: int, last: int) -> dict[str, Any]:
         """The request with the bars of rows ``first <= row < last``."""

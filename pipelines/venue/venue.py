@@ -2,9 +2,10 @@
 
 First it tells the endpoint every account of its clients. Then every `TICK_SECONDS` it posts the
 marks at its time, and before them the bars that closed since the last tick, with the figures known
-at their closes and what clients did at them. One request follows the answer to the one before:
-where the endpoint is slow, the market waits for it. Where the endpoint's market ended, a restarted
-venue goes on, because the same seed gives the same bars.
+at their closes and what clients did at them. Where enforcement notifies it, clients answer their
+calls, and the venue carries out instructions as they come (`pipelines.venue.desk`). One request
+follows the answer to the one before: where the endpoint is slow, the market waits for it. Where the
+endpoint's market ended, a restarted venue goes on, because the same seed gives the same bars.
 """
 
 from __future__ import annotations
@@ -23,16 +24,20 @@ from pipelines.data.loaders import simulated_market
 from pipelines.venue.client_activity import ClientActivity
 from pipelines.venue.client_files import opened_clients
 from pipelines.venue.clock import AcceleratedClock
+from pipelines.venue.desk import Desk
 from pipelines.venue.endpoint import Endpoint, RefusedError
+from pipelines.venue.inbox import Inbox
+from pipelines.venue.notified_venue import open_inbox
 from pipelines.venue.simulated_feed import SimulatedFeed
 
 TICK_SECONDS = 1.0
 """Time between two posts of marks."""
 
+LOOK_SECONDS = 0.1
+"""Longest time until a stop is noticed."""
+
 LATER_DAYS = 60
 """Days that are simulated beyond the training data, and again whenever they are used up."""
-
-_UPDATES = "/v1/accounts/updates"
 
 _LOG = logging.getLogger("margincast.venue")
 
@@ -48,9 +53,13 @@ class SimulatedVenue:
         What it posts to.
     stop:
         Ends it.
+    inbox:
+        Where events of enforcement come in; entered by the caller.
     """
 
-    def __init__(self, config: Config, endpoint: Endpoint, stop: threading.Event) -> None:
+    def __init__(
+        self, config: Config, endpoint: Endpoint, stop: threading.Event, inbox: Inbox
+    ) -> None:
         self._config, self._endpoint, self._stop = config, endpoint, stop
         self._days = LATER_DAYS
         self._feed = self._simulate()
@@ -61,6 +70,7 @@ class SimulatedVenue:
         self._clients = ClientActivity(
             opened_clients(config, began), config.accounts.seed, panel.symbols
         )
+        self._desk = Desk(inbox, endpoint, self._clients, config.accounts.seed)
 
     def run(self) -> None:
         """Post until `stop` is set, or until the longest simulated market has ended.
@@ -81,7 +91,7 @@ class SimulatedVenue:
             format_time(started),
             self._config.simulate.speed,
         )
-        while not self._stop.wait(TICK_SECONDS):
+        while not self._wait(clock):
             moment = clock.advance(time.monotonic())
             if moment >= self._feed.end and not self._extend():
                 _LOG.warning("the simulated market has ended after %d days", MAX_DAYS)
@@ -91,6 +101,29 @@ class SimulatedVenue:
                 return
             # Quotes of an earlier run may be ahead of the newest bar.
             clock.move_to(answer)
+
+    def close(self) -> None:
+        """Close the connections of its desk."""
+        self._desk.close()
+
+    def _wait(self, clock: AcceleratedClock) -> bool:
+        """Work at the desk until the next tick; whether to stop.
+
+        The market stands still meanwhile: deadlines of instructions are in its time, and at a
+        multiple of the clock's speed they would pass before a process can answer.
+        """
+        end = time.monotonic() + TICK_SECONDS
+        while not self._stop.is_set():
+            began = time.monotonic()
+            if self._desk.work(clock.time, self._feed):
+                worked = time.monotonic() - began
+                clock.pause(worked)
+                end += worked
+            left = end - time.monotonic()
+            if left <= 0.0:
+                return False
+            self._desk.inbox.arrived.wait(min(left, LOOK_SECONDS))
+        return True
 
     def _find_place(self) -> int | None:
         """Close of the newest step that the endpoint knows; None: stopped before it answered.
@@ -125,23 +158,12 @@ class SimulatedVenue:
         time = int(panel.closes[row])
         hours = panel.interval.nanoseconds / HOUR
         updates = self._clients.actions(row, time, panel.values[row, :, CLOSE], hours)
-        posted = updates is None or self._post_updates(updates)
+        posted = updates is None or self._desk.send(updates)
         return posted and self._tell_accounts(time)
 
     def _tell_accounts(self, time: int) -> bool:
         """Post the accounts that the endpoint does not know; False: stopped before the answer."""
-        return all(self._post_updates(request) for request in self._clients.snapshots(time))
-
-    def _post_updates(self, request: dict[str, Any]) -> bool:
-        found = self._endpoint.post(_UPDATES, request)
-        if found is None:
-            return False
-        status, answer = found
-        if "results" not in answer:
-            raise RefusedError.of(_UPDATES, status, answer)
-        # 409: an earlier venue, or somebody else, numbered further updates; the answer says so.
-        self._clients.take(answer["results"])
-        return True
+        return all(self._desk.send(request) for request in self._clients.snapshots(time))
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
         found = self._endpoint.post(path, body)
@@ -168,7 +190,12 @@ def run_venue(config: Config, stop: threading.Event) -> None:
     """
     endpoint = Endpoint(config.serving.host, config.serving.port, stop)
     try:
-        SimulatedVenue(config, endpoint, stop).run()
+        with open_inbox(config) as inbox:
+            venue = SimulatedVenue(config, endpoint, stop, inbox)
+            try:
+                venue.run()
+            finally:
+                venue.close()
     except MargincastError as error:
         _LOG.error("the simulated venue ends: %s", error)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,9 @@ from margin.life_cycle.call_rules import enforcement_of
 from margin.rules.approval import ApprovalRules
 from margin.rules.enforcement import EnforcementRules
 from market.core.errors import RuleSetError
+from monitoring.evaluation.lease import holder_of
+from monitoring.evaluation.monitor import LEASE
+from serving.admission.lane import Lane
 from serving.clock import time_now
 from serving.enforcement.call_listing import CallListing
 from serving.enforcement.control_listing import ControlListing
@@ -124,22 +127,28 @@ class CommandPosts:
             raise ProblemError(404, "not-found", f"there is no command {command_id!r}")
         return CommandAnswer(command_id, "waiting")
 
-    async def wait(
-        self,
-        command_id: str,
-        look_up: Callable[[Callable[[], CommandAnswer]], Awaitable[CommandAnswer]],
-    ) -> CommandAnswer:
+    async def wait(self, command_id: str, lane: Lane, call_seconds: float) -> CommandAnswer:
         """What became of a command, at the latest after `WAIT_SECONDS`.
+
+        Where no process leads nobody is waited for.
 
         Parameters
         ----------
-        look_up:
-            Runs a function that reads the ledger in a lane.
+        command_id:
+            The command.
+        lane, call_seconds:
+            Where the ledger is read, and how long each read may wait.
         """
+
+        def look() -> tuple[CommandAnswer, bool]:
+            answer = self.answer(command_id)
+            led = answer.result == "waiting" and holder_of(self._service.ledger, LEASE) is not None
+            return answer, led
+
         end = time.monotonic() + WAIT_SECONDS
         while True:
-            answer = await look_up(lambda: self.answer(command_id))
-            if answer.result != "waiting" or time.monotonic() >= end:
+            answer, led = await lane.run(look, call_seconds)
+            if not led or time.monotonic() >= end:
                 return answer
             await asyncio.sleep(POLL_SECONDS)
 

@@ -10,10 +10,7 @@ from typing import Any
 
 import pytest
 
-from enforcement.calls.instruction import Instruction
 from enforcement.record.live_enforcement import LiveEnforcement
-from enforcement.record.rows import write_instructions
-from ledger.schema import writing
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from market.core.clock import HOUR, format_time, parse_time
@@ -58,14 +55,14 @@ class Desk:
             raise faults[0]
 
     def get(self, path: str, **query: Any) -> Any:
-        answer = self.endpoint.client.get(path, params=query, headers=self._key("read"))
+        answer = self.endpoint.client.get(path, params=query, headers=self.key("read"))
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def post(self, path: str, body: Any, who: str, **headers: str) -> Any:
-        """The response to a request of the key of a scope; ``approve-2`` is a second key of it."""
+        """The response to a request with a key, see `key`."""
         client = self.endpoint.client
-        return client.post(path, json=body, headers=self._key(who) | headers)
+        return client.post(path, json=body, headers=self.key(who) | headers)
 
     def call(self) -> dict[str, Any]:
         (call,) = self.get("/v1/calls", account="desk/1", open="true")["calls"]
@@ -77,30 +74,11 @@ class Desk:
     def later(self, hours: float) -> str:
         return format_time(self.now() + round(hours * HOUR))
 
-    def _key(self, who: str) -> dict[str, str]:
+    def key(self, who: str) -> dict[str, str]:
+        """Headers with the key of a scope; ``approve-2`` is a second key of it."""
         if who not in self.keys:
             self.keys[who] = self.endpoint.key(who.partition("-")[0])
         return self.keys[who]
-
-
-def close_of(call_id: str, account_id: str, at: int) -> Instruction:
-    """An instruction to close half a coin."""
-    return Instruction(
-        instruction_id="1" * 32,
-        call_id=call_id,
-        account_id=account_id,
-        kind="close",
-        parameters={"instrument": "BTCUSDT-PERP", "quantity": -0.5, "limit_price": 60_000.0},
-        state="issued",
-        issued_at=format_time(at),
-        expires_at=format_time(at + 24 * HOUR),
-        step=1,
-    )
-
-
-def store_instruction(ledger: Ledger, instruction: Instruction) -> None:
-    with writing(ledger.engine) as connection:
-        write_instructions(connection, [(instruction, 1)])
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from typing import Any
 
 import pytest
 
-from ledger.keys import Keys
+from ledger.keys import SCOPES, Keys
 from market.core.clock import HOUR
 
 ROUTES = {
@@ -20,7 +21,22 @@ ROUTES = {
     ("GET", "/v1/accounts/x/decisions"): "read",
     ("GET", "/v1/model"): "read",
     ("GET", "/v1/ruleset"): "read",
+    ("GET", "/v1/calls"): "read",
+    ("GET", "/v1/calls/x"): "read",
+    ("POST", "/v1/calls/x/dispute"): "accounts",
+    ("POST", "/v1/calls/x/resolve"): "approve",
+    ("GET", "/v1/commands/x"): "read",
+    ("GET", "/v1/instructions"): "read",
+    ("GET", "/v1/instructions/x"): "read",
+    ("POST", "/v1/instructions/x/ack"): "venue",
+    ("GET", "/v1/overrides"): "read",
+    ("POST", "/v1/overrides"): "approve",
+    ("POST", "/v1/overrides/x/approve"): "approve",
+    ("POST", "/v1/overrides/x/reject"): "approve",
+    ("GET", "/v1/admin/mode"): "read",
+    ("GET", "/v1/admin/deliveries"): "read",
 }
+FOR_ADMINS = ("/v1/admin/mode", "/v1/admin/deliveries/x/skip")
 OPEN = ("/health/live", "/health/ready", "/metrics", "/docs", "/docs/openapi.json")
 
 
@@ -32,9 +48,18 @@ def test_every_route_needs_a_key_with_its_scope(serve: Any, method: str, path: s
         return int(endpoint.client.request(method, path, headers=headers).status_code)
 
     assert status({}) == 401
-    for scope in ("score", "market", "accounts", "read"):
+    for scope in ("score", "market", "accounts", "read", "venue", "approve"):
         assert (status(endpoint.key(scope)) == 403) == (scope != needed)
     assert status(endpoint.key("admin")) not in (401, 403)
+
+
+@pytest.mark.parametrize("path", FOR_ADMINS)
+def test_some_routes_need_the_scope_admin(serve: Any, path: str) -> None:
+    endpoint = serve(auth="keys")
+    every_other = endpoint.key(*(scope for scope in SCOPES if scope != "admin"))
+    body = {"mode": "normal", "reason": "", "sink": ""}
+    assert endpoint.client.post(path, json=body, headers=every_other).status_code == 403
+    assert endpoint.client.post(path, json=body, headers=endpoint.key("admin")).status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -79,9 +104,8 @@ def test_the_documentation_asks_for_a_key_where_the_endpoint_does(
         for path, item in document["paths"].items()
         for method, route in item.items()
     }
-    names = {"decision_id": "0" * 32, "account_id": "a"}
     for (path, method), needed in needs_key.items():
-        status = client.request(method, path.format(**names)).status_code
+        status = client.request(method, re.sub(r"\{\w+\}", "0" * 32, path)).status_code
         assert (status == 401) == (needed != []), path
     assert (needs_key["/metrics", "get"] == []) == (not metrics_auth)
 

@@ -11,7 +11,8 @@ from enforcement.controls.commands import CHAIN
 from ledger.following import SharedChain
 from ledger.schema import outbox, writing
 from serving.enforcement import command_posts
-from tests.serving.enforcement_fixtures import Desk, close_of, desk, store_instruction
+from tests.monitoring.evaluation.helpers import snapshot
+from tests.serving.enforcement_fixtures import Desk, desk
 
 __all__ = ["desk"]
 
@@ -165,15 +166,17 @@ def test_modes_are_set_at_once(desk: Desk) -> None:
 
 
 def test_the_venue_answers_an_instruction(desk: Desk) -> None:
-    call, ledger = desk.call(), desk.endpoint.ledger
-    instruction = close_of(call["call_id"], "desk/1", desk.now())
-    store_instruction(ledger, instruction)
-    desk.watched.restart()
-    path = f"/v1/instructions/{instruction.instruction_id}"
-    assert desk.get(path)["instruction"]["state"] == "issued"
-    (listed,) = desk.get("/v1/instructions", open="true", type="close")["instructions"]
-    assert listed == desk.get(f"/v1/calls/{call['call_id']}")["instructions"][0]
-    wrong = desk.post(f"{path}/ack", {"status": "filled", "quantity": 0.5}, "venue")
+    w = desk.watched
+    w.update(snapshot("drowning", 1, 200.0, BTC=0.5))
+    w.settle()
+    listed = desk.get("/v1/instructions", open="true", account="drowning", type="close")
+    (close,) = listed["instructions"]
+    path = f"/v1/instructions/{close['instruction_id']}"
+    assert desk.get(path)["instruction"] == close
+    assert [event["event"] for event in desk.get(path)["events"]] == ["issued"]
+    assert close in desk.get(f"/v1/calls/{close['call_id']}")["instructions"]
+    wanted = close["parameters"]["quantity"]
+    wrong = desk.post(f"{path}/ack", {"status": "filled", "quantity": -wanted}, "venue")
     assert "sign" in detail(wrong, 422, "invalid-request")
     missing = desk.post("/v1/instructions/nope/ack", {"status": "filled"}, "venue")
     assert "nope" in detail(missing, 404, "not-found")
@@ -181,14 +184,14 @@ def test_the_venue_answers_an_instruction(desk: Desk) -> None:
         got = {"status": "acknowledged", "reference": "v-17"}
         assert desk.post(f"{path}/ack", got, "venue").json()["result"] == "applied"
         assert "already" in detail(desk.post(f"{path}/ack", got, "venue"), 409, "command-refused")
-        filled = {"status": "filled", "quantity": -0.5, "price": 60_010.0}
+        filled = {"status": "filled", "quantity": wanted, "price": 60_010.0}
         assert desk.post(f"{path}/ack", filled, "venue").status_code == 200
         late = desk.post(f"{path}/ack", filled, "venue")
         assert "takes no answer" in detail(late, 409, "command-refused")
     shown = desk.get(path)
     assert shown["instruction"]["answer"]["price"] == 60_010.0
-    assert [event["event"] for event in shown["events"]] == ["acknowledged", "filled"]
-    assert desk.get("/v1/instructions", open="true")["instructions"] == []
+    assert [event["event"] for event in shown["events"]] == ["issued", "acknowledged", "filled"]
+    assert desk.get("/v1/instructions", state="filled")["instructions"] == [shown["instruction"]]
 
 
 def test_without_a_leader_a_command_waits(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

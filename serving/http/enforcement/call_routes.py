@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, Response, get
 from litestar.datastructures import State
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
@@ -35,8 +35,20 @@ CallType = Annotated[str | None, QueryParameter(name="type")]
 IsOpen = Annotated[bool | None, QueryParameter(name="open")]
 
 
+def _call_query(
+    call_state: CallState = None,
+    call_type: CallType = None,
+    account: FromQuery[str | None] = None,
+    is_open: IsOpen = None,
+    limit: FromQuery[int | None] = None,
+    cursor: FromQuery[str | None] = None,
+) -> CallQuery:
+    return CallQuery(call_state, call_type, account, is_open, limit, cursor)
+
+
 @get(
     "/v1/calls",
+    dependencies={"filters": Provide(_call_query, sync_to_thread=False)},
     guards=[requires("read")],
     responses=problems(*READ_PROBLEMS, 422),
     operation_class=DocumentedOperation,
@@ -45,24 +57,19 @@ async def list_calls(
     call_listing: NamedDependency[CallListing],
     service: NamedDependency[Service],
     lanes: NamedDependency[Lanes],
-    call_state: CallState = None,
-    call_type: CallType = None,
-    account: FromQuery[str | None] = None,
-    is_open: IsOpen = None,
-    limit: FromQuery[int | None] = None,
-    cursor: FromQuery[str | None] = None,
+    filters: NamedDependency[CallQuery],
 ) -> Response[CallPage]:
     """Margin calls, advice and liquidations, the newest first; `cursor` is `next_cursor` of a page.
 
     `state` is a state of the life cycle, `type` proactive, initial_margin, maintenance_margin or
     settlement; `open=true` leaves out those that have ended.
     """
-    if account is not None:
-        withhold_accounts(lambda: (account,))
-    query = CallQuery(call_state, call_type, account, is_open, limit, cursor)
+    if filters.account is not None:
+        name = filters.account
+        withhold_accounts(lambda: (name,))
 
     def page() -> bytes:
-        return msgspec.json.encode(call_listing.page(query))
+        return msgspec.json.encode(call_listing.page(filters))
 
     return json_response(await lanes.read.run(page, service.settings.call_seconds))
 

@@ -90,9 +90,7 @@ class CommandSender:
             return self.posts.append({**command(), "requester": request.user}, keyed)
 
         posted = await self.lanes.accounts.run(append, self.call_seconds)
-        answer = await self.posts.wait(
-            posted.command_id, lambda find: self.lanes.read.run(find, self.call_seconds)
-        )
+        answer = await self.posts.wait(posted.command_id, self.lanes.read, self.call_seconds)
         if answer.result == "refused" and answer.outcome is not None:
             raise ProblemError(409, "command-refused", answer.outcome["refused"])
         headers = {"Idempotent-Replayed": "true"} if posted.repeated else {}

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, Response, get
 from litestar.datastructures import State
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
@@ -33,8 +33,23 @@ InstructionType = Annotated[str | None, QueryParameter(name="type")]
 IsOpen = Annotated[bool | None, QueryParameter(name="open")]
 
 
+def _instruction_query(
+    instruction_state: InstructionStateName = None,
+    instruction_type: InstructionType = None,
+    account: FromQuery[str | None] = None,
+    call_id: FromQuery[str | None] = None,
+    is_open: IsOpen = None,
+    limit: FromQuery[int | None] = None,
+    cursor: FromQuery[str | None] = None,
+) -> InstructionQuery:
+    return InstructionQuery(
+        instruction_state, instruction_type, account, call_id, is_open, limit, cursor
+    )
+
+
 @get(
     "/v1/instructions",
+    dependencies={"filters": Provide(_instruction_query, sync_to_thread=False)},
     guards=[requires("read")],
     responses=problems(*READ_PROBLEMS, 422),
     operation_class=DocumentedOperation,
@@ -43,27 +58,19 @@ async def list_instructions(
     instruction_listing: NamedDependency[InstructionListing],
     service: NamedDependency[Service],
     lanes: NamedDependency[Lanes],
-    instruction_state: InstructionStateName = None,
-    instruction_type: InstructionType = None,
-    account: FromQuery[str | None] = None,
-    call_id: FromQuery[str | None] = None,
-    is_open: IsOpen = None,
-    limit: FromQuery[int | None] = None,
-    cursor: FromQuery[str | None] = None,
+    filters: NamedDependency[InstructionQuery],
 ) -> Response[InstructionPage]:
     """Instructions to the venue, the newest first; `cursor` is `next_cursor` of a page.
 
     `type` is cancel_orders, reduce_only, close, transfer_to_backstop, auction or deleverage;
     `open=true` leaves out those on which the venue has nothing to do any more.
     """
-    if account is not None:
-        withhold_accounts(lambda: (account,))
-    query = InstructionQuery(
-        instruction_state, instruction_type, account, call_id, is_open, limit, cursor
-    )
+    if filters.account is not None:
+        name = filters.account
+        withhold_accounts(lambda: (name,))
 
     def page() -> bytes:
-        return msgspec.json.encode(instruction_listing.page(query))
+        return msgspec.json.encode(instruction_listing.page(filters))
 
     return json_response(await lanes.read.run(page, service.settings.call_seconds))
 

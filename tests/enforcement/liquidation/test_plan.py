@@ -67,6 +67,7 @@ def test_contract_of_every_preset(
     for number in range(60):
         plan = plan_step(account, progress, view, rules)
         assert plan == plan_step(account, progress, view, rules)
+        assert plan_step(plan.expected, plan.progress, view, rules).drafts == ()
         if not plan.drafts:
             break
         kinds = [draft.kind for draft in plan.drafts]
@@ -152,14 +153,18 @@ def test_a_withheld_market_is_left_alone(view: MarketView) -> None:
     rules = load_ruleset("linear-tiers")
     account = funded(0.9, view, rules, Position(BTC, 2.0, 100_000.0), Position(ETH, -50.0, 2_000.0))
     for withheld in ("BTCUSDT", BTC):
-        plan = plan_step(account, Progress(since=0, steps=1, last=0), view, rules, [withheld])
+        plan = plan_step(
+            account, Progress(since=-HOUR, steps=1, last=-HOUR), view, rules, [withheld]
+        )
         assert plan.withheld == (BTC,)
         assert [draft.parameters["instrument"] for draft in plan.drafts] == [ETH]
         assert plan.expected.positions[0] == account.positions[0]
-    both = plan_step(account, Progress(since=0, steps=1, last=0), view, rules, [BTC, "ETHUSDT"])
+    both = plan_step(
+        account, Progress(since=-HOUR, steps=1, last=-HOUR), view, rules, [BTC, "ETHUSDT"]
+    )
     assert both.drafts == ()
     assert both.expected.positions == account.positions
-    free = plan_step(account, Progress(since=0, steps=1, last=0), view, rules)
+    free = plan_step(account, Progress(since=-HOUR, steps=1, last=-HOUR), view, rules)
     assert {draft.parameters["instrument"] for draft in free.drafts} == {BTC, ETH}
 
 
@@ -196,8 +201,10 @@ def test_time_counts_from_the_begin_of_the_liquidation(market: MarketView) -> No
     """Derive asks less as time passes; Drift frees a tenth of the shortage at once, all later."""
     rules = load_ruleset("derive-srm")
     account = funded(0.9, market, rules, Position(BTC, 2.0, 100_000.0))
-    early = plan_step(account, Progress(market.as_of, 1, market.as_of), market, rules)
-    late = plan_step(account, Progress(market.as_of - HOUR, 1, market.as_of), market, rules)
+    early = plan_step(account, Progress(market.as_of, 1, market.as_of - SECOND), market, rules)
+    late = plan_step(
+        account, Progress(market.as_of - HOUR, 1, market.as_of - SECOND), market, rules
+    )
     assert early.offer is not None
     assert late.offer is not None
     assert early.offer["price_factor"] == 0.95

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from margin.liquidation.deleverage import RANKINGS, Winner, deleverage, profit_margin_ratio
-from margin.liquidation.fillable_price import fillable_price
 from margin.liquidation.insurance_fund import InsuranceFund
+from margin.liquidation.price_impact import fillable_price
 from margin.rules.liquidation import FundRules
 from market.core.errors import CaseError
 

@@ -16,8 +16,8 @@ from margin.liquidation.auction import (
     solvent_offer,
 )
 from margin.liquidation.deleverage import Winner, deleverage
-from margin.liquidation.fillable_price import fillable_price
 from margin.liquidation.insurance_fund import InsuranceFund
+from margin.liquidation.price_impact import fillable_price
 from margin.liquidation.prices import bankruptcy_crossing, liquidation_crossing
 from margin.rules.liquidation import AuctionRules, FundRules
 from margin.rules.ruleset import RuleSet, load_ruleset, ruleset_from_content

@@ -31,7 +31,7 @@ from monitoring.quotes.quote_updates import QUOTES
 from pipelines.cli.main import app
 from pipelines.config.config import load_config
 from pipelines.data.loaders import read_history, read_rule_history
-from pipelines.jobs.life_cycle import _Views, run_life_cycle
+from pipelines.jobs.life_cycle import _Closes, run_life_cycle
 from pipelines.jobs.simulate import simulate
 
 CONFIG = """
@@ -191,11 +191,15 @@ def test_options_are_replayed_at_the_quotes_that_were_known(tmp_path: Path) -> N
     assert first["unknown"]["account_bars"] == 0
     events = [json.loads(line) for line in (tmp_path / "first.jsonl").read_text().splitlines()]
     stop = events[0]
-    assert (stop["reason"], stop["as_of"]) == ("stop_out", jump)
+    assert (stop["reason"], stop["time"]) == ("stop_out", parse_time(jump))
     years = (parse_expiry(EXPIRY) - parse_time(jump)) / (365 * DAY)
     worth = float(black76_price(forward, STRIKE, years, 0.8, True))
     assert stop["figures"]["equity"] == pytest.approx(60_000.0 - worth)
-    assert events[1]["closed"] == [{"instrument": SOLD, "share": 1.0}]
+    (close,) = (
+        event for event in events if event.get("kind") == "close" and event["event"] == "issued"
+    )
+    assert close["parameters"]["instrument"] == SOLD
+    assert close["parameters"]["quantity"] == 1.0
     again = run_life_cycle(load_config(other), accounts, BEGIN, END, replay=True)
     assert again["equal"] is True
     assert again["history_sha256"] == first["history_sha256"]
@@ -225,10 +229,11 @@ def test_views_carry_the_age_of_bars_and_the_limit_of_marks(
     values[end - 2 : end + 1, 0] = np.nan
     values[: end + 1, 1] = np.nan
     gapped = replace(history, bars=replace(history.bars, values=values))
-    monkeypatch.setattr("pipelines.jobs.life_cycle.read_history", lambda *_: gapped)
+    monkeypatch.setattr("pipelines.data.loaders.read_history", lambda *_: gapped)
     with Ledger(config.ledger.url) as ledger:
-        rules = read_rule_history(config)
-        views = list(_Views(config, rules, parse_time(BEGIN), parse_time(END), ledger))
+        span = parse_time(BEGIN), parse_time(END)
+        closes = _Closes(config, read_rule_history(config), span, ledger)
+        views = [snapshot.view() for snapshot, _ in closes.between(*span)]
     assert [view.age_hours[0] for view in views[-4:]] == [0.0, 1.0, 2.0, 3.0]
     assert np.isnan(views[-1].age_hours[1]), "no bar has closed yet"
     assert {view.mark_max_age_hours for view in views} == {0.5}
@@ -262,21 +267,22 @@ def replay_venue(config: Path, end: str = KEPT_SPAN[1], **options: Any) -> dict[
     return run_life_cycle(load_config(config), accounts, KEPT_SPAN[0], end, **options)
 
 
-def test_a_record_of_an_earlier_version_is_compared_and_continued_as_it_was_begun(
-    tmp_path: Path,
-) -> None:
+def test_a_record_of_an_earlier_calculation_stays_and_a_new_one_begins(tmp_path: Path) -> None:
     config = kept_venue(tmp_path, recorded=True)
-    found = replay_venue(config, replay=True)
-    assert (found["calculation"], found["equal"], found["recorded"]) == (0, True, False)
-    assert found["default_resources"] is None
-    assert found["run"] == "5480af143a6b4a31761c239f543f32851500b9f06070eaab17de1e6c948defab"
-    assert found["liquidation"]["shortfall"] == 2867.150295999996
-    longer = replay_venue(config, "2025-01-02T20:00:00Z")
-    assert (longer["calculation"], longer["equal"], longer["recorded"]) == (0, True, True)
-    assert longer["run"] == found["run"]
-    fresh = replay_venue(kept_venue(tmp_path / "fresh", recorded=False))
-    assert (fresh["calculation"], fresh["equal"], fresh["recorded"]) == (1, None, True)
-    assert fresh["liquidation"]["shortfall"] == found["liquidation"]["shortfall"]
+    with Ledger(load_config(config).ledger.url) as ledger:
+        before = [record.payload for record in ledger.records("life_cycle")]
+    assert len(before) == 1
+    with pytest.raises(LedgerError, match="Records of an earlier calculation"):
+        replay_venue(config, replay=True)
+    found = replay_venue(config)
+    assert (found["calculation"], found["equal"], found["recorded"]) == (2, None, True)
+    # The earlier calculation had the same shortfall, and nobody bore it.
+    assert found["liquidation"]["shortfall"] == pytest.approx(2867.150295999996)
+    with Ledger(load_config(config).ledger.url) as ledger:
+        assert [record.payload for record in ledger.records("life_cycle")][:1] == before
+        assert verify(ledger.engine).problems == []
+    again = replay_venue(config)
+    assert (again["equal"], again["recorded"]) == (True, False)
 
 
 def test_a_shortfall_is_paid_by_the_fund_and_borne_by_winners(tmp_path: Path) -> None:
@@ -287,7 +293,7 @@ def test_a_shortfall_is_paid_by_the_fund_and_borne_by_winners(tmp_path: Path) ->
     # The fund holds the fees of both liquidations, and the first account takes all of them.
     assert resources["fund"]["paid"] == resources["fund"]["fees"] == found["liquidation"]["fees"]
     assert resources["fund"]["balance"] == 0.0
-    shortfalls = [event for event in events if event["event"] == "shortfall"]
+    shortfalls = [event for event in events if event["record"] == "default_resources"]
     assert [event["account_id"] for event in shortfalls] == ["long-20x", "long-25x"]
     for event in shortfalls:
         assert event["shortfall"] == pytest.approx(
@@ -297,15 +303,45 @@ def test_a_shortfall_is_paid_by_the_fund_and_borne_by_winners(tmp_path: Path) ->
     assert shortfalls[0]["uncovered"] == 0.0
     assert shortfalls[1]["uncovered"] == pytest.approx(0.1 * shortfalls[1]["shortfall"])
     assert resources["uncovered"] == shortfalls[1]["uncovered"]
-    losses = [event["loss"] for event in events if event["event"] == "deleverage"]
-    assert resources["deleveraged"] == {
-        "accounts": 2,
-        "positions": len(losses),
-        "loss": pytest.approx(sum(losses)),
+    winners = [
+        event
+        for event in events
+        if event.get("kind") == "deleverage" and event["event"] == "filled"
+    ]
+    assert {event["parameters"].get("bankrupt_account") for event in winners} >= {
+        "long-20x",
+        "long-25x",
     }
+    losses = [event["parameters"].get("loss", 0.0) for event in winners]
+    assert resources["deleveraged"] == pytest.approx(sum(losses))
+    # What nobody covers is still owed; the other debt is made good, and its call ends.
+    assert found["states"]["bad_debt"] == 1
+    assert found["by_event"]["call.bad_debt"] == 2
     with Ledger(load_config(config).ledger.url) as ledger:
-        recorded = [record.payload for record in ledger.records("deleverage")]
-    assert [payload["loss"] for payload in recorded] == losses
+        recorded = [record.payload for record in ledger.records("default_resources")]
+    assert [payload["shortfall"] for payload in recorded] == [
+        event["shortfall"] for event in shortfalls
+    ]
+
+
+def test_a_span_before_the_record_or_after_a_gap_is_refused(tmp_path: Path) -> None:
+    config = kept_venue(tmp_path, recorded=False)
+    accounts = config.parent / "accounts"
+    begin, end = "2025-01-01T06:00:00Z", "2025-01-01T20:00:00Z"
+    first = run_life_cycle(load_config(config), accounts, begin, end)
+    with pytest.raises(LedgerError, match="before the record of these accounts"):
+        run_life_cycle(load_config(config), accounts, KEPT_SPAN[0], end)
+    with pytest.raises(LedgerError, match="after the record of these accounts"):
+        run_life_cycle(load_config(config), accounts, "2025-01-02T06:00:00Z", KEPT_SPAN[1])
+    # A span that begins within the record is part of it, and continues it.
+    part = run_life_cycle(load_config(config), accounts, "2025-01-01T12:00:00Z", end)
+    assert (part["run"], part["equal"], part["recorded"]) == (first["run"], True, False)
+    longer = run_life_cycle(load_config(config), accounts, "2025-01-01T12:00:00Z", KEPT_SPAN[1])
+    assert (longer["run"], longer["continued_from"], longer["recorded"]) == (
+        first["run"],
+        end,
+        True,
+    )
 
 
 def test_a_longer_span_continues_the_record_and_a_shorter_one_is_part_of_it(
@@ -333,7 +369,7 @@ def test_a_longer_span_continues_the_record_and_a_shorter_one_is_part_of_it(
     for venue in (config, at_once):
         with Ledger(load_config(venue).ledger.url) as ledger:
             assert verify(ledger.engine).problems == []
-            kinds = ("transition", "liquidation", "shortfall", "deleverage")
+            kinds = ("call", "instruction", "default_resources")
             counts.append([len(list(ledger.records(kind))) for kind in kinds])
     assert counts[0] == counts[1]
     assert all(counts[0])
@@ -352,3 +388,4 @@ def test_a_longer_span_over_other_bars_is_different_and_appends_nothing(tmp_path
     assert longer["difference"]["recorded"] != longer["difference"]["replayed"]
     with Ledger(load_config(config).ledger.url) as ledger:
         assert len(list(ledger.records("life_cycle"))) == 1
+        assert verify(ledger.engine).problems == []

@@ -50,7 +50,9 @@ def known(workspace: Workspace) -> Workspace:
     text = workspace.config.read_text().replace(
         "[simulate]", f"[simulate]\nspeed = {SPEED}\nhalts = {{ SOLUSDT = 6 }}"
     )
-    workspace.config.write_text(f"{text}\n[monitoring]\nenabled = true\n")
+    workspace.config.write_text(
+        f"{text}\n[monitoring]\nenabled = true\n[enforcement]\nenabled = true\n"
+    )
     config = load_config(workspace.config)
     payload = {
         "verdict": "promoted",
@@ -117,6 +119,12 @@ def market_time(client: httpx.Client) -> int:
 def actions_recorded(workspace: Workspace) -> int:
     """Records of what clients did: the first one tells their accounts."""
     return int(workspace.sql("SELECT count(*) FROM records WHERE chain = 'accounts'")[0][0]) - 1
+
+
+def call_events(workspace: Workspace) -> list[str]:
+    """Events of calls; a deposit among their cures is a client's answer to a webhook."""
+    query = "SELECT unpacked(payload) FROM records WHERE chain = 'enforcement' AND kind = 'call'"
+    return [text for (text,) in workspace.sql(query)]
 
 
 def live_book(workspace: Workspace) -> Any:
@@ -219,6 +227,8 @@ def test_the_market_and_its_clients_go_on_and_a_restart_continues(
         decided = client.post("/v1/score", json={"accounts": [ACCOUNT]}).json()["decisions"][0]
         assert decided["marks"][0]["source"] == "quote"
         assert decided["degraded"] is None
+        until(lambda: any('"source":"deposit"' in text for text in call_events(known)))
+        assert client.get("/v1/calls", params={"limit": 1}).json()["calls"]
     assert known.sql("SELECT count(*) FROM accounts") == [(150,)]
     assert known.sql("SELECT count(*) FROM accounts WHERE out_of_sync IS NOT NULL") == [(0,)]
     records = known.sql("SELECT count(*) FROM records")
@@ -234,6 +244,9 @@ def test_the_market_and_its_clients_go_on_and_a_restart_continues(
     )
     assert not any('"late"' in text or '"rejected"' in text for (text,) in bars)
     known.run("ledger", "verify")
+    delivered = known.sql("SELECT count(*) FROM outbox WHERE status = 'delivered'")
+    assert delivered[0][0] > 0
+    assert known.sql("SELECT count(*) FROM outbox WHERE status = 'dead'") == [(0,)]
 
 
 def test_the_lines_of_look_here_work_in_a_fresh_shell(known: Workspace) -> None:

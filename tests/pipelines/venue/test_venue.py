@@ -17,7 +17,9 @@ from pipelines.config.config import Config, load_config
 from pipelines.data.loaders import read_market, simulated_market
 from pipelines.venue.client_files import write_clients
 from pipelines.venue.endpoint import RefusedError
+from pipelines.venue.inbox import Inbox
 from pipelines.venue.venue import SimulatedVenue
+from tests.enforcement.delivery.receiver import SECRET
 
 DAYS = 12
 
@@ -82,7 +84,8 @@ def run(config: Config, bars: int, endpoint: Noted | None = None) -> Noted:
     noted = Noted(config, stop, bars)
     if endpoint is not None:
         noted.newest, noted.time = endpoint.newest, endpoint.time
-    SimulatedVenue(config, noted, stop).run()  # type: ignore[arg-type]
+    with Inbox(0, SECRET) as inbox:
+        SimulatedVenue(config, noted, stop, inbox).run()  # type: ignore[arg-type]
     return noted
 
 
@@ -142,5 +145,5 @@ def test_a_refusal_of_quotes_ends_it(config: Config) -> None:
     stop = threading.Event()
     noted = Noted(config, stop, 10)
     noted.refused = True
-    with pytest.raises(RefusedError, match="no such instrument"):
-        SimulatedVenue(config, noted, stop).run()  # type: ignore[arg-type]
+    with Inbox(0, SECRET) as inbox, pytest.raises(RefusedError, match="no such instrument"):
+        SimulatedVenue(config, noted, stop, inbox).run()  # type: ignore[arg-type]

@@ -20,13 +20,13 @@ from margin.book.requirement import Requirement, compute_requirement
 from margin.engines.registry import compute_margins
 from margin.floors.registry import active_floors, floor_terms
 from margin.floors.term import FloorTerm
-from margin.life_cycle.advance import advance
-from margin.life_cycle.call_rules import CallRules
+from margin.life_cycle.advance import advance, outstanding
+from margin.life_cycle.call_rules import CallRules, enforcement_of
 from margin.life_cycle.states import MarginStatus, States
 from margin.liquidation.auction import auction_fee, auction_steps, insolvent_offer, price_factor
-from margin.liquidation.fillable_price import fillable_price
 from margin.liquidation.insurance_fund import InsuranceFund
 from margin.liquidation.partial import allowed_shortage, liquidation_step
+from margin.liquidation.price_impact import fillable_price
 from margin.rules.ruleset import RuleSet, load_ruleset
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Balance, Book, Position
@@ -304,6 +304,25 @@ def life_cycle(ruleset: RuleSet) -> Floats:
     return np.concatenate(out)
 
 
+def enforcement(ruleset: RuleSet) -> Floats:
+    """States, deadlines and amounts of calls, and what the numbers of enforcement decide."""
+    rules, calls = enforcement_of(ruleset), CallRules.of(ruleset)
+    equity = np.array([60.0, 99.0, 103.0, 112.0, 140.0, 500.0])
+    states, count = States.healthy(len(equity)), np.full(len(equity), 2)
+    out = []
+    for hour, shift in ((0, 0.0), (1, 4.0), (30, 4.0), (31, 40.0)):
+        figures = MarginStatus(
+            equity + shift, np.full(len(equity), 100.0), np.ones(len(equity)), count
+        )
+        states, changes = advance(states, figures, hour * HOUR, calls)
+        missing = outstanding(figures, calls, states.types)
+        out += [states.state.astype(np.float64), changes.deadline.astype(np.float64), missing]
+    hours = [rules.dispute_hours, rules.approval.pending_hours, rules.approval.longest_hours]
+    out.append(np.array([100.0 * rules.recall_share, rules.instruction_seconds, *hours]))
+    below = [rules.approval.add_on.automatic_below, rules.approval.deadline.automatic_below]
+    return np.concatenate([*out, np.array(below)])
+
+
 def promotion(ruleset: RuleSet) -> Floats:
     limit = ruleset.promotion_or_default.max_requirement_change
     gates = [requirement_change_gate(change, limit, 100) for change in (0.0, 0.04, 2.0)]
@@ -412,6 +431,7 @@ def probes() -> dict[str, Probe]:
         "price_guard": price_guard,
         "liquidation": liquidation,
         "life_cycle": life_cycle,
+        "enforcement": enforcement,
         "promotion": promotion,
     }
 
@@ -429,6 +449,10 @@ def contents() -> dict[str, Content]:
         "liquidated slowly": _ramped,
         "one underlying": _of_one_underlying,
         "life cycle": lambda: _on_tiers(life_cycle={}),
+        "enforcement": lambda: _on_tiers(
+            life_cycle={},
+            enforcement={"maintenance_margin": {}, "approval": {"add_on": {}, "deadline": {}}},
+        ),
         "promotion": lambda: _on_tiers(promotion={}),
     }
 

@@ -96,6 +96,10 @@ def called(key: str, **more: Any) -> Parameter:
     return Parameter(f"life_cycle.{key}", "life_cycle", **more)
 
 
+def enforced(key: str, **more: Any) -> Parameter:
+    return Parameter(f"enforcement.{key}", "enforcement", "enforcement", **more)
+
+
 ANY = {"low": None}
 SHARE = {"high": 1.0}
 TRUSTED = {"standard.perp_threshold": 0.9, "standard.option_threshold": 0.9}
@@ -333,6 +337,15 @@ PARAMETERS: dict[str, Parameter] = {
     "LifeCycleRules.stop_out_share": called("stop_out_share", **SHARE),
     "LifeCycleRules.call_hours": called("call_hours"),
     "LifeCycleRules.grace_hours": called("grace_hours"),
+    "CallTypeRules.call_hours": enforced("maintenance_margin.call_hours"),
+    "CallTypeRules.grace_hours": enforced("maintenance_margin.grace_hours"),
+    "CallTypeRules.cure_share": enforced("maintenance_margin.cure_share"),
+    "EnforcementRules.recall_share": enforced("recall_share"),
+    "EnforcementRules.dispute_hours": enforced("dispute_hours"),
+    "EnforcementRules.instruction_seconds": enforced("instruction_seconds"),
+    "ApprovalLimit.automatic_below": enforced("approval.add_on.automatic_below"),
+    "ApprovalRules.pending_hours": enforced("approval.pending_hours", open_low=True),
+    "ApprovalRules.longest_hours": enforced("approval.longest_hours", open_low=True),
     "PromotionRules.max_requirement_change": Parameter(
         "promotion.max_requirement_change", "promotion", "promotion"
     ),

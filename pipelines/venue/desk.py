@@ -1,0 +1,202 @@
+"""The desk of the simulated venue: clients answer their calls, instructions are carried out.
+
+A change of an account is posted before the answer that it follows from, so that whoever reads the
+answer sees the account after it. Instructions are carried out when they come, answers to calls when
+their time has come. What the venue had heard of and not yet done is lost when it is killed, as the
+word of a client may be.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from market.accounts.book import SETTLEMENT_CURRENCY
+from pipelines.venue.client_activity import ClientActivity
+from pipelines.venue.client_answers import Answer, answer_call
+from pipelines.venue.endpoint import Endpoint, RefusedError
+from pipelines.venue.fills import carry_out
+from pipelines.venue.inbox import Inbox
+
+UPDATES = "/v1/accounts/updates"
+
+CONNECTIONS = 8
+"""Commands that are posted side by side."""
+
+_GONE = frozenset({"taken_over", "closed", "bad_debt"})
+"""Events after which a client does nothing any more."""
+
+_ANSWERED = _GONE | {"met", "reinstated", "cancelled", "stop_out", "deadline_missed"}
+"""Events after which a client owes no answer to its call."""
+
+_TRIES = 3
+"""Numbers that an update is sent with, where another sender took the one before."""
+
+_LOG = logging.getLogger("margincast.venue")
+
+
+class Prices(Protocol):
+    """Where the venue trades."""
+
+    def price(self, instrument: str, time: int) -> float:
+        """Its mark; NaN where it is not traded."""
+
+    def turnover(self, instrument: str, time: int) -> float:
+        """What is traded of it a day, settlement currency."""
+
+
+class Desk:
+    """Answers the events of an inbox.
+
+    Parameters
+    ----------
+    inbox:
+        Where they come in.
+    endpoint:
+        Where answers go.
+    clients:
+        Their accounts.
+    seed:
+        Of what clients do and of what is filled.
+    """
+
+    def __init__(
+        self, inbox: Inbox, endpoint: Endpoint, clients: ClientActivity, seed: int
+    ) -> None:
+        self.inbox = inbox
+        self._endpoint, self._clients, self._seed = endpoint, clients, seed
+        self._own = threading.local()
+        self._pool = ThreadPoolExecutor(CONNECTIONS, "venue-desk")
+        self._posted: list[Future[None]] = []
+        self._answers: list[tuple[int, int, Answer]] = []
+        self._newest: dict[str, int] = {}
+        """Number of the answer that counts of each call that is to be answered."""
+        self._count = 0
+
+    def work(self, now: int, prices: Prices) -> bool:
+        """Carry out what has come in, and give the answers whose time has come; whether there was
+        anything to do.
+
+        Parameters
+        ----------
+        now:
+            Market time, nanoseconds.
+        prices:
+            Marks of the market.
+
+        Raises
+        ------
+        RefusedError
+            The endpoint refused what can be no answer to a request of this venue.
+        """
+        events, given = self.inbox.take(), 0
+        for event in events:
+            if event["topic"] == "instruction" and event["event"] == "issued":
+                self._carry_out(event, now, prices)
+            elif event["topic"] == "call":
+                self._consider(event, now)
+        while self._answers and self._answers[0][0] <= now:
+            _, number, answer = heapq.heappop(self._answers)
+            if self._newest.get(answer.call_id) == number:
+                del self._newest[answer.call_id]
+                self._give(answer, now)
+                given += 1
+        posted, self._posted = self._posted, []
+        for one in posted:
+            one.result()
+        return bool(events or given)
+
+    def close(self) -> None:
+        """Close the connections of its own."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def send(self, request: Mapping[str, Any]) -> bool:
+        """Post updates of accounts; False: stopped before the answer.
+
+        Raises
+        ------
+        RefusedError
+            They were refused for what they are.
+        """
+        found = self._endpoint.post(UPDATES, request)
+        if found is None:
+            return False
+        status, answer = found
+        if "results" not in answer:
+            raise RefusedError.of(UPDATES, status, answer)
+        # 409: an earlier venue, or somebody else, numbered further updates; the answer says so.
+        self._clients.take(answer["results"])
+        return True
+
+    def _consider(self, event: Mapping[str, Any], now: int) -> None:
+        if event["event"] in _GONE:
+            self._clients.retire(event["account_id"])
+        if event["event"] in _ANSWERED:
+            self._newest.pop(event["call_id"], None)
+        answer = answer_call(event, self._seed, now)
+        if answer is not None and self._clients.knows(answer.account_id):
+            self._count += 1
+            self._newest[answer.call_id] = self._count
+            heapq.heappush(self._answers, (answer.at, self._count, answer))
+
+    def _give(self, answer: Answer, now: int) -> None:
+        if answer.deposit > 0.0:
+            deposit = {
+                "kind": "deposit",
+                "asset": SETTLEMENT_CURRENCY,
+                "amount": answer.deposit,
+            }
+            self._change(answer.account_id, now, [deposit])
+        if answer.dispute is not None:
+            self._command(f"/v1/calls/{quote(answer.call_id, safe='')}/dispute", answer.dispute)
+
+    def _carry_out(self, event: Mapping[str, Any], now: int, prices: Prices) -> None:
+        account = event["account_id"]
+        path = f"/v1/instructions/{quote(event['instruction_id'], safe='')}/ack"
+        if not self._clients.knows(account):
+            self._command(path, {"status": "rejected", "reason": "no account of this venue"})
+        elif event["kind"] == "transfer_to_backstop":
+            self._clients.retire(account)
+            self.send(self._clients.emptied(account, now))
+            self._command(path, {"status": "filled", "reference": event["event_id"]})
+        else:
+            instrument = event["parameters"].get("instrument", "")
+            mark = prices.price(instrument, now) if instrument else 0.0
+            traded = prices.turnover(instrument, now) if instrument else 0.0
+            carried = carry_out(event, self._seed, mark, traded)
+            if carried.deltas and not self._change(account, now, carried.deltas):
+                carried.answer.clear()
+                carried.answer.update(status="rejected", reason="the account is not in sync")
+            self._command(path, carried.answer)
+
+    def _change(self, account: str, now: int, deltas: list[dict[str, Any]]) -> bool:
+        """Report a change of an account under the number that the endpoint expects; whether it
+        was applied."""
+        for _ in range(_TRIES):
+            request = self._clients.update(account, now, deltas)
+            if request is None:
+                break
+            number = request["updates"][0]["sequence"]
+            if not self.send(request):
+                break
+            if self._clients.expected(account) == number + 1:
+                return True
+        _LOG.debug("a change of an account of the venue was not applied")
+        return False
+
+    def _command(self, path: str, body: Mapping[str, Any]) -> None:
+        """Post a command beside others: each is answered once the leader has applied it."""
+        self._posted.append(self._pool.submit(self._post_command, path, body))
+
+    def _post_command(self, path: str, body: Mapping[str, Any]) -> None:
+        """Post a command; one that does not fit any more is not repeated."""
+        if not hasattr(self._own, "endpoint"):
+            self._own.endpoint = self._endpoint.another()
+        found = self._own.endpoint.post(path, body)
+        if found is not None and found[0] not in (200, 202):
+            _LOG.info("POST %s was answered %d: %s", path, found[0], found[1].get("detail", ""))

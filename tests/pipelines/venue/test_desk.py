@@ -1,0 +1,261 @@
+"""The venue as a receiver: signed webhooks in; deposits, disputes, fills and answers out."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from enforcement.delivery.signature import signed_headers
+from enforcement.delivery.worker import DeliveryWorker
+from ledger.store import Ledger
+from market.accounts.book import Account, Position
+from market.core.clock import HOUR, format_time, parse_time
+from pipelines.config.config import load_config
+from pipelines.venue.client_activity import ClientActivity
+from pipelines.venue.client_answers import answer_call
+from pipelines.venue.desk import Desk
+from pipelines.venue.inbox import Inbox
+from pipelines.venue.notified_venue import SINK, open_inbox, with_venue
+from tests.enforcement.delivery.receiver import SECRET, call_event, put, statuses
+from tests.enforcement.delivery.test_worker import QUICK
+from tests.waiting import wait_for
+
+NOW = parse_time("2025-04-01T00:00:00Z")
+MARK = 50_000.0
+
+
+class Prices:
+    """A market that stands still."""
+
+    def price(self, instrument: str, time: int) -> float:
+        return MARK
+
+    def turnover(self, instrument: str, time: int) -> float:
+        return 1e12
+
+
+class Endpoint:
+    """Applies updates by their numbers, and takes commands."""
+
+    def __init__(self, ahead: int = 0) -> None:
+        self.posts: list[tuple[str, Mapping[str, Any]]] = []
+        self._ahead = ahead
+        """Numbers that another sender took."""
+
+    def another(self) -> Endpoint:
+        return self
+
+    def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
+        if not path.endswith("updates"):
+            self.posts.append((path, body))
+            return 200, {"result": "applied"}
+        results = []
+        for update in body["updates"]:
+            number, taken = update["sequence"], self._ahead
+            self._ahead = 0
+            if not taken:
+                self.posts.append((path, update))
+            expected = number + taken if taken else number + 1
+            name = update["account_id"]
+            results.append({"account_id": name, "expected": expected, "in_sync": True})
+        return 200, {"results": results}
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    with Inbox(0, SECRET) as opened:
+        yield opened
+
+
+def desk_of(inbox: Inbox, endpoint: Endpoint) -> Desk:
+    account = Account("a/1", 100.0, (Position("BTCUSDT-PERP", 1.0, 1.0),), ())
+    clients = ClientActivity([(account, NOW)], 7, ["BTCUSDT"])
+    clients.take([{"account_id": "a/1", "expected": 5, "in_sync": True}])
+    return Desk(inbox, endpoint, clients, 7)  # type: ignore[arg-type]
+
+
+def post(inbox: Inbox, event: Mapping[str, Any], secret: bytes = SECRET) -> int:
+    place = urlsplit(inbox.url)
+    connection = http.client.HTTPConnection(str(place.hostname), place.port or 0, timeout=30)
+    body = json.dumps(event).encode()
+    headers = signed_headers(secret, event["event_id"], body, time.time())
+    connection.request("POST", place.path, body, headers)
+    with connection.getresponse() as response:
+        status = response.status
+    connection.close()
+    return status
+
+
+def call(name: str) -> dict[str, Any]:
+    due = format_time(NOW + 24 * HOUR)
+    changes = {"event_id": f"{name}-1", "call_id": name, "topic": "call"}
+    return call_event("a/1", 1, **changes, outstanding=80.0, deadline=due)
+
+
+def named(wanted: str) -> dict[str, Any]:
+    """A call that the client answers in a certain way."""
+    for number in range(1_000):
+        answer = answer_call(call(f"c-{number}"), 7, NOW)
+        found = "miss" if answer is None else "dispute" if answer.dispute else "deposit"
+        if answer is not None and answer.deposit > 80.0:
+            found = "meet"
+        if found == wanted:
+            return call(f"c-{number}")
+    raise AssertionError(wanted)
+
+
+def instruction(kind: str, **parameters: Any) -> dict[str, Any]:
+    return {
+        "event_id": "i/1-1",
+        "topic": "instruction",
+        "event": "issued",
+        "instruction_id": "i/1",
+        "account_id": "a/1",
+        "kind": kind,
+        "parameters": parameters,
+    }
+
+
+def test_unsigned_webhooks_are_refused_and_repetitions_are_dropped(inbox: Inbox) -> None:
+    assert post(inbox, call("c-1"), b"another secret, also long") == 401
+    assert inbox.take() == []
+    assert [post(inbox, call("c-1")) for _ in range(3)] == [204, 204, 204]
+    assert post(inbox, call("c-2")) == 204
+    assert inbox.arrived.is_set()
+    assert [event["event_id"] for event in inbox.take()] == ["c-1-1", "c-2-1"]
+    assert not inbox.arrived.is_set()
+    assert inbox.receive(signed_headers(SECRET, "c-3", b"[", time.time()), b"[") == 400
+
+
+def test_a_client_meets_its_call_when_its_time_has_come(inbox: Inbox) -> None:
+    endpoint = Endpoint()
+    desk, event = desk_of(inbox, endpoint), named("meet")
+    answer = answer_call(event, 7, NOW)
+    assert answer is not None
+    post(inbox, event)
+    desk.work(NOW, Prices())
+    desk.work(answer.at - 1, Prices())
+    assert endpoint.posts == []
+    desk.work(answer.at, Prices())
+    ((path, update),) = endpoint.posts
+    assert path == "/v1/accounts/updates"
+    assert (update["account_id"], update["sequence"]) == ("a/1", 5)
+    deposit = {"kind": "deposit", "asset": "USD", "amount": answer.deposit}
+    assert update["deltas"] == [deposit]
+
+
+def test_a_number_that_another_sender_took_delays_a_deposit_only(inbox: Inbox) -> None:
+    endpoint = Endpoint(ahead=3)
+    desk, event = desk_of(inbox, endpoint), named("meet")
+    post(inbox, event)
+    desk.work(NOW, Prices())
+    desk.work(NOW + 24 * HOUR, Prices())
+    ((_, update),) = endpoint.posts
+    assert update["sequence"] == 8
+
+
+def test_a_client_disputes_its_call(inbox: Inbox) -> None:
+    endpoint = Endpoint()
+    desk, event = desk_of(inbox, endpoint), named("dispute")
+    post(inbox, event)
+    desk.work(NOW, Prices())
+    desk.work(NOW + 24 * HOUR, Prices())
+    ((path, body),) = endpoint.posts
+    assert path == f"/v1/calls/{event['call_id'].replace('/', '%2F')}/dispute"
+    assert body["reason"]
+
+
+def test_a_raised_call_is_met_once_and_by_what_is_asked_last(inbox: Inbox) -> None:
+    endpoint = Endpoint()
+    desk, event = desk_of(inbox, endpoint), named("meet")
+    for number, outstanding in enumerate((80.0, 300.0, 200.0), start=1):
+        name = {"event_id": f"{event['call_id']}-{number}", "outstanding": outstanding}
+        post(inbox, event | name | {"event": "opened" if number == 1 else "raised"})
+        desk.work(NOW, Prices())
+    desk.work(NOW + 24 * HOUR, Prices())
+    ((_, update),) = endpoint.posts
+    assert update["deltas"][0]["amount"] == 204.0
+
+
+def test_a_call_that_the_market_met_is_not_met_again(inbox: Inbox) -> None:
+    endpoint = Endpoint()
+    desk, event = desk_of(inbox, endpoint), named("meet")
+    post(inbox, event)
+    desk.work(NOW, Prices())
+    post(inbox, event | {"event_id": f"{event['call_id']}-2", "event": "met"})
+    desk.work(NOW + 24 * HOUR, Prices())
+    assert endpoint.posts == []
+
+
+def test_a_missed_call_has_no_answer(inbox: Inbox) -> None:
+    endpoint = Endpoint()
+    desk = desk_of(inbox, endpoint)
+    post(inbox, named("miss"))
+    desk.work(NOW, Prices())
+    desk.work(NOW + 48 * HOUR, Prices())
+    assert endpoint.posts == []
+
+
+def test_a_close_changes_the_account_before_it_is_answered(inbox: Inbox) -> None:
+    endpoint = Endpoint()
+    desk = desk_of(inbox, endpoint)
+    post(inbox, instruction("close", instrument="BTCUSDT-PERP", quantity=-0.5))
+    desk.work(NOW, Prices())
+    (_, update), (path, answer) = endpoint.posts
+    assert path == "/v1/instructions/i%2F1/ack"
+    (fill,) = update["deltas"]
+    assert (fill["kind"], fill["quantity"]) == ("fill", -0.5)
+    assert fill["price"] < MARK
+    assert answer == {
+        "status": "filled",
+        "quantity": -0.5,
+        "price": fill["price"],
+        "reference": "i/1-1",
+    }
+
+
+def test_a_take_over_empties_the_account_and_its_client_stops(inbox: Inbox) -> None:
+    endpoint = Endpoint()
+    desk = desk_of(inbox, endpoint)
+    post(inbox, instruction("transfer_to_backstop", equity=3.0))
+    desk.work(NOW, Prices())
+    (_, update), (_, answer) = endpoint.posts
+    assert update["snapshot"] == {"cash": 0.0, "positions": [], "collateral": []}
+    assert answer["status"] == "filled"
+
+
+def test_an_account_of_another_venue_is_rejected(inbox: Inbox) -> None:
+    endpoint = Endpoint()
+    desk = desk_of(inbox, endpoint)
+    post(inbox, instruction("reduce_only") | {"account_id": "elsewhere"})
+    desk.work(NOW, Prices())
+    ((_, answer),) = endpoint.posts
+    assert answer == {"status": "rejected", "reason": "no account of this venue"}
+
+
+def test_the_outbox_reaches_the_venue_of_a_run(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MARGINCAST_SIMULATED_VENUE_SECRET", raising=False)
+    file = tmp_path / "margincast.toml"
+    text = "[simulate]\nspeed = 600\n[monitoring]\nenabled = true\n[enforcement]\nenabled = "
+    file.write_text(f"{text}false\n", "utf-8")
+    assert with_venue(load_config(file)).enforcement.webhooks == ()
+    file.write_text(f"{text}true\n", "utf-8")
+    config = with_venue(load_config(file))
+    assert with_venue(config) is config
+    (hook,) = config.enforcement.webhooks
+    from pipelines.delivery.configured_sinks import sinks_of
+
+    with Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger, open_inbox(config) as inbox:
+        assert inbox.url == hook.url
+        with DeliveryWorker(ledger, sinks_of(config.enforcement), QUICK, lambda: True):
+            put(ledger, [call_event("a", 1)], [SINK])
+            wait_for(lambda: statuses(ledger) == {"call-a-1": "delivered"})
+        assert [event["event_id"] for event in inbox.take()] == ["call-a-1"]
