@@ -1,9 +1,9 @@
 """Coverage: the recorded levels of the live book against what then happened.
 
-At the end of each day every account is held as it stood through the next 24 hours of recorded
-markets. The add-on is exceeded where the worst fall of headroom is larger than it, the whole
-requirement where the worst fall of equity is larger than maintenance margin + add-on. Trades and
-payments of these hours do not count: a level is for the positions that it was set on.
+Every 24 hours from the start of the span each account is held as it stood through the recorded
+markets of the next 24 hours. The add-on is exceeded where the worst fall of headroom is larger than
+it, the whole requirement where the worst fall of equity is larger than maintenance margin + add-on.
+Trades and payments of these hours do not count: a level is for the positions that it was set on.
 
 References: Kupiec (1995); Christoffersen (1998); Basel Committee (1996), "Supervisory framework
 for the use of backtesting in conjunction with the internal models approach".
@@ -107,9 +107,7 @@ def coverage(ledger: Ledger, request: ReportRequest) -> Report:
     markets = _markets(ledger, span)
     outcomes: list[DayOutcome] = []
     dropped, book = 0, None
-    for time in (span.start, *span.days()):
-        if time + DAY > span.end:
-            break
+    for time in range(span.start, span.end - DAY + 1, DAY):
         now = recorded.find(time)
         later = [record for record in markets if time < (record.as_of or 0) <= time + DAY]
         complete = later and (later[-1].as_of or 0) >= time + DAY - 2 * HOUR

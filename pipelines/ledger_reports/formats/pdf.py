@@ -24,11 +24,12 @@ from pipelines.ledger_reports.formats.document import Cell, Report, Table, cell_
 _BODY = ParagraphStyle("body", fontName="Helvetica", fontSize=9, leading=12, spaceAfter=3)
 _TITLE = ParagraphStyle("title", parent=_BODY, fontName="Helvetica-Bold", fontSize=16, leading=20)
 _CAPTION = ParagraphStyle(
-    "caption", parent=_BODY, fontName="Helvetica-Bold", fontSize=11, leading=15
+    "caption", parent=_BODY, fontName="Helvetica-Bold", fontSize=11, leading=15, keepWithNext=1
 )
 _CELL = ParagraphStyle("cell", fontName="Helvetica", fontSize=7, leading=9, splitLongWords=True)
 _NUMBER = ParagraphStyle("number", parent=_CELL, alignment=TA_RIGHT)
 _HEAD = ParagraphStyle("head", parent=_CELL, fontName="Helvetica-Bold")
+_NUMBER_HEAD = ParagraphStyle("number-head", parent=_HEAD, alignment=TA_RIGHT)
 _GRID = TableStyle(
     [
         ("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.HexColor("#d5dae0")),
@@ -81,15 +82,33 @@ def pdf_bytes(report: Report) -> bytes:
 
 def _table(table: Table) -> list[Any]:
     columns, rows = table.shown()
-    head = [Paragraph(_markup(name.replace("_", " ")), _HEAD) for name in columns]
-    body = [[_cell(cell) for cell in row] for row in rows]
+    styles = [
+        (_NUMBER, _NUMBER_HEAD) if any(is_numeric(row[i]) for row in rows) else (_CELL, _HEAD)
+        for i in range(len(columns))
+    ]
+    head = [
+        Paragraph(_markup(name.replace("_", " ")), style)
+        for name, (_, style) in zip(columns, styles, strict=True)
+    ]
+    body = [
+        [
+            Paragraph(_markup(cell_text(cell)), style)
+            for cell, (style, _) in zip(row, styles, strict=True)
+        ]
+        for row in rows
+    ]
     if not body:
         body = [[Paragraph("none", _CELL), *([""] * (len(columns) - 1))]]
-    widths = _widths(columns, rows)
     parts = [
         Spacer(1, 4 * mm),
         Paragraph(_markup(table.caption()), _CAPTION),
-        LongTable([head, *body], colWidths=widths, repeatRows=1, style=_GRID, hAlign="LEFT"),
+        LongTable(
+            [head, *body],
+            colWidths=_widths(columns, rows),
+            repeatRows=1,
+            style=_GRID,
+            hAlign="LEFT",
+        ),
     ]
     return [*parts, Paragraph(_markup(table.note), _BODY)] if table.note else parts
 
@@ -105,10 +124,6 @@ def _widths(columns: tuple[str, ...], rows: list[list[Cell]]) -> list[float]:
     wanted = [min(70.0, chars) * 4.0 + 6.0 for chars in longest]
     scale = min(1.0, _WIDTH / sum(wanted))
     return [width * scale for width in wanted]
-
-
-def _cell(cell: Cell) -> Any:
-    return Paragraph(_markup(cell_text(cell)), _NUMBER if is_numeric(cell) else _CELL)
 
 
 def _fit(width: float, height: float) -> tuple[float, float]:
