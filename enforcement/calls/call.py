@@ -59,8 +59,8 @@ class Dispute(Struct, frozen=True, forbid_unknown_fields=True):
     note: str
 
 
-class Figures(Struct, frozen=True, forbid_unknown_fields=True):
-    """Figures of an account, settlement currency."""
+class AccountFigures(Struct, frozen=True, forbid_unknown_fields=True):
+    """AccountFigures of an account, settlement currency."""
 
     equity: float
     maintenance_margin: float
@@ -120,7 +120,7 @@ class Call(Struct, frozen=True, forbid_unknown_fields=True):
     opening: Opening
     amount: float
     outstanding: float
-    figures: Figures
+    figures: AccountFigures
     scope: str = SCOPE
     credited: float = 0.0
     deadlines: dict[str, str] = {}

@@ -12,10 +12,10 @@ import numpy as np
 
 from enforcement.calls.call import (
     NEWEST_CURES,
+    AccountFigures,
     Call,
     CallKind,
     Cure,
-    Figures,
     Opening,
     call_id,
 )
@@ -90,13 +90,13 @@ class CallFacts:
         time = int(self.after.deadline[i])
         return None if time == NEVER else format_time(time)
 
-    def figures(self, i: int) -> Figures:
-        """Figures of an account; all 0 where it cannot be valued."""
+    def figures(self, i: int) -> AccountFigures:
+        """AccountFigures of an account; all 0 where it cannot be valued."""
         if not self.known[i]:
-            return Figures(*(0.0,) * len(msgspec.structs.fields(Figures)))
+            return AccountFigures(*(0.0,) * len(msgspec.structs.fields(AccountFigures)))
         columns, status = self.step.columns, self.status
         opening = status.opening
-        return Figures(
+        return AccountFigures(
             equity=float(status.equity[i]),
             maintenance_margin=float(status.maintenance[i]),
             initial_margin=float(columns.initial_margin[i]),
