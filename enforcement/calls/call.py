@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ledger.canonical import canonical_bytes, sha256_hex
-from market.core.clock import format_time, parse_time
+from market.core.clock import parse_time
 
 SCOPE = "cross"
 """Margin scope: all positions of an account share its margin."""
@@ -183,8 +183,3 @@ def instruction_id(call: str, step: int, kind: str, instrument: str = "") -> str
 def time_or_none(text: str | None) -> int | None:
     """Nanoseconds of an ISO time; None without one."""
     return None if text is None else parse_time(text)
-
-
-def text_or_none(time: int | None) -> str | None:
-    """ISO time of nanoseconds; None without one."""
-    return None if time is None else format_time(time)

@@ -35,8 +35,10 @@ from serving.http.account_paths import one_segment
 from serving.http.account_routes import ACCOUNT_ROUTES
 from serving.http.auth import Access
 from serving.http.docs_page import DocsPage
-from serving.http.enforcement import CALL_ROUTES, CONTROL_ROUTES, INSTRUCTION_ROUTES
+from serving.http.enforcement.call_routes import CALL_ROUTES
 from serving.http.enforcement.command_route import CommandSender
+from serving.http.enforcement.control_routes import CONTROL_ROUTES
+from serving.http.enforcement.instruction_routes import INSTRUCTION_ROUTES
 from serving.http.handlers import handlers, score_handler
 from serving.http.health.routes import HealthRoutes
 from serving.http.problems import EXCEPTION_HANDLERS
