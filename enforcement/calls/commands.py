@@ -10,7 +10,7 @@ import msgspec
 
 from enforcement.calls.call import Call, Dispute
 from enforcement.calls.event_log import EventLog
-from enforcement.calls.instruction import Instruction
+from enforcement.calls.instruction import PREPARING, Instruction
 from enforcement.calls.memory import Memory
 from enforcement.controls.context import AccountView
 from margin.life_cycle.call_rules import enforcement_of
@@ -18,6 +18,9 @@ from margin.rules.approval import ApprovalRules
 from margin.rules.ruleset import RuleSet
 from market.core.clock import SECOND
 from monitoring.evaluation.state_engine import StateStep
+
+MOST_DOUBLINGS = 8
+"""So often the pause after a rejection doubles: 300 s become 21 hours."""
 
 _ANSWERED: Mapping[str, str] = {
     "acknowledged": "acknowledged",
@@ -87,12 +90,7 @@ def _take_effect(log: EventLog, effect: Mapping[str, Any], now: int, rules: Rule
         state = _ANSWERED[effect["answer"]["status"]]
         after = msgspec.structs.replace(instruction, state=state, answer=dict(effect["answer"]))
         log.add_instruction(after, state, now, rules)
-        call = memory.calls.get(instruction.account_id)
-        if state in ("filled", "partly_filled") and call is not None and call.progress is not None:
-            # The next step waits until the venue has told of the account.
-            wait = round(enforcement_of(rules).instruction_seconds * SECOND)
-            progress = call.progress | {"filled_until": now + wait}
-            log.touch_call(msgspec.structs.replace(call, progress=progress))
+        _pace(log, instruction, state, now, rules)
     elif kind == "delivery_skipped":
         log.skipped.append((effect["event_id"], effect["sink"], effect["reason"]))
     elif kind in ("disputed", "dispute_resolved"):
@@ -104,3 +102,23 @@ def _take_effect(log: EventLog, effect: Mapping[str, Any], now: int, rules: Rule
             memory.keep(msgspec.structs.replace(call, dispute=dispute))
         else:
             memory.keep(call.without_dispute(effect["outcome"]))
+
+
+def _pace(log: EventLog, instruction: Instruction, state: str, now: int, rules: RuleSet) -> None:
+    """Say when the next step of a liquidation may follow an answer of the venue.
+
+    After a fill it waits until the venue has told of the account; after the k-th rejection in turn
+    for ``instruction_seconds * 2 ** k``, `MOST_DOUBLINGS` times at most.
+    """
+    call = log.memory.calls.get(instruction.account_id)
+    if call is None or call.progress is None or instruction.kind in PREPARING:
+        return
+    wait = enforcement_of(rules).instruction_seconds * SECOND
+    progress = dict(call.progress)
+    if state in ("filled", "partly_filled"):
+        progress |= {"filled_until": now + round(wait), "rejections": 0}
+    elif state == "rejected":
+        rejections = int(progress.get("rejections", 0)) + 1
+        pause = round(wait * 2.0 ** min(rejections, MOST_DOUBLINGS))
+        progress |= {"rejected_until": now + pause, "rejections": rejections}
+    log.touch_call(msgspec.structs.replace(call, progress=progress))

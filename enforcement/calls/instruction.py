@@ -22,6 +22,9 @@ InstructionState = Literal[
     "cancelled",
 ]
 
+PREPARING: tuple[InstructionKind, ...] = ("cancel_orders", "reduce_only")
+"""No step of a liquidation waits for the answer to these."""
+
 OPEN_STATES: tuple[InstructionState, ...] = ("issued", "acknowledged")
 
 

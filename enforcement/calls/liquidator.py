@@ -16,7 +16,12 @@ import numpy as np
 from enforcement.calls.call import Call, instruction_id
 from enforcement.calls.call_events import CallFacts
 from enforcement.calls.event_log import EventLog
-from enforcement.calls.instruction import Instruction, InstructionKind, InstructionState
+from enforcement.calls.instruction import (
+    PREPARING,
+    Instruction,
+    InstructionKind,
+    InstructionState,
+)
 from enforcement.liquidation.plan import Draft, Plan, Progress, plan_step
 from enforcement.liquidation.resources import Settlement, settlement_payload
 from margin.book.requirement import compute_requirement
@@ -33,14 +38,11 @@ NO_INSTRUCTIONS = "no_instructions"
 """The mode in which the venue is told nothing."""
 
 
-_PREPARING = ("cancel_orders", "reduce_only")
-"""No step waits for the answer to these."""
-
-
-_LIVE_FIELDS = ("closed", "sequence", "filled_until", "settled")
+_LIVE_FIELDS = (*("closed", "sequence", "filled_until", "settled", "rejections", "rejected_until"),)
 """What a call keeps of a liquidation beside its `Progress`: what the newest step takes off, the
-account's update when it was given, until when the venue may still tell of its fill, and whether
-its debt is settled."""
+account's update when it was given, until when the venue may still tell of its fill, whether its
+debt is settled, and how often in turn the venue rejected a step and until when the next one waits.
+"""
 
 
 @dataclass(slots=True)
@@ -115,7 +117,7 @@ class Liquidator:
                 self._end(one, "timed_out", facts)
             elif not needed and one.account_id not in updated:
                 self._end(one, "cancelled", facts)
-            elif one.kind not in _PREPARING:
+            elif one.kind not in PREPARING:
                 waiting.add(one.account_id)
         return waiting
 
@@ -135,7 +137,9 @@ class Liquidator:
         if not facts.status.positions[i]:
             return None
         kept = {k: x for k, x in (call.progress or {}).items() if k not in _LIVE_FIELDS}
-        if self._fill_is_unseen(call, step):
+        rejected_until = (call.progress or {}).get("rejected_until")
+        waits = rejected_until is not None and step.now < int(rejected_until)
+        if waits or self._fill_is_unseen(call, step):
             return None
         progress = Progress.of_content(kept) if kept else Progress(since=since)
         if progress.since != since and progress.steps <= 1:
@@ -208,6 +212,8 @@ class Liquidator:
     ) -> None:
         kept = progress.to_content()
         kept |= {"closed": [asdict(one) for one in closed], "sequence": sequence}
+        if call.progress is not None and "rejections" in call.progress:
+            kept["rejections"] = call.progress["rejections"]
         self._log.touch_call(msgspec.structs.replace(call, progress=kept))
 
     def _settle(self, facts: CallFacts, i: int, call: Call) -> Settlement:

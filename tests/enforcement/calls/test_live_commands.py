@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -163,3 +164,22 @@ def test_a_bankrupt_account_is_settled_by_the_default_resources(w: Watched) -> N
     w.settle()
     assert read_open_calls(w.ledger) == []
     assert events(w)[-1] == "closed"
+
+
+def test_after_a_rejection_the_next_step_waits_longer_each_time(w: Watched) -> None:
+    w.update(snapshot("c", 1, 400.0, BTC=0.5))
+    w.settle()
+    waited = []
+    for row in range(FIRST, FIRST + 30):
+        closes = [one for one in read_open_instructions(w.ledger) if one.kind == "close"]
+        for one in closes:
+            waited.append(one.issued_at)
+            name = one.instruction_id
+            command(w, "acknowledge", "venue", instruction_id=name, status="rejected")
+        w.bars(row)
+        w.settle()
+    hours = [parse_time(time) / HOUR for time in waited]
+    gaps = [round(after - before) for before, after in pairwise(hours)]
+    assert len(gaps) >= 5
+    assert gaps == sorted(gaps)
+    assert gaps[-1] >= 5
