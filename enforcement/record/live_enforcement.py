@@ -31,15 +31,14 @@ from enforcement.record.rows import (
     write_state,
 )
 from ledger.chain import extend_in_rounds
-from ledger.following import ChainHead, SharedChain
+from ledger.following import ChainHead
 from ledger.records import EncodedEntry
 from ledger.schema import outbox
 from ledger.store import Ledger
 from margin.life_cycle.states import States, Transitions
 from market.accounts.book import Account
-from monitoring.book.account_rows import CHAIN as ACCOUNTS
 from monitoring.evaluation.passes.state_inputs import StateInputs
-from monitoring.evaluation.record.recorded_accounts import read_accounts
+from monitoring.evaluation.record.recorded_accounts import read_accounts, updated_since
 from monitoring.evaluation.state_engine import StateStep
 
 RESOURCES = "resources"
@@ -102,12 +101,7 @@ class LiveEnforcement:
         }
         memory.sequences = read_sequences(self._ledger)
         self._engine = CallEngine(memory)
-        updated = {
-            update["account_id"]
-            for record in SharedChain(self._ledger, ACCOUNTS).after(book)
-            for update in record.payload["updates"]
-        }
-        names = memory.calls.keys() & updated
+        names = memory.calls.keys() & updated_since(self._ledger, book)
         if not names:
             return {}
         found = read_accounts(self._ledger, book, names).accounts

@@ -18,7 +18,7 @@ from monitoring.evaluation.passes.levels import UNKNOWN
 from monitoring.evaluation.passes.model_job import ModelJob
 from monitoring.evaluation.passes.rules_pass import RuleColumns
 from monitoring.evaluation.record.evaluation_state import EvaluationState, restore
-from monitoring.evaluation.record.recorded_accounts import read_accounts
+from monitoring.evaluation.record.recorded_accounts import read_accounts, updated_since
 from monitoring.evaluation.record.recorded_levels import (
     RecordedLevel,
     levels_since,
@@ -101,6 +101,7 @@ class Working:
         else:
             work.looked = model.recorded_at
             work.scored = model.close, model.ruleset, model.model
+            work.due = {name for name in updated_since(ledger, model.book) if name in state.index}
         levels = state.levels
         set_on = levels.sequence != UNKNOWN
         late = np.flatnonzero(set_on & (levels.sequence != cut.sequence(np.arange(len(cut)))))
@@ -110,7 +111,7 @@ class Working:
             for name, account in found.items():
                 work.moved[name] = positions_of(account)
         unscored = np.flatnonzero((levels.as_of == UNKNOWN) & (levels.binding < 0))
-        work.due = wanted.keys() | state.restated.keys() | {names[i] for i in unscored.tolist()}
+        work.due |= wanted.keys() | state.restated.keys() | {names[i] for i in unscored.tolist()}
         return work
 
     @property

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from ledger.following import ChainHead
+from ledger.following import ChainHead, SharedChain
 from ledger.store import Ledger
 from market.accounts.book import Account
+from monitoring.book.account_rows import CHAIN
 from monitoring.book.account_store import AccountStore
 from monitoring.book.book_account import BookAccount, apply_update
 
@@ -26,6 +27,21 @@ class RecordedAccounts:
 
     accounts: Mapping[str, BookAccount]
     earlier: Mapping[str, Account]
+
+
+def updated_since(ledger: Ledger, head: ChainHead) -> set[str]:
+    """Ids of the accounts that were updated after a record of the chain.
+
+    Raises
+    ------
+    LedgerError
+        The records cannot be read, or were altered.
+    """
+    return {
+        update["account_id"]
+        for record in SharedChain(ledger, CHAIN).after(head)
+        for update in record.payload["updates"]
+    }
 
 
 def read_accounts(
