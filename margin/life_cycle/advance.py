@@ -261,20 +261,26 @@ def _follow_types(columns: _Columns, levels: Levels, now: int, rules: CallRules)
     """Let types of calls join and leave the open calls, and advice come and go."""
     called = np.isin(columns.state, (*OPEN_CALL, State.REDUCE_ONLY)) & levels.known
     for i, kind in enumerate(rules.types):
+        if kind is None:
+            continue
+        binds = kind.consequence != ADVICE
+        joins = ~has_type(columns.types, i) & levels.breached[:, i]
+        joins = joins & called if binds else joins
+        columns.types[joins] |= np.int8(1 << i)
+        if binds:
+            columns.deadlines[joins, i] = _until(now, kind)
+    # A type leaves only while another one keeps the call open, so all have joined before.
+    for i, kind in enumerate(rules.types):
         inside = has_type(columns.types, i)
         if kind is None:
-            ends, joins = inside, np.zeros(len(inside), dtype=np.bool_)
+            ends = inside
         elif kind.consequence == ADVICE:
-            ends, joins = inside & levels.restored[:, i], ~inside & levels.breached[:, i]
+            ends = inside & levels.restored[:, i]
         else:
             others = columns.types & ~np.int8(1 << i) & _binding_bits(rules)
             ends = called & inside & levels.restored[:, i] & (others != 0)
-            joins = called & ~inside & levels.breached[:, i]
         columns.types[ends] &= ~np.int8(1 << i)
         columns.deadlines[ends, i] = NEVER
-        columns.types[joins] |= np.int8(1 << i)
-        if kind is not None and kind.consequence != ADVICE:
-            columns.deadlines[joins, i] = _until(now, kind)
     _set_deadlines(columns, rules)
 
 

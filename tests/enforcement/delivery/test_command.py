@@ -38,6 +38,14 @@ def test_a_program_gets_the_message_and_no_secret(
     assert environment["PATH"] == os.environ["PATH"]
 
 
+def is_gone(stat: Path) -> bool:
+    """Whether a process has ended, also one that nobody has waited for."""
+    try:
+        return stat.read_text("utf-8").split()[2] in "ZX"
+    except FileNotFoundError:
+        return True
+
+
 @pytest.mark.parametrize(
     ("command", "detail"),
     [
@@ -47,14 +55,6 @@ def test_a_program_gets_the_message_and_no_secret(
         (["a\0b"], "cannot be started"),
     ],
 )
-def is_gone(stat: Path) -> bool:
-    """Whether a process has ended, also one that nobody has waited for."""
-    try:
-        return stat.read_text("utf-8").split()[2] in "ZX"
-    except FileNotFoundError:
-        return True
-
-
 def test_what_became_of_a_program_is_an_outcome(command: list[str], detail: str) -> None:
     large = Message("call-1", "a", b" " * 2**20)  # more than a pipe holds
     outcome = CommandSink("desk", command).send(large)
