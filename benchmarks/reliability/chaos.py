@@ -79,7 +79,7 @@ class Run:
     events:
         How often each event occurred.
     late_hours:
-        Longest time from a deadline to the step that acted on it.
+        Longest time from a deadline to the step that processed it.
     seconds:
         How long the run took.
     bytes_per_account_day:
