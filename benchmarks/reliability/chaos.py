@@ -23,12 +23,12 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from benchmarks.measure import Result, write
-from benchmarks.workloads.enforced_clients import EnforcedClients
+from benchmarks.workloads.enforced_clients import EnforcedClients, Written
 from benchmarks.workloads.real_span import Feed, RealSpan, real_span
 from ledger.records import Record
 from ledger.store import Ledger
@@ -38,9 +38,8 @@ from pipelines.config.config import load_config
 BEGIN = "2025-04-01T00:00:00Z"
 """Begin of the posted hours."""
 
-WAIT_SECONDS = 300.0
-"""Longest wait for the evaluation of a step."""
-
+_LONGEST_SECONDS = 30.0
+_WRITTEN: tuple[Written, ...] = get_args(Written)
 _KINDS = ("call", "instruction", "default_resources", "control")
 _DIFFERS = ("evaluation", "trigger")
 """Fields that name the evaluation: a start makes one more, and numbers them otherwise."""
@@ -94,12 +93,27 @@ class Run:
 
 
 class Monitor:
-    """The monitor of a folder as a process that can be killed."""
+    """The monitor of a folder as a process, which is killed where it was drawn.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Parameters
+    ----------
+    folder:
+        With its configuration.
+    kills:
+        How often it is killed.
+    steps:
+        How many steps there will be.
+    draw:
+        Where and when.
+    """
+
+    def __init__(self, folder: Path, kills: int, steps: int, draw: np.random.Generator) -> None:
+        self._folder, self._draw = folder, draw
         self._log = (folder / "monitor.log").open("ab")
         self._process: subprocess.Popen[bytes] | None = None
+        drawn = zip(draw.integers(0, steps - 1, kills), draw.integers(0, 3, kills), strict=True)
+        self._due = sorted((int(step), _WRITTEN[int(what)]) for step, what in drawn)
+        self._step, self._busy, self._since = -1, 1.0, time.monotonic()
 
     def start(self) -> None:
         """Start it; the one before has ended."""
@@ -111,11 +125,20 @@ class Monitor:
             env=os.environ | {"MARGINCAST__LOGGING__LEVEL": "warning"},
         )
 
-    def kill(self) -> None:
-        """Kill it, whatever it does."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+    def written(self, what: Written) -> None:
+        """Kill it at a random moment of the time that a step takes, where that is due.
+
+        A kill that is due in a step without updates, or without commands, is done in the next one.
+        """
+        if what == "market":
+            now = time.monotonic()
+            self._step, self._busy, self._since = self._step + 1, now - self._since, now
+        due = [one for one in self._due if one[0] < self._step or one == (self._step, what)]
+        for one in due:
+            time.sleep(float(self._draw.uniform(0.0, min(self._busy, _LONGEST_SECONDS))))
+            self._kill()
+            self.start()
+            self._due.remove(one)
 
     def check(self) -> None:
         """Raise where it ended by itself."""
@@ -123,9 +146,14 @@ class Monitor:
             said = (self._folder / "monitor.log").read_text()[-2_000:]
             raise RuntimeError(f"the monitor ended: {said}")
 
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+
     def close(self) -> None:
-        """Stop it."""
-        self.kill()
+        """End it."""
+        self._kill()
         self._log.close()
 
 
@@ -140,25 +168,21 @@ def run_span(span: RealSpan, accounts: int, kills: int, seed: int, folder: Path)
     folder.mkdir(parents=True)
     span.write_history(folder / "bars")
     (folder / "margincast.toml").write_text(_CONFIG)
-    draw = np.random.default_rng([seed, kills])
-    killed_at = np.bincount(draw.integers(0, len(span), kills), minlength=len(span)).tolist()
-    monitor, began = Monitor(folder), time.perf_counter()
+    monitor = Monitor(folder, kills, len(span), np.random.default_rng([seed, kills]))
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(f"sqlite:///{folder}/ledger.db"))
         stack.callback(monitor.close)
-        clients = EnforcedClients(ledger, span, seed)
+        clients = EnforcedClients(ledger, span, seed, monitor)
         clients.open_accounts(accounts)
         before = _size(folder)
         feed = Feed(span, load_config(folder / "margincast.toml"), ledger)
+        began = time.perf_counter()
         monitor.start()
         for row in range(len(span)):
             close = feed.post(row)
-            for _ in range(killed_at[row]):
-                time.sleep(float(draw.uniform(0.0, 3.0)))
-                monitor.kill()
-                monitor.start()
-            clients.wait_for(row, close, monitor.check, WAIT_SECONDS)
-            clients.answer(row, close, monitor.check, WAIT_SECONDS)
+            clients.wait_for(row, close)
+            clients.answer(row, close)
+        seconds = time.perf_counter() - began
         records = {record.id: record for kind in _KINDS for record in ledger.records(kind)}
         size = (_size(folder) - before) / (accounts * len(span) / 24.0)
     return Run(
@@ -168,7 +192,7 @@ def run_span(span: RealSpan, accounts: int, kills: int, seed: int, folder: Path)
         },
         dict(Counter(f"{r.kind}.{r.payload.get('event', '')}" for r in records.values())),
         max((_late(record) for record in records.values()), default=0.0),
-        time.perf_counter() - began,
+        seconds,
         size,
     )
 

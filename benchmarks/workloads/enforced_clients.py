@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import msgspec
 from sqlalchemy import select
@@ -17,19 +17,23 @@ from sqlalchemy import select
 from benchmarks.workloads.real_span import RealSpan, draw_accounts
 from enforcement.calls.call import Call
 from enforcement.calls.instruction import Instruction
-from enforcement.controls.commands import CommandLog, KeyedRequest
+from enforcement.controls.commands import CHAIN as COMMANDS, COMMAND, CommandLog, KeyedRequest
 from enforcement.record.rows import read_open_calls, read_open_instructions
 from ledger.canonical import canonical_bytes, sha256_hex
 from ledger.chain import to_record
+from ledger.following import SharedChain
 from ledger.idempotency import RequestKey
-from ledger.records import Record
+from ledger.records import Entry, Record
 from ledger.schema import records
 from ledger.store import Ledger
-from market.core.clock import HOUR, parse_time
+from market.core.clock import HOUR, format_time, parse_time
 from monitoring.book.account_rows import CHAIN as ACCOUNTS
 from monitoring.book.account_store import AccountStore
 from monitoring.book.messages import AccountUpdateIn
 from monitoring.evaluation.record.evaluation_state import CHAIN as EVALUATIONS, Pass
+
+Written = Literal["market", "updates", "commands"]
+"""What is on record for the monitor to evaluate."""
 
 MET, PART, DISPUTED = 0.6, 0.75, 0.8
 """Draws below these pay all, pay half, and dispute; others do nothing."""
@@ -40,7 +44,20 @@ REJECTED = 0.05
 MOST_HOURS = 20
 """A client that pays does so within these hours."""
 
+WAIT_SECONDS = 300.0
+"""Longest wait for an evaluation."""
+
 _LOOK_SECONDS = 0.01
+
+
+class Watch(Protocol):
+    """What sees to the monitor of a run."""
+
+    def written(self, what: Written) -> None:
+        """Told once something is on record that the monitor has to evaluate."""
+
+    def check(self) -> None:
+        """Raise where the monitor ended by itself."""
 
 
 class EnforcedClients:
@@ -54,10 +71,12 @@ class EnforcedClients:
         The market.
     seed:
         Of what they do.
+    watch:
+        Sees to the monitor while they wait for it.
     """
 
-    def __init__(self, ledger: Ledger, span: RealSpan, seed: int) -> None:
-        self._ledger, self._span, self._seed = ledger, span, seed
+    def __init__(self, ledger: Ledger, span: RealSpan, seed: int, watch: Watch) -> None:
+        self._ledger, self._span, self._seed, self._watch = ledger, span, seed, watch
         self._store, self._commands = AccountStore(ledger), CommandLog(ledger)
         self._sequence: dict[str, int] = {}
         self._disputed: set[str] = set()
@@ -70,18 +89,23 @@ class EnforcedClients:
         for begin in range(0, len(updates), 5_000):
             self._apply(updates[begin : begin + 5_000], time_of)
 
-    def wait_for(self, row: int, close: int, check: Callable[[], None], seconds: float) -> None:
+    def wait_for(self, row: int, close: int) -> None:
         """Wait until all levels of a step are recorded, which its rule pass comes before.
 
         Raises
         ------
         RuntimeError
-            It takes longer.
+            It takes longer than `WAIT_SECONDS`.
         """
-        self._wait(lambda record: _is_whole(record, close), check, seconds, f"step {row}")
+        self._watch.written("market")
+        self._wait(lambda: self._find(lambda record: _is_whole(record, close)), f"step {row}")
 
-    def answer(self, row: int, close: int, check: Callable[[], None], seconds: float) -> None:
-        """Pay, dispute and fill what is open at a step, and wait until all of it is evaluated."""
+    def answer(self, row: int, close: int) -> None:
+        """Pay, dispute and fill what is open at a step, and wait until all of it is evaluated.
+
+        All updates are written at once and so are all commands: how many evaluations read them
+        does not depend on the speed of the monitor.
+        """
         updates, commands = [], []
         for call in sorted(read_open_calls(self._ledger), key=lambda call: call.call_id):
             paid = self._payment(call, close)
@@ -99,20 +123,28 @@ class EnforcedClients:
         merged = _merged(updates)
         if merged:
             self._apply(merged, close)
+            self._watch.written("updates")
             head = self._head(ACCOUNTS)
-            self._wait(lambda r: _knows(r, head.seq), check, seconds, f"updates of step {row}")
-        ids = []
+            self._wait(
+                lambda: self._find(lambda record: _knows(record, head.seq)), f"updates of {row}"
+            )
+        if commands:
+            newest = self._command(commands, row, close)
+            self._watch.written("commands")
+            self._wait(
+                lambda: self._commands.outcome(newest) is not None, f"commands of step {row}"
+            )
+
+    def _command(self, commands: list[dict[str, Any]], row: int, now: int) -> str:
+        """Append commands in one transaction, as `CommandLog.append` does one; the last one's id"""
+        entries = []
         for k, command in enumerate(commands):
-            body = canonical_bytes(command)
-            keyed = KeyedRequest(RequestKey("venue", f"{row}-{k}"), sha256_hex(body))
-            given_by = command | {"requester": "venue"}
-            ids.append(self._commands.append(given_by, close, keyed).command_id)
-        ends = time.monotonic() + seconds
-        while ids and self._commands.outcome(ids[-1]) is None:
-            check()
-            if time.monotonic() > ends:
-                raise RuntimeError(f"commands of step {row} were not applied in {seconds} s")
-            time.sleep(_LOOK_SECONDS)
+            body = sha256_hex(canonical_bytes(command))
+            content = command | {"requester": "venue", "time": format_time(now)}
+            name = KeyedRequest(RequestKey("venue", f"{row}-{k}"), body).command_id
+            entries.append(Entry(COMMAND, content | {"body_sha256": body}, name, as_of=now))
+        chain = SharedChain(self._ledger, COMMANDS)
+        return chain.append(chain.head(), entries)[-1].id
 
     def _payment(self, call: Call, close: int) -> float:
         draw = self._draw(call.call_id, "client")
@@ -167,22 +199,21 @@ class EnforcedClients:
         if wrong:
             raise RuntimeError(f"the live book refused {wrong[0]}")
 
-    def _wait(
-        self,
-        reached: Callable[[Record], bool],
-        check: Callable[[], None],
-        seconds: float,
-        what: str,
-    ) -> None:
-        ends, seen = time.monotonic() + seconds, self._seen
-        while time.monotonic() < ends:
-            for record in self._after(EVALUATIONS, seen):
-                self._seen = seen = record.seq
-                if reached(record):
-                    return
-            check()
+    def _wait(self, reached: Callable[[], bool], what: str) -> None:
+        ends = time.monotonic() + WAIT_SECONDS
+        while not reached():
+            self._watch.check()
+            if time.monotonic() > ends:
+                raise RuntimeError(f"{what} was not evaluated in {WAIT_SECONDS} s")
             time.sleep(_LOOK_SECONDS)
-        raise RuntimeError(f"{what} was not evaluated in {seconds} s")
+
+    def _find(self, wanted: Callable[[Record], bool]) -> bool:
+        """Whether one of the evaluations that were not seen yet is as wanted."""
+        for record in self._after(EVALUATIONS, self._seen):
+            self._seen = record.seq
+            if wanted(record):
+                return True
+        return False
 
     def _head(self, chain: str) -> Record:
         """The newest record of a chain."""

@@ -81,8 +81,8 @@ class EventLog:
 
     def add_resources(
         self, call: Call, amounts: Mapping[str, Any], now: int, rules: RuleSet
-    ) -> None:
-        """Record who bore what the account of a call owed."""
+    ) -> int:
+        """Record who bore what the account of a call owed, once a call; the event's number."""
         number = self.memory.next_sequence(call.account_id)
         payload = {
             "account_id": call.account_id,
@@ -90,8 +90,9 @@ class EventLog:
             **amounts,
             "sequence": number,
         }
-        name = f"{call.call_id}-resources-{number}"
+        name = f"{call.call_id}-resources"
         self._append(RESOURCES, name, call.account_id, payload, now, rules)
+        return number
 
     def add_control(self, record: Mapping[str, Any], now: int) -> None:
         """Record what a command changed, or which override time ended."""

@@ -22,7 +22,7 @@ from enforcement.calls.instruction import (
     InstructionKind,
     InstructionState,
 )
-from enforcement.liquidation.plan import Draft, Plan, Progress, plan_step
+from enforcement.liquidation.plan import Draft, Plan, Progress, held_quantity, plan_step
 from enforcement.liquidation.resources import Settlement, settlement_payload
 from margin.book.requirement import compute_requirement
 from margin.life_cycle.call_rules import enforcement_of
@@ -91,13 +91,28 @@ class Liquidator:
                 plan = self._step(facts, i, call, withheld)
                 if plan is not None:
                     acts.plans[call.account_id] = plan
-        # The next debt is settled with what this one leaves to winners and others.
         if step.whole and not any(_binds_winner(one) for one in memory.instructions.values()):
-            for i, call in _in_state(facts, memory.calls, State.BAD_DEBT):
-                if facts.known[i] and not (call.progress or {}).get("settled"):
-                    acts.settlements[call.account_id] = self._settle(facts, i, call)
-                    break
+            self._settle_debts(facts, acts)
         return acts
+
+    def _settle_debts(self, facts: CallFacts, acts: Acts) -> None:
+        """Settle debts in the order of the accounts, up to the first one that others bear.
+
+        The next one is settled once winners and others are as that one leaves them.
+        """
+        debts = [
+            (i, call)
+            for i, call in _in_state(facts, self._log.memory.calls, State.BAD_DEBT)
+            if facts.known[i] and not (call.progress or {}).get("settled")
+        ]
+        if not debts:
+            return
+        survivors = _survivors(facts)
+        for i, call in debts:
+            settled = self._settle(facts, i, call, survivors)
+            acts.settlements[call.account_id] = settled
+            if settled.accounts:
+                return
 
     def _end_instructions(self, facts: CallFacts) -> set[str]:
         """Let instructions expire, and take back those whose account needs none any more.
@@ -107,15 +122,13 @@ class Liquidator:
         Accounts with a step that the venue has still to answer.
         """
         memory, now, waiting = self._log.memory, facts.step.now, set[str]()
-        # An account that recovers by an update may have been filled: the venue's answer follows.
-        updated = facts.step.earlier
         wanted = (State.LIQUIDATING.label, State.REDUCE_ONLY.label)
-        for one in list(memory.instructions.values()):
+        for one in sorted(memory.instructions.values(), key=_place):
             call = memory.calls.get(one.account_id)
             needed = one.kind == "deleverage" or (call is not None and call.state in wanted)
             if parse_time(one.expires_at) <= now:
                 self._end(one, "timed_out", facts)
-            elif not needed and one.account_id not in updated:
+            elif not needed and not _has_traded(one, facts.step):
                 self._end(one, "cancelled", facts)
             elif one.kind not in PREPARING:
                 waiting.add(one.account_id)
@@ -216,14 +229,9 @@ class Liquidator:
             kept["rejections"] = call.progress["rejections"]
         self._log.touch_call(msgspec.structs.replace(call, progress=kept))
 
-    def _settle(self, facts: CallFacts, i: int, call: Call) -> Settlement:
+    def _settle(self, facts: CallFacts, i: int, call: Call, survivors: Survivors) -> Settlement:
         """Settle what an account owes by the default resources of the rule set."""
-        log, step = self._log, facts.step
-        memory, book, view = log.memory, step.book(), step.snapshot.view()
-        requirement = compute_requirement(book, view, step.ruleset)
-        out = (State.LIQUIDATING, State.BAD_DEBT, State.CLOSED, State.TAKEN_OVER)
-        eligible = ~np.isin(facts.after.state, out)
-        survivors = Survivors(book, requirement, eligible)
+        log, step, memory = self._log, facts.step, self._log.memory
         progress = dict(call.progress or {})
         closed = tuple(msgspec.convert(one, ClosedPosition) for one in progress.pop("closed", ()))
         memory.resources, settled = memory.resources.settle(
@@ -231,18 +239,43 @@ class Liquidator:
             -float(facts.status.equity[i]),
             closed,
             survivors,
-            (view, step.ruleset),
+            (step.snapshot.view(), step.ruleset),
         )
         payload = settlement_payload(settled.coverage, call.call_id, memory.resources, step.ruleset)
-        log.add_resources(call, payload, step.now, step.ruleset)
+        sequence = log.add_resources(call, payload, step.now, step.ruleset)
         number = int(progress.get("steps", 0))
         expires = step.now + round(enforcement_of(step.ruleset).instruction_seconds * SECOND)
         for account_id, draft in settled.drafts:
             self._issue(
                 call, account_id, draft.kind, dict(draft.parameters), number, expires, facts
             )
-        log.touch_call(msgspec.structs.replace(call, progress={**progress, "settled": True}))
+        progress["settled"] = True
+        log.touch_call(msgspec.structs.replace(call, progress=progress, sequence=sequence))
         return settled
+
+
+def _place(one: Instruction) -> tuple[str, int]:
+    """Orders instructions by their newest events, the same before and after a restart."""
+    return one.account_id, one.sequence
+
+
+def _has_traded(one: Instruction, step: StateStep) -> bool:
+    """Whether the venue told of trades that an instruction asked for; its answer follows."""
+    if one.kind in PREPARING:
+        return False
+    account = step.account(one.account_id)
+    if "position" not in one.parameters:
+        return not account.positions
+    held = held_quantity(account, str(one.parameters["instrument"]))
+    return held != float(one.parameters["position"])
+
+
+def _survivors(facts: CallFacts) -> Survivors:
+    """The accounts of a step that can bear a part of the debts of others."""
+    step, book = facts.step, facts.step.book()
+    requirement = compute_requirement(book, step.snapshot.view(), step.ruleset)
+    out = (State.LIQUIDATING, State.BAD_DEBT, State.CLOSED, State.TAKEN_OVER)
+    return Survivors(book, requirement, ~np.isin(facts.after.state, out))
 
 
 def _binds_winner(one: Instruction) -> bool:

@@ -7,6 +7,7 @@ history goes on with. A live book goes on with what the venue reports.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -138,7 +139,7 @@ def plan_step(
     The first step cancels open orders and restricts the account to closing trades. Then, by the
     rule set: the whole account goes to the backstop where its equity is above 0 and below the
     venue's share of the requirement; or a share of it is auctioned; or its positions are closed,
-    each instrument by one signed quantity. What an account that is bankrupt holds is deleveraged
+    each instrument by one signed quantity; ``position`` is what the account holds of it now. What an account that is bankrupt holds is deleveraged
     instead where the rule set has a queue of winners. An account that meets its margin gets
     nothing, and so does one that had a step at this time: there is one step at each market time.
 
@@ -203,7 +204,11 @@ def plan_step(
     drafts = [
         Draft(
             kind,
-            {"instrument": position.instrument, "quantity": -position.quantity}
+            {
+                "instrument": position.instrument,
+                "quantity": -position.quantity,
+                "position": held_quantity(account, position.instrument),
+            }
             | ({} if kind == "deleverage" else limits.get(position.instrument, {})),
         )
         for position in closed
@@ -253,6 +258,11 @@ def _auction(
         closed_positions(Book.of([account]), requirement, 0, sale.step.shares),
         sale_transfers(account, after, sale, has_fund),
     )
+
+
+def held_quantity(account: Account, instrument: str) -> float:
+    """Signed quantity of an instrument that an account holds, over all its lines."""
+    return math.fsum(leg.quantity for leg in account.positions if leg.instrument == instrument)
 
 
 def _opening_drafts() -> tuple[Draft, ...]:
