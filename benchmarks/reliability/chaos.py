@@ -10,7 +10,6 @@ same content; only what names an evaluation differs, as a start evaluates the bo
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import signal
 import sqlite3
@@ -18,19 +17,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
 from benchmarks.measure import Result, write
+from benchmarks.reliability.record_comparison import compare, find
 from benchmarks.workloads.enforced_clients import EnforcedClients, Written
 from benchmarks.workloads.real_span import Feed, RealSpan, real_span
-from ledger.records import Record
 from ledger.store import Ledger
 from market.core.clock import HOUR, format_time, parse_time
 from pipelines.config.config import load_config
@@ -40,13 +38,7 @@ BEGIN = "2025-04-01T00:00:00Z"
 
 _LONGEST_SECONDS = 30.0
 _WRITTEN: tuple[Written, ...] = get_args(Written)
-_KINDS = ("call", "instruction", "default_resources", "control")
-_DIFFERS = ("evaluation", "trigger")
-"""Fields that name the evaluation: a start makes one more, and numbers them otherwise."""
-
-ROUNDING = 1e-9
-"""Relative difference of amounts that counts as rounding."""
-
+_LEDGER = "ledger.db"
 _CONFIG = """
 [market]
 bars = ["bars"]
@@ -73,21 +65,15 @@ class Run:
 
     Attributes
     ----------
-    records:
-        Content of each record of enforcement by its id, without the fields that may differ.
-    events:
-        How often each event occurred.
-    late_hours:
-        Longest time from a deadline to the step that processed it.
+    ledger:
+        File of its ledger.
     seconds:
-        How long the run took.
+        How long it took.
     bytes_per_account_day:
         Growth of the ledger by evaluations, calls and their rows.
     """
 
-    records: Mapping[str, Any]
-    events: Mapping[str, int]
-    late_hours: float
+    ledger: Path
     seconds: float
     bytes_per_account_day: float
 
@@ -170,11 +156,11 @@ def run_span(span: RealSpan, accounts: int, kills: int, seed: int, folder: Path)
     (folder / "margincast.toml").write_text(_CONFIG)
     monitor = Monitor(folder, kills, len(span), np.random.default_rng([seed, kills]))
     with ExitStack() as stack:
-        ledger = stack.enter_context(Ledger(f"sqlite:///{folder}/ledger.db"))
+        ledger = stack.enter_context(Ledger(f"sqlite:///{folder / _LEDGER}"))
         stack.callback(monitor.close)
         clients = EnforcedClients(ledger, span, seed, monitor)
         clients.open_accounts(accounts)
-        before = _size(folder)
+        before = _size(folder / _LEDGER)
         feed = Feed(span, load_config(folder / "margincast.toml"), ledger)
         began = time.perf_counter()
         monitor.start()
@@ -183,43 +169,17 @@ def run_span(span: RealSpan, accounts: int, kills: int, seed: int, folder: Path)
             clients.wait_for(row, close)
             clients.answer(row, close)
         seconds = time.perf_counter() - began
-        records = {record.id: record for kind in _KINDS for record in ledger.records(kind)}
-        size = (_size(folder) - before) / (accounts * len(span) / 24.0)
-    return Run(
-        {
-            name: _content(record.payload) | {"as_of": record.as_of}
-            for name, record in records.items()
-        },
-        dict(Counter(f"{r.kind}.{r.payload.get('event', '')}" for r in records.values())),
-        max((_late(record) for record in records.values()), default=0.0),
-        seconds,
-        size,
-    )
+    path = folder / _LEDGER
+    growth = (_size(path) - before) / (accounts * len(span) / 24.0)
+    return Run(path, seconds, growth)
 
 
-def compare(undisturbed: Run, disturbed: Run) -> dict[str, list[str]]:
-    """Ids of records that are missing, in excess, or of another content.
-
-    Amounts are equal up to `ROUNDING`: a start evaluates all accounts at once where a monitor that
-    runs on begins with the urgent ones, and vector units round powers by the place in an array.
-    """
-    one, other = undisturbed.records, disturbed.records
-    both = one.keys() & other.keys()
-    return {
-        "missing": sorted(one.keys() - other.keys()),
-        "in_excess": sorted(other.keys() - one.keys()),
-        "different": sorted(name for name in both if not _same(one[name], other[name])),
-    }
-
-
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=ROUNDING, abs_tol=1e-6)
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return one == other
+def run_both(span: RealSpan, accounts: int, kills: int, seed: int, folder: Path) -> tuple[Run, Run]:
+    """The undisturbed run and the disturbed one, at once; raises as `run_span`."""
+    with ThreadPoolExecutor(2) as pool:
+        undisturbed = pool.submit(run_span, span, accounts, 0, seed, folder / "undisturbed")
+        disturbed = pool.submit(run_span, span, accounts, kills, seed, folder / "disturbed")
+        return undisturbed.result(), disturbed.result()
 
 
 def main(arguments: list[str]) -> None:
@@ -231,41 +191,40 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
     span = april(given.days)
-    with tempfile.TemporaryDirectory() as folder:
-        runs = [
-            run_span(span, given.accounts, kills, given.seed, Path(folder) / str(kills))
-            for kills in (0, given.kills)
-        ]
-    differs = compare(*runs)
-    events = {f"events_{name}": float(count) for name, count in sorted(runs[0].events.items())}
-    result = Result(
-        "chaos",
-        settings={
-            "accounts": given.accounts,
-            "kills": given.kills,
-            "steps": len(span),
-            "begin": BEGIN,
-            "coins": len(span.symbols),
-            "note": "the same real hours twice, undisturbed and with SIGKILL of the monitor",
-        },
-        medians={
-            **events,
-            **{f"records_{name}": float(len(ids)) for name, ids in differs.items()},
-            "records": float(len(runs[0].records)),
-            "latest_hours": max(run.late_hours for run in runs),
-            "bytes_per_account_day": runs[0].bytes_per_account_day,
-            "undisturbed_seconds": runs[0].seconds,
-            "disturbed_seconds": runs[1].seconds,
-        },
-    )
-    path = write(result)
-    print(f"{result.name} -> {path.name}")
-    for name, value in result.medians.items():
-        print(f"  {name:<44} {value:>12.6g}")
-    if any(differs.values()):
-        for name, ids in differs.items():
-            for found in ids[:3]:
-                print(name, *(run.records.get(found) for run in runs), sep="\n    ")
+    with tempfile.TemporaryDirectory() as name:
+        runs = run_both(span, given.accounts, given.kills, given.seed, Path(name))
+        found = compare(*(run.ledger for run in runs))
+        events = {f"events_{kind}": float(count) for kind, count in sorted(found.events.items())}
+        result = Result(
+            "chaos",
+            settings={
+                "accounts": given.accounts,
+                "kills": given.kills,
+                "steps": len(span),
+                "begin": BEGIN,
+                "coins": len(span.symbols),
+                "note": "the same real hours twice at once, undisturbed and with SIGKILL",
+            },
+            medians={
+                **events,
+                "records": float(found.records),
+                "records_missing": float(len(found.missing)),
+                "records_in_excess": float(len(found.in_excess)),
+                "records_different": float(len(found.different)),
+                "latest_hours": found.latest_hours,
+                "bytes_per_account_day": runs[0].bytes_per_account_day,
+                "undisturbed_seconds": runs[0].seconds,
+                "disturbed_seconds": runs[1].seconds,
+            },
+        )
+        path = write(result)
+        print(f"{result.name} -> {path.name}")
+        for measured, value in result.medians.items():
+            print(f"  {measured:<44} {value:>12.6g}")
+        for kind, ids in found.differs.items():
+            for record_id in ids[:3]:
+                print(kind, *(find(run.ledger, record_id) for run in runs), sep="\n    ")
+    if found.differs:
         sys.exit("the records of the two runs differ")
 
 
@@ -275,20 +234,8 @@ def april(days: int) -> RealSpan:
     return real_span(BEGIN, end, days_before=45, coins=8)
 
 
-def _content(payload: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in payload.items() if name not in _DIFFERS}
-
-
-def _late(record: Record) -> float:
-    """Hours from a deadline to the record of what was done about it; 0 of other records."""
-    if record.payload.get("event") != "deadline_missed" or record.as_of is None:
-        return 0.0
-    due = [parse_time(text) for text in record.payload["deadlines"].values()]
-    return max(0.0, (record.as_of - min(due)) / HOUR) if due else 0.0
-
-
-def _size(folder: Path) -> int:
-    with sqlite3.connect(folder / "ledger.db") as connection:
+def _size(ledger: Path) -> int:
+    with sqlite3.connect(ledger) as connection:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
     return int(pages) * int(size)
