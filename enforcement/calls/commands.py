@@ -36,7 +36,6 @@ class StepContext:
 
     memory: Memory
     step: StateStep
-    rows: Mapping[str, int]
 
     @property
     def approval(self) -> ApprovalRules:
@@ -58,7 +57,7 @@ class StepContext:
 
     def account(self, account_id: str) -> AccountView | None:
         """An account of the live book."""
-        row = self.rows.get(account_id)
+        row = self.step.index.get(account_id)
         if row is None:
             return None
         columns = self.step.columns
@@ -71,10 +70,8 @@ def apply_commands(log: EventLog, commands: Iterable[Mapping[str, Any]], step: S
     memory.controls, ended = memory.controls.expired(now)
     for record in ended:
         log.add_control(record, now)
-    context = None
+    context = StepContext(memory, step)
     for command in commands:
-        if context is None:
-            context = StepContext(memory, step, {name: i for i, name in enumerate(step.names)})
         memory.controls, outcome = memory.controls.apply(command, now, context)
         if outcome.record is None:
             continue

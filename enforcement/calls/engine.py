@@ -76,6 +76,11 @@ def concerned(controls: ControlState, step: StateStep, mode: str) -> Bools | Non
     return rows
 
 
+def _rows(names: Iterable[str], step: StateStep) -> list[int]:
+    """Those of some accounts that a step is about, in its order."""
+    return sorted(step.index[name] for name in names if name in step.index)
+
+
 class CallEngine:
     """Calls of a book.
 
@@ -114,13 +119,13 @@ class CallEngine:
         apply_commands(self.log, commands, step)
         self._credits = self._credit(step)
         self._expire_disputes(now)
-        row = {name: i for i, name in enumerate(step.names)} if memory.calls else {}
+        index = step.index
         flags = {
             name: np.zeros(len(step.names), dtype=np.bool_)
             for name in ("credited", "disputed", "undisputed", "taken_over")
         }
         for name, call in memory.calls.items():
-            i = row.get(name)
+            i = index.get(name)
             if i is None:
                 continue
             flags["credited"][i] = call.credited >= LEAST
@@ -134,11 +139,11 @@ class CallEngine:
             {name: flag for name, flag in flags.items() if flag.any()}
             | ({} if suspended is None else {"suspended": suspended})
             | ({} if floor_only is None else {"floor_only": floor_only}),
-            {name: x for name, x in memory.controls.add_ons(now).items() if name in row},
+            {name: x for name, x in memory.controls.add_ons(now).items() if name in index},
             {
                 call.account_id: time
                 for call in memory.calls.values()
-                if call.account_id in row
+                if call.account_id in index
                 and (time := memory.controls.deadline(call.call_id)) is not None
             },
         )
@@ -166,7 +171,7 @@ class CallEngine:
         """What updates of called accounts did, added to what met their calls."""
         memory = self.memory
         earlier = {name: old for name, old in step.earlier.items() if name in memory.calls}
-        rows = [i for i, name in enumerate(step.names) if name in earlier] if earlier else []
+        rows = _rows(earlier, step)
         ordered = {step.names[i]: earlier[step.names[i]] for i in rows}
         view = step.snapshot.view() if ordered else None
         if view is None:
@@ -190,9 +195,9 @@ class CallEngine:
         status = margin_status(step.columns, step.names, self._inputs)
         count = len(step.names)
         bits, advice = np.zeros((2, count), dtype=np.int8)
-        for i, name in enumerate(step.names) if self.memory.calls else ():
-            call = self.memory.calls.get(name)
-            if call is not None:
+        for name, call in self.memory.calls.items():
+            i = step.index.get(name)
+            if i is not None:
                 bits[i] = type_bits(call.types)
         missing: Floats = np.zeros(count)
         for client_class, rows in class_rows(step.names, step.ruleset).items():
@@ -235,8 +240,7 @@ class CallEngine:
         """Events of calls whose account stayed in its state: credits, re-calls, other deadlines."""
         step, recall = facts.step, 1.0 + enforcement_of(facts.step.ruleset).recall_share
         calls = self.memory.calls
-        rows = [i for i, name in enumerate(step.names) if name in calls] if calls else []
-        for i in rows:
+        for i in _rows(calls, step):
             call = calls.get(step.names[i])
             if call is None or call.account_id in seen:
                 continue
@@ -260,10 +264,8 @@ class CallEngine:
     def _follow_advice(self, facts: CallFacts) -> None:
         """Open and end advice, which changes no state."""
         advised, names = self.memory.advice, facts.step.names
-        rows = set(np.flatnonzero(facts.advice).tolist())
-        if advised:
-            rows |= {i for i, name in enumerate(names) if name in advised}
-        for i in sorted(rows):
+        rows = np.flatnonzero(facts.advice).tolist()
+        for i in sorted({*rows, *_rows(advised, facts.step)}):
             name = names[i]
             label = State(facts.after.state[i]).label
             advice, wanted = advised.get(name), bool(facts.advice[i])

@@ -158,6 +158,7 @@ class HistoryWalk:
         before = self.states.take(rows)
         step = StateStep(
             book.account_ids,
+            {name: i for i, name in enumerate(book.account_ids)},
             before,
             columns,
             amounts,

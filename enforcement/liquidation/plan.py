@@ -139,9 +139,11 @@ def plan_step(
     The first step cancels open orders and restricts the account to closing trades. Then, by the
     rule set: the whole account goes to the backstop where its equity is above 0 and below the
     venue's share of the requirement; or a share of it is auctioned; or its positions are closed,
-    each instrument by one signed quantity; ``position`` is what the account holds of it now. What an account that is bankrupt holds is deleveraged
+    each instrument by one signed quantity. What an account that is bankrupt holds is deleveraged
     instead where the rule set has a queue of winners. An account that meets its margin gets
     nothing, and so does one that had a step at this time: there is one step at each market time.
+
+    ``position`` of a close is what the account holds of the instrument when it is given.
 
     ``limit_price`` of a close is the venue's fillable price (`[liquidation.fund] fill_spread`),
     else with ``price_impact = "depth"`` the price that the last unit is expected to reach; without

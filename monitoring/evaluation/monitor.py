@@ -354,8 +354,10 @@ class BookMonitor:
         step, inputs = None, None
         if engine is not None:
             earlier = {name: work.earlier.pop(name) for name in names if name in work.earlier}
+            whole_book = len(rows) == len(state.names)
             step = StateStep(
                 names,
+                state.index if whole_book else {name: i for i, name in enumerate(names)},
                 before,
                 evaluated.columns,
                 state.levels.amount[rows],
@@ -366,7 +368,7 @@ class BookMonitor:
                 lambda name: self._known(name).account,
                 lambda name: self._known(name).sequence,
                 partial(evaluated.cut.take, rows),
-                len(rows) == len(evaluated.cut),
+                whole_book,
             )
             inputs = engine.inputs(step)
         after, transitions = advance_states(

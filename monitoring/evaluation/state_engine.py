@@ -26,6 +26,8 @@ class StateStep:
     ----------
     names:
         Of N accounts.
+    index:
+        Place of each of them by its name.
     before:
         Their states.
     columns:
@@ -49,6 +51,7 @@ class StateStep:
     """
 
     names: Sequence[str]
+    index: Mapping[str, int]
     before: States
     columns: RuleColumns
     amounts: Floats

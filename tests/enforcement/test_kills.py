@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability.chaos import compare, run_span
-from benchmarks.workloads.real_span import real_span
+from benchmarks.reliability.chaos import april, run_both
+from benchmarks.reliability.record_comparison import compare
+
+ACCOUNTS, KILLS, DAYS = 10_000, 10, 10
 
 
 @pytest.mark.realdata
 @pytest.mark.slow
 def test_a_killed_monitor_records_what_an_undisturbed_one_does(tmp_path: Path) -> None:
-    """Two days of the sell-off of April 2025; ``python -m benchmarks chaos`` runs all ten."""
-    span = real_span("2025-04-06T00:00:00Z", "2025-04-08T00:00:00Z", days_before=20, coins=8)
-    runs = [run_span(span, 150, kills, 3, tmp_path / str(kills)) for kills in (0, 4)]
-    assert {name: ids for name, ids in compare(*runs).items() if ids} == {}
-    assert runs[0].events["call.opened"] > 20
-    assert {"call.met", "call.stop_out", "instruction.filled"} <= runs[0].events.keys()
-    assert runs[1].late_hours <= 1.0
+    """1 to 10 April 2025; ``python -m benchmarks chaos`` does it with 100,000 accounts."""
+    runs = run_both(april(DAYS), ACCOUNTS, KILLS, 3, tmp_path)
+    found = compare(*(run.ledger for run in runs))
+    assert found.differs == {}
+    expected = {"call.opened", "call.met", "call.deadline_missed", "call.bad_debt"}
+    assert {*expected, "instruction.filled", "instruction.rejected"} <= found.events.keys()
+    assert found.latest_hours <= 1.0

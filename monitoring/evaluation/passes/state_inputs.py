@@ -61,6 +61,8 @@ class StateInputs:
             if not flag.all():
                 rows |= flag
         given = self.add_on.keys() | self.deadlines.keys()
+        if not given:
+            return rows
         return rows | np.array([name in given for name in names], dtype=np.bool_)
 
     def content(self, chosen: Ints) -> dict[str, Any]:
