@@ -241,7 +241,7 @@ class Liquidator:
             survivors,
             (step.snapshot.view(), step.ruleset),
         )
-        payload = settlement_payload(settled.coverage, call.call_id, memory.resources, step.ruleset)
+        payload = settlement_payload(settled, call.call_id, memory.resources, step.ruleset)
         sequence = log.add_resources(call, payload, step.now, step.ruleset)
         number = int(progress.get("steps", 0))
         expires = step.now + round(enforcement_of(step.ruleset).instruction_seconds * SECOND)

@@ -26,11 +26,12 @@ CHAIN = "life_cycle"
 STATE = "life_cycle_state"
 """Kind of the content that a longer span continues from."""
 
-CALCULATION = 2
+CALCULATION = 3
 """Revision of the calculation; records of another one stay as they are, and are not continued.
 
 1: auction, insurance fund and auto-deleverage of the rule set are used (ADR 0037). 2: the engine of
-the live book makes calls, instructions and settlements (ADR 0073).
+the live book makes calls, instructions and settlements (ADR 0073). 3: closes name the position that
+they were given for, settlements the share of each account; several debts are settled in one step.
 """
 
 _KINDS = ("call", "instruction", "default_resources")

@@ -40,6 +40,8 @@ class Settlement:
         The winners and the accounts that share, as they are afterwards.
     drafts:
         What the venue is told about each winner: account and instruction.
+    shares:
+        What each account that shares the loss gives up.
     transfers:
         Cash that changes hands.
     """
@@ -47,6 +49,7 @@ class Settlement:
     coverage: Coverage
     accounts: tuple[Account, ...]
     drafts: tuple[tuple[str, Draft], ...]
+    shares: tuple[tuple[str, float], ...]
     transfers: tuple[Transfer, ...]
 
 
@@ -150,8 +153,9 @@ class DefaultResources:
             (ids[part.account], _deleverage_draft(part, debtor.account_id))
             for part in coverage.contributions
         )
+        shares = tuple((ids[share.account], share.loss) for share in coverage.shares)
         flows = (*coverage_transfers(coverage, survivors.book), *transfers)
-        return after, Settlement(coverage, accounts, drafts, flows)
+        return after, Settlement(coverage, accounts, drafts, shares, flows)
 
     def to_content(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -165,9 +169,13 @@ class DefaultResources:
 
 
 def settlement_payload(
-    coverage: Coverage, call_id: str, resources: DefaultResources, ruleset: RuleSet
+    settlement: Settlement, call_id: str, resources: DefaultResources, ruleset: RuleSet
 ) -> dict[str, Any]:
-    """A settlement as records of the kind ``default_resources`` hold it."""
+    """A settlement as records of the kind ``default_resources`` hold it.
+
+    ``shares``: what each account gives up that shares the loss; winners get instructions instead.
+    """
+    coverage = settlement.coverage
     return {
         "account_id": coverage.account_id,
         "call_id": call_id,
@@ -175,6 +183,7 @@ def settlement_payload(
         "fund_paid": coverage.fund_paid,
         "deleveraged": coverage.deleveraged,
         "shared": coverage.shared,
+        "shares": dict(settlement.shares),
         "uncovered": coverage.uncovered,
         "fund_balance": 0.0 if resources.fund is None else resources.fund.balance,
         "ruleset_sha256": ruleset.sha256,

@@ -137,6 +137,31 @@ def test_a_liquidation_is_instructed_answered_and_ends(w: Watched) -> None:
     assert refused["refused"]
 
 
+def test_a_close_that_traded_waits_for_its_answer_though_it_is_needed_no_more(w: Watched) -> None:
+    w.update(snapshot("c", 1, 400.0, BTC=0.5))
+    w.settle()
+    (close,) = (one for one in read_open_instructions(w.ledger) if one.kind == "close")
+    quantity = close.parameters["quantity"]
+    assert close.parameters["position"] == 0.5
+    w.update(snapshot("c", 2, 390.0, BTC=0.5 + quantity))
+    w.settle()
+    assert "reinstated" in events(w)
+    assert [one.kind for one in read_open_instructions(w.ledger)] == ["close"]
+    answer = {"status": "filled", "quantity": quantity, "price": 90_000.0}
+    command(w, "acknowledge", "venue", instruction_id=close.instruction_id, **answer)
+    assert events(w, "instruction").count("filled") == 1
+    assert read_open_instructions(w.ledger) == []
+
+
+def test_a_close_is_cancelled_once_a_deposit_made_it_needless(w: Watched) -> None:
+    w.update(snapshot("c", 1, 400.0, BTC=0.5))
+    w.settle()
+    w.update(deltas("c", 2, {"kind": "deposit", "asset": "USD", "amount": 50_000.0}))
+    w.settle()
+    assert read_open_instructions(w.ledger) == []
+    assert events(w, "instruction").count("cancelled") == 3
+
+
 def test_an_instruction_without_an_answer_is_given_again(w: Watched) -> None:
     w.update(snapshot("c", 1, 400.0, BTC=0.5))
     w.settle()
@@ -164,6 +189,31 @@ def test_a_bankrupt_account_is_settled_by_the_default_resources(w: Watched) -> N
     w.settle()
     assert read_open_calls(w.ledger) == []
     assert events(w)[-1] == "closed"
+
+
+def test_debts_that_the_fund_or_nobody_pays_are_settled_in_one_step(w: Watched) -> None:
+    w.update(*(snapshot(name, 1, 400.0, BTC=0.5) for name in "abc"))
+    w.settle()
+    w.update(*(snapshot(name, 2, -50.0) for name in "abc"))
+    w.settle()
+    settled = [record.payload for record in w.ledger.records("default_resources")]
+    assert [one["account_id"] for one in settled] == ["a", "b", "c"]
+    assert len({one["evaluation"] for one in settled}) == 1
+
+
+def test_numbers_of_events_go_on_after_a_settlement_and_a_restart(w: Watched) -> None:
+    w.update(snapshot("c", 1, 400.0, BTC=0.5))
+    w.settle()
+    w.update(snapshot("c", 2, -50.0))
+    w.settle()
+    w.restart()
+    w.settle()
+    w.update(deltas("c", 3, {"kind": "deposit", "asset": "USD", "amount": 50.0}))
+    w.settle()
+    assert events(w)[-1] == "closed"
+    kinds = ("call", "instruction", "default_resources")
+    numbers = [one.payload["sequence"] for kind in kinds for one in w.ledger.records(kind)]
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
 
 
 def test_after_a_rejection_the_next_step_waits_longer_each_time(w: Watched) -> None:

@@ -78,7 +78,9 @@ def test_each_resource_pays_in_its_turn(view: MarketView) -> None:
     assert sum(flows.values()) == pytest.approx(0.0, abs=1e-9)
     assert flows["account:debtor"] == pytest.approx(10_000.0)
     assert flows["fund"] == -1_000.0
-    payload = settlement_payload(coverage, "call", after, rules)
+    payload = settlement_payload(settlement, "call", after, rules)
+    shared = {"flat": 5_000.0 * 30.0 / 56.0, "winner": 5_000.0 * 26.0 / 56.0}
+    assert payload["shares"] == pytest.approx(shared)
     assert payload["shortfall"] == sum(
         payload[key] for key in ("fund_paid", "deleveraged", "shared", "uncovered")
     )
