@@ -87,6 +87,9 @@ def _take_effect(log: EventLog, effect: Mapping[str, Any], now: int, rules: Rule
         state = _ANSWERED[effect["answer"]["status"]]
         after = msgspec.structs.replace(instruction, state=state, answer=dict(effect["answer"]))
         log.add_instruction(after, state, now, rules)
+        if state in ("filled", "partly_filled"):
+            part = _traded_part(after)
+            memory.resources = memory.resources.after_fill(after.parameters, part)
         _pace(log, instruction, state, now, rules)
     elif kind == "delivery_skipped":
         log.skipped.append((effect["event_id"], effect["sink"], effect["reason"]))
@@ -99,6 +102,12 @@ def _take_effect(log: EventLog, effect: Mapping[str, Any], now: int, rules: Rule
             memory.keep(msgspec.structs.replace(call, dispute=dispute))
         else:
             memory.keep(call.without_dispute(effect["outcome"]))
+
+
+def _traded_part(one: Instruction) -> float:
+    """Part of an instruction that was carried out; of one without a quantity all of it."""
+    wanted, traded = one.parameters.get("quantity"), (one.answer or {}).get("quantity")
+    return 1.0 if wanted is None or traded is None else abs(float(traded) / float(wanted))
 
 
 def _pace(log: EventLog, instruction: Instruction, state: str, now: int, rules: RuleSet) -> None:

@@ -161,8 +161,6 @@ class Liquidator:
         plan = plan_step(step.account(call.account_id), progress, view, step.ruleset, withheld)
         if not plan.drafts:
             return None
-        memory = self._log.memory
-        memory.resources = memory.resources.after_step(plan)
         self._give(call, plan.drafts, progress.steps, facts, plan)
         self._keep(call, plan.progress, plan.closed, step.sequence(call.account_id))
         return plan
@@ -293,5 +291,6 @@ def fill(log: EventLog, account_id: str, now: int, ruleset: RuleSet) -> None:
     """Record that the open instructions of an account were carried out as planned."""
     for one in log.memory.open_instructions(account_id):
         answer = {"status": "filled", "time": format_time(now)}
+        log.memory.resources = log.memory.resources.after_fill(one.parameters, 1.0)
         after = msgspec.structs.replace(one, state="filled", answer=answer)
         log.add_instruction(after, "filled", now, ruleset)

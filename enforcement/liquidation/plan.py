@@ -143,7 +143,8 @@ def plan_step(
     instead where the rule set has a queue of winners. An account that meets its margin gets
     nothing, and so does one that had a step at this time: there is one step at each market time.
 
-    ``position`` of a close is what the account holds of the instrument when it is given.
+    ``position`` of a close is what the account holds of the instrument when it is given; ``fee``
+    and ``impact`` are its part of the step's, by notional.
 
     ``limit_price`` of a close is the venue's fillable price (`[liquidation.fund] fill_spread`),
     else with ``price_impact = "depth"`` the price that the last unit is expected to reach; without
@@ -193,7 +194,7 @@ def plan_step(
     if step.backstop and equity > step.fee:
         after = take_over(account, step)
         return Plan(
-            (*opening, Draft("transfer_to_backstop", {"equity": equity - step.fee})),
+            (*opening, Draft("transfer_to_backstop", _takeover(equity, step))),
             step,
             None,
             replace(later, taken_over=True),
@@ -203,6 +204,8 @@ def plan_step(
         )
     kind = "deleverage" if equity < 0.0 and rules.deleverage is not UNSET else "close"
     limits = _limit_prices(account, requirement, view, ruleset, step)
+    traded = [position for position in closed if position.quantity != 0.0]
+    total = math.fsum(position.notional for position in traded)
     drafts = [
         Draft(
             kind,
@@ -210,11 +213,11 @@ def plan_step(
                 "instrument": position.instrument,
                 "quantity": -position.quantity,
                 "position": held_quantity(account, position.instrument),
+                **_costs(step, position.notional / total if total > 0.0 else 0.0),
             }
             | ({} if kind == "deleverage" else limits.get(position.instrument, {})),
         )
-        for position in closed
-        if position.quantity != 0.0
+        for position in traded
     ]
     transfers = step_transfers(account, after, step, has_fund)
     return Plan((*opening, *drafts), step, None, later, after, closed, transfers, kept)
@@ -252,7 +255,10 @@ def _auction(
     }
     has_fund = ruleset.liquidation_or_default.fund is not UNSET
     return Plan(
-        (*(_opening_drafts() if progress.steps == 0 else ()), Draft("auction", dict(offer))),
+        (
+            *(_opening_drafts() if progress.steps == 0 else ()),
+            Draft("auction", offer | {"discount": sale.discount, **_costs(sale.step, 1.0)}),
+        ),
         sale.step,
         offer | {"discount": sale.discount},
         later,
@@ -265,6 +271,16 @@ def _auction(
 def held_quantity(account: Account, instrument: str) -> float:
     """Signed quantity of an instrument that an account holds, over all its lines."""
     return math.fsum(leg.quantity for leg in account.positions if leg.instrument == instrument)
+
+
+def _costs(step: Step, part: float) -> dict[str, float]:
+    """What is booked once a part of a step is carried out."""
+    return {"fee": step.fee * part, "impact": step.impact * part}
+
+
+def _takeover(equity: float, step: Step) -> dict[str, float]:
+    """Parameters of a transfer to the backstop, which takes the equity that the fee leaves."""
+    return {"equity": equity - step.fee, "fee": step.fee}
 
 
 def _opening_drafts() -> tuple[Draft, ...]:

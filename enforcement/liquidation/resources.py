@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from msgspec import UNSET
 
-from enforcement.liquidation.plan import Draft, Plan
+from enforcement.liquidation.plan import Draft
 from margin.liquidation.book_liquidation import close_at_mark
 from margin.liquidation.insurance_fund import InsuranceFund
 from margin.liquidation.shortfall import ClosedPosition, Contribution
@@ -26,6 +26,8 @@ from margin.liquidation.waterfall import (
 from margin.rules.ruleset import RuleSet
 from margin.valuation.view import MarketView
 from market.accounts.book import Account
+
+_BOOKED = ("fee", "impact", "discount", "equity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +90,25 @@ class DefaultResources:
             return self
         return replace(self, fund=InsuranceFund.of_rules(rules))
 
-    def after_step(self, plan: Plan) -> DefaultResources:
-        """These resources once a step is filled as planned."""
-        step = plan.step
-        if step is None:
-            return self
-        taken = sum(part.amount for part in plan.transfers if part.reason == "take_over")
+    def after_fill(self, parameters: Mapping[str, Any], part: float) -> DefaultResources:
+        """These resources once an instruction is carried out.
+
+        Parameters
+        ----------
+        parameters:
+            Of the instruction, see `enforcement.liquidation.plan.plan_step`: ``fee``, ``impact``
+            and ``discount``, and the ``equity`` of a transfer to the backstop.
+        part:
+            Of its quantity that was traded, 0 to 1.
+        """
+        booked = {name: part * float(parameters.get(name, 0.0)) for name in _BOOKED}
         return replace(
             self,
-            fund=None if self.fund is None else self.fund.collect(step.fee),
-            fees=self.fees + step.fee,
-            impact=self.impact + step.impact,
-            discounts=self.discounts + (plan.offer or {}).get("discount", 0.0),
-            taken_over=self.taken_over + taken,
+            fund=None if self.fund is None else self.fund.collect(booked["fee"]),
+            fees=self.fees + booked["fee"],
+            impact=self.impact + booked["impact"],
+            discounts=self.discounts + booked["discount"],
+            taken_over=self.taken_over + booked["equity"],
         )
 
     def settle(

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from enforcement.liquidation.plan import Progress, plan_step
+from enforcement.liquidation.plan import Plan, Progress, plan_step
 from enforcement.liquidation.resources import DefaultResources, settlement_payload
 from margin.book.requirement import compute_requirement
 from margin.liquidation.shortfall import ClosedPosition
@@ -24,7 +24,7 @@ from margin.rules.ruleset import RuleSet, load_ruleset
 from margin.valuation.view import MarketView
 from market.accounts.book import Account, Book, Position
 
-BTC = "BTCUSDT-PERP"
+BTC, ETH = "BTCUSDT-PERP", "ETHUSDT-PERP"
 
 
 def full_rules() -> RuleSet:
@@ -88,15 +88,38 @@ def test_each_resource_pays_in_its_turn(view: MarketView) -> None:
     assert json.loads(json.dumps(payload)) == payload
 
 
+def booked(resources: DefaultResources, plan: Plan, part: float = 1.0) -> DefaultResources:
+    """The resources once a part of each instruction of a plan is carried out."""
+    for draft in plan.drafts:
+        resources = resources.after_fill(draft.parameters, part)
+    return resources
+
+
+def test_fee_and_impact_are_booked_for_the_part_that_is_traded(view: MarketView) -> None:
+    rules = full_rules()
+    table = msgspec.structs.replace(rules.liquidation_or_default, price_impact="depth")
+    rules = msgspec.structs.replace(rules, liquidation=table)
+    legs = (Position(BTC, 1.0, 100_000.0), Position(ETH, 10.0, 2_000.0))
+    plan = plan_step(Account("a", 1_000.0, legs), Progress(since=0), view, rules)
+    assert plan.step is not None
+    assert len([draft for draft in plan.drafts if draft.kind == "close"]) == 2
+    half = booked(DefaultResources(), plan, 0.5)
+    assert half.fees == pytest.approx(0.5 * plan.step.fee)
+    assert half.impact == pytest.approx(0.5 * plan.step.impact)
+    assert half.impact > 0.0
+    assert booked(DefaultResources(), plan, 0.0) == DefaultResources()
+
+
 def test_resources_add_up_steps_and_survive_a_round_trip(view: MarketView) -> None:
     rules = full_rules()
     account = Account("a", 1_000.0, (Position(BTC, 1.0, 100_000.0),))
     plan = plan_step(account, Progress(since=0), view, rules)
     assert plan.step is not None
-    resources = DefaultResources().under(rules).after_step(plan)
+    resources = booked(DefaultResources().under(rules), plan)
     assert resources.fund is not None
     assert resources.fund.balance == pytest.approx(1_000.0 + plan.step.fee)
-    assert resources.fees == plan.step.fee > 0.0
+    assert resources.fees == pytest.approx(plan.step.fee)
+    assert resources.fees > 0.0
     again = DefaultResources.of_content(json.loads(json.dumps(resources.to_content())))
     assert again == resources
     empty = DefaultResources()
@@ -111,4 +134,4 @@ def test_a_takeover_counts_the_equity_that_the_backstop_takes(market: MarketView
     account = Account("a", 600.0, (Position(BTC, 1.0, 100_000.0),))
     plan = plan_step(account, Progress(since=market.as_of), market, rules)
     assert plan.progress.taken_over
-    assert DefaultResources().after_step(plan).taken_over == pytest.approx(600.0)
+    assert booked(DefaultResources(), plan).taken_over == pytest.approx(600.0)
