@@ -19,7 +19,7 @@ import numpy.typing as npt
 from margin.book.case_batch import flatten
 from margin.book.case_portfolio import Portfolio
 from margin.engines.margins import Margins
-from margin.liquidation.crossing import first_true
+from margin.liquidation.crossing import first_nonnegative
 from margin.liquidation.price_impact import ImpactCurves, closing_impact, counts_impact
 from margin.liquidation.prices import margins_of
 from margin.liquidation.shocked_portfolio import notional_of, reduce_positions
@@ -78,7 +78,7 @@ def smallest_share(surplus: Callable[[Floats], Floats]) -> float:
     surplus:
         From shares, shape (K,), to their surplus of the same shape.
     """
-    bounds = first_true(lambda shares: surplus(shares) >= 0.0, _PATH)
+    bounds = first_nonnegative(surplus, _PATH)
     return 1.0 if bounds is None else bounds[1]
 
 

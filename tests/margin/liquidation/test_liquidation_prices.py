@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from margin.book.case_portfolio import CollateralBalance, Holding, Portfolio, Underlying
 from margin.cases.liquidation_cases import run_liquidation_case
 from margin.liquidation.account import liquidation_of
-from margin.liquidation.crossing import first_true
+from margin.liquidation.crossing import first_nonnegative, first_true
 from margin.liquidation.prices import (
     bankruptcy_crossing,
     liquidation_crossing,
@@ -206,6 +207,44 @@ def test_no_price_liquidates_an_account_without_positions(linear_tiers: RuleSet)
     assert liquidation_crossing(account(-1.0), "BTC", linear_tiers).passed
     with pytest.raises(CaseError, match="'SOL' is not in the portfolio"):
         liquidation_crossing(account(1.0), "SOL", linear_tiers)
+
+
+@given(
+    st.floats(1e-3, 1.0),
+    st.sampled_from([1.0, 3.0, 0.2]),
+    st.lists(st.floats(0.0, 1.0), max_size=3),
+)
+def test_first_nonnegative_finds_what_bisection_does(
+    zero: float, power: float, kinks: list[float]
+) -> None:
+    """Rising functions with kinks: the same two neighbouring numbers, to the last bit."""
+
+    def values(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        steep = sum((np.where(x > kink, 5.0, 0.0) for kink in kinks), np.ones(len(x)))
+        return np.where(x >= zero, 1e-30 + np.abs(x - zero) ** power, -(zero - x)) * steep
+
+    path = np.linspace(0.0, 1.0, 65)
+    assert first_nonnegative(values, path) == (np.nextafter(zero, 0.0), zero)
+    searched = first_true(lambda x: values(x) >= 0.0, path)
+    assert searched is not None
+    assert searched[1] == zero
+
+
+def test_first_nonnegative_takes_few_rounds_on_a_line_and_knows_nan() -> None:
+    calls = []
+
+    def line(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        calls.append(len(x))
+        return 3.0 * x - 1.0
+
+    path = np.linspace(0.0, 1.0, 65)
+    assert first_nonnegative(line, path) == pytest.approx((1 / 3, 1 / 3), rel=1e-15)
+    assert len(calls) <= 4
+    assert first_nonnegative(lambda x: x * np.nan, path) is None
+    assert first_nonnegative(lambda x: x + 1.0, path) == (0.0, 0.0)
+    bounds = first_nonnegative(lambda x: np.where(x < 0.3, -np.inf, np.inf), path)
+    assert bounds is not None
+    assert bounds[1] == 0.3
 
 
 def test_first_true_finds_both_sides_to_the_last_bit() -> None:
