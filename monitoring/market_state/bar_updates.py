@@ -272,7 +272,12 @@ class StepBuilder:
                 self._set_result(i, "rejected", refusal)
                 continue
             column = self._columns[bar.symbol]
-            if (open_, column) in self._pending:
+            pending = self._pending.get((open_, column))
+            if pending is not None:
+                if self._bars[pending[0]].values == bar.values:
+                    # The first one stays pending: it still gets the verdict of the filter.
+                    self._set_result(i, "duplicate")
+                    continue
                 self._finish_before_replacement(open_, column)
             self._add_bar(i, bar, late=i in late)
         if refusal is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from ledger.following import SharedChain
 from ledger.records import Entry
@@ -170,6 +170,12 @@ def assert_equal(a: LiveMarket, b: LiveMarket, now: int | None) -> None:
 
 
 @settings(max_examples=60)
+@example(
+    # The same bar twice in one request, beyond the hard band, in a step that waits.
+    made=[(0, "bars", ([(0, 0, 9.0), (0, 0, 9.0)], ""), 1)],
+    wall=False,
+    lazy=False,
+)
 @given(made=posts(), wall=st.booleans(), lazy=st.booleans())
 def test_poster_follower_and_recovery_are_equal_to_the_last_bit(
     market: Any,

@@ -19,6 +19,7 @@ from monitoring.market_state.steps import StepRule
 from tests.monitoring.market_helpers import (
     START,
     assert_equals_batch,
+    assert_same_market,
     assert_same_state,
     at,
     column,
@@ -244,23 +245,45 @@ def test_impossible_bar_that_the_same_request_replaces_is_recorded_and_followed(
     response = post(live, [bad, *bars], record=recorded.append)
     assert statuses(response) == ["applied", "corrected", "applied", "applied", "applied"]
     (entry,) = recorded
-    follower.follow(
-        Record(
-            id="a",
-            chain="market",
-            seq=1,
-            recorded_at=1,
-            kind=entry.kind,
-            account_id=None,
-            as_of=entry.as_of,
-            payload=entry.payload,
-            previous_hash=FIRST_PREVIOUS_HASH,
-            hash=FIRST_PREVIOUS_HASH,
-        )
-    )
+    follower.follow(as_record(entry))
     post(plain, bars)
     for each in (live, follower):
         assert_same_state(each.state.head, plain.state.head)
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(9.0, "rejected"), (1.6, "suspect")])
+def test_same_bar_twice_in_one_request_gets_the_verdict_of_the_filter_in_a_waiting_step(
+    market: Any, factor: float, verdict: str
+) -> None:
+    live, follower, plain = filtering(market), filtering(market), filtering(market)
+    bar, recorded = market.bar(START, 0), list[Entry]()
+    bad = bar | {name: bar[name] * factor for name in ("open", "high", "low", "close")}
+    response = post(live, [bad, bad], record=recorded.append)
+    assert statuses(response) == [verdict, "duplicate"]
+    assert "replaced" not in str(response.results[0].detail)
+    assert "waits for a quorum: 1 of 3 bars" in str(response.results[0].detail)
+    (entry,) = recorded
+    assert [result["status"] for result in entry.payload["results"]] == [verdict]
+    follower.follow(as_record(entry))
+    post(plain, [bad])
+    for each in (live, follower):
+        assert_same_market(each, plain)
+
+
+def as_record(entry: Entry) -> Record:
+    """The record of an entry, the first one of its chain."""
+    return Record(
+        id="a",
+        chain="market",
+        seq=1,
+        recorded_at=1,
+        kind=entry.kind,
+        account_id=None,
+        as_of=entry.as_of,
+        payload=entry.payload,
+        previous_hash=FIRST_PREVIOUS_HASH,
+        hash=FIRST_PREVIOUS_HASH,
+    )
 
 
 def test_no_more_steps_wait_than_are_kept(market: Any, monkeypatch: pytest.MonkeyPatch) -> None:
