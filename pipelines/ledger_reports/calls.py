@@ -123,8 +123,9 @@ def _summary(found: Sequence[CallHistory], span: Span) -> Table:
         "Summary",
         ("figure", "value"),
         rows,
-        "largest_calls_of_a_day: the largest sum of calls opened on one day, as CPMI-IOSCO "
-        "disclosure 6.8 (maximum aggregate initial margin call on a business day).",
+        "largest_calls_of_a_day: the largest sum of calls opened on one day in UTC. Compare "
+        "CPMI-IOSCO disclosure 6.8, maximum aggregate initial margin call on any given business "
+        "day.",
     )
 
 
@@ -173,5 +174,6 @@ def _default_resources(log: EnforcementLog, request: ReportRequest) -> Table:
         "Draws on default resources",
         ("time", "account_id", "call_id", *names),
         rows,
-        "fund_balance is what CPMI-IOSCO disclosure 4.3 calls pre-funded default resources.",
+        "Compare fund_balance with CPMI-IOSCO disclosure 4.3, value of pre-funded default "
+        "resources.",
     )

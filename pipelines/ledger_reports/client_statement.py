@@ -215,7 +215,7 @@ def _balances(book: BookAtTime, row: int) -> Table:
         ("asset", "amount", "value_pre_haircut", "haircut", "value_post_haircut"),
         rows,
         "Pre- and post-haircut as in the margin data of EMIR reporting (table 3 of the annex to "
-        "Delegated Regulation (EU) 2022/1855).",
+        "Delegated Regulation (EU) 2022/1855), but by asset instead of as one sum.",
     )
 
 

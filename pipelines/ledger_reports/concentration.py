@@ -84,8 +84,8 @@ def _shares(book: BookAtTime) -> Table:
             ]
             for name, values in series.items()
         ],
-        "The shares of the largest five and ten accounts in initial margin are what CPMI-IOSCO "
-        "disclosure 18 asks of clearing members.",
+        "Compare the CPMI-IOSCO disclosures on the concentration of initial margin among the "
+        "largest clearing members.",
     )
 
 

@@ -210,8 +210,8 @@ def _tests(outcomes: list[DayOutcome]) -> Table:
         rows,
         "book: the sum of the accounts' worst falls, none offset by another's gain, against the "
         "sum of what they had to hold. The zone is green, yellow or red over the newest 250 days "
-        "at 99%; with fewer days the zones begin at the same probabilities. CPMI-IOSCO disclosure "
-        "6.5 asks for exceedances, observations, achieved coverage, and peak and average size.",
+        "at 99%; with fewer days the zones begin at the same probabilities. Compare CPMI-IOSCO "
+        "disclosure 6.5, results of back-testing of initial margin.",
     )
 
 

@@ -142,8 +142,8 @@ def _summary(book: BookAtTime, before: BookAtTime | None, account: str | None) -
         "The book",
         ("figure", "value", "before", "change", "relative_change"),
         rows,
-        f"Before: the book at the start of the span ({at}). initial_margin is what CPMI-IOSCO "
-        "disclosure 6.1 calls total initial margin required.",
+        f"Before: the book at the start of the span ({at}). Compare initial_margin with "
+        "CPMI-IOSCO disclosure 6.1, total initial margin required.",
     )
 
 
