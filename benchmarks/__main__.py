@@ -20,9 +20,10 @@ from benchmarks import (
     scoring,
     writers,
 )
+from benchmarks.enforcement import chaos
 from benchmarks.fuzz import openapi, wire
 from benchmarks.measure import write
-from benchmarks.reliability import chaos, million, report, size, soak
+from benchmarks.reliability import million, report, size, soak
 
 BENCHES = (
     *(features, floors, live_update, scoring, option_margin, book, monitoring, ledger, writers),

@@ -1,7 +1,7 @@
 """What proactive calls change: the same accounts over real bars, with and without them.
 
 ``python -m research.experiments.enforcement_replay CONFIG --bundle PATH --json OUT`` walks sampled
-accounts of the configured market with `enforcement.history.walk.HistoryWalk` under three rule sets
+accounts of the configured market with `enforcement.history.walk.HistoryWalk` under four rule sets
 that differ in the calls alone, and writes the tables of ``docs/experiments/enforcement.md``.
 
 Accounts are drawn as `reference-v1` and, apart from them, as `behaving-v1`. Of the first, every
@@ -50,7 +50,10 @@ WARM_UP_HOURS = 200
 PAYS_UP_TO = 1.1
 BLOCK_DAYS = 7
 RESAMPLES = 2_000
-ARMS = ("no proactive calls", "rule floor", "model")
+ARMS = ("no proactive calls", "rule floor", "model", "model, wide cure band")
+WIDE_CURE_SHARE = 0.5
+"""Of the last arm: a proactive call is met this share of the maintenance margin above its level."""
+
 POPULATIONS = ("reference-v1", "behaving-v1")
 
 
@@ -131,7 +134,7 @@ def compare(
         pays = population == POPULATIONS[0]
         days, figures = {}, {}
         for arm in ARMS:
-            levels = model_levels(forecaster) if arm == "model" else rule_levels
+            levels = model_levels(forecaster) if arm.startswith("model") else rule_levels
             figures[arm], days[arm] = walk(
                 market, history, arm_rules(rules, arm), levels, setup, pays
             )
@@ -144,11 +147,14 @@ def compare(
 
 def arm_rules(rules: RuleSet, arm: str) -> RuleSet:
     """The rule set of an arm: the calls that its life cycle implies, less the proactive ones in
-    the first arm; closes move the price, pay a fee of 0.5% into an empty fund, and winners are
+    the first arm, and with a wide cure band in the last one; closes move the price, pay a fee of 0.5% into an empty fund, and winners are
     deleveraged."""
     calls = default_enforcement(rules.life_cycle_or_default)
     if arm == ARMS[0]:
         calls = msgspec.structs.replace(calls, proactive=msgspec.UNSET)
+    if arm == ARMS[3] and calls.proactive is not msgspec.UNSET:
+        wide = msgspec.structs.replace(calls.proactive, cure_share=WIDE_CURE_SHARE)
+        calls = msgspec.structs.replace(calls, proactive=wide)
     liquidation = LiquidationRules(
         PartialRules(fee_rate=0.005),
         fund=FundRules(),

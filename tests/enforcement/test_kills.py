@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability.chaos import april, run_both
-from benchmarks.reliability.record_comparison import compare
+from benchmarks.enforcement.chaos import april, run_both
+from benchmarks.enforcement.record_comparison import compare
 
 ACCOUNTS, KILLS, DAYS = 10_000, 10, 10
 

@@ -25,9 +25,9 @@ from typing import get_args
 
 import numpy as np
 
+from benchmarks.enforcement.clients import EnforcedClients, Written
+from benchmarks.enforcement.record_comparison import compare, find
 from benchmarks.measure import Result, write
-from benchmarks.reliability.record_comparison import compare, find
-from benchmarks.workloads.enforced_clients import EnforcedClients, Written
 from benchmarks.workloads.real_span import Feed, RealSpan, real_span
 from ledger.store import Ledger
 from market.core.clock import HOUR, format_time, parse_time
