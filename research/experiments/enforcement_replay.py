@@ -147,8 +147,8 @@ def compare(
 
 def arm_rules(rules: RuleSet, arm: str) -> RuleSet:
     """The rule set of an arm: the calls that its life cycle implies, less the proactive ones in
-    the first arm, and with a wide cure band in the last one; closes move the price, pay a fee of 0.5% into an empty fund, and winners are
-    deleveraged."""
+    the first arm, and with a wide cure band in the last one; closes move the price, pay a fee of
+    0.5% into an empty fund, and winners are deleveraged."""
     calls = default_enforcement(rules.life_cycle_or_default)
     if arm == ARMS[0]:
         calls = msgspec.structs.replace(calls, proactive=msgspec.UNSET)

@@ -15,6 +15,7 @@ from pipelines.config.config import load_config
 from pipelines.data.loaders import Market, read_market, read_rules
 from research.experiments.enforcement_replay import (
     ARMS,
+    WIDE_CURE_SHARE,
     Days,
     Setup,
     arm_rules,
@@ -62,8 +63,11 @@ def test_savings_are_paired_by_blocks_of_days() -> None:
 
 def test_arms_differ_in_the_proactive_calls_alone(market: tuple[Any, Market]) -> None:
     rules = read_rules(*market)
-    none, floor, model = (arm_rules(rules, arm) for arm in ARMS)
+    none, floor, model, wide = (arm_rules(rules, arm) for arm in ARMS)
     assert floor == model
+    assert wide.enforcement is not msgspec.UNSET
+    assert wide.enforcement.proactive is not msgspec.UNSET
+    assert wide.enforcement.proactive.cure_share == WIDE_CURE_SHARE
     assert none.enforcement is not msgspec.UNSET
     assert none.enforcement.proactive is msgspec.UNSET
     assert floor.enforcement is not msgspec.UNSET
