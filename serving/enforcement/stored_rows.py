@@ -179,10 +179,12 @@ class StoredRows(Generic[_Content]):
         """The first contents that are wanted, and after which row more may follow."""
         found: list[_Content] = []
         last = None
-        with database_errors("read"), self._ledger.engine.connect() as connection:
-            rows = connection.execute(
-                query.limit(MOST_SCANNED), execution_options={"yield_per": 200}
-            )
+        options = {"yield_per": 200}
+        with (
+            database_errors("read"),
+            self._ledger.engine.connect() as connection,
+            connection.execute(query.limit(MOST_SCANNED), execution_options=options) as rows,
+        ):
             count = 0
             for row in rows:
                 if len(found) == limit:
