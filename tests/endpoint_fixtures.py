@@ -186,6 +186,16 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger in SQLite, then one in PostgreSQL: a folder whose ``ledger`` it is runs on both."""
+    url = f"sqlite:///{tmp_path}/either.db"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    with Ledger(url) as opened:
+        yield opened
+
+
 @dataclass
 class Endpoint:
     """A client, and what stands behind it."""

@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from benchmarks.fuzz.wire import MONITORED
 from benchmarks.measure import Result, write
 from benchmarks.reliability.scenarios import serve
 from benchmarks.reliability.service import Service
@@ -154,7 +155,7 @@ def main(arguments: list[str]) -> None:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         workspace = make_workspace(Path(folder) / "work")
-        with serve(workspace, workspace.sqlite) as service:
+        with serve(workspace, workspace.sqlite, variables=MONITORED) as service:
             operations = documented_operations(service, read_document(service))
             for route, mode in KINDS:
                 found = fuzz_operation(operations[route], mode, options.examples, options.seed)

@@ -24,6 +24,7 @@ from benchmarks.reliability.scenarios import serve
 from benchmarks.reliability.service import Service
 from benchmarks.reliability.workspace import make_workspace
 from ledger.verify import verify
+from serving.http.problems import PROBLEM_JSON
 
 CLIENTS, ENDPOINTS = 8, 2
 """Two endpoints with a ledger each keep two cores busy; two workers on one ledger follow each
@@ -32,7 +33,24 @@ other's records, which takes a third of the time."""
 _ANSWER_SECONDS = 60.0
 _REPEATED = 0.1
 _SHOWN, _KNOWN_IDS = 5, 200
-_ROUTE_STATUSES = {200, 204, 400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 429, 431}
+MONITORED = {
+    "MARGINCAST__MONITORING__ENABLED": "true",
+    "MARGINCAST__ENFORCEMENT__ENABLED": "true",
+    "MARGINCAST__ENFORCEMENT__COMMAND": '["false"]',
+    "MARGINCAST__ENFORCEMENT__ATTEMPTS": "1",
+}
+"""Variables of an endpoint with a monitor, whose events are all dead letters."""
+
+_LISTED = {
+    "accounts": ("account", "account_id"),
+    "calls": ("call", "call_id"),
+    "instructions": ("instruction", "instruction_id"),
+    "deliveries": ("event", "event_id"),
+    "decisions": ("decision", "decision_id"),
+}
+"""What an answer lists: by which name requests know its id, and the field of it."""
+
+_ROUTE_STATUSES = {200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 429, 431}
 """What a request may be answered; 503 is left out, as nothing is overloaded or out of order."""
 
 
@@ -46,14 +64,15 @@ class WireReport:
         Number by kind of request and status; 0: closed without an answer.
     faults:
         Number of each kind of broken promise, and examples of each.
-    decisions:
-        Decisions that were answered.
+    decisions, commands:
+        Decisions, and commands to enforcement, that were answered.
     """
 
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     decisions: int = 0
+    commands: int = 0
 
     def add(self, fault: str, request: WireRequest) -> None:
         """Count a broken promise, by what stands before its colon."""
@@ -68,6 +87,7 @@ class WireReport:
         self.answers += other.answers
         self.faults += other.faults
         self.decisions += other.decisions
+        self.commands += other.commands
         for name, examples in other.examples.items():
             self.examples[name] = [*self.examples.get(name, []), *examples][:_SHOWN]
 
@@ -134,7 +154,7 @@ def fuzz(services: Sequence[Service], count: int, seed: int, clients: int = 1) -
 
 def _client(service: Service, numbers: Iterable[int], seed: int) -> WireReport:
     report, wire = WireReport(), Wire(service.port)
-    ids: list[str] = []
+    ids: dict[str, list[str]] = {}
     for number in numbers:
         draw = random.Random(f"{seed}-{number}")  # noqa: S311 - no secret
         request = draw_request(draw, number, ids)
@@ -161,14 +181,18 @@ def _faults(
     status: int,
     kind: str,
     body: bytes,
-    ids: list[str],
+    ids: dict[str, list[str]],
     report: WireReport,
 ) -> list[str]:
     if status == 0:
         return [] if request.kind == "framing" else ["no answer: the connection was closed"]
     if status not in _ROUTE_STATUSES and not (request.kind == "framing" and status in (501, 505)):
         return [f"status {status}: {body[:300]!r}"]
-    if request.method == "HEAD" or not body or "json" not in kind:
+    if request.method == "HEAD" or not body:
+        return []
+    if status >= 400 and kind != PROBLEM_JSON:
+        return [f"type of content: {status} is {kind!r}: {body[:300]!r}"]
+    if "json" not in kind:
         return []
     try:
         content = json.loads(body, parse_constant=_refuse)
@@ -176,13 +200,26 @@ def _faults(
         return [f"no JSON: {error} in {body[:300]!r}"]
     if status >= 400:
         return _problem_faults(status, content)
+    _learn(content, ids)
+    report.commands += request.method == "POST" and "command_id" in content
     if request.path == "/v1/score":
         decisions = content["decisions"]
         report.decisions += len(decisions)
-        if decisions and len(ids) < _KNOWN_IDS:
-            ids.append(decisions[0]["decision_id"])
         return [f"promise: {fault}" for each in decisions for fault in decision_faults(each)]
     return []
+
+
+def _learn(content: Any, ids: dict[str, list[str]]) -> None:
+    """Note ids and cursors of an answer, for later requests."""
+    if not isinstance(content, dict):
+        return
+    found = [("command", content.get("command_id")), ("cursor", content.get("next_cursor"))]
+    for name, (kind, field_) in _LISTED.items():
+        found += [(kind, one.get(field_)) for one in content.get(name, ())[:1]]
+    for kind, text in found:
+        known = ids.setdefault(kind, [])
+        if text and text not in known and len(known) < _KNOWN_IDS:
+            known.append(text)
 
 
 def _problem_faults(status: int, content: Any) -> list[str]:
@@ -210,7 +247,9 @@ def main(arguments: list[str]) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         workspaces = [make_workspace(folder / str(n)) for n in range(options.endpoints)]
         with contextlib.ExitStack() as running:
-            services = [running.enter_context(serve(w, w.sqlite)) for w in workspaces]
+            services = [
+                running.enter_context(serve(w, w.sqlite, variables=MONITORED)) for w in workspaces
+            ]
             begun = time.monotonic()
             report = fuzz(services, options.count, options.seed, options.clients)
             seconds = time.monotonic() - begun
@@ -221,6 +260,7 @@ def main(arguments: list[str]) -> None:
     counts = {
         "requests": report.answers.total(),
         "decisions": report.decisions,
+        "commands": report.commands,
         "broken_promises": report.faults.total(),
         "answers_5xx": sum(times for status, times in statuses.items() if status >= 500),
         "verify_problems": len(problems),

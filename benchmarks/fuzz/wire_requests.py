@@ -5,27 +5,44 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-POSTS = (
-    *("/v1/score", "/v1/what-if", "/v1/market/bars", "/v1/market/quotes"),
-    "/v1/accounts/updates",
-)
+from benchmarks.fuzz.wire_bodies import BODIES, ODD_TEXTS
+
+POSTS = tuple(BODIES)
+_UNKEYED, _COMMANDS = POSTS[1:5], POSTS[5:]
+"""Posts without an Idempotency-Key, and commands to enforcement."""
+
 _CHEAP = (
-    "/v1/decisions/{}",
-    "/v1/decisions/{}/explanation",
-    "/v1/accounts/{}/decisions",
-    "/v1/accounts/{}/decisions?limit=2",
+    "/v1/decisions/{decision}",
+    "/v1/decisions/{decision}/explanation",
+    "/v1/accounts?sort={text}",
+    "/v1/accounts?state=called&limit=2&cursor={cursor}",
+    "/v1/accounts/{account}",
+    "/v1/accounts/{account}/decisions",
+    "/v1/accounts/{account}/decisions?limit=2",
+    "/v1/calls?limit=3&cursor={cursor}",
+    "/v1/calls?account={account}&open=true",
+    "/v1/calls?state=called&type={text}&open={text}",
+    "/v1/calls/{call}",
+    "/v1/commands/{command}",
+    "/v1/instructions?limit=3&cursor={cursor}",
+    "/v1/instructions?call_id={call}&state={text}",
+    "/v1/instructions/{instruction}",
+    "/v1/overrides",
+    "/v1/admin/mode",
+    "/v1/admin/deliveries?limit=3&cursor={cursor}",
+    "/v1/admin/deliveries?status={text}",
     "/v1/model",
     "/v1/ruleset",
-    "/v1/ruleset?as_of={}",
+    "/v1/ruleset?as_of={text}",
     "/health/live",
     "/health/ready",
     "/docs/openapi.json",
-    "/{}",
+    "/{text}",
 )
 GETS = (*_CHEAP * 5, "/metrics", "/docs")
 """The last two are dear to answer."""
@@ -33,10 +50,6 @@ ODD_NUMBERS = (
     *("1e999", "-1e999", "1e-999", "1.7976931348623157e308", "5e-324", "-0.0", "NaN"),
     *("Infinity", "-Infinity", "0x10", "1_000", "01", ".5", "1.", "+1", "--1", "1e", "9" * 400),
     *("0." + "0" * 400 + "1", "9007199254740993", "-9223372036854775809", "1e15", "1e-15"),
-)
-ODD_TEXTS = (
-    *("", " ", "\u0000", "\u202e\u0041", "e\u0301", "\U0001f4b8", "a" * 5_000, "../../etc", "%00"),
-    *("\ufeff", "BTCUSDT", "null", "1", "\u0130", "\ud800", "'; --", "2025-01-01T00:00:00Z"),
 )
 ODD_VALUES: tuple[Any, ...] = (None, True, False, 0, -1, 1e308, [], {}, [[]], [None], {"": None})
 DEEP = 20_000
@@ -68,73 +81,29 @@ class WireRequest:
     closes: bool = False
 
 
-def draw_request(draw: random.Random, number: int, ids: list[str]) -> WireRequest:
-    """The request of this number; `ids` are decisions that were answered."""
-    if draw.random() < 0.2:
+def draw_request(draw: random.Random, number: int, ids: Mapping[str, Sequence[str]]) -> WireRequest:
+    """The request of this number.
+
+    Parameters
+    ----------
+    draw:
+        Of this request alone.
+    number:
+        Its number.
+    ids:
+        What was answered so far: ids by what they name, ``decision``, ``account``, ``call``,
+        ``instruction``, ``command`` and ``event``, and cursors under ``cursor``.
+    """
+    if draw.random() < 0.25:
         return _read(draw, ids)
-    path = draw.choice((*POSTS, POSTS[0], POSTS[0]))
-    body = _BODIES[path](draw)
-    kind = draw.choice(_KINDS)
+    template = draw.choice((*POSTS, *POSTS[:5], POSTS[0], POSTS[0]))
+    body = BODIES[template](draw)
+    if "call_id" in body and ids.get("call"):
+        body["call_id"] = draw.choice(ids["call"])
+    path = _filled(draw, template, ids)
+    kind = "plain" if template in _COMMANDS and draw.random() < 0.4 else draw.choice(_KINDS)
     content = _ODD[kind](draw, body)
     return _framed(draw, path, content, kind, f"wire-{number}")
-
-
-def _score(draw: random.Random) -> dict[str, Any]:
-    names = [f"wire-{draw.randrange(200)}", f"\u00e4-{draw.randrange(5)}", draw.choice(ODD_TEXTS)]
-    return {"accounts": [_account(draw, name) for name in names[: draw.randrange(1, 4)]]}
-
-
-def _account(draw: random.Random, name: str) -> dict[str, Any]:
-    legs = draw.sample(("BTCUSDT-PERP", "ETHUSDT-PERP", "SOLUSDT-PERP", "NOPE-PERP"), 2)
-    return {
-        "account_id": name,
-        "cash": draw.choice((5_000.0, 0.0, -100.0, 1e12, draw.uniform(0, 1e4))),
-        "positions": [{"instrument": leg, "quantity": draw.gauss(0.0, 0.5)} for leg in legs],
-        "collateral": [{"asset": draw.choice(("BTC", "USDT", "ETH")), "amount": draw.random()}],
-    }
-
-
-def _what_if(draw: random.Random) -> dict[str, Any]:
-    body = _score(draw)
-    name = body["accounts"][0]["account_id"]
-    change = {"account_id": name, "deposit": draw.choice((0.0, 100.0, -1e9, 1e300))}
-    return {**body, "changes": [change]}
-
-
-def _bars(draw: random.Random) -> dict[str, Any]:
-    """Far in the past: none of them moves the market."""
-    price = draw.lognormvariate(5.0, 5.0)
-    bar = {"symbol": "BTCUSDT", "ts": "2020-01-01T00:00:00Z", "volume": 1.0}
-    bar |= dict.fromkeys(("open", "high", "low", "close"), price)
-    return {"interval": "1h", "bars": [bar] * draw.randrange(1, 3)}
-
-
-def _quotes(draw: random.Random) -> dict[str, Any]:
-    quote_ = {"instrument": draw.choice(("BTCUSDT-PERP", "BTCUSDT", "USDT", "X")), "mark": 1e-9}
-    return {"quotes": [{**quote_, "ts": "2020-01-01T00:00:00Z"}]}
-
-
-def _updates(draw: random.Random) -> dict[str, Any]:
-    account = _account(draw, f"wire-{draw.randrange(20)}")
-    name = account.pop("account_id")
-    amount = draw.choice((1.0, 1e-320, 1e300, draw.random()))
-    deltas = [
-        {"kind": "fill", "instrument": "BTCUSDT-PERP", "quantity": draw.gauss(0, 1), "price": 1e5},
-        {"kind": draw.choice(("deposit", "withdrawal")), "asset": "BTC", "amount": amount},
-        {"kind": "transfer", "asset": "USD", "amount": -amount},
-        {"kind": "funding", "amount": amount},
-    ]
-    change = draw.choice(({"snapshot": account}, {"deltas": draw.sample(deltas, 2)}))
-    return {"updates": [{"account_id": name, "sequence": draw.randrange(1, 9), **change}]}
-
-
-_BODIES: dict[str, Callable[[random.Random], dict[str, Any]]] = {
-    "/v1/score": _score,
-    "/v1/what-if": _what_if,
-    "/v1/market/bars": _bars,
-    "/v1/market/quotes": _quotes,
-    "/v1/accounts/updates": _updates,
-}
 
 
 def _text(body: Any) -> str:
@@ -262,7 +231,7 @@ def _replace(draw: random.Random, body: Any, value: Any) -> None:
 
 def _framed(draw: random.Random, path: str, body: bytes, kind: str, key: str) -> WireRequest:
     headers = ["Host: 127.0.0.1", "Content-Type: application/json"]
-    if path == POSTS[0]:
+    if path not in _UNKEYED:
         headers.append(f"Idempotency-Key: {key}")
     chunked = draw.random() < 0.25
     if chunked:
@@ -300,15 +269,22 @@ def _chunks(draw: random.Random, body: bytes) -> bytes:
     return b"".join(parts) + b"0\r\n\r\n"
 
 
-def _read(draw: random.Random, ids: list[str]) -> WireRequest:
-    template = draw.choice(GETS)
-    text, known, place = draw.choice(ODD_TEXTS), draw.random() < 0.5, draw.random()
-    if known and ids:
-        text = ids[int(place * len(ids))]
-    escaped = quote(text.encode("utf-8", "surrogatepass")[:2_000], safe="")
-    if draw.random() < 0.05:
-        escaped = "%zz%"
-    path = template.format(escaped)
+def _filled(draw: random.Random, template: str, ids: Mapping[str, Sequence[str]]) -> str:
+    """A path with ids that were answered, or odd texts, in the place of its names."""
+
+    def text_of(match: re.Match[str]) -> str:
+        text, known, place = draw.choice(ODD_TEXTS), draw.random() < 0.6, draw.random()
+        answered = ids.get(match[1])
+        if known and answered:
+            text = answered[int(place * len(answered))]
+        escaped = quote(text.encode("utf-8", "surrogatepass")[:2_000], safe="")
+        return "%zz%" if draw.random() < 0.05 else escaped
+
+    return re.sub(r"{(\w+)}", text_of, template)
+
+
+def _read(draw: random.Random, ids: Mapping[str, Sequence[str]]) -> WireRequest:
+    path = _filled(draw, draw.choice(GETS), ids)
     method = draw.choice(("GET", "GET", "GET", "HEAD", "OPTIONS", "DELETE", "PUT", "PATCH", "M-X"))
     content = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
     if draw.random() < 0.03:

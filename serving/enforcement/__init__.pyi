@@ -1,16 +1,13 @@
-from .call_listing import CallListing as CallListing, CallQuery as CallQuery
+from .call_listing import CallListing as CallListing
 from .command_posts import CommandPosts as CommandPosts
 from .control_listing import ControlListing as ControlListing
-from .instruction_listing import (
-    InstructionListing as InstructionListing,
-    InstructionQuery as InstructionQuery,
-)
+from .instruction_listing import InstructionListing as InstructionListing
+from .stored_rows import RowQuery as RowQuery
 
 __all__ = [
     "CallListing",
-    "CallQuery",
     "CommandPosts",
     "ControlListing",
     "InstructionListing",
-    "InstructionQuery",
+    "RowQuery",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
@@ -14,19 +13,13 @@ from ledger.schema import calls, instructions
 from ledger.store import Ledger
 from margin.life_cycle.states import State
 from margin.rules.enforcement import CALL_TYPES
-from serving.cursors import encode_cursor
 from serving.enforcement.control_listing import ControlListing
 from serving.enforcement.stored_rows import (
-    PageCursor,
+    RowQuery,
+    StoredRows,
     check_choice,
-    check_limit,
-    many,
-    older_than,
-    read_contents,
-    read_cursor,
     read_deliveries,
     read_events,
-    read_matching,
 )
 from serving.schemas.enforcement_messages import CallDetail, CallPage
 
@@ -38,28 +31,6 @@ MOST_INSTRUCTIONS = 1_000
 
 _STATES = tuple(state.label for state in State)
 _NEWEST = (calls.c.opened_at.desc(), calls.c.call_id.desc())
-
-
-@dataclass(frozen=True, slots=True)
-class CallQuery:
-    """Which calls are asked for.
-
-    Attributes
-    ----------
-    state, type, account:
-        Only calls in this state, with this type, of this account; None: all.
-    open:
-        Only open ones, or only ended ones; None: both.
-    limit, cursor:
-        As in `serving.account_listing.PageRequest`.
-    """
-
-    state: str | None = None
-    type: str | None = None
-    account: str | None = None
-    open: bool | None = None
-    limit: int | None = None
-    cursor: str | None = None
 
 
 class CallListing:
@@ -76,9 +47,11 @@ class CallListing:
     """
 
     def __init__(self, ledger: Ledger, controls: ControlListing, max_page: int) -> None:
-        self._ledger, self._controls, self._max_page = ledger, controls, max_page
+        self._ledger, self._controls = ledger, controls
+        self._calls = StoredRows(ledger, "calls", Call, max_page)
+        self._instructions = StoredRows(ledger, "instructions", Instruction, max_page)
 
-    def page(self, query: CallQuery) -> CallPage:
+    def page(self, query: RowQuery) -> CallPage:
         """A page of calls, the newest first.
 
         Raises
@@ -90,24 +63,11 @@ class CallListing:
         """
         check_choice("state", query.state, _STATES)
         check_choice("type", query.type, CALL_TYPES)
-        limit = check_limit(query.limit, self._max_page)
-        chosen = select(calls).order_by(*_NEWEST)
-        if query.open is not None:
-            chosen = chosen.where(calls.c.is_open == int(query.open))
-        if query.account is not None:
-            chosen = chosen.where(calls.c.account_id == query.account)
-        if query.state is not None:
-            chosen = chosen.where(calls.c.state == query.state)
-        if query.cursor is not None:
-            after = read_cursor(query.cursor, "calls")
-            chosen = chosen.where(older_than(calls, "opened_at", "call_id", after))
 
         def wanted(call: Call) -> bool:
             return query.type is None or query.type in call.types
 
-        found, last = read_matching(self._ledger, Call, chosen, wanted, limit)
-        cursor = None if last is None else PageCursor("calls", last.opened_at, last.call_id)
-        return CallPage(found, None if cursor is None else encode_cursor(cursor))
+        return CallPage(*self._calls.page(query, wanted))
 
     def call(self, call_id: str) -> CallDetail:
         """One call with its record.
@@ -129,7 +89,7 @@ class CallListing:
             .order_by(instructions.c.issued_at.desc(), instructions.c.instruction_id.desc())
             .limit(MOST_INSTRUCTIONS)
         )
-        answered = many(read_contents(self._ledger, Instruction, given))
+        answered = self._instructions.read(given)
         names = [str(event["event_id"]) for event in events]
         names += [f"{one.instruction_id}-{n}" for one in answered for n in range(1, one.number + 1)]
         return CallDetail(
@@ -147,9 +107,7 @@ class CallListing:
 
     def find(self, call_id: str) -> Call | None:
         """A call as it stands; None where there is none."""
-        query = select(calls).where(calls.c.call_id == call_id)
-        found = many(read_contents(self._ledger, Call, query))
-        return found[0] if found else None
+        return self._calls.find(call_id)
 
     def of_account(self, account_id: str) -> list[Call]:
         """The open calls of an account, then its newest ones: at most `OF_ACCOUNT` together."""
@@ -159,7 +117,7 @@ class CallListing:
             .order_by(calls.c.is_open.desc(), *_NEWEST)
             .limit(OF_ACCOUNT)
         )
-        return many(read_contents(self._ledger, Call, query))
+        return self._calls.read(query)
 
 
 def _cures(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Row, Select, Table, and_, or_, select
+from sqlalchemy import Column, Row, Select, Table, and_, or_, select
 
 from decisions.errors import RequestError
 from ledger.chain import to_record
 from ledger.packing import pack_id, unpack
-from ledger.schema import database_errors, outbox, records
+from ledger.schema import calls, database_errors, instructions, outbox, records
 from ledger.store import Ledger
 from market.core.clock import format_time
 from market.core.errors import AlteredError
-from serving.cursors import decode_cursor
+from serving.cursors import decode_cursor, encode_cursor
 from serving.schemas.enforcement_messages import Delivery
 from serving.service import DEFAULT_PAGE
 
@@ -25,6 +26,12 @@ MOST_EVENTS = 1_000
 
 MOST_SCANNED = 5_000
 """Rows that one page reads for a filter that no column has; its cursor goes on after them."""
+
+_TABLES: dict[str, tuple[Table, Column[int], Column[str]]] = {
+    "calls": (calls, calls.c.opened_at, calls.c.call_id),
+    "instructions": (instructions, instructions.c.issued_at, instructions.c.instruction_id),
+}
+"""Each table with the columns of its order: time and id."""
 
 _Content = TypeVar("_Content", bound=Struct)
 
@@ -63,44 +70,139 @@ def read_cursor(text: str, listing: str) -> PageCursor:
     return cursor
 
 
-def older_than(table: Table, time: str, key: str, cursor: PageCursor) -> ColumnElement[bool]:
-    """Rows after a cursor in a listing with the newest first."""
-    at, name = table.c[time], table.c[key]
-    return or_(at < cursor.time, and_(at == cursor.time, name < cursor.row_id))
+@dataclass(frozen=True, slots=True)
+class RowQuery:
+    """Which calls or instructions are asked for.
 
-
-def read_contents(
-    ledger: Ledger, kind: type[_Content], query: Select[Any]
-) -> list[tuple[Row[Any], _Content]]:
-    """Rows with what they hold; raises `AlteredError` where one cannot be read."""
-    with database_errors("read"), ledger.engine.connect() as connection:
-        return [(row, _decoded(kind, row)) for row in connection.execute(query)]
-
-
-def read_matching(
-    ledger: Ledger,
-    kind: type[_Content],
-    query: Select[Any],
-    wanted: Callable[[_Content], bool],
-    limit: int,
-) -> tuple[list[_Content], Row[Any] | None]:
-    """The first contents of a query that are wanted, and after which row more may follow.
-
-    At most `MOST_SCANNED` rows are read, so a page may hold less than `limit` and have a cursor.
+    Attributes
+    ----------
+    state, type, account, call_id:
+        Only those in this state, of this type or kind, of this account, for this call; None: all.
+    open:
+        Only open ones, or only ended ones; None: both.
+    limit, cursor:
+        As in `serving.account_listing.PageRequest`.
     """
-    found: list[_Content] = []
-    last = None
-    with database_errors("read"), ledger.engine.connect() as connection:
-        rows = connection.execute(query.limit(MOST_SCANNED), execution_options={"yield_per": 200})
-        count = 0
-        for row in rows:
-            if len(found) == limit:
-                return found, last
-            count, last = count + 1, row
-            content = _decoded(kind, row)
-            if wanted(content):
-                found.append(content)
-    return found, last if count == MOST_SCANNED else None
+
+    state: str | None = None
+    type: str | None = None
+    account: str | None = None
+    call_id: str | None = None
+    open: bool | None = None
+    limit: int | None = None
+    cursor: str | None = None
+
+
+class StoredRows(Generic[_Content]):
+    """Reads the table of calls, or of instructions.
+
+    Parameters
+    ----------
+    ledger:
+        Where it is.
+    listing:
+        Name of the table.
+    kind:
+        What its rows hold.
+    max_page:
+        Most rows in a page.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        listing: Literal["calls", "instructions"],
+        kind: type[_Content],
+        max_page: int,
+    ) -> None:
+        self._ledger, self._listing, self._kind, self._max_page = ledger, listing, kind, max_page
+        self._table, self._time, self._id = _TABLES[listing]
+
+    def page(
+        self, query: RowQuery, wanted: Callable[[_Content], bool] = lambda _: True
+    ) -> tuple[list[_Content], str | None]:
+        """A page of rows, the newest first, and the cursor of the next one.
+
+        At most `MOST_SCANNED` rows are read, so a page may hold less than its limit and have a
+        cursor.
+
+        Parameters
+        ----------
+        query:
+            Which rows; a filter without a column, as the types of a call, is left to `wanted`.
+        wanted:
+            Which of them.
+
+        Raises
+        ------
+        RequestError
+            The limit or the cursor is impossible.
+        LedgerError
+            The rows cannot be read.
+        """
+        limit = check_limit(query.limit, self._max_page)
+        c = self._table.c
+        chosen = select(self._table).order_by(self._time.desc(), self._id.desc())
+        if query.open is not None:
+            chosen = chosen.where(c.is_open == int(query.open))
+        for name, value in (
+            ("account_id", query.account),
+            ("call_id", query.call_id),
+            ("state", query.state),
+            ("kind", query.type),
+        ):
+            if value is not None and name in c:
+                chosen = chosen.where(c[name] == value)
+        if query.cursor is not None:
+            after = read_cursor(query.cursor, self._listing)
+            same = and_(self._time == after.time, self._id < after.row_id)
+            chosen = chosen.where(or_(self._time < after.time, same))
+        found, last = self._matching(chosen, wanted, limit)
+        if last is None:
+            return found, None
+        cursor = PageCursor(self._listing, last._mapping[self._time], last._mapping[self._id])
+        return found, encode_cursor(cursor)
+
+    def find(self, row_id: str) -> _Content | None:
+        """What the row of an id holds; None where there is none."""
+        found = self.read(select(self._table).where(self._id == row_id))
+        return found[0] if found else None
+
+    def read(self, query: Select[Any]) -> list[_Content]:
+        """What the rows of a query hold; raises `AlteredError` where one cannot be read."""
+        with database_errors("read"), self._ledger.engine.connect() as connection:
+            return [self._decoded(row) for row in connection.execute(query)]
+
+    def _matching(
+        self, query: Select[Any], wanted: Callable[[_Content], bool], limit: int
+    ) -> tuple[list[_Content], Row[Any] | None]:
+        """The first contents that are wanted, and after which row more may follow."""
+        found: list[_Content] = []
+        last = None
+        options = {"yield_per": 200}
+        with (
+            database_errors("read"),
+            self._ledger.engine.connect() as connection,
+            connection.execute(query.limit(MOST_SCANNED), execution_options=options) as rows,
+        ):
+            count = 0
+            for row in rows:
+                if len(found) == limit:
+                    return found, last
+                count, last = count + 1, row
+                content = self._decoded(row)
+                if wanted(content):
+                    found.append(content)
+        return found, last if count == MOST_SCANNED else None
+
+    def _decoded(self, row: Row[Any]) -> _Content:
+        try:
+            return msgspec.json.decode(unpack(row.content), type=self._kind)
+        except (AlteredError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise AlteredError(
+                f"row {row[0]!r} of enforcement cannot be read ({error}): it was altered, or a "
+                "newer version wrote it; verify the ledger"
+            ) from error
 
 
 def read_events(ledger: Ledger, name: str, number: int) -> list[dict[str, Any]]:
@@ -160,18 +262,3 @@ def delivery(row: Row[Any]) -> Delivery:
         None if due is None else format_time(due),
         row.detail,
     )
-
-
-def many(rows: Sequence[tuple[Row[Any], _Content]]) -> list[_Content]:
-    """The contents alone."""
-    return [content for _, content in rows]
-
-
-def _decoded(kind: type[_Content], row: Row[Any]) -> _Content:
-    try:
-        return msgspec.json.decode(unpack(row.content), type=kind)
-    except (AlteredError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise AlteredError(
-            f"row {row[0]!r} of enforcement cannot be read ({error}): it was altered, or a newer "
-            "version wrote it; verify the ledger"
-        ) from error

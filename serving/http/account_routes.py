@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from urllib.parse import unquote
 
 import msgspec
-from litestar import Request, Response, get, post, put
+from litestar import Request, Response, post, put
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
@@ -23,10 +23,10 @@ from serving.account_listing import AccountListing, PageRequest
 from serving.admission.lanes import Lanes
 from serving.book_updates import BookUpdates
 from serving.http.auth import requires
+from serving.http.handlers import look_up, read_route
 from serving.http.problems import json_response
 from serving.http.route_docs import (
     POST_PROBLEMS,
-    READ_PROBLEMS,
     DocumentedOperation,
     problems,
 )
@@ -101,12 +101,7 @@ async def post_updates(
     return json_response(await lanes.accounts.run(apply, service.settings.call_seconds))
 
 
-@get(
-    "/v1/accounts",
-    guards=[requires("read")],
-    responses=problems(*READ_PROBLEMS, 422),
-    operation_class=DocumentedOperation,
-)
+@read_route("/v1/accounts", 422)
 async def list_accounts(
     account_listing: NamedDependency[AccountListing],
     service: NamedDependency[Service],
@@ -122,19 +117,10 @@ async def list_accounts(
     (the smallest first) or account_id; `state` is a state of the life cycle.
     """
     asked = PageRequest(sort, account_state, limit, cursor)
-
-    def page() -> bytes:
-        return msgspec.json.encode(account_listing.page(asked))
-
-    return json_response(await lanes.read.run(page, service.settings.call_seconds))
+    return await look_up(lanes.read, service, lambda: account_listing.page(asked))
 
 
-@get(
-    "/v1/accounts/{account_id:str}",
-    guards=[requires("read")],
-    responses=problems(*READ_PROBLEMS, 404, 422),
-    operation_class=DocumentedOperation,
-)
+@read_route("/v1/accounts/{account_id:str}", 404, 422)
 async def get_account(
     account_id: FromPath[str],
     account_listing: NamedDependency[AccountListing],
@@ -147,11 +133,7 @@ async def get_account(
     """
     name = unquote(account_id)
     withhold_accounts(lambda: (name,))
-
-    def found() -> bytes:
-        return msgspec.json.encode(account_listing.account(name))
-
-    return json_response(await lanes.read.run(found, service.settings.call_seconds))
+    return await look_up(lanes.read, service, lambda: account_listing.account(name))
 
 
 ACCOUNT_ROUTES: tuple[HTTPRouteHandler, ...] = (

@@ -36,7 +36,6 @@ from serving.http.account_routes import ACCOUNT_ROUTES
 from serving.http.auth import Access
 from serving.http.docs_page import DocsPage
 from serving.http.enforcement.call_routes import CALL_ROUTES
-from serving.http.enforcement.command_route import CommandSender
 from serving.http.enforcement.control_routes import CONTROL_ROUTES
 from serving.http.enforcement.instruction_routes import INSTRUCTION_ROUTES
 from serving.http.handlers import handlers, score_handler
@@ -113,7 +112,6 @@ def create_app(
     queue = ScoreQueue(service.score_many, metrics, telemetry.tracing)
     lanes = Lanes(settings.what_if_calls)
     route = ScoreRoute(queue, lanes, access, settings)
-    sender = CommandSender(command_posts, lanes, settings.call_seconds)
     health = HealthRoutes(lambda: service.readiness(queue.health_error()))
 
     watch = ProcessWatch(service, metrics, ledger, telemetry.folders(settings.bundles))
@@ -163,7 +161,6 @@ def create_app(
             "instruction_listing": _provide(instruction_listing),
             "control_listing": _provide(control_listing),
             "command_posts": _provide(command_posts),
-            "command_sender": _provide(sender),
         },
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,

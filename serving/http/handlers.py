@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import msgspec
 from litestar import MediaType, Request, Response, get, post
 from litestar.datastructures import State
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import OpenAPIType, Parameter, Schema
@@ -125,7 +125,31 @@ def _post(path: str, body: type[StrictBody[Any]], scope: AccessScope, *statuses:
     )
 
 
-async def _look_up(lane: Lane, service: Service, find: Callable[[], object]) -> Response[Any]:
+def read_route(path: str, *statuses: int, filters: Callable[..., object] | None = None) -> get:
+    """Decorator of a route that reads.
+
+    Parameters
+    ----------
+    path:
+        Its path.
+    statuses:
+        Its problems besides the usual.
+    filters:
+        Makes its dependency ``filters`` of the query.
+    """
+    given = None
+    if filters is not None:
+        given = {"filters": Provide(filters, sync_to_thread=False)}
+    return get(
+        path,
+        dependencies=given,
+        guards=[requires("read")],
+        responses=problems(*READ_PROBLEMS, *statuses),
+        operation_class=DocumentedOperation,
+    )
+
+
+async def look_up(lane: Lane, service: Service, find: Callable[[], object]) -> Response[Any]:
     """What `find` returns, found and encoded in a lane."""
 
     def encoded() -> bytes:
@@ -243,19 +267,14 @@ def _posted(posted: EncodedResponse) -> Response[Any]:
     return json_response(posted.body, headers)
 
 
-@get(
-    "/v1/decisions/{decision_id:str}",
-    guards=[requires("read")],
-    responses=problems(*READ_PROBLEMS, 404),
-    operation_class=DocumentedOperation,
-)
+@read_route("/v1/decisions/{decision_id:str}", 404)
 async def decision(
     decision_id: FromPath[str],
     service: NamedDependency[Service],
     lanes: NamedDependency[Lanes],
 ) -> Response[RecordedDecision]:
     """One recorded decision."""
-    return await _look_up(lanes.read, service, lambda: service.decision(decision_id))
+    return await look_up(lanes.read, service, lambda: service.decision(decision_id))
 
 
 @get(
@@ -274,15 +293,10 @@ async def decision_explanation(
 
     The answer says whether the decision came out as it was recorded.
     """
-    return await _look_up(lanes.explain, service, lambda: service.explanation(decision_id))
+    return await look_up(lanes.explain, service, lambda: service.explanation(decision_id))
 
 
-@get(
-    "/v1/accounts/{account_id:str}/decisions",
-    guards=[requires("read")],
-    responses=problems(*READ_PROBLEMS, 422),
-    operation_class=DocumentedOperation,
-)
+@read_route("/v1/accounts/{account_id:str}/decisions", 422)
 async def account_decisions(
     account_id: FromPath[str],
     service: NamedDependency[Service],
@@ -296,7 +310,7 @@ async def account_decisions(
     """
     account = unquote(account_id)
     withhold_accounts(lambda: (account,))
-    return await _look_up(lanes.read, service, lambda: service.decisions_of(account, limit, before))
+    return await look_up(lanes.read, service, lambda: service.decisions_of(account, limit, before))
 
 
 @get(
@@ -308,7 +322,7 @@ async def model(
     service: NamedDependency[Service], lanes: NamedDependency[Lanes]
 ) -> Response[ModelInfo]:
     """The model that answers."""
-    return await _look_up(lanes.read, service, service.model)
+    return await look_up(lanes.read, service, service.model)
 
 
 @get(

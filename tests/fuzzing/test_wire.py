@@ -9,7 +9,7 @@ from benchmarks.fuzz.wire_requests import draw_request
 from benchmarks.reliability.load import decision_faults
 from benchmarks.reliability.service import Service
 
-REQUESTS, SEED = 2_000, 1
+REQUESTS, SEED = 3_000, 1
 
 
 def test_odd_requests_break_no_promise(fuzzed: Service) -> None:
@@ -17,6 +17,7 @@ def test_odd_requests_break_no_promise(fuzzed: Service) -> None:
     assert report.examples == {}
     assert report.answers.total() == REQUESTS
     assert report.decisions > 50
+    assert report.commands > 20
     assert max(status for _, status in report.answers) < 500
     kinds = {kind.removesuffix(", chunked") for kind, _ in report.answers}
     assert {"encoding", "number", "nesting", "duplicate key", "framing", "read"} <= kinds
@@ -25,7 +26,7 @@ def test_odd_requests_break_no_promise(fuzzed: Service) -> None:
 def test_equal_seeds_give_equal_bytes() -> None:
     def draw(seed: int) -> list[bytes]:
         return [
-            draw_request(random.Random(f"{seed}-{n}"), n, []).content  # noqa: S311
+            draw_request(random.Random(f"{seed}-{n}"), n, {}).content  # noqa: S311
             for n in range(50)
         ]
 

@@ -10,11 +10,17 @@ from sqlalchemy import insert
 from enforcement.controls.commands import CHAIN
 from ledger.following import SharedChain
 from ledger.schema import outbox, writing
+from ledger.store import Ledger
 from serving.enforcement import command_posts
 from tests.monitoring.evaluation.helpers import snapshot
 from tests.serving.enforcement_fixtures import Desk, desk
 
 __all__ = ["desk"]
+
+
+@pytest.fixture
+def ledger(either_ledger: Ledger) -> Ledger:
+    return either_ledger
 
 
 def override(desk: Desk, **more: Any) -> dict[str, Any]:

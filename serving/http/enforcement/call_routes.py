@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
-from litestar import Request, Response, get
-from litestar.datastructures import State
-from litestar.di import NamedDependency, Provide
+from litestar import Response
+from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from serving.admission.lanes import Lanes
-from serving.enforcement.call_listing import CallListing, CallQuery
+from serving.enforcement.call_listing import CallListing
 from serving.enforcement.command_posts import CommandPosts
-from serving.http.auth import requires
+from serving.enforcement.stored_rows import RowQuery
 from serving.http.enforcement.command_route import CommandSender, post_command
-from serving.http.handlers import IdempotencyKey
-from serving.http.problems import json_response
-from serving.http.route_docs import READ_PROBLEMS, DocumentedOperation, problems
+from serving.http.handlers import look_up, read_route
 from serving.http.strict_body import Encoded, StrictBody
 from serving.schemas.enforcement_messages import (
     CallDetail,
@@ -42,22 +38,16 @@ def _call_query(
     is_open: IsOpen = None,
     limit: FromQuery[int | None] = None,
     cursor: FromQuery[str | None] = None,
-) -> CallQuery:
-    return CallQuery(call_state, call_type, account, is_open, limit, cursor)
+) -> RowQuery:
+    return RowQuery(call_state, call_type, account, None, is_open, limit, cursor)
 
 
-@get(
-    "/v1/calls",
-    dependencies={"filters": Provide(_call_query, sync_to_thread=False)},
-    guards=[requires("read")],
-    responses=problems(*READ_PROBLEMS, 422),
-    operation_class=DocumentedOperation,
-)
+@read_route("/v1/calls", 422, filters=_call_query)
 async def list_calls(
     call_listing: NamedDependency[CallListing],
     service: NamedDependency[Service],
     lanes: NamedDependency[Lanes],
-    filters: NamedDependency[CallQuery],
+    filters: NamedDependency[RowQuery],
 ) -> Response[CallPage]:
     """Margin calls, advice and liquidations, the newest first; `cursor` is `next_cursor` of a page.
 
@@ -67,19 +57,10 @@ async def list_calls(
     if filters.account is not None:
         name = filters.account
         withhold_accounts(lambda: (name,))
-
-    def page() -> bytes:
-        return msgspec.json.encode(call_listing.page(filters))
-
-    return json_response(await lanes.read.run(page, service.settings.call_seconds))
+    return await look_up(lanes.read, service, lambda: call_listing.page(filters))
 
 
-@get(
-    "/v1/calls/{call_id:str}",
-    guards=[requires("read")],
-    responses=problems(*READ_PROBLEMS, 404),
-    operation_class=DocumentedOperation,
-)
+@read_route("/v1/calls/{call_id:str}", 404)
 async def get_call(
     call_id: FromPath[str],
     call_listing: NamedDependency[CallListing],
@@ -87,57 +68,34 @@ async def get_call(
     lanes: NamedDependency[Lanes],
 ) -> Response[CallDetail]:
     """One call: its events, cures, instructions, notifications, dispute and overrides."""
-
-    def found() -> bytes:
-        return msgspec.json.encode(call_listing.call(call_id))
-
-    return json_response(await lanes.read.run(found, service.settings.call_seconds))
+    return await look_up(lanes.read, service, lambda: call_listing.call(call_id))
 
 
 @post_command("/v1/calls/{call_id:str}/dispute", StrictBody[DisputeRequest], "accounts")
 async def dispute_call(
     call_id: FromPath[str],
     data: JSONBody[Encoded[DisputeRequest]],
-    request: Request[str, Any, State],
     command_sender: NamedDependency[CommandSender],
-    idempotency_key: IdempotencyKey = None,
 ) -> Response[CommandAnswer]:
     """Contest a call, once; what is not disputed stays due.
 
     The dispute ends when a person resolves it, after the `dispute_hours` of the rule set, or when
     the account is stopped out.
     """
-
-    def command() -> dict[str, Any]:
-        body = msgspec.to_builtins(data.decode())
-        return {"command": "dispute", "call_id": call_id, **body}
-
-    return await command_sender.send(request, data.body, idempotency_key, command)
+    return await command_sender.send(data, command="dispute", call_id=call_id)
 
 
 @post_command("/v1/calls/{call_id:str}/resolve", StrictBody[ResolveRequest], "approve")
 async def resolve_call(
     call_id: FromPath[str],
     data: JSONBody[Encoded[ResolveRequest]],
-    request: Request[str, Any, State],
     command_sender: NamedDependency[CommandSender],
-    idempotency_key: IdempotencyKey = None,
 ) -> Response[CommandAnswer]:
     """Decide on the dispute of a call: `accepted` or `rejected`, with a note."""
-
-    def command() -> dict[str, Any]:
-        body = msgspec.to_builtins(data.decode())
-        return {"command": "resolve", "call_id": call_id, **body}
-
-    return await command_sender.send(request, data.body, idempotency_key, command)
+    return await command_sender.send(data, command="resolve", call_id=call_id)
 
 
-@get(
-    "/v1/commands/{command_id:str}",
-    guards=[requires("read")],
-    responses=problems(*READ_PROBLEMS, 404),
-    operation_class=DocumentedOperation,
-)
+@read_route("/v1/commands/{command_id:str}", 404)
 async def get_command(
     command_id: FromPath[str],
     command_posts: NamedDependency[CommandPosts],
@@ -145,11 +103,7 @@ async def get_command(
     lanes: NamedDependency[Lanes],
 ) -> Response[CommandAnswer]:
     """What became of a command: `waiting` until the leader has applied it."""
-
-    def found() -> bytes:
-        return msgspec.json.encode(command_posts.answer(command_id))
-
-    return json_response(await lanes.read.run(found, service.settings.call_seconds))
+    return await look_up(lanes.read, service, lambda: command_posts.answer(command_id))
 
 
 CALL_ROUTES: tuple[HTTPRouteHandler, ...] = (

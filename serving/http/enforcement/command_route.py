@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import MediaType, Request, Response, post
 from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
 from litestar.openapi import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
@@ -18,6 +19,7 @@ from ledger.idempotency import RequestKey
 from serving.admission.lanes import Lanes
 from serving.enforcement.command_posts import CommandPosts, PostedCommand
 from serving.http.auth import AccessScope, requires
+from serving.http.handlers import IdempotencyKey
 from serving.http.problems import ProblemError
 from serving.http.route_docs import (
     POST_PROBLEMS,
@@ -25,8 +27,11 @@ from serving.http.route_docs import (
     problem_response,
     problems,
 )
-from serving.http.strict_body import StrictBody
+from serving.http.strict_body import Encoded, StrictBody
 from serving.schemas.enforcement_messages import CommandAnswer
+from serving.service import Service
+
+T = TypeVar("T")
 
 _CONFLICT = (
     "The Idempotency-Key came with another request, or the command does not fit how things stand: "
@@ -36,41 +41,44 @@ _CONFLICT = (
 
 @dataclass(frozen=True, slots=True)
 class CommandSender:
-    """Sends commands of requests to the leader.
+    """Sends the command of one request to the leader.
 
     Attributes
     ----------
     posts:
-        Puts them on record.
+        Puts it on record.
     lanes:
         Threads for that.
     call_seconds:
-        How long a request may wait for a thread.
+        How long the request may wait for a thread.
+    request:
+        Whose requester the command names.
+    key:
+        Its Idempotency-Key.
     """
 
     posts: CommandPosts
     lanes: Lanes
     call_seconds: float
+    request: Request[str, Any, State]
+    key: str | None
 
     async def send(
         self,
-        request: Request[str, Any, State],
-        body: bytes,
-        key: str | None,
-        command: Callable[[], Mapping[str, Any]],
+        body: Encoded[T],
+        read: Callable[[T], Mapping[str, Any]] = msgspec.to_builtins,
+        **fields: str,
     ) -> Response[CommandAnswer]:
         """Put a command on record and answer what the leader made of it.
 
         Parameters
         ----------
-        request:
-            Whose requester the command names.
         body:
-            Its body as it was sent.
-        key:
-            Its Idempotency-Key.
-        command:
-            Decodes the command, without its requester.
+            Of the request.
+        read:
+            What of the command the body says.
+        fields:
+            The rest, without the requester.
 
         Returns
         -------
@@ -81,13 +89,14 @@ class CommandSender:
         ProblemError
             404, 409 or 422: it cannot be applied.
         """
-        keyed = None
-        if key is not None:
-            named = f"{request.method} {request.url.path}\n".encode()
-            keyed = KeyedRequest(RequestKey(request.user, key), sha256_hex(named + body))
+        keyed, requester = None, self.request.user
+        if self.key is not None:
+            named = f"{self.request.method} {self.request.url.path}\n".encode()
+            keyed = KeyedRequest(RequestKey(requester, self.key), sha256_hex(named + body.body))
 
         def append() -> PostedCommand:
-            return self.posts.append({**command(), "requester": request.user}, keyed)
+            command = {**fields, **read(body.decode()), "requester": requester}
+            return self.posts.append(command, keyed)
 
         posted = await self.lanes.accounts.run(append, self.call_seconds)
         answer = await self.posts.wait(posted.command_id, self.lanes.read, self.call_seconds)
@@ -106,6 +115,18 @@ class CommandSender:
         )
 
 
+def command_sender(
+    request: Request[str, Any, State],
+    command_posts: NamedDependency[CommandPosts],
+    service: NamedDependency[Service],
+    lanes: NamedDependency[Lanes],
+    idempotency_key: IdempotencyKey = None,
+) -> CommandSender:
+    """The sender of a request's command."""
+    seconds = service.settings.call_seconds
+    return CommandSender(command_posts, lanes, seconds, request, idempotency_key)
+
+
 def post_command(path: str, body: type[StrictBody[Any]], scope: AccessScope) -> post:
     """Decorator of a route that posts a command."""
     waiting = ResponseSpec(
@@ -117,6 +138,7 @@ def post_command(path: str, body: type[StrictBody[Any]], scope: AccessScope) -> 
         path,
         dto=body,
         return_dto=None,
+        dependencies={"command_sender": Provide(command_sender, sync_to_thread=False)},
         guards=[requires(scope)],
         status_code=HTTP_200_OK,
         responses={202: waiting, **problems(*POST_PROBLEMS, 404), 409: problem_response(_CONFLICT)},

@@ -12,6 +12,7 @@ from enforcement.record.live_enforcement import LiveEnforcement
 from enforcement.record.rows import read_open_calls
 from ledger.records import Record
 from ledger.store import Ledger
+from ledger.verify import verify
 from margin.rules.ruleset import RuleSet
 from market.core.clock import HOUR, parse_time
 from tests.endpoint_fixtures import Bundles, SmallMarket
@@ -132,24 +133,25 @@ def drive(w: Watched, *, restarts: bool) -> list[dict[str, Any]]:
 
 
 def test_a_monitor_that_starts_again_after_each_step_records_the_same(
-    start: Start, tmp_path: Path
+    start: Start, ledger: Ledger, tmp_path: Path
 ) -> None:
-    undisturbed = drive(start(), restarts=False)
     with Ledger(f"sqlite:///{tmp_path}/other.db") as other:
-        assert drive(start(on=other), restarts=True) == undisturbed
+        undisturbed = drive(start(on=other), restarts=False)
+    assert drive(start(), restarts=True) == undisturbed
+    assert verify(ledger.engine).intact
     assert len(undisturbed) > 4
     ids = [(event["call_id"], event["number"]) for event in undisturbed]
     assert len(set(ids)) == len(ids)
 
 
 def test_steps_that_were_missed_are_evaluated_at_their_own_time(
-    start: Start, tmp_path: Path
+    start: Start, ledger: Ledger, tmp_path: Path
 ) -> None:
     """Bars that were posted while no monitor ran give the events of one that ran on."""
     found = []
-    for down in (False, True):
-        with Ledger(f"sqlite:///{tmp_path}/{down}.db") as ledger:
-            w = start(on=ledger)
+    with Ledger(f"sqlite:///{tmp_path}/other.db") as other:
+        for down, on in ((False, other), (True, ledger)):
+            w = start(on=on)
             w.update(snapshot("c", 1, 1_000.0, BTC=0.5))
             w.settle()
             for row in range(FIRST, 258):
@@ -157,7 +159,7 @@ def test_steps_that_were_missed_are_evaluated_at_their_own_time(
                 if not down:
                     w.settle()
             w.settle()
-            found.append([(r.id, r.as_of, r.payload["event"]) for r in events(ledger)])
+            found.append([(r.id, r.as_of, r.payload["event"]) for r in events(on)])
     assert found[0] == found[1]
     assert "deadline_missed" in {event for _, _, event in found[0]}
 

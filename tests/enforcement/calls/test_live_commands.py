@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from enforcement.controls.commands import CommandLog
+from enforcement.controls.commands import CONTROL, CommandLog
 from enforcement.record.live_enforcement import LiveEnforcement
 from enforcement.record.rows import read_open_calls, read_open_instructions
 from ledger.store import Ledger
+from ledger.verify import verify
 from margin.rules.ruleset import RuleSet
 from market.core.clock import HOUR, format_time, parse_time
+from monitoring.evaluation.lease import LeaseLostError
 from tests.endpoint_fixtures import Bundles, SmallMarket
 from tests.monitoring.evaluation.helpers import Watched, deltas, snapshot, watched
 
@@ -233,3 +235,28 @@ def test_after_a_rejection_the_next_step_waits_longer_each_time(w: Watched) -> N
     assert len(gaps) >= 5
     assert gaps == sorted(gaps)
     assert gaps[-1] >= 5
+
+
+def test_another_process_that_leads_on_applies_every_command_once(
+    market: SmallMarket, ruleset: RuleSet, bundles: Bundles, ledger: Ledger
+) -> None:
+    first, second = (
+        watched(market, ruleset, bundles, ledger, FIRST, LiveEnforcement(ledger)) for _ in range(2)
+    )
+    call_id = called(first)
+    command(first, "dispute", call_id=call_id, reason="price")
+    log, now = CommandLog(ledger), first.market.live.state.newest_known
+    assert now is not None
+    log.append(
+        {"command": "mode", "requester": "desk", "modes": ["rules_only"], "reason": "test"}, now
+    )
+    with ledger.transaction() as connection:
+        connection.exec_driver_sql("UPDATE leases SET expires_at = 0")
+    second.settle()
+    with pytest.raises(LeaseLostError):
+        first.settle()
+    assert command(second, "resolve", call_id=call_id, outcome="rejected", note="checked")
+    applied = [record.payload["command_id"] for record in ledger.records(CONTROL)]
+    assert applied == [one["command_id"] for one in log.after(0)]
+    assert len(applied) == 3
+    assert verify(ledger.engine).intact

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ from market.core.clock import DAY, parse_time
 from market.core.errors import LedgerError
 from market.core.instruments import parse_expiry
 from monitoring.quotes.quote_updates import QUOTES
-from pipelines.cli.main import app
+from pipelines.cli.main import app, main
 from pipelines.config.config import load_config
 from pipelines.data.loaders import read_history, read_rule_history
 from pipelines.jobs.life_cycle import _Closes, run_life_cycle
@@ -342,6 +343,22 @@ def test_a_span_before_the_record_or_after_a_gap_is_refused(tmp_path: Path) -> N
         end,
         True,
     )
+
+
+def test_a_span_before_the_record_ends_with_exit_code_1_and_says_where_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = kept_venue(tmp_path, recorded=False)
+    accounts = config.parent / "accounts"
+    begin, end = "2025-01-01T06:00:00Z", "2025-01-01T20:00:00Z"
+    run_life_cycle(load_config(config), accounts, begin, end)
+    span = ["--accounts", str(accounts), "--from", KEPT_SPAN[0], "--to", end]
+    monkeypatch.setattr(sys, "argv", ["margincast", "lifecycle", *span, "--config", str(config)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert f"it is recorded from {begin} to {end}; begin there, or use another ledger" in said
 
 
 def test_a_longer_span_continues_the_record_and_a_shorter_one_is_part_of_it(
