@@ -23,7 +23,12 @@ _COLUMNS = {
     "resets": "resets",
 }
 _MINUTE = re.compile(r"minute_(\d+)_(\w+)")
-_OTHERS = {"soak": "Soak", "million": "A million decisions", "size": "The ledger a decision"}
+_OTHERS = {
+    "soak": "Soak",
+    "chaos": "Enforcement with kills of the monitor",
+    "million": "A million decisions",
+    "size": "The ledger a decision",
+}
 _INPUTS = {
     "wire": "`python -m benchmarks wire`",
     "openapi": "`python -m benchmarks openapi`",

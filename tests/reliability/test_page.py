@@ -47,3 +47,15 @@ def test_nothing_was_lost_or_doubled_in_the_kept_runs() -> None:
     assert resets["kills_sqlite_resets"] >= 4, "each kill cut calls off"
     stopped = {n: v for n, v in resets.items() if not n.startswith("kills_")}
     assert not any(stopped.values()), "only a kill of the service itself resets a call"
+
+
+def test_kills_of_the_monitor_changed_no_record_in_the_kept_run() -> None:
+    kept = json.loads((RESULTS / "chaos.json").read_bytes())
+    assert kept["settings"]["accounts"] == 100_000
+    assert kept["settings"]["kills"] == 50
+    figures = kept["medians"]
+    assert figures["records"] > 500_000
+    parts = ("missing", "in_excess", "different")
+    assert [figures[f"records_{part}"] for part in parts] == [0.0, 0.0, 0.0]
+    assert figures["latest_hours"] <= 1.0
+    assert figures["bytes_per_account_day"] < 2_000.0
