@@ -134,6 +134,9 @@ class Desk:
         return True
 
     def _consider(self, event: Mapping[str, Any], now: int) -> None:
+        if event["event"] == "opened" and event["kind"] == "call":
+            path = f"/v1/calls/{quote(event['call_id'], safe='')}/ack"
+            self._command(path, {"reference": event["event_id"]})
         if event["event"] in _GONE:
             self._clients.retire(event["account_id"])
         if event["event"] in _ANSWERED:

@@ -21,6 +21,7 @@ from serving.http.problems import json_response
 from serving.http.route_docs import READ_PROBLEMS, DocumentedOperation, problems
 from serving.http.strict_body import Encoded, StrictBody
 from serving.schemas.enforcement_messages import (
+    AcknowledgeCallRequest,
     CallDetail,
     CallPage,
     CommandAnswer,
@@ -94,6 +95,26 @@ async def get_call(
     return json_response(await lanes.read.run(found, service.settings.call_seconds))
 
 
+@post_command("/v1/calls/{call_id:str}/ack", StrictBody[AcknowledgeCallRequest], "venue")
+async def acknowledge_call(
+    call_id: FromPath[str],
+    data: JSONBody[Encoded[AcknowledgeCallRequest]],
+    request: Request[str, Any, State],
+    command_sender: NamedDependency[CommandSender],
+    idempotency_key: IdempotencyKey = None,
+) -> Response[CommandAnswer]:
+    """Say that a call has been received; the first acknowledgement counts.
+
+    Its hours run from then on where the rule set has `deadlines_from = "acknowledgement"`.
+    """
+
+    def command() -> dict[str, Any]:
+        body = msgspec.to_builtins(data.decode())
+        return {"command": "acknowledge_call", "call_id": call_id, **body}
+
+    return await command_sender.send(request, data.body, idempotency_key, command)
+
+
 @post_command("/v1/calls/{call_id:str}/dispute", StrictBody[DisputeRequest], "accounts")
 async def dispute_call(
     call_id: FromPath[str],
@@ -155,6 +176,7 @@ async def get_command(
 CALL_ROUTES: tuple[HTTPRouteHandler, ...] = (
     list_calls,
     get_call,
+    acknowledge_call,
     dispute_call,
     resolve_call,
     get_command,

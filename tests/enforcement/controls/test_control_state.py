@@ -24,6 +24,7 @@ class KnownCall:
     outstanding: float = 100.0
     dispute: object | None = None
     dispute_end: str | None = None
+    acknowledged_at: str | None = None
     is_open: bool = True
 
 
