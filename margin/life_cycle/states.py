@@ -185,7 +185,7 @@ class States:
         """Whether anything about an account is another than in `other`, shape (N,)."""
         same = np.ones(len(self), dtype=np.bool_)
         for one, two in zip(self.columns().values(), other.columns().values(), strict=True):
-            same &= (one == two).reshape(len(self), -1).all(axis=1)
+            same &= (one == two).all(axis=tuple(range(1, one.ndim)))
         return ~same
 
     def may_only_reduce(self, rules: LifeCycleRules) -> Bools:
