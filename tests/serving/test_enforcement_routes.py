@@ -136,9 +136,10 @@ def test_a_call_is_acknowledged_once_also_after_a_restart(
     shown = desk.get(f"/v1/calls/{call_id}")
     outcome = repeated.json()["outcome"]
     assert shown["call"]["acknowledged_at"] == outcome["acknowledgement"]["time"]
-    assert [event["event"] for event in shown["events"]] == ["opened", "acknowledged"]
-    assert shown["events"][1]["acknowledgement"]["reference"] == "n-1"
-    assert shown["events"][1]["deadlines"] == shown["events"][0]["deadlines"]
+    opened, acknowledged = shown["events"][:2]
+    assert (opened["event"], acknowledged["event"]) == ("opened", "acknowledged")
+    assert acknowledged["acknowledgement"]["reference"] == "n-1"
+    assert acknowledged["deadlines"] == opened["deadlines"] == shown["call"]["deadlines"]
 
 
 def test_an_override_counts_once_another_key_approves_it(desk: Desk) -> None:
