@@ -56,6 +56,7 @@ ROUTES = (
     "GET /v1/accounts/{account_id}/decisions",
     "GET /v1/calls",
     "GET /v1/calls/{call_id}",
+    "POST /v1/calls/{call_id}/ack",
     "POST /v1/calls/{call_id}/dispute",
     "POST /v1/calls/{call_id}/resolve",
     "GET /v1/commands/{command_id}",

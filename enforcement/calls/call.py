@@ -86,8 +86,8 @@ class Call(Struct, frozen=True, forbid_unknown_fields=True):
         those that were unmet last.
     state:
         Label of the account's state, see `margin.life_cycle.states.State`.
-    opened_at, closed_at:
-        When it began and ended.
+    opened_at, acknowledged_at, closed_at:
+        When it began, when it was first acknowledged, and when it ended.
     opening:
         What it rests on.
     amount, outstanding:
@@ -127,6 +127,7 @@ class Call(Struct, frozen=True, forbid_unknown_fields=True):
     deadline: str | None = None
     dispute: Dispute | None = None
     dispute_end: str | None = None
+    acknowledged_at: str | None = None
     cures: tuple[Cure, ...] = ()
     number: int = 0
     sequence: int = 0

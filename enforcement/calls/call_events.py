@@ -186,6 +186,29 @@ def add_event(
     return after
 
 
+def add_acknowledgement(
+    log: EventLog, step: StateStep, call: Call, acknowledgement: Mapping[str, Any]
+) -> None:
+    """Record that a call was acknowledged; it stays as it is otherwise.
+
+    Parameters
+    ----------
+    acknowledgement:
+        Its ``time``, ``by`` whom, and the ``reference``, if one was given.
+    """
+    after = msgspec.structs.replace(
+        call,
+        acknowledged_at=acknowledgement["time"],
+        number=call.number + 1,
+        sequence=log.memory.next_sequence(call.account_id),
+    )
+    payload = call_payload(after, "acknowledged", "acknowledgement", (call.state, ()))
+    chain, seq = step.event
+    payload["trigger"] = {"chain": chain, "seq": seq}
+    payload["acknowledgement"] = dict(acknowledgement)
+    log.add_call(after, payload, step.now, step.ruleset)
+
+
 def call_payload(
     call: Call, event: str, reason: str, before: tuple[str, Sequence[Cure]]
 ) -> dict[str, Any]:

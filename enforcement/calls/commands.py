@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from enforcement.calls.call import Call, Dispute
+from enforcement.calls.call_events import add_acknowledgement
 from enforcement.calls.event_log import EventLog
 from enforcement.calls.instruction import PREPARING, Instruction
 from enforcement.calls.memory import Memory
@@ -64,20 +65,39 @@ class StepContext:
         return AccountView(float(columns.floor[row]), float(columns.add_on[row]))
 
 
-def apply_commands(log: EventLog, commands: Iterable[Mapping[str, Any]], step: StateStep) -> None:
-    """End what time ended, then apply commands; all of it goes into the log and its memory."""
+def apply_commands(
+    log: EventLog, commands: Iterable[Mapping[str, Any]], step: StateStep
+) -> set[str]:
+    """End what time ended, then apply commands; all of it goes into the log and its memory.
+
+    Returns
+    -------
+    Accounts whose calls were acknowledged.
+    """
     memory, now = log.memory, step.now
     memory.controls, ended = memory.controls.expired(now)
     for record in ended:
         log.add_control(record, now)
-    context = StepContext(memory, step)
+    context, acknowledged = StepContext(memory, step), set[str]()
     for command in commands:
         memory.controls, outcome = memory.controls.apply(command, now, context)
         if outcome.record is None:
             continue
         log.add_control(outcome.record, now)
         for effect in outcome.effects:
-            _take_effect(log, effect, now, step.ruleset)
+            if effect["effect"] == "call_acknowledged":
+                acknowledged |= _acknowledge(log, effect, step)
+            else:
+                _take_effect(log, effect, now, step.ruleset)
+    return acknowledged
+
+
+def _acknowledge(log: EventLog, effect: Mapping[str, Any], step: StateStep) -> set[str]:
+    call = log.memory.find(effect["call_id"])
+    if call is None:
+        return set()
+    add_acknowledgement(log, step, call, effect["acknowledgement"])
+    return {call.account_id}
 
 
 def _take_effect(log: EventLog, effect: Mapping[str, Any], now: int, rules: RuleSet) -> None:

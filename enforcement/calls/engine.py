@@ -116,13 +116,17 @@ class CallEngine:
             New commands, which are applied before; only with a step of all accounts.
         """
         memory, now = self.memory, step.now
-        apply_commands(self.log, commands, step)
+        acknowledged = apply_commands(self.log, commands, step)
+        waits = enforcement_of(step.ruleset).waiting_hours > 0.0
         self._credits = self._credit(step)
         self._expire_disputes(now)
         index = step.index
         flags = {
             name: np.zeros(len(step.names), dtype=np.bool_)
-            for name in ("credited", "disputed", "undisputed", "taken_over")
+            for name in (
+                *("credited", "disputed", "undisputed", "taken_over"),
+                *("acknowledged", "clock_starts"),
+            )
         }
         for name, call in memory.calls.items():
             i = index.get(name)
@@ -132,6 +136,10 @@ class CallEngine:
             flags["disputed"][i] = call.dispute is not None
             flags["undisputed"][i] = call.undisputed
             flags["taken_over"][i] = bool((call.progress or {}).get("taken_over"))
+            flags["acknowledged"][i] = waits and call.acknowledged_at is not None
+            # An approved override of the deadline stays in force.
+            overridden = memory.controls.deadline(call.call_id) is not None
+            flags["clock_starts"][i] = waits and name in acknowledged and not overridden
         suspended, floor_only = (
             concerned(memory.controls, step, mode) for mode in ("no_calls", "rules_only")
         )
@@ -254,6 +262,9 @@ class CallEngine:
                 event, reason = "credited", "account_update"
             elif called and facts.deadlines(i) != call.deadlines:
                 event, reason = "deadline_moved", "types"
+                starts = self._inputs.flags.get("clock_starts")
+                if starts is not None and starts[i]:
+                    reason = "acknowledgement"
                 if self.memory.controls.deadline(call.call_id) is not None:
                     reason = "override"
             if event:

@@ -1,4 +1,4 @@
-"""Commands on calls and instructions: disputes, their resolution, and the venue's answers."""
+"""Commands on calls and instructions: acknowledgements, disputes, and the venue's answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from enforcement.controls.context import (
     ControlContext,
     InstructionView,
 )
-from enforcement.controls.messages import Acknowledge, Dispute, Resolve
+from enforcement.controls.messages import Acknowledge, AcknowledgeCall, Dispute, Resolve
 from market.core.clock import HOUR, format_time
 
 DISPUTABLE = ("called", "partly_met")
@@ -81,6 +81,37 @@ def resolve_dispute(command: Resolve, context: ControlContext) -> dict[str, Any]
         "outcome": command.outcome,
         "by": command.requester,
         "note": command.note,
+    }
+
+
+def acknowledge_call(command: AcknowledgeCall, now: int, context: ControlContext) -> dict[str, Any]:
+    """The effect of the acknowledgement of a call.
+
+    Raises
+    ------
+    CommandRefusedError
+        There is no such call, it takes no acknowledgement, or it has one.
+    """
+    call = _call(command.call_id, context)
+    if not call.is_open or call.kind != "call":
+        raise CommandRefusedError(
+            "conflict",
+            f"call {command.call_id} ({call.kind}) is {call.state}; only an open margin call takes "
+            "an acknowledgement, no advice and no liquidation alone",
+        )
+    if call.acknowledged_at is not None:
+        raise CommandRefusedError(
+            "conflict",
+            f"call {command.call_id} was acknowledged already at {call.acknowledged_at}; the first "
+            "acknowledgement counts, and nothing has changed",
+        )
+    acknowledgement = {"time": format_time(now), "by": command.requester}
+    if command.reference:
+        acknowledgement["reference"] = command.reference
+    return {
+        "effect": "call_acknowledged",
+        "call_id": command.call_id,
+        "acknowledgement": acknowledgement,
     }
 
 

@@ -57,6 +57,10 @@ class CallView(Protocol):
         """How the newest dispute ended."""
 
     @property
+    def acknowledged_at(self) -> str | None:
+        """When it was acknowledged."""
+
+    @property
     def is_open(self) -> bool:
         """Whether it has not ended."""
 
@@ -133,9 +137,10 @@ class ControlOutcome:
     effects:
         What is to be done with calls, instructions and notifications, each by its ``effect``:
         ``disputed`` (``call_id``, ``dispute``), ``dispute_resolved`` (``call_id``, ``outcome``,
-        ``by``, ``note``), ``answered`` (``instruction_id``, ``answer``), ``add_on_changed``
-        (``account_id``), ``deadline_changed`` (``call_id``), ``modes_changed`` (``symbol``) and
-        ``delivery_skipped`` (``event_id``, ``sink``, ``reason``).
+        ``by``, ``note``), ``call_acknowledged`` (``call_id``, ``acknowledgement``), ``answered``
+        (``instruction_id``, ``answer``), ``add_on_changed`` (``account_id``), ``deadline_changed``
+        (``call_id``), ``modes_changed`` (``symbol``) and ``delivery_skipped`` (``event_id``,
+        ``sink``, ``reason``).
     """
 
     record: dict[str, Any] | None

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from enforcement.controls.call_commands import (
+    acknowledge_call,
     answer_instruction,
     open_dispute,
     resolve_dispute,
@@ -16,6 +17,7 @@ from enforcement.controls.call_commands import (
 from enforcement.controls.context import CommandRefusedError, ControlContext, ControlOutcome
 from enforcement.controls.messages import (
     Acknowledge,
+    AcknowledgeCall,
     Approve,
     Command,
     Dispute,
@@ -178,6 +180,8 @@ class ControlState:
                 return self, _done(open_dispute(command, now, context))
             case Resolve():
                 return self, _done(resolve_dispute(command, context))
+            case AcknowledgeCall():
+                return self, _done(acknowledge_call(command, now, context))
             case Acknowledge():
                 return self, _done(answer_instruction(command, now, context))
             case RequestOverride():

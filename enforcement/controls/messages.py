@@ -30,6 +30,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 Reason = Annotated[str, Meta(min_length=1, max_length=MOST_TEXT)]
 Note = Annotated[str, Meta(max_length=MOST_TEXT)]
 Id = Annotated[str, Meta(min_length=1, max_length=MOST_ID)]
+Reference = Annotated[str, Meta(max_length=MOST_ID)]
 Amount = Annotated[float, Meta(ge=0)]
 Symbol = Annotated[str, Meta(pattern=r"^[A-Z0-9]{1,40}$")]
 
@@ -53,6 +54,14 @@ class Resolve(Struct, frozen=True, tag_field="command", tag="resolve"):
     note: Reason
 
 
+class AcknowledgeCall(Struct, frozen=True, tag_field="command", tag="acknowledge_call"):
+    """The venue, or the client through it, has a call. `reference`: an id of its own."""
+
+    requester: str
+    call_id: Id
+    reference: Reference = ""
+
+
 class Acknowledge(Struct, frozen=True, tag_field="command", tag="acknowledge"):
     """The venue answers an instruction.
 
@@ -65,7 +74,7 @@ class Acknowledge(Struct, frozen=True, tag_field="command", tag="acknowledge"):
     quantity: float | None = None
     price: Annotated[float, Meta(gt=0)] | None = None
     reason: Note = ""
-    reference: Annotated[str, Meta(max_length=MOST_ID)] = ""
+    reference: Reference = ""
 
 
 class RequestOverride(Struct, frozen=True, tag_field="command", tag="override"):
@@ -115,7 +124,15 @@ class SkipDelivery(Struct, frozen=True, tag_field="command", tag="skip_delivery"
 
 
 Command = (
-    Dispute | Resolve | Acknowledge | RequestOverride | Approve | Reject | SetMode | SkipDelivery
+    Dispute
+    | Resolve
+    | AcknowledgeCall
+    | Acknowledge
+    | RequestOverride
+    | Approve
+    | Reject
+    | SetMode
+    | SkipDelivery
 )
 
 

@@ -11,9 +11,10 @@ Topic = Literal["call", "instruction", "default_resources"]
 
 EVENTS: Mapping[Topic, tuple[str, ...]] = {
     "call": (
-        *("opened", "raised", "credited", "partly_met", "met", "disputed", "dispute_resolved"),
-        *("dispute_expired", "deadline_moved", "deadline_missed", "grace_ended", "stop_out"),
-        *("reinstated", "taken_over", "closed", "bad_debt", "cancelled"),
+        *("opened", "acknowledged", "raised", "credited", "partly_met", "met", "disputed"),
+        *("dispute_resolved", "dispute_expired", "deadline_moved", "deadline_missed"),
+        *("grace_ended", "stop_out", "reinstated", "taken_over", "closed", "bad_debt"),
+        "cancelled",
     ),
     "instruction": (
         *("issued", "acknowledged", "filled", "partly_filled", "rejected", "timed_out"),

@@ -5,6 +5,9 @@ instructions that it gives are carried out at once: closes are filled at the est
 at auction finds its buyer, the backstop takes accounts over, winners are deleveraged and losses
 shared. Then the accounts are margined again at the same close, until nothing follows any more. An
 account gets one step of a liquidation at each close.
+
+History has no acknowledgements: every call counts as acknowledged when it is opened, so its hours
+run from its commit whatever the rules say.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from enforcement.calls.call import Call
 from enforcement.calls.engine import CallEngine
@@ -55,6 +60,14 @@ def rule_levels(snapshot: MarketSnapshot, book: Book, ruleset: RuleSet) -> Float
     """No model: the rule floor counts."""
     del snapshot, ruleset
     return np.full(len(book), np.nan)
+
+
+def _from_commit(ruleset: RuleSet) -> RuleSet:
+    """The rules where every call is acknowledged at once."""
+    rules = ruleset.enforcement
+    if rules is UNSET or not rules.waiting_hours:
+        return ruleset
+    return msgspec.structs.replace(ruleset, enforcement=rules.from_commit())
 
 
 @dataclass(slots=True)
@@ -173,7 +186,7 @@ class HistoryWalk:
         )
         inputs = self._engine.inputs(step)
         after, transitions = advance_states(
-            before, columns, book.account_ids, snapshot.as_of, ruleset, inputs
+            before, columns, book.account_ids, snapshot.as_of, _from_commit(ruleset), inputs
         )
         self._engine.outcome(step, after, transitions)
         memory = self._engine.memory

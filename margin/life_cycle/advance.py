@@ -30,6 +30,10 @@ fro within such a band changes a state once.
 A type of call that is breached while a call is open joins it with a deadline of its own, and leaves
 it once it is restored. One whose consequence is ``advice`` has no deadline and changes no state.
 
+The deadline of a type is its ``call_hours`` after it was called. Where calls wait for their
+acknowledgement it is ``waiting_hours`` later, and moves to ``call_hours`` after the acknowledgement
+if that is earlier; a type that joins an acknowledged call does not wait.
+
 One margin status may cause several transitions; each is recorded, and none is skipped: a
 liquidation without stop-out comes after a call and a missed deadline. An unknown margin status
 changes nothing, and what fell due meanwhile is done once it is known. A call that is met counts as
@@ -118,8 +122,9 @@ def advance(
     columns = _Columns(**{name: column.copy() for name, column in states.columns().items()})
     dispute = _flags(status.disputed, len(states))
     parts = [_end_disputes(columns, dispute, now)]
+    _start_clocks(columns, status, now, rules)
     for _ in range(_MOST):
-        _follow_types(columns, levels, now, rules)
+        _follow_types(columns, levels, status, now, rules)
         parts.append(_begin_disputes(columns, dispute, now))
         changed = _pass(columns, levels, status, now, rules)
         parts.append(changed)
@@ -257,9 +262,30 @@ def _cure(column: int, kind: CallTypeRules, margin: Floats) -> Floats:
     return np.zeros(len(margin)) if column == SETTLEMENT else kind.cure_share * margin
 
 
-def _follow_types(columns: _Columns, levels: Levels, now: int, rules: CallRules) -> None:
+def _start_clocks(columns: _Columns, status: MarginStatus, now: int, rules: CallRules) -> None:
+    """Let the hours of calls that are acknowledged now run, from no later than they do already.
+
+    While all of a call is disputed they run from the begin of the dispute, whose length is added
+    at its end.
+    """
+    count = len(columns.state)
+    starts = _flags(status.clock_starts, count)
+    waits = (columns.state == State.DISPUTED) & ~_flags(status.undisputed, count)
+    begin = np.where(waits, columns.disputed, now)
+    for i, kind in enumerate(rules.types):
+        if kind is not None:
+            due = columns.deadlines[:, i]
+            rows = starts & (due != NEVER)
+            ends = _later(begin, _nanoseconds(kind.call_hours))
+            columns.deadlines[rows, i] = np.minimum(due, ends)[rows]
+
+
+def _follow_types(
+    columns: _Columns, levels: Levels, status: MarginStatus, now: int, rules: CallRules
+) -> None:
     """Let types of calls join and leave the open calls, and advice come and go."""
     called = np.isin(columns.state, (*OPEN_CALL, State.REDUCE_ONLY)) & levels.known
+    acknowledged = _flags(status.acknowledged, len(columns.state))
     for i, kind in enumerate(rules.types):
         if kind is None:
             continue
@@ -268,7 +294,8 @@ def _follow_types(columns: _Columns, levels: Levels, now: int, rules: CallRules)
         joins = joins & called if binds else joins
         columns.types[joins] |= np.int8(1 << i)
         if binds:
-            columns.deadlines[joins, i] = _until(now, kind)
+            columns.deadlines[joins, i] = _until(now, kind, rules.waiting_hours)
+            columns.deadlines[joins & acknowledged, i] = _until(now, kind)
     # A type leaves only while another one keeps the call open, so all have joined before.
     for i, kind in enumerate(rules.types):
         inside = has_type(columns.types, i)
@@ -378,11 +405,12 @@ def _begin_calls(
         if kind is not None and kind.consequence != ADVICE:
             joins = account[levels.breached[account, i]]
             columns.types[joins] |= np.int8(1 << i)
-            columns.deadlines[joins, i] = _until(now, kind)
+            columns.deadlines[joins, i] = _until(now, kind, rules.waiting_hours)
 
 
-def _until(now: int, kind: CallTypeRules) -> int:
-    return min(now + _nanoseconds(kind.call_hours), _LAST - 1)
+def _until(now: int, kind: CallTypeRules, waiting_hours: float = 0.0) -> int:
+    hours = _nanoseconds(kind.call_hours) + _nanoseconds(waiting_hours)
+    return min(now + hours, _LAST - 1)
 
 
 def _flags(given: Bools | None, count: int) -> Bools:

@@ -29,11 +29,14 @@ class CallRules:
         Warning, calm, stop-out and end of a liquidation.
     total_level:
         The level of ``maintenance_margin`` includes the add-on.
+    waiting_hours:
+        How long a call waits for its acknowledgement; 0: its hours run from its commit.
     """
 
     types: tuple[CallTypeRules | None, ...]
     life_cycle: LifeCycleRules
     total_level: bool = False
+    waiting_hours: float = 0.0
 
     @classmethod
     def plain(cls, rules: LifeCycleRules) -> CallRules:
@@ -45,7 +48,11 @@ class CallRules:
     def of(cls, ruleset: RuleSet, client_class: str = "") -> CallRules:
         """The calls of a rule set for a client class."""
         rules = enforcement_of(ruleset)
-        return cls(rules.types(client_class), ruleset.life_cycle_or_default)
+        return cls(
+            rules.types(client_class),
+            ruleset.life_cycle_or_default,
+            waiting_hours=rules.waiting_hours,
+        )
 
 
 def enforcement_of(ruleset: RuleSet) -> EnforcementRules:

@@ -185,7 +185,7 @@ class States:
         """Whether anything about an account is another than in `other`, shape (N,)."""
         same = np.ones(len(self), dtype=np.bool_)
         for one, two in zip(self.columns().values(), other.columns().values(), strict=True):
-            same &= (one == two).reshape(len(self), -1).all(axis=1)
+            same &= (one == two).all(axis=tuple(range(1, one.ndim)))
         return ~same
 
     def may_only_reduce(self, rules: LifeCycleRules) -> Bools:
@@ -224,6 +224,12 @@ class MarginStatus:
         Whether the backstop took the positions over, shape (N,); None: it took none.
     suspended:
         Whether no call opens and no deadline takes effect, shape (N,); None: nothing is suspended.
+    acknowledged:
+        Whether the open call is acknowledged, so that types that join it do not wait, shape (N,);
+        None: none is.
+    clock_starts:
+        Whether the hours of the open call run from now on, as it has just been acknowledged,
+        shape (N,); None: none do.
     """
 
     equity: Floats
@@ -237,6 +243,8 @@ class MarginStatus:
     undisputed: Bools | None = None
     taken_over: Bools | None = None
     suspended: Bools | None = None
+    acknowledged: Bools | None = None
+    clock_starts: Bools | None = None
 
     def __len__(self) -> int:
         return len(self.equity)

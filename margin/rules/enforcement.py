@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from margin.rules.approval import ApprovalRules
-from margin.rules.values import NonNegative, Text
+from margin.rules.values import NonNegative, Positive, Text
 
 CallType = Literal["proactive", "initial_margin", "maintenance_margin", "settlement"]
 
@@ -26,6 +26,8 @@ CALL_TYPES: tuple[CallType, ...] = (
 """The types of calls in the order of the columns that hold them."""
 
 Consequence = Literal["advice", "reduce_only", "liquidation"]
+
+DeadlinesFrom = Literal["commit", "acknowledgement"]
 
 
 class CallTypeRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +96,11 @@ class EnforcementRules(Struct, frozen=True, forbid_unknown_fields=True):
         A dispute that nobody resolved ends after this time.
     instruction_seconds:
         An instruction that the venue has not answered is given again after this time.
+    deadlines_from:
+        The hours of a call run from its ``commit``, also where the key is absent, or from its
+        ``acknowledgement``.
+    acknowledgement_hours:
+        How long a call may wait for its acknowledgement: its hours run from then on without one.
     approval:
         Which overrides need a second person.
     """
@@ -106,7 +113,42 @@ class EnforcementRules(Struct, frozen=True, forbid_unknown_fields=True):
     recall_share: NonNegative = 0.1
     dispute_hours: NonNegative = 24.0
     instruction_seconds: NonNegative = 300.0
+    deadlines_from: DeadlinesFrom | UnsetType = UNSET
+    acknowledgement_hours: Positive | UnsetType = UNSET
     approval: ApprovalRules = ApprovalRules()
+
+    def __post_init__(self) -> None:
+        hours = self.acknowledgement_hours
+        if self.deadlines_from != "acknowledgement":
+            if hours is not UNSET:
+                raise ValueError(
+                    f"acknowledgement_hours is {hours}, but deadlines run from the commit; set "
+                    'deadlines_from = "acknowledgement", or leave acknowledgement_hours out'
+                )
+            return
+        if hours is UNSET:
+            raise ValueError(
+                'deadlines_from is "acknowledgement" without acknowledgement_hours; give the hours '
+                "after which a call runs that nobody acknowledged, or leave deadlines_from out"
+            )
+        classes = ("", *self.client_classes)
+        if not any(
+            rule and rule.consequence != "advice" for c in classes for rule in self.types(c)
+        ):
+            raise ValueError(
+                'deadlines_from is "acknowledgement", but no type of call has a deadline; give one '
+                "the consequence reduce_only or liquidation, or leave deadlines_from and "
+                "acknowledgement_hours out"
+            )
+
+    @property
+    def waiting_hours(self) -> float:
+        """How long a call waits for its acknowledgement; 0: its hours run from its commit."""
+        return 0.0 if self.acknowledgement_hours is UNSET else self.acknowledgement_hours
+
+    def from_commit(self) -> EnforcementRules:
+        """These rules where every call counts as acknowledged when it is opened."""
+        return msgspec.structs.replace(self, deadlines_from=UNSET, acknowledgement_hours=UNSET)
 
     def types(self, client_class: str = "") -> tuple[CallTypeRules | None, ...]:
         """The rules of each of `CALL_TYPES` for a class; None where no such call is made."""

@@ -1,9 +1,9 @@
 """The desk of the simulated venue: clients answer their calls, instructions are carried out.
 
 A change of an account is posted before the answer that it follows from, so that whoever reads the
-answer sees the account after it. Instructions are carried out when they come, answers to calls when
-their time has come. What the venue had heard of and not yet done is lost when it is killed, as the
-word of a client may be.
+answer sees the account after it. Calls are acknowledged and instructions are carried out when they
+come, answers to calls when their time has come. What the venue had heard of and not yet done is
+lost when it is killed, as the word of a client may be.
 """
 
 from __future__ import annotations
@@ -134,6 +134,10 @@ class Desk:
         return True
 
     def _consider(self, event: Mapping[str, Any], now: int) -> None:
+        known = self._clients.knows(event["account_id"])
+        if known and event["event"] == "opened" and event["kind"] == "call":
+            path = f"/v1/calls/{quote(event['call_id'], safe='')}/ack"
+            self._command(path, {"reference": event["event_id"]})
         if event["event"] in _GONE:
             self._clients.retire(event["account_id"])
         if event["event"] in _ANSWERED:

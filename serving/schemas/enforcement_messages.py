@@ -9,7 +9,6 @@ from msgspec import Meta, Struct
 from enforcement.calls.call import Call
 from enforcement.calls.instruction import Instruction
 from enforcement.controls.messages import (
-    MOST_ID,
     AnswerStatus,
     DisputeOutcome,
     DisputeReason,
@@ -17,6 +16,7 @@ from enforcement.controls.messages import (
     Mode,
     Note,
     Reason,
+    Reference,
     Symbol,
 )
 from enforcement.controls.override import Override
@@ -37,6 +37,12 @@ class ResolveRequest(Struct, frozen=True, forbid_unknown_fields=True):
     note: Reason
 
 
+class AcknowledgeCallRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A call has been received; `reference`: an id of whoever received it."""
+
+    reference: Reference = ""
+
+
 class AcknowledgeRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The venue's answer to an instruction.
 
@@ -48,7 +54,7 @@ class AcknowledgeRequest(Struct, frozen=True, forbid_unknown_fields=True):
     quantity: float | None = None
     price: Annotated[float, Meta(gt=0)] | None = None
     reason: Note = ""
-    reference: Annotated[str, Meta(max_length=MOST_ID)] = ""
+    reference: Reference = ""
 
 
 class OverrideRequest(Struct, frozen=True, forbid_unknown_fields=True):

@@ -317,6 +317,7 @@ def test_docs_list_every_route_and_need_no_network(serve: Any) -> None:
         "/v1/accounts/{account_id}/decisions",
         "/v1/calls",
         "/v1/calls/{call_id}",
+        "/v1/calls/{call_id}/ack",
         "/v1/calls/{call_id}/dispute",
         "/v1/calls/{call_id}/resolve",
         "/v1/commands/{command_id}",

@@ -23,6 +23,7 @@ ROUTES = {
     ("GET", "/v1/ruleset"): "read",
     ("GET", "/v1/calls"): "read",
     ("GET", "/v1/calls/x"): "read",
+    ("POST", "/v1/calls/x/ack"): "venue",
     ("POST", "/v1/calls/x/dispute"): "accounts",
     ("POST", "/v1/calls/x/resolve"): "approve",
     ("GET", "/v1/commands/x"): "read",

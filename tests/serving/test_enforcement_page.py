@@ -165,9 +165,10 @@ def test_states_and_types_are_those_of_the_code() -> None:
 
 def test_events_and_reasons_are_those_of_the_engine() -> None:
     assert len(follow_ups()) >= 3
-    events = {*engine.EVENT_OF.values(), "dispute_expired", *(e for e, _ in follow_ups())}
+    events = {*engine.EVENT_OF.values(), "dispute_expired", "acknowledged"}
+    events |= {event for event, _ in follow_ups()}
     assert set(table("event")) == events
-    reasons = {reason.code for reason in engine.EVENT_OF} | {"override"}
+    reasons = {reason.code for reason in engine.EVENT_OF} | {"override", "acknowledgement"}
     assert set(table("reason")) == reasons | {r for _, r in follow_ups()}
 
 

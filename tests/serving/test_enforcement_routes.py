@@ -121,6 +121,33 @@ def test_a_dispute_counts_until_a_person_resolves_it(desk: Desk) -> None:
         assert "disputed once" in detail(once, 409, "command-refused")
 
 
+def test_a_call_is_acknowledged_once_also_after_a_restart(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call_id = desk.call()["call_id"]
+    path, key = f"/v1/calls/{call_id}/ack", {"Idempotency-Key": "notice-1"}
+    body = {"reference": "n-1"}
+    assert desk.call()["acknowledged_at"] is None
+    detail(desk.post(path, body, "accounts"), 403, "forbidden")
+    assert "n-2" in detail(desk.post("/v1/calls/n-2/ack", {}, "venue"), 404, "not-found")
+    with monkeypatch.context() as patched:
+        patched.setattr(command_posts, "WAIT_SECONDS", 0.1)
+        assert desk.post(path, body, "venue", **key).status_code == 202
+    desk.watched.restart()
+    desk.watched.settle()
+    repeated = desk.post(path, body, "venue", **key)
+    assert (repeated.status_code, repeated.json()["result"]) == (200, "applied")
+    again = desk.post(path, {}, "venue")
+    assert "acknowledged already" in detail(again, 409, "command-refused")
+    shown = desk.get(f"/v1/calls/{call_id}")
+    outcome = repeated.json()["outcome"]
+    assert shown["call"]["acknowledged_at"] == outcome["acknowledgement"]["time"]
+    opened, acknowledged = shown["events"][:2]
+    assert (opened["event"], acknowledged["event"]) == ("opened", "acknowledged")
+    assert acknowledged["acknowledgement"]["reference"] == "n-1"
+    assert acknowledged["deadlines"] == opened["deadlines"] == shown["call"]["deadlines"]
+
+
 def test_an_override_counts_once_another_key_approves_it(desk: Desk) -> None:
     before = desk.call()["outstanding"]
     with desk.leading():

@@ -27,7 +27,10 @@ from market.core.arrays import Bools, Floats, Ints
 from monitoring.evaluation.passes.rules_pass import RuleColumns
 from monitoring.evaluation.record.column_codec import decode_columns, encode_columns
 
-FLAGS = ("credited", "disputed", "undisputed", "taken_over", "suspended", "floor_only")
+FLAGS = (
+    *("credited", "disputed", "undisputed", "taken_over", "suspended"),
+    *("acknowledged", "clock_starts", "floor_only"),
+)
 """Bits of a record, in their order."""
 
 
@@ -38,9 +41,9 @@ class StateInputs:
     Attributes
     ----------
     flags:
-        By the names of `FLAGS`, shape (N,); a name that is missing is of no account. The first five
-        are those of `margin.life_cycle.states.MarginStatus`; ``floor_only``: the model's level does
-        not count.
+        By the names of `FLAGS`, shape (N,); a name that is missing is of no account. All but
+        the last are those of `margin.life_cycle.states.MarginStatus`; ``floor_only``: the model's
+        level does not count.
     add_on:
         Levels that an approved override sets, by account; never below the rule floor.
     deadlines:
@@ -54,11 +57,12 @@ class StateInputs:
     def rows(self, names: Sequence[str]) -> Bools:
         """Accounts that a record has to hold for its flags or overrides, shape (N,).
 
-        A flag of every account is recorded once.
+        A flag of every account is recorded once. An account that is ``acknowledged`` is held where
+        it changes: the flag alone has no effect.
         """
         rows = np.zeros(len(names), dtype=np.bool_)
-        for flag in self.flags.values():
-            if not flag.all():
+        for name, flag in self.flags.items():
+            if name != "acknowledged" and not flag.all():
                 rows |= flag
         given = self.add_on.keys() | self.deadlines.keys()
         if not given:

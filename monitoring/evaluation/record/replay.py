@@ -246,7 +246,7 @@ def _differs(recorded: npt.NDArray[Any], replayed: npt.NDArray[Any]) -> Bools:
     same = recorded == replayed
     if recorded.dtype.kind == "f":
         same |= np.isnan(recorded) & np.isnan(replayed)
-    differs: Bools = ~same.reshape(len(recorded), -1).all(axis=1)
+    differs: Bools = ~same.all(axis=tuple(range(1, same.ndim)))
     return differs
 
 

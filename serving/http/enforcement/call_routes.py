@@ -17,6 +17,7 @@ from serving.http.enforcement.command_route import CommandSender, post_command
 from serving.http.handlers import look_up, read_route
 from serving.http.strict_body import Encoded, StrictBody
 from serving.schemas.enforcement_messages import (
+    AcknowledgeCallRequest,
     CallDetail,
     CallPage,
     CommandAnswer,
@@ -71,6 +72,26 @@ async def get_call(
     return await look_up(lanes.read, service, lambda: call_listing.call(call_id))
 
 
+@post_command("/v1/calls/{call_id:str}/ack", StrictBody[AcknowledgeCallRequest], "venue")
+async def acknowledge_call(
+    call_id: FromPath[str],
+    data: JSONBody[Encoded[AcknowledgeCallRequest]],
+    request: Request[str, Any, State],
+    command_sender: NamedDependency[CommandSender],
+    idempotency_key: IdempotencyKey = None,
+) -> Response[CommandAnswer]:
+    """Say that a call has been received; the first acknowledgement counts.
+
+    Its hours run from then on where the rule set has `deadlines_from = "acknowledgement"`.
+    """
+
+    def command() -> dict[str, Any]:
+        body = msgspec.to_builtins(data.decode())
+        return {"command": "acknowledge_call", "call_id": call_id, **body}
+
+    return await command_sender.send(request, data.body, idempotency_key, command)
+
+
 @post_command("/v1/calls/{call_id:str}/dispute", StrictBody[DisputeRequest], "accounts")
 async def dispute_call(
     call_id: FromPath[str],
@@ -109,6 +130,7 @@ async def get_command(
 CALL_ROUTES: tuple[HTTPRouteHandler, ...] = (
     list_calls,
     get_call,
+    acknowledge_call,
     dispute_call,
     resolve_call,
     get_command,

@@ -24,6 +24,7 @@ class KnownCall:
     outstanding: float = 100.0
     dispute: object | None = None
     dispute_end: str | None = None
+    acknowledged_at: str | None = None
     is_open: bool = True
 
 
@@ -348,6 +349,24 @@ def test_a_dispute_is_opened_once_and_resolved_by_a_person() -> None:
     known.calls["c1"] = KnownCall(dispute_end="rejected")
     _, outcome = applied(command, state, known)
     assert "disputed once" in str(outcome.refused)
+
+
+def test_a_call_is_acknowledged_once() -> None:
+    command = {"command": "acknowledge_call", "call_id": "c1", "reference": "n-1"}
+    _, outcome = applied(command)
+    acknowledgement = {"time": format_time(START), "by": "k1", "reference": "n-1"}
+    effect = {"effect": "call_acknowledged", "call_id": "c1", "acknowledgement": acknowledgement}
+    assert outcome.effects == (effect,)
+    for known, words in (
+        (KnownCall(acknowledged_at="2025-03-31T23:00:00Z"), "already at 2025-03-31T23:00:00Z"),
+        (KnownCall(kind="advice"), "no advice"),
+        (KnownCall(is_open=False, state="met"), "only an open margin call"),
+    ):
+        _, outcome = applied(command, known=Known(calls={"c1": known}))
+        assert outcome.kind == "conflict"
+        assert words in str(outcome.refused)
+    _, outcome = applied(command | {"call_id": "c9"})
+    assert (outcome.kind, outcome.effects) == ("not_found", ())
 
 
 def test_an_answer_of_the_venue() -> None:

@@ -162,6 +162,20 @@ def test_an_account_that_may_only_reduce_is_told_once_and_answered_at_once() -> 
     assert states == {"issued", "filled"}
 
 
+def test_calls_of_history_count_as_acknowledged_when_they_open() -> None:
+    waiting = EnforcementRules(
+        maintenance_margin=CallTypeRules(call_hours=2.0),
+        deadlines_from="acknowledgement",
+        acknowledgement_hours=10.0,
+    )
+    rules = msgspec.structs.replace(calling(), enforcement=waiting)
+    prices = [100.0, 99.0, 99.0, 99.0]
+    plain, done = (walked(long(290.0), prices, each) for each in (calling(), rules))
+    assert told(done) == told(plain)
+    assert [one["deadline"] for one in calls(done)] == [one["deadline"] for one in calls(plain)]
+    assert {one["ruleset_sha256"] for one in calls(done)} == {rules.sha256}
+
+
 def test_what_was_closed_stays_closed_and_the_rest_moves_with_the_market() -> None:
     done = walked(long(290.0), [100.0, 99.0, 99.0, 99.0, 98.0], calling())
     left = 190.0 / 0.022 / 99.0

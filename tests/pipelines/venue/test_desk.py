@@ -45,6 +45,8 @@ class Endpoint:
 
     def __init__(self, ahead: int = 0) -> None:
         self.posts: list[tuple[str, Mapping[str, Any]]] = []
+        self.acknowledged: list[tuple[str, Mapping[str, Any]]] = []
+        """Calls, beside the other posts."""
         self._ahead = ahead
         """Numbers that another sender took."""
 
@@ -52,6 +54,9 @@ class Endpoint:
         return self
 
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
+        if path.startswith("/v1/calls/") and path.endswith("/ack"):
+            self.acknowledged.append((path, body))
+            return 200, {"result": "applied"}
         if not path.endswith("updates"):
             self.posts.append((path, body))
             return 200, {"result": "applied"}
@@ -191,6 +196,17 @@ def test_a_call_that_the_market_met_is_not_met_again(inbox: Inbox) -> None:
     post(inbox, event | {"event_id": f"{event['call_id']}-2", "event": "met"})
     desk.work(NOW + 24 * HOUR, Prices())
     assert endpoint.posts == []
+
+
+def test_a_call_is_acknowledged_when_it_opens(inbox: Inbox) -> None:
+    endpoint = Endpoint()
+    desk = desk_of(inbox, endpoint)
+    post(inbox, call("c/1"))
+    post(inbox, call("c/2") | {"account_id": "elsewhere"})
+    post(inbox, call("c/3") | {"kind": "advice"})
+    post(inbox, call("c/1") | {"event_id": "c/1-2", "event": "raised"})
+    desk.work(NOW, Prices())
+    assert endpoint.acknowledged == [("/v1/calls/c%2F1/ack", {"reference": "c/1-1"})]
 
 
 def test_a_missed_call_has_no_answer(inbox: Inbox) -> None:

@@ -105,6 +105,7 @@ SHARE = {"high": 1.0}
 TRUSTED = {"standard.perp_threshold": 0.9, "standard.option_threshold": 0.9}
 """Below which every confidence of `options_book` lies."""
 WIDE_CAP = {"add_on.cap_im_multiple": 1e5}
+ACKNOWLEDGED = {"enforcement.deadlines_from": "acknowledgement"}
 SHORT_DISCOUNT = {"scenario.static_discount_short": 0.5}
 FLAT_SKEW = {"scenario.skew_width_scale": 0.0}
 FIGURES = [
@@ -343,6 +344,9 @@ PARAMETERS: dict[str, Parameter] = {
     "EnforcementRules.recall_share": enforced("recall_share"),
     "EnforcementRules.dispute_hours": enforced("dispute_hours"),
     "EnforcementRules.instruction_seconds": enforced("instruction_seconds"),
+    "EnforcementRules.acknowledgement_hours": enforced(
+        "acknowledgement_hours", open_low=True, beside=ACKNOWLEDGED
+    ),
     "ApprovalLimit.automatic_below": enforced("approval.add_on.automatic_below"),
     "ApprovalRules.pending_hours": enforced("approval.pending_hours", open_low=True),
     "ApprovalRules.longest_hours": enforced("approval.longest_hours", open_low=True),
