@@ -66,6 +66,10 @@ def _dispute(draw: random.Random) -> dict[str, Any]:
     return {"reason": reason, "amount": draw.choice((1.0, 1e-300, 1e300, 0.0)), "note": "wire"}
 
 
+def _acknowledge_call(draw: random.Random) -> dict[str, Any]:
+    return {"reference": draw.choice(ODD_TEXTS)}
+
+
 def _resolve(draw: random.Random) -> dict[str, Any]:
     return {"outcome": draw.choice(("accepted", "rejected")), "note": draw.choice(ODD_TEXTS)}
 
@@ -122,6 +126,7 @@ BODIES: Mapping[str, Callable[[random.Random], dict[str, Any]]] = {
     "/v1/market/bars": _bars,
     "/v1/market/quotes": _quotes,
     "/v1/accounts/updates": _updates,
+    "/v1/calls/{call}/ack": _acknowledge_call,
     "/v1/calls/{call}/dispute": _dispute,
     "/v1/calls/{call}/resolve": _resolve,
     "/v1/instructions/{instruction}/ack": _acknowledge,

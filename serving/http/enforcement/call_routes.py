@@ -76,20 +76,13 @@ async def get_call(
 async def acknowledge_call(
     call_id: FromPath[str],
     data: JSONBody[Encoded[AcknowledgeCallRequest]],
-    request: Request[str, Any, State],
     command_sender: NamedDependency[CommandSender],
-    idempotency_key: IdempotencyKey = None,
 ) -> Response[CommandAnswer]:
     """Say that a call has been received; the first acknowledgement counts.
 
     Its hours run from then on where the rule set has `deadlines_from = "acknowledgement"`.
     """
-
-    def command() -> dict[str, Any]:
-        body = msgspec.to_builtins(data.decode())
-        return {"command": "acknowledge_call", "call_id": call_id, **body}
-
-    return await command_sender.send(request, data.body, idempotency_key, command)
+    return await command_sender.send(data, command="acknowledge_call", call_id=call_id)
 
 
 @post_command("/v1/calls/{call_id:str}/dispute", StrictBody[DisputeRequest], "accounts")

@@ -276,7 +276,7 @@ def test_a_record_of_an_earlier_calculation_stays_and_a_new_one_begins(tmp_path:
     with pytest.raises(LedgerError, match="Records of an earlier calculation"):
         replay_venue(config, replay=True)
     found = replay_venue(config)
-    assert (found["calculation"], found["equal"], found["recorded"]) == (2, None, True)
+    assert (found["calculation"], found["equal"], found["recorded"]) == (3, None, True)
     # The earlier calculation had the same shortfall, and nobody bore it.
     assert found["liquidation"]["shortfall"] == pytest.approx(2867.150295999996)
     with Ledger(load_config(config).ledger.url) as ledger:
