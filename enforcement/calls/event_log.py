@@ -82,7 +82,12 @@ class EventLog:
     def add_resources(
         self, call: Call, amounts: Mapping[str, Any], now: int, rules: RuleSet
     ) -> int:
-        """Record who bore what the account of a call owed, once a call; the event's number."""
+        """Record who bore what the account of a call owed, once in each state `bad_debt` of it.
+
+        Returns
+        -------
+        The number of the event within the account.
+        """
         number = self.memory.next_sequence(call.account_id)
         payload = {
             "account_id": call.account_id,
@@ -90,7 +95,7 @@ class EventLog:
             **amounts,
             "sequence": number,
         }
-        name = f"{call.call_id}-resources"
+        name = f"{call.call_id}-resources-{call.number}"
         self._append(RESOURCES, name, call.account_id, payload, now, rules)
         return number
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from enforcement.calls.call import Call, instruction_id
 from enforcement.calls.call_events import CallFacts
+from enforcement.calls.cures import LEAST
 from enforcement.calls.event_log import EventLog
 from enforcement.calls.instruction import (
     PREPARING,
@@ -38,10 +39,14 @@ NO_INSTRUCTIONS = "no_instructions"
 """The mode in which the venue is told nothing."""
 
 
-_LIVE_FIELDS = (*("closed", "sequence", "filled_until", "settled", "rejections", "rejected_until"),)
+_LIVE_FIELDS = (
+    *("closed", "sequence", "filled_until", "rejections", "rejected_until"),
+    *("settled", "settled_amount"),
+)
 """What a call keeps of a liquidation beside its `Progress`: what the newest step takes off, the
-account's update when it was given, until when the venue may still tell of its fill, whether its
-debt is settled, and how often in turn the venue rejected a step and until when the next one waits.
+account's update when it was given, until when the venue may still tell of its fill, how often in
+turn the venue rejected a step and until when the next one waits, whether its debt is settled, and
+what was settled of it so far.
 """
 
 
@@ -86,7 +91,8 @@ class Liquidator:
         for i, call in _in_state(facts, memory.calls, State.REDUCE_ONLY):
             if call.account_id not in waiting and call.progress is None:
                 self._restrict(facts, i, call)
-        for i, call in _in_state(facts, memory.calls, State.LIQUIDATING):
+        for i, known in _in_state(facts, memory.calls, State.LIQUIDATING):
+            call = self._owing_again(known)
             if call.account_id not in waiting and facts.known[i]:
                 plan = self._step(facts, i, call, withheld)
                 if plan is not None:
@@ -103,7 +109,7 @@ class Liquidator:
         debts = [
             (i, call)
             for i, call in _in_state(facts, self._log.memory.calls, State.BAD_DEBT)
-            if facts.known[i] and not (call.progress or {}).get("settled")
+            if facts.known[i] and _unsettled(facts, i, call) >= LEAST
         ]
         if not debts:
             return
@@ -113,6 +119,14 @@ class Liquidator:
             acts.settlements[call.account_id] = settled
             if settled.accounts:
                 return
+
+    def _owing_again(self, call: Call) -> Call:
+        """The call of an account that holds positions again after its debt was settled."""
+        if not (call.progress or {}).get("settled") or not self._log:
+            return call
+        after = msgspec.structs.replace(call, progress={**(call.progress or {}), "settled": False})
+        self._log.touch_call(after)
+        return after
 
     def _end_instructions(self, facts: CallFacts) -> set[str]:
         """Let instructions expire, and take back those whose account needs none any more.
@@ -223,8 +237,9 @@ class Liquidator:
     ) -> None:
         kept = progress.to_content()
         kept |= {"closed": [asdict(one) for one in closed], "sequence": sequence}
-        if call.progress is not None and "rejections" in call.progress:
-            kept["rejections"] = call.progress["rejections"]
+        for name in ("rejections", "settled_amount"):
+            if call.progress is not None and name in call.progress:
+                kept[name] = call.progress[name]
         self._log.touch_call(msgspec.structs.replace(call, progress=kept))
 
     def _settle(self, facts: CallFacts, i: int, call: Call, survivors: Survivors) -> Settlement:
@@ -234,7 +249,7 @@ class Liquidator:
         closed = tuple(msgspec.convert(one, ClosedPosition) for one in progress.pop("closed", ()))
         memory.resources, settled = memory.resources.settle(
             step.account(call.account_id),
-            -float(facts.status.equity[i]),
+            _unsettled(facts, i, call),
             closed,
             survivors,
             (step.snapshot.view(), step.ruleset),
@@ -248,8 +263,22 @@ class Liquidator:
                 call, account_id, draft.kind, dict(draft.parameters), number, expires, facts
             )
         progress["settled"] = True
+        earlier = float(progress.get("settled_amount", 0.0))
+        progress["settled_amount"] = earlier + settled.coverage.shortfall
         log.touch_call(msgspec.structs.replace(call, progress=progress, sequence=sequence))
         return settled
+
+
+def _unsettled(facts: CallFacts, i: int, call: Call) -> float:
+    """What an account owes beyond what was settled before; 0 from a settlement until it holds
+    positions again.
+
+    A venue that fills a close twice gives a settled account positions again, and a further debt.
+    """
+    progress = call.progress or {}
+    if progress.get("settled"):
+        return 0.0
+    return -float(facts.status.equity[i]) - float(progress.get("settled_amount", 0.0))
 
 
 def _place(one: Instruction) -> tuple[str, int]:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from market.accounts.book import SETTLEMENT_CURRENCY
+from market.core.clock import parse_time
 from pipelines.venue.client_activity import ClientActivity
 from pipelines.venue.client_answers import Answer, answer_call
 from pipelines.venue.endpoint import Endpoint, RefusedError
@@ -160,6 +161,9 @@ class Desk:
             self._command(f"/v1/calls/{quote(answer.call_id, safe='')}/dispute", answer.dispute)
 
     def _carry_out(self, event: Mapping[str, Any], now: int, prices: Prices) -> None:
+        if parse_time(event["deadline"]) <= now:
+            _LOG.info("an instruction came after it had expired, and nothing was traded for it")
+            return
         account = event["account_id"]
         path = f"/v1/instructions/{quote(event['instruction_id'], safe='')}/ack"
         if not self._clients.knows(account):

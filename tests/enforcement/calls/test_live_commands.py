@@ -203,6 +203,27 @@ def test_debts_that_the_fund_or_nobody_pays_are_settled_in_one_step(w: Watched) 
     assert len({one["evaluation"] for one in settled}) == 1
 
 
+def test_a_close_that_was_filled_twice_adds_to_a_debt_that_was_settled(w: Watched) -> None:
+    w.update(snapshot("c", 1, 400.0, BTC=0.5))
+    w.settle()
+    w.update(snapshot("c", 2, -50.0))
+    w.settle()
+    w.update(snapshot("c", 3, -50.0, BTC=-0.5))
+    w.settle()
+    assert read_open_calls(w.ledger)[0].state == "liquidating"
+    w.restart()
+    w.settle()
+    w.update(snapshot("c", 4, -70.0))
+    w.settle()
+    settled = [record.payload for record in w.ledger.records("default_resources")]
+    assert [one["shortfall"] for one in settled] == pytest.approx([50.0, 20.0])
+    assert len({one["call_id"] for one in settled}) == 1
+    w.update(deltas("c", 5, {"kind": "deposit", "asset": "USD", "amount": 70.0}))
+    w.settle()
+    assert events(w)[-1] == "closed"
+    assert verify(w.ledger.engine).problems == []
+
+
 def test_numbers_of_events_go_on_after_a_settlement_and_a_restart(w: Watched) -> None:
     w.update(snapshot("c", 1, 400.0, BTC=0.5))
     w.settle()

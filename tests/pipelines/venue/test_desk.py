@@ -15,7 +15,7 @@ from enforcement.delivery.signature import signed_headers
 from enforcement.delivery.worker import DeliveryWorker
 from ledger.store import Ledger
 from market.accounts.book import Account, Position
-from market.core.clock import HOUR, format_time, parse_time
+from market.core.clock import HOUR, SECOND, format_time, parse_time
 from pipelines.config.config import load_config
 from pipelines.venue.client_activity import ClientActivity
 from pipelines.venue.client_answers import answer_call
@@ -124,6 +124,7 @@ def instruction(kind: str, **parameters: Any) -> dict[str, Any]:
         "account_id": "a/1",
         "kind": kind,
         "parameters": parameters,
+        "deadline": format_time(NOW + 300 * SECOND),
     }
 
 
@@ -234,6 +235,14 @@ def test_a_close_changes_the_account_before_it_is_answered(inbox: Inbox) -> None
         "price": fill["price"],
         "reference": "i/1-1",
     }
+
+
+def test_an_instruction_that_has_expired_is_not_carried_out(inbox: Inbox) -> None:
+    endpoint = Endpoint()
+    desk = desk_of(inbox, endpoint)
+    post(inbox, instruction("close", instrument="BTCUSDT-PERP", quantity=-0.5))
+    desk.work(NOW + 300 * SECOND, Prices())
+    assert endpoint.posts == []
 
 
 def test_a_take_over_empties_the_account_and_its_client_stops(inbox: Inbox) -> None:
