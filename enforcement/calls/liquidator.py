@@ -256,12 +256,11 @@ class Liquidator:
         )
         payload = settlement_payload(settled, call.call_id, memory.resources, step.ruleset)
         sequence = log.add_resources(call, payload, step.now, step.ruleset)
-        number = int(progress.get("steps", 0))
         expires = step.now + round(enforcement_of(step.ruleset).instruction_seconds * SECOND)
         for account_id, draft in settled.drafts:
-            self._issue(
-                call, account_id, draft.kind, dict(draft.parameters), number, expires, facts
-            )
+            # A further settlement of the call may bind the same winner.
+            parameters = dict(draft.parameters)
+            self._issue(call, account_id, draft.kind, parameters, call.number, expires, facts)
         progress["settled"] = True
         earlier = float(progress.get("settled_amount", 0.0))
         progress["settled_amount"] = earlier + settled.coverage.shortfall
