@@ -96,7 +96,7 @@ def draw_request(draw: random.Random, number: int, ids: Mapping[str, Sequence[st
     """
     if draw.random() < 0.25:
         return _read(draw, ids)
-    template = draw.choice((*POSTS, *POSTS[:5], POSTS[0], POSTS[0]))
+    template = draw.choice((*POSTS, *POSTS[:5], *POSTS[:1] * 4))
     body = BODIES[template](draw)
     if "call_id" in body and ids.get("call"):
         body["call_id"] = draw.choice(ids["call"])

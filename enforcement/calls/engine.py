@@ -138,8 +138,9 @@ class CallEngine:
             flags["taken_over"][i] = bool((call.progress or {}).get("taken_over"))
             flags["acknowledged"][i] = waits and call.acknowledged_at is not None
             # An approved override of the deadline stays in force.
-            overridden = memory.controls.deadline(call.call_id) is not None
-            flags["clock_starts"][i] = waits and name in acknowledged and not overridden
+            flags["clock_starts"][i] = (
+                waits and name in acknowledged and memory.controls.deadline(call.call_id) is None
+            )
         suspended, floor_only = (
             concerned(memory.controls, step, mode) for mode in ("no_calls", "rules_only")
         )
