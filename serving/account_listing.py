@@ -103,7 +103,7 @@ class AccountListing:
         limit = min(DEFAULT_PAGE, most) if request.limit is None else request.limit
         if not 1 <= limit <= most:
             raise RequestError(f"limit is {limit}; give 1 to {most}")
-        book = self._book()
+        book = self.book()
         order = self._order(book, request.sort)
         rows = order.rows
         if request.state is not None:
@@ -139,7 +139,7 @@ class AccountListing:
             The book cannot be evaluated now.
         """
         check_account_id(account_id)
-        book = self._book()
+        book = self.book()
         row = book.state.index.get(account_id)
         account = self._view.account(account_id)
         if row is None or account is None:
@@ -159,7 +159,8 @@ class AccountListing:
             self._calls.of_account(account_id),
         )
 
-    def _book(self) -> EvaluatedBook:
+    def book(self) -> EvaluatedBook:
+        """All accounts at the newest market; raises as `page`."""
         basis = self._service.basis_now()
         return self._view.at(basis.snapshot, basis.ruleset)
 

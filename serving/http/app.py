@@ -25,6 +25,9 @@ from monitoring.market_state.live_market import LiveMarket
 from serving.account_listing import AccountListing
 from serving.admission.lanes import Lanes
 from serving.book_updates import BookUpdates
+from serving.console.console import Console
+from serving.console.routes import console_routes
+from serving.console.session import with_session
 from serving.enforcement import (
     CallListing,
     CommandPosts,
@@ -114,6 +117,9 @@ def create_app(
     route = ScoreRoute(queue, lanes, access, settings)
     health = HealthRoutes(lambda: service.readiness(queue.health_error()))
 
+    console = Console(
+        service, lanes, account_listing, call_listing, instruction_listing, control_listing
+    )
     watch = ProcessWatch(service, metrics, ledger, telemetry.folders(settings.bundles))
     metrics.register(FactsCollector(service.facts.read, lambda: watch.stored))
     metrics.register(DeliveryCollector(lambda: watch.stored.outbox))
@@ -151,6 +157,7 @@ def create_app(
             *CALL_ROUTES,
             *INSTRUCTION_ROUTES,
             *CONTROL_ROUTES,
+            console_routes(console),
         ],
         dependencies={
             "service": _provide(service),
@@ -208,6 +215,7 @@ class _Application(Litestar):
             await super().__call__(scope, receive, send)
 
     async def _respond(self, scope: Any, receive: Receive, send: Send) -> None:
+        with_session(scope)
         send = self._checks.allowing(scope, send)
         refusal = self._checks.refusal(scope)
         if refusal is not None:

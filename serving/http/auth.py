@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
@@ -28,6 +28,9 @@ MOST_KNOWN = 10_000
 """Most secrets, by their hash, that are remembered as having been valid."""
 
 AccessScope = Literal["score", "market", "accounts", "read", "venue", "approve", "admin"]
+SCOPES: tuple[AccessScope, ...] = get_args(AccessScope)
+"""All scopes."""
+
 _ADMIN = "admin"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="margincast"'}
 _INVALID = {"WWW-Authenticate": 'Bearer realm="margincast", error="invalid_token"'}
@@ -37,12 +40,16 @@ _MISSING = (
 )
 
 
-class _Requester(NamedTuple):
+class Requester(NamedTuple):
     """A requester, its scopes, and its requests a minute (0: without limit)."""
 
     name: str
     scopes: tuple[str, ...]
     per_minute: int
+
+    def may(self, scope: AccessScope) -> bool:
+        """Whether it has a scope; `admin` includes all."""
+        return scope in self.scopes or _ADMIN in self.scopes
 
 
 class Access:
@@ -91,7 +98,18 @@ class Access:
         *,
         counts: bool = True,
     ) -> str:
-        """The requester: the id of its key, ``jwt:<subject>``, or `LOCAL` without keys.
+        """Name of the requester, see `requester`."""
+        return self.requester(authorization, scope, address, counts=counts).name
+
+    def requester(
+        self,
+        authorization: str | None,
+        scope: AccessScope,
+        address: str,
+        *,
+        counts: bool = True,
+    ) -> Requester:
+        """The requester; its name is the id of its key, ``jwt:<subject>``, or `LOCAL` without keys.
 
         Parameters
         ----------
@@ -113,11 +131,11 @@ class Access:
             The keys cannot be read.
         """
         if self._open:
-            requester = _Requester(LOCAL, (_ADMIN,), self._per_minute)
+            requester = Requester(LOCAL, (_ADMIN,), self._per_minute)
         else:
             requester = self._authenticated(authorization, address)
         name, scopes, per_minute = requester
-        if scope not in scopes and _ADMIN not in scopes:
+        if not requester.may(scope):
             raise ProblemError(
                 403,
                 "forbidden",
@@ -128,7 +146,7 @@ class Access:
             if wait:
                 detail = f"{name} may send {per_minute} requests a minute"
                 raise rate_limited(detail, per_minute, wait)
-        return name
+        return requester
 
     def check_metrics(self, authorization: str | None, address: str) -> None:
         """Check access to the metrics: open, or with ``metrics_auth`` by the scope read.
@@ -138,7 +156,7 @@ class Access:
         if self._metrics_auth:
             self.owner(authorization, "read", address)
 
-    def _authenticated(self, authorization: str | None, address: str) -> _Requester:
+    def _authenticated(self, authorization: str | None, address: str) -> Requester:
         kind, _, secret = (authorization or "").partition(" ")
         secret = secret.strip() if kind.lower() == "bearer" else ""
         network, fingerprint = _network(address), hash(secret)
@@ -155,7 +173,7 @@ class Access:
         self._remember(fingerprint)
         return requester
 
-    def _requester(self, secret: str) -> _Requester:
+    def _requester(self, secret: str) -> Requester:
         if not secret:
             raise _unauthenticated(_MISSING, _CHALLENGE)
         if self._tokens is not None and not is_key(secret):
@@ -163,7 +181,7 @@ class Access:
                 subject, scopes = self._tokens.read(secret)
             except TokenError as error:
                 raise _unauthenticated(str(error), _INVALID) from None
-            return _Requester(f"jwt:{subject}", scopes, self._per_minute)
+            return Requester(f"jwt:{subject}", scopes, self._per_minute)
         try:
             key = self._keys.authenticate(secret)
         except KeyExpiredError as error:
@@ -171,7 +189,7 @@ class Access:
         if key is None:
             raise _unauthenticated(_MISSING, _INVALID)
         rate = self._per_minute if key.rate_per_minute is None else key.rate_per_minute
-        return _Requester(key.key_id, key.scopes, rate)
+        return Requester(key.key_id, key.scopes, rate)
 
     def _remember(self, fingerprint: int) -> None:
         with self._known_lock:

@@ -12,6 +12,7 @@ from enum import Enum
 from math import inf
 from typing import Any
 
+from serving.console.assets import PREFIX
 from serving.http.connections.limits import MAX_HEAD_BYTES, MAX_HEADERS
 from serving.http.connections.open_connections import HEALTH_PATHS, OpenConnections
 from serving.http.connections.plain_http import PlainHttpProtocol
@@ -25,6 +26,7 @@ from serving.http.connections.raw_answers import (
     RawAnswer,
     malformed,
 )
+from serving.http.security.response_headers import without_caching
 from serving.telemetry.exchange import HEADER, UNKNOWN_METHOD, Exchange, exchange_of
 
 LINGER_SECONDS = 1.0
@@ -133,6 +135,8 @@ class Connection(PlainHttpProtocol):
         refusal = self._refusal()
         if refusal is None:
             super().on_headers_complete()
+            if self.scope["path"].startswith(PREFIX):
+                self.cycle.default_headers = without_caching(self.server_state.default_headers)
         else:
             app = self.app
             self.app = refusal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 
 from serving.http.docs_page import STYLE
 
@@ -13,7 +14,9 @@ _YEAR = 31_536_000
 def security_headers(*, tls: bool) -> list[tuple[str, str]]:
     """Headers that forbid sniffing, framing, caching, referrers and loading from elsewhere.
 
-    The policy lets the page at /docs have its own style sheet, by its hash, and nothing else.
+    The policy lets pages load scripts, style sheets and pictures of this endpoint and call it, lets
+    the page at /docs have its own style sheet, by its hash, and nothing else. The chart library
+    makes pictures of its charts as data URLs.
 
     Parameters
     ----------
@@ -26,7 +29,8 @@ def security_headers(*, tls: bool) -> list[tuple[str, str]]:
     """
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; "
+        f"default-src 'none'; script-src 'self'; style-src 'self' 'sha256-{digest}'; "
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
         "frame-ancestors 'none'"
     )
     headers = [
@@ -40,3 +44,8 @@ def security_headers(*, tls: bool) -> list[tuple[str, str]]:
     if tls:
         headers.append(("Strict-Transport-Security", f"max-age={_YEAR}"))
     return headers
+
+
+def without_caching(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers without what they say of caching, for answers that say it themselves."""
+    return [header for header in headers if header[0].lower() != b"cache-control"]

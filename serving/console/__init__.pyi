@@ -1,0 +1,3 @@
+from .console import Console as Console
+
+__all__ = ["Console"]

@@ -1,0 +1,174 @@
+"""Charts of pages: what the chart library draws, and the same figures as a table.
+
+Colours are named by their role (`series-1` to `series-6`, `good`, `bad`, `muted`, `ink`, `grid`,
+and the scale `heat`); the page replaces the names by the colours of its light or dark theme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SERIES = tuple(f"series-{n}" for n in range(1, 7))
+"""Colours of lines in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart.
+
+    Attributes
+    ----------
+    title:
+        What it shows, also for readers that cannot see it.
+    figure:
+        ``data`` and ``layout`` of plotly.js.
+    columns, rows:
+        Its figures as a table.
+    """
+
+    title: str
+    figure: dict[str, Any]
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def line_chart(
+    title: str,
+    x: Sequence[Any],
+    lines: Mapping[str, Sequence[float | None]],
+    *,
+    x_title: str = "",
+    y_title: str = "",
+    y_format: str = "",
+) -> Chart:
+    """Lines over a common axis.
+
+    Parameters
+    ----------
+    title:
+        What it shows.
+    x:
+        Their places: ISO times or numbers, shape (T,).
+    lines:
+        Values by name, each of shape (T,); None is a gap.
+    x_title, y_title:
+        Titles of the axes.
+    y_format:
+        Format of values, as d3-format; empty: the library's.
+    """
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": name,
+            "x": list(x),
+            "y": list(values),
+            "line": {"color": SERIES[n % len(SERIES)], "width": 2},
+        }
+        for n, (name, values) in enumerate(lines.items())
+    ]
+    rows = [(place, *(lines[name][i] for name in lines)) for i, place in enumerate(x)]
+    layout = {
+        "xaxis": {"title": {"text": x_title}},
+        "yaxis": {"title": {"text": y_title}, "tickformat": y_format, "hoverformat": y_format},
+        "showlegend": len(lines) > 1,
+        "hovermode": "x unified",
+    }
+    return Chart(title, {"data": data, "layout": layout}, (x_title or "time", *lines), rows)
+
+
+def bar_chart(
+    title: str,
+    names: Sequence[str],
+    values: Sequence[float | None],
+    *,
+    y_title: str = "",
+    colors: Sequence[str] | None = None,
+    horizontal: bool = False,
+) -> Chart:
+    """A bar for each name; `colors` by their role, see above."""
+    along, across = ("y", "x") if horizontal else ("x", "y")
+    bars = {
+        "type": "bar",
+        "orientation": "h" if horizontal else "v",
+        along: list(names),
+        across: list(values),
+        "marker": {"color": list(colors or [SERIES[0]] * len(names))},
+    }
+    layout: dict[str, Any] = {f"{across}axis": {"title": {"text": y_title}}, "showlegend": False}
+    if horizontal:
+        layout["yaxis"] = {"autorange": "reversed"}
+    rows = list(zip(names, values, strict=True))
+    return Chart(title, {"data": [bars], "layout": layout}, ("", y_title or "value"), rows)
+
+
+def waterfall_chart(
+    title: str, parts: Sequence[tuple[str, float]], total: str, *, y_title: str = ""
+) -> Chart:
+    """Parts that add up to a total, one after another."""
+    names = [name for name, _ in parts]
+    values = [value for _, value in parts]
+    whole = sum(values)
+    steps = {
+        "type": "waterfall",
+        "x": [*names, total],
+        "y": [*values, whole],
+        "measure": ["relative"] * len(parts) + ["total"],
+        "increasing": {"marker": {"color": "series-1"}},
+        "decreasing": {"marker": {"color": "good"}},
+        "totals": {"marker": {"color": "series-2"}},
+        "connector": {"line": {"color": "muted", "width": 1}},
+    }
+    layout = {"yaxis": {"title": {"text": y_title}}, "showlegend": False}
+    rows: list[tuple[Any, ...]] = [*parts, (total, whole)]
+    return Chart(title, {"data": [steps], "layout": layout}, ("part", y_title or "value"), rows)
+
+
+def heat_map(
+    title: str,
+    x: Sequence[Any],
+    y: Sequence[Any],
+    z: Sequence[Sequence[float | None]],
+    *,
+    x_title: str = "",
+    y_title: str = "",
+    bounds: tuple[float, float] | None = None,
+    z_format: str = "",
+) -> Chart:
+    """Values on a grid.
+
+    Parameters
+    ----------
+    title:
+        What it shows.
+    x, y:
+        Places of columns and rows, shapes (C,) and (R,).
+    z:
+        Values, shape (R, C); None is a gap.
+    x_title, y_title:
+        Titles of the axes.
+    bounds:
+        Values at the ends of the colour scale; None: the smallest and the largest.
+    z_format:
+        Format of values, as d3-format.
+    """
+    cells: dict[str, Any] = {
+        "type": "heatmap",
+        "x": [str(place) for place in x],
+        "y": [str(place) for place in y],
+        "z": [list(row) for row in z],
+        "colorscale": "heat",
+        "hoverongaps": False,
+    }
+    if z_format:
+        cells["hovertemplate"] = f"%{{x}}, %{{y}}: %{{z:{z_format}}}<extra></extra>"
+    if bounds is not None:
+        cells |= {"zmin": bounds[0], "zmax": bounds[1]}
+    layout = {
+        "xaxis": {"title": {"text": x_title}, "type": "category"},
+        "yaxis": {"title": {"text": y_title}, "type": "category"},
+    }
+    rows = [(place, *row) for place, row in zip(y, z, strict=True)]
+    return Chart(title, {"data": [cells], "layout": layout}, (y_title, *map(str, x)), rows)

@@ -1,0 +1,68 @@
+"""What every page of the console has in common as a route: access, and problems as pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from litestar import MediaType, Response, get
+from litestar.connection import ASGIConnection
+from litestar.di import Provide
+from litestar.handlers import BaseRouteHandler
+from litestar.status_codes import HTTP_303_SEE_OTHER
+
+from serving.console.console import FRAGMENT, NAVIGATION, ConsoleRequest
+from serving.console.rendering import render
+from serving.http.auth import Access, address_of
+from serving.http.problems import problem_of
+
+LOGIN = "/login"
+"""Path of the page that asks for a key."""
+
+_UNAUTHENTICATED = 401
+
+
+def page_route(path: str, filters: Callable[..., object] | None = None) -> get:
+    """Decorator of a route that answers a page to requesters with the scope ``read``.
+
+    Parameters
+    ----------
+    path:
+        Its path.
+    filters:
+        Makes its dependency ``filters`` of the query.
+    """
+    given = None
+    if filters is not None:
+        given = {"filters": Provide(filters, sync_to_thread=False)}
+    return get(path, dependencies=given, guards=[_reads], include_in_schema=False)
+
+
+def _reads(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Guard: sets the owner of the request, and the requester with its scopes for templates."""
+    access: Access = connection.app.state["access"]
+    authorization = connection.headers.get("authorization")
+    requester = access.requester(authorization, "read", address_of(connection.scope))
+    connection.scope["user"] = requester.name
+    connection.scope.setdefault("state", {})["requester"] = requester
+
+
+def problem_page(request: ConsoleRequest, error: Exception) -> Response[bytes]:
+    """An error as a page; without a valid key the page that asks for one."""
+    problem, headers = problem_of(error)
+    if problem.status == _UNAUTHENTICATED and FRAGMENT not in request.headers:
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        target = LOGIN if wanted == "/" else f"{LOGIN}?next={quote(wanted, safe='')}"
+        return Response(b"", status_code=HTTP_303_SEE_OTHER, headers={"Location": target})
+    context: dict[str, Any] = {
+        "navigation": NAVIGATION,
+        "path": request.url.path,
+        "requester": request.scope.get("state", {}).get("requester"),
+        "may": [],
+        "signs_in": False,
+        "problem": problem,
+    }
+    body = render("problem.html", context)
+    kept = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+    return Response(body, status_code=problem.status, headers=kept, media_type=MediaType.HTML)

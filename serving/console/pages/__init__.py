@@ -1,0 +1,1 @@
+"""The pages of the console, one module a page: its route, and what its template is given."""

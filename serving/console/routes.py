@@ -1,0 +1,108 @@
+"""Routes of the console: its pages, its assets, signing in and out."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Annotated
+
+import msgspec
+from litestar import MediaType, Response, Router, delete, get, post
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.status_codes import HTTP_204_NO_CONTENT
+from msgspec import Meta
+
+from decisions.errors import NotFoundError
+from serving.console.assets import PREFIX, asset
+from serving.console.console import Console, ConsoleRequest
+from serving.console.page_route import LOGIN, problem_page
+from serving.console.pages.overview import overview
+from serving.console.rendering import render
+from serving.console.session import is_secret, session_cookie
+from serving.http.auth import Access, address_of
+from serving.http.problems import EXCEPTION_HANDLERS, invalid
+from serving.http.strict_body import Encoded, StrictBody
+
+PAGES = (overview,)
+"""Routes of the pages."""
+
+_FOREVER = "public, max-age=31536000, immutable"
+
+
+class SignInRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The key, or the token, with which pages are asked for from now on."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=4_000)]
+
+
+@get(PREFIX + "{version:str}/{name:str}", include_in_schema=False)
+async def static_asset(
+    request: ConsoleRequest, version: FromPath[str], name: FromPath[str]
+) -> Response[bytes]:
+    """A style sheet, a script or a picture; its path names its content."""
+    found = asset(name)
+    if found.path != f"{PREFIX}{version}/{name}":
+        raise NotFoundError(f"asset {name!r} has another content now; load the page again")
+    headers = {"Cache-Control": _FOREVER, "Vary": "Accept-Encoding"}
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(gzip.decompress(found.body), media_type=found.content_type, headers=headers)
+    headers["Content-Encoding"] = "gzip"
+    return Response(found.body, media_type=found.content_type, headers=headers)
+
+
+@get(LOGIN, include_in_schema=False, sync_to_thread=False)
+def login(
+    request: ConsoleRequest,
+    console: NamedDependency[Console],
+    next: FromQuery[str | None] = None,  # noqa: A002  its name in the URL
+) -> Response[bytes]:
+    """The page that asks for a key, and leads to `next` then."""
+    body = render("login.html", {**console.frame(request), "next": _own_path(next)})
+    return Response(body, media_type=MediaType.HTML)
+
+
+@post(
+    "/console/session",
+    dto=StrictBody[SignInRequest],
+    return_dto=None,
+    include_in_schema=False,
+    status_code=HTTP_204_NO_CONTENT,
+    exception_handlers=EXCEPTION_HANDLERS,
+    sync_to_thread=True,
+)
+def sign_in(data: JSONBody[Encoded[SignInRequest]], request: ConsoleRequest) -> Response[None]:
+    """Check a key and set the cookie with it."""
+    key = data.decode().key.strip()
+    if not is_secret(key):
+        raise invalid("the key has characters that no key has; give it as `keys add` printed it")
+    access: Access = request.app.state["access"]
+    access.requester(f"Bearer {key}", "read", address_of(request.scope))
+    return _with_cookie(request, key)
+
+
+@delete("/console/session", include_in_schema=False, sync_to_thread=False)
+def sign_out(request: ConsoleRequest) -> Response[None]:
+    """Take the cookie back."""
+    return _with_cookie(request, "")
+
+
+def _with_cookie(request: ConsoleRequest, secret: str) -> Response[None]:
+    cookie = session_cookie(secret, secure=request.url.scheme == "https")
+    return Response(None, status_code=HTTP_204_NO_CONTENT, headers={"Set-Cookie": cookie})
+
+
+def _own_path(path: str | None) -> str:
+    """A path of this endpoint; what could lead to another one is replaced by ``/``."""
+    if path is None or not path.startswith("/") or path.startswith(("//", "/\\")):
+        return "/"
+    return path
+
+
+def console_routes(console: Console) -> Router:
+    """All routes of the console."""
+    return Router(
+        "/",
+        route_handlers=[*PAGES, static_asset, login, sign_in, sign_out],
+        dependencies={"console": Provide(lambda: console, sync_to_thread=False)},
+        exception_handlers=dict.fromkeys(EXCEPTION_HANDLERS, problem_page),
+    )
