@@ -10,6 +10,7 @@ same content; only what names an evaluation differs, as a start evaluates the bo
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import signal
 import sqlite3
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,8 +176,11 @@ def run_span(span: RealSpan, accounts: int, kills: int, seed: int, folder: Path)
 
 
 def run_both(span: RealSpan, accounts: int, kills: int, seed: int, folder: Path) -> tuple[Run, Run]:
-    """The undisturbed run and the disturbed one, at once; raises as `run_span`."""
-    with ThreadPoolExecutor(2) as pool:
+    """The undisturbed run and the disturbed one, at once; raises as `run_span`.
+
+    They are processes, not threads: pandas changes the warning filters of the whole process.
+    """
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         undisturbed = pool.submit(run_span, span, accounts, 0, seed, folder / "undisturbed")
         disturbed = pool.submit(run_span, span, accounts, kills, seed, folder / "disturbed")
         return undisturbed.result(), disturbed.result()
