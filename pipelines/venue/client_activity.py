@@ -99,10 +99,6 @@ class ClientActivity:
         """Whether an account is of this venue."""
         return name in self._accounts
 
-    def expected(self, name: str) -> int:
-        """The number that the endpoint expects of an account next."""
-        return self._next[name]
-
     def retire(self, name: str) -> None:
         """Let the client of an account that was taken from it do nothing any more."""
         self._retired.add(name)

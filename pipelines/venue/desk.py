@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -124,15 +124,20 @@ class Desk:
         RefusedError
             They were refused for what they are.
         """
+        return self._results(request) is not None
+
+    def _results(self, request: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+        """Post updates of accounts; what became of each, None: stopped before the answer."""
         found = self._endpoint.post(UPDATES, request)
         if found is None:
-            return False
+            return None
         status, answer = found
         if "results" not in answer:
             raise RefusedError.of(UPDATES, status, answer)
         # 409: an earlier venue, or somebody else, numbered further updates; the answer says so.
-        self._clients.take(answer["results"])
-        return True
+        results: list[dict[str, Any]] = answer["results"]
+        self._clients.take(results)
+        return results
 
     def _consider(self, event: Mapping[str, Any], now: int) -> None:
         known = self._clients.knows(event["account_id"])
@@ -169,9 +174,7 @@ class Desk:
         if not self._clients.knows(account):
             self._command(path, {"status": "rejected", "reason": "no account of this venue"})
         elif event["kind"] == "transfer_to_backstop":
-            self._clients.retire(account)
-            self.send(self._clients.emptied(account, now))
-            self._command(path, {"status": "filled", "reference": event["event_id"]})
+            self._command(path, self._take_over(event, now))
         else:
             instrument = event["parameters"].get("instrument", "")
             mark = prices.price(instrument, now) if instrument else 0.0
@@ -182,19 +185,34 @@ class Desk:
                 carried.answer.update(status="rejected", reason="the account is not in sync")
             self._command(path, carried.answer)
 
+    def _take_over(self, event: Mapping[str, Any], now: int) -> dict[str, Any]:
+        """Empty an account and let its client stop; the answer to the instruction."""
+        account = event["account_id"]
+        if not self._report(account, lambda: self._clients.emptied(account, now)):
+            return {"status": "rejected", "reason": "the account could not be emptied"}
+        self._clients.retire(account)
+        return {"status": "filled", "reference": event["event_id"]}
+
     def _change(self, account: str, now: int, deltas: list[dict[str, Any]]) -> bool:
-        """Report a change of an account under the number that the endpoint expects; whether it
-        was applied."""
+        """Report a change of an account; whether it was applied."""
+        return self._report(account, lambda: self._clients.update(account, now, deltas))
+
+    def _report(self, account: str, make: Callable[[], dict[str, Any] | None]) -> bool:
+        """Report an account under the number that the endpoint expects; whether it was applied.
+
+        Parameters
+        ----------
+        make:
+            The request with one update under the number that is known now; None: there is none.
+        """
         for _ in range(_TRIES):
-            request = self._clients.update(account, now, deltas)
-            if request is None:
+            request = make()
+            results = None if request is None else self._results(request)
+            if results is None:
                 break
-            number = request["updates"][0]["sequence"]
-            if not self.send(request):
-                break
-            if self._clients.expected(account) == number + 1:
+            if _is_applied(results[0]):
                 return True
-        _LOG.debug("a change of an account of the venue was not applied")
+        _LOG.info("account %s of the venue could not be updated", account)
         return False
 
     def _command(self, path: str, body: Mapping[str, Any]) -> None:
@@ -208,3 +226,12 @@ class Desk:
         found = self._own.endpoint.post(path, body)
         if found is not None and found[0] not in (200, 202):
             _LOG.info("POST %s was answered %d: %s", path, found[0], found[1].get("detail", ""))
+
+
+def _is_applied(result: Mapping[str, Any]) -> bool:
+    """Whether an update counts: by this request, or by an earlier one whose answer was lost.
+
+    A `duplicate` of the newest number has the same content; that of another sender is a `conflict`.
+    """
+    repeated = result["status"] == "duplicate" and result["expected"] == result["sequence"] + 1
+    return result["status"] == "applied" or repeated
