@@ -4,6 +4,11 @@ A change of an account is posted before the answer that it follows from, so that
 answer sees the account after it. Calls are acknowledged and instructions are carried out when they
 come, answers to calls when their time has come. What the venue had heard of and not yet done is
 lost when it is killed, as the word of a client may be.
+
+An event may come again after a restart, which forgets what came before. So an instruction is
+carried out only while the endpoint has it open. A venue that is killed between a fill and its
+answer has traded what the endpoint has open still: were the event to come again, it would trade
+once more.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from enforcement.calls.instruction import OPEN_STATES
 from market.accounts.book import SETTLEMENT_CURRENCY
 from market.core.clock import parse_time
 from pipelines.venue.client_activity import ClientActivity
@@ -170,7 +176,11 @@ class Desk:
             _LOG.info("an instruction came after it had expired, and nothing was traded for it")
             return
         account = event["account_id"]
-        path = f"/v1/instructions/{quote(event['instruction_id'], safe='')}/ack"
+        instruction = f"/v1/instructions/{quote(event['instruction_id'], safe='')}"
+        if not self._is_open(instruction):
+            _LOG.info("%s is not open, and nothing was traded for it", instruction)
+            return
+        path = f"{instruction}/ack"
         if not self._clients.knows(account):
             self._command(path, {"status": "rejected", "reason": "no account of this venue"})
         elif event["kind"] == "transfer_to_backstop":
@@ -184,6 +194,15 @@ class Desk:
                 carried.answer.clear()
                 carried.answer.update(status="rejected", reason="the account is not in sync")
             self._command(path, carried.answer)
+
+    def _is_open(self, path: str) -> bool:
+        """Whether the endpoint still waits for what becomes of an instruction; one that it does
+        not know is not open."""
+        found = self._endpoint.get(path)
+        if found is None or found[0] != 200:
+            return False
+        state: str = found[1]["instruction"]["state"]
+        return state in OPEN_STATES
 
     def _take_over(self, event: Mapping[str, Any], now: int) -> dict[str, Any]:
         """Empty an account and let its client stop; the answer to the instruction."""
@@ -233,5 +252,6 @@ def _is_applied(result: Mapping[str, Any]) -> bool:
 
     A `duplicate` of the newest number has the same content; that of another sender is a `conflict`.
     """
-    repeated = result["status"] == "duplicate" and result["expected"] == result["sequence"] + 1
-    return result["status"] == "applied" or repeated
+    status: str = result["status"]
+    newest: bool = result["expected"] == result["sequence"] + 1
+    return status == "applied" or (status == "duplicate" and newest)

@@ -51,8 +51,15 @@ class Endpoint:
         self._taken = [ahead] * times
         """Numbers that another sender took before each of the next updates."""
 
+        self.states: dict[str, str] = {}
+        """Of instructions that are not issued alone."""
+
     def another(self) -> Endpoint:
         return self
+
+    def get(self, path: str) -> tuple[int, dict[str, Any]] | None:
+        state = self.states.get(path, "issued")
+        return (404, {}) if state == "unknown" else (200, {"instruction": {"state": state}})
 
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
         if path.startswith("/v1/calls/") and path.endswith("/ack"):
@@ -60,6 +67,8 @@ class Endpoint:
             return 200, {"result": "applied"}
         if not path.endswith("updates"):
             self.posts.append((path, body))
+            if path.startswith("/v1/instructions/"):
+                self.states[path.removesuffix("/ack")] = body["status"]
             return 200, {"result": "applied"}
         return 200, {"results": [self._result(update) for update in body["updates"]]}
 
@@ -268,6 +277,46 @@ def test_a_take_over_empties_the_account_and_its_client_stops(inbox: Inbox) -> N
     (_, update), (_, answer) = endpoint.posts
     assert update["snapshot"] == {"cash": 0.0, "positions": [], "collateral": []}
     assert answer["status"] == "filled"
+
+
+CARRIED_OUT = (
+    instruction("close", instrument="BTCUSDT-PERP", quantity=-0.5),
+    instruction("transfer_to_backstop", equity=3.0),
+)
+
+
+@pytest.mark.parametrize("event", CARRIED_OUT, ids=lambda event: event["kind"])
+def test_an_instruction_that_comes_again_after_a_restart_is_carried_out_once(
+    event: dict[str, Any],
+) -> None:
+    endpoint = Endpoint()
+    for _ in range(2):
+        with Inbox(0, SECRET) as inbox:
+            desk = desk_of(inbox, endpoint)
+            assert post(inbox, event) == 204
+            assert desk.work(NOW, Prices())
+            desk.close()
+    assert [path for path, _ in endpoint.posts] == [
+        "/v1/accounts/updates",
+        "/v1/instructions/i%2F1/ack",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "carried_out"),
+    [("issued", True), ("acknowledged", True)]
+    + [(state, False) for state in ("filled", "partly_filled", "rejected", "timed_out")]
+    + [("cancelled", False), ("unknown", False)],
+)
+def test_an_instruction_is_carried_out_while_the_endpoint_has_it_open(
+    inbox: Inbox, state: str, carried_out: bool
+) -> None:
+    endpoint = Endpoint()
+    endpoint.states["/v1/instructions/i%2F1"] = state
+    desk = desk_of(inbox, endpoint)
+    post(inbox, CARRIED_OUT[0])
+    desk.work(NOW, Prices())
+    assert len(endpoint.posts) == (2 if carried_out else 0)
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
