@@ -61,8 +61,11 @@ class ClientActivity:
         self._retired: set[str] = set()
 
     def snapshots(self, time: int) -> list[dict[str, Any]]:
-        """Requests with a snapshot of each account that the endpoint needs one of, as it opened."""
-        updates = [self._snapshot(name, time) for name in sorted(self._lost)]
+        """Requests with a snapshot of each account that the endpoint needs one of, as it opened.
+
+        What was taken from a client, or closed, is not given back by such a snapshot.
+        """
+        updates = [self._snapshot(name, time) for name in sorted(self._lost - self._retired)]
         return [{"updates": updates[i : i + BATCH]} for i in range(0, len(updates), BATCH)]
 
     def actions(self, row: int, time: int, mark: Floats, hours: float) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from enforcement.calls.instruction import OPEN_STATES
 from market.accounts.book import SETTLEMENT_CURRENCY
@@ -36,7 +36,7 @@ CONNECTIONS = 8
 """Commands that are posted side by side."""
 
 _GONE = frozenset({"taken_over", "closed", "bad_debt"})
-"""Events after which a client does nothing any more."""
+"""Events after which a client does nothing any more, and states that calls have from then on."""
 
 _ANSWERED = _GONE | {"met", "reinstated", "cancelled", "stop_out", "deadline_missed"}
 """Events after which a client owes no answer to its call."""
@@ -117,6 +117,35 @@ class Desk:
         for one in posted:
             one.result()
         return bool(events or given)
+
+    def catch_up(self, page: int) -> bool:
+        """Let the clients do nothing any more whose accounts were taken from them, or closed,
+        before this venue was started; False: stopped before the answer.
+
+        Parameters
+        ----------
+        page:
+            Most calls in one answer.
+
+        Raises
+        ------
+        RefusedError
+            The endpoint does not list calls.
+        """
+        for state in sorted(_GONE):
+            cursor: str | None = ""
+            while cursor is not None:
+                asked = {"state": state, "limit": page} | ({"cursor": cursor} if cursor else {})
+                path = f"/v1/calls?{urlencode(asked)}"
+                found = self._endpoint.get(path)
+                if found is None:
+                    return False
+                if found[0] != 200:
+                    raise RefusedError.of(path, *found, "GET")
+                for call in found[1]["calls"]:
+                    self._clients.retire(call["account_id"])
+                cursor = found[1]["next_cursor"]
+        return True
 
     def close(self) -> None:
         """Close the connections of its own."""

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import pytest
@@ -51,6 +51,8 @@ class Endpoint:
         self._taken = [ahead] * times
         """Numbers that another sender took before each of the next updates."""
 
+        self.calls: dict[str, str] = {}
+        """State of the call of each account that has one."""
         self.states: dict[str, str] = {}
         """Of instructions that are not issued alone."""
 
@@ -58,8 +60,18 @@ class Endpoint:
         return self
 
     def get(self, path: str) -> tuple[int, dict[str, Any]] | None:
+        if path.startswith("/v1/calls?"):
+            return 200, self._page(dict(parse_qsl(path.partition("?")[2])))
         state = self.states.get(path, "issued")
         return (404, {}) if state == "unknown" else (200, {"instruction": {"state": state}})
+
+    def _page(self, asked: dict[str, str]) -> dict[str, Any]:
+        """A page of calls; it may be shorter than its limit and not the last one."""
+        found = [name for name, state in self.calls.items() if state == asked["state"]]
+        begin = int(asked.get("cursor", "0"))
+        end = begin + max(1, int(asked["limit"]) - 1)
+        calls = [{"account_id": name, "state": asked["state"]} for name in found[begin:end]]
+        return {"calls": calls, "next_cursor": str(end) if end < len(found) else None}
 
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
         if path.startswith("/v1/calls/") and path.endswith("/ack"):
@@ -339,6 +351,24 @@ def test_a_take_over_that_is_not_applied_is_rejected_and_its_client_acts_on(inbo
     ((_, answer),) = endpoint.posts
     assert answer == {"status": "rejected", "reason": "the account could not be emptied"}
     assert acts(clients)
+
+
+def test_after_a_restart_clients_of_accounts_that_were_taken_or_closed_stay_away(
+    inbox: Inbox,
+) -> None:
+    accounts = [Account(f"a/{n}", 1_000.0) for n in range(40)]
+    clients = ClientActivity([(account, NOW) for account in accounts], 7, ["BTCUSDT"])
+    endpoint, states = Endpoint(), ("taken_over", "closed", "bad_debt", "met")
+    endpoint.calls = {f"a/{n}": states[n % 4] for n in range(36)}
+    desk = desk_of(inbox, endpoint, clients)
+    assert desk.catch_up(4)
+    left = {f"a/{n}" for n in range(40) if n >= 36 or n % 4 == 3}
+    # The endpoint knows none of them any more: what was taken is not given back.
+    assert all(desk.send(request) for request in clients.snapshots(NOW))
+    assert {update["account_id"] for _, update in endpoint.posts} == left
+    acted = clients.actions(0, NOW, np.array([MARK]), 1e9)
+    assert acted is not None
+    assert {update["account_id"] for update in acted["updates"]} == left
 
 
 def test_an_account_of_another_venue_is_rejected(inbox: Inbox) -> None:
