@@ -27,6 +27,7 @@ from typing import get_args
 import numpy as np
 
 from benchmarks.enforcement.clients import EnforcedClients, Written
+from benchmarks.enforcement.deadline_delays import longest_delay
 from benchmarks.enforcement.record_comparison import compare, find
 from benchmarks.measure import Result, write
 from benchmarks.workloads.real_span import Feed, RealSpan, real_span
@@ -215,7 +216,7 @@ def main(arguments: list[str]) -> None:
                 "records_missing": float(len(found.missing)),
                 "records_in_excess": float(len(found.in_excess)),
                 "records_different": float(len(found.different)),
-                "latest_hours": found.latest_hours,
+                "longest_delay_hours": max(longest_delay(run.ledger) for run in runs),
                 "bytes_per_account_day": runs[0].bytes_per_account_day,
                 "undisturbed_seconds": runs[0].seconds,
                 "disturbed_seconds": runs[1].seconds,
