@@ -36,6 +36,7 @@ AUCTION = AuctionRules(
     buffer=0.15,
     fee_rate=0.1,
 )
+CLOSES = LiquidationRules()
 SALE = LiquidationRules(auction=AUCTION, fund=FundRules())
 BACKSTOP = LiquidationRules(backstop_share=0.667)
 DELEVERAGE = LiquidationRules(deleverage=DeleverageRules(ranking="profit_leverage"))
@@ -48,7 +49,7 @@ Make = Callable[..., tuple[Watched, LiveEnforcement]]
 def make(market: SmallMarket, bundles: Bundles, ledger: Ledger) -> Make:
     """A watched book under a table ``[liquidation]``."""
 
-    def made(table: LiquidationRules = LiquidationRules()) -> tuple[Watched, LiveEnforcement]:
+    def made(table: LiquidationRules = CLOSES) -> tuple[Watched, LiveEnforcement]:
         rules = msgspec.structs.replace(load_ruleset("linear-tiers"), liquidation=table)
         enforcement = LiveEnforcement(ledger)
         return watched(market, rules, bundles, ledger, FIRST, enforcement), enforcement
