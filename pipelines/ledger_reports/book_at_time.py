@@ -6,7 +6,6 @@ recorded accounts, market and rules of one pass, as a replay does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -182,15 +181,6 @@ class RecordedBook:
                 "a later span, and check that [monitoring] is enabled"
             )
         return book
-
-    def each(self, times: Iterable[int]) -> Iterator[BookAtTime]:
-        """The book at each of some rising times, but where nothing was evaluated since the last."""
-        newest = ""
-        for time in times:
-            book = self.find(time)
-            if book is not None and book.evaluation.id != newest:
-                newest = book.evaluation.id
-                yield book
 
     def find(self, time: int) -> BookAtTime | None:
         """As `at`; None where there is no evaluation yet."""
