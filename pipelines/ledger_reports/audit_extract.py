@@ -11,18 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import select
-
 from ledger.canonical import canonical_bytes, sha256_hex
 from ledger.following import SharedChain
 from ledger.records import HASHED_COLUMNS, Record, hash_with_payload
-from ledger.schema import database_errors, records
 from ledger.store import Ledger
 from market.core.clock import format_time
 from market.core.errors import AlteredError, DataError
-from pipelines.ledger_reports.book_at_time import cut_at
+from pipelines.ledger_reports.chain_cuts import Cuts
 from pipelines.ledger_reports.formats.document import Cell, Report, Table
-from pipelines.ledger_reports.request import ReportRequest, Span
+from pipelines.ledger_reports.request import ReportRequest
 
 COLUMNS = (*HASHED_COLUMNS, "payload_sha256", "hash", "payload")
 """Columns of the extract: what a record's hash covers, the hash, and the payload as canonical
@@ -36,25 +33,28 @@ class _ChainSlice:
 
 
 def audit_extract(ledger: Ledger, request: ReportRequest) -> Report:
-    """The slice of every chain from its first record of a span to its last, without a gap.
+    """The slice of every chain between its cuts at the start and at the end of a span.
 
-    A record belongs to the span by its `as_of`; one of account updates by the times of these. The
-    slice of a chain ends before its first record that is later than the span.
+    `Cuts` says which record belongs to which span. A slice begins right after the slice of the
+    span before, so extracts of consecutive spans join hash to hash and together hold every record
+    of the database once. Records that were moved to an archive are in its files.
 
     Raises
     ------
     DataError
-        No chain has a record of the span.
+        No chain has a record of the span in the database.
     AlteredError
         A record does not match its hash.
     """
     span = request.span
-    slices = [_slice(ledger, chain, span) for chain in _chains(ledger)]
+    cuts = Cuts(ledger, span)
+    slices = [_slice(ledger, cuts, chain) for chain in cuts.chains]
     slices = [part for part in slices if part.found]
     if not slices:
         raise DataError(
             f"the ledger has no record between {format_time(span.start)} and "
-            f"{format_time(span.end)}; choose another span"
+            f"{format_time(span.end)}; choose another span, or read the archive if older records "
+            "were moved there"
         )
     contents = {sha for part in slices for record in part.found for sha in _contents(record)}
     return Report(
@@ -67,6 +67,7 @@ def audit_extract(ledger: Ledger, request: ReportRequest) -> Report:
             "ruleset_sha256": ", ".join(sorted(_named(slices, "ruleset_sha256"))) or None,
             "model_sha256": ", ".join(sorted(_models(slices))) or None,
             **{f"head_{part.chain}_hash": part.found[-1].hash for part in slices},
+            **{f"archived_{name}_seq": seq for name, seq in cuts.archived.items()},
         },
         (
             Table(
@@ -104,43 +105,16 @@ def audit_extract(ledger: Ledger, request: ReportRequest) -> Report:
     )
 
 
-def _chains(ledger: Ledger) -> list[str]:
-    query = select(records.c.chain).distinct().order_by(records.c.chain)
-    with database_errors("read"), ledger.engine.connect() as connection:
-        return list(connection.execute(query).scalars())
-
-
-def _slice(ledger: Ledger, name: str, span: Span) -> _ChainSlice:
-    """The records from the first of the span on, up to the last of it."""
-    chain = SharedChain(ledger, name)
-    first = cut_at(ledger, name, span.start) if _has_times(ledger, name) else 0
+def _slice(ledger: Ledger, cuts: Cuts, name: str) -> _ChainSlice:
+    """The records after the cut at the start of the span, up to the cut at its end."""
+    start, end = cuts.of(name)
     found: list[Record] = []
-    last = 0
-    for record in chain.after(chain.before(first + 1)):
-        times = _times(record)
-        if times and min(times) > span.end:
-            break
-        if any(time in span for time in times):
+    if start.seq < end:
+        for record in SharedChain(ledger, name).after(start):
+            if record.seq > end:
+                break
             found.append(record)
-            last = len(found)
-        elif found:
-            found.append(record)
-    return _ChainSlice(name, found[:last])
-
-
-def _has_times(ledger: Ledger, chain: str) -> bool:
-    query = select(records.c.seq).where(records.c.chain == chain, records.c.as_of.is_not(None))
-    with database_errors("read"), ledger.engine.connect() as connection:
-        return connection.execute(query.limit(1)).first() is not None
-
-
-def _times(record: Record) -> list[int]:
-    if record.as_of is not None:
-        return [record.as_of]
-    updates = record.payload.get("updates")
-    if isinstance(updates, list):
-        return [int(update["as_of"]) for update in updates if "as_of" in update]
-    return []
+    return _ChainSlice(name, found)
 
 
 def _row(record: Record) -> list[Cell]:
