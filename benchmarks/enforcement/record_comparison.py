@@ -16,7 +16,6 @@ from ledger.packing import pack_id
 from ledger.records import Record
 from ledger.schema import records
 from ledger.store import Ledger
-from market.core.clock import HOUR, parse_time
 
 KINDS = ("call", "instruction", "default_resources", "control")
 
@@ -42,8 +41,6 @@ class Comparison:
     missing, in_excess, different:
         Ids of records that only the first one has, that only the second one has, and whose contents
         differ.
-    latest_hours:
-        In either: longest time from a deadline to the step that processed it.
     """
 
     records: int = 0
@@ -51,7 +48,6 @@ class Comparison:
     missing: list[str] = field(default_factory=list)
     in_excess: list[str] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
-    latest_hours: float = 0.0
 
     @property
     def differs(self) -> dict[str, list[str]]:
@@ -80,11 +76,9 @@ def compare(first: Path, second: Path) -> Comparison:
             other = next(others, None)
         found.records += 1
         found.events[f"{one.kind}.{one.payload.get('event', '')}"] += 1
-        found.latest_hours = max(found.latest_hours, _late(one))
         if other is None or other.id != one.id:
             found.missing.append(one.id)
         else:
-            found.latest_hours = max(found.latest_hours, _late(other))
             if not _same(_content(one), _content(other)):
                 found.different.append(one.id)
             other = next(others, None)
@@ -120,11 +114,3 @@ def _same(one: object, other: object) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_same, one, other))
     return one == other
-
-
-def _late(record: Record) -> float:
-    """Hours from a deadline to the record of what was done about it; 0 of other records."""
-    if record.payload.get("event") != "deadline_missed" or record.as_of is None:
-        return 0.0
-    due = [parse_time(text) for text in record.payload["deadlines"].values()]
-    return max(0.0, (record.as_of - min(due)) / HOUR) if due else 0.0

@@ -152,6 +152,14 @@ class Call(Struct, frozen=True, forbid_unknown_fields=True):
         """The call once updates of the account have met an amount of it."""
         return msgspec.structs.replace(self, credited=self.credited + amount)
 
+    def with_repayment(self, amount: float) -> Call:
+        """The call once cash came in that is owed no more of what was settled, see `progress`."""
+        settled = float((self.progress or {}).get("settled_amount", 0.0))
+        if not settled or amount <= 0.0:
+            return self
+        progress = {**(self.progress or {}), "settled_amount": max(0.0, settled - amount)}
+        return msgspec.structs.replace(self, progress=progress)
+
     def without_dispute(self, end: str) -> Call:
         """The call once its dispute has ended."""
         return msgspec.structs.replace(self, dispute=None, dispute_end=end)

@@ -141,6 +141,10 @@ class CallEngine:
             flags["clock_starts"][i] = (
                 waits and name in acknowledged and memory.controls.deadline(call.call_id) is None
             )
+        for one in memory.instructions.values():
+            # The venue may tell of the account before it answers.
+            if one.kind == "transfer_to_backstop" and one.account_id in index:
+                flags["taken_over"][index[one.account_id]] = True
         suspended, floor_only = (
             concerned(memory.controls, step, mode) for mode in ("no_calls", "rules_only")
         )
@@ -161,7 +165,7 @@ class CallEngine:
     def outcome(self, step: StateStep, after: States, transitions: Transitions) -> bool:
         """Make events of the new states; whether there is something to write."""
         facts = self._facts(step, after)
-        seen = set()
+        seen = self._end_covered_debts(facts)
         for i, before, state, reason in zip(
             transitions.account.tolist(),
             transitions.before.tolist(),
@@ -176,6 +180,24 @@ class CallEngine:
         self.acts = self._liquidator.act(facts)
         return bool(self.log)
 
+    def _end_covered_debts(self, facts: CallFacts) -> set[str]:
+        """End the calls of bankrupt accounts that hold positions again and owe nothing any more.
+
+        Their states have begun anew, so a further call is one of its own. Gives the accounts.
+        """
+        debt, closed, ended = State.BAD_DEBT, State.CLOSED, set[str]()
+        calls = [call for call in self.memory.calls.values() if call.state == debt.label]
+        for call in calls:
+            i = facts.step.index.get(call.account_id)
+            if i is None or not facts.known[i] or not facts.status.positions[i]:
+                continue
+            if facts.after.state[i] != debt and facts.status.equity[i] >= 0.0:
+                cures = self._cures(facts, i, call)
+                reason, states = Reason.DEBT_COVERED.code, (debt.label, closed.label)
+                add_event(self.log, facts, i, call, "closed", reason, states, cures)
+                ended.add(call.account_id)
+        return ended
+
     def _credit(self, step: StateStep) -> dict[str, Credit]:
         """What updates of called accounts did, added to what met their calls."""
         memory = self.memory
@@ -189,8 +211,10 @@ class CallEngine:
             ordered, step.names, step.amounts[rows], step.columns, view, step.ruleset
         )
         for name, credit in found.items():
-            call = memory.calls[name]
-            memory.calls[name] = call.with_credit(credit.total)
+            call = memory.calls[name].with_credit(credit.total)
+            if earlier[name].positions == step.account(name).positions:
+                call = call.with_repayment(credit.funds)
+            memory.calls[name] = call
         return found
 
     def _expire_disputes(self, now: int) -> None:

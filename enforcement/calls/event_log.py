@@ -80,23 +80,25 @@ class EventLog:
             memory.instructions.pop(after.instruction_id, None)
 
     def add_resources(
-        self, call: Call, amounts: Mapping[str, Any], now: int, rules: RuleSet
+        self, place: tuple[str, str, str], amounts: Mapping[str, Any], now: int, rules: RuleSet
     ) -> int:
-        """Record who bore what the account of a call owed, once in each state `bad_debt` of it.
+        """Record who bears what the account of a call owes.
+
+        Parameters
+        ----------
+        place:
+            The account, its call, and the id of the record.
+        amounts:
+            See `enforcement.liquidation.resources.settlement_payload`.
 
         Returns
         -------
         The number of the event within the account.
         """
-        number = self.memory.next_sequence(call.account_id)
-        payload = {
-            "account_id": call.account_id,
-            "call_id": call.call_id,
-            **amounts,
-            "sequence": number,
-        }
-        name = f"{call.call_id}-resources-{call.number}"
-        self._append(RESOURCES, name, call.account_id, payload, now, rules)
+        account_id, call_id, name = place
+        number = self.memory.next_sequence(account_id)
+        payload = {"account_id": account_id, "call_id": call_id, **amounts, "sequence": number}
+        self._append(RESOURCES, name, account_id, payload, now, rules)
         return number
 
     def add_control(self, record: Mapping[str, Any], now: int) -> None:

@@ -8,11 +8,12 @@ resources of the rule set.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import msgspec
 import numpy as np
 
+from enforcement.calls.answers import binds_winner, take_back
 from enforcement.calls.call import Call, instruction_id
 from enforcement.calls.call_events import CallFacts
 from enforcement.calls.cures import LEAST
@@ -23,14 +24,20 @@ from enforcement.calls.instruction import (
     InstructionKind,
     InstructionState,
 )
-from enforcement.liquidation.plan import Draft, Plan, Progress, held_quantity, plan_step
-from enforcement.liquidation.resources import Settlement, settlement_payload
+from enforcement.liquidation.plan import (
+    Draft,
+    Plan,
+    Progress,
+    held_quantity,
+    held_when_given,
+    plan_step,
+)
+from enforcement.liquidation.resources import Bearer, Settlement, settlement_payload
 from margin.book.requirement import compute_requirement
 from margin.life_cycle.call_rules import enforcement_of
 from margin.life_cycle.states import State
 from margin.liquidation.shortfall import ClosedPosition
 from margin.liquidation.waterfall import Survivors
-from margin.rules.ruleset import RuleSet
 from market.core.arrays import Ints
 from market.core.clock import SECOND, format_time, parse_time
 from monitoring.evaluation.state_engine import StateStep
@@ -39,15 +46,13 @@ NO_INSTRUCTIONS = "no_instructions"
 """The mode in which the venue is told nothing."""
 
 
-_LIVE_FIELDS = (
-    *("closed", "sequence", "filled_until", "rejections", "rejected_until"),
-    *("settled", "settled_amount"),
-)
-"""What a call keeps of a liquidation beside its `Progress`: what the newest step takes off, the
-account's update when it was given, until when the venue may still tell of its fill, how often in
-turn the venue rejected a step and until when the next one waits, whether its debt is settled, and
-what was settled of it so far.
-"""
+_KEPT = ("rejections", "settlements", "settled_amount")
+"""What a further step keeps of a call's liquidation beside its `Progress`: how often in turn the
+venue rejected a step, how often its debt was settled, and how much of what was settled is still on
+the account. A step
+itself has what it takes off (``closed``), what the venue filled and has not told of yet
+(``unseen``) and until when the next one waits after a rejection (``rejected_until``); a debt
+whether it is settled (``settled``), and which winners did not bear their part (``refused``)."""
 
 
 @dataclass(slots=True)
@@ -84,6 +89,8 @@ class Liquidator:
         memory.resources = memory.resources.under(step.ruleset)
         acts = Acts({}, {})
         waiting = self._end_instructions(facts)
+        for _, call in _in_state(facts, memory.calls, State.LIQUIDATING):
+            self._owe_again(call)
         if NO_INSTRUCTIONS in memory.controls.mode():
             return acts
         controls = memory.controls
@@ -91,15 +98,28 @@ class Liquidator:
         for i, call in _in_state(facts, memory.calls, State.REDUCE_ONLY):
             if call.account_id not in waiting and call.progress is None:
                 self._restrict(facts, i, call)
-        for i, known in _in_state(facts, memory.calls, State.LIQUIDATING):
-            call = self._owing_again(known)
+        for i, call in _in_state(facts, memory.calls, State.LIQUIDATING):
             if call.account_id not in waiting and facts.known[i]:
                 plan = self._step(facts, i, call, withheld)
                 if plan is not None:
                     acts.plans[call.account_id] = plan
-        if step.whole and not any(_binds_winner(one) for one in memory.instructions.values()):
+        if step.whole and not self._is_borne_by_others(step):
             self._settle_debts(facts, acts)
         return acts
+
+    def _is_borne_by_others(self, step: StateStep) -> bool:
+        """Whether winners and others have still to bear their part of an earlier debt.
+
+        What they hold then is not known: a further debt would be shared by what they held before.
+        """
+        memory = self._log.memory
+        memory.resources = memory.resources.without_bearers(
+            bearer.account_id
+            for bearer in memory.resources.bearers
+            if bearer.until <= step.now or _has_borne(bearer, step)
+        )
+        open_ones = any(binds_winner(one) for one in memory.instructions.values())
+        return open_ones or bool(memory.resources.bearers)
 
     def _settle_debts(self, facts: CallFacts, acts: Acts) -> None:
         """Settle debts in the order of the accounts, up to the first one that others bear.
@@ -120,13 +140,11 @@ class Liquidator:
             if settled.accounts:
                 return
 
-    def _owing_again(self, call: Call) -> Call:
-        """The call of an account that holds positions again after its debt was settled."""
-        if not (call.progress or {}).get("settled") or not self._log:
-            return call
-        after = msgspec.structs.replace(call, progress={**(call.progress or {}), "settled": False})
-        self._log.touch_call(after)
-        return after
+    def _owe_again(self, call: Call) -> None:
+        """Let a debt be open again once its account holds positions again after a settlement."""
+        if (call.progress or {}).get("settled") and self._log:
+            progress = {**(call.progress or {}), "settled": False}
+            self._log.touch_call(msgspec.structs.replace(call, progress=progress))
 
     def _end_instructions(self, facts: CallFacts) -> set[str]:
         """Let instructions expire, and take back those whose account needs none any more.
@@ -139,7 +157,7 @@ class Liquidator:
         wanted = (State.LIQUIDATING.label, State.REDUCE_ONLY.label)
         for one in sorted(memory.instructions.values(), key=_place):
             call = memory.calls.get(one.account_id)
-            needed = one.kind == "deleverage" or (call is not None and call.state in wanted)
+            needed = binds_winner(one) or (call is not None and call.state in wanted)
             if parse_time(one.expires_at) <= now:
                 self._end(one, "timed_out", facts)
             elif not needed and not _has_traded(one, facts.step):
@@ -151,6 +169,7 @@ class Liquidator:
     def _end(self, one: Instruction, state: InstructionState, facts: CallFacts) -> None:
         after = msgspec.structs.replace(one, state=state)
         self._log.add_instruction(after, state, facts.step.now, facts.step.ruleset)
+        take_back(self._log, after, 1.0, facts.step.now, facts.step.ruleset)
 
     def _restrict(self, facts: CallFacts, i: int, call: Call) -> None:
         """Tell the venue that an account may only close positions."""
@@ -163,12 +182,12 @@ class Liquidator:
         step, since = facts.step, int(facts.after.since[i])
         if not facts.status.positions[i]:
             return None
-        kept = {k: x for k, x in (call.progress or {}).items() if k not in _LIVE_FIELDS}
-        rejected_until = (call.progress or {}).get("rejected_until")
+        known = call.progress or {}
+        rejected_until = known.get("rejected_until")
         waits = rejected_until is not None and step.now < int(rejected_until)
-        if waits or self._fill_is_unseen(call, step):
+        if waits or _fill_is_unseen(call, step):
             return None
-        progress = Progress.of_content(kept) if kept else Progress(since=since)
+        progress = Progress.of_content(known) if "since" in known else Progress(since=since)
         if progress.since != since and progress.steps <= 1:
             progress = Progress(since=since, steps=progress.steps)
         view = step.snapshot.view()
@@ -176,16 +195,8 @@ class Liquidator:
         if not plan.drafts:
             return None
         self._give(call, plan.drafts, progress.steps, facts, plan)
-        self._keep(call, plan.progress, plan.closed, step.sequence(call.account_id))
+        self._keep(call, plan.progress, plan.closed)
         return plan
-
-    def _fill_is_unseen(self, call: Call, step: StateStep) -> bool:
-        """Whether the venue filled the newest step and has not told of the account since."""
-        progress = call.progress or {}
-        until = progress.get("filled_until")
-        if until is None or step.now >= int(until):
-            return False
-        return step.sequence(call.account_id) <= int(progress.get("sequence", -1))
 
     def _give(
         self,
@@ -233,11 +244,9 @@ class Liquidator:
         call: Call,
         progress: Progress,
         closed: Sequence[ClosedPosition] = (),
-        sequence: int = -1,
     ) -> None:
-        kept = progress.to_content()
-        kept |= {"closed": [asdict(one) for one in closed], "sequence": sequence}
-        for name in ("rejections", "settled_amount"):
+        kept = progress.to_content() | {"closed": [asdict(one) for one in closed]}
+        for name in _KEPT:
             if call.progress is not None and name in call.progress:
                 kept[name] = call.progress[name]
         self._log.touch_call(msgspec.structs.replace(call, progress=kept))
@@ -247,21 +256,28 @@ class Liquidator:
         log, step, memory = self._log, facts.step, self._log.memory
         progress = dict(call.progress or {})
         closed = tuple(msgspec.convert(one, ClosedPosition) for one in progress.pop("closed", ()))
+        wait = round(enforcement_of(step.ruleset).instruction_seconds * SECOND)
+        refused = set(progress.get("refused", ()))
+        ids = survivors.book.account_ids
         memory.resources, settled = memory.resources.settle(
             step.account(call.account_id),
             _unsettled(facts, i, call),
             closed,
-            survivors,
+            replace(survivors, refused=np.array([name in refused for name in ids], dtype=np.bool_)),
             (step.snapshot.view(), step.ruleset),
+            step.now + 2 * wait,
         )
-        payload = settlement_payload(settled, call.call_id, memory.resources, step.ruleset)
-        sequence = log.add_resources(call, payload, step.now, step.ruleset)
-        expires = step.now + round(enforcement_of(step.ruleset).instruction_seconds * SECOND)
+        payload = settlement_payload(settled, memory.resources)
+        number = int(progress.get("settlements", 0)) + 1
+        name = f"{call.call_id}-resources-{number}"
+        place = call.account_id, call.call_id, name
+        sequence = log.add_resources(place, payload, step.now, step.ruleset)
+        expires = step.now + wait
         for account_id, draft in settled.drafts:
             # A further settlement of the call may bind the same winner.
             parameters = dict(draft.parameters)
-            self._issue(call, account_id, draft.kind, parameters, call.number, expires, facts)
-        progress["settled"] = True
+            self._issue(call, account_id, draft.kind, parameters, number, expires, facts)
+        progress |= {"settled": True, "settlements": number}
         earlier = float(progress.get("settled_amount", 0.0))
         progress["settled_amount"] = earlier + settled.coverage.shortfall
         log.touch_call(msgspec.structs.replace(call, progress=progress, sequence=sequence))
@@ -287,13 +303,31 @@ def _place(one: Instruction) -> tuple[str, int]:
 
 def _has_traded(one: Instruction, step: StateStep) -> bool:
     """Whether the venue told of trades that an instruction asked for; its answer follows."""
-    if one.kind in PREPARING:
-        return False
     account = step.account(one.account_id)
-    if "position" not in one.parameters:
-        return not account.positions
-    held = held_quantity(account, str(one.parameters["instrument"]))
-    return held != float(one.parameters["position"])
+    return any(
+        held_quantity(account, instrument) != held
+        for instrument, held in held_when_given(one.parameters).items()
+    )
+
+
+def _fill_is_unseen(call: Call, step: StateStep) -> bool:
+    """Whether the venue filled a part of the newest step and has not told of the position since."""
+    unseen = (call.progress or {}).get("unseen", {})
+    account = step.account(call.account_id)
+    return any(
+        step.now < int(until) and held_quantity(account, instrument) == held
+        for instrument, (held, until) in unseen.items()
+    )
+
+
+def _has_borne(bearer: Bearer, step: StateStep) -> bool:
+    """Whether an account has been told of since it had to bear a part of a debt."""
+    if bearer.account_id not in step.index:
+        return True
+    account = step.account(bearer.account_id)
+    if bearer.instrument:
+        return held_quantity(account, bearer.instrument) != bearer.quantity
+    return account.cash != bearer.cash
 
 
 def _survivors(facts: CallFacts) -> Survivors:
@@ -304,21 +338,7 @@ def _survivors(facts: CallFacts) -> Survivors:
     return Survivors(book, requirement, ~np.isin(facts.after.state, out))
 
 
-def _binds_winner(one: Instruction) -> bool:
-    """Whether an instruction closes a winner against a bankrupt account."""
-    return one.kind == "deleverage" and "bankrupt_account" in one.parameters
-
-
 def _in_state(facts: CallFacts, calls: dict[str, Call], state: State) -> list[tuple[int, Call]]:
     rows: Ints = np.flatnonzero(facts.after.state == state)
     found = ((i, calls.get(facts.step.names[i])) for i in rows.tolist())
     return [(i, call) for i, call in found if call is not None]
-
-
-def fill(log: EventLog, account_id: str, now: int, ruleset: RuleSet) -> None:
-    """Record that the open instructions of an account were carried out as planned."""
-    for one in log.memory.open_instructions(account_id):
-        answer = {"status": "filled", "time": format_time(now)}
-        log.memory.resources = log.memory.resources.after_fill(one.parameters, 1.0)
-        after = msgspec.structs.replace(one, state="filled", answer=answer)
-        log.add_instruction(after, "filled", now, ruleset)

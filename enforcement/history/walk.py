@@ -20,10 +20,11 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
+from enforcement.calls.answers import fill
 from enforcement.calls.call import Call
 from enforcement.calls.engine import CallEngine
 from enforcement.calls.instruction import Instruction
-from enforcement.calls.liquidator import Acts, fill
+from enforcement.calls.liquidator import Acts
 from enforcement.calls.memory import Memory
 from enforcement.controls.control_state import ControlState
 from enforcement.history.tally import Tally

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -55,9 +55,9 @@ class Progress:
     steps:
         Steps that were planned.
     reserved:
-        Proceeds of its sales at auction, settlement currency.
+        Proceeds of its sales at auction, settlement currency; a sale counts once it is filled.
     taken_over:
-        The backstop was told to take the account over.
+        The backstop has taken the account over.
     """
 
     since: int
@@ -72,8 +72,8 @@ class Progress:
 
     @classmethod
     def of_content(cls, content: Mapping[str, Any]) -> Progress:
-        """The progress that `to_content` wrote."""
-        return cls(**content)
+        """The progress that `to_content` wrote; what else is there is left out."""
+        return cls(**{one.name: content[one.name] for one in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +143,9 @@ def plan_step(
     instead where the rule set has a queue of winners. An account that meets its margin gets
     nothing, and so does one that had a step at this time: there is one step at each market time.
 
-    ``position`` of a close is what the account holds of the instrument when it is given; ``fee``
-    and ``impact`` are its part of the step's, by notional.
+    ``position`` of a close is what the account holds of the instrument when it is given, and
+    ``positions`` of a sale at auction or a take-over what it holds of each; ``fee`` and ``impact``
+    of a close are its part of the step's, by notional.
 
     ``limit_price`` of a close is the venue's fillable price (`[liquidation.fund] fill_spread`),
     else with ``price_impact = "depth"`` the price that the last unit is expected to reach; without
@@ -176,7 +177,7 @@ def plan_step(
     first = progress.last == NEVER
     elapsed = (as_of - progress.since) / SECOND
     has_fund = rules.fund is not UNSET
-    later = replace(progress, steps=progress.steps + 1, last=as_of)
+    later = replace(progress, steps=progress.steps + 1, last=as_of, taken_over=False)
     opening = _opening_drafts() if progress.steps == 0 else ()
     if rules.auction is not UNSET and not kept:
         return _auction(account, requirement, view, ruleset, rules.auction, progress)
@@ -194,10 +195,10 @@ def plan_step(
     if step.backstop and equity > step.fee:
         after = take_over(account, step)
         return Plan(
-            (*opening, Draft("transfer_to_backstop", _takeover(equity, step))),
+            (*opening, Draft("transfer_to_backstop", _takeover(account, equity, step))),
             step,
             None,
-            replace(later, taken_over=True),
+            later,
             after,
             closed,
             take_over_transfers(account, equity, step, has_fund),
@@ -238,14 +239,9 @@ def _auction(
         auction,
         elapsed_seconds=(view.as_of - progress.since) / SECOND,
         reserved=progress.reserved,
-        first=progress.last == NEVER,
+        first=progress.reserved == 0.0,
     )
-    later = replace(
-        progress,
-        steps=progress.steps + 1,
-        last=view.as_of,
-        reserved=progress.reserved + sale.proceeds,
-    )
+    later = replace(progress, steps=progress.steps + 1, last=view.as_of)
     offer = {
         "seconds": sale.offer.seconds,
         "solvent": sale.offer.solvent,
@@ -257,7 +253,12 @@ def _auction(
     return Plan(
         (
             *(_opening_drafts() if progress.steps == 0 else ()),
-            Draft("auction", offer | {"discount": sale.discount, **_costs(sale.step, 1.0)}),
+            Draft(
+                "auction",
+                offer
+                | {"discount": sale.discount, "proceeds": sale.proceeds, **_costs(sale.step, 1.0)}
+                | {"positions": _positions(account)},
+            ),
         ),
         sale.step,
         offer | {"discount": sale.discount},
@@ -273,14 +274,25 @@ def held_quantity(account: Account, instrument: str) -> float:
     return math.fsum(leg.quantity for leg in account.positions if leg.instrument == instrument)
 
 
+def held_when_given(parameters: Mapping[str, Any]) -> dict[str, float]:
+    """What an account held of each instrument that an instruction trades, when it was given."""
+    if "position" in parameters:
+        return {str(parameters["instrument"]): float(parameters["position"])}
+    return {name: float(held) for name, held in parameters.get("positions", {}).items()}
+
+
+def _positions(account: Account) -> dict[str, float]:
+    return {leg.instrument: held_quantity(account, leg.instrument) for leg in account.positions}
+
+
 def _costs(step: Step, part: float) -> dict[str, float]:
     """What is booked once a part of a step is carried out."""
     return {"fee": step.fee * part, "impact": step.impact * part}
 
 
-def _takeover(equity: float, step: Step) -> dict[str, float]:
+def _takeover(account: Account, equity: float, step: Step) -> dict[str, Any]:
     """Parameters of a transfer to the backstop, which takes the equity that the fee leaves."""
-    return {"equity": equity - step.fee, "fee": step.fee}
+    return {"equity": equity - step.fee, "fee": step.fee, "positions": _positions(account)}
 
 
 def _opening_drafts() -> tuple[Draft, ...]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from msgspec import UNSET
 
-from enforcement.liquidation.plan import Draft
+from enforcement.liquidation.plan import Draft, held_quantity
 from margin.liquidation.book_liquidation import close_at_mark
 from margin.liquidation.insurance_fund import InsuranceFund
 from margin.liquidation.shortfall import ClosedPosition, Contribution
@@ -56,6 +56,29 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
+class Bearer:
+    """An account that has to bear a part of a debt and has not been told of since.
+
+    Attributes
+    ----------
+    account_id:
+        The account.
+    instrument, quantity:
+        What a winner is deleveraged in, and its position before; empty and 0 of one that shares.
+    cash:
+        Before.
+    until:
+        When it is not waited for any more, nanoseconds.
+    """
+
+    account_id: str
+    instrument: str
+    quantity: float
+    cash: float
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class DefaultResources:
     """Default resources at one time, settlement currency; a value, never changed.
 
@@ -71,6 +94,8 @@ class DefaultResources:
         Equity that the backstop took with accounts.
     shortfall, deleveraged, shared, uncovered:
         What accounts owed, and who bore it beside the fund.
+    bearers:
+        Accounts that the venue has not told of since they had to bear a part of a debt.
     """
 
     fund: InsuranceFund | None = None
@@ -82,6 +107,29 @@ class DefaultResources:
     deleveraged: float = 0.0
     shared: float = 0.0
     uncovered: float = 0.0
+    bearers: tuple[Bearer, ...] = ()
+
+    @property
+    def fund_balance(self) -> float:
+        """Of the fund; 0 without one."""
+        return 0.0 if self.fund is None else self.fund.balance
+
+    def taken_back(self, winner: str, loss: float) -> DefaultResources:
+        """These resources once a winner has not borne a part of a debt, which is open again."""
+        return replace(
+            self.without_bearers([winner]),
+            shortfall=self.shortfall - loss,
+            deleveraged=self.deleveraged - loss,
+        )
+
+    def without_bearers(self, account_ids: Iterable[str]) -> DefaultResources:
+        """These resources once some accounts are not waited for any more."""
+        gone = set(account_ids)
+        if not gone:
+            return self
+        return replace(
+            self, bearers=tuple(one for one in self.bearers if one.account_id not in gone)
+        )
 
     def under(self, ruleset: RuleSet) -> DefaultResources:
         """These resources once a rule set is in force: a fund opens with the first that has one."""
@@ -118,6 +166,7 @@ class DefaultResources:
         closed: Sequence[ClosedPosition],
         survivors: Survivors,
         market: tuple[MarketView, RuleSet],
+        until: int,
     ) -> tuple[DefaultResources, Settlement]:
         """Settle what an account owes, see `margin.liquidation.waterfall.cover_shortfall`.
 
@@ -133,6 +182,8 @@ class DefaultResources:
             The other accounts.
         market:
             Market and rules.
+        until:
+            How long the venue is waited for to tell of the accounts that bear a part, nanoseconds.
 
         Returns
         -------
@@ -155,6 +206,7 @@ class DefaultResources:
             deleveraged=self.deleveraged + coverage.deleveraged,
             shared=self.shared + coverage.shared,
             uncovered=self.uncovered + coverage.uncovered,
+            bearers=(*self.bearers, *_bearers(coverage, survivors, until)),
         )
         ids = survivors.book.account_ids
         drafts = tuple(
@@ -173,29 +225,36 @@ class DefaultResources:
     def of_content(cls, content: Mapping[str, Any]) -> DefaultResources:
         """The resources that `to_content` wrote."""
         fund = content["fund"]
-        return cls(**{**content, "fund": None if fund is None else InsuranceFund(**fund)})
+        read: dict[str, Any] = {"fund": None if fund is None else InsuranceFund(**fund)}
+        read["bearers"] = tuple(Bearer(**one) for one in content.get("bearers", ()))
+        return cls(**{**content, **read})
 
 
-def settlement_payload(
-    settlement: Settlement, call_id: str, resources: DefaultResources, ruleset: RuleSet
-) -> dict[str, Any]:
+def settlement_payload(settlement: Settlement, resources: DefaultResources) -> dict[str, Any]:
     """A settlement as records of the kind ``default_resources`` hold it.
 
     ``shares``: what each account gives up that shares the loss; winners get instructions instead.
     """
     coverage = settlement.coverage
     return {
-        "account_id": coverage.account_id,
-        "call_id": call_id,
         "shortfall": coverage.shortfall,
         "fund_paid": coverage.fund_paid,
         "deleveraged": coverage.deleveraged,
         "shared": coverage.shared,
         "shares": dict(settlement.shares),
         "uncovered": coverage.uncovered,
-        "fund_balance": 0.0 if resources.fund is None else resources.fund.balance,
-        "ruleset_sha256": ruleset.sha256,
+        "fund_balance": resources.fund_balance,
     }
+
+
+def _bearers(coverage: Coverage, survivors: Survivors, until: int) -> Iterator[Bearer]:
+    for part in coverage.contributions:
+        account = _account(survivors, part.account)
+        held = held_quantity(account, part.instrument)
+        yield Bearer(account.account_id, part.instrument, held, account.cash, until)
+    for share in coverage.shares:
+        account = _account(survivors, share.account)
+        yield Bearer(account.account_id, "", 0.0, account.cash, until)
 
 
 def _charge(

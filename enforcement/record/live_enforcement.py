@@ -130,6 +130,8 @@ class LiveEnforcement:
         """Record what followed, inside the transaction of evaluation record `evaluation`."""
         log, memory = self.engine.log, self.engine.memory
         if not log.entries:
+            # A fund opens without an event.
+            self._write_resources(connection, 0)
             return
         for entry in log.entries:
             entry.payload["evaluation"] = evaluation
@@ -143,9 +145,7 @@ class LiveEnforcement:
         if memory.controls is not self._controls:
             write_state(connection, STATE_NAME, numbers[-1], memory.controls.to_content())
             self._controls = memory.controls
-        if memory.resources is not self._resources:
-            write_state(connection, RESOURCES, numbers[-1], memory.resources.to_content())
-            self._resources = memory.resources
+        self._write_resources(connection, numbers[-1])
         for event_id, sink, reason in log.skipped:
             skip(connection, event_id, sink, time.time_ns(), reason)
         events = [
@@ -155,3 +155,10 @@ class LiveEnforcement:
         if waiting:
             connection.execute(insert(outbox), waiting)
         log.clear()
+
+    def _write_resources(self, connection: Connection, seq: int) -> None:
+        """Write the default resources where they changed; `seq`: the record that covers them."""
+        resources = self.engine.memory.resources
+        if resources is not self._resources:
+            write_state(connection, RESOURCES, seq, resources.to_content())
+            self._resources = resources

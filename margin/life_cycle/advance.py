@@ -32,7 +32,9 @@ it once it is restored. One whose consequence is ``advice`` has no deadline and 
 
 The deadline of a type is its ``call_hours`` after it was called. Where calls wait for their
 acknowledgement it is ``waiting_hours`` later, and moves to ``call_hours`` after the acknowledgement
-if that is earlier; a type that joins an acknowledged call does not wait.
+if that is earlier; a type that joins an acknowledged call does not wait. While all that is missing
+is disputed the clock stands still, and the deadlines are later by that time; while a part of it is
+not disputed, the clock runs and the deadline counts for that part.
 
 One margin status may cause several transitions; each is recorded, and none is skipped: a
 liquidation without stop-out comes after a call and a missed deadline. An unknown margin status
@@ -122,10 +124,12 @@ def advance(
     columns = _Columns(**{name: column.copy() for name, column in states.columns().items()})
     dispute = _flags(status.disputed, len(states))
     parts = [_end_disputes(columns, dispute, now)]
+    _follow_disputes(columns, _flags(status.undisputed, len(states)), now)
     _start_clocks(columns, status, now, rules)
     for _ in range(_MOST):
         _follow_types(columns, levels, status, now, rules)
         parts.append(_begin_disputes(columns, dispute, now))
+        _follow_disputes(columns, _flags(status.undisputed, len(states)), now)
         changed = _pass(columns, levels, status, now, rules)
         parts.append(changed)
         if not len(changed):
@@ -265,8 +269,8 @@ def _cure(column: int, kind: CallTypeRules, margin: Floats) -> Floats:
 def _start_clocks(columns: _Columns, status: MarginStatus, now: int, rules: CallRules) -> None:
     """Let the hours of calls that are acknowledged now run, from no later than they do already.
 
-    While all of a call is disputed they run from the begin of the dispute, whose length is added
-    at its end.
+    Where the clock stands still as all of a call is disputed they run from when it stopped: the
+    length is added once it runs again.
     """
     count = len(columns.state)
     starts = _flags(status.clock_starts, count)
@@ -428,23 +432,36 @@ def _later(times: Ints, nanoseconds: int) -> Ints:
 
 
 def _begin_disputes(columns: _Columns, dispute: Bools, now: int) -> Transitions:
-    """Stop the clock of calls that are disputed."""
+    """Let calls be disputed; their clock may stop, see `_follow_disputes`."""
     called = np.isin(columns.state, (State.CALLED, State.PARTLY_MET))
     begun = np.flatnonzero(called & dispute)
     before = columns.state[begun]
-    columns.state[begun], columns.since[begun], columns.disputed[begun] = State.DISPUTED, now, now
+    columns.state[begun], columns.since[begun] = State.DISPUTED, now
     return _stated(columns, begun, before, Reason.DISPUTE, now)
 
 
+def _follow_disputes(columns: _Columns, undisputed: Bools, now: int) -> None:
+    """Stop the clock of calls that are disputed as a whole, and restart it where part is due."""
+    in_dispute, stopped = columns.state == State.DISPUTED, columns.disputed != NEVER
+    columns.disputed[in_dispute & ~undisputed & ~stopped] = now
+    _restart_clocks(columns, np.flatnonzero(in_dispute & undisputed & stopped), now)
+
+
+def _restart_clocks(columns: _Columns, rows: Ints, now: int) -> None:
+    """Let deadlines of calls be later by the time for which their clock stood still."""
+    since = columns.disputed[rows]
+    length = np.where(since == NEVER, 0, now - since)
+    deadlines = columns.deadlines[rows]
+    columns.deadlines[rows] = np.where(deadlines == NEVER, NEVER, deadlines + length[:, None])
+    columns.deadline[rows] += np.where(columns.deadline[rows] == NEVER, 0, length)
+    columns.disputed[rows] = NEVER
+
+
 def _end_disputes(columns: _Columns, dispute: Bools, now: int) -> Transitions:
-    """Restart the clock where a dispute has ended, later by its length."""
+    """End disputes, and restart the clock where it stood still."""
     ended = np.flatnonzero((columns.state == State.DISPUTED) & ~dispute)
     before = columns.state[ended]
-    length = (now - columns.disputed[ended])[:, None]
-    deadlines = columns.deadlines[ended]
-    columns.deadlines[ended] = np.where(deadlines == NEVER, NEVER, deadlines + length)
-    columns.deadline[ended] += length[:, 0]
-    columns.disputed[ended] = NEVER
+    _restart_clocks(columns, ended, now)
     columns.state[ended], columns.since[ended] = State.CALLED, now
     return _stated(columns, ended, before, Reason.DISPUTE_ENDED, now)
 

@@ -107,7 +107,7 @@ class States:
         When something happens by time alone: the earliest deadline of a call, or the end of the
         grace after it; `NEVER` without one, shape (N,).
     disputed:
-        Since when the call is disputed, `NEVER` where it is not, shape (N,).
+        Since when the clock of a disputed call stands still, `NEVER` where it runs, shape (N,).
     types:
         Which types of calls are unmet: bit i for column i of
         `margin.rules.enforcement.CALL_TYPES`, int8, shape (N,).

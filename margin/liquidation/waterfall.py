@@ -66,11 +66,14 @@ class Survivors:
     """The accounts that are left when a loss is shared, at the marks of the close.
 
     `eligible`, shape (N,): who may be deleveraged or share; not who is in liquidation itself.
+    `refused`, shape (N,): who is not deleveraged, as it did not bear its part before; None: all
+    may be.
     """
 
     book: Book
     requirement: Requirement
     eligible: Bools
+    refused: Bools | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,8 @@ def cover_shortfall(
     contributions: list[Contribution] = []
     if left > 0.0 and closed and rules.deleverage is not UNSET:
         ranking = rules.deleverage.ranking
-        contributions = share_loss(left, closed, book, requirement, eligible, ranking)
+        winners = eligible if survivors.refused is None else eligible & ~survivors.refused
+        contributions = share_loss(left, closed, book, requirement, winners, ranking)
     left = _rest(left, (part.loss for part in contributions), shortfall)
     shares: list[LossShare] = []
     if left > 0.0 and rules.loss_sharing is not UNSET:

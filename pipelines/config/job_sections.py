@@ -101,9 +101,9 @@ class ScheduleConfig(Section):
 class ReportsConfig(Section):
     """Reports on the live book that the scheduler writes, see `pipelines.ledger_reports`.
 
-    ``cron``: when, as in `ScheduleConfig`; empty: never. Each run writes the newest whole day of
-    the ledger into a folder of its date below ``folder``, each of ``kinds`` in each of
-    ``formats``; coverage and procyclicality look back ``days`` days.
+    ``cron``: when, as in `ScheduleConfig`; empty: never. Each run writes the newest day after
+    whose end the book was evaluated into a folder of its date below ``folder``, each of ``kinds``
+    in each of ``formats``; coverage and procyclicality look back ``days`` days.
     """
 
     cron: CronLine = ""

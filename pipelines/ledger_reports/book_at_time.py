@@ -1,12 +1,11 @@
 """The live book at a time, made again from the ledger: accounts, levels, market and rules.
 
 Levels are the recorded ones. Equity and margins are not recorded: they are computed from the
-recorded accounts, market and rules of the newest pass by the rules, as a replay does.
+recorded accounts, market and rules of one pass, as a replay does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -47,7 +46,8 @@ class BookAtTime:
     Attributes
     ----------
     evaluation:
-        The newest pass by the rules up to then: its market, rules and accounts are these.
+        The pass up to then that saw the newest market and accounts, by the rules or by the model:
+        its market, rules and accounts are these.
     snapshot, ruleset:
         Market and rules.
     accounts:
@@ -75,6 +75,12 @@ class BookAtTime:
         """SHA-256 of the bundle of the newest model pass; None without one."""
         newest = self.state.newest.get("model")
         return None if newest is None else newest.model
+
+    @property
+    def accounts_head(self) -> ChainHead:
+        """The newest record of the accounts that is in the book."""
+        place = self.evaluation.payload["book"]
+        return ChainHead(int(place["seq"]), str(place["hash"]))
 
     @cached_property
     def book(self) -> Book:
@@ -122,7 +128,7 @@ class BookAtTime:
 
     def facts(self) -> dict[str, str | int | None]:
         """What the book rests on, for a report."""
-        payload = self.evaluation.payload
+        payload, accounts = self.evaluation.payload, self.accounts_head
         return {
             "book_as_of": format_time(self.as_of),
             "evaluation_id": self.evaluation.id,
@@ -132,8 +138,8 @@ class BookAtTime:
             "market_sha256": payload["contents"]["market_sha256"],
             "head_monitoring_seq": self.state.head.seq,
             "head_monitoring_hash": self.state.head.hash,
-            "head_accounts_seq": int(payload["book"]["seq"]),
-            "head_accounts_hash": str(payload["book"]["hash"]),
+            "head_accounts_seq": accounts.seq,
+            "head_accounts_hash": accounts.hash,
             "accounts": len(self.accounts),
             "accounts_with_problems": len(self.columns.problems),
         }
@@ -176,15 +182,6 @@ class RecordedBook:
             )
         return book
 
-    def each(self, times: Iterable[int]) -> Iterator[BookAtTime]:
-        """The book at each of some rising times, but where nothing was evaluated since the last."""
-        newest = ""
-        for time in times:
-            book = self.find(time)
-            if book is not None and book.evaluation.id != newest:
-                newest = book.evaluation.id
-                yield book
-
     def find(self, time: int) -> BookAtTime | None:
         """As `at`; None where there is no evaluation yet."""
         until = cut_at(self._ledger, CHAIN, time, EVALUATION)
@@ -197,13 +194,18 @@ class RecordedBook:
                     break
                 state = state.after(record)
         self._state = state
-        newest = state.newest.get("rules")
+        # A model pass is recorded after it was prepared: a pass by the rules in between saw more.
+        newest = max(
+            state.newest.values(),
+            key=lambda facts: (facts.market.seq, facts.book.seq, facts.as_of),
+            default=None,
+        )
         if newest is None:
             return None
         return self.after(self._ledger.get_record(newest.id), state)
 
     def after(self, record: Record, state: EvaluationState) -> BookAtTime:
-        """The book of a pass by the rules with levels and states as they were then or later."""
+        """The book of a pass with levels and states as they were then or later."""
         snapshot = market_of(self._ledger, record)
         sha256 = str(record.payload["contents"]["ruleset_sha256"])
         ruleset = ruleset_from_content(self._ledger.get(sha256))

@@ -12,7 +12,6 @@ from pipelines.ledger_reports.enforcement_log import (
     CallHistory,
     EnforcementLog,
     figure,
-    optional_time,
     time_cell,
 )
 from pipelines.ledger_reports.formats.document import Cell, Chart, Report, Table
@@ -74,7 +73,7 @@ def call_row(call: CallHistory, until: int) -> list[Cell]:
         str(payload["event"]),
         format_time(call.opened_at),
         ((until if end is None else end) - call.opened_at) / HOUR,
-        time_cell(optional_time(payload.get("deadline"))),
+        time_cell(call.deadline),
         time_cell(call.missed_at),
         time_cell(end),
         figure(payload, "amount"),
@@ -134,7 +133,7 @@ def _ageing(still_open: Sequence[CallHistory], until: int) -> Table:
     outstanding = np.array([figure(call.newest, "outstanding") or 0.0 for call in still_open])
     past = np.array(
         [
-            (due := optional_time(call.newest.get("deadline"))) is not None and due < until
+            call.missed_at is not None or (call.deadline is not None and call.deadline < until)
             for call in still_open
         ],
         dtype=np.bool_,

@@ -114,7 +114,7 @@ def _measured(ledger: Ledger, start: int, end: int) -> Iterator[_Measured]:
             record.kind == EVALUATION
             and state.newest
             and None not in (old[0], new[0])
-            and old != new
+            and (old[0] != new[0] or (old[1] != new[1] and "model" in state.newest))
         ):
             if pending is None:
                 pending = _Change(state, old, new, record)

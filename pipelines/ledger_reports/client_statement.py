@@ -24,7 +24,7 @@ from pipelines.ledger_reports.enforcement_log import (
     time_cell,
 )
 from pipelines.ledger_reports.formats.document import Cell, Report, Table
-from pipelines.ledger_reports.request import ReportRequest, Span
+from pipelines.ledger_reports.request import ReportRequest
 
 FIGURES = (
     *("equity", "maintenance_margin", "initial_margin", "opening_requirement", "add_on", "cash"),
@@ -54,7 +54,7 @@ def client_statement(ledger: Ledger, request: ReportRequest) -> Report:
     calls = [
         call for call in log.calls(account) if call.ended_at is None or call.ended_at > span.start
     ]
-    head = ChainHead(int(book.evaluation.payload["book"]["seq"]))
+    first = ChainHead() if before is None else before.accounts_head
     stated = book.accounts[row]
     return Report(
         "client-statement",
@@ -86,7 +86,9 @@ def client_statement(ledger: Ledger, request: ReportRequest) -> Report:
                 "movements",
                 "Payments and trades",
                 ("time", "sequence", "kind", "instrument", "asset", "quantity", "price", "amount"),
-                list(_movements(ledger, head, account, span)),
+                list(_movements(ledger, account, first, book.accounts_head)),
+                "All that was applied between the opening and the closing book, by when it was "
+                "received: times may lie before the span, or at its start.",
             ),
             Table("calls", "Calls", CALL_COLUMNS, [call_row(call, span.end) for call in calls]),
         ),
@@ -219,15 +221,17 @@ def _balances(book: BookAtTime, row: int) -> Table:
     )
 
 
-def _movements(ledger: Ledger, head: ChainHead, account: str, span: Span) -> Iterator[list[Cell]]:
-    """Updates of an account within a span, one row a change."""
-    if not head.seq:
+def _movements(
+    ledger: Ledger, account: str, first: ChainHead, last: ChainHead
+) -> Iterator[list[Cell]]:
+    """Updates of an account after one record of their chain up to another, one row a change."""
+    if first == last:
         return
-    for record in SharedChain(ledger, ACCOUNTS).after(ChainHead()):
+    for record in SharedChain(ledger, ACCOUNTS).after(first):
         for update in record.payload["updates"]:
-            if update["account_id"] == account and int(update["as_of"]) in span:
+            if update["account_id"] == account:
                 yield from _rows_of(update)
-        if record.seq >= head.seq:
+        if record.seq >= last.seq:
             return
 
 

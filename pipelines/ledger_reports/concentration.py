@@ -144,7 +144,7 @@ def _by_underlying(book: BookAtTime, share: float) -> Table:
             for s in held
         ],
         "Herfindahl index and largest share are over accounts, by absolute notional. A dash: the "
-        "average daily volume is not known.",
+        "average daily volume is not known; beside a volume of 0: the position cannot be closed.",
     )
 
 
@@ -157,8 +157,7 @@ def _by_account(book: BookAtTime, share: float) -> Table:
     for i in np.argsort(-gross, kind="stable").tolist():
         legs = slice(int(found.leg_start[i]), int(found.leg_start[i + 1]))
         mine = days[legs]
-        known = mine[np.isfinite(mine)]
-        slowest = legs.start + int(np.nanargmax(mine)) if len(known) else None
+        slowest = None if np.isnan(mine).all() else legs.start + int(np.nanargmax(mine))
         rows.append(
             [
                 book.accounts[i].account.account_id,
@@ -167,7 +166,7 @@ def _by_account(book: BookAtTime, share: float) -> Table:
                 legs.stop - legs.start,
                 herfindahl(size[legs]),
                 None if slowest is None else book.book.leg_instrument[slowest],
-                float(known.max()) if len(known) else None,
+                None if slowest is None else float_cell(days[slowest]),
             ]
         )
     return Table(
@@ -178,5 +177,6 @@ def _by_account(book: BookAtTime, share: float) -> Table:
             *("herfindahl_index", "slowest_instrument", "days_to_close"),
         ),
         rows,
-        "The Herfindahl index is over the positions of the account.",
+        "The Herfindahl index is over the positions of the account. A dash beside an "
+        "instrument: it has no volume, and the position cannot be closed.",
     )

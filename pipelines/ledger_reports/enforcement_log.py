@@ -60,6 +60,12 @@ class CallHistory:
         """When its deadline was missed first; None where it was not."""
         return self.first("deadline_missed")
 
+    @property
+    def deadline(self) -> int | None:
+        """Its newest deadline, also once it was missed; None where it never had one."""
+        known = (payload.get("deadline") for payload in reversed(self.events))
+        return optional_time(next((text for text in known if text is not None), None))
+
     def first(self, event: str) -> int | None:
         """Time of the first event of a name; None without one."""
         for time, payload in zip(self.times, self.events, strict=True):

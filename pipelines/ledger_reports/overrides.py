@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from enforcement.calls.call_events import ENDING
 from ledger.canonical import canonical_bytes
 from ledger.records import Record
 from ledger.store import Ledger
@@ -26,7 +25,6 @@ _OVERRIDE_COLUMNS = (
     *("override_id", "kind", "target", "state", "add_on", "deadline", "reason", "amount"),
     *("requester", "approver", "requested_at", "approved_at", "expires"),
 )
-_RESOLVED = frozenset({"dispute_resolved", "dispute_expired"})
 
 
 def overrides(ledger: Ledger, request: ReportRequest) -> Report:
@@ -114,7 +112,8 @@ def _disputes(call: CallHistory, since: int) -> list[list[Cell]]:
         if payload["event"] != "disputed":
             continue
         later = events[place + 1 :]
-        end = next((one for one in later if one[1]["event"] in _RESOLVED | ENDING), None)
+        # Any event that finds no dispute has ended it: a decision, a missed deadline, a stop-out.
+        end = next((one for one in later if one[1].get("dispute") is None), None)
         if end is not None and end[0] <= since:
             continue
         dispute = payload.get("dispute") or {}

@@ -28,7 +28,9 @@ def scheduled_reports(config: Config, day: str | None = None) -> dict[str, Any]:
     config:
         Sections reports and ledger.
     day:
-        A date; None: the newest day that had ended by the newest evaluation of the live book.
+        A date; None: the newest day after whose end the live book was evaluated. An evaluation
+        at 24:00 is not enough: on the market's clock updates, calls and commands that follow have
+        this time too, until the next price.
 
     Returns
     -------
@@ -70,5 +72,5 @@ def _newest_day(ledger: Ledger) -> Span:
         raise DataError(
             "the ledger has no evaluation of the live book; check that [monitoring] is enabled"
         )
-    end = newest.as_of // DAY * DAY
+    end = (newest.as_of - 1) // DAY * DAY
     return Span(end - DAY, end)

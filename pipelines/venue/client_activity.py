@@ -61,8 +61,11 @@ class ClientActivity:
         self._retired: set[str] = set()
 
     def snapshots(self, time: int) -> list[dict[str, Any]]:
-        """Requests with a snapshot of each account that the endpoint needs one of, as it opened."""
-        updates = [self._snapshot(name, time) for name in sorted(self._lost)]
+        """Requests with a snapshot of each account that the endpoint needs one of, as it opened.
+
+        What was taken from a client, or closed, is not given back by such a snapshot.
+        """
+        updates = [self._snapshot(name, time) for name in sorted(self._lost - self._retired)]
         return [{"updates": updates[i : i + BATCH]} for i in range(0, len(updates), BATCH)]
 
     def actions(self, row: int, time: int, mark: Floats, hours: float) -> dict[str, Any] | None:
@@ -98,10 +101,6 @@ class ClientActivity:
     def knows(self, name: str) -> bool:
         """Whether an account is of this venue."""
         return name in self._accounts
-
-    def expected(self, name: str) -> int:
-        """The number that the endpoint expects of an account next."""
-        return self._next[name]
 
     def retire(self, name: str) -> None:
         """Let the client of an account that was taken from it do nothing any more."""

@@ -4,6 +4,11 @@ A change of an account is posted before the answer that it follows from, so that
 answer sees the account after it. Calls are acknowledged and instructions are carried out when they
 come, answers to calls when their time has come. What the venue had heard of and not yet done is
 lost when it is killed, as the word of a client may be.
+
+An event may come again after a restart, which forgets what came before. So an instruction is
+carried out only while the endpoint has it open. A venue that is killed between a fill and its
+answer has traded what the endpoint has open still: were the event to come again, it would trade
+once more.
 """
 
 from __future__ import annotations
@@ -11,11 +16,12 @@ from __future__ import annotations
 import heapq
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
+from enforcement.calls.instruction import OPEN_STATES
 from market.accounts.book import SETTLEMENT_CURRENCY
 from market.core.clock import parse_time
 from pipelines.venue.client_activity import ClientActivity
@@ -30,7 +36,7 @@ CONNECTIONS = 8
 """Commands that are posted side by side."""
 
 _GONE = frozenset({"taken_over", "closed", "bad_debt"})
-"""Events after which a client does nothing any more."""
+"""Events after which a client does nothing any more, and states that calls have from then on."""
 
 _ANSWERED = _GONE | {"met", "reinstated", "cancelled", "stop_out", "deadline_missed"}
 """Events after which a client owes no answer to its call."""
@@ -112,6 +118,35 @@ class Desk:
             one.result()
         return bool(events or given)
 
+    def catch_up(self, page: int) -> bool:
+        """Let the clients do nothing any more whose accounts were taken from them, or closed,
+        before this venue was started; False: stopped before the answer.
+
+        Parameters
+        ----------
+        page:
+            Most calls in one answer.
+
+        Raises
+        ------
+        RefusedError
+            The endpoint does not list calls.
+        """
+        for state in sorted(_GONE):
+            cursor: str | None = ""
+            while cursor is not None:
+                asked = {"state": state, "limit": page} | ({"cursor": cursor} if cursor else {})
+                path = f"/v1/calls?{urlencode(asked)}"
+                found = self._endpoint.get(path)
+                if found is None:
+                    return False
+                if found[0] != 200:
+                    raise RefusedError.of(path, *found, "GET")
+                for call in found[1]["calls"]:
+                    self._clients.retire(call["account_id"])
+                cursor = found[1]["next_cursor"]
+        return True
+
     def close(self) -> None:
         """Close the connections of its own."""
         self._pool.shutdown(cancel_futures=True)
@@ -124,15 +159,20 @@ class Desk:
         RefusedError
             They were refused for what they are.
         """
+        return self._results(request) is not None
+
+    def _results(self, request: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+        """Post updates of accounts; what became of each, None: stopped before the answer."""
         found = self._endpoint.post(UPDATES, request)
         if found is None:
-            return False
+            return None
         status, answer = found
         if "results" not in answer:
             raise RefusedError.of(UPDATES, status, answer)
         # 409: an earlier venue, or somebody else, numbered further updates; the answer says so.
-        self._clients.take(answer["results"])
-        return True
+        results: list[dict[str, Any]] = answer["results"]
+        self._clients.take(results)
+        return results
 
     def _consider(self, event: Mapping[str, Any], now: int) -> None:
         known = self._clients.knows(event["account_id"])
@@ -165,13 +205,15 @@ class Desk:
             _LOG.info("an instruction came after it had expired, and nothing was traded for it")
             return
         account = event["account_id"]
-        path = f"/v1/instructions/{quote(event['instruction_id'], safe='')}/ack"
+        instruction = f"/v1/instructions/{quote(event['instruction_id'], safe='')}"
+        if not self._is_open(instruction):
+            _LOG.info("%s is not open, and nothing was traded for it", instruction)
+            return
+        path = f"{instruction}/ack"
         if not self._clients.knows(account):
             self._command(path, {"status": "rejected", "reason": "no account of this venue"})
         elif event["kind"] == "transfer_to_backstop":
-            self._clients.retire(account)
-            self.send(self._clients.emptied(account, now))
-            self._command(path, {"status": "filled", "reference": event["event_id"]})
+            self._command(path, self._take_over(event, now))
         else:
             instrument = event["parameters"].get("instrument", "")
             mark = prices.price(instrument, now) if instrument else 0.0
@@ -182,19 +224,43 @@ class Desk:
                 carried.answer.update(status="rejected", reason="the account is not in sync")
             self._command(path, carried.answer)
 
+    def _is_open(self, path: str) -> bool:
+        """Whether the endpoint still waits for what becomes of an instruction; one that it does
+        not know is not open."""
+        found = self._endpoint.get(path)
+        if found is None or found[0] != 200:
+            return False
+        state: str = found[1]["instruction"]["state"]
+        return state in OPEN_STATES
+
+    def _take_over(self, event: Mapping[str, Any], now: int) -> dict[str, Any]:
+        """Empty an account and let its client stop; the answer to the instruction."""
+        account = event["account_id"]
+        if not self._report(account, lambda: self._clients.emptied(account, now)):
+            return {"status": "rejected", "reason": "the account could not be emptied"}
+        self._clients.retire(account)
+        return {"status": "filled", "reference": event["event_id"]}
+
     def _change(self, account: str, now: int, deltas: list[dict[str, Any]]) -> bool:
-        """Report a change of an account under the number that the endpoint expects; whether it
-        was applied."""
+        """Report a change of an account; whether it was applied."""
+        return self._report(account, lambda: self._clients.update(account, now, deltas))
+
+    def _report(self, account: str, make: Callable[[], dict[str, Any] | None]) -> bool:
+        """Report an account under the number that the endpoint expects; whether it was applied.
+
+        Parameters
+        ----------
+        make:
+            The request with one update under the number that is known now; None: there is none.
+        """
         for _ in range(_TRIES):
-            request = self._clients.update(account, now, deltas)
-            if request is None:
+            request = make()
+            results = None if request is None else self._results(request)
+            if results is None:
                 break
-            number = request["updates"][0]["sequence"]
-            if not self.send(request):
-                break
-            if self._clients.expected(account) == number + 1:
+            if _is_applied(results[0]):
                 return True
-        _LOG.debug("a change of an account of the venue was not applied")
+        _LOG.info("account %s of the venue could not be updated", account)
         return False
 
     def _command(self, path: str, body: Mapping[str, Any]) -> None:
@@ -208,3 +274,13 @@ class Desk:
         found = self._own.endpoint.post(path, body)
         if found is not None and found[0] not in (200, 202):
             _LOG.info("POST %s was answered %d: %s", path, found[0], found[1].get("detail", ""))
+
+
+def _is_applied(result: Mapping[str, Any]) -> bool:
+    """Whether an update counts: by this request, or by an earlier one whose answer was lost.
+
+    A `duplicate` of the newest number has the same content; that of another sender is a `conflict`.
+    """
+    status: str = result["status"]
+    newest: bool = result["expected"] == result["sequence"] + 1
+    return status == "applied" or (status == "duplicate" and newest)

@@ -1,4 +1,4 @@
-"""Post to the endpoint as a venue does: one connection, patient while it starts or stops."""
+"""Ask the endpoint as a venue does: one connection, patient while it starts or stops."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class RefusedError(MargincastError):
     """The endpoint refused a request for a reason that a repetition does not cure."""
 
     @classmethod
-    def of(cls, path: str, status: int, answer: object) -> RefusedError:
+    def of(cls, path: str, status: int, answer: object, method: str = "POST") -> RefusedError:
         """The error of an answer."""
-        return cls(f"POST {path} was answered {status}: {str(answer)[:500]}")
+        return cls(f"{method} {path} was answered {status}: {str(answer)[:500]}")
 
 
 class Endpoint:
@@ -58,23 +58,11 @@ class Endpoint:
         RefusedError
             Another status came.
         """
-        content = msgspec.json.encode(body)
-        for attempt in range(10**9):
-            if self._stop.is_set():
-                return None
-            try:
-                status, answer = self._exchange(path, content)
-            except (OSError, http.client.HTTPException) as error:
-                self.close()
-                status, answer = 0, str(error).encode()
-            if status in _ANSWERS:
-                return status, msgspec.json.decode(answer, type=dict[str, Any])
-            if status not in (0, 429, 503):
-                raise RefusedError.of(path, status, answer.decode(errors="replace"))
-            if attempt == len(RETRY_SECONDS):
-                _LOG.warning("POST %s is not answered (%s); trying on", path, status or answer)
-            self._stop.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
-        return None
+        return self._ask("POST", path, msgspec.json.encode(body))
+
+    def get(self, path: str) -> tuple[int, dict[str, Any]] | None:
+        """Get JSON; answers and errors as of `post`."""
+        return self._ask("GET", path, None)
 
     def another(self) -> Endpoint:
         """The same endpoint over a connection of its own, for another thread."""
@@ -86,11 +74,34 @@ class Endpoint:
             self._connection.close()
             self._connection = None
 
-    def _exchange(self, path: str, content: bytes) -> tuple[int, bytes]:
+    def _ask(
+        self, method: str, path: str, content: bytes | None
+    ) -> tuple[int, dict[str, Any]] | None:
+        for attempt in range(10**9):
+            if self._stop.is_set():
+                return None
+            try:
+                status, answer = self._exchange(method, path, content)
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                status, answer = 0, str(error).encode()
+            if status in _ANSWERS:
+                return status, msgspec.json.decode(answer, type=dict[str, Any])
+            if status not in (0, 429, 503):
+                raise RefusedError.of(path, status, answer.decode(errors="replace"), method)
+            if attempt == len(RETRY_SECONDS):
+                _LOG.warning(
+                    "%s %s is not answered (%s); trying on", method, path, status or answer
+                )
+            self._stop.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+        return None
+
+    def _exchange(self, method: str, path: str, content: bytes | None) -> tuple[int, bytes]:
         if self._connection is None:
             self._connection = http.client.HTTPConnection(
                 self._host, self._port, timeout=ANSWER_SECONDS
             )
-        self._connection.request("POST", path, content, {"content-type": "application/json"})
+        headers = {} if content is None else {"content-type": "application/json"}
+        self._connection.request(method, path, content, headers)
         response = self._connection.getresponse()
         return response.status, response.read()

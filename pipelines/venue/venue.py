@@ -1,11 +1,12 @@
 """The simulated venue: the market goes on where the training data ended, posted over HTTP.
 
-First it tells the endpoint every account of its clients. Then every `TICK_SECONDS` it posts the
-marks at its time, and before them the bars that closed since the last tick, with the figures known
-at their closes and what clients did at them. Where enforcement notifies it, clients answer their
-calls, and the venue carries out instructions as they come (`pipelines.venue.desk`). One request
-follows the answer to the one before: where the endpoint is slow, the market waits for it. Where the
-endpoint's market ended, a restarted venue goes on, because the same seed gives the same bars.
+First it asks which accounts were taken from their clients or closed, whose clients do nothing any
+more, and tells the endpoint every other account. Then every `TICK_SECONDS` it posts the marks at
+its time, and before them the bars that closed since the last tick, with the figures known at their
+closes and what clients did at them. Where enforcement notifies it, clients answer their calls, and
+the venue carries out instructions as they come (`pipelines.venue.desk`). One request follows the
+answer to the one before: where the endpoint is slow, the market waits for it. Where the endpoint's
+market ended, a restarted venue goes on, because the same seed gives the same bars.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pipelines.venue.endpoint import Endpoint, RefusedError
 from pipelines.venue.inbox import Inbox
 from pipelines.venue.notified_venue import open_inbox
 from pipelines.venue.simulated_feed import SimulatedFeed
+from serving.settings import MAX_PAGE
 
 TICK_SECONDS = 1.0
 """Time between two posts of marks."""
@@ -83,7 +85,8 @@ class SimulatedVenue:
         started = self._find_place()
         if started is None:
             return
-        if not self._tell_accounts(started):
+        page = self._config.serving.max_page or MAX_PAGE
+        if not (self._desk.catch_up(page) and self._tell_accounts(started)):
             return
         clock = AcceleratedClock(started, self._config.simulate.speed, time.monotonic())
         _LOG.info(

@@ -16,6 +16,7 @@ from serving.enforcement.stored_rows import (
     check_choice,
     check_limit,
     delivery,
+    is_storable,
     read_cursor,
 )
 from serving.schemas.enforcement_messages import DeliveryPage, ModeView, OverrideList
@@ -103,6 +104,8 @@ class ControlListing:
 
     def delivery_status(self, event_id: str, sink: str) -> str | None:
         """Status of a notification at a sink; None where there is none."""
+        if not is_storable(event_id, sink):
+            return None
         query = select(outbox.c.status).where(outbox.c.event_id == event_id, outbox.c.sink == sink)
         with database_errors("read"), self._ledger.engine.connect() as connection:
             found = connection.execute(query).scalar_one_or_none()

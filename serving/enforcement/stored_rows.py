@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from sqlalchemy import Column, Row, Select, Table, and_, or_, select
 
 from decisions.errors import RequestError
@@ -36,13 +36,18 @@ _TABLES: dict[str, tuple[Table, Column[int], Column[str]]] = {
 _Content = TypeVar("_Content", bound=Struct)
 
 
+_Time = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Text = Annotated[str, Meta(pattern=r"\A[^\x00]*\Z")]
+"""A database server takes no NUL in a text."""
+
+
 class PageCursor(Struct, frozen=True, array_like=True):
     """Where a page ended: what it lists, and time and id of its last row."""
 
     listing: Literal["calls", "instructions", "deliveries"]
-    time: int
-    row_id: str
-    sink: str = ""
+    time: _Time
+    row_id: _Text
+    sink: _Text = ""
 
 
 def check_limit(limit: int | None, most: int) -> int:
@@ -58,6 +63,11 @@ def check_choice(name: str, value: str | None, choices: Collection[str]) -> None
     """Refuse a filter that is none of some values; raises `RequestError`."""
     if value is not None and value not in choices:
         raise RequestError(f"{name} is {value!r}; give one of {', '.join(choices)}")
+
+
+def is_storable(*texts: str) -> bool:
+    """Whether texts can stand in a table: none has a NUL, which a database server refuses."""
+    return not any("\0" in text for text in texts)
 
 
 def read_cursor(text: str, listing: str) -> PageCursor:
@@ -151,6 +161,8 @@ class StoredRows(Generic[_Content]):
             ("state", query.state),
             ("kind", query.type),
         ):
+            if value is not None and not is_storable(value):
+                raise RequestError(f"{name} is {value!r}; give an id, which has no NUL character")
             if value is not None and name in c:
                 chosen = chosen.where(c[name] == value)
         if query.cursor is not None:
@@ -165,6 +177,8 @@ class StoredRows(Generic[_Content]):
 
     def find(self, row_id: str) -> _Content | None:
         """What the row of an id holds; None where there is none."""
+        if not is_storable(row_id):
+            return None
         found = self.read(select(self._table).where(self._id == row_id))
         return found[0] if found else None
 

@@ -57,5 +57,7 @@ def test_kills_of_the_monitor_changed_no_record_in_the_kept_run() -> None:
     assert figures["records"] > 500_000
     parts = ("missing", "in_excess", "different")
     assert [figures[f"records_{part}"] for part in parts] == [0.0, 0.0, 0.0]
-    assert figures["latest_hours"] <= 1.0
+    # `latest_hours` is of a run before `longest_delay_hours`, and leaves some calls out.
+    delays = [figures[n] for n in ("latest_hours", "longest_delay_hours") if n in figures]
+    assert delays == [0.0]
     assert figures["bytes_per_account_day"] < 2_000.0

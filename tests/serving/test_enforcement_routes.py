@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -86,6 +88,10 @@ def _updates(count: int) -> list[dict[str, Any]]:
         ("/v1/instructions?state=called", "acknowledged"),
         ("/v1/instructions?type=open", "close"),
         ("/v1/admin/deliveries?status=lost", "dead"),
+        ("/v1/calls?open=maybe", "open: Expected"),
+        ("/v1/calls?account=a%00b", "NUL"),
+        ("/v1/instructions?account=a%00b", "NUL"),
+        ("/v1/instructions?call_id=a%00b", "NUL"),
     ],
 )
 def test_impossible_filters_are_422(desk: Desk, path: str, words: str) -> None:
@@ -300,6 +306,31 @@ def test_dead_notifications_are_listed_and_skipped(desk: Desk) -> None:
     with desk.leading():
         assert desk.post(path, body, "admin").status_code == 200
     assert desk.get("/v1/admin/deliveries", status="dead")["deliveries"] == []
+
+
+@pytest.mark.parametrize("listing", ["calls", "instructions", "deliveries"])
+@pytest.mark.parametrize("time", [2**63, -(2**63) - 1, 10**30])
+def test_a_forged_cursor_is_422(desk: Desk, listing: str, time: int) -> None:
+    path = "/v1/admin/deliveries" if listing == "deliveries" else f"/v1/{listing}"
+    headers = desk.key("read")
+    for forged in ([listing, time, "x", ""], [listing, 1, "x\0", ""], [listing, 1, "x", "y\0"]):
+        cursor = base64.urlsafe_b64encode(json.dumps(forged).encode()).decode().rstrip("=")
+        answer = desk.endpoint.client.get(path, params={"cursor": cursor}, headers=headers)
+        assert "first page" in detail(answer, 422, "invalid-request")
+
+
+def test_ids_with_a_nul_do_not_exist(desk: Desk) -> None:
+    headers = desk.key("admin")
+    for path in ("/v1/calls/%00", "/v1/instructions/%00", "/v1/commands/%00"):
+        detail(desk.endpoint.client.get(path, headers=headers), 404, "not-found")
+    posts: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/calls/%00/ack", {}),
+        ("/v1/instructions/%00/ack", {"status": "filled"}),
+        ("/v1/admin/deliveries/%00/skip", {"sink": "a", "reason": "r"}),
+        ("/v1/admin/deliveries/x/skip", {"sink": "a\0", "reason": "r"}),
+    ]
+    for path, body in posts:
+        detail(desk.post(path, body, "admin"), 404, "not-found")
 
 
 def test_what_does_not_exist_is_404(desk: Desk) -> None:

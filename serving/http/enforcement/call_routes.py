@@ -29,18 +29,17 @@ from serving.telemetry.exchange import withhold_accounts
 
 CallState = Annotated[str | None, QueryParameter(name="state")]
 CallType = Annotated[str | None, QueryParameter(name="type")]
-IsOpen = Annotated[bool | None, QueryParameter(name="open")]
 
 
 def _call_query(
     call_state: CallState = None,
     call_type: CallType = None,
     account: FromQuery[str | None] = None,
-    is_open: IsOpen = None,
+    open: FromQuery[bool | None] = None,  # noqa: A002  its name in the URL
     limit: FromQuery[int | None] = None,
     cursor: FromQuery[str | None] = None,
 ) -> RowQuery:
-    return RowQuery(call_state, call_type, account, None, is_open, limit, cursor)
+    return RowQuery(call_state, call_type, account, None, open, limit, cursor)
 
 
 @read_route("/v1/calls", 422, filters=_call_query)

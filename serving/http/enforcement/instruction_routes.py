@@ -26,7 +26,6 @@ from serving.telemetry.exchange import withhold_accounts
 
 InstructionStateName = Annotated[str | None, QueryParameter(name="state")]
 InstructionType = Annotated[str | None, QueryParameter(name="type")]
-IsOpen = Annotated[bool | None, QueryParameter(name="open")]
 
 
 def _instruction_query(
@@ -34,11 +33,11 @@ def _instruction_query(
     instruction_type: InstructionType = None,
     account: FromQuery[str | None] = None,
     call_id: FromQuery[str | None] = None,
-    is_open: IsOpen = None,
+    open: FromQuery[bool | None] = None,  # noqa: A002  its name in the URL
     limit: FromQuery[int | None] = None,
     cursor: FromQuery[str | None] = None,
 ) -> RowQuery:
-    return RowQuery(instruction_state, instruction_type, account, call_id, is_open, limit, cursor)
+    return RowQuery(instruction_state, instruction_type, account, call_id, open, limit, cursor)
 
 
 @read_route("/v1/instructions", 422, filters=_instruction_query)

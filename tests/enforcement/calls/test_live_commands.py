@@ -186,6 +186,9 @@ def test_a_bankrupt_account_is_settled_by_the_default_resources(w: Watched) -> N
     assert payload["shortfall"] == pytest.approx(50.0)
     parts = ("fund_paid", "deleveraged", "shared", "uncovered")
     assert sum(payload[part] for part in parts) == pytest.approx(50.0)
+    (call,) = read_open_calls(w.ledger)
+    assert (payload["account_id"], payload["call_id"]) == ("c", call.call_id)
+    assert payload["ruleset_sha256"] == next(w.ledger.records("call")).payload["ruleset_sha256"]
     assert read_open_calls(w.ledger)[0].state == "bad_debt"
     w.update(deltas("c", 3, {"kind": "deposit", "asset": "USD", "amount": 50.0}))
     w.settle()

@@ -10,7 +10,7 @@ from collections import defaultdict
 import msgspec
 import pytest
 
-from enforcement.liquidation.plan import Plan, Progress, plan_step
+from enforcement.liquidation.plan import Plan, Progress, held_quantity, plan_step
 from margin.book.requirement import compute_requirement
 from margin.life_cycle.states import NEVER
 from margin.rules.liquidation import LiquidationRules, PartialRules
@@ -89,7 +89,10 @@ def test_contract_of_every_preset(
         own, _ = figures(account, view, rules)
         if "transfer_to_backstop" in kinds:
             assert 0.0 < own < liquidation.backstop_share * margin
-            assert plan.progress.taken_over
+            (transfer,) = (d for d in plan.drafts if d.kind == "transfer_to_backstop")
+            assert transfer.parameters["positions"] == {
+                leg.instrument: held_quantity(account, leg.instrument) for leg in account.positions
+            }
             assert plan.expected == Account("a", 0.0)
         elif "auction" in kinds:
             assert liquidation.auction is not msgspec.UNSET

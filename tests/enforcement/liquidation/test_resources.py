@@ -55,7 +55,14 @@ def test_each_resource_pays_in_its_turn(view: MarketView) -> None:
         [ClosedPosition(BTC, 2.0, 200_000.0)],
         Survivors(book, margins, np.ones(2, dtype=np.bool_)),
         (view, rules),
+        300,
     )
+    assert [(one.account_id, one.instrument, one.quantity, one.until) for one in after.bearers] == [
+        ("winner", BTC, -1.0, 300),
+        ("flat", "", 0.0, 300),
+        ("winner", "", 0.0, 300),
+    ]
+    assert DefaultResources.of_content(json.loads(json.dumps(after.to_content()))) == after
     coverage = settlement.coverage
     assert coverage.fund_paid == 1_000.0
     assert coverage.deleveraged == pytest.approx(4_000.0)
@@ -78,13 +85,12 @@ def test_each_resource_pays_in_its_turn(view: MarketView) -> None:
     assert sum(flows.values()) == pytest.approx(0.0, abs=1e-9)
     assert flows["account:debtor"] == pytest.approx(10_000.0)
     assert flows["fund"] == -1_000.0
-    payload = settlement_payload(settlement, "call", after, rules)
+    payload = settlement_payload(settlement, after)
     shared = {"flat": 5_000.0 * 30.0 / 56.0, "winner": 5_000.0 * 26.0 / 56.0}
     assert payload["shares"] == pytest.approx(shared)
     assert payload["shortfall"] == sum(
         payload[key] for key in ("fund_paid", "deleveraged", "shared", "uncovered")
     )
-    assert payload["ruleset_sha256"] == rules.sha256
     assert json.loads(json.dumps(payload)) == payload
 
 
@@ -133,5 +139,5 @@ def test_a_takeover_counts_the_equity_that_the_backstop_takes(market: MarketView
     rules = load_ruleset("hyperliquid")
     account = Account("a", 600.0, (Position(BTC, 1.0, 100_000.0),))
     plan = plan_step(account, Progress(since=market.as_of), market, rules)
-    assert plan.progress.taken_over
+    assert [draft.kind for draft in plan.drafts][-1] == "transfer_to_backstop"
     assert booked(DefaultResources(), plan).taken_over == pytest.approx(600.0)

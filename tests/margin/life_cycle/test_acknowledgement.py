@@ -133,9 +133,12 @@ def test_the_next_call_waits_again() -> None:
     assert account.deadlines() == {PROACTIVE: 11.0}
 
 
-@pytest.mark.parametrize(("undisputed", "due"), [(False, 10.0), (True, 11.0)])
-def test_a_disputed_call_gets_its_hours_whole(undisputed: bool, due: float) -> None:
-    """The clock of a call that is disputed altogether stands still; else it runs for the rest."""
+@pytest.mark.parametrize(("undisputed", "due"), [(False, 10.0), (True, 7.0)])
+def test_the_hours_of_a_disputed_call_stand_still_where_nothing_else_is_due(
+    undisputed: bool, due: float
+) -> None:
+    """5 hours from the acknowledgement at 2; the clock of a call that is disputed altogether stood
+    still from 1 to 5."""
     account = Account.new(WAITING)
     account.step(0, 110.0)
     account.step(1, 110.0, disputed=True, undisputed=undisputed)

@@ -219,10 +219,30 @@ def test_advice_has_no_deadline_and_changes_no_state() -> None:
 
 
 def test_the_undisputed_part_of_a_call_stays_due() -> None:
-    states, _ = advance(States.healthy(1), figures([90.0], disputed=[True]), 0, RULES)
-    both = replace(figures([90.0], disputed=[True]), undisputed=np.array([True]))
-    _, changed = advance(states, both, 2 * HOUR, RULES)
+    whole = figures([90.0], disputed=[True])
+    part = replace(whole, undisputed=np.array([True]))
+    states, _ = advance(States.healthy(1), part, 0, RULES)
+    _, changed = advance(states, part, 2 * HOUR, RULES)
     assert plain(changed) == [("disputed", "reduce_only", "deadline_missed")]
+    # Nor does the end of the dispute give the time back for which the clock ran.
+    _, changed = advance(states, figures([90.0]), 2 * HOUR, RULES)
+    assert plain(changed) == [
+        ("disputed", "called", "dispute_ended"),
+        ("called", "reduce_only", "deadline_missed"),
+    ]
+
+
+def test_the_clock_of_a_call_stands_still_while_all_that_is_missing_is_disputed() -> None:
+    whole = figures([90.0], disputed=[True])
+    part = replace(whole, undisputed=np.array([True]))
+    states, _ = advance(States.healthy(1), part, 0, RULES)
+    states, _ = advance(states, whole, HOUR, RULES)  # the rest was paid
+    states, changed = advance(states, whole, 5 * HOUR, RULES)
+    assert plain(changed) == []
+    ended, _ = advance(states, figures([90.0]), 6 * HOUR, RULES)
+    assert (ended.deadline.tolist(), ended.disputed.tolist()) == ([7 * HOUR], [NEVER])
+    again, changed = advance(states, part, 6 * HOUR, RULES)  # more is missing
+    assert (plain(changed), again.deadline.tolist()) == ([], [7 * HOUR])
 
 
 def test_no_call_opens_and_no_deadline_counts_while_calls_are_suspended() -> None:

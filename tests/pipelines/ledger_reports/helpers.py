@@ -196,7 +196,7 @@ def append_enforcement(ledger: Ledger, start: int, ruleset: str) -> None:
             whose,
             state_before="called",
             state="reduce_only",
-            deadline=format_time(at + 29 * HOUR),
+            deadline=None,
             **{name: value for name, value in large.items() if name != "deadline"},
         ),
         Entry("default_resources", fund | rule, "default-1", whose, at + 31 * HOUR),

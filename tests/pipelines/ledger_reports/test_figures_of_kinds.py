@@ -15,6 +15,7 @@ import pytest
 from scipy.stats import binom
 
 from ledger.verify import verify
+from market.core.errors import DataError
 from pipelines.ledger_reports.concentration import herfindahl, largest_share
 from pipelines.ledger_reports.coverage import traffic_light
 from pipelines.ledger_reports.formats.document import Report
@@ -121,11 +122,30 @@ def test_the_zones_of_the_traffic_light_are_those_of_250_days() -> None:
 def test_measures_of_procyclicality_and_concentration() -> None:
     values = np.array([100.0, 80.0, 120.0, 90.0])
     assert peak_to_trough(values) == 1.5
-    assert max_increase(values, 1) == 0.5
-    assert max_increase(values, 5) is None
+    ends = [day * 24 * HOUR for day in (1, 2, 3, 4)]
+    assert max_increase(values, ends, 1) == 0.5
+    assert max_increase(values, ends, 5) is None
+    # The third day is missing: the rise from 80 to 120 took two days.
+    gap = [day * 24 * HOUR for day in (1, 2, 4, 5)]
+    assert max_increase(values, gap, 1) == pytest.approx(-0.2)
+    assert max_increase(values, gap, 2) == 0.5
     assert herfindahl(np.array([1.0, 1.0, 2.0])) == 0.375
     assert largest_share(np.array([1.0, 1.0, 2.0]), 1) == 0.5
     assert herfindahl(np.zeros(2)) is None
+
+
+def test_procyclicality_shows_days_with_an_evaluation_in_the_span_alone(
+    days: RecordedDays,
+) -> None:
+    end = days.span.end
+    late = Span(end, end + 144 * HOUR)
+    with pytest.raises(DataError, match="was not evaluated after"):
+        make_report(days.ledger, "procyclicality", ReportRequest(late))
+    inside = tables(days, "procyclicality")["daily"]
+    longer = tables(days, "procyclicality", span=Span(days.span.start, late.end))["daily"]
+    assert longer == inside
+    after = tables(days, "procyclicality", span=Span(end - HOUR, late.end))["daily"]
+    assert [row["day_end"] for row in after] == [inside[-1]["day_end"]]
 
 
 def test_the_concentration_of_the_book(days: RecordedDays) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from enforcement.record.live_enforcement import LiveEnforcement
 from enforcement.record.rows import read_open_calls
+from features.state.snapshot import MarketSnapshot
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
+from margin.valuation.view import MarketView
 from market.core.clock import format_time
 from pipelines.ledger_reports.kinds import make_report
 from pipelines.ledger_reports.request import ReportRequest, Span
 from tests.endpoint_fixtures import Bundles, SmallMarket
+from tests.enforcement.calls.test_live_commands import command
 from tests.monitoring.evaluation.helpers import Watched, deltas, snapshot, watched
 
 FIRST = 230
@@ -49,7 +55,14 @@ def test_a_call_from_its_opening_to_its_end(called: tuple[Watched, Span], ledger
     events = [r.payload["event"] for r in recorded if r.payload["call_id"] == first]
     assert events[0] == "opened"
     assert calls["met"]["events"] == len(events)
-    assert calls["missed"]["missed_at"] is not None
+    missed = next(r for r in ledger.records("call") if r.payload["event"] == "deadline_missed")
+    due = next(
+        r.payload["deadline"]
+        for r in ledger.records("call")
+        if r.payload["call_id"] == missed.payload["call_id"] and r.payload["event"] == "opened"
+    )
+    assert calls["missed"]["missed_at"] == calls["missed"]["deadline"] == due
+    assert sum(row["past_deadline"] for row in plain["ageing"]) >= 1
     figures = {row["figure"]: row["value"] for row in plain["summary"]}
     assert figures["opened"] == len({r.payload["call_id"] for r in ledger.records("call")})
     assert figures["missed_deadline"] >= 1
@@ -64,6 +77,51 @@ def test_the_statement_and_the_overrides_of_a_live_book(
 ) -> None:
     _, span = called
     found = make_report(ledger, "client-statement", ReportRequest(span, "met")).to_dict()["tables"]
-    assert [row["kind"] for row in found["movements"]] == ["deposit"]
+    # No book was evaluated before the span: the snapshot that made the account is in it.
+    assert [row["kind"] for row in found["movements"]] == ["snapshot (applied)", "deposit"]
     assert found["calls"]
     assert make_report(ledger, "overrides", ReportRequest(span)).to_dict()["rows_controls"] == 0
+
+
+def test_a_dispute_that_a_stop_out_ended_is_over(
+    called: tuple[Watched, Span], ledger: Ledger
+) -> None:
+    w, span = called
+    w.update(snapshot("contested", 1, 1_000.0, BTC=0.5))
+    w.settle()
+    (call,) = (one for one in read_open_calls(ledger) if one.account_id == "contested")
+    command(w, "dispute", call_id=call.call_id, reason="price")
+    w.update(snapshot("contested", 2, 100.0, BTC=0.5))
+    w.settle()
+    end = w.market.live.state.newest_known
+    assert end is not None
+    found = make_report(ledger, "overrides", ReportRequest(Span(span.start, end))).to_dict()
+    (dispute,) = found["tables"]["disputes"]
+    assert (dispute["outcome"], dispute["hours"]) == ("stop_out", 0.0)
+
+
+def test_the_first_model_of_a_book_changes_nothing(
+    champion: str, called: tuple[Watched, Span], ledger: Ledger
+) -> None:
+    _, span = called
+    assert {r.payload["model"] for r in ledger.records("evaluation")} == {None, champion}
+    found = make_report(ledger, "change-events", ReportRequest(span)).to_dict()["tables"]
+    assert found["changes"] == []
+
+
+def test_a_position_without_volume_is_named_as_the_slowest(
+    called: tuple[Watched, Span], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, span = called
+
+    def without_volume(self: MarketSnapshot) -> MarketView:
+        view = plain(self)
+        return replace(view, adv=np.where(np.array(view.symbols) == "BTCUSDT", 0.0, view.adv))
+
+    plain = MarketSnapshot.view
+    monkeypatch.setattr(MarketSnapshot, "view", without_volume)
+    found = make_report(ledger, "concentration", ReportRequest(span)).to_dict()["tables"]
+    for row in found["by_account"]:
+        assert (row["slowest_instrument"], row["days_to_close"]) == ("BTCUSDT-PERP", None)
+    (coin,) = found["by_underlying"]
+    assert (coin["average_daily_volume"], coin["days_to_close_net"]) == (0.0, None)

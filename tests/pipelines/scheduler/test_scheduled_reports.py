@@ -9,12 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 from ledger.store import Ledger
+from margin.rules.ruleset import RuleSet
 from market.core.clock import DAY, format_time
 from market.core.errors import DataError, LedgerError
 from pipelines.cli.main import app
 from pipelines.config.config import load_config
 from pipelines.scheduler.schedule import Scheduler, job_lines
 from pipelines.scheduler.scheduled_reports import scheduled_reports
+from tests.endpoint_fixtures import Bundles, SmallMarket
+from tests.monitoring.evaluation.helpers import snapshot, watched
 from tests.pipelines.ledger_reports.conftest import days  # noqa: F401  the fixture
 from tests.pipelines.ledger_reports.helpers import RecordedDays
 
@@ -77,3 +80,41 @@ def test_the_scheduler_runs_the_verb_of_reports(tmp_path: Path) -> None:
     assert Scheduler(config, None)._command("reports", Path("out.json"))[-4:] == [
         *("report", "scheduled", "--json", "out.json")
     ]
+
+
+def test_a_day_ends_with_an_evaluation_later_than_its_close(
+    market: SmallMarket, ruleset: RuleSet, bundles: Bundles, ledger: Ledger, tmp_path: Path
+) -> None:
+    def newest() -> str:
+        made = scheduled_reports(load_config(file))
+        assert made["left_out"].keys() <= {"daily-margin"}
+        return str(made["date"])
+
+    row = 230
+    w = watched(market, ruleset, bundles, ledger, row)
+    w.update(snapshot("c", 1, 1e6, BTC=0.1))
+    w.settle()
+    while (w.market.live.state.newest_close or 0) % DAY:
+        w.bars(row)
+        w.settle()
+        row += 1
+    end = w.market.live.state.newest_close or 0
+    url = ledger.engine.url.render_as_string(hide_password=False)
+    file = config_file(tmp_path, url, "kinds = ['daily-margin']\n")
+    assert newest() == format_time(end - 2 * DAY)[:10]
+    # On the market's clock this update has the time of the close.
+    w.update(snapshot("c", 2, 1_000.0, BTC=0.5))
+    w.settle()
+    assert w.records()[-1].as_of == end
+    assert newest() == format_time(end - 2 * DAY)[:10]
+    w.bars(row)
+    w.settle()
+    date = format_time(end - DAY)[:10]
+    assert newest() == date
+    folder = tmp_path / "var" / "reports" / date
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert before
+    w.update(snapshot("c", 3, 1e6, BTC=1.0))
+    w.settle()
+    assert newest() == date
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

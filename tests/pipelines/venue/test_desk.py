@@ -7,8 +7,9 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+import numpy as np
 import pytest
 
 from enforcement.delivery.signature import signed_headers
@@ -43,15 +44,34 @@ class Prices:
 class Endpoint:
     """Applies updates by their numbers, and takes commands."""
 
-    def __init__(self, ahead: int = 0) -> None:
+    def __init__(self, ahead: int = 0, times: int = 1) -> None:
         self.posts: list[tuple[str, Mapping[str, Any]]] = []
         self.acknowledged: list[tuple[str, Mapping[str, Any]]] = []
         """Calls, beside the other posts."""
-        self._ahead = ahead
-        """Numbers that another sender took."""
+        self._taken = [ahead] * times
+        """Numbers that another sender took before each of the next updates."""
+
+        self.calls: dict[str, str] = {}
+        """State of the call of each account that has one."""
+        self.states: dict[str, str] = {}
+        """Of instructions that are not issued alone."""
 
     def another(self) -> Endpoint:
         return self
+
+    def get(self, path: str) -> tuple[int, dict[str, Any]] | None:
+        if path.startswith("/v1/calls?"):
+            return 200, self._page(dict(parse_qsl(path.partition("?")[2])))
+        state = self.states.get(path, "issued")
+        return (404, {}) if state == "unknown" else (200, {"instruction": {"state": state}})
+
+    def _page(self, asked: dict[str, str]) -> dict[str, Any]:
+        """A page of calls; it may be shorter than its limit and not the last one."""
+        found = [name for name, state in self.calls.items() if state == asked["state"]]
+        begin = int(asked.get("cursor", "0"))
+        end = begin + max(1, int(asked["limit"]) - 1)
+        calls = [{"account_id": name, "state": asked["state"]} for name in found[begin:end]]
+        return {"calls": calls, "next_cursor": str(end) if end < len(found) else None}
 
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
         if path.startswith("/v1/calls/") and path.endswith("/ack"):
@@ -59,17 +79,22 @@ class Endpoint:
             return 200, {"result": "applied"}
         if not path.endswith("updates"):
             self.posts.append((path, body))
+            if path.startswith("/v1/instructions/"):
+                self.states[path.removesuffix("/ack")] = body["status"]
             return 200, {"result": "applied"}
-        results = []
-        for update in body["updates"]:
-            number, taken = update["sequence"], self._ahead
-            self._ahead = 0
-            if not taken:
-                self.posts.append((path, update))
-            expected = number + taken if taken else number + 1
-            name = update["account_id"]
-            results.append({"account_id": name, "expected": expected, "in_sync": True})
-        return 200, {"results": results}
+        return 200, {"results": [self._result(update) for update in body["updates"]]}
+
+    def _result(self, update: Mapping[str, Any]) -> dict[str, Any]:
+        number, taken = update["sequence"], self._taken.pop() if self._taken else 0
+        if not taken:
+            self.posts.append(("/v1/accounts/updates", update))
+        return {
+            "account_id": update["account_id"],
+            "sequence": number,
+            "status": ("applied", "conflict", "duplicate")[min(taken, 2)],
+            "expected": number + max(taken, 1),
+            "in_sync": True,
+        }
 
 
 @pytest.fixture
@@ -78,11 +103,19 @@ def inbox() -> Iterator[Inbox]:
         yield opened
 
 
-def desk_of(inbox: Inbox, endpoint: Endpoint) -> Desk:
+def clients_of() -> ClientActivity:
     account = Account("a/1", 100.0, (Position("BTCUSDT-PERP", 1.0, 1.0),), ())
     clients = ClientActivity([(account, NOW)], 7, ["BTCUSDT"])
     clients.take([{"account_id": "a/1", "expected": 5, "in_sync": True}])
-    return Desk(inbox, endpoint, clients, 7)  # type: ignore[arg-type]
+    return clients
+
+
+def desk_of(inbox: Inbox, endpoint: Endpoint, clients: ClientActivity | None = None) -> Desk:
+    return Desk(inbox, endpoint, clients or clients_of(), 7)  # type: ignore[arg-type]
+
+
+def acts(clients: ClientActivity) -> bool:
+    return clients.actions(0, NOW, np.array([MARK]), 1e9) is not None
 
 
 def post(inbox: Inbox, event: Mapping[str, Any], secret: bytes = SECRET) -> int:
@@ -156,14 +189,15 @@ def test_a_client_meets_its_call_when_its_time_has_come(inbox: Inbox) -> None:
     assert update["deltas"] == [deposit]
 
 
-def test_a_number_that_another_sender_took_delays_a_deposit_only(inbox: Inbox) -> None:
-    endpoint = Endpoint(ahead=3)
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_numbers_that_another_sender_took_delay_a_deposit_only(inbox: Inbox, ahead: int) -> None:
+    endpoint = Endpoint(ahead)
     desk, event = desk_of(inbox, endpoint), named("meet")
     post(inbox, event)
     desk.work(NOW, Prices())
     desk.work(NOW + 24 * HOUR, Prices())
     ((_, update),) = endpoint.posts
-    assert update["sequence"] == 8
+    assert update["sequence"] == 5 + ahead
 
 
 def test_a_client_disputes_its_call(inbox: Inbox) -> None:
@@ -246,13 +280,95 @@ def test_an_instruction_that_has_expired_is_not_carried_out(inbox: Inbox) -> Non
 
 
 def test_a_take_over_empties_the_account_and_its_client_stops(inbox: Inbox) -> None:
+    endpoint, clients = Endpoint(), clients_of()
+    desk = desk_of(inbox, endpoint, clients)
+    assert acts(clients)
+    post(inbox, instruction("transfer_to_backstop", equity=3.0))
+    desk.work(NOW, Prices())
+    assert not acts(clients)
+    (_, update), (_, answer) = endpoint.posts
+    assert update["snapshot"] == {"cash": 0.0, "positions": [], "collateral": []}
+    assert answer["status"] == "filled"
+
+
+CARRIED_OUT = (
+    instruction("close", instrument="BTCUSDT-PERP", quantity=-0.5),
+    instruction("transfer_to_backstop", equity=3.0),
+)
+
+
+@pytest.mark.parametrize("event", CARRIED_OUT, ids=lambda event: event["kind"])
+def test_an_instruction_that_comes_again_after_a_restart_is_carried_out_once(
+    event: dict[str, Any],
+) -> None:
     endpoint = Endpoint()
+    for _ in range(2):
+        with Inbox(0, SECRET) as inbox:
+            desk = desk_of(inbox, endpoint)
+            assert post(inbox, event) == 204
+            assert desk.work(NOW, Prices())
+            desk.close()
+    assert [path for path, _ in endpoint.posts] == [
+        "/v1/accounts/updates",
+        "/v1/instructions/i%2F1/ack",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "carried_out"),
+    [("issued", True), ("acknowledged", True)]
+    + [(state, False) for state in ("filled", "partly_filled", "rejected", "timed_out")]
+    + [("cancelled", False), ("unknown", False)],
+)
+def test_an_instruction_is_carried_out_while_the_endpoint_has_it_open(
+    inbox: Inbox, state: str, carried_out: bool
+) -> None:
+    endpoint = Endpoint()
+    endpoint.states["/v1/instructions/i%2F1"] = state
+    desk = desk_of(inbox, endpoint)
+    post(inbox, CARRIED_OUT[0])
+    desk.work(NOW, Prices())
+    assert len(endpoint.posts) == (2 if carried_out else 0)
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_numbers_that_another_sender_took_delay_a_take_over_only(inbox: Inbox, ahead: int) -> None:
+    endpoint = Endpoint(ahead)
     desk = desk_of(inbox, endpoint)
     post(inbox, instruction("transfer_to_backstop", equity=3.0))
     desk.work(NOW, Prices())
     (_, update), (_, answer) = endpoint.posts
+    assert update["sequence"] == 5 + ahead
     assert update["snapshot"] == {"cash": 0.0, "positions": [], "collateral": []}
     assert answer["status"] == "filled"
+
+
+def test_a_take_over_that_is_not_applied_is_rejected_and_its_client_acts_on(inbox: Inbox) -> None:
+    endpoint, clients = Endpoint(1, times=3), clients_of()
+    desk = desk_of(inbox, endpoint, clients)
+    post(inbox, instruction("transfer_to_backstop", equity=3.0))
+    desk.work(NOW, Prices())
+    ((_, answer),) = endpoint.posts
+    assert answer == {"status": "rejected", "reason": "the account could not be emptied"}
+    assert acts(clients)
+
+
+def test_after_a_restart_clients_of_accounts_that_were_taken_or_closed_stay_away(
+    inbox: Inbox,
+) -> None:
+    accounts = [Account(f"a/{n}", 1_000.0) for n in range(40)]
+    clients = ClientActivity([(account, NOW) for account in accounts], 7, ["BTCUSDT"])
+    endpoint, states = Endpoint(), ("taken_over", "closed", "bad_debt", "met")
+    endpoint.calls = {f"a/{n}": states[n % 4] for n in range(36)}
+    desk = desk_of(inbox, endpoint, clients)
+    assert desk.catch_up(4)
+    left = {f"a/{n}" for n in range(40) if n >= 36 or n % 4 == 3}
+    # The endpoint knows none of them any more: what was taken is not given back.
+    assert all(desk.send(request) for request in clients.snapshots(NOW))
+    assert {update["account_id"] for _, update in endpoint.posts} == left
+    acted = clients.actions(0, NOW, np.array([MARK]), 1e9)
+    assert acted is not None
+    assert {update["account_id"] for update in acted["updates"]} == left
 
 
 def test_an_account_of_another_venue_is_rejected(inbox: Inbox) -> None:

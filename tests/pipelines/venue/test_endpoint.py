@@ -28,12 +28,19 @@ def server(statuses: list[int], port: int = 0) -> Iterator[tuple[int, list[Any]]
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             got.append((self.path, json.loads(body)))
+            self._answer()
+
+        def _answer(self) -> None:
             status = statuses.pop(0) if len(statuses) > 1 else statuses[0]
             answer = json.dumps({"status": status}).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        def do_GET(self) -> None:
+            got.append(self.path)
+            self._answer()
 
         def log_message(self, *_: object) -> None:
             pass
@@ -68,6 +75,19 @@ def test_unavailable_is_asked_again() -> None:
         assert endpoint.post("/v1/x", {}) == (200, {"status": 200})
         endpoint.close()
     assert len(got) == 4
+
+
+def test_what_is_read_is_asked_for_again_and_may_be_missing() -> None:
+    with server([503, 404]) as (port, got):
+        endpoint = Endpoint("127.0.0.1", port, threading.Event())
+        assert endpoint.get("/v1/x") == (404, {"status": 404})
+        endpoint.close()
+    assert got == ["/v1/x", "/v1/x"]
+    with server([500]) as (port, _):
+        endpoint = Endpoint("127.0.0.1", port, threading.Event())
+        with pytest.raises(RefusedError, match="GET /v1/x was answered 500"):
+            endpoint.get("/v1/x")
+        endpoint.close()
 
 
 def test_a_refusal_is_not_repeated() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Noted:
         self.newest = int(simulated_market(config).panel.closes[-1])
         self.time = self.newest
         self.refused = False
+        self.ended: list[str] = []
+        """Accounts whose call is closed."""
         self._stop, self._most = stop, most_bars
 
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
@@ -59,6 +61,10 @@ class Noted:
         self.time = max(self.time, *(parse_time(quote["ts"]) for quote in body["quotes"]))
         return 200, {"as_of": format_time(self.time)}
 
+    def get(self, path: str) -> tuple[int, dict[str, Any]] | None:
+        ended = self.ended if "state=closed" in path else []
+        return 200, {"calls": [{"account_id": name} for name in ended], "next_cursor": None}
+
     def close(self) -> None:
         pass
 
@@ -79,9 +85,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     return read.model_copy(update={"simulate": fast})
 
 
-def run(config: Config, bars: int, endpoint: Noted | None = None) -> Noted:
+def run(
+    config: Config, bars: int, endpoint: Noted | None = None, ended: Sequence[str] = ()
+) -> Noted:
     stop = threading.Event()
     noted = Noted(config, stop, bars)
+    noted.ended = list(ended)
     if endpoint is not None:
         noted.newest, noted.time = endpoint.newest, endpoint.time
     with Inbox(0, SECRET) as inbox:
@@ -139,6 +148,21 @@ def test_a_restart_goes_on_where_the_endpoint_is(config: Config) -> None:
         if path.endswith("quotes")
     ]
     assert min(quoted) >= first.newest
+
+
+def test_a_restarted_venue_leaves_accounts_alone_that_were_closed(config: Config) -> None:
+    first = run(config, 30)
+    told = first.posts[1][1]["updates"]
+    acted = updated(first.posts[2:])
+    assert acted
+    ended = sorted(acted)[:3]
+    second = run(config, 30, ended=ended)
+    assert updated(second.posts) == {update["account_id"] for update in told} - set(ended)
+
+
+def updated(posts: Sequence[tuple[str, Any]]) -> set[str]:
+    bodies = [body for path, body in posts if path.endswith("updates")]
+    return {update["account_id"] for body in bodies for update in body["updates"]}
 
 
 def test_a_refusal_of_quotes_ends_it(config: Config) -> None:
