@@ -16,8 +16,8 @@ PREFIX = "/static/"
 
 _OWN = Path(__file__).parent / "static"
 _TYPES = {
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css",
+    ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
 
@@ -31,7 +31,7 @@ class Asset:
     path:
         Its path in the endpoint, which names its content: another content has another path.
     content_type:
-        Its media type.
+        Its media type, without the character set.
     body:
         Its content, compressed by gzip.
     """
