@@ -52,7 +52,8 @@ TREES: dict[str, ast.Module] = {
 
 
 def imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Every import within, also inside functions, but for those that only type checkers see."""
+    """Every import within, also inside functions, but for those that only type checkers see. A
+    package whose files are read counts as imported."""
     for node in nodes:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
@@ -62,6 +63,8 @@ def imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
             assert node.level == 0, "imports are absolute"
             yield str(node.module)
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "files" and node.args:
+            yield ast.literal_eval(node.args[0])
         yield from imports(ast.iter_child_nodes(node))
 
 

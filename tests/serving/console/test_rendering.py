@@ -29,7 +29,11 @@ from tests.endpoint_fixtures import Serve
 NONE = "\N{EN DASH}"
 TEXT = st.text() | st.sampled_from(["</script>", "<!--", "<script>", "]]>", "&lt;", "\u2028"])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
     lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
     max_leaves=20,
 )
