@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Literal
@@ -11,10 +10,10 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from benchmarks.console.first_load import BROWSERS, find_browser
 from tests.browser.desk import LiveDesk, live_desk
 from tests.browser.visit import Visit
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 SIZES = {"wide": (1280, 900), "narrow": (400, 800)}
 
 Scheme = Literal["light", "dark"]
@@ -30,9 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, NAMES)), None)
+    found = find_browser()
     if found is None:
-        pytest.skip(f"no browser is installed: none of {', '.join(NAMES)}")
+        pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)}")
     with sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield opened

@@ -71,11 +71,6 @@ class LiveDesk:
         (call,) = self.get("/v1/calls", account=account, open="true")["calls"]
         return dict(call)
 
-    def decision(self, account: str = CALLED) -> str:
-        """Id of a decision on the account."""
-        body = {"account_id": account, "cash": 1_000.0, "positions": []}
-        return str(self.post("/v1/score", {"accounts": [body]})["decisions"][0]["decision_id"])
-
 
 @contextmanager
 def live_desk(folder: Path) -> Iterator[LiveDesk]:
@@ -90,7 +85,8 @@ def live_desk(folder: Path) -> Iterator[LiveDesk]:
     with Ledger(f"sqlite:///{folder}/ledger.db") as ledger:
         keys = {name: Keys(ledger).add_key(given)[1] for name, given in scopes.items()}
     kept = {name: text for name, text in os.environ.items() if not name.startswith("MARGINCAST")}
-    command = [Path(sys.executable).parent / "margincast", "serve", "--config", config]
+    program = str(Path(sys.executable).parent / "margincast")
+    command = [program, "serve", "--config", str(config)]
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=kept, stdout=log, stderr=log)
     desk = LiveDesk(f"http://127.0.0.1:{port}", keys)

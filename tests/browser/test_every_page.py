@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from typing import cast
-from urllib.parse import urlencode
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from benchmarks.console.page_paths import page_paths
 from serving.console.routes import PAGES
 from tests.browser.conftest import Scheme, Visitor
-from tests.browser.desk import CALLED, LiveDesk
+from tests.browser.desk import LiveDesk
 
 PATHS = sorted(path for route in PAGES for path in route.paths)
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -20,16 +20,8 @@ OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clie
 
 def example(path: str, desk: LiveDesk) -> str:
     """The path with the query that its page needs."""
-    query: dict[str, str] = {}
-    if path in ("/account", "/what-if"):
-        query = {"account" if path == "/what-if" else "id": CALLED}
-    elif path == "/call":
-        query = {"id": desk.open_call()["call_id"]}
-    elif path == "/decision":
-        query = {"id": desk.decision()}
-    elif path == "/record":
-        query = {"chain": "enforcement", "seq": "1"}
-    return f"{path}?{urlencode(query)}" if query else path
+    wanted = page_paths(desk.get).values()
+    return next((one for one in wanted if one.partition("?")[0] == path), path)
 
 
 @pytest.mark.parametrize(("scheme", "size"), KINDS)
