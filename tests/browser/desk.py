@@ -57,7 +57,7 @@ class LiveDesk:
 
     def get(self, path: str, **query: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.keys['admin']}"}
-        answer = httpx.get(self.url + path, params=query, headers=headers, timeout=WAIT_SECONDS)
+        answer = httpx.get(self.url + path, params=query or None, headers=headers, timeout=WAIT_SECONDS)
         answer.raise_for_status()
         return answer.json()
 
