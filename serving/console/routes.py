@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from litestar.status_codes import HTTP_204_NO_CONTENT
 from msgspec import Meta
 
 from decisions.errors import NotFoundError
-from serving.console.assets import PREFIX, asset
+from serving.console.assets import PREFIX, asset, packed
 from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import LOGIN, problem_page
 from serving.console.pages.overview import overview
@@ -38,8 +37,8 @@ class SignInRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: Annotated[str, Meta(min_length=1, max_length=4_000)]
 
 
-@get(PREFIX + "{version:str}/{name:str}", include_in_schema=False)
-async def static_asset(
+@get(PREFIX + "{version:str}/{name:str}", include_in_schema=False, sync_to_thread=True)
+def static_asset(
     request: ConsoleRequest, version: FromPath[str], name: FromPath[str]
 ) -> Response[bytes]:
     """A style sheet, a script or a picture; its path names its content."""
@@ -48,9 +47,9 @@ async def static_asset(
         raise NotFoundError(f"asset {name!r} has another content now; load the page again")
     headers = {"Cache-Control": _FOREVER, "Vary": "Accept-Encoding"}
     if "gzip" not in request.headers.get("accept-encoding", ""):
-        return Response(gzip.decompress(found.body), media_type=found.content_type, headers=headers)
+        return Response(found.content, media_type=found.content_type, headers=headers)
     headers["Content-Encoding"] = "gzip"
-    return Response(found.body, media_type=found.content_type, headers=headers)
+    return Response(packed(name), media_type=found.content_type, headers=headers)
 
 
 @get("/favicon.ico", include_in_schema=False, sync_to_thread=False)
