@@ -9,7 +9,7 @@ ARGS   ?=
 WORKERS ?= 2
 CONFIG ?= margincast.toml
 
-.PHONY: setup run test check format bench bench-http fuzz results docs audit sbom lock clean
+.PHONY: setup run test check format bench bench-http fuzz results docs screenshots audit sbom lock clean
 
 setup: $(STAMP)
 
@@ -61,6 +61,10 @@ results: setup
 
 docs: setup
 	$(BIN)/python -m research.pages.features
+
+# Pictures of the console's pages; ARGS="--url http://127.0.0.1:8000" takes them of a running endpoint.
+screenshots: setup
+	$(BIN)/python -m research.pages.screenshots $(ARGS)
 
 # Known vulnerabilities of the locked packages, from the service that pip-audit asks. Where it cannot
 # be reached nothing was checked, and the last line says so.

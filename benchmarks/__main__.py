@@ -1,7 +1,7 @@
 """``python -m benchmarks [NAME …]``: run every bench, or some, and write each result.
 
-``python -m benchmarks reliability|chaos|soak|million|size|wire|openapi …`` run the service as
-processes under faults and load; each has options, see ``--help``, and is run by its name only.
+``python -m benchmarks reliability|chaos|soak|million|size|wire|openapi|console …`` run the service
+as processes under faults and load; each has options, see ``--help``, and is run by its name only.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from benchmarks import (
     scoring,
     writers,
 )
+from benchmarks.console import page_times
 from benchmarks.enforcement import chaos
 from benchmarks.fuzz import openapi, wire
 from benchmarks.measure import write
@@ -36,6 +37,7 @@ CAMPAIGNS = {
     "size": size.main,
     "wire": wire.main,
     "openapi": openapi.main,
+    "console": page_times.main,
 }
 
 

@@ -56,7 +56,7 @@ WEAK_COPYLEFT = frozenset(
 )
 """Used as they are: nothing of ours is linked into them, and nothing of theirs is changed."""
 
-READ = {"huey": "MIT", "skops": "MIT"}
+READ = {"axe-playwright-python": "MIT", "huey": "MIT", "skops": "MIT"}
 """Licences of packages whose metadata name none, from the licence file that they ship."""
 
 

@@ -9,7 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 from packaging.requirements import Requirement
@@ -51,8 +51,13 @@ TREES: dict[str, ast.Module] = {
 }
 
 
+def _is_text(node: ast.AST) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
 def imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Every import within, also inside functions, but for those that only type checkers see."""
+    """Every import within, also inside functions, but for those that only type checkers see. A
+    package whose files are read counts as imported."""
     for node in nodes:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
@@ -62,6 +67,8 @@ def imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
             assert node.level == 0, "imports are absolute"
             yield str(node.module)
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "files":
+            yield from (str(one.value) for one in node.args if _is_text(one))
         yield from imports(ast.iter_child_nodes(node))
 
 

@@ -11,7 +11,6 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "training": (
         "apscheduler",
         "filelock",
-        "jinja2",
         "joblib",
         "lightgbm",
         "matplotlib",

@@ -9,13 +9,14 @@ from urllib.parse import quote
 from litestar import MediaType, Response, get
 from litestar.connection import ASGIConnection
 from litestar.di import Provide
+from litestar.exceptions import NotFoundException
 from litestar.handlers import BaseRouteHandler
 from litestar.status_codes import HTTP_303_SEE_OTHER
 
-from serving.console.console import FRAGMENT, NAVIGATION, ConsoleRequest
+from serving.console.console import FRAGMENT, Console, ConsoleRequest
 from serving.console.rendering import render
 from serving.http.auth import Access, address_of
-from serving.http.problems import problem_of
+from serving.http.problems import on_error, problem_of
 
 LOGIN = "/login"
 """Path of the page that asks for a key."""
@@ -48,21 +49,21 @@ def _reads(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) 
     connection.scope.setdefault("state", {})["requester"] = requester
 
 
-def problem_page(request: ConsoleRequest, error: Exception) -> Response[bytes]:
+def unknown_page(
+    console: Console, request: ConsoleRequest, error: NotFoundException
+) -> Response[bytes]:
+    """A path that no route has: a page for a browser, a problem for clients of the API."""
+    asks_for_page = MediaType.HTML in request.headers.get("accept", "")
+    return problem_page(console, request, error) if asks_for_page else on_error(request, error)
+
+
+def problem_page(console: Console, request: ConsoleRequest, error: Exception) -> Response[bytes]:
     """An error as a page; without a valid key the page that asks for one."""
     problem, headers = problem_of(error)
     if problem.status == _UNAUTHENTICATED and FRAGMENT not in request.headers:
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         target = LOGIN if wanted == "/" else f"{LOGIN}?next={quote(wanted, safe='')}"
         return Response(b"", status_code=HTTP_303_SEE_OTHER, headers={"Location": target})
-    context: dict[str, Any] = {
-        "navigation": NAVIGATION,
-        "path": request.url.path,
-        "requester": request.scope.get("state", {}).get("requester"),
-        "may": [],
-        "signs_in": False,
-        "problem": problem,
-    }
-    body = render("problem.html", context)
+    body = render("problem.html", {**console.frame(request), "problem": problem})
     kept = {name: value for name, value in headers.items() if name.lower() != "content-type"}
     return Response(body, status_code=problem.status, headers=kept, media_type=MediaType.HTML)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
+import re
 from typing import Annotated
 
 import msgspec
 from litestar import MediaType, Response, Router, delete, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.response import Redirect
 from litestar.status_codes import HTTP_204_NO_CONTENT
 from msgspec import Meta
 
 from decisions.errors import NotFoundError
-from serving.console.assets import PREFIX, asset
+from serving.console.assets import PREFIX, asset, packed
 from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import LOGIN, problem_page
 from serving.console.pages.overview import overview
@@ -26,6 +27,7 @@ from serving.http.strict_body import Encoded, StrictBody
 PAGES = (overview,)
 """Routes of the pages."""
 
+_OWN_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\x7f\\]*")
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -35,8 +37,8 @@ class SignInRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: Annotated[str, Meta(min_length=1, max_length=4_000)]
 
 
-@get(PREFIX + "{version:str}/{name:str}", include_in_schema=False)
-async def static_asset(
+@get(PREFIX + "{version:str}/{name:str}", include_in_schema=False, sync_to_thread=True)
+def static_asset(
     request: ConsoleRequest, version: FromPath[str], name: FromPath[str]
 ) -> Response[bytes]:
     """A style sheet, a script or a picture; its path names its content."""
@@ -45,9 +47,15 @@ async def static_asset(
         raise NotFoundError(f"asset {name!r} has another content now; load the page again")
     headers = {"Cache-Control": _FOREVER, "Vary": "Accept-Encoding"}
     if "gzip" not in request.headers.get("accept-encoding", ""):
-        return Response(gzip.decompress(found.body), media_type=found.content_type, headers=headers)
+        return Response(found.content, media_type=found.content_type, headers=headers)
     headers["Content-Encoding"] = "gzip"
-    return Response(found.body, media_type=found.content_type, headers=headers)
+    return Response(packed(name), media_type=found.content_type, headers=headers)
+
+
+@get("/favicon.ico", include_in_schema=False, sync_to_thread=False)
+def favicon() -> Redirect:
+    """The icon, for pages that do not name it: those of the documentation and answers in JSON."""
+    return Redirect(asset("icon.svg").path)
 
 
 @get(LOGIN, include_in_schema=False, sync_to_thread=False)
@@ -92,17 +100,23 @@ def _with_cookie(request: ConsoleRequest, secret: str) -> Response[None]:
 
 
 def _own_path(path: str | None) -> str:
-    """A path of this endpoint; what could lead to another one is replaced by ``/``."""
-    if path is None or not path.startswith("/") or path.startswith(("//", "/\\")):
-        return "/"
-    return path
+    """A path of this endpoint; what could lead to another one is replaced by ``/``.
+
+    Browsers take a backslash for a slash and leave out tabs and line ends, so neither may stand
+    there.
+    """
+    return path if path is not None and _OWN_PATH.fullmatch(path) else "/"
 
 
 def console_routes(console: Console) -> Router:
     """All routes of the console."""
+
+    def failed(request: ConsoleRequest, error: Exception) -> Response[bytes]:
+        return problem_page(console, request, error)
+
     return Router(
         "/",
-        route_handlers=[*PAGES, static_asset, login, sign_in, sign_out],
+        route_handlers=[*PAGES, static_asset, favicon, login, sign_in, sign_out],
         dependencies={"console": Provide(lambda: console, sync_to_thread=False)},
-        exception_handlers=dict.fromkeys(EXCEPTION_HANDLERS, problem_page),
+        exception_handlers=dict.fromkeys(EXCEPTION_HANDLERS, failed),
     )

@@ -13,6 +13,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.enums import ScopeType
+from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Receive, Scope, Send
@@ -25,7 +26,9 @@ from monitoring.market_state.live_market import LiveMarket
 from serving.account_listing import AccountListing
 from serving.admission.lanes import Lanes
 from serving.book_updates import BookUpdates
+from serving.console.assets import PREFIX
 from serving.console.console import Console
+from serving.console.page_route import unknown_page
 from serving.console.routes import console_routes
 from serving.console.session import with_session
 from serving.enforcement import (
@@ -47,6 +50,7 @@ from serving.http.problems import EXCEPTION_HANDLERS
 from serving.http.score_route import ScoreRoute
 from serving.http.security.json_web_tokens import JsonWebTokens
 from serving.http.security.request_checks import RequestChecks
+from serving.http.security.response_headers import uncached_unless_said
 from serving.http.strict_body import HistorySchema, StructSchema
 from serving.score_queue import ScoreQueue
 from serving.service import Service
@@ -169,7 +173,10 @@ def create_app(
             "control_listing": _provide(control_listing),
             "command_posts": _provide(command_posts),
         },
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers={
+            **EXCEPTION_HANDLERS,
+            NotFoundException: lambda *failed: unknown_page(console, *failed),
+        },
         request_max_body_size=settings.max_body_bytes,
         on_startup=[service.shadow.start],
         on_shutdown=[close],
@@ -217,6 +224,8 @@ class _Application(Litestar):
     async def _respond(self, scope: Any, receive: Receive, send: Send) -> None:
         with_session(scope)
         send = self._checks.allowing(scope, send)
+        if scope["path"].startswith(PREFIX):
+            send = uncached_unless_said(send)
         refusal = self._checks.refusal(scope)
         if refusal is not None:
             await refusal.send(send)

@@ -191,7 +191,8 @@ def _of_http_error(error: HTTPException) -> tuple[Problem, Mapping[str, str]]:
     return ProblemError(status, _kind(status), detail).problem, error.headers or {}
 
 
-def _on_error(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def on_error(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """An error as a problem."""
     problem, headers = problem_of(error)
     return Response(
         msgspec.json.encode(problem),
@@ -202,8 +203,8 @@ def _on_error(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
 
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
-    HTTPException: _on_error,
-    Exception: _on_error,
+    HTTPException: on_error,
+    Exception: on_error,
 }
 
 

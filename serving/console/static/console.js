@@ -14,8 +14,23 @@ function say(text, kind = "") {
 
 let drawing = null;
 
+// The policy of the endpoint forbids style elements and style attributes in markup, and the library
+// makes some. It adds its rules to the sheet with the id `plotly.js-style-global`, which is the
+// page's own; it leaves out those for maps where an element with the id below stands already; and
+// what it sets as an attribute is set as a property, which is no markup.
+const mapStyles = "9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130da53";
+
+const setAttribute = Element.prototype.setAttribute;
+
+function setStyleAsProperty(name, value) {
+  if (name === "style") this.style.cssText = value;
+  else setAttribute.call(this, name, value);
+}
+
 function plotly() {
   drawing ??= new Promise((resolve, reject) => {
+    document.head.append(Object.assign(document.createElement("template"), { id: mapStyles }));
+    Element.prototype.setAttribute = setStyleAsProperty;
     const script = document.createElement("script");
     script.src = chartLibrary;
     script.onload = () => resolve(window.Plotly);

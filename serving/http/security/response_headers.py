@@ -6,6 +6,8 @@ import base64
 import hashlib
 from collections.abc import Sequence
 
+from litestar.types import Message, Send
+
 from serving.http.docs_page import STYLE
 
 _YEAR = 31_536_000
@@ -49,3 +51,16 @@ def security_headers(*, tls: bool) -> list[tuple[str, str]]:
 def without_caching(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Headers without what they say of caching, for answers that say it themselves."""
     return [header for header in headers if header[0].lower() != b"cache-control"]
+
+
+def uncached_unless_said(send: Send) -> Send:
+    """A `send` that forbids caching of answers that say nothing of it, as errors do."""
+
+    async def with_header(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", []))
+            if not any(name.lower() == b"cache-control" for name, _ in headers):
+                message["headers"] = [*headers, (b"cache-control", b"no-store")]
+        await send(message)
+
+    return with_header

@@ -153,7 +153,9 @@ def test_the_policy_lets_the_page_of_the_routes_have_its_style_and_it_needs_no_m
     assert page.styles == [STYLE]
     assert page.others == []
     policy = dict(security_headers(tls=False))["Content-Security-Policy"]
-    assert re.match(r"default-src 'none'; style-src 'sha256-[A-Za-z0-9+/]{43}='; ", policy)
+    assert re.match(
+        r"default-src 'none'; script-src 'self'; style-src 'self' 'sha256-[\w+/]{43}='; ", policy
+    )
     assert "unsafe" not in policy
 
 

@@ -1,0 +1,1 @@
+"""The console's pages on a live book: how long each takes, over HTTP and in a browser."""

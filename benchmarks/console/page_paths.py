@@ -1,0 +1,43 @@
+"""Every page of the console by a path that shows something of the book at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from serving.console.routes import PAGES
+
+Get = Callable[[str], Any]
+"""Asks the API for a path and gives the JSON of its answer."""
+
+
+def page_paths(get: Get) -> dict[str, str]:
+    """Paths of all pages, by the names that files of theirs have.
+
+    The account is the one that has most to pay, the call the oldest open one; a page that needs
+    what the book does not have (a call, a decision) is left out.
+
+    Parameters
+    ----------
+    get:
+        Asks the endpoint.
+    """
+    (account,) = get("/v1/accounts?sort=deposit_to_meet&limit=1")["accounts"]
+    account_id = str(account["account_id"])
+    calls = get("/v1/calls?open=true&limit=1")["calls"]
+    decisions = get(f"/v1/accounts/{quote(account_id, safe='')}/decisions?limit=1")["decisions"]
+    queries: dict[str, dict[str, str] | None] = {
+        "/account": {"id": account_id},
+        "/what-if": {"account": account_id},
+        "/call": {"id": calls[0]["call_id"]} if calls else None,
+        "/decision": {"id": decisions[0]["decision_id"]} if decisions else None,
+        "/record": {"chain": "evaluation", "seq": "1"},
+    }
+    found: dict[str, str] = {}
+    for path in sorted(path for route in PAGES for path in route.paths):
+        query = queries.get(path, {})
+        if query is not None:
+            name = path.strip("/").replace("/", "-") or "overview"
+            found[name] = f"{path}?{urlencode(query)}" if query else path
+    return found
