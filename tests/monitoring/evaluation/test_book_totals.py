@@ -12,7 +12,7 @@ from sqlalchemy import delete
 from ledger.schema import records, writing
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
-from monitoring.evaluation.record import book_totals
+from monitoring.evaluation.passes.rules_pass import RuleColumns
 from monitoring.evaluation.record.book_totals import (
     AMOUNTS,
     TOTALS,
@@ -40,7 +40,7 @@ def altered(patched: pytest.MonkeyPatch, by: float) -> Iterator[None]:
     """Let totals be found otherwise than they were recorded."""
     true = totals_of
 
-    def false(columns: book_totals.RuleColumns) -> dict[str, float] | None:
+    def false(columns: RuleColumns) -> dict[str, float] | None:
         found = true(columns)
         return None if found is None else found | {"add_on": found["add_on"] + by}
 
