@@ -7,17 +7,14 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from enforcement.calls.call import Call
 from enforcement.controls.messages import DISPUTE_REASONS, MODES, MOST_TEXT
 from enforcement.controls.override import Override
 from margin.rules.enforcement import CALL_TYPES
-from serving.clock import time_now
 from serving.console.console import Console
-from serving.console.views.deadlines import time_left
+from serving.console.views.deadlines import TimeLeft, book_time, call_time_left, time_left
 from serving.enforcement.call_listing import CALL_STATES
 from serving.enforcement.stored_rows import CALL_SORTS, RowQuery
 
-_RETRY = "then load the page again"
 _OPEN = {"true": True, "false": False, "all": None}
 
 OPEN_CHOICES = tuple(_OPEN)
@@ -76,12 +73,12 @@ def call_list(console: Console, filters: CallFilters) -> dict[str, Any]:
     LedgerError
         The calls cannot be read.
     """
-    now = time_now(console.service, _RETRY)
+    now = book_time(console.service)
     page = console.calls.page(filters.query())
     overrides = console.controls.overrides().overrides
     disputed = [call for call in console.calls.all_open().values() if call.dispute is not None]
     return {
-        "rows": [(call, left(call, now)) for call in page.calls],
+        "rows": [(call, call_time_left(call, now)) for call in page.calls],
         "next": None if page.next_cursor is None else filters.url(page.next_cursor),
         "first": None if filters.cursor is None else filters.url(None),
         "filters": filters,
@@ -98,11 +95,6 @@ def call_list(console: Console, filters: CallFilters) -> dict[str, Any]:
     }
 
 
-def left(call: Call, now: int) -> Any:
-    """Time left to a call's deadline; none of a call that has ended."""
-    return time_left(call.deadline if call.is_open else None, now)
-
-
 def call_content(console: Console, call_id: str) -> dict[str, Any]:
     """One call with its record, as `CallListing.call`, and what may be done about it.
 
@@ -113,13 +105,13 @@ def call_content(console: Console, call_id: str) -> dict[str, Any]:
     NoMarketError, LedgerError
         As in `call_list`.
     """
-    now = time_now(console.service, _RETRY)
+    now = book_time(console.service)
     detail = console.calls.call(call_id)
     call = detail.call
     return {
         "detail": detail,
         "call": call,
-        "left": left(call, now),
+        "left": call_time_left(call, now),
         "figures": msgspec.to_builtins(call.figures),
         "overrides": [(one, _until(one, now)) for one in detail.overrides],
         "dispute_reasons": DISPUTE_REASONS,
@@ -136,7 +128,7 @@ def overrides_content(console: Console) -> dict[str, Any]:
     NoMarketError, LedgerError
         As in `call_list`.
     """
-    now = time_now(console.service, _RETRY)
+    now = book_time(console.service)
     rows = [(one, _until(one, now)) for one in console.controls.overrides().overrides]
     dead = console.controls.deliveries(
         "dead", min(MOST_DEAD, console.service.settings.max_page), None
@@ -153,6 +145,6 @@ def overrides_content(console: Console) -> dict[str, Any]:
     }
 
 
-def _until(override: Override, now: int) -> Any:
+def _until(override: Override, now: int) -> TimeLeft:
     pending = override.state == "pending"
     return time_left(override.pending_until if pending else override.expires, now)

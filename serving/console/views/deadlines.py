@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from decisions.errors import NoMarketError
 from enforcement.calls.call import Call
+from margin.life_cycle.states import State
 from market.core.clock import DAY, HOUR, MINUTE, parse_time
+from serving.service import Service
 
 WINDOWS = (1, 8, 24)
 """Hours within which calls are counted as due."""
@@ -40,6 +44,34 @@ def time_left(deadline: str | None, now: int) -> TimeLeft:
     return TimeLeft(f"{duration(left)} left", "warn" if left <= WINDOWS[0] * HOUR else "")
 
 
+def call_time_left(call: Call, now: int) -> TimeLeft:
+    """The deadline of a call: none of one that has ended, and none while a dispute stops it."""
+    if is_stopped(call):
+        return TimeLeft("stopped by the dispute", "")
+    return time_left(call.deadline if call.is_open else None, now)
+
+
+def is_stopped(call: Call) -> bool:
+    """Whether the deadline of a call waits for its dispute: all that is outstanding is disputed."""
+    return call.is_open and call.state == State.DISPUTED.label and not call.undisputed
+
+
+def book_time(service: Service) -> int:
+    """The time by which deadlines pass, nanoseconds: as in the evaluation of the live book.
+
+    Raises
+    ------
+    NoMarketError
+        The market's clock has no time yet.
+    """
+    if service.settings.clock == "wall":
+        return time.time_ns()
+    newest = service.live.state.newest_known
+    if newest is None:
+        raise NoMarketError("the market has no bar yet; post bars, then load the page again")
+    return newest
+
+
 def duration(nanoseconds: int) -> str:
     """A time span by its two largest units."""
     days, rest = divmod(nanoseconds, DAY)
@@ -55,7 +87,7 @@ def duration(nanoseconds: int) -> str:
 def open_call_figures(calls: Collection[Call], now: int) -> dict[str, Any]:
     """Open calls by state and by deadline; amounts in the settlement currency.
 
-    Advice and liquidations without a call are counted by state and are not due.
+    A call without a deadline, and one whose deadline a dispute stops, is counted by state alone.
 
     Parameters
     ----------
@@ -71,14 +103,13 @@ def open_call_figures(calls: Collection[Call], now: int) -> dict[str, Any]:
         ``due``: rows of a name, count, outstanding and the kind of `TimeLeft`, each window with
         the calls of shorter ones.
     """
-    counts = Counter(call.state for call in calls)
-    amounts: Counter[str] = Counter()
+    amounts: defaultdict[str, list[float]] = defaultdict(list)
     for call in calls:
-        amounts[call.state] += call.outstanding  # type: ignore[assignment]  # sums, not counts
+        amounts[call.state].append(call.outstanding)
     timed = [
         (parse_time(call.deadline) - now, call.outstanding)
         for call in calls
-        if call.deadline is not None
+        if call.deadline is not None and not is_stopped(call)
     ]
     overdue = [amount for left, amount in timed if left < 0]
     due = [("overdue", len(overdue), sum(overdue), "bad" if overdue else "")]
@@ -89,6 +120,9 @@ def open_call_figures(calls: Collection[Call], now: int) -> dict[str, Any]:
     return {
         "count": len(calls),
         "outstanding": sum(call.outstanding for call in calls),
-        "states": [(state, n, float(amounts[state])) for state, n in counts.most_common()],
+        "states": [
+            (state, len(found), sum(found))
+            for state, found in sorted(amounts.items(), key=lambda item: -len(item[1]))
+        ],
         "due": due,
     }

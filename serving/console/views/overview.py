@@ -18,10 +18,9 @@ from models.bundle.pointer import CHALLENGER, read_pointer
 from monitoring.evaluation.lease import holder_of
 from monitoring.evaluation.monitor import LEASE
 from monitoring.evaluation.record.book_totals import BookTotals
-from serving.clock import time_now
 from serving.console.charts import Chart, line_chart
 from serving.console.console import Console
-from serving.console.views.deadlines import duration, open_call_figures
+from serving.console.views.deadlines import book_time, duration, open_call_figures
 from serving.service import Service
 
 RISKIEST = 10
@@ -56,9 +55,7 @@ def overview_content(console: Console, hours: int) -> dict[str, Any]:
     content: dict[str, Any] = {"hours": hours, "problem": None, "as_of": None}
     try:
         content |= _book(console)
-        content["calls"] = open_call_figures(
-            console.calls.all_open().values(), time_now(service, "then load the page again")
-        )
+        content["calls"] = open_call_figures(console.calls.all_open().values(), book_time(service))
     except (NoMarketError, NoRulesError) as error:
         content["problem"] = str(error)
     return content | {
