@@ -31,7 +31,7 @@ TOTALS = "book_totals"
 TOTALS_CHAIN = "monitoring-totals"
 """Their chain."""
 
-KEPT = 10_000
+MOST_TOTALS = 10_000
 """Newest totals that a history holds: a week of one a minute."""
 
 AMOUNTS = ("equity", "maintenance_margin", "initial_margin", "add_on")
@@ -134,7 +134,7 @@ class TotalsHistory:
         Most totals; older ones are not read.
     """
 
-    def __init__(self, ledger: Ledger, kept: int = KEPT) -> None:
+    def __init__(self, ledger: Ledger, kept: int = MOST_TOTALS) -> None:
         self._chain = SharedChain(ledger, TOTALS_CHAIN)
         self._lock = threading.Lock()
         self._head: ChainHead | None = None
