@@ -159,6 +159,24 @@ class AccountListing:
             self._calls.of_account(account_id),
         )
 
+    def riskiest(self, book: EvaluatedBook, count: int) -> list[AccountSummary]:
+        """Accounts that are healthy or warned, by the probability of the longest horizon.
+
+        The largest first, equal ones by id; accounts without a forecast are left out.
+
+        Parameters
+        ----------
+        book:
+            The book as it stands, see `book`.
+        count:
+            Most accounts.
+        """
+        order = self._order(book, "probability")
+        state = book.state.states.state[order.rows]
+        uncalled = (state == State.HEALTHY) | (state == State.WARNING)
+        rows = order.rows[uncalled & np.isfinite(order.key[order.rows])]
+        return [self._summary(book, row) for row in rows[:count].tolist()]
+
     def book(self) -> EvaluatedBook:
         """All accounts at the newest market; raises as `page`."""
         basis = self._service.basis_now()

@@ -39,6 +39,7 @@ from market.core.redaction import withholding
 from models.bundle.pointer import CHALLENGER
 from monitoring.champion import ChampionWatch
 from monitoring.evaluation.book_follower import BookFollower
+from monitoring.evaluation.record.book_totals import TotalsHistory
 from monitoring.evaluation.view import BookView
 from monitoring.follower import Follower
 from monitoring.ledger_writer import LedgerWriter
@@ -98,6 +99,8 @@ class Service:
         The live book and its evaluations.
     book_follower:
         Keeps it current while its block is entered.
+    totals:
+        Totals of the live book over time.
     """
 
     settings: ServingSettings
@@ -111,6 +114,7 @@ class Service:
     facts: MarketFactsReader = field(init=False)
     book: BookView = field(init=False)
     book_follower: BookFollower = field(init=False)
+    totals: TotalsHistory = field(init=False)
     _champion: ChampionWatch = field(init=False)
     _market: SharedMarket = field(init=False)
     _posts: MarketPosts = field(init=False)
@@ -123,6 +127,7 @@ class Service:
         self._writer = LedgerWriter(self.ledger, self.metrics.appended)
         self.book = BookView(self.ledger)
         self.book_follower = BookFollower(self.ledger, self.book)
+        self.totals = TotalsHistory(self.ledger)
         followed = self.book.level if self.settings.monitoring else None
         self._levels = LevelsInForce(self.ledger, evaluated=followed)
         self.in_force = RulesInForce(self.rules, self.live, self.settings.clock)

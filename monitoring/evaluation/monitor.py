@@ -33,6 +33,7 @@ from monitoring.evaluation.passes.model_job import ModelJob, ModelJobInput
 from monitoring.evaluation.passes.rules_pass import RuleColumns, evaluate_book, evaluate_rules
 from monitoring.evaluation.passes.second_core import SecondCore
 from monitoring.evaluation.passes.state_inputs import advance_states
+from monitoring.evaluation.record.book_totals import totals_of
 from monitoring.evaluation.record.evaluation_record import (
     EvaluationBasis,
     EvaluationLog,
@@ -398,7 +399,9 @@ class BookMonitor:
         entry = evaluation_entry(outcome, basis, state)
         shared = shared_contents(basis.snapshot, basis.ruleset)
         within = None if engine is None else engine.write
-        work.state = state.after(self._log.append(state.head, entry, shared, within=within))
+        totals = totals_of(evaluated.columns) if whole else None
+        record = self._log.append(state.head, entry, shared, within=within, totals=totals)
+        work.state = state.after(record)
         work.due |= {names[i] for i in np.flatnonzero(changed).tolist()}
 
     def _known(self, name: str) -> BookAccount:

@@ -17,6 +17,9 @@ from decisions.errors import NotFoundError
 from serving.console.assets import PREFIX, asset, packed
 from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import LOGIN, problem_page
+from serving.console.pages.call import call
+from serving.console.pages.calls import calls
+from serving.console.pages.overrides import overrides
 from serving.console.pages.overview import overview
 from serving.console.rendering import render
 from serving.console.session import is_secret, session_cookie
@@ -24,7 +27,7 @@ from serving.http.auth import Access, address_of
 from serving.http.problems import EXCEPTION_HANDLERS, invalid
 from serving.http.strict_body import Encoded, StrictBody
 
-PAGES = (overview,)
+PAGES = (overview, calls, call, overrides)
 """Routes of the pages."""
 
 _OWN_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\x7f\\]*")

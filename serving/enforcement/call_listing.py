@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import select
@@ -14,7 +15,9 @@ from ledger.store import Ledger
 from margin.life_cycle.states import State
 from margin.rules.enforcement import CALL_TYPES
 from serving.enforcement.control_listing import ControlListing
+from serving.enforcement.open_calls import OpenCalls
 from serving.enforcement.stored_rows import (
+    CALL_SORTS,
     RowQuery,
     StoredRows,
     check_choice,
@@ -29,7 +32,9 @@ OF_ACCOUNT = 10
 MOST_INSTRUCTIONS = 1_000
 """Newest instructions that a call shows."""
 
-_STATES = tuple(state.label for state in State)
+CALL_STATES = tuple(state.label for state in State)
+"""States that calls may be filtered by."""
+
 _NEWEST = (calls.c.opened_at.desc(), calls.c.call_id.desc())
 
 
@@ -50,9 +55,10 @@ class CallListing:
         self._ledger, self._controls = ledger, controls
         self._calls = StoredRows(ledger, "calls", Call, max_page)
         self._instructions = StoredRows(ledger, "instructions", Instruction, max_page)
+        self._open = OpenCalls(ledger, self._calls.read)
 
     def page(self, query: RowQuery) -> CallPage:
-        """A page of calls, the newest first.
+        """A page of calls, the newest first, or by `RowQuery.sort`.
 
         Raises
         ------
@@ -61,8 +67,9 @@ class CallListing:
         LedgerError
             The calls cannot be read.
         """
-        check_choice("state", query.state, _STATES)
+        check_choice("state", query.state, CALL_STATES)
         check_choice("type", query.type, CALL_TYPES)
+        check_choice("sort", query.sort, CALL_SORTS)
 
         def wanted(call: Call) -> bool:
             return query.type is None or query.type in call.types
@@ -104,6 +111,10 @@ class CallListing:
                 if override.target in (call_id, call.account_id)
             ],
         )
+
+    def all_open(self) -> Mapping[str, Call]:
+        """All open calls by their ids; raises `LedgerError` where they cannot be read."""
+        return self._open.now()
 
     def find(self, call_id: str) -> Call | None:
         """A call as it stands; None where there is none."""

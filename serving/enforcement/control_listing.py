@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, func, or_, select
 
 from enforcement.controls.control_state import ALL_MARKETS, STATE_NAME, ControlState
 from enforcement.record.rows import read_state
@@ -101,6 +101,15 @@ class ControlListing:
                 PageCursor("deliveries", last.created_at, last.event_id, last.sink)
             )
         return DeliveryPage([delivery(row) for row in shown], following)
+
+    def undelivered(self) -> dict[str, int]:
+        """How many notifications are pending, and how many are dead."""
+        counted = ("pending", "dead")
+        c = outbox.c
+        query = select(c.status, func.count()).where(c.status.in_(counted)).group_by(c.status)
+        with database_errors("read"), self._ledger.engine.connect() as connection:
+            found = {str(status): int(count) for status, count in connection.execute(query)}
+        return {status: found.get(status, 0) for status in counted}
 
     def delivery_status(self, event_id: str, sink: str) -> str | None:
         """Status of a notification at a sink; None where there is none."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
-from sqlalchemy import Column, Row, Select, Table, and_, or_, select
+from sqlalchemy import Column, ColumnElement, Row, Select, Table, and_, func, or_, select
 
 from decisions.errors import RequestError
 from ledger.chain import to_record
@@ -33,6 +33,14 @@ _TABLES: dict[str, tuple[Table, Column[int], Column[str]]] = {
 }
 """Each table with the columns of its order: time and id."""
 
+CALL_SORTS = ("newest", "due")
+"""Orders of calls: the newest first, or the next deadline first."""
+
+_Listing = Literal["calls", "calls by deadline", "instructions", "deliveries"]
+
+_NEVER = 2**63 - 1
+"""Stands for the deadline of what has none: it comes last."""
+
 _Content = TypeVar("_Content", bound=Struct)
 
 
@@ -44,7 +52,7 @@ _Text = Annotated[str, Meta(pattern=r"\A[^\x00]*\Z")]
 class PageCursor(Struct, frozen=True, array_like=True):
     """Where a page ended: what it lists, and time and id of its last row."""
 
-    listing: Literal["calls", "instructions", "deliveries"]
+    listing: _Listing
     time: _Time
     row_id: _Text
     sink: _Text = ""
@@ -92,6 +100,8 @@ class RowQuery:
         Only open ones, or only ended ones; None: both.
     limit, cursor:
         As in `serving.account_listing.PageRequest`.
+    sort:
+        Of calls, one of `CALL_SORTS`; None: the newest first.
     """
 
     state: str | None = None
@@ -101,6 +111,7 @@ class RowQuery:
     open: bool | None = None
     limit: int | None = None
     cursor: str | None = None
+    sort: str | None = None
 
 
 class StoredRows(Generic[_Content]):
@@ -133,6 +144,8 @@ class StoredRows(Generic[_Content]):
     ) -> tuple[list[_Content], str | None]:
         """A page of rows, the newest first, and the cursor of the next one.
 
+        Calls sorted by ``due`` are in the order of their deadlines, those without one last.
+
         At most `MOST_SCANNED` rows are read, so a page may hold less than its limit and have a
         cursor.
 
@@ -152,7 +165,12 @@ class StoredRows(Generic[_Content]):
         """
         limit = check_limit(query.limit, self._max_page)
         c = self._table.c
-        chosen = select(self._table).order_by(self._time.desc(), self._id.desc())
+        due = query.sort == "due"
+        place: ColumnElement[int] = self._time
+        if due:
+            place = func.coalesce(calls.c.due_at, _NEVER)
+        order = (place, self._id) if due else (place.desc(), self._id.desc())
+        chosen = select(self._table).order_by(*order)
         if query.open is not None:
             chosen = chosen.where(c.is_open == int(query.open))
         for name, value in (
@@ -165,15 +183,20 @@ class StoredRows(Generic[_Content]):
                 raise RequestError(f"{name} is {value!r}; give an id, which has no NUL character")
             if value is not None and name in c:
                 chosen = chosen.where(c[name] == value)
+        listing: _Listing = "calls by deadline" if due else self._listing
         if query.cursor is not None:
-            after = read_cursor(query.cursor, self._listing)
-            same = and_(self._time == after.time, self._id < after.row_id)
-            chosen = chosen.where(or_(self._time < after.time, same))
+            after = read_cursor(query.cursor, listing)
+            later = place > after.time if due else place < after.time
+            beside = self._id > after.row_id if due else self._id < after.row_id
+            chosen = chosen.where(or_(later, and_(place == after.time, beside)))
         found, last = self._matching(chosen, wanted, limit)
         if last is None:
             return found, None
-        cursor = PageCursor(self._listing, last._mapping[self._time], last._mapping[self._id])
-        return found, encode_cursor(cursor)
+        values = last._mapping
+        at = values[self._time]
+        if due:
+            at = _NEVER if values[calls.c.due_at] is None else values[calls.c.due_at]
+        return found, encode_cursor(PageCursor(listing, at, values[self._id]))
 
     def find(self, row_id: str) -> _Content | None:
         """What the row of an id holds; None where there is none."""

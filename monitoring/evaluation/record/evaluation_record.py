@@ -20,6 +20,7 @@ from ledger.schema import lock, records
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
 from monitoring.evaluation.lease import Lease
+from monitoring.evaluation.record.book_totals import TOTALS_CHAIN, totals_entry
 from monitoring.evaluation.record.evaluation_state import CHAIN, EVALUATION, EvaluationState, Pass
 
 Write = Callable[[Connection, int, Collection[str]], None]
@@ -151,6 +152,7 @@ class EvaluationLog:
         contents: Sequence[tuple[str, CanonicalContent]],
         decisions: Sequence[EncodedEntry] = (),
         within: Write | None = None,
+        totals: Mapping[str, Any] | None = None,
     ) -> Record:
         """Record an evaluation and what comes of it: all or none.
 
@@ -164,6 +166,8 @@ class EvaluationLog:
             For the chain of decisions.
         within:
             Records more in the same transaction.
+        totals:
+            Of the book, see `book_totals.totals_of`; None: none are recorded.
 
         Raises
         ------
@@ -193,6 +197,9 @@ class EvaluationLog:
             newest = newest_ids(connection, names)
             after = max((recorded_at for _, recorded_at in newest.values()), default=0)
             extend_in_rounds(connection, DECISION_CHAIN, [decisions], after, stored)
+            if totals is not None:
+                beside = EncodedEntry.of(totals_entry(totals, rows[0]["seq"], entry.as_of))
+                extend_in_rounds(connection, TOTALS_CHAIN, [[beside]])
             if within is not None:
                 within(connection, rows[0]["seq"], stored)
         return Record(**rows[0], payload=entry.payload)

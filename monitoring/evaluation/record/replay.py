@@ -25,8 +25,13 @@ from models.forecaster import Forecaster
 from monitoring.evaluation.passes.book_cut import positions_of
 from monitoring.evaluation.passes.levels import UNKNOWN, LevelColumns
 from monitoring.evaluation.passes.model_pass import ModelPassInput, score_levels
-from monitoring.evaluation.passes.rules_pass import evaluate_rules
+from monitoring.evaluation.passes.rules_pass import RuleColumns, evaluate_rules
 from monitoring.evaluation.passes.state_inputs import StateInputs, advance_states
+from monitoring.evaluation.record.book_totals import (
+    recorded_totals,
+    totals_of,
+    totals_that_differ,
+)
 from monitoring.evaluation.record.column_codec import decode_columns, decode_names
 from monitoring.evaluation.record.evaluation_state import EVALUATION, EvaluationState, restore
 from monitoring.evaluation.record.recorded_accounts import RecordedAccounts, read_accounts
@@ -52,6 +57,9 @@ class EvaluationReplay:
         How many accounts were compared.
     differences:
         Names of the columns that differ, by account.
+    totals:
+        Names of recorded totals of the book that differ; empty where none are recorded, and where
+        one account was asked for.
     same_machine:
         Whether libraries and processor are those of the record.
     account:
@@ -64,6 +72,7 @@ class EvaluationReplay:
     superseded_by: tuple[Change, ...]
     compared: int
     differences: dict[str, list[str]]
+    totals: list[str]
     same_machine: bool
     account: dict[str, dict[str, Any]] | None
 
@@ -118,21 +127,24 @@ def replay_evaluation(
     if not inside:
         recorded = _unchanged(payload["pass"], before)
     inputs = _inputs(payload, len(held), account, held)
-    replayed = _replayed(ledger, record, before, accounts, load_model, inputs)
+    replayed, rules = _replayed(ledger, record, before, accounts, load_model, inputs)
     differs = {name: _differs(recorded[name], replayed[name]) for name in recorded}
     differences = {
         names[i]: [name for name, column in differs.items() if column[i]]
         for i in np.flatnonzero(np.logical_or.reduce(list(differs.values()))).tolist()
     }
+    totals = _totals_that_differ(ledger, record, rules) if account is None else []
     since = int(payload["calculation"])
-    changes = tuple(change for change in CHANGES if change.revision > since) if differences else ()
+    differs_at_all = bool(differences or totals)
+    changes = tuple(c for c in CHANGES if c.revision > since) if differs_at_all else ()
     return EvaluationReplay(
         payload["pass"],
         payload["trigger"],
-        "superseded" if changes else "different" if differences else "equal",
+        "superseded" if changes else "different" if differs_at_all else "equal",
         changes,
         len(names),
         differences,
+        totals,
         recorded_machine(payload["fingerprint"]) == fingerprint(),
         None if account is None else {"recorded": _plain(recorded), "replayed": _plain(replayed)},
     )
@@ -158,7 +170,8 @@ def _replayed(
     accounts: RecordedAccounts,
     load_model: Callable[[str], Forecaster],
     inputs: StateInputs | None,
-) -> Columns:
+) -> tuple[Columns, RuleColumns | None]:
+    """What the pass records, and of a rule pass also what the rules say."""
     payload = record.payload
     named = payload["contents"]
     ruleset = ruleset_from_content(ledger.get(named["ruleset_sha256"]))
@@ -172,13 +185,14 @@ def _replayed(
     book = Book.of([accounts.accounts[name].account for name in before.names])
     which = payload["pass"]
     if which == "rules":
-        return _states_again(book, before, snapshot, ruleset, inputs)
+        rules = evaluate_rules(book, before.levels.amount, snapshot.view(), ruleset)
+        return _states_again(rules, before, snapshot, ruleset, inputs), rules
     sequence = np.array([accounts.accounts[name].sequence for name in before.names], dtype=np.int64)
     moved = _moved(before, sequence, accounts)
     chosen = {n: r for n, r in payload["continued"].items() if n in before.index}
     moved |= levels_of(ledger, chosen)
     again = ModelPassInput(book, sequence, before.levels, moved)
-    return score_levels(again, snapshot, ruleset, model).columns()
+    return score_levels(again, snapshot, ruleset, model).columns(), None
 
 
 def _inputs(
@@ -194,14 +208,20 @@ def _inputs(
     return StateInputs.of_others(content, 1)
 
 
+def _totals_that_differ(ledger: Ledger, record: Record, rules: RuleColumns | None) -> list[str]:
+    recorded = recorded_totals(ledger, record)
+    if recorded is None or rules is None:
+        return []
+    return totals_that_differ(recorded, totals_of(rules))
+
+
 def _states_again(
-    book: Book,
+    columns: RuleColumns,
     before: EvaluationState,
     snapshot: MarketSnapshot,
     ruleset: RuleSet,
     inputs: StateInputs | None,
 ) -> Columns:
-    columns = evaluate_rules(book, before.levels.amount, snapshot.view(), ruleset)
     after, _ = advance_states(before.states, columns, before.names, snapshot.as_of, ruleset, inputs)
     return {"changed": after.state != before.states.state, **after.columns()}
 
@@ -269,11 +289,12 @@ def plain_replay(replay: EvaluationReplay, most: int = 20) -> dict[str, Any]:
         "trigger": replay.trigger,
         "verdict": replay.verdict,
         "superseded_by": [{"adr": c.adr, "title": c.title} for c in replay.superseded_by],
-        "equal": not replay.differences,
-        "equal_within": not replay.differences,
+        "equal": not (replay.differences or replay.totals),
+        "equal_within": not (replay.differences or replay.totals),
         "same_machine": replay.same_machine,
         "accounts": replay.compared,
         "different_accounts": len(replay.differences),
         "differences": {name: replay.differences[name] for name in shown},
+        "different_totals": replay.totals,
         **({} if replay.account is None else {"account": replay.account}),
     }

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 from litestar import Response
 from litestar.di import NamedDependency
+from litestar.params import FromQuery
 
-from margin.life_cycle.states import State
 from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import page_route
+from serving.console.views.overview import overview_content
+from serving.http.problems import invalid
+
+DEFAULT_HOURS = 168
+MOST_HOURS = 24 * 366
 
 
 @page_route("/")
-async def overview(request: ConsoleRequest, console: NamedDependency[Console]) -> Response[bytes]:
-    """The overview."""
-    return await console.page(request, "overview.html", lambda: _content(console))
-
-
-def _content(console: Console) -> dict[str, Any]:
-    book = console.accounts.book()
-    counts = np.bincount(book.state.states.state, minlength=len(State))
-    return {
-        "as_of": book.as_of,
-        "accounts": len(book.state),
-        "states": {state.label: int(counts[int(state)]) for state in State},
-        "readiness": console.service.readiness(),
-    }
+async def overview(
+    request: ConsoleRequest,
+    console: NamedDependency[Console],
+    hours: FromQuery[int | None] = None,
+) -> Response[bytes]:
+    """The overview; its chart shows the newest `hours`."""
+    span = DEFAULT_HOURS if hours is None else hours
+    if not 1 <= span <= MOST_HOURS:
+        raise invalid(f"hours is {span}; give 1 to {MOST_HOURS}")
+    return await console.page(request, "overview.html", lambda: overview_content(console, span))

@@ -161,7 +161,8 @@ function body(form) {
   for (const field of form.elements) {
     if (!field.name || field.disabled || field.value === "") continue;
     if ((field.type === "checkbox" || field.type === "radio") && !field.checked) continue;
-    if (field.type === "number") given[field.name] = Number(field.value);
+    if (field.dataset.list !== undefined) (given[field.name] ??= []).push(field.value);
+    else if (field.type === "number") given[field.name] = Number(field.value);
     else if (field.type === "datetime-local") given[field.name] = `${field.value}:00Z`.replace(/:00:00Z$/, ":00Z");
     else given[field.name] = field.value;
   }

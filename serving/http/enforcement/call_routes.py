@@ -38,8 +38,9 @@ def _call_query(
     open: FromQuery[bool | None] = None,  # noqa: A002  its name in the URL
     limit: FromQuery[int | None] = None,
     cursor: FromQuery[str | None] = None,
+    sort: FromQuery[str | None] = None,
 ) -> RowQuery:
-    return RowQuery(call_state, call_type, account, None, open, limit, cursor)
+    return RowQuery(call_state, call_type, account, None, open, limit, cursor, sort)
 
 
 @read_route("/v1/calls", 422, filters=_call_query)
@@ -52,7 +53,8 @@ async def list_calls(
     """Margin calls, advice and liquidations, the newest first; `cursor` is `next_cursor` of a page.
 
     `state` is a state of the life cycle, `type` proactive, initial_margin, maintenance_margin or
-    settlement; `open=true` leaves out those that have ended.
+    settlement; `open=true` leaves out those that have ended. `sort=due` lists the next deadline
+    first, and calls without one last; a cursor belongs to its order.
     """
     if filters.account is not None:
         name = filters.account

@@ -1,0 +1,1 @@
+"""What pages show, computed from the operations of the endpoint: plain values and charts."""

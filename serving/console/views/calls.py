@@ -1,0 +1,150 @@
+"""What the pages of calls and overrides show."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from enforcement.controls.messages import DISPUTE_REASONS, MODES, MOST_TEXT
+from enforcement.controls.override import Override
+from margin.rules.enforcement import CALL_TYPES
+from serving.console.console import Console
+from serving.console.views.deadlines import TimeLeft, book_time, call_time_left, time_left
+from serving.enforcement.call_listing import CALL_STATES
+from serving.enforcement.stored_rows import CALL_SORTS, RowQuery
+
+_OPEN = {"true": True, "false": False, "all": None}
+
+OPEN_CHOICES = tuple(_OPEN)
+"""Values of the filter `open`: open calls, ended ones, or both."""
+
+MOST_DEAD = 50
+"""Dead notifications that the page of overrides shows."""
+
+
+class CallFilters(msgspec.Struct, frozen=True):
+    """Filters of the work list, as its URL has them; see `RowQuery`."""
+
+    state: str = ""
+    type: str = ""
+    account: str = ""
+    open: str = "true"
+    sort: str = "due"
+    limit: int | None = None
+    cursor: str | None = None
+
+    def query(self) -> RowQuery:
+        """Which calls."""
+        return RowQuery(
+            state=self.state or None,
+            type=self.type or None,
+            account=self.account or None,
+            open=_OPEN[self.open],
+            limit=self.limit,
+            cursor=self.cursor,
+            sort=self.sort,
+        )
+
+    def url(self, cursor: str | None) -> str:
+        """The page with these filters after a cursor, or the first one."""
+        fields = {
+            "state": self.state,
+            "type": self.type,
+            "account": self.account,
+            "open": self.open,
+            "sort": self.sort,
+            "limit": self.limit,
+            "cursor": cursor,
+        }
+        return "/calls?" + urlencode({name: value for name, value in fields.items() if value})
+
+
+def call_list(console: Console, filters: CallFilters) -> dict[str, Any]:
+    """The work list, and what waits for a person.
+
+    Raises
+    ------
+    RequestError
+        A filter, the limit or the cursor is impossible.
+    NoMarketError
+        The market's clock has no time yet.
+    LedgerError
+        The calls cannot be read.
+    """
+    now = book_time(console.service)
+    page = console.calls.page(filters.query())
+    overrides = console.controls.overrides().overrides
+    disputed = [call for call in console.calls.all_open().values() if call.dispute is not None]
+    return {
+        "rows": [(call, call_time_left(call, now)) for call in page.calls],
+        "next": None if page.next_cursor is None else filters.url(page.next_cursor),
+        "first": None if filters.cursor is None else filters.url(None),
+        "filters": filters,
+        "call_states": CALL_STATES,
+        "call_types": CALL_TYPES,
+        "sorts": CALL_SORTS,
+        "pending": [
+            (one, time_left(one.pending_until, now)) for one in overrides if one.state == "pending"
+        ],
+        "disputed": sorted(
+            ((call, time_left(call.dispute.until, now)) for call in disputed if call.dispute),
+            key=lambda row: (row[0].dispute.until if row[0].dispute else "", row[0].call_id),
+        ),
+    }
+
+
+def call_content(console: Console, call_id: str) -> dict[str, Any]:
+    """One call with its record, as `CallListing.call`, and what may be done about it.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such call.
+    NoMarketError, LedgerError
+        As in `call_list`.
+    """
+    now = book_time(console.service)
+    detail = console.calls.call(call_id)
+    call = detail.call
+    return {
+        "detail": detail,
+        "call": call,
+        "left": call_time_left(call, now),
+        "figures": msgspec.to_builtins(call.figures),
+        "overrides": [(one, _until(one, now)) for one in detail.overrides],
+        "dispute_reasons": DISPUTE_REASONS,
+        "can_dispute": call.is_open and call.dispute is None and call.dispute_end is None,
+        "most_text": MOST_TEXT,
+    }
+
+
+def overrides_content(console: Console) -> dict[str, Any]:
+    """Pending and active overrides, modes in force, and dead notifications.
+
+    Raises
+    ------
+    NoMarketError, LedgerError
+        As in `call_list`.
+    """
+    now = book_time(console.service)
+    rows = [(one, _until(one, now)) for one in console.controls.overrides().overrides]
+    dead = console.controls.deliveries(
+        "dead", min(MOST_DEAD, console.service.settings.max_page), None
+    )
+    return {
+        "pending": [row for row in rows if row[0].state == "pending"],
+        "active": [row for row in rows if row[0].state != "pending"],
+        "modes": console.controls.modes(),
+        "mode_names": [name for name in MODES if name != "normal"],
+        "symbols": console.service.live.state.head.symbols,
+        "dead": dead.deliveries,
+        "more_dead": dead.next_cursor is not None,
+        "most_text": MOST_TEXT,
+    }
+
+
+def _until(override: Override, now: int) -> TimeLeft:
+    pending = override.state == "pending"
+    return time_left(override.pending_until if pending else override.expires, now)
