@@ -16,6 +16,7 @@ from decisions.errors import NotFoundError
 from serving.console.assets import PREFIX, asset
 from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import LOGIN, problem_page
+from serving.console.pages.audit import audit_page, extract, record_page, verify
 from serving.console.pages.model import model_page
 from serving.console.pages.overview import overview
 from serving.console.rendering import render
@@ -24,7 +25,7 @@ from serving.http.auth import Access, address_of
 from serving.http.problems import EXCEPTION_HANDLERS, invalid
 from serving.http.strict_body import Encoded, StrictBody
 
-PAGES = (overview, model_page)
+PAGES = (overview, model_page, audit_page, record_page)
 """Routes of the pages."""
 
 _FOREVER = "public, max-age=31536000, immutable"
@@ -103,7 +104,7 @@ def console_routes(console: Console) -> Router:
     """All routes of the console."""
     return Router(
         "/",
-        route_handlers=[*PAGES, static_asset, login, sign_in, sign_out],
+        route_handlers=[*PAGES, extract, verify, static_asset, login, sign_in, sign_out],
         dependencies={"console": Provide(lambda: console, sync_to_thread=False)},
         exception_handlers=dict.fromkeys(EXCEPTION_HANDLERS, problem_page),
     )
