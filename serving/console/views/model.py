@@ -171,6 +171,17 @@ def _reliability(found: Mapping[str, HorizonReview], hours: int) -> Chart:
         ]
         for name, figures in found.items()
     }
+    for name, figures in found.items():
+        bins = figures.reliability
+        none = [
+            (predicted, high)
+            for predicted, observed, high in zip(
+                bins.predicted, bins.observed, bins.high, strict=True
+            )
+            if predicted > 0.0 and observed == 0.0
+        ]
+        if none:
+            lines[f"{name}: no call, at most (95%)"] = none
     ends = [value for points in lines.values() for point in points for value in point]
     if ends:
         lines["calibrated"] = [(min(ends), min(ends)), (max(ends), max(ends))]

@@ -103,9 +103,7 @@ def with_files(root: Path, sha: str, extra: dict[str, bytes], **manifest: Any) -
     files = {name: bundle.read(name) for name in bundle.checksums} | extra
     if manifest:
         changed = json.loads(files["manifest.json"]) | manifest
-        files["manifest.json"] = json.dumps(
-            changed, sort_keys=True, separators=(",", ":")
-        ).encode()
+        files["manifest.json"] = json.dumps(changed, sort_keys=True, separators=(",", ":")).encode()
     return write_bundle(root, files)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+import time
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ def page(endpoint: Any, path: str = "/model", **rest: Any) -> str:
 
 def cells(html: str, row: str) -> list[str]:
     """Cells of the first table row whose header begins with a text."""
-    found = re.search(rf'<th scope="row">{re.escape(row)}.*?</th>(.*?)</tr>', html, re.DOTALL)
+    found = re.search(rf'<th scope="row"[^>]*>{re.escape(row)}.*?</th>(.*?)</tr>', html, re.DOTALL)
     assert found, row
     return [re.sub("<[^>]*>", "", each).strip() for each in re.split("<td[^>]*>", found[1])[1:]]
 
@@ -67,7 +67,7 @@ def test_champion_and_challenger_stand_side_by_side(
     assert cells(html, "Calibration slope")[0] == number(figures["calibration_slope"])
     skill = 1.0 - METRICS["margincast"]["log_loss"] / METRICS["first_passage_isotonic"]["log_loss"]
     assert cells(html, "Skill over the best baseline")[0] == number(skill)
-    order = [html.index(f'<th scope="row">{name}') for name in ("volatility oracle", "margincast")]
+    order = [html.index(f'class="wrap">{name}') for name in ("volatility oracle", "margincast")]
     assert order == sorted(order), "the lowest log loss is first"
 
 
@@ -124,7 +124,7 @@ def test_a_key_with_the_scope_read_is_needed(serve: Serve, champion: str, path: 
 
 
 def test_drift_of_the_live_book_is_that_of_its_probabilities_and_features(
-    desk: Desk, bundles: Bundles, champion: str, tmp_path: Path
+    desk: Desk, bundles: Bundles, champion: str
 ) -> None:
     sha = reviewed(bundles.root, champion)
     promote(bundles.root, sha)
@@ -132,8 +132,6 @@ def test_drift_of_the_live_book_is_that_of_its_probabilities_and_features(
     for _ in range(300):  # the pointer is followed in a thread
         if client.get("/v1/model", headers=key).json()["sha256"] == sha:
             break
-        import time
-
         time.sleep(0.05)
     html = client.get("/model?drift=1", headers=key).text
     accounts = client.get("/v1/accounts", headers=key).json()["accounts"]
@@ -153,5 +151,5 @@ def test_drift_of_the_live_book_is_that_of_its_probabilities_and_features(
         ]
     schema = load_bundle(bundles.root / sha).schema
     for name in schema.features[:3]:
-        assert len(cells(html, f"<code>{name}</code>"[:0] or f"<code>{name}")) == 4
+        assert len(cells(html, f"<code>{name}")) == 4
     assert "Features of 2 accounts" in html
