@@ -65,7 +65,8 @@ class ReferenceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def column_counts(self) -> Ints:
         """Counts over all blocks, shape (C, BINS + 1)."""
-        return np.array(self.counts, dtype=np.int64).sum(axis=0)
+        counts: Ints = np.array(self.counts, dtype=np.int64).sum(axis=0)
+        return counts
 
 
 def score_column(hours: int) -> str:

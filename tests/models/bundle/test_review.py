@@ -41,7 +41,7 @@ def _with(change: dict[str, Any], encoded: bytes) -> bytes:
         ({"format": 2}, "format 2"),
         ({"more": 1}, "more"),
         ({"horizons": {}}, "horizons are"),
-        ({"frontier": {"flat": [[1.0]]}}, "flat"),
+        ({"frontier": {"flat": [[1.0]]}}, "frontier"),
     ],
 )
 def test_an_unsound_review_is_refused_and_its_bundle_loads(
