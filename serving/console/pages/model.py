@@ -77,7 +77,13 @@ def _content(console: Console, filters: ModelFilters) -> dict[str, Any]:
 
 def _live(console: Console, filters: ModelFilters) -> dict[str, Any]:
     """Drift of the live book; the reason where there is none."""
-    none = {"scores": [], "features": None, "reference": None, "no_drift": "", "as_of": None}
+    none: dict[str, Any] = {
+        "scores": [],
+        "features": None,
+        "reference": None,
+        "no_drift": "",
+        "as_of": None,
+    }
     model = console.service.champion().model
     if model is None:
         return none | {"no_drift": "no model answers"}
