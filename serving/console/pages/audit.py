@@ -13,10 +13,11 @@ from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream
 from litestar.status_codes import HTTP_204_NO_CONTENT
 
-from decisions.errors import RequestError
+from decisions.errors import NotFoundError, RequestError
 from ledger.audit.browse import kinds_of
 from ledger.canonical import canonical_bytes, sha256_hex
 from market.core.clock import format_time
+from market.core.errors import AlteredError
 from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import page_route, reads
 from serving.console.views import audit as view
@@ -69,7 +70,10 @@ async def record_page(
 
 
 def _record(console: Console, query: RecordQuery) -> dict[str, Any]:
-    record = view.found_record(console.service.ledger, query.chain, query.seq, query.record_id)
+    try:
+        record = view.found_record(console.service.ledger, query.chain, query.seq, query.record_id)
+    except AlteredError as error:  # in words: whoever looks it up must know
+        raise NotFoundError(f"{error}; nothing of it is shown, verify the ledger") from error
     payload = canonical_bytes(record.payload)
     return {
         "record": asdict(record) | {"payload": None},

@@ -93,7 +93,7 @@ def test_an_altered_record_is_found_and_neither_shown_nor_extracted(
     assert all(problem in part for problem in problems)
     chain = view.chains(ledger)[0]["name"]
     answer = endpoint.client.get("/record", params={"chain": chain, "seq": 1})
-    assert answer.status_code == 503
+    assert answer.status_code == 404
     assert "does not match its hash" in unescape(answer.text)
 
 

@@ -140,7 +140,8 @@ def test_drift_of_the_live_book_is_that_of_its_probabilities_and_features(
     edges = np.arange(-8.0, -8.0 + BINS - 1)
     for hours in ("1", "8", "24"):
         p = np.array([each["probability"][hours] for each in accounts])
-        logit = np.log(p) - np.log1p(-p)
+        with np.errstate(divide="ignore"):
+            logit = np.log(p) - np.log1p(-p)
         now = np.bincount(np.searchsorted(edges, logit, side="left"), minlength=BINS)
         assert cells(html, f"{hours} h") == [
             str(len(accounts)),
