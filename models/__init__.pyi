@@ -1,4 +1,11 @@
-from . import bundle as bundle, mlflow as mlflow, onnx as onnx, prior as prior, trees as trees
+from . import (
+    bundle as bundle,
+    drift as drift,
+    mlflow as mlflow,
+    onnx as onnx,
+    prior as prior,
+    trees as trees,
+)
 from .forecaster import Forecaster as Forecaster
 from .gates import (
     Acceptance as Acceptance,
@@ -33,6 +40,7 @@ __all__ = [
     "calibration_gates",
     "check_acceptances",
     "decide_promotion",
+    "drift",
     "ece_limit",
     "event_gate",
     "mlflow",

@@ -26,7 +26,7 @@ from margin.rules.ruleset import RuleSet
 from market.accounts.book import Account, Book
 from market.core.errors import MargincastError
 from models.forecaster import Forecaster
-from monitoring.champion import ChampionWatch
+from monitoring.champion import Champion, ChampionWatch
 
 SHADOW = "shadow"
 """Kind of the ledger entries that hold shadow scores."""
@@ -97,6 +97,10 @@ class ShadowScorer:
     def active(self) -> bool:
         """Whether there is a challenger to score with."""
         return self._active
+
+    def challenger(self) -> Champion:
+        """The challenger now, or why there is none."""
+        return self._challenger.current()
 
     def start(self) -> None:
         """Start the thread."""

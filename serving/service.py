@@ -37,7 +37,7 @@ from margin.rules.history import RuleHistory
 from market.core.errors import DataError, LedgerError, MargincastError, RuleSetError
 from market.core.redaction import withholding
 from models.bundle.pointer import CHALLENGER
-from monitoring.champion import ChampionWatch
+from monitoring.champion import Champion, ChampionWatch
 from monitoring.evaluation.book_follower import BookFollower
 from monitoring.evaluation.record.book_totals import TotalsHistory
 from monitoring.evaluation.view import BookView
@@ -369,6 +369,10 @@ class Service:
             metrics=manifest["metrics"],
             versions=manifest["versions"],
         )
+
+    def champion(self) -> Champion:
+        """The model that answers, or why there is none."""
+        return self._champion.current()
 
     def ruleset(self, as_of: str | None) -> RuleSetInfo:
         """The version of the rules in force at an ISO 8601 time, or now.

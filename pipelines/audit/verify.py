@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enforcement.delivery.outbox_check import outbox_problems
+from enforcement.whole_check import checks_of, verify_whole
 from ledger.audit.heads_series import read_kept_heads
-from ledger.schema import database_errors
-from ledger.store import Ledger
-from ledger.verify import Checks, Verification, verify
-from market.core.clock import DAY, HOUR, format_time, parse_duration
+from ledger.verify import Checks, Verification
+from market.core.clock import format_time, parse_duration
 from market.core.errors import ConfigError
-from monitoring.book.account_rows import CHAIN
-from monitoring.book.account_store import AccountStore
 from pipelines.config.config import Config
-
-_EARLY = HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +53,19 @@ def verify_ledger(config: Config, options: VerifyOptions) -> dict[str, Any]:
     kept = read_kept_heads(options.heads, keys) if options.heads is not None else None
     longest = None if options.require_covered is None else parse_duration(options.require_covered)
     checks = ledger_checks(config)
-    result = verify(
+    result = verify_whole(
         config.ledger.url,
         kept,
         dataclasses.replace(
             checks, longest_uncovered=longest, archive=options.archive, public_keys=keys
         ),
     )
-    report = verification_report(result)
-    if CHAIN in result.chains and result.intact:
-        with Ledger(config.ledger.url) as ledger:
-            problems = AccountStore(ledger).problems()
-            with database_errors("read"), ledger.engine.connect() as connection:
-                problems += outbox_problems(connection)
-        report |= {"intact": not problems, "problems": problems}
-    return report
+    return verification_report(result)
 
 
 def ledger_checks(config: Config) -> Checks:
-    """The checks that the configuration defines.
-
-    Answers may go a little before their time: clocks differ, and the endpoint deletes old ones
-    while the ledger is verified.
-    """
-    days = config.ledger.answers_days
-    return Checks(answers_kept=days * DAY - _EARLY if days else time.time_ns())
+    """The checks that the configuration defines."""
+    return checks_of(config.ledger.answers_days)
 
 
 def verification_report(result: Verification) -> dict[str, Any]:

@@ -33,6 +33,8 @@ from models.bundle.bundle import (
 )
 from models.bundle.manifest import TrainingRecord
 from models.bundle.pointer import CHAMPION, PREVIOUS, promote, read_pointer, set_challenger
+from models.bundle.review import REVIEW_FILE
+from models.drift.reference_file import REFERENCE_FILE
 from models.gates import (
     Acceptance,
     Gate,
@@ -83,7 +85,7 @@ from pipelines.scheduler.lock import RETRAIN_LOCK, exclusive
 from pipelines.scheduler.notify import run_and_notify
 from training.backtest.backtest import BacktestSettings
 from training.backtest.release_checks import RELEASE_HOURS
-from training.drift.reference import REFERENCE_FILE, make_reference
+from training.drift.reference import make_reference
 from training.evaluation.evaluate import evaluate, forecast
 from training.fitting.candidate import Candidate, fit_candidate
 from training.fitting.trees import PARAMETERS
@@ -91,6 +93,7 @@ from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
 from training.labels.dataset_file import write_dataset
 from training.labels.splits import Block, default_boundaries, purged_split
+from training.reports.bundle_review import bundle_review
 
 _PARITY_ROWS = 20_000
 _LIBRARIES = ("lightgbm", "numpy", "numba", "onnx", "onnxruntime", "scikit-learn")
@@ -175,24 +178,26 @@ def _retrain(
     remove_unfinished(root)
     draft_folder = tempfile.TemporaryDirectory(dir=root, prefix=DRAFT_PREFIX)
     with stages.stage("evaluate"), draft_folder as folder:
-        draft = _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
-        bundle = load_bundle(Path(folder) / draft)
+        draft = load_bundle(
+            Path(folder) / _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
+        )
         test = data.take(np.flatnonzero((block == Block.TEST) & data.uniform))
-        forecasts = forecast(bundle, test)
+        forecasts = forecast(draft, test)
         evaluation = evaluate(
             test, forecasts, training, describe(config, market), market.history.bars.symbols
         )
-    with stages.stage("bundle"):
-        metrics = {hours: figures["models"] for hours, figures in evaluation["horizons"].items()}
-        reference = make_reference(bundle.scorer, fitted.schema, data, span)
-        fitted.plain[REFERENCE_FILE] = reference.to_bytes()
-        sha = _write(root, fitted, onnx, training, data_sha, ruleset, metrics)
-        bundle = load_bundle(root / sha)
     with stages.stage("review"):
         trained = TrainingArtifacts(
-            config, market, intervals, ruleset, data, block, ends, fitted, bundle, test
+            config, market, intervals, ruleset, data, block, ends, fitted, draft, test
         )
         review = examine(trained, stages)
+    with stages.stage("bundle"):
+        metrics = {hours: figures["models"] for hours, figures in evaluation["horizons"].items()}
+        reference = make_reference(draft.scorer, fitted.schema, data, span)
+        fitted.plain[REFERENCE_FILE] = reference.to_bytes()
+        fitted.plain[REVIEW_FILE] = bundle_review(evaluation, review).to_bytes()
+        sha = _write(root, fitted, onnx, training, data_sha, ruleset, metrics)
+        bundle = load_bundle(root / sha)
     champion = read_pointer(root, CHAMPION)
     serves = config.training.event == "call"  # other events are compared with no champion
     compared = champion if serves else None

@@ -79,6 +79,57 @@ def line_chart(
     return Chart(title, {"data": data, "layout": layout}, (x_title or "time", *lines), rows)
 
 
+def xy_chart(
+    title: str,
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    x_title: str,
+    y_title: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    x_format: str = "",
+) -> Chart:
+    """Lines with points of their own on two axes of numbers.
+
+    Parameters
+    ----------
+    title:
+        What it shows.
+    lines:
+        Pairs of x and y by name.
+    x_title, y_title:
+        Titles of the axes.
+    log_x, log_y:
+        Whether an axis is logarithmic; values that are not above 0 are not drawn there.
+    x_format:
+        Format of x, as d3-format; empty: the library's.
+    """
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": name,
+            "x": [x for x, _ in points],
+            "y": [y for _, y in points],
+            "line": {"color": SERIES[n % len(SERIES)], "width": 2},
+            "marker": {"size": 6, "color": SERIES[n % len(SERIES)]},
+        }
+        for n, (name, points) in enumerate(lines.items())
+    ]
+
+    def axis(name: str, log: bool, form: str) -> dict[str, Any]:
+        kind = {"type": "log", "exponentformat": "power", "dtick": 1} if log else {}
+        return {"title": {"text": name}, "tickformat": form, **kind}
+
+    layout = {
+        "xaxis": axis(x_title, log_x, x_format),
+        "yaxis": axis(y_title, log_y, ""),
+        "showlegend": len(lines) > 1,
+    }
+    rows = [(name, x, y) for name, points in lines.items() for x, y in points]
+    return Chart(title, {"data": data, "layout": layout}, ("", x_title, y_title), rows)
+
+
 def bar_chart(
     title: str,
     names: Sequence[str],

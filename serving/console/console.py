@@ -13,6 +13,7 @@ from serving.account_listing import AccountListing
 from serving.admission.lane import Lane
 from serving.admission.lanes import Lanes
 from serving.console.rendering import has_fragment, render
+from serving.console.views.verification import LedgerVerifier
 from serving.enforcement.call_listing import CallListing
 from serving.enforcement.control_listing import ControlListing
 from serving.enforcement.instruction_listing import InstructionListing
@@ -49,6 +50,8 @@ class Console:
         Threads in which pages are made.
     accounts, calls, instructions, controls:
         What pages show of the live book and of enforcement.
+    verifier:
+        Verifies the ledger on demand.
     """
 
     service: Service
@@ -57,6 +60,7 @@ class Console:
     calls: CallListing
     instructions: InstructionListing
     controls: ControlListing
+    verifier: LedgerVerifier
 
     async def page(
         self,

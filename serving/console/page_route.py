@@ -37,10 +37,10 @@ def page_route(path: str, filters: Callable[..., object] | None = None) -> get:
     given = None
     if filters is not None:
         given = {"filters": Provide(filters, sync_to_thread=False)}
-    return get(path, dependencies=given, guards=[_reads], include_in_schema=False)
+    return get(path, dependencies=given, guards=[reads], include_in_schema=False)
 
 
-def _reads(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+def reads(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Guard: sets the owner of the request, and the requester with its scopes for templates."""
     access: Access = connection.app.state["access"]
     authorization = connection.headers.get("authorization")

@@ -20,6 +20,8 @@ from serving.console.page_route import LOGIN, problem_page
 from serving.console.pages.call import call
 from serving.console.pages.calls import calls
 from serving.console.pages.overrides import overrides
+from serving.console.pages.audit import audit_page, extract, record_page, verify
+from serving.console.pages.model import model_page
 from serving.console.pages.overview import overview
 from serving.console.rendering import render
 from serving.console.session import is_secret, session_cookie
@@ -27,7 +29,7 @@ from serving.http.auth import Access, address_of
 from serving.http.problems import EXCEPTION_HANDLERS, invalid
 from serving.http.strict_body import Encoded, StrictBody
 
-PAGES = (overview, calls, call, overrides)
+PAGES = (overview, calls, call, overrides, model_page, audit_page, record_page)
 """Routes of the pages."""
 
 _OWN_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\x7f\\]*")
@@ -119,7 +121,7 @@ def console_routes(console: Console) -> Router:
 
     return Router(
         "/",
-        route_handlers=[*PAGES, static_asset, favicon, login, sign_in, sign_out],
+        route_handlers=[*PAGES, static_asset, favicon, login, sign_in, sign_out, extract, verify],
         dependencies={"console": Provide(lambda: console, sync_to_thread=False)},
         exception_handlers=dict.fromkeys(EXCEPTION_HANDLERS, failed),
     )

@@ -31,6 +31,7 @@ from serving.console.console import Console
 from serving.console.page_route import unknown_page
 from serving.console.routes import console_routes
 from serving.console.session import with_session
+from serving.console.views.verification import LedgerVerifier
 from serving.enforcement import (
     CallListing,
     CommandPosts,
@@ -122,7 +123,8 @@ def create_app(
     health = HealthRoutes(lambda: service.readiness(queue.health_error()))
 
     console = Console(
-        service, lanes, account_listing, call_listing, instruction_listing, control_listing
+        *(service, lanes, account_listing, call_listing, instruction_listing, control_listing),
+        LedgerVerifier(ledger, settings.answers_days),
     )
     watch = ProcessWatch(service, metrics, ledger, telemetry.folders(settings.bundles))
     metrics.register(FactsCollector(service.facts.read, lambda: watch.stored))

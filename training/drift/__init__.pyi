@@ -1,13 +1,11 @@
 from .monitors import Floors as Floors, drift_report as drift_report
 from .reference import (
-    REFERENCE_FILE as REFERENCE_FILE,
     current_profile as current_profile,
     make_reference as make_reference,
     read_reference as read_reference,
 )
 
 __all__ = [
-    "REFERENCE_FILE",
     "Floors",
     "current_profile",
     "drift_report",

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from market.core.clock import format_time
 from market.core.errors import ModelError
+from models.drift import distances
 from training.drift import statistics as stat
 from training.drift.permutation import (
     PERMUTATIONS,
@@ -229,7 +230,7 @@ def _distributions(
             reference.columns[c],
             before,
             current.histograms.counts[:, c, :-1].astype(np.float64),
-            stat.ks_distance,
+            distances.ks_distance,
             floors.distribution,
             middle,
             binned=True,
@@ -244,9 +245,9 @@ def _missing(
             f"missing_{reference.columns[c]}",
             reference.profile.histograms.counts[:, c].astype(np.float64),
             current.histograms.counts[:, c].astype(np.float64),
-            _absolute_difference(stat.missing_share),
+            _absolute_difference(distances.missing_share),
             floors.missing,
-            stat.missing_share,
+            distances.missing_share,
         )
 
 
@@ -329,7 +330,7 @@ def _monitors(
                 c.floor,
                 p,
                 adjusted[c.name],
-                _finite(stat.stability_index(*sides)) if c.binned else None,
+                _finite(distances.stability_index(*sides)) if c.binned else None,
                 verdict,
             )
         )

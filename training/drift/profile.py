@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from market.core.clock import DAY
 from market.core.errors import ModelError
+from models.drift.reference_file import BINS, bin_numbers
 from training.evaluation.metrics import clip_probability, log_loss_rows
 
 Floats = npt.NDArray[np.float64]
@@ -23,9 +24,6 @@ Ints = npt.NDArray[np.int64]
 
 BLOCK_DAYS = 7
 """Length of a block. A week holds the 24 hours of every label and the pattern of the weekdays."""
-
-BINS = 20
-"""Bins of a column, of equal count on the reference rows."""
 
 SUMS = ("rows", "observed", "predicted", "loss", "expected_loss", "score", "i0", "i1", "i2")
 """What is summed over the rows of a block, for each horizon; see `outcome_sums`."""
@@ -123,7 +121,7 @@ def histograms(
                 f"column {c} has shape {values.shape} and {len(inside)} edges; expected "
                 f"{when.shape} and at most {BINS - 1}"
             )
-        place = np.where(np.isnan(values), BINS, np.searchsorted(inside, values, side="left"))
+        place = bin_numbers(values, inside)
         flat = np.bincount(code * (BINS + 1) + place, minlength=len(block) * (BINS + 1))
         counts[:, c] = flat.reshape(len(block), BINS + 1)
     return Histograms(block, counts)

@@ -12,16 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from market.core.errors import BundleError, ModelError
 from models.bundle.bundle import Bundle
 from models.bundle.schema import ModelSchema, canonical_json
+from models.drift.reference_file import (
+    REFERENCE_FILE,
+    ReferenceFile,
+    read_reference_file,
+    score_column,
+)
 from models.onnx.scorer import Scorer
 from training.drift.profile import (
-    BINS,
     BLOCK_DAYS,
     SUMS,
     Histograms,
@@ -43,7 +47,6 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
 
-REFERENCE_FILE = "reference.json"
 MAX_ROWS = 200_000
 """Rows of a span that are binned, chosen by a seeded hash; outcomes count on all rows."""
 
@@ -119,21 +122,6 @@ class Reference:
                 "outcomes": [] if outcomes is None else outcomes.sums.tolist(),
             }
         )
-
-
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    format: int
-    days: int
-    columns: list[str]
-    horizons: list[int]
-    edges: list[list[float]]
-    span: tuple[int, int]
-    rows: int
-    blocks: list[int]
-    counts: list[list[list[int]]]
-    expected: list[list[float]]
-    outcome_blocks: list[int]
-    outcomes: list[list[list[float]]]
 
 
 def make_reference(
@@ -216,12 +204,12 @@ def read_reference(bundle: Bundle) -> Reference | None:
     BundleError
         It is malformed, or does not fit the bundle's schema.
     """
-    if REFERENCE_FILE not in bundle.checksums:
+    file = read_reference_file(bundle)
+    if file is None:
         return None
     try:
-        file = msgspec.json.decode(bundle.read(REFERENCE_FILE), type=_File)
         return _from_file(file, bundle.schema)
-    except (msgspec.MsgspecError, ModelError, ValueError) as error:
+    except (ModelError, ValueError) as error:
         raise BundleError(
             f"{REFERENCE_FILE} of bundle {bundle.sha256} is unsound ({error}); retrain the model"
         ) from error
@@ -276,7 +264,7 @@ def _monitored(schema: ModelSchema) -> list[int]:
 
 def _names(schema: ModelSchema) -> tuple[str, ...]:
     monitored = (schema.features[i] for i in _monitored(schema))
-    return (*monitored, *(f"score_{hours}h" for hours in schema.horizons))
+    return (*monitored, *map(score_column, schema.horizons))
 
 
 def _model_rows(schema: ModelSchema, data: Dataset, rows: Rows) -> Floats:
@@ -304,24 +292,15 @@ def _sample_rows(data: Dataset, rows: Rows) -> Rows:
     return rows[np.sort(hashed_order(mixed, _SEED)[:MAX_ROWS])]
 
 
-def _from_file(file: _File, schema: ModelSchema) -> Reference:
+def _from_file(file: ReferenceFile, schema: ModelSchema) -> Reference:
     names = _names(schema)
-    if file.format != _FORMAT or tuple(file.columns) != names or file.days < 1:
-        raise ModelError("its format, columns or days are not those of this model")
-    if tuple(file.horizons) != schema.horizons:
-        raise ModelError(f"its horizons are {file.horizons}, the model's {schema.horizons}")
-    edges = tuple(np.array(inner, dtype=np.float64) for inner in file.edges)
-    counts = np.array(file.counts, dtype=np.int64)
+    if tuple(file.columns) != names:
+        raise ModelError("its columns are not those of this model")
     sums: Any = np.array(file.outcomes, dtype=np.float64)
     expected = np.array(file.expected, dtype=np.float64)
     shapes = (
-        len(edges) == len(names)
-        and all(len(inner) < BINS and (np.diff(inner) > 0.0).all() for inner in edges)
-        and counts.shape == (len(file.blocks), len(names), BINS + 1)
-        and (counts >= 0).all()
-        and expected.shape == (len(file.blocks), len(schema.horizons))
+        expected.shape == (len(file.blocks), len(schema.horizons))
         and sums.shape == (len(file.outcome_blocks), len(schema.horizons), len(SUMS))
-        and len(file.blocks) > 0
         and len(file.outcome_blocks) > 0
     )
     if not shapes:
@@ -330,11 +309,13 @@ def _from_file(file: _File, schema: ModelSchema) -> Reference:
         file.days,
         names,
         schema.horizons,
-        edges,
+        tuple(np.array(inner, dtype=np.float64) for inner in file.edges),
         Profile(
             file.span,
             file.rows,
-            Histograms(np.array(file.blocks, dtype=np.int64), counts),
+            Histograms(
+                np.array(file.blocks, dtype=np.int64), np.array(file.counts, dtype=np.int64)
+            ),
             expected,
             OutcomeSums(np.array(file.outcome_blocks, dtype=np.int64), sums),
         ),

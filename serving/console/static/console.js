@@ -78,7 +78,7 @@ async function draw(root = document) {
       ...layout,
       xaxis: { ...axis, ...layout.xaxis },
       yaxis: { ...axis, ...layout.yaxis },
-      margin: { l: 56, r: 14, t: 8, b: 40 },
+      margin: { l: 56, r: 14, t: layout.showlegend ? 34 : 8, b: 44 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, sans-serif", size: 12, color: color("ink", colors) },

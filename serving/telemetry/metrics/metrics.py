@@ -323,6 +323,15 @@ class Metrics:
         """Count accounts that the challenger scored."""
         self._shadow.labels(result).inc(accounts)
 
+    def shadow_counts(self) -> dict[str, int]:
+        """Accounts that the challenger scored in this process, by what became of their scores."""
+        samples = (sample for metric in self._shadow.collect() for sample in metric.samples)
+        return {
+            sample.labels["result"]: int(sample.value)
+            for sample in samples
+            if sample.name.endswith("_total")
+        }
+
     def bars(self, results: Iterable[BarResult]) -> None:
         """Count posted bars."""
         for status, count in Tally(result.status for result in results).items():

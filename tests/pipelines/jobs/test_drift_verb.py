@@ -14,9 +14,9 @@ import pytest
 from ledger.store import Ledger
 from market.core.clock import DAY, format_time, parse_time
 from models.bundle.bundle import MANIFEST_FILE, load_bundle, write_bundle
+from models.drift.reference_file import REFERENCE_FILE
 from pipelines.scheduler.schedule_state import JobState, ScheduleState
 from serving.telemetry.metrics.watch import STORED_SECONDS
-from training.drift.reference import REFERENCE_FILE
 
 # Fixtures live in conftest.py, which no test can import: their classes are Any here.
 Workspace: TypeAlias = Any

@@ -20,6 +20,8 @@ from market.core.errors import BundleError, ModelError
 from models.bundle.bundle import Bundle, bundle_files, load_bundle, write_bundle
 from models.bundle.manifest import TrainingRecord
 from models.bundle.schema import ModelSchema
+from models.drift.distances import ks_distance, stability_index
+from models.drift.reference_file import BINS, REFERENCE_FILE
 from models.onnx.export import export
 from models.trees.tree_table import TreeTable
 from training.drift.monitors import DriftReport, Floors, drift_report
@@ -30,7 +32,6 @@ from training.drift.permutation import (
     smallest_p,
 )
 from training.drift.profile import (
-    BINS,
     BLOCK_DAYS,
     SUMS,
     block_number,
@@ -39,7 +40,6 @@ from training.drift.profile import (
     quantile_edges,
 )
 from training.drift.reference import (
-    REFERENCE_FILE,
     Reference,
     current_profile,
     make_reference,
@@ -48,11 +48,9 @@ from training.drift.reference import (
     reference_of_rows,
 )
 from training.drift.statistics import (
-    ks_distance,
     log_loss_over_expected,
     log_observed_over_predicted,
     one_step_slope,
-    stability_index,
 )
 from training.evaluation.metrics import calibration_line
 from training.labels.dataset import Dataset

@@ -1,0 +1,242 @@
+"""Figures of the page of the model: champion beside challenger, and charts of their reviews."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from market.core.clock import format_time
+from market.core.errors import BundleError
+from market.core.identity_cache import IdentityCache
+from models.bundle.bundle import Bundle
+from models.bundle.review import HorizonReview, Review, SpanSkill, read_review
+from monitoring.champion import Champion
+from serving.console.charts import Chart, bar_chart, line_chart, xy_chart
+
+MODEL = "margincast"
+"""Name of the model among the baselines, in the manifest and in the frontier."""
+
+ORACLE = "volatility_oracle"
+
+FIGURES = (
+    ("log_loss", "Log loss", "lower is better"),
+    ("skill", "Skill over the best baseline", "1 - log loss over that of the best baseline"),
+    ("brier_skill", "Brier skill", "over the base rate"),
+    ("auc", "AUC", ""),
+    ("average_precision", "Average precision", ""),
+    ("ece", "Calibration error (ECE)", "0 is calibrated"),
+    ("calibration_slope", "Calibration slope", "1 is calibrated"),
+    ("calibration_intercept", "Calibration intercept", "0 is calibrated"),
+    ("top_decile_ratio", "Predicted over observed, top decile", "1 is calibrated"),
+)
+"""Key, name and meaning of the rows of the comparison."""
+
+_NO_BASELINES = (MODEL, ORACLE, "lightgbm_plain_forecast")
+
+MOST_CONTRIBUTIONS = 15
+FRONTIER = (MODEL, "flat", "sigma_forecast", "emir_buffer", ORACLE)
+"""Policies of the chart; the table of the chart's data has the same."""
+
+_reviews = IdentityCache[Review | None](4)
+
+
+def side(name: str, champion: Champion) -> dict[str, Any]:
+    """What the page says of a bundle: identity, training, problem; `bundle` None without one."""
+    said: dict[str, Any] = {
+        "name": name,
+        "bundle": None,
+        "problem": champion.health_error,
+        "absent": champion.unavailable_reason,
+        "review": None,
+        "review_problem": None,
+    }
+    if champion.model is None:
+        return said
+    bundle = champion.model.bundle
+    training = bundle.manifest["training"]
+    try:
+        said["review"] = review_of(bundle)
+    except BundleError as error:
+        said["review_problem"] = str(error)
+    return said | {
+        "bundle": bundle,
+        "sha": bundle.sha256,
+        "span": _span(training),
+        "rows": training.get("rows", {}),
+        "event": training.get("event", "call"),
+        "ruleset": bundle.manifest["ruleset_sha256"],
+        "data": bundle.manifest["training_data_sha256"],
+        "horizons": list(bundle.schema.horizons),
+        "features": len(bundle.schema.features),
+        "versions": bundle.manifest["versions"],
+    }
+
+
+def review_of(bundle: Bundle) -> Review | None:
+    """The review of a bundle, read once; raises as `models.bundle.review.read_review`."""
+    return _reviews.get((bundle,), lambda: read_review(bundle))
+
+
+def comparison(sides: list[dict[str, Any]], hours: int) -> list[dict[str, Any]]:
+    """A row for each of `FIGURES`, with a value for each side; None where one lacks the figure."""
+    figures = [evaluated(each["bundle"], hours) for each in sides]
+    return [
+        {"name": name, "note": note, "values": [figure.get(key) for figure in figures]}
+        for key, name, note in FIGURES
+    ]
+
+
+def evaluated(bundle: Bundle | None, hours: int) -> dict[str, float | None]:
+    """The model's figures on its test rows, and `skill` over the baseline of lowest log loss."""
+    models = _models(bundle, hours)
+    figures = models.get(MODEL) or {}
+    best = best_baseline(models)
+    if best is None or "log_loss" not in figures:
+        return dict(figures)
+    return {**figures, "skill": 1.0 - figures["log_loss"] / models[best]["log_loss"]}
+
+
+def best_baseline(models: Mapping[str, Any]) -> str | None:
+    """The baseline with the lowest log loss; the model, the oracle and plain LightGBM that reads
+    the volatility forecast are reported beside the baselines and are none."""
+    losses = {
+        name: figures["log_loss"]
+        for name, figures in models.items()
+        if figures and "log_loss" in figures and name not in _NO_BASELINES
+    }
+    return min(losses, key=lambda name: losses[name]) if losses else None
+
+
+def baselines(bundle: Bundle | None, hours: int) -> list[dict[str, Any]]:
+    """A row for the model, each baseline and the oracle, the lowest log loss first."""
+    models = _models(bundle, hours)
+    best = best_baseline(models)
+    kinds = {MODEL: "the model", ORACLE: "oracle, knows the volatility to come"}
+    rows = [
+        {"name": name, "kind": kinds.get(name, "best baseline" if name == best else ""), **figures}
+        for name, figures in models.items()
+        if figures and "log_loss" in figures
+    ]
+    return sorted(rows, key=lambda row: row["log_loss"])
+
+
+def review_charts(sides: list[dict[str, Any]], hours: int) -> dict[str, Chart]:
+    """Charts of the reviews that the sides have; a chart without data is left out."""
+    found = {
+        each["name"]: each["review"].horizons[hours]
+        for each in sides
+        if each["review"] is not None and hours in each["review"].horizons
+    }
+    charts: dict[str, Chart] = {}
+    if not found:
+        return charts
+    charts["reliability"] = _reliability(found, hours)
+    for part, title in (("months", "by month of the test rows"), ("blocks", "walk-forward")):
+        spans = {name: getattr(figures, part) for name, figures in found.items()}
+        if any(spans.values()):
+            charts[part] = _skill(f"Skill over the best baseline, {title}, {hours} h", spans)
+    first = next(iter(found.values()))
+    if first.contributions:
+        charts["contributions"] = _contributions(first, hours)
+    return charts
+
+
+def frontier_chart(review: Review) -> Chart | None:
+    """Average add-on against uncovered loss of the main policies; None without a backtest."""
+    lines = {
+        name.replace("_", " "): review.frontier[name]
+        for name in FRONTIER
+        if name in review.frontier
+    }
+    if not lines:
+        return None
+    return xy_chart(
+        "Add-on frontier: uncovered loss at each average add-on, shares of gross notional",
+        lines,
+        x_title="average add-on",
+        y_title="uncovered loss",
+        log_y=True,
+        x_format=".1%",
+    )
+
+
+def _reliability(found: Mapping[str, HorizonReview], hours: int) -> Chart:
+    lines = {
+        name: [
+            (predicted, observed)
+            for predicted, observed in zip(
+                figures.reliability.predicted, figures.reliability.observed, strict=True
+            )
+            if predicted > 0.0 and observed > 0.0
+        ]
+        for name, figures in found.items()
+    }
+    for name, figures in found.items():
+        bins = figures.reliability
+        none = [
+            (predicted, high)
+            for predicted, observed, high in zip(
+                bins.predicted, bins.observed, bins.high, strict=True
+            )
+            if predicted > 0.0 and observed == 0.0
+        ]
+        if none:
+            lines[f"{name}: no call, at most (95%)"] = none
+    ends = [value for points in lines.values() for point in points for value in point]
+    if ends:
+        lines["calibrated"] = [(min(ends), min(ends)), (max(ends), max(ends))]
+    return xy_chart(
+        f"Reliability, {hours} h: observed share against mean probability of each bin",
+        lines,
+        x_title="mean probability",
+        y_title="observed share",
+        log_x=True,
+        log_y=True,
+    )
+
+
+def reliability_rows(review: HorizonReview) -> list[dict[str, Any]]:
+    """The bins with their intervals, in rising order of the probability."""
+    bins = review.reliability
+    keys = ("predicted", "observed", "low", "high", "count")
+    columns = (bins.predicted, bins.observed, bins.low, bins.high, bins.count)
+    return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _skill(title: str, spans: Mapping[str, Mapping[str, SpanSkill]]) -> Chart:
+    places = sorted({place for found in spans.values() for place in found})
+    return line_chart(
+        title,
+        [place[:10] for place in places],
+        {
+            name: [found[place].log_loss_skill if place in found else None for place in places]
+            for name, found in spans.items()
+        },
+        x_title="begin",
+        y_title="skill",
+        y_format=".1%",
+    )
+
+
+def _contributions(figures: HorizonReview, hours: int) -> Chart:
+    largest = sorted(figures.contributions.items(), key=lambda item: -item[1])[:MOST_CONTRIBUTIONS]
+    return bar_chart(
+        f"Mean absolute contribution by feature, {hours} h, log odds, {len(largest)} largest",
+        [name for name, _ in largest],
+        [value for _, value in largest],
+        y_title="log odds",
+        horizontal=True,
+    )
+
+
+def _models(bundle: Bundle | None, hours: int) -> dict[str, Any]:
+    if bundle is None:
+        return {}
+    by_name: dict[str, Any] = bundle.manifest["metrics"].get(str(hours), {})
+    return {name: figures for name, figures in by_name.items() if isinstance(figures, dict)}
+
+
+def _span(training: Mapping[str, Any]) -> list[str]:
+    if "span_ns" in training:
+        return [format_time(time) for time in training["span_ns"]]
+    return list(training.get("span", ()))
