@@ -23,10 +23,11 @@ from decisions.errors import (
     RequestError,
 )
 from decisions.levels_in_force import LevelsInForce
-from decisions.messages import ScoreResponse
+from decisions.messages import AccountChange, ScoreResponse
 from decisions.replay import replay
 from decisions.what_if.changes import apply_changes, trade_prices
 from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
+from decisions.what_if.scenario_grid import ScenarioGrid, scenario_grid
 from decisions.what_if.shocks import enter_before_shock, shock_market
 from decisions.what_if.what_if_analysis import analyse, check_analysis
 from features.state.snapshot import MarketSnapshot
@@ -35,6 +36,8 @@ from ledger.packing import pack_id
 from ledger.schema import database_errors, records
 from ledger.store import Ledger
 from margin.rules.history import RuleHistory
+from margin.what_if.shocks import Shocks
+from market.accounts.book import Account
 from market.core.errors import DataError, LedgerError, MargincastError, RuleSetError
 from market.core.redaction import withholding
 from models.bundle.pointer import CHALLENGER
@@ -265,6 +268,28 @@ class Service:
         analysis = analyse(request, standing, decided_by)
         return WhatIfResponse(
             responses[0], responses[1], analysis.remedies, analysis.marginal, analysis.largest
+        )
+
+    def scenario_grid(
+        self,
+        account: Account,
+        changes: Sequence[AccountChange],
+        scenarios: Sequence[Shocks],
+        *,
+        probability: bool,
+    ) -> ScenarioGrid:
+        """Figures of one account after changes in shocked markets, as `what_if` decides in each,
+        see `decisions.what_if.scenario_grid`; raises as `what_if`."""
+        basis = self.basis_now()
+        snapshot, ruleset = basis.snapshot, basis.ruleset
+        prices = trade_prices(snapshot.view(), ruleset)
+        after = apply_changes({account.account_id: account}, changes, prices)
+        model = self._champion.current().for_horizons(ruleset.add_on.targets).model
+        return scenario_grid(
+            after[account.account_id],
+            scenarios,
+            DecisionBasis(snapshot, ruleset, model, {}),
+            probability=probability,
         )
 
     def post_bars(self, request: BarsRequest, sender: PostOrigin) -> EncodedResponse:

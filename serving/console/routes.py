@@ -16,14 +16,16 @@ from decisions.errors import NotFoundError
 from serving.console.assets import PREFIX, asset
 from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import LOGIN, problem_page
+from serving.console.pages.market import market
 from serving.console.pages.overview import overview
+from serving.console.pages.what_if import what_if
 from serving.console.rendering import render
 from serving.console.session import is_secret, session_cookie
 from serving.http.auth import Access, address_of
 from serving.http.problems import EXCEPTION_HANDLERS, invalid
 from serving.http.strict_body import Encoded, StrictBody
 
-PAGES = (overview,)
+PAGES = (overview, what_if, market)
 """Routes of the pages."""
 
 _FOREVER = "public, max-age=31536000, immutable"
