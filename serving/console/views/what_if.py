@@ -157,9 +157,7 @@ def _request(detail: AccountDetail, account: Account, inputs: WhatIfInputs) -> W
     ]
     given = AccountIn(message.account_id, message.cash, positions, message.collateral)
     small = len(positions) ** 2 <= MAX_WORK
-    deltas = [delta for change in inputs.changes for delta in change.positions]
-    names = [*(delta.instrument for delta in deltas), *(one.instrument for one in positions)]
-    largest = inputs.largest or next(iter(names), None)
+    largest = inputs.largest
     return WhatIfRequest(
         accounts=[given],
         changes=inputs.changes,
@@ -222,5 +220,5 @@ def _state(decision: Decision) -> tuple[str, str]:
     if decision.headroom < 0.0:
         return "liquidating", "below maintenance margin"
     if decision.deposit_to_meet > 0.0:
-        return "called", "short of the total requirement: a call"
-    return "met", "meets the total requirement"
+        return "called", "short of requirement: a call"
+    return "met", "meets the requirement"

@@ -40,7 +40,7 @@ class WhatIfInputs:
     target:
         Headroom of the remedies; None: the add-on of the account.
     largest:
-        Instrument of the largest trade; None: that of the first trade or position.
+        Instrument of the largest trade; None: it is not sought.
     heat:
         One of `HEAT`.
     """
