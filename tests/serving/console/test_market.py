@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from serving.console.rendering import number, percent
-from tests.serving.enforcement_fixtures import ROWS, Desk
+from tests.serving.enforcement_fixtures import ROWS, Desk, desk
+
+__all__ = ["desk"]
 
 
 def page(desk: Desk, path: str = "/market", **headers: str) -> str:

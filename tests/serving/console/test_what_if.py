@@ -8,9 +8,12 @@ from urllib.parse import quote
 
 import pytest
 
+from margin.what_if.shocks import Shocks
 from serving.console.rendering import money, percent
 from tests.monitoring.evaluation.helpers import snapshot
-from tests.serving.enforcement_fixtures import Desk
+from tests.serving.enforcement_fixtures import Desk, desk
+
+__all__ = ["desk"]
 
 HOSTILE = "<script>alert('x')</script>\"/&"
 BTC = "BTCUSDT-PERP"
@@ -70,8 +73,6 @@ def test_each_cell_of_the_heat_map_is_the_decision_in_that_market(desk: Desk) ->
     view = desk.endpoint.service
     account = view.book.account("desk/1")
     assert account is not None
-    from margin.what_if.shocks import Shocks
-
     scenarios = [Shocks({"*": spot}) for spot in (-0.3, -0.05, 0.0, 0.2)]
     grid = view.scenario_grid(account.account, [], scenarios, probability=True)
     for i, scenario in enumerate(scenarios):
