@@ -39,7 +39,9 @@ def render(template: str, context: Mapping[str, Any], fragment: str | None = Non
     page = environment().get_template(template)
     if fragment is None:
         return page.render(context).encode()
-    return "".join(page.blocks[fragment](page.new_context(dict(context)))).encode()
+    # What a template imports at its top is not there where a block is rendered alone.
+    macros = environment().get_template("macros.html").module
+    return "".join(page.blocks[fragment](page.new_context({**context, "show": macros}))).encode()
 
 
 def has_fragment(template: str, fragment: str) -> bool:

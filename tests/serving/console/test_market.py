@@ -28,7 +28,7 @@ def test_prices_are_the_marks_of_decisions_and_changes_those_of_the_closes(desk:
     row = re.search(r'symbol=BTCUSDT">.*', text)
     assert row is not None
     assert f"<td>{number(decided['marks'][0]['price'], 6)}</td>" in row.group()
-    bars = desk.endpoint.service.live.state.received_bars
+    bars = desk.endpoint.live.state.received_bars
     closes = [bars[ts][desk_column(desk), 3] for ts in sorted(bars)]
     assert len(closes) >= 25
     for hours in (1, 24):
@@ -37,7 +37,7 @@ def test_prices_are_the_marks_of_decisions_and_changes_those_of_the_closes(desk:
 
 
 def desk_column(desk: Desk) -> int:
-    return desk.endpoint.service.live.state.head.symbols.index("BTCUSDT")
+    return desk.endpoint.live.state.head.symbols.index("BTCUSDT")
 
 
 def test_its_parts_say_what_is_absent_and_name_every_symbol(desk: Desk) -> None:
@@ -45,7 +45,7 @@ def test_its_parts_say_what_is_absent_and_name_every_symbol(desk: Desk) -> None:
     assert "<h1>" not in text
     assert "No option quotes were posted for ETHUSDT" in text
     assert "No step waits" in text
-    for symbol in desk.endpoint.service.live.state.head.symbols:
+    for symbol in desk.endpoint.live.state.head.symbols:
         assert f"symbol={symbol}" in text
     assert "amihud illiquidity 24h" in text
     assert ROWS > 168

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
+import json
+import re
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from margin.what_if.shocks import Shocks
 from serving.console.rendering import money, percent
 from tests.monitoring.evaluation.helpers import snapshot
 from tests.serving.enforcement_fixtures import Desk, desk
@@ -69,21 +70,26 @@ def test_its_figures_are_those_of_the_api(desk: Desk) -> None:
     assert f"Largest buy of {BTC}" in text
 
 
-def test_each_cell_of_the_heat_map_is_the_decision_in_that_market(desk: Desk) -> None:
-    view = desk.endpoint.service
-    account = view.book.account("desk/1")
-    assert account is not None
-    scenarios = [Shocks({"*": spot}) for spot in (-0.3, -0.05, 0.0, 0.2)]
-    grid = view.scenario_grid(account.account, [], scenarios, probability=True)
-    for i, scenario in enumerate(scenarios):
-        answer = asked(desk, "desk/1", shocks={"spot": scenario.spot})
-        decision = answer["after"]["decisions"][0]
-        assert grid.headroom[i] == decision["headroom"]
-        expected = [decision["probability"][hours] for hours in ("1", "8", "24")]
-        assert grid.probability[i].tolist() == pytest.approx(expected, rel=1e-12)
-    text = page(desk, "/what-if?account=desk%2F1&heat=probability")
-    assert "Probability of a call by horizon" in text
+def heat(desk: Desk, kind: str) -> dict[str, Any]:
+    """The heat map that the page draws."""
+    text = page(desk, f"/what-if?account=desk%2F1&heat={kind}", **{"X-Fragment": "result"})
     assert "volatility changes none of its figures" in text
+    figure = re.search(r'<script type="application/json" class="figure">(.*?)</script>', text)
+    assert figure is not None
+    return dict(json.loads(figure[1])["data"][0])
+
+
+def test_each_cell_of_the_heat_map_is_the_decision_in_that_market(desk: Desk) -> None:
+    headroom, probability = heat(desk, "headroom"), heat(desk, "probability")
+    assert probability["y"] == ["1 h", "8 h", "24 h"]
+    for spot in ("-30%", "-5%", "+0%", "+20%"):
+        column = headroom["x"].index(spot)
+        shocks = {"spot": {"*": int(spot[:-1]) / 100.0}}
+        decision = asked(desk, "desk/1", shocks=shocks)["after"]["decisions"][0]
+        assert headroom["z"][0][column] == decision["headroom"]
+        shown = [row[column] for row in probability["z"]]
+        expected = [decision["probability"][hours] for hours in ("1", "8", "24")]
+        assert shown == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_hostile_id_is_escaped(desk: Desk) -> None:
