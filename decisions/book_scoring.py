@@ -404,6 +404,18 @@ def _greeks(requirement: Requirement, legs: Ints) -> LegGreeks | None:
     return LegGreeks(options.option[legs], options.gamma[legs], options.vega[legs])
 
 
+def forecast_probability(
+    requirement: Requirement, model: Forecaster, snapshot: MarketSnapshot
+) -> Floats:
+    """Probability of a call within each horizon, shape (N, H); NaN where the model cannot be asked
+    about an account, or has no answer."""
+    reasons = _unavailable_reasons(requirement, snapshot)
+    available = np.flatnonzero([reason is None for reason in reasons])
+    moments = compute_aggregates(account_rows(requirement, available), snapshot.features)
+    probability = model.probability(model.features(moments))
+    return _spread(probability, available, len(requirement))
+
+
 def _unavailable_reasons(requirement: Requirement, snapshot: MarketSnapshot) -> list[str | None]:
     """Why the model cannot be asked about each account; None where it can."""
     by_symbol = market_basis(snapshot).symbol_reasons

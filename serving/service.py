@@ -23,10 +23,12 @@ from decisions.errors import (
     RequestError,
 )
 from decisions.levels_in_force import LevelsInForce
-from decisions.messages import ScoreResponse
+from decisions.messages import AccountChange, ScoreResponse
 from decisions.replay import replay
 from decisions.what_if.changes import apply_changes, trade_prices
 from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
+from decisions.what_if.scenario_grid import ScenarioGrid, scenario_grid
+from decisions.what_if.shocks import enter_before_shock, shock_market
 from decisions.what_if.what_if_analysis import analyse, check_analysis
 from features.state.snapshot import MarketSnapshot
 from ledger.decisions import AlteredPageError, AlteredRecord
@@ -34,6 +36,8 @@ from ledger.packing import pack_id
 from ledger.schema import database_errors, records
 from ledger.store import Ledger
 from margin.rules.history import RuleHistory
+from margin.what_if.shocks import Shocks
+from market.accounts.book import Account
 from market.core.errors import DataError, LedgerError, MargincastError, RuleSetError
 from market.core.redaction import withholding
 from models.bundle.pointer import CHALLENGER
@@ -223,7 +227,8 @@ class Service:
         """Decide on accounts before and after changes, with the same add-on in force.
 
         Nothing is recorded and no decision has an id. The analysis is of the accounts as they
-        stand, see `decisions.what_if.what_if_analysis`.
+        stand, see `decisions.what_if.what_if_analysis`. With shocks it and the decisions after the
+        changes are those in the shocked market; trades are done at the marks before.
 
         Raises
         ------
@@ -244,12 +249,17 @@ class Service:
         validated, previous = self._levels.apply(validated)
         before = validated.accounts
         changes = [change for change in request.changes if change.account_id in before]
-        after = apply_changes(before, changes, trade_prices(snapshot.view(), ruleset))
+        prices = trade_prices(snapshot.view(), ruleset)
+        after, market, standing = apply_changes(before, changes, prices), snapshot, before
+        if request.shocks is not None:
+            market = shock_market(snapshot, request.shocks)
+        if market is not snapshot:
+            after, standing = (enter_before_shock(book, prices) for book in (after, before))
         champion = self._champion.current()
         explain = list(before) if request.explain else ()
         outcomes = [
-            champion.decide_or_degrade(list(book.values()), snapshot, ruleset, previous, explain)
-            for book in (before, after)
+            champion.decide_or_degrade(list(book.values()), at, ruleset, previous, explain)
+            for book, at in ((before, snapshot), (after, market))
         ]
         responses = [
             ScoreResponse(outcome.decisions, validated.all_problems(outcome.problems))
@@ -258,11 +268,33 @@ class Service:
         if not any(response.decisions for response in responses):
             raise NoAccountScoredError(responses[0].errors)
         decided = {decision.account_id for decision in responses[0].decisions}
-        standing = {name: account for name, account in before.items() if name in decided}
-        decided_by = DecisionBasis(snapshot, ruleset, outcomes[0].model, previous)
+        standing = {name: account for name, account in standing.items() if name in decided}
+        decided_by = DecisionBasis(market, ruleset, outcomes[0].model, previous)
         analysis = analyse(request, standing, decided_by)
         return WhatIfResponse(
             responses[0], responses[1], analysis.remedies, analysis.marginal, analysis.largest
+        )
+
+    def scenario_grid(
+        self,
+        account: Account,
+        changes: Sequence[AccountChange],
+        scenarios: Sequence[Shocks],
+        *,
+        probability: bool,
+    ) -> ScenarioGrid:
+        """Figures of one account after changes in shocked markets, as `what_if` decides in each,
+        see `decisions.what_if.scenario_grid`; raises as `what_if`."""
+        basis = self.basis_now()
+        snapshot, ruleset = basis.snapshot, basis.ruleset
+        prices = trade_prices(snapshot.view(), ruleset)
+        after = apply_changes({account.account_id: account}, changes, prices)
+        model = self._champion.current().for_horizons(ruleset.add_on.targets).model
+        return scenario_grid(
+            after[account.account_id],
+            scenarios,
+            DecisionBasis(snapshot, ruleset, model, {}),
+            probability=probability,
         )
 
     def post_bars(self, request: BarsRequest, sender: PostOrigin) -> EncodedResponse:

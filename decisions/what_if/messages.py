@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from decisions.messages import MAX_ACCOUNTS, AccountChange, ScoreResponse
+from margin.what_if.shocks import Shocks
 from market.sources.http import AccountIn, Name, Time
 
 MAX_LARGEST = 20
@@ -25,12 +26,17 @@ class LargestIn(Struct, frozen=True, forbid_unknown_fields=True):
 
 class WhatIfRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Accounts as they stand, what would change, and what is asked of them as they stand; with
-    `explain` every decision is explained."""
+    `explain` every decision is explained.
+
+    With `shocks` the decisions after the changes, and what is asked of the accounts, are those in
+    the market after the shocks, see `decisions.what_if.shocks.shock_market`.
+    """
 
     accounts: Annotated[list[AccountIn], Meta(min_length=1, max_length=MAX_ACCOUNTS)]
     changes: Annotated[list[AccountChange], Meta(max_length=MAX_ACCOUNTS)] = []
     as_of: Time | None = None
     explain: bool = False
+    shocks: Shocks | None = None
     target_headroom: Annotated[float, Meta(ge=-_MOST_MONEY, le=_MOST_MONEY)] | None = None
     marginal: bool = False
     largest: Annotated[list[LargestIn], Meta(max_length=MAX_LARGEST)] = []

@@ -57,10 +57,10 @@ def check_analysis(request: WhatIfRequest) -> None:
     """
     accounts = {account.account_id: account for account in request.accounts}
     of_all = request.target_headroom is not None or request.marginal
-    if not (request.changes or request.largest or of_all):
+    if not (request.changes or request.shocks or request.largest or of_all):
         raise RequestError(
-            "nothing is asked; give changes, target_headroom, marginal or largest, or post the "
-            "accounts to /v1/score"
+            "nothing is asked; give changes, shocks, target_headroom, marginal or largest, or post "
+            "the accounts to /v1/score"
         )
     for kind, items in (("a change", request.changes), ("largest", request.largest)):
         for item in items:

@@ -15,8 +15,9 @@ from margin.cases.margin_cases import CaseRun, answer_case, read_case
 from margin.engines.registry import explain_margins
 from margin.rules.ruleset import RuleSet
 from margin.what_if.difference import difference
-from margin.what_if.outcome import Outcome, marginal_requirements, outcomes
+from margin.what_if.outcome import Outcome, marginal_requirements, outcome, outcomes
 from margin.what_if.remedies import find_remedies
+from margin.what_if.shocks import Shocks, shock_case
 from margin.what_if.sizing import largest_size
 from margin.what_if.trades import Change
 from market.core.errors import CaseError
@@ -35,6 +36,7 @@ class _WhatIf(Struct, frozen=True, forbid_unknown_fields=True):
     target_headroom: float = 0.0
     costs: dict[str, Annotated[float, Meta(ge=0)]] = {}
     default_cost: Annotated[float, Meta(ge=0)] = 0.0005
+    shocks: Shocks = Shocks()
 
 
 def explain_case(line: bytes, number: int = 1) -> dict[str, Any]:
@@ -88,7 +90,8 @@ def what_if_case(line: bytes, number: int = 1) -> dict[str, Any]:
 
     The case carries ``what_if``: ``deposit`` and ``trades`` of the change, ``largest`` (trades
     whose largest size that fits is asked for, by ``level``), ``target_headroom``, ``costs`` and
-    ``default_cost`` of the remedies; all optional.
+    ``default_cost`` of the remedies, and ``shocks`` (`margin.what_if.shocks.Shocks`), in which
+    everything but ``before`` is computed; trades are done before them. All optional.
 
     Returns
     -------
@@ -131,13 +134,18 @@ def _answer(case: Mapping[str, Any]) -> dict[str, Any]:
         raise CaseError(f"what_if: {error}") from error
     changes = [Change(), Change(request.deposit, request.trades)]
     before, after = outcomes(portfolio, changes, ruleset)
+    shocked = portfolio
+    if request.shocks.moves:
+        rules = ruleset.collateral
+        shocked = shock_case(portfolio, request.shocks, rules)
+        after = outcome(shock_case(after.portfolio, request.shocks, rules), ruleset)
     remedies = find_remedies(
-        portfolio, ruleset, request.target_headroom, request.costs, request.default_cost
+        shocked, ruleset, request.target_headroom, request.costs, request.default_cost
     )
     return {
         "before": _plain(before),
         "after": _plain(after),
-        "largest": [_size(portfolio, trade, ruleset, request) for trade in request.largest],
+        "largest": [_size(shocked, trade, ruleset, request) for trade in request.largest],
         "remedies": msgspec.to_builtins(remedies),
         "ruleset_sha256": ruleset.sha256,
     }

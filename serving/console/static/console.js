@@ -148,6 +148,8 @@ function follow(form) {
     update();
   });
   form.addEventListener("input", (event) => {
+    const twin = document.getElementById(event.target.dataset.with ?? "");
+    if (twin) twin.value = event.target.value;
     for (const shown of form.querySelectorAll(`output[for="${event.target.id}"]`)) shown.textContent = event.target.value;
     clearTimeout(waiting);
     waiting = setTimeout(update, 250);

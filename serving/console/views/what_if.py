@@ -1,0 +1,224 @@
+"""The what-if page: before and after, remedies, marginal requirements, the scenario heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from decisions.messages import AccountProblem, Decision
+from decisions.what_if.messages import LargestIn, WhatIfRequest, WhatIfResponse
+from decisions.what_if.what_if_analysis import MAX_WORK
+from margin.what_if.shocks import ALL, Shocks, coin_of
+from market.accounts.book import Account, Position
+from market.core.instruments import parse_instrument
+from market.sources.http import AccountIn, PositionIn
+from serving.account_listing import PageRequest
+from serving.console.charts import Chart, heat_map
+from serving.console.console import Console
+from serving.console.views.what_if_inputs import TRADES, WhatIfInputs, read_inputs
+from serving.schemas.account_messages import AccountDetail
+from serving.service import DEFAULT_PAGE
+
+SPOT_STEPS = tuple(range(-30, 35, 5))
+"""Price changes of the heat map, per cent."""
+
+VOLATILITY_STEPS = (-50, -25, 0, 25, 50, 100)
+"""Changes of implied volatility of the heat map, per cent."""
+
+_FIGURES = (
+    ("Equity", "equity"),
+    ("Initial margin", "initial_margin"),
+    ("Maintenance margin", "maintenance_margin"),
+    ("Headroom", "headroom"),
+    ("Add-on", "add_on"),
+    ("Total requirement", "total_requirement"),
+    ("Deposit to meet", "deposit_to_meet"),
+)
+
+
+def what_if_content(console: Console, query: Mapping[str, str]) -> dict[str, Any]:
+    """What the page shows for a query, see `what_if_inputs`.
+
+    Raises
+    ------
+    RequestError, NotFoundError
+        An input is impossible, or there is no such account.
+    """
+    name = query.get("account", "")
+    suggestions = console.accounts.page(PageRequest(limit=_most(console))).accounts
+    found: dict[str, Any] = {
+        "account_id": name,
+        "suggestions": [one.account_id for one in suggestions],
+        "query": dict(query),
+        "detail": None,
+    }
+    if not name:
+        return found
+    detail = console.accounts.account(name)
+    account = _account(detail)
+    inputs = read_inputs(query, account)
+    options = _has_options(account, inputs)
+    response = console.service.what_if(_request(detail, account, inputs))
+    return found | {
+        "detail": detail,
+        "account": account,
+        "coins": _coins(account),
+        "options": options,
+        "trade_rows": range(1, TRADES + 1),
+        "inputs": inputs,
+        "target": _target(detail, inputs),
+        "result": _result(response),
+        "heat": None if inputs.heat == "off" else scenario_chart(console, account, inputs),
+        "instruments": sorted({position.instrument for position in account.positions}),
+    }
+
+
+def scenario_chart(console: Console, account: Account, inputs: WhatIfInputs) -> Chart:
+    """Headroom, or the probability of a call, of an account after its changes over a grid.
+
+    With options spot changes × volatility changes, the probability that of the model's longest
+    horizon up to 24 h; without options volatility changes nothing: one row of headroom, or the
+    probability by horizon. All coins move together; the page's own shocks are not added.
+    """
+    options = _has_options(account, inputs)
+    volatilities = VOLATILITY_STEPS if options else (0,)
+    cells = [
+        Shocks({ALL: spot / 100.0}, volatility / 100.0)
+        for volatility in volatilities
+        for spot in SPOT_STEPS
+    ]
+    asked = inputs.heat == "probability"
+    grid = console.service.scenario_grid(account, inputs.changes, cells, probability=asked)
+    shape = (len(volatilities), len(SPOT_STEPS))
+    x = [f"{spot:+d}%" for spot in SPOT_STEPS]
+    y = [f"{volatility:+d}%" for volatility in volatilities] if options else ["all"]
+    y_title = "implied volatility" if options else ""
+    if not asked:
+        values = grid.headroom.reshape(shape)
+        widest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
+        return heat_map(
+            "Headroom by price and volatility" if options else "Headroom by price",
+            x,
+            y,
+            _plain(values),
+            x_title="price of all coins",
+            y_title=y_title,
+            bounds=(-widest, widest),
+            z_format=",.2f",
+        )
+    horizons = console.service.horizons()[: grid.probability.shape[1]]
+    if options and horizons:
+        place = max((i for i, hours in enumerate(horizons) if hours <= 24), default=0)
+        values = grid.probability[:, place].reshape(shape)
+        title = f"Probability of a call within {horizons[place]} h"
+    else:
+        values = grid.probability.T
+        y, y_title = [f"{hours} h" for hours in horizons], "horizon"
+        title = "Probability of a call by horizon"
+    return heat_map(
+        title,
+        x,
+        y,
+        _plain(values),
+        x_title="price of all coins",
+        y_title=y_title,
+        bounds=(0.0, 1.0),
+        z_format=".2%",
+    )
+
+
+def _plain(values: np.ndarray[Any, Any]) -> list[list[float | None]]:
+    return [[value if value == value else None for value in row] for row in values.tolist()]
+
+
+def _most(console: Console) -> int:
+    return min(DEFAULT_PAGE, console.service.settings.max_page)
+
+
+def _account(detail: AccountDetail) -> Account:
+    message = detail.account
+    positions = tuple(
+        Position(one.instrument, one.quantity, one.entry_price) for one in message.positions
+    )
+    return Account(message.account_id, message.cash, positions)
+
+
+def _target(detail: AccountDetail, inputs: WhatIfInputs) -> float:
+    return inputs.target if inputs.target is not None else detail.evaluation.add_on or 0.0
+
+
+def _request(detail: AccountDetail, account: Account, inputs: WhatIfInputs) -> WhatIfRequest:
+    message = detail.account
+    positions = [
+        PositionIn(one.instrument, one.quantity, one.entry_price) for one in message.positions
+    ]
+    given = AccountIn(message.account_id, message.cash, positions, message.collateral)
+    small = len(positions) ** 2 <= MAX_WORK
+    largest = inputs.largest
+    return WhatIfRequest(
+        accounts=[given],
+        changes=inputs.changes,
+        shocks=inputs.shocks,
+        target_headroom=_target(detail, inputs) if small else None,
+        marginal=small,
+        largest=[LargestIn(account.account_id, largest, side) for side in ("buy", "sell")]
+        if largest is not None and small
+        else [],
+    )
+
+
+def _has_options(account: Account, inputs: WhatIfInputs) -> bool:
+    names = [position.instrument for position in account.positions]
+    names += [delta.instrument for change in inputs.changes for delta in change.positions]
+    return any(name.endswith(("-C", "-P")) for name in names)
+
+
+def _coins(account: Account) -> list[str]:
+    """Coins of the positions, each once."""
+    names = (parse_instrument(position.instrument).symbol for position in account.positions)
+    return sorted({coin_of(name) for name in names})
+
+
+def _result(response: WhatIfResponse) -> dict[str, Any]:
+    before, after = response.before.decisions[:1], response.after.decisions[:1]
+    problems: list[AccountProblem] = [*response.before.errors, *response.after.errors]
+    return {
+        "problems": [problem.detail for problem in problems],
+        "figures": _compare(before[0], after[0]) if before and after else [],
+        "probabilities": _probabilities(before, after),
+        "states": [_state(one) for one in (*before, *after)],
+        "degraded": [one.degraded for one in (*before, *after) if one.degraded],
+        "remedies": _first(response.remedies),
+        "marginal": _first(response.marginal),
+        "largest": [] if response.largest is msgspec.UNSET else response.largest,
+    }
+
+
+def _first(values: Any) -> Any:
+    return None if values is msgspec.UNSET or not values else values[0]
+
+
+def _compare(before: Decision, after: Decision) -> list[tuple[str, float, float]]:
+    return [(title, getattr(before, name), getattr(after, name)) for title, name in _FIGURES]
+
+
+def _probabilities(
+    before: list[Decision], after: list[Decision]
+) -> list[tuple[str, float | None, float | None]]:
+    known = [one.probability or {} for one in (*before, *after)]
+    if len(known) < 2:
+        return []
+    names = sorted({hours for one in known for hours in one}, key=int)
+    return [(hours, known[0].get(hours), known[1].get(hours)) for hours in names]
+
+
+def _state(decision: Decision) -> tuple[str, str]:
+    """Label of a state, and the state in words."""
+    if decision.headroom < 0.0:
+        return "liquidating", "below maintenance margin"
+    if decision.deposit_to_meet > 0.0:
+        return "called", "short of requirement: a call"
+    return "met", "meets the requirement"

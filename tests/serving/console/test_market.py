@@ -1,0 +1,78 @@
+"""The market page beside the market that the endpoint was given."""
+
+from __future__ import annotations
+
+import re
+
+from serving.console.rendering import number, percent
+from tests.serving.enforcement_fixtures import ROWS, Desk, desk
+
+__all__ = ["desk"]
+
+
+def page(desk: Desk, path: str = "/market", **headers: str) -> str:
+    client = desk.endpoint.client
+    answer = client.get(path, headers=desk.key("read") | headers)
+    assert answer.status_code == 200, answer.text
+    return str(answer.text)
+
+
+def test_prices_are_the_marks_of_decisions_and_changes_those_of_the_closes(desk: Desk) -> None:
+    text = page(desk)
+    account = {
+        "account_id": "x",
+        "cash": 1e6,
+        "positions": [{"instrument": "BTCUSDT", "quantity": 1.0}],
+    }
+    decided = desk.post("/v1/score", {"accounts": [account]}, "score").json()["decisions"][0]
+    row = re.search(r'symbol=BTCUSDT">.*', text)
+    assert row is not None
+    assert f"<td>{number(decided['marks'][0]['price'], 6)}</td>" in row.group()
+    bars = desk.endpoint.live.state.received_bars
+    closes = [bars[ts][desk_column(desk), 3] for ts in sorted(bars)]
+    assert len(closes) >= 25
+    for hours in (1, 24):
+        change = closes[-1] / closes[-1 - hours] - 1.0
+        assert f"<td>{percent(change)}</td>" in row.group()
+
+
+def desk_column(desk: Desk) -> int:
+    return desk.endpoint.live.state.head.symbols.index("BTCUSDT")
+
+
+def test_its_parts_say_what_is_absent_and_name_every_symbol(desk: Desk) -> None:
+    text = page(desk, "/market?symbol=ETHUSDT", **{"X-Fragment": "market"})
+    assert "<h1>" not in text
+    assert "No option quotes were posted for ETHUSDT" in text
+    assert "No step waits" in text
+    for symbol in desk.endpoint.live.state.head.symbols:
+        assert f"symbol={symbol}" in text
+    assert "amihud illiquidity 24h" in text
+    assert ROWS > 168
+    assert "Correlation of hourly returns" in text
+
+
+def test_posted_option_quotes_give_a_surface(desk: Desk) -> None:
+    quotes = [
+        {"instrument": "BTC-25DEC37", "forward": 100_000.0, "rate": 0.0, "vols": {"100000": 0.61}}
+    ]
+    answer = desk.post("/v1/market/quotes", {"quotes": quotes}, "market")
+    assert answer.status_code == 200, answer.text
+    text = page(desk, "/market?symbol=BTCUSDT")
+    assert "Implied volatility of BTC, a year" in text
+    assert "0.61" in text
+
+
+def test_an_unknown_symbol_is_a_page_of_404_and_escaped(desk: Desk) -> None:
+    answer = desk.endpoint.client.get(
+        "/market", params={"symbol": "<script>"}, headers=desk.key("read")
+    )
+    assert answer.status_code == 404
+    assert "<script>&#39;" not in answer.text
+    assert "&lt;script&gt;" in answer.text
+
+
+def test_it_needs_a_key_that_may_read(desk: Desk) -> None:
+    client = desk.endpoint.client
+    assert client.get("/market", follow_redirects=False).status_code == 303
+    assert client.get("/market", headers=desk.key("venue")).status_code == 403
