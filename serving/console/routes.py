@@ -16,7 +16,9 @@ from decisions.errors import NotFoundError
 from serving.console.assets import PREFIX, asset
 from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import LOGIN, problem_page
+from serving.console.pages.account import account
 from serving.console.pages.accounts import accounts
+from serving.console.pages.decision import decision
 from serving.console.pages.overview import overview
 from serving.console.rendering import render
 from serving.console.session import is_secret, session_cookie
@@ -24,7 +26,7 @@ from serving.http.auth import Access, address_of
 from serving.http.problems import EXCEPTION_HANDLERS, invalid
 from serving.http.strict_body import Encoded, StrictBody
 
-PAGES = (overview, accounts)
+PAGES = (overview, accounts, account, decision)
 """Routes of the pages."""
 
 _FOREVER = "public, max-age=31536000, immutable"
