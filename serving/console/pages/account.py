@@ -20,10 +20,14 @@ async def account(
     console: NamedDependency[Console],
     account_id: Annotated[str, QueryParameter(name="id")],
     before: FromQuery[int | None] = None,
+    prices: FromQuery[bool] = False,
 ) -> Response[bytes]:
-    """One account of the live book."""
+    """One account; with ``prices=1`` also its liquidation prices, in the lane of explanations."""
     withhold_accounts(lambda: (account_id,))
     service, listing = console.service, console.accounts
     return await console.page(
-        request, "account.html", lambda: account_view(service, listing, account_id, before)
+        request,
+        "account.html",
+        lambda: account_view(service, listing, account_id, before, prices=prices),
+        console.lanes.explain if prices else None,
     )

@@ -17,13 +17,13 @@ from serving.telemetry.exchange import withhold_accounts
 def _query(
     search: FromQuery[str] = "",
     account_state: Annotated[str, QueryParameter(name="state")] = "",
-    data: FromQuery[str] = "",
+    standing: FromQuery[str] = "",
     percent: FromQuery[str] = "",
     sort: FromQuery[str] = "deposit_to_meet",
     limit: FromQuery[int | None] = None,
     cursor: FromQuery[str] = "",
 ) -> AccountsQuery:
-    return AccountsQuery(search, account_state, data, percent, sort, limit, cursor)
+    return AccountsQuery(search, account_state, standing, percent, sort, limit, cursor)
 
 
 @page_route(PATH, filters=_query)

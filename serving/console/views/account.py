@@ -28,7 +28,12 @@ DECISIONS = 20
 
 
 def account_view(
-    service: Service, listing: AccountListing, account_id: str, before: int | None
+    service: Service,
+    listing: AccountListing,
+    account_id: str,
+    before: int | None,
+    *,
+    prices: bool,
 ) -> dict[str, Any]:
     """What the template is given.
 
@@ -40,6 +45,8 @@ def account_view(
         Its id.
     before:
         `next_before` of the page of decisions before; None: the newest.
+    prices:
+        Whether liquidation prices are searched: a search takes about a second.
 
     Raises
     ------
@@ -53,7 +60,8 @@ def account_view(
     liquidation: list[dict[str, Any]] | str = []
     if held is not None:
         decided = service.explained_now(held.account, basis)
-        liquidation = liquidation_rows(held.account, basis)
+        if prices:
+            liquidation = liquidation_rows(held.account, basis)
     history = service.decisions_of(account_id, min(HISTORY, service.settings.max_page), None)
     page = service.decisions_of(account_id, min(DECISIONS, service.settings.max_page), before)
     return {
@@ -62,6 +70,7 @@ def account_view(
         "horizons": [str(hours) for hours in service.horizons()],
         "standing": standing_chart(detail.evaluation),
         **_decided(decided),
+        "prices": prices,
         "liquidation": liquidation if isinstance(liquidation, list) else [],
         "no_liquidation": liquidation if isinstance(liquidation, str) else None,
         **_history(history["decisions"]),
@@ -175,5 +184,3 @@ def _history(newest_first: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if shown and hours
         else None,
     }
-
-

@@ -48,7 +48,7 @@ class AccountsQuery:
     ----------
     search, state, sort, cursor:
         As in `serving.account_listing.PageRequest`.
-    data:
+    standing:
         One of `STANDINGS`.
     percent:
         Least probability of the longest horizon, per cent.
@@ -58,7 +58,7 @@ class AccountsQuery:
 
     search: str = ""
     state: str = ""
-    data: str = ""
+    standing: str = ""
     percent: str = ""
     sort: str = "deposit_to_meet"
     limit: int | None = None
@@ -66,14 +66,14 @@ class AccountsQuery:
 
     def request(self) -> PageRequest:
         """The page of the listing that it asks for; raises `RequestError`."""
-        if self.data and self.data not in STANDINGS:
-            raise RequestError(f"data is {self.data!r}; give one of {', '.join(STANDINGS)}")
-        of_data = _CONDITIONS.get(self.data, AccountFilter())
+        if self.standing and self.standing not in STANDINGS:
+            raise RequestError(f"standing is {self.standing!r}; give one of {', '.join(STANDINGS)}")
+        standing = _CONDITIONS.get(self.standing, AccountFilter())
         only = AccountFilter(
             self.search.strip() or None,
-            of_data.in_sync,
-            of_data.suspect,
-            of_data.problem,
+            standing.in_sync,
+            standing.suspect,
+            standing.problem,
             _share(self.percent),
         )
         cursor = self.cursor or None
@@ -84,7 +84,7 @@ class AccountsQuery:
         known = {
             "search": self.search.strip(),
             "state": self.state,
-            "data": self.data,
+            "standing": self.standing,
             "percent": self.percent,
             "sort": "" if self.sort == "deposit_to_meet" else self.sort,
             "limit": "" if self.limit is None else str(self.limit),
@@ -121,7 +121,7 @@ def accounts_view(
         "first_page": query.address() if page.previous_cursor else None,
         "previous": _link(query, page.previous_cursor),
         "next": _link(query, page.next_cursor),
-        "filtered": bool(query.search.strip() or query.state or query.data or query.percent),
+        "filtered": bool(query.search.strip() or query.state or query.standing or query.percent),
     }
 
 

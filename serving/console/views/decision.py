@@ -50,8 +50,10 @@ def decision_view(service: Service, decision_id: str, *, replayed: bool) -> dict
     """
     found = service.decision(decision_id)
     replay = service.replayed(decision_id) if replayed else None
+    hours = sorted(found["probability"] or (), key=int)
     return {
         "decision": found,
+        "probability": {name: found["probability"][name] for name in hours},
         "amounts": {name: words for name, words in AMOUNTS.items() if name in found},
         "others": {name: value for name, value in found.items() if name not in _SHOWN},
         "replay": replay,

@@ -7,7 +7,10 @@ from typing import Any
 
 from serving.console.charts import Chart, waterfall_chart
 
-_OF_EQUITY = frozenset({"cash", "unrealised profit and loss", "option value", "collateral"})
+_OF_EQUITY = frozenset(
+    {"cash", "unrealised profit and loss", "option value", "collateral"}
+    | {"collateral haircut", "debt premium"}
+)
 """Parts of the engine that make the equity, not the requirement."""
 
 _BY_LEVEL = {
