@@ -278,7 +278,7 @@ class Service:
         outcome = self._champion.current().decide_or_degrade(
             [account], basis.snapshot, basis.ruleset, previous, [name]
         )
-        return (*outcome.decisions, *outcome.problems)[0]
+        return outcome.decisions[0] if outcome.decisions else outcome.problems[0]
 
     def post_bars(self, request: BarsRequest, sender: PostOrigin) -> EncodedResponse:
         """Post bars, see `serving.market_posts.MarketPosts.bars`."""

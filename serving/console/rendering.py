@@ -39,7 +39,9 @@ def render(template: str, context: Mapping[str, Any], fragment: str | None = Non
     page = environment().get_template(template)
     if fragment is None:
         return page.render(context).encode()
-    return "".join(page.blocks[fragment](page.new_context(dict(context)))).encode()
+    known = page.new_context(dict(context))
+    next(page.root_render_func(known), None)  # imports and macros of the template come first
+    return "".join(page.blocks[fragment](known)).encode()
 
 
 def has_fragment(template: str, fragment: str) -> bool:

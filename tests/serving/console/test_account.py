@@ -72,15 +72,16 @@ def test_the_waterfall_adds_up_to_the_total_requirement(desk: Desk) -> None:
 
 def test_liquidation_prices_are_found_on_demand(desk: Desk) -> None:
     assert "Find liquidation prices" in shown(desk, "desk/1")
-    page = shown(desk, "desk/1", prices="1")
-    account = desk.get(f"/v1/accounts/{quote('desk/1', safe='')}")["account"]
-    (leg,) = account["positions"]
-    (mark,) = scored(desk, account)["marks"]
-    # A tier margin of 2% of notional: cash + q (P - P0) = 0.02 q P, with the entry at P0 = mark.
-    entry = mark["price"] if leg["entry_price"] is None else leg["entry_price"]
-    price = (entry - account["cash"] / leg["quantity"]) / (1.0 - 0.02)
-    assert number(price, 6) in page
-    assert number(entry - account["cash"] / leg["quantity"], 6) in page
+    assert "already passed" in shown(desk, "desk/1", prices="1")
+    cash, quantity = 5_000.0, 0.5
+    desk.watched.update(snapshot("levered", 1, cash, BTC=quantity))
+    page = shown(desk, "levered", prices="1")
+    (mark,) = scored(desk, desk.get("/v1/accounts/levered")["account"])["marks"]
+    # The position entered at the mark. Equity is 0 at the bankruptcy price B, and 2% of the
+    # notional at the liquidation price: cash + q (P - mark) = 0.02 q P.
+    bankrupt = mark["price"] - cash / quantity
+    assert f"<td>{number(bankrupt, 6)} " in page
+    assert f"<td>{number(bankrupt / (1.0 - 0.02), 6)} " in page
 
 
 def test_history_says_what_it_consists_of(desk: Desk) -> None:
