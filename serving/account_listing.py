@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import msgspec
@@ -16,6 +17,7 @@ from market.core.clock import format_time
 from market.core.identity_cache import IdentityCache
 from market.sources.http import account_message
 from monitoring.evaluation.view import BookView, EvaluatedBook
+from serving.account_filter import AccountFilter
 from serving.cursors import NO_CURSOR, decode_cursor, encode_cursor
 from serving.enforcement.call_listing import CallListing
 from serving.schemas.account_messages import AccountDetail, AccountPage, AccountSummary, Sort
@@ -25,11 +27,13 @@ _STATES = {state.label: int(state) for state in State}
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """Where a page ended: its order, the key of its last account, and the account."""
+    """Where a page ended: its order, the key of its last account, and the account; of a way back
+    those of its first one."""
 
     sort: str
     key: str
     account_id: str
+    back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +57,16 @@ class PageRequest:
     limit:
         Most accounts; None: `DEFAULT_PAGE`.
     cursor:
-        `next_cursor` of the page before; None: the first page.
+        `next_cursor` or `previous_cursor` of another page; None: the first page.
+    only:
+        Further conditions on the accounts.
     """
 
     sort: str = "deposit_to_meet"
     state: str | None = None
     limit: int | None = None
     cursor: str | None = None
+    only: AccountFilter = field(default_factory=AccountFilter)
 
 
 class AccountListing:
@@ -86,12 +93,12 @@ class AccountListing:
         equity and probability (of the longest horizon); the smallest first by headroom; by
         account_id in the order of its characters. Accounts without a figure come last. Equal ones
         are in the order of their ids, so that every account has one place, and a cursor leads to
-        what comes after it, whatever has changed since.
+        what comes after it, or before it, whatever has changed since.
 
         Raises
         ------
         RequestError
-            Sort, state, limit or cursor is impossible.
+            Sort, state, a condition, limit or cursor is impossible.
         NoMarketError, NoRulesError, LedgerError
             The book cannot be evaluated now.
         """
@@ -103,27 +110,26 @@ class AccountListing:
         limit = min(DEFAULT_PAGE, most) if request.limit is None else request.limit
         if not 1 <= limit <= most:
             raise RequestError(f"limit is {limit}; give 1 to {most}")
+        request.only.check()
         book = self.book()
         order = self._order(book, request.sort)
-        rows = order.rows
-        if request.state is not None:
-            rows = rows[book.state.states.state[rows] == _STATES[request.state]]
-        total = len(rows)
-        if request.cursor is not None:
-            rows = rows[self._first_after(book, order, rows, request) :]
-        shown = rows[:limit].tolist()
-        cursor = None
-        if len(rows) > limit:
-            last = shown[-1]
-            name, key = book.state.names[last], float(order.key[last]).hex()
-            cursor = encode_cursor(_Cursor(request.sort, key, name))
+        rows = _chosen(book, order.rows, request)
+        first = self._begin(book, order, rows, request, limit)
+        shown = rows[first : first + limit].tolist()
         evaluated = book.state.evaluated_at
+
+        def cursor(row: int, *, back: bool) -> str:
+            key = float(order.key[row]).hex()
+            return encode_cursor(_Cursor(request.sort, key, book.state.names[row], back))
+
         return AccountPage(
             format_time(book.as_of),
             None if evaluated is None else format_time(evaluated),
-            total,
+            len(rows),
             [self._summary(book, row) for row in shown],
-            cursor,
+            cursor(shown[-1], back=False) if first + limit < len(rows) else None,
+            cursor(shown[0], back=True) if first > 0 and shown else None,
+            first + 1 if shown else 0,
         )
 
     def account(self, account_id: str) -> AccountDetail:
@@ -204,11 +210,13 @@ class AccountListing:
 
         return self._orders.get((book.state.names,), ranked)[""].rows
 
-    def _first_after(
-        self, book: EvaluatedBook, order: _Order, rows: Ints, request: PageRequest
+    def _begin(
+        self, book: EvaluatedBook, order: _Order, rows: Ints, request: PageRequest, limit: int
     ) -> int:
-        """Place among rows of the first account after the cursor."""
-        cursor = decode_cursor(str(request.cursor), _Cursor)
+        """Place among rows of the first account that is shown."""
+        if request.cursor is None:
+            return 0
+        cursor = decode_cursor(request.cursor, _Cursor)
         if cursor.sort != request.sort:
             raise RequestError(
                 f"the cursor is of pages sorted by {cursor.sort!r}, not by {request.sort!r}; begin "
@@ -218,11 +226,13 @@ class AccountListing:
             key = float.fromhex(cursor.key)
         except ValueError:
             raise RequestError(NO_CURSOR) from None
-        names = book.state.names
-        begin = int(np.searchsorted(order.key[rows], key, side="left"))
-        end = int(np.searchsorted(order.key[rows], key, side="right"))
-        equal = rows[begin:end].tolist()
-        return begin + sum(1 for row in equal if names[row] <= cursor.account_id)
+        names, keys = book.state.names, order.key[rows]
+        begin = int(np.searchsorted(keys, key, side="left"))
+        end = int(np.searchsorted(keys, key, side="right"))
+        find = bisect_left if cursor.back else bisect_right
+        equal = range(begin, end)
+        place = begin + find(equal, cursor.account_id, key=lambda i: names[rows[i]])
+        return max(0, place - limit) if cursor.back else place
 
     def _summary(self, book: EvaluatedBook, row: int) -> AccountSummary:
         columns, levels, states = book.columns, book.state.levels, book.state.states
@@ -253,6 +263,14 @@ class AccountListing:
             suspect=bool(columns.suspect_drives[row]),
             problem=None if problem is None else str(problem),
         )
+
+
+def _chosen(book: EvaluatedBook, rows: Ints, request: PageRequest) -> Ints:
+    """Those of some rows that meet the conditions of a request, in their order."""
+    if request.state is not None:
+        rows = rows[book.state.states.state[rows] == _STATES[request.state]]
+    wanted = request.only.matching(book)
+    return rows if wanted is None else rows[wanted[rows]]
 
 
 def _key(book: EvaluatedBook, sort: str) -> Floats:

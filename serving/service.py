@@ -22,9 +22,9 @@ from decisions.errors import (
     NotFoundError,
     RequestError,
 )
-from decisions.levels_in_force import LevelsInForce
-from decisions.messages import AccountChange, ScoreResponse
-from decisions.replay import replay
+from decisions.levels_in_force import LevelsInForce, altered_problem
+from decisions.messages import AccountChange, AccountProblem, Decision, ScoreResponse
+from decisions.replay import Replay, replay
 from decisions.what_if.changes import apply_changes, trade_prices
 from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
 from decisions.what_if.scenario_grid import ScenarioGrid, scenario_grid
@@ -297,6 +297,25 @@ class Service:
             probability=probability,
         )
 
+    def explained_now(self, account: Account, basis: CallBasis) -> Decision | AccountProblem:
+        """What a score with ``explain`` would answer on an account; nothing is recorded.
+
+        Raises
+        ------
+        LedgerError
+            The add-on in force cannot be read.
+        """
+        name = account.account_id
+        found = self._levels.of([name])[name]
+        altered = altered_problem(name, found)
+        if altered is not None:
+            return altered
+        previous = {} if found.level is None else {name: found.level}
+        outcome = self._champion.current().decide_or_degrade(
+            [account], basis.snapshot, basis.ruleset, previous, [name]
+        )
+        return outcome.decisions[0] if outcome.decisions else outcome.problems[0]
+
     def post_bars(self, request: BarsRequest, sender: PostOrigin) -> EncodedResponse:
         """Post bars, see `serving.market_posts.MarketPosts.bars`."""
         return self._posts.bars(request, sender, self._wall())
@@ -330,8 +349,7 @@ class Service:
         LedgerError
             It cannot be read, or was altered.
         """
-        self._check_known(decision_id)
-        found = replay(self.ledger, decision_id, self._recorded_models.load)
+        found = self.replayed(decision_id)
         return DecisionExplanation(
             decision_id=decision_id,
             verdict=found.verdict,
@@ -342,6 +360,11 @@ class Service:
             reasons=found.explanation["reasons"],
             explain=found.explanation,
         )
+
+    def replayed(self, decision_id: str) -> Replay:
+        """A recorded decision, made again from its inputs; raises as `explanation`."""
+        self._check_known(decision_id)
+        return replay(self.ledger, decision_id, self._recorded_models.load)
 
     def _check_known(self, decision_id: str) -> None:
         query = select(records.c.id).where(records.c.id == pack_id(decision_id))

@@ -17,12 +17,15 @@ from decisions.errors import NotFoundError
 from serving.console.assets import PREFIX, asset, packed
 from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import LOGIN, problem_page
+from serving.console.pages.account import account
+from serving.console.pages.accounts import accounts
+from serving.console.pages.audit import audit_page, extract, record_page, verify
 from serving.console.pages.call import call
 from serving.console.pages.calls import calls
-from serving.console.pages.overrides import overrides
-from serving.console.pages.audit import audit_page, extract, record_page, verify
-from serving.console.pages.model import model_page
+from serving.console.pages.decision import decision
 from serving.console.pages.market import market
+from serving.console.pages.model import model_page
+from serving.console.pages.overrides import overrides
 from serving.console.pages.overview import overview
 from serving.console.pages.what_if import what_if
 from serving.console.rendering import render
@@ -31,7 +34,20 @@ from serving.http.auth import Access, address_of
 from serving.http.problems import EXCEPTION_HANDLERS, invalid
 from serving.http.strict_body import Encoded, StrictBody
 
-PAGES = (overview, calls, call, overrides, model_page, audit_page, record_page, what_if, market)
+PAGES = (
+    overview,
+    calls,
+    call,
+    overrides,
+    model_page,
+    audit_page,
+    record_page,
+    what_if,
+    market,
+    accounts,
+    account,
+    decision,
+)
 """Routes of the pages."""
 
 _OWN_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\x7f\\]*")

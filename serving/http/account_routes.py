@@ -19,6 +19,7 @@ from monitoring.book.messages import (
     UpdatesRequest,
     UpdatesResponse,
 )
+from serving.account_filter import AccountFilter
 from serving.account_listing import AccountListing, PageRequest
 from serving.admission.lanes import Lanes
 from serving.book_updates import BookUpdates
@@ -101,22 +102,41 @@ async def post_updates(
     return json_response(await lanes.accounts.run(apply, service.settings.call_seconds))
 
 
-@read_route("/v1/accounts", 422)
+def account_filter(
+    search: FromQuery[str | None] = None,
+    in_sync: FromQuery[bool | None] = None,
+    suspect: FromQuery[bool | None] = None,
+    problem: FromQuery[bool | None] = None,
+    least_probability: FromQuery[float | None] = None,
+) -> AccountFilter:
+    """The conditions of a query."""
+    return AccountFilter(search, in_sync, suspect, problem, least_probability)
+
+
+@read_route("/v1/accounts", 422, filters=account_filter)
 async def list_accounts(
     account_listing: NamedDependency[AccountListing],
     service: NamedDependency[Service],
     lanes: NamedDependency[Lanes],
+    filters: NamedDependency[AccountFilter],
     sort: FromQuery[str] = "deposit_to_meet",
     account_state: Annotated[str | None, QueryParameter(name="state")] = None,
     limit: FromQuery[int | None] = None,
     cursor: FromQuery[str | None] = None,
 ) -> Response[AccountPage]:
-    """Accounts of the live book, the most pressing first; `cursor` is `next_cursor` of a page.
+    """Accounts of the live book, the most pressing first; `cursor` is `next_cursor` or
+    `previous_cursor` of a page.
 
     `sort` is deposit_to_meet, margin_ratio, equity or probability (the largest first), headroom
-    (the smallest first) or account_id; `state` is a state of the life cycle.
+    (the smallest first) or account_id. Only accounts are answered that meet every condition given:
+    `state` is a state of the life cycle, `search` a part of the id in small or capital letters,
+    `in_sync`, `suspect` and `problem` are as in the answer, and `least_probability` is the least
+    probability of the longest horizon.
     """
-    asked = PageRequest(sort, account_state, limit, cursor)
+    if filters.search is not None:
+        part = filters.search
+        withhold_accounts(lambda: (part,))
+    asked = PageRequest(sort, account_state, limit, cursor, filters)
     return await look_up(lanes.read, service, lambda: account_listing.page(asked))
 
 

@@ -48,8 +48,9 @@ class AccountPage(Struct, frozen=True):
     """Accounts of the live book in the order that was asked for.
 
     `as_of`: time of the market; `evaluated_at`: time of the newest evaluation that states and
-    levels come from, null before any; `total`: accounts in the state that was asked for, or in
-    all; `next_cursor` leads to the next page, null where there is none.
+    levels come from, null before any; `total`: accounts that meet the conditions; `next_cursor` and
+    `previous_cursor` lead to the next page and back, null where there is none; `first`: number of
+    the first account of the page among those, from 1 on, 0 on an empty page.
     """
 
     as_of: str
@@ -57,6 +58,8 @@ class AccountPage(Struct, frozen=True):
     total: int
     accounts: list[AccountSummary]
     next_cursor: str | None
+    previous_cursor: str | None
+    first: int
 
 
 class AccountDetail(Struct, frozen=True):

@@ -1,0 +1,33 @@
+"""One account of the live book."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import Response
+from litestar.di import NamedDependency
+from litestar.params import FromQuery, QueryParameter
+
+from serving.console.console import Console, ConsoleRequest
+from serving.console.page_route import page_route
+from serving.console.views.account import account_view
+from serving.telemetry.exchange import withhold_accounts
+
+
+@page_route("/account")
+async def account(
+    request: ConsoleRequest,
+    console: NamedDependency[Console],
+    account_id: Annotated[str, QueryParameter(name="id")],
+    before: FromQuery[int | None] = None,
+    prices: FromQuery[bool] = False,
+) -> Response[bytes]:
+    """One account; with ``prices=1`` also its liquidation prices, in the lane of explanations."""
+    withhold_accounts(lambda: (account_id,))
+    service, listing = console.service, console.accounts
+    return await console.page(
+        request,
+        "account.html",
+        lambda: account_view(service, listing, account_id, before, prices=prices),
+        console.lanes.explain if prices else None,
+    )
