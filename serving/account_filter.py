@@ -12,7 +12,7 @@ from decisions.errors import RequestError
 from market.core.arrays import Bools
 from market.core.identity_cache import IdentityCache
 from monitoring.evaluation.view import EvaluatedBook
-from serving.service import check_account_id
+from serving.recorded_decisions import check_account_id
 
 _FOLDED = IdentityCache[npt.NDArray[Any]](2)
 """Ids of a book without case, by the tuple of its names."""

@@ -20,8 +20,9 @@ from monitoring.evaluation.view import BookView, EvaluatedBook
 from serving.account_filter import AccountFilter
 from serving.cursors import NO_CURSOR, decode_cursor, encode_cursor
 from serving.enforcement.call_listing import CallListing
+from serving.recorded_decisions import DEFAULT_PAGE, check_account_id
 from serving.schemas.account_messages import AccountDetail, AccountPage, AccountSummary, Sort
-from serving.service import DEFAULT_PAGE, Service, check_account_id
+from serving.service import Service
 
 _STATES = {state.label: int(state) for state in State}
 

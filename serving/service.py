@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
-
-from sqlalchemy import select
 
 from decisions.account_validation import validate_accounts
 from decisions.batch import EncodedResponse, ScoreBatch, ScoreCall
@@ -20,20 +16,15 @@ from decisions.errors import (
     NoAccountScoredError,
     NoMarketError,
     NotFoundError,
-    RequestError,
 )
 from decisions.levels_in_force import LevelsInForce, altered_problem
 from decisions.messages import AccountChange, AccountProblem, Decision, ScoreResponse
-from decisions.replay import Replay, replay
 from decisions.what_if.changes import apply_changes, trade_prices
 from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
 from decisions.what_if.scenario_grid import ScenarioGrid, scenario_grid
 from decisions.what_if.shocks import enter_before_shock, shock_market
 from decisions.what_if.what_if_analysis import analyse, check_analysis
 from features.state.snapshot import MarketSnapshot
-from ledger.decisions import AlteredPageError, AlteredRecord
-from ledger.packing import pack_id
-from ledger.schema import database_errors, records
 from ledger.store import Ledger
 from margin.rules.history import RuleHistory
 from margin.what_if.shocks import Shocks
@@ -58,27 +49,17 @@ from monitoring.shared_market import PostOrigin, SharedMarket
 from monitoring.warm_up import warm_up
 from serving.http.problems import encoded_refusal
 from serving.market_posts import MarketPosts
+from serving.recorded_decisions import RecordedDecisions
 from serving.schemas.read_messages import (
-    DecisionExplanation,
     ModelInfo,
     Readiness,
     RuleSetInfo,
-    SupersedingChange,
-    decision_page,
-    recorded,
 )
 from serving.settings import ServingSettings
 from serving.telemetry.metrics.market_facts import MarketFactsReader
 from serving.telemetry.metrics.metrics import Metrics
 from serving.telemetry.stages import BatchClock
 
-DEFAULT_PAGE = 50
-"""Decisions of a page where no limit is given."""
-
-MAX_BEFORE = 2**53
-_MAX_ID = 128
-_ACCOUNT_ID = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
-"""As `market.sources.http.Name`."""
 _UNCOUNTED = "waiting steps cannot count, the log has the cause: the market is older than its bars"
 _LOG = logging.getLogger("margincast.serving")
 
@@ -103,6 +84,8 @@ class Service:
         The live book and its evaluations.
     book_follower:
         Keeps it current while its block is entered.
+    decisions:
+        Reads and replays recorded decisions.
     totals:
         Totals of the live book over time.
     """
@@ -117,6 +100,7 @@ class Service:
     shadow: ShadowScorer = field(init=False)
     facts: MarketFactsReader = field(init=False)
     book: BookView = field(init=False)
+    decisions: RecordedDecisions = field(init=False)
     book_follower: BookFollower = field(init=False)
     totals: TotalsHistory = field(init=False)
     _champion: ChampionWatch = field(init=False)
@@ -124,7 +108,6 @@ class Service:
     _posts: MarketPosts = field(init=False)
     _levels: LevelsInForce = field(init=False)
     _writer: LedgerWriter = field(init=False)
-    _recorded_models: RecordedModels = field(init=False)
     _uncounted: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -142,7 +125,8 @@ class Service:
         bundles, targets = self.settings.bundles, self.in_force.targets
         self._champion = ChampionWatch(bundles, targets)
         self.facts = MarketFactsReader(self._champion, self.live, lambda: self._snapshot(None))
-        self._recorded_models = RecordedModels(bundles, self._champion)
+        models = RecordedModels(bundles, self._champion)
+        self.decisions = RecordedDecisions(self.ledger, models, self.settings.max_page)
         challenger = ChampionWatch(bundles, targets, CHALLENGER)
         self.shadow = ShadowScorer(self.ledger, challenger, self.metrics.shadow)
 
@@ -324,83 +308,6 @@ class Service:
         """Post quotes, see `serving.market_posts.MarketPosts.quotes`."""
         return self._posts.quotes(request, sender, self._wall())
 
-    def decision(self, decision_id: str) -> dict[str, Any]:
-        """A recorded decision, as `serving.schemas.read_messages.RecordedDecision`.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such decision.
-        LedgerError
-            It cannot be read, or was altered.
-        """
-        self._check_known(decision_id)
-        return recorded(self.ledger.get_record(decision_id))
-
-    def explanation(self, decision_id: str) -> DecisionExplanation:
-        """A recorded decision, explained by computing it again from its inputs.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such decision.
-        NotReplayableError
-            Its bundle is not available, or its record lacks inputs that this version needs.
-        LedgerError
-            It cannot be read, or was altered.
-        """
-        found = self.replayed(decision_id)
-        return DecisionExplanation(
-            decision_id=decision_id,
-            verdict=found.verdict,
-            superseded_by=[
-                SupersedingChange(change.adr, change.title) for change in found.superseded_by
-            ],
-            differences=list(found.differences),
-            reasons=found.explanation["reasons"],
-            explain=found.explanation,
-        )
-
-    def replayed(self, decision_id: str) -> Replay:
-        """A recorded decision, made again from its inputs; raises as `explanation`."""
-        self._check_known(decision_id)
-        return replay(self.ledger, decision_id, self._recorded_models.load)
-
-    def _check_known(self, decision_id: str) -> None:
-        query = select(records.c.id).where(records.c.id == pack_id(decision_id))
-        query = query.where(records.c.kind == "decision")
-        with database_errors("read"), self.ledger.engine.connect() as connection:
-            known = connection.execute(query).first() is not None
-        if not known:
-            raise NotFoundError(
-                f"there is no decision {decision_id!r}; give an id that was returned"
-            )
-
-    def decisions_of(
-        self, account_id: str, limit: int | None, before: int | None
-    ) -> dict[str, Any]:
-        """A page of an account's decisions, as `DecisionPage`; without a limit of `DEFAULT_PAGE`
-        decisions, or as many as a page may hold.
-
-        Raises
-        ------
-        RequestError
-            The limit, the cursor or the account id is impossible.
-        """
-        if limit is None:
-            limit = min(DEFAULT_PAGE, self.settings.max_page)
-        if not 1 <= limit <= self.settings.max_page:
-            raise RequestError(f"limit is {limit}; give 1 to {self.settings.max_page}")
-        if before is not None and not 1 <= before <= MAX_BEFORE:
-            raise RequestError(f"before is {before}; give next_before of the page before")
-        check_account_id(account_id)
-        altered: Sequence[AlteredRecord] = ()
-        try:
-            page, more = self.ledger.decisions_of(account_id, limit, before)
-        except AlteredPageError as error:
-            page, more, altered = list(error.sound), error.next_before, error.altered
-        return decision_page(page, altered, more)
-
     def model(self) -> ModelInfo:
         """The model that answers.
 
@@ -521,15 +428,6 @@ class Service:
     def _wall(self) -> int | None:
         """The wall clock; None on the market's clock."""
         return time.time_ns() if self.settings.clock == "wall" else None
-
-
-def check_account_id(account_id: str) -> None:
-    """Refuse an id that no account can have; raises `RequestError`."""
-    if not _ACCOUNT_ID.fullmatch(account_id):
-        raise RequestError(
-            f"account id {account_id[:_MAX_ID]!r} cannot be one; give 1 to {_MAX_ID} "
-            "characters and no control characters, URL-encoded"
-        )
 
 
 def _account_ids(calls: Sequence[ScoreCall]) -> Iterator[str]:

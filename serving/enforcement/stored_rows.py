@@ -18,8 +18,8 @@ from ledger.store import Ledger
 from market.core.clock import format_time
 from market.core.errors import AlteredError
 from serving.cursors import decode_cursor, encode_cursor
+from serving.recorded_decisions import DEFAULT_PAGE
 from serving.schemas.enforcement_messages import Delivery
-from serving.service import DEFAULT_PAGE
 
 MOST_EVENTS = 1_000
 """Newest events of a call or an instruction that one answer shows."""

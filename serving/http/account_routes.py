@@ -32,8 +32,9 @@ from serving.http.route_docs import (
     problems,
 )
 from serving.http.strict_body import Encoded, StrictBody
+from serving.recorded_decisions import check_account_id
 from serving.schemas.account_messages import AccountDetail, AccountPage
-from serving.service import Service, check_account_id
+from serving.service import Service
 from serving.telemetry.exchange import withhold_accounts
 
 

@@ -44,6 +44,7 @@ from serving.http.route_docs import (
 )
 from serving.http.score_route import PATH, ScoreRoute, ScoreRouting
 from serving.http.strict_body import Encoded, StrictBody
+from serving.recorded_decisions import MAX_BEFORE
 from serving.schemas.read_messages import (
     Alive,
     DecisionExplanation,
@@ -53,7 +54,7 @@ from serving.schemas.read_messages import (
     RecordedDecision,
     RuleSetInfo,
 )
-from serving.service import MAX_BEFORE, Service
+from serving.service import Service
 from serving.settings import ServingSettings
 from serving.telemetry.exchange import withhold_accounts
 from serving.telemetry.metrics.metrics import CONTENT_TYPE, Metrics
@@ -274,7 +275,7 @@ async def decision(
     lanes: NamedDependency[Lanes],
 ) -> Response[RecordedDecision]:
     """One recorded decision."""
-    return await look_up(lanes.read, service, lambda: service.decision(decision_id))
+    return await look_up(lanes.read, service, lambda: service.decisions.get(decision_id))
 
 
 @get(
@@ -293,7 +294,7 @@ async def decision_explanation(
 
     The answer says whether the decision came out as it was recorded.
     """
-    return await look_up(lanes.explain, service, lambda: service.explanation(decision_id))
+    return await look_up(lanes.explain, service, lambda: service.decisions.explained(decision_id))
 
 
 @read_route("/v1/accounts/{account_id:str}/decisions", 422)
@@ -310,7 +311,9 @@ async def account_decisions(
     """
     account = unquote(account_id)
     withhold_accounts(lambda: (account,))
-    return await look_up(lanes.read, service, lambda: service.decisions_of(account, limit, before))
+    return await look_up(
+        lanes.read, service, lambda: service.decisions.page(account, limit, before)
+    )
 
 
 @get(

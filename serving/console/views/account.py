@@ -62,8 +62,8 @@ def account_view(
         decided = service.explained_now(held.account, basis)
         if prices:
             liquidation = liquidation_rows(held.account, basis)
-    history = service.decisions_of(account_id, min(HISTORY, service.settings.max_page), None)
-    page = service.decisions_of(account_id, min(DECISIONS, service.settings.max_page), before)
+    history = service.decisions.page(account_id, min(HISTORY, service.settings.max_page), None)
+    page = service.decisions.page(account_id, min(DECISIONS, service.settings.max_page), before)
     return {
         "detail": detail,
         "now": detail.evaluation,

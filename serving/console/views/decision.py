@@ -48,8 +48,8 @@ def decision_view(service: Service, decision_id: str, *, replayed: bool) -> dict
     NotFoundError, NotReplayableError, LedgerError
         As `Service.decision` and `Service.replayed`.
     """
-    found = service.decision(decision_id)
-    replay = service.replayed(decision_id) if replayed else None
+    found = service.decisions.get(decision_id)
+    replay = service.decisions.replayed(decision_id) if replayed else None
     hours = sorted(found["probability"] or (), key=int)
     return {
         "decision": found,

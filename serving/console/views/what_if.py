@@ -19,8 +19,8 @@ from serving.account_listing import PageRequest
 from serving.console.charts import Chart, heat_map
 from serving.console.console import Console
 from serving.console.views.what_if_inputs import TRADES, WhatIfInputs, read_inputs
+from serving.recorded_decisions import DEFAULT_PAGE
 from serving.schemas.account_messages import AccountDetail
-from serving.service import DEFAULT_PAGE
 
 SPOT_STEPS = tuple(range(-30, 35, 5))
 """Price changes of the heat map, per cent."""
