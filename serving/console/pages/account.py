@@ -10,7 +10,7 @@ from litestar.params import FromQuery, QueryParameter
 
 from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import page_route
-from serving.console.views.account import account_view
+from serving.console.views.accounts.account import account_view
 from serving.telemetry.exchange import withhold_accounts
 
 

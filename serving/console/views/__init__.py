@@ -1,1 +1,3 @@
 """What pages show, computed from the operations of the endpoint: plain values and charts."""
+
+__all__: list[str] = []

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from serving.console.rendering import money, number, percent
-from serving.console.views.requirement import requirement_parts
+from serving.console.views.accounts.requirement import requirement_parts
 from tests.monitoring.evaluation.helpers import snapshot
 from tests.serving.enforcement_fixtures import Desk, desk
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from serving.console.rendering import money, number
-from serving.console.views.decision import AMOUNTS
-from serving.console.views.requirement import requirement_parts
+from serving.console.views.accounts.decision import AMOUNTS
+from serving.console.views.accounts.requirement import requirement_parts
 from tests.endpoint_fixtures import Endpoint, Serve
 
 HOSTILE = "<b>'x'</b>/1"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from decisions.replay import Replay
-from serving.console.views.requirement import requirement_chart
+from serving.console.views.accounts.requirement import requirement_chart
 from serving.service import Service
 
 AMOUNTS = {

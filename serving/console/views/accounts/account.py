@@ -16,7 +16,7 @@ from market.accounts.book import Account
 from market.core.errors import CaseError, DataError
 from serving.account_listing import AccountListing
 from serving.console.charts import Chart, bar_chart, line_chart
-from serving.console.views.requirement import requirement_chart
+from serving.console.views.accounts.requirement import requirement_chart
 from serving.schemas.account_messages import AccountSummary
 from serving.service import Service
 

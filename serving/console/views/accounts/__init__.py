@@ -1,0 +1,3 @@
+"""What the pages of accounts and decisions show."""
+
+__all__: list[str] = []
