@@ -32,7 +32,7 @@ def page_paths(get: Get) -> dict[str, str]:
         "/what-if": {"account": account_id},
         "/call": {"id": calls[0]["call_id"]} if calls else None,
         "/decision": {"id": decisions[0]["decision_id"]} if decisions else None,
-        "/record": {"chain": "evaluation", "seq": "1"},
+        "/record": {"chain": "monitoring", "seq": "1"},
     }
     found: dict[str, str] = {}
     for path in sorted(path for route in PAGES for path in route.paths):
