@@ -104,7 +104,7 @@ def _follow_liquidation(
 ) -> None:
     """Keep what an answer says of the liquidation of its call, and when its next step may follow.
 
-    After a fill it waits until the venue has told of the positions; after the k-th rejection in
+    After a fill it waits until the venue has reported the positions; after the k-th rejection in
     turn for ``instruction_seconds * 2 ** k``, `MOST_DOUBLINGS` times at most.
     """
     call = _liquidated(log, one)

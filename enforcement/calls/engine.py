@@ -142,7 +142,7 @@ class CallEngine:
                 waits and name in acknowledged and memory.controls.deadline(call.call_id) is None
             )
         for one in memory.instructions.values():
-            # The venue may tell of the account before it answers.
+            # The venue may report the account before it answers.
             if one.kind == "transfer_to_backstop" and one.account_id in index:
                 flags["taken_over"][index[one.account_id]] = True
         suspended, floor_only = (

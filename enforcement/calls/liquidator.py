@@ -50,7 +50,7 @@ _KEPT = ("rejections", "settlements", "settled_amount")
 """What a further step keeps of a call's liquidation beside its `Progress`: how often in turn the
 venue rejected a step, how often its debt was settled, and how much of what was settled is still on
 the account. A step
-itself has what it takes off (``closed``), what the venue filled and has not told of yet
+itself has what it takes off (``closed``), what the venue filled and has not reported yet
 (``unseen``) and until when the next one waits after a rejection (``rejected_until``); a debt
 whether it is settled (``settled``), and which winners did not bear their part (``refused``)."""
 
@@ -302,7 +302,7 @@ def _place(one: Instruction) -> tuple[str, int]:
 
 
 def _has_traded(one: Instruction, step: StateStep) -> bool:
-    """Whether the venue told of trades that an instruction asked for; its answer follows."""
+    """Whether the venue reported trades that an instruction asked for; its answer follows."""
     account = step.account(one.account_id)
     return any(
         held_quantity(account, instrument) != held
@@ -311,7 +311,7 @@ def _has_traded(one: Instruction, step: StateStep) -> bool:
 
 
 def _fill_is_unseen(call: Call, step: StateStep) -> bool:
-    """Whether the venue filled a part of the newest step and has not told of the position since."""
+    """Whether the venue filled a part of the newest step and did not report the position since."""
     unseen = (call.progress or {}).get("unseen", {})
     account = step.account(call.account_id)
     return any(
@@ -321,7 +321,7 @@ def _fill_is_unseen(call: Call, step: StateStep) -> bool:
 
 
 def _has_borne(bearer: Bearer, step: StateStep) -> bool:
-    """Whether an account has been told of since it had to bear a part of a debt."""
+    """Whether the venue has reported an account since it had to bear a part of a debt."""
     if bearer.account_id not in step.index:
         return True
     account = step.account(bearer.account_id)

@@ -57,7 +57,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """An account that has to bear a part of a debt and has not been told of since.
+    """An account that has to bear a part of a debt and that the venue has not reported since.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class DefaultResources:
     shortfall, deleveraged, shared, uncovered:
         What accounts owed, and who bore it beside the fund.
     bearers:
-        Accounts that the venue has not told of since they had to bear a part of a debt.
+        Accounts that the venue has not reported since they had to bear a part of a debt.
     """
 
     fund: InsuranceFund | None = None
@@ -183,7 +183,7 @@ class DefaultResources:
         market:
             Market and rules.
         until:
-            How long the venue is waited for to tell of the accounts that bear a part, nanoseconds.
+            How long the venue is waited for to report the accounts that bear a part, nanoseconds.
 
         Returns
         -------

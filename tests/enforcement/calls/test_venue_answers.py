@@ -151,7 +151,7 @@ def test_another_update_is_not_taken_for_that_of_a_fill(make: Make) -> None:
     assert [one.parameters["position"] for one in opened(w, "close")] == [0.5 + quantity]
 
 
-def test_a_winner_is_asked_again_only_once_it_has_been_told_of(make: Make) -> None:
+def test_a_winner_is_asked_again_only_once_it_has_been_reported(make: Make) -> None:
     w, _ = make(DELEVERAGE)
     w.update(winner())
     bankrupt(w, "a", "b")

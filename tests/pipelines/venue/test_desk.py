@@ -366,9 +366,9 @@ def test_after_a_restart_clients_of_accounts_that_were_taken_or_closed_stay_away
     # The endpoint knows none of them any more: what was taken is not given back.
     assert all(desk.send(request) for request in clients.snapshots(NOW))
     assert {update["account_id"] for _, update in endpoint.posts} == left
-    acted = clients.actions(0, NOW, np.array([MARK]), 1e9)
-    assert acted is not None
-    assert {update["account_id"] for update in acted["updates"]} == left
+    change = clients.actions(0, NOW, np.array([MARK]), 1e9)
+    assert change is not None
+    assert {update["account_id"] for update in change["updates"]} == left
 
 
 def test_an_account_of_another_venue_is_rejected(inbox: Inbox) -> None:
