@@ -1,7 +1,8 @@
 """Charts of pages: what the chart library draws, and the same figures as a table.
 
 Colours are named by their role (`series-1` to `series-6`, `good`, `bad`, `muted`, `ink`, `grid`,
-and the scale `heat`); the page replaces the names by the colours of its light or dark theme.
+and the scales `diverging` and
+`rising`); the page replaces the names by the colours of its light or dark theme.
 """
 
 from __future__ import annotations
@@ -187,8 +188,9 @@ def heat_map(
     y_title: str = "",
     bounds: tuple[float, float] | None = None,
     z_format: str = "",
+    rising: bool = False,
 ) -> Chart:
-    """Values on a grid.
+    """Values on a grid, each written into its cell where the page is wide enough.
 
     Parameters
     ----------
@@ -204,16 +206,21 @@ def heat_map(
         Values at the ends of the colour scale; None: the smallest and the largest.
     z_format:
         Format of values, as d3-format.
+    rising:
+        Colours from little to much; else they part at the middle of the bounds.
     """
     cells: dict[str, Any] = {
         "type": "heatmap",
         "x": [str(place) for place in x],
         "y": [str(place) for place in y],
         "z": [list(row) for row in z],
-        "colorscale": "heat",
+        "colorscale": "rising" if rising else "diverging",
         "hoverongaps": False,
+        "xgap": 1,
+        "ygap": 1,
     }
     if z_format:
+        cells["texttemplate"] = f"%{{z:{z_format}}}"
         cells["hovertemplate"] = f"%{{x}}, %{{y}}: %{{z:{z_format}}}<extra></extra>"
     if bounds is not None:
         cells |= {"zmin": bounds[0], "zmax": bounds[1]}

@@ -35,6 +35,15 @@ NAVIGATION = (
 )
 """Path and name of the pages that every page links to."""
 
+_SECTIONS = {
+    "/account": "/accounts",
+    "/decision": "/accounts",
+    "/call": "/calls",
+    "/overrides": "/calls",
+    "/record": "/audit",
+}
+"""Path in the navigation under which a page stands that has no entry of its own."""
+
 ConsoleRequest = Request[str, Any, State]
 
 
@@ -104,6 +113,7 @@ class Console:
         return {
             "navigation": NAVIGATION,
             "path": request.url.path,
+            "section": _SECTIONS.get(request.url.path, request.url.path),
             "requester": requester,
             "may": [s for s in SCOPES if requester is not None and requester.may(s)],
             "signs_in": self.service.settings.auth != "off",

@@ -85,10 +85,10 @@ def percent(value: float | None, digits: int = 2) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A figure with so many significant digits."""
+    """A figure with so many significant digits; of a larger one all digits before the point."""
     if value is None or not math.isfinite(value):
         return _DASH
-    return f"{value:,.{digits}g}"
+    return f"{value:,.0f}" if abs(value) >= 10.0**digits else f"{value:,.{digits}g}"
 
 
 def count(value: int | None) -> str:

@@ -46,7 +46,7 @@ function themed(value, colors) {
     return Object.fromEntries(
       Object.entries(value).map(([name, one]) => [
         name,
-        name === "colorscale" && one === "heat" ? heat(colors) : name === "color" ? color(one, colors) : themed(one, colors),
+        name === "colorscale" && scales[one] ? scales[one](colors) : name === "color" ? color(one, colors) : themed(one, colors),
       ]),
     );
   }
@@ -59,9 +59,18 @@ function color(value, colors) {
   return own || value;
 }
 
-function heat(colors) {
-  const of = (name) => colors.getPropertyValue(name).trim();
-  return [[0, of("--series-2")], [0.5, of("--panel")], [1, of("--series-1")]];
+const scales = {
+  diverging: (colors) => [[0, color("series-2", colors)], [0.5, color("panel", colors)], [1, color("series-1", colors)]],
+  rising: (colors) => [[0, color("panel", colors)], [1, color("series-2", colors)]],
+};
+
+// Values stand in the cells of a heat map where they fit.
+const leastCell = 46;
+
+function withoutText(trace, width) {
+  if (trace.type !== "heatmap" || width / trace.x.length >= leastCell) return trace;
+  const { texttemplate, ...rest } = trace;
+  return rest;
 }
 
 async function draw(root = document) {
@@ -69,11 +78,12 @@ async function draw(root = document) {
   if (!figures.length) return;
   const library = await plotly();
   const colors = getComputedStyle(document.documentElement);
-  const axis = { gridcolor: color("grid", colors), zerolinecolor: color("line", colors), automargin: true };
+  const axis = { gridcolor: color("grid", colors), zerolinecolor: color("line", colors), automargin: true, exponentformat: "B" };
   for (const one of figures) {
     const plot = one.querySelector(".plot");
     if (!plot.isConnected) continue;
     const { data, layout } = themed(JSON.parse(one.querySelector(".figure").textContent), colors);
+    const traces = data.map((trace) => withoutText(trace, plot.clientWidth));
     const shown = {
       ...layout,
       xaxis: { ...axis, ...layout.xaxis },
@@ -85,7 +95,7 @@ async function draw(root = document) {
       legend: { orientation: "h", y: 1.12 },
       hoverlabel: { bgcolor: color("panel", colors), font: { color: color("ink", colors) } },
     };
-    await library.react(plot, data, shown, { displayModeBar: false, responsive: true });
+    await library.react(plot, traces, shown, { displayModeBar: false, responsive: true });
   }
   document.documentElement.dataset.charts = "drawn";
 }

@@ -186,6 +186,7 @@ def _surface(snapshot: MarketSnapshot, symbol: str) -> Chart | None:
         x_title="strike / forward",
         y_title="expiry",
         z_format=".1%",
+        rising=True,
     )
 
 

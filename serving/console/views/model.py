@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from decisions.decision import NO_BUNDLE
 from market.core.clock import format_time
 from market.core.errors import BundleError
 from market.core.identity_cache import IdentityCache
@@ -40,13 +41,17 @@ FRONTIER = (MODEL, "flat", "sigma_forecast", "emir_buffer", ORACLE)
 _reviews = IdentityCache[Review | None](4)
 
 
-def side(name: str, champion: Champion) -> dict[str, Any]:
-    """What the page says of a bundle: identity, training, problem; `bundle` None without one."""
+def side(name: str, champion: Champion, *, optional: bool = False) -> dict[str, Any]:
+    """What the page says of a bundle: identity, training, problem; `bundle` None without one.
+
+    That none was ever promoted is a problem only where the bundle is not `optional`.
+    """
+    missing = optional and champion.health_error == NO_BUNDLE
     said: dict[str, Any] = {
         "name": name,
         "bundle": None,
-        "problem": champion.health_error,
-        "absent": champion.unavailable_reason,
+        "problem": None if missing else champion.health_error,
+        "absent": "none" if missing else champion.unavailable_reason,
         "review": None,
         "review_problem": None,
     }

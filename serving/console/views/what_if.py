@@ -107,7 +107,7 @@ def scenario_chart(console: Console, account: Account, inputs: WhatIfInputs) -> 
             x_title="price of all coins",
             y_title=y_title,
             bounds=(-widest, widest),
-            z_format=",.2f",
+            z_format=".3s",
         )
     horizons = console.service.horizons()[: grid.probability.shape[1]]
     if options and horizons:
@@ -126,7 +126,8 @@ def scenario_chart(console: Console, account: Account, inputs: WhatIfInputs) -> 
         x_title="price of all coins",
         y_title=y_title,
         bounds=(0.0, 1.0),
-        z_format=".2%",
+        z_format=".1%",
+        rising=True,
     )
 
 
