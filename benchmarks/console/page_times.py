@@ -1,7 +1,9 @@
 """``python -m benchmarks console``: seconds of every page and of its parts, for a large live book.
 
-An endpoint with its monitor runs as a process of its own, over HTTP. The target is a 95th
-percentile below 200 ms for every page and part.
+An endpoint with its monitor runs as a process of its own, over HTTP. While pages are timed the
+market moves: every second all marks change, so the endpoint values the book again and the monitor
+evaluates what the moves reach. The target is a 95th percentile below 200 ms for every page and
+part.
 """
 
 from __future__ import annotations
@@ -9,8 +11,11 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,9 +29,11 @@ from benchmarks.http.contenders import READY_SECONDS, serve_command
 from benchmarks.http.process import Command, choose_cores, running
 from benchmarks.http.world import World, make_world
 from benchmarks.measure import Result, write
+from market.core.clock import format_time
 
 ACCOUNTS, DAYS, POPULATION = 100_000, 60, 4_000
 TARGET_MILLISECONDS = 200.0
+MARK_SECONDS = 1.0
 _BATCH = 10_000
 _WAIT_SECONDS = 600.0
 _PART = re.compile(r'id="([\w-]+)"[^>]*data-refresh|data-part="([\w-]+)"')
@@ -58,7 +65,8 @@ def run(accounts: int, repeats: int) -> Result:
             server.wait(READY_SECONDS)
             with httpx.Client(base_url=server.url, timeout=READY_SECONDS) as client:
                 _fill(client, world, accounts)
-                figures = _times(client, repeats)
+                with _moving_market(server.url, world):
+                    figures = _times(client, repeats)
             figures |= {f"overview_{n}_ms": v for n, v in asdict(first_load(server.url)).items()}
     return Result(
         "console",
@@ -67,6 +75,7 @@ def run(accounts: int, repeats: int) -> Result:
             "days": DAYS,
             "repeats": repeats,
             "target_p95_ms": TARGET_MILLISECONDS,
+            "mark_seconds": MARK_SECONDS,
             "note": "one client, over HTTP on the loopback interface; a part is what a page "
             "fetches again; of the browser's first load the median, with an empty cache",
         },
@@ -109,6 +118,42 @@ def _evaluated(client: httpx.Client) -> int:
         return 0
     content = answer.json()
     return int(content["total"]) if content["accounts"] and content["evaluated_at"] else 0
+
+
+@contextmanager
+def _moving_market(url: str, world: World) -> Iterator[None]:
+    """Post new marks of all symbols every `MARK_SECONDS`, until the block ends.
+
+    Raises
+    ------
+    httpx.HTTPStatusError
+        The endpoint refused some.
+    """
+    symbols, marks = world.snapshot.features.symbols, world.snapshot.mark.copy()
+    steps = np.random.default_rng(5)
+    stop = threading.Event()
+
+    def post() -> None:
+        moment = world.snapshot.as_of
+        with httpx.Client(base_url=url, timeout=READY_SECONDS) as client:
+            while not stop.wait(MARK_SECONDS):
+                moment += int(MARK_SECONDS * 1e9)
+                marks[:] *= np.exp(steps.normal(0.0, 1e-4, len(marks)))
+                time_text = format_time(moment)
+                quotes = [
+                    {"instrument": name + ending, "ts": time_text, "mark": float(mark)}
+                    for name, mark in zip(symbols, marks, strict=True)
+                    for ending in ("", "-PERP")
+                ]
+                client.post("/v1/market/quotes", json={"quotes": quotes}).raise_for_status()
+
+    with ThreadPoolExecutor(1) as pool:
+        posting = pool.submit(post)
+        try:
+            yield
+        finally:
+            stop.set()
+        posting.result()
 
 
 def _times(client: httpx.Client, repeats: int) -> dict[str, float]:
