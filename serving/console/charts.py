@@ -188,7 +188,6 @@ def heat_map(
     y_title: str = "",
     bounds: tuple[float, float] | None = None,
     z_format: str = "",
-    rising: bool = False,
 ) -> Chart:
     """Values on a grid, each written into its cell where the page is wide enough.
 
@@ -203,18 +202,17 @@ def heat_map(
     x_title, y_title:
         Titles of the axes.
     bounds:
-        Values at the ends of the colour scale; None: the smallest and the largest.
+        Values at the ends of the colour scale; None: the smallest and the largest. Colours part
+        at the middle of bounds that begin below 0, and else go from little to much.
     z_format:
         Format of values, as d3-format.
-    rising:
-        Colours from little to much; else they part at the middle of the bounds.
     """
     cells: dict[str, Any] = {
         "type": "heatmap",
         "x": [str(place) for place in x],
         "y": [str(place) for place in y],
         "z": [list(row) for row in z],
-        "colorscale": "rising" if rising else "diverging",
+        "colorscale": "diverging" if bounds is not None and bounds[0] < 0.0 else "rising",
         "hoverongaps": False,
         "xgap": 1,
         "ygap": 1,

@@ -186,7 +186,6 @@ def _surface(snapshot: MarketSnapshot, symbol: str) -> Chart | None:
         x_title="strike / forward",
         y_title="expiry",
         z_format=".1%",
-        rising=True,
     )
 
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from decisions.decision import NO_BUNDLE
+from decisions.errors import NotFoundError
+from ledger.audit.browse import newest_of_kind
+from ledger.store import Ledger
 from market.core.clock import format_time
-from market.core.errors import BundleError
+from market.core.errors import LedgerError, ModelError
 from market.core.identity_cache import IdentityCache
 from models.bundle.bundle import Bundle
-from models.bundle.review import HorizonReview, Review, SpanSkill, read_review
+from models.review import MODEL_REVIEW, HorizonReview, Review, SpanSkill, parse_review
 from monitoring.champion import Champion
 from serving.console.charts import Chart, bar_chart, line_chart, xy_chart
 
@@ -38,10 +41,15 @@ MOST_CONTRIBUTIONS = 15
 FRONTIER = (MODEL, "flat", "sigma_forecast", "emir_buffer", ORACLE)
 """Policies of the chart; the table of the chart's data has the same."""
 
-_reviews = IdentityCache[Review | None](4)
+MOST_REVIEWS = 64
+"""Reviews on record among which that of a bundle is looked for, the newest first."""
+
+_reviews = IdentityCache[Review](4)
 
 
-def side(name: str, champion: Champion, *, optional: bool = False) -> dict[str, Any]:
+def side(
+    name: str, champion: Champion, ledger: Ledger, *, optional: bool = False
+) -> dict[str, Any]:
     """What the page says of a bundle: identity, training, problem; `bundle` None without one.
 
     That none was ever promoted is a problem only where the bundle is not `optional`.
@@ -60,8 +68,10 @@ def side(name: str, champion: Champion, *, optional: bool = False) -> dict[str, 
     bundle = champion.model.bundle
     training = bundle.manifest["training"]
     try:
-        said["review"] = review_of(bundle)
-    except BundleError as error:
+        said["review"] = review_of(bundle, ledger)
+    except NotFoundError:
+        pass  # of an earlier version, or trained beside another ledger: the page says so
+    except (ModelError, LedgerError) as error:
         said["review_problem"] = str(error)
     return said | {
         "bundle": bundle,
@@ -77,9 +87,26 @@ def side(name: str, champion: Champion, *, optional: bool = False) -> dict[str, 
     }
 
 
-def review_of(bundle: Bundle) -> Review | None:
-    """The review of a bundle, read once; raises as `models.bundle.review.read_review`."""
-    return _reviews.get((bundle,), lambda: read_review(bundle))
+def review_of(bundle: Bundle, ledger: Ledger) -> Review:
+    """The newest review of a bundle on record, read once.
+
+    Raises
+    ------
+    NotFoundError
+        None of the newest `MOST_REVIEWS` is of it.
+    ModelError
+        It cannot be read, see `models.review.parse_review`.
+    LedgerError
+        The ledger cannot be read, or a review on record was altered.
+    """
+
+    def find() -> Review:
+        for record in newest_of_kind(ledger, MODEL_REVIEW, MOST_REVIEWS):
+            if record.payload.get("bundle") == bundle.sha256:
+                return parse_review(record.payload, bundle)
+        raise NotFoundError(f"no review of bundle {bundle.sha256} is on record")
+
+    return _reviews.get((bundle,), find)
 
 
 def comparison(sides: list[dict[str, Any]], hours: int) -> list[dict[str, Any]]:

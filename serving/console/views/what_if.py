@@ -127,7 +127,6 @@ def scenario_chart(console: Console, account: Account, inputs: WhatIfInputs) -> 
         y_title=y_title,
         bounds=(0.0, 1.0),
         z_format=".1%",
-        rising=True,
     )
 
 
