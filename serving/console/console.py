@@ -13,6 +13,7 @@ from serving.account_listing import AccountListing
 from serving.admission.lane import Lane
 from serving.admission.lanes import Lanes
 from serving.console.rendering import has_fragment, render
+from serving.console.session import cookie_name
 from serving.console.views.verification import LedgerVerifier
 from serving.enforcement.call_listing import CallListing
 from serving.enforcement.control_listing import ControlListing
@@ -117,4 +118,5 @@ class Console:
             "requester": requester,
             "may": [s for s in SCOPES if requester is not None and requester.may(s)],
             "signs_in": self.service.settings.auth != "off",
+            "signed_in": cookie_name(secure=request.url.scheme == "https") in request.cookies,
         }

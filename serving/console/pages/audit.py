@@ -21,6 +21,7 @@ from market.core.errors import AlteredError
 from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import page_route, reads
 from serving.console.views import audit as view
+from serving.http.problems import EXCEPTION_HANDLERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ async def extract(
     guards=[reads],
     include_in_schema=False,
     status_code=HTTP_204_NO_CONTENT,
+    exception_handlers=EXCEPTION_HANDLERS,
     sync_to_thread=False,
 )
 def verify(request: ConsoleRequest, console: NamedDependency[Console]) -> None:

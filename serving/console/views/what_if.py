@@ -12,7 +12,7 @@ from decisions.messages import AccountProblem, Decision
 from decisions.what_if.messages import LargestIn, WhatIfRequest, WhatIfResponse
 from decisions.what_if.what_if_analysis import MAX_WORK
 from margin.what_if.shocks import ALL, Shocks, coin_of
-from market.accounts.book import Account, Position
+from market.accounts.book import Account, Balance, Position
 from market.core.instruments import parse_instrument
 from market.sources.http import AccountIn, PositionIn
 from serving.account_listing import PageRequest
@@ -143,7 +143,8 @@ def _account(detail: AccountDetail) -> Account:
     positions = tuple(
         Position(one.instrument, one.quantity, one.entry_price) for one in message.positions
     )
-    return Account(message.account_id, message.cash, positions)
+    held = tuple(Balance(one.asset, one.amount) for one in message.collateral)
+    return Account(message.account_id, message.cash, positions, held)
 
 
 def _target(detail: AccountDetail, inputs: WhatIfInputs) -> float:

@@ -155,8 +155,8 @@ def test_templates_have_neither_styles_nor_scripts_of_their_own() -> None:
         assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", source), name
 
 
-def test_a_page_has_the_policy_and_is_not_kept(serve: Serve) -> None:
-    answer = serve().client.get("/login")
+def test_a_page_is_html_in_utf_8(serve: Serve) -> None:
+    answer = serve(auth="keys").client.get("/login")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.text.startswith("<!doctype html>")
 

@@ -92,6 +92,17 @@ def test_each_cell_of_the_heat_map_is_the_decision_in_that_market(desk: Desk) ->
         assert shown == pytest.approx(expected, rel=1e-12)
 
 
+def test_the_heat_map_counts_collateral(desk: Desk) -> None:
+    held = snapshot("desk/1", 2, 1_000.0, BTC=0.5)
+    held["snapshot"]["collateral"] = [{"asset": "ETH", "amount": 3.0}]
+    desk.watched.update(held)
+    found = heat(desk, "headroom")
+    for spot in ("-10%", "+0%"):
+        shocks = {"spot": {"*": int(spot[:-1]) / 100.0}}
+        decision = asked(desk, "desk/1", shocks=shocks)["after"]["decisions"][0]
+        assert found["z"][0][found["x"].index(spot)] == decision["headroom"]
+
+
 def test_a_hostile_id_is_escaped(desk: Desk) -> None:
     desk.watched.update(snapshot(HOSTILE, 1, 1e6, BTC=0.1))
     text = page(desk, f"/what-if?account={quote(HOSTILE, safe='')}&t1={quote(HOSTILE, safe='')}")
