@@ -226,7 +226,7 @@ class AccountListing:
             )
         try:
             key = float.fromhex(cursor.key)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise RequestError(NO_CURSOR) from None
         names, keys = book.state.names, order.key[rows]
         begin = int(np.searchsorted(keys, key, side="left"))
