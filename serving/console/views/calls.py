@@ -7,8 +7,15 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from enforcement.calls.call import Call
+from enforcement.controls.call_commands import (
+    takes_acknowledgement,
+    takes_dispute,
+    was_disputed,
+)
 from enforcement.controls.messages import DISPUTE_REASONS, MODES, MOST_TEXT
 from enforcement.controls.override import Override
+from enforcement.controls.override_commands import takes_deadline
 from margin.rules.enforcement import CALL_TYPES
 from serving.console.console import Console
 from serving.console.views.deadlines import TimeLeft, book_time, call_time_left, time_left
@@ -115,7 +122,13 @@ def call_content(console: Console, call_id: str) -> dict[str, Any]:
         "figures": msgspec.to_builtins(call.figures),
         "overrides": [(one, _until(one, now)) for one in detail.overrides],
         "dispute_reasons": DISPUTE_REASONS,
-        "can_dispute": call.is_open and call.dispute is None and call.dispute_end is None,
+        "takes": {
+            "acknowledgement": takes_acknowledgement(call),
+            "dispute": takes_dispute(call),
+            "deadline": takes_deadline(call),
+        },
+        "was_disputed": was_disputed(call),
+        "liquidation": _liquidation(call),
         "most_text": MOST_TEXT,
     }
 
@@ -142,6 +155,26 @@ def overrides_content(console: Console) -> dict[str, Any]:
         "dead": dead.deliveries,
         "more_dead": dead.next_cursor is not None,
         "most_text": MOST_TEXT,
+    }
+
+
+def _liquidation(call: Call) -> dict[str, Any] | None:
+    """How far the liquidation of a call has come, as `Call.progress` has it; None before it.
+
+    ``settled`` is what the default resources cover of the debt, and ``records`` are the ids of the
+    records that say who bears it.
+    """
+    progress = call.progress
+    if progress is None:
+        return None
+    settlements = int(progress.get("settlements", 0))
+    return {
+        "steps": int(progress.get("steps", 0)),
+        "rejections": int(progress.get("rejections", 0)),
+        "proceeds": float(progress.get("reserved", 0.0)),
+        "taken_over": bool(progress.get("taken_over")),
+        "settled": float(progress.get("settled_amount", 0.0)),
+        "records": [f"{call.call_id}-resources-{n + 1}" for n in range(settlements)],
     }
 
 
