@@ -179,7 +179,7 @@ async function send(url, given, method = "POST") {
     body: method === "DELETE" ? undefined : JSON.stringify(given),
   });
   if (answer.status === 204) return null;
-  const said = await answer.json();
+  const said = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(said.detail ?? `the endpoint answered ${answer.status}`);
   return { ...said, status: answer.status };
 }
