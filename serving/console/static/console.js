@@ -103,16 +103,20 @@ async function part(name, url) {
   return text;
 }
 
+let refreshFailed = false;
+
 async function replace(name, url) {
   const place = document.getElementById(name);
   place.setAttribute("aria-busy", "true");
   try {
     const text = await part(name, url);
     place.innerHTML = text;
-    if (message.classList.contains("failed")) say("");
+    if (refreshFailed) say("");  // what a command said stays
+    refreshFailed = false;
     await draw(place);
   } catch (error) {
     say(error.message, "failed");
+    refreshFailed = true;
   } finally {
     place.removeAttribute("aria-busy");
   }
@@ -197,6 +201,7 @@ function command(form) {
       location.reload();
     } catch (error) {
       say(error.message, "failed");
+      refreshFailed = false;
       message.scrollIntoView({ block: "nearest" });
       button.disabled = false;
     }

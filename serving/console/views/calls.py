@@ -16,7 +16,9 @@ from enforcement.controls.call_commands import (
 from enforcement.controls.messages import DISPUTE_REASONS, MODES, MOST_TEXT
 from enforcement.controls.override import Override
 from enforcement.controls.override_commands import takes_deadline
+from margin.life_cycle.call_rules import enforcement_of
 from margin.rules.enforcement import CALL_TYPES
+from market.core.errors import RuleSetError
 from serving.console.console import Console
 from serving.console.views.deadlines import TimeLeft, book_time, call_time_left, time_left
 from serving.enforcement.call_listing import CALL_STATES
@@ -128,6 +130,7 @@ def call_content(console: Console, call_id: str) -> dict[str, Any]:
             "deadline": takes_deadline(call),
         },
         "was_disputed": was_disputed(call),
+        "hours_wait": _hours_wait(console),
         "liquidation": _liquidation(call),
         "most_text": MOST_TEXT,
     }
@@ -156,6 +159,14 @@ def overrides_content(console: Console) -> dict[str, Any]:
         "more_dead": dead.next_cursor is not None,
         "most_text": MOST_TEXT,
     }
+
+
+def _hours_wait(console: Console) -> bool:
+    """Whether the hours of calls run from their acknowledgement under the rules in force."""
+    try:
+        return enforcement_of(console.service.in_force.now()).waiting_hours > 0.0
+    except RuleSetError:
+        return False
 
 
 def _liquidation(call: Call) -> dict[str, Any] | None:
