@@ -274,8 +274,8 @@ async function send(url, given, { method = "POST", key = null } = {}) {
   if (answer.status === 204) return null;
   const said = await answer.json().catch(() => ({}));
   if (!answer.ok) {
-    const told = said.detail ?? `the endpoint answered ${answer.status}`;
-    throw Object.assign(new Error(told), { status: answer.status });
+    const detail = said.detail ?? `the endpoint answered ${answer.status}`;
+    throw Object.assign(new Error(detail), { status: answer.status });
   }
   return { ...said, status: answer.status };
 }
