@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from decisions.errors import RequestError
 from decisions.messages import AccountProblem, Decision
-from decisions.what_if.messages import LargestIn, WhatIfRequest, WhatIfResponse
+from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
 from decisions.what_if.what_if_analysis import MAX_WORK
 from margin.what_if.shocks import ALL, Shocks, coin_of
-from market.accounts.book import Account, Position
+from market.accounts.book import Account
 from market.core.instruments import parse_instrument
-from market.sources.http import AccountIn, PositionIn
+from market.sources.http import account_update
 from serving.account_listing import PageRequest
 from serving.console.charts import Chart, heat_map
 from serving.console.console import Console
@@ -139,11 +141,7 @@ def _most(console: Console) -> int:
 
 
 def _account(detail: AccountDetail) -> Account:
-    message = detail.account
-    positions = tuple(
-        Position(one.instrument, one.quantity, one.entry_price) for one in message.positions
-    )
-    return Account(message.account_id, message.cash, positions)
+    return account_update(detail.account, 0).account
 
 
 def _target(detail: AccountDetail, inputs: WhatIfInputs) -> float:
@@ -151,23 +149,30 @@ def _target(detail: AccountDetail, inputs: WhatIfInputs) -> float:
 
 
 def _request(detail: AccountDetail, account: Account, inputs: WhatIfInputs) -> WhatIfRequest:
-    message = detail.account
-    positions = [
-        PositionIn(one.instrument, one.quantity, one.entry_price) for one in message.positions
-    ]
-    given = AccountIn(message.account_id, message.cash, positions, message.collateral)
-    small = len(positions) ** 2 <= MAX_WORK
-    largest = inputs.largest
-    return WhatIfRequest(
-        accounts=[given],
-        changes=inputs.changes,
-        shocks=inputs.shocks,
-        target_headroom=_target(detail, inputs) if small else None,
-        marginal=small,
-        largest=[LargestIn(account.account_id, largest, side) for side in ("buy", "sell")]
-        if largest is not None and small
-        else [],
-    )
+    """The request to the API with the same inputs, checked as that is.
+
+    Raises
+    ------
+    RequestError
+        The API would not take it.
+    """
+    small = len(account.positions) ** 2 <= MAX_WORK
+    sides = ("buy", "sell") if inputs.largest is not None and small else ()
+    given: dict[str, Any] = {
+        "accounts": [asdict(account)],
+        "changes": inputs.changes,
+        "shocks": inputs.shocks,
+        "target_headroom": _target(detail, inputs) if small else None,
+        "marginal": small,
+        "largest": [
+            {"account_id": account.account_id, "instrument": inputs.largest, "side": side}
+            for side in sides
+        ],
+    }
+    try:
+        return msgspec.convert(msgspec.to_builtins(given), WhatIfRequest)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"the inputs make no request: {error}") from None
 
 
 def _has_options(account: Account, inputs: WhatIfInputs) -> bool:
