@@ -41,8 +41,7 @@ class Entry:
     kind:
         decision, market, ruleset, bars, quotes, quote_board, promotion, rollback, keys, retrain,
         rule_adoption, drift, notification, life_cycle, transition, liquidation, shortfall,
-        deleverage, shadow, account_updates,
-        evaluation or book_totals.
+        deleverage, shadow, account_updates, model_review, evaluation or book_totals.
     payload:
         The fact itself; see `ledger.canonical.canonical_bytes` for what it may hold. Under the
         key ``contents`` it names the shared contents it depends on: a list of SHA-256, or an

@@ -177,7 +177,8 @@ calls = Table(
     Index("calls_by_account", "account_id", "opened_at"),
     Index("calls_by_state", "is_open", "opened_at", "call_id"),
 )
-"""Margin calls as they stand, one row a call; `content` is packed JSON. The record of chain
+"""Margin calls as they stand, one row a call; `content` is packed JSON. `due_at` is null where time
+changes nothing: without a deadline, and while a dispute stops it. The record of chain
 ``enforcement`` that `record_seq` names wrote the row."""
 
 instructions = Table(

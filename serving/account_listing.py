@@ -86,6 +86,7 @@ class AccountListing:
     def __init__(self, service: Service, view: BookView, calls: CallListing) -> None:
         self._service, self._view, self._calls = service, view, calls
         self._orders = IdentityCache[dict[str, _Order]](2)
+        self._ranks = IdentityCache[Ints](2)
 
     def page(self, request: PageRequest) -> AccountPage:
         """A page of accounts, the most pressing first.
@@ -202,14 +203,14 @@ class AccountListing:
     def _rank(self, book: EvaluatedBook) -> Ints:
         """Place of each account among all by its id."""
 
-        def ranked() -> dict[str, _Order]:
+        def ranked() -> Ints:
             names = book.state.names
             by_name = sorted(range(len(names)), key=names.__getitem__)
             rank = np.empty(len(names), dtype=np.int64)
             rank[by_name] = np.arange(len(names))
-            return {"": _Order(rank, np.zeros(0))}
+            return rank
 
-        return self._orders.get((book.state.names,), ranked)[""].rows
+        return self._ranks.get((book.state.names,), ranked)
 
     def _begin(
         self, book: EvaluatedBook, order: _Order, rows: Ints, request: PageRequest, limit: int
@@ -225,7 +226,7 @@ class AccountListing:
             )
         try:
             key = float.fromhex(cursor.key)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise RequestError(NO_CURSOR) from None
         names, keys = book.state.names, order.key[rows]
         begin = int(np.searchsorted(keys, key, side="left"))

@@ -15,21 +15,23 @@ Get = Callable[[str], Any]
 def page_paths(get: Get) -> dict[str, str]:
     """Paths of all pages, by the names that files of theirs have.
 
-    The account is the one that has most to pay, the call the oldest open one; a page that needs
-    what the book does not have (a call, a decision) is left out.
+    The account is the healthy one with the largest probability of a call, the call the open one
+    that is due first, the what-if a fall of all prices by a tenth; a page that needs what the book
+    does not have (a call, a decision) is left out.
 
     Parameters
     ----------
     get:
         Asks the endpoint.
     """
-    (account,) = get("/v1/accounts?sort=deposit_to_meet&limit=1")["accounts"]
+    healthy = get("/v1/accounts?sort=probability&state=healthy&limit=1")["accounts"]
+    (account,) = healthy or get("/v1/accounts?sort=probability&limit=1")["accounts"]
     account_id = str(account["account_id"])
-    calls = get("/v1/calls?open=true&limit=1")["calls"]
+    calls = get("/v1/calls?open=true&sort=due&limit=1")["calls"]
     decisions = get(f"/v1/accounts/{quote(account_id, safe='')}/decisions?limit=1")["decisions"]
     queries: dict[str, dict[str, str] | None] = {
         "/account": {"id": account_id},
-        "/what-if": {"account": account_id},
+        "/what-if": {"account": account_id, "p": "-10"},
         "/call": {"id": calls[0]["call_id"]} if calls else None,
         "/decision": {"id": decisions[0]["decision_id"]} if decisions else None,
         "/record": {"chain": "monitoring", "seq": "1"},

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ledger.canonical import canonical_bytes, sha256_hex
+from margin.life_cycle.states import State
 from market.core.clock import parse_time
 
 SCOPE = "cross"
@@ -147,6 +148,11 @@ class Call(Struct, frozen=True, forbid_unknown_fields=True):
         return (
             dispute is not None and dispute.amount is not None and dispute.amount < self.outstanding
         )
+
+    @property
+    def clock_stopped(self) -> bool:
+        """Whether its deadline waits for its dispute: all that is outstanding is disputed."""
+        return self.is_open and self.state == State.DISPUTED.label and not self.undisputed
 
     def with_credit(self, amount: float) -> Call:
         """The call once updates of the account have met an amount of it."""

@@ -22,6 +22,21 @@ _DECIDED = ("accepted", "rejected", "expired")
 _ROUNDING = 1e-9
 
 
+def takes_dispute(call: CallView) -> bool:
+    """Whether a call stands so that it can be disputed, if it was not before."""
+    return call.is_open and call.kind == "call" and call.state in DISPUTABLE
+
+
+def was_disputed(call: CallView) -> bool:
+    """Whether the one dispute that a call may have is over."""
+    return call.dispute_end in _DECIDED
+
+
+def takes_acknowledgement(call: CallView) -> bool:
+    """Whether a call is one that is acknowledged."""
+    return call.is_open and call.kind == "call"
+
+
 def open_dispute(command: Dispute, now: int, context: ControlContext) -> dict[str, Any]:
     """The effect of a dispute.
 
@@ -31,7 +46,7 @@ def open_dispute(command: Dispute, now: int, context: ControlContext) -> dict[st
         There is no such call, it cannot be disputed now, or less is outstanding.
     """
     call = _call(command.call_id, context)
-    if not call.is_open or call.kind != "call" or call.state not in DISPUTABLE:
+    if not takes_dispute(call):
         raise CommandRefusedError(
             "conflict",
             f"call {command.call_id} ({call.kind}) is {call.state}; only a call that is "
@@ -39,7 +54,7 @@ def open_dispute(command: Dispute, now: int, context: ControlContext) -> dict[st
         )
     if call.dispute is not None:
         raise CommandRefusedError("conflict", f"call {command.call_id} is disputed already")
-    if call.dispute_end in _DECIDED:
+    if was_disputed(call):
         raise CommandRefusedError(
             "conflict",
             f"the dispute of call {command.call_id} has ended ({call.dispute_end}); a call is "
@@ -93,7 +108,7 @@ def acknowledge_call(command: AcknowledgeCall, now: int, context: ControlContext
         There is no such call, it takes no acknowledgement, or it has one.
     """
     call = _call(command.call_id, context)
-    if not call.is_open or call.kind != "call":
+    if not takes_acknowledgement(call):
         raise CommandRefusedError(
             "conflict",
             f"call {command.call_id} ({call.kind}) is {call.state}; only an open margin call takes "

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from enforcement.controls.context import CommandRefusedError, ControlContext
+from enforcement.controls.context import CallView, CommandRefusedError, ControlContext
 from enforcement.controls.messages import Approve, Reject, RequestOverride
 from enforcement.controls.override import Override
 from margin.rules.approval import OverrideType
@@ -154,6 +154,11 @@ def drop_lapsed(overrides: Mapping[str, Override], now: int) -> OverrideChange |
     return OverrideChange(rest, tuple(o.with_state("expired") for o in over), effects)
 
 
+def takes_deadline(call: CallView) -> bool:
+    """Whether a call stands so that its deadline can be moved."""
+    return call.is_open and call.kind == "call" and call.state in _MOVABLE
+
+
 def is_pending(override: Override) -> bool:
     """Whether an override waits for approval."""
     return override.state == "pending"
@@ -243,7 +248,7 @@ def _amount(
         call = context.call(target)
         if call is None:
             raise CommandRefusedError("not_found", f"there is no call {target!r}")
-        if not call.is_open or call.kind != "call" or call.state not in _MOVABLE:
+        if not takes_deadline(call):
             raise CommandRefusedError(
                 "conflict",
                 f"call {target} ({call.kind}) is {call.state}; a deadline moves only while a call "

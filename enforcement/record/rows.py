@@ -39,7 +39,7 @@ def write_calls(connection: Connection, changed: Iterable[tuple[Call, int]]) -> 
             "state": call.state,
             "is_open": int(call.is_open),
             "opened_at": parse_time(call.opened_at),
-            "due_at": time_or_none(call.deadline),
+            "due_at": None if call.clock_stopped else time_or_none(call.deadline),
             "record_seq": seq,
             "content": pack(canonical_bytes(call.content())),
         }

@@ -5,8 +5,9 @@ Every look-up follows an index, so none reads a whole chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select, tuple_
@@ -17,8 +18,11 @@ from ledger.packing.identifiers import unpack_sha256
 from ledger.records import Record
 from ledger.schema import database_errors, records
 from ledger.store import Ledger
+from market.core.errors import AlteredError
 
-_PAGE = 500
+_PAGE = 200
+_PAGE_BYTES = 1 << 20
+"""Stored bytes of payloads that a page has at most, unless its first record alone has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ def chain_summaries(ledger: Ledger) -> list[ChainSummary]:
     LedgerError
         The database cannot be read.
     AlteredError
-        A row of the archived segments was altered.
+        A row of the archived segments, or the newest record of a chain, was altered.
     """
     with database_errors("read"), ledger.engine.connect() as connection:
         archived: dict[str, list[int]] = {}
@@ -89,6 +93,8 @@ def chain_summaries(ledger: Ledger) -> list[ChainSummary]:
                 .limit(1)
             )
             row = connection.execute(newest).one()
+            if not isinstance(row.seq, int) or not isinstance(row.recorded_at, int):
+                raise AlteredError(f"the newest record of chain {name!r} was altered")
             ends = archived.get(name, [])
             found.append(
                 ChainSummary(
@@ -148,6 +154,8 @@ def more_than(ledger: Ledger, span: RecordSpan, most: int) -> bool:
 def records_of_span(ledger: Ledger, span: RecordSpan) -> Iterator[Record]:
     """The records of a span in the order of recording, read page by page.
 
+    A page has few records where they are large, so memory stays bounded.
+
     Raises
     ------
     AlteredError
@@ -155,18 +163,34 @@ def records_of_span(ledger: Ledger, span: RecordSpan) -> Iterator[Record]:
     LedgerError
         The database cannot be read.
     """
-    place = tuple_(records.c.recorded_at, records.c.chain, records.c.seq)
-    query = _of_span(select(records), span)
-    query = query.order_by(records.c.recorded_at, records.c.chain, records.c.seq).limit(_PAGE)
-    after = query
+    after: tuple[int, str, int] | None = None
     while True:
         with database_errors("read"), ledger.engine.connect() as connection:
-            page = [to_record(row) for row in connection.execute(after)]
+            sizes, query = (
+                _following(select(column), span, after)
+                for column in (func.length(records.c.payload), records)
+            )
+            stored = connection.execute(sizes.limit(_PAGE)).scalars().all()
+            rows = connection.execute(query.limit(_fitting(stored))).all()
+        page = [to_record(row) for row in rows]
         yield from page
-        if len(page) < _PAGE:
+        if not page or len(page) == len(stored) < _PAGE:
             return
-        last = page[-1]
-        after = query.where(place > (last.recorded_at, last.chain, last.seq))
+        after = page[-1].recorded_at, page[-1].chain, page[-1].seq
+
+
+def _following(
+    query: Select[Any], span: RecordSpan, after: tuple[int, str, int] | None
+) -> Select[Any]:
+    """A query of the records of a span in the order of recording, after a place."""
+    place = records.c.recorded_at, records.c.chain, records.c.seq
+    query = _of_span(query, span).order_by(*place)
+    return query if after is None else query.where(tuple_(*place) > after)
+
+
+def _fitting(sizes: Sequence[int]) -> int:
+    """So many of the next records have `_PAGE_BYTES` together; one at least."""
+    return max(1, sum(total <= _PAGE_BYTES for total in accumulate(sizes)))
 
 
 def _of_span(query: Select[Any], span: RecordSpan) -> Select[Any]:

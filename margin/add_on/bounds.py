@@ -25,6 +25,7 @@ BINDINGS = ("floor", "model", "cap", "dead_band", "step", "release", "fallback")
 _FLOOR, _MODEL, _CAP, _DEAD_BAND, _STEP, _RELEASE, _FALLBACK = range(len(BINDINGS))
 
 _CENT = Decimal("0.01")
+_EXACT_TO = 1e13
 _WHOLE_FROM = 2.0**52
 _MOST_CENTS = 128
 """Below `_WHOLE_FROM` floats are half a unit apart at most: rounding costs fewer cents."""
@@ -277,13 +278,33 @@ def deposit_to_meet(level: Floats, headroom: Floats) -> Floats:
     """
     with np.errstate(invalid="ignore", over="ignore"):
         missing = np.maximum(0.0, level - headroom)
-    for i in np.flatnonzero((missing > 0) & (missing < _WHOLE_FROM)):
-        missing[i] = _up_to_the_cent(float(level[i]), float(headroom[i]))
+    cents = np.flatnonzero((missing > 0) & (missing < _EXACT_TO))
+    missing[cents] = _up_to_the_cent(level[cents], headroom[cents])
+    for i in np.flatnonzero((missing >= _EXACT_TO) & (missing < _WHOLE_FROM)):
+        missing[i] = _up_to_the_decimal_cent(float(level[i]), float(headroom[i]))
     return missing
 
 
-def _up_to_the_cent(level: float, headroom: float) -> float:
-    # The shortest decimal, not the binary value: 0.07 is seven cents, not a hair more.
+def _up_to_the_cent(level: Floats, headroom: Floats) -> Floats:
+    """The fewest whole cents whose float is not below the difference, and suffices.
+
+    Below `_EXACT_TO` no two amounts in whole cents share a float, so a float that is one is that
+    decimal: 0.07 is seven cents, not a hair more.
+    """
+    missing = level - headroom
+    cents = np.floor(missing * 100.0) - 1.0  # at most two too few, whatever was rounded
+    for _ in range(3):
+        cents += cents / 100.0 < missing
+    for _ in range(_MOST_CENTS):
+        short = headroom + cents / 100.0 < level
+        if not short.any():
+            break
+        cents += short
+    return cents / 100.0
+
+
+def _up_to_the_decimal_cent(level: float, headroom: float) -> float:
+    # The shortest decimal of a float that stands for several amounts in whole cents.
     cents = Decimal(repr(level - headroom)).quantize(_CENT, rounding=ROUND_CEILING)
     for _ in range(_MOST_CENTS):
         if not headroom + float(cents) < level:

@@ -89,9 +89,10 @@ def book_portfolios(
     """
     errors = AccountErrors(book) if errors is None else errors
     assets = [asset for asset in dict.fromkeys(book.balance_asset) if not rules.is_cash(asset)]
-    instruments = price_instruments(book.leg_instrument, assets, view, options=options)
-    legs = len(book.leg_instrument)
-    row = np.fromiter(map(instruments.row.__getitem__, book.leg_instrument), np.int64, legs)
+    names, held = book.held
+    instruments = price_instruments(names, assets, view, options=options)
+    row = np.array([instruments.row[name] for name in names], dtype=np.int64)[held]
+    legs = len(row)
     impossible = np.isinf(book.leg_entry_price) | (book.leg_entry_price <= 0)
     valued = instruments.valued[row] & (np.isfinite(book.leg_quantity) & ~impossible)
     errors.add_positions(~valued, instruments.errors)
@@ -132,13 +133,13 @@ def _net_positions(
         book.leg_start, sound, instruments.rank[row], lines, entries.position_leg
     )
     leg = row[line]
-    names = list(instruments.row)
+    names = np.array(list(instruments.row), dtype=np.object_)
     position_leg = entries.position_leg
     return Portfolios(
         cash=np.where(sound, book.cash, 0.0),
         stable_price=np.full(n, stable),
         start=start,
-        name=tuple([names[k] for k in leg.tolist()]),
+        name=tuple(names[leg].tolist()),
         kind=instruments.kind[leg],
         underlying=instruments.underlying[leg],
         expiry=instruments.expiry[leg],

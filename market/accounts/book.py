@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Account:
     collateral: tuple[Balance, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Book:
     """N accounts in flat arrays.
 
@@ -83,6 +84,17 @@ class Book:
 
     def __len__(self) -> int:
         return len(self.account_ids)
+
+    @cached_property
+    def held(self) -> tuple[tuple[str, ...], Ints]:
+        """Identifiers of the instruments, each once, and of each position its place among them,
+        int64, shape (L,)."""
+        names = tuple(dict.fromkeys(self.leg_instrument))
+        place = {name: k for k, name in enumerate(names)}
+        code = np.fromiter(
+            map(place.__getitem__, self.leg_instrument), np.int64, len(self.leg_instrument)
+        )
+        return names, code
 
     def accounts(self) -> tuple[Account, ...]:
         """The readable form, one `Account` each; the inverse of `of`."""

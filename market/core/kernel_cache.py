@@ -16,8 +16,12 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-PACKAGES = ("market", "margin", "features", "models", "training", "serving")
-"""The packages that have kernels, or constants that kernels are compiled with."""
+PACKAGES = ("market", "margin", "features", "models", "training", "serving/http/security")
+"""The packages that have kernels, or constants that kernels are compiled with.
+
+Of ``serving`` only the one with a kernel, which uses nothing of the others: an edit of a page would
+else compile everything again at the next start.
+"""
 
 MAX_VERSIONS = 4
 """Folders of so many versions are kept, the newest ones."""

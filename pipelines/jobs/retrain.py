@@ -33,7 +33,6 @@ from models.bundle.bundle import (
 )
 from models.bundle.manifest import TrainingRecord
 from models.bundle.pointer import CHAMPION, PREVIOUS, promote, read_pointer, set_challenger
-from models.bundle.review import REVIEW_FILE
 from models.drift.reference_file import REFERENCE_FILE
 from models.gates import (
     Acceptance,
@@ -49,6 +48,7 @@ from models.mlflow.registry import find_alias, find_challenger, set_aliases
 from models.onnx.export import export
 from models.onnx.parity import ParityReport, check_parity, threshold_adjacent_rows
 from models.onnx.scorer import Scorer
+from models.review import MODEL_REVIEW
 from pipelines.cli.progress import Stages
 from pipelines.config.config import Config
 from pipelines.data.accounts import (
@@ -93,7 +93,7 @@ from training.labels.book_intervals import BookIntervals
 from training.labels.dataset import Dataset
 from training.labels.dataset_file import write_dataset
 from training.labels.splits import Block, default_boundaries, purged_split
-from training.reports.bundle_review import bundle_review
+from training.reports.model_review import model_review
 
 _PARITY_ROWS = 20_000
 _LIBRARIES = ("lightgbm", "numpy", "numba", "onnx", "onnxruntime", "scikit-learn")
@@ -178,26 +178,24 @@ def _retrain(
     remove_unfinished(root)
     draft_folder = tempfile.TemporaryDirectory(dir=root, prefix=DRAFT_PREFIX)
     with stages.stage("evaluate"), draft_folder as folder:
-        draft = load_bundle(
-            Path(folder) / _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
-        )
+        draft = _write(Path(folder), fitted, onnx, training, data_sha, ruleset, {})
+        bundle = load_bundle(Path(folder) / draft)
         test = data.take(np.flatnonzero((block == Block.TEST) & data.uniform))
-        forecasts = forecast(draft, test)
+        forecasts = forecast(bundle, test)
         evaluation = evaluate(
             test, forecasts, training, describe(config, market), market.history.bars.symbols
         )
-    with stages.stage("review"):
-        trained = TrainingArtifacts(
-            config, market, intervals, ruleset, data, block, ends, fitted, draft, test
-        )
-        review = examine(trained, stages)
     with stages.stage("bundle"):
         metrics = {hours: figures["models"] for hours, figures in evaluation["horizons"].items()}
-        reference = make_reference(draft.scorer, fitted.schema, data, span)
+        reference = make_reference(bundle.scorer, fitted.schema, data, span)
         fitted.plain[REFERENCE_FILE] = reference.to_bytes()
-        fitted.plain[REVIEW_FILE] = bundle_review(evaluation, review).to_bytes()
         sha = _write(root, fitted, onnx, training, data_sha, ruleset, metrics)
         bundle = load_bundle(root / sha)
+    with stages.stage("review"):
+        trained = TrainingArtifacts(
+            config, market, intervals, ruleset, data, block, ends, fitted, bundle, test
+        )
+        review = examine(trained, stages)
     champion = read_pointer(root, CHAMPION)
     serves = config.training.event == "call"  # other events are compared with no champion
     compared = champion if serves else None
@@ -247,7 +245,8 @@ def _retrain(
             **comparison,
         }
         report["mlflow_run"] = log_run(config, bundle, report, review, onnx)
-        report["champion"] = _settle(config, market, bundle, decision, report)
+        reviewed = model_review(sha, evaluation, review).payload()
+        report["champion"] = _settle(config, market, bundle, decision, report, reviewed)
         report["reasons"] += align_aliases(config, decision.verdict, sha, champion)
     return report
 
@@ -391,8 +390,9 @@ def _settle(
     bundle: Bundle,
     decision: PromotionVerdict,
     report: Mapping[str, Any],
+    review: dict[str, Any],
 ) -> str | None:
-    """Record the verdict, save the market state, and move the pointer last."""
+    """Record verdict and review, save the market state, and move the pointer last."""
     root = config.serving.bundles
     before = read_pointer(root, CHAMPION)
     payload = {
@@ -409,7 +409,7 @@ def _settle(
         "accepted": report["accepted"],
     }
     with Ledger(config.ledger.url, chain="registry") as ledger:
-        ledger.append([Entry(kind=RETRAINED, payload=payload)])
+        ledger.append([Entry(MODEL_REVIEW, review), Entry(RETRAINED, payload)])
         adopt_first_rules(config, ledger)
     market.state.save(root / MARKET_STATE)
     if decision.verdict == "promoted" and before != bundle.sha256:

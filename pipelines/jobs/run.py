@@ -120,7 +120,7 @@ def print_addresses(config: Config, *, serving: bool, config_file: Path | None =
 def addresses(config: Config, *, serving: bool, config_file: Path | None = None) -> dict[str, str]:
     """Addresses, files and commands by what they show."""
     url = f"http://{config.serving.host}:{config.serving.port}"
-    here = {"API page": f"{url}/docs", "health": f"{url}/health/ready"}
+    here = {"console": f"{url}/", "API page": f"{url}/docs", "health": f"{url}/health/ready"}
     if config.monitoring.enabled:
         here["live book"] = f"curl -s '{url}/v1/accounts?sort=deposit_to_meet&limit=5'"
     if config.enforcement.enabled:

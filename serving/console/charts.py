@@ -1,7 +1,8 @@
 """Charts of pages: what the chart library draws, and the same figures as a table.
 
 Colours are named by their role (`series-1` to `series-6`, `good`, `bad`, `muted`, `ink`, `grid`,
-and the scale `heat`); the page replaces the names by the colours of its light or dark theme.
+and the scales `diverging` and
+`rising`); the page replaces the names by the colours of its light or dark theme.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ def heat_map(
     bounds: tuple[float, float] | None = None,
     z_format: str = "",
 ) -> Chart:
-    """Values on a grid.
+    """Values on a grid, each written into its cell where the page is wide enough.
 
     Parameters
     ----------
@@ -201,7 +202,8 @@ def heat_map(
     x_title, y_title:
         Titles of the axes.
     bounds:
-        Values at the ends of the colour scale; None: the smallest and the largest.
+        Values at the ends of the colour scale; None: the smallest and the largest. Colours part
+        at the middle of bounds that begin below 0, and else go from little to much.
     z_format:
         Format of values, as d3-format.
     """
@@ -210,10 +212,13 @@ def heat_map(
         "x": [str(place) for place in x],
         "y": [str(place) for place in y],
         "z": [list(row) for row in z],
-        "colorscale": "heat",
+        "colorscale": "diverging" if bounds is not None and bounds[0] < 0.0 else "rising",
         "hoverongaps": False,
+        "xgap": 1,
+        "ygap": 1,
     }
     if z_format:
+        cells["texttemplate"] = f"%{{z:{z_format}}}"
         cells["hovertemplate"] = f"%{{x}}, %{{y}}: %{{z:{z_format}}}<extra></extra>"
     if bounds is not None:
         cells |= {"zmin": bounds[0], "zmax": bounds[1]}

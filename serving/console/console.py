@@ -13,6 +13,7 @@ from serving.account_listing import AccountListing
 from serving.admission.lane import Lane
 from serving.admission.lanes import Lanes
 from serving.console.rendering import has_fragment, render
+from serving.console.session import cookie_name
 from serving.console.views.verification import LedgerVerifier
 from serving.enforcement.call_listing import CallListing
 from serving.enforcement.control_listing import ControlListing
@@ -34,6 +35,15 @@ NAVIGATION = (
     ("/audit", "Audit"),
 )
 """Path and name of the pages that every page links to."""
+
+_SECTIONS = {
+    "/account": "/accounts",
+    "/decision": "/accounts",
+    "/call": "/calls",
+    "/overrides": "/calls",
+    "/record": "/audit",
+}
+"""Path in the navigation under which a page stands that has no entry of its own."""
 
 ConsoleRequest = Request[str, Any, State]
 
@@ -104,7 +114,9 @@ class Console:
         return {
             "navigation": NAVIGATION,
             "path": request.url.path,
+            "section": _SECTIONS.get(request.url.path, request.url.path),
             "requester": requester,
             "may": [s for s in SCOPES if requester is not None and requester.may(s)],
             "signs_in": self.service.settings.auth != "off",
+            "signed_in": cookie_name(secure=request.url.scheme == "https") in request.cookies,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from litestar import MediaType, Response, get
 from litestar.connection import ASGIConnection
@@ -60,10 +60,18 @@ def unknown_page(
 def problem_page(console: Console, request: ConsoleRequest, error: Exception) -> Response[bytes]:
     """An error as a page; without a valid key the page that asks for one."""
     problem, headers = problem_of(error)
+    frame = console.frame(request)
     if problem.status == _UNAUTHENTICATED and FRAGMENT not in request.headers:
-        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        target = LOGIN if wanted == "/" else f"{LOGIN}?next={quote(wanted, safe='')}"
-        return Response(b"", status_code=HTTP_303_SEE_OTHER, headers={"Location": target})
-    body = render("problem.html", {**console.frame(request), "problem": problem})
+        return _to_login(request, was_signed_in=frame["signed_in"])
+    body = render("problem.html", {**frame, "problem": problem})
     kept = {name: value for name, value in headers.items() if name.lower() != "content-type"}
     return Response(body, status_code=problem.status, headers=kept, media_type=MediaType.HTML)
+
+
+def _to_login(request: ConsoleRequest, *, was_signed_in: bool) -> Response[bytes]:
+    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    query = {} if wanted == "/" else {"next": wanted}
+    if was_signed_in:
+        query["ended"] = "1"
+    target = f"{LOGIN}?{urlencode(query, safe='', quote_via=quote)}" if query else LOGIN
+    return Response(b"", status_code=HTTP_303_SEE_OTHER, headers={"Location": target})

@@ -16,6 +16,7 @@ from serving.console.assets import asset
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _DASH = "\N{EN DASH}"
+_WRITTEN_OUT = 1e15  # from there on figures have an exponent
 _HIDDEN = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
 
 
@@ -85,9 +86,11 @@ def percent(value: float | None, digits: int = 2) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A figure with so many significant digits."""
+    """A figure with so many significant digits, and with all those before the point."""
     if value is None or not math.isfinite(value):
         return _DASH
+    if 10.0**digits - 0.5 <= abs(value) < _WRITTEN_OUT:
+        return f"{value:,.0f}"
     return f"{value:,.{digits}g}"
 
 

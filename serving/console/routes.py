@@ -10,7 +10,7 @@ from litestar import MediaType, Response, Router, delete, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import Redirect
-from litestar.status_codes import HTTP_204_NO_CONTENT
+from litestar.status_codes import HTTP_204_NO_CONTENT, HTTP_303_SEE_OTHER
 from msgspec import Meta
 
 from decisions.errors import NotFoundError
@@ -51,6 +51,7 @@ PAGES = (
 """Routes of the pages."""
 
 _OWN_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\x7f\\]*")
+_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?:1|0\.0*[1-9])[\d.]*\s*)?(?:,|$)", re.IGNORECASE)
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -69,7 +70,7 @@ def static_asset(
     if found.path != f"{PREFIX}{version}/{name}":
         raise NotFoundError(f"asset {name!r} has another content now; load the page again")
     headers = {"Cache-Control": _FOREVER, "Vary": "Accept-Encoding"}
-    if "gzip" not in request.headers.get("accept-encoding", ""):
+    if not _GZIP.search(request.headers.get("accept-encoding", "")):
         return Response(found.content, media_type=found.content_type, headers=headers)
     headers["Content-Encoding"] = "gzip"
     return Response(packed(name), media_type=found.content_type, headers=headers)
@@ -81,14 +82,22 @@ def favicon() -> Redirect:
     return Redirect(asset("icon.svg").path)
 
 
-@get(LOGIN, include_in_schema=False, sync_to_thread=False)
+@get(LOGIN, include_in_schema=False, sync_to_thread=True)
 def login(
     request: ConsoleRequest,
     console: NamedDependency[Console],
     next: FromQuery[str | None] = None,  # noqa: A002  its name in the URL
+    ended: FromQuery[bool] = False,
 ) -> Response[bytes]:
-    """The page that asks for a key, and leads to `next` then."""
-    body = render("login.html", {**console.frame(request), "next": _own_path(next)})
+    """The page that asks for a key, and leads to `next` then; at once where none is needed.
+
+    `ended` says that a key that was signed in with is no longer valid.
+    """
+    frame = console.frame(request)
+    if not frame["signs_in"]:
+        return Response(b"", status_code=HTTP_303_SEE_OTHER, headers={"Location": _own_path(next)})
+    content = {"signed_in": False, "next": _own_path(next), "ended": ended}
+    body = render("login.html", {**frame, **content})
     return Response(body, media_type=MediaType.HTML)
 
 

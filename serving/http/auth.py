@@ -35,9 +35,9 @@ _ADMIN = "admin"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="margincast"'}
 _INVALID = {"WWW-Authenticate": 'Bearer realm="margincast", error="invalid_token"'}
 _MISSING = (
-    "the request carries no valid key; send Authorization: Bearer mck_…, "
-    "`margincast keys add` makes one"
+    "the request carries no key; send Authorization: Bearer mck_…, `margincast keys add` makes one"
 )
+_UNKNOWN = "the key is unknown or was revoked; `margincast keys add` makes one"
 
 
 class Requester(NamedTuple):
@@ -187,7 +187,7 @@ class Access:
         except KeyExpiredError as error:
             raise _unauthenticated(str(error), _INVALID) from None
         if key is None:
-            raise _unauthenticated(_MISSING, _INVALID)
+            raise _unauthenticated(_UNKNOWN, _INVALID)
         rate = self._per_minute if key.rate_per_minute is None else key.rate_per_minute
         return Requester(key.key_id, key.scopes, rate)
 

@@ -1,34 +1,37 @@
-"""What a desk does with the console: it finds who is in trouble, tries remedies, answers calls.
-
-A scenario runs once the pages that it needs are registered.
-"""
+"""What a desk does with the console: it finds who is in trouble, tries remedies, answers calls."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
+from urllib.parse import quote
 
-import pytest
 from playwright.sync_api import Page, expect
 
-from serving.console.routes import PAGES
+from serving.console.rendering import money, percent
 from tests.browser.conftest import Visitor
 from tests.browser.desk import CALLED, WARNED, LiveDesk
 from tests.waiting import wait_for
 
-PATHS = {path for route in PAGES for path in route.paths}
+def figures_of(page: Page) -> dict[str, tuple[str, str]]:
+    """Figures of the what-if page by name, before and after."""
+    rows = page.locator("table[aria-label='Figures before and after'] tbody tr").all()
+    texts = [row.locator("th, td").all_inner_texts() for row in rows]
+    return {name: (before, after) for name, before, after, _ in texts}
 
 
-def needs(*paths: str) -> pytest.MarkDecorator:
-    """Skip where a page is not registered."""
-    missing = sorted(set(paths) - PATHS)
-    return pytest.mark.skipif(bool(missing), reason=f"no page at {', '.join(missing)}")
+def what_if(desk: LiveDesk, name: str, spot: dict[str, float]) -> list[dict[str, Any]]:
+    """The decisions of the API before and after a price shock."""
+    account = desk.get(f"/v1/accounts/{quote(name, safe='')}")["account"]
+    given = {key: account[key] for key in ("account_id", "cash", "positions", "collateral")}
+    answer = desk.post("/v1/what-if", {"accounts": [given], "shocks": {"spot": spot}})
+    return [answer[when]["decisions"][0] for when in ("before", "after")]
 
 
 def accounts_of(page: Page, table: str) -> list[str]:
     return page.locator(f"{table} tbody th[scope=row] a").all_inner_texts()
 
 
-@needs("/", "/account", "/what-if")
 def test_from_the_riskiest_accounts_to_one_of_them_and_its_what_if(
     visitor: Visitor, desk: LiveDesk
 ) -> None:
@@ -51,11 +54,30 @@ def test_from_the_riskiest_accounts_to_one_of_them_and_its_what_if(
     visit.settle()
     page.get_by_role("link", name="What-if").last.click()
     expect(page).to_have_url(re.compile(r"/what-if\?account="))
+    expect(page.get_by_role("heading", level=1)).to_contain_text(riskiest[0])
     visit.settle()
-    assert riskiest[0] in page.locator("main").inner_text()
+    before = figures_of(page)
+    assert [after for _, after in before.values()] == [now for now, _ in before.values()]
+    page.get_by_label("All coins", exact=True).fill("-20")
+    expect(page).to_have_url(re.compile(r"[?&]p=-20(&|$)"))
+    expect(page.get_by_label("All coins, slider")).to_have_value("-20")
+    expect(page.locator("#heard")).to_have_text("Updated")
+    answer = what_if(desk, riskiest[0], {"*": -0.2})
+    for name, field in (("Equity", "equity"), ("Headroom", "headroom"), ("Add-on", "add_on")):
+        assert figures_of(page)[name] == tuple(money(one[field]) for one in answer), name
+    last = max(answer[0]["probability"], key=int)
+    chances = tuple(percent(one["probability"][last]) for one in answer)
+    assert figures_of(page)[f"Call within {last} h"] == chances
+    assert answer[0]["equity"] != answer[1]["equity"], "the shock moves the account"
+    page.get_by_label("Deposit; negative: withdrawal").fill("5000")
+    expect(page).to_have_url(re.compile(r"[?&]d=5000(&|$)"))
+    deposited = money(answer[1]["equity"] + 5_000.0)
+    expect(page.locator("#result td", has_text=deposited).first).to_be_visible()
+    assert figures_of(page)["Equity"] == (money(answer[0]["equity"]), deposited)
+    shared = visitor("read").go(page.url.removeprefix(desk.url))
+    assert figures_of(shared) == figures_of(page), "the address gives the same page"
 
 
-@needs("/accounts")
 def test_accounts_are_filtered_as_one_types_and_the_address_follows(
     visitor: Visitor, desk: LiveDesk
 ) -> None:
@@ -71,14 +93,12 @@ def test_accounts_are_filtered_as_one_types_and_the_address_follows(
     assert accounts_of(shared, "#list") == [WARNED], "the address gives the same page"
 
 
-@needs("/calls", "/call")
 def test_a_reader_sees_a_call_and_no_form_for_it(visitor: Visitor, desk: LiveDesk) -> None:
     page = visitor("read").go(f"/call?id={desk.open_call()['call_id']}")
     assert page.locator("form[data-post]").count() == 0
     assert "Needs a key with the scope" in page.locator("main").inner_text()
 
 
-@needs("/calls", "/call")
 def test_a_call_is_disputed_and_shows_so(visitor: Visitor, desk: LiveDesk) -> None:
     visit = visitor("desk")
     page = visit.go("/calls")

@@ -13,7 +13,7 @@ from tests.browser.conftest import Scheme, Visitor
 from tests.browser.desk import LiveDesk
 
 PATHS = sorted(path for route in PAGES for path in route.paths)
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 KINDS = [(s, w) for s in ("light", "dark") for w in ("wide", "narrow")]
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 

@@ -120,6 +120,25 @@ def test_kept_decisions_are_explained(
             }
 
 
+def test_kept_decisions_are_shown_and_replayed_on_their_pages(
+    kept: Kept, serve: Any, bundles: Any, monkeypatch: Any
+) -> None:
+    shutil.copytree(kept.bundles, bundles.root, dirs_exist_ok=True)
+    endpoint = serve()
+    monkeypatch.setattr(endpoint.ledger, "engine", kept.ledger.engine)
+    for record in kept.decisions:
+        asked = {"id": record.id, "replay": "1"}
+        page = endpoint.client.get("/decision", params=asked)
+        assert page.status_code == 200, page.text
+        verdict = replay(kept.ledger, record.id, kept.load).verdict
+        assert f'class="state {verdict}"' in page.text
+        unnamed = "did not name the marks" in page.text
+        assert unnamed == ("marks" not in record.payload["decision"])
+        account = endpoint.client.get("/account", params={"id": record.account_id})
+        assert account.status_code == 200, account.text
+        assert f"/decision?id={record.id}" in account.text
+
+
 def test_kept_ledgers_are_of_each_schema_that_holds_explanations() -> None:
     kept = (json.loads((FOLDER / f"{name}.json").read_text("utf-8")) for name in KEPT_LEDGERS)
     schemas = {

@@ -13,6 +13,7 @@ from ledger.records import Entry
 from ledger.store import Ledger
 from ledger.verify import verify
 from market.core.errors import AlteredError
+from tests.ledger.sqlite_steps import count_steps
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -112,3 +113,16 @@ def test_many_records_are_read_in_pages(url: str) -> None:
         chain = SharedChain(ledger, "market")
         chain.append(ChainHead(), [entry(n) for n in range(450)])
         assert [r.payload["n"] for r in chain.after(ChainHead())] == list(range(450))
+
+
+def test_the_newest_record_is_found_without_reading_the_chain(tmp_path: Path) -> None:
+    """A database that sorts a chain by another column than its key reads all of it first."""
+
+    def steps(length: int) -> int:
+        with Ledger(f"sqlite:///{tmp_path}/{length}.db") as ledger:
+            chain = SharedChain(ledger, "market")
+            written = chain.append(ChainHead(), [entry(n) for n in range(length)])
+            assert chain.last("bars", ChainHead.of(written[9])) == written[9]
+            return count_steps(ledger, lambda: chain.last("bars", chain.head()))
+
+    assert steps(2_000) <= steps(20) + 10

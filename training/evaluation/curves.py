@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-from training.evaluation.metrics import BINS, reliability_bins
+from training.evaluation.metrics import BINS, check_forecast
 
 Floats = npt.NDArray[np.float64]
 
@@ -18,7 +18,12 @@ ALERT_BUDGETS = (0.01, 0.05)
 
 
 def reliability(y: npt.ArrayLike, p: npt.ArrayLike, day_index: npt.ArrayLike) -> dict[str, Any]:
-    """Ten equal-count bins with a 95% interval of the observed share of each.
+    """At most ten bins of equal expected events, with a 95% interval of the share of each.
+
+    Rows are sorted by p (stable) and cut where ``Σ p`` passes a further tenth of its total. With
+    a base rate of 1% nine of ten bins of equal count would expect next to no event and show
+    nothing; here each expects as many as the others. A row that holds more than a tenth makes
+    fewer bins.
 
     Wilson's interval at the effective number of rows ``n / max(1, deff)``, where deff is the
     variance of the share with days as clusters over the binomial one: accounts of a day share
@@ -41,30 +46,38 @@ def reliability(y: npt.ArrayLike, p: npt.ArrayLike, day_index: npt.ArrayLike) ->
     Raises
     ------
     ModelError
-        As `training.evaluation.metrics.reliability_bins`.
+        As `training.evaluation.metrics.check_forecast`.
 
     References
     ----------
     Wilson (1927), JASA 22, 209-212; Korn and Graubard (1998), "Confidence intervals for
     proportions with small expected number of positive counts".
     """
-    outcome, day = np.asarray(y, dtype=np.float64), np.asarray(day_index)
-    bins = reliability_bins(y, p)
-    probability = np.asarray(p, dtype=np.float64)
-    order = np.argsort(probability, kind="stable")
+    outcome, probability = check_forecast(y, p)
+    day = np.asarray(day_index)
+    bins = _equal_expectation(probability)
+    observed = [float(outcome[part].mean()) for part in bins]
     bounds = [
-        wilson_interval(float(share), len(part) / design_effect(outcome[part], day[part]))
-        for share, part in zip(
-            bins.observed, np.array_split(order, min(BINS, len(order))), strict=True
-        )
+        wilson_interval(share, len(part) / design_effect(outcome[part], day[part]))
+        for share, part in zip(observed, bins, strict=True)
     ]
     return {
-        "predicted": bins.predicted.tolist(),
-        "observed": bins.observed.tolist(),
+        "predicted": [float(probability[part].mean()) for part in bins],
+        "observed": observed,
         "low": [low for low, _ in bounds],
         "high": [high for _, high in bounds],
-        "count": bins.count.tolist(),
+        "count": [len(part) for part in bins],
     }
+
+
+def _equal_expectation(probability: Floats) -> list[npt.NDArray[np.intp]]:
+    """Rows of each bin, in rising order of their probability."""
+    order = np.argsort(probability, kind="stable")
+    below = np.cumsum(probability[order])
+    if below[-1] == 0.0:
+        return [order]
+    ends = np.searchsorted(below, below[-1] * np.arange(1, BINS) / BINS) + 1
+    return [part for part in np.split(order, ends) if len(part)]
 
 
 def wilson_interval(share: float, n: float, level: float = 0.95) -> tuple[float, float]:

@@ -82,7 +82,7 @@ def log_loss_rows(y: npt.ArrayLike, p: npt.ArrayLike) -> FloatArray:
     ModelError
         As `evaluate_probability`.
     """
-    outcome, probability = _checked(y, p)
+    outcome, probability = check_forecast(y, p)
     clipped = clip_probability(probability)
     return -np.where(outcome > 0.0, np.log(clipped), np.log1p(-clipped))
 
@@ -127,7 +127,7 @@ def reliability_bins(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = BINS) -> Re
     Naeini, Cooper and Hauskrecht (2015), "Obtaining well calibrated probabilities using
     Bayesian binning".
     """
-    outcome, probability = _checked(y, p)
+    outcome, probability = check_forecast(y, p)
     if bins < 1:
         raise ModelError(f"reliability was asked for {bins} bins; expected at least 1")
     parts = np.array_split(np.argsort(probability, kind="stable"), min(bins, len(probability)))
@@ -140,7 +140,7 @@ def reliability_bins(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = BINS) -> Re
 
 def predicted_over_observed(y: npt.ArrayLike, p: npt.ArrayLike) -> float | None:
     """Predicted over observed count, ``Σ p / Σ y``; None if nothing happened."""
-    outcome, probability = _checked(y, p)
+    outcome, probability = check_forecast(y, p)
     observed = outcome.sum()
     return float(probability.sum() / observed) if observed > 0.0 else None
 
@@ -162,7 +162,7 @@ def calibration_line(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[float, float] 
     Cox (1958), "Two further applications of a model for binary regression"; Van Calster et al.
     (2019), "Calibration: the Achilles heel of predictive analytics".
     """
-    outcome, probability = _checked(y, p)
+    outcome, probability = check_forecast(y, p)
     clipped = clip_probability(probability)
     logit = np.log(clipped) - np.log1p(-clipped)
     if logit.min() == logit.max() or separable(logit, outcome):
@@ -201,7 +201,7 @@ def evaluate_probability(
     ----------
     scikit-learn, "Metrics and scoring: classification metrics".
     """
-    outcome, probability = _checked(y, p)
+    outcome, probability = check_forecast(y, p)
     if not 0.0 <= training_base_rate <= 1.0:
         raise ModelError(f"training base rate {training_base_rate!r} is not in [0, 1]")
     bins = reliability_bins(outcome, probability)
@@ -234,7 +234,14 @@ def _discrimination(y: FloatArray, p: FloatArray) -> tuple[float | None, float |
     return float(roc_auc_score(y, p)), float(average_precision_score(y, p))
 
 
-def _checked(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+def check_forecast(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Outcomes and probabilities as float64, both of shape (n,).
+
+    Raises
+    ------
+    ModelError
+        No rows, shapes that differ, outcomes other than 0 and 1, or probabilities outside [0, 1].
+    """
     outcome = np.asarray(y, dtype=np.float64)
     probability = np.asarray(p, dtype=np.float64)
     if outcome.ndim != 1 or outcome.shape != probability.shape or len(outcome) == 0:

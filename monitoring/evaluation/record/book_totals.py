@@ -157,11 +157,11 @@ class TotalsHistory:
         if head is None:
             newest, kept = self._chain.head().seq, self._newest.maxlen or 0
             head = self._chain.before(newest - kept + 1)
+        self._head = head
         for record in self._chain.after(head):
             if record.kind == TOTALS:
                 self._newest.append(_totals(record))
-            head = ChainHead.of(record)
-        self._head = head
+            self._head = ChainHead.of(record)  # what was read once is not read again
 
 
 def _totals(record: Record) -> BookTotals:

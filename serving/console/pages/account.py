@@ -8,9 +8,9 @@ from litestar import Response
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, QueryParameter
 
-from serving.console.console import Console, ConsoleRequest
+from serving.console.console import FRAGMENT, Console, ConsoleRequest
 from serving.console.page_route import page_route
-from serving.console.views.accounts.account import account_view
+from serving.console.views.accounts.account import account_view, standing_view
 from serving.telemetry.exchange import withhold_accounts
 
 
@@ -25,6 +25,10 @@ async def account(
     """One account; with ``prices=1`` also its liquidation prices, in the lane of explanations."""
     withhold_accounts(lambda: (account_id,))
     service, listing = console.service, console.accounts
+    if request.headers.get(FRAGMENT) == "standing":  # refreshed often: nothing else is computed
+        return await console.page(
+            request, "account.html", lambda: standing_view(service, listing, account_id)
+        )
     return await console.page(
         request,
         "account.html",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from litestar import Response, get, post
@@ -13,14 +13,19 @@ from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream
 from litestar.status_codes import HTTP_204_NO_CONTENT
 
-from decisions.errors import NotFoundError, RequestError
+from decisions.errors import NotFoundError
 from ledger.audit.browse import kinds_of
 from ledger.canonical import canonical_bytes, sha256_hex
+from ledger.records import Record
 from market.core.clock import format_time
 from market.core.errors import AlteredError
 from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import page_route, reads
 from serving.console.views import audit as view
+from serving.http.problems import EXCEPTION_HANDLERS, ProblemError
+
+MOST_SHOWN = 200_000
+"""Bytes of a payload that its page shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +54,14 @@ async def audit_page(request: ConsoleRequest, console: NamedDependency[Console])
 
 def _content(console: Console) -> dict[str, Any]:
     ledger = console.service.ledger
+    chains, altered = [], ""
+    try:
+        chains = view.chains(ledger)
+    except AlteredError as error:  # the page has to be there: it verifies the ledger
+        altered = str(error)
     return {
-        "chains": view.chains(ledger),
+        "chains": chains,
+        "altered": altered,
         "commands": view.commands(ledger),
         "kinds": kinds_of(ledger),
         "verification": console.verifier.state,
@@ -76,13 +87,21 @@ def _record(console: Console, query: RecordQuery) -> dict[str, Any]:
         raise NotFoundError(f"{error}; nothing of it is shown, verify the ledger") from error
     payload = canonical_bytes(record.payload)
     return {
-        "record": asdict(record) | {"payload": None},
+        "record": record,
         "recorded_at": format_time(record.recorded_at),
         "as_of": None if record.as_of is None else format_time(record.as_of),
         "payload_sha256": sha256_hex(payload),
         "bytes": len(payload),
-        "payload": json.dumps(record.payload, indent=2, ensure_ascii=False, sort_keys=True),
+        "shown": min(len(payload), MOST_SHOWN),
+        "payload": _shown(record, payload),
     }
+
+
+def _shown(record: Record, payload: bytes) -> str:
+    """A payload indented; of one that is longer than `MOST_SHOWN` the beginning as it is hashed."""
+    if len(payload) > MOST_SHOWN:
+        return payload[:MOST_SHOWN].decode(errors="ignore")
+    return json.dumps(record.payload, indent=2, ensure_ascii=False, sort_keys=True)
 
 
 @get("/audit/extract", guards=[reads], include_in_schema=False)
@@ -112,9 +131,11 @@ async def extract(
     guards=[reads],
     include_in_schema=False,
     status_code=HTTP_204_NO_CONTENT,
+    exception_handlers=EXCEPTION_HANDLERS,
     sync_to_thread=False,
 )
 def verify(request: ConsoleRequest, console: NamedDependency[Console]) -> None:
     """Start the verification of the ledger; refused while one runs."""
     if not console.verifier.start(str(request.user)):
-        raise RequestError("the ledger is being verified already; wait until it is done")
+        detail = "the ledger is being verified already; wait until it is done"
+        raise ProblemError(409, "verification-runs", detail)

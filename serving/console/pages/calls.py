@@ -12,6 +12,7 @@ from serving.console.console import Console, ConsoleRequest
 from serving.console.page_route import page_route
 from serving.console.views.calls import OPEN_CHOICES, CallFilters, call_list
 from serving.enforcement.stored_rows import check_choice
+from serving.telemetry.exchange import withhold_accounts
 
 CallState = Annotated[str, QueryParameter(name="state")]
 CallType = Annotated[str, QueryParameter(name="type")]
@@ -38,4 +39,6 @@ async def calls(
     filters: NamedDependency[CallFilters],
 ) -> Response[bytes]:
     """The work list: calls by filters, the next deadline first."""
+    if filters.account:
+        withhold_accounts(lambda: (filters.account,))
     return await console.page(request, "calls.html", lambda: call_list(console, filters))

@@ -46,7 +46,10 @@ async def model_page(
 def _content(console: Console, filters: ModelFilters) -> dict[str, Any]:
     service = console.service
     champion, challenger = service.champion(), service.shadow.challenger()
-    sides = [view.side("champion", champion), view.side("challenger", challenger)]
+    sides = [
+        view.side("champion", champion, service.ledger),
+        view.side("challenger", challenger, service.ledger, optional=True),
+    ]
     present = [each for each in sides if each["bundle"] is not None]
     horizons = sorted({hours for each in present for hours in each["horizons"]})
     hours = filters.hours

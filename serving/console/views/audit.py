@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from decisions.errors import NotFoundError, RequestError
+from enforcement.controls.commands import COMMAND, CommandLog
 from ledger.audit.browse import (
     RecordSpan,
     chain_summaries,
@@ -22,9 +23,7 @@ from ledger.records import HASHED_COLUMNS, Record
 from ledger.store import Ledger
 from market.core.clock import DAY, format_time, parse_time
 from market.core.errors import LedgerError, MargincastError
-
-COMMAND = "command"
-"""Kind of the records of commands, as `enforcement.controls` appends them."""
+from serving.enforcement.stored_rows import is_storable
 
 MOST_COMMANDS = 20
 MOST_ROWS = 100_000
@@ -34,6 +33,12 @@ LONGEST_DAYS = 366
 
 COLUMNS = (*HASHED_COLUMNS, "payload_sha256", "hash", "payload")
 """Columns of an extract: what a record's hash covers, the hash, the payload as canonical JSON."""
+
+_PART = 1 << 18
+"""Characters after which a part of an extract is sent."""
+
+_COMPUTED = ("=", "+", "-", "@", "\t", "\r", "'")
+"""Beginnings of a text that a spreadsheet would compute, and the apostrophe that prevents it."""
 
 
 def chains(ledger: Ledger) -> list[dict[str, Any]]:
@@ -53,16 +58,22 @@ def chains(ledger: Ledger) -> list[dict[str, Any]]:
 
 
 def commands(ledger: Ledger) -> dict[str, Any]:
-    """The newest commands with who requested them; `problem` where one was altered."""
+    """The newest commands, who requested them and what became of them.
+
+    `problem` says it where a record was altered.
+    """
+    log = CommandLog(ledger)
     try:
         newest = newest_of_kind(ledger, COMMAND, MOST_COMMANDS)
+        rows = [_command(record, log.outcome(record.id)) for record in newest]
     except LedgerError as error:
         return {"rows": [], "problem": str(error)}
-    return {"rows": [_command(record) for record in newest], "problem": ""}
+    return {"rows": rows, "problem": ""}
 
 
-def _command(record: Record) -> dict[str, Any]:
+def _command(record: Record, outcome: Record | None) -> dict[str, Any]:
     payload = record.payload
+    became = {"result": "waiting"} if outcome is None else outcome.payload
     shown = ("command", "requester", "time")
     return {
         "chain": record.chain,
@@ -71,10 +82,12 @@ def _command(record: Record) -> dict[str, Any]:
         "command": str(payload.get("command", "")),
         "requester": str(payload.get("requester", "not recorded")),
         "of": {
-            name: str(value)
+            name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             for name, value in payload.items()
-            if name not in shown and value not in (None, "") and not isinstance(value, dict | list)
+            if name not in shown and value not in (None, "") and not isinstance(value, dict)
         },
+        "result": str(became.get("result", "")),
+        "refused": str(became.get("refused") or ""),
     }
 
 
@@ -106,7 +119,7 @@ def found_record(
         raise RequestError("give chain and seq of a record, or its id")
     if not 1 <= seq < 2**63:
         raise RequestError(f"seq is {seq}; records of a chain are numbered from 1")
-    record = record_at(ledger, chain, seq)
+    record = record_at(ledger, chain, seq) if is_storable(chain) else None
     if record is None:
         raise NotFoundError(
             f"chain {chain[:128]!r} has no record {seq} in the table; it was never appended, or is "
@@ -136,6 +149,8 @@ def span_of(ledger: Ledger, kind: str, start: str, end: str, chain: str | None) 
     RequestError
         A text is no time, nothing lies between, or the span is too long.
     """
+    if not is_storable(kind, chain or ""):
+        raise RequestError("kind or chain has a NUL character; give the name of one")
     first, last = _time("from", start), _time("to", end)
     if len(end) == len("2026-01-01"):
         last += DAY
@@ -153,19 +168,28 @@ def span_of(ledger: Ledger, kind: str, start: str, end: str, chain: str | None) 
 
 
 def extract_lines(ledger: Ledger, span: RecordSpan) -> Iterator[bytes]:
-    """The records of a span as CSV in UTF-8, a part at a time; every record matches its hash."""
+    """The records of a span as CSV in UTF-8, a part at a time; every record matches its hash.
+
+    A text that a spreadsheet would compute, as an account id may be one, or that begins with an
+    apostrophe, has an apostrophe before it: without that one it is what the hash covers.
+    """
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    # Quoted, as a carriage return in a text would end a row otherwise.
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(COLUMNS)
-    for n, record in enumerate(records_of_span(ledger, span), 1):
+    for record in records_of_span(ledger, span):
         payload = canonical_bytes(record.payload)
-        columns = [getattr(record, name) for name in HASHED_COLUMNS]
+        columns = [_cell(getattr(record, name)) for name in HASHED_COLUMNS]
         writer.writerow([*columns, sha256_hex(payload), record.hash, payload.decode()])
-        if n % 200 == 0:
+        if buffer.tell() >= _PART:
             yield buffer.getvalue().encode()
             buffer.seek(0)
             buffer.truncate()
     yield buffer.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_COMPUTED) else value
 
 
 def _time(name: str, text: str) -> int:

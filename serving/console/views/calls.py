@@ -7,9 +7,18 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from enforcement.calls.call import Call
+from enforcement.controls.call_commands import (
+    takes_acknowledgement,
+    takes_dispute,
+    was_disputed,
+)
 from enforcement.controls.messages import DISPUTE_REASONS, MODES, MOST_TEXT
 from enforcement.controls.override import Override
+from enforcement.controls.override_commands import takes_deadline
+from margin.life_cycle.call_rules import enforcement_of
 from margin.rules.enforcement import CALL_TYPES
+from market.core.errors import RuleSetError
 from serving.console.console import Console
 from serving.console.views.deadlines import TimeLeft, book_time, call_time_left, time_left
 from serving.enforcement.call_listing import CALL_STATES
@@ -115,7 +124,14 @@ def call_content(console: Console, call_id: str) -> dict[str, Any]:
         "figures": msgspec.to_builtins(call.figures),
         "overrides": [(one, _until(one, now)) for one in detail.overrides],
         "dispute_reasons": DISPUTE_REASONS,
-        "can_dispute": call.is_open and call.dispute is None and call.dispute_end is None,
+        "takes": {
+            "acknowledgement": takes_acknowledgement(call),
+            "dispute": takes_dispute(call),
+            "deadline": takes_deadline(call),
+        },
+        "was_disputed": was_disputed(call),
+        "hours_wait": _hours_wait(console),
+        "liquidation": _liquidation(call),
         "most_text": MOST_TEXT,
     }
 
@@ -142,6 +158,34 @@ def overrides_content(console: Console) -> dict[str, Any]:
         "dead": dead.deliveries,
         "more_dead": dead.next_cursor is not None,
         "most_text": MOST_TEXT,
+    }
+
+
+def _hours_wait(console: Console) -> bool:
+    """Whether the hours of calls run from their acknowledgement under the rules in force."""
+    try:
+        return enforcement_of(console.service.in_force.now()).waiting_hours > 0.0
+    except RuleSetError:
+        return False
+
+
+def _liquidation(call: Call) -> dict[str, Any] | None:
+    """How far the liquidation of a call has come, as `Call.progress` has it; None before it.
+
+    ``settled`` is what the default resources cover of the debt, and ``records`` are the ids of the
+    records that say who bears it.
+    """
+    progress = call.progress
+    if progress is None:
+        return None
+    settlements = int(progress.get("settlements", 0))
+    return {
+        "steps": int(progress.get("steps", 0)),
+        "rejections": int(progress.get("rejections", 0)),
+        "proceeds": float(progress.get("reserved", 0.0)),
+        "taken_over": bool(progress.get("taken_over")),
+        "settled": float(progress.get("settled_amount", 0.0)),
+        "records": [f"{call.call_id}-resources-{n + 1}" for n in range(settlements)],
     }
 
 

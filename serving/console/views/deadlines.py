@@ -45,15 +45,16 @@ def time_left(deadline: str | None, now: int) -> TimeLeft:
 
 
 def call_time_left(call: Call, now: int) -> TimeLeft:
-    """The deadline of a call: none of one that has ended, and none while a dispute stops it."""
-    if is_stopped(call):
+    """The deadline of a call: none of one that has ended, and none while a dispute stops it.
+
+    Of a call whose deadline was missed it is the end of the grace.
+    """
+    if call.clock_stopped:
         return TimeLeft("stopped by the dispute", "")
-    return time_left(call.deadline if call.is_open else None, now)
-
-
-def is_stopped(call: Call) -> bool:
-    """Whether the deadline of a call waits for its dispute: all that is outstanding is disputed."""
-    return call.is_open and call.state == State.DISPUTED.label and not call.undisputed
+    left = time_left(call.deadline if call.is_open else None, now)
+    if call.state == State.REDUCE_ONLY.label and left.words:
+        return TimeLeft(f"deadline missed, grace: {left.words}", "bad")
+    return left
 
 
 def book_time(service: Service) -> int:
@@ -109,7 +110,7 @@ def open_call_figures(calls: Collection[Call], now: int) -> dict[str, Any]:
     timed = [
         (parse_time(call.deadline) - now, call.outstanding)
         for call in calls
-        if call.deadline is not None and not is_stopped(call)
+        if call.deadline is not None and not call.clock_stopped
     ]
     overdue = [amount for left, amount in timed if left < 0]
     due = [("overdue", len(overdue), sum(overdue), "bad" if overdue else "")]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from decisions.decision import NO_BUNDLE
+from decisions.errors import NotFoundError
+from ledger.audit.browse import newest_of_kind
+from ledger.store import Ledger
 from market.core.clock import format_time
-from market.core.errors import BundleError
+from market.core.errors import LedgerError, ModelError
 from market.core.identity_cache import IdentityCache
 from models.bundle.bundle import Bundle
-from models.bundle.review import HorizonReview, Review, SpanSkill, read_review
+from models.review import MODEL_REVIEW, HorizonReview, Review, SpanSkill, parse_review
 from monitoring.champion import Champion
 from serving.console.charts import Chart, bar_chart, line_chart, xy_chart
 
@@ -37,16 +41,25 @@ MOST_CONTRIBUTIONS = 15
 FRONTIER = (MODEL, "flat", "sigma_forecast", "emir_buffer", ORACLE)
 """Policies of the chart; the table of the chart's data has the same."""
 
-_reviews = IdentityCache[Review | None](4)
+MOST_REVIEWS = 64
+"""Reviews on record among which that of a bundle is looked for, the newest first."""
+
+_reviews = IdentityCache[Review](4)
 
 
-def side(name: str, champion: Champion) -> dict[str, Any]:
-    """What the page says of a bundle: identity, training, problem; `bundle` None without one."""
+def side(
+    name: str, champion: Champion, ledger: Ledger, *, optional: bool = False
+) -> dict[str, Any]:
+    """What the page says of a bundle: identity, training, problem; `bundle` None without one.
+
+    That none was ever promoted is a problem only where the bundle is not `optional`.
+    """
+    missing = optional and champion.health_error == NO_BUNDLE
     said: dict[str, Any] = {
         "name": name,
         "bundle": None,
-        "problem": champion.health_error,
-        "absent": champion.unavailable_reason,
+        "problem": None if missing else champion.health_error,
+        "absent": "none" if missing else champion.unavailable_reason,
         "review": None,
         "review_problem": None,
     }
@@ -55,8 +68,10 @@ def side(name: str, champion: Champion) -> dict[str, Any]:
     bundle = champion.model.bundle
     training = bundle.manifest["training"]
     try:
-        said["review"] = review_of(bundle)
-    except BundleError as error:
+        said["review"] = review_of(bundle, ledger)
+    except NotFoundError:
+        pass  # of an earlier version, or trained beside another ledger: the page says so
+    except (ModelError, LedgerError) as error:
         said["review_problem"] = str(error)
     return said | {
         "bundle": bundle,
@@ -72,9 +87,26 @@ def side(name: str, champion: Champion) -> dict[str, Any]:
     }
 
 
-def review_of(bundle: Bundle) -> Review | None:
-    """The review of a bundle, read once; raises as `models.bundle.review.read_review`."""
-    return _reviews.get((bundle,), lambda: read_review(bundle))
+def review_of(bundle: Bundle, ledger: Ledger) -> Review:
+    """The newest review of a bundle on record, read once.
+
+    Raises
+    ------
+    NotFoundError
+        None of the newest `MOST_REVIEWS` is of it.
+    ModelError
+        It cannot be read, see `models.review.parse_review`.
+    LedgerError
+        The ledger cannot be read, or a review on record was altered.
+    """
+
+    def find() -> Review:
+        for record in newest_of_kind(ledger, MODEL_REVIEW, MOST_REVIEWS):
+            if record.payload.get("bundle") == bundle.sha256:
+                return parse_review(record.payload, bundle)
+        raise NotFoundError(f"no review of bundle {bundle.sha256} is on record")
+
+    return _reviews.get((bundle,), find)
 
 
 def comparison(sides: list[dict[str, Any]], hours: int) -> list[dict[str, Any]]:
@@ -91,7 +123,7 @@ def evaluated(bundle: Bundle | None, hours: int) -> dict[str, float | None]:
     models = _models(bundle, hours)
     figures = models.get(MODEL) or {}
     best = best_baseline(models)
-    if best is None or "log_loss" not in figures:
+    if best is None or not _has_loss(figures):
         return dict(figures)
     return {**figures, "skill": 1.0 - figures["log_loss"] / models[best]["log_loss"]}
 
@@ -102,7 +134,7 @@ def best_baseline(models: Mapping[str, Any]) -> str | None:
     losses = {
         name: figures["log_loss"]
         for name, figures in models.items()
-        if figures and "log_loss" in figures and name not in _NO_BASELINES
+        if _has_loss(figures) and name not in _NO_BASELINES
     }
     return min(losses, key=lambda name: losses[name]) if losses else None
 
@@ -115,7 +147,7 @@ def baselines(bundle: Bundle | None, hours: int) -> list[dict[str, Any]]:
     rows = [
         {"name": name, "kind": kinds.get(name, "best baseline" if name == best else ""), **figures}
         for name, figures in models.items()
-        if figures and "log_loss" in figures
+        if _has_loss(figures)
     ]
     return sorted(rows, key=lambda row: row["log_loss"])
 
@@ -137,7 +169,7 @@ def review_charts(sides: list[dict[str, Any]], hours: int) -> dict[str, Chart]:
             charts[part] = _skill(f"Skill over the best baseline, {title}, {hours} h", spans)
     first = next(iter(found.values()))
     if first.contributions:
-        charts["contributions"] = _contributions(first, hours)
+        charts["contributions"] = _contributions(next(iter(found)), first, hours)
     return charts
 
 
@@ -218,15 +250,21 @@ def _skill(title: str, spans: Mapping[str, Mapping[str, SpanSkill]]) -> Chart:
     )
 
 
-def _contributions(figures: HorizonReview, hours: int) -> Chart:
+def _contributions(name: str, figures: HorizonReview, hours: int) -> Chart:
     largest = sorted(figures.contributions.items(), key=lambda item: -item[1])[:MOST_CONTRIBUTIONS]
     return bar_chart(
-        f"Mean absolute contribution by feature, {hours} h, log odds, {len(largest)} largest",
+        f"Mean absolute contribution by feature, {name}, {hours} h, log odds, "
+        f"{len(largest)} largest",
         [name for name, _ in largest],
         [value for _, value in largest],
         y_title="log odds",
         horizontal=True,
     )
+
+
+def _has_loss(figures: Mapping[str, Any]) -> bool:
+    loss = figures.get("log_loss")
+    return isinstance(loss, float) and loss > 0.0
 
 
 def _models(bundle: Bundle | None, hours: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from features.state.snapshot import MarketSnapshot
 from margin.floors.stressed_buffer import market_stress
 from margin.life_cycle.states import State
 from market.core.clock import HOUR, format_time
-from market.core.errors import BundleError
+from market.core.errors import AlteredError, BundleError
 from models.bundle.pointer import CHALLENGER, read_pointer
 from monitoring.evaluation.lease import holder_of
 from monitoring.evaluation.monitor import LEASE
@@ -58,10 +58,7 @@ def overview_content(console: Console, hours: int) -> dict[str, Any]:
         content["calls"] = open_call_figures(console.calls.all_open().values(), book_time(service))
     except (NoMarketError, NoRulesError) as error:
         content["problem"] = str(error)
-    return content | {
-        "requirement": requirement_chart(service, hours),
-        "health": _health(console),
-    }
+    return content | _requirement(service, hours) | {"health": _health(console)}
 
 
 def _book(console: Console) -> dict[str, Any]:
@@ -155,16 +152,35 @@ def _health(console: Console) -> dict[str, Any]:
     }
 
 
-def requirement_chart(service: Service, hours: int) -> Chart | None:
+def _requirement(service: Service, hours: int) -> dict[str, Any]:
+    """The chart, and why there is none; since when there are totals, where that is later than the
+    span begins."""
+    try:
+        totals = service.totals.since(0)
+    except AlteredError as error:
+        return {"requirement": None, "no_requirement": str(error), "totals_since": None}
+    if not totals:
+        return {"requirement": None, "no_requirement": None, "totals_since": None}
+    late = totals[0].as_of > totals[-1].as_of - hours * HOUR
+    return {
+        "requirement": requirement_chart(totals, hours),
+        "no_requirement": None,
+        "totals_since": format_time(totals[0].as_of) if late else None,
+    }
+
+
+def requirement_chart(totals: Sequence[BookTotals], hours: int) -> Chart:
     """Equity, maintenance margin, add-on and total requirement of the book over time.
 
-    None before the first totals; see `monitoring.evaluation.record.book_totals`.
+    Parameters
+    ----------
+    totals:
+        At least one, the oldest first, see `monitoring.evaluation.record.book_totals`.
+    hours:
+        Span of the chart, up to the newest.
     """
-    newest = service.totals.since(0)
-    if not newest:
-        return None
-    end = newest[-1].as_of
-    shown = thinned([one for one in newest if one.as_of >= end - hours * HOUR])
+    begin = totals[-1].as_of - hours * HOUR
+    shown = thinned([one for one in totals if one.as_of >= begin])
     return line_chart(
         f"Equity and requirement of the book, last {hours} h",
         [format_time(one.as_of) for one in shown],

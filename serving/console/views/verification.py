@@ -14,7 +14,8 @@ from market.core.clock import format_time
 from market.core.errors import MargincastError
 
 _WORKERS = 1
-"""Processes: the endpoint goes on meanwhile on the machine's other cores."""
+"""Processes: this one. Its thread takes turns with those that answer; further processes would take
+the cores that scores need."""
 
 _LOG = logging.getLogger("margincast.serving")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
 import pytest
@@ -219,6 +219,29 @@ def test_deposit_of_an_unknown_level_is_unknown() -> None:
 def test_exact_cents_are_not_raised(cents: int) -> None:
     exact = float(Decimal(cents) / 100)
     assert deposit_to_meet(np.array([exact]), np.zeros(1))[0] == exact
+
+
+def in_decimals(level: float, headroom: float) -> float:
+    """The deposit by decimal arithmetic on the shortest text of the difference."""
+    if not level > headroom:
+        return 0.0
+    cents = Decimal(repr(level - headroom)).quantize(Decimal("0.01"), rounding=ROUND_CEILING)
+    while headroom + float(cents) < level:
+        cents += Decimal("0.01")
+    return float(cents)
+
+
+@given(
+    level=st.floats(0, 1e14) | st.integers(0, 10**15).map(lambda cents: cents / 100),
+    headroom=st.floats(-1e14, 1e14) | st.integers(-(10**15), 10**15).map(lambda c: c / 100),
+)
+@example(9_999_999_999_999.99, 0.0)
+@example(10_000_000_000_000.01, 0.0)
+@example(9_999_999_999_999.99, -0.005)
+def test_deposits_are_those_of_decimal_arithmetic(level: float, headroom: float) -> None:
+    levels, headrooms = np.array([level, level, 1.0]), np.array([headroom, level, 0.995])
+    got = deposit_to_meet(levels, headrooms).tolist()
+    assert got == [in_decimals(level, headroom), 0.0, in_decimals(1.0, 0.995)]
 
 
 @given(level=st.floats(0, 1e11), headroom=st.floats(-1e11, 1e11), more=st.floats(0, 1e11))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import numba
 import pytest
 
 from market.core.kernel_cache import MAX_VERSIONS, PACKAGES, sources_sha256, use_kernel_cache
+
+ROOT = Path(__file__).resolve().parents[3]
 
 KERNEL = """
 from numba import njit
@@ -29,7 +32,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = vars(numba.config)["CACHE_DIR"]
     monkeypatch.setattr(numba.config, "CACHE_DIR", folder)  # put back afterwards
     for package in PACKAGES:
-        (tmp_path / package).mkdir()
+        (tmp_path / package).mkdir(parents=True)
     source = Path(sys.modules["market.core.kernel_cache"].__file__ or "").read_text("utf-8")
     (tmp_path / "market" / "core").mkdir()
     (tmp_path / "market" / "core" / "kernel_cache.py").write_text(source, "utf-8")
@@ -69,7 +72,10 @@ def test_folder_changes_with_every_source_and_with_nothing_else(tree: Path) -> N
     added = sources_sha256(tree)
     assert added != before
     (tree / "features" / "new.py").rename(tree / "margin" / "new.py")
-    assert sources_sha256(tree) not in (before, added)
+    moved = sources_sha256(tree)
+    assert moved not in (before, added)
+    (tree / "serving" / "page.py").write_text("", "utf-8")
+    assert sources_sha256(tree) == moved, "no kernel is compiled with a page"
 
 
 def test_folder_given_by_the_user_is_the_parent(
@@ -123,11 +129,33 @@ def test_kernels_that_can_be_neither_written_nor_copied_stay_where_they_are(
 
 
 def test_every_package_with_kernels_is_listed() -> None:
-    root = Path(__file__).resolve().parents[3]
-    found = {
-        path.relative_to(root).parts[0]
-        for package in sorted(root.glob("[a-z]*/__init__.py"))
+    with_kernels = [
+        path
+        for package in sorted(ROOT.glob("[a-z]*/__init__.py"))
+        if package.parent.name not in ("tests", "benchmarks", "research")
         for path in package.parent.rglob("*.py")
         if "@njit" in path.read_text("utf-8") or "@numba.njit" in path.read_text("utf-8")
-    }
-    assert found - {"tests", "benchmarks", "research"} == set(PACKAGES)
+    ]
+    found = {_listed(path.relative_to(ROOT)) for path in with_kernels}
+    assert found == set(PACKAGES)
+
+
+def test_kernels_of_a_part_of_a_package_use_nothing_of_the_rest() -> None:
+    for package in PACKAGES:
+        if "/" not in package:
+            continue
+        top, own = package.split("/", maxsplit=1)[0], package.replace("/", ".")
+        for path in (ROOT / package).glob("*.py"):
+            if "@njit" not in path.read_text("utf-8"):
+                continue
+            tree = ast.parse(path.read_text("utf-8"))
+            used = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+            used += [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+            assert not [
+                name for name in used if f"{name}.".startswith(f"{top}.") and own not in name
+            ]
+
+
+def _listed(path: Path) -> str | None:
+    """Which of `PACKAGES` has a file."""
+    return next((one for one in PACKAGES if path.is_relative_to(one)), None)

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, select, update
 
+from ledger.packing import pack, pack_id
 from ledger.schema import records, writing
 from ledger.store import Ledger
 from margin.rules.ruleset import RuleSet
+from market.core.errors import AlteredError
 from monitoring.evaluation.passes.rules_pass import RuleColumns
 from monitoring.evaluation.record.book_totals import (
     AMOUNTS,
@@ -83,6 +85,38 @@ def test_a_history_reads_what_is_new_and_keeps_the_newest(w: Watched) -> None:
     assert short.since(0) == after[-2:]
     assert TotalsHistory(w.ledger, kept=2).since(0) == after[-2:]
     assert history.since(after[-1].as_of) == after[-1:]
+
+
+def test_a_history_that_cannot_be_read_on_repeats_nothing(w: Watched) -> None:
+    history = TotalsHistory(w.ledger)
+    before = history.since(0)
+    w.bars(w.rows)
+    w.settle()
+    w.bars(w.rows + 1)
+    w.settle()
+    newest = list(w.ledger.records(TOTALS))[-1]
+    kept = _payload(w, newest.id)
+    _alter(w, newest.id, pack(b"{}"))
+    for _ in range(2):
+        with pytest.raises(AlteredError):
+            history.since(0)
+    _alter(w, newest.id, kept)
+    after = history.since(0)
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 2
+    assert after == TotalsHistory(w.ledger).since(0)
+
+
+def _payload(w: Watched, record_id: str) -> bytes:
+    query = select(records.c.payload).where(records.c.id == pack_id(record_id))
+    with w.ledger.engine.connect() as connection:
+        return bytes(connection.execute(query).scalar_one())
+
+
+def _alter(w: Watched, record_id: str, payload: bytes) -> None:
+    wanted = records.c.id == pack_id(record_id)
+    with writing(w.ledger.engine) as connection:
+        connection.execute(update(records).where(wanted).values(payload=payload))
 
 
 def test_a_replay_compares_totals(w: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Bundles with the optional files that the page of the model reads."""
+"""Bundles with the metrics and optional files that the page of the model reads, and reviews."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ledger.records import Entry
+from ledger.store import Ledger
 from models.bundle.bundle import Bundle, load_bundle, write_bundle
-from models.bundle.review import REVIEW_FILE, HorizonReview, Reliability, Review, SpanSkill
 from models.drift.reference_file import BINS, REFERENCE_FILE
+from models.review import MODEL_REVIEW, HorizonReview, Reliability, Review, SpanSkill
 
 METRICS = {
     "margincast": {
@@ -43,12 +45,13 @@ METRICS = {
 """Of every horizon; the best baseline is the isotonic first passage, and the skill 20%."""
 
 
-def review(horizons: tuple[int, ...]) -> Review:
+def review(bundle: Bundle) -> Review:
     """A review with other figures in each horizon."""
     return Review.of(
+        bundle.sha256,
         ("2025-02-01T00:00:00Z", "2025-03-01T00:00:00Z"),
         1_000,
-        {hours: _horizon(hours) for hours in horizons},
+        {hours: _horizon(hours) for hours in bundle.schema.horizons},
         {"margincast": [(0.02, 0.004), (0.05, 0.0007)], "flat": [(0.02, 0.006), (0.05, 0.0011)]},
         {},
     )
@@ -107,16 +110,17 @@ def with_files(root: Path, sha: str, extra: dict[str, bytes], **manifest: Any) -
     return write_bundle(root, files)
 
 
-def reviewed(root: Path, sha: str) -> str:
-    """The bundle with a review, a reference and metrics."""
+def evaluated(root: Path, sha: str) -> str:
+    """The bundle with a reference and metrics."""
     bundle = load_bundle(root / sha)
-    horizons = bundle.schema.horizons
     return with_files(
         root,
         sha,
-        {
-            REVIEW_FILE: review(horizons).to_bytes(),
-            REFERENCE_FILE: reference(bundle, bundle.schema.features[:3]),
-        },
-        metrics={str(hours): METRICS for hours in horizons},
+        {REFERENCE_FILE: reference(bundle, bundle.schema.features[:3])},
+        metrics={str(hours): METRICS for hours in bundle.schema.horizons},
     )
+
+
+def record_review(ledger: Ledger, of: Bundle, /, **changes: Any) -> None:
+    """Record the review of a bundle as a retraining does, with other values of some keys."""
+    ledger.append([Entry(MODEL_REVIEW, review(of).payload() | changes)])

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from serving.console.rendering import money, number, percent
+from serving.console.rendering import money, number, percent, time
+from serving.console.views.accounts.account import account_history
 from serving.console.views.accounts.requirement import requirement_parts
 from tests.monitoring.evaluation.helpers import snapshot
 from tests.serving.enforcement_fixtures import Desk, desk
@@ -106,6 +107,73 @@ def test_decisions_are_paged(desk: Desk) -> None:
     assert f"/decision?id={made[-1]}" not in answer.text
 
 
+def test_charts_and_table_go_on_with_older_decisions(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.console.views.accounts.account.HISTORY", 4)
+    account = desk.get("/v1/accounts/calm")["account"]
+    for _ in range(6):
+        scored(desk, account)
+    listed = desk.get("/v1/accounts/calm/decisions")["decisions"]
+    newest = shown(desk, "calm")
+    assert "newest 4 decisions on record" in newest
+    address = newest.split('More are on record: <a href="')[1].split('"')[0]
+    older = html.unescape(desk.endpoint.client.get(address, headers=desk.key("read")).text)
+    assert f"Of the older {len(listed) - 4} decisions on record" in older
+    assert "More are on record" not in older
+    for one in listed[4:]:
+        assert f"/decision?id={one['decision_id']}" in older
+    assert f"/decision?id={listed[3]['decision_id']}" not in older
+
+
+def test_decisions_of_one_time_are_drawn_in_the_order_of_recording() -> None:
+    def decision(as_of: str, equity: float) -> dict[str, Any]:
+        amounts = dict.fromkeys(("maintenance_margin", "initial_margin", "total_requirement"), 1.0)
+        return {"as_of": as_of, "equity": equity, "probability": None, **amounts}
+
+    newest_first = [
+        decision("2026-01-01T00:00:00.500000Z", 4.0),
+        decision("2026-01-01T00:00:00Z", 3.0),
+        decision("2026-01-01T00:00:00Z", 2.0),
+        decision("2025-12-31T00:00:00Z", 1.0),
+    ]
+    chart = account_history(newest_first)["requirement_history"]
+    assert [row[1] for row in chart.rows] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_an_account_that_only_has_decisions_on_record(desk: Desk) -> None:
+    account = {"account_id": HOSTILE, "cash": 3_000.0, "positions": [], "collateral": []}
+    account["positions"] = [{"instrument": "BTCUSDT-PERP", "quantity": 0.1}]
+    made = [scored(desk, account)["decision_id"] for _ in range(2)]
+    page = shown(desk, HOSTILE)
+    assert "The live book does not hold this account" in page
+    assert "newest 2 decisions on record" in page
+    for name in made:
+        assert f"/decision?id={name}" in page
+    headers = desk.key("read") | {"X-Fragment": "standing"}
+    part = desk.endpoint.client.get("/account", params={"id": HOSTILE}, headers=headers)
+    assert part.status_code == 200
+    assert "The live book does not hold this account" in part.text
+
+
+def test_calls_have_amounts_and_deadlines(desk: Desk) -> None:
+    call, page = desk.call(), shown(desk, "desk/1")
+    row = page[page.index(f'href="/call?id={call["call_id"]}"') :].split("</tr>")[0]
+    assert f"<td>{money(call['amount'])}</td><td>{money(call['outstanding'])}</td>" in row
+    assert time(call["opened_at"]) in row
+    assert time(call["deadline"]) in row
+    assert " left</span>" in row
+    assert 'href="/calls?account=desk/1&open=all">All calls' in page
+
+
+def test_a_deposit_beyond_the_range_of_numbers_is_not_good(desk: Desk) -> None:
+    desk.watched.update(snapshot("vast", 1, -1e308, BTC=1e303))
+    assert desk.get("/v1/accounts/vast")["evaluation"]["deposit_to_meet"] is None
+    page = shown(desk, "vast")
+    assert '<div class="tile "><span class="name">Deposit to meet</span>' in page
+    assert '<div class="tile good"><span class="name">Deposit to meet</span>' in shown(desk, "calm")
+
+
 def test_an_account_without_figures_and_a_hostile_id(desk: Desk) -> None:
     desk.watched.update(snapshot(HOSTILE, 1, 10.0, NOPE=1.0))
     answer = desk.endpoint.client.get("/account", params={"id": HOSTILE}, headers=desk.key("read"))
@@ -127,6 +195,20 @@ def test_the_standing_is_refreshed_alone(desk: Desk) -> None:
     assert part.status_code == 200
     assert "<html" not in part.text
     assert "Total requirement" in part.text
+
+
+def test_a_refresh_searches_no_liquidation_prices(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the search was made")
+
+    monkeypatch.setattr("serving.console.views.accounts.account.liquidation_rows", never)
+    headers = desk.key("read") | {"X-Fragment": "standing"}
+    asked = {"id": "calm", "prices": "1"}
+    assert desk.endpoint.client.get("/account", params=asked, headers=headers).status_code == 200
+    whole = desk.endpoint.client.get("/account", params=asked, headers=desk.key("read"))
+    assert whole.status_code == 500
 
 
 def test_access_and_unknown_accounts(desk: Desk) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import json
 import re
 from typing import Any
 
@@ -36,6 +38,12 @@ def watching(
 @pytest.fixture
 def endpoint(serve: Serve, watching: Watched, market: SmallMarket) -> Endpoint:
     return serve(live=market.head(ROWS).live())
+
+
+def cursor(sort: str, key: str, account_id: str) -> str:
+    """A cursor that leads to what comes after a key and an account."""
+    given = json.dumps([sort, key, account_id, False]).encode()
+    return base64.urlsafe_b64encode(given).decode().rstrip("=")
 
 
 def ids(page: str) -> list[str]:
@@ -133,6 +141,17 @@ def test_pages_lead_forward_and_back_to_the_same_accounts(endpoint: Endpoint, so
     assert 'rel="prev"' not in page
 
 
+def test_a_page_that_the_accounts_have_left_leads_to_the_first_one(endpoint: Endpoint) -> None:
+    last = max(account["account_id"] for account in listed(endpoint))
+    after = cursor("account_id", (0.0).hex(), last)
+    page = shown(endpoint, sort="account_id", cursor=after, search="retail")
+    assert ids(page) == []
+    assert "No account is on this page any more" in page
+    assert 'href="/accounts?search=retail&amp;sort=account_id">First page of 12</a>' in page
+    assert "has no accounts" not in page
+    assert "meets these conditions" not in page
+
+
 def test_hostile_ids_are_text_and_lead_to_their_account(endpoint: Endpoint) -> None:
     page = shown(endpoint, search=HOSTILE)
     assert ids(page) == [HOSTILE]
@@ -159,6 +178,8 @@ def test_the_list_is_refreshed_alone(endpoint: Endpoint) -> None:
         ({"percent": "many"}, "0 to 100"),
         ({"percent": "101"}, "0 to 1"),
         ({"cursor": "%%"}, "first page"),
+        ({"cursor": cursor("deposit_to_meet", "0x1p99999", "a")}, "first page"),
+        ({"cursor": cursor("deposit_to_meet", "much", "a")}, "first page"),
     ],
 )
 def test_impossible_filters_are_refused_in_words(

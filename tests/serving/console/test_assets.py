@@ -18,6 +18,7 @@ from serving.console import assets
 from serving.console.assets import asset, packed
 from serving.http.app import create_app
 from serving.http.connections import ConnectionLimits
+from serving.http.security.response_headers import security_headers
 from serving.settings import ServingSettings
 from tests.endpoint_fixtures import Bundles, Serve, SmallMarket
 from tests.serving.http.small_endpoint import Endpoint as OverSockets
@@ -50,6 +51,23 @@ def test_the_path_of_an_asset_names_its_content(serve: Serve, name: str) -> None
         assert answer.headers["vary"] == "Accept-Encoding"
         assert re.match(r"(text/(css|javascript); charset=utf-8|image/svg\+xml)$",
                         answer.headers["content-type"])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_packed"),
+    [
+        ("gzip", True), ("br, GZIP;q=0.5, *;q=0", True), ("gzip; q=1.0", True),
+        ("gzip;q=0.01", True), ("gzip;q=0", False), ("br,gzip; q=0.000", False),
+        ("x-gzip", False), ("", False),
+    ],
+)  # fmt: skip
+def test_an_asset_is_packed_for_clients_that_take_it(
+    serve: Serve, accepted: str, is_packed: bool
+) -> None:
+    headers = {"Accept-Encoding": accepted}
+    answer = serve().client.get(asset("icon.svg").path, headers=headers)
+    assert ("content-encoding" in answer.headers) == is_packed
+    assert answer.content == content_of("icon.svg")
 
 
 def test_the_same_content_is_packed_into_the_same_bytes() -> None:
@@ -99,7 +117,7 @@ def test_the_chart_library_has_the_style_that_the_script_keeps_out() -> None:
     assert '"plotly.js-style-"+' in library
 
 
-def test_over_sockets_each_answer_says_once_how_long_it_is_kept(
+def test_over_sockets_each_answer_has_the_policy_and_says_once_how_long_it_is_kept(
     market: SmallMarket, ruleset: RuleSet, bundles: Bundles, ledger: Ledger
 ) -> None:
     settings = ServingSettings("127.0.0.1", 8000, bundles.root, clock="market", auth="off")
@@ -108,14 +126,18 @@ def test_over_sockets_each_answer_says_once_how_long_it_is_kept(
         ConnectionLimits(), lambda: create_app(settings, ledger, rules, market.live())
     )
 
+    policy = dict(security_headers(tls=False))["Content-Security-Policy"].encode()
+
     def kept(path: str) -> list[bytes]:
         request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
         head = endpoint.exchange(request.encode()).partition(b"\r\n\r\n")[0]
+        policies = re.findall(rb"(?im)^content-security-policy: *([^\r]*)", head)
+        assert policies == [policy], path
         return re.findall(rb"(?im)^cache-control: *([^\r]*)", head)
 
     try:
         assert kept(asset("console.js").path) == [FOREVER.encode()]
-        for path in ("/static/0000000000000000/console.js", "/static/none", "/login", "/"):
+        for path in ("/static/0000000000000000/console.js", "/static/none", "/", "/x", "/?hours=0"):
             assert kept(path) == [b"no-store"], path
         assert kept("/v1/ruleset") == [b"no-store"]
     finally:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 import time
+from collections.abc import Sequence
 from html import unescape
 from typing import Any
 
 from sqlalchemy import text
 
 from enforcement.whole_check import checks_of, verify_whole
-from ledger.records import Entry
+from ledger.audit import browse
+from ledger.records import HASHED_COLUMNS, Entry, hash_with_payload
 from ledger.store import Ledger
+from serving.console.pages.audit import MOST_SHOWN
 from serving.console.rendering import count
 from serving.console.views import audit as view
+from serving.console.views.verification import LedgerVerifier
 from tests.endpoint_fixtures import Endpoint, Serve
 from tests.serving.enforcement_fixtures import Desk, desk
 
@@ -172,6 +177,106 @@ def test_an_extract_that_is_too_long_is_refused_and_not_cut(
         assert client.get("/audit/extract", params=asked | wrong).status_code == 422
 
 
+def test_large_records_are_extracted_a_few_at_a_time_and_shown_in_part(
+    serve: Serve, champion: str, ledger: Ledger, monkeypatch: Any
+) -> None:
+    noise = random.Random(7)  # noqa: S311  not for secrets
+    large = {"x": noise.randbytes(400_000).hex()}
+    ledger.append([Entry(kind="large", payload=large | {"n": n}) for n in range(7)])
+    ledger.append([Entry(kind="small", payload={"n": n}) for n in range(403)])
+    read: list[int] = []
+    whole = browse._fitting
+
+    def fitting(sizes: Sequence[int]) -> int:
+        read.append(whole(sizes))
+        return read[-1]
+
+    monkeypatch.setattr(browse, "_fitting", fitting)
+    client, day = serve().client, time.strftime("%Y-%m-%d", time.gmtime())
+    for kind, count_of, most in (("large", 7, 3), ("small", 403, 200)):
+        read.clear()
+        answer = client.get("/audit/extract", params={"kind": kind, "from": day, "to": day})
+        csv.field_size_limit(10**9)
+        rows = list(csv.DictReader(io.StringIO(answer.text)))
+        assert [json.loads(row["payload"])["n"] for row in rows] == list(range(count_of))
+        assert max(read) <= most
+    record = ledger.last_record("large")
+    assert record is not None
+    shown = unescape(client.get("/record", params={"id": record.id}).text)
+    assert f"These are the first {count(MOST_SHOWN)} bytes" in shown
+    assert len(shown) < MOST_SHOWN + 10_000
+
+
+def test_no_cell_of_an_extract_is_computed_by_a_spreadsheet(
+    serve: Serve, champion: str, ledger: Ledger
+) -> None:
+    names = ["=1+1", "+1", "-1", "@sum(a1)", "\t=1", "\r=1", "'=1", "plain", "a=1"]
+    ledger.append([Entry(kind="test", payload={"n": 1}, account_id=name) for name in names])
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    answer = serve().client.get("/audit/extract", params={"kind": "test", "from": day, "to": day})
+    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    for row, record in zip(rows, ledger.records("test"), strict=True):
+        assert not row["account_id"].startswith(tuple("=+-@\t\r"))
+        assert row["account_id"].removeprefix("'") == record.account_id
+        hashed = {name: row[name] for name in HASHED_COLUMNS} | {
+            "seq": int(row["seq"]),
+            "recorded_at": int(row["recorded_at"]),
+            "as_of": None,
+            "account_id": row["account_id"].removeprefix("'"),
+        }
+        assert hash_with_payload(hashed, row["payload_sha256"]) == row["hash"]
+
+
+def test_the_page_is_there_where_the_list_of_chains_was_altered(
+    serve: Serve, champion: str, account: dict[str, Any], ledger: Ledger
+) -> None:
+    endpoint = scored(serve, account)
+    with ledger.engine.begin() as connection:
+        connection.execute(text("update records set hash = x'00' where kind = 'decision'"))
+    html = unescape(page(endpoint, "/audit"))
+    assert "was altered" in html
+    assert "The ledger has no record yet" not in html
+    assert ">not intact<" in verified(endpoint)
+
+
+def test_a_second_verification_is_refused_in_words(
+    serve: Serve, champion: str, monkeypatch: Any
+) -> None:
+    client = serve().client
+    monkeypatch.setattr(LedgerVerifier, "start", lambda *_: False)
+    answer = client.post("/console/verify")
+    assert answer.status_code == 409
+    assert "is being verified already" in answer.json()["detail"]
+
+
+def test_names_with_nul_are_refused(serve: Serve, champion: str) -> None:
+    client, day = serve().client, "2026-01-01"
+    assert client.get("/record", params={"chain": "a\0", "seq": "1"}).status_code == 404
+    assert client.get("/record", params={"id": "a\0"}).status_code == 404
+    asked = {"kind": "a\0", "from": day, "to": day}
+    assert client.get("/audit/extract", params=asked).status_code == 422
+    asked = {"kind": "a", "chain": "b\0", "from": day, "to": day}
+    assert client.get("/audit/extract", params=asked).status_code == 422
+
+
+def test_commands_say_what_became_of_them(desk: Desk) -> None:
+    with desk.leading():
+        body = {"mode": ["no_calls", "rules_only"], "reason": "drill"}
+        assert desk.post("/v1/admin/mode", body, "admin").status_code == 200
+    dispute = f"/v1/calls/{desk.call()['call_id']}/dispute"
+    for _ in range(2):  # nobody leads: both are on record, the second one is refused later
+        assert desk.post(dispute, {"reason": "price"}, "accounts").status_code == 202
+    waiting = view.commands(desk.endpoint.ledger)["rows"]
+    assert [row["result"] for row in waiting] == ["waiting", "waiting", "applied"]
+    desk.watched.settle()
+    rows = view.commands(desk.endpoint.ledger)["rows"]
+    assert [row["result"] for row in rows] == ["refused", "applied", "applied"]
+    html = unescape(page(desk.endpoint, "/audit", headers=desk.key("read")))
+    assert "is disputed" in rows[0]["refused"]
+    assert f"refused: {rows[0]['refused']}" in html
+    assert "modes no_calls, rules_only" in html
+
+
 def test_commands_name_who_requested_them(desk: Desk) -> None:
     call = desk.call()
     with desk.leading():
@@ -190,7 +295,9 @@ def test_verification_and_extracts_need_the_scope_read(serve: Serve, champion: s
     endpoint = serve(auth="keys")
     client, day = endpoint.client, "2026-01-01"
     asked = {"kind": "decision", "from": day, "to": day}
-    assert client.post("/console/verify", follow_redirects=False).status_code == 303
+    refused = client.post("/console/verify", follow_redirects=False)
+    assert refused.status_code == 401
+    assert refused.json()["detail"], "the script of the page shows it"
     assert client.post("/console/verify", headers=endpoint.key("score")).status_code == 403
     assert client.post("/console/verify", headers=endpoint.key("read")).status_code == 204
     assert client.get("/audit/extract", params=asked, follow_redirects=False).status_code == 303

@@ -75,6 +75,13 @@ def test_a_dispute_of_all_stops_the_deadline() -> None:
     assert call_time_left(ended, NOW).words == ""
 
 
+def test_after_a_missed_deadline_the_grace_counts() -> None:
+    missed = called(5.0, state="reduce_only")
+    left = call_time_left(missed, NOW)
+    assert (left.words, left.kind) == ("deadline missed, grace: 5 h 0 min left", "bad")
+    assert call_time_left(called(None, state="reduce_only"), NOW).words == ""
+
+
 def test_without_calls_nothing_is_due() -> None:
     found = open_call_figures([], NOW)
     assert (found["count"], found["outstanding"], found["states"]) == (0, 0, [])

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import html
+import shutil
 from typing import Any
 
+import numpy as np
 import pytest
+from sqlalchemy import delete, update
 
+from ledger.packing import pack, pack_id
+from ledger.schema import contents, records, writing
+from margin.add_on.bounds import opening_requirement
 from serving.console.rendering import money, number
 from serving.console.views.accounts.decision import AMOUNTS
 from serving.console.views.accounts.requirement import requirement_parts
-from tests.endpoint_fixtures import Endpoint, Serve
+from tests.endpoint_fixtures import Bundles, Endpoint, Serve
 
 HOSTILE = "<b>'x'</b>/1"
 
@@ -76,6 +82,53 @@ def test_a_replay_that_differs_names_the_fields_with_both_values(
     assert '<th scope="row">deposit to meet</th>' in page
     assert f">{recorded['deposit_to_meet']!r}</td>" in page
     assert ">0.01</td>" in page
+
+
+def test_a_replay_that_rounds_otherwise_is_no_alarm(
+    endpoint: Endpoint, account: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = decide(endpoint, account)
+    true = opening_requirement
+    monkeypatch.setattr(
+        "decisions.book_scoring.opening_requirement", lambda *given: np.nextafter(true(*given), 0.0)
+    )
+    page = shown(endpoint, recorded["decision_id"], replay="1")
+    assert '<th scope="row">opening requirement</th>' in page
+    assert "it agrees to twelve digits" in page
+    assert "verify the ledger" not in page
+
+
+def test_a_replay_without_its_bundle_says_so(
+    serve: Serve, champion: str, bundles: Bundles, account: dict[str, Any]
+) -> None:
+    decision_id = decide(serve(), account)["decision_id"]
+    bundles.promote(bundles.write(0.5))
+    shutil.rmtree(bundles.root / champion)
+    page = shown(serve(), decision_id, replay="1")
+    assert f"cannot be made again: the decision was made with bundle {champion}" in page
+    assert "is not there any more" in page
+    assert "Total requirement" in page
+
+
+def test_a_replay_without_its_market_says_so(endpoint: Endpoint, account: dict[str, Any]) -> None:
+    decision_id = decide(endpoint, account)["decision_id"]
+    market = endpoint.ledger.get_record(decision_id).payload["contents"]["market_sha256"]
+    with writing(endpoint.ledger.engine) as connection:
+        connection.execute(delete(contents).where(contents.c.sha256 == bytes.fromhex(market)))
+    page = shown(endpoint, decision_id, replay="1")
+    assert f"cannot be made again: content '{market}' is not in the ledger" in page
+
+
+def test_an_altered_decision_is_named_and_not_shown(
+    endpoint: Endpoint, account: dict[str, Any]
+) -> None:
+    decision_id = decide(endpoint, account)["decision_id"]
+    with writing(endpoint.ledger.engine) as connection:
+        wanted = records.c.id == pack_id(decision_id)
+        connection.execute(update(records).where(wanted).values(payload=pack(b"{}")))
+    answer = endpoint.client.get("/decision", params={"id": decision_id})
+    assert answer.status_code == 404
+    assert "nothing of it is shown, verify the ledger" in answer.text
 
 
 def test_a_decision_without_a_model_says_why(serve: Serve, account: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ import pytest
 from margin.floors.stressed_buffer import market_stress
 from margin.life_cycle.states import State
 from market.core.clock import HOUR, format_time
-from monitoring.evaluation.record.book_totals import BookTotals
+from market.core.errors import AlteredError
+from monitoring.evaluation.record.book_totals import TOTALS, BookTotals
 from serving.console.rendering import money, number, percent, time
 from serving.console.views.overview import stress_level, thinned
 from tests.endpoint_fixtures import Serve
@@ -79,6 +80,30 @@ def test_the_chart_shows_the_recorded_totals(desk: Desk) -> None:
     assert lines["equity"]["x"][-1] == format_time(w.monitor.state.newest["rules"].as_of)  # type: ignore[union-attr]
     assert len(lines["equity"]["x"]) == 2
     assert "last 1 h" in part
+
+
+def test_a_span_before_the_first_totals_says_when_they_begin(desk: Desk) -> None:
+    w = desk.watched
+    for row in range(3):
+        w.bars(w.rows + row)
+        w.settle()
+    first = next(iter(w.ledger.records(TOTALS)))
+    begin = time(format_time(first.as_of or 0))
+    said = text(fragment(desk, "/", "requirement_part", hours=720).text)
+    assert f"The totals that are read begin at {begin}, later than the span" in said
+    assert "The totals that are read" not in fragment(desk, "/", "requirement_part", hours=1).text
+
+
+def test_altered_totals_leave_the_rest_of_the_page(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def altered(*_: object) -> None:
+        raise AlteredError("totals 'x' were altered; verify the ledger")
+
+    monkeypatch.setattr("monitoring.evaluation.record.book_totals.TotalsHistory.since", altered)
+    said = text(page(desk, "/"))
+    assert "cannot be shown: totals 'x' were altered; verify the ledger" in said
+    assert "Model and data health" in said
 
 
 def test_stress_has_the_figure_of_the_rules(desk: Desk) -> None:

@@ -78,6 +78,10 @@ def test_money_reads_back_to_the_cent(value: float) -> None:
 def test_numbers_counts_and_times() -> None:
     assert number(1234.5678) == "1,235"
     assert number(0.000123456) == "0.0001235"
+    assert number(12345.678) == number(12345.678, 2) == "12,346"
+    assert number(9999.7) == "10,000"
+    assert number(-100_000_000.0, 8) == "-100,000,000"
+    assert number(1.7e308) == "1.7e+308"
     assert number(math.nan) == number(None) == NONE
     assert count(1234567) == "1,234,567"
     assert count(None) == NONE
@@ -155,8 +159,8 @@ def test_templates_have_neither_styles_nor_scripts_of_their_own() -> None:
         assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", source), name
 
 
-def test_a_page_has_the_policy_and_is_not_kept(serve: Serve) -> None:
-    answer = serve().client.get("/login")
+def test_a_page_is_html_in_utf_8(serve: Serve) -> None:
+    answer = serve(auth="keys").client.get("/login")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.text.startswith("<!doctype html>")
 

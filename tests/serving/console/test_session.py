@@ -15,7 +15,6 @@ from serving.console.session import COOKIE, is_secret, session_cookie, with_sess
 from serving.http.auth import FAILURES_PER_MINUTE
 from tests.endpoint_fixtures import Endpoint, Serve
 
-PAGES = "/login"
 BODY = {"mode": "normal", "reason": "no fault"}
 
 
@@ -62,7 +61,7 @@ def test_a_key_signs_in_and_its_cookie_opens_what_the_key_opens(serve: Serve) ->
 
 def test_the_cookie_is_secure_where_the_request_came_over_tls() -> None:
     assert session_cookie("k", secure=True).split("; ") == [
-        f"{COOKIE}=k",
+        f"__Host-{COOKIE}=k",
         "Path=/",
         "HttpOnly",
         "SameSite=Strict",
@@ -77,7 +76,20 @@ def test_signing_in_over_tls_sets_a_secure_cookie(serve: Serve) -> None:
     answer = sign_in(endpoint, secret, headers={"Host": "127.0.0.1"})
     assert "Secure" not in answer.headers["set-cookie"]
     over_tls = endpoint.client.post("https://127.0.0.1/console/session", json={"key": secret})
+    assert over_tls.headers["set-cookie"].startswith(f"__Host-{COOKIE}={secret}; ")
     assert "; Secure" in over_tls.headers["set-cookie"]
+
+
+def test_over_tls_only_the_cookie_that_no_other_host_can_set_counts(serve: Serve) -> None:
+    endpoint = serve(auth="keys")
+    secret = secret_of(endpoint, "read")
+    name = f"__Host-{COOKIE}"
+    for scheme, own, other in (("https", name, COOKIE), ("http", COOKIE, name)):
+        url = f"{scheme}://127.0.0.1:8000/v1/ruleset"
+        assert ask(endpoint, url, headers=cookie(secret, own)).status_code == 200
+        assert ask(endpoint, url, headers=cookie(secret, other)).status_code == 401
+        planted = {"Cookie": f"{other}=mck_of_another; {own}={secret}"}
+        assert ask(endpoint, url, headers=planted).status_code == 200
 
 
 @pytest.mark.parametrize("header", ["Basic YWJj", "Bearer wrong", ""])
@@ -94,6 +106,7 @@ def test_a_wrong_key_is_401_and_sets_no_cookie(serve: Serve) -> None:
     for key in ("mck_a_b", "x", "Bearer"):
         answer = sign_in(endpoint, key)
         assert answer.status_code == 401
+        assert "unknown or was revoked" in answer.json()["detail"]
         assert answer.json()["type"] == "urn:margincast:problem:unauthenticated"
         assert "set-cookie" not in answer.headers
 
@@ -164,7 +177,11 @@ def test_the_cookie_of_a_revoked_key_is_refused_at_once(serve: Serve) -> None:
     assert ask(endpoint, headers=cookie(secret)).status_code == 200
     Keys(endpoint.ledger).revoke(key_id)
     assert ask(endpoint, headers=cookie(secret)).status_code == 401
-    assert ask(endpoint, "/", headers=cookie(secret)).status_code == 303
+    page = ask(endpoint, "/accounts?sort=equity", headers=cookie(secret))
+    assert page.status_code == 303
+    assert page.headers["location"] == "/login?next=%2Faccounts%3Fsort%3Dequity&ended=1"
+    assert "it expired or was revoked" in ask(endpoint, page.headers["location"]).text
+    assert "it expired or was revoked" not in ask(endpoint, "/login").text
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://127.0.0.1:9999", "null"])
@@ -251,7 +268,8 @@ def test_a_key_without_read_sees_why_and_can_sign_out(serve: Serve) -> None:
     endpoint = serve(auth="keys")
     answer = ask(endpoint, "/", headers=cookie(secret_of(endpoint, "score")))
     assert answer.status_code == 403
-    assert "scope" in answer.text
+    assert "has the scopes score; this needs read" in answer.text
+    assert 'id="sign-out"' in answer.text
 
 
 def test_the_page_names_the_key_and_offers_to_sign_out(serve: Serve) -> None:
@@ -259,12 +277,34 @@ def test_the_page_names_the_key_and_offers_to_sign_out(serve: Serve) -> None:
     key_id, secret = Keys(endpoint.ledger).add_key(["read"])
     page = ask(endpoint, "/nowhere", headers=cookie(secret) | {"Accept": "text/html"}).text
     assert "no such route" in page
+    assert 'id="sign-out"' in page
+    by_header = ask(endpoint, "/", headers=bearer(secret)).text
+    assert 'id="sign-out"' not in by_header, "there is no cookie to take back"
     signed_in = ask(endpoint, "/", headers=cookie(secret)).text
-    assert key_id in signed_in
+    assert f"{key_id} (read)" in signed_in
     assert 'id="sign-out"' in signed_in
     assert secret not in signed_in
 
 
 def test_without_keys_nobody_is_asked_to_sign_in(serve: Serve) -> None:
-    page = ask(serve(), "/").text
+    endpoint = serve()
+    page = ask(endpoint, "/").text
     assert 'id="sign-out"' not in page
+    assert "No sign-in, all rights" in page
+    login = ask(endpoint, "/login?next=%2Faccounts")
+    assert (login.status_code, login.headers["location"]) == (303, "/accounts")
+
+
+def test_without_its_script_the_form_puts_no_key_into_an_address(serve: Serve) -> None:
+    page = ask(serve(auth="keys"), "/login").text
+    (form,) = re.findall(r"<form[^>]*>", page)
+    assert 'method="post"' in form
+    assert "<noscript>" in page
+
+
+def test_a_script_gets_problems_and_no_pages(serve: Serve) -> None:
+    endpoint = serve(auth="keys")
+    for headers in ({}, cookie("mck_a_b"), cookie(secret_of(endpoint, "score"))):
+        answer = ask(endpoint, "/console/verify", method="POST", json={}, headers=headers)
+        assert answer.status_code == (403 if headers and "mck_a_b" not in str(headers) else 401)
+        assert answer.headers["content-type"] == "application/problem+json"

@@ -48,9 +48,27 @@ def test_design_effect_is_one_for_independent_rows_and_the_copies_for_copied_one
     assert design_effect(y, np.zeros(len(y), dtype=int)) == 1.0
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.floats(0.02, 2.0))
+def test_bins_expect_equally_many_events_up_to_a_row(seed: int, n: int, shape: float) -> None:
+    p = np.random.default_rng(seed).beta(shape, 8.0, n)
+    bins = reliability(np.zeros(n), p, np.arange(n))
+    expected = np.multiply(bins["predicted"], bins["count"])
+    assert sum(bins["count"]) == n
+    assert expected.sum() == pytest.approx(p.sum())
+    assert (np.diff(bins["predicted"]) >= 0.0).all()
+    assert len(expected) <= 10
+    assert (expected <= p.sum() / 10 + p.max() * (1 + 1e-9)).all()
+
+
+def test_a_forecast_of_zero_is_one_bin() -> None:
+    bins = reliability([0.0, 1.0], [0.0, 0.0], [0, 1])
+    assert bins["count"] == [2]
+    assert bins["observed"] == [0.5]
+
+
 def test_bin_without_events_has_an_upper_bound() -> None:
     y, p, day = drawn()
-    y[np.argsort(p)[:2000]] = 0.0
+    y[np.argsort(p)[:3000]] = 0.0
     bins = reliability(y, p, day)
     assert bins["observed"][0] == bins["low"][0] == 0.0
     assert 0.0 < bins["high"][0] < 0.05

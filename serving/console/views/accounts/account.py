@@ -8,23 +8,52 @@ from typing import Any
 import msgspec
 
 from decisions.decision_group import CallBasis
+from decisions.errors import NotFoundError
 from decisions.messages import AccountProblem, Decision
+from enforcement.calls.call import Call
 from margin.book.account_portfolio import account_portfolio
 from margin.liquidation.account import Levels, liquidation_of
 from margin.liquidation.prices import Crossing
 from market.accounts.book import Account
+from market.core.clock import parse_time
 from market.core.errors import CaseError, DataError
 from serving.account_listing import AccountListing
 from serving.console.charts import Chart, bar_chart, line_chart
 from serving.console.views.accounts.requirement import requirement_chart
+from serving.console.views.deadlines import TimeLeft, book_time, call_time_left
 from serving.schemas.account_messages import AccountSummary
 from serving.service import Service
 
 HISTORY = 200
-"""Newest decisions that the charts are of."""
+"""Most decisions that the charts are of."""
 
 DECISIONS = 20
 """Decisions of a page of the table."""
+
+
+def standing_view(service: Service, listing: AccountListing, account_id: str) -> dict[str, Any]:
+    """How an account stands: what the part of the page that is refreshed is given.
+
+    ``detail`` is None for an account that the live book does not hold but decisions on record do.
+
+    Raises
+    ------
+    RequestError, NotFoundError, NoMarketError, NoRulesError, LedgerError
+        As `AccountListing.account`.
+    """
+    try:
+        detail = listing.account(account_id)
+    except NotFoundError:
+        if not service.ledger.last_decision_ids([account_id]):
+            raise
+        detail = None
+    return {
+        "account_id": account_id,
+        "detail": detail,
+        "now": None if detail is None else detail.evaluation,
+        "horizons": [str(hours) for hours in service.horizons()],
+        "standing": None if detail is None else standing_chart(detail.evaluation),
+    }
 
 
 def account_view(
@@ -35,7 +64,7 @@ def account_view(
     *,
     prices: bool,
 ) -> dict[str, Any]:
-    """What the template is given.
+    """What the template is given for the whole page.
 
     Parameters
     ----------
@@ -44,16 +73,16 @@ def account_view(
     account_id:
         Its id.
     before:
-        `next_before` of the page of decisions before; None: the newest.
+        `next_before` of a page of decisions: table and charts go on from there; None: the newest.
     prices:
         Whether liquidation prices are searched: a search takes about a second.
 
     Raises
     ------
     RequestError, NotFoundError, NoMarketError, NoRulesError, LedgerError
-        As `AccountListing.account` and `Service.decisions_of`.
+        As `standing_view` and `RecordedDecisions.page`.
     """
-    detail = listing.account(account_id)
+    content = standing_view(service, listing, account_id)
     basis = service.basis_now()
     held = service.book.account(account_id)
     decided: Decision | AccountProblem | None = None
@@ -62,21 +91,26 @@ def account_view(
         decided = service.explained_now(held.account, basis)
         if prices:
             liquidation = liquidation_rows(held.account, basis)
-    history = service.decisions.page(account_id, min(HISTORY, service.settings.max_page), None)
-    page = service.decisions.page(account_id, min(DECISIONS, service.settings.max_page), before)
-    return {
-        "detail": detail,
-        "now": detail.evaluation,
-        "horizons": [str(hours) for hours in service.horizons()],
-        "standing": standing_chart(detail.evaluation),
+    detail = content["detail"]
+    most = service.settings.max_page
+    history = service.decisions.page(account_id, min(HISTORY, most), before)
+    return content | {
+        "calls": [] if detail is None else call_rows(detail.calls, book_time(service)),
         **_decided(decided),
         "prices": prices,
         "liquidation": liquidation if isinstance(liquidation, list) else [],
         "no_liquidation": liquidation if isinstance(liquidation, str) else None,
-        **_history(history["decisions"]),
-        "page": page,
+        **account_history(history["decisions"]),
+        "altered": len(history["altered"]),
+        "older": history["next_before"],
+        "page": service.decisions.page(account_id, min(DECISIONS, most), before),
         "before": before,
     }
+
+
+def call_rows(calls: Sequence[Call], now: int) -> list[tuple[Call, TimeLeft]]:
+    """Calls, each with its deadline as seen at `now`, nanoseconds."""
+    return [(call, call_time_left(call, now)) for call in calls]
 
 
 def standing_chart(now: AccountSummary) -> Chart | None:
@@ -149,9 +183,11 @@ def _decided(found: Decision | AccountProblem | None) -> dict[str, Any]:
     }
 
 
-def _history(newest_first: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Charts of requirement and probabilities over the decisions on record."""
-    decisions = sorted(newest_first, key=lambda one: one["as_of"])
+def account_history(newest_first: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Charts of requirement and probabilities over decisions on record, by decision time; those
+    of one time in the order of recording."""
+    recorded = newest_first[::-1]
+    decisions = sorted(recorded, key=lambda one: parse_time(one["as_of"]))
     times = [one["as_of"] for one in decisions]
     names = {"equity": "equity", "maintenance_margin": "maintenance margin"}
     names |= {"initial_margin": "initial margin", "total_requirement": "total requirement"}

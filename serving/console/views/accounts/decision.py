@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from decisions.errors import NotFoundError, NotReplayableError
 from decisions.replay import Replay
+from market.core.errors import AlteredError
 from serving.console.views.accounts.requirement import requirement_chart
 from serving.service import Service
 
@@ -45,18 +47,29 @@ def decision_view(service: Service, decision_id: str, *, replayed: bool) -> dict
 
     Raises
     ------
-    NotFoundError, NotReplayableError, LedgerError
-        As `Service.decision` and `Service.replayed`.
+    NotFoundError
+        There is no such decision, or its record was altered.
+    LedgerError
+        The ledger cannot be read.
     """
-    found = service.decisions.get(decision_id)
-    replay = service.decisions.replayed(decision_id) if replayed else None
+    try:
+        found = service.decisions.get(decision_id)
+    except AlteredError as error:  # in words: whoever looks it up must know
+        raise NotFoundError(f"{error}; nothing of it is shown, verify the ledger") from error
+    replay, no_replay = None, ""
+    if replayed:
+        try:
+            replay = service.decisions.replayed(decision_id)
+        except (NotReplayableError, AlteredError) as error:
+            no_replay = str(error)
     hours = sorted(found["probability"] or (), key=int)
     return {
-        "decision": found,
+        "decision": {"marks": None} | found,  # records of the first version name none
         "probability": {name: found["probability"][name] for name in hours},
         "amounts": {name: words for name, words in AMOUNTS.items() if name in found},
         "others": {name: value for name, value in found.items() if name not in _SHOWN},
         "replay": replay,
+        "no_replay": no_replay,
         "differences": [] if replay is None else _differences(replay),
         "chart": None if replay is None else requirement_chart(replay.explanation),
     }

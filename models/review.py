@@ -1,20 +1,20 @@
-"""The review of a model that travels in its bundle: figures of the test rows, the walk-forward
-blocks and the backtest, which a retraining computes and an endpoint shows.
-
-The file ``review.json`` is optional: a bundle without it is served all the same.
+"""The review of a model: figures of the test rows, the walk-forward blocks and the backtest, which
+a retraining computes and records in the ledger, and an endpoint shows.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from market.core.errors import BundleError, ModelError
+from market.core.errors import ModelError
 from models.bundle.bundle import Bundle
-from models.bundle.schema import ModelSchema, canonical_json
 
-REVIEW_FILE = "review.json"
+MODEL_REVIEW = "model_review"
+"""Kind of the records of the ledger."""
 
 _FORMAT = 1
 
@@ -22,7 +22,7 @@ Interval = tuple[float, float]
 
 
 class Reliability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bins of equal count in rising order of the probability.
+    """Bins of equal expected calls in rising order of the probability.
 
     Attributes
     ----------
@@ -99,12 +99,14 @@ class HorizonReview(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Review(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of ``review.json``.
+    """The content of a record of kind `MODEL_REVIEW`.
 
     Attributes
     ----------
     format:
-        Version of the file.
+        Version of the content.
+    bundle:
+        SHA-256 of the bundle.
     span:
         First and last time of the test rows, ISO 8601.
     rows:
@@ -118,6 +120,7 @@ class Review(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     format: int
+    bundle: str
     span: tuple[str, str]
     rows: int
     horizons: dict[int, HorizonReview]
@@ -127,6 +130,7 @@ class Review(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @classmethod
     def of(
         cls,
+        bundle: str,
         span: tuple[str, str],
         rows: int,
         horizons: dict[int, HorizonReview],
@@ -134,45 +138,42 @@ class Review(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         absent: dict[str, str],
     ) -> Review:
         """A review in the format of this version."""
-        return cls(_FORMAT, span, rows, horizons, frontier, absent)
+        return cls(_FORMAT, bundle, span, rows, horizons, frontier, absent)
 
-    def to_bytes(self) -> bytes:
-        """``review.json`` in canonical form.
-
-        Raises
-        ------
-        ModelError
-            A figure is not finite.
-        """
-        return canonical_json(msgspec.to_builtins(self, str_keys=True))
+    def payload(self) -> dict[str, Any]:
+        """The payload of its record."""
+        built: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)
+        return built
 
 
-def read_review(bundle: Bundle) -> Review | None:
-    """The review of a bundle; None in bundles without one.
+def parse_review(payload: Mapping[str, Any], bundle: Bundle) -> Review:
+    """The review in a record, checked against its bundle.
 
     Raises
     ------
-    BundleError
-        It is malformed, of another format, or does not fit the bundle's schema.
+    ModelError
+        It is malformed, of another format or bundle, or does not fit the bundle's horizons.
     """
-    if REVIEW_FILE not in bundle.checksums:
-        return None
     try:
-        review = msgspec.json.decode(bundle.read(REVIEW_FILE), type=Review)
-        _check(review, bundle.schema)
+        review = msgspec.convert(payload, Review, strict=False, str_keys=True)
+        _check(review, bundle)
     except (msgspec.MsgspecError, ModelError) as error:
-        raise BundleError(
-            f"{REVIEW_FILE} of bundle {bundle.sha256} is unsound ({error}); retrain the model"
+        raise ModelError(
+            f"the review of bundle {bundle.sha256} on record cannot be read ({error}); retrain the "
+            "model with this version"
         ) from error
     return review
 
 
-def _check(review: Review, schema: ModelSchema) -> None:
+def _check(review: Review, bundle: Bundle) -> None:
     if review.format != _FORMAT:
         raise ModelError(f"it has format {review.format}; this version reads {_FORMAT}")
-    if set(review.horizons) != set(schema.horizons):
+    if review.bundle != bundle.sha256:
+        raise ModelError(f"it is of bundle {review.bundle}")
+    horizons = bundle.schema.horizons
+    if set(review.horizons) != set(horizons):
         raise ModelError(
-            f"its horizons are {sorted(review.horizons)}, the model's {list(schema.horizons)}"
+            f"its horizons are {sorted(review.horizons)}, the model's {list(horizons)}"
         )
     for hours, figures in review.horizons.items():
         bins = figures.reliability

@@ -1,4 +1,4 @@
-"""What a bundle keeps of the review of its training."""
+"""What the ledger keeps of the review of a training."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from models.bundle.review import HorizonReview, Reliability, Review, SpanSkill
+from models.review import HorizonReview, Reliability, Review, SpanSkill
 from training.evaluation.evaluate import MODEL
 
 _OFF = "switched off by [review]"
 
 
-def bundle_review(evaluation: Mapping[str, Any], review: Mapping[str, Any]) -> Review:
-    """The review as it travels in the bundle.
+def model_review(bundle: str, evaluation: Mapping[str, Any], review: Mapping[str, Any]) -> Review:
+    """The review as it is recorded.
 
     Parameters
     ----------
+    bundle:
+        SHA-256 of the bundle.
     evaluation:
         The object of ``evaluate --json`` on the test rows.
     review:
@@ -33,6 +35,7 @@ def bundle_review(evaluation: Mapping[str, Any], review: Mapping[str, Any]) -> R
     if "frontier" not in backtest:
         absent["frontier"] = _reason(review["backtest"])
     return Review.of(
+        bundle,
         (evaluation["span"][0], evaluation["span"][1]),
         evaluation["rows"],
         {

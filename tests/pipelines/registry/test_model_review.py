@@ -1,16 +1,20 @@
-"""What a retraining keeps of its review in the bundle."""
+"""What a retraining records of its review."""
 
 from __future__ import annotations
 
+from ledger.store import Ledger
 from models.bundle.bundle import load_bundle
-from models.bundle.review import read_review
+from models.review import MODEL_REVIEW, parse_review
 from tests.pipelines.conftest import TrainedMarket
 
 
-def test_the_bundle_holds_the_figures_of_the_evaluation(trained: TrainedMarket) -> None:
+def test_the_record_has_the_figures_of_the_evaluation(trained: TrainedMarket) -> None:
     report = trained.retrained
-    review = read_review(load_bundle(trained.workspace.bundles / report["bundle"]))
-    assert review is not None
+    with Ledger(f"sqlite:///{trained.workspace.folder}/var/ledger.db") as ledger:
+        record = ledger.last_record(MODEL_REVIEW)
+    assert record is not None
+    bundle = load_bundle(trained.workspace.bundles / report["bundle"])
+    review = parse_review(record.payload, bundle)
     evaluation = report["evaluation"]
     assert [*review.span] == evaluation["span"]
     assert review.rows == evaluation["rows"]
