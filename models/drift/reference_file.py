@@ -87,7 +87,7 @@ def read_reference_file(bundle: Bundle) -> ReferenceFile | None:
     try:
         file = msgspec.json.decode(bundle.read(REFERENCE_FILE), type=ReferenceFile)
         _check(file, bundle)
-    except (msgspec.MsgspecError, ModelError, ValueError) as error:
+    except (msgspec.MsgspecError, ModelError, ValueError, OverflowError) as error:
         raise BundleError(
             f"{REFERENCE_FILE} of bundle {bundle.sha256} is unsound ({error}); retrain the model"
         ) from error
@@ -119,6 +119,7 @@ def _check(file: ReferenceFile, bundle: Bundle) -> None:
         and counts.shape == (len(file.blocks), len(file.columns), BINS + 1)
         and len(file.blocks) > 0
         and (counts >= 0).all()
+        and np.shape(file.expected) == (len(file.blocks), len(schema.horizons))
     )
     if not fits:
         raise ModelError("its arrays do not fit each other")

@@ -244,7 +244,7 @@ function follow(form) {
   });
   form.addEventListener("input", (event) => {
     const twin = document.getElementById(event.target.dataset.with ?? "");
-    if (twin) twin.value = event.target.value;
+    if (twin) twin.value = event.target.value || (twin.type === "range" ? "0" : "");
     clearTimeout(waiting);
     waiting = setTimeout(update, 250);
   });

@@ -11,7 +11,13 @@ import numpy as np
 from decisions.errors import NotFoundError
 from features.registry import VOLATILITIES
 from features.state.snapshot import MarketSnapshot
-from margin.valuation.marks import MarkPrices, option_vol, perpetual_marks, spot_marks
+from margin.valuation.marks import (
+    MarkPrices,
+    oldest_quote_hours,
+    option_vol,
+    perpetual_marks,
+    spot_marks,
+)
 from margin.what_if.shocks import coin_of
 from market.bars.panel import CLOSE
 from market.core.clock import HOUR, format_time
@@ -71,6 +77,7 @@ def market_content(console: Console, symbol: str | None) -> dict[str, Any]:
         "liquidity": _liquidity(snapshot),
         "measures": LIQUIDITY,
         "surface": _surface(snapshot, chosen),
+        "expiries": _expiries(snapshot, chosen),
         "waiting": [
             (format_time(open_), int(step.present.sum()))
             for open_, step in sorted(state.waiting.items())
@@ -92,6 +99,10 @@ def _prices(snapshot: MarketSnapshot, state: LiveMarketState) -> list[dict[str, 
             reasons.append("stale: neither a quote nor a bar is fresh")
         if spot.suspect[i]:
             reasons.append("suspect: the outlier filter has not confirmed a newer price")
+        if perpetual.stale[i] and not spot.stale[i]:
+            reasons.append("perpetual stale: neither a quote nor a bar is fresh")
+        if perpetual.suspect[i] and not spot.suspect[i]:
+            reasons.append("perpetual suspect: the outlier filter has not confirmed a newer price")
         rows.append(
             {
                 "symbol": symbol,
@@ -187,6 +198,31 @@ def _surface(snapshot: MarketSnapshot, symbol: str) -> Chart | None:
         y_title="expiry",
         z_format=".1%",
     )
+
+
+def _expiries(snapshot: MarketSnapshot, symbol: str) -> list[dict[str, Any]]:
+    """Forward, time and marks of the quote of each expiry of a coin that is to come, the next
+    expiry first."""
+    board, coin = snapshot.quotes, coin_of(symbol)
+    if board is None:
+        return []
+    oldest = oldest_quote_hours(snapshot.view())
+    rows = []
+    for name, quote in board.expiries.items():
+        if name.partition("-")[0] not in (coin, symbol):
+            continue
+        try:
+            expiry = parse_expiry(name)
+        except DataError:
+            continue
+        hours = (snapshot.as_of - quote.ts) / HOUR
+        waits = quote.suspect_forward is not None or quote.suspect_surface_ts is not None
+        marks = ["stale"] if hours > oldest else []
+        marks += ["suspect: a newer forward or surface waits for confirmation"] if waits else []
+        if expiry > snapshot.as_of:
+            row = {"name": name, "forward": quote.forward, "at": format_time(quote.ts)}
+            rows.append((expiry, row | {"marks": marks}))
+    return [row for _, row in sorted(rows, key=lambda each: each[0])]
 
 
 def _rows(snapshot: MarketSnapshot, values: Any) -> list[tuple[str, list[float | None]]]:

@@ -123,7 +123,7 @@ def evaluated(bundle: Bundle | None, hours: int) -> dict[str, float | None]:
     models = _models(bundle, hours)
     figures = models.get(MODEL) or {}
     best = best_baseline(models)
-    if best is None or "log_loss" not in figures:
+    if best is None or not _has_loss(figures):
         return dict(figures)
     return {**figures, "skill": 1.0 - figures["log_loss"] / models[best]["log_loss"]}
 
@@ -134,7 +134,7 @@ def best_baseline(models: Mapping[str, Any]) -> str | None:
     losses = {
         name: figures["log_loss"]
         for name, figures in models.items()
-        if figures and "log_loss" in figures and name not in _NO_BASELINES
+        if _has_loss(figures) and name not in _NO_BASELINES
     }
     return min(losses, key=lambda name: losses[name]) if losses else None
 
@@ -147,7 +147,7 @@ def baselines(bundle: Bundle | None, hours: int) -> list[dict[str, Any]]:
     rows = [
         {"name": name, "kind": kinds.get(name, "best baseline" if name == best else ""), **figures}
         for name, figures in models.items()
-        if figures and "log_loss" in figures
+        if _has_loss(figures)
     ]
     return sorted(rows, key=lambda row: row["log_loss"])
 
@@ -169,7 +169,7 @@ def review_charts(sides: list[dict[str, Any]], hours: int) -> dict[str, Chart]:
             charts[part] = _skill(f"Skill over the best baseline, {title}, {hours} h", spans)
     first = next(iter(found.values()))
     if first.contributions:
-        charts["contributions"] = _contributions(first, hours)
+        charts["contributions"] = _contributions(next(iter(found)), first, hours)
     return charts
 
 
@@ -250,15 +250,21 @@ def _skill(title: str, spans: Mapping[str, Mapping[str, SpanSkill]]) -> Chart:
     )
 
 
-def _contributions(figures: HorizonReview, hours: int) -> Chart:
+def _contributions(name: str, figures: HorizonReview, hours: int) -> Chart:
     largest = sorted(figures.contributions.items(), key=lambda item: -item[1])[:MOST_CONTRIBUTIONS]
     return bar_chart(
-        f"Mean absolute contribution by feature, {hours} h, log odds, {len(largest)} largest",
+        f"Mean absolute contribution by feature, {name}, {hours} h, log odds, "
+        f"{len(largest)} largest",
         [name for name, _ in largest],
         [value for _, value in largest],
         y_title="log odds",
         horizontal=True,
     )
+
+
+def _has_loss(figures: Mapping[str, Any]) -> bool:
+    loss = figures.get("log_loss")
+    return isinstance(loss, float) and loss > 0.0
 
 
 def _models(bundle: Bundle | None, hours: int) -> dict[str, Any]:

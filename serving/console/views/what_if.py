@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from decisions.messages import AccountProblem, Decision
-from decisions.what_if.messages import LargestIn, WhatIfRequest, WhatIfResponse
+from decisions.errors import NoAccountScoredError, RequestError
+from decisions.messages import AccountProblem, Decision, ScoreResponse
+from decisions.what_if.messages import WhatIfRequest, WhatIfResponse
 from decisions.what_if.what_if_analysis import MAX_WORK
 from margin.what_if.shocks import ALL, Shocks, coin_of
-from market.accounts.book import Account, Balance, Position
-from market.core.instruments import parse_instrument
-from market.sources.http import AccountIn, PositionIn
+from market.accounts.book import Account
+from market.sources.http import account_update
 from serving.account_listing import PageRequest
 from serving.console.charts import Chart, heat_map
 from serving.console.console import Console
@@ -60,28 +61,35 @@ def what_if_content(console: Console, query: Mapping[str, str]) -> dict[str, Any
     detail = console.accounts.account(name)
     account = _account(detail)
     inputs = read_inputs(query, account)
-    options = _has_options(account, inputs)
-    response = console.service.what_if(_request(detail, account, inputs))
+    request = _request(detail, account, inputs)
+    heat = None
+    try:
+        result = _result(console.service.what_if(request))
+    except NoAccountScoredError as error:
+        result = _result(WhatIfResponse(ScoreResponse([], error.problems), ScoreResponse([], [])))
+    else:
+        heat = None if inputs.heat == "off" else scenario_chart(console, account, inputs)
     return found | {
         "detail": detail,
         "account": account,
-        "coins": _coins(account),
-        "options": options,
+        "coins": _coins(console, account, inputs),
+        "options": _has_options(account, inputs),
         "trade_rows": range(1, TRADES + 1),
         "inputs": inputs,
         "target": _target(detail, inputs),
-        "result": _result(response),
-        "heat": None if inputs.heat == "off" else scenario_chart(console, account, inputs),
+        "result": result,
+        "heat": heat,
         "instruments": sorted({position.instrument for position in account.positions}),
     }
 
 
-def scenario_chart(console: Console, account: Account, inputs: WhatIfInputs) -> Chart:
+def scenario_chart(console: Console, account: Account, inputs: WhatIfInputs) -> Chart | None:
     """Headroom, or the probability of a call, of an account after its changes over a grid.
 
     With options spot changes × volatility changes, the probability that of the model's longest
     horizon up to 24 h; without options volatility changes nothing: one row of headroom, or the
-    probability by horizon. All coins move together; the page's own shocks are not added.
+    probability by horizon. All coins move together; the page's own shocks are not added. None
+    where no cell has a figure: the account cannot be valued, or no model answers.
     """
     options = _has_options(account, inputs)
     volatilities = VOLATILITY_STEPS if options else (0,)
@@ -92,13 +100,15 @@ def scenario_chart(console: Console, account: Account, inputs: WhatIfInputs) -> 
     ]
     asked = inputs.heat == "probability"
     grid = console.service.scenario_grid(account, inputs.changes, cells, probability=asked)
+    if not np.isfinite(grid.probability if asked else grid.headroom).any():
+        return None
     shape = (len(volatilities), len(SPOT_STEPS))
     x = [f"{spot:+d}%" for spot in SPOT_STEPS]
     y = [f"{volatility:+d}%" for volatility in volatilities] if options else ["all"]
     y_title = "implied volatility" if options else ""
     if not asked:
         values = grid.headroom.reshape(shape)
-        widest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
+        widest = float(np.nanmax(np.abs(values)))
         return heat_map(
             "Headroom by price and volatility" if options else "Headroom by price",
             x,
@@ -110,7 +120,7 @@ def scenario_chart(console: Console, account: Account, inputs: WhatIfInputs) -> 
             z_format=".3s",
         )
     horizons = console.service.horizons()[: grid.probability.shape[1]]
-    if options and horizons:
+    if options:
         place = max((i for i, hours in enumerate(horizons) if hours <= 24), default=0)
         values = grid.probability[:, place].reshape(shape)
         title = f"Probability of a call within {horizons[place]} h"
@@ -139,12 +149,7 @@ def _most(console: Console) -> int:
 
 
 def _account(detail: AccountDetail) -> Account:
-    message = detail.account
-    positions = tuple(
-        Position(one.instrument, one.quantity, one.entry_price) for one in message.positions
-    )
-    held = tuple(Balance(one.asset, one.amount) for one in message.collateral)
-    return Account(message.account_id, message.cash, positions, held)
+    return account_update(detail.account, 0).account
 
 
 def _target(detail: AccountDetail, inputs: WhatIfInputs) -> float:
@@ -152,23 +157,30 @@ def _target(detail: AccountDetail, inputs: WhatIfInputs) -> float:
 
 
 def _request(detail: AccountDetail, account: Account, inputs: WhatIfInputs) -> WhatIfRequest:
-    message = detail.account
-    positions = [
-        PositionIn(one.instrument, one.quantity, one.entry_price) for one in message.positions
-    ]
-    given = AccountIn(message.account_id, message.cash, positions, message.collateral)
-    small = len(positions) ** 2 <= MAX_WORK
-    largest = inputs.largest
-    return WhatIfRequest(
-        accounts=[given],
-        changes=inputs.changes,
-        shocks=inputs.shocks,
-        target_headroom=_target(detail, inputs) if small else None,
-        marginal=small,
-        largest=[LargestIn(account.account_id, largest, side) for side in ("buy", "sell")]
-        if largest is not None and small
-        else [],
-    )
+    """The request to the API with the same inputs, checked as that is.
+
+    Raises
+    ------
+    RequestError
+        The API would not take it.
+    """
+    small = len(account.positions) ** 2 <= MAX_WORK
+    sides = ("buy", "sell") if inputs.largest is not None and small else ()
+    given: dict[str, Any] = {
+        "accounts": [asdict(account)],
+        "changes": inputs.changes,
+        "shocks": inputs.shocks,
+        "target_headroom": _target(detail, inputs) if small else None,
+        "marginal": small,
+        "largest": [
+            {"account_id": account.account_id, "instrument": inputs.largest, "side": side}
+            for side in sides
+        ],
+    }
+    try:
+        return msgspec.convert(msgspec.to_builtins(given), WhatIfRequest)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"the inputs make no request: {error}") from None
 
 
 def _has_options(account: Account, inputs: WhatIfInputs) -> bool:
@@ -177,17 +189,24 @@ def _has_options(account: Account, inputs: WhatIfInputs) -> bool:
     return any(name.endswith(("-C", "-P")) for name in names)
 
 
-def _coins(account: Account) -> list[str]:
-    """Coins of the positions, each once."""
-    names = (parse_instrument(position.instrument).symbol for position in account.positions)
-    return sorted({coin_of(name) for name in names})
+def _coins(console: Console, account: Account, inputs: WhatIfInputs) -> list[str]:
+    """Names that a shock of their own can be given: the coins of positions, collateral and trades
+    that the market has, and what the query names."""
+    held = [position.instrument for position in account.positions]
+    held += [delta.instrument for change in inputs.changes for delta in change.positions]
+    held += [balance.asset for balance in account.collateral]
+    named = {name for name in inputs.shocks.spot if name != ALL}
+    market = {coin_of(name) for name in console.service.basis_now().snapshot.features.symbols}
+    coins = {coin_of(name.partition("-")[0]) for name in held} & market
+    return sorted(named | (coins - {coin_of(name) for name in named}))
 
 
 def _result(response: WhatIfResponse) -> dict[str, Any]:
     before, after = response.before.decisions[:1], response.after.decisions[:1]
     problems: list[AccountProblem] = [*response.before.errors, *response.after.errors]
     return {
-        "problems": [problem.detail for problem in problems],
+        "as_of": next((one.as_of for one in (*before, *after)), None),
+        "problems": list(dict.fromkeys(problem.detail for problem in problems)),
         "figures": _compare(before[0], after[0]) if before and after else [],
         "probabilities": _probabilities(before, after),
         "states": [_state(one) for one in (*before, *after)],

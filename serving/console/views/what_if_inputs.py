@@ -1,6 +1,7 @@
 """Inputs of the what-if page as its query has them, and the request that they make.
 
-``account``: id; ``p``: price change of all coins, per cent; ``p.BTC``: of one coin, instead;
+``account``: id; ``p``: price change of all coins, per cent; ``p.BTC``: of one coin, instead
+(empty: as all);
 ``v``: change of implied volatility, per cent; ``d``: deposit, negative to withdraw;
 ``c.INSTRUMENT``: per cent of a position to close; ``t1``, ``q1`` to ``t5``, ``q5``: instrument and
 signed quantity of new trades; ``l``: instrument of the largest trade; ``target``: headroom of the
@@ -22,6 +23,8 @@ from market.accounts.book import Account
 
 TRADES = 5
 """Rows of new trades."""
+
+_MOST = 1e15
 
 HEAT = ("headroom", "probability", "off")
 """What the heat map shows."""
@@ -63,7 +66,7 @@ def read_inputs(query: Mapping[str, str], account: Account) -> WhatIfInputs:
     spot = {
         name.removeprefix("p."): _number(query, name) / 100.0
         for name in query
-        if name.startswith("p.")
+        if name.startswith("p.") and query[name].strip()
     }
     if "p" in query:
         spot[ALL] = _number(query, "p") / 100.0
@@ -112,6 +115,6 @@ def _number(query: Mapping[str, str], name: str) -> float:
         value = float(text) if text else 0.0
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise RequestError(f"{name} is {text[:40]!r}; give a number")
+    if not abs(value) <= _MOST:
+        raise RequestError(f"{name} is {text[:40]!r}; give a number from -1e15 to 1e15")
     return value

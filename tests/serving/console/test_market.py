@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 
-from serving.console.rendering import number, percent
+import pytest
+
+from market.core.clock import format_time
+from serving.console.rendering import number, percent, time
+from tests.endpoint_fixtures import Serve, SmallMarket
+from tests.monitoring.quote_helpers import start
 from tests.serving.enforcement_fixtures import ROWS, Desk, desk
 
 __all__ = ["desk"]
@@ -76,3 +82,43 @@ def test_it_needs_a_key_that_may_read(desk: Desk) -> None:
     client = desk.endpoint.client
     assert client.get("/market", follow_redirects=False).status_code == 303
     assert client.get("/market", headers=desk.key("venue")).status_code == 403
+
+
+def test_quotes_of_expiries_and_of_perpetuals_that_wait_for_confirmation_are_marked(
+    serve: Serve, market: SmallMarket
+) -> None:
+    endpoint = serve(live=start(market, ROWS))
+
+    def shown_after(forward: float) -> tuple[str, str]:
+        expiry = {"instrument": "BTC-25DEC37", "rate": 0.0, "vols": {"50000": 0.6}}
+        quotes = [expiry | {"forward": forward}, {"instrument": "BTCUSDT-PERP", "mark": forward}]
+        answer = endpoint.client.post("/v1/market/quotes", json={"quotes": quotes})
+        assert answer.status_code == 200, answer.text
+        text = endpoint.client.get("/market?symbol=BTCUSDT").text
+        perpetual = re.search(r'symbol=BTCUSDT">.*', text)
+        expiries = re.search(r"BTC-25DEC37</th>.*", text[text.index('"Quotes of expiries"') :])
+        assert perpetual is not None
+        assert expiries is not None
+        return perpetual.group(), expiries.group()
+
+    state = endpoint.live.state
+    mark = float(state.mark[state.head.symbols.index("BTCUSDT")])
+    perpetual, expiry = shown_after(mark)
+    assert "fresh" in perpetual
+    assert "fresh" in expiry
+    assert state.newest_close is not None
+    assert time(format_time(state.newest_close)) in expiry
+    perpetual, expiry = shown_after(3.0 * mark)
+    assert "perpetual suspect" in perpetual
+    assert "suspect" in expiry
+
+
+def test_the_correlation_matrix_is_symmetric_with_ones(desk: Desk) -> None:
+    figures = re.findall(r'class="figure">(.*?)</script>', page(desk))
+    (heat,) = [
+        one for one in (json.loads(f)["data"][0] for f in figures) if one["type"] == "heatmap"
+    ]
+    matrix = heat["z"]
+    for i, row in enumerate(matrix):
+        assert row[i] == pytest.approx(1.0)
+        assert [other[i] for other in matrix] == pytest.approx(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from typing import Any
@@ -9,13 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from market.core.errors import BundleError
 from models.bundle.bundle import load_bundle
 from models.bundle.pointer import promote, set_challenger
 from models.drift.distances import ks_distance, stability_index
-from models.drift.reference_file import BINS
+from models.drift.reference_file import BINS, REFERENCE_FILE, read_reference_file
 from serving.console.rendering import number, percent
 from tests.endpoint_fixtures import Bundles, Serve
-from tests.serving.console.model_bundles import METRICS, evaluated, record_review
+from tests.serving.console.model_bundles import (
+    METRICS,
+    evaluated,
+    record_review,
+    reference,
+    with_files,
+)
 from tests.serving.enforcement_fixtures import Desk, desk
 
 __all__ = ["desk"]
@@ -158,3 +166,60 @@ def test_drift_of_the_live_book_is_that_of_its_probabilities_and_features(
     for name in schema.features[:3]:
         assert len(cells(html, f"<code>{name}")) == 4
     assert "Features of 2 accounts" in html
+
+
+@pytest.mark.parametrize("frontier", [{}, {"another policy": [[0.1, 0.2]]}])
+def test_a_review_without_a_policy_of_the_frontier_is_shown(
+    serve: Serve, bundles: Bundles, champion: str, frontier: Any
+) -> None:
+    endpoint = serve()
+    record_review(endpoint.ledger, load_bundle(bundles.root / champion), frontier=frontier)
+    assert "none of the policies of the chart" in page(endpoint)
+
+
+def test_an_unsound_review_is_not_said_to_be_absent(
+    serve: Serve, bundles: Bundles, champion: str
+) -> None:
+    endpoint = serve()
+    record_review(endpoint.ledger, load_bundle(bundles.root / champion), format=7)
+    html = page(endpoint)
+    assert "No review can be shown, see above" in html
+    assert cells(html, "review")[0] == "cannot be shown, see above"
+
+
+def test_contributions_name_the_bundle_that_they_are_of(
+    serve: Serve, bundles: Bundles, champion: str
+) -> None:
+    other = with_files(bundles.root, champion, {}, metrics={})
+    set_challenger(bundles.root, other)
+    endpoint = serve()
+    record_review(endpoint.ledger, load_bundle(bundles.root / other))
+    assert "contribution by feature, challenger, 8 h" in page(endpoint)
+
+
+@pytest.mark.parametrize("loss", [None, 0.0, "0.1"])
+def test_a_log_loss_that_is_not_defined_leaves_the_skill_out(
+    serve: Serve, bundles: Bundles, champion: str, loss: Any
+) -> None:
+    metrics = {str(hours): METRICS | {"prior": {"log_loss": loss}} for hours in (1, 8, 24)}
+    promote(bundles.root, with_files(bundles.root, champion, {}, metrics=metrics))
+    skill = 1.0 - METRICS["margincast"]["log_loss"] / METRICS["first_passage_isotonic"]["log_loss"]
+    assert cells(page(serve()), "Skill over the best baseline")[0] == number(skill)
+
+
+@pytest.mark.parametrize(
+    "change", [{"expected": [[1.0]]}, {"blocks": [], "counts": []}, {"counts": 10**20}]
+)
+def test_an_unsound_reference_is_refused(
+    bundles: Bundles, champion: str, change: dict[str, Any]
+) -> None:
+    bundle = load_bundle(bundles.root / champion)
+    content = json.loads(reference(bundle, bundle.schema.features[:3]))
+    if "counts" in change and change["counts"] == 10**20:
+        content["counts"][0][0][0] = change["counts"]
+    else:
+        content |= change
+    encoded = json.dumps(content).encode()
+    sha = with_files(bundles.root, champion, {REFERENCE_FILE: encoded})
+    with pytest.raises(BundleError, match="is unsound"):
+        read_reference_file(load_bundle(bundles.root / sha))

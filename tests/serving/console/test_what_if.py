@@ -10,9 +10,11 @@ from urllib.parse import quote
 
 import pytest
 
-from serving.console.rendering import money, percent
+from models.bundle.pointer import CHAMPION
+from serving.console.rendering import money, percent, time
+from tests.endpoint_fixtures import Bundles, Serve, SmallMarket
 from tests.monitoring.evaluation.helpers import snapshot
-from tests.serving.enforcement_fixtures import Desk, desk
+from tests.serving.enforcement_fixtures import ROWS, Desk, desk
 
 __all__ = ["desk"]
 
@@ -118,6 +120,9 @@ def test_a_hostile_id_is_escaped(desk: Desk) -> None:
     [
         ("account=nobody", 404, "nobody"),
         ("account=calm&p=abc", 422, "give a number"),
+        ("account=calm&d=1e300", 422, "from -1e15 to 1e15"),
+        (f"account=calm&q1=1&t1={'A' * 200}", 422, "length"),
+        ("account=calm&p=nan", 422, "give a number"),
         ("account=calm&p=-100", 422, "-99 to 1000"),
         (f"account=calm&c.{BTC}=101", 422, "0 to 100"),
         ("account=calm&p.NOCOIN=-1", 422, "NOCOIN"),
@@ -136,3 +141,63 @@ def test_it_needs_a_key_that_may_read(desk: Desk) -> None:
     assert away.status_code == 303
     assert away.headers["location"] == "/login?next=%2Fwhat-if%3Faccount%3Dcalm"
     assert client.get("/what-if", headers=desk.key("venue")).status_code == 403
+
+
+def test_an_empty_field_of_a_coin_leaves_it_to_the_shock_of_all(desk: Desk) -> None:
+    """As a browser without scripts sends the form: every field, also the empty ones."""
+    text = page(desk, "/what-if?account=desk%2F1&p=-5&p.BTC=&v=&d=&t1=&q1=&heat=off")
+    after = asked(desk, "desk/1", shocks={"spot": {"*": -0.05}})["after"]["decisions"][0]
+    assert f"<td>{money(after['equity'])}</td>" in text
+
+
+def test_the_part_with_the_figures_says_of_which_market_they_are(desk: Desk) -> None:
+    text = page(desk, "/what-if?account=desk%2F1", **{"X-Fragment": "result"})
+    as_of = asked(desk, "desk/1", marginal=True)["after"]["decisions"][0]["as_of"]
+    assert f"Computed at the market of {time(as_of)} UTC" in text
+
+
+def test_fields_show_every_shock_of_the_address_and_coins_of_collateral(desk: Desk) -> None:
+    held = {"cash": 1e4, "positions": [], "collateral": [{"asset": "ETH", "amount": 1.0}]}
+    desk.watched.update({"account_id": "coins", "sequence": 1, "snapshot": held})
+    text = page(desk, "/what-if?account=coins&p.BTCUSDT=-7&t1=BTCUSDT-PERP&q1=1")
+    assert 'name="p.ETH"' in text
+    assert re.search(r'name="p\.BTCUSDT"[^>]*value="-7"', text)
+    assert 'name="p.BTC"' not in text, "a coin has one field"
+
+
+def test_an_account_that_cannot_be_valued_says_why(desk: Desk) -> None:
+    held = {"cash": 1.0, "positions": [{"instrument": "NOPEUSDT-PERP", "quantity": 1.0}]}
+    desk.watched.update({"account_id": "odd", "sequence": 1, "snapshot": held})
+    text = page(desk, "/what-if?account=odd")
+    problem = desk.get("/v1/accounts/odd")["evaluation"]["problem"]
+    assert problem
+    assert problem in html.unescape(text)
+    assert "the account cannot be valued" in text
+
+
+def test_without_a_model_the_page_says_that_there_are_no_probabilities(
+    desk: Desk, bundles: Bundles, serve: Serve, market: SmallMarket
+) -> None:
+    (bundles.root / CHAMPION).unlink()
+    endpoint = serve(live=market.head(ROWS).live(), auth="keys")
+    text = page(Desk(endpoint, desk.watched), "/what-if?account=desk%2F1&heat=probability")
+    assert "No scenarios: no model answers for this account" in text
+    assert "There are no probabilities" in text
+
+
+def test_the_deposit_and_the_cut_that_are_shown_cure_and_are_no_larger(desk: Desk) -> None:
+    desk.watched.update(snapshot("large", 1, 500_000.33, BTC=1_000.0))
+    text = page(desk, "/what-if?account=large&heat=off&target=0")
+    deposit = re.search(r"<p>Deposit <strong>([0-9,.]+)</strong>", text)
+    cut = re.search(r'<td class="text">BTCUSDT-PERP</td><td>(-[0-9,.]+)</td>', text)
+    assert deposit is not None
+    assert cut is not None
+    paid, traded = (float(found[1].replace(",", "")) for found in (deposit, cut))
+    assert paid > 1e6
+    trade = {"instrument": BTC, "quantity_delta": traded}
+    cures: list[dict[str, Any]] = [{"deposit": paid}, {"positions": [trade]}]
+    for cure in cures:
+        answer = asked(desk, "large", changes=[{"account_id": "large"} | cure], target_headroom=0.0)
+        cost = answer["remedies"][0]["single"][0]["cost"] if "positions" in cure else 0.0
+        left = answer["after"]["decisions"][0]["headroom"] - cost
+        assert -0.001 < left < 0.02, cure
