@@ -117,3 +117,42 @@ def test_a_call_is_disputed_and_shows_so(visitor: Visitor, desk: LiveDesk) -> No
     expect(page.locator("#facts .state").first).to_have_text("disputed")
     assert "the mark of <b>noon</b> is off" in page.locator("#facts").inner_text()
     assert page.locator("form[data-post$='/dispute']").count() == 0
+
+
+@needs("/calls", "/call")
+def test_the_second_of_two_answers_is_refused_in_words_that_stay(
+    visitor: Visitor, desk: LiveDesk
+) -> None:
+    path = f"/call?id={desk.open_call()['call_id']}"
+    first, second = visitor("admin"), visitor("admin")
+    pages = [first.go(path), second.go(path)]
+    forms = [page.locator("form[data-post$='/ack']") for page in pages]
+    for form, reference in zip(forms, ("first", "second"), strict=True):
+        form.get_by_label("Reference").fill(reference)
+    forms[0].get_by_role("button", name="Acknowledge").click()
+    expect(pages[0].get_by_role("status")).to_contain_text(re.compile("acknowledged|on record"))
+    wait_for(lambda: desk.open_call()["acknowledged_at"], "the call is not acknowledged")
+    second.expected.add(409)
+    forms[1].get_by_role("button", name="Acknowledge").click()
+    said = pages[1].get_by_role("status")
+    expect(said).to_contain_text("was acknowledged already")
+    pages[1].evaluate("replace('facts', location.href)")
+    expect(pages[1].locator("#facts")).to_contain_text("Acknowledged")
+    expect(said).to_contain_text("was acknowledged already")
+    expect(forms[1].get_by_label("Reference")).to_have_value("second")
+    expect(forms[1].get_by_role("button", name="Acknowledge")).to_be_enabled()
+
+
+@needs("/audit")
+def test_a_refused_verification_is_said_in_words(visitor: Visitor) -> None:
+    visit = visitor("read")
+    page = visit.go("/audit")
+    verify = page.get_by_role("button", name="Verify the ledger")
+    verify.click()
+    expect(page.get_by_role("status")).to_contain_text("has started")
+    expect(page.locator("#verification")).to_contain_text("intact", timeout=30_000)
+    visit.expected.add(401)
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Verify the ledger").click()
+    expect(page.get_by_role("status")).to_contain_text("key")
+    assert "JSON" not in page.get_by_role("status").inner_text()
