@@ -43,7 +43,7 @@ _SECTIONS = {
     "/overrides": "/calls",
     "/record": "/audit",
 }
-"""The page of the navigation under which a page stands that is not in it."""
+"""Path in the navigation under which a page stands that has no entry of its own."""
 
 ConsoleRequest = Request[str, Any, State]
 

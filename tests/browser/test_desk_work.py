@@ -13,6 +13,7 @@ from tests.browser.conftest import Visitor
 from tests.browser.desk import CALLED, WARNED, LiveDesk
 from tests.waiting import wait_for
 
+
 def figures_of(page: Page) -> dict[str, tuple[str, str]]:
     """Figures of the what-if page by name, before and after."""
     rows = page.locator("table[aria-label='Figures before and after'] tbody tr").all()
