@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Visitor
-from tests.browser.desk import CALLED, WARNED, LiveDesk
+from tests.browser.desk import ALSO_CALLED, CALLED, WARNED, LiveDesk
 from tests.waiting import WAIT_SECONDS, wait_for
 
 BUSY = "<main><p class=lead>too many look-ups wait</p></main>"
@@ -149,8 +149,7 @@ def test_a_refused_command_says_why_until_it_is_sent_again(
 
 
 def test_a_command_whose_answer_is_lost_counts_once(visitor: Visitor, desk: LiveDesk) -> None:
-    account = "client-000"
-    call = call_of(desk, account)
+    call = call_of(desk, ALSO_CALLED)
     visit = visitor("desk")
     page = visit.go(f"/call?id={call['call_id']}")
     keys: list[str | None] = []
@@ -176,7 +175,7 @@ def test_a_command_whose_answer_is_lost_counts_once(visitor: Visitor, desk: Live
     expect(page.get_by_role("status")).to_contain_text(re.compile("disputed|on record"))
     assert keys[0] == keys[1]
     assert re.fullmatch("[0-9a-f]{32}", keys[0] or "")
-    wait_for(lambda: desk.open_call(account)["state"] == "disputed", "the call is not disputed")
+    wait_for(lambda: desk.open_call(ALSO_CALLED)["state"] == "disputed", "the call is not disputed")
 
 
 def test_a_failed_sign_out_is_said(visitor: Visitor) -> None:
