@@ -13,6 +13,7 @@ from tests.browser.conftest import Visitor
 from tests.browser.desk import CALLED, WARNED, LiveDesk
 from tests.waiting import wait_for
 
+
 def figures_of(page: Page) -> dict[str, tuple[str, str]]:
     """Figures of the what-if page by name, before and after."""
     rows = page.locator("table[aria-label='Figures before and after'] tbody tr").all()
@@ -63,11 +64,12 @@ def test_from_the_riskiest_accounts_to_one_of_them_and_its_what_if(
     expect(page.get_by_label("All coins, slider")).to_have_value("-20")
     expect(page.locator("#heard")).to_have_text("Updated")
     answer = what_if(desk, riskiest[0], {"*": -0.2})
+    shown = figures_of(page)
     for name, field in (("Equity", "equity"), ("Headroom", "headroom"), ("Add-on", "add_on")):
-        assert figures_of(page)[name] == tuple(money(one[field]) for one in answer), name
+        assert list(shown[name]) == [money(one[field]) for one in answer], name
     last = max(answer[0]["probability"], key=int)
-    chances = tuple(percent(one["probability"][last]) for one in answer)
-    assert figures_of(page)[f"Call within {last} h"] == chances
+    chances = [percent(one["probability"][last]) for one in answer]
+    assert list(shown[f"Call within {last} h"]) == chances
     assert answer[0]["equity"] != answer[1]["equity"], "the shock moves the account"
     page.get_by_label("Deposit; negative: withdrawal").fill("5000")
     expect(page).to_have_url(re.compile(r"[?&]d=5000(&|$)"))
