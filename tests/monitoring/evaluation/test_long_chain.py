@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import ledger.following
+import ledger.chain
 from ledger.following import SharedChain
 from ledger.records import Entry, Record
 from ledger.store import Ledger
@@ -56,7 +56,7 @@ def test_a_start_reads_as_much_of_a_long_chain_as_of_a_short_one(
     evaluated: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    to_record = ledger.following.to_record
+    to_record = ledger.chain.to_record
 
     def counted(row: object) -> Record:
         record = to_record(row)  # type: ignore[arg-type]
