@@ -89,6 +89,7 @@ def xy_chart(
     log_x: bool = False,
     log_y: bool = False,
     x_format: str = "",
+    intervals: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Chart:
     """Lines with points of their own on two axes of numbers.
 
@@ -104,8 +105,10 @@ def xy_chart(
         Whether an axis is logarithmic; values that are not above 0 are not drawn there.
     x_format:
         Format of x, as d3-format; empty: the library's.
+    intervals:
+        By name of a line the lower and upper end at each of its points, drawn as error bars.
     """
-    data = [
+    data: list[dict[str, Any]] = [
         {
             "type": "scatter",
             "mode": "lines+markers",
@@ -117,6 +120,13 @@ def xy_chart(
         }
         for n, (name, points) in enumerate(lines.items())
     ]
+
+    for drawn in data:
+        if ends := (intervals or {}).get(drawn["name"]):
+            below = [y - low for y, (low, _) in zip(drawn["y"], ends, strict=True)]
+            above = [high - y for y, (_, high) in zip(drawn["y"], ends, strict=True)]
+            drawn["error_y"] = {"type": "data", "symmetric": False, "thickness": 1, "width": 3}
+            drawn["error_y"] |= {"array": above, "arrayminus": below}
 
     def axis(name: str, log: bool, form: str) -> dict[str, Any]:
         kind = {"type": "log", "exponentformat": "power", "dtick": 1} if log else {}

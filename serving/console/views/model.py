@@ -203,8 +203,16 @@ def _reliability(found: Mapping[str, HorizonReview], hours: int) -> Chart:
         ]
         for name, figures in found.items()
     }
+    intervals: dict[str, list[tuple[float, float]]] = {}
     for name, figures in found.items():
         bins = figures.reliability
+        intervals[name] = [
+            (low, high)
+            for predicted, observed, low, high in zip(
+                bins.predicted, bins.observed, bins.low, bins.high, strict=True
+            )
+            if predicted > 0.0 and observed > 0.0
+        ]
         none = [
             (predicted, high)
             for predicted, observed, high in zip(
@@ -218,12 +226,14 @@ def _reliability(found: Mapping[str, HorizonReview], hours: int) -> Chart:
     if ends:
         lines["calibrated"] = [(min(ends), min(ends)), (max(ends), max(ends))]
     return xy_chart(
-        f"Reliability, {hours} h: observed share against mean probability of each bin",
+        f"Reliability, {hours} h: observed share of each bin, with 95% interval, against its mean "
+        "probability",
         lines,
         x_title="mean probability",
         y_title="observed share",
         log_x=True,
         log_y=True,
+        intervals=intervals,
     )
 
 
