@@ -142,6 +142,18 @@ class Service:
         with suppress(NoMarketError, RuleSetError):
             warm_up(self._champion.current(), self._snapshot(None), self.in_force.now())
 
+    def read_book(self) -> None:
+        """Read the live book and its evaluations, and evaluate it once, so that no request does.
+
+        Nothing where no live book is monitored. What cannot be read is left to `book_follower`,
+        which reads it again and tells readiness why it cannot.
+        """
+        if not self.settings.monitoring:
+            return
+        with suppress(LedgerError, NoMarketError, RuleSetError):
+            self.book.follow()
+            self.book.at(self._snapshot(None), self.in_force.now())
+
     def score_many(self, calls: Sequence[ScoreCall]) -> list[EncodedResponse | MargincastError]:
         """Decide on calls in arrival order and record every decision before answering.
 

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+Intervals = Mapping[str, Sequence["tuple[float, float] | None"]]
+"""Ends of an interval for each point of each line, by its name; None: not known."""
+
 SERIES = tuple(f"series-{n}" for n in range(1, 7))
 """Colours of lines in their order."""
 
@@ -43,6 +46,7 @@ def line_chart(
     x_title: str = "",
     y_title: str = "",
     y_format: str = "",
+    intervals: Intervals | None = None,
 ) -> Chart:
     """Lines over a common axis.
 
@@ -58,26 +62,37 @@ def line_chart(
         Titles of the axes.
     y_format:
         Format of values, as d3-format; empty: the library's.
+    intervals:
+        Ends of an interval around each value, drawn as whiskers.
     """
     data = [
         {
             "type": "scatter",
-            "mode": "lines",
+            "mode": "lines" if intervals is None else "lines+markers",
             "name": name,
             "x": list(x),
             "y": list(values),
             "line": {"color": SERIES[n % len(SERIES)], "width": 2},
+            **_whiskers(values, (intervals or {}).get(name)),
         }
         for n, (name, values) in enumerate(lines.items())
     ]
-    rows = [(place, *(lines[name][i] for name in lines)) for i, place in enumerate(x)]
+    rows = [
+        (place, *(cell for name in lines for cell in _cells(lines[name], intervals, name, i)))
+        for i, place in enumerate(x)
+    ]
+    columns = [
+        column
+        for name in lines
+        for column in (name, *(() if intervals is None else (f"{name}: from", "to")))
+    ]
     layout = {
         "xaxis": {"title": {"text": x_title}},
         "yaxis": {"title": {"text": y_title}, "tickformat": y_format, "hoverformat": y_format},
         "showlegend": len(lines) > 1,
         "hovermode": "x unified",
     }
-    return Chart(title, {"data": data, "layout": layout}, (x_title or "time", *lines), rows)
+    return Chart(title, {"data": data, "layout": layout}, (x_title or "time", *columns), rows)
 
 
 def xy_chart(
@@ -88,8 +103,8 @@ def xy_chart(
     y_title: str,
     log_x: bool = False,
     log_y: bool = False,
-    x_format: str = "",
-    intervals: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    formats: tuple[str, str] = ("", ""),
+    intervals: Intervals | None = None,
 ) -> Chart:
     """Lines with points of their own on two axes of numbers.
 
@@ -103,12 +118,12 @@ def xy_chart(
         Titles of the axes.
     log_x, log_y:
         Whether an axis is logarithmic; values that are not above 0 are not drawn there.
-    x_format:
-        Format of x, as d3-format; empty: the library's.
+    formats:
+        Of x and y, as d3-format; empty: the library's.
     intervals:
-        By name of a line the lower and upper end at each of its points, drawn as error bars.
+        Ends of an interval around the y of each point, drawn as whiskers.
     """
-    data: list[dict[str, Any]] = [
+    data = [
         {
             "type": "scatter",
             "mode": "lines+markers",
@@ -117,28 +132,58 @@ def xy_chart(
             "y": [y for _, y in points],
             "line": {"color": SERIES[n % len(SERIES)], "width": 2},
             "marker": {"size": 6, "color": SERIES[n % len(SERIES)]},
+            **_whiskers([y for _, y in points], (intervals or {}).get(name)),
         }
         for n, (name, points) in enumerate(lines.items())
     ]
-
-    for drawn in data:
-        if ends := (intervals or {}).get(drawn["name"]):
-            below = [y - low for y, (low, _) in zip(drawn["y"], ends, strict=True)]
-            above = [high - y for y, (_, high) in zip(drawn["y"], ends, strict=True)]
-            drawn["error_y"] = {"type": "data", "symmetric": False, "thickness": 1, "width": 3}
-            drawn["error_y"] |= {"array": above, "arrayminus": below}
 
     def axis(name: str, log: bool, form: str) -> dict[str, Any]:
         kind = {"type": "log", "exponentformat": "power", "dtick": 1} if log else {}
         return {"title": {"text": name}, "tickformat": form, **kind}
 
     layout = {
-        "xaxis": axis(x_title, log_x, x_format),
-        "yaxis": axis(y_title, log_y, ""),
+        "xaxis": axis(x_title, log_x, formats[0]),
+        "yaxis": axis(y_title, log_y, formats[1]),
         "showlegend": len(lines) > 1,
     }
-    rows = [(name, x, y) for name, points in lines.items() for x, y in points]
-    return Chart(title, {"data": data, "layout": layout}, ("", x_title, y_title), rows)
+    rows = [
+        (name, x, *_cells([y for _, y in points], intervals, name, i))
+        for name, points in lines.items()
+        for i, (x, _) in enumerate(points)
+    ]
+    columns = ("", x_title, y_title, *(() if intervals is None else ("from", "to")))
+    return Chart(title, {"data": data, "layout": layout}, columns, rows)
+
+
+def _whiskers(
+    values: Sequence[float | None], ends: Sequence[tuple[float, float] | None] | None
+) -> dict[str, Any]:
+    if ends is None:
+        return {}
+    known = [
+        None if value is None or end is None else (end[1] - value, value - end[0])
+        for value, end in zip(values, ends, strict=True)
+    ]
+    return {
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [None if one is None else one[0] for one in known],
+            "arrayminus": [None if one is None else one[1] for one in known],
+            "thickness": 1,
+            "width": 4,
+        }
+    }
+
+
+def _cells(
+    values: Sequence[float | None], intervals: Intervals | None, name: str, i: int
+) -> tuple[float | None, ...]:
+    """A value and, where there are intervals, its ends."""
+    if intervals is None:
+        return (values[i],)
+    ends = intervals[name][i] if name in intervals else None
+    return (values[i], *(ends or (None, None)))
 
 
 def bar_chart(

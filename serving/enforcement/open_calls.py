@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from sqlalchemy import Select, select
 
@@ -33,6 +34,7 @@ class OpenCalls:
         self._lock = threading.Lock()
         self._head: ChainHead | None = None
         self._known: dict[str, tuple[int, Call]] = {}
+        self._calls: Mapping[str, Call] = MappingProxyType({})
 
     def now(self) -> Mapping[str, Call]:
         """The open calls by their ids.
@@ -46,8 +48,10 @@ class OpenCalls:
             head = self._chain.head()  # before the rows: what comes later is read the next time
             if head != self._head:
                 self._known = self._followed()
+                found = {name: call for name, (_, call) in self._known.items()}
+                self._calls = MappingProxyType(found)
                 self._head = head
-            return {name: call for name, (_, call) in self._known.items()}
+            return self._calls
 
     def _followed(self) -> dict[str, tuple[int, Call]]:
         query = select(calls.c.call_id, calls.c.record_seq).where(calls.c.is_open == 1)

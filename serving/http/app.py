@@ -78,7 +78,7 @@ def create_app(
     telemetry: Telemetry | None = None,
 ) -> Litestar:
     """The application, ready to answer; recorded bars newer than `live`, and recorded quotes, are
-    applied first, and a score that is not recorded loads the kernels.
+    applied first, a score that is not recorded loads the kernels, and the live book is read.
 
     Parameters
     ----------
@@ -107,6 +107,7 @@ def create_app(
     service = Service(settings, ledger, rules, live, metrics)
     service.recover()
     service.warm_up()
+    service.read_book()
     tokens = None if settings.jwt is None else JsonWebTokens(settings.jwt)
     access = Access(settings, Keys(ledger), tokens)
 

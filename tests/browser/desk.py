@@ -20,7 +20,7 @@ from ledger.store import Ledger
 from tests.endpoint_fixtures import Bundles
 from tests.waiting import WAIT_SECONDS, wait_for
 
-CALLED, WARNED = "desk/1 & co", "risky-<b>-7"
+CALLED, ALSO_CALLED, WARNED = "desk/1 & co", "desk/2", "risky-<b>-7"
 """Ids as clients may choose them."""
 
 _CONFIG = """
@@ -130,4 +130,5 @@ def _book() -> list[dict[str, Any]]:
         return {"account_id": name, "sequence": 1, "snapshot": {"cash": cash, "positions": held}}
 
     ladder = [update(f"client-{n:03d}", 2e3 + 900.0 * n, 0.5, -1.0 * (n % 4)) for n in range(40)]
-    return [update(CALLED, 1_000.0, 0.5), update(WARNED, 2_500.0, 0.5, -1.0), *ladder]
+    called = [update(name, 1_000.0, 0.5) for name in (CALLED, ALSO_CALLED)]
+    return [*called, update(WARNED, 2_500.0, 0.5, -1.0), *ladder]

@@ -13,6 +13,7 @@ from tests.browser.conftest import Visitor
 from tests.browser.desk import CALLED, WARNED, LiveDesk
 from tests.waiting import wait_for
 
+
 def figures_of(page: Page) -> dict[str, tuple[str, str]]:
     """Figures of the what-if page by name, before and after."""
     rows = page.locator("table[aria-label='Figures before and after'] tbody tr").all()
@@ -63,11 +64,12 @@ def test_from_the_riskiest_accounts_to_one_of_them_and_its_what_if(
     expect(page.get_by_label("All coins, slider")).to_have_value("-20")
     expect(page.locator("#heard")).to_have_text("Updated")
     answer = what_if(desk, riskiest[0], {"*": -0.2})
+    shown = figures_of(page)
     for name, field in (("Equity", "equity"), ("Headroom", "headroom"), ("Add-on", "add_on")):
-        assert figures_of(page)[name] == tuple(money(one[field]) for one in answer), name
+        assert list(shown[name]) == [money(one[field]) for one in answer], name
     last = max(answer[0]["probability"], key=int)
-    chances = tuple(percent(one["probability"][last]) for one in answer)
-    assert figures_of(page)[f"Call within {last} h"] == chances
+    chances = [percent(one["probability"][last]) for one in answer]
+    assert list(shown[f"Call within {last} h"]) == chances
     assert answer[0]["equity"] != answer[1]["equity"], "the shock moves the account"
     page.get_by_label("Deposit; negative: withdrawal").fill("5000")
     expect(page).to_have_url(re.compile(r"[?&]d=5000(&|$)"))
@@ -117,3 +119,42 @@ def test_a_call_is_disputed_and_shows_so(visitor: Visitor, desk: LiveDesk) -> No
     expect(page.locator("#facts .state").first).to_have_text("disputed")
     assert "the mark of <b>noon</b> is off" in page.locator("#facts").inner_text()
     assert page.locator("form[data-post$='/dispute']").count() == 0
+
+
+@needs("/calls", "/call")
+def test_the_second_of_two_answers_is_refused_in_words_that_stay(
+    visitor: Visitor, desk: LiveDesk
+) -> None:
+    path = f"/call?id={desk.open_call()['call_id']}"
+    first, second = visitor("admin"), visitor("admin")
+    pages = [first.go(path), second.go(path)]
+    forms = [page.locator("form[data-post$='/ack']") for page in pages]
+    for form, reference in zip(forms, ("first", "second"), strict=True):
+        form.get_by_label("Reference").fill(reference)
+    forms[0].get_by_role("button", name="Acknowledge").click()
+    expect(pages[0].get_by_role("status")).to_contain_text(re.compile("acknowledged|on record"))
+    wait_for(lambda: desk.open_call()["acknowledged_at"], "the call is not acknowledged")
+    second.expected.add(409)
+    forms[1].get_by_role("button", name="Acknowledge").click()
+    said = pages[1].get_by_role("status")
+    expect(said).to_contain_text("was acknowledged already")
+    pages[1].evaluate("replace('facts', location.href)")
+    expect(pages[1].locator("#facts")).to_contain_text("Acknowledged")
+    expect(said).to_contain_text("was acknowledged already")
+    expect(forms[1].get_by_label("Reference")).to_have_value("second")
+    expect(forms[1].get_by_role("button", name="Acknowledge")).to_be_enabled()
+
+
+@needs("/audit")
+def test_a_refused_verification_is_said_in_words(visitor: Visitor) -> None:
+    visit = visitor("read")
+    page = visit.go("/audit")
+    verify = page.get_by_role("button", name="Verify the ledger")
+    verify.click()
+    expect(page.get_by_role("status")).to_contain_text("has started")
+    expect(page.locator("#verification")).to_contain_text("intact", timeout=30_000)
+    visit.expected.add(401)
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Verify the ledger").click()
+    expect(page.get_by_role("status")).to_contain_text("key")
+    assert "JSON" not in page.get_by_role("status").inner_text()

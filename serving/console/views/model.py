@@ -188,51 +188,32 @@ def frontier_chart(review: Review) -> Chart | None:
         x_title="average add-on",
         y_title="uncovered loss",
         log_y=True,
-        x_format=".1%",
+        formats=(".1%", "~%"),
     )
 
 
 def _reliability(found: Mapping[str, HorizonReview], hours: int) -> Chart:
-    lines = {
-        name: [
-            (predicted, observed)
-            for predicted, observed in zip(
-                figures.reliability.predicted, figures.reliability.observed, strict=True
-            )
-            if predicted > 0.0 and observed > 0.0
-        ]
-        for name, figures in found.items()
-    }
-    intervals: dict[str, list[tuple[float, float]]] = {}
+    lines: dict[str, list[tuple[float, float]]] = {}
+    intervals: dict[str, list[tuple[float, float] | None]] = {}
     for name, figures in found.items():
-        bins = figures.reliability
-        intervals[name] = [
-            (low, high)
-            for predicted, observed, low, high in zip(
-                bins.predicted, bins.observed, bins.low, bins.high, strict=True
-            )
-            if predicted > 0.0 and observed > 0.0
-        ]
-        none = [
-            (predicted, high)
-            for predicted, observed, high in zip(
-                bins.predicted, bins.observed, bins.high, strict=True
-            )
-            if predicted > 0.0 and observed == 0.0
-        ]
+        rows = [row for row in reliability_rows(figures) if row["predicted"] > 0.0]
+        some = [row for row in rows if row["observed"] > 0.0]
+        lines[name] = [(row["predicted"], row["observed"]) for row in some]
+        intervals[name] = [(row["low"], row["high"]) for row in some]
+        none = [(row["predicted"], row["high"]) for row in rows if row["observed"] == 0.0]
         if none:
             lines[f"{name}: no call, at most (95%)"] = none
     ends = [value for points in lines.values() for point in points for value in point]
     if ends:
         lines["calibrated"] = [(min(ends), min(ends)), (max(ends), max(ends))]
     return xy_chart(
-        f"Reliability, {hours} h: observed share of each bin, with 95% interval, against its mean "
-        "probability",
+        f"Reliability, {hours} h: observed share against mean probability of each bin, 95%",
         lines,
         x_title="mean probability",
         y_title="observed share",
         log_x=True,
         log_y=True,
+        formats=("~%", "~%"),
         intervals=intervals,
     )
 
@@ -247,16 +228,21 @@ def reliability_rows(review: HorizonReview) -> list[dict[str, Any]]:
 
 def _skill(title: str, spans: Mapping[str, Mapping[str, SpanSkill]]) -> Chart:
     places = sorted({place for found in spans.values() for place in found})
+    known = {name: [found.get(place) for place in places] for name, found in spans.items()}
     return line_chart(
-        title,
+        f"{title}, 95%",
         [place[:10] for place in places],
         {
-            name: [found[place].log_loss_skill if place in found else None for place in places]
-            for name, found in spans.items()
+            name: [None if one is None else one.log_loss_skill for one in row]
+            for name, row in known.items()
         },
         x_title="begin",
         y_title="skill",
         y_format=".1%",
+        intervals={
+            name: [None if one is None else one.log_loss_skill_ci95 for one in row]
+            for name, row in known.items()
+        },
     )
 
 

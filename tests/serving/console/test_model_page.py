@@ -223,16 +223,3 @@ def test_an_unsound_reference_is_refused(
     sha = with_files(bundles.root, champion, {REFERENCE_FILE: encoded})
     with pytest.raises(BundleError, match="is unsound"):
         read_reference_file(load_bundle(bundles.root / sha))
-
-
-def test_the_reliability_is_drawn_with_its_intervals(
-    serve: Serve, bundles: Bundles, champion: str
-) -> None:
-    endpoint = serve()
-    record_review(endpoint.ledger, load_bundle(bundles.root / champion))
-    figures = re.findall(r'class="figure">(.*?)</script>', page(endpoint))
-    lines = [line for each in figures for line in json.loads(each)["data"]]
-    (bars,) = [line for line in lines if "error_y" in line]
-    assert bars["y"] == [0.018, 0.23]
-    assert bars["error_y"]["arrayminus"] == pytest.approx([0.018 - 0.01, 0.23 - 0.2])
-    assert bars["error_y"]["array"] == pytest.approx([0.03 - 0.018, 0.27 - 0.23])
