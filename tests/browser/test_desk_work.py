@@ -121,7 +121,6 @@ def test_a_call_is_disputed_and_shows_so(visitor: Visitor, desk: LiveDesk) -> No
     assert page.locator("form[data-post$='/dispute']").count() == 0
 
 
-@needs("/calls", "/call")
 def test_the_second_of_two_answers_is_refused_in_words_that_stay(
     visitor: Visitor, desk: LiveDesk
 ) -> None:
@@ -145,7 +144,6 @@ def test_the_second_of_two_answers_is_refused_in_words_that_stay(
     expect(forms[1].get_by_role("button", name="Acknowledge")).to_be_enabled()
 
 
-@needs("/audit")
 def test_a_refused_verification_is_said_in_words(visitor: Visitor) -> None:
     visit = visitor("read")
     page = visit.go("/audit")
