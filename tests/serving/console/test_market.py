@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 
+from features.state.market_state import MarketState
 from market.core.clock import format_time
+from monitoring.market_state.live_market import LiveMarket
 from serving.console.rendering import number, percent, time
 from tests.endpoint_fixtures import Serve, SmallMarket
 from tests.monitoring.quote_helpers import start
@@ -122,3 +125,16 @@ def test_the_correlation_matrix_is_symmetric_with_ones(desk: Desk) -> None:
     for i, row in enumerate(matrix):
         assert row[i] == pytest.approx(1.0)
         assert [other[i] for other in matrix] == pytest.approx(row)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/market", 503), ("/what-if?account=a", 503), ("/model?drift=1", 200)]
+)
+def test_without_any_bar_pages_say_that_there_is_no_market(
+    serve: Serve, market: SmallMarket, champion: str, path: str, status: int
+) -> None:
+    symbols, interval = market.panel.symbols, market.panel.interval
+    live = LiveMarket(MarketState(symbols, interval), np.full(len(symbols), np.nan), None)
+    answer = serve(live=live).client.get(path)
+    assert answer.status_code == status, answer.text
+    assert "the market has no bar yet" in answer.text
