@@ -190,7 +190,9 @@ def test_verification_and_extracts_need_the_scope_read(serve: Serve, champion: s
     endpoint = serve(auth="keys")
     client, day = endpoint.client, "2026-01-01"
     asked = {"kind": "decision", "from": day, "to": day}
-    assert client.post("/console/verify", follow_redirects=False).status_code == 303
+    refused = client.post("/console/verify", follow_redirects=False)
+    assert refused.status_code == 401
+    assert refused.json()["detail"], "the script of the page shows it"
     assert client.post("/console/verify", headers=endpoint.key("score")).status_code == 403
     assert client.post("/console/verify", headers=endpoint.key("read")).status_code == 204
     assert client.get("/audit/extract", params=asked, follow_redirects=False).status_code == 303
