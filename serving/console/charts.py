@@ -43,6 +43,8 @@ def line_chart(
     x_title: str = "",
     y_title: str = "",
     y_format: str = "",
+    steps: bool = False,
+    log_y: bool = False,
 ) -> Chart:
     """Lines over a common axis.
 
@@ -58,22 +60,30 @@ def line_chart(
         Titles of the axes.
     y_format:
         Format of values, as d3-format; empty: the library's.
+    steps:
+        Whether a value holds until the next one: steps with a point at each.
+    log_y:
+        Whether the axis of values is logarithmic; those that are not above 0 are not drawn there.
     """
+    shape = {"shape": "hv"} if steps else {}
     data = [
         {
             "type": "scatter",
-            "mode": "lines",
+            "mode": "lines+markers" if steps else "lines",
             "name": name,
             "x": list(x),
             "y": list(values),
-            "line": {"color": SERIES[n % len(SERIES)], "width": 2},
+            "line": {"color": SERIES[n % len(SERIES)], "width": 2, **shape},
+            **({"marker": {"size": 5, "color": SERIES[n % len(SERIES)]}} if steps else {}),
         }
         for n, (name, values) in enumerate(lines.items())
     ]
     rows = [(place, *(lines[name][i] for name in lines)) for i, place in enumerate(x)]
+    scale: dict[str, Any] = {"type": "log", "dtick": 1} if log_y else {}
+    values_axis = {"title": {"text": y_title}, "tickformat": y_format, "hoverformat": y_format}
     layout = {
         "xaxis": {"title": {"text": x_title}},
-        "yaxis": {"title": {"text": y_title}, "tickformat": y_format, "hoverformat": y_format},
+        "yaxis": values_axis | scale,
         "showlegend": len(lines) > 1,
         "hovermode": "x unified",
     }

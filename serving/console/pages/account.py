@@ -8,7 +8,7 @@ from litestar import Response
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, QueryParameter
 
-from serving.console.console import Console, ConsoleRequest
+from serving.console.console import FRAGMENT, Console, ConsoleRequest
 from serving.console.page_route import page_route
 from serving.console.views.accounts.account import account_view
 from serving.telemetry.exchange import withhold_accounts
@@ -21,13 +21,17 @@ async def account(
     account_id: Annotated[str, QueryParameter(name="id")],
     before: FromQuery[int | None] = None,
     prices: FromQuery[bool] = False,
+    history: FromQuery[bool] = False,
 ) -> Response[bytes]:
-    """One account; with ``prices=1`` also its liquidation prices, in the lane of explanations."""
+    """One account; with ``prices=1`` also its liquidation prices, in the lane of explanations, and
+    with ``history=1`` the levels of the newest evaluations, in that of what-ifs."""
     withhold_accounts(lambda: (account_id,))
     service, listing = console.service, console.accounts
+    levels = history and FRAGMENT not in request.headers  # no part of the page has them
+    slow = console.lanes.explain if prices else None
     return await console.page(
         request,
         "account.html",
-        lambda: account_view(service, listing, account_id, before, prices=prices),
-        console.lanes.explain if prices else None,
+        lambda: account_view(service, listing, account_id, before, prices=prices, history=levels),
+        console.lanes.what_if if levels else slow,
     )

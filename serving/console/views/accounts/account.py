@@ -16,6 +16,7 @@ from market.accounts.book import Account
 from market.core.errors import CaseError, DataError
 from serving.account_listing import AccountListing
 from serving.console.charts import Chart, bar_chart, line_chart
+from serving.console.views.accounts.levels import levels_content
 from serving.console.views.accounts.requirement import requirement_chart
 from serving.schemas.account_messages import AccountSummary
 from serving.service import Service
@@ -34,6 +35,7 @@ def account_view(
     before: int | None,
     *,
     prices: bool,
+    history: bool,
 ) -> dict[str, Any]:
     """What the template is given.
 
@@ -47,6 +49,8 @@ def account_view(
         `next_before` of the page of decisions before; None: the newest.
     prices:
         Whether liquidation prices are searched: a search takes about a second.
+    history:
+        Whether the levels of the newest evaluations are read: that takes up to two seconds.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def account_view(
         decided = service.explained_now(held.account, basis)
         if prices:
             liquidation = liquidation_rows(held.account, basis)
-    history = service.decisions.page(account_id, min(HISTORY, service.settings.max_page), None)
+    newest = service.decisions.page(account_id, min(HISTORY, service.settings.max_page), None)
     page = service.decisions.page(account_id, min(DECISIONS, service.settings.max_page), before)
     return {
         "detail": detail,
@@ -73,7 +77,9 @@ def account_view(
         "prices": prices,
         "liquidation": liquidation if isinstance(liquidation, list) else [],
         "no_liquidation": liquidation if isinstance(liquidation, str) else None,
-        **_history(history["decisions"]),
+        "levels": levels_content(service, account_id) if history else None,
+        "monitored": service.settings.monitoring,
+        **_history(newest["decisions"]),
         "page": page,
         "before": before,
     }
