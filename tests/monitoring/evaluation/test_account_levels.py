@@ -6,12 +6,20 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, select, update
 
+from ledger.chain import extend
 from ledger.packing import pack, unpack
+from ledger.records import Entry
 from ledger.schema import records
 from ledger.store import Ledger
 from margin.add_on.bounds import BINDINGS
+from margin.life_cycle.states import States
 from margin.rules.ruleset import RuleSet
-from monitoring.evaluation.record.account_levels import AccountLevels, account_levels
+from monitoring.evaluation.passes.levels import LevelColumns
+from monitoring.evaluation.record.account_levels import (
+    AccountLevel,
+    AccountLevels,
+    account_levels,
+)
 from monitoring.evaluation.record.column_codec import (
     decode_columns,
     decode_row,
@@ -19,7 +27,13 @@ from monitoring.evaluation.record.column_codec import (
     encode_names,
     find_name,
 )
-from monitoring.evaluation.record.evaluation_state import CHAIN, restore
+from monitoring.evaluation.record.evaluation_state import (
+    CHAIN,
+    EVALUATION,
+    level_block,
+    restore,
+    state_block,
+)
 from monitoring.evaluation.record.model_pass_records import ReadLimits
 from tests.endpoint_fixtures import Bundles, SmallMarket
 from tests.monitoring.evaluation.helpers import Watched, snapshot, watched
@@ -200,6 +214,24 @@ def test_so_many_records_are_looked_at(w: Watched) -> None:
 
 def test_there_may_be_no_evaluation(ledger: Ledger) -> None:
     assert account_levels(ledger, "a", lambda _: HORIZONS) == AccountLevels((), (), 0, "first")
+
+
+def test_blocks_are_read_from_either_database(either_ledger: Ledger) -> None:
+    one = LevelColumns.none(2, 3)
+    one.amount[1], one.as_of[1], one.binding[1] = 7.5, 99, BINDINGS.index("model")
+    one.probability[1] = (0.25, 0.5, 0.75)
+    rules = state_block(["a", "b"], States.healthy(2), np.zeros(2, dtype=np.bool_))
+    shared = {"model": "m", "whole": False}
+    blocks = [("rules", rules), (MODEL, level_block(["a", "b"], one)), ("rules", rules)]
+    entries = [
+        Entry(kind=EVALUATION, payload={"columns": block, "pass": which, **shared}, as_of=99)
+        for which, block in blocks
+    ]
+    with either_ledger.transaction() as connection:
+        extend(connection, CHAIN, entries)
+    found = account_levels(either_ledger, "b", lambda _: HORIZONS, PATIENT)
+    expected = AccountLevel(2, 99, MODEL, 7.5, {1: 0.25, 8: 0.5, 24: 0.75}, None)
+    assert found == AccountLevels((expected,), (), 1, "first")
 
 
 def test_rows_and_names_are_those_of_the_decoded_columns() -> None:
