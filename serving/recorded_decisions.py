@@ -89,6 +89,10 @@ class RecordedDecisions:
         self._check_known(decision_id)
         return replay(self._ledger, decision_id, self._models.load)
 
+    def horizons(self, bundle: str) -> tuple[int, ...]:
+        """Horizons in hours of the model of a bundle's SHA-256; raises `NotReplayableError`."""
+        return tuple(self._models.load(bundle).horizons)
+
     def _check_known(self, decision_id: str) -> None:
         query = select(records.c.id).where(records.c.id == pack_id(decision_id))
         query = query.where(records.c.kind == "decision")

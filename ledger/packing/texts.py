@@ -73,6 +73,23 @@ def unpack(stored: object) -> bytes:
     return text
 
 
+def unpack_beginning(stored: bytes) -> bytes:
+    """As much of a text as the first bytes of what `pack` stored hold; no hash can cover it.
+
+    Raises
+    ------
+    AlteredError
+        `pack` never stored what begins so.
+    """
+    if not stored:
+        raise AlteredError("a text is stored as nothing; it was altered")
+    inflate = zlib.decompressobj(_RAW, zdict=_dictionary(stored[0]))
+    try:
+        return inflate.decompress(stored[1:], MAX_TEXT_BYTES)
+    except zlib.error as error:
+        raise AlteredError(f"a stored text cannot be inflated ({error}); it was altered") from error
+
+
 @cache
 def _dictionary(number: int) -> bytes:
     path = Path(__file__).with_name(f"dictionary-{number}.txt")

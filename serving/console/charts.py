@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_TIME = "time (UTC)"
+
 Intervals = Mapping[str, Sequence["tuple[float, float] | None"]]
 """Ends of an interval for each point of each line, by its name; None: not known."""
 
@@ -43,36 +45,43 @@ def line_chart(
     x: Sequence[Any],
     lines: Mapping[str, Sequence[float | None]],
     *,
-    x_title: str = "",
     y_title: str = "",
     y_format: str = "",
     intervals: Intervals | None = None,
+    steps: bool = False,
+    log_y: bool = False,
 ) -> Chart:
-    """Lines over a common axis.
+    """Lines over time.
 
     Parameters
     ----------
     title:
         What it shows.
     x:
-        Their places: ISO times or numbers, shape (T,).
+        ISO times of UTC, shape (T,).
     lines:
         Values by name, each of shape (T,); None is a gap.
-    x_title, y_title:
-        Titles of the axes.
+    y_title:
+        Title of the axis of values.
     y_format:
         Format of values, as d3-format; empty: the library's.
     intervals:
         Ends of an interval around each value, drawn as whiskers.
+    steps:
+        Whether a value holds until the next one: steps with a point at each.
+    log_y:
+        Whether the axis of values is logarithmic; those that are not above 0 are not drawn there.
     """
+    shape = {"shape": "hv"} if steps else {}
     data = [
         {
             "type": "scatter",
-            "mode": "lines" if intervals is None else "lines+markers",
+            "mode": "lines" if intervals is None and not steps else "lines+markers",
             "name": name,
             "x": list(x),
             "y": list(values),
-            "line": {"color": SERIES[n % len(SERIES)], "width": 2},
+            "line": {"color": SERIES[n % len(SERIES)], "width": 2, **shape},
+            "marker": {"size": 5, "color": SERIES[n % len(SERIES)]},
             **_whiskers(values, (intervals or {}).get(name)),
         }
         for n, (name, values) in enumerate(lines.items())
@@ -86,13 +95,15 @@ def line_chart(
         for name in lines
         for column in (name, *(() if intervals is None else (f"{name}: from", "to")))
     ]
+    scale: dict[str, Any] = {"type": "log", "dtick": 1} if log_y else {}
+    values_axis = {"title": {"text": y_title}, "tickformat": y_format, "hoverformat": y_format}
     layout = {
-        "xaxis": {"title": {"text": x_title}},
-        "yaxis": {"title": {"text": y_title}, "tickformat": y_format, "hoverformat": y_format},
+        "xaxis": {"title": {"text": _TIME}},
+        "yaxis": values_axis | scale,
         "showlegend": len(lines) > 1,
         "hovermode": "x unified",
     }
-    return Chart(title, {"data": data, "layout": layout}, (x_title or "time", *columns), rows)
+    return Chart(title, {"data": data, "layout": layout}, (_TIME, *columns), rows)
 
 
 def xy_chart(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import math
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
@@ -49,18 +50,70 @@ def decode_columns(encoded: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
     try:
         return {name: _decoded(column) for name, column in encoded.items()}
     except (KeyError, TypeError, ValueError, binascii.Error, zlib.error) as error:
-        raise AlteredError(
-            f"columns of an evaluation cannot be read ({error}): the record was altered, or a "
-            "newer version wrote it; verify the ledger"
-        ) from error
+        raise AlteredError(_unreadable(error)) from error
 
 
 def _decoded(column: Mapping[str, Any]) -> npt.NDArray[Any]:
-    dtype = np.dtype(column["dtype"])
-    raw = np.frombuffer(zlib.decompress(b64decode(column["data"], validate=True)), dtype=np.uint8)
-    planes = np.ascontiguousarray(raw.reshape(dtype.itemsize, -1).T)
-    numbers: npt.NDArray[Any] = planes.reshape(-1).view(dtype).reshape(column["shape"])
-    return numbers
+    planes, shape = _planes(column), column["shape"]
+    return _numbers(planes, np.dtype(column["dtype"])).reshape(shape)
+
+
+def _planes(column: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
+    """The bytes of a column: row b has byte b of each number."""
+    raw = zlib.decompress(b64decode(column["data"], validate=True))
+    return np.frombuffer(raw, dtype=np.uint8).reshape(np.dtype(column["dtype"]).itemsize, -1)
+
+
+def _numbers(planes: npt.NDArray[np.uint8], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(planes.T).reshape(-1).view(dtype)
+
+
+def decode_row(encoded: Mapping[str, Any], names: Sequence[str], row: int) -> list[Any]:
+    """The entries of one row in some columns that `encode_columns` made, in the order of `names`.
+
+    Other columns are not decoded. A number for a column of shape (N,), a list for (N, …).
+
+    Raises
+    ------
+    AlteredError
+        They are not what it makes, or have no such row.
+    """
+    try:
+        return [_entry(encoded[name], row) for name in names]
+    except (KeyError, TypeError, ValueError, binascii.Error, zlib.error) as error:
+        raise AlteredError(_unreadable(error)) from error
+
+
+def _entry(column: Mapping[str, Any], row: int) -> Any:
+    count, *rest = column["shape"]
+    if not 0 <= row < count:
+        raise ValueError(f"row {row} of {count}")
+    width = math.prod(rest)
+    part = _planes(column)[:, row * width : (row + 1) * width]
+    return _numbers(part, np.dtype(column["dtype"])).reshape(rest).tolist()
+
+
+def find_name(encoded: Mapping[str, Any], name: str) -> int | None:
+    """Row of an id in the column ``names`` of `encode_names`; None where it is not there.
+
+    Raises
+    ------
+    AlteredError
+        There is no such column, or it is not what `encode_columns` makes.
+    """
+    try:
+        text = b"\n%b\n" % _planes(encoded["names"]).tobytes()
+    except (KeyError, TypeError, ValueError, binascii.Error, zlib.error) as error:
+        raise AlteredError(_unreadable(error)) from error
+    place = text.find(b"\n%b\n" % name.encode())
+    return None if place < 0 else text.count(b"\n", 0, place)
+
+
+def _unreadable(error: Exception) -> str:
+    return (
+        f"columns of an evaluation cannot be read ({error!r}): the record was altered, or a newer "
+        "version wrote it; verify the ledger"
+    )
 
 
 def encode_names(names: Sequence[str]) -> npt.NDArray[np.uint8]:

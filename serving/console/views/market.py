@@ -143,7 +143,7 @@ def _price_chart(state: LiveMarketState, symbol: str, column: int) -> Chart:
     times = [format_time(open_ + step) for open_, _ in bars]
     closes = [_known(values[column, CLOSE]) for _, values in bars]
     title = f"Close of {symbol}, {len(bars)} bars of {state.interval.name}"
-    return line_chart(title, times, {symbol: closes}, x_title="time (UTC)", y_title="price")
+    return line_chart(title, times, {symbol: closes}, y_title="price")
 
 
 def _volatilities(snapshot: MarketSnapshot) -> list[tuple[str, list[float | None]]]:

@@ -236,7 +236,6 @@ def _skill(title: str, spans: Mapping[str, Mapping[str, SpanSkill]]) -> Chart:
             name: [None if one is None else one.log_loss_skill for one in row]
             for name, row in known.items()
         },
-        x_title="begin",
         y_title="skill",
         y_format=".1%",
         intervals={

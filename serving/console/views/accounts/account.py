@@ -19,6 +19,7 @@ from market.core.clock import parse_time
 from market.core.errors import CaseError, DataError
 from serving.account_listing import AccountListing
 from serving.console.charts import Chart, bar_chart, line_chart
+from serving.console.views.accounts.levels import levels_content
 from serving.console.views.accounts.requirement import requirement_chart
 from serving.console.views.deadlines import TimeLeft, book_time, call_time_left
 from serving.schemas.account_messages import AccountSummary
@@ -63,6 +64,7 @@ def account_view(
     before: int | None,
     *,
     prices: bool,
+    history: bool,
 ) -> dict[str, Any]:
     """What the template is given for the whole page.
 
@@ -76,6 +78,8 @@ def account_view(
         `next_before` of a page of decisions: table and charts go on from there; None: the newest.
     prices:
         Whether liquidation prices are searched: a search takes about a second.
+    history:
+        Whether the levels of the newest evaluations are read: that takes up to two seconds.
 
     Raises
     ------
@@ -93,16 +97,18 @@ def account_view(
             liquidation = liquidation_rows(held.account, basis)
     detail = content["detail"]
     most = service.settings.max_page
-    history = service.decisions.page(account_id, min(HISTORY, most), before)
+    recorded = service.decisions.page(account_id, min(HISTORY, most), before)
     return content | {
         "calls": [] if detail is None else call_rows(detail.calls, book_time(service)),
         **_decided(decided),
         "prices": prices,
         "liquidation": liquidation if isinstance(liquidation, list) else [],
         "no_liquidation": liquidation if isinstance(liquidation, str) else None,
-        **account_history(history["decisions"]),
-        "altered": len(history["altered"]),
-        "older": history["next_before"],
+        "levels": levels_content(service, account_id) if history and detail else None,
+        "monitored": service.settings.monitoring,
+        **account_history(recorded["decisions"]),
+        "altered": len(recorded["altered"]),
+        "older": recorded["next_before"],
         "page": service.decisions.page(account_id, min(DECISIONS, most), before),
         "before": before,
     }
