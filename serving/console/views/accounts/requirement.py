@@ -8,8 +8,8 @@ from typing import Any
 from serving.console.charts import Chart, waterfall_chart
 
 _OF_EQUITY = frozenset(
-    {"cash", "unrealised profit and loss", "option value", "collateral"}
-    | {"collateral haircut", "debt premium"}
+    {"cash", "unrealised profit and loss", "option value", "collateral", "base collateral"}
+    | {"collateral after haircut", "collateral haircut", "debt premium"}
 )
 """Parts of the engine that make the equity, not the requirement."""
 
