@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,11 @@ _OF_EQUITY = frozenset(
     | {"collateral after haircut", "collateral haircut", "debt premium"}
 )
 """Parts of the engine that make the equity, not the requirement."""
+
+VALUE_OF_OPTIONS = "value of options, counted in the equity"
+"""Name of the part by which the value of options enters margins that are net of it."""
+
+_ROUNDING = 1e-9
 
 _BY_LEVEL = {
     "floor": "model",
@@ -58,7 +64,11 @@ def requirement_chart(explanation: Mapping[str, Any]) -> Chart:
 
 
 def _engine_parts(explanation: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Maintenance margin by what the engine asks for; what no part is of comes last."""
+    """Maintenance margin by what the engine asks for.
+
+    The parts of an engine add up to the headroom, so one that nets options against their value
+    (``isolated sum``, ``max loss``) leaves that value, which the equity counts, as the last part.
+    """
     by_name: dict[str, float] = {}
     for part in explanation["engine"]["parts"]:
         amount = -part["maintenance"]
@@ -66,8 +76,10 @@ def _engine_parts(explanation: Mapping[str, Any]) -> list[tuple[str, float]]:
             by_name[part["name"]] = by_name.get(part["name"], 0.0) + amount
     margin: float = explanation["maintenance_margin"]
     rest = margin - sum(by_name.values())
-    if abs(rest) > 1e-9 * max(1.0, abs(margin)):
-        by_name["other rules of the engine"] = rest
+    if abs(rest) > _ROUNDING * max(1.0, abs(margin)):
+        options = sum(part.get("value", 0.0) for part in explanation["positions"])
+        is_value = math.isclose(rest, options, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+        by_name[VALUE_OF_OPTIONS if is_value else "other rules of the engine"] = rest
     return list(by_name.items())
 
 
