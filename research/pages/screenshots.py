@@ -1,8 +1,8 @@
 """``python -m research.pages.screenshots``: pictures of every page of the console.
 
 Each page in light and dark, on a wide and a narrow screen, goes to ``docs/images/console`` as
-``PAGE-SCHEME-SIZE.png``. The endpoint is one that runs (``--url``), or ``margincast run`` on the
-embedded defaults in a folder of its own, which trains first and takes some minutes.
+``PAGE-SCHEME-SIZE.png``. The endpoint is one that runs (``--url``), or ``margincast run`` with a
+configuration (``--config``) in a folder of its own, which trains first and takes some minutes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -39,12 +40,13 @@ def main() -> None:
     """Write the pictures, and remove those of pages that are gone."""
     parser = argparse.ArgumentParser(prog="python -m research.pages.screenshots")
     parser.add_argument("--url", help=f"a running endpoint; {KEY} has a key where it needs one")
+    parser.add_argument("--config", type=Path, default=Path("margincast.toml"))
     parser.add_argument("--out", type=Path, default=FOLDER)
     given = parser.parse_args()
     found = find_browser()
     if found is None:
         raise SystemExit(f"no browser is installed: none of {', '.join(BROWSERS)}")
-    with _endpoint(given.url) as url, sync_playwright() as driver:
+    with _endpoint(given.url, given.config) as url, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
         pictures = {name: _small(png) for name, png in _pictures(browser, url)}
         browser.close()
@@ -57,12 +59,13 @@ def main() -> None:
 
 
 @contextmanager
-def _endpoint(url: str | None) -> Iterator[str]:
-    """The endpoint that was named, or one on the embedded defaults."""
+def _endpoint(url: str | None, config: Path) -> Iterator[str]:
+    """The endpoint that was named, or one of its own with this configuration."""
     if url is not None:
         yield url.rstrip("/")
         return
     with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(config, folder)
         environment = {
             "MARGINCAST__SERVING__PORT": "{port}",
             "MARGINCAST__MONITORING__ENABLED": "true",
