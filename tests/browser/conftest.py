@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Literal
@@ -18,6 +19,9 @@ SIZES = {"wide": (1280, 900), "narrow": (400, 800)}
 
 Scheme = Literal["light", "dark"]
 Visitor = Callable[..., Visit]
+
+TEST_SECONDS = 300.0
+"""Longest time of a test here; the driver of the browser has calls without a deadline."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,6 +48,14 @@ def desk(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield started
 
 
+@pytest.fixture(autouse=True)
+def _bounded() -> Iterator[None]:
+    """A browser that no longer answers ends the process, and not the run."""
+    faulthandler.dump_traceback_later(TEST_SECONDS, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
 @pytest.fixture
 def visitor(browser: Browser, desk: LiveDesk) -> Iterator[Visitor]:
     """Opens the console as somebody with one of the desk's keys; None: nobody. At the end of the
@@ -56,8 +68,8 @@ def visitor(browser: Browser, desk: LiveDesk) -> Iterator[Visitor]:
             context = browser.new_context(
                 viewport={"width": width, "height": height}, color_scheme=scheme
             )
-            stack.callback(context.close)
             visits.append(Visit(desk, context, key))
+            stack.callback(visits[-1].close)
             return visits[-1]
 
         yield visit

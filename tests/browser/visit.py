@@ -62,6 +62,11 @@ class Visit:
             self.page.wait_for_selector("figure.chart .main-svg", state="attached")
             self.page.wait_for_function('document.documentElement.dataset.charts === "drawn"')
 
+    def close(self) -> None:
+        """Leave; requests that the test holds back are let go first: this would wait for them."""
+        self.page.unroute_all(behavior="ignoreErrors")
+        self.page.context.close()
+
     def check(self) -> None:
         """Nothing was said on the console, nothing failed, and nothing left this machine."""
         told = [said for said in self._said if not self._is_expected(said)]
